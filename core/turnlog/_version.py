@@ -1,0 +1,69 @@
+"""Which state of a session a reader saw."""
+
+from __future__ import annotations
+
+import base64
+
+import msgspec
+
+from .errors import InvalidInput
+
+
+class Version(msgspec.Struct, frozen=True, gc=False):
+    """Opaque: compare it for equality, hand it back as `expect` or `since`, never order it.
+
+    Attributes:
+        epoch: Random, made when the session is; a session that is deleted and made again never repeats a version.
+        generation: Raised whenever turns are cut off the end.
+        rounds: How many rounds the session has seen.
+        tip: A chain value over the change ids up to there, from the epoch on.  A counter alone could not tell "it grew" from
+            "it was lost in a fail-over and grew again".
+        stamp: The same over the changes of metadata, owner and time to live.
+    """
+
+    epoch: bytes
+    generation: int
+    rounds: int
+    tip: bytes
+    stamp: bytes
+
+    def same_turns(self, other: Version) -> bool:
+        """Whether both saw the same turns; metadata, owner and time to live may differ."""
+        return (
+            self.tip == other.tip
+            and self.rounds == other.rounds
+            and self.generation == other.generation
+            and self.epoch == other.epoch
+        )
+
+    def __str__(self) -> str:
+        """A text without spaces, for an ETag or a form field; `Version.parse` reads it."""
+        return base64.urlsafe_b64encode(_encode(self)).decode().rstrip("=")
+
+    @classmethod
+    def parse(cls, text: str) -> Version:
+        """The version behind its text.
+
+        Raises:
+            InvalidInput: It is not a version's text.
+        """
+        try:
+            return _decode(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
+        except (ValueError, TypeError, msgspec.DecodeError):
+            raise InvalidInput(f"{text!r} is not the text of a version") from None
+
+    def __repr__(self) -> str:
+        return f"<Version {self.epoch.hex()[:8]}:{self.generation}.{self.rounds}:{self.tip.hex()[:8]}:{self.stamp.hex()[:8]}>"
+
+
+_wire = tuple[bytes, int, int, bytes, bytes]
+_encode_wire = msgspec.msgpack.Encoder().encode
+_decode_wire = msgspec.msgpack.Decoder(_wire).decode
+
+
+def _encode(version: Version) -> bytes:
+    return _encode_wire(msgspec.structs.astuple(version))
+
+
+def _decode(data: bytes) -> Version:
+    return Version(*_decode_wire(data))

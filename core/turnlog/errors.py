@@ -1,0 +1,184 @@
+"""Every error that turnlog raises: one tree.
+
+    TurnlogError
+    ├── InvalidInput (ValueError)       not stored: what was passed breaks a rule; raised before any I/O
+    │   └── TooLarge                    not stored: over one of the limits of `docs/reference/limits.md`
+    ├── SessionNotFound (LookupError)   there is no such session, or it has expired
+    ├── Conflict                        not stored: the session is not where `expect` says
+    ├── IdReused                        not stored: this change id was used for another change
+    ├── SplitsSealed                    not stored: the cut falls inside a sealed record
+    ├── HistoryRegressed                not stored: the store is behind, or beside, what this caller saw
+    ├── Unavailable (ConnectionError)   not stored: the store could not be reached in time
+    ├── OutcomeUnknown                  stored or not: send the same change again
+    ├── CorruptRecord                   a stored record cannot be read
+    │   └── FormatTooNew                it was written by a newer turnlog
+    ├── ConfigError (ValueError)        a URL, a file or an option is wrong
+    ├── PluginError                     a plugin is missing, broken or claimed twice
+    ├── SchemaError                     the tables of a database do not fit this turnlog
+    └── Closed                          the store has been closed
+
+Returned means stored.  Cancellation and the death of the process leave the outcome unknown, as `OutcomeUnknown` does; sending
+the same `Change` again is safe.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ._change import Change
+    from ._key import Key
+    from ._version import Version
+
+__all__ = [
+    "Closed",
+    "ConfigError",
+    "Conflict",
+    "CorruptRecord",
+    "FormatTooNew",
+    "HistoryRegressed",
+    "IdReused",
+    "InvalidInput",
+    "OutcomeUnknown",
+    "PluginError",
+    "SchemaError",
+    "SessionNotFound",
+    "SplitsSealed",
+    "TooLarge",
+    "TurnlogError",
+    "Unavailable",
+]
+
+
+class TurnlogError(Exception):
+    """The root: `except TurnlogError` catches whatever turnlog raises on purpose."""
+
+
+class InvalidInput(TurnlogError, ValueError):
+    """A value breaks a rule.  Nothing was sent and nothing was stored."""
+
+
+class TooLarge(InvalidInput):
+    """A value is over a limit.  Nothing was stored."""
+
+
+class SessionNotFound(TurnlogError, LookupError):
+    """There is no session under this key, or it has expired."""
+
+    key: Key | None
+
+    def __init__(self, message: str, *, key: Key | None = None) -> None:
+        super().__init__(message)
+        self.key = key
+
+
+class Conflict(TurnlogError):
+    """The session is not where the change expected it.  Nothing was stored.
+
+    Attributes:
+        expected: What the change named; None where it was `ABSENT`, or named nothing.
+        actual: Where the session is; None where it does not exist.
+    """
+
+    expected: Version | None
+    actual: Version | None
+
+    def __init__(self, message: str, *, expected: Version | None = None, actual: Version | None = None) -> None:
+        super().__init__(message)
+        self.expected = expected
+        self.actual = actual
+
+
+class IdReused(TurnlogError):
+    """This change id stands for a change with other contents.  Nothing was stored."""
+
+
+class SplitsSealed(TurnlogError):
+    """A cut would fall inside a sealed record.  Nothing was stored.
+
+    Attributes:
+        boundary: The number of the first turn of that record, where a cut is possible.
+    """
+
+    boundary: int
+
+    def __init__(self, message: str, *, boundary: int = 0) -> None:
+        super().__init__(message)
+        self.boundary = boundary
+
+
+class HistoryRegressed(TurnlogError):
+    """The store holds less than, or something else than, what this caller was told.  Nothing was stored.
+
+    A fail-over that lost acknowledged writes looks like this.  It is never retried silently.
+
+    Attributes:
+        seen: The version that the caller holds.
+        actual: The version that the store holds.
+    """
+
+    seen: Version | None
+    actual: Version | None
+
+    def __init__(self, message: str, *, seen: Version | None = None, actual: Version | None = None) -> None:
+        super().__init__(message)
+        self.seen = seen
+        self.actual = actual
+
+
+class Unavailable(TurnlogError, ConnectionError):
+    """The store could not be reached, or was busy for too long.  Nothing was stored."""
+
+
+class OutcomeUnknown(TurnlogError):
+    """The answer was lost after the change was sent.  Commit the same change again: it is stored once.
+
+    Attributes:
+        key: The session.
+        change: The change, to be committed again as it is.
+    """
+
+    key: Key | None
+    change: Change | None
+
+    def __init__(self, message: str, *, key: Key | None = None, change: Change | None = None) -> None:
+        super().__init__(message)
+        self.key = key
+        self.change = change
+
+
+class CorruptRecord(TurnlogError):
+    """A stored record cannot be read.  It is neither skipped nor deleted, and does not hide the others.
+
+    Attributes:
+        key: The session, where it is known.
+        turn: The number of the record's first turn, where it is known.
+    """
+
+    key: Key | None
+    turn: int | None
+
+    def __init__(self, message: str, *, key: Key | None = None, turn: int | None = None) -> None:
+        super().__init__(message)
+        self.key = key
+        self.turn = turn
+
+
+class FormatTooNew(CorruptRecord):
+    """A stored record was written by a newer turnlog: upgrade this one."""
+
+
+class ConfigError(TurnlogError, ValueError):
+    """A URL, a configuration file, a variable or an option is wrong."""
+
+
+class PluginError(TurnlogError):
+    """A plugin is missing, cannot be loaded, or two distributions claim one name."""
+
+
+class SchemaError(TurnlogError):
+    """The tables of a database were made by an older or a newer turnlog, or by something else."""
+
+
+class Closed(TurnlogError):
+    """The store has been closed."""
