@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 
 from ._limits import MAX_METADATA_BYTES
-from ._value import JSON, check, check_mapping, encode
+from ._value import JSON, canonical, check, check_mapping, encode
 from ._value import decode as _decode
 from .errors import InvalidInput, TooLarge
 
@@ -57,6 +57,10 @@ class Metadata(Mapping[str, Value]):
         merged = Metadata({name: value for name, value in {**self.encoded, **patch.encoded}.items() if value != _NIL})
         merged._check_size()
         return merged
+
+    def canonical(self) -> dict[str, bytes]:
+        """The encoded values, the same for equal ones: what digests are made of."""
+        return {name: canonical(_decode(value)) for name, value in self.encoded.items()}
 
     def _check_size(self) -> None:
         size = sum(len(name) * 4 + len(value) for name, value in self.encoded.items()) if self.encoded else 0

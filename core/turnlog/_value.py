@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import msgspec
 
@@ -64,12 +64,12 @@ def check(value: object, where: str, *, binary: bool = False, depth: int = MAX_D
     elif kind is list:
         if depth == 0:
             raise TooLarge(f"{where} is nested deeper than {MAX_DEPTH} levels, or holds itself")
-        for index, item in enumerate(value):  # type: ignore[arg-type]  # type(value) is list
+        for index, item in enumerate(cast("list[object]", value)):
             check(item, f"{where}[{index}]", binary=binary, depth=depth - 1)
     elif kind is dict:
         if depth == 0:
             raise TooLarge(f"{where} is nested deeper than {MAX_DEPTH} levels, or holds itself")
-        for name, item in value.items():  # type: ignore[attr-defined]  # type(value) is dict
+        for name, item in cast("dict[object, object]", value).items():
             if type(name) is not str:
                 raise InvalidInput(f"{where} has a key of type {type(name).__name__}: JSON keys are strings")
             check_text(name, f"a key of {where}")

@@ -1,0 +1,328 @@
+"""The header of a session: everything about it but its records, and the rules that need no more than that."""
+
+from __future__ import annotations
+
+import builtins
+from hashlib import blake2b
+
+import msgspec
+
+from ._change import ABSENT, Change, Expect, Receipt
+from ._key import Key
+from ._metadata import EMPTY, Metadata
+from ._record import Record
+from ._session import SessionInfo
+from ._version import Version
+from .errors import Conflict, HistoryRegressed, SessionNotFound, SplitsSealed, TooLarge
+
+_SLIDE = 7 / 8  # the expiry stays where it is while more than this share of the time to live is left
+
+
+class Header(msgspec.Struct, frozen=True):
+    """What a backend keeps of a session beside its records.  It is a value: every rule makes a new one, or raises.
+
+    A backend that is a database stores it as a row, reads it under a lock, and applies a change in the order of
+    `SessionState.apply`; it never needs the history for that, at most the record next to a cut.
+
+    Attributes:
+        key: Whose header this is.
+        version: Where the session is.
+        first: The number of the first turn that is still there.
+        turns: One more than the number of the last turn.
+        start: How many messages lie before the first record that is still there.
+        upto: How many messages lie before the end, counted from the same place as `start`.
+        tail: The last round's turn id, part, and whether it is open; None if there is no round.
+        bytes: What its records take.
+        created: When it was made.
+        updated: When it last changed.
+        owner: Whose it is, or empty.
+        metadata: What the application keeps beside the turns.
+        ttl: Its own time to live in seconds (0: never expires); None: the store's.
+        expires: When it expires, by the same clock as `created`; None if it does not.
+    """
+
+    key: Key
+    version: Version
+    first: int
+    turns: int
+    start: int
+    upto: int
+    tail: tuple[str, int, bool] | None
+    bytes: int
+    created: float
+    updated: float
+    owner: str = ""
+    metadata: Metadata = EMPTY
+    ttl: float | None = None
+    expires: float | None = None
+
+    @classmethod
+    def new(cls, key: Key, epoch: builtins.bytes, now: float, first: int = 0) -> Header:
+        """The header of a session that is made now.
+
+        Args:
+            key: Which session.
+            epoch: 16 random bytes, never used before.
+            now: Seconds since 1970, by the store's clock.
+            first: The number of its first turn.
+        """
+        return cls(key, Version(epoch, 0, 0, epoch, epoch), first, first, 0, 0, None, 0, now, now)
+
+    # ------------------------------------------------------------------------------------------------ what it answers
+
+    def alive(self, now: float) -> bool:
+        """Whether it has not expired."""
+        return self.expires is None or now < self.expires
+
+    def info(self, now: float) -> SessionInfo:
+        """What readers are told."""
+        return SessionInfo(
+            self.key,
+            self.version,
+            self.first,
+            self.turns,
+            self.upto - self.start,
+            self.bytes,
+            self.created,
+            self.updated,
+            self.owner,
+            self.metadata,
+            self.ttl,
+            None if self.expires is None else self.expires - now,
+        )
+
+    def receipt(self, now: float, version: Version, number: int | None, previous: Version | None) -> Receipt:
+        """What a commit answers: the counts are this header's."""
+        expires_in = None if self.expires is None else self.expires - now
+        return Receipt(version, number, self.first, self.turns, self.upto - self.start, previous, expires_in)
+
+    # -------------------------------------------------------------------------------------------- what it holds a caller to
+
+    def check(self, expect: Expect, *, turns: bool) -> None:
+        """Refuse a change that expects the session elsewhere.
+
+        Args:
+            expect: What the change names.
+            turns: Compare turns only, not metadata, owner and time to live.
+
+        Raises:
+            Conflict: It has moved on.
+            HistoryRegressed: It is behind, or beside, what the caller saw.
+        """
+        if expect is None:
+            return
+        version = self.version
+        if expect is ABSENT:
+            raise Conflict(f"session {self.key} exists, the change expected that it does not", actual=version)
+        if expect.same_turns(version) if turns else expect == version:
+            return
+        self._check_not_ahead(expect)
+        raise Conflict(
+            f"session {self.key} is at {version!r}, the change expected {expect!r}: read it again and decide anew",
+            expected=expect,
+            actual=version,
+        )
+
+    def _check_not_ahead(self, seen: Version) -> None:
+        version = self.version
+        if seen.epoch == version.epoch and (
+            seen.generation > version.generation
+            or seen.generation == version.generation
+            and (seen.rounds > version.rounds or seen.rounds == version.rounds and seen.tip != version.tip)
+        ):
+            raise self.regressed(seen)
+
+    def regressed(self, seen: Version) -> HistoryRegressed:
+        """The error for a reader who saw what is no longer there."""
+        return HistoryRegressed(
+            f"session {self.key} is at {self.version!r}, this caller saw {seen!r}: the store has lost writes that it acknowledged",
+            seen=seen,
+            actual=self.version,
+        )
+
+    def may_continue(self, since: Version) -> bool:
+        """Whether a reader at `since` can be sent only what follows, if the record that ends there is still at hand.
+
+        Raises:
+            HistoryRegressed: The session is behind, or beside, what the reader saw.
+        """
+        self._check_not_ahead(since)
+        return since.epoch == self.version.epoch and since.generation == self.version.generation
+
+    # ------------------------------------------------------------------------------------------------- what changes it
+
+    def cut(self, keep: int, last: Record | None, size: int, now: float) -> Header:
+        """Without the turns numbered `keep` and above; only where there are such turns.
+
+        Args:
+            keep: Below `self.turns`.
+            last: The last record that begins below `keep`; None if there is none.
+            size: Bytes of the records behind it.
+            now: Seconds since 1970, by the store's clock.
+
+        Raises:
+            SplitsSealed: `keep` falls inside `last`.
+        """
+        version = self.version
+        if last is None:
+            end, start, upto, tip, tail = 0, 0, 0, version.epoch, None
+        elif last.after > keep:
+            raise SplitsSealed(
+                f"session {self.key}: turns {last.number} to {last.after - 1} are sealed in one record, {keep} is inside", boundary=last.number
+            )
+        else:
+            end, start, upto, tip, tail = last.end, self.start, last.upto, last.tip, (last.id, last.part, last.open)
+        return msgspec.structs.replace(
+            self,
+            version=Version(version.epoch, version.generation + 1, end, tip, version.stamp),
+            first=min(self.first, keep),
+            turns=keep,
+            start=start,
+            upto=upto,
+            tail=tail,
+            bytes=self.bytes - size,
+            updated=now,
+        )
+
+    def extend(self, change: Change, now: float) -> tuple[Header, list[Record]]:
+        """With the change's records at the end; also the records as they are to be stored.
+
+        Raises:
+            Conflict: It begins with a later round of a turn that is not the last, or not open.
+        """
+        version = self.version
+        turns, end, upto, tip, size = self.turns, version.rounds, self.upto, version.tip, self.bytes
+        id = change.id.encode()
+        record = change.append[0]
+        if not record.turns and self.tail != (record.id, record.part - 1, True):
+            raise Conflict(
+                f"part {record.part} of turn {record.id!r} must follow its part {record.part - 1}, still open, at the end of "
+                f"session {self.key}; there is {self._tail_text()}",
+                actual=version,
+            )
+        placed = []
+        for record in change.append:
+            number = turns if record.turns else turns - 1
+            turns += record.turns
+            end += record.rounds
+            upto += record.count
+            tip = chain(tip, id)
+            record = Record(
+                record.id,
+                record.part,
+                record.open,
+                record.time,
+                record.count,
+                record.rounds,
+                record.turns,
+                number,
+                end,
+                upto,
+                tip,
+                record._payload,
+                record._messages,
+                record._inner,
+            )
+            size += record.size
+            placed.append(record)
+        header = Header(
+            self.key,
+            Version(version.epoch, version.generation, end, tip, version.stamp),
+            self.first,
+            turns,
+            self.start,
+            upto,
+            (record.id, record.part, record.open),
+            size,
+            self.created,
+            now,
+            self.owner,
+            self.metadata,
+            self.ttl,
+            self.expires,
+        )
+        return header, placed
+
+    def _tail_text(self) -> str:
+        if self.tail is None:
+            return "no turn"
+        id, part, open = self.tail
+        return f"part {part} of turn {id!r}, {'open' if open else 'not open'}"
+
+    def drop(self, first: Record, size: int) -> Header:
+        """Without the records before `first`.  No version changes by it.
+
+        Args:
+            first: The first record that stays.
+            size: Bytes of the records before it.
+        """
+        return msgspec.structs.replace(self, first=first.number, start=first.upto - first.count, bytes=self.bytes - size)
+
+    def describe(self, change: Change, now: float) -> Header:
+        """With the change's metadata, owner and time to live.
+
+        Raises:
+            TooLarge: The metadata would be over 64 KiB.
+        """
+        metadata, owner, ttl = change.metadata, change.owner, change.ttl
+        if metadata is None and owner is None and ttl is None:
+            return self
+        version = self.version
+        return msgspec.structs.replace(
+            self,
+            version=msgspec.structs.replace(version, stamp=chain(version.stamp, change.id.encode())),
+            metadata=self.metadata if metadata is None else self.metadata.merge(Metadata.of(metadata)),
+            owner=self.owner if owner is None else owner,
+            ttl=self.ttl if ttl is None else ttl,
+            updated=now,
+            expires=self.expires if ttl is None else None,  # `slide` sets it anew
+        )
+
+    def check_bytes(self, limit: int | None) -> None:
+        """Refuse what would take more than the change allows.
+
+        Raises:
+            TooLarge: It would.
+        """
+        if limit is not None and self.bytes > limit:
+            raise TooLarge(f"session {self.key} would take {self.bytes} bytes, the limit is {limit}: retain fewer turns, or begin anew")
+
+    def slide(self, now: float, ttl: float | None) -> Header:
+        """With the expiry moved, where it is due: itself, if less than 1/8 of the time to live has passed since it moved.
+
+        Args:
+            now: Seconds since 1970, by the store's clock.
+            ttl: The store's time to live in seconds, for sessions that have none of their own; None: never expires.
+        """
+        own = self.ttl
+        if own is not None:
+            ttl = own
+        if not ttl:
+            return self if self.expires is None else msgspec.structs.replace(self, expires=None)
+        if self.expires is not None and ttl * _SLIDE < self.expires - now <= ttl:
+            return self
+        return msgspec.structs.replace(self, expires=now + ttl)
+
+
+def chain(tip: bytes, change_id: bytes) -> bytes:
+    """The next chain value: 8 bytes of BLAKE2b (RFC 7693) over the last one and the change id."""
+    return blake2b(tip + change_id, digest_size=8).digest()
+
+
+def missing(key: Key) -> SessionNotFound:
+    """The error for a session that is not there."""
+    return SessionNotFound(f"there is no session {key}, or it has expired", key=key)
+
+
+def created_by(key: Key, change: Change, epoch: bytes, now: float) -> Header:
+    """The header that a change begins with where there is no session.
+
+    Raises:
+        Conflict: It expects one.
+        SessionNotFound: It has nothing to put into one.
+    """
+    if change.expect is not None and change.expect is not ABSENT:
+        raise Conflict(f"there is no session {key}, or it has expired; the change expected {change.expect!r}", expected=change.expect)
+    if not change.append and change.metadata is None and change.owner is None and change.ttl is None:
+        raise missing(key)
+    return Header.new(key, epoch, now, change.first)

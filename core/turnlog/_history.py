@@ -1,0 +1,79 @@
+"""Histories as lists of messages: where turns begin, and what two of them have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ._session import Session, Turn
+from .message import Message
+
+_PREAMBLE = frozenset({"system", "developer"})
+
+
+def begins_turn(message: Message) -> bool:
+    """Whether a message begins a turn: the user says something, other than the result of a tool.
+
+    Anthropic's API sends tool results as a user's message with blocks of type `tool_result`.
+    """
+    if message.role != "user":
+        return False
+    content = message.content
+    if isinstance(content, list):
+        return not any(isinstance(block, dict) and block.get("type") == "tool_result" for block in content)
+    return True
+
+
+def split_turns(messages: Sequence[Message]) -> list[tuple[Message, ...]]:
+    """A history as turns; system messages that open it belong to the first."""
+    turns: list[tuple[Message, ...]] = []
+    start, preamble = 0, True
+    for place, message in enumerate(messages):
+        if begins_turn(message) and not preamble:
+            turns.append(tuple(messages[start:place]))
+            start = place
+        preamble = preamble and message.role in _PREAMBLE
+    turns.append(tuple(messages[start:]))
+    return turns
+
+
+def common(stored: Sequence[Message], wanted: Sequence[Message]) -> int:
+    """How many messages two histories have in common at the beginning."""
+    for place, (old, new) in enumerate(zip(stored, wanted, strict=False)):
+        if old != new:
+            return place
+    return min(len(stored), len(wanted))
+
+
+def divide(turns: Sequence[Turn], wanted: Sequence[Message], same: int, first: int) -> tuple[int, Sequence[Message]]:
+    """How many stored turns stay, and which messages follow them.
+
+    Args:
+        turns: What is stored.
+        wanted: What is to be stored.
+        same: How many messages they have in common at the beginning.
+        first: The number of the first stored turn.
+
+    Returns:
+        The number of the first turn that does not stay, and the messages from there on: none, or such as begin a turn, unless
+        nothing stays.
+    """
+    keep, kept, end = first, 0, 0
+    for turn in turns:
+        end += len(turn.messages)
+        if end > same:
+            break
+        if end == len(wanted) or begins_turn(wanted[end]):
+            keep, kept = turn.number + 1, end
+    return keep, wanted[kept:]
+
+
+def exact(session: Session, last: int | None, before: int | None) -> Session:
+    """A session with sealed records taken apart and cut to the turns that were asked for."""
+    records = [part for record in session.records for part in record.split() if before is None or part.number < before]
+    if last is not None:
+        place, count = len(records), 0
+        while place and (count < last or not records[place].turns):
+            place -= 1
+            count += records[place].count
+        del records[:place]
+    return Session(session.info, tuple(records), session.continues)

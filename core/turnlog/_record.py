@@ -1,0 +1,216 @@
+"""A record: what a store keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from . import _codec
+from ._ids import check_id
+from ._limits import MAX_MESSAGES, MAX_SEALED_TURNS, MAX_TURN_ID_BYTES
+from .errors import CorruptRecord, InvalidInput, TooLarge
+from .message import Message
+
+_set = msgspec.structs.force_setattr
+
+
+class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, weakref=False):
+    """One turn, one round of a turn, or a sealed run of whole turns: a head in the clear and a body.
+
+    The body has two faces, `messages` and `payload`; each is made from the other when it is first asked for, once.  So a
+    backend that stores bytes never decodes, and one that keeps messages never encodes.
+
+    Applications never make one.  `Record.of` makes one from messages, `with_payload` swaps the body's encoding, `seal` joins
+    several, and a backend calls the constructor, which checks nothing, with what it stored.
+
+    Attributes:
+        id: The turn's id, 1 to 200 bytes of UTF-8; the last turn's, in a sealed run.
+        part: Which round of the turn, from 0; the last round's, in a sealed run.
+        open: Whether more rounds of the turn were to follow.
+        time: When it was said, in seconds since 1970: for people, never for order.
+        count: How many messages it holds.
+        rounds: How many rounds; more than one in a sealed run only.
+        turns: How many turns it begins: 1, or 0 for a later round, or those of a sealed run.
+        number: The number of its first turn in the session, from 0.  This and what follows is set by the store.
+        end: How many rounds the session had up to its end.
+        upto: How many messages the session had up to its end, from where its history began.
+        tip: The chain value at its end (see `Version`).
+    """
+
+    id: str
+    part: int
+    open: bool
+    time: float
+    count: int
+    rounds: int = 1
+    turns: int = 1
+    number: int = 0
+    end: int = 0
+    upto: int = 0
+    tip: bytes = b""
+    _payload: bytes | None = None
+    _messages: tuple[Message, ...] | None = None
+    _inner: tuple[Record, ...] | None = None
+
+    @classmethod
+    def of(cls, messages: tuple[Message, ...], *, id: str, time: float, part: int = 0, open: bool = False) -> Record:
+        """One round of a turn, checked.
+
+        Args:
+            messages: At least one, at most 10,000.
+            id: The turn's id.
+            time: When it was said, in seconds since 1970.
+            part: Which round of the turn, from 0.
+            open: Whether more rounds follow.
+
+        Raises:
+            InvalidInput: No messages, or a bad id, part or time.
+            TooLarge: Too many messages.
+        """
+        count = len(messages)
+        if not 0 < count <= MAX_MESSAGES:
+            if not count:
+                raise InvalidInput("a turn needs at least one message, none was given")
+            raise TooLarge(f"a turn of {count} messages, the limit is {MAX_MESSAGES}: write it in rounds")
+        check_id(id, "turn id", limit=MAX_TURN_ID_BYTES)
+        if type(part) is not int or part < 0:
+            raise InvalidInput(f"part must be an int from 0, not {part!r}")
+        return cls(id, part, open, time, count, 1, 0 if part else 1, _messages=messages)
+
+    @property
+    def begins_turn(self) -> bool:
+        """Whether its first round is the first of a turn."""
+        return self.turns > 0
+
+    @property
+    def after(self) -> int:
+        """The number of the turn that would follow its last one."""
+        return self.number + self.turns if self.turns else self.number + 1
+
+    @property
+    def size(self) -> int:
+        """Bytes of its payload, or about as many if it was never encoded."""
+        if self._payload is not None:
+            return len(self._payload)
+        if self._messages is not None:
+            size = 16
+            for message in self._messages:
+                size += message.size
+            return size
+        return sum(record.size for record in self._inner or ())
+
+    @property
+    def payload(self) -> bytes:
+        """The body, encoded (`docs/reference/format.md`).
+
+        Raises:
+            TooLarge: More than 16 MiB.
+        """
+        payload = self._payload
+        if payload is None:
+            if self._inner is not None:
+                body = tuple(_codec.Round(r.id, r.part, r.open, r.time, r.messages) for r in self._inner)
+                payload = _codec.encode(body)
+            else:
+                payload = _codec.encode(self._messages or ())
+            _set(self, "_payload", payload)
+        return payload
+
+    @property
+    def decoded(self) -> bool:
+        """Whether its messages are at hand without decoding."""
+        return self._messages is not None or self._inner is not None
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """Its messages, in order.
+
+        Raises:
+            CorruptRecord: The payload cannot be read.
+        """
+        messages = self._messages
+        if messages is None:
+            if self.rounds > 1:
+                messages = tuple(message for record in self.split() for message in record.messages)
+            else:
+                messages = _codec.decode_messages(self._payload or b"")
+                self._check_count(len(messages))
+            _set(self, "_messages", messages)
+        return messages
+
+    def canonical(self) -> object:
+        """What a digest covers of the body: the messages, or the payload where only that is at hand."""
+        if self._messages is None and self._inner is None:
+            return self._payload
+        return [message.canonical() for message in self.messages]
+
+    def split(self) -> tuple[Record, ...]:
+        """The rounds of a sealed run as records of their own; itself, if it is not sealed.
+
+        All but the last have no `tip`: a chain value inside a sealed run is not kept.
+
+        Raises:
+            CorruptRecord: The payload cannot be read.
+        """
+        if self.rounds == 1:
+            return (self,)
+        inner = self._inner
+        if inner is None:
+            rounds = _codec.decode_rounds(self._payload or b"")
+            inner = tuple(
+                Record(r.id, r.part, r.open, r.time, len(r.messages), 1, 0 if r.part else 1, _messages=r.messages) for r in rounds
+            )
+            self._check_count(sum(len(r.messages) for r in rounds))
+            if len(inner) != self.rounds or sum(r.turns for r in inner) != self.turns:
+                raise CorruptRecord(f"turn {self.number}: a sealed record does not hold the rounds that its head says", turn=self.number)
+            _set(self, "_inner", inner)
+        placed, number = [], self.number - 1
+        end, upto = self.end - self.rounds, self.upto - self.count
+        for record in inner:
+            number, end, upto = number + record.turns, end + 1, upto + record.count
+            placed.append(msgspec.structs.replace(record, number=number, end=end, upto=upto, tip=b""))
+        placed[-1] = msgspec.structs.replace(placed[-1], tip=self.tip)
+        return tuple(placed)
+
+    def _check_count(self, count: int) -> None:
+        if count != self.count:
+            raise CorruptRecord(f"turn {self.number} holds {count} messages, its head says {self.count}", turn=self.number)
+
+    def with_payload(self, payload: bytes) -> Record:
+        """The same record with another encoding of the same body: what layers that compress or encrypt make."""
+        return msgspec.structs.replace(self, _payload=payload, _messages=None, _inner=None)
+
+    @staticmethod
+    def seal(records: Sequence[Record]) -> Record:
+        """One record that holds whole turns of a session: what replaces them by `Change.seal`.
+
+        Args:
+            records: Two or more that follow each other in one session, as it was read; the first begins a turn.
+
+        Raises:
+            InvalidInput: They do not follow each other, do not begin a turn, or hold more than 1,024 turns.
+            CorruptRecord: One of them is itself sealed and cannot be read.
+        """
+        if len(records) < 2:
+            raise InvalidInput(f"seal needs at least two records, not {len(records)}")
+        first, last = records[0], records[-1]
+        if not first.begins_turn:
+            raise InvalidInput(f"seal must begin with a turn's first round, not with part {first.part} of turn {first.number}")
+        for before, record in zip(records, records[1:]):
+            if record.end - record.rounds != before.end or record.upto - record.count != before.upto:
+                raise InvalidInput(f"seal needs records that follow each other: after round {before.end} comes round {record.end}")
+        turns = sum(record.turns for record in records)
+        if turns > MAX_SEALED_TURNS:
+            raise InvalidInput(f"seal of {turns} turns, the limit is {MAX_SEALED_TURNS}")
+        return msgspec.structs.replace(
+            last,
+            time=first.time,
+            count=sum(record.count for record in records),
+            rounds=sum(record.rounds for record in records),
+            turns=turns,
+            number=first.number,
+            _payload=None,
+            _messages=None,
+            _inner=tuple(inner for record in records for inner in record.split()),
+        )

@@ -1,0 +1,126 @@
+"""The memory store: sessions in this process, bounded, for development and tests."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+from turnlog import Change, Key, Page, Query, Receipt, Session, Store, Version
+from turnlog.errors import InvalidInput
+from turnlog.state import SessionState, page
+
+__all__ = ["MemoryStore"]
+
+_SWEEP = 16  # at each new session so many of the least recently used are looked at, so that the expired do not pile up
+
+
+class MemoryStore(Store):
+    """Sessions in the memory of this process: nothing survives it.
+
+    It is bounded: over `max_sessions` or `max_bytes` the sessions that were not used for the longest time are dropped, whole.
+    It waits for nothing and holds no lock, so it may be used from any event loop, but by one thread at a time.
+
+    Args:
+        namespace: As in `Store`.
+        ttl: As in `Store`.
+        retain: As in `Store`.
+        max_session_bytes: As in `Store`.
+        max_sessions: How many sessions are kept.
+        max_bytes: How many bytes of records are kept, about; a session that is being written is always kept.
+        clock: As in `Store`.
+
+    Raises:
+        InvalidInput: An argument breaks a rule.
+    """
+
+    can_seal = True
+
+    def __init__(
+        self,
+        *,
+        namespace: str = "default",
+        ttl: float | None = None,
+        retain: int | None = None,
+        max_session_bytes: int | None = None,
+        max_sessions: int = 100_000,
+        max_bytes: int = 1024**3,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__(namespace=namespace, ttl=ttl, retain=retain, max_session_bytes=max_session_bytes, clock=clock)
+        for name, value in (("max_sessions", max_sessions), ("max_bytes", max_bytes)):
+            if type(value) is not int or value < 1:
+                raise InvalidInput(f"{name} must be an int from 1, not {value!r}")
+        self.max_sessions = max_sessions
+        self.max_bytes = max_bytes
+        self._states: OrderedDict[Key, SessionState] = OrderedDict()  # the least recently used first
+        self._bytes = 0
+
+    async def read(
+        self,
+        key: Key,
+        *,
+        last: int | None = None,
+        before: int | None = None,
+        since: Version | None = None,
+        touch: bool = True,
+    ) -> Session:
+        state = self._state(key)
+        after, session = state.read(self.clock(), last=last, before=before, since=since, touch=touch)
+        if after is not state:
+            self._states[key] = after
+        if touch:
+            self._states.move_to_end(key)
+        return session
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        state = self._state(key)
+        after, receipt = state.apply(change, self.clock())
+        if after is not state:
+            self._put(key, state, after)
+        return receipt
+
+    async def delete(self, key: Key, *, expect: Version | None = None) -> bool:
+        found = self._state(key).check(expect, self.clock())
+        self._drop(key)
+        return found
+
+    async def page(self, query: Query) -> Page:
+        self._check_open()
+        now = self.clock()
+        headers = (state.header for state in self._states.values())
+        return page((h.info(now) for h in headers if h is not None and h.alive(now)), query)
+
+    async def close(self) -> None:
+        await super().close()
+        self._states.clear()
+        self._bytes = 0
+
+    def _state(self, key: Key) -> SessionState:
+        if self._closed:
+            self._check_open()
+        return self._states.get(key) or SessionState.absent(key, ttl=self.ttl)
+
+    def _put(self, key: Key, before: SessionState, after: SessionState) -> None:
+        states, header, old = self._states, after.header, before.header
+        assert header is not None  # a change leaves a session
+        states[key] = after
+        self._bytes += header.bytes - (old.bytes if old is not None else 0)
+        states.move_to_end(key)
+        if old is None:
+            self._sweep()
+        while len(states) > self.max_sessions or (self._bytes > self.max_bytes and len(states) > 1):
+            self._drop(next(iter(states)))
+
+    def _drop(self, key: Key) -> None:
+        state = self._states.pop(key, None)
+        if state is not None and state.header is not None:
+            self._bytes -= state.header.bytes
+
+    def _sweep(self) -> None:
+        now = self.clock()
+        oldest = [key for key, _ in zip(self._states, range(_SWEEP), strict=False)]
+        for key in oldest:
+            header = self._states[key].header
+            if header is not None and not header.alive(now):
+                self._drop(key)
