@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import TypeVar, final
 
 from ._change import ABSENT, ANY, Change, Expect, Mark, Receipt, check_number, check_ttl, digest_of
-from ._history import common, divide, exact, split_turns
+from .history import common, divide, exact, split_turns
 from ._ids import check_id, new_id
 from ._ids import new_session_id as _new_session_id
 from ._key import Key

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from ._session import Session, Turn
 from .message import Message
 
+__all__ = ["begins_turn", "common", "divide", "exact", "split_turns"]
+
 _PREAMBLE = frozenset({"system", "developer"})
 
 
