@@ -10,6 +10,7 @@
 from ._change import ABSENT, ANY, Change, Receipt
 from ._key import Key
 from ._metadata import Metadata
+from ._pipeline import Model, Pipeline, Result, Window
 from ._record import Record
 from ._session import Page, Query, Session, SessionInfo, Turn
 from ._version import Version
@@ -50,12 +51,15 @@ __all__ = [
     "Layer",
     "Message",
     "Metadata",
+    "Model",
     "OutcomeUnknown",
     "Page",
+    "Pipeline",
     "PluginError",
     "Query",
     "Receipt",
     "Record",
+    "Result",
     "SchemaError",
     "Session",
     "SessionInfo",
@@ -67,6 +71,7 @@ __all__ = [
     "TurnlogError",
     "Unavailable",
     "Version",
+    "Window",
     "assistant",
     "system",
     "tool",
