@@ -11,7 +11,7 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 from ._ids import check_id, new_id
-from ._limits import MAX_MESSAGES, MAX_NUMBER, MAX_TTL, MIN_TTL
+from .limits import MAX_MESSAGES, MAX_NUMBER, MAX_TTL, MIN_TTL
 from ._metadata import Metadata, Value
 from ._record import Record
 from ._value import canonical

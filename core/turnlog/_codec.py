@@ -17,7 +17,7 @@ from zlib import crc32
 
 import msgspec
 
-from ._limits import MAX_PAYLOAD_BYTES
+from .limits import MAX_PAYLOAD_BYTES
 from .errors import CorruptRecord, FormatTooNew, TooLarge
 from .message import Message
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+from collections.abc import Sequence
 from hashlib import blake2b
 
 import msgspec
@@ -307,6 +308,27 @@ class Header(msgspec.Struct, frozen=True):
 def chain(tip: bytes, change_id: bytes) -> bytes:
     """The next chain value: 8 bytes of BLAKE2b (RFC 7693) over the last one and the change id."""
     return blake2b(tip + change_id, digest_size=8).digest()
+
+
+def fits(seal: Record, run: Sequence[Record], *, last: bool) -> bool:
+    """Whether a sealed record may take the place of others.
+
+    Args:
+        seal: What was sealed.
+        run: The records whose numbers it covers, as they are now.
+        last: Whether nothing follows them.
+    """
+    return (
+        bool(run)
+        and run[0].number == seal.number
+        and run[0].turns > 0
+        and run[0].end - run[0].rounds == seal.end - seal.rounds
+        and run[-1].end == seal.end
+        and run[-1].tip == seal.tip
+        and sum(record.turns for record in run) == seal.turns
+        and sum(record.count for record in run) == seal.count
+        and not (last and run[-1].open)
+    )
 
 
 def missing(key: Key) -> SessionNotFound:

@@ -6,7 +6,7 @@ import itertools
 import os
 import secrets
 
-from ._limits import MAX_ID_BYTES
+from .limits import MAX_ID_BYTES
 from ._value import check_text
 from .errors import InvalidInput
 

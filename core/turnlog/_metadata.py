@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 
-from ._limits import MAX_METADATA_BYTES
+from .limits import MAX_METADATA_BYTES
 from ._value import JSON, canonical, check, check_mapping, encode
 from ._value import decode as _decode
 from .errors import InvalidInput, TooLarge

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TypeAlias, cast
+from typing import TypeAlias
 
 import msgspec
 
 from ._change import Receipt, check_number
-from ._session import Session, Turn
+from ._session import Turn
 from ._value import JSON
 from .errors import InvalidInput, SessionNotFound
 from .message import Message, as_message
@@ -112,19 +112,16 @@ class Pipeline:
         try:
             session = await self.store.session(session_id, last=self.window.messages)
         except SessionNotFound:
-            return [] if self.system is None else [_system(self.system)]
-        history = [message for turn in self.window.cut(session.turns) for message in turn.messages]
-        prompt = self._prompt(session)
-        if prompt is None:
+            return [_system(self.system)] if self.system else []
+        turns = self.window.cut(session.turns)
+        history = [message for turn in turns for message in turn.messages]
+        prompt = self.system or session.info.metadata.get("system")
+        if not prompt or not isinstance(prompt, (str, list)):
             return history
-        if history and history[0].role == "system":
+        if turns and turns[0].number == 0 and history[0].role == "system":
             del history[0]
-        return [prompt, *history]
-
-    def _prompt(self, session: Session) -> Message | None:
-        system = self.system if self.system is not None else session.info.metadata.get("system")
-        return _system(cast("JSON", system)) if isinstance(system, (str, list)) and system else None
+        return [_system(prompt), *history]
 
 
-def _system(content: JSON) -> Message:
+def _system(content: str | list[JSON]) -> Message:
     return Message.from_dict({"role": "system", "content": content})

@@ -8,7 +8,7 @@ import msgspec
 
 from . import _codec
 from ._ids import check_id
-from ._limits import MAX_MESSAGES, MAX_SEALED_TURNS, MAX_TURN_ID_BYTES
+from .limits import MAX_MESSAGES, MAX_SEALED_TURNS, MAX_TURN_ID_BYTES
 from .errors import CorruptRecord, InvalidInput, TooLarge
 from .message import Message
 

@@ -10,7 +10,7 @@ import msgspec
 
 from ._ids import check_id
 from ._key import Key
-from ._limits import MAX_PAGE
+from .limits import MAX_PAGE
 from ._metadata import Value
 from ._record import Record
 from ._version import Version

@@ -8,7 +8,7 @@ from typing import TypeAlias, cast
 
 import msgspec
 
-from ._limits import MAX_DEPTH
+from .limits import MAX_DEPTH
 from .errors import InvalidInput, TooLarge
 
 JSON: TypeAlias = "str | int | float | bool | list[JSON] | dict[str, JSON] | None"

@@ -17,9 +17,9 @@ import msgspec
 
 from . import _lines
 from ._change import Change, Receipt
-from ._header import Header, created_by, missing
+from ._header import Header, created_by, fits, missing
 from ._key import Key
-from ._limits import REMEMBERED_CHANGES
+from .limits import REMEMBERED_CHANGES
 from ._record import Record
 from ._session import Page, Query, Session, SessionInfo, check_read
 from ._version import Version
@@ -205,25 +205,13 @@ class SessionState:
     def _seal(self, seal: Record, header: Header) -> SessionState:
         """With one record in place of those that hold the same rounds; itself, where they are no longer as they were read."""
         log, start, stop = self._log, self._start, self._stop
-        first = bisect_left(log, seal.end - seal.rounds + 1, start, stop, key=_end)
-        last = bisect_left(log, seal.end, start, stop, key=_end)
-        if last >= stop:
-            return self
-        run = log[first : last + 1]
-        if (
-            log[last].end != seal.end
-            or log[last].tip != seal.tip
-            or run[0].end - run[0].rounds != seal.end - seal.rounds
-            or run[0].number != seal.number
-            or not run[0].turns
-            or sum(record.count for record in run) != seal.count
-            or sum(record.turns for record in run) != seal.turns
-            or (not log[last + 1].turns if last + 1 < stop else log[last].open)
-        ):
+        first = bisect_left(log, seal.number, start, stop, key=_number)
+        after = bisect_left(log, seal.after, first, stop, key=_number)
+        run = log[first:after]
+        if not fits(seal, run, last=after == stop):
             return self
         header = msgspec.structs.replace(header, bytes=header.bytes - _size(run) + seal.size)
-        seal = msgspec.structs.replace(seal, upto=log[last].upto)
-        log = [*log[start:first], seal, *log[last + 1 : stop]]
+        log = [*log[start:first], msgspec.structs.replace(seal, upto=run[-1].upto), *log[after:stop]]
         return SessionState(self.key, header, log, 0, len(log), self._ring, self._end, self._ttl)
 
     def _touched(self, now: float) -> SessionState:

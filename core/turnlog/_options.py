@@ -1,0 +1,164 @@
+"""Options: what a constructor's signature says may be configured, and values for it out of text or TOML.
+
+Durations are seconds (`90`, `"1.5s"`, `"24h"`), sizes are bytes (`65536`, `"64KiB"`, `"10MB"`).
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+import types
+import typing
+from collections.abc import Mapping
+from typing import Final, Literal, NamedTuple, Union
+
+from ._nearest import nearest
+from .errors import ConfigError, PluginError
+
+_SECONDS: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
+_BYTES: Final = {"": 1, "b": 1} | {f"{p}{b}b": n**e for e, p in enumerate("kmgt", 1) for b, n in (("", 1000), ("i", 1024))}
+_DURATION: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([a-z]*)")
+_SIZE: Final = re.compile(r"([0-9]{1,15}) ?([a-z]*)", re.IGNORECASE)
+_WHOLE: Final = re.compile(r"[+-]?[0-9]{1,18}")
+_TRUTH: Final = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+
+
+class Given(NamedTuple):
+    """A value and where it was given: `turnlog.toml: store.ttl`."""
+
+    value: object
+    where: str
+    text: bool
+    """Out of a URL or a variable, where everything is text: `5` is a number there."""
+
+
+class Option(NamedTuple):
+    """What a keyword-only parameter takes."""
+
+    name: str
+    kind: type
+    choices: tuple[object, ...]
+    nullable: bool
+
+    def of(self, given: Given) -> object:
+        """The value for the constructor.
+
+        Raises:
+            ConfigError: It does not fit.
+        """
+        value = given.value
+        if value is None and self.nullable:
+            return None
+        if self.kind is float:
+            return _seconds(given)
+        if self.kind is int and self.name.endswith("bytes"):
+            return _bytes(given)
+        if self.kind is int:
+            return _whole(given)
+        if self.kind is bool:
+            return _truth(given)
+        if not isinstance(value, str):
+            raise ConfigError(f"{given.where}: must be text, not {type(value).__name__}")  # it may be a secret
+        if self.choices and value not in self.choices:
+            raise ConfigError(f"{given.where}: {_shown(value)} is none of {', '.join(map(str, self.choices))}{nearest(value, self._texts)}")
+        return value
+
+    @property
+    def _texts(self) -> list[str]:
+        return [str(choice) for choice in self.choices]
+
+
+def options_of(maker: type) -> dict[str, Option]:
+    """The keyword-only parameters of a class whose types can be configured.
+
+    Raises:
+        PluginError: Its constructor has no signature.
+    """
+    options = {}
+    for parameter in signature_of(maker).values():
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            option = _option(parameter.name, _annotation(maker, parameter))
+            if option is not None:
+                options[option.name] = option
+    return options
+
+
+def signature_of(maker: type) -> Mapping[str, inspect.Parameter]:
+    """The parameters of a class's constructor, without `self`."""
+    try:
+        return inspect.signature(maker).parameters
+    except (ValueError, TypeError, NameError) as error:
+        raise PluginError(f"{maker.__module__}.{maker.__qualname__} has no readable signature: {error}") from error
+
+
+def _annotation(maker: type, parameter: inspect.Parameter) -> object:
+    """The type, or None where its name cannot be resolved, as when it is imported for type checkers alone."""
+    function = inspect.unwrap(maker.__init__)  # type: ignore[misc]
+    holder = types.SimpleNamespace(__annotations__={"it": parameter.annotation})
+    try:
+        return typing.get_type_hints(holder, getattr(function, "__globals__", {}))["it"]  # type: ignore[arg-type]
+    except (NameError, AttributeError, TypeError):
+        return None
+
+
+def _option(name: str, annotation: object) -> Option | None:
+    nullable = False
+    if typing.get_origin(annotation) in (Union, types.UnionType):
+        kinds = [kind for kind in typing.get_args(annotation) if kind is not types.NoneType]
+        nullable = len(kinds) < len(typing.get_args(annotation))
+        annotation = kinds[0] if len(kinds) == 1 else None
+    if typing.get_origin(annotation) is Literal:
+        choices = typing.get_args(annotation)
+        return Option(name, str, choices, nullable) if all(type(choice) is str for choice in choices) else None
+    if annotation in (float, int, bool, str):
+        return Option(name, typing.cast("type", annotation), (), nullable)
+    return None
+
+
+def _seconds(given: Given) -> float:
+    value = given.value
+    if isinstance(value, str):
+        found = _DURATION.fullmatch(value)
+        if found and found[2] in _SECONDS:
+            return float(found[1]) * _SECONDS[found[2]]
+    elif type(value) in (int, float) and math.isfinite(value) and value >= 0:  # type: ignore[arg-type,operator]
+        return float(value)  # type: ignore[arg-type]
+    raise ConfigError(f'{given.where}: {_shown(value)} is not a duration; write 90, "90s", "24h" or "30d"')
+
+
+def _bytes(given: Given) -> int:
+    value = given.value
+    if isinstance(value, str):
+        found = _SIZE.fullmatch(value)
+        if found and found[2].lower() in _BYTES:
+            return int(found[1]) * _BYTES[found[2].lower()]
+    elif type(value) is int and value >= 0:
+        return value
+    raise ConfigError(f'{given.where}: {_shown(value)} is not a size; write 65536, "64KiB" or "10MB"')
+
+
+def _whole(given: Given) -> int:
+    value = given.value
+    if type(value) is int:
+        return value
+    if given.text and isinstance(value, str) and _WHOLE.fullmatch(value):
+        return int(value)
+    raise ConfigError(f"{given.where}: {_shown(value)} is not a whole number")
+
+
+def _truth(given: Given) -> bool:
+    value = given.value
+    if type(value) is bool:
+        return value
+    if given.text and isinstance(value, str) and value.lower() in _TRUTH:
+        return _TRUTH[value.lower()]
+    raise ConfigError(f"{given.where}: {_shown(value)} is not true or false")
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, str):
+        return f'"{value}"' if len(value) <= 60 and value.isprintable() else f"text of {len(value)} characters"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, int | float) else f"a {type(value).__name__}"
