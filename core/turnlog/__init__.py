@@ -8,6 +8,7 @@
 """
 
 from ._change import ABSENT, ANY, Change, Receipt
+from ._config import open_store
 from ._key import Key
 from ._metadata import Metadata
 from ._pipeline import Model, Pipeline, Result, Window
@@ -73,6 +74,7 @@ __all__ = [
     "Version",
     "Window",
     "assistant",
+    "open_store",
     "system",
     "tool",
     "user",

@@ -6,7 +6,6 @@ Durations are seconds (`90`, `"1.5s"`, `"24h"`), sizes are bytes (`65536`, `"64K
 from __future__ import annotations
 
 import inspect
-import math
 import re
 import types
 import typing
@@ -15,12 +14,13 @@ from typing import Final, Literal, NamedTuple, Union
 
 from ._nearest import nearest
 from .errors import ConfigError, PluginError
+from .limits import MAX_NUMBER
 
 _SECONDS: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
-_BYTES: Final = {"": 1, "b": 1} | {f"{p}{b}b": n**e for e, p in enumerate("kmgt", 1) for b, n in (("", 1000), ("i", 1024))}
+_BYTES: Final[dict[str, int]] = {"": 1, "b": 1} | {f"{p}{b}b": n**e for e, p in enumerate("kmgt", 1) for b, n in (("", 1000), ("i", 1024))}
 _DURATION: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([a-z]*)")
 _SIZE: Final = re.compile(r"([0-9]{1,15}) ?([a-z]*)", re.IGNORECASE)
-_WHOLE: Final = re.compile(r"[+-]?[0-9]{1,18}")
+_WHOLE: Final = re.compile(r"[+-]?[0-9]{1,15}")
 _TRUTH: Final = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
 
@@ -58,15 +58,11 @@ class Option(NamedTuple):
             return _whole(given)
         if self.kind is bool:
             return _truth(given)
+        if self.choices:
+            return _choice(given, self.choices)
         if not isinstance(value, str):
             raise ConfigError(f"{given.where}: must be text, not {type(value).__name__}")  # it may be a secret
-        if self.choices and value not in self.choices:
-            raise ConfigError(f"{given.where}: {_shown(value)} is none of {', '.join(map(str, self.choices))}{nearest(value, self._texts)}")
         return value
-
-    @property
-    def _texts(self) -> list[str]:
-        return [str(choice) for choice in self.choices]
 
 
 def options_of(maker: type) -> dict[str, Option]:
@@ -97,7 +93,7 @@ def _annotation(maker: type, parameter: inspect.Parameter) -> object:
     function = inspect.unwrap(maker.__init__)  # type: ignore[misc]
     holder = types.SimpleNamespace(__annotations__={"it": parameter.annotation})
     try:
-        return typing.get_type_hints(holder, getattr(function, "__globals__", {}))["it"]  # type: ignore[arg-type]
+        return typing.get_type_hints(holder, getattr(function, "__globals__", {}))["it"]
     except (NameError, AttributeError, TypeError):
         return None
 
@@ -109,8 +105,7 @@ def _option(name: str, annotation: object) -> Option | None:
         nullable = len(kinds) < len(typing.get_args(annotation))
         annotation = kinds[0] if len(kinds) == 1 else None
     if typing.get_origin(annotation) is Literal:
-        choices = typing.get_args(annotation)
-        return Option(name, str, choices, nullable) if all(type(choice) is str for choice in choices) else None
+        return Option(name, object, typing.get_args(annotation), nullable)
     if annotation in (float, int, bool, str):
         return Option(name, typing.cast("type", annotation), (), nullable)
     return None
@@ -122,8 +117,8 @@ def _seconds(given: Given) -> float:
         found = _DURATION.fullmatch(value)
         if found and found[2] in _SECONDS:
             return float(found[1]) * _SECONDS[found[2]]
-    elif type(value) in (int, float) and math.isfinite(value) and value >= 0:  # type: ignore[arg-type,operator]
-        return float(value)  # type: ignore[arg-type]
+    elif isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MAX_NUMBER:
+        return float(value)
     raise ConfigError(f'{given.where}: {_shown(value)} is not a duration; write 90, "90s", "24h" or "30d"')
 
 
@@ -133,14 +128,14 @@ def _bytes(given: Given) -> int:
         found = _SIZE.fullmatch(value)
         if found and found[2].lower() in _BYTES:
             return int(found[1]) * _BYTES[found[2].lower()]
-    elif type(value) is int and value >= 0:
+    elif isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_NUMBER:
         return value
     raise ConfigError(f'{given.where}: {_shown(value)} is not a size; write 65536, "64KiB" or "10MB"')
 
 
 def _whole(given: Given) -> int:
     value = given.value
-    if type(value) is int:
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= MAX_NUMBER:
         return value
     if given.text and isinstance(value, str) and _WHOLE.fullmatch(value):
         return int(value)
@@ -156,9 +151,21 @@ def _truth(given: Given) -> bool:
     raise ConfigError(f"{given.where}: {_shown(value)} is not true or false")
 
 
+def _choice(given: Given, choices: tuple[object, ...]) -> object:
+    value = given.value
+    for choice in choices:
+        if (type(value) is type(choice) and value == choice) or (given.text and value == str(choice)):
+            return choice
+    known = [str(choice) for choice in choices]
+    near = nearest(value, known) if isinstance(value, str) else ""
+    raise ConfigError(f"{given.where}: {_shown(value)} is none of {', '.join(known)}{near}")
+
+
 def _shown(value: object) -> str:
     if isinstance(value, str):
         return f'"{value}"' if len(value) <= 60 and value.isprintable() else f"text of {len(value)} characters"
     if isinstance(value, bool):
         return "true" if value else "false"
-    return str(value) if isinstance(value, int | float) else f"a {type(value).__name__}"
+    if isinstance(value, float) or (isinstance(value, int) and abs(value) <= MAX_NUMBER):
+        return str(value)
+    return "a number over 2**53" if isinstance(value, int) else f"a {type(value).__name__}"

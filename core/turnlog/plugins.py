@@ -101,19 +101,15 @@ def find_layer(name: str) -> type[Layer]:
 
 
 def find_model(name: str) -> Callable[..., object]:
-    """The model with this name, or the class of such models, for the caller to make one with its options.
+    """The model with this name (`turnlog.Model`), or a class of such models, for the caller to make one with its options.
 
     Raises:
         PluginError: There is none, it cannot be loaded, it is not async, or it is claimed twice.
     """
     found, plugin = _load(_MODELS, name)
-    if callable(found) and (_is_async(found) or _is_async(found.__call__)):
+    if callable(found) and (inspect.iscoroutinefunction(found) or inspect.iscoroutinefunction(found.__call__)):
         return found
     raise _unfit(plugin, found, "an async callable, or a class of them")
-
-
-def _is_async(function: object) -> bool:
-    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
 
 
 def _entries(group: str) -> list[EntryPoint]:
@@ -125,7 +121,8 @@ def _entries(group: str) -> list[EntryPoint]:
 def _plugin(entry: EntryPoint) -> Plugin:
     try:
         name, version = (entry.dist.name, entry.dist.version) if entry.dist is not None else ("", "")
-    except Exception:  # its METADATA is damaged or gone (which raises, or gives None): it must not hide the others
+    except (AttributeError, LookupError, OSError, TypeError, ValueError):
+        # its METADATA is damaged or gone, which raises one of these or gives None: it must not hide the others
         name = version = ""
     return Plugin(entry.group, entry.name, entry.value.partition("[")[0].strip(), name or "an unknown distribution", version or "?")
 
