@@ -1,0 +1,89 @@
+"""turnlog: the memory store, and SQLite with commits that wait for the disk (FULL) and that do not (NORMAL).
+
+An operation is what an application does in a new request: `load` and `append` by session id, with nothing kept in between.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+
+from interface import Adapter
+from turnlog import ABSENT, Change, Key, Message
+from turnlog._record import Record
+from turnlog_memory import MemoryStore
+
+
+class _Turnlog(Adapter):
+    peer = "turnlog"
+
+    def convert(self, msgs):
+        return [Message.from_dict(m) for m in msgs]
+
+    def make(self, env):
+        raise NotImplementedError
+
+    async def open(self, env):
+        self.store = self.make(env)
+        await self.store.open()
+
+    async def close(self):
+        await self.store.close()
+
+    async def seed(self, sid, msgs):
+        """Turns of two messages, as the workload's, in one commit."""
+        turns = (Record.of(tuple(msgs[i : i + 2]), id=f"t{i}", time=0.0) for i in range(0, len(msgs), 2))
+        await self.store.commit(Key("default", sid), Change(append=tuple(turns), expect=ABSENT))
+
+    async def save(self, sid, msgs):
+        await self.store.save(sid, msgs)
+
+    async def load(self, sid):
+        return await self.store.load(sid)
+
+    async def tail(self, sid, k):
+        return await self.store.load(sid, last=k)
+
+    async def append(self, sid, msgs):
+        await self.store.append(sid, msgs)
+
+    async def fork(self, src, dst):
+        await self.store.fork(src, dst)
+
+    async def turn(self, sid, msgs):
+        await self.store.load(sid, last=20)
+        await self.store.append(sid, msgs)
+
+
+class Memory(_Turnlog):
+    name, backend = "turnlog memory", "memory"
+
+    def make(self, env):
+        return MemoryStore()
+
+
+class _Sqlite(_Turnlog):
+    backend, synchronous = "sqlite", ""
+
+    def make(self, env):
+        from turnlog_sql import SQLStore
+
+        self.path = os.path.join(env["dir"], f"turnlog-{self.synchronous}.db")
+        return SQLStore(f"sqlite:///{self.path}", synchronous=self.synchronous)
+
+    async def stored_bytes(self):
+        con = sqlite3.connect(self.path)
+        con.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        con.close()
+        return os.path.getsize(self.path)
+
+
+class SqliteFull(_Sqlite):
+    name, synchronous = "turnlog sqlite FULL", "FULL"
+
+
+class SqliteNormal(_Sqlite):
+    name, synchronous = "turnlog sqlite NORMAL", "NORMAL"
+
+
+ADAPTERS = [Memory, SqliteFull, SqliteNormal]

@@ -1,0 +1,207 @@
+"""The figures that turnlog promises, as ratios, against what they are promised of: python claims.py [--groups memory,sqlite] [--seconds 20]
+
+One operation, a full turn: load the last 20 messages and append two.  All stores and all sizes of history take part at once:
+in every round each of them does a few turns, in an order that changes, so that a busy second of the machine falls on all of
+them.  A ratio is taken within each round, of medians, and the middle one of all rounds is shown.  Ends with status 1 if a
+ratio is over its limit, 2 if a store is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import importlib
+import os
+import platform
+import random
+import shutil
+import sqlite3
+import sys
+import tempfile
+import time
+from statistics import median
+from typing import NamedTuple
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+import workload
+from interface import Adapter, Turns, fresh
+from run import check
+
+SIZES = {10: 400, 100: 60, 1000: 8, 10_000: 2}  # messages: sessions of that length that the turns are spread over
+BLOCK = {"memory": 40, "sqlite": 6}  # turns of one store and size in one round
+STORES = {
+    "memory": {
+        "turnlog_stores": ("turnlog memory",),
+        "floor_values": ("floor memory same values", "floor memory bare values"),
+        "floor_memory": ("floor dict[list]",),
+    },
+    "sqlite": {
+        "turnlog_stores": ("turnlog sqlite FULL", "turnlog sqlite NORMAL"),
+        "floor_sqlite": ("floor row/turn mp thread", "floor row/turn mp thread FULL"),
+        "openai_agents": ("openai-agents SQLiteSession",),
+    },
+}
+
+
+class Claim(NamedTuple):
+    """A store takes at most `limit` times what another takes; without a limit the ratio is shown, not judged."""
+
+    group: str
+    store: str
+    other: str
+    limit: float | None
+
+
+CLAIMS = (
+    Claim("memory", "turnlog memory", "floor memory same values", 2.5),
+    Claim("memory", "turnlog memory", "floor memory bare values", None),
+    Claim("memory", "turnlog memory", "floor dict[list]", None),
+    Claim("sqlite", "turnlog sqlite FULL", "floor row/turn mp thread FULL", 1.8),
+    Claim("sqlite", "turnlog sqlite FULL", "openai-agents SQLiteSession", 1.0),
+    Claim("sqlite", "turnlog sqlite NORMAL", "floor row/turn mp thread", None),
+    Claim("sqlite", "turnlog sqlite NORMAL", "openai-agents SQLiteSession", 1.0),
+)
+FLAT = 1.5  # a turn at 10,000 stored messages over one at 100; at 10 there are no 20 to load
+
+
+class Run:
+    """The stores of one group, with their sessions, and the times of their turns."""
+
+    def __init__(self, group: str) -> None:
+        self.group = group
+        self.stores: dict[str, Adapter] = {}
+        self.times: dict[tuple[str, int], list[list[float]]] = {}
+
+    async def open(self, env: dict) -> None:
+        for module, names in STORES[self.group].items():
+            try:
+                found = importlib.import_module(f"adapters.{module}").ADAPTERS
+            except ModuleNotFoundError as error:
+                print(f"left out: {', '.join(names)} ({error})")
+                continue
+            for kind in found:
+                if kind.name in names:
+                    store = kind()
+                    try:
+                        await store.open(env)
+                        await check(store, kind.name.replace("/", "-"))
+                    except (ImportError, AssertionError) as error:
+                        print(f"left out: {kind.name} ({type(error).__name__}: {error})")
+                        continue
+                    self.stores[kind.name] = store
+        for place, store in enumerate(self.stores.values()):
+            for n, sessions in SIZES.items():
+                base = workload.generate(n)
+                for s in range(sessions):
+                    await store.seed(f"{n}-{s}", store.convert(fresh(base, f"{place:x}{n:x}{s:x}q")))
+
+    async def measure(self, seconds: float) -> None:
+        turns, order, block = Turns(), random.Random(1), BLOCK[self.group]
+        cells = [(name, n) for name in self.stores for n in SIZES]
+        self.times = {cell: [] for cell in cells}
+        used = dict.fromkeys(cells, 0)
+        gc.collect()
+        gc.freeze()
+        end = time.perf_counter() + seconds
+        while time.perf_counter() < end:
+            said = [turns.next() for _ in range(block)]
+            order.shuffle(cells)
+            for name, n in cells:
+                store = self.stores[name]
+                plans = [(f"{n}-{(used[name, n] + i) % SIZES[n]}", store.convert(m)) for i, m in enumerate(said)]
+                used[name, n] += block
+                self.times[name, n].append(await timed(store, plans))
+        gc.unfreeze()
+
+    async def close(self) -> None:
+        for store in self.stores.values():
+            await store.close()
+
+    def median(self, name: str, n: int) -> float:
+        return median(t for times in self.times[name, n] for t in times)
+
+    def least(self, name: str, n: int) -> float:
+        return min(t for times in self.times[name, n] for t in times)
+
+    def ratio(self, one: tuple[str, int], other: tuple[str, int]) -> float:
+        return median(median(a) / median(b) for a, b in zip(self.times[one], self.times[other], strict=True))
+
+
+async def timed(store: Adapter, plans: list[tuple[str, list]]) -> list[float]:
+    turn, clock, times = store.turn, time.perf_counter, []
+    for sid, messages in plans:
+        before = clock()
+        await turn(sid, messages)
+        times.append(clock() - before)
+    return times
+
+
+def table(head: list[str], rows: list[list[str]]) -> None:
+    print("| " + " | ".join(head) + " |\n|---|" + "--:|" * (len(head) - 1))
+    for row in rows:
+        print("| " + " | ".join(row) + " |")
+    print()
+
+
+def judged(value: float, limit: float | None) -> str:
+    return "" if limit is None else f"at most {limit:g}: {'pass' if value <= limit else 'FAIL'}"
+
+
+def report(run: Run) -> tuple[int, int]:
+    """Print the tables; answers how many claims failed and how many could not be tried."""
+    failed = missing = 0
+    print(f"\n**{run.group}: a full turn in µs, median (least)**\n")
+    names = list(run.stores)
+    table(
+        ["", *(f"{n:,}" for n in SIZES)],
+        [[name, *(f"{run.median(name, n) * 1e6:.3g} ({run.least(name, n) * 1e6:.3g})" for n in SIZES)] for name in names],
+    )
+    rows = []
+    for claim in CLAIMS:
+        if claim.group != run.group:
+            continue
+        if claim.store not in run.stores or claim.other not in run.stores:
+            rows.append([f"{claim.store} / {claim.other}", *["-"] * len(SIZES), "missing"])
+            missing += 1
+            continue
+        ratios = [run.ratio((claim.store, n), (claim.other, n)) for n in SIZES]
+        rows.append([f"{claim.store} / {claim.other}", *(f"{r:.2f}" for r in ratios), judged(ratios[list(SIZES).index(1000)], claim.limit)])
+        failed += claim.limit is not None and ratios[list(SIZES).index(1000)] > claim.limit
+    print(f"**{run.group}: ratios, judged at 1,000 stored messages**\n")
+    table(["", *(f"{n:,}" for n in SIZES), ""], rows)
+    rows = []
+    for name in (name for name in names if name.startswith("turnlog")):
+        whole, long = run.ratio((name, 10_000), (name, 10)), run.ratio((name, 10_000), (name, 100))
+        rows.append([name, f"{whole:.2f}", f"{long:.2f}", judged(long, FLAT)])
+        failed += long > FLAT
+    print(f"**{run.group}: growth of a turn with the history**\n")
+    table(["", "10,000 / 10", "10,000 / 100", ""], rows)
+    return failed, missing
+
+
+async def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--groups", default="memory,sqlite")
+    parser.add_argument("--seconds", type=float, default=20.0, help="how long each group is measured")
+    args = parser.parse_args()
+    print(f"CPython {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {os.cpu_count()} cores")
+    failed = missing = 0
+    for group in args.groups.split(","):
+        folder = tempfile.mkdtemp(prefix="bench-claims-")
+        try:
+            run = Run(group)
+            await run.open({"dir": folder})
+            await run.measure(args.seconds)
+            bad, gone = report(run)
+            await run.close()
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        failed, missing = failed + bad, missing + gone
+    print(f"{failed} over the limit, {missing} not tried")
+    return 1 if failed else 2 if missing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))
