@@ -300,11 +300,11 @@ class StateMachine(RuleBasedStateMachine):
     def repeat_forgotten(self, which: int) -> None:
         """Beyond the last 64 it may be known or not: but it is either a repeat or a change, nothing between."""
         known, answer = self.model.remembered[which % (len(self.model.remembered) - 64)]
-        if known.expect is not None or not (known.append or known.keep is not None or known.owner is not None):
-            return
+        if known.keep is not None or known.metadata is not None or known.ttl is not None or not (known.append or known.owner):
+            return  # a cut that cuts nothing looks like a repeat
         model = self.model
         try:
-            after, receipt = self.apply(self.state, Change(id=known.id, append=tuple(map(record, known.append)), keep=known.keep, owner=known.owner))
+            after, receipt = self.apply(self.state, Change(id=known.id, append=tuple(map(record, known.append)), owner=known.owner))
         except TurnlogError:
             return  # it was forgotten, and does not fit any more: the invariant says that nothing was stored
         if receipt.previous == receipt.version:

@@ -1,0 +1,307 @@
+"""Messages: kept verbatim, immutable, refused with the place named."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import datetime
+import json
+import pickle
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from turnlog import Key, Message, Record, assistant, system, tool, user
+from turnlog.errors import InvalidInput, TooLarge
+from turnlog.limits import MAX_DEPTH
+from turnlog_memory import MemoryStore
+
+CALL = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city":"Oslo"}'}}
+
+SAID: dict[str, dict[str, Any]] = {
+    "chat user": {"role": "user", "content": "Hello"},
+    "chat system": {"role": "system", "content": "Be brief.", "name": "policy"},
+    "chat developer": {"role": "developer", "content": "Be brief."},
+    "chat parts": {"role": "user", "content": [{"type": "text", "text": "What is this?"}, {"type": "image_url", "image_url": {"url": "x:y"}}]},
+    "chat tool calls": {"role": "assistant", "content": None, "tool_calls": [CALL, {**CALL, "id": "call_2"}]},
+    "chat tool calls, no content": {"role": "assistant", "tool_calls": [CALL]},
+    "chat tool": {"role": "tool", "content": "12 °C", "tool_call_id": "call_1"},
+    "chat refusal": {"role": "assistant", "content": None, "refusal": "No.", "audio": None, "annotations": []},
+    "old function call": {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}},
+    "responses message": {"type": "message", "role": "assistant", "id": "msg_1", "content": [{"type": "output_text", "text": "Hi", "annotations": []}]},
+    "responses call": {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"},
+    "responses output": {"type": "function_call_output", "call_id": "c1", "output": "42"},
+    "responses reasoning": {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "gAAA"},
+    "anthropic blocks": {
+        "role": "assistant",
+        "content": [{"type": "thinking", "thinking": "…", "signature": "s"}, {"type": "tool_use", "id": "t1", "name": "f", "input": {"a": 1}}],
+    },
+    "anthropic result": {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t1", "content": "42", "is_error": False}]},
+    "gemini": {"role": "model", "parts": [{"text": "Hi"}]},
+    "no content": {"role": "assistant"},
+    "content only": {"content": "Hi"},
+    "None content only": {"content": None},
+    "None role": {"role": None, "content": "Hi"},
+    "empty content": {"role": "assistant", "content": ""},
+    "empty list": {"role": "assistant", "content": []},
+    "empty role": {"role": "", "content": "Hi"},
+    "role and content that are no strings": {"role": 5, "content": {"a": True}},
+    "unknown keys": {"role": "user", "content": "Hi", "": 0, "x-custom": {"deep": [None, 1.5, -1, 2**64 - 1, -(2**63)]}, "r": 1, "c": 2, "x": 3},
+    "what others take for markers": {"role": "user", "content": "Hi", "lc": 1, "__enc__": "x", "__compressed_data__": "y", "$ref": "#/"},
+    "NUL and odd signs": {"role": "user", "content": "a\x00b\u2028\ufeff\U0001f600", "n": "\x7f\x00"},
+}
+
+texts = st.text(st.characters(codec="utf-8"), max_size=12)
+leaves = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False) | texts
+values = st.recursive(leaves, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4), max_leaves=12)
+names = st.sampled_from(["role", "content", "tool_calls", "name"]) | texts
+said = st.dictionaries(names, values, min_size=1, max_size=6)
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_every_provider_s_message_comes_back_as_it_was(name: str) -> None:
+    data = SAID[name]
+    message = Message.from_dict(data)
+    assert message.to_dict() == data
+    assert list(message.to_dict()) == [k for k in ("role", "content") if type(data.get(k)) is str] + [
+        k for k in data if k not in ("role", "content") or type(data[k]) is not str
+    ]
+    assert Record.of((message,), id="t", time=0.0).with_payload(Record.of((message,), id="t", time=0.0).payload).messages[0].to_dict() == data
+
+
+@given(said)
+def test_any_json_object_comes_back_as_it_was(data: dict[str, Any]) -> None:
+    message = Message.from_dict(data)
+    found = message.to_dict()
+    assert found == data
+    assert json.dumps(found, sort_keys=True) == json.dumps(data, sort_keys=True)  # also 1 and 1.0, 0.0 and -0.0, True and 1
+    assert Message.from_dict(found) == message and hash(Message.from_dict(found)) == hash(message)
+    assert Message.from_dict(dict(reversed(data.items()))) == message
+    assert hash(Message.from_dict(dict(reversed(data.items())))) == hash(message)
+    assert message.get("role") == data.get("role") and message.content == data.get("content")
+    assert pickle.loads(pickle.dumps(message)) == message == copy.deepcopy(message)
+
+
+@given(said, said)
+def test_messages_are_equal_exactly_where_their_dictionaries_are(one: dict[str, Any], other: dict[str, Any]) -> None:
+    equal = json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+    assert (Message.from_dict(one) == Message.from_dict(other)) == equal
+    assert (Message.from_dict(one).canonical() == Message.from_dict(other).canonical()) == equal
+
+
+def test_equality_at_its_edges() -> None:
+    assert user("a") != assistant("a")
+    assert Message.from_dict({"role": "user"}) != Message.from_dict({"role": "user", "content": None})
+    assert Message.from_dict({"content": ""}) != Message.from_dict({"content": None})
+    assert user("a") != {"role": "user", "content": "a"}
+    assert len({user("a"), user("a"), user("b")}) == 2
+
+
+def test_a_key_order_that_differs_deep_inside_is_the_same_message() -> None:
+    one, other = user("a", meta={"x": {"b": 1, "a": [{"d": 1, "c": 2}]}}), user("a", meta={"x": {"a": [{"c": 2, "d": 1}], "b": 1}})
+    assert one == other and hash(one) == hash(other) and one.canonical() == other.canonical()
+    assert list(one.to_dict()["meta"]["x"]) == ["b", "a"]  # type: ignore[index,call-overload]  # kept as it was said
+
+
+def test_what_a_reader_does_to_what_it_was_given_reaches_nobody() -> None:
+    data = copy.deepcopy(SAID["anthropic blocks"] | {"tool_calls": [CALL]})
+    message = Message.from_dict(data)
+    for given_out in (message.to_dict(), message.to_dict()["content"], message.content, message.get("content"), message.tool_calls):
+        assert isinstance(given_out, (dict, list))
+        given_out.clear()
+    inner: Any = message.content
+    inner[1]["input"]["a"] = 2
+    calls: Any = message.tool_calls
+    calls[0]["function"]["name"] = "other"
+    assert message.to_dict() == data
+
+
+def test_what_happens_later_to_the_dictionary_it_was_made_from_does_not_reach_it() -> None:
+    data = copy.deepcopy(SAID["anthropic blocks"])
+    message = Message.from_dict(data)
+    data["content"][1]["input"]["a"] = 2
+    data["role"] = "user"
+    data["more"] = 1
+    assert message.to_dict() == SAID["anthropic blocks"]
+
+
+@pytest.mark.parametrize("name", ["role", "content", "text", "_role", "_content", "_rest", "other"])
+def test_nothing_can_be_assigned(name: str) -> None:
+    with pytest.raises(AttributeError):
+        setattr(user("a"), name, "b")
+
+
+# ------------------------------------------------------------------------------------------------------------- what is refused
+
+
+def nested(levels: int, kind: type = list) -> dict[str, Any]:
+    """A dictionary whose innermost list or dictionary is so many levels deep, counting the dictionary itself."""
+    value: Any = kind()
+    for _ in range(levels - 2):
+        value = [value] if kind is list else {"a": value}
+    return {"a": value}
+
+
+def own_list() -> list[Any]:
+    value: list[Any] = []
+    value.append(value)
+    return value
+
+
+def own_dict() -> dict[str, Any]:
+    value: dict[str, Any] = {"a": 1}
+    value["self"] = value
+    return value
+
+
+class Text(str):
+    """A string of another type."""
+
+
+REFUSED: dict[str, tuple[Any, str]] = {
+    "empty": ({}, "empty"),
+    "NaN": ({"a": float("nan")}, "message.a"),
+    "infinity": ({"a": [1, float("inf")]}, r"message.a\[1\]"),
+    "minus infinity": ({"a": {"b": float("-inf")}}, "message.a.b"),
+    "2**64": ({"a": 2**64}, "message.a"),
+    "-2**63 - 1": ({"a": -(2**63) - 1}, "message.a"),
+    "5,001 digits": ({"a": 10**5_000}, "message.a"),
+    "a tuple": ({"content": (1, 2)}, "message.content.*tuple"),
+    "a set": ({"a": {1}}, "message.a.*set"),
+    "bytes": ({"content": b"hello"}, "message.content.*bytes"),
+    "bytearray": ({"a": bytearray(b"x")}, "message.a.*bytearray"),
+    "a time": ({"a": datetime.datetime(2026, 1, 1)}, "message.a.*datetime"),
+    "an object": ({"a": object()}, "message.a.*object"),
+    "a generator": ({"a": (x for x in "ab")}, "message.a.*generator"),
+    "a message inside": ({"a": user("x")}, "message.a.*Message"),
+    "a str's child": ({"a": Text("x")}, "message.a.*Text"),
+    "surrogate in role": ({"role": "\ud800"}, "message.role"),
+    "surrogate in content": ({"content": "a\udfffb"}, "message.content"),
+    "surrogate in a value": ({"a": {"b": ["\ud83d"]}}, r"message.a.b\[0\]"),
+    "surrogate in a key": ({"\ud800": 1}, "a key of message"),
+    "surrogate in an inner key": ({"a": {"\ud800": 1}}, "a key of message.a"),
+    "a key that is a number": ({"a": {1: 2}}, "message.a.*key of type int"),
+    "a key that is None": ({None: 2}, "key of type NoneType"),
+    "twin keys": ({"a": {1: 2, "1": 3}}, "message.a"),
+    "not a mapping": ([("role", "user")], "mapping"),
+    "a str": ("hello", "mapping"),
+    "None": (None, "mapping"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_not_json_is_refused_with_its_place(name: str) -> None:
+    data, place = REFUSED[name]
+    with pytest.raises(InvalidInput, match=place) as caught:
+        Message.from_dict(data)
+    assert not isinstance(caught.value, TooLarge)
+
+
+@pytest.mark.parametrize("kind", [list, dict])
+@pytest.mark.parametrize("levels", [MAX_DEPTH + 1, 50_000])
+def test_what_is_too_deep_is_refused(kind: type, levels: int) -> None:
+    with pytest.raises(TooLarge, match="deeper"):
+        Message.from_dict(nested(levels, kind))
+
+
+@pytest.mark.parametrize("kind", [list, dict])
+def test_what_is_as_deep_as_allowed_comes_back(kind: type) -> None:
+    data = nested(MAX_DEPTH, kind)
+    assert Message.from_dict(data).to_dict() == data
+
+
+@pytest.mark.parametrize("value", [own_list(), own_dict()], ids=["list", "dict"])
+def test_what_holds_itself_is_refused(value: Any) -> None:
+    with pytest.raises(TooLarge, match="holds itself"):
+        Message.from_dict({"a": value})
+
+
+def test_a_secret_is_not_in_the_message_of_an_error() -> None:
+    with pytest.raises(InvalidInput) as caught:
+        Message.from_dict({"content": "my password is hunter2", "a": b"hunter2"})
+    assert "hunter2" not in str(caught.value)
+
+
+class Untouched(MemoryStore):
+    """Fails at any I/O."""
+
+    async def commit(self, key: Any, change: Any) -> Any:
+        raise AssertionError("a bad value reached the store")
+
+    read = commit  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    ("messages", "place"),
+    [
+        ([], "at least one"),
+        ((), "at least one"),
+        ("hello", "list or tuple, not str"),
+        ({"role": "user", "content": "x"}, "list or tuple, not dict"),
+        (user("x"), "list or tuple, not Message"),
+        ((m for m in [user("x")]), "list or tuple, not generator"),
+        (None, "list or tuple, not NoneType"),
+        ([user("x"), "hello"], r"messages\[1\]"),
+        ([user("x"), None], r"messages\[1\]"),
+        ([user("x"), user("y"), {}, user("z")], r"messages\[2\].*empty"),
+        ([{"role": "user", "content": "x"}, {"role": "user", "a": {"b": {3}}}], r"messages\[1\].*message.a.b"),
+    ],
+)
+@pytest.mark.parametrize("method", ["append", "save"])
+def test_bad_messages_are_refused_before_the_store_is_asked(method: str, messages: Any, place: str) -> None:
+    if not isinstance(messages, (list, tuple, str, dict, Message, type(None))):
+        messages = (m for m in [user("x")])
+    with pytest.raises(InvalidInput, match=place):
+        asyncio.run(getattr(Untouched(), method)("alice", messages))
+
+
+# ------------------------------------------------------------------------------------------------------------- the helpers
+
+
+def test_helpers_make_what_they_say() -> None:
+    assert user("hi").to_dict() == {"role": "user", "content": "hi"}
+    assert user("hi", name="ann").to_dict() == {"role": "user", "content": "hi", "name": "ann"}
+    assert user([{"type": "text", "text": "hi"}]).content == [{"type": "text", "text": "hi"}]
+    assert system("be brief").to_dict() == {"role": "system", "content": "be brief"}
+    assert assistant().to_dict() == {"role": "assistant", "content": None}
+    assert assistant("hi").to_dict() == {"role": "assistant", "content": "hi"}
+    assert assistant(tool_calls=[CALL]).to_dict() == {"role": "assistant", "content": None, "tool_calls": [CALL]}
+    assert tool("12", tool_call_id="c").to_dict() == {"role": "tool", "content": "12", "tool_call_id": "c"}
+
+
+@pytest.mark.parametrize("make", [user, assistant, system, lambda c: tool(c, tool_call_id="x")])
+def test_helpers_check(make: Any) -> None:
+    with pytest.raises(InvalidInput):
+        make(b"bytes")
+
+
+def test_text_is_what_can_be_read() -> None:
+    assert user("hi").text == "hi"
+    assert assistant().text == "" == Message.from_dict({"role": "user"}).text == Message.from_dict({"content": {"a": 1}}).text
+    blocks = [{"type": "text", "text": "a"}, {"type": "image"}, "stray", {"text": 5}, {"type": "output_text", "text": "b"}]
+    assert user(blocks).text == "ab"  # type: ignore[arg-type]
+
+
+def test_tool_calls_are_a_list_whatever_is_there() -> None:
+    assert assistant(tool_calls=[CALL]).tool_calls == [CALL]
+    for message in (user("x"), assistant(tool_calls=None), assistant(tool_calls="x"), assistant()):
+        assert message.tool_calls == []
+
+
+# ------------------------------------------------------------------------------------------------------- real conversations
+
+
+def test_real_conversations_load_back_as_they_are(shared_data: list[dict[str, Any]]) -> None:
+    async def run() -> None:
+        async with MemoryStore() as store:
+            for line in shared_data:
+                await store.save(line["session_id"], line["messages"])
+            for line in shared_data:
+                assert [message.to_dict() for message in await store.load(line["session_id"])] == line["messages"]
+                session = await store.read(Key("default", line["session_id"]))
+                stored = [record.with_payload(record.payload) for record in session.records]
+                assert [message.to_dict() for record in stored for message in record.messages] == line["messages"]
+
+    asyncio.run(run())
+    assert (len(shared_data), sum(len(line["messages"]) for line in shared_data)) == (200, 5_308)
