@@ -1,0 +1,513 @@
+"""Key, Version, Change, Query, Record, Metadata and ids: checked when made, equal when equal, immutable."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import pickle
+import string
+import subprocess
+import sys
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from turnlog import ABSENT, ANY, Change, Key, Message, Metadata, Query, Record, Session, SessionInfo, Turn, Version, assistant, user
+from turnlog.errors import InvalidInput, TooLarge
+from turnlog.limits import MAX_NUMBER
+from turnlog.state import SessionState, page
+from turnlog.store import Store
+
+VERSION = Version(b"e" * 16, 1, 2, b"t" * 8, b"s" * 8)
+
+
+def short(value: object) -> str:
+    return ascii(value)[:40]
+
+
+def record(text: str = "hello", *, id: str = "t", time: float = 0.0, part: int = 0, open: bool = False) -> Record:
+    return Record.of((user(text),), id=id, time=time, part=part, open=open)
+
+
+# --------------------------------------------------------------------------------------------------------- names of all kinds
+
+GOOD_NAMES = ["a", "a:b", "{x}", "}", "*", "[a]", "%", "_", "'", ";--", "..", "../../x", "C:\\x", "CON", "a b", "a ", "-", "é", "e\u0301", "日本", "👩‍👩‍👧", "\ufeffx"]
+GOOD_NAMES += ["x" * 255, "é" * 127, "None", "0", "\u200b", "\u00a0x"]
+BAD_NAMES: list[Any] = [None, 5, b"a", ["a"], True, 0, "", " ", "\u3000", "x" * 256, "é" * 128, "a\x00", "a\nb", "\x7f", "\x85"]
+BAD_NAMES += ["a\u202e", "\u2066a", "\u2028", "\ud800", "a\udfff", b"", False, [], {}]
+
+
+@pytest.mark.parametrize("name", GOOD_NAMES)
+def test_a_name_may_hold_any_sign_that_can_be_seen(name: str) -> None:
+    key = Key(name, name)
+    assert (key.namespace, key.session) == (name, name)
+    Change(id=name, owner=name)
+    Query(namespace=name, owner=name)
+
+
+@pytest.mark.parametrize("name", BAD_NAMES, ids=ascii)
+@pytest.mark.parametrize(
+    ("what", "make"),
+    [
+        ("namespace", lambda bad: Key(bad, "a")),
+        ("session id", lambda bad: Key("a", bad)),
+        ("change id", lambda bad: Change(id=bad, owner="ann")),
+        ("turn id", lambda bad: record(id=bad)),
+        ("namespace", lambda bad: Query(namespace=bad)),
+    ],
+)
+def test_a_bad_name_is_refused_and_says_which(what: str, make: Any, name: Any) -> None:
+    with pytest.raises(InvalidInput, match=what):
+        make(name)
+
+
+@pytest.mark.parametrize("name", [bad for bad in BAD_NAMES if bad != "" and bad is not None], ids=ascii)
+def test_an_owner_is_a_name_or_empty(name: Any) -> None:
+    Change(owner="")
+    Query(namespace="shop", owner="")
+    with pytest.raises(InvalidInput, match="owner"):
+        Change(owner=name)
+    with pytest.raises(InvalidInput, match="owner"):
+        Query(namespace="shop", owner=name)
+
+
+def test_a_turn_id_is_shorter_so_that_a_change_id_holds_it_and_its_part() -> None:
+    record(id="x" * 200)
+    with pytest.raises(InvalidInput, match="200"):
+        record(id="x" * 201)
+
+
+def test_keys_are_compared_as_bytes() -> None:
+    keys = [Key("n", name) for name in ("Ab", "ab", "ab ", "\u00e9", "e\u0301")] + [Key("N", "ab")]
+    assert len(set(keys)) == 6
+    assert Key("a", "b") == Key("a", "b") and hash(Key("a", "b")) == hash(Key("a", "b")) and Key("a", "b") < Key("a", "c") < Key("b", "a")
+    assert "a" in str(Key("a", "b")) and "b" in str(Key("a", "b"))
+
+
+@pytest.mark.parametrize("value", [Key("a", "b"), VERSION, Query(namespace="a"), Change(owner="ann"), record()])
+def test_values_cannot_be_changed(value: Any) -> None:
+    for name in value.__struct_fields__:
+        with pytest.raises(AttributeError):
+            setattr(value, name, None)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Key("a", "b"),
+        VERSION,
+        Query(namespace="a", owner="", limit=5),
+        Change(id="c", append=(record(),), keep=1, retain=2, metadata={"a": [1], "b": None}, owner="ann", ttl=5, expect=VERSION),
+        Change(id="c", owner="ann", expect=ABSENT),
+        Metadata.of({"a": [1, {"b": None}], "b": b"\x00"}),
+        record(),
+    ],
+)
+def test_values_travel(value: Any) -> None:
+    for arrived in (pickle.loads(pickle.dumps(value)), copy.copy(value), copy.deepcopy(value)):
+        assert arrived == value and type(arrived) is type(value)
+
+
+def test_marks_are_single() -> None:
+    for mark in (ABSENT, ANY):
+        assert pickle.loads(pickle.dumps(mark)) is mark and copy.deepcopy(mark) is mark
+    assert (repr(ABSENT), repr(ANY)) == ("ABSENT", "ANY")
+
+
+# ------------------------------------------------------------------------------------------------------------------ versions
+
+versions = st.builds(
+    Version, st.binary(max_size=16), st.integers(0, MAX_NUMBER), st.integers(0, MAX_NUMBER), st.binary(max_size=8), st.binary(max_size=8)
+)
+
+
+@given(versions)
+def test_a_version_is_read_back_from_its_text(version: Version) -> None:
+    text = str(version)
+    assert Version.parse(text) == version
+    assert set(text) <= set(string.ascii_letters + string.digits + "-_")
+
+
+@pytest.mark.parametrize("text", ["", "=", "a", "abc", "é", "AAAA", "kw", str(VERSION)[:-1], str(VERSION) + "AAAA", " " + str(VERSION), None, 5, b"x", []])
+def test_what_is_no_version_is_refused(text: Any) -> None:
+    with pytest.raises(InvalidInput):
+        Version.parse(text)
+
+
+@given(st.binary(max_size=40))
+def test_any_bytes_in_a_version_s_place_are_a_version_or_refused(data: bytes) -> None:
+    try:
+        assert type(Version.parse(base64.urlsafe_b64encode(data).decode())) is Version
+    except InvalidInput:
+        pass
+
+
+@pytest.mark.parametrize("change", [{"generation": -1}, {"rounds": -5}])
+def test_the_text_of_a_version_holds_no_negative_number(change: dict[str, int]) -> None:
+    with pytest.raises(InvalidInput):
+        Version.parse(str(msgspec.structs.replace(VERSION, **change)))
+
+
+@pytest.mark.parametrize("field", ["epoch", "generation", "rounds", "tip", "stamp"])
+def test_every_part_of_a_version_counts(field: str) -> None:
+    other = msgspec.structs.replace(VERSION, **{field: b"other" if type(getattr(VERSION, field)) is bytes else 9})
+    assert other != VERSION
+    assert other.same_turns(VERSION) == VERSION.same_turns(other) == (field == "stamp")
+
+
+def test_versions_are_not_ordered() -> None:
+    with pytest.raises(TypeError):
+        VERSION < VERSION  # type: ignore[operator]  # noqa: B015
+
+
+# ------------------------------------------------------------------------------------------------------------------- changes
+
+
+@pytest.mark.parametrize(
+    ("parts", "place"),
+    [
+        ({}, "ask for something"),
+        ({"append": ()}, "ask for something"),
+        ({"expect": VERSION}, "ask for something"),
+        ({"append": [record()]}, "append must be a tuple"),
+        ({"append": record()}, "append must be a tuple"),
+        ({"append": (user("x"),)}, "append must hold records"),
+        ({"append": (None,)}, "append must hold records"),
+        ({"append": [], "owner": "ann"}, "append"),
+        ({"append": None, "owner": "ann"}, "append"),
+        ({"append": (record(), record(part=1))}, "part 1"),
+        ({"append": (record(open=True), record(part=2))}, "part 2"),
+        ({"append": (record(open=True), record(id="u", part=1))}, "part 1"),
+        ({"keep": -1}, "keep"),
+        ({"keep": 1.0}, "keep"),
+        ({"keep": True}, "keep"),
+        ({"keep": "1"}, "keep"),
+        ({"keep": 2**53}, "keep"),
+        ({"retain": 0}, "retain"),
+        ({"retain": -1}, "retain"),
+        ({"retain": False}, "retain"),
+        ({"retain": 2**63}, "retain"),
+        ({"owner": "ann", "max_bytes": 0}, "max_bytes"),
+        ({"owner": "ann", "max_bytes": 1.5}, "max_bytes"),
+        ({"owner": "ann", "first": -1}, "first"),
+        ({"owner": "ann", "first": "1"}, "first"),
+        ({"owner": "ann", "first": None}, "first"),
+        ({"owner": "ann", "first": 0.0}, "first"),
+        ({"owner": "ann", "first": False}, "first"),
+        ({"ttl": -1}, "ttl"),
+        ({"ttl": float("nan")}, "ttl"),
+        ({"ttl": float("inf")}, "ttl"),
+        ({"ttl": True}, "ttl"),
+        ({"ttl": "5"}, "ttl"),
+        ({"ttl": 0.0005}, "ttl"),
+        ({"ttl": 10 * 366 * 86_400}, "ttl"),
+        ({"ttl": 10**400}, "ttl"),
+        ({"owner": "ann", "expect": ANY}, "expect"),
+        ({"owner": "ann", "expect": "absent"}, "expect"),
+        ({"owner": "ann", "expect": str(VERSION)}, "expect"),
+        ({"owner": "ann", "expect": 0}, "expect"),
+        ({"seal": record(), "append": (record(),)}, "seals"),
+        ({"seal": record(), "keep": 0}, "seals"),
+        ({"seal": record(), "metadata": {}}, "seals"),
+        ({"seal": record(), "expect": VERSION}, "seals"),
+        ({"seal": record(part=1)}, "seal"),
+        ({"seal": user("x")}, "seal"),
+        ({"metadata": [("a", 1)]}, "metadata"),
+        ({"metadata": "a"}, "metadata"),
+        ({"metadata": {"a": {1}}}, "metadata.a"),
+        ({"metadata": {"a": [float("nan")]}}, r"metadata.a\[0\]"),
+        ({"metadata": {"a": 2**64}}, "metadata.a"),
+        ({"metadata": {"a": (1,)}}, "metadata.a"),
+        ({"metadata": {1: "a"}}, "metadata"),
+        ({"metadata": {"": 1}}, "metadata"),
+        ({"metadata": {"\ud800": 1}}, "metadata"),
+        ({"metadata": {"a": "\ud800"}}, "metadata.a"),
+    ],
+    ids=short,
+)
+def test_a_bad_change_is_refused(parts: dict[str, Any], place: str) -> None:
+    with pytest.raises(InvalidInput, match=place):
+        Change(**parts)
+
+
+def test_a_change_may_go_on_with_an_open_turn_and_begin_others() -> None:
+    rounds = (record(part=3, open=True), record(part=4), record(id="u", open=True), record(id="v", open=True), record(id="v", part=1))
+    assert Change(append=rounds).append == rounds
+
+
+def test_a_change_is_named_once_and_for_all() -> None:
+    one, other = Change(owner="ann"), Change(owner="ann")
+    assert one.id != other.id
+    assert one.digest == other.digest
+
+
+def test_what_happens_later_to_the_metadata_it_was_given_does_not_reach_it() -> None:
+    values: dict[str, Any] = {"a": [1]}
+    change = Change(metadata=values)
+    digest = Change(metadata={"a": [1]}).digest
+    values["a"].append(2)
+    values["b"] = 1
+    assert dict(change.metadata or {}) == {"a": [1]}
+    assert change.digest == digest
+
+
+SAME = {"append": (record(),), "keep": 3, "metadata": {"a": {"x": 1, "y": 2}, "b": 2}, "owner": "ann", "ttl": 5}
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"expect": VERSION},
+        {"expect": ABSENT},
+        {"retain": 5},
+        {"max_bytes": 5},
+        {"first": 5},
+        {"append": (record(time=99.0),)},
+        {"metadata": {"b": 2, "a": {"y": 2, "x": 1}}},
+        {"ttl": 5.0},
+        {"append": (Record.of((Message.from_dict({"content": "hello", "role": "user"}),), id="t", time=0.0),)},
+    ],
+    ids=short,
+)
+def test_the_digest_is_the_same_for_the_same_request(parts: dict[str, Any]) -> None:
+    assert Change(**{**SAME, **parts}).digest == Change(**SAME).digest
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"append": ()},
+        {"append": (record("hallo"),)},
+        {"append": (record(id="u"),)},
+        {"append": (record(open=True),)},
+        {"append": (record(part=1),)},
+        {"append": (record(), record(id="u"))},
+        {"append": (Record.of((assistant("hello"),), id="t", time=0.0),)},
+        {"keep": None},
+        {"keep": 4},
+        {"metadata": None},
+        {"metadata": {}},
+        {"metadata": {"a": {"x": 1, "y": 2}}},
+        {"metadata": {"a": {"x": 1, "y": 2}, "b": None}},
+        {"owner": None},
+        {"owner": ""},
+        {"ttl": None},
+        {"ttl": 0},
+    ],
+    ids=short,
+)
+def test_the_digest_differs_for_another_request(parts: dict[str, Any]) -> None:
+    assert Change(**{**SAME, **parts}).digest != Change(**SAME).digest
+
+
+def test_what_a_layer_makes_of_a_change_is_still_the_same_change() -> None:
+    change = Change(**SAME)
+    packed = change.rewrite(append=(record().with_payload(b"packed"),), keep=2, expect=VERSION)
+    assert (packed.id, packed.digest, packed.keep, packed.expect) == (change.id, Change(**SAME).digest, 2, VERSION)
+    assert packed.rewrite(keep=1).digest == change.digest
+    assert (packed.metadata, packed.owner, packed.ttl) == (change.metadata, change.owner, change.ttl)
+
+
+# -------------------------------------------------------------------------------------------------------------------- records
+
+
+def test_a_record_counts_what_it_holds() -> None:
+    one = Record.of((user("a"), assistant("b")), id="t", time=5.0)
+    assert (one.id, one.part, one.open, one.time, one.count, one.rounds, one.turns, one.begins_turn) == ("t", 0, False, 5.0, 2, 1, 1, True)
+    assert not record(part=1).begins_turn and record(part=1).turns == 0
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"messages": ()},
+        {"messages": [user("x")]},
+        {"messages": ("x",)},
+        {"messages": ({"role": "user"},)},
+        {"messages": (m for m in "ab")},
+        {"messages": None},
+        {"part": -1},
+        {"part": True},
+        {"part": 1.0},
+        {"part": 2**53},
+        {"part": "0"},
+        {"time": float("nan")},
+        {"time": float("inf")},
+        {"time": "now"},
+        {"time": None},
+        {"open": "yes"},
+        {"open": None},
+        {"id": 5},
+    ],
+    ids=short,
+)
+def test_a_bad_record_is_refused(parts: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput):
+        Record.of(**{"messages": (user("x"),), "id": "t", "time": 0.0, **parts})
+
+
+def test_the_two_faces_of_a_body() -> None:
+    one = record()
+    assert one.decoded
+    payload = one.payload
+    assert payload is one.payload  # made once
+    stored = Record(one.id, one.part, one.open, one.time, one.count, _payload=payload)
+    assert not stored.decoded
+    assert stored.messages == one.messages and stored.messages is stored.messages and stored.decoded
+    assert one.with_payload(b"other").payload == b"other"
+    assert one.with_payload(payload).messages == one.messages
+    assert one.messages == (user("hello"),)
+
+
+def test_a_record_is_equal_to_itself_whichever_face_was_asked_for() -> None:
+    one, other = record(), record()
+    assert one == other
+    assert one.payload
+    assert one == other
+
+
+def sealed(*ends: int) -> tuple[Record, tuple[Record, ...]]:
+    """A sealed run of turns with so many rounds each, and what it was made of."""
+    rounds = tuple(record(f"{turn}.{part}", id=f"t{turn}", part=part, open=part < n - 1) for turn, n in enumerate(ends) for part in range(n))
+    state, _ = SessionState.absent(Key("n", "s")).apply(Change(append=rounds), 0.0)
+    return Record.seal(state.records), state.records
+
+
+def test_a_sealed_record_says_what_it_holds() -> None:
+    whole, parts = sealed(1, 3, 2)
+    assert (whole.rounds, whole.turns, whole.count, whole.number, whole.end, whole.upto) == (6, 3, 6, 0, 6, 6)
+    assert (whole.id, whole.part, whole.open, whole.tip, whole.after) == ("t2", 1, False, parts[-1].tip, 3)
+    assert whole.messages == tuple(message for part in parts for message in part.messages)
+
+
+def test_what_cannot_be_sealed() -> None:
+    _, parts = sealed(1, 2, 1)
+    for run, why in (((), "two"), (parts[:1], "two"), (parts[2:], "begin"), ((parts[0], parts[2]), "follow"), ((parts[1], parts[0]), "follow")):
+        with pytest.raises(InvalidInput, match=why):
+            Record.seal(run)
+
+
+def test_sealed_records_can_be_sealed_again() -> None:
+    _, parts = sealed(1, 2, 1)
+    again = Record.seal([Record.seal(parts[:3]), parts[3]])
+    assert again.messages == Record.seal(parts).messages and again.payload == Record.seal(parts).payload
+
+
+# ------------------------------------------------------------------------------------------------------------------- metadata
+
+
+def test_metadata_is_merged_name_by_name() -> None:
+    before = Metadata.of({"a": {"x": 1}, "b": 2, "c": 3})
+    after = before.merge(Metadata.of({"a": {"y": 2}, "b": None, "d": False, "nothing": None}))
+    assert dict(after) == {"a": {"y": 2}, "c": 3, "d": False}
+    assert dict(before) == {"a": {"x": 1}, "b": 2, "c": 3}
+
+
+def test_metadata_of_a_reader_is_his_own() -> None:
+    metadata = Metadata.of({"a": [1]})
+    value: Any = metadata["a"]
+    value.append(2)
+    assert metadata["a"] == [1] and len(metadata) == 1 and list(metadata) == ["a"] and "b" not in metadata
+    with pytest.raises(KeyError):
+        metadata["b"]
+    with pytest.raises(TypeError):
+        metadata["a"] = 1  # type: ignore[index]
+
+
+def test_layers_may_put_bytes_there() -> None:
+    assert dict(Metadata.of({"a": b"\x00\xff", "b": [b"x"]})) == {"a": b"\x00\xff", "b": [b"x"]}
+
+
+def test_metadata_is_small_also_when_it_is_merged() -> None:
+    half = {"a": "x" * 40_000}
+    with pytest.raises(TooLarge, match="65536"):
+        Metadata.of({**half, "b": "y" * 40_000})
+    with pytest.raises(TooLarge, match="65536"):
+        Metadata.of(half).merge(Metadata.of({"b": "y" * 40_000}))
+    assert len(Metadata.of(half).merge(Metadata.of({"a": None, "b": "y" * 40_000}))) == 1
+
+
+# --------------------------------------------------------------------------------------------------------- queries and reading
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [{"limit": 0}, {"limit": -1}, {"limit": 1_001}, {"limit": 10**9}, {"limit": True}, {"limit": "5"}, {"limit": 5.0}, {"limit": None}]
+    + [{"cursor": bad} for bad in ("", "x", "é", "AAAA", "%", 5, b"x", "gqR" * 50)]
+    + [{"owner": 5}, {"owner": "\x00"}],
+    ids=short,
+)
+def test_a_bad_query_is_refused(parts: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput):
+        Query(namespace="shop", **parts)
+
+
+def test_a_cursor_serves_only_the_query_that_gave_it() -> None:
+    infos = [SessionInfo(Key("shop", name), VERSION, 0, 0, 0, 0, 0.0, 1.0, "ann", {}, None, None) for name in "abc"]
+    cursor = page(infos, Query(namespace="shop", owner="ann", limit=1)).cursor
+    assert cursor is not None
+    assert Query(namespace="shop", owner="ann", limit=5, cursor=cursor).after == (1.0, "a")
+    for other in ({"namespace": "bank", "owner": "ann"}, {"namespace": "shop", "owner": "bob"}, {"namespace": "shop", "owner": None}):
+        with pytest.raises(InvalidInput, match="another"):
+            Query(cursor=cursor, **other)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [{"last": -1}, {"last": True}, {"last": "5"}, {"last": 1.0}, {"before": -1}, {"before": False}, {"before": "1"}, {"since": str(VERSION)}]
+    + [{"since": 0}, {"since": ABSENT}, {"since": VERSION, "before": 1}],
+    ids=short,
+)
+def test_a_bad_read_is_refused_before_it_is_known_whether_there_is_a_session(asked: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput):
+        SessionState.absent(Key("n", "s")).read(0.0, **asked)
+
+
+def test_rounds_are_read_as_turns() -> None:
+    rounds = (record("a", id="t", open=True), record("b", id="u", open=True), record("c", id="u", part=1, open=True))
+    state, _ = SessionState.absent(Key("n", "s")).apply(Change(append=rounds), 0.0)
+    session = state.read(0.0)[1]
+    assert session.turns == (
+        Turn(0, "t", 0.0, (user("a"),), open=True, interrupted=True),
+        Turn(1, "u", 0.0, (user("b"), user("c")), open=True, interrupted=False),
+    )
+    assert session.messages == [user("a"), user("b"), user("c")]
+    session.messages.clear()
+    assert len(session.messages) == 3 and type(session) is Session
+
+
+# ------------------------------------------------------------------------------------------------------------------------ ids
+
+
+def test_ids_are_never_made_twice_nor_by_another_process() -> None:
+    ids = [Change(owner="a").id for _ in range(1_000)]
+    assert len(set(ids)) == 1_000 and all(id.isascii() and 20 < len(id) < 60 for id in ids)
+    told = subprocess.run(
+        [sys.executable, "-c", "from turnlog import Change; print(Change(owner='a').id)"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    assert told[:24] != ids[0][:24]
+
+
+def test_a_child_that_was_forked_makes_ids_of_its_own() -> None:
+    code = """
+import os
+from turnlog import Change
+Change(owner="a")
+read, write = os.pipe()
+if os.fork():
+    os.wait()
+    print(os.read(read, 100).decode() != Change(owner="a").id)
+else:
+    os.write(write, Change(owner="a").id.encode())
+    os._exit(0)
+"""
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "True"
+
+
+def test_session_ids_cannot_be_guessed() -> None:
+    ids = {Store.new_session_id() for _ in range(1_000)}
+    assert len(ids) == 1_000
+    assert all(len(id) >= 22 and set(id) <= set(string.ascii_letters + string.digits + "-_") for id in ids)
+    assert len({id[:8] for id in ids}) == 1_000  # nothing that they have in common
