@@ -1,0 +1,433 @@
+"""`open_store`: sources and their order, options from signatures, bad inputs, and passwords that are never shown."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from distributions import install
+from turnlog import Store, open_store, user
+from turnlog._options import Given
+from turnlog.errors import ConfigError, PluginError, TurnlogError
+
+FAKES = """
+from __future__ import annotations
+import time
+from typing import TYPE_CHECKING, Literal
+from turnlog import Layer, Store
+from turnlog.errors import InvalidInput, Unavailable
+from turnlog_memory import MemoryStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+class FileStore(MemoryStore):
+    def __init__(self, path: str, *, namespace: str = "default", ttl: float | None = None) -> None:
+        super().__init__(namespace=namespace, ttl=ttl)
+        self.path = path
+
+class NetStore(MemoryStore):
+    def __init__(
+        self, url: str, *, namespace: str = "default", ttl: float | None = None, retain: int | None = None,
+        max_session_bytes: int | None = None, synchronous: Literal["FULL", "NORMAL"] = "FULL", level: Literal[1, 2] = 1,
+        pooled: bool = False, timeout: float = 5.0, prefix: str = "t", fail: str = "", clock: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__(namespace=namespace, ttl=ttl, retain=retain, max_session_bytes=max_session_bytes)
+        self.url, self.synchronous, self.level, self.pooled = url, synchronous, level, pooled
+        self.timeout, self.prefix = timeout, prefix
+        if fail == "input":
+            raise InvalidInput(f"prefix must fit {url}")
+        if fail == "error":
+            raise Unavailable(f"no {url}")
+        if fail == "crash":
+            raise RuntimeError(f"bad {url}")
+
+class OddStore(MemoryStore):
+    def __init__(self, where: str) -> None:
+        super().__init__()
+
+class Outer(Layer): pass
+
+class Inner(Layer):
+    def __init__(self, inner: Store, *, level: int = 1, max_bytes: int = 0) -> None:
+        super().__init__(inner)
+        self.level, self.max_bytes = level, max_bytes
+"""
+ENTRIES = {
+    "turnlog.stores": {"fakefile": "acme_fakes:FileStore", "fakenet": "acme_fakes:NetStore", "fakeodd": "acme_fakes:OddStore"},
+    "turnlog.layers": {"outer": "acme_fakes:Outer", "inner": "acme_fakes:Inner"},
+}
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An empty working directory, no variable of ours, and the fakes installed."""
+    for name in [name for name in os.environ if name.startswith("TURNLOG_")]:
+        monkeypatch.delenv(name)
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    install(monkeypatch, tmp_path, "turnlog-fakes", ENTRIES, acme_fakes=FAKES)
+    return folder
+
+
+def refused(*arguments: object, kind: type[TurnlogError] = ConfigError, **options: object) -> str:
+    with pytest.raises(kind) as error:
+        open_store(*arguments, **options)  # type: ignore[arg-type]
+    return str(error.value)
+
+
+def test_a_store_is_made_but_not_opened_and_works() -> None:
+    async def run() -> list[str]:
+        async with open_store("memory://?namespace=shop&ttl=24h&retain=5") as store:
+            await store.append("alice", [user("hello")])
+            return [str(message.content) for message in await store.load("alice")]
+
+    assert asyncio.run(run()) == ["hello"]
+    store = open_store("memory://?namespace=shop&ttl=24h&retain=5&max_session_bytes=64KiB")
+    assert (store.namespace, store.ttl, store.retain, store.max_session_bytes) == ("shop", 86_400.0, 5, 65_536)
+
+
+# ------------------------------------------------------------------------------------------------------------- sources
+
+
+def test_the_order_of_sources(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the highest source away, and the next one counts."""
+    alone.joinpath("turnlog.toml").write_text('[store]\nurl = "memory://?namespace=file-query"\nnamespace = "file"\n')
+    monkeypatch.setenv("TURNLOG_STORE_URL", "memory://?namespace=variable-query")
+    monkeypatch.setenv("TURNLOG_STORE_NAMESPACE", "variable")
+    url = "memory://?namespace=query"
+    assert open_store(url, namespace="argument").namespace == "argument"
+    assert open_store(url).namespace == "query"
+    assert open_store("memory://").namespace == "variable"
+    monkeypatch.delenv("TURNLOG_STORE_NAMESPACE")
+    assert open_store().namespace == "variable-query"
+    assert open_store("memory://").namespace == "file"  # the query goes with its URL
+    monkeypatch.delenv("TURNLOG_STORE_URL")
+    assert open_store().namespace == "file"
+    alone.joinpath("turnlog.toml").write_text('[store]\nurl = "memory://?namespace=file-query"\n')
+    assert open_store().namespace == "file-query"
+
+
+def test_keys_are_merged_one_by_one(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone.joinpath("turnlog.toml").write_text('[store]\nurl = "memory://"\nttl = "30d"\nretain = 7\nnamespace = "file"\n')
+    monkeypatch.setenv("TURNLOG_STORE_RETAIN", "8")
+    store = open_store(namespace="argument")
+    assert (store.namespace, store.ttl, store.retain) == ("argument", 2_592_000.0, 8)
+
+
+def test_options_of_a_backend_travel_with_their_url(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone.joinpath("turnlog.toml").write_text('[store]\nurl = "fakenet://h"\nsynchronous = "NORMAL"\nttl = 9\n')
+    assert open_store().synchronous == "NORMAL"  # type: ignore[attr-defined]
+    store = open_store("memory://")
+    assert (type(store).__name__, store.ttl) == ("MemoryStore", 9.0)
+    assert open_store("fakenet://other").synchronous == "FULL"  # type: ignore[attr-defined]
+    monkeypatch.setenv("TURNLOG_STORE_TIMEOUT", "2s")  # above the file's URL, below an argument's
+    assert open_store().timeout == 2.0  # type: ignore[attr-defined]
+    assert open_store("fakenet://other").timeout == 5.0  # type: ignore[attr-defined]
+    assert open_store("memory://").ttl == 9.0
+
+
+def test_where_the_file_is_looked_for(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(name: str, table: str, namespace: str) -> None:
+        alone.joinpath(name).write_text(f'[{table}]\nurl = "memory://"\nnamespace = "{namespace}"\n')
+
+    write("pyproject.toml", "tool.turnlog.store", "project")
+    assert open_store().namespace == "project"
+    write("turnlog.toml", "store", "own")
+    assert open_store().namespace == "own"
+    write("named.toml", "store", "named")
+    monkeypatch.setenv("TURNLOG_CONFIG", "named.toml")
+    assert open_store().namespace == "named"
+    write("given.toml", "store", "given")
+    assert open_store(config="given.toml").namespace == "given"
+    assert open_store(config=alone / "given.toml").namespace == "given"
+    assert open_store(config="pyproject.toml").namespace == "project"
+    assert open_store(config={"store": {"url": "memory://", "namespace": "mapping"}}).namespace == "mapping"
+    monkeypatch.setenv("TURNLOG_CONFIG", "gone.toml")
+    assert "TURNLOG_CONFIG: gone.toml cannot be read" in refused()
+
+
+def test_another_projects_pyproject_says_nothing(alone: Path) -> None:
+    alone.joinpath("pyproject.toml").write_text("[tool.other]\nstore = 1\n")
+    assert open_store("memory://").namespace == "default"
+    assert "has no table [tool.turnlog]" in refused(config="pyproject.toml")
+
+
+def test_nothing_configured_is_sqlite_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def find(name: str) -> type[Store]:
+        asked.append(name)
+        raise PluginError("enough")
+
+    monkeypatch.setattr("turnlog._config.find_store", find)
+    refused(kind=PluginError)
+    assert asked == ["sqlite"]
+
+
+@pytest.mark.parametrize(
+    ("contents", "says"),
+    [
+        ("[store\n", "'turnlog.toml' is not valid TOML: "),
+        ("[store]\na = \n", "(at line 2, column 5)"),
+        (b"\xff\xfe", "'turnlog.toml' is not valid TOML: it is not UTF-8"),
+        ("store = 5", "turnlog.toml: store must be a table, not int"),
+        ("[stroe]\na = 1", "turnlog.toml: stroe is not known: there is the table store; did you mean 'store'?"),
+        ("[store]\nnamspace = 'x'", "turnlog.toml: store.namspace: MemoryStore has no such option"),
+        ("[store]\nnamspace = 'x'", "; did you mean 'namespace'?"),
+        ("[store]\nttl = '24 hors'", 'turnlog.toml: store.ttl: "24 hors" is not a duration; write 90, "90s", "24h" or "30d"'),
+        ("[store]\nttl = true", "store.ttl: true is not a duration"),
+        ("[store]\nttl = -1", "store.ttl: -1 is not a duration"),
+        ("[store]\nttl = nan", "store.ttl: nan is not a duration"),
+        ("[store]\nttl = inf", "store.ttl: inf is not a duration"),
+        ("[store]\nttl = 1e300", "store.ttl: 1e+300 is not a duration"),
+        ("[store]\nttl = '20000d'", "turnlog.toml: store.ttl: ttl must be 0 (never) or from"),
+        ("[store]\nmax_session_bytes = '10 MBs'", 'store.max_session_bytes: "10 MBs" is not a size; write 65536, "64KiB" or "10MB"'),
+        ("[store]\nmax_session_bytes = -1", "store.max_session_bytes: -1 is not a size"),
+        ("[store]\nretain = '5'", 'store.retain: "5" is not a whole number'),
+        ("[store]\nretain = true", "store.retain: true is not a whole number"),
+        ("[store]\nretain = 2.0", "store.retain: 2.0 is not a whole number"),
+        ("[store]\nretain = 0", "turnlog.toml: store.retain: retain must be an int from 1, not 0"),
+        ("[store]\nnamespace = 5", "store.namespace: must be text, not int"),
+        ("[store]\nnamespace = ''", "turnlog.toml: store.namespace: namespace is empty"),
+        ("[store]\nclock = 5", "store.clock: MemoryStore has no such option"),
+    ],
+)
+def test_a_bad_file_names_its_place(alone: Path, monkeypatch: pytest.MonkeyPatch, contents: str | bytes, says: str) -> None:
+    alone.joinpath("turnlog.toml").write_bytes(contents if isinstance(contents, bytes) else contents.encode())
+    monkeypatch.setattr("turnlog._config._DEFAULT_URL", Given("memory://", "the default url", True))
+    assert says in refused()
+
+
+def test_a_file_that_is_none(alone: Path) -> None:
+    assert "cannot be read" in refused(config="gone.toml")
+    assert "cannot be read" in refused(config=alone)
+    assert "names no file" in refused(config="")
+    assert "must be a path or a mapping, not int" in refused(config=5)
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [("TURNLOG_TTL", "TURNLOG_STORE_TTL"), ("TURNLOG_STOR_URL", "TURNLOG_STORE_URL"), ("TURNLOG_CONFG", "TURNLOG_CONFIG")],
+)
+def test_an_unknown_variable_is_refused_and_its_value_not_shown(monkeypatch: pytest.MonkeyPatch, name: str, near: str) -> None:
+    monkeypatch.setenv(name, "hunter2")
+    text = refused("memory://")
+    assert text.startswith(f"the variable {name} is not known")
+    assert text.endswith(f"did you mean {near!r}?")
+    assert "hunter2" not in text
+
+
+def test_variables_of_tests_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TURNLOG_TEST_REDIS", "x")
+    assert open_store("memory://").namespace == "default"
+
+
+def test_variables_are_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TURNLOG_STORE_URL", "fakenet://h")
+    for option, text in {"TTL": "1.5s", "RETAIN": "3", "POOLED": "yes", "LEVEL": "2", "MAX_SESSION_BYTES": "1GiB"}.items():
+        monkeypatch.setenv(f"TURNLOG_STORE_{option}", text)
+    monkeypatch.setenv("TURNLOG_STORE_LAYERS", "outer, inner")
+    store = open_store()
+    net = store.inner.inner  # type: ignore[attr-defined]
+    assert (net.ttl, net.retain, net.pooled, net.level, net.max_session_bytes) == (1.5, 3, True, 2, 1024**3)
+    monkeypatch.setenv("TURNLOG_STORE_LAYERS", "")
+    assert type(open_store()).__name__ == "NetStore"
+    monkeypatch.setenv("TURNLOG_STORE_POOLED", "perhaps")
+    assert refused() == 'TURNLOG_STORE_POOLED: "perhaps" is not true or false'
+    monkeypatch.setenv("TURNLOG_STORE_URL", "")
+    assert refused().startswith("TURNLOG_STORE_URL: the URL is empty")
+
+
+# ------------------------------------------------------------------------------------------------------------- options
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [(90, 90.0), (1.5, 1.5), ("90", 90.0), ("1.5s", 1.5), ("500ms", 0.5), ("5m", 300.0), ("24h", 86_400.0), ("30d", 2_592_000.0)]
+    + [("2w", 1_209_600.0), ("24 h", 86_400.0), (0, None), ("0", None)],
+)
+def test_durations(given: str | float, seconds: float | None) -> None:
+    assert open_store("memory://", ttl=given).ttl == seconds
+    assert open_store(f"memory://?ttl={str(given).replace(' ', '%20')}").ttl == seconds
+
+
+@pytest.mark.parametrize("given", ["", " ", "h", "-1s", "1e3", "1.s", "24H", "1h30m", "٣s", "24  h", "inf", "9" * 400, b"5", [], None])
+def test_bad_durations(given: object) -> None:
+    if given is not None:
+        assert "is not a duration" in refused("memory://", ttl=given)
+    assert open_store(config={"store": {"url": "memory://", "ttl": None}}).ttl is None
+
+
+@pytest.mark.parametrize(
+    ("given", "size"),
+    [(65536, 65536), ("65536", 65536), ("64KiB", 65536), ("64kib", 65536), ("10MB", 10**7), ("10 MB", 10**7), ("1GiB", 2**30), ("5B", 5)],
+)
+def test_sizes(given: str | int, size: int) -> None:
+    assert open_store("memory://", max_session_bytes=given).max_session_bytes == size
+
+
+@pytest.mark.parametrize("given", ["", "10M", "1.5GiB", "-5", "KiB", 1.5, True, "10**3"])
+def test_bad_sizes(given: object) -> None:
+    assert "is not a size" in refused("memory://", max_session_bytes=given)
+
+
+def test_choices_come_from_the_annotation() -> None:
+    assert open_store("fakenet://h?synchronous=NORMAL&level=2").level == 2  # type: ignore[attr-defined]
+    text = refused("fakenet://h?synchronous=NORMALL")
+    assert text == "the argument url: ?synchronous: \"NORMALL\" is none of FULL, NORMAL; did you mean 'NORMAL'?"
+    assert "is none of 1, 2" in refused(config={"store": {"url": "fakenet://h", "level": "2"}})
+    assert "true is not" not in refused(config={"store": {"url": "fakenet://h", "pooled": "true"}})
+
+
+def test_an_option_that_the_backend_lacks() -> None:
+    assert "FileStore has no such option; there are layers, namespace, ttl, url" in refused("fakefile:///x", retain=5)
+
+
+def test_where_it_is() -> None:
+    assert open_store("fakefile:///chats").path == "chats"  # type: ignore[attr-defined]
+    assert open_store("fakefile:////var/my%20chats").path == "/var/my chats"  # type: ignore[attr-defined]
+    assert open_store("FakeNet+driver://u:p@h:1/0?ttl=1").url == "fakenet+driver://u:p@h:1/0"  # type: ignore[attr-defined]
+    assert "three slashes" in refused("fakefile://chats")
+    assert "the path is missing" in refused("fakefile:///")
+    assert "memory takes no location: write memory://" in refused("memory:///chats")
+    assert "takes where: a store takes its location as url or as path" in refused("fakeodd://x", kind=PluginError)
+
+
+# -------------------------------------------------------------------------------------------------------------- layers
+
+
+def test_the_first_layer_is_the_outermost() -> None:
+    layers: list[str | Mapping[str, object]] = ["outer", {"name": "inner", "level": 3, "max_bytes": "1KiB"}]
+    store = open_store("memory://?namespace=shop", layers=layers)
+    assert repr(store) == "<Outer over <Inner over <MemoryStore namespace='shop'>>>"
+    inner = store.inner  # type: ignore[attr-defined]
+    assert (inner.level, inner.max_bytes, store.namespace) == (3, 1024, "shop")
+    assert repr(open_store("memory://?layers=inner,outer")) == "<Inner over <Outer over <MemoryStore namespace='default'>>>"
+
+
+@pytest.mark.parametrize(
+    ("layers", "says"),
+    [
+        (["outer", "outer"], "the argument layers[1]: the layer 'outer' is there twice"),
+        ("outer", "the argument layers: must be a list"),
+        ([5], "the argument layers[0]: must be the name of a layer"),
+        ([""], "the argument layers[0]: must be the name of a layer"),
+        ([{"level": 3}], "the argument layers[0]: must be the name of a layer"),
+        ([{"name": "inner", "levle": 3}], "the argument layers[0].levle: Inner has no such option"),
+        ([{"name": "inner", "level": "3"}], 'the argument layers[0].level: "3" is not a whole number'),
+    ],
+)
+def test_bad_layers(layers: object, says: str) -> None:
+    assert says in refused("memory://", layers=layers)
+
+
+def test_an_unknown_layer() -> None:
+    assert "did you mean 'outer'" in refused("memory://?layers=outr", kind=PluginError)
+    assert "must be the name of a layer" in refused("memory://?layers=outer,,inner")
+
+
+# ------------------------------------------------------------------------------------------------- URLs and passwords
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("", "the URL is empty"),
+        ("redis//x", "does not begin with a scheme and ://"),
+        ("sqlite", "does not begin with a scheme and ://"),
+        ("sqlite:chat.db", "does not begin with a scheme and ://"),
+        ("C:\\x", "sqlite:///its/path"),
+        ("://x", "does not begin with a scheme"),
+        (" memory://", "a space or a control character"),
+        ("memory://\n", "a space or a control character"),
+        ("memory://\0", "a space or a control character"),
+        ("sqlite:///my chats.db", "write %20"),
+        ("fakenet://h:0", "the port must be"),
+        ("fakenet://h:70000", "the port must be"),
+        ("fakenet://h:abc", "the port must be"),
+        ("fakenet://%zz", "a % in the URL"),
+        ("fakefile:///%ff", "a % in the URL"),
+        ("fakefile:///a%00b", "a % in the URL"),
+        ("fakenet://h#x", "write %23"),
+        ("memory://?ttl", "the query must be like"),
+        ("memory://?a=1&&b=2", "the query must be like"),
+        ("memory://?ttl=1h&ttl=2h", "the query has ttl twice"),
+        ("memory://?ttll=5", "did you mean 'ttl'?"),
+        ("memory://?url=memory://", "cannot hold another url"),
+        ("memory://?=5", "a key that is no name"),
+        (b"memory://", "a URL must be text, not bytes"),
+        (Path("chat.db"), "a URL must be text, not "),
+    ],
+)
+def test_malformed_urls(url: object, says: str) -> None:
+    text = refused(url)
+    assert says in text
+    assert text.startswith("the argument url")
+
+
+def test_an_unknown_scheme_names_the_nearest() -> None:
+    assert "no store is named 'memmory'" in refused("memmory://", kind=PluginError)
+    assert "did you mean 'fakenet'" in refused("fakenett://u:hunter2@h", kind=PluginError)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "fakenet://u:hunter2@h:abc",
+        "fakenet://:hunter2@h:0/0",
+        "fakenet//:hunter2@h",
+        "fakenet:/u:hunter2@h",
+        ":hunter2@h",
+        "fakenet://u:hunter2",
+        "fakenet://u:hun?hunter2@h",
+        "fakenet://u:hun?hunter2@h=5",
+        "fakenet://u:hun#hunter2@h",
+        "fakenet://u:12/hunter2@h",
+        "fakenet://u:x/hunter2@h",
+        "fakenet://u:%hunter2@h",
+        "fakenet://u: hunter2@h",
+        "fakenet://u:hunter2@h?ttll=5",
+        "fakenet://u:hunter2@h?ttl=x",
+        "fakenet://u:hunter2@h?ttl",
+        "fakenet://u:hunter2@h?fail=input",
+        "fakenet://u:hunter2@h?fail=error",
+        "fakenet://u:hunter2@h?fail=crash",
+        "fakenet://u:hunter%32@h?fail=crash",
+        "nobody://u:hunter2@h",
+        "memory://u:hunter2@h",
+        "fakefile://u:hunter2@h/x",
+    ],
+)
+@pytest.mark.parametrize("source", ["argument", "variable", "file"])
+def test_no_error_shows_a_password(alone: Path, monkeypatch: pytest.MonkeyPatch, url: str, source: str) -> None:
+    if source == "variable":
+        monkeypatch.setenv("TURNLOG_STORE_URL", url)
+    if source == "file":
+        alone.joinpath("turnlog.toml").write_text(f'[store]\nurl = "{url}"\n')
+    try:
+        open_store(url if source == "argument" else None)
+    except TurnlogError as error:
+        shown = "".join(traceback.format_exception(error)) + repr(error)
+    else:
+        pytest.fail("it was accepted")
+    assert "hunter2" not in shown
+    assert "hunter%32" not in shown
+
+
+def test_what_a_constructor_says_names_the_source_and_is_masked() -> None:
+    text = refused("fakenet://u:hunter2@h?fail=input&prefix=x")
+    assert text == "the argument url: ?prefix: prefix must fit fakenet://u:***@h"
+    text = refused("fakenet://u:hunter2@h?fail=crash", kind=PluginError)
+    assert text == "acme_fakes:NetStore cannot be made: RuntimeError: bad fakenet://u:***@h"
+
+
+def test_a_cause_without_a_password_is_kept() -> None:
+    with pytest.raises(PluginError) as error:
+        open_store("fakenet://h?fail=crash")
+    assert isinstance(error.value.__cause__, RuntimeError)

@@ -1,0 +1,201 @@
+"""Plugins: found by entry points of distributions that are really there."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from distributions import install
+from turnlog import plugins
+from turnlog.errors import PluginError
+from turnlog.plugins import find_layer, find_model, find_store, installed
+from turnlog_memory import MemoryStore
+
+STORE = """
+from turnlog_memory import MemoryStore
+class AcmeStore(MemoryStore): pass
+"""
+LAYER = """
+from turnlog import Layer
+class AcmeLayer(Layer): pass
+"""
+
+
+@pytest.fixture
+def put(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):  # type: ignore[no-untyped-def]
+    def put(name: str, entries: dict[str, dict[str, str]], **more: str) -> None:
+        install(monkeypatch, tmp_path, name, entries, **more)
+
+    return put
+
+
+def test_the_memory_store_is_a_plugin_like_any_other() -> None:
+    assert find_store("memory") is MemoryStore
+    mine = next(plugin for plugin in installed() if plugin.name == "memory")
+    assert (mine.group, mine.target, mine.distribution) == ("turnlog.stores", "turnlog_memory:MemoryStore", "turnlog")
+    assert mine.version
+
+
+def test_a_strangers_store_layer_and_model_are_found(put) -> None:  # type: ignore[no-untyped-def]
+    source = (
+        STORE + LAYER + "async def answer(messages): ...\nclass Answerer:\n    async def __call__(self, messages): ...\nready = Answerer()"
+    )
+    entries = {
+        "turnlog.stores": {"acme": "acme_all:AcmeStore"},
+        "turnlog.layers": {"acme": "acme_all:AcmeLayer"},
+        "turnlog.models": {"function": "acme_all:answer", "class": "acme_all:Answerer", "object": "acme_all:ready"},
+    }
+    put("turnlog-acme", entries, version="2.5", acme_all=source)
+    names = [find_store("acme"), find_layer("acme"), find_model("function"), find_model("class"), type(find_model("object"))]
+    assert [found.__name__ for found in names] == ["AcmeStore", "AcmeLayer", "answer", "Answerer", "Answerer"]
+    listed = [plugin for plugin in installed() if plugin.distribution == "turnlog-acme"]
+    assert [(p.group, p.name, p.version) for p in listed] == [
+        ("turnlog.layers", "acme", "2.5"),
+        ("turnlog.models", "class", "2.5"),
+        ("turnlog.models", "function", "2.5"),
+        ("turnlog.models", "object", "2.5"),
+        ("turnlog.stores", "acme", "2.5"),
+    ]
+
+
+def test_listing_and_finding_one_load_no_other(put) -> None:  # type: ignore[no-untyped-def]
+    put("turnlog-bomb", {"turnlog.stores": {"bomb": "acme_bomb:Store"}}, acme_bomb="raise SystemExit('loaded')")
+    put("turnlog-gone", {"turnlog.stores": {"gone": "acme_gone:Store", "nonsense": "a b c!!"}})
+    assert {"bomb", "gone", "nonsense", "memory"} <= {plugin.name for plugin in installed()}
+    assert find_store("memory") is MemoryStore
+    assert "acme_bomb" not in sys.modules
+
+
+def test_an_unknown_name_lists_the_installed_and_the_nearest() -> None:
+    with pytest.raises(PluginError, match=r"no store is named 'memmory', installed are: .*memory.*; did you mean 'memory'\?"):
+        find_store("memmory")
+    with pytest.raises(PluginError, match="no layer is named 'xyzzy', installed are: [^;]*$"):
+        find_layer("xyzzy")
+
+
+def test_two_distributions_with_one_name_are_both_named_and_neither_loaded(put) -> None:  # type: ignore[no-untyped-def]
+    put("turnlog-one", {"turnlog.stores": {"twin": "acme_one:AcmeStore"}}, acme_one="raise SystemExit")
+    put("turnlog-two", {"turnlog.stores": {"twin": "acme_two:AcmeStore"}}, acme_two="raise SystemExit")
+    with pytest.raises(PluginError) as error:
+        find_store("twin")
+    assert str(error.value) == (
+        "store 'twin' is claimed by acme_one:AcmeStore of turnlog-one 1.0 and acme_two:AcmeStore of turnlog-two 1.0: uninstall one of them"
+    )
+    assert len([plugin for plugin in installed() if plugin.name == "twin"]) == 2
+
+
+def test_ours_cannot_be_shadowed(put) -> None:  # type: ignore[no-untyped-def]
+    put("turnlog-evil", {"turnlog.stores": {"memory": "acme_evil:AcmeStore"}}, acme_evil=STORE)
+    with pytest.raises(PluginError, match="turnlog-evil 1.0.*turnlog_memory:MemoryStore of turnlog "):
+        find_store("memory")
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("import no_such_driver", "ModuleNotFoundError: No module named 'no_such_driver'"),
+        ("assert False, 'sorry'", "AssertionError: sorry"),
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("Other = 1", "AttributeError"),
+        ("def (", "SyntaxError"),
+    ],
+)
+def test_a_broken_plugin_says_which_distribution_and_why(put, source: str, says: str) -> None:  # type: ignore[no-untyped-def]
+    put("turnlog-broken", {"turnlog.stores": {"broken": "acme_broken:AcmeStore"}}, acme_broken=source)
+    with pytest.raises(PluginError) as error:
+        find_store("broken")
+    assert "acme_broken:AcmeStore of turnlog-broken 1.0" in str(error.value)
+    assert says in str(error.value)
+    assert "pip install" not in str(error.value)
+    assert error.value.__cause__ is not None
+
+
+def test_a_missing_driver_of_ours_names_the_extra(monkeypatch: pytest.MonkeyPatch, put) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setitem(sys.modules, "sqlalchemy", None)  # as if it were not installed
+    entry = {"turnlog.stores": {"lite": "acme_driver:AcmeStore"}}
+    put("turnlog", entry, version="9", acme_driver="import sqlalchemy.engine")
+    with pytest.raises(PluginError) as error:
+        find_store("lite")
+    assert str(error.value) == "store 'lite' needs sqlalchemy, which is not installed: pip install 'turnlog[sql]'"
+
+
+def test_a_missing_driver_of_a_stranger_names_no_extra_of_ours(monkeypatch: pytest.MonkeyPatch, put) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setitem(sys.modules, "sqlalchemy", None)
+    put("turnlog-other", {"turnlog.stores": {"lite": "acme_other:AcmeStore"}}, acme_other="import sqlalchemy")
+    with pytest.raises(PluginError, match=r"turnlog-other 1\.0.*sqlalchemy") as error:
+        find_store("lite")
+    assert "pip install" not in str(error.value)
+
+
+def test_the_extras_are_those_of_the_distribution() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = {name: [re.split(r"[^a-z0-9_-]", need)[0] for need in needs] for name, needs in project["optional-dependencies"].items()}
+    for driver, extra in plugins._EXTRAS.items():
+        assert driver in extras[extra]
+
+
+@pytest.mark.parametrize(
+    ("find", "group", "source", "says"),
+    [
+        (find_store, "turnlog.stores", "Thing = 5", "is a int; it must be a subclass of turnlog.Store"),
+        (find_store, "turnlog.stores", "class Thing: pass", "is the class Thing; it must be a subclass of turnlog.Store"),
+        (
+            find_store,
+            "turnlog.stores",
+            "from turnlog import Layer as Thing",
+            "is the class Layer; it must be a subclass of turnlog.Store that",
+        ),
+        (
+            find_store,
+            "turnlog.stores",
+            "from turnlog import Store\nclass Thing(Store): pass",
+            "does not implement commit, delete, page, read",
+        ),
+        (
+            find_layer,
+            "turnlog.layers",
+            "from turnlog_memory import MemoryStore as Thing",
+            "is the class MemoryStore; it must be a subclass",
+        ),
+        (find_model, "turnlog.models", "def Thing(messages): ...", "is a function; it must be an async callable"),
+        (find_model, "turnlog.models", "class Thing: pass", "is the class Thing; it must be an async callable"),
+        (find_model, "turnlog.models", "Thing = 'text'", "is a str; it must be an async callable"),
+    ],
+)
+def test_what_is_no_plugin_is_refused(put, find, group: str, source: str, says: str) -> None:  # type: ignore[no-untyped-def]
+    put("turnlog-thing", {group: {"thing": "acme_thing:Thing"}}, acme_thing=source)
+    with pytest.raises(PluginError) as error:
+        find("thing")
+    assert "acme_thing:Thing of turnlog-thing 1.0" in str(error.value)
+    assert says in str(error.value)
+
+
+def test_a_distribution_without_metadata_hides_no_other(put, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    put("turnlog-bare", {"turnlog.stores": {"bare": "acme_bare:AcmeStore"}}, acme_bare=STORE)
+    (tmp_path / "site-turnlog-bare" / "turnlog_bare-1.0.dist-info" / "METADATA").unlink()
+    assert {"bare", "memory"} <= {plugin.name for plugin in installed()}
+    assert find_store("bare").__name__ == "AcmeStore"
+
+
+def test_a_plugin_that_is_installed_or_changed_later_is_seen_at_once(put, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(PluginError):
+        find_store("late")
+    put("turnlog-late", {"turnlog.stores": {"late": "acme_late:AcmeStore"}}, acme_late=STORE)
+    assert find_store("late").__name__ == "AcmeStore"
+    changed = tmp_path / "site-turnlog-late" / "turnlog_late-1.0.dist-info" / "entry_points.txt"
+    changed.write_text("[turnlog.stores]\nlater = acme_late:AcmeStore\n")
+    assert find_store("later").__name__ == "AcmeStore"
+
+
+def test_importing_turnlog_imports_no_driver_and_no_machinery() -> None:
+    code = "import json, sys, turnlog, turnlog.plugins; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(json.loads(done.stdout))
+    assert "turnlog.plugins" in loaded
+    denied = {"stevedore", "redis", "sqlalchemy", "zstandard", "asyncio", "importlib.metadata", "tomllib", "difflib", "turnlog_memory"}
+    assert not denied & loaded
