@@ -18,6 +18,7 @@ FAKES = """
 from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Literal
+from urllib.parse import unquote
 from turnlog import Layer, Store
 from turnlog.errors import InvalidInput, Unavailable
 from turnlog_memory import MemoryStore
@@ -43,6 +44,8 @@ class NetStore(MemoryStore):
             raise InvalidInput(f"prefix must fit {url}")
         if fail == "error":
             raise Unavailable(f"no {url}")
+        if fail == "decoded":
+            raise RuntimeError(f"bad {unquote(url)}")
         if fail == "crash":
             raise RuntimeError(f"bad {url}")
 
@@ -399,6 +402,8 @@ def test_an_unknown_scheme_names_the_nearest() -> None:
         "fakenet://u:hunter2@h?fail=error",
         "fakenet://u:hunter2@h?fail=crash",
         "fakenet://u:hunter%32@h?fail=crash",
+        "fakenet://u:hunter%32@h?fail=decoded",
+        "fakenet://u:12?hunter2=5@h",
         "nobody://u:hunter2@h",
         "memory://u:hunter2@h",
         "fakefile://u:hunter2@h/x",
