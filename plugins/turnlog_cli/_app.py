@@ -1,0 +1,126 @@
+"""The commands and their options, as cyclopts reads them; each one's work is in a module of its own, imported when it is run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Final, TypeAlias
+
+from cyclopts import App, CycloptsError, Parameter
+from turnlog import TurnlogError
+
+from ._text import Code, complain
+
+_HELP: Final = """\
+Keep the conversations of LLM applications: talk, import, list and show sessions.
+
+Without --store it is the store that TURNLOG_STORE_URL or turnlog.toml names, else sqlite:///turnlog.db.
+
+Exit codes: 0 fine, 1 something failed or was not found, 2 the command line or the configuration is wrong, 3 the store is
+unavailable, 130 interrupted (Ctrl-C), 141 the reader of the output has gone."""
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("turnlog")
+
+
+app = App(name="turnlog", help=_HELP, help_format="plaintext", version=_version)
+
+StoreURL: TypeAlias = Annotated[
+    str | None, Parameter(name="--store", help="Where the sessions are, such as sqlite:///chat.db or redis://localhost:6379/0.")
+]
+
+
+@app.command
+def chat(
+    *,
+    store: StoreURL = None,
+    session: Annotated[str | None, Parameter(help="The session to go on with; without it, a new one.")] = None,
+    model: Annotated[str, Parameter(help="The model, by its name among the plugins.")] = "offline",
+    system: Annotated[str | None, Parameter(help="The system prompt; without it, the session's own.")] = None,
+) -> int:
+    """Talk to a model; the session remembers.
+
+    On a terminal it asks for each message until Ctrl-D.  Otherwise each line of standard input is a message, and standard output
+    gets the replies and nothing else.
+    """
+    from ._chat import chat
+
+    return chat(store, session, model, system)
+
+
+@app.command(name="import")
+def import_(
+    file: Annotated[str, Parameter(help="The file; - for standard input.")],
+    /,
+    *,
+    store: StoreURL = None,
+) -> int:
+    """Store conversations from a JSON Lines file; again, it stores only what is new.
+
+    A line is {"session_id": ..., "messages": [...]}; what else it holds becomes metadata, and so does an opening system message.
+    Each user message begins a turn.  What is stored is never changed or removed; a line that does not fit it is an error.
+    """
+    from ._import import import_file
+
+    return import_file(file, store)
+
+
+@app.command(name="list")
+def list_(
+    *,
+    store: StoreURL = None,
+    owner: Annotated[str | None, Parameter(help="Only the sessions of this owner.")] = None,
+    limit: Annotated[int, Parameter(help="How many at most; 0: all.")] = 100,
+    json: Annotated[bool, Parameter(help="One JSON object a line.", negative=())] = False,
+) -> int:
+    """List sessions, the last updated first."""
+    from ._list import list_sessions
+
+    return list_sessions(store, owner, limit, json=json)
+
+
+@app.command
+def show(
+    session: Annotated[str, Parameter(help="Which session.")],
+    /,
+    *,
+    store: StoreURL = None,
+    last: Annotated[int | None, Parameter(help="Only the last turns, as few as hold at least so many messages.")] = None,
+    json: Annotated[bool, Parameter(help="One JSON document: info, turns and messages, exactly as they are.", negative=())] = False,
+) -> int:
+    """Show a session: its turns, and what was said in them."""
+    from ._show import show_session
+
+    return show_session(session, store, last, json=json)
+
+
+@app.command
+def plugins(
+    *,
+    json: Annotated[bool, Parameter(help="One JSON object a line.", negative=())] = False,
+) -> int:
+    """List the stores, layers and models that are installed."""
+    from ._list import list_plugins
+
+    return list_plugins(json=json)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run what the arguments ask for; what it raises on purpose is one line on standard error.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C.
+        BrokenPipeError: Nobody reads standard output any more.
+    """
+    try:
+        command, bound, _ = app.parse_args(list(arguments), exit_on_error=False, print_error=False)
+        code = command(*bound.args, **bound.kwargs)
+    except CycloptsError as error:
+        complain(f"{error} (turnlog --help tells more)")
+        return Code.USAGE
+    except TurnlogError as error:
+        complain(error)
+        return Code.of(error)
+    return code if isinstance(code, int) else Code.FINE

@@ -1,0 +1,107 @@
+"""`turnlog list` and `turnlog plugins`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from turnlog import InvalidInput, SessionInfo, open_store
+
+from ._text import Code, Printer, as_json, line, note, time_of
+
+
+def list_sessions(url: str | None, owner: str | None, limit: int, *, json: bool) -> int:
+    """Print sessions, the last updated first; on a terminal as a table, else a line each, with tabs between the columns.
+
+    Args:
+        url: Where they are; None: what the configuration names.
+        owner: Only those of this owner.
+        limit: How many at most; 0: all.
+        json: An object a line instead.
+    """
+    if limit < 0:
+        raise InvalidInput(f"--limit must be a number from 0, not {limit}")
+    return asyncio.run(_list_sessions(url, owner, limit, json=json))
+
+
+async def _list_sessions(url: str | None, owner: str | None, limit: int, *, json: bool) -> int:
+    table = _Table("session", "turns", "messages", "updated", "owner")
+    count = 0
+    async with open_store(url) as store:
+        async for info in store.sessions(owner=owner):
+            if limit and count == limit:
+                note(f"turnlog: {limit} sessions shown, there are more: --limit 0 shows all")
+                break
+            count += 1
+            if json:
+                print(as_json(describe(info)))
+            else:
+                turns, messages = str(info.turns - info.first), str(info.messages)
+                table.add(info.key.session, turns, messages, time_of(info.updated), info.owner)
+    table.end()
+    return Code.FINE
+
+
+def describe(info: SessionInfo) -> dict[str, object]:
+    """What is known of a session, for JSON."""
+    return {
+        "session_id": info.key.session,
+        "namespace": info.key.namespace,
+        "owner": info.owner,
+        "first": info.first,
+        "turns": info.turns,
+        "messages": info.messages,
+        "bytes": info.bytes,
+        "created": info.created,
+        "updated": info.updated,
+        "ttl": info.ttl,
+        "expires_in": info.expires_in,
+        "version": str(info.version),
+        "metadata": dict(info.metadata),
+    }
+
+
+def list_plugins(*, json: bool) -> int:
+    """Print the installed plugins, as `list_sessions` prints sessions."""
+    from turnlog.plugins import installed
+
+    table = _Table("group", "name", "target", "distribution", "version")
+    for plugin in installed():
+        fields = (plugin.group, plugin.name, plugin.target, plugin.distribution, plugin.version)
+        if json:
+            print(as_json(dict(zip(table.columns, fields, strict=True))))
+        else:
+            table.add(*fields)
+    table.end()
+    return Code.FINE
+
+
+class _Table:
+    """Rows: on a terminal a table at the end, else lines at once."""
+
+    def __init__(self, *columns: str) -> None:
+        self.columns: Sequence[str] = columns
+        self._rows: list[tuple[str, ...]] = []
+        self._console = Printer().console
+
+    def add(self, *cells: str) -> None:
+        """One more row."""
+        if self._console is None:
+            print("\t".join(line(cell) for cell in cells))
+        else:
+            self._rows.append(cells)
+
+    def end(self) -> None:
+        """There are no more."""
+        if self._console is None or not self._rows:
+            return
+        from rich import box
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=box.SIMPLE_HEAD)
+        for column in self.columns:
+            table.add_column(column, justify="right" if column in ("turns", "messages") else "left", overflow="fold")
+        for row in self._rows:
+            table.add_row(*(Text(line(cell)) for cell in row))
+        self._console.print(table)

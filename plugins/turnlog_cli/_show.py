@@ -1,0 +1,127 @@
+"""`turnlog show`."""
+
+from __future__ import annotations
+
+import asyncio
+import textwrap
+from collections.abc import Iterator
+from itertools import groupby
+
+from turnlog import CorruptRecord, Message, Session, Turn, open_store
+
+from ._list import describe
+from ._text import Code, Printer, as_json, complain, line, time_of
+
+_STYLES = {"user": "bold green", "assistant": "bold cyan", "system": "bold yellow", "developer": "bold yellow", "tool": "bold magenta"}
+
+
+def show_session(session_id: str, url: str | None, last: int | None, *, json: bool) -> int:
+    """Print a session.  It extends nobody's life.
+
+    Args:
+        session_id: Which session.
+        url: Where it is; None: in the store that the configuration names.
+        last: Only the last turns, as few as hold at least so many messages.
+        json: One document, for programs.
+    """
+    session = asyncio.run(_load(session_id, url, last))
+    if json:
+        print(as_json(_document(session)))
+        return Code.FINE
+    return _print(session)
+
+
+async def _load(session_id: str, url: str | None, last: int | None) -> Session:
+    async with open_store(url) as store:
+        return await store.session(session_id, last=last, touch=False)
+
+
+def _document(session: Session) -> dict[str, object]:
+    turns = [
+        {
+            "number": turn.number,
+            "id": turn.id,
+            "time": turn.time,
+            "messages": len(turn.messages),
+            "open": turn.open,
+            "interrupted": turn.interrupted,
+        }
+        for turn in session.turns
+    ]
+    return {"info": describe(session.info), "turns": turns, "messages": [message.to_dict() for message in session.messages]}
+
+
+def _print(session: Session) -> int:
+    out, info, code = Printer(), session.info, Code.FINE
+    out((f"session {line(info.key.session)}", "bold"), (_summary(session), "dim"))
+    for name, value in info.metadata.items():
+        out((f"{line(name)}: ", "bold yellow"), (_shortened(as_json(value)), "dim"))
+    for turn in _turns(session):
+        out()
+        if isinstance(turn, CorruptRecord):
+            complain(turn)
+            code = Code.FAILED
+            continue
+        state = ", interrupted" if turn.interrupted else ", open" if turn.open else ""
+        out((f"turn {turn.number}", "bold"), (f", {time_of(turn.time)}{state}", "dim"))
+        for message in turn.messages:
+            _print_message(out, message)
+    return code
+
+
+def _summary(session: Session) -> str:
+    info = session.info
+    dropped = f" (the first {info.first} were dropped)" if info.first else ""
+    owner = f", owner {line(info.owner)}" if info.owner else ""
+    return f", {info.turns} turns{dropped}, {info.messages} messages{owner}, updated {time_of(info.updated)}"
+
+
+def _turns(session: Session) -> Iterator[Turn | CorruptRecord]:
+    """The turns, one by one, so that one that cannot be read does not hide the others."""
+    for _, records in groupby(session.records, key=lambda record: record.number):
+        try:
+            yield from Session(session.info, tuple(records)).turns
+        except CorruptRecord as error:
+            yield error
+
+
+def _print_message(out: Printer, message: Message) -> None:
+    role, style = message.role or "item", _STYLES.get(message.role or "", "bold")
+    label = line(role)
+    for name in ("name", "tool_call_id"):
+        if value := message.get(name):
+            label += f" {line(str(value))}"
+    text = text_of(message)
+    if text or not message.tool_calls:
+        out((f"  {label}: ", style), (_indented(text), ""))
+    for call in message.tool_calls:
+        out((f"  {label} calls ", style), (_indented(_call(call)), ""))
+
+
+def text_of(message: Message) -> str:
+    """What a message says, for people: its text, and what else there is in it as JSON."""
+    content = message.content
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        texts = (block.get("text") if isinstance(block, dict) else None for block in content)
+        return "\n".join(text if isinstance(text, str) else as_json(block) for text, block in zip(texts, content, strict=True))
+    return "" if message.tool_calls else as_json(message.to_dict())
+
+
+def _call(call: object) -> str:
+    function = call.get("function") if isinstance(call, dict) else None
+    if isinstance(call, dict) and isinstance(function, dict):
+        name, arguments = function.get("name"), function.get("arguments")
+        shown = arguments if isinstance(arguments, str) else as_json(arguments)
+        return f"{name}({shown})" + (f" as {call['id']}" if isinstance(call.get("id"), str) else "")
+    return as_json(call)
+
+
+def _indented(text: str) -> str:
+    """Every line but the first is indented, so that no message can pass for the next turn."""
+    return textwrap.indent(text, "    ", lambda _: True)[4:] if "\n" in text else text
+
+
+def _shortened(text: str, length: int = 200) -> str:
+    return text if len(text) <= length else f"{text[:length]}... ({len(text)} characters)"
