@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import csv
-import dataclasses
 import gc
 import gzip
 import json
@@ -27,14 +26,14 @@ warnings.filterwarnings("ignore")
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 
-import msgspec  # noqa: E402
-import orjson  # noqa: E402
-import zstandard  # noqa: E402
+import msgspec
+import orjson
+import zstandard
 
-import servers  # noqa: E402
-import workload  # noqa: E402
-from interface import Turns, quantile  # noqa: E402
-from schema import Message, ToolCall, json_enc, json_msg, json_msgs, mp_enc, mp_msg, mp_msgs, to_struct  # noqa: E402
+import servers
+import workload
+from interface import Turns, quantile
+from schema import ToolCall, json_enc, json_msg, json_msgs, mp_enc, mp_msgs, to_struct
 
 PIN = True
 ROWS: list[tuple] = []
@@ -219,7 +218,6 @@ async def sec_codec():
         out = []
         for f in frames:
             out += d(f)
-        return None
 
     await race(
         "frames/1000",
@@ -250,7 +248,7 @@ async def sec_compress():
     n = 2048
     msgs = [to_struct(m) for m in workload.generate(n)]
     train = [to_struct(m) for m in workload.generate(6000, seed=workload.SEED + 7)]
-    arr = lambda ss: [MessageArr(s.id, s.role, s.content, s.ts, s.tool_calls, s.tool_call_id) for s in ss]  # noqa: E731
+    arr = lambda ss: [MessageArr(s.id, s.role, s.content, s.ts, s.tool_calls, s.tool_call_id) for s in ss]
     encs = {"json": (json_enc.encode, lambda x: x), "msgpack": (mp_enc.encode, lambda x: x), "msgpack array": (mp_enc.encode, arr)}
     units = {"message": 1, "turn": 2, "segment 64": 64, "history 2048": n}
     for en, (enc, prep) in encs.items():
@@ -333,7 +331,7 @@ async def sec_realtext():
     half = len(msgs) // 2 // 64 * 64
     train, test = msgs[:half], msgs[half : half + half]
     chain = [to_struct(m) for m in workload.generate(6000, seed=workload.SEED + 7)]
-    pairs = lambda x: [mp_enc.encode(x[i : i + 2]) for i in range(0, len(x), 2)]  # noqa: E731
+    pairs = lambda x: [mp_enc.encode(x[i : i + 2]) for i in range(0, len(x), 2)]
     own, other = zstandard.train_dictionary(65536, pairs(train)), zstandard.train_dictionary(65536, pairs(chain))
     for un, k in {"turn": 2, "segment 64": 64, f"history {len(test)}": len(test)}.items():
         frames = [mp_enc.encode(test[i : i + k]) for i in range(0, len(test), k)]
@@ -395,6 +393,7 @@ LUA_CAS = (
 async def sec_redis():
     import redis
     import redis.asyncio as aioredis
+
     from adapters.floor_redis import Mux
 
     with servers.Redis() as srv:
@@ -445,8 +444,8 @@ async def sec_redis():
         turns = Turns()
         frames = [mp_enc.encode([to_struct(x) for x in turns.next()]) for _ in range(500)]
         at = iter(range(10**9))
-        f = lambda: frames[next(at) % 500]  # noqa: E731
-        lua, cas = a.register_script(LUA_APPEND), a.register_script(LUA_CAS)
+        f = lambda: frames[next(at) % 500]
+        lua = a.register_script(LUA_APPEND)
         await lua(keys=["l", "lm"], args=[f(), 1, 60])
         sha, csha = lua.sha, await s_load(a, LUA_CAS)
 
@@ -472,7 +471,7 @@ async def sec_redis():
 
         async def cas_ok():
             n = await a.evalsha(csha, 2, "cl", "clm", f(), 1, 60, cas_ok.n)
-            cas_ok.n = n if n > 0 else 0
+            cas_ok.n = max(0, n)
 
         cas_ok.n = 0
 
@@ -632,6 +631,7 @@ def _pairs(x):
 
 async def uv_redis(port):
     import redis.asyncio as aioredis
+
     from adapters.floor_redis import Mux
 
     a, m = aioredis.Redis(port=port), await Mux.connect(port)
@@ -651,13 +651,14 @@ async def sec_sqlite():
     import aiosqlite
     import sqlalchemy as sa
     from sqlalchemy.ext.asyncio import create_async_engine
+
     from adapters import floor_sqlite as F
 
     d = tempfile.mkdtemp(prefix="bench-micro-")
     turns = Turns()
     pairs = [[to_struct(x) for x in turns.next()] for _ in range(500)]
     at = iter(range(10**9))
-    nxt = lambda: pairs[next(at) % 500]  # noqa: E731
+    nxt = lambda: pairs[next(at) % 500]
     try:
 
         def db(name, *pragmas):
@@ -672,7 +673,7 @@ async def sec_sqlite():
         del_f = db("df.db", "PRAGMA journal_mode=DELETE", "PRAGMA synchronous=FULL")
         wal_o = db("wo.db", "PRAGMA journal_mode=WAL", "PRAGMA synchronous=OFF")
         mem = db(":memory:")
-        app = lambda con: con.execute(F.APPEND, ("s", mp_enc.encode(nxt()))) and None  # noqa: E731
+        app = lambda con: con.execute(F.APPEND, ("s", mp_enc.encode(nxt()))) and None
 
         def per_msg():
             wal_n.execute("BEGIN IMMEDIATE")
@@ -752,9 +753,8 @@ async def sec_sqlite():
                 await cur.fetchall()
 
         async def aio_conn():
-            async with aiosqlite.connect(path) as con:
-                async with con.execute(F.TAIL, ("s", 10)) as cur:
-                    await cur.fetchall()
+            async with aiosqlite.connect(path) as con, con.execute(F.TAIL, ("s", 10)) as cur:
+                await cur.fetchall()
 
         await race(
             "sqlite read of 10 rows",
@@ -914,7 +914,7 @@ async def sec_postgres():
         turns = Turns()
         pairs = [[to_struct(x) for x in turns.next()] for _ in range(500)]
         at = iter(range(10**9))
-        nxt = lambda: pairs[next(at) % 500]  # noqa: E731
+        nxt = lambda: pairs[next(at) % 500]
         ins = "INSERT INTO rec SELECT $1::text, coalesce((SELECT max(seq) FROM rec WHERE sid=$1), -1) + 1, $2"
         off = await asyncpg.connect(dsn)
         await off.execute("SET synchronous_commit=off")
@@ -1095,14 +1095,25 @@ def main():
         ROWS[:0] = keep("micro.csv", ROWS)
         with open(os.path.join(a.out, "micro.csv"), "w", newline="") as f:
             w = csv.writer(f)
-            w.writerow("section case reps median_us p99_us extra".split())
+            w.writerow(["section", "case", "reps", "median_us", "p99_us", "extra"])
             w.writerows(ROWS)
     if COMP:
         COMP[:0] = keep("compression.csv", COMP)
         with open(os.path.join(a.out, "compression.csv"), "w", newline="") as f:
             w = csv.writer(f)
             w.writerow(
-                "encoding unit codec ratio compress_MBps decompress_MBps compress_us_per_unit decompress_us_per_unit bytes_per_1000 plain_bytes_per_1000".split()
+                [
+                    "encoding",
+                    "unit",
+                    "codec",
+                    "ratio",
+                    "compress_MBps",
+                    "decompress_MBps",
+                    "compress_us_per_unit",
+                    "decompress_us_per_unit",
+                    "bytes_per_1000",
+                    "plain_bytes_per_1000",
+                ]
             )
             w.writerows(COMP)
     sys.stdout.flush()

@@ -12,6 +12,7 @@ import csv
 import gc
 import importlib
 import os
+import pathlib
 import pkgutil
 import shutil
 import subprocess
@@ -25,10 +26,10 @@ import warnings
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 
-import adapters  # noqa: E402
-import servers  # noqa: E402
-import workload  # noqa: E402
-from interface import NotSupported, Turns, fresh, quantile  # noqa: E402
+import adapters
+import servers
+import workload
+from interface import NotSupported, Turns, fresh, quantile
 
 GROUPS = ("memory", "redis", "sqlite", "postgres")
 SIZES = (10, 100, 1000, 10_000)
@@ -45,7 +46,7 @@ CONC_MAX = 6.0
 def adapters_for(group: str, only: str) -> list:
     found = []
     for info in pkgutil.iter_modules(adapters.__path__):
-        src = open(os.path.join(adapters.__path__[0], info.name + ".py")).read()
+        src = pathlib.Path(adapters.__path__[0], info.name + ".py").read_text()
         if f'"{group}"' not in src:
             continue
         try:
@@ -349,7 +350,7 @@ async def group_main(group, out, only, quick, steps):
     rows = kept + rows
     with open(path, "w", newline="") as f:
         w = csv.writer(f)
-        w.writerow("backend adapter peer floor op n reps median_us p99_us min_us note".split())
+        w.writerow(["backend", "adapter", "peer", "floor", "op", "n", "reps", "median_us", "p99_us", "min_us", "note"])
         w.writerows(rows)
     print(f"  wrote {os.path.basename(path)}: {len(rows)} rows", flush=True)
 

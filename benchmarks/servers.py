@@ -11,6 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from typing import Self
 
 
 def _free_port() -> int:
@@ -43,7 +44,7 @@ def _stop(proc: subprocess.Popen, sig: int) -> None:
 class Redis:
     """redis-server, no persistence: the store in memory, as caches and session stores run it."""
 
-    def __enter__(self) -> "Redis":
+    def __enter__(self) -> Self:
         self.dir = tempfile.mkdtemp(prefix="bench-redis-")
         self.port = _free_port()
         self.unix = os.path.join(self.dir, "r.sock")
@@ -78,8 +79,8 @@ class Redis:
 class Postgres:
     """postgres with its default settings (fsync and synchronous_commit on)."""
 
-    def __enter__(self) -> "Postgres":
-        binary = sorted(glob.glob("/usr/lib/postgresql/*/bin"))[-1]
+    def __enter__(self) -> Self:
+        binary = max(glob.glob("/usr/lib/postgresql/*/bin"))
         self.dir = tempfile.mkdtemp(prefix="bench-pg-")
         self.port = _free_port()
         demote = {}

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import tracemalloc
-
 from interface import Adapter
 from schema import to_struct
 

@@ -6,7 +6,7 @@ import asyncpg
 import psycopg_pool
 import sqlalchemy as sa
 import zstandard
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from interface import Adapter

@@ -14,7 +14,7 @@ from adapters.langgraph_peer import to_messages
 from interface import Adapter
 
 warnings.filterwarnings("ignore")
-from langchain_community.chat_message_histories import RedisChatMessageHistory, SQLChatMessageHistory  # noqa: E402
+from langchain_community.chat_message_histories import RedisChatMessageHistory, SQLChatMessageHistory
 
 
 class _Lc(Adapter):
@@ -75,6 +75,7 @@ class Redis(_Lc):
 
     async def seed(self, sid, msgs):
         import json
+
         from langchain_core.messages import message_to_dict
 
         self.r.lpush(self.get(sid).key, *(json.dumps(message_to_dict(m)) for m in msgs))

@@ -10,7 +10,7 @@ langgraph-checkpoint-redis is left out: it needs the RediSearch and RedisJSON mo
 from __future__ import annotations
 
 import os
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Annotated, TypedDict
 
 import aiosqlite
@@ -73,7 +73,7 @@ class _Saver(Adapter):
         v = self.saver.get_next_version(cp["channel_versions"].get("messages"), None)
         cp.update(
             id=str(uuid6(clock_seq=step)),
-            ts=datetime.now(timezone.utc).isoformat(),
+            ts=datetime.now(UTC).isoformat(),
             channel_values={"messages": msgs},
             channel_versions={"messages": v},
         )
