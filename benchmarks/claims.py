@@ -132,7 +132,9 @@ class Run:
 async def timed(store: Adapter, plans: list[tuple[str, list]]) -> list[float]:
     turn, clock, times = store.turn, time.perf_counter, []
     for sid, said in plans:
-        messages = store.convert(said)  # between the turns, as in an application: a turn never finds its code in every cache
+        messages = store.convert(
+            said
+        )  # between the turns, as in an application: a turn never finds its code in every cache
         before = clock()
         await turn(sid, messages)
         times.append(clock() - before)
@@ -157,7 +159,10 @@ def report(run: Run) -> tuple[int, int]:
     names = list(run.stores)
     table(
         ["", *(f"{n:,}" for n in SIZES)],
-        [[name, *(f"{run.median(name, n) * 1e6:.3g} ({run.least(name, n) * 1e6:.3g})" for n in SIZES)] for name in names],
+        [
+            [name, *(f"{run.median(name, n) * 1e6:.3g} ({run.least(name, n) * 1e6:.3g})" for n in SIZES)]
+            for name in names
+        ],
     )
     rows = []
     for claim in CLAIMS:
@@ -168,7 +173,13 @@ def report(run: Run) -> tuple[int, int]:
             missing += 1
             continue
         ratios = [run.ratio((claim.store, n), (claim.other, n)) for n in SIZES]
-        rows.append([f"{claim.store} / {claim.other}", *(f"{r:.2f}" for r in ratios), judged(ratios[list(SIZES).index(1000)], claim.limit)])
+        rows.append(
+            [
+                f"{claim.store} / {claim.other}",
+                *(f"{r:.2f}" for r in ratios),
+                judged(ratios[list(SIZES).index(1000)], claim.limit),
+            ]
+        )
         failed += claim.limit is not None and ratios[list(SIZES).index(1000)] > claim.limit
     print(f"**{run.group}: ratios, judged at 1,000 stored messages**\n")
     table(["", *(f"{n:,}" for n in SIZES), ""], rows)

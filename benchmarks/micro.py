@@ -128,7 +128,11 @@ async def sec_await():
         inner=1000,
     )
     await race(
-        "await", {"await asyncio.to_thread": lambda: asyncio.to_thread(sync_get, "s5"), "await asyncio.sleep(0)": lambda: asyncio.sleep(0)}
+        "await",
+        {
+            "await asyncio.to_thread": lambda: asyncio.to_thread(sync_get, "s5"),
+            "await asyncio.sleep(0)": lambda: asyncio.sleep(0),
+        },
     )
 
 
@@ -249,7 +253,11 @@ async def sec_compress():
     msgs = [to_struct(m) for m in workload.generate(n)]
     train = [to_struct(m) for m in workload.generate(6000, seed=workload.SEED + 7)]
     arr = lambda ss: [MessageArr(s.id, s.role, s.content, s.ts, s.tool_calls, s.tool_call_id) for s in ss]
-    encs = {"json": (json_enc.encode, lambda x: x), "msgpack": (mp_enc.encode, lambda x: x), "msgpack array": (mp_enc.encode, arr)}
+    encs = {
+        "json": (json_enc.encode, lambda x: x),
+        "msgpack": (mp_enc.encode, lambda x: x),
+        "msgpack array": (mp_enc.encode, arr),
+    }
     units = {"message": 1, "turn": 2, "segment 64": 64, "history 2048": n}
     for en, (enc, prep) in encs.items():
         data, tr = prep(msgs), prep(train)
@@ -352,7 +360,9 @@ async def sec_realtext():
             size = sum(map(len, out))
             de = (
                 (
-                    zstandard.ZstdDecompressor(dict_data=own if "same" in cn else other) if "dict" in cn else zstandard.ZstdDecompressor()
+                    zstandard.ZstdDecompressor(dict_data=own if "same" in cn else other)
+                    if "dict" in cn
+                    else zstandard.ZstdDecompressor()
                 ).decompress
                 if cn != "gzip 6"
                 else gzip.decompress
@@ -501,7 +511,9 @@ async def sec_redis():
         # one history of 1000 messages, four shapes, plain and compressed
         structs = [to_struct(x) for x in workload.generate(1000)]
         c3, d3 = zstandard.ZstdCompressor(3), zstandard.ZstdDecompressor()
-        zd = zstandard.train_dictionary(65536, [mp_enc.encode([to_struct(x) for x in t]) for t in _pairs(workload.generate(6000, seed=5))])
+        zd = zstandard.train_dictionary(
+            65536, [mp_enc.encode([to_struct(x) for x in t]) for t in _pairs(workload.generate(6000, seed=5))]
+        )
         cd, dd = zstandard.ZstdCompressor(3, dict_data=zd), zstandard.ZstdDecompressor(dict_data=zd)
         shapes = {
             "msg json": [json_enc.encode(x) for x in structs],
@@ -581,7 +593,9 @@ async def sec_redis():
             }.items():
                 res.setdefault(name, []).append(await many(call))
         for k, v in res.items():
-            ROWS.append(("redis 50 tasks RPUSH", k, 2000, round(1e6 / sorted(v)[1], 2), "", f"{sorted(v)[1]:.0f} ops/s"))
+            ROWS.append(
+                ("redis 50 tasks RPUSH", k, 2000, round(1e6 / sorted(v)[1], 2), "", f"{sorted(v)[1]:.0f} ops/s")
+            )
         os.sched_setaffinity(0, everywhere)
         sock.close()
         m.close()
@@ -662,7 +676,9 @@ async def sec_sqlite():
     try:
 
         def db(name, *pragmas):
-            con = sqlite3.connect(name if name == ":memory:" else os.path.join(d, name), isolation_level=None, check_same_thread=False)
+            con = sqlite3.connect(
+                name if name == ":memory:" else os.path.join(d, name), isolation_level=None, check_same_thread=False
+            )
             for p in pragmas:
                 con.execute(p)
             con.execute(F.DDL)
@@ -809,10 +825,16 @@ async def sec_sqlite():
                 4096,
                 "CREATE TABLE rec(id INTEGER PRIMARY KEY, sid TEXT NOT NULL, seq INTEGER NOT NULL, data BLOB NOT NULL, UNIQUE(sid, seq))",
             ),
-            ("row/turn, rowid = (session number << 32) + seq", 4096, "CREATE TABLE rec(id INTEGER PRIMARY KEY, data BLOB NOT NULL)"),
+            (
+                "row/turn, rowid = (session number << 32) + seq",
+                4096,
+                "CREATE TABLE rec(id INTEGER PRIMARY KEY, data BLOB NOT NULL)",
+            ),
             ("row/turn, WITHOUT ROWID, 16 kB pages", 16384, F.DDL),
         ):
-            con = sqlite3.connect(os.path.join(d, name[:24].replace("/", "_").replace(" ", "_") + str(page) + ".db"), isolation_level=None)
+            con = sqlite3.connect(
+                os.path.join(d, name[:24].replace("/", "_").replace(" ", "_") + str(page) + ".db"), isolation_level=None
+            )
             for q2 in (f"PRAGMA page_size={page}", *F.PRAGMAS, ddl):
                 con.execute(q2)
             keyed = "<<" in name
@@ -909,7 +931,9 @@ async def sec_postgres():
             seconds=0.6,
         )
 
-        await con.execute("CREATE TABLE rec(sid text NOT NULL, seq int NOT NULL, data bytea NOT NULL, PRIMARY KEY(sid, seq))")
+        await con.execute(
+            "CREATE TABLE rec(sid text NOT NULL, seq int NOT NULL, data bytea NOT NULL, PRIMARY KEY(sid, seq))"
+        )
         await con.execute("CREATE TABLE meta(sid text PRIMARY KEY, n int NOT NULL, updated timestamptz NOT NULL)")
         turns = Turns()
         pairs = [[to_struct(x) for x in turns.next()] for _ in range(500)]
@@ -931,7 +955,8 @@ async def sec_postgres():
         async def txn():
             async with con.transaction():
                 n = await con.fetchval(
-                    "INSERT INTO meta VALUES($1, 1, now()) ON CONFLICT(sid) DO UPDATE SET n = meta.n + 1, updated = now() RETURNING n", "t"
+                    "INSERT INTO meta VALUES($1, 1, now()) ON CONFLICT(sid) DO UPDATE SET n = meta.n + 1, updated = now() RETURNING n",
+                    "t",
                 )
                 await con.execute("INSERT INTO rec VALUES($1, $2, $3)", "t", n, mp_enc.encode(nxt()))
 
@@ -968,7 +993,9 @@ async def sec_postgres():
         for i, (k, (frames, dec)) in enumerate(shapes.items()):
             for ext in (False, True):
                 t = f"t{i}{'e' if ext else ''}"
-                await con.execute(f"CREATE TABLE {t}(sid text NOT NULL, seq int NOT NULL, data bytea NOT NULL, PRIMARY KEY(sid, seq))")
+                await con.execute(
+                    f"CREATE TABLE {t}(sid text NOT NULL, seq int NOT NULL, data bytea NOT NULL, PRIMARY KEY(sid, seq))"
+                )
                 if ext:
                     await con.execute(f"ALTER TABLE {t} ALTER COLUMN data SET STORAGE EXTERNAL")
                 await con.copy_records_to_table(t, records=[("s", j, f) for j, f in enumerate(frames)])
@@ -981,11 +1008,16 @@ async def sec_postgres():
                         out += dec(r[0])
 
                 cases[name] = go
-        await con.execute("CREATE TABLE tj(sid text NOT NULL, seq int NOT NULL, data jsonb NOT NULL, PRIMARY KEY(sid, seq))")
-        await con.copy_records_to_table(
-            "tj", records=[("s", j, json.dumps(m).replace("\\u0000", "")) for j, m in enumerate(workload.generate(1000))]
+        await con.execute(
+            "CREATE TABLE tj(sid text NOT NULL, seq int NOT NULL, data jsonb NOT NULL, PRIMARY KEY(sid, seq))"
         )
-        ex["row/msg jsonb + json.loads"] = f"{await con.fetchval('SELECT pg_total_relation_size($1::text::regclass)', 'tj')} bytes"
+        await con.copy_records_to_table(
+            "tj",
+            records=[("s", j, json.dumps(m).replace("\\u0000", "")) for j, m in enumerate(workload.generate(1000))],
+        )
+        ex["row/msg jsonb + json.loads"] = (
+            f"{await con.fetchval('SELECT pg_total_relation_size($1::text::regclass)', 'tj')} bytes"
+        )
 
         async def jsonb():
             [json.loads(r[0]) for r in await con.fetch("SELECT data FROM tj WHERE sid=$1 ORDER BY seq", "s")]
@@ -1037,7 +1069,9 @@ async def sec_open():
                 "openai-agents AsyncSQLiteSession() + get_items(1)": asq,
                 "openai-agents SQLAlchemySession() + get_items(1)": sqla,
                 "openai-agents RedisSession()": lambda: RedisSession(f"s{next(at)}", redis_client=r) and None,
-                "langchain SQLChatMessageHistory()": lambda: SQLChatMessageHistory(f"s{next(at)}", connection=lceng) and None,
+                "langchain SQLChatMessageHistory()": lambda: (
+                    SQLChatMessageHistory(f"s{next(at)}", connection=lceng) and None
+                ),
             },
             max_reps=200,
         )

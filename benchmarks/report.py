@@ -69,8 +69,14 @@ def main():
             p(f"**{g}: {title}** (median; p99 and ratio to the best floor at N=1000)\n")
             p("| | N=10 | N=100 | N=1000 | N=10000 | p99 N=1000 | x floor | growth 10→10000 |")
             p("|---|---|---|---|---|---|---|---|")
-            best = {n: min([m for f in floors if "cache" not in f and (m := med(f, op, n)) is not None], default=None) for n in SIZES}
-            bp = {n: min([(m, q) for q in peers if (m := med(q, op, n)) is not None], default=(None, None))[1] for n in SIZES}
+            best = {
+                n: min([m for f in floors if "cache" not in f and (m := med(f, op, n)) is not None], default=None)
+                for n in SIZES
+            }
+            bp = {
+                n: min([(m, q) for q in peers if (m := med(q, op, n)) is not None], default=(None, None))[1]
+                for n in SIZES
+            }
             for name in names:
                 cols = []
                 for n in SIZES:
@@ -86,7 +92,9 @@ def main():
                 grow = f"x{hi / lo:.1f}" if lo and hi else "-"
                 p(f"| {name} | " + " | ".join(cols) + f" | {t(r['p99_us']) if r else '-'} | {ratio} | {grow} |")
             p("")
-        p(f"**{g}: (f) 50 sessions x 40 turns in one process, and (g) bytes per session of 1000 messages built turn by turn**\n")
+        p(
+            f"**{g}: (f) 50 sessions x 40 turns in one process, and (g) bytes per session of 1000 messages built turn by turn**\n"
+        )
         p("| | turns/s (better of 2) | median turn | p99 turn | bytes/1000 messages |")
         p("|---|---|---|---|---|")
         for name in names:
@@ -97,7 +105,11 @@ def main():
                 ""
                 if not c or c["reps"] == "2000"
                 else f" ({c['reps']} of 2000 turns"
-                + ("; " + c["note"].split("; ")[2].split(":")[0] + ")" if c["note"].count("; ") > 1 else " in the time)")
+                + (
+                    "; " + c["note"].split("; ")[2].split(":")[0] + ")"
+                    if c["note"].count("; ") > 1
+                    else " in the time)"
+                )
             )
             p(
                 f"| {name} | {float(c['median_us']):,.0f}{full} | {t(c['min_us'])} | {t(c['p99_us'])} | " % ()
@@ -130,7 +142,11 @@ def main():
                 f = [
                     float(r["median_us"])
                     for r in rows
-                    if r["op"] == op and r["n"] == str(n) and r["median_us"] and r["floor"] == "True" and "cache" not in r["adapter"]
+                    if r["op"] == op
+                    and r["n"] == str(n)
+                    and r["median_us"]
+                    and r["floor"] == "True"
+                    and "cache" not in r["adapter"]
                 ]
                 cols.append(f"{min(c)[1]} {t(min(c)[0])} (x{min(c)[0] / min(f):.1f})" if c and f else "-")
             if any(c != "-" for c in cols):

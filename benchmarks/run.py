@@ -214,7 +214,11 @@ async def concurrent(ads, rows):
                 t0 = time.perf_counter()
                 failed = [r for r in await asyncio.gather(*(work(*p) for p in plans), return_exceptions=True) if r]
                 dt = time.perf_counter() - t0
-                why = f"; {len(failed)} of {sessions} sessions failed: {type(failed[0]).__name__}: {str(failed[0])[:80]}" if failed else ""
+                why = (
+                    f"; {len(failed)} of {sessions} sessions failed: {type(failed[0]).__name__}: {str(failed[0])[:80]}"
+                    if failed
+                    else ""
+                )
                 rows.append(
                     (
                         a.backend,
@@ -232,7 +236,19 @@ async def concurrent(ads, rows):
                 )
             except Exception as e:
                 rows.append(
-                    (a.backend, a.name, a.peer, a.floor, "concurrent", sessions, 0, "", "", "", f"{type(e).__name__}: {str(e)[:200]}")
+                    (
+                        a.backend,
+                        a.name,
+                        a.peer,
+                        a.floor,
+                        "concurrent",
+                        sessions,
+                        0,
+                        "",
+                        "",
+                        "",
+                        f"{type(e).__name__}: {str(e)[:200]}",
+                    )
                 )
                 print(f"  concurrent {a.name}: {type(e).__name__}: {str(e)[:300]}", flush=True)
         print(f"  concurrent round {rnd} done", flush=True)
@@ -243,7 +259,21 @@ async def sizes(make, env, rows):
     for cls, opts in make:
         a = cls(**opts)
         if a.backend == "memory" and not getattr(a, "traced", True):
-            rows.append((a.backend, a.name, a.peer, a.floor, "bytes1000", 0, 0, "", "", "", "memory outside the Python heap is not traced"))
+            rows.append(
+                (
+                    a.backend,
+                    a.name,
+                    a.peer,
+                    a.floor,
+                    "bytes1000",
+                    0,
+                    0,
+                    "",
+                    "",
+                    "",
+                    "memory outside the Python heap is not traced",
+                )
+            )
             continue
         try:
             await a.open(env)
@@ -288,7 +318,21 @@ async def sizes(make, env, rows):
                 )
             )
         except Exception as e:
-            rows.append((a.backend, a.name, a.peer, a.floor, "bytes1000", 0, 0, "", "", "", f"{type(e).__name__}: {str(e)[:200]}"))
+            rows.append(
+                (
+                    a.backend,
+                    a.name,
+                    a.peer,
+                    a.floor,
+                    "bytes1000",
+                    0,
+                    0,
+                    "",
+                    "",
+                    "",
+                    f"{type(e).__name__}: {str(e)[:200]}",
+                )
+            )
             print(f"  bytes {a.name}: {type(e).__name__}: {str(e)[:200]}", flush=True)
             if tracemalloc.is_tracing():
                 tracemalloc.stop()
@@ -329,7 +373,21 @@ async def group_main(group, out, only, quick, steps):
                 print(f"  LEFT OUT {a.name}: {type(e).__name__}: {str(e)[:400]}", flush=True)
                 if os.environ.get("BENCH_TRACE"):
                     traceback.print_exc()
-                rows.append((a.backend, a.name, a.peer, a.floor, "open", 0, 0, "", "", "", f"{type(e).__name__}: {str(e)[:200]}"))
+                rows.append(
+                    (
+                        a.backend,
+                        a.name,
+                        a.peer,
+                        a.floor,
+                        "open",
+                        0,
+                        0,
+                        "",
+                        "",
+                        "",
+                        f"{type(e).__name__}: {str(e)[:200]}",
+                    )
+                )
         print("  running:", ", ".join(a.name for a in ads), flush=True)
         if "grid" in steps:
             await grid(ads, rows, quick)
@@ -346,7 +404,9 @@ async def group_main(group, out, only, quick, steps):
         step = {"concurrent": "concurrent", "bytes1000": "bytes"}
         done = {r[1] for r in rows}
         with open(path) as f:
-            kept = [r for r in list(csv.reader(f))[1:] if step.get(r[4], "grid") not in steps or (only and r[1] not in done)]
+            kept = [
+                r for r in list(csv.reader(f))[1:] if step.get(r[4], "grid") not in steps or (only and r[1] not in done)
+            ]
     rows = kept + rows
     with open(path, "w", newline="") as f:
         w = csv.writer(f)

@@ -123,7 +123,8 @@ class Postgres:
         for s in statements:
             for _ in range(40):
                 r = subprocess.run(
-                    [f"{binary}/psql", "-h", "127.0.0.1", "-p", str(self.port), "-U", "bench", "-d", db, "-c", s], capture_output=True
+                    [f"{binary}/psql", "-h", "127.0.0.1", "-p", str(self.port), "-U", "bench", "-d", db, "-c", s],
+                    capture_output=True,
                 )
                 if r.returncode == 0:
                     break

@@ -78,7 +78,12 @@ def generate(n: int, seed: int = SEED) -> list[dict]:
                 "filters": {"lang": rng.choice(["en", "de", "fr"]), "since": f"2025-{rng.randrange(1, 13):02d}-01"},
             }
             rows = [
-                {"id": rng.randrange(10**6), "score": round(rng.random(), 4), "title": _text(rng, 40), "snippet": _text(rng, 90)}
+                {
+                    "id": rng.randrange(10**6),
+                    "score": round(rng.random(), 4),
+                    "title": _text(rng, 40),
+                    "snippet": _text(rng, 90),
+                }
                 for _ in range(rng.randrange(1, 6))
             ]
             out.append(
@@ -103,7 +108,14 @@ def generate(n: int, seed: int = SEED) -> list[dict]:
             user = min(4000, rng.lognormvariate(5.1, 0.8))
             asst = min(8000, rng.lognormvariate(6.75, 0.7))
             out.append({"id": "msg_" + _hex(rng, 24), "role": "user", "content": _text(rng, int(user)), "ts": ts})
-            out.append({"id": "msg_" + _hex(rng, 24), "role": "assistant", "content": _text(rng, int(asst)), "ts": round(ts + 3.1, 3)})
+            out.append(
+                {
+                    "id": "msg_" + _hex(rng, 24),
+                    "role": "assistant",
+                    "content": _text(rng, int(asst)),
+                    "ts": round(ts + 3.1, 3),
+                }
+            )
         ts += 4  # timestamps only ever rise: some stores order by them
         turn += 1
     return out[:n]

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-# The same examples on every machine and in every run: a failure is never a matter of luck, and costs nobody a second look.
+# The same examples on every machine and in every run: a failure is never a matter of luck, and costs nobody a second
+# look.
 settings.register_profile(
     "default",
     derandomize=True,

@@ -57,7 +57,9 @@ class _Agno(Adapter):
         return (await r) if hasattr(r, "__await__") else r
 
     def run(self, sid, msgs):
-        return RunOutput(run_id=uuid.uuid4().hex, session_id=sid, agent_id="a", messages=msgs, status=RunStatus.completed)
+        return RunOutput(
+            run_id=uuid.uuid4().hex, session_id=sid, agent_id="a", messages=msgs, status=RunStatus.completed
+        )
 
     async def save(self, sid, msgs):
         await self.call(self.db.upsert_session, AgentSession(session_id=sid, agent_id="a", runs=[], created_at=1))
@@ -116,7 +118,9 @@ class Sqlite(_Agno):
         return AsyncSqliteDb(db_file=self.path)
 
     async def stored_bytes(self):
-        return os.path.getsize(self.path) + (os.path.getsize(self.path + "-wal") if os.path.exists(self.path + "-wal") else 0)
+        return os.path.getsize(self.path) + (
+            os.path.getsize(self.path + "-wal") if os.path.exists(self.path + "-wal") else 0
+        )
 
 
 class Pg(_Agno):

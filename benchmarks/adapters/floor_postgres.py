@@ -29,7 +29,9 @@ class _Pg(Adapter):
         await self.pool.execute(
             f"CREATE TABLE IF NOT EXISTS {t}(sid text NOT NULL, seq integer NOT NULL, data bytea NOT NULL, PRIMARY KEY(sid, seq))"
         )
-        await self.pool.execute(f"ALTER TABLE {t} ALTER COLUMN data SET STORAGE EXTERNAL" if self.external else "SELECT 1")
+        await self.pool.execute(
+            f"ALTER TABLE {t} ALTER COLUMN data SET STORAGE EXTERNAL" if self.external else "SELECT 1"
+        )
         self.q_load = f"SELECT data FROM {t} WHERE sid=$1 ORDER BY seq"
         self.q_tail = f"SELECT data FROM {t} WHERE sid=$1 ORDER BY seq DESC LIMIT $2"
         self.q_fork = f"INSERT INTO {t} SELECT $2::text, seq, data FROM {t} WHERE sid=$1"
@@ -165,7 +167,10 @@ class Segments(_Pg):
             await con.execute("DELETE FROM f_seg WHERE sid=$1", sid)
             if whole:
                 await con.copy_records_to_table(
-                    "f_seg", records=[(sid, i // 2, _c.compress(mp_enc.encode(msgs[i : i + step]))) for i in range(0, whole, step)]
+                    "f_seg",
+                    records=[
+                        (sid, i // 2, _c.compress(mp_enc.encode(msgs[i : i + step]))) for i in range(0, whole, step)
+                    ],
                 )
             await con.copy_records_to_table(
                 "f_open", records=[(sid, i // 2, mp_enc.encode(msgs[i : i + 2])) for i in range(whole, len(msgs), 2)]
@@ -173,7 +178,8 @@ class Segments(_Pg):
 
     async def load(self, sid):
         rows = await self.pool.fetch(
-            "SELECT 0 AS k, seq, data FROM f_seg WHERE sid=$1 UNION ALL SELECT 1, seq, data FROM f_open WHERE sid=$1 ORDER BY 1, 2", sid
+            "SELECT 0 AS k, seq, data FROM f_seg WHERE sid=$1 UNION ALL SELECT 1, seq, data FROM f_open WHERE sid=$1 ORDER BY 1, 2",
+            sid,
         )
         out, dec, dz = [], mp_msgs.decode, _d.decompress
         for k, _, d in rows:
@@ -200,7 +206,10 @@ class Segments(_Pg):
                 rows.sort(key=lambda r: r[0])
                 if rows:
                     await con.execute(
-                        "INSERT INTO f_seg VALUES($1,$2,$3)", sid, rows[0][0], _c.compress(mp_enc.encode(_join(r[1] for r in rows)))
+                        "INSERT INTO f_seg VALUES($1,$2,$3)",
+                        sid,
+                        rows[0][0],
+                        _c.compress(mp_enc.encode(_join(r[1] for r in rows))),
                     )
 
     async def fork(self, src, dst):
@@ -253,7 +262,12 @@ class Psycopg(Adapter):
 
     async def tail(self, sid, k):
         return _join(
-            r[0] for r in (await self._rows(f"SELECT data FROM {self.table} WHERE sid=%s ORDER BY seq DESC LIMIT %s", (sid, k // 2)))[::-1]
+            r[0]
+            for r in (
+                await self._rows(
+                    f"SELECT data FROM {self.table} WHERE sid=%s ORDER BY seq DESC LIMIT %s", (sid, k // 2)
+                )
+            )[::-1]
         )
 
     async def append(self, sid, msgs):
@@ -265,7 +279,9 @@ class Psycopg(Adapter):
 
     async def fork(self, src, dst):
         async with self.pool.connection() as con:
-            await con.execute(f"INSERT INTO {self.table} SELECT %s::text, seq, data FROM {self.table} WHERE sid=%s", (dst, src))
+            await con.execute(
+                f"INSERT INTO {self.table} SELECT %s::text, seq, data FROM {self.table} WHERE sid=%s", (dst, src)
+            )
 
     async def stored_bytes(self):
         return (await self._rows(f"SELECT pg_total_relation_size('{self.table}')", ()))[0][0]
@@ -295,9 +311,9 @@ class CoreFloor(Adapter):
         p = sa.bindparam
         self.s_load = sa.select(t.c.data).where(t.c.sid == p("s")).order_by(t.c.seq)
         self.s_tail = sa.select(t.c.data).where(t.c.sid == p("s")).order_by(t.c.seq.desc()).limit(p("k"))
-        nxt = sa.select(p("s", type_=sa.Text), sa.func.coalesce(sa.func.max(t.c.seq), -1) + 1, p("d", type_=sa.LargeBinary)).where(
-            t.c.sid == p("s")
-        )
+        nxt = sa.select(
+            p("s", type_=sa.Text), sa.func.coalesce(sa.func.max(t.c.seq), -1) + 1, p("d", type_=sa.LargeBinary)
+        ).where(t.c.sid == p("s"))
         self.s_append = t.insert().from_select(["sid", "seq", "data"], nxt)
         self.s_fork = t.insert().from_select(
             ["sid", "seq", "data"], sa.select(p("o", type_=sa.Text), t.c.seq, t.c.data).where(t.c.sid == p("s"))
@@ -387,7 +403,11 @@ class Orm(CoreFloor):
 
     async def tail(self, sid, k):
         async with self.mk() as s:
-            rows = (await s.execute(sa.select(_Row).where(_Row.sid == sid).order_by(_Row.seq.desc()).limit(k // 2))).scalars().all()
+            rows = (
+                (await s.execute(sa.select(_Row).where(_Row.sid == sid).order_by(_Row.seq.desc()).limit(k // 2)))
+                .scalars()
+                .all()
+            )
         return _join(r.data for r in rows[::-1])
 
     async def append(self, sid, msgs):
@@ -403,4 +423,15 @@ class Orm(CoreFloor):
             await s.commit()
 
 
-ADAPTERS = [PerMessage, PerTurn, PerTurnNoReset, PerTurnOneConn, Segments, Psycopg, CoreAsyncpg, CoreAutocommit, CorePsycopg, Orm]
+ADAPTERS = [
+    PerMessage,
+    PerTurn,
+    PerTurnNoReset,
+    PerTurnOneConn,
+    Segments,
+    Psycopg,
+    CoreAsyncpg,
+    CoreAutocommit,
+    CorePsycopg,
+    Orm,
+]

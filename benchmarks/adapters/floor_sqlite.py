@@ -83,7 +83,8 @@ class PerTurn(_Sqlite):
         con.execute("BEGIN IMMEDIATE")
         con.execute("DELETE FROM rec WHERE sid=?", (sid,))
         con.executemany(
-            "INSERT INTO rec VALUES(?,?,?)", ((sid, i, mp_enc.encode(msgs[2 * i : 2 * i + 2])) for i in range((len(msgs) + 1) // 2))
+            "INSERT INTO rec VALUES(?,?,?)",
+            ((sid, i, mp_enc.encode(msgs[2 * i : 2 * i + 2])) for i in range((len(msgs) + 1) // 2)),
         )
         con.execute("COMMIT")
 
@@ -221,7 +222,8 @@ class PerTurnAio(PerTurn):
         await self.a.execute("BEGIN IMMEDIATE")
         await self.a.execute("DELETE FROM rec WHERE sid=?", (sid,))
         await self.a.executemany(
-            "INSERT INTO rec VALUES(?,?,?)", [(sid, i, mp_enc.encode(msgs[2 * i : 2 * i + 2])) for i in range((len(msgs) + 1) // 2)]
+            "INSERT INTO rec VALUES(?,?,?)",
+            [(sid, i, mp_enc.encode(msgs[2 * i : 2 * i + 2])) for i in range((len(msgs) + 1) // 2)],
         )
         await self.a.execute("COMMIT")
 
@@ -256,9 +258,13 @@ class Segments(PerTurn):
         con.execute("DELETE FROM rec WHERE sid=?", (sid,))
         con.execute("DELETE FROM seg WHERE sid=?", (sid,))
         con.executemany(
-            "INSERT INTO seg VALUES(?,?,?)", ((sid, i, _c.compress(mp_enc.encode(msgs[i : i + step]))) for i in range(0, whole, step))
+            "INSERT INTO seg VALUES(?,?,?)",
+            ((sid, i, _c.compress(mp_enc.encode(msgs[i : i + step]))) for i in range(0, whole, step)),
         )
-        con.executemany("INSERT INTO rec VALUES(?,?,?)", ((sid, i, mp_enc.encode(msgs[i : i + 2])) for i in range(whole, len(msgs), 2)))
+        con.executemany(
+            "INSERT INTO rec VALUES(?,?,?)",
+            ((sid, i, mp_enc.encode(msgs[i : i + 2])) for i in range(whole, len(msgs), 2)),
+        )
         con.execute("COMMIT")
 
     async def load(self, sid):
@@ -272,7 +278,10 @@ class Segments(PerTurn):
     async def append(self, sid, msgs):
         con = self.con
         con.execute("BEGIN IMMEDIATE")
-        con.execute("INSERT INTO rec SELECT ?1, coalesce(max(seq), -2) + 2, ?2 FROM rec WHERE sid = ?1", (sid, mp_enc.encode(msgs)))
+        con.execute(
+            "INSERT INTO rec SELECT ?1, coalesce(max(seq), -2) + 2, ?2 FROM rec WHERE sid = ?1",
+            (sid, mp_enc.encode(msgs)),
+        )
         lo, hi = con.execute("SELECT min(seq), max(seq) FROM rec WHERE sid=?", (sid,)).fetchone()
         if hi - lo >= self.seal * 4:
             batch, end = [], lo + self.seal * 2

@@ -98,7 +98,9 @@ class _Store:
         for r in change.append:
             log.messages += r.count
             end += 1
-            records.append(Record(r.id, 0, False, r.time, r.count, 1, 1, end - 1, end, log.messages, _messages=r._messages))
+            records.append(
+                Record(r.id, 0, False, r.time, r.count, 1, 1, end - 1, end, log.messages, _messages=r._messages)
+            )
         log.version, log.updated = Version(log.epoch, 0, end, log.epoch, log.epoch), now
         return Receipt(log.version, number, 0, end, log.messages, previous, None)
 

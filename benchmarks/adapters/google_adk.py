@@ -40,10 +40,14 @@ class _Adk(Adapter):
         for m in msgs:
             if m.get("tool_calls"):
                 c = m["tool_calls"][0]
-                part = types.Part(function_call=types.FunctionCall(id=c["id"], name=c["name"], args=json.loads(c["arguments"])))
+                part = types.Part(
+                    function_call=types.FunctionCall(id=c["id"], name=c["name"], args=json.loads(c["arguments"]))
+                )
             elif m["role"] == "tool":
                 part = types.Part(
-                    function_response=types.FunctionResponse(id=m["tool_call_id"], name="tool", response=json.loads(m["content"]))
+                    function_response=types.FunctionResponse(
+                        id=m["tool_call_id"], name="tool", response=json.loads(m["content"])
+                    )
                 )
             else:
                 part = types.Part(text=m["content"])
@@ -70,7 +74,9 @@ class _Adk(Adapter):
         return s.events
 
     async def tail(self, sid, k):
-        s = await self.svc.get_session(app_name=APP, user_id=USER, session_id=sid, config=GetSessionConfig(num_recent_events=k))
+        s = await self.svc.get_session(
+            app_name=APP, user_id=USER, session_id=sid, config=GetSessionConfig(num_recent_events=k)
+        )
         return s.events
 
     async def append(self, sid, msgs):
@@ -79,7 +85,9 @@ class _Adk(Adapter):
             await self.svc.append_event(s, e)
 
     async def turn(self, sid, msgs):
-        s = await self.svc.get_session(app_name=APP, user_id=USER, session_id=sid, config=GetSessionConfig(num_recent_events=20))
+        s = await self.svc.get_session(
+            app_name=APP, user_id=USER, session_id=sid, config=GetSessionConfig(num_recent_events=20)
+        )
         for e in msgs:
             await self.svc.append_event(s, e)
 
@@ -167,7 +175,9 @@ class DatabasePg(_Database):
 
     async def stored_bytes(self):
         async with self.svc.db_engine.connect() as con:
-            return (await con.execute(text("SELECT pg_total_relation_size('events') + pg_total_relation_size('sessions')"))).scalar()
+            return (
+                await con.execute(text("SELECT pg_total_relation_size('events') + pg_total_relation_size('sessions')"))
+            ).scalar()
 
 
 class Redis(_Adk):

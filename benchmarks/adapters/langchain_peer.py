@@ -107,7 +107,11 @@ class Sql(_Lc):
 
 
 class SqlPg(Sql):
-    name, backend, url = "langchain SQLChatMessageHistory pg", "postgres", "postgresql+asyncpg://bench@127.0.0.1:{pg_port}/bench"
+    name, backend, url = (
+        "langchain SQLChatMessageHistory pg",
+        "postgres",
+        "postgresql+asyncpg://bench@127.0.0.1:{pg_port}/bench",
+    )
 
     async def stored_bytes(self):
         async with self.engine.connect() as con:

@@ -36,7 +36,11 @@ def to_messages(msgs):
         if m.get("tool_calls"):
             c = m["tool_calls"][0]
             out.append(
-                AIMessage(content="", id=m["id"], tool_calls=[{"id": c["id"], "name": c["name"], "args": json.loads(c["arguments"])}])
+                AIMessage(
+                    content="",
+                    id=m["id"],
+                    tool_calls=[{"id": c["id"], "name": c["name"], "args": json.loads(c["arguments"])}],
+                )
             )
         elif m["role"] == "tool":
             out.append(ToolMessage(content=m["content"], id=m["id"], tool_call_id=m["tool_call_id"]))
@@ -87,7 +91,9 @@ class _Saver(Adapter):
 
     async def append(self, sid, msgs):
         t = await self.saver.aget_tuple(cfg(sid))
-        await self._put(t.config, t.checkpoint["channel_values"]["messages"] + msgs, t.checkpoint, t.metadata.get("step", 0) + 1)
+        await self._put(
+            t.config, t.checkpoint["channel_values"]["messages"] + msgs, t.checkpoint, t.metadata.get("step", 0) + 1
+        )
 
     async def fork(self, src, dst):
         t = await self.saver.aget_tuple(cfg(src))

@@ -120,7 +120,11 @@ class Sql(_Llama):
 
 
 class SqlPg(Sql):
-    name, backend, url = "llama-index SQLAlchemyChatStore pg", "postgres", "postgresql+asyncpg://bench@127.0.0.1:{pg_port}/bench"
+    name, backend, url = (
+        "llama-index SQLAlchemyChatStore pg",
+        "postgres",
+        "postgresql+asyncpg://bench@127.0.0.1:{pg_port}/bench",
+    )
 
     async def stored_bytes(self):
         async with self.s._async_engine.connect() as con:

@@ -140,7 +140,12 @@ class _Sqla(_Sessions):
 
 
 class SqlaSqlite(_Sqla):
-    name, backend, url, file = ("openai-agents SQLAlchemySession", "sqlite", "sqlite+aiosqlite:///{dir}/oa3.db", "oa3.db")
+    name, backend, url, file = (
+        "openai-agents SQLAlchemySession",
+        "sqlite",
+        "sqlite+aiosqlite:///{dir}/oa3.db",
+        "oa3.db",
+    )
     path, stored_bytes = SqliteFile.path, SqliteFile.stored_bytes
 
 
@@ -151,7 +156,9 @@ class SqlaPg(_Sqla):
     async def stored_bytes(self):
         async with self.engine.connect() as con:
             return (
-                await con.execute(text("SELECT pg_total_relation_size('agent_messages') + pg_total_relation_size('agent_sessions')"))
+                await con.execute(
+                    text("SELECT pg_total_relation_size('agent_messages') + pg_total_relation_size('agent_sessions')")
+                )
             ).scalar()
 
 

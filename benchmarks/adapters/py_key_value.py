@@ -16,7 +16,11 @@ C = "chat"
 
 class _Kv(Adapter):
     peer = "py-key-value-aio"
-    notes = {"append": "get, extend, put of the whole value (not atomic)", "tail": "get, then slice", "fork": "get + put"}
+    notes = {
+        "append": "get, extend, put of the whole value (not atomic)",
+        "tail": "get, then slice",
+        "fork": "get + put",
+    }
 
     async def save(self, sid, msgs):
         await self.s.put(sid, {"messages": msgs}, collection=C)

@@ -1,10 +1,10 @@
 """turnlog: conversation state for LLM applications.
 
-    from turnlog import assistant, open_store, user
+from turnlog import assistant, open_store, user
 
-    async with open_store("sqlite:///chat.db") as store:
-        await store.append("alice", [user("My name is Alice."), assistant("Hello, Alice.")])
-        history = await store.load("alice", last=20)
+async with open_store("sqlite:///chat.db") as store:
+    await store.append("alice", [user("My name is Alice."), assistant("Hello, Alice.")])
+    history = await store.load("alice", last=20)
 """
 
 from ._change import ABSENT, ANY, Change, Receipt

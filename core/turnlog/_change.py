@@ -11,12 +11,12 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 from ._ids import check_id, new_id
-from .limits import MAX_MESSAGES, MAX_NUMBER, MAX_TTL, MIN_TTL
 from ._metadata import Metadata, Value
 from ._record import Record
 from ._value import canonical
 from ._version import Version
 from .errors import InvalidInput, TooLarge
+from .limits import MAX_MESSAGES, MAX_NUMBER, MAX_TTL, MIN_TTL
 
 _set = msgspec.structs.force_setattr
 
@@ -44,8 +44,8 @@ Expect: TypeAlias = "Version | Literal[Mark.ABSENT] | None"
 class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, repr_omit_defaults=True):
     """What one commit does, all of it or nothing, once per id.
 
-    In this order: keep the turns numbered below `keep`, append, retain the last `retain` turns, merge metadata, set owner and
-    time to live.  It checks itself when it is made.  It may be committed again: it is stored once.
+    In this order: keep the turns numbered below `keep`, append, retain the last `retain` turns, merge metadata, set
+    owner and time to live.  It checks itself when it is made.  It may be committed again: it is stored once.
 
     Attributes:
         id: 1 to 255 bytes of UTF-8; made once, before the first try.
@@ -56,8 +56,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, repr
         metadata: Values to set, by name; None removes a name.
         owner: Whose the session is; the empty string clears it.
         ttl: The session's own time to live, in seconds; 0 means that it never expires; None leaves it as it is.
-        expect: The version the session must be at (`ABSENT`: it must not exist).  A change that adds or cuts turns is compared
-            on turns, any other on the whole version.
+        expect: The version the session must be at (`ABSENT`: it must not exist).  A change that adds or cuts turns is
+            compared on turns, any other on the whole version.
         seal: One record to put in place of those that hold the same rounds.  Such a change has no other part.
         first: The number of the first turn, if this change creates the session.
 
@@ -116,7 +116,9 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, repr
             count += record.count
             if before is not None and not record.turns:
                 if not (before.open and before.id == record.id and before.part == record.part - 1):
-                    raise InvalidInput(f"part {record.part} of turn {record.id!r} must follow its part {record.part - 1}, still open")
+                    raise InvalidInput(
+                        f"part {record.part} of turn {record.id!r} must follow its part {record.part - 1}, still open"
+                    )
             before = record
         if count > MAX_MESSAGES and self.asked is None:
             raise TooLarge(f"a change of {count} messages, the limit is {MAX_MESSAGES}: write them in several")
@@ -132,8 +134,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, repr
     def digest(self) -> bytes:
         """16 bytes that are the same for the same request, made on first need and carried over by layers.
 
-        They cover what is appended, `keep`, `metadata`, `owner` and `ttl`; not `expect`, `retain`, `max_bytes`, `first` and
-        `seal`, which callers vary or configuration sets, nor the times of turns.
+        They cover what is appended, `keep`, `metadata`, `owner` and `ttl`; not `expect`, `retain`, `max_bytes`, `first`
+        and `seal`, which callers vary or configuration sets, nor the times of turns.
         """
         asked = self.asked
         if type(asked) is bytes:
@@ -147,7 +149,12 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, repr
         return digest
 
     def rewrite(
-        self, *, append: tuple[Record, ...] | None = None, keep: int | None = None, seal: Record | None = None, expect: Expect = None
+        self,
+        *,
+        append: tuple[Record, ...] | None = None,
+        keep: int | None = None,
+        seal: Record | None = None,
+        expect: Expect = None,
     ) -> Change:
         """The same request in another form, for layers: the id and the digest stay.
 

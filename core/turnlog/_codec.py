@@ -1,12 +1,12 @@
 """The payload format, version 1: an envelope around MessagePack.  Specified in `docs/reference/format.md`.
 
-    offset  bytes  field
-    0       2      magic C1 54: MessagePack never uses C1, so an envelope is never taken for a bare value
-    2       1      format version: 1
-    3       1      codec id: how the body is compressed
-    4       4      length of the body before compression, big-endian
-    8       4      CRC-32 (zlib's) over bytes 0 to 7 and the body before compression, big-endian
-    12      -      body
+offset  bytes  field
+0       2      magic C1 54: MessagePack never uses C1, so an envelope is never taken for a bare value
+2       1      format version: 1
+3       1      codec id: how the body is compressed
+4       4      length of the body before compression, big-endian
+8       4      CRC-32 (zlib's) over bytes 0 to 7 and the body before compression, big-endian
+12      -      body
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from zlib import crc32
 
 import msgspec
 
-from .limits import MAX_PAYLOAD_BYTES
 from .errors import CorruptRecord, FormatTooNew, TooLarge
+from .limits import MAX_PAYLOAD_BYTES
 from .message import Message
 
 MAGIC: Final = b"\xc1\x54"
@@ -68,7 +68,9 @@ def wrap(raw: bytes) -> bytes:
     """A plain envelope around an encoded body."""
     size = len(raw)
     if size > MAX_PAYLOAD_BYTES:
-        raise TooLarge(f"a record takes {size} bytes encoded, the limit is {MAX_PAYLOAD_BYTES}: split the turn into rounds")
+        raise TooLarge(
+            f"a record takes {size} bytes encoded, the limit is {MAX_PAYLOAD_BYTES}: split the turn into rounds"
+        )
     start = _START.pack(MAGIC, FORMAT, PLAIN, size)
     return b"%b%b%b" % (start, crc32(raw, crc32(start)).to_bytes(4), raw)
 
@@ -84,7 +86,9 @@ def unwrap(payload: bytes) -> Envelope:
         raise CorruptRecord(f"a record of {len(payload)} bytes is cut short: an envelope alone takes {_HEAD.size}")
     magic, version, codec, size, digest = _HEAD.unpack_from(payload)
     if magic != MAGIC:
-        raise CorruptRecord(f"a record begins with {magic.hex()}, not with {MAGIC.hex()}: turnlog did not write it, or it was damaged")
+        raise CorruptRecord(
+            f"a record begins with {magic.hex()}, not with {MAGIC.hex()}: turnlog did not write it, or it was damaged"
+        )
     if version > FORMAT:
         raise FormatTooNew(f"a record is of format {version}, this turnlog reads up to {FORMAT}: upgrade turnlog")
     if version < FORMAT:
@@ -99,7 +103,9 @@ def _body(payload: bytes) -> bytes:
     if codec != PLAIN:
         name = CODECS.get(codec)
         if name is None:
-            raise CorruptRecord(f"a record is written with codec {codec}, which is not known here: add the layer that wrote it")
+            raise CorruptRecord(
+                f"a record is written with codec {codec}, which is not known here: add the layer that wrote it"
+            )
         raise CorruptRecord(f"a record is compressed with {name}: add the layer {name!r} to read it")
     if len(body) != size:
         raise CorruptRecord(f"a record holds {len(body)} bytes of the {size} that it says: it was cut short, or grew")

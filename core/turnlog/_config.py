@@ -1,8 +1,8 @@
 """Configuration: a store out of a URL, a TOML table, variables and arguments.
 
-Key by key the highest source counts: arguments, the query of the URL argument, variables, the file.  The query of a URL comes
-after the keys that stand beside that URL, and goes with it: where another URL counts, it says nothing.  So do the options of the
-backend itself, which are taken from the source of the URL that counts and those above it.
+Key by key the highest source counts: arguments, the query of the URL argument, variables, the file.  The query of a URL
+comes after the keys that stand beside that URL, and goes with it: where another URL counts, it says nothing.  So do the
+options of the backend itself, which are taken from the source of the URL that counts and those above it.
 
 A URL is never printed, because it may hold a password, and neither is anything that a plugin says while it holds one.
 """
@@ -45,13 +45,14 @@ def open_store(
 ) -> Store:
     """The store that the configuration names, not opened yet: `async with open_store(...) as store`.
 
-    What is not given here is taken from the query of `url`, then from the variables `TURNLOG_STORE_URL`, `TURNLOG_STORE_TTL` and
-    so on, then from the table `[store]` of the file.  Where nothing names a store it is `sqlite:///turnlog.db`.
+    What is not given here is taken from the query of `url`, then from the variables `TURNLOG_STORE_URL`,
+    `TURNLOG_STORE_TTL` and so on, then from the table `[store]` of the file.  Where nothing names a store it is
+    `sqlite:///turnlog.db`.
 
     Args:
         url: Which backend and where, such as `redis://localhost:6379/0?namespace=shop&ttl=24h&layers=cache,zstd`.
-        config: The file, or its contents as a mapping.  Otherwise the file that `TURNLOG_CONFIG` names, `turnlog.toml` in the
-            working directory, or `[tool.turnlog]` in its `pyproject.toml`.
+        config: The file, or its contents as a mapping.  Otherwise the file that `TURNLOG_CONFIG` names, `turnlog.toml`
+            in the working directory, or `[tool.turnlog]` in its `pyproject.toml`.
         namespace: As in `Store`.
         ttl: As in `Store`; seconds, or a duration such as `"24h"` or `"30d"`; 0: for ever.
         retain: As in `Store`.
@@ -96,7 +97,9 @@ def _variables() -> _Source:
     for name in names:
         if name != _CONFIG and not name.startswith((_VARIABLE, "TURNLOG_TEST_")):
             known = [_CONFIG, *(_VARIABLE + key.upper() for key in _GENERIC)]
-            raise ConfigError(f"the variable {name} is not known: there are {_CONFIG} and {_VARIABLE}URL, ...{nearest(name, known)}")
+            raise ConfigError(
+                f"the variable {name} is not known: there are {_CONFIG} and {_VARIABLE}URL, ...{nearest(name, known)}"
+            )
     found = [name for name in names if name.startswith(_VARIABLE)]
     return {name.removeprefix(_VARIABLE).lower(): Given(os.environ[name], name, True) for name in found}
 
@@ -210,11 +213,15 @@ def _layers(given: Given | None) -> list[tuple[type[Store], _Source, Given]]:
         table = item if isinstance(item, Mapping) else {"name": item}
         name = table.get("name")
         if not isinstance(name, str) or not name:
-            raise ConfigError(f'{where}: must be the name of a layer, or a table such as {{ name = "zstd", level = 3 }}')
+            raise ConfigError(
+                f'{where}: must be the name of a layer, or a table such as {{ name = "zstd", level = 3 }}'
+            )
         if name in seen:
             raise ConfigError(f"{where}: the layer {name!r} is there twice")
         seen.add(name)
-        options = {str(key): Given(value, f"{where}.{key}", given.text) for key, value in table.items() if key != "name"}
+        options = {
+            str(key): Given(value, f"{where}.{key}", given.text) for key, value in table.items() if key != "name"
+        }
         found.append((find_layer(name), options, Given(name, where, given.text)))
     return found
 
@@ -224,18 +231,27 @@ def _arguments(maker: type[Store], given: _Source, beside: Sequence[str]) -> dic
     for key, value in given.items():
         if key not in options:
             known = sorted({*options, *beside})
-            raise ConfigError(f"{value.where}: {maker.__name__} has no such option; there are {', '.join(known)}{nearest(key, known)}")
+            raise ConfigError(
+                f"{value.where}: {maker.__name__} has no such option; there are {', '.join(known)}{nearest(key, known)}"
+            )
     return {key: options[key].of(value) for key, value in given.items()}
 
 
 def _make(
-    maker: type[Store], first: tuple[object, ...], options: Mapping[str, object], given: _Source, source: Given, location: Location
+    maker: type[Store],
+    first: tuple[object, ...],
+    options: Mapping[str, object],
+    given: _Source,
+    source: Given,
+    location: Location,
 ) -> Store:
     try:
         return cast("Callable[..., Store]", maker)(*first, **options)
     except InvalidInput as error:
         text = location.masked(str(error))
-        named = next((value.where for key, value in given.items() if re.search(rf"\b{re.escape(key)}\b", text)), source.where)
+        named = next(
+            (value.where for key, value in given.items() if re.search(rf"\b{re.escape(key)}\b", text)), source.where
+        )
         raise ConfigError(f"{named}: {text}") from (error if _is_clean(error, location) else None)
     except TurnlogError as error:
         if _is_clean(error, location):

@@ -14,7 +14,7 @@ from ._metadata import EMPTY, Metadata
 from ._record import Record
 from ._session import SessionInfo
 from ._version import Version
-from .errors import Conflict, HistoryRegressed, SessionNotFound, SplitsSealed, TooLarge
+from .errors import Conflict, HistoryRegressed, IdReused, SessionNotFound, SplitsSealed, TooLarge
 
 _SLIDE = 7 / 8  # the expiry stays where it is while more than this share of the time to live is left
 
@@ -97,7 +97,8 @@ class Header(msgspec.Struct, frozen=True):
         expires_in = None if self.expires is None else self.expires - now
         return Receipt(version, number, self.first, self.turns, self.upto - self.start, previous, expires_in)
 
-    # -------------------------------------------------------------------------------------------- what it holds a caller to
+    # -------------------------------------------------------------------------------------------- what it holds a
+    # caller to
 
     def check(self, expect: Expect, *, turns: bool) -> None:
         """Refuse a change that expects the session elsewhere.
@@ -169,7 +170,8 @@ class Header(msgspec.Struct, frozen=True):
             end, start, upto, tip, tail = 0, 0, 0, version.epoch, None
         elif last.after > keep:
             raise SplitsSealed(
-                f"session {self.key}: turns {last.number} to {last.after - 1} are sealed in one record, {keep} is inside", boundary=last.number
+                f"session {self.key}: turns {last.number} to {last.after - 1} are sealed in one record, {keep} is inside",
+                boundary=last.number,
             )
         else:
             end, start, upto, tip, tail = last.end, self.start, last.upto, last.tip, (last.id, last.part, last.open)
@@ -257,7 +259,9 @@ class Header(msgspec.Struct, frozen=True):
             first: The first record that stays.
             size: Bytes of the records before it.
         """
-        return msgspec.structs.replace(self, first=first.number, start=first.upto - first.count, bytes=self.bytes - size)
+        return msgspec.structs.replace(
+            self, first=first.number, start=first.upto - first.count, bytes=self.bytes - size
+        )
 
     def describe(self, change: Change, now: float) -> Header:
         """With the change's metadata, owner and time to live.
@@ -286,10 +290,13 @@ class Header(msgspec.Struct, frozen=True):
             TooLarge: It would.
         """
         if limit is not None and self.bytes > limit:
-            raise TooLarge(f"session {self.key} would take {self.bytes} bytes, the limit is {limit}: retain fewer turns, or begin anew")
+            raise TooLarge(
+                f"session {self.key} would take {self.bytes} bytes, the limit is {limit}: retain fewer turns, or begin anew"
+            )
 
     def slide(self, now: float, ttl: float | None) -> Header:
-        """With the expiry moved, where it is due: itself, if less than 1/8 of the time to live has passed since it moved.
+        """With the expiry moved, where it is due: itself, if less than 1/8 of the time to live has passed since it
+        moved.
 
         Args:
             now: Seconds since 1970, by the store's clock.
@@ -344,7 +351,32 @@ def created_by(key: Key, change: Change, epoch: bytes, now: float) -> Header:
         SessionNotFound: It has nothing to put into one.
     """
     if change.expect is not None and change.expect is not ABSENT:
-        raise Conflict(f"there is no session {key}, or it has expired; the change expected {change.expect!r}", expected=change.expect)
+        raise Conflict(
+            f"there is no session {key}, or it has expired; the change expected {change.expect!r}",
+            expected=change.expect,
+        )
     if not change.append and change.metadata is None and change.owner is None and change.ttl is None:
         raise missing(key)
     return Header.new(key, epoch, now, change.first)
+
+
+def reused(key: Key, change: Change) -> IdReused:
+    """The error for a change id that stands for another change."""
+    return IdReused(
+        f"change id {change.id!r} stands for another change of session {key}: make a new id for new contents"
+    )
+
+
+def check_delete(key: Key, header: Header | None, expect: Version | None, now: float) -> bool:
+    """Whether there is a session to delete.
+
+    Raises:
+        Conflict: It is not at `expect`, or there is none.
+        HistoryRegressed: It is behind, or beside, `expect`.
+    """
+    if header is None or not header.alive(now):
+        if expect is not None:
+            raise Conflict(f"there is no session {key}, or it has expired; expected was {expect!r}", expected=expect)
+        return False
+    header.check(expect, turns=False)
+    return True

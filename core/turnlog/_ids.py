@@ -6,9 +6,9 @@ import itertools
 import os
 import secrets
 
-from .limits import MAX_ID_BYTES
 from ._value import check_text
 from .errors import InvalidInput
+from .limits import MAX_ID_BYTES
 
 
 def _fresh() -> None:
@@ -40,8 +40,8 @@ def check_id(value: object, name: str, *, limit: int = MAX_ID_BYTES) -> None:
     """Refuse what cannot name something.
 
     Raises:
-        InvalidInput: Not a string; empty or blank; longer than `limit` bytes of UTF-8; or it holds a control character, a line
-            separator, a lone surrogate or a sign that turns the writing direction.
+        InvalidInput: Not a string; empty or blank; longer than `limit` bytes of UTF-8; or it holds a control character,
+            a line separator, a lone surrogate or a sign that turns the writing direction.
     """
     if type(value) is not str:
         raise InvalidInput(f"{name} must be a str, not {type(value).__name__}")
@@ -54,7 +54,9 @@ def check_id(value: object, name: str, *, limit: int = MAX_ID_BYTES) -> None:
                 raise InvalidInput(f"{name} holds the control character {sign!a}: remove it")
         size = len(value.encode())
     if not value or value.isspace():
-        raise InvalidInput(f"{name} is {'blank' if value else 'empty'}: name it, or use new_session_id() for a fresh one")
+        raise InvalidInput(
+            f"{name} is {'blank' if value else 'empty'}: name it, or use new_session_id() for a fresh one"
+        )
     if size > limit:
         raise InvalidInput(f"{name} has {size} bytes of UTF-8, the limit is {limit}")
 

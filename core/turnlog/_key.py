@@ -10,8 +10,9 @@ from ._ids import check_id
 class Key(msgspec.Struct, frozen=True, order=True):
     """Which session: a namespace (the tenant) and a session id.
 
-    Both are 1 to 255 bytes of UTF-8 without control characters, and are compared as bytes: no case, accent or normal form is
-    folded, and a trailing space counts.  An id is a name, not a secret: who may use it is for the application to decide.
+    Both are 1 to 255 bytes of UTF-8 without control characters, and are compared as bytes: no case, accent or normal
+    form is folded, and a trailing space counts.  An id is a name, not a secret: who may use it is for the application
+    to decide.
 
     Raises:
         InvalidInput: One of them is not such a string.

@@ -1,7 +1,8 @@
 """A session as lines of JSON: how `SessionState` is kept in a file.
 
-The first line is the header, the second the remembered changes as `[id, digest, version, number]`, then comes a line a record:
-its head, and `messages` as they were given, or `payload` in base64 where a layer has changed the encoding.  Bytes are base64.
+The first line is the header, the second the remembered changes as `[id, digest, version, number]`, then comes a line a
+record: its head, and `messages` as they were given, or `payload` in base64 where a layer has changed the encoding.
+Bytes are base64.
 """
 
 from __future__ import annotations
@@ -91,7 +92,9 @@ def parse(key: Key, lines: Sequence[bytes]) -> tuple[Header, Changes, list[Recor
     try:
         first = _decode_first(lines[0])
         if first.turnlog > FORMAT:
-            raise FormatTooNew(f"session {key} is kept in format {first.turnlog}, this turnlog reads up to {FORMAT}", key=key)
+            raise FormatTooNew(
+                f"session {key} is kept in format {first.turnlog}, this turnlog reads up to {FORMAT}", key=key
+            )
         changes = _decode_changes(lines[1])
     except (msgspec.MsgspecError, IndexError) as error:
         raise CorruptRecord(f"session {key}: its first lines cannot be read: {error}", key=key) from None

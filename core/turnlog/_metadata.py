@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 
-from .limits import MAX_METADATA_BYTES
 from ._value import JSON, canonical, check, check_mapping, encode
 from ._value import decode as _decode
 from .errors import InvalidInput, TooLarge
+from .limits import MAX_METADATA_BYTES
 
 Value: TypeAlias = "JSON | bytes"
 """A metadata value: JSON from applications, bytes from layers."""
@@ -67,7 +67,9 @@ class Metadata(Mapping[str, Value]):
         if size > MAX_METADATA_BYTES:
             size = sum(len(name.encode()) + len(value) for name, value in self.encoded.items())
             if size > MAX_METADATA_BYTES:
-                raise TooLarge(f"metadata takes {size} bytes, the limit is {MAX_METADATA_BYTES}: keep large values in turns")
+                raise TooLarge(
+                    f"metadata takes {size} bytes, the limit is {MAX_METADATA_BYTES}: keep large values in turns"
+                )
 
     def __getitem__(self, name: str) -> Value:
         return _decode(self.encoded[name])

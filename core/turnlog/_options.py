@@ -17,11 +17,22 @@ from .errors import ConfigError, PluginError
 from .limits import MAX_NUMBER
 
 _SECONDS: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
-_BYTES: Final[dict[str, int]] = {"": 1, "b": 1} | {f"{p}{b}b": n**e for e, p in enumerate("kmgt", 1) for b, n in (("", 1000), ("i", 1024))}
+_BYTES: Final[dict[str, int]] = {"": 1, "b": 1} | {
+    f"{p}{b}b": n**e for e, p in enumerate("kmgt", 1) for b, n in (("", 1000), ("i", 1024))
+}
 _DURATION: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([a-z]*)")
 _SIZE: Final = re.compile(r"([0-9]{1,15}) ?([a-z]*)", re.IGNORECASE)
 _WHOLE: Final = re.compile(r"[+-]?[0-9]{1,15}")
-_TRUTH: Final = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+_TRUTH: Final = {
+    "true": True,
+    "1": True,
+    "yes": True,
+    "on": True,
+    "false": False,
+    "0": False,
+    "no": False,
+    "off": False,
+}
 
 
 class Given(NamedTuple):

@@ -22,8 +22,8 @@ class Window(msgspec.Struct, frozen=True):
     """How much of the history a model is given.
 
     Attributes:
-        messages: At most so many messages, in whole turns, from the end; but never less than the last turn.  The system prompt
-            and the new message come on top.
+        messages: At most so many messages, in whole turns, from the end; but never less than the last turn.  The system
+            prompt and the new message come on top.
 
     Raises:
         InvalidInput: Not a number from 1.
@@ -66,8 +66,8 @@ class Pipeline:
         store: Where the sessions are; an open one.
         model: What answers (`Model`).
         window: How much of the history it is given.
-        system: The system prompt; without it, the session's metadata `system`.  It is sent first, and once: a system message that
-            opens the history gives way to it.  It is not stored.
+        system: The system prompt; without it, the session's metadata `system`.  It is sent first, and once: a system
+            message that opens the history gives way to it.  It is not stored.
         options: Passed to the model by keyword.
     """
 
@@ -91,8 +91,8 @@ class Pipeline:
     async def execute(self, session_id: str, role: str, content: str | list[JSON]) -> Result:
         """Give the model what is new with the history before it, and store both it and the answer as one turn.
 
-        Nothing is stored if the model raises, or if this is cancelled while it works.  Two executions at once on one session both
-        store whole turns, in the order in which they end; neither sees the other's.
+        Nothing is stored if the model raises, or if this is cancelled while it works.  Two executions at once on one
+        session both store whole turns, in the order in which they end; neither sees the other's.
 
         Args:
             session_id: Which session; it is made if it is not there.

@@ -8,8 +8,8 @@ import msgspec
 
 from . import _codec
 from ._ids import check_id
-from .limits import MAX_MESSAGES, MAX_SEALED_TURNS, MAX_TURN_ID_BYTES
 from .errors import CorruptRecord, InvalidInput, TooLarge
+from .limits import MAX_MESSAGES, MAX_SEALED_TURNS, MAX_TURN_ID_BYTES
 from .message import Message
 
 _set = msgspec.structs.force_setattr
@@ -18,11 +18,11 @@ _set = msgspec.structs.force_setattr
 class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, weakref=False):
     """One turn, one round of a turn, or a sealed run of whole turns: a head in the clear and a body.
 
-    The body has two faces, `messages` and `payload`; each is made from the other when it is first asked for, once.  So a
-    backend that stores bytes never decodes, and one that keeps messages never encodes.
+    The body has two faces, `messages` and `payload`; each is made from the other when it is first asked for, once.  So
+    a backend that stores bytes never decodes, and one that keeps messages never encodes.
 
-    Applications never make one.  `Record.of` makes one from messages, `with_payload` swaps the body's encoding, `seal` joins
-    several, and a backend calls the constructor, which checks nothing, with what it stored.
+    Applications never make one.  `Record.of` makes one from messages, `with_payload` swaps the body's encoding, `seal`
+    joins several, and a backend calls the constructor, which checks nothing, with what it stored.
 
     Attributes:
         id: The turn's id, 1 to 200 bytes of UTF-8; the last turn's, in a sealed run.
@@ -159,11 +159,14 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
         if inner is None:
             rounds = _codec.decode_rounds(self._payload or b"")
             inner = tuple(
-                Record(r.id, r.part, r.open, r.time, len(r.messages), 1, 0 if r.part else 1, _messages=r.messages) for r in rounds
+                Record(r.id, r.part, r.open, r.time, len(r.messages), 1, 0 if r.part else 1, _messages=r.messages)
+                for r in rounds
             )
             self._check_count(sum(len(r.messages) for r in rounds))
             if len(inner) != self.rounds or sum(r.turns for r in inner) != self.turns:
-                raise CorruptRecord(f"turn {self.number}: a sealed record does not hold the rounds that its head says", turn=self.number)
+                raise CorruptRecord(
+                    f"turn {self.number}: a sealed record does not hold the rounds that its head says", turn=self.number
+                )
             _set(self, "_inner", inner)
         placed, number = [], self.number - 1
         end, upto = self.end - self.rounds, self.upto - self.count
@@ -175,7 +178,9 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
 
     def _check_count(self, count: int) -> None:
         if count != self.count:
-            raise CorruptRecord(f"turn {self.number} holds {count} messages, its head says {self.count}", turn=self.number)
+            raise CorruptRecord(
+                f"turn {self.number} holds {count} messages, its head says {self.count}", turn=self.number
+            )
 
     def with_payload(self, payload: bytes) -> Record:
         """The same record with another encoding of the same body: what layers that compress or encrypt make."""
@@ -196,10 +201,14 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
             raise InvalidInput(f"seal needs at least two records, not {len(records)}")
         first, last = records[0], records[-1]
         if not first.begins_turn:
-            raise InvalidInput(f"seal must begin with a turn's first round, not with part {first.part} of turn {first.number}")
+            raise InvalidInput(
+                f"seal must begin with a turn's first round, not with part {first.part} of turn {first.number}"
+            )
         for before, record in zip(records, records[1:]):
             if record.end - record.rounds != before.end or record.upto - record.count != before.upto:
-                raise InvalidInput(f"seal needs records that follow each other: after round {before.end} comes round {record.end}")
+                raise InvalidInput(
+                    f"seal needs records that follow each other: after round {before.end} comes round {record.end}"
+                )
         turns = sum(record.turns for record in records)
         if turns > MAX_SEALED_TURNS:
             raise InvalidInput(f"seal of {turns} turns, the limit is {MAX_SEALED_TURNS}")

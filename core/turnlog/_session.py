@@ -10,11 +10,11 @@ import msgspec
 
 from ._ids import check_id
 from ._key import Key
-from .limits import MAX_PAGE
 from ._metadata import Value
 from ._record import Record
 from ._version import Version
 from .errors import InvalidInput
+from .limits import MAX_PAGE
 from .message import Message
 
 
@@ -153,7 +153,9 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
         if self.cursor is None:
             return None
         try:
-            namespace, owner, updated, session = _decode_cursor(base64.b64decode(self.cursor, altchars=b"-_", validate=True))
+            namespace, owner, updated, session = _decode_cursor(
+                base64.b64decode(self.cursor, altchars=b"-_", validate=True)
+            )
         except (ValueError, TypeError, msgspec.DecodeError):
             raise InvalidInput("cursor is not one that a page gave") from None
         if (namespace, owner) != (self.namespace, self.owner):
@@ -162,7 +164,9 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
 
     def cursor_behind(self, info: SessionInfo) -> str:
         """The cursor that goes on after this session."""
-        return base64.urlsafe_b64encode(_encode_cursor((self.namespace, self.owner, info.updated, info.key.session))).decode()
+        return base64.urlsafe_b64encode(
+            _encode_cursor((self.namespace, self.owner, info.updated, info.key.session))
+        ).decode()
 
 
 _encode_cursor = msgspec.msgpack.Encoder().encode

@@ -45,7 +45,9 @@ class Location(NamedTuple):
             )
         path = unquote(self.rest[1:])
         if not path:
-            raise ConfigError(f"{given.where}: the path is missing: write {self.name}:///relative or {self.name}:////absolute")
+            raise ConfigError(
+                f"{given.where}: the path is missing: write {self.name}:///relative or {self.name}:////absolute"
+            )
         return path
 
     def masked(self, text: str) -> str:
@@ -92,11 +94,15 @@ def read_query(given: Given) -> dict[str, Given]:
     try:
         pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True, errors="strict") if query else []
     except ValueError:
-        raise ConfigError(f"{given.where}: the query must be like ?namespace=shop&ttl=24h") from None  # the cause would show it
+        raise ConfigError(
+            f"{given.where}: the query must be like ?namespace=shop&ttl=24h"
+        ) from None  # the cause would show it
     found: dict[str, Given] = {}
     for key, value in pairs:
         if not _KEY.fullmatch(key):
-            raise ConfigError(f"{given.where}: the query has a key that is no name: write it like ?namespace=shop&ttl=24h")
+            raise ConfigError(
+                f"{given.where}: the query has a key that is no name: write it like ?namespace=shop&ttl=24h"
+            )
         if key in found:
             raise ConfigError(f"{given.where}: the query has {key} twice")
         if key == "url":
@@ -125,5 +131,7 @@ def _split(given: Given) -> tuple[str, str, str]:
     except UnicodeDecodeError:
         decoded = "\0"
     if re.search(r"%(?![0-9a-f]{2})", value, re.IGNORECASE) or "\0" in decoded:
-        raise ConfigError(f"{given.where}: a % in the URL is not followed by the code of a sign in UTF-8: write %25 for a %")
+        raise ConfigError(
+            f"{given.where}: a % in the URL is not followed by the code of a sign in UTF-8: write %25 for a %"
+        )
     return found[1], found[2], found[3] or ""

@@ -8,8 +8,8 @@ from typing import TypeAlias, cast
 
 import msgspec
 
-from .limits import MAX_DEPTH
 from .errors import InvalidInput, TooLarge
+from .limits import MAX_DEPTH
 
 JSON: TypeAlias = "str | int | float | bool | list[JSON] | dict[str, JSON] | None"
 """What a JSON text can say."""

@@ -16,8 +16,8 @@ class Version(msgspec.Struct, frozen=True, gc=False):
         epoch: Random, made when the session is; a session that is deleted and made again never repeats a version.
         generation: Raised whenever turns are cut off the end.
         rounds: How many rounds the session has seen.
-        tip: A chain value over the change ids up to there, from the epoch on.  A counter alone could not tell "it grew" from
-            "it was lost in a fail-over and grew again".
+        tip: A chain value over the change ids up to there, from the epoch on.  A counter alone could not tell "it grew"
+            from "it was lost in a fail-over and grew again".
         stamp: The same over the changes of metadata, owner and time to live.
     """
 

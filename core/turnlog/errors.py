@@ -17,8 +17,8 @@
     ├── SchemaError                     the tables of a database do not fit this turnlog
     └── Closed                          the store has been closed
 
-Returned means stored.  Cancellation and the death of the process leave the outcome unknown, as `OutcomeUnknown` does; sending
-the same `Change` again is safe.
+Returned means stored.  Cancellation and the death of the process leave the outcome unknown, as `OutcomeUnknown` does;
+sending the same `Change` again is safe.
 """
 
 from __future__ import annotations

@@ -56,8 +56,8 @@ def divide(turns: Sequence[Turn], wanted: Sequence[Message], same: int, first: i
         first: The number of the first stored turn.
 
     Returns:
-        The number of the first turn that does not stay, and the messages from there on: none, or such as begin a turn, unless
-        nothing stays.
+        The number of the first turn that does not stay, and the messages from there on: none, or such as begin a turn,
+        unless nothing stays.
     """
     keep, kept, end = first, 0, 0
     for turn in turns:

@@ -16,12 +16,12 @@ __all__ = ["Message", "MessageLike", "assistant", "system", "tool", "user"]
 class Message(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, repr_omit_defaults=True):
     """One thing said: a role, content, tool calls, and whatever else the provider sent, kept verbatim.
 
-    Make one with `user`, `assistant`, `system`, `tool` or `Message.from_dict`, which check it.  Messages of every provider
-    round-trip: `Message.from_dict(d).to_dict() == d`, with or without a role, unknown keys included.
+    Make one with `user`, `assistant`, `system`, `tool` or `Message.from_dict`, which check it.  Messages of every
+    provider round-trip: `Message.from_dict(d).to_dict() == d`, with or without a role, unknown keys included.
 
-    It is immutable.  A role and a content that are strings are kept as such; everything else is kept encoded and decoded anew
-    at each access, so what one caller does to a list of tool calls never reaches another.  The underscored fields are the
-    wire format (`docs/reference/format.md`); the constructor does not check them.
+    It is immutable.  A role and a content that are strings are kept as such; everything else is kept encoded and
+    decoded anew at each access, so what one caller does to a list of tool calls never reaches another.  The underscored
+    fields are the wire format (`docs/reference/format.md`); the constructor does not check them.
     """
 
     _role: str | None = msgspec.field(default=None, name="r")

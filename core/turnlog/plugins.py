@@ -3,19 +3,22 @@
     [project.entry-points."turnlog.stores"]
     jsonl = "turnlog_jsonl:JsonlStore"
 
-The name is a URL's scheme in `turnlog.stores`, a layer's name in `turnlog.layers`, and a model's name in `turnlog.models`.  The
-plugins that come with turnlog are registered in the same way.  Only the plugin that is asked for is imported.  Installed code is
-running code: install what you trust.
+The name is a URL's scheme in `turnlog.stores`, a layer's name in `turnlog.layers`, and a model's name in
+`turnlog.models`.  The plugins that come with turnlog are registered in the same way.  Only the plugin that is asked for
+is imported.  Installed code is running code: install what you trust.
 
 `open_store` makes a plugin from the signature of its constructor:
 
-- A store takes its location first, as `url` (the URL without its query) or as `path` (what follows `scheme:///`, percent-decoded:
-  `jsonl:///chats` gives `chats`, `jsonl:////var/chats` gives `/var/chats`), or takes none (the URL is then bare, `memory://`).
-  What follows a `+` in the scheme is the store's own business: `postgresql+psycopg://` finds `postgresql`.
+- A store takes its location first, as `url` (the URL without its query) or as `path` (what follows `scheme:///`,
+percent-decoded:
+  `jsonl:///chats` gives `chats`, `jsonl:////var/chats` gives `/var/chats`), or takes none (the URL is then bare,
+  `memory://`). What follows a `+` in the scheme is the store's own business: `postgresql+psycopg://` finds
+  `postgresql`.
 - A layer takes the store that it wraps first, as `inner`.
-- Options are keyword-only.  Their annotations say what may be configured: `float` (seconds: `90`, `"1.5s"`, `"24h"`), `int` (and
-  where the name ends in `bytes`, a size: `"64KiB"`), `bool`, `str`, `Literal[...]`, and each of them `| None`.  A parameter of any
-  other type, such as a clock or a client, is for code only.
+- Options are keyword-only.  Their annotations say what may be configured: `float` (seconds: `90`, `"1.5s"`, `"24h"`),
+`int` (and
+  where the name ends in `bytes`, a size: `"64KiB"`), `bool`, `str`, `Literal[...]`, and each of them `| None`.  A
+  parameter of any other type, such as a clock or a client, is for code only.
 - `InvalidInput` says that an option is wrong, in a message that begins with the option's name.
 - A driver is imported at the top of the plugin's module, so that its absence is noticed when the plugin is looked up.
 """
@@ -83,7 +86,9 @@ def find_store(name: str) -> type[Store]:
     if isinstance(found, type) and issubclass(found, Store) and not issubclass(found, Layer):
         missing: frozenset[str] = getattr(found, "__abstractmethods__", frozenset())
         if missing:
-            raise PluginError(f"store {name!r}, {plugin}, is not finished: it does not implement {', '.join(sorted(missing))}")
+            raise PluginError(
+                f"store {name!r}, {plugin}, is not finished: it does not implement {', '.join(sorted(missing))}"
+            )
         return found
     raise _unfit(plugin, found, "a subclass of turnlog.Store that is no layer")
 
@@ -101,7 +106,8 @@ def find_layer(name: str) -> type[Layer]:
 
 
 def find_model(name: str) -> Callable[..., object]:
-    """The model with this name (`turnlog.Model`), or a class of such models, for the caller to make one with its options.
+    """The model with this name (`turnlog.Model`), or a class of such models, for the caller to make one with its
+    options.
 
     Raises:
         PluginError: There is none, it cannot be loaded, it is not async, or it is claimed twice.
@@ -124,15 +130,22 @@ def _plugin(entry: EntryPoint) -> Plugin:
     except (AttributeError, LookupError, OSError, TypeError, ValueError):
         # its METADATA is damaged or gone, which raises one of these or gives None: it must not hide the others
         name = version = ""
-    return Plugin(entry.group, entry.name, entry.value.partition("[")[0].strip(), name or "an unknown distribution", version or "?")
+    return Plugin(
+        entry.group,
+        entry.name,
+        entry.value.partition("[")[0].strip(),
+        name or "an unknown distribution",
+        version or "?",
+    )
 
 
 def _load(group: str, name: str) -> tuple[object, Plugin]:
     """What the entry point gives.  No other entry point is loaded.
 
-    The entry points are read afresh, and stevedore is given the one to load.  Left to itself it reads them from a file in the
-    user's cache folder, whose name tells two states of an `entry_points.txt` apart only when they are two minutes apart (a
-    timestamp as a 32-bit float), forgets which distribution they are of, and loads all that share a name.
+    The entry points are read afresh, and stevedore is given the one to load.  Left to itself it reads them from a file
+    in the user's cache folder, whose name tells two states of an `entry_points.txt` apart only when they are two
+    minutes apart (a timestamp as a 32-bit float), forgets which distribution they are of, and loads all that share a
+    name.
     """
     entries = _entries(group)
     claims = [entry for entry in entries if entry.name == name]
@@ -165,7 +178,9 @@ def _broken(plugin: Plugin, error: Exception) -> PluginError:
     if isinstance(error, ModuleNotFoundError) and plugin.distribution == "turnlog":
         missing = (error.name or "").partition(".")[0]
         if extra := _EXTRAS.get(missing):
-            return PluginError(f"{kind} {plugin.name!r} needs {missing}, which is not installed: pip install 'turnlog[{extra}]'")
+            return PluginError(
+                f"{kind} {plugin.name!r} needs {missing}, which is not installed: pip install 'turnlog[{extra}]'"
+            )
     return PluginError(f"{kind} {plugin.name!r}, {plugin}, cannot be loaded: {type(error).__name__}: {error}")
 
 

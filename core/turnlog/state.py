@@ -1,8 +1,8 @@
 """The rules of the contract, executable: a session as a value that applies a change and answers a read.
 
-The memory store stands on it, and so does any store that can read and write a session as a whole; `docs/examples/turnlog-jsonl`
-is one.  A store that keeps records apart, as a database does, holds the same rules with `Header` and statements of its own, in
-the order of `SessionState.apply`.
+The memory store stands on it, and so does any store that can read and write a session as a whole;
+`docs/examples/turnlog-jsonl` is one.  A store that keeps records apart, as a database does, holds the same rules with
+`Header` and statements of its own, in the order of `SessionState.apply`.
 """
 
 from __future__ import annotations
@@ -17,18 +17,30 @@ import msgspec
 
 from . import _lines
 from ._change import Change, Receipt
-from ._header import Header, created_by, fits, missing
+from ._header import Header, check_delete, created_by, fits, missing, reused
 from ._key import Key
-from .limits import REMEMBERED_CHANGES
 from ._record import Record
 from ._session import Page, Query, Session, SessionInfo, check_read
 from ._version import Version
-from .errors import Conflict, IdReused
+from .limits import REMEMBERED_CHANGES
 
-__all__ = ["Header", "SessionState", "file_key", "page"]
+__all__ = [
+    "Header",
+    "SessionState",
+    "check_delete",
+    "check_read",
+    "created_by",
+    "file_key",
+    "fits",
+    "missing",
+    "page",
+    "reused",
+]
 
 _upto, _end, _number = attrgetter("upto"), attrgetter("end"), attrgetter("number")
-_KEEP_WHOLE = 4_096  # a change that takes more bytes is remembered by its digest, made at once, so that its turns can be freed
+_KEEP_WHOLE = (
+    4_096  # a change that takes more bytes is remembered by its digest, made at once, so that its turns can be freed
+)
 
 
 class Remembered(msgspec.Struct, frozen=True, gc=False):
@@ -80,9 +92,10 @@ class _Ring:
 class SessionState:
     """One session: its header, its records and the changes that it remembers.
 
-    It is a value: `apply` and `read` answer with the next state, and with the same object when nothing must be stored.  States
-    share what they have in common, an append-only list of records and a dictionary of changes, each of which a state sees up
-    to a place of its own; so an append costs the same whatever the length.  States of one session must be made one at a time.
+    It is a value: `apply` and `read` answer with the next state, and with the same object when nothing must be stored.
+    States share what they have in common, an append-only list of records and a dictionary of changes, each of which a
+    state sees up to a place of its own; so an append costs the same whatever the length.  States of one session must be
+    made one at a time.
     """
 
     __slots__ = ("_end", "_log", "_ring", "_start", "_stop", "_ttl", "header", "key")
@@ -93,7 +106,15 @@ class SessionState:
     """Everything but the records; None: there is no session."""
 
     def __init__(
-        self, key: Key, header: Header | None, log: list[Record], start: int, stop: int, ring: _Ring, end: int, ttl: float | None
+        self,
+        key: Key,
+        header: Header | None,
+        log: list[Record],
+        start: int,
+        stop: int,
+        ring: _Ring,
+        end: int,
+        ttl: float | None,
     ) -> None:
         self.key = key
         self.header = header
@@ -116,9 +137,12 @@ class SessionState:
         """Its records, in order."""
         return tuple(self._log[self._start : self._stop])
 
-    # ------------------------------------------------------------------------------------------------------------ writing
+    # ------------------------------------------------------------------------------------------------------------
+    # writing
 
-    def apply(self, change: Change, now: float, *, nonce: Callable[[int], bytes] = os.urandom) -> tuple[SessionState, Receipt]:
+    def apply(
+        self, change: Change, now: float, *, nonce: Callable[[int], bytes] = os.urandom
+    ) -> tuple[SessionState, Receipt]:
         """The state after a change, and what to answer.
 
         Args:
@@ -187,17 +211,11 @@ class SessionState:
             Conflict: It is not at `expect`, or there is none.
             HistoryRegressed: It is behind, or beside, `expect`.
         """
-        header = self.header
-        if header is None or not header.alive(now):
-            if expect is not None:
-                raise Conflict(f"there is no session {self.key}, or it has expired; expected was {expect!r}", expected=expect)
-            return False
-        header.check(expect, turns=False)
-        return True
+        return check_delete(self.key, self.header, expect, now)
 
     def _repeat(self, change: Change, known: Remembered, now: float) -> tuple[SessionState, Receipt]:
         if change is not known.asked and change.digest != known.digest:
-            raise IdReused(f"change id {change.id!r} stands for another change of session {self.key}: make a new id for new contents")
+            raise reused(self.key, change)
         state = self._touched(now)
         assert state.header is not None
         return state, state.header.receipt(now, known.version, known.number, known.version)
@@ -221,7 +239,8 @@ class SessionState:
             return self
         return SessionState(self.key, header, self._log, self._start, self._stop, self._ring, self._end, self._ttl)
 
-    # ------------------------------------------------------------------------------------------------------------ reading
+    # ------------------------------------------------------------------------------------------------------------
+    # reading
 
     def read(
         self,
@@ -291,7 +310,8 @@ class SessionState:
             place -= 1
         return place
 
-    # ------------------------------------------------------------------------------------------------------------- keeping
+    # -------------------------------------------------------------------------------------------------------------
+    # keeping
 
     def lines(self) -> list[bytes]:
         """The state as lines of JSON without line ends: the header, the remembered changes, then a line a record.
@@ -318,7 +338,10 @@ class SessionState:
         if not lines:
             return cls.absent(key, ttl=ttl)
         header, changes, records = _lines.parse(key, lines)
-        ring = _Ring(Remembered(id, place, digest, Version.parse(version), number) for place, (id, digest, version, number) in enumerate(changes))
+        ring = _Ring(
+            Remembered(id, place, digest, Version.parse(version), number)
+            for place, (id, digest, version, number) in enumerate(changes)
+        )
         return cls(key, header, records, 0, len(records), ring, ring.end, ttl)
 
 
@@ -353,8 +376,8 @@ def _place(info: SessionInfo) -> tuple[float, bytes]:
 def file_key(key: Key) -> str:
     """A file name for a session: no two keys share one, on any file system, whatever characters they hold.
 
-    32 hexadecimal digits of the SHA-256 of the namespace, and as many of namespace and session id: names keep no case, may not
-    hold every character and are at most 255 bytes, so they are digested; sessions of one namespace begin alike.
+    32 hexadecimal digits of the SHA-256 of the namespace, and as many of namespace and session id: names keep no case,
+    may not hold every character and are at most 255 bytes, so they are digested; sessions of one namespace begin alike.
     """
     namespace = key.namespace.encode()
     return f"{sha256(namespace).hexdigest()[:32]}-{sha256(b'%d:%b%b' % (len(namespace), namespace, key.session.encode())).hexdigest()[:32]}"

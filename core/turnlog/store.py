@@ -1,8 +1,8 @@
 """The contract: what a store is, what a layer is, and what an application gets from both.
 
-Four methods make a store: `read`, `commit`, `delete` and `page`.  Everything an application calls is built on them here, once,
-and final, so that a layer wraps four methods and hides nothing.  The words of this page are normative; `turnlog.testing` holds
-every store to them, one test a sentence.
+Four methods make a store: `read`, `commit`, `delete` and `page`.  Everything an application calls is built on them
+here, once, and final, so that a layer wraps four methods and hides nothing.  The words of this page are normative;
+`turnlog.testing` holds every store to them, one test a sentence.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from types import TracebackType
 from typing import TypeVar, final
 
 from ._change import ABSENT, ANY, Change, Expect, Mark, Receipt, check_number, check_ttl, digest_of
-from .history import common, divide, exact, split_turns
 from ._ids import check_id, new_id
 from ._ids import new_session_id as _new_session_id
 from ._key import Key
@@ -24,6 +23,7 @@ from ._session import Page, Query, Session, SessionInfo, Turn
 from ._value import JSON, check, check_mapping
 from ._version import Version
 from .errors import Closed, Conflict, InvalidInput, SessionNotFound, SplitsSealed
+from .history import common, divide, exact, split_turns
 from .message import Message, MessageLike, as_message
 
 __all__ = ["Layer", "Store"]
@@ -34,11 +34,11 @@ _Self = TypeVar("_Self", bound="Store")
 class Store(ABC):
     """What keeps sessions.
 
-    A session is a log of turns with an owner and a little metadata, under a session id within a namespace.  Sessions know
-    nothing of each other.  What a store hands out is immutable, and what a caller makes of it reaches no one else.
+    A session is a log of turns with an owner and a little metadata, under a session id within a namespace.  Sessions
+    know nothing of each other.  What a store hands out is immutable, and what a caller makes of it reaches no one else.
 
-    Any number of tasks, threads' event loops and processes may work on one session at once: every commit is atomic and stored
-    once, and nothing that was acknowledged is lost, whoever else writes.
+    Any number of tasks, threads' event loops and processes may work on one session at once: every commit is atomic and
+    stored once, and nothing that was acknowledged is lost, whoever else writes.
 
     Open it with `async with store:`; what `open` acquires, `close` releases.
 
@@ -96,13 +96,13 @@ class Store(ABC):
 
         Args:
             key: Which session.
-            last: Only whole turns from the end, as few as hold at least this many messages; 0: the info alone.  A sealed record
-                is given whole.
+            last: Only whole turns from the end, as few as hold at least this many messages; 0: the info alone.  A
+                sealed record is given whole.
             before: Only turns numbered below this; with `last`, counted from there backwards.
-            since: Only what follows this version, if the history has merely grown: then `Session.continues` is true, nothing
-                means unchanged, and the first record may be a later round of a turn.  Everything, if it was cut, rewritten or
-                made anew, or if the place is sealed over or dropped.  With `last`, `since` decides where it continues and
-                `last` otherwise; with `before` it makes no sense.
+            since: Only what follows this version, if the history has merely grown: then `Session.continues` is true,
+                nothing means unchanged, and the first record may be a later round of a turn.  Everything, if it was
+                cut, rewritten or made anew, or if the place is sealed over or dropped.  With `last`, `since` decides
+                where it continues and `last` otherwise; with `before` it makes no sense.
             touch: Extend the session's life.
 
         Raises:
@@ -116,9 +116,9 @@ class Store(ABC):
     async def commit(self, key: Key, change: Change) -> Receipt:
         """The only write: a change, all of it or nothing, once per change id.
 
-        A repeat stores nothing and is answered with the version and the turn number of the first time; the id is looked up
-        before `expect` is compared.  A change that is new to a session that is not there makes it, unless it has nothing to put
-        into it.  It extends the session's life.
+        A repeat stores nothing and is answered with the version and the turn number of the first time; the id is looked
+        up before `expect` is compared.  A change that is new to a session that is not there makes it, unless it has
+        nothing to put into it.  It extends the session's life.
 
         Args:
             key: Which session.
@@ -168,8 +168,8 @@ class Store(ABC):
     async def copy(self, source: Key, target: Key, *, at: int | None, change_id: str) -> Receipt:
         """Make a session out of another: its turns with their numbers and times, metadata, owner and time to live.
 
-        It starts a new epoch and remembers none of the source's changes.  A backend may do better than this, which reads and
-        commits.
+        It starts a new epoch and remembers none of the source's changes.  A backend may do better than this, which
+        reads and commits.
 
         Args:
             source: Which session.
@@ -187,7 +187,8 @@ class Store(ABC):
         if at is not None and records and records[-1].after > at:
             last = records[-1]
             raise SplitsSealed(
-                f"turns {last.number} to {last.after - 1} of session {source} are sealed in one record, {at} is inside", boundary=last.number
+                f"turns {last.number} to {last.after - 1} of session {source} are sealed in one record, {at} is inside",
+                boundary=last.number,
             )
         change = Change(
             id=change_id,
@@ -257,7 +258,8 @@ class Store(ABC):
             session_id: Which session.
             messages: A list or tuple of messages or their dictionaries, at least one.
             expect: Only if the session is there; without it, it is never refused.
-            turn_id: The turn's name: the same messages under it are stored once, so it may be sent again after any failure.
+            turn_id: The turn's name: the same messages under it are stored once, so it may be sent again after any
+                failure.
             part: Which round of the turn.  Rounds after 0 need `turn_id`, and the one before stored `open` as the last.
             open: Whether more rounds of this turn will follow.
             owner: Also make this the session's owner.
@@ -272,7 +274,9 @@ class Store(ABC):
         key = self._key(session_id)
         if turn_id is None:
             if part:
-                raise InvalidInput(f"part {part} needs the turn_id under which part {part - 1 if type(part) is int else 0} was stored")
+                raise InvalidInput(
+                    f"part {part} needs the turn_id under which part {part - 1 if type(part) is int else 0} was stored"
+                )
             turn_id = new_id()
         if metadata is not None:
             _check_metadata(metadata)
@@ -296,14 +300,14 @@ class Store(ABC):
     ) -> Receipt:
         """Make the stored history equal to this one; a turn begins at each user message.
 
-        Only what differs is written.  Without `expect` it may make a session or extend what is stored, but never discards a
-        message that the caller has not seen: load, extend, save is safe, and load, edit, save is refused.
+        Only what differs is written.  Without `expect` it may make a session or extend what is stored, but never
+        discards a message that the caller has not seen: load, extend, save is safe, and load, edit, save is refused.
 
         Args:
             session_id: Which session.
             messages: A list or tuple of messages or their dictionaries, at least one.
-            expect: The version that was loaded: then what is stored may also be replaced.  `ABSENT`: only make it.  `ANY`:
-                overwrite whatever is there.
+            expect: The version that was loaded: then what is stored may also be replaced.  `ABSENT`: only make it.
+                `ANY`: overwrite whatever is there.
 
         Raises:
             Conflict: It would discard messages, or the session is not at `expect`.
@@ -331,7 +335,11 @@ class Store(ABC):
             return await self.commit(key, self._change(append=self._records(turns), expect=bound))
         info = session.info
         if type(expect) is Version and not expect.same_turns(info.version):
-            raise Conflict(f"session {key} is at {info.version!r}, the caller expected {expect!r}", expected=expect, actual=info.version)
+            raise Conflict(
+                f"session {key} is at {info.version!r}, the caller expected {expect!r}",
+                expected=expect,
+                actual=info.version,
+            )
         if expect is None:
             _check_extends(key, session, wanted)
         stored = session.messages
@@ -447,7 +455,8 @@ class Store(ABC):
         ttl: float | None = None,
         expect: Expect = None,
     ) -> Receipt:
-        """Set metadata name by name, the owner, or the session's own time to live.  A session that is not there is made.
+        """Set metadata name by name, the owner, or the session's own time to live.  A session that is not there is
+        made.
 
         Args:
             session_id: Which session.
@@ -561,7 +570,9 @@ class Store(ABC):
         return self
 
     @final
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         await self.close()
 
     # ------------------------------------------------------------------------------------------------------- helpers
@@ -580,9 +591,7 @@ class Store(ABC):
             self._check_open()
         return Key(self.namespace, session_id)
 
-    def _change(
-        self, *, append: tuple[Record, ...] = (), keep: int | None = None, expect: Expect = None
-    ) -> Change:
+    def _change(self, *, append: tuple[Record, ...] = (), keep: int | None = None, expect: Expect = None) -> Change:
         return Change(append=append, keep=keep, retain=self.retain, max_bytes=self.max_session_bytes, expect=expect)
 
     def _records(self, turns: Sequence[tuple[Message, ...]]) -> tuple[Record, ...]:
@@ -596,8 +605,8 @@ class Store(ABC):
 class Layer(Store):
     """A store that wraps a store.  As it stands it does nothing: override what the layer is for.
 
-    The application's methods are built on the layer's own four, so a layer changes them all by changing those.  `copy` reads and
-    commits through the layer; forward it only where what is stored does not depend on the session it is in.
+    The application's methods are built on the layer's own four, so a layer changes them all by changing those.  `copy`
+    reads and commits through the layer; forward it only where what is stored does not depend on the session it is in.
 
     Args:
         inner: The store to wrap; it is opened and closed with the layer.

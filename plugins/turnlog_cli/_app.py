@@ -15,8 +15,8 @@ Keep the conversations of LLM applications: talk, import, list and show sessions
 
 Without --store it is the store that TURNLOG_STORE_URL or turnlog.toml names, else sqlite:///turnlog.db.
 
-Exit codes: 0 fine, 1 something failed or was not found, 2 the command line or the configuration is wrong, 3 the store is
-unavailable, 130 interrupted (Ctrl-C), 141 the reader of the output has gone."""
+Exit codes: 0 fine, 1 something failed or was not found, 2 the command line or the configuration is wrong, 3 the store
+is unavailable, 130 interrupted (Ctrl-C), 141 the reader of the output has gone."""
 
 
 def _version() -> str:
@@ -28,7 +28,8 @@ def _version() -> str:
 app = App(name="turnlog", help=_HELP, help_format="plaintext", version=_version)
 
 StoreURL: TypeAlias = Annotated[
-    str | None, Parameter(name="--store", help="Where the sessions are, such as sqlite:///chat.db or redis://localhost:6379/0.")
+    str | None,
+    Parameter(name="--store", help="Where the sessions are, such as sqlite:///chat.db or redis://localhost:6379/0."),
 ]
 
 
@@ -42,8 +43,8 @@ def chat(
 ) -> int:
     """Talk to a model; the session remembers.
 
-    On a terminal it asks for each message until Ctrl-D.  Otherwise each line of standard input is a message, and standard output
-    gets the replies and nothing else.
+    On a terminal it asks for each message until Ctrl-D.  Otherwise each line of standard input is a message, and
+    standard output gets the replies and nothing else.
     """
     from ._chat import chat
 
@@ -59,8 +60,9 @@ def import_(
 ) -> int:
     """Store conversations from a JSON Lines file; again, it stores only what is new.
 
-    A line is {"session_id": ..., "messages": [...]}; what else it holds becomes metadata, and so does an opening system message.
-    Each user message begins a turn.  What is stored is never changed or removed; a line that does not fit it is an error.
+    A line is {"session_id": ..., "messages": [...]}; what else it holds becomes metadata, and so does an opening system
+    message. Each user message begins a turn.  What is stored is never changed or removed; a line that does not fit it
+    is an error.
     """
     from ._import import import_file
 
@@ -87,8 +89,12 @@ def show(
     /,
     *,
     store: StoreURL = None,
-    last: Annotated[int | None, Parameter(help="Only the last turns, as few as hold at least so many messages.")] = None,
-    json: Annotated[bool, Parameter(help="One JSON document: info, turns and messages, exactly as they are.", negative=())] = False,
+    last: Annotated[
+        int | None, Parameter(help="Only the last turns, as few as hold at least so many messages.")
+    ] = None,
+    json: Annotated[
+        bool, Parameter(help="One JSON document: info, turns and messages, exactly as they are.", negative=())
+    ] = False,
 ) -> int:
     """Show a session: its turns, and what was said in them."""
     from ._show import show_session

@@ -26,8 +26,8 @@ class _ModelFailed(TurnlogError):
 def chat(url: str | None, session_id: str | None, model: str, system: str | None) -> int:
     """Read messages and print the replies, until there are no more.
 
-    On a terminal a turn that fails is reported, and the next message is asked for.  Otherwise it ends the chat, because what
-    follows was written for another conversation.
+    On a terminal a turn that fails is reported, and the next message is asked for.  Otherwise it ends the chat, because
+    what follows was written for another conversation.
 
     Args:
         url: Where the session is; None: in the store that the configuration names.

@@ -75,7 +75,9 @@ def _opened(path: str) -> Iterator[BinaryIO]:
             raise OSError("standard input is closed")
         yield sys.stdin.buffer
     else:
-        with open(path.encode("utf-8", "surrogateescape"), "rb") as file:  # the name as it was typed, whatever the locale
+        with open(
+            path.encode("utf-8", "surrogateescape"), "rb"
+        ) as file:  # the name as it was typed, whatever the locale
             yield file
 
 
@@ -122,7 +124,8 @@ def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
         yield number, None
 
 
-# --------------------------------------------------------------------------------------------------------------- parsing
+# ---------------------------------------------------------------------------------------------------------------
+# parsing
 
 
 def _parse(text: bytes) -> Conversation:
@@ -134,7 +137,9 @@ def _parse(text: bytes) -> Conversation:
         reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
         raise InvalidInput(f"not JSON: {reason}") from None
     if not isinstance(line, dict):
-        raise InvalidInput(f'a line must be an object such as {{"session_id": ..., "messages": [...]}}, not {_kind(line)}')
+        raise InvalidInput(
+            f'a line must be an object such as {{"session_id": ..., "messages": [...]}}, not {_kind(line)}'
+        )
     for name in ("session_id", "messages"):
         if name not in line:
             raise InvalidInput(f"{name} is missing; there are {', '.join(sorted(line)) or 'no keys'}")
@@ -149,7 +154,9 @@ def _parse(text: bytes) -> Conversation:
     try:
         return Conversation(session_id, messages, Metadata.of({**values, "system": messages[0].content}))
     except TooLarge:
-        notice = f"the system message of session {session_id!r} is too long for metadata: it stays in the first turn alone"
+        notice = (
+            f"the system message of session {session_id!r} is too long for metadata: it stays in the first turn alone"
+        )
         return Conversation(session_id, messages, Metadata.of(values), notice)
 
 
@@ -169,14 +176,15 @@ def _kind(value: object) -> str:
     return names.get(type(value), "null")
 
 
-# --------------------------------------------------------------------------------------------------------------- storing
+# ---------------------------------------------------------------------------------------------------------------
+# storing
 
 
 async def _put(store: Store, new: Conversation) -> tuple[str, int]:
     """Store what is new of a conversation.
 
-    It is as `Store.save` without `expect`: it makes a session or extends it, and discards nothing.  But where the session holds
-    more than the line does, it is left alone.
+    It is as `Store.save` without `expect`: it makes a session or extends it, and discards nothing.  But where the
+    session holds more than the line does, it is left alone.
 
     Returns:
         `stored`, `extended` or `unchanged`, and how many messages were written.
@@ -239,10 +247,18 @@ async def _write(store: Store, key: Key, missing: _Missing, session: Session | N
     keep = missing.number if session is not None and missing.number < session.info.turns else None
     metadata: Metadata | None = missing.metadata or None
     now = store.clock()
-    for records in _batches([_record(key, number, turn, now) for number, turn in enumerate(missing.turns, missing.number)]):
+    for records in _batches(
+        [_record(key, number, turn, now) for number, turn in enumerate(missing.turns, missing.number)]
+    ):
         change = Change(
-            # the same step from the same place has the same id: sent twice, also by two imports at once, it is stored once
-            id=_name(key.session, str(version), [record.id for record in records], metadata and sorted(metadata.canonical().items())),
+            # the same step from the same place has the same id: sent twice, also by two imports at once, it is stored
+            # once
+            id=_name(
+                key.session,
+                str(version),
+                [record.id for record in records],
+                metadata and sorted(metadata.canonical().items()),
+            ),
             append=records,
             keep=keep,
             retain=store.retain,
@@ -276,7 +292,8 @@ def _name(*parts: object) -> str:
     return f"import-{sha256(repr(parts).encode()).hexdigest()[:32]}"
 
 
-# -------------------------------------------------------------------------------------------------------------- progress
+# --------------------------------------------------------------------------------------------------------------
+# progress
 
 
 @contextmanager
@@ -291,6 +308,8 @@ def _progress(file: BinaryIO) -> Iterator[Callable[[int], None]]:
     status = os.fstat(file.fileno())
     total = status.st_size if stat.S_ISREG(status.st_mode) else None
     console = Console(stderr=True)
-    with Progress("import", BarColumn(), DownloadColumn(), TimeRemainingColumn(), console=console, transient=True) as progress:
+    with Progress(
+        "import", BarColumn(), DownloadColumn(), TimeRemainingColumn(), console=console, transient=True
+    ) as progress:
         task = progress.add_task("import", total=total)
         yield lambda count: progress.advance(task, count)

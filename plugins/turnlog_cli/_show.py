@@ -12,7 +12,13 @@ from turnlog import CorruptRecord, Message, Session, Turn, open_store
 from ._list import describe
 from ._text import Code, Printer, as_json, complain, line, time_of
 
-_STYLES = {"user": "bold green", "assistant": "bold cyan", "system": "bold yellow", "developer": "bold yellow", "tool": "bold magenta"}
+_STYLES = {
+    "user": "bold green",
+    "assistant": "bold cyan",
+    "system": "bold yellow",
+    "developer": "bold yellow",
+    "tool": "bold magenta",
+}
 
 
 def show_session(session_id: str, url: str | None, last: int | None, *, json: bool) -> int:
@@ -48,7 +54,11 @@ def _document(session: Session) -> dict[str, object]:
         }
         for turn in session.turns
     ]
-    return {"info": describe(session.info), "turns": turns, "messages": [message.to_dict() for message in session.messages]}
+    return {
+        "info": describe(session.info),
+        "turns": turns,
+        "messages": [message.to_dict() for message in session.messages],
+    }
 
 
 def _print(session: Session) -> int:
@@ -105,7 +115,9 @@ def text_of(message: Message) -> str:
         return content
     if isinstance(content, list):
         texts = (block.get("text") if isinstance(block, dict) else None for block in content)
-        return "\n".join(text if isinstance(text, str) else as_json(block) for text, block in zip(texts, content, strict=True))
+        return "\n".join(
+            text if isinstance(text, str) else as_json(block) for text, block in zip(texts, content, strict=True)
+        )
     return "" if message.tool_calls else as_json(message.to_dict())
 
 

@@ -9,7 +9,15 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from turnlog.errors import ConfigError, InvalidInput, OutcomeUnknown, PluginError, SchemaError, TurnlogError, Unavailable
+from turnlog.errors import (
+    ConfigError,
+    InvalidInput,
+    OutcomeUnknown,
+    PluginError,
+    SchemaError,
+    TurnlogError,
+    Unavailable,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -18,8 +18,8 @@ _SWEEP = 16  # at each new session so many of the least recently used are looked
 class MemoryStore(Store):
     """Sessions in the memory of this process: nothing survives it.
 
-    It is bounded: over `max_sessions` or `max_bytes` the sessions that were not used for the longest time are dropped, whole.
-    It waits for nothing and holds no lock, so it may be used from any event loop, but by one thread at a time.
+    It is bounded: over `max_sessions` or `max_bytes` the sessions that were not used for the longest time are dropped,
+    whole. It waits for nothing and holds no lock, so it may be used from any event loop, but by one thread at a time.
 
     Args:
         namespace: As in `Store`.

@@ -10,7 +10,9 @@ from turnlog import Message, assistant
 
 __all__ = ["offline"]
 
-_WHO: Final = "I am turnlog's offline model: I answer by a few rules, there is no network and no language model behind me."
+_WHO: Final = (
+    "I am turnlog's offline model: I answer by a few rules, there is no network and no language model behind me."
+)
 _ABLE: Final = (
     "I understand 'My name is Alice' and 'My favourite colour is blue', and answer 'What is my name?', 'What did I say first?' and "
     "'How many messages are there?'."

@@ -1,8 +1,8 @@
 """A session by brute force: what `SessionState` must agree with, written from the contract and not from the code.
 
-It keeps every live round in a plain tuple and answers by looking at all of them.  It has versions of its own, `Point`: the ids
-of the changes that made the rounds since the epoch, and of those that changed the rest.  Two versions must be equal exactly
-where their points are.
+It keeps every live round in a plain tuple and answers by looking at all of them.  It has versions of its own, `Point`:
+the ids of the changes that made the rounds since the epoch, and of those that changed the rest.  Two versions must be
+equal exactly where their points are.
 """
 
 from __future__ import annotations
@@ -67,7 +67,13 @@ class Ask:
 
     def contents(self) -> tuple[object, ...]:
         """What tells changes with one id apart."""
-        return self.append, self.keep, None if self.metadata is None else sorted(self.metadata.items()), self.owner, self.ttl
+        return (
+            self.append,
+            self.keep,
+            None if self.metadata is None else sorted(self.metadata.items()),
+            self.owner,
+            self.ttl,
+        )
 
 
 @dataclass(frozen=True)
@@ -212,7 +218,9 @@ class Model:
 
     # -------------------------------------------------------------------------------------------------------- reading
 
-    def read(self, now: float, last: int | None, before: int | None, since: Point | None) -> tuple[tuple[Piece, ...], bool]:
+    def read(
+        self, now: float, last: int | None, before: int | None, since: Point | None
+    ) -> tuple[tuple[Piece, ...], bool]:
         """The pieces that a read must be answered, and whether they continue."""
         if not self.alive(now):
             raise SessionNotFound("there is none")

@@ -35,7 +35,8 @@ class NetStore(MemoryStore):
     def __init__(
         self, url: str, *, namespace: str = "default", ttl: float | None = None, retain: int | None = None,
         max_session_bytes: int | None = None, synchronous: Literal["FULL", "NORMAL"] = "FULL", level: Literal[1, 2] = 1,
-        pooled: bool = False, timeout: float = 5.0, prefix: str = "t", fail: str = "", clock: Callable[[], float] = time.time,
+        pooled: bool = False, timeout: float = 5.0, prefix: str = "t", fail: str = "", clock: Callable[[], float] =
+            time.time,
     ) -> None:
         super().__init__(namespace=namespace, ttl=ttl, retain=retain, max_session_bytes=max_session_bytes)
         self.url, self.synchronous, self.level, self.pooled = url, synchronous, level, pooled
@@ -61,7 +62,11 @@ class Inner(Layer):
         self.level, self.max_bytes = level, max_bytes
 """
 ENTRIES = {
-    "turnlog.stores": {"fakefile": "acme_fakes:FileStore", "fakenet": "acme_fakes:NetStore", "fakeodd": "acme_fakes:OddStore"},
+    "turnlog.stores": {
+        "fakefile": "acme_fakes:FileStore",
+        "fakenet": "acme_fakes:NetStore",
+        "fakeodd": "acme_fakes:OddStore",
+    },
     "turnlog.layers": {"outer": "acme_fakes:Outer", "inner": "acme_fakes:Inner"},
 }
 
@@ -117,7 +122,9 @@ def test_the_order_of_sources(alone: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_keys_are_merged_one_by_one(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    alone.joinpath("turnlog.toml").write_text('[store]\nurl = "memory://"\nttl = "30d"\nretain = 7\nnamespace = "file"\n')
+    alone.joinpath("turnlog.toml").write_text(
+        '[store]\nurl = "memory://"\nttl = "30d"\nretain = 7\nnamespace = "file"\n'
+    )
     monkeypatch.setenv("TURNLOG_STORE_RETAIN", "8")
     store = open_store(namespace="argument")
     assert (store.namespace, store.ttl, store.retain) == ("argument", 2_592_000.0, 8)
@@ -183,14 +190,20 @@ def test_nothing_configured_is_sqlite_here(monkeypatch: pytest.MonkeyPatch) -> N
         ("[stroe]\na = 1", "turnlog.toml: stroe is not known: there is the table store; did you mean 'store'?"),
         ("[store]\nnamspace = 'x'", "turnlog.toml: store.namspace: MemoryStore has no such option"),
         ("[store]\nnamspace = 'x'", "; did you mean 'namespace'?"),
-        ("[store]\nttl = '24 hors'", 'turnlog.toml: store.ttl: "24 hors" is not a duration; write 90, "90s", "24h" or "30d"'),
+        (
+            "[store]\nttl = '24 hors'",
+            'turnlog.toml: store.ttl: "24 hors" is not a duration; write 90, "90s", "24h" or "30d"',
+        ),
         ("[store]\nttl = true", "store.ttl: true is not a duration"),
         ("[store]\nttl = -1", "store.ttl: -1 is not a duration"),
         ("[store]\nttl = nan", "store.ttl: nan is not a duration"),
         ("[store]\nttl = inf", "store.ttl: inf is not a duration"),
         ("[store]\nttl = 1e300", "store.ttl: 1e+300 is not a duration"),
         ("[store]\nttl = '20000d'", "turnlog.toml: store.ttl: ttl must be 0 (never) or from"),
-        ("[store]\nmax_session_bytes = '10 MBs'", 'store.max_session_bytes: "10 MBs" is not a size; write 65536, "64KiB" or "10MB"'),
+        (
+            "[store]\nmax_session_bytes = '10 MBs'",
+            'store.max_session_bytes: "10 MBs" is not a size; write 65536, "64KiB" or "10MB"',
+        ),
         ("[store]\nmax_session_bytes = -1", "store.max_session_bytes: -1 is not a size"),
         ("[store]\nretain = '5'", 'store.retain: "5" is not a whole number'),
         ("[store]\nretain = true", "store.retain: true is not a whole number"),
@@ -201,7 +214,9 @@ def test_nothing_configured_is_sqlite_here(monkeypatch: pytest.MonkeyPatch) -> N
         ("[store]\nclock = 5", "store.clock: MemoryStore has no such option"),
     ],
 )
-def test_a_bad_file_names_its_place(alone: Path, monkeypatch: pytest.MonkeyPatch, contents: str | bytes, says: str) -> None:
+def test_a_bad_file_names_its_place(
+    alone: Path, monkeypatch: pytest.MonkeyPatch, contents: str | bytes, says: str
+) -> None:
     alone.joinpath("turnlog.toml").write_bytes(contents if isinstance(contents, bytes) else contents.encode())
     monkeypatch.setattr("turnlog._config._DEFAULT_URL", Given("memory://", "the default url", True))
     assert says in refused()
@@ -216,9 +231,15 @@ def test_a_file_that_is_none(alone: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "near"),
-    [("TURNLOG_TTL", "TURNLOG_STORE_TTL"), ("TURNLOG_STOR_URL", "TURNLOG_STORE_URL"), ("TURNLOG_CONFG", "TURNLOG_CONFIG")],
+    [
+        ("TURNLOG_TTL", "TURNLOG_STORE_TTL"),
+        ("TURNLOG_STOR_URL", "TURNLOG_STORE_URL"),
+        ("TURNLOG_CONFG", "TURNLOG_CONFIG"),
+    ],
 )
-def test_an_unknown_variable_is_refused_and_its_value_not_shown(monkeypatch: pytest.MonkeyPatch, name: str, near: str) -> None:
+def test_an_unknown_variable_is_refused_and_its_value_not_shown(
+    monkeypatch: pytest.MonkeyPatch, name: str, near: str
+) -> None:
     monkeypatch.setenv(name, "hunter2")
     text = refused("memory://")
     assert text.startswith(f"the variable {name} is not known")
@@ -233,7 +254,13 @@ def test_variables_of_tests_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -
 
 def test_variables_are_text(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TURNLOG_STORE_URL", "fakenet://h")
-    for option, text in {"TTL": "1.5s", "RETAIN": "3", "POOLED": "yes", "LEVEL": "2", "MAX_SESSION_BYTES": "1GiB"}.items():
+    for option, text in {
+        "TTL": "1.5s",
+        "RETAIN": "3",
+        "POOLED": "yes",
+        "LEVEL": "2",
+        "MAX_SESSION_BYTES": "1GiB",
+    }.items():
         monkeypatch.setenv(f"TURNLOG_STORE_{option}", text)
     monkeypatch.setenv("TURNLOG_STORE_LAYERS", "outer, inner")
     store = open_store()
@@ -252,7 +279,16 @@ def test_variables_are_text(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("given", "seconds"),
-    [(90, 90.0), (1.5, 1.5), ("90", 90.0), ("1.5s", 1.5), ("500ms", 0.5), ("5m", 300.0), ("24h", 86_400.0), ("30d", 2_592_000.0)]
+    [
+        (90, 90.0),
+        (1.5, 1.5),
+        ("90", 90.0),
+        ("1.5s", 1.5),
+        ("500ms", 0.5),
+        ("5m", 300.0),
+        ("24h", 86_400.0),
+        ("30d", 2_592_000.0),
+    ]
     + [("2w", 1_209_600.0), ("24 h", 86_400.0), (0, None), ("0", None)],
 )
 def test_durations(given: str | float, seconds: float | None) -> None:
@@ -260,7 +296,9 @@ def test_durations(given: str | float, seconds: float | None) -> None:
     assert open_store(f"memory://?ttl={str(given).replace(' ', '%20')}").ttl == seconds
 
 
-@pytest.mark.parametrize("given", ["", " ", "h", "-1s", "1e3", "1.s", "24H", "1h30m", "٣s", "24  h", "inf", "9" * 400, b"5", [], None])
+@pytest.mark.parametrize(
+    "given", ["", " ", "h", "-1s", "1e3", "1.s", "24H", "1h30m", "٣s", "24  h", "inf", "9" * 400, b"5", [], None]
+)
 def test_bad_durations(given: object) -> None:
     if given is not None:
         assert "is not a duration" in refused("memory://", ttl=given)
@@ -269,7 +307,16 @@ def test_bad_durations(given: object) -> None:
 
 @pytest.mark.parametrize(
     ("given", "size"),
-    [(65536, 65536), ("65536", 65536), ("64KiB", 65536), ("64kib", 65536), ("10MB", 10**7), ("10 MB", 10**7), ("1GiB", 2**30), ("5B", 5)],
+    [
+        (65536, 65536),
+        ("65536", 65536),
+        ("64KiB", 65536),
+        ("64kib", 65536),
+        ("10MB", 10**7),
+        ("10 MB", 10**7),
+        ("1GiB", 2**30),
+        ("5B", 5),
+    ],
 )
 def test_sizes(given: str | int, size: int) -> None:
     assert open_store("memory://", max_session_bytes=given).max_session_bytes == size
@@ -311,7 +358,10 @@ def test_the_first_layer_is_the_outermost() -> None:
     assert repr(store) == "<Outer over <Inner over <MemoryStore namespace='shop'>>>"
     inner = store.inner  # type: ignore[attr-defined]
     assert (inner.level, inner.max_bytes, store.namespace) == (3, 1024, "shop")
-    assert repr(open_store("memory://?layers=inner,outer")) == "<Inner over <Outer over <MemoryStore namespace='default'>>>"
+    assert (
+        repr(open_store("memory://?layers=inner,outer"))
+        == "<Inner over <Outer over <MemoryStore namespace='default'>>>"
+    )
 
 
 @pytest.mark.parametrize(

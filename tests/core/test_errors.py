@@ -13,7 +13,9 @@ import turnlog
 from turnlog import Change, Key, Version, errors, user
 from turnlog.errors import TurnlogError
 
-CLASSES = {name: kind for name, kind in vars(errors).items() if inspect.isclass(kind) and issubclass(kind, TurnlogError)}
+CLASSES = {
+    name: kind for name, kind in vars(errors).items() if inspect.isclass(kind) and issubclass(kind, TurnlogError)
+}
 KEY, VERSION, OTHER = Key("shop", "alice"), Version(b"e", 0, 1, b"t", b"s"), Version(b"e", 0, 2, b"u", b"s")
 FIELDS: dict[str, dict[str, Any]] = {
     "SessionNotFound": {"key": KEY},
@@ -40,7 +42,10 @@ def drawn() -> dict[str, tuple[str, list[str]]]:
 
 
 def test_the_tree_in_the_docstring_is_the_tree_of_the_classes() -> None:
-    real = {name: (kind.__bases__[0].__name__, [base.__name__ for base in kind.__bases__[1:]]) for name, kind in CLASSES.items()}
+    real = {
+        name: (kind.__bases__[0].__name__, [base.__name__ for base in kind.__bases__[1:]])
+        for name, kind in CLASSES.items()
+    }
     assert real.pop("TurnlogError") == ("Exception", [])
     assert drawn() == real
 
@@ -68,7 +73,10 @@ def test_turnlog_hides_nothing_public() -> None:
 @pytest.mark.parametrize(
     "travel",
     [
-        *(lambda error, protocol=protocol: pickle.loads(pickle.dumps(error, protocol)) for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1)),
+        *(
+            lambda error, protocol=protocol: pickle.loads(pickle.dumps(error, protocol))
+            for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1)
+        ),
         copy.copy,
         copy.deepcopy,
     ],

@@ -23,21 +23,35 @@ SAID: dict[str, dict[str, Any]] = {
     "chat user": {"role": "user", "content": "Hello"},
     "chat system": {"role": "system", "content": "Be brief.", "name": "policy"},
     "chat developer": {"role": "developer", "content": "Be brief."},
-    "chat parts": {"role": "user", "content": [{"type": "text", "text": "What is this?"}, {"type": "image_url", "image_url": {"url": "x:y"}}]},
+    "chat parts": {
+        "role": "user",
+        "content": [{"type": "text", "text": "What is this?"}, {"type": "image_url", "image_url": {"url": "x:y"}}],
+    },
     "chat tool calls": {"role": "assistant", "content": None, "tool_calls": [CALL, {**CALL, "id": "call_2"}]},
     "chat tool calls, no content": {"role": "assistant", "tool_calls": [CALL]},
     "chat tool": {"role": "tool", "content": "12 °C", "tool_call_id": "call_1"},
     "chat refusal": {"role": "assistant", "content": None, "refusal": "No.", "audio": None, "annotations": []},
     "old function call": {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}},
-    "responses message": {"type": "message", "role": "assistant", "id": "msg_1", "content": [{"type": "output_text", "text": "Hi", "annotations": []}]},
+    "responses message": {
+        "type": "message",
+        "role": "assistant",
+        "id": "msg_1",
+        "content": [{"type": "output_text", "text": "Hi", "annotations": []}],
+    },
     "responses call": {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"},
     "responses output": {"type": "function_call_output", "call_id": "c1", "output": "42"},
     "responses reasoning": {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "gAAA"},
     "anthropic blocks": {
         "role": "assistant",
-        "content": [{"type": "thinking", "thinking": "…", "signature": "s"}, {"type": "tool_use", "id": "t1", "name": "f", "input": {"a": 1}}],
+        "content": [
+            {"type": "thinking", "thinking": "…", "signature": "s"},
+            {"type": "tool_use", "id": "t1", "name": "f", "input": {"a": 1}},
+        ],
     },
-    "anthropic result": {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t1", "content": "42", "is_error": False}]},
+    "anthropic result": {
+        "role": "user",
+        "content": [{"type": "tool_result", "tool_use_id": "t1", "content": "42", "is_error": False}],
+    },
     "gemini": {"role": "model", "parts": [{"text": "Hi"}]},
     "no content": {"role": "assistant"},
     "content only": {"content": "Hi"},
@@ -47,14 +61,37 @@ SAID: dict[str, dict[str, Any]] = {
     "empty list": {"role": "assistant", "content": []},
     "empty role": {"role": "", "content": "Hi"},
     "role and content that are no strings": {"role": 5, "content": {"a": True}},
-    "unknown keys": {"role": "user", "content": "Hi", "": 0, "x-custom": {"deep": [None, 1.5, -1, 2**64 - 1, -(2**63)]}, "r": 1, "c": 2, "x": 3},
-    "what others take for markers": {"role": "user", "content": "Hi", "lc": 1, "__enc__": "x", "__compressed_data__": "y", "$ref": "#/"},
+    "unknown keys": {
+        "role": "user",
+        "content": "Hi",
+        "": 0,
+        "x-custom": {"deep": [None, 1.5, -1, 2**64 - 1, -(2**63)]},
+        "r": 1,
+        "c": 2,
+        "x": 3,
+    },
+    "what others take for markers": {
+        "role": "user",
+        "content": "Hi",
+        "lc": 1,
+        "__enc__": "x",
+        "__compressed_data__": "y",
+        "$ref": "#/",
+    },
     "NUL and odd signs": {"role": "user", "content": "a\x00b\u2028\ufeff\U0001f600", "n": "\x7f\x00"},
 }
 
 texts = st.text(st.characters(codec="utf-8"), max_size=12)
-leaves = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False) | texts
-values = st.recursive(leaves, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4), max_leaves=12)
+leaves = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | texts
+)
+values = st.recursive(
+    leaves, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4), max_leaves=12
+)
 names = st.sampled_from(["role", "content", "tool_calls", "name"]) | texts
 said = st.dictionaries(names, values, min_size=1, max_size=6)
 
@@ -67,7 +104,13 @@ def test_every_provider_s_message_comes_back_as_it_was(name: str) -> None:
     assert list(message.to_dict()) == [k for k in ("role", "content") if type(data.get(k)) is str] + [
         k for k in data if k not in ("role", "content") or type(data[k]) is not str
     ]
-    assert Record.of((message,), id="t", time=0.0).with_payload(Record.of((message,), id="t", time=0.0).payload).messages[0].to_dict() == data
+    assert (
+        Record.of((message,), id="t", time=0.0)
+        .with_payload(Record.of((message,), id="t", time=0.0).payload)
+        .messages[0]
+        .to_dict()
+        == data
+    )
 
 
 @given(said)
@@ -75,7 +118,9 @@ def test_any_json_object_comes_back_as_it_was(data: dict[str, Any]) -> None:
     message = Message.from_dict(data)
     found = message.to_dict()
     assert found == data
-    assert json.dumps(found, sort_keys=True) == json.dumps(data, sort_keys=True)  # also 1 and 1.0, 0.0 and -0.0, True and 1
+    assert json.dumps(found, sort_keys=True) == json.dumps(
+        data, sort_keys=True
+    )  # also 1 and 1.0, 0.0 and -0.0, True and 1
     assert Message.from_dict(found) == message and hash(Message.from_dict(found)) == hash(message)
     assert Message.from_dict(dict(reversed(data.items()))) == message
     assert hash(Message.from_dict(dict(reversed(data.items())))) == hash(message)
@@ -99,7 +144,10 @@ def test_equality_at_its_edges() -> None:
 
 
 def test_a_key_order_that_differs_deep_inside_is_the_same_message() -> None:
-    one, other = user("a", meta={"x": {"b": 1, "a": [{"d": 1, "c": 2}]}}), user("a", meta={"x": {"a": [{"c": 2, "d": 1}], "b": 1}})
+    one, other = (
+        user("a", meta={"x": {"b": 1, "a": [{"d": 1, "c": 2}]}}),
+        user("a", meta={"x": {"a": [{"c": 2, "d": 1}], "b": 1}}),
+    )
     assert one == other and hash(one) == hash(other) and one.canonical() == other.canonical()
     assert list(one.to_dict()["meta"]["x"]) == ["b", "a"]  # type: ignore[index,call-overload]  # kept as it was said
 
@@ -107,7 +155,13 @@ def test_a_key_order_that_differs_deep_inside_is_the_same_message() -> None:
 def test_what_a_reader_does_to_what_it_was_given_reaches_nobody() -> None:
     data = copy.deepcopy(SAID["anthropic blocks"] | {"tool_calls": [CALL]})
     message = Message.from_dict(data)
-    for given_out in (message.to_dict(), message.to_dict()["content"], message.content, message.get("content"), message.tool_calls):
+    for given_out in (
+        message.to_dict(),
+        message.to_dict()["content"],
+        message.content,
+        message.get("content"),
+        message.tool_calls,
+    ):
         assert isinstance(given_out, (dict, list))
         given_out.clear()
     inner: Any = message.content
@@ -132,7 +186,8 @@ def test_nothing_can_be_assigned(name: str) -> None:
         setattr(user("a"), name, "b")
 
 
-# ------------------------------------------------------------------------------------------------------------- what is refused
+# ------------------------------------------------------------------------------------------------------------- what is
+# refused
 
 
 def nested(levels: int, kind: type = list) -> dict[str, Any]:
@@ -256,7 +311,8 @@ def test_bad_messages_are_refused_before_the_store_is_asked(method: str, message
         asyncio.run(getattr(Untouched(), method)("alice", messages))
 
 
-# ------------------------------------------------------------------------------------------------------------- the helpers
+# ------------------------------------------------------------------------------------------------------------- the
+# helpers
 
 
 def test_helpers_make_what_they_say() -> None:
@@ -278,8 +334,19 @@ def test_helpers_check(make: Any) -> None:
 
 def test_text_is_what_can_be_read() -> None:
     assert user("hi").text == "hi"
-    assert assistant().text == "" == Message.from_dict({"role": "user"}).text == Message.from_dict({"content": {"a": 1}}).text
-    blocks = [{"type": "text", "text": "a"}, {"type": "image"}, "stray", {"text": 5}, {"type": "output_text", "text": "b"}]
+    assert (
+        assistant().text
+        == ""
+        == Message.from_dict({"role": "user"}).text
+        == Message.from_dict({"content": {"a": 1}}).text
+    )
+    blocks = [
+        {"type": "text", "text": "a"},
+        {"type": "image"},
+        "stray",
+        {"text": 5},
+        {"type": "output_text", "text": "b"},
+    ]
     assert user(blocks).text == "ab"  # type: ignore[arg-type]
 
 
@@ -289,7 +356,8 @@ def test_tool_calls_are_a_list_whatever_is_there() -> None:
         assert message.tool_calls == []
 
 
-# ------------------------------------------------------------------------------------------------------- real conversations
+# ------------------------------------------------------------------------------------------------------- real
+# conversations
 
 
 def test_real_conversations_load_back_as_they_are(shared_data: list[dict[str, Any]]) -> None:

@@ -10,7 +10,14 @@ import msgspec
 import pytest
 from hypothesis import Phase, given, note, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from model import ABSENT as NONE
 from model import Ask, Model, Piece, Placed, Point, Round
 from turnlog import ABSENT, Change, Key, Query, Receipt, Record, Session, SessionInfo, Version, user
@@ -26,12 +33,27 @@ rounds = st.lists(st.tuples(st.integers(1, 3), st.integers(0, 3)), min_size=1, m
 
 def record(round: Round, time: float = 0.0) -> Record:
     """The record that asks for a round."""
-    return Record.of(tuple(user(text) for text in round.texts), id=round.id, part=round.part, open=round.open, time=time)
+    return Record.of(
+        tuple(user(text) for text in round.texts), id=round.id, part=round.part, open=round.open, time=time
+    )
 
 
 def head(one: Record) -> tuple[object, ...]:
     """All of a record but its body."""
-    return one.id, one.part, one.open, one.time, one.count, one.rounds, one.turns, one.number, one.end, one.upto, one.tip, one.size
+    return (
+        one.id,
+        one.part,
+        one.open,
+        one.time,
+        one.count,
+        one.rounds,
+        one.turns,
+        one.number,
+        one.end,
+        one.upto,
+        one.tip,
+        one.size,
+    )
 
 
 def shape(records: tuple[Record, ...]) -> tuple[Piece, ...]:
@@ -134,7 +156,12 @@ class StateMachine(RuleBasedStateMachine):
         assert after is state
         info = session.info
         assert session.records == records and not session.continues
-        assert (info.first, info.turns, info.messages, info.bytes) == (model.first, model.turns, model.messages, header.bytes)
+        assert (info.first, info.turns, info.messages, info.bytes) == (
+            model.first,
+            model.turns,
+            model.messages,
+            header.bytes,
+        )
         assert [t.number for t in session.turns] == list(range(model.first, model.turns))
         assert [m.text for m in session.messages] == [text for placed in model.rounds for text in placed.round.texts]
 
@@ -144,7 +171,9 @@ class StateMachine(RuleBasedStateMachine):
 
     # --------------------------------------------------------------------------------------------------------- writing
 
-    def commit(self, ask: Ask, *, expect: Version | None = None, max_bytes: int | None = None, again: Change | None = None) -> None:
+    def commit(
+        self, ask: Ask, *, expect: Version | None = None, max_bytes: int | None = None, again: Change | None = None
+    ) -> None:
         """Ask both, and compare the answers."""
         if again is None:
             change = Change(
@@ -254,7 +283,13 @@ class StateMachine(RuleBasedStateMachine):
         ttl=st.none() | st.just(50.0),
     )
     def all_at_once(
-        self, sizes: list[tuple[int, int]], goes_on: bool, back: int | None, retain: int | None, owner: str | None, ttl: float | None
+        self,
+        sizes: list[tuple[int, int]],
+        goes_on: bool,
+        back: int | None,
+        retain: int | None,
+        owner: str | None,
+        ttl: float | None,
     ) -> None:
         keep = None if back is None else max(0, self.model.turns - back)
         append = self.turns(sizes, goes_on=goes_on)
@@ -292,7 +327,14 @@ class StateMachine(RuleBasedStateMachine):
         else:
             # neither `expect` nor `retain` belongs to what was asked for
             ask = replace(known, expect=self.points[version], retain=None if kind == "same" or not known.append else 1)
-        if ask.append or ask.keep is not None or ask.metadata or ask.owner is not None or ask.ttl is not None or ask.retain:
+        if (
+            ask.append
+            or ask.keep is not None
+            or ask.metadata
+            or ask.owner is not None
+            or ask.ttl is not None
+            or ask.retain
+        ):
             self.commit(ask, expect=version)
 
     @precondition(lambda self: len(self.model.remembered) > 64 and self.model.alive(self.now))
@@ -300,11 +342,18 @@ class StateMachine(RuleBasedStateMachine):
     def repeat_forgotten(self, which: int) -> None:
         """Beyond the last 64 it may be known or not: but it is either a repeat or a change, nothing between."""
         known, answer = self.model.remembered[which % (len(self.model.remembered) - 64)]
-        if known.keep is not None or known.metadata is not None or known.ttl is not None or not (known.append or known.owner):
+        if (
+            known.keep is not None
+            or known.metadata is not None
+            or known.ttl is not None
+            or not (known.append or known.owner)
+        ):
             return  # a cut that cuts nothing looks like a repeat
         model = self.model
         try:
-            after, receipt = self.apply(self.state, Change(id=known.id, append=tuple(map(record, known.append)), owner=known.owner))
+            after, receipt = self.apply(
+                self.state, Change(id=known.id, append=tuple(map(record, known.append)), owner=known.owner)
+            )
         except TurnlogError:
             return  # it was forgotten, and does not fit any more: the invariant says that nothing was stored
         if receipt.previous == receipt.version:
@@ -335,7 +384,13 @@ class StateMachine(RuleBasedStateMachine):
             self.commit(ask, max_bytes=limit)
 
     @precondition(lambda self: self.model.point is not None)
-    @rule(stale=small, start=st.integers(0, 30), length=st.integers(2, 12), later=st.booleans(), wait=st.sampled_from([0.0, 20.0]))
+    @rule(
+        stale=small,
+        start=st.integers(0, 30),
+        length=st.integers(2, 12),
+        later=st.booleans(),
+        wait=st.sampled_from([0.0, 20.0]),
+    )
     def seal(self, stale: int, start: int, length: int, later: bool, wait: float) -> None:
         """Seal what was read now, or at an earlier state; the store refuses quietly what is no longer there."""
         self.now += wait
@@ -392,7 +447,8 @@ class StateMachine(RuleBasedStateMachine):
         assert version is None or self.points[version] == model.point
         self.advance_to(SessionState.absent(KEY, ttl=self.ttl), Model())
 
-    # --------------------------------------------------------------------------------------------------- time and reading
+    # --------------------------------------------------------------------------------------------------- time and
+    # reading
 
     @initialize(ttl=st.sampled_from([None, 100.0]))
     def configure(self, ttl: float | None) -> None:
@@ -420,7 +476,13 @@ class StateMachine(RuleBasedStateMachine):
         self.compare_read(self.state, self.model, last, before, version, touch)
 
     def compare_read(
-        self, state: SessionState, model: Model, last: int | None, before: int | None, since: Version | None, touch: bool
+        self,
+        state: SessionState,
+        model: Model,
+        last: int | None,
+        before: int | None,
+        since: Version | None,
+        touch: bool,
     ) -> Session | None:
         refused: TurnlogError | None = None
         try:
@@ -450,7 +512,9 @@ class StateMachine(RuleBasedStateMachine):
             self.followed = ()
         else:
             session = self.compare_read(self.state, self.model, None, None, self.follower.version, True)
-            if session is None or session.info.first < self.follower.info.first:  # it was lost, or went back: begin anew
+            if (
+                session is None or session.info.first < self.follower.info.first
+            ):  # it was lost, or went back: begin anew
                 session = self.compare_read(self.state, self.model, None, None, None, True)
                 self.followed = ()
         self.follower = session
@@ -467,7 +531,9 @@ class StateMachine(RuleBasedStateMachine):
         for state, model in self.old:
             self.same(state, model)
         state, model = self.old[which % len(self.old)]
-        self.compare_read(state, model, last, None, self.versions()[since % len(self.points)] if self.points else None, False)
+        self.compare_read(
+            state, model, last, None, self.versions()[since % len(self.points)] if self.points else None, False
+        )
 
     @precondition(lambda self: self.old)
     @rule(which=small)
@@ -562,7 +628,8 @@ class AppendReachesOlderStates(StateMachine):
 
 
 @pytest.mark.parametrize(
-    "planted", [SinceIgnoresTheTip, RetainDropsOneTooMany, RepeatAppliesAgain, SealExtendsTheLife, AppendReachesOlderStates]
+    "planted",
+    [SinceIgnoresTheTip, RetainDropsOneTooMany, RepeatAppliesAgain, SealExtendsTheLife, AppendReachesOlderStates],
 )
 def test_the_machine_finds_what_is_planted(planted: type[StateMachine]) -> None:
     with pytest.raises(AssertionError):
@@ -579,7 +646,8 @@ def test_a_record_whose_body_was_encoded_meanwhile_takes_as_many_bytes_as_it_was
     assert empty.header.bytes == 0
 
 
-# ------------------------------------------------------------------------------------------------------------------- pages
+# -------------------------------------------------------------------------------------------------------------------
+# pages
 
 
 def info(namespace: str, session: str, updated: float, owner: str) -> SessionInfo:
@@ -588,7 +656,10 @@ def info(namespace: str, session: str, updated: float, owner: str) -> SessionInf
 
 
 infos = st.dictionaries(
-    st.tuples(st.sampled_from(["shop", "bank"]), st.sampled_from(["a", "b", "c", "Z", "\u00e9", "\uffff", "\U0001f600", "10", "9"])),
+    st.tuples(
+        st.sampled_from(["shop", "bank"]),
+        st.sampled_from(["a", "b", "c", "Z", "\u00e9", "\uffff", "\U0001f600", "10", "9"]),
+    ),
     st.tuples(st.sampled_from([0.0, 1.0, 1.5, 2e9]), st.sampled_from(["", "ann", "bob"])),
 )
 
@@ -604,7 +675,9 @@ def test_pages_are_complete_and_in_order(
     found: list[SessionInfo] = []
     cursor = None
     while True:
-        shown = page(reversed(every) if turned else every, Query(namespace="shop", owner=owner, limit=limit, cursor=cursor))
+        shown = page(
+            reversed(every) if turned else every, Query(namespace="shop", owner=owner, limit=limit, cursor=cursor)
+        )
         assert len(shown.infos) <= limit
         found += shown.infos
         cursor = shown.cursor
@@ -621,9 +694,12 @@ def test_a_page_goes_on_where_the_last_one_ended_though_its_last_session_is_gone
     assert [one.key.session for one in rest.infos] == ["c", "d", "e"]
 
 
-# --------------------------------------------------------------------------------------------------------------- file names
+# --------------------------------------------------------------------------------------------------------------- file
+# names
 
-signs = st.sampled_from(["a", "A", "1", "2", ":", "-", ".", "/", "\\", "%", " ", "\u00e9", "e\u0301", "\u00df", "ss", "SS"])
+signs = st.sampled_from(
+    ["a", "A", "1", "2", ":", "-", ".", "/", "\\", "%", " ", "\u00e9", "e\u0301", "\u00df", "ss", "SS"]
+)
 parts = st.lists(signs, min_size=1, max_size=4).map("".join).filter(lambda text: not text.isspace())
 
 
@@ -663,7 +739,8 @@ def test_a_name_that_means_something_to_a_file_system_means_nothing(session: str
     assert set(file_key(Key("..", session))) <= set("0123456789abcdef-")
 
 
-# ------------------------------------------------------------------------------------------------------------ single rules
+# ------------------------------------------------------------------------------------------------------------ single
+# rules
 
 
 def test_the_same_object_is_given_back_when_nothing_must_be_stored() -> None:
@@ -703,7 +780,11 @@ def test_a_cut_inside_a_sealed_record_says_where_it_begins() -> None:
 
 def test_a_version_from_elsewhere_is_no_crash() -> None:
     state, receipt = SessionState.absent(KEY).apply(Change(owner="ann"), 0.0)
-    for version in (msgspec.structs.replace(receipt.version, rounds=-1), Version(b"", 0, 0, b"", b""), Version(b"x", -1, 2**60, b"", b"")):
+    for version in (
+        msgspec.structs.replace(receipt.version, rounds=-1),
+        Version(b"", 0, 0, b"", b""),
+        Version(b"x", -1, 2**60, b"", b""),
+    ):
         try:
             assert not state.read(0.0, since=version)[1].continues
         except TurnlogError:

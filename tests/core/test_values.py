@@ -14,7 +14,22 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from turnlog import ABSENT, ANY, Change, Key, Message, Metadata, Query, Record, Session, SessionInfo, Turn, Version, assistant, user
+from turnlog import (
+    ABSENT,
+    ANY,
+    Change,
+    Key,
+    Message,
+    Metadata,
+    Query,
+    Record,
+    Session,
+    SessionInfo,
+    Turn,
+    Version,
+    assistant,
+    user,
+)
 from turnlog.errors import InvalidInput, TooLarge
 from turnlog.limits import MAX_NUMBER
 from turnlog.state import SessionState, page
@@ -31,11 +46,51 @@ def record(text: str = "hello", *, id: str = "t", time: float = 0.0, part: int =
     return Record.of((user(text),), id=id, time=time, part=part, open=open)
 
 
-# --------------------------------------------------------------------------------------------------------- names of all kinds
+# --------------------------------------------------------------------------------------------------------- names of all
+# kinds
 
-GOOD_NAMES = ["a", "a:b", "{x}", "}", "*", "[a]", "%", "_", "'", ";--", "..", "../../x", "C:\\x", "CON", "a b", "a ", "-", "é", "e\u0301", "日本", "👩‍👩‍👧", "\ufeffx"]
+GOOD_NAMES = [
+    "a",
+    "a:b",
+    "{x}",
+    "}",
+    "*",
+    "[a]",
+    "%",
+    "_",
+    "'",
+    ";--",
+    "..",
+    "../../x",
+    "C:\\x",
+    "CON",
+    "a b",
+    "a ",
+    "-",
+    "é",
+    "e\u0301",
+    "日本",
+    "👩‍👩‍👧",
+    "\ufeffx",
+]
 GOOD_NAMES += ["x" * 255, "é" * 127, "None", "0", "\u200b", "\u00a0x"]
-BAD_NAMES: list[Any] = [None, 5, b"a", ["a"], True, 0, "", " ", "\u3000", "x" * 256, "é" * 128, "a\x00", "a\nb", "\x7f", "\x85"]
+BAD_NAMES: list[Any] = [
+    None,
+    5,
+    b"a",
+    ["a"],
+    True,
+    0,
+    "",
+    " ",
+    "\u3000",
+    "x" * 256,
+    "é" * 128,
+    "a\x00",
+    "a\nb",
+    "\x7f",
+    "\x85",
+]
 BAD_NAMES += ["a\u202e", "\u2066a", "\u2028", "\ud800", "a\udfff", b"", False, [], {}]
 
 
@@ -82,7 +137,11 @@ def test_a_turn_id_is_shorter_so_that_a_change_id_holds_it_and_its_part() -> Non
 def test_keys_are_compared_as_bytes() -> None:
     keys = [Key("n", name) for name in ("Ab", "ab", "ab ", "\u00e9", "e\u0301")] + [Key("N", "ab")]
     assert len(set(keys)) == 6
-    assert Key("a", "b") == Key("a", "b") and hash(Key("a", "b")) == hash(Key("a", "b")) and Key("a", "b") < Key("a", "c") < Key("b", "a")
+    assert (
+        Key("a", "b") == Key("a", "b")
+        and hash(Key("a", "b")) == hash(Key("a", "b"))
+        and Key("a", "b") < Key("a", "c") < Key("b", "a")
+    )
     assert "a" in str(Key("a", "b")) and "b" in str(Key("a", "b"))
 
 
@@ -99,7 +158,16 @@ def test_values_cannot_be_changed(value: Any) -> None:
         Key("a", "b"),
         VERSION,
         Query(namespace="a", owner="", limit=5),
-        Change(id="c", append=(record(),), keep=1, retain=2, metadata={"a": [1], "b": None}, owner="ann", ttl=5, expect=VERSION),
+        Change(
+            id="c",
+            append=(record(),),
+            keep=1,
+            retain=2,
+            metadata={"a": [1], "b": None},
+            owner="ann",
+            ttl=5,
+            expect=VERSION,
+        ),
         Change(id="c", owner="ann", expect=ABSENT),
         Metadata.of({"a": [1, {"b": None}], "b": b"\x00"}),
         record(),
@@ -116,10 +184,16 @@ def test_marks_are_single() -> None:
     assert (repr(ABSENT), repr(ANY)) == ("ABSENT", "ANY")
 
 
-# ------------------------------------------------------------------------------------------------------------------ versions
+# ------------------------------------------------------------------------------------------------------------------
+# versions
 
 versions = st.builds(
-    Version, st.binary(max_size=16), st.integers(0, MAX_NUMBER), st.integers(0, MAX_NUMBER), st.binary(max_size=8), st.binary(max_size=8)
+    Version,
+    st.binary(max_size=16),
+    st.integers(0, MAX_NUMBER),
+    st.integers(0, MAX_NUMBER),
+    st.binary(max_size=8),
+    st.binary(max_size=8),
 )
 
 
@@ -130,7 +204,25 @@ def test_a_version_is_read_back_from_its_text(version: Version) -> None:
     assert set(text) <= set(string.ascii_letters + string.digits + "-_")
 
 
-@pytest.mark.parametrize("text", ["", "=", "a", "abc", "é", "AAAA", "kw", str(VERSION)[:-1], str(VERSION) + "AAAA", " " + str(VERSION), None, 5, b"x", []])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "=",
+        "a",
+        "abc",
+        "é",
+        "AAAA",
+        "kw",
+        str(VERSION)[:-1],
+        str(VERSION) + "AAAA",
+        " " + str(VERSION),
+        None,
+        5,
+        b"x",
+        [],
+    ],
+)
 def test_what_is_no_version_is_refused(text: Any) -> None:
     with pytest.raises(InvalidInput):
         Version.parse(text)
@@ -162,7 +254,8 @@ def test_versions_are_not_ordered() -> None:
         VERSION < VERSION  # type: ignore[operator]  # noqa: B015
 
 
-# ------------------------------------------------------------------------------------------------------------------- changes
+# -------------------------------------------------------------------------------------------------------------------
+# changes
 
 
 @pytest.mark.parametrize(
@@ -233,7 +326,13 @@ def test_a_bad_change_is_refused(parts: dict[str, Any], place: str) -> None:
 
 
 def test_a_change_may_go_on_with_an_open_turn_and_begin_others() -> None:
-    rounds = (record(part=3, open=True), record(part=4), record(id="u", open=True), record(id="v", open=True), record(id="v", part=1))
+    rounds = (
+        record(part=3, open=True),
+        record(part=4),
+        record(id="u", open=True),
+        record(id="v", open=True),
+        record(id="v", part=1),
+    )
     assert Change(append=rounds).append == rounds
 
 
@@ -310,12 +409,22 @@ def test_what_a_layer_makes_of_a_change_is_still_the_same_change() -> None:
     assert (packed.metadata, packed.owner, packed.ttl) == (change.metadata, change.owner, change.ttl)
 
 
-# -------------------------------------------------------------------------------------------------------------------- records
+# --------------------------------------------------------------------------------------------------------------------
+# records
 
 
 def test_a_record_counts_what_it_holds() -> None:
     one = Record.of((user("a"), assistant("b")), id="t", time=5.0)
-    assert (one.id, one.part, one.open, one.time, one.count, one.rounds, one.turns, one.begins_turn) == ("t", 0, False, 5.0, 2, 1, 1, True)
+    assert (one.id, one.part, one.open, one.time, one.count, one.rounds, one.turns, one.begins_turn) == (
+        "t",
+        0,
+        False,
+        5.0,
+        2,
+        1,
+        1,
+        True,
+    )
     assert not record(part=1).begins_turn and record(part=1).turns == 0
 
 
@@ -370,7 +479,11 @@ def test_a_record_is_equal_to_itself_whichever_face_was_asked_for() -> None:
 
 def sealed(*ends: int) -> tuple[Record, tuple[Record, ...]]:
     """A sealed run of turns with so many rounds each, and what it was made of."""
-    rounds = tuple(record(f"{turn}.{part}", id=f"t{turn}", part=part, open=part < n - 1) for turn, n in enumerate(ends) for part in range(n))
+    rounds = tuple(
+        record(f"{turn}.{part}", id=f"t{turn}", part=part, open=part < n - 1)
+        for turn, n in enumerate(ends)
+        for part in range(n)
+    )
     state, _ = SessionState.absent(Key("n", "s")).apply(Change(append=rounds), 0.0)
     return Record.seal(state.records), state.records
 
@@ -384,7 +497,13 @@ def test_a_sealed_record_says_what_it_holds() -> None:
 
 def test_what_cannot_be_sealed() -> None:
     _, parts = sealed(1, 2, 1)
-    for run, why in (((), "two"), (parts[:1], "two"), (parts[2:], "begin"), ((parts[0], parts[2]), "follow"), ((parts[1], parts[0]), "follow")):
+    for run, why in (
+        ((), "two"),
+        (parts[:1], "two"),
+        (parts[2:], "begin"),
+        ((parts[0], parts[2]), "follow"),
+        ((parts[1], parts[0]), "follow"),
+    ):
         with pytest.raises(InvalidInput, match=why):
             Record.seal(run)
 
@@ -395,7 +514,8 @@ def test_sealed_records_can_be_sealed_again() -> None:
     assert again.messages == Record.seal(parts).messages and again.payload == Record.seal(parts).payload
 
 
-# ------------------------------------------------------------------------------------------------------------------- metadata
+# -------------------------------------------------------------------------------------------------------------------
+# metadata
 
 
 def test_metadata_is_merged_name_by_name() -> None:
@@ -429,12 +549,22 @@ def test_metadata_is_small_also_when_it_is_merged() -> None:
     assert len(Metadata.of(half).merge(Metadata.of({"a": None, "b": "y" * 40_000}))) == 1
 
 
-# --------------------------------------------------------------------------------------------------------- queries and reading
+# --------------------------------------------------------------------------------------------------------- queries and
+# reading
 
 
 @pytest.mark.parametrize(
     "parts",
-    [{"limit": 0}, {"limit": -1}, {"limit": 1_001}, {"limit": 10**9}, {"limit": True}, {"limit": "5"}, {"limit": 5.0}, {"limit": None}]
+    [
+        {"limit": 0},
+        {"limit": -1},
+        {"limit": 1_001},
+        {"limit": 10**9},
+        {"limit": True},
+        {"limit": "5"},
+        {"limit": 5.0},
+        {"limit": None},
+    ]
     + [{"cursor": bad} for bad in ("", "x", "é", "AAAA", "%", 5, b"x", "gqR" * 50)]
     + [{"owner": 5}, {"owner": "\x00"}],
     ids=short,
@@ -449,14 +579,27 @@ def test_a_cursor_serves_only_the_query_that_gave_it() -> None:
     cursor = page(infos, Query(namespace="shop", owner="ann", limit=1)).cursor
     assert cursor is not None
     assert Query(namespace="shop", owner="ann", limit=5, cursor=cursor).after == (1.0, "a")
-    for other in ({"namespace": "bank", "owner": "ann"}, {"namespace": "shop", "owner": "bob"}, {"namespace": "shop", "owner": None}):
+    for other in (
+        {"namespace": "bank", "owner": "ann"},
+        {"namespace": "shop", "owner": "bob"},
+        {"namespace": "shop", "owner": None},
+    ):
         with pytest.raises(InvalidInput, match="another"):
             Query(cursor=cursor, **other)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     "asked",
-    [{"last": -1}, {"last": True}, {"last": "5"}, {"last": 1.0}, {"before": -1}, {"before": False}, {"before": "1"}, {"since": str(VERSION)}]
+    [
+        {"last": -1},
+        {"last": True},
+        {"last": "5"},
+        {"last": 1.0},
+        {"before": -1},
+        {"before": False},
+        {"before": "1"},
+        {"since": str(VERSION)},
+    ]
     + [{"since": 0}, {"since": ABSENT}, {"since": VERSION, "before": 1}],
     ids=short,
 )
@@ -485,7 +628,10 @@ def test_ids_are_never_made_twice_nor_by_another_process() -> None:
     ids = [Change(owner="a").id for _ in range(1_000)]
     assert len(set(ids)) == 1_000 and all(id.isascii() and 20 < len(id) < 60 for id in ids)
     told = subprocess.run(
-        [sys.executable, "-c", "from turnlog import Change; print(Change(owner='a').id)"], capture_output=True, text=True, check=True
+        [sys.executable, "-c", "from turnlog import Change; print(Change(owner='a').id)"],
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout.strip()
     assert told[:24] != ids[0][:24]
 
@@ -503,7 +649,10 @@ else:
     os.write(write, Change(owner="a").id.encode())
     os._exit(0)
 """
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "True"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+        == "True"
+    )
 
 
 def test_session_ids_cannot_be_guessed() -> None:

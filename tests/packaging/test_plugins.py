@@ -43,7 +43,9 @@ def test_the_memory_store_is_a_plugin_like_any_other() -> None:
 
 def test_a_strangers_store_layer_and_model_are_found(put) -> None:  # type: ignore[no-untyped-def]
     source = (
-        STORE + LAYER + "async def answer(messages): ...\nclass Answerer:\n    async def __call__(self, messages): ...\nready = Answerer()"
+        STORE
+        + LAYER
+        + "async def answer(messages): ...\nclass Answerer:\n    async def __call__(self, messages): ...\nready = Answerer()"
     )
     entries = {
         "turnlog.stores": {"acme": "acme_all:AcmeStore"},
@@ -51,7 +53,13 @@ def test_a_strangers_store_layer_and_model_are_found(put) -> None:  # type: igno
         "turnlog.models": {"function": "acme_all:answer", "class": "acme_all:Answerer", "object": "acme_all:ready"},
     }
     put("turnlog-acme", entries, version="2.5", acme_all=source)
-    names = [find_store("acme"), find_layer("acme"), find_model("function"), find_model("class"), type(find_model("object"))]
+    names = [
+        find_store("acme"),
+        find_layer("acme"),
+        find_model("function"),
+        find_model("class"),
+        type(find_model("object")),
+    ]
     assert [found.__name__ for found in names] == ["AcmeStore", "AcmeLayer", "answer", "Answerer", "Answerer"]
     listed = [plugin for plugin in installed() if plugin.distribution == "turnlog-acme"]
     assert [(p.group, p.name, p.version) for p in listed] == [
@@ -72,7 +80,9 @@ def test_listing_and_finding_one_load_no_other(put) -> None:  # type: ignore[no-
 
 
 def test_an_unknown_name_lists_the_installed_and_the_nearest() -> None:
-    with pytest.raises(PluginError, match=r"no store is named 'memmory', installed are: .*memory.*; did you mean 'memory'\?"):
+    with pytest.raises(
+        PluginError, match=r"no store is named 'memmory', installed are: .*memory.*; did you mean 'memory'\?"
+    ):
         find_store("memmory")
     with pytest.raises(PluginError, match="no layer is named 'xyzzy', installed are: [^;]*$"):
         find_layer("xyzzy")
@@ -134,7 +144,10 @@ def test_a_missing_driver_of_a_stranger_names_no_extra_of_ours(monkeypatch: pyte
 
 def test_the_extras_are_those_of_the_distribution() -> None:
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    extras = {name: [re.split(r"[^a-z0-9_-]", need)[0] for need in needs] for name, needs in project["optional-dependencies"].items()}
+    extras = {
+        name: [re.split(r"[^a-z0-9_-]", need)[0] for need in needs]
+        for name, needs in project["optional-dependencies"].items()
+    }
     for driver, extra in plugins._EXTRAS.items():
         assert driver in extras[extra]
 
@@ -143,7 +156,12 @@ def test_the_extras_are_those_of_the_distribution() -> None:
     ("find", "group", "source", "says"),
     [
         (find_store, "turnlog.stores", "Thing = 5", "is a int; it must be a subclass of turnlog.Store"),
-        (find_store, "turnlog.stores", "class Thing: pass", "is the class Thing; it must be a subclass of turnlog.Store"),
+        (
+            find_store,
+            "turnlog.stores",
+            "class Thing: pass",
+            "is the class Thing; it must be a subclass of turnlog.Store",
+        ),
         (
             find_store,
             "turnlog.stores",
@@ -197,5 +215,15 @@ def test_importing_turnlog_imports_no_driver_and_no_machinery() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(json.loads(done.stdout))
     assert "turnlog.plugins" in loaded
-    denied = {"stevedore", "redis", "sqlalchemy", "zstandard", "asyncio", "importlib.metadata", "tomllib", "difflib", "turnlog_memory"}
+    denied = {
+        "stevedore",
+        "redis",
+        "sqlalchemy",
+        "zstandard",
+        "asyncio",
+        "importlib.metadata",
+        "tomllib",
+        "difflib",
+        "turnlog_memory",
+    }
     assert not denied & loaded

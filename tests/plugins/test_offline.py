@@ -51,13 +51,17 @@ def test_it_greets_by_the_name_it_is_told_and_knows_it_later(said: str, name: st
         assert ask(said, assistant(greeting), "Fine weather.", question) == f"Your name is {name}."
 
 
-@pytest.mark.parametrize("said", ["I'm tired", "I am looking for a flight", "My name is not Alice", "What if my name is Alice?", "Alice"])
+@pytest.mark.parametrize(
+    "said", ["I'm tired", "I am looking for a flight", "My name is not Alice", "What if my name is Alice?", "Alice"]
+)
 def test_what_states_no_name_is_not_taken_for_one(said: str) -> None:
     assert ask(said, assistant("?"), "What is my name?").startswith("I do not know your name")
 
 
 def test_the_last_statement_wins() -> None:
-    assert ask("My name is Alice", assistant("Hello"), "I'm Bob", assistant("Hello"), "Who am I?") == "Your name is Bob."
+    assert (
+        ask("My name is Alice", assistant("Hello"), "I'm Bob", assistant("Hello"), "Who am I?") == "Your name is Bob."
+    )
     assert ask("My dog is Rex", "My dog is Max", assistant("!"), "What is my dog?") == "Your dog is Max."
 
 
@@ -101,7 +105,9 @@ def test_otherwise_it_says_what_it_is_and_how_to_use_another() -> None:
     assert "1 earlier message " in ask("a", "b")
 
 
-@pytest.mark.parametrize("said", ["My name is Alice", "What is my name?", "What did I say first?", "How many messages?", "Sing!"])
+@pytest.mark.parametrize(
+    "said", ["My name is Alice", "What is my name?", "What did I say first?", "How many messages?", "Sing!"]
+)
 def test_its_first_reply_says_what_it_is_and_later_answers_do_not_repeat_it(said: str) -> None:
     assert ask(system("Be brief."), said).count("turnlog's offline model") == 1
     if said != "Sing!":
@@ -115,7 +121,9 @@ def test_a_window_that_forgets_makes_it_forget() -> None:
 
 
 def test_it_reads_blocks_and_bears_messages_without_text() -> None:
-    blocks = Message.from_dict({"role": "user", "content": [{"type": "text", "text": "My name is Alice"}, {"type": "image", "url": "x"}]})
+    blocks = Message.from_dict(
+        {"role": "user", "content": [{"type": "text", "text": "My name is Alice"}, {"type": "image", "url": "x"}]}
+    )
     item = Message.from_dict({"type": "reasoning", "id": "r"})
     assert ask(blocks, item, assistant(None, tool_calls=[]), "Who am I?") == "Your name is Alice."
     assert "offline" in asyncio.run(offline([])).text

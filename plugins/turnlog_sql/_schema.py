@@ -1,0 +1,91 @@
+"""The tables, version 1.
+
+A session is one row of `turnlog_sessions`, its header; a row of `turnlog_records` a record; and a row of
+`turnlog_changes` for each of the last changes, by which a repeat is recognised.  Namespaces, session ids, owners and
+change ids are bytes of UTF-8, so that no collation folds two of them into one.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import BigInteger, Column, Double, Index, Integer, LargeBinary, MetaData, Table, Text
+from sqlalchemy.dialects import mysql
+from sqlalchemy.types import TypeEngine
+
+VERSION: Final = 1
+
+metadata = MetaData()
+
+
+def _id() -> TypeEngine[bytes]:
+    return LargeBinary(255).with_variant(mysql.VARBINARY(255), "mysql")
+
+
+def _number() -> TypeEngine[int]:
+    return BigInteger().with_variant(Integer(), "sqlite")  # SQLite numbers rows by itself only under this name
+
+
+schema = Table("turnlog_schema", metadata, Column("version", Integer, nullable=False))
+
+sessions = Table(
+    "turnlog_sessions",
+    metadata,
+    Column("row", _number(), primary_key=True, autoincrement=True),
+    Column("namespace", _id(), nullable=False),
+    Column("session", _id(), nullable=False),
+    Column("epoch", LargeBinary(16), nullable=False),
+    Column("generation", BigInteger, nullable=False),
+    Column("rounds", BigInteger, nullable=False),
+    Column("tip", LargeBinary(16), nullable=False),
+    Column("stamp", LargeBinary(16), nullable=False),
+    Column("first", BigInteger, nullable=False),
+    Column("turns", BigInteger, nullable=False),
+    Column("start", BigInteger, nullable=False),
+    Column("upto", BigInteger, nullable=False),
+    Column("tail_id", Text),
+    Column("tail_part", BigInteger),
+    Column("tail_open", Integer),
+    Column("bytes", BigInteger, nullable=False),
+    Column("created", Double, nullable=False),
+    Column("updated", Double, nullable=False),
+    Column("owner", _id(), nullable=False),
+    Column("metadata", LargeBinary, nullable=False),  # MessagePack: names to encoded values
+    Column("ttl", Double),
+    Column("expires", Double),
+    Column("changes", BigInteger, nullable=False),  # how many were stored so far
+)
+Index("turnlog_sessions_key", sessions.c.namespace, sessions.c.session, unique=True)
+Index("turnlog_sessions_updated", sessions.c.namespace, sessions.c.updated.desc(), sessions.c.session)
+Index("turnlog_sessions_owner", sessions.c.namespace, sessions.c.owner, sessions.c.updated.desc(), sessions.c.session)
+
+records = Table(
+    "turnlog_records",
+    metadata,
+    Column("row", BigInteger, primary_key=True, autoincrement=False),  # the session's
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("part", BigInteger, primary_key=True, autoincrement=False),
+    Column("rounds_end", BigInteger, nullable=False),
+    Column("id", Text, nullable=False),
+    Column("open", Integer, nullable=False),
+    Column("time", Double, nullable=False),
+    Column("count", BigInteger, nullable=False),
+    Column("rounds", BigInteger, nullable=False),
+    Column("turns", BigInteger, nullable=False),
+    Column("upto", BigInteger, nullable=False),
+    Column("tip", LargeBinary(16), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("payload", LargeBinary, nullable=False),  # the last column: what looks at heads alone never reads it
+)
+
+changes = Table(
+    "turnlog_changes",
+    metadata,
+    Column("row", BigInteger, primary_key=True, autoincrement=False),  # the session's
+    Column("id", _id(), primary_key=True),
+    Column("place", BigInteger, nullable=False),
+    Column("digest", LargeBinary(16), nullable=False),
+    Column("version", LargeBinary(128), nullable=False),
+    Column("number", BigInteger),
+    sqlite_with_rowid=False,
+)

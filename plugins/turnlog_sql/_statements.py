@@ -1,0 +1,198 @@
+"""The statements, written once with SQLAlchemy and compiled once for a dialect."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Dialect,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    insert,
+    literal,
+    null,
+    or_,
+    select,
+    union_all,
+    update,
+)
+from sqlalchemy.schema import CreateIndex, CreateTable
+from sqlalchemy.sql.expression import ClauseElement, ScalarSelect
+from turnlog.limits import MAX_NUMBER
+
+from ._schema import changes, metadata, records, schema, sessions
+
+Value: TypeAlias = "int | float | str | bytes | None"
+
+HEADER = [column for column in sessions.c if column.name not in ("namespace", "session")]
+RECORD = [column for column in records.c if column.name not in ("row", "size")]
+HEAD = [column for column in RECORD if column.name != "payload"]
+
+_ROW = bindparam("row", type_=BigInteger)
+_IS_KEY = and_(sessions.c.namespace == bindparam("namespace"), sessions.c.session == bindparam("session"))
+
+
+class Statement:
+    """A compiled statement, and what it is given in the order in which the driver wants it."""
+
+    __slots__ = ("_constants", "_names", "sql")
+
+    def __init__(self, statement: ClauseElement, dialect: Dialect) -> None:
+        compiled = statement.compile(dialect=dialect)
+        self.sql = str(compiled)
+        self._names: tuple[str, ...] = tuple(getattr(compiled, "positiontup", None) or ())
+        self._constants: dict[str, Value] = {
+            name: value for name, value in (compiled.params or {}).items() if value is not None
+        }
+
+    def bind(self, values: Mapping[str, Value]) -> tuple[Value, ...]:
+        """The parameters, by name, in the driver's order."""
+        values = {**self._constants, **values} if self._constants else values
+        return tuple([values[name] for name in self._names])
+
+
+class Statements:
+    """Every statement of the store, for one dialect."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        s, r, c = sessions.c, records.c, changes.c
+
+        def compiled(statement: ClauseElement) -> Statement:
+            return Statement(statement, dialect)
+
+        self.create = [
+            compiled(ddl)
+            for table in metadata.sorted_tables
+            for ddl in (CreateTable(table), *map(CreateIndex, sorted(table.indexes, key=lambda index: str(index.name))))
+        ]
+        self.version = compiled(select(schema.c.version))
+        self.set_version = compiled(insert(schema).values(version=bindparam("version")))
+
+        # The header and, if it is remembered, this very change.
+        known = and_(c.row == s.row, c.id == bindparam("id"))
+        self.find = compiled(
+            select(*HEADER, c.digest, c.version, c.number)
+            .select_from(sessions.outerjoin(changes, known))
+            .where(_IS_KEY)
+        )
+        self.info = compiled(select(*HEADER).where(_IS_KEY))
+        self.insert_session = compiled(
+            insert(sessions).values({column: bindparam(column.name) for column in sessions.c if column is not s.row})
+        )
+        self.update_session = compiled(
+            update(sessions).where(s.row == _ROW).values({column: bindparam(column.name) for column in HEADER[1:]})
+        )
+        was = s.expires.is_not_distinct_from(bindparam("was"))
+        self.slide = compiled(update(sessions).where(s.row == _ROW, was).values(expires=bindparam("expires")))
+        self.insert_record = compiled(insert(records).values({column: bindparam(column.name) for column in records.c}))
+        self.insert_change = compiled(insert(changes).values({column: bindparam(column.name) for column in changes.c}))
+        self.forget = compiled(delete(changes).where(c.row == _ROW, c.place < bindparam("place")))
+        self.delete = [compiled(delete(table).where(table.c.row == _ROW)) for table in (records, changes, sessions)]
+
+        # Cuts, retention and seals look at the heads beside the place, and at the sizes of what goes.
+        below, above, until = (
+            r.number < bindparam("number"),
+            r.number >= bindparam("number"),
+            r.number < bindparam("until"),
+        )
+        head = select(*HEAD).where(r.row == _ROW).limit(1)
+        size = select(func.coalesce(func.sum(r.size), 0)).where(r.row == _ROW)
+        after = r.number + case((r.turns > 0, r.turns), else_=1)
+        self.head_below = compiled(head.where(below).order_by(r.number.desc(), r.part.desc()))
+        self.head_above = compiled(head.where(above).order_by(r.number, r.part))
+        self.head_beyond = compiled(head.where(after > bindparam("number")).order_by(r.number, r.part))
+        self.heads = compiled(select(*HEAD, r.size).where(r.row == _ROW, above, until).order_by(r.number, r.part))
+        self.size_below = compiled(size.where(below))
+        self.size_above = compiled(size.where(above))
+        self.cut_below = compiled(delete(records).where(r.row == _ROW, below))
+        self.cut_above = compiled(delete(records).where(r.row == _ROW, above))
+        self.cut_between = compiled(delete(records).where(r.row == _ROW, above, until))
+
+        self.reads = {
+            (last, before, since): compiled(_read(last=last, before=before, since=since))
+            for last in (False, True)
+            for before in (False, True)
+            for since in (False, True)
+            if not (before and since)
+        }
+        self.pages = {
+            (owner, behind): compiled(_page(owner=owner, behind=behind))
+            for owner in (False, True)
+            for behind in (False, True)
+        }
+
+
+def _nearest(
+    column: str, *, number: str | None = None, round: str | None = None, upto: ColumnElement[int] | None = None
+) -> ScalarSelect[int]:
+    """A column of the last record that fits, found backwards from the end: it looks at no more than lies behind it.
+
+    Args:
+        column: Which column.
+        number: The parameter that its turn number is below.
+        round: The parameter that its end is at or before, in rounds.
+        upto: How many messages lie before it at the most; it begins a turn, too.
+    """
+    b = records.alias()
+    query = select(b.c[column]).where(b.c.row == sessions.c.row)
+    if number is not None:
+        query = query.where(b.c.number < bindparam(number))
+    if round is not None:
+        query = query.where(b.c.rounds_end <= bindparam(round))
+    if upto is not None:
+        query = query.where(b.c.turns > 0, b.c.upto - b.c["count"] <= upto)
+    return query.order_by(b.c.number.desc(), b.c.part.desc()).limit(1).correlate(sessions).scalar_subquery()
+
+
+def _read(*, last: bool, before: bool, since: bool) -> ClauseElement:
+    """The header and the records that are asked for: one statement, so that they are of one moment.
+
+    The first row is the header, then the end and the tip of the record that stands at `since`; the rows of the records
+    follow, filled up to the same width.  The first column tells them apart.  What follows `since` comes with the turn
+    that it ends in.
+    """
+    s, r = sessions.c, records.c
+    end, tip = (_nearest("rounds_end", round="rounds"), _nearest("tip", round="rounds")) if since else (null(), null())
+    header = select(
+        literal(0).label("kind"), *(column.label(f"c{place}") for place, column in enumerate(HEADER)), end, tip
+    ).where(_IS_KEY)
+    fill = [null() for _ in range(len(HEADER) + 2 - len(RECORD))]
+    body = select(literal(1), *RECORD, *fill).select_from(sessions.join(records, r.row == s.row)).where(_IS_KEY)
+    start: ColumnElement[int] | None = None
+    if last:
+        anchor = func.coalesce(_nearest("upto", number="before"), s.start) if before else s.upto
+        start = func.coalesce(_nearest("number", upto=anchor - bindparam("last", type_=BigInteger)), 0)
+    if before:
+        body = body.where(r.number < bindparam("before"))
+    if since:
+        rounds = bindparam("rounds", type_=BigInteger)
+        same = and_(s.epoch == bindparam("epoch"), s.generation == bindparam("generation"))
+        start = case(
+            (and_(same, s.rounds == rounds), MAX_NUMBER),
+            (and_(same, rounds == 0, s.start == 0), 0),
+            (and_(same, end == rounds, tip == bindparam("tip")), _nearest("number", round="rounds")),
+            else_=0 if start is None else start,
+        )
+    if start is not None:
+        body = body.where(r.number >= start)
+    return union_all(header, body).order_by("kind", "c0", "c1")
+
+
+def _page(*, owner: bool, behind: bool) -> ClauseElement:
+    """The headers of one page, the last updated first, with their session ids in front."""
+    s = sessions.c
+    query = select(s.session, *HEADER).where(
+        s.namespace == bindparam("namespace"), or_(s.expires.is_(None), s.expires > bindparam("now"))
+    )
+    if owner:
+        query = query.where(s.owner == bindparam("owner"))
+    if behind:
+        updated = bindparam("updated")
+        query = query.where(s.updated <= updated, or_(s.updated < updated, s.session > bindparam("session")))
+    return query.order_by(s.updated.desc(), s.session).limit(bindparam("limit"))

@@ -1,0 +1,923 @@
+"""The command line: most in this process, over one memory store; a few cases in processes of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import turnlog_cli
+from turnlog import Change, Key, Message, Receipt, Store, Version, assistant, open_store, system, tool, user
+from turnlog.errors import CorruptRecord, OutcomeUnknown, SchemaError, Unavailable
+from turnlog.state import SessionState
+from turnlog_cli import _import, main
+from turnlog_memory import MemoryStore
+
+ESCAPES = "\x1b[31mred\x1b[0m \x07 \x9b2J \u202e"
+
+
+class Kept(MemoryStore):
+    """Outlives its closing, as a database does; and fails when it is told to."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.before: Callable[[Change], None] = lambda change: None
+        self.after: Callable[[Change], None] = lambda change: None
+        self.commits = 0
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        self.before(change)
+        await asyncio.sleep(0)  # another task may come in here, as it may where there is I/O
+        receipt = await super().commit(key, change)
+        self.commits += 1
+        self.after(change)
+        return receipt
+
+    async def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Kept:
+    """What every command opens."""
+    kept = Kept(clock=lambda: 1_700_000_000.0)
+    use(monkeypatch, kept)
+    return kept
+
+
+def use(monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
+    """Have every command open this store."""
+    for module in ("_chat", "_import", "_list", "_show"):
+        monkeypatch.setattr(f"turnlog_cli.{module}.open_store", lambda url: store)
+
+
+def append(store: Store, session: str, *messages: Message, **more: Any) -> None:
+    """One more turn."""
+    asyncio.run(store.append(session, messages, **more))
+
+
+def load(store: Store, session: str) -> list[dict[str, Any]]:
+    """The messages of a session as dictionaries."""
+    return [message.to_dict() for message in asyncio.run(store.load(session))]
+
+
+def version(store: Store, session: str) -> Version:
+    """Where a session is."""
+    return asyncio.run(store.info(session)).version
+
+
+def typed(monkeypatch: pytest.MonkeyPatch, text: str | bytes) -> None:
+    """Make standard input hold this."""
+    data = text.encode() if isinstance(text, str) else text
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data), encoding="latin-1"))
+
+
+# ------------------------------------------------------------------------------------------------------------------
+# chat
+
+
+def test_chat_prints_one_reply_a_message_and_nothing_else(store: Kept, monkeypatch: Any, capsys: Any) -> None:
+    typed(monkeypatch, "My name is Alice\n\n   \r\nWhat is my name?\r\n")
+    assert main(["chat"]) == 0
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 2
+    assert out.splitlines()[0].startswith("Hello, Alice!")
+    assert out.splitlines()[1] == "Your name is Alice."
+    session = err.splitlines()[0].removeprefix("session: ")
+    assert f"turnlog chat --session={session}" in err
+    assert [message["content"] for message in load(store, session)][::2] == ["My name is Alice", "What is my name?"]
+
+
+def test_chat_goes_on_with_a_session(store: Kept, monkeypatch: Any, capsys: Any) -> None:
+    for line, reply in (("My name is Alice", "Hello, Alice!"), ("Who am I?", "Your name is Alice.")):
+        typed(monkeypatch, line)  # no newline at the end
+        assert main(["chat", "--session", "alice"]) == 0
+        out, err = capsys.readouterr()
+        assert out.startswith(reply)
+        assert err == ""
+
+
+def test_chat_reads_and_writes_utf8(store: Kept, monkeypatch: Any, capsys: Any) -> None:
+    typed(monkeypatch, "My name is Zoë 🎈\n".encode())
+    assert main(["chat", "--session=z"]) == 0
+    assert capsys.readouterr().out.startswith("Hello, Zoë 🎈!")
+
+
+def test_chat_hints_at_no_password(store: Kept, monkeypatch: Any, capsys: Any) -> None:
+    typed(monkeypatch, "")
+    assert main(["chat", "--store", "redis://u:hunter2@h/0", "--model=offline"]) == 0
+    assert "--store=..." in (err := capsys.readouterr().err)
+    assert "hunter2" not in err
+    typed(monkeypatch, "")
+    assert main(["chat", "--store=sqlite:///a b.db"]) == 0
+    assert "'--store=sqlite:///a b.db'" in capsys.readouterr().err
+
+
+def answers(monkeypatch: pytest.MonkeyPatch, model: Any) -> None:
+    """Have every name stand for this model."""
+    monkeypatch.setattr("turnlog_cli._chat.find_model", lambda name: model)
+
+
+def test_a_turn_that_fails_ends_a_chat_that_is_no_terminal(store: Kept, monkeypatch: Any, capsys: Any) -> None:
+    async def model(messages: Sequence[Message], **options: object) -> Message:
+        if messages[-1].text == "two":
+            raise RuntimeError("no\nmore")
+        return assistant("fine")
+
+    answers(monkeypatch, model)
+    typed(monkeypatch, "one\ntwo\nthree\n")
+    assert main(["chat", "--session=s"]) == 1
+    out, err = capsys.readouterr()
+    assert out == "fine\n"
+    assert err == "turnlog: model 'offline' failed: RuntimeError: no\\nmore\n"
+    assert [message["content"] for message in load(store, "s")] == ["one", "fine"]
+
+
+def test_a_message_that_is_not_utf8_is_an_error_and_stores_nothing(store: Kept, monkeypatch: Any, capsys: Any) -> None:
+    typed(monkeypatch, b"caf\xe9\n")
+    assert main(["chat", "--session=s"]) == 1
+    assert "surrogate" in capsys.readouterr().err
+    assert main(["show", "s"]) == 1
+
+
+def test_chat_passes_the_system_prompt_and_the_window(store: Kept, monkeypatch: Any, capsys: Any) -> None:
+    given: list[list[str]] = []
+
+    async def model(messages: Sequence[Message], **options: object) -> Message:
+        given.append([message.text for message in messages])
+        return assistant("fine")
+
+    for number in range(15):
+        append(store, "s", user(f"u{number}"), assistant(f"a{number}"))
+    answers(monkeypatch, model)
+    typed(monkeypatch, "now")
+    assert main(["chat", "--session=s", "--system=Be brief."]) == 0
+    assert given == [["Be brief.", *(f"{who}{number}" for number in range(5, 15) for who in "ua"), "now"]]
+
+
+def test_a_class_of_models_is_made(store: Kept, monkeypatch: Any, capsys: Any) -> None:
+    class Echo:
+        async def __call__(self, messages: Sequence[Message], **options: object) -> Message:
+            return assistant([{"type": "text", "text": messages[-1].text}, {"type": "x", "n": 1}])
+
+    class Needy(Echo):
+        def __init__(self, key: str) -> None: ...
+
+    answers(monkeypatch, Echo)
+    typed(monkeypatch, "hi")
+    assert main(["chat", "--model=echo"]) == 0
+    assert capsys.readouterr().out == 'hi\n{"type": "x", "n": 1}\n'
+    answers(monkeypatch, Needy)
+    assert main(["chat", "--model=needy"]) == 2
+    assert "'needy' cannot be made without options" in capsys.readouterr().err
+
+
+def test_a_reply_cannot_control_the_terminal(store: Kept, monkeypatch: Any, capsys: Any) -> None:
+    async def model(messages: Sequence[Message], **options: object) -> Message:
+        return assistant(f"[bold]{ESCAPES}\r:smile:")
+
+    answers(monkeypatch, model)
+    typed(monkeypatch, "hi")
+    assert main(["chat"]) == 0
+    assert capsys.readouterr().out == "[bold]\\x1b[31mred\\x1b[0m \\x07 \\x9b2J \\u202e\\r:smile:\n"
+
+
+# ----------------------------------------------------------------------------------------------------------------
+# import
+
+
+def jsonl(path: Path, *lines: object) -> str:
+    """A file with these lines; strings and bytes as they are, anything else as JSON."""
+    raw = (
+        line if isinstance(line, bytes) else (line if isinstance(line, str) else json.dumps(line)).encode()
+        for line in lines
+    )
+    path.write_bytes(b"\n".join(raw))
+    return str(path)
+
+
+def conversation(session: str, *turns: str, **more: object) -> dict[str, Any]:
+    """A line: each turn is a question and its answer."""
+    messages = [
+        message
+        for turn in turns
+        for message in ({"role": "user", "content": turn}, {"role": "assistant", "content": turn.upper()})
+    ]
+    return {"session_id": session, "messages": messages, **more}
+
+
+def test_real_conversations_load_back_as_they_were_and_are_stored_once(
+    shared_data: list[dict[str, Any]], store: Kept, tmp_path: Path, capsys: Any
+) -> None:
+    path = jsonl(tmp_path / "a.jsonl", *shared_data)
+    count = sum(len(line["messages"]) for line in shared_data)
+    assert main(["import", path]) == 0
+    assert capsys.readouterr() == (
+        f"200 sessions stored, 0 extended, 0 unchanged, 0 failed; {count} messages written\n",
+        "",
+    )
+    for line in shared_data:
+        assert load(store, line["session_id"]) == line["messages"]
+    versions = {line["session_id"]: version(store, line["session_id"]) for line in shared_data}
+    assert main(["import", path]) == 0
+    assert capsys.readouterr().out == "0 sessions stored, 0 extended, 200 unchanged, 0 failed; 0 messages written\n"
+    assert versions == {line["session_id"]: version(store, line["session_id"]) for line in shared_data}
+
+
+def test_a_turn_begins_at_each_user_message_and_holds_all_that_answered_it(store: Kept, tmp_path: Path) -> None:
+    messages = [
+        system("Be brief."),
+        user("a"),
+        assistant(None, tool_calls=[{"id": "1", "function": {"name": "f", "arguments": "{}"}}]),
+        tool("r", tool_call_id="1"),
+        assistant("b"),
+        user("c"),
+        assistant("d"),
+    ]
+    line = {
+        "session_id": "s",
+        "messages": [message.to_dict() for message in messages],
+        "title": "T",
+        "score": 0.5,
+        "none": None,
+    }
+    assert main(["import", jsonl(tmp_path / "a.jsonl", line)]) == 0
+    session = asyncio.run(store.session("s"))
+    assert [turn.messages for turn in session.turns] == [tuple(messages[:5]), tuple(messages[5:])]
+    assert dict(session.info.metadata) == {"system": "Be brief.", "title": "T", "score": 0.5}
+    assert session.turns[0].time == 1_700_000_000.0
+
+
+def test_an_own_system_key_wins_over_the_opening_message(store: Kept, tmp_path: Path) -> None:
+    line = {"session_id": "s", "messages": [{"role": "system", "content": "x"}], "system": "y"}
+    assert main(["import", jsonl(tmp_path / "a.jsonl", line)]) == 0
+    assert dict(asyncio.run(store.info("s")).metadata) == {"system": "y"}
+
+
+def test_a_system_message_too_long_for_metadata_is_stored_with_a_notice(
+    store: Kept, tmp_path: Path, capsys: Any
+) -> None:
+    line = {
+        "session_id": "s",
+        "messages": [{"role": "system", "content": "x" * 70_000}, {"role": "user", "content": "a"}],
+        "title": "T",
+    }
+    assert main(["import", path := jsonl(tmp_path / "a.jsonl", line)]) == 0
+    assert f"{path}:1: the system message of session 's' is too long for metadata" in capsys.readouterr().err
+    assert load(store, "s") == line["messages"]
+    assert dict(asyncio.run(store.info("s")).metadata) == {"title": "T"}
+
+
+BAD = {
+    "not JSON": "{oops",
+    "not JSON: nested": "[" * 100_000,
+    "not UTF-8: byte 17": b'{"session_id": "\xff"}',
+    "must be an object": "[1]",
+    "session_id is missing; there are messages": {"messages": []},
+    "messages is missing": {"session_id": "x"},
+    "at least one message, not an empty list": {"session_id": "x", "messages": []},
+    "at least one message, not an object": {"session_id": "x", "messages": {}},
+    "messages[1] must be an object, not a string": {
+        "session_id": "x",
+        "messages": [{"role": "user", "content": ""}, "hi"],
+    },
+    "messages[0]: message.content": '{"session_id": "x", "messages": [{"role": "user", "content": "\\ud800"}]}',
+    "messages[0]: message.n is nan": '{"session_id": "x", "messages": [{"role": "user", "n": NaN}]}',
+    "session id must be a str, not int": {"session_id": 7, "messages": [{"role": "user"}]},
+    "session id is empty": {"session_id": "", "messages": [{"role": "user"}]},
+    "metadata takes": conversation("x", "a", big="y" * 70_000),
+    "10001 messages": {"session_id": "x", "messages": [{"role": "assistant", "content": ""}] * 10_001},
+}
+
+
+@pytest.mark.parametrize("reason", BAD)
+def test_a_bad_line_is_an_error_with_its_number_and_loses_no_other(
+    reason: str, store: Kept, tmp_path: Path, capsys: Any
+) -> None:
+    path = jsonl(tmp_path / "a.jsonl", conversation("one", "a"), "", BAD[reason], "   ", conversation("two", "b"))
+    assert main(["import", path]) == 1
+    out, err = capsys.readouterr()
+    assert out == "2 sessions stored, 0 extended, 0 unchanged, 1 failed; 4 messages written\n"
+    assert err.startswith(f"{path}:3: ")
+    assert reason in err
+    assert err.count("\n") == 1
+    assert load(store, "two") == conversation("two", "b")["messages"]
+    assert main(["show", "x"]) == 1
+
+
+def test_a_line_may_end_in_crlf_and_the_file_begin_with_a_byte_order_mark(store: Kept, tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(conversation("one", "ä"), ensure_ascii=False).encode() + b"\r\n\r\n")
+    assert main(["import", str(path)]) == 0
+    assert load(store, "one") == conversation("one", "ä")["messages"]
+
+
+def test_a_line_that_is_too_long_is_refused_and_passed_over(
+    store: Kept, tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    monkeypatch.setattr(_import, "MAX_LINE_BYTES", 200)
+    long = conversation("long", "a" * 5_000)
+    path = jsonl(tmp_path / "a.jsonl", conversation("one", "a"), long, conversation("two", "b"), long)
+    assert main(["import", path]) == 1
+    out, err = capsys.readouterr()
+    assert out.startswith("2 sessions stored, 0 extended, 0 unchanged, 2 failed")
+    assert [text.split(": ")[0] for text in err.splitlines()] == [f"{path}:2", f"{path}:4"]
+
+
+def test_import_reads_standard_input(store: Kept, monkeypatch: Any, capsys: Any) -> None:
+    typed(monkeypatch, json.dumps(conversation("one", "a")) + "\n{")
+    assert main(["import", "-"]) == 1
+    assert capsys.readouterr().err.startswith("standard input:2: not JSON")
+    assert load(store, "one") == conversation("one", "a")["messages"]
+
+
+def test_a_file_that_is_not_there_is_an_error(store: Kept, tmp_path: Path, capsys: Any) -> None:
+    assert main(["import", str(tmp_path / "none")]) == 1
+    assert "none: cannot be read: No such file" in capsys.readouterr().err
+    assert main(["import", str(tmp_path)]) == 1
+
+
+def test_a_session_that_went_on_is_left_alone(store: Kept, tmp_path: Path, capsys: Any) -> None:
+    path = jsonl(tmp_path / "a.jsonl", conversation("s", "a", "b", title="T"))
+    main(["import", path])
+    for number in range(70):  # more than the changes that a store remembers
+        append(store, "s", user(f"more {number}"))
+    asyncio.run(store.merge_metadata("s", {"title": None}))
+    before = version(store, "s")
+    assert main(["import", path]) == 0
+    assert capsys.readouterr().out.endswith(
+        "0 sessions stored, 0 extended, 1 unchanged, 0 failed; 0 messages written\n"
+    )
+    assert version(store, "s") == before
+
+
+def test_a_line_that_has_grown_extends_its_session(store: Kept, tmp_path: Path, capsys: Any) -> None:
+    main(["import", jsonl(tmp_path / "a.jsonl", conversation("s", "a", "b", title="T", n=1))])
+    asyncio.run(store.merge_metadata("s", {"title": "mine"}))
+    capsys.readouterr()
+    grown = conversation("s", "a", "b", "c", "d", title="T2", n=2, new=True)
+    assert main(["import", jsonl(tmp_path / "a.jsonl", grown)]) == 0
+    assert capsys.readouterr().out == "0 sessions stored, 1 extended, 0 unchanged, 0 failed; 4 messages written\n"
+    session = asyncio.run(store.session("s"))
+    assert [message.to_dict() for message in session.messages] == grown["messages"]
+    assert [turn.number for turn in session.turns] == [0, 1, 2, 3]
+    assert session.version.generation == 0  # nothing was cut
+    assert dict(session.info.metadata) == {"title": "mine", "n": 1, "new": True}
+
+
+def test_a_turn_that_has_grown_is_completed(store: Kept, tmp_path: Path) -> None:
+    grown = conversation("s", "a", "b", "c")
+    main(["import", jsonl(tmp_path / "a.jsonl", {**grown, "messages": grown["messages"][:3]})])
+    assert main(["import", jsonl(tmp_path / "a.jsonl", grown)]) == 0
+    session = asyncio.run(store.session("s"))
+    assert [message.to_dict() for message in session.messages] == grown["messages"]
+    assert [len(turn.messages) for turn in session.turns] == [2, 2, 2]
+
+
+def test_a_session_that_differs_is_an_error_and_stays_as_it_is(store: Kept, tmp_path: Path, capsys: Any) -> None:
+    path = jsonl(
+        tmp_path / "a.jsonl", conversation("s", "a", "b"), conversation("s", "a", "x", "y"), conversation("t", "c")
+    )
+    assert main(["import", path]) == 1
+    out, err = capsys.readouterr()
+    assert out == "2 sessions stored, 0 extended, 0 unchanged, 1 failed; 6 messages written\n"
+    assert f"{path}:2: session 's' in 'default' is there already and differs from this line at message 2" in err
+    assert load(store, "s") == conversation("s", "a", "b")["messages"]
+
+
+def test_what_was_undone_since_comes_back_each_time(store: Kept, tmp_path: Path) -> None:
+    line = conversation("s", "a", "b")
+    for _ in range(3):
+        assert main(["import", jsonl(tmp_path / "a.jsonl", line)]) == 0
+        assert load(store, "s") == line["messages"]
+        asyncio.run(store.rewind("s", turns=1))
+
+
+def test_a_store_that_retains_few_turns_takes_them_once(monkeypatch: Any, tmp_path: Path, capsys: Any) -> None:
+    use(monkeypatch, store := Kept(retain=2))
+    path = tmp_path / "a.jsonl"
+    assert main(["import", jsonl(path, conversation("s", "a", "b", "c", "d"))]) == 0
+    assert load(store, "s") == conversation("s", "c", "d")["messages"]
+    assert main(["import", str(path)]) == 0
+    assert "1 unchanged" in capsys.readouterr().out
+    assert main(["import", jsonl(path, conversation("s", "a", "b", "c", "d", "e"))]) == 0
+    assert load(store, "s") == conversation("s", "d", "e")["messages"]
+    assert asyncio.run(store.info("s")).turns == 5
+
+
+def test_an_import_that_was_interrupted_goes_on_to_the_same_end(
+    store: Kept, tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    monkeypatch.setattr(_import, "MAX_MESSAGES", 4)
+    lines = [conversation(name, "a", "b", "c", "d", "e", title="T") for name in ("one", "two")]
+    path = jsonl(tmp_path / "a.jsonl", *lines)
+    whole = Kept()
+    use(monkeypatch, whole)
+    assert main(["import", path]) == 0
+    assert whole.commits == 6
+
+    def fail(change: Change) -> None:
+        if store.commits == 4:
+            raise Unavailable("the store is gone")
+
+    store.before = fail
+    use(monkeypatch, store)
+    capsys.readouterr()
+    assert main(["import", path]) == 3
+    assert capsys.readouterr() == (
+        "",
+        f"{path}: stopped at line 2; what is stored stays, run it again to go on\nturnlog: the store is gone\n",
+    )
+    assert len(load(store, "two")) == 4
+    store.before = lambda change: None
+    assert main(["import", path]) == 0
+    assert capsys.readouterr().out == "0 sessions stored, 1 extended, 1 unchanged, 0 failed; 6 messages written\n"
+    for line in lines:
+        session, other = (asyncio.run(each.session(line["session_id"])) for each in (store, whole))
+        assert [message.to_dict() for message in session.messages] == line["messages"]
+        assert [(turn.id, turn.messages) for turn in session.turns] == [
+            (turn.id, turn.messages) for turn in other.turns
+        ]
+        assert dict(session.info.metadata) == {"title": "T"}
+
+
+def test_an_answer_that_was_lost_stores_nothing_twice(store: Kept, tmp_path: Path, capsys: Any) -> None:
+    def lose(change: Change) -> None:
+        raise OutcomeUnknown("the answer was lost")
+
+    store.after = lose
+    path = jsonl(tmp_path / "a.jsonl", conversation("s", "a", "b"))
+    assert main(["import", path]) == 3
+    store.after = lambda change: None
+    assert main(["import", path]) == 0
+    assert load(store, "s") == conversation("s", "a", "b")["messages"]
+
+
+def test_two_imports_at_once_store_once(store: Kept, monkeypatch: Any) -> None:
+    monkeypatch.setattr(_import, "MAX_MESSAGES", 2)
+    line = conversation("s", "a", "b", "c", title="T")
+
+    async def both() -> None:
+        new = _import._parse(json.dumps(line).encode())
+        grown = _import._parse(json.dumps(conversation("s", "a", "b", "c", "d")).encode())
+        await asyncio.gather(*(_import._put(store, one) for one in (new, new, grown, new)))
+
+    asyncio.run(both())
+    assert load(store, "s") == conversation("s", "a", "b", "c", "d")["messages"]
+    assert asyncio.run(store.info("s")).turns == 4
+
+
+def test_a_session_of_many_messages_is_stored_in_several_changes(store: Kept, tmp_path: Path) -> None:
+    line = conversation("s", *(str(number) for number in range(6_000)))
+    assert main(["import", jsonl(tmp_path / "a.jsonl", line)]) == 0
+    assert store.commits == 2
+    assert load(store, "s") == line["messages"]
+
+
+def test_a_session_over_the_stores_limit_is_an_error(monkeypatch: Any, tmp_path: Path, capsys: Any) -> None:
+    use(monkeypatch, Kept(max_session_bytes=1_000))
+    path = jsonl(tmp_path / "a.jsonl", conversation("big", "a" * 2_000), conversation("small", "a"))
+    assert main(["import", path]) == 1
+    assert ":1: session 'big' in 'default' would take" in capsys.readouterr().err
+    assert main(["show", "small"]) == 0
+
+
+# ---------------------------------------------------------------------------------------------------------- list and
+# show
+
+
+@pytest.fixture
+def three(monkeypatch: pytest.MonkeyPatch) -> Kept:
+    """A store with three sessions, the last updated last."""
+    now = iter(range(1_700_000_000, 1_800_000_000))
+    use(monkeypatch, store := Kept(clock=lambda: float(next(now))))
+    append(store, "one", user("a"), assistant("b"), owner="alice")
+    append(store, "two", user("c"), owner="bob", metadata={"title": "T", "controls": ESCAPES})
+    append(store, "three", user("d"), assistant("e"), owner="alice")
+    return store
+
+
+def test_list_shows_sessions_the_last_updated_first(three: Kept, capsys: Any) -> None:
+    assert main(["list"]) == 0
+    out, err = capsys.readouterr()
+    rows = [line.split("\t") for line in out.splitlines()]
+    assert [(row[0], row[1], row[2], row[4]) for row in rows] == [
+        ("three", "1", "2", "alice"),
+        ("two", "1", "1", "bob"),
+        ("one", "1", "2", "alice"),
+    ]
+    assert all(row[3].startswith("2023-11-14 22:13:") for row in rows)
+    assert err == ""
+
+
+def test_list_of_one_owner_and_of_a_few(three: Kept, capsys: Any) -> None:
+    assert main(["list", "--owner", "alice"]) == 0
+    assert [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()] == ["three", "one"]
+    assert main(["list", "--limit=1"]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("three\t")
+    assert out.count("\n") == 1
+    assert "--limit 0" in err
+    assert main(["list", "--limit=3"]) == 0
+    assert capsys.readouterr().err == ""
+    assert main(["list", "--limit=-1"]) == 2
+
+
+def test_list_shows_all_with_limit_0(store: Kept, capsys: Any) -> None:
+    for number in range(130):
+        append(store, f"s{number}", user("a"))
+    assert main(["list", "--limit", "0"]) == 0
+    assert capsys.readouterr().out.count("\n") == 130
+    assert main(["list"]) == 0
+    assert capsys.readouterr().out.count("\n") == 100
+
+
+def test_list_as_json_is_an_object_a_line(three: Kept, capsys: Any) -> None:
+    assert main(["list", "--json"]) == 0
+    out = capsys.readouterr().out
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert [row["session_id"] for row in rows] == ["three", "two", "one"]
+    assert rows[1]["metadata"] == {"title": "T", "controls": ESCAPES}
+    assert Version.parse(rows[1]["version"]) == version(three, "two")
+    assert not set(out) & set(ESCAPES) - set("\x1b[31mred 02J") - {" "}
+    assert "\x1b" not in out
+
+
+def test_show_prints_turns_with_numbers_times_roles_and_calls(store: Kept, capsys: Any) -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Paris"}'}}
+    append(
+        store,
+        "s",
+        user("Weather?"),
+        assistant(None, tool_calls=[call]),
+        tool("sunny", tool_call_id="c1"),
+        assistant("Sunny."),
+        owner="o",
+    )
+    append(
+        store, "s", user("Thanks\nturn 9"), Message.from_dict({"type": "reasoning", "id": "r"}), metadata={"title": "T"}
+    )
+    assert main(["show", "s"]) == 0
+    assert capsys.readouterr().out == (
+        "session s, 2 turns, 6 messages, owner o, updated 2023-11-14 22:13:20Z\n"
+        'title: "T"\n'
+        "\n"
+        "turn 0, 2023-11-14 22:13:20Z\n"
+        "  user: Weather?\n"
+        '  assistant calls weather({"city": "Paris"}) as c1\n'
+        "  tool c1: sunny\n"
+        "  assistant: Sunny.\n"
+        "\n"
+        "turn 1, 2023-11-14 22:13:20Z\n"
+        "  user: Thanks\n"
+        "    turn 9\n"
+        '  item: {"type": "reasoning", "id": "r"}\n'
+    )
+
+
+def test_show_last_reads_whole_turns_from_the_end(store: Kept, capsys: Any) -> None:
+    for number in range(4):
+        append(store, "s", user(f"u{number}"), assistant(f"a{number}"))
+    assert main(["show", "s", "--last", "3"]) == 0
+    out = capsys.readouterr().out
+    assert "turn 1," not in out
+    assert "turn 2," in out
+    assert "turn 3," in out
+
+
+def test_show_says_which_turn_was_interrupted_and_what_was_dropped(monkeypatch: Any, capsys: Any) -> None:
+    use(monkeypatch, store := Kept(retain=2))
+    append(store, "s", user("a"))
+    append(store, "s", user("b"), turn_id="t", open=True)
+    append(store, "s", user("c"), turn_id="u", open=True)
+    assert main(["show", "s"]) == 0
+    out = capsys.readouterr().out
+    assert "3 turns (the first 1 were dropped), 2 messages" in out
+    assert "Z, interrupted\n  user: b" in out
+    assert "Z, open\n  user: c" in out
+
+
+def test_what_is_stored_cannot_control_the_terminal(store: Kept, capsys: Any) -> None:
+    call = {"id": ESCAPES, "function": {"name": ESCAPES, "arguments": ESCAPES}}
+    append(
+        store,
+        "s",
+        user(f"[red]{ESCAPES}[/red]\r", name=ESCAPES),
+        assistant(None, tool_calls=[call, ESCAPES]),
+        Message.from_dict({"role": ESCAPES, "content": [ESCAPES]}),
+        metadata={ESCAPES: ESCAPES},
+    )
+    for command in (["show", "s"], ["show", "s", "--json"], ["list"], ["list", "--json"]):
+        assert main(command) == 0
+        out = capsys.readouterr().out
+        assert not {
+            sign for sign in out if sign != "\n" and (ord(sign) < 32 or 127 <= ord(sign) < 160 or sign == "\u202e")
+        }
+    main(["show", "s"])
+    assert "user \\x1b[31mred\\x1b[0m \\x07 \\x9b2J \\u202e: [red]\\x1b[31mred" in capsys.readouterr().out
+
+
+def test_show_as_json_is_exact(store: Kept, capsys: Any) -> None:
+    messages = [
+        user(
+            f"é {ESCAPES} \ud83c\udf88".encode("utf-16", "surrogatepass").decode("utf-16"),
+            n=2**63,
+            f=0.1,
+            flag=True,
+            none=None,
+        ),
+        Message.from_dict({"type": "reasoning", "summary": [{"a": []}]}),
+    ]
+    append(store, "s", *messages, turn_id="t", owner="o", metadata={"title": ESCAPES})
+    assert main(["show", "s", "--json"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1
+    assert "é" in out
+    document = json.loads(out)
+    assert document["messages"] == [message.to_dict() for message in messages]
+    assert document["turns"] == [
+        {"number": 0, "id": "t", "time": 1.7e9, "messages": 2, "open": False, "interrupted": False}
+    ]
+    assert document["info"]["session_id"] == "s"
+    assert document["info"]["owner"] == "o"
+    assert document["info"]["metadata"] == {"title": ESCAPES}
+
+
+def test_show_and_list_extend_nobodys_life(monkeypatch: Any) -> None:
+    now = [1000.0]
+    use(monkeypatch, store := Kept(ttl=100.0, clock=lambda: now[0]))
+    append(store, "s", user("a"))
+    now[0] += 60
+    assert main(["show", "s"]) == main(["list"]) == 0
+    now[0] += 60
+    assert main(["show", "s"]) == 1
+
+
+def test_a_session_that_is_not_there_is_an_error(store: Kept, capsys: Any) -> None:
+    assert main(["show", "nobody"]) == 1
+    assert capsys.readouterr() == ("", "turnlog: there is no session 'nobody' in 'default', or it has expired\n")
+    assert main(["show", "\x1b[31m"]) == 2
+    assert "\x1b" not in capsys.readouterr().err
+
+
+def test_a_turn_that_cannot_be_read_does_not_hide_the_others(store: Kept, monkeypatch: Any, capsys: Any) -> None:
+    for text in "abc":
+        append(store, "s", user(text))
+    key = Key("default", "s")
+    state = store._states[key]
+    now, session = state.read(0.0)
+    records = list(session.records)
+    records[1] = records[1].with_payload(b"damaged")
+
+    def read(self: SessionState, *args: Any, **more: Any) -> Any:
+        return now, type(session)(session.info, tuple(records))
+
+    monkeypatch.setattr(SessionState, "read", read)
+    assert main(["show", "s"]) == 1
+    out, err = capsys.readouterr()
+    assert "user: a" in out
+    assert "user: c" in out
+    assert "cut short" in err
+    assert main(["show", "s", "--json"]) == 1
+    assert capsys.readouterr().out == ""
+
+
+# -------------------------------------------------------------------------------------------------- plugins, help,
+# errors
+
+
+def test_plugins_lists_what_is_installed(capsys: Any) -> None:
+    assert main(["plugins"]) == 0
+    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert ["turnlog.stores", "memory", "turnlog_memory:MemoryStore", "turnlog"] in [row[:4] for row in rows]
+    assert main(["plugins", "--json"]) == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [list(plugin.values()) for plugin in found] == rows
+    assert list(found[0]) == ["group", "name", "target", "distribution", "version"]
+
+
+def test_help_names_the_commands_and_the_exit_codes(capsys: Any) -> None:
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    for word in ("chat", "import", "list", "show", "plugins", "Exit codes", "TURNLOG_STORE_URL"):
+        assert word in out
+    assert main([]) == 0
+    assert capsys.readouterr().out == out
+    assert "\x1b" not in out
+    for command in ("chat", "import", "list", "show"):
+        assert main([command, "--help"]) == 0
+        assert "--store" in capsys.readouterr().out
+
+
+def test_version(capsys: Any) -> None:
+    from importlib.metadata import version
+
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"{version('turnlog')}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["shw"], 'Did you mean "show"?'),
+        (["show"], "SESSION"),
+        (["show", "s", "--lst=2"], "Did you mean --last?"),
+        (["show", "s", "--last=two"], "two"),
+        (["show", "s", "--last=-1"], "last must be an int from 0"),
+        (["chat", "--model=nobody"], "no model is named 'nobody'"),
+        (["chat", "--session="], "session id is empty"),
+        (["list", "--store=nowhere://u:hunter2@h/"], "no store is named 'nowhere'"),
+        (["list", "--store=u:hunter2@h/"], "not a URL"),
+        (["list", "--stor=redis://u:hunter2@h/"], "--store"),
+        (["list", "redis://u:hunter2@h/?password=hunter2"], "***"),
+        (["list", "--limit", "x", "--store=redis://u:hunter2@h"], "--limit"),
+        (["chat", "--store=memory://u:hunter2@h"], "memory takes no location"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line_without_passwords(arguments: list[str], said: str, capsys: Any) -> None:
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert said in err
+    assert err.count("\n") == 1
+    assert "hunter2" not in err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(Unavailable("down"), 3), (SchemaError("old"), 3), (OutcomeUnknown("?"), 3), (CorruptRecord("x"), 1)],
+)
+def test_what_the_store_raises_decides_the_exit_code(
+    error: Exception, code: int, monkeypatch: Any, capsys: Any
+) -> None:
+    class Down(MemoryStore):
+        async def open(self) -> None:
+            raise error
+
+    use(monkeypatch, Down())
+    typed(monkeypatch, "hi")
+    for command in (["list"], ["show", "s"], ["chat"], ["import", "-"]):
+        assert main(command) == code
+        assert capsys.readouterr() == ("", f"turnlog: {error}\n")
+
+
+@pytest.mark.parametrize("missing", ["cyclopts", "rich"])
+def test_without_the_extra_it_says_how_to_install_it(missing: str, monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    assert main(["--help"]) == 2
+    assert capsys.readouterr() == (
+        "",
+        f"turnlog: the command line needs {missing}, which is not installed: pip install 'turnlog[cli]'\n",
+    )
+
+
+def test_ctrl_c_is_130(store: Kept, monkeypatch: Any, capsys: Any) -> None:
+    async def model(messages: Sequence[Message], **options: object) -> Message:
+        signal.raise_signal(signal.SIGINT)
+        await asyncio.sleep(60)
+        return assistant("never")
+
+    answers(monkeypatch, model)
+    typed(monkeypatch, "hi")
+    assert main(["chat", "--session=s"]) == 130
+    assert capsys.readouterr() == ("", "")
+    assert main(["show", "s"]) == 1
+
+
+# ---------------------------------------------------------------------------------------------------- in other
+# processes
+
+
+def turnlog(*arguments: str, cwd: Path, text: str = "", **environment: str) -> subprocess.CompletedProcess[bytes]:
+    """Run it as a user does."""
+    command = [sys.executable, "-c", "import sys, turnlog_cli; sys.exit(turnlog_cli.main())", *arguments]
+    return subprocess.run(
+        command, cwd=cwd, input=text.encode(), capture_output=True, env={**os.environ, **environment}, timeout=60
+    )
+
+
+def test_two_processes_one_session(tmp_path: Path) -> None:
+    first = turnlog("chat", "--session=alice", cwd=tmp_path, text="My name is Alice\n")
+    assert first.returncode == 0, first.stderr
+    second = turnlog("chat", "--session=alice", cwd=tmp_path, text="What is my name?\n")
+    assert (second.returncode, second.stdout, second.stderr) == (0, b"Your name is Alice.\n", b"")
+    assert (tmp_path / "turnlog.db").exists()
+
+
+def test_imported_conversations_load_back_from_sqlite(shared_data: list[dict[str, Any]], tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "a.jsonl", *shared_data)
+    url = f"sqlite:///{tmp_path / 'chat.db'}"
+    for outcome in (b"200 sessions stored, 0 extended, 0 unchanged", b"0 sessions stored, 0 extended, 200 unchanged"):
+        done = turnlog("import", path, "--store", url, cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert done.stdout.startswith(outcome)
+
+    async def loaded() -> list[list[dict[str, Any]]]:
+        async with open_store(url) as store:
+            return [[message.to_dict() for message in await store.load(line["session_id"])] for line in shared_data]
+
+    assert asyncio.run(loaded()) == [line["messages"] for line in shared_data]
+
+
+@pytest.mark.parametrize("locale", ["C", "en_US.ISO-8859-1", "POSIX"])
+def test_it_speaks_utf8_whatever_the_locale(locale: str, tmp_path: Path) -> None:
+    quiet = {"LC_ALL": locale, "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
+    done = turnlog("chat", "--session=Zoë", "--store=memory://", cwd=tmp_path, text="My name is Zoë 🎈\n", **quiet)
+    assert done.stdout.decode().startswith("Hello, Zoë 🎈!")
+    done = turnlog("show", "Zoë", "--store=memory://", cwd=tmp_path, **quiet)
+    assert "there is no session 'Zoë'" in done.stderr.decode()
+    name = tmp_path / "Zoë.jsonl"
+    jsonl(name, conversation("s", "a"))
+    assert turnlog("import", str(name), "--store=memory://", cwd=tmp_path, **quiet).returncode == 0
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "import sys, turnlog_cli; sys.exit(turnlog_cli.main(['plugins', '--json']))"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(command, cwd=tmp_path, stdout=writer, stderr=subprocess.PIPE, timeout=60)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_importing_the_package_loads_neither_cyclopts_nor_rich_nor_a_store(tmp_path: Path) -> None:
+    code = "import sys, turnlog_cli; print([name for name in ('cyclopts', 'rich', 'turnlog', 'asyncio') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=tmp_path, timeout=60)
+    assert done.stdout == b"[]\n"
+
+
+@pytest.fixture
+def terminal(tmp_path: Path) -> Iterator[Callable[..., tuple[int, str]]]:
+    """Runs it on a terminal: waits for the prompt before each thing that is typed."""
+
+    def run(
+        *typed: bytes, prompt: bytes = b"you: ", arguments: Sequence[str] = ("chat", "--store=memory://")
+    ) -> tuple[int, str]:
+        child, screen = pty.fork()
+        if child == 0:
+            os.environ.update(TERM="xterm", COLUMNS="200")
+            os.environ.pop("NO_COLOR", None)
+            os.chdir(tmp_path)
+            code = "import sys, turnlog_cli; sys.exit(turnlog_cli.main())"
+            os.execv(sys.executable, [sys.executable, "-c", code, *arguments])
+        seen, prompts = b"", 0
+        keys = iter(typed)
+        while True:
+            try:
+                more = os.read(screen, 4096)
+            except OSError:  # Linux says EIO when the other end is closed
+                break
+            if not more:
+                break
+            seen += more
+            if seen.count(prompt) > prompts:
+                prompts = seen.count(prompt)
+                os.write(screen, next(keys))
+        os.close(screen)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), seen.decode()
+
+    yield run
+
+
+def test_on_a_terminal_it_asks_and_answers_until_ctrl_d(terminal: Callable[..., tuple[int, str]]) -> None:
+    code, seen = terminal(b"My name is [b]Alice[/b]\r", b"\r", b"Who am I?\r", b"\x04")
+    assert code == 0
+    assert "session: " in seen
+    assert "Your name is [b]Alice[/b]." in seen
+    assert "Traceback" not in seen
+    assert "\x1b[1;36moffline: " in seen  # it is a terminal, so there are colours
+
+
+def test_on_a_terminal_ctrl_c_ends_it(terminal: Callable[..., tuple[int, str]]) -> None:
+    code, seen = terminal(b"Hello\r", b"\x03")
+    assert code == 130
+    assert "Traceback" not in seen
+
+
+def test_on_a_terminal_a_turn_that_fails_is_reported_and_the_chat_goes_on(
+    terminal: Callable[..., tuple[int, str]],
+) -> None:
+    code, seen = terminal(b"caf\xe9\r", b"My name is Alice\r", b"\x04")
+    assert code == 0
+    assert "turnlog: " in seen
+    assert "Hello, Alice!" in seen
+
+
+def test_on_a_terminal_lists_are_tables(terminal: Callable[..., tuple[int, str]]) -> None:
+    code, seen = terminal(arguments=["plugins"])
+    assert code == 0
+    assert "distribution" in seen
+    assert "turnlog_memory:MemoryStore" in seen
+
+
+def test_the_package_has_one_public_name() -> None:
+    assert turnlog_cli.__all__ == ["main"]
