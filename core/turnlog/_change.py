@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import math
 from collections.abc import Mapping
 from hashlib import sha256
 from typing import Final, Literal, TypeAlias
@@ -13,10 +12,10 @@ import msgspec
 from ._ids import check_id, new_id
 from ._metadata import Metadata, Value
 from ._record import Record
-from ._value import canonical
+from ._value import canonical, check_number, shown
 from ._version import Version
 from .errors import InvalidInput, TooLarge
-from .limits import MAX_MESSAGES, MAX_NUMBER, MAX_TTL, MIN_TTL
+from .limits import MAX_MESSAGES, MAX_TTL, MIN_TTL
 
 _set = msgspec.structs.force_setattr
 
@@ -82,7 +81,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, repr
 
     def __post_init__(self) -> None:
         check_id(self.id, "change id")
-        if self.append:
+        if self.append or type(self.append) is not tuple:
             self._check_append()
         elif all(part is None for part in (self.metadata, self.owner, self.ttl, self.keep, self.retain, self.seal)):
             raise InvalidInput("a change must ask for something: append, keep, retain, metadata, owner, ttl or seal")
@@ -92,11 +91,11 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, repr
             check_number(self.retain, "retain", least=1)
         if self.max_bytes is not None:
             check_number(self.max_bytes, "max_bytes", least=1)
-        if self.first:
+        if self.first or type(self.first) is not int:
             check_number(self.first, "first", least=0)
         if self.metadata is not None:
             _set(self, "metadata", Metadata.of(self.metadata))
-        if self.owner:
+        if self.owner is not None and self.owner != "":
             check_id(self.owner, "owner")
         if self.ttl is not None:
             _set(self, "ttl", check_ttl(self.ttl))
@@ -115,7 +114,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, repr
                 raise InvalidInput(f"append must hold records, not {type(record).__name__}")
             count += record.count
             if before is not None and not record.turns:
-                if not (before.open and before.id == record.id and before.part == record.part - 1):
+                if not record.follows(before):
                     raise InvalidInput(
                         f"part {record.part} of turn {record.id!r} must follow its part {record.part - 1}, still open"
                     )
@@ -179,20 +178,13 @@ def digest_of(*parts: object) -> bytes:
     return sha256(canonical(parts)).digest()[:16]
 
 
-def check_number(value: object, name: str, *, least: int) -> None:
-    """Refuse what is no int from `least` to 2**53 - 1."""
-    if type(value) is not int or not least <= value <= MAX_NUMBER:
-        raise InvalidInput(f"{name} must be an int from {least}, not {value!r}")
-
-
 def check_ttl(value: object) -> float:
     """A time to live in seconds as a float: 0, or a millisecond to ten years."""
-    if type(value) not in (int, float) or not math.isfinite(value):  # type: ignore[arg-type]
-        raise InvalidInput(f"ttl must be a number of seconds, not {value!r}")
-    ttl = float(value)  # type: ignore[arg-type]
-    if ttl and not MIN_TTL <= ttl <= MAX_TTL:
-        raise InvalidInput(f"ttl must be 0 (never) or from {MIN_TTL} s to {MAX_TTL:.0f} s (ten years), not {value!r}")
-    return ttl
+    if type(value) is not int and type(value) is not float:
+        raise InvalidInput(f"ttl must be a number of seconds, not {shown(value)}")
+    if value and not MIN_TTL <= value <= MAX_TTL:
+        raise InvalidInput(f"ttl must be 0 (never) or from {MIN_TTL} s to {MAX_TTL:.0f} s, not {shown(value)}")
+    return float(value)
 
 
 class Receipt(msgspec.Struct, frozen=True, gc=False):

@@ -225,8 +225,9 @@ class Header(msgspec.Struct, frozen=True):
                 record._payload,
                 record._messages,
                 record._inner,
+                record.size,
             )
-            size += record.size
+            size += record._size or 0
             placed.append(record)
         header = Header(
             self.key,

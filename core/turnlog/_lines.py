@@ -42,6 +42,7 @@ class _Line(msgspec.Struct, frozen=True, omit_defaults=True):
     end: int
     upto: int
     tip: bytes
+    size: int
     messages: list[dict[str, Any]] | None = None
     payload: bytes | None = None
 
@@ -77,7 +78,7 @@ def changes(changes: Changes) -> bytes:
 def record(record: Record) -> bytes:
     """The line of a record."""
     head = (record.id, record.part, record.open, record.time, record.count, record.rounds, record.turns)
-    place = (record.number, record.end, record.upto, record.tip)
+    place = (record.number, record.end, record.upto, record.tip, record.size)
     if record.decoded and record.rounds == 1:
         return _encode(_Line(*head, *place, messages=[message.to_dict() for message in record.messages]))
     return _encode(_Line(*head, *place, payload=record.payload))
@@ -114,4 +115,6 @@ def _record(key: Key, text: bytes) -> Record:
     except (msgspec.MsgspecError, InvalidInput) as error:
         raise CorruptRecord(f"session {key}: a record's line cannot be read: {error}", key=key) from None
     head = (line.id, line.part, line.open, line.time, line.count, line.rounds, line.turns)
-    return Record(*head, line.number, line.end, line.upto, line.tip, line.payload, messages)
+    return Record(
+        *head, line.number, line.end, line.upto, line.tip, _payload=line.payload, _messages=messages, _size=line.size
+    )

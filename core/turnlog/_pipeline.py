@@ -7,9 +7,9 @@ from typing import TypeAlias
 
 import msgspec
 
-from ._change import Receipt, check_number
+from ._change import Receipt
 from ._session import Turn
-from ._value import JSON
+from ._value import JSON, check_number
 from .errors import InvalidInput, SessionNotFound
 from .message import Message, as_message
 from .store import Store

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 
 import msgspec
 
 from . import _codec
 from ._ids import check_id
+from ._value import check_number, shown
 from .errors import CorruptRecord, InvalidInput, TooLarge
 from .limits import MAX_MESSAGES, MAX_SEALED_TURNS, MAX_TURN_ID_BYTES
 from .message import Message
@@ -52,6 +54,7 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
     _payload: bytes | None = None
     _messages: tuple[Message, ...] | None = None
     _inner: tuple[Record, ...] | None = None
+    _size: int | None = None
 
     @classmethod
     def of(cls, messages: tuple[Message, ...], *, id: str, time: float, part: int = 0, open: bool = False) -> Record:
@@ -65,23 +68,36 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
             open: Whether more rounds follow.
 
         Raises:
-            InvalidInput: No messages, or a bad id, part or time.
+            InvalidInput: No messages, or a bad id, time, part or `open`.
             TooLarge: Too many messages.
         """
+        if type(messages) is not tuple:
+            raise InvalidInput(f"messages must be a tuple, not {type(messages).__name__}")
+        for message in messages:
+            if type(message) is not Message:
+                raise InvalidInput(f"messages must hold messages, not {type(message).__name__}")
         count = len(messages)
         if not 0 < count <= MAX_MESSAGES:
             if not count:
                 raise InvalidInput("a turn needs at least one message, none was given")
             raise TooLarge(f"a turn of {count} messages, the limit is {MAX_MESSAGES}: write it in rounds")
         check_id(id, "turn id", limit=MAX_TURN_ID_BYTES)
-        if type(part) is not int or part < 0:
-            raise InvalidInput(f"part must be an int from 0, not {part!r}")
+        if part or type(part) is not int:
+            check_number(part, "part", least=0)
+        if open is not True and open is not False:
+            raise InvalidInput(f"open must be True or False, not {shown(open)}")
+        if type(time) is not float and type(time) is not int or not isfinite(time):
+            raise InvalidInput(f"time must be seconds since 1970, not {shown(time)}")
         return cls(id, part, open, time, count, 1, 0 if part else 1, _messages=messages)
 
     @property
     def begins_turn(self) -> bool:
         """Whether its first round is the first of a turn."""
         return self.turns > 0
+
+    def follows(self, before: Record) -> bool:
+        """Whether it is the next round of the turn that another is the last round of."""
+        return before.open and before.id == self.id and before.part == self.part - 1
 
     @property
     def after(self) -> int:
@@ -90,7 +106,9 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
 
     @property
     def size(self) -> int:
-        """Bytes of its payload, or about as many if it was never encoded."""
+        """Bytes of its payload, or about as many if it was not encoded when it was stored; it never changes after that."""
+        if self._size is not None:
+            return self._size
         if self._payload is not None:
             return len(self._payload)
         if self._messages is not None:
@@ -134,8 +152,13 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
             if self.rounds > 1:
                 messages = tuple(message for record in self.split() for message in record.messages)
             else:
-                messages = _codec.decode_messages(self._payload or b"")
-                self._check_count(len(messages))
+                try:
+                    messages = _codec.decode_messages(self._payload or b"")
+                except CorruptRecord as error:
+                    error.turn = self.number
+                    raise
+                if len(messages) != self.count:
+                    raise self._misfit(f"it holds {len(messages)} messages, its head says {self.count}")
             _set(self, "_messages", messages)
         return messages
 
@@ -157,16 +180,7 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
             return (self,)
         inner = self._inner
         if inner is None:
-            rounds = _codec.decode_rounds(self._payload or b"")
-            inner = tuple(
-                Record(r.id, r.part, r.open, r.time, len(r.messages), 1, 0 if r.part else 1, _messages=r.messages)
-                for r in rounds
-            )
-            self._check_count(sum(len(r.messages) for r in rounds))
-            if len(inner) != self.rounds or sum(r.turns for r in inner) != self.turns:
-                raise CorruptRecord(
-                    f"turn {self.number}: a sealed record does not hold the rounds that its head says", turn=self.number
-                )
+            inner = self._unsealed()
             _set(self, "_inner", inner)
         placed, number = [], self.number - 1
         end, upto = self.end - self.rounds, self.upto - self.count
@@ -176,15 +190,54 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
         placed[-1] = msgspec.structs.replace(placed[-1], tip=self.tip)
         return tuple(placed)
 
-    def _check_count(self, count: int) -> None:
-        if count != self.count:
-            raise CorruptRecord(
-                f"turn {self.number} holds {count} messages, its head says {self.count}", turn=self.number
+    def _unsealed(self) -> tuple[Record, ...]:
+        try:
+            rounds = _codec.decode_rounds(self._payload or b"")
+        except CorruptRecord as error:
+            error.turn = self.number
+            raise
+        inner = tuple(
+            Record(r.id, r.part, r.open, r.time, len(r.messages), 1, 0 if r.part else 1, _messages=r.messages)
+            for r in rounds
+        )
+        turns, count = sum(r.turns for r in inner), sum(r.count for r in inner)
+        if (len(inner), turns, count) != (self.rounds, self.turns, self.count):
+            raise self._misfit(
+                f"it holds {len(inner)} rounds, {turns} turns and {count} messages, "
+                f"its head says {self.rounds}, {self.turns} and {self.count}"
             )
+        if any(not r.count for r in inner) or not inner[0].turns:
+            raise self._misfit("a sealed run begins inside a turn, or a round of it is empty")
+        if not all(r.turns or r.follows(before) for before, r in zip(inner, inner[1:], strict=False)):
+            raise self._misfit("the rounds of a sealed run do not follow each other")
+        last = inner[-1]
+        if (last.id, last.part, last.open) != (self.id, self.part, self.open):
+            raise self._misfit("a sealed run does not end with the round that its head says")
+        return inner
+
+    def _misfit(self, what: str) -> CorruptRecord:
+        return CorruptRecord(what, turn=self.number)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both have the same head and the same body, whichever of its faces each has at hand."""
+        if not isinstance(other, Record):
+            return NotImplemented
+        if self._head() != other._head():
+            return False
+        if self._messages is not None and other._messages is not None:
+            return self._messages == other._messages
+        return self.payload == other.payload
+
+    def __hash__(self) -> int:
+        return hash(self._head())
+
+    def _head(self) -> tuple[object, ...]:
+        head = (self.id, self.part, self.open, self.time, self.count, self.rounds, self.turns)
+        return (*head, self.number, self.end, self.upto, self.tip)
 
     def with_payload(self, payload: bytes) -> Record:
         """The same record with another encoding of the same body: what layers that compress or encrypt make."""
-        return msgspec.structs.replace(self, _payload=payload, _messages=None, _inner=None)
+        return msgspec.structs.replace(self, _payload=payload, _messages=None, _inner=None, _size=None)
 
     @staticmethod
     def seal(records: Sequence[Record]) -> Record:
@@ -221,5 +274,6 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
             number=first.number,
             _payload=None,
             _messages=None,
+            _size=None,
             _inner=tuple(inner for record in records for inner in record.split()),
         )

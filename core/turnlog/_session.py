@@ -13,7 +13,7 @@ from ._key import Key
 from ._metadata import Value
 from ._record import Record
 from ._version import Version
-from .errors import InvalidInput
+from .errors import CorruptRecord, InvalidInput
 from .limits import MAX_PAGE
 from .message import Message
 
@@ -96,15 +96,19 @@ class Session(msgspec.Struct, frozen=True, dict=True):
             CorruptRecord: A record cannot be read.
         """
         turns: list[Turn] = []
-        for record in self.records:
-            for part in record.split():
-                if turns and turns[-1].number == part.number:
-                    before = turns.pop()
-                    id, time, messages = before.id, before.time, before.messages + part.messages
-                else:
-                    id, time, messages = part.id, part.time, part.messages
-                last = part.number + 1 == self.info.turns
-                turns.append(Turn(part.number, id, time, messages, part.open, part.open and not last))
+        try:
+            for record in self.records:
+                for part in record.split():
+                    if turns and turns[-1].number == part.number:
+                        before = turns.pop()
+                        id, time, messages = before.id, before.time, before.messages + part.messages
+                    else:
+                        id, time, messages = part.id, part.time, part.messages
+                    last = part.number + 1 == self.info.turns
+                    turns.append(Turn(part.number, id, time, messages, part.open, part.open and not last))
+        except CorruptRecord as error:
+            error.key = self.info.key
+            raise
         return tuple(turns)
 
     @property
@@ -115,8 +119,12 @@ class Session(msgspec.Struct, frozen=True, dict=True):
             CorruptRecord: A record cannot be read.
         """
         messages: list[Message] = []
-        for record in self.records:
-            messages += record.messages
+        try:
+            for record in self.records:
+                messages += record.messages
+        except CorruptRecord as error:
+            error.key = self.info.key
+            raise
         return messages
 
 
@@ -140,7 +148,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         check_id(self.namespace, "namespace")
-        if self.owner:
+        if self.owner is not None and self.owner != "":
             check_id(self.owner, "owner")
         if type(self.limit) is not int or not 1 <= self.limit <= MAX_PAGE:
             raise InvalidInput(f"limit must be an int from 1 to {MAX_PAGE}, not {self.limit!r}")

@@ -8,8 +8,8 @@ from typing import TypeAlias, cast
 
 import msgspec
 
-from .errors import InvalidInput, TooLarge
-from .limits import MAX_DEPTH
+from .errors import CorruptRecord, InvalidInput, TooLarge
+from .limits import MAX_DEPTH, MAX_NUMBER
 
 JSON: TypeAlias = "str | int | float | bool | list[JSON] | dict[str, JSON] | None"
 """What a JSON text can say."""
@@ -22,8 +22,15 @@ _decode = msgspec.msgpack.Decoder().decode
 
 
 def decode(data: bytes) -> JSON:
-    """The value behind encoded bytes, made anew at each call."""
-    value: JSON = _decode(data)
+    """The value behind encoded bytes, made anew at each call.
+
+    Raises:
+        CorruptRecord: They are not what `encode` makes.
+    """
+    try:
+        value: JSON = _decode(data)
+    except (ValueError, RecursionError) as error:  # msgspec.DecodeError and UnicodeDecodeError are ValueErrors
+        raise CorruptRecord(f"a value cannot be decoded: {error}") from None
     return value
 
 
@@ -77,6 +84,20 @@ def check(value: object, where: str, *, binary: bool = False, depth: int = MAX_D
     elif not (binary and kind is bytes):
         hint = ": use a list" if kind is tuple else ": convert it to a str, number, bool, list or dict first"
         raise InvalidInput(f"{where} is of type {kind.__name__}, which is not JSON{hint}")
+
+
+def check_number(value: object, name: str, *, least: int) -> None:
+    """Refuse what is no int from `least` to 2**53 - 1."""
+    if type(value) is not int or not least <= value <= MAX_NUMBER:
+        raise InvalidInput(f"{name} must be an int from {least}, not {shown(value)}")
+
+
+def shown(value: object) -> str:
+    """A value as an error names it: in a few characters, whatever it is."""
+    if type(value) is int and abs(value) > MAX_NUMBER:
+        return "one over 2**53"
+    text = repr(value)
+    return text if len(text) <= 60 else f"a {type(value).__name__}"
 
 
 def check_mapping(value: object, where: str) -> None:

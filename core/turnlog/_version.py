@@ -66,4 +66,7 @@ def _encode(version: Version) -> bytes:
 
 
 def _decode(data: bytes) -> Version:
-    return Version(*_decode_wire(data))
+    version = Version(*_decode_wire(data))
+    if version.generation < 0 or version.rounds < 0:
+        raise ValueError("a negative number")
+    return version

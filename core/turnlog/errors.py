@@ -163,6 +163,13 @@ class CorruptRecord(TurnlogError):
         self.key = key
         self.turn = turn
 
+    def __str__(self) -> str:
+        """The place, as far as it is known, and what is wrong there: whoever knows more of it sets the attribute."""
+        place = [] if self.key is None else [f"session {self.key}"]
+        if self.turn is not None:
+            place.append(f"turn {self.turn}")
+        return f"{', '.join(place)}: {super().__str__()}" if place else super().__str__()
+
 
 class FormatTooNew(CorruptRecord):
     """A stored record was written by a newer turnlog: upgrade this one."""

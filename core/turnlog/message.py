@@ -8,7 +8,7 @@ from typing import cast
 import msgspec
 
 from ._value import JSON, canonical, check, check_mapping, check_text, decode, encode
-from .errors import InvalidInput
+from .errors import CorruptRecord, InvalidInput
 
 __all__ = ["Message", "MessageLike", "assistant", "system", "tool", "user"]
 
@@ -67,12 +67,26 @@ class Message(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, repr_om
         if self._content is not None:
             data["content"] = self._content
         if self._rest is not None:
-            data.update(cast("dict[str, JSON]", decode(self._rest)))
+            data.update(self._decoded())
         return data
+
+    def _decoded(self) -> dict[str, JSON]:
+        """What is kept encoded, checked as it was when it came in: a store's bytes are believed no more than a caller's."""
+        rest = decode(self._rest or b"")
+        try:
+            check(rest, "message")
+            return {**cast("dict[str, JSON]", rest)}
+        except (InvalidInput, TypeError) as error:
+            raise CorruptRecord(f"a message does not hold JSON: {error}") from None
 
     def get(self, name: str, default: JSON = None) -> JSON:
         """One entry of the dictionary, or the default; a list or dictionary is the caller's own."""
-        return self.to_dict().get(name, default)
+        if self._rest is not None:
+            rest = self._decoded()
+            if name in rest:
+                return rest[name]
+        value = self._role if name == "role" else self._content if name == "content" else None
+        return default if value is None else value
 
     @property
     def role(self) -> str | None:
@@ -107,7 +121,7 @@ class Message(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, repr_om
     def canonical(self) -> tuple[str | None, str | None, bytes | None]:
         """The same for equal dictionaries, whatever the order of their keys: what digests are made of."""
         rest = self._rest
-        return self._role, self._content, None if rest is None else canonical(decode(rest))
+        return self._role, self._content, None if rest is None else canonical(self._decoded())
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Message):

@@ -229,7 +229,7 @@ class SessionState:
         if not fits(seal, run, last=after == stop):
             return self
         header = msgspec.structs.replace(header, bytes=header.bytes - _size(run) + seal.size)
-        log = [*log[start:first], msgspec.structs.replace(seal, upto=run[-1].upto), *log[after:stop]]
+        log = [*log[start:first], msgspec.structs.replace(seal, upto=run[-1].upto, _size=seal.size), *log[after:stop]]
         return SessionState(self.key, header, log, 0, len(log), self._ring, self._end, self._ttl)
 
     def _touched(self, now: float) -> SessionState:
@@ -290,6 +290,8 @@ class SessionState:
         if since.rounds == header.version.rounds:
             return stop
         place = bisect_left(log, since.rounds, start, stop, key=_end)
+        if place == stop:
+            return None
         record = log[place]
         if record.end == since.rounds:
             if record.tip != since.tip:

@@ -11,24 +11,22 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from types import TracebackType
-from typing import TypeVar, final
+from typing import Self, final
 
-from ._change import ABSENT, ANY, Change, Expect, Mark, Receipt, check_number, check_ttl, digest_of
+from ._change import ABSENT, ANY, Change, Expect, Mark, Receipt, check_ttl, digest_of
 from ._ids import check_id, new_id
 from ._ids import new_session_id as _new_session_id
 from ._key import Key
 from ._metadata import Value
 from ._record import Record
 from ._session import Page, Query, Session, SessionInfo, Turn
-from ._value import JSON, check, check_mapping
+from ._value import JSON, check, check_mapping, check_number
 from ._version import Version
 from .errors import Closed, Conflict, InvalidInput, SessionNotFound, SplitsSealed
 from .history import common, divide, exact, split_turns
 from .message import Message, MessageLike, as_message
 
 __all__ = ["Layer", "Store"]
-
-_Self = TypeVar("_Self", bound="Store")
 
 
 class Store(ABC):
@@ -565,7 +563,7 @@ class Store(ABC):
         return _Within(self, namespace)
 
     @final
-    async def __aenter__(self: _Self) -> _Self:
+    async def __aenter__(self) -> Self:
         await self.open()
         return self
 
