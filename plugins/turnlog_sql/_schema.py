@@ -1,8 +1,9 @@
 """The tables, version 1.
 
-A session is one row of `turnlog_sessions`, its header; a row of `turnlog_records` a record; and a row of
-`turnlog_changes` for each of the last changes, by which a repeat is recognised.  Namespaces, session ids, owners and
-change ids are bytes of UTF-8, so that no collation folds two of them into one.
+A session is one row of `turnlog_sessions`, its header; what it has of metadata is one row of `turnlog_metadata`, apart, so
+that an append never rewrites it; a row of `turnlog_records` is a record; and a row of `turnlog_changes` is one of the last
+changes, by which a repeat is recognised.  Namespaces, session ids, owners and change ids are bytes of UTF-8, so that no
+collation folds two of them into one.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from sqlalchemy.types import TypeEngine
 
 VERSION: Final = 1
 
-metadata = MetaData()
+tables = MetaData()
 
 
 def _id() -> TypeEngine[bytes]:
@@ -26,11 +27,15 @@ def _number() -> TypeEngine[int]:
     return BigInteger().with_variant(Integer(), "sqlite")  # SQLite numbers rows by itself only under this name
 
 
-schema = Table("turnlog_schema", metadata, Column("version", Integer, nullable=False))
+def _row() -> Column[int]:
+    return Column("row", BigInteger, primary_key=True, autoincrement=False)  # the session's
+
+
+schema = Table("turnlog_schema", tables, Column("version", Integer, nullable=False))
 
 sessions = Table(
     "turnlog_sessions",
-    metadata,
+    tables,
     Column("row", _number(), primary_key=True, autoincrement=True),
     Column("namespace", _id(), nullable=False),
     Column("session", _id(), nullable=False),
@@ -50,7 +55,6 @@ sessions = Table(
     Column("created", Double, nullable=False),
     Column("updated", Double, nullable=False),
     Column("owner", _id(), nullable=False),
-    Column("metadata", LargeBinary, nullable=False),  # MessagePack: names to encoded values
     Column("ttl", Double),
     Column("expires", Double),
     Column("changes", BigInteger, nullable=False),  # how many were stored so far
@@ -59,10 +63,17 @@ Index("turnlog_sessions_key", sessions.c.namespace, sessions.c.session, unique=T
 Index("turnlog_sessions_updated", sessions.c.namespace, sessions.c.updated.desc(), sessions.c.session)
 Index("turnlog_sessions_owner", sessions.c.namespace, sessions.c.owner, sessions.c.updated.desc(), sessions.c.session)
 
+session_metadata = Table(
+    "turnlog_metadata",
+    tables,
+    _row(),
+    Column("metadata", LargeBinary, nullable=False),  # MessagePack: names to encoded values
+)
+
 records = Table(
     "turnlog_records",
-    metadata,
-    Column("row", BigInteger, primary_key=True, autoincrement=False),  # the session's
+    tables,
+    _row(),
     Column("number", BigInteger, primary_key=True, autoincrement=False),
     Column("part", BigInteger, primary_key=True, autoincrement=False),
     Column("rounds_end", BigInteger, nullable=False),
@@ -80,8 +91,8 @@ records = Table(
 
 changes = Table(
     "turnlog_changes",
-    metadata,
-    Column("row", BigInteger, primary_key=True, autoincrement=False),  # the session's
+    tables,
+    _row(),
     Column("id", _id(), primary_key=True),
     Column("place", BigInteger, nullable=False),
     Column("digest", LargeBinary(16), nullable=False),

@@ -9,6 +9,7 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Dialect,
+    LargeBinary,
     and_,
     bindparam,
     case,
@@ -26,16 +27,21 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from sqlalchemy.sql.expression import ClauseElement, ScalarSelect
 from turnlog.limits import MAX_NUMBER
 
-from ._schema import changes, metadata, records, schema, sessions
+from ._schema import changes, records, schema, session_metadata, sessions, tables
 
 Value: TypeAlias = "int | float | str | bytes | None"
 
 HEADER = [column for column in sessions.c if column.name not in ("namespace", "session")]
+"""The columns of a header but its metadata, `row` first, `changes` last."""
 RECORD = [column for column in records.c if column.name not in ("row", "size")]
-HEAD = [column for column in RECORD if column.name != "payload"]
+"""The columns of a record, `payload` last."""
+HEAD = RECORD[:-1]
+_STEADY = ("epoch", "created", "owner", "ttl")  # what an append leaves as it is
 
 _ROW = bindparam("row", type_=BigInteger)
+_METADATA = session_metadata.c.metadata
 _IS_KEY = and_(sessions.c.namespace == bindparam("namespace"), sessions.c.session == bindparam("session"))
+_WITH_METADATA = sessions.outerjoin(session_metadata, session_metadata.c.row == sessions.c.row)
 
 
 class Statement:
@@ -66,34 +72,38 @@ class Statements:
         def compiled(statement: ClauseElement) -> Statement:
             return Statement(statement, dialect)
 
-        self.create = [
-            compiled(ddl)
-            for table in metadata.sorted_tables
-            for ddl in (CreateTable(table), *map(CreateIndex, sorted(table.indexes, key=lambda index: str(index.name))))
-        ]
+        self.create = []
+        for table in tables.sorted_tables:
+            self.create.append(compiled(CreateTable(table)))
+            for index in sorted(table.indexes, key=lambda index: str(index.name)):
+                self.create.append(compiled(CreateIndex(index)))
         self.version = compiled(select(schema.c.version))
         self.set_version = compiled(insert(schema).values(version=bindparam("version")))
 
         # The header and, if it is remembered, this very change.
-        known = and_(c.row == s.row, c.id == bindparam("id"))
-        self.find = compiled(
-            select(*HEADER, c.digest, c.version, c.number)
-            .select_from(sessions.outerjoin(changes, known))
-            .where(_IS_KEY)
-        )
-        self.info = compiled(select(*HEADER).where(_IS_KEY))
-        self.insert_session = compiled(
-            insert(sessions).values({column: bindparam(column.name) for column in sessions.c if column is not s.row})
-        )
-        self.update_session = compiled(
-            update(sessions).where(s.row == _ROW).values({column: bindparam(column.name) for column in HEADER[1:]})
-        )
+        known = and_(c.row == s.row, c.id == bindparam("id", type_=LargeBinary))
+        found = select(*HEADER, c.digest, c.version, c.number).select_from(sessions.outerjoin(changes, known))
+        self.find = compiled(found.where(_IS_KEY))
+        self.header = compiled(select(*HEADER).where(_IS_KEY))
+        self.info = compiled(select(*HEADER, _METADATA).select_from(_WITH_METADATA).where(_IS_KEY))
+        self.metadata = compiled(select(_METADATA).where(session_metadata.c.row == _ROW))
+
+        whole = [column.name for column in HEADER if column is not s.row]
+        moved = [name for name in whole if name not in _STEADY]
+        one_session = update(sessions).where(s.row == _ROW)
+        self.insert_session = compiled(insert(sessions).values(_bound("namespace", "session", *whole)))
+        self.update_session = compiled(one_session.values(_bound(*whole)))
+        self.move_session = compiled(one_session.values(_bound(*moved)))
+        self.resize = compiled(one_session.values(_bound("bytes")))
         was = s.expires.is_not_distinct_from(bindparam("was"))
-        self.slide = compiled(update(sessions).where(s.row == _ROW, was).values(expires=bindparam("expires")))
-        self.insert_record = compiled(insert(records).values({column: bindparam(column.name) for column in records.c}))
-        self.insert_change = compiled(insert(changes).values({column: bindparam(column.name) for column in changes.c}))
+        self.slide = compiled(one_session.where(was).values(_bound("expires")))
+        self.delete_metadata = compiled(delete(session_metadata).where(session_metadata.c.row == _ROW))
+        self.insert_metadata = compiled(insert(session_metadata).values(_bound("row", "metadata")))
+        self.insert_record = compiled(insert(records).values(_bound(*(column.name for column in r))))
+        self.insert_change = compiled(insert(changes).values(_bound(*(column.name for column in c))))
         self.forget = compiled(delete(changes).where(c.row == _ROW, c.place < bindparam("place")))
-        self.delete = [compiled(delete(table).where(table.c.row == _ROW)) for table in (records, changes, sessions)]
+        every = (records, changes, session_metadata, sessions)
+        self.delete = [compiled(delete(table).where(table.c.row == _ROW)) for table in every]
 
         # Cuts, retention and seals look at the heads beside the place, and at the sizes of what goes.
         below, above, until = (
@@ -105,7 +115,6 @@ class Statements:
         size = select(func.coalesce(func.sum(r.size), 0)).where(r.row == _ROW)
         after = r.number + case((r.turns > 0, r.turns), else_=1)
         self.head_below = compiled(head.where(below).order_by(r.number.desc(), r.part.desc()))
-        self.head_above = compiled(head.where(above).order_by(r.number, r.part))
         self.head_beyond = compiled(head.where(after > bindparam("number")).order_by(r.number, r.part))
         self.heads = compiled(select(*HEAD, r.size).where(r.row == _ROW, above, until).order_by(r.number, r.part))
         self.size_below = compiled(size.where(below))
@@ -122,10 +131,14 @@ class Statements:
             if not (before and since)
         }
         self.pages = {
-            (owner, behind): compiled(_page(owner=owner, behind=behind))
-            for owner in (False, True)
+            (owned, behind): compiled(_page(owned=owned, behind=behind))
+            for owned in (False, True)
             for behind in (False, True)
         }
+
+
+def _bound(*names: str) -> dict[str, object]:
+    return {name: bindparam(name) for name in names}
 
 
 def _nearest(
@@ -153,16 +166,14 @@ def _nearest(
 def _read(*, last: bool, before: bool, since: bool) -> ClauseElement:
     """The header and the records that are asked for: one statement, so that they are of one moment.
 
-    The first row is the header, then the end and the tip of the record that stands at `since`; the rows of the records
-    follow, filled up to the same width.  The first column tells them apart.  What follows `since` comes with the turn
-    that it ends in.
+    One row is the header, with 0 in front, then its metadata, then the end and the tip of the record that stands at
+    `since`; the others are the records, with 1 in front, filled up to the same width.  They come in any order.  What follows
+    `since` comes with the turn that it ends in.
     """
     s, r = sessions.c, records.c
     end, tip = (_nearest("rounds_end", round="rounds"), _nearest("tip", round="rounds")) if since else (null(), null())
-    header = select(
-        literal(0).label("kind"), *(column.label(f"c{place}") for place, column in enumerate(HEADER)), end, tip
-    ).where(_IS_KEY)
-    fill = [null() for _ in range(len(HEADER) + 2 - len(RECORD))]
+    header = select(literal(0), *HEADER, _METADATA, end, tip).select_from(_WITH_METADATA).where(_IS_KEY)
+    fill = [null() for _ in range(len(HEADER) + 3 - len(RECORD))]
     body = select(literal(1), *RECORD, *fill).select_from(sessions.join(records, r.row == s.row)).where(_IS_KEY)
     start: ColumnElement[int] | None = None
     if last:
@@ -181,18 +192,24 @@ def _read(*, last: bool, before: bool, since: bool) -> ClauseElement:
         )
     if start is not None:
         body = body.where(r.number >= start)
-    return union_all(header, body).order_by("kind", "c0", "c1")
+    return union_all(header, body)
 
 
-def _page(*, owner: bool, behind: bool) -> ClauseElement:
-    """The headers of one page, the last updated first, with their session ids in front."""
+def _page(*, owned: bool, behind: bool) -> ClauseElement:
+    """The headers of one page, the last updated first, with their session ids in front.
+
+    Args:
+        owned: Only those of one owner.
+        behind: Only what comes after another session.
+    """
     s = sessions.c
-    query = select(s.session, *HEADER).where(
-        s.namespace == bindparam("namespace"), or_(s.expires.is_(None), s.expires > bindparam("now"))
-    )
-    if owner:
+    alive = or_(s.expires.is_(None), s.expires > bindparam("now"))
+    query = select(s.session, *HEADER, _METADATA).select_from(_WITH_METADATA)
+    query = query.where(s.namespace == bindparam("namespace"), alive)
+    if owned:
         query = query.where(s.owner == bindparam("owner"))
     if behind:
         updated = bindparam("updated")
-        query = query.where(s.updated <= updated, or_(s.updated < updated, s.session > bindparam("session")))
+        later = or_(s.updated < updated, s.session > bindparam("session"))
+        query = query.where(s.updated <= updated, later)
     return query.order_by(s.updated.desc(), s.session).limit(bindparam("limit"))
