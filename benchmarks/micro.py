@@ -28,10 +28,9 @@ sys.path.insert(0, HERE)
 
 import msgspec
 import orjson
-import zstandard
-
 import servers
 import workload
+import zstandard
 from interface import Turns, quantile
 from schema import ToolCall, json_enc, json_msg, json_msgs, mp_enc, mp_msgs, to_struct
 
@@ -403,7 +402,6 @@ LUA_CAS = (
 async def sec_redis():
     import redis
     import redis.asyncio as aioredis
-
     from adapters.floor_redis import Mux
 
     with servers.Redis() as srv:
@@ -645,7 +643,6 @@ def _pairs(x):
 
 async def uv_redis(port):
     import redis.asyncio as aioredis
-
     from adapters.floor_redis import Mux
 
     a, m = aioredis.Redis(port=port), await Mux.connect(port)
@@ -664,9 +661,8 @@ async def uv_redis(port):
 async def sec_sqlite():
     import aiosqlite
     import sqlalchemy as sa
-    from sqlalchemy.ext.asyncio import create_async_engine
-
     from adapters import floor_sqlite as F
+    from sqlalchemy.ext.asyncio import create_async_engine
 
     d = tempfile.mkdtemp(prefix="bench-micro-")
     turns = Turns()

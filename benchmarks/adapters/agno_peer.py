@@ -16,10 +16,9 @@ from agno.models.message import Message
 from agno.run.agent import RunOutput
 from agno.run.base import RunStatus
 from agno.session.agent import AgentSession
+from interface import Adapter
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
-
-from interface import Adapter
 
 logging.getLogger("agno").setLevel(logging.ERROR)
 

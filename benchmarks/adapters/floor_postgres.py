@@ -6,11 +6,10 @@ import asyncpg
 import psycopg_pool
 import sqlalchemy as sa
 import zstandard
-from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
-
 from interface import Adapter
 from schema import json_enc, json_msg, mp_enc, mp_msgs, to_struct
+from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 _c, _d = zstandard.ZstdCompressor(3), zstandard.ZstdDecompressor()
 

@@ -9,7 +9,6 @@ import hiredis
 import redis
 import redis.asyncio as aioredis
 import zstandard
-
 from interface import Adapter
 from schema import json_enc, json_msg, json_msgs, mp_enc, mp_msgs, to_struct
 

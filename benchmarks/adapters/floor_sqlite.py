@@ -10,7 +10,6 @@ import threading
 
 import aiosqlite
 import zstandard
-
 from interface import Adapter
 from schema import json_enc, json_msg, mp_enc, mp_msgs, to_struct
 

@@ -19,12 +19,12 @@ import os
 import time
 
 import msgspec
+from interface import Adapter
+
 from turnlog import Change, Key, Message, Receipt, Session, SessionInfo, Version
 from turnlog._ids import new_id
 from turnlog._metadata import EMPTY
 from turnlog._record import Record
-
-from interface import Adapter
 
 
 class BareKey(msgspec.Struct, frozen=True, order=True):

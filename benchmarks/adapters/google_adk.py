@@ -18,9 +18,8 @@ from google.adk.sessions import DatabaseSessionService, InMemorySessionService, 
 from google.adk.sessions.base_session_service import GetSessionConfig
 from google.adk.sessions.sqlite_session_service import SqliteSessionService
 from google.genai import types
-from sqlalchemy import text
-
 from interface import Adapter
+from sqlalchemy import text
 
 logging.getLogger("google_adk").setLevel(logging.ERROR)
 APP, USER = "bench", "u"

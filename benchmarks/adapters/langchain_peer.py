@@ -6,12 +6,12 @@ import os
 import warnings
 
 import redis as redis_sync
+from interface import Adapter
 from langchain_core.chat_history import InMemoryChatMessageHistory
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from adapters.langgraph_peer import to_messages
-from interface import Adapter
 
 warnings.filterwarnings("ignore")
 from langchain_community.chat_message_histories import RedisChatMessageHistory, SQLChatMessageHistory

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Annotated, TypedDict
 
 import aiosqlite
+from interface import Adapter
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
 from langgraph.channels.delta import DeltaChannel
 from langgraph.checkpoint.base import empty_checkpoint
@@ -24,8 +25,6 @@ from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.graph import END, START, MessagesState, StateGraph
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
-
-from interface import Adapter
 
 
 def to_messages(msgs):

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 
 import redis.asyncio as aioredis
+from interface import Adapter
 from llama_index.core.llms import ChatMessage
 from llama_index.core.storage.chat_store import SimpleChatStore
 from llama_index.core.storage.chat_store.sql import SQLAlchemyChatStore
 from llama_index.storage.chat_store.redis import RedisChatStore
 from sqlalchemy import text
-
-from interface import Adapter
 
 
 class _Llama(Adapter):

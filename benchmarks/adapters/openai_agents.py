@@ -7,10 +7,9 @@ import sqlite3
 
 from agents.extensions.memory import AsyncSQLiteSession, SQLAlchemySession
 from agents.memory import SQLiteSession
+from interface import Adapter
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
-
-from interface import Adapter
 
 
 class _Sessions(Adapter):

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 
 import redis.asyncio as aioredis
+from interface import Adapter
 from key_value.aio.stores.disk import DiskStore
 from key_value.aio.stores.memory import MemoryStore
 from key_value.aio.stores.redis import RedisStore
-
-from interface import Adapter
 
 C = "chat"
 

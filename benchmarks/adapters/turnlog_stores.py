@@ -8,11 +8,11 @@ from __future__ import annotations
 import os
 import sqlite3
 
+from interface import Adapter
+
 from turnlog import ABSENT, Change, Key, Message
 from turnlog._record import Record
 from turnlog_memory import MemoryStore
-
-from interface import Adapter
 
 
 class _Turnlog(Adapter):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated, Final, TypeAlias
 
 from cyclopts import App, CycloptsError, Parameter
+
 from turnlog import TurnlogError
 
 from ._text import Code, complain

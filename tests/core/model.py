@@ -173,7 +173,7 @@ class Model:
         assert here is not None
         if seen.epoch != here.epoch or seen.generation < here.generation:
             return
-        ahead = len(seen.trail) > len(here.trail) or len(seen.trail) == len(here.trail) and seen.trail != here.trail
+        ahead = len(seen.trail) > len(here.trail) or (len(seen.trail) == len(here.trail) and seen.trail != here.trail)
         if seen.generation > here.generation or ahead:
             raise HistoryRegressed("ahead, or beside")
 

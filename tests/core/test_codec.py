@@ -14,6 +14,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from turnlog import Change, Key, Message, Record, assistant, tool, user
 from turnlog.errors import CorruptRecord, FormatTooNew
 from turnlog.limits import MAX_DEPTH

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+
 from distributions import install
 from turnlog import Store, open_store, user
 from turnlog._options import Given

@@ -9,6 +9,7 @@ import re
 from typing import Any
 
 import pytest
+
 import turnlog
 from turnlog import Change, Key, Version, errors, user
 from turnlog.errors import TurnlogError

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from turnlog import Key, Message, Record, assistant, system, tool, user
 from turnlog.errors import InvalidInput, TooLarge
 from turnlog.limits import MAX_DEPTH

@@ -18,6 +18,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+
 from model import ABSENT as NONE
 from model import Ask, Model, Piece, Placed, Point, Round
 from turnlog import ABSENT, Change, Key, Query, Receipt, Record, Session, SessionInfo, Version, user

@@ -10,6 +10,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+
 from distributions import install
 from turnlog import plugins
 from turnlog.errors import PluginError

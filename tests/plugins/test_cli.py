@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 import turnlog_cli
 from turnlog import Change, Key, Message, Receipt, Store, Version, assistant, open_store, system, tool, user
 from turnlog.errors import CorruptRecord, OutcomeUnknown, SchemaError, Unavailable

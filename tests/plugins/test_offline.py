@@ -6,6 +6,7 @@ import asyncio
 import inspect
 
 import pytest
+
 from turnlog import Message, assistant, system, tool, user
 from turnlog.plugins import find_model
 from turnlog_offline import offline
