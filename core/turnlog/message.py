@@ -121,7 +121,7 @@ class Message(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, repr_om
     def canonical(self) -> tuple[str | None, str | None, bytes | None]:
         """The same for equal dictionaries, whatever the order of their keys: what digests are made of."""
         rest = self._rest
-        return self._role, self._content, None if rest is None else canonical(self._decoded())
+        return self._role, self._content, None if rest is None else canonical(decode(rest))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Message):
