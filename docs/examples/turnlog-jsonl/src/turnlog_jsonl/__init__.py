@@ -1,0 +1,124 @@
+"""A store for turnlog: each session is a file of JSON Lines, replaced whole at each commit.
+
+The rules of the contract are `SessionState`'s.  What is left to a store is where a session is kept, that no two writers
+change it at once, and that no reader and no crash is left with half of it.
+"""
+
+import fcntl
+import json
+import os
+import time
+from asyncio import to_thread
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from turnlog import Change, Key, Page, Query, Receipt, Session, Store, Version
+from turnlog.errors import CorruptRecord, OutcomeUnknown, Unavailable
+from turnlog.state import SessionState, file_key, page
+
+T = TypeVar("T")
+
+
+class JsonlStore(Store):
+    """Sessions as files in a folder, on a local disk of a POSIX system.
+
+    An acknowledged turn survives the death of any process, and of the machine if the disk keeps what it says it has
+    written.  Threads, event loops and processes may share the folder; one of them writes at a time.  A commit reads and
+    writes its session whole, so this is for sessions of up to some megabytes.
+
+    Args:
+        path: The folder; the first commit makes it.
+        namespace: As in `Store`, and so are the others.
+        ttl: As in `Store`.
+        retain: As in `Store`.
+        max_session_bytes: As in `Store`.
+        clock: As in `Store`.
+    """
+
+    can_seal = True
+
+    def __init__(
+        self, path: str, *, namespace: str = "default", ttl: float | None = None, retain: int | None = None,
+        max_session_bytes: int | None = None, clock: Callable[[], float] = time.time,
+    ) -> None:  # fmt: skip
+        super().__init__(namespace=namespace, ttl=ttl, retain=retain, max_session_bytes=max_session_bytes, clock=clock)
+        self.folder = Path(path)
+
+    async def read(
+        self, key: Key, *, last: int | None = None, before: int | None = None, since: Version | None = None,
+        touch: bool = True,
+    ) -> Session:  # fmt: skip
+        def step(old: SessionState) -> tuple[SessionState, Session]:
+            return old.read(self.clock(), last=last, before=before, since=since, touch=touch)
+
+        def read() -> Session:
+            new, session = step(old := self._load(key))
+            return session if new is old else self._run(key, step)  # now and then it moves the expiry
+
+        return await to_thread(read)
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        return await to_thread(self._run, key, lambda old: old.apply(change, self.clock()), change)
+
+    async def delete(self, key: Key, *, expect: Version | None = None) -> bool:
+        return await to_thread(self._run, key, lambda old: (SessionState.absent(key), old.check(expect, self.clock())))
+
+    async def page(self, query: Query) -> Page:
+        def read() -> Page:
+            now, files = self.clock(), self.folder.glob(f"{file_key(Key(query.namespace, '-'))[:32]}-*.jsonl")
+            headers = [SessionState.from_lines(_key(lines), lines).header for lines in map(self._lines, files) if lines]
+            return page([header.info(now) for header in headers if header is not None and header.alive(now)], query)
+
+        return await to_thread(read)
+
+    # ------------------------------------------------------------------------------------------------- in threads
+
+    def _run(self, key: Key, step: Callable[[SessionState], tuple[SessionState, T]], change: Change | None = None) -> T:
+        """Step from what the session is to what it will be, while nobody else does."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        folder = os.open(self.folder, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)  # the system takes it back from a process that dies
+            new, answer = step(old := self._load(key))
+            if new is not old:
+                _replace(self._path(key), new.lines())
+                os.fsync(folder)  # or a power cut could bring the old file back
+        except OSError as error:
+            raise OutcomeUnknown(f"session {key}: {error}", key=key, change=change) from error
+        finally:
+            fcntl.flock(folder, fcntl.LOCK_UN)  # closing alone would leave it to a process that was forked meanwhile
+            os.close(folder)
+        return answer
+
+    def _load(self, key: Key) -> SessionState:
+        return SessionState.from_lines(key, self._lines(self._path(key)), ttl=self.ttl)
+
+    def _path(self, key: Key) -> Path:
+        return self.folder / f"{file_key(key)}.jsonl"
+
+    def _lines(self, path: Path) -> list[bytes]:
+        """What a file holds; nothing, if there is none.  It needs no lock: files are never changed, only replaced."""
+        self._check_open()
+        try:
+            return path.read_bytes().removesuffix(b"\n").split(b"\n")
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise Unavailable(f"{path}: {error}") from error
+
+
+def _replace(path: Path, lines: list[bytes]) -> None:
+    new = path.with_name("new")  # one for all: whoever writes it has the lock, and overwrites what a crash has left
+    with new.open("wb") as file:
+        file.writelines(line + b"\n" for line in lines)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path) if lines else path.unlink(missing_ok=True)
+
+
+def _key(lines: list[bytes]) -> Key:
+    try:
+        return Key(**json.loads(lines[0])["header"]["key"])
+    except (ValueError, LookupError, TypeError) as error:
+        raise CorruptRecord(f"the first line of a session does not say whose it is: {error}") from error

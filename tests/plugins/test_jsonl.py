@@ -1,0 +1,257 @@
+"""The example store: a distribution of its own, installed as any, under 80 lines, and as safe as it says."""
+
+from __future__ import annotations
+
+import ast
+import io
+import os
+import re
+import subprocess
+import sys
+import tokenize
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLE = ROOT / "docs" / "examples" / "turnlog-jsonl"
+SOURCE = EXAMPLE / "src" / "turnlog_jsonl" / "__init__.py"
+FAULTS = Path(__file__).with_name("jsonl_faults.py")
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder into which pip has installed the distribution, as it would for anybody."""
+    site = tmp_path_factory.mktemp("site")
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-index", "--no-deps"]
+    done = subprocess.run(
+        [*pip, "--no-build-isolation", "--target", str(site), str(EXAMPLE)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return site
+
+
+@pytest.fixture
+def python(site: Path, tmp_path: Path) -> Run:
+    """Runs Python where the distribution is installed, in a folder of the test's own."""
+
+    def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *arguments], cwd=tmp_path, env=at(site), capture_output=True, text=True, check=False
+        )
+
+    return python
+
+
+def at(site: Path) -> dict[str, str]:
+    """The environment of a process that finds what is installed there."""
+    return {**os.environ, "PYTHONPATH": str(site), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+# ------------------------------------------------------------------------------------------- what a stranger writes
+
+
+def code_lines(source: str) -> int:
+    """How many lines hold code: neither blank, nor comment, nor docstring alone."""
+    quiet = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+    lines = {
+        line
+        for token in tokenize.generate_tokens(io.StringIO(source).readline)
+        if token.type not in quiet
+        for line in range(token.start[0], token.end[0] + 1)
+    }
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0]
+            if ast.get_docstring(node) is not None:
+                lines -= set(range(first.lineno, (first.end_lineno or 0) + 1))
+    return len(lines)
+
+
+def test_lines_are_counted_rightly() -> None:
+    source = '''
+"""Doc."""
+
+# why
+x = [
+    1,  # one
+]
+
+def f():
+    """Doc
+
+    more."""
+    return """a
+        b"""
+'''
+    assert code_lines(source) == 3 + 1 + 2
+
+
+def test_it_takes_under_80_lines_of_120_columns() -> None:
+    source = SOURCE.read_text(encoding="utf-8")
+    assert [path.name for path in SOURCE.parent.iterdir() if path.suffix == ".py"] == [SOURCE.name]
+    assert code_lines(source) < 80
+    assert max(len(line) for line in source.splitlines()) <= 120
+
+
+def test_it_uses_public_names_alone() -> None:
+    """What begins with an underscore is its own; what it imports from turnlog is in an `__all__`."""
+    tree = ast.parse(SOURCE.read_text(encoding="utf-8"))
+    own = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    private = {name for name in used if re.match(r"_[^_]", name)}
+    assert private - own <= {"_check_open"}  # of the base class: every store calls it
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("turnlog"):
+            assert "._" not in (node.module or "")
+            module = __import__(node.module or "", fromlist=["__all__"])
+            assert {alias.name for alias in node.names} <= set(module.__all__)
+
+
+FIND = """
+import asyncio, sys
+from turnlog import open_store, user
+from turnlog.plugins import installed
+
+async def main():
+    async with open_store("jsonl:///chats?ttl=24h") as store:
+        await store.append("alice", [user("hello")])
+        print([message.text for message in await store.load("alice")], type(store).__module__, store.ttl)
+
+asyncio.run(main())
+print(sys.modules["turnlog_jsonl"].__file__)
+print([(p.name, p.target, p.distribution, p.version) for p in installed() if p.name == "jsonl"])
+"""
+
+
+def test_it_is_found_by_the_scheme_of_a_url(python: Run, site: Path, tmp_path: Path) -> None:
+    done = python("-c", FIND)
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == [
+        "['hello'] turnlog_jsonl 86400.0",
+        str(site / "turnlog_jsonl" / "__init__.py"),
+        "[('jsonl', 'turnlog_jsonl:JsonlStore', 'turnlog-jsonl', '0.1.0')]",
+    ]
+    assert (tmp_path / "chats").is_dir()
+
+
+def test_the_installed_copy_keeps_the_contract(python: Run) -> None:
+    """Its own test, as its author runs it."""
+    done = python("-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", str(EXAMPLE / "tests"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^[5-9][0-9] passed|^[1-9][0-9]{2,} passed", done.stdout, re.MULTILINE), done.stdout
+
+
+# ---------------------------------------------------------------------------------------------------------- processes
+
+
+def two_writers(site: Path, folder: Path, *naive: str) -> list[str]:
+    """Two processes append 200 turns each to one session, in a folder that is not there yet; their last errors."""
+    folder.mkdir()
+    command = [sys.executable, str(FAULTS), "append", "chats"]
+    writers = [
+        subprocess.Popen(
+            [*command, name, "200", *naive],
+            cwd=folder,
+            env=at(site),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name in ("ann", "ben")
+    ]
+    for writer in writers:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "ready\n"
+    for writer in writers:
+        assert writer.stdin is not None
+        writer.stdin.write("go\n")
+        writer.stdin.flush()
+    return [writer.communicate()[1].rpartition("\n")[0].rpartition("\n")[2] for writer in writers]
+
+
+READ = """
+import asyncio
+from turnlog import open_store
+
+async def main():
+    async with open_store("jsonl:///chats") as store:
+        for turn in (await store.session("shared")).turns:
+            print(turn.number, *[message.text for message in turn.messages], sep=",")
+
+asyncio.run(main())
+"""
+
+
+def said(python: Run, folder: str) -> list[list[str]]:
+    """The turns as numbers and texts."""
+    done = python("-c", f"import os; os.chdir({folder!r})\n{READ}")
+    assert done.stderr == ""
+    return [line.split(",") for line in done.stdout.splitlines()]
+
+
+def check_400(turns: list[list[str]]) -> None:
+    """None lost, none torn, each writer's order kept."""
+    assert [turn[0] for turn in turns] == [str(number) for number in range(400)]
+    assert all(len(turn) == 3 and turn[1] == turn[2] for turn in turns)
+    for name in ("ann", "ben"):
+        assert [turn[1] for turn in turns if turn[1].startswith(name)] == [f"{name} {place}" for place in range(200)]
+
+
+def test_two_processes_lose_nothing(python: Run, site: Path, tmp_path: Path) -> None:
+    assert two_writers(site, tmp_path / "shared") == ["", ""]
+    turns = said(python, "shared")
+    check_400(turns)
+    first = [turn[1].split()[0] for turn in turns]
+    assert first != sorted(first)  # they did write at once
+
+
+def test_without_the_lock_two_processes_do_lose(python: Run, site: Path, tmp_path: Path) -> None:
+    errors = two_writers(site, tmp_path / "shared", "unlocked")
+    if errors == ["", ""]:
+        assert len(said(python, "shared")) < 400
+    else:  # one of them found the other's new file gone
+        assert any("OutcomeUnknown" in error for error in errors)
+
+
+def test_a_writer_may_be_killed_at_any_moment(python: Run) -> None:
+    """50 forked writers die before or after a call to the system: what was acknowledged is there, and none is torn."""
+    done = python(str(FAULTS), "kill", "chats", "50")
+    assert done.returncode == 0, done.stderr
+    found = re.match(r"50 kills at (\d+) places, (\d+) turns", done.stdout)
+    assert found is not None
+    assert int(found[1]) > 20  # before and after mkdir, open, flock, read, open, write, flush, fsync, replace, fsync
+
+
+def test_a_store_that_writes_in_place_is_torn_by_it(python: Run) -> None:
+    done = python(str(FAULTS), "kill", "chats", "50", "in-place")
+    assert done.returncode != 0
+    assert "CorruptRecord" in done.stderr or "torn" in done.stderr
+
+
+THREADS = """
+import asyncio, threading
+from turnlog import open_store, user
+
+store = open_store("jsonl:///chats")
+asyncio.run(store.open())
+
+async def append(name):
+    await asyncio.gather(*[store.append("shared", [user(f"{name} {place}")]) for place in range(20)])
+
+loops = [threading.Thread(target=lambda name=name: asyncio.run(append(name))) for name in "abcd"]
+for loop in loops:
+    loop.start()
+for loop in loops:
+    loop.join()
+print(len(set(message.text for message in asyncio.run(store.load("shared")))))
+"""
+
+
+def test_several_event_loops_share_one_store(python: Run) -> None:
+    done = python("-c", THREADS)
+    assert (done.stdout, done.stderr) == ("80\n", "")
