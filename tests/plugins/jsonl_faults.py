@@ -73,8 +73,8 @@ def forked(folder: str, kill: int, at: int | None) -> tuple[list[str], int, int]
     here, there = os.pipe()
     pid = os.fork()
     if not pid:
-        calls = asyncio.run(write_and_die(folder, kill, at, there))
-        os.write(there, f"calls {calls}\n".encode())
+        made = asyncio.run(write_and_die(folder, kill, at, there))
+        os.write(there, f"calls {made}\n".encode())
         os._exit(0)
     os.close(there)
     with os.fdopen(here) as pipe:
