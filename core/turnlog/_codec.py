@@ -27,6 +27,8 @@ PLAIN: Final = 0
 CODECS: Final = {PLAIN: "plain", 1: "gzip", 2: "zstd"}
 """Codec ids and the layers that read them; 128 to 255 are free for private use."""
 
+_PLAIN = MAGIC + bytes([FORMAT, PLAIN])
+_FAST = struct.Struct(">4sII")
 _HEAD = struct.Struct(">2sBBII")
 _START = struct.Struct(">2sBBI")
 
@@ -98,7 +100,17 @@ def unwrap(payload: bytes) -> Envelope:
     return Envelope(codec, size, digest, payload[_HEAD.size :])
 
 
-def _body(payload: bytes) -> bytes:
+def _body(payload: bytes) -> bytes | memoryview:
+    if len(payload) >= _HEAD.size:
+        start, size, digest = _FAST.unpack_from(payload)
+        if start == _PLAIN and size == len(payload) - _HEAD.size <= MAX_PAYLOAD_BYTES:
+            body = memoryview(payload)[_HEAD.size :]
+            if crc32(body, crc32(payload[:8])) == digest:
+                return body
+    return _checked(payload)  # which says what is wrong
+
+
+def _checked(payload: bytes) -> bytes:
     codec, size, digest, body = unwrap(payload)
     if codec != PLAIN:
         name = CODECS.get(codec)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, Double, Index, Integer, LargeBinary, MetaData, Table, Text
+from sqlalchemy import BigInteger, Column, Double, Index, Integer, LargeBinary, MetaData, Table, Text, text
 from sqlalchemy.dialects import mysql
 from sqlalchemy.types import TypeEngine
 
@@ -61,7 +61,14 @@ sessions = Table(
 )
 Index("turnlog_sessions_key", sessions.c.namespace, sessions.c.session, unique=True)
 Index("turnlog_sessions_updated", sessions.c.namespace, sessions.c.updated.desc(), sessions.c.session)
-Index("turnlog_sessions_owner", sessions.c.namespace, sessions.c.owner, sessions.c.updated.desc(), sessions.c.session)
+Index(
+    "turnlog_sessions_owner",
+    sessions.c.namespace,
+    sessions.c.owner,
+    sessions.c.updated.desc(),
+    sessions.c.session,
+    sqlite_where=text("owner <> x''"),  # who does without owners does without the index, too
+)
 
 session_metadata = Table(
     "turnlog_metadata",
@@ -76,16 +83,13 @@ records = Table(
     _row(),
     Column("number", BigInteger, primary_key=True, autoincrement=False),
     Column("part", BigInteger, primary_key=True, autoincrement=False),
-    Column("rounds_end", BigInteger, nullable=False),
-    Column("id", Text, nullable=False),
-    Column("open", Integer, nullable=False),
-    Column("time", Double, nullable=False),
-    Column("count", BigInteger, nullable=False),
-    Column("rounds", BigInteger, nullable=False),
-    Column("turns", BigInteger, nullable=False),
+    Column("rounds", BigInteger, nullable=False),  # the session's, up to its end
+    Column("begin", BigInteger),  # how many messages lie before it, if it begins a turn
     Column("upto", BigInteger, nullable=False),
-    Column("tip", LargeBinary(16), nullable=False),
     Column("size", BigInteger, nullable=False),
+    Column(
+        "head", LargeBinary, nullable=False
+    ),  # MessagePack: all that a record is but its body; one column is read fast
     Column("payload", LargeBinary, nullable=False),  # the last column: what looks at heads alone never reads it
 )
 

@@ -16,7 +16,6 @@ from sqlalchemy import (
     delete,
     func,
     insert,
-    literal,
     null,
     or_,
     select,
@@ -33,9 +32,6 @@ Value: TypeAlias = "int | float | str | bytes | None"
 
 HEADER = [column for column in sessions.c if column.name not in ("namespace", "session")]
 """The columns of a header but its metadata, `row` first, `changes` last."""
-RECORD = [column for column in records.c if column.name not in ("row", "size")]
-"""The columns of a record, `payload` last."""
-HEAD = RECORD[:-1]
 _STEADY = ("epoch", "created", "owner", "ttl")  # what an append leaves as it is
 
 _ROW = bindparam("row", type_=BigInteger)
@@ -111,12 +107,13 @@ class Statements:
             r.number >= bindparam("number"),
             r.number < bindparam("until"),
         )
-        head = select(*HEAD).where(r.row == _ROW).limit(1)
+        head = select(r.head).where(r.row == _ROW).limit(1)
         size = select(func.coalesce(func.sum(r.size), 0)).where(r.row == _ROW)
-        after = r.number + case((r.turns > 0, r.turns), else_=1)
+        b = records.alias().c
+        covering = select(func.max(b.number)).where(b.row == _ROW, b.number <= bindparam("number")).scalar_subquery()
         self.head_below = compiled(head.where(below).order_by(r.number.desc(), r.part.desc()))
-        self.head_beyond = compiled(head.where(after > bindparam("number")).order_by(r.number, r.part))
-        self.heads = compiled(select(*HEAD, r.size).where(r.row == _ROW, above, until).order_by(r.number, r.part))
+        self.head_at = compiled(head.where(r.number == covering).order_by(r.part))
+        self.heads = compiled(select(r.head, r.size).where(r.row == _ROW, above, until).order_by(r.number, r.part))
         self.size_below = compiled(size.where(below))
         self.size_above = compiled(size.where(above))
         self.cut_below = compiled(delete(records).where(r.row == _ROW, below))
@@ -142,43 +139,43 @@ def _bound(*names: str) -> dict[str, object]:
 
 
 def _nearest(
-    column: str, *, number: str | None = None, round: str | None = None, upto: ColumnElement[int] | None = None
+    column: str, *, number: str | None = None, rounds: str | None = None, begin: ColumnElement[int] | None = None
 ) -> ScalarSelect[int]:
     """A column of the last record that fits, found backwards from the end: it looks at no more than lies behind it.
 
     Args:
         column: Which column.
         number: The parameter that its turn number is below.
-        round: The parameter that its end is at or before, in rounds.
-        upto: How many messages lie before it at the most; it begins a turn, too.
+        rounds: The parameter that its end is at or before, in rounds.
+        begin: How many messages lie before it at the most; it begins a turn, too.
     """
     b = records.alias()
     query = select(b.c[column]).where(b.c.row == sessions.c.row)
     if number is not None:
         query = query.where(b.c.number < bindparam(number))
-    if round is not None:
-        query = query.where(b.c.rounds_end <= bindparam(round))
-    if upto is not None:
-        query = query.where(b.c.turns > 0, b.c.upto - b.c["count"] <= upto)
+    if rounds is not None:
+        query = query.where(b.c.rounds <= bindparam(rounds))
+    if begin is not None:
+        query = query.where(b.c.begin <= begin)
     return query.order_by(b.c.number.desc(), b.c.part.desc()).limit(1).correlate(sessions).scalar_subquery()
 
 
 def _read(*, last: bool, before: bool, since: bool) -> ClauseElement:
     """The header and the records that are asked for: one statement, so that they are of one moment.
 
-    One row is the header, with 0 in front, then its metadata, then the end and the tip of the record that stands at
-    `since`; the others are the records, with 1 in front, filled up to the same width.  They come in any order.  What follows
-    `since` comes with the turn that it ends in.
+    One row is the header with its metadata and the head of the record that stands at `since`; the others are a record's
+    head and payload, filled up to the same width with NULL in front.  They come in any order.  What follows `since` comes
+    with the turn that it ends in.
     """
     s, r = sessions.c, records.c
-    end, tip = (_nearest("rounds_end", round="rounds"), _nearest("tip", round="rounds")) if since else (null(), null())
-    header = select(literal(0), *HEADER, _METADATA, end, tip).select_from(_WITH_METADATA).where(_IS_KEY)
-    fill = [null() for _ in range(len(HEADER) + 3 - len(RECORD))]
-    body = select(literal(1), *RECORD, *fill).select_from(sessions.join(records, r.row == s.row)).where(_IS_KEY)
+    at = _nearest("head", rounds="rounds") if since else null()
+    header = select(*HEADER, _METADATA, at).select_from(_WITH_METADATA).where(_IS_KEY)
+    fill = [null() for _ in HEADER]
+    body = select(*fill, r.head, r.payload).select_from(sessions.join(records, r.row == s.row)).where(_IS_KEY)
     start: ColumnElement[int] | None = None
     if last:
         anchor = func.coalesce(_nearest("upto", number="before"), s.start) if before else s.upto
-        start = func.coalesce(_nearest("number", upto=anchor - bindparam("last", type_=BigInteger)), 0)
+        start = func.coalesce(_nearest("number", begin=anchor - bindparam("last", type_=BigInteger)), 0)
     if before:
         body = body.where(r.number < bindparam("before"))
     if since:
@@ -187,7 +184,7 @@ def _read(*, last: bool, before: bool, since: bool) -> ClauseElement:
         start = case(
             (and_(same, s.rounds == rounds), MAX_NUMBER),
             (and_(same, rounds == 0, s.start == 0), 0),
-            (and_(same, end == rounds, tip == bindparam("tip")), _nearest("number", round="rounds")),
+            (and_(same, _nearest("rounds", rounds="rounds") == rounds), _nearest("number", rounds="rounds")),
             else_=0 if start is None else start,
         )
     if start is not None:

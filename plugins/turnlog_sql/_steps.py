@@ -8,6 +8,7 @@ serves every database and every driver, blocking or not.  Transactions belong to
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from operator import attrgetter
 from typing import Any, TypeAlias, TypeVar
 
 import msgspec
@@ -15,7 +16,7 @@ from turnlog import Change, CorruptRecord, Key, Metadata, Page, Query, Receipt, 
 from turnlog.limits import REMEMBERED_CHANGES
 from turnlog.state import Header, check_delete, created_by, fits, missing, reused
 
-from ._statements import HEAD, HEADER, Statement, Statements, Value
+from ._statements import HEADER, Statement, Statements, Value
 
 T = TypeVar("T")
 
@@ -25,11 +26,12 @@ Steps: TypeAlias = "Generator[tuple[Statement, tuple[Value, ...] | list[tuple[Va
 
 _WIDTH = len(HEADER)
 _CHANGES = _WIDTH - 1
-_PAYLOAD = len(HEAD)
-_UPTO = [column.name for column in HEAD].index("upto")
 _NONE = Metadata({})
 _encode = msgspec.msgpack.Encoder().encode
 _decode_metadata = msgspec.msgpack.Decoder(dict[str, bytes]).decode
+_decode_head = msgspec.msgpack.Decoder(tuple[str, int, bool, float, int, int, int, int, int, int, bytes]).decode
+_head_of = attrgetter("id", "part", "open", "time", "count", "rounds", "turns", "number", "end", "upto", "tip")
+_end = attrgetter("end")
 _decode_version = msgspec.msgpack.Decoder(tuple[bytes, int, int, bytes, bytes]).decode
 
 
@@ -48,26 +50,25 @@ def read(
     values = _key(key)
     if last == 0 and since is None:
         rows = yield statements.info, statements.info.bind(values)
-        found = [(0, *row) for row in rows]
     else:
         if last is not None:
             values["last"] = last
         if before is not None:
             values["before"] = before
         if since is not None:
-            values |= {"epoch": since.epoch, "generation": since.generation}
-            values |= {"rounds": since.rounds, "tip": since.tip}
+            values |= {"epoch": since.epoch, "generation": since.generation, "rounds": since.rounds}
         statement = statements.reads[last is not None, before is not None, since is not None]
-        found = list((yield statement, statement.bind(values)))
-    found.sort(key=_place)
-    if not found:
+        rows = yield statement, statement.bind(values)
+    if not rows:
         raise missing(key)
-    first = found[0]
-    row, header = _header(key, first[1:], first[_WIDTH + 1])
+    place = next(place for place, row in enumerate(rows) if row[0] is not None)  # the first, as a rule
+    first = rows[place]
+    row, header = _header(key, first, first[_WIDTH])
     if not header.alive(now):
         raise missing(key)
-    records = [_record(one[1:], one[_PAYLOAD + 1]) for one in found[1:]]
-    continues = since is not None and _continues(header, since, first[_WIDTH + 2], first[_WIDTH + 3])
+    records = [_record(one[_WIDTH], one[_WIDTH + 1]) for one in rows if one is not first]
+    records.sort(key=_end)  # they come so, as a rule
+    continues = since is not None and _continues(header, since, first[_WIDTH + 1])
     if continues and since is not None:
         records = [record for record in records if record.end > since.rounds]
     elif last == 0:
@@ -77,21 +78,17 @@ def read(
     return Session(header.info(now), tuple(records), continues)
 
 
-def _place(row: Row) -> tuple[int, int, int]:
-    """The header first, then the records in order.  As a rule they come so, but nothing says that they do."""
-    return row[:3] if row[0] else (0, 0, 0)
-
-
-def _continues(header: Header, since: Version, end: int | None, tip: bytes | None) -> bool:
+def _continues(header: Header, since: Version, at: bytes | None) -> bool:
     if not header.may_continue(since):
         return False
     if since.rounds == header.version.rounds:
         return True
     if since.rounds == 0:
         return header.start == 0
-    if end != since.rounds:
+    record = None if at is None else _record(at)
+    if record is None or record.end != since.rounds:
         return False  # sealed over, or dropped
-    if tip != since.tip:
+    if record.tip != since.tip:
         raise header.regressed(since)
     return True
 
@@ -194,7 +191,7 @@ def _cut(statements: Statements, row: int, header: Header, keep: int, now: float
     at = {"row": row, "number": keep}
     rows = yield statements.head_below, statements.head_below.bind(at)
     size = yield statements.size_above, statements.size_above.bind(at)
-    header = header.cut(keep, _record(rows[0]) if rows else None, int(size[0][0]), now)
+    header = header.cut(keep, _record(rows[0][0]) if rows else None, int(size[0][0]), now)
     yield statements.cut_above, statements.cut_above.bind(at)
     return header
 
@@ -205,9 +202,9 @@ def _retain(
     """Drop what lies wholly before turn `number`, of what is stored and of what is about to be."""
     first, freed = None, 0
     if row is not None:
-        rows = yield statements.head_beyond, statements.head_beyond.bind({"row": row, "number": number})
-        first = _record(rows[0]) if rows else None
-    if first is None:
+        rows = yield statements.head_at, statements.head_at.bind({"row": row, "number": number})
+        first = _record(rows[0][0]) if rows else None
+    if first is None or first.after <= number:
         first = next(record for record in placed if record.after > number)
     if row is not None:
         at = {"row": row, "number": first.number}
@@ -222,10 +219,10 @@ def _retain(
 def _seal(statements: Statements, row: int, header: Header, seal: Record) -> Steps[Header]:
     at = {"row": row, "number": seal.number, "until": seal.after}
     rows = yield statements.heads, statements.heads.bind(at)
-    if not fits(seal, [_record(found) for found in rows], last=seal.after >= header.turns):
+    if not fits(seal, [_record(head) for head, _ in rows], last=seal.after >= header.turns):
         return header
-    sealed = msgspec.structs.replace(seal, upto=rows[-1][_UPTO])
-    header = msgspec.structs.replace(header, bytes=header.bytes - sum(found[-1] for found in rows) + seal.size)
+    sealed = msgspec.structs.replace(seal, upto=_record(rows[-1][0]).upto)
+    header = msgspec.structs.replace(header, bytes=header.bytes - sum(size for _, size in rows) + seal.size)
     yield statements.cut_between, statements.cut_between.bind(at)
     yield statements.insert_record, statements.insert_record.bind(_record_values(row, sealed))
     yield statements.resize, statements.resize.bind({"row": row, "bytes": header.bytes})
@@ -316,10 +313,11 @@ def _header_values(header: Header) -> dict[str, Value]:
     }
 
 
-def _record(row: Row, payload: bytes | None = None) -> Record:
-    """The record in the columns `HEAD`, and its payload."""
-    number, part, end, id, open, time, count, rounds, turns, upto, tip = row[:_PAYLOAD]
-    return Record(id, part, bool(open), time, count, rounds, turns, number, end, upto, tip, payload)
+def _record(head: bytes, payload: bytes | None = None) -> Record:
+    try:
+        return Record(*_decode_head(head), payload)
+    except msgspec.DecodeError as error:
+        raise CorruptRecord(f"the head of a record cannot be read: {error}") from None
 
 
 def _record_values(row: int, record: Record) -> dict[str, Value]:
@@ -327,15 +325,10 @@ def _record_values(row: int, record: Record) -> dict[str, Value]:
         "row": row,
         "number": record.number,
         "part": record.part,
-        "rounds_end": record.end,
-        "id": record.id,
-        "open": int(record.open),
-        "time": record.time,
-        "count": record.count,
-        "rounds": record.rounds,
-        "turns": record.turns,
+        "rounds": record.end,
+        "begin": record.upto - record.count if record.turns else None,
         "upto": record.upto,
-        "tip": record.tip,
         "size": record.size,
+        "head": _encode(_head_of(record)),
         "payload": record.payload,
     }
