@@ -23,7 +23,7 @@ from .store import Store
 
 __all__ = ["open_store"]
 
-_DEFAULT_URL: Final = Given("sqlite:///turnlog.db", "the default url", True)
+_DEFAULT_URL: Final = Given("sqlite:///turnlog.db", "the default url", text=True)
 _GENERIC: Final = ("url", "namespace", "ttl", "retain", "max_session_bytes", "layers")
 _FILE: Final = "turnlog.toml"
 _PROJECT: Final = "pyproject.toml"
@@ -43,7 +43,7 @@ def open_store(
     max_session_bytes: int | str | None = None,
     layers: Sequence[str | Mapping[str, object]] | None = None,
 ) -> Store:
-    """The store that the configuration names, not opened yet: `async with open_store(...) as store`.
+    """Make the store that the configuration names; `async with` opens it.
 
     What is not given here is taken from the query of `url`, then from the variables `TURNLOG_STORE_URL`,
     `TURNLOG_STORE_TTL` and so on, then from the table `[store]` of the file.  Where nothing names a store it is
@@ -71,7 +71,9 @@ def open_store(
         "max_session_bytes": max_session_bytes,
         "layers": layers,
     }
-    given = {key: Given(value, f"the argument {key}", False) for key, value in arguments.items() if value is not None}
+    given = {
+        key: Given(value, f"the argument {key}", text=False) for key, value in arguments.items() if value is not None
+    }
     return _build(_merge([given, _variables(), _file(config)]))
 
 
@@ -101,7 +103,7 @@ def _variables() -> _Source:
                 f"the variable {name} is not known: there are {_CONFIG} and {_VARIABLE}URL, ...{nearest(name, known)}"
             )
     found = [name for name in names if name.startswith(_VARIABLE)]
-    return {name.removeprefix(_VARIABLE).lower(): Given(os.environ[name], name, True) for name in found}
+    return {name.removeprefix(_VARIABLE).lower(): Given(os.environ[name], name, text=True) for name in found}
 
 
 def _file(config: object) -> _Source:
@@ -159,7 +161,7 @@ def _table(contents: Mapping[str, object], where: str) -> _Source:
     store = contents.get("store", {})
     if not isinstance(store, Mapping):
         raise ConfigError(f"{where}store must be a table, not {type(store).__name__}")
-    return {str(key): Given(value, f"{where}store.{key}", False) for key, value in store.items()}
+    return {str(key): Given(value, f"{where}store.{key}", text=False) for key, value in store.items()}
 
 
 # ----------------------------------------------------------------------------------------------------------- building
@@ -190,7 +192,8 @@ def _place(backend: type[Store], location: Location, url: Given) -> tuple[str, .
         return (location.path(url),)
     if names:
         raise PluginError(
-            f"{backend.__module__}:{backend.__qualname__} takes {', '.join(names)}: a store takes its location as url or as path, or none"
+            f"{backend.__module__}:{backend.__qualname__} takes {', '.join(names)}: "
+            "a store takes its location as url or as path, or none"
         )
     if location.rest:
         raise ConfigError(f"{url.where}: {location.name} takes no location: write {location.name}://")
@@ -258,8 +261,10 @@ def _make(
             raise
         raise type(error)(location.masked(str(error))) from None
     except Exception as error:  # noqa: BLE001 - whatever a plugin raises may show the password
-        text = f"{maker.__module__}:{maker.__qualname__} cannot be made: {type(error).__name__}: {location.masked(str(error))}"
-        raise PluginError(text) from (error if _is_clean(error, location) else None)
+        text = f"{type(error).__name__}: {location.masked(str(error))}"
+        raise PluginError(f"{maker.__module__}:{maker.__qualname__} cannot be made: {text}") from (
+            error if _is_clean(error, location) else None
+        )
 
 
 def _is_clean(error: Exception, location: Location) -> bool:

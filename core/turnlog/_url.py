@@ -75,7 +75,8 @@ def read_url(given: Given) -> Location:
         found = _HOST.fullmatch(host)
         if found is None or (found[1] is not None and not 0 < int(found[1]) < 65_536):
             raise ConfigError(
-                f"{given.where}: the port must be a number from 1 to 65535 (in a password, write %2F for a / and %40 for an @)"
+                f"{given.where}: the port must be a number from 1 to 65535 "
+                "(in a password, write %2F for a / and %40 for an @)"
             )
     password = user.partition(":")[2]
     secrets = sorted({password, unquote(password)} - {""}, key=len, reverse=True)
@@ -107,7 +108,7 @@ def read_query(given: Given) -> dict[str, Given]:
             raise ConfigError(f"{given.where}: the query has {key} twice")
         if key == "url":
             raise ConfigError(f"{given.where}: the query cannot hold another url")
-        found[key] = Given(value, f"{given.where}: ?{key}", True)
+        found[key] = Given(value, f"{given.where}: ?{key}", text=True)
     return found
 
 

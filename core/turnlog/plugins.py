@@ -10,15 +10,13 @@ is imported.  Installed code is running code: install what you trust.
 `open_store` makes a plugin from the signature of its constructor:
 
 - A store takes its location first, as `url` (the URL without its query) or as `path` (what follows `scheme:///`,
-percent-decoded:
-  `jsonl:///chats` gives `chats`, `jsonl:////var/chats` gives `/var/chats`), or takes none (the URL is then bare,
-  `memory://`). What follows a `+` in the scheme is the store's own business: `postgresql+psycopg://` finds
+  percent-decoded: `jsonl:///chats` gives `chats`, `jsonl:////var/chats` gives `/var/chats`), or takes none (the URL is
+  then bare, `memory://`).  What follows a `+` in the scheme is the store's own business: `postgresql+psycopg://` finds
   `postgresql`.
 - A layer takes the store that it wraps first, as `inner`.
 - Options are keyword-only.  Their annotations say what may be configured: `float` (seconds: `90`, `"1.5s"`, `"24h"`),
-`int` (and
-  where the name ends in `bytes`, a size: `"64KiB"`), `bool`, `str`, `Literal[...]`, and each of them `| None`.  A
-  parameter of any other type, such as a clock or a client, is for code only.
+  `int` (and where the name ends in `bytes`, a size: `"64KiB"`), `bool`, `str`, `Literal[...]`, and each of them
+  `| None`.  A parameter of any other type, such as a clock or a client, is for code only.
 - `InvalidInput` says that an option is wrong, in a message that begins with the option's name.
 - A driver is imported at the top of the plugin's module, so that its absence is noticed when the plugin is looked up.
 """
@@ -106,8 +104,7 @@ def find_layer(name: str) -> type[Layer]:
 
 
 def find_model(name: str) -> Callable[..., object]:
-    """The model with this name (`turnlog.Model`), or a class of such models, for the caller to make one with its
-    options.
+    """The model with this name (`turnlog.Model`), or a class of models, for the caller to make one with its options.
 
     Raises:
         PluginError: There is none, it cannot be loaded, it is not async, or it is claimed twice.

@@ -1,4 +1,4 @@
-"""The commands and their options, as cyclopts reads them; each one's work is in a module of its own, imported when it is run."""
+"""The commands and their options, as cyclopts reads them; the work is in modules that are imported when it runs."""
 
 from __future__ import annotations
 

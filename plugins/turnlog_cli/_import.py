@@ -105,8 +105,8 @@ async def _import_lines(file: BinaryIO, name: str, url: str | None) -> int:
                     complain(error, where=f"{name}:{number}")
                 advance(0 if text is None else len(text))
     print(
-        f"{done['stored']} sessions stored, {done['extended']} extended, {done['unchanged']} unchanged, {done['failed']} failed; "
-        f"{written} messages written"
+        f"{done['stored']} sessions stored, {done['extended']} extended, {done['unchanged']} unchanged, "
+        f"{done['failed']} failed; {written} messages written"
     )
     return Code.FAILED if done["failed"] else Code.FINE
 
@@ -232,9 +232,10 @@ def _missing(new: Conversation, session: Session | None) -> _Missing | None:
     if same == len(wanted):
         return None
     if same < len(stored):
+        place = len(new.messages) - len(wanted) + same
         raise Conflict(
-            f"session {info.key} is there already and differs from this line at message {len(new.messages) - len(wanted) + same}: "
-            "nothing was changed; to store both, give the line another session_id"
+            f"session {info.key} is there already and differs from this line at message {place}: nothing was changed; "
+            "to store both, give the line another session_id"
         )
     number, rest = divide(session.turns, wanted, same, info.first)
     metadata = Metadata({name: value for name, value in new.metadata.encoded.items() if name not in info.metadata})

@@ -11,8 +11,7 @@ from ._text import Code, Printer, as_json, line, note, time_of
 
 
 def list_sessions(url: str | None, owner: str | None, limit: int, *, json: bool) -> int:
-    """Print sessions, the last updated first; on a terminal as a table, else a line each, with tabs between the
-    columns.
+    """Print sessions, the last updated first: on a terminal a table, else lines with tabs between the columns.
 
     Args:
         url: Where they are; None: what the configuration names.

@@ -50,7 +50,7 @@ class Code(enum.IntEnum):
 
 
 def safe(text: str) -> str:
-    """The text with control characters written out, as `\\x1b`; tabs and newlines stay."""
+    r"""The text with control characters written out, as `\x1b`; tabs and newlines stay."""
     return _CONTROL.sub(_written, text)
 
 

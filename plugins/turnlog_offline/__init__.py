@@ -1,4 +1,4 @@
-"""The offline model: it answers by rule from the history that it is given, to try turnlog out without a network or a key."""
+"""The offline model: it answers by rule from the history it is given, to try turnlog without a network or a key."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _WHO: Final = (
     "I am turnlog's offline model: I answer by a few rules, there is no network and no language model behind me."
 )
 _ABLE: Final = (
-    "I understand 'My name is Alice' and 'My favourite colour is blue', and answer 'What is my name?', 'What did I say first?' and "
-    "'How many messages are there?'."
+    "I understand 'My name is Alice' and 'My favourite colour is blue', and answer 'What is my name?', "
+    "'What did I say first?' and 'How many messages are there?'."
 )
 _REAL: Final = (
-    "For a real model, give the pipeline any async callable, or register it under the entry points turnlog.models and name it: "
-    "turnlog chat --model NAME."
+    "For a real model, give the pipeline any async callable, or register it under the entry points turnlog.models "
+    "and name it: turnlog chat --model NAME."
 )
 
 _SENTENCE: Final = re.compile(r"(?<=[.!?])\s+|\n+")
@@ -28,25 +28,27 @@ _STATED: Final = re.compile(rf"\bmy ([\w'-]+(?: [\w'-]+){{0,3}}?) (?:is|are) (?!
 _CALLED: Final = re.compile(rf"\b(?:i am|i'm) called (?!not\b)(\S.*?){_END}", re.IGNORECASE)
 # "I'm tired" names nobody: here a name is capital words, followed by nothing that makes them something else
 _I_AM: Final = re.compile(
-    r"^(?:\w+[,!]? )??(?:[Ii] am|[Ii]'m) ((?:[^\W\d_a-z][\w'.-]*)(?: [^\W\d_a-z][\w'-]*){0,3})(?=\s*(?:[,;]|\band\b|\bfrom\b|$))"
+    r"^(?:\w+[,!]? )??(?:[Ii] am|[Ii]'m) ((?:[^\W\d_a-z][\w'.-]*)(?: [^\W\d_a-z][\w'-]*){0,3})"
+    r"(?=\s*(?:[,;]|\band\b|\bfrom\b|$))"
 )
 _NAME_ENDS: Final = re.compile(r"\s+(?:and|from|but|or)\b.*$", re.IGNORECASE)
 
 _ASKED: Final = re.compile(
-    r"\b(?:what(?:'s| is| are| was| were)|(?:do|can) you (?:know|remember|recall|tell me)|tell me) (?:what )?my ([\w'-]+(?: [\w'-]+){0,3}?)"
-    r"(?: is| are| was| were)?[\s?.!]*$",
+    r"\b(?:what(?:'s| is| are| was| were)|(?:do|can) you (?:know|remember|recall|tell me)|tell me) (?:what )?"
+    r"my ([\w'-]+(?: [\w'-]+){0,3}?)(?: is| are| was| were)?[\s?.!]*$",
     re.IGNORECASE,
 )
 _WHO_AM_I: Final = re.compile(r"\bwho (?:am i|i am)\b|\bwhat am i called\b", re.IGNORECASE)
 _SAID: Final = re.compile(
-    r"\bwhat (?:did i|have i) (?:just )?(?:say|said|ask|asked|tell you|told you|write|written)(?: (?:at )?(first|last|before))?[\s?.!]*$"
+    r"\bwhat (?:did i|have i) (?:just )?(?:say|said|ask|asked|tell you|told you|write|written)"
+    r"(?: (?:at )?(first|last|before))?[\s?.!]*$"
     r"|\bwhat (?:was|were|is) (?:my|the) (first|last|previous) (?:message|question|words?|thing (?:that )?i said)\b",
     re.IGNORECASE,
 )
 _HOW_MANY: Final = re.compile(r"\bhow many messages\b", re.IGNORECASE)
 
 
-async def offline(messages: Sequence[Message], **options: object) -> Message:
+async def offline(messages: Sequence[Message], **options: object) -> Message:  # noqa: ARG001 - models take options
     """Answer the last message by rule, out of the messages given and nothing else.
 
     It remembers nothing itself: what a window leaves out, it does not know.  The same messages get the same answer.
@@ -99,10 +101,10 @@ def _facts(said: Sequence[str]) -> dict[str, str]:
     """What the user has stated; the last statement wins."""
     facts: dict[str, str] = {}
     for text in said:
-        for sentence in _SENTENCE.split(_plain(text)):
-            if sentence.endswith("?") or _question(sentence):
+        for part in _SENTENCE.split(_plain(text)):
+            if part.endswith("?") or _question(part):
                 continue
-            sentence = sentence.rstrip(".! ")
+            sentence = part.rstrip(".! ")
             for found in _STATED.finditer(sentence):
                 facts[_known_as(found[1])] = found[2]
             if called := _CALLED.search(sentence) or _I_AM.search(sentence):

@@ -289,8 +289,11 @@ def test_variables_are_text(monkeypatch: pytest.MonkeyPatch) -> None:
         ("5m", 300.0),
         ("24h", 86_400.0),
         ("30d", 2_592_000.0),
-    ]
-    + [("2w", 1_209_600.0), ("24 h", 86_400.0), (0, None), ("0", None)],
+        ("2w", 1_209_600.0),
+        ("24 h", 86_400.0),
+        (0, None),
+        ("0", None),
+    ],
 )
 def test_durations(given: str | float, seconds: float | None) -> None:
     assert open_store("memory://", ttl=given).ttl == seconds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import unicodedata
 from dataclasses import replace
 from typing import Any
@@ -94,14 +95,14 @@ class StateMachine(RuleBasedStateMachine):
     def nonce(self, size: int) -> bytes:
         return self.epochs.to_bytes(size, "big")
 
-    # ------------------------------------------------------------------------------------------------------- comparing
+    # -------------------------------------------------------------------------------------------------------- comparing
 
     def name(self) -> str:
         self.names += 1
         return f"n{self.names}"
 
     def versions(self) -> list[Version]:
-        """Every version that was ever seen, in the order of seeing: of this session, of its branches and of earlier epochs."""
+        """Every version ever seen, in the order of seeing: of this session, of its branches and of earlier epochs."""
         return list(self.points)
 
     def see(self, version: Version, point: Point | None) -> None:
@@ -170,7 +171,7 @@ class StateMachine(RuleBasedStateMachine):
     def same_now(self) -> None:
         self.same(self.state, self.model)
 
-    # --------------------------------------------------------------------------------------------------------- writing
+    # ---------------------------------------------------------------------------------------------------------- writing
 
     def commit(
         self, ask: Ask, *, expect: Version | None = None, max_bytes: int | None = None, again: Change | None = None
@@ -545,7 +546,7 @@ class StateMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.old)
     @rule(which=small, sizes=rounds)
     def lose_and_grow(self, which: int, sizes: list[tuple[int, int]]) -> None:
-        """A fail-over that lost writes, and others since: who saw what was lost is told, however much there is again."""
+        """A fail-over that lost writes, and others since: who saw what was lost is told, whatever there is again."""
         lost = self.state.header
         self.advance_to(*self.old[which % len(self.old)])
         for size in sizes:
@@ -647,8 +648,7 @@ def test_a_record_whose_body_was_encoded_meanwhile_takes_as_many_bytes_as_it_was
     assert empty.header.bytes == 0
 
 
-# -------------------------------------------------------------------------------------------------------------------
-# pages
+# ---------------------------------------------------------------------------------------------------------------- pages
 
 
 def info(namespace: str, session: str, updated: float, owner: str) -> SessionInfo:
@@ -695,8 +695,7 @@ def test_a_page_goes_on_where_the_last_one_ended_though_its_last_session_is_gone
     assert [one.key.session for one in rest.infos] == ["c", "d", "e"]
 
 
-# --------------------------------------------------------------------------------------------------------------- file
-# names
+# ----------------------------------------------------------------------------------------------------------- file names
 
 signs = st.sampled_from(
     ["a", "A", "1", "2", ":", "-", ".", "/", "\\", "%", " ", "\u00e9", "e\u0301", "\u00df", "ss", "SS"]
@@ -740,8 +739,7 @@ def test_a_name_that_means_something_to_a_file_system_means_nothing(session: str
     assert set(file_key(Key("..", session))) <= set("0123456789abcdef-")
 
 
-# ------------------------------------------------------------------------------------------------------------ single
-# rules
+# --------------------------------------------------------------------------------------------------------- single rules
 
 
 def test_the_same_object_is_given_back_when_nothing_must_be_stored() -> None:
@@ -786,7 +784,5 @@ def test_a_version_from_elsewhere_is_no_crash() -> None:
         Version(b"", 0, 0, b"", b""),
         Version(b"x", -1, 2**60, b"", b""),
     ):
-        try:
+        with contextlib.suppress(TurnlogError):
             assert not state.read(0.0, since=version)[1].continues
-        except TurnlogError:
-            pass

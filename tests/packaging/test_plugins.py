@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,8 +28,11 @@ class AcmeLayer(Layer): pass
 """
 
 
+Put = Callable[..., None]
+
+
 @pytest.fixture
-def put(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):  # type: ignore[no-untyped-def]
+def put(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Put:
     def put(name: str, entries: dict[str, dict[str, str]], **more: str) -> None:
         install(monkeypatch, tmp_path, name, entries, **more)
 
@@ -42,11 +46,13 @@ def test_the_memory_store_is_a_plugin_like_any_other() -> None:
     assert mine.version
 
 
-def test_a_strangers_store_layer_and_model_are_found(put) -> None:  # type: ignore[no-untyped-def]
+def test_a_strangers_store_layer_and_model_are_found(put: Put) -> None:
     source = (
         STORE
         + LAYER
-        + "async def answer(messages): ...\nclass Answerer:\n    async def __call__(self, messages): ...\nready = Answerer()"
+        + "async def answer(messages): ...\n"
+        + "class Answerer:\n    async def __call__(self, messages): ...\n"
+        + "ready = Answerer()"
     )
     entries = {
         "turnlog.stores": {"acme": "acme_all:AcmeStore"},
@@ -54,14 +60,14 @@ def test_a_strangers_store_layer_and_model_are_found(put) -> None:  # type: igno
         "turnlog.models": {"function": "acme_all:answer", "class": "acme_all:Answerer", "object": "acme_all:ready"},
     }
     put("turnlog-acme", entries, version="2.5", acme_all=source)
-    names = [
-        find_store("acme"),
-        find_layer("acme"),
-        find_model("function"),
-        find_model("class"),
-        type(find_model("object")),
+    found = [find_store("acme"), find_layer("acme"), find_model("function"), find_model("class"), find_model("object")]
+    assert [getattr(it, "__name__", type(it).__name__) for it in found] == [
+        "AcmeStore",
+        "AcmeLayer",
+        "answer",
+        "Answerer",
+        "Answerer",
     ]
-    assert [found.__name__ for found in names] == ["AcmeStore", "AcmeLayer", "answer", "Answerer", "Answerer"]
     listed = [plugin for plugin in installed() if plugin.distribution == "turnlog-acme"]
     assert [(p.group, p.name, p.version) for p in listed] == [
         ("turnlog.layers", "acme", "2.5"),
@@ -72,7 +78,7 @@ def test_a_strangers_store_layer_and_model_are_found(put) -> None:  # type: igno
     ]
 
 
-def test_listing_and_finding_one_load_no_other(put) -> None:  # type: ignore[no-untyped-def]
+def test_listing_and_finding_one_load_no_other(put: Put) -> None:
     put("turnlog-bomb", {"turnlog.stores": {"bomb": "acme_bomb:Store"}}, acme_bomb="raise SystemExit('loaded')")
     put("turnlog-gone", {"turnlog.stores": {"gone": "acme_gone:Store", "nonsense": "a b c!!"}})
     assert {"bomb", "gone", "nonsense", "memory"} <= {plugin.name for plugin in installed()}
@@ -85,24 +91,25 @@ def test_an_unknown_name_lists_the_installed_and_the_nearest() -> None:
         PluginError, match=r"no store is named 'memmory', installed are: .*memory.*; did you mean 'memory'\?"
     ):
         find_store("memmory")
-    with pytest.raises(PluginError, match="no layer is named 'xyzzy', installed are: [^;]*$"):
+    with pytest.raises(PluginError, match=r"no layer is named 'xyzzy', installed are: [^;]*$"):
         find_layer("xyzzy")
 
 
-def test_two_distributions_with_one_name_are_both_named_and_neither_loaded(put) -> None:  # type: ignore[no-untyped-def]
+def test_two_distributions_with_one_name_are_both_named_and_neither_loaded(put: Put) -> None:
     put("turnlog-one", {"turnlog.stores": {"twin": "acme_one:AcmeStore"}}, acme_one="raise SystemExit")
     put("turnlog-two", {"turnlog.stores": {"twin": "acme_two:AcmeStore"}}, acme_two="raise SystemExit")
     with pytest.raises(PluginError) as error:
         find_store("twin")
     assert str(error.value) == (
-        "store 'twin' is claimed by acme_one:AcmeStore of turnlog-one 1.0 and acme_two:AcmeStore of turnlog-two 1.0: uninstall one of them"
+        "store 'twin' is claimed by acme_one:AcmeStore of turnlog-one 1.0 and acme_two:AcmeStore of turnlog-two 1.0: "
+        "uninstall one of them"
     )
     assert len([plugin for plugin in installed() if plugin.name == "twin"]) == 2
 
 
-def test_ours_cannot_be_shadowed(put) -> None:  # type: ignore[no-untyped-def]
+def test_ours_cannot_be_shadowed(put: Put) -> None:
     put("turnlog-evil", {"turnlog.stores": {"memory": "acme_evil:AcmeStore"}}, acme_evil=STORE)
-    with pytest.raises(PluginError, match="turnlog-evil 1.0.*turnlog_memory:MemoryStore of turnlog "):
+    with pytest.raises(PluginError, match=r"turnlog-evil 1\.0.*turnlog_memory:MemoryStore of turnlog "):
         find_store("memory")
 
 
@@ -116,7 +123,7 @@ def test_ours_cannot_be_shadowed(put) -> None:  # type: ignore[no-untyped-def]
         ("def (", "SyntaxError"),
     ],
 )
-def test_a_broken_plugin_says_which_distribution_and_why(put, source: str, says: str) -> None:  # type: ignore[no-untyped-def]
+def test_a_broken_plugin_says_which_distribution_and_why(put: Put, source: str, says: str) -> None:
     put("turnlog-broken", {"turnlog.stores": {"broken": "acme_broken:AcmeStore"}}, acme_broken=source)
     with pytest.raises(PluginError) as error:
         find_store("broken")
@@ -126,7 +133,7 @@ def test_a_broken_plugin_says_which_distribution_and_why(put, source: str, says:
     assert error.value.__cause__ is not None
 
 
-def test_a_missing_driver_of_ours_names_the_extra(monkeypatch: pytest.MonkeyPatch, put) -> None:  # type: ignore[no-untyped-def]
+def test_a_missing_driver_of_ours_names_the_extra(monkeypatch: pytest.MonkeyPatch, put: Put) -> None:
     monkeypatch.setitem(sys.modules, "sqlalchemy", None)  # as if it were not installed
     entry = {"turnlog.stores": {"lite": "acme_driver:AcmeStore"}}
     put("turnlog", entry, version="9", acme_driver="import sqlalchemy.engine")
@@ -135,7 +142,7 @@ def test_a_missing_driver_of_ours_names_the_extra(monkeypatch: pytest.MonkeyPatc
     assert str(error.value) == "store 'lite' needs sqlalchemy, which is not installed: pip install 'turnlog[sql]'"
 
 
-def test_a_missing_driver_of_a_stranger_names_no_extra_of_ours(monkeypatch: pytest.MonkeyPatch, put) -> None:  # type: ignore[no-untyped-def]
+def test_a_missing_driver_of_a_stranger_names_no_extra_of_ours(monkeypatch: pytest.MonkeyPatch, put: Put) -> None:
     monkeypatch.setitem(sys.modules, "sqlalchemy", None)
     put("turnlog-other", {"turnlog.stores": {"lite": "acme_other:AcmeStore"}}, acme_other="import sqlalchemy")
     with pytest.raises(PluginError, match=r"turnlog-other 1\.0.*sqlalchemy") as error:
@@ -186,7 +193,9 @@ def test_the_extras_are_those_of_the_distribution() -> None:
         (find_model, "turnlog.models", "Thing = 'text'", "is a str; it must be an async callable"),
     ],
 )
-def test_what_is_no_plugin_is_refused(put, find, group: str, source: str, says: str) -> None:  # type: ignore[no-untyped-def]
+def test_what_is_no_plugin_is_refused(
+    put: Put, find: Callable[[str], object], group: str, source: str, says: str
+) -> None:
     put("turnlog-thing", {group: {"thing": "acme_thing:Thing"}}, acme_thing=source)
     with pytest.raises(PluginError) as error:
         find("thing")
@@ -194,14 +203,14 @@ def test_what_is_no_plugin_is_refused(put, find, group: str, source: str, says: 
     assert says in str(error.value)
 
 
-def test_a_distribution_without_metadata_hides_no_other(put, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_distribution_without_metadata_hides_no_other(put: Put, tmp_path: Path) -> None:
     put("turnlog-bare", {"turnlog.stores": {"bare": "acme_bare:AcmeStore"}}, acme_bare=STORE)
     (tmp_path / "site-turnlog-bare" / "turnlog_bare-1.0.dist-info" / "METADATA").unlink()
     assert {"bare", "memory"} <= {plugin.name for plugin in installed()}
     assert find_store("bare").__name__ == "AcmeStore"
 
 
-def test_a_plugin_that_is_installed_or_changed_later_is_seen_at_once(put, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_plugin_that_is_installed_or_changed_later_is_seen_at_once(put: Put, tmp_path: Path) -> None:
     with pytest.raises(PluginError):
         find_store("late")
     put("turnlog-late", {"turnlog.stores": {"late": "acme_late:AcmeStore"}}, acme_late=STORE)

@@ -87,7 +87,7 @@ def test_it_keeps_simple_facts() -> None:
 
 
 def test_it_says_what_was_said_first_and_last_word_for_word() -> None:
-    history = ["It’s raining.", assistant("Yes."), "Now it snows.", assistant("No.")]
+    history: list[str | Message] = ["It’s raining.", assistant("Yes."), "Now it snows.", assistant("No.")]
     assert ask(*history, "What did I say first?") == "You said first: It’s raining."
     assert ask(*history, "What did I say last?") == "You said last: Now it snows."
     assert ask(*history, "What was my last message?") == "You said last: Now it snows."
