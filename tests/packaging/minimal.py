@@ -1,0 +1,59 @@
+"""The wheel without extras: what works, and what an error says where something is missing.
+
+Run by `nox -s minimal`, in an environment that holds nothing else: with the extras there, it is not true.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from importlib.metadata import distributions
+from importlib.util import find_spec
+
+import pytest
+
+from turnlog import PluginError, open_store, user
+from turnlog.plugins import installed
+
+
+def test_there_is_the_wheel_and_no_driver() -> None:
+    names = {distribution.name.lower() for distribution in distributions()}
+    assert {"turnlog", "msgspec", "stevedore"} <= names
+    assert not {"sqlalchemy", "redis", "zstandard", "cyclopts", "rich"} & names
+    spec = find_spec("turnlog")
+    assert spec is not None
+    assert "site-packages" in str(spec.origin)
+
+
+def test_the_memory_store_works() -> None:
+    async def talk() -> list[str]:
+        async with open_store("memory://") as store:
+            await store.append("s", [user("Hello")])
+            return [message.text for message in await store.load("s")]
+
+    assert asyncio.run(talk()) == ["Hello"]
+
+
+@pytest.mark.parametrize(
+    ("url", "driver", "extra"),
+    [("sqlite:///chat.db", "sqlalchemy", "sql")],
+)
+def test_a_missing_driver_names_the_extra(url: str, driver: str, extra: str) -> None:
+    scheme = url.partition(":")[0]
+    with pytest.raises(PluginError) as error:
+        open_store(url)
+    assert str(error.value) == (
+        f"store {scheme!r} needs {driver}, which is not installed: pip install 'turnlog[{extra}]'"
+    )
+
+
+def test_plugins_are_listed_whether_their_drivers_are_there_or_not() -> None:
+    assert {"memory", "offline", "sqlite"} <= {plugin.name for plugin in installed()}
+
+
+def test_the_command_line_says_what_it_needs(capsys: pytest.CaptureFixture[str]) -> None:
+    from turnlog_cli import main
+
+    assert main(["plugins"]) == 2
+    assert capsys.readouterr().err == (
+        "turnlog: the command line needs cyclopts, which is not installed: pip install 'turnlog[cli]'\n"
+    )
