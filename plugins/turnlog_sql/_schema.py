@@ -1,5 +1,8 @@
 """The tables, version 1.
 
+What statements compare, count and sort by has a column of its own; the rest of a header, and all of a record's head, is
+one column of MessagePack: a driver takes about as long for each column of each row as for decoding the whole.
+
 A session is one row of `turnlog_sessions`, its header; what it has of metadata is one row of `turnlog_metadata`, apart, so
 that an append never rewrites it; a row of `turnlog_records` is a record; and a row of `turnlog_changes` is one of the last
 changes, by which a repeat is recognised.  Namespaces, session ids, owners and change ids are bytes of UTF-8, so that no
@@ -10,7 +13,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, Double, Index, Integer, LargeBinary, MetaData, Table, Text, text
+from sqlalchemy import BigInteger, Column, Double, Index, Integer, LargeBinary, MetaData, Table, text
 from sqlalchemy.dialects import mysql
 from sqlalchemy.types import TypeEngine
 
@@ -42,22 +45,15 @@ sessions = Table(
     Column("epoch", LargeBinary(16), nullable=False),
     Column("generation", BigInteger, nullable=False),
     Column("rounds", BigInteger, nullable=False),
-    Column("tip", LargeBinary(16), nullable=False),
-    Column("stamp", LargeBinary(16), nullable=False),
-    Column("first", BigInteger, nullable=False),
-    Column("turns", BigInteger, nullable=False),
     Column("start", BigInteger, nullable=False),
     Column("upto", BigInteger, nullable=False),
-    Column("tail_id", Text),
-    Column("tail_part", BigInteger),
-    Column("tail_open", Integer),
     Column("bytes", BigInteger, nullable=False),
-    Column("created", Double, nullable=False),
     Column("updated", Double, nullable=False),
     Column("owner", _id(), nullable=False),
-    Column("ttl", Double),
     Column("expires", Double),
-    Column("changes", BigInteger, nullable=False),  # how many were stored so far
+    Column(
+        "head", LargeBinary, nullable=False
+    ),  # MessagePack: all of a header but key, updated, owner, expires, metadata
 )
 Index("turnlog_sessions_key", sessions.c.namespace, sessions.c.session, unique=True)
 Index("turnlog_sessions_updated", sessions.c.namespace, sessions.c.updated.desc(), sessions.c.session)
@@ -87,9 +83,7 @@ records = Table(
     Column("begin", BigInteger),  # how many messages lie before it, if it begins a turn
     Column("upto", BigInteger, nullable=False),
     Column("size", BigInteger, nullable=False),
-    Column(
-        "head", LargeBinary, nullable=False
-    ),  # MessagePack: all that a record is but its body; one column is read fast
+    Column("head", LargeBinary, nullable=False),  # MessagePack: all of a record but its body
     Column("payload", LargeBinary, nullable=False),  # the last column: what looks at heads alone never reads it
 )
 

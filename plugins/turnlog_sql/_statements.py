@@ -30,9 +30,9 @@ from ._schema import changes, records, schema, session_metadata, sessions, table
 
 Value: TypeAlias = "int | float | str | bytes | None"
 
-HEADER = [column for column in sessions.c if column.name not in ("namespace", "session")]
-"""The columns of a header but its metadata, `row` first, `changes` last."""
-_STEADY = ("epoch", "created", "owner", "ttl")  # what an append leaves as it is
+HEADER = [sessions.c[name] for name in ("row", "updated", "owner", "expires", "head")]
+"""The columns that a header is read from, but for its metadata."""
+_MOVED = ("generation", "rounds", "start", "upto", "bytes", "updated", "expires", "head")  # what every change may move
 
 _ROW = bindparam("row", type_=BigInteger)
 _METADATA = session_metadata.c.metadata
@@ -84,13 +84,11 @@ class Statements:
         self.info = compiled(select(*HEADER, _METADATA).select_from(_WITH_METADATA).where(_IS_KEY))
         self.metadata = compiled(select(_METADATA).where(session_metadata.c.row == _ROW))
 
-        whole = [column.name for column in HEADER if column is not s.row]
-        moved = [name for name in whole if name not in _STEADY]
         one_session = update(sessions).where(s.row == _ROW)
-        self.insert_session = compiled(insert(sessions).values(_bound("namespace", "session", *whole)))
-        self.update_session = compiled(one_session.values(_bound(*whole)))
-        self.move_session = compiled(one_session.values(_bound(*moved)))
-        self.resize = compiled(one_session.values(_bound("bytes")))
+        inserted = _bound("namespace", "session", "epoch", "owner", *_MOVED)
+        self.insert_session = compiled(insert(sessions).values(inserted))
+        self.update_session = compiled(one_session.values(_bound("owner", *_MOVED)))
+        self.move_session = compiled(one_session.values(_bound(*_MOVED)))
         was = s.expires.is_not_distinct_from(bindparam("was"))
         self.slide = compiled(one_session.where(was).values(_bound("expires")))
         self.delete_metadata = compiled(delete(session_metadata).where(session_metadata.c.row == _ROW))

@@ -25,14 +25,18 @@ Steps: TypeAlias = "Generator[tuple[Statement, tuple[Value, ...] | list[tuple[Va
 """Yields a statement and its parameters, or a list of such, one for each time; is sent the rows; returns the answer."""
 
 _WIDTH = len(HEADER)
-_CHANGES = _WIDTH - 1
 _NONE = Metadata({})
 _encode = msgspec.msgpack.Encoder().encode
 _decode_metadata = msgspec.msgpack.Decoder(dict[str, bytes]).decode
 _decode_head = msgspec.msgpack.Decoder(tuple[str, int, bool, float, int, int, int, int, int, int, bytes]).decode
 _head_of = attrgetter("id", "part", "open", "time", "count", "rounds", "turns", "number", "end", "upto", "tip")
 _end = attrgetter("end")
-_decode_version = msgspec.msgpack.Decoder(tuple[bytes, int, int, bytes, bytes]).decode
+_Version = tuple[bytes, int, int, bytes, bytes]
+_Tail = tuple[str, int, bool]
+_decode_version = msgspec.msgpack.Decoder(_Version).decode
+_decode_header = msgspec.msgpack.Decoder(
+    tuple[_Version, int, int, int, int, _Tail | None, int, float, float | None, int]
+).decode
 
 
 def read(
@@ -63,7 +67,7 @@ def read(
         raise missing(key)
     place = next(place for place, row in enumerate(rows) if row[0] is not None)  # the first, as a rule
     first = rows[place]
-    row, header = _header(key, first, first[_WIDTH])
+    row, header, _ = _header(key, first, first[_WIDTH])
     if not header.alive(now):
         raise missing(key)
     records = [_record(one[_WIDTH], one[_WIDTH + 1]) for one in rows if one is not first]
@@ -118,8 +122,8 @@ def commit(
     row: int | None = None
     place, previous, header = 0, None, None
     if rows:
-        row, header = _header(key, rows[0])
-        place, (digest, version, number) = rows[0][_CHANGES], rows[0][_WIDTH:]
+        row, header, place = _header(key, rows[0])
+        digest, version, number = rows[0][_WIDTH:]
         if not header.alive(now):
             yield from _remove(statements, row)
             row, place, header = None, 0, None
@@ -134,7 +138,7 @@ def commit(
     else:
         previous = header.version
         if change.seal is not None:
-            header = yield from _seal(statements, row, header, change.seal)
+            header = yield from _seal(statements, row, header, place, change.seal)
             return header.receipt(now, header.version, None, previous)
         header.check(change.expect, turns=bool(change.append) or change.keep is not None)
         if change.metadata is not None:
@@ -167,17 +171,18 @@ def commit(
 
 def _store(statements: Statements, row: int | None, header: Header, change: Change, changes: int) -> Steps[int]:
     """Write the header, and the metadata where the change has some; answers the session's row."""
-    values = {**_header_values(header), "changes": changes}
+    values = _header_values(header, changes)
+    values["row"] = row
     created = row is None
     if row is None:
-        key = _key(header.key)
-        yield statements.insert_session, statements.insert_session.bind({**values, **key})
-        rows = yield statements.header, statements.header.bind(key)
+        values |= _key(header.key)
+        yield statements.insert_session, statements.insert_session.bind(values)
+        rows = yield statements.header, statements.header.bind(values)
         row = int(rows[0][0])
-    elif change.owner is not None or change.ttl is not None:
-        yield statements.update_session, statements.update_session.bind({**values, "row": row})
+    elif change.owner is not None:
+        yield statements.update_session, statements.update_session.bind(values)
     else:
-        yield statements.move_session, statements.move_session.bind({**values, "row": row})
+        yield statements.move_session, statements.move_session.bind(values)
     if change.metadata is not None:
         if not created:
             yield statements.delete_metadata, statements.delete_metadata.bind({"row": row})
@@ -216,7 +221,7 @@ def _retain(
     return header, placed[dropped:]
 
 
-def _seal(statements: Statements, row: int, header: Header, seal: Record) -> Steps[Header]:
+def _seal(statements: Statements, row: int, header: Header, changes: int, seal: Record) -> Steps[Header]:
     at = {"row": row, "number": seal.number, "until": seal.after}
     rows = yield statements.heads, statements.heads.bind(at)
     if not fits(seal, [_record(head) for head, _ in rows], last=seal.after >= header.turns):
@@ -225,14 +230,14 @@ def _seal(statements: Statements, row: int, header: Header, seal: Record) -> Ste
     header = msgspec.structs.replace(header, bytes=header.bytes - sum(size for _, size in rows) + seal.size)
     yield statements.cut_between, statements.cut_between.bind(at)
     yield statements.insert_record, statements.insert_record.bind(_record_values(row, sealed))
-    yield statements.resize, statements.resize.bind({"row": row, "bytes": header.bytes})
+    yield statements.move_session, statements.move_session.bind({**_header_values(header, changes), "row": row})
     return header
 
 
 def delete(statements: Statements, key: Key, now: float, expect: Version | None) -> Steps[bool]:
     """What `Store.delete` does."""
     rows = yield statements.header, statements.header.bind(_key(key))
-    row, header = _header(key, rows[0]) if rows else (0, None)
+    row, header, _ = _header(key, rows[0]) if rows else (0, None, 0)
     found = check_delete(key, header, expect, now)
     if header is not None:
         yield from _remove(statements, row)
@@ -268,16 +273,30 @@ def _key(key: Key) -> dict[str, Value]:
     return {"namespace": key.namespace.encode(), "session": key.session.encode()}
 
 
-def _header(key: Key, row: Row, metadata: bytes | None = None) -> tuple[int, Header]:
-    """The session's row, and the header in it; without metadata where none was asked for."""
-    number, epoch, generation, rounds, tip, stamp, first, turns, start, upto = row[:10]
-    tail_id, tail_part, tail_open, size, created, updated, owner, ttl, expires = row[10:19]
-    tail = None if tail_id is None else (tail_id, tail_part, bool(tail_open))
-    version = Version(epoch, generation, rounds, tip, stamp)
-    kept = _metadata(key, metadata)
-    owner = owner.decode()
-    header = Header(key, version, first, turns, start, upto, tail, size, created, updated, owner, kept, ttl, expires)
-    return number, header
+def _header(key: Key, row: Row, metadata: bytes | None = None) -> tuple[int, Header, int]:
+    """The session's row, the header in it and how many changes were stored; without metadata where none was asked for."""
+    number, updated, owner, expires, head = row[:_WIDTH]
+    try:
+        version, first, turns, start, upto, tail, size, created, ttl, changes = _decode_header(head)
+    except msgspec.DecodeError as error:
+        raise CorruptRecord(f"its header cannot be read: {error}", key=key) from None
+    header = Header(
+        key,
+        Version(*version),
+        first,
+        turns,
+        start,
+        upto,
+        tail,
+        size,
+        created,
+        updated,
+        owner.decode(),
+        _metadata(key, metadata),
+        ttl,
+        expires,
+    )
+    return number, header, changes
 
 
 def _metadata(key: Key, data: bytes | None) -> Metadata:
@@ -289,27 +308,20 @@ def _metadata(key: Key, data: bytes | None) -> Metadata:
         raise CorruptRecord(f"its metadata cannot be read: {error}", key=key) from None
 
 
-def _header_values(header: Header) -> dict[str, Value]:
-    version, tail = header.version, header.tail or (None, None, None)
+def _header_values(header: Header, changes: int) -> dict[str, Value]:
+    h, version = header, msgspec.structs.astuple(header.version)
+    head = (version, h.first, h.turns, h.start, h.upto, h.tail, h.bytes, h.created, h.ttl, changes)
     return {
-        "epoch": version.epoch,
-        "generation": version.generation,
-        "rounds": version.rounds,
-        "tip": version.tip,
-        "stamp": version.stamp,
-        "first": header.first,
-        "turns": header.turns,
-        "start": header.start,
-        "upto": header.upto,
-        "tail_id": tail[0],
-        "tail_part": tail[1],
-        "tail_open": None if tail[2] is None else int(tail[2]),
-        "bytes": header.bytes,
-        "created": header.created,
-        "updated": header.updated,
-        "owner": header.owner.encode(),
-        "ttl": header.ttl,
-        "expires": header.expires,
+        "epoch": version[0],
+        "generation": version[1],
+        "rounds": version[2],
+        "start": h.start,
+        "upto": h.upto,
+        "bytes": h.bytes,
+        "updated": h.updated,
+        "owner": h.owner.encode(),
+        "expires": h.expires,
+        "head": _encode(head),
     }
 
 
