@@ -1,0 +1,29 @@
+"""The kit: what every store must pass, one test a sentence of the contract.
+
+    from turnlog.testing import StoreContract
+
+    class TestAcmeStore(StoreContract):
+        shared = True
+
+        def make(self, **options):
+            return AcmeStore(f"acme://{self.folder}/sessions", **options)
+
+That is a whole test module, and pytest all it needs: the tests are async, and run in event loops of their own.  Layers
+pass the same tests: make the layer over a store.  A test that fails tells which sentence of the contract is broken.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+_CHAPTERS = (
+    "writing reading following expecting repeating rounds undoing copying retaining sealing describing paging naming expiring values limits "
+    "concurrency cancelling living"
+).split()
+# so that a failing assert shows its values, as in a test module
+pytest.register_assert_rewrite(*(f"{__name__}._{chapter}" for chapter in _CHAPTERS))
+
+from ._chapter import Clock, StoreOptions  # noqa: E402
+from ._contract import StoreContract  # noqa: E402
+
+__all__ = ["Clock", "StoreContract", "StoreOptions"]

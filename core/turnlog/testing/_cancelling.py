@@ -1,0 +1,93 @@
+"""Contract: cancellation leaves the outcome unknown, and sending the same change again is safe."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+
+from .._change import Change
+from ..store import Store
+from ._chapter import Chapter
+from ._material import ID, history, key, numbers, record, say, texts
+
+
+async def _cancelled(call: Coroutine[Any, Any, object], steps: int) -> bool:
+    """Whether a call was cancelled after so many steps of the event loop, or had ended before."""
+    task = asyncio.create_task(call)
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    asked = task.cancel()
+    try:
+        await task
+    except asyncio.CancelledError:
+        assert asked
+        return True
+    return False
+
+
+class Cancelling(Chapter):
+    async def test_sent_again_it_is_stored_once(self, store: Store) -> None:
+        """commit: after a cancellation the same change can be sent again: it is stored once, wherever it was cancelled."""
+        for steps in range(24):
+            change = Change(append=(record(f"{steps}", "x"),))
+            await _cancelled(store.commit(key(store), change), steps)
+            receipt = await store.commit(key(store), change)
+            assert receipt.number == steps
+        session = await store.session(ID)
+        assert numbers(session) == list(range(24))
+        assert [texts(turn.messages) for turn in session.turns] == [[f"{n}", "x"] for n in range(24)]
+
+    async def test_all_of_it_or_nothing(self, store: Store) -> None:
+        """commit: all of it or nothing, also if it is cancelled."""
+        for steps in range(24):
+            name = f"s{steps}"
+            await store.append(name, say("a"))
+            change = Change(keep=0, append=(record("b"), record("c")), metadata={"title": "x"}, owner="u1")
+            await _cancelled(store.commit(key(store, name), change), steps)
+            session = await store.session(name)
+            whole = (texts(session.messages), session.info.owner, dict(session.info.metadata))
+            assert whole in ((["a"], "", {}), (["b", "c"], "u1", {"title": "x"}))
+
+    async def test_a_cancellation_is_not_swallowed(self, store: Store) -> None:
+        """A call that is cancelled before it could begin ends as cancelled, and nothing is stored."""
+        for call in (store.append(ID, say("a")), store.merge_metadata(ID, {"title": "x"}), store.fork("bob", ID)):
+            assert await _cancelled(call, 0)
+        assert await history(store) == []
+
+    async def test_the_store_goes_on(self, store: Store) -> None:
+        """Cancelled calls leave nothing behind: the next ones are answered, each with its own answer."""
+        for number in range(8):
+            await store.append(f"s{number}", say(f"{number}"))
+        for steps in range(16):
+            calls: list[Coroutine[Any, Any, object]] = [
+                store.load("s0"),
+                store.append("s1", say("more")),
+                store.info("s2"),
+                store.erase("not there"),
+            ]
+            await asyncio.gather(*(_cancelled(call, steps) for call in calls))
+            for number in (0, 2, 3, 4):
+                assert await history(store, f"s{number}") == [f"{number}"]
+        assert len([info async for info in store.sessions()]) == 8
+
+    async def test_others_are_not_cancelled(self, store: Store) -> None:
+        """A cancellation ends the call that is cancelled and no other that waits beside it."""
+        await store.append(ID, say("a"))
+        for steps in range(12):
+            others = [asyncio.create_task(store.append(ID, say(f"{steps}.{n}"))) for n in range(3)]
+            await asyncio.gather(*(_cancelled(store.load(ID), steps) for _ in range(3)))
+            receipts = await asyncio.gather(*others)
+            assert len({receipt.number for receipt in receipts}) == 3
+        assert len(await store.load(ID)) == 37
+
+    async def test_a_timeout(self, store: Store) -> None:
+        """A deadline around a call ends it in time, and the store goes on."""
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await asyncio.sleep(0)
+                await store.append(ID, say("a"), turn_id="t")
+        await store.append(ID, say("a"), turn_id="t")
+        assert await history(store) == ["a"]

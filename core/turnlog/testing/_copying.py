@@ -1,0 +1,157 @@
+"""Contract: a session made out of another."""
+
+from __future__ import annotations
+
+import pytest
+
+from .._change import Change
+from .._key import Key
+from ..errors import Conflict, IdReused, InvalidInput, SessionNotFound
+from ..store import Store
+from ._chapter import Chapter
+from ._material import ID, history, key, numbers, picture, record, say, texts
+
+
+async def _source(store: Store) -> None:
+    for text in "abcd":
+        await store.append(ID, say(text, text.upper()), turn_id=f"turn {text}")
+    await store.merge_metadata(ID, {"title": "x", "tags": ["y"]}, owner="u1", ttl=600.0)
+
+
+class Copying(Chapter):
+    async def test_all_that_is_copied(self, store: Store) -> None:
+        """copy: its turns with their numbers and times, metadata, owner and time to live."""
+        await _source(store)
+        await self.advance(10)
+        receipt = await store.fork(ID, "bob")
+        source, target = await store.session(ID), await store.session("bob")
+        assert target.turns == source.turns
+        for name in ("first", "turns", "messages", "owner", "metadata", "ttl"):
+            assert getattr(target.info, name) == getattr(source.info, name), name
+        assert (receipt.version, receipt.turns, receipt.messages) == (target.version, 4, 8)
+        assert receipt.previous is None
+
+    async def test_up_to_a_turn(self, store: Store) -> None:
+        """copy: at: only the turns numbered below this; None: all."""
+        await _source(store)
+        for at in (0, 1, 3, 4, 9):
+            receipt = await store.fork(ID, f"at {at}", at=at)
+            session = await store.session(f"at {at}")
+            assert numbers(session) == list(range(min(at, 4))), f"at={at}"
+            assert texts(session.messages) == list("aAbBcCdD")[: at * 2]
+            assert session.info.owner == "u1"
+            assert receipt.turns == session.info.turns == min(at, 4)
+            assert (await store.append(f"at {at}", say("next"))).number == min(at, 4)
+
+    async def test_both_go_on_apart(self, store: Store) -> None:
+        """fork: both go on apart."""
+        await _source(store)
+        await store.fork(ID, "bob")
+        await store.append(ID, say("source"))
+        await store.append("bob", say("target"))
+        await store.merge_metadata("bob", {"title": "y"}, owner="u2")
+        await store.rewind(ID, turns=3)
+        assert await history(store) == list("aAbB")
+        assert await history(store, "bob") == [*"aAbBcCdD", "target"]
+        assert dict((await store.info(ID)).metadata) == {"title": "x", "tags": ["y"]}
+        before = await picture(store, "bob")
+        await store.erase(ID)
+        assert await picture(store, "bob") == before
+
+    async def test_a_copy_starts_a_new_epoch(self, store: Store) -> None:
+        """copy: it starts a new epoch: no version of the source is one of the target."""
+        await _source(store)
+        version = (await store.info(ID)).version
+        await store.fork(ID, "bob")
+        assert (await store.info("bob")).version != version
+        with pytest.raises(Conflict):
+            await store.append("bob", say("e"), expect=version)
+        session = await store.read(key(store, "bob"), since=version)
+        assert not session.continues
+        assert texts(session.messages) == list("aAbBcCdD")
+
+    async def test_a_copy_can_be_followed(self, store: Store) -> None:
+        """copy: what is made is a session like any other: its versions can be followed, expected and cut back to."""
+        await _source(store)
+        version = (await store.fork(ID, "bob")).version
+        await store.append("bob", say("e"), expect=version)
+        session = await store.read(key(store, "bob"), since=version)
+        assert (session.continues, texts(session.messages)) == (True, ["e"])
+        await store.rewind("bob", turns=3)
+        assert await history(store, "bob") == list("aAbB")
+
+    async def test_a_copy_remembers_nothing_of_the_source(self, store: Store) -> None:
+        """copy: it remembers none of the source's changes: what is repeated there is new here."""
+        change = Change(append=(record("a"),))
+        await store.commit(key(store), change)
+        await store.fork(ID, "bob")
+        assert (await store.commit(key(store, "bob"), change)).number == 1
+        assert await history(store, "bob") == ["a", "a"]
+
+    async def test_onto_a_session_that_is_there(self, store: Store) -> None:
+        """copy: Conflict: there is a target, and another change made it; it stays as it is."""
+        await _source(store)
+        await store.append("bob", say("mine"))
+        before = await picture(store, "bob")
+        with pytest.raises(Conflict):
+            await store.fork(ID, "bob")
+        assert await picture(store, "bob") == before
+        with pytest.raises(InvalidInput):
+            await store.fork(ID, ID)
+
+    async def test_without_a_source(self, store: Store) -> None:
+        """copy: SessionNotFound: there is no source; no target is made."""
+        with pytest.raises(SessionNotFound):
+            await store.fork(ID, "bob")
+        assert await picture(store, "bob") is None
+
+    async def test_a_repeat_of_a_copy(self, store: Store) -> None:
+        """copy: change_id: as in `Change.id`: sent again, it is made once and answered as the first time."""
+        await _source(store)
+        first = await store.fork(ID, "bob", at=2, change_id="f")
+        await store.append(ID, say("later"))
+        await store.append("bob", say("later"))
+        before = await picture(store, "bob")
+        again = await store.fork(ID, "bob", at=2, change_id="f")
+        assert (again.version, again.number) == (first.version, first.number)
+        assert await picture(store, "bob") == before
+        with pytest.raises(IdReused):
+            await store.fork(ID, "bob", at=3, change_id="f")
+
+    async def test_a_repeat_after_the_source_has_grown(self, store: Store) -> None:
+        """copy: a repeat is the same change although the source has grown: its digest is of what was asked, not of what
+        was found."""
+        await _source(store)
+        first = await store.fork(ID, "bob", change_id="f")
+        await store.append(ID, say("later"))
+        assert (await store.fork(ID, "bob", change_id="f")).version == first.version
+        assert await history(store, "bob") == list("aAbBcCdD")
+
+    async def test_across_namespaces(self, store: Store) -> None:
+        """copy: takes keys: a session may be copied to another namespace."""
+        await _source(store)
+        target = Key("elsewhere", "bob")
+        await store.copy(key(store), target, at=None, change_id="f")
+        session = await store.read(target)
+        assert (session.info.key, texts(session.messages)) == (target, list("aAbBcCdD"))
+        assert await picture(store, "bob") is None
+
+    async def test_payloads_are_copied_as_they_are(self, store: Store) -> None:
+        """copy: payloads that only a layer can read are copied, byte for byte."""
+        change = Change(append=(record("secret").with_payload(b"\xff" * 50),))
+        await store.commit(key(store), change)
+        await store.copy(key(store), key(store, "bob"), at=None, change_id="f")
+        assert [r.payload for r in (await store.read(key(store, "bob"))).records] == [b"\xff" * 50]
+
+    async def test_a_copy_of_what_was_retained(self, store: Store) -> None:
+        """copy: turns keep their numbers, also where the source's history no longer begins at 0."""
+        for text in "abcde":
+            await store.append(ID, say(text))
+        await store.commit(key(store), Change(retain=3))
+        await store.fork(ID, "all")
+        await store.fork(ID, "some", at=4)
+        for name, shown in (("all", [2, 3, 4]), ("some", [2, 3])):
+            session = await store.session(name)
+            assert numbers(session) == shown
+            assert (session.info.first, session.info.turns, session.info.messages) == (2, shown[-1] + 1, len(shown))
+            assert (await store.append(name, say("next"))).number == shown[-1] + 1

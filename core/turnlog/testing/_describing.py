@@ -1,0 +1,117 @@
+"""Contract: metadata and owner."""
+
+from __future__ import annotations
+
+import pytest
+
+from .._change import Change
+from ..errors import Conflict, InvalidInput, TooLarge
+from ..store import Store
+from ._chapter import Chapter
+from ._material import ID, history, key, picture, say
+
+_VALUES = {
+    "text": "é\u0301\0 \U0001f600",
+    "numbers": [0, -1, 2**63, 1.0, 1.5, -0.0],
+    "flags": {"yes": True, "no": False},
+    "nested": {"a": [{"b": [[]]}, None]},
+    "with.dot": 1,
+    "$set": 2,
+    'it\'s "quoted" %s :name': 3,
+    "name": "not the field",
+    "turns": -1,
+    "é": 4,
+    "e\u0301": 5,
+}
+
+
+class Describing(Chapter):
+    async def test_metadata_comes_back_as_it_was_set(self, store: Store) -> None:
+        """merge_metadata: set metadata name by name; it comes with every read, whatever the names and values."""
+        await store.append(ID, say("a"))
+        receipt = await store.merge_metadata(ID, _VALUES)
+        for session in (await store.read(key(store)), await store.read(key(store), last=0), await store.session(ID)):
+            metadata = dict(session.info.metadata)
+            assert metadata == _VALUES
+            assert repr(metadata["numbers"]) == repr(_VALUES["numbers"])
+            assert repr(metadata["flags"]) == repr(_VALUES["flags"]), "True is not 1"
+            assert session.version == receipt.version
+
+    async def test_names_are_merged_one_by_one(self, store: Store) -> None:
+        """Change.metadata: values to set, by name; None removes a name; what a name holds is replaced whole."""
+        await store.merge_metadata(ID, {"a": 1, "b": {"x": 1}, "c": 3})
+        await store.merge_metadata(ID, {"b": {"y": 2}, "c": None, "d": 4, "never": None})
+        assert dict((await store.info(ID)).metadata) == {"a": 1, "b": {"y": 2}, "d": 4}
+
+    async def test_metadata_leaves_the_turns_alone(self, store: Store) -> None:
+        """merge_metadata: changes no turn and no count, and makes another version that saw the same turns."""
+        version = (await store.append(ID, say("a", "b"))).version
+        turns = (await store.session(ID)).turns
+        receipt = await store.merge_metadata(ID, {"title": "x"})
+        assert (receipt.number, receipt.turns, receipt.messages) == (None, 1, 2)
+        assert receipt.version != version
+        assert receipt.version.same_turns(version)
+        assert (await store.session(ID)).turns == turns
+
+    async def test_a_session_without_turns(self, store: Store) -> None:
+        """merge_metadata: a session that is not there is made."""
+        receipt = await store.merge_metadata(ID, {"title": "x"}, owner="u1")
+        assert (receipt.previous, receipt.turns, receipt.messages) == (None, 0, 0)
+        assert await store.load(ID) == []
+        assert await store.load(ID, last=5) == []
+        assert (await store.append(ID, say("a"))).number == 0
+        info = await store.info(ID)
+        assert (info.owner, dict(info.metadata)) == ("u1", {"title": "x"})
+
+    async def test_layers_may_put_bytes(self, store: Store) -> None:
+        """Change.metadata: applications give JSON, layers may put bytes there."""
+        data = bytes(range(256))
+        await store.commit(key(store), Change(metadata={"sealed": data, "plain": "x"}))
+        assert dict((await store.info(ID)).metadata) == {"sealed": data, "plain": "x"}
+        with pytest.raises(InvalidInput):
+            await store.merge_metadata(ID, {"sealed": data})  # type: ignore[dict-item]
+
+    async def test_so_much_metadata(self, store: Store) -> None:
+        """merge_metadata: TooLarge: over 64 KiB of metadata, also if it is only so much together; nothing is stored."""
+        await store.merge_metadata(ID, {"a": "x" * 60_000})
+        before = await picture(store)
+        for metadata in ({"b": "x" * 10_000}, {"b": "x" * 70_000}):
+            with pytest.raises(TooLarge):
+                await store.merge_metadata(ID, metadata)
+        assert await picture(store) == before
+        await store.merge_metadata(ID, {"a": None, "b": "x" * 60_000})
+        assert list((await store.info(ID)).metadata) == ["b"]
+
+    async def test_the_owner(self, store: Store) -> None:
+        """Change.owner: whose the session is; the empty string clears it; None leaves it as it is."""
+        await store.append(ID, say("a"))
+        assert (await store.info(ID)).owner == ""
+        await store.merge_metadata(ID, owner="u1")
+        await store.merge_metadata(ID, {"title": "x"})
+        await store.append(ID, say("b"))
+        assert (await store.info(ID)).owner == "u1"
+        await store.merge_metadata(ID, owner="Ü 'u2'")
+        assert (await store.info(ID)).owner == "Ü 'u2'"
+        await store.merge_metadata(ID, owner="")
+        assert (await store.info(ID)).owner == ""
+        assert await history(store) == ["a", "b"]
+
+    async def test_compare_and_set(self, store: Store) -> None:
+        """merge_metadata: expect: only if the session is at this version, metadata included. Conflict: it is not."""
+        one = await store.merge_metadata(ID, {"count": 1})
+        two = await store.merge_metadata(ID, {"count": 2}, expect=one.version)
+        with pytest.raises(Conflict) as error:
+            await store.merge_metadata(ID, {"count": 2}, expect=one.version)
+        assert error.value.actual == two.version
+        assert dict((await store.info(ID)).metadata) == {"count": 2}
+
+    async def test_nothing_to_set(self, store: Store) -> None:
+        """merge_metadata: InvalidInput: nothing to set, or not JSON."""
+        await store.append(ID, say("a"))
+        before = await picture(store)
+        with pytest.raises(InvalidInput):
+            await store.merge_metadata(ID)
+        for bad in ({"x": float("nan")}, {"x": {1, 2}}, {1: "x"}, {"": "x"}, {"x": 2**64}, ["x"], "x"):
+            with pytest.raises(InvalidInput):
+                await store.merge_metadata(ID, bad)  # type: ignore[arg-type]
+        assert await picture(store) == before

@@ -1,0 +1,218 @@
+"""Contract: time to live.
+
+Times stand at least a second off what they decide, so that a server's clock, which goes on meanwhile, decides the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from .._change import ABSENT, Change
+from ..errors import Conflict, InvalidInput, SessionNotFound
+from ..store import Store
+from ._chapter import Chapter
+from ._material import ID, history, key, picture, record, say
+
+YEAR = 365 * 86_400.0
+TTL = 80.0
+"""Seconds; the expiry may stay where it is until 10 of them, 1/8, have passed since it moved."""
+
+
+async def _ends(store: Store, session_id: str = ID) -> bool:
+    try:
+        await store.info(session_id)
+    except SessionNotFound:
+        return True
+    return False
+
+
+class Expiring(Chapter):
+    async def test_a_session_lives_so_long_after_its_last_use(self) -> None:
+        """Store: ttl: seconds that a session lives after its last use; between 7/8 of them and all, and never longer."""
+        store = await self.opened(ttl=TTL)
+        await store.append(ID, say("a"))
+        await self.advance(69)
+        assert not await _ends(store)
+        await self.advance(12)
+        assert await _ends(store)
+
+    async def test_for_ever_by_default(self, store: Store) -> None:
+        """Store: ttl: None: for ever."""
+        await store.append(ID, say("a"))
+        info = await store.info(ID)
+        assert (info.ttl, info.expires_in) == (None, None)
+        await self.advance(20 * YEAR)
+        assert await history(store) == ["a"]
+
+    async def test_what_extends_a_life(self) -> None:
+        """read, commit, touch: extend the session's life."""
+        store = await self.opened(ttl=TTL)
+        change = Change(append=(record("b"),))
+        uses: dict[str, Callable[[], Awaitable[object]]] = {
+            "load": lambda: store.load(ID),
+            "session": lambda: store.session(ID, last=1),
+            "read": lambda: store.read(key(store), last=0),
+            "touch": lambda: store.touch(ID),
+            "append": lambda: store.append(ID, say("c")),
+            "commit": lambda: store.commit(key(store), change),
+            "a repeat": lambda: store.commit(key(store), change),
+            "merge_metadata": lambda: store.merge_metadata(ID, {"title": "x"}),
+            "keep": lambda: store.commit(key(store), Change(keep=1)),
+            "fork, of the source": lambda: store.fork(ID, "bob"),
+        }
+        await store.append(ID, say("a"))
+        for name, use in uses.items():
+            await self.advance(60)
+            await use()
+            assert not await _ends(store), name
+        await self.advance(69)
+        assert not await _ends(store)
+
+    async def test_what_extends_nobodys_life(self) -> None:
+        """info, page, sessions, touch=False: extend nobody's life; neither does what is refused."""
+        store = await self.opened(ttl=TTL)
+        version = (await store.append(ID, say("a"))).version
+        await store.append(ID, say("b"))
+        await self.advance(60)
+        await store.info(ID)
+        await store.session(ID, touch=False)
+        await store.read(key(store), touch=False, since=version)
+        assert len([info async for info in store.sessions()]) == 1
+        with pytest.raises(Conflict):
+            await store.append(ID, say("c"), expect=version)
+        await self.advance(21)
+        assert await _ends(store)
+
+    async def test_using_it_changes_no_version(self) -> None:
+        """Sliding the expiry raises nothing: a reader's version stays good."""
+        store = await self.opened(ttl=TTL)
+        version = (await store.append(ID, say("a"))).version
+        for _ in range(3):
+            await self.advance(60)
+            assert (await store.session(ID)).version == version
+        await store.merge_metadata(ID, {"title": "x"}, expect=version)
+
+    async def test_an_expired_session_is_not_there(self) -> None:
+        """SessionNotFound: there is none, or it has expired: each method takes it for a session that is not there."""
+        store = await self.opened(ttl=TTL)
+        version = (await store.append(ID, say("a"), owner="u1", metadata={"title": "x"})).version
+        await self.advance(81)
+        for call in (
+            store.load(ID),
+            store.session(ID),
+            store.info(ID),
+            store.touch(ID),
+            store.pop(ID),
+            store.rewind(ID, turns=1),
+            store.read(key(store), since=version),
+            store.fork(ID, "bob"),
+            store.commit(key(store), Change(keep=0)),
+        ):
+            with pytest.raises(SessionNotFound):
+                await call
+        assert await store.erase(ID) is False
+        for refused in (
+            store.erase(ID, expect=version),
+            store.append(ID, say("b"), expect=version),
+            store.merge_metadata(ID, {"title": "y"}, expect=version),
+        ):
+            with pytest.raises(Conflict):
+                await refused
+        assert [info async for info in store.sessions()] == []
+        assert [session async for session in store.export_owner("u1")] == []
+
+    async def test_all_of_a_session_expires_together(self) -> None:
+        """All of a session expires together: one that is made in its place has nothing of it, and never its version."""
+        store = await self.opened(ttl=TTL)
+        change = Change(append=(record("a"),), owner="u1", metadata={"title": "x"}, ttl=40.0)
+        old = (await store.commit(key(store), change)).version
+        await self.advance(41)
+        receipt = await store.append(ID, say("b"), expect=ABSENT)
+        session = await store.session(ID)
+        assert (receipt.previous, receipt.number, receipt.turns) == (None, 0, 1)
+        assert (session.info.owner, dict(session.info.metadata), session.info.ttl) == ("", {}, None)
+        assert session.version != old
+        again = await store.commit(key(store), change)
+        assert again.number == 1, "it remembers no change of the one before"
+        assert await history(store) == ["b", "a"]
+
+    async def test_a_time_to_live_of_its_own(self) -> None:
+        """Change.ttl: the session's own time to live, in seconds; 0 means that it never expires."""
+        store = await self.opened(ttl=TTL)
+        await store.append("store's", say("a"))
+        await store.merge_metadata("short", {"title": "x"}, ttl=20.0)
+        await store.merge_metadata("long", ttl=800.0)
+        await store.merge_metadata("for ever", ttl=0.0)
+        assert [(await store.info(name)).ttl for name in ("store's", "short", "long", "for ever")] == [
+            None,
+            20.0,
+            800.0,
+            0.0,
+        ]
+        await self.advance(21)
+        assert await _ends(store, "short")
+        await self.advance(60)
+        assert await _ends(store, "store's")
+        assert not await _ends(store, "long")
+        await self.advance(YEAR)
+        assert await _ends(store, "long")
+        assert not await _ends(store, "for ever")
+
+    async def test_a_time_to_live_takes_effect_at_once(self, store: Store) -> None:
+        """merge_metadata: ttl: seconds it lives after its last use; 0: for ever. It holds from this change on."""
+        await store.append(ID, say("a"))
+        await store.merge_metadata(ID, ttl=800.0)
+        await store.merge_metadata(ID, ttl=20.0)
+        await self.advance(21)
+        assert await _ends(store)
+        await store.merge_metadata(ID, ttl=20.0)
+        await store.merge_metadata(ID, ttl=800.0)
+        await self.advance(600)
+        await store.append(ID, say("b"))
+        await self.advance(699)
+        assert not await _ends(store)
+        await store.merge_metadata(ID, ttl=0.0)
+        await self.advance(20 * YEAR)
+        assert await history(store) == ["b"]
+
+    async def test_how_long_it_still_lives(self) -> None:
+        """SessionInfo, Receipt: expires_in: seconds until it expires unless it is used; None if it does not."""
+        store = await self.opened(ttl=TTL)
+        receipt = await store.append(ID, say("a"))
+        assert receipt.expires_in == pytest.approx(TTL, abs=1)
+        await self.advance(30)
+        assert (await store.info(ID)).expires_in == pytest.approx(50, abs=1)
+        assert (await store.touch(ID)).expires_in == pytest.approx(TTL, abs=1)
+        receipt = await store.merge_metadata(ID, ttl=800.0)
+        assert receipt.expires_in == pytest.approx(800, abs=1)
+        receipt = await store.merge_metadata(ID, ttl=0.0)
+        assert (receipt.expires_in, (await store.info(ID)).expires_in) == (None, None)
+
+    async def test_the_shortest_and_the_longest(self, store: Store) -> None:
+        """Change.ttl: InvalidInput: not 0, and not from a millisecond to ten years."""
+        for name, ttl in (("shortest", 0.001), ("longest", 10 * YEAR), ("whole", 60)):
+            await store.merge_metadata(name, {"x": 1}, ttl=ttl)
+        assert (await store.info("longest")).ttl == 10 * YEAR
+        await self.advance(1)
+        assert await _ends(store, "shortest")
+        for bad in (-1, 0.0001, float("nan"), float("inf"), 11 * YEAR, True, "60"):
+            with pytest.raises(InvalidInput):
+                await store.merge_metadata(ID, {"x": 1}, ttl=bad)  # type: ignore[arg-type]
+            with pytest.raises(InvalidInput):
+                self.make(ttl=bad)  # type: ignore[typeddict-item]
+        assert await picture(store) is None
+
+    async def test_a_copy_has_a_life_of_its_own(self, store: Store) -> None:
+        """copy: time to live: the copy has the source's, and is used apart from it."""
+        await store.append(ID, say("a"))
+        await store.merge_metadata(ID, ttl=TTL)
+        await self.advance(60)
+        receipt = await store.fork(ID, "bob")
+        assert receipt.expires_in == pytest.approx(TTL, abs=1)
+        await self.advance(60)
+        await store.load("bob")
+        await self.advance(60)
+        assert await _ends(store)
+        assert await history(store, "bob") == ["a"]

@@ -1,0 +1,213 @@
+"""Contract: limits, and input that is refused before anything is sent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from .. import limits
+from .._change import Change
+from .._record import Record
+from ..errors import InvalidInput, TooLarge
+from ..message import user
+from ..store import Store
+from ._chapter import Chapter
+from ._material import ID, history, key, picture, record, say, texts
+
+
+def _nested(depth: int) -> dict[str, Any]:
+    """A message that is so many levels deep, its own dictionary included."""
+    value: Any = []
+    for _ in range(depth - 2):
+        value = [value]
+    return {"role": "user", "content": value}
+
+
+def _cycle() -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "user"}
+    message["content"] = [message]
+    return message
+
+
+_BAD: list[Any] = [
+    {"role": "user", "content": {1, 2}},
+    {"role": "user", "content": b"bytes"},
+    {"role": "user", "content": object()},
+    {"role": "user", "content": [("tuple",)]},
+    {"role": "user", "content": [float("nan")]},
+    {"role": "user", "content": [float("inf")]},
+    {"role": "user", "content": [2**64]},
+    {"role": "user", "content": [10**5000]},
+    {"role": "user", "content": "lone \ud800"},
+    {"role": "user", "content": [{1: "x"}]},
+    {"role": "user", "\ud800": "x"},
+    {},
+    "a string",
+    None,
+    7,
+    ["role", "user"],
+    _cycle(),
+]
+"""What is no message."""
+
+
+class Limits(Chapter):
+    async def test_what_is_no_message(self, store: Store) -> None:
+        """append, save: InvalidInput: what is not JSON, named by its place; nothing of the turn is stored."""
+        await store.append(ID, say("a"))
+        before = await picture(store)
+        for bad in _BAD:
+            for messages in ([bad], [user("fine"), {"role": "user", "content": "fine"}, bad, user("fine")]):
+                with pytest.raises(InvalidInput) as error:
+                    await store.append(ID, messages)
+                assert f"messages[{messages.index(bad)}]" in str(error.value)
+                with pytest.raises(InvalidInput):
+                    await store.save(ID, messages)
+        assert await picture(store) == before
+
+    async def test_what_is_no_list_of_messages(self, store: Store) -> None:
+        """append: InvalidInput: messages: a list or tuple, at least one."""
+        for bad in (
+            [],
+            (),
+            "text",
+            user("a"),
+            {"role": "user"},
+            iter(say("a")),
+            (m for m in say("a")),
+            None,
+            7,
+            {user("a")},
+        ):
+            with pytest.raises(InvalidInput):
+                await store.append(ID, bad)  # type: ignore[arg-type]
+            with pytest.raises(InvalidInput):
+                await store.save(ID, bad)  # type: ignore[arg-type]
+        assert await picture(store) is None
+        await store.append(ID, tuple(say("a")))
+        assert await history(store) == ["a"]
+
+    async def test_what_is_no_turn_id(self, store: Store) -> None:
+        """append: InvalidInput: an argument breaks a rule: turn_id, part, open, expect, owner."""
+        wrong: list[dict[str, Any]] = [
+            *({"turn_id": bad} for bad in ("", " ", "x" * 201, "a\0b", 7, b"t", "\ud800")),
+            *({"turn_id": "t", "part": bad} for bad in (-1, True, "1", 1.0, 2**53)),
+            {"part": 1},
+            *({"turn_id": "t", "open": bad} for bad in (1, "yes", None)),
+            *({"expect": bad} for bad in ("1", 1, object())),
+            *({"owner": bad} for bad in (" ", "x" * 256, 7, "a\nb")),
+            *({"metadata": bad} for bad in ("x", [1], {1: 2}, {"x": b"bytes"}, {"x": float("nan")})),
+        ]
+        for options in wrong:
+            with pytest.raises(InvalidInput):
+                await store.append(ID, say("a"), **options)
+        assert await picture(store) is None
+        await store.append(ID, say("a"), turn_id="x" * 200)
+        await store.append(ID, say("b"), turn_id="é" * 100, open=True)
+        assert await history(store) == ["a", "b"]
+
+    async def test_how_deep(self, store: Store) -> None:
+        """limits.MAX_DEPTH: lists and objects inside each other in one message; what can be stored can be read."""
+        deepest = _nested(limits.MAX_DEPTH)
+        await store.append(ID, [deepest])
+        assert [message.to_dict() for message in await store.load(ID)] == [deepest]
+        for depth in (limits.MAX_DEPTH + 2, 100_000):
+            with pytest.raises(TooLarge):
+                await store.append(ID, [_nested(depth)])
+        assert len(await store.load(ID)) == 1
+
+    async def test_how_many_messages(self, store: Store) -> None:
+        """limits.MAX_MESSAGES: TooLarge: more messages in one change; so many are stored, and read again."""
+        with pytest.raises(TooLarge):
+            await store.append(ID, say("x") * (limits.MAX_MESSAGES + 1))
+        half = limits.MAX_MESSAGES // 2 + 1
+        with pytest.raises(TooLarge):
+            await store.commit(key(store), Change(append=(record(*["x"] * half), record(*["x"] * half))))
+        assert await picture(store) is None
+        many = [f"{number}" for number in range(limits.MAX_MESSAGES)]
+        receipt = await store.append(ID, say(*many))
+        assert (receipt.turns, receipt.messages) == (1, limits.MAX_MESSAGES)
+        assert texts(await store.load(ID)) == many
+
+    async def test_how_large_a_record(self, store: Store) -> None:
+        """limits.MAX_PAYLOAD_BYTES: TooLarge: one encoded record; nothing is stored, and what fits is read again."""
+        await store.append(ID, say("a"))
+        before = await picture(store)
+        with pytest.raises(TooLarge):
+            await store.append(ID, say("x" * limits.MAX_PAYLOAD_BYTES))
+        with pytest.raises(TooLarge):
+            await store.append("bob", say("x" * (limits.MAX_PAYLOAD_BYTES // 2), "y" * (limits.MAX_PAYLOAD_BYTES // 2)))
+        assert await picture(store) == before
+        assert await picture(store, "bob") is None
+        large = "x" * (limits.MAX_PAYLOAD_BYTES - 100)
+        await store.append("carol", say(large))
+        assert await history(store, "carol") == [large]
+
+    async def test_ids_as_long_as_they_may_be(self, store: Store) -> None:
+        """limits.MAX_ID_BYTES: a namespace, a session id, an owner or a change id, in bytes of UTF-8."""
+        name = "é" * 127 + "x"
+        other = store.within(name)
+        await other.commit(key(other, name), Change(id=name, append=(record("a"),), owner=name))
+        info = await other.info(name)
+        assert (info.key.namespace, info.key.session, info.owner) == (name, name, name)
+        assert [found.key.session async for found in other.sessions(owner=name)] == [name]
+
+    async def test_how_large_a_session(self) -> None:
+        """Store: max_session_bytes: refuse (`TooLarge`) what would make a session larger; nothing is stored."""
+        store = await self.opened(max_session_bytes=3000)
+        await store.append(ID, say("x" * 1000))
+        await store.append(ID, say("x" * 1000))
+        before = await picture(store)
+        with pytest.raises(TooLarge):
+            await store.append(ID, say("x" * 1000), turn_id="t")
+        with pytest.raises(TooLarge):
+            await store.append("bob", say("x" * 4000))
+        assert await picture(store) == before
+        assert await picture(store, "bob") is None
+        assert 2000 <= (await store.info(ID)).bytes <= 3000
+        await store.append(ID, say("a little"), turn_id="t")
+        await store.rewind(ID, turns=2)
+        await store.append(ID, say("x" * 1000))
+        assert (await store.info(ID)).turns == 2
+        with pytest.raises(InvalidInput):
+            self.make(max_session_bytes=0)
+
+    async def test_retention_makes_room(self) -> None:
+        """Change.max_bytes: compared with what is left after keep, append and retain."""
+        store = await self.opened(max_session_bytes=3000, retain=2)
+        for number in range(6):
+            await store.append(ID, say("x" * 1000, f"{number}"))
+        assert (await store.info(ID)).first == 4
+
+    async def test_a_sessions_bytes(self, store: Store) -> None:
+        """SessionInfo.bytes: about how many bytes its records take where they are stored."""
+        sizes = []
+        for _ in range(3):
+            await store.append(ID, say("x" * 1000))
+            sizes.append((await store.info(ID)).bytes)
+        assert sizes == sorted(sizes)
+        assert 3000 <= sizes[2] <= 4000
+        await store.commit(key(store), Change(keep=2))
+        assert (await store.info(ID)).bytes == sizes[1]
+        await store.commit(key(store), Change(keep=0))
+        assert (await store.info(ID)).bytes == 0
+
+    async def test_a_record_is_checked_before_it_is_sent(self, store: Store) -> None:
+        """Change, Record: InvalidInput: they check themselves when they are made, before any I/O."""
+        version = (await store.append(ID, say("a"))).version
+        one = record("b")
+        for make in (
+            lambda: Change(),
+            lambda: Change(append=[one]),  # type: ignore[arg-type]
+            lambda: Change(append=(one, record("c", id="t", part=1))),
+            lambda: Change(id="", append=(one,)),
+            lambda: Change(keep=-1),
+            lambda: Change(retain=0),
+            lambda: Change(seal=one, keep=1),
+            lambda: Change(append=(one,), expect="1"),  # type: ignore[arg-type]
+            lambda: Record.of((), id="t", time=0.0),
+        ):
+            with pytest.raises(InvalidInput):
+                make()
+        assert (await store.info(ID)).version == version

@@ -1,0 +1,71 @@
+"""What the tests write, and how they look at what is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from .._ids import new_id
+from .._key import Key
+from .._record import Record
+from .._session import Session
+from .._version import Version
+from ..errors import SessionNotFound
+from ..message import Message, user
+from ..store import Store
+
+ID = "alice"
+"""The session that most tests write to."""
+
+
+def key(store: Store, session_id: str = ID) -> Key:
+    """The key behind a session id."""
+    return Key(store.namespace, session_id)
+
+
+def say(*texts: str) -> list[Message]:
+    """A user's messages."""
+    return [user(text) for text in texts]
+
+
+def texts(messages: Iterable[Message]) -> list[str]:
+    """What was said."""
+    return [message.text for message in messages]
+
+
+def record(*texts: str, id: str | None = None, time: float = 0.0, part: int = 0, open: bool = False) -> Record:
+    """A round of a turn to be appended; of a turn of its own, if it has no id."""
+    return Record.of(tuple(say(*texts)), id=new_id() if id is None else id, time=time, part=part, open=open)
+
+
+async def history(store: Store, session_id: str = ID) -> list[str]:
+    """What was said in a session, without extending its life; nothing, if there is none."""
+    try:
+        return texts((await store.session(session_id, touch=False)).messages)
+    except SessionNotFound:
+        return []
+
+
+async def picture(store: Store, session_id: str = ID) -> object:
+    """All that can be seen of a session but how long it still lives, to be compared with what it is later."""
+    try:
+        session = await store.session(session_id, touch=False)
+    except SessionNotFound:
+        return None
+    return msgspec.structs.replace(session.info, expires_in=None), session.turns
+
+
+def numbers(session: Session) -> list[int]:
+    """The numbers of its turns."""
+    return [turn.number for turn in session.turns]
+
+
+def ahead(version: Version, rounds: int = 1) -> Version:
+    """What a reader holds who saw more than the store has, as after a fail-over that lost writes."""
+    return msgspec.structs.replace(version, rounds=version.rounds + rounds, tip=b"lost1234")
+
+
+def beside(version: Version) -> Version:
+    """What a reader holds who saw as many rounds, but others."""
+    return msgspec.structs.replace(version, tip=b"lost1234")

@@ -1,0 +1,176 @@
+"""Contract: what a read answers."""
+
+from __future__ import annotations
+
+import pytest
+
+from .._change import Change
+from ..errors import InvalidInput, SessionNotFound
+from ..store import Store
+from ._chapter import Chapter
+from ._material import ID, key, numbers, record, say, texts
+
+SIZES = [2, 1, 3, 1, 1, 4]
+"""How many messages the turns of the session have that is read in parts."""
+
+
+async def _written(store: Store) -> list[list[str]]:
+    turns = [[f"{number}.{place}" for place in range(size)] for number, size in enumerate(SIZES)]
+    for number, turn in enumerate(turns):
+        if number == 2:  # this one in three rounds
+            for part, text in enumerate(turn):
+                await store.append(ID, say(text), turn_id="rounds", part=part, open=part < 2)
+        else:
+            await store.append(ID, say(*turn))
+    return turns
+
+
+def _window(turns: list[list[str]], last: int) -> list[str]:
+    """As few whole turns from the end as hold at least so many messages."""
+    shown: list[str] = []
+    for turn in reversed(turns):
+        if len(shown) >= last:
+            break
+        shown = turn + shown
+    return shown
+
+
+class Reading(Chapter):
+    async def test_all_of_it_unless_a_part_is_asked_for(self, store: Store) -> None:
+        """read: a snapshot of one session."""
+        turns = await _written(store)
+        session = await store.read(key(store))
+        assert texts(session.messages) == [text for turn in turns for text in turn]
+        assert numbers(session) == list(range(len(turns)))
+        assert not session.continues
+        assert session.version == session.info.version
+
+    async def test_last_gives_whole_turns_that_hold_at_least_so_many_messages(self, store: Store) -> None:
+        """read: last: only whole turns from the end, as few as hold at least this many messages."""
+        turns = await _written(store)
+        for last in [*range(1, sum(SIZES) + 2), 10_000]:
+            expected = _window(turns, last)
+            assert texts(await store.load(ID, last=last)) == expected, f"load(last={last})"
+            assert texts((await store.read(key(store), last=last)).messages) == expected, f"read(last={last})"
+
+    async def test_last_0_gives_the_info_alone(self, store: Store) -> None:
+        """read: last=0: the info alone."""
+        await _written(store)
+        session = await store.read(key(store), last=0)
+        assert session.records == ()
+        assert (session.info.turns, session.info.messages) == (len(SIZES), sum(SIZES))
+
+    async def test_before_gives_the_turns_numbered_below(self, store: Store) -> None:
+        """read: before: only turns numbered below this."""
+        turns = await _written(store)
+        for before in [*range(len(turns) + 2), 2**40]:
+            expected = [text for turn in turns[:before] for text in turn]
+            assert texts(await store.load(ID, before=before)) == expected, f"load(before={before})"
+
+    async def test_last_with_before_counts_backwards_from_there(self, store: Store) -> None:
+        """read: before: with `last`, counted from there backwards."""
+        turns = await _written(store)
+        for before in range(len(turns) + 2):
+            for last in range(sum(SIZES) + 1):
+                shown = texts((await store.read(key(store), last=last, before=before)).messages)
+                assert shown == _window(turns[:before], last), f"read(last={last}, before={before})"
+
+    async def test_the_info_is_of_the_whole_session(self, store: Store) -> None:
+        """SessionInfo: first, turns and messages are those of the session, whatever part of it is read."""
+        await _written(store)
+        await store.merge_metadata(ID, {"title": "x"}, owner="u1")
+        info = (await store.read(key(store), touch=False)).info
+        for asked in ({"last": 1}, {"last": 0}, {"before": 2}, {"last": 1, "before": 0}):
+            assert (await store.read(key(store), **asked)).info == info, asked
+        assert (await store.read(key(store), since=info.version)).info == info
+        assert info.key == key(store)
+
+    async def test_turns_keep_what_they_are_whatever_part_is_read(self, store: Store) -> None:
+        """Turn: number, id and time are the same in each window."""
+        await _written(store)
+        turns = (await store.session(ID)).turns
+        for last in range(1, sum(SIZES) + 1):
+            shown = (await store.session(ID, last=last)).turns
+            assert shown == turns[-len(shown) :], f"last={last}"
+        assert (await store.session(ID, before=3)).turns == turns[:3]
+
+    async def test_reading_changes_nothing(self, store: Store) -> None:
+        """read: a snapshot: whoever reads changes neither turns nor version nor times."""
+        await _written(store)
+        before = await store.read(key(store))
+        for _ in range(2):
+            await store.load(ID)
+            await store.load(ID, last=2)
+            await store.touch(ID)
+            await store.info(ID)
+        after = await store.read(key(store))
+        assert (after.info, after.turns) == (before.info, before.turns)
+
+    async def test_created_and_updated(self, store: Store) -> None:
+        """SessionInfo: created: when it was made; updated: when it last changed, by the store's clock."""
+        await store.append(ID, say("a"))
+        made = await store.info(ID)
+        assert made.created == made.updated
+        await self.advance(10)
+        await store.load(ID)
+        assert (await store.info(ID)).updated == made.updated, "who reads changes nothing"
+        seen = made
+        for change in (Change(append=(record("b"),)), Change(metadata={"title": "x"}), Change(keep=1)):
+            await self.advance(10)
+            await store.commit(key(store), change)
+            info = await store.info(ID)
+            assert info.updated > seen.updated
+            assert info.created == made.created
+            seen = info
+
+    async def test_an_unknown_session(self, store: Store) -> None:
+        """load, session, read, info, touch, rewind, pop: SessionNotFound: there is none."""
+        await store.append("bob", say("a"))
+        for call in (
+            store.load(ID),
+            store.load(ID, last=5),
+            store.session(ID),
+            store.read(key(store)),
+            store.read(key(store), last=0, touch=False),
+            store.info(ID),
+            store.touch(ID),
+            store.rewind(ID, turns=1),
+            store.rewind(ID, messages=1),
+            store.pop(ID),
+        ):
+            with pytest.raises(SessionNotFound):
+                await call
+        assert [info.key.session async for info in store.sessions()] == ["bob"], "none of these makes a session"
+
+    async def test_an_unknown_session_to_remove(self, store: Store) -> None:
+        """delete: False if there was none."""
+        await store.append("bob", say("a"))
+        assert await store.delete(key(store)) is False
+        assert await store.erase(ID) is False
+        assert await store.erase("bob") is True
+        assert await store.erase("bob") is False
+
+    async def test_a_session_that_was_deleted_is_gone(self, store: Store) -> None:
+        """delete: remove a session, all of it at once."""
+        await store.append(ID, say("a", "b"), owner="u1", metadata={"title": "x"})
+        assert await store.delete(key(store)) is True
+        with pytest.raises(SessionNotFound):
+            await store.load(ID)
+        receipt = await store.append(ID, say("c"))
+        session = await store.session(ID)
+        assert (receipt.number, receipt.previous, texts(session.messages)) == (0, None, ["c"])
+        assert (session.info.owner, dict(session.info.metadata)) == ("", {})
+
+    async def test_what_cannot_be_asked(self, store: Store) -> None:
+        """read: InvalidInput: `last` or `before` is no number from 0, or `since` is given with `before`."""
+        version = (await store.append(ID, say("a"))).version
+        for session_id in (ID, "not there"):
+            for bad in (-1, True, "5", 1.0, float("nan")):
+                with pytest.raises(InvalidInput):
+                    await store.read(key(store, session_id), last=bad)  # type: ignore[arg-type]
+                with pytest.raises(InvalidInput):
+                    await store.read(key(store, session_id), before=bad)  # type: ignore[arg-type]
+            with pytest.raises(InvalidInput):
+                await store.read(key(store, session_id), since=version, before=1)
+            with pytest.raises(InvalidInput):
+                await store.read(key(store, session_id), since="1")  # type: ignore[arg-type]

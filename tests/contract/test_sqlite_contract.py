@@ -1,0 +1,18 @@
+"""The SQL store keeps the contract on SQLite."""
+
+from __future__ import annotations
+
+from typing import Unpack
+
+from turnlog import Store
+from turnlog.testing import StoreContract, StoreOptions
+from turnlog_sql import SQLStore
+
+
+class TestSQLiteStore(StoreContract):
+    """The SQL store on SQLite."""
+
+    shared = True
+
+    def make(self, **options: Unpack[StoreOptions]) -> Store:
+        return SQLStore(f"sqlite:///{self.folder}/turnlog.db", synchronous="NORMAL", **options)
