@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import io
-import os
 import re
 import subprocess
 import sys
@@ -13,9 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from example_store import EXAMPLE, environment, install
 
-ROOT = Path(__file__).resolve().parents[2]
-EXAMPLE = ROOT / "docs" / "examples" / "turnlog-jsonl"
 SOURCE = EXAMPLE / "src" / "turnlog_jsonl" / "__init__.py"
 FAULTS = Path(__file__).with_name("jsonl_faults.py")
 
@@ -26,11 +24,7 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder into which pip has installed the distribution, as it would for anybody."""
     site = tmp_path_factory.mktemp("site")
-    pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-index", "--no-deps"]
-    done = subprocess.run(
-        [*pip, "--no-build-isolation", "--target", str(site), str(EXAMPLE)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    install(site)
     return site
 
 
@@ -39,16 +33,10 @@ def python(site: Path, tmp_path: Path) -> Run:
     """Runs Python where the distribution is installed, in a folder of the test's own."""
 
     def python(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, *arguments], cwd=tmp_path, env=at(site), capture_output=True, text=True, check=False
-        )
+        command = [sys.executable, *arguments]
+        return subprocess.run(command, cwd=tmp_path, env=environment(site), capture_output=True, text=True, check=False)
 
     return python
-
-
-def at(site: Path) -> dict[str, str]:
-    """The environment of a process that finds what is installed there."""
-    return {**os.environ, "PYTHONPATH": str(site), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 # ------------------------------------------------------------------------------------------- what a stranger writes
@@ -156,7 +144,7 @@ def two_writers(site: Path, folder: Path, *naive: str) -> list[str]:
         subprocess.Popen(
             [*command, name, "200", *naive],
             cwd=folder,
-            env=at(site),
+            env=environment(site),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

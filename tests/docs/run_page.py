@@ -1,0 +1,186 @@
+"""Run the snippets of one page, in order, in the working directory: python run_page.py PAGE.
+
+- A block of `python` is executed, all of a page's in one namespace.  What it prints must be shown: as a comment on the
+  line of the `print`, or on the last line of the statement that led to it, or in a block of `text` right behind.
+- A block of `console` holds commands behind `$ ` and what each prints; `...` stands for anything.
+- A block of `sh` is run, and must succeed.
+- `<!-- file: NAME -->` before a block writes it to a file instead.
+- `<!-- not run: REASON -->` leaves it alone, and so do the words of `ELSEWHERE`.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import io
+import re
+import subprocess
+import sys
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+_FENCE = re.compile(
+    r"^(?:<!-- (?P<remark>.*?) -->\n+)?^```(?P<kind>[\w-]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL
+)
+RUN = {"python", "console", "sh"}
+ELSEWHERE = {
+    "tests": "the command that runs all tests",
+    "excerpt": "a piece of the example store, compared with it",
+    "contract test": "the example store's own test, compared with it",
+}
+SHOWN = {"text", "toml", "json", "jsonl", "markdown"}
+
+
+class Block(NamedTuple):
+    """A fenced block of a page: its language, its text, the line it begins in, and the comment before it."""
+
+    kind: str
+    body: str
+    line: int
+    remark: str
+
+
+class Wrong(Exception):
+    """A page says what is not so."""
+
+
+def blocks(text: str) -> Iterator[Block]:
+    """The blocks of a page."""
+    for found in _FENCE.finditer(text):
+        line = text.count("\n", 0, found.start("body")) + 1
+        yield Block(found["kind"], found["body"], line, found["remark"] or "")
+
+
+def run(text: str, name: str) -> int:
+    """Run a page's blocks; how many there were to run.
+
+    Raises:
+        Wrong: One does something else than the page says.
+    """
+    namespace: dict[str, object] = {"__name__": "__main__"}
+    count, found = 0, [*blocks(text)]
+    for place, block in enumerate(found):
+        where = f"{name}:{block.line}"
+        if block.remark.startswith("not run:") or block.remark in ELSEWHERE:
+            continue
+        if block.remark.startswith("file: "):
+            path = Path(block.remark.removeprefix("file: "))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(block.body, encoding="utf-8")
+        elif block.kind == "python":
+            after = found[place + 1] if place + 1 < len(found) else None
+            between = text.split("\n")[block.line + block.body.count("\n") : after.line - 2] if after else ["-"]
+            follows = after is not None and after.kind == "text" and not any(between)
+            Python(block, name, namespace).run(after.body if after and follows else None)
+        elif block.kind == "console":
+            _console(block, where)
+        elif block.kind == "sh":
+            done = _shell(block.body)
+            if done.returncode:
+                raise Wrong(f"{where}: exit code {done.returncode}:\n{done.stdout}")
+        elif block.kind in SHOWN:
+            continue
+        else:
+            raise Wrong(f"{where}: a block of {block.kind or 'nothing'}: say what it is, one of {sorted(RUN | SHOWN)}")
+        count += 1
+    return count
+
+
+class Python:
+    """A block of Python, which knows what each of its lines is to print."""
+
+    def __init__(self, block: Block, name: str, namespace: dict[str, object]) -> None:
+        self.source = "\n" * (block.line - 1) + block.body
+        self.name = name
+        self.namespace = namespace
+        self.tree = ast.parse(self.source, name)
+        self.comments = {
+            token.start[0]: token.string.removeprefix("#").strip()
+            for token in tokenize.generate_tokens(io.StringIO(self.source).readline)
+            if token.type == tokenize.COMMENT and token.line.split("#")[0].strip()
+        }
+        calls = [node for node in ast.walk(self.tree) if isinstance(node, ast.Call)]
+        prints = [node for node in calls if isinstance(node.func, ast.Name) and node.func.id == "print"]
+        self.ends = {node.lineno: node.end_lineno or node.lineno for node in prints}
+        self.unseen = {end for end in self.ends.values() if end in self.comments}
+        self.loose: list[str] = []
+
+    def run(self, shown: str | None) -> None:
+        """Run it.
+
+        Args:
+            shown: The output that the page shows behind the block.
+        """
+        self.namespace["print"] = self.print
+        unclaimed: list[str] = []
+        for statement in self.tree.body:
+            self.loose = []
+            code = compile(ast.Module([statement], []), self.name, "exec")
+            exec(code, self.namespace)
+            comment = self.comments.get(statement.end_lineno or 0)
+            if self.loose and comment is not None:
+                self._compare("\n".join(self.loose), comment, statement.end_lineno or 0)
+            else:
+                unclaimed += self.loose
+        if self.unseen:
+            raise Wrong(f"{self.name}:{min(self.unseen)}: this is never printed")
+        line = self.tree.body[0].lineno
+        if shown is not None:
+            self._compare("\n".join(unclaimed), shown.strip("\n"), line)
+        elif unclaimed:
+            raise Wrong(f"{self.name}:{line}: the page does not show what is printed:\n" + "\n".join(unclaimed))
+
+    def print(self, *values: object, **options: object) -> None:
+        """Stands for `print`, and compares what is printed with the comment on the line."""
+        stream = io.StringIO()
+        builtins.print(*values, **{**options, "file": stream, "flush": False})  # type: ignore[call-overload]
+        text = stream.getvalue().removesuffix("\n")
+        frame = sys._getframe(1)
+        end = self.ends.get(frame.f_lineno) if frame.f_code.co_filename == self.name else None
+        if end in self.comments:
+            self.unseen.discard(end)
+            self._compare(text, self.comments[end], end)
+        else:
+            self.loose.append(text)
+
+    def _compare(self, printed: str, shown: str, line: int) -> None:
+        if not fits(printed, shown):
+            raise Wrong(f"{self.name}:{line}: the page shows\n{shown}\nbut this is printed:\n{printed}")
+
+
+def _console(block: Block, where: str) -> None:
+    commands = re.split(r"^\$ ", block.body, flags=re.MULTILINE)
+    if commands[0].strip() or len(commands) == 1:
+        raise Wrong(f"{where}: commands stand behind '$ '")
+    for command in commands[1:]:
+        typed, _, shown = command.partition("\n")
+        done = _shell(typed)
+        if not fits(done.stdout.strip("\n"), shown.strip("\n")):
+            raise Wrong(f"{where}: $ {typed}\nthe page shows\n{shown}\nbut this is printed:\n{done.stdout}")
+
+
+def fits(printed: str, shown: str) -> bool:
+    """Whether what is printed is what is shown, where `...` stands for anything."""
+    return re.fullmatch(".*?".join(map(re.escape, shown.split("..."))), printed, re.DOTALL) is not None
+
+
+def _shell(command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["/bin/sh", "-c", f"set -e\n{command}"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+
+
+if __name__ == "__main__":
+    page = Path(sys.argv[1])
+    try:
+        number = run(page.read_text(encoding="utf-8"), page.name)
+    except Wrong as wrong:
+        sys.exit(f"{wrong}")
+    sys.stdout.write(f"{number} blocks\n")

@@ -1,0 +1,177 @@
+"""README and docs: what they show is what happens, their links lead somewhere, and every page can be reached."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from docs.run_page import Wrong, blocks, fits, run
+from example_store import EXAMPLE, environment, install
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
+NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
+LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    site = tmp_path_factory.mktemp("site")
+    install(site)
+    return site
+
+
+@pytest.mark.parametrize("name", [name for name, page in zip(NAMES, PAGES, strict=True) if "```" in page.read_text()])
+def test_what_a_page_shows_is_what_happens(name: str, site: Path, tmp_path: Path) -> None:
+    variables = environment(site)
+    variables["PATH"] = f"{Path(sys.executable).parent}:{variables['PATH']}"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(ROOT / "tests" / "docs" / "run_page.py"), str(ROOT / name)],
+        cwd=tmp_path,
+        env={**variables, "HOME": str(tmp_path)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_tables_of_configuration_are_toml(name: str) -> None:
+    for block in blocks((ROOT / name).read_text(encoding="utf-8")):
+        if block.kind == "toml":
+            assert tomllib.loads(block.body)
+
+
+def test_pieces_of_the_example_store_are_what_it_says() -> None:
+    source = (EXAMPLE / "src" / "turnlog_jsonl" / "__init__.py").read_text(encoding="utf-8")
+    test = (EXAMPLE / "tests" / "test_contract.py").read_text(encoding="utf-8")
+    found = [*blocks((ROOT / "docs" / "how-to" / "write-a-store.md").read_text(encoding="utf-8"))]
+    excerpts = [block.body for block in found if block.remark == "excerpt"]
+    assert len(excerpts) > 4
+    for excerpt in excerpts:
+        assert excerpt in source
+    assert [block.body for block in found if block.remark == "contract test"] == [test.partition("\n\n")[2]]
+    entry = next(block.body for block in found if block.kind == "toml")
+    assert entry in (EXAMPLE / "pyproject.toml").read_text(encoding="utf-8")
+
+
+# ------------------------------------------------------------------------------------- the runner itself finds faults
+
+FAULTS = {
+    "an output that differs": ("```python\nprint(1 + 1)  # 3\n```", "but this is printed:\n2"),
+    "one inside a function": ("```python\ndef f():\n    print(2)  # 3\n\nf()\n```", "the page shows\n3"),
+    "one behind a call": ("```python\ndef f():\n    print(2)\n\nf()  # 3\n```", "the page shows\n3"),
+    "an output that is not shown": ("```python\nprint(2)\n```", "does not show"),
+    "one shown behind": ("```python\nprint(2)\n```\n\n```text\n3\n```", "the page shows\n3"),
+    "a print that is not reached": ("```python\nif False:\n    print(2)  # 2\n```", "never printed"),
+    "a name of another block": ("```python\nx = 1\n```\n\n```python\nprint(x)  # 2\n```", "page.md:6"),
+    "a command's output": ("```console\n$ echo one\ntwo\n```", "but this is printed:\none"),
+    "a command that fails": ("```sh\nfalse\n```", "exit code 1"),
+    "a block that is not named": ("```\nprint(2)\n```", "say what it is"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_page_that_says_what_is_not_so_is_wrong(name: str) -> None:
+    page, why = FAULTS[name]
+    with pytest.raises(Wrong) as caught:
+        run(page, "page.md")
+    assert why in str(caught.value)
+
+
+def test_a_page_that_says_what_is_so_is_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = """
+```python
+def f():
+    print("one")  # one
+    print("two")
+
+f()  # two
+```
+
+<!-- file: two.py -->
+```python
+raise SystemExit
+```
+
+<!-- not run: it would fail -->
+```sh
+false
+```
+
+```console
+$ ls
+two...py
+```
+
+```python
+for number in range(2):
+    print(number)
+```
+
+```text
+0
+1
+```
+"""
+    assert run(page, "page.md") == 4
+    assert fits("a b c", "a ... c")
+    assert not fits("a b d", "a ... c")
+
+
+# --------------------------------------------------------------------------------------------------------------- links
+
+
+def links(page: Path) -> list[tuple[str, Path, str]]:
+    """The links of a page to others of ours: as written, the file, the heading."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    found = []
+    for link in LINK.findall(text):
+        if not re.match(r"[a-z]+:", link):
+            path, _, heading = link.partition("#")
+            found.append((link, (page.parent / path).resolve() if path else page, heading))
+    return found
+
+
+def headings(page: Path) -> set[str]:
+    """The anchors of a page's headings."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_links_lead_somewhere(name: str) -> None:
+    for link, target, heading in links(ROOT / name):
+        assert target.exists(), f"{name}: {link}"
+        if heading:
+            assert heading in headings(target), f"{name}: {link}"
+
+
+def test_every_page_can_be_reached_from_the_index() -> None:
+    index = ROOT / "docs" / "index.md"
+    seen, left = set(), [index]
+    while left:
+        page = left.pop()
+        if page not in seen and page.suffix == ".md" and page.is_relative_to(ROOT / "docs"):
+            seen.add(page)
+            left += [target for _, target, _ in links(page)]
+    assert {page for page in PAGES if page.is_relative_to(ROOT / "docs")} == seen
+    assert index in [target for _, target, _ in links(ROOT / "README.md")]
+
+
+def test_the_readme_is_short_and_names_its_two_commands() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 120
+    tests = [block for block in blocks(text) if block.remark == "tests"]
+    assert len(tests) == 1
+    assert tests[0].body.count("\n") == 1
