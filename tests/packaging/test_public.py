@@ -1,0 +1,89 @@
+"""The public door: what each module says it exports, and that all of it is described."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+from collections.abc import Iterator
+from types import ModuleType
+
+import pytest
+
+from checkout import PACKAGES
+from turnlog import errors
+
+MODULES = sorted(
+    f"{package}.{path.stem}".removesuffix(".__init__")
+    for package, folder in PACKAGES.items()
+    for path in folder.glob("*.py")
+    if path.stem == "__init__" or not path.stem.startswith("_")
+) + [f"turnlog.{path.parent.name}" for path in PACKAGES["turnlog"].glob("*/__init__.py")]
+
+
+def names(module: ModuleType) -> tuple[set[str], set[str]]:
+    """The names without an underscore that a module defines, and those it imports from modules of its package."""
+    defined: set[str] = set()
+    imported: set[str] = set()
+    for node in ast.parse(inspect.getsource(module)).body:
+        match node:
+            case ast.ClassDef(name=name) | ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                defined.add(name)
+            case ast.Assign(targets=targets):
+                defined.update(target.id for target in targets if isinstance(target, ast.Name))
+            case ast.AnnAssign(target=ast.Name(id=name)):
+                defined.add(name)
+            case ast.ImportFrom(level=1, names=aliases):
+                imported.update(alias.asname or alias.name for alias in aliases)
+    return {name for name in defined if not name.startswith("_")}, imported
+
+
+def described(module: ModuleType) -> Iterator[tuple[str, str | None]]:
+    """Each public class, function, method and property, and its docstring: its own, or the one it inherits."""
+    for name in module.__all__:
+        value = getattr(module, name)
+        if inspect.isclass(value):
+            yield name, value.__doc__
+            for inner, member in inspect.getmembers(value):
+                if not inner.startswith("_") and (inspect.isroutine(member) or isinstance(member, property)):
+                    yield f"{name}.{inner}", inspect.getdoc(member)
+        elif inspect.isfunction(value):
+            yield name, value.__doc__
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_exports_what_it_defines_and_a_package_what_it_gathers(name: str) -> None:
+    module = importlib.import_module(name)
+    defined, imported = names(module)
+    exported = set(module.__all__)
+    assert module.__all__ == sorted(exported)
+    assert defined <= exported <= defined | imported
+    if hasattr(module, "__path__"):
+        assert exported == defined | imported
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_everything_public_is_described(name: str) -> None:
+    module = importlib.import_module(name)
+    assert module.__doc__
+    assert [what for what, text in described(module) if not text] == []
+
+
+def test_the_tree_of_errors_is_drawn_as_it_is() -> None:
+    drawn: dict[str, tuple[str | None, list[str]]] = {}
+    above: list[tuple[int, str]] = []
+    for line in (errors.__doc__ or "").splitlines():
+        place = len(line) - len(line.lstrip(" │├└─"))
+        word = line[place:].split(" ")[0]
+        if not place or not word:
+            continue
+        above = [(indent, name) for indent, name in above if indent < place]
+        also = [also] if (also := line[place + len(word) :].strip().partition(")")[0]).startswith("(") else []
+        drawn[word] = (above[-1][1] if above else None, [name.removeprefix("(") for name in also])
+        above.append((place, word))
+
+    def bases(name: str) -> tuple[str | None, list[str]]:
+        first, *others = (base.__name__ for base in getattr(errors, name).__bases__)
+        return (None if first == "Exception" else first), others
+
+    assert drawn == {name: bases(name) for name in errors.__all__}
