@@ -14,14 +14,12 @@ pass the same tests: make the layer over a store.  A test that fails tells which
 
 from __future__ import annotations
 
+from pkgutil import iter_modules
+
 import pytest
 
-_CHAPTERS = (
-    "writing reading following expecting repeating rounds undoing copying retaining sealing describing paging naming expiring values limits "
-    "concurrency cancelling living"
-).split()
 # so that a failing assert shows its values, as in a test module
-pytest.register_assert_rewrite(*(f"{__name__}._{chapter}" for chapter in _CHAPTERS))
+pytest.register_assert_rewrite(*(f"{__name__}.{module.name}" for module in iter_modules(__path__)))
 
 from ._chapter import Clock, StoreOptions  # noqa: E402
 from ._contract import StoreContract  # noqa: E402

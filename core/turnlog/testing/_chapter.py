@@ -50,10 +50,10 @@ class StoreOptions(TypedDict, total=False):
 
 
 class Chapter(ABC):
-    """A part of the contract: each `async def test_...` says one sentence of it in its docstring, and holds a store to it.
+    """A part of the contract: each `async def test_...` holds a store to one sentence, its docstring.
 
-    A test runs in an event loop of its own, so no plugin of pytest is needed and none gets in the way.  One that names a
-    parameter `store` is given an open store; what it opens itself by `opened` is closed after it.
+    A test runs in an event loop of its own, so no plugin of pytest is needed, and none is in the way.  One that names a
+    parameter `store` is given an open one; what it opens itself by `opened` is closed after it.
     """
 
     shared: ClassVar[bool] = False

@@ -124,7 +124,7 @@ class Concurrency(Chapter):
         assert await history(store) == []
 
     async def test_readers_see_whole_turns(self, store: Store) -> None:
-        """read: a snapshot: while others write, no reader sees half a commit, or an info that does not fit the turns."""
+        """read: a snapshot: while others write, nobody sees half a commit, or an info that does not fit the turns."""
         doors = [store, await self.door(store)]
         await store.append(ID, say("0", "0"))
         done = False
@@ -174,7 +174,7 @@ class Concurrency(Chapter):
         await asyncio.gather(*(write(writer) for writer in range(4)), *(follow(door) for door in doors))
 
     async def test_delete_among_writers(self, store: Store) -> None:
-        """delete: all of it at once: who writes meanwhile writes to what is there or makes it anew, never to half of it."""
+        """delete: all of it at once: who writes meanwhile finds all of it, or makes it anew; never half of it."""
         doors = [store, await self.door(store)]
         chance = random.Random(3)  # noqa: S311 - dice, not keys
 

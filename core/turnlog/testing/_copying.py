@@ -119,8 +119,7 @@ class Copying(Chapter):
             await store.fork(ID, "bob", at=3, change_id="f")
 
     async def test_a_repeat_after_the_source_has_grown(self, store: Store) -> None:
-        """copy: a repeat is the same change although the source has grown: its digest is of what was asked, not of what
-        was found."""
+        """copy: a repeat is the same change although the source has grown: its digest is of what was asked."""
         await _source(store)
         first = await store.fork(ID, "bob", change_id="f")
         await store.append(ID, say("later"))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from .._change import Change
+from .._value import JSON
 from ..errors import Conflict, InvalidInput, TooLarge
 from ..store import Store
 from ._chapter import Chapter
 from ._material import ID, history, key, picture, say
 
-_VALUES = {
+_VALUES: dict[str, JSON] = {
     "text": "é\u0301\0 \U0001f600",
     "numbers": [0, -1, 2**63, 1.0, 1.5, -0.0],
     "flags": {"yes": True, "no": False},
@@ -111,7 +114,8 @@ class Describing(Chapter):
         before = await picture(store)
         with pytest.raises(InvalidInput):
             await store.merge_metadata(ID)
-        for bad in ({"x": float("nan")}, {"x": {1, 2}}, {1: "x"}, {"": "x"}, {"x": 2**64}, ["x"], "x"):
+        wrong: list[Any] = [{"x": float("nan")}, {"x": {1, 2}}, {1: "x"}, {"": "x"}, {"x": 2**64}, ["x"], "x"]
+        for bad in wrong:
             with pytest.raises(InvalidInput):
-                await store.merge_metadata(ID, bad)  # type: ignore[arg-type]
+                await store.merge_metadata(ID, bad)
         assert await picture(store) == before

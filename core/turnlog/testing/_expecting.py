@@ -25,7 +25,7 @@ class Expecting(Chapter):
 
     async def test_no_version_comes_twice(self, store: Store) -> None:
         """Version: every change makes another; a session that is deleted and made again never repeats one."""
-        seen = []
+        seen: list[Version] = []
         for _ in range(3):  # the same changes at the same instant
             for change in (
                 Change(id="1", append=(record("a", id="1"),)),
@@ -38,7 +38,8 @@ class Expecting(Chapter):
                 Change(id="8", metadata={"title": "x"}),
                 Change(id="9", keep=0),
             ):
-                seen.append((await store.commit(key(store), change)).version)
+                receipt = await store.commit(key(store), change)
+                seen.append(receipt.version)
             assert await store.erase(ID)
         assert len(set(seen)) == len(seen) == 27
 
@@ -151,7 +152,7 @@ class Expecting(Chapter):
         assert await history(store) == ["a"]
 
     async def test_turns_are_compared_on_turns(self, store: Store) -> None:
-        """Change.expect: a change that adds or cuts turns is compared on turns: metadata written meanwhile is no conflict."""
+        """Change.expect: a change that adds or cuts turns is compared on turns: metadata is no conflict."""
         await store.append(ID, say("a"))
         version = (await store.append(ID, say("b"))).version
         await store.merge_metadata(ID, {"title": "x"}, owner="u1", ttl=600.0)
@@ -180,7 +181,7 @@ class Expecting(Chapter):
         assert (dict(info.metadata), info.owner, info.ttl) == ({"title": "x"}, "", None)
 
     async def test_delete_is_compared_on_the_whole_version(self, store: Store) -> None:
-        """delete: expect: only at this version, metadata included. Conflict: it is not at `expect`, or there is none."""
+        """delete: expect: only at this version, metadata included. Conflict: it is not, or there is none."""
         version = (await store.append(ID, say("a"))).version
         now = (await store.merge_metadata(ID, {"title": "x"})).version
         with pytest.raises(Conflict) as error:

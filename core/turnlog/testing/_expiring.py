@@ -6,6 +6,7 @@ Times stand at least a second off what they decide, so that a server's clock, wh
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,7 @@ async def _ends(store: Store, session_id: str = ID) -> bool:
 
 class Expiring(Chapter):
     async def test_a_session_lives_so_long_after_its_last_use(self) -> None:
-        """Store: ttl: seconds that a session lives after its last use; between 7/8 of them and all, and never longer."""
+        """Store: ttl: seconds that a session lives after its last use: at least 7/8 of them, and never longer."""
         store = await self.opened(ttl=TTL)
         await store.append(ID, say("a"))
         await self.advance(69)
@@ -197,11 +198,12 @@ class Expiring(Chapter):
         assert (await store.info("longest")).ttl == 10 * YEAR
         await self.advance(1)
         assert await _ends(store, "shortest")
-        for bad in (-1, 0.0001, float("nan"), float("inf"), 11 * YEAR, True, "60"):
+        wrong: list[Any] = [-1, 0.0001, float("nan"), float("inf"), 11 * YEAR, True, "60"]
+        for bad in wrong:
             with pytest.raises(InvalidInput):
-                await store.merge_metadata(ID, {"x": 1}, ttl=bad)  # type: ignore[arg-type]
+                await store.merge_metadata(ID, {"x": 1}, ttl=bad)
             with pytest.raises(InvalidInput):
-                self.make(ttl=bad)  # type: ignore[typeddict-item]
+                self.make(ttl=bad)
         assert await picture(store) is None
 
     async def test_a_copy_has_a_life_of_its_own(self, store: Store) -> None:

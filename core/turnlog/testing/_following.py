@@ -32,7 +32,7 @@ class Following(Chapter):
             assert session.version == versions[-1]
 
     async def test_metadata_cuts_nothing(self, store: Store) -> None:
-        """read: since: the history has merely grown, also where metadata, owner or ttl changed; the info tells of them."""
+        """read: since: the history has merely grown, also where metadata, owner or ttl changed; the info tells."""
         version = (await store.append(ID, say("a"))).version
         await store.merge_metadata(ID, {"title": "x"}, owner="u1", ttl=60.0)
         await store.append(ID, say("b"))
@@ -141,8 +141,7 @@ class Following(Chapter):
             await store.read(key(store), since=version)
 
     async def test_a_follower_always_has_all_of_it(self, store: Store) -> None:
-        """Session.continues: `records` are what follows `since`; otherwise they stand for themselves. So a reader that
-        asks for nothing else, and drops what is before `first`, always has the whole history."""
+        """Session.continues: who only ever asks for what follows, and drops what is before `first`, has all of it."""
         chance = random.Random(7)  # noqa: S311 - dice, not keys
         await store.append(ID, say("begin"))
         followed = list((await store.read(key(store))).records)

@@ -68,7 +68,7 @@ class Limits(Chapter):
 
     async def test_what_is_no_list_of_messages(self, store: Store) -> None:
         """append: InvalidInput: messages: a list or tuple, at least one."""
-        for bad in (
+        wrong: list[Any] = [
             [],
             (),
             "text",
@@ -79,11 +79,12 @@ class Limits(Chapter):
             None,
             7,
             {user("a")},
-        ):
+        ]
+        for bad in wrong:
             with pytest.raises(InvalidInput):
-                await store.append(ID, bad)  # type: ignore[arg-type]
+                await store.append(ID, bad)
             with pytest.raises(InvalidInput):
-                await store.save(ID, bad)  # type: ignore[arg-type]
+                await store.save(ID, bad)
         assert await picture(store) is None
         await store.append(ID, tuple(say("a")))
         assert await history(store) == ["a"]
@@ -198,7 +199,7 @@ class Limits(Chapter):
         version = (await store.append(ID, say("a"))).version
         one = record("b")
         for make in (
-            lambda: Change(),
+            Change,
             lambda: Change(append=[one]),  # type: ignore[arg-type]
             lambda: Change(append=(one, record("c", id="t", part=1))),
             lambda: Change(id="", append=(one,)),

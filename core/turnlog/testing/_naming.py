@@ -9,189 +9,48 @@ from .._session import Query
 from ..errors import InvalidInput
 from ..store import Store
 from ._chapter import Chapter
+from ._hostile import IDS, KEYS, NO_IDS
 from ._material import ID, history, key, picture, say, texts
-
-HOSTILE = [
-    *[
-        "Ab",
-        "ab",
-        "AB",
-        "ab ",
-        " ab",
-        "a b",
-        "ab.",
-        "ab\u200b",
-        "\u00e1b",
-        "a\u0301b",
-        "áb",
-        "aa",
-        "å",
-        "\u212b",
-        "ﬁ",
-        "fi",
-    ],
-    *["a:b", "a", "b", ":", "::", "a::b", "a:b:c", "{x}", "{x}}", "{}", "}", "{", "x:meta", "x:turns", "x"],
-    *["*", "?", "[a]", "a[b-z]", "%", "_", "a%", "a_", "ac%", "\\", "\\%", "^", "$", "."],
-    *[
-        "'",
-        '"',
-        "`",
-        "';--",
-        "x') OR '1'='1",
-        "; DROP TABLE sessions",
-        "%s",
-        ":name",
-        "$1",
-        "?1",
-        "{0}",
-        "${HOME}",
-        "%00",
-    ],
-    *[
-        "..",
-        "../../x",
-        "..\\..\\x",
-        "/",
-        "/etc/passwd",
-        "C:\\x",
-        "CON",
-        "nul.txt",
-        "~",
-        "-",
-        "--help",
-        "x/",
-        "x//",
-        "./x",
-    ],
-    *[
-        "0",
-        "00",
-        "0.0",
-        "1e3",
-        "1000",
-        "-1",
-        "None",
-        "null",
-        "true",
-        "NaN",
-        "default",
-        "#",
-        "&",
-        "=",
-        "a=b&c",
-        "+",
-        "a+b",
-        "a%20b",
-    ],
-    *[
-        "\U0001f600",
-        "\U0001f468\u200d\U0001f469",
-        "你好",
-        "日本",
-        "\u0df4",
-        "ß",
-        "ss",
-        "İ",
-        "i",
-        "I",
-        "ı",
-        "Σ",
-        "σ",
-        "ς",
-    ],
-    *["x" * 255, "x" * 254 + "y", "x" * 254, "é" * 127, "é" * 126 + "è", "\U0001f600" * 63 + "abc", "X" * 255],
-]
-HOSTILE = list(dict.fromkeys(HOSTILE))
-"""Ids that some place folds, cuts, splits, escapes, expands or takes for a command."""
-
-BAD = [
-    None,
-    7,
-    b"bytes",
-    "",
-    " ",
-    "\t",
-    "\u2003",
-    "x" * 256,
-    "é" * 128,
-    "a\0b",
-    "a\nb",
-    "\x7f",
-    "\x85",
-    "\u202eab",
-    "\u2028",
-    "\ud800",
-]
-"""What is no id."""
-
-PAIRS = [
-    *[("a:b", "c"), ("a", "b:c"), ("a", "b"), ("a:b:c", "d"), ("a::b", "c"), ("a", ":b:c")],
-    *[
-        ("a/b", "c"),
-        ("a", "b/c"),
-        ("a-b", "c"),
-        ("a", "b-c"),
-        ("a.b", "c"),
-        ("a", "b.c"),
-        ("ab", "c"),
-        ("a", "bc"),
-        ("1:a", "b"),
-    ],
-    *[
-        ("A", "b"),
-        ("a", "B"),
-        ("a ", "b"),
-        ("a", " b"),
-        ("b", "a"),
-        ("a%", "b"),
-        ("a", "%b"),
-        ("{a}", "b"),
-        ("a", "{b}"),
-    ],
-    *[("x" * 255, "y"), ("x" * 255, "x"), ("x", "x" * 255), ("acme", "s"), ("acme-corp", "s"), ("default", "s")],
-]
-"""Namespaces and session ids that run into each other where they are glued together."""
 
 
 class Naming(Chapter):
     async def test_no_two_ids_share_a_place(self, store: Store) -> None:
-        """Key: compared as bytes: no case, accent or normal form is folded, and a trailing space counts; no two sessions
-        ever share a place, whatever characters their ids hold."""
-        for number, name in enumerate(HOSTILE):
+        """Key: compared as bytes, nothing folded: no two sessions share a place, whatever characters their ids hold."""
+        for number, name in enumerate(IDS):
             receipt = await store.append(name, say(f"{number}"), metadata={"number": number})
             assert receipt.previous is None, f"{name!r} is taken for another session"
-        for number, name in enumerate(HOSTILE):
+        for number, name in enumerate(IDS):
             session = await store.session(name)
             assert (session.info.key, texts(session.messages)) == (key(store, name), [f"{number}"])
             assert dict(session.info.metadata) == {"number": number}
         shown = [info.key.session async for info in store.sessions()]
-        assert sorted(shown) == sorted(HOSTILE)
+        assert sorted(shown) == sorted(IDS)
 
     async def test_an_id_is_no_pattern(self, store: Store) -> None:
         """delete: remove a session: the one that is named, and never what its id would match, expand to or lead to."""
-        for name in HOSTILE:
+        for name in IDS:
             await store.append(name, say("a"), owner=name)
-        left = set(HOSTILE)
-        for name in HOSTILE[::2]:
+        left = set(IDS)
+        for name in IDS[::2]:
             assert await store.erase(name) is True, f"{name!r} went with another"
             assert await store.erase(name) is False
             left.remove(name)
         assert {info.key.session async for info in store.sessions()} == left
-        for name in HOSTILE:
+        for name in IDS:
             assert [i.key.session async for i in store.sessions(owner=name)] == ([name] if name in left else [])
             assert await history(store, name) == (["a"] if name in left else []), f"{name!r}"
 
     async def test_namespace_and_id_do_not_run_together(self, store: Store) -> None:
         """Key: no two keys ever share a place, whatever characters they hold."""
-        for number, (namespace, name) in enumerate(PAIRS):
+        for number, (namespace, name) in enumerate(KEYS):
             receipt = await store.within(namespace).append(name, say(f"{number}"))
             assert receipt.previous is None, f"{namespace!r}, {name!r} is taken for another session"
-        for number, (namespace, name) in enumerate(PAIRS):
+        for number, (namespace, name) in enumerate(KEYS):
             session = await store.within(namespace).session(name)
             assert (session.info.key, texts(session.messages)) == (Key(namespace, name), [f"{number}"])
-        for namespace, name in PAIRS:
+        for namespace, name in KEYS:
             assert await store.within(namespace).erase(name) is True
-        for namespace, _ in PAIRS:
+        for namespace, _ in KEYS:
             assert (await store.page(Query(namespace=namespace))).infos == ()
 
     async def test_a_namespace_is_a_tenants_own(self, store: Store) -> None:
@@ -237,27 +96,27 @@ class Naming(Chapter):
             self.make(namespace=" ")
 
     async def test_what_is_no_id(self, store: Store) -> None:
-        """Key: InvalidInput: an id is 1 to 255 bytes of UTF-8 without control characters; there is no default session."""
+        """Key: InvalidInput: an id is 1 to 255 bytes of UTF-8 without control characters; no default session."""
         await store.append(ID, say("a"))
         before = await picture(store)
-        for bad in BAD:
+        for bad in NO_IDS:
             for call in (
-                store.load(bad),  # type: ignore[arg-type]
-                store.append(bad, say("x")),  # type: ignore[arg-type]
-                store.save(bad, say("x")),  # type: ignore[arg-type]
-                store.fork(bad, "y"),  # type: ignore[arg-type]
-                store.fork(ID, bad),  # type: ignore[arg-type]
-                store.rewind(bad, turns=1),  # type: ignore[arg-type]
-                store.pop(bad),  # type: ignore[arg-type]
-                store.merge_metadata(bad, {"x": 1}),  # type: ignore[arg-type]
-                store.info(bad),  # type: ignore[arg-type]
-                store.touch(bad),  # type: ignore[arg-type]
-                store.erase(bad),  # type: ignore[arg-type]
+                store.load(bad),
+                store.append(bad, say("x")),
+                store.save(bad, say("x")),
+                store.fork(bad, "y"),
+                store.fork(ID, bad),
+                store.rewind(bad, turns=1),
+                store.pop(bad),
+                store.merge_metadata(bad, {"x": 1}),
+                store.info(bad),
+                store.touch(bad),
+                store.erase(bad),
             ):
                 with pytest.raises(InvalidInput):
                     await call
             with pytest.raises(InvalidInput):
-                store.within(bad)  # type: ignore[arg-type]
+                store.within(bad)
         assert await picture(store) == before
         assert [info.key.session async for info in store.sessions()] == [ID]
 

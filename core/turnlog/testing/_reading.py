@@ -80,8 +80,8 @@ class Reading(Chapter):
         await _written(store)
         await store.merge_metadata(ID, {"title": "x"}, owner="u1")
         info = (await store.read(key(store), touch=False)).info
-        for asked in ({"last": 1}, {"last": 0}, {"before": 2}, {"last": 1, "before": 0}):
-            assert (await store.read(key(store), **asked)).info == info, asked
+        for last, before in ((1, None), (0, None), (None, 2), (1, 0)):
+            assert (await store.read(key(store), last=last, before=before)).info == info, f"{last=}, {before=}"
         assert (await store.read(key(store), since=info.version)).info == info
         assert info.key == key(store)
 

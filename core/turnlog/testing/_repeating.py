@@ -44,8 +44,7 @@ class Repeating(Chapter):
             assert await picture(store) == before, change
 
     async def test_a_late_repeat(self, store: Store) -> None:
-        """Receipt.version: in a repeat, where this change brought it, although the session has moved on; the counts are
-        the session's."""
+        """Receipt.version: in a repeat, where this change brought it; the counts are the session's now."""
         change = Change(append=(record("a"),))
         first = await store.commit(key(store), change)
         await store.append(ID, say("b"))
@@ -87,8 +86,7 @@ class Repeating(Chapter):
         assert await history(store) == ["a", "b", "c"]
 
     async def test_what_may_differ(self, store: Store) -> None:
-        """Change.digest: not of `expect`, `retain` and `max_bytes`, which callers vary or configuration sets, nor of the
-        times of turns."""
+        """Change.digest: not of `expect`, `retain` and `max_bytes`, which callers vary, nor of the times of turns."""
         version = (await store.append(ID, say("a"))).version
         first = await store.commit(key(store), Change(id="c", append=(record("b", id="t", time=1.0),)))
         for again in (
@@ -122,7 +120,7 @@ class Repeating(Chapter):
         assert await picture(store) == before
 
     async def test_a_turn_id_stands_for_its_messages(self, store: Store) -> None:
-        """append: turn_id: the same messages under it are stored once. IdReused: other messages were stored under it."""
+        """append: turn_id: the same messages under it are stored once. IdReused: others were stored under it."""
         first = await store.append(ID, say("a"), turn_id="t")
         await self.advance(5)
         again = await store.append(ID, [{"content": "a", "role": "user"}], turn_id="t")
@@ -140,8 +138,8 @@ class Repeating(Chapter):
         assert (again.version, again.number) == (first.version, first.number)
         session = await store.read(key(store))
         assert [r.payload for r in session.records] == [b"1" * 40], "what was stored first stays"
+        other = Change(id=change.id, append=(record("b"),))
         with pytest.raises(IdReused):
-            other = Change(id=change.id, append=(record("b"),))
             await store.commit(key(store), other.rewrite(append=(other.append[0].with_payload(b"1" * 40),)))
 
     async def test_so_many_changes_are_remembered(self, store: Store) -> None:
@@ -164,7 +162,7 @@ class Repeating(Chapter):
         assert (await history(store), await history(store, "bob")) == (["a"], ["a"])
 
     async def test_a_deleted_session_has_forgotten(self, store: Store) -> None:
-        """commit: a change that is new to a session that is not there makes it: with a session goes what it remembered."""
+        """commit: a change makes a session that is not there: with a deleted one went what it remembered."""
         change = Change(append=(record("a"),))
         first = await store.commit(key(store), change)
         await store.erase(ID)

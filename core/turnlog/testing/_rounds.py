@@ -69,7 +69,7 @@ class Rounds(Chapter):
         assert await history(store) == ["a", "x"]
 
     async def test_an_undo_lets_a_turn_go_on(self, store: Store) -> None:
-        """A round is stored if the one before it is the last record and is open: also when a cut has made it the last."""
+        """commit: a round is stored if the last record is the one before it, open: also if a cut made it the last."""
         await store.append(ID, say("a"), turn_id="t", open=True)
         await store.append(ID, say("x"))
         await store.rewind(ID, turns=1)

@@ -25,8 +25,7 @@ def _seal(session: Session, first: int, after: int) -> Change:
 
 class Sealing(Chapter):
     async def test_a_seal_changes_storage_not_meaning(self, store: Store) -> None:
-        """Change.seal: no version, count, time, expiry or remembered id changes by it; it is one record where it is
-        accepted, and loses quietly in a store that cannot seal."""
+        """Change.seal: changes storage, not meaning; in a store that cannot seal it loses quietly."""
         session = await _turns(store)
         before = await picture(store)
         receipt = await store.commit(key(store), _seal(session, 1, 5))
@@ -44,8 +43,7 @@ class Sealing(Chapter):
         )
 
     async def test_windows_over_a_sealed_run(self, store: Store) -> None:
-        """load: whole turns, as few as hold at least `last` messages, also from inside a sealed record; read gives a sealed
-        record whole."""
+        """load: whole turns, as few as hold so many messages, also of a sealed record; read gives that whole."""
         session = await _turns(store)
         await store.commit(key(store), _seal(session, 2, 6))
         for last in range(1, 10):
@@ -110,8 +108,7 @@ class Sealing(Chapter):
         assert len(stored.records) == (3 if store.can_seal else 6)
 
     async def test_a_seal_of_what_is_no_longer_there_loses(self, store: Store) -> None:
-        """Change.seal: accepted only where records with exactly these rounds still end in the same tip; otherwise it loses
-        quietly."""
+        """Change.seal: accepted only where exactly these rounds still end in the same tip; else it loses quietly."""
         session = await _turns(store, 6)
         stale = _seal(session, 1, 4)
         await store.commit(key(store), Change(keep=2))
@@ -148,8 +145,7 @@ class Sealing(Chapter):
         assert len((await store.read(key(store))).records) == 3
 
     async def test_a_cut_inside_a_sealed_run(self, store: Store) -> None:
-        """commit: SplitsSealed: the cut falls inside a sealed record; nothing is stored, and the error says where one is
-        possible."""
+        """commit: SplitsSealed: the cut falls inside a sealed record, which begins at `boundary`; nothing is stored."""
         await store.commit(key(store), _seal(await _turns(store), 2, 6))
         before = await picture(store)
         if store.can_seal:
@@ -180,8 +176,7 @@ class Sealing(Chapter):
         assert await history(store, "some") == ["0", "1"]
 
     async def test_retention_keeps_a_sealed_run_whole(self, store: Store) -> None:
-        """Change.retain: records that lie wholly before the last `retain` turns: a sealed run may keep a few turns more,
-        never fewer."""
+        """Change.retain: a sealed run may keep a few turns more, never fewer."""
         await store.commit(key(store), _seal(await _turns(store), 2, 6))
         for retain, first in ((4, 2 if store.can_seal else 4), (3, 2 if store.can_seal else 5), (2, 6)):
             receipt = await store.commit(key(store), Change(retain=retain))

@@ -46,7 +46,7 @@ class Undoing(Chapter):
         assert await picture(store) == before
 
     async def test_save_what_was_loaded_and_edited(self, store: Store) -> None:
-        """save: expect: the version that was loaded: then what is stored may also be replaced. Conflict: not at `expect`."""
+        """save: expect: the version that was loaded: then what is stored may be replaced. Conflict: it moved on."""
         await store.append(ID, say("a"))
         version = (await store.append(ID, say("b"))).version
         receipt = await store.save(ID, say("a", "edited"), expect=version)
@@ -86,7 +86,7 @@ class Undoing(Chapter):
         assert (await store.append(ID, say("e"))).number == 0
 
     async def test_rewind_messages(self, store: Store) -> None:
-        """rewind: undo the last messages; where that ends inside a turn, the shortened turn is written whole under a new id."""
+        """rewind: undo the last messages; a turn that is shortened by it is written whole under a new id."""
         await store.append(ID, say("a", "b"), turn_id="one")
         await store.append(ID, say("c", "d", "e"), turn_id="two")
         await store.rewind(ID, messages=2)
@@ -102,9 +102,9 @@ class Undoing(Chapter):
         """rewind: InvalidInput: neither or both are given, or more than there is."""
         await store.append(ID, say("a", "b"))
         before = await picture(store)
-        for asked in ({"turns": 2}, {"messages": 3}, {}, {"turns": 1, "messages": 1}, {"turns": 0}, {"messages": -1}):
+        for turns, messages in ((2, None), (None, 3), (None, None), (1, 1), (0, None), (None, -1)):
             with pytest.raises(InvalidInput):
-                await store.rewind(ID, **asked)
+                await store.rewind(ID, turns=turns, messages=messages)
         assert await picture(store) == before
 
     async def test_rewind_what_was_seen(self, store: Store) -> None:

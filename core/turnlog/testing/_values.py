@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from .._change import Change
+from .._value import JSON
 from ..store import Store
 from ._chapter import Chapter
 from ._material import ID, key, record, say, texts
@@ -34,11 +35,11 @@ class Values(Chapter):
         for _ in range(2):
             messages = await store.load(ID)
             assert [message.to_dict() for message in messages] == [_CALL]
-            data = messages[0].to_dict()
-            data["tool_calls"][0]["f"]["x"].append(2)  # type: ignore[index,call-overload,union-attr]
+            data: dict[str, Any] = messages[0].to_dict()
+            data["tool_calls"][0]["f"]["x"].append(2)
             data["role"] = "user"
             messages[0].tool_calls.clear()
-            messages[0].content.append("more")  # type: ignore[union-attr,arg-type]
+            messages[0].content.append("more")  # type: ignore[union-attr]
             messages.clear()
 
     async def test_metadata_is_the_callers_own(self, store: Store) -> None:
@@ -47,20 +48,21 @@ class Values(Chapter):
         for _ in range(2):
             info = await store.info(ID)
             assert dict(info.metadata) == {"tags": ["x"], "deep": {"a": {"b": 1}}}
-            info.metadata["tags"].append("y")  # type: ignore[union-attr,arg-type]
+            info.metadata["tags"].append("y")  # type: ignore[union-attr]
             dict(info.metadata)["deep"]["a"].clear()  # type: ignore[index,call-overload,union-attr]
             with pytest.raises((TypeError, AttributeError)):
                 info.metadata["new"] = 1  # type: ignore[index]
 
     async def test_what_was_given_is_taken_as_it_was(self, store: Store) -> None:
-        """Store: what a caller does later to what it gave reaches no one: messages and metadata are taken as they were."""
-        message, metadata = _call(), {"tags": ["x"]}
+        """Store: what a caller does later to what it gave reaches no one: messages and metadata are taken at once."""
+        tags: list[JSON] = ["x"]
+        message = _call()
         messages = [message]
-        await store.append(ID, messages, metadata=metadata)
+        await store.append(ID, messages, metadata={"tags": tags})
         message["tool_calls"].clear()
         message["role"] = "user"
         messages.append(_call())
-        metadata["tags"].append("y")
+        tags.append("y")
         session = await store.session(ID)
         assert [one.to_dict() for one in session.messages] == [_CALL]
         assert dict(session.info.metadata) == {"tags": ["x"]}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from .._change import Change
@@ -11,7 +13,7 @@ from ..store import Store
 from ._chapter import Chapter
 from ._material import ID, history, key, numbers, picture, record, say, texts
 
-MESSAGES = [
+MESSAGES: list[dict[str, Any]] = [
     {"role": "system", "content": "You book flights."},
     {"role": "user", "content": "Grüße aus Köln \U0001f6eb", "name": "Alice"},
     {"role": "assistant", "content": None, "tool_calls": [{"id": "c1", "function": {"name": "f", "arguments": "{}"}}]},
@@ -139,7 +141,7 @@ class Writing(Chapter):
         assert await history(store) == ["a"]
 
     async def test_what_makes_a_session(self, store: Store) -> None:
-        """commit: a change that is new to a session that is not there makes it: turns, metadata, an owner or a ttl do."""
+        """commit: makes a session that is not there, if it has turns, metadata, an owner or a time to live for it."""
         changes = {
             "turns": Change(append=(record("a"),)),
             "metadata": Change(metadata={"title": "x"}),
