@@ -1,0 +1,222 @@
+"""turnlog as its users write it, for a type checker alone: nothing here is run.
+
+What `assert_type` holds still is what an editor shows, and what a plugin's author is checked against.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import TypedDict, assert_type
+
+from turnlog import (
+    ABSENT,
+    ANY,
+    Change,
+    Conflict,
+    Key,
+    Layer,
+    Message,
+    OutcomeUnknown,
+    Page,
+    Pipeline,
+    Query,
+    Receipt,
+    Record,
+    Result,
+    Session,
+    SessionInfo,
+    SessionNotFound,
+    Store,
+    Turn,
+    Version,
+    Window,
+    assistant,
+    open_store,
+    system,
+    tool,
+    user,
+)
+from turnlog.plugins import Plugin, find_layer, find_store, installed
+from turnlog.state import SessionState, file_key, page
+
+# ------------------------------------------------------------------------------------------------------- configuration
+
+
+def configure() -> None:
+    """Each way to name a store gives a store."""
+    assert_type(open_store(), Store)
+    open_store("sqlite:///chat.db?ttl=30d&retain=500", namespace="shop", ttl="24h", retain=100, max_session_bytes="1MB")
+    open_store("memory://", ttl=86_400.0, max_session_bytes=65_536)
+    open_store(config=Path("turnlog.toml"))
+    open_store(config={"store": {"url": "memory://", "layers": ["cache", {"name": "zstd", "level": 3}]}})
+    open_store("memory://", layers=["cache", {"name": "zstd", "level": 3}])
+    open_store("memory://", None)  # type: ignore[call-arg]  # options are keyword-only
+    open_store("memory://", namespcae="shop")  # type: ignore[call-arg]  # and a misspelt one is an error
+    assert_type(find_store("memory"), type[Store])
+    assert_type(find_layer("zstd"), type[Layer])
+    assert_type(installed(), tuple[Plugin, ...])
+
+
+# --------------------------------------------------------------------------------------------------------- application
+
+
+class Wire(TypedDict):
+    """A message as a provider's client types it."""
+
+    role: str
+    content: str
+
+
+async def talk() -> None:
+    """What an application calls, and what it is given."""
+    async with open_store("memory://") as store:
+        assert_type(store, Store)
+        assert_type(store.new_session_id(), str)
+        receipt = await store.append("s", [user("Hello"), assistant("Hi", tool_calls=[])], owner="ann")
+        assert_type(receipt, Receipt)
+        assert_type(receipt.version, Version)
+        assert_type(receipt.number, int | None)
+        wire: Wire = {"role": "user", "content": "Hello"}
+        await store.append("s", [{"role": "user", "content": "Hello"}, tool("12", tool_call_id="c"), wire])
+        await store.append("s", (system("Be brief"),), turn_id="t", part=0, open=True, metadata={"title": None})
+        await store.append("s", user("Hello"))  # type: ignore[arg-type]  # a list of messages, also of one
+        assert_type(await store.load("s", last=20), list[Message])
+        session = await store.session("s", before=10)
+        assert_type(session, Session)
+        assert_type(session.turns, tuple[Turn, ...])
+        assert_type(session.messages, list[Message])
+        assert_type(session.info, SessionInfo)
+        assert_type(session.version, Version)
+        for expect in (session.version, ABSENT, ANY):
+            await store.save("s", session.messages, expect=expect)
+        await store.append("s", [user("Hello")], expect=session.version)
+        await store.append("s", [user("Hello")], expect=ANY)  # type: ignore[arg-type]  # an append overwrites nothing
+        assert_type(await store.fork("s", "t", at=3), Receipt)
+        assert_type(await store.rewind("s", turns=1), Receipt)
+        assert_type(await store.pop("s"), Turn | None)
+        assert_type(await store.merge_metadata("s", {"title": "Oslo", "tags": ["a"]}, ttl=60), Receipt)
+        assert_type(await store.info("s"), SessionInfo)
+        assert_type(await store.touch("s"), SessionInfo)
+        assert_type(await store.erase("s"), bool)
+        assert_type(await store.erase_owner("ann"), int)
+        assert_type(store.sessions(owner="ann"), AsyncIterator[SessionInfo])
+        assert_type(store.export_owner("ann"), AsyncIterator[Session])
+        assert_type(store.within("shop"), Store)
+
+
+async def fail(store: Store) -> None:
+    """What an error carries."""
+    try:
+        await store.append("s", [user("Hello")], turn_id="t")
+    except Conflict as error:
+        assert_type(error.expected, Version | None)
+        assert_type(error.actual, Version | None)
+    except OutcomeUnknown as error:
+        if error.key is not None and error.change is not None:
+            assert_type(await store.commit(error.key, error.change), Receipt)
+    except SessionNotFound as error:
+        assert_type(error.key, Key | None)
+
+
+# ------------------------------------------------------------------------------------------------------------- plugins
+
+
+class FolderStore(Store):
+    """A store as a stranger writes it."""
+
+    def __init__(self, path: str, *, namespace: str = "default", ttl: float | None = None) -> None:
+        super().__init__(namespace=namespace, ttl=ttl)
+        self.path = path
+        self.states: dict[str, SessionState] = {}
+
+    def _state(self, key: Key) -> SessionState:
+        return self.states.get(file_key(key), SessionState.absent(key, ttl=self.ttl))
+
+    async def read(
+        self,
+        key: Key,
+        *,
+        last: int | None = None,
+        before: int | None = None,
+        since: Version | None = None,
+        touch: bool = True,
+    ) -> Session:
+        """As the contract says."""
+        state, session = self._state(key).read(self.clock(), last=last, before=before, since=since, touch=touch)
+        assert_type(state, SessionState)
+        return session
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        """As the contract says."""
+        self.states[file_key(key)], receipt = self._state(key).apply(change, self.clock())
+        return receipt
+
+    async def delete(self, key: Key, *, expect: Version | None = None) -> bool:
+        """As the contract says."""
+        return self._state(key).check(expect, self.clock())
+
+    async def page(self, query: Query) -> Page:
+        """As the contract says."""
+        return page([], query)
+
+
+class ShoutingLayer(Layer):
+    """A layer as a stranger writes it: payload to payload."""
+
+    def __init__(self, inner: Store, *, level: int = 3) -> None:
+        super().__init__(inner)
+        self.level = level
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        """Each record with another payload."""
+        records = tuple(record.with_payload(record.payload.upper()) for record in change.append)
+        assert_type(records, tuple[Record, ...])
+        return await self.inner.commit(key, change.rewrite(append=records))
+
+
+class HalfStore(Store):
+    """A store that lacks what the contract asks for."""
+
+
+def misuse() -> None:
+    """What a checker refuses."""
+    HalfStore()  # type: ignore[abstract]
+    ShoutingLayer()  # type: ignore[call-arg]
+    Layer(ShoutingLayer)  # type: ignore[arg-type]
+
+
+# ------------------------------------------------------------------------------------------------------------ pipeline
+
+
+async def echo(messages: Sequence[Message], *, temperature: float = 0.0) -> Message:
+    """A model is any async callable."""
+    return assistant(f"{temperature}: {messages[-1].text}")
+
+
+class Remote:
+    """So is an object that can be called."""
+
+    async def __call__(self, messages: list[Message]) -> Message:
+        """Answer."""
+        return assistant(messages[-1].text)
+
+
+def deaf(messages: Sequence[Message]) -> Message:
+    """Not a model: it is not async."""
+    return messages[-1]
+
+
+async def converse() -> None:
+    """A pipeline over two layers over a store."""
+    stack = ShoutingLayer(ShoutingLayer(FolderStore("chats", namespace="shop"), level=1))
+    async with stack as store:
+        assert_type(store, ShoutingLayer)
+        pipeline = Pipeline(store, echo, window=Window(messages=20), system="Be brief", options={"temperature": 0.5})
+        result = await pipeline.execute("user-123", "user", "What about Germany?")
+        assert_type(result, Result)
+        assert_type(result.response, Message)
+        assert_type(result.response.text, str)
+        assert_type(result.receipt, Receipt)
+        Pipeline(store, Remote())
+        Pipeline(store, deaf)  # type: ignore[arg-type]
