@@ -118,7 +118,7 @@ class Python:
         for statement in self.tree.body:
             self.loose = []
             code = compile(ast.Module([statement], []), self.name, "exec")
-            exec(code, self.namespace)
+            exec(code, self.namespace)  # noqa: S102 - the snippets of our own pages
             comment = self.comments.get(statement.end_lineno or 0)
             if self.loose and comment is not None:
                 self._compare("\n".join(self.loose), comment, statement.end_lineno or 0)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from example_store import EXAMPLE, environment, install
 
 SOURCE = EXAMPLE / "src" / "turnlog_jsonl" / "__init__.py"
