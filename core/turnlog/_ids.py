@@ -45,8 +45,10 @@ def check_id(value: object, name: str, *, limit: int = MAX_ID_BYTES) -> None:
     """
     if type(value) is not str:
         raise InvalidInput(f"{name} must be a str, not {type(value).__name__}")
+    size = len(value)
     if value.isascii() and value.isprintable():
-        size = len(value)
+        if 0 < size <= limit and value[0] != " ":
+            return  # as a rule
     else:
         check_text(value, name)
         for sign in value:

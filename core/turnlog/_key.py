@@ -7,7 +7,7 @@ import msgspec
 from ._ids import check_id
 
 
-class Key(msgspec.Struct, frozen=True, order=True):
+class Key(msgspec.Struct, frozen=True, order=True, cache_hash=True):
     """Which session: a namespace (the tenant) and a session id.
 
     Both are 1 to 255 bytes of UTF-8 without control characters, and are compared as bytes: no case, accent or normal

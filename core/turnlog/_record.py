@@ -112,10 +112,7 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
         if self._payload is not None:
             return len(self._payload)
         if self._messages is not None:
-            size = 16
-            for message in self._messages:
-                size += message.size
-            return size
+            return 16 + sum([message.size for message in self._messages])
         return sum(record.size for record in self._inner or ())
 
     @property

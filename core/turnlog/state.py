@@ -89,7 +89,7 @@ class _Ring:
         return _Ring([*self.seen(entry.place)[1 - REMEMBERED_CHANGES :], entry])
 
 
-class SessionState:
+class SessionState(msgspec.Struct, eq=False, gc=False, weakref=False):
     """One session: its header, its records and the changes that it remembers.
 
     It is a value: `apply` and `read` answer with the next state, and with the same object when nothing must be stored.
@@ -98,29 +98,16 @@ class SessionState:
     made one at a time.
     """
 
-    __slots__ = ("_end", "_log", "_ring", "_start", "_stop", "_ttl", "header", "key")
-
     key: Key
     """Which session."""
     header: Header | None
     """Everything but the records; None: there is no session."""
-
-    def __init__(
-        self,
-        key: Key,
-        header: Header | None,
-        log: list[Record],
-        start: int,
-        stop: int,
-        ring: _Ring,
-        end: int,
-        ttl: float | None,
-    ) -> None:
-        self.key = key
-        self.header = header
-        self._log, self._start, self._stop = log, start, stop  # this state's records are log[start:stop]
-        self._ring, self._end = ring, end  # this state remembers what stands before `end`
-        self._ttl = ttl
+    _log: list[Record]
+    _start: int  # this state's records are _log[_start:_stop]
+    _stop: int
+    _ring: _Ring
+    _end: int  # this state remembers what stands before it
+    _ttl: float | None
 
     @classmethod
     def absent(cls, key: Key, *, ttl: float | None = None) -> SessionState:
@@ -195,7 +182,8 @@ class SessionState:
             if place > start:
                 header = header.drop(log[place], _size(log[start:place]))
                 start = place
-        header.check_bytes(change.max_bytes)
+        if change.max_bytes is not None:
+            header.check_bytes(change.max_bytes)
         if start > 64 and start * 2 > stop:
             log, start, stop = log[start:stop], 0, stop - start
         header = header.slide(now, self._ttl)

@@ -105,10 +105,12 @@ class MemoryStore(Store):
         states, header, old = self._states, after.header, before.header
         assert header is not None  # a change leaves a session
         states[key] = after
-        self._bytes += header.bytes - (old.bytes if old is not None else 0)
         states.move_to_end(key)
         if old is None:
+            self._bytes += header.bytes
             self._sweep()
+        else:
+            self._bytes += header.bytes - old.bytes
         while len(states) > self.max_sessions or (self._bytes > self.max_bytes and len(states) > 1):
             self._drop(next(iter(states)))
 
