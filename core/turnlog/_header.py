@@ -15,8 +15,13 @@ from ._record import Record
 from ._session import SessionInfo
 from ._version import Version
 from .errors import Conflict, HistoryRegressed, IdReused, SessionNotFound, SplitsSealed, TooLarge
+from .limits import MAX_PAYLOAD_BYTES
 
 _SLIDE = 7 / 8  # the expiry stays where it is while more than this share of the time to live is left
+
+_SURE_TO_FIT = (
+    MAX_PAYLOAD_BYTES // 8
+)  # a size that was not measured counts characters, of at most 4 bytes, and leaves a little out
 
 
 class Header(msgspec.Struct, frozen=True):
@@ -192,6 +197,7 @@ class Header(msgspec.Struct, frozen=True):
 
         Raises:
             Conflict: It begins with a later round of a turn that is not the last, or not open.
+            TooLarge: A record would take more than 16 MiB encoded.
         """
         version = self.version
         turns, end, upto, tip, size = self.turns, version.rounds, self.upto, version.tip, self.bytes
@@ -205,6 +211,8 @@ class Header(msgspec.Struct, frozen=True):
             )
         placed = []
         for record in change.append:
+            if record.size > _SURE_TO_FIT:
+                _ = record.payload  # which raises what is too large
             number = turns if record.turns else turns - 1
             turns += record.turns
             end += record.rounds

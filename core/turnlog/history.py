@@ -26,7 +26,9 @@ def begins_turn(message: Message) -> bool:
 
 
 def split_turns(messages: Sequence[Message]) -> list[tuple[Message, ...]]:
-    """A history as turns; system messages that open it belong to the first."""
+    """A history as turns, none if it is empty; system messages that open it belong to the first."""
+    if not messages:
+        return []
     turns: list[tuple[Message, ...]] = []
     start, preamble = 0, True
     for place, message in enumerate(messages):
