@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import json
 import os
 from pathlib import Path
@@ -35,3 +37,13 @@ def shared_data() -> list[dict[str, Any]]:
         pytest.skip("shared/data/airline_conversations.jsonl is not beside this checkout")
     with path.open(encoding="utf-8") as lines:
         return [json.loads(line) for line in lines]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run an async test in an event loop of its own."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    names = inspect.signature(pyfuncitem.obj).parameters
+    asyncio.run(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names}))
+    return True

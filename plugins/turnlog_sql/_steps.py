@@ -70,7 +70,7 @@ def read(
     row, header, _ = _header(key, first, first[_WIDTH])
     if not header.alive(now):
         raise missing(key)
-    records = [_record(one[_WIDTH], one[_WIDTH + 1]) for one in rows if one is not first]
+    records = [_record(key, one[_WIDTH], one[_WIDTH + 1]) for one in rows if one is not first]
     records.sort(key=_end)  # they come so, as a rule
     continues = since is not None and _continues(header, since, first[_WIDTH + 1])
     if continues and since is not None:
@@ -89,7 +89,7 @@ def _continues(header: Header, since: Version, at: bytes | None) -> bool:
         return True
     if since.rounds == 0:
         return header.start == 0
-    record = None if at is None else _record(at)
+    record = None if at is None else _record(header.key, at)
     if record is None or record.end != since.rounds:
         return False  # sealed over, or dropped
     if record.tip != since.tip:
@@ -196,7 +196,7 @@ def _cut(statements: Statements, row: int, header: Header, keep: int, now: float
     at = {"row": row, "number": keep}
     rows = yield statements.head_below, statements.head_below.bind(at)
     size = yield statements.size_above, statements.size_above.bind(at)
-    header = header.cut(keep, _record(rows[0][0]) if rows else None, int(size[0][0]), now)
+    header = header.cut(keep, _record(header.key, rows[0][0]) if rows else None, int(size[0][0]), now)
     yield statements.cut_above, statements.cut_above.bind(at)
     return header
 
@@ -208,7 +208,7 @@ def _retain(
     first, freed = None, 0
     if row is not None:
         rows = yield statements.head_at, statements.head_at.bind({"row": row, "number": number})
-        first = _record(rows[0][0]) if rows else None
+        first = _record(header.key, rows[0][0]) if rows else None
     if first is None or first.after <= number:
         first = next(record for record in placed if record.after > number)
     if row is not None:
@@ -224,9 +224,9 @@ def _retain(
 def _seal(statements: Statements, row: int, header: Header, changes: int, seal: Record) -> Steps[Header]:
     at = {"row": row, "number": seal.number, "until": seal.after}
     rows = yield statements.heads, statements.heads.bind(at)
-    if not fits(seal, [_record(head) for head, _ in rows], last=seal.after >= header.turns):
+    if not fits(seal, [_record(header.key, head) for head, _ in rows], last=seal.after >= header.turns):
         return header
-    sealed = msgspec.structs.replace(seal, upto=_record(rows[-1][0]).upto)
+    sealed = msgspec.structs.replace(seal, upto=_record(header.key, rows[-1][0]).upto)
     header = msgspec.structs.replace(header, bytes=header.bytes - sum(size for _, size in rows) + seal.size)
     yield statements.cut_between, statements.cut_between.bind(at)
     yield statements.insert_record, statements.insert_record.bind(_record_values(row, sealed))
@@ -325,11 +325,11 @@ def _header_values(header: Header, changes: int) -> dict[str, Value]:
     }
 
 
-def _record(head: bytes, payload: bytes | None = None) -> Record:
+def _record(key: Key, head: bytes, payload: bytes | None = None) -> Record:
     try:
         return Record(*_decode_head(head), payload)
     except msgspec.DecodeError as error:
-        raise CorruptRecord(f"the head of a record cannot be read: {error}") from None
+        raise CorruptRecord(f"the head of a record cannot be read: {error}", key=key) from None
 
 
 def _record_values(row: int, record: Record) -> dict[str, Value]:

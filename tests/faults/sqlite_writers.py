@@ -1,0 +1,201 @@
+"""What tests of SQLite do in processes of their own.
+
+python sqlite_writers.py append FILE NAME COUNT [deferred]   append turns, once a line comes in
+python sqlite_writers.py kill FILE KILLS [autocommit]        forked writers that are killed in mid-append
+python sqlite_writers.py fill FILE                           append until the disk, as far as it is let, is full
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import signal
+import sqlite3
+import sys
+import time
+from typing import Any
+
+import turnlog_sql._sqlite as sqlite
+from turnlog import OutcomeUnknown, SessionNotFound, Unavailable, assistant, user
+from turnlog_sql import SQLStore
+
+
+def deferred() -> None:
+    """The naive store: its transaction begins as a reader, as SQLite's and SQLAlchemy's do by default."""
+
+    def transact(connection: sqlite3.Connection, steps: Any) -> Any:
+        connection.execute("BEGIN")
+        try:
+            answer = sqlite._drive(connection, steps)
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
+        return answer
+
+    sqlite._transact = transact
+
+
+def autocommit() -> None:
+    """The naive store: each statement for itself."""
+    sqlite._transact = sqlite._drive
+
+
+async def append(path: str, name: str, count: int) -> None:
+    """Append turns; each says its writer and its place, twice."""
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    sys.stdin.readline()
+    async with SQLStore(f"sqlite:///{path}") as store:
+        for place in range(count):
+            said = f"{name} {place}"
+            await store.append("shared", [user(said), assistant(said)])
+
+
+# ----------------------------------------------------------------------------------------------------------- killing
+
+
+async def write_until_killed(path: str, number: int, statement: int | None, acknowledge: int) -> None:
+    """Append turns and say on a pipe which are acknowledged; die before a statement of the third, if one is named."""
+    async with SQLStore(f"sqlite:///{path}") as store:
+        for turn in range(10_000):
+            if turn == 2 and statement is not None:
+                await store._database._worker.do(lambda connection: die_before(connection, statement))
+            said = f"{number}-{turn}"
+            await store.append("shared", [user(said), assistant(said)], turn_id=said)
+            os.write(acknowledge, f"{said}\n".encode())
+
+
+STATEMENTS = 6  # of an append: begin, find, update, insert twice, commit
+
+
+def die_before(connection: sqlite3.Connection, statement: int) -> None:
+    """Kill this process when the connection begins its nth statement from now on; after the last, when it has ended."""
+    left = [statement]
+
+    def watch(sql: str) -> None:
+        if not left[0]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        left[0] -= 1
+
+    if statement < STATEMENTS:
+        connection.set_trace_callback(watch)
+    else:
+        transact = sqlite._transact
+
+        def die_after(connection: sqlite3.Connection, steps: Any) -> None:
+            transact(connection, steps)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        sqlite._transact = die_after
+
+
+def killed(path: str, number: int, statement: int | None) -> list[str]:
+    """The turns that a forked writer had acknowledged when it was killed."""
+    here, there = os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.close(here)
+        asyncio.run(write_until_killed(path, number, statement, there))
+        os._exit(0)
+    os.close(there)
+    with os.fdopen(here, "rb", buffering=0) as pipe:
+        told = b""
+        if statement is None:
+            while told.count(b"\n") < 3 + number % 5:
+                told += pipe.read(1000)
+            end = time.perf_counter() + number % 25 * 40e-6  # an append takes some 300: it is somewhere inside the next
+            while time.perf_counter() < end:
+                pass
+            os.kill(pid, signal.SIGKILL)
+        while more := pipe.read(10_000):
+            told += more
+    _, status = os.waitpid(pid, 0)
+    assert os.WIFSIGNALED(status), "it ended by itself"
+    assert os.WTERMSIG(status) == signal.SIGKILL, f"it ended by itself: {status}"
+    return told.decode().split()
+
+
+async def stored(path: str) -> list[str]:
+    """The ids of the turns that are there; none of them is torn, and the header fits them."""
+    async with SQLStore(f"sqlite:///{path}") as store:
+        try:
+            session = await store.session("shared")
+        except SessionNotFound:
+            return []
+    info = session.info
+    assert [turn.number for turn in session.turns] == list(range(info.turns)), "torn: the header does not fit"
+    assert info.messages == len(session.messages), "torn: the header does not fit"
+    for turn in session.turns:
+        assert [message.text for message in turn.messages] == [turn.id, turn.id], f"torn: {turn}"
+    return [turn.id for turn in session.turns]
+
+
+async def send_again(path: str, turn: str) -> None:
+    """What a client does whose writer has died."""
+    async with SQLStore(f"sqlite:///{path}") as store:
+        await store.append("shared", [user(turn), assistant(turn)], turn_id=turn)
+
+
+def kill(path: str, kills: int) -> None:
+    """Kill writers, look after each what is there, and send again what it may have lost."""
+    expected: list[str] = []
+    unknown = 0
+    for number in range(kills):
+        acknowledged = killed(path, number, number // 2 % (STATEMENTS + 1) if number % 2 else None)
+        expected += acknowledged
+        begun = f"{number}-{len(acknowledged)}"
+        found = asyncio.run(stored(path))
+        assert found in (expected, [*expected, begun]), f"kill {number}: {found[-3:]} instead of {expected[-3:]}"
+        unknown += len(found) - len(expected)
+        asyncio.run(send_again(path, begun))
+        expected.append(begun)
+        assert asyncio.run(stored(path)) == expected
+    connection = sqlite3.connect(path)
+    assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    sys.stdout.write(f"{kills} kills, {len(expected) - kills} acknowledged, {unknown} there unacknowledged\n")
+
+
+async def fill(path: str) -> None:
+    """Append while the disk is full again and again; what was refused is not there, and what is unknown is sent again."""
+    async with SQLStore(f"sqlite:///{path}") as store:
+        await store.append("shared", [user("0")], turn_id="0")
+        told, unknown = ["0"], list[OutcomeUnknown]()
+        room = os.path.getsize(f"{path}-wal")
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        most = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+        for turn in range(1, 30):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (room + 2_000 * turn, most))
+            try:
+                await store.append("shared", [user("x" * 3_000)], turn_id=str(turn))
+            except Unavailable:
+                continue
+            except OutcomeUnknown as error:
+                unknown.append(error)
+            else:
+                told.append(str(turn))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+        for error in unknown:
+            assert error.key is not None
+            assert error.change is not None
+            for _ in range(2):
+                await store.commit(error.key, error.change)
+        found = [turn.id for turn in (await store.session("shared")).turns]
+    sent_again = [error.change.append[0].id for error in unknown if error.change is not None]
+    assert sorted(found) == sorted(told + sent_again)
+    sys.stdout.write(f"{len(told)} stored, {len(unknown)} unknown\n")
+
+
+if __name__ == "__main__":
+    what, path, *more = sys.argv[1:]
+    if more and more[-1] == "deferred":
+        deferred()
+    if more and more[-1] == "autocommit":
+        autocommit()
+    if what == "append":
+        asyncio.run(append(path, more[0], int(more[1])))
+    elif what == "kill":
+        kill(path, int(more[0]))
+    else:
+        asyncio.run(fill(path))

@@ -1,0 +1,308 @@
+"""SQLite under what happens to it: other writers, kills, forks, a full disk, a lock that stays, damage."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from turnlog import (
+    ABSENT,
+    Conflict,
+    CorruptRecord,
+    Message,
+    Receipt,
+    SessionNotFound,
+    Unavailable,
+    assistant,
+    user,
+)
+from turnlog_sql import SQLStore
+
+WRITERS = Path(__file__).with_name("sqlite_writers.py")
+
+
+def at(folder: Path, **options: object) -> SQLStore:
+    """A store in a folder."""
+    return SQLStore(f"sqlite:///{folder}/turnlog.db", **options)  # type: ignore[arg-type]
+
+
+def python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the other processes' script in a folder."""
+    command = [sys.executable, str(WRITERS), *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def writers(folder: Path, count: int, *naive: str) -> list[str]:
+    """Let several processes append so many turns each to one session, at once; their last lines of errors."""
+    command = [sys.executable, str(WRITERS), "append", "turnlog.db"]
+    started = [
+        subprocess.Popen(
+            [*command, name, str(count), *naive],
+            cwd=folder,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name in ("ann", "ben")
+    ]
+    for writer in started:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "ready\n"
+    for writer in started:
+        assert writer.stdin is not None
+        writer.stdin.write("go\n")
+        writer.stdin.flush()
+    return [writer.communicate()[1].rpartition("\n")[0].rpartition("\n")[2] for writer in started]
+
+
+def turns(folder: Path) -> list[tuple[int, list[str]]]:
+    """The numbers and texts of what two writers have written."""
+
+    async def load() -> list[tuple[int, list[str]]]:
+        async with at(folder) as store:
+            session = await store.session("shared")
+        return [(turn.number, [message.text for message in turn.messages]) for turn in session.turns]
+
+    return asyncio.run(load())
+
+
+# ------------------------------------------------------------------------------------------------------ other writers
+
+
+def test_two_processes_append_to_a_file_that_is_not_there_yet(tmp_path: Path) -> None:
+    """400 are stored, none lost, none torn, each writer's order kept, and nobody sees "database is locked"."""
+    assert writers(tmp_path, 200) == ["", ""]
+    stored = turns(tmp_path)
+    assert [number for number, _ in stored] == list(range(400))
+    assert all(len(texts) == 2 and texts[0] == texts[1] for _, texts in stored)
+    said = [texts[0] for _, texts in stored]
+    for name in ("ann", "ben"):
+        assert [text for text in said if text.startswith(name)] == [f"{name} {place}" for place in range(200)]
+    assert [text.split()[0] for text in said] != sorted(text.split()[0] for text in said)  # they did write at once
+
+
+def test_a_transaction_that_begins_as_a_reader_is_refused_however_long_it_waits(tmp_path: Path) -> None:
+    assert any("was locked" in error for error in writers(tmp_path, 200, "deferred"))
+
+
+async def test_eight_stores_open_an_empty_place_at_once(tmp_path: Path) -> None:
+    """The tables are made once; nobody finds them half made."""
+    for place in range(10):
+        folder = tmp_path / str(place)
+        folder.mkdir()
+        stores = [at(folder) for _ in range(8)]
+        await asyncio.gather(*(store.open() for store in stores))
+        await asyncio.gather(*(store.append("shared", [user("hello")]) for store in stores))
+        assert (await stores[0].info("shared")).turns == 8
+        await asyncio.gather(*(store.close() for store in stores))
+
+
+async def test_a_stale_expect_is_refused_and_writes_nothing(tmp_path: Path) -> None:
+    async with at(tmp_path) as ours, at(tmp_path) as theirs:
+        stale = (await ours.append("alice", [user("a")])).version
+        await theirs.append("alice", [user("b")])
+        before = await ours.session("alice")
+        with pytest.raises(Conflict) as caught:
+            await ours.append("alice", [user("c")], expect=stale)
+        assert (caught.value.expected, caught.value.actual) == (stale, before.version)
+        after = await ours.session("alice")
+        assert (after.version, after.messages) == (before.version, before.messages)
+
+
+async def test_the_same_change_five_times_is_stored_once(tmp_path: Path) -> None:
+    """From two processes' stores, also when others write between: five answers, equal in version and number."""
+    async with at(tmp_path) as ours, at(tmp_path) as theirs:
+        await ours.append("alice", [user("before")])
+        receipts: list[Receipt] = []
+        for store in (ours, theirs, ours, theirs, ours):
+            receipts.append(await store.append("alice", [user("hello")], turn_id="T"))
+            await theirs.append("alice", [user("between")])
+        assert {(receipt.version, receipt.number) for receipt in receipts} == {(receipts[0].version, 1)}
+        texts = [message.text for message in await ours.load("alice")]
+        assert texts == ["before", "hello", *["between"] * 5]
+
+
+async def test_only_one_of_many_makes_a_session(tmp_path: Path) -> None:
+    async with at(tmp_path) as ours, at(tmp_path) as theirs:
+        calls = [store.append("alice", [user("hello")], expect=ABSENT) for store in (ours, theirs) * 20]
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        assert sum(isinstance(outcome, Receipt) for outcome in outcomes) == 1
+        assert sum(isinstance(outcome, Conflict) for outcome in outcomes) == 39
+
+
+# ------------------------------------------------------------------------------------------------- kills and refusals
+
+
+def test_a_writer_may_be_killed_at_any_moment(tmp_path: Path) -> None:
+    """50 forked writers are killed in mid-append: every acknowledged turn is there, none is torn, the file is sound."""
+    done = python(tmp_path, "kill", "turnlog.db", "50")
+    assert done.returncode == 0, done.stderr
+    found = re.fullmatch(r"50 kills, (\d+) acknowledged, (\d+) there unacknowledged\n", done.stdout)
+    assert found is not None
+    assert int(found[1]) >= 100
+    assert 0 < int(found[2]) < 50  # some died after the moment that counts, and some before it
+
+
+def test_without_a_transaction_a_killed_writer_tears_a_turn(tmp_path: Path) -> None:
+    done = python(tmp_path, "kill", "turnlog.db", "50", "autocommit")
+    assert done.returncode != 0
+    assert "torn" in done.stderr
+
+
+def test_what_a_full_disk_refuses_is_not_there_and_what_it_leaves_open_can_be_sent_again(tmp_path: Path) -> None:
+    done = python(tmp_path, "fill", "turnlog.db")
+    assert done.returncode == 0, done.stderr
+    stored, unknown = map(int, re.findall(r"\d+", done.stdout))
+    assert stored > 1
+    assert unknown > 5
+
+
+async def test_a_lock_that_stays_is_unavailable(tmp_path: Path) -> None:
+    """After the wait, with nothing stored; and it works again once the lock is gone."""
+    async with at(tmp_path, lock_timeout=0.01) as store:
+        await store.append("alice", [user("a")])
+        other = sqlite3.connect(tmp_path / "turnlog.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Unavailable, match=r"was locked by another process for 0\.01 s: nothing was stored"):
+            await store.append("alice", [user("b")])
+        assert [message.text for message in await store.load("alice")] == ["a"]  # a reader does not wait for a writer
+        other.execute("ROLLBACK")
+        await store.append("alice", [user("c")])
+        assert [message.text for message in await store.load("alice")] == ["a", "c"]
+        other.close()
+
+
+async def test_a_caller_that_is_cancelled_leaves_the_others_alone(tmp_path: Path) -> None:
+    """What was cancelled is stored or not; sent again while it would be remembered, it is stored once."""
+    async with at(tmp_path) as store:
+        tasks = [asyncio.ensure_future(store.append("s", [user(str(n))], turn_id=str(n))) for n in range(60)]
+        for place, task in enumerate(tasks):
+            if place % 3 == 0:
+                await asyncio.sleep(0)
+                task.cancel()
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        assert any(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes)
+        told = {str(n) for n, outcome in enumerate(outcomes) if isinstance(outcome, Receipt)}
+        assert told <= {turn.id for turn in (await store.session("s")).turns}
+        for n in range(60):
+            await store.append("s", [user(str(n))], turn_id=str(n))
+        assert sorted(turn.id for turn in (await store.session("s")).turns) == sorted(map(str, range(60)))
+
+
+# -------------------------------------------------------------------------------------------------- processes, loops
+
+
+def test_a_forked_child_goes_on_with_a_connection_of_its_own(tmp_path: Path) -> None:
+    store = at(tmp_path)
+    asyncio.run(store.open())
+    asyncio.run(store.append("shared", [user("parent")]))
+    children = []
+    for name in "abcd":
+        pid = os.fork()
+        if not pid:
+            code = 1
+            try:
+                asyncio.run(_append(store, name, 25))
+                asyncio.run(store.close())
+                code = 0
+            finally:
+                os._exit(code)
+        children.append(pid)
+    asyncio.run(_append(store, "p", 25))
+    assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children] == [0] * 4
+    texts = [message.text for message in asyncio.run(store.load("shared"))]
+    asyncio.run(store.close())
+    assert sorted(texts[1:]) == sorted(f"{name}{place}" for name in "abcdp" for place in range(25))
+
+
+async def _append(store: SQLStore, name: str, count: int) -> None:
+    for place in range(count):
+        await store.append("shared", [user(f"{name}{place}")])
+
+
+def test_several_event_loops_share_one_store(tmp_path: Path) -> None:
+    """One that ends with its operation under way does not hold up the others."""
+    store = at(tmp_path)
+    asyncio.run(store.open())
+
+    async def leave() -> None:
+        asyncio.ensure_future(store.append("left", [user("?")]))  # noqa: RUF006 - that is the point
+        await asyncio.sleep(0)
+
+    asyncio.run(leave())
+    loops = [threading.Thread(target=lambda name=name: asyncio.run(_append(store, name, 25))) for name in "abcd"]
+    for loop in loops:
+        loop.start()
+    for loop in loops:
+        loop.join()
+    assert (asyncio.run(store.info("shared"))).turns == 100
+    asyncio.run(store.close())
+
+
+# -------------------------------------------------------------------------------------------------------------- damage
+
+
+async def test_a_damaged_record_is_named_and_hides_nothing_else(tmp_path: Path) -> None:
+    """What does not need it is read, more is appended, it is never deleted; restored, all is there again."""
+    async with at(tmp_path) as store:
+        for place in range(10):
+            await store.append("alice", [user(f"turn {place}"), assistant("ok")])
+        await store.append("bob", [user("hello")])
+    sound = _payload(tmp_path, 4)
+    for flip in (0, 3, 20, len(sound) - 1):
+        damaged = bytes(byte ^ (place == flip) for place, byte in enumerate(sound))
+        _payload(tmp_path, 4, damaged)
+        async with at(tmp_path) as store:
+            with pytest.raises(CorruptRecord, match="session 'alice' in 'default', turn 4") as caught:
+                await store.load("alice")
+            assert caught.value.turn == 4
+            assert (await store.load("alice", last=6))[0].text > "turn 4"
+            assert len(await store.load("alice", before=4)) == 8
+            assert len(await store.load("bob")) == 1
+            await store.append("alice", [user("turn x"), assistant("ok")])
+    _payload(tmp_path, 4, sound)
+    async with at(tmp_path) as store:
+        messages: Sequence[Message] = await store.load("alice")
+        assert [message.text for message in messages[:20:2]] == [f"turn {place}" for place in range(10)]
+        assert len(messages) == 28
+
+
+def _payload(folder: Path, number: int, replaced: bytes | None = None) -> bytes:
+    """The payload of a turn of the first session, which may be replaced."""
+    connection = sqlite3.connect(folder / "turnlog.db", isolation_level=None)
+    if replaced is not None:
+        connection.execute("UPDATE turnlog_records SET payload = ? WHERE row = 1 AND number = ?", (replaced, number))
+    query = "SELECT payload FROM turnlog_records WHERE row = 1 AND number = ?"
+    (found,) = connection.execute(query, (number,)).fetchone()
+    connection.close()
+    assert isinstance(found, bytes)
+    return found
+
+
+async def test_a_damaged_head_or_header_is_a_corrupt_record(tmp_path: Path) -> None:
+    async with at(tmp_path) as store:
+        await store.append("alice", [user("hello")], metadata={"title": "T"})
+        await store.append("bob", [user("hello")])
+    for table, column in (("records", "head"), ("sessions", "head"), ("metadata", "metadata")):
+        connection = sqlite3.connect(tmp_path / "turnlog.db", isolation_level=None)
+        (sound,) = connection.execute(f"SELECT {column} FROM turnlog_{table} WHERE row = 1").fetchone()
+        connection.execute(f"UPDATE turnlog_{table} SET {column} = x'c1' WHERE row = 1")
+        async with at(tmp_path) as store:
+            with pytest.raises(CorruptRecord, match="'alice'"):
+                await store.load("alice")
+            assert len(await store.load("bob")) == 1
+            with pytest.raises(SessionNotFound):
+                await store.load("carol")
+        connection.execute(f"UPDATE turnlog_{table} SET {column} = ? WHERE row = 1", (sound,))
+        connection.close()
+    async with at(tmp_path) as store:
+        assert len(await store.load("alice")) == 1
