@@ -29,5 +29,6 @@ class TestViewOfMemory(StoreContract):
     """A view of the memory store."""
 
     def make(self, **options: Unpack[StoreOptions]) -> Store:
-        namespace = options.pop("namespace", "default")
-        return View(MemoryStore(namespace="landlord", **options), namespace)
+        namespace = options.get("namespace", "default")
+        options["namespace"] = "landlord"
+        return View(MemoryStore(**options), namespace)

@@ -31,7 +31,10 @@ class Concurrency(Chapter):
     async def _many_writers(self, doors: Sequence[Store]) -> None:
         async def write(writer: int) -> list[int]:
             door = doors[writer % len(doors)]
-            receipts = [await door.append(ID, say(f"{writer}.{n}", "x")) for n in range(8)]
+            receipts = []
+            for n in range(8):
+                receipts.append(await door.append(ID, say(f"{writer}.{n}", "x")))
+                await asyncio.sleep(0)  # a store that waits for nothing lets no one else in
             return [receipt.number for receipt in receipts if receipt.number is not None]
 
         written = await asyncio.gather(*(write(writer) for writer in range(TASKS)))
@@ -137,6 +140,7 @@ class Concurrency(Chapter):
                 )
                 if n % 5 == 0:
                     await store.commit(key(store), Change(keep=2 * n, append=(record(f"{n}", f"{n}"),)))
+                await asyncio.sleep(0)
             done = True
 
         async def read(door: Store) -> None:
@@ -156,14 +160,20 @@ class Concurrency(Chapter):
         doors = [store, await self.door(store)]
         version = (await store.append(ID, say("begin"))).version
 
+        writing = 4
+
         async def write(writer: int) -> None:
+            nonlocal writing
             for n in range(10):
                 await doors[writer % 2].append(ID, say(f"{writer}.{n}"))
+                await asyncio.sleep(0)
+            writing -= 1
 
         async def follow(door: Store) -> None:
             followed: list[Record] = []
-            seen = version
-            while len(followed) < 40:
+            seen, done = version, False
+            while not done:
+                done = not writing
                 session = await door.read(key(store), since=seen)
                 assert session.continues
                 followed += session.records
@@ -181,6 +191,7 @@ class Concurrency(Chapter):
         async def write(writer: int) -> None:
             for n in range(10):
                 await doors[writer % 2].append(ID, say(f"{writer}.{n}"), metadata={"writer": writer})
+                await asyncio.sleep(0)
 
         async def delete() -> None:
             for _ in range(10):
@@ -203,6 +214,7 @@ class Concurrency(Chapter):
         async def talk(name: str, door: Store) -> None:
             for n in range(4):
                 await door.append(name, say(f"{name} {n}"))
+                await asyncio.sleep(0)
                 session = await door.session(name)
                 assert session.info.key == key(store, name)
                 assert texts(session.messages) == [f"{name} {m}" for m in range(n + 1)]

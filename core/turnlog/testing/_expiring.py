@@ -50,26 +50,26 @@ class Expiring(Chapter):
     async def test_what_extends_a_life(self) -> None:
         """read, commit, touch: extend the session's life."""
         store = await self.opened(ttl=TTL)
-        change = Change(append=(record("b"),))
-        uses: dict[str, Callable[[], Awaitable[object]]] = {
-            "load": lambda: store.load(ID),
-            "session": lambda: store.session(ID, last=1),
-            "read": lambda: store.read(key(store), last=0),
-            "touch": lambda: store.touch(ID),
-            "append": lambda: store.append(ID, say("c")),
-            "commit": lambda: store.commit(key(store), change),
-            "a repeat": lambda: store.commit(key(store), change),
-            "merge_metadata": lambda: store.merge_metadata(ID, {"title": "x"}),
-            "keep": lambda: store.commit(key(store), Change(keep=1)),
-            "fork, of the source": lambda: store.fork(ID, "bob"),
+        change = Change(append=(record("a"),))
+        uses: dict[str, Callable[[str], Awaitable[object]]] = {
+            "load": store.load,
+            "session": lambda name: store.session(name, last=1),
+            "read": lambda name: store.read(key(store, name), last=0),
+            "touch": store.touch,
+            "append": lambda name: store.append(name, say("b")),
+            "merge_metadata": lambda name: store.merge_metadata(name, {"title": "x"}),
+            "keep": lambda name: store.commit(key(store, name), Change(keep=1)),
+            "a repeat": lambda name: store.commit(key(store, name), change),
+            "fork, of the source": lambda name: store.fork(name, "copy"),
         }
-        await store.append(ID, say("a"))
+        for name in uses:
+            await store.commit(key(store, name), change)
+        await self.advance(60)
         for name, use in uses.items():
-            await self.advance(60)
-            await use()
-            assert not await _ends(store), name
+            await use(name)
         await self.advance(69)
-        assert not await _ends(store)
+        for name in uses:
+            assert not await _ends(store, name), f"{name} extends no life"
 
     async def test_what_extends_nobodys_life(self) -> None:
         """info, page, sessions, touch=False: extend nobody's life; neither does what is refused."""
@@ -100,27 +100,29 @@ class Expiring(Chapter):
         store = await self.opened(ttl=TTL)
         version = (await store.append(ID, say("a"), owner="u1", metadata={"title": "x"})).version
         await self.advance(81)
-        for call in (
-            store.load(ID),
-            store.session(ID),
-            store.info(ID),
-            store.touch(ID),
-            store.pop(ID),
-            store.rewind(ID, turns=1),
-            store.read(key(store), since=version),
-            store.fork(ID, "bob"),
-            store.commit(key(store), Change(keep=0)),
-        ):
+        missing: list[Callable[[], Awaitable[object]]] = [
+            lambda: store.load(ID),
+            lambda: store.session(ID),
+            lambda: store.info(ID),
+            lambda: store.touch(ID),
+            lambda: store.pop(ID),
+            lambda: store.rewind(ID, turns=1),
+            lambda: store.read(key(store), since=version),
+            lambda: store.fork(ID, "bob"),
+            lambda: store.commit(key(store), Change(keep=0)),
+        ]
+        for call in missing:
             with pytest.raises(SessionNotFound):
-                await call
+                await call()
         assert await store.erase(ID) is False
-        for refused in (
-            store.erase(ID, expect=version),
-            store.append(ID, say("b"), expect=version),
-            store.merge_metadata(ID, {"title": "y"}, expect=version),
-        ):
+        refused: list[Callable[[], Awaitable[object]]] = [
+            lambda: store.erase(ID, expect=version),
+            lambda: store.append(ID, say("b"), expect=version),
+            lambda: store.merge_metadata(ID, {"title": "y"}, expect=version),
+        ]
+        for call in refused:
             with pytest.raises(Conflict):
-                await refused
+                await call()
         assert [info async for info in store.sessions()] == []
         assert [session async for session in store.export_owner("u1")] == []
 

@@ -13,7 +13,7 @@ from ..errors import InvalidInput, TooLarge
 from ..message import user
 from ..store import Store
 from ._chapter import Chapter
-from ._material import ID, history, key, picture, record, say, texts
+from ._material import ID, Watched, history, key, picture, record, say, texts
 
 
 def _nested(depth: int) -> dict[str, Any]:
@@ -57,13 +57,15 @@ class Limits(Chapter):
         """append, save: InvalidInput: what is not JSON, named by its place; nothing of the turn is stored."""
         await store.append(ID, say("a"))
         before = await picture(store)
+        watched = Watched(store)
         for bad in _BAD:
             for messages in ([bad], [user("fine"), {"role": "user", "content": "fine"}, bad, user("fine")]):
                 with pytest.raises(InvalidInput) as error:
-                    await store.append(ID, messages)
+                    await watched.append(ID, messages)
                 assert f"messages[{messages.index(bad)}]" in str(error.value)
                 with pytest.raises(InvalidInput):
-                    await store.save(ID, messages)
+                    await watched.save(ID, messages)
+        assert watched.asked == [], "it was refused after the store had been asked"
         assert await picture(store) == before
 
     async def test_what_is_no_list_of_messages(self, store: Store) -> None:
@@ -80,11 +82,13 @@ class Limits(Chapter):
             7,
             {user("a")},
         ]
+        watched = Watched(store)
         for bad in wrong:
             with pytest.raises(InvalidInput):
-                await store.append(ID, bad)
+                await watched.append(ID, bad)
             with pytest.raises(InvalidInput):
-                await store.save(ID, bad)
+                await watched.save(ID, bad)
+        assert watched.asked == []
         assert await picture(store) is None
         await store.append(ID, tuple(say("a")))
         assert await history(store) == ["a"]
@@ -100,9 +104,11 @@ class Limits(Chapter):
             *({"owner": bad} for bad in (" ", "x" * 256, 7, "a\nb")),
             *({"metadata": bad} for bad in ("x", [1], {1: 2}, {"x": b"bytes"}, {"x": float("nan")})),
         ]
+        watched = Watched(store)
         for options in wrong:
             with pytest.raises(InvalidInput):
-                await store.append(ID, say("a"), **options)
+                await watched.append(ID, say("a"), **options)
+        assert watched.asked == []
         assert await picture(store) is None
         await store.append(ID, say("a"), turn_id="x" * 200)
         await store.append(ID, say("b"), turn_id="é" * 100, open=True)

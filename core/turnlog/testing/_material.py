@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 
+from .._change import Change, Receipt
 from .._ids import new_id
 from .._key import Key
 from .._record import Record
-from .._session import Session
+from .._session import Page, Query, Session
 from .._version import Version
 from ..errors import SessionNotFound
 from ..message import Message, user
-from ..store import Store
+from ..store import Layer, Store
 
 ID = "alice"
 """The session that most tests write to."""
@@ -69,3 +71,31 @@ def ahead(version: Version, rounds: int = 1) -> Version:
 def beside(version: Version) -> Version:
     """What a reader holds who saw as many rounds, but others."""
     return msgspec.structs.replace(version, tip=b"lost1234")
+
+
+class Watched(Layer):
+    """A store that notes whether anything was asked of it: what is refused before any I/O never comes so far."""
+
+    def __init__(self, inner: Store) -> None:
+        super().__init__(inner)
+        self.asked: list[str] = []
+
+    async def read(self, key: Key, **how: Any) -> Session:
+        """Note and forward."""
+        self.asked.append("read")
+        return await super().read(key, **how)
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        """Note and forward."""
+        self.asked.append("commit")
+        return await super().commit(key, change)
+
+    async def delete(self, key: Key, *, expect: Version | None = None) -> bool:
+        """Note and forward."""
+        self.asked.append("delete")
+        return await super().delete(key, expect=expect)
+
+    async def page(self, query: Query) -> Page:
+        """Note and forward."""
+        self.asked.append("page")
+        return await super().page(query)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from typing import Any
+
 import pytest
 
 from .._key import Key
@@ -10,7 +13,7 @@ from ..errors import InvalidInput
 from ..store import Store
 from ._chapter import Chapter
 from ._hostile import IDS, KEYS, NO_IDS
-from ._material import ID, history, key, picture, say, texts
+from ._material import ID, Watched, history, key, picture, say, texts
 
 
 class Naming(Chapter):
@@ -99,26 +102,28 @@ class Naming(Chapter):
         """Key: InvalidInput: an id is 1 to 255 bytes of UTF-8 without control characters; no default session."""
         await store.append(ID, say("a"))
         before = await picture(store)
+        watched = Watched(store)
+        calls: list[Callable[[Any], Awaitable[object]]] = [
+            watched.load,
+            watched.info,
+            watched.touch,
+            watched.pop,
+            watched.erase,
+            lambda bad: watched.append(bad, say("x")),
+            lambda bad: watched.save(bad, say("x")),
+            lambda bad: watched.fork(bad, "y"),
+            lambda bad: watched.fork(ID, bad),
+            lambda bad: watched.rewind(bad, turns=1),
+            lambda bad: watched.merge_metadata(bad, {"x": 1}),
+        ]
         for bad in NO_IDS:
-            for call in (
-                store.load(bad),
-                store.append(bad, say("x")),
-                store.save(bad, say("x")),
-                store.fork(bad, "y"),
-                store.fork(ID, bad),
-                store.rewind(bad, turns=1),
-                store.pop(bad),
-                store.merge_metadata(bad, {"x": 1}),
-                store.info(bad),
-                store.touch(bad),
-                store.erase(bad),
-            ):
+            for call in calls:
                 with pytest.raises(InvalidInput):
-                    await call
+                    await call(bad)
             with pytest.raises(InvalidInput):
                 store.within(bad)
+        assert watched.asked == [], "it was refused after the store had been asked"
         assert await picture(store) == before
-        assert [info.key.session async for info in store.sessions()] == [ID]
 
     async def test_new_session_ids(self, store: Store) -> None:
         """new_session_id: an id for an anonymous session, not to be guessed."""

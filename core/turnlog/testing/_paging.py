@@ -19,11 +19,11 @@ async def _pages(store: Store, limit: int, owner: str | None = None) -> list[str
     while True:
         page = await store.page(Query(namespace=store.namespace, owner=owner, limit=limit, cursor=cursor))
         assert len(page.infos) <= limit
+        assert page.infos or cursor is None, "Page.cursor: None: this was the last"
         found += [info.key.session for info in page.infos]
         cursor = page.cursor
         if cursor is None:
             return found
-        assert page.infos, "Page.cursor: asks for the next page; None: this was the last"
 
 
 class Paging(Chapter):

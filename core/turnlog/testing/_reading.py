@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import pytest
 
 from .._change import Change
@@ -126,20 +128,21 @@ class Reading(Chapter):
     async def test_an_unknown_session(self, store: Store) -> None:
         """load, session, read, info, touch, rewind, pop: SessionNotFound: there is none."""
         await store.append("bob", say("a"))
-        for call in (
-            store.load(ID),
-            store.load(ID, last=5),
-            store.session(ID),
-            store.read(key(store)),
-            store.read(key(store), last=0, touch=False),
-            store.info(ID),
-            store.touch(ID),
-            store.rewind(ID, turns=1),
-            store.rewind(ID, messages=1),
-            store.pop(ID),
-        ):
+        calls: list[Callable[[], Awaitable[object]]] = [
+            lambda: store.load(ID),
+            lambda: store.load(ID, last=5),
+            lambda: store.session(ID),
+            lambda: store.read(key(store)),
+            lambda: store.read(key(store), last=0, touch=False),
+            lambda: store.info(ID),
+            lambda: store.touch(ID),
+            lambda: store.rewind(ID, turns=1),
+            lambda: store.rewind(ID, messages=1),
+            lambda: store.pop(ID),
+        ]
+        for call in calls:
             with pytest.raises(SessionNotFound):
-                await call
+                await call()
         assert [info.key.session async for info in store.sessions()] == ["bob"], "none of these makes a session"
 
     async def test_an_unknown_session_to_remove(self, store: Store) -> None:

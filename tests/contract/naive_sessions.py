@@ -1,0 +1,707 @@
+"""Naive stores: metadata, pages, ids, time to live, values and limits."""
+
+from __future__ import annotations
+
+import unicodedata
+from hashlib import sha256
+from typing import Any
+
+from msgspec.structs import replace
+from naive import fails
+from turnlog import Change, InvalidInput, Key, Page, Query, Receipt, Record, Session, TooLarge, Version
+from turnlog.testing._describing import Describing
+from turnlog.testing._expiring import Expiring
+from turnlog.testing._limits import Limits
+from turnlog.testing._naming import Naming
+from turnlog.testing._paging import Paging
+from turnlog.testing._values import Values
+from turnlog_memory import MemoryStore
+
+# --------------------------------------------------------------------------------------------------------- describing
+
+
+@fails(Describing)
+class ReplacesMetadata(MemoryStore):
+    """Sets the metadata to what it is given."""
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        header = self._state(key).header
+        if change.metadata is not None and header is not None:
+            change = replace(change, metadata={**dict.fromkeys(header.metadata), **change.metadata})
+        return await super().commit(key, change)
+
+
+@fails(Describing)
+class MergesDeeply(MemoryStore):
+    """Merges what is inside the values, too."""
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        header = self._state(key).header
+        if change.metadata is not None and header is not None:
+            merged = dict(change.metadata)
+            for name, value in merged.items():
+                old = header.metadata.get(name)
+                if isinstance(old, dict) and isinstance(value, dict):
+                    merged[name] = {**old, **value}
+            change = replace(change, metadata=merged)
+        return await super().commit(key, change)
+
+
+@fails(Describing)
+class KeepsNone(MemoryStore):
+    """Takes None for a value."""
+
+    async def read(self, key: Key, **asked: Any) -> Session:
+        session = await super().read(key, **asked)
+        gone = {name: None for name in self._removed.get(key, ()) if name not in session.info.metadata}
+        return replace(session, info=replace(session.info, metadata={**session.info.metadata, **gone}))
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        for name, value in (change.metadata or {}).items():
+            if value is None:
+                self._removed.setdefault(key, set()).add(name)
+        return await super().commit(key, change)
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._removed: dict[Key, set[str]] = {}
+
+
+@fails(Describing)
+class MetadataAsText(MemoryStore):
+    """Keeps metadata values as text."""
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        if change.metadata is not None:
+            change = replace(
+                change,
+                metadata={n: v if v is None else str(v) for n, v in change.metadata.items()},
+                asked=change.digest,
+            )
+        return await super().commit(key, change)
+
+
+@fails(Describing)
+class MetadataIsNoChange(MemoryStore):
+    """Leaves the version as it is when a title is written."""
+
+    async def read(self, key: Key, **asked: Any) -> Session:
+        session = await super().read(key, **asked)
+        version = replace(session.version, stamp=b"")
+        return replace(session, info=replace(session.info, version=version))
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        header = self._state(key).header
+        if isinstance(change.expect, Version) and header is not None:
+            change = replace(change, expect=replace(change.expect, stamp=header.version.stamp))
+        receipt = await super().commit(key, change)
+        return replace(receipt, version=replace(receipt.version, stamp=b""))
+
+
+@fails(Describing)
+class OwnerSticks(MemoryStore):
+    """Takes the empty owner for none given."""
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        if change.owner == "" and self._state(key).header is not None:
+            change = replace(change, owner=None, retain=change.retain or 2**40)
+        return await super().commit(key, change)
+
+
+@fails(Describing)
+class MetadataUnlimited(MemoryStore):
+    """Checks how large the metadata is that it is given, not how large it becomes."""
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        try:
+            return await super().commit(key, change)
+        except TooLarge:
+            header = self._state(key).header
+            assert header is not None
+            gone = dict.fromkeys(header.metadata)
+            return await super().commit(key, replace(change, metadata={**gone, **(change.metadata or {})}))
+
+
+@fails(Describing)
+class TurnsFirst(MemoryStore):
+    """A session begins with its first turn."""
+
+    async def read(self, key: Key, **asked: Any) -> Session:
+        session = await super().read(key, **asked)
+        if not session.info.turns:
+            await self.delete(key)
+            return await super().read(key, **asked)
+        return session
+
+
+# ------------------------------------------------------------------------------------------------------------- paging
+
+
+@fails(Paging)
+class PagesByCreation(MemoryStore):
+    """Shows the sessions in the order in which they were made."""
+
+    async def page(self, query: Query) -> Page:
+        states = [state for state in self._states.values() if state.header is not None]
+        headers = [state.header for state in states if state.header is not None]
+        now = self.clock()
+        for state, header in zip(states, headers, strict=True):
+            state.header = replace(header, updated=header.created)
+        page = await super().page(query)
+        for state, header in zip(states, headers, strict=True):
+            state.header = header
+        updated = {header.key: header.updated for header in headers if header.alive(now)}
+        return Page(tuple(replace(info, updated=updated[info.key]) for info in page.infos), page.cursor)
+
+
+@fails(Paging)
+class PagesByOffset(MemoryStore):
+    """Counts how many sessions it has shown."""
+
+    async def page(self, query: Query) -> Page:
+        start = self._shown.get(query.cursor or "", 0)
+        page = await super().page(replace(query, cursor=None, limit=1000))
+        shown = page.infos[start : start + query.limit]
+        if start + query.limit >= len(page.infos):
+            return Page(shown)
+        cursor = query.cursor_behind(shown[-1])
+        self._shown[cursor] = start + query.limit
+        return Page(shown, cursor)
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._shown: dict[str, int] = {}
+
+
+@fails(Paging)
+class PagesByTime(MemoryStore):
+    """Goes on with what was updated before the last one shown."""
+
+    async def page(self, query: Query) -> Page:
+        page = await super().page(replace(query, cursor=None, limit=1000))
+        infos = page.infos
+        if query.after is not None:
+            infos = tuple(info for info in infos if info.updated < query.after[0])
+        shown = infos[: query.limit]
+        return Page(shown, query.cursor_behind(shown[-1]) if len(infos) > query.limit else None)
+
+
+@fails(Paging)
+class OnePageMore(MemoryStore):
+    """Finds out that there is no more when it is asked for more."""
+
+    async def page(self, query: Query) -> Page:
+        page = await super().page(query)
+        return Page(page.infos, query.cursor_behind(page.infos[-1]) if page.infos else None)
+
+
+@fails(Paging)
+class PagesOfAll(MemoryStore):
+    """Shows the namespaces that begin alike."""
+
+    async def page(self, query: Query) -> Page:
+        now = self.clock()
+        headers = [state.header for state in self._states.values() if state.header is not None]
+        infos = [h.info(now) for h in headers if h.alive(now) and h.key.namespace.startswith(query.namespace)]
+        infos = [info for info in infos if query.owner in (None, info.owner)]
+        infos.sort(key=lambda info: (-info.updated, info.key.session.encode()))
+        after = query.after
+        if after is not None:
+            infos = [i for i in infos if (-i.updated, i.key.session.encode()) > (-after[0], after[1].encode())]
+        more = len(infos) > query.limit
+        return Page(tuple(infos[: query.limit]), query.cursor_behind(infos[query.limit - 1]) if more else None)
+
+
+@fails(Paging)
+class OwnersAlike(MemoryStore):
+    """Compares owners as a database's collation does."""
+
+    async def page(self, query: Query) -> Page:
+        if not query.owner:
+            return await super().page(query)
+        states = [state for state in self._states.values() if state.header is not None]
+        headers = [state.header for state in states if state.header is not None]
+        for state, header in zip(states, headers, strict=True):
+            alike = header.owner.strip().lower() == query.owner.strip().lower()
+            state.header = replace(header, owner=query.owner) if alike else header
+        page = await super().page(query)
+        for state, header in zip(states, headers, strict=True):
+            state.header = header
+        return page
+
+
+@fails(Paging)
+class EmptyOwnerIsAll(MemoryStore):
+    """Takes the empty owner for all."""
+
+    async def page(self, query: Query) -> Page:
+        if query.owner == "":
+            return Page((await super().page(Query(namespace=query.namespace, limit=1000))).infos)
+        return await super().page(query)
+
+
+@fails(Paging)
+class ShowsTheDead(MemoryStore):
+    """Leaves it to a sweeper to remove what has expired."""
+
+    async def page(self, query: Query) -> Page:
+        clock, self.clock = self.clock, lambda: 0.0
+        try:
+            return await super().page(query)
+        finally:
+            self.clock = clock
+
+
+@fails(Paging)
+class PagesAreUses(MemoryStore):
+    """Takes what it shows for used."""
+
+    async def page(self, query: Query) -> Page:
+        page = await super().page(query)
+        for info in page.infos:
+            await self.read(info.key, last=0)
+        return page
+
+
+@fails(Paging)
+class BareInfos(MemoryStore):
+    """Shows names and versions; who wants more may ask."""
+
+    async def page(self, query: Query) -> Page:
+        page = await super().page(query)
+        return Page(tuple(replace(info, turns=0, messages=0, metadata={}) for info in page.infos), page.cursor)
+
+
+@fails(Paging)
+class AtMostAHundred(MemoryStore):
+    """Shows the first hundred, which nobody ever scrolls past."""
+
+    async def page(self, query: Query) -> Page:
+        return Page((await super().page(replace(query, limit=100))).infos[: query.limit])
+
+
+# ------------------------------------------------------------------------------------------------------------- naming
+
+
+class _Folding(MemoryStore):
+    def _fold(self, key: Key) -> Key:
+        raise NotImplementedError
+
+    def _told(self, key: Key, session: Session) -> Session:
+        return replace(session, info=replace(session.info, key=key))
+
+    async def read(self, key: Key, **asked: Any) -> Session:
+        return self._told(key, await super().read(self._fold(key), **asked))
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        return await super().commit(self._fold(key), change)
+
+    async def delete(self, key: Key, *, expect: Version | None = None) -> bool:
+        return await super().delete(self._fold(key), expect=expect)
+
+
+@fails(Naming)
+class FoldsCase(_Folding):
+    """Keeps sessions in files on a disk that knows no case."""
+
+    def _fold(self, key: Key) -> Key:
+        return Key(key.namespace, key.session.lower())
+
+
+@fails(Naming)
+class FoldsForms(_Folding):
+    """Takes ids that look alike for the same."""
+
+    def _fold(self, key: Key) -> Key:
+        return Key(key.namespace, unicodedata.normalize("NFC", key.session))
+
+
+@fails(Naming)
+class Strips(_Folding):
+    """Keeps ids in a column of type CHAR."""
+
+    def _fold(self, key: Key) -> Key:
+        return Key(key.namespace, key.session.rstrip())
+
+
+@fails(Naming)
+class CutsIds(_Folding):
+    """Keeps as much of an id as fits."""
+
+    def _fold(self, key: Key) -> Key:
+        return Key(key.namespace, key.session[:200])
+
+
+@fails(Naming)
+class Glues(_Folding):
+    """Puts namespace and id together with a colon."""
+
+    def _fold(self, key: Key) -> Key:
+        glued = f"{key.namespace}:{key.session}"
+        return Key("all", glued if len(glued.encode()) <= 255 else sha256(glued.encode()).hexdigest())
+
+    async def page(self, query: Query) -> Page:
+        page = await super().page(Query(namespace="all", limit=1000))
+        prefix = f"{query.namespace}:"
+        infos = [i for i in page.infos if i.key.session.startswith(prefix) and query.owner in (None, i.owner)]
+        return Page(tuple(replace(i, key=Key(query.namespace, i.key.session.removeprefix(prefix))) for i in infos))
+
+
+@fails(Naming)
+class DeletesByPattern(MemoryStore):
+    """Deletes by a pattern, as a shell does."""
+
+    async def delete(self, key: Key, *, expect: Version | None = None) -> bool:
+        found = await super().delete(key, expect=expect)
+        if key.session.endswith(("*", "%")):
+            for other in list(self._states):
+                if other.namespace == key.namespace and other.session.startswith(key.session[:-1]):
+                    await super().delete(other)
+        return found
+
+
+@fails(Naming)
+class OneTenant(_Folding):
+    """Has one namespace, its own."""
+
+    def _fold(self, key: Key) -> Key:
+        return Key(self.namespace, key.session)
+
+
+@fails(Naming)
+class PagesItsOwn(MemoryStore):
+    """Shows its own namespace, whatever is asked for."""
+
+    async def page(self, query: Query) -> Page:
+        own = Query(namespace=self.namespace, owner=query.owner, limit=query.limit)
+        return Page((await super().page(own)).infos)
+
+
+@fails(Naming)
+class DeletesFromAll(MemoryStore):
+    """Deletes a session wherever it is."""
+
+    async def delete(self, key: Key, *, expect: Version | None = None) -> bool:
+        found = await super().delete(key, expect=expect)
+        for other in list(self._states):
+            if other.session == key.session:
+                await super().delete(other)
+        return found
+
+
+# ----------------------------------------------------------------------------------------------------------- expiring
+
+
+@fails(Expiring)
+class LivesForEver(MemoryStore):
+    """Leaves expiring to others."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{**options, "ttl": None})
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        return await super().commit(key, replace(change, ttl=0.0) if change.ttl else change)
+
+
+@fails(Expiring)
+class ExpiresFixed(MemoryStore):
+    """Sets the end of a session when it is made."""
+
+    async def read(self, key: Key, **asked: Any) -> Session:
+        return await super().read(key, **{**asked, "touch": False})
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        before = self._state(key).header
+        alive = before is not None and before.alive(self.clock())
+        receipt = await super().commit(key, change)
+        header = self._states[key].header
+        if before is not None and alive and change.ttl is None and header is not None:
+            self._states[key].header = replace(header, expires=before.expires)
+        return receipt
+
+
+@fails(Expiring)
+class EveryLookIsAUse(MemoryStore):
+    """Extends a session's life when its info is asked for."""
+
+    async def read(self, key: Key, **asked: Any) -> Session:
+        return await super().read(key, **{**asked, "touch": True})
+
+
+@fails(Expiring)
+class OnlyWritesAreUses(MemoryStore):
+    """Extends a session's life when something is written."""
+
+    async def read(self, key: Key, **asked: Any) -> Session:
+        return await super().read(key, **{**asked, "touch": False})
+
+
+@fails(Expiring)
+class RefusedIsAUse(MemoryStore):
+    """Extends a session's life before it looks at the change."""
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        header = self._state(key).header
+        if header is not None and header.alive(self.clock()):
+            await self.read(key, last=0)
+        return await super().commit(key, change)
+
+
+@fails(Expiring)
+class RepeatsAreNoUse(MemoryStore):
+    """Answers a repeat from memory, and does nothing else."""
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        state = self._state(key)
+        if state.header is not None and state._ring.find(change.id, state._end) is not None:
+            expires = state.header.expires
+            receipt = await super().commit(key, change)
+            header = self._states[key].header
+            assert header is not None
+            self._states[key].header = replace(header, expires=expires)
+            return receipt
+        return await super().commit(key, change)
+
+
+@fails(Expiring)
+class ServesTheDead(MemoryStore):
+    """Serves what has expired until it is swept."""
+
+    async def read(self, key: Key, **asked: Any) -> Session:
+        header = self._state(key).header
+        if header is not None and not header.alive(self.clock()):
+            self._states[key].header = replace(header, expires=None)
+        return await super().read(key, **asked)
+
+
+@fails(Expiring)
+class StoresTtlOnly(MemoryStore):
+    """Has one time to live, the store's."""
+
+    async def read(self, key: Key, **asked: Any) -> Session:
+        session = await super().read(key, **asked)
+        return replace(session, info=replace(session.info, ttl=self._own.get(key)))
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        if change.ttl is None:
+            return await super().commit(key, change)
+        self._own[key] = change.ttl
+        return await super().commit(key, replace(change, ttl=None, metadata=change.metadata or {}, asked=change.digest))
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._own: dict[Key, float] = {}
+
+
+@fails(Expiring)
+class ZeroIsNone(MemoryStore):
+    """Takes a time to live of 0 for none given."""
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        receipt = await super().commit(key, change)
+        header = self._states[key].header
+        if change.ttl == 0 and header is not None and self.ttl:
+            self._states[key].header = replace(header, expires=self.clock() + self.ttl)
+        return receipt
+
+
+@fails(Expiring)
+class TtlFromTheNextUse(MemoryStore):
+    """Applies a new time to live when the session is used next."""
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        before = self._state(key).header
+        receipt = await super().commit(key, change)
+        header = self._states[key].header
+        if change.ttl is not None and before is not None and header is not None and before.alive(self.clock()):
+            self._states[key].header = replace(header, expires=before.expires)
+        return receipt
+
+
+@fails(Expiring)
+class TurnsExpire(MemoryStore):
+    """Keeps the metadata when the turns expire."""
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        header = self._state(key).header
+        dead = header is not None and not header.alive(self.clock())
+        receipt = await super().commit(key, change)
+        if dead and header is not None and header.metadata:
+            return await super().commit(key, Change(metadata=header.metadata, owner=header.owner))
+        return receipt
+
+
+@fails(Expiring)
+class SlidingIsAChange(MemoryStore):
+    """Writes a new version when it moves the expiry."""
+
+    async def read(self, key: Key, **asked: Any) -> Session:
+        header = self._state(key).header
+        session = await super().read(key, **asked)
+        after = self._states[key].header
+        if header is not None and after is not None and after.expires != header.expires:
+            self._states[key].header = replace(after, version=replace(after.version, stamp=b"slid"))
+        return session
+
+
+@fails(Expiring)
+class DeletesTheDead(MemoryStore):
+    """Says that it has deleted a session that had expired."""
+
+    async def delete(self, key: Key, *, expect: Version | None = None) -> bool:
+        header = self._state(key).header
+        if header is not None and not header.alive(self.clock()):
+            self._drop(key)
+            return True
+        return await super().delete(key, expect=expect)
+
+
+@fails(Expiring)
+class CopiesOutOfTime(MemoryStore):
+    """Copies for ever."""
+
+    async def copy(self, source: Key, target: Key, *, at: int | None, change_id: str) -> Receipt:
+        session = await self.read(source, before=at)
+        return await self.commit(target, Change(id=change_id, append=session.records))
+
+
+@fails(Expiring)
+class WholeMinutes(MemoryStore):
+    """Counts time to live in minutes."""
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        if change.ttl:
+            change = replace(change, ttl=max(60.0, change.ttl // 60 * 60), asked=change.digest)
+        return await super().commit(key, change)
+
+
+# ------------------------------------------------------------------------------------------------------------- values
+
+
+@fails(Values)
+class OneMetadataForAll(MemoryStore):
+    """Hands out the metadata that it keeps."""
+
+    async def read(self, key: Key, **asked: Any) -> Session:
+        session = await super().read(key, **asked)
+        kept = self._metadata.setdefault(session.version, dict(session.info.metadata))
+        return replace(session, info=replace(session.info, metadata=kept))
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._metadata: dict[Version, dict[str, Any]] = {}
+
+
+class _Live(tuple[Record, ...]):
+    """Records as they are now, whenever that is."""
+
+    store: MemoryStore
+    key: Key
+
+    def __iter__(self) -> Any:
+        return iter(self.store._state(self.key).records)
+
+
+@fails(Values)
+class LiveView(MemoryStore):
+    """Hands out a view of what it keeps."""
+
+    async def read(self, key: Key, **asked: Any) -> Session:
+        session = await super().read(key, **asked)
+        records = _Live(session.records)
+        records.store, records.key = self, key
+        return replace(session, records=records)
+
+
+@fails(Values)
+class HandsOutLists(MemoryStore):
+    """Hands out lists, which are handy."""
+
+    async def read(self, key: Key, **asked: Any) -> Session:
+        session = await super().read(key, **asked)
+        return replace(session, records=list(session.records))
+
+
+# ------------------------------------------------------------------------------------------------------------- limits
+
+
+@fails(Limits)
+class Unlimited(MemoryStore):
+    """Has no limit of bytes."""
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        return await super().commit(key, replace(change, max_bytes=None))
+
+
+@fails(Limits)
+class ChecksAfterwards(MemoryStore):
+    """Stores, and then looks whether it was too much."""
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        receipt = await super().commit(key, replace(change, max_bytes=None))
+        header = self._states[key].header
+        assert header is not None
+        if change.max_bytes is not None and header.bytes > change.max_bytes:
+            raise TooLarge("it is too much")
+        return receipt
+
+
+@fails(Limits)
+class ChecksFirst(MemoryStore):
+    """Adds what comes to what is there, before it drops what must go."""
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        header = self._state(key).header
+        size = sum(record.size for record in change.append) + (header.bytes if header is not None else 0)
+        if change.max_bytes is not None and size > change.max_bytes:
+            raise TooLarge("it is too much")
+        return await super().commit(key, change)
+
+
+@fails(Limits)
+class CountsAll(MemoryStore):
+    """Counts bytes that were ever written."""
+
+    async def read(self, key: Key, **asked: Any) -> Session:
+        session = await super().read(key, **asked)
+        return replace(session, info=replace(session.info, bytes=self._written.get(key, 0)))
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        self._written[key] = self._written.get(key, 0) + sum(record.size for record in change.append)
+        return await super().commit(key, change)
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._written: dict[Key, int] = {}
+
+
+@fails(Limits)
+class ShortColumns(MemoryStore):
+    """Has columns of 64 bytes."""
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        if any(len(record.id.encode()) > 64 for record in change.append) or len(key.namespace.encode()) > 64:
+            raise InvalidInput("it is too long")
+        return await super().commit(key, change)
+
+
+@fails(Limits)
+class FewMessages(MemoryStore):
+    """Stores a thousand messages in a turn, which is a lot."""
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        if any(record.count > 1000 for record in change.append):
+            raise TooLarge("it is a lot")
+        return await super().commit(key, change)
+
+
+@fails(Limits)
+class Shallow(MemoryStore):
+    """Stores what a template needs, not deeper."""
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        for record in change.append:
+            for message in record.messages:
+                if str(message.to_dict()).count("[") > 20:
+                    raise InvalidInput("it is deep")
+        return await super().commit(key, change)

@@ -1,0 +1,362 @@
+"""Naive stores: many at once, cancellation, opening and closing."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from msgspec.structs import replace
+from naive import fails
+from turnlog import Change, Key, Page, Query, Receipt, Session, Version
+from turnlog.state import SessionState
+from turnlog.testing._cancelling import Cancelling
+from turnlog.testing._concurrency import Concurrency
+from turnlog.testing._living import Living
+from turnlog_memory import MemoryStore
+
+# -------------------------------------------------------------------------------------------------------- concurrency
+
+
+@fails(Concurrency)
+class ReadsThenWrites(MemoryStore):
+    """Reads a session, waits for nothing much, and writes it back."""
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        before = self._state(key)
+        after, receipt = before.apply(change, self.clock())
+        await asyncio.sleep(0)
+        if after is not before:
+            self._put(key, before, after)
+        return receipt
+
+
+@fails(Concurrency)
+class ChecksThenWrites(MemoryStore):
+    """Compares `expect`, and then stores."""
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        header = self._state(key).header
+        if header is None or change.expect is None:
+            return await super().commit(key, change)
+        header.check(change.expect, turns=bool(change.append) or change.keep is not None)
+        await asyncio.sleep(0)
+        return await super().commit(key, replace(change, expect=None))
+
+
+@fails(Concurrency)
+class MakesThenWrites(MemoryStore):
+    """Makes a session that is not there, and then goes on with it."""
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        if self._state(key).header is not None:
+            return await super().commit(key, change)
+        await asyncio.sleep(0)
+        self._states.pop(key, None)
+        return await super().commit(key, change)
+
+
+@fails(Concurrency)
+class InfoThenRecords(MemoryStore):
+    """Reads the info, and then the records."""
+
+    async def read(self, key: Key, **asked: Any) -> Session:
+        info = (await super().read(key, **asked)).info
+        await asyncio.sleep(0)
+        session = await super().read(key, **asked)
+        return replace(session, info=info)
+
+
+@fails(Concurrency)
+class TurnByTurn(MemoryStore):
+    """Stores the turns of a change one after the other."""
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        if len(change.append) < 2 or change.expect is not None:
+            return await super().commit(key, change)
+        for number, record in enumerate(change.append):
+            receipt = await super().commit(
+                key, replace(change, id=f"{number}{change.id}", append=(record,), keep=None if number else change.keep)
+            )
+            await asyncio.sleep(0)
+        return receipt
+
+
+@fails(Concurrency)
+class DeletesInSteps(MemoryStore):
+    """Deletes the turns, and then the rest."""
+
+    async def delete(self, key: Key, *, expect: Version | None = None) -> bool:
+        if not self._state(key).check(expect, self.clock()):
+            return False
+        await self.commit(key, Change(keep=0))
+        await asyncio.sleep(0)
+        header = self._state(key).header
+        if header is not None:
+            self._states[key].header = replace(header, metadata=type(header.metadata)({}))
+        return True
+
+
+@fails(Concurrency)
+class LooksThenStores(MemoryStore):
+    """Looks whether a change is known, and then stores it."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._receipts: dict[tuple[Key, str], Receipt] = {}
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        if (key, change.id) not in self._receipts:
+            await asyncio.sleep(0)
+            self._receipts[key, change.id] = await super().commit(key, replace(change, id=Change(owner="").id))
+        return self._receipts[key, change.id]
+
+
+@fails(Concurrency)
+class OneAnswerForAll(MemoryStore):
+    """Hands the last reply to whoever waits first."""
+
+    async def read(self, key: Key, **asked: Any) -> Session:
+        self._reply = await super().read(key, **asked)
+        await asyncio.sleep(0)
+        return self._reply
+
+
+@fails(Concurrency)
+class CopiesThenChecks(MemoryStore):
+    """Looks whether there is a target, and then copies onto it."""
+
+    async def copy(self, source: Key, target: Key, *, at: int | None, change_id: str) -> Receipt:
+        if self._state(target).header is not None:
+            return await super().copy(source, target, at=at, change_id=change_id)
+        await asyncio.sleep(0)
+        self._states.pop(target, None)
+        return await super().copy(source, target, at=at, change_id=change_id)
+
+
+# --------------------------------------------------------------------------------------------------------- cancelling
+
+
+@fails(Cancelling)
+class RemembersThenStores(MemoryStore):
+    """Remembers a change, and then stores it."""
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        before = self._state(key)
+        after, receipt = before.apply(change, self.clock())
+        if after is not before and before.header is not None:
+            known = SessionState(
+                key, before.header, before._log, before._start, before._stop, after._ring, after._end, self.ttl
+            )
+            self._states[key] = known
+            await asyncio.sleep(0)
+            self._put(key, known, after)
+            return receipt
+        return await super().commit(key, change)
+
+
+@fails(Cancelling)
+class CutsThenAppends(MemoryStore):
+    """Cuts, and then appends."""
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        if change.keep is None or not change.append:
+            return await super().commit(key, change)
+        await super().commit(key, Change(keep=change.keep))
+        await asyncio.sleep(0)
+        return await super().commit(key, change)
+
+
+@fails(Cancelling)
+class SwallowsCancellation(MemoryStore):
+    """Finishes what it began, and tells nobody that it was asked to stop."""
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            pass
+        return await super().commit(key, change)
+
+
+@fails(Cancelling)
+class BreaksWhenCancelled(MemoryStore):
+    """Takes a cancelled call for a broken connection, for all that wait."""
+
+    async def read(self, key: Key, **asked: Any) -> Session:
+        self._broken = True
+        await asyncio.sleep(0)
+        self._broken = False
+        return await super().read(key, **asked)
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        if self._broken:
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        if self._broken:
+            raise ConnectionError("the connection is broken")
+        return await super().commit(key, change)
+
+    _broken = False
+
+
+@fails(Cancelling)
+class OneReplyBehind(MemoryStore):
+    """Leaves the reply of a cancelled call for the next one."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._replies: list[Session] = []
+
+    async def read(self, key: Key, **asked: Any) -> Session:
+        self._replies.append(await super().read(key, **asked))
+        await asyncio.sleep(0)
+        return self._replies.pop(0)
+
+
+# ------------------------------------------------------------------------------------------------------------- living
+
+
+@fails(Living)
+class NeverCloses(MemoryStore):
+    """Has nothing to release, and so nothing to close."""
+
+    async def close(self) -> None:
+        """Nothing."""
+
+
+@fails(Living)
+class ForgetsToTell(MemoryStore):
+    """Answers reads after it was closed."""
+
+    async def read(self, key: Key, **asked: Any) -> Session:
+        closed, self._closed = self._closed, False
+        try:
+            return await super().read(key, **asked)
+        finally:
+            self._closed = closed
+
+
+@fails(Living)
+class PagesWhenClosed(MemoryStore):
+    """Answers pages after it was closed."""
+
+    async def page(self, query: Query) -> Page:
+        closed, self._closed = self._closed, False
+        try:
+            return await super().page(query)
+        finally:
+            self._closed = closed
+
+
+@fails(Living)
+class ClosesOnce(MemoryStore):
+    """Cannot be closed twice."""
+
+    async def close(self) -> None:
+        self._check_open()
+        await super().close()
+
+
+@fails(Living)
+class OpensOnce(MemoryStore):
+    """Cannot be opened again."""
+
+    async def open(self) -> None:
+        self._check_open()
+        await super().open()
+
+
+@fails(Living)
+class LeavesASweeper(MemoryStore):
+    """Starts a sweeper, and never ends it."""
+
+    async def open(self) -> None:
+        await super().open()
+        self._sweeper = asyncio.create_task(asyncio.Event().wait())
+
+
+@fails(Living)
+class BoundToALoop(MemoryStore):
+    """Binds what it has to the event loop that it was opened in."""
+
+    async def open(self) -> None:
+        await super().open()
+        self._loop = asyncio.get_running_loop()
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        if asyncio.get_running_loop() is not self._loop:
+            raise RuntimeError("attached to a different loop")
+        return await super().commit(key, change)
+
+
+@fails(Living)
+class AllInOnePlace(MemoryStore):
+    """Keeps the sessions in the class."""
+
+    _all: Any = {}
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        type(self)._all = type(self)._all or self._states
+        self._states = type(self)._all
+
+
+@fails(Living, shared=True)
+class ForgetsAtTheEnd(MemoryStore):
+    """Should keep sessions in a place, and keeps them to itself."""
+
+    def __init__(self, *, place: Path, **options: Any) -> None:
+        super().__init__(**options)
+
+
+@fails(Living, shared=True)
+class ForgetsChanges(MemoryStore):
+    """Keeps sessions in a place, and what they remember to itself."""
+
+    places: dict[Path, dict[Key, SessionState]] = {}
+
+    def __init__(self, *, place: Path, **options: Any) -> None:
+        super().__init__(**options)
+        self._place = self.places.setdefault(place, {})
+        self._mine: set[tuple[Key, str]] = set()
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        self._states.update(self._place)
+        if (key, change.id) not in self._mine:
+            self._mine.add((key, change.id))
+            state = self._states.get(key)
+            if state is not None:
+                self._states[key] = SessionState(
+                    key, state.header, state._log, state._start, state._stop, type(state._ring)(), 0, self.ttl
+                )
+        receipt = await super().commit(key, change)
+        self._place.update(self._states)
+        return receipt
+
+    async def read(self, key: Key, **asked: Any) -> Session:
+        self._states.update(self._place)
+        return await super().read(key, **asked)
+
+
+@fails(Living, shared=True)
+class CachesForGood(MemoryStore):
+    """Keeps sessions in a place, and looks there once."""
+
+    places: dict[Path, dict[Key, SessionState]] = {}
+
+    def __init__(self, *, place: Path, **options: Any) -> None:
+        super().__init__(**options)
+        self._place = self.places.setdefault(place, {})
+
+    async def read(self, key: Key, **asked: Any) -> Session:
+        if key in self._place:
+            self._states.setdefault(key, self._place[key])
+        return await super().read(key, **asked)
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        if key in self._place:
+            self._states.setdefault(key, self._place[key])
+        receipt = await super().commit(key, change)
+        self._place[key] = self._states[key]
+        return receipt
