@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
@@ -623,10 +624,10 @@ def test_what_is_stored_cannot_control_the_terminal(store: Kept, capsys: Any) ->
     )
     for command in (["show", "s"], ["show", "s", "--json"], ["list"], ["list", "--json"]):
         assert main(command) == 0
-        out = capsys.readouterr().out
-        assert not {
-            sign for sign in out if sign != "\n" and (ord(sign) < 32 or 127 <= ord(sign) < 160 or sign == "\u202e")
-        }
+        out = capsys.readouterr().out.replace("\n", "")
+        if command == ["list"]:
+            out = out.replace("\t", "")  # they part the columns
+        assert not {sign for sign in out if ord(sign) < 32 or 127 <= ord(sign) < 160 or sign == "\u202e"}
     main(["show", "s"])
     assert "user \\x1b[31mred\\x1b[0m \\x07 \\x9b2J \\u202e: [red]\\x1b[31mred" in capsys.readouterr().out
 
@@ -871,18 +872,25 @@ def terminal(tmp_path: Path) -> Callable[..., tuple[int, str]]:
     """Runs it on a terminal: waits for the prompt before each thing that is typed."""
 
     def run(
-        *typed: bytes, prompt: bytes = b"you: ", arguments: Sequence[str] = ("chat", "--store=memory://")
+        *typed: bytes, arguments: Sequence[str] = ("chat", "--store=memory://"), **environment: str
     ) -> tuple[int, str]:
         child, screen = pty.fork()
         if child == 0:
-            os.environ.update(TERM="xterm", COLUMNS="200")
+            os.environ.update(environment, TERM="xterm", COLUMNS="200")
             os.environ.pop("NO_COLOR", None)
             os.chdir(tmp_path)
             code = "import sys, turnlog_cli; sys.exit(turnlog_cli.main())"
             os.execv(sys.executable, [sys.executable, "-c", code, *arguments])
-        seen, prompts = b"", 0
+        seen, prompts, key = b"", 0, b""
         keys = iter(typed)
         while True:
+            for _ in range(60):
+                if select.select([screen], [], [], 1.0)[0]:
+                    break
+                if key == b"\x03":  # a signal between readline's prompt and its select() is seen with the next key only
+                    os.write(screen, key)
+            else:
+                os.kill(child, signal.SIGKILL)
             try:
                 more = os.read(screen, 4096)
             except OSError:  # Linux says EIO when the other end is closed
@@ -890,11 +898,12 @@ def terminal(tmp_path: Path) -> Callable[..., tuple[int, str]]:
             if not more:
                 break
             seen += more
-            if seen.count(prompt) > prompts:
-                prompts = seen.count(prompt)
-                os.write(screen, next(keys))
+            if seen.count(b"you: ") > prompts:
+                prompts = seen.count(b"you: ")
+                key = next(keys)
+                os.write(screen, key)
         os.close(screen)
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), seen.decode()
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), seen.decode(errors="replace")
 
     return run
 
@@ -917,7 +926,8 @@ def test_on_a_terminal_ctrl_c_ends_it(terminal: Callable[..., tuple[int, str]]) 
 def test_on_a_terminal_a_turn_that_fails_is_reported_and_the_chat_goes_on(
     terminal: Callable[..., tuple[int, str]],
 ) -> None:
-    code, seen = terminal(b"caf\xe9\r", b"My name is Alice\r", b"\x04")
+    # in this locale readline hands on the byte that is no UTF-8; in others it may drop it
+    code, seen = terminal(b"caf\xe9\r", b"My name is Alice\r", b"\x04", LC_ALL="C")
     assert code == 0
     assert "turnlog: " in seen
     assert "Hello, Alice!" in seen
