@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Sequence
+from functools import cache
 from typing import Final, Literal, TypeAlias, TypeVar
 
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
@@ -35,7 +36,7 @@ class SQLite:
 
     def __init__(self, path: str, *, synchronous: Synchronous, timeout: float) -> None:
         self.path = path
-        self.statements = Statements(SQLiteDialect_pysqlite())
+        self.statements = _statements()
         self._synchronous = synchronous
         self._timeout = timeout
         self._worker = Worker(self._connect)
@@ -160,6 +161,11 @@ class SQLite:
         if isinstance(error, _CommitFailed):
             return OutcomeUnknown(f"{self.path}: the commit failed: {error}")
         return Unavailable(f"{self.path}: {error}: nothing was stored")
+
+
+@cache
+def _statements() -> Statements:
+    return Statements(SQLiteDialect_pysqlite())
 
 
 class _CommitFailed(sqlite3.OperationalError):

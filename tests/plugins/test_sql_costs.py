@@ -1,0 +1,146 @@
+"""What the SQL store costs on SQLite: statements, and SQLite's own steps, whatever the length of the history."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from sql_database import Database
+from turnlog import Change, Key, Query, Receipt, Record, Session, Version, user
+from turnlog_sql import _steps
+
+LONG = Key("shop", "long")
+OLD = 190  # a turn that far from the end is in the middle of the shorter history
+
+
+class Filled(Database):
+    """One session of so many turns, and a hundred short ones beside it."""
+
+    def __init__(self, turns: int) -> None:
+        super().__init__()
+        self.turns = turns
+        for place in range(100):
+            self.commit(Change(append=said(2), owner=f"o{place % 10}"), Key("shop", f"s{place}"))
+        self.commit(Change(append=said(turns), owner="long", metadata={"system": "x" * 1000}))
+        self.version = self.commit(Change(append=said(1))).version
+        self.commit(Change(append=said(3)))
+        self.turns += 4
+
+    def commit(self, change: Change, key: Key = LONG) -> Receipt:
+        """Commit a change."""
+        return self.write(_steps.commit(self.statements, key, change, 1.0, None, b"e" * 16))
+
+    def session(self, *, last: int | None = None, before: int | None = None, since: Version | None = None) -> Session:
+        """Read the long session."""
+        steps = _steps.read(self.statements, LONG, 1.0, None, last=last, before=before, since=since, touch=True)
+        return self.read(steps)
+
+    def page(self, owner: str | None = None) -> object:
+        """Five sessions."""
+        return self.read(_steps.page(self.statements, Query(namespace="shop", owner=owner, limit=5), 1.0))
+
+    def work(self, call: Callable[[], object]) -> tuple[str, int]:
+        """The kinds of statements of a call, and how many steps SQLite's machine took (sqlite.org/opcode.html)."""
+        statements: list[str] = []
+        steps = [0]
+
+        def step() -> int:
+            steps[0] += 1
+            return 0
+
+        self.connection.set_trace_callback(lambda sql: statements.append(re.findall(r"[A-Z]+", sql)[0]))
+        self.connection.set_progress_handler(step, 1)
+        call()
+        self.connection.set_progress_handler(None, 1)
+        self.connection.set_trace_callback(None)
+        return " ".join(statements), steps[0]
+
+
+def said(turns: int) -> tuple[Record, ...]:
+    """Turns of two messages."""
+    messages = (user("hello"), user("x" * 600))
+    return tuple(Record.of(messages, id=f"t{place}", time=0.0) for place in range(turns))
+
+
+OPERATIONS: dict[str, tuple[Callable[[Filled], Any], str]] = {
+    "append": (lambda d: d.commit(Change(append=said(1))), "BEGIN SELECT UPDATE INSERT INSERT COMMIT"),
+    "retain": (
+        lambda d: d.commit(Change(append=said(1), retain=d.turns)),
+        "BEGIN SELECT SELECT SELECT DELETE UPDATE INSERT INSERT COMMIT",
+    ),
+    "cut": (lambda d: d.commit(Change(keep=d.turns - 1)), "BEGIN SELECT SELECT SELECT DELETE UPDATE INSERT COMMIT"),
+    "merge": (
+        lambda d: d.commit(Change(metadata={"a": 1})),
+        "BEGIN SELECT SELECT UPDATE DELETE INSERT INSERT COMMIT",
+    ),
+    "info": (lambda d: d.session(last=0), "SELECT"),
+    "last 20": (lambda d: d.session(last=20), "SELECT"),
+    "20 before another": (lambda d: d.session(last=20, before=d.turns - 2), "SELECT"),
+    "since": (lambda d: d.session(since=d.version), "SELECT"),
+    "page": (lambda d: d.page(), "SELECT"),
+    "page of an owner": (lambda d: d.page("o3"), "SELECT"),
+}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_an_operation_costs_the_same_whatever_the_length(name: str) -> None:
+    """The same statements, and at 5,000 turns no more of SQLite's steps than at 100, but for a few."""
+    operation, statements = OPERATIONS[name]
+    costs = []
+    for turns in (100, 5_000):
+        database = Filled(turns)
+        assert database.work(lambda d=database: operation(d))[0] == statements  # type: ignore[misc]
+        costs.append(database.work(lambda d=database: operation(d))[1])  # type: ignore[misc]
+        database.close()
+    assert costs[1] <= costs[0] * 1.1
+
+
+def test_steps_are_counted() -> None:
+    """A full load costs what there is: the measure can tell."""
+    few, many = Filled(100), Filled(5_000)
+    assert many.work(many.session)[1] > 10 * few.work(few.session)[1]
+    few.close()
+    many.close()
+
+
+def test_no_statement_looks_at_a_whole_table() -> None:
+    """Each finds its rows by an index, and sorts none but those of one page of sessions without an order of their own."""
+    database = Database()
+    statements = database.statements
+    every = [one for one in vars(statements).values() if not isinstance(one, (list, dict))]
+    every += [*statements.delete, *statements.reads.values(), *statements.pages.values()]
+    assert len(every) > 30
+    for one in every:
+        if one is statements.version or one.sql.startswith("INSERT"):
+            continue
+        values = one.bind(dict.fromkeys(one._names, None))
+        plan = [row[3] for row in database.connection.execute(f"EXPLAIN QUERY PLAN {one.sql}", values)]
+        assert plan
+        assert not [step for step in plan if step.startswith("SCAN") or "TEMP B-TREE" in step], one.sql
+    database.close()
+
+
+def test_a_plan_that_looks_at_everything_would_be_found() -> None:
+    database = Database()
+    sql = "SELECT row FROM turnlog_sessions WHERE upto > 5 ORDER BY bytes"
+    plan = [row[3] for row in database.connection.execute(f"EXPLAIN QUERY PLAN {sql}")]
+    assert plan == ["SCAN turnlog_sessions", "USE TEMP B-TREE FOR ORDER BY"]
+    database.close()
+
+
+def test_no_more_changes_are_kept_than_twice_what_is_remembered() -> None:
+    database = Database()
+    for _ in range(300):
+        steps = _steps.commit(database.statements, LONG, Change(append=said(1)), 1.0, None, b"e" * 16)
+        database.write(steps)
+        assert database.rows("changes") <= 128
+    database.close()
+
+
+def test_this_sqlite_is_named() -> None:
+    """For whoever reads a report of failures: plans differ between versions."""
+    assert sqlite3.sqlite_version_info >= (3, 35), sqlite3.sqlite_version
