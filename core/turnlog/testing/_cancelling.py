@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
-
-import pytest
 
 from .._change import Change
 from ..store import Store
@@ -14,15 +12,15 @@ from ._chapter import Chapter
 from ._material import ID, history, key, numbers, record, say, texts
 
 
-async def _cancelled(call: Coroutine[Any, Any, object], steps: int) -> bool:
-    """Whether a call was cancelled after so many steps of the event loop, or had ended before."""
+async def _cancelled(call: Coroutine[Any, Any, object], steps: int) -> None:
+    """Cancel a call after so many steps of the event loop, if it has not ended before."""
     task = asyncio.create_task(call)
     for _ in range(steps):
         await asyncio.sleep(0)
-    asked = task.cancel()
+    task.cancel()
     await asyncio.wait([task])
-    assert task.cancelled() is asked, "a cancellation was swallowed"
-    return asked
+    if not task.cancelled():
+        task.result()
 
 
 class Cancelling(Chapter):
@@ -48,11 +46,24 @@ class Cancelling(Chapter):
             whole = (texts(session.messages), session.info.owner, dict(session.info.metadata))
             assert whole in ((["a"], "", {}), (["b", "c"], "u1", {"title": "x"}))
 
-    async def test_a_cancellation_is_not_swallowed(self, store: Store) -> None:
-        """A call that is cancelled ends as cancelled; if it could not begin, nothing is stored."""
-        for call in (store.append(ID, say("a")), store.merge_metadata(ID, {"title": "x"}), store.fork("bob", ID)):
-            assert await _cancelled(call, 0)
-        assert await history(store) == []
+    async def test_a_cancelled_call_ends_as_cancelled(self, store: Store) -> None:
+        """Cancellation: a call that is cancelled ends as cancelled; a deadline around it would never end otherwise."""
+        for steps in range(4):
+            await store.append(ID, say("a"))
+            calls: list[Callable[[], Coroutine[Any, Any, object]]] = [
+                lambda: store.append(ID, say("b")),
+                lambda: store.load(ID),
+                lambda: store.merge_metadata(ID, {"title": "x"}),
+                lambda: store.fork(ID, store.new_session_id()),
+                lambda: store.erase(ID),
+            ]
+            for call in calls:
+                task = asyncio.create_task(call())
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+                asked = task.cancel()
+                await asyncio.wait([task])
+                assert task.cancelled() is asked, f"swallowed after {steps} steps"
 
     async def test_the_store_goes_on(self, store: Store) -> None:
         """Cancelled calls leave nothing behind: the next ones are answered, each with its own answer."""
@@ -79,16 +90,3 @@ class Cancelling(Chapter):
             receipts = await asyncio.gather(*others)
             assert len({receipt.number for receipt in receipts}) == 3
         assert len(await store.load(ID)) == 37
-
-    async def test_a_timeout(self, store: Store) -> None:
-        """A deadline around a call ends it in time, and the store goes on."""
-
-        async def late() -> None:
-            async with asyncio.timeout(0):
-                await asyncio.sleep(0)
-                await store.append(ID, say("a"), turn_id="t")
-
-        with pytest.raises(TimeoutError):
-            await late()
-        await store.append(ID, say("a"), turn_id="t")
-        assert await history(store) == ["a"]

@@ -8,7 +8,7 @@ import inspect
 import shutil
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,7 @@ from ..store import Store
 
 _SECONDS = 120  # a test that takes longer is taken for one that waits for ever
 
-Test: TypeAlias = "Callable[..., Coroutine[Any, Any, None]]"
+Test: TypeAlias = "Callable[..., Any]"
 
 
 class Clock:
@@ -50,10 +50,10 @@ class StoreOptions(TypedDict, total=False):
 
 
 class Chapter(ABC):
-    """A part of the contract: each `async def test_...` holds a store to one sentence, its docstring.
+    """A part of the contract: each test holds a store to one sentence, its docstring.
 
-    A test runs in an event loop of its own, so no plugin of pytest is needed, and none is in the way.  One that names a
-    parameter `store` is given an open one; what it opens itself by `opened` is closed after it.
+    An `async def test_...` runs in an event loop of its own, so no plugin of pytest is needed, and none is in the way.
+    One that names a parameter `store` is given an open one; what it opens itself by `opened` is closed after it.
     """
 
     shared: ClassVar[bool] = False
@@ -111,7 +111,7 @@ class Chapter(ABC):
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         for name, test in list(vars(cls).items()):
-            if name.startswith("test_") and inspect.iscoroutinefunction(test):
+            if name.startswith("test_") and inspect.isfunction(test):
                 setattr(cls, name, _runs(test))
 
     async def _run(self, test: Test, *, needs_store: bool) -> None:
@@ -122,11 +122,15 @@ class Chapter(ABC):
 def _runs(test: Test) -> Callable[[Chapter], None]:
     """A test as pytest calls it; what fails it is given the sentence that is broken."""
     needs_store = "store" in inspect.signature(test).parameters
+    is_async = inspect.iscoroutinefunction(test)
 
     @functools.wraps(test)
     def run(self: Chapter) -> None:
         try:
-            asyncio.run(self._run(test, needs_store=needs_store))
+            if is_async:
+                asyncio.run(self._run(test, needs_store=needs_store))
+            else:
+                test(self)
         except BaseException as error:  # pytest's own are no exceptions
             error.add_note(f"The contract says: {inspect.cleandoc(test.__doc__ or test.__name__)}")
             raise

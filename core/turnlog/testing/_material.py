@@ -80,7 +80,7 @@ class Watched(Layer):
         super().__init__(inner)
         self.asked: list[str] = []
 
-    async def read(self, key: Key, **how: Any) -> Session:
+    async def read(self, key: Key, **how: Any) -> Session:  # noqa: ANN401 - forwarded as it is
         """Note and forward."""
         self.asked.append("read")
         return await super().read(key, **how)

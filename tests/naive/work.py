@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections import OrderedDict
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from msgspec.structs import replace
+
 from naive import fails
 from turnlog import Change, Key, Page, Query, Receipt, Session, Version
 from turnlog.state import SessionState
@@ -18,7 +21,20 @@ from turnlog_memory import MemoryStore
 # -------------------------------------------------------------------------------------------------------- concurrency
 
 
-@fails(Concurrency)
+@fails(
+    Concurrency,
+    "a_follower_among_writers",
+    "a_session_is_made_once",
+    "copies_at_once",
+    "count_by_compare_and_set",
+    "each_turn_is_popped_once",
+    "metadata_of_many",
+    "nothing_is_lost",
+    "nothing_is_lost_through_two_doors",
+    "one_of_those_who_expect_the_same_wins",
+    "one_of_those_who_make_it_wins",
+    "the_same_change_from_all_sides",
+)
 class ReadsThenWrites(MemoryStore):
     """Reads a session, waits for nothing much, and writes it back."""
 
@@ -31,7 +47,7 @@ class ReadsThenWrites(MemoryStore):
         return receipt
 
 
-@fails(Concurrency)
+@fails(Concurrency, "count_by_compare_and_set", "each_turn_is_popped_once", "one_of_those_who_expect_the_same_wins")
 class ChecksThenWrites(MemoryStore):
     """Compares `expect`, and then stores."""
 
@@ -44,7 +60,16 @@ class ChecksThenWrites(MemoryStore):
         return await super().commit(key, replace(change, expect=None))
 
 
-@fails(Concurrency)
+@fails(
+    Concurrency,
+    "a_session_is_made_once",
+    "copies_at_once",
+    "metadata_of_many",
+    "nothing_is_lost",
+    "nothing_is_lost_through_two_doors",
+    "one_of_those_who_make_it_wins",
+    "the_same_change_from_all_sides",
+)
 class MakesThenWrites(MemoryStore):
     """Makes a session that is not there, and then goes on with it."""
 
@@ -56,7 +81,7 @@ class MakesThenWrites(MemoryStore):
         return await super().commit(key, change)
 
 
-@fails(Concurrency)
+@fails(Concurrency, "a_follower_among_writers", "readers_see_whole_turns")
 class InfoThenRecords(MemoryStore):
     """Reads the info, and then the records."""
 
@@ -67,7 +92,7 @@ class InfoThenRecords(MemoryStore):
         return replace(session, info=info)
 
 
-@fails(Concurrency)
+@fails(Concurrency, "readers_see_whole_turns", "the_same_change_from_all_sides")
 class TurnByTurn(MemoryStore):
     """Stores the turns of a change one after the other."""
 
@@ -82,7 +107,7 @@ class TurnByTurn(MemoryStore):
         return receipt
 
 
-@fails(Concurrency)
+@fails(Concurrency, "delete_among_writers")
 class DeletesInSteps(MemoryStore):
     """Deletes the turns, and then the rest."""
 
@@ -97,7 +122,7 @@ class DeletesInSteps(MemoryStore):
         return True
 
 
-@fails(Concurrency)
+@fails(Concurrency, "the_same_change_from_all_sides")
 class LooksThenStores(MemoryStore):
     """Looks whether a change is known, and then stores it."""
 
@@ -112,7 +137,7 @@ class LooksThenStores(MemoryStore):
         return self._receipts[key, change.id]
 
 
-@fails(Concurrency)
+@fails(Concurrency, "many_sessions_at_once")
 class OneAnswerForAll(MemoryStore):
     """Hands the last reply to whoever waits first."""
 
@@ -122,7 +147,7 @@ class OneAnswerForAll(MemoryStore):
         return self._reply
 
 
-@fails(Concurrency)
+@fails(Concurrency, "copies_at_once")
 class CopiesThenChecks(MemoryStore):
     """Looks whether there is a target, and then copies onto it."""
 
@@ -137,7 +162,7 @@ class CopiesThenChecks(MemoryStore):
 # --------------------------------------------------------------------------------------------------------- cancelling
 
 
-@fails(Cancelling)
+@fails(Cancelling, "others_are_not_cancelled", "sent_again_it_is_stored_once")
 class RemembersThenStores(MemoryStore):
     """Remembers a change, and then stores it."""
 
@@ -155,7 +180,7 @@ class RemembersThenStores(MemoryStore):
         return await super().commit(key, change)
 
 
-@fails(Cancelling)
+@fails(Cancelling, "all_of_it_or_nothing")
 class CutsThenAppends(MemoryStore):
     """Cuts, and then appends."""
 
@@ -167,19 +192,17 @@ class CutsThenAppends(MemoryStore):
         return await super().commit(key, change)
 
 
-@fails(Cancelling)
+@fails(Cancelling, "a_cancelled_call_ends_as_cancelled")
 class SwallowsCancellation(MemoryStore):
     """Finishes what it began, and tells nobody that it was asked to stop."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
-        try:
+        with contextlib.suppress(asyncio.CancelledError):
             await asyncio.sleep(0)
-        except asyncio.CancelledError:
-            pass
         return await super().commit(key, change)
 
 
-@fails(Cancelling)
+@fails(Cancelling, "a_cancelled_call_ends_as_cancelled", "others_are_not_cancelled")
 class BreaksWhenCancelled(MemoryStore):
     """Takes a cancelled call for a broken connection, for all that wait."""
 
@@ -200,7 +223,7 @@ class BreaksWhenCancelled(MemoryStore):
     _broken = False
 
 
-@fails(Cancelling)
+@fails(Cancelling, "the_store_goes_on")
 class OneReplyBehind(MemoryStore):
     """Leaves the reply of a cancelled call for the next one."""
 
@@ -217,7 +240,14 @@ class OneReplyBehind(MemoryStore):
 # ------------------------------------------------------------------------------------------------------------- living
 
 
-@fails(Living)
+@fails(
+    Living,
+    "after_closing_every_call_raises_closed",
+    "another_event_loop",
+    "close_twice",
+    "it_is_closed_when_the_block_fails",
+    "open_again",
+)
 class NeverCloses(MemoryStore):
     """Has nothing to release, and so nothing to close."""
 
@@ -225,7 +255,30 @@ class NeverCloses(MemoryStore):
         """Nothing."""
 
 
-@fails(Living)
+@fails(
+    Living,
+    "a_view_is_opened_and_closed_with_its_store",
+    "after_closing_every_call_raises_closed",
+    "another_event_loop",
+    "closing_among_writers",
+    "closing_leaves_nothing_running",
+    "open_again",
+    "two_stores_over_one_place",
+    "what_is_stored_outlives_the_store",
+    "with",
+)
+class NeverOpens(MemoryStore):
+    """Is closed until it is opened, and forgets to say that it was."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._closed = True
+
+    async def open(self) -> None:
+        """Nothing."""
+
+
+@fails(Living, "after_closing_every_call_raises_closed")
 class ForgetsToTell(MemoryStore):
     """Answers reads after it was closed."""
 
@@ -237,7 +290,7 @@ class ForgetsToTell(MemoryStore):
             self._closed = closed
 
 
-@fails(Living)
+@fails(Living, "after_closing_every_call_raises_closed")
 class PagesWhenClosed(MemoryStore):
     """Answers pages after it was closed."""
 
@@ -249,7 +302,7 @@ class PagesWhenClosed(MemoryStore):
             self._closed = closed
 
 
-@fails(Living)
+@fails(Living, "close_twice")
 class ClosesOnce(MemoryStore):
     """Cannot be closed twice."""
 
@@ -258,7 +311,7 @@ class ClosesOnce(MemoryStore):
         await super().close()
 
 
-@fails(Living)
+@fails(Living, "open_again")
 class OpensOnce(MemoryStore):
     """Cannot be opened again."""
 
@@ -267,7 +320,7 @@ class OpensOnce(MemoryStore):
         await super().open()
 
 
-@fails(Living)
+@fails(Living, "closing_leaves_nothing_running")
 class LeavesASweeper(MemoryStore):
     """Starts a sweeper, and never ends it."""
 
@@ -276,7 +329,7 @@ class LeavesASweeper(MemoryStore):
         self._sweeper = asyncio.create_task(asyncio.Event().wait())
 
 
-@fails(Living)
+@fails(Living, "another_event_loop")
 class BoundToALoop(MemoryStore):
     """Binds what it has to the event loop that it was opened in."""
 
@@ -290,19 +343,18 @@ class BoundToALoop(MemoryStore):
         return await super().commit(key, change)
 
 
-@fails(Living)
+@fails(Living, "two_stores_over_one_place")
 class AllInOnePlace(MemoryStore):
     """Keeps the sessions in the class."""
 
-    _all: Any = {}
+    kept: ClassVar[OrderedDict[Key, SessionState]] = OrderedDict()
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        type(self)._all = type(self)._all or self._states
-        self._states = type(self)._all
+        self._states = self.kept
 
 
-@fails(Living, shared=True)
+@fails(Living, "closing_among_writers", "two_stores_over_one_place", "what_is_stored_outlives_the_store", shared=True)
 class ForgetsAtTheEnd(MemoryStore):
     """Should keep sessions in a place, and keeps them to itself."""
 
@@ -310,11 +362,11 @@ class ForgetsAtTheEnd(MemoryStore):
         super().__init__(**options)
 
 
-@fails(Living, shared=True)
+@fails(Living, "two_stores_over_one_place", "what_is_stored_outlives_the_store", shared=True)
 class ForgetsChanges(MemoryStore):
     """Keeps sessions in a place, and what they remember to itself."""
 
-    places: dict[Path, dict[Key, SessionState]] = {}
+    places: ClassVar[dict[Path, dict[Key, SessionState]]] = {}
 
     def __init__(self, *, place: Path, **options: Any) -> None:
         super().__init__(**options)
@@ -339,11 +391,11 @@ class ForgetsChanges(MemoryStore):
         return await super().read(key, **asked)
 
 
-@fails(Living, shared=True)
+@fails(Living, "two_stores_over_one_place", shared=True)
 class CachesForGood(MemoryStore):
     """Keeps sessions in a place, and looks there once."""
 
-    places: dict[Path, dict[Key, SessionState]] = {}
+    places: ClassVar[dict[Path, dict[Key, SessionState]]] = {}
 
     def __init__(self, *, place: Path, **options: Any) -> None:
         super().__init__(**options)

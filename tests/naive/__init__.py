@@ -39,7 +39,7 @@ def fails(chapter: type, *tests: str, shared: bool = False) -> Callable[[S], S]:
     return register
 
 
-def tests_of(chapter: type) -> list[str]:
+def names_of(chapter: type) -> list[str]:
     """The names of a chapter's tests, without their `test_`."""
     return [name.removeprefix("test_") for name in dir(chapter) if name.startswith("test_")]
 
@@ -57,9 +57,9 @@ def failed_by(store: type[Store], chapter: type, *, shared: bool = False) -> dic
             return store(**options)
 
     found: dict[str, BaseException] = {}
-    for name in tests_of(chapter):
+    for name in names_of(chapter):
         try:
             getattr(Kit(), f"test_{name}")()
-        except BaseException as error:  # noqa: BLE001, PERF203 - pytest's own failures are no exceptions
+        except BaseException as error:  # noqa: BLE001 - pytest's own failures are no exceptions
             found[name] = error
     return found

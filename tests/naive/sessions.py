@@ -7,8 +7,23 @@ from hashlib import sha256
 from typing import Any
 
 from msgspec.structs import replace
+
 from naive import fails
-from turnlog import Change, InvalidInput, Key, Page, Query, Receipt, Record, Session, TooLarge, Version
+from turnlog import (
+    Change,
+    InvalidInput,
+    Key,
+    Message,
+    Page,
+    Query,
+    Receipt,
+    Record,
+    Session,
+    SessionNotFound,
+    TooLarge,
+    Version,
+)
+from turnlog._value import JSON
 from turnlog.testing._describing import Describing
 from turnlog.testing._expiring import Expiring
 from turnlog.testing._limits import Limits
@@ -20,7 +35,7 @@ from turnlog_memory import MemoryStore
 # --------------------------------------------------------------------------------------------------------- describing
 
 
-@fails(Describing)
+@fails(Describing, "names_are_merged_one_by_one", "so_much_metadata")
 class ReplacesMetadata(MemoryStore):
     """Sets the metadata to what it is given."""
 
@@ -31,7 +46,7 @@ class ReplacesMetadata(MemoryStore):
         return await super().commit(key, change)
 
 
-@fails(Describing)
+@fails(Describing, "names_are_merged_one_by_one")
 class MergesDeeply(MemoryStore):
     """Merges what is inside the values, too."""
 
@@ -47,7 +62,7 @@ class MergesDeeply(MemoryStore):
         return await super().commit(key, change)
 
 
-@fails(Describing)
+@fails(Describing, "names_are_merged_one_by_one", "so_much_metadata")
 class KeepsNone(MemoryStore):
     """Takes None for a value."""
 
@@ -67,7 +82,13 @@ class KeepsNone(MemoryStore):
         self._removed: dict[Key, set[str]] = {}
 
 
-@fails(Describing)
+@fails(
+    Describing,
+    "compare_and_set",
+    "layers_may_put_bytes",
+    "metadata_comes_back_as_it_was_set",
+    "names_are_merged_one_by_one",
+)
 class MetadataAsText(MemoryStore):
     """Keeps metadata values as text."""
 
@@ -81,7 +102,7 @@ class MetadataAsText(MemoryStore):
         return await super().commit(key, change)
 
 
-@fails(Describing)
+@fails(Describing, "compare_and_set", "metadata_leaves_the_turns_alone")
 class MetadataIsNoChange(MemoryStore):
     """Leaves the version as it is when a title is written."""
 
@@ -98,7 +119,7 @@ class MetadataIsNoChange(MemoryStore):
         return replace(receipt, version=replace(receipt.version, stamp=b""))
 
 
-@fails(Describing)
+@fails(Describing, "the_owner")
 class OwnerSticks(MemoryStore):
     """Takes the empty owner for none given."""
 
@@ -108,7 +129,7 @@ class OwnerSticks(MemoryStore):
         return await super().commit(key, change)
 
 
-@fails(Describing)
+@fails(Describing, "so_much_metadata")
 class MetadataUnlimited(MemoryStore):
     """Checks how large the metadata is that it is given, not how large it becomes."""
 
@@ -122,7 +143,14 @@ class MetadataUnlimited(MemoryStore):
             return await super().commit(key, replace(change, metadata={**gone, **(change.metadata or {})}))
 
 
-@fails(Describing)
+@fails(
+    Describing,
+    "a_session_without_turns",
+    "compare_and_set",
+    "layers_may_put_bytes",
+    "names_are_merged_one_by_one",
+    "so_much_metadata",
+)
 class TurnsFirst(MemoryStore):
     """A session begins with its first turn."""
 
@@ -137,7 +165,7 @@ class TurnsFirst(MemoryStore):
 # ------------------------------------------------------------------------------------------------------------- paging
 
 
-@fails(Paging)
+@fails(Paging, "the_last_updated_first", "what_changes_meanwhile")
 class PagesByCreation(MemoryStore):
     """Shows the sessions in the order in which they were made."""
 
@@ -154,7 +182,7 @@ class PagesByCreation(MemoryStore):
         return Page(tuple(replace(info, updated=updated[info.key]) for info in page.infos), page.cursor)
 
 
-@fails(Paging)
+@fails(Paging, "what_changes_meanwhile")
 class PagesByOffset(MemoryStore):
     """Counts how many sessions it has shown."""
 
@@ -173,7 +201,7 @@ class PagesByOffset(MemoryStore):
         self._shown: dict[str, int] = {}
 
 
-@fails(Paging)
+@fails(Paging, "by_owner", "equal_times_by_session_id", "more_than_a_page_of_sessions", "page_by_page")
 class PagesByTime(MemoryStore):
     """Goes on with what was updated before the last one shown."""
 
@@ -186,7 +214,17 @@ class PagesByTime(MemoryStore):
         return Page(shown, query.cursor_behind(shown[-1]) if len(infos) > query.limit else None)
 
 
-@fails(Paging)
+@fails(
+    Paging,
+    "a_page_extends_nobodys_life",
+    "by_owner",
+    "equal_times_by_session_id",
+    "erase_an_owner",
+    "one_namespace_only",
+    "page_by_page",
+    "the_last_updated_first",
+    "what_is_gone_is_on_no_page",
+)
 class OnePageMore(MemoryStore):
     """Finds out that there is no more when it is asked for more."""
 
@@ -195,7 +233,7 @@ class OnePageMore(MemoryStore):
         return Page(page.infos, query.cursor_behind(page.infos[-1]) if page.infos else None)
 
 
-@fails(Paging)
+@fails(Paging, "one_namespace_only")
 class PagesOfAll(MemoryStore):
     """Shows the namespaces that begin alike."""
 
@@ -212,7 +250,44 @@ class PagesOfAll(MemoryStore):
         return Page(tuple(infos[: query.limit]), query.cursor_behind(infos[query.limit - 1]) if more else None)
 
 
-@fails(Paging)
+@fails(
+    Paging,
+    "a_cursor_of_another_query",
+    "by_owner",
+    "equal_times_by_session_id",
+    "erase_an_owner",
+    "export_an_owner",
+    "more_than_a_page_of_sessions",
+    "page_by_page",
+    "what_changes_meanwhile",
+)
+class OwnersIgnored(MemoryStore):
+    """Shows everybody's sessions."""
+
+    async def page(self, query: Query) -> Page:
+        return Page((await super().page(Query(namespace=query.namespace, limit=1000))).infos[: query.limit])
+
+
+@fails(
+    Paging,
+    "a_page_extends_nobodys_life",
+    "an_empty_page",
+    "by_owner",
+    "erase_an_owner",
+    "more_than_a_page_of_sessions",
+    "one_namespace_only",
+)
+class NothingIsAnError(MemoryStore):
+    """Raises where there is nothing to show."""
+
+    async def page(self, query: Query) -> Page:
+        page = await super().page(query)
+        if not page.infos:
+            raise SessionNotFound("there are none")
+        return page
+
+
+@fails(Paging, "by_owner")
 class OwnersAlike(MemoryStore):
     """Compares owners as a database's collation does."""
 
@@ -230,7 +305,7 @@ class OwnersAlike(MemoryStore):
         return page
 
 
-@fails(Paging)
+@fails(Paging, "by_owner")
 class EmptyOwnerIsAll(MemoryStore):
     """Takes the empty owner for all."""
 
@@ -240,7 +315,7 @@ class EmptyOwnerIsAll(MemoryStore):
         return await super().page(query)
 
 
-@fails(Paging)
+@fails(Paging, "a_page_extends_nobodys_life", "what_is_gone_is_on_no_page")
 class ShowsTheDead(MemoryStore):
     """Leaves it to a sweeper to remove what has expired."""
 
@@ -252,7 +327,7 @@ class ShowsTheDead(MemoryStore):
             self.clock = clock
 
 
-@fails(Paging)
+@fails(Paging, "a_page_extends_nobodys_life")
 class PagesAreUses(MemoryStore):
     """Takes what it shows for used."""
 
@@ -263,7 +338,7 @@ class PagesAreUses(MemoryStore):
         return page
 
 
-@fails(Paging)
+@fails(Paging, "infos_on_pages")
 class BareInfos(MemoryStore):
     """Shows names and versions; who wants more may ask."""
 
@@ -272,7 +347,15 @@ class BareInfos(MemoryStore):
         return Page(tuple(replace(info, turns=0, messages=0, metadata={}) for info in page.infos), page.cursor)
 
 
-@fails(Paging)
+@fails(
+    Paging,
+    "a_cursor_of_another_query",
+    "by_owner",
+    "equal_times_by_session_id",
+    "more_than_a_page_of_sessions",
+    "page_by_page",
+    "what_changes_meanwhile",
+)
 class AtMostAHundred(MemoryStore):
     """Shows the first hundred, which nobody ever scrolls past."""
 
@@ -300,7 +383,7 @@ class _Folding(MemoryStore):
         return await super().delete(self._fold(key), expect=expect)
 
 
-@fails(Naming)
+@fails(Naming, "an_id_is_no_pattern", "namespace_and_id_do_not_run_together", "no_two_ids_share_a_place")
 class FoldsCase(_Folding):
     """Keeps sessions in files on a disk that knows no case."""
 
@@ -308,7 +391,7 @@ class FoldsCase(_Folding):
         return Key(key.namespace, key.session.lower())
 
 
-@fails(Naming)
+@fails(Naming, "an_id_is_no_pattern", "no_two_ids_share_a_place")
 class FoldsForms(_Folding):
     """Takes ids that look alike for the same."""
 
@@ -316,7 +399,7 @@ class FoldsForms(_Folding):
         return Key(key.namespace, unicodedata.normalize("NFC", key.session))
 
 
-@fails(Naming)
+@fails(Naming, "an_id_is_no_pattern", "no_two_ids_share_a_place")
 class Strips(_Folding):
     """Keeps ids in a column of type CHAR."""
 
@@ -324,7 +407,7 @@ class Strips(_Folding):
         return Key(key.namespace, key.session.rstrip())
 
 
-@fails(Naming)
+@fails(Naming, "an_id_is_no_pattern", "no_two_ids_share_a_place")
 class CutsIds(_Folding):
     """Keeps as much of an id as fits."""
 
@@ -332,7 +415,7 @@ class CutsIds(_Folding):
         return Key(key.namespace, key.session[:200])
 
 
-@fails(Naming)
+@fails(Naming, "an_id_is_no_pattern", "namespace_and_id_do_not_run_together", "no_two_ids_share_a_place")
 class Glues(_Folding):
     """Puts namespace and id together with a colon."""
 
@@ -347,7 +430,7 @@ class Glues(_Folding):
         return Page(tuple(replace(i, key=Key(query.namespace, i.key.session.removeprefix(prefix))) for i in infos))
 
 
-@fails(Naming)
+@fails(Naming, "an_id_is_no_pattern")
 class DeletesByPattern(MemoryStore):
     """Deletes by a pattern, as a shell does."""
 
@@ -360,7 +443,7 @@ class DeletesByPattern(MemoryStore):
         return found
 
 
-@fails(Naming)
+@fails(Naming, "a_namespace_is_a_tenants_own", "namespace_and_id_do_not_run_together", "within")
 class OneTenant(_Folding):
     """Has one namespace, its own."""
 
@@ -368,7 +451,7 @@ class OneTenant(_Folding):
         return Key(self.namespace, key.session)
 
 
-@fails(Naming)
+@fails(Naming, "a_namespace_is_a_tenants_own", "no_two_ids_share_a_place")
 class PagesItsOwn(MemoryStore):
     """Shows its own namespace, whatever is asked for."""
 
@@ -377,7 +460,15 @@ class PagesItsOwn(MemoryStore):
         return Page((await super().page(own)).infos)
 
 
-@fails(Naming)
+@fails(Naming, "the_namespace_of_a_store")
+class AlwaysDefault(MemoryStore):
+    """Has one namespace, whatever it is told."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{**options, "namespace": "default"})
+
+
+@fails(Naming, "a_namespace_is_a_tenants_own", "namespace_and_id_do_not_run_together")
 class DeletesFromAll(MemoryStore):
     """Deletes a session wherever it is."""
 
@@ -392,7 +483,18 @@ class DeletesFromAll(MemoryStore):
 # ----------------------------------------------------------------------------------------------------------- expiring
 
 
-@fails(Expiring)
+@fails(
+    Expiring,
+    "a_copy_has_a_life_of_its_own",
+    "a_session_lives_so_long_after_its_last_use",
+    "a_time_to_live_of_its_own",
+    "a_time_to_live_takes_effect_at_once",
+    "all_of_a_session_expires_together",
+    "an_expired_session_is_not_there",
+    "how_long_it_still_lives",
+    "the_shortest_and_the_longest",
+    "what_extends_nobodys_life",
+)
 class LivesForEver(MemoryStore):
     """Leaves expiring to others."""
 
@@ -403,7 +505,22 @@ class LivesForEver(MemoryStore):
         return await super().commit(key, replace(change, ttl=0.0) if change.ttl else change)
 
 
-@fails(Expiring)
+@fails(Expiring, "for_ever_by_default")
+class LivesADay(MemoryStore):
+    """Has a time to live by default."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{**options, "ttl": options.get("ttl") or 86_400.0})
+
+
+@fails(
+    Expiring,
+    "a_copy_has_a_life_of_its_own",
+    "a_time_to_live_takes_effect_at_once",
+    "how_long_it_still_lives",
+    "using_it_changes_no_version",
+    "what_extends_a_life",
+)
 class ExpiresFixed(MemoryStore):
     """Sets the end of a session when it is made."""
 
@@ -420,7 +537,7 @@ class ExpiresFixed(MemoryStore):
         return receipt
 
 
-@fails(Expiring)
+@fails(Expiring, "a_session_lives_so_long_after_its_last_use", "how_long_it_still_lives", "what_extends_nobodys_life")
 class EveryLookIsAUse(MemoryStore):
     """Extends a session's life when its info is asked for."""
 
@@ -428,7 +545,13 @@ class EveryLookIsAUse(MemoryStore):
         return await super().read(key, **{**asked, "touch": True})
 
 
-@fails(Expiring)
+@fails(
+    Expiring,
+    "a_copy_has_a_life_of_its_own",
+    "how_long_it_still_lives",
+    "using_it_changes_no_version",
+    "what_extends_a_life",
+)
 class OnlyWritesAreUses(MemoryStore):
     """Extends a session's life when something is written."""
 
@@ -436,7 +559,7 @@ class OnlyWritesAreUses(MemoryStore):
         return await super().read(key, **{**asked, "touch": False})
 
 
-@fails(Expiring)
+@fails(Expiring, "what_extends_nobodys_life")
 class RefusedIsAUse(MemoryStore):
     """Extends a session's life before it looks at the change."""
 
@@ -447,7 +570,7 @@ class RefusedIsAUse(MemoryStore):
         return await super().commit(key, change)
 
 
-@fails(Expiring)
+@fails(Expiring, "what_extends_a_life")
 class RepeatsAreNoUse(MemoryStore):
     """Answers a repeat from memory, and does nothing else."""
 
@@ -463,7 +586,16 @@ class RepeatsAreNoUse(MemoryStore):
         return await super().commit(key, change)
 
 
-@fails(Expiring)
+@fails(
+    Expiring,
+    "a_copy_has_a_life_of_its_own",
+    "a_session_lives_so_long_after_its_last_use",
+    "a_time_to_live_of_its_own",
+    "a_time_to_live_takes_effect_at_once",
+    "an_expired_session_is_not_there",
+    "the_shortest_and_the_longest",
+    "what_extends_nobodys_life",
+)
 class ServesTheDead(MemoryStore):
     """Serves what has expired until it is swept."""
 
@@ -474,7 +606,15 @@ class ServesTheDead(MemoryStore):
         return await super().read(key, **asked)
 
 
-@fails(Expiring)
+@fails(
+    Expiring,
+    "a_copy_has_a_life_of_its_own",
+    "a_time_to_live_of_its_own",
+    "a_time_to_live_takes_effect_at_once",
+    "all_of_a_session_expires_together",
+    "how_long_it_still_lives",
+    "the_shortest_and_the_longest",
+)
 class StoresTtlOnly(MemoryStore):
     """Has one time to live, the store's."""
 
@@ -493,7 +633,7 @@ class StoresTtlOnly(MemoryStore):
         self._own: dict[Key, float] = {}
 
 
-@fails(Expiring)
+@fails(Expiring, "a_time_to_live_of_its_own", "how_long_it_still_lives")
 class ZeroIsNone(MemoryStore):
     """Takes a time to live of 0 for none given."""
 
@@ -505,7 +645,7 @@ class ZeroIsNone(MemoryStore):
         return receipt
 
 
-@fails(Expiring)
+@fails(Expiring, "a_time_to_live_takes_effect_at_once", "how_long_it_still_lives")
 class TtlFromTheNextUse(MemoryStore):
     """Applies a new time to live when the session is used next."""
 
@@ -518,7 +658,7 @@ class TtlFromTheNextUse(MemoryStore):
         return receipt
 
 
-@fails(Expiring)
+@fails(Expiring, "all_of_a_session_expires_together")
 class TurnsExpire(MemoryStore):
     """Keeps the metadata when the turns expire."""
 
@@ -531,7 +671,7 @@ class TurnsExpire(MemoryStore):
         return receipt
 
 
-@fails(Expiring)
+@fails(Expiring, "using_it_changes_no_version")
 class SlidingIsAChange(MemoryStore):
     """Writes a new version when it moves the expiry."""
 
@@ -544,7 +684,7 @@ class SlidingIsAChange(MemoryStore):
         return session
 
 
-@fails(Expiring)
+@fails(Expiring, "an_expired_session_is_not_there")
 class DeletesTheDead(MemoryStore):
     """Says that it has deleted a session that had expired."""
 
@@ -556,7 +696,7 @@ class DeletesTheDead(MemoryStore):
         return await super().delete(key, expect=expect)
 
 
-@fails(Expiring)
+@fails(Expiring, "a_copy_has_a_life_of_its_own")
 class CopiesOutOfTime(MemoryStore):
     """Copies for ever."""
 
@@ -565,7 +705,15 @@ class CopiesOutOfTime(MemoryStore):
         return await self.commit(target, Change(id=change_id, append=session.records))
 
 
-@fails(Expiring)
+@fails(
+    Expiring,
+    "a_copy_has_a_life_of_its_own",
+    "a_time_to_live_of_its_own",
+    "a_time_to_live_takes_effect_at_once",
+    "all_of_a_session_expires_together",
+    "how_long_it_still_lives",
+    "the_shortest_and_the_longest",
+)
 class WholeMinutes(MemoryStore):
     """Counts time to live in minutes."""
 
@@ -578,7 +726,7 @@ class WholeMinutes(MemoryStore):
 # ------------------------------------------------------------------------------------------------------------- values
 
 
-@fails(Values)
+@fails(Values, "metadata_is_the_callers_own")
 class OneMetadataForAll(MemoryStore):
     """Hands out the metadata that it keeps."""
 
@@ -592,7 +740,30 @@ class OneMetadataForAll(MemoryStore):
         self._metadata: dict[Version, dict[str, Any]] = {}
 
 
-class _Live(tuple[Record, ...]):
+class _Loose(Message, frozen=True):
+    """A message that decodes itself once, for all."""
+
+    def to_dict(self) -> dict[str, JSON]:
+        return _DECODED.setdefault(repr(self._rest), super().to_dict())
+
+
+_DECODED: dict[str, dict[str, JSON]] = {}
+
+
+@fails(Values, "one_message_in_two_sessions", "what_is_loaded_is_the_callers_own", "what_was_given_is_taken_as_it_was")
+class DecodesOnce(MemoryStore):
+    """Hands out messages that decode themselves once."""
+
+    async def read(self, key: Key, **asked: Any) -> Session:
+        session = await super().read(key, **asked)
+        records = tuple(
+            replace(record, _messages=tuple(_Loose(m._role, m._content, m._rest) for m in record.messages))
+            for record in session.records
+        )
+        return replace(session, records=records)
+
+
+class _Live(tuple[Record, ...]):  # noqa: SLOT001 - it carries where to look
     """Records as they are now, whenever that is."""
 
     store: MemoryStore
@@ -602,7 +773,7 @@ class _Live(tuple[Record, ...]):
         return iter(self.store._state(self.key).records)
 
 
-@fails(Values)
+@fails(Values, "a_session_is_a_snapshot", "what_is_handed_out_cannot_be_changed")
 class LiveView(MemoryStore):
     """Hands out a view of what it keeps."""
 
@@ -613,7 +784,7 @@ class LiveView(MemoryStore):
         return replace(session, records=records)
 
 
-@fails(Values)
+@fails(Values, "what_is_handed_out_cannot_be_changed")
 class HandsOutLists(MemoryStore):
     """Hands out lists, which are handy."""
 
@@ -625,7 +796,7 @@ class HandsOutLists(MemoryStore):
 # ------------------------------------------------------------------------------------------------------------- limits
 
 
-@fails(Limits)
+@fails(Limits, "how_large_a_session")
 class Unlimited(MemoryStore):
     """Has no limit of bytes."""
 
@@ -633,7 +804,7 @@ class Unlimited(MemoryStore):
         return await super().commit(key, replace(change, max_bytes=None))
 
 
-@fails(Limits)
+@fails(Limits, "how_large_a_session")
 class ChecksAfterwards(MemoryStore):
     """Stores, and then looks whether it was too much."""
 
@@ -646,7 +817,7 @@ class ChecksAfterwards(MemoryStore):
         return receipt
 
 
-@fails(Limits)
+@fails(Limits, "retention_makes_room")
 class ChecksFirst(MemoryStore):
     """Adds what comes to what is there, before it drops what must go."""
 
@@ -658,7 +829,7 @@ class ChecksFirst(MemoryStore):
         return await super().commit(key, change)
 
 
-@fails(Limits)
+@fails(Limits, "a_sessions_bytes", "how_large_a_record", "how_large_a_session")
 class CountsAll(MemoryStore):
     """Counts bytes that were ever written."""
 
@@ -675,7 +846,7 @@ class CountsAll(MemoryStore):
         self._written: dict[Key, int] = {}
 
 
-@fails(Limits)
+@fails(Limits, "ids_as_long_as_they_may_be", "what_is_no_turn_id")
 class ShortColumns(MemoryStore):
     """Has columns of 64 bytes."""
 
@@ -685,7 +856,7 @@ class ShortColumns(MemoryStore):
         return await super().commit(key, change)
 
 
-@fails(Limits)
+@fails(Limits, "how_many_messages")
 class FewMessages(MemoryStore):
     """Stores a thousand messages in a turn, which is a lot."""
 
@@ -695,7 +866,7 @@ class FewMessages(MemoryStore):
         return await super().commit(key, change)
 
 
-@fails(Limits)
+@fails(Limits, "how_deep")
 class Shallow(MemoryStore):
     """Stores what a template needs, not deeper."""
 

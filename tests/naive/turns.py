@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from msgspec.structs import replace
+
 from naive import fails
 from turnlog import Change, Key, Message, Receipt, Record, Session, SessionNotFound, Version
 from turnlog.testing._following import Following
@@ -19,7 +20,7 @@ from turnlog_memory import MemoryStore
 # ------------------------------------------------------------------------------------------------------------ writing
 
 
-@fails(Writing)
+@fails(Writing, "a_change_does_its_parts_in_order", "all_of_a_change_or_nothing", "what_makes_a_session")
 class PartByPart(MemoryStore):
     """Does the parts of a change one after the other: when the last is refused, the first ones are stored."""
 
@@ -34,7 +35,7 @@ class PartByPart(MemoryStore):
         return receipt
 
 
-@fails(Writing)
+@fails(Writing, "a_tool_call_stays_with_its_result", "messages_come_back_as_they_were_sent")
 class RoleAndContent(MemoryStore):
     """Keeps of a message what chat models have in common."""
 
@@ -54,7 +55,40 @@ class RoleAndContent(MemoryStore):
         return await super().commit(key, change.rewrite(append=kept))
 
 
-@fails(Writing)
+@fails(
+    Writing,
+    "a_change_does_its_parts_in_order",
+    "all_of_a_change_or_nothing",
+    "append_with_owner_and_metadata",
+    "keep_0_leaves_an_empty_session",
+)
+class TurnsAlone(MemoryStore):
+    """Stores turns; owner and metadata have a method of their own."""
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        if change.append:
+            change = replace(change, metadata=None, owner=None, ttl=None)
+        return await super().commit(key, change)
+
+
+@fails(Writing, "all_of_a_change_or_nothing", "sessions_know_nothing_of_each_other")
+class MetadataOfAll(MemoryStore):
+    """Keeps metadata by name, for all sessions."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._metadata: dict[str, Any] = {}
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        self._metadata.update(change.metadata or {})
+        return await super().commit(key, change)
+
+    async def read(self, key: Key, **asked: Any) -> Session:
+        session = await super().read(key, **asked)
+        return replace(session, info=replace(session.info, metadata=dict(self._metadata)))
+
+
+@fails(Writing, "messages_come_back_as_they_were_sent")
 class AsJSON(MemoryStore):
     """Keeps JSON with numbers as JavaScript reads them."""
 
@@ -74,7 +108,7 @@ class AsJSON(MemoryStore):
         return await super().commit(key, change.rewrite(append=kept))
 
 
-@fails(Writing)
+@fails(Writing, "a_turn_has_its_id_and_its_time")
 class WhenItWasStored(MemoryStore):
     """Gives turns ids and times of its own."""
 
@@ -83,7 +117,7 @@ class WhenItWasStored(MemoryStore):
         return await super().commit(key, change.rewrite(append=kept))
 
 
-@fails(Writing)
+@fails(Writing, "a_change_does_its_parts_in_order", "a_change_may_append_several_turns")
 class OneTurnAChange(MemoryStore):
     """Takes all that a change appends for one turn."""
 
@@ -95,7 +129,7 @@ class OneTurnAChange(MemoryStore):
         return await super().commit(key, change.rewrite(append=(whole,)))
 
 
-@fails(Writing)
+@fails(Writing, "what_makes_no_session")
 class KeepMakesIt(MemoryStore):
     """Makes a session for whatever change comes."""
 
@@ -107,7 +141,7 @@ class KeepMakesIt(MemoryStore):
             return await super().commit(key, change)
 
 
-@fails(Writing)
+@fails(Writing, "what_makes_a_session")
 class NeedsTurns(MemoryStore):
     """Makes a session for turns only."""
 
@@ -117,7 +151,9 @@ class NeedsTurns(MemoryStore):
         return await super().commit(key, change)
 
 
-@fails(Writing)
+@fails(
+    Writing, "a_change_does_its_parts_in_order", "keep_0_leaves_an_empty_session", "keep_cuts_the_turns_from_there_on"
+)
 class KeepIsACount(MemoryStore):
     """Takes `keep` for the number of the last turn that stays."""
 
@@ -125,7 +161,7 @@ class KeepIsACount(MemoryStore):
         return await super().commit(key, change if change.keep is None else change.rewrite(keep=change.keep + 1))
 
 
-@fails(Writing)
+@fails(Writing, "keep_beyond_the_end_cuts_nothing")
 class CutsAlways(MemoryStore):
     """Begins a new generation at each `keep`, also where it cuts nothing."""
 
@@ -140,7 +176,7 @@ class CutsAlways(MemoryStore):
         return replace(receipt, version=version)
 
 
-@fails(Writing)
+@fails(Writing, "a_payload_is_kept_as_it_is")
 class Decodes(MemoryStore):
     """Looks into what it stores."""
 
@@ -150,7 +186,17 @@ class Decodes(MemoryStore):
         return await super().commit(key, change)
 
 
-@fails(Writing)
+@fails(
+    Writing,
+    "a_change_does_its_parts_in_order",
+    "a_change_may_append_several_turns",
+    "a_receipt_says_what_the_change_was_applied_to",
+    "a_receipt_says_where_the_session_is",
+    "append_stores_one_turn",
+    "keep_cuts_the_turns_from_there_on",
+    "turns_are_numbered_from_0",
+    "what_makes_a_session",
+)
 class BareReceipt(MemoryStore):
     """Answers with the version, and takes the rest of the receipt for decoration."""
 
@@ -159,7 +205,16 @@ class BareReceipt(MemoryStore):
         return replace(receipt, number=0, first=0, turns=0, messages=0, previous=None)
 
 
-@fails(Writing)
+@fails(
+    Writing,
+    "a_change_does_its_parts_in_order",
+    "a_change_may_append_several_turns",
+    "a_payload_is_kept_as_it_is",
+    "a_turn_has_its_id_and_its_time",
+    "keep_cuts_the_turns_from_there_on",
+    "turns_are_numbered_from_0",
+    "turns_keep_their_order",
+)
 class NewestFirst(MemoryStore):
     """Hands out the newest records first."""
 
@@ -171,7 +226,27 @@ class NewestFirst(MemoryStore):
 # ------------------------------------------------------------------------------------------------------------ reading
 
 
-@fails(Reading)
+@fails(
+    Reading,
+    "all_of_it_unless_a_part_is_asked_for",
+    "before_gives_the_turns_numbered_below",
+    "turns_keep_what_they_are_whatever_part_is_read",
+)
+class ReadsAPage(MemoryStore):
+    """Sends five turns, unless it is asked for more."""
+
+    async def read(self, key: Key, **asked: Any) -> Session:
+        session = await super().read(key, **asked)
+        return session if asked.get("last") else replace(session, records=session.records[-5:])
+
+
+@fails(
+    Reading,
+    "last_gives_whole_turns_that_hold_at_least_so_many_messages",
+    "last_with_before_counts_backwards_from_there",
+    "turns_keep_what_they_are_whatever_part_is_read",
+    "what_cannot_be_asked",
+)
 class CutsTurns(MemoryStore):
     """Takes `last` for a number of records."""
 
@@ -182,7 +257,13 @@ class CutsTurns(MemoryStore):
         return replace(session, records=session.records[len(session.records) - last :] if last else ())
 
 
-@fails(Reading)
+@fails(
+    Reading,
+    "last_0_gives_the_info_alone",
+    "last_gives_whole_turns_that_hold_at_least_so_many_messages",
+    "last_with_before_counts_backwards_from_there",
+    "what_cannot_be_asked",
+)
 class OneTurnMore(MemoryStore):
     """Asks for one message more than it needs, to be sure."""
 
@@ -190,7 +271,13 @@ class OneTurnMore(MemoryStore):
         return await super().read(key, last=last if last is None else last + 1, **asked)
 
 
-@fails(Reading)
+@fails(
+    Reading,
+    "before_gives_the_turns_numbered_below",
+    "last_with_before_counts_backwards_from_there",
+    "turns_keep_what_they_are_whatever_part_is_read",
+    "what_cannot_be_asked",
+)
 class BeforeIncluded(MemoryStore):
     """Takes `before` for the last turn to show."""
 
@@ -198,7 +285,7 @@ class BeforeIncluded(MemoryStore):
         return await super().read(key, before=before if before is None else before + 1, **asked)
 
 
-@fails(Reading)
+@fails(Reading, "last_with_before_counts_backwards_from_there", "what_cannot_be_asked")
 class LastFirst(MemoryStore):
     """Chooses the last messages, and of these the turns before."""
 
@@ -207,7 +294,7 @@ class LastFirst(MemoryStore):
         return replace(session, records=tuple(r for r in session.records if before is None or r.number < before))
 
 
-@fails(Reading)
+@fails(Reading, "last_0_gives_the_info_alone", "the_info_is_of_the_whole_session")
 class InfoOfThePart(MemoryStore):
     """Counts what it sends."""
 
@@ -217,7 +304,7 @@ class InfoOfThePart(MemoryStore):
         return replace(session, info=info)
 
 
-@fails(Reading)
+@fails(Reading, "a_session_that_was_deleted_is_gone", "an_unknown_session")
 class EmptyIfMissing(MemoryStore):
     """Makes a session for whoever asks for one."""
 
@@ -229,7 +316,7 @@ class EmptyIfMissing(MemoryStore):
             return await super().read(key, **asked)
 
 
-@fails(Reading)
+@fails(Reading, "an_unknown_session_to_remove")
 class TrueIfDeleted(MemoryStore):
     """A session that is not there afterwards was deleted."""
 
@@ -238,7 +325,7 @@ class TrueIfDeleted(MemoryStore):
         return True
 
 
-@fails(Reading)
+@fails(Reading, "a_session_that_was_deleted_is_gone", "an_unknown_session_to_remove")
 class OnlyTurnsDeleted(MemoryStore):
     """Deletes the history, and keeps the metadata for the next time."""
 
@@ -249,7 +336,7 @@ class OnlyTurnsDeleted(MemoryStore):
         return True
 
 
-@fails(Reading)
+@fails(Reading, "created_and_updated", "reading_changes_nothing", "the_info_is_of_the_whole_session")
 class ReadingIsAChange(MemoryStore):
     """Notes that a session was read as its last update."""
 
@@ -261,7 +348,7 @@ class ReadingIsAChange(MemoryStore):
         return session
 
 
-@fails(Reading)
+@fails(Reading, "created_and_updated")
 class UpdatedByAppend(MemoryStore):
     """Takes appends for the only updates."""
 
@@ -275,7 +362,7 @@ class UpdatedByAppend(MemoryStore):
         return receipt
 
 
-@fails(Reading)
+@fails(Reading, "what_cannot_be_asked")
 class AsksAnything(MemoryStore):
     """Leaves odd numbers to Python."""
 
@@ -290,7 +377,18 @@ class AsksAnything(MemoryStore):
 # ---------------------------------------------------------------------------------------------------------- following
 
 
-@fails(Following)
+@fails(
+    Following,
+    "a_store_that_is_behind_its_reader",
+    "a_store_that_is_beside_its_reader",
+    "a_store_that_lost_a_cut",
+    "metadata_cuts_nothing",
+    "nothing_means_unchanged",
+    "since_the_beginning",
+    "the_first_may_be_a_later_round",
+    "what_follows_a_version",
+    "with_last_since_decides_where_it_continues",
+)
 class AllOfItAlways(MemoryStore):
     """Sends everything, which is never wrong."""
 
@@ -298,7 +396,17 @@ class AllOfItAlways(MemoryStore):
         return await super().read(key, **asked)
 
 
-@fails(Following)
+@fails(
+    Following,
+    "a_follower_always_has_all_of_it",
+    "a_store_that_is_behind_its_reader",
+    "a_store_that_is_beside_its_reader",
+    "a_store_that_lost_a_cut",
+    "everything_after_a_cut",
+    "everything_for_the_version_of_another_session",
+    "everything_of_a_session_made_anew",
+    "with_last_since_decides_where_it_continues",
+)
 class SinceAsACount(MemoryStore):
     """Sends what comes after so many rounds, whatever they were."""
 
@@ -309,7 +417,14 @@ class SinceAsACount(MemoryStore):
         return replace(session, records=tuple(r for r in session.records if r.end > since.rounds), continues=True)
 
 
-@fails(Following)
+@fails(
+    Following,
+    "a_follower_always_has_all_of_it",
+    "a_store_that_is_behind_its_reader",
+    "a_store_that_is_beside_its_reader",
+    "a_store_that_lost_a_cut",
+    "everything_after_a_cut",
+)
 class BehindIsUnchanged(MemoryStore):
     """Has nothing to send to a reader who is ahead."""
 
@@ -321,7 +436,7 @@ class BehindIsUnchanged(MemoryStore):
         return await super().read(key, since=since, **asked)
 
 
-@fails(Following)
+@fails(Following, "a_store_that_is_beside_its_reader")
 class TipUnchecked(MemoryStore):
     """Trusts that a reader's rounds are its own."""
 
@@ -334,7 +449,29 @@ class TipUnchecked(MemoryStore):
         return await super().read(key, since=since, **asked)
 
 
-@fails(Following)
+@fails(Following, "there_must_be_a_session")
+class UnchangedIfGone(MemoryStore):
+    """Finds nothing that follows in a session that is not there."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._last: dict[Key, Session] = {}
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        receipt = await super().commit(key, change)
+        self._last[key] = await super().read(key)
+        return receipt
+
+    async def read(self, key: Key, *, since: Version | None = None, **asked: Any) -> Session:
+        try:
+            return await super().read(key, since=since, **asked)
+        except SessionNotFound:
+            if since is None:
+                raise
+            return replace(self._last[key], records=(), continues=True)
+
+
+@fails(Following, "with_last_since_decides_where_it_continues")
 class LastBeforeSince(MemoryStore):
     """Cuts what follows to the window that was asked for."""
 
@@ -345,7 +482,7 @@ class LastBeforeSince(MemoryStore):
         return replace(session, records=session.records[len(session.records) - last :] if last else ())
 
 
-@fails(Following)
+@fails(Following, "the_first_may_be_a_later_round")
 class WholeTurnsOnly(MemoryStore):
     """Sends what follows from the beginning of its turn."""
 
@@ -360,7 +497,18 @@ class WholeTurnsOnly(MemoryStore):
 # ------------------------------------------------------------------------------------------------------------- rounds
 
 
-@fails(Rounds)
+@fails(
+    Rounds,
+    "a_cut_takes_all_rounds",
+    "a_round_is_stored_once",
+    "a_round_must_follow",
+    "an_undo_lets_a_turn_go_on",
+    "another_turn_came_between",
+    "open_and_interrupted",
+    "retention_counts_turns",
+    "rounds_make_one_turn",
+    "several_rounds_in_one_change",
+)
 class RoundsAreTurns(MemoryStore):
     """Takes each round for a turn."""
 
@@ -370,7 +518,7 @@ class RoundsAreTurns(MemoryStore):
         )
 
 
-@fails(Rounds)
+@fails(Rounds, "a_round_must_follow", "another_turn_came_between")
 class AnyRound(MemoryStore):
     """Takes a round as it comes, as the beginning of a turn if it follows none."""
 
@@ -384,7 +532,7 @@ class AnyRound(MemoryStore):
         return await super().commit(key, change)
 
 
-@fails(Rounds)
+@fails(Rounds, "a_copy_of_an_open_turn_goes_on", "open_and_interrupted")
 class NeverOpen(MemoryStore):
     """Keeps no note of whether a turn is open."""
 
@@ -393,7 +541,7 @@ class NeverOpen(MemoryStore):
         return replace(session, records=tuple(replace(record, open=False) for record in session.records))
 
 
-@fails(Rounds)
+@fails(Rounds, "retention_counts_turns")
 class RetainsRounds(MemoryStore):
     """Counts records where turns are meant."""
 
@@ -409,7 +557,7 @@ class RetainsRounds(MemoryStore):
 # ------------------------------------------------------------------------------------------------------------ undoing
 
 
-@fails(Undoing)
+@fails(Undoing, "rewind_messages", "rewind_turns")
 class CutsMessages(MemoryStore):
     """Takes `keep` for a number of messages."""
 
@@ -420,7 +568,44 @@ class CutsMessages(MemoryStore):
         return await super().commit(key, change)
 
 
-@fails(Undoing)
+@fails(Undoing, "load_extend_save", "pop", "rewind_messages", "rewind_turns", "rewind_what_was_seen")
+class Overwrites(MemoryStore):
+    """Keeps a document: what is written takes the place of what was there."""
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        return await super().commit(key, change.rewrite(keep=0) if change.append else change)
+
+
+@fails(Undoing, "save_at_a_version_that_is_gone")
+class MakesWhatIsGone(MemoryStore):
+    """Makes a session anew for whoever knew it."""
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        if self._state(key).header is None and isinstance(change.expect, Version):
+            change = replace(change, expect=None)
+        return await super().commit(key, change)
+
+
+@fails(Undoing, "save_makes_the_history_equal")
+class OneTurnASave(MemoryStore):
+    """Takes all that a change appends for one turn."""
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        if len(change.append) > 1:
+            messages = tuple(message for record in change.append for message in record.messages)
+            change = change.rewrite(append=(Record.of(messages, id=change.append[0].id, time=0.0),))
+        return await super().commit(key, change)
+
+
+@fails(
+    Undoing,
+    "pop",
+    "rewind_messages",
+    "rewind_turns",
+    "rewind_what_was_seen",
+    "save_aloud",
+    "save_what_was_loaded_and_edited",
+)
 class AppendsOnly(MemoryStore):
     """Cuts nothing: a log is a log."""
 
@@ -428,7 +613,7 @@ class AppendsOnly(MemoryStore):
         return await super().commit(key, change if change.keep is None else change.rewrite(keep=2**40))
 
 
-@fails(Undoing)
+@fails(Undoing, "rewind_what_was_seen")
 class WhoeverCutsWins(MemoryStore):
     """Looks at `expect` where something is added, not where something is cut."""
 
@@ -439,7 +624,17 @@ class WhoeverCutsWins(MemoryStore):
 # ---------------------------------------------------------------------------------------------------------- retaining
 
 
-@fails(Retaining)
+@fails(
+    Retaining,
+    "a_reader_who_is_behind_gets_everything",
+    "a_thousand_turns",
+    "retain_comes_after_keep_and_append",
+    "retention_changes_no_version",
+    "the_last_turns_stay_under_their_numbers",
+    "the_option_of_a_store",
+    "undo_in_what_is_left",
+    "windows_into_what_is_left",
+)
 class KeepsAll(MemoryStore):
     """Retains everything: space is cheap."""
 
@@ -447,7 +642,42 @@ class KeepsAll(MemoryStore):
         return await super().commit(key, change if change.retain is None else replace(change, retain=2**40))
 
 
-@fails(Retaining)
+@fails(Retaining, "no_retention_unless_it_is_asked_for")
+class KeepsAHundred(MemoryStore):
+    """Has a window of a hundred turns, unless it is told otherwise."""
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        return await super().commit(key, change if change.retain is not None else replace(change, retain=100))
+
+
+@fails(
+    Retaining,
+    "a_reader_who_is_behind_gets_everything",
+    "a_thousand_turns",
+    "less_than_there_is_drops_nothing",
+    "retain_comes_after_keep_and_append",
+    "retention_changes_no_version",
+    "the_last_turns_stay_under_their_numbers",
+    "the_option_of_a_store",
+    "undo_in_what_is_left",
+    "windows_into_what_is_left",
+)
+class OneTurnLess(MemoryStore):
+    """Makes room for the next turn."""
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        if change.retain is not None:
+            change = replace(change, retain=max(1, change.retain - 1))
+        return await super().commit(key, change)
+
+
+@fails(
+    Retaining,
+    "a_thousand_turns",
+    "retain_comes_after_keep_and_append",
+    "the_last_turns_stay_under_their_numbers",
+    "undo_in_what_is_left",
+)
 class Renumbers(MemoryStore):
     """Numbers the turns that are left from 0."""
 
@@ -459,7 +689,7 @@ class Renumbers(MemoryStore):
         return replace(session, info=info, records=records)
 
 
-@fails(Retaining)
+@fails(Retaining, "a_reader_who_is_behind_gets_everything", "a_thousand_turns", "retention_changes_no_version")
 class RetentionIsACut(MemoryStore):
     """Begins a new generation where the beginning is dropped."""
 
@@ -476,7 +706,15 @@ class RetentionIsACut(MemoryStore):
         return replace(receipt, version=version)
 
 
-@fails(Retaining)
+@fails(
+    Retaining,
+    "a_thousand_turns",
+    "retain_comes_after_keep_and_append",
+    "the_last_turns_stay_under_their_numbers",
+    "the_option_of_a_store",
+    "undo_in_what_is_left",
+    "windows_into_what_is_left",
+)
 class RetainsFirst(MemoryStore):
     """Drops before it appends: one turn too many is left."""
 
@@ -486,7 +724,7 @@ class RetainsFirst(MemoryStore):
         return await super().commit(key, change)
 
 
-@fails(Retaining)
+@fails(Retaining, "a_reader_who_is_behind_gets_everything")
 class LosesTheGap(MemoryStore):
     """Sends what is left to a reader who is behind, as if nothing were missing."""
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 from msgspec.structs import replace
+
 from naive import fails
 from turnlog import ABSENT, Change, Conflict, HistoryRegressed, IdReused, Key, Receipt, Record, Session, Version
 from turnlog.errors import InvalidInput, SessionNotFound, SplitsSealed
@@ -20,7 +21,19 @@ from turnlog_memory import MemoryStore
 # ---------------------------------------------------------------------------------------------------------- expecting
 
 
-@fails(Expecting)
+@fails(
+    Expecting,
+    "a_refused_change_can_be_made_anew",
+    "a_stale_version_is_refused",
+    "a_store_that_is_behind_its_writer",
+    "a_version_from_before_a_cut",
+    "a_version_from_before_a_delete",
+    "a_version_is_no_clock",
+    "a_version_of_another_session",
+    "a_version_of_what_is_not_there",
+    "absent",
+    "metadata_is_compared_on_the_whole_version",
+)
 class LastWriteWins(MemoryStore):
     """Stores what comes: whoever writes last wins."""
 
@@ -28,7 +41,7 @@ class LastWriteWins(MemoryStore):
         return await super().commit(key, replace(change, expect=None))
 
 
-@fails(Expecting)
+@fails(Expecting, "a_version_from_before_a_delete", "a_version_of_another_session", "no_version_comes_twice")
 class Counter(MemoryStore):
     """Counts from the beginning in each session that is made: no epoch."""
 
@@ -38,7 +51,21 @@ class Counter(MemoryStore):
         return receipt
 
 
-@fails(Expecting)
+@fails(
+    Expecting,
+    "a_refused_change_can_be_made_anew",
+    "a_stale_version_is_refused",
+    "a_store_that_is_behind_its_writer",
+    "a_version_from_before_a_cut",
+    "a_version_from_before_a_delete",
+    "a_version_is_no_clock",
+    "a_version_of_another_session",
+    "a_version_stays_while_nothing_changes",
+    "absent",
+    "delete_is_compared_on_the_whole_version",
+    "metadata_is_compared_on_the_whole_version",
+    "no_version_comes_twice",
+)
 class ClockVersion(MemoryStore):
     """Takes the time of the last change for a version."""
 
@@ -60,7 +87,14 @@ class ClockVersion(MemoryStore):
         return replace(session, info=replace(session.info, version=self._told(session.version)))
 
 
-@fails(Expecting)
+@fails(
+    Expecting,
+    "a_store_that_is_behind_its_writer",
+    "a_version_from_before_a_cut",
+    "a_version_from_before_a_delete",
+    "a_version_of_another_session",
+    "metadata_is_compared_on_the_whole_version",
+)
 class CountsMessages(MemoryStore):
     """Takes a history of the same length for the same."""
 
@@ -73,7 +107,7 @@ class CountsMessages(MemoryStore):
         return await super().commit(key, change)
 
 
-@fails(Expecting)
+@fails(Expecting, "turns_are_compared_on_turns")
 class WholeVersion(MemoryStore):
     """Refuses a turn because a title was written."""
 
@@ -84,7 +118,7 @@ class WholeVersion(MemoryStore):
         return await super().commit(key, change)
 
 
-@fails(Expecting)
+@fails(Expecting, "metadata_is_compared_on_the_whole_version")
 class TurnsOnly(MemoryStore):
     """Compares on turns, whatever is changed."""
 
@@ -96,7 +130,12 @@ class TurnsOnly(MemoryStore):
         return await super().commit(key, change)
 
 
-@fails(Expecting)
+@fails(
+    Expecting,
+    "a_store_that_is_behind_its_writer",
+    "a_version_from_before_a_delete",
+    "delete_is_compared_on_the_whole_version",
+)
 class DeletesAnyVersion(MemoryStore):
     """Deletes what is there."""
 
@@ -104,7 +143,38 @@ class DeletesAnyVersion(MemoryStore):
         return await super().delete(key)
 
 
-@fails(Expecting)
+@fails(Expecting, "a_version_survives_its_text")
+class ComparesObjects(MemoryStore):
+    """Knows the versions that it has handed out."""
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        header = self._state(key).header
+        version = None if header is None else header.version
+        if change.expect == version and change.expect is not version:
+            raise Conflict("it is another", actual=version)
+        return await super().commit(key, change)
+
+
+@fails(
+    Expecting,
+    "a_refused_change_can_be_made_anew",
+    "a_store_that_is_behind_its_writer",
+    "a_version_is_no_clock",
+    "a_version_survives_its_text",
+    "expect_the_version_that_is_there",
+    "turns_are_compared_on_turns",
+)
+class RefusesAll(MemoryStore):
+    """Is careful with whoever expects something."""
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        if isinstance(change.expect, Version) and change.append:
+            header = self._state(key).header
+            raise Conflict("no", expected=change.expect, actual=None if header is None else header.version)
+        return await super().commit(key, change)
+
+
+@fails(Expecting, "a_version_of_what_is_not_there")
 class NoConflictIfMissing(MemoryStore):
     """There is no session, so it says that there is no session."""
 
@@ -114,7 +184,7 @@ class NoConflictIfMissing(MemoryStore):
         return await super().commit(key, change)
 
 
-@fails(Expecting)
+@fails(Expecting, "a_store_that_is_behind_its_writer")
 class RegressedIsConflict(MemoryStore):
     """Tells a writer who saw more than there is to read again."""
 
@@ -125,7 +195,7 @@ class RegressedIsConflict(MemoryStore):
             raise Conflict(str(error), expected=error.seen, actual=error.actual) from None
 
 
-@fails(Expecting)
+@fails(Expecting, "a_store_that_is_behind_its_writer")
 class RegressedIsFine(MemoryStore):
     """Lets a writer who saw more than there is go on."""
 
@@ -142,7 +212,7 @@ class RegressedIsFine(MemoryStore):
             return await super().delete(key)
 
 
-@fails(Expecting)
+@fails(Expecting, "absent")
 class AbsentIsEmpty(MemoryStore):
     """Takes ABSENT for: overwrite."""
 
@@ -152,7 +222,7 @@ class AbsentIsEmpty(MemoryStore):
         return await super().commit(key, change)
 
 
-@fails(Expecting)
+@fails(Expecting, "a_stale_version_is_refused", "a_version_of_what_is_not_there", "absent")
 class BareConflict(MemoryStore):
     """Says no and not why."""
 
@@ -163,7 +233,7 @@ class BareConflict(MemoryStore):
             raise Conflict("no") from None
 
 
-@fails(Expecting)
+@fails(Expecting, "a_refused_change_can_be_made_anew")
 class RefusedIsRemembered(MemoryStore):
     """Remembers each id that it saw."""
 
@@ -177,7 +247,14 @@ class RefusedIsRemembered(MemoryStore):
         return await super().commit(key, change)
 
 
-@fails(Expecting)
+@fails(
+    Expecting,
+    "a_stale_version_is_refused",
+    "a_store_that_is_behind_its_writer",
+    "a_version_from_before_a_delete",
+    "a_version_stays_while_nothing_changes",
+    "delete_is_compared_on_the_whole_version",
+)
 class ReadersChangeIt(MemoryStore):
     """Gives each reader a version of its own."""
 
@@ -192,7 +269,19 @@ class ReadersChangeIt(MemoryStore):
 # ---------------------------------------------------------------------------------------------------------- repeating
 
 
-@fails(Repeating)
+@fails(
+    Repeating,
+    "a_late_repeat",
+    "a_repeat_undoes_nothing",
+    "a_turn_id_stands_for_its_messages",
+    "another_encoding_is_the_same_change",
+    "every_kind_of_change_is_recognised",
+    "five_times_the_same",
+    "so_many_changes_are_remembered",
+    "the_id_is_looked_up_before_expect",
+    "what_may_differ",
+    "what_may_not_differ",
+)
 class Forgetful(MemoryStore):
     """Stores a change as often as it comes."""
 
@@ -200,7 +289,19 @@ class Forgetful(MemoryStore):
         return await super().commit(key, replace(change, id=Change(owner="").id))
 
 
-@fails(Repeating)
+@fails(
+    Repeating,
+    "a_late_repeat",
+    "a_repeat_undoes_nothing",
+    "a_turn_id_stands_for_its_messages",
+    "another_encoding_is_the_same_change",
+    "every_kind_of_change_is_recognised",
+    "five_times_the_same",
+    "so_many_changes_are_remembered",
+    "the_id_is_looked_up_before_expect",
+    "what_may_differ",
+    "what_may_not_differ",
+)
 class RemembersLast(MemoryStore):
     """Recognises the last change only."""
 
@@ -216,7 +317,7 @@ class RemembersLast(MemoryStore):
         return receipt
 
 
-@fails(Repeating)
+@fails(Repeating, "so_many_changes_are_remembered")
 class RemembersSixty(MemoryStore):
     """Recognises 60 changes, which must do."""
 
@@ -228,7 +329,19 @@ class RemembersSixty(MemoryStore):
         return await super().commit(key, change)
 
 
-@fails(Repeating)
+@fails(
+    Repeating,
+    "a_late_repeat",
+    "a_repeat_undoes_nothing",
+    "a_turn_id_stands_for_its_messages",
+    "another_encoding_is_the_same_change",
+    "every_kind_of_change_is_recognised",
+    "five_times_the_same",
+    "so_many_changes_are_remembered",
+    "the_id_is_looked_up_before_expect",
+    "what_may_differ",
+    "what_may_not_differ",
+)
 class RemembersInTurns(MemoryStore):
     """Looks for the id among the turns that are there."""
 
@@ -240,7 +353,7 @@ class RemembersInTurns(MemoryStore):
         return await super().commit(key, change)
 
 
-@fails(Repeating)
+@fails(Repeating, "a_repeat_undoes_nothing", "every_kind_of_change_is_recognised", "what_may_not_differ")
 class AppendsOnlyOnce(MemoryStore):
     """Recognises appends; what else there is can be done twice."""
 
@@ -248,7 +361,7 @@ class AppendsOnlyOnce(MemoryStore):
         return await super().commit(key, change if change.append else replace(change, id=Change(owner="").id))
 
 
-@fails(Repeating)
+@fails(Repeating, "another_encoding_is_the_same_change")
 class ComparesPayloads(MemoryStore):
     """Takes a change for the same if its bytes are."""
 
@@ -259,7 +372,7 @@ class ComparesPayloads(MemoryStore):
         return await super().commit(key, replace(change, asked=digest))
 
 
-@fails(Repeating)
+@fails(Repeating, "a_turn_id_stands_for_its_messages", "what_may_differ")
 class ComparesEverything(MemoryStore):
     """Takes a change for the same if all of it is."""
 
@@ -268,7 +381,7 @@ class ComparesEverything(MemoryStore):
         return await super().commit(key, replace(change, asked=hashlib.sha256(msgspec.msgpack.encode(asked)).digest()))
 
 
-@fails(Repeating)
+@fails(Repeating, "a_turn_id_stands_for_its_messages", "another_encoding_is_the_same_change", "what_may_not_differ")
 class TrustsIds(MemoryStore):
     """Takes a change for the same if its id is."""
 
@@ -276,7 +389,7 @@ class TrustsIds(MemoryStore):
         return await super().commit(key, replace(change, asked=b"the same"))
 
 
-@fails(Repeating)
+@fails(Repeating, "the_id_is_looked_up_before_expect", "what_may_differ")
 class ExpectsFirst(MemoryStore):
     """Compares `expect` before anything else."""
 
@@ -287,7 +400,7 @@ class ExpectsFirst(MemoryStore):
         return await super().commit(key, change)
 
 
-@fails(Repeating)
+@fails(Repeating, "a_late_repeat", "so_many_changes_are_remembered", "the_id_is_looked_up_before_expect")
 class AnswersNow(MemoryStore):
     """Answers a repeat with where the session is."""
 
@@ -298,7 +411,7 @@ class AnswersNow(MemoryStore):
         return replace(receipt, version=header.version)
 
 
-@fails(Repeating)
+@fails(Repeating, "a_late_repeat", "five_times_the_same")
 class AnswersThen(MemoryStore):
     """Answers a repeat with the receipt that it kept."""
 
@@ -311,7 +424,15 @@ class AnswersThen(MemoryStore):
         return self._receipts.setdefault(receipt.version, receipt)
 
 
-@fails(Repeating)
+@fails(
+    Repeating,
+    "a_deleted_session_has_forgotten",
+    "a_late_repeat",
+    "a_turn_id_stands_for_its_messages",
+    "another_encoding_is_the_same_change",
+    "ids_are_a_sessions_own",
+    "what_may_not_differ",
+)
 class IdsOfAll(MemoryStore):
     """Remembers ids for all sessions together, and for ever."""
 
@@ -327,7 +448,7 @@ class IdsOfAll(MemoryStore):
         return receipt
 
 
-@fails(Repeating)
+@fails(Repeating, "what_was_refused_is_not_remembered")
 class RefusedOnce(MemoryStore):
     """Answers a change that was refused as it did the first time."""
 
@@ -348,7 +469,13 @@ class RefusedOnce(MemoryStore):
 # ------------------------------------------------------------------------------------------------------------ copying
 
 
-@fails(Copying)
+@fails(
+    Copying,
+    "a_copy_remembers_nothing_of_the_source",
+    "a_copy_starts_a_new_epoch",
+    "a_repeat_after_the_source_has_grown",
+    "onto_a_session_that_is_there",
+)
 class SharesTheState(MemoryStore):
     """Copies nothing: the new session is the old one until somebody writes."""
 
@@ -365,7 +492,15 @@ class SharesTheState(MemoryStore):
         return header.receipt(self.clock(), header.version, None, None)
 
 
-@fails(Copying)
+@fails(
+    Copying,
+    "a_copy_can_be_followed",
+    "a_copy_remembers_nothing_of_the_source",
+    "a_copy_starts_a_new_epoch",
+    "a_repeat_after_the_source_has_grown",
+    "across_namespaces",
+    "all_that_is_copied",
+)
 class OneSessionTwoNames(MemoryStore):
     """Points the new name to the old session."""
 
@@ -376,7 +511,45 @@ class OneSessionTwoNames(MemoryStore):
         return receipt
 
 
-@fails(Copying)
+@fails(
+    Copying,
+    "a_copy_can_be_followed",
+    "a_copy_remembers_nothing_of_the_source",
+    "a_copy_starts_a_new_epoch",
+    "a_repeat_after_the_source_has_grown",
+    "all_that_is_copied",
+    "both_go_on_apart",
+)
+class Aliases(MemoryStore):
+    """Gives a session a second name."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._names: dict[Key, Key] = {}
+
+    async def copy(self, source: Key, target: Key, *, at: int | None, change_id: str) -> Receipt:
+        receipt = await super().copy(source, target, at=at, change_id=change_id)
+        if at is None:
+            self._names[target] = source
+        return receipt
+
+    async def read(self, key: Key, **asked: Any) -> Session:
+        session = await super().read(self._names.get(key, key), **asked)
+        return replace(session, info=replace(session.info, key=key))
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        return await super().commit(self._names.get(key, key), change)
+
+
+@fails(
+    Copying,
+    "a_copy_can_be_followed",
+    "a_copy_of_what_was_retained",
+    "a_repeat_after_the_source_has_grown",
+    "all_that_is_copied",
+    "payloads_are_copied_as_they_are",
+    "up_to_a_turn",
+)
 class CopiesMessages(MemoryStore):
     """Copies what was said, as one turn of today."""
 
@@ -386,7 +559,7 @@ class CopiesMessages(MemoryStore):
         return await self.commit(target, Change(id=change_id, append=(record,), expect=ABSENT))
 
 
-@fails(Copying)
+@fails(Copying, "a_copy_of_what_was_retained")
 class CopiesFromZero(MemoryStore):
     """Numbers the turns of the copy from 0."""
 
@@ -405,7 +578,7 @@ class CopiesFromZero(MemoryStore):
         return await self.commit(target, change)
 
 
-@fails(Copying)
+@fails(Copying, "a_repeat_after_the_source_has_grown", "a_repeat_of_a_copy", "onto_a_session_that_is_there")
 class CopiesOver(MemoryStore):
     """Puts the copy in place of what is there."""
 
@@ -415,7 +588,7 @@ class CopiesOver(MemoryStore):
         return await super().copy(source, target, at=at, change_id=change_id)
 
 
-@fails(Copying)
+@fails(Copying, "a_repeat_after_the_source_has_grown")
 class CopiesWhatItFound(MemoryStore):
     """Takes a copy for the same if it finds the same."""
 
@@ -434,7 +607,7 @@ class CopiesWhatItFound(MemoryStore):
         return await self.commit(target, change)
 
 
-@fails(Copying)
+@fails(Copying, "across_namespaces")
 class CopiesWithin(MemoryStore):
     """Copies within the store's namespace."""
 
@@ -442,7 +615,7 @@ class CopiesWithin(MemoryStore):
         return await super().copy(source, Key(self.namespace, target.session), at=at, change_id=change_id)
 
 
-@fails(Copying)
+@fails(Copying, "payloads_are_copied_as_they_are")
 class CopiesDecoded(MemoryStore):
     """Reads what it copies."""
 
@@ -452,7 +625,7 @@ class CopiesDecoded(MemoryStore):
         return await super().copy(source, target, at=at, change_id=change_id)
 
 
-@fails(Copying)
+@fails(Copying, "without_a_source")
 class MakesASource(MemoryStore):
     """Copies a session that is not there as an empty one."""
 
@@ -466,7 +639,17 @@ class MakesASource(MemoryStore):
 # ------------------------------------------------------------------------------------------------------------ sealing
 
 
-@fails(Sealing)
+@fails(
+    Sealing,
+    "a_copy_inside_a_sealed_run",
+    "a_cut_inside_a_sealed_run",
+    "a_run_may_be_sealed_again",
+    "a_seal_changes_storage_not_meaning",
+    "appends_meanwhile_do_not_refuse_it",
+    "retention_keeps_a_sealed_run_whole",
+    "since_over_a_sealed_run",
+    "windows_over_a_sealed_run",
+)
 class SaysItSeals(MemoryStore):
     """Says that it can seal, and does not."""
 
@@ -478,7 +661,25 @@ class SaysItSeals(MemoryStore):
         return Receipt(info.version, None, info.first, info.turns, info.messages, info.version, info.expires_in)
 
 
-@fails(Sealing)
+@fails(
+    Sealing,
+    "a_copy_inside_a_sealed_run",
+    "a_cut_inside_a_sealed_run",
+    "a_run_may_be_sealed_again",
+    "a_seal_changes_storage_not_meaning",
+    "a_seal_extends_nobodys_life",
+    "a_seal_is_not_remembered",
+    "a_seal_makes_no_session",
+    "a_seal_of_an_open_turn_loses",
+    "a_seal_of_another_session_loses",
+    "a_seal_of_what_is_no_longer_there_loses",
+    "all_of_it_may_be_sealed",
+    "appends_meanwhile_do_not_refuse_it",
+    "retention_keeps_a_sealed_run_whole",
+    "rounds_are_sealed_whole",
+    "since_over_a_sealed_run",
+    "windows_over_a_sealed_run",
+)
 class RefusesLoudly(MemoryStore):
     """Cannot seal, and raises if it is asked to."""
 
@@ -490,14 +691,32 @@ class RefusesLoudly(MemoryStore):
         return await super().commit(key, change)
 
 
-@fails(Sealing)
+@fails(
+    Sealing,
+    "a_run_may_be_sealed_again",
+    "a_seal_changes_storage_not_meaning",
+    "appends_meanwhile_do_not_refuse_it",
+    "retention_keeps_a_sealed_run_whole",
+    "since_over_a_sealed_run",
+    "windows_over_a_sealed_run",
+)
 class SealsUnasked(MemoryStore):
     """Seals, and says that it cannot."""
 
     can_seal = False
 
 
-@fails(Sealing)
+@fails(
+    Sealing,
+    "a_seal_changes_storage_not_meaning",
+    "a_seal_extends_nobodys_life",
+    "a_seal_of_an_open_turn_loses",
+    "a_seal_of_another_session_loses",
+    "a_seal_of_what_is_no_longer_there_loses",
+    "all_of_it_may_be_sealed",
+    "appends_meanwhile_do_not_refuse_it",
+    "since_over_a_sealed_run",
+)
 class SealsByRewriting(MemoryStore):
     """Seals by a cut and an append."""
 
@@ -510,7 +729,12 @@ class SealsByRewriting(MemoryStore):
         return await super().commit(key, rewritten)
 
 
-@fails(Sealing)
+@fails(
+    Sealing,
+    "a_seal_of_an_open_turn_loses",
+    "a_seal_of_another_session_loses",
+    "a_seal_of_what_is_no_longer_there_loses",
+)
 class SealsUnchecked(MemoryStore):
     """Puts the sealed record in place of those of the same numbers."""
 
@@ -532,7 +756,7 @@ class SealsUnchecked(MemoryStore):
         return await super().commit(key, change)
 
 
-@fails(Sealing)
+@fails(Sealing, "a_seal_is_not_remembered")
 class RemembersSeals(MemoryStore):
     """Remembers a seal as any other change."""
 
@@ -549,7 +773,7 @@ class RemembersSeals(MemoryStore):
         self._seals: dict[Key, set[str]] = {}
 
 
-@fails(Sealing)
+@fails(Sealing, "a_seal_is_not_remembered")
 class SealsForgetful(MemoryStore):
     """Forgets what it remembered of the turns that are sealed."""
 
@@ -560,7 +784,7 @@ class SealsForgetful(MemoryStore):
         return receipt
 
 
-@fails(Sealing)
+@fails(Sealing, "a_seal_extends_nobodys_life")
 class SealsAreUses(MemoryStore):
     """Extends a session's life when it is sealed."""
 
@@ -570,7 +794,7 @@ class SealsAreUses(MemoryStore):
         return await super().commit(key, change)
 
 
-@fails(Sealing)
+@fails(Sealing, "a_cut_inside_a_sealed_run")
 class CutsAtTheBoundary(MemoryStore):
     """Cuts a sealed record off whole, where the cut falls inside."""
 
@@ -581,7 +805,7 @@ class CutsAtTheBoundary(MemoryStore):
             return await super().commit(key, change.rewrite(keep=error.boundary))
 
 
-@fails(Sealing)
+@fails(Sealing, "retention_keeps_a_sealed_run_whole")
 class RetainsExactly(MemoryStore):
     """Drops a sealed record whole, where retention falls inside."""
 
@@ -594,7 +818,7 @@ class RetainsExactly(MemoryStore):
         return await super().commit(key, change)
 
 
-@fails(Sealing)
+@fails(Sealing, "a_seal_makes_no_session")
 class MakesASealedSession(MemoryStore):
     """Makes a session for a seal."""
 
@@ -605,7 +829,7 @@ class MakesASealedSession(MemoryStore):
             return await super().commit(key, Change(metadata={}))
 
 
-@fails(Sealing)
+@fails(Sealing, "since_over_a_sealed_run")
 class SinceInsideTheRun(MemoryStore):
     """Sends what follows a sealed run to a reader who is inside it."""
 
