@@ -25,6 +25,10 @@ FORMAT = 1
 Changes: TypeAlias = "list[tuple[str, bytes, str, int | None]]"
 
 
+class _Format(msgspec.Struct, frozen=True):
+    turnlog: int
+
+
 class _First(msgspec.Struct, frozen=True):
     turnlog: int
     header: Header
@@ -60,6 +64,7 @@ def _from_json(kind: type, value: object) -> object:
 
 
 _encode = msgspec.json.Encoder(enc_hook=_to_json).encode
+_decode_format = msgspec.json.Decoder(_Format).decode
 _decode_first = msgspec.json.Decoder(_First, dec_hook=_from_json).decode
 _decode_changes = msgspec.json.Decoder(list[tuple[str, bytes, str, int | None]]).decode
 _decode_line = msgspec.json.Decoder(_Line).decode
@@ -84,27 +89,25 @@ def record(record: Record) -> bytes:
     return _encode(_Line(*head, *place, payload=record.payload))
 
 
-def parse(key: Key, lines: Sequence[bytes]) -> tuple[Header, Changes, list[Record]]:
+def parse(key: Key | None, lines: Sequence[bytes]) -> tuple[Header, Changes, list[Record]]:
     """Header, remembered changes and records behind the lines of a session.
 
     Raises:
         CorruptRecord: A line cannot be read, the lines belong to another session, or some are missing.
     """
     try:
-        first = _decode_first(lines[0])
-        if first.turnlog > FORMAT:
-            raise FormatTooNew(
-                f"session {key} is kept in format {first.turnlog}, this turnlog reads up to {FORMAT}", key=key
-            )
+        form = _decode_format(lines[0]).turnlog
+        if form > FORMAT:
+            raise FormatTooNew(f"it is kept in format {form}, this turnlog reads up to {FORMAT}", key=key)
+        found = _decode_first(lines[0]).header
         changes = _decode_changes(lines[1])
-    except (msgspec.MsgspecError, IndexError) as error:
-        raise CorruptRecord(f"session {key}: its first lines cannot be read: {error}", key=key) from None
-    found = first.header
-    if found.key != key:
-        raise CorruptRecord(f"session {key}: what is kept in its place belongs to {found.key}", key=key)
-    records = [_record(key, line) for line in lines[2:]]
+    except (msgspec.MsgspecError, InvalidInput, IndexError) as error:
+        raise CorruptRecord(f"its first lines cannot be read: {error}", key=key) from None
+    if key is not None and found.key != key:
+        raise CorruptRecord(f"what is kept in its place belongs to {found.key}", key=key)
+    records = [_record(found.key, line) for line in lines[2:]]
     if (records[-1].end if records else 0) != found.version.rounds:
-        raise CorruptRecord(f"session {key}: its last records are missing", key=key)
+        raise CorruptRecord("its last records are missing", key=found.key)
     return found, changes, records
 
 
@@ -113,7 +116,7 @@ def _record(key: Key, text: bytes) -> Record:
         line = _decode_line(text)
         messages = None if line.messages is None else tuple(Message.from_dict(data) for data in line.messages)
     except (msgspec.MsgspecError, InvalidInput) as error:
-        raise CorruptRecord(f"session {key}: a record's line cannot be read: {error}", key=key) from None
+        raise CorruptRecord(f"a record's line cannot be read: {error}", key=key) from None
     head = (line.id, line.part, line.open, line.time, line.count, line.rounds, line.turns)
     return Record(
         *head, line.number, line.end, line.upto, line.tip, _payload=line.payload, _messages=messages, _size=line.size

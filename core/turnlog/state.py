@@ -314,25 +314,25 @@ class SessionState(msgspec.Struct, eq=False, gc=False, weakref=False):
         return [_lines.header(self.header), _lines.changes(changes), *map(_lines.record, self.records)]
 
     @classmethod
-    def from_lines(cls, key: Key, lines: Sequence[bytes], *, ttl: float | None = None) -> SessionState:
+    def from_lines(cls, lines: Sequence[bytes], key: Key | None, *, ttl: float | None = None) -> SessionState:
         """The state behind its lines.
 
         Args:
-            key: Which session.
             lines: What `lines` gave; none for a session that is not there.
+            key: Which session they must be of; None: of whichever they say.
             ttl: The store's time to live in seconds, for sessions that have none of their own.
 
         Raises:
             CorruptRecord: The lines cannot be read, or belong to another session.
         """
-        if not lines:
+        if not lines and key is not None:
             return cls.absent(key, ttl=ttl)
         header, changes, records = _lines.parse(key, lines)
         ring = _Ring(
             Remembered(id, place, digest, Version.parse(version), number)
             for place, (id, digest, version, number) in enumerate(changes)
         )
-        return cls(key, header, records, 0, len(records), ring, ring.end, ttl)
+        return cls(header.key, header, records, 0, len(records), ring, ring.end, ttl)
 
 
 def _after(record: Record) -> int:

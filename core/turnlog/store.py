@@ -513,7 +513,7 @@ class Store(ABC):
         Args:
             owner: Only this owner's; the empty string: those that have none.
         """
-        self._check_open()
+        self.check_open()
         cursor: str | None = None
         while True:
             page = await self.page(Query(namespace=self.namespace, owner=owner, limit=100, cursor=cursor))
@@ -545,7 +545,7 @@ class Store(ABC):
     async def erase_owner(self, owner: str) -> int:
         """Delete every session of an owner, and say how many there were."""
         check_id(owner, "owner")
-        self._check_open()
+        self.check_open()
         erased = 0
         while True:
             page = await self.page(Query(namespace=self.namespace, owner=owner, limit=100))
@@ -580,13 +580,18 @@ class Store(ABC):
         """An id for an anonymous session: 128 random bits, safe in a URL, not to be guessed."""
         return _new_session_id()
 
-    def _check_open(self) -> None:
+    def check_open(self) -> None:
+        """Refuse what is asked of a store that is not open: what a backend's four methods do first.
+
+        Raises:
+            Closed: It is closed, or was never opened where that is needed.
+        """
         if self._closed:
             raise Closed(f"{self!r} is closed: open it with 'async with'")
 
     def _key(self, session_id: str) -> Key:
         if self._closed:
-            self._check_open()
+            self.check_open()
         return Key(self.namespace, session_id)
 
     def _change(self, *, append: tuple[Record, ...] = (), keep: int | None = None, expect: Expect = None) -> Change:
@@ -674,11 +679,11 @@ class _Within(Layer):
     async def close(self) -> None:
         """Nothing: the store is closed by whoever made it."""
 
-    def _check_open(self) -> None:
-        self.inner._check_open()
+    def check_open(self) -> None:
+        self.inner.check_open()
 
     def _key(self, session_id: str) -> Key:
-        self.inner._check_open()
+        self.inner.check_open()
         return Key(self.namespace, session_id)
 
     def __repr__(self) -> str:

@@ -86,7 +86,7 @@ class MemoryStore(Store):
         return found
 
     async def page(self, query: Query) -> Page:
-        self._check_open()
+        self.check_open()
         now = self.clock()
         headers = (state.header for state in self._states.values())
         return page((h.info(now) for h in headers if h is not None and h.alive(now)), query)
@@ -98,7 +98,7 @@ class MemoryStore(Store):
 
     def _state(self, key: Key) -> SessionState:
         if self._closed:
-            self._check_open()
+            self.check_open()
         return self._states.get(key) or SessionState.absent(key, ttl=self.ttl)
 
     def _put(self, key: Key, before: SessionState, after: SessionState) -> None:

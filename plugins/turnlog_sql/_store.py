@@ -81,12 +81,12 @@ class SQLStore(Store):
         touch: bool = True,
     ) -> Session:
         check_read(last, before, since)
-        self._check_open()
+        self.check_open()
         asked = {"last": last, "before": before, "since": since, "touch": touch}
         return await self._database.read(_steps.read(self._statements, key, self.clock(), self.ttl, **asked))
 
     async def commit(self, key: Key, change: Change) -> Receipt:
-        self._check_open()
+        self.check_open()
         for record in change.append if change.seal is None else (change.seal,):
             _ = (
                 record.payload
@@ -100,11 +100,11 @@ class SQLStore(Store):
             raise
 
     async def delete(self, key: Key, *, expect: Version | None = None) -> bool:
-        self._check_open()
+        self.check_open()
         return await self._database.write(_steps.delete(self._statements, key, self.clock(), expect))
 
     async def page(self, query: Query) -> Page:
-        self._check_open()
+        self.check_open()
         return await self._database.read(_steps.page(self._statements, query, self.clock()))
 
     def __repr__(self) -> str:

@@ -558,7 +558,7 @@ class StateMachine(RuleBasedStateMachine):
     def reload(self) -> None:
         """From its lines, it is the same."""
         lines = self.state.lines()
-        state = SessionState.from_lines(KEY, lines, ttl=self.ttl)
+        state = SessionState.from_lines(lines, KEY, ttl=self.ttl)
         assert state.lines() == lines
         assert [head(one) for one in state.records] == [head(one) for one in self.state.records]
         assert state.header == self.state.header

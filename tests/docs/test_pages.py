@@ -15,7 +15,8 @@ from docs.run_page import Wrong, blocks, fits, run
 from example_store import EXAMPLE, environment, install
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
+DOCS = [page for page in (ROOT / "docs").rglob("*.md") if not any(part.startswith(".") for part in page.relative_to(ROOT).parts)]
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *DOCS])
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 

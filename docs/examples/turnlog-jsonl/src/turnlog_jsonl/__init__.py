@@ -5,7 +5,6 @@ change it at once, and that no reader and no crash is left with half of it.
 """
 
 import fcntl
-import json
 import os
 import time
 from asyncio import to_thread
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from turnlog import Change, Key, Page, Query, Receipt, Session, Store, Version
-from turnlog.errors import CorruptRecord, OutcomeUnknown, Unavailable
+from turnlog.errors import OutcomeUnknown, Unavailable
 from turnlog.state import SessionState, file_key, page
 
 T = TypeVar("T")
@@ -53,6 +52,7 @@ class JsonlStore(Store):
             return old.read(self.clock(), last=last, before=before, since=since, touch=touch)
 
         def read() -> Session:
+            self.check_open()
             new, session = step(old := self._load(key))
             return session if new is old else self._run(key, step)  # now and then it moves the expiry
 
@@ -66,8 +66,9 @@ class JsonlStore(Store):
 
     async def page(self, query: Query) -> Page:
         def read() -> Page:
+            self.check_open()
             now, files = self.clock(), self.folder.glob(f"{file_key(Key(query.namespace, '-'))[:32]}-*.jsonl")
-            headers = [SessionState.from_lines(_key(lines), lines).header for lines in map(self._lines, files) if lines]
+            headers = [SessionState.from_lines(lines, None).header for lines in map(self._lines, files) if lines]
             return page([header.info(now) for header in headers if header is not None and header.alive(now)], query)
 
         return await to_thread(read)
@@ -76,8 +77,12 @@ class JsonlStore(Store):
 
     def _run(self, key: Key, step: Callable[[SessionState], tuple[SessionState, T]], change: Change | None = None) -> T:
         """Step from what the session is to what it will be, while nobody else does."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        folder = os.open(self.folder, os.O_RDONLY)
+        self.check_open()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            folder = os.open(self.folder, os.O_RDONLY)
+        except OSError as error:
+            raise Unavailable(f"{self.folder}: {error}: nothing was stored") from error
         try:
             fcntl.flock(folder, fcntl.LOCK_EX)  # the system takes it back from a process that dies
             new, answer = step(old := self._load(key))
@@ -92,14 +97,13 @@ class JsonlStore(Store):
         return answer
 
     def _load(self, key: Key) -> SessionState:
-        return SessionState.from_lines(key, self._lines(self._path(key)), ttl=self.ttl)
+        return SessionState.from_lines(self._lines(self._path(key)), key, ttl=self.ttl)
 
     def _path(self, key: Key) -> Path:
         return self.folder / f"{file_key(key)}.jsonl"
 
     def _lines(self, path: Path) -> list[bytes]:
         """What a file holds; nothing, if there is none.  It needs no lock: files are never changed, only replaced."""
-        self._check_open()
         try:
             return path.read_bytes().removesuffix(b"\n").split(b"\n")
         except FileNotFoundError:
@@ -115,10 +119,3 @@ def _replace(path: Path, lines: list[bytes]) -> None:
         file.flush()
         os.fsync(file.fileno())
     new.replace(path) if lines else path.unlink(missing_ok=True)
-
-
-def _key(lines: list[bytes]) -> Key:
-    try:
-        return Key(**json.loads(lines[0])["header"]["key"])
-    except (ValueError, LookupError, TypeError) as error:
-        raise CorruptRecord(f"the first line of a session does not say whose it is: {error}") from error
