@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from naive import fails
 from turnlog import Change, Key, Page, Query, Receipt, Session, Version
 from turnlog.state import SessionState
+from turnlog.testing._agreeing import Agreeing
 from turnlog.testing._cancelling import Cancelling
 from turnlog.testing._concurrency import Concurrency
 from turnlog.testing._living import Living
@@ -307,7 +308,7 @@ class ClosesOnce(MemoryStore):
     """Cannot be closed twice."""
 
     async def close(self) -> None:
-        self._check_open()
+        self.check_open()
         await super().close()
 
 
@@ -316,7 +317,7 @@ class OpensOnce(MemoryStore):
     """Cannot be opened again."""
 
     async def open(self) -> None:
-        self._check_open()
+        self.check_open()
         await super().open()
 
 
@@ -412,3 +413,34 @@ class CachesForGood(MemoryStore):
         receipt = await super().commit(key, change)
         self._place[key] = self._states[key]
         return receipt
+
+
+# ------------------------------------------------------------------------------------------------------------ agreeing
+
+
+@fails(Agreeing, "walks")
+class KeepsTheTip(MemoryStore):
+    """Goes on from the last change after a cut, not from the last record that is kept."""
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        before = self._state(key).header
+        receipt = await super().commit(key, change)
+        header = self._state(key).header
+        if change.keep is None or change.append or before is None or header is None or not header.version.generation:
+            return receipt
+        version = replace(header.version, tip=before.version.tip)
+        self._states[key].header = replace(header, version=version)
+        return replace(receipt, version=version)
+
+
+@fails(Agreeing, "walks")
+class LooksAtIds(MemoryStore):
+    """Lets a turn go on in another one's place: looks at its id, not at its part."""
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        header = self._state(key).header
+        if change.append and header is not None and header.tail is not None and change.append[0].part:
+            first = change.append[0]
+            if header.tail[0] == first.id:
+                self._states[key].header = replace(header, tail=(first.id, first.part - 1, True))
+        return await super().commit(key, change)

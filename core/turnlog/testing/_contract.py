@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ._agreeing import Agreeing
 from ._cancelling import Cancelling
 from ._concurrency import Concurrency
 from ._copying import Copying
@@ -43,5 +44,6 @@ class StoreContract(
     Concurrency,
     Cancelling,
     Living,
+    Agreeing,
 ):
     """Every test of the contract: inherit it, say how to `make` a store, and whether its place is `shared`."""

@@ -1,0 +1,24 @@
+"""Real conversations come back as they were."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from turnlog_memory import MemoryStore
+
+
+def test_all_conversations_load_back_equal(shared_data: list[dict[str, Any]]) -> None:
+    async def run() -> None:
+        async with MemoryStore() as store:
+            for conversation in shared_data:
+                await store.save(conversation["session_id"], conversation["messages"])
+            assert len([info async for info in store.sessions()]) == len(shared_data) == 200
+            count = 0
+            for conversation in shared_data:
+                loaded = [message.to_dict() for message in await store.load(conversation["session_id"])]
+                assert loaded == conversation["messages"]
+                count += len(loaded)
+            assert count == 5_308
+
+    asyncio.run(run())

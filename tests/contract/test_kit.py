@@ -1,0 +1,121 @@
+"""The kit itself: what an author writes, and what a failing test tells."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Unpack
+
+import pytest
+
+from naive import failed_by
+from naive.changes import LastWriteWins
+from turnlog import Store
+from turnlog.testing import Clock, StoreContract, StoreOptions
+from turnlog.testing import _chapter as chapter_module
+from turnlog.testing._expecting import Expecting
+from turnlog_memory import MemoryStore
+
+TESTS = [name for name in dir(StoreContract) if name.startswith("test_")]
+
+
+class Kit(StoreContract):
+    """What an author writes, with tests of their own."""
+
+    def make(self, **options: Unpack[StoreOptions]) -> Store:
+        return MemoryStore(**options)
+
+    async def test_of_my_own(self, store: Store) -> None:
+        """My store does what I say."""
+        self.seen = (store, asyncio.get_running_loop())
+        await store.load("nobody")
+
+    async def test_that_waits(self) -> None:
+        """It ends."""
+        await asyncio.Event().wait()
+
+    def test_that_writes(self) -> None:
+        """A file is written."""
+        (self.folder / "file").write_text("x")
+
+
+def run(kit: Kit, name: str) -> None:
+    """Run one test as pytest does."""
+    getattr(kit, f"test_{name}")()
+
+
+def test_each_test_says_a_sentence() -> None:
+    for name in TESTS:
+        assert len(getattr(StoreContract, name).__doc__ or "") > 20, name
+
+
+def test_no_chapter_hides_a_test_of_another() -> None:
+    found = Counter(name for chapter in StoreContract.__mro__ for name in vars(chapter) if name.startswith("test_"))
+    assert set(found.values()) == {1}
+    assert sorted(found) == TESTS
+
+
+def test_no_plugin_takes_a_test_for_its_own() -> None:
+    """To pytest each is a plain method without fixtures, so none that runs coroutines interferes."""
+    for name in TESTS:
+        test = getattr(StoreContract, name)
+        assert not inspect.iscoroutinefunction(test), name
+        assert list(inspect.signature(test).parameters) == ["self"], name
+
+
+def test_the_store_is_the_one_thing_to_say() -> None:
+    with pytest.raises(TypeError, match="make"):
+        StoreContract()  # type: ignore[abstract]
+
+
+def test_a_failing_test_tells_the_sentence_and_the_values() -> None:
+    failed = failed_by(LastWriteWins, Expecting)
+    assert failed["absent"].__notes__ == ["The contract says: ABSENT: the session must not exist."]
+    assert "DID NOT RAISE" in str(failed["absent"])
+
+
+def test_asserts_show_their_values() -> None:
+    """pytest rewrites the kit's asserts as it does a test module's."""
+
+    class OneTurn(Kit):
+        def make(self, **options: Unpack[StoreOptions]) -> Store:
+            options["retain"] = 1
+            return MemoryStore(**options)
+
+    with pytest.raises(AssertionError, match=r"assert \['y'\] == \['x', 'y'\]"):
+        run(OneTurn(), "save_aloud")
+
+
+def test_own_tests_run_like_the_kits() -> None:
+    kit = Kit()
+    with pytest.raises(LookupError) as error:
+        run(kit, "of_my_own")
+    assert error.value.__notes__ == ["The contract says: My store does what I say."]
+    store, loop = kit.seen
+    assert store.clock is kit.clock
+    assert loop.is_closed()
+    with pytest.raises(Exception, match="closed"):
+        asyncio.run(store.load("nobody"))
+
+
+def test_a_test_that_waits_for_ever_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chapter_module, "_SECONDS", 0)
+    with pytest.raises(TimeoutError):
+        run(Kit(), "that_waits")
+
+
+def test_a_folder_goes_with_its_test(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    run(Kit(), "that_writes")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_clock_stands_still_until_it_is_moved() -> None:
+    clock = Clock(100.0)
+    assert clock() == clock() == 100.0
+    clock.advance(5)
+    clock.advance(-10)
+    assert clock() == 95.0
