@@ -77,7 +77,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, repr
     seal: Record | None = None
     first: int = 0
     asked: bytes | Change | None = None
-    """Where `digest` comes from, if not from this change: given outright, or another change, of which a layer made this one."""
+    """Where `digest` comes from, if not from this change: itself, or the change that a layer made this one of."""
 
     def __post_init__(self) -> None:
         check_id(self.id, "change id")
@@ -113,11 +113,10 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, repr
             if type(record) is not Record:
                 raise InvalidInput(f"append must hold records, not {type(record).__name__}")
             count += record.count
-            if before is not None and not record.turns:
-                if not record.follows(before):
-                    raise InvalidInput(
-                        f"part {record.part} of turn {record.id!r} must follow its part {record.part - 1}, still open"
-                    )
+            if before is not None and not record.turns and not record.follows(before):
+                raise InvalidInput(
+                    f"part {record.part} of turn {record.id!r} must follow its part {record.part - 1}, still open"
+                )
             before = record
         if count > MAX_MESSAGES and self.asked is None:
             raise TooLarge(f"a change of {count} messages, the limit is {MAX_MESSAGES}: write them in several")

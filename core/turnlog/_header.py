@@ -132,17 +132,17 @@ class Header(msgspec.Struct, frozen=True):
 
     def _check_not_ahead(self, seen: Version) -> None:
         version = self.version
-        if seen.epoch == version.epoch and (
-            seen.generation > version.generation
-            or seen.generation == version.generation
-            and (seen.rounds > version.rounds or seen.rounds == version.rounds and seen.tip != version.tip)
-        ):
+        if seen.epoch != version.epoch or seen.generation < version.generation:
+            return
+        beside = seen.rounds == version.rounds and seen.tip != version.tip
+        if seen.generation > version.generation or seen.rounds > version.rounds or beside:
             raise self.regressed(seen)
 
     def regressed(self, seen: Version) -> HistoryRegressed:
         """The error for a reader who saw what is no longer there."""
         return HistoryRegressed(
-            f"session {self.key} is at {self.version!r}, this caller saw {seen!r}: the store has lost writes that it acknowledged",
+            f"session {self.key} is at {self.version!r}, this caller saw {seen!r}: "
+            "the store has lost writes that it acknowledged",
             seen=seen,
             actual=self.version,
         )
@@ -175,7 +175,8 @@ class Header(msgspec.Struct, frozen=True):
             end, start, upto, tip, tail = 0, 0, 0, version.epoch, None
         elif last.after > keep:
             raise SplitsSealed(
-                f"session {self.key}: turns {last.number} to {last.after - 1} are sealed in one record, {keep} is inside",
+                f"turns {last.number} to {last.after - 1} of session {self.key} are sealed in one record, "
+                f"{keep} is inside",
                 boundary=last.number,
             )
         else:
@@ -205,8 +206,8 @@ class Header(msgspec.Struct, frozen=True):
         record = change.append[0]
         if not record.turns and self.tail != (record.id, record.part - 1, True):
             raise Conflict(
-                f"part {record.part} of turn {record.id!r} must follow its part {record.part - 1}, still open, at the end of "
-                f"session {self.key}; there is {self._tail_text()}",
+                f"part {record.part} of turn {record.id!r} must follow its part {record.part - 1}, still open, "
+                f"at the end of session {self.key}; there is {self._tail_text()}",
                 actual=version,
             )
         placed = []
@@ -218,7 +219,7 @@ class Header(msgspec.Struct, frozen=True):
             end += record.rounds
             upto += record.count
             tip = chain(tip, id)
-            record = Record(
+            stored = Record(
                 record.id,
                 record.part,
                 record.open,
@@ -235,8 +236,8 @@ class Header(msgspec.Struct, frozen=True):
                 record._inner,
                 record.size,
             )
-            size += record._size or 0
-            placed.append(record)
+            size += stored._size or 0
+            placed.append(stored)
         header = Header(
             self.key,
             Version(version.epoch, version.generation, end, tip, version.stamp),
@@ -300,12 +301,12 @@ class Header(msgspec.Struct, frozen=True):
         """
         if limit is not None and self.bytes > limit:
             raise TooLarge(
-                f"session {self.key} would take {self.bytes} bytes, the limit is {limit}: retain fewer turns, or begin anew"
+                f"session {self.key} would take {self.bytes} bytes, the limit is {limit}: "
+                "retain fewer turns, or begin anew"
             )
 
     def slide(self, now: float, ttl: float | None) -> Header:
-        """With the expiry moved, where it is due: itself, if less than 1/8 of the time to live has passed since it
-        moved.
+        """With the expiry moved, where it is due: itself, if less than 1/8 of the time to live has passed since then.
 
         Args:
             now: Seconds since 1970, by the store's clock.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from math import isfinite
 
 import msgspec
@@ -86,7 +87,7 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
             check_number(part, "part", least=0)
         if open is not True and open is not False:
             raise InvalidInput(f"open must be True or False, not {shown(open)}")
-        if type(time) is not float and type(time) is not int or not isfinite(time):
+        if type(time) not in (float, int) or not isfinite(time):
             raise InvalidInput(f"time must be seconds since 1970, not {shown(time)}")
         return cls(id, part, open, time, count, 1, 0 if part else 1, _messages=messages)
 
@@ -106,7 +107,7 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
 
     @property
     def size(self) -> int:
-        """Bytes of its payload, or about as many if it was not encoded when it was stored; it never changes after that."""
+        """Bytes of its payload, or about as many if it was not encoded when it was stored; never changed after that."""
         if self._size is not None:
             return self._size
         if self._payload is not None:
@@ -205,7 +206,7 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
             )
         if any(not r.count for r in inner) or not inner[0].turns:
             raise self._misfit("a sealed run begins inside a turn, or a round of it is empty")
-        if not all(r.turns or r.follows(before) for before, r in zip(inner, inner[1:], strict=False)):
+        if not all(r.turns or r.follows(before) for before, r in pairwise(inner)):
             raise self._misfit("the rounds of a sealed run do not follow each other")
         last = inner[-1]
         if (last.id, last.part, last.open) != (self.id, self.part, self.open):
@@ -254,7 +255,7 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
             raise InvalidInput(
                 f"seal must begin with a turn's first round, not with part {first.part} of turn {first.number}"
             )
-        for before, record in zip(records, records[1:]):
+        for before, record in pairwise(records):
             if record.end - record.rounds != before.end or record.upto - record.count != before.upto:
                 raise InvalidInput(
                     f"seal needs records that follow each other: after round {before.end} comes round {record.end}"

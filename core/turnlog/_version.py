@@ -53,7 +53,8 @@ class Version(msgspec.Struct, frozen=True, gc=False):
             raise InvalidInput(f"{text!r} is not the text of a version") from None
 
     def __repr__(self) -> str:
-        return f"<Version {self.epoch.hex()[:8]}:{self.generation}.{self.rounds}:{self.tip.hex()[:8]}:{self.stamp.hex()[:8]}>"
+        epoch, tip, stamp = (part.hex()[:8] for part in (self.epoch, self.tip, self.stamp))
+        return f"<Version {epoch}:{self.generation}.{self.rounds}:{tip}:{stamp}>"
 
 
 _wire = tuple[bytes, int, int, bytes, bytes]

@@ -71,7 +71,7 @@ class Message(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, repr_om
         return data
 
     def _decoded(self) -> dict[str, JSON]:
-        """What is kept encoded, checked as it was when it came in: a store's bytes are believed no more than a caller's."""
+        """What is kept encoded, checked as when it came in: a store's bytes are believed no more than a caller's."""
         rest = decode(self._rest or b"")
         try:
             check(rest, "message")

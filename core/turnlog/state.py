@@ -209,7 +209,7 @@ class SessionState(msgspec.Struct, eq=False, gc=False, weakref=False):
         return state, state.header.receipt(now, known.version, known.number, known.version)
 
     def _seal(self, seal: Record, header: Header) -> SessionState:
-        """With one record in place of those that hold the same rounds; itself, where they are no longer as they were read."""
+        """With one record in place of those that hold the same rounds; itself, where they are no longer as read."""
         log, start, stop = self._log, self._start, self._stop
         first = bisect_left(log, seal.number, start, stop, key=_number)
         after = bisect_left(log, seal.after, first, stop, key=_number)
@@ -265,7 +265,7 @@ class SessionState(msgspec.Struct, eq=False, gc=False, weakref=False):
         if since is not None and header.may_continue(since):
             place = self._behind(since, header)
             if place is not None:
-                return state, Session(header.info(now), tuple(log[place:stop]), True)
+                return state, Session(header.info(now), tuple(log[place:stop]), continues=True)
         if before is not None:
             stop = bisect_left(log, before, start, stop, key=_number)
         if last is not None:
@@ -370,4 +370,5 @@ def file_key(key: Key) -> str:
     may not hold every character and are at most 255 bytes, so they are digested; sessions of one namespace begin alike.
     """
     namespace = key.namespace.encode()
-    return f"{sha256(namespace).hexdigest()[:32]}-{sha256(b'%d:%b%b' % (len(namespace), namespace, key.session.encode())).hexdigest()[:32]}"
+    whole = b"%d:%b%b" % (len(namespace), namespace, key.session.encode())
+    return f"{sha256(namespace).hexdigest()[:32]}-{sha256(whole).hexdigest()[:32]}"

@@ -17,7 +17,6 @@ from ._change import ABSENT, ANY, Change, Expect, Mark, Receipt, check_ttl, dige
 from ._ids import check_id, new_id
 from ._ids import new_session_id as _new_session_id
 from ._key import Key
-from ._metadata import Value
 from ._record import Record
 from ._session import Page, Query, Session, SessionInfo, Turn
 from ._value import JSON, check, check_mapping, check_number
@@ -453,8 +452,7 @@ class Store(ABC):
         ttl: float | None = None,
         expect: Expect = None,
     ) -> Receipt:
-        """Set metadata name by name, the owner, or the session's own time to live.  A session that is not there is
-        made.
+        """Set metadata name by name, the owner, or the session's own time to live; a new session is made.
 
         Args:
             session_id: Which session.
@@ -714,7 +712,8 @@ def _check_extends(key: Key, session: Session, wanted: Sequence[Message]) -> Non
     same = common(stored, wanted)
     if same < len(stored):
         raise Conflict(
-            f"save would discard {len(stored) - same} of the {len(stored)} messages of session {key}, from message {same} on: load "
-            "again, or pass expect=version to replace what was loaded, or expect=ANY to overwrite",
+            f"save would discard {len(stored) - same} of the {len(stored)} messages of session {key}, "
+            f"from message {same} on: load again, or pass expect=version to replace what was loaded, "
+            "or expect=ANY to overwrite",
             actual=session.version,
         )

@@ -3,10 +3,10 @@
 What statements compare, count and sort by has a column of its own; the rest of a header, and all of a record's head, is
 one column of MessagePack: a driver takes about as long for each column of each row as for decoding the whole.
 
-A session is one row of `turnlog_sessions`, its header; what it has of metadata is one row of `turnlog_metadata`, apart, so
-that an append never rewrites it; a row of `turnlog_records` is a record; and a row of `turnlog_changes` is one of the last
-changes, by which a repeat is recognised.  Namespaces, session ids, owners and change ids are bytes of UTF-8, so that no
-collation folds two of them into one.
+A session is one row of `turnlog_sessions`, its header; what it has of metadata is one row of `turnlog_metadata`,
+apart, so that an append never rewrites it; a row of `turnlog_records` is a record; and a row of `turnlog_changes` is
+one of the last changes, by which a repeat is recognised.  Namespaces, session ids, owners and change ids are bytes of
+UTF-8, so that no collation folds two of them into one.
 """
 
 from __future__ import annotations
@@ -51,9 +51,7 @@ sessions = Table(
     Column("updated", Double, nullable=False),
     Column("owner", _id(), nullable=False),
     Column("expires", Double),
-    Column(
-        "head", LargeBinary, nullable=False
-    ),  # MessagePack: all of a header but key, updated, owner, expires, metadata
+    Column("head", LargeBinary, nullable=False),  # MessagePack: all that a header is beside key, metadata and these
 )
 Index("turnlog_sessions_key", sessions.c.namespace, sessions.c.session, unique=True)
 Index("turnlog_sessions_updated", sessions.c.namespace, sessions.c.updated.desc(), sessions.c.session)

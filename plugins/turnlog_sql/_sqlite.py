@@ -9,6 +9,7 @@ from functools import cache
 from typing import Final, Literal, TypeAlias, TypeVar
 
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
+
 from turnlog import CorruptRecord, OutcomeUnknown, SchemaError, TooLarge, TurnlogError, Unavailable
 
 from ._schema import VERSION
@@ -118,7 +119,7 @@ class SQLite:
         if found != VERSION:
             age = "a newer" if found is not None and found > VERSION else "an older"
             raise SchemaError(
-                f"the tables in {self.path} are of schema version {found}, of {age} turnlog; this one has version {VERSION}"
+                f"the tables in {self.path} are of version {found}, of {age} turnlog; this one's version is {VERSION}"
             )
 
     def _use_wal(self, connection: sqlite3.Connection) -> None:

@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from sqlalchemy import (
     BigInteger,
+    BindParameter,
     ColumnElement,
     Dialect,
     LargeBinary,
@@ -24,6 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.schema import CreateIndex, CreateTable
 from sqlalchemy.sql.expression import ClauseElement, ScalarSelect
+
 from turnlog.limits import MAX_NUMBER
 
 from ._schema import changes, records, schema, session_metadata, sessions, tables
@@ -162,8 +164,8 @@ def _read(*, last: bool, before: bool, since: bool) -> ClauseElement:
     """The header and the records that are asked for: one statement, so that they are of one moment.
 
     One row is the header with its metadata and the head of the record that stands at `since`; the others are a record's
-    head and payload, filled up to the same width with NULL in front.  They come in any order.  What follows `since` comes
-    with the turn that it ends in.
+    head and payload, filled up to the same width with NULL in front.  They come in any order.  What follows `since`
+    comes with the turn that it ends in.
     """
     s, r = sessions.c, records.c
     at = _nearest("head", rounds="rounds") if since else null()
@@ -204,7 +206,7 @@ def _page(*, owned: bool, behind: bool) -> ClauseElement:
     if owned:
         query = query.where(s.owner == bindparam("owner"))
     if behind:
-        updated = bindparam("updated")
+        updated: BindParameter[float] = bindparam("updated")
         later = or_(s.updated < updated, s.session > bindparam("session"))
         query = query.where(s.updated <= updated, later)
     return query.order_by(s.updated.desc(), s.session).limit(bindparam("limit"))

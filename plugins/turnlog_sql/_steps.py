@@ -1,8 +1,8 @@
 """What the store does, as steps: statements to execute, one after the other, and what follows from their rows.
 
-A step is a generator that yields a statement with its parameters and is sent the rows.  It does no I/O, so one set of steps
-serves every database and every driver, blocking or not.  Transactions belong to whoever drives the steps: `commit` and
-`delete` need one that locks out other writers; of `read` and `page` each statement stands for itself.
+A step is a generator that yields a statement with its parameters and is sent the rows.  It does no I/O, so one set of
+steps serves every database and every driver, blocking or not.  Transactions belong to whoever drives the steps:
+`commit` and `delete` need one that locks out other writers; of `read` and `page` each statement stands for itself.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from operator import attrgetter
 from typing import Any, TypeAlias, TypeVar
 
 import msgspec
+
 from turnlog import Change, CorruptRecord, Key, Metadata, Page, Query, Receipt, Record, Session, Version
 from turnlog.limits import REMEMBERED_CHANGES
 from turnlog.state import Header, check_delete, created_by, fits, missing, reused
@@ -131,8 +132,8 @@ def commit(
             if digest != change.digest:
                 raise reused(key, change)
             header = yield from _slide(statements, row, header, now, ttl)
-            known = Version(*_decode_version(version))
-            return header.receipt(now, known, number, known)
+            then = Version(*_decode_version(version))
+            return header.receipt(now, then, number, then)
     if row is None or header is None:
         header = created_by(key, change, epoch, now)
     else:
@@ -164,8 +165,9 @@ def commit(
     if place and place % REMEMBERED_CHANGES == 0:
         yield statements.forget, statements.forget.bind({"row": row, "place": place - REMEMBERED_CHANGES + 1})
     version = _encode(msgspec.structs.astuple(header.version))
-    asked = {"row": row, "id": change.id.encode(), "place": place, "digest": change.digest}
-    yield statements.insert_change, statements.insert_change.bind({**asked, "version": version, "number": number})
+    known: dict[str, Value] = {"row": row, "id": change.id.encode(), "place": place, "digest": change.digest}
+    known |= {"version": version, "number": number}
+    yield statements.insert_change, statements.insert_change.bind(known)
     return header.receipt(now, header.version, number, previous)
 
 
@@ -187,7 +189,7 @@ def _store(statements: Statements, row: int | None, header: Header, change: Chan
         if not created:
             yield statements.delete_metadata, statements.delete_metadata.bind({"row": row})
         if header.metadata:
-            kept = {"row": row, "metadata": _encode(header.metadata.encoded)}
+            kept: dict[str, Value] = {"row": row, "metadata": _encode(header.metadata.encoded)}
             yield statements.insert_metadata, statements.insert_metadata.bind(kept)
     return row
 
@@ -274,7 +276,7 @@ def _key(key: Key) -> dict[str, Value]:
 
 
 def _header(key: Key, row: Row, metadata: bytes | None = None) -> tuple[int, Header, int]:
-    """The session's row, the header in it and how many changes were stored; without metadata where none was asked for."""
+    """The session's row, the header in it, and how many changes were stored; without metadata where none is given."""
     number, updated, owner, expires, head = row[:_WIDTH]
     try:
         version, first, turns, start, upto, tail, size, created, ttl, changes = _decode_header(head)

@@ -10,6 +10,7 @@ from urllib.parse import unquote
 
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
+
 from turnlog import Change, Key, OutcomeUnknown, Page, Query, Receipt, Session, Store, Version
 from turnlog.errors import InvalidInput
 from turnlog.state import check_read
@@ -30,9 +31,9 @@ class SQLStore(Store):
         ttl: As in `Store`.
         retain: As in `Store`.
         max_session_bytes: As in `Store`.
-        synchronous: `FULL`: an acknowledged turn survives the loss of power.  `NORMAL`: it survives the end of the process,
-            and the last ones may be lost with the power (sqlite.org/pragma.html#pragma_synchronous); it is several times
-            faster.
+        synchronous: `FULL`: an acknowledged turn survives the loss of power.  `NORMAL`: it survives the end of the
+            process, and the last ones may be lost with the power (sqlite.org/pragma.html#pragma_synchronous); it is
+            about twice as fast.
         lock_timeout: Seconds to wait for another process that writes; then it is `Unavailable`.
         clock: As in `Store`.
 
@@ -82,8 +83,9 @@ class SQLStore(Store):
     ) -> Session:
         check_read(last, before, since)
         self.check_open()
-        asked = {"last": last, "before": before, "since": since, "touch": touch}
-        return await self._database.read(_steps.read(self._statements, key, self.clock(), self.ttl, **asked))
+        now, ttl = self.clock(), self.ttl
+        steps = _steps.read(self._statements, key, now, ttl, last=last, before=before, since=since, touch=touch)
+        return await self._database.read(steps)
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         self.check_open()

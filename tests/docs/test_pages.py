@@ -15,7 +15,7 @@ from docs.run_page import Wrong, blocks, fits, run
 from example_store import EXAMPLE, environment, install
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCS = [page for page in (ROOT / "docs").rglob("*.md") if not any(part.startswith(".") for part in page.relative_to(ROOT).parts)]
+DOCS = [page for page in (ROOT / "docs").rglob("*.md") if "/." not in str(page.relative_to(ROOT))]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *DOCS])
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")

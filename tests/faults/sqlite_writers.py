@@ -84,7 +84,7 @@ def die_before(connection: sqlite3.Connection, statement: int) -> None:
     else:
         transact = sqlite._transact
 
-        def die_after(connection: sqlite3.Connection, steps: Any) -> None:
+        def die_after(connection: sqlite3.Connection, steps: Any) -> Any:
             transact(connection, steps)
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -158,11 +158,11 @@ def kill(path: str, kills: int) -> None:
 
 
 async def fill(path: str) -> None:
-    """Append while the disk is full again and again; what was refused is not there, and what is unknown is sent again."""
+    """Append while the disk is full again and again; what was refused is not there, what is unknown is sent again."""
     async with SQLStore(f"sqlite:///{path}") as store:
         await store.append("shared", [user("0")], turn_id="0")
         told, unknown = ["0"], list[OutcomeUnknown]()
-        room = os.path.getsize(f"{path}-wal")
+        room = os.path.getsize(f"{path}-wal")  # noqa: ASYNC240 - nothing else is to run
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         most = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
         for turn in range(1, 30):
@@ -176,13 +176,13 @@ async def fill(path: str) -> None:
             else:
                 told.append(str(turn))
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
-        for error in unknown:
-            assert error.key is not None
-            assert error.change is not None
+        for left_open in unknown:
+            assert left_open.key is not None
+            assert left_open.change is not None
             for _ in range(2):
-                await store.commit(error.key, error.change)
+                await store.commit(left_open.key, left_open.change)
         found = [turn.id for turn in (await store.session("shared")).turns]
-    sent_again = [error.change.append[0].id for error in unknown if error.change is not None]
+    sent_again = [left_open.change.append[0].id for left_open in unknown if left_open.change is not None]
     assert sorted(found) == sorted(told + sent_again)
     sys.stdout.write(f"{len(told)} stored, {len(unknown)} unknown\n")
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+
 from turnlog import (
     ABSENT,
     Conflict,

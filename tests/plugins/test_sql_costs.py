@@ -108,7 +108,7 @@ def test_steps_are_counted() -> None:
 
 
 def test_no_statement_looks_at_a_whole_table() -> None:
-    """Each finds its rows by an index, and sorts none but those of one page of sessions without an order of their own."""
+    """Each finds its rows by an index, and sorts none."""
     database = Database()
     statements = database.statements
     every = [one for one in vars(statements).values() if not isinstance(one, (list, dict))]
