@@ -34,6 +34,12 @@ StoreURL: TypeAlias = Annotated[
 ]
 
 
+def _no_option(_: object, file: str) -> None:
+    """Refuse what is meant as an option, because with `-` any word with a hyphen would be taken for the file."""
+    if file.startswith("-") and file != "-":
+        raise ValueError(f"There is no such option; a file of that name is ./{file}")
+
+
 @app.command
 def chat(
     *,
@@ -54,7 +60,9 @@ def chat(
 
 @app.command(name="import")
 def import_(
-    file: Annotated[str, Parameter(help="The file; - for standard input.")],
+    file: Annotated[
+        str, Parameter(help="The file; - for standard input.", allow_leading_hyphen=True, validator=_no_option)
+    ],
     /,
     *,
     store: StoreURL = None,

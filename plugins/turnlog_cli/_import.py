@@ -124,8 +124,7 @@ def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
         yield number, None
 
 
-# ---------------------------------------------------------------------------------------------------------------
-# parsing
+# ------------------------------------------------------------------------------------------------------------- parsing
 
 
 def _parse(text: bytes) -> Conversation:
@@ -133,9 +132,12 @@ def _parse(text: bytes) -> Conversation:
         line = json.loads(text.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise InvalidInput(f"not UTF-8: byte {error.start + 1} of the line") from None
-    except (ValueError, RecursionError) as error:
-        reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
-        raise InvalidInput(f"not JSON: {reason}") from None
+    except json.JSONDecodeError as error:  # whose own text counts lines within this one
+        raise InvalidInput(f"not JSON: {error.msg}, at character {error.pos + 1}") from None
+    except RecursionError:
+        raise InvalidInput("not JSON: nested too deep") from None
+    except ValueError as error:  # a number of more digits than Python converts
+        raise InvalidInput(f"not JSON: {error}") from None
     if not isinstance(line, dict):
         raise InvalidInput(
             f'a line must be an object such as {{"session_id": ..., "messages": [...]}}, not {_kind(line)}'
@@ -176,8 +178,7 @@ def _kind(value: object) -> str:
     return names.get(type(value), "null")
 
 
-# ---------------------------------------------------------------------------------------------------------------
-# storing
+# ------------------------------------------------------------------------------------------------------------- storing
 
 
 async def _put(store: Store, new: Conversation) -> tuple[str, int]:
@@ -252,8 +253,7 @@ async def _write(store: Store, key: Key, missing: _Missing, session: Session | N
         [_record(key, number, turn, now) for number, turn in enumerate(missing.turns, missing.number)]
     ):
         change = Change(
-            # the same step from the same place has the same id: sent twice, also by two imports at once, it is stored
-            # once
+            # the same step from the same place has the same id: two imports at once store it once
             id=_name(
                 key.session,
                 str(version),
@@ -293,8 +293,7 @@ def _name(*parts: object) -> str:
     return f"import-{sha256(repr(parts).encode()).hexdigest()[:32]}"
 
 
-# --------------------------------------------------------------------------------------------------------------
-# progress
+# ------------------------------------------------------------------------------------------------------------ progress
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -280,7 +281,8 @@ def test_a_system_message_too_long_for_metadata_is_stored_with_a_notice(
 
 
 BAD = {
-    "not JSON": "{oops",
+    "not JSON: Expecting property name enclosed in double quotes, at character 2\n": "{oops",
+    "not JSON: Exceeds the limit": b'{"session_id": %b}' % (b"9" * 5_000),
     "not JSON: nested": "[" * 100_000,
     "not UTF-8: byte 17": b'{"session_id": "\xff"}',
     "must be an object": "[1]",
@@ -335,9 +337,10 @@ def test_a_line_that_is_too_long_is_refused_and_passed_over(
     assert [text.split(": ")[0] for text in err.splitlines()] == [f"{path}:2", f"{path}:4"]
 
 
-def test_import_reads_standard_input(store: Kept, monkeypatch: Any, capsys: Any) -> None:
+@pytest.mark.parametrize("arguments", [["-"], ["--store=x", "-"], ["-", "--store=x"], ["--", "-"]])
+def test_import_reads_standard_input(arguments: list[str], store: Kept, monkeypatch: Any, capsys: Any) -> None:
     typed(monkeypatch, json.dumps(conversation("one", "a")) + "\n{")
-    assert main(["import", "-"]) == 1
+    assert main(["import", *arguments]) == 1
     assert capsys.readouterr().err.startswith("standard input:2: not JSON")
     assert load(store, "one") == conversation("one", "a")["messages"]
 
@@ -493,8 +496,7 @@ def test_a_session_over_the_stores_limit_is_an_error(monkeypatch: Any, tmp_path:
     assert main(["show", "small"]) == 0
 
 
-# ---------------------------------------------------------------------------------------------------------- list and
-# show
+# ------------------------------------------------------------------------------------------------------- list and show
 
 
 @pytest.fixture
@@ -697,8 +699,7 @@ def test_a_turn_that_cannot_be_read_does_not_hide_the_others(store: Kept, monkey
     assert capsys.readouterr().out == ""
 
 
-# -------------------------------------------------------------------------------------------------- plugins, help,
-# errors
+# ----------------------------------------------------------------------------------------------- plugins, help, errors
 
 
 def test_plugins_lists_what_is_installed(capsys: Any) -> None:
@@ -744,6 +745,10 @@ def test_version(capsys: Any) -> None:
         (["list", "--store=nowhere://u:hunter2@h/"], "no store is named 'nowhere'"),
         (["list", "--store=u:hunter2@h/"], "not a URL"),
         (["list", "--stor=redis://u:hunter2@h/"], "--store"),
+        (["import", "--stor=redis://u:hunter2@h/", "a.jsonl"], "no such option; a file of that name is ./--stor"),
+        (["import", "a.jsonl", "--stor=redis://u:hunter2@h/"], "Did you mean --store?"),
+        (["import"], "FILE"),
+        (["import", "-", "-"], "-"),
         (["list", "redis://u:hunter2@h/?password=hunter2"], "***"),
         (["list", "--limit", "x", "--store=redis://u:hunter2@h"], "--limit"),
         (["chat", "--store=memory://u:hunter2@h"], "memory takes no location"),
@@ -799,8 +804,7 @@ def test_ctrl_c_is_130(store: Kept, monkeypatch: Any, capsys: Any) -> None:
     assert main(["show", "s"]) == 1
 
 
-# ---------------------------------------------------------------------------------------------------- in other
-# processes
+# -------------------------------------------------------------------------------------------------- in other processes
 
 
 def turnlog(*arguments: str, cwd: Path, text: str = "", **environment: str) -> subprocess.CompletedProcess[bytes]:
@@ -869,28 +873,32 @@ def test_importing_the_package_loads_neither_cyclopts_nor_rich_nor_a_store(tmp_p
 
 @pytest.fixture
 def terminal(tmp_path: Path) -> Callable[..., tuple[int, str]]:
-    """Runs it on a terminal: waits for the prompt before each thing that is typed."""
+    """Runs it on a terminal: waits for the prompt before each thing that is typed; after a minute it is killed."""
 
     def run(
         *typed: bytes, arguments: Sequence[str] = ("chat", "--store=memory://"), **environment: str
     ) -> tuple[int, str]:
-        child, screen = pty.fork()
-        if child == 0:
-            os.environ.update(environment, TERM="xterm", COLUMNS="200")
-            os.environ.pop("NO_COLOR", None)
-            os.chdir(tmp_path)
-            code = "import sys, turnlog_cli; sys.exit(turnlog_cli.main())"
-            os.execv(sys.executable, [sys.executable, "-c", code, *arguments])
-        seen, prompts, key = b"", 0, b""
-        keys = iter(typed)
+        screen, theirs = pty.openpty()
+        code = "import fcntl, sys, termios, turnlog_cli; fcntl.ioctl(0, termios.TIOCSCTTY, 0); sys.exit(turnlog_cli.main())"
+        inherited = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, *arguments],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            cwd=tmp_path,
+            env={**inherited, **environment, "TERM": "xterm", "COLUMNS": "200"},
+            start_new_session=True,
+        )
+        os.close(theirs)
+        bound = threading.Timer(60, process.kill)
+        bound.start()
+        seen, prompts, key, keys = b"", 0, b"", iter(typed)
         while True:
-            for _ in range(60):
-                if select.select([screen], [], [], 1.0)[0]:
-                    break
+            if not select.select([screen], [], [], 1.0)[0]:
                 if key == b"\x03":  # a signal between readline's prompt and its select() is seen with the next key only
                     os.write(screen, key)
-            else:
-                os.kill(child, signal.SIGKILL)
+                continue
             try:
                 more = os.read(screen, 4096)
             except OSError:  # Linux says EIO when the other end is closed
@@ -900,10 +908,12 @@ def terminal(tmp_path: Path) -> Callable[..., tuple[int, str]]:
             seen += more
             if seen.count(b"you: ") > prompts:
                 prompts = seen.count(b"you: ")
-                key = next(keys)
+                key = next(keys, b"")
                 os.write(screen, key)
+        exit_code = process.wait()
+        bound.cancel()
         os.close(screen)
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), seen.decode(errors="replace")
+        return exit_code, seen.decode(errors="replace")
 
     return run
 
@@ -938,6 +948,17 @@ def test_on_a_terminal_lists_are_tables(terminal: Callable[..., tuple[int, str]]
     assert code == 0
     assert "distribution" in seen
     assert "turnlog_memory:MemoryStore" in seen
+
+
+def test_on_a_terminal_an_import_shows_how_far_it_is(terminal: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
+    """And errors stand on lines of their own between."""
+    path = jsonl(tmp_path / "a.jsonl", conversation("one", "a"), "oops", conversation("two", "b"))
+    code, seen = terminal(arguments=["import", path, "--store=memory://"])
+    assert code == 1
+    assert "import \x1b[" in seen
+    assert f"{(tmp_path / 'a.jsonl').stat().st_size} bytes" in seen
+    assert "a.jsonl:2: not JSON: " in seen
+    assert "2 sessions stored, 0 extended, 0 unchanged, 1 failed" in seen
 
 
 def test_the_package_has_one_public_name() -> None:
