@@ -212,8 +212,10 @@ class Header(msgspec.Struct, frozen=True):
             )
         placed = []
         for record in change.append:
-            if record.size > _SURE_TO_FIT:
+            taken = record.size
+            if taken > _SURE_TO_FIT:
                 _ = record.payload  # which raises what is too large
+            size += taken
             number = turns if record.turns else turns - 1
             turns += record.turns
             end += record.rounds
@@ -234,9 +236,8 @@ class Header(msgspec.Struct, frozen=True):
                 record._payload,
                 record._messages,
                 record._inner,
-                record.size,
+                taken,
             )
-            size += stored._size or 0
             placed.append(stored)
         header = Header(
             self.key,

@@ -15,7 +15,7 @@ from .message import Message, as_message
 from .store import Store
 
 Model: TypeAlias = "Callable[..., Awaitable[Message]]"
-"""What answers: `await model(messages, **options) -> Message`, any async callable; `messages` is a list of `Message`."""
+"""What answers, any async callable: `await model(messages, **options) -> Message`, given a list of `Message`."""
 
 
 class Window(msgspec.Struct, frozen=True):

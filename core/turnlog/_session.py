@@ -121,7 +121,7 @@ class Session(msgspec.Struct, frozen=True, dict=True):
         messages: list[Message] = []
         try:
             for record in self.records:
-                messages += record._messages or record.messages
+                messages += record.messages
         except CorruptRecord as error:
             error.key = self.info.key
             raise

@@ -7,6 +7,21 @@ from __future__ import annotations
 
 from typing import Final
 
+__all__ = [
+    "MAX_DEPTH",
+    "MAX_ID_BYTES",
+    "MAX_MESSAGES",
+    "MAX_METADATA_BYTES",
+    "MAX_NUMBER",
+    "MAX_PAGE",
+    "MAX_PAYLOAD_BYTES",
+    "MAX_SEALED_TURNS",
+    "MAX_TTL",
+    "MAX_TURN_ID_BYTES",
+    "MIN_TTL",
+    "REMEMBERED_CHANGES",
+]
+
 MAX_ID_BYTES: Final = 255
 """A namespace, a session id, an owner or a change id, in bytes of UTF-8."""
 

@@ -10,7 +10,7 @@ import msgspec
 from ._value import JSON, canonical, check, check_mapping, check_text, decode, encode
 from .errors import CorruptRecord, InvalidInput
 
-__all__ = ["Message", "MessageLike", "assistant", "system", "tool", "user"]
+__all__ = ["Message", "MessageLike", "as_message", "assistant", "system", "tool", "user"]
 
 
 class Message(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, repr_omit_defaults=True):

@@ -43,7 +43,7 @@ _KEEP_WHOLE = (
 )
 
 
-class Remembered(msgspec.Struct, frozen=True, gc=False):
+class _Remembered(msgspec.Struct, frozen=True, gc=False):
     """A change that was applied: what a repeat is compared with, and what it is answered."""
 
     id: str
@@ -66,20 +66,20 @@ class _Ring:
 
     __slots__ = ("end", "entries")
 
-    def __init__(self, entries: Iterable[Remembered] = ()) -> None:
+    def __init__(self, entries: Iterable[_Remembered] = ()) -> None:
         self.entries = {entry.id: entry for entry in entries}
         self.end = 0 if not self.entries else next(reversed(self.entries.values())).place + 1
 
-    def seen(self, end: int) -> list[Remembered]:
+    def seen(self, end: int) -> list[_Remembered]:
         """What a state with this end remembers, oldest first."""
         return [entry for entry in self.entries.values() if end - REMEMBERED_CHANGES <= entry.place < end]
 
-    def find(self, id: str, end: int) -> Remembered | None:
+    def find(self, id: str, end: int) -> _Remembered | None:
         """The change with this id, if a state with this end remembers it."""
         entry = self.entries.get(id)
         return entry if entry is not None and end - REMEMBERED_CHANGES <= entry.place < end else None
 
-    def add(self, entry: Remembered) -> _Ring:
+    def add(self, entry: _Remembered) -> _Ring:
         """With one more at its place: the same ring, or a new one that leaves this to the states that see it."""
         entries = self.entries
         if self.end == entry.place and len(entries) < 2 * REMEMBERED_CHANGES and entry.id not in entries:
@@ -188,7 +188,7 @@ class SessionState(msgspec.Struct, eq=False, gc=False, weakref=False):
             log, start, stop = log[start:stop], 0, stop - start
         header = header.slide(now, self._ttl)
         asked = change if header.bytes - (self.header.bytes if self.header else 0) < _KEEP_WHOLE else change.digest
-        ring = base._ring.add(Remembered(change.id, base._end, asked, header.version, number))
+        ring = base._ring.add(_Remembered(change.id, base._end, asked, header.version, number))
         state = SessionState(self.key, header, log, start, stop, ring, base._end + 1, self._ttl)
         return state, header.receipt(now, header.version, number, previous)
 
@@ -201,7 +201,7 @@ class SessionState(msgspec.Struct, eq=False, gc=False, weakref=False):
         """
         return check_delete(self.key, self.header, expect, now)
 
-    def _repeat(self, change: Change, known: Remembered, now: float) -> tuple[SessionState, Receipt]:
+    def _repeat(self, change: Change, known: _Remembered, now: float) -> tuple[SessionState, Receipt]:
         if change is not known.asked and change.digest != known.digest:
             raise reused(self.key, change)
         state = self._touched(now)
@@ -329,7 +329,7 @@ class SessionState(msgspec.Struct, eq=False, gc=False, weakref=False):
             return cls.absent(key, ttl=ttl)
         header, changes, records = _lines.parse(key, lines)
         ring = _Ring(
-            Remembered(id, place, digest, Version.parse(version), number)
+            _Remembered(id, place, digest, Version.parse(version), number)
             for place, (id, digest, version, number) in enumerate(changes)
         )
         return cls(header.key, header, records, 0, len(records), ring, ring.end, ttl)

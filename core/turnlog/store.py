@@ -195,7 +195,7 @@ class Store(ABC):
             ttl=info.ttl,
             expect=ABSENT,
             first=info.first if at is None else min(at, info.first),
-            asked=copy_digest(source, at),
+            asked=_copy_digest(source, at),
         )
         return await self.commit(target, change)
 
@@ -688,7 +688,7 @@ class _Within(Layer):
         return f"<namespace {self.namespace!r} of {self.inner!r}>"
 
 
-def copy_digest(source: Key, at: int | None) -> bytes:
+def _copy_digest(source: Key, at: int | None) -> bytes:
     """The digest of a copy (see `Change.digest`): what it was asked to do, not what it found there."""
     return digest_of("copy", source.namespace, source.session, at)
 

@@ -19,12 +19,14 @@ from turnlog import (
     Conflict,
     CorruptRecord,
     Message,
+    Pipeline,
     Receipt,
     SessionNotFound,
     Unavailable,
     assistant,
     user,
 )
+from turnlog_offline import offline
 from turnlog_sql import SQLStore
 
 WRITERS = Path(__file__).with_name("sqlite_writers.py")
@@ -130,6 +132,13 @@ async def test_the_same_change_five_times_is_stored_once(tmp_path: Path) -> None
         assert {(receipt.version, receipt.number) for receipt in receipts} == {(receipts[0].version, 1)}
         texts = [message.text for message in await ours.load("alice")]
         assert texts == ["before", "hello", *["between"] * 5]
+
+
+async def test_a_chat_remembers_in_another_store_over_the_same_file(tmp_path: Path) -> None:
+    for text in ("My name is Alice", "What is my name?"):
+        async with at(tmp_path) as store:
+            result = await Pipeline(store, offline).execute("s", "user", text)
+    assert result.response.text == "Your name is Alice."
 
 
 async def test_only_one_of_many_makes_a_session(tmp_path: Path) -> None:

@@ -879,7 +879,9 @@ def terminal(tmp_path: Path) -> Callable[..., tuple[int, str]]:
         *typed: bytes, arguments: Sequence[str] = ("chat", "--store=memory://"), **environment: str
     ) -> tuple[int, str]:
         screen, theirs = pty.openpty()
-        code = "import fcntl, sys, termios, turnlog_cli; fcntl.ioctl(0, termios.TIOCSCTTY, 0); sys.exit(turnlog_cli.main())"
+        code = (
+            "import fcntl, sys, termios, turnlog_cli as cli; fcntl.ioctl(0, termios.TIOCSCTTY, 0); sys.exit(cli.main())"
+        )
         inherited = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
         process = subprocess.Popen(
             [sys.executable, "-c", code, *arguments],
