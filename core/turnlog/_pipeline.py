@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TypeAlias
+from typing import TypeAlias, TypeGuard
 
 import msgspec
 
 from ._change import Receipt
-from ._session import Turn
+from ._session import Session, Turn
 from ._value import JSON, check_number
 from .errors import InvalidInput, SessionNotFound
-from .message import Message, as_message
+from .message import Message, MessageLike, as_message
+from .message import system as system_message
 from .store import Store
 
-Model: TypeAlias = "Callable[..., Awaitable[Message]]"
-"""What answers, any async callable: `await model(messages, **options) -> Message`, given a list of `Message`."""
+Model: TypeAlias = "Callable[..., Awaitable[MessageLike]]"
+"""What answers, any async callable: `await model(messages, **options)`, given a list of `Message`, answers one, or the
+dictionary to make it from."""
 
 
 class Window(msgspec.Struct, frozen=True):
@@ -23,7 +25,7 @@ class Window(msgspec.Struct, frozen=True):
 
     Attributes:
         messages: At most so many messages, in whole turns, from the end; but never less than the last turn.  The system
-            prompt and the new message come on top.
+            prompt, stored or not, and the new message come on top.
 
     Raises:
         InvalidInput: Not a number from 1.
@@ -66,9 +68,13 @@ class Pipeline:
         store: Where the sessions are; an open one.
         model: What answers (`Model`).
         window: How much of the history it is given.
-        system: The system prompt; without it, the session's metadata `system`.  It is sent first, and once: a system
-            message that opens the history gives way to it.  It is not stored.
+        system: The system prompt, as text or as the provider's list of blocks; without it, the session's metadata
+            `system`, if that is one of the two.  It is sent first, and once: the message of role `system` or
+            `developer` that opens the session's first turn gives way to it.  It is not stored.
         options: Passed to the model by keyword.
+
+    Raises:
+        InvalidInput: An argument breaks a rule.
     """
 
     def __init__(
@@ -77,15 +83,17 @@ class Pipeline:
         model: Model,
         *,
         window: Window | None = None,
-        system: str | None = None,
+        system: str | list[JSON] | None = None,
         options: Mapping[str, object] | None = None,
     ) -> None:
         if not callable(model):
             raise InvalidInput(f"model must be an async callable, not {type(model).__name__}")
+        if system is not None and not _is_prompt(system):
+            raise InvalidInput("system must be text or a list of blocks, and not empty: leave it out to send none")
         self.store = store
         self.model = model
         self.window = Window() if window is None else window
-        self.system = system
+        self.system = None if system is None else system_message(system)
         self.options = dict(options or {})
 
     async def execute(self, session_id: str, role: str, content: str | list[JSON]) -> Result:
@@ -103,25 +111,33 @@ class Pipeline:
             InvalidInput: The message, or what the model answered, is not one.
         """
         message = Message.from_dict({"role": role, "content": content})
-        messages = [*await self._context(session_id), message]
-        response = as_message(await self.model(messages, **self.options), "the model's answer")
+        messages = (*await self._context(session_id), message)
+        answer = self.model(list(messages), **self.options)
+        if not isinstance(answer, Awaitable):
+            raise InvalidInput(
+                f"model must be an async callable: it returned {type(answer).__name__}, nothing to await"
+            )
+        response = as_message(await answer, "the model's answer")
         receipt = await self.store.append(session_id, [message, response])
-        return Result(response, tuple(messages), receipt)
+        return Result(response, messages, receipt)
 
     async def _context(self, session_id: str) -> list[Message]:
         try:
             session = await self.store.session(session_id, last=self.window.messages)
         except SessionNotFound:
-            return [_system(self.system)] if self.system else []
-        turns = self.window.cut(session.turns)
-        history = [message for turn in turns for message in turn.messages]
-        prompt = self.system or session.info.metadata.get("system")
-        if not prompt or not isinstance(prompt, (str, list)):
-            return history
-        if turns and turns[0].number == 0 and history[0].role == "system":
-            del history[0]
-        return [_system(prompt), *history]
+            return [] if self.system is None else [self.system]
+        prompt, turns = self.system or _prompt_of(session), session.turns
+        if prompt is None:
+            return [message for turn in self.window.cut(turns) for message in turn.messages]
+        if turns and turns[0].number == 0 and turns[0].messages[0].role in ("system", "developer"):
+            turns = (msgspec.structs.replace(turns[0], messages=turns[0].messages[1:]), *turns[1:])
+        return [prompt, *(message for turn in self.window.cut(turns) for message in turn.messages)]
 
 
-def _system(content: str | list[JSON]) -> Message:
-    return Message.from_dict({"role": "system", "content": content})
+def _prompt_of(session: Session) -> Message | None:
+    prompt = session.info.metadata.get("system")
+    return system_message(prompt) if _is_prompt(prompt) else None
+
+
+def _is_prompt(value: object) -> TypeGuard[str | list[JSON]]:
+    return isinstance(value, (str, list)) and bool(value)

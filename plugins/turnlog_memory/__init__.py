@@ -6,13 +6,13 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
-from turnlog import Change, Key, Page, Query, Receipt, Session, Store, Version
+from turnlog import Change, Key, Metadata, Page, Query, Receipt, Session, Store, Version
 from turnlog.errors import InvalidInput
 from turnlog.state import SessionState, page
 
 __all__ = ["MemoryStore"]
 
-_SWEEP = 16  # at each new session so many of the least recently used are looked at, so that the expired do not pile up
+_SWEEP = 16  # each new session looks at so many others, in turn, so that the expired do not pile up: at most 1 in 16
 
 
 class MemoryStore(Store):
@@ -27,7 +27,8 @@ class MemoryStore(Store):
         retain: As in `Store`.
         max_session_bytes: As in `Store`.
         max_sessions: How many sessions are kept.
-        max_bytes: How many bytes of records are kept, about; a session that is being written is always kept.
+        max_bytes: How many bytes of records and metadata are kept, about; a session that is being written is always
+            kept.
         clock: As in `Store`.
 
     Raises:
@@ -55,6 +56,7 @@ class MemoryStore(Store):
         self.max_bytes = max_bytes
         self._states: OrderedDict[Key, SessionState] = OrderedDict()  # the least recently used first
         self._bytes = 0
+        self._unswept: list[Key] = []  # which sessions have not been looked at since the last round began
 
     async def read(
         self,
@@ -78,6 +80,8 @@ class MemoryStore(Store):
         after, receipt = state.apply(change, self.clock())
         if after is not state:
             self._put(key, state, after)
+        else:  # a repeat is use, too
+            self._states.move_to_end(key)
         return receipt
 
     async def delete(self, key: Key, *, expect: Version | None = None) -> bool:
@@ -94,6 +98,7 @@ class MemoryStore(Store):
     async def close(self) -> None:
         await super().close()
         self._states.clear()
+        self._unswept.clear()
         self._bytes = 0
 
     def _state(self, key: Key) -> SessionState:
@@ -107,22 +112,30 @@ class MemoryStore(Store):
         states[key] = after
         states.move_to_end(key)
         if old is None:
-            self._bytes += header.bytes
+            self._bytes += header.bytes + _size(header.metadata)
             self._sweep()
         else:
             self._bytes += header.bytes - old.bytes
+            if header.metadata is not old.metadata:
+                self._bytes += _size(header.metadata) - _size(old.metadata)
         while len(states) > self.max_sessions or (self._bytes > self.max_bytes and len(states) > 1):
             self._drop(next(iter(states)))
 
     def _drop(self, key: Key) -> None:
         state = self._states.pop(key, None)
         if state is not None and state.header is not None:
-            self._bytes -= state.header.bytes
+            self._bytes -= state.header.bytes + _size(state.header.metadata)
 
     def _sweep(self) -> None:
         now = self.clock()
-        oldest = [key for key, _ in zip(self._states, range(_SWEEP), strict=False)]
-        for key in oldest:
-            header = self._states[key].header
-            if header is not None and not header.alive(now):
+        for _ in range(_SWEEP):
+            if not self._unswept:
+                self._unswept = list(reversed(self._states))
+            key = self._unswept.pop()
+            state = self._states.get(key)
+            if state is not None and state.header is not None and not state.header.alive(now):
                 self._drop(key)
+
+
+def _size(metadata: Metadata) -> int:
+    return sum(len(name) + len(value) for name, value in metadata.encoded.items())

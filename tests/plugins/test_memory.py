@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from turnlog import InvalidInput, SessionNotFound, user
+from turnlog import Change, Closed, InvalidInput, Key, Message, Record, SessionNotFound, TooLarge, assistant, user
 from turnlog.testing import Clock
 from turnlog_memory import MemoryStore
 
@@ -44,43 +46,118 @@ async def test_over_the_bytes_whole_sessions_go_but_never_the_one_that_is_writte
     assert len(await store.load("a")) == 3
 
 
-steps = st.lists(
-    st.tuples(
-        st.sampled_from(["append", "rewind", "erase", "fork", "retain"]),
-        st.sampled_from("abcd"),
-        st.integers(0, 400),
-    ),
-    max_size=30,
-)
-
-
-async def _counted(steps: list[tuple[str, str, int]]) -> None:
+async def test_what_uses_a_session_keeps_it_and_what_only_looks_does_not() -> None:
+    """Reading, writing and sending again are use; reading without `touch`, listing, failing are not."""
     store = MemoryStore(max_sessions=3)
-    for what, name, size in steps:
+    uses: dict[str, Callable[[], Awaitable[object]]] = {
+        "load": lambda: store.load("a"),
+        "append": lambda: store.append("a", [user("more")]),
+        "again": lambda: store.append("a", [user("a")], turn_id="first"),
+        "touch": lambda: store.touch("a"),
+        "info": lambda: store.info("a"),
+        "export": lambda: store.session("a", touch=False),
+        "list": lambda: names(store),
+        "fail": lambda: store.rewind("none", turns=1),
+    }
+    kept = set()
+    for use, call in uses.items():
+        for name in "abc":
+            await store.erase(name)
+        await store.erase("d")
+        for name in "abc":
+            await store.append(name, [user(name)], turn_id="first")
         try:
-            if what == "append":
-                await store.append(name, [user("x" * size)])
-            elif what == "rewind":
-                await store.rewind(name, turns=1)
-            elif what == "erase":
-                await store.erase(name)
-            elif what == "fork":
-                await store.erase("forked")
-                await store.fork(name, "forked")
-            else:
-                store.retain = 1
-                await store.append(name, [user("x" * size)])
-                store.retain = None
+            await call()
+        except SessionNotFound:
+            assert use == "fail"
+        await store.append("d", [user("d")])
+        if "a" in await names(store):
+            kept.add(use)
+    assert kept == {"load", "append", "again", "touch"}
+
+
+async def test_a_session_that_was_dropped_begins_anew() -> None:
+    """It is gone whole: turns, metadata, remembered changes and version."""
+    store = MemoryStore(max_sessions=1)
+    before = await store.append("a", [user("a")], turn_id="t", metadata={"title": "A"}, owner="alice")
+    await store.append("b", [user("b")])
+    after = await store.append("a", [user("another")], turn_id="t")
+    info = await store.info("a")
+    assert (info.turns, dict(info.metadata), info.owner) == (1, {}, "")
+    assert after.version.epoch != before.version.epoch
+
+
+async def test_metadata_counts() -> None:
+    """Sessions that hold nothing else are bounded by bytes, too."""
+    store = MemoryStore(max_bytes=100_000)
+    for place in range(10):
+        await store.merge_metadata(f"s{place}", {"big": "x" * 30_000})
+    assert await names(store) == {"s7", "s8", "s9"}
+    await store.merge_metadata("s8", {"big": None})
+    await store.merge_metadata("new", {"big": "x" * 30_000})
+    assert await names(store) == {"s7", "s8", "s9", "new"}
+
+
+STEPS = ["append", "rewind", "erase", "fork", "retain", "metadata", "seal", "repeat", "wait", "refused"]
+steps = st.lists(st.tuples(st.sampled_from(STEPS), st.sampled_from("abcd"), st.integers(0, 400)), max_size=30)
+
+
+async def _step(store: MemoryStore, clock: Clock, what: str, name: str, size: int) -> None:
+    if what == "append":
+        await store.append(name, [user("x" * size)])
+    elif what == "rewind":
+        await store.rewind(name, turns=1)
+    elif what == "erase":
+        await store.erase(name)
+    elif what == "fork":
+        await store.erase("forked")
+        await store.fork(name, "forked")
+    elif what == "retain":
+        store.retain = 1
+        await store.append(name, [user("x" * size)])
+        store.retain = None
+    elif what == "metadata":
+        await store.merge_metadata(name, {"title": "x" * size or None, "é": size})
+    elif what == "seal":
+        key = Key("default", name)
+        sealed = Record.seal((await store.read(key)).records)
+        await store.commit(key, Change(seal=sealed))
+    elif what == "repeat":
+        for _ in range(2):
+            await store.append(name, [user("x")], turn_id="once")
+    elif what == "wait":
+        clock.advance(size / 10)
+    else:
+        store.max_session_bytes = size + 1
+        try:
+            await store.append(name, [user("x" * 400)])
+        finally:
+            store.max_session_bytes = None
+
+
+async def _counted(taken: list[tuple[str, str, int]]) -> None:
+    clock = Clock()
+    store = MemoryStore(max_sessions=3, max_bytes=2_000, ttl=60, clock=clock)
+    for what, name, size in taken:
+        try:
+            await _step(store, clock, what, name, size)
         except (SessionNotFound, InvalidInput):
             continue
-    states = list(store._states.values())
-    assert len(states) <= 3
-    assert store._bytes == sum(record.size for state in states for record in state.records)
+        sizes = []
+        for state in store._states.values():
+            assert state.header is not None
+            metadata = state.header.metadata.encoded
+            sizes.append(
+                sum(record.size for record in state.records) + sum(len(k) + len(v) for k, v in metadata.items())
+            )
+        assert store._bytes == sum(sizes)
+        assert len(sizes) <= 3
+        assert sum(sizes) <= 2_000 or len(sizes) == 1
 
 
 @given(steps)
-def test_the_bytes_are_those_of_what_is_there(steps: list[tuple[str, str, int]]) -> None:
-    asyncio.run(_counted(steps))
+def test_the_bytes_are_those_of_what_is_there(taken: list[tuple[str, str, int]]) -> None:
+    asyncio.run(_counted(taken))
 
 
 async def test_what_has_expired_does_not_pile_up() -> None:
@@ -91,6 +168,108 @@ async def test_what_has_expired_does_not_pile_up() -> None:
         clock.advance(1)
     assert len(store._states) < 50
     assert len(await names(store)) == 9
+
+
+async def test_nor_behind_sessions_that_never_expire() -> None:
+    """Those are the least recently used, and more than are looked at in one go."""
+    clock = Clock()
+    store = MemoryStore(ttl=10, clock=clock)
+    for place in range(40):
+        await store.merge_metadata(f"kept{place}", ttl=0)
+    for place in range(500):
+        await store.append(f"s{place}", [user("hello")])
+        clock.advance(1)
+    assert len(store._states) < 100
+    assert len(await names(store)) == 49
+
+
+async def test_what_has_expired_is_not_there_whether_it_was_swept_or_not() -> None:
+    clock = Clock()
+    store = MemoryStore(ttl=10, clock=clock)
+    await store.append("a", [user("a")])
+    clock.advance(10)
+    with pytest.raises(SessionNotFound):
+        await store.load("a")
+    assert await names(store) == set()
+    assert await store.erase("a") is False
+    assert store._bytes == 0
+
+
+def test_it_waits_for_nothing_and_starts_nothing() -> None:
+    """Every call ends without giving way once, so no task, thread or lock is on its path, nor an event loop."""
+    store = MemoryStore(retain=3)
+    threads = threading.active_count()
+
+    def run(call: Coroutine[Any, Any, Any]) -> Any:
+        with pytest.raises(StopIteration) as end:
+            call.send(None)
+        return end.value.value
+
+    run(store.open())
+    run(store.append("a", [user("a")]))
+    run(store.save("a", [user("a"), assistant("b")]))
+    run(store.fork("a", "b"))
+    run(store.merge_metadata("b", {"title": "B"}, ttl=5))
+    assert [message.text for message in run(store.load("b", last=1))] == ["a", "b"]
+    assert run(store.erase("a")) is True
+    run(store.close())
+    assert threading.active_count() == threads
+
+
+def test_several_event_loops_one_after_another() -> None:
+    store = MemoryStore()
+    for place in range(3):
+        asyncio.run(store.append("a", [user(str(place))]))
+    assert [message.text for message in asyncio.run(store.load("a"))] == ["0", "1", "2"]
+
+
+async def test_many_tasks_lose_nothing() -> None:
+    store = MemoryStore()
+    await asyncio.gather(*(store.append("a", [user(f"{place}")]) for place in range(200)))
+    assert sorted(int(message.text) for message in await store.load("a")) == list(range(200))
+
+
+async def test_what_a_caller_does_to_what_it_loaded_reaches_nobody() -> None:
+    """Nor what it does afterwards to what it stored."""
+    store = MemoryStore()
+    said: dict[str, Any] = {"role": "user", "content": [{"type": "text", "text": "a"}]}
+    metadata: dict[str, Any] = {"tags": ["a"]}
+    await store.append("a", [said], metadata=metadata)
+    said["content"][0]["text"] = metadata["tags"][0] = "changed"
+    for _ in range(2):
+        session = await store.session("a")
+        messages = session.messages
+        content, tags = messages[0].content, session.info.metadata["tags"]
+        assert (content, tags) == ([{"type": "text", "text": "a"}], ["a"])
+        assert isinstance(content, list)
+        assert isinstance(tags, list)
+        content.clear()
+        tags.clear()
+        messages[0].to_dict()["content"] = "changed"
+        messages.clear()
+        with pytest.raises(AttributeError):
+            session.turns[0].messages[0]._content = "changed"  # type: ignore[misc]
+        assert [type(message) for message in await store.load("a")] == [Message]
+
+
+async def test_closed_it_holds_nothing() -> None:
+    store = MemoryStore()
+    await store.append("a", [user("a")], metadata={"title": "A"})
+    await store.close()
+    with pytest.raises(Closed):
+        await store.load("a")
+    async with store:
+        assert await names(store) == set()
+        assert store._bytes == 0
+
+
+async def test_a_change_that_is_refused_changes_no_count() -> None:
+    store = MemoryStore(max_session_bytes=500)
+    await store.append("a", [user("x" * 300)])
+    before = store._bytes
+    with pytest.raises(TooLarge):
+        await store.append("a", [user("x" * 300)])
+    assert store._bytes == before > 300
 
 
 @pytest.mark.parametrize(
