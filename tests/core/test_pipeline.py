@@ -3,14 +3,42 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from turnlog import InvalidInput, Message, Pipeline, Session, SessionNotFound, Store, Window, assistant, system, user
+from turnlog import (
+    InvalidInput,
+    Layer,
+    Message,
+    Pipeline,
+    Session,
+    SessionNotFound,
+    Store,
+    Window,
+    assistant,
+    system,
+    tool,
+    user,
+)
 from turnlog_memory import MemoryStore
 from turnlog_offline import offline
+from turnlog_sql import SQLStore
+
+
+def on_sqlite(folder: Path) -> Store:
+    """A store over a file in this folder."""
+    return SQLStore(f"sqlite:///{folder / 'x.db'}", synchronous="NORMAL")
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """A store that is not open yet."""
+    return MemoryStore() if request.param == "memory" else on_sqlite(tmp_path)
 
 
 class Recorder:
@@ -35,65 +63,193 @@ async def filled(store: Store, turns: int) -> Store:
     return store
 
 
-async def test_the_second_message_remembers_the_first() -> None:
-    pipeline = Pipeline(MemoryStore(), offline)
-    await pipeline.execute("s", "user", "My name is Alice")
-    assert "Alice" in (await pipeline.execute("s", "user", "What is my name?")).response.text
-    assert "Alice" not in (await pipeline.execute("other", "user", "What is my name?")).response.text
+async def test_the_second_message_remembers_the_first(store: Store) -> None:
+    """Of the same session in the same namespace."""
+    async with store:
+        pipeline = Pipeline(store, offline)
+        await pipeline.execute("s", "user", "My name is Alice")
+        assert "Alice" in (await pipeline.execute("s", "user", "What is my name?")).response.text
+        assert "Alice" not in (await pipeline.execute("other", "user", "What is my name?")).response.text
+        elsewhere = Pipeline(store.within("other"), offline)
+        assert "Alice" not in (await elsewhere.execute("s", "user", "What is my name?")).response.text
 
 
-class Counting(MemoryStore):
-    """Counts the records that it hands out."""
+ASK = """
+import asyncio, sys
+from turnlog import Pipeline, open_store
+from turnlog_offline import offline
 
-    handed = 0
+async def main():
+    async with open_store(sys.argv[1]) as store:
+        print((await Pipeline(store, offline).execute("s", "user", sys.argv[2])).response.text)
+
+asyncio.run(main())
+"""
+
+
+async def test_it_remembers_in_another_store_over_the_file_and_in_another_process(tmp_path: Path) -> None:
+    async with on_sqlite(tmp_path) as store:
+        await Pipeline(store, offline).execute("s", "user", "My name is Alice")
+    async with on_sqlite(tmp_path) as store:
+        result = await Pipeline(store, offline).execute("s", "user", "What is my name?")
+        assert result.response.text == "Your name is Alice."
+    command = [sys.executable, "-c", ASK, f"sqlite:///{tmp_path / 'x.db'}", "Who am I?"]
+    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "Your name is Alice.\n"
+
+
+async def test_a_turn_is_what_was_said_and_the_answer(store: Store) -> None:
+    async with store:
+        result = await Pipeline(store, Recorder(assistant("a"))).execute("s", "user", [{"type": "text", "text": "q"}])
+        (turn,) = (await store.session("s")).turns
+        assert turn.messages == (user([{"type": "text", "text": "q"}]), assistant("a"))
+        assert (result.response, result.receipt.number) == (assistant("a"), 0)
+        assert result.receipt.version == (await store.info("s")).version
+
+
+class Counting(Layer):
+    """Counts the reads and the records that it hands out."""
+
+    reads = records = commits = 0
 
     async def read(self, *arguments: Any, **options: Any) -> Session:
         """Read, and count."""
         session = await super().read(*arguments, **options)
-        self.handed += len(session.records)
+        self.reads += 1
+        self.records += len(session.records)
         return session
 
-
-@pytest.mark.parametrize("turns", [50, 1_000])
-async def test_only_what_the_window_needs_is_loaded(turns: int) -> None:
-    store = Counting()
-    await filled(store, turns)
-    await Pipeline(store, Recorder(), window=Window(messages=20)).execute("s", "user", "next")
-    assert store.handed == 10
+    async def commit(self, *arguments: Any) -> Any:
+        """Commit, and count."""
+        self.commits += 1
+        return await super().commit(*arguments)
 
 
-async def test_the_window_cuts_at_turns_and_never_below_the_last() -> None:
-    store, model = await filled(MemoryStore(), 3), Recorder()
-    await store.append("s", [user("long"), *[assistant(f"part {n}") for n in range(5)]])
-    for messages, first in ((1, "user:long"), (7, "user:long"), (8, "user:q2"), (100, "user:q0")):
-        await Pipeline(store, model, window=Window(messages=messages)).execute("s", "user", "now")
-        assert (model.given[-1][0], model.given[-1][-1]) == (first, "user:now")
+@pytest.mark.parametrize("turns", [15, 150])
+async def test_only_what_the_window_needs_is_loaded(turns: int, store: Store) -> None:
+    """One read, of as many records as hold the window, and one commit, whatever the length."""
+    async with Counting(store) as counting:
+        await filled(store, turns)
+        await Pipeline(counting, Recorder(), window=Window(messages=20)).execute("s", "user", "next")
+        assert (counting.reads, counting.records, counting.commits) == (1, 10, 1)
+
+
+async def test_the_window_cuts_at_turns_and_never_below_the_last(store: Store) -> None:
+    model = Recorder()
+    async with store:
+        await filled(store, 3)
+        await store.append("s", [user("long"), *[assistant(f"part {n}") for n in range(5)]])
+        for messages, first in ((1, "user:long"), (7, "user:long"), (8, "user:q2"), (100, "user:q0")):
+            await Pipeline(store, model, window=Window(messages=messages)).execute("s", "user", "now")
+            assert (model.given[-1][0], model.given[-1][-1]) == (first, "user:now")
+            await store.rewind("s", turns=1)
+
+
+async def prompts(store: Store, **options: Any) -> AsyncIterator[list[str]]:
+    """What a model is given with the pipeline's prompt, the metadata's, and none; each undone."""
+    for prompt, metadata in (("pipeline", "metadata"), (None, "metadata"), (None, None)):
+        await store.merge_metadata("s", {"system": metadata})
+        model = Recorder()
+        await Pipeline(store, model, system=prompt, **options).execute("s", "user", "now")
         await store.rewind("s", turns=1)
+        (given,) = model.given
+        assert given.pop() == "user:now"
+        yield given
 
 
-async def test_the_system_prompt_is_first_and_once() -> None:
+@pytest.mark.parametrize("role", ["system", "developer"])
+async def test_the_system_prompt_is_first_and_once(role: str, store: Store) -> None:
     """The pipeline's, else the metadata's, else what opens the history."""
+    async with store:
+        opening = Message.from_dict({"role": role, "content": "history"})
+        await store.append("s", [opening, user("q"), assistant("a")])
+        await filled(store, 1)
+        rest = ["user:q", "assistant:a", "user:q0", "assistant:a0"]
+        expected = [["system:pipeline", *rest], ["system:metadata", *rest], [f"{role}:history", *rest]]
+        assert [given async for given in prompts(store)] == expected
+        assert (await store.load("s"))[0] == opening  # and what is stored stays as it is
+
+
+async def test_the_system_prompt_is_outside_the_window_stored_or_not(store: Store) -> None:
+    """It is there when the first turn is not, and the first turn is not left out for the message that gives way."""
+    async with store:
+        await store.append("s", [system("history"), user("q"), assistant("a")])
+        await filled(store, 1)
+        rest = ["user:q0", "assistant:a0"]
+        expected = [["system:pipeline", *rest], ["system:metadata", *rest], rest]
+        assert [given async for given in prompts(store, window=Window(messages=3))] == expected
+        whole = ["user:q", "assistant:a", *rest]
+        expected = [["system:pipeline", *whole], ["system:metadata", *whole], rest]
+        assert [given async for given in prompts(store, window=Window(messages=4))] == expected
+
+
+async def test_only_the_message_that_opens_the_first_turn_gives_way(store: Store) -> None:
+    """Not a second one, and not one that opens a later turn, which is first where the first turn was dropped."""
+    async with store:
+        await store.append("s", [system("history"), system("another"), user("q")])
+        await store.append("s", [system("from now on"), user("q")])
+        rest = ["system:from now on", "user:q"]
+        given = [given async for given in prompts(store)]
+        assert given[0] == ["system:pipeline", "system:another", "user:q", *rest]
+        store.retain = 1
+        await store.append("s", [system("from now on"), user("q")])
+        store.retain = None
+        assert (await store.info("s")).first == 2
+        expected = [["system:pipeline", *rest], ["system:metadata", *rest], rest]
+        assert [given async for given in prompts(store)] == expected
+
+
+async def test_a_session_that_holds_a_system_message_alone_or_nothing(store: Store) -> None:
+    """And one that is not there yet: the prompt itself is never stored."""
+    async with store:
+        await store.merge_metadata("s", {"title": "T"})
+        assert [given async for given in prompts(store)] == [["system:pipeline"], ["system:metadata"], []]
+        await store.append("s", [system("history")])
+        expected = [["system:pipeline"], ["system:metadata"], ["system:history"]]
+        assert [given async for given in prompts(store)] == expected
+        model = Recorder()
+        await Pipeline(store, model, system="pipeline").execute("new", "user", "now")
+        assert model.given == [["system:pipeline", "user:now"]]
+        assert [message.role for message in await store.load("new")] == [
+            "user",
+            "assistant",
+        ]  # the prompt is not stored
+
+
+async def test_a_system_prompt_may_be_a_list_of_blocks(store: Store) -> None:
+    """It is sent as it was when the pipeline was made."""
+    blocks: list[Any] = [{"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}]
+    async with store:
+        await store.merge_metadata("s", {"system": blocks})
+        result = await Pipeline(store, Recorder()).execute("s", "user", "now")
+        assert result.messages == (system(blocks), user("now"))
+        pipeline = Pipeline(store, Recorder(), system=blocks)
+        sent = system(blocks)
+        blocks.clear()
+        assert (await pipeline.execute("new", "user", "now")).messages[0] == sent
+
+
+@pytest.mark.parametrize("metadata", [5, {"text": "Be brief."}, "", []])
+async def test_metadata_that_is_no_prompt_is_none(metadata: Any) -> None:
     store, model = MemoryStore(), Recorder()
-    await store.append("s", [system("of the history"), user("q"), assistant("a")])
-    await Pipeline(store, model).execute("s", "user", "1")
-    await store.merge_metadata("s", {"system": "of the metadata"})
-    await Pipeline(store, model).execute("s", "user", "2")
-    await Pipeline(store, model, system="of the pipeline").execute("s", "user", "3")
-    await Pipeline(store, model, system="of the pipeline", window=Window(messages=2)).execute("s", "user", "4")
-    await Pipeline(store, model, system="of the pipeline").execute("new", "user", "5")
-    for given, whose in zip(model.given, ("history", "metadata", *["pipeline"] * 3), strict=True):
-        assert given[0] == f"system:of the {whose}"
-        assert sum(said.startswith("system:") for said in given) == 1
-    assert [m.role for m in await store.load("s")].count("system") == 1  # the prompt itself is not stored
+    await store.append("s", [system("history"), user("q")], metadata={"system": metadata})
+    await Pipeline(store, model).execute("s", "user", "now")
+    assert model.given == [["system:history", "user:q", "user:now"]]
+
+
+@pytest.mark.parametrize("prompt", ["", [], 5, {"text": "Be brief."}, "\ud800"])
+def test_a_pipeline_with_a_prompt_that_is_none_is_refused(prompt: Any) -> None:
+    with pytest.raises(InvalidInput, match=r"system|surrogate"):
+        Pipeline(MemoryStore(), Recorder(), system=prompt)
 
 
 @pytest.mark.parametrize("answer", ["text", 5, {}, {"role": "assistant", "content": {1, 2}}])
-async def test_what_is_no_answer_is_refused_and_nothing_is_stored(answer: object) -> None:
-    store = MemoryStore()
-    with pytest.raises(InvalidInput, match="the model's answer"):
-        await Pipeline(store, Recorder(answer)).execute("s", "user", "hello")
-    with pytest.raises(SessionNotFound):
-        await store.load("s")
+async def test_what_is_no_answer_is_refused_and_nothing_is_stored(answer: object, store: Store) -> None:
+    async with store:
+        with pytest.raises(InvalidInput, match="the model's answer"):
+            await Pipeline(store, Recorder(answer)).execute("s", "user", "hello")
+        with pytest.raises(SessionNotFound):
+            await store.load("s")
 
 
 async def test_a_dictionary_is_an_answer_and_options_reach_the_model() -> None:
@@ -105,8 +261,9 @@ async def test_a_dictionary_is_an_answer_and_options_reach_the_model() -> None:
     assert [message.role for message in await pipeline.store.load("s")] == ["user", "assistant"]
 
 
-async def test_nothing_is_stored_when_the_model_raises_or_is_cancelled() -> None:
-    store, begun = await filled(MemoryStore(), 1), asyncio.Event()
+async def test_nothing_is_stored_when_the_model_raises_or_is_cancelled(store: Store) -> None:
+    """Neither in a session that is there, nor a session where there was none."""
+    begun = asyncio.Event()
 
     async def fails(messages: Sequence[Message], **_: object) -> Message:
         raise RuntimeError("no answer")
@@ -116,31 +273,89 @@ async def test_nothing_is_stored_when_the_model_raises_or_is_cancelled() -> None
         await asyncio.Event().wait()
         raise AssertionError
 
-    before = await store.info("s")
-    with pytest.raises(RuntimeError, match="no answer"):
-        await Pipeline(store, fails).execute("s", "user", "hello")
-    task = asyncio.ensure_future(Pipeline(store, hangs).execute("s", "user", "hello"))
-    await begun.wait()
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert (await store.info("s")).version == before.version
+    async with store:
+        before = (await (await filled(store, 1)).info("s")).version
+        for session in ("s", "new"):
+            with pytest.raises(RuntimeError, match="no answer"):
+                await Pipeline(store, fails).execute(session, "user", "hello")
+            begun.clear()
+            task = asyncio.ensure_future(Pipeline(store, hangs).execute(session, "user", "hello"))
+            await begun.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        assert [(info.key.session, info.version) async for info in store.sessions()] == [("s", before)]
 
 
-async def test_two_at_once_both_store_whole_turns_and_neither_sees_the_other() -> None:
-    store, both = MemoryStore(), asyncio.Barrier(2)
-    model = Recorder()
+async def test_what_gives_nothing_to_await_is_no_model(store: Store) -> None:
+    """A function without `async` is named as such, and nothing is stored."""
+    async with store:
+        with pytest.raises(InvalidInput, match="model must be an async callable: it returned Message"):
+            await Pipeline(store, lambda messages: assistant("a")).execute("s", "user", "hello")  # type: ignore[arg-type,return-value]  # what is refused
+        with pytest.raises(SessionNotFound):
+            await store.load("s")
 
-    async def answer(messages: Sequence[Message], **options: object) -> Any:
-        await both.wait()
+
+async def test_what_is_no_message_or_no_session_never_reaches_the_model() -> None:
+    pipeline = Pipeline(MemoryStore(), model := Recorder())
+    for session, content in (("", "hello"), ("a\nb", "hello"), ("s", {1}), ("s", "\ud800")):
+        with pytest.raises(InvalidInput):
+            await pipeline.execute(session, "user", content)  # type: ignore[arg-type]  # what is refused
+    assert model.given == []
+
+
+async def test_what_a_model_does_to_its_list_changes_neither_the_result_nor_the_session() -> None:
+    async def rude(messages: list[Message], **_: object) -> Message:
+        messages.clear()
+        return assistant("a")
+
+    store = await filled(MemoryStore(), 1)
+    result = await Pipeline(store, rude).execute("s", "user", "now")
+    assert [message.text for message in result.messages] == ["q0", "a0", "now"]
+    assert [message.text for message in await store.load("s")] == ["q0", "a0", "now", "a"]
+
+
+async def test_an_answer_with_tool_calls_is_stored_as_it_is(store: Store) -> None:
+    call: Any = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+    async with store:
+        answer = assistant(None, tool_calls=[call])
+        result = await Pipeline(store, Recorder(answer)).execute("s", "user", "Weather?")
+        assert result.response.tool_calls == [call]
+        assert (await store.load("s"))[-1] == answer
+        await store.append("s", [tool("sunny", tool_call_id="c1")])
+        assert (await Pipeline(store, Recorder()).execute("s", "user", "Thanks")).messages[1] == answer
+
+
+async def at_once(stores: Sequence[Store], model: Recorder) -> list[tuple[str, ...]]:
+    """One execution a store, on one session, all models at work at once; the turns as texts."""
+    barrier = asyncio.Barrier(len(stores))
+
+    async def answer(messages: Sequence[Message], **_: object) -> Message:
+        await barrier.wait()
         await model(messages)
         return assistant(f"to {messages[-1].text}")
 
-    pipeline = Pipeline(store, answer)
-    await asyncio.gather(*(pipeline.execute("s", "user", text) for text in ("one", "two")))
-    turns = (await store.session("s")).turns
-    assert sorted(tuple(m.text for m in turn.messages) for turn in turns) == [("one", "to one"), ("two", "to two")]
-    assert sorted(model.given) == [["user:one"], ["user:two"]]
+    texts = [f"q{place}" for place in range(len(stores))]
+    await asyncio.gather(
+        *(Pipeline(store, answer).execute("s", "user", text) for store, text in zip(stores, texts, strict=True))
+    )
+    return [tuple(message.text for message in turn.messages) for turn in (await stores[0].session("s")).turns]
+
+
+async def test_two_at_once_both_store_whole_turns_and_neither_sees_the_other(store: Store) -> None:
+    async with store:
+        await store.append("s", [user("before")])
+        turns = await at_once([store, store], model := Recorder())
+        assert turns[0] == ("before",)
+        assert sorted(turns[1:]) == [("q0", "to q0"), ("q1", "to q1")]
+        assert sorted(model.given) == [["user:before", "user:q0"], ["user:before", "user:q1"]]
+
+
+async def test_so_do_two_stores_over_one_file(tmp_path: Path) -> None:
+    async with on_sqlite(tmp_path) as one, on_sqlite(tmp_path) as two:
+        turns = await at_once([one, two, one, two], model := Recorder())
+        assert sorted(turns) == [(f"q{place}", f"to q{place}") for place in range(4)]
+        assert sorted(model.given) == [[f"user:q{place}"] for place in range(4)]
 
 
 @pytest.mark.parametrize("messages", [0, -1, True, "5", 1.5])

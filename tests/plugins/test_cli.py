@@ -742,6 +742,7 @@ def test_version(capsys: Any) -> None:
         (["show", "s", "--last=-1"], "last must be an int from 0"),
         (["chat", "--model=nobody"], "no model is named 'nobody'"),
         (["chat", "--session="], "session id is empty"),
+        (["chat", "--system="], "system must be text"),
         (["list", "--store=nowhere://u:hunter2@h/"], "no store is named 'nowhere'"),
         (["list", "--store=u:hunter2@h/"], "not a URL"),
         (["list", "--stor=redis://u:hunter2@h/"], "--store"),
