@@ -7,16 +7,15 @@ import contextlib
 import inspect
 import shlex
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import cast
 
-from turnlog import InvalidInput, Key, Message, Pipeline, PluginError, TurnlogError, Window, open_store
+from turnlog import InvalidInput, Key, Message, Model, Pipeline, PluginError, TurnlogError, Window, open_store
+from turnlog.message import MessageLike
 from turnlog.plugins import find_model
 
 from ._show import text_of
 from ._text import Code, Printer, complain, is_terminal, note
-
-_Model = Callable[..., Awaitable[Message]]
 
 
 class _ModelFailed(TurnlogError):
@@ -102,19 +101,19 @@ def _again(url: str | None, session_id: str, model: str) -> str:
     return shlex.join(words)
 
 
-def _model(name: str) -> _Model:
+def _model(name: str) -> Model:
     found = find_model(name)
     if not isinstance(found, type):
-        return cast("_Model", found)
+        return cast("Model", found)
     try:
         inspect.signature(found).bind()
-        return cast("_Model", found())
+        return cast("Model", found())
     except Exception as error:  # whatever a plugin raises
         raise PluginError(f"model {name!r} cannot be made without options: {type(error).__name__}: {error}") from error
 
 
-def _guarded(model: _Model, name: str) -> _Model:
-    async def answer(messages: Sequence[Message], **options: object) -> Message:
+def _guarded(model: Model, name: str) -> Model:
+    async def answer(messages: Sequence[Message], **options: object) -> MessageLike:
         try:
             return await model(messages, **options)
         except TurnlogError:

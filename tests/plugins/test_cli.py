@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 import turnlog_cli
-from turnlog import Change, Key, Message, Receipt, Store, Version, assistant, open_store, system, tool, user
+from turnlog import Change, Key, Message, Receipt, Session, Store, Version, assistant, open_store, system, tool, user
 from turnlog.errors import CorruptRecord, OutcomeUnknown, SchemaError, Unavailable
 from turnlog.state import SessionState
 from turnlog_cli import _import, main
@@ -830,19 +830,40 @@ def test_two_processes_one_session(tmp_path: Path) -> None:
     assert (tmp_path / "turnlog.db").exists()
 
 
-def test_imported_conversations_load_back_from_sqlite(shared_data: list[dict[str, Any]], tmp_path: Path) -> None:
+def test_imported_conversations_load_back_from_sqlite(
+    shared_data: list[dict[str, Any]], tmp_path: Path, capsys: Any
+) -> None:
+    """All of them equal to their lines, in turns that begin where the user speaks; `list` and `show` show them."""
     path = jsonl(tmp_path / "a.jsonl", *shared_data)
-    url = f"sqlite:///{tmp_path / 'chat.db'}"
+    store = f"--store=sqlite:///{tmp_path / 'chat.db'}"
     for outcome in (b"200 sessions stored, 0 extended, 0 unchanged", b"0 sessions stored, 0 extended, 200 unchanged"):
-        done = turnlog("import", path, "--store", url, cwd=tmp_path)
+        done = turnlog("import", path, store, cwd=tmp_path)
         assert (done.returncode, done.stderr) == (0, b"")
         assert done.stdout.startswith(outcome)
 
-    async def loaded() -> list[list[dict[str, Any]]]:
-        async with open_store(url) as store:
-            return [[message.to_dict() for message in await store.load(line["session_id"])] for line in shared_data]
+    async def loaded() -> dict[str, Session]:
+        async with open_store(store.removeprefix("--store=")) as opened:
+            return {line["session_id"]: await opened.session(line["session_id"]) for line in shared_data}
 
-    assert asyncio.run(loaded()) == [line["messages"] for line in shared_data]
+    sessions = asyncio.run(loaded())
+    for line in shared_data:
+        session = sessions[line["session_id"]]
+        assert [message.to_dict() for message in session.messages] == line["messages"]
+        assert dict(session.info.metadata) == {"system": line["messages"][0]["content"]}
+        assert [message.role for message in session.turns[0].messages[:2]] == ["system", "user"]
+        later = [message.role == "user" for turn in session.turns[1:] for message in turn.messages]
+        begun = [place == 0 for turn in session.turns[1:] for place in range(len(turn.messages))]
+        assert later == begun
+    assert main(["list", "--limit=0", "--json", store]) == 0
+    rows = [json.loads(row) for row in capsys.readouterr().out.splitlines()]
+    assert {row["session_id"]: row["messages"] for row in rows} == {
+        line["session_id"]: len(line["messages"]) for line in shared_data
+    }
+    for line in shared_data[::40]:
+        assert main(["show", line["session_id"], "--json", store]) == 0
+        assert json.loads(capsys.readouterr().out)["messages"] == line["messages"]
+        assert main(["show", line["session_id"], store]) == 0
+        assert capsys.readouterr().out.count("\nturn ") == len(sessions[line["session_id"]].turns)
 
 
 @pytest.mark.parametrize("locale", ["C", "en_US.ISO-8859-1", "POSIX"])
