@@ -13,7 +13,7 @@ from ._ids import check_id, new_id
 from ._metadata import Metadata, Value
 from ._record import Record
 from ._value import canonical, check_number, shown
-from ._version import Version
+from ._version import Version, check_version
 from .errors import InvalidInput, TooLarge
 from .limits import MAX_MESSAGES, MAX_TTL, MIN_TTL
 
@@ -51,7 +51,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, repr
         append: Records to put at the end.
         keep: Cut the turns that are numbered `keep` and above; None keeps all.
         retain: Afterwards drop what lies wholly before the last `retain` turns; None keeps all.
-        max_bytes: Refuse the change (`TooLarge`) if the session would take more; None: no limit.
+        max_bytes: Refuse the change (`TooLarge`) if the session would take more than this, and more than before; None:
+            no limit.
         metadata: Values to set, by name; None removes a name.
         owner: Whose the session is; the empty string clears it.
         ttl: The session's own time to live, in seconds; 0 means that it never expires; None leaves it as it is.
@@ -99,8 +100,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, repr
             check_id(self.owner, "owner")
         if self.ttl is not None:
             _set(self, "ttl", check_ttl(self.ttl))
-        if self.expect is not None and not (type(self.expect) is Version or self.expect is ABSENT):
-            raise InvalidInput(f"expect must be a Version or ABSENT, not {self.expect!r}")
+        if self.expect is not None and self.expect is not ABSENT:
+            check_version(self.expect, "expect", "a Version or ABSENT")
         if self.seal is not None:
             self._check_seal()
 

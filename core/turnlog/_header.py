@@ -13,7 +13,7 @@ from ._key import Key
 from ._metadata import EMPTY, Metadata
 from ._record import Record
 from ._session import SessionInfo
-from ._version import Version
+from ._version import Version, check_version
 from .errors import Conflict, HistoryRegressed, IdReused, SessionNotFound, SplitsSealed, TooLarge
 from .limits import MAX_PAYLOAD_BYTES
 
@@ -294,13 +294,17 @@ class Header(msgspec.Struct, frozen=True):
             expires=self.expires if ttl is None else None,  # `slide` sets it anew
         )
 
-    def check_bytes(self, limit: int | None) -> None:
-        """Refuse what would take more than the change allows.
+    def check_bytes(self, limit: int | None, before: int) -> None:
+        """Refuse what would take more than the change allows, and more than the session takes already.
+
+        Args:
+            limit: `Change.max_bytes`.
+            before: What it took before the change.
 
         Raises:
             TooLarge: It would.
         """
-        if limit is not None and self.bytes > limit:
+        if limit is not None and limit < self.bytes > before:
             raise TooLarge(
                 f"session {self.key} would take {self.bytes} bytes, the limit is {limit}: "
                 "retain fewer turns, or begin anew"
@@ -358,13 +362,19 @@ def created_by(key: Key, change: Change, epoch: bytes, now: float) -> Header:
     """The header that a change begins with where there is no session.
 
     Raises:
-        Conflict: It expects one.
+        Conflict: It expects one, or begins with a later round of a turn.
         SessionNotFound: It has nothing to put into one.
     """
     if change.expect is not None and change.expect is not ABSENT:
         raise Conflict(
             f"there is no session {key}, or it has expired; the change expected {change.expect!r}",
             expected=change.expect,
+        )
+    if change.append and not change.append[0].turns:
+        record = change.append[0]
+        raise Conflict(
+            f"part {record.part} of turn {record.id!r} must follow its part {record.part - 1}, still open; "
+            f"there is no session {key}, or it has expired"
         )
     if not change.append and change.metadata is None and change.owner is None and change.ttl is None:
         raise missing(key)
@@ -384,7 +394,10 @@ def check_delete(key: Key, header: Header | None, expect: Version | None, now: f
     Raises:
         Conflict: It is not at `expect`, or there is none.
         HistoryRegressed: It is behind, or beside, `expect`.
+        InvalidInput: `expect` is no version.
     """
+    if expect is not None:
+        check_version(expect, "expect")
     if header is None or not header.alive(now):
         if expect is not None:
             raise Conflict(f"there is no session {key}, or it has expired; expected was {expect!r}", expected=expect)

@@ -6,6 +6,7 @@ import base64
 
 import msgspec
 
+from ._value import shown
 from .errors import InvalidInput
 
 
@@ -55,6 +56,12 @@ class Version(msgspec.Struct, frozen=True, gc=False):
     def __repr__(self) -> str:
         epoch, tip, stamp = (part.hex()[:8] for part in (self.epoch, self.tip, self.stamp))
         return f"<Version {epoch}:{self.generation}.{self.rounds}:{tip}:{stamp}>"
+
+
+def check_version(value: object, name: str, wanted: str = "a Version") -> None:
+    """Refuse what is no version: its text goes through `Version.parse` first."""
+    if type(value) is not Version:
+        raise InvalidInput(f"{name} must be {wanted}, not {shown(value)}")
 
 
 _wire = tuple[bytes, int, int, bytes, bytes]

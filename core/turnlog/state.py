@@ -39,7 +39,7 @@ __all__ = [
 
 _upto, _end, _number = attrgetter("upto"), attrgetter("end"), attrgetter("number")
 _KEEP_WHOLE = (
-    4_096  # a change that takes more bytes is remembered by its digest, made at once, so that its turns can be freed
+    4_096  # a change of more bytes, or that drops turns, is remembered by its digest, so that turns can be freed
 )
 
 
@@ -183,11 +183,12 @@ class SessionState(msgspec.Struct, eq=False, gc=False, weakref=False):
                 header = header.drop(log[place], _size(log[start:place]))
                 start = place
         if change.max_bytes is not None:
-            header.check_bytes(change.max_bytes)
+            header.check_bytes(change.max_bytes, base.header.bytes if base.header is not None else 0)
         if start > 64 and start * 2 > stop:
             log, start, stop = log[start:stop], 0, stop - start
         header = header.slide(now, self._ttl)
-        asked = change if header.bytes - (self.header.bytes if self.header else 0) < _KEEP_WHOLE else change.digest
+        whole = change.retain is None and header.bytes - (self.header.bytes if self.header else 0) < _KEEP_WHOLE
+        asked = change if whole else change.digest
         ring = base._ring.add(_Remembered(change.id, base._end, asked, header.version, number))
         state = SessionState(self.key, header, log, start, stop, ring, base._end + 1, self._ttl)
         return state, header.receipt(now, header.version, number, previous)

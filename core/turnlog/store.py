@@ -20,12 +20,14 @@ from ._key import Key
 from ._record import Record
 from ._session import Page, Query, Session, SessionInfo, Turn
 from ._value import JSON, check, check_mapping, check_number
-from ._version import Version
+from ._version import Version, check_version
 from .errors import Closed, Conflict, InvalidInput, SessionNotFound, SplitsSealed
 from .history import common, divide, exact, split_turns
 from .message import Message, MessageLike, as_message
 
 __all__ = ["Layer", "Store"]
+
+_TRIES = 100  # so often in a row another writer may come between a read and its commit
 
 
 class Store(ABC):
@@ -34,10 +36,11 @@ class Store(ABC):
     A session is a log of turns with an owner and a little metadata, under a session id within a namespace.  Sessions
     know nothing of each other.  What a store hands out is immutable, and what a caller makes of it reaches no one else.
 
-    Any number of tasks, threads' event loops and processes may work on one session at once: every commit is atomic and
-    stored once, and nothing that was acknowledged is lost, whoever else writes.
+    Any number of tasks and processes may work on one session at once, and the loops of several threads where the store
+    says so: every commit is atomic and stored once, and nothing that was acknowledged is lost, whoever else writes.
 
-    Open it with `async with store:`; what `open` acquires, `close` releases.
+    Open it with `async with store:`; what `open` acquires, `close` releases.  A store that has nothing to acquire works
+    without.
 
     Args:
         namespace: The tenant that the application's methods work in.
@@ -313,11 +316,15 @@ class Store(ABC):
         key, wanted = self._key(session_id), _messages(messages)
         if not wanted:
             raise InvalidInput("save needs at least one message: to empty a session, rewind or delete it")
+        if expect is not None and expect is not ABSENT and expect is not ANY:
+            check_version(expect, "expect", "a Version, ABSENT or ANY")
+        tries = 0
         while True:
+            tries += 1
             try:
                 return await self._save(key, wanted, expect)
             except Conflict:
-                if expect is not None and expect is not ANY:
+                if tries == _TRIES or (expect is not None and expect is not ANY):
                     raise
                 session = await self._find(key)
                 if expect is None and session is not None:
@@ -371,6 +378,8 @@ class Store(ABC):
         keys = self._key(source), self._key(target)
         if at is not None:
             check_number(at, "at", least=0)
+        if change_id is not None:
+            check_id(change_id, "change id")
         if source == target:
             raise InvalidInput(f"fork of session {source!r} onto itself: name another target")
         return await self.copy(*keys, at=at, change_id=new_id() if change_id is None else change_id)
@@ -398,13 +407,17 @@ class Store(ABC):
         if (turns is None) == (messages is None):
             raise InvalidInput("rewind takes either turns or messages")
         check_number(messages if turns is None else turns, "messages" if turns is None else "turns", least=1)
+        if expect is not None:
+            check_version(expect, "expect")
+        tries = 0
         while True:
+            tries += 1
             try:
                 session = await self.session(session_id, last=0 if messages is None else messages)
                 return await self.commit(key, self._rewinding(session, turns, messages, expect))
             except Conflict:
-                if expect is not None:
-                    raise  # without it, somebody wrote between the read and the commit: undo what is last now
+                if expect is not None or tries == _TRIES:
+                    raise  # otherwise somebody wrote between the read and the commit: undo what is last now
 
     def _rewinding(self, session: Session, turns: int | None, messages: int | None, expect: Version | None) -> Change:
         info = session.info
@@ -431,7 +444,9 @@ class Store(ABC):
             SessionNotFound: There is no such session.
         """
         key = self._key(session_id)
+        tries = 0
         while True:
+            tries += 1
             session = await self.session(session_id, last=1)
             if not session.turns:
                 return None
@@ -439,6 +454,8 @@ class Store(ABC):
             try:
                 await self.commit(key, self._change(keep=turn.number, expect=session.version))
             except Conflict:
+                if tries == _TRIES:
+                    raise
                 continue  # somebody wrote between the read and the commit: another turn is the last now
             return turn
 

@@ -135,9 +135,9 @@ def commit(
             then = Version(*_decode_version(version))
             return header.receipt(now, then, number, then)
     if row is None or header is None:
-        header = created_by(key, change, epoch, now)
+        header, taken = created_by(key, change, epoch, now), 0
     else:
-        previous = header.version
+        previous, taken = header.version, header.bytes
         if change.seal is not None:
             header = yield from _seal(statements, row, header, place, change.seal)
             return header.receipt(now, header.version, None, previous)
@@ -156,7 +156,7 @@ def commit(
     header = header.describe(change, now)
     if change.retain is not None and header.turns - change.retain > header.first:
         header, placed = yield from _retain(statements, row, header, placed, header.turns - change.retain)
-    header.check_bytes(change.max_bytes)
+    header.check_bytes(change.max_bytes, taken)
     header = header.slide(now, ttl)
 
     row = yield from _store(statements, row, header, change, place + 1)

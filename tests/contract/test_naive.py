@@ -22,6 +22,7 @@ ABOVE_THE_STORE = {  # what a backend cannot break: Store's own methods and the 
     "what_is_no_id",
     "what_is_no_list_of_messages",
     "what_is_no_message",
+    "what_is_no_version",
     "what_was_given_is_taken_as_it_was",
 }
 

@@ -796,7 +796,7 @@ class HandsOutLists(MemoryStore):
 # ------------------------------------------------------------------------------------------------------------- limits
 
 
-@fails(Limits, "how_large_a_session")
+@fails(Limits, "a_cut_is_never_too_large", "how_large_a_session")
 class Unlimited(MemoryStore):
     """Has no limit of bytes."""
 
@@ -804,7 +804,7 @@ class Unlimited(MemoryStore):
         return await super().commit(key, replace(change, max_bytes=None))
 
 
-@fails(Limits, "how_large_a_session")
+@fails(Limits, "a_cut_is_never_too_large", "how_large_a_session")
 class ChecksAfterwards(MemoryStore):
     """Stores, and then looks whether it was too much."""
 
@@ -817,7 +817,19 @@ class ChecksAfterwards(MemoryStore):
         return receipt
 
 
-@fails(Limits, "retention_makes_room")
+@fails(Limits, "a_cut_is_never_too_large")
+class RefusesCuts(MemoryStore):
+    """Refuses whatever leaves a session over the limit."""
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        if change.keep is not None and change.max_bytes is not None and not change.append:
+            size = sum(record.size for record in self._state(key).records if record.number < change.keep)
+            if size > change.max_bytes:
+                raise TooLarge("it is too much")
+        return await super().commit(key, change)
+
+
+@fails(Limits, "a_cut_is_never_too_large", "retention_makes_room")
 class ChecksFirst(MemoryStore):
     """Adds what comes to what is there, before it drops what must go."""
 

@@ -502,6 +502,7 @@ class WholeTurnsOnly(MemoryStore):
     "a_cut_takes_all_rounds",
     "a_round_is_stored_once",
     "a_round_must_follow",
+    "a_round_of_nothing",
     "an_undo_lets_a_turn_go_on",
     "another_turn_came_between",
     "open_and_interrupted",
@@ -518,7 +519,7 @@ class RoundsAreTurns(MemoryStore):
         )
 
 
-@fails(Rounds, "a_round_must_follow", "another_turn_came_between")
+@fails(Rounds, "a_round_must_follow", "a_round_of_nothing", "another_turn_came_between")
 class AnyRound(MemoryStore):
     """Takes a round as it comes, as the beginning of a turn if it follows none."""
 

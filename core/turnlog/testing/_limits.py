@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -114,6 +115,28 @@ class Limits(Chapter):
         await store.append(ID, say("b"), turn_id="é" * 100, open=True)
         assert await history(store) == ["a", "b"]
 
+    async def test_what_is_no_version(self, store: Store) -> None:
+        """save, rewind, merge_metadata, erase, delete: InvalidInput: `expect` is no version; nothing is changed."""
+        version = (await store.append(ID, say("a"))).version
+        before = await picture(store)
+        wrong: list[Any] = [str(version), "1", 1, object(), True]
+        for bad in wrong:
+            for session_id in (ID, "not there"):
+                calls: list[Callable[[], Awaitable[object]]] = [
+                    lambda: store.append(session_id, say("b"), expect=bad),  # noqa: B023 - called at once
+                    lambda: store.save(session_id, say("b"), expect=bad),  # noqa: B023
+                    lambda: store.merge_metadata(session_id, {"x": 1}, expect=bad),  # noqa: B023
+                    lambda: store.erase(session_id, expect=bad),  # noqa: B023
+                    lambda: store.delete(key(store, session_id), expect=bad),  # noqa: B023
+                ]
+                for call in calls:
+                    with pytest.raises(InvalidInput):
+                        await call()
+            with pytest.raises(InvalidInput):
+                await store.rewind(ID, turns=1, expect=bad)
+        assert await picture(store) == before
+        assert await picture(store, "not there") is None
+
     async def test_how_deep(self, store: Store) -> None:
         """limits.MAX_DEPTH: lists and objects inside each other in one message; what can be stored can be read."""
         deepest = _nested(limits.MAX_DEPTH)
@@ -179,6 +202,17 @@ class Limits(Chapter):
         assert (await store.info(ID)).turns == 2
         with pytest.raises(InvalidInput):
             self.make(max_session_bytes=0)
+
+    async def test_a_cut_is_never_too_large(self, store: Store) -> None:
+        """Store: max_session_bytes: refuse what would make a session larger: one that is too large can be cut."""
+        for number in range(4):
+            await store.append(ID, say("x" * 1000, f"{number}"))
+        store.max_session_bytes = 500  # as in a store that is opened again with less
+        with pytest.raises(TooLarge):
+            await store.append(ID, say("x"))
+        await store.rewind(ID, turns=1)
+        await store.pop(ID)
+        assert (await store.info(ID)).turns == 2
 
     async def test_retention_makes_room(self) -> None:
         """Change.max_bytes: compared with what is left after keep, append and retain."""

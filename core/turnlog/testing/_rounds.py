@@ -60,6 +60,12 @@ class Rounds(Chapter):
             await store.append(ID, say("c"), turn_id="t", part=2)
         assert await history(store) == ["a", "b"], "the turn was not open any more"
 
+    async def test_a_round_of_nothing(self, store: Store) -> None:
+        """Conflict.actual: where the session is; None where it does not exist."""
+        with pytest.raises(Conflict) as error:
+            await store.append(ID, say("b"), turn_id="t", part=1)
+        assert error.value.actual is None
+
     async def test_another_turn_came_between(self, store: Store) -> None:
         """commit: Conflict: a round does not follow where another turn has begun since."""
         await store.append(ID, say("a"), turn_id="t", open=True)
