@@ -24,7 +24,7 @@ _SURE_TO_FIT = (
 )  # a size that was not measured counts characters, of at most 4 bytes, and leaves a little out
 
 
-class Header(msgspec.Struct, frozen=True):
+class Header(msgspec.Struct, frozen=True, gc=False):
     """What a backend keeps of a session beside its records.  It is a value: every rule makes a new one, or raises.
 
     A backend that is a database stores it as a row, reads it under a lock, and applies a change in the order of
@@ -281,8 +281,6 @@ class Header(msgspec.Struct, frozen=True):
             TooLarge: The metadata would be over 64 KiB.
         """
         metadata, owner, ttl = change.metadata, change.owner, change.ttl
-        if metadata is None and owner is None and ttl is None:
-            return self
         version = self.version
         return msgspec.structs.replace(
             self,

@@ -113,7 +113,11 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
         if self._payload is not None:
             return len(self._payload)
         if self._messages is not None:
-            return 16 + sum([message.size for message in self._messages])
+            size = 16
+            for message in self._messages:
+                role, content, rest = message._role, message._content, message._rest
+                size += 8 + (len(role) if role else 0) + (len(content) if content else 0) + (len(rest) if rest else 0)
+            return size
         return sum(record.size for record in self._inner or ())
 
     @property

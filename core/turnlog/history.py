@@ -72,8 +72,11 @@ def divide(turns: Sequence[Turn], wanted: Sequence[Message], same: int, first: i
 
 
 def exact(session: Session, last: int | None, before: int | None) -> Session:
-    """A session with sealed records taken apart and cut to the turns that were asked for."""
-    records = [part for record in session.records for part in record.split() if before is None or part.number < before]
+    """A session with sealed records taken apart and cut to the turns that were asked for; itself, if none is sealed."""
+    stored = session.records
+    if not stored or stored[-1].end - stored[0].end == len(stored) - stored[0].rounds:
+        return session
+    records = [part for record in stored for part in record.split() if before is None or part.number < before]
     if last is not None:
         place, count = len(records), 0
         while place and (count < last or not records[place].turns):

@@ -113,11 +113,6 @@ class Message(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, repr_om
         calls = self.get("tool_calls") if self._rest is not None else None
         return calls if isinstance(calls, list) else []
 
-    @property
-    def size(self) -> int:
-        """About how many bytes it takes encoded, without encoding it."""
-        return len(self._role or "") + len(self._content or "") + len(self._rest or b"") + 8
-
     def canonical(self) -> tuple[str | None, str | None, bytes | None]:
         """The same for equal dictionaries, whatever the order of their keys: what digests are made of."""
         rest = self._rest

@@ -149,14 +149,15 @@ class SessionState(msgspec.Struct, eq=False, gc=False, weakref=False):
             SessionNotFound: There is no session, and it does not make one.
         """
         base, header = self, self.header
-        if header is None or not header.alive(now):
+        if header is None or (header.expires is not None and not header.alive(now)):
             base = SessionState.absent(self.key, ttl=self._ttl)
             header, previous = created_by(self.key, change, nonce(16), now), None
         else:
             previous = header.version
-            known = self._ring.find(change.id, self._end)
-            if known is not None:
-                return self._repeat(change, known, now)
+            if change.id in self._ring.entries:
+                known = self._ring.find(change.id, self._end)
+                if known is not None:
+                    return self._repeat(change, known, now)
             if change.seal is not None:
                 return self._seal(change.seal, header), header.receipt(now, previous, None, previous)
             if change.expect is not None:
@@ -172,7 +173,8 @@ class SessionState(msgspec.Struct, eq=False, gc=False, weakref=False):
         if change.append:
             header, placed = header.extend(change, now)
             number = placed[0].number
-        header = header.describe(change, now)
+        if change.metadata is not None or change.owner is not None or change.ttl is not None:
+            header = header.describe(change, now)
         if len(log) != stop:  # other states see what lies behind: leave it to them
             log, start, stop = log[start:stop], 0, stop - start
         log += placed
@@ -205,9 +207,10 @@ class SessionState(msgspec.Struct, eq=False, gc=False, weakref=False):
     def _repeat(self, change: Change, known: _Remembered, now: float) -> tuple[SessionState, Receipt]:
         if change is not known.asked and change.digest != known.digest:
             raise reused(self.key, change)
-        state = self._touched(now)
-        assert state.header is not None
-        return state, state.header.receipt(now, known.version, known.number, known.version)
+        assert self.header is not None
+        header = self.header.slide(now, self._ttl)
+        state = self if header is self.header else self._with(header)
+        return state, header.receipt(now, known.version, known.number, known.version)
 
     def _seal(self, seal: Record, header: Header) -> SessionState:
         """With one record in place of those that hold the same rounds; itself, where they are no longer as read."""
@@ -221,11 +224,7 @@ class SessionState(msgspec.Struct, eq=False, gc=False, weakref=False):
         log = [*log[start:first], msgspec.structs.replace(seal, upto=run[-1].upto, _size=seal.size), *log[after:stop]]
         return SessionState(self.key, header, log, 0, len(log), self._ring, self._end, self._ttl)
 
-    def _touched(self, now: float) -> SessionState:
-        assert self.header is not None
-        header = self.header.slide(now, self._ttl)
-        if header is self.header:
-            return self
+    def _with(self, header: Header) -> SessionState:
         return SessionState(self.key, header, self._log, self._start, self._stop, self._ring, self._end, self._ttl)
 
     # ------------------------------------------------------------------------------------------------------------
@@ -257,11 +256,13 @@ class SessionState(msgspec.Struct, eq=False, gc=False, weakref=False):
             HistoryRegressed: The session is behind, or beside, `since`.
         """
         check_read(last, before, since)
-        if self.header is None or not self.header.alive(now):
+        header = self.header
+        if header is None or (header.expires is not None and not header.alive(now)):
             raise missing(self.key)
-        state = self._touched(now) if touch else self
-        header = state.header
-        assert header is not None
+        state = self
+        if touch:
+            header = header.slide(now, self._ttl)
+            state = self if header is self.header else self._with(header)
         log, start, stop = self._log, self._start, self._stop
         if since is not None and header.may_continue(since):
             place = self._behind(since, header)
@@ -296,7 +297,9 @@ class SessionState(msgspec.Struct, eq=False, gc=False, weakref=False):
         end = log[stop - 1].upto
         if end - last <= log[start].upto - log[start].count:
             return start
-        place = bisect_right(log, end - last, max(start, stop - last), stop, key=_upto)
+        place = stop - (last + 1) // 2  # as a rule a turn is a question and an answer: look there first
+        if place <= start or not log[place - 1].upto <= end - last < log[place].upto:
+            place = bisect_right(log, end - last, max(start, stop - last), stop, key=_upto)
         while not log[place].turns:
             place -= 1
         return place

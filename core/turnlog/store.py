@@ -216,7 +216,7 @@ class Store(ABC):
         Raises:
             SessionNotFound: There is none, or it has expired.
         """
-        return (await self.session(session_id, last=last, before=before)).messages
+        return exact(await self.read(self._key(session_id), last=last, before=before), last, before).messages
 
     @final
     async def session(
@@ -233,11 +233,7 @@ class Store(ABC):
         Raises:
             SessionNotFound: There is none, or it has expired.
         """
-        session = await self.read(self._key(session_id), last=last, before=before, touch=touch)
-        for record in session.records:
-            if record.rounds > 1:
-                return exact(session, last, before)
-        return session
+        return exact(await self.read(self._key(session_id), last=last, before=before, touch=touch), last, before)
 
     @final
     async def append(

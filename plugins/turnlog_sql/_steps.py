@@ -153,7 +153,8 @@ def commit(
     if change.append:
         header, placed = header.extend(change, now)
         number = placed[0].number
-    header = header.describe(change, now)
+    if change.metadata is not None or change.owner is not None or change.ttl is not None:
+        header = header.describe(change, now)
     if change.retain is not None and header.turns - change.retain > header.first:
         header, placed = yield from _retain(statements, row, header, placed, header.turns - change.retain)
     header.check_bytes(change.max_bytes, taken)
