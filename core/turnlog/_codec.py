@@ -100,11 +100,11 @@ def unwrap(payload: bytes) -> Envelope:
     return Envelope(codec, size, digest, payload[_HEAD.size :])
 
 
-def _body(payload: bytes) -> bytes | memoryview:
+def _body(payload: bytes) -> bytes:
     if len(payload) >= _HEAD.size:
         start, size, digest = _FAST.unpack_from(payload)
         if start == _PLAIN and size == len(payload) - _HEAD.size <= MAX_PAYLOAD_BYTES:
-            body = memoryview(payload)[_HEAD.size :]
+            body = payload[_HEAD.size :]
             if crc32(body, crc32(payload[:8])) == digest:
                 return body
     return _checked(payload)  # which says what is wrong

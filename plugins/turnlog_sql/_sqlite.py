@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from functools import cache
 from typing import Final, Literal, TypeAlias, TypeVar
 
@@ -60,7 +60,7 @@ class SQLite:
         """Do what was asked for until now, then disconnect."""
         await self._worker.stop()
 
-    async def read(self, steps: Steps[T]) -> T:
+    def read(self, steps: Steps[T]) -> Awaitable[T]:
         """Do steps of which each statement stands for itself."""
 
         def work(connection: sqlite3.Connection) -> T:
@@ -69,9 +69,9 @@ class SQLite:
             except sqlite3.DatabaseError as error:
                 raise self._translated(error) from error
 
-        return await self._worker.do(work)
+        return self._worker.do(work)
 
-    async def write(self, steps: Steps[T]) -> T:
+    def write(self, steps: Steps[T]) -> Awaitable[T]:
         """Do steps in one transaction, which locks out other writers from the beginning.
 
         Raises:
@@ -85,7 +85,7 @@ class SQLite:
             except sqlite3.DatabaseError as error:
                 raise self._translated(error) from error
 
-        return await self._worker.do(work)
+        return self._worker.do(work)
 
     # ------------------------------------------------------------------------------------------------- in the thread
 

@@ -7,7 +7,6 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, TypeAlias, TypeVar
 
@@ -44,7 +43,7 @@ class Worker:
             else:
                 _left_behind.append(thread)
 
-    async def do(self, job: Callable[[sqlite3.Connection], T]) -> T:
+    def do(self, job: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
         """Do a job in the thread.  A caller that is cancelled before its turn came is passed over; later it is done."""
         thread = self._thread
         if thread is None:
@@ -52,8 +51,7 @@ class Worker:
         if thread.pid != os.getpid():
             _left_behind.append(thread)
             thread = self._thread = _Thread(self._connect)
-        answer: T = await thread.do(job)
-        return answer
+        return thread.do(job)
 
 
 class _Thread:
@@ -79,8 +77,10 @@ class _Thread:
                     answer = self._done(job)
                 except BaseException as raised:  # noqa: BLE001 - whoever waits for it is told
                     error = raised
-            with suppress(RuntimeError):  # that loop has been closed: nobody waits any more
+            try:  # noqa: SIM105 - contextlib.suppress takes longer than what it would be about
                 future.get_loop().call_soon_threadsafe(_tell, future, answer, error)
+            except RuntimeError:  # that loop has been closed: nobody waits any more
+                pass
             del future, answer, error  # or this thread keeps the last answer until the next job comes
 
     def _done(self, job: Callable[[sqlite3.Connection], T] | None) -> T | None:

@@ -1,7 +1,7 @@
 """What tests of SQLite do in processes of their own.
 
 python sqlite_writers.py append FILE NAME COUNT [deferred]   append turns, once a line comes in
-python sqlite_writers.py kill FILE KILLS [autocommit]        forked writers that are killed in mid-append
+python sqlite_writers.py kill FILE KILLS [autocommit|NORMAL] forked writers that are killed in mid-append
 python sqlite_writers.py fill FILE                           append until the disk, as far as it is let, is full
 """
 
@@ -19,6 +19,13 @@ from typing import Any
 import turnlog_sql._sqlite as sqlite
 from turnlog import OutcomeUnknown, SessionNotFound, Unavailable, assistant, user
 from turnlog_sql import SQLStore
+
+options: dict[str, Any] = {}
+
+
+def at(path: str) -> SQLStore:
+    """The store that all of them open."""
+    return SQLStore(f"sqlite:///{path}", **options)
 
 
 def deferred() -> None:
@@ -47,7 +54,7 @@ async def append(path: str, name: str, count: int) -> None:
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     sys.stdin.readline()
-    async with SQLStore(f"sqlite:///{path}") as store:
+    async with at(path) as store:
         for place in range(count):
             said = f"{name} {place}"
             await store.append("shared", [user(said), assistant(said)])
@@ -58,7 +65,7 @@ async def append(path: str, name: str, count: int) -> None:
 
 async def write_until_killed(path: str, number: int, statement: int | None, acknowledge: int) -> None:
     """Append turns and say on a pipe which are acknowledged; die before a statement of the third, if one is named."""
-    async with SQLStore(f"sqlite:///{path}") as store:
+    async with at(path) as store:
         for turn in range(10_000):
             if turn == 2 and statement is not None:
                 await store._database._worker.do(lambda connection: die_before(connection, statement))
@@ -119,7 +126,7 @@ def killed(path: str, number: int, statement: int | None) -> list[str]:
 
 async def stored(path: str) -> list[str]:
     """The ids of the turns that are there; none of them is torn, and the header fits them."""
-    async with SQLStore(f"sqlite:///{path}") as store:
+    async with at(path) as store:
         try:
             session = await store.session("shared")
         except SessionNotFound:
@@ -134,7 +141,7 @@ async def stored(path: str) -> list[str]:
 
 async def send_again(path: str, turn: str) -> None:
     """What a client does whose writer has died."""
-    async with SQLStore(f"sqlite:///{path}") as store:
+    async with at(path) as store:
         await store.append("shared", [user(turn), assistant(turn)], turn_id=turn)
 
 
@@ -159,7 +166,7 @@ def kill(path: str, kills: int) -> None:
 
 async def fill(path: str) -> None:
     """Append while the disk is full again and again; what was refused is not there, what is unknown is sent again."""
-    async with SQLStore(f"sqlite:///{path}") as store:
+    async with at(path) as store:
         await store.append("shared", [user("0")], turn_id="0")
         told, unknown = ["0"], list[OutcomeUnknown]()
         room = os.path.getsize(f"{path}-wal")  # noqa: ASYNC240 - nothing else is to run
@@ -193,6 +200,8 @@ if __name__ == "__main__":
         deferred()
     if more and more[-1] == "autocommit":
         autocommit()
+    if more and more[-1] == "NORMAL":
+        options["synchronous"] = "NORMAL"
     if what == "append":
         asyncio.run(append(path, more[0], int(more[1])))
     elif what == "kill":

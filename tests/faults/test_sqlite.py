@@ -149,12 +149,26 @@ async def test_only_one_of_many_makes_a_session(tmp_path: Path) -> None:
         assert sum(isinstance(outcome, Conflict) for outcome in outcomes) == 39
 
 
+@pytest.mark.parametrize(("synchronous", "level"), [("FULL", 2), ("NORMAL", 1)])
+async def test_what_survives_the_loss_of_power_is_what_the_connection_is_set_to(
+    tmp_path: Path, synchronous: str, level: int
+) -> None:
+    """Read back as SQLite has it: a write-ahead log, and 2 for FULL, 1 for NORMAL (sqlite.org/pragma.html)."""
+
+    def settings(connection: sqlite3.Connection) -> tuple[object, object]:
+        return tuple(connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous"))
+
+    async with at(tmp_path, synchronous=synchronous) as store:
+        assert await store._database._worker.do(settings) == ("wal", level)
+
+
 # ------------------------------------------------------------------------------------------------- kills and refusals
 
 
-def test_a_writer_may_be_killed_at_any_moment(tmp_path: Path) -> None:
+@pytest.mark.parametrize("synchronous", ["FULL", "NORMAL"])
+def test_a_writer_may_be_killed_at_any_moment(tmp_path: Path, synchronous: str) -> None:
     """50 forked writers are killed in mid-append: every acknowledged turn is there, none is torn, the file is sound."""
-    done = python(tmp_path, "kill", "turnlog.db", "50")
+    done = python(tmp_path, "kill", "turnlog.db", "50", synchronous)
     assert done.returncode == 0, done.stderr
     found = re.fullmatch(r"50 kills, (\d+) acknowledged, (\d+) there unacknowledged\n", done.stdout)
     assert found is not None

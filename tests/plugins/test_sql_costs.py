@@ -117,7 +117,7 @@ def test_no_statement_looks_at_a_whole_table() -> None:
     for one in every:
         if one is statements.version or one.sql.startswith("INSERT"):
             continue
-        values = one.bind(dict.fromkeys(one._names, None))
+        values = one.bind(dict.fromkeys(one.names, None))
         plan = [row[3] for row in database.connection.execute(f"EXPLAIN QUERY PLAN {one.sql}", values)]
         assert plan
         assert not [step for step in plan if step.startswith("SCAN") or "TEMP B-TREE" in step], one.sql
