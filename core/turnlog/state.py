@@ -188,7 +188,8 @@ class SessionState(msgspec.Struct, eq=False, gc=False, weakref=False):
             header.check_bytes(change.max_bytes, base.header.bytes if base.header is not None else 0)
         if start > 64 and start * 2 > stop:
             log, start, stop = log[start:stop], 0, stop - start
-        header = header.slide(now, self._ttl)
+        if self._ttl is not None or header.ttl is not None or header.expires is not None:
+            header = header.slide(now, self._ttl)
         whole = change.retain is None and header.bytes - (self.header.bytes if self.header else 0) < _KEEP_WHOLE
         asked = change if whole else change.digest
         ring = base._ring.add(_Remembered(change.id, base._end, asked, header.version, number))
@@ -260,7 +261,7 @@ class SessionState(msgspec.Struct, eq=False, gc=False, weakref=False):
         if header is None or (header.expires is not None and not header.alive(now)):
             raise missing(self.key)
         state = self
-        if touch:
+        if touch and (self._ttl is not None or header.ttl is not None or header.expires is not None):
             header = header.slide(now, self._ttl)
             state = self if header is self.header else self._with(header)
         log, start, stop = self._log, self._start, self._stop

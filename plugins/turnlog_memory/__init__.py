@@ -67,7 +67,7 @@ class MemoryStore(Store):
         since: Version | None = None,
         touch: bool = True,
     ) -> Session:
-        state = self._state(key)
+        state = self._states.get(key) or self._state(key)
         after, session = state.read(self.clock(), last=last, before=before, since=since, touch=touch)
         if after is not state:
             self._states[key] = after
@@ -76,7 +76,7 @@ class MemoryStore(Store):
         return session
 
     async def commit(self, key: Key, change: Change) -> Receipt:
-        state = self._state(key)
+        state = self._states.get(key) or self._state(key)
         after, receipt = state.apply(change, self.clock())
         if after is not state:
             self._put(key, state, after)
@@ -102,8 +102,7 @@ class MemoryStore(Store):
         self._bytes = 0
 
     def _state(self, key: Key) -> SessionState:
-        if self._closed:
-            self.check_open()
+        self.check_open()  # a closed store has no sessions: whoever found one need not ask
         return self._states.get(key) or SessionState.absent(key, ttl=self.ttl)
 
     def _put(self, key: Key, before: SessionState, after: SessionState) -> None:
