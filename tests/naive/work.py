@@ -375,6 +375,7 @@ class ForgetsChanges(MemoryStore):
         self._mine: set[tuple[Key, str]] = set()
 
     async def commit(self, key: Key, change: Change) -> Receipt:
+        self.check_open()
         self._states.update(self._place)
         if (key, change.id) not in self._mine:
             self._mine.add((key, change.id))
@@ -388,6 +389,7 @@ class ForgetsChanges(MemoryStore):
         return receipt
 
     async def read(self, key: Key, **asked: Any) -> Session:
+        self.check_open()
         self._states.update(self._place)
         return await super().read(key, **asked)
 
@@ -403,11 +405,13 @@ class CachesForGood(MemoryStore):
         self._place = self.places.setdefault(place, {})
 
     async def read(self, key: Key, **asked: Any) -> Session:
+        self.check_open()
         if key in self._place:
             self._states.setdefault(key, self._place[key])
         return await super().read(key, **asked)
 
     async def commit(self, key: Key, change: Change) -> Receipt:
+        self.check_open()
         if key in self._place:
             self._states.setdefault(key, self._place[key])
         receipt = await super().commit(key, change)
