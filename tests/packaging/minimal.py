@@ -11,8 +11,9 @@ from importlib.util import find_spec
 
 import pytest
 
-from turnlog import PluginError, open_store, user
+from turnlog import Pipeline, PluginError, open_store
 from turnlog.plugins import installed
+from turnlog_offline import offline
 
 
 def test_there_is_the_wheel_and_no_driver() -> None:
@@ -24,13 +25,16 @@ def test_there_is_the_wheel_and_no_driver() -> None:
     assert "site-packages" in str(spec.origin)
 
 
-def test_the_memory_store_works() -> None:
+def test_a_chat_on_the_memory_store_remembers() -> None:
     async def talk() -> list[str]:
         async with open_store("memory://") as store:
-            await store.append("s", [user("Hello")])
+            pipeline = Pipeline(store, offline)
+            await pipeline.execute("s", "user", "My name is Alice")
+            await pipeline.execute("s", "user", "What is my name?")
             return [message.text for message in await store.load("s")]
 
-    assert asyncio.run(talk()) == ["Hello"]
+    said = asyncio.run(talk())
+    assert [said[0], *said[2:]] == ["My name is Alice", "What is my name?", "Your name is Alice."]
 
 
 @pytest.mark.parametrize(
