@@ -9,7 +9,7 @@ import msgspec
 
 from ._change import Receipt
 from ._session import Session, Turn
-from ._value import JSON, check_number
+from ._value import JSON, check_mapping, check_number, shown
 from .errors import InvalidInput, SessionNotFound
 from .message import Message, MessageLike, as_message
 from .message import system as system_message
@@ -86,6 +86,12 @@ class Pipeline:
         system: str | list[JSON] | None = None,
         options: Mapping[str, object] | None = None,
     ) -> None:
+        if not isinstance(store, Store):
+            raise InvalidInput(f"store must be a Store, as open_store makes one, not {type(store).__name__}")
+        if window is not None and not isinstance(window, Window):
+            raise InvalidInput(f"window must be a Window such as Window(messages=20), not {shown(window)}")
+        if options is not None:
+            check_mapping(options, "options")
         if not callable(model):
             raise InvalidInput(f"model must be an async callable, not {type(model).__name__}")
         if system is not None and not _is_prompt(system):

@@ -61,7 +61,8 @@ class Version(msgspec.Struct, frozen=True, gc=False):
 def check_version(value: object, name: str, wanted: str = "a Version") -> None:
     """Refuse what is no version: its text goes through `Version.parse` first."""
     if type(value) is not Version:
-        raise InvalidInput(f"{name} must be {wanted}, not {shown(value)}")
+        hint = ": give its version" if isinstance(getattr(value, "version", None), Version) else ""
+        raise InvalidInput(f"{name} must be {wanted}, not {shown(value)}{hint}")
 
 
 _wire = tuple[bytes, int, int, bytes, bytes]

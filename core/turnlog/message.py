@@ -13,7 +13,7 @@ from .errors import CorruptRecord, InvalidInput
 __all__ = ["Message", "MessageLike", "as_message", "assistant", "system", "tool", "user"]
 
 
-class Message(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, repr_omit_defaults=True):
+class Message(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True, repr_omit_defaults=True):
     """One thing said: a role, content, tool calls, and whatever else the provider sent, kept verbatim.
 
     Make one with `user`, `assistant`, `system`, `tool` or `Message.from_dict`, which check it.  Messages of every
@@ -55,9 +55,9 @@ class Message(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, repr_om
         if not rest:
             if role is None and content is None:
                 raise InvalidInput("a message must not be empty")
-            return cls(role, content)
+            return cls(_role=role, _content=content)
         check(rest, "message")
-        return cls(role, content, encode(rest))
+        return cls(_role=role, _content=content, _rest=encode(rest))
 
     def to_dict(self) -> dict[str, JSON]:
         """The dictionary that this message was made from: equal to it, and the caller's own."""
@@ -161,7 +161,8 @@ def as_message(item: MessageLike, where: str) -> Message:
     if type(item) is Message:
         return item
     if not isinstance(item, Mapping):
-        raise InvalidInput(f"{where} must be a Message or a dictionary, not {type(item).__name__}")
+        hint = ": give its model_dump()" if hasattr(item, "model_dump") else ""  # as SDKs that use pydantic answer
+        raise InvalidInput(f"{where} must be a Message or a dictionary, not {type(item).__name__}{hint}")
     try:
         return Message.from_dict(item)
     except InvalidInput as error:

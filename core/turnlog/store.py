@@ -248,12 +248,16 @@ class Store(ABC):
         owner: str | None = None,
         metadata: Mapping[str, JSON] | None = None,
     ) -> Receipt:
-        """Store one turn, or one round of it.  A session that is not there is made.
+        """Store one turn, or one round of it.  A session that is not there is made, unless `expect` forbids it.
+
+        What is sent again under its `turn_id` is stored once, and answered with the first receipt, also where the turn
+        was undone in between: a retry never brings it back.
 
         Args:
             session_id: Which session.
             messages: A list or tuple of messages or their dictionaries, at least one.
-            expect: Only if the session is there; without it, it is never refused.
+            expect: Only if the session's turns are at this version, or, with `ABSENT`, only if there is no session.
+                Metadata and owner are not compared: `merge_metadata` does that.
             turn_id: The turn's name: the same messages under it are stored once, so it may be sent again after any
                 failure.
             part: Which round of the turn.  Rounds after 0 need `turn_id`, and the one before stored `open` as the last.
@@ -266,6 +270,9 @@ class Store(ABC):
             IdReused: Other messages were stored under this `turn_id` and `part`.
             InvalidInput: An argument breaks a rule.
             TooLarge: A limit is passed.
+            HistoryRegressed: The session is behind, or beside, `expect`.
+            Unavailable: The store could not be reached; nothing was stored.
+            OutcomeUnknown: The answer was lost; the same turn can be sent again.
         """
         key = self._key(session_id)
         if turn_id is None:
@@ -386,7 +393,8 @@ class Store(ABC):
     ) -> Receipt:
         """Undo the last turns, or the last messages.
 
-        Where that ends inside a turn, the shortened turn is written whole under a new id.
+        Where that ends inside a turn, the shortened turn is written whole under a new id: it may end with a tool call
+        whose result is undone.  Without `expect` it undoes what is last when it comes to it, whoever wrote that.
 
         Args:
             session_id: Which session.
@@ -476,12 +484,14 @@ class Store(ABC):
 
         Raises:
             Conflict: It is not at `expect`.
-            InvalidInput: Nothing to set, or not JSON.
+            InvalidInput: Nothing is given, or what is given is not JSON.
             TooLarge: Over 64 KiB of metadata.
         """
         key = self._key(session_id)
         if metadata is not None:
             _check_metadata(metadata)
+        elif owner is None and ttl is None:
+            raise InvalidInput("merge_metadata needs metadata, an owner or a ttl, none was given")
         return await self.commit(key, Change(metadata=metadata, owner=owner, ttl=ttl, expect=expect))
 
     @final
@@ -550,23 +560,32 @@ class Store(ABC):
                     except SessionNotFound:
                         continue
                     found = True
-                    yield session
+                    if session.info.owner == owner:  # or it was given to another since the page was read
+                        yield session
 
     @final
     async def erase_owner(self, owner: str) -> int:
-        """Delete every session of an owner, and say how many there were."""
+        """Delete every session of an owner, and say how many there were.
+
+        Raises:
+            Conflict: One of them was written again and again, between each look at it and its removal.
+        """
         check_id(owner, "owner")
         self.check_open()
-        erased = 0
+        erased = tries = 0
         while True:
             page = await self.page(Query(namespace=self.namespace, owner=owner, limit=100))
             if not page.infos:
                 return erased
+            before = erased
             for info in page.infos:
                 try:
                     erased += await self.delete(info.key, expect=info.version)
                 except Conflict:
+                    if tries == _TRIES:
+                        raise
                     continue  # it changed, perhaps to another owner: the next page tells
+            tries = tries + 1 if erased == before else 0
 
     @final
     def within(self, namespace: str) -> Store:
@@ -598,7 +617,7 @@ class Store(ABC):
             Closed: It is closed, or was never opened where that is needed.
         """
         if self._closed:
-            raise Closed(f"{self!r} is closed: open it with 'async with'")
+            raise Closed(f"{self!r} is not open: open it with 'async with'")
 
     def _key(self, session_id: str) -> Key:
         if self._closed:

@@ -179,6 +179,7 @@ def _shell(command: str) -> subprocess.CompletedProcess[str]:
 
 if __name__ == "__main__":
     page = Path(sys.argv[1])
+    sys.path.insert(0, "")  # as in a session of Python: what a page has written to a file can be imported
     try:
         number = run(page.read_text(encoding="utf-8"), page.name)
     except Wrong as wrong:

@@ -757,7 +757,10 @@ class DecodesOnce(MemoryStore):
     async def read(self, key: Key, **asked: Any) -> Session:
         session = await super().read(key, **asked)
         records = tuple(
-            replace(record, _messages=tuple(_Loose(m._role, m._content, m._rest) for m in record.messages))
+            replace(
+                record,
+                _messages=tuple(_Loose(_role=m._role, _content=m._content, _rest=m._rest) for m in record.messages),
+            )
             for record in session.records
         )
         return replace(session, records=records)

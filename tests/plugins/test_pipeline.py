@@ -367,3 +367,12 @@ def test_a_window_is_a_number_from_1(messages: Any) -> None:
 def test_a_model_is_something_to_call() -> None:
     with pytest.raises(InvalidInput, match="model"):
         Pipeline(MemoryStore(), "gpt")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [({"store": "sqlite:///x.db"}, "store"), ({"window": 20}, "window"), ({"options": ["x"]}, "options")],
+)
+def test_what_a_pipeline_is_made_of_is_checked_when_it_is_made(given: dict[str, Any], named: str) -> None:
+    with pytest.raises(InvalidInput, match=named):
+        Pipeline(**{"store": MemoryStore(), "model": offline, **given})

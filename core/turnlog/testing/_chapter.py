@@ -60,6 +60,10 @@ class Chapter(ABC):
     """Whether sessions are kept outside the store: a second one, made the same way, sees them, also after the first was
     closed.  Otherwise each store that is made must begin empty."""
 
+    reads_messages: ClassVar[bool] = False
+    """Whether it is a layer that looks into messages: it refuses a payload that it cannot decode.  Any other keeps it as
+    it is."""
+
     @abstractmethod
     def make(self, **options: Unpack[StoreOptions]) -> Store:
         """A store to be tested, not yet opened.

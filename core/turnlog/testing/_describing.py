@@ -109,7 +109,7 @@ class Describing(Chapter):
         assert dict((await store.info(ID)).metadata) == {"count": 2}
 
     async def test_nothing_to_set(self, store: Store) -> None:
-        """merge_metadata: InvalidInput: nothing to set, or not JSON."""
+        """merge_metadata: InvalidInput: Nothing is given, or what is given is not JSON."""
         await store.append(ID, say("a"))
         before = await picture(store)
         with pytest.raises(InvalidInput):
