@@ -256,7 +256,6 @@ class PagesOfAll(MemoryStore):
     "by_owner",
     "equal_times_by_session_id",
     "erase_an_owner",
-    "export_an_owner",
     "more_than_a_page_of_sessions",
     "page_by_page",
     "what_changes_meanwhile",

@@ -61,8 +61,8 @@ class Chapter(ABC):
     closed.  Otherwise each store that is made must begin empty."""
 
     reads_messages: ClassVar[bool] = False
-    """Whether it is a layer that looks into messages: it refuses a payload that it cannot decode.  Any other keeps it as
-    it is."""
+    """Whether it is a layer that looks into messages: it refuses a payload that it cannot decode.  Any other keeps it
+    as it is."""
 
     @abstractmethod
     def make(self, **options: Unpack[StoreOptions]) -> Store:
