@@ -30,7 +30,7 @@ app = App(name="turnlog", help=_HELP, help_format="plaintext", version=_version)
 
 StoreURL: TypeAlias = Annotated[
     str | None,
-    Parameter(name="--store", help="Where the sessions are, such as sqlite:///chat.db or redis://localhost:6379/0."),
+    Parameter(name="--store", help="Where the sessions are, such as sqlite:///chat.db; memory:// keeps none."),
 ]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from turnlog import InvalidInput, SessionInfo, open_store
 
+from ._reading import check_file
 from ._text import Code, Printer, as_json, line, note, time_of
 
 
@@ -27,7 +28,9 @@ def list_sessions(url: str | None, owner: str | None, limit: int, *, json: bool)
 async def _list_sessions(url: str | None, owner: str | None, limit: int, *, json: bool) -> int:
     table = _Table("session", "turns", "messages", "updated", "owner")
     count = 0
-    async with open_store(url) as store:
+    store = open_store(url)
+    check_file(url)
+    async with store:
         async for info in store.sessions(owner=owner):
             if limit and count == limit:
                 note(f"turnlog: {limit} sessions shown, there are more: --limit 0 shows all")

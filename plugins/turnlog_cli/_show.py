@@ -10,6 +10,7 @@ from itertools import groupby
 from turnlog import CorruptRecord, Message, Session, Turn, open_store
 
 from ._list import describe
+from ._reading import check_file
 from ._text import Code, Printer, as_json, complain, line, time_of
 
 _STYLES = {
@@ -38,7 +39,9 @@ def show_session(session_id: str, url: str | None, last: int | None, *, json: bo
 
 
 async def _load(session_id: str, url: str | None, last: int | None) -> Session:
-    async with open_store(url) as store:
+    store = open_store(url)
+    check_file(url)
+    async with store:
         return await store.session(session_id, last=last, touch=False)
 
 

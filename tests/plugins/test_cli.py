@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -21,6 +22,7 @@ import pytest
 import turnlog_cli
 from turnlog import Change, Key, Message, Receipt, Session, Store, Version, assistant, open_store, system, tool, user
 from turnlog.errors import CorruptRecord, OutcomeUnknown, SchemaError, Unavailable
+from turnlog.plugins import installed
 from turnlog.state import SessionState
 from turnlog_cli import _import, main
 from turnlog_memory import MemoryStore
@@ -722,7 +724,10 @@ def test_help_names_the_commands_and_the_exit_codes(capsys: Any) -> None:
     assert "\x1b" not in out
     for command in ("chat", "import", "list", "show"):
         assert main([command, "--help"]) == 0
-        assert "--store" in capsys.readouterr().out
+        out = capsys.readouterr().out
+        assert "--store" in out
+        offered = set(re.findall(r"([a-z]+)://", out))
+        assert offered <= {plugin.name for plugin in installed() if plugin.group == "turnlog.stores"}
 
 
 def test_version(capsys: Any) -> None:
@@ -803,6 +808,35 @@ def test_ctrl_c_is_130(store: Kept, monkeypatch: Any, capsys: Any) -> None:
     assert main(["chat", "--session=s"]) == 130
     assert capsys.readouterr() == ("", "")
     assert main(["show", "s"]) == 1
+
+
+@pytest.mark.parametrize("command", [["list"], ["show", "s"]])
+@pytest.mark.parametrize("scheme", ["sqlite", "SQLite"])
+def test_a_command_that_reads_makes_no_file(
+    command: list[str], scheme: str, tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for url, name in (
+        (f"{scheme}:///typo.db", "typo.db"),
+        (f"{scheme}:///a%20typo.db?ttl=30d", "a typo.db"),
+        (f"{scheme}:///{tmp_path}/typo.db", f"{tmp_path}/typo.db"),
+    ):
+        assert main([*command, f"--store={url}"]) == 3
+        assert capsys.readouterr() == ("", f"turnlog: there is no file {name!r}: a chat or an import makes it\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_command_that_reads_finds_the_file_that_its_url_names(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    url = "--store=sqlite:///a%20chat%3F.db?ttl=30d"
+    assert main(["import", jsonl(tmp_path / "a.jsonl", conversation("s", "hi")), url]) == 0
+    assert (tmp_path / "a chat?.db").exists()
+    capsys.readouterr()
+    assert main(["list", url]) == main(["show", "s", url]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("s\t1\t2\t")
+    assert "user: hi" in out
+    assert err == ""
 
 
 # -------------------------------------------------------------------------------------------------- in other processes
