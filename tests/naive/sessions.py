@@ -314,6 +314,15 @@ class EmptyOwnerIsAll(MemoryStore):
         return await super().page(query)
 
 
+@fails(Paging, "by_owner", "export_an_owner")
+class OneSessionAnOwner(MemoryStore):
+    """Finds the last of an owner's sessions."""
+
+    async def page(self, query: Query) -> Page:
+        page = await super().page(query)
+        return page if query.owner is None else Page(page.infos[:1])
+
+
 @fails(Paging, "a_page_extends_nobodys_life", "what_is_gone_is_on_no_page")
 class ShowsTheDead(MemoryStore):
     """Leaves it to a sweeper to remove what has expired."""
