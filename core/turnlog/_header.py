@@ -19,7 +19,7 @@ from .limits import MAX_PAYLOAD_BYTES
 
 _SLIDE = 7 / 8  # the expiry stays where it is while more than this share of the time to live is left
 
-_SURE_TO_FIT = (
+SURE_TO_FIT = (
     MAX_PAYLOAD_BYTES // 8
 )  # a size that was not measured counts characters, of at most 4 bytes, and leaves a little out
 
@@ -213,7 +213,7 @@ class Header(msgspec.Struct, frozen=True, gc=False):
         placed = []
         for record in change.append:
             taken = record.size
-            if taken > _SURE_TO_FIT:
+            if taken > SURE_TO_FIT:
                 _ = record.payload  # which raises what is too large
             size += taken
             number = turns if record.turns else turns - 1

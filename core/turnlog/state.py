@@ -17,7 +17,7 @@ import msgspec
 
 from . import _lines
 from ._change import Change, Receipt
-from ._header import Header, check_delete, created_by, fits, missing, reused
+from ._header import SURE_TO_FIT, Header, check_delete, created_by, fits, missing, reused
 from ._key import Key
 from ._record import Record
 from ._session import Page, Query, Session, SessionInfo, check_read
@@ -145,7 +145,7 @@ class SessionState(msgspec.Struct, eq=False, gc=False, weakref=False):
             IdReused: Its id stands for another change.
             SplitsSealed: It would cut inside a sealed record.
             HistoryRegressed: The session is behind, or beside, what the change expects.
-            TooLarge: Too much metadata, or more bytes than it allows.
+            TooLarge: Too much metadata, more bytes than it allows, or a record of more than 16 MiB encoded.
             SessionNotFound: There is no session, and it does not make one.
         """
         base, header = self, self.header
@@ -221,6 +221,8 @@ class SessionState(msgspec.Struct, eq=False, gc=False, weakref=False):
         run = log[first:after]
         if not fits(seal, run, last=after == stop):
             return self
+        if seal.size > SURE_TO_FIT:
+            _ = seal.payload  # which raises what is too large
         header = msgspec.structs.replace(header, bytes=header.bytes - _size(run) + seal.size)
         log = [*log[start:first], msgspec.structs.replace(seal, upto=run[-1].upto, _size=seal.size), *log[after:stop]]
         return SessionState(self.key, header, log, 0, len(log), self._ring, self._end, self._ttl)
@@ -315,7 +317,7 @@ class SessionState(msgspec.Struct, eq=False, gc=False, weakref=False):
         """
         if self.header is None:
             return []
-        changes = [(e.id, e.digest, str(e.version), e.number) for e in self._ring.seen(self._end)]
+        changes = [(e.id, e.digest, e.version, e.number) for e in self._ring.seen(self._end)]
         return [_lines.header(self.header), _lines.changes(changes), *map(_lines.record, self.records)]
 
     @classmethod
@@ -328,13 +330,13 @@ class SessionState(msgspec.Struct, eq=False, gc=False, weakref=False):
             ttl: The store's time to live in seconds, for sessions that have none of their own.
 
         Raises:
-            CorruptRecord: The lines cannot be read, or belong to another session.
+            CorruptRecord: A line is damaged or missing, or they belong to another session.
         """
         if not lines and key is not None:
             return cls.absent(key, ttl=ttl)
         header, changes, records = _lines.parse(key, lines)
         ring = _Ring(
-            _Remembered(id, place, digest, Version.parse(version), number)
+            _Remembered(id, place, digest, version, number)
             for place, (id, digest, version, number) in enumerate(changes)
         )
         return cls(header.key, header, records, 0, len(records), ring, ring.end, ttl)

@@ -1,0 +1,138 @@
+"""The lines of a session: what is damaged in them, or missing, is noticed and named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from zlib import crc32
+
+import pytest
+
+from turnlog import Change, Key, Record, assistant, tool, user
+from turnlog.errors import CorruptRecord, FormatTooNew
+from turnlog.state import SessionState
+
+KEY = Key("shop", "älice")
+
+
+def small() -> SessionState:
+    """A session of five records: two rounds of a turn, a sealed run, an encoded one, and one with a number in it."""
+    turns = [
+        Record.of((user("Wie spät?"),), id="t0", time=1.5, open=True),
+        Record.of((tool("12:30", tool_call_id="c1"), assistant("12:30")), id="t0", time=2.0, part=1),
+        *(Record.of((user(f"q{n}"), assistant(f"a{n}")), id=f"t{n}", time=3.0) for n in range(1, 5)),
+    ]
+    state, _ = SessionState.absent(KEY, ttl=60.0).apply(
+        Change(id="c1", append=tuple(turns), metadata={"title": "Zeit"}, owner="u1"), 10.0
+    )
+    records = state.records
+    state, _ = state.apply(Change(id="s", seal=Record.seal(records[2:4])), 11.0)
+    encoded = Record.of((user("encoded"),), id="t5", time=4.0)
+    change = Change(id="c2", append=(encoded.with_payload(encoded.payload),), retain=5, ttl=600)
+    return state.apply(change, 12.0)[0]
+
+
+def damaged(line: bytes) -> Iterator[bytes]:
+    """The line with every single bit turned, with every byte missing, and cut everywhere."""
+    for place in range(len(line)):
+        for bit in range(8):
+            yield line[:place] + bytes([line[place] ^ 1 << bit]) + line[place + 1 :]
+        yield line[:place] + line[place + 1 :]
+        yield line[:place]
+
+
+TURNS = {2: 1, 3: 3, 4: 4, 5: 5}
+"""The turns of the lines of records."""
+
+
+def test_what_is_kept_is_read_back() -> None:
+    state = small()
+    lines = state.lines()
+    assert len(lines) == 2 + len(TURNS)
+    for key in (KEY, None):
+        assert SessionState.from_lines(lines, key).lines() == lines
+    assert SessionState.from_lines(lines, KEY, ttl=60.0).read(12.0)[1].turns == state.read(12.0)[1].turns
+    assert {place: json.loads(line)["number"] for place, line in enumerate(lines) if place > 1} == TURNS
+
+
+@pytest.mark.parametrize("place", range(6))
+def test_every_flipped_bit_and_every_cut_is_noticed(place: int) -> None:
+    """It names the session, and the turn of a record's line: nothing is read as what it is not."""
+    lines = small().lines()
+    for line in damaged(lines[place]):
+        with pytest.raises(CorruptRecord) as caught:
+            SessionState.from_lines([*lines[:place], line, *lines[place + 1 :]], KEY)
+        assert type(caught.value) is CorruptRecord
+        assert (caught.value.key, caught.value.turn) == (KEY, TURNS.get(place))
+
+
+def test_behind_an_open_round_the_turn_is_not_known() -> None:
+    """The next line may be of the same turn or of another."""
+    state, _ = SessionState.absent(KEY).apply(Change(append=(Record.of((user("a"),), id="t", time=0, open=True),)), 0.0)
+    state, _ = state.apply(Change(append=(Record.of((user("b"),), id="t", time=0, part=1),)), 0.0)
+    lines = state.lines()
+    with pytest.raises(CorruptRecord) as caught:
+        SessionState.from_lines([*lines[:3], lines[3][:-1]], KEY)
+    assert (caught.value.key, caught.value.turn) == (KEY, None)
+
+
+def test_every_lost_repeated_or_moved_line_is_noticed() -> None:
+    lines = small().lines()
+    for place in range(len(lines)):
+        for wrong in (
+            lines[:place] + lines[place + 1 :],
+            lines[:place],
+            [*lines[: place + 1], *lines[place:]],
+            [*lines[:place], *lines[place : place + 2][::-1], *lines[place + 2 :]],
+        ):
+            if wrong in (lines, []):
+                continue
+            with pytest.raises(CorruptRecord) as caught:
+                SessionState.from_lines(wrong, KEY)
+            assert caught.value.key == KEY
+
+
+def signed(text: bytes) -> bytes:
+    """A line made by the specification, by hand."""
+    return text[:-1] + b',"crc32":"%08x"}' % crc32(text[:-1])
+
+
+def test_a_line_can_be_made_by_hand() -> None:
+    for line in small().lines():
+        content = json.loads(line)
+        assert list(content)[-1] == "crc32"
+        body, comma, _ = line.rpartition(b',"crc32":')
+        assert comma and int(content["crc32"], 16) == crc32(body)
+        assert signed(body + b"}") == line
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b"\xff",
+        b'{"id":"\xff"}',
+        b'{"messages":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b'{"changes":[["c1","AAAA","no version",0]]}',
+        b'{"turnlog":1,"header":{"key":{"namespace":"","session":""}}}',
+        b'{"turnlog":"1"}',
+    ],
+)
+@pytest.mark.parametrize("place", range(6))
+def test_what_is_no_line_is_corrupt_also_with_a_right_digest(line: bytes, place: int) -> None:
+    lines = small().lines()
+    for wrong in (line, signed(line)):
+        with pytest.raises(CorruptRecord) as caught:
+            SessionState.from_lines([*lines[:place], wrong, *lines[place + 1 :]], KEY)
+        assert (caught.value.key, caught.value.turn) == (KEY, TURNS.get(place))
+
+
+def test_lines_of_a_later_form_are_left_alone() -> None:
+    later = signed(b'{"turnlog":2,"header":"another"}')
+    with pytest.raises(FormatTooNew):
+        SessionState.from_lines([later, b"whatever"], KEY)
+    with pytest.raises(CorruptRecord) as caught:
+        SessionState.from_lines([later.replace(b"2", b"3", 1), b"whatever"], KEY)
+    assert type(caught.value) is CorruptRecord
