@@ -17,6 +17,8 @@ from ._version import Version, check_version
 from .errors import InvalidInput, TooLarge
 from .limits import MAX_MESSAGES, MAX_TTL, MIN_TTL
 
+_MAX_FIRST = 2**52  # so that no session comes to limits.MAX_NUMBER, however many turns it is given
+
 _set = msgspec.structs.force_setattr
 
 
@@ -59,7 +61,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, repr
         expect: The version the session must be at (`ABSENT`: it must not exist).  A change that adds or cuts turns is
             compared on turns, any other on the whole version.
         seal: One record to put in place of those that hold the same rounds.  Such a change has no other part.
-        first: The number of the first turn, if this change creates the session.
+        first: The number of the first turn, if this change creates the session; at most 2**52.
 
     Raises:
         InvalidInput: A part breaks a rule, or there is none.
@@ -94,6 +96,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, repr
             check_number(self.max_bytes, "max_bytes", least=1)
         if self.first or type(self.first) is not int:
             check_number(self.first, "first", least=0)
+            if self.first > _MAX_FIRST:
+                raise InvalidInput(f"first must be at most 2**52, not {self.first}: turns behind it need numbers, too")
         if self.metadata is not None:
             _set(self, "metadata", Metadata.of(self.metadata))
         if self.owner is not None and self.owner != "":

@@ -12,9 +12,10 @@ from ._ids import check_id
 from ._key import Key
 from ._metadata import Value
 from ._record import Record
-from ._version import Version
+from ._value import check_number
+from ._version import Version, check_version
 from .errors import CorruptRecord, InvalidInput
-from .limits import MAX_PAGE
+from .limits import MAX_NUMBER, MAX_PAGE
 from .message import Message
 
 
@@ -197,14 +198,14 @@ def check_read(last: object, before: object, since: object) -> None:
     """Refuse what `Store.read` cannot be asked for.
 
     Raises:
-        InvalidInput: `last` or `before` is no number from 0, or `since` is no version, or given with `before`.
+        InvalidInput: `last` or `before` is no number from 0 to 2**53 - 1, or `since` is no version, or given with
+            `before`.
     """
-    if last is not None and (type(last) is not int or last < 0):
-        raise InvalidInput(f"last must be an int from 0, not {last!r}")
+    if last is not None and (type(last) is not int or not 0 <= last <= MAX_NUMBER):  # so often that a call counts
+        check_number(last, "last", least=0)
     if before is not None:
-        if type(before) is not int or before < 0:
-            raise InvalidInput(f"before must be an int from 0, not {before!r}")
+        check_number(before, "before", least=0)
         if since is not None:
             raise InvalidInput("since and before cannot be given together: since reads towards the end")
-    if since is not None and type(since) is not Version:
-        raise InvalidInput(f"since must be a Version, not {type(since).__name__}")
+    if since is not None:
+        check_version(since, "since")

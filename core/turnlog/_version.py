@@ -6,7 +6,7 @@ import base64
 
 import msgspec
 
-from ._value import shown
+from ._value import check_number, shown
 from .errors import InvalidInput
 
 
@@ -49,9 +49,11 @@ class Version(msgspec.Struct, frozen=True, gc=False):
             InvalidInput: It is not a version's text.
         """
         try:
-            return _decode(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
-        except (ValueError, TypeError, msgspec.DecodeError):
+            version = _decode(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
+            check_version(version, "text")
+        except (ValueError, TypeError, msgspec.DecodeError):  # InvalidInput is a ValueError
             raise InvalidInput(f"{text!r} is not the text of a version") from None
+        return version
 
     def __repr__(self) -> str:
         epoch, tip, stamp = (part.hex()[:8] for part in (self.epoch, self.tip, self.stamp))
@@ -59,10 +61,15 @@ class Version(msgspec.Struct, frozen=True, gc=False):
 
 
 def check_version(value: object, name: str, wanted: str = "a Version") -> None:
-    """Refuse what is no version: its text goes through `Version.parse` first."""
+    """Refuse what is no version: its text goes through `Version.parse` first.  One made by hand may hold anything."""
     if type(value) is not Version:
         hint = ": give its version" if isinstance(getattr(value, "version", None), Version) else ""
         raise InvalidInput(f"{name} must be {wanted}, not {shown(value)}{hint}")
+    for number in (value.generation, value.rounds):
+        check_number(number, f"a number in {name}", least=0)
+    for part in (value.epoch, value.tip, value.stamp):
+        if type(part) is not bytes:
+            raise InvalidInput(f"{name} holds {shown(part)}, which must be bytes: take a version as a store gave it")
 
 
 _wire = tuple[bytes, int, int, bytes, bytes]
@@ -75,7 +82,4 @@ def _encode(version: Version) -> bytes:
 
 
 def _decode(data: bytes) -> Version:
-    version = Version(*_decode_wire(data))
-    if version.generation < 0 or version.rounds < 0:
-        raise ValueError("a negative number")
-    return version
+    return Version(*_decode_wire(data))

@@ -234,10 +234,11 @@ def test_any_bytes_in_a_version_s_place_are_a_version_or_refused(data: bytes) ->
         assert type(Version.parse(base64.urlsafe_b64encode(data).decode())) is Version
 
 
-@pytest.mark.parametrize("change", [{"generation": -1}, {"rounds": -5}])
-def test_the_text_of_a_version_holds_no_negative_number(change: dict[str, int]) -> None:
+@pytest.mark.parametrize("name", ["generation", "rounds"])
+@pytest.mark.parametrize("number", [-1, -5, MAX_NUMBER + 1, 2**63, 2**64 - 1])
+def test_the_text_of_a_version_holds_numbers_from_0_that_a_store_can_count(name: str, number: int) -> None:
     with pytest.raises(InvalidInput):
-        Version.parse(str(msgspec.structs.replace(VERSION, **change)))
+        Version.parse(str(msgspec.structs.replace(VERSION, **{name: number})))
 
 
 @pytest.mark.parametrize("field", ["epoch", "generation", "rounds", "tip", "stamp"])
@@ -286,6 +287,8 @@ def test_versions_are_not_ordered() -> None:
         ({"owner": "ann", "first": None}, "first"),
         ({"owner": "ann", "first": 0.0}, "first"),
         ({"owner": "ann", "first": False}, "first"),
+        ({"owner": "ann", "first": 2**52 + 1}, "first"),
+        ({"append": (record(),), "first": MAX_NUMBER}, "first"),
         ({"ttl": -1}, "ttl"),
         ({"ttl": float("nan")}, "ttl"),
         ({"ttl": float("inf")}, "ttl"),

@@ -14,7 +14,7 @@ from ..errors import InvalidInput, TooLarge
 from ..message import user
 from ..store import Store
 from ._chapter import Chapter
-from ._material import ID, Watched, history, key, picture, record, say, texts
+from ._material import ID, Watched, history, key, made_by_hand, picture, record, say, texts
 
 
 def _nested(depth: int) -> dict[str, Any]:
@@ -119,7 +119,7 @@ class Limits(Chapter):
         """save, rewind, merge_metadata, erase, delete: InvalidInput: `expect` is no version; nothing is changed."""
         version = (await store.append(ID, say("a"))).version
         before = await picture(store)
-        wrong: list[Any] = [str(version), "1", 1, object(), True]
+        wrong: list[Any] = [str(version), "1", 1, object(), True, *made_by_hand(version)]
         for bad in wrong:
             for session_id in (ID, "not there"):
                 calls: list[Callable[[], Awaitable[object]]] = [

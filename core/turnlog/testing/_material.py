@@ -73,6 +73,15 @@ def beside(version: Version) -> Version:
     return msgspec.structs.replace(version, tip=b"lost1234")
 
 
+def made_by_hand(version: Version) -> list[Version]:
+    """What looks like a version, and holds in one place what no store puts there."""
+    wrong: list[dict[str, Any]] = [
+        *({name: bad} for name in ("epoch", "tip", "stamp") for bad in (None, "text", 7)),
+        *({name: bad} for name in ("generation", "rounds") for bad in (None, "1", True, 1.5, -1, 2**53, 2**63, 2**64)),
+    ]
+    return [msgspec.structs.replace(version, **change) for change in wrong]
+
+
 class Watched(Layer):
     """A store that notes whether anything was asked of it: what is refused before any I/O never comes so far."""
 

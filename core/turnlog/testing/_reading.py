@@ -8,9 +8,10 @@ import pytest
 
 from .._change import Change
 from ..errors import InvalidInput, SessionNotFound
+from ..limits import MAX_NUMBER
 from ..store import Store
 from ._chapter import Chapter
-from ._material import ID, key, numbers, record, say, texts
+from ._material import ID, key, made_by_hand, numbers, record, say, texts
 
 SIZES = [2, 1, 3, 1, 1, 4]
 """How many messages the turns of the session have that is read in parts."""
@@ -165,15 +166,17 @@ class Reading(Chapter):
         assert (session.info.owner, dict(session.info.metadata)) == ("", {})
 
     async def test_what_cannot_be_asked(self, store: Store) -> None:
-        """read: InvalidInput: `last` or `before` is no number from 0, or `since` is given with `before`."""
+        """read: InvalidInput: `last` or `before` is no number, or `since` is no version, or given with `before`."""
         version = (await store.append(ID, say("a"))).version
         for session_id in (ID, "not there"):
-            for bad in (-1, True, "5", 1.0, float("nan")):
+            for bad in (-1, True, "5", 1.0, float("nan"), MAX_NUMBER + 1, 2**63, 2**64):
                 with pytest.raises(InvalidInput):
                     await store.read(key(store, session_id), last=bad)  # type: ignore[arg-type]
                 with pytest.raises(InvalidInput):
                     await store.read(key(store, session_id), before=bad)  # type: ignore[arg-type]
             with pytest.raises(InvalidInput):
                 await store.read(key(store, session_id), since=version, before=1)
-            with pytest.raises(InvalidInput):
-                await store.read(key(store, session_id), since="1")  # type: ignore[arg-type]
+            for since in ("1", *made_by_hand(version)):
+                with pytest.raises(InvalidInput):
+                    await store.read(key(store, session_id), since=since)  # type: ignore[arg-type]
+        await store.read(key(store), last=MAX_NUMBER, before=MAX_NUMBER)
