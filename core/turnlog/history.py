@@ -1,13 +1,15 @@
-"""Histories as lists of messages: where turns begin, and what two of them have in common."""
+"""Histories as lists of messages: where turns begin, what two of them have in common, and what was asked for of one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ._record import Record
 from ._session import Session, Turn
+from .errors import CorruptRecord
 from .message import Message
 
-__all__ = ["begins_turn", "common", "divide", "exact", "split_turns"]
+__all__ = ["begins_turn", "common", "cut_off", "divide", "exact", "split_turns"]
 
 _PREAMBLE = frozenset({"system", "developer"})
 
@@ -76,7 +78,8 @@ def exact(session: Session, last: int | None, before: int | None) -> Session:
     stored = session.records
     if not stored or stored[-1].end - stored[0].end == len(stored) - stored[0].rounds:
         return session
-    records = [part for record in stored for part in record.split() if before is None or part.number < before]
+    parts = [part for record in stored for part in _split(session, record)]
+    records = [part for part in parts if before is None or part.number < before]
     if last is not None:
         place, count = len(records), 0
         while place and (count < last or not records[place].turns):
@@ -84,3 +87,18 @@ def exact(session: Session, last: int | None, before: int | None) -> Session:
             count += records[place].count
         del records[:place]
     return Session(session.info, tuple(records), session.continues)
+
+
+def cut_off(session: Session, before: int) -> int:
+    """How many messages `exact` cuts off the end: those from turn `before` on, where that is inside a sealed record."""
+    if not session.records or session.records[-1].after <= before:
+        return 0
+    return sum(part.count for part in _split(session, session.records[-1]) if part.number >= before)
+
+
+def _split(session: Session, record: Record) -> tuple[Record, ...]:
+    try:
+        return record.split()
+    except CorruptRecord as error:
+        error.key = session.info.key
+        raise

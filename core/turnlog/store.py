@@ -22,7 +22,7 @@ from ._session import Page, Query, Session, SessionInfo, Turn
 from ._value import JSON, check, check_mapping, check_number
 from ._version import Version, check_version
 from .errors import Closed, Conflict, InvalidInput, SessionNotFound, SplitsSealed
-from .history import common, divide, exact, split_turns
+from .history import common, cut_off, divide, exact, split_turns
 from .message import Message, MessageLike, as_message
 
 __all__ = ["Layer", "Store"]
@@ -97,8 +97,9 @@ class Store(ABC):
         Args:
             key: Which session.
             last: Only whole turns from the end, as few as hold at least this many messages; 0: the info alone.  A
-                sealed record is given whole.
-            before: Only turns numbered below this; with `last`, counted from there backwards.
+                sealed record is given whole, and counted whole.
+            before: Only turns numbered below this; with `last`, counted from there backwards.  A sealed record that
+                begins below it is among them.
             since: Only what follows this version, if the history has merely grown: then `Session.continues` is true,
                 nothing means unchanged, and the first record may be a later round of a turn.  Everything, if it was
                 cut, rewritten or made anew, or if the place is sealed over or dropped.  With `last`, `since` decides
@@ -108,7 +109,8 @@ class Store(ABC):
         Raises:
             SessionNotFound: There is none, or it has expired.
             HistoryRegressed: The session is behind, or beside, `since`: the store lost what it had acknowledged.
-            InvalidInput: `last` or `before` is no number from 0, or `since` is given with `before`.
+            InvalidInput: `last` or `before` is no number from 0 to 2**53 - 1, or `since` is no version, or given with
+                `before`.
             Unavailable: The store could not be reached.
         """
 
@@ -216,7 +218,11 @@ class Store(ABC):
         Raises:
             SessionNotFound: There is none, or it has expired.
         """
-        return exact(await self.read(self._key(session_id), last=last, before=before), last, before).messages
+        key = self._key(session_id)
+        session = await self.read(key, last=last, before=before)
+        if last is not None and before is not None:
+            session = await self._further(session, key, last, before, touch=True)
+        return exact(session, last, before).messages
 
     @final
     async def session(
@@ -233,7 +239,22 @@ class Store(ABC):
         Raises:
             SessionNotFound: There is none, or it has expired.
         """
-        return exact(await self.read(self._key(session_id), last=last, before=before, touch=touch), last, before)
+        key = self._key(session_id)
+        session = await self.read(key, last=last, before=before, touch=touch)
+        if last is not None and before is not None:
+            session = await self._further(session, key, last, before, touch=touch)
+        return exact(session, last, before)
+
+    async def _further(self, session: Session, key: Key, last: int, before: int, *, touch: bool) -> Session:
+        """Read further back, where `before` falls inside a sealed record and cuts off what `last` was filled with."""
+        read = 0
+        while (cut := cut_off(session, before)) > read:  # more than the last time: it was sealed again meanwhile
+            records = session.records
+            if sum(record.count for record in records) - cut >= last or records[0].number <= session.info.first:
+                break
+            read = cut
+            session = await self.read(key, last=last + cut, before=before, touch=touch)
+        return session
 
     @final
     async def append(

@@ -77,9 +77,10 @@ class MemoryStore(Store):
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         state = self._states.get(key) or self._state(key)
-        after, receipt = state.apply(change, self.clock())
+        now = self.clock()
+        after, receipt = state.apply(change, now)
         if after is not state:
-            self._put(key, state, after)
+            self._put(key, state, after, now)
         else:  # a repeat is use, too
             self._states.move_to_end(key)
         return receipt
@@ -105,14 +106,14 @@ class MemoryStore(Store):
         self.check_open()  # a closed store has no sessions: whoever found one need not ask
         return self._states.get(key) or SessionState.absent(key, ttl=self.ttl)
 
-    def _put(self, key: Key, before: SessionState, after: SessionState) -> None:
+    def _put(self, key: Key, before: SessionState, after: SessionState, now: float) -> None:
         states, header, old = self._states, after.header, before.header
         assert header is not None  # a change leaves a session
         states[key] = after
         states.move_to_end(key)
         if old is None:
             self._bytes += header.bytes + _size(header.metadata)
-            self._sweep()
+            self._sweep(now)
         else:
             self._bytes += header.bytes - old.bytes
             if header.metadata is not old.metadata:
@@ -125,11 +126,12 @@ class MemoryStore(Store):
         if state is not None and state.header is not None:
             self._bytes -= state.header.bytes + _size(state.header.metadata)
 
-    def _sweep(self) -> None:
-        now = self.clock()
+    def _sweep(self, now: float) -> None:
         for _ in range(_SWEEP):
             if not self._unswept:
                 self._unswept = list(reversed(self._states))
+                if not self._unswept:  # all of them had expired
+                    return
             key = self._unswept.pop()
             state = self._states.get(key)
             if state is not None and state.header is not None and not state.header.alive(now):

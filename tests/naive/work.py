@@ -44,7 +44,7 @@ class ReadsThenWrites(MemoryStore):
         after, receipt = before.apply(change, self.clock())
         await asyncio.sleep(0)
         if after is not before:
-            self._put(key, before, after)
+            self._put(key, before, after, self.clock())
         return receipt
 
 
@@ -176,7 +176,7 @@ class RemembersThenStores(MemoryStore):
             )
             self._states[key] = known
             await asyncio.sleep(0)
-            self._put(key, known, after)
+            self._put(key, known, after, self.clock())
             return receipt
         return await super().commit(key, change)
 

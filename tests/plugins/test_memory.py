@@ -183,6 +183,32 @@ async def test_nor_behind_sessions_that_never_expire() -> None:
     assert len(await names(store)) == 49
 
 
+class Racing(Clock):
+    """A clock that has moved each time it is looked at."""
+
+    def __call__(self) -> float:
+        self.advance(100)
+        return self.now
+
+
+async def test_what_is_written_is_there_however_long_it_took() -> None:
+    """It is alive by the time it was written with, and what is older makes room for it."""
+    store = MemoryStore(ttl=10, clock=Racing())
+    for name in ("a", "b"):
+        await store.append(name, [user(name)])
+        assert list(store._states) == [Key("default", name)]
+    await store.append("b", [user("b")])
+    assert store._bytes == sum(state.header.bytes for state in store._states.values() if state.header)
+
+
+async def test_a_clock_that_cannot_tell_a_ttl_expires_at_once() -> None:
+    """So far from 1970 two floats lie further apart than that."""
+    store = MemoryStore(ttl=1, clock=Clock(1e300))
+    await store.append("a", [user("a")])
+    assert await names(store) == set()
+    assert store._bytes == 0
+
+
 async def test_what_has_expired_is_not_there_whether_it_was_swept_or_not() -> None:
     clock = Clock()
     store = MemoryStore(ttl=10, clock=clock)

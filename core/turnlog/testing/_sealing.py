@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from .. import limits
 from .._change import Change
 from .._record import Record
 from .._session import Session
-from ..errors import SessionNotFound, SplitsSealed
+from ..errors import SessionNotFound, SplitsSealed, TooLarge
 from ..store import Store
 from ._chapter import Chapter
 from ._material import ID, history, key, numbers, picture, record, say, texts
@@ -52,9 +53,30 @@ class Sealing(Chapter):
             )
         for before in range(10):
             assert texts(await store.load(ID, before=before)) == [str(n) for n in range(min(before, 8))]
-        assert texts(await store.load(ID, before=5, last=2)) == ["3", "4"]
-        shown = texts((await store.read(key(store), last=4)).messages)
-        assert shown == [str(n) for n in range(2 if store.can_seal else 4, 8)]
+        for before in range(10):
+            for last in range(10):
+                end = min(before, 8)
+                expected = [str(n) for n in range(max(0, end - last), end)]
+                assert texts(await store.load(ID, last=last, before=before)) == expected, f"{last=}, {before=}"
+                shown = texts((await store.session(ID, last=last, before=before, touch=False)).messages)
+                assert shown == expected, f"session: {last=}, {before=}"
+
+    async def test_parts_that_begin_or_end_in_a_sealed_run(self, store: Store) -> None:
+        """read: a sealed record is given whole, and counted whole, where it begins below `before`."""
+        session = await _turns(store)
+        await store.commit(key(store), _seal(session, 2, 6))
+        sealed = store.can_seal
+        parts: list[tuple[int | None, int | None, int, int]] = [
+            (4, None, 2 if sealed else 4, 8),
+            (None, 3, 0, 6 if sealed else 3),
+            (1, 3, 2, 6 if sealed else 3),
+            (4, 5, 2 if sealed else 1, 6 if sealed else 5),
+            (5, 5, 1 if sealed else 0, 6 if sealed else 5),
+            (2, 2, 0, 2),
+        ]
+        for last, before, first, after in parts:
+            shown = texts((await store.read(key(store), last=last, before=before)).messages)
+            assert shown == [str(n) for n in range(first, after)], f"{last=}, {before=}"
 
     async def test_since_over_a_sealed_run(self, store: Store) -> None:
         """read: since: everything, if the place is sealed over; what follows, where a record still ends there."""
@@ -185,6 +207,18 @@ class Sealing(Chapter):
             assert (receipt.first, receipt.messages) == (first, 8 - first)
             assert (session.info.first, session.info.messages) == (first, 8 - first)
         assert texts(await store.load(ID, last=1)) == ["7"]
+
+    async def test_a_sealed_record_that_is_too_large(self, store: Store) -> None:
+        """limits.MAX_PAYLOAD_BYTES: TooLarge: one encoded record, a sealed one too; nothing is changed."""
+        large = "x" * (limits.MAX_PAYLOAD_BYTES // 2)
+        for _ in range(2):
+            await store.append(ID, say(large))
+        session = await store.read(key(store))
+        if store.can_seal:
+            with pytest.raises(TooLarge):
+                await store.commit(key(store), _seal(session, 0, 2))
+        stored = await store.read(key(store))
+        assert (stored.info, stored.records) == (session.info, session.records)
 
     async def test_a_seal_is_not_remembered(self, store: Store) -> None:
         """Change.seal: not remembered, and what is remembered stays: a repeat is still recognised."""

@@ -1,0 +1,89 @@
+"""The part of a session that was asked for, where some of its turns are sealed in one record."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from turnlog import Change, CorruptRecord, Key, Layer, Record, Session, user
+from turnlog_memory import MemoryStore
+
+KEY = Key("default", "s")
+
+
+class Counting(Layer):
+    """Notes what is read, and may do something behind a read."""
+
+    asked: list[int | None]
+    behind: Change | None = None
+
+    async def read(self, key: Key, **how: Any) -> Session:
+        """Note and forward."""
+        self.asked.append(how.get("last"))
+        session = await super().read(key, **how)
+        if self.behind is not None:
+            change, self.behind = self.behind, None
+            await self.inner.commit(key, change)
+        return session
+
+
+async def ten(*runs: slice) -> Counting:
+    """Ten turns of one message, `q0` to `q9`, with some sealed."""
+    store = Counting(MemoryStore())
+    store.asked = []
+    turns = tuple(Record.of((user(f"q{n}"),), id=f"t{n}", time=0.0) for n in range(10))
+    await store.commit(KEY, Change(append=turns))
+    records = (await store.inner.read(KEY)).records
+    for run in runs:
+        await store.commit(KEY, Change(seal=Record.seal(records[run])))
+    return store
+
+
+async def shown(store: Counting, last: int, before: int) -> list[str]:
+    """What is loaded; `session` says the same by the same number of reads."""
+    store.asked.clear()
+    session = await store.session("s", last=last, before=before)
+    reads = store.asked.copy()
+    store.asked.clear()
+    messages = await store.load("s", last=last, before=before)
+    assert session.messages == messages
+    assert len(reads) >= len(store.asked)
+    return [message.text for message in messages]
+
+
+async def test_what_was_cut_off_is_read_again_further_back() -> None:
+    store = await ten(slice(2, 7))
+    assert await shown(store, 3, 3) == ["q0", "q1", "q2"]
+    assert store.asked == [3, 7]
+
+
+async def test_every_part_is_exact_and_takes_one_read_more_at_most_and_only_where_needed() -> None:
+    store = await ten(slice(1, 3), slice(3, 8))
+    inside = {2, 4, 5, 6, 7}
+    for before in range(12):
+        for last in range(12):
+            end = min(before, 10)
+            assert await shown(store, last, before) == [f"q{n}" for n in range(max(0, end - last), end)]
+            start = {2: 1, 4: 3, 5: 3, 6: 3, 7: 3}.get(before, 0)
+            needed = before in inside and last > before - start and start > 0 and last > 0
+            assert len(store.asked) <= 1 + needed, f"{last=}, {before=}"
+
+
+async def test_a_run_that_is_sealed_between_the_two_reads() -> None:
+    """Then more is cut off than was asked for in addition, and it is read once more."""
+    store = await ten(slice(2, 5))
+    store.behind = Change(seal=Record.seal((await store.inner.read(KEY)).records[2:4]))
+    session = await store.session("s", last=4, before=4)
+    assert [message.text for message in session.messages] == ["q0", "q1", "q2", "q3"]
+    assert store.asked == [4, 5, 6]
+
+
+@pytest.mark.parametrize("part", [{}, {"last": 3}, {"before": 4}, {"last": 1, "before": 4}])
+async def test_a_sealed_record_that_cannot_be_read_is_named(part: dict[str, int]) -> None:
+    store = await ten()
+    sealed = Record.seal((await store.inner.read(KEY)).records[2:])
+    await store.commit(KEY, Change(seal=sealed.with_payload(sealed.payload[:-1])))
+    with pytest.raises(CorruptRecord) as caught:
+        await store.load("s", **part)
+    assert (caught.value.key, caught.value.turn) == (KEY, 2)
