@@ -116,6 +116,8 @@ class Pipeline:
         Raises:
             InvalidInput: The message, or what the model answered, is not one.
         """
+        if type(role) is not str or not role:
+            raise InvalidInput(f"role must be a str such as 'user', not {shown(role)}")
         message = Message.from_dict({"role": role, "content": content})
         messages = (*await self._context(session_id), message)
         answer = self.model(list(messages), **self.options)

@@ -13,7 +13,7 @@ import pytest
 
 from naive import failed_by
 from naive.changes import LastWriteWins
-from turnlog import Store
+from turnlog import Closed, Store
 from turnlog.testing import Clock, StoreContract, StoreOptions
 from turnlog.testing import _chapter as chapter_module
 from turnlog.testing._expecting import Expecting
@@ -97,7 +97,7 @@ def test_own_tests_run_like_the_kits() -> None:
     store, loop = kit.seen
     assert store.clock is kit.clock
     assert loop.is_closed()
-    with pytest.raises(Exception, match="closed"):
+    with pytest.raises(Closed):
         asyncio.run(store.load("nobody"))
 
 

@@ -304,6 +304,16 @@ async def test_what_is_no_message_or_no_session_never_reaches_the_model() -> Non
     assert model.given == []
 
 
+@pytest.mark.parametrize("role", [None, "", 5, b"user", ["user"]])
+async def test_who_speaks_is_named(role: Any) -> None:
+    """Before anything is read: this store would say that it is closed."""
+    model, store = Recorder(), MemoryStore()
+    await store.close()
+    with pytest.raises(InvalidInput, match="role"):
+        await Pipeline(store, model).execute("s", role, "hello")
+    assert model.given == []
+
+
 async def test_what_a_model_does_to_its_list_changes_neither_the_result_nor_the_session() -> None:
     async def rude(messages: list[Message], **_: object) -> Message:
         messages.clear()
