@@ -50,7 +50,7 @@ def open_store(
     `sqlite:///turnlog.db`.
 
     Args:
-        url: Which backend and where, such as `redis://localhost:6379/0?namespace=shop&ttl=24h&layers=cache,zstd`.
+        url: Which backend and where, such as `sqlite:///chat.db?namespace=shop&ttl=24h` or `memory://`.
         config: The file, or its contents as a mapping.  Otherwise the file that `TURNLOG_CONFIG` names, `turnlog.toml`
             in the working directory, or `[tool.turnlog]` in its `pyproject.toml`.
         namespace: As in `Store`.

@@ -15,7 +15,7 @@ from .errors import ConfigError
 _URL: Final = re.compile(r"([a-z][a-z0-9+.\-]+)://([^?#]*)(?:\?([^#]*))?", re.IGNORECASE)
 _HOST: Final = re.compile(r"(?:\[[0-9a-f:.%]*\]|[^\[\]:]*)(?::([0-9]{1,5}))?", re.IGNORECASE)
 _KEY: Final = re.compile(r"[a-z][a-z0-9_]*", re.IGNORECASE)
-_EXAMPLES: Final = "write it like sqlite:///chat.db, memory:// or redis://localhost:6379/0"
+_EXAMPLES: Final = "write it like sqlite:///chat.db or memory://"
 
 
 class Location(NamedTuple):

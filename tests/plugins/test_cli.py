@@ -730,6 +730,15 @@ def test_help_names_the_commands_and_the_exit_codes(capsys: Any) -> None:
         assert offered <= {plugin.name for plugin in installed() if plugin.group == "turnlog.stores"}
 
 
+def test_errors_and_open_store_offer_only_what_is_installed(capsys: Any) -> None:
+    assert main(["list", "--store=nowhere"]) == 2
+    names = {plugin.name for plugin in installed() if plugin.group == "turnlog.stores"}
+    for text in (capsys.readouterr().err, open_store.__doc__ or ""):
+        offered = set(re.findall(r"([a-z]+)://", text))
+        assert offered
+        assert offered <= names
+
+
 def test_version(capsys: Any) -> None:
     from importlib.metadata import version
 
@@ -745,6 +754,8 @@ def test_version(capsys: Any) -> None:
         (["show", "s", "--lst=2"], "Did you mean --last?"),
         (["show", "s", "--last=two"], "two"),
         (["show", "s", "--last=-1"], "last must be an int from 0"),
+        (["show", "s", "--last=9007199254740992"], "last must be an int from 0, not one over 2**53"),
+        (["show", "s", "--last=9223372036854775808"], "last must be an int from 0, not one over 2**53"),
         (["chat", "--model=nobody"], "no model is named 'nobody'"),
         (["chat", "--session="], "session id is empty"),
         (["chat", "--system="], "system must be text"),
