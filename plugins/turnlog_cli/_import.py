@@ -40,6 +40,10 @@ _TRIES: Final = 10
 _STORE_IS_GONE = (Closed, OutcomeUnknown, SchemaError, Unavailable)
 
 
+class _Differs(Conflict):
+    """What is stored is not what the line says, or cannot be compared with it."""
+
+
 class Conversation(NamedTuple):
     """What a line holds, checked."""
 
@@ -58,7 +62,7 @@ def import_file(path: str, url: str | None) -> int:
     """
     try:
         with _opened(path) as file:
-            return asyncio.run(_import_lines(file, "standard input" if path == "-" else path, url))
+            return _import_lines(file, "standard input" if path == "-" else path, url)
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -81,18 +85,21 @@ def _opened(path: str) -> Iterator[BinaryIO]:
             yield file
 
 
-async def _import_lines(file: BinaryIO, name: str, url: str | None) -> int:
+def _import_lines(file: BinaryIO, name: str, url: str | None) -> int:
     done: Counter[str] = Counter()
     written = 0
-    async with open_store(url) as store:
-        with _progress(file) as advance:
+    store = open_store(url)
+    # The loop runs for each conversation alone: where it waits for a line, Ctrl-C must reach it.
+    with asyncio.Runner() as runner, _progress(file) as advance:
+        runner.run(store.open())
+        try:
             for number, text in _lines(file):
                 try:
                     if text is None:
                         raise TooLarge(f"the line has more than {MAX_LINE_BYTES} bytes: split the conversation")
                     if text.strip():
                         conversation = _parse(text)
-                        outcome, count = await _put(store, conversation)
+                        outcome, count = runner.run(_put(store, conversation))
                         done[outcome] += 1
                         written += count
                         if count and conversation.notice:
@@ -101,14 +108,16 @@ async def _import_lines(file: BinaryIO, name: str, url: str | None) -> int:
                     complain(f"stopped at line {number}; what is stored stays, run it again to go on", where=name)
                     raise
                 except TurnlogError as error:
-                    done["failed"] += 1
+                    done["different" if isinstance(error, _Differs) else "failed"] += 1
                     complain(error, where=f"{name}:{number}")
                 advance(0 if text is None else len(text))
+        finally:
+            runner.run(store.close())
     print(
         f"{done['stored']} sessions stored, {done['extended']} extended, {done['unchanged']} unchanged, "
-        f"{done['failed']} failed; {written} messages written"
+        f"{done['different']} different, {done['failed']} failed; {written} messages written"
     )
-    return Code.FAILED if done["failed"] else Code.FINE
+    return Code.FAILED if done["different"] or done["failed"] else Code.FINE
 
 
 def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
@@ -191,7 +200,8 @@ async def _put(store: Store, new: Conversation) -> tuple[str, int]:
         `stored`, `extended` or `unchanged`, and how many messages were written.
 
     Raises:
-        Conflict: What is stored differs.
+        _Differs: What is stored differs, or too little of it is left to tell.
+        Conflict: Others write to the session all the time.
     """
     key = Key(store.namespace, new.session_id)
     for left in reversed(range(_TRIES)):
@@ -229,12 +239,17 @@ def _missing(new: Conversation, session: Session | None) -> _Missing | None:
         return _Missing(0, turns, new.metadata)
     info, stored = session.info, session.messages
     wanted = [message for turn in turns[info.first :] for message in turn]  # retention may have dropped the first ones
+    if not wanted:
+        raise _Differs(
+            f"session {info.key} is there already and its first {info.first} turns have been dropped, so that nothing "
+            f"is left to compare this line's {len(turns)} with: nothing was changed"
+        )
     same = common(stored, wanted)
     if same == len(wanted):
         return None
     if same < len(stored):
         place = len(new.messages) - len(wanted) + same
-        raise Conflict(
+        raise _Differs(
             f"session {info.key} is there already and differs from this line at message {place}: nothing was changed; "
             "to store both, give the line another session_id"
         )

@@ -227,14 +227,17 @@ def test_real_conversations_load_back_as_they_were_and_are_stored_once(
     count = sum(len(line["messages"]) for line in shared_data)
     assert main(["import", path]) == 0
     assert capsys.readouterr() == (
-        f"200 sessions stored, 0 extended, 0 unchanged, 0 failed; {count} messages written\n",
+        f"200 sessions stored, 0 extended, 0 unchanged, 0 different, 0 failed; {count} messages written\n",
         "",
     )
     for line in shared_data:
         assert load(store, line["session_id"]) == line["messages"]
     versions = {line["session_id"]: version(store, line["session_id"]) for line in shared_data}
     assert main(["import", path]) == 0
-    assert capsys.readouterr().out == "0 sessions stored, 0 extended, 200 unchanged, 0 failed; 0 messages written\n"
+    assert (
+        capsys.readouterr().out
+        == "0 sessions stored, 0 extended, 200 unchanged, 0 different, 0 failed; 0 messages written\n"
+    )
     assert versions == {line["session_id"]: version(store, line["session_id"]) for line in shared_data}
 
 
@@ -312,7 +315,7 @@ def test_a_bad_line_is_an_error_with_its_number_and_loses_no_other(
     path = jsonl(tmp_path / "a.jsonl", conversation("one", "a"), "", BAD[reason], "   ", conversation("two", "b"))
     assert main(["import", path]) == 1
     out, err = capsys.readouterr()
-    assert out == "2 sessions stored, 0 extended, 0 unchanged, 1 failed; 4 messages written\n"
+    assert out == "2 sessions stored, 0 extended, 0 unchanged, 0 different, 1 failed; 4 messages written\n"
     assert err.startswith(f"{path}:3: ")
     assert reason in err
     assert err.count("\n") == 1
@@ -335,7 +338,7 @@ def test_a_line_that_is_too_long_is_refused_and_passed_over(
     path = jsonl(tmp_path / "a.jsonl", conversation("one", "a"), long, conversation("two", "b"), long)
     assert main(["import", path]) == 1
     out, err = capsys.readouterr()
-    assert out.startswith("2 sessions stored, 0 extended, 0 unchanged, 2 failed")
+    assert out.startswith("2 sessions stored, 0 extended, 0 unchanged, 0 different, 2 failed")
     assert [text.split(": ")[0] for text in err.splitlines()] == [f"{path}:2", f"{path}:4"]
 
 
@@ -362,7 +365,7 @@ def test_a_session_that_went_on_is_left_alone(store: Kept, tmp_path: Path, capsy
     before = version(store, "s")
     assert main(["import", path]) == 0
     assert capsys.readouterr().out.endswith(
-        "0 sessions stored, 0 extended, 1 unchanged, 0 failed; 0 messages written\n"
+        "0 sessions stored, 0 extended, 1 unchanged, 0 different, 0 failed; 0 messages written\n"
     )
     assert version(store, "s") == before
 
@@ -373,7 +376,10 @@ def test_a_line_that_has_grown_extends_its_session(store: Kept, tmp_path: Path, 
     capsys.readouterr()
     grown = conversation("s", "a", "b", "c", "d", title="T2", n=2, new=True)
     assert main(["import", jsonl(tmp_path / "a.jsonl", grown)]) == 0
-    assert capsys.readouterr().out == "0 sessions stored, 1 extended, 0 unchanged, 0 failed; 4 messages written\n"
+    assert (
+        capsys.readouterr().out
+        == "0 sessions stored, 1 extended, 0 unchanged, 0 different, 0 failed; 4 messages written\n"
+    )
     session = asyncio.run(store.session("s"))
     assert [message.to_dict() for message in session.messages] == grown["messages"]
     assert [turn.number for turn in session.turns] == [0, 1, 2, 3]
@@ -396,9 +402,52 @@ def test_a_session_that_differs_is_an_error_and_stays_as_it_is(store: Kept, tmp_
     )
     assert main(["import", path]) == 1
     out, err = capsys.readouterr()
-    assert out == "2 sessions stored, 0 extended, 0 unchanged, 1 failed; 6 messages written\n"
+    assert out == "2 sessions stored, 0 extended, 0 unchanged, 1 different, 0 failed; 6 messages written\n"
     assert f"{path}:2: session 's' in 'default' is there already and differs from this line at message 2" in err
     assert load(store, "s") == conversation("s", "a", "b")["messages"]
+
+
+DIFFERENT = {
+    "one turn that differs": conversation("s", "x"),
+    "more turns that differ": conversation("s", "x", "y", "z", "u", "v", "w"),
+    "what was dropped": conversation("s", "a", "b"),
+    "turns that are gone and one that differs": conversation("s", "a", "b", "x"),
+    "nothing of what is left": {"session_id": "s", "messages": [{"role": "assistant", "content": "A"}]},
+}
+
+
+@pytest.mark.parametrize("line", DIFFERENT.values(), ids=DIFFERENT)
+@pytest.mark.parametrize("retain", [2, None])
+def test_only_what_equals_a_session_is_unchanged(
+    line: dict[str, Any], retain: int | None, monkeypatch: Any, tmp_path: Path, capsys: Any
+) -> None:
+    """What retention has dropped cannot be compared, and is not said to be equal."""
+    use(monkeypatch, store := Kept(retain=retain))
+    assert main(["import", jsonl(tmp_path / "a.jsonl", conversation("s", "a", "b", "c", "d"))]) == 0
+    before, stored = version(store, "s"), load(store, "s")
+    capsys.readouterr()
+    path = jsonl(tmp_path / "b.jsonl", line, "oops", conversation("t", "a"))
+    same = retain is None and line is DIFFERENT["what was dropped"]  # then it is still there
+    assert main(["import", path]) == 1
+    out, err = capsys.readouterr()
+    unchanged, different = (1, 0) if same else (0, 1)
+    assert out.startswith(f"1 sessions stored, 0 extended, {unchanged} unchanged, {different} different, 1 failed;")
+    assert [text.split(": ")[0] for text in err.splitlines()] == [f"{path}:1"] * different + [f"{path}:2"]
+    assert same or f"{path}:1: session 's' in 'default' is there already and " in err
+    assert (version(store, "s"), load(store, "s")) == (before, stored)
+
+
+def test_a_line_that_differs_is_enough_for_exit_code_1(monkeypatch: Any, tmp_path: Path, capsys: Any) -> None:
+    use(monkeypatch, store := Kept(retain=1))
+    for text in "abc":
+        append(store, "s", user(text))
+    assert main(["import", path := jsonl(tmp_path / "a.jsonl", conversation("s", "x"))]) == 1
+    out, err = capsys.readouterr()
+    assert out == "0 sessions stored, 0 extended, 0 unchanged, 1 different, 0 failed; 0 messages written\n"
+    assert err.startswith(
+        f"{path}:1: session 's' in 'default' is there already and its first 2 turns have been dropped"
+    )
+    assert err.count("\n") == 1
 
 
 def test_what_was_undone_since_comes_back_each_time(store: Kept, tmp_path: Path) -> None:
@@ -447,7 +496,10 @@ def test_an_import_that_was_interrupted_goes_on_to_the_same_end(
     assert len(load(store, "two")) == 4
     store.before = lambda change: None
     assert main(["import", path]) == 0
-    assert capsys.readouterr().out == "0 sessions stored, 1 extended, 1 unchanged, 0 failed; 6 messages written\n"
+    assert (
+        capsys.readouterr().out
+        == "0 sessions stored, 1 extended, 1 unchanged, 0 different, 0 failed; 6 messages written\n"
+    )
     for line in lines:
         session, other = (asyncio.run(each.session(line["session_id"])) for each in (store, whole))
         assert [message.to_dict() for message in session.messages] == line["messages"]
@@ -932,6 +984,33 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (141, b"")
 
 
+def test_one_ctrl_c_ends_an_import_that_waits_for_a_line(tmp_path: Path) -> None:
+    # where the tests run in the background of a shell, SIGINT is ignored in whatever they start
+    code = (
+        "import signal, sys, turnlog_cli as cli; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "sys.exit(cli.main(['import', '-', '--store=sqlite:///chat.db']))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        try:
+            process.stdin.write(json.dumps(conversation("s", "a")).encode() + b"\noops\n")
+            process.stdin.flush()
+            assert process.stderr.readline().startswith(b"standard input:2: not JSON")
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=20) == 130
+            assert process.stderr.read() == b""
+        finally:
+            process.kill()
+    assert turnlog("show", "s", "--store=sqlite:///chat.db", cwd=tmp_path).returncode == 0
+
+
 def test_importing_the_package_loads_neither_cyclopts_nor_rich_nor_a_store(tmp_path: Path) -> None:
     code = "import sys, turnlog_cli; print({'cyclopts', 'rich', 'turnlog', 'asyncio'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, cwd=tmp_path, timeout=60)
@@ -1027,7 +1106,7 @@ def test_on_a_terminal_an_import_shows_how_far_it_is(terminal: Callable[..., tup
     assert "import \x1b[" in seen
     assert f"{(tmp_path / 'a.jsonl').stat().st_size} bytes" in seen
     assert "a.jsonl:2: not JSON: " in seen
-    assert "2 sessions stored, 0 extended, 0 unchanged, 1 failed" in seen
+    assert "2 sessions stored, 0 extended, 0 unchanged, 0 different, 1 failed" in seen
 
 
 def test_the_package_has_one_public_name() -> None:
