@@ -7,6 +7,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from typing import TextIO, cast
 
 __all__ = ["main"]
 
@@ -17,34 +18,38 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: The arguments after the program's name; None: those of the process, taken as UTF-8 whatever the locale.
     """
+    from ._output import OutputFailed, Results, drop, tell
+
     _speak_utf8()
     try:
         import cyclopts  # noqa: F401 - imported here, so that without the extra there is a sentence and no traceback
         import rich  # noqa: F401
     except ModuleNotFoundError as error:
-        print(
-            f"turnlog: the command line needs {error.name}, which is not installed: pip install 'turnlog[cli]'",
-            file=sys.stderr,
-        )
+        tell(f"turnlog: the command line needs {error.name}, which is not installed: pip install 'turnlog[cli]'")
         return 2
     from ._app import run
-    from ._text import Code
+    from ._text import Code, complain
 
+    if sys.stdout is None:  # said before anything is stored
+        complain("standard output is closed")
+        return Code.FAILED
     arguments = (
         [os.fsencode(word).decode("utf-8", "surrogateescape") for word in sys.argv[1:]] if argv is None else list(argv)
     )
+    results = Results(sys.stdout)
     try:
-        code = run(arguments)
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        with contextlib.redirect_stdout(cast("TextIO", results)):
+            code = run(arguments)
+            results.flush()
     except KeyboardInterrupt:
         return Code.INTERRUPTED
     except BrokenPipeError:  # whoever read our output has seen enough
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(
-                os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-            )  # or Python complains when it flushes at exit
+        drop(sys.stdout)
         return Code.BROKEN_PIPE
+    except OutputFailed as error:
+        drop(sys.stdout)
+        complain(str(error))
+        return Code.FAILED
     return code
 
 

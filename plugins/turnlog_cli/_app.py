@@ -128,6 +128,7 @@ def run(arguments: Sequence[str]) -> int:
     Raises:
         KeyboardInterrupt: Ctrl-C.
         BrokenPipeError: Nobody reads standard output any more.
+        OutputFailed: It cannot be written.
     """
     try:
         command, bound, _ = app.parse_args(list(arguments), exit_on_error=False, print_error=False)

@@ -19,6 +19,8 @@ from turnlog.errors import (
     Unavailable,
 )
 
+from ._output import tell
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -89,12 +91,12 @@ def complain(error: TurnlogError | OSError | str, *, where: str = "turnlog") -> 
     """One line on standard error, without passwords."""
     text = error if isinstance(error, str) else str(error) or type(error).__name__
     text = _SECRET.sub(r"\1***", _PASSWORD.sub("://***@", text))
-    print(f"{where}: {line(text)}", file=sys.stderr, flush=True)
+    tell(f"{where}: {line(text)}")
 
 
 def note(text: str) -> None:
     """One line on standard error, for people."""
-    print(line(text), file=sys.stderr, flush=True)
+    tell(line(text))
 
 
 def is_terminal(stream: object) -> bool:

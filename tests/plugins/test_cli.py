@@ -984,6 +984,84 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (141, b"")
 
 
+def redirected(redirection: str, *arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    """Run it from a shell, with a message on standard input."""
+    code = "import sys, turnlog_cli; sys.exit(turnlog_cli.main())"
+    script = f'exec "$@" {redirection}'
+    return subprocess.run(
+        ["sh", "-c", script, "sh", sys.executable, "-c", code, *arguments],
+        cwd=cwd,
+        input=b"hi\n",
+        capture_output=True,
+        check=False,
+        env={**os.environ, **environment},
+        timeout=60,
+    )
+
+
+PRINTING = [
+    ["chat", "--session=s"],
+    ["import", "a.jsonl"],
+    ["list"],
+    ["list", "--json"],
+    ["show", "big"],
+    ["plugins"],
+    ["--help"],
+    ["--version"],
+]
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Path:
+    """A directory with a session in its store that does not fit into a buffer of output, and a file to be imported."""
+    big = jsonl(tmp_path / "a.jsonl", conversation("big", "a" * 50_000))
+    assert main(["import", big, f"--store=sqlite:///{tmp_path}/turnlog.db"]) == 0
+    jsonl(tmp_path / "a.jsonl", conversation("new", "a"))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("command", "unbuffered"), [*((each, "") for each in PRINTING), (PRINTING[1], "1"), (PRINTING[2], "1")]
+)
+def test_a_full_disk_is_one_line_and_exit_code_1(command: list[str], unbuffered: str, stored: Path) -> None:
+    done = redirected(">/dev/full", *command, cwd=stored, PYTHONUNBUFFERED=unbuffered)
+    assert done.stderr == b"turnlog: standard output cannot be written: No space left on device\n"
+    assert done.returncode == 1
+
+
+@pytest.mark.parametrize("command", PRINTING, ids=" ".join)
+def test_a_standard_output_that_is_closed_is_one_line_and_nothing_is_done(
+    command: list[str], stored: Path, capsys: Any
+) -> None:
+    done = redirected(">&-", *command, cwd=stored)
+    assert (done.returncode, done.stderr) == (1, b"turnlog: standard output is closed\n")
+    capsys.readouterr()
+    assert main(["list", f"--store=sqlite:///{stored}/turnlog.db"]) == 0
+    assert [row.split("\t")[0] for row in capsys.readouterr().out.splitlines()] == ["big"]
+
+
+@pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full"])
+def test_without_standard_error_notes_and_errors_go_nowhere(redirection: str, stored: Path) -> None:
+    turnlog("import", "a.jsonl", cwd=stored)
+    done = redirected(redirection, "list", "--json", "--limit=1", cwd=stored)  # it notes that there are more
+    assert [json.loads(row)["session_id"] for row in done.stdout.splitlines()] == ["new"]
+    assert (done.returncode, done.stderr) == (0, b"")
+    done = redirected(redirection, "chat", cwd=stored)  # it notes the session's id
+    assert (done.returncode, done.stdout.count(b"\n"), done.stderr) == (0, 1, b"")
+    done = redirected(redirection, "import", "-", cwd=stored)
+    assert done.stdout == b"0 sessions stored, 0 extended, 0 unchanged, 0 different, 1 failed; 0 messages written\n"
+    assert (done.returncode, done.stderr) == (1, b"")
+    done = redirected(redirection, "show", "nobody", cwd=stored)
+    assert (done.returncode, done.stdout, done.stderr) == (1, b"", b"")
+
+
+def test_without_either_it_still_answers(stored: Path) -> None:
+    done = redirected(">/dev/full 2>&-", "list", cwd=stored)
+    assert (done.returncode, done.stdout, done.stderr) == (1, b"", b"")
+    done = redirected(">&- 2>&-", "list", cwd=stored)
+    assert (done.returncode, done.stdout, done.stderr) == (1, b"", b"")
+
+
 def test_one_ctrl_c_ends_an_import_that_waits_for_a_line(tmp_path: Path) -> None:
     # where the tests run in the background of a shell, SIGINT is ignored in whatever they start
     code = (

@@ -1,0 +1,67 @@
+"""Standard output and standard error, where they are closed, full or read by nobody."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from typing import TextIO
+
+
+class OutputFailed(Exception):
+    """Standard output cannot be written.
+
+    It is no OSError, so that nothing takes it for a failure of what is read or stored, and no TurnlogError, so that no
+    command goes on after it.
+    """
+
+
+class Results:
+    """Standard output, for whoever writes to it: what fails is an `OutputFailed`, or a `BrokenPipeError` as ever."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write it, perhaps later."""
+        with _told_apart():
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        """Write now what was left for later."""
+        with _told_apart():
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def _told_apart() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputFailed(f"standard output cannot be written: {error.strerror or error}") from error
+
+
+def drop(stream: TextIO) -> None:
+    """Let go what the stream still holds, and what comes: Python would try again at exit, complain and answer 120."""
+    with contextlib.suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
+
+
+def tell(text: str) -> None:
+    """A line on standard error; nowhere if that is closed or full, because no command fails for want of a listener."""
+    if sys.stderr is None:  # print() would take standard output, which is for results
+        return
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError:
+        drop(sys.stderr)
