@@ -28,11 +28,12 @@ sys.path.insert(0, HERE)
 
 import msgspec
 import orjson
-import servers
 import workload
 import zstandard
 from interface import Turns, quantile
 from schema import ToolCall, json_enc, json_msg, json_msgs, mp_enc, mp_msgs, to_struct
+
+import servers
 
 PIN = True
 ROWS: list[tuple] = []

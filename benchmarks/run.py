@@ -27,9 +27,10 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 
 import adapters
-import servers
 import workload
 from interface import NotSupported, Turns, fresh, quantile
+
+import servers
 
 GROUPS = ("memory", "redis", "sqlite", "postgres")
 SIZES = (10, 100, 1000, 10_000)

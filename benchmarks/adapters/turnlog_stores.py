@@ -67,10 +67,10 @@ class _Sqlite(_Turnlog):
     backend, synchronous = "sqlite", ""
 
     def make(self, env):
-        from turnlog_sql import SQLStore
+        from turnlog_sql.sqlite import SQLiteStore
 
         self.path = os.path.join(env["dir"], f"turnlog-{self.synchronous}.db")
-        return SQLStore(f"sqlite:///{self.path}", synchronous=self.synchronous)
+        return SQLiteStore(f"sqlite:///{self.path}", synchronous=self.synchronous)
 
     async def stored_bytes(self):
         con = sqlite3.connect(self.path)

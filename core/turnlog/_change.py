@@ -10,6 +10,7 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 from ._ids import check_id, new_id
+from ._key import Key
 from ._metadata import Metadata, Value
 from ._record import Record
 from ._value import canonical, check_number, shown
@@ -180,6 +181,16 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, repr
 def digest_of(*parts: object) -> bytes:
     """The first 16 bytes of the SHA-256 of the parts in canonical MessagePack."""
     return sha256(canonical(parts)).digest()[:16]
+
+
+def copy_digest(source: Key, at: int | None) -> bytes:
+    """The digest of a copy (see `Change.digest`): what it was asked to do, not what it found there.
+
+    Args:
+        source: Which session is copied.
+        at: Only the turns numbered below this; None: all.
+    """
+    return digest_of("copy", source.namespace, source.session, at)
 
 
 def check_ttl(value: object) -> float:

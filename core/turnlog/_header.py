@@ -15,9 +15,7 @@ from ._record import Record
 from ._session import SessionInfo
 from ._version import Version, check_version
 from .errors import Conflict, HistoryRegressed, IdReused, SessionNotFound, SplitsSealed, TooLarge
-from .limits import MAX_PAYLOAD_BYTES
-
-_SLIDE = 7 / 8  # the expiry stays where it is while more than this share of the time to live is left
+from .limits import MAX_PAYLOAD_BYTES, SLIDE
 
 SURE_TO_FIT = (
     MAX_PAYLOAD_BYTES // 8
@@ -320,7 +318,7 @@ class Header(msgspec.Struct, frozen=True, gc=False):
             ttl = own
         if not ttl:
             return self if self.expires is None else msgspec.structs.replace(self, expires=None)
-        if self.expires is not None and ttl * _SLIDE < self.expires - now <= ttl:
+        if self.expires is not None and ttl * SLIDE < self.expires - now <= ttl:
             return self
         return msgspec.structs.replace(self, expires=now + ttl)
 
@@ -379,10 +377,10 @@ def created_by(key: Key, change: Change, epoch: bytes, now: float) -> Header:
     return Header.new(key, epoch, now, change.first)
 
 
-def reused(key: Key, change: Change) -> IdReused:
+def reused(key: Key, change_id: str) -> IdReused:
     """The error for a change id that stands for another change."""
     return IdReused(
-        f"change id {change.id!r} stands for another change of session {key}: make a new id for new contents"
+        f"change id {change_id!r} stands for another change of session {key}: make a new id for new contents"
     )
 
 

@@ -20,6 +20,7 @@ __all__ = [
     "MAX_TURN_ID_BYTES",
     "MIN_TTL",
     "REMEMBERED_CHANGES",
+    "SLIDE",
 ]
 
 MAX_ID_BYTES: Final = 255
@@ -48,6 +49,9 @@ MAX_TTL: Final = 10 * 365 * 86_400.0
 
 MIN_TTL: Final = 0.001
 """The shortest time to live, in seconds: a backend's clock may count milliseconds."""
+
+SLIDE: Final = 7 / 8
+"""An expiry stays where it is while more than this share of the time to live is left."""
 
 REMEMBERED_CHANGES: Final = 64
 """Changes of a session whose ids a store remembers at the least."""

@@ -43,7 +43,13 @@ _LAYERS: Final = "turnlog.layers"
 _MODELS: Final = "turnlog.models"
 _KINDS: Final = {_LAYERS: "layer", _MODELS: "model", _STORES: "store"}
 
-_EXTRAS: Final = {"redis": "redis", "sqlalchemy": "sql", "zstandard": "zstd"}
+_EXTRAS: Final = {
+    "asyncmy": "mysql",
+    "asyncpg": "postgresql",
+    "redis": "redis",
+    "sqlalchemy": "sql",
+    "zstandard": "zstd",
+}
 """The drivers that our own plugins import, and the extra that brings each."""
 
 
@@ -175,6 +181,7 @@ def _broken(plugin: Plugin, error: Exception) -> PluginError:
     if isinstance(error, ModuleNotFoundError) and plugin.distribution == "turnlog":
         missing = (error.name or "").partition(".")[0]
         if extra := _EXTRAS.get(missing):
+            extra = plugin.name if plugin.name in _EXTRAS.values() else extra  # which brings what else it needs
             return PluginError(
                 f"{kind} {plugin.name!r} needs {missing}, which is not installed: pip install 'turnlog[{extra}]'"
             )

@@ -16,7 +16,7 @@ from operator import attrgetter
 import msgspec
 
 from . import _lines
-from ._change import Change, Receipt
+from ._change import Change, Receipt, copy_digest
 from ._header import SURE_TO_FIT, Header, check_delete, created_by, fits, missing, reused
 from ._key import Key
 from ._record import Record
@@ -29,6 +29,7 @@ __all__ = [
     "SessionState",
     "check_delete",
     "check_read",
+    "copy_digest",
     "created_by",
     "file_key",
     "fits",
@@ -207,7 +208,7 @@ class SessionState(msgspec.Struct, eq=False, gc=False, weakref=False):
 
     def _repeat(self, change: Change, known: _Remembered, now: float) -> tuple[SessionState, Receipt]:
         if change is not known.asked and change.digest != known.digest:
-            raise reused(self.key, change)
+            raise reused(self.key, change.id)
         assert self.header is not None
         header = self.header.slide(now, self._ttl)
         state = self if header is self.header else self._with(header)

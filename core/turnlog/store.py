@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self, final
 
-from ._change import ABSENT, ANY, Change, Expect, Mark, Receipt, check_ttl, digest_of
+from ._change import ABSENT, ANY, Change, Expect, Mark, Receipt, check_ttl, copy_digest
 from ._ids import check_id, new_id
 from ._ids import new_session_id as _new_session_id
 from ._key import Key
@@ -200,7 +200,7 @@ class Store(ABC):
             ttl=info.ttl,
             expect=ABSENT,
             first=info.first if at is None else min(at, info.first),
-            asked=_copy_digest(source, at),
+            asked=copy_digest(source, at),
         )
         return await self.commit(target, change)
 
@@ -739,11 +739,6 @@ class _Within(Layer):
 
     def __repr__(self) -> str:
         return f"<namespace {self.namespace!r} of {self.inner!r}>"
-
-
-def _copy_digest(source: Key, at: int | None) -> bytes:
-    """The digest of a copy (see `Change.digest`): what it was asked to do, not what it found there."""
-    return digest_of("copy", source.namespace, source.session, at)
 
 
 def _messages(messages: Sequence[MessageLike]) -> tuple[Message, ...]:

@@ -1,4 +1,8 @@
-"""The SQL store: sessions in a database; SQLite, the embedded default."""
+"""The SQL store: `sqlite:///path`, `postgresql://host/database` and `mysql://host/database`.
+
+Each database is a module of its own, which imports its driver: `turnlog_sql.sqlite.SQLiteStore`,
+`turnlog_sql.postgresql.PostgreSQLStore` and `turnlog_sql.mysql.MySQLStore`.
+"""
 
 from __future__ import annotations
 

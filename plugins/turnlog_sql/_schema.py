@@ -22,8 +22,10 @@ VERSION: Final = 1
 tables = MetaData()
 
 
-def _id() -> TypeEngine[bytes]:
-    return LargeBinary(255).with_variant(mysql.VARBINARY(255), "mysql")
+def _bytes(limit: int | None = None) -> TypeEngine[bytes]:
+    """So many bytes at the most; None: as many as a database takes."""
+    kind = LargeBinary(limit)
+    return kind.with_variant(mysql.LONGBLOB() if limit is None else mysql.VARBINARY(limit), "mysql")
 
 
 def _number() -> TypeEngine[int]:
@@ -34,41 +36,45 @@ def _row() -> Column[int]:
     return Column("row", BigInteger, primary_key=True, autoincrement=False)  # the session's
 
 
-schema = Table("turnlog_schema", tables, Column("version", Integer, nullable=False))
+schema = Table("turnlog_schema", tables, Column("version", Integer, primary_key=True, autoincrement=False))
 
 sessions = Table(
     "turnlog_sessions",
     tables,
     Column("row", _number(), primary_key=True, autoincrement=True),
-    Column("namespace", _id(), nullable=False),
-    Column("session", _id(), nullable=False),
-    Column("epoch", LargeBinary(16), nullable=False),
+    Column("namespace", _bytes(255), nullable=False),
+    Column("session", _bytes(255), nullable=False),
+    Column("epoch", _bytes(16), nullable=False),
     Column("generation", BigInteger, nullable=False),
     Column("rounds", BigInteger, nullable=False),
     Column("start", BigInteger, nullable=False),
     Column("upto", BigInteger, nullable=False),
     Column("bytes", BigInteger, nullable=False),
     Column("updated", Double, nullable=False),
-    Column("owner", _id(), nullable=False),
+    Column("owner", _bytes(255), nullable=False),
     Column("expires", Double),
-    Column("head", LargeBinary, nullable=False),  # MessagePack: all that a header is beside key, metadata and these
+    Column("head", _bytes(1024), nullable=False),  # MessagePack: all that a header is beside key, metadata and these
 )
 Index("turnlog_sessions_key", sessions.c.namespace, sessions.c.session, unique=True)
 Index("turnlog_sessions_updated", sessions.c.namespace, sessions.c.updated.desc(), sessions.c.session)
+# who does without owners, or without a time to live, does without the index, too, where a database can leave rows out
+_OWNED, _EXPIRING = sessions.c.owner != text("''"), sessions.c.expires.is_not(None)
 Index(
     "turnlog_sessions_owner",
     sessions.c.namespace,
     sessions.c.owner,
     sessions.c.updated.desc(),
     sessions.c.session,
-    sqlite_where=text("owner <> x''"),  # who does without owners does without the index, too
+    sqlite_where=sessions.c.owner != text("x''"),
+    postgresql_where=_OWNED,
 )
+Index("turnlog_sessions_expires", sessions.c.expires, sqlite_where=_EXPIRING, postgresql_where=_EXPIRING)
 
 session_metadata = Table(
     "turnlog_metadata",
     tables,
     _row(),
-    Column("metadata", LargeBinary, nullable=False),  # MessagePack: names to encoded values
+    Column("metadata", _bytes(), nullable=False),  # MessagePack: names to encoded values
 )
 
 records = Table(
@@ -81,18 +87,18 @@ records = Table(
     Column("begin", BigInteger),  # how many messages lie before it, if it begins a turn
     Column("upto", BigInteger, nullable=False),
     Column("size", BigInteger, nullable=False),
-    Column("head", LargeBinary, nullable=False),  # MessagePack: all of a record but its body
-    Column("payload", LargeBinary, nullable=False),  # the last column: what looks at heads alone never reads it
+    Column("head", _bytes(1024), nullable=False),  # MessagePack: all of a record but its body
+    Column("payload", _bytes(), nullable=False),  # the last column: what looks at heads alone never reads it
 )
 
 changes = Table(
     "turnlog_changes",
     tables,
     _row(),
-    Column("id", _id(), primary_key=True),
+    Column("id", _bytes(255), primary_key=True),
     Column("place", BigInteger, nullable=False),
-    Column("digest", LargeBinary(16), nullable=False),
-    Column("version", LargeBinary(128), nullable=False),
+    Column("digest", _bytes(16), nullable=False),
+    Column("version", _bytes(128), nullable=False),
     Column("number", BigInteger),
     sqlite_with_rowid=False,
 )

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from operator import itemgetter
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from sqlalchemy import (
     BigInteger,
     BindParameter,
+    Column,
     ColumnElement,
     Dialect,
+    Double,
     LargeBinary,
     and_,
     bindparam,
@@ -24,17 +26,18 @@ from sqlalchemy import (
     union_all,
     update,
 )
-from sqlalchemy.schema import CreateIndex, CreateTable
+from sqlalchemy.sql.dml import ReturningUpdate
 from sqlalchemy.sql.expression import ClauseElement, ScalarSelect
 
-from turnlog.limits import MAX_NUMBER
+from turnlog.limits import MAX_NUMBER, SLIDE
 
-from ._schema import changes, records, schema, session_metadata, sessions, tables
+from ._schema import changes, records, schema, session_metadata, sessions
 
 Value: TypeAlias = "int | float | str | bytes | None"
 
-HEADER = [sessions.c[name] for name in ("row", "updated", "owner", "expires", "head")]
-"""The columns that a header is read from, but for its metadata."""
+WIDTH = 6
+"""How many columns a header is read from, but for its metadata: the clock, and those of `_HEADER`."""
+_HEADER = [sessions.c[name] for name in ("row", "updated", "owner", "expires", "head")]
 _MOVED = ("generation", "rounds", "start", "upto", "bytes", "updated", "expires", "head")  # what every change may move
 
 _ROW = bindparam("row", type_=BigInteger)
@@ -72,28 +75,37 @@ def _picker(names: tuple[str, ...]) -> Callable[[Mapping[str, Value]], tuple[Val
 
 
 class Statements:
-    """Every statement of the store, for one dialect."""
+    """Every statement of the store, for one dialect.
 
-    def __init__(self, dialect: Dialect) -> None:
+    Args:
+        dialect: What to compile for.
+        clock: Seconds since 1970 by the server's clock; None: by the store's, which then is a parameter, `now`.
+    """
+
+    def __init__(self, dialect: Dialect, clock: ColumnElement[float] | None = None) -> None:
         s, r, c = sessions.c, records.c, changes.c
+        self.dialect = dialect
+        now: ColumnElement[float] = bindparam("now", type_=Double) if clock is None else clock
+        header = [now, *_HEADER]
 
         def compiled(statement: ClauseElement) -> Statement:
             return Statement(statement, dialect)
 
-        self.create = []
-        for table in tables.sorted_tables:
-            self.create.append(compiled(CreateTable(table)))
-            for index in sorted(table.indexes, key=lambda index: str(index.name)):
-                self.create.append(compiled(CreateIndex(index)))
-        self.version = compiled(select(schema.c.version))
+        self.version = compiled(select(func.max(schema.c.version)))
         self.set_version = compiled(insert(schema).values(version=bindparam("version")))
+        self.clock = compiled(select(now))
+        self.locks = clock is not None
+        """Whether there is a server: with a clock, and with rows to lock, as what is locked is no whole database."""
 
-        # The header and, if it is remembered, this very change.
+        # The header and, if it is remembered, this very change.  The lock comes first, where one is needed: a statement
+        # that waited for it would still see the changes as they were before.
         known = and_(c.row == s.row, c.id == bindparam("id", type_=LargeBinary))
-        found = select(*HEADER, c.digest, c.version, c.number).select_from(sessions.outerjoin(changes, known))
+        found = select(*header, c.digest, c.version, c.number).select_from(sessions.outerjoin(changes, known))
+        self.lock = compiled(select(s.row).where(_IS_KEY).with_for_update())
         self.find = compiled(found.where(_IS_KEY))
-        self.header = compiled(select(*HEADER).where(_IS_KEY))
-        self.info = compiled(select(*HEADER, _METADATA).select_from(_WITH_METADATA).where(_IS_KEY))
+        self.header = compiled(select(*header).where(_IS_KEY))
+        self.find_row = compiled(select(s.row).where(_IS_KEY))
+        self.info = compiled(select(*header, _METADATA).select_from(_WITH_METADATA).where(_IS_KEY))
         self.metadata = compiled(select(_METADATA).where(session_metadata.c.row == _ROW))
 
         one_session = update(sessions).where(s.row == _ROW)
@@ -102,14 +114,36 @@ class Statements:
         self.update_session = compiled(one_session.values(_bound("owner", *_MOVED)))
         self.move_session = compiled(one_session.values(_bound(*_MOVED)))
         was = s.expires.is_not_distinct_from(bindparam("was"))
-        self.slide = compiled(one_session.where(was).values(_bound("expires")))
+        unmoved = s.head == bindparam("seen")
+        self.slide = compiled(one_session.where(was, unmoved).values(_bound("expires")))
         self.delete_metadata = compiled(delete(session_metadata).where(session_metadata.c.row == _ROW))
         self.insert_metadata = compiled(insert(session_metadata).values(_bound("row", "metadata")))
         self.insert_record = compiled(insert(records).values(_bound(*(column.name for column in r))))
         self.insert_change = compiled(insert(changes).values(_bound(*(column.name for column in c))))
+        # What an append is for a session that is still where this process saw it: on PostgreSQL all in one statement.
+        self.move = compiled(_move(now))
+        self.append = compiled(_append(now)) if dialect.name == "postgresql" else None
         self.forget = compiled(delete(changes).where(c.row == _ROW, c.place < bindparam("place")))
         every = (records, changes, session_metadata, sessions)
         self.delete = [compiled(delete(table).where(table.c.row == _ROW)) for table in every]
+        over = select(s.row).where(s.expires <= now).order_by(s.expires).limit(bindparam("limit", type_=BigInteger))
+        self.expired = compiled(over.with_for_update(skip_locked=True))
+
+        # A copy: the source's rows under another session's number.
+        to = bindparam("to", type_=BigInteger)
+        self.copy_metadata = compiled(
+            insert(session_metadata).from_select(
+                ["row", "metadata"], select(to, _METADATA).where(session_metadata.c.row == _ROW)
+            )
+        )
+        self.copy_records = compiled(
+            insert(records).from_select(
+                [column.name for column in r],
+                select(to, *[column for column in r if column.name != "row"]).where(
+                    r.row == _ROW, r.number < bindparam("number")
+                ),
+            )
+        )
 
         # Cuts, retention and seals look at the heads beside the place, and at the sizes of what goes.
         below, above, until = (
@@ -123,6 +157,7 @@ class Statements:
         covering = select(func.max(b.number)).where(b.row == _ROW, b.number <= bindparam("number")).scalar_subquery()
         self.head_below = compiled(head.where(below).order_by(r.number.desc(), r.part.desc()))
         self.head_at = compiled(head.where(r.number == covering).order_by(r.part))
+        self.number = compiled(select(r.number).where(r.row == _ROW, r.head == bindparam("head")).limit(1))
         self.heads = compiled(select(r.head, r.size).where(r.row == _ROW, above, until).order_by(r.number, r.part))
         self.size_below = compiled(size.where(below))
         self.size_above = compiled(size.where(above))
@@ -131,14 +166,14 @@ class Statements:
         self.cut_between = compiled(delete(records).where(r.row == _ROW, above, until))
 
         self.reads = {
-            (last, before, since): compiled(_read(last=last, before=before, since=since))
+            (last, before, since): compiled(_read(header, last=last, before=before, since=since))
             for last in (False, True)
             for before in (False, True)
             for since in (False, True)
             if not (before and since)
         }
         self.pages = {
-            (owned, behind): compiled(_page(owned=owned, behind=behind))
+            (owned, behind): compiled(_page(header, owned=owned, behind=behind))
             for owned in (False, True)
             for behind in (False, True)
         }
@@ -146,6 +181,47 @@ class Statements:
 
 def _bound(*names: str) -> dict[str, object]:
     return {name: bindparam(name) for name in names}
+
+
+def _move(now: ColumnElement[float], *others: str) -> ReturningUpdate[tuple[float, float | None]]:
+    """A header in place of the one that was read: nothing happens where that is no longer there, or has expired.
+
+    Args:
+        now: The clock.
+        others: Further columns to write.
+    """
+    s = sessions.c
+    ttl, was = bindparam("ttl", type_=Double), bindparam("was", type_=Double)
+    left = s.expires - now
+    written = _bound(*(name for name in _MOVED if name not in ("updated", "expires")), *others)
+    expires = case((ttl.is_(None), None), (and_(left > ttl * SLIDE, left <= ttl), s.expires), else_=now + ttl)
+    there = and_(s.row == _ROW, s.head == bindparam("seen"), s.expires.is_not_distinct_from(was))
+    alive = or_(s.expires.is_(None), s.expires > now)
+    moved = update(sessions).where(there, alive).values(**written, updated=now, expires=expires)
+    return moved.returning(s.updated, s.expires, s.row)
+
+
+def _append(now: ColumnElement[float]) -> ClauseElement:
+    """All of an append of one record, where the session is still where it was seen; otherwise nothing, and no row.
+
+    A change that is sent again breaks the key of `turnlog_changes`, and with it the whole statement.
+    """
+    moved = _move(now, "owner").cte("moved")
+    stored, known = (
+        insert(table)
+        .from_select(
+            [column.name for column in table.c],
+            select(moved.c.row, *(bindparam(_named(column), type_=column.type) for column in list(table.c)[1:])),
+        )
+        .cte(table.name)
+        for table in (records, changes)
+    )
+    return select(moved).add_cte(stored, known)
+
+
+def _named(column: Column[Any]) -> str:
+    """The parameter of a column, in a statement that writes both kinds of heads."""
+    return "record_head" if column is records.c.head else column.name
 
 
 def _nearest(
@@ -170,7 +246,7 @@ def _nearest(
     return query.order_by(b.c.number.desc(), b.c.part.desc()).limit(1).correlate(sessions).scalar_subquery()
 
 
-def _read(*, last: bool, before: bool, since: bool) -> ClauseElement:
+def _read(columns: list[ColumnElement[Any]], *, last: bool, before: bool, since: bool) -> ClauseElement:
     """The header and the records that are asked for: one statement, so that they are of one moment.
 
     One row is the header with its metadata and the head of the record that stands at `since`; the others are a record's
@@ -179,8 +255,8 @@ def _read(*, last: bool, before: bool, since: bool) -> ClauseElement:
     """
     s, r = sessions.c, records.c
     at = _nearest("head", rounds="rounds") if since else null()
-    header = select(*HEADER, _METADATA, at).select_from(_WITH_METADATA).where(_IS_KEY)
-    fill = [null() for _ in HEADER]
+    header = select(*columns, _METADATA, at).select_from(_WITH_METADATA).where(_IS_KEY)
+    fill = [null() for _ in columns]
     body = select(*fill, r.head, r.payload).select_from(sessions.join(records, r.row == s.row)).where(_IS_KEY)
     start: ColumnElement[int] | None = None
     if last:
@@ -202,16 +278,17 @@ def _read(*, last: bool, before: bool, since: bool) -> ClauseElement:
     return union_all(header, body)
 
 
-def _page(*, owned: bool, behind: bool) -> ClauseElement:
+def _page(columns: list[ColumnElement[Any]], *, owned: bool, behind: bool) -> ClauseElement:
     """The headers of one page, the last updated first, with their session ids in front.
 
     Args:
+        columns: Of a header; the first is the clock.
         owned: Only those of one owner.
         behind: Only what comes after another session.
     """
     s = sessions.c
-    alive = or_(s.expires.is_(None), s.expires > bindparam("now"))
-    query = select(s.session, *HEADER, _METADATA).select_from(_WITH_METADATA)
+    alive = or_(s.expires.is_(None), s.expires > columns[0])
+    query = select(s.session, *columns, _METADATA).select_from(_WITH_METADATA)
     query = query.where(s.namespace == bindparam("namespace"), alive)
     if owned:
         query = query.where(s.owner == bindparam("owner"))

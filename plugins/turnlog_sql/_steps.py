@@ -2,30 +2,45 @@
 
 A step is a generator that yields a statement with its parameters and is sent the rows.  It does no I/O, so one set of
 steps serves every database and every driver, blocking or not.  Transactions belong to whoever drives the steps:
-`commit` and `delete` need one that locks out other writers; of `read` and `page` each statement stands for itself.
+`commit`, `delete`, `copy` and `sweep` need one, and lock what they change before they look at it; of `read`, `page` and
+`append` each statement stands for itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from operator import attrgetter
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
+from zlib import crc32
 
 import msgspec
 
-from turnlog import Change, CorruptRecord, Key, Metadata, Page, Query, Receipt, Record, Session, Version
+from turnlog import (
+    ABSENT,
+    Change,
+    CorruptRecord,
+    Key,
+    Metadata,
+    Page,
+    Query,
+    Receipt,
+    Record,
+    Session,
+    SessionInfo,
+    Version,
+)
+from turnlog.errors import TurnlogError
 from turnlog.limits import REMEMBERED_CHANGES
 from turnlog.state import Header, check_delete, created_by, fits, missing, reused
 
-from ._statements import HEADER, Statement, Statements, Value
+from ._statements import WIDTH, Statement, Statements, Value
 
 T = TypeVar("T")
 
-Row: TypeAlias = "tuple[Any, ...]"
+Row: TypeAlias = "Sequence[Any]"
 Steps: TypeAlias = "Generator[tuple[Statement, tuple[Value, ...] | list[tuple[Value, ...]]], Sequence[Row], T]"
 """Yields a statement and its parameters, or a list of such, one for each time; is sent the rows; returns the answer."""
 
-_WIDTH = len(HEADER)
 _NONE = Metadata({})
 _encode = msgspec.msgpack.Encoder().encode
 _decode_metadata = msgspec.msgpack.Decoder(dict[str, bytes]).decode
@@ -38,6 +53,18 @@ _decode_version = msgspec.msgpack.Decoder(_Version).decode
 _decode_header = msgspec.msgpack.Decoder(
     tuple[_Version, int, int, int, int, _Tail | None, int, float, float | None, int]
 ).decode
+_DAMAGED = (msgspec.DecodeError, ValueError, TypeError, AttributeError)  # what a column of a wrong kind leads to
+
+
+class Seen(NamedTuple):
+    """A session as it was last seen: with it, an append need not look first."""
+
+    row: int
+    header: Header
+    """Without the metadata."""
+    head: bytes
+    changes: int
+    """How many were stored."""
 
 
 def read(
@@ -50,9 +77,21 @@ def read(
     before: int | None,
     since: Version | None,
     touch: bool,
-) -> Steps[Session]:
-    """What `Store.read` does."""
+) -> Steps[tuple[Session, Seen]]:
+    """What `Store.read` does.
+
+    Args:
+        statements: Of the database.
+        key: Which session.
+        now: Seconds since 1970, by the store's clock; not used where the server has one.
+        ttl: The store's time to live in seconds, for sessions that have none of their own.
+        last: As in `Store.read`.
+        before: As in `Store.read`.
+        since: As in `Store.read`.
+        touch: As in `Store.read`.
+    """
     values = _key(key)
+    values["now"] = now
     if last == 0 and since is None:
         rows = yield statements.info, statements.info.bind(values)
     else:
@@ -66,21 +105,36 @@ def read(
         rows = yield statement, statement.bind(values)
     if not rows:
         raise missing(key)
-    place = next(place for place, row in enumerate(rows) if row[0] is not None)  # the first, as a rule
-    first = rows[place]
-    row, header, _ = _header(key, first, first[_WIDTH])
+    first = next(row for row in rows if row[0] is not None)  # the first, as a rule
+    now, seen = _seen(key, first)
+    header = seen.header
     if not header.alive(now):
         raise missing(key)
-    records = [_record(key, one[_WIDTH], one[_WIDTH + 1]) for one in rows if one is not first]
+    records = []
+    for row in rows:
+        if row is not first:
+            head = row[WIDTH]
+            try:
+                records.append(_record(key, head, row[WIDTH + 1]))
+            except CorruptRecord as error:
+                found = yield statements.number, statements.number.bind({"row": seen.row, "head": head})
+                error.turn = found[0][0] if found else None
+                raise
     records.sort(key=_end)  # they come so, as a rule
-    continues = since is not None and _continues(header, since, first[_WIDTH + 1])
+    continues = since is not None and _continues(header, since, first[WIDTH + 1])
     if continues and since is not None:
         records = [record for record in records if record.end > since.rounds]
     elif last == 0:
         records = []
+    if last != 0 or continues:
+        _check_whole(header, records, last, before, since if continues else None)
     if touch:
-        header = yield from _slide(statements, row, header, now, ttl)
-    return Session(header.info(now), tuple(records), continues)
+        header = yield from _slide(statements, seen, now, ttl)
+        seen = seen._replace(header=header)
+    data = first[WIDTH]
+    if data is not None:
+        header = msgspec.structs.replace(header, metadata=_metadata(key, data))
+    return Session(header.info(now), tuple(records), continues), seen
 
 
 def _continues(header: Header, since: Version, at: bytes | None) -> bool:
@@ -98,55 +152,151 @@ def _continues(header: Header, since: Version, at: bytes | None) -> bool:
     return True
 
 
-def _slide(statements: Statements, row: int, header: Header, now: float, ttl: float | None) -> Steps[Header]:
-    """Move the expiry, where it is due and nobody else has moved it."""
-    slid = header.slide(now, ttl)
-    if slid is not header:
-        yield statements.slide, statements.slide.bind({"row": row, "was": header.expires, "expires": slid.expires})
-    return slid
+def _check_whole(
+    header: Header, records: Sequence[Record], last: int | None, before: int | None, since: Version | None
+) -> None:
+    """Refuse to take what is left for what there was.
+
+    Raises:
+        CorruptRecord: A record is missing, or stands where it does not belong.
+    """
+    if not records:
+        if since is not None:
+            there = since.rounds < header.version.rounds
+        else:
+            there = header.upto > header.start and (before is None or before > header.first)
+        if there:
+            raise _gap(header, header.first)
+        return
+    first, end = records[0], records[0].end - records[0].rounds
+    if since is not None:
+        begins = end == since.rounds
+    elif last is None or first.number <= header.first:
+        begins = first.number == header.first and first.upto - first.count == header.start
+    else:
+        begins = first.turns > 0 and records[-1].upto - first.upto + first.count >= last
+    if not begins:
+        raise _gap(header, header.first if since is None else first.number - 1)
+    for record in records:
+        if record.end - record.rounds != end:
+            raise _gap(header, record.number - 1)
+        end = record.end
+    final = records[-1]
+    if before is None or final.after >= header.turns:
+        if end != header.version.rounds or final.upto != header.upto or final.tip != header.version.tip:
+            raise _gap(header, final.after)
+    elif not final.number < before <= final.after:
+        raise _gap(header, final.after)
+
+
+def _gap(header: Header, turn: int) -> CorruptRecord:
+    return CorruptRecord("a record is missing, or is not where it belongs", key=header.key, turn=turn)
+
+
+def _slide(statements: Statements, seen: Seen, now: float, ttl: float | None) -> Steps[Header]:
+    """Move the expiry, where it is due and the session is still as it was seen: whoever changed it has moved it."""
+    header = seen.header.slide(now, ttl)
+    if header is not seen.header:
+        values: dict[str, Value] = {"row": seen.row, "was": seen.header.expires, "seen": seen.head}
+        yield statements.slide, statements.slide.bind(values | {"expires": header.expires})
+    return header
+
+
+def append(
+    statements: Statements, seen: Seen, change: Change, now: float, ttl: float | None
+) -> Steps[tuple[Receipt, Seen] | None]:
+    """Append one record to a session that is still where it was seen, without looking first.
+
+    Where it is not, or where more is asked for, nothing is stored, the answer is None, and `commit` does it.  A change
+    that is sent again breaks the key of the table of changes.
+    """
+    header, owned = seen.header, change.owner is not None
+    if len(change.append) != 1 or (owned and statements.append is None) or not _is_plain(change):
+        return None
+    if seen.changes % REMEMBERED_CHANGES == 0:
+        return None  # it is time to forget
+    try:
+        header.check(change.expect, turns=True)
+        after, (record,) = header.extend(change, header.updated)
+        if owned:
+            after = after.describe(change, header.updated)
+        after.check_bytes(change.max_bytes, header.bytes)
+    except TurnlogError:
+        return None  # what was seen may be out of date
+    if change.retain is not None and after.turns - change.retain > after.first:
+        return None
+    own = ttl if header.ttl is None else header.ttl
+    values, place = _header_values(after, seen.changes + 1), seen.changes
+    values |= {"row": seen.row, "seen": seen.head, "was": header.expires, "ttl": own or None, "now": now}
+    head = values["head"]
+    stored, known = _record_values(seen.row, record), _change_values(seen.row, change, place, after, record.number)
+    if statements.append is not None:
+        stored["record_head"] = stored.pop("head")
+        rows = yield statements.append, statements.append.bind({**values, **known, **stored})
+    else:
+        rows = yield statements.move, statements.move.bind(values)
+        if rows:
+            yield statements.insert_record, statements.insert_record.bind(stored)
+            yield statements.insert_change, statements.insert_change.bind(known)
+    if not rows:
+        return None
+    updated, expires = rows[0][0], rows[0][1]
+    after = msgspec.structs.replace(after, updated=updated, expires=expires)
+    assert isinstance(head, bytes)
+    receipt = after.receipt(updated, after.version, record.number, header.version)
+    return receipt, Seen(seen.row, after, head, place + 1)
+
+
+def _is_plain(change: Change) -> bool:
+    return change.metadata is None and change.keep is None and change.ttl is None and change.expect is not ABSENT
 
 
 def commit(
     statements: Statements, key: Key, change: Change, now: float, ttl: float | None, epoch: bytes
-) -> Steps[Receipt]:
+) -> Steps[tuple[Receipt, Seen]]:
     """What `Store.commit` does, in the order of `SessionState.apply`.
 
     Args:
         statements: Of the database.
         key: Which session.
         change: What to do.
-        now: Seconds since 1970, by the store's clock.
-        ttl: The store's time to live in seconds, for sessions that have none of their own.
+        now: As in `read`.
+        ttl: As in `read`.
         epoch: 16 random bytes, for a session that is made.
     """
-    rows = yield statements.find, statements.find.bind({**_key(key), "id": change.id.encode()})
-    row: int | None = None
-    place, previous, header = 0, None, None
+    values: dict[str, Value] = {**_key(key), "id": change.id.encode(), "now": now}
+    rows = yield from _locked(statements, statements.find, values)
+    seen: Seen | None = None
+    previous, taken = None, 0
     if rows:
-        row, header, place = _header(key, rows[0])
-        digest, version, number = rows[0][_WIDTH:]
-        if not header.alive(now):
-            yield from _remove(statements, row)
-            row, place, header = None, 0, None
+        now, seen = _seen(key, rows[0])
+        digest, version, number = rows[0][WIDTH : WIDTH + 3]
+        if not seen.header.alive(now):
+            yield from _remove(statements, seen.row)
+            seen = None
         elif digest is not None:
             if digest != change.digest:
-                raise reused(key, change)
-            header = yield from _slide(statements, row, header, now, ttl)
+                raise reused(key, change.id)
+            header = yield from _slide(statements, seen, now, ttl)
             then = Version(*_decode_version(version))
-            return header.receipt(now, then, number, then)
-    if row is None or header is None:
-        header, taken = created_by(key, change, epoch, now), 0
+            return header.receipt(now, then, number, then), seen._replace(header=header)
+    elif statements.locks:
+        rows = yield statements.clock, ()
+        now = rows[0][0]
+    if seen is None:
+        header, row, place = created_by(key, change, epoch, now), None, 0
     else:
+        header, row, place = seen.header, seen.row, seen.changes
         previous, taken = header.version, header.bytes
         if change.seal is not None:
-            header = yield from _seal(statements, row, header, place, change.seal)
-            return header.receipt(now, header.version, None, previous)
+            seen = yield from _seal(statements, seen, change.seal)
+            return seen.header.receipt(now, header.version, None, previous), seen
         header.check(change.expect, turns=bool(change.append) or change.keep is not None)
         if change.metadata is not None:
             rows = yield statements.metadata, statements.metadata.bind({"row": row})
             header = msgspec.structs.replace(header, metadata=_metadata(key, rows[0][0] if rows else None))
-        if change.keep is not None and change.keep < header.turns:
-            header = yield from _cut(statements, row, header, change.keep, now)
+    if change.keep is not None and change.keep < header.turns:
+        header = yield from _cut(statements, row, header, change.keep, now)
 
     placed: list[Record] = []
     number = None
@@ -160,42 +310,63 @@ def commit(
     header.check_bytes(change.max_bytes, taken)
     header = header.slide(now, ttl)
 
-    row = yield from _store(statements, row, header, change, place + 1)
+    seen = yield from _store(statements, row, header, change, place + 1)
+    row = seen.row
     if placed:
         yield statements.insert_record, [statements.insert_record.bind(_record_values(row, one)) for one in placed]
     if place and place % REMEMBERED_CHANGES == 0:
         yield statements.forget, statements.forget.bind({"row": row, "place": place - REMEMBERED_CHANGES + 1})
-    version = _encode(msgspec.structs.astuple(header.version))
-    known: dict[str, Value] = {"row": row, "id": change.id.encode(), "place": place, "digest": change.digest}
-    known |= {"version": version, "number": number}
+    known = _change_values(row, change, place, header, number)
     yield statements.insert_change, statements.insert_change.bind(known)
-    return header.receipt(now, header.version, number, previous)
+    return header.receipt(now, header.version, number, previous), seen
 
 
-def _store(statements: Statements, row: int | None, header: Header, change: Change, changes: int) -> Steps[int]:
-    """Write the header, and the metadata where the change has some; answers the session's row."""
-    values = _header_values(header, changes)
-    values["row"] = row
+def _locked(statements: Statements, statement: Statement, values: dict[str, Value]) -> Steps[Sequence[Row]]:
+    """What a statement finds of a session, once no other transaction can change it."""
+    locked: Sequence[Row] = ((),)
+    while True:
+        if statements.locks:
+            locked = yield statements.lock, statements.lock.bind(values)
+        rows = yield statement, statement.bind(values)
+        if locked or not rows:
+            return rows
+        # it was made between the two statements: it is there, but not locked
+
+
+def _store(statements: Statements, row: int | None, header: Header, change: Change, changes: int) -> Steps[Seen]:
+    """Write the header, and the metadata where the change has some."""
     created = row is None
+    values = _header_values(header, changes)
     if row is None:
-        values |= _key(header.key)
-        yield statements.insert_session, statements.insert_session.bind(values)
-        rows = yield statements.header, statements.header.bind(values)
-        row = int(rows[0][0])
-    elif change.owner is not None:
-        yield statements.update_session, statements.update_session.bind(values)
+        row = yield from _insert(statements, values, header.key)
     else:
-        yield statements.move_session, statements.move_session.bind(values)
+        values["row"] = row
+        statement = statements.move_session if change.owner is None else statements.update_session
+        yield statement, statement.bind(values)
     if change.metadata is not None:
         if not created:
             yield statements.delete_metadata, statements.delete_metadata.bind({"row": row})
         if header.metadata:
-            kept: dict[str, Value] = {"row": row, "metadata": _encode(header.metadata.encoded)}
-            yield statements.insert_metadata, statements.insert_metadata.bind(kept)
-    return row
+            kept = _encode(header.metadata.encoded)
+            kept += _sum(kept)
+            yield statements.insert_metadata, statements.insert_metadata.bind({"row": row, "metadata": kept})
+        header = msgspec.structs.replace(header, metadata=_NONE)
+    head = values["head"]
+    assert isinstance(head, bytes)
+    return Seen(row, header, head, changes)
 
 
-def _cut(statements: Statements, row: int, header: Header, keep: int, now: float) -> Steps[Header]:
+def _insert(statements: Statements, values: dict[str, Value], key: Key) -> Steps[int]:
+    """Make a session; answers its row."""
+    values |= _key(key)
+    yield statements.insert_session, statements.insert_session.bind(values)
+    rows = yield statements.find_row, statements.find_row.bind(values)
+    return int(rows[0][0])
+
+
+def _cut(statements: Statements, row: int | None, header: Header, keep: int, now: float) -> Steps[Header]:
+    if row is None:
+        return header.cut(keep, None, 0, now)
     at = {"row": row, "number": keep}
     rows = yield statements.head_below, statements.head_below.bind(at)
     size = yield statements.size_above, statements.size_above.bind(at)
@@ -224,26 +395,104 @@ def _retain(
     return header, placed[dropped:]
 
 
-def _seal(statements: Statements, row: int, header: Header, changes: int, seal: Record) -> Steps[Header]:
+def _seal(statements: Statements, seen: Seen, seal: Record) -> Steps[Seen]:
+    row, header, changes = seen.row, seen.header, seen.changes
     at = {"row": row, "number": seal.number, "until": seal.after}
     rows = yield statements.heads, statements.heads.bind(at)
     if not fits(seal, [_record(header.key, head) for head, _ in rows], last=seal.after >= header.turns):
-        return header
+        return seen
     sealed = msgspec.structs.replace(seal, upto=_record(header.key, rows[-1][0]).upto)
-    header = msgspec.structs.replace(header, bytes=header.bytes - sum(size for _, size in rows) + seal.size)
+    header = msgspec.structs.replace(header, bytes=header.bytes - sum(int(size) for _, size in rows) + seal.size)
     yield statements.cut_between, statements.cut_between.bind(at)
     yield statements.insert_record, statements.insert_record.bind(_record_values(row, sealed))
-    yield statements.move_session, statements.move_session.bind({**_header_values(header, changes), "row": row})
-    return header
+    values = _header_values(header, changes)
+    yield statements.move_session, statements.move_session.bind({**values, "row": row})
+    head = values["head"]
+    assert isinstance(head, bytes)
+    return Seen(row, header, head, changes)
+
+
+def copy(
+    statements: Statements,
+    source: Key,
+    target: Key,
+    now: float,
+    ttl: float | None,
+    epoch: bytes,
+    *,
+    at: int | None,
+    change: tuple[str, bytes],
+) -> Steps[Receipt]:
+    """What `Store.copy` does: the records are copied as they are, and none of them leaves the database.
+
+    Args:
+        statements: Of the database.
+        source: Which session.
+        target: Where to.
+        now: As in `read`.
+        ttl: As in `read`.
+        epoch: 16 random bytes, for the copy.
+        at: Only the turns numbered below this; None: all.
+        change: Its id and digest.
+    """
+    values: dict[str, Value] = {**_key(target), "id": change[0].encode(), "now": now}
+    rows = yield from _locked(statements, statements.header, {**values, **_key(source)})  # so that it stands still
+    there = yield statements.find, statements.find.bind(values)
+    if there:
+        now, seen = _seen(target, there[0])
+        digest, version, number = there[0][WIDTH : WIDTH + 3]
+        if not seen.header.alive(now):
+            yield from _remove(statements, seen.row)
+        elif digest == change[1]:
+            header = yield from _slide(statements, seen, now, ttl)
+            then = Version(*_decode_version(version))
+            return header.receipt(now, then, number, then)
+        elif digest is not None:
+            raise reused(target, change[0])
+        elif rows:
+            seen.header.check(ABSENT, turns=True)
+    if not rows:
+        raise missing(source)
+    now, seen = _seen(source, rows[0])
+    header = seen.header
+    if not header.alive(now):
+        raise missing(source)
+    yield from _slide(statements, seen, now, ttl)
+    if at is not None and at < header.turns:
+        here = {"row": seen.row, "number": at}
+        rows = yield statements.head_below, statements.head_below.bind(here)
+        size = yield statements.size_above, statements.size_above.bind(here)
+        header = header.cut(at, _record(source, rows[0][0]) if rows else None, int(size[0][0]), now)
+    rounds, tip = header.version.rounds, header.version.tip
+    version = Version(epoch, 0, rounds, tip if rounds else epoch, epoch)
+    header = msgspec.structs.replace(header, key=target, version=version, created=now, updated=now, expires=None)
+    header = header.slide(now, ttl)
+    row = yield from _insert(statements, _header_values(header, 1), target)
+    along: dict[str, Value] = {"row": seen.row, "to": row, "number": header.turns}
+    yield statements.copy_metadata, statements.copy_metadata.bind(along)
+    yield statements.copy_records, statements.copy_records.bind(along)
+    number = header.first if header.upto > header.start else None
+    known = {"row": row, "id": values["id"], "place": 0, "digest": change[1], "number": number}
+    known["version"] = _encode(msgspec.structs.astuple(version))
+    yield statements.insert_change, statements.insert_change.bind(known)
+    return header.receipt(now, version, number, None)
 
 
 def delete(statements: Statements, key: Key, now: float, expect: Version | None) -> Steps[bool]:
-    """What `Store.delete` does."""
-    rows = yield statements.header, statements.header.bind(_key(key))
-    row, header, _ = _header(key, rows[0]) if rows else (0, None, 0)
-    found = check_delete(key, header, expect, now)
-    if header is not None:
-        yield from _remove(statements, row)
+    """What `Store.delete` does.  What is damaged can be deleted, too."""
+    values: dict[str, Value] = {**_key(key), "now": now}
+    rows = yield from _locked(statements, statements.header, values)
+    if not rows:
+        return check_delete(key, None, expect, now)
+    row, found = int(rows[0][1]), True
+    try:
+        now, seen = _seen(key, rows[0])
+    except CorruptRecord:
+        if expect is not None:
+            raise
+    else:
+        found = check_delete(key, seen.header, expect, now)
+    yield from _remove(statements, row)
     return found
 
 
@@ -252,8 +501,29 @@ def _remove(statements: Statements, row: int) -> Steps[None]:
         yield statement, statement.bind({"row": row})
 
 
+def any_expired(statements: Statements, now: float) -> Steps[bool]:
+    """Whether there is something to sweep."""
+    rows = yield statements.expired, statements.expired.bind({"now": now, "limit": 1})
+    return bool(rows)
+
+
+def sweep(statements: Statements, now: float, limit: int) -> Steps[int]:
+    """Remove sessions that have expired; answers how many.
+
+    Args:
+        statements: Of the database.
+        now: As in `read`.
+        limit: At most so many.
+    """
+    rows = yield statements.expired, statements.expired.bind({"now": now, "limit": limit})
+    if rows:
+        for statement in statements.delete:
+            yield statement, [statement.bind({"row": row[0]}) for row in rows]
+    return len(rows)
+
+
 def page(statements: Statements, query: Query, now: float) -> Steps[Page]:
-    """What `Store.page` does."""
+    """What `Store.page` does.  A session that cannot be read ends the page before it, and is the error of the next."""
     values: dict[str, Value] = {"namespace": query.namespace.encode(), "now": now, "limit": query.limit + 1}
     if query.owner is not None:
         values["owner"] = query.owner.encode()
@@ -262,11 +532,18 @@ def page(statements: Statements, query: Query, now: float) -> Steps[Page]:
         values["updated"], values["session"] = after[0], after[1].encode()
     statement = statements.pages[query.owner is not None, after is not None]
     rows = yield statement, statement.bind(values)
-    headers = [
-        _header(Key(query.namespace, row[0].decode()), row[1:], row[_WIDTH + 1])[1] for row in rows[: query.limit]
-    ]
-    infos = tuple(header.info(now) for header in headers)
-    return Page(infos, query.cursor_behind(infos[-1]) if len(rows) > query.limit else None)
+    infos: list[SessionInfo] = []
+    for row in rows[: query.limit]:
+        try:
+            key = _key_of(query.namespace, row[0])
+            now, seen = _seen(key, row[1:])
+            metadata = _metadata(key, row[WIDTH + 1])
+        except CorruptRecord:
+            if not infos:
+                raise
+            break
+        infos.append(msgspec.structs.replace(seen.header, metadata=metadata).info(now))
+    return Page(tuple(infos), query.cursor_behind(infos[-1]) if len(rows) > len(infos) else None)
 
 
 # -------------------------------------------------------------------------------------------------- rows and values
@@ -276,44 +553,51 @@ def _key(key: Key) -> dict[str, Value]:
     return {"namespace": key.namespace.encode(), "session": key.session.encode()}
 
 
-def _header(key: Key, row: Row, metadata: bytes | None = None) -> tuple[int, Header, int]:
-    """The session's row, the header in it, and how many changes were stored; without metadata where none is given."""
-    number, updated, owner, expires, head = row[:_WIDTH]
+def _key_of(namespace: str, session: bytes) -> Key:
     try:
-        version, first, turns, start, upto, tail, size, created, ttl, changes = _decode_header(head)
-    except msgspec.DecodeError as error:
+        return Key(namespace, session.decode())
+    except (TurnlogError, *_DAMAGED):
+        raise CorruptRecord(f"a session of namespace {namespace!r} has the damaged id {session!r}") from None
+
+
+def _sum(head: bytes, beside: bytes = b"") -> bytes:
+    """What is put behind a head to tell damage from it: the CRC-32 of the head and of what stands beside it."""
+    return crc32(beside, crc32(head)).to_bytes(4, "big")
+
+
+def _seen(key: Key, row: Row) -> tuple[float, Seen]:
+    """The time, and the header in a row, without metadata."""
+    now, number, updated, owner, expires, head = row[:WIDTH]
+    try:
+        if head[-4:] != _sum(head[:-4], owner):
+            raise CorruptRecord("its header is damaged", key=key)
+        where, first, turns, start, upto, tail, size, created, ttl, changes = _decode_header(head[:-4])
+        owned = owner.decode() if owner else ""
+        if expires is not None:
+            expires = float(expires)
+        version = Version(*where)
+        header = Header(
+            key, version, first, turns, start, upto, tail, size, created, float(updated), owned, _NONE, ttl, expires
+        )
+    except _DAMAGED as error:
         raise CorruptRecord(f"its header cannot be read: {error}", key=key) from None
-    header = Header(
-        key,
-        Version(*version),
-        first,
-        turns,
-        start,
-        upto,
-        tail,
-        size,
-        created,
-        updated,
-        owner.decode(),
-        _metadata(key, metadata),
-        ttl,
-        expires,
-    )
-    return number, header, changes
+    return now, Seen(number, header, head, changes)
 
 
 def _metadata(key: Key, data: bytes | None) -> Metadata:
     if data is None:
         return _NONE
     try:
-        return Metadata(_decode_metadata(data))
-    except msgspec.DecodeError as error:
+        if data[-4:] != _sum(data[:-4]):
+            raise CorruptRecord("its metadata is damaged", key=key)
+        return Metadata(_decode_metadata(data[:-4]))
+    except _DAMAGED as error:
         raise CorruptRecord(f"its metadata cannot be read: {error}", key=key) from None
 
 
 def _header_values(header: Header, changes: int) -> dict[str, Value]:
-    h, version = header, msgspec.structs.astuple(header.version)
-    head = (version, h.first, h.turns, h.start, h.upto, h.tail, h.bytes, h.created, h.ttl, changes)
+    h, version, owner = header, msgspec.structs.astuple(header.version), header.owner.encode()
+    head = _encode((version, h.first, h.turns, h.start, h.upto, h.tail, h.bytes, h.created, h.ttl, changes))
     return {
         "epoch": version[0],
         "generation": version[1],
@@ -322,20 +606,33 @@ def _header_values(header: Header, changes: int) -> dict[str, Value]:
         "upto": h.upto,
         "bytes": h.bytes,
         "updated": h.updated,
-        "owner": h.owner.encode(),
+        "owner": owner,
         "expires": h.expires,
-        "head": _encode(head),
+        "head": head + _sum(head, owner),
     }
 
 
 def _record(key: Key, head: bytes, payload: bytes | None = None) -> Record:
+    """The record behind its head, and behind its payload where that is wanted: then both must belong together."""
     try:
-        return Record(*_decode_head(head), payload)
-    except msgspec.DecodeError as error:
+        data, sums = head[:-8], head[-8:]
+        found = crc32(data).to_bytes(4, "big")
+        if payload is None:
+            damaged = sums[:4] != found
+        else:
+            damaged = sums != found + crc32(payload[:_ENVELOPE]).to_bytes(4, "big")
+        if damaged:
+            raise CorruptRecord("the head of a record is damaged, or stands beside another payload", key=key)
+        return Record(*_decode_head(data), payload)
+    except _DAMAGED as error:
         raise CorruptRecord(f"the head of a record cannot be read: {error}", key=key) from None
 
 
+_ENVELOPE = 12  # bytes, with a digest of the rest (docs/reference/format.md)
+
+
 def _record_values(row: int, record: Record) -> dict[str, Value]:
+    head, size, payload = _encode(_head_of(record)), record.size, record.payload  # the size as the header counted it
     return {
         "row": row,
         "number": record.number,
@@ -343,7 +640,18 @@ def _record_values(row: int, record: Record) -> dict[str, Value]:
         "rounds": record.end,
         "begin": record.upto - record.count if record.turns else None,
         "upto": record.upto,
-        "size": record.size,
-        "head": _encode(_head_of(record)),
-        "payload": record.payload,
+        "size": size,
+        "head": head + _sum(head) + _sum(payload[:_ENVELOPE]),
+        "payload": payload,
+    }
+
+
+def _change_values(row: int, change: Change, place: int, header: Header, number: int | None) -> dict[str, Value]:
+    return {
+        "row": row,
+        "id": change.id.encode(),
+        "place": place,
+        "digest": change.digest,
+        "version": _encode(msgspec.structs.astuple(header.version)),
+        "number": number,
     }

@@ -1,40 +1,49 @@
-"""The SQL store."""
+"""The SQL store, whichever its database."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import logging
 import os
-import time
+from collections import OrderedDict
 from collections.abc import Callable
-from typing import Literal
-from urllib.parse import unquote
+from math import isfinite
+from typing import Final
 
-from sqlalchemy import make_url
+from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from turnlog import Change, Key, OutcomeUnknown, Page, Query, Receipt, Session, Store, Version
-from turnlog.errors import InvalidInput
-from turnlog.state import check_read
+from turnlog.errors import InvalidInput, TurnlogError
+from turnlog.state import check_read, copy_digest
 
 from . import _steps
-from ._sqlite import SQLite
+from ._database import Database, Migrate
+from ._steps import Seen
+
+_SEEN: Final = 4_096  # sessions that an append need not look for first; about a kilobyte each
+_SWEPT: Final = 100  # expired sessions that are removed in one transaction
+
+_log = logging.getLogger("turnlog.sql")
 
 
 class SQLStore(Store):
-    """Sessions in a database.
+    """Sessions in a database: what all of them share.
 
-    A commit is one transaction, a read one statement; each is one hop to the thread that has the connection.  What was
-    acknowledged is on the disk (`docs/explanation/promises.md`).
+    A commit is one transaction, or one statement, and a read one statement.  What was acknowledged is on the disk
+    (`docs/explanation/promises.md`).
 
     Args:
-        url: `sqlite:///relative/path.db` or `sqlite:////absolute/path.db`; a file that is not there is made.
+        database: What drives the statements.
         namespace: As in `Store`.
         ttl: As in `Store`.
         retain: As in `Store`.
         max_session_bytes: As in `Store`.
-        synchronous: `FULL`: an acknowledged turn survives the loss of power.  `NORMAL`: it survives the end of the
-            process, and the last ones may be lost with the power (sqlite.org/pragma.html#pragma_synchronous); it is
-            about twice as fast.
-        lock_timeout: Seconds to wait for another process that writes; then it is `Unavailable`.
+        timeout: Seconds to wait for the database; then it is `Unavailable`.
+        migrate: `auto`: opening makes the tables where there are none, and brings older ones to this version.  `check`:
+            it looks, and refuses what `turnlog migrate` has not made; then rights to the tables' rows are enough.
+        sweep: Seconds between two removals of what has expired, while the store is open; 0: never.
         clock: As in `Store`.
 
     Raises:
@@ -45,31 +54,49 @@ class SQLStore(Store):
 
     def __init__(
         self,
-        url: str,
+        database: Database,
         *,
-        namespace: str = "default",
-        ttl: float | None = None,
-        retain: int | None = None,
-        max_session_bytes: int | None = None,
-        synchronous: Literal["FULL", "NORMAL"] = "FULL",
-        lock_timeout: float = 30.0,
-        clock: Callable[[], float] = time.time,
+        namespace: str,
+        ttl: float | None,
+        retain: int | None,
+        max_session_bytes: int | None,
+        timeout: float,
+        migrate: Migrate,
+        sweep: float,
+        clock: Callable[[], float],
     ) -> None:
         super().__init__(namespace=namespace, ttl=ttl, retain=retain, max_session_bytes=max_session_bytes, clock=clock)
-        if synchronous not in ("FULL", "NORMAL"):
-            raise InvalidInput(f"synchronous must be FULL or NORMAL, not {synchronous!r}")
-        if type(lock_timeout) not in (int, float) or not 0 <= lock_timeout <= 3600:
-            raise InvalidInput(f"lock_timeout must be from 0 to 3600 seconds, not {lock_timeout!r}")
-        self._database = SQLite(_path(url), synchronous=synchronous, timeout=lock_timeout)
-        self._statements = self._database.statements
+        if type(timeout) not in (int, float) or not 0 <= timeout <= 3600:
+            raise InvalidInput(f"timeout must be from 0 to 3600 seconds, not {timeout!r}")
+        if migrate not in ("auto", "check"):
+            raise InvalidInput(f"migrate must be auto or check, not {migrate!r}")
+        if type(sweep) not in (int, float) or not isfinite(sweep) or sweep < 0:
+            raise InvalidInput(f"sweep must be a number of seconds from 0, not {sweep!r}")
+        self.migrate = migrate
+        self._database = database
+        self._statements = database.statements
+        self._sweep = sweep
+        self._sweeper: asyncio.Task[None] | None = None
+        self._seen: OrderedDict[Key, Seen] = OrderedDict()
         self._closed = True
 
     async def open(self) -> None:
-        await self._database.open()
+        await self._database.open(self.migrate)
+        if self._closed and self._sweep:
+            self._sweeper = asyncio.get_running_loop().create_task(self._keep_sweeping())
         await super().open()
 
     async def close(self) -> None:
         await super().close()
+        sweeper, self._sweeper = self._sweeper, None
+        if sweeper is not None:
+            loop = sweeper.get_loop()
+            if loop is asyncio.get_running_loop():
+                sweeper.cancel()
+                await asyncio.wait([sweeper])
+            elif not loop.is_closed():
+                loop.call_soon_threadsafe(sweeper.cancel)
+        self._seen.clear()
         await self._database.close()
 
     async def read(
@@ -83,49 +110,101 @@ class SQLStore(Store):
     ) -> Session:
         check_read(last, before, since)
         self.check_open()
-        now, ttl = self.clock(), self.ttl
-        steps = _steps.read(self._statements, key, now, ttl, last=last, before=before, since=since, touch=touch)
-        return await self._database.read(steps)
+        now, ttl, statements = self.clock(), self.ttl, self._statements
+        session, seen = await self._database.read(
+            lambda: _steps.read(statements, key, now, ttl, last=last, before=before, since=since, touch=touch)
+        )
+        self._see(key, seen)
+        return session
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         self.check_open()
         for record in change.append if change.seal is None else (change.seal,):
-            _ = (
-                record.payload
-            )  # encoded before the lock is taken; and what is too large is refused before anything is sent
+            _ = record.payload  # encoded before a lock is taken; and what is too large is refused before any I/O
         _ = change.digest
-        now, epoch = self.clock(), os.urandom(16)
+        now, ttl, epoch, statements = self.clock(), self.ttl, os.urandom(16), self._statements
+        seen = self._seen.get(key) if change.append else None
         try:
-            return await self._database.write(_steps.commit(self._statements, key, change, now, self.ttl, epoch))
+            receipt, after = await self._database.write(
+                lambda: _steps.commit(statements, key, change, now, ttl, epoch),
+                first=None if seen is None else lambda: _steps.append(statements, seen, change, now, ttl),
+            )
         except OutcomeUnknown as error:
             error.key, error.change = key, change
             raise
+        self._see(key, after)
+        return receipt
 
     async def delete(self, key: Key, *, expect: Version | None = None) -> bool:
         self.check_open()
-        return await self._database.write(_steps.delete(self._statements, key, self.clock(), expect))
+        now, statements = self.clock(), self._statements
+        return await self._database.write(lambda: _steps.delete(statements, key, now, expect))
+
+    async def copy(self, source: Key, target: Key, *, at: int | None, change_id: str) -> Receipt:
+        self.check_open()
+        now, epoch, statements = self.clock(), os.urandom(16), self._statements
+        change = (change_id, copy_digest(source, at))
+        return await self._database.write(
+            lambda: _steps.copy(statements, source, target, now, self.ttl, epoch, at=at, change=change)
+        )
 
     async def page(self, query: Query) -> Page:
         self.check_open()
-        return await self._database.read(_steps.page(self._statements, query, self.clock()))
+        now, statements = self.clock(), self._statements
+        return await self._database.read(lambda: _steps.page(statements, query, now))
+
+    async def sweep(self) -> int:
+        """Remove what has expired, in as many transactions as it takes, and say how many sessions it was.
+
+        An open store does it by itself; any number of processes may.
+
+        Raises:
+            Unavailable: The database could not be reached.
+        """
+        self.check_open()
+        swept, statements = 0, self._statements
+        while await self._database.read(lambda: _steps.any_expired(statements, self.clock())):
+            swept += await self._database.write(lambda: _steps.sweep(statements, self.clock(), _SWEPT))
+        return swept
+
+    async def _keep_sweeping(self) -> None:
+        while True:
+            try:
+                await self.sweep()
+            except TurnlogError as error:
+                _log.warning("%r could not be swept: %s", self, error)
+            await asyncio.sleep(self._sweep)
+
+    def _see(self, key: Key, seen: Seen) -> None:
+        self._seen[key] = seen
+        self._seen.move_to_end(key)
+        if len(self._seen) > _SEEN:
+            with contextlib.suppress(KeyError):  # another thread was quicker
+                self._seen.popitem(last=False)
 
     def __repr__(self) -> str:
-        return f"<SQLStore sqlite {self._database.path!r} namespace={self.namespace!r}>"
+        return f"<{type(self).__name__} {self._database.name} namespace={self.namespace!r}>"
 
 
-def _path(url: str) -> str:
-    """The path of the file in a URL for SQLite."""
+def parsed(url: str, scheme: str, example: str) -> URL:
+    """A URL in its parts, decoded.
+
+    Args:
+        url: What was given.
+        scheme: What it must begin with.
+        example: How one is written.
+
+    Raises:
+        InvalidInput: It is no such URL.  The message holds no piece of it: it may be the password.
+    """
     if not isinstance(url, str):
         raise InvalidInput(f"url must be a str, not {type(url).__name__}")
     try:
-        parsed = make_url(url)
+        found = make_url(url)
     except (ArgumentError, ValueError):
-        raise InvalidInput(
-            "url cannot be read: write sqlite:///relative/path.db or sqlite:////absolute/path.db"
-        ) from None
-    if parsed.drivername != "sqlite":
-        raise InvalidInput(f"url is for {parsed.drivername}, this store takes sqlite:///path")
-    path = unquote(parsed.database or "")
-    if parsed.host or not path or path == ":memory:" or "\0" in path:
-        raise InvalidInput("url names no file: write sqlite:///relative/path.db or sqlite:////absolute/path.db")
-    return path
+        raise InvalidInput(f"url cannot be read: write {example}") from None
+    if found.get_backend_name() != scheme:
+        raise InvalidInput(f"url is for {found.get_backend_name()}, this store takes {example}")
+    if found.query:
+        raise InvalidInput("url has a query: give options by keyword, or the whole URL to open_store")
+    return found

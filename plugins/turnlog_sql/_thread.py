@@ -1,4 +1,4 @@
-"""A thread that owns a connection and does one job after the other, for any number of event loops."""
+"""A thread that owns a connection to SQLite and serves any number of event loops."""
 
 from __future__ import annotations
 
@@ -6,97 +6,182 @@ import asyncio
 import os
 import sqlite3
 import threading
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterable, Sequence
 from queue import SimpleQueue
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
-T = TypeVar("T")
+from turnlog import Closed
 
-_Job: TypeAlias = "tuple[asyncio.Future[Any], Callable[[sqlite3.Connection], Any] | None]"
+_MOST = 64  # works that are done together at most
 
-_left_behind: list[object] = []
-"""Connections of the process that this one was forked from: closing one here could take away the other's locks."""
+
+Work: TypeAlias = "tuple[asyncio.Future[Any], bool, Callable[[], Any] | None, Callable[[], Any] | None]"
+"""What somebody waits for: the future, whether it writes, what makes its steps and those that come first; without
+steps, the end."""
+
+Outcome: TypeAlias = "tuple[Work, Any, BaseException | None]"
+"""A work with its answer, or what it raised."""
 
 
 class Worker:
     """The thread, and another one in each process that is forked from this.
 
     Args:
-        connect: Makes the connection; it is called in the thread, before the first job.
+        name: What messages call the database.
+        connect: Makes the connection; it is called in the thread.
+        serve: Does works that were waiting at the same moment, and gives their outcomes in one or more parts.
     """
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
+    def __init__(
+        self,
+        name: str,
+        connect: Callable[[], sqlite3.Connection],
+        serve: Callable[[sqlite3.Connection, Sequence[Work]], Iterable[list[Outcome]]],
+    ) -> None:
+        self._name = name
         self._connect = connect
+        self._serve = serve
         self._thread: _Thread | None = None
 
-    async def start(self) -> None:
-        """Start the thread, where none runs."""
-        if self._thread is None:
-            self._thread = _Thread(self._connect)
+    def start(self) -> bool:
+        """Start the thread; False where it runs already."""
+        if self._thread is not None:
+            return False
+        self._thread = _Thread(self._connect, self._serve)
+        return True
 
     async def stop(self) -> None:
         """Do what was asked for until now, close the connection and end the thread."""
         thread, self._thread = self._thread, None
-        if thread is not None:
-            if thread.pid == os.getpid():
-                await thread.do(None)
-            else:
-                _left_behind.append(thread)
+        if thread is not None and thread.pid == os.getpid():
+            future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+            if thread.put((future, False, None, None)):
+                await future
 
-    def do(self, job: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
-        """Do a job in the thread.  A caller that is cancelled before its turn came is passed over; later it is done."""
+    def do(
+        self, make: Callable[[], Any], *, writes: bool, first: Callable[[], Any] | None = None
+    ) -> asyncio.Future[Any]:
+        """Have a work done.  A caller that is cancelled before its turn came is passed over; later it is done.
+
+        Raises:
+            Closed: The thread was stopped, or never started.
+        """
         thread = self._thread
-        if thread is None:
-            raise RuntimeError("the thread was not started")
-        if thread.pid != os.getpid():
-            _left_behind.append(thread)
-            thread = self._thread = _Thread(self._connect)
-        return thread.do(job)
+        if thread is not None and thread.pid != os.getpid():
+            thread = self._thread = _Thread(self._connect, self._serve)
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        if thread is None or not thread.put((future, writes, make, first)):
+            raise Closed(f"{self._name} is not open: open the store with 'async with'")
+        return future
 
 
 class _Thread:
-    def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], sqlite3.Connection],
+        serve: Callable[[sqlite3.Connection, Sequence[Work]], Iterable[list[Outcome]]],
+    ) -> None:
         self.pid = os.getpid()
         self.connection: sqlite3.Connection | None = None
+        self.busy = threading.Lock()  # held while SQLite is in use
         self._connect = connect
-        self._jobs: SimpleQueue[_Job] = SimpleQueue()
+        self._serve = serve
+        self._works: SimpleQueue[Work] = SimpleQueue()
+        self._door = threading.Lock()
+        self._closed = False
+        _threads.add(self)
         threading.Thread(target=self._work, name="turnlog-sqlite", daemon=True).start()
 
-    def do(self, job: Callable[[sqlite3.Connection], Any] | None) -> asyncio.Future[Any]:
-        future = asyncio.get_running_loop().create_future()
-        self._jobs.put((future, job))
-        return future
+    def put(self, work: Work) -> bool:
+        """Queue a work, unless the end was queued before: nothing may come behind that, or it would wait for ever."""
+        with self._door:
+            if self._closed:
+                return False
+            self._closed = work[2] is None
+            self._works.put(work)
+            return True
 
     def _work(self) -> None:
-        job: object = ...
-        while job is not None:
-            future, job = self._jobs.get()
-            answer, error = None, None
-            if job is None or not future.cancelled():
-                try:
-                    answer = self._done(job)
-                except BaseException as raised:  # noqa: BLE001 - whoever waits for it is told
-                    error = raised
-            try:  # noqa: SIM105 - contextlib.suppress takes longer than what it would be about
-                future.get_loop().call_soon_threadsafe(_tell, future, answer, error)
-            except RuntimeError:  # that loop has been closed: nobody waits any more
-                pass
-            del future, answer, error  # or this thread keeps the last answer until the next job comes
+        end: Work | None = None
+        while end is None:
+            works, end = self._waiting()
+            with self.busy:
+                self._do([work for work in works if not work[0].cancelled()])
+                if end is not None and self.connection is not None:
+                    self.connection.close()
+            del works  # or this thread keeps the last answers until the next work comes
+        _tell([(end, None, None)])
 
-    def _done(self, job: Callable[[sqlite3.Connection], T] | None) -> T | None:
-        if job is None:
-            if self.connection is not None:
-                self.connection.close()
-            return None
-        if self.connection is None:
-            self.connection = self._connect()
-        return job(self.connection)
+    def _waiting(self) -> tuple[list[Work], Work | None]:
+        """What is waiting at this moment, once there is something; and the end, if that has come."""
+        works: list[Work] = []
+        work = self._works.get()
+        while work[2] is not None:
+            works.append(work)
+            if len(works) == _MOST or self._works.empty():
+                return works, None
+            work = self._works.get()
+        return works, work
+
+    def _do(self, works: Sequence[Work]) -> None:
+        if not works:
+            return
+        try:
+            if self.connection is None:
+                self.connection = self._connect()
+            for outcomes in self._serve(self.connection, works):
+                _tell(outcomes)
+        except BaseException as error:  # noqa: BLE001 - whoever waits for it is told
+            _tell([(work, None, error) for work in works])
 
 
-def _tell(future: asyncio.Future[Any], answer: object, error: BaseException | None) -> None:
-    if future.done():
-        return  # the caller was cancelled meanwhile
-    if error is None:
-        future.set_result(answer)
-    else:
-        future.set_exception(error)
+def _tell(outcomes: list[Outcome]) -> None:
+    """Tell those who wait, each in its own loop, and each loop once."""
+    first = outcomes[0][0][0].get_loop()
+    loops = {first} if len(outcomes) == 1 else {work[0].get_loop() for work, _, _ in outcomes}
+    for loop in loops:
+        told = outcomes if len(loops) == 1 else [one for one in outcomes if one[0][0].get_loop() is loop]
+        try:  # noqa: SIM105 - contextlib.suppress takes longer than what it would be about
+            loop.call_soon_threadsafe(_settle, told)
+        except RuntimeError:  # that loop has been closed: nobody waits any more
+            pass
+
+
+def _settle(outcomes: list[Outcome]) -> None:
+    for (future, *_), answer, error in outcomes:
+        if future.done():
+            continue  # the caller was cancelled meanwhile
+        if error is None:
+            future.set_result(answer)
+        else:
+            future.set_exception(error)
+
+
+# ---------------------------------------------------------------------------------------------------------- forking
+#
+# SQLite keeps in memory which locks a process holds on a file, and a forked child has that memory, but not the locks:
+# the next to close the file would take itself for the last, and remove the log under the child
+# (sqlite.org/howtocorrupt.html, section 2.6).  So nothing is open while a process forks; afterwards each opens anew.
+
+_threads: weakref.WeakSet[_Thread] = weakref.WeakSet()
+_held: list[_Thread] = []
+
+
+def _before_fork() -> None:
+    _held[:] = [thread for thread in _threads if thread.pid == os.getpid()]
+    for thread in _held:
+        thread.busy.acquire()
+        if thread.connection is not None:
+            thread.connection.close()
+            thread.connection = None
+
+
+def _after_fork() -> None:
+    for thread in _held:
+        thread.busy.release()
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)

@@ -7,7 +7,7 @@ from typing import Unpack
 from turnlog import Layer, Store
 from turnlog.testing import StoreContract, StoreOptions
 from turnlog_memory import MemoryStore
-from turnlog_sql import SQLStore
+from turnlog_sql.sqlite import SQLiteStore
 
 
 class TestLayerOverMemory(StoreContract):
@@ -23,4 +23,4 @@ class TestLayerOverSQLite(StoreContract):
     shared = True
 
     def make(self, **options: Unpack[StoreOptions]) -> Store:
-        return Layer(SQLStore(f"sqlite:///{self.folder}/turnlog.db", synchronous="NORMAL", **options))
+        return Layer(SQLiteStore(f"sqlite:///{self.folder}/turnlog.db", synchronous="NORMAL", **options))

@@ -6,7 +6,7 @@ from typing import Unpack
 
 from turnlog import Store
 from turnlog.testing import StoreContract, StoreOptions
-from turnlog_sql import SQLStore
+from turnlog_sql.sqlite import SQLiteStore
 
 
 class TestSQLiteStore(StoreContract):
@@ -15,4 +15,4 @@ class TestSQLiteStore(StoreContract):
     shared = True
 
     def make(self, **options: Unpack[StoreOptions]) -> Store:
-        return SQLStore(f"sqlite:///{self.folder}/turnlog.db", synchronous="NORMAL", **options)
+        return SQLiteStore(f"sqlite:///{self.folder}/turnlog.db", synchronous="NORMAL", **options)

@@ -1,6 +1,6 @@
 """What tests of SQLite do in processes of their own.
 
-python sqlite_writers.py append FILE NAME COUNT [deferred]   append turns, once a line comes in
+python sqlite_writers.py append FILE NAME COUNT [deferred]   append turns, in step with the others
 python sqlite_writers.py kill FILE KILLS [autocommit|NORMAL] forked writers that are killed in mid-append
 python sqlite_writers.py fill FILE                           append until the disk, as far as it is let, is full
 """
@@ -16,25 +16,26 @@ import sys
 import time
 from typing import Any
 
-import turnlog_sql._sqlite as sqlite
 from turnlog import OutcomeUnknown, SessionNotFound, Unavailable, assistant, user
-from turnlog_sql import SQLStore
+from turnlog_sql import sqlite
+from turnlog_sql._thread import Work
+from turnlog_sql.sqlite import SQLiteStore
 
 options: dict[str, Any] = {}
 
 
-def at(path: str) -> SQLStore:
+def at(path: str) -> SQLiteStore:
     """The store that all of them open."""
-    return SQLStore(f"sqlite:///{path}", **options)
+    return SQLiteStore(f"sqlite:///{path}", **options)
 
 
 def deferred() -> None:
     """The naive store: its transaction begins as a reader, as SQLite's and SQLAlchemy's do by default."""
 
-    def transact(connection: sqlite3.Connection, steps: Any) -> Any:
+    def transact(connection: sqlite3.Connection, work: Work) -> Any:
         connection.execute("BEGIN")
         try:
-            answer = sqlite._drive(connection, steps)
+            answer = sqlite._do(connection, (*work[:3], None))
         except BaseException:
             connection.execute("ROLLBACK")
             raise
@@ -46,18 +47,25 @@ def deferred() -> None:
 
 def autocommit() -> None:
     """The naive store: each statement for itself."""
-    sqlite._transact = sqlite._drive
+    sqlite._transact = sqlite._do
 
 
 async def append(path: str, name: str, count: int) -> None:
     """Append turns; each says its writer and its place, twice."""
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
-    sys.stdin.readline()
+    meet("ready")
     async with at(path) as store:
         for place in range(count):
             said = f"{name} {place}"
             await store.append("shared", [user(said), assistant(said)])
+            if not place:
+                meet("begun")
+
+
+def meet(word: str) -> None:
+    """Wait for the others."""
+    sys.stdout.write(f"{word}\n")
+    sys.stdout.flush()
+    sys.stdin.readline()
 
 
 # ----------------------------------------------------------------------------------------------------------- killing
@@ -68,13 +76,23 @@ async def write_until_killed(path: str, number: int, statement: int | None, ackn
     async with at(path) as store:
         for turn in range(10_000):
             if turn == 2 and statement is not None:
-                await store._database._worker.do(lambda connection: die_before(connection, statement))
+                die_before(connection_of(store), statement)
             said = f"{number}-{turn}"
             await store.append("shared", [user(said), assistant(said)], turn_id=said)
             os.write(acknowledge, f"{said}\n".encode())
 
 
-STATEMENTS = 6  # of an append: begin, find, update, insert twice, commit
+STATEMENTS = 5  # of an append: begin, update, insert twice, commit
+
+
+def connection_of(store: SQLiteStore) -> sqlite3.Connection:
+    """What its thread has; while that waits, another may use it."""
+    database = store._database
+    assert isinstance(database, sqlite._SQLite)
+    thread = database._worker._thread
+    assert thread is not None
+    assert thread.connection is not None
+    return thread.connection
 
 
 def die_before(connection: sqlite3.Connection, statement: int) -> None:
@@ -91,8 +109,8 @@ def die_before(connection: sqlite3.Connection, statement: int) -> None:
     else:
         transact = sqlite._transact
 
-        def die_after(connection: sqlite3.Connection, steps: Any) -> Any:
-            transact(connection, steps)
+        def die_after(connection: sqlite3.Connection, work: Work) -> Any:
+            transact(connection, work)
             os.kill(os.getpid(), signal.SIGKILL)
 
         sqlite._transact = die_after

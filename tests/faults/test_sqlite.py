@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import sqlite3
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+import sqlite_writers
 from turnlog import (
     ABSENT,
     Conflict,
@@ -27,14 +29,14 @@ from turnlog import (
     user,
 )
 from turnlog_offline import offline
-from turnlog_sql import SQLStore
+from turnlog_sql.sqlite import SQLiteStore
 
 WRITERS = Path(__file__).with_name("sqlite_writers.py")
 
 
-def at(folder: Path, **options: object) -> SQLStore:
+def at(folder: Path, **options: object) -> SQLiteStore:
     """A store in a folder."""
-    return SQLStore(f"sqlite:///{folder}/turnlog.db", **options)  # type: ignore[arg-type]
+    return SQLiteStore(f"sqlite:///{folder}/turnlog.db", **options)  # type: ignore[arg-type]
 
 
 def python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -57,13 +59,16 @@ def writers(folder: Path, count: int, *naive: str) -> list[str]:
         )
         for name in ("ann", "ben")
     ]
-    for writer in started:
-        assert writer.stdout is not None
-        assert writer.stdout.readline() == "ready\n"
-    for writer in started:
-        assert writer.stdin is not None
-        writer.stdin.write("go\n")
-        writer.stdin.flush()
+    for word in ("ready\n", "begun\n"):
+        for writer in started:
+            assert writer.stdout is not None
+            if writer.stdout.readline() != word:
+                break  # it has failed, and says why
+        for writer in started:
+            assert writer.stdin is not None
+            with contextlib.suppress(BrokenPipeError):
+                writer.stdin.write("go\n")
+                writer.stdin.flush()
     return [writer.communicate()[1].rpartition("\n")[0].rpartition("\n")[2] for writer in started]
 
 
@@ -154,12 +159,10 @@ async def test_what_survives_the_loss_of_power_is_what_the_connection_is_set_to(
     tmp_path: Path, synchronous: str, level: int
 ) -> None:
     """Read back as SQLite has it: a write-ahead log, and 2 for FULL, 1 for NORMAL (sqlite.org/pragma.html)."""
-
-    def settings(connection: sqlite3.Connection) -> tuple[object, object]:
-        return tuple(connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous"))
-
     async with at(tmp_path, synchronous=synchronous) as store:
-        assert await store._database._worker.do(settings) == ("wal", level)
+        connection = sqlite_writers.connection_of(store)
+        found = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")]
+        assert found == ["wal", level]
 
 
 # ------------------------------------------------------------------------------------------------- kills and refusals
@@ -179,7 +182,7 @@ def test_a_writer_may_be_killed_at_any_moment(tmp_path: Path, synchronous: str) 
 def test_without_a_transaction_a_killed_writer_tears_a_turn(tmp_path: Path) -> None:
     done = python(tmp_path, "kill", "turnlog.db", "50", "autocommit")
     assert done.returncode != 0
-    assert "torn" in done.stderr
+    assert "a record is missing" in done.stderr
 
 
 def test_what_a_full_disk_refuses_is_not_there_and_what_it_leaves_open_can_be_sent_again(tmp_path: Path) -> None:
@@ -192,7 +195,7 @@ def test_what_a_full_disk_refuses_is_not_there_and_what_it_leaves_open_can_be_se
 
 async def test_a_lock_that_stays_is_unavailable(tmp_path: Path) -> None:
     """After the wait, with nothing stored; and it works again once the lock is gone."""
-    async with at(tmp_path, lock_timeout=0.01) as store:
+    async with at(tmp_path, timeout=0.01) as store:
         await store.append("alice", [user("a")])
         other = sqlite3.connect(tmp_path / "turnlog.db", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
@@ -248,7 +251,64 @@ def test_a_forked_child_goes_on_with_a_connection_of_its_own(tmp_path: Path) -> 
     assert sorted(texts[1:]) == sorted(f"{name}{place}" for name in "abcdp" for place in range(25))
 
 
-async def _append(store: SQLStore, name: str, count: int) -> None:
+@pytest.mark.parametrize("own", [False, True])
+def test_what_a_child_stores_outlives_the_parents_store(tmp_path: Path, own: bool) -> None:
+    """The parent closes, and others open and close, while the child goes on, with its parent's store or its own."""
+    store = at(tmp_path)
+    asyncio.run(store.open())
+    asyncio.run(_append(store, "p", 1))
+    (child_reads, parent_writes), (parent_reads, child_writes) = os.pipe(), os.pipe()
+    pid = os.fork()
+    if not pid:
+        code = 1
+        try:
+            here = at(tmp_path) if own else store
+            if own:
+                asyncio.run(here.open())
+            asyncio.run(_append(here, "a", 2))
+            os.write(child_writes, b".")
+            os.read(child_reads, 1)
+            asyncio.run(_append(here, "b", 4))
+            asyncio.run(here.close())
+            code = 0
+        finally:
+            os._exit(code)
+    os.read(parent_reads, 1)
+    asyncio.run(_append(store, "q", 1))
+    asyncio.run(store.close())
+    for _ in range(2):  # whoever closes last removes the log
+        assert len(turns(tmp_path)) == 4
+    os.write(parent_writes, b".")
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert [texts[0] for _, texts in turns(tmp_path)] == ["p0", "a0", "a1", "q0", "b0", "b1", "b2", "b3"]
+    for end in (child_reads, parent_writes, parent_reads, child_writes):
+        os.close(end)
+
+
+def test_a_fork_waits_until_the_parents_transaction_has_ended(tmp_path: Path) -> None:
+    """So no child inherits a lock that nobody would release."""
+    store = at(tmp_path)
+    asyncio.run(store.open())
+    writer = threading.Thread(target=lambda: asyncio.run(_append(store, "p", 200)))
+    writer.start()
+    children = []
+    for number in range(10):
+        pid = os.fork()
+        if not pid:
+            code = 1
+            try:
+                asyncio.run(_append(store, f"c{number}.", 3))
+                code = 0
+            finally:
+                os._exit(code)
+        children.append(pid)
+    writer.join()
+    assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children] == [0] * 10
+    assert asyncio.run(store.info("shared")).turns == 230
+    asyncio.run(store.close())
+
+
+async def _append(store: SQLiteStore, name: str, count: int) -> None:
     for place in range(count):
         await store.append("shared", [user(f"{name}{place}")])
 

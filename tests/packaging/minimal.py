@@ -39,7 +39,11 @@ def test_a_chat_on_the_memory_store_remembers() -> None:
 
 @pytest.mark.parametrize(
     ("url", "driver", "extra"),
-    [("sqlite:///chat.db", "sqlalchemy", "sql")],
+    [
+        ("sqlite:///chat.db", "sqlalchemy", "sql"),
+        ("postgresql://localhost/chat", "sqlalchemy", "postgresql"),
+        ("mysql://localhost/chat", "sqlalchemy", "mysql"),
+    ],
 )
 def test_a_missing_driver_names_the_extra(url: str, driver: str, extra: str) -> None:
     scheme = url.partition(":")[0]

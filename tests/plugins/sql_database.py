@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
+from asyncio import Future
 from copy import copy
-from typing import TypeVar
+from typing import TypeVar, cast
 
-from turnlog_sql._sqlite import SQLite, _drive, _transact
+from turnlog_sql import _migrations
 from turnlog_sql._steps import Steps
+from turnlog_sql.sqlite import _statements, _steps, _transact
 
 T = TypeVar("T")
 
@@ -17,9 +19,10 @@ class Database:
 
     def __init__(self) -> None:
         self.connection = sqlite3.connect(":memory:", isolation_level=None)
-        sqlite = SQLite(":memory:", synchronous="FULL", timeout=0)
-        self.statements = copy(sqlite.statements)
-        _transact(self.connection, sqlite._create(self.connection))
+        self.statements = copy(_statements())
+        for _, step in _migrations.missing(None, self.statements.dialect):
+            for statement in step:
+                self.connection.execute(statement)
 
     def close(self) -> None:
         """Free it."""
@@ -27,11 +30,13 @@ class Database:
 
     def read(self, steps: Steps[T]) -> T:
         """Without a transaction."""
-        return _drive(self.connection, steps)
+        return _steps(self.connection, steps)
 
-    def write(self, steps: Steps[T]) -> T:
+    def write(self, steps: Steps[T], *, first: Steps[T | None] | None = None) -> T:
         """In one."""
-        return _transact(self.connection, steps)
+        nobody = cast("Future[object]", None)
+        made = None if first is None else lambda: first
+        return cast("T", _transact(self.connection, (nobody, True, lambda: steps, made)))
 
     def rows(self, table: str) -> int:
         """How many rows a table has."""

@@ -27,12 +27,12 @@ from turnlog import (
 )
 from turnlog_memory import MemoryStore
 from turnlog_offline import offline
-from turnlog_sql import SQLStore
+from turnlog_sql.sqlite import SQLiteStore
 
 
 def on_sqlite(folder: Path) -> Store:
     """A store over a file in this folder."""
-    return SQLStore(f"sqlite:///{folder / 'x.db'}", synchronous="NORMAL")
+    return SQLiteStore(f"sqlite:///{folder / 'x.db'}", synchronous="NORMAL")
 
 
 @pytest.fixture(params=["memory", "sqlite"])

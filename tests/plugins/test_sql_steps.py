@@ -56,6 +56,7 @@ class Machine(RuleBasedStateMachine):
         self.states = {key: SessionState.absent(key) for key in self.keys}
         self.changes: list[Change] = []
         self.versions: list[Version] = []
+        self.seen: dict[Key, _steps.Seen] = {}
 
     def teardown(self) -> None:
         self.database.close()
@@ -72,12 +73,15 @@ class Machine(RuleBasedStateMachine):
         """Commit to both."""
         epoch = next(self.epochs).to_bytes(16, "big")
         state = Side(lambda: self.states[key].apply(change, self.now, nonce=lambda _: epoch))
-        steps = _steps.commit(self.database.statements, key, change, self.now, self.ttl, epoch)
-        rows = Side(lambda: self.database.write(steps))
+        statements, seen = self.database.statements, self.seen.get(key)
+        steps = _steps.commit(statements, key, change, self.now, self.ttl, epoch)
+        at_once = _steps.append(statements, seen, change, self.now, self.ttl) if seen and change.append else None
+        rows = Side(lambda: self.database.write(steps, first=at_once))
         assert rows.error is state.error
         if state.error is None:
             self.states[key], receipt = state.value
-            assert rows.value == receipt
+            answer, self.seen[key] = rows.value
+            assert answer == receipt
             self.versions = [*self.versions, receipt.version][-8:]
         if change.seal is None:
             self.changes = [*self.changes, change][-8:]
@@ -183,7 +187,8 @@ class Machine(RuleBasedStateMachine):
         assert rows.error is state.error
         if state.error is None:
             self.states[key], session = state.value
-            self.same(rows.value, session)
+            answer, self.seen[key] = rows.value
+            self.same(answer, session)
 
     def same(self, found: Session, wanted: Session) -> None:
         """All that is told of a session, but for the bytes, which a state estimates."""

@@ -1,0 +1,233 @@
+"""What databases behind a server have in common: connections that are lent, lost and made anew."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from abc import abstractmethod
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, Generic, TypeVar
+
+from turnlog import OutcomeUnknown, TurnlogError, Unavailable
+from turnlog.errors import InvalidInput
+
+from ._database import Database
+from ._pool import Pool, Pools
+from ._statements import Value
+from ._steps import Row, Steps
+
+T = TypeVar("T")
+C = TypeVar("C")
+
+_TRIES: Final = 20  # so often a transaction is begun anew, because another was in its way
+
+
+class Failure(enum.Enum):
+    """What an error of a driver means."""
+
+    DUPLICATE = enum.auto()  # a key is there already: nothing was done
+    BEGIN_ANEW = enum.auto()  # a deadlock, or the like: nothing was done
+    LOST = enum.auto()  # the connection
+    REFUSED = enum.auto()  # by the server: nothing was done
+
+
+class Server(Database, Generic[C]):
+    """Drives steps over connections to a server.
+
+    Args:
+        name: What messages call it; without a password.
+        pool_size: How many connections at most, in each event loop.
+        timeout: Seconds to wait for a connection, and for an operation.
+    """
+
+    def __init__(self, name: str, *, pool_size: int, timeout: float) -> None:
+        if type(pool_size) is not int or not 1 <= pool_size <= 1000:
+            raise InvalidInput(f"pool_size must be an int from 1 to 1000, not {pool_size!r}")
+        self.name = name
+        self._timeout = timeout
+        self._pools: Pools[C] = Pools(
+            lambda: Pool(self._connected, self.discard, self.alive, size=pool_size, timeout=timeout, name=name),
+            self.bid_farewell,
+        )
+
+    # -------------------------------------------------------------------------------------------------- of the driver
+
+    @abstractmethod
+    async def connect(self) -> C:
+        """A connection on which each statement stands for itself."""
+
+    @abstractmethod
+    def alive(self, connection: C) -> bool:
+        """Whether it stands, as far as this side knows."""
+
+    @abstractmethod
+    def discard(self, connection: C) -> None:
+        """Drop it at once."""
+
+    @abstractmethod
+    async def bid_farewell(self, connection: C) -> None:
+        """Close it properly."""
+
+    @abstractmethod
+    async def fetch(self, connection: C, sql: str, values: tuple[Value, ...]) -> Sequence[Row]:
+        """Execute a statement once."""
+
+    @abstractmethod
+    async def execute_many(self, connection: C, sql: str, values: list[tuple[Value, ...]]) -> None:
+        """Execute it several times."""
+
+    @abstractmethod
+    async def begin(self, connection: C) -> None:
+        """Begin a transaction in which each statement sees what was committed before it."""
+
+    @abstractmethod
+    async def commit(self, connection: C) -> None:
+        """End it, and keep what was done."""
+
+    @abstractmethod
+    async def roll_back(self, connection: C) -> None:
+        """End it as if nothing had been done."""
+
+    @abstractmethod
+    def meaning(self, error: BaseException) -> Failure | None:
+        """What an error of the driver means; None: it is none of the driver's."""
+
+    @abstractmethod
+    def translated(self, error: BaseException) -> TurnlogError:
+        """What is said of a refusal; nothing was stored."""
+
+    # ------------------------------------------------------------------------------------------------------- for steps
+
+    async def close(self) -> None:
+        await self._pools.close()
+
+    async def read(self, make: Callable[[], Steps[T]]) -> T:
+        for again in (True, False):
+            try:
+                return await self._lent(lambda connection: self._drive(connection, make()))
+            except _Lost as lost:  # a read changes nothing that another would not: it may be done again
+                if not again:
+                    raise Unavailable(f"{self.name}: {lost}") from lost.__cause__
+        raise AssertionError
+
+    async def write(self, make: Callable[[], Steps[T]], *, first: Callable[[], Steps[T | None]] | None = None) -> T:
+        unknown = False
+        if first is not None:
+            steps = first
+            try:
+                answer = await self._lent(lambda connection: self._drive(connection, steps()))
+                if answer is not None:
+                    return answer
+            except _Duplicate:
+                pass  # it was done before, or is being done
+            except _Lost:
+                unknown = True  # the steps below find out
+        for tries in range(_TRIES):
+            committing = [False]
+            try:
+                return await self._lent(lambda connection: self._transact(connection, make(), committing))  # noqa: B023
+            except _Duplicate:
+                if tries == _TRIES - 1:
+                    raise Unavailable(
+                        f"{self.name}: others were in the way {_TRIES} times: nothing was stored"
+                    ) from None
+            except _Lost as lost:
+                unknown = unknown or committing[0]
+                if unknown or tries:
+                    kind = OutcomeUnknown if unknown else Unavailable
+                    raise kind(f"{self.name}: {lost}") from lost.__cause__
+            except Unavailable as error:
+                if unknown:
+                    raise OutcomeUnknown(str(error)) from error
+                raise
+        raise AssertionError
+
+    async def _connected(self) -> C:
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await self.connect()
+        except TimeoutError:
+            raise Unavailable(f"{self.name} did not answer within {self._timeout:g} s: nothing was done") from None
+        except Exception as error:
+            raise self.translated(error) from error
+
+    async def _lent(self, work: Callable[[C], Awaitable[T]]) -> T:
+        """Do something with a connection, and give that back, or drop it if nobody knows what it would answer next."""
+        pool = await self._pools.here()
+        connection = await pool.acquire()
+        sound = False
+        try:
+            async with asyncio.timeout(self._timeout):
+                answer = await work(connection)
+            sound = True
+        except TurnlogError:
+            sound = True
+            raise
+        except Exception as error:
+            if isinstance(error, TimeoutError):
+                raise _Lost(f"no answer within {self._timeout:g} s") from error
+            meaning = self.meaning(error)
+            if meaning is None:
+                raise
+            if meaning is Failure.LOST:
+                raise _Lost(f"the connection was lost: {error}") from error
+            sound = self.alive(connection)
+            if meaning is Failure.REFUSED:
+                raise self.translated(error) from error
+            raise _Duplicate from error
+        finally:
+            pool.release(connection, sound=sound)
+        return answer
+
+    async def _drive(self, connection: C, steps: Steps[T]) -> T:
+        rows: Sequence[Row] = ()
+        fetch = self.fetch
+        try:
+            statement, values = next(steps)
+            while True:
+                if type(values) is list:
+                    await self.execute_many(connection, statement.sql, values)
+                    rows = ()
+                else:
+                    rows = await fetch(connection, statement.sql, values)  # type: ignore[arg-type]
+                statement, values = steps.send(rows)
+        except StopIteration as stop:
+            answer: T = stop.value
+            return answer
+
+    async def _transact(self, connection: C, steps: Steps[T], committing: list[bool]) -> T:
+        """Drive the steps in a transaction; says so, once it is too late to say that nothing was stored."""
+        await self.begin(connection)
+        try:
+            answer = await self._drive(connection, steps)
+        except Exception:
+            if self.alive(connection):
+                await self.roll_back(connection)
+            raise
+        committing[0] = True
+        await self.commit(connection)
+        return answer
+
+    async def with_connection(self, work: Callable[[C], Awaitable[T]]) -> T:
+        """Do something else with a connection.
+
+        Raises:
+            Unavailable: It was lost.
+        """
+        try:
+            return await self._lent(work)
+        except (_Lost, _Duplicate) as error:
+            raise Unavailable(f"{self.name}: {error}") from error.__cause__
+
+
+class _Lost(Exception):
+    """The connection was lost; what it had begun may have been done."""
+
+
+class _Duplicate(Exception):
+    """Another was quicker, or in the way: nothing was done."""
+
+
+def in_a_line(error: BaseException) -> str:
+    """What a driver says."""
+    return " ".join(str(error).split()) or type(error).__name__

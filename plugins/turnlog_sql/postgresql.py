@@ -1,0 +1,198 @@
+"""PostgreSQL, by asyncpg: one round trip a read, and one for an append to a session that was read before."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, Final
+
+import asyncpg
+from sqlalchemy import Double, cast, extract, func
+from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
+
+from turnlog import SchemaError, TurnlogError, Unavailable
+
+from . import _migrations
+from ._database import Migrate
+from ._schema import VERSION
+from ._server import Failure, Server, in_a_line
+from ._statements import Statements, Value
+from ._steps import Row
+from ._store import SQLStore, parsed
+from ._tls import SSLMode, context
+
+__all__ = ["PostgreSQLStore"]
+
+_LOCK: Final = 0x7475_726E_6C6F_6721  # "turnlog!": the advisory lock of whoever changes the tables
+
+
+class PostgreSQLStore(SQLStore):
+    """Sessions in PostgreSQL, for any number of processes and machines.
+
+    Args:
+        url: `postgresql://user:password@host:5432/database`.
+        namespace: As in `Store`.
+        ttl: As in `Store`.
+        retain: As in `Store`.
+        max_session_bytes: As in `Store`.
+        pool_size: How many connections at most, in each event loop.
+        timeout: Seconds to wait for a connection, and for an operation; then it is `Unavailable`.
+        sslmode: `disable`, `require`, or `verify-full`, which is the one that cannot be listened to.
+        sslrootcert: The file with the certificates that `verify-full` trusts; None: the system's.
+        prepare: Whether statements are prepared; not behind a pgbouncer that shares its connections by transaction and
+            knows nothing of prepared statements.
+        migrate: As in `SQLStore`.
+        sweep: As in `SQLStore`.
+        clock: Not used for sessions: their times, and what has expired, are told by the server's.
+
+    Raises:
+        InvalidInput: An argument breaks a rule.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        namespace: str = "default",
+        ttl: float | None = None,
+        retain: int | None = None,
+        max_session_bytes: int | None = None,
+        pool_size: int = 10,
+        timeout: float = 30.0,
+        sslmode: SSLMode = "disable",
+        sslrootcert: str | None = None,
+        prepare: bool = True,
+        migrate: Migrate = "auto",
+        sweep: float = 60.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        found = parsed(url, "postgresql", "postgresql://user:password@host:5432/database")
+        connect = {
+            "host": found.host,
+            "port": found.port,
+            "user": found.username,
+            "password": found.password,
+            "database": found.database,
+            "ssl": context(sslmode, sslrootcert) or False,
+        }
+        place = f"{found.host or 'localhost'}:{found.port or 5432}/{found.database or ''}"
+        super().__init__(
+            _Postgres(f"postgresql {place}", connect, prepare=prepare, pool_size=pool_size, timeout=timeout),
+            namespace=namespace,
+            ttl=ttl,
+            retain=retain,
+            max_session_bytes=max_session_bytes,
+            timeout=timeout,
+            migrate=migrate,
+            sweep=sweep,
+            clock=clock,
+        )
+
+
+class _Postgres(Server["asyncpg.Connection[asyncpg.Record]"]):
+    """A PostgreSQL database.
+
+    Args:
+        name: As in `Server`.
+        options: What asyncpg connects with.
+        prepare: Whether it may keep statements prepared.
+        pool_size: As in `Server`.
+        timeout: As in `Server`.
+    """
+
+    def __init__(self, name: str, options: dict[str, Any], *, prepare: bool, pool_size: int, timeout: float) -> None:
+        super().__init__(name, pool_size=pool_size, timeout=timeout)
+        self.statements = _statements()
+        self._options = options | {"statement_cache_size": 200 if prepare else 0, "max_cached_statement_lifetime": 0}
+        self._prepare = prepare
+
+    async def open(self, migrate: Migrate) -> None:
+        found = await self.with_connection(self._version)
+        self.check_version(found, migrate)
+        if found != VERSION:
+            await self.with_connection(self._bring_up)
+
+    async def connect(self) -> asyncpg.Connection[asyncpg.Record]:
+        return await asyncpg.connect(**self._options)
+
+    def alive(self, connection: asyncpg.Connection[asyncpg.Record]) -> bool:
+        return not connection.is_closed()
+
+    def discard(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        connection.terminate()
+
+    async def bid_farewell(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        await connection.close(timeout=self._timeout)
+
+    async def fetch(
+        self, connection: asyncpg.Connection[asyncpg.Record], sql: str, values: tuple[Value, ...]
+    ) -> Sequence[Row]:
+        rows: Sequence[Row]
+        if self._prepare or connection.is_in_transaction():
+            rows = await connection.fetch(sql, *values)
+        else:  # the driver asks about a statement before it executes it: both must reach the same server
+            async with connection.transaction():
+                rows = await connection.fetch(sql, *values)
+        return rows
+
+    async def execute_many(
+        self, connection: asyncpg.Connection[asyncpg.Record], sql: str, values: list[tuple[Value, ...]]
+    ) -> None:
+        await connection.executemany(sql, values)
+
+    async def begin(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        await connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+
+    async def commit(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        await connection.execute("COMMIT")
+
+    async def roll_back(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        await connection.execute("ROLLBACK")
+
+    def meaning(self, error: BaseException) -> Failure | None:
+        if isinstance(error, (asyncpg.UniqueViolationError,)):
+            return Failure.DUPLICATE
+        if isinstance(error, (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)):
+            return Failure.BEGIN_ANEW
+        if isinstance(error, (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError, *_ENDED)):
+            return Failure.LOST
+        return Failure.REFUSED if isinstance(error, asyncpg.PostgresError) else None
+
+    def translated(self, error: BaseException) -> TurnlogError:
+        said = in_a_line(error)
+        if isinstance(error, (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError)):
+            return SchemaError(f"the tables in {self.name} are not as turnlog made them: {said}")
+        if isinstance(error, OSError):
+            return Unavailable(f"{self.name} cannot be reached: {said}: nothing was done")
+        return Unavailable(f"{self.name}: {said}: nothing was done")
+
+    # ------------------------------------------------------------------------------------------------------- the tables
+
+    async def _version(self, connection: asyncpg.Connection[asyncpg.Record]) -> int | None:
+        if await connection.fetchval("SELECT to_regclass('turnlog_schema')::text") is None:
+            return None
+        found: int | None = await connection.fetchval(self.statements.version.sql)
+        if found is None:
+            raise SchemaError(f"{self.name} has a table turnlog_schema without a version: it is damaged")
+        return found
+
+    async def _bring_up(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        async with connection.transaction():
+            await connection.execute(f"SELECT pg_advisory_xact_lock({_LOCK})")
+            there = await connection.fetchval("SELECT to_regclass('turnlog_schema')::text")
+            found = None if there is None else await connection.fetchval(self.statements.version.sql)
+            self.check_version(found, "auto")  # another process may have been quicker, or newer
+            for version, step in _migrations.missing(found, self.statements.dialect):
+                for statement in step:
+                    await connection.execute(statement)
+                await connection.execute(self.statements.set_version.sql, version)
+
+
+_ENDED: Final = (asyncpg.AdminShutdownError, asyncpg.CrashShutdownError, asyncpg.CannotConnectNowError)
+
+
+@cache
+def _statements() -> Statements:
+    clock = extract("epoch", func.statement_timestamp())
+    return Statements(PGDialect_asyncpg(), cast(clock, Double))  # type: ignore[no-untyped-call]

@@ -1,0 +1,378 @@
+"""SQLite: one thread with one connection, and one hop to it and back an operation."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from typing import Final, Literal, TypeAlias, TypeVar
+from urllib.parse import quote
+
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
+
+from turnlog import CorruptRecord, OutcomeUnknown, SchemaError, TooLarge, TurnlogError, Unavailable
+from turnlog.errors import InvalidInput
+
+from . import _migrations
+from ._database import Database, Migrate
+from ._schema import VERSION
+from ._statements import Statements
+from ._steps import Row, Steps
+from ._store import SQLStore, parsed
+from ._thread import Outcome, Work, Worker
+
+__all__ = ["SQLiteStore"]
+
+_T = TypeVar("_T")
+
+_Synchronous: TypeAlias = Literal["FULL", "NORMAL"]
+
+_LOWEST: Final = (3, 35, 0)  # sqlite.org/changes.html: the first with all that the statements use
+_AGAIN: Final = 0.005  # seconds until the next try of what SQLite itself does not wait for
+_CACHED: Final = 128  # compiled statements that a connection keeps; there are about 50
+
+
+class SQLiteStore(SQLStore):
+    """Sessions in a file, for any number of processes on one machine.
+
+    A commit is one transaction, a read one statement; each is one hop to the thread that has the connection.  What
+    waits for that thread at the same moment is done in one hop, and the writes among it in one transaction.
+
+    Args:
+        url: `sqlite:///relative/path.db` or `sqlite:////absolute/path.db`; a file that is not there is made.
+        namespace: As in `Store`.
+        ttl: As in `Store`.
+        retain: As in `Store`.
+        max_session_bytes: As in `Store`.
+        synchronous: `FULL`: an acknowledged turn survives the loss of power.  `NORMAL`: it survives the end of the
+            process, and the last ones may be lost with the power (sqlite.org/pragma.html#pragma_synchronous); it is
+            about twice as fast.
+        timeout: Seconds to wait for another process that writes; then it is `Unavailable`.
+        migrate: As in `SQLStore`.
+        sweep: As in `SQLStore`.
+        clock: As in `Store`.
+
+    Raises:
+        InvalidInput: An argument breaks a rule.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        namespace: str = "default",
+        ttl: float | None = None,
+        retain: int | None = None,
+        max_session_bytes: int | None = None,
+        synchronous: _Synchronous = "FULL",
+        timeout: float = 30.0,
+        migrate: Migrate = "auto",
+        sweep: float = 60.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        if synchronous not in ("FULL", "NORMAL"):
+            raise InvalidInput(f"synchronous must be FULL or NORMAL, not {synchronous!r}")
+        super().__init__(
+            _SQLite(_path(url), synchronous=synchronous, timeout=timeout),
+            namespace=namespace,
+            ttl=ttl,
+            retain=retain,
+            max_session_bytes=max_session_bytes,
+            timeout=timeout,
+            migrate=migrate,
+            sweep=sweep,
+            clock=clock,
+        )
+
+
+def _path(url: str) -> str:
+    """The path of the file in a URL for SQLite."""
+    found = parsed(url, "sqlite", "sqlite:///relative/path.db or sqlite:////absolute/path.db")
+    path = found.database or ""
+    if path == ":memory:":
+        raise InvalidInput("url names no file: write sqlite:///path.db, or memory:// for what needs none")
+    if found.host or not path or "\0" in path:
+        raise InvalidInput("url names no file: write sqlite:///relative/path.db or sqlite:////absolute/path.db")
+    return path
+
+
+class _SQLite(Database):
+    """A database file.
+
+    Args:
+        path: Where it is; it is made if it is not there.
+        synchronous: Whether every commit waits until the disk has it (`FULL`), or only a checkpoint does (`NORMAL`).
+        timeout: Seconds to wait for a lock that another process holds.
+    """
+
+    def __init__(self, path: str, *, synchronous: _Synchronous, timeout: float) -> None:
+        self.name = f"sqlite {path!r}"
+        self.statements = _statements()
+        self._path = path
+        self._synchronous = synchronous
+        self._timeout = timeout
+        self._migrate: Migrate = "check"
+        self._worker = Worker(self.name, self._connect, self._serve)
+
+    async def open(self, migrate: Migrate) -> None:
+        self._migrate = migrate
+        self._path = os.path.abspath(self._path)  # noqa: ASYNC240 - it asks for the working directory, which may change
+        if not self._worker.start():
+            return
+        try:
+            await self.read(self._look)  # which connects
+        except BaseException:
+            await self._worker.stop()
+            raise
+
+    async def close(self) -> None:
+        await self._worker.stop()
+
+    async def read(self, make: Callable[[], Steps[_T]]) -> _T:
+        answer: _T = await self._worker.do(make, writes=False)
+        return answer
+
+    async def write(self, make: Callable[[], Steps[_T]], *, first: Callable[[], Steps[_T | None]] | None = None) -> _T:
+        answer: _T = await self._worker.do(make, writes=True, first=first)
+        return answer
+
+    def _look(self) -> Steps[None]:
+        yield self.statements.version, ()
+
+    # ------------------------------------------------------------------------------------------------- in the thread
+
+    def _connect(self) -> sqlite3.Connection:
+        if sqlite3.sqlite_version_info < _LOWEST:
+            lowest = ".".join(map(str, _LOWEST))
+            raise SchemaError(
+                f"this Python comes with SQLite {sqlite3.sqlite_version}, turnlog needs {lowest} or newer"
+            )
+        connection: sqlite3.Connection | None = None
+        try:
+            mode = "rw" if self._migrate == "check" else "rwc"
+            connection = sqlite3.connect(
+                f"file:{quote(self._path)}?mode={mode}",
+                uri=True,
+                timeout=self._timeout,
+                isolation_level=None,
+                check_same_thread=False,  # whoever forks closes it
+                cached_statements=_CACHED,
+            )
+            connection.execute(f"PRAGMA synchronous={self._synchronous}")
+            self.check_version(self._version(connection), self._migrate)
+            self._use_wal(connection)
+            self._bring_up(connection)
+        except BaseException as error:
+            if connection is not None:
+                connection.close()
+            if isinstance(error, sqlite3.DatabaseError):
+                raise self._translated(error) from error
+            raise
+        return connection
+
+    def _version(self, connection: sqlite3.Connection) -> int | None:
+        """The version of the tables; None where there are none."""
+        query = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'turnlog_schema'"
+        if not connection.execute(query).fetchone()[0]:
+            return None
+        (found,) = connection.execute(self.statements.version.sql).fetchone()
+        if type(found) is not int:
+            raise SchemaError(f"{self.name} has a table turnlog_schema without a version: it is damaged")
+        return found
+
+    def _use_wal(self, connection: sqlite3.Connection) -> None:
+        """Switch the file to a write-ahead log, which lets readers and a writer go on beside each other.
+
+        While others open the file at the same moment, SQLite refuses this at once instead of waiting.
+        """
+        end = time.monotonic() + self._timeout
+        while True:
+            try:
+                mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+                break
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                    raise
+            time.sleep(_AGAIN)
+        if mode != "wal":
+            raise Unavailable(
+                f"{self.name} cannot have a write-ahead log: put it on a local disk that can be written to"
+            )
+
+    def _bring_up(self, connection: sqlite3.Connection) -> None:
+        """Make the tables, or bring them to this version."""
+        if self._version(connection) == VERSION:
+            return
+        connection.execute("BEGIN IMMEDIATE")
+        try:  # another process may have been quicker, or newer
+            found = self._version(connection)
+            self.check_version(found, self._migrate)
+            for version, step in _migrations.missing(found, self.statements.dialect):
+                for statement in step:
+                    connection.execute(statement)
+                connection.execute(self.statements.set_version.sql, (version,))
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
+
+    def _serve(self, connection: sqlite3.Connection, works: Sequence[Work]) -> Iterator[list[Outcome]]:
+        """Do works that were waiting at the same moment: first those that read, then those that write.
+
+        A read sees nothing of a write beside it, which is not acknowledged yet.
+        """
+        if len(works) == 1:  # as a rule
+            yield [self._alone(connection, works[0], _transact if works[0][1] else _drive)]
+            return
+        reads = [work for work in works if not work[1]]
+        if reads:
+            yield [self._alone(connection, work, _drive) for work in reads]
+        writes = [work for work in works if work[1]]
+        if len(writes) == 1:
+            yield [self._alone(connection, writes[0], _transact)]
+        elif writes:
+            yield self._together(connection, writes)
+
+    def _alone(
+        self, connection: sqlite3.Connection, work: Work, way: Callable[[sqlite3.Connection, Work], object]
+    ) -> Outcome:
+        try:
+            return work, way(connection, work), None
+        except sqlite3.DatabaseError as error:
+            translated = self._translated(error)
+            translated.__cause__ = error
+            return work, None, translated
+        except BaseException as error:  # noqa: BLE001 - whoever waits for it is told
+            return work, None, error
+
+    def _together(self, connection: sqlite3.Connection, works: Sequence[Work]) -> list[Outcome]:
+        """Do writes in one transaction, each behind a savepoint, so that one that is refused leaves the others alone.
+
+        Where the database itself refuses something, each is done again on its own, to find out what is its own.
+        """
+        outcomes: list[Outcome] = []
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            for work in works:
+                connection.execute("SAVEPOINT work")
+                try:
+                    outcomes.append((work, _do(connection, work), None))
+                except sqlite3.DatabaseError:
+                    raise
+                except BaseException as error:  # noqa: BLE001 - whoever waits for it is told
+                    connection.execute("ROLLBACK TO work")
+                    outcomes.append((work, None, error))
+                connection.execute("RELEASE work")
+        except sqlite3.DatabaseError:
+            _roll_back(connection)
+            return [self._alone(connection, work, _transact) for work in works]
+        try:
+            _commit(connection)
+        except sqlite3.DatabaseError as error:
+            translated = self._translated(error)
+            translated.__cause__ = error
+            return [(work, None, failed or translated) for work, _, failed in outcomes]
+        return outcomes
+
+    def _translated(self, error: sqlite3.DatabaseError) -> TurnlogError:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return Unavailable(f"{self.name} was locked by another process for {self._timeout:g} s: nothing was stored")
+        if code == sqlite3.SQLITE_TOOBIG:
+            return TooLarge(f"{self.name}: SQLite refuses the size: {error}")
+        if code == sqlite3.SQLITE_NOTADB:
+            return SchemaError(f"{self.name} is not an SQLite database: name another file")
+        if code == sqlite3.SQLITE_CORRUPT:
+            return CorruptRecord(f"the database {self.name} is damaged: {error}")
+        if code == sqlite3.SQLITE_ERROR:
+            return SchemaError(f"the tables in {self.name} are not as turnlog made them: {error}")
+        if code == sqlite3.SQLITE_CANTOPEN and self._migrate == "check" and not os.path.exists(self._path):
+            return SchemaError(f"{self.name} is not there: 'turnlog migrate' makes it")
+        if isinstance(error, _CommitFailed):
+            return OutcomeUnknown(f"{self.name}: the commit failed: {error}")
+        return Unavailable(f"{self.name}: {error}: nothing was stored")
+
+
+@cache
+def _statements() -> Statements:
+    return Statements(SQLiteDialect_pysqlite())
+
+
+class _CommitFailed(sqlite3.OperationalError):
+    """The transaction was ended by an error of the commit itself."""
+
+
+def _drive(connection: sqlite3.Connection, work: Work) -> object:
+    """Drive steps of which each statement stands for itself."""
+    _, _, make, _ = work
+    assert make is not None
+    return _steps(connection, make())
+
+
+def _transact(connection: sqlite3.Connection, work: Work) -> object:
+    """Drive the steps in a transaction that holds the lock for writing from the beginning.
+
+    One that begins as a reader cannot become a writer once another process has written: it fails at once, however long
+    it is ready to wait (sqlite.org/lang_transaction.html, "Read transactions versus write transactions").
+    """
+    future, writes, make, first = work
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        answer = _do(connection, work)
+    except sqlite3.IntegrityError:
+        _roll_back(connection)
+        if first is None:
+            raise
+        return _transact(connection, (future, writes, make, None))  # what came first was done before
+    except BaseException:
+        _roll_back(connection)
+        raise
+    _commit(connection)
+    return answer
+
+
+def _do(connection: sqlite3.Connection, work: Work) -> object:
+    _, _, make, first = work
+    if first is not None:
+        answer = _steps(connection, first())
+        if answer is not None:
+            return answer
+    assert make is not None
+    return _steps(connection, make())
+
+
+def _steps(connection: sqlite3.Connection, steps: Steps[_T]) -> _T:
+    rows: Sequence[Row] = ()
+    try:
+        statement, values = next(steps)
+        while True:
+            if type(values) is list:
+                connection.executemany(statement.sql, values)
+                rows = ()
+            else:
+                rows = connection.execute(statement.sql, values).fetchall()
+            statement, values = steps.send(rows)
+    except StopIteration as stop:
+        answer: _T = stop.value
+        return answer
+
+
+def _commit(connection: sqlite3.Connection) -> None:
+    try:
+        connection.execute("COMMIT")
+    except sqlite3.DatabaseError as error:
+        code = getattr(error, "sqlite_errorcode", 0)
+        ended = not connection.in_transaction
+        _roll_back(connection)
+        if code & 0xFF == sqlite3.SQLITE_IOERR or ended:
+            failed = _CommitFailed(str(error))
+            failed.sqlite_errorcode = code
+            raise failed from error
+        raise
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    if connection.in_transaction:  # some errors have rolled it back already
+        connection.execute("ROLLBACK")

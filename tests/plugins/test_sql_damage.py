@@ -1,0 +1,143 @@
+"""Whatever bit is flipped, and whatever row is lost: an error that names it, or still what was said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from sql_database import Database
+from turnlog import Change, CorruptRecord, Key, Query, Record, Session, Version, assistant, user
+from turnlog_sql import _steps
+
+KEY = Key("shop", "alice")
+TURNS = 6
+
+
+class Kept(Database):
+    """One session of a few turns, with an owner and metadata."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for turn in range(TURNS):
+            said = (user(f"question {turn}"), assistant(f"answer {turn}"))
+            change = Change(append=(Record.of(said, id=f"t{turn}", time=1.0),), owner="ann", metadata={"title": "T"})
+            self.write(_steps.commit(self.statements, KEY, change, float(turn), None, b"e" * 16))
+
+    def session(
+        self, *, last: int | None = None, before: int | None = None, since: Version | None = None, key: Key = KEY
+    ) -> Session:
+        """Read it."""
+        asked = {"last": last, "before": before, "since": since}
+        return self.read(_steps.read(self.statements, key, 9.0, None, touch=True, **asked))[0]  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def kept() -> Iterator[Kept]:
+    database = Kept()
+    yield database
+    database.close()
+
+
+COLUMNS = [
+    ("sessions", "head", ""),
+    ("sessions", "owner", ""),
+    ("metadata", "metadata", ""),
+    ("records", "head", "WHERE number = 2"),
+    ("records", "payload", "WHERE number = 2"),
+]
+
+
+@pytest.mark.parametrize(("table", "column", "where"), COLUMNS)
+def test_no_flipped_bit_is_silently_wrong(kept: Kept, table: str, column: str, where: str) -> None:
+    sound = kept.session()
+    wanted = (sound.info, [message.to_dict() for message in sound.messages], sound.turns)
+    (data,) = kept.connection.execute(f"SELECT {column} FROM turnlog_{table} {where}").fetchone()
+    for bit in range(len(data) * 8):
+        damaged = bytearray(data)
+        damaged[bit // 8] ^= 1 << bit % 8
+        kept.connection.execute(f"UPDATE turnlog_{table} SET {column} = ? {where}", (bytes(damaged),))
+        try:
+            session = kept.session()
+            found = (session.info, [message.to_dict() for message in session.messages], session.turns)
+        except CorruptRecord as error:
+            assert error.key == KEY
+            assert error.turn == (2 if table == "records" else None)
+        else:
+            assert found == wanted, f"bit {bit}"
+    kept.connection.execute(f"UPDATE turnlog_{table} SET {column} = ? {where}", (data,))
+    assert kept.session().turns == sound.turns
+
+
+@pytest.mark.parametrize(("table", "column", "where"), COLUMNS)
+@pytest.mark.parametrize("value", ["text", 5, 1.5, b"", b"\xc1", b"\xff" * 40])
+def test_what_is_no_such_value_is_no_crash(kept: Kept, table: str, column: str, where: str, value: object) -> None:
+    kept.connection.execute(f"UPDATE turnlog_{table} SET {column} = ? {where}", (value,))
+    with pytest.raises(CorruptRecord, match="alice"):
+        _ = kept.session().messages
+
+
+@pytest.mark.parametrize("turn", range(TURNS))
+def test_a_lost_record_is_noticed_by_whoever_asks_for_it(kept: Kept, turn: int) -> None:
+    version = kept.session(last=1).version
+    kept.connection.execute("DELETE FROM turnlog_records WHERE number = ?", (turn,))
+    with pytest.raises(CorruptRecord, match="missing") as caught:
+        kept.session()
+    assert caught.value.turn in (turn - 1, turn, None)
+    for last in range(1, 2 * TURNS + 1):
+        asked = range(max(0, TURNS - (last + 1) // 2), TURNS)
+        try:
+            found = kept.session(last=last)
+        except CorruptRecord:
+            assert turn in asked or turn - 1 in asked
+        else:
+            assert turn not in asked
+            assert [one.number for one in found.turns] == list(asked)
+    for before in range(TURNS + 1):
+        try:
+            found = kept.session(before=before)
+        except CorruptRecord:
+            assert turn < before
+        else:
+            assert turn >= before
+            assert len(found.turns) == before
+    assert kept.session(since=version).continues
+
+
+def test_every_record_lost_is_noticed(kept: Kept) -> None:
+    kept.connection.execute("DELETE FROM turnlog_records")
+    for asked in ({}, {"last": 5}, {"before": 3}):
+        with pytest.raises(CorruptRecord, match="missing"):
+            kept.session(**asked)  # type: ignore[arg-type]
+    assert kept.session(last=0).info.turns == TURNS
+
+
+def test_payloads_that_changed_places_are_noticed(kept: Kept) -> None:
+    payloads = kept.connection.execute(
+        "SELECT payload FROM turnlog_records WHERE number IN (1, 3) ORDER BY 1"
+    ).fetchall()
+    assert len(payloads) == 2
+    one, other = (
+        kept.connection.execute("SELECT payload FROM turnlog_records WHERE number = ?", (n,)).fetchone() for n in (1, 3)
+    )
+    for number, payload in ((1, other), (3, one)):
+        kept.connection.execute("UPDATE turnlog_records SET payload = ? WHERE number = ?", (*payload, number))
+    with pytest.raises(CorruptRecord, match="another payload") as caught:
+        kept.session()
+    assert caught.value.turn == 1
+
+
+def test_a_damaged_session_hides_no_other_and_can_be_deleted(kept: Kept) -> None:
+    for place, name in enumerate(("a", "b", "c")):
+        change = Change(append=(Record.of((user("x"),), id="t", time=1.0),))
+        kept.write(_steps.commit(kept.statements, Key("shop", name), change, 10.0 + place, None, b"f" * 16))
+    kept.connection.execute("UPDATE turnlog_sessions SET head = x'c1' WHERE session = ?", (b"b",))
+    page = kept.read(_steps.page(kept.statements, Query(namespace="shop"), 20.0))
+    assert [info.key.session for info in page.infos] == ["c"]
+    assert page.cursor is not None
+    with pytest.raises(CorruptRecord, match="'b'"):
+        kept.read(_steps.page(kept.statements, Query(namespace="shop", cursor=page.cursor), 20.0))
+    assert len(kept.session(key=Key("shop", "a")).messages) == 1
+    assert kept.write(_steps.delete(kept.statements, Key("shop", "b"), 20.0, None))
+    page = kept.read(_steps.page(kept.statements, Query(namespace="shop"), 20.0))
+    assert [info.key.session for info in page.infos] == ["c", "a", "alice"]
