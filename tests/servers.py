@@ -24,7 +24,8 @@ from collections.abc import Awaitable, Callable
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
+from urllib.parse import quote, unquote, urlsplit
 
 import pytest
 
@@ -46,7 +47,7 @@ def required(part: str) -> bool:
     return part in os.environ.get("TURNLOG_TEST_REQUIRE", "").split(",")
 
 
-def leave_out(part: str, why: str) -> None:
+def leave_out(part: str, why: str) -> NoReturn:
     """End a test that needs what is not there.
 
     Raises:
@@ -59,6 +60,18 @@ def leave_out(part: str, why: str) -> None:
 
 
 # ----------------------------------------------------------------------------------------------------------- processes
+
+
+def at_exit(work: Callable[[], object]) -> None:
+    """Do something when this process ends, and not when one that it forked does."""
+    process = os.getpid()
+    atexit.register(lambda: work() if os.getpid() == process else None)
+
+
+def program(*names: str) -> str | None:
+    """The first of some programs that is installed; Debian has servers where not everybody looks."""
+    places = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
+    return next((found for name in names if (found := shutil.which(name, path=places))), None)
 
 
 def free_port() -> int:
@@ -83,7 +96,7 @@ def folder_for(name: str) -> Path:
     if os.geteuid() == 0:
         nobody = pwd.getpwnam("nobody")
         os.chown(folder, nobody.pw_uid, nobody.pw_gid)
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    at_exit(lambda: shutil.rmtree(folder, ignore_errors=True))
     return folder
 
 
@@ -99,6 +112,49 @@ def until(there: Callable[[], bool], process: subprocess.Popen[bytes], what: str
             stop(process, signal.SIGKILL)
             raise RuntimeError(f"{what} did not start")
         time.sleep(0.01)
+
+
+def spawn(command: list[Any], log: Path) -> subprocess.Popen[bytes]:
+    """Start a server, in a group of processes of its own."""
+    with log.open("ab") as lines:
+        return subprocess.Popen(
+            list(map(str, command)), cwd="/", stdout=lines, stderr=lines, start_new_session=True, **as_somebody()
+        )
+
+
+def prepare(command: list[Any], log: Path) -> None:
+    """Run what comes before a server.
+
+    Raises:
+        RuntimeError: It failed.
+    """
+    environment = {**os.environ, "LC_ALL": "C.UTF-8"}
+    with log.open("ab") as lines:
+        done = subprocess.run(
+            list(map(str, command)),
+            cwd="/",
+            env=environment,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            stdout=lines,
+            stderr=lines,
+            **as_somebody(),
+        )
+    if done.returncode:
+        raise RuntimeError(f"{command[0]} failed: {log.read_text(errors='replace')[-2000:]}")
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill a server that this process started and all its children, at once.
+
+    PostgreSQL's are each in a group of their own; those that outlive it would tidy up, and be in the way of the next.
+    """
+    process.send_signal(signal.SIGSTOP)  # or it would make more of them meanwhile
+    for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(child), signal.SIGKILL)
+    process.kill()
+    process.wait(20)
 
 
 def answers(port: int) -> bool:
@@ -137,9 +193,9 @@ class Postgres:
         self._settings = [*settings, f"fsync={'on' if safe else 'off'}"]
         data = self.folder / "data"
         initdb = [self._bin / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]
-        self._run(initdb)
+        prepare(initdb, self.folder / "log")
         self.process = self.start()
-        atexit.register(self.stop)
+        at_exit(self.stop)
 
     @property
     def url(self) -> str:
@@ -152,22 +208,14 @@ class Postgres:
         (data / "postmaster.pid").unlink(missing_ok=True)
         options = ["listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=200", *self._settings]
         command = [self._bin / "postgres", "-D", data, "-p", str(self.port)]
-        with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [*map(str, command), *(word for option in options for word in ("-c", option))],
-                cwd="/",
-                stdout=subprocess.DEVNULL,
-                stderr=log,
-                start_new_session=True,
-                **as_somebody(),
-            )
+        command += [word for option in options for word in ("-c", option)]
+        self.process = spawn(command, self.folder / "log")
         until(lambda: self._ready(data / "postmaster.pid"), self.process, f"PostgreSQL ({self.folder / 'log'})")
         return self.process
 
     def kill(self) -> None:
         """Kill the postmaster and all its children, at once."""
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(20)
+        kill(self.process)
 
     def stop(self) -> None:
         """End it."""
@@ -176,12 +224,6 @@ class Postgres:
     @staticmethod
     def _ready(pid: Path) -> bool:
         return pid.exists() and pid.read_text().strip().endswith("ready")
-
-    def _run(self, command: list[Any]) -> None:
-        environment = {**os.environ, "LC_ALL": "C.UTF-8"}
-        subprocess.run(
-            list(map(str, command)), cwd="/", env=environment, check=True, stdout=subprocess.DEVNULL, **as_somebody()
-        )
 
 
 def _postgres_binaries(folder: Path) -> Path:
@@ -210,8 +252,7 @@ def _copied(package: Path, binaries: Path, folder: Path) -> Path:
 def postgresql() -> str:
     """The URL of a PostgreSQL whose databases the tests may make and drop."""
     url = os.environ.get("TURNLOG_TEST_POSTGRESQL") or Postgres("synchronous_commit=off").url
-    version = run(_asked(url, "SHOW server_version"))
-    named["PostgreSQL"] = f"{version}, {url.rpartition('@')[2]}"
+    named["PostgreSQL"] = f"{run(_asked(url, 'SHOW server_version'))} at {place(url)}"
     return url
 
 
@@ -225,7 +266,169 @@ async def _asked(url: str, sql: str) -> Any:
         await connection.close()
 
 
+# ----------------------------------------------------------------------------------------------------------- pgbouncer
+
+
+class PgBouncer:
+    """A pgbouncer in front of a PostgreSQL, which lends its connections for one transaction at a time.
+
+    Args:
+        behind: The URL of that PostgreSQL.
+    """
+
+    def __init__(self, behind: str) -> None:
+        found = program("pgbouncer")
+        if found is None:
+            leave_out("pgbouncer", "it is not installed, and comes in no wheel")
+        self.port = free_port()
+        self.folder = folder_for("pgbouncer")
+        self._database = urlsplit(behind).path
+        settings = self.folder / "settings"
+        settings.write_text(_settings_of_pgbouncer(behind, self.port))
+        settings.chmod(0o644)
+        self.process = spawn([found, settings], self.folder / "log")
+        until(lambda: answers(self.port), self.process, f"pgbouncer ({self.folder / 'log'})")
+        at_exit(self.stop)
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return f"postgresql://anybody@127.0.0.1:{self.port}{self._database}"
+
+    def stop(self) -> None:
+        """End it."""
+        stop(self.process, signal.SIGINT)
+
+
+def _settings_of_pgbouncer(behind: str, port: int) -> str:
+    url = urlsplit(behind)
+    where = f"host={url.hostname} port={url.port or 5432} user={unquote(url.username or '')}"
+    if url.password:
+        where += f" password={unquote(url.password)}"
+    return (
+        f"[databases]\n* = {where}\n"
+        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n"
+        "pool_mode = transaction\nmax_client_conn = 500\ndefault_pool_size = 20\n"
+    )
+
+
+@cache
+def pgbouncer() -> str:
+    """The URL of a pgbouncer, in transaction mode, in front of `postgresql()`."""
+    url = PgBouncer(postgresql()).url
+    version = subprocess.run([program("pgbouncer") or "", "--version"], capture_output=True, text=True, check=True)
+    named["pgbouncer"] = f"{version.stdout.split()[1]} at {place(url)}"
+    return url
+
+
+# ------------------------------------------------------------------------------------------------------------- MariaDB
+
+
+class MariaDB:
+    """A MariaDB or MySQL server of the tests' own.
+
+    Args:
+        settings: More of its configuration, as `name=value`.
+        safe: Whether it waits for the disk: only where a test kills it.
+    """
+
+    password = "not: a/secret@all"
+
+    def __init__(self, *settings: str, safe: bool = False) -> None:
+        found = program("mariadbd", "mysqld")
+        if found is None:
+            leave_out("mariadb", "it is not installed, and comes in no wheel")
+        self._program = found
+        self.port = free_port()
+        self.folder = folder_for("mariadb")
+        fast = ("innodb-flush-log-at-trx-commit=2", "skip-innodb-doublewrite", "sync-binlog=0")
+        self._settings = [*(("innodb-flush-log-at-trx-commit=1",) if safe else fast), *settings]
+        accounts = self.folder / "accounts.sql"
+        accounts.write_text(
+            "CREATE DATABASE IF NOT EXISTS turnlog;\n"
+            f"CREATE USER IF NOT EXISTS turnlog@'127.0.0.1' IDENTIFIED BY '{self.password}';\n"
+            "GRANT ALL ON *.* TO turnlog@'127.0.0.1';\n"
+        )
+        accounts.chmod(0o644)
+        prepare(self._first(), self.folder / "log")
+        self.process = self.start()
+        at_exit(self.stop)
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return f"mysql://turnlog:{quote(self.password, safe='')}@127.0.0.1:{self.port}/turnlog"
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Start it, again if it was stopped."""
+        settings = [
+            "bind-address=127.0.0.1",
+            f"port={self.port}",
+            f"socket={self.folder / 'socket'}",
+            f"pid-file={self.folder / 'pid'}",
+            f"init-file={self.folder / 'accounts.sql'}",
+            f"tmpdir={self.folder}",
+            "skip-name-resolve",
+            "max-connections=200",
+            "max-allowed-packet=64M",
+            *self._settings,
+        ]
+        command = [self._program, "--no-defaults", f"--datadir={self.folder / 'data'}"]
+        self.process = spawn([*command, *(f"--{setting}" for setting in settings)], self.folder / "log")
+        until(lambda: answers(self.port), self.process, f"MariaDB ({self.folder / 'log'})")
+        return self.process
+
+    def kill(self) -> None:
+        """Kill it, at once."""
+        kill(self.process)
+
+    def stop(self) -> None:
+        """End it."""
+        stop(self.process, signal.SIGTERM)
+
+    def _first(self) -> list[str]:
+        """What makes its data."""
+        data, maker = f"--datadir={self.folder / 'data'}", program("mariadb-install-db")
+        if maker is None or "mariadb" not in self._program:
+            return [self._program, "--no-defaults", "--initialize-insecure", data]
+        return [maker, "--no-defaults", "--skip-test-db", "--auth-root-authentication-method=normal", data]
+
+
+@cache
+def mariadb() -> str:
+    """The URL of a MariaDB or MySQL, of which the tests may change the database."""
+    url = os.environ.get("TURNLOG_TEST_MYSQL") or MariaDB().url
+    version = run(_asked_mariadb(url, "SELECT version()"))
+    named["MariaDB" if "MariaDB" in version else "MySQL"] = f"{version} at {place(url)}"
+    return url
+
+
+async def _asked_mariadb(url: str, sql: str) -> Any:
+    import asyncmy
+
+    connection = await asyncmy.connect(**mariadb_options(url))
+    try:
+        async with connection.cursor() as cursor:
+            await cursor.execute(sql)
+            return (await cursor.fetchone())[0]
+    finally:
+        connection.close()
+
+
+def mariadb_options(url: str) -> dict[str, Any]:
+    """What asyncmy connects with."""
+    found = urlsplit(url)
+    user, password = unquote(found.username or ""), unquote(found.password or "")
+    host, port = found.hostname, found.port or 3306
+    return {"host": host, "port": port, "user": user, "password": password, "database": found.path[1:]}
+
+
 # ------------------------------------------------------------------------------------------------------------- helpers
+
+
+def place(url: str) -> str:
+    """A URL without its password."""
+    return url.rpartition("@")[2]
 
 
 class _Loop:
