@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+import servers
+
 # The same examples on every machine and in every run: a failure is never a matter of luck, and costs nobody a second
 # look.
 settings.register_profile(
@@ -47,3 +49,26 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     names = inspect.signature(pyfuncitem.obj).parameters
     asyncio.run(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names}))
     return True
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which servers there were, and what was left out for want of one."""
+    if servers.named:
+        terminalreporter.write_line("servers: " + ", ".join(f"{name} {what}" for name, what in servers.named.items()))
+    for part, why in servers.left_out.items():
+        terminalreporter.write_line(f"left out: {part} ({why})")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tell the process that writes the summary, where this is one of several that test."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["servers"] = servers.named, servers.left_out
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Hear it (pytest-xdist)."""
+    named, left_out = getattr(node, "workeroutput", {}).get("servers", ({}, {}))
+    servers.named.update(named)
+    servers.left_out.update(left_out)

@@ -20,7 +20,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -252,18 +252,8 @@ def _copied(package: Path, binaries: Path, folder: Path) -> Path:
 def postgresql() -> str:
     """The URL of a PostgreSQL whose databases the tests may make and drop."""
     url = os.environ.get("TURNLOG_TEST_POSTGRESQL") or Postgres("synchronous_commit=off").url
-    named["PostgreSQL"] = f"{run(_asked(url, 'SHOW server_version'))} at {place(url)}"
+    named["PostgreSQL"] = f"{ask(url, 'SHOW server_version')[0][0]} at {place(url)}"
     return url
-
-
-async def _asked(url: str, sql: str) -> Any:
-    import asyncpg
-
-    connection = await asyncpg.connect(url)
-    try:
-        return await connection.fetchval(sql)
-    finally:
-        await connection.close()
 
 
 # ----------------------------------------------------------------------------------------------------------- pgbouncer
@@ -332,7 +322,7 @@ class MariaDB:
         safe: Whether it waits for the disk: only where a test kills it.
     """
 
-    password = "not: a/secret@all"
+    password = "not: a/secret@all"  # noqa: S105 -- it tests that a URL may hold such a one
 
     def __init__(self, *settings: str, safe: bool = False) -> None:
         found = program("mariadbd", "mysqld")
@@ -398,29 +388,9 @@ class MariaDB:
 def mariadb() -> str:
     """The URL of a MariaDB or MySQL, of which the tests may change the database."""
     url = os.environ.get("TURNLOG_TEST_MYSQL") or MariaDB().url
-    version = run(_asked_mariadb(url, "SELECT version()"))
+    version = ask(url, "SELECT version()")[0][0]
     named["MariaDB" if "MariaDB" in version else "MySQL"] = f"{version} at {place(url)}"
     return url
-
-
-async def _asked_mariadb(url: str, sql: str) -> Any:
-    import asyncmy
-
-    connection = await asyncmy.connect(**mariadb_options(url))
-    try:
-        async with connection.cursor() as cursor:
-            await cursor.execute(sql)
-            return (await cursor.fetchone())[0]
-    finally:
-        connection.close()
-
-
-def mariadb_options(url: str) -> dict[str, Any]:
-    """What asyncmy connects with."""
-    found = urlsplit(url)
-    user, password = unquote(found.username or ""), unquote(found.password or "")
-    host, port = found.hostname, found.port or 3306
-    return {"host": host, "port": port, "user": user, "password": password, "database": found.path[1:]}
 
 
 # ------------------------------------------------------------------------------------------------------------- helpers
@@ -429,6 +399,44 @@ def mariadb_options(url: str) -> dict[str, Any]:
 def place(url: str) -> str:
     """A URL without its password."""
     return url.rpartition("@")[2]
+
+
+def ask(url: str, sql: str) -> Sequence[Sequence[Any]]:
+    """The rows that a server answers to a statement, on a connection of its own."""
+    return run(_asked_mysql(url, sql) if url.startswith("mysql") else _asked_postgresql(url, sql))
+
+
+async def _asked_postgresql(url: str, sql: str) -> Sequence[Sequence[Any]]:
+    import asyncpg
+
+    connection = await asyncpg.connect(url, statement_cache_size=0)
+    try:
+        rows: Sequence[Sequence[Any]] = await connection.fetch(sql)
+        return rows
+    finally:
+        await connection.close()
+
+
+async def _asked_mysql(url: str, sql: str) -> Sequence[Sequence[Any]]:
+    import asyncmy
+
+    found = urlsplit(url)
+    user, password = unquote(found.username or ""), unquote(found.password or "")
+    connection = await asyncmy.connect(
+        host=found.hostname,
+        port=found.port or 3306,
+        user=user,
+        password=password,
+        database=found.path[1:],
+        autocommit=True,
+    )
+    try:
+        async with connection.cursor() as cursor:
+            await cursor.execute(sql)
+            rows: Sequence[Sequence[Any]] = await cursor.fetchall() if cursor.description else ()
+            return rows
+    finally:
+        await connection.ensure_closed()
 
 
 class _Loop:

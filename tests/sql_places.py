@@ -2,31 +2,66 @@
 
 from __future__ import annotations
 
-from typing import Any
+from abc import abstractmethod
+from functools import cached_property
+from typing import Any, Unpack
 
 import servers
+from turnlog.testing import StoreContract, StoreOptions
+from turnlog_sql._store import SQLStore
+
+
+class ServerContract(StoreContract):
+    """The contract, for a store behind a server, which has the clock."""
+
+    shared = True
+
+    @abstractmethod
+    def empty(self) -> str:
+        """The URL of a server without a session in it."""
+
+    @abstractmethod
+    def store(self, url: str, **options: Unpack[StoreOptions]) -> SQLStore:
+        """A store there, that does not sweep."""
+
+    @cached_property
+    def url(self) -> str:
+        """Where this test's sessions are."""
+        return self.empty()
+
+    def make(self, **options: Unpack[StoreOptions]) -> SQLStore:
+        return self.store(self.url, **options)
+
+    async def advance(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+        async with self.make() as store:
+            await advance(store, seconds)
 
 
 def emptied_postgresql() -> str:
     """The URL of a PostgreSQL without a session in it."""
-    url = servers.postgresql()
-    servers.run(_empty_postgresql(url))
+    return _emptied(servers.postgresql())
+
+
+def emptied_pgbouncer() -> str:
+    """The URL of a pgbouncer, in front of the PostgreSQL without a session in it."""
+    url = servers.pgbouncer()
+    emptied_postgresql()
     return url
 
 
-async def _empty_postgresql(url: str) -> None:
-    import asyncpg
+def emptied_mariadb() -> str:
+    """The URL of a MariaDB without a session in it."""
+    return _emptied(servers.mariadb())
 
-    connection = await asyncpg.connect(url)
-    try:
-        tables = await connection.fetch(
-            "SELECT relname FROM pg_class WHERE relname LIKE 'turnlog\\_%' AND relkind = 'r'"
-        )
-        for (table,) in tables:
-            if table != "turnlog_schema":
-                await connection.execute(f"DELETE FROM {table}")
-    finally:
-        await connection.close()
+
+def _emptied(url: str) -> str:
+    for (table,) in servers.ask(
+        url, "SELECT table_name FROM information_schema.tables WHERE table_name LIKE 'turnlog%'"
+    ):
+        if table != "turnlog_schema":
+            servers.ask(url, f"DELETE FROM {table}")
+    return url
 
 
 async def advance(store: Any, seconds: float) -> None:

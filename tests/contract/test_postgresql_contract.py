@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Unpack
 
-from sql_places import advance, emptied_postgresql
-from turnlog import Store
-from turnlog.testing import StoreContract, StoreOptions
+from sql_places import ServerContract, emptied_postgresql
+from turnlog.testing import StoreOptions
 from turnlog_sql.postgresql import PostgreSQLStore
 
 
-class TestPostgreSQLStore(StoreContract):
+class TestPostgreSQLStore(ServerContract):
     """The SQL store on PostgreSQL."""
 
-    shared = True
-
-    @cached_property
-    def url(self) -> str:
-        """Where this test's sessions are."""
+    def empty(self) -> str:
         return emptied_postgresql()
 
-    def make(self, **options: Unpack[StoreOptions]) -> Store:
-        return PostgreSQLStore(self.url, pool_size=5, sweep=0, **options)
-
-    async def advance(self, seconds: float) -> None:
-        self.clock.advance(seconds)
-        async with PostgreSQLStore(self.url, sweep=0) as store:
-            await advance(store, seconds)
+    def store(self, url: str, **options: Unpack[StoreOptions]) -> PostgreSQLStore:
+        return PostgreSQLStore(url, pool_size=5, sweep=0, **options)

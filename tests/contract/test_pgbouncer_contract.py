@@ -1,0 +1,19 @@
+"""The SQL store keeps the contract on PostgreSQL through pgbouncer."""
+
+from __future__ import annotations
+
+from typing import Unpack
+
+from sql_places import ServerContract, emptied_pgbouncer
+from turnlog.testing import StoreOptions
+from turnlog_sql.postgresql import PostgreSQLStore
+
+
+class TestPgBouncer(ServerContract):
+    """The SQL store on PostgreSQL through pgbouncer."""
+
+    def empty(self) -> str:
+        return emptied_pgbouncer()
+
+    def store(self, url: str, **options: Unpack[StoreOptions]) -> PostgreSQLStore:
+        return PostgreSQLStore(url, pool_size=5, sweep=0, prepare=False, **options)
