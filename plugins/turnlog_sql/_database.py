@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Literal, TypeAlias, TypeVar
+from typing import Final, Literal, TypeAlias, TypeVar
 
 from turnlog import SchemaError
 
-from ._schema import VERSION
+from . import _migrations
 from ._statements import Statements
 from ._steps import Steps
 
 T = TypeVar("T")
 
 Migrate: TypeAlias = Literal["auto", "check"]
+
+RESTORE: Final = "restore them from a backup"
 
 
 class Database(ABC):
@@ -29,11 +31,14 @@ class Database(ABC):
     statements: Statements
 
     @abstractmethod
-    async def open(self, migrate: Migrate) -> None:
+    async def open(self, migrate: Migrate) -> int | None:
         """Connect, and bring the tables to this version, or only look at them.
 
+        Returns:
+            The version that they had before; None: there were none.
+
         Raises:
-            SchemaError: The tables are of another version, or not there and not to be made.
+            SchemaError: The tables are of another version, or damaged, or not there and not to be made.
             Unavailable: It cannot be reached.
         """
 
@@ -63,24 +68,29 @@ class Database(ABC):
             OutcomeUnknown: It was lost whether it was stored.
         """
 
-    def check_version(self, found: int | None, migrate: Migrate) -> None:
-        """Refuse tables that this version cannot use.
+    def check_version(self, found: int | None, migrate: Migrate) -> bool:
+        """Whether tables are to be brought to this version; refuse those that it cannot use.
 
         Args:
             found: Their version; None: there are none.
             migrate: Whether older ones may be brought to this one.
 
         Raises:
-            SchemaError: They are newer; or older, or not there, and only to be looked at.
+            SchemaError: They are newer, or damaged; or older, or not there, and only to be looked at.
         """
-        if found == VERSION or (migrate == "auto" and (found is None or found < VERSION)):
-            return
+        version = _migrations.newest()
+        if found is not None and found < 1:
+            raise SchemaError(f"the tables in {self.name} are of version {found}, which there never was: {RESTORE}")
+        if found == version:
+            return False
+        if migrate == "auto" and (found is None or found < version):
+            return True
         if found is None:
             raise SchemaError(f"{self.name} has no tables of turnlog: make them with 'turnlog migrate'")
-        if found > VERSION:
+        if found > version:
             raise SchemaError(
-                f"the tables in {self.name} are of version {found}, this turnlog knows {VERSION}: upgrade it"
+                f"the tables in {self.name} are of version {found}, this turnlog knows {version}: upgrade it"
             )
         raise SchemaError(
-            f"the tables in {self.name} are of version {found}, this turnlog needs {VERSION}: run 'turnlog migrate'"
+            f"the tables in {self.name} are of version {found}, this turnlog needs {version}: run 'turnlog migrate'"
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from sqlalchemy import Dialect
+from sqlalchemy import Dialect, false, select
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from ._schema import tables
@@ -28,11 +28,22 @@ def _first(dialect: Dialect) -> list[str]:
 MIGRATIONS: Final[Sequence[Callable[[Dialect], list[str]]]] = [_first]
 """The statements that lead to version 1, 2, ...: `MIGRATIONS[n]` leads from version n to n + 1.
 
-A database that can roll back a change of its tables does each step and the note of its version in one transaction; on
-one that cannot, a step that was cut short is done again from its beginning.
+A database that can roll back a change of its tables does all steps and the notes of their versions in one transaction;
+on one that cannot, a step that was cut short is done again from its beginning.
 """
+
+
+def newest() -> int:
+    """The version of the tables that this turnlog needs."""
+    return len(MIGRATIONS)
 
 
 def missing(found: int | None, dialect: Dialect) -> list[tuple[int, list[str]]]:
     """The steps that tables of a version still need, and the version that each leads to."""
     return [(n + 1, step(dialect)) for n, step in enumerate(MIGRATIONS) if n >= (found or 0)]
+
+
+def probe(dialect: Dialect) -> str:
+    """A statement that fails where a table or a column is not there, and answers nothing."""
+    columns = [column for table in tables.sorted_tables for column in table.c]
+    return str(select(*columns).where(false()).compile(dialect=dialect))

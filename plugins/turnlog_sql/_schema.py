@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, Double, Index, Integer, LargeBinary, MetaData, Table, text
+from sqlalchemy import BigInteger, Column, Double, Identity, Index, Integer, LargeBinary, MetaData, Table, text
 from sqlalchemy.dialects import mysql
 from sqlalchemy.types import TypeEngine
 
@@ -41,7 +41,8 @@ schema = Table("turnlog_schema", tables, Column("version", Integer, primary_key=
 sessions = Table(
     "turnlog_sessions",
     tables,
-    Column("row", _number(), primary_key=True, autoincrement=True),
+    # an identity, because PostgreSQL asks for no rights to its sequence
+    Column("row", _number(), Identity(), primary_key=True, autoincrement=True),
     Column("namespace", _bytes(255), nullable=False),
     Column("session", _bytes(255), nullable=False),
     Column("epoch", _bytes(16), nullable=False),

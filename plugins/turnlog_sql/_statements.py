@@ -23,10 +23,11 @@ from sqlalchemy import (
     null,
     or_,
     select,
+    text,
     union_all,
     update,
 )
-from sqlalchemy.sql.dml import ReturningUpdate
+from sqlalchemy.sql.dml import ReturningUpdate, Update
 from sqlalchemy.sql.expression import ClauseElement, ScalarSelect
 
 from turnlog.limits import MAX_NUMBER, SLIDE
@@ -60,6 +61,17 @@ class Statement:
             name: value for name, value in (compiled.params or {}).items() if value is not None
         }
 
+    @classmethod
+    def transaction(cls, statements: list[ClauseElement], dialect: Dialect) -> Statement:
+        """Several, which are sent at once and are a transaction, for a dialect that writes parameters as `%s`."""
+        parts = [cls(statement, dialect) for statement in statements]
+        made = cls.__new__(cls)
+        made.sql = ";\n".join(["START TRANSACTION", *(part.sql for part in parts), "COMMIT"])
+        made.names = tuple(name for part in parts for name in part.names)
+        made._pick = _picker(made.names)  # noqa: SLF001
+        made._constants = {}  # noqa: SLF001
+        return made
+
     def bind(self, values: Mapping[str, Value]) -> tuple[Value, ...]:
         """The parameters, by name, in the driver's order."""
         if self._constants:
@@ -80,9 +92,16 @@ class Statements:
     Args:
         dialect: What to compile for.
         clock: Seconds since 1970 by the server's clock; None: by the store's, which then is a parameter, `now`.
+        later: The same, when a statement has waited for its locks; then what looks for a session locks it, too, and
+            what it finds is of that time.  None: a statement finds what there was when it began.
     """
 
-    def __init__(self, dialect: Dialect, clock: ColumnElement[float] | None = None) -> None:
+    def __init__(
+        self,
+        dialect: Dialect,
+        clock: ColumnElement[float] | None = None,
+        later: ColumnElement[float] | None = None,
+    ) -> None:
         s, r, c = sessions.c, records.c, changes.c
         self.dialect = dialect
         now: ColumnElement[float] = bindparam("now", type_=Double) if clock is None else clock
@@ -94,16 +113,22 @@ class Statements:
         self.version = compiled(select(func.max(schema.c.version)))
         self.set_version = compiled(insert(schema).values(version=bindparam("version")))
         self.clock = compiled(select(now))
-        self.locks = clock is not None
-        """Whether there is a server: with a clock, and with rows to lock, as what is locked is no whole database."""
+        self.served = clock is not None
+        """Whether there is a server, with a clock, and with rows to lock, as what is locked is no whole database."""
 
-        # The header and, if it is remembered, this very change.  The lock comes first, where one is needed: a statement
-        # that waited for it would still see the changes as they were before.
+        # The header and, if it is remembered, this very change.  PostgreSQL locks by a statement before: one that waited
+        # for the lock would still see the changes as they were when it began.
         known = and_(c.row == s.row, c.id == bindparam("id", type_=LargeBinary))
-        found = select(*header, c.digest, c.version, c.number).select_from(sessions.outerjoin(changes, known))
-        self.lock = compiled(select(s.row).where(_IS_KEY).with_for_update())
-        self.find = compiled(found.where(_IS_KEY))
-        self.header = compiled(select(*header).where(_IS_KEY))
+        alone = select(now if later is None else later, *_HEADER)
+        found = alone.add_columns(c.digest, c.version, c.number).select_from(sessions.outerjoin(changes, known))
+        alone, found = alone.where(_IS_KEY), found.where(_IS_KEY)
+        self.lock: Statement | None = None
+        if later is not None:
+            alone, found = alone.with_for_update(), found.with_for_update()
+        elif clock is not None:
+            self.lock = compiled(select(s.row).where(_IS_KEY).with_for_update())
+        self.find = compiled(found)
+        self.header = compiled(alone)
         self.find_row = compiled(select(s.row).where(_IS_KEY))
         self.info = compiled(select(*header, _METADATA).select_from(_WITH_METADATA).where(_IS_KEY))
         self.metadata = compiled(select(_METADATA).where(session_metadata.c.row == _ROW))
@@ -120,9 +145,14 @@ class Statements:
         self.insert_metadata = compiled(insert(session_metadata).values(_bound("row", "metadata")))
         self.insert_record = compiled(insert(records).values(_bound(*(column.name for column in r))))
         self.insert_change = compiled(insert(changes).values(_bound(*(column.name for column in c))))
-        # What an append is for a session that is still where this process saw it: on PostgreSQL all in one statement.
-        self.move = compiled(_move(now))
-        self.append = compiled(_append(now)) if dialect.name == "postgresql" else None
+        # What an append is for a session that is still where this process saw it: behind a server one round trip.
+        self.append: Statement | None = None
+        if dialect.name == "postgresql":
+            self.append = compiled(_append(now))
+        elif dialect.name == "mysql":
+            self.append = Statement.transaction(_append_in_turn(now), dialect)
+        else:
+            self.move = compiled(_returning(_move(now)))
         self.forget = compiled(delete(changes).where(c.row == _ROW, c.place < bindparam("place")))
         every = (records, changes, session_metadata, sessions)
         self.delete = [compiled(delete(table).where(table.c.row == _ROW)) for table in every]
@@ -183,7 +213,7 @@ def _bound(*names: str) -> dict[str, object]:
     return {name: bindparam(name) for name in names}
 
 
-def _move(now: ColumnElement[float], *others: str) -> ReturningUpdate[tuple[float, float | None]]:
+def _move(now: ColumnElement[float], *others: str) -> Update:
     """A header in place of the one that was read: nothing happens where that is no longer there, or has expired.
 
     Args:
@@ -197,8 +227,11 @@ def _move(now: ColumnElement[float], *others: str) -> ReturningUpdate[tuple[floa
     expires = case((ttl.is_(None), None), (and_(left > ttl * SLIDE, left <= ttl), s.expires), else_=now + ttl)
     there = and_(s.row == _ROW, s.head == bindparam("seen"), s.expires.is_not_distinct_from(was))
     alive = or_(s.expires.is_(None), s.expires > now)
-    moved = update(sessions).where(there, alive).values(**written, updated=now, expires=expires)
-    return moved.returning(s.updated, s.expires, s.row)
+    return update(sessions).where(there, alive).values(**written, updated=now, expires=expires)
+
+
+def _returning(moved: Update) -> ReturningUpdate[tuple[float, float | None, int]]:
+    return moved.returning(sessions.c.updated, sessions.c.expires, sessions.c.row)
 
 
 def _append(now: ColumnElement[float]) -> ClauseElement:
@@ -206,7 +239,7 @@ def _append(now: ColumnElement[float]) -> ClauseElement:
 
     A change that is sent again breaks the key of `turnlog_changes`, and with it the whole statement.
     """
-    moved = _move(now, "owner").cte("moved")
+    moved = _returning(_move(now, "owner")).cte("moved")
     stored, known = (
         insert(table)
         .from_select(
@@ -217,6 +250,22 @@ def _append(now: ColumnElement[float]) -> ClauseElement:
         for table in (records, changes)
     )
     return select(moved).add_cte(stored, known)
+
+
+def _append_in_turn(now: ColumnElement[float]) -> list[ClauseElement]:
+    """The same as statements of one transaction, where none can hold another: each does something if the last did.
+
+    A change that is sent again breaks a key, and then nothing is committed.
+    """
+    s, before = sessions.c, text("row_count() = 1")
+    stored, known = (
+        insert(table).from_select(
+            [column.name for column in table.c],
+            select(*(bindparam(_named(column), type_=column.type) for column in table.c)).where(before),
+        )
+        for table in (records, changes)
+    )
+    return [_move(now, "owner"), stored, known, select(s.updated, s.expires).where(s.row == _ROW, before)]
 
 
 def _named(column: Column[Any]) -> str:

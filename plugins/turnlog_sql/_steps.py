@@ -8,7 +8,8 @@ steps serves every database and every driver, blocking or not.  Transactions bel
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+import os
+from collections.abc import Callable, Generator, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 from zlib import crc32
@@ -252,7 +253,12 @@ def _is_plain(change: Change) -> bool:
 
 
 def commit(
-    statements: Statements, key: Key, change: Change, now: float, ttl: float | None, epoch: bytes
+    statements: Statements,
+    key: Key,
+    change: Change,
+    now: float,
+    ttl: float | None,
+    nonce: Callable[[int], bytes] = os.urandom,
 ) -> Steps[tuple[Receipt, Seen]]:
     """What `Store.commit` does, in the order of `SessionState.apply`.
 
@@ -262,7 +268,7 @@ def commit(
         change: What to do.
         now: As in `read`.
         ttl: As in `read`.
-        epoch: 16 random bytes, for a session that is made.
+        nonce: Makes so many random bytes.
     """
     values: dict[str, Value] = {**_key(key), "id": change.id.encode(), "now": now}
     rows = yield from _locked(statements, statements.find, values)
@@ -280,11 +286,11 @@ def commit(
             header = yield from _slide(statements, seen, now, ttl)
             then = Version(*_decode_version(version))
             return header.receipt(now, then, number, then), seen._replace(header=header)
-    elif statements.locks:
+    elif statements.served:
         rows = yield statements.clock, ()
         now = rows[0][0]
     if seen is None:
-        header, row, place = created_by(key, change, epoch, now), None, 0
+        header, row, place = created_by(key, change, nonce(16), now), None, 0
     else:
         header, row, place = seen.header, seen.row, seen.changes
         previous, taken = header.version, header.bytes
@@ -325,7 +331,7 @@ def _locked(statements: Statements, statement: Statement, values: dict[str, Valu
     """What a statement finds of a session, once no other transaction can change it."""
     locked: Sequence[Row] = ((),)
     while True:
-        if statements.locks:
+        if statements.lock is not None:
             locked = yield statements.lock, statements.lock.bind(values)
         rows = yield statement, statement.bind(values)
         if locked or not rows:

@@ -15,10 +15,10 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from turnlog import Change, Key, OutcomeUnknown, Page, Query, Receipt, Session, Store, Version
-from turnlog.errors import InvalidInput, TurnlogError
+from turnlog.errors import Closed, InvalidInput
 from turnlog.state import check_read, copy_digest
 
-from . import _steps
+from . import _migrations, _steps
 from ._database import Database, Migrate
 from ._steps import Seen
 
@@ -26,6 +26,7 @@ _SEEN: Final = 4_096  # sessions that an append need not look for first; about a
 _SWEPT: Final = 100  # expired sessions that are removed in one transaction
 
 _log = logging.getLogger("turnlog.sql")
+_sleep = asyncio.sleep
 
 
 class SQLStore(Store):
@@ -43,7 +44,8 @@ class SQLStore(Store):
         timeout: Seconds to wait for the database; then it is `Unavailable`.
         migrate: `auto`: opening makes the tables where there are none, and brings older ones to this version.  `check`:
             it looks, and refuses what `turnlog migrate` has not made; then rights to the tables' rows are enough.
-        sweep: Seconds between two removals of what has expired, while the store is open; 0: never.
+        sweep: Seconds between two removals of what has expired, the first when the store is opened, for as long as the
+            event loop runs in which it was opened; 0: never.
         clock: As in `Store`.
 
     Raises:
@@ -99,6 +101,25 @@ class SQLStore(Store):
         self._seen.clear()
         await self._database.close()
 
+    async def bring_up(self) -> str:
+        """Make the tables, or bring them to this version, as opening with `migrate="auto"` does; nothing stays open.
+
+        Returns:
+            What was done, for people.
+
+        Raises:
+            SchemaError: The tables are newer than this turnlog, or damaged.
+            Unavailable: The database cannot be reached.
+        """
+        found, version = await self._database.open("auto"), _migrations.newest()
+        if self._closed:
+            await self._database.close()
+        if found is None:
+            return f"{self._database.name}: made the tables, version {version}"
+        if found == version:
+            return f"{self._database.name}: the tables are of version {version}, nothing to do"
+        return f"{self._database.name}: brought the tables from version {found} to {version}"
+
     async def read(
         self,
         key: Key,
@@ -122,11 +143,11 @@ class SQLStore(Store):
         for record in change.append if change.seal is None else (change.seal,):
             _ = record.payload  # encoded before a lock is taken; and what is too large is refused before any I/O
         _ = change.digest
-        now, ttl, epoch, statements = self.clock(), self.ttl, os.urandom(16), self._statements
+        now, ttl, statements = self.clock(), self.ttl, self._statements
         seen = self._seen.get(key) if change.append else None
         try:
             receipt, after = await self._database.write(
-                lambda: _steps.commit(statements, key, change, now, ttl, epoch),
+                lambda: _steps.commit(statements, key, change, now, ttl),
                 first=None if seen is None else lambda: _steps.append(statements, seen, change, now, ttl),
             )
         except OutcomeUnknown as error:
@@ -168,12 +189,14 @@ class SQLStore(Store):
         return swept
 
     async def _keep_sweeping(self) -> None:
-        while True:
+        while not self._closed:
             try:
                 await self.sweep()
-            except TurnlogError as error:
+            except Closed:
+                return
+            except Exception as error:  # noqa: BLE001 - nobody would notice that it has ended
                 _log.warning("%r could not be swept: %s", self, error)
-            await asyncio.sleep(self._sweep)
+            await _sleep(self._sweep)
 
     def _see(self, key: Key, seen: Seen) -> None:
         self._seen[key] = seen

@@ -54,7 +54,7 @@ class Worker:
     async def stop(self) -> None:
         """Do what was asked for until now, close the connection and end the thread."""
         thread, self._thread = self._thread, None
-        if thread is not None and thread.pid == os.getpid():
+        if thread is not None and thread.here:
             future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
             if thread.put((future, False, None, None)):
                 await future
@@ -68,7 +68,7 @@ class Worker:
             Closed: The thread was stopped, or never started.
         """
         thread = self._thread
-        if thread is not None and thread.pid != os.getpid():
+        if thread is not None and not thread.here:
             thread = self._thread = _Thread(self._connect, self._serve)
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         if thread is None or not thread.put((future, writes, make, first)):
@@ -82,7 +82,7 @@ class _Thread:
         connect: Callable[[], sqlite3.Connection],
         serve: Callable[[sqlite3.Connection, Sequence[Work]], Iterable[list[Outcome]]],
     ) -> None:
-        self.pid = os.getpid()
+        self.here = True  # and not in the process that this one was forked from
         self.connection: sqlite3.Connection | None = None
         self.busy = threading.Lock()  # held while SQLite is in use
         self._connect = connect
@@ -169,7 +169,7 @@ _held: list[_Thread] = []
 
 
 def _before_fork() -> None:
-    _held[:] = [thread for thread in _threads if thread.pid == os.getpid()]
+    _held[:] = [thread for thread in _threads if thread.here]
     for thread in _held:
         thread.busy.acquire()
         if thread.connection is not None:
@@ -177,11 +177,17 @@ def _before_fork() -> None:
             thread.connection = None
 
 
-def _after_fork() -> None:
+def _in_the_parent() -> None:
     for thread in _held:
         thread.busy.release()
     _held.clear()
 
 
+def _in_the_child() -> None:
+    for thread in _held:
+        thread.here = False
+    _held.clear()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
+    os.register_at_fork(before=_before_fork, after_in_parent=_in_the_parent, after_in_child=_in_the_child)

@@ -1,9 +1,13 @@
-"""MySQL and MariaDB, by asyncmy."""
+"""MySQL and MariaDB, by asyncmy: one round trip a read, and one for an append to a session that was read before.
+
+Several statements go in one packet, so that another commit takes two: what it looks for and locks, and what it stores.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final
 
@@ -27,9 +31,11 @@ from ._tls import SSLMode, context
 __all__ = ["MySQLStore"]
 
 _LOCK: Final = "turnlog"  # the named lock of whoever changes the tables
+_JOINED: Final = 1 << 20  # bytes of statements that are sent at once, at the most, unless one alone has more
 _SESSION: Final = (
-    "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",  # a statement sees what was committed before it
-    "SET SESSION sql_mode = 'STRICT_ALL_TABLES'",  # nothing is cut to fit
+    "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED;"  # a statement sees what was committed before it
+    "SET SESSION sql_mode = 'STRICT_ALL_TABLES', time_zone = '+00:00';"  # nothing is cut to fit; no hour comes twice
+    "SELECT @@max_allowed_packet"
 )
 
 
@@ -75,7 +81,7 @@ class MySQLStore(SQLStore):
             "host": found.host or "localhost",
             "port": found.port or 3306,
             "user": found.username or "",
-            "password": found.password or "",
+            "password": (found.password or "").encode(),  # the driver takes text for latin-1
             "db": found.database,
             "ssl": context(sslmode, sslrootcert),
         }
@@ -93,7 +99,18 @@ class MySQLStore(SQLStore):
         )
 
 
-class _MySQL(Server[Connection]):
+@dataclass
+class _Link:
+    """A connection, and what it was given to do, but has not been sent yet."""
+
+    driver: Connection
+    limit: int
+    """Bytes that a packet may have, by the server's `max_allowed_packet`."""
+    transacts: bool = False
+    waiting: list[bytes] = field(default_factory=list)
+
+
+class _MySQL(Server[_Link]):
     """A MySQL or MariaDB database.
 
     Args:
@@ -114,40 +131,82 @@ class _MySQL(Server[Connection]):
         if found != VERSION:
             await self.with_connection(self._bring_up)
 
-    async def connect(self) -> Connection:
-        connection = await asyncmy.connect(**self._options, charset="utf8mb4", autocommit=True)
-        for statement in _SESSION:
-            await self.fetch(connection, statement, ())
-        return connection
+    async def connect(self) -> _Link:
+        link = _Link(await asyncmy.connect(**self._options, charset="utf8mb4", autocommit=True), _JOINED)
+        try:
+            ((link.limit,),) = await self.fetch(link, _SESSION, ())
+        except BaseException:
+            self.discard(link)
+            raise
+        return link
 
-    def alive(self, connection: Connection) -> bool:
-        return bool(connection.connected)
+    def alive(self, connection: _Link) -> bool:
+        driver = connection.driver
+        return bool(driver.connected) and not driver._stream_broken  # noqa: SLF001 -- asyncmy's own pool asks the same
 
-    def discard(self, connection: Connection) -> None:
-        connection.close()
+    def discard(self, connection: _Link) -> None:
+        connection.driver.close()
 
-    async def bid_farewell(self, connection: Connection) -> None:
-        await connection.ensure_closed()
+    async def bid_farewell(self, connection: _Link) -> None:
+        await connection.driver.ensure_closed()
 
-    async def fetch(self, connection: Connection, sql: str, values: tuple[Value, ...]) -> Sequence[Row]:
-        async with connection.cursor() as cursor:
-            await cursor.execute(sql, values)
-            rows: Sequence[Row] = await cursor.fetchall() if cursor.description else ()
+    async def fetch(self, connection: _Link, sql: str, values: tuple[Value, ...]) -> Sequence[Row]:
+        cursor = connection.driver.cursor()
+        statement = cursor.mogrify(sql, values or None).encode("utf-8", "surrogateescape")
+        if not connection.transacts:
+            return await self._send(connection, [statement])
+        rows: Sequence[Row] = ()
+        if sum(map(len, connection.waiting)) + len(statement) > min(_JOINED, connection.limit // 2):
+            await self._flush(connection)
+        connection.waiting.append(statement)
+        if sql.startswith("SELECT"):
+            rows = await self._flush(connection)
         return rows
 
-    async def execute_many(self, connection: Connection, sql: str, values: list[tuple[Value, ...]]) -> None:
-        async with connection.cursor() as cursor:
-            for one in values:
-                await cursor.execute(sql, one)
+    async def execute_many(self, connection: _Link, sql: str, values: list[tuple[Value, ...]]) -> None:
+        for one in values:
+            await self.fetch(connection, sql, one)
 
-    async def begin(self, connection: Connection) -> None:
-        await self.fetch(connection, "START TRANSACTION", ())
+    async def begin(self, connection: _Link) -> None:
+        connection.transacts = True
+        connection.waiting = [b"START TRANSACTION"]
 
-    async def commit(self, connection: Connection) -> None:
-        await self.fetch(connection, "COMMIT", ())
+    async def commit(self, connection: _Link) -> None:
+        connection.transacts = False
+        connection.waiting.append(b"COMMIT")
+        await self._flush(connection)
 
-    async def roll_back(self, connection: Connection) -> None:
-        await self.fetch(connection, "ROLLBACK", ())
+    async def roll_back(self, connection: _Link) -> None:
+        connection.transacts = False
+        connection.waiting = []
+        await self._send(connection, [b"ROLLBACK"])
+
+    async def _flush(self, connection: _Link) -> Sequence[Row]:
+        waiting, connection.waiting = connection.waiting, []
+        return await self._send(connection, waiting) if waiting else ()
+
+    async def _send(self, connection: _Link, statements: list[bytes]) -> Sequence[Row]:
+        """Execute statements in one round trip; answers the rows of the last that has some.
+
+        After one that fails, none is executed: not the COMMIT that may be among them.
+        """
+        rows: Sequence[Row] = ()
+        try:
+            packet = b";".join(statements)
+            if len(packet) >= connection.limit:  # the server would end the connection
+                raise TooLarge(f"{self.name} takes no statement of {len(packet)} bytes: raise its max_allowed_packet")
+            async with connection.driver.cursor() as cursor:
+                await cursor.execute(packet)
+                more = True
+                while more:
+                    if cursor.description:
+                        rows = await cursor.fetchall()
+                    more = await cursor.nextset()
+        except (errors.MySQLError, TooLarge):
+            if not connection.transacts and self.alive(connection) and statements != [b"ROLLBACK"]:
+                await self.roll_back(connection)
+            raise
+        return rows
 
     def meaning(self, error: BaseException) -> Failure | None:
         code = error.args[0] if error.args else 0
@@ -155,28 +214,26 @@ class _MySQL(Server[Connection]):
             return Failure.DUPLICATE
         if code in (1205, 1213):  # ER_LOCK_WAIT_TIMEOUT, ER_LOCK_DEADLOCK
             return Failure.BEGIN_ANEW
-        if isinstance(error, (OSError, EOFError, errors.InterfaceError)) or code in (1053, 1927, 2006, 2013, 2055):
-            return Failure.LOST  # ER_SERVER_SHUTDOWN, ER_CONNECTION_KILLED, CR_SERVER_GONE_ERROR, CR_SERVER_LOST, ...
+        if isinstance(error, (OSError, EOFError, errors.InterfaceError)) or code in _LOST:
+            return Failure.LOST
         return Failure.REFUSED if isinstance(error, errors.MySQLError) else None
 
     def translated(self, error: BaseException) -> TurnlogError:
         said, code = in_a_line(error), error.args[0] if error.args else 0
         if code in (1146, 1054):  # ER_NO_SUCH_TABLE, ER_BAD_FIELD_ERROR
             return SchemaError(f"the tables in {self.name} are not as turnlog made them: {said}")
-        if code in (1153, 2020):  # ER_NET_PACKET_TOO_LARGE, CR_NET_PACKET_TOO_LARGE
-            return TooLarge(f"{self.name} takes no statement of this size: raise its max_allowed_packet")
         return Unavailable(f"{self.name}: {said}: nothing was done")
 
     # ------------------------------------------------------------------------------------------------------- the tables
 
-    async def _version(self, connection: Connection) -> int | None:
+    async def _version(self, connection: _Link) -> int | None:
         there = "SELECT count(*) FROM information_schema.tables WHERE table_schema = database() AND table_name = %s"
         if not (await self.fetch(connection, there, ("turnlog_schema",)))[0][0]:
             return None
         found: int | None = (await self.fetch(connection, self.statements.version.sql, ()))[0][0]
         return found
 
-    async def _bring_up(self, connection: Connection) -> None:
+    async def _bring_up(self, connection: _Link) -> None:
         """Step by step, under a lock; each can be done again, as this server rolls back no change of its tables."""
         if not (await self.fetch(connection, "SELECT GET_LOCK(%s, %s)", (_LOCK, self._timeout)))[0][0]:
             raise Unavailable(f"{self.name}: another process changes the tables for {self._timeout:g} s already")
@@ -190,7 +247,7 @@ class _MySQL(Server[Connection]):
         finally:
             await self.fetch(connection, "SELECT RELEASE_LOCK(%s)", (_LOCK,))
 
-    async def _change(self, connection: Connection, statement: str) -> None:
+    async def _change(self, connection: _Link, statement: str) -> None:
         try:
             await self.fetch(connection, statement, ())
         except errors.MySQLError as error:
@@ -198,6 +255,23 @@ class _MySQL(Server[Connection]):
                 raise
 
 
+_LOST: Final = (
+    1053,  # ER_SERVER_SHUTDOWN
+    1080,  # ER_FORCING_CLOSE
+    1180,  # ER_ERROR_DURING_COMMIT: as good as lost, as nobody knows what became of it
+    1927,  # ER_CONNECTION_KILLED
+    2006,  # CR_SERVER_GONE_ERROR
+    2013,  # CR_SERVER_LOST
+    2055,  # CR_SERVER_LOST_EXTENDED
+)
+
+
 @cache
 def _statements() -> Statements:
-    return Statements(MySQLDialect_asyncmy(), literal_column("(unix_timestamp(now(6)) + 0e0)", Double))
+    """`now` is when a statement began, and lets an index be used; `sysdate` when it is asked, after a wait for a lock.
+
+    A locking read sees what was committed last (dev.mysql.com/doc/refman/8.4/en/innodb-consistent-read.html), in the
+    changes, too, as they are found by the row that was locked before.
+    """
+    now, later = (literal_column(f"(unix_timestamp({clock}(6)) + 0e0)", Double) for clock in ("now", "sysdate"))
+    return Statements(MySQLDialect_asyncmy(), now, later)

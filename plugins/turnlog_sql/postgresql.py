@@ -14,8 +14,7 @@ from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from turnlog import SchemaError, TurnlogError, Unavailable
 
 from . import _migrations
-from ._database import Migrate
-from ._schema import VERSION
+from ._database import RESTORE, Migrate
 from ._server import Failure, Server, in_a_line
 from ._statements import Statements, Value
 from ._steps import Row
@@ -107,11 +106,12 @@ class _Postgres(Server["asyncpg.Connection[asyncpg.Record]"]):
         self._options = options | {"statement_cache_size": 200 if prepare else 0, "max_cached_statement_lifetime": 0}
         self._prepare = prepare
 
-    async def open(self, migrate: Migrate) -> None:
+    async def open(self, migrate: Migrate) -> int | None:
         found = await self.with_connection(self._version)
-        self.check_version(found, migrate)
-        if found != VERSION:
-            await self.with_connection(self._bring_up)
+        if self.check_version(found, migrate):
+            found = await self.with_connection(self._bring_up)
+        await self.with_connection(lambda connection: self.fetch(connection, _probe(), ()))
+        return found
 
     async def connect(self) -> asyncpg.Connection[asyncpg.Record]:
         return await asyncpg.connect(**self._options)
@@ -162,7 +162,7 @@ class _Postgres(Server["asyncpg.Connection[asyncpg.Record]"]):
     def translated(self, error: BaseException) -> TurnlogError:
         said = in_a_line(error)
         if isinstance(error, (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError)):
-            return SchemaError(f"the tables in {self.name} are not as turnlog made them: {said}")
+            return SchemaError(f"the tables in {self.name} are not as turnlog made them: {said}: {RESTORE}")
         if isinstance(error, OSError):
             return Unavailable(f"{self.name} cannot be reached: {said}: nothing was done")
         return Unavailable(f"{self.name}: {said}: nothing was done")
@@ -170,26 +170,31 @@ class _Postgres(Server["asyncpg.Connection[asyncpg.Record]"]):
     # ------------------------------------------------------------------------------------------------------- the tables
 
     async def _version(self, connection: asyncpg.Connection[asyncpg.Record]) -> int | None:
-        if await connection.fetchval("SELECT to_regclass('turnlog_schema')::text") is None:
+        if (await self.fetch(connection, "SELECT to_regclass('turnlog_schema')::text", ()))[0][0] is None:
             return None
-        found: int | None = await connection.fetchval(self.statements.version.sql)
+        found: int | None = (await self.fetch(connection, self.statements.version.sql, ()))[0][0]
         if found is None:
-            raise SchemaError(f"{self.name} has a table turnlog_schema without a version: it is damaged")
+            raise SchemaError(f"{self.name} has a table turnlog_schema without a version: {RESTORE}")
         return found
 
-    async def _bring_up(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    async def _bring_up(self, connection: asyncpg.Connection[asyncpg.Record]) -> int | None:
         async with connection.transaction():
             await connection.execute(f"SELECT pg_advisory_xact_lock({_LOCK})")
-            there = await connection.fetchval("SELECT to_regclass('turnlog_schema')::text")
-            found = None if there is None else await connection.fetchval(self.statements.version.sql)
+            found = await self._version(connection)
             self.check_version(found, "auto")  # another process may have been quicker, or newer
             for version, step in _migrations.missing(found, self.statements.dialect):
                 for statement in step:
                     await connection.execute(statement)
                 await connection.execute(self.statements.set_version.sql, version)
+        return found
 
 
 _ENDED: Final = (asyncpg.AdminShutdownError, asyncpg.CrashShutdownError, asyncpg.CannotConnectNowError)
+
+
+@cache
+def _probe() -> str:
+    return _migrations.probe(_statements().dialect)
 
 
 @cache

@@ -16,8 +16,7 @@ from turnlog import CorruptRecord, OutcomeUnknown, SchemaError, TooLarge, Turnlo
 from turnlog.errors import InvalidInput
 
 from . import _migrations
-from ._database import Database, Migrate
-from ._schema import VERSION
+from ._database import RESTORE, Database, Migrate
 from ._statements import Statements
 from ._steps import Row, Steps
 from ._store import SQLStore, parsed
@@ -114,18 +113,19 @@ class _SQLite(Database):
         self._synchronous = synchronous
         self._timeout = timeout
         self._migrate: Migrate = "check"
+        self._found: int | None = None
         self._worker = Worker(self.name, self._connect, self._serve)
 
-    async def open(self, migrate: Migrate) -> None:
+    async def open(self, migrate: Migrate) -> int | None:
         self._migrate = migrate
         self._path = os.path.abspath(self._path)  # noqa: ASYNC240 - it asks for the working directory, which may change
-        if not self._worker.start():
-            return
-        try:
-            await self.read(self._look)  # which connects
-        except BaseException:
-            await self._worker.stop()
-            raise
+        if self._worker.start():
+            try:
+                await self.read(self._look)  # which connects
+            except BaseException:
+                await self._worker.stop()
+                raise
+        return self._found
 
     async def close(self) -> None:
         await self._worker.stop()
@@ -161,9 +161,11 @@ class _SQLite(Database):
                 cached_statements=_CACHED,
             )
             connection.execute(f"PRAGMA synchronous={self._synchronous}")
-            self.check_version(self._version(connection), self._migrate)
+            found = self._version(connection)
+            behind = self.check_version(found, self._migrate)
             self._use_wal(connection)
-            self._bring_up(connection)
+            self._found = self._bring_up(connection) if behind else found
+            connection.execute(_probe())
         except BaseException as error:
             if connection is not None:
                 connection.close()
@@ -179,7 +181,7 @@ class _SQLite(Database):
             return None
         (found,) = connection.execute(self.statements.version.sql).fetchone()
         if type(found) is not int:
-            raise SchemaError(f"{self.name} has a table turnlog_schema without a version: it is damaged")
+            raise SchemaError(f"{self.name} has a table turnlog_schema without a version: {RESTORE}")
         return found
 
     def _use_wal(self, connection: sqlite3.Connection) -> None:
@@ -201,10 +203,8 @@ class _SQLite(Database):
                 f"{self.name} cannot have a write-ahead log: put it on a local disk that can be written to"
             )
 
-    def _bring_up(self, connection: sqlite3.Connection) -> None:
-        """Make the tables, or bring them to this version."""
-        if self._version(connection) == VERSION:
-            return
+    def _bring_up(self, connection: sqlite3.Connection) -> int | None:
+        """Make the tables, or bring them to this version; answers which they had before."""
         connection.execute("BEGIN IMMEDIATE")
         try:  # another process may have been quicker, or newer
             found = self._version(connection)
@@ -214,9 +214,10 @@ class _SQLite(Database):
                     connection.execute(statement)
                 connection.execute(self.statements.set_version.sql, (version,))
         except BaseException:
-            connection.execute("ROLLBACK")
+            _roll_back(connection)
             raise
         connection.execute("COMMIT")
+        return found
 
     def _serve(self, connection: sqlite3.Connection, works: Sequence[Work]) -> Iterator[list[Outcome]]:
         """Do works that were waiting at the same moment: first those that read, then those that write.
@@ -287,12 +288,17 @@ class _SQLite(Database):
         if code == sqlite3.SQLITE_CORRUPT:
             return CorruptRecord(f"the database {self.name} is damaged: {error}")
         if code == sqlite3.SQLITE_ERROR:
-            return SchemaError(f"the tables in {self.name} are not as turnlog made them: {error}")
+            return SchemaError(f"the tables in {self.name} are not as turnlog made them: {error}: {RESTORE}")
         if code == sqlite3.SQLITE_CANTOPEN and self._migrate == "check" and not os.path.exists(self._path):
             return SchemaError(f"{self.name} is not there: 'turnlog migrate' makes it")
         if isinstance(error, _CommitFailed):
             return OutcomeUnknown(f"{self.name}: the commit failed: {error}")
         return Unavailable(f"{self.name}: {error}: nothing was stored")
+
+
+@cache
+def _probe() -> str:
+    return _migrations.probe(_statements().dialect)
 
 
 @cache

@@ -33,7 +33,7 @@ class Filled(Database):
 
     def commit(self, change: Change, key: Key = LONG) -> Receipt:
         """Commit a change."""
-        return self.write(_steps.commit(self.statements, key, change, 1.0, None, b"e" * 16))[0]
+        return self.write(_steps.commit(self.statements, key, change, 1.0, None))[0]
 
     def append(self) -> Receipt:
         """Append a turn to the long session, which was just seen."""
@@ -149,7 +149,7 @@ def test_a_plan_that_looks_at_everything_would_be_found() -> None:
 def test_no_more_changes_are_kept_than_twice_what_is_remembered() -> None:
     database = Database()
     for _ in range(300):
-        steps = _steps.commit(database.statements, LONG, Change(append=said(1)), 1.0, None, b"e" * 16)
+        steps = _steps.commit(database.statements, LONG, Change(append=said(1)), 1.0, None)
         database.write(steps)
         assert database.rows("changes") <= 128
     database.close()

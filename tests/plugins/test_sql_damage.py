@@ -22,7 +22,7 @@ class Kept(Database):
         for turn in range(TURNS):
             said = (user(f"question {turn}"), assistant(f"answer {turn}"))
             change = Change(append=(Record.of(said, id=f"t{turn}", time=1.0),), owner="ann", metadata={"title": "T"})
-            self.write(_steps.commit(self.statements, KEY, change, float(turn), None, b"e" * 16))
+            self.write(_steps.commit(self.statements, KEY, change, float(turn), None))
 
     def session(
         self, *, last: int | None = None, before: int | None = None, since: Version | None = None, key: Key = KEY
@@ -130,7 +130,7 @@ def test_payloads_that_changed_places_are_noticed(kept: Kept) -> None:
 def test_a_damaged_session_hides_no_other_and_can_be_deleted(kept: Kept) -> None:
     for place, name in enumerate(("a", "b", "c")):
         change = Change(append=(Record.of((user("x"),), id="t", time=1.0),))
-        kept.write(_steps.commit(kept.statements, Key("shop", name), change, 10.0 + place, None, b"f" * 16))
+        kept.write(_steps.commit(kept.statements, Key("shop", name), change, 10.0 + place, None))
     kept.connection.execute("UPDATE turnlog_sessions SET head = x'c1' WHERE session = ?", (b"b",))
     page = kept.read(_steps.page(kept.statements, Query(namespace="shop"), 20.0))
     assert [info.key.session for info in page.infos] == ["c"]

@@ -74,7 +74,7 @@ class Machine(RuleBasedStateMachine):
         epoch = next(self.epochs).to_bytes(16, "big")
         state = Side(lambda: self.states[key].apply(change, self.now, nonce=lambda _: epoch))
         statements, seen = self.database.statements, self.seen.get(key)
-        steps = _steps.commit(statements, key, change, self.now, self.ttl, epoch)
+        steps = _steps.commit(statements, key, change, self.now, self.ttl, lambda _: epoch)
         at_once = _steps.append(statements, seen, change, self.now, self.ttl) if seen and change.append else None
         rows = Side(lambda: self.database.write(steps, first=at_once))
         assert rows.error is state.error
