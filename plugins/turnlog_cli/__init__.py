@@ -1,4 +1,4 @@
-"""The command line: chat, import, list, show and plugins."""
+"""The command line: chat, import, list, show, migrate and plugins."""
 
 from __future__ import annotations
 

@@ -112,6 +112,20 @@ def show(
 
 
 @app.command
+def migrate(
+    *,
+    store: StoreURL = None,
+) -> int:
+    """Make the tables of a store, or bring them to the version that this turnlog needs.
+
+    It does nothing to a store that has none, or whose tables are of that version already.
+    """
+    from ._migrate import migrate
+
+    return migrate(store)
+
+
+@app.command
 def plugins(
     *,
     json: Annotated[bool, Parameter(help="One JSON object a line.", negative=())] = False,

@@ -7,10 +7,10 @@ import textwrap
 from collections.abc import Iterator
 from itertools import groupby
 
-from turnlog import CorruptRecord, Message, Session, Turn, open_store
+from turnlog import CorruptRecord, Message, Session, Turn
 
 from ._list import describe
-from ._reading import check_file
+from ._tables import open_to_read
 from ._text import Code, Printer, as_json, complain, line, time_of
 
 _STYLES = {
@@ -39,9 +39,7 @@ def show_session(session_id: str, url: str | None, last: int | None, *, json: bo
 
 
 async def _load(session_id: str, url: str | None, last: int | None) -> Session:
-    store = open_store(url)
-    check_file(url)
-    async with store:
+    async with open_to_read(url) as store:
         return await store.session(session_id, last=last, touch=False)
 
 

@@ -20,7 +20,21 @@ from typing import Any
 import pytest
 
 import turnlog_cli
-from turnlog import Change, Key, Message, Receipt, Session, Store, Version, assistant, open_store, system, tool, user
+from turnlog import (
+    Change,
+    Key,
+    Layer,
+    Message,
+    Receipt,
+    Session,
+    Store,
+    Version,
+    assistant,
+    open_store,
+    system,
+    tool,
+    user,
+)
 from turnlog.errors import CorruptRecord, OutcomeUnknown, SchemaError, Unavailable
 from turnlog.plugins import installed
 from turnlog.state import SessionState
@@ -61,7 +75,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Kept:
 
 def use(monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
     """Have every command open this store."""
-    for module in ("_chat", "_import", "_list", "_show"):
+    for module in ("_chat", "_import", "_migrate", "_tables"):
         monkeypatch.setattr(f"turnlog_cli.{module}.open_store", lambda url: store)
 
 
@@ -769,12 +783,12 @@ def test_plugins_lists_what_is_installed(capsys: Any) -> None:
 def test_help_names_the_commands_and_the_exit_codes(capsys: Any) -> None:
     assert main(["--help"]) == 0
     out = capsys.readouterr().out
-    for word in ("chat", "import", "list", "show", "plugins", "Exit codes", "TURNLOG_STORE_URL"):
+    for word in ("chat", "import", "list", "show", "migrate", "plugins", "Exit codes", "TURNLOG_STORE_URL"):
         assert word in out
     assert main([]) == 0
     assert capsys.readouterr().out == out
     assert "\x1b" not in out
-    for command in ("chat", "import", "list", "show"):
+    for command in ("chat", "import", "list", "show", "migrate"):
         assert main([command, "--help"]) == 0
         out = capsys.readouterr().out
         assert "--store" in out
@@ -840,12 +854,17 @@ def test_what_the_store_raises_decides_the_exit_code(
     error: Exception, code: int, monkeypatch: Any, capsys: Any
 ) -> None:
     class Down(MemoryStore):
+        migrate = "auto"
+
         async def open(self) -> None:
+            raise error
+
+        async def bring_up(self) -> str:
             raise error
 
     use(monkeypatch, Down())
     typed(monkeypatch, "hi")
-    for command in (["list"], ["show", "s"], ["chat"], ["import", "-"]):
+    for command in (["list"], ["show", "s"], ["chat"], ["import", "-"], ["migrate"]):
         assert main(command) == code
         assert capsys.readouterr() == ("", f"turnlog: {error}\n")
 
@@ -885,7 +904,10 @@ def test_a_command_that_reads_makes_no_file(
         (f"{scheme}:///{tmp_path}/typo.db", f"{tmp_path}/typo.db"),
     ):
         assert main([*command, f"--store={url}"]) == 3
-        assert capsys.readouterr() == ("", f"turnlog: there is no file {name!r}: a chat or an import makes it\n")
+        assert capsys.readouterr() == ("", f"turnlog: sqlite {name!r} is not there: 'turnlog migrate' makes it\n")
+    monkeypatch.setenv("TURNLOG_STORE_URL", f"{scheme}:///typo.db")
+    assert main(command) == 3
+    assert "'typo.db' is not there" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -899,6 +921,55 @@ def test_a_command_that_reads_finds_the_file_that_its_url_names(tmp_path: Path, 
     out, err = capsys.readouterr()
     assert out.startswith("s\t1\t2\t")
     assert "user: hi" in out
+    assert err == ""
+
+
+def test_migrate_makes_the_tables_once(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    url = "--store=sqlite:///chat.db?ttl=30d"
+    assert main(["migrate", url]) == 0
+    assert capsys.readouterr() == ("sqlite 'chat.db': made the tables, version 1\n", "")
+    assert [path.name for path in tmp_path.iterdir()] == ["chat.db"]  # closed again: no log is left
+    assert main(["list", url]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert main(["migrate", url]) == 0
+    assert capsys.readouterr() == ("sqlite 'chat.db': the tables are of version 1, nothing to do\n", "")
+
+
+def test_migrate_takes_the_store_of_the_configuration_whatever_that_says_of_migrating(
+    tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "turnlog.toml").write_text('[store]\nurl = "sqlite:///chat.db"\nmigrate = "check"\n')
+    typed(monkeypatch, "hi\n")
+    assert main(["chat", "--session=s"]) == 3
+    assert "'turnlog migrate' makes it" in capsys.readouterr().err
+    assert main(["migrate"]) == 0
+    assert "made the tables" in capsys.readouterr().out
+    typed(monkeypatch, "hi\n")
+    assert main(["chat", "--session=s"]) == 0
+
+
+def test_migrate_and_commands_that_read_look_under_the_layers(monkeypatch: Any, capsys: Any) -> None:
+    class Tabled(MemoryStore):
+        migrate = "auto"
+
+        async def bring_up(self) -> str:
+            return "brought up\x1b[2J"
+
+    inner = Tabled()
+    use(monkeypatch, Layer(Layer(inner)))
+    assert main(["migrate"]) == 0
+    assert capsys.readouterr() == ("brought up\\x1b[2J\n", "")
+    assert inner.migrate == "auto"
+    assert main(["list"]) == 0
+    assert inner.migrate == "check"
+
+
+def test_a_store_without_tables_has_nothing_to_migrate(capsys: Any) -> None:
+    assert main(["migrate", "--store=memory://"]) == 0
+    out, err = capsys.readouterr()
+    assert out.endswith(" has no tables: nothing to do\n")
     assert err == ""
 
 
