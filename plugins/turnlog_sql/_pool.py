@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import weakref
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from turnlog import Unavailable
 
@@ -129,19 +130,17 @@ class Pools(Generic[C]):
     def __init__(self, make: Callable[[], Pool[C]], bid_farewell: Callable[[C], Awaitable[None]]) -> None:
         self._make = make
         self._bid_farewell = bid_farewell
-        self._pid = os.getpid()
         self._pools: dict[asyncio.AbstractEventLoop, tuple[Pool[C], AsyncGenerator[None, None]]] = {}
+        _every.add(self)
 
     async def here(self) -> Pool[C]:
         """The pool of the running loop."""
-        if self._pid != os.getpid():
-            _left_behind.append(self._pools)
-            self._pid, self._pools = os.getpid(), {}
         loop = asyncio.get_running_loop()
         found = self._pools.get(loop)
         if found is None:
-            for other in [other for other in self._pools if other.is_closed()]:
-                del self._pools[other]
+            for other in list(self._pools):  # to which other threads add theirs meanwhile
+                if other.is_closed():
+                    self._pools.pop(other, None)
             pool = self._make()
             guard = self._closing(pool)
             self._pools[loop] = pool, guard
@@ -152,8 +151,6 @@ class Pools(Generic[C]):
     async def close(self) -> None:
         """Close all connections that are not lent; those that are, when they come back."""
         pools, self._pools = self._pools, {}
-        if self._pid != os.getpid():
-            return
         for loop, (_, guard) in pools.items():
             if loop is asyncio.get_running_loop():
                 await guard.aclose()
@@ -169,6 +166,24 @@ class Pools(Generic[C]):
                 with suppress(Exception):  # it is of no use any more, whatever becomes of it
                     await self._bid_farewell(connection)
 
+    def leave_behind(self) -> None:
+        """Go on without what is open, in a process that was forked, as all of it is the parent's.
 
+        It is kept for ever: where it is freed, it is closed, and the parent's loop, which shares its list of sockets
+        with this process, would hear no more of them.
+        """
+        _left_behind.append(self._pools)
+        self._pools = {}
+
+
+_every: weakref.WeakSet[Pools[Any]] = weakref.WeakSet()
 _left_behind: list[object] = []
-"""What a forked process has of its parent's: to close it here would be to close it there."""
+
+
+def _after_fork() -> None:
+    for pools in list(_every):
+        pools.leave_behind()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

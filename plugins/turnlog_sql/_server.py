@@ -174,7 +174,7 @@ class Server(Database, Generic[C]):
             sound = self.alive(connection)
             if meaning is Failure.REFUSED:
                 raise self.translated(error) from error
-            raise _Duplicate from error
+            raise _Duplicate(in_a_line(error)) from error
         finally:
             pool.release(connection, sound=sound)
         return answer

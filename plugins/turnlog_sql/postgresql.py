@@ -25,6 +25,10 @@ __all__ = ["PostgreSQLStore"]
 
 _LOCK: Final = 0x7475_726E_6C6F_6721  # "turnlog!": the advisory lock of whoever changes the tables
 
+_THERE: Final = (  # to_regclass would answer what it remembers from before it waited for the lock
+    "SELECT EXISTS (SELECT FROM pg_class WHERE relname = 'turnlog_schema' AND pg_table_is_visible(oid))"
+)
+
 
 class PostgreSQLStore(SQLStore):
     """Sessions in PostgreSQL, for any number of processes and machines.
@@ -170,7 +174,7 @@ class _Postgres(Server["asyncpg.Connection[asyncpg.Record]"]):
     # ------------------------------------------------------------------------------------------------------- the tables
 
     async def _version(self, connection: asyncpg.Connection[asyncpg.Record]) -> int | None:
-        if (await self.fetch(connection, "SELECT to_regclass('turnlog_schema')::text", ()))[0][0] is None:
+        if not (await self.fetch(connection, _THERE, ()))[0][0]:
             return None
         found: int | None = (await self.fetch(connection, self.statements.version.sql, ()))[0][0]
         if found is None:
