@@ -119,12 +119,13 @@ class _SQLite(Database):
     async def open(self, migrate: Migrate) -> int | None:
         self._migrate = migrate
         self._path = os.path.abspath(self._path)  # noqa: ASYNC240 - it asks for the working directory, which may change
-        if self._worker.start():
-            try:
-                await self.read(self._look)  # which connects
-            except BaseException:
-                await self._worker.stop()
-                raise
+        if not self._worker.start():
+            return _migrations.newest()
+        try:
+            await self.read(self._look)  # which connects
+        except BaseException:
+            await self._worker.stop()
+            raise
         return self._found
 
     async def close(self) -> None:

@@ -1,0 +1,417 @@
+"""The way from one version of the tables to the next: many at once, killed half-way, only looked at, without rights."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import signal
+import sqlite3
+import traceback
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Dialect
+
+import servers
+from turnlog import ANY, SchemaError, SessionNotFound, Unavailable, assistant, user
+from turnlog_sql import _migrations
+from turnlog_sql._store import SQLStore
+from turnlog_sql.mysql import MySQLStore
+from turnlog_sql.postgresql import PostgreSQLStore
+from turnlog_sql.sqlite import SQLiteStore
+
+NOW = _migrations.newest()
+
+
+class Place(ABC):
+    """A database without a table of turnlog."""
+
+    def __init__(self) -> None:
+        self.empty()
+
+    @abstractmethod
+    def store(self, **options: Any) -> SQLStore:
+        """A store there."""
+
+    @abstractmethod
+    def ask(self, sql: str) -> Sequence[Sequence[Any]]:
+        """The rows that the database answers to a statement."""
+
+    @abstractmethod
+    def empty(self) -> None:
+        """Drop every table."""
+
+    @abstractmethod
+    def state(self) -> object:
+        """All that opening might change."""
+
+    def numbers(self, sql: str) -> list[int]:
+        """The first column of the rows."""
+        return [int(row[0]) for row in self.ask(sql)]
+
+    def versions(self) -> list[int]:
+        """Those that were reached."""
+        return self.numbers("SELECT version FROM turnlog_schema ORDER BY version")
+
+
+class SQLite(Place):
+    """A file of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        super().__init__()
+
+    def store(self, **options: Any) -> SQLStore:
+        return SQLiteStore(f"sqlite:///{self.folder}/turnlog.db", sweep=0, **options)
+
+    def ask(self, sql: str) -> Sequence[Sequence[Any]]:
+        connection = sqlite3.connect(self.folder / "turnlog.db", isolation_level=None)
+        try:
+            return connection.execute(sql).fetchall()
+        finally:
+            connection.close()
+
+    def empty(self) -> None:
+        for path in self.folder.iterdir():
+            path.unlink()
+
+    def state(self) -> object:
+        return {path.name: path.read_bytes() for path in self.folder.iterdir()}
+
+
+class OnServer(Place):
+    """A database of a server's."""
+
+    def __init__(self, url: str, make: type[PostgreSQLStore | MySQLStore]) -> None:
+        self.url = url
+        self.make = make
+        here = "database()" if make is MySQLStore else "current_schema()"
+        self.ours = f"WHERE table_schema = {here} AND (table_name LIKE 'turnlog%' OR table_name = 'planted')"
+        super().__init__()
+
+    def store(self, **options: Any) -> SQLStore:
+        return self.make(self.url, sweep=0, **options)
+
+    def ask(self, sql: str) -> Sequence[Sequence[Any]]:
+        return servers.ask(self.url, sql)
+
+    def empty(self) -> None:
+        for table in self.tables():
+            self.ask(f"DROP TABLE {table}")
+
+    def state(self) -> object:
+        columns = self.ask(f"SELECT table_name, column_name FROM information_schema.columns {self.ours}")
+        return sorted(map(tuple, columns)), [list(map(tuple, self.ask(f"SELECT * FROM {t}"))) for t in self.tables()]
+
+    def tables(self) -> list[str]:
+        """The names of those that are there."""
+        return sorted(row[0] for row in self.ask(f"SELECT table_name FROM information_schema.tables {self.ours}"))
+
+
+def place_named(name: str, folder: Path) -> Place:
+    """SQLite, or a server, which may be left out."""
+    if name == "sqlite":
+        return SQLite(folder)
+    if name == "postgresql":
+        return OnServer(servers.postgresql(), PostgreSQLStore)
+    return OnServer(servers.mariadb(), MySQLStore)
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """Each database in turn."""
+    found = place_named(request.param, tmp_path)
+    yield found
+    found.empty()
+
+
+# ---------------------------------------------------------------------------------------------- the steps of the future
+
+
+def _table(dialect: Dialect) -> list[str]:
+    """Fails where it is done twice; on MySQL, which cannot take it back, it finds what is there."""
+    again = "IF NOT EXISTS " if dialect.name == "mysql" else ""
+    return [
+        f"CREATE TABLE {again}planted (step INTEGER)",
+        f"ALTER TABLE turnlog_sessions ADD COLUMN {again}extra INTEGER",
+        "INSERT INTO planted VALUES (2)",
+    ]
+
+
+def _data(_: Dialect) -> list[str]:
+    return ["UPDATE turnlog_sessions SET extra = 7", "INSERT INTO planted VALUES (3)"]
+
+
+STEPS = [*_migrations.MIGRATIONS, _table, _data]
+LATER = len(STEPS)
+
+
+@contextmanager
+def turnlog_of(version: int) -> Iterator[None]:
+    """As if this turnlog knew the tables up to a version."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_migrations, "MIGRATIONS", STEPS[:version])
+        patch.setattr("turnlog_sql.mysql.VERSION", version, raising=False)
+        yield
+
+
+def open_and_close(store: SQLStore) -> None:
+    """As a process does that has nothing else to do."""
+    asyncio.run(store.open())
+    asyncio.run(store.close())
+
+
+def fork(work: Callable[[], None]) -> int:
+    """Do something in a process of its own; its id."""
+    pid = os.fork()
+    if not pid:
+        code = 1
+        try:
+            work()
+            code = 0
+        except BaseException:  # noqa: BLE001 - the exit code tells
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    return pid
+
+
+def ended(pid: int) -> int:
+    """How a process ended: its exit code, or minus the number of its signal."""
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+async def fill(store: SQLStore) -> None:
+    """Two turns with metadata and an owner."""
+    async with store:
+        await store.append("alice", [user("hello"), assistant("hi")], metadata={"title": "T"}, owner="u1")
+        await store.append("alice", [user("bye"), assistant("bye")])
+
+
+async def go_on(store: SQLStore, *, filled: bool) -> None:
+    """All of `fill` is there, and more can be written."""
+    async with store:
+        if filled:
+            session = await store.session("alice")
+            assert [message.text for message in session.messages] == ["hello", "hi", "bye", "bye"]
+            assert (session.info.metadata, session.info.owner) == ({"title": "T"}, "u1")
+        await store.append("alice", [user("more")])
+        assert (await store.info("alice")).turns == (3 if filled else 1)
+
+
+def prepare(place: Place, *, filled: bool) -> None:
+    """Tables of today with something in them, or none."""
+    place.empty()
+    if filled:
+        asyncio.run(fill(place.store()))
+
+
+@pytest.mark.parametrize("filled", [False, True])
+def test_eight_processes_at_once_do_each_step_once(place: Place, filled: bool) -> None:
+    """From nothing, and from today's tables with a session in them."""
+    for _ in range(3):
+        prepare(place, filled=filled)
+        gate, opener = os.pipe()
+
+        def start(gate: int = gate, opener: int = opener) -> None:
+            os.close(opener)
+            os.read(gate, 1)  # returns once the parent has closed its end
+            open_and_close(place.store())
+
+        with turnlog_of(LATER):
+            started = [fork(start) for _ in range(8)]
+            os.close(gate)
+            os.close(opener)
+            assert [ended(pid) for pid in started] == [0] * 8
+            asyncio.run(go_on(place.store(migrate="check"), filled=filled))
+        assert place.versions() == list(range(NOW if filled else 1, LATER + 1))
+        assert place.numbers("SELECT step FROM planted ORDER BY step") == [2, 3]
+        assert not filled or place.numbers("SELECT extra FROM turnlog_sessions") == [7]
+
+
+def die_at(at: int) -> None:
+    """Have this process killed before one statement of the steps, or behind the last of a step, or of all.
+
+    It can do nothing else afterwards: it must be one of its own.
+    """
+    count = itertools.count()
+    found_missing = _migrations.missing
+
+    def live_or_die() -> None:
+        if next(count) == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def counted(step: list[str]) -> Iterator[str]:
+        for statement in step:
+            live_or_die()
+            yield statement
+        live_or_die()
+
+    def missing(found: int | None, dialect: Dialect) -> Iterator[tuple[int, Iterator[str]]]:
+        for version, step in found_missing(found, dialect):
+            yield version, counted(step)
+        live_or_die()
+
+    _migrations.missing = missing  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("filled", [False, True])
+def test_what_a_killed_process_leaves_is_finished_by_the_next(place: Place, filled: bool) -> None:
+    """Killed at each statement; the data is as it was."""
+    kills = 0
+    for at in itertools.count():
+        prepare(place, filled=filled)
+
+        def start(at: int = at) -> None:
+            die_at(at)
+            open_and_close(place.store())
+
+        with turnlog_of(LATER):
+            code = ended(fork(start))
+            kills += code == -signal.SIGKILL
+            asyncio.run(go_on(place.store(), filled=filled))
+        assert place.versions()[-1] == LATER
+        assert sorted(set(place.numbers("SELECT step FROM planted"))) == [2, 3]
+        if not code:
+            break
+    assert kills == at
+    assert kills >= (8 if filled else 17)
+
+
+# ------------------------------------------------------------------------------------------------------- only to look
+
+
+def nothing(place: Place) -> None:
+    """No tables, and on SQLite no file."""
+
+
+def older(place: Place) -> None:
+    """Tables of today, for a turnlog of tomorrow."""
+    asyncio.run(fill(place.store()))
+
+
+def newer(place: Place) -> None:
+    """Tables of tomorrow."""
+    with turnlog_of(LATER):
+        asyncio.run(fill(place.store()))
+
+
+def damaged(*sql: str) -> Callable[[Place], None]:
+    """Tables of today to which something has happened."""
+
+    def make(place: Place) -> None:
+        asyncio.run(fill(place.store()))
+        for statement in sql:
+            place.ask(statement)
+
+    return make
+
+
+REFUSED: dict[str, tuple[Callable[[Place], None], int, str]] = {
+    "nothing": (nothing, NOW, "'turnlog migrate'"),
+    "older": (older, LATER, f"are of version {NOW}, this turnlog needs {LATER}: run 'turnlog migrate'"),
+    "newer": (newer, NOW, f"are of version {LATER}, this turnlog knows {NOW}: upgrade it"),
+    "version 0": (damaged("UPDATE turnlog_schema SET version = 0"), NOW, "of version 0, .* restore them from a backup"),
+    "no version": (damaged("DELETE FROM turnlog_schema"), NOW, "without a version: restore them from a backup"),
+    "no table": (
+        damaged("DROP TABLE turnlog_changes"),
+        NOW,
+        "not as turnlog made them: .*: restore them from a backup",
+    ),
+    "no column": (
+        damaged("ALTER TABLE turnlog_records DROP COLUMN payload"),
+        NOW,
+        "not as turnlog made them: .*: restore them from a backup",
+    ),
+}
+ALWAYS = [name for name in REFUSED if name not in ("nothing", "older")]
+DATABASES = {"nothing": 3, "older": 3, "newer": 3, "version 0": 3}
+CASES = [
+    (database, name, migrate)
+    for name in REFUSED
+    for migrate in (("check", "auto") if name in ALWAYS else ("check",))
+    for database in ("sqlite", "postgresql", "mariadb")[: DATABASES.get(name, 2)]
+]
+
+
+@pytest.mark.parametrize(("place", "how", "migrate"), CASES, indirect=["place"])
+def test_what_does_not_fit_is_refused_and_stays_as_it_is(place: Place, how: str, migrate: str) -> None:
+    """It says what to do."""
+    make, version, said = REFUSED[how]
+    make(place)
+    before = place.state()
+    store = place.store(migrate=migrate)
+    with turnlog_of(version), pytest.raises(SchemaError, match=said):
+        asyncio.run(store.open())
+    asyncio.run(store.close())
+    assert place.state() == before
+
+
+def test_what_fits_is_looked_at_and_used(place: Place) -> None:
+    asyncio.run(place.store().bring_up())
+    asyncio.run(go_on(place.store(migrate="check"), filled=False))
+
+
+@pytest.mark.parametrize("place", ["sqlite", "postgresql"], indirect=True)
+def test_bring_up_says_what_it_did_whatever_the_option(place: Place) -> None:
+    said = [asyncio.run(place.store(migrate="check").bring_up()).partition(": ")[2] for _ in range(2)]
+    assert said == [f"made the tables, version {NOW}", f"the tables are of version {NOW}, nothing to do"]
+    with turnlog_of(LATER):
+        said = [asyncio.run(place.store().bring_up()).partition(": ")[2]]
+    assert said == [f"brought the tables from version {NOW} to {LATER}"]
+
+
+async def test_bring_up_leaves_an_open_store_open(tmp_path: Path) -> None:
+    async with SQLite(tmp_path).store() as store:
+        assert "nothing to do" in await store.bring_up()
+        await store.append("alice", [user("hello")])
+
+
+# -------------------------------------------------------------------------------------------------------------- rights
+
+
+@pytest.fixture
+def app() -> Iterator[tuple[str, str]]:
+    """PostgreSQL without tables: the URL of its owner, and of a role without any rights there."""
+    place = OnServer(servers.postgresql(), PostgreSQLStore)
+    url = place.url.partition("://")[2].rpartition("@")[2]
+    place.ask("CREATE ROLE turnlog_app LOGIN PASSWORD 'secret'")
+    yield place.url, f"postgresql://turnlog_app:secret@{url}"
+    place.empty()
+    place.ask("DROP OWNED BY turnlog_app")
+    place.ask("DROP ROLE turnlog_app")
+
+
+async def test_rights_to_the_rows_are_enough_once_the_tables_are_there(app: tuple[str, str]) -> None:
+    """Both to look and by default, for all that a store does."""
+    owner, url = app
+    with pytest.raises(Unavailable, match="permission denied"):
+        await PostgreSQLStore(url).open()
+    await PostgreSQLStore(owner).bring_up()
+    with pytest.raises(Unavailable, match="permission denied"):
+        await PostgreSQLStore(url).open()
+    tables = "turnlog_schema, turnlog_sessions, turnlog_metadata, turnlog_records, turnlog_changes"
+    servers.ask(owner, f"GRANT SELECT, INSERT, UPDATE, DELETE ON {tables} TO turnlog_app")
+    for migrate in ("check", "auto"):
+        async with PostgreSQLStore(url, migrate=migrate, sweep=0) as store:
+            for text in ("a", "b", "c"):
+                await store.append("alice", [user(text)], metadata={"title": text}, owner="u1", turn_id=text)
+            again = await store.append("alice", [user("a")], metadata={"title": "a"}, owner="u1", turn_id="a")
+            assert again.number == 0
+            await store.save("alice", [user("a"), user("b"), user("x")], expect=ANY)
+            await store.fork("alice", "bob")
+            await store.rewind("bob", turns=1)
+            await store.merge_metadata("bob", {"title": None})
+            await store.append("carol", [user("hello")], owner="u1")
+            assert len([info async for info in store.sessions(owner="u1")]) == 3
+            await store.merge_metadata("carol", {}, ttl=60)
+            servers.ask(owner, "UPDATE turnlog_sessions SET expires = 1 WHERE expires IS NOT NULL")
+            assert await store.sweep() == 1
+            assert await store.erase_owner("u1") == 2
+            with pytest.raises(SessionNotFound):
+                await store.load("alice")
