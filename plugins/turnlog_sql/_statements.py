@@ -20,10 +20,10 @@ from sqlalchemy import (
     delete,
     func,
     insert,
+    literal_column,
     null,
     or_,
     select,
-    text,
     union_all,
     update,
 )
@@ -42,6 +42,7 @@ _HEADER = [sessions.c[name] for name in ("row", "updated", "owner", "expires", "
 _MOVED = ("generation", "rounds", "start", "upto", "bytes", "updated", "expires", "head")  # what every change may move
 
 _ROW = bindparam("row", type_=BigInteger)
+_ONE = literal_column("1")  # a parameter would keep a planner in the dark
 _METADATA = session_metadata.c.metadata
 _IS_KEY = and_(sessions.c.namespace == bindparam("namespace"), sessions.c.session == bindparam("session"))
 _WITH_METADATA = sessions.outerjoin(session_metadata, session_metadata.c.row == sessions.c.row)
@@ -69,7 +70,7 @@ class Statement:
         made.sql = ";\n".join(["START TRANSACTION", *(part.sql for part in parts), "COMMIT"])
         made.names = tuple(name for part in parts for name in part.names)
         made._pick = _picker(made.names)  # noqa: SLF001
-        made._constants = {}  # noqa: SLF001
+        made._constants = {name: value for part in parts for name, value in part._constants.items()}  # noqa: SLF001
         return made
 
     def bind(self, values: Mapping[str, Value]) -> tuple[Value, ...]:
@@ -114,19 +115,19 @@ class Statements:
         self.set_version = compiled(insert(schema).values(version=bindparam("version")))
         self.clock = compiled(select(now))
         self.served = clock is not None
-        """Whether there is a server, with a clock, and with rows to lock, as what is locked is no whole database."""
+        """Whether there is a server, with a clock."""
+        self.locks = self.served and later is None
+        """Whether rows are locked by a statement of their own."""
 
-        # The header and, if it is remembered, this very change.  PostgreSQL locks by a statement before: one that waited
-        # for the lock would still see the changes as they were when it began.
+        # The header and, if it is remembered, this very change.  PostgreSQL locks by a statement before: one that
+        # waited for the lock would still see the changes as they were when it began.
         known = and_(c.row == s.row, c.id == bindparam("id", type_=LargeBinary))
         alone = select(now if later is None else later, *_HEADER)
         found = alone.add_columns(c.digest, c.version, c.number).select_from(sessions.outerjoin(changes, known))
         alone, found = alone.where(_IS_KEY), found.where(_IS_KEY)
-        self.lock: Statement | None = None
+        self.lock = compiled(select(s.row).where(_IS_KEY).with_for_update())
         if later is not None:
             alone, found = alone.with_for_update(), found.with_for_update()
-        elif clock is not None:
-            self.lock = compiled(select(s.row).where(_IS_KEY).with_for_update())
         self.find = compiled(found)
         self.header = compiled(alone)
         self.find_row = compiled(select(s.row).where(_IS_KEY))
@@ -181,13 +182,13 @@ class Statements:
             r.number >= bindparam("number"),
             r.number < bindparam("until"),
         )
-        head = select(r.head).where(r.row == _ROW).limit(1)
+        head = select(r.head).where(r.row == _ROW).limit(_ONE)
         size = select(func.coalesce(func.sum(r.size), 0)).where(r.row == _ROW)
         b = records.alias().c
         covering = select(func.max(b.number)).where(b.row == _ROW, b.number <= bindparam("number")).scalar_subquery()
         self.head_below = compiled(head.where(below).order_by(r.number.desc(), r.part.desc()))
         self.head_at = compiled(head.where(r.number == covering).order_by(r.part))
-        self.number = compiled(select(r.number).where(r.row == _ROW, r.head == bindparam("head")).limit(1))
+        self.number = compiled(select(r.number).where(r.row == _ROW, r.head == bindparam("head")).limit(_ONE))
         self.heads = compiled(select(r.head, r.size).where(r.row == _ROW, above, until).order_by(r.number, r.part))
         self.size_below = compiled(size.where(below))
         self.size_above = compiled(size.where(above))
@@ -253,19 +254,22 @@ def _append(now: ColumnElement[float]) -> ClauseElement:
 
 
 def _append_in_turn(now: ColumnElement[float]) -> list[ClauseElement]:
-    """The same as statements of one transaction, where none can hold another: each does something if the last did.
+    """The same as statements of one transaction, where none can hold another.
 
-    A change that is sent again breaks a key, and then nothing is committed.
+    What follows the first asks for the head that it wrote.  Where somebody else wrote that very head, it was for this
+    very change, as a tip tells the changes up to there: then it breaks the keys of what is there, and nothing is
+    committed.  `row_count()` would not do: MariaDB forgets it once the client is gone.
     """
-    s, before = sessions.c, text("row_count() = 1")
+    s = sessions.c
+    moved = and_(s.row == _ROW, s.head == bindparam("head"))
     stored, known = (
         insert(table).from_select(
             [column.name for column in table.c],
-            select(*(bindparam(_named(column), type_=column.type) for column in table.c)).where(before),
+            select(s.row, *(bindparam(_named(column), type_=column.type) for column in list(table.c)[1:])).where(moved),
         )
         for table in (records, changes)
     )
-    return [_move(now, "owner"), stored, known, select(s.updated, s.expires).where(s.row == _ROW, before)]
+    return [_move(now, "owner"), stored, known, select(s.updated, s.expires).where(moved)]
 
 
 def _named(column: Column[Any]) -> str:
@@ -292,7 +296,7 @@ def _nearest(
         query = query.where(b.c.rounds <= bindparam(rounds))
     if begin is not None:
         query = query.where(b.c.begin <= begin)
-    return query.order_by(b.c.number.desc(), b.c.part.desc()).limit(1).correlate(sessions).scalar_subquery()
+    return query.order_by(b.c.number.desc(), b.c.part.desc()).limit(_ONE).correlate(sessions).scalar_subquery()
 
 
 def _read(columns: list[ColumnElement[Any]], *, last: bool, before: bool, since: bool) -> ClauseElement:

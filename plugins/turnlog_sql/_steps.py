@@ -331,7 +331,7 @@ def _locked(statements: Statements, statement: Statement, values: dict[str, Valu
     """What a statement finds of a session, once no other transaction can change it."""
     locked: Sequence[Row] = ((),)
     while True:
-        if statements.lock is not None:
+        if statements.locks:
             locked = yield statements.lock, statements.lock.bind(values)
         rows = yield statement, statement.bind(values)
         if locked or not rows:
@@ -566,16 +566,16 @@ def _key_of(namespace: str, session: bytes) -> Key:
         raise CorruptRecord(f"a session of namespace {namespace!r} has the damaged id {session!r}") from None
 
 
-def _sum(head: bytes, beside: bytes = b"") -> bytes:
-    """What is put behind a head to tell damage from it: the CRC-32 of the head and of what stands beside it."""
-    return crc32(beside, crc32(head)).to_bytes(4, "big")
+def _sum(data: bytes) -> bytes:
+    """What is put behind a head to tell damage from it: the CRC-32 of the head, and of what belongs beside it."""
+    return crc32(data).to_bytes(4, "big")
 
 
 def _seen(key: Key, row: Row) -> tuple[float, Seen]:
     """The time, and the header in a row, without metadata."""
     now, number, updated, owner, expires, head = row[:WIDTH]
     try:
-        if head[-4:] != _sum(head[:-4], owner):
+        if head[-4:] != _sum(head[:-4] + owner):
             raise CorruptRecord("its header is damaged", key=key)
         where, first, turns, start, upto, tail, size, created, ttl, changes = _decode_header(head[:-4])
         owned = owner.decode() if owner else ""
@@ -614,20 +614,15 @@ def _header_values(header: Header, changes: int) -> dict[str, Value]:
         "updated": h.updated,
         "owner": owner,
         "expires": h.expires,
-        "head": head + _sum(head, owner),
+        "head": head + _sum(head + owner),
     }
 
 
 def _record(key: Key, head: bytes, payload: bytes | None = None) -> Record:
     """The record behind its head, and behind its payload where that is wanted: then both must belong together."""
     try:
-        data, sums = head[:-8], head[-8:]
-        found = crc32(data).to_bytes(4, "big")
-        if payload is None:
-            damaged = sums[:4] != found
-        else:
-            damaged = sums != found + crc32(payload[:_ENVELOPE]).to_bytes(4, "big")
-        if damaged:
+        data = head[:-8]
+        if head[-4:] != _sum(data + payload[:_ENVELOPE]) if payload is not None else head[-8:-4] != _sum(data):
             raise CorruptRecord("the head of a record is damaged, or stands beside another payload", key=key)
         return Record(*_decode_head(data), payload)
     except _DAMAGED as error:
@@ -647,7 +642,7 @@ def _record_values(row: int, record: Record) -> dict[str, Value]:
         "begin": record.upto - record.count if record.turns else None,
         "upto": record.upto,
         "size": size,
-        "head": head + _sum(head) + _sum(payload[:_ENVELOPE]),
+        "head": head + _sum(head) + _sum(head + payload[:_ENVELOPE]),
         "payload": payload,
     }
 

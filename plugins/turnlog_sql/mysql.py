@@ -5,6 +5,7 @@ Several statements go in one packet, so that another commit takes two: what it l
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -142,7 +143,8 @@ class _MySQL(Server[_Link]):
 
     def alive(self, connection: _Link) -> bool:
         driver = connection.driver
-        return bool(driver.connected) and not driver._stream_broken  # noqa: SLF001 -- asyncmy's own pool asks the same
+        broken: bool = getattr(driver, "_stream_broken")  # noqa: B009 -- private, but its own pool asks it, too
+        return driver.connected and not broken
 
     def discard(self, connection: _Link) -> None:
         connection.driver.close()
@@ -190,23 +192,27 @@ class _MySQL(Server[_Link]):
 
         After one that fails, none is executed: not the COMMIT that may be among them.
         """
+        packet = b";".join(statements)
         rows: Sequence[Row] = ()
         try:
-            packet = b";".join(statements)
-            if len(packet) >= connection.limit:  # the server would end the connection
-                raise TooLarge(f"{self.name} takes no statement of {len(packet)} bytes: raise its max_allowed_packet")
-            async with connection.driver.cursor() as cursor:
+            self._check_size(connection, packet)
+            async with asyncio.timeout(self._timeout), connection.driver.cursor() as cursor:
                 await cursor.execute(packet)
-                more = True
+                more: bool | None = True
                 while more:
                     if cursor.description:
                         rows = await cursor.fetchall()
                     more = await cursor.nextset()
         except (errors.MySQLError, TooLarge):
             if not connection.transacts and self.alive(connection) and statements != [b"ROLLBACK"]:
-                await self.roll_back(connection)
+                await self.roll_back(connection)  # there may be a transaction in the packet
             raise
         return rows
+
+    def _check_size(self, connection: _Link, packet: bytes) -> None:
+        """Refuse here what makes the server end the connection."""
+        if len(packet) >= connection.limit:
+            raise TooLarge(f"{self.name} takes no statement of {len(packet)} bytes: raise its max_allowed_packet")
 
     def meaning(self, error: BaseException) -> Failure | None:
         code = error.args[0] if error.args else 0
