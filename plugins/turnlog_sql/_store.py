@@ -83,7 +83,7 @@ class SQLStore(Store):
         self._closed = True
 
     async def open(self) -> None:
-        await self._database.open(self.migrate)
+        await self._open(self.migrate)
         if self._closed and self._sweep:
             self._sweeper = asyncio.get_running_loop().create_task(self._keep_sweeping())
         await super().open()
@@ -111,7 +111,7 @@ class SQLStore(Store):
             SchemaError: The tables are newer than this turnlog, or damaged.
             Unavailable: The database cannot be reached.
         """
-        found, version = await self._database.open("auto"), _migrations.newest()
+        found, version = await self._open("auto"), _migrations.newest()
         if self._closed:
             await self._database.close()
         if found is None:
@@ -119,6 +119,14 @@ class SQLStore(Store):
         if found == version:
             return f"{self._database.name}: the tables are of version {version}, nothing to do"
         return f"{self._database.name}: brought the tables from version {found} to {version}"
+
+    async def _open(self, migrate: Migrate) -> int | None:
+        try:
+            return await self._database.open(migrate)
+        except BaseException:
+            if self._closed:
+                await self._database.close()
+            raise
 
     async def read(
         self,
