@@ -1,9 +1,9 @@
-"""The figures that turnlog promises, as ratios, against what they are promised of: python benchmarks/claims.py [--groups memory,sqlite] [--seconds 20]
+"""The figures that turnlog promises, as ratios, against what they are promised of: python benchmarks/claims.py [--groups memory,sqlite,postgres] [--seconds 20]
 
 One operation, a full turn: load the last 20 messages and append two.  All stores and all sizes of history take part at once:
 in every round each of them does a few turns, in an order that changes, so that a busy second of the machine falls on all of
 them.  A ratio is taken within each round, of medians, and the middle one of all rounds is shown.  Ends with status 1 if a
-ratio is over its limit, 2 if a store is missing.
+ratio is over its limit, 2 if a store is missing.  Then 50 sessions at once, each with a turn after the other: turns a second.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import sqlite3
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from statistics import median
 from typing import NamedTuple
 
@@ -29,8 +30,11 @@ import workload
 from interface import Adapter, Turns, fresh
 from run import check
 
+import servers
+
 SIZES = {10: 400, 100: 60, 1000: 8, 10_000: 2}  # messages: sessions of that length that the turns are spread over
-BLOCK = {"memory": 40, "sqlite": 6}  # turns of one store and size in one round
+BLOCK = {"memory": 40, "sqlite": 6, "postgres": 6}  # turns of one store and size in one round
+SESSIONS, EACH = 50, 10  # at once, and how many turns of each in one round
 STORES = {
     "memory": {
         "turnlog_stores": ("turnlog memory",),
@@ -41,6 +45,11 @@ STORES = {
         "turnlog_stores": ("turnlog sqlite FULL", "turnlog sqlite NORMAL"),
         "floor_sqlite": ("floor row/turn mp thread", "floor row/turn mp thread FULL"),
         "openai_agents": ("openai-agents SQLiteSession",),
+    },
+    "postgres": {
+        "turnlog_stores": ("turnlog postgresql",),
+        "floor_postgres": ("floor asyncpg row/turn mp noreset", "floor asyncpg row/turn mp 1conn"),
+        "openai_agents": ("openai-agents SQLAlchemySession pg",),
     },
 }
 
@@ -61,7 +70,15 @@ CLAIMS = (
     Claim("sqlite", "turnlog sqlite FULL", "floor row/turn mp thread FULL", 1.8),
     Claim("sqlite", "turnlog sqlite FULL", "openai-agents SQLiteSession", 1.0),
     Claim("sqlite", "turnlog sqlite NORMAL", "floor row/turn mp thread", None),
-    Claim("sqlite", "turnlog sqlite NORMAL", "openai-agents SQLiteSession", 1.0),
+    Claim("sqlite", "turnlog sqlite NORMAL", "openai-agents SQLiteSession", 1 / 1.8),
+    Claim("postgres", "turnlog postgresql", "floor asyncpg row/turn mp 1conn", 1.5),
+    Claim("postgres", "turnlog postgresql", "floor asyncpg row/turn mp noreset", 1.5),
+    Claim("postgres", "turnlog postgresql", "openai-agents SQLAlchemySession pg", 1 / 4),
+)
+AT_ONCE = (  # so many times the turns a second of another, with 50 sessions at once
+    Claim("sqlite", "turnlog sqlite FULL", "openai-agents SQLiteSession", 2.0),
+    Claim("sqlite", "turnlog sqlite NORMAL", "openai-agents SQLiteSession", 4.0),
+    Claim("postgres", "turnlog postgresql", "openai-agents SQLAlchemySession pg", 4.0),
 )
 FLAT = 1.5  # a turn at 10,000 stored messages over one at 100; at 10 there are no 20 to load
 
@@ -114,6 +131,34 @@ class Run:
                 used[name, n] += block
                 self.times[name, n].append(await timed(store, plans))
         gc.unfreeze()
+
+    async def measure_at_once(self, seconds: float) -> None:
+        """Turns a second, with 50 sessions at once."""
+        wanted = {name for claim in AT_ONCE for name in (claim.store, claim.other) if claim.group == self.group}
+        turns, order = Turns(), random.Random(2)
+        names = [name for name in self.stores if name in wanted]
+        self.rates: dict[str, list[float]] = {name: [] for name in names}
+        for name in names:
+            for s in range(SESSIONS):
+                store = self.stores[name]
+                await store.seed(
+                    f"once-{s}", store.convert(fresh(workload.generate(20), f"{names.index(name):x}o{s:x}"))
+                )
+        end = time.perf_counter() + seconds
+        while names and (time.perf_counter() < end or len(self.rates[names[0]]) < 3):
+            order.shuffle(names)
+            said = [[turns.next() for _ in range(EACH)] for _ in range(SESSIONS)]
+            for name in names:
+                store = self.stores[name]
+                plans = [[store.convert(one) for one in each] for each in said]
+
+                async def talk(s: int, plan: list, store: Adapter = store) -> None:
+                    for messages in plan:
+                        await store.turn(f"once-{s}", messages)
+
+                before = time.perf_counter()
+                await asyncio.gather(*(talk(s, plan) for s, plan in enumerate(plans)))
+                self.rates[name].append(SESSIONS * EACH / (time.perf_counter() - before))
 
     async def close(self) -> None:
         for store in self.stores.values():
@@ -184,6 +229,25 @@ def report(run: Run) -> tuple[int, int]:
     print(f"**{run.group}: ratios, judged at 1,000 stored messages**\n")
     table(["", *(f"{n:,}" for n in SIZES), ""], rows)
     rows = []
+    for claim in AT_ONCE:
+        if claim.group == run.group and claim.store in run.stores and claim.other in run.stores:
+            one, other = run.rates[claim.store], run.rates[claim.other]
+            times = median(a / b for a, b in zip(one, other, strict=True))
+            verdict = f"at least {claim.limit:g}: {'pass' if times >= claim.limit else 'FAIL'}"
+            rows.append(
+                [
+                    f"{claim.store} / {claim.other}",
+                    f"{median(one):,.0f}",
+                    f"{median(other):,.0f}",
+                    f"{times:.2f}",
+                    verdict,
+                ]
+            )
+            failed += times < claim.limit
+    if rows:
+        print(f"**{run.group}: turns a second, {SESSIONS} sessions at once**\n")
+        table(["", "turns/s", "of the other", "times", ""], rows)
+    rows = []
     for name in (name for name in names if name.startswith("turnlog")):
         whole, long = run.ratio((name, 10_000), (name, 10)), run.ratio((name, 10_000), (name, 100))
         rows.append([name, f"{whole:.2f}", f"{long:.2f}", judged(long, FLAT)])
@@ -201,14 +265,18 @@ async def main() -> int:
     print(f"CPython {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {os.cpu_count()} cores")
     failed = missing = 0
     for group in args.groups.split(","):
-        folder = tempfile.mkdtemp(prefix="bench-claims-")
+        folder, server, stack = tempfile.mkdtemp(prefix="bench-claims-"), None, ExitStack()
         try:
             run = Run(group)
-            await run.open({"dir": folder})
+            if group == "postgres":
+                server = stack.enter_context(servers.Postgres())
+            await run.open({"dir": folder, "pg_port": getattr(server, "port", None)})
             await run.measure(args.seconds)
+            await run.measure_at_once(args.seconds / 2)
             bad, gone = report(run)
             await run.close()
         finally:
+            stack.close()
             shutil.rmtree(folder, ignore_errors=True)
         failed, missing = failed + bad, missing + gone
     print(f"{failed} over the limit, {missing} not tried")

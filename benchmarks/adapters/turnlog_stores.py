@@ -1,4 +1,4 @@
-"""turnlog: the memory store, and SQLite with commits that wait for the disk (FULL) and that do not (NORMAL).
+"""turnlog: the memory store, SQLite with commits that wait for the disk (FULL) and that do not (NORMAL), and PostgreSQL.
 
 An operation is what an application does in a new request: `load` and `append` by session id, with nothing kept in between.
 """
@@ -87,4 +87,19 @@ class SqliteNormal(_Sqlite):
     name, synchronous = "turnlog sqlite NORMAL", "NORMAL"
 
 
-ADAPTERS = [Memory, SqliteFull, SqliteNormal]
+class Postgres(_Turnlog):
+    name, backend = "turnlog postgresql", "postgres"
+
+    def make(self, env):
+        from turnlog_sql.postgresql import PostgreSQLStore
+
+        return PostgreSQLStore(f"postgresql://bench@127.0.0.1:{env['pg_port']}/bench")
+
+    async def stored_bytes(self):
+        tables = ("sessions", "records", "metadata", "changes")
+        sizes = " + ".join(f"pg_total_relation_size('turnlog_{table}')" for table in tables)
+        database = self.store._database
+        return (await database.with_connection(lambda one: database.fetch(one, f"SELECT {sizes}", ())))[0][0]
+
+
+ADAPTERS = [Memory, SqliteFull, SqliteNormal, Postgres]

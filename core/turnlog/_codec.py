@@ -100,16 +100,6 @@ def unwrap(payload: bytes) -> Envelope:
     return Envelope(codec, size, digest, payload[_HEAD.size :])
 
 
-def _body(payload: bytes) -> bytes:
-    if len(payload) >= _HEAD.size:
-        start, size, digest = _FAST.unpack_from(payload)
-        if start == _PLAIN and size == len(payload) - _HEAD.size <= MAX_PAYLOAD_BYTES:
-            body = payload[_HEAD.size :]
-            if crc32(body, crc32(payload[:8])) == digest:
-                return body
-    return _checked(payload)  # which says what is wrong
-
-
 def _checked(payload: bytes) -> bytes:
     codec, size, digest, body = unwrap(payload)
     if codec != PLAIN:
@@ -132,7 +122,13 @@ def decode_messages(payload: bytes) -> tuple[Message, ...]:
     Raises:
         CorruptRecord: Cut short, damaged, compressed, or something else.
     """
-    body = _body(payload)
+    body = payload[12:]
+    if not (
+        len(payload) >= 12
+        and _FAST.unpack_from(payload) == (_PLAIN, len(body), crc32(body, crc32(payload[:8])))
+        and len(body) <= MAX_PAYLOAD_BYTES
+    ):
+        body = _checked(payload)  # which says what is wrong
     try:
         return _decode_messages(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -145,7 +141,7 @@ def decode_rounds(payload: bytes) -> tuple[Round, ...]:
     Raises:
         CorruptRecord: Cut short, damaged, compressed, or something else.
     """
-    body = _body(payload)
+    body = _checked(payload)
     try:
         return _decode_rounds(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

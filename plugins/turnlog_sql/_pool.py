@@ -51,18 +51,25 @@ class Pool(Generic[C]):
         self._waiting: deque[asyncio.Future[C | None]] = deque()
         self._closed = False
 
-    async def acquire(self) -> C:
-        """A connection, for the caller alone.
-
-        Raises:
-            Unavailable: None was free in time, or none could be made.
-        """
+    def idle(self) -> C | None:
+        """A connection that nobody uses, for the caller alone; None, if there is none."""
         while self._idle:
             connection = self._idle.pop()
             if self._alive(connection):
                 return connection
             self._count -= 1
             self._discard(connection)
+        return None
+
+    async def acquire(self) -> C:
+        """A connection, for the caller alone, once there is one.
+
+        Raises:
+            Unavailable: None was free in time, or none could be made.
+        """
+        idle = self.idle()
+        if idle is not None:
+            return idle
         if self._count < self._size:
             self._count += 1
             return await self._made()
@@ -110,6 +117,12 @@ class Pool(Generic[C]):
             self._count -= 1
         else:
             self._idle.append(connection)
+
+    def distrust(self) -> None:
+        """Drop the idle ones, after one was lost: what ended that has ended them, even where nobody was told."""
+        while self._idle:
+            self._count -= 1
+            self._discard(self._idle.pop())
 
     def close(self) -> list[C]:
         """Lend nothing any more; answers the idle ones, for the caller to close.  Lent ones are dropped on return."""

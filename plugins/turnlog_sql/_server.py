@@ -70,7 +70,11 @@ class Server(Database, Generic[C]):
 
     @abstractmethod
     async def fetch(self, connection: C, sql: str, values: tuple[Value, ...]) -> Sequence[Row]:
-        """Execute a statement once."""
+        """Execute a statement once.
+
+        Raises:
+            TimeoutError: There was no answer within `timeout` seconds, as in whatever else waits for the server.
+        """
 
     @abstractmethod
     async def execute_many(self, connection: C, sql: str, values: list[tuple[Value, ...]]) -> None:
@@ -105,9 +109,9 @@ class Server(Database, Generic[C]):
         for again in (True, False):
             try:
                 return await self._lent(lambda connection: self._drive(connection, make()))
-            except _Lost as lost:  # a read changes nothing that another would not: it may be done again
+            except (_Lost, _Duplicate) as error:  # it changes nothing that another would not: it may be done again
                 if not again:
-                    raise Unavailable(f"{self.name}: {lost}") from lost.__cause__
+                    raise Unavailable(f"{self.name}: {error}") from error.__cause__
         raise AssertionError
 
     async def write(self, make: Callable[[], Steps[T]], *, first: Callable[[], Steps[T | None]] | None = None) -> T:
@@ -154,23 +158,25 @@ class Server(Database, Generic[C]):
     async def _lent(self, work: Callable[[C], Awaitable[T]]) -> T:
         """Do something with a connection, and give that back, or drop it if nobody knows what it would answer next."""
         pool = await self._pools.here()
-        connection = await pool.acquire()
+        connection = pool.idle() or await pool.acquire()
         sound = False
         try:
-            async with asyncio.timeout(self._timeout):
-                answer = await work(connection)
+            answer = await work(connection)
             sound = True
         except TurnlogError:
             sound = True
             raise
         except Exception as error:
-            if isinstance(error, TimeoutError):
-                raise _Lost(f"no answer within {self._timeout:g} s") from error
-            meaning = self.meaning(error)
+            late = isinstance(error, TimeoutError)
+            meaning = Failure.LOST if late else self.meaning(error)
             if meaning is None:
                 raise
             if meaning is Failure.LOST:
-                raise _Lost(f"the connection was lost: {error}") from error
+                pool.distrust()
+                said = (
+                    f"no answer within {self._timeout:g} s" if late else f"the connection was lost: {in_a_line(error)}"
+                )
+                raise _Lost(said) from error
             sound = self.alive(connection)
             if meaning is Failure.REFUSED:
                 raise self.translated(error) from error

@@ -42,7 +42,7 @@ _HEADER = [sessions.c[name] for name in ("row", "updated", "owner", "expires", "
 _MOVED = ("generation", "rounds", "start", "upto", "bytes", "updated", "expires", "head")  # what every change may move
 
 _ROW = bindparam("row", type_=BigInteger)
-_ONE = literal_column("1")  # a parameter would keep a planner in the dark
+_ONE: ColumnElement[int] = literal_column("1")  # a parameter would keep a planner in the dark
 _METADATA = session_metadata.c.metadata
 _IS_KEY = and_(sessions.c.namespace == bindparam("namespace"), sessions.c.session == bindparam("session"))
 _WITH_METADATA = sessions.outerjoin(session_metadata, session_metadata.c.row == sessions.c.row)

@@ -29,6 +29,15 @@ _THERE: Final = (  # to_regclass would answer what it remembers from before it w
     "SELECT EXISTS (SELECT FROM pg_class WHERE relname = 'turnlog_schema' AND pg_table_is_visible(oid))"
 )
 
+_PLANS: Final = {
+    "plan_cache_mode": "force_generic_plan",  # one plan is enough, whatever the values: planning takes as long again
+    "enable_seqscan": "off",  # and it must be right for a table that was empty when it was made, too
+    "enable_bitmapscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "jit": "off",
+}
+
 
 class PostgreSQLStore(SQLStore):
     """Sessions in PostgreSQL, for any number of processes and machines.
@@ -107,7 +116,8 @@ class _Postgres(Server["asyncpg.Connection[asyncpg.Record]"]):
     def __init__(self, name: str, options: dict[str, Any], *, prepare: bool, pool_size: int, timeout: float) -> None:
         super().__init__(name, pool_size=pool_size, timeout=timeout)
         self.statements = _statements()
-        self._options = options | {"statement_cache_size": 200 if prepare else 0, "max_cached_statement_lifetime": 0}
+        kept = {"statement_cache_size": 200, "max_cached_statement_lifetime": 0, "server_settings": _PLANS}
+        self._options = options | (kept if prepare else {"statement_cache_size": 0})
         self._prepare = prepare
 
     async def open(self, migrate: Migrate) -> int | None:
@@ -134,25 +144,25 @@ class _Postgres(Server["asyncpg.Connection[asyncpg.Record]"]):
     ) -> Sequence[Row]:
         rows: Sequence[Row]
         if self._prepare or connection.is_in_transaction():
-            rows = await connection.fetch(sql, *values)
+            rows = await connection.fetch(sql, *values, timeout=self._timeout)
         else:  # the driver asks about a statement before it executes it: both must reach the same server
             async with connection.transaction():
-                rows = await connection.fetch(sql, *values)
+                rows = await connection.fetch(sql, *values, timeout=self._timeout)
         return rows
 
     async def execute_many(
         self, connection: asyncpg.Connection[asyncpg.Record], sql: str, values: list[tuple[Value, ...]]
     ) -> None:
-        await connection.executemany(sql, values)
+        await connection.executemany(sql, values, timeout=self._timeout)
 
     async def begin(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
-        await connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+        await connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED", timeout=self._timeout)
 
     async def commit(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
-        await connection.execute("COMMIT")
+        await connection.execute("COMMIT", timeout=self._timeout)
 
     async def roll_back(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
-        await connection.execute("ROLLBACK")
+        await connection.execute("ROLLBACK", timeout=self._timeout)
 
     def meaning(self, error: BaseException) -> Failure | None:
         if isinstance(error, (asyncpg.UniqueViolationError,)):
