@@ -1,0 +1,366 @@
+"""What has expired is removed: in bounded transactions, by any number of processes, and nothing that lives."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import servers
+from sql_places import advance, emptied_mariadb, emptied_postgresql
+from turnlog import SessionNotFound, Store, assistant, user
+from turnlog_sql import _store
+from turnlog_sql._store import SQLStore
+from turnlog_sql.mysql import MySQLStore
+from turnlog_sql.postgresql import PostgreSQLStore
+from turnlog_sql.sqlite import SQLiteStore
+
+TABLES = ("sessions", "metadata", "records", "changes")
+
+
+class Place(ABC):
+    """A database without a session in it."""
+
+    @abstractmethod
+    def store(self, **options: Any) -> SQLStore:
+        """A store there, which does not sweep by itself."""
+
+    @abstractmethod
+    async def pass_time(self, seconds: float) -> None:
+        """Let time pass."""
+
+    @abstractmethod
+    def sessions(self, table: str) -> list[int]:
+        """The sessions of which a table has rows, by number."""
+
+    def left(self) -> set[int]:
+        """The numbers of sessions that are left in any table."""
+        return {number for table in TABLES for number in self.sessions(table)}
+
+
+class SQLite(Place):
+    """A file, and a clock."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "turnlog.db"
+        self.now = 1000.0
+
+    def store(self, **options: Any) -> SQLStore:
+        return SQLiteStore(f"sqlite:///{self.path}", **{"sweep": 0, "clock": lambda: self.now, **options})
+
+    async def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+
+    def sessions(self, table: str) -> list[int]:
+        connection = sqlite3.connect(self.path)
+        try:
+            return [row[0] for row in connection.execute(f"SELECT DISTINCT row FROM turnlog_{table}")]
+        finally:
+            connection.close()
+
+
+class OnServer(Place):
+    """A server, which has the clock."""
+
+    def __init__(self, url: str, make: type[PostgreSQLStore | MySQLStore]) -> None:
+        self.url = url
+        self.make = make
+
+    def store(self, **options: Any) -> SQLStore:
+        return self.make(self.url, **{"sweep": 0, **options})
+
+    async def pass_time(self, seconds: float) -> None:
+        async with self.store() as store:
+            await advance(store, seconds)
+
+    def sessions(self, table: str) -> list[int]:
+        row = "`row`" if self.make is MySQLStore else "row"
+        return [int(found[0]) for found in servers.ask(self.url, f"SELECT DISTINCT {row} FROM turnlog_{table}")]
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """Each database in turn."""
+    if request.param == "sqlite":
+        yield SQLite(tmp_path)
+    elif request.param == "postgresql":
+        yield OnServer(emptied_postgresql(), PostgreSQLStore)
+    else:
+        yield OnServer(emptied_mariadb(), MySQLStore)
+
+
+async def fill(store: Store, *names: str, ttl: float = 0) -> None:
+    """A session with a row in each table, for each name."""
+    for name in names:
+        await store.append(name, [user("hello"), assistant("hi")], owner="u1")
+        await store.merge_metadata(name, {"title": name}, ttl=ttl)
+
+
+async def fill_many(store: Store, count: int) -> None:
+    """So many sessions that live for 10 seconds."""
+    await asyncio.gather(*(fill(store, f"s{number}", ttl=10) for number in range(count)))
+
+
+async def test_what_has_expired_is_gone_from_every_table_and_what_lives_stays(place: Place) -> None:
+    async with place.store() as store:
+        await fill(store, "for ever", "older")
+        await fill(store, "long", ttl=1000)
+        living = place.left()
+        await fill(store, "a", "b", "c", ttl=10)
+        expired = place.left() - living
+        assert len(living) == len(expired) == 3
+        assert all(set(place.sessions(table)) == living | expired for table in TABLES)
+        assert await store.sweep() == 0
+        await place.pass_time(60)
+        assert place.left() == living | expired
+        assert await store.sweep() == 3
+        assert all(set(place.sessions(table)) == living for table in TABLES)
+        for name in ("for ever", "older", "long"):
+            assert [message.text for message in await store.load(name)] == ["hello", "hi"]
+            assert (await store.info(name)).metadata == {"title": name}
+        assert await store.sweep() == 0
+
+
+async def test_a_transaction_removes_a_hundred_at_most(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with place.store() as store:
+        await fill_many(store, 250)
+        await place.pass_time(60)
+        removed: list[Any] = []
+        write = store._database.write
+
+        async def counted(*arguments: Any, **options: Any) -> Any:
+            before = len(place.left())
+            answer = await write(*arguments, **options)
+            removed.append((answer, before - len(place.left())))
+            return answer
+
+        monkeypatch.setattr(store._database, "write", counted)
+        assert await store.sweep() == 250
+        assert removed == [(100, 100), (100, 100), (50, 50)]
+
+
+def test_processes_that_sweep_at_once_count_each_session_once(place: Place) -> None:
+    """Two stores in each of four processes, and none fails."""
+
+    async def prepare() -> None:
+        async with place.store() as store:
+            await fill_many(store, 350)
+            await fill(store, "alive")
+        await place.pass_time(60)
+
+    async def sweep() -> int:
+        async with place.store() as ours, place.store() as theirs:
+            return sum(await asyncio.gather(ours.sweep(), theirs.sweep()))
+
+    asyncio.run(prepare())
+    (gate, opener), (answers, answer) = os.pipe(), os.pipe()
+    started = []
+    for _ in range(4):
+        pid = os.fork()
+        if not pid:
+            code = 1
+            try:
+                os.close(opener)
+                os.read(gate, 1)  # returns once the parent has closed its end
+                os.write(answer, f"{asyncio.run(sweep())} ".encode())
+                code = 0
+            finally:
+                os._exit(code)
+        started.append(pid)
+    for end in (gate, opener, answer):
+        os.close(end)
+    assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in started] == [0] * 4
+    counts = [int(count) for count in os.read(answers, 1000).split()]
+    os.close(answers)
+    assert (len(counts), sum(counts)) == (4, 350)
+    assert all(len(place.sessions(table)) == 1 for table in TABLES)
+
+
+async def test_a_session_that_is_used_again_between_look_and_removal_stays(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with place.store() as store, place.store() as other:
+        await fill(store, "alice", "bob", ttl=10)
+        await place.pass_time(60)
+        write = store._database.write
+
+        async def late(*arguments: Any, **options: Any) -> Any:
+            await other.append("alice", [user("again")])
+            return await write(*arguments, **options)
+
+        monkeypatch.setattr(store._database, "write", late)
+        assert await store.sweep() == 1
+        assert [message.text for message in await other.load("alice")] == ["again"]
+        assert all(len(place.sessions(table)) == 1 for table in ("sessions", "records", "changes"))
+
+
+async def test_a_session_that_is_used_while_it_is_removed_is_there_afterwards(place: Place) -> None:
+    async with place.store() as store, place.store() as other:
+        for number in range(30):
+            await other.append("alice", [user("before")])
+            await other.merge_metadata("alice", {}, ttl=10)
+            await place.pass_time(60)
+            await asyncio.gather(store.sweep(), other.append("alice", [user(str(number))]))
+            assert [message.text for message in await other.load("alice")] == [str(number)]
+            await other.erase("alice")
+
+
+async def test_erase_owner_leaves_what_has_expired_to_the_sweep(place: Place) -> None:
+    async with place.store() as store:
+        await fill(store, "expired", ttl=10)
+        await place.pass_time(60)
+        await fill(store, "alive")
+        assert await store.erase_owner("u1") == 1
+        with pytest.raises(SessionNotFound):
+            await store.load("expired")
+        assert len(place.left()) == 1
+        assert await store.sweep() == 1
+        assert place.left() == set()
+
+
+# ----------------------------------------------------------------------------------------------------- by itself
+
+
+class Pauses:
+    """Stands for sleeping: says when a sweep has ended, and how long the sweeper would sleep."""
+
+    def __init__(self) -> None:
+        self.asleep: asyncio.Queue[float] = asyncio.Queue()
+        self._wake: asyncio.Queue[None] = asyncio.Queue()
+
+    async def __call__(self, seconds: float) -> None:
+        self.asleep.put_nowait(seconds)
+        await self._wake.get()
+
+    async def next(self) -> float:
+        """Have it wake up and sweep once more."""
+        self._wake.put_nowait(None)
+        return await self.asleep.get()
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> Pauses:
+    """What the sweeper sleeps with."""
+    made = Pauses()
+    monkeypatch.setattr(_store, "_sleep", made)
+    return made
+
+
+def others() -> set[Any]:
+    """The tasks of this loop beside the one that asks."""
+    return asyncio.all_tasks() - {asyncio.current_task()}
+
+
+async def test_an_open_store_sweeps_at_once_and_from_time_to_time(place: Place, pauses: Pauses) -> None:
+    async with place.store() as store:
+        await fill(store, "a", ttl=10)
+        await fill(store, "b", ttl=100)
+    await place.pass_time(60)
+    async with place.store(sweep=5.0):
+        assert await pauses.asleep.get() == 5.0
+        assert len(place.left()) == 1
+        await place.pass_time(60)
+        assert len(place.left()) == 1
+        assert await pauses.next() == 5.0
+        assert place.left() == set()
+
+
+async def test_closing_ends_the_sweeper_and_opening_starts_one(tmp_path: Path, pauses: Pauses) -> None:
+    store = SQLite(tmp_path).store(sweep=5.0)
+    for _ in range(2):
+        await store.open()
+        await pauses.asleep.get()
+        await store.open()  # it is open
+        assert len(others()) == 1
+        await store.close()
+        assert others() == set()
+    await store.open()
+    await store.close()  # before it has begun
+    assert others() == set()
+
+
+async def test_without_an_interval_there_is_no_sweeper(tmp_path: Path) -> None:
+    async with SQLite(tmp_path).store(sweep=0):
+        assert others() == set()
+
+
+def test_closing_from_another_loop_ends_the_sweeper_too(tmp_path: Path, pauses: Pauses) -> None:
+    store = SQLite(tmp_path).store(sweep=5.0)
+
+    async def work() -> None:
+        await store.open()
+        await pauses.asleep.get()
+        (sweeper,) = others()
+        await asyncio.to_thread(asyncio.run, store.close())
+        await asyncio.wait([sweeper])
+        assert sweeper.cancelled()
+
+    asyncio.run(work())
+    asyncio.run(store.open())
+    asyncio.run(store.close())  # its loop has ended, and it with it
+
+
+async def test_a_sweep_that_finds_the_file_locked_is_a_warning_and_the_next_one_works(
+    tmp_path: Path, pauses: Pauses, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = SQLite(tmp_path)
+    async with place.store() as store:
+        await fill(store, "a", ttl=10)
+    await place.pass_time(60)
+    lock = sqlite3.connect(place.path, isolation_level=None)
+    lock.execute("BEGIN IMMEDIATE")
+    async with place.store(sweep=5.0, timeout=0.01):
+        await pauses.asleep.get()
+        assert "could not be swept: sqlite" in caplog.text
+        assert "locked" in caplog.text
+        assert [record.levelname for record in caplog.records] == ["WARNING"]
+        assert len(place.left()) == 1
+        lock.execute("ROLLBACK")
+        await pauses.next()
+        assert place.left() == set()
+    assert len(caplog.records) == 1
+    lock.close()
+
+
+async def test_a_sweep_that_finds_no_server_is_a_warning_and_the_next_one_works(
+    pauses: Pauses, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = servers.Postgres()
+    place = OnServer(server.url, PostgreSQLStore)
+    async with place.store(sweep=5.0) as store:
+        await pauses.asleep.get()
+        await fill(store, "a", ttl=10)
+        await place.pass_time(60)
+        server.kill()
+        await pauses.next()
+        assert [record.levelname for record in caplog.records] == ["WARNING"]
+        assert "could not be swept: postgresql" in caplog.text
+        server.start()
+        await pauses.next()
+        assert place.left() == set()
+    assert len(caplog.records) == 1
+    server.stop()
+
+
+async def test_not_even_what_nobody_foresaw_ends_the_sweeper(
+    tmp_path: Path, pauses: Pauses, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = SQLite(tmp_path)
+    async with place.store() as store:
+        await fill(store, "a", ttl=10)
+    await place.pass_time(60)
+    sweeping = place.store(sweep=5.0)
+    with monkeypatch.context() as now:
+        now.setattr(sweeping, "sweep", lambda: 1 / 0)
+        await sweeping.open()
+        await pauses.asleep.get()
+    assert "division by zero" in caplog.text
+    await pauses.next()
+    assert place.left() == set()
+    await sweeping.close()
