@@ -157,10 +157,10 @@ def kill(process: subprocess.Popen[bytes]) -> None:
     process.wait(20)
 
 
-def answers(port: int) -> bool:
-    """Whether somebody listens."""
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-        return True
+def answers(port: int, *, greets: bool = False) -> bool:
+    """Whether somebody listens, and says the first word, where that is the server's."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1) as asked:
+        return not greets or bool(asked.recv(1))
     return False
 
 
@@ -190,7 +190,7 @@ class Postgres:
         self.port = free_port()
         self.folder = folder_for("postgresql")
         self._bin = _postgres_binaries(self.folder)
-        self._settings = [*settings, f"fsync={'on' if safe else 'off'}"]
+        self.settings = [*settings, f"fsync={'on' if safe else 'off'}"]
         data = self.folder / "data"
         initdb = [self._bin / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]
         prepare(initdb, self.folder / "log")
@@ -206,7 +206,7 @@ class Postgres:
         """Start it, again if it was stopped."""
         data = self.folder / "data"
         (data / "postmaster.pid").unlink(missing_ok=True)
-        options = ["listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=200", *self._settings]
+        options = ["listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=200", *self.settings]
         command = [self._bin / "postgres", "-D", data, "-p", str(self.port)]
         command += [word for option in options for word in ("-c", option)]
         self.process = spawn(command, self.folder / "log")
@@ -332,7 +332,7 @@ class MariaDB:
         self.port = free_port()
         self.folder = folder_for("mariadb")
         fast = ("innodb-flush-log-at-trx-commit=2", "skip-innodb-doublewrite", "sync-binlog=0")
-        self._settings = [*(("innodb-flush-log-at-trx-commit=1",) if safe else fast), *settings]
+        self.settings = [*(("innodb-flush-log-at-trx-commit=1",) if safe else fast), *settings]
         accounts = self.folder / "accounts.sql"
         accounts.write_text(
             "CREATE DATABASE IF NOT EXISTS turnlog;\n"
@@ -361,11 +361,11 @@ class MariaDB:
             "skip-name-resolve",
             "max-connections=200",
             "max-allowed-packet=64M",
-            *self._settings,
+            *self.settings,
         ]
         command = [self._program, "--no-defaults", f"--datadir={self.folder / 'data'}"]
         self.process = spawn([*command, *(f"--{setting}" for setting in settings)], self.folder / "log")
-        until(lambda: answers(self.port), self.process, f"MariaDB ({self.folder / 'log'})")
+        until(lambda: answers(self.port, greets=True), self.process, f"MariaDB ({self.folder / 'log'})")
         return self.process
 
     def kill(self) -> None:

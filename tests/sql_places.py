@@ -7,6 +7,8 @@ from functools import cached_property
 from typing import Any, Unpack
 
 import servers
+from turnlog import Change, Key, Record, Store, user
+from turnlog.limits import MAX_PAYLOAD_BYTES
 from turnlog.testing import StoreContract, StoreOptions
 from turnlog_sql._store import SQLStore
 
@@ -36,6 +38,14 @@ class ServerContract(StoreContract):
         self.clock.advance(seconds)
         async with self.make() as store:
             await advance(store, seconds)
+
+    async def test_every_byte_of_a_payload(self, store: Store) -> None:
+        """Sixteen mebibytes of bytes that no character set knows, and of those that a driver may have to escape."""
+        key, empty = Key(store.namespace, "s"), Record.of((user("x"),), id="t", time=0.0)
+        half = MAX_PAYLOAD_BYTES // 2
+        for number, payload in enumerate((bytes(range(256)) * (half // 128), b"\0'" * half)):
+            await store.commit(key, Change(append=(empty.with_payload(payload),)))
+            assert (await store.read(key, last=1)).records[-1].payload == payload, number
 
 
 def emptied_postgresql() -> str:

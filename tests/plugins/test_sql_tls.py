@@ -1,0 +1,211 @@
+"""Connections to a server are encrypted, and to the right one, as `sslmode` says; no message holds a password."""
+
+from __future__ import annotations
+
+import traceback
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+import servers
+from turnlog import Unavailable, user
+from turnlog.errors import InvalidInput
+from turnlog_sql._store import SQLStore
+from turnlog_sql.mysql import MySQLStore
+from turnlog_sql.postgresql import PostgreSQLStore
+
+_PASSWORD = "b9-sesame"  # noqa: S105 -- what must be in no message
+
+_EXTENSIONS = """
+[req]
+distinguished_name = name
+[name]
+[authority]
+basicConstraints = critical, CA:TRUE
+subjectKeyIdentifier = hash
+keyUsage = critical, keyCertSign
+[server]
+basicConstraints = critical, CA:FALSE
+authorityKeyIdentifier = keyid
+subjectAltName = DNS:localhost
+"""
+
+
+class Certificates(NamedTuple):
+    """Files: an authority, another, and of the first a certificate for `localhost`, which is no name of 127.0.0.1."""
+
+    authority: Path
+    stranger: Path
+    certificate: Path
+    key: Path
+
+
+@cache
+def certificates() -> Certificates:
+    """Made now, by whoever the servers run as: they want the key to be theirs."""
+    openssl = servers.program("openssl")
+    if openssl is None:
+        servers.leave_out("tls", "no openssl is installed, which would make a certificate")
+    folder = servers.folder_for("certificates")
+    settings = folder / "settings"
+    settings.write_text(_EXTENSIONS)
+    settings.chmod(0o644)
+
+    def ask(*words: object) -> None:
+        servers.prepare([openssl, *words], folder / "log")
+
+    request = ["req", "-config", settings, "-newkey", "rsa:2048", "-nodes"]
+    for name in ("authority", "stranger"):
+        files = ["-keyout", folder / f"{name}.key", "-out", folder / f"{name}.crt"]
+        ask(*request, *files, "-x509", "-days", 2, "-subj", f"/CN={name}", "-extensions", "authority")
+    key, asked, certificate = (folder / f"server.{kind}" for kind in ("key", "csr", "crt"))
+    ask(*request, "-keyout", key, "-out", asked, "-subj", "/CN=localhost")
+    signed = ["-CA", folder / "authority.crt", "-CAkey", folder / "authority.key", "-set_serial", 1]
+    extensions = ["-extfile", settings, "-extensions", "server"]
+    ask("x509", "-req", "-in", asked, "-out", certificate, *signed, "-days", 2, *extensions)
+    key.chmod(0o600)
+    return Certificates(folder / "authority.crt", folder / "stranger.crt", certificate, key)
+
+
+@cache
+def postgresql() -> servers.Postgres:
+    """One that encrypts, and says whom it let in."""
+    files = certificates()
+    server = servers.Postgres("log_connections=on")
+    if not servers.ask(server.url, "SHOW ssl_library")[0][0]:
+        server.stop()
+        servers.leave_out("tls", "this PostgreSQL was built without it")
+    server.stop()
+    server.settings += ["ssl=on", f"ssl_cert_file={files.certificate}", f"ssl_key_file={files.key}"]
+    server.start()
+    return server
+
+
+@cache
+def mariadb() -> servers.MariaDB:
+    """The same."""
+    files = certificates()
+    log = ("general-log", "general-log-file=let-in")
+    return servers.MariaDB(f"ssl-cert={files.certificate}", f"ssl-key={files.key}", *log)
+
+
+class Place:
+    """A server that encrypts.
+
+    Args:
+        name: `postgresql` or `mariadb`.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.server: servers.Postgres | servers.MariaDB = postgresql() if name == "postgresql" else mariadb()
+
+    def store(self, host: str, *, password: str | None = None, **options: Any) -> SQLStore:
+        """A store there.
+
+        Args:
+            host: What the server is called.
+            password: Not the right one.
+            options: Of the store.
+        """
+        if isinstance(self.server, servers.Postgres):  # which trusts everybody who comes from here
+            url = f"postgresql://postgres:{_PASSWORD}@{host}:{self.server.port}/postgres"
+            return PostgreSQLStore(url, sweep=0, timeout=20, **options)
+        url = self.server.url.replace("127.0.0.1", host)
+        if password is not None:
+            url = f"mysql://turnlog:{password}@{host}:{self.server.port}/turnlog"
+        return MySQLStore(url, sweep=0, timeout=20, **options)
+
+    def let_in(self) -> int:
+        """How many connections the server has accepted."""
+        if isinstance(self.server, servers.Postgres):
+            return (self.server.folder / "log").read_bytes().count(b"connection authorized")
+        return (self.server.folder / "data" / "let-in").read_bytes().count(b"Connect\t")
+
+
+@pytest.fixture(params=["postgresql", "mariadb"])
+def place(request: pytest.FixtureRequest) -> Place:
+    """Each server."""
+    return Place(request.param)
+
+
+async def encrypted(store: SQLStore) -> bool:
+    """Whether the server says so."""
+    asked = {
+        "postgresql": "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()",
+        "mysql": "SHOW SESSION STATUS LIKE 'Ssl_cipher'",
+    }[store._statements.dialect.name]
+    database: Any = store._database
+    rows = await database.with_connection(lambda connection: database.fetch(connection, asked, ()))
+    return bool(rows[0][-1])
+
+
+async def said(store: SQLStore) -> str:
+    """All that is said of a store that cannot be opened."""
+    with pytest.raises(Unavailable) as caught:
+        await store.open()
+    return "".join(traceback.format_exception(caught.value)) + repr(store)
+
+
+async def test_the_right_server_is_read_from_and_written_to(place: Place) -> None:
+    async with place.store("localhost", sslmode="verify-full", sslrootcert=str(certificates().authority)) as store:
+        assert await encrypted(store)
+        name = store.new_session_id()
+        await store.append(name, [user("x" * 100_000)])
+        await store.append(name, [user("b")])
+        assert len((await store.session(name)).turns) == 2
+
+
+async def test_require_takes_any_certificate(place: Place) -> None:
+    before = place.let_in()
+    async with place.store("127.0.0.1", sslmode="require") as store:
+        assert await encrypted(store)
+    assert place.let_in() > before
+
+
+async def test_nothing_is_encrypted_unless_it_is_asked_for(place: Place) -> None:
+    async with place.store("127.0.0.1") as store:
+        assert not await encrypted(store)
+
+
+@pytest.mark.parametrize(
+    ("host", "authority"), [("localhost", "stranger"), ("127.0.0.1", "authority"), ("localhost", "")]
+)
+async def test_a_wrong_server_is_told_nothing(place: Place, host: str, authority: str) -> None:
+    """A certificate of a stranger, one for another name, and one of whom the system does not know."""
+    root = str(getattr(certificates(), authority)) if authority else None
+    before = place.let_in()
+    text = await said(place.store(host, sslmode="verify-full", sslrootcert=root))
+    assert "certificate verify failed" in text
+    assert place.let_in() == before
+    assert _PASSWORD not in text and servers.MariaDB.password not in text
+
+
+async def test_a_server_that_does_not_encrypt_is_refused() -> None:
+    """Not asked the same again in the clear."""
+    host = servers.place(servers.postgresql())
+    text = await said(PostgreSQLStore(f"postgresql://postgres:{_PASSWORD}@{host}", sslmode="require", sweep=0))
+    assert "nothing was done" in text and _PASSWORD not in text
+
+
+async def test_a_wrong_password_is_in_no_message() -> None:
+    """The tests' PostgreSQL asks for none."""
+    text = await said(Place("mariadb").store("localhost", password=_PASSWORD, sslmode="require"))
+    assert "Access denied" in text and _PASSWORD not in text
+
+
+@pytest.mark.parametrize("kind", [PostgreSQLStore, MySQLStore])
+def test_options_that_would_not_do_what_they_say_are_refused(kind: type[Any], tmp_path: Path) -> None:
+    url = f"{'mysql' if kind is MySQLStore else 'postgresql'}://u:{_PASSWORD}@h/d"
+    (tmp_path / "none.crt").write_text("no certificate")
+    for options in (
+        {"sslmode": "verify-ca"},
+        {"sslmode": "require", "sslrootcert": str(tmp_path / "none.crt")},
+        {"sslmode": "verify-full", "sslrootcert": str(tmp_path / "none.crt")},
+        {"sslmode": "verify-full", "sslrootcert": str(tmp_path / "nowhere.crt")},
+    ):
+        with pytest.raises(InvalidInput) as caught:
+            kind(url, **options)
+        assert _PASSWORD not in str(caught.value)
