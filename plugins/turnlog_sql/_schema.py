@@ -98,8 +98,6 @@ changes = Table(
     _row(),
     Column("id", _bytes(255), primary_key=True),
     Column("place", BigInteger, nullable=False),
-    Column("digest", _bytes(16), nullable=False),
-    Column("version", _bytes(128), nullable=False),
-    Column("number", BigInteger),
+    Column("answer", _bytes(255), nullable=False),  # MessagePack: digest, version and number
     sqlite_with_rowid=False,
 )

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Dialect,
     Double,
     LargeBinary,
+    Select,
     and_,
     bindparam,
     case,
@@ -45,7 +46,17 @@ _ROW = bindparam("row", type_=BigInteger)
 _ONE: ColumnElement[int] = literal_column("1")  # a parameter would keep a planner in the dark
 _METADATA = session_metadata.c.metadata
 _IS_KEY = and_(sessions.c.namespace == bindparam("namespace"), sessions.c.session == bindparam("session"))
-_WITH_METADATA = sessions.outerjoin(session_metadata, session_metadata.c.row == sessions.c.row)
+
+
+def _of_it(query: Select[Any]) -> ScalarSelect[Any]:
+    """A column of what belongs to the session.
+
+    A join would say the same, but a planner that takes a table for empty may go through all of it then.
+    """
+    return query.correlate(sessions).scalar_subquery()
+
+
+_ITS_METADATA = _of_it(select(_METADATA).where(session_metadata.c.row == sessions.c.row))
 
 
 class Statement:
@@ -122,16 +133,17 @@ class Statements:
         # The header and, if it is remembered, this very change.  PostgreSQL locks by a statement before: one that
         # waited for the lock would still see the changes as they were when it began.
         known = and_(c.row == s.row, c.id == bindparam("id", type_=LargeBinary))
-        alone = select(now if later is None else later, *_HEADER)
-        found = alone.add_columns(c.digest, c.version, c.number).select_from(sessions.outerjoin(changes, known))
-        alone, found = alone.where(_IS_KEY), found.where(_IS_KEY)
+        alone = select(now if later is None else later, *_HEADER).where(_IS_KEY)
         self.lock = compiled(select(s.row).where(_IS_KEY).with_for_update())
-        if later is not None:
-            alone, found = alone.with_for_update(), found.with_for_update()
+        if later is None:
+            found = alone.add_columns(_of_it(select(c.answer).where(known)))
+        else:  # joined, so that it is locked, too
+            found = alone.add_columns(c.answer).select_from(sessions.outerjoin(changes, known)).with_for_update()
+            alone = alone.with_for_update()
         self.find = compiled(found)
         self.header = compiled(alone)
         self.find_row = compiled(select(s.row).where(_IS_KEY))
-        self.info = compiled(select(*header, _METADATA).select_from(_WITH_METADATA).where(_IS_KEY))
+        self.info = compiled(select(*header, _ITS_METADATA).where(_IS_KEY))
         self.metadata = compiled(select(_METADATA).where(session_metadata.c.row == _ROW))
 
         one_session = update(sessions).where(s.row == _ROW)
@@ -296,7 +308,7 @@ def _nearest(
         query = query.where(b.c.rounds <= bindparam(rounds))
     if begin is not None:
         query = query.where(b.c.begin <= begin)
-    return query.order_by(b.c.number.desc(), b.c.part.desc()).limit(_ONE).correlate(sessions).scalar_subquery()
+    return _of_it(query.order_by(b.c.number.desc(), b.c.part.desc()).limit(_ONE))
 
 
 def _read(columns: list[ColumnElement[Any]], *, last: bool, before: bool, since: bool) -> ClauseElement:
@@ -308,13 +320,14 @@ def _read(columns: list[ColumnElement[Any]], *, last: bool, before: bool, since:
     """
     s, r = sessions.c, records.c
     at = _nearest("head", rounds="rounds") if since else null()
-    header = select(*columns, _METADATA, at).select_from(_WITH_METADATA).where(_IS_KEY)
+    header = select(*columns, _ITS_METADATA, at).where(_IS_KEY)
     fill = [null() for _ in columns]
-    body = select(*fill, r.head, r.payload).select_from(sessions.join(records, r.row == s.row)).where(_IS_KEY)
+    body = select(*fill, r.head, r.payload).where(r.row == select(s.row).where(_IS_KEY).scalar_subquery())
     start: ColumnElement[int] | None = None
     if last:
         anchor = func.coalesce(_nearest("upto", number="before"), s.start) if before else s.upto
-        start = func.coalesce(_nearest("number", begin=anchor - bindparam("last", type_=BigInteger)), 0)
+        most = anchor - bindparam("last", type_=BigInteger)
+        start = func.coalesce(_nearest("number", number="before" if before else None, begin=most), 0)
     if before:
         body = body.where(r.number < bindparam("before"))
     if since:
@@ -327,7 +340,7 @@ def _read(columns: list[ColumnElement[Any]], *, last: bool, before: bool, since:
             else_=0 if start is None else start,
         )
     if start is not None:
-        body = body.where(r.number >= start)
+        body = body.where(r.number >= select(start).select_from(sessions).where(_IS_KEY).scalar_subquery())
     return union_all(header, body)
 
 
@@ -341,8 +354,7 @@ def _page(columns: list[ColumnElement[Any]], *, owned: bool, behind: bool) -> Cl
     """
     s = sessions.c
     alive = or_(s.expires.is_(None), s.expires > columns[0])
-    query = select(s.session, *columns, _METADATA).select_from(_WITH_METADATA)
-    query = query.where(s.namespace == bindparam("namespace"), alive)
+    query = select(s.session, *columns, _ITS_METADATA).where(s.namespace == bindparam("namespace"), alive)
     if owned:
         query = query.where(s.owner == bindparam("owner"))
     if behind:

@@ -50,7 +50,7 @@ _head_of = attrgetter("id", "part", "open", "time", "count", "rounds", "turns", 
 _end = attrgetter("end")
 _Version = tuple[bytes, int, int, bytes, bytes]
 _Tail = tuple[str, int, bool]
-_decode_version = msgspec.msgpack.Decoder(_Version).decode
+_decode_answer = msgspec.msgpack.Decoder(tuple[bytes, _Version, int | None]).decode
 _decode_header = msgspec.msgpack.Decoder(
     tuple[_Version, int, int, int, int, _Tail | None, int, float, float | None, int]
 ).decode
@@ -276,16 +276,16 @@ def commit(
     previous, taken = None, 0
     if rows:
         now, seen = _seen(key, rows[0])
-        digest, version, number = rows[0][WIDTH : WIDTH + 3]
+        known = rows[0][WIDTH]
         if not seen.header.alive(now):
             yield from _remove(statements, seen.row)
             seen = None
-        elif digest is not None:
+        elif known is not None:
+            digest, version, number = _answer(key, known)
             if digest != change.digest:
                 raise reused(key, change.id)
             header = yield from _slide(statements, seen, now, ttl)
-            then = Version(*_decode_version(version))
-            return header.receipt(now, then, number, then), seen._replace(header=header)
+            return header.receipt(now, version, number, version), seen._replace(header=header)
     elif statements.served:
         rows = yield statements.clock, ()
         now = rows[0][0]
@@ -322,8 +322,7 @@ def commit(
         yield statements.insert_record, [statements.insert_record.bind(_record_values(row, one)) for one in placed]
     if place and place % REMEMBERED_CHANGES == 0:
         yield statements.forget, statements.forget.bind({"row": row, "place": place - REMEMBERED_CHANGES + 1})
-    known = _change_values(row, change, place, header, number)
-    yield statements.insert_change, statements.insert_change.bind(known)
+    yield statements.insert_change, statements.insert_change.bind(_change_values(row, change, place, header, number))
     return header.receipt(now, header.version, number, previous), seen
 
 
@@ -446,15 +445,15 @@ def copy(
     there = yield statements.find, statements.find.bind(values)
     if there:
         now, seen = _seen(target, there[0])
-        digest, version, number = there[0][WIDTH : WIDTH + 3]
+        known = there[0][WIDTH]
         if not seen.header.alive(now):
             yield from _remove(statements, seen.row)
-        elif digest == change[1]:
+        elif known is not None:
+            digest, version, number = _answer(target, known)
+            if digest != change[1]:
+                raise reused(target, change[0])
             header = yield from _slide(statements, seen, now, ttl)
-            then = Version(*_decode_version(version))
-            return header.receipt(now, then, number, then)
-        elif digest is not None:
-            raise reused(target, change[0])
+            return header.receipt(now, version, number, version)
         elif rows:
             seen.header.check(ABSENT, turns=True)
     if not rows:
@@ -478,9 +477,9 @@ def copy(
     yield statements.copy_metadata, statements.copy_metadata.bind(along)
     yield statements.copy_records, statements.copy_records.bind(along)
     number = header.first if header.upto > header.start else None
-    known = {"row": row, "id": values["id"], "place": 0, "digest": change[1], "number": number}
-    known["version"] = _encode(msgspec.structs.astuple(version))
-    yield statements.insert_change, statements.insert_change.bind(known)
+    answer = _encode((change[1], msgspec.structs.astuple(version), number))
+    made: dict[str, Value] = {"row": row, "id": values["id"], "place": 0, "answer": answer}
+    yield statements.insert_change, statements.insert_change.bind(made)
     return header.receipt(now, version, number, None)
 
 
@@ -652,7 +651,14 @@ def _change_values(row: int, change: Change, place: int, header: Header, number:
         "row": row,
         "id": change.id.encode(),
         "place": place,
-        "digest": change.digest,
-        "version": _encode(msgspec.structs.astuple(header.version)),
-        "number": number,
+        "answer": _encode((change.digest, msgspec.structs.astuple(header.version), number)),
     }
+
+
+def _answer(key: Key, known: bytes) -> tuple[bytes, Version, int | None]:
+    """What a change that is remembered asked for, in 16 bytes, and what it is answered."""
+    try:
+        digest, version, number = _decode_answer(known)
+        return digest, Version(*version), number
+    except _DAMAGED as error:
+        raise CorruptRecord(f"a change that it remembers cannot be read: {error}", key=key) from None

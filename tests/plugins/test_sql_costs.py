@@ -94,6 +94,7 @@ OPERATIONS: dict[str, tuple[Callable[[Filled], Any], str]] = {
     "info": (lambda d: d.session(last=0), "SELECT"),
     "last 20": (lambda d: d.session(last=20), "SELECT"),
     "20 before another": (lambda d: d.session(last=20, before=d.turns - 2), "SELECT"),
+    "20 in the middle": (lambda d: d.session(last=20, before=d.turns // 2), "SELECT"),
     "since": (lambda d: d.session(since=d.version), "SELECT"),
     "page": (lambda d: d.page(), "SELECT"),
     "page of an owner": (lambda d: d.page("o3"), "SELECT"),

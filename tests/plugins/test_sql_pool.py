@@ -1,0 +1,430 @@
+"""Connections to a server, over a driver that does what it is told: lent, lost, handed on, and never mixed up."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from turnlog import OutcomeUnknown, TurnlogError, Unavailable
+from turnlog.errors import InvalidInput
+from turnlog_sql._database import Migrate
+from turnlog_sql._pool import Pool
+from turnlog_sql._server import Failure, Server
+from turnlog_sql._statements import Value
+from turnlog_sql._steps import Row, Steps
+
+
+class Connection:
+    """Answers in the order of the questions, as a socket does: whoever asks next gets what is next."""
+
+    def __init__(self) -> None:
+        self.open = True
+        self.told = True
+        """Whether this side would know that it is not."""
+        self.answers: deque[str] = deque()
+        self.log: list[str] = []
+
+
+class Refused(Exception):
+    """What the driver raises."""
+
+
+class Driver(Server[Connection]):
+    """A server in memory."""
+
+    def __init__(self, *, pool_size: int = 2, timeout: float = 5.0) -> None:
+        super().__init__("a server", pool_size=pool_size, timeout=timeout)
+        self.made: list[Connection] = []
+        self.before: dict[str, Callable[[Connection], None]] = {}
+        """What happens when it is asked something."""
+        self.after: dict[str, Callable[[Connection], None]] = {}
+        """What happens once it has done it."""
+
+    async def open(self, migrate: Migrate) -> None:
+        pass
+
+    async def connect(self) -> Connection:
+        await asyncio.sleep(0)
+        self.before.get("connect", lambda _: None)(Connection())
+        self.made.append(Connection())
+        return self.made[-1]
+
+    def alive(self, connection: Connection) -> bool:
+        return connection.open or not connection.told
+
+    def discard(self, connection: Connection) -> None:
+        connection.open, connection.told = False, True
+
+    async def bid_farewell(self, connection: Connection) -> None:
+        self.discard(connection)
+
+    async def fetch(self, connection: Connection, sql: str, values: tuple[Value, ...]) -> Sequence[Row]:
+        if not connection.open:
+            connection.told = True
+            raise ConnectionResetError
+        self.before.get(sql, lambda _: None)(connection)
+        connection.log.append(sql)
+        connection.answers.append(sql)
+        self.after.get(sql, lambda _: None)(connection)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return [(connection.answers.popleft(),)]
+
+    async def execute_many(self, connection: Connection, sql: str, values: list[tuple[Value, ...]]) -> None:
+        raise AssertionError
+
+    async def begin(self, connection: Connection) -> None:
+        await self.fetch(connection, "begin", ())
+
+    async def commit(self, connection: Connection) -> None:
+        await self.fetch(connection, "commit", ())
+
+    async def roll_back(self, connection: Connection) -> None:
+        await self.fetch(connection, "roll back", ())
+
+    def meaning(self, error: BaseException) -> Failure | None:
+        if isinstance(error, OSError):
+            return Failure.LOST
+        return error.args[0] if isinstance(error, Refused) else None
+
+    def translated(self, error: BaseException) -> TurnlogError:
+        return Unavailable("refused: nothing was done")
+
+    async def asked(self, word: str) -> str:
+        """Read a word."""
+        return await self.read(lambda: says(word))
+
+    async def written(self, word: str, *, first: str | None = None) -> str:
+        """Write a word."""
+        return await self.write(lambda: says(word), first=None if first is None else lambda: says(first))
+
+    @property
+    def log(self) -> list[str]:
+        """What all connections were asked, one after the other."""
+        return [word for connection in self.made for word in connection.log]
+
+
+def says(word: str) -> Steps[Any]:
+    """One statement, which is answered by itself."""
+    statement: Any = SimpleNamespace(sql=word)
+    rows = yield statement, ()
+    return rows[0][0]
+
+
+def lose(connection: Connection) -> None:
+    """The connection breaks in this moment."""
+    connection.open = False
+    raise ConnectionResetError
+
+
+def refuse(failure: Failure, times: int = 1) -> Callable[[Connection], None]:
+    """The server refuses, so often."""
+    left = [times]
+
+    def refused(_: Connection) -> None:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise Refused(failure)
+
+    return refused
+
+
+# ------------------------------------------------------------------------------------------------------- cancellations
+
+
+async def test_what_was_asked_by_a_caller_that_went_is_never_answered_to_another() -> None:
+    """At each moment of a read and of a transaction: the connection that would be one answer behind is dropped."""
+    for moment in range(12):
+        for call in (Driver.asked, Driver.written):
+            driver = Driver(pool_size=1)
+            task = asyncio.ensure_future(call(driver, "mine"))
+            for _ in range(moment):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            assert await driver.asked("yours") == "yours"
+            assert await driver.written("yours") == "yours"
+            assert sum(connection.open for connection in driver.made) == 1
+
+
+async def test_a_connection_that_is_kept_after_a_cancellation_answers_the_wrong_question() -> None:
+    """The naive pool: the test above can tell."""
+    connection = Connection()
+    driver = Driver()
+    task = asyncio.ensure_future(driver.fetch(connection, "mine", ()))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert await driver.fetch(connection, "yours", ()) == [("mine",)]
+
+
+# ---------------------------------------------------------------------------------------------------------- the pool
+
+
+class Lender:
+    """A pool, and what was made for it."""
+
+    def __init__(self, *, size: int = 1, timeout: float = 5.0) -> None:
+        self.made: list[Connection] = []
+        self.fails = False
+        self.pool: Pool[Connection] = Pool(
+            self.connect, self.discard, lambda one: one.open, size=size, timeout=timeout, name="a server"
+        )
+
+    async def connect(self) -> Connection:
+        """Make one."""
+        await asyncio.sleep(0)
+        if self.fails:
+            raise Unavailable("it is not there")
+        self.made.append(Connection())
+        return self.made[-1]
+
+    def discard(self, connection: Connection) -> None:
+        """Drop one."""
+        connection.open = False
+
+
+async def settle() -> None:
+    """Let every task go as far as it can."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_the_last_one_used_is_lent_first() -> None:
+    lender = Lender(size=3)
+    a, b = await lender.pool.acquire(), await lender.pool.acquire()
+    lender.pool.release(a, sound=True)
+    lender.pool.release(b, sound=True)
+    assert await lender.pool.acquire() is b
+    assert await lender.pool.acquire() is a
+    assert len(lender.made) == 2
+
+
+async def test_there_are_never_more_than_its_size() -> None:
+    lender = Lender(size=3)
+    most = 0
+
+    async def use(place: int) -> None:
+        nonlocal most
+        connection = await lender.pool.acquire()
+        await asyncio.sleep(0)
+        most = max(most, sum(one.open for one in lender.made))
+        lender.pool.release(connection, sound=place % 7 != 0)
+
+    await asyncio.gather(*(use(place) for place in range(200)))
+    assert most == 3
+
+
+async def test_those_who_wait_are_served_in_their_order() -> None:
+    lender = Lender()
+    held = await lender.pool.acquire()
+    served: list[int] = []
+
+    async def wait(place: int) -> None:
+        connection = await lender.pool.acquire()
+        served.append(place)
+        lender.pool.release(connection, sound=True)
+
+    tasks = [asyncio.ensure_future(wait(place)) for place in range(5)]
+    await settle()
+    lender.pool.release(held, sound=True)
+    await asyncio.gather(*tasks)
+    assert served == [0, 1, 2, 3, 4]
+    assert len(lender.made) == 1
+
+
+@pytest.mark.parametrize("sound", [True, False])
+@pytest.mark.parametrize("handed", [True, False])
+async def test_who_is_cancelled_while_waiting_leaves_the_connection_to_the_next(sound: bool, handed: bool) -> None:
+    """Also when it was handed over in the same moment, and when what is handed over is only a place for a new one."""
+    lender = Lender()
+    held = await lender.pool.acquire()
+    first, second = (asyncio.ensure_future(lender.pool.acquire()) for _ in "ab")
+    await settle()
+    if handed:
+        lender.pool.release(held, sound=sound)
+        first.cancel()
+    else:
+        first.cancel()
+        await settle()
+        lender.pool.release(held, sound=sound)
+    assert (await second is held) == sound
+    assert first.cancelled()
+    assert sum(one.open for one in lender.made) == 1
+
+
+async def test_who_waits_too_long_is_told_so() -> None:
+    lender = Lender(timeout=0.01)
+    held = await lender.pool.acquire()
+    with pytest.raises(
+        Unavailable, match=r"a server: all 1 connections were in use for 0\.01 s: nothing was done; pool_"
+    ):
+        await lender.pool.acquire()
+    lender.pool.release(held, sound=True)
+    assert await lender.pool.acquire() is held
+
+
+async def test_a_connection_that_could_not_be_made_leaves_its_place() -> None:
+    """To the next who waits, and then to whoever comes."""
+    lender = Lender()
+    lender.fails = True
+    outcomes = await asyncio.gather(*(lender.pool.acquire() for _ in range(5)), return_exceptions=True)
+    assert [str(outcome) for outcome in outcomes] == ["it is not there"] * 5
+    lender.fails = False
+    assert await lender.pool.acquire() is lender.made[0]
+
+
+async def test_what_was_lent_when_it_was_closed_is_dropped_when_it_comes_back() -> None:
+    lender = Lender(size=2)
+    a, b = await lender.pool.acquire(), await lender.pool.acquire()
+    lender.pool.release(a, sound=True)
+    assert lender.pool.close() == [a]
+    lender.pool.release(b, sound=True)
+    assert not b.open
+
+
+def test_a_size_is_from_1_to_1000() -> None:
+    for size in (0, 1001, True, 2.0, "2"):
+        with pytest.raises(InvalidInput, match="pool_size must be an int from 1 to 1000"):
+            Driver(pool_size=size)  # type: ignore[arg-type]
+
+
+# ------------------------------------------------------------------------------------------------- what becomes of a loss
+
+
+async def test_connections_that_were_all_cut_silently_are_no_error() -> None:
+    """As by a firewall, while a model thinks: this side hears of it only when it asks, of each for itself."""
+    driver = Driver(pool_size=3)
+    for call in (driver.asked("a"), driver.written("b"), driver.written("b", first="c")):
+        await asyncio.gather(*(driver.asked("?") for _ in range(3)))
+        for connection in driver.made:
+            connection.open = connection.told = False
+        assert await call in {"a", "b"}
+
+
+async def test_a_read_whose_connection_is_lost_is_done_again_once() -> None:
+    driver = Driver()
+    driver.after["a"] = lose
+    with pytest.raises(Unavailable, match="a server: the connection was lost"):
+        await driver.asked("a")
+    assert driver.log == ["a", "a"]
+
+
+async def test_a_read_that_was_in_anothers_way_is_done_again() -> None:
+    driver = Driver()
+    driver.before["a"] = refuse(Failure.BEGIN_ANEW)
+    assert await driver.asked("a") == "a"
+    driver.before["a"] = refuse(Failure.BEGIN_ANEW, 2)
+    with pytest.raises(Unavailable):
+        await driver.asked("a")
+
+
+async def test_a_transaction_that_is_lost_before_its_commit_is_done_again() -> None:
+    driver = Driver()
+    lost = iter([lose])
+    driver.after["a"] = lambda connection: next(lost, lambda _: None)(connection)
+    assert await driver.written("a") == "a"
+    assert driver.log == ["begin", "a", "begin", "a", "commit"]
+
+
+async def test_a_transaction_that_is_lost_in_its_commit_is_unknown() -> None:
+    driver = Driver()
+    driver.after["commit"] = lose
+    with pytest.raises(OutcomeUnknown, match="a server: the connection was lost"):
+        await driver.written("a")
+    assert driver.log == ["begin", "a", "commit"]
+
+
+async def test_a_statement_that_is_lost_is_looked_for_in_a_transaction() -> None:
+    """And stays unknown where that cannot be had."""
+    driver = Driver()
+    driver.after["now"] = lose
+    assert await driver.written("a", first="now") == "a"
+    driver.before["connect"] = refuse(Failure.REFUSED)
+    with pytest.raises(OutcomeUnknown, match="refused"):
+        await driver.written("a", first="now")
+
+
+async def test_a_transaction_in_anothers_way_is_begun_anew_until_it_is_too_often() -> None:
+    for failure in (Failure.DUPLICATE, Failure.BEGIN_ANEW):
+        driver = Driver()
+        driver.before["a"] = refuse(failure, 19)
+        assert await driver.written("a") == "a"
+        assert len(driver.made) == 1  # the connection is sound
+        driver.before["a"] = refuse(failure, 20)
+        with pytest.raises(Unavailable, match="others were in the way 20 times: nothing was stored"):
+            await driver.written("a")
+
+
+async def test_no_answer_in_time_is_a_loss() -> None:
+    driver = Driver(timeout=0.01)
+    driver.after["a"] = lambda connection: connection.answers.clear()
+
+    async def never(connection: Connection, sql: str, values: tuple[Value, ...]) -> Sequence[Row]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    driver.fetch = never  # type: ignore[method-assign]
+    with pytest.raises(Unavailable, match=r"a server: no answer within 0\.01 s"):
+        await driver.asked("a")
+    assert [connection.open for connection in driver.made] == [False, False]
+
+
+async def test_what_is_no_error_of_the_driver_comes_through_and_ends_the_connection() -> None:
+    driver = Driver()
+
+    def wrong(_: Connection) -> None:
+        raise ZeroDivisionError
+
+    driver.before["a"] = wrong
+    with pytest.raises(ZeroDivisionError):
+        await driver.asked("a")
+    assert not driver.made[0].open
+
+
+# -------------------------------------------------------------------------------------------------------- loops and forks
+
+
+def test_each_loop_has_connections_of_its_own_which_end_with_it() -> None:
+    driver = Driver()
+
+    async def asked() -> list[bool]:
+        assert await driver.asked("a") == "a"
+        return [connection.open for connection in driver.made]
+
+    assert asyncio.run(asked()) == [True]
+    assert asyncio.run(asked()) == [False, True]
+    assert [connection.open for connection in driver.made] == [False, False]
+
+
+async def test_what_a_child_inherits_is_left_alone() -> None:
+    """It is neither used, nor closed, nor freed, for a driver closes what is freed."""
+    driver = Driver()
+    await driver.asked("a")
+    pid = os.fork()
+    if not pid:
+        code = 1
+        try:
+            (inherited,) = driver.made
+            asyncio.run(driver.close())
+            asyncio.run(_asked_in_a_child(driver))
+            driver.made.clear()
+            referrers = len(gc.get_referrers(inherited))
+            assert inherited.open
+            assert inherited.log == ["a"]
+            assert referrers >= 1
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+async def _asked_in_a_child(driver: Driver) -> None:
+    assert await driver.asked("b") == "b"
