@@ -115,7 +115,9 @@ def until(there: Callable[[], bool], process: subprocess.Popen[bytes], what: str
 
 
 def spawn(command: list[Any], log: Path) -> subprocess.Popen[bytes]:
-    """Start a server, in a group of processes of its own."""
+    """Start a server, in a group of processes of its own; it ends with this one, where Linux has the means."""
+    if setpriv := program("setpriv"):
+        command = [setpriv, "--pdeathsig", "INT" if "postgres" in str(command[0]) else "TERM", *command]
     with log.open("ab") as lines:
         return subprocess.Popen(
             list(map(str, command)), cwd="/", stdout=lines, stderr=lines, start_new_session=True, **as_somebody()
