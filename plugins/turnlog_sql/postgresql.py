@@ -193,13 +193,13 @@ class _Postgres(Server["asyncpg.Connection[asyncpg.Record]"]):
 
     async def _bring_up(self, connection: asyncpg.Connection[asyncpg.Record]) -> int | None:
         async with connection.transaction():
-            await connection.execute(f"SELECT pg_advisory_xact_lock({_LOCK})")
+            await connection.execute(f"SELECT pg_advisory_xact_lock({_LOCK})", timeout=self._timeout)
             found = await self._version(connection)
             self.check_version(found, "auto")  # another process may have been quicker, or newer
             for version, step in _migrations.missing(found, self.statements.dialect):
                 for statement in step:
-                    await connection.execute(statement)
-                await connection.execute(self.statements.set_version.sql, version)
+                    await connection.execute(statement, timeout=self._timeout)
+                await connection.execute(self.statements.set_version.sql, version, timeout=self._timeout)
         return found
 
 

@@ -19,7 +19,7 @@ from sqlalchemy import Dialect
 
 import servers
 from turnlog import ANY, SchemaError, SessionNotFound, Unavailable, assistant, user
-from turnlog_sql import _migrations
+from turnlog_sql import _migrations, postgresql
 from turnlog_sql._store import SQLStore
 from turnlog_sql.mysql import MySQLStore
 from turnlog_sql.postgresql import PostgreSQLStore
@@ -364,6 +364,29 @@ def test_bring_up_says_what_it_did_whatever_the_option(place: Place) -> None:
     with turnlog_of(LATER):
         said = [asyncio.run(place.store().bring_up()).partition(": ")[2]]
     assert said == [f"brought the tables from version {NOW} to {LATER}"]
+
+
+def test_the_wait_for_another_process_that_migrates_has_an_end() -> None:
+    """PostgreSQL: it says so, and the next opening finds nothing half done."""
+    place = OnServer(servers.postgresql(), PostgreSQLStore)
+
+    async def work() -> None:
+        async with PostgreSQLStore(place.url, sweep=0) as store:
+            other = store._database  # a connection to it that holds the lock
+            assert isinstance(other, postgresql._Postgres)
+
+            async def hold(connection: Any) -> None:
+                async with connection.transaction():
+                    await connection.execute(f"SELECT pg_advisory_xact_lock({postgresql._LOCK})")
+                    with turnlog_of(LATER), pytest.raises(Unavailable, match=r"no answer within 0\.3 s"):
+                        await PostgreSQLStore(place.url, timeout=0.3).open()
+
+            await other.with_connection(hold)
+        with turnlog_of(LATER):
+            await go_on(place.store(), filled=False)
+
+    asyncio.run(work())
+    place.empty()
 
 
 async def test_bring_up_leaves_an_open_store_open(tmp_path: Path) -> None:

@@ -231,17 +231,22 @@ class Pauses:
     """Stands for sleeping: says when a sweep has ended, and how long the sweeper would sleep."""
 
     def __init__(self) -> None:
-        self.asleep: asyncio.Queue[float] = asyncio.Queue()
+        self._asleep: asyncio.Queue[float] = asyncio.Queue()
         self._wake: asyncio.Queue[None] = asyncio.Queue()
 
     async def __call__(self, seconds: float) -> None:
-        self.asleep.put_nowait(seconds)
+        self._asleep.put_nowait(seconds)
         await self._wake.get()
+
+    async def first(self) -> float:
+        """Wait until it would sleep, and say how long."""
+        async with asyncio.timeout(20):
+            return await self._asleep.get()
 
     async def next(self) -> float:
         """Have it wake up and sweep once more."""
         self._wake.put_nowait(None)
-        return await self.asleep.get()
+        return await self.first()
 
 
 @pytest.fixture
@@ -263,7 +268,7 @@ async def test_an_open_store_sweeps_at_once_and_from_time_to_time(place: Place, 
         await fill(store, "b", ttl=100)
     await place.pass_time(60)
     async with place.store(sweep=5.0):
-        assert await pauses.asleep.get() == 5.0
+        assert await pauses.first() == 5.0
         assert len(place.left()) == 1
         await place.pass_time(60)
         assert len(place.left()) == 1
@@ -275,7 +280,7 @@ async def test_closing_ends_the_sweeper_and_opening_starts_one(tmp_path: Path, p
     store = SQLite(tmp_path).store(sweep=5.0)
     for _ in range(2):
         await store.open()
-        await pauses.asleep.get()
+        await pauses.first()
         await store.open()  # it is open
         assert len(others()) == 1
         await store.close()
@@ -295,10 +300,10 @@ def test_closing_from_another_loop_ends_the_sweeper_too(tmp_path: Path, pauses: 
 
     async def work() -> None:
         await store.open()
-        await pauses.asleep.get()
+        await pauses.first()
         (sweeper,) = others()
         await asyncio.to_thread(asyncio.run, store.close())
-        await asyncio.wait([sweeper])
+        await asyncio.wait([sweeper], timeout=20)
         assert sweeper.cancelled()
 
     asyncio.run(work())
@@ -316,7 +321,7 @@ async def test_a_sweep_that_finds_the_file_locked_is_a_warning_and_the_next_one_
     lock = sqlite3.connect(place.path, isolation_level=None)
     lock.execute("BEGIN IMMEDIATE")
     async with place.store(sweep=5.0, timeout=0.01):
-        await pauses.asleep.get()
+        await pauses.first()
         assert "could not be swept: sqlite" in caplog.text
         assert "locked" in caplog.text
         assert [record.levelname for record in caplog.records] == ["WARNING"]
@@ -334,7 +339,7 @@ async def test_a_sweep_that_finds_no_server_is_a_warning_and_the_next_one_works(
     server = servers.Postgres()
     place = OnServer(server.url, PostgreSQLStore)
     async with place.store(sweep=5.0) as store:
-        await pauses.asleep.get()
+        await pauses.first()
         await fill(store, "a", ttl=10)
         await place.pass_time(60)
         server.kill()
@@ -359,7 +364,7 @@ async def test_not_even_what_nobody_foresaw_ends_the_sweeper(
     with monkeypatch.context() as now:
         now.setattr(sweeping, "sweep", lambda: 1 / 0)
         await sweeping.open()
-        await pauses.asleep.get()
+        await pauses.first()
     assert "division by zero" in caplog.text
     await pauses.next()
     assert place.left() == set()
