@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from operator import itemgetter
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from sqlalchemy import (
     BigInteger,
@@ -74,14 +74,16 @@ class Statement:
         }
 
     @classmethod
-    def transaction(cls, statements: list[ClauseElement], dialect: Dialect) -> Statement:
-        """Several, which are sent at once and are a transaction, for a dialect that writes parameters as `%s`."""
-        parts = [cls(statement, dialect) for statement in statements]
+    def joined(cls, *parts: str | Statement) -> Statement:
+        """Several, which are sent at once, for a dialect that writes parameters as `%s`."""
         made = cls.__new__(cls)
-        made.sql = ";\n".join(["START TRANSACTION", *(part.sql for part in parts), "COMMIT"])
-        made.names = tuple(name for part in parts for name in part.names)
+        statements = [part for part in parts if isinstance(part, Statement)]
+        made.sql = "".join(part if isinstance(part, str) else part.sql for part in parts)
+        made.names = tuple(name for part in statements for name in part.names)
         made._pick = _picker(made.names)  # noqa: SLF001
-        made._constants = {name: value for part in parts for name, value in part._constants.items()}  # noqa: SLF001
+        made._constants = {}  # noqa: SLF001
+        for part in statements:
+            made._constants |= part._constants  # noqa: SLF001
         return made
 
     def bind(self, values: Mapping[str, Value]) -> tuple[Value, ...]:
@@ -163,7 +165,8 @@ class Statements:
         if dialect.name == "postgresql":
             self.append = compiled(_append(now))
         elif dialect.name == "mysql":
-            self.append = Statement.transaction(_append_in_turn(now), dialect)
+            parts = (part for statement in _append_in_turn(now) for part in (compiled(statement), ";"))
+            self.append = Statement.joined("START TRANSACTION;", *parts, "COMMIT")
         else:
             self.move = compiled(_returning(_move(now)))
         self.forget = compiled(delete(changes).where(c.row == _ROW, c.place < bindparam("place")))
@@ -209,7 +212,7 @@ class Statements:
         self.cut_between = compiled(delete(records).where(r.row == _ROW, above, until))
 
         self.reads = {
-            (last, before, since): compiled(_read(header, last=last, before=before, since=since))
+            (last, before, since): _reading(header, dialect, last=last, before=before, since=since)
             for last in (False, True)
             for before in (False, True)
             for since in (False, True)
@@ -290,18 +293,24 @@ def _named(column: Column[Any]) -> str:
 
 
 def _nearest(
-    column: str, *, number: str | None = None, rounds: str | None = None, begin: ColumnElement[int] | None = None
+    row: ColumnElement[int],
+    column: str,
+    *,
+    number: str | None = None,
+    rounds: str | None = None,
+    begin: ColumnElement[int] | None = None,
 ) -> ScalarSelect[int]:
     """A column of the last record that fits, found backwards from the end: it looks at no more than lies behind it.
 
     Args:
+        row: The session's.
         column: Which column.
         number: The parameter that its turn number is below.
         rounds: The parameter that its end is at or before, in rounds.
         begin: How many messages lie before it at the most; it begins a turn, too.
     """
     b = records.alias()
-    query = select(b.c[column]).where(b.c.row == sessions.c.row)
+    query = select(b.c[column]).where(b.c.row == row)
     if number is not None:
         query = query.where(b.c.number < bindparam(number))
     if rounds is not None:
@@ -311,36 +320,89 @@ def _nearest(
     return _of_it(query.order_by(b.c.number.desc(), b.c.part.desc()).limit(_ONE))
 
 
-def _read(columns: list[ColumnElement[Any]], *, last: bool, before: bool, since: bool) -> ClauseElement:
-    """The header and the records that are asked for: one statement, so that they are of one moment.
+_VARIABLES: Final[tuple[ColumnElement[int], ColumnElement[int]]] = (
+    literal_column("@turnlog_row", BigInteger),
+    literal_column("@turnlog_start", BigInteger),
+)
 
-    One row is the header with its metadata and the head of the record that stands at `since`; the others are a record's
-    head and payload, filled up to the same width with NULL in front.  They come in any order.  What follows `since`
-    comes with the turn that it ends in.
+
+def _reading(
+    columns: list[ColumnElement[Any]], dialect: Dialect, *, last: bool, before: bool, since: bool
+) -> Statement:
+    """What reads the header and the records that are asked for, in one round trip, and as they were at one moment.
+
+    MySQL makes a range of an index only of what it knows beforehand, and would go through all of the session: it is
+    told the row and the start by variables, which are of one snapshot with what is read.
     """
-    s, r = sessions.c, records.c
-    at = _nearest("head", rounds="rounds") if since else null()
-    header = select(*columns, _ITS_METADATA, at).where(_IS_KEY)
-    fill = [null() for _ in columns]
-    body = select(*fill, r.head, r.payload).where(r.row == select(s.row).where(_IS_KEY).scalar_subquery())
+    s = sessions.c
+    its_row = select(s.row).where(_IS_KEY)
+    told = dialect.name == "mysql" and (last or before or since)
+    row = _VARIABLES[0] if told else s.row
+    found = _start(row, last=last, before=before, since=since)
+    its_start = None if found is None else select(found).select_from(sessions).where(_IS_KEY)
+    at = _nearest(row, "head", rounds="rounds") if since else null()
+    if not told:
+        start = None if its_start is None else its_start.scalar_subquery()
+        return Statement(_read(columns, its_row.scalar_subquery(), start, at, before=before), dialect)
+    setting: list[str | Statement] = ["SET @turnlog_row = (", Statement(its_row, dialect), ");"]
+    if its_start is not None:
+        setting += ["SET @turnlog_start = (", Statement(its_start, dialect), ");"]
+    return Statement.joined(
+        "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY;",
+        *setting,
+        Statement(_read(columns, row, None if its_start is None else _VARIABLES[1], at, before=before), dialect),
+        ";COMMIT",
+    )
+
+
+def _start(row: ColumnElement[int], *, last: bool, before: bool, since: bool) -> ColumnElement[int] | None:
+    """The number of the first turn that is asked for; None: of all there are.
+
+    Args:
+        row: The session's.
+        last: So many messages at least.
+        before: Only turns numbered below another.
+        since: What follows a version, with the turn that it ends in.
+    """
+    s = sessions.c
     start: ColumnElement[int] | None = None
     if last:
-        anchor = func.coalesce(_nearest("upto", number="before"), s.start) if before else s.upto
+        anchor = func.coalesce(_nearest(row, "upto", number="before"), s.start) if before else s.upto
         most = anchor - bindparam("last", type_=BigInteger)
-        start = func.coalesce(_nearest("number", number="before" if before else None, begin=most), 0)
-    if before:
-        body = body.where(r.number < bindparam("before"))
+        start = func.coalesce(_nearest(row, "number", number="before" if before else None, begin=most), 0)
     if since:
         rounds = bindparam("rounds", type_=BigInteger)
         same = and_(s.epoch == bindparam("epoch"), s.generation == bindparam("generation"))
+        there = _nearest(row, "rounds", rounds="rounds") == rounds
         start = case(
             (and_(same, s.rounds == rounds), MAX_NUMBER),
             (and_(same, rounds == 0, s.start == 0), 0),
-            (and_(same, _nearest("rounds", rounds="rounds") == rounds), _nearest("number", rounds="rounds")),
+            (and_(same, there), _nearest(row, "number", rounds="rounds")),
             else_=0 if start is None else start,
         )
+    return start
+
+
+def _read(
+    columns: list[ColumnElement[Any]],
+    row: ColumnElement[int],
+    start: ColumnElement[int] | None,
+    at: ColumnElement[Any],
+    *,
+    before: bool,
+) -> ClauseElement:
+    """The header and the records from a turn on.
+
+    One row is the header with its metadata and the head of the record that stands at `since`; the others are a record's
+    head and payload, filled up to the same width with NULL in front.  They come in any order.
+    """
+    r = records.c
+    header = select(*columns, _ITS_METADATA, at).where(_IS_KEY)
+    body = select(*(null() for _ in columns), r.head, r.payload).where(r.row == row)
+    if before:
+        body = body.where(r.number < bindparam("before"))
     if start is not None:
-        body = body.where(r.number >= select(start).select_from(sessions).where(_IS_KEY).scalar_subquery())
+        body = body.where(r.number >= start)
     return union_all(header, body)
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Unpack
 
 import pytest
 
 import servers
 from sql_places import ServerContract, emptied_mariadb
-from turnlog import SessionNotFound, TooLarge, user
+from turnlog import Change, Key, Record, SessionNotFound, TooLarge, assistant, user
 from turnlog.testing import StoreOptions
 from turnlog_sql.mysql import MySQLStore, _MySQL
 
@@ -55,6 +56,36 @@ async def test_how_many_round_trips(packets: list[int]) -> None:
         assert await trips(store.append("a", [user("x")])) == 3  # it is not where it was seen
         assert await trips(store.merge_metadata("a", {"title": "x"})) == 3
         assert await trips(store.erase("a")) == 2
+
+
+async def test_what_is_looked_at_does_not_grow_with_the_history() -> None:
+    """Rows and keys that the server reads: as many for a short session as for a long one."""
+    async with MySQLStore(emptied_mariadb(), sweep=0, pool_size=1) as store:
+        looked_at = []
+        for turns in (60, 600):
+            key = Key("default", f"s{turns}")
+            said = (Record.of((user("x"), assistant("y")), id=f"t{number}", time=0.0) for number in range(turns))
+            version = (await store.commit(key, Change(append=tuple(said)))).version
+            await store.append(key.session, [user("x")])
+            works: list[Callable[[], Awaitable[object]]] = [
+                partial(store.read, key, last=20),
+                partial(store.read, key, last=20, before=40),
+                partial(store.read, key, last=20, since=version),
+                partial(store.append, key.session, [user("x")]),
+            ]
+            looked_at.append([await rows_read(store, work) for work in works])
+        assert looked_at[0] == looked_at[1]
+
+
+async def rows_read(store: Any, work: Callable[[], Awaitable[object]]) -> int:
+    """How many rows and keys the server reads for it."""
+
+    async def asked(sql: str) -> Any:
+        return await store._database.with_connection(lambda connection: store._database.fetch(connection, sql, ()))
+
+    await asked("FLUSH STATUS")
+    await work()
+    return sum(int(count) for _, count in await asked("SHOW SESSION STATUS LIKE 'Handler_read_%'"))
 
 
 async def test_a_statement_over_the_limit_of_the_server() -> None:
