@@ -819,9 +819,15 @@ def test_version(capsys: Any) -> None:
         (["show"], "SESSION"),
         (["show", "s", "--lst=2"], "Did you mean --last?"),
         (["show", "s", "--last=two"], "two"),
-        (["show", "s", "--last=-1"], "last must be an int from 0"),
-        (["show", "s", "--last=9007199254740992"], "last must be an int from 0, not one over 2**53"),
-        (["show", "s", "--last=9223372036854775808"], "last must be an int from 0, not one over 2**53"),
+        (["show", "s", "--last=-1", "--store=memory://"], "last must be an int from 0"),
+        (
+            ["show", "s", "--last=9007199254740992", "--store=memory://"],
+            "last must be an int from 0, not one over 2**53",
+        ),
+        (
+            ["show", "s", "--last=9223372036854775808", "--store=memory://"],
+            "last must be an int from 0, not one over 2**53",
+        ),
         (["chat", "--model=nobody"], "no model is named 'nobody'"),
         (["chat", "--session="], "session id is empty"),
         (["chat", "--system="], "system must be text"),
