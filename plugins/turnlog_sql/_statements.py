@@ -344,9 +344,10 @@ def _reading(
     if not told:
         start = None if its_start is None else its_start.scalar_subquery()
         return Statement(_read(columns, its_row.scalar_subquery(), start, at, before=before), dialect)
-    setting: list[str | Statement] = ["SET @turnlog_row = (", Statement(its_row, dialect), ");"]
+    # not SET @variable = (...), which reads what is newest, under a lock, whatever the snapshot
+    setting: list[str | Statement] = ["SELECT (", Statement(its_row, dialect), ") INTO @turnlog_row;"]
     if its_start is not None:
-        setting += ["SET @turnlog_start = (", Statement(its_start, dialect), ");"]
+        setting += ["SELECT (", Statement(its_start, dialect), ") INTO @turnlog_start;"]
     return Statement.joined(
         "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY;",
         *setting,
