@@ -14,7 +14,7 @@ from ._metadata import EMPTY, Metadata
 from ._record import Record
 from ._session import SessionInfo
 from ._version import Version, check_version
-from .errors import Conflict, HistoryRegressed, IdReused, SessionNotFound, SplitsSealed, TooLarge
+from .errors import Conflict, CorruptRecord, HistoryRegressed, IdReused, SessionNotFound, SplitsSealed, TooLarge
 from .limits import MAX_PAYLOAD_BYTES, SLIDE
 
 SURE_TO_FIT = (
@@ -347,6 +347,54 @@ def fits(seal: Record, run: Sequence[Record], *, last: bool) -> bool:
         and sum(record.count for record in run) == seal.count
         and not (last and run[-1].open)
     )
+
+
+def check_whole(
+    header: Header, records: Sequence[Record], last: int | None, before: int | None, since: Version | None
+) -> None:
+    """Refuse to take what is left of a damaged session for what there was.
+
+    Args:
+        header: The session's.
+        records: What was found.
+        last: As it was asked for.
+        before: As it was asked for.
+        since: As it was asked for, if `records` are what follows it; otherwise None.
+
+    Raises:
+        CorruptRecord: A record is missing, or stands where it does not belong.
+    """
+    if not records:
+        if since is not None:
+            there = since.rounds < header.version.rounds
+        else:
+            there = header.upto > header.start and (before is None or before > header.first)
+        if there:
+            raise _gap(header, header.first)
+        return
+    first, end = records[0], records[0].end - records[0].rounds
+    if since is not None:
+        begins = end == since.rounds
+    elif last is None or first.number <= header.first:
+        begins = first.number == header.first and first.upto - first.count == header.start
+    else:
+        begins = first.turns > 0 and records[-1].upto - first.upto + first.count >= last
+    if not begins:
+        raise _gap(header, header.first if since is None else first.number - 1)
+    for record in records:
+        if record.end - record.rounds != end:
+            raise _gap(header, record.number - 1)
+        end = record.end
+    final = records[-1]
+    if before is None or final.after >= header.turns:
+        if end != header.version.rounds or final.upto != header.upto or final.tip != header.version.tip:
+            raise _gap(header, final.after)
+    elif not final.number < before <= final.after:
+        raise _gap(header, final.after)
+
+
+def _gap(header: Header, turn: int) -> CorruptRecord:
+    return CorruptRecord("a record is missing, or is not where it belongs", key=header.key, turn=turn)
 
 
 def missing(key: Key) -> SessionNotFound:

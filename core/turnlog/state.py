@@ -17,7 +17,7 @@ import msgspec
 
 from . import _lines
 from ._change import Change, Receipt, copy_digest
-from ._header import SURE_TO_FIT, Header, check_delete, created_by, fits, missing, reused
+from ._header import SURE_TO_FIT, Header, check_delete, check_whole, created_by, fits, missing, reused
 from ._key import Key
 from ._record import Record
 from ._session import Page, Query, Session, SessionInfo, check_read
@@ -29,6 +29,7 @@ __all__ = [
     "SessionState",
     "check_delete",
     "check_read",
+    "check_whole",
     "copy_digest",
     "created_by",
     "file_key",

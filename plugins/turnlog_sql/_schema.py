@@ -11,13 +11,9 @@ UTF-8, so that no collation folds two of them into one.
 
 from __future__ import annotations
 
-from typing import Final
-
 from sqlalchemy import BigInteger, Column, Double, Identity, Index, Integer, LargeBinary, MetaData, Table, text
 from sqlalchemy.dialects import mysql
 from sqlalchemy.types import TypeEngine
-
-VERSION: Final = 1
 
 tables = MetaData()
 

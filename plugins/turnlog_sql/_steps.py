@@ -32,7 +32,7 @@ from turnlog import (
 )
 from turnlog.errors import TurnlogError
 from turnlog.limits import REMEMBERED_CHANGES
-from turnlog.state import Header, check_delete, created_by, fits, missing, reused
+from turnlog.state import Header, check_delete, check_whole, created_by, fits, missing, reused
 
 from ._statements import WIDTH, Statement, Statements, Value
 
@@ -128,7 +128,7 @@ def read(
     elif last == 0:
         records = []
     if last != 0 or continues:
-        _check_whole(header, records, last, before, since if continues else None)
+        check_whole(header, records, last, before, since if continues else None)
     if touch:
         header = yield from _slide(statements, seen, now, ttl)
         seen = seen._replace(header=header)
@@ -151,47 +151,6 @@ def _continues(header: Header, since: Version, at: bytes | None) -> bool:
     if record.tip != since.tip:
         raise header.regressed(since)
     return True
-
-
-def _check_whole(
-    header: Header, records: Sequence[Record], last: int | None, before: int | None, since: Version | None
-) -> None:
-    """Refuse to take what is left for what there was.
-
-    Raises:
-        CorruptRecord: A record is missing, or stands where it does not belong.
-    """
-    if not records:
-        if since is not None:
-            there = since.rounds < header.version.rounds
-        else:
-            there = header.upto > header.start and (before is None or before > header.first)
-        if there:
-            raise _gap(header, header.first)
-        return
-    first, end = records[0], records[0].end - records[0].rounds
-    if since is not None:
-        begins = end == since.rounds
-    elif last is None or first.number <= header.first:
-        begins = first.number == header.first and first.upto - first.count == header.start
-    else:
-        begins = first.turns > 0 and records[-1].upto - first.upto + first.count >= last
-    if not begins:
-        raise _gap(header, header.first if since is None else first.number - 1)
-    for record in records:
-        if record.end - record.rounds != end:
-            raise _gap(header, record.number - 1)
-        end = record.end
-    final = records[-1]
-    if before is None or final.after >= header.turns:
-        if end != header.version.rounds or final.upto != header.upto or final.tip != header.version.tip:
-            raise _gap(header, final.after)
-    elif not final.number < before <= final.after:
-        raise _gap(header, final.after)
-
-
-def _gap(header: Header, turn: int) -> CorruptRecord:
-    return CorruptRecord("a record is missing, or is not where it belongs", key=header.key, turn=turn)
 
 
 def _slide(statements: Statements, seen: Seen, now: float, ttl: float | None) -> Steps[Header]:

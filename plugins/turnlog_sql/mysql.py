@@ -21,8 +21,7 @@ from sqlalchemy.dialects.mysql.asyncmy import MySQLDialect_asyncmy
 from turnlog import SchemaError, TooLarge, TurnlogError, Unavailable
 
 from . import _migrations
-from ._database import Migrate
-from ._schema import VERSION
+from ._database import RESTORE, Migrate
 from ._server import Failure, Server, in_a_line
 from ._statements import Statements, Value
 from ._steps import Row
@@ -126,11 +125,12 @@ class _MySQL(Server[_Link]):
         self.statements = _statements()
         self._options = options
 
-    async def open(self, migrate: Migrate) -> None:
+    async def open(self, migrate: Migrate) -> int | None:
         found = await self.with_connection(self._version)
-        self.check_version(found, migrate)
-        if found != VERSION:
-            await self.with_connection(self._bring_up)
+        if self.check_version(found, migrate):
+            found = await self.with_connection(self._bring_up)
+        await self.with_connection(lambda connection: self.fetch(connection, _probe(), ()))
+        return found
 
     async def connect(self) -> _Link:
         link = _Link(await asyncmy.connect(**self._options, charset="utf8mb4", autocommit=True), _JOINED)
@@ -227,7 +227,7 @@ class _MySQL(Server[_Link]):
     def translated(self, error: BaseException) -> TurnlogError:
         said, code = in_a_line(error), error.args[0] if error.args else 0
         if code in (1146, 1054):  # ER_NO_SUCH_TABLE, ER_BAD_FIELD_ERROR
-            return SchemaError(f"the tables in {self.name} are not as turnlog made them: {said}")
+            return SchemaError(f"the tables in {self.name} are not as turnlog made them: {said}: {RESTORE}")
         return Unavailable(f"{self.name}: {said}: nothing was done")
 
     # ------------------------------------------------------------------------------------------------------- the tables
@@ -239,7 +239,7 @@ class _MySQL(Server[_Link]):
         found: int | None = (await self.fetch(connection, self.statements.version.sql, ()))[0][0]
         return found
 
-    async def _bring_up(self, connection: _Link) -> None:
+    async def _bring_up(self, connection: _Link) -> int | None:
         """Step by step, under a lock; each can be done again, as this server rolls back no change of its tables."""
         if not (await self.fetch(connection, "SELECT GET_LOCK(%s, %s)", (_LOCK, self._timeout)))[0][0]:
             raise Unavailable(f"{self.name}: another process changes the tables for {self._timeout:g} s already")
@@ -250,6 +250,7 @@ class _MySQL(Server[_Link]):
                 for statement in step:
                     await self._change(connection, statement)
                 await self.fetch(connection, self.statements.set_version.sql, (version,))
+            return found
         finally:
             await self.fetch(connection, "SELECT RELEASE_LOCK(%s)", (_LOCK,))
 
@@ -270,6 +271,11 @@ _LOST: Final = (
     2013,  # CR_SERVER_LOST
     2055,  # CR_SERVER_LOST_EXTENDED
 )
+
+
+@cache
+def _probe() -> str:
+    return _migrations.probe(_statements().dialect)
 
 
 @cache

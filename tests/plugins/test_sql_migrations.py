@@ -156,7 +156,6 @@ def turnlog_of(version: int) -> Iterator[None]:
     """As if this turnlog knew the tables up to a version."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_migrations, "MIGRATIONS", STEPS[:version])
-        patch.setattr("turnlog_sql.mysql.VERSION", version, raising=False)
         yield
 
 
@@ -330,12 +329,12 @@ REFUSED: dict[str, tuple[Callable[[Place], None], int, str]] = {
     ),
 }
 ALWAYS = [name for name in REFUSED if name not in ("nothing", "older")]
-DATABASES = {"nothing": 3, "older": 3, "newer": 3, "version 0": 3}
+DATABASES = {"no version": 2}  # on MariaDB that is what a kill leaves: it is finished
 CASES = [
     (database, name, migrate)
     for name in REFUSED
     for migrate in (("check", "auto") if name in ALWAYS else ("check",))
-    for database in ("sqlite", "postgresql", "mariadb")[: DATABASES.get(name, 2)]
+    for database in ("sqlite", "postgresql", "mariadb")[: DATABASES.get(name, 3)]
 ]
 
 
@@ -357,7 +356,6 @@ def test_what_fits_is_looked_at_and_used(place: Place) -> None:
     asyncio.run(go_on(place.store(migrate="check"), filled=False))
 
 
-@pytest.mark.parametrize("place", ["sqlite", "postgresql"], indirect=True)
 def test_bring_up_says_what_it_did_whatever_the_option(place: Place) -> None:
     said = [asyncio.run(place.store(migrate="check").bring_up()).partition(": ")[2] for _ in range(2)]
     assert said == [f"made the tables, version {NOW}", f"the tables are of version {NOW}, nothing to do"]
