@@ -405,6 +405,20 @@ def test_each_loop_has_connections_of_its_own_which_end_with_it() -> None:
     assert [connection.open for connection in driver.made] == [False, False]
 
 
+async def test_loops_of_other_threads_come_and_go_meanwhile() -> None:
+    """Whoever looks for those that have ended may find more of them than there were, or fewer."""
+    driver = Driver()
+    pools: dict[Any, Any] = driver._pools._pools
+
+    class Loop:
+        def is_closed(self) -> bool:
+            pools[object()] = pools.pop(self)
+            return True
+
+    pools[Loop()] = pools[Loop()] = None
+    assert await driver.asked("a") == "a"
+
+
 def test_what_a_child_inherits_is_neither_used_nor_closed() -> None:
     """Also where the loop is the same, and goes on in both."""
     with asyncio.Runner() as runner:
