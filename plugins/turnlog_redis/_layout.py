@@ -1,0 +1,192 @@
+"""How a session lies in Redis: one list, so that expiry, eviction and a cluster's slots take all of it or nothing.
+
+    0  the header: numbers at fixed places, which scripts read and write, then MessagePack
+    1  the metadata, MessagePack of names to encoded values
+    2  the changes that are remembered, each in `ENTRY` bytes
+    3  the records, in order: numbers at fixed places, then the head and the payload
+
+Beside it stands an index for pages: in each bucket one sorted set a namespace, and one an owner, of session ids by the
+time of their last change.  A session's bucket is in the hash tag of its key and of its index, so both are on one node
+of a cluster and change in one script.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from hashlib import blake2b
+from operator import attrgetter
+from typing import Final, NamedTuple
+from zlib import crc32
+
+import msgspec
+
+from turnlog import Change, CorruptRecord, Key, Metadata, Record, Version
+from turnlog.state import Header
+
+BUCKETS: Final = 128
+"""Each is one slot of a cluster: over three nodes they spread to within 12 %, and a page asks all of them, which takes
+about a millisecond."""
+
+_NUMBERS: Final = struct.Struct(">7d16sd")  # created, updated, first, start, bytes, rounds, generation, epoch, ttl
+_RECORD: Final = struct.Struct(">6dH")  # number, turns, count, upto, size, end, and how long the head is
+_CHANGE: Final = struct.Struct(">16s16sddB16sB16sd")  # id and digest, generation, rounds, tip, stamp, number
+ENTRY: Final = _CHANGE.size
+_NO_TTL: Final = -1.0
+_NONE: Final = Metadata({})
+
+_encode = msgspec.msgpack.Encoder().encode
+_Tail = tuple[str, int, bool]
+_decode_rest = msgspec.msgpack.Decoder(tuple[str, str, bytes, bytes, int, int, _Tail | None, str]).decode
+_decode_head = msgspec.msgpack.Decoder(tuple[str, int, bool, float, int, bytes]).decode
+_decode_metadata = msgspec.msgpack.Decoder(dict[str, bytes]).decode
+_head_of = attrgetter("id", "part", "open", "time", "rounds", "tip")
+_DAMAGED = (msgspec.DecodeError, struct.error, ValueError, TypeError)
+
+
+class Keys(NamedTuple):
+    """Where a session, and its place in the index, are."""
+
+    bucket: int
+    session: bytes
+    listing: bytes
+    prefix: bytes
+    """What all sessions of its namespace and bucket begin with."""
+    member: bytes
+    """What follows: the session id."""
+
+
+def keys_of(namespace: str, session: bytes) -> Keys:
+    """Where a session is.  No two share a place: the namespace comes with its length, and the session id is the rest.
+
+    A hash tag is what stands between the first brace and the next closing one (redis.io/docs/reference/cluster-spec):
+    ours come first.
+    """
+    tenant = namespace.encode()
+    bucket = crc32(session, crc32(tenant)) % BUCKETS
+    prefix = b"turnlog:{%d}:s:%d:%b:" % (bucket, len(tenant), tenant)
+    return Keys(bucket, prefix + session, index_of(bucket, namespace, None), prefix, session)
+
+
+def index_of(bucket: int, namespace: str, owner: str | None) -> bytes:
+    """The index of a bucket's sessions in one namespace; or only of one owner's, where there is an owner."""
+    tenant = namespace.encode()
+    if not owner:
+        return b"turnlog:{%d}:i:%b" % (bucket, tenant)
+    return b"turnlog:{%d}:o:%d:%b:%b" % (bucket, len(tenant), tenant, owner.encode())
+
+
+# ---------------------------------------------------------------------------------------------------------- the header
+
+
+def header_bytes(header: Header) -> bytes:
+    """A header as it is stored."""
+    h, v = header, header.version
+    ttl = _NO_TTL if h.ttl is None else h.ttl
+    numbers = _NUMBERS.pack(h.created, h.updated, h.first, h.start, h.bytes, v.rounds, v.generation, v.epoch, ttl)
+    rest = (h.key.namespace, h.key.session, v.tip, v.stamp, h.turns, h.upto, h.tail, h.owner)
+    return numbers + _encode(rest)
+
+
+def header_from(key: Key, data: bytes, metadata: bytes | None, left: int) -> Header:
+    """A header out of what is stored.
+
+    Args:
+        key: Whose it must be.
+        data: The first element.
+        metadata: The second; None: without.
+        left: Milliseconds until it expires; below 0: it does not.
+
+    Raises:
+        CorruptRecord: It cannot be read, or is another session's.
+    """
+    try:
+        created, updated, first, start, size, rounds, generation, epoch, ttl = _NUMBERS.unpack_from(data)
+        namespace, session, tip, stamp, turns, upto, tail, owner = _decode_rest(data[_NUMBERS.size :])
+        kept = _NONE if not metadata else Metadata(_decode_metadata(metadata))
+    except _DAMAGED as error:
+        raise CorruptRecord(f"its header cannot be read: {error}", key=key) from None
+    if (namespace, session) != (key.namespace, key.session):
+        raise CorruptRecord(f"its place holds the session {Key(namespace, session)}", key=key)
+    version = Version(epoch, int(generation), int(rounds), tip, stamp)
+    own = None if ttl == _NO_TTL else ttl
+    expires = None if left < 0 else left / 1000
+    return Header(
+        key, version, int(first), turns, int(start), upto, tail, int(size), created, updated, owner, kept, own, expires
+    )
+
+
+def metadata_bytes(metadata: Metadata) -> bytes:
+    """Metadata as it is stored."""
+    return _encode(metadata.encoded)
+
+
+# ---------------------------------------------------------------------------------------------------------- the records
+
+
+def record_bytes(record: Record) -> bytes:
+    """A record as it is stored."""
+    r, head, size = record, _encode(_head_of(record)), record.size
+    return _RECORD.pack(r.number, r.turns, r.count, r.upto, size, r.end, len(head)) + head + r.payload
+
+
+def record_from(key: Key, data: bytes) -> Record:
+    """A record out of what is stored.
+
+    Raises:
+        CorruptRecord: It cannot be read.
+    """
+    try:
+        number, turns, count, upto, _, end, length = _RECORD.unpack_from(data)
+        stop = _RECORD.size + length
+        id, part, open, time, rounds, tip = _decode_head(data[_RECORD.size : stop])
+        return Record(
+            id, part, open, time, int(count), rounds, int(turns), int(number), int(end), int(upto), tip, data[stop:]
+        )
+    except _DAMAGED as error:
+        raise CorruptRecord(f"the head of a record cannot be read: {error}", key=key) from None
+
+
+def head_of(data: bytes) -> bytes:
+    """What is stored of a record before its payload."""
+    return data[: _RECORD.size + _RECORD.unpack_from(data)[6]]
+
+
+# ---------------------------------------------------------------------------------------------------------- the changes
+
+
+def change_hash(change_id: str) -> bytes:
+    """What a change is found by: 16 bytes of BLAKE2b (RFC 7693) of its id, which may be long."""
+    return blake2b(change_id.encode(), digest_size=16).digest()
+
+
+def entry_bytes(change: Change, version: Version, number: int | None) -> bytes:
+    """What is remembered of a change: its hash, its digest, and what it was answered."""
+    tip, stamp = version.tip, version.stamp
+    return _CHANGE.pack(
+        change_hash(change.id),
+        change.digest,
+        version.generation,
+        version.rounds,
+        len(tip),
+        tip,
+        len(stamp),
+        stamp,
+        -1 if number is None else number,
+    )
+
+
+def entry_from(data: bytes, epoch: bytes) -> tuple[bytes, Version, int | None]:
+    """The digest of a change that is remembered, and what it was answered."""
+    _, digest, generation, rounds, tips, tip, stamps, stamp, number = _CHANGE.unpack(data)
+    version = Version(epoch, int(generation), int(rounds), tip[:tips], stamp[:stamps])
+    return digest, version, None if number < 0 else int(number)
+
+
+def trimmed(records: Sequence[Record], last: int) -> list[Record]:
+    """The fewest whole turns at the end that hold so many messages."""
+    place, count = len(records), 0
+    while place and (count < last or not records[place].turns):
+        place -= 1
+        count += records[place].count
+    return list(records[place:])

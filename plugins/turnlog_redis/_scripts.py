@@ -1,0 +1,268 @@
+"""What is done on the server, in one step each.
+
+A commit is compare and set: whoever read a session knows its header and computes the next one, by the rules that are in
+the core, once for all stores; the script writes it where the header is still the same, and otherwise answers the one
+that is there.  Places in a header and in a record are those of `_layout`, counted from 1.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha1
+from typing import Final, NamedTuple
+
+from turnlog.limits import REMEMBERED_CHANGES, SLIDE
+
+from ._layout import ENTRY
+
+
+class Script(NamedTuple):
+    """A script and the name that the server gives it."""
+
+    text: bytes
+    sha: bytes
+
+
+TEXTS: Final[dict[object, bytes]] = {}
+"""The text of each script, by the name that the server gives it: what it is sent where it does not know that."""
+
+
+def _script(text: str) -> Script:
+    data = (_SHARED + text).encode()
+    script = Script(data, sha1(data, usedforsecurity=False).hexdigest().encode())
+    TEXTS[script.sha] = data
+    return script
+
+
+_SHARED: Final = f"""
+local function number(data, place)
+  return (struct.unpack('>d', data, place))
+end
+
+local function slide(key, header, default)
+  local ttl = number(header, 73)
+  if ttl < 0 then ttl = tonumber(default) or 0 end
+  local left = redis.call('PTTL', key)
+  if ttl == 0 then
+    if left >= 0 then redis.call('PERSIST', key) end
+    return -1
+  end
+  local whole = math.max(1, math.floor(ttl * 1000))
+  if left > whole * {SLIDE} and left <= whole then return left end
+  redis.call('PEXPIRE', key, whole)
+  return whole
+end
+
+local function search(key, place, wanted)
+  local low, high = 3, redis.call('LLEN', key)
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    if number(redis.call('LINDEX', key, middle), place) < wanted then low = middle + 1 else high = middle end
+  end
+  return low
+end
+"""
+
+READ: Final = _script("""
+-- the store's ttl, touch, last, before, epoch, generation and rounds of since
+local key = KEYS[1]
+local top = redis.call('LRANGE', key, 0, 1)
+local header = top[1]
+if not header then return false end
+local left = ARGV[2] == '1' and slide(key, header, ARGV[1]) or redis.call('PTTL', key)
+local answer = {header, top[2], left, '', {}}
+local last, before = tonumber(ARGV[3]), tonumber(ARGV[4])
+
+if ARGV[5] ~= '' and string.sub(header, 57, 72) == ARGV[5] and number(header, 49) == tonumber(ARGV[6]) then
+  local rounds = tonumber(ARGV[7])
+  local now = number(header, 41)
+  if rounds == now then
+    answer[4] = 'same'
+    return answer
+  end
+  if rounds < now then
+    if rounds == 0 and number(header, 25) == 0 then
+      answer[4], answer[5] = 'all', redis.call('LRANGE', key, 3, -1)
+      return answer
+    end
+    local place = search(key, 41, rounds)
+    local at = redis.call('LINDEX', key, place)
+    if at and number(at, 41) == rounds then
+      answer[4], answer[5] = 'after', redis.call('LRANGE', key, place, -1)
+      return answer
+    end
+  end
+end
+
+if last == 0 then return answer end
+local stop = redis.call('LLEN', key) - 1
+if before then stop = search(key, 1, before) - 1 end
+if stop < 3 then return answer end
+local from = 3
+if last then
+  local some = math.floor((last + 1) / 2)
+  while true do
+    from = math.max(3, stop - some + 1)
+    local rows = redis.call('LRANGE', key, from, stop)
+    local held = number(rows[#rows], 25) - number(rows[1], 25) + number(rows[1], 17)
+    if from == 3 or (held >= last and number(rows[1], 9) > 0) then
+      answer[5] = rows
+      return answer
+    end
+    some = some * 2
+  end
+end
+answer[5] = redis.call('LRANGE', key, from, stop)
+return answer
+""")
+
+TOUCH: Final = _script("""
+-- the store's ttl, touch
+local header = redis.call('LINDEX', KEYS[1], 0)
+if not header then return false end
+return ARGV[2] == '1' and slide(KEYS[1], header, ARGV[1]) or redis.call('PTTL', KEYS[1])
+""")
+
+LOOK: Final = _script(f"""
+-- the change's hash, the store's ttl
+local top = redis.call('LRANGE', KEYS[1], 0, 1)
+if not top[1] then return false end
+local known = redis.call('LINDEX', KEYS[1], 2)
+local place = string.find(known, ARGV[1], 1, true)
+while place and (place - 1) % {ENTRY} ~= 0 do place = string.find(known, ARGV[1], place + 1, true) end
+local entry = place and string.sub(known, place, place + {ENTRY} - 1) or ''
+return {{top[1], top[2], place and slide(KEYS[1], top[1], ARGV[2]) or redis.call('PTTL', KEYS[1]), entry}}
+""")
+
+COMMIT: Final = _script(f"""
+-- the change's hash, the header that was seen, what to remember, the next header, how many elements to keep, the turn
+-- before which to drop, the most bytes, the metadata, the store's ttl, the session, what its neighbours begin with,
+-- and the records
+local key = KEYS[1]
+local seen = redis.call('LINDEX', key, 0) or ''
+local known = seen ~= '' and redis.call('LINDEX', key, 2) or ''
+local place = string.find(known, ARGV[1], 1, true)
+while place and (place - 1) % {ENTRY} ~= 0 do place = string.find(known, ARGV[1], place + 1, true) end
+if place then
+  return {{'repeat', seen, slide(key, seen, ARGV[9]), string.sub(known, place, place + {ENTRY} - 1)}}
+end
+if seen ~= ARGV[2] then
+  if seen == '' then return {{'moved', '', 0, ''}} end
+  return {{'moved', seen, redis.call('PTTL', key), redis.call('LINDEX', key, 1)}}
+end
+
+local time = redis.call('TIME')
+local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
+local stamp = struct.pack('>d', now)
+local header = ARGV[4]
+local first, start, bytes = number(header, 17), number(header, 25), number(header, 33)
+local many = #ARGV - 11
+
+-- what is dropped at the beginning, of what is stored and of what comes
+local from, skip = 3, 0
+if ARGV[6] ~= '' then
+  local wanted = tonumber(ARGV[6])
+  local stored = seen ~= '' and redis.call('LLEN', key) or 3
+  if ARGV[5] ~= '' then stored = tonumber(ARGV[5]) end
+  while true do
+    local record = nil
+    if from < stored then record = redis.call('LINDEX', key, from) else record = ARGV[12 + skip] end
+    if not record then break end
+    local at, turns = number(record, 1), number(record, 9)
+    if at + math.max(turns, 1) > wanted then
+      first, start = at, number(record, 25) - number(record, 17)
+      break
+    end
+    bytes = bytes - number(record, 33)
+    if from < stored then from = from + 1 else skip = skip + 1 end
+  end
+end
+if ARGV[7] ~= '' and bytes > tonumber(ARGV[7]) and bytes > (seen ~= '' and number(seen, 33) or 0) then
+  return {{'large', bytes}}
+end
+
+-- a header without a time is one that is changed now
+local created = seen ~= '' and string.sub(seen, 1, 8) or stamp
+if number(header, 9) == 0 then header = created .. stamp .. string.sub(header, 17) end
+header = string.sub(header, 1, 16) .. struct.pack('>ddd', first, start, bytes) .. string.sub(header, 41)
+if #known >= {2 * REMEMBERED_CHANGES * ENTRY} then known = string.sub(known, {REMEMBERED_CHANGES * ENTRY} + 1) end
+known = known .. ARGV[3]
+
+if seen == '' then
+  redis.call('RPUSH', key, header, ARGV[8], known)
+else
+  if ARGV[5] ~= '' then redis.call('LTRIM', key, 0, tonumber(ARGV[5]) - 1) end
+  if from > 3 then
+    local metadata = redis.call('LINDEX', key, 1)
+    if redis.call('LLEN', key) > from then redis.call('LTRIM', key, from, -1) else redis.call('DEL', key) end
+    redis.call('LPUSH', key, known, metadata, header)
+  else
+    redis.call('LSET', key, 0, header)
+    redis.call('LSET', key, 2, known)
+  end
+  if ARGV[8] ~= '' then redis.call('LSET', key, 1, ARGV[8]) end
+end
+local place = 12 + skip
+while place <= #ARGV do
+  redis.call('RPUSH', key, unpack(ARGV, place, math.min(place + 999, #ARGV)))
+  place = place + 1000
+end
+local left = slide(key, header, ARGV[9])
+
+now = number(header, 9)
+redis.call('ZADD', KEYS[2], now, ARGV[10])
+if KEYS[4] ~= KEYS[2] then redis.call('ZREM', KEYS[4], ARGV[10]) end
+if KEYS[3] ~= KEYS[2] then redis.call('ZADD', KEYS[3], now, ARGV[10]) end
+-- what has expired leaves its place in the index: each commit looks at two, so that at most every second is of the dead
+for i = 2, KEYS[3] ~= KEYS[2] and 3 or 2 do
+  for _, other in ipairs(redis.call('ZRANDMEMBER', KEYS[i], 2)) do
+    if redis.call('EXISTS', ARGV[11] .. other) == 0 then redis.call('ZREM', KEYS[i], other) end
+  end
+end
+return {{'stored', header, left}}
+""")
+
+DELETE: Final = _script("""
+-- the header that was seen, or nothing; the session
+local header = redis.call('LINDEX', KEYS[1], 0)
+if not header then return 0 end
+if ARGV[1] ~= '' and header ~= ARGV[1] then return 2 end
+redis.call('DEL', KEYS[1])
+redis.call('ZREM', KEYS[2], ARGV[2])
+return 1
+""")
+
+AROUND: Final = _script("""
+-- a turn: where the records of this and later ones begin, what those take, and the record before them
+local key = KEYS[1]
+local place = search(key, 1, tonumber(ARGV[1]))
+local bytes = 0
+for _, record in ipairs(redis.call('LRANGE', key, place, -1)) do bytes = bytes + number(record, 33) end
+return {redis.call('LINDEX', key, 0) or '', place, bytes, place > 3 and redis.call('LINDEX', key, place - 1) or ''}
+""")
+
+SEAL: Final = _script("""
+-- the first and the last of the records that were read, without their payloads, how many they are, what takes their
+-- place, the turn that it begins with, the rounds after it, whether the last of them may end the session
+local key = KEYS[1]
+local header = redis.call('LINDEX', key, 0)
+if not header then return 0 end
+local place, many = search(key, 1, tonumber(ARGV[5])), tonumber(ARGV[3])
+local run = redis.call('LRANGE', key, place, place + many - 1)
+if #run < many then return 0 end
+if string.sub(run[1], 1, #ARGV[1]) ~= ARGV[1] or string.sub(run[many], 1, #ARGV[2]) ~= ARGV[2] then return 0 end
+local bytes = number(header, 33)
+for i = 1, many do bytes = bytes - number(run[i], 33) end
+bytes = bytes + number(ARGV[4], 33)
+redis.call('LSET', key, 0, string.sub(header, 1, 32) .. struct.pack('>d', bytes) .. string.sub(header, 41))
+redis.call('LSET', key, place, ARGV[4])
+for i = 1, many - 1 do redis.call('LSET', key, place + i, '') end
+redis.call('LREM', key, many - 1, '')
+return 1
+""")
+
+FORGET: Final = _script("""
+-- a place in the index, and whose it is, in an owner's index: removed, where the session is gone or another's
+local header = redis.call('LINDEX', KEYS[1], 0)
+if header and (ARGV[2] == '' or cmsgpack.unpack(string.sub(header, 81))[8] == ARGV[2]) then return 0 end
+return redis.call('ZREM', KEYS[2], ARGV[1])
+""")

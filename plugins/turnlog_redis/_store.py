@@ -1,0 +1,492 @@
+"""The Redis store."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from redis import exceptions
+from redis.asyncio import ConnectionPool
+
+from turnlog import (
+    Change,
+    Key,
+    OutcomeUnknown,
+    Page,
+    Query,
+    Receipt,
+    Record,
+    Session,
+    SessionInfo,
+    Store,
+    Unavailable,
+    Version,
+)
+from turnlog.errors import InvalidInput, TooLarge, TurnlogError
+from turnlog.state import Header, check_delete, check_read, check_whole, created_by, fits, missing, reused
+
+from . import _layout, _scripts
+from ._layout import Keys, keys_of
+from ._link import Argument, Command, Link, Lost
+from ._scripts import Script
+
+_SEEN: Final = 4_096  # sessions that a commit need not look at first; about a kilobyte each
+_TRIES: Final = 100  # so often another writer may come between a look and the commit that follows from it
+_NO_CHANGE: Final = b"\0" * 16  # no change has this hash
+_AGAIN: Final = 0.05  # seconds until the next try of what the server refuses for the moment
+_FOR_NOW: Final = ("LOADING", "READONLY", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN", "BUSY", "NOREPLICAS")
+
+
+class _Seen(NamedTuple):
+    """A session as it was last seen: with it, a commit need not look first."""
+
+    header: Header
+    raw: bytes
+
+
+class _Plan(NamedTuple):
+    """What a commit asks of the server, and what follows from it."""
+
+    header: Header
+    number: int | None
+    previous: Version | None
+    keys: tuple[bytes, ...]
+    arguments: list[Argument]
+
+
+class RedisStore(Store):
+    """Sessions in Redis, for many instances: one key a session, one round trip an operation.
+
+    Args:
+        url: `redis://user:password@host:6379/0`, `rediss://...` with TLS, or `unix:///path/to/socket?db=0`.
+        namespace: As in `Store`.
+        ttl: As in `Store`; the server's clock counts it.
+        retain: As in `Store`.
+        max_session_bytes: As in `Store`.
+        timeout: Seconds to wait for a connection, and for an answer; then it is `Unavailable`, or `OutcomeUnknown`.
+        clock: The time of turns; sessions' own times are the server's.
+
+    Raises:
+        InvalidInput: An argument breaks a rule.
+    """
+
+    can_seal = True
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        namespace: str = "default",
+        ttl: float | None = None,
+        retain: int | None = None,
+        max_session_bytes: int | None = None,
+        timeout: float = 30.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__(namespace=namespace, ttl=ttl, retain=retain, max_session_bytes=max_session_bytes, clock=clock)
+        if type(timeout) not in (int, float) or not 0 < timeout <= 3600:
+            raise InvalidInput(f"timeout must be above 0 and up to 3600 seconds, not {timeout!r}")
+        self._timeout = float(timeout)
+        self._pool = _pool(url)
+        where = self._pool.connection_kwargs
+        place = where.get("path") or f"{where.get('host', 'localhost')}:{where.get('port', 6379)}"
+        self._name = f"redis {place}/{where.get('db', 0)}"
+        self._links: dict[asyncio.AbstractEventLoop, Link] = {}
+        self._seen: OrderedDict[Key, _Seen] = OrderedDict()
+        self._closed = True
+
+    async def open(self) -> None:
+        await super().open()
+        try:
+            await self._all([(b"PING",)])
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        await super().close()
+        links, self._links = self._links, {}
+        for loop, link in links.items():
+            if loop is asyncio.get_running_loop():
+                await link.close()
+            elif loop.is_running():
+                asyncio.run_coroutine_threadsafe(link.close(), loop)
+        self._seen.clear()
+
+    # -------------------------------------------------------------------------------------------------------- reading
+
+    async def read(
+        self,
+        key: Key,
+        *,
+        last: int | None = None,
+        before: int | None = None,
+        since: Version | None = None,
+        touch: bool = True,
+    ) -> Session:
+        check_read(last, before, since)
+        self.check_open()
+        keys = keys_of(key.namespace, key.session.encode())
+        if last is None and before is None and since is None:
+            header, metadata, left, rows = await self._whole(key, keys, touch)
+            kind = b""
+        else:
+            known: tuple[bytes | float, ...] = (
+                (b"", 0, 0) if since is None else (since.epoch, since.generation, since.rounds)
+            )
+            answer = await self._run(
+                _scripts.READ,
+                (keys.session,),
+                self._default_ttl,
+                "1" if touch else "0",
+                "" if last is None else last,
+                "" if before is None else before,
+                *known,
+            )
+            if answer is None:
+                raise missing(key)
+            header, metadata, left, kind, rows = answer
+        found = _layout.header_from(key, header, metadata, left)
+        self._see(key, found, header)
+        records = [_layout.record_from(key, row) for row in rows]
+        continues = since is not None and _continues(found, since, kind, records)
+        if kind == b"after" and continues:
+            del records[0]  # it ends where the reader is
+        elif last is not None and not continues:
+            records = _layout.trimmed(records, last)
+        check_whole(found, records, last, before, since if continues else None)
+        return Session(found.info(0.0), tuple(records), continues)
+
+    async def _whole(self, key: Key, keys: Keys, touch: bool) -> tuple[bytes, bytes, int, list[bytes]]:  # noqa: FBT001
+        """All of a session by one command, which copies nothing twice as a script would."""
+        touched = _call(_scripts.TOUCH, (keys.session,), (self._default_ttl, "1" if touch else "0"))
+        left, rows = await self._all([touched, (b"LRANGE", keys.session, 0, -1)])
+        if not rows:
+            raise missing(key)
+        return rows[0], rows[1], -1 if left is None else left, rows[3:]
+
+    # -------------------------------------------------------------------------------------------------------- writing
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        self.check_open()
+        for record in change.append if change.seal is None else (change.seal,):
+            _ = record.payload  # what is too large is refused before any I/O
+        _ = change.digest
+        keys, nonce = keys_of(key.namespace, key.session.encode()), os.urandom(16)
+        if change.seal is not None:
+            return await self._seal(key, keys, change.seal)
+        seen, sure = self._seen.get(key), False
+        if seen is None:
+            seen, known = await self._look(key, keys, change)
+            if known is not None:
+                return known
+            sure = True
+        for _ in range(_TRIES):
+            try:
+                plan = await self._plan(key, keys, change, seen, nonce)
+            except TurnlogError:
+                if sure:
+                    raise
+                plan = None  # what was seen may be out of date
+            if plan is None:
+                seen, known = await self._look(key, keys, change)
+                if known is not None:
+                    return known
+                sure = True
+                continue
+            try:
+                answer = await self._run(_scripts.COMMIT, plan.keys, *plan.arguments, writes=True)
+            except OutcomeUnknown as error:
+                error.key, error.change = key, change
+                raise
+            kind = answer[0]
+            if kind == b"stored":
+                after = _settled(plan.header, answer[1], answer[2])
+                self._see(key, after, answer[1])
+                return after.receipt(0.0, after.version, plan.number, plan.previous)
+            if kind == b"repeat":
+                return _repeated(key, change, _layout.header_from(key, answer[1], None, answer[2]), answer[3])
+            if kind == b"large":
+                raise TooLarge(
+                    f"session {key} would take {int(answer[1])} bytes, the limit is {change.max_bytes}: "
+                    "retain fewer turns, or begin anew"
+                )
+            seen, sure = _seen(key, answer[1], answer[3], answer[2]), True
+        raise Unavailable(f"{self._name}: others came first {_TRIES} times: nothing was stored")
+
+    async def _look(self, key: Key, keys: Keys, change: Change) -> tuple[_Seen | None, Receipt | None]:
+        """The session as it is, and the answer to a change that was made before."""
+        hashed = _layout.change_hash(change.id)
+        answer = await self._run(_scripts.LOOK, (keys.session,), hashed, self._default_ttl, writes=True)
+        if answer is None:
+            return None, None
+        raw, metadata, left, entry = answer
+        header = _layout.header_from(key, raw, metadata, left)
+        return _Seen(header, raw), _repeated(key, change, header, entry) if entry else None
+
+    async def _plan(self, key: Key, keys: Keys, change: Change, seen: _Seen | None, nonce: bytes) -> _Plan | None:
+        """What a change makes of a session, in the order of `SessionState.apply`; None, if it has moved meanwhile."""
+        keep: int | None = None
+        if seen is None:
+            header, previous, raw = created_by(key, change, nonce, 0.0), None, b""
+        else:
+            header, previous, raw = seen.header, seen.header.version, seen.raw
+            header.check(change.expect, turns=bool(change.append) or change.keep is not None)
+        old = header.owner
+        if change.keep is not None and change.keep < header.turns:
+            if seen is None:
+                header = header.cut(change.keep, None, 0, 0.0)
+            else:
+                there, keep, size, record = await self._run(_scripts.AROUND, (keys.session,), change.keep)
+                if there != raw:
+                    return None
+                last = _layout.record_from(key, record) if record else None
+                header = header.cut(change.keep, last, size, 0.0)
+        placed: list[Record] = []
+        if change.append:
+            header, placed = header.extend(change, 0.0)
+        described = change.metadata is not None or change.owner is not None or change.ttl is not None
+        if described:
+            header = header.describe(change, 0.0)
+        drop = None
+        if change.retain is not None and header.turns - change.retain > header.first:
+            drop = header.turns - change.retain
+        number = placed[0].number if placed else None
+        entry = _layout.entry_bytes(change, header.version, number)
+        metadata = _layout.metadata_bytes(header.metadata) if change.metadata is not None or seen is None else b""
+        arguments: list[Argument] = [
+            _layout.change_hash(change.id),
+            raw,
+            entry,
+            _layout.header_bytes(header),
+            "" if keep is None else keep,
+            "" if drop is None else drop,
+            "" if change.max_bytes is None else change.max_bytes,
+            metadata,
+            self._default_ttl,
+            keys.member,
+            keys.prefix,
+            *map(_layout.record_bytes, placed),
+        ]
+        owners = [_layout.index_of(keys.bucket, key.namespace, owner) for owner in (header.owner, old)]
+        if owners[0] == owners[1]:
+            owners[1] = keys.listing
+        return _Plan(header, number, previous, (keys.session, keys.listing, *owners), arguments)
+
+    async def _seal(self, key: Key, keys: Keys, seal: Record) -> Receipt:
+        answer = await self._run(_scripts.READ, (keys.session,), "", "0", "", seal.after, "", 0, 0)
+        if answer is None:
+            raise missing(key)
+        header = _layout.header_from(key, answer[0], answer[1], answer[2])
+        rows = [row for row in answer[4] if _layout.record_from(key, row).number >= seal.number]
+        run = [_layout.record_from(key, row) for row in rows]
+        if fits(seal, run, last=seal.after >= header.turns):
+            sealed = msgspec.structs.replace(seal, upto=run[-1].upto)
+            ends = [_layout.head_of(rows[0]), _layout.head_of(rows[-1])]
+            data = _layout.record_bytes(sealed)
+            await self._run(_scripts.SEAL, (keys.session,), *ends, len(rows), data, seal.number, writes=True)
+            self._seen.pop(key, None)
+        return header.receipt(0.0, header.version, None, header.version)
+
+    async def delete(self, key: Key, *, expect: Version | None = None) -> bool:
+        self.check_open()
+        keys = keys_of(key.namespace, key.session.encode())
+        while True:
+            seen = None
+            if expect is not None:
+                answer = await self._run(_scripts.LOOK, (keys.session,), _NO_CHANGE, "")
+                seen = None if answer is None else _seen(key, answer[0], answer[1], answer[2])
+                check_delete(key, None if seen is None else seen.header, expect, 0.0)
+            raw = b"" if seen is None else seen.raw
+            answer = await self._run(
+                _scripts.DELETE, (keys.session, keys.listing), raw, keys.member, writes=True, again=False
+            )
+            if answer != 2:  # or it has moved since the look
+                self._seen.pop(key, None)
+                return bool(answer)
+
+    # -------------------------------------------------------------------------------------------------------- listing
+
+    async def page(self, query: Query) -> Page:
+        self.check_open()
+        indexes = [_layout.index_of(bucket, query.namespace, query.owner) for bucket in range(_layout.BUCKETS)]
+        after = query.after
+        infos: list[SessionInfo] = []
+        while len(infos) <= query.limit:
+            names = await self._next(indexes, after, query.limit + 1 - len(infos))
+            if not names:
+                break
+            infos += await self._infos(query, names)
+            after = names[-1][0], names[-1][1].decode()
+        infos.sort(key=lambda info: (-info.updated, info.key.session.encode()))
+        shown = tuple(infos[: query.limit])
+        return Page(shown, query.cursor_behind(shown[-1]) if len(infos) > query.limit else None)
+
+    async def _next(
+        self, indexes: Sequence[bytes], after: tuple[float, str] | None, many: int
+    ) -> list[tuple[float, bytes]]:
+        """The next so many places of the index, the last updated first, out of all buckets."""
+        some = min(many, many // (_layout.BUCKETS // 4) + 4)
+        top = "+inf" if after is None else repr(after[0])
+        behind = None if after is None else (-after[0], after[1].encode())
+        found: list[tuple[float, bytes]] = []
+        asked = [(index, 0) for index in indexes]
+        while asked:
+            commands = [
+                (b"ZREVRANGEBYSCORE", index, top, "-inf", b"WITHSCORES", b"LIMIT", skip, some) for index, skip in asked
+            ]
+            replies = await self._all(commands)
+            more, least = [], []
+            for (index, skip), reply in zip(asked, replies, strict=True):
+                pairs = [(float(score), name) for name, score in zip(reply[::2], reply[1::2], strict=True)]
+                found += [pair for pair in pairs if behind is None or (-pair[0], pair[1]) > behind]
+                if len(pairs) == some:
+                    more.append((index, skip + some))
+                    least.append(pairs[-1][0])
+            found.sort(key=lambda pair: (-pair[0], pair[1]))
+            reached = found[many - 1][0] if len(found) >= many else float("-inf")
+            # a bucket whose last place is still among the first so many may have more that are
+            asked = [one for one, score in zip(more, least, strict=True) if score >= reached]
+        return found[:many]
+
+    async def _infos(self, query: Query, names: Sequence[tuple[float, bytes]]) -> list[SessionInfo]:
+        """The sessions at these places; a place without its session is removed from the index."""
+        places = [keys_of(query.namespace, name) for _, name in names]
+        replies = await self._all([_call(_scripts.LOOK, (one.session,), (_NO_CHANGE, "")) for one in places])
+        infos = []
+        for place, reply, (score, _) in zip(places, replies, names, strict=True):
+            header = None
+            if reply is not None:
+                header = _layout.header_from(Key(query.namespace, place.member.decode()), reply[0], reply[1], reply[2])
+            if header is None or (query.owner and header.owner != query.owner):
+                index = _layout.index_of(place.bucket, query.namespace, query.owner)
+                await self._run(_scripts.FORGET, (place.session, index), place.member, query.owner or "", writes=True)
+            elif header.updated == score and (query.owner is None or header.owner == query.owner):
+                infos.append(header.info(0.0))  # one that has moved on since is found at its new place
+        return infos
+
+    # ------------------------------------------------------------------------------------------------------ the server
+
+    @property
+    def _default_ttl(self) -> str:
+        return "" if self.ttl is None else repr(self.ttl)
+
+    def _see(self, key: Key, header: Header, raw: bytes) -> None:
+        self._seen[key] = _Seen(header, raw)
+        self._seen.move_to_end(key)
+        if len(self._seen) > _SEEN:
+            with suppress(KeyError):  # another thread was quicker
+                self._seen.popitem(last=False)
+
+    def _link(self) -> Link:
+        self.check_open()  # it may have been closed between two of an operation's questions
+        loop = asyncio.get_running_loop()
+        link = self._links.get(loop)
+        if link is None:
+            for other in [other for other in self._links if other.is_closed()]:
+                del self._links[other]
+            link = self._links[loop] = Link(self._pool.make_connection, self._timeout)
+        return link
+
+    async def _run(
+        self, script: Script, keys: Sequence[bytes], *arguments: Argument, writes: bool = False, again: bool = True
+    ) -> Any:  # noqa: ANN401 - what a script answers
+        """The answer of a script.
+
+        Args:
+            script: Which.
+            keys: What it works on.
+            arguments: What it is told.
+            writes: Whether it changes anything.
+            again: Whether it may be sent twice: it knows what it has done already, or changes nothing.
+
+        Raises:
+            Unavailable: It was not done.
+            OutcomeUnknown: The answer was lost.
+        """
+        (answer,) = await self._all([_call(script, keys, arguments)], writes=writes, again=again)
+        return answer
+
+    async def _all(self, commands: Sequence[Command], *, writes: bool = False, again: bool = True) -> list[Any]:
+        """The answers to commands that travel together; `_run` says the rest."""
+        end, unknown = asyncio.get_running_loop().time() + self._timeout, False
+        while True:
+            try:
+                return await self._link().ask_all(commands)
+            except Lost as lost:
+                unknown = unknown or (writes and lost.sent)
+                if unknown and not again:
+                    raise OutcomeUnknown(f"{self._name}: {lost}") from lost
+                reason: Exception = lost
+            except exceptions.NoScriptError:
+                commands = [_whole(command) for command in commands]
+                continue
+            except exceptions.RedisError as refused:
+                said = str(refused)
+                if said.startswith(("NOAUTH", "NOPERM", "WRONGPASS", "WRONGTYPE")) or not said.startswith(_FOR_NOW):
+                    kind = OutcomeUnknown if unknown else Unavailable
+                    raise kind(f"{self._name}: {said}: nothing was done") from refused
+                reason = refused
+            reached = not isinstance(reason, Lost) or reason.sent
+            if asyncio.get_running_loop().time() + _AGAIN > end or not (reached or unknown):
+                raise (OutcomeUnknown if unknown else Unavailable)(f"{self._name}: {reason}") from reason
+            await asyncio.sleep(_AGAIN)
+
+    def __repr__(self) -> str:
+        return f"<RedisStore {self._name} namespace={self.namespace!r}>"
+
+
+def _call(script: Script, keys: Sequence[bytes], arguments: Sequence[Argument]) -> Command:
+    return (b"EVALSHA", script.sha, len(keys), *keys, *arguments)
+
+
+def _whole(command: Command) -> Command:
+    """A command that names a script, with its text instead."""
+    if command[0] != b"EVALSHA":
+        return command
+    return (b"EVAL", _scripts.TEXTS[command[1]], *command[2:])
+
+
+def _seen(key: Key, raw: bytes, metadata: bytes, left: int) -> _Seen | None:
+    return _Seen(_layout.header_from(key, raw, metadata, left), raw) if raw else None
+
+
+def _settled(header: Header, raw: bytes, left: int) -> Header:
+    """A header as the server has completed it."""
+    now = _layout.header_from(header.key, raw, None, left)
+    return msgspec.structs.replace(now, metadata=header.metadata)
+
+
+def _repeated(key: Key, change: Change, header: Header, entry: bytes) -> Receipt:
+    digest, version, number = _layout.entry_from(entry, header.version.epoch)
+    if digest != change.digest:
+        raise reused(key, change.id)
+    return header.receipt(0.0, version, number, version)
+
+
+def _continues(header: Header, since: Version, kind: bytes, records: Sequence[Record]) -> bool:
+    if not header.may_continue(since):
+        return False
+    if kind == b"after" and records[0].tip != since.tip:
+        raise header.regressed(since)
+    return kind in (b"same", b"all", b"after")
+
+
+def _pool(url: str) -> ConnectionPool:
+    """What makes connections to a URL.
+
+    Raises:
+        InvalidInput: It cannot be read.  The message holds no piece of it: it may be the password.
+    """
+    if not isinstance(url, str):
+        raise InvalidInput(f"url must be a str, not {type(url).__name__}")
+    try:
+        return ConnectionPool.from_url(url, retry=None, socket_timeout=None, protocol=2, health_check_interval=0)
+    except (ValueError, TypeError):
+        raise InvalidInput("url cannot be read: write redis://user:password@host:6379/0") from None
