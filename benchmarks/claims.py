@@ -1,4 +1,4 @@
-"""The figures that turnlog promises, as ratios, against what they are promised of: python benchmarks/claims.py [--groups memory,sqlite,postgres] [--seconds 20]
+"""The figures that turnlog promises, as ratios, against what they are promised of: python benchmarks/claims.py [--groups memory,sqlite,postgres,redis] [--seconds 20]
 
 One operation, a full turn: load the last 20 messages and append two.  All stores and all sizes of history take part at once:
 in every round each of them does a few turns, in an order that changes, so that a busy second of the machine falls on all of
@@ -33,7 +33,7 @@ from run import check
 import servers
 
 SIZES = {10: 400, 100: 60, 1000: 8, 10_000: 2}  # messages: sessions of that length that the turns are spread over
-BLOCK = {"memory": 40, "sqlite": 6, "postgres": 6}  # turns of one store and size in one round
+BLOCK = {"memory": 40, "sqlite": 6, "postgres": 6, "redis": 6}  # turns of one store and size in one round
 SESSIONS, EACH = 50, 10  # at once, and how many turns of each in one round
 STORES = {
     "memory": {
@@ -51,7 +51,13 @@ STORES = {
         "floor_postgres": ("floor asyncpg row/turn mp noreset", "floor asyncpg row/turn mp 1conn"),
         "openai_agents": ("openai-agents SQLAlchemySession pg",),
     },
+    "redis": {
+        "turnlog_stores": ("turnlog redis",),
+        "floor_redis": ("floor list/turn mp", "floor list/turn mp EVALSHA"),
+        "openai_agents": ("openai-agents RedisSession",),
+    },
 }
+APPENDING = {"redis": ("turnlog redis", "floor list/turn mp EVALSHA")}  # which append alone, too
 
 
 class Claim(NamedTuple):
@@ -74,13 +80,24 @@ CLAIMS = (
     Claim("postgres", "turnlog postgresql", "floor asyncpg row/turn mp 1conn", 1.5),
     Claim("postgres", "turnlog postgresql", "floor asyncpg row/turn mp noreset", 1.5),
     Claim("postgres", "turnlog postgresql", "openai-agents SQLAlchemySession pg", 1 / 4),
+    Claim("redis", "turnlog redis", "floor list/turn mp", 1.5),
+    Claim("redis", "turnlog redis", "openai-agents RedisSession", 1 / 2.2),
+    Claim("redis", "turnlog redis, append", "floor list/turn mp EVALSHA, append", 1.6),
 )
 AT_ONCE = (  # so many times the turns a second of another, with 50 sessions at once
     Claim("sqlite", "turnlog sqlite FULL", "openai-agents SQLiteSession", 2.0),
     Claim("sqlite", "turnlog sqlite NORMAL", "openai-agents SQLiteSession", 4.0),
     Claim("postgres", "turnlog postgresql", "openai-agents SQLAlchemySession pg", 4.0),
+    Claim("redis", "turnlog redis", "openai-agents RedisSession", 5.0),
 )
 FLAT = 1.5  # a turn at 10,000 stored messages over one at 100; at 10 there are no 20 to load
+
+
+class Appending:
+    """A store that only appends, where another makes a full turn."""
+
+    def __init__(self, store: Adapter) -> None:
+        self.turn, self.convert = store.append, store.convert
 
 
 class Run:
@@ -89,6 +106,7 @@ class Run:
     def __init__(self, group: str) -> None:
         self.group = group
         self.stores: dict[str, Adapter] = {}
+        self.both: dict[str, Adapter | Appending] = {}
         self.times: dict[tuple[str, int], list[list[float]]] = {}
 
     async def open(self, env: dict) -> None:
@@ -113,10 +131,14 @@ class Run:
                 base = workload.generate(n)
                 for s in range(sessions):
                     await store.seed(f"{n}-{s}", store.convert(fresh(base, f"{place:x}{n:x}{s:x}q")))
+        for name in APPENDING.get(self.group, ()):
+            if name in self.stores:
+                self.both[f"{name}, append"] = Appending(self.stores[name])
+        self.both |= self.stores
 
     async def measure(self, seconds: float) -> None:
         turns, order, block = Turns(), random.Random(1), BLOCK[self.group]
-        cells = [(name, n) for name in self.stores for n in SIZES]
+        cells = [(name, n) for name in self.both for n in SIZES]
         self.times = {cell: [] for cell in cells}
         used = dict.fromkeys(cells, 0)
         gc.collect()
@@ -126,7 +148,7 @@ class Run:
             said = [turns.next() for _ in range(block)]
             order.shuffle(cells)
             for name, n in cells:
-                store = self.stores[name]
+                store = self.both[name]
                 plans = [(f"{n}-{(used[name, n] + i) % SIZES[n]}", m) for i, m in enumerate(said)]
                 used[name, n] += block
                 self.times[name, n].append(await timed(store, plans))
@@ -201,7 +223,7 @@ def report(run: Run) -> tuple[int, int]:
     """Print the tables; answers how many claims failed and how many could not be tried."""
     failed = missing = 0
     print(f"\n**{run.group}: a full turn in µs, median (least)**\n")
-    names = list(run.stores)
+    names = list(run.both)
     table(
         ["", *(f"{n:,}" for n in SIZES)],
         [
@@ -213,7 +235,7 @@ def report(run: Run) -> tuple[int, int]:
     for claim in CLAIMS:
         if claim.group != run.group:
             continue
-        if claim.store not in run.stores or claim.other not in run.stores:
+        if claim.store not in run.both or claim.other not in run.both:
             rows.append([f"{claim.store} / {claim.other}", *["-"] * len(SIZES), "missing"])
             missing += 1
             continue
@@ -268,9 +290,10 @@ async def main() -> int:
         folder, server, stack = tempfile.mkdtemp(prefix="bench-claims-"), None, ExitStack()
         try:
             run = Run(group)
-            if group == "postgres":
-                server = stack.enter_context(servers.Postgres())
-            await run.open({"dir": folder, "pg_port": getattr(server, "port", None)})
+            if group in ("postgres", "redis"):
+                server = stack.enter_context(servers.Postgres() if group == "postgres" else servers.Redis())
+            port = getattr(server, "port", None)
+            await run.open({"dir": folder, "pg_port": port, "redis_port": port})
             await run.measure(args.seconds)
             await run.measure_at_once(args.seconds / 2)
             bad, gone = report(run)

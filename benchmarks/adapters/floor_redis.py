@@ -124,6 +124,23 @@ class PerTurn(_Redis):
         await self.r.copy(self.tag + src, self.tag + dst, replace=True)
 
 
+class PerTurnMp(PerTurn):
+    name, tag, enc, dec = "floor list/turn mp", "fp:", mp_enc, mp_msgs
+
+
+class PerTurnScript(PerTurnMp):
+    """Append by a script that only pushes."""
+
+    name, tag = "floor list/turn mp EVALSHA", "fv:"
+
+    async def open(self, env):
+        await super().open(env)
+        self.sha = await self.r.script_load("return redis.call('RPUSH', KEYS[1], ARGV[1])")
+
+    async def append(self, sid, msgs):
+        await self.r.evalsha(self.sha, 1, self.tag + sid, self.enc.encode(msgs))
+
+
 class PerTurnSync(PerTurn):
     name, tag, enc, dec, blocking = "floor list/turn mp sync", "fs:", mp_enc, mp_msgs, True
 
@@ -285,4 +302,4 @@ class Cached(PerTurn):
             self.cache[sid] = (n, old)
 
 
-ADAPTERS = [PerMessage, PerTurn, PerTurnSync, PerTurnMux, Segments, Blob, Cached]
+ADAPTERS = [PerMessage, PerTurn, PerTurnMp, PerTurnScript, PerTurnSync, PerTurnMux, Segments, Blob, Cached]

@@ -102,4 +102,13 @@ class Postgres(_Turnlog):
         return (await database.with_connection(lambda one: database.fetch(one, f"SELECT {sizes}", ())))[0][0]
 
 
-ADAPTERS = [Memory, SqliteFull, SqliteNormal, Postgres]
+class Redis(_Turnlog):
+    name, backend = "turnlog redis", "redis"
+
+    def make(self, env):
+        from turnlog_redis import RedisStore
+
+        return RedisStore(f"redis://127.0.0.1:{env['redis_port']}/0")
+
+
+ADAPTERS = [Memory, SqliteFull, SqliteNormal, Postgres, Redis]

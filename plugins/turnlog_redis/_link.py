@@ -1,19 +1,19 @@
 """One connection for all operations of an event loop: what they ask in one turn of it travels together.
 
 redis-py makes the connection: addresses, TLS, authentication and the protocol are its own.  Its pool and its pipelines
-lend a connection to one caller at a time and wait for every answer, which costs more than the answer; here commands are
-written as they come, and the answers are told apart by their order, which Redis keeps.
+lend a connection to one caller at a time and wait for every answer, which costs more than the answer; so its transport
+is taken over: commands are written as they come, and the answers are told apart by their order, which Redis keeps.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, TypeAlias
 
+import hiredis
 from redis import exceptions
 from redis.asyncio.connection import AbstractConnection
 
@@ -33,7 +33,11 @@ class Lost(Exception):
         self.sent = sent
 
 
-class Link:
+class Refused(Exception):
+    """The server answered with an error; its text begins with the kind, in capitals."""
+
+
+class Link(asyncio.Protocol):
     """A connection, shared.
 
     Args:
@@ -44,10 +48,11 @@ class Link:
     def __init__(self, make: Callable[[], AbstractConnection], timeout: float) -> None:
         self._make = make
         self._timeout = timeout
-        self._connection: AbstractConnection | None = None
+        self._transport: asyncio.WriteTransport | None = None
+        self._kept: AbstractConnection | None = None
         self._connecting: asyncio.Task[None] | None = None
-        self._reader: asyncio.Task[None] | None = None
-        self._unsent: list[tuple[list[bytes], asyncio.Future[Any]]] = []
+        self._replies = hiredis.Reader(replyError=Refused)
+        self._unsent: list[tuple[bytes, asyncio.Future[Any]]] = []
         self._waiting: deque[asyncio.Future[Any]] = deque()
         self._answers = 0  # so many have come
         self._watch: asyncio.TimerHandle | None = None
@@ -58,20 +63,17 @@ class Link:
 
         Raises:
             Lost: The connection ended before they came.
-            RedisError: The server refused one.
+            Refused: The server refused one.
         """
-        if self._connection is None:
+        if self._transport is None:
             await self._connected()
-        connection = self._connection
-        if connection is None:
-            raise Lost("the connection was lost", sent=False)
         loop = asyncio.get_running_loop()
         if not self._unsent:
             loop.call_soon(self._flush)
         futures = []
         for command in commands:
             future: asyncio.Future[Any] = loop.create_future()
-            self._unsent.append((connection.pack_command(*command), future))
+            self._unsent.append((hiredis.pack_command(command), future))  # type: ignore[arg-type]
             futures.append(future)
         if len(futures) == 1:
             return [await futures[0]]
@@ -99,27 +101,32 @@ class Link:
                 await connection.disconnect(nowait=True)
             if isinstance(error, (TimeoutError, OSError, exceptions.ConnectionError, exceptions.TimeoutError)):
                 raise Lost(_said(error), sent=False) from error
+            if isinstance(error, exceptions.RedisError):
+                raise Refused(_said(error)) from error
             raise
-        self._connection = connection
-        self._reader = asyncio.get_running_loop().create_task(self._read(connection))
+        writer = connection._writer  # noqa: SLF001 - there is no other door to its transport
+        assert writer is not None
+        self._kept = connection  # or it would be closed
+        self._replies = hiredis.Reader(replyError=Refused)
+        writer.transport.set_protocol(self)
+        self._transport = writer.transport
 
     def _flush(self) -> None:
         """Write what was asked in this turn of the loop; what nobody waits for any more is not sent."""
         unsent, self._unsent = self._unsent, []
-        connection = self._connection
         asked = [(packed, future) for packed, future in unsent if not future.done()]
-        if connection is None or connection._writer is None:  # noqa: SLF001 - it has no other door for what is written
+        if self._transport is None:
             for _, future in asked:
                 future.set_exception(Lost("the connection was lost", sent=False))
             return
         self._waiting += [future for _, future in asked]
-        connection._writer.writelines([part for packed, _ in asked for part in packed])  # noqa: SLF001
+        self._transport.writelines([packed for packed, _ in asked])
         if self._watch is None and self._waiting:
             self._watched = self._answers
             self._watch = asyncio.get_running_loop().call_later(self._timeout, self._look)
 
     def _look(self) -> None:
-        """Whether an answer has come since the last look; an answer that never comes would be waited for for ever."""
+        """Whether an answer has come since the last look; one that never comes would be waited for for ever."""
         self._watch = None
         if not self._waiting:
             return
@@ -129,35 +136,29 @@ class Link:
         self._watched = self._answers
         self._watch = asyncio.get_running_loop().call_later(self._timeout, self._look)
 
-    async def _read(self, connection: AbstractConnection) -> None:
-        error: BaseException
+    def data_received(self, data: bytes) -> None:
+        replies, waiting = self._replies, self._waiting
+        replies.feed(data)
         try:
-            while True:
-                try:
-                    answer, refused = await connection.read_response(disable_decoding=True, timeout=math.inf), None
-                except exceptions.ResponseError as raised:
-                    answer, refused = None, raised
+            while (answer := replies.gets()) is not False:
                 self._answers += 1
-                future = self._waiting.popleft()
+                future = waiting.popleft()
                 if future.done():
                     continue  # the caller was cancelled; the answer was its own
-                if refused is None:
-                    future.set_result(answer)
+                if isinstance(answer, Refused):
+                    future.set_exception(answer)
                 else:
-                    future.set_exception(refused)
-        except asyncio.CancelledError:
-            error = Lost("the connection was closed", sent=True)
-        except BaseException as raised:  # noqa: BLE001 - whoever waits is told
-            error = Lost(f"the connection was lost: {_said(raised)}", sent=True)
-            error.__cause__ = raised
-        if self._connection is connection:
-            self._break(error)
+                    future.set_result(answer)
+        except (hiredis.HiredisError, IndexError) as error:  # what comes is no answer: nobody knows what the rest is
+            self._break(Lost(f"what came is no answer: {_said(error)}", sent=True))
 
-    def _break(self, error: BaseException) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._break(Lost(f"the connection was lost: {_said(exc) if exc else 'the server closed it'}", sent=True))
+
+    def _break(self, error: Lost) -> None:
         """Drop the connection, and tell those who wait."""
-        connection, self._connection = self._connection, None
+        transport, self._transport = self._transport, None
         waiting, self._waiting = self._waiting, deque()
-        reader, self._reader = self._reader, None
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
@@ -165,10 +166,11 @@ class Link:
             if not future.done():
                 future.set_exception(error)
                 future.exception()  # a batch may have more answers than are looked at
-        if connection is not None and connection._writer is not None:  # noqa: SLF001
-            connection._writer.transport.abort()  # noqa: SLF001
-        if reader is not None and reader is not asyncio.current_task():
-            reader.cancel()
+        if transport is not None:
+            transport.abort()
+        if self._kept is not None:
+            self._kept._writer = None  # noqa: SLF001 - what is aborted need not be closed once more
+            self._kept = None
 
     async def close(self) -> None:
         """Wait for what was asked until now, then end the connection."""
@@ -179,14 +181,8 @@ class Link:
         waiting = [future for future in self._waiting if not future.done()]
         if waiting:
             await asyncio.wait(waiting)  # as long as it is watched, and no longer
-        connection, reader = self._connection, self._reader
         self._break(Lost("the store was closed", sent=True))
-        if reader is not None:
-            with suppress(asyncio.CancelledError):
-                await asyncio.wait([reader])
-        if connection is not None:
-            with suppress(Exception):
-                await connection.disconnect(nowait=True)
+        await asyncio.sleep(0)  # the transport closes its socket in the next turn of the loop
 
 
 def _said(error: BaseException) -> str:

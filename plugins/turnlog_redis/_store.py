@@ -11,7 +11,6 @@ from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from redis import exceptions
 from redis.asyncio import ConnectionPool
 
 from turnlog import (
@@ -33,7 +32,7 @@ from turnlog.state import Header, check_delete, check_read, check_whole, created
 
 from . import _layout, _scripts
 from ._layout import Keys, keys_of
-from ._link import Argument, Command, Link, Lost
+from ._link import Argument, Command, Link, Lost, Refused
 from ._scripts import Script
 
 _SEEN: Final = 4_096  # sessions that a commit need not look at first; about a kilobyte each
@@ -424,12 +423,12 @@ class RedisStore(Store):
                 if unknown and not again:
                     raise OutcomeUnknown(f"{self._name}: {lost}") from lost
                 reason: Exception = lost
-            except exceptions.NoScriptError:
-                commands = [_whole(command) for command in commands]
-                continue
-            except exceptions.RedisError as refused:
+            except Refused as refused:
                 said = str(refused)
-                if said.startswith(("NOAUTH", "NOPERM", "WRONGPASS", "WRONGTYPE")) or not said.startswith(_FOR_NOW):
+                if said.startswith("NOSCRIPT"):
+                    commands = [_whole(command) for command in commands]
+                    continue
+                if not said.startswith(_FOR_NOW):
                     kind = OutcomeUnknown if unknown else Unavailable
                     raise kind(f"{self._name}: {said}: nothing was done") from refused
                 reason = refused
