@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from functools import lru_cache
 from hashlib import blake2b
 from operator import attrgetter
 from typing import Final, NamedTuple
@@ -29,7 +30,8 @@ BUCKETS: Final = 128
 about a millisecond."""
 
 _NUMBERS: Final = struct.Struct(">7d16sd")  # created, updated, first, start, bytes, rounds, generation, epoch, ttl
-_RECORD: Final = struct.Struct(">6dH")  # number, turns, count, upto, size, end, and how long the head is
+_RECORD: Final = struct.Struct(">6dH")  # number, turns, count, upto, size and end, for scripts; how long the head is
+_HEAD: Final = _RECORD.size  # where it begins
 _CHANGE: Final = struct.Struct(">16s16sddB16sB16sd")  # id and digest, generation, rounds, tip, stamp, number
 ENTRY: Final = _CHANGE.size
 _NO_TTL: Final = -1.0
@@ -38,9 +40,9 @@ _NONE: Final = Metadata({})
 _encode = msgspec.msgpack.Encoder().encode
 _Tail = tuple[str, int, bool]
 _decode_rest = msgspec.msgpack.Decoder(tuple[str, str, bytes, bytes, int, int, _Tail | None, str]).decode
-_decode_head = msgspec.msgpack.Decoder(tuple[str, int, bool, float, int, bytes]).decode
+_decode_head = msgspec.msgpack.Decoder(tuple[str, int, bool, float, int, int, int, int, int, int, bytes]).decode
 _decode_metadata = msgspec.msgpack.Decoder(dict[str, bytes]).decode
-_head_of = attrgetter("id", "part", "open", "time", "rounds", "tip")
+_head_of = attrgetter("id", "part", "open", "time", "count", "rounds", "turns", "number", "end", "upto", "tip")
 _DAMAGED = (msgspec.DecodeError, struct.error, ValueError, TypeError)
 
 
@@ -56,6 +58,7 @@ class Keys(NamedTuple):
     """What follows: the session id."""
 
 
+@lru_cache(4_096)
 def keys_of(namespace: str, session: bytes) -> Keys:
     """Where a session is.  No two share a place: the namespace comes with its length, and the session id is the rest.
 
@@ -137,19 +140,15 @@ def record_from(key: Key, data: bytes) -> Record:
         CorruptRecord: It cannot be read.
     """
     try:
-        number, turns, count, upto, _, end, length = _RECORD.unpack_from(data)
-        stop = _RECORD.size + length
-        id, part, open, time, rounds, tip = _decode_head(data[_RECORD.size : stop])
-        return Record(
-            id, part, open, time, int(count), rounds, int(turns), int(number), int(end), int(upto), tip, data[stop:]
-        )
+        stop = _HEAD + int.from_bytes(data[_HEAD - 2 : _HEAD])
+        return Record(*_decode_head(data[_HEAD:stop]), data[stop:])
     except _DAMAGED as error:
         raise CorruptRecord(f"the head of a record cannot be read: {error}", key=key) from None
 
 
 def head_of(data: bytes) -> bytes:
     """What is stored of a record before its payload."""
-    return data[: _RECORD.size + _RECORD.unpack_from(data)[6]]
+    return data[: _HEAD + int.from_bytes(data[_HEAD - 2 : _HEAD])]
 
 
 # ---------------------------------------------------------------------------------------------------------- the changes
