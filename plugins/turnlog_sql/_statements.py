@@ -60,11 +60,18 @@ _ITS_METADATA = _of_it(select(_METADATA).where(session_metadata.c.row == session
 
 
 class Statement:
-    """A compiled statement, and what it is given in the order in which the driver wants it."""
+    """A compiled statement, and what it is given in the order in which the driver wants it.
 
-    __slots__ = ("_constants", "_pick", "names", "sql")
+    Args:
+        statement: What to compile.
+        dialect: What to compile it for.
+        counts: Whether it answers one row if it changed something, and none otherwise.
+    """
 
-    def __init__(self, statement: ClauseElement, dialect: Dialect) -> None:
+    __slots__ = ("_constants", "_pick", "counts", "names", "sql")
+
+    def __init__(self, statement: ClauseElement, dialect: Dialect, *, counts: bool = False) -> None:
+        self.counts = counts
         compiled = statement.compile(dialect=dialect)
         self.sql = str(compiled)
         self.names: tuple[str, ...] = tuple(getattr(compiled, "positiontup", None) or ())
@@ -77,6 +84,7 @@ class Statement:
     def joined(cls, *parts: str | Statement) -> Statement:
         """Several, which are sent at once, for a dialect that writes parameters as `%s`."""
         made = cls.__new__(cls)
+        made.counts = False
         statements = [part for part in parts if isinstance(part, Statement)]
         made.sql = "".join(part if isinstance(part, str) else part.sql for part in parts)
         made.names = tuple(name for part in statements for name in part.names)
@@ -168,7 +176,7 @@ class Statements:
             parts = (part for statement in _append_in_turn(now) for part in (compiled(statement), ";"))
             self.append = Statement.joined("START TRANSACTION;", *parts, "COMMIT")
         else:
-            self.move = compiled(_returning(_move(now)))
+            self.move = Statement(one_session.where(was, unmoved).values(_bound(*_MOVED)), dialect, counts=True)
         self.forget = compiled(delete(changes).where(c.row == _ROW, c.place < bindparam("place")))
         every = (records, changes, session_metadata, sessions)
         self.delete = [compiled(delete(table).where(table.c.row == _ROW)) for table in every]

@@ -184,6 +184,10 @@ def append(
         return None  # what was seen may be out of date
     if change.retain is not None and after.turns - change.retain > after.first:
         return None
+    if statements.append is None:  # no server has the clock
+        if not header.alive(now):
+            return None
+        after = msgspec.structs.replace(after, updated=now).slide(now, ttl)
     own = ttl if header.ttl is None else header.ttl
     values, place = _header_values(after, seen.changes + 1), seen.changes
     values |= {"row": seen.row, "seen": seen.head, "was": header.expires, "ttl": own or None, "now": now}
@@ -199,10 +203,11 @@ def append(
             yield statements.insert_change, statements.insert_change.bind(known)
     if not rows:
         return None
-    updated, expires = rows[0][0], rows[0][1]
-    after = msgspec.structs.replace(after, updated=updated, expires=expires)
+    if statements.append is not None:
+        now, expires = rows[0][0], rows[0][1]
+        after = msgspec.structs.replace(after, updated=now, expires=expires)
     assert isinstance(head, bytes)
-    receipt = after.receipt(updated, after.version, record.number, header.version)
+    receipt = after.receipt(now, after.version, record.number, header.version)
     return receipt, Seen(seen.row, after, head, place + 1)
 
 
@@ -579,7 +584,11 @@ def _record(key: Key, head: bytes, payload: bytes | None = None) -> Record:
     """The record behind its head, and behind its payload where that is wanted: then both must belong together."""
     try:
         data = head[:-8]
-        if head[-4:] != _sum(data + payload[:_ENVELOPE]) if payload is not None else head[-8:-4] != _sum(data):
+        if payload is not None:
+            damaged = crc32(data + payload[:_ENVELOPE]) != int.from_bytes(head[-4:])
+        else:
+            damaged = crc32(data) != int.from_bytes(head[-8:-4])
+        if damaged:
             raise CorruptRecord("the head of a record is damaged, or stands beside another payload", key=key)
         return Record(*_decode_head(data), payload)
     except _DAMAGED as error:

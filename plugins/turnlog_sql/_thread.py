@@ -107,7 +107,8 @@ class _Thread:
         while end is None:
             works, end = self._waiting()
             with self.busy:
-                self._do([work for work in works if not work[0].cancelled()])
+                if works:
+                    self._do(works)
                 if end is not None and self.connection is not None:
                     self.connection.close()
             del works  # or this thread keeps the last answers until the next work comes
@@ -125,8 +126,6 @@ class _Thread:
         return works, work
 
     def _do(self, works: Sequence[Work]) -> None:
-        if not works:
-            return
         try:
             if self.connection is None:
                 self.connection = self._connect()

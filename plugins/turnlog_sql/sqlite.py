@@ -225,6 +225,7 @@ class _SQLite(Database):
 
         A read sees nothing of a write beside it, which is not acknowledged yet.
         """
+        works = [work for work in works if not work[0].cancelled()]
         if len(works) == 1:  # as a rule
             yield [self._alone(connection, works[0], _transact if works[0][1] else _drive)]
             return
@@ -358,6 +359,9 @@ def _steps(connection: sqlite3.Connection, steps: Steps[_T]) -> _T:
             if type(values) is list:
                 connection.executemany(statement.sql, values)
                 rows = ()
+            elif statement.counts:
+                changed = connection.execute(statement.sql, values).rowcount
+                rows = ((changed,),) if changed else ()
             else:
                 rows = connection.execute(statement.sql, values).fetchall()
             statement, values = steps.send(rows)

