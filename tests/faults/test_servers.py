@@ -242,6 +242,20 @@ async def test_a_server_that_answers_before_it_has_written_loses_turns(killable:
             await load_and_kill(killable, 1, "unsafe")
 
 
+async def test_what_survives_the_loss_of_power_is_what_the_server_is_set_to(killable: Any) -> None:
+    """A store's connections lower none of its settings, and those of a new server wait for the disk."""
+    wanted: dict[str, object]
+    if isinstance(killable, servers.Postgres):
+        wanted = {"SHOW fsync": "on", "SHOW synchronous_commit": "on", "SHOW full_page_writes": "on"}
+    else:
+        wanted = {"SELECT @@innodb_flush_log_at_trx_commit": 1, "SELECT @@innodb_doublewrite": 1}
+    async with server_writers.at(killable.url) as store:
+        server = server_of(store)
+        for sql, value in wanted.items():
+            rows = await server.with_connection(lambda one, sql=sql: server.fetch(one, sql, ()))  # type: ignore[misc]
+            assert rows[0][0] == value, sql
+
+
 def test_a_writer_may_be_killed_at_any_moment(place: Place) -> None:
     """100 forked writers are killed in mid-append: every acknowledged turn is there, and none is torn."""
     kills, acknowledged, unacknowledged = figures(python("kill", place.url, "100"))
