@@ -462,8 +462,8 @@ class RedisCluster:
 
     @staticmethod
     def _whole(node: Redis) -> bool:
-        said = node.ask("CLUSTER", "INFO")
-        return said["cluster_state"] == "ok" and said["cluster_known_nodes"] == "3"
+        said: str = node.ask("CLUSTER", "INFO")
+        return "cluster_state:ok" in said and "cluster_known_nodes:3" in said
 
     @property
     def url(self) -> str:
@@ -500,7 +500,7 @@ class RedisSentinels:
                 ask_redis(f"redis://127.0.0.1:{port}", "SENTINEL", "CKQUORUM", "mymaster")
         except redis.RedisError:
             return False
-        return self.master.ask("INFO", "replication").get("connected_slaves") == 1
+        return bool(self.master.ask("INFO", "replication").get("connected_slaves") == 1)
 
     @property
     def url(self) -> str:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias
 
 import hiredis
@@ -26,11 +25,13 @@ class Lost(Exception):
 
     Attributes:
         sent: Whether the command may have reached the server.
+        again: Whether another try may find somebody.
     """
 
-    def __init__(self, reason: str, *, sent: bool) -> None:
+    def __init__(self, reason: str, *, sent: bool, again: bool = True) -> None:
         super().__init__(reason)
         self.sent = sent
+        self.again = again
 
 
 class Refused(Exception):
@@ -41,12 +42,12 @@ class Link(asyncio.Protocol):
     """A connection, shared.
 
     Args:
-        make: Makes a connection that is not connected yet.
-        timeout: Seconds without an answer after which it is taken for lost.
+        connect: Makes a connection.
+        timeout: Seconds to connect, and without an answer after which it is taken for lost.
     """
 
-    def __init__(self, make: Callable[[], AbstractConnection], timeout: float) -> None:
-        self._make = make
+    def __init__(self, connect: Callable[[], Awaitable[AbstractConnection]], timeout: float) -> None:
+        self._make = connect
         self._timeout = timeout
         self._transport: asyncio.WriteTransport | None = None
         self._kept: AbstractConnection | None = None
@@ -59,14 +60,12 @@ class Link(asyncio.Protocol):
         self._watched = 0
 
     async def ask_all(self, commands: Sequence[Command]) -> list[Any]:
-        """The answers to commands, between which no other is done.
-
-        Raises:
-            Lost: The connection ended before they came.
-            Refused: The server refused one.
-        """
+        """The answers to commands, between which no other is done: each what the server said, `Refused`, or `Lost`."""
         if self._transport is None:
-            await self._connected()
+            try:
+                await self._connected()
+            except (Lost, Refused) as error:
+                return [error] * len(commands)
         loop = asyncio.get_running_loop()
         if not self._unsent:
             loop.call_soon(self._flush)
@@ -78,6 +77,12 @@ class Link(asyncio.Protocol):
         if len(futures) == 1:
             return [await futures[0]]
         return await asyncio.gather(*futures)
+
+    @property
+    def peer(self) -> str | None:
+        """The host of the other end; None: it is not connected, or by a socket in the file system."""
+        peer = None if self._transport is None else self._transport.get_extra_info("peername")
+        return str(peer[0]) if isinstance(peer, tuple) else None
 
     async def _connected(self) -> None:
         """Connect, once for all who wait for it; a caller that is cancelled leaves the others waiting."""
@@ -92,18 +97,14 @@ class Link(asyncio.Protocol):
             task.exception()  # whoever waited was told
 
     async def _connect(self) -> None:
-        connection = self._make()
         try:
             async with asyncio.timeout(self._timeout):
-                await connection.connect()  # type: ignore[no-untyped-call]
-        except BaseException as error:
-            with suppress(Exception):
-                await connection.disconnect(nowait=True)
-            if isinstance(error, (TimeoutError, OSError, exceptions.ConnectionError, exceptions.TimeoutError)):
-                raise Lost(_said(error), sent=False) from error
-            if isinstance(error, exceptions.RedisError):
-                raise Refused(_said(error)) from error
-            raise
+                connection = await self._make()
+        except (TimeoutError, OSError, exceptions.ConnectionError, exceptions.TimeoutError) as error:
+            again = isinstance(error, exceptions.BusyLoadingError)
+            raise Lost(said(error), sent=False, again=again) from error
+        except exceptions.RedisError as error:
+            raise Refused(said(error)) from error
         writer = connection._writer  # noqa: SLF001 - there is no other door to its transport
         assert writer is not None
         self._kept = connection  # or it would be closed
@@ -117,7 +118,7 @@ class Link(asyncio.Protocol):
         asked = [(packed, future) for packed, future in unsent if not future.done()]
         if self._transport is None:
             for _, future in asked:
-                future.set_exception(Lost("the connection was lost", sent=False))
+                future.set_result(Lost("the connection was lost", sent=False))
             return
         self._waiting += [future for _, future in asked]
         self._transport.writelines([packed for packed, _ in asked])
@@ -145,15 +146,12 @@ class Link(asyncio.Protocol):
                 future = waiting.popleft()
                 if future.done():
                     continue  # the caller was cancelled; the answer was its own
-                if isinstance(answer, Refused):
-                    future.set_exception(answer)
-                else:
-                    future.set_result(answer)
+                future.set_result(answer)
         except (hiredis.HiredisError, IndexError) as error:  # what comes is no answer: nobody knows what the rest is
-            self._break(Lost(f"what came is no answer: {_said(error)}", sent=True))
+            self._break(Lost(f"what came is no answer: {said(error)}", sent=True))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._break(Lost(f"the connection was lost: {_said(exc) if exc else 'the server closed it'}", sent=True))
+        self._break(Lost(f"the connection was lost: {said(exc) if exc else 'the server closed it'}", sent=True))
 
     def _break(self, error: Lost) -> None:
         """Drop the connection, and tell those who wait."""
@@ -164,8 +162,7 @@ class Link(asyncio.Protocol):
             self._watch = None
         for future in waiting:
             if not future.done():
-                future.set_exception(error)
-                future.exception()  # a batch may have more answers than are looked at
+                future.set_result(error)
         if transport is not None:
             transport.abort()
         if self._kept is not None:
@@ -185,5 +182,6 @@ class Link(asyncio.Protocol):
         await asyncio.sleep(0)  # the transport closes its socket in the next turn of the loop
 
 
-def _said(error: BaseException) -> str:
+def said(error: BaseException) -> str:
+    """Its message, in one line."""
     return " ".join(str(error).split()) or type(error).__name__

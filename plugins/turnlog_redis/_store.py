@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from collections import OrderedDict
@@ -11,7 +10,7 @@ from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from redis.asyncio import ConnectionPool
+from redis.asyncio import Redis, RedisCluster
 
 from turnlog import (
     Change,
@@ -30,16 +29,17 @@ from turnlog import (
 from turnlog.errors import InvalidInput, TooLarge, TurnlogError
 from turnlog.state import Header, check_delete, check_read, check_whole, created_by, fits, missing, reused
 
-from . import _layout, _scripts
+from . import _checks, _layout, _scripts
 from ._layout import Keys, keys_of
-from ._link import Argument, Command, Link, Lost, Refused
+from ._link import Argument, Command
+from ._places import place_of_client, place_of_url
 from ._scripts import Script
+from ._server import Server
+from ._tls import SSLMode
 
 _SEEN: Final = 4_096  # sessions that a commit need not look at first; about a kilobyte each
 _TRIES: Final = 100  # so often another writer may come between a look and the commit that follows from it
 _NO_CHANGE: Final = b"\0" * 16  # no change has this hash
-_AGAIN: Final = 0.05  # seconds until the next try of what the server refuses for the moment
-_FOR_NOW: Final = ("LOADING", "READONLY", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN", "BUSY", "NOREPLICAS")
 
 
 class _Seen(NamedTuple):
@@ -63,12 +63,21 @@ class RedisStore(Store):
     """Sessions in Redis, for many instances: one key a session, one round trip an operation.
 
     Args:
-        url: `redis://user:password@host:6379/0`, `rediss://...` with TLS, or `unix:///path/to/socket?db=0`.
+        url: `redis://user:password@host:6379/0`, `rediss://...` with TLS, `unix:///path/to/socket`,
+            `redis+sentinel://host:26379,host2:26379/0`, `redis+cluster://host:6379,host2:6379`, or the latter two with
+            `rediss+`; None: that of `client`.
         namespace: As in `Store`.
         ttl: As in `Store`; the server's clock counts it.
         retain: As in `Store`.
         max_session_bytes: As in `Store`.
         timeout: Seconds to wait for a connection, and for an answer; then it is `Unavailable`, or `OutcomeUnknown`.
+        db: The number of the database, where the URL says none; None: 0.
+        service: What the sentinels call the master.
+        sslmode: `disable`, `require`, or `verify-full`, which is the one that cannot be listened to; None:
+            `verify-full` with `rediss://`, and `disable` otherwise.
+        sslrootcert: The file with the certificates that `verify-full` trusts; None: the system's.
+        client: A client of the caller's own in place of a URL: connections are made with its settings.  None of its own
+            is used, and it is not closed.
         clock: The time of turns; sessions' own times are the server's.
 
     Raises:
@@ -79,24 +88,32 @@ class RedisStore(Store):
 
     def __init__(
         self,
-        url: str,
+        url: str | None = None,
         *,
         namespace: str = "default",
         ttl: float | None = None,
         retain: int | None = None,
         max_session_bytes: int | None = None,
         timeout: float = 30.0,
+        db: int | None = None,
+        service: str = "mymaster",
+        sslmode: SSLMode | None = None,
+        sslrootcert: str | None = None,
+        client: Redis | RedisCluster | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__(namespace=namespace, ttl=ttl, retain=retain, max_session_bytes=max_session_bytes, clock=clock)
         if type(timeout) not in (int, float) or not 0 < timeout <= 3600:
             raise InvalidInput(f"timeout must be above 0 and up to 3600 seconds, not {timeout!r}")
-        self._timeout = float(timeout)
-        self._pool = _pool(url)
-        where = self._pool.connection_kwargs
-        place = where.get("path") or f"{where.get('host', 'localhost')}:{where.get('port', 6379)}"
-        self._name = f"redis {place}/{where.get('db', 0)}"
-        self._links: dict[asyncio.AbstractEventLoop, Link] = {}
+        if (url is None) == (client is None):
+            raise InvalidInput("url must be given, or client, and not both")
+        if url is not None:
+            place = place_of_url(url, service=service, db=db, mode=sslmode, root=sslrootcert)
+        elif (db, sslmode, sslrootcert) != (None, None, None):
+            raise InvalidInput("client has db and sslmode of its own: give them to it")
+        else:
+            place = place_of_client(client)
+        self._server = Server(place, float(timeout))
         self._seen: OrderedDict[Key, _Seen] = OrderedDict()
         self._closed = True
 
@@ -104,18 +121,14 @@ class RedisStore(Store):
         await super().open()
         try:
             await self._all([(b"PING",)])
+            await _checks.warn(self._server)
         except BaseException:
             await self.close()
             raise
 
     async def close(self) -> None:
         await super().close()
-        links, self._links = self._links, {}
-        for loop, link in links.items():
-            if loop is asyncio.get_running_loop():
-                await link.close()
-            elif loop.is_running():
-                asyncio.run_coroutine_threadsafe(link.close(), loop)
+        await self._server.close()
         self._seen.clear()
 
     # -------------------------------------------------------------------------------------------------------- reading
@@ -217,7 +230,7 @@ class RedisStore(Store):
                     "retain fewer turns, or begin anew"
                 )
             seen, sure = _seen(key, answer[1], answer[3], answer[2]), True
-        raise Unavailable(f"{self._name}: others came first {_TRIES} times: nothing was stored")
+        raise Unavailable(f"{self._server.place.name}: others came first {_TRIES} times: nothing was stored")
 
     async def _look(self, key: Key, keys: Keys, change: Change) -> tuple[_Seen | None, Receipt | None]:
         """The session as it is, and the answer to a change that was made before."""
@@ -383,16 +396,6 @@ class RedisStore(Store):
             with suppress(KeyError):  # another thread was quicker
                 self._seen.popitem(last=False)
 
-    def _link(self) -> Link:
-        self.check_open()  # it may have been closed between two of an operation's questions
-        loop = asyncio.get_running_loop()
-        link = self._links.get(loop)
-        if link is None:
-            for other in [other for other in self._links if other.is_closed()]:
-                del self._links[other]
-            link = self._links[loop] = Link(self._pool.make_connection, self._timeout)
-        return link
-
     async def _run(
         self, script: Script, keys: Sequence[bytes], *arguments: Argument, writes: bool = False, again: bool = True
     ) -> Any:  # noqa: ANN401 - what a script answers
@@ -414,42 +417,15 @@ class RedisStore(Store):
 
     async def _all(self, commands: Sequence[Command], *, writes: bool = False, again: bool = True) -> list[Any]:
         """The answers to commands that travel together; `_run` says the rest."""
-        end, unknown = asyncio.get_running_loop().time() + self._timeout, False
-        while True:
-            try:
-                return await self._link().ask_all(commands)
-            except Lost as lost:
-                unknown = unknown or (writes and lost.sent)
-                if unknown and not again:
-                    raise OutcomeUnknown(f"{self._name}: {lost}") from lost
-                reason: Exception = lost
-            except Refused as refused:
-                said = str(refused)
-                if said.startswith("NOSCRIPT"):
-                    commands = [_whole(command) for command in commands]
-                    continue
-                if not said.startswith(_FOR_NOW):
-                    kind = OutcomeUnknown if unknown else Unavailable
-                    raise kind(f"{self._name}: {said}: nothing was done") from refused
-                reason = refused
-            reached = not isinstance(reason, Lost) or reason.sent
-            if asyncio.get_running_loop().time() + _AGAIN > end or not (reached or unknown):
-                raise (OutcomeUnknown if unknown else Unavailable)(f"{self._name}: {reason}") from reason
-            await asyncio.sleep(_AGAIN)
+        self.check_open()  # it may have been closed between two of an operation's questions
+        return await self._server.ask_all(commands, writes=writes, again=again)
 
     def __repr__(self) -> str:
-        return f"<RedisStore {self._name} namespace={self.namespace!r}>"
+        return f"<RedisStore {self._server.place.name} namespace={self.namespace!r}>"
 
 
 def _call(script: Script, keys: Sequence[bytes], arguments: Sequence[Argument]) -> Command:
     return (b"EVALSHA", script.sha, len(keys), *keys, *arguments)
-
-
-def _whole(command: Command) -> Command:
-    """A command that names a script, with its text instead."""
-    if command[0] != b"EVALSHA":
-        return command
-    return (b"EVAL", _scripts.TEXTS[command[1]], *command[2:])
 
 
 def _seen(key: Key, raw: bytes, metadata: bytes, left: int) -> _Seen | None:
@@ -475,17 +451,3 @@ def _continues(header: Header, since: Version, kind: bytes, records: Sequence[Re
     if kind == b"after" and records[0].tip != since.tip:
         raise header.regressed(since)
     return kind in (b"same", b"all", b"after")
-
-
-def _pool(url: str) -> ConnectionPool:
-    """What makes connections to a URL.
-
-    Raises:
-        InvalidInput: It cannot be read.  The message holds no piece of it: it may be the password.
-    """
-    if not isinstance(url, str):
-        raise InvalidInput(f"url must be a str, not {type(url).__name__}")
-    try:
-        return ConnectionPool.from_url(url, retry=None, socket_timeout=None, protocol=2, health_check_interval=0)
-    except (ValueError, TypeError):
-        raise InvalidInput("url cannot be read: write redis://user:password@host:6379/0") from None
