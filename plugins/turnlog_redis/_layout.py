@@ -2,8 +2,9 @@
 
     0  the header: numbers at fixed places, which scripts read and write, then MessagePack
     1  the metadata, MessagePack of names to encoded values
-    2  the changes that are remembered, each in `ENTRY` bytes
-    3  the records, in order: numbers at fixed places, then the head and the payload
+    2  the hashes of the changes that are remembered, 16 bytes each
+    3  for each of these a place with its digest and what it was answered; the oldest gives way to the next
+   67  the records, in order: numbers at fixed places, then the head and the payload
 
 Beside it stands an index for pages: in each bucket one sorted set a namespace, and one an owner, of session ids by the
 time of their last change.  A session's bucket is in the hash tag of its key and of its index, so both are on one node
@@ -23,17 +24,26 @@ from zlib import crc32
 import msgspec
 
 from turnlog import Change, CorruptRecord, Key, Metadata, Record, Version
+from turnlog.limits import REMEMBERED_CHANGES
 from turnlog.state import Header
 
 BUCKETS: Final = 128
 """Each is one slot of a cluster: over three nodes they spread to within 12 %, and a page asks all of them, which takes
 about a millisecond."""
 
-_NUMBERS: Final = struct.Struct(">7d16sd")  # created, updated, first, start, bytes, rounds, generation, epoch, ttl
+CHANGES: Final = 3
+"""Where the remembered changes begin."""
+
+RECORDS: Final = CHANGES + REMEMBERED_CHANGES
+"""Where the records begin."""
+
+_NUMBERS: Final = struct.Struct(
+    ">7d16s2d"
+)  # created, updated, first, start, bytes, rounds, generation, epoch, ttl, and
+# how many changes were made, which scripts count
 _RECORD: Final = struct.Struct(">6dH")  # number, turns, count, upto, size and end, for scripts; how long the head is
 _HEAD: Final = _RECORD.size  # where it begins
-_CHANGE: Final = struct.Struct(">16s16sddB16sB16sd")  # id and digest, generation, rounds, tip, stamp, number
-ENTRY: Final = _CHANGE.size
+_CHANGE: Final = struct.Struct(">16sddB16sB16sd")  # digest, generation, rounds, tip, stamp, number
 _NO_TTL: Final = -1.0
 _NONE: Final = Metadata({})
 
@@ -86,7 +96,7 @@ def header_bytes(header: Header) -> bytes:
     """A header as it is stored."""
     h, v = header, header.version
     ttl = _NO_TTL if h.ttl is None else h.ttl
-    numbers = _NUMBERS.pack(h.created, h.updated, h.first, h.start, h.bytes, v.rounds, v.generation, v.epoch, ttl)
+    numbers = _NUMBERS.pack(h.created, h.updated, h.first, h.start, h.bytes, v.rounds, v.generation, v.epoch, ttl, 0)
     rest = (h.key.namespace, h.key.session, v.tip, v.stamp, h.turns, h.upto, h.tail, h.owner)
     return numbers + _encode(rest)
 
@@ -104,7 +114,7 @@ def header_from(key: Key, data: bytes, metadata: bytes | None, left: int) -> Hea
         CorruptRecord: It cannot be read, or is another session's.
     """
     try:
-        created, updated, first, start, size, rounds, generation, epoch, ttl = _NUMBERS.unpack_from(data)
+        created, updated, first, start, size, rounds, generation, epoch, ttl, _ = _NUMBERS.unpack_from(data)
         namespace, session, tip, stamp, turns, upto, tail, owner = _decode_rest(data[_NUMBERS.size :])
         kept = _NONE if not metadata else Metadata(_decode_metadata(metadata))
     except _DAMAGED as error:
@@ -160,10 +170,9 @@ def change_hash(change_id: str) -> bytes:
 
 
 def entry_bytes(change: Change, version: Version, number: int | None) -> bytes:
-    """What is remembered of a change: its hash, its digest, and what it was answered."""
+    """What is remembered of a change beside its hash: its digest, and what it was answered."""
     tip, stamp = version.tip, version.stamp
     return _CHANGE.pack(
-        change_hash(change.id),
         change.digest,
         version.generation,
         version.rounds,
@@ -177,7 +186,7 @@ def entry_bytes(change: Change, version: Version, number: int | None) -> bytes:
 
 def entry_from(data: bytes, epoch: bytes) -> tuple[bytes, Version, int | None]:
     """The digest of a change that is remembered, and what it was answered."""
-    _, digest, generation, rounds, tips, tip, stamps, stamp, number = _CHANGE.unpack(data)
+    digest, generation, rounds, tips, tip, stamps, stamp, number = _CHANGE.unpack(data)
     version = Version(epoch, int(generation), int(rounds), tip[:tips], stamp[:stamps])
     return digest, version, None if number < 0 else int(number)
 

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from turnlog.limits import REMEMBERED_CHANGES, SLIDE
 
-from ._layout import ENTRY
+from ._layout import CHANGES, RECORDS
 
 
 class Script(NamedTuple):
@@ -53,23 +53,36 @@ local function slide(key, header, default)
 end
 
 local function search(key, place, wanted)
-  local low, high = 3, redis.call('LLEN', key)
+  local low, high = {RECORDS}, redis.call('LLEN', key)
   while low < high do
     local middle = math.floor((low + high) / 2)
     if number(redis.call('LINDEX', key, middle), place) < wanted then low = middle + 1 else high = middle end
   end
   return low
 end
+
+local function known(key, hash)
+  local hashes = redis.call('LINDEX', key, 2)
+  local place = string.find(hashes, hash, 1, true)
+  while place and (place - 1) % 16 ~= 0 do place = string.find(hashes, hash, place + 1, true) end
+  return hashes, place and redis.call('LINDEX', key, {CHANGES} + (place - 1) / 16)
+end
+
+-- elements in the middle, which nothing else removes
+local function remove(key, from, many)
+  for place = from, from + many - 1 do redis.call('LSET', key, place, 'gone') end
+  redis.call('LREM', key, many, 'gone')
+end
 """
 
-READ: Final = _script("""
+READ: Final = _script(f"""
 -- the store's ttl, touch, last, before, epoch, generation and rounds of since
 local key = KEYS[1]
 local top = redis.call('LRANGE', key, 0, 1)
 local header = top[1]
 if not header then return false end
 local left = ARGV[2] == '1' and slide(key, header, ARGV[1]) or redis.call('PTTL', key)
-local answer = {header, top[2], left, '', {}}
+local answer = {{header, top[2], left, '', {{}}}}
 local last, before = tonumber(ARGV[3]), tonumber(ARGV[4])
 
 if ARGV[5] ~= '' and string.sub(header, 57, 72) == ARGV[5] and number(header, 49) == tonumber(ARGV[6]) then
@@ -81,7 +94,7 @@ if ARGV[5] ~= '' and string.sub(header, 57, 72) == ARGV[5] and number(header, 49
   end
   if rounds < now then
     if rounds == 0 and number(header, 25) == 0 then
-      answer[4], answer[5] = 'all', redis.call('LRANGE', key, 3, -1)
+      answer[4], answer[5] = 'all', redis.call('LRANGE', key, {RECORDS}, -1)
       return answer
     end
     local place = search(key, 41, rounds)
@@ -96,15 +109,15 @@ end
 if last == 0 then return answer end
 local stop = redis.call('LLEN', key) - 1
 if before then stop = search(key, 1, before) - 1 end
-if stop < 3 then return answer end
-local from = 3
+if stop < {RECORDS} then return answer end
+local from = {RECORDS}
 if last then
   local some = math.floor((last + 1) / 2)
   while true do
-    from = math.max(3, stop - some + 1)
+    from = math.max({RECORDS}, stop - some + 1)
     local rows = redis.call('LRANGE', key, from, stop)
     local held = number(rows[#rows], 25) - number(rows[1], 25) + number(rows[1], 17)
-    if from == 3 or (held >= last and number(rows[1], 9) > 0) then
+    if from == {RECORDS} or (held >= last and number(rows[1], 9) > 0) then
       answer[5] = rows
       return answer
     end
@@ -122,15 +135,12 @@ if not header then return false end
 return ARGV[2] == '1' and slide(KEYS[1], header, ARGV[1]) or redis.call('PTTL', KEYS[1])
 """)
 
-LOOK: Final = _script(f"""
+LOOK: Final = _script("""
 -- the change's hash, the store's ttl
 local top = redis.call('LRANGE', KEYS[1], 0, 1)
 if not top[1] then return false end
-local known = redis.call('LINDEX', KEYS[1], 2)
-local place = string.find(known, ARGV[1], 1, true)
-while place and (place - 1) % {ENTRY} ~= 0 do place = string.find(known, ARGV[1], place + 1, true) end
-local entry = place and string.sub(known, place, place + {ENTRY} - 1) or ''
-return {{top[1], top[2], place and slide(KEYS[1], top[1], ARGV[2]) or redis.call('PTTL', KEYS[1]), entry}}
+local _, entry = known(KEYS[1], ARGV[1])
+return {top[1], top[2], entry and slide(KEYS[1], top[1], ARGV[2]) or redis.call('PTTL', KEYS[1]), entry or ''}
 """)
 
 COMMIT: Final = _script(f"""
@@ -139,12 +149,9 @@ COMMIT: Final = _script(f"""
 -- and the records
 local key = KEYS[1]
 local seen = redis.call('LINDEX', key, 0) or ''
-local known = seen ~= '' and redis.call('LINDEX', key, 2) or ''
-local place = string.find(known, ARGV[1], 1, true)
-while place and (place - 1) % {ENTRY} ~= 0 do place = string.find(known, ARGV[1], place + 1, true) end
-if place then
-  return {{'repeat', seen, slide(key, seen, ARGV[9]), string.sub(known, place, place + {ENTRY} - 1)}}
-end
+local hashes, entry = '', nil
+if seen ~= '' then hashes, entry = known(key, ARGV[1]) end
+if entry then return {{'repeat', seen, slide(key, seen, ARGV[9]), entry}} end
 if seen ~= ARGV[2] then
   if seen == '' then return {{'moved', '', 0, ''}} end
   return {{'moved', seen, redis.call('PTTL', key), redis.call('LINDEX', key, 1)}}
@@ -155,17 +162,18 @@ local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
 local stamp = struct.pack('>d', now)
 local header = ARGV[4]
 local first, start, bytes = number(header, 17), number(header, 25), number(header, 33)
-local many = #ARGV - 11
+local count = seen ~= '' and number(seen, 81) or 0
 
 -- what is dropped at the beginning, of what is stored and of what comes
-local from, skip = 3, 0
+local drop, skip = 0, 0
 if ARGV[6] ~= '' then
   local wanted = tonumber(ARGV[6])
-  local stored = seen ~= '' and redis.call('LLEN', key) or 3
+  local stored = seen ~= '' and redis.call('LLEN', key) or 0
   if ARGV[5] ~= '' then stored = tonumber(ARGV[5]) end
   while true do
+    local inside = {RECORDS} + drop < stored
     local record = nil
-    if from < stored then record = redis.call('LINDEX', key, from) else record = ARGV[12 + skip] end
+    if inside then record = redis.call('LINDEX', key, {RECORDS} + drop) else record = ARGV[12 + skip] end
     if not record then break end
     local at, turns = number(record, 1), number(record, 9)
     if at + math.max(turns, 1) > wanted then
@@ -173,7 +181,7 @@ if ARGV[6] ~= '' then
       break
     end
     bytes = bytes - number(record, 33)
-    if from < stored then from = from + 1 else skip = skip + 1 end
+    if inside then drop = drop + 1 else skip = skip + 1 end
   end
 end
 if ARGV[7] ~= '' and bytes > tonumber(ARGV[7]) and bytes > (seen ~= '' and number(seen, 33) or 0) then
@@ -181,24 +189,25 @@ if ARGV[7] ~= '' and bytes > tonumber(ARGV[7]) and bytes > (seen ~= '' and numbe
 end
 
 -- a header without a time is one that is changed now
-local created = seen ~= '' and string.sub(seen, 1, 8) or stamp
-if number(header, 9) == 0 then header = created .. stamp .. string.sub(header, 17) end
-header = string.sub(header, 1, 16) .. struct.pack('>ddd', first, start, bytes) .. string.sub(header, 41)
-if #known >= {2 * REMEMBERED_CHANGES * ENTRY} then known = string.sub(known, {REMEMBERED_CHANGES * ENTRY} + 1) end
-known = known .. ARGV[3]
+if number(header, 9) == 0 then
+  header = (seen ~= '' and string.sub(seen, 1, 8) or stamp) .. stamp .. string.sub(header, 17)
+end
+header = string.sub(header, 1, 16) .. struct.pack('>ddd', first, start, bytes) .. string.sub(header, 41, 80)
+  .. struct.pack('>d', count + 1) .. string.sub(header, 89)
 
+local place = count % {REMEMBERED_CHANGES}
+hashes = string.sub(hashes, 1, place * 16) .. ARGV[1] .. string.sub(hashes, place * 16 + 17)
 if seen == '' then
-  redis.call('RPUSH', key, header, ARGV[8], known)
+  redis.call('RPUSH', key, header, ARGV[8], hashes, ARGV[3])
+  local empty = {{}}
+  for i = 1, {REMEMBERED_CHANGES} - 1 do empty[i] = '' end
+  redis.call('RPUSH', key, unpack(empty))
 else
   if ARGV[5] ~= '' then redis.call('LTRIM', key, 0, tonumber(ARGV[5]) - 1) end
-  if from > 3 then
-    local metadata = redis.call('LINDEX', key, 1)
-    if redis.call('LLEN', key) > from then redis.call('LTRIM', key, from, -1) else redis.call('DEL', key) end
-    redis.call('LPUSH', key, known, metadata, header)
-  else
-    redis.call('LSET', key, 0, header)
-    redis.call('LSET', key, 2, known)
-  end
+  if drop > 0 then remove(key, {RECORDS}, drop) end
+  redis.call('LSET', key, 0, header)
+  redis.call('LSET', key, 2, hashes)
+  redis.call('LSET', key, {CHANGES} + place, ARGV[3])
   if ARGV[8] ~= '' then redis.call('LSET', key, 1, ARGV[8]) end
 end
 local place = 12 + skip
@@ -212,10 +221,13 @@ now = number(header, 9)
 redis.call('ZADD', KEYS[2], now, ARGV[10])
 if KEYS[4] ~= KEYS[2] then redis.call('ZREM', KEYS[4], ARGV[10]) end
 if KEYS[3] ~= KEYS[2] then redis.call('ZADD', KEYS[3], now, ARGV[10]) end
--- what has expired leaves its place in the index: each commit looks at two, so that at most every second is of the dead
-for i = 2, KEYS[3] ~= KEYS[2] and 3 or 2 do
-  for _, other in ipairs(redis.call('ZRANDMEMBER', KEYS[i], 2)) do
-    if redis.call('EXISTS', ARGV[11] .. other) == 0 then redis.call('ZREM', KEYS[i], other) end
+-- what has expired leaves its place in the index: every eighth commit of a session, the first among them, looks at 16,
+-- so at most about every second place is of the dead
+if count % 8 == 0 then
+  for i = 2, KEYS[3] ~= KEYS[2] and 3 or 2 do
+    for _, other in ipairs(redis.call('ZRANDMEMBER', KEYS[i], 16)) do
+      if redis.call('EXISTS', ARGV[11] .. other) == 0 then redis.call('ZREM', KEYS[i], other) end
+    end
   end
 end
 return {{'stored', header, left}}
@@ -231,13 +243,15 @@ redis.call('ZREM', KEYS[2], ARGV[2])
 return 1
 """)
 
-AROUND: Final = _script("""
+AROUND: Final = _script(f"""
 -- a turn: where the records of this and later ones begin, what those take, and the record before them
 local key = KEYS[1]
 local place = search(key, 1, tonumber(ARGV[1]))
 local bytes = 0
 for _, record in ipairs(redis.call('LRANGE', key, place, -1)) do bytes = bytes + number(record, 33) end
-return {redis.call('LINDEX', key, 0) or '', place, bytes, place > 3 and redis.call('LINDEX', key, place - 1) or ''}
+return {{
+  redis.call('LINDEX', key, 0) or '', place, bytes, place > {RECORDS} and redis.call('LINDEX', key, place - 1) or ''
+}}
 """)
 
 SEAL: Final = _script("""
@@ -255,14 +269,13 @@ for i = 1, many do bytes = bytes - number(run[i], 33) end
 bytes = bytes + number(ARGV[4], 33)
 redis.call('LSET', key, 0, string.sub(header, 1, 32) .. struct.pack('>d', bytes) .. string.sub(header, 41))
 redis.call('LSET', key, place, ARGV[4])
-for i = 1, many - 1 do redis.call('LSET', key, place + i, '') end
-redis.call('LREM', key, many - 1, '')
+remove(key, place + 1, many - 1)
 return 1
 """)
 
 FORGET: Final = _script("""
 -- a place in the index, and whose it is, in an owner's index: removed, where the session is gone or another's
 local header = redis.call('LINDEX', KEYS[1], 0)
-if header and (ARGV[2] == '' or cmsgpack.unpack(string.sub(header, 81))[8] == ARGV[2]) then return 0 end
+if header and (ARGV[2] == '' or cmsgpack.unpack(string.sub(header, 89))[8] == ARGV[2]) then return 0 end
 return redis.call('ZREM', KEYS[2], ARGV[1])
 """)

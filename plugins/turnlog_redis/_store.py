@@ -14,6 +14,7 @@ from redis.asyncio import Redis, RedisCluster
 
 from turnlog import (
     Change,
+    CorruptRecord,
     Key,
     OutcomeUnknown,
     Page,
@@ -145,25 +146,25 @@ class RedisStore(Store):
         check_read(last, before, since)
         self.check_open()
         keys = keys_of(key.namespace, key.session.encode())
-        if last is None and before is None and since is None:
-            header, metadata, left, rows = await self._whole(key, keys, touch)
-            kind = b""
-        else:
-            known: tuple[bytes | float, ...] = (
-                (b"", 0, 0) if since is None else (since.epoch, since.generation, since.rounds)
-            )
-            answer = await self._run(
-                _scripts.READ,
-                (keys.session,),
-                self._default_ttl,
-                "1" if touch else "0",
-                "" if last is None else last,
-                "" if before is None else before,
-                *known,
-            )
-            if answer is None:
-                raise missing(key)
-            header, metadata, left, kind, rows = answer
+        if before is None and since is None:
+            session = await self._end(key, keys, last, touch=touch)
+            if session is not None:
+                return session
+        known: tuple[Argument, ...] = (b"", 0, 0)
+        if since is not None:
+            known = (since.epoch, since.generation, since.rounds)
+        answer = await self._run(
+            _scripts.READ,
+            (keys.session,),
+            self._default_ttl,
+            "1" if touch else "0",
+            "" if last is None else last,
+            "" if before is None else before,
+            *known,
+        )
+        if answer is None:
+            raise missing(key)
+        header, metadata, left, kind, rows = answer
         found = _layout.header_from(key, header, metadata, left)
         self._see(key, found, header)
         records = [_layout.record_from(key, row) for row in rows]
@@ -175,13 +176,35 @@ class RedisStore(Store):
         check_whole(found, records, last, before, since if continues else None)
         return Session(found.info(0.0), tuple(records), continues)
 
-    async def _whole(self, key: Key, keys: Keys, touch: bool) -> tuple[bytes, bytes, int, list[bytes]]:  # noqa: FBT001
-        """All of a session by one command, which copies nothing twice as a script would."""
+    async def _end(self, key: Key, keys: Keys, last: int | None, *, touch: bool) -> Session | None:
+        """The end of a session, or all of it, by commands that copy nothing twice, as a script would.
+
+        They travel together, but another's may come between them, and turns may hold fewer messages than they do as a
+        rule: what does not fit together is not believed, the answer is None, and the script says how it is.
+        """
         touched = _call(_scripts.TOUCH, (keys.session,), (self._default_ttl, "1" if touch else "0"))
-        left, rows = await self._all([touched, (b"LRANGE", keys.session, 0, -1)])
-        if not rows:
+        if last is None:
+            left, top = await self._all([touched, (b"LRANGE", keys.session, 0, -1)])
+            rows = top[_layout.RECORDS :]
+        else:
+            some = (last + 1) // 2
+            ends = (b"LRANGE", keys.session, -some, -1) if some else (b"PING",)
+            left, length, top, rows = await self._all(
+                [touched, (b"LLEN", keys.session), (b"LRANGE", keys.session, 0, 1), ends]
+            )
+            rows = rows[len(rows) - min(some, max(0, length - _layout.RECORDS)) :] if some else []
+        if left is None or not top:
             raise missing(key)
-        return rows[0], rows[1], -1 if left is None else left, rows[3:]
+        found = _layout.header_from(key, top[0], top[1], left)
+        records = [_layout.record_from(key, row) for row in rows]
+        if last is not None:
+            records = _layout.trimmed(records, last)
+        try:
+            check_whole(found, records, last, None, None)
+        except CorruptRecord:
+            return None
+        self._see(key, found, top[0])
+        return Session(found.info(0.0), tuple(records))
 
     # -------------------------------------------------------------------------------------------------------- writing
 
