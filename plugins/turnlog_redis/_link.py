@@ -18,6 +18,8 @@ from redis.asyncio.connection import AbstractConnection
 
 Argument: TypeAlias = "bytes | str | int | float"
 Command: TypeAlias = "tuple[Argument, ...]"
+_Batch: TypeAlias = "tuple[list[Any], int, asyncio.Future[list[Any]]]"
+"""The answers that have come, how many there will be, and who waits for all of them."""
 
 
 class Lost(Exception):
@@ -53,8 +55,8 @@ class Link(asyncio.Protocol):
         self._kept: AbstractConnection | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._replies = hiredis.Reader(replyError=Refused)
-        self._unsent: list[tuple[bytes, asyncio.Future[Any]]] = []
-        self._waiting: deque[asyncio.Future[Any]] = deque()
+        self._unsent: list[tuple[bytes, _Batch]] = []
+        self._waiting: deque[_Batch] = deque()  # one for each answer
         self._answers = 0  # so many have come
         self._watch: asyncio.TimerHandle | None = None
         self._watched = 0
@@ -69,14 +71,10 @@ class Link(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         if not self._unsent:
             loop.call_soon(self._flush)
-        futures = []
-        for command in commands:
-            future: asyncio.Future[Any] = loop.create_future()
-            self._unsent.append((hiredis.pack_command(command), future))  # type: ignore[arg-type]
-            futures.append(future)
-        if len(futures) == 1:
-            return [await futures[0]]
-        return await asyncio.gather(*futures)
+        future: asyncio.Future[list[Any]] = loop.create_future()
+        packed = [hiredis.pack_command(command) for command in commands]  # type: ignore[arg-type]
+        self._unsent.append((packed[0] if len(packed) == 1 else b"".join(packed), ([], len(packed), future)))
+        return await future
 
     @property
     def peer(self) -> str | None:
@@ -115,13 +113,14 @@ class Link(asyncio.Protocol):
     def _flush(self) -> None:
         """Write what was asked in this turn of the loop; what nobody waits for any more is not sent."""
         unsent, self._unsent = self._unsent, []
-        asked = [(packed, future) for packed, future in unsent if not future.done()]
+        asked = [one for one in unsent if not one[1][2].done()]
         if self._transport is None:
-            for _, future in asked:
-                future.set_result(Lost("the connection was lost", sent=False))
+            for _, (_, size, future) in asked:
+                future.set_result([Lost("the connection was lost", sent=False)] * size)
             return
-        self._waiting += [future for _, future in asked]
-        self._transport.writelines([packed for packed, _ in asked])
+        for _, batch in asked:
+            self._waiting += [batch] * batch[1]
+        self._transport.write(asked[0][0] if len(asked) == 1 else b"".join([packed for packed, _ in asked]))
         if self._watch is None and self._waiting:
             self._watched = self._answers
             self._watch = asyncio.get_running_loop().call_later(self._timeout, self._look)
@@ -143,10 +142,10 @@ class Link(asyncio.Protocol):
         try:
             while (answer := replies.gets()) is not False:
                 self._answers += 1
-                future = waiting.popleft()
-                if future.done():
-                    continue  # the caller was cancelled; the answer was its own
-                future.set_result(answer)
+                answers, size, future = waiting.popleft()
+                answers.append(answer)
+                if len(answers) == size and not future.done():  # or the caller was cancelled; the answers were its own
+                    future.set_result(answers)
         except (hiredis.HiredisError, IndexError) as error:  # what comes is no answer: nobody knows what the rest is
             self._break(Lost(f"what came is no answer: {said(error)}", sent=True))
 
@@ -160,9 +159,9 @@ class Link(asyncio.Protocol):
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
-        for future in waiting:
+        for answers, size, future in waiting:
             if not future.done():
-                future.set_result(error)
+                future.set_result(answers + [error] * (size - len(answers)))
         if transport is not None:
             transport.abort()
         if self._kept is not None:
@@ -175,7 +174,7 @@ class Link(asyncio.Protocol):
             self._connecting.cancel()
         if self._unsent:
             self._flush()
-        waiting = [future for future in self._waiting if not future.done()]
+        waiting = {future for _, _, future in self._waiting if not future.done()}
         if waiting:
             await asyncio.wait(waiting)  # as long as it is watched, and no longer
         self._break(Lost("the store was closed", sent=True))
