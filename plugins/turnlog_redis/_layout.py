@@ -2,8 +2,8 @@
 
     0  the header: numbers at fixed places, which scripts read and write, then MessagePack
     1  the metadata, MessagePack of names to encoded values
-    2  the hashes of the changes that are remembered, 16 bytes each
-    3  for each of these a place with its digest and what it was answered; the oldest gives way to the next
+    2  of each change that is remembered the first 4 bytes of its hash, by which it is looked for
+    3  for each of these a place with its hash, its digest and its answer; the oldest gives way to the next
    67  the records, in order: numbers at fixed places, then the head and the payload
 
 Beside it stands an index for pages: in each bucket one sorted set a namespace, and one an owner, of session ids by the
@@ -43,7 +43,7 @@ _NUMBERS: Final = struct.Struct(
 # how many changes were made, which scripts count
 _RECORD: Final = struct.Struct(">6dH")  # number, turns, count, upto, size and end, for scripts; how long the head is
 _HEAD: Final = _RECORD.size  # where it begins
-_CHANGE: Final = struct.Struct(">16sddB16sB16sd")  # digest, generation, rounds, tip, stamp, number
+_CHANGE: Final = struct.Struct(">16s16sddB16sB16sd")  # hash, digest, generation, rounds, tip, stamp, number
 _NO_TTL: Final = -1.0
 _NONE: Final = Metadata({})
 
@@ -170,9 +170,10 @@ def change_hash(change_id: str) -> bytes:
 
 
 def entry_bytes(change: Change, version: Version, number: int | None) -> bytes:
-    """What is remembered of a change beside its hash: its digest, and what it was answered."""
+    """What is remembered of a change: its hash, its digest, and what it was answered."""
     tip, stamp = version.tip, version.stamp
     return _CHANGE.pack(
+        change_hash(change.id),
         change.digest,
         version.generation,
         version.rounds,
@@ -186,7 +187,7 @@ def entry_bytes(change: Change, version: Version, number: int | None) -> bytes:
 
 def entry_from(data: bytes, epoch: bytes) -> tuple[bytes, Version, int | None]:
     """The digest of a change that is remembered, and what it was answered."""
-    digest, generation, rounds, tips, tip, stamps, stamp, number = _CHANGE.unpack(data)
+    _, digest, generation, rounds, tips, tip, stamps, stamp, number = _CHANGE.unpack(data)
     version = Version(epoch, int(generation), int(rounds), tip[:tips], stamp[:stamps])
     return digest, version, None if number < 0 else int(number)
 

@@ -62,10 +62,16 @@ local function search(key, place, wanted)
 end
 
 local function known(key, hash)
-  local hashes = redis.call('LINDEX', key, 2)
-  local place = string.find(hashes, hash, 1, true)
-  while place and (place - 1) % 16 ~= 0 do place = string.find(hashes, hash, place + 1, true) end
-  return hashes, place and redis.call('LINDEX', key, {CHANGES} + (place - 1) / 16)
+  local hashes, short = redis.call('LINDEX', key, 2), string.sub(hash, 1, 4)
+  local place = string.find(hashes, short, 1, true)
+  while place do
+    if place % 4 == 1 then
+      local entry = redis.call('LINDEX', key, {CHANGES} + (place - 1) / 4)
+      if string.sub(entry, 1, 16) == hash then return hashes, entry end
+    end
+    place = string.find(hashes, short, place + 1, true)
+  end
+  return hashes, nil
 end
 
 -- elements in the middle, which nothing else removes
@@ -196,7 +202,7 @@ header = string.sub(header, 1, 16) .. struct.pack('>ddd', first, start, bytes) .
   .. struct.pack('>d', count + 1) .. string.sub(header, 89)
 
 local place = count % {REMEMBERED_CHANGES}
-hashes = string.sub(hashes, 1, place * 16) .. ARGV[1] .. string.sub(hashes, place * 16 + 17)
+hashes = string.sub(hashes, 1, place * 4) .. string.sub(ARGV[1], 1, 4) .. string.sub(hashes, place * 4 + 5)
 if seen == '' then
   redis.call('RPUSH', key, header, ARGV[8], hashes, ARGV[3])
   local empty = {{}}
