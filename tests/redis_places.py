@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
 from functools import cached_property
-from typing import Unpack
+from random import Random
+from typing import Any, Unpack
 
+import redis
 from redis.asyncio import Redis
+from redis.crc import key_slot
 
 import servers
 from turnlog import Store
@@ -44,3 +49,73 @@ class RedisContract(StoreContract):
                     left = await client.pttl(key)
                     if left >= 0:
                         await client.pexpire(key, max(0, left - int(seconds * 1000)))
+
+
+class Mover:
+    """Moves slots that hold keys from one node of a cluster to another and back, without pause."""
+
+    def __init__(self, nodes: Sequence[servers.Redis]) -> None:
+        self._nodes = nodes
+        self._clients = [redis.Redis.from_url(node.url, decode_responses=True) for node in nodes]
+        self._names: list[str] = [self._ask(place, "CLUSTER", "MYID") for place in range(len(nodes))]
+        self._ended = threading.Event()
+        self._random = Random(1)
+        self.still = threading.Lock()
+        """Who has it knows that no slot is on its way."""
+        self.moves = 0
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    @property
+    def moves_on(self) -> bool:
+        """Whether nothing has failed."""
+        return self._thread.is_alive()
+
+    def stop(self) -> None:
+        """Leave every slot with one node."""
+        self._ended.set()
+        self._thread.join()
+        for client in self._clients:
+            client.close()
+
+    def redirected(self) -> dict[str, int]:
+        """How often the nodes have said so."""
+        found: dict[str, int] = {}
+        for node in self._nodes:
+            for kind, said in node.ask("INFO", "errorstats").items():
+                found[kind] = found.get(kind, 0) + int(said["count"])
+        return found
+
+    def _ask(self, place: int, *words: str | int) -> Any:
+        return self._clients[place].execute_command(*words)  # type: ignore[no-untyped-call]
+
+    def _run(self) -> None:
+        while not self._ended.wait(0.02):
+            source, target = self._random.sample(range(len(self._nodes)), 2)
+            keys = self._ask(source, "KEYS", "turnlog:*")
+            if keys:
+                with self.still:
+                    self._move(key_slot(self._random.choice(keys).encode()), source, target)
+                # who has not heard of the last move would claim the next slot with too low an epoch, and lose it
+                servers.until(self._agree, self._nodes[0].process, "agreement of the nodes")
+                self.moves += 1
+
+    def _move(self, slot: int, source: int, target: int) -> None:
+        """As redis.io/docs/reference/cluster-spec says, one key at a time."""
+        self._ask(target, "CLUSTER", "SETSLOT", slot, "IMPORTING", self._names[source])
+        self._ask(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", self._names[target])
+        while True:
+            self._ended.wait(0.003)  # whoever asks meanwhile finds some keys here and some there
+            keys = self._ask(source, "CLUSTER", "GETKEYSINSLOT", slot, 1)
+            if not keys:
+                break
+            self._ask(source, "MIGRATE", "127.0.0.1", self._nodes[target].port, keys[0], 0, 5000)
+        for place in (target, source, *range(len(self._nodes))):
+            self._ask(place, "CLUSTER", "SETSLOT", slot, "NODE", self._names[target])
+
+    def _agree(self) -> bool:
+        views = []
+        for place in range(len(self._nodes)):
+            lines = [line.split() for line in str(self._ask(place, "CLUSTER", "NODES")).splitlines()]
+            views.append(sorted((line[0], line[6], line[8:]) for line in lines))
+        return all(view == views[0] for view in views)

