@@ -383,7 +383,14 @@ class MariaDB:
         data, maker = f"--datadir={self.folder / 'data'}", program("mariadb-install-db")
         if maker is None or "mariadb" not in self._program:
             return [self._program, "--no-defaults", "--initialize-insecure", data]
-        return [maker, "--no-defaults", "--skip-test-db", "--auth-root-authentication-method=normal", data]
+        return [
+            maker,
+            "--no-defaults",
+            f"--tmpdir={self.folder}",
+            "--skip-test-db",
+            "--auth-root-authentication-method=normal",
+            data,
+        ]
 
 
 @cache

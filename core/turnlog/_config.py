@@ -2,7 +2,7 @@
 
 Key by key the highest source counts: arguments, the query of the URL argument, variables, the file.  The query of a URL
 comes after the keys that stand beside that URL, and goes with it: where another URL counts, it says nothing.  So do the
-options of the backend itself, which are taken from the source of the URL that counts and those above it.
+options of a backend itself that stand beside another backend's URL, or that this one has not.
 
 A URL is never printed, because it may hold a password, and neither is anything that a plugin says while it holds one.
 """
@@ -74,24 +74,33 @@ def open_store(
     given = {
         key: Given(value, f"the argument {key}", text=False) for key, value in arguments.items() if value is not None
     }
-    return _build(_merge([given, _variables(), _file(config)]))
+    return _build(*_merge([given, _variables(), _file(config)]))
 
 
 # ------------------------------------------------------------------------------------------------------------ sources
 
 
-def _merge(sources: Sequence[_Source]) -> _Source:
+def _merge(sources: Sequence[_Source]) -> tuple[_Source, _Source]:
+    """What counts, and the options of a backend that count if the one that is chosen has them: from below its URL."""
     merged: _Source = {}
+    below: _Source = {}
     for source in sources:
         settled = "url" in merged
+        another = settled and "url" in source and _scheme(source["url"]) != _scheme(merged["url"])
         for key, given in source.items():
             if key not in merged and (key in _GENERIC or not settled):
                 merged[key] = given
+            elif key not in _GENERIC and not another:
+                below.setdefault(key, given)
         if not settled and "url" in merged:
             for key, given in read_query(merged["url"]).items():
                 merged.setdefault(key, given)
     merged.setdefault("url", _DEFAULT_URL)
-    return merged
+    return merged, below
+
+
+def _scheme(url: Given) -> str:
+    return str(url.value).partition(":")[0].partition("+")[0].lower()
 
 
 def _variables() -> _Source:
@@ -167,10 +176,12 @@ def _table(contents: Mapping[str, object], where: str) -> _Source:
 # ----------------------------------------------------------------------------------------------------------- building
 
 
-def _build(given: _Source) -> Store:
+def _build(given: _Source, below: _Source) -> Store:
     url = given["url"]
     location = read_url(url)
     backend = find_store(location.name)
+    has = options_of(backend)
+    given = {**{key: value for key, value in below.items() if key in has}, **given}
     first = _place(backend, location, url)
     options = {key: value for key, value in given.items() if key not in ("url", "layers")}
     arguments = _arguments(backend, options, ("url", "layers"))

@@ -69,6 +69,8 @@ def read_url(given: Given) -> Location:
     scheme, rest, _ = _split(given)
     authority, _, path = rest.partition("/")
     user, _, hosts = authority.rpartition("@")
+    if "@" in user:
+        raise ConfigError(f"{given.where}: there are two @ before the host: write %40 for an @ in a password")
     if authority and not user and "@" in path:
         raise ConfigError(f"{given.where}: a / stands before the @: write %2F for a / in a password")
     for host in hosts.split(","):

@@ -18,7 +18,7 @@ C = TypeVar("C")
 class Pool(Generic[C]):
     """Connections that are lent to one operation at a time.
 
-    A driver's own pool would do; asyncpg's took 78 µs of a turn of 400 (`docs/decisions/0010-servers.md`), and that of
+    A driver's own pool would do; asyncpg's took 78 µs of a turn of 400 (`docs/decisions/0011-servers.md`), and that of
     the other driver behaves otherwise where it matters: in a cancellation, a fork, a second event loop.
 
     Args:

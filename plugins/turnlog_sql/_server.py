@@ -147,9 +147,16 @@ class Server(Database, Generic[C]):
         raise AssertionError
 
     async def _connected(self) -> C:
+        task = asyncio.current_task()
+        assert task is not None
+        cancelled = task.cancelling()
         try:
             async with asyncio.timeout(self._timeout):
-                return await self.connect()
+                connection = await self.connect()
+                if task.cancelling() > cancelled:  # and the driver kept it to itself, as `wait_for` does in Python 3.11
+                    self.discard(connection)
+                    raise asyncio.CancelledError  # noqa: TRY301 - it is the task's own
+                return connection
         except TimeoutError:
             raise Unavailable(f"{self.name} did not answer within {self._timeout:g} s: nothing was done") from None
         except Exception as error:

@@ -94,8 +94,9 @@ class SQLStore(Store):
         if sweeper is not None:
             loop = sweeper.get_loop()
             if loop is asyncio.get_running_loop():
-                sweeper.cancel()
-                await asyncio.wait([sweeper])
+                while not sweeper.done():  # a driver may keep a cancellation to itself
+                    sweeper.cancel()
+                    await asyncio.wait([sweeper], timeout=1)
             elif not loop.is_closed():
                 loop.call_soon_threadsafe(sweeper.cancel)
         self._seen.clear()
@@ -238,4 +239,6 @@ def parsed(url: str, scheme: str, example: str) -> URL:
         raise InvalidInput(f"url is for {found.get_backend_name()}, this store takes {example}")
     if found.query:
         raise InvalidInput("url has a query: give options by keyword, or the whole URL to open_store")
+    if not found.database:
+        raise InvalidInput(f"url names no database: write {example}")
     return found

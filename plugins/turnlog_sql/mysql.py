@@ -226,6 +226,8 @@ class _MySQL(Server[_Link]):
 
     def translated(self, error: BaseException) -> TurnlogError:
         said, code = in_a_line(error), error.args[0] if error.args else 0
+        if len(error.args) == 2 and type(code) is int:  # a number and a text
+            said = f"{error.args[1]} ({code})"
         if code in (1146, 1054):  # ER_NO_SUCH_TABLE, ER_BAD_FIELD_ERROR
             return SchemaError(f"the tables in {self.name} are not as turnlog made them: {said}: {RESTORE}")
         return Unavailable(f"{self.name}: {said}: nothing was done")

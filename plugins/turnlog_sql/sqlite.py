@@ -89,10 +89,10 @@ class SQLiteStore(SQLStore):
 def _path(url: str) -> str:
     """The path of the file in a URL for SQLite."""
     found = parsed(url, "sqlite", "sqlite:///relative/path.db or sqlite:////absolute/path.db")
-    path = found.database or ""
+    path = str(found.database)
     if path == ":memory:":
         raise InvalidInput("url names no file: write sqlite:///path.db, or memory:// for what needs none")
-    if found.host or not path or "\0" in path:
+    if found.host or "\0" in path:
         raise InvalidInput("url names no file: write sqlite:///relative/path.db or sqlite:////absolute/path.db")
     return path
 

@@ -136,11 +136,16 @@ def test_options_of_a_backend_travel_with_their_url(alone: Path, monkeypatch: py
     assert open_store().synchronous == "NORMAL"  # type: ignore[attr-defined]
     store = open_store("memory://")
     assert (type(store).__name__, store.ttl) == ("MemoryStore", 9.0)
-    assert open_store("fakenet://other").synchronous == "FULL"  # type: ignore[attr-defined]
-    monkeypatch.setenv("TURNLOG_STORE_TIMEOUT", "2s")  # above the file's URL, below an argument's
-    assert open_store().timeout == 2.0  # type: ignore[attr-defined]
-    assert open_store("fakenet://other").timeout == 5.0  # type: ignore[attr-defined]
+    assert open_store("fakenet://other").synchronous == "NORMAL"  # type: ignore[attr-defined]
+    assert open_store("fakenet://other?synchronous=FULL").synchronous == "FULL"  # type: ignore[attr-defined]
+    monkeypatch.setenv("TURNLOG_STORE_TIMEOUT", "2s")
+    for store in (open_store(), open_store("fakenet://other")):
+        assert store.timeout == 2.0  # type: ignore[attr-defined]
     assert open_store("memory://").ttl == 9.0
+    monkeypatch.setenv("TURNLOG_STORE_URL", "memory://")  # which has no such option, and says so
+    assert "TURNLOG_STORE_TIMEOUT: MemoryStore has no such option" in refused()
+    store = open_store("fakenet://other")  # beside another backend's URL it says nothing
+    assert store.timeout == 5.0  # type: ignore[attr-defined]
 
 
 def test_where_the_file_is_looked_for(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -284,6 +284,26 @@ async def test_a_connection_that_could_not_be_made_leaves_its_place() -> None:
     assert await lender.pool.acquire() is lender.made[0]
 
 
+async def test_a_cancellation_that_the_driver_keeps_to_itself_is_told_all_the_same() -> None:
+    """As `asyncio.wait_for` does in Python 3.11, where what it waits for ends in the same moment."""
+
+    class Deaf(Driver):
+        async def connect(self) -> Connection:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                self.made.append(Connection())
+            return self.made[-1]
+
+    driver = Deaf()
+    asked = asyncio.ensure_future(driver.asked("a"))
+    await asyncio.sleep(0)
+    asked.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+    assert (driver.log, [one.open for one in driver.made]) == ([], [False])
+
+
 async def test_what_was_lent_when_it_was_closed_is_dropped_when_it_comes_back() -> None:
     lender = Lender(size=2)
     a, b = await lender.pool.acquire(), await lender.pool.acquire()
