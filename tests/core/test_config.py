@@ -417,6 +417,7 @@ def test_an_unknown_layer() -> None:
         ("fakefile:///%ff", "a % in the URL"),
         ("fakefile:///a%00b", "a % in the URL"),
         ("fakenet://h#x", "write %23"),
+        ("fakenet://u:s3cret@hunter2@h/x", "two @ before the host"),
         ("memory://?ttl", "the query must be like"),
         ("memory://?a=1&&b=2", "the query must be like"),
         ("memory://?ttl=1h&ttl=2h", "the query has ttl twice"),
