@@ -507,7 +507,7 @@ class RedisSentinels:
                 ask_redis(f"redis://127.0.0.1:{port}", "SENTINEL", "CKQUORUM", "mymaster")
         except redis.RedisError:
             return False
-        return bool(self.master.ask("INFO", "replication").get("connected_slaves") == 1)
+        return bool(self.replica.ask("ROLE")[3] == "connected")
 
     @property
     def url(self) -> str:
