@@ -1,14 +1,18 @@
 """How a session lies in Redis: one list, so that expiry, eviction and a cluster's slots take all of it or nothing.
 
-    0  the header: numbers at fixed places, which scripts read and write, then MessagePack
+    0  the header: numbers at fixed places, which scripts read and write, and their sum; then the owner, with its length
+       in a byte before it, and MessagePack, and before both their sum
     1  the metadata, MessagePack of names to encoded values
     2  of each change that is remembered the first 4 bytes of its hash, by which it is looked for
     3  for each of these a place with its hash, its digest and its answer; the oldest gives way to the next
    67  the records, in order: numbers at fixed places, then the head and the payload
 
-Beside it stands an index for pages: in each bucket one sorted set a namespace, and one an owner, of session ids by the
-time of their last change.  A session's bucket is in the hash tag of its key and of its index, so both are on one node
-of a cluster and change in one script.
+Each but the hashes comes with a sum that tells damage from it, a payload with its own: CRC-32, or the exclusive or of
+its words where a script must make it.
+
+Beside it stands an index for pages: in each bucket one sorted set a namespace, of session ids and their owners, and one
+an owner, of session ids, by the time of their last change.  A session's bucket is in the hash tag of its key and of its
+index, so both are on one node of a cluster and change in one script.
 """
 
 from __future__ import annotations
@@ -37,10 +41,13 @@ CHANGES: Final = 3
 RECORDS: Final = CHANGES + REMEMBERED_CHANGES
 """Where the records begin."""
 
-_NUMBERS: Final = struct.Struct(
-    ">7d16s2d"
-)  # created, updated, first, start, bytes, rounds, generation, epoch, ttl, and
-# how many changes were made, which scripts count
+# created, updated, first, start, bytes, rounds, generation, epoch, ttl, and how many changes were made
+_NUMBERS: Final = struct.Struct(">7d16s2d")
+_WORDS: Final = struct.Struct(">11Q")  # the same
+_SUMS: Final = struct.Struct(">II")  # of the numbers, and of what follows
+_REST: Final = _NUMBERS.size + _SUMS.size  # where that begins
+_SUM: Final = 4  # bytes of a CRC-32
+_ENVELOPE: Final = 12  # bytes of a payload, with a digest of the rest (docs/reference/format.md)
 _RECORD: Final = struct.Struct(">6dH")  # number, turns, count, upto, size and end, for scripts; how long the head is
 _HEAD: Final = _RECORD.size  # where it begins
 _CHANGE: Final = struct.Struct(">16s16sddB16sB16sd")  # hash, digest, generation, rounds, tip, stamp, number
@@ -49,11 +56,11 @@ _NONE: Final = Metadata({})
 
 _encode = msgspec.msgpack.Encoder().encode
 _Tail = tuple[str, int, bool]
-_decode_rest = msgspec.msgpack.Decoder(tuple[str, str, bytes, bytes, int, int, _Tail | None, str]).decode
+_decode_rest = msgspec.msgpack.Decoder(tuple[str, str, bytes, bytes, int, int, _Tail | None]).decode
 _decode_head = msgspec.msgpack.Decoder(tuple[str, int, bool, float, int, int, int, int, int, int, bytes]).decode
 _decode_metadata = msgspec.msgpack.Decoder(dict[str, bytes]).decode
 _head_of = attrgetter("id", "part", "open", "time", "count", "rounds", "turns", "number", "end", "upto", "tip")
-_DAMAGED = (msgspec.DecodeError, struct.error, ValueError, TypeError)
+_DAMAGED = (msgspec.DecodeError, struct.error, ValueError, TypeError, OverflowError, IndexError)
 
 
 class Keys(NamedTuple):
@@ -66,6 +73,8 @@ class Keys(NamedTuple):
     """What all sessions of its namespace and bucket begin with."""
     member: bytes
     """What follows: the session id."""
+    owners: bytes
+    """What the indexes of all owners in its namespace and bucket begin with."""
 
 
 @lru_cache(4_096)
@@ -78,7 +87,15 @@ def keys_of(namespace: str, session: bytes) -> Keys:
     tenant = namespace.encode()
     bucket = crc32(session, crc32(tenant)) % BUCKETS
     prefix = b"turnlog:{%d}:s:%d:%b:" % (bucket, len(tenant), tenant)
-    return Keys(bucket, prefix + session, index_of(bucket, namespace, None), prefix, session)
+    owners = b"turnlog:{%d}:o:%d:%b:" % (bucket, len(tenant), tenant)
+    return Keys(bucket, prefix + session, index_of(bucket, namespace, None), prefix, session, owners)
+
+
+def key_of(place: object) -> Key | None:
+    """Which session's a place is; None: no session's."""
+    _, tag, rest = place.partition(b"}:s:") if isinstance(place, bytes) else (b"", b"", b"")
+    length, _, names = rest.partition(b":")
+    return Key(names[: int(length)].decode(), names[int(length) + 1 :].decode()) if tag else None
 
 
 def index_of(bucket: int, namespace: str, owner: str | None) -> bytes:
@@ -92,13 +109,25 @@ def index_of(bucket: int, namespace: str, owner: str | None) -> bytes:
 # ---------------------------------------------------------------------------------------------------------- the header
 
 
+def _sum(data: bytes) -> bytes:
+    return crc32(data).to_bytes(_SUM, "big")
+
+
+def _sum_of_words(numbers: bytes) -> int:
+    both = 0
+    for word in _WORDS.unpack_from(numbers):
+        both ^= word
+    return (both >> 32) ^ (both & 0xFFFFFFFF)
+
+
 def header_bytes(header: Header) -> bytes:
     """A header as it is stored."""
     h, v = header, header.version
     ttl = _NO_TTL if h.ttl is None else h.ttl
     numbers = _NUMBERS.pack(h.created, h.updated, h.first, h.start, h.bytes, v.rounds, v.generation, v.epoch, ttl, 0)
-    rest = (h.key.namespace, h.key.session, v.tip, v.stamp, h.turns, h.upto, h.tail, h.owner)
-    return numbers + _encode(rest)
+    owner, rest = h.owner.encode(), _encode((h.key.namespace, h.key.session, v.tip, v.stamp, h.turns, h.upto, h.tail))
+    rest = b"%c%b%b" % (len(owner), owner, rest)
+    return numbers + _SUMS.pack(_sum_of_words(numbers), crc32(rest)) + rest
 
 
 def header_from(key: Key, data: bytes, metadata: bytes | None, left: int) -> Header:
@@ -115,23 +144,39 @@ def header_from(key: Key, data: bytes, metadata: bytes | None, left: int) -> Hea
     """
     try:
         created, updated, first, start, size, rounds, generation, epoch, ttl, _ = _NUMBERS.unpack_from(data)
-        namespace, session, tip, stamp, turns, upto, tail, owner = _decode_rest(data[_NUMBERS.size :])
-        kept = _NONE if not metadata else Metadata(_decode_metadata(metadata))
+        rest = data[_REST:]
+        if _SUMS.unpack_from(data, _NUMBERS.size) != (_sum_of_words(data), crc32(rest)):
+            raise CorruptRecord("its header is damaged", key=key)
+        begin = rest[0] + 1
+        owner = rest[1:begin].decode()
+        namespace, session, tip, stamp, turns, upto, tail = _decode_rest(rest[begin:])
+        version = Version(epoch, int(generation), int(rounds), tip, stamp)
+        numbers = int(first), int(start), int(size)
     except _DAMAGED as error:
         raise CorruptRecord(f"its header cannot be read: {error}", key=key) from None
     if (namespace, session) != (key.namespace, key.session):
         raise CorruptRecord(f"its place holds the session {Key(namespace, session)}", key=key)
-    version = Version(epoch, int(generation), int(rounds), tip, stamp)
+    kept = _NONE if metadata is None else _metadata_from(key, metadata)
     own = None if ttl == _NO_TTL else ttl
     expires = None if left < 0 else left / 1000
     return Header(
-        key, version, int(first), turns, int(start), upto, tail, int(size), created, updated, owner, kept, own, expires
+        key, version, numbers[0], turns, numbers[1], upto, tail, numbers[2], created, updated, owner, kept, own, expires
     )
+
+
+def _metadata_from(key: Key, data: bytes) -> Metadata:
+    try:
+        if data[-_SUM:] != _sum(data[:-_SUM]):
+            raise CorruptRecord("its metadata is damaged", key=key)
+        return Metadata(_decode_metadata(data[:-_SUM]))
+    except _DAMAGED as error:
+        raise CorruptRecord(f"its metadata cannot be read: {error}", key=key) from None
 
 
 def metadata_bytes(metadata: Metadata) -> bytes:
     """Metadata as it is stored."""
-    return _encode(metadata.encoded)
+    data = _encode(metadata.encoded)
+    return data + _sum(data)
 
 
 # ---------------------------------------------------------------------------------------------------------- the records
@@ -140,7 +185,8 @@ def metadata_bytes(metadata: Metadata) -> bytes:
 def record_bytes(record: Record) -> bytes:
     """A record as it is stored."""
     r, head, size = record, _encode(_head_of(record)), record.size
-    return _RECORD.pack(r.number, r.turns, r.count, r.upto, size, r.end, len(head)) + head + r.payload
+    data, payload = _RECORD.pack(r.number, r.turns, r.count, r.upto, size, r.end, len(head)) + head, r.payload
+    return data + payload + _sum(data + payload[:_ENVELOPE])
 
 
 def record_from(key: Key, data: bytes) -> Record:
@@ -151,7 +197,9 @@ def record_from(key: Key, data: bytes) -> Record:
     """
     try:
         stop = _HEAD + int.from_bytes(data[_HEAD - 2 : _HEAD])
-        return Record(*_decode_head(data[_HEAD:stop]), data[stop:])
+        if data[-_SUM:] != _sum(data[: min(stop + _ENVELOPE, len(data) - _SUM)]):
+            raise CorruptRecord("the head of a record is damaged, or stands beside another payload", key=key)
+        return Record(*_decode_head(data[_HEAD:stop]), data[stop:-_SUM])
     except _DAMAGED as error:
         raise CorruptRecord(f"the head of a record cannot be read: {error}", key=key) from None
 
@@ -172,7 +220,7 @@ def change_hash(change_id: str) -> bytes:
 def entry_bytes(change: Change, version: Version, number: int | None) -> bytes:
     """What is remembered of a change: its hash, its digest, and what it was answered."""
     tip, stamp = version.tip, version.stamp
-    return _CHANGE.pack(
+    data = _CHANGE.pack(
         change_hash(change.id),
         change.digest,
         version.generation,
@@ -183,11 +231,18 @@ def entry_bytes(change: Change, version: Version, number: int | None) -> bytes:
         stamp,
         -1 if number is None else number,
     )
+    return data + _sum(data)
 
 
-def entry_from(data: bytes, epoch: bytes) -> tuple[bytes, Version, int | None]:
-    """The digest of a change that is remembered, and what it was answered."""
-    _, digest, generation, rounds, tips, tip, stamps, stamp, number = _CHANGE.unpack(data)
+def entry_from(key: Key, data: bytes, epoch: bytes) -> tuple[bytes, Version, int | None]:
+    """The digest of a change that is remembered, and what it was answered.
+
+    Raises:
+        CorruptRecord: It cannot be read.
+    """
+    if len(data) != _CHANGE.size + _SUM or data[-_SUM:] != _sum(data[:-_SUM]):
+        raise CorruptRecord("a change that it remembers is damaged", key=key)
+    _, digest, generation, rounds, tips, tip, stamps, stamp, number = _CHANGE.unpack(data[:-_SUM])
     version = Version(epoch, int(generation), int(rounds), tip[:tips], stamp[:stamps])
     return digest, version, None if number < 0 else int(number)
 

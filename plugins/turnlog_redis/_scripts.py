@@ -3,6 +3,8 @@
 A commit is compare and set: whoever read a session knows its header and computes the next one, by the rules that are in
 the core, once for all stores; the script writes it where the header is still the same, and otherwise answers the one
 that is there.  Places in a header and in a record are those of `_layout`, counted from 1.
+
+What is damaged ends a script before it writes anything, or comes back as it is, for the reader to say what is wrong.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 from hashlib import sha1
 from typing import Final, NamedTuple
 
-from turnlog.limits import REMEMBERED_CHANGES, SLIDE
+from turnlog.limits import MAX_NUMBER, REMEMBERED_CHANGES, SLIDE
 
 from ._layout import CHANGES, RECORDS
 
@@ -21,6 +23,9 @@ class Script(NamedTuple):
     text: bytes
     sha: bytes
 
+
+DAMAGED: Final = "turnlog: damaged"
+"""What the server's error holds where a script has met damage."""
 
 TEXTS: Final[dict[object, bytes]] = {}
 """The text of each script, by the name that the server gives it: what it is sent where it does not know that."""
@@ -35,10 +40,21 @@ def _script(text: str) -> Script:
 
 _SHARED: Final = f"""
 local function number(data, place)
-  return (struct.unpack('>d', data, place))
+  local value = data and #data >= place + 7 and struct.unpack('>d', data, place)
+  if not value or not (value >= -1 and value <= {MAX_NUMBER}) then error('{DAMAGED}') end
+  return value
+end
+
+-- of the numbers of a header; unpacking also gives the place behind them, 89
+local function sum(numbers)
+  return bit.bxor(89, struct.unpack('>{"I4" * 22}', numbers))
 end
 
 local function slide(key, header, default)
+  -- a time to live that is damaged must not end the session
+  if #header < 92 or bit.tobit((struct.unpack('>I4', header, 89))) ~= sum(header) then
+    return redis.call('PTTL', key)
+  end
   local ttl = number(header, 73)
   if ttl < 0 then ttl = tonumber(default) or 0 end
   local left = redis.call('PTTL', key)
@@ -63,6 +79,7 @@ end
 
 local function known(key, hash)
   local hashes, short = redis.call('LINDEX', key, 2), string.sub(hash, 1, 4)
+  if redis.call('LLEN', key) < {RECORDS} or #hashes % 4 ~= 0 or #hashes == 0 then error('{DAMAGED}') end
   local place = string.find(hashes, short, 1, true)
   while place do
     if place % 4 == 1 then
@@ -88,7 +105,7 @@ local top = redis.call('LRANGE', key, 0, 1)
 local header = top[1]
 if not header then return false end
 local left = ARGV[2] == '1' and slide(key, header, ARGV[1]) or redis.call('PTTL', key)
-local answer = {{header, top[2], left, '', {{}}}}
+local answer = {{header, top[2] or '', left, '', {{}}}}
 local last, before = tonumber(ARGV[3]), tonumber(ARGV[4])
 
 if ARGV[5] ~= '' and string.sub(header, 57, 72) == ARGV[5] and number(header, 49) == tonumber(ARGV[6]) then
@@ -142,25 +159,27 @@ return ARGV[2] == '1' and slide(KEYS[1], header, ARGV[1]) or redis.call('PTTL', 
 """)
 
 LOOK: Final = _script("""
--- the change's hash, the store's ttl
-local top = redis.call('LRANGE', KEYS[1], 0, 1)
+-- the change's hash, or nothing; the store's ttl
+local top = redis.pcall('LRANGE', KEYS[1], 0, 1)
+if top.err then return {'no list', '', -1, ''} end
 if not top[1] then return false end
-local _, entry = known(KEYS[1], ARGV[1])
-return {top[1], top[2], entry and slide(KEYS[1], top[1], ARGV[2]) or redis.call('PTTL', KEYS[1]), entry or ''}
+local _, entry = nil, nil
+if ARGV[1] ~= '' then _, entry = known(KEYS[1], ARGV[1]) end
+return {top[1], top[2] or '', entry and slide(KEYS[1], top[1], ARGV[2]) or redis.call('PTTL', KEYS[1]), entry or ''}
 """)
 
 COMMIT: Final = _script(f"""
 -- the change's hash, the header that was seen, what to remember, the next header, how many elements to keep, the turn
--- before which to drop, the most bytes, the metadata, the store's ttl, the session, what its neighbours begin with,
--- and the records
-local key = KEYS[1]
+-- before which to drop, the most bytes, the metadata, the store's ttl, the session, its owner before and now, what its
+-- neighbours and the indexes of owners begin with, and the records, from here on
+local key, new = KEYS[1], 15
 local seen = redis.call('LINDEX', key, 0) or ''
 local hashes, entry = '', nil
 if seen ~= '' then hashes, entry = known(key, ARGV[1]) end
 if entry then return {{'repeat', seen, slide(key, seen, ARGV[9]), entry}} end
 if seen ~= ARGV[2] then
   if seen == '' then return {{'moved', '', 0, ''}} end
-  return {{'moved', seen, redis.call('PTTL', key), redis.call('LINDEX', key, 1)}}
+  return {{'moved', seen, redis.call('PTTL', key), redis.call('LINDEX', key, 1) or ''}}
 end
 
 local time = redis.call('TIME')
@@ -179,7 +198,7 @@ if ARGV[6] ~= '' then
   while true do
     local inside = {RECORDS} + drop < stored
     local record = nil
-    if inside then record = redis.call('LINDEX', key, {RECORDS} + drop) else record = ARGV[12 + skip] end
+    if inside then record = redis.call('LINDEX', key, {RECORDS} + drop) else record = ARGV[new + skip] end
     if not record then break end
     local at, turns = number(record, 1), number(record, 9)
     if at + math.max(turns, 1) > wanted then
@@ -198,8 +217,9 @@ end
 if number(header, 9) == 0 then
   header = (seen ~= '' and string.sub(seen, 1, 8) or stamp) .. stamp .. string.sub(header, 17)
 end
-header = string.sub(header, 1, 16) .. struct.pack('>ddd', first, start, bytes) .. string.sub(header, 41, 80)
-  .. struct.pack('>d', count + 1) .. string.sub(header, 89)
+local numbers = string.sub(header, 1, 16) .. struct.pack('>ddd', first, start, bytes) .. string.sub(header, 41, 80)
+  .. struct.pack('>d', count + 1)
+header = numbers .. struct.pack('>I4', sum(numbers)) .. string.sub(header, 93)
 
 local place = count % {REMEMBERED_CHANGES}
 hashes = string.sub(hashes, 1, place * 4) .. string.sub(ARGV[1], 1, 4) .. string.sub(hashes, place * 4 + 5)
@@ -216,7 +236,7 @@ else
   redis.call('LSET', key, {CHANGES} + place, ARGV[3])
   if ARGV[8] ~= '' then redis.call('LSET', key, 1, ARGV[8]) end
 end
-local place = 12 + skip
+local place = new + skip
 while place <= #ARGV do
   redis.call('RPUSH', key, unpack(ARGV, place, math.min(place + 999, #ARGV)))
   place = place + 1000
@@ -224,15 +244,22 @@ end
 local left = slide(key, header, ARGV[9])
 
 now = number(header, 9)
-redis.call('ZADD', KEYS[2], now, ARGV[10])
-if KEYS[4] ~= KEYS[2] then redis.call('ZREM', KEYS[4], ARGV[10]) end
-if KEYS[3] ~= KEYS[2] then redis.call('ZADD', KEYS[3], now, ARGV[10]) end
--- what has expired leaves its place in the index: every eighth commit of a session, the first among them, looks at 16,
--- so at most about every second place is of the dead
+local session, was, owner = ARGV[10], ARGV[11], ARGV[12]
+redis.call('ZADD', KEYS[2], now, session .. '\\0' .. owner)
+if owner ~= '' then redis.call('ZADD', KEYS[3], now, session) end
+if was ~= owner then
+  redis.call('ZREM', KEYS[2], session .. '\\0' .. was)
+  if was ~= '' then redis.call('ZREM', KEYS[4], session) end
+end
+-- what has expired leaves its places in the index: every eighth commit of a session, the first among them, looks at 16,
+-- so at most about every second place is of the dead; while a slot moves, a neighbour may be out of reach, and is left
 if count % 8 == 0 then
-  for i = 2, KEYS[3] ~= KEYS[2] and 3 or 2 do
-    for _, other in ipairs(redis.call('ZRANDMEMBER', KEYS[i], 16)) do
-      if redis.call('EXISTS', ARGV[11] .. other) == 0 then redis.call('ZREM', KEYS[i], other) end
+  for _, other in ipairs(redis.call('ZRANDMEMBER', KEYS[2], 16)) do
+    local stop = string.find(other, '\\0', 1, true)
+    local name = string.sub(other, 1, stop - 1)
+    if redis.pcall('EXISTS', ARGV[13] .. name) == 0 then
+      redis.call('ZREM', KEYS[2], other)
+      if stop < #other then redis.pcall('ZREM', ARGV[14] .. string.sub(other, stop + 1), name) end
     end
   end
 end
@@ -240,12 +267,16 @@ return {{'stored', header, left}}
 """)
 
 DELETE: Final = _script("""
--- the header that was seen, or nothing; the session
-local header = redis.call('LINDEX', KEYS[1], 0)
+-- the header that was seen, or nothing; the session, and what the indexes of owners begin with
+local header = redis.pcall('LINDEX', KEYS[1], 0)
 if not header then return 0 end
 if ARGV[1] ~= '' and header ~= ARGV[1] then return 2 end
 redis.call('DEL', KEYS[1])
-redis.call('ZREM', KEYS[2], ARGV[2])
+local length = type(header) == 'string' and string.byte(header, 97)
+if not length then return 1 end
+local owner = string.sub(header, 98, 97 + length)
+redis.call('ZREM', KEYS[2], ARGV[2] .. '\\0' .. owner)
+if owner ~= '' then redis.pcall('ZREM', ARGV[3] .. owner, ARGV[2]) end
 return 1
 """)
 
@@ -273,15 +304,16 @@ if string.sub(run[1], 1, #ARGV[1]) ~= ARGV[1] or string.sub(run[many], 1, #ARGV[
 local bytes = number(header, 33)
 for i = 1, many do bytes = bytes - number(run[i], 33) end
 bytes = bytes + number(ARGV[4], 33)
-redis.call('LSET', key, 0, string.sub(header, 1, 32) .. struct.pack('>d', bytes) .. string.sub(header, 41))
+local numbers = string.sub(header, 1, 32) .. struct.pack('>d', bytes) .. string.sub(header, 41, 88)
+redis.call('LSET', key, 0, numbers .. struct.pack('>I4', sum(numbers)) .. string.sub(header, 93))
 redis.call('LSET', key, place, ARGV[4])
 remove(key, place + 1, many - 1)
 return 1
 """)
 
 FORGET: Final = _script("""
--- a place in the index, and whose it is, in an owner's index: removed, where the session is gone or another's
-local header = redis.call('LINDEX', KEYS[1], 0)
-if header and (ARGV[2] == '' or cmsgpack.unpack(string.sub(header, 89))[8] == ARGV[2]) then return 0 end
+-- a place in an index: removed, where the session is gone, or changed at another time: then that is another's place
+local header, score = redis.call('LINDEX', KEYS[1], 0), redis.call('ZSCORE', KEYS[2], ARGV[1])
+if not score or (header and number(header, 9) == tonumber(score)) then return 0 end
 return redis.call('ZREM', KEYS[2], ARGV[1])
 """)

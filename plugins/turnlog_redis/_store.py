@@ -40,7 +40,7 @@ from ._tls import SSLMode
 
 _SEEN: Final = 4_096  # sessions that a commit need not look at first; about a kilobyte each
 _TRIES: Final = 100  # so often another writer may come between a look and the commit that follows from it
-_NO_CHANGE: Final = b"\0" * 16  # no change has this hash
+_NO_CHANGE: Final = b""
 
 
 class _Seen(NamedTuple):
@@ -195,7 +195,7 @@ class RedisStore(Store):
             rows = rows[len(rows) - min(some, max(0, length - _layout.RECORDS)) :] if some else []
         if left is None or not top:
             raise missing(key)
-        found = _layout.header_from(key, top[0], top[1], left)
+        found = _layout.header_from(key, top[0], b"".join(top[1:2]), left)
         records = [_layout.record_from(key, row) for row in rows]
         if last is not None:
             records = _layout.trimmed(records, last)
@@ -306,12 +306,13 @@ class RedisStore(Store):
             metadata,
             self._default_ttl,
             keys.member,
+            old,
+            header.owner,
             keys.prefix,
+            keys.owners,
             *map(_layout.record_bytes, placed),
         ]
         owners = [_layout.index_of(keys.bucket, key.namespace, owner) for owner in (header.owner, old)]
-        if owners[0] == owners[1]:
-            owners[1] = keys.listing
         return _Plan(header, number, previous, (keys.session, keys.listing, *owners), arguments)
 
     async def _seal(self, key: Key, keys: Keys, seal: Record) -> Receipt:
@@ -340,7 +341,7 @@ class RedisStore(Store):
                 check_delete(key, None if seen is None else seen.header, expect, 0.0)
             raw = b"" if seen is None else seen.raw
             answer = await self._run(
-                _scripts.DELETE, (keys.session, keys.listing), raw, keys.member, writes=True, again=False
+                _scripts.DELETE, (keys.session, keys.listing), raw, keys.member, keys.owners, writes=True, again=False
             )
             if answer != 2:  # or it has moved since the look
                 self._seen.pop(key, None)
@@ -351,26 +352,27 @@ class RedisStore(Store):
     async def page(self, query: Query) -> Page:
         self.check_open()
         indexes = [_layout.index_of(bucket, query.namespace, query.owner) for bucket in range(_layout.BUCKETS)]
-        after = query.after
+        after = None if query.after is None else (query.after[0], query.after[1].encode())
         infos: list[SessionInfo] = []
-        while len(infos) <= query.limit:
-            names = await self._next(indexes, after, query.limit + 1 - len(infos))
-            if not names:
+        more = True
+        while more and len(infos) <= query.limit:
+            found = await self._next(indexes, after, query.limit + 1 - len(infos))
+            if not found:
                 break
-            infos += await self._infos(query, names)
-            after = names[-1][0], names[-1][1].decode()
-        infos.sort(key=lambda info: (-info.updated, info.key.session.encode()))
+            more = await self._infos(query, found, infos)
+            after = found[-1][:2]
         shown = tuple(infos[: query.limit])
-        return Page(shown, query.cursor_behind(shown[-1]) if len(infos) > query.limit else None)
+        more = not more or len(infos) > query.limit
+        return Page(shown, query.cursor_behind(shown[-1]) if more else None)
 
     async def _next(
-        self, indexes: Sequence[bytes], after: tuple[float, str] | None, many: int
-    ) -> list[tuple[float, bytes]]:
-        """The next so many places of the index, the last updated first, out of all buckets."""
+        self, indexes: Sequence[bytes], after: tuple[float, bytes] | None, many: int
+    ) -> list[tuple[float, bytes, bytes]]:
+        """The next so many places of the index, the last updated first, out of all buckets: time, session, member."""
         some = min(many, many // (_layout.BUCKETS // 4) + 4)
         top = "+inf" if after is None else repr(after[0])
-        behind = None if after is None else (-after[0], after[1].encode())
-        found: list[tuple[float, bytes]] = []
+        behind = None if after is None else (-after[0], after[1])
+        found: list[tuple[float, bytes, bytes]] = []
         asked = [(index, 0) for index in indexes]
         while asked:
             commands = [
@@ -379,32 +381,45 @@ class RedisStore(Store):
             replies = await self._all(commands)
             more, least = [], []
             for (index, skip), reply in zip(asked, replies, strict=True):
-                pairs = [(float(score), name) for name, score in zip(reply[::2], reply[1::2], strict=True)]
-                found += [pair for pair in pairs if behind is None or (-pair[0], pair[1]) > behind]
-                if len(pairs) == some:
+                places = [
+                    (float(score), member.partition(b"\0")[0], member)
+                    for member, score in zip(reply[::2], reply[1::2], strict=True)
+                ]
+                found += [place for place in places if behind is None or (-place[0], place[1]) > behind]
+                if len(places) == some:
                     more.append((index, skip + some))
-                    least.append(pairs[-1][0])
-            found.sort(key=lambda pair: (-pair[0], pair[1]))
+                    least.append(places[-1][0])
+            found.sort(key=lambda place: (-place[0], place[1]))
             reached = found[many - 1][0] if len(found) >= many else float("-inf")
             # a bucket whose last place is still among the first so many may have more that are
             asked = [one for one, score in zip(more, least, strict=True) if score >= reached]
         return found[:many]
 
-    async def _infos(self, query: Query, names: Sequence[tuple[float, bytes]]) -> list[SessionInfo]:
-        """The sessions at these places; a place without its session is removed from the index."""
-        places = [keys_of(query.namespace, name) for _, name in names]
+    async def _infos(self, query: Query, found: Sequence[tuple[float, bytes, bytes]], infos: list[SessionInfo]) -> bool:
+        """Add the sessions at these places, up to one that is damaged: that is the error of the page that begins there.
+
+        A place without its session is removed from the index.  Whether there was no damage.
+        """
+        places = [keys_of(query.namespace, session) for _, session, _ in found]
         replies = await self._all([_call(_scripts.LOOK, (one.session,), (_NO_CHANGE, "")) for one in places])
-        infos = []
-        for place, reply, (score, _) in zip(places, replies, names, strict=True):
+        gone = []
+        for place, reply, (score, session, member) in zip(places, replies, found, strict=True):
             header = None
             if reply is not None:
-                header = _layout.header_from(Key(query.namespace, place.member.decode()), reply[0], reply[1], reply[2])
-            if header is None or (query.owner and header.owner != query.owner):
+                try:
+                    header = _layout.header_from(Key(query.namespace, session.decode()), *reply[:3])
+                except CorruptRecord:
+                    if not infos:
+                        raise
+                    return False
+            if header is None or header.updated != score:  # one that has moved on since is found at its new place
                 index = _layout.index_of(place.bucket, query.namespace, query.owner)
-                await self._run(_scripts.FORGET, (place.session, index), place.member, query.owner or "", writes=True)
-            elif header.updated == score and (query.owner is None or header.owner == query.owner):
-                infos.append(header.info(0.0))  # one that has moved on since is found at its new place
-        return infos
+                gone.append(_call(_scripts.FORGET, (place.session, index), (member,)))
+            elif query.owner is None or header.owner == query.owner:
+                infos.append(header.info(0.0))
+        if gone:
+            await self._all(gone)  # whatever becomes of it can be done again
+        return True
 
     # ------------------------------------------------------------------------------------------------------ the server
 
@@ -441,7 +456,14 @@ class RedisStore(Store):
     async def _all(self, commands: Sequence[Command], *, writes: bool = False, again: bool = True) -> list[Any]:
         """The answers to commands that travel together; `_run` says the rest."""
         self.check_open()  # it may have been closed between two of an operation's questions
-        return await self._server.ask_all(commands, writes=writes, again=again)
+        try:
+            return await self._server.ask_all(commands, writes=writes, again=again)
+        except Unavailable as error:
+            said = str(error.__cause__)
+            if said.startswith("WRONGTYPE") or _scripts.DAMAGED in said:
+                key = _layout.key_of(commands[0][3])
+                raise CorruptRecord("it is damaged, or its place holds something else", key=key) from error
+            raise
 
     def __repr__(self) -> str:
         return f"<RedisStore {self._server.place.name} namespace={self.namespace!r}>"
@@ -462,7 +484,7 @@ def _settled(header: Header, raw: bytes, left: int) -> Header:
 
 
 def _repeated(key: Key, change: Change, header: Header, entry: bytes) -> Receipt:
-    digest, version, number = _layout.entry_from(entry, header.version.epoch)
+    digest, version, number = _layout.entry_from(key, entry, header.version.epoch)
     if digest != change.digest:
         raise reused(key, change.id)
     return header.receipt(0.0, version, number, version)

@@ -1,0 +1,717 @@
+"""How sessions lie in Redis: where, what becomes of damage, and the same answers as `SessionState` gives."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AbstractContextManager
+from itertools import combinations, count
+from typing import Any, TypeVar
+
+import pytest
+import redis
+from hypothesis import Phase, example, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from redis.crc import key_slot
+
+from redis_writers import FORGETFUL, UNCHECKED, at, emptied, place_of, planted, raw
+from turnlog import (
+    ABSENT,
+    Change,
+    CorruptRecord,
+    Key,
+    Query,
+    Record,
+    Session,
+    SessionInfo,
+    SessionNotFound,
+    Version,
+    assistant,
+    user,
+)
+from turnlog.errors import InvalidInput, TurnlogError
+from turnlog.limits import REMEMBERED_CHANGES
+from turnlog.state import SessionState
+from turnlog_redis import RedisStore, _layout
+from turnlog_redis._layout import BUCKETS, CHANGES, RECORDS, index_of, keys_of
+
+T = TypeVar("T")
+
+HOSTILE = ["s", "*", "a[b-z]", "%", "_", "{", "}", "{}", "{0}", "x}{y", "1:s", ":", "::", "s:meta", "a:1:b", "5:s:1:a"]
+HOSTILE += ["é", "e\u0301", "日本", "a b", "s ", "\\", "?", '"', "\U0001f600", "a" * 255]
+
+
+# ---------------------------------------------------------------------------------------------------------------- keys
+
+ids = st.text(st.sampled_from("ab:{}*%[é1 ") | st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=12)
+pairs = st.tuples(ids, ids)
+
+
+def decoded(place: bytes) -> tuple[str, str]:
+    """The namespace and the session id behind a session's key: that there is an answer is why no two share one."""
+    _, _, rest = place.partition(b"}:s:")
+    length, _, rest = rest.partition(b":")
+    return rest[: int(length)].decode(), rest[int(length) + 1 :].decode()
+
+
+@given(pairs)
+@example(("a:1:b", "c"))
+@example(("{1}", "{2}"))
+def test_a_key_says_whose_it_is_and_its_hash_tag_is_its_bucket(pair: tuple[str, str]) -> None:
+    namespace, session = pair
+    keys = keys_of(namespace, session.encode())
+    assert decoded(keys.session) == pair
+    assert 0 <= keys.bucket < BUCKETS
+    assert keys.prefix + keys.member == keys.session
+    slot = key_slot(b"%d" % keys.bucket)
+    assert key_slot(keys.session) == key_slot(keys.listing) == slot
+    assert key_slot(index_of(keys.bucket, namespace, session)) == slot
+
+
+@given(st.lists(pairs, min_size=2, max_size=6, unique=True), st.integers(0, BUCKETS - 1))
+@example([("a", "b:c"), ("a:b", "c"), ("a", "1:b"), ("1:a", "b")], 0)
+def test_no_two_keys_or_indexes_share_a_place(found: list[tuple[str, str]], bucket: int) -> None:
+    places = [keys_of(namespace, session.encode()).session for namespace, session in found]
+    places += {index_of(bucket, namespace, None) for namespace, _ in found}
+    places += [index_of(bucket, namespace, owner) for namespace, owner in found]
+    assert len(set(places)) == len(places)
+
+
+def test_a_key_that_is_only_joined_would_collide() -> None:
+    """The naive key: the example above can tell."""
+    found = [("a", "b:c"), ("a:b", "c")]
+    assert len({":".join(pair) for pair in found}) < len(
+        {keys_of(*pair) for pair in ((n, s.encode()) for n, s in found)}
+    )
+
+
+@pytest.mark.parametrize("bad", ["", "a\nb", "a\0b", "\x7f", " ", "a" * 256, "\ud800"])
+def test_what_is_no_name_is_refused_before_it_is_a_key(bad: str) -> None:
+    for names in ((bad, "s"), ("n", bad)):
+        with pytest.raises(InvalidInput):
+            Key(*names)
+
+
+def test_buckets_spread_over_three_nodes() -> None:
+    """Within 12 % of a third, on the slots that redis-cli gives to three nodes."""
+    nodes = [0, 0, 0]
+    for bucket in range(BUCKETS):
+        nodes[min(2, key_slot(b"%d" % bucket) * 3 // 16384)] += 1
+    assert all(abs(node * 3 / BUCKETS - 1) <= 0.12 for node in nodes), nodes
+
+
+def every(client: redis.Redis, kind: bytes) -> list[bytes]:
+    """All keys that hold sessions (s), or places of a namespace (i) or an owner (o)."""
+    keys: list[Any] = list(client.keys("turnlog:*"))
+    return [key for key in keys if key.partition(b"}")[2].startswith(b":%b:" % kind)]
+
+
+async def test_hostile_names_are_sessions_of_their_own() -> None:
+    """Each says what was put there; a deletion deletes one, and a namespace shows its own."""
+    url = emptied()
+    async with at(url) as store:
+        for namespace in HOSTILE:
+            tenant = store.within(namespace)
+            await asyncio.gather(*(tenant.append(name, [user(f"{namespace}|{name}")]) for name in HOSTILE))
+        for namespace in HOSTILE:
+            tenant = store.within(namespace)
+            said = await asyncio.gather(*(tenant.load(name) for name in HOSTILE))
+            assert [messages[0].text for messages in said] == [f"{namespace}|{name}" for name in HOSTILE]
+            assert sorted([info.key.session async for info in tenant.sessions()]) == sorted(HOSTILE)
+        for deleted, name in enumerate(HOSTILE, 1):
+            assert await store.within("*").delete(Key("*", name))
+            with raw(url) as client:
+                assert len(every(client, b"s")) == len(HOSTILE) ** 2 - deleted
+
+
+# -------------------------------------------------------------------------------------------------------------- damage
+
+TURNS = 6
+KEY = Key("default", "alice")
+ALICE = place_of("alice")
+
+
+async def kept(store: RedisStore, name: str = "alice") -> Version:
+    """A session of a few turns, with an owner and metadata; where its third turn ends."""
+    versions = []
+    for turn in range(TURNS):
+        said = [user(f"question {turn}"), assistant(f"answer {turn}")]
+        receipt = await store.append(name, said, turn_id=f"t{turn}", owner="ann", metadata={"title": "T"})
+        versions.append(receipt.version)
+    return versions[2]
+
+
+async def looked(store: RedisStore, version: Version) -> None:
+    """Ask a session everything: each answers, or says what is wrong with this session, and nothing else."""
+    append = Record.of((user("more"),), id="more", time=0.0)
+    asked: list[Callable[[], Coroutine[Any, Any, Any]]] = [
+        lambda: store.load("alice"),
+        lambda: store.load("alice", last=3),
+        lambda: store.load("alice", last=3, before=4),
+        lambda: store.read(KEY, since=version),
+        lambda: store.read(KEY, since=version, last=2),
+        lambda: store.info("alice"),
+        lambda: store.touch("alice"),
+        lambda: store.rewind("alice", turns=1),
+        lambda: store.merge_metadata("alice", {"a": 1}),
+        lambda: store.append("alice", [user("question 5"), assistant("answer 5")], turn_id="t5"),
+        lambda: store.commit(KEY, Change(append=(append,), retain=2)),
+        lambda: store.fork("alice", "carol"),
+        lambda: store.commit(KEY, Change(append=(append,), expect=version)),
+    ]
+    for ask in asked:
+        try:
+            await ask()
+        except CorruptRecord as error:
+            assert error.key == KEY
+        except TurnlogError as error:
+            assert type(error).__name__ in ("Conflict", "HistoryRegressed", "IdReused", "SessionNotFound")
+
+
+ELEMENTS = {"header": 0, "metadata": 1, "hashes": 2, "change": CHANGES + TURNS - 1, "record": RECORDS + 2}
+VALUES = [b"", b"text", b"\xc1", b"\xff" * 79, b"\xff" * 200, b"\0" * 80, b"\0" * 400]
+
+
+@pytest.mark.parametrize("element", ELEMENTS)
+@pytest.mark.parametrize("value", VALUES, ids=range(len(VALUES)))
+async def test_what_is_no_such_element_is_no_crash(element: str, value: bytes) -> None:
+    """It is told as this session's damage, by whoever asks for it; other sessions are as they were."""
+    url = emptied()
+    async with at(url) as store, at(url) as other:
+        version = await kept(store)
+        await kept(store, "bob")
+        with raw(url) as client:
+            sound = client.lrange(ALICE, 0, -1)
+            client.lset(ALICE, ELEMENTS[element], value)
+            with pytest.raises(CorruptRecord, match="alice") if element not in ("hashes", "change") else nothing():
+                _ = (await other.session("alice")).messages
+            assert (await other.page(Query(namespace="default"))).infos[0].key.session == "bob"
+            damaged = client.dump(ALICE)
+            await looked(store, version)
+            client.restore(ALICE, 0, damaged, replace=True)
+            await looked(other, version)
+            assert len(await other.load("bob")) == 2 * TURNS
+            client.delete(ALICE)
+            client.rpush(ALICE, *sound)
+        assert len(await other.load("alice")) == 2 * TURNS
+
+
+def nothing() -> AbstractContextManager[None]:
+    """Where nothing needs to be raised."""
+    from contextlib import nullcontext
+
+    return nullcontext()
+
+
+@pytest.mark.parametrize("element", ["header", "metadata", "record"])
+async def test_no_flipped_bit_is_silently_wrong(element: str) -> None:
+    """An error that names the session, or still what was said."""
+    url, place = emptied(), ELEMENTS[element]
+    async with at(url) as store:
+        await kept(store)
+
+        async def all_of_it() -> Any:
+            session = await store.session("alice", touch=False)
+            return session.info, [message.to_dict() for message in session.messages], session.turns
+
+        wanted = await all_of_it()
+        with raw(url) as client:
+            data = client.lindex(ALICE, place)
+            for bit in range(len(data) * 8):
+                damaged = bytearray(data)
+                damaged[bit // 8] ^= 1 << bit % 8
+                client.lset(ALICE, place, bytes(damaged))
+                try:
+                    found = await all_of_it()
+                except CorruptRecord as error:
+                    assert error.key == KEY
+                else:
+                    assert found == wanted, f"bit {bit}"
+
+
+async def test_a_session_at_anothers_place_is_noticed() -> None:
+    """A key that was renamed, and an answer that is another's, show what they are before anybody reads them."""
+    url = emptied()
+    async with at(url) as store, at(url) as other:
+        version = await kept(store)
+        await kept(store, "bob")
+        with raw(url) as client:
+            client.rename(place_of("bob"), ALICE)
+        for fresh in (other, store):
+            for asked in ({}, {"last": 1}, {"since": version}, {"last": 0}):
+                with pytest.raises(CorruptRecord, match=r"alice.*holds the session 'bob'"):
+                    await fresh.read(KEY, **asked)
+            with pytest.raises(CorruptRecord, match=r"alice.*holds the session 'bob'"):
+                await fresh.append("alice", [user("?")])
+            with pytest.raises(SessionNotFound):
+                await fresh.load("bob")
+        with raw(url) as client:
+            assert client.llen(ALICE) == RECORDS + TURNS
+
+
+async def test_what_is_no_list_is_no_session_and_hides_no_other() -> None:
+    url = emptied()
+    async with at(url) as store:
+        version = await kept(store)
+        await kept(store, "bob")
+        with raw(url) as client:
+            client.set(ALICE, "text")
+        with pytest.raises(CorruptRecord, match="alice"):
+            await store.load("alice")
+        with pytest.raises(CorruptRecord, match="alice"):
+            await store.append("alice", [user("?")])
+        await looked(store, version)
+        assert [info.key.session for info in (await store.page(Query(namespace="default"))).infos] == ["bob"]
+
+
+@pytest.mark.parametrize("turn", range(TURNS))
+async def test_a_lost_record_is_noticed_by_whoever_asks_for_it(turn: int) -> None:
+    url = emptied()
+    async with at(url) as store, at(url) as other:
+        await kept(store)
+        version = (await store.info("alice")).version
+        with raw(url) as client:
+            client.lrem(ALICE, 1, client.lindex(ALICE, RECORDS + turn))
+        for reader in (store, other):
+            with pytest.raises(CorruptRecord, match="missing"):
+                await reader.load("alice")
+            for last in range(1, 2 * TURNS + 1):
+                asked = range(max(0, TURNS - (last + 1) // 2), TURNS)
+                try:
+                    found = await reader.session("alice", last=last)
+                except CorruptRecord:
+                    assert turn in asked or turn - 1 in asked
+                else:
+                    assert turn not in asked
+                    assert [one.number for one in found.turns] == list(asked)
+            for before in range(TURNS + 1):
+                try:
+                    found = await reader.read(KEY, before=before)
+                except CorruptRecord:
+                    assert turn < before
+                else:
+                    assert turn >= before
+            assert (await reader.read(KEY, since=version)).continues
+        await looked(store, version)
+
+
+@pytest.mark.parametrize(
+    ("start", "stop"),
+    [(0, -2), (0, RECORDS), (0, RECORDS - 1), (0, 9), (0, 2), (0, 1), (0, 0), (1, -1), (3, -1), (-1, -1)],
+)
+async def test_whatever_was_cut_off_is_noticed(start: int, stop: int) -> None:
+    """At the end and at the beginning, down to one element; no write makes it worse."""
+    url = emptied()
+    async with at(url) as store, at(url) as other:
+        version = await kept(store)
+        with raw(url) as client:
+            client.ltrim(ALICE, start, stop)
+            left = client.lrange(ALICE, 0, -1)
+        for reader in (store, other):
+            with pytest.raises(CorruptRecord, match="alice"):
+                await reader.load("alice")
+            with pytest.raises(CorruptRecord, match="alice"):
+                await reader.load("alice", last=20)
+        if len(left) < RECORDS or start:
+            for writer in (store, other):
+                with pytest.raises(CorruptRecord, match="alice"):
+                    await writer.append("alice", [user("?")])
+            with raw(url) as client:
+                assert client.lrange(ALICE, 0, -1) == left
+        await looked(store, version)
+
+
+async def test_a_damaged_session_ends_a_page_before_it_and_can_be_deleted() -> None:
+    """As in the other stores: the next page tells of it."""
+    url = emptied()
+    async with at(url) as store, at(url) as other:
+        for name in "abc":
+            await store.append(name, [user("x")])
+        with raw(url) as client:
+            client.lset(place_of("b"), 0, b"\xc1")
+        page = await other.page(Query(namespace="default"))
+        assert [info.key.session for info in page.infos] == ["c"]
+        assert page.cursor is not None
+        with pytest.raises(CorruptRecord, match="'b'"):
+            await other.page(Query(namespace="default", cursor=page.cursor))
+        assert len(await other.load("a")) == 1
+        assert await other.delete(Key("default", "b"))
+        page = await other.page(Query(namespace="default"))
+        assert [info.key.session for info in page.infos] == ["c", "a"]
+
+
+# --------------------------------------------------------------------------------------------------------------- index
+
+
+def places(client: redis.Redis) -> int:
+    """How many places all indexes have."""
+    return sum(client.zcard(key) for kind in (b"i", b"o") for key in every(client, kind))
+
+
+def expire(client: redis.Redis, names: list[str]) -> None:
+    """Let sessions expire, and wait until they are gone."""
+    for name in names:
+        client.pexpire(place_of(name), 1)
+    while any(client.exists(place_of(name)) for name in names):
+        pass
+
+
+async def test_the_dead_leave_the_index() -> None:
+    """Those who commit meet them; nobody has to look at a page for that, and no index outlives its sessions."""
+    url = emptied()
+    async with at(url, ttl=3600) as store:
+        dead = [f"dead {number}" for number in range(1000)]
+        await asyncio.gather(*(store.append(name, [user("x")], owner=f"owner {name}") for name in dead))
+        with raw(url) as client:
+            expire(client, dead)
+            assert places(client) == 2000
+            for number in range(20):
+                await asyncio.gather(*(store.append(f"s{place}", [user(str(number))]) for place in range(200)))
+            assert places(client) <= 2 * 200
+
+
+async def test_a_page_shows_no_dead_and_removes_them() -> None:
+    url = emptied()
+    async with at(url) as store:
+        names = [f"s{number:03}" for number in range(300)]
+        for name in names:
+            await store.append(name, [user("x")], owner="ann")
+        with raw(url) as client:
+            expire(client, names[::2])
+            found = [info.key.session async for info in store.sessions()]
+            assert found == names[::-2]
+            assert [info.key.session async for info in store.sessions(owner="ann")] == found
+            assert places(client) == 2 * 150
+            await store.erase_owner("ann")
+            assert not client.keys("*")
+
+
+async def test_pages_while_others_insert_show_each_once() -> None:
+    """Whatever was there before, and stays as it is, is shown once; what comes meanwhile does not move it."""
+    url = emptied()
+    async with at(url) as store:
+        names = [f"s{number:03}" for number in range(100)]
+        for name in names:
+            await store.append(name, [user("x")])
+        shown, cursor = [], None
+        for number in count():
+            page = await store.page(Query(namespace="default", limit=7, cursor=cursor))
+            shown += [info.key.session for info in page.infos]
+            for more in range(10):
+                await store.append(f"new {number} {more}", [user("x")])
+            cursor = page.cursor
+            if cursor is None:
+                break
+        assert shown == names[::-1]
+
+
+async def test_an_owner_who_changes_takes_the_place_along() -> None:
+    url = emptied()
+    async with at(url) as store, at(url) as other:
+
+        async def of(owner: str) -> list[str]:
+            return [info.key.session async for info in other.sessions(owner=owner)]
+
+        for owner in ("ann", "ben", "", "ann", "cid:1:x"):
+            await store.append("a", [user("x")], owner=owner)
+            assert await of(owner) == ["a"]
+            for nobody in {"ann", "ben", "cid:1:x"} - {owner}:
+                assert await of(nobody) == []
+            with raw(url) as client:
+                assert places(client) == 1 + bool(owner)
+        await store.append("b", [user("x")], owner="ann")
+        with raw(url) as client:
+            client.delete(place_of("a"))
+        await other.append("a", [user("anew")], owner="ben")  # nobody told its index of the end
+        assert await of("cid:1:x") == []
+        assert await of("ben") == ["a"]
+        assert sorted([info.key.session async for info in other.sessions()]) == ["a", "b"]
+        with raw(url) as client:
+            assert places(client) == 4
+        assert await store.delete(Key("default", "a"))
+        with raw(url) as client:
+            assert places(client) == 2
+
+
+# ------------------------------------------------------------------------------------------------------- the machine
+
+small = st.integers(0, 7)
+_runner: list[asyncio.Runner] = []
+
+
+@pytest.fixture(scope="module")
+def runner() -> Iterator[None]:
+    """One event loop for all machines."""
+    with asyncio.Runner() as made:
+        _runner.append(made)
+        yield
+        _runner.pop()
+
+
+def wait(work: Coroutine[Any, Any, T]) -> T:
+    """Its result."""
+    return _runner[0].run(work)
+
+
+class Side:
+    """What one of the two answered: a value, or the kind of error."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self.value: Any = None
+        self.error: type[TurnlogError] | None = None
+        try:
+            self.value = call()
+        except TurnlogError as error:
+            self.error = type(error)
+
+
+def same(found: Any, wanted: Any) -> None:
+    """All that is told, but for times, which are the server's: of the expiry it must be less than half a second."""
+    for name in wanted.__struct_fields__:
+        one, other = getattr(found, name), getattr(wanted, name)
+        if name == "expires_in" and other is not None:
+            assert abs(one - other) < 0.5
+        elif name not in ("created", "updated"):
+            assert one == other, name
+
+
+class Machine(RuleBasedStateMachine):
+    """Two sessions, each as a state and in Redis: the same is done to both sides, and their answers are compared.
+
+    Of two stores each has seen what the other changed meanwhile, or not.
+    """
+
+    keys = (Key("shop", "alice"), Key("shop", "Alice"))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.client = raw(emptied())
+        self.began, self.passed = time.monotonic(), 1_000.0
+        self.names = count()
+        self.changes: list[tuple[Key, Change]] = []
+        self.versions: list[Version] = []
+        self.stores: list[RedisStore] = []
+
+    @initialize(ttl=st.sampled_from([None, 80.0]))
+    def configure(self, ttl: float | None) -> None:
+        """The stores' own time to live."""
+        self.states = {key: SessionState.absent(key, ttl=ttl) for key in self.keys}
+        self.stores = [at(emptied(), namespace="shop", ttl=ttl) for _ in "ab"]
+        for store in self.stores:
+            wait(store.open())
+
+    @property
+    def now(self) -> float:
+        """The time, by a clock that goes as the server's does."""
+        return self.passed + time.monotonic() - self.began
+
+    def teardown(self) -> None:
+        for store in self.stores:
+            wait(store.close())
+        self.client.close()
+
+    # -------------------------------------------------------------------------------------------------- what is done
+
+    def commit(self, key: Key, change: Change, by: int) -> None:
+        """Commit to both."""
+        store = self.stores[by % 2]
+        rows = Side(lambda: wait(store.commit(key, change)))
+        epoch = b"?" * 16 if rows.error else rows.value.version.epoch
+        state = Side(lambda: self.states[key].apply(change, self.now, nonce=lambda _: epoch))
+        assert rows.error is state.error
+        if state.error is None:
+            self.states[key], receipt = state.value
+            same(rows.value, receipt)
+            self.versions = [*self.versions, receipt.version][-8:]
+        if change.seal is None:
+            self.changes = [*self.changes, (key, change)][-8:]
+
+    def record(self, id: str, part: int, *, open: bool, texts: int) -> Record:
+        """A round of a few messages."""
+        said = tuple(user(f"{id}.{part}.{place}") for place in range(texts))
+        return Record.of(said, id=id, part=part, open=open, time=self.now)
+
+    @rule(
+        key=st.sampled_from(keys),
+        by=small,
+        turns=st.lists(st.tuples(st.integers(1, 3), st.integers(1, 3), st.booleans()), max_size=3),
+        keep=st.none() | small,
+        retain=st.none() | st.integers(1, 4),
+        expect=st.none() | st.none() | st.just(ABSENT) | small,
+        metadata=st.none() | st.dictionaries(st.sampled_from("ab"), st.none() | st.integers(0, 3)),
+        owner=st.none() | st.sampled_from(["", "ann", "ben"]),
+        ttl=st.none() | st.none() | st.sampled_from([0, 40, 200]),
+        limit=st.none() | st.integers(50, 300),
+    )
+    def change(self, key: Key, by: int, turns: Any, expect: Any, limit: int | None, **parts: Any) -> None:
+        """Anything that a change can ask for, in any combination."""
+        rounds = []
+        for how_many, texts, open in turns:
+            name = f"t{next(self.names)}"
+            for part in range(how_many):
+                goes_on = part < how_many - 1 or open
+                rounds.append(self.record(name, part, open=goes_on, texts=texts))
+        if isinstance(expect, int):
+            expect = self.versions[expect % len(self.versions)] if self.versions else None
+        if rounds or any(part is not None for part in parts.values()):
+            id = f"c{next(self.names)}"
+            self.commit(key, Change(id=id, append=tuple(rounds), expect=expect, max_bytes=limit, **parts), by)
+
+    @rule(key=st.sampled_from(keys), by=small, turns=st.integers(1, 4), retain=st.none() | st.integers(1, 4))
+    def append(self, key: Key, by: int, turns: int, retain: int | None) -> None:
+        """What an application does, most of the time."""
+        said = tuple(self.record(f"t{next(self.names)}", 0, open=False, texts=1 + place % 3) for place in range(turns))
+        self.commit(key, Change(id=f"c{next(self.names)}", append=said, retain=retain), by)
+
+    @rule(key=st.sampled_from(keys), by=small, retain=st.integers(1, 6))
+    def retain(self, key: Key, by: int, retain: int) -> None:
+        """The beginning goes."""
+        self.commit(key, Change(id=f"c{next(self.names)}", retain=retain), by)
+
+    @rule(key=st.sampled_from(keys), by=small, texts=st.integers(1, 2), open=st.booleans())
+    def go_on(self, key: Key, by: int, texts: int, open: bool) -> None:
+        """The next round of the last turn, whether it is open or not."""
+        header = self.states[key].header
+        if header is not None and header.tail is not None:
+            round = self.record(header.tail[0], header.tail[1] + 1, open=open, texts=texts)
+            self.commit(key, Change(id=f"c{next(self.names)}", append=(round,)), by)
+
+    @precondition(lambda self: self.changes)
+    @rule(key=st.none() | st.sampled_from(keys), by=small, which=small, other=st.booleans())
+    def repeat(self, key: Key | None, by: int, which: int, other: bool) -> None:
+        """A change that was sent before, or another under its id; to its session, or to any."""
+        its, change = self.changes[which % len(self.changes)]
+        self.commit(key or its, Change(id=change.id, owner="someone else") if other else change, by)
+
+    @rule(key=st.sampled_from(keys), by=small, start=small, length=st.integers(1, 5))
+    def seal(self, key: Key, by: int, start: int, length: int) -> None:
+        """Some of the records, as they are now."""
+        records = self.states[key].records
+        run = records[start % max(1, len(records)) :][:length]
+        try:
+            sealed = Record.seal(run)
+        except TurnlogError:
+            return
+        self.commit(key, Change(seal=sealed), by)
+
+    @rule(key=st.sampled_from(keys), by=small, expect=st.none() | small, dice=st.integers(0, 3))
+    def delete(self, key: Key, by: int, expect: int | None, dice: int) -> None:
+        """The whole session, now and then."""
+        if dice:
+            return
+        wanted = self.versions[expect % len(self.versions)] if expect is not None and self.versions else None
+        state = Side(lambda: self.states[key].check(wanted, self.now))
+        rows = Side(lambda: wait(self.stores[by % 2].delete(key, expect=wanted)))
+        assert (rows.error, rows.value) == (state.error, state.value)
+        if state.error is None:
+            self.states[key] = SessionState.absent(key, ttl=self.stores[0].ttl)
+
+    @rule(seconds=st.sampled_from([1.1, 5.3, 15.7, 50.9]))
+    def time_passes(self, seconds: float) -> None:
+        """For a server by its deadlines; no sum of these is that of a time to live, or close to it."""
+        self.passed += seconds
+        for key in self.keys:
+            place = place_of(key.session, key.namespace)
+            left = self.client.pttl(place)
+            if left >= 0:
+                self.client.pexpire(place, max(0, left - int(seconds * 1000)))
+
+    @rule(
+        key=st.sampled_from(keys),
+        by=small,
+        last=st.none() | small,
+        before=st.none() | small,
+        since=st.none() | small,
+        touch=st.booleans(),
+    )
+    def read(self, key: Key, by: int, last: int | None, before: int | None, since: int | None, touch: bool) -> None:
+        """Any part of a session."""
+        seen = self.versions[since % len(self.versions)] if since is not None and self.versions else None
+        asked: Any = {"last": last, "before": None if seen else before, "since": seen, "touch": touch}
+        state = Side(lambda: self.states[key].read(self.now, **asked))
+        rows = Side(lambda: wait(self.stores[by % 2].read(key, **asked)))
+        assert rows.error is state.error
+        if state.error is None:
+            self.states[key], session = state.value
+            found: Session = rows.value
+            assert found.continues == session.continues
+            assert found.records == session.records
+            same(found.info, session.info)
+
+    @rule(key=st.sampled_from(keys), by=small)
+    def load(self, key: Key, by: int) -> None:
+        """All of it, as an application does."""
+        Machine.read.__wrapped__(self, key, by, None, None, None, touch=True)  # type: ignore[attr-defined]
+
+    # ---------------------------------------------------------------------------------------------------- what is so
+
+    @rule(by=small)
+    def pages_show_the_same(self, by: int) -> None:
+        """Page by page, of all and of an owner."""
+        headers = [state.header for state in self.states.values()]
+        alive = [header.info(self.now) for header in headers if header is not None and header.alive(self.now)]
+        alive.sort(key=lambda info: -info.updated)
+        for owner in (None, "", "ann"):
+            found: list[SessionInfo] = []
+            cursor = None
+            for _ in range(3):
+                page = wait(self.stores[by % 2].page(Query(namespace="shop", owner=owner, limit=1, cursor=cursor)))
+                found += page.infos
+                cursor = page.cursor
+                if cursor is None:
+                    break
+            assert [info.key for info in found] == [i.key for i in alive if owner is None or i.owner == owner]
+
+    @invariant()
+    def nothing_is_left_over(self) -> None:
+        """As many elements as there are records, no more changes than are remembered twice over, and the right sums."""
+        if not self.stores:
+            return
+        for key, state in self.states.items():
+            place = place_of(key.session, key.namespace)
+            alive = state.header is not None and state.header.alive(self.now)
+            assert self.client.llen(place) == (RECORDS + len(state.records) if alive else 0)
+            if alive:
+                listed: list[Any] = self.client.lrange(place, 0, -1)
+                data, metadata, hashes, *records = listed
+                del records[:REMEMBERED_CHANGES]
+                assert len(hashes) <= 4 * REMEMBERED_CHANGES
+                header = _layout.header_from(key, data, metadata, -1)
+                sizes: list[int] = [_layout.record_from(key, one).size for one in records]
+                assert header.bytes == sum(sizes)
+
+
+@pytest.mark.usefixtures("runner")
+def test_the_store_agrees_with_the_state() -> None:
+    run_state_machine_as_test(Machine, settings=settings(stateful_step_count=30, report_multiple_bugs=False))
+
+
+PLANTED = {
+    "another's change is not noticed": UNCHECKED,
+    "a change is not remembered": FORGETFUL,
+    "retention keeps a turn too many": ("COMMIT", "math.max(turns, 1) > wanted", "math.max(turns, 1) >= wanted"),
+    "what is before a turn holds it": ("READ", "search(key, 1, before) - 1", "search(key, 1, before)"),
+    "the bytes that a seal saves are not counted": ("SEAL", "bytes = bytes - number(run[i], 33)", ""),
+}
+
+
+@pytest.mark.usefixtures("runner")
+@pytest.mark.parametrize("fault", PLANTED)
+def test_the_machine_finds_what_is_planted(fault: str) -> None:
+    chosen = settings(stateful_step_count=30, phases=[Phase.generate], report_multiple_bugs=False)
+    with planted(*PLANTED[fault]), pytest.raises((AssertionError, TurnlogError)):
+        run_state_machine_as_test(Machine, settings=chosen)
+
+
+def test_no_two_names_of_this_file_are_one() -> None:
+    """The list of hostile names is what it seems."""
+    assert all(one != other for one, other in combinations(HOSTILE, 2))
