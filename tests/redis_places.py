@@ -35,7 +35,7 @@ class RedisContract(StoreContract):
     def url(self) -> str:
         """Where this test's sessions are, which begins empty."""
         for node in self.nodes():
-            servers.ask_redis(node, "FLUSHALL")
+            servers.ask_redis(node, "FLUSHDB")
         return self.place()
 
     def make(self, **options: Unpack[StoreOptions]) -> Store:

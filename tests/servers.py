@@ -462,6 +462,19 @@ class RedisCluster:
         for node in self.nodes:
             until(lambda node=node: self._whole(node), node.process, f"a cluster ({node.folder / 'log'})")  # type: ignore[misc]
 
+    def replica_of(self, number: int) -> Redis:
+        """Another node, which takes the place of one of them."""
+        replica, node = Redis(*self._settings()), self.nodes[number]
+        node.ask("CLUSTER", "MEET", "127.0.0.1", replica.port, replica.settings[1].partition("=")[2])
+        name: str = node.ask("CLUSTER", "MYID")
+        others = [other for other in self.nodes if other is not node]
+        until(lambda: name in replica.ask("CLUSTER", "NODES"), replica.process, "a replica that knows its master")
+        replica.ask("CLUSTER", "REPLICATE", name)
+        until(lambda: bool(replica.ask("ROLE")[3] == "connected"), replica.process, "a replica")
+        for other in others:
+            until(lambda other=other: f"slave {name}" in other.ask("CLUSTER", "NODES"), other.process, "a replica")  # type: ignore[misc]
+        return replica
+
     @staticmethod
     def _settings() -> tuple[str, ...]:
         # the other port would be 10000 more, which not every port has room for

@@ -90,7 +90,7 @@ class TestClusterWhoseSlotsMove(TestCluster):
         assert self.mover.moves_on
         with self.mover.still:
             for node in self.nodes():
-                servers.ask_redis(node, "FLUSHALL")
+                servers.ask_redis(node, "FLUSHDB")
         return self.place()
 
     async def advance(self, seconds: float) -> None:

@@ -1,0 +1,127 @@
+"""A replica takes the place of its master: whoever writes waits, and goes on there."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+import servers
+from turnlog import HistoryRegressed, Unavailable, user
+from turnlog_redis import RedisStore
+
+_SECONDS = 10.0
+"""Within which appends go on."""
+
+
+async def resumes(store: RedisStore, sessions: int, fail: Callable[[], object]) -> float:
+    """The longest that one of many writers waited, in seconds, while their master was lost."""
+    told: dict[str, list[str]] = {f"s{number}": [] for number in range(sessions)}
+    longest, ended = 0.0, False
+
+    async def write(name: str) -> None:
+        nonlocal longest
+        while not ended:
+            began, text = time.monotonic(), f"{len(told[name])}"
+            try:
+                await store.append(name, [user(text)], turn_id=text)
+            except HistoryRegressed:  # the last turns had not reached the replica: what there is counts
+                told[name] = [message.text for message in await store.load(name, last=100_000)]
+                continue
+            told[name].append(text)
+            longest = max(longest, time.monotonic() - began)
+
+    async def on() -> None:
+        """Let each write five more."""
+        before = {name: len(texts) for name, texts in told.items()}
+        while any(len(told[name]) < before[name] + 5 for name in told) and not any(one.done() for one in writers):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+    writers = [asyncio.ensure_future(write(name)) for name in told]
+    async with asyncio.timeout(60):
+        await on()
+        await asyncio.to_thread(fail)
+        await on()
+    ended = True
+    await asyncio.gather(*writers)
+    for name, texts in told.items():
+        stored = [message.text for message in await store.load(name, last=100_000)]
+        assert len(stored) == len(set(stored))  # none twice
+        assert texts[-5:] == stored[-5:]
+    return longest
+
+
+@pytest.mark.parametrize("way", ["killed", "told"])
+async def test_sentinels_name_another_master(way: str) -> None:
+    """After it was killed, and after they were told to: it is a replica then, and refuses what it is sent."""
+    watched = servers.RedisSentinels()
+
+    def fail() -> None:
+        if way == "killed":
+            watched.master.kill()
+        else:
+            servers.ask_redis(f"redis://127.0.0.1:{watched.ports[0]}", "SENTINEL", "FAILOVER", "mymaster")
+            role = lambda: watched.replica.ask("ROLE")[0] == "master"  # noqa: E731
+            servers.until(role, watched.replica.process, "a failover")
+
+    async with RedisStore(watched.url) as store:
+        longest = await resumes(store, 8, fail)
+    assert longest < _SECONDS
+    assert watched.replica.ask("ROLE")[0] == "master"
+
+
+async def test_a_node_of_a_cluster_is_replaced() -> None:
+    cluster = servers.RedisCluster()
+    replica = cluster.replica_of(0)
+    async with RedisStore(cluster.url) as store:
+        longest = await resumes(store, 30, cluster.nodes[0].kill)
+        assert longest < _SECONDS
+        assert replica.ask("ROLE")[0] == "master"
+        assert len([info async for info in store.sessions()]) == 30
+
+
+async def test_nobody_is_there() -> None:
+    """Told at once, of each that was asked."""
+    port = servers.free_port()
+    for url in (
+        f"redis://127.0.0.1:{port}",
+        f"redis+cluster://127.0.0.1:{port}",
+        f"redis+sentinel://127.0.0.1:{port}",
+    ):
+        began = time.monotonic()
+        with pytest.raises(Unavailable, match=f"127.0.0.1:{port}.*nothing was done"):
+            await RedisStore(url).open()
+        assert time.monotonic() - began < 5
+
+
+async def test_what_is_no_cluster_says_so() -> None:
+    with pytest.raises(Unavailable, match="cluster support disabled"):
+        await RedisStore(servers.redis().replace("redis://", "redis+cluster://")).open()
+    watched = servers.redis_sentinels().url
+    with pytest.raises(Unavailable, match="it knows no master 'other'"):
+        await RedisStore(watched, service="other", timeout=0.2).open()
+
+
+@pytest.mark.parametrize("kind", ["cluster", "sentinel"])
+async def test_the_documented_rights_are_enough(kind: str) -> None:
+    """Those of a cluster, also while it sends what is asked elsewhere; and those of a master of sentinels."""
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "databases.md"
+    (command,) = re.findall("^ACL SETUSER app .*>secret .*$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    place: servers.RedisCluster | servers.RedisSentinels
+    if kind == "cluster":
+        place = servers.redis_cluster()
+        nodes = place.nodes
+    else:
+        place = servers.redis_sentinels()
+        nodes = [place.master]
+    for node in nodes:
+        node.ask(*command.split())
+    async with RedisStore(place.url.replace("://", "://app:secret@")) as store:
+        names = [store.new_session_id() for _ in range(20)]
+        work: list[Awaitable[object]] = [store.append(name, [user("x")]) for name in names]
+        await asyncio.gather(*work)
+        assert {info.key.session async for info in store.sessions()} >= set(names)
