@@ -1,0 +1,223 @@
+"""What the Redis store costs: round trips, scripts, the commands inside them, and bytes, whatever the length."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from redis_writers import Proxy, at, emptied, planted, raw
+from turnlog import Change, Key, Query, Record, Version, assistant, user
+from turnlog_redis import RedisStore
+
+KEY = Key("default", "s")
+SHORT, LONG = 5, 50_000  # turns of two messages
+
+
+class Place:
+    """A store whose commands are counted on their way."""
+
+    def __init__(self, proxy: Proxy, store: RedisStore, url: str) -> None:
+        self.proxy, self.store, self.url = proxy, store, url
+
+    async def names(self, work: Awaitable[object]) -> tuple[int, str]:
+        """How many round trips something takes, and which commands."""
+        self.proxy.count()
+        await work
+        return self.proxy.trips, b" ".join(self.proxy.commands).decode()
+
+    async def calls(self, work: Awaitable[object]) -> dict[str, int]:
+        """The commands that the server does for it, those of scripts, too."""
+        with raw(self.url) as client:
+            client.config_resetstat()
+            await work
+            found: dict[str, dict[str, int]] = client.info("commandstats")
+        ours = {name.removeprefix("cmdstat_").lower(): one["calls"] for name, one in found.items()}
+        return {name: calls for name, calls in ours.items() if not name.startswith(("config", "info"))}
+
+    async def bytes(self, work: Awaitable[object]) -> tuple[int, int]:
+        """How many bytes go there, and come back."""
+        self.proxy.count()
+        await work
+        return self.proxy.sent, self.proxy.received
+
+
+@asynccontextmanager
+async def placed(**options: Any) -> AsyncGenerator[Place, None]:
+    """An empty server, and a store that has asked it before."""
+    url = emptied()
+    async with Proxy(url) as proxy, at(proxy.url, **options) as store:
+        for _ in "ab":  # the server knows the scripts from here on
+            await store.append("warm", [user("hello")], owner="ann")
+            await store.load("warm", last=1, before=1)
+            await store.load("warm", last=1)
+            await store.load("warm")
+            await store.info("warm")
+        await store.page(Query(namespace="default"))
+        yield Place(proxy, store, url)
+
+
+async def fill(store: RedisStore, turns: int) -> Version:
+    """A session of so many turns, by commits of a thousand; where it is."""
+    messages = (user("a question of some words"), assistant("an answer of a few more words than that"))
+    for begin in range(0, turns, 1000):
+        numbers = range(begin, min(turns, begin + 1000))
+        said = tuple(Record.of(messages, id=f"t{number}", time=0.0) for number in numbers)
+        receipt = await store.commit(KEY, Change(id=f"c{begin}", append=said))
+    return receipt.version
+
+
+async def test_a_read_is_one_round_trip() -> None:
+    """Of a part at the end a second, where turns are shorter than a question and an answer."""
+    async with placed(ttl=3600) as place:
+        store = place.store
+        version = await fill(store, SHORT)
+        await store.append("s", [user("more"), assistant("yes")])
+        for read in (
+            lambda: store.load("s"),
+            lambda: store.load("s", last=4),
+            lambda: store.load("s", last=4, before=3),
+            lambda: store.read(KEY, since=version),
+            lambda: store.info("s"),
+            lambda: store.read(KEY, last=4, since=version),
+        ):
+            assert (await place.names(read()))[0] == 1
+        await store.append("s", [user("short")])
+        assert (await place.names(store.load("s", last=4)))[0] == 2
+        assert (await place.names(store.load("s", last=1)))[0] == 1
+
+
+async def test_an_append_to_what_was_seen_is_one_script() -> None:
+    """Read, or written; with metadata, an owner, or an expected version; a change that was made before is answered."""
+    async with placed() as place, at(place.url) as other:
+        store = place.store
+        await store.append("written", [user("1")])
+        await other.append("read", [user("1")])
+        await store.load("read", last=1)
+        once = (1, "EVALSHA")
+        for session in ("written", "read"):
+            assert await place.names(store.append(session, [user("2")])) == once
+            assert await place.names(store.append(session, [user("3")], metadata={"a": 1}, owner="ann")) == once
+            info = await store.info(session)
+            assert await place.names(store.append(session, [user("4")], expect=info.version, turn_id="4")) == once
+            assert await place.names(store.append(session, [user("4")], turn_id="4")) == once
+            assert (await store.info(session)).turns == 4
+        assert await place.names(store.append("unseen", [user("1")])) == (2, "EVALSHA EVALSHA")
+        await other.append("read", [user("5")])
+        assert await place.names(store.append("read", [user("6")])) == (2, "EVALSHA EVALSHA")
+
+
+def same(short: dict[str, int], long: dict[str, int]) -> bool:
+    """Whether the server did as much."""
+    return short == long and sum(short.values()) < 40
+
+
+OPERATIONS: dict[str, Callable[[RedisStore], Coroutine[Any, Any, object]]] = {
+    "append": lambda store: store.append("s", [user("a question"), assistant("an answer")]),
+    "append and metadata": lambda store: store.append("s", [user("a question")], metadata={"title": "T"}),
+    "last 20": lambda store: store.load("s", last=20),
+    "info": lambda store: store.info("s"),
+    "touch": lambda store: store.touch("s"),
+    "undo": lambda store: store.rewind("s", turns=1),
+}
+
+
+async def measured(turns: int) -> dict[str, tuple[dict[str, int], tuple[int, int]]]:
+    """The commands and the bytes of each operation, where there are so many turns."""
+    found = {}
+    async with placed() as place:
+        await fill(place.store, turns)
+        await place.store.load("s", last=1)
+        for _ in range(-place_of_next(turns) % 8):
+            await place.store.append("s", [user("a question"), assistant("an answer")])
+        for name, operation in OPERATIONS.items():
+            await operation(place.store)
+            sent = await place.bytes(operation(place.store))
+            await place.store.load("s", last=1)
+            found[name] = await place.calls(operation(place.store)), sent
+        found["all"] = await place.calls(place.store.load("s")), await place.bytes(place.store.load("s"))
+    return found
+
+
+def place_of_next(turns: int) -> int:
+    """The number of the next change: every eighth also looks after the index."""
+    return -(-turns // 1000)
+
+
+async def test_what_is_done_costs_the_same_whatever_the_length() -> None:
+    """At 10 messages and at 100,000: the same commands on the server, and as many bytes but for a few digits."""
+    short, long = await measured(SHORT), await measured(LONG)
+    for name in OPERATIONS:
+        (few, little), (many, much) = short[name], long[name]
+        if name == "undo":  # it looks for the turn
+            assert sum(many.values()) <= sum(few.values()) + 2 * 17
+            continue
+        if name == "last 20":  # there were not as many
+            assert sum(many.values()) <= sum(few.values()) + 2
+            assert much[1] < little[1] + 3_000
+            continue
+        assert same(few, many), name
+        assert abs(much[0] - little[0]) < 60, name
+        assert abs(much[1] - little[1]) < 60, name
+    assert long["all"][1][1] > 1000 * short["all"][1][1]  # the measure can tell
+
+
+async def test_a_store_that_reads_everything_would_be_found() -> None:
+    """The naive window: it is cut out of the whole."""
+    whole = ("READ", "local some = math.floor((last + 1) / 2)", "local some = 1000000")
+    async with placed() as place:
+        await fill(place.store, 2000)
+        few = await place.bytes(place.store.load("s", last=4, before=1000))
+        with planted(*whole):
+            await place.store.load("s", last=4, before=1000)
+            many = await place.bytes(place.store.load("s", last=4, before=1000))
+        assert few[1] < 2_000
+        assert many[1] > 100_000
+
+
+async def test_what_has_not_changed_is_said_in_a_few_bytes() -> None:
+    """Also of a session of 100,000 messages; what has is sent, and no more."""
+    async with placed(ttl=3600) as place, at(place.url) as other:
+        store = place.store
+        version = await fill(store, LONG)
+        await store.read(KEY, since=version)
+        assert max(await place.bytes(store.read(KEY, since=version))) < 400
+        await other.append("s", [user("x" * 1000)])
+        received = (await place.bytes(store.read(KEY, since=version)))[1]
+        assert 1000 < received < 1000 + 800
+        calls = await place.calls(store.read(KEY, since=version))
+        assert sum(calls.values()) < 30
+
+
+async def test_a_page_is_a_few_round_trips_whatever_there_is() -> None:
+    """All indexes at once, then all sessions at once."""
+    async with placed() as place:
+        for number in range(600):
+            await place.store.append(f"s{number}", [user("x")], owner=f"o{number % 3}")
+            if number in (50, 599):
+                for owner in (None, "o1"):
+                    query = Query(namespace="default", owner=owner, limit=20)
+                    place.proxy.count()
+                    page = await place.store.page(query)
+                    shown = len(page.infos)
+                    assert shown == 20 or (number == 50 and owner)
+                    assert place.proxy.trips <= 6
+                    assert place.proxy.commands.count(b"EVALSHA") <= 21
+                    assert len(place.proxy.commands) <= 400
+        assert [info.key.session for info in page.infos] == [f"s{number}" for number in range(598, 538, -3)]
+
+
+@pytest.mark.parametrize("many", [64, 300])
+async def test_no_more_changes_are_kept_than_are_remembered(many: int) -> None:
+    async with placed() as place:
+        sizes = []
+        for number in range(many):
+            receipt = await place.store.commit(KEY, Change(id=f"c{number}", metadata={"n": 1}))
+            with raw(place.url) as client:
+                sizes.append(client.memory_usage(client.keys("turnlog:*:s:*:s")[0], samples=0))
+        assert max(sizes) < 20_000
+        again = await place.store.commit(KEY, Change(id=f"c{many - 64}", metadata={"n": 1}))
+        assert again.version != receipt.version
+        assert (await place.store.info("s")).version == receipt.version, "it was not remembered"
