@@ -32,7 +32,9 @@ def _row() -> Column[int]:
     return Column("row", BigInteger, primary_key=True, autoincrement=False)  # the session's
 
 
-schema = Table("turnlog_schema", tables, Column("version", Integer, primary_key=True, autoincrement=False))
+schema = Table(
+    "turnlog_schema", tables, Column("version", Integer, primary_key=True, autoincrement=False), mysql_engine="InnoDB"
+)
 
 sessions = Table(
     "turnlog_sessions",
@@ -51,6 +53,7 @@ sessions = Table(
     Column("owner", _bytes(255), nullable=False),
     Column("expires", Double),
     Column("head", _bytes(1024), nullable=False),  # MessagePack: all that a header is beside key, metadata and these
+    mysql_engine="InnoDB",
 )
 Index("turnlog_sessions_key", sessions.c.namespace, sessions.c.session, unique=True)
 Index("turnlog_sessions_updated", sessions.c.namespace, sessions.c.updated.desc(), sessions.c.session)
@@ -72,6 +75,7 @@ session_metadata = Table(
     tables,
     _row(),
     Column("metadata", _bytes(), nullable=False),  # MessagePack: names to encoded values
+    mysql_engine="InnoDB",
 )
 
 records = Table(
@@ -86,6 +90,7 @@ records = Table(
     Column("size", BigInteger, nullable=False),
     Column("head", _bytes(1024), nullable=False),  # MessagePack: all of a record but its body
     Column("payload", _bytes(), nullable=False),  # the last column: what looks at heads alone never reads it
+    mysql_engine="InnoDB",
 )
 
 changes = Table(
@@ -96,4 +101,5 @@ changes = Table(
     Column("place", BigInteger, nullable=False),
     Column("answer", _bytes(255), nullable=False),  # MessagePack: digest, version and number
     sqlite_with_rowid=False,
+    mysql_engine="InnoDB",
 )

@@ -106,16 +106,20 @@ class Server(Database, Generic[C]):
         await self._pools.close()
 
     async def read(self, make: Callable[[], Steps[T]]) -> T:
-        for again in (True, False):
+        loop, lost = asyncio.get_running_loop(), 0
+        end = loop.time() + self._timeout
+        for tries in range(_TRIES):  # it changes nothing that another would not: it may be done again
             try:
                 return await self._lent(lambda connection: self._drive(connection, make()))
-            except (_Lost, _Duplicate) as error:  # it changes nothing that another would not: it may be done again
-                if not again:
+            except (_Lost, _Duplicate) as error:
+                lost += isinstance(error, _Lost)
+                if lost > 1 or tries == _TRIES - 1 or loop.time() > end:
                     raise Unavailable(f"{self.name}: {error}") from error.__cause__
         raise AssertionError
 
     async def write(self, make: Callable[[], Steps[T]], *, first: Callable[[], Steps[T | None]] | None = None) -> T:
-        unknown = False
+        loop, unknown = asyncio.get_running_loop(), False
+        end = loop.time() + self._timeout
         if first is not None:
             steps = first
             try:
@@ -124,20 +128,22 @@ class Server(Database, Generic[C]):
                     return answer
             except _Duplicate:
                 pass  # it was done before, or is being done
-            except _Lost:
+            except _Lost as lost:
                 unknown = True  # the steps below find out
+                if loop.time() > end:
+                    raise OutcomeUnknown(f"{self.name}: {lost}") from lost.__cause__
         for tries in range(_TRIES):
             committing = [False]
             try:
                 return await self._lent(lambda connection: self._transact(connection, make(), committing))  # noqa: B023
-            except _Duplicate:
-                if tries == _TRIES - 1:
-                    raise Unavailable(
-                        f"{self.name}: others were in the way {_TRIES} times: nothing was stored"
-                    ) from None
+            except _Duplicate as error:
+                if tries == _TRIES - 1 or loop.time() > end:
+                    kind = OutcomeUnknown if unknown else Unavailable
+                    text = f"{self.name}: others were in the way {tries + 1} times, the last time: {error}"
+                    raise kind(text if unknown else f"{text}: nothing was stored") from error.__cause__
             except _Lost as lost:
                 unknown = unknown or committing[0]
-                if unknown or tries:
+                if unknown or tries or loop.time() > end:
                     kind = OutcomeUnknown if unknown else Unavailable
                     raise kind(f"{self.name}: {lost}") from lost.__cause__
             except Unavailable as error:

@@ -161,9 +161,10 @@ class Statements:
         self.insert_session = compiled(insert(sessions).values(inserted))
         self.update_session = compiled(one_session.values(_bound("owner", *_MOVED)))
         self.move_session = compiled(one_session.values(_bound(*_MOVED)))
-        was = s.expires.is_not_distinct_from(bindparam("was"))
+        was = _unmoved(bindparam("was", type_=Double))
         unmoved = s.head == bindparam("seen")
-        self.slide = compiled(one_session.where(was, unmoved).values(_bound("expires")))
+        alive = or_(s.expires.is_(None), s.expires > now)  # what has expired does not come back
+        self.slide = compiled(one_session.where(was, unmoved, alive).values(_bound("expires")))
         self.delete_metadata = compiled(delete(session_metadata).where(session_metadata.c.row == _ROW))
         self.insert_metadata = compiled(insert(session_metadata).values(_bound("row", "metadata")))
         self.insert_record = compiled(insert(records).values(_bound(*(column.name for column in r))))
@@ -233,6 +234,14 @@ class Statements:
         }
 
 
+def _unmoved(was: BindParameter[float]) -> ColumnElement[bool]:
+    """Whether a session expires when it did.
+
+    Not by the index of that column, which MySQL would use here: it would lock there first, and others there last.
+    """
+    return (sessions.c.expires + literal_column("0")).is_not_distinct_from(was)
+
+
 def _bound(*names: str) -> dict[str, object]:
     return {name: bindparam(name) for name in names}
 
@@ -249,7 +258,7 @@ def _move(now: ColumnElement[float], *others: str) -> Update:
     left = s.expires - now
     written = _bound(*(name for name in _MOVED if name not in ("updated", "expires")), *others)
     expires = case((ttl.is_(None), None), (and_(left > ttl * SLIDE, left <= ttl), s.expires), else_=now + ttl)
-    there = and_(s.row == _ROW, s.head == bindparam("seen"), s.expires.is_not_distinct_from(was))
+    there = and_(s.row == _ROW, s.head == bindparam("seen"), _unmoved(was))
     alive = or_(s.expires.is_(None), s.expires > now)
     return update(sessions).where(there, alive).values(**written, updated=now, expires=expires)
 

@@ -156,7 +156,7 @@ def _slide(statements: Statements, seen: Seen, now: float, ttl: float | None) ->
     """Move the expiry, where it is due and the session is still as it was seen: whoever changed it has moved it."""
     header = seen.header.slide(now, ttl)
     if header is not seen.header:
-        values: dict[str, Value] = {"row": seen.row, "was": seen.header.expires, "seen": seen.head}
+        values: dict[str, Value] = {"row": seen.row, "was": seen.header.expires, "seen": seen.head, "now": now}
         yield statements.slide, statements.slide.bind(values | {"expires": header.expires})
     return header
 

@@ -165,9 +165,11 @@ def _settle(outcomes: list[Outcome]) -> None:
 
 _threads: weakref.WeakSet[_Thread] = weakref.WeakSet()
 _held: list[_Thread] = []
+_forking = threading.Lock()
 
 
 def _before_fork() -> None:
+    _forking.acquire()  # two threads may fork at once
     _held[:] = [thread for thread in _threads if thread.here]
     for thread in _held:
         thread.busy.acquire()
@@ -180,12 +182,14 @@ def _in_the_parent() -> None:
     for thread in _held:
         thread.busy.release()
     _held.clear()
+    _forking.release()
 
 
 def _in_the_child() -> None:
     for thread in _held:
         thread.here = False
     _held.clear()
+    _forking.release()
 
 
 if hasattr(os, "register_at_fork"):

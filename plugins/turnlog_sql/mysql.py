@@ -33,6 +33,8 @@ __all__ = ["MySQLStore"]
 _LOCK: Final = "turnlog"  # the named lock of whoever changes the tables
 _JOINED: Final = 1 << 20  # bytes of statements that are sent at once, at the most, unless one alone has more
 _SESSION: Final = (
+    "SET NAMES utf8mb4;"  # whatever the server sets for those who connect: parameters are quoted on this side
+    "SET SESSION autocommit = 1;"
     "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED;"  # a statement sees what was committed before it
     "SET SESSION sql_mode = 'STRICT_ALL_TABLES', time_zone = '+00:00';"  # nothing is cut to fit; no hour comes twice
     "SELECT @@max_allowed_packet"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -146,7 +147,7 @@ class _Postgres(Server["asyncpg.Connection[asyncpg.Record]"]):
         if self._prepare or connection.is_in_transaction():
             rows = await connection.fetch(sql, *values, timeout=self._timeout)
         else:  # the driver asks about a statement before it executes it: both must reach the same server
-            async with connection.transaction():
+            async with asyncio.timeout(self._timeout), connection.transaction():
                 rows = await connection.fetch(sql, *values, timeout=self._timeout)
         return rows
 
@@ -192,7 +193,7 @@ class _Postgres(Server["asyncpg.Connection[asyncpg.Record]"]):
         return found
 
     async def _bring_up(self, connection: asyncpg.Connection[asyncpg.Record]) -> int | None:
-        async with connection.transaction():
+        async with connection.transaction(isolation="read_committed"):  # or it would not see what it waited for
             await connection.execute(f"SELECT pg_advisory_xact_lock({_LOCK})", timeout=self._timeout)
             found = await self._version(connection)
             self.check_version(found, "auto")  # another process may have been quicker, or newer

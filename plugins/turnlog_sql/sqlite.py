@@ -154,7 +154,7 @@ class _SQLite(Database):
         try:
             mode = "rw" if self._migrate == "check" else "rwc"
             connection = sqlite3.connect(
-                f"file:{quote(self._path)}?mode={mode}",
+                f"file://{quote(self._path)}?mode={mode}",
                 uri=True,
                 timeout=self._timeout,
                 isolation_level=None,
@@ -258,6 +258,9 @@ class _SQLite(Database):
         outcomes: list[Outcome] = []
         try:
             connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.DatabaseError as error:  # they have all waited long enough
+            return self._all_of(works, error)
+        try:
             for work in works:
                 connection.execute("SAVEPOINT work")
                 try:
@@ -273,11 +276,14 @@ class _SQLite(Database):
             return [self._alone(connection, work, _transact) for work in works]
         try:
             _commit(connection)
-        except sqlite3.DatabaseError as error:
-            translated = self._translated(error)
-            translated.__cause__ = error
-            return [(work, None, failed or translated) for work, _, failed in outcomes]
+        except sqlite3.DatabaseError as error:  # what was refused may have been so because of what is not stored now
+            return self._all_of(works, error)
         return outcomes
+
+    def _all_of(self, works: Sequence[Work], error: sqlite3.DatabaseError) -> list[Outcome]:
+        translated = self._translated(error)
+        translated.__cause__ = error
+        return [(work, None, translated) for work in works]
 
     def _translated(self, error: sqlite3.DatabaseError) -> TurnlogError:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF

@@ -26,7 +26,7 @@ import pytest
 import server_writers
 import servers
 from server_writers import server_of
-from sql_places import emptied_mariadb, emptied_postgresql
+from sql_places import advance, emptied_mariadb, emptied_postgresql
 from turnlog import (
     Change,
     Key,
@@ -40,6 +40,7 @@ from turnlog import (
     assistant,
     user,
 )
+from turnlog_sql import _steps
 from turnlog_sql._pool import Pool
 from turnlog_sql._server import Server
 from turnlog_sql._store import SQLStore
@@ -240,6 +241,45 @@ async def test_a_server_that_answers_before_it_has_written_loses_turns(killable:
         servers.ask(killable.url, "SET GLOBAL innodb_flush_log_at_trx_commit = 0")  # until it is started again
         with pytest.raises(AssertionError, match="lost"):
             await load_and_kill(killable, 1, "unsafe")
+
+
+async def test_what_has_expired_does_not_come_back_by_a_read_that_began_before(place: Place) -> None:
+    """Between the look and the move of the expiry it expires, and others are told that it is gone."""
+    async with place.at(ttl=100.0) as store:
+        await store.append("a", [user("hello")])
+        await advance(store, 50)
+        server, key = server_of(store), Key("default", "a")
+        asked: Any = {"last": None, "before": None, "since": None, "touch": True}
+        steps = _steps.read(server.statements, key, 0.0, 100.0, **asked)
+        sent: Any = next(steps)
+        rows = await server.with_connection(lambda one: server.fetch(one, sent[0].sql, sent[1]))
+        await advance(store, 60)
+        with pytest.raises(SessionNotFound):
+            await store.load("a")
+        moves: Any = steps.send(rows)
+        await server.with_connection(lambda one: server.fetch(one, moves[0].sql, moves[1]))
+        with pytest.raises(SessionNotFound):
+            await store.load("a")
+
+
+async def test_a_server_may_set_what_it_likes_for_those_who_connect() -> None:
+    """Parameters are quoted for the right characters, each statement stands for itself, and eight may open at once."""
+    mariadb = servers.MariaDB("init-connect=SET NAMES gbk, autocommit = 0")
+    servers.ask(mariadb.url, "CREATE USER plain@'127.0.0.1' IDENTIFIED BY 'x'")
+    servers.ask(mariadb.url, "GRANT CREATE, INDEX, SELECT, INSERT, UPDATE, DELETE ON turnlog.* TO plain@'127.0.0.1'")
+    postgresql = servers.Postgres("default_transaction_isolation=serializable")
+    for server, url in ((mariadb, f"mysql://plain:x@127.0.0.1:{mariadb.port}/turnlog"), (postgresql, postgresql.url)):
+        stores = [server_writers.at(url) for _ in range(8)]
+        await asyncio.gather(*(store.open() for store in stores))
+        hostile = "縗';DELETE FROM turnlog_sessions;#\\"
+        for number, store in enumerate(stores):
+            await store.append(hostile, [user(hostile)], owner=hostile, metadata={hostile: number})
+        session = await stores[0].session(hostile)
+        assert ([message.text for message in session.messages], session.info.owner) == ([hostile] * 8, hostile)
+        assert dict(session.info.metadata) == {hostile: 7}
+        for store in stores:
+            await store.close()
+        server.stop()
 
 
 async def test_what_survives_the_loss_of_power_is_what_the_server_is_set_to(killable: Any) -> None:

@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -208,6 +209,21 @@ async def test_a_lock_that_stays_is_unavailable(tmp_path: Path) -> None:
         other.close()
 
 
+async def test_those_who_wait_together_wait_once(tmp_path: Path) -> None:
+    """For a lock that stays, ten writes at once are refused after the time of one."""
+    async with at(tmp_path, timeout=0.2) as store:
+        await store.append("alice", [user("a")])
+        other = sqlite3.connect(tmp_path / "turnlog.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        begun = time.monotonic()
+        writes = [store.append("alice", [user(str(n))]) for n in range(10)]
+        outcomes = await asyncio.gather(*writes, return_exceptions=True)
+        assert all(isinstance(outcome, Unavailable) for outcome in outcomes)
+        assert time.monotonic() - begun < 1.0  # the first waits alone, the others together; one by one they take two
+        other.execute("ROLLBACK")
+        other.close()
+
+
 async def test_a_caller_that_is_cancelled_leaves_the_others_alone(tmp_path: Path) -> None:
     """What was cancelled is stored or not; sent again while it would be remembered, it is stored once."""
     async with at(tmp_path) as store:
@@ -305,6 +321,30 @@ def test_a_fork_waits_until_the_parents_transaction_has_ended(tmp_path: Path) ->
     writer.join()
     assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children] == [0] * 10
     assert asyncio.run(store.info("shared")).turns == 230
+    asyncio.run(store.close())
+
+
+def test_two_threads_fork_at_once(tmp_path: Path) -> None:
+    """The one that has forked leaves what the other holds to the other."""
+    store = at(tmp_path)
+    asyncio.run(store.open())
+    writer = threading.Thread(target=lambda: asyncio.run(_append(store, "p", 150)))
+    writer.start()
+
+    def fork() -> None:
+        for _ in range(15):
+            pid = os.fork()
+            if not pid:
+                os._exit(0)
+            os.waitpid(pid, 0)
+
+    forkers = [threading.Thread(target=fork) for _ in range(3)]
+    for thread in forkers:
+        thread.start()
+    for thread in (*forkers, writer):
+        thread.join(60)
+        assert not thread.is_alive()
+    assert asyncio.run(store.info("shared")).turns == 150
     asyncio.run(store.close())
 
 

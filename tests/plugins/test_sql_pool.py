@@ -342,9 +342,9 @@ async def test_a_read_whose_connection_is_lost_is_done_again_once() -> None:
 
 async def test_a_read_that_was_in_anothers_way_is_done_again() -> None:
     driver = Driver()
-    driver.before["a"] = refuse(Failure.BEGIN_ANEW)
+    driver.before["a"] = refuse(Failure.BEGIN_ANEW, 19)
     assert await driver.asked("a") == "a"
-    driver.before["a"] = refuse(Failure.BEGIN_ANEW, 2)
+    driver.before["a"] = refuse(Failure.BEGIN_ANEW, 20)
     with pytest.raises(Unavailable):
         await driver.asked("a")
 
@@ -382,8 +382,33 @@ async def test_a_transaction_in_anothers_way_is_begun_anew_until_it_is_too_often
         assert await driver.written("a") == "a"
         assert len(driver.made) == 1  # the connection is sound
         driver.before["a"] = refuse(failure, 20)
-        with pytest.raises(Unavailable, match="others were in the way 20 times: nothing was stored"):
+        with pytest.raises(Unavailable, match=r"others were in the way 20 times, .*: nothing was stored"):
             await driver.written("a")
+
+
+async def test_what_is_unknown_stays_so_whoever_is_in_the_way_afterwards() -> None:
+    driver = Driver()
+    driver.after["now"] = lose
+    driver.before["a"] = refuse(Failure.BEGIN_ANEW, 20)
+    with pytest.raises(OutcomeUnknown, match="others were in the way 20 times"):
+        await driver.written("a", first="now")
+
+
+async def test_the_wait_for_others_ends_with_the_timeout() -> None:
+    driver = Driver(timeout=0.01)
+    now = asyncio.get_running_loop().time
+
+    def refused_slowly(_: Connection) -> None:
+        end = now() + 0.02
+        while now() < end:
+            pass
+        raise Refused(Failure.BEGIN_ANEW)
+
+    driver.before["a"] = refused_slowly
+    with pytest.raises(Unavailable, match="others were in the way 1 times"):
+        await driver.written("a")
+    with pytest.raises(Unavailable):
+        await driver.asked("a")
 
 
 async def test_no_answer_in_time_is_a_loss() -> None:
