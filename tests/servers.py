@@ -339,7 +339,7 @@ class MariaDB:
         accounts.write_text(
             "CREATE DATABASE IF NOT EXISTS turnlog;\n"
             f"CREATE USER IF NOT EXISTS turnlog@'127.0.0.1' IDENTIFIED BY '{self.password}';\n"
-            "GRANT ALL ON *.* TO turnlog@'127.0.0.1';\n"
+            "GRANT ALL ON *.* TO turnlog@'127.0.0.1' WITH GRANT OPTION;\n"
         )
         accounts.chmod(0o644)
         prepare(self._first(), self.folder / "log")
