@@ -114,7 +114,7 @@ class RedisStore(Store):
             raise InvalidInput("client has db and sslmode of its own: give them to it")
         else:
             place = place_of_client(client)
-        self._server = Server(place, float(timeout))
+        self._server = Server(place, float(timeout), self.check_open)
         self._seen: OrderedDict[Key, _Seen] = OrderedDict()
         self._closed = True
 
@@ -258,7 +258,7 @@ class RedisStore(Store):
     async def _look(self, key: Key, keys: Keys, change: Change) -> tuple[_Seen | None, Receipt | None]:
         """The session as it is, and the answer to a change that was made before."""
         hashed = _layout.change_hash(change.id)
-        answer = await self._run(_scripts.LOOK, (keys.session,), hashed, self._default_ttl, writes=True)
+        answer = await self._run(_scripts.LOOK, (keys.session,), hashed, self._default_ttl)
         if answer is None:
             return None, None
         raw, metadata, left, entry = answer
@@ -455,7 +455,6 @@ class RedisStore(Store):
 
     async def _all(self, commands: Sequence[Command], *, writes: bool = False, again: bool = True) -> list[Any]:
         """The answers to commands that travel together; `_run` says the rest."""
-        self.check_open()  # it may have been closed between two of an operation's questions
         try:
             return await self._server.ask_all(commands, writes=writes, again=again)
         except Unavailable as error:
