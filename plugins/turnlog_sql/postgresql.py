@@ -53,8 +53,8 @@ class PostgreSQLStore(SQLStore):
         timeout: Seconds to wait for a connection, and for an operation; then it is `Unavailable`.
         sslmode: `disable`, `require`, or `verify-full`, which is the one that cannot be listened to.
         sslrootcert: The file with the certificates that `verify-full` trusts; None: the system's.
-        prepare: Whether statements are prepared; not behind a pgbouncer, which shares its connections by transaction, and
-            takes no settings from those who connect.
+        prepare: Whether statements are prepared; not behind a pgbouncer, which shares its connections by transaction,
+            and takes no settings from those who connect.
         migrate: As in `SQLStore`.
         sweep: As in `SQLStore`.
         clock: Not used for sessions: their times, and what has expired, are told by the server's.
