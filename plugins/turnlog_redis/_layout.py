@@ -19,9 +19,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, reduce
 from hashlib import blake2b
-from operator import attrgetter
+from operator import attrgetter, xor
 from typing import Final, NamedTuple
 from zlib import crc32
 
@@ -48,8 +48,10 @@ _SUMS: Final = struct.Struct(">II")  # of the numbers, and of what follows
 _REST: Final = _NUMBERS.size + _SUMS.size  # where that begins
 _SUM: Final = 4  # bytes of a CRC-32
 _ENVELOPE: Final = 12  # bytes of a payload, with a digest of the rest (docs/reference/format.md)
-_RECORD: Final = struct.Struct(">6dH")  # number, turns, count, upto, size and end, for scripts; how long the head is
+_RECORD: Final = struct.Struct(">6dHI")  # number, turns, count, upto, size and end, for scripts; then `_LENGTH`
 _HEAD: Final = _RECORD.size  # where it begins
+_LENGTH: Final = struct.Struct(">HI")  # of the head, and its sum with the beginning of the payload
+_NUMBERS_END: Final = _HEAD - _LENGTH.size
 _CHANGE: Final = struct.Struct(">16s16sddB16sB16sd")  # hash, digest, generation, rounds, tip, stamp, number
 _NO_TTL: Final = -1.0
 _NONE: Final = Metadata({})
@@ -114,9 +116,7 @@ def _sum(data: bytes) -> bytes:
 
 
 def _sum_of_words(numbers: bytes) -> int:
-    both = 0
-    for word in _WORDS.unpack_from(numbers):
-        both ^= word
+    both: int = reduce(xor, _WORDS.unpack_from(numbers))
     return (both >> 32) ^ (both & 0xFFFFFFFF)
 
 
@@ -185,8 +185,9 @@ def metadata_bytes(metadata: Metadata) -> bytes:
 def record_bytes(record: Record) -> bytes:
     """A record as it is stored."""
     r, head, size = record, _encode(_head_of(record)), record.size
-    data, payload = _RECORD.pack(r.number, r.turns, r.count, r.upto, size, r.end, len(head)) + head, r.payload
-    return data + payload + _sum(data + payload[:_ENVELOPE])
+    length, payload = len(head), r.payload
+    both = crc32(head + payload[:_ENVELOPE])
+    return _RECORD.pack(r.number, r.turns, r.count, r.upto, size, r.end, length, both) + head + payload
 
 
 def record_from(key: Key, data: bytes) -> Record:
@@ -196,17 +197,18 @@ def record_from(key: Key, data: bytes) -> Record:
         CorruptRecord: It cannot be read.
     """
     try:
-        stop = _HEAD + int.from_bytes(data[_HEAD - 2 : _HEAD])
-        if data[-_SUM:] != _sum(data[: min(stop + _ENVELOPE, len(data) - _SUM)]):
+        length, both = _LENGTH.unpack_from(data, _NUMBERS_END)
+        stop = _HEAD + length
+        if crc32(data[_HEAD : stop + _ENVELOPE]) != both:
             raise CorruptRecord("the head of a record is damaged, or stands beside another payload", key=key)
-        return Record(*_decode_head(data[_HEAD:stop]), data[stop:-_SUM])
+        return Record(*_decode_head(data[_HEAD:stop]), data[stop:])
     except _DAMAGED as error:
         raise CorruptRecord(f"the head of a record cannot be read: {error}", key=key) from None
 
 
 def head_of(data: bytes) -> bytes:
     """What is stored of a record before its payload."""
-    return data[: _HEAD + int.from_bytes(data[_HEAD - 2 : _HEAD])]
+    return data[: _HEAD + _LENGTH.unpack_from(data, _NUMBERS_END)[0]]
 
 
 # ---------------------------------------------------------------------------------------------------------- the changes

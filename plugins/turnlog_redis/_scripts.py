@@ -50,11 +50,7 @@ local function sum(numbers)
   return bit.bxor(89, struct.unpack('>{"I4" * 22}', numbers))
 end
 
-local function slide(key, header, default)
-  -- a time to live that is damaged must not end the session
-  if #header < 92 or bit.tobit((struct.unpack('>I4', header, 89))) ~= sum(header) then
-    return redis.call('PTTL', key)
-  end
+local function extend(key, header, default)
   local ttl = number(header, 73)
   if ttl < 0 then ttl = tonumber(default) or 0 end
   local left = redis.call('PTTL', key)
@@ -66,6 +62,14 @@ local function slide(key, header, default)
   if left > whole * {SLIDE} and left <= whole then return left end
   redis.call('PEXPIRE', key, whole)
   return whole
+end
+
+local function slide(key, header, default)
+  -- a time to live that is damaged must not end the session
+  if #header < 92 or bit.tobit((struct.unpack('>I4', header, 89))) ~= sum(header) then
+    return redis.call('PTTL', key)
+  end
+  return extend(key, header, default)
 end
 
 local function search(key, place, wanted)
@@ -241,7 +245,7 @@ while place <= #ARGV do
   redis.call('RPUSH', key, unpack(ARGV, place, math.min(place + 999, #ARGV)))
   place = place + 1000
 end
-local left = slide(key, header, ARGV[9])
+local left = extend(key, header, ARGV[9])
 
 now = number(header, 9)
 local session, was, owner = ARGV[10], ARGV[11], ARGV[12]
