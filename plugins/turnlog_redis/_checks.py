@@ -6,7 +6,7 @@ import logging
 from ipaddress import ip_address
 from typing import Final
 
-from turnlog import TurnlogError
+from turnlog import Unavailable
 
 from ._server import Server
 
@@ -18,17 +18,12 @@ async def warn(server: Server) -> None:
     name, peer = server.place.name, await server.peer()
     if not server.place.authenticates and peer is not None and not ip_address(peer.partition("%")[0]).is_loopback:
         _log.warning("%s asks nobody who they are: set a password, or whoever reaches it reads every session", name)
-    if await _setting(server, b"save") == "" and await _setting(server, b"appendonly") == "no":
-        _log.warning("%s keeps nothing on disk: set appendonly, or what it holds is lost when it ends", name)
-    policy = await _setting(server, b"maxmemory-policy")
-    if policy is not None and policy.startswith("allkeys-"):
-        _log.warning("%s drops sessions when its memory is full: set maxmemory-policy to volatile-ttl", name)
-
-
-async def _setting(server: Server, name: bytes) -> str | None:
-    """A setting; None: it is not allowed to ask, or there is none of that name."""
     try:
-        (answer,) = await server.ask_all([(b"CONFIG", b"GET", name)])
-    except TurnlogError:
-        return None
-    return answer[1].decode() if isinstance(answer, list) and len(answer) == 2 else None
+        (answer,) = await server.ask_all([(b"CONFIG", b"GET", b"save", b"appendonly", b"maxmemory-policy")])
+    except Unavailable:
+        return
+    settings = dict(zip(answer[::2], answer[1::2], strict=True))
+    if settings.get(b"save") == b"" and settings.get(b"appendonly") == b"no":
+        _log.warning("%s keeps nothing on disk: set appendonly, or what it holds is lost when it ends", name)
+    if settings.get(b"maxmemory-policy", b"").startswith(b"allkeys-"):
+        _log.warning("%s drops sessions when its memory is full: set maxmemory-policy to volatile-ttl", name)

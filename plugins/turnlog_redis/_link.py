@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import hiredis
 from redis import exceptions
 from redis.asyncio.connection import AbstractConnection
 
+T = TypeVar("T")
 Argument: TypeAlias = "bytes | str | int | float"
 Command: TypeAlias = "tuple[Argument, ...]"
 _Batch: TypeAlias = "tuple[list[Any], int, asyncio.Future[list[Any]]]"
@@ -87,7 +88,7 @@ class Link(asyncio.Protocol):
         if self._connecting is None:
             self._connecting = asyncio.get_running_loop().create_task(self._connect())
             self._connecting.add_done_callback(self._settled)
-        await asyncio.shield(self._connecting)
+        await shielded(self._connecting)
 
     def _settled(self, task: asyncio.Task[None]) -> None:
         self._connecting = None
@@ -179,6 +180,18 @@ class Link(asyncio.Protocol):
             await asyncio.wait(waiting)  # as long as it is watched, and no longer
         self._break(Lost("the store was closed", sent=True))
         await asyncio.sleep(0)  # the transport closes its socket in the next turn of the loop
+
+
+async def shielded(task: asyncio.Task[T]) -> T:
+    """What a task that several wait for results in; who is cancelled leaves it to the others.
+
+    Raises:
+        Lost: The task was cancelled.
+    """
+    await asyncio.wait([task])
+    if task.cancelled():
+        raise Lost("the store was closed", sent=False, again=False)
+    return task.result()
 
 
 def said(error: BaseException) -> str:

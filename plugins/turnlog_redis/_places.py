@@ -105,7 +105,7 @@ def place_of_url(url: str, *, service: str, db: int | None, mode: SSLMode | None
     if kind == "cluster" and settings["db"]:
         raise InvalidInput("a cluster has one database, 0: leave the number out")
     maker, encrypts = _encryption(scheme, mode, root)
-    name = f"redis {','.join(map(_written, addresses))}/{settings['db']}"
+    name = f"redis {','.join(map(written, addresses))}/{settings['db']}"
     return Place(name, kind, addresses, maker, settings | encrypts, (maker, encrypts), service)
 
 
@@ -171,7 +171,7 @@ def _taken(
     sentinel: tuple[type[AbstractConnection], dict[str, Any]],
     service: str,
 ) -> Place:
-    where = ",".join(map(_written, addresses)) or given["path"]
+    where = ",".join(map(written, addresses)) or given["path"]
     path = {"path": given["path"]} if not addresses else {}
     settings = _settings(given) | path
     return Place(f"redis {where}/{given.get('db') or 0}", kind, addresses, maker, settings, sentinel, service)
@@ -185,6 +185,7 @@ def _settings(given: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _written(address: Address) -> str:
+def written(address: Address) -> str:
+    """An address as it stands in a URL."""
     host, port = address
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

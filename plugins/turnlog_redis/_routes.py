@@ -12,10 +12,10 @@ from typing import Any, Final
 
 from redis import exceptions
 from redis.asyncio.connection import AbstractConnection
-from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
+from redis.crc import key_slot
 
-from ._link import Command, Link, Lost, Refused, said
-from ._places import Address, Place
+from ._link import Command, Link, Lost, Refused, said, shielded
+from ._places import Address, Place, written
 
 _SENTINEL: Final = (
     1.0  # seconds for a sentinel to answer; then the next is asked (redis.io/docs/reference/sentinel-clients)
@@ -51,19 +51,24 @@ class _Server(Route):
     def __init__(self, place: Place, timeout: float) -> None:
         self._place = place
         self._timeout = timeout
-        self._link = self._made()
-
-    def _made(self) -> Link:
-        return Link(self._connect, self._timeout)
+        self._link = Link(self._connect, timeout)
+        self._leaving: set[asyncio.Task[None]] = set()
 
     async def _connect(self) -> AbstractConnection:
         return await _connected(self._place.connection((*self._place.addresses, None)[0]))
 
     async def ask_all(self, commands: Sequence[Command]) -> list[Any]:
-        return await self._link.ask_all(commands)
+        link = self._link
+        answers = await link.ask_all(commands)
+        if link is self._link and any(map(_is_elsewhere, answers)):  # the name may be another's by now
+            self._link = Link(self._connect, self._timeout)
+            leaving = asyncio.get_running_loop().create_task(link.close())  # others wait for answers of it
+            self._leaving.add(leaving)
+            leaving.add_done_callback(self._leaving.discard)
+        return answers
 
     async def close(self) -> None:
-        await self._link.close()
+        await asyncio.gather(self._link.close(), *self._leaving)
 
     @property
     def peer(self) -> str | None:
@@ -76,7 +81,6 @@ class _Master(_Server):
     def __init__(self, place: Place, timeout: float) -> None:
         super().__init__(place, timeout)
         self._sentinels = list(place.addresses)
-        self._leaving: set[asyncio.Task[None]] = set()
 
     async def _connect(self) -> AbstractConnection:
         address = await self._master()
@@ -84,16 +88,16 @@ class _Master(_Server):
             async with asyncio.timeout(min(self._timeout, _CONNECT)):
                 connection = await _connected(self._place.connection(address))
         except (TimeoutError, OSError, exceptions.ConnectionError, exceptions.TimeoutError) as error:
-            raise Lost(f"the master at {address[0]}:{address[1]}: {said(error)}", sent=False) from error
+            raise Lost(f"the master at {written(address)}: {said(error)}", sent=False) from error
         try:
             role = await _asked(connection, "ROLE")
         except exceptions.ResponseError:  # it is not allowed to ask: what is written to a replica is refused anyway
             return connection
         except BaseException:
-            await connection.disconnect(nowait=True)
+            await _drop(connection)
             raise
         if role[0] != b"master":
-            await connection.disconnect(nowait=True)
+            await _drop(connection)
             raise Lost("whoever the sentinels call the master is a replica", sent=False)
         return connection
 
@@ -111,31 +115,17 @@ class _Master(_Server):
                     await connection.connect()  # type: ignore[no-untyped-call]
                     found = await _asked(connection, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._place.service)
             except (TimeoutError, OSError, exceptions.RedisError) as error:
-                errors.append(f"{sentinel[0]}:{sentinel[1]}: {said(error)}")
+                errors.append(f"{written(sentinel)}: {said(error)}")
                 continue
             finally:
-                with suppress(Exception):
-                    await connection.disconnect(nowait=True)
+                await _drop(connection)
             answered = True
             if found is not None:
                 self._sentinels.remove(sentinel)
                 self._sentinels.insert(0, sentinel)  # it is the first to be asked next time
                 return found[0].decode(), int(found[1])
-            errors.append(f"{sentinel[0]}:{sentinel[1]}: it knows no master {self._place.service!r}")
+            errors.append(f"{written(sentinel)}: it knows no master {self._place.service!r}")
         raise Lost(f"no sentinel names a master: {'; '.join(errors)}", sent=False, again=answered)
-
-    async def ask_all(self, commands: Sequence[Command]) -> list[Any]:
-        link = self._link
-        answers = await link.ask_all(commands)
-        if link is self._link and any(map(_is_elsewhere, answers)):
-            self._link = self._made()
-            leaving = asyncio.get_running_loop().create_task(link.close())  # others wait for answers of it
-            self._leaving.add(leaving)
-            leaving.add_done_callback(self._leaving.discard)
-        return answers
-
-    async def close(self) -> None:
-        await asyncio.gather(super().close(), *self._leaving)
 
 
 class _Cluster(Route):
@@ -147,6 +137,7 @@ class _Cluster(Route):
         self._links: dict[Address, Link] = {}
         self._owners: dict[int, Address] | None = None  # of slots
         self._last: Address = place.addresses[0]
+        self._doubted: Address | None = None
         self._learning: asyncio.Task[dict[int, Address]] | None = None
 
     @property
@@ -181,7 +172,7 @@ class _Cluster(Route):
                             owners[int(found[2])] = self._last = other
                         left.append((number, other if found[1] == "ASK" else None))
                     elif self._owners is owners and (isinstance(reply, Lost) or _is_elsewhere(reply)):
-                        self._owners = None
+                        self._owners, self._doubted = None, address
             if not left:
                 break
         return answers
@@ -220,7 +211,7 @@ class _Cluster(Route):
         if self._learning is None:
             self._learning = asyncio.get_running_loop().create_task(self._learn())
             self._learning.add_done_callback(self._learned)
-        return await asyncio.shield(self._learning)
+        return await shielded(self._learning)
 
     def _learned(self, task: asyncio.Task[dict[int, Address]]) -> None:
         self._learning = None
@@ -235,21 +226,23 @@ class _Cluster(Route):
             Refused: They are no cluster, or do not let us ask.
         """
         errors = []
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._timeout):
-                for address in dict.fromkeys([self._last, *self._links, *self._place.addresses]):
+        known = dict.fromkeys([self._last, *self._links, *self._place.addresses])
+        for address in sorted(known, key=lambda one: one == self._doubted):
+            answer: Any = Lost(f"no answer within {min(self._timeout, _CONNECT):g} s", sent=True)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(self._timeout, _CONNECT)):
                     (answer,) = await self._link(address).ask_all([(b"CLUSTER", b"SLOTS")])
-                    if isinstance(answer, Refused) and not str(answer).startswith(("LOADING", *_ELSEWHERE)):
-                        raise answer
-                    if isinstance(answer, (Lost, Refused)):
-                        errors.append(f"{address[0]}:{address[1]}: {answer}")
-                        continue
-                    owners: dict[int, Address] = {}
-                    for first, last, (host, port, *_), *_ in answer:
-                        owner = (host.decode() if host else address[0], int(port))
-                        owners.update(dict.fromkeys(range(first, min(last + 1, REDIS_CLUSTER_HASH_SLOTS)), owner))
-                    self._last = address
-                    return owners
+            if isinstance(answer, Refused) and not str(answer).startswith(("LOADING", *_ELSEWHERE)):
+                raise answer
+            if isinstance(answer, (Lost, Refused)):
+                errors.append(f"{written(address)}: {answer}")
+                continue
+            owners: dict[int, Address] = {}
+            for first, last, (host, port, *_), *_ in answer:
+                owner = (host.decode() if host else address[0], int(port))
+                owners.update(dict.fromkeys(range(first, last + 1), owner))
+            self._last = address
+            return owners
         raise Lost(f"no node of the cluster answers: {'; '.join(errors)}", sent=False, again=False)
 
     async def close(self) -> None:
@@ -280,10 +273,18 @@ async def _connected(connection: AbstractConnection) -> AbstractConnection:
     try:
         await connection.connect()  # type: ignore[no-untyped-call]
     except BaseException:
-        with suppress(Exception):
-            await connection.disconnect(nowait=True)
+        await _drop(connection)
         raise
     return connection
+
+
+async def _drop(connection: AbstractConnection) -> None:
+    """End a connection now: with TLS, a farewell would wait for the other side."""
+    writer = connection._writer  # noqa: SLF001 - there is no other door to its transport
+    with suppress(Exception):
+        await connection.disconnect(nowait=True)
+    if writer is not None:
+        writer.transport.abort()
 
 
 async def _asked(connection: AbstractConnection, *command: str) -> Any:  # noqa: ANN401 - what a server answers

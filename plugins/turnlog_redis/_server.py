@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from turnlog import OutcomeUnknown, Unavailable
@@ -34,10 +34,12 @@ class Server:
     Args:
         place: Where they are.
         timeout: Seconds to wait for a connection, and for an answer.
+        check_open: Raises an error once the store is closed, also between two tries.
     """
 
-    def __init__(self, place: Place, timeout: float) -> None:
+    def __init__(self, place: Place, timeout: float, check_open: Callable[[], None]) -> None:
         self.place = place
+        self._check_open = check_open
         self._timeout = timeout
         self._routes: Loops[Route] = Loops(lambda: route_to(place, timeout), lambda route: route.close())
 
@@ -53,6 +55,7 @@ class Server:
             Unavailable: It was not done.
             OutcomeUnknown: The answer was lost.
         """
+        self._check_open()
         answers = await (await self._routes.here()).ask_all(commands)
         if any(isinstance(answer, (Lost, Refused)) for answer in answers):
             await self._ask_again(list(commands), answers, writes=writes, again=again)
@@ -87,6 +90,7 @@ class Server:
                 if loop.time() + _AGAIN > end:
                     raise self._error(wait, unknown=unknown)
                 await asyncio.sleep(_AGAIN)
+            self._check_open()
             route = await self._routes.here()
             for number, answer in zip(left, await route.ask_all([commands[one] for one in left]), strict=True):
                 answers[number] = answer

@@ -51,7 +51,7 @@ class Scripted(Route):
 def server(route: Route, *, timeout: float = 5.0) -> Server:
     """One that is reached by this route."""
     place = place_of_url("redis://h", service="", db=None, mode=None, root=None)
-    made = Server(place, timeout)
+    made = Server(place, timeout, lambda: None)
     made._routes._make = lambda: route
     return made
 
