@@ -122,11 +122,11 @@ def decode_messages(payload: bytes) -> tuple[Message, ...]:
     Raises:
         CorruptRecord: Cut short, damaged, compressed, or something else.
     """
-    body = payload[12:]
-    if not (
-        len(payload) >= 12
-        and _FAST.unpack_from(payload) == (_PLAIN, len(body), crc32(body, crc32(payload[:8])))
-        and len(body) <= MAX_PAYLOAD_BYTES
+    body, size = payload[12:], len(payload) - 12
+    if not 0 <= size <= MAX_PAYLOAD_BYTES or _FAST.unpack_from(payload) != (
+        _PLAIN,
+        size,
+        crc32(body, crc32(payload[:8])),
     ):
         body = _checked(payload)  # which says what is wrong
     try:
