@@ -128,6 +128,39 @@ async def test_a_lost_answer(
     assert ("nothing was done" in str(caught.value)) == (outcome is Unavailable)
 
 
+@pytest.mark.parametrize("scheme", ["redis", "redis+cluster"])
+async def test_who_still_connects_when_it_is_closed_is_told_so(scheme: str) -> None:
+    """Not cancelled: nobody asked for that."""
+    came: asyncio.Future[asyncio.StreamWriter] = asyncio.get_running_loop().create_future()
+
+    def silent(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.set_result(writer)
+
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as listening:
+        store = RedisStore(f"{scheme}://127.0.0.1:{listening.sockets[0].getsockname()[1]}")
+        opening = asyncio.ensure_future(store.open())
+        writer = await came
+        await store.close()
+        with pytest.raises(Unavailable, match="the store was closed: nothing was done"):
+            await opening
+        writer.close()
+
+
+async def test_nothing_is_asked_again_of_a_store_that_was_closed() -> None:
+    route = Scripted(*([Refused(FOR_NOW[0])] for _ in range(100)))
+    asked = server(route)
+    asking = asyncio.ensure_future(asked.ask_all([(b"X",)]))
+    await asyncio.wait([asking], timeout=0)
+
+    def closed() -> None:
+        raise ZeroDivisionError
+
+    asked._check_open = closed
+    with pytest.raises(ZeroDivisionError):
+        await asking
+    assert len(route.asked) == 1
+
+
 # ------------------------------------------------------------------------------------------------------------ warnings
 
 
