@@ -46,6 +46,7 @@ _KINDS: Final = {_LAYERS: "layer", _MODELS: "model", _STORES: "store"}
 _EXTRAS: Final = {
     "asyncmy": "mysql",
     "asyncpg": "postgresql",
+    "hiredis": "redis",
     "redis": "redis",
     "sqlalchemy": "sql",
     "zstandard": "zstd",

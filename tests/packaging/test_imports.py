@@ -12,14 +12,25 @@ import pytest
 
 from checkout import PACKAGES, PYPROJECT
 
-DRIVERS = {"asyncmy", "asyncpg", "cyclopts", "hypothesis", "pytest", "redis", "rich", "sqlalchemy", "zstandard"}
+DRIVERS = {
+    "asyncmy",
+    "asyncpg",
+    "cyclopts",
+    "hiredis",
+    "hypothesis",
+    "pytest",
+    "redis",
+    "rich",
+    "sqlalchemy",
+    "zstandard",
+}
 
 MAY_IMPORT = {
     "turnlog": {"msgspec", "stevedore"},
     "turnlog_cli": {"cyclopts", "rich", "turnlog"},
     "turnlog_memory": {"turnlog"},
     "turnlog_offline": {"turnlog"},
-    "turnlog_redis": {"msgspec", "redis", "turnlog"},
+    "turnlog_redis": {"hiredis", "msgspec", "redis", "turnlog"},
     "turnlog_sql": {"asyncmy", "asyncpg", "msgspec", "sqlalchemy", "turnlog"},
 }
 KIT_MAY_IMPORT = {"pytest"}
