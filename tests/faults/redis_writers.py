@@ -23,18 +23,13 @@ from turnlog import Key
 from turnlog_redis import RedisStore, _scripts
 from turnlog_redis._layout import keys_of
 
-naive: Final[list[str]] = []
-"""Which naive scripts stand in place of the real ones, in stores that are opened."""
-
 CUT_REQUEST: Final = "request"
 CUT_REPLY: Final = "reply"
 Fate = str | bytes | None
 
 
-def at(url: str, *, pool_size: int = 1, **options: Any) -> RedisStore:
+def at(url: str, **options: Any) -> RedisStore:
     """The store at a URL."""
-    for name in naive:
-        {"unchecked": unchecked}[name]()
     return RedisStore(url, **options)
 
 
@@ -86,8 +81,7 @@ FORGETFUL: Final = ("COMMIT", "if entry then", "if false then")
 
 def unchecked() -> None:
     """The naive store: it reads, then writes, and does not look whether another was quicker."""
-    with suppress(AssertionError):
-        _scripts.COMMIT = rewritten(*UNCHECKED)  # type: ignore[misc]
+    _scripts.COMMIT = rewritten(*UNCHECKED)  # type: ignore[misc]
 
 
 # --------------------------------------------------------------------------------------------------------------- proxy
@@ -202,9 +196,9 @@ def servers_port(url: str) -> int:
 
 # ------------------------------------------------------------------------------------------------------------ processes
 
-server_writers.at = at  # type: ignore[assignment]  # what it does with a store, it does with ours
 
 if __name__ == "__main__":
     what, where, times, *more = sys.argv[1:]
-    naive.extend(more)
+    if "unchecked" in more:
+        unchecked()
     {"append": server_writers.append, "race": server_writers.race}[what](where, int(times))

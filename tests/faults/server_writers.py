@@ -22,6 +22,7 @@ from multiprocessing.synchronize import Barrier
 from typing import Any, Final
 
 from turnlog import Conflict, SessionNotFound, assistant, user
+from turnlog_redis import RedisStore
 from turnlog_sql._server import Server
 from turnlog_sql._store import SQLStore
 from turnlog_sql.mysql import MySQLStore
@@ -37,8 +38,10 @@ naive: list[Callable[[SQLStore], None]] = []
 """What makes naive stores of those that are opened."""
 
 
-def at(url: str, **options: Any) -> SQLStore:
-    """The store at a URL."""
+def at(url: str, **options: Any) -> Any:
+    """The store at a URL, of whatever kind."""
+    if url.startswith("redis"):
+        return RedisStore(url, **{name: value for name, value in options.items() if name != "pool_size"})
     made = PostgreSQLStore if url.startswith("postgresql") else MySQLStore
     store = made(url, **{"sweep": 0, **options})
     for change in naive:

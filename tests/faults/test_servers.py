@@ -59,7 +59,8 @@ class Place:
 
     def at(self, **options: Any) -> SQLStore:
         """A store there."""
-        return server_writers.at(self.url, **options)
+        store: SQLStore = server_writers.at(self.url, **options)
+        return store
 
     def ask(self, sql: str) -> Any:
         """The rows that the server answers."""
