@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Final, Literal, TypeAlias
 
@@ -63,6 +63,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, repr
             compared on turns, any other on the whole version.
         seal: One record to put in place of those that hold the same rounds.  Such a change has no other part.
         first: The number of the first turn, if this change creates the session; at most 2**52.
+        restored: So many of the records to append were not asked for: a layer that had to cut more than `keep` puts
+            them back.  They count for nothing in the receipt's `number`.
 
     Raises:
         InvalidInput: A part breaks a rule, or there is none.
@@ -80,6 +82,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, repr
     expect: Expect = None
     seal: Record | None = None
     first: int = 0
+    restored: int = 0
     asked: bytes | Change | None = None
     """Where `digest` comes from, if not from this change: itself, or the change that a layer made this one of."""
 
@@ -152,6 +155,10 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, repr
         _set(self, "asked", digest)
         return digest
 
+    def number_in(self, placed: Sequence[Record]) -> int | None:
+        """What a receipt answers as `number`, where these are the records as they were placed."""
+        return placed[self.restored].number if len(placed) > self.restored else None
+
     def rewrite(
         self,
         *,
@@ -159,6 +166,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, repr
         keep: int | None = None,
         seal: Record | None = None,
         expect: Expect = None,
+        restored: int = 0,
     ) -> Change:
         """The same request in another form, for layers: the id and the digest stay.
 
@@ -167,6 +175,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, repr
             keep: Another cut; None leaves it.
             seal: Another sealed record; None leaves it.
             expect: Another expectation; None leaves it.
+            restored: So many records before those that were asked for are put back; 0 leaves it.
         """
         return msgspec.structs.replace(
             self,
@@ -174,6 +183,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, repr
             keep=self.keep if keep is None else keep,
             seal=self.seal if seal is None else seal,
             expect=self.expect if expect is None else expect,
+            restored=restored or self.restored,
             asked=self if self.asked is None else self.asked,
         )
 

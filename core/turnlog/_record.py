@@ -14,6 +14,7 @@ from ._value import check_number, shown
 from .errors import CorruptRecord, InvalidInput, TooLarge
 from .limits import MAX_MESSAGES, MAX_SEALED_TURNS, MAX_TURN_ID_BYTES
 from .message import Message
+from .payload import plain_body, wrap
 
 _set = msgspec.structs.force_setattr
 
@@ -56,6 +57,7 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
     _messages: tuple[Message, ...] | None = None
     _inner: tuple[Record, ...] | None = None
     _size: int | None = None
+    _damage: str | None = None
 
     @classmethod
     def of(cls, messages: tuple[Message, ...], *, id: str, time: float, part: int = 0, open: bool = False) -> Record:
@@ -126,14 +128,20 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
 
         Raises:
             TooLarge: More than 16 MiB.
+            CorruptRecord: There is none that can be read.
         """
         payload = self._payload
         if payload is None:
-            if self._inner is not None:
-                body = tuple(_codec.Round(r.id, r.part, r.open, r.time, r.messages) for r in self._inner)
-                payload = _codec.encode(body)
+            if self._damage is not None:
+                raise CorruptRecord(self._damage, turn=self.number)
+            if self._inner is not None:  # what is encoded already is taken as it is, with what only others can read
+                body = [
+                    _codec.EncodedRound(r.id, r.part, r.open, r.time, msgspec.Raw(plain_body(r.payload)))
+                    for r in self._inner
+                ]
+                payload = wrap(_codec.encode(body))
             else:
-                payload = _codec.encode(self._messages or ())
+                payload = wrap(_codec.encode(self._messages or ()))
             _set(self, "_payload", payload)
         return payload
 
@@ -155,7 +163,7 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
                 messages = tuple(message for record in self.split() for message in record.messages)
             else:
                 try:
-                    messages = _codec.decode_messages(self._payload or b"")
+                    messages = _codec.decode_messages(self.payload)
                 except CorruptRecord as error:
                     error.turn = self.number
                     raise
@@ -167,7 +175,7 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
     def canonical(self) -> object:
         """What a digest covers of the body: the messages, or the payload where only that is at hand."""
         if self._messages is None and self._inner is None:
-            return self._payload
+            return self.payload
         return [message.canonical() for message in self.messages]
 
     def split(self) -> tuple[Record, ...]:
@@ -194,7 +202,7 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
 
     def _unsealed(self) -> tuple[Record, ...]:
         try:
-            rounds = _codec.decode_rounds(self._payload or b"")
+            rounds = _codec.decode_rounds(self.payload)
         except CorruptRecord as error:
             error.turn = self.number
             raise
@@ -240,6 +248,13 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
     def with_payload(self, payload: bytes) -> Record:
         """The same record with another encoding of the same body: what layers that compress or encrypt make."""
         return msgspec.structs.replace(self, _payload=payload, _messages=None, _inner=None, _size=None)
+
+    def damaged(self, why: str) -> Record:
+        """The same record with a body that cannot be read: what a layer makes where it fails to open one.
+
+        Whoever asks for its messages or its payload is told why, and the records beside it are not hidden.
+        """
+        return msgspec.structs.replace(self, _payload=None, _messages=None, _inner=None, _size=self.size, _damage=why)
 
     @staticmethod
     def seal(records: Sequence[Record]) -> Record:

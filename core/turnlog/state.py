@@ -174,7 +174,7 @@ class SessionState(msgspec.Struct, eq=False, gc=False, weakref=False):
         placed: list[Record] = []
         if change.append:
             header, placed = header.extend(change, now)
-            number = placed[0].number
+            number = change.number_in(placed)
         if change.metadata is not None or change.owner is not None or change.ttl is not None:
             header = header.describe(change, now)
         if len(log) != stop:  # other states see what lies behind: leave it to them

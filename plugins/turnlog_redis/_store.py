@@ -292,7 +292,7 @@ class RedisStore(Store):
         drop = None
         if change.retain is not None and header.turns - change.retain > header.first:
             drop = header.turns - change.retain
-        number = placed[0].number if placed else None
+        number = change.number_in(placed)
         entry = _layout.entry_bytes(change, header.version, number)
         metadata = _layout.metadata_bytes(header.metadata) if change.metadata is not None or seen is None else b""
         arguments: list[Argument] = [

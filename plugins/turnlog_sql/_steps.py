@@ -271,7 +271,7 @@ def commit(
     number = None
     if change.append:
         header, placed = header.extend(change, now)
-        number = placed[0].number
+        number = change.number_in(placed)
     if change.metadata is not None or change.owner is not None or change.ttl is not None:
         header = header.describe(change, now)
     if change.retain is not None and header.turns - change.retain > header.first:

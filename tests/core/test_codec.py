@@ -31,7 +31,7 @@ def envelope(
 ) -> bytes:
     """An envelope written from the specification, with the right digest whatever it says."""
     start = magic + bytes([version, codec]) + struct.pack(">I", len(body) if size is None else size)
-    return start + struct.pack(">I", crc32(start + body)) + body
+    return start + struct.pack(">I", crc32(start[4:] + body)) + body
 
 
 def stored(payload: bytes, *, count: int = 1, rounds: int = 1, turns: int = 1, **head: Any) -> Record:
@@ -207,7 +207,8 @@ NOT_ENVELOPES: dict[str, tuple[bytes, type[CorruptRecord], str]] = {
     "newer and otherwise unknown": (b"\xc1\x54\x02" + b"\xff" * 60, FormatTooNew, "upgrade"),
     "gzip": (envelope(pack(HELLO), codec=1), CorruptRecord, "layer 'gzip'"),
     "zstd": (envelope(pack(HELLO), codec=2), CorruptRecord, "layer 'zstd'"),
-    "codec 3": (envelope(pack(HELLO), codec=3), CorruptRecord, "codec 3"),
+    "zstd with a dictionary": (envelope(pack(HELLO), codec=3), CorruptRecord, "layer 'zstd'"),
+    "codec 4": (envelope(pack(HELLO), codec=4), CorruptRecord, "codec 4"),
     "private codec": (envelope(pack(HELLO), codec=128), CorruptRecord, "codec 128"),
     "codec 255": (envelope(pack(HELLO), codec=255), CorruptRecord, "codec 255"),
     "a body shorter than it says": (envelope(pack(HELLO), size=len(pack(HELLO)) + 1), CorruptRecord, "bytes"),
@@ -365,7 +366,7 @@ def by_hand(payload: bytes) -> Any:
     magic, version, codec, size, digest = struct.unpack(">2sBBII", payload[:12])
     body = payload[12:]
     assert (magic, version, codec, size) == (b"\xc1\x54", 1, 0, len(body))
-    assert digest == crc32(payload[:8] + body)
+    assert digest == crc32(payload[4:8] + body)
     return unpack(body)
 
 
