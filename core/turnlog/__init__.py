@@ -13,7 +13,7 @@ from ._key import Key
 from ._metadata import Metadata
 from ._pipeline import Model, Pipeline, Result, Window
 from ._record import Record
-from ._session import Page, Query, Session, SessionInfo, Turn
+from ._session import Erased, Page, Query, Session, SessionInfo, Turn
 from ._version import Version
 from .errors import (
     Closed,
@@ -44,6 +44,7 @@ __all__ = [
     "ConfigError",
     "Conflict",
     "CorruptRecord",
+    "Erased",
     "FormatTooNew",
     "HistoryRegressed",
     "IdReused",

@@ -118,11 +118,11 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, repr
             raise InvalidInput(f"append must be a tuple of records, not {type(self.append).__name__}")
         before: Record | None = None
         count = 0
-        for record in self.append:
+        for place, record in enumerate(self.append):
             if type(record) is not Record:
                 raise InvalidInput(f"append must hold records, not {type(record).__name__}")
             count += record.count
-            if before is not None and not record.turns and not record.follows(before):
+            if before is not None and not record.turns and not record.follows(before) and place != self.restored:
                 raise InvalidInput(
                     f"part {record.part} of turn {record.id!r} must follow its part {record.part - 1}, still open"
                 )

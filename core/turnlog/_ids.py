@@ -10,6 +10,9 @@ from ._value import check_text
 from .errors import InvalidInput
 from .limits import MAX_ID_BYTES
 
+OWN = "turnlog:"
+"""What the namespaces begin with in which layers keep what no application shall see."""
+
 
 def _fresh() -> None:
     global _prefix, _count
@@ -61,6 +64,19 @@ def check_id(value: object, name: str, *, limit: int = MAX_ID_BYTES) -> None:
         )
     if size > limit:
         raise InvalidInput(f"{name} has {size} bytes of UTF-8, the limit is {limit}")
+
+
+def check_namespace(value: object) -> None:
+    """Refuse what an application cannot work in: no id, or the place where layers keep what is theirs.
+
+    Raises:
+        InvalidInput: As in `check_id`; or it begins with `turnlog:`.
+    """
+    check_id(value, "namespace")
+    if isinstance(value, str) and value.startswith(OWN):
+        raise InvalidInput(
+            f"namespace {value!r} begins with {OWN!r}, where turnlog keeps what is its own: name another"
+        )
 
 
 def _forbidden(sign: str) -> bool:

@@ -14,7 +14,7 @@ from ._value import check_number, shown
 from .errors import CorruptRecord, InvalidInput, TooLarge
 from .limits import MAX_MESSAGES, MAX_SEALED_TURNS, MAX_TURN_ID_BYTES
 from .message import Message
-from .payload import plain_body, wrap
+from .payload import PLAIN, codec_of, plain_body, wrap
 
 _set = msgspec.structs.force_setattr
 
@@ -146,6 +146,12 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
         return payload
 
     @property
+    def plain(self) -> bool:
+        """Whether nothing but the core is needed to read it: no layer wrote its payload in another codec."""
+        payload = self._payload
+        return payload is None or codec_of(payload) == PLAIN
+
+    @property
     def decoded(self) -> bool:
         """Whether its messages are at hand without decoding."""
         return self._messages is not None or self._inner is not None
@@ -255,6 +261,18 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
         Whoever asks for its messages or its payload is told why, and the records beside it are not hidden.
         """
         return msgspec.structs.replace(self, _payload=None, _messages=None, _inner=None, _size=self.size, _damage=why)
+
+    def until(self, number: int) -> Record:
+        """The part of a sealed run that lies before a turn, as one record.
+
+        Args:
+            number: A turn inside the run.
+
+        Raises:
+            CorruptRecord: The payload cannot be read.
+        """
+        rounds = [record for record in self.split() if record.number < number]
+        return Record.seal(rounds) if len(rounds) > 1 else rounds[0]
 
     @staticmethod
     def seal(records: Sequence[Record]) -> Record:

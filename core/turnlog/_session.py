@@ -194,6 +194,19 @@ class Page(msgspec.Struct, frozen=True):
     cursor: str | None = None
 
 
+class Erased(msgspec.Struct, frozen=True):
+    """What became of everything that an owner said.
+
+    Attributes:
+        sessions: How many sessions were deleted.
+        traces: What may still hold fragments of them, such as a dictionary that was trained on them, for people to
+            read; each layer's page says how it is removed.
+    """
+
+    sessions: int
+    traces: tuple[str, ...] = ()
+
+
 def check_read(last: object, before: object, since: object) -> None:
     """Refuse what `Store.read` cannot be asked for.
 

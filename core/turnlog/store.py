@@ -14,11 +14,11 @@ from types import TracebackType
 from typing import Self, final
 
 from ._change import ABSENT, ANY, Change, Expect, Mark, Receipt, check_ttl, copy_digest
-from ._ids import check_id, new_id
+from ._ids import check_id, check_namespace, new_id
 from ._ids import new_session_id as _new_session_id
 from ._key import Key
 from ._record import Record
-from ._session import Page, Query, Session, SessionInfo, Turn
+from ._session import Erased, Page, Query, Session, SessionInfo, Turn
 from ._value import JSON, check, check_mapping, check_number
 from ._version import Version, check_version
 from .errors import Closed, Conflict, InvalidInput, SessionNotFound, SplitsSealed
@@ -68,7 +68,7 @@ class Store(ABC):
         max_session_bytes: int | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        check_id(namespace, "namespace")
+        check_namespace(namespace)
         if retain is not None:
             check_number(retain, "retain", least=1)
         if max_session_bytes is not None:
@@ -159,6 +159,15 @@ class Store(ABC):
     async def page(self, query: Query) -> Page:
         """One page of sessions, the last updated first, none that has expired.  It extends nobody's life."""
 
+    async def traces(self, namespace: str, owner: str) -> tuple[str, ...]:  # noqa: ARG002 - a layer's business
+        """What may hold fragments of what an owner said beside their sessions, for people to read: as a rule nothing.
+
+        Args:
+            namespace: Whose owner.
+            owner: Whose words.
+        """
+        return ()
+
     async def open(self) -> None:
         """Acquire what the store needs.  Whoever overrides it calls this one, too."""
         self._closed = False
@@ -182,16 +191,20 @@ class Store(ABC):
         Raises:
             SessionNotFound: There is no source.
             Conflict: There is a target, and another change made it.
-            SplitsSealed: `at` falls inside a sealed record.
+            SplitsSealed: `at` falls inside a sealed record, and this store does not look into it.
+            CorruptRecord: It does, and that cannot be read.
         """
         session = await self.read(source, before=at)
         info, records = session.info, session.records
         if at is not None and records and records[-1].after > at:
             last = records[-1]
-            raise SplitsSealed(
-                f"turns {last.number} to {last.after - 1} of session {source} are sealed in one record, {at} is inside",
-                boundary=last.number,
-            )
+            if not last.plain:
+                raise SplitsSealed(
+                    f"turns {last.number} to {last.after - 1} of session {source} are sealed in one record, {at} is "
+                    "inside, and a layer is needed to open it",
+                    boundary=last.number,
+                )
+            records = (*records[:-1], last.until(at))
         change = Change(
             id=change_id,
             append=records,
@@ -585,8 +598,8 @@ class Store(ABC):
                         yield session
 
     @final
-    async def erase_owner(self, owner: str) -> int:
-        """Delete every session of an owner, and say how many there were.
+    async def erase_owner(self, owner: str) -> Erased:
+        """Delete every session of an owner, and say how many there were, and what may still hold fragments of them.
 
         Raises:
             Conflict: One of them was written again and again, between each look at it and its removal.
@@ -597,7 +610,7 @@ class Store(ABC):
         while True:
             page = await self.page(Query(namespace=self.namespace, owner=owner, limit=100))
             if not page.infos:
-                return erased
+                return Erased(erased, await self.traces(self.namespace, owner))
             before = erased
             for info in page.infos:
                 try:
@@ -701,6 +714,9 @@ class Layer(Store):
     async def page(self, query: Query) -> Page:
         return await self.inner.page(query)
 
+    async def traces(self, namespace: str, owner: str) -> tuple[str, ...]:
+        return await self.inner.traces(namespace, owner)
+
     async def open(self) -> None:
         await self.inner.open()
         await super().open()
@@ -717,7 +733,7 @@ class _Within(Layer):
     """A store under another tenant: the application's methods make their keys in its namespace."""
 
     def __init__(self, inner: Store, namespace: str) -> None:
-        check_id(namespace, "namespace")
+        check_namespace(namespace)
         super().__init__(inner)
         self.namespace = namespace
 

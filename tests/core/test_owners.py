@@ -37,7 +37,7 @@ async def test_what_was_given_away_meanwhile_is_not_erased() -> None:
     async with MemoryStore() as store:
         await store.append("s", [user("now bob's")], owner="alice")
         await store.append("t", [user("alice's")], owner="alice")
-        assert await Interposed(store, "bob").erase_owner("alice") == 1
+        assert (await Interposed(store, "bob").erase_owner("alice")).sessions == 1
         assert [message.text for message in await store.load("s")] == ["now bob's"]
 
 

@@ -216,7 +216,7 @@ async def test_erase_owner_leaves_what_has_expired_to_the_sweep(place: Place) ->
         await fill(store, "expired", ttl=10)
         await place.pass_time(60)
         await fill(store, "alive")
-        assert await store.erase_owner("u1") == 1
+        assert (await store.erase_owner("u1")).sessions == 1
         with pytest.raises(SessionNotFound):
             await store.load("expired")
         assert len(place.left()) == 1

@@ -14,6 +14,7 @@ from turnlog import (
     ANY,
     Change,
     Conflict,
+    Erased,
     Key,
     Layer,
     Message,
@@ -99,7 +100,7 @@ async def talk() -> None:
         assert_type(await store.info("s"), SessionInfo)
         assert_type(await store.touch("s"), SessionInfo)
         assert_type(await store.erase("s"), bool)
-        assert_type(await store.erase_owner("ann"), int)
+        assert_type(await store.erase_owner("ann"), Erased)
         assert_type(store.sessions(owner="ann"), AsyncIterator[SessionInfo])
         assert_type(store.export_owner("ann"), AsyncIterator[Session])
         assert_type(store.within("shop"), Store)

@@ -16,7 +16,7 @@ from .._change import ABSENT, Change, Receipt
 from .._record import Record
 from .._session import Session
 from .._version import Version
-from ..errors import TurnlogError
+from ..errors import SplitsSealed, TurnlogError
 from ..state import SessionState
 from ..store import Store
 from ._chapter import Chapter, Clock
@@ -117,12 +117,21 @@ class _Walk:
             asked = replace(change, expect=theirs), replace(change, expect=ours)
         call = self.store.commit(self.key, asked[0])
         told, meant = await self.both(call, lambda: self.state.apply(asked[1], self.clock()))
+        if meant is SplitsSealed and isinstance(told, Receipt):  # a layer that seals cuts where it is asked to
+            self.state, meant = self.state.apply(self.inside(asked[1]), self.clock())
         if isinstance(meant, Receipt) and isinstance(told, Receipt):
             self.changes.append(change)
             self.see(told.version, meant.version)
             told = replace(told, version=meant.version, previous=self.told(told.previous))
             told, meant = replace(told, expires_in=None), replace(meant, expires_in=None)
         assert told == meant, f"commit({change!r}, expect={ours!r})"
+
+    def inside(self, change: Change) -> Change:
+        """The same change, with what it cuts too much of a sealed record put back."""
+        keep = change.keep
+        assert keep is not None
+        sealed = next(one for one in self.state.records if one.number < keep < one.after)
+        return change.rewrite(keep=sealed.number, append=(sealed.until(keep), *change.append), restored=1)
 
     async def seal(self) -> None:
         """Seal the same run in both, if there is one."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from base64 import b64encode
 from collections.abc import Iterable
 from typing import Any
 
@@ -29,6 +31,11 @@ def key(store: Store, session_id: str = ID) -> Key:
 def say(*texts: str) -> list[Message]:
     """A user's messages."""
     return [user(text) for text in texts]
+
+
+def noise(size: int) -> str:
+    """So many characters that no codec takes much off: random ones of 64."""
+    return b64encode(os.urandom(size)).decode()[:size]
 
 
 def texts(messages: Iterable[Message]) -> list[str]:

@@ -71,7 +71,7 @@ class Naming(Chapter):
         await other.pop(ID)
         assert await history(other) == ["theirs"]
         assert [session.info.key async for session in store.export_owner("u1")] == [key(store)]
-        assert await other.erase_owner("u1") == 2
+        assert (await other.erase_owner("u1")).sessions == 2
         assert await picture(store) == before
         assert await picture(store, "bob") is None
 

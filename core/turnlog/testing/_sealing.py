@@ -8,7 +8,7 @@ from .. import limits
 from .._change import Change
 from .._record import Record
 from .._session import Session
-from ..errors import SessionNotFound, SplitsSealed, TooLarge
+from ..errors import Conflict, SessionNotFound, SplitsSealed, TooLarge
 from ..store import Store
 from ._chapter import Chapter
 from ._material import ID, history, key, numbers, picture, record, say, texts
@@ -167,29 +167,57 @@ class Sealing(Chapter):
         assert len((await store.read(key(store))).records) == 3
 
     async def test_a_cut_inside_a_sealed_run(self, store: Store) -> None:
-        """commit: SplitsSealed: the cut falls inside a sealed record, which begins at `boundary`; nothing is stored."""
+        """commit: SplitsSealed: the cut falls inside a sealed record, which begins at `boundary`; nothing is stored.
+
+        A layer that seals cuts where it is asked to.
+        """
         await store.commit(key(store), _seal(await _turns(store), 2, 6))
         before = await picture(store)
-        if store.can_seal:
-            for keep in (3, 4, 5):
-                with pytest.raises(SplitsSealed) as error:
-                    await store.commit(key(store), Change(keep=keep, append=(record("x"),), metadata={"title": "x"}))
-                assert error.value.boundary == 2
-            assert await picture(store) == before
-        else:
-            await store.commit(key(store), Change(keep=7))
-        await store.commit(key(store), Change(keep=6))
+        for keep in (5, 4, 3):
+            change = Change(keep=keep, append=(record("x"),), metadata={"title": "x"})
+            try:
+                receipt = await store.commit(key(store), change)
+            except SplitsSealed as error:
+                assert (store.can_seal, error.boundary) == (True, 2)  # noqa: PT017
+                assert await picture(store) == before
+            else:
+                assert await history(store) == [*map(str, range(keep)), "x"]
+                assert (receipt.number, receipt.turns, receipt.messages) == (keep, keep + 1, keep + 1)
+                again = await store.commit(key(store), change)
+                assert (again.version, again.number) == (receipt.version, keep), "sent again"
+        info = await store.info(ID)
+        if info.turns == 8:
+            await store.commit(key(store), Change(keep=6))
         await store.commit(key(store), Change(keep=2))
         assert await history(store) == ["0", "1"]
 
-    async def test_a_copy_inside_a_sealed_run(self, store: Store) -> None:
-        """copy: SplitsSealed: `at` falls inside a sealed record; sealed records are copied whole."""
+    async def test_a_cut_inside_a_sealed_run_and_nothing_more(self, store: Store) -> None:
+        """Receipt.number: None, if it appended nothing, whatever a layer had to put back."""
         await store.commit(key(store), _seal(await _turns(store), 2, 6))
-        if store.can_seal:
-            with pytest.raises(SplitsSealed) as error:
-                await store.fork(ID, "bob", at=4)
-            assert error.value.boundary == 2
+        version = (await store.info(ID)).version
+        change = Change(keep=4, expect=version)
+        try:
+            receipts = [await store.commit(key(store), change) for _ in range(2)]
+        except SplitsSealed:
+            assert (await store.info(ID)).version == version
+            return
+        assert [receipt.number for receipt in receipts] == [None, None]
+        assert receipts[0].version == receipts[1].version != version
+        assert numbers(await store.session(ID)) == [0, 1, 2, 3]
+        with pytest.raises(Conflict):
+            await store.commit(key(store), Change(keep=3, expect=version))
+        assert await history(store) == ["0", "1", "2", "3"]
+
+    async def test_a_copy_inside_a_sealed_run(self, store: Store) -> None:
+        """copy: SplitsSealed: `at` falls inside a sealed record, and this store does not look into it."""
+        await store.commit(key(store), _seal(await _turns(store), 2, 6))
+        try:
+            await store.fork(ID, "bob", at=4)
+        except SplitsSealed as error:
+            assert (store.can_seal, error.boundary) == (True, 2)  # noqa: PT017
             assert await picture(store, "bob") is None
+        else:
+            assert (await store.session("bob")).turns == (await store.session(ID)).turns[:4]
         await store.fork(ID, "all")
         await store.fork(ID, "some", at=6)
         assert (await store.session("all")).turns == (await store.session(ID)).turns

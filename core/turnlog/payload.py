@@ -1,0 +1,135 @@
+"""The envelope around a record's body, version 1: what a layer that compresses or encrypts opens and makes anew.
+
+offset  bytes  field
+0       2      magic C1 54: MessagePack never uses C1, so an envelope is never taken for a bare value
+2       1      format version: 1
+3       1      codec id: how the body is written
+4       4      length of the plain body, big-endian
+8       4      CRC-32 (zlib's) over bytes 4 to 7 and the plain body, big-endian
+12      -      body
+
+Length and digest are those of the plain body, whatever the codec: who compresses a payload carries them over, and who
+reads it in the end checks them.  Specified, with what is in a body, in `docs/reference/format.md`.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final, NamedTuple
+from zlib import crc32
+
+from .errors import CorruptRecord, FormatTooNew, TooLarge
+from .limits import MAX_PAYLOAD_BYTES
+
+__all__ = ["CODECS", "HEAD", "PLAIN", "Envelope", "codec_of", "plain_body", "rewrap", "unwrap", "wrap"]
+
+HEAD: Final = 12
+"""Bytes of an envelope before its body."""
+
+PLAIN: Final = 0
+"""The codec of a body that is as it was encoded."""
+
+CODECS: Final = {1: "gzip", 2: "zstd", 3: "zstd"}
+"""The other codec ids, and the layer that reads each; 128 to 255 are free for private use."""
+
+_MAGIC: Final = b"\xc1\x54"
+_FORMAT: Final = 1
+_PLAIN: Final = _MAGIC + bytes([_FORMAT, PLAIN])
+_CODEC: Final = 3  # the codec's place
+_SIZES: Final = slice(4, HEAD)
+_FAST = struct.Struct(">4sII")
+_HEAD = struct.Struct(">2sBBII")
+assert _HEAD.size == HEAD
+
+
+class Envelope(NamedTuple):
+    """What stands around a body.
+
+    Attributes:
+        codec: How the body is written.
+        size: Bytes of the plain body; at most 16 MiB.
+        digest: The CRC-32.
+        body: All that follows.
+    """
+
+    codec: int
+    size: int
+    digest: int
+    body: bytes
+
+
+def codec_of(payload: bytes) -> int:
+    """The codec of a payload, unchecked; that of a plain one where it is too short to say."""
+    return payload[_CODEC] if len(payload) > _CODEC else PLAIN
+
+
+def wrap(raw: bytes) -> bytes:
+    """A plain payload: the envelope around an encoded body.
+
+    Raises:
+        TooLarge: More than 16 MiB.
+    """
+    size = len(raw)
+    if size > MAX_PAYLOAD_BYTES:
+        raise TooLarge(
+            f"a record takes {size} bytes encoded, the limit is {MAX_PAYLOAD_BYTES}: split the turn into rounds"
+        )
+    length = size.to_bytes(4)
+    return b"%b%b%b%b" % (_PLAIN, length, crc32(raw, crc32(length)).to_bytes(4), raw)
+
+
+def rewrap(payload: bytes, codec: int, body: bytes) -> bytes:
+    """A payload whose body is written with another codec; what the envelope says of the plain body stays."""
+    return b"%b%c%b%b" % (payload[:_CODEC], codec, payload[_SIZES], body)
+
+
+def unwrap(payload: bytes) -> Envelope:
+    """The envelope, checked as far as it can be before the body is read.
+
+    Raises:
+        FormatTooNew: Written by a newer turnlog.
+        CorruptRecord: Not an envelope, cut short, or larger than the limit.
+    """
+    if len(payload) < HEAD:
+        raise CorruptRecord(f"a record of {len(payload)} bytes is cut short: an envelope alone takes {HEAD}")
+    magic, version, codec, size, digest = _HEAD.unpack_from(payload)
+    if magic != _MAGIC:
+        raise CorruptRecord(
+            f"a record begins with {magic.hex()}, not with {_MAGIC.hex()}: turnlog did not write it, or it was damaged"
+        )
+    if version > _FORMAT:
+        raise FormatTooNew(f"a record is of format {version}, this turnlog reads up to {_FORMAT}: upgrade turnlog")
+    if version < _FORMAT:
+        raise CorruptRecord(f"a record is of format {version}, which never was")
+    if size > MAX_PAYLOAD_BYTES:
+        raise CorruptRecord(f"a record says that it takes {size} bytes, the limit is {MAX_PAYLOAD_BYTES}")
+    return Envelope(codec, size, digest, payload[HEAD:])
+
+
+def plain_body(payload: bytes) -> bytes:
+    """The body of a plain payload, checked.
+
+    Raises:
+        FormatTooNew: Written by a newer turnlog.
+        CorruptRecord: Cut short, damaged, compressed, or something else.
+    """
+    body, size = payload[HEAD:], len(payload) - HEAD
+    if 0 <= size <= MAX_PAYLOAD_BYTES and _FAST.unpack_from(payload) == (
+        _PLAIN,
+        size,
+        crc32(body, crc32(payload[4:8])),
+    ):
+        return body
+    envelope = unwrap(payload)
+    if envelope.codec != PLAIN:
+        layer = CODECS.get(envelope.codec)
+        if layer is None:
+            raise CorruptRecord(
+                f"a record is written with codec {envelope.codec}, which is not known here: add the layer that wrote it"
+            )
+        raise CorruptRecord(f"a record is compressed with {layer}: add the layer {layer!r} to read it")
+    if size != envelope.size:
+        raise CorruptRecord(
+            f"a record holds {size} bytes of the {envelope.size} that it says: it was cut short, or grew"
+        )
+    raise CorruptRecord("a record's digest does not fit its contents: it was damaged")

@@ -1,0 +1,30 @@
+"""What writes a body: one class a codec."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from turnlog.payload import codec_of
+
+
+class Codec(ABC):
+    """A way to write a body, with all that it depends on, such as a level."""
+
+    id: int
+    """As the envelope names it."""
+
+    slow: ClassVar[int]
+    """Bytes that take about a millisecond to compress: more is done off the event loop."""
+
+    @abstractmethod
+    def compress(self, body: bytes) -> bytes:
+        """A plain body, written with this codec."""
+
+    def wrote(self, payload: bytes) -> bool:
+        """Whether a payload is written with this codec; levels are not told apart."""
+        return codec_of(payload) == self.id
+
+    @abstractmethod
+    def __str__(self) -> str:
+        """The codec and all that it depends on."""

@@ -1,0 +1,190 @@
+"""What the compression layers share: compress in `commit`, open in `read`, seal behind the reply."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import msgspec
+
+from turnlog import Change, Key, Layer, Receipt, Record, Session, Store, Version
+from turnlog.errors import Conflict, InvalidInput, SplitsSealed
+from turnlog.payload import HEAD, PLAIN, codec_of, rewrap
+
+from ._codec import Codec
+from ._dictionaries import Dictionaries
+from ._reading import DictionaryMissing, opened
+from ._recompressing import Recompressed, recompress
+from ._sealing import Sealer, plain_bytes
+
+if TYPE_CHECKING:
+    from ._zstd import Dictionary
+
+T = TypeVar("T")
+
+_FLOOR: Final = 128  # bytes: below this there is nothing to gain; measured, see docs/how-to/compression.md
+_SLOW_TO_OPEN: Final = 512 * 1024  # bytes, plain: about 0.5 ms of zstd, which is what five hops to a thread cost
+_TRIES: Final = 100  # so often in a row another writer may come between the read and the commit of a cut
+
+
+class CompressionLayer(Layer):
+    """Opens what any compression layer wrote, and compresses with the codec of the class that fills it in.
+
+    What would hold up the event loop for about a millisecond is done in a thread.
+
+    Args:
+        inner: The store to wrap.
+        codec: What writes.
+        seal: Put old turns together in the background, 64 in a record, all but the last 32.
+
+    Raises:
+        InvalidInput: An argument breaks a rule, or there is another compression layer in the stack.
+    """
+
+    def __init__(self, inner: Store, codec: Codec, *, seal: bool) -> None:
+        if seal is not True and seal is not False:
+            raise InvalidInput(f"seal must be True or False, not {seal!r}")
+        store = inner
+        while isinstance(store, Layer):
+            if isinstance(store, CompressionLayer):
+                raise InvalidInput(
+                    f"{type(self).__name__} over {type(store).__name__}: a stack takes one compression layer, which "
+                    "reads what all of them wrote: leave one out"
+                )
+            store = store.inner
+        super().__init__(inner)
+        self._codec = codec
+        self.dictionaries = Dictionaries(inner)
+        self._sealer = Sealer(self) if seal and inner.can_seal else None
+
+    async def codec(self, namespace: str) -> Codec:  # noqa: ARG002 - only a dictionary is a namespace's own
+        """What writes now in a namespace."""
+        return self._codec
+
+    # ---------------------------------------------------------------------------------------------- the four methods
+
+    async def read(
+        self,
+        key: Key,
+        *,
+        last: int | None = None,
+        before: int | None = None,
+        since: Version | None = None,
+        touch: bool = True,
+    ) -> Session:
+        session = await self.inner.read(key, last=last, before=before, since=since, touch=touch)
+        records = await self.opened(key, session.records)
+        return session if records is session.records else msgspec.structs.replace(session, records=records)
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        if change.append:
+            change = change.rewrite(append=await self.written(key, change.append))
+        elif change.seal is not None:
+            change = change.rewrite(seal=(await self.written(key, (change.seal,)))[0])
+        try:
+            receipt = await self.inner.commit(key, change)
+        except SplitsSealed:
+            receipt = await self._commit_inside(key, change)
+        if self._sealer is not None and change.append:
+            self._sealer.note(key, change, receipt)
+        return receipt
+
+    async def copy(self, source: Key, target: Key, *, at: int | None, change_id: str) -> Receipt:
+        if source.namespace == target.namespace:  # a dictionary belongs to a namespace
+            try:
+                return await self.inner.copy(source, target, at=at, change_id=change_id)
+            except SplitsSealed:
+                pass
+        return await super().copy(source, target, at=at, change_id=change_id)
+
+    async def close(self) -> None:
+        if self._sealer is not None:
+            await self._sealer.close()
+        await super().close()
+
+    async def traces(self, namespace: str, owner: str) -> tuple[str, ...]:
+        found = await self.dictionaries.trained_on(namespace, owner)
+        return (*await super().traces(namespace, owner), *(f"dictionary {id} of {namespace!r}" for id in found))
+
+    # ------------------------------------------------------------------------------------------------------- payloads
+
+    async def opened(self, key: Key, records: tuple[Record, ...]) -> tuple[Record, ...]:
+        """Records with plain payloads; the same tuple, if they are plain already."""
+        size = 0
+        for record in records:
+            if not record.plain:
+                size += plain_bytes(record)
+        if not size:
+            return records
+        slow = size > _SLOW_TO_OPEN
+        dictionaries = self.dictionaries.at_hand(key.namespace)
+        try:
+            return await _worked(lambda: _opened(records, dictionaries), aside=slow)
+        except DictionaryMissing:
+            every = await self.dictionaries.fetch(key.namespace)
+            return await _worked(lambda: _opened(records, every, fetched=True), aside=slow)
+
+    async def written(self, key: Key, records: tuple[Record, ...]) -> tuple[Record, ...]:
+        """Records as this layer writes them; one that would not become smaller is left as it is."""
+        codec = await self.codec(key.namespace)
+        slow = sum(len(record.payload) for record in records) > codec.slow
+        return await _worked(lambda: tuple(_written(record, codec) for record in records), aside=slow)
+
+    # ---------------------------------------------------------------------------------------------------- sealed runs
+
+    async def _commit_inside(self, key: Key, change: Change) -> Receipt:
+        """Cut inside a sealed record: put back, in the same change, what stands in it before the cut."""
+        assert change.keep is not None
+        tries = 0
+        while True:
+            tries += 1
+            session = await self.inner.read(key, last=1, before=change.keep, touch=False)
+            (record,) = await self.opened(key, session.records[-1:])
+            (rest,) = await self.written(key, (record.until(change.keep),))
+            try:
+                return await self.inner.commit(
+                    key,
+                    change.rewrite(
+                        keep=record.number,
+                        append=(rest, *change.append),
+                        restored=1,
+                        expect=session.version if change.expect is None else None,
+                    ),
+                )
+            except (Conflict, SplitsSealed) as error:
+                if tries == _TRIES or (change.expect is not None and isinstance(error, Conflict)):
+                    raise  # otherwise somebody wrote, or sealed, between the read and the commit
+
+    def recompress(self, *, idle: float | None = None, rate: float | None = None) -> AsyncIterator[Recompressed]:
+        """Bring the sessions of the namespace to how this layer would write them, and seal old turns.
+
+        It may be stopped at any time, and goes on where it stopped when it is asked for the same again.  What was
+        trained before the newest dictionary is removed once nothing needs it and an hour has passed.
+
+        Args:
+            idle: Seconds: sessions that did not change for so long are sealed whole.
+            rate: At most so many sessions a second.
+
+        Yields:
+            What became of each session.
+        """
+        return recompress(self, idle=idle, rate=rate)
+
+
+def _written(record: Record, codec: Codec) -> Record:
+    payload = record.payload
+    if codec.id == PLAIN or len(payload) < _FLOOR or codec_of(payload) != PLAIN:
+        return record
+    body = codec.compress(payload[HEAD:])
+    return record.with_payload(rewrap(payload, codec.id, body)) if len(body) < len(payload) - HEAD else record
+
+
+def _opened(
+    records: Sequence[Record], dictionaries: Mapping[int, Dictionary], *, fetched: bool = False
+) -> tuple[Record, ...]:
+    return tuple(record if record.plain else opened(record, dictionaries, fetched=fetched) for record in records)
+
+
+async def _worked(work: Callable[[], T], *, aside: bool) -> T:
+    return await asyncio.to_thread(work) if aside else work()

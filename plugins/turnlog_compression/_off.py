@@ -1,0 +1,36 @@
+"""The layer that stays when compression is given up."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from turnlog import Store
+from turnlog.payload import PLAIN
+
+from ._codec import Codec
+from ._layer import CompressionLayer
+
+
+class _Plain(Codec):
+    id = PLAIN
+    slow: ClassVar[int] = 1 << 62
+
+    def compress(self, body: bytes) -> bytes:
+        return body
+
+    def __str__(self) -> str:
+        return "plain"
+
+
+class OffLayer(CompressionLayer):
+    """Writes plain, and reads what the other compression layers wrote.
+
+    Args:
+        inner: The store to wrap.
+
+    Raises:
+        InvalidInput: There is another compression layer in the stack.
+    """
+
+    def __init__(self, inner: Store) -> None:
+        super().__init__(inner, _Plain(), seal=False)

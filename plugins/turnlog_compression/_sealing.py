@@ -1,0 +1,142 @@
+"""Sealing: old turns are put together, many in one record, because a codec finds more to leave out in more text.
+
+A run is `RUN` turns whose first is numbered by a multiple of it, so that every process chooses the same ones.  It is
+sealed when `REST` turns follow it: what a window loads and what an undo cuts is as a rule not sealed.  A seal changes
+nothing that anyone sees, and loses quietly to whatever was written meanwhile: nothing here needs a lock, and a run that
+was not sealed is no fault.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Final
+from weakref import WeakKeyDictionary
+
+from turnlog import Change, Key, Receipt, Record
+from turnlog.errors import CorruptRecord, InvalidInput, SessionNotFound, TurnlogError
+
+if TYPE_CHECKING:
+    from ._layer import CompressionLayer
+
+RUN: Final = 64
+"""Turns in a sealed record.  Of the conversations in the docs, 32 take 9 % more bytes, and whole sessions 6 % less."""
+
+REST: Final = 32
+"""Turns at the end that stay as they are."""
+
+RUN_BYTES: Final = 1024 * 1024
+"""Plain bytes in a sealed record, about: whoever needs one turn of it opens all of it."""
+
+_LEAST_RETAINED: Final = 4 * RUN  # a sealed run is retained whole: with less than this it would keep too many too long
+_MESSAGES: Final = 4 * RUN  # how many are read at once: most runs hold no more
+_WAITING: Final = 1000  # runs; over it the oldest is not sealed
+
+_log = logging.getLogger("turnlog.compression")
+
+
+class Sealer:
+    """Seals runs behind the reply, one after the other, in a task of the event loop that wrote their turns.
+
+    Args:
+        layer: Whose sessions.
+    """
+
+    def __init__(self, layer: CompressionLayer) -> None:
+        self._layer = layer
+        self._due: deque[tuple[Key, int]] = deque(maxlen=_WAITING)
+        self._tasks: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Task[None]] = WeakKeyDictionary()
+
+    def note(self, key: Key, change: Change, receipt: Receipt) -> None:
+        """See whether a change completed a run, and have it sealed."""
+        turns = receipt.turns - REST
+        appended = sum(record.turns for record in change.append)
+        if turns < RUN or turns % RUN >= appended:
+            return
+        if change.retain is not None and change.retain < _LEAST_RETAINED:
+            return
+        least = max(turns - appended, receipt.first)
+        self._due.extend((key, number) for number in range(least // RUN * RUN, turns // RUN * RUN, RUN))
+        loop = asyncio.get_running_loop()
+        task = self._tasks.get(loop)
+        if task is None or task.done():
+            self._tasks[loop] = loop.create_task(self._work())
+
+    async def close(self) -> None:
+        """Give up what is under way."""
+        self._due.clear()
+        here = asyncio.get_running_loop()
+        for loop, task in list(self._tasks.items()):
+            if loop is here:
+                task.cancel()
+                await asyncio.wait([task])
+            elif not loop.is_closed():
+                loop.call_soon_threadsafe(task.cancel)
+
+    async def _work(self) -> None:
+        while self._due:
+            key, first = self._due.popleft()
+            try:
+                await seal(self._layer, key, first, first + RUN)
+            except SessionNotFound:
+                pass
+            except CorruptRecord as error:
+                _log.warning("not sealed: %s", error)
+            except TurnlogError as error:
+                _log.info("not sealed: turns from %d of session %s: %s", first, key, error)
+
+
+async def seal(layer: CompressionLayer, key: Key, first: int, after: int) -> None:
+    """Seal the turns from `first` up to `after`, as far as they are not sealed already.
+
+    Raises:
+        SessionNotFound: There is no session.
+        CorruptRecord: One of them cannot be read; nothing is sealed that would hide others behind it.
+    """
+    for run in runs(await layer.opened(key, await _unsealed(layer, key, first, after))):
+        for record in run:
+            _ = record.messages  # it must be readable, or the others in its run would not be
+        try:
+            change = Change(seal=Record.seal(run))
+        except InvalidInput:
+            return  # it was read in two parts, and cut in between
+        await layer.commit(key, change)
+
+
+def plain_bytes(record: Record) -> int:
+    """Bytes of a record's body when it is plain, as its envelope says."""
+    return int.from_bytes(record.payload[4:8])
+
+
+def runs(records: Sequence[Record]) -> Iterator[list[Record]]:
+    """Whole turns together, up to about a megabyte; nothing that stays alone."""
+    run: list[Record] = []
+    size = 0
+    for record in records:
+        if record.turns and size + plain_bytes(record) > RUN_BYTES:
+            if len(run) > 1:
+                yield run
+            run, size = [], 0
+        run.append(record)
+        size += plain_bytes(record)
+    if len(run) > 1:
+        yield run
+
+
+async def _unsealed(layer: CompressionLayer, key: Key, first: int, after: int) -> tuple[Record, ...]:
+    """The records of these turns behind the last one that is sealed."""
+    found: tuple[Record, ...] = ()
+    while after > first:
+        session = await layer.inner.read(key, last=_MESSAGES, before=after, touch=False)
+        records = session.records
+        for place in range(len(records) - 1, -1, -1):
+            record = records[place]
+            if record.number < first or record.rounds > 1:
+                return records[place + 1 :] + found
+        found = records + found
+        if not records or records[0].number <= session.info.first:
+            break
+        after = records[0].number
+    return found

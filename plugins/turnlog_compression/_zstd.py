@@ -1,0 +1,119 @@
+"""Zstandard (RFC 8878), with and without a dictionary, in frames that say how large they are and carry a checksum."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import ClassVar, Final
+from weakref import WeakKeyDictionary
+
+import zstandard
+
+from turnlog.limits import MAX_PAYLOAD_BYTES
+from turnlog.payload import HEAD
+
+from ._codec import Codec
+from ._reading import ZSTD, ZSTD_WITH_DICTIONARY, DictionaryMissing, Unreadable
+
+_WINDOW: Final = MAX_PAYLOAD_BYTES
+"""The largest window that is opened: no record is larger, so none needs more."""
+
+
+class Dictionary:
+    """A trained dictionary.
+
+    Args:
+        data: As it was trained; it says its own id.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self._trained = zstandard.ZstdCompressionDict(data, dict_type=zstandard.DICT_TYPE_FULLDICT)
+        self.id: Final = self._trained.dict_id()
+
+    def compressor(self, level: int) -> zstandard.ZstdCompressor:
+        return zstandard.ZstdCompressor(level=level, dict_data=self._trained, write_checksum=True)
+
+    def decompressor(self) -> zstandard.ZstdDecompressor:
+        return zstandard.ZstdDecompressor(dict_data=self._trained, max_window_size=_WINDOW)
+
+
+class _Contexts(threading.local):
+    """What compresses and decompresses, made once a thread: each takes longer to make than to use."""
+
+    def __init__(self) -> None:
+        self.decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW)
+        self.compressors: WeakKeyDictionary[Zstd, zstandard.ZstdCompressor] = WeakKeyDictionary()
+        self.with_dictionary: WeakKeyDictionary[Dictionary, zstandard.ZstdDecompressor] = WeakKeyDictionary()
+
+
+_contexts = _Contexts()
+
+
+class Zstd(Codec):
+    """Frames of one level.
+
+    Args:
+        level: 1 to 19.
+        dictionary: What the bodies have in common.
+    """
+
+    slow: ClassVar[int] = 256 * 1024
+
+    def __init__(self, level: int, dictionary: Dictionary | None = None) -> None:
+        self.id = ZSTD if dictionary is None else ZSTD_WITH_DICTIONARY
+        self._level = level
+        self._dictionary = dictionary
+
+    def compress(self, body: bytes) -> bytes:
+        compressor = _contexts.compressors.get(self)
+        if compressor is None:
+            compressor = _contexts.compressors[self] = (
+                zstandard.ZstdCompressor(level=self._level, write_checksum=True)
+                if self._dictionary is None
+                else self._dictionary.compressor(self._level)
+            )
+        return compressor.compress(body)
+
+    def wrote(self, payload: bytes) -> bool:
+        if not super().wrote(payload) or self._dictionary is None:
+            return super().wrote(payload)
+        try:
+            return zstandard.get_frame_parameters(payload[HEAD:]).dict_id == self._dictionary.id
+        except zstandard.ZstdError:
+            return False
+
+    def __str__(self) -> str:
+        return f"zstd {self._level}" if self._dictionary is None else f"zstd {self._level} {self._dictionary.id}"
+
+
+def expand(body: bytes, size: int, dictionaries: Mapping[int, Dictionary]) -> bytes:
+    """What a frame holds.
+
+    Raises:
+        Unreadable: It is damaged, or says something else than the envelope.
+        DictionaryMissing: It needs another dictionary.
+    """
+    try:
+        frame = zstandard.get_frame_parameters(body)
+        if frame.content_size != size:
+            raise Unreadable(f"its frame says that it holds {frame.content_size} bytes, the envelope says {size}")
+        if frame.window_size > _WINDOW:
+            raise Unreadable(f"its frame asks for a window of {frame.window_size} bytes, the limit is {_WINDOW}")
+        if not frame.has_checksum:
+            raise Unreadable("its frame has no checksum")
+        if frame.dict_id:
+            return _with_dictionary(frame.dict_id, dictionaries).decompress(body, allow_extra_data=False)
+        return _contexts.decompressor.decompress(body, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise Unreadable(str(error)) from None
+
+
+def _with_dictionary(id: int, dictionaries: Mapping[int, Dictionary]) -> zstandard.ZstdDecompressor:
+    dictionary = dictionaries.get(id)
+    if dictionary is None:
+        raise DictionaryMissing(id)
+    decompressor = _contexts.with_dictionary.get(dictionary)
+    if decompressor is None:
+        decompressor = _contexts.with_dictionary[dictionary] = dictionary.decompressor()
+    return decompressor
