@@ -42,7 +42,7 @@ STORES = {
         "floor_memory": ("floor dict[list]",),
     },
     "sqlite": {
-        "turnlog_stores": ("turnlog sqlite FULL", "turnlog sqlite NORMAL"),
+        "turnlog_stores": ("turnlog sqlite FULL", "turnlog sqlite FULL zstd", "turnlog sqlite NORMAL"),
         "floor_sqlite": ("floor row/turn mp thread", "floor row/turn mp thread FULL"),
         "openai_agents": ("openai-agents SQLiteSession",),
     },
@@ -52,7 +52,7 @@ STORES = {
         "openai_agents": ("openai-agents SQLAlchemySession pg",),
     },
     "redis": {
-        "turnlog_stores": ("turnlog redis",),
+        "turnlog_stores": ("turnlog redis", "turnlog redis zstd"),
         "floor_redis": ("floor list/turn mp", "floor list/turn mp EVALSHA"),
         "openai_agents": ("openai-agents RedisSession",),
     },
@@ -77,11 +77,13 @@ CLAIMS = (
     Claim("sqlite", "turnlog sqlite FULL", "openai-agents SQLiteSession", 1.0),
     Claim("sqlite", "turnlog sqlite NORMAL", "floor row/turn mp thread", None),
     Claim("sqlite", "turnlog sqlite NORMAL", "openai-agents SQLiteSession", 1 / 1.8),
+    Claim("sqlite", "turnlog sqlite FULL zstd", "turnlog sqlite FULL", 1.2),
     Claim("postgres", "turnlog postgresql", "floor asyncpg row/turn mp 1conn", 1.5),
     Claim("postgres", "turnlog postgresql", "floor asyncpg row/turn mp noreset", 1.5),
     Claim("postgres", "turnlog postgresql", "openai-agents SQLAlchemySession pg", 1 / 4),
     Claim("redis", "turnlog redis", "floor list/turn mp", 1.5),
     Claim("redis", "turnlog redis", "openai-agents RedisSession", 1 / 2.2),
+    Claim("redis", "turnlog redis zstd", "turnlog redis", 1.2),
     Claim("redis", "turnlog redis, append", "floor list/turn mp EVALSHA, append", 1.6),
 )
 AT_ONCE = (  # so many times the turns a second of another, with 50 sessions at once

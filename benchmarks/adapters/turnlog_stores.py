@@ -34,7 +34,7 @@ class _Turnlog(Adapter):
     async def seed(self, sid, msgs):
         """Turns of two messages, as the workload's, in one commit."""
         turns = (Record.of(tuple(msgs[i : i + 2]), id=f"t{i}", time=0.0) for i in range(0, len(msgs), 2))
-        await self.store.commit(Key("default", sid), Change(append=tuple(turns), expect=ABSENT))
+        await self.store.commit(Key(self.store.namespace, sid), Change(append=tuple(turns), expect=ABSENT))
 
     async def save(self, sid, msgs):
         await self.store.save(sid, msgs)
@@ -69,7 +69,7 @@ class _Sqlite(_Turnlog):
     def make(self, env):
         from turnlog_sql.sqlite import SQLiteStore
 
-        self.path = os.path.join(env["dir"], f"turnlog-{self.synchronous}.db")
+        self.path = os.path.join(env["dir"], f"{self.name}.db")
         return SQLiteStore(f"sqlite:///{self.path}", synchronous=self.synchronous)
 
     async def stored_bytes(self):
@@ -81,6 +81,15 @@ class _Sqlite(_Turnlog):
 
 class SqliteFull(_Sqlite):
     name, synchronous = "turnlog sqlite FULL", "FULL"
+
+
+class SqliteZstd(SqliteFull):
+    name = "turnlog sqlite FULL zstd"
+
+    def make(self, env):
+        from turnlog_compression.zstd import ZstdLayer
+
+        return ZstdLayer(super().make(env), seal=os.environ.get("SEAL") != "0")
 
 
 class SqliteNormal(_Sqlite):
@@ -108,7 +117,16 @@ class Redis(_Turnlog):
     def make(self, env):
         from turnlog_redis import RedisStore
 
-        return RedisStore(f"redis://127.0.0.1:{env['redis_port']}/0")
+        return RedisStore(f"redis://127.0.0.1:{env['redis_port']}/0", namespace=self.name)
 
 
-ADAPTERS = [Memory, SqliteFull, SqliteNormal, Postgres, Redis]
+class RedisZstd(Redis):
+    name = "turnlog redis zstd"
+
+    def make(self, env):
+        from turnlog_compression.zstd import ZstdLayer
+
+        return ZstdLayer(super().make(env), seal=os.environ.get("SEAL") != "0")
+
+
+ADAPTERS = [Memory, SqliteFull, SqliteZstd, SqliteNormal, Postgres, Redis, RedisZstd]

@@ -34,12 +34,10 @@ CODECS: Final = {1: "gzip", 2: "zstd", 3: "zstd"}
 
 _MAGIC: Final = b"\xc1\x54"
 _FORMAT: Final = 1
-_PLAIN: Final = _MAGIC + bytes([_FORMAT, PLAIN])
-_CODEC: Final = 3  # the codec's place
-_SIZES: Final = slice(4, HEAD)
-_FAST = struct.Struct(">4sII")
-_HEAD = struct.Struct(">2sBBII")
-assert _HEAD.size == HEAD
+_START: Final = _MAGIC + bytes([_FORMAT])
+_STARTS: Final = [_START + bytes([codec]) for codec in range(256)]
+_PLAIN: Final = _STARTS[PLAIN]
+_HEAD = struct.Struct(">4sII")
 
 
 class Envelope(NamedTuple):
@@ -48,19 +46,17 @@ class Envelope(NamedTuple):
     Attributes:
         codec: How the body is written.
         size: Bytes of the plain body; at most 16 MiB.
-        digest: The CRC-32.
         body: All that follows.
     """
 
     codec: int
     size: int
-    digest: int
     body: bytes
 
 
 def codec_of(payload: bytes) -> int:
     """The codec of a payload, unchecked; that of a plain one where it is too short to say."""
-    return payload[_CODEC] if len(payload) > _CODEC else PLAIN
+    return payload[3] if len(payload) > 3 else PLAIN
 
 
 def wrap(raw: bytes) -> bytes:
@@ -80,7 +76,7 @@ def wrap(raw: bytes) -> bytes:
 
 def rewrap(payload: bytes, codec: int, body: bytes) -> bytes:
     """A payload whose body is written with another codec; what the envelope says of the plain body stays."""
-    return b"%b%c%b%b" % (payload[:_CODEC], codec, payload[_SIZES], body)
+    return b"%b%b%b" % (_STARTS[codec], payload[4:12], body)
 
 
 def unwrap(payload: bytes) -> Envelope:
@@ -92,18 +88,21 @@ def unwrap(payload: bytes) -> Envelope:
     """
     if len(payload) < HEAD:
         raise CorruptRecord(f"a record of {len(payload)} bytes is cut short: an envelope alone takes {HEAD}")
-    magic, version, codec, size, digest = _HEAD.unpack_from(payload)
-    if magic != _MAGIC:
-        raise CorruptRecord(
-            f"a record begins with {magic.hex()}, not with {_MAGIC.hex()}: turnlog did not write it, or it was damaged"
-        )
-    if version > _FORMAT:
-        raise FormatTooNew(f"a record is of format {version}, this turnlog reads up to {_FORMAT}: upgrade turnlog")
-    if version < _FORMAT:
-        raise CorruptRecord(f"a record is of format {version}, which never was")
+    size = int.from_bytes(payload[4:8])
+    if payload[:3] != _START:
+        if payload[:2] != _MAGIC:
+            raise CorruptRecord(
+                f"a record begins with {payload[:2].hex()}, not with {_MAGIC.hex()}: turnlog did not write it, or it "
+                "was damaged"
+            )
+        if payload[2] > _FORMAT:
+            raise FormatTooNew(
+                f"a record is of format {payload[2]}, this turnlog reads up to {_FORMAT}: upgrade turnlog"
+            )
+        raise CorruptRecord(f"a record is of format {payload[2]}, which never was")
     if size > MAX_PAYLOAD_BYTES:
         raise CorruptRecord(f"a record says that it takes {size} bytes, the limit is {MAX_PAYLOAD_BYTES}")
-    return Envelope(codec, size, digest, payload[HEAD:])
+    return Envelope(payload[3], size, payload[HEAD:])
 
 
 def plain_body(payload: bytes) -> bytes:
@@ -114,7 +113,7 @@ def plain_body(payload: bytes) -> bytes:
         CorruptRecord: Cut short, damaged, compressed, or something else.
     """
     body, size = payload[HEAD:], len(payload) - HEAD
-    if 0 <= size <= MAX_PAYLOAD_BYTES and _FAST.unpack_from(payload) == (
+    if 0 <= size <= MAX_PAYLOAD_BYTES and _HEAD.unpack_from(payload) == (
         _PLAIN,
         size,
         crc32(body, crc32(payload[4:8])),

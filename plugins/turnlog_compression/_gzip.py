@@ -35,7 +35,7 @@ class GzipLayer(CompressionLayer):
     Args:
         inner: The store to wrap.
         level: 1, fast, to 9, small.
-        seal: Put old turns together in the background, 64 in a record.
+        seal: Put old turns together in the background, 32 in a record.
 
     Raises:
         InvalidInput: An argument breaks a rule, or there is another compression layer in the stack.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, TypeVar
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -21,9 +21,12 @@ from ._sealing import Sealer, plain_bytes
 if TYPE_CHECKING:
     from ._zstd import Dictionary
 
-T = TypeVar("T")
+_FLOOR: Final = 256
+"""Bytes: a smaller payload is left plain."""
 
-_FLOOR: Final = 128  # bytes: below this there is nothing to gain; measured, see docs/how-to/compression.md
+_WORTH: Final = 0.6
+"""So small must a turn become to be written compressed: every window that holds it opens it, and sealing takes it in."""
+
 _SLOW_TO_OPEN: Final = 512 * 1024  # bytes, plain: about 0.5 ms of zstd, which is what five hops to a thread cost
 _TRIES: Final = 100  # so often in a row another writer may come between the read and the commit of a cut
 
@@ -36,7 +39,7 @@ class CompressionLayer(Layer):
     Args:
         inner: The store to wrap.
         codec: What writes.
-        seal: Put old turns together in the background, 64 in a record, all but the last 32.
+        seal: Put old turns together in the background, 32 in a record, all but the last 32.
 
     Raises:
         InvalidInput: An argument breaks a rule, or there is another compression layer in the stack.
@@ -117,19 +120,21 @@ class CompressionLayer(Layer):
                 size += plain_bytes(record)
         if not size:
             return records
-        slow = size > _SLOW_TO_OPEN
         dictionaries = self.dictionaries.at_hand(key.namespace)
         try:
-            return await _worked(lambda: _opened(records, dictionaries), aside=slow)
+            if size > _SLOW_TO_OPEN:
+                return await asyncio.to_thread(_opened, records, dictionaries)
+            return _opened(records, dictionaries)
         except DictionaryMissing:
             every = await self.dictionaries.fetch(key.namespace)
-            return await _worked(lambda: _opened(records, every, fetched=True), aside=slow)
+            return await asyncio.to_thread(_opened, records, every, fetched=True)
 
     async def written(self, key: Key, records: tuple[Record, ...]) -> tuple[Record, ...]:
         """Records as this layer writes them; one that would not become smaller is left as it is."""
         codec = await self.codec(key.namespace)
-        slow = sum(len(record.payload) for record in records) > codec.slow
-        return await _worked(lambda: tuple(_written(record, codec) for record in records), aside=slow)
+        if sum(len(record.payload) for record in records) > codec.slow:
+            return await asyncio.to_thread(_written, records, codec)
+        return _written(records, codec)
 
     # ---------------------------------------------------------------------------------------------------- sealed runs
 
@@ -172,19 +177,21 @@ class CompressionLayer(Layer):
         return recompress(self, idle=idle, rate=rate)
 
 
-def _written(record: Record, codec: Codec) -> Record:
+def _written(records: Sequence[Record], codec: Codec) -> tuple[Record, ...]:
+    return tuple([_compressed(record, codec) for record in records])
+
+
+def _compressed(record: Record, codec: Codec) -> Record:
     payload = record.payload
     if codec.id == PLAIN or len(payload) < _FLOOR or codec_of(payload) != PLAIN:
         return record
-    body = codec.compress(payload[HEAD:])
-    return record.with_payload(rewrap(payload, codec.id, body)) if len(body) < len(payload) - HEAD else record
+    body, plain = codec.compress(payload[HEAD:]), len(payload) - HEAD
+    if len(body) >= plain or (record.rounds == 1 and len(body) > plain * _WORTH):
+        return record
+    return record.with_payload(rewrap(payload, codec.id, body))
 
 
 def _opened(
     records: Sequence[Record], dictionaries: Mapping[int, Dictionary], *, fetched: bool = False
 ) -> tuple[Record, ...]:
-    return tuple(record if record.plain else opened(record, dictionaries, fetched=fetched) for record in records)
-
-
-async def _worked(work: Callable[[], T], *, aside: bool) -> T:
-    return await asyncio.to_thread(work) if aside else work()
+    return tuple([record if record.plain else opened(record, dictionaries, fetched=fetched) for record in records])

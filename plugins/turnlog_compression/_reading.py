@@ -57,7 +57,7 @@ def opened(record: Record, dictionaries: Mapping[int, Dictionary], *, fetched: b
     """
     payload = record.payload
     try:
-        codec, size, _, body = unwrap(payload)
+        codec, size, body = unwrap(payload)
     except CorruptRecord:
         return record  # it says so itself
     opener = _OPENERS.get(codec)

@@ -15,10 +15,9 @@ from turnlog.errors import CorruptRecord, SessionNotFound
 from turnlog.limits import MAX_SEALED_TURNS
 from turnlog.payload import PLAIN, codec_of
 
-from ._sealing import REST, RUN, RUN_BYTES, plain_bytes
+from ._sealing import REST, RUN_BYTES, plain_bytes
 
 if TYPE_CHECKING:
-    from ._codec import Codec
     from ._layer import CompressionLayer
 
 _HOME: Final = "turnlog:recompress"
@@ -101,12 +100,13 @@ async def _session(layer: CompressionLayer, key: Key, idle: float | None) -> Rec
         window = await layer.inner.read(key, last=_MESSAGES, touch=False)
         found = window.info
         whole = idle is not None and layer.clock() - found.updated >= idle
-        sealable = (found.turns - REST) // RUN * RUN
+        sealable = found.turns - REST
         if whole and window.records:
             sealable = found.turns - window.records[-1].open
         while window.records:
-            for run in _plan(codec, window.records, sealable, whole=whole):
-                damaged += not await _replace(layer, key, run)
+            for run in _plan(window.records, sealable, whole=whole):
+                if run[-1].after <= sealable and len(run) > 1 or not all(codec.wrote(one.payload) for one in run):
+                    damaged += not await _replace(layer, key, run)
             before = window.records[0].number
             if before <= window.info.first:
                 break
@@ -117,23 +117,26 @@ async def _session(layer: CompressionLayer, key: Key, idle: float | None) -> Rec
     return Recompressed(key.session, found.bytes, after, damaged)
 
 
-def _plan(codec: Codec, records: Sequence[Record], sealable: int, *, whole: bool) -> Iterator[list[Record]]:
-    """The records that one record shall take the place of: of many turns below `sealable`, of one turn behind it."""
+def _plan(records: Sequence[Record], sealable: int, *, whole: bool) -> Iterator[list[Record]]:
+    """The records that one record shall take the place of: those of many turns below `sealable`, of one turn behind it.
+
+    What is sealed already is joined with others only in a whole session, and only as long as it is small.
+    """
     run: list[Record] = []
     for turn in _turns(records):
         first, last = turn[0], turn[-1]
-        full = first.turns >= RUN or (first.rounds > 1 and plain_bytes(first) >= RUN_BYTES // 2)
-        joins = last.after <= sealable and not full and (whole or first.rounds == 1)
+        small = plain_bytes(first) < RUN_BYTES // 2 and first.turns < MAX_SEALED_TURNS // 2
+        joins = last.after <= sealable and (first.rounds == 1 or (whole and small))
         room = sum(map(plain_bytes, run)) + sum(map(plain_bytes, turn)) <= RUN_BYTES
         room = room and sum(one.turns for one in run) + first.turns <= MAX_SEALED_TURNS
-        if run and not (joins and room and (whole or first.number % RUN)):
+        if run and not (joins and room):
             yield run
             run = []
         if joins:
             run += turn
-        elif not all(codec.wrote(one.payload) for one in turn):
+        else:
             yield turn
-    if len(run) > 1 or not all(codec.wrote(one.payload) for one in run):
+    if run:
         yield run
 
 

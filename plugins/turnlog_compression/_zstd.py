@@ -48,6 +48,7 @@ class _Contexts(threading.local):
 
 
 _contexts = _Contexts()
+_frame_of = zstandard.get_frame_parameters
 
 
 class Zstd(Codec):
@@ -95,18 +96,18 @@ def expand(body: bytes, size: int, dictionaries: Mapping[int, Dictionary]) -> by
         DictionaryMissing: It needs another dictionary.
     """
     try:
-        frame = zstandard.get_frame_parameters(body)
-        if frame.content_size != size:
-            raise Unreadable(f"its frame says that it holds {frame.content_size} bytes, the envelope says {size}")
-        if frame.window_size > _WINDOW:
-            raise Unreadable(f"its frame asks for a window of {frame.window_size} bytes, the limit is {_WINDOW}")
-        if not frame.has_checksum:
-            raise Unreadable("its frame has no checksum")
-        if frame.dict_id:
-            return _with_dictionary(frame.dict_id, dictionaries).decompress(body, allow_extra_data=False)
-        return _contexts.decompressor.decompress(body, allow_extra_data=False)
+        frame = _frame_of(body)
+        if frame.content_size == size <= _WINDOW and frame.has_checksum and frame.window_size <= _WINDOW:
+            id = frame.dict_id
+            decompressor = _contexts.decompressor if not id else _with_dictionary(id, dictionaries)
+            return decompressor.decompress(body, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise Unreadable(str(error)) from None
+    if frame.content_size != size:
+        raise Unreadable(f"its frame says that it holds {frame.content_size} bytes, the envelope says {size}")
+    if not frame.has_checksum:
+        raise Unreadable("its frame has no checksum")
+    raise Unreadable(f"its frame asks for a window of {frame.window_size} bytes, the limit is {_WINDOW}")
 
 
 def _with_dictionary(id: int, dictionaries: Mapping[int, Dictionary]) -> zstandard.ZstdDecompressor:

@@ -48,7 +48,7 @@ class ZstdLayer(CompressionLayer):
     Args:
         inner: The store to wrap.
         level: 1, fast, to 19, small.
-        seal: Put old turns together in the background, 64 in a record.
+        seal: Put old turns together in the background, 32 in a record.
         dictionary: Write with the newest dictionary of the namespace, if there is one (`turnlog train-dictionary`).
 
     Raises:
