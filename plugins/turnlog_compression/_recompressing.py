@@ -105,7 +105,7 @@ async def _session(layer: CompressionLayer, key: Key, idle: float | None) -> Rec
             sealable = found.turns - window.records[-1].open
         while window.records:
             for run in _plan(window.records, sealable, whole=whole):
-                if run[-1].after <= sealable and len(run) > 1 or not all(codec.wrote(one.payload) for one in run):
+                if (run[-1].after <= sealable and len(run) > 1) or not all(codec.wrote(one.payload) for one in run):
                     damaged += not await _replace(layer, key, run)
             before = window.records[0].number
             if before <= window.info.first:
