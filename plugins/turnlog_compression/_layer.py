@@ -25,7 +25,7 @@ _FLOOR: Final = 256
 """Bytes: a smaller payload is left plain."""
 
 _WORTH: Final = 0.6
-"""So small must a turn become to be written compressed: every window that holds it opens it; sealing takes in others."""
+"""So small must a turn become to be written compressed: every window that holds it opens it; a seal takes the rest."""
 
 _SLOW_TO_OPEN: Final = 512 * 1024  # bytes, plain: about 0.5 ms of zstd, which is what five hops to a thread cost
 _TRIES: Final = 100  # so often in a row another writer may come between the read and the commit of a cut

@@ -55,8 +55,6 @@ class ZstdLayer(CompressionLayer):
         InvalidInput: An argument breaks a rule, or there is another compression layer in the stack.
     """
 
-    slow_to_write = 256 * 1024
-
     def __init__(self, inner: Store, *, level: int = 3, seal: bool = True, dictionary: bool = False) -> None:
         if type(level) is not int or not 1 <= level <= 19:
             raise InvalidInput(f"level must be from 1 to 19, not {level!r}")

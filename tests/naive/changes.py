@@ -641,8 +641,6 @@ class MakesASource(MemoryStore):
 
 @fails(
     Sealing,
-    "a_copy_inside_a_sealed_run",
-    "a_cut_inside_a_sealed_run",
     "a_run_may_be_sealed_again",
     "a_seal_changes_storage_not_meaning",
     "a_sealed_record_that_is_too_large",
@@ -666,6 +664,7 @@ class SaysItSeals(MemoryStore):
     Sealing,
     "a_copy_inside_a_sealed_run",
     "a_cut_inside_a_sealed_run",
+    "a_cut_inside_a_sealed_run_and_nothing_more",
     "a_run_may_be_sealed_again",
     "a_seal_changes_storage_not_meaning",
     "a_seal_extends_nobodys_life",
@@ -695,6 +694,7 @@ class RefusesLoudly(MemoryStore):
 
 @fails(
     Sealing,
+    "a_cut_inside_a_sealed_run",
     "a_run_may_be_sealed_again",
     "a_seal_changes_storage_not_meaning",
     "appends_meanwhile_do_not_refuse_it",
@@ -797,7 +797,7 @@ class SealsAreUses(MemoryStore):
         return await super().commit(key, change)
 
 
-@fails(Sealing, "a_cut_inside_a_sealed_run")
+@fails(Sealing, "a_cut_inside_a_sealed_run", "a_cut_inside_a_sealed_run_and_nothing_more")
 class CutsAtTheBoundary(MemoryStore):
     """Cuts a sealed record off whole, where the cut falls inside."""
 

@@ -28,6 +28,7 @@ DRIVERS = {
 MAY_IMPORT = {
     "turnlog": {"msgspec", "stevedore"},
     "turnlog_cli": {"cyclopts", "rich", "turnlog"},
+    "turnlog_compression": {"msgspec", "turnlog", "zstandard"},
     "turnlog_memory": {"turnlog"},
     "turnlog_offline": {"turnlog"},
     "turnlog_redis": {"hiredis", "msgspec", "redis", "turnlog"},
