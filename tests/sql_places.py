@@ -31,12 +31,12 @@ class ServerContract(StoreContract):
         """Where this test's sessions are."""
         return self.empty()
 
-    def make(self, **options: Unpack[StoreOptions]) -> SQLStore:
+    def make(self, **options: Unpack[StoreOptions]) -> Store:
         return self.store(self.url, **options)
 
     async def advance(self, seconds: float) -> None:
         self.clock.advance(seconds)
-        async with self.make() as store:
+        async with self.store(self.url) as store:
             await advance(store, seconds)
 
     async def test_every_byte_of_a_payload(self, store: Store) -> None:

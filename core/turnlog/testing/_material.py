@@ -57,12 +57,12 @@ async def history(store: Store, session_id: str = ID) -> list[str]:
 
 
 async def picture(store: Store, session_id: str = ID) -> object:
-    """All that can be seen of a session but how long it still lives, to be compared with what it is later."""
+    """A session, to be compared with what it is later: without how long it lives, and how large it is once sealed."""
     try:
         session = await store.session(session_id, touch=False)
     except SessionNotFound:
         return None
-    return msgspec.structs.replace(session.info, expires_in=None), session.turns
+    return msgspec.structs.replace(session.info, expires_in=None, bytes=0), session.turns
 
 
 def numbers(session: Session) -> list[int]:
