@@ -852,7 +852,7 @@ class ChecksFirst(MemoryStore):
         return await super().commit(key, change)
 
 
-@fails(Limits, "a_sessions_bytes", "how_large_a_session")
+@fails(Limits, "a_sessions_bytes", "how_large_a_record", "how_large_a_session")
 class CountsAll(MemoryStore):
     """Counts bytes that were ever written."""
 
