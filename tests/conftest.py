@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,12 @@ settings.register_profile("ci", settings.get_profile("default"), max_examples=30
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 _DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def pytest_configure() -> None:
+    """Have Ctrl-C end what it is to end, also where the suite itself runs in the background and would ignore it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

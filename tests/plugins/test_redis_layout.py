@@ -707,7 +707,7 @@ PLANTED = {
 @pytest.mark.usefixtures("runner")
 @pytest.mark.parametrize("fault", PLANTED)
 def test_the_machine_finds_what_is_planted(fault: str) -> None:
-    chosen = settings(stateful_step_count=30, phases=[Phase.generate], report_multiple_bugs=False)
+    chosen = settings(max_examples=1000, stateful_step_count=30, phases=[Phase.generate], report_multiple_bugs=False)
     with planted(*PLANTED[fault]), pytest.raises((AssertionError, TurnlogError)):
         run_state_machine_as_test(Machine, settings=chosen)
 
