@@ -89,7 +89,7 @@ class SqliteZstd(SqliteFull):
     def make(self, env):
         from turnlog_compression.zstd import ZstdLayer
 
-        return ZstdLayer(super().make(env), seal=os.environ.get("SEAL") != "0")
+        return ZstdLayer(super().make(env))
 
 
 class SqliteNormal(_Sqlite):
@@ -126,7 +126,7 @@ class RedisZstd(Redis):
     def make(self, env):
         from turnlog_compression.zstd import ZstdLayer
 
-        return ZstdLayer(super().make(env), seal=os.environ.get("SEAL") != "0")
+        return ZstdLayer(super().make(env))
 
 
 ADAPTERS = [Memory, SqliteFull, SqliteZstd, SqliteNormal, Postgres, Redis, RedisZstd]

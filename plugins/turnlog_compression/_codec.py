@@ -14,6 +14,14 @@ class Codec(ABC):
     id: int
     """As the envelope names it."""
 
+    floors: tuple[int, int] = 4096, 1024
+    """Bytes: a smaller payload is left plain; the first is for one or two messages, the second for more.
+
+    A question with its answer is prose, which shrinks by less than 40 % while it is short; tools answer in lists and
+    objects, which repeat themselves.  On 1,510 turns of real conversations 4,096 tries 32 % of them and saves as much
+    as 256, which tries 81 %.
+    """
+
     slow: ClassVar[int]
     """Bytes that take about a millisecond to compress: more is done off the event loop."""
 

@@ -21,9 +21,6 @@ from ._sealing import Sealer, plain_bytes
 if TYPE_CHECKING:
     from ._zstd import Dictionary
 
-_FLOOR: Final = 256
-"""Bytes: a smaller payload is left plain."""
-
 _WORTH: Final = 0.6
 """So small must a turn become to be written compressed: every window that holds it opens it; a seal takes the rest."""
 
@@ -183,7 +180,7 @@ def _written(records: Sequence[Record], codec: Codec) -> tuple[Record, ...]:
 
 def _compressed(record: Record, codec: Codec) -> Record:
     payload = record.payload
-    if codec.id == PLAIN or len(payload) < _FLOOR or codec_of(payload) != PLAIN:
+    if codec.id == PLAIN or len(payload) < codec.floors[record.count > 2] or codec_of(payload) != PLAIN:
         return record
     body, plain = codec.compress(payload[HEAD:]), len(payload) - HEAD
     if len(body) >= plain or (record.rounds == 1 and len(body) > plain * _WORTH):

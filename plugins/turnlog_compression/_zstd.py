@@ -63,6 +63,8 @@ class Zstd(Codec):
 
     def __init__(self, level: int, dictionary: Dictionary | None = None) -> None:
         self.id = ZSTD if dictionary is None else ZSTD_WITH_DICTIONARY
+        if dictionary is not None:
+            self.floors = 128, 128
         self._level = level
         self._dictionary = dictionary
 
