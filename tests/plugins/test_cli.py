@@ -968,20 +968,7 @@ def test_any_layer_that_recompresses_is_found_and_told_what_was_asked(
 
 def talk(store: Store) -> None:
     """As many conversations as a dictionary needs."""
-    words = [
-        "order",
-        "refund",
-        "parcel",
-        "yesterday",
-        "please",
-        "number",
-        "address",
-        "waiting",
-        "thanks",
-        "where",
-        "invoice",
-        "total",
-    ]
+    words = ["order", "refund", "parcel", "please", "number", "address", "waiting", "thanks", "where", "total", "day"]
     for number in range(60):
         said = [words[number * place % len(words)] for place in range(1, 40)]
         append(
