@@ -62,7 +62,7 @@ class Option(NamedTuple):
         if value is None and self.nullable:
             return None
         if self.kind is float:
-            return _seconds(given)
+            return duration(value, given.where)
         if self.kind is int and self.name.endswith("bytes"):
             return _bytes(given)
         if self.kind is int:
@@ -122,15 +122,23 @@ def _option(name: str, annotation: object) -> Option | None:
     return None
 
 
-def _seconds(given: Given) -> float:
-    value = given.value
+def duration(value: object, where: str) -> float:
+    """Seconds: a number of them, or text such as `"90s"`, `"24h"` and `"30d"`.
+
+    Args:
+        value: What was given.
+        where: Where it was given, for the error.
+
+    Raises:
+        ConfigError: It is no duration.
+    """
     if isinstance(value, str):
         found = _DURATION.fullmatch(value)
         if found and found[2] in _SECONDS:
             return float(found[1]) * _SECONDS[found[2]]
     elif isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MAX_NUMBER:
         return float(value)
-    raise ConfigError(f'{given.where}: {_shown(value)} is not a duration; write 90, "90s", "24h" or "30d"')
+    raise ConfigError(f'{where}: {_shown(value)} is not a duration; write 90, "90s", "24h" or "30d"')
 
 
 def _bytes(given: Given) -> int:

@@ -30,13 +30,14 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from ._nearest import nearest
+from ._options import duration
 from .errors import PluginError
 from .store import Layer, Store
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-__all__ = ["Plugin", "find_layer", "find_model", "find_store", "installed"]
+__all__ = ["Plugin", "duration", "find_layer", "find_model", "find_store", "installed"]
 
 _STORES: Final = "turnlog.stores"
 _LAYERS: Final = "turnlog.layers"

@@ -1,4 +1,4 @@
-"""The command line: chat, import, list, show, migrate and plugins."""
+"""The command line: chat, import, list, show, migrate, recompress, train-dictionary and plugins."""
 
 from __future__ import annotations
 

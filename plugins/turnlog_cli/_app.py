@@ -126,6 +126,41 @@ def migrate(
 
 
 @app.command
+def recompress(
+    *,
+    store: StoreURL = None,
+    idle: Annotated[
+        str | None, Parameter(help="Seal whole what did not change for so long, such as 0s, 24h or 30d.")
+    ] = None,
+    rate: Annotated[float | None, Parameter(help="At most so many sessions a second.")] = None,
+    json: Annotated[bool, Parameter(help="One JSON object.", negative=())] = False,
+) -> int:
+    """Bring sessions to the codec of the store's compression layer, and seal old turns.
+
+    It changes nothing that anyone sees, and may run beside the application.  Stopped, it goes on where it was when it
+    is run again.
+    """
+    from ._recompress import recompress
+
+    return recompress(store, idle, rate, json=json)
+
+
+@app.command
+def train_dictionary(
+    *,
+    store: StoreURL = None,
+    json: Annotated[bool, Parameter(help="One JSON object.", negative=())] = False,
+) -> int:
+    """Train a dictionary for the layer zstd on the sessions of the store, and keep it there.
+
+    It may hold fragments of what was said.
+    """
+    from ._train import train_dictionary
+
+    return train_dictionary(store, json=json)
+
+
+@app.command
 def plugins(
     *,
     json: Annotated[bool, Parameter(help="One JSON object a line.", negative=())] = False,

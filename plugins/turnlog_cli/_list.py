@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from turnlog import InvalidInput, SessionInfo
 
-from ._tables import open_to_read
+from ._tables import open_existing
 from ._text import Code, Printer, as_json, line, note, time_of
 
 
@@ -28,7 +28,7 @@ def list_sessions(url: str | None, owner: str | None, limit: int, *, json: bool)
 async def _list_sessions(url: str | None, owner: str | None, limit: int, *, json: bool) -> int:
     table = _Table("session", "turns", "messages", "updated", "owner")
     count = 0
-    async with open_to_read(url) as store:
+    async with open_existing(url) as store:
         async for info in store.sessions(owner=owner):
             if limit and count == limit:
                 note(f"turnlog: {limit} sessions shown, there are more: --limit 0 shows all")

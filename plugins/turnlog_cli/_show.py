@@ -10,7 +10,7 @@ from itertools import groupby
 from turnlog import CorruptRecord, Message, Session, Turn
 
 from ._list import describe
-from ._tables import open_to_read
+from ._tables import open_existing
 from ._text import Code, Printer, as_json, complain, line, time_of
 
 _STYLES = {
@@ -39,7 +39,7 @@ def show_session(session_id: str, url: str | None, last: int | None, *, json: bo
 
 
 async def _load(session_id: str, url: str | None, last: int | None) -> Session:
-    async with open_to_read(url) as store:
+    async with open_existing(url) as store:
         return await store.session(session_id, last=last, touch=False)
 
 

@@ -25,8 +25,8 @@ def backend_of(store: Store) -> Store:
     return store
 
 
-def open_to_read(url: str | None) -> Store:
-    """As `open_store`, for a command that only reads: opening the store makes and changes nothing."""
+def open_existing(url: str | None) -> Store:
+    """As `open_store`, for a command that needs what is stored: opening the store makes and changes nothing."""
     store = open_store(url)
     backend = backend_of(store)
     if isinstance(backend, HasTables):

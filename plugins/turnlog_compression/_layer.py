@@ -170,7 +170,14 @@ class CompressionLayer(Layer):
 
         Yields:
             What became of each session.
+
+        Raises:
+            InvalidInput: An argument breaks a rule.
         """
+        if idle is not None and not idle >= 0:
+            raise InvalidInput(f"idle must be a number of seconds from 0, not {idle!r}")
+        if rate is not None and not rate > 0:
+            raise InvalidInput(f"rate must be a number over 0, not {rate!r}")
         return recompress(self, idle=idle, rate=rate)
 
 

@@ -14,6 +14,7 @@ from distributions import install
 from turnlog import Store, open_store, user
 from turnlog._options import Given
 from turnlog.errors import ConfigError, PluginError, TurnlogError
+from turnlog.plugins import duration
 
 FAKES = """
 from __future__ import annotations
@@ -312,6 +313,12 @@ def test_bad_durations(given: object) -> None:
     if given is not None:
         assert "is not a duration" in refused("memory://", ttl=given)
     assert open_store(config={"store": {"url": "memory://", "ttl": None}}).ttl is None
+
+
+def test_a_plugin_reads_durations_as_the_configuration_does() -> None:
+    assert (duration("30d", "--idle"), duration(0, "--idle")) == (2_592_000.0, 0.0)
+    with pytest.raises(ConfigError, match=r'^--idle: "soon" is not a duration; write 90, "90s", "24h" or "30d"$'):
+        duration("soon", "--idle")
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -26,6 +26,7 @@ from turnlog import (
     Layer,
     Message,
     Receipt,
+    Record,
     Session,
     Store,
     Version,
@@ -36,9 +37,13 @@ from turnlog import (
     user,
 )
 from turnlog.errors import CorruptRecord, OutcomeUnknown, SchemaError, Unavailable
+from turnlog.payload import rewrap
 from turnlog.plugins import installed
 from turnlog.state import SessionState
 from turnlog_cli import _import, main
+from turnlog_compression import GzipLayer
+from turnlog_compression._dictionaries import Dictionaries
+from turnlog_compression.zstd import ZstdLayer
 from turnlog_memory import MemoryStore
 
 ESCAPES = "\x1b[31mred\x1b[0m \x07 \x9b2J \u202e"
@@ -767,6 +772,255 @@ def test_a_turn_that_cannot_be_read_does_not_hide_the_others(store: Kept, monkey
     assert capsys.readouterr().out == ""
 
 
+# ------------------------------------------------------------------------------------- recompress and train-dictionary
+
+LONG = "What was said is said again and again, so that there is something to leave out. " * 20
+
+
+class Clock:
+    """Moves on with each look, as a clock does."""
+
+    def __init__(self) -> None:
+        self.now = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        self.now += 0.001
+        return self.now
+
+
+@pytest.fixture
+def plain() -> Kept:
+    """A store whose clock moves on."""
+    return Kept(clock=Clock())
+
+
+def rounds(store: Store, session: str) -> list[int]:
+    """How many rounds each record of a session holds."""
+    return [record.rounds for record in asyncio.run(store.read(Key("default", session), touch=False)).records]
+
+
+def size(store: Store, session: str) -> int:
+    """About how many bytes a session takes."""
+    return asyncio.run(store.info(session)).bytes
+
+
+def damage(store: Store, session: str) -> None:
+    """One more turn, compressed with gzip, which cannot be opened."""
+    record = Record.of((user(LONG),), id="damaged", time=0.0)
+    record = record.with_payload(rewrap(record.payload, 1, b"no gzip, but long enough to look like it"))
+    asyncio.run(store.commit(Key("default", session), Change(append=(record,))))
+
+
+def test_recompress_brings_sessions_to_the_codec_and_says_what_that_saved(
+    plain: Kept, monkeypatch: Any, capsys: Any
+) -> None:
+    append(plain, "one", user(LONG))
+    append(plain, "two", user(LONG), assistant(LONG))
+    before = size(plain, "one") + size(plain, "two")
+    use(monkeypatch, Layer(GzipLayer(plain)))
+    assert main(["recompress"]) == 0
+    after = size(plain, "one") + size(plain, "two")
+    assert after < before / 2
+    saved = f"{before - after} saved ({(before - after) / before:.1%})"
+    assert capsys.readouterr() == (f"2 sessions, {before} bytes before, {after} after: {saved}\n", "")
+    assert main(["recompress", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert (out.count("\n"), err) == (1, "")
+    assert json.loads(out) == {
+        "sessions": 2,
+        "before": after,
+        "after": after,
+        "saved": 0,
+        "damaged": 0,
+        "removed_dictionaries": [],
+    }
+    use(monkeypatch, ZstdLayer(plain))
+    assert [message["content"] for message in load(ZstdLayer(plain), "two")] == [LONG, LONG]
+
+
+def test_recompress_of_nothing_saves_nothing(monkeypatch: Any, capsys: Any) -> None:
+    assert main(["recompress", "--store=memory://?layers=gzip"]) == 0
+    assert capsys.readouterr() == ("0 sessions, 0 bytes before, 0 after: 0 saved\n", "")
+
+
+@pytest.mark.parametrize(("idle", "whole"), [(["--idle=1h"], True), (["--idle=2h"], False), ([], False)])
+def test_recompress_seals_whole_what_was_idle_for_so_long(
+    idle: list[str], whole: bool, plain: Kept, monkeypatch: Any
+) -> None:
+    for number in range(5):
+        append(plain, "s", user(f"{number} {LONG}"))
+    assert isinstance(plain.clock, Clock)
+    plain.clock.now += 5400
+    append(plain, "fresh", user("a"))
+    append(plain, "fresh", user("b"))
+    use(monkeypatch, ZstdLayer(plain))
+    assert main(["recompress", *idle]) == 0
+    assert rounds(plain, "s") == ([5] if whole else [1] * 5)
+    assert rounds(plain, "fresh") == [1, 1]
+
+
+def test_recompress_works_in_the_namespace_of_the_store(tmp_path: Path, capsys: Any) -> None:
+    url = f"--store=sqlite:///{tmp_path}/chat.db"
+    for namespace in ("shop", "bank"):
+        line = jsonl(tmp_path / "a.jsonl", conversation(namespace, LONG))
+        assert main(["import", line, f"{url}?namespace={namespace}"]) == 0
+    sizes = []
+    for namespace in ("shop", "bank"):
+        assert main(["list", "--json", f"{url}?namespace={namespace}"]) == 0
+        sizes.append(json.loads(capsys.readouterr().out.splitlines()[-1])["bytes"])
+    assert main(["recompress", f"{url}?namespace=shop&layers=gzip"]) == 0
+    assert capsys.readouterr().out.startswith(f"1 sessions, {sizes[0]} bytes before, ")
+    assert main(["list", "--json", f"{url}?namespace=bank"]) == 0
+    assert json.loads(capsys.readouterr().out)["bytes"] == sizes[1]
+
+
+def test_a_damaged_record_is_left_said_once_and_exit_code_1(plain: Kept, monkeypatch: Any, capsys: Any) -> None:
+    append(plain, "one", user(LONG))
+    damage(plain, "two")
+    append(plain, "two", user(LONG))
+    monkeypatch.setattr(
+        plain, "clock", lambda: 1_700_000_000.0
+    )  # it looks at what did not change before it began twice
+    use(monkeypatch, ZstdLayer(plain))
+    assert main(["recompress"]) == 1
+    out, err = capsys.readouterr()
+    assert out.endswith("%); 1 damaged records\n")
+    assert err == "turnlog: session 'two': 1 damaged records are left as they are\n"
+    assert main(["recompress", "--json"]) == 1
+    out, err = capsys.readouterr()
+    assert json.loads(out)["damaged"] == 1
+    assert "'two'" in err
+
+
+def test_recompress_that_was_stopped_goes_on_where_it_was(plain: Kept, monkeypatch: Any, capsys: Any) -> None:
+    for number in range(130):
+        append(plain, f"s{number}", user(LONG))
+    plain.commits = 0
+
+    def interrupt(change: Change) -> None:
+        if change.seal is not None and plain.commits == 110:
+            signal.raise_signal(signal.SIGINT)
+
+    plain.before = interrupt
+    use(monkeypatch, GzipLayer(plain))
+    assert main(["recompress"]) == 130
+    assert capsys.readouterr() == (
+        "",
+        "turnlog: stopped after 109 sessions; what is done stays, run it again to go on\n",
+    )
+    plain.before = lambda change: None
+    assert main(["recompress"]) == 0
+    assert capsys.readouterr().out.startswith("30 sessions, ")  # all but the first hundred, which were a page
+    assert main(["recompress", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["sessions"], found["saved"]) == (130, 0)
+
+
+def test_recompress_says_how_to_go_on_where_the_store_is_gone(plain: Kept, monkeypatch: Any, capsys: Any) -> None:
+    append(plain, "one", user(LONG))
+
+    def fail(change: Change) -> None:
+        raise Unavailable("the store is gone")
+
+    plain.before = fail
+    use(monkeypatch, GzipLayer(plain))
+    assert main(["recompress"]) == 3
+    assert capsys.readouterr() == (
+        "",
+        "turnlog: stopped after 0 sessions; what is done stays, run it again to go on\nturnlog: the store is gone\n",
+    )
+
+
+class Became(NamedTuple):
+    """What another layer than ours says of a session."""
+
+    session: str
+    before: int = 0
+    after: int = 0
+    damaged: int = 0
+    forgotten: tuple[int, ...] = ()
+
+
+def test_any_layer_that_recompresses_is_found_and_told_what_was_asked(
+    store: Kept, monkeypatch: Any, capsys: Any
+) -> None:
+    asked: list[tuple[float | None, float | None]] = []
+
+    class Other(Layer):
+        async def recompress(self, *, idle: float | None = None, rate: float | None = None) -> AsyncIterator[Became]:
+            asked.append((idle, rate))
+            yield Became(f"one{ESCAPES}", 10, 5, 1)
+            yield Became("two", 10, 0)
+            yield Became("", forgotten=(4, 7))
+
+    use(monkeypatch, Layer(Layer(Other(store))))
+    for options in ([], ["--idle=30d", "--rate=0.5"], ["--idle", "0s"], ["--idle", "90"]):
+        assert main(["recompress", *options]) == 1
+        out, err = capsys.readouterr()
+        assert out == (
+            "2 sessions, 20 bytes before, 5 after: 15 saved (75.0%); 1 damaged records; dictionaries removed: 4, 7\n"
+        )
+        assert "\x1b" not in err
+    assert asked == [(None, None), (2_592_000.0, 0.5), (0.0, None), (90.0, None)]
+    main(["recompress", "--json"])
+    assert json.loads(capsys.readouterr().out)["removed_dictionaries"] == [4, 7]
+
+
+def talk(store: Store) -> None:
+    """As many conversations as a dictionary needs."""
+    words = ["order", "refund", "parcel", "please", "number", "address", "waiting", "thanks", "where", "total", "day"]
+    for number in range(60):
+        said = [words[number * place % len(words)] for place in range(1, 40)]
+        append(
+            store, f"s{number}", user(f"{number} {' '.join(said)}"), assistant(f"{' '.join(reversed(said))} {number}")
+        )
+
+
+def test_train_dictionary_says_what_it_made_and_how_to_use_it(plain: Kept, monkeypatch: Any, capsys: Any) -> None:
+    talk(plain)
+    use(monkeypatch, Layer(ZstdLayer(plain)))
+    assert main(["train-dictionary"]) == 0
+    out, err = capsys.readouterr()
+    said = re.fullmatch(r"dictionary (\d+): (\d+) bytes, trained on 60 rounds of 60 sessions\n", out)
+    assert said
+    assert err == 'to write with it, in turnlog.toml: layers = [{ name = "zstd", dictionary = true }]\n'
+    assert list(asyncio.run(Dictionaries(plain).fetch("default"))) == [int(said[1])]
+    assert main(["train-dictionary", "--json"]) == 0
+    out, err = capsys.readouterr()
+    found = json.loads(out)
+    assert list(found) == ["id", "bytes", "sessions", "rounds"]
+    assert (found["sessions"], found["rounds"], out.count("\n"), err) == (60, 60, 1, "")
+    assert [*asyncio.run(Dictionaries(plain).fetch("default"))] == [int(said[1]), found["id"]]
+
+
+def test_a_dictionary_that_nothing_needs_any_more_is_removed_and_named(
+    plain: Kept, monkeypatch: Any, capsys: Any
+) -> None:
+    talk(plain)
+    layer = ZstdLayer(plain, dictionary=True)
+    use(monkeypatch, layer)
+    assert isinstance(plain.clock, Clock)
+    trained = []
+    for _ in range(2):
+        assert main(["train-dictionary", "--json"]) == 0
+        trained.append(json.loads(capsys.readouterr().out)["id"])
+        plain.clock.now += 4000
+    assert main(["recompress"]) == 0
+    assert capsys.readouterr().out.endswith(f"; dictionaries removed: {trained[0]}\n")
+
+
+@pytest.mark.parametrize("json", [[], ["--json"]])
+def test_too_little_to_train_on_is_exit_code_1(json: list[str], plain: Kept, monkeypatch: Any, capsys: Any) -> None:
+    append(plain, "s", user("Hello"))
+    use(monkeypatch, ZstdLayer(plain))
+    assert main(["train-dictionary", *json]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("turnlog: 1 rounds of 1 sessions in 'default', ")
+    assert "are too few to train a dictionary on" in err
+    assert err.count("\n") == 1
+
+
 # ----------------------------------------------------------------------------------------------- plugins, help, errors
 
 
@@ -783,12 +1037,13 @@ def test_plugins_lists_what_is_installed(capsys: Any) -> None:
 def test_help_names_the_commands_and_the_exit_codes(capsys: Any) -> None:
     assert main(["--help"]) == 0
     out = capsys.readouterr().out
-    for word in ("chat", "import", "list", "show", "migrate", "plugins", "Exit codes", "TURNLOG_STORE_URL"):
+    commands = ("chat", "import", "list", "show", "migrate", "recompress", "train-dictionary")
+    for word in (*commands, "plugins", "Exit codes", "TURNLOG_STORE_URL"):
         assert word in out
     assert main([]) == 0
     assert capsys.readouterr().out == out
     assert "\x1b" not in out
-    for command in ("chat", "import", "list", "show", "migrate"):
+    for command in commands:
         assert main([command, "--help"]) == 0
         out = capsys.readouterr().out
         assert "--store" in out
@@ -841,6 +1096,19 @@ def test_version(capsys: Any) -> None:
         (["list", "redis://u:hunter2@h/?password=hunter2"], "***"),
         (["list", "--limit", "x", "--store=redis://u:hunter2@h"], "--limit"),
         (["chat", "--store=memory://u:hunter2@h"], "memory takes no location"),
+        (
+            ["recompress", "--idle=soon", "--store=memory://?layers=gzip"],
+            '--idle: "soon" is not a duration; write 90, ',
+        ),
+        (["recompress", "--idle=-1s", "--store=memory://?layers=gzip"], '--idle: "-1s" is not a duration'),
+        (["recompress", "--rate=0", "--store=memory://?layers=gzip"], "rate must be a number over 0, not 0.0"),
+        (["recompress", "--rate=-1", "--store=memory://?layers=gzip"], "rate must be a number over 0, not -1.0"),
+        (["recompress", "--rate=nan", "--store=memory://?layers=gzip"], "rate must be a number over 0, not nan"),
+        (["recompress", "--rate=few", "--store=memory://?layers=gzip"], "--rate"),
+        (["recompress", "--store=memory://"], "has no compression layer: name one, as in --store 'sqlite:///chat.db?"),
+        (["train-dictionary", "--store=memory://"], "has no layer that compresses with a dictionary: name one, as in"),
+        (["train-dictionary", "--store=memory://?layers=gzip"], "<GzipLayer over <MemoryStore "),
+        (["train-dictionary", "--store=memory://?layers=off"], "?layers=zstd'"),
     ],
 )
 def test_a_wrong_command_line_is_one_line_without_passwords(arguments: list[str], said: str, capsys: Any) -> None:
@@ -898,12 +1166,13 @@ def test_ctrl_c_is_130(store: Kept, monkeypatch: Any, capsys: Any) -> None:
     assert main(["show", "s"]) == 1
 
 
-@pytest.mark.parametrize("command", [["list"], ["show", "s"]])
+@pytest.mark.parametrize("command", [["list"], ["show", "s"], ["recompress"], ["train-dictionary"]])
 @pytest.mark.parametrize("scheme", ["sqlite", "SQLite"])
-def test_a_command_that_reads_makes_no_file(
+def test_a_command_for_what_is_stored_makes_no_file(
     command: list[str], scheme: str, tmp_path: Path, monkeypatch: Any, capsys: Any
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "turnlog.toml").write_text('[store]\nlayers = ["zstd"]\n')
     for url, name in (
         (f"{scheme}:///typo.db", "typo.db"),
         (f"{scheme}:///a%20typo.db?ttl=30d", "a typo.db"),
@@ -914,7 +1183,7 @@ def test_a_command_that_reads_makes_no_file(
     monkeypatch.setenv("TURNLOG_STORE_URL", f"{scheme}:///typo.db")
     assert main(command) == 3
     assert "'typo.db' is not there" in capsys.readouterr().err
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["turnlog.toml"]
 
 
 def test_a_command_that_reads_finds_the_file_that_its_url_names(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
@@ -1082,6 +1351,7 @@ PRINTING = [
     ["list"],
     ["list", "--json"],
     ["show", "big"],
+    ["recompress", "--store=sqlite:///turnlog.db?layers=gzip"],
     ["plugins"],
     ["--help"],
     ["--version"],
@@ -1262,6 +1532,16 @@ def test_on_a_terminal_an_import_shows_how_far_it_is(terminal: Callable[..., tup
     assert f"{(tmp_path / 'a.jsonl').stat().st_size} bytes" in seen
     assert "a.jsonl:2: not JSON: " in seen
     assert "2 sessions stored, 0 extended, 0 unchanged, 0 different, 1 failed" in seen
+
+
+def test_on_a_terminal_recompress_shows_how_far_it_is(terminal: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
+    store = f"--store=sqlite:///{tmp_path}/chat.db?layers=gzip"
+    assert main(["import", jsonl(tmp_path / "a.jsonl", conversation("one", LONG)), store]) == 0
+    code, seen = terminal(arguments=["recompress", store])
+    assert code == 0
+    assert "recompress \x1b[" in seen
+    assert re.search(r"\b1 sessions, .* → .* bytes", seen)
+    assert re.search(r"1 sessions, \d+ bytes before, \d+ after: 0 saved", seen)
 
 
 def test_the_package_has_one_public_name() -> None:
