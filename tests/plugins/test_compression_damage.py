@@ -16,9 +16,9 @@ import msgspec
 import pytest
 import zstandard
 
-from compressed import GIB, LAYERS, MIB, WRITTEN, compressed, dictionary, envelope, talk
+from compressed import GIB, LAYERS, MIB, compressed, dictionary, envelope, talk
 from turnlog import Change, CorruptRecord, Key, Message, Record, Store, user
-from turnlog.errors import FormatTooNew
+from turnlog.errors import FormatTooNew, PluginError
 from turnlog.payload import HEAD
 from turnlog_compression import _reading
 from turnlog_memory import MemoryStore
@@ -169,3 +169,183 @@ def test_who_opens_it_as_it_comes_is_found_out(codec: int, zeros: Callable[[int]
     payload = envelope(codec, 1000, zeros(64 * MIB))
     assert opened_by_another_process(payload, tmp_path, "zstd")["bytes"] <= BYTES
     assert opened_by_another_process(payload, tmp_path, "zstd", "naive")["bytes"] > BYTES
+
+
+# ------------------------------------------------------------------------------------------------------ bits and cuts
+
+CODECS = ["plain", "gzip", "zstd", "dictionary"]
+Reader = Callable[[Record], object]
+
+
+def hundred(codec: str) -> Iterator[Record]:
+    """100 records, from 40 bytes to 4 KB: every second one is below 100, the last five are above 2 KB."""
+    for place in range(100):
+        record = Record.of(talk(int(40 * 100 ** (place / 99) ** 3), place), id="t", time=0.0)
+        yield record if codec == "plain" else compressed(record, codec)
+
+
+def read(record: Record) -> object:
+    """Its messages, as a layer opens it."""
+    if not record.plain:
+        record = _reading.opened(record, {dictionary().id: dictionary()}, fetched=True)
+    return record.messages
+
+
+def damaged(payload: bytes) -> Iterator[bytes]:
+    """With each bit flipped, and cut at each place."""
+    data = bytearray(payload)
+    for place in range(len(payload)):
+        for bit in range(8):
+            data[place] ^= 1 << bit
+            yield bytes(data)
+            data[place] ^= 1 << bit
+        yield payload[:place]
+
+
+def outcomes(records: Iterator[Record], reader: Reader) -> dict[str, int]:
+    """How often it is an error, still what was said, and something else: every other exception is a failure."""
+    found = {"error": 0, "right": 0, "wrong": 0}
+    for record in records:
+        said = read(record)
+        for payload in damaged(record.payload):
+            try:
+                outcome = "right" if reader(record.with_payload(payload)) == said else "wrong"
+            except CorruptRecord as error:
+                assert isinstance(error, FormatTooNew) == (payload[2:3] > b"\1" and payload[:2] == b"\xc1T")
+                outcome = "error"
+            found[outcome] += 1
+    return found
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_no_flipped_bit_and_no_cut_is_silently_wrong(codec: str) -> None:
+    found = outcomes(hundred(codec), read)
+    assert found["wrong"] == 0
+    assert found["right"] < found["error"] / 10  # such as a flipped bit of gzip's time
+    assert found["error"] > 100_000
+
+
+def test_the_hundred_are_of_all_sizes_up_to_4_kb() -> None:
+    sizes = [len(record.payload) for record in hundred("plain")]
+    assert len(sizes) == 100
+    assert min(sizes) < 100 and 4_000 <= max(sizes) < 4_200
+    for codec in CODECS[1:]:
+        assert {record.plain for record in hundred(codec)} == {False}
+
+
+def naive(record: Record) -> object:
+    """Without a digest: who takes what comes out, and what MessagePack makes of it."""
+    codec, body = record.payload[3], record.payload[HEAD:]
+    try:
+        if codec == 1:
+            body = zlib.decompressobj(-15).decompress(body[10:])
+        return msgspec.msgpack.decode(body, type=tuple[Message, ...])
+    except (zlib.error, msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise CorruptRecord(str(error)) from error
+
+
+@pytest.mark.parametrize("codec", ["plain", "gzip"])
+def test_who_looks_at_no_digest_is_found_out(codec: str) -> None:
+    record = next(hundred(codec))
+    assert naive(record) == read(record)
+    said = read(record)
+    wrong = 0
+    for payload in damaged(record.payload):
+        try:
+            wrong += naive(record.with_payload(payload)) != said
+        except (CorruptRecord, IndexError):
+            continue
+    assert wrong > 0
+
+
+# ------------------------------------------------------------------------------------------------------- who is told
+
+STORES: dict[str, Callable[[Path], Store]] = {
+    "memory": lambda folder: MemoryStore(),
+    "sqlite": lambda folder: SQLiteStore(f"sqlite:///{folder}/turnlog.db"),
+}
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "a bit in the envelope": lambda payload: payload[:8] + bytes([payload[8] ^ 1]) + payload[9:],
+    "a bit in the body": lambda payload: payload[:60] + bytes([payload[60] ^ 4]) + payload[61:],
+    "cut": lambda payload: payload[:-5],
+    "cut in the envelope": lambda payload: payload[:7],
+    "nothing": lambda payload: b"",
+    "more": lambda payload: payload + b"\0",
+    "a private codec": lambda payload: payload[:3] + b"\xff" + payload[4:],
+}
+
+
+async def _with_damage(store: Store, payload: Callable[[bytes], bytes], codec: str, turns: int = 5) -> None:
+    """A session whose turn 2 is damaged."""
+    for number in range(turns):
+        record = compressed(Record.of(talk(600, number), id=f"t{number}", time=0.0), codec)
+        if number == 2:
+            record = record.with_payload(payload(record.payload))
+        await store.commit(Key("default", "alice"), Change(append=(record,)))
+
+
+@pytest.mark.parametrize("stored", STORES)
+@pytest.mark.parametrize("codec", CODECS[1:])
+@pytest.mark.parametrize("damage", DAMAGE)
+async def test_the_error_names_session_and_turn_and_the_turns_beside_it_stay_readable(
+    damage: str, codec: str, stored: str, tmp_path: Path
+) -> None:
+    async with LAYERS["dictionary"](STORES[stored](tmp_path)) as store:
+        await store.dictionaries.add("default", dictionary(), [])
+        await _with_damage(store.inner, DAMAGE[damage], codec)
+        for last in (None, 10, 5):
+            with pytest.raises(CorruptRecord, match="session 'alice' in 'default', turn 2: ") as caught:
+                await store.load("alice", last=last)
+            assert (caught.value.key, caught.value.turn) == (Key("default", "alice"), 2)
+        for turn in (0, 1, 3, 4):
+            assert tuple(await store.load("alice", last=1, before=turn + 1)) == talk(600, turn)
+        records = (await store.read(Key("default", "alice"))).records
+        assert [record.messages for record in (*records[:2], *records[3:])] == [talk(600, n) for n in (0, 1, 3, 4)]
+        await store.append("alice", [user("and on")])
+        assert [message.text for message in await store.load("alice", last=1)] == ["and on"]
+        await store.rewind("alice", turns=4)
+        assert tuple(await store.load("alice")) == talk(600, 0) + talk(600, 1)
+
+
+@pytest.mark.parametrize(("codec", "layer"), [("gzip", "gzip"), ("zstd", "zstd"), ("dictionary", "zstd")])
+async def test_without_a_layer_the_error_names_the_one_to_add(codec: str, layer: str) -> None:
+    async with MemoryStore() as store:
+        await _with_damage(store, bytes, codec)
+        with pytest.raises(CorruptRecord, match=f"turn 0: a record is compressed with {layer}: add the layer '{layer}'"):
+            await store.load("alice")
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+async def test_a_dictionary_that_is_not_there_is_named(layer: str) -> None:
+    async with LAYERS[layer](MemoryStore()) as store:
+        await _with_damage(store.inner, bytes, "dictionary")
+        with pytest.raises(CorruptRecord, match="'alice' in 'default', turn 0: .* dictionary 40000, which is not there"):
+            await store.load("alice")
+        await store.append("alice", [user("and on")])
+        assert [message.text for message in await store.load("alice", last=1)] == ["and on"]
+        await store.dictionaries.add("default", dictionary(), [])  # as if it came late
+        assert len(await store.load("alice")) == 11
+
+
+@pytest.mark.parametrize("codec", ["zstd", "dictionary"])
+@pytest.mark.parametrize("layer", ["off", "gzip"])
+async def test_without_zstandard_a_zstd_record_says_what_to_install(
+    layer: str, codec: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with LAYERS[layer](MemoryStore()) as store:
+        await _with_damage(store.inner, bytes, "gzip", turns=2)
+        await store.inner.commit(
+            Key("default", "bob"), Change(append=(compressed(Record.of(talk(600), id="t", time=0.0), codec),))
+        )
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, "zstandard", None)
+            patch.delitem(sys.modules, "turnlog_compression._zstd")
+            _reading._zstd.cache_clear()
+            with pytest.raises(PluginError, match=r"zstd: pip install 'turnlog\[zstd\]' to read it"):
+                await store.load("bob")
+            assert len(await store.load("alice")) == 4  # gzip needs nothing
+            await store.append("bob", list(talk(600, 1)))
+            assert tuple(await store.load("bob", last=1)) == talk(600, 1)
+        _reading._zstd.cache_clear()
+        if codec == "zstd":
+            assert tuple(await store.load("bob")) == talk(600) + talk(600, 1)
