@@ -270,6 +270,7 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "cut": lambda payload: payload[:-5],
     "cut in the envelope": lambda payload: payload[:7],
     "nothing": lambda payload: b"",
+    "a length of nothing": lambda payload: payload[:4] + bytes(4) + payload[8:],
     "more": lambda payload: payload + b"\0",
     "a private codec": lambda payload: payload[:3] + b"\xff" + payload[4:],
 }
@@ -311,7 +312,7 @@ async def test_the_error_names_session_and_turn_and_the_turns_beside_it_stay_rea
 async def test_without_a_layer_the_error_names_the_one_to_add(codec: str, layer: str) -> None:
     async with MemoryStore() as store:
         await _with_damage(store, bytes, codec)
-        with pytest.raises(CorruptRecord, match=f"turn 0: a record is compressed with {layer}: add the layer '{layer}'"):
+        with pytest.raises(CorruptRecord, match=f"turn 0: .* compressed with {layer}: add the layer '{layer}'"):
             await store.load("alice")
 
 
@@ -319,7 +320,7 @@ async def test_without_a_layer_the_error_names_the_one_to_add(codec: str, layer:
 async def test_a_dictionary_that_is_not_there_is_named(layer: str) -> None:
     async with LAYERS[layer](MemoryStore()) as store:
         await _with_damage(store.inner, bytes, "dictionary")
-        with pytest.raises(CorruptRecord, match="'alice' in 'default', turn 0: .* dictionary 40000, which is not there"):
+        with pytest.raises(CorruptRecord, match=r"'alice' in 'default', turn 0: .* dictionary 40000, which is not"):
             await store.load("alice")
         await store.append("alice", [user("and on")])
         assert [message.text for message in await store.load("alice", last=1)] == ["and on"]
