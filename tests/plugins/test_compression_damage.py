@@ -136,7 +136,7 @@ def opened_by_another_process(payload: bytes, folder: Path, layer: str, *how: st
     if not Path("/proc/self/status").exists():
         pytest.skip("what a process needs is measured where there is /proc: not measured here")
     folder.joinpath("bomb").write_bytes(payload)
-    command = [sys.executable, Path(__file__).with_name("open_bomb.py"), folder / "bomb", layer, *how]
+    command = [sys.executable, str(Path(__file__).with_name("open_bomb.py")), str(folder / "bomb"), layer, *how]
     found: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, timeout=60).stdout)
     return found
 
