@@ -178,7 +178,7 @@ Reader = Callable[[Record], object]
 
 
 def hundred(codec: str) -> Iterator[Record]:
-    """100 records, from 40 bytes to 4 KB: every second one is below 100, the last five are above 2 KB."""
+    """100 records, from 80 bytes to 4 KB: half of them are below 120, six are above 2 KB."""
     for place in range(100):
         record = Record.of(talk(int(40 * 100 ** (place / 99) ** 3), place), id="t", time=0.0)
         yield record if codec == "plain" else compressed(record, codec)
