@@ -111,15 +111,12 @@ class CompressionLayer(Layer):
 
     async def opened(self, key: Key, records: tuple[Record, ...]) -> tuple[Record, ...]:
         """Records with plain payloads; the same tuple, if they are plain already."""
-        size = 0
-        for record in records:
-            if not record.plain:
-                size += plain_bytes(record)
-        if not size:
+        sizes = [plain_bytes(record) for record in records if not record.plain]
+        if not sizes:
             return records
         dictionaries = self.dictionaries.at_hand(key.namespace)
         try:
-            if size > _SLOW_TO_OPEN:
+            if sum(sizes) > _SLOW_TO_OPEN:
                 return await asyncio.to_thread(_opened, records, dictionaries)
             return _opened(records, dictionaries)
         except DictionaryMissing:

@@ -105,6 +105,8 @@ def expand(body: bytes, size: int, dictionaries: Mapping[int, Dictionary]) -> by
             return decompressor.decompress(body, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise Unreadable(str(error)) from None
+    if frame.content_size == zstandard.CONTENTSIZE_UNKNOWN:
+        raise Unreadable("its frame does not say how much it holds")
     if frame.content_size != size:
         raise Unreadable(f"its frame says that it holds {frame.content_size} bytes, the envelope says {size}")
     if not frame.has_checksum:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from turnlog import limits
+import pytest
+
+from turnlog import InvalidInput, limits
+from turnlog_memory import MemoryStore
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "limits.md"
 UNITS = {"KiB": 1024, "MiB": 1024**2}
@@ -27,3 +30,10 @@ def test_the_page_and_the_code_agree() -> None:
 def test_every_row_is_read() -> None:
     rows = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
     assert len(rows) == 1 + len(said())
+
+
+def test_the_namespaces_that_the_page_keeps_back_are_refused() -> None:
+    (kept,) = re.findall(r"A namespace does not begin with `([^`]+)`", PAGE.read_text(encoding="utf-8"))
+    with pytest.raises(InvalidInput, match=kept):
+        MemoryStore(namespace=f"{kept}x")
+    assert MemoryStore(namespace=f"x{kept}").namespace == f"x{kept}"

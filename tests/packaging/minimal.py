@@ -11,7 +11,8 @@ from importlib.util import find_spec
 
 import pytest
 
-from turnlog import Pipeline, PluginError, open_store
+from turnlog import Change, Key, Pipeline, PluginError, Record, open_store, user
+from turnlog.payload import rewrap
 from turnlog.plugins import installed
 from turnlog_offline import offline
 
@@ -54,8 +55,38 @@ def test_a_missing_driver_names_the_extra(url: str, driver: str, extra: str) -> 
     )
 
 
+@pytest.mark.parametrize("layer", ["gzip", "off"])
+def test_a_layer_that_needs_no_driver_works(layer: str) -> None:
+    text = "All happy families are alike. " * 40
+
+    async def talk() -> list[str]:
+        async with open_store(f"memory://?layers={layer}") as store:
+            await store.append("s", [user(text)])
+            return [message.text for message in await store.load("s")]
+
+    assert asyncio.run(talk()) == [text]
+
+
+def test_a_layer_whose_driver_is_missing_names_the_extra() -> None:
+    with pytest.raises(PluginError) as error:
+        open_store("memory://?layers=zstd")
+    assert str(error.value) == "layer 'zstd' needs zstandard, which is not installed: pip install 'turnlog[zstd]'"
+
+
+def test_a_record_whose_driver_is_missing_names_the_extra() -> None:
+    async def read() -> None:
+        async with open_store("memory://?layers=gzip") as store:
+            record = Record.of((user("hello"),), id="t", time=0.0)
+            payload = rewrap(record.payload, 2, b"\x28\xb5\x2f\xfd")
+            await store.commit(Key("default", "s"), Change(append=(record.with_payload(payload),)))
+            await store.load("s")
+
+    with pytest.raises(PluginError, match=r"zstd: pip install 'turnlog\[zstd\]' to read it"):
+        asyncio.run(read())
+
+
 def test_plugins_are_listed_whether_their_drivers_are_there_or_not() -> None:
-    assert {"memory", "offline", "sqlite"} <= {plugin.name for plugin in installed()}
+    assert {"memory", "offline", "sqlite", "gzip", "zstd"} <= {plugin.name for plugin in installed()}
 
 
 def test_the_command_line_says_what_it_needs(capsys: pytest.CaptureFixture[str]) -> None:
