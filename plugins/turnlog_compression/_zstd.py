@@ -15,8 +15,9 @@ from turnlog.payload import HEAD
 from ._codec import Codec
 from ._reading import ZSTD, ZSTD_WITH_DICTIONARY, DictionaryMissing, Unreadable
 
-_WINDOW: Final = MAX_PAYLOAD_BYTES
-"""The largest window that is opened: no record is larger, so none needs more."""
+_WINDOW: Final = 8 * 1024 * 1024
+"""Bytes: the largest window that is opened; level 19 writes none larger, and every decoder should take so much
+(RFC 8878, section 3.1.1.1.2)."""
 
 
 class Dictionary:
@@ -99,7 +100,7 @@ def expand(body: bytes, size: int, dictionaries: Mapping[int, Dictionary]) -> by
     """
     try:
         frame = _frame_of(body)
-        if frame.content_size == size <= _WINDOW and frame.has_checksum and frame.window_size <= _WINDOW:
+        if frame.content_size == size <= MAX_PAYLOAD_BYTES and frame.has_checksum and frame.window_size <= _WINDOW:
             id = frame.dict_id
             decompressor = _contexts.decompressor if not id else _with_dictionary(id, dictionaries)
             return decompressor.decompress(body, allow_extra_data=False)
