@@ -197,14 +197,18 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
         inner = self._inner
         if inner is None:
             inner = self._unsealed()
-            _set(self, "_inner", inner)
+        last = inner[-1]
+        if last.tip == self.tip and last.end == self.end and last.upto == self.upto and not inner[0].tip:
+            return inner  # they are in their places already
         placed, number = [], self.number - 1
         end, upto = self.end - self.rounds, self.upto - self.count
         for record in inner:
             number, end, upto = number + record.turns, end + 1, upto + record.count
             placed.append(msgspec.structs.replace(record, number=number, end=end, upto=upto, tip=b""))
         placed[-1] = msgspec.structs.replace(placed[-1], tip=self.tip)
-        return tuple(placed)
+        inner = tuple(placed)
+        _set(self, "_inner", inner)
+        return inner
 
     def _unsealed(self) -> tuple[Record, ...]:
         try:
@@ -261,6 +265,19 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
         Whoever asks for its messages or its payload is told why, and the records beside it are not hidden.
         """
         return msgspec.structs.replace(self, _payload=None, _messages=None, _inner=None, _size=self.size, _damage=why)
+
+    def unencoded(self) -> Record:
+        """The same record with its messages at hand and without its payload: what is kept in memory is there once.
+
+        Itself, if the payload cannot be read.
+        """
+        if self._payload is None:
+            return self
+        try:
+            _ = self.messages
+        except CorruptRecord:
+            return self
+        return msgspec.structs.replace(self, _payload=None, _size=self.size)
 
     def until(self, number: int) -> Record:
         """The part of a sealed run that lies before a turn, as one record.
