@@ -21,6 +21,7 @@ from turnlog_sql.sqlite import SQLiteStore
 
 WRITERS: Final = 2
 SHARED: Final = ("shared 0", "shared 1")
+PAUSE: Final = 0.005  # seconds in which others write, so that a naive seal is found out soon
 PADDING: Final = "so it is said, " * 20
 
 
@@ -41,17 +42,26 @@ def rewritten(layer: ZstdLayer) -> None:
         if seal is None:
             return await commit(key, change)
         rest = [one for one in (await inner.read(key, touch=False)).records if one.number >= seal.after]
+        await asyncio.sleep(PAUSE)
         return await commit(key, Change(keep=seal.number, append=(seal, *rest)))
 
     inner.commit = naive  # type: ignore[method-assign]
 
 
-def unlooked() -> None:
+def unlooked(layer: ZstdLayer) -> None:
     """The naive store: a seal takes the place of whatever has the numbers that it covers."""
+    inner = layer.inner
+    commit = inner.commit
+
+    async def slow(key: Key, change: Change) -> Any:
+        if change.seal is not None:
+            await asyncio.sleep(PAUSE)
+        return await commit(key, change)
 
     def fits(seal: Record, run: Any, *, last: bool) -> bool:
         return bool(run)
 
+    inner.commit = slow  # type: ignore[method-assign]
     _steps.fits = fits  # type: ignore[attr-defined]
     redis_store.fits = fits  # type: ignore[attr-defined]
 
@@ -110,13 +120,11 @@ async def check(layer: ZstdLayer, written: list[Any]) -> int:
 def main(url: str, operations: int, naive: str) -> None:
     """Let them all loose, and look at what is there."""
     ended = server_writers.processes.Value("i", 0)
-    if naive == "unlooked":
-        unlooked()
 
     async def work(number: int, barrier: Barrier) -> Any:
         async with at(url) as layer:
-            if naive == "rewritten":
-                rewritten(layer)
+            if naive:
+                {"rewritten": rewritten, "unlooked": unlooked}[naive](layer)
             barrier.wait()
             if number == WRITERS:
                 return await seal(layer, ended)
