@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from turnlog import Change, Key, Layer, Receipt, Record, Session, Store, Version
-from turnlog.errors import Conflict, InvalidInput, SplitsSealed
+from turnlog.errors import Conflict, InvalidInput, SessionNotFound, SplitsSealed
 from turnlog.payload import HEAD, PLAIN, codec_of, rewrap
 
 from ._codec import Codec
@@ -133,27 +133,34 @@ class CompressionLayer(Layer):
     # ---------------------------------------------------------------------------------------------------- sealed runs
 
     async def _commit_inside(self, key: Key, change: Change) -> Receipt:
-        """Cut inside a sealed record: put back, in the same change, what stands in it before the cut."""
-        assert change.keep is not None
+        """Cut inside a sealed record, which others may seal anew, or cut away, at any time."""
         tries = 0
         while True:
             tries += 1
-            session = await self.inner.read(key, last=1, before=change.keep, touch=False)
-            (record,) = await self.opened(key, session.records[-1:])
-            (rest,) = await self.written(key, (record.until(change.keep),))
+            around = await self._around(key, change)
             try:
-                return await self.inner.commit(
-                    key,
-                    change.rewrite(
-                        keep=record.number,
-                        append=(rest, *change.append),
-                        restored=1,
-                        expect=session.version if change.expect is None else None,
-                    ),
-                )
+                return await self.inner.commit(key, around)
             except (Conflict, SplitsSealed) as error:
-                if tries == _TRIES or (change.expect is not None and isinstance(error, Conflict)):
+                if tries == _TRIES or (around.expect is change.expect and isinstance(error, Conflict)):
                     raise  # otherwise somebody wrote, or sealed, between the read and the commit
+
+    async def _around(self, key: Key, change: Change) -> Change:
+        """The change with a cut where a sealed record begins, that puts back what stands in it before `keep`."""
+        assert change.keep is not None
+        try:
+            session = await self.inner.read(key, last=1, before=change.keep, touch=False)
+        except SessionNotFound:
+            return change
+        if not session.records or session.records[-1].after <= change.keep:
+            return change  # it was cut away meanwhile
+        (record,) = await self.opened(key, session.records[-1:])
+        (rest,) = await self.written(key, (record.until(change.keep),))
+        return change.rewrite(
+            keep=record.number,
+            append=(rest, *change.append),
+            restored=change.restored + 1,
+            expect=session.version if change.expect is None else None,
+        )
 
     def recompress(self, *, idle: float | None = None, rate: float | None = None) -> AsyncIterator[Recompressed]:
         """Bring the sessions of the namespace to how this layer would write them, and seal old turns.

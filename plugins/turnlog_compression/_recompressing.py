@@ -10,11 +10,15 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from turnlog import Change, Key, Query, Record
+import msgspec
+
+from turnlog import Change, Key, Query, Record, Store
 from turnlog.errors import CorruptRecord, SessionNotFound
-from turnlog.limits import MAX_SEALED_TURNS
+from turnlog.limits import MAX_PAGE, MAX_SEALED_TURNS
 from turnlog.payload import PLAIN, codec_of
 
+from ._codec import Codec
+from ._reading import ZSTD_WITH_DICTIONARY
 from ._sealing import REST, RUN_BYTES, plain_bytes
 
 if TYPE_CHECKING:
@@ -22,7 +26,9 @@ if TYPE_CHECKING:
 
 _HOME: Final = "turnlog:recompress"
 _MESSAGES: Final = 4096  # are read at once
+_SESSIONS: Final = 100  # after so many it is noted how far it has come
 _PASSES: Final = 100  # over the sessions that changed meanwhile
+_SLACK: Final = 1.0  # seconds: a change may be seen so much later than the time that it bears
 
 
 class Recompressed(NamedTuple):
@@ -43,70 +49,121 @@ class Recompressed(NamedTuple):
     forgotten: tuple[int, ...] = ()
 
 
+class _Progress(msgspec.Struct):
+    """How far it has come, as it is kept in the store.
+
+    Attributes:
+        asked: What was asked for.
+        since: This pass looks at what was updated since.
+        began: When it began, by the store's clock.
+        cursor: Where it is; None: at its beginning.
+        clean: Whether no record was left that needs another dictionary than the newest.
+    """
+
+    asked: str
+    since: float = 0.0
+    began: float = 0.0
+    cursor: str | None = None
+    clean: bool = True
+
+
 async def recompress(layer: CompressionLayer, *, idle: float | None, rate: float | None) -> AsyncIterator[Recompressed]:
     """As `CompressionLayer.recompress`."""
     store, namespace = layer.inner, layer.namespace
-    progress, asked = Key(_HOME, namespace), f"{await layer.codec(namespace)}, idle {idle}"
-    cursor, began = await _left_off(layer, progress, asked)
+    home, asked = Key(_HOME, namespace), await _asked(layer, idle)
+    progress = await _left_off(store, home, asked)
     loop = asyncio.get_running_loop()
-    due, since, all_read = loop.time(), 0.0, True
-    for _ in range(_PASSES):  # what changed meanwhile is in front of where the pass was: look there again
-        changed, reached = False, False
-        while not reached:
-            page = await store.page(Query(namespace=namespace, limit=100, cursor=cursor))
-            for info in page.infos:
-                reached = info.updated < since
-                if reached:
-                    break
+    due = loop.time()
+    for _ in range(_PASSES):
+        # What changes meanwhile moves to the front, and may be missed: look there again, until all that there is to
+        # look at is on one page, which is a snapshot, and is as it should be.
+        snapshot, changed = progress.cursor is None, False
+        if progress.cursor is None:
+            progress.began = await _note(store, home, progress)
+        while True:
+            query = Query(namespace=namespace, limit=MAX_PAGE, cursor=progress.cursor)
+            page = await store.page(query)
+            infos = [info for info in page.infos if info.updated >= progress.since]
+            for place, info in enumerate(infos, 1):
                 if rate is not None:
                     await asyncio.sleep(due - loop.time())
                     due = max(due, loop.time()) + 1 / rate
-                found = await _session(layer, info.key, idle)
-                if found is not None:
-                    changed, all_read = changed or found.after != found.before, all_read and not found.damaged
-                    yield found
-            cursor = page.cursor
-            if cursor is None:
+                seen = await _session(layer, info.key, idle)
+                progress.cursor = query.cursor_behind(info)
+                if seen is not None:
+                    changed, progress.clean = changed or seen.changed, progress.clean and not seen.bound
+                    if seen.changed or not progress.since:  # it may be met again, and is then old news
+                        yield seen.told
+                if place % _SESSIONS == 0:
+                    await _note(store, home, progress)
+            if page.cursor is None or len(infos) < len(page.infos):
                 break
-            await store.commit(
-                progress, Change(metadata={"asked": asked, "cursor": cursor, "began": began, "since": since}, ttl=0)
-            )
-        if not changed:
+            snapshot = False
+        if snapshot and not changed:
             break
-        cursor, since, began = None, began, layer.clock()
-    await store.delete(progress)
-    if all_read:
+        progress.since, progress.cursor = progress.began - _SLACK, None
+    else:
+        progress.clean = False
+    await store.delete(home)
+    if progress.clean and await _asked(layer, idle) == asked:  # or the newest dictionary is newer than what was written
         forgotten = await layer.dictionaries.forget(namespace)
         if forgotten:
             yield Recompressed("", forgotten=tuple(forgotten))
 
 
-async def _left_off(layer: CompressionLayer, progress: Key, asked: str) -> tuple[str | None, float]:
-    """Where the last one stopped, if it was asked for the same, and when that began."""
+async def _asked(layer: CompressionLayer, idle: float | None) -> str:
+    return f"{await layer.codec(layer.namespace)}, idle {idle}"
+
+
+async def _left_off(store: Store, home: Key, asked: str) -> _Progress:
+    """Where the last one stopped, if it was asked for the same."""
     try:
-        left = (await layer.inner.read(progress, last=0, touch=False)).info.metadata
+        left = (await store.read(home, last=0, touch=False)).info.metadata
     except SessionNotFound:
-        return None, layer.clock()
-    cursor, began = left["cursor"], left["began"]
-    if left["asked"] != asked or not isinstance(cursor, str) or not isinstance(began, float):
-        return None, layer.clock()
-    return cursor, began
+        return _Progress(asked)
+    progress = msgspec.convert(dict(left), _Progress)
+    return progress if progress.asked == asked else _Progress(asked)
 
 
-async def _session(layer: CompressionLayer, key: Key, idle: float | None) -> Recompressed | None:
+async def _note(store: Store, home: Key, progress: _Progress) -> float:
+    """Keep how far it has come, and tell the time by the store's clock."""
+    await store.commit(home, Change(metadata=msgspec.to_builtins(progress), ttl=0))
+    return (await store.read(home, last=0, touch=False)).info.updated
+
+
+class _Seen(NamedTuple):
+    """What was found in a session.
+
+    Attributes:
+        told: What became of it.
+        changed: Whether something was, or should have been, replaced.
+        bound: Whether a record was left that needs another dictionary than the newest.
+    """
+
+    told: Recompressed
+    changed: bool
+    bound: bool
+
+
+async def _session(layer: CompressionLayer, key: Key, idle: float | None) -> _Seen | None:
     """Bring one session to how it would be written now; None, if it is gone."""
-    damaged, before, codec = 0, None, await layer.codec(key.namespace)
+    damaged, changed, bound = 0, False, False
+    before, codec = None, await layer.codec(key.namespace)
     try:
         window = await layer.inner.read(key, last=_MESSAGES, touch=False)
         found = window.info
         whole = idle is not None and layer.clock() - found.updated >= idle
-        sealable = found.turns - REST
-        if whole and window.records:
-            sealable = found.turns - window.records[-1].open
+        left_open = bool(window.records) and window.records[-1].open
+        sealable = found.turns - (left_open if whole else REST)
         while window.records:
             for run in _plan(window.records, sealable, whole=whole):
                 if (run[-1].after <= sealable and len(run) > 1) or not all(codec.wrote(one.payload) for one in run):
-                    damaged += not await _replace(layer, key, run)
+                    if left_open and run[-1].after == found.turns:
+                        done = _Replaced()  # more rounds may follow: no seal is let in
+                    else:
+                        done = await _replace(layer, key, run)
+                    damaged, changed = damaged + done.damaged, changed or done.sent
+                    bound = bound or (not done.sent and any(_bound(one, codec) for one in run))
             before = window.records[0].number
             if before <= window.info.first:
                 break
@@ -114,7 +171,12 @@ async def _session(layer: CompressionLayer, key: Key, idle: float | None) -> Rec
         after = (await layer.inner.read(key, last=0, touch=False)).info.bytes
     except SessionNotFound:
         return None
-    return Recompressed(key.session, found.bytes, after, damaged)
+    return _Seen(Recompressed(key.session, found.bytes, after, damaged), changed, bound)
+
+
+def _bound(record: Record, codec: Codec) -> bool:
+    """Whether a record needs another dictionary than the newest."""
+    return codec_of(record.payload) == ZSTD_WITH_DICTIONARY and not codec.wrote(record.payload)
 
 
 def _plan(records: Sequence[Record], sealable: int, *, whole: bool) -> Iterator[list[Record]]:
@@ -151,15 +213,33 @@ def _turns(records: Sequence[Record]) -> Iterator[list[Record]]:
         yield turn
 
 
-async def _replace(layer: CompressionLayer, key: Key, run: list[Record]) -> bool:
-    """Put one record in place of others; False, if one of them cannot be read."""
-    try:
-        records = await layer.opened(key, tuple(run))
-        for record in records:
-            _ = record.messages
-    except CorruptRecord:
-        return False
+class _Replaced(NamedTuple):
+    """What became of a run.
+
+    Attributes:
+        damaged: How many of its records cannot be read: then it stays.
+        sent: Whether a seal was asked for.
+    """
+
+    damaged: int = 0
+    sent: bool = False
+
+
+async def _replace(layer: CompressionLayer, key: Key, run: list[Record]) -> _Replaced:
+    """Put one record in place of others, if all of them can be read."""
+    records = await layer.opened(key, tuple(run))
+    damaged = sum(map(_damaged, records))
+    if damaged:
+        return _Replaced(damaged)
     (written,) = await layer.written(key, (Record.seal(records) if len(records) > 1 else records[0],))
-    if len(run) > 1 or codec_of(written.payload) != PLAIN or codec_of(run[0].payload) != PLAIN:
-        await layer.inner.commit(key, Change(seal=written))
-    return True
+    if len(run) == 1 and codec_of(written.payload) == codec_of(run[0].payload) == PLAIN:
+        return _Replaced()
+    await layer.inner.commit(key, Change(seal=written))
+    return _Replaced(sent=True)
+
+
+def _damaged(record: Record) -> bool:
+    try:
+        return not record.messages
+    except CorruptRecord:
+        return True

@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
 
@@ -72,12 +73,16 @@ class Sealer:
             if loop is here:
                 task.cancel()
                 await asyncio.wait([task])
-            elif not loop.is_closed():
-                loop.call_soon_threadsafe(task.cancel)
+            else:
+                with suppress(RuntimeError):  # the loop is closed, and the task has ended with it
+                    loop.call_soon_threadsafe(task.cancel)
 
     async def _work(self) -> None:
-        while self._due:
-            key, first = self._due.popleft()
+        while True:
+            try:
+                key, first = self._due.popleft()
+            except IndexError:  # asking first would not do: the task of another thread's loop may be quicker
+                return
             try:
                 await seal(self._layer, key, first, first + RUN)
             except SessionNotFound:

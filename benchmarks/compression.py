@@ -1,0 +1,151 @@
+"""What compression saves: python benchmarks/compression.py CONVERSATIONS [--groups sqlite,redis]
+
+CONVERSATIONS is a file with one `{"session_id": ..., "messages": [...]}` a line.  They are stored once each in a session of
+its own, and once joined ten by ten into long sessions, with the first system message only; turn by turn, as an application
+does.  Shows the bytes of the payloads as they are stored, and what the database says that all of it takes: for SQLite the
+file after VACUUM, for Redis MEMORY USAGE of all keys.  A dictionary is trained on the same conversations that are then
+written with it, and is among all that is taken.  Prints; judges nothing: the limits are held by the tests.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import shutil
+import sqlite3
+import sys
+import tempfile
+from contextlib import ExitStack
+
+import redis
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+import servers
+from turnlog import Message
+from turnlog.history import split_turns
+from turnlog_compression import GzipLayer
+from turnlog_compression.zstd import ZstdLayer
+from turnlog_redis import RedisStore
+from turnlog_sql.sqlite import SQLiteStore
+
+WAYS = {
+    "plain": lambda store: store,
+    "gzip, turn by turn": lambda store: GzipLayer(store, seal=False),
+    "zstd, turn by turn": lambda store: ZstdLayer(store, seal=False),
+    "zstd with a dictionary, turn by turn": lambda store: ZstdLayer(store, seal=False, dictionary=True),
+    "zstd, sealed as it was written": ZstdLayer,
+    "zstd, sealed but for the last 32 turns": ZstdLayer,
+    "zstd, sealed whole": ZstdLayer,
+}
+AFTERWARDS = {"zstd, sealed but for the last 32 turns": None, "zstd, sealed whole": 0}
+"""What they are recompressed with, by how long they must have been idle to be sealed whole."""
+
+
+def conversations(path: str) -> dict[str, dict[str, list]]:
+    """Sessions by name, as lists of messages."""
+    with open(path, encoding="utf-8") as lines:
+        separate = {told["session_id"]: told["messages"] for told in map(json.loads, lines)}
+    joined = {}
+    for number, messages in enumerate(separate.values()):
+        long = joined.setdefault(f"long {number // 10}", [])
+        long += [message for message in messages if not long or message["role"] != "system"]
+    return {"separate": separate, "joined ten by ten": joined}
+
+
+class SQLite:
+    def __init__(self) -> None:
+        self.folder = tempfile.mkdtemp(prefix="bench-compression-")
+        self.path = os.path.join(self.folder, "turnlog.db")
+
+    def store(self) -> SQLiteStore:
+        return SQLiteStore(f"sqlite:///{self.path}", synchronous="NORMAL")
+
+    def taken(self) -> int:
+        connection = sqlite3.connect(self.path, isolation_level=None)
+        connection.execute("VACUUM")
+        connection.close()
+        return os.path.getsize(self.path)
+
+    def close(self) -> None:
+        shutil.rmtree(self.folder)
+
+
+class Redis:
+    def __init__(self, server: servers.Redis) -> None:
+        self.url = f"redis://127.0.0.1:{server.port}/0"
+        self.client = redis.Redis.from_url(self.url)
+        self.client.flushall()
+
+    def store(self) -> RedisStore:
+        return RedisStore(self.url)
+
+    def taken(self) -> int:
+        return sum(self.client.memory_usage(key, samples=0) for key in self.client.scan_iter(count=1000))
+
+    def close(self) -> None:
+        self.client.close()
+
+
+async def fill(layer, sessions: dict[str, list]) -> None:
+    for name, messages in sessions.items():
+        for turn in split_turns([Message.from_dict(message) for message in messages]):
+            await layer.append(name, turn)
+
+
+async def emptied(layer):
+    for name in [info.key.session async for info in layer.sessions()]:
+        await layer.erase(name)
+    return layer
+
+
+async def stored(place, way: str, sessions: dict[str, list]) -> tuple[int, int]:
+    """The bytes of payloads, and of all."""
+    async with place.store() as store:
+        layer = WAYS[way](store)
+        await fill(layer, sessions)
+        if way.startswith("zstd with"):
+            await layer.train()
+            await fill(await emptied(layer), sessions)
+        if way.startswith("zstd, sealed"):
+            await asyncio.gather(*layer._sealer._tasks.values())
+        if way in AFTERWARDS:
+            async for _ in layer.recompress(idle=AFTERWARDS[way]):
+                pass
+        payloads = 0
+        for name in sessions:
+            payloads += sum(len(record.payload) for record in (await store.read(layer._key(name))).records)
+    return payloads, place.taken()
+
+
+def table(figures: dict[str, tuple[int, int]]) -> None:
+    print("| | payloads, bytes | plain / this | all, bytes | plain / this |\n|---|--:|--:|--:|--:|")
+    plain = figures["plain"]
+    for way, (payloads, taken) in figures.items():
+        print(f"| {way} | {payloads:,} | {plain[0] / payloads:.2f} | {taken:,} | {plain[1] / taken:.2f} |")
+    print()
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("conversations")
+    parser.add_argument("--groups", default="sqlite,redis")
+    asked = parser.parse_args()
+    with ExitStack() as stack:
+        server = stack.enter_context(servers.Redis()) if "redis" in asked.groups else None
+        for group in asked.groups.split(","):
+            for how, sessions in conversations(asked.conversations).items():
+                figures = {}
+                for way in WAYS:
+                    place = Redis(server) if group == "redis" else SQLite()
+                    figures[way] = await stored(place, way, sessions)
+                    place.close()
+                messages = sum(map(len, sessions.values()))
+                print(f"**{group}, {how}: {len(sessions)} sessions, {messages:,} messages**\n")
+                table(figures)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,59 @@
+"""Sealing beside writers in other processes: nothing is lost, twice, or moved."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import servers
+from sql_places import emptied_postgresql
+
+WRITERS = Path(__file__).with_name("compression_writers.py")
+
+
+def sqlite(folder: Path) -> str:
+    return f"sqlite:///{folder}/turnlog.db"
+
+
+def redis(folder: Path) -> str:
+    servers.ask_redis(servers.redis(), "FLUSHDB")
+    return servers.redis()
+
+
+def postgresql(folder: Path) -> str:
+    return emptied_postgresql()
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the other processes' script."""
+    command = [sys.executable, "-W", "error", str(WRITERS), *arguments]
+    search = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=120, env={**os.environ, **search}
+    )
+
+
+@pytest.mark.parametrize(("place", "operations"), [(sqlite, 10_000), (redis, 10_000), (postgresql, 1_000)])
+def test_two_processes_write_while_a_third_seals(tmp_path: Path, place: Callable[[Path], str], operations: int) -> None:
+    """Appends, and cuts inside what was sealed: 0 lost, 0 twice, 0 in another order."""
+    done = python(place(tmp_path), f"{operations}")
+    assert done.returncode == 0, done.stderr
+    told, sealed, records = map(int, re.findall(r"\d+", done.stdout))
+    assert told == operations
+    assert sealed > 10
+    assert records >= 6, "each of the sessions ends with sealed runs"
+
+
+@pytest.mark.parametrize("naive", ["rewritten", "unlooked"])
+@pytest.mark.parametrize("place", [sqlite, redis])
+def test_a_naive_seal_is_found_out(tmp_path: Path, place: Callable[[Path], str], naive: str) -> None:
+    """One that rewrites what it read, and one that replaces whatever has the same numbers."""
+    done = python(place(tmp_path), "1500", naive)
+    assert done.returncode != 0
+    assert re.search("AssertionError: (lost|torn)|a record is missing|cannot be undone", done.stderr), done.stderr
