@@ -55,7 +55,7 @@ class Watched(Layer):
 
 def said(number: int) -> list[Message]:
     """A turn that tells its number, and is long enough to be compressed."""
-    return [user(f"turn {number}"), assistant(f"Answer {number}: " + "so it is, " * 40)]
+    return [user(f"turn {number}"), assistant(f"Answer {number}: " + "so it is, " * 420)]
 
 
 async def fill(store: Store, session: str, count: int, *, start: int = 0) -> None:
