@@ -74,10 +74,13 @@ def divide(turns: Sequence[Turn], wanted: Sequence[Message], same: int, first: i
 
 
 def exact(session: Session, last: int | None, before: int | None) -> Session:
-    """A session with sealed records taken apart and cut to the turns that were asked for; itself, if none is sealed."""
+    """A session with sealed records taken apart and cut to the turns that were asked for; itself, if it is just these."""
     stored = session.records
-    if not stored or stored[-1].end - stored[0].end == len(stored) - stored[0].rounds:
+    if not stored:
         return session
+    first, final = stored[0], stored[-1]
+    if final.end - first.end == len(stored) - first.rounds and (last is None or final.upto - first.upto < last):
+        return session  # nothing is sealed, and without its first record it would hold too little
     parts = [part for record in stored for part in _split(session, record)]
     records = [part for part in parts if before is None or part.number < before]
     if last is not None:

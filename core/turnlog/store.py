@@ -677,12 +677,24 @@ class Layer(Store):
 
     Args:
         inner: The store to wrap; it is opened and closed with the layer.
+
+    Raises:
+        InvalidInput: A layer below belongs outside of this one.
     """
 
     inner: Store
     """The store that is wrapped."""
 
+    depth: int = 0
+    """How near to the store it belongs; 0: anywhere.  A stack takes one layer of each other depth, the least outermost:
+    20 keeps decoded messages, 40 compresses payloads, 60 encrypts them."""
+
     def __init__(self, inner: Store) -> None:
+        below = inner
+        while self.depth and isinstance(below, Layer):
+            if 0 < below.depth <= self.depth:
+                raise InvalidInput(_disordered(self, below))
+            below = below.inner
         super().__init__(
             namespace=inner.namespace,
             ttl=inner.ttl,
@@ -755,6 +767,15 @@ class _Within(Layer):
 
     def __repr__(self) -> str:
         return f"<namespace {self.namespace!r} of {self.inner!r}>"
+
+
+def _disordered(outer: Layer, inner: Layer) -> str:
+    above, below = type(outer).__name__, type(inner).__name__
+    if outer.depth == inner.depth:
+        return f"{above} over {below}: a stack takes one of them, leave the other out"
+    return (
+        f"{above} over {below}: it belongs nearer to the store; layers are named from outside, so name {below}'s first"
+    )
 
 
 def _messages(messages: Sequence[MessageLike]) -> tuple[Message, ...]:

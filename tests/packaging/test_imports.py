@@ -27,6 +27,7 @@ DRIVERS = {
 
 MAY_IMPORT = {
     "turnlog": {"msgspec", "stevedore"},
+    "turnlog_cache": {"msgspec", "turnlog"},
     "turnlog_cli": {"cyclopts", "rich", "turnlog"},
     "turnlog_compression": {"msgspec", "turnlog", "zstandard"},
     "turnlog_memory": {"turnlog"},

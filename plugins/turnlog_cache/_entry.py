@@ -1,0 +1,196 @@
+"""What is kept of one session: its last turns, as they were at one version."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from math import inf
+from operator import attrgetter
+from typing import Final
+
+import msgspec
+
+from turnlog import Change, Receipt, Record, Session, SessionInfo
+from turnlog.errors import CorruptRecord, TurnlogError
+from turnlog.state import Header
+
+_number, _upto = attrgetter("number"), attrgetter("upto")
+
+_ENTRY: Final = 2_000
+_RECORD: Final = 450
+_MESSAGE: Final = 250
+"""Bytes that an entry, a record and a message take beside the text, as measured with tracemalloc on CPython 3.11."""
+
+
+class Entry:
+    """A session as it was at one version: immutable but for when it was last used.
+
+    Entries of one session share a list that only grows, of which each sees a part of its own; so what follows a version
+    is added without copying what was before.
+
+    Args:
+        info: What the store told; its `expires_in` counts from `seen`.
+        log: The list of records, in order.
+        start: Where this entry's part begins, with a record that begins a turn.
+        stop: Where it ends.
+        seen: When the store was asked that told so, by the cache's timer.
+        size: About how many bytes it takes in memory.
+    """
+
+    __slots__ = ("expires", "info", "log", "seen", "size", "start", "stop", "used")
+
+    def __init__(self, info: SessionInfo, log: list[Record], start: int, stop: int, seen: float, size: int) -> None:
+        self.info = info
+        self.log = log
+        self.start = start
+        self.stop = stop
+        self.seen = seen
+        self.size = size
+        self.used = seen
+        self.expires = inf if info.expires_in is None else seen + info.expires_in
+
+    @classmethod
+    def of(cls, session: Session, seen: float) -> Entry:
+        """What a store answered, decoded."""
+        log = [record.unencoded() for record in session.records]
+        return cls(session.info, log, 0, len(log), seen, _ENTRY + sum(map(_size, log)))
+
+    # ------------------------------------------------------------------------------------------------------- answering
+
+    def covers(self, last: int | None, before: int | None) -> bool:
+        """Whether it holds what is asked for; all of it is asked for with neither."""
+        log, start, stop = self.log, self.start, self.stop
+        if start == stop:
+            return not self.info.messages
+        begin = log[start].upto - log[start].count
+        if log[stop - 1].upto - begin == self.info.messages:
+            return True
+        if last is None:
+            return False
+        if before is not None:
+            stop = bisect_left(log, before, start, stop, key=_number)
+        return stop > start and log[stop - 1].upto - begin >= last
+
+    def session(self, info: SessionInfo, last: int | None, before: int | None) -> Session:
+        """What is asked for, where it covers that."""
+        log, start, stop = self.log, self.start, self.stop
+        if before is not None:
+            stop = bisect_left(log, before, start, stop, key=_number)
+        if last is not None and start < stop:
+            end = log[stop - 1].upto
+            if end - last > log[start].upto - log[start].count:
+                start = bisect_right(log, end - last, start, stop, key=_upto)
+                while not log[start].turns:
+                    start -= 1
+        return Session(info, tuple(log[start:stop]))
+
+    def info_at(self, now: float) -> SessionInfo:
+        """What the store told, with what is left of its life."""
+        if self.expires == inf:
+            return self.info
+        return msgspec.structs.replace(self.info, expires_in=self.expires - now)
+
+    # --------------------------------------------------------------------------------------------------------- what is
+    # next; whoever calls these holds the cache's lock, because of the list
+
+    def grown(self, info: SessionInfo, records: Sequence[Record], seen: float) -> Entry | None:
+        """With what follows it, and without what is no longer retained; None, if that does not fit together."""
+        log, start, stop, size = self.log, self.start, self.stop, self.size
+        if records:
+            new = [record.unencoded() for record in records]
+            if start < stop and new[0].end - new[0].rounds != log[stop - 1].end:
+                return None
+            if len(log) != stop:  # another entry has added something else
+                log, start, stop = log[start:stop], 0, stop - start
+            log += new
+            stop += len(new)
+            size += sum(map(_size, new))
+        while start < stop and log[start].after <= info.first:
+            size -= _size(log[start])
+            start += 1
+        if start > 64 and start * 2 > stop:
+            log, start, stop = log[start:stop], 0, stop - start
+        return Entry(info, log, start, stop, seen, size)
+
+    def led_by(self, session: Session) -> Entry | None:
+        """With what the store told of the time before it; None, if that does not fit together."""
+        log, start, stop = self.log, self.start, self.stop
+        first = log[start]
+        begin = first.end - first.rounds
+        found = list(session.records)
+        if found and found[-1].end > begin:  # sealed since, over the place
+            try:
+                found[-1:] = found[-1].split()
+            except CorruptRecord:
+                return None
+        found = [record.unencoded() for record in found if record.end <= begin]
+        if not found or found[-1].end != begin or found[-1].upto != first.upto - first.count:
+            return None
+        log = found + log[start:stop]
+        return Entry(self.info, log, 0, len(log), self.seen, self.size + sum(map(_size, found)))
+
+    def after(self, change: Change, receipt: Receipt, now: float, seen: float) -> Entry | None:
+        """As a change left it; None, if that cannot be told from here.
+
+        Args:
+            change: What was asked.
+            receipt: What was answered.
+            now: Seconds since 1970, by the store's clock.
+            seen: When the change was sent, by the cache's timer.
+        """
+        info, log, start, stop = self.info, self.log, self.start, self.stop
+        if change.seal is not None:
+            return None
+        if info.version == receipt.version:  # it only dropped turns, or a read saw it before, or it is a repeat
+            if (receipt.first, receipt.turns, receipt.messages) == (info.first, info.turns, info.messages):
+                return self
+            told = msgspec.structs.replace(info, first=receipt.first, messages=receipt.messages)
+            return self.grown(told, (), self.seen) if receipt.turns == info.turns else None
+        if info.version != receipt.previous or change.keep is not None:
+            return None
+        tail = log[stop - 1] if start < stop else None
+        upto = 0 if tail is None else tail.upto
+        header = Header(
+            info.key,
+            info.version,
+            info.first,
+            info.turns,
+            upto - info.messages,
+            upto,
+            None if tail is None else (tail.id, tail.part, tail.open),
+            info.bytes,
+            info.created,
+            info.updated,
+            info.owner,
+            info.metadata,  # type: ignore[arg-type]  # what a store answers is one
+            info.ttl,
+        )
+        placed: list[Record] = []
+        try:
+            if change.append:
+                header, placed = header.extend(change, now)
+            if change.metadata is not None or change.owner is not None or change.ttl is not None:
+                header = header.describe(change, now)
+        except TurnlogError:
+            return None
+        if header.version != receipt.version:
+            return None
+        told = SessionInfo(
+            info.key,
+            receipt.version,
+            receipt.first,
+            receipt.turns,
+            receipt.messages,
+            header.bytes,
+            info.created,
+            header.updated,
+            header.owner,
+            header.metadata,
+            header.ttl,
+            receipt.expires_in,
+        )
+        return self.grown(told, placed, seen)
+
+
+def _size(record: Record) -> int:
+    return record.size + _RECORD * record.rounds + _MESSAGE * record.count
