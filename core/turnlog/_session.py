@@ -122,7 +122,7 @@ class Session(msgspec.Struct, frozen=True, dict=True):
         messages: list[Message] = []
         try:
             for record in self.records:
-                messages += record.messages
+                messages += record._messages or record.messages  # a property takes longer than a field
         except CorruptRecord as error:
             error.key = self.info.key
             raise

@@ -74,7 +74,7 @@ def divide(turns: Sequence[Turn], wanted: Sequence[Message], same: int, first: i
 
 
 def exact(session: Session, last: int | None, before: int | None) -> Session:
-    """A session with sealed records taken apart and cut to the turns that were asked for; itself, if it is just these."""
+    """A session with sealed records taken apart and cut to the turns that were asked for; itself, if it is these."""
     stored = session.records
     if not stored:
         return session

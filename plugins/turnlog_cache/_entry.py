@@ -57,32 +57,26 @@ class Entry:
 
     # ------------------------------------------------------------------------------------------------------- answering
 
-    def covers(self, last: int | None, before: int | None) -> bool:
-        """Whether it holds what is asked for; all of it is asked for with neither."""
-        log, start, stop = self.log, self.start, self.stop
+    def records(self, last: int | None, before: int | None) -> tuple[Record, ...] | None:
+        """The records that are asked for; None, if it does not hold them all."""
+        log, start, stop, messages = self.log, self.start, self.stop, self.info.messages
         if start == stop:
-            return not self.info.messages
+            return None if messages else ()
         begin = log[start].upto - log[start].count
-        if log[stop - 1].upto - begin == self.info.messages:
-            return True
-        if last is None:
-            return False
+        whole = log[stop - 1].upto - begin == messages
         if before is not None:
             stop = bisect_left(log, before, start, stop, key=_number)
-        return stop > start and log[stop - 1].upto - begin >= last
-
-    def session(self, info: SessionInfo, last: int | None, before: int | None) -> Session:
-        """What is asked for, where it covers that."""
-        log, start, stop = self.log, self.start, self.stop
-        if before is not None:
-            stop = bisect_left(log, before, start, stop, key=_number)
-        if last is not None and start < stop:
-            end = log[stop - 1].upto
-            if end - last > log[start].upto - log[start].count:
-                start = bisect_right(log, end - last, start, stop, key=_upto)
-                while not log[start].turns:
-                    start -= 1
-        return Session(info, tuple(log[start:stop]))
+        if last is None or start == stop:
+            return tuple(log[start:stop]) if whole else None
+        from_here = log[stop - 1].upto - last
+        if from_here <= begin:
+            return tuple(log[start:stop]) if whole or from_here == begin else None
+        place = stop - (last + 1) // 2  # as a rule a turn is a question and an answer: look there first
+        if place <= start or not log[place - 1].upto <= from_here < log[place].upto:
+            place = bisect_right(log, from_here, start, stop, key=_upto)
+        while not log[place].turns:
+            place -= 1
+        return tuple(log[place:stop])
 
     def info_at(self, now: float) -> SessionInfo:
         """What the store told, with what is left of its life."""

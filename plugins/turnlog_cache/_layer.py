@@ -132,15 +132,22 @@ class CacheLayer(Layer):
             return await self.inner.read(key, last=last, before=before, since=since, touch=touch)
         check_read(last, before, None)
         entry = self._entries.get(key)
-        if entry is None or (before is not None and not entry.covers(last, before)):
-            if before is not None:
-                self._stats.misses += 1
-                return await self.inner.read(key, last=last, before=before, touch=touch)
-            return await self._fetched(key, last, touch=touch)
+        if entry is None:
+            if before is None:
+                return await self._fetched(key, last, touch=touch)
+            self._stats.misses += 1
+            return await self.inner.read(key, last=last, before=before, touch=touch)
         now = self._timer()
-        if now - entry.seen <= self._trusted and now < entry.expires and entry.covers(last, before):
-            self._used(key, entry, now)
-            return entry.session(entry.info_at(now), last, before)
+        if now - entry.seen <= self._trusted and now < entry.expires:
+            records = entry.records(last, before)
+            if records is not None:
+                self._stats.hits += 1
+                entry.used = now
+                try:  # noqa: SIM105 - contextlib.suppress takes longer than what it would be about
+                    self._entries.move_to_end(key)
+                except KeyError:  # another thread has dropped it
+                    pass
+                return Session(entry.info_at(now), records)
         return await self._validated(key, entry, last, before, touch=touch)
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -178,37 +185,36 @@ class CacheLayer(Layer):
 
     async def _validated(self, key: Key, entry: Entry, last: int | None, before: int | None, *, touch: bool) -> Session:
         """Ask whether an entry is current, and answer from it and from what is new."""
-        asked = self._timer()
-        version = entry.info.version
+        if before is not None and entry.records(last, before) is None:
+            self._stats.misses += 1
+            return await self.inner.read(key, last=last, before=before, touch=touch)
+        asked, version = self._timer(), entry.info.version
         try:
             session = await self.inner.read(key, last=last if before is None else 0, since=version, touch=touch)
         except (SessionNotFound, HistoryRegressed):  # gone, or behind what was seen here: the caller is told that once
             self._drop(key)
             raise
-        info = session.info
-        if not session.continues:
-            self._stats.stale += 1
-            if before is not None:
-                self._drop(key)
-                return await self.inner.read(key, last=last, before=before, touch=touch)
+        self._stats.stale += session.info.version != version
+        if session.continues:
+            with self._lock:
+                now = entry.grown(session.info, session.records, asked)
+            records = None if now is None else now.records(last, before)
+            if now is not None and records is None:
+                self._stats.misses += 1
+                now = await self._led(key, now, last)
+                records = None if now is None else now.records(last, before)
+            elif now is not None:
+                self._stats.hits += 1
+            if now is not None and records is not None:
+                self._put(key, entry, now)
+                return Session(session.info, records)
+        elif before is None:
             self._put(key, entry, Entry.of(session, asked))
             return session
-        if info.version != version:
-            self._stats.stale += 1
-        with self._lock:
-            now = entry.grown(info, session.records, asked)
-        if now is not None and now.covers(last, before):
-            self._stats.hits += 1
-        elif now is not None:
-            self._stats.misses += 1
-            now = await self._led(key, now, last, before)
-        if now is None:
-            self._drop(key)
-            return await self.inner.read(key, last=last, before=before, touch=touch)
-        self._put(key, entry, now)
-        return now.session(info, last, before)
+        self._drop(key)
+        return await self.inner.read(key, last=last, before=before, touch=touch)
 
-    async def _led(self, key: Key, entry: Entry, last: int | None, before: int | None) -> Entry | None:
+    async def _led(self, key: Key, entry: Entry, last: int | None) -> Entry | None:
         """An entry with what is missing before it; None, if somebody has cut or made anew what is in between."""
         if entry.start == entry.stop:
             return None
@@ -220,8 +226,7 @@ class CacheLayer(Layer):
         if (was.epoch, was.generation) != (now.epoch, now.generation):
             return None
         with self._lock:
-            whole = entry.led_by(rest)
-        return whole if whole is not None and whole.covers(last, before) else None
+            return entry.led_by(rest)
 
     async def _fetched(self, key: Key, last: int | None, *, touch: bool) -> Session:
         """What is not here: one of those who ask for it at the same moment reads it for all of them.
@@ -299,14 +304,6 @@ class CacheLayer(Layer):
             self._missing[key] = asked
 
     # --------------------------------------------------------------------------------------------------- what is kept
-
-    def _used(self, key: Key, entry: Entry, now: float) -> None:
-        self._stats.hits += 1
-        entry.used = now
-        try:  # noqa: SIM105 - contextlib.suppress takes longer than what it would be about
-            self._entries.move_to_end(key)
-        except KeyError:  # another thread has dropped it
-            pass
 
     def _wrote(self, key: Key, change: Change, receipt: Receipt, sent: float) -> None:
         """Keep a change that was acknowledged: it tells whether anybody has written in between."""
