@@ -11,6 +11,8 @@ from turnlog import Change, Key, Record, Store, user
 from turnlog.limits import MAX_PAYLOAD_BYTES
 from turnlog.testing import StoreContract, StoreOptions
 from turnlog_sql._store import SQLStore
+from turnlog_sql.mysql import MySQLStore
+from turnlog_sql.postgresql import PostgreSQLStore
 
 
 class ServerContract(StoreContract):
@@ -38,6 +40,30 @@ class ServerContract(StoreContract):
         self.clock.advance(seconds)
         async with self.store(self.url) as store:
             await advance(store, seconds)
+
+
+class OverPostgreSQL(ServerContract):
+    """On PostgreSQL."""
+
+    def empty(self) -> str:
+        return emptied_postgresql()
+
+    def store(self, url: str, **options: Unpack[StoreOptions]) -> PostgreSQLStore:
+        return PostgreSQLStore(url, pool_size=5, sweep=0, **options)
+
+
+class OverMariaDB(ServerContract):
+    """On MariaDB."""
+
+    def empty(self) -> str:
+        return emptied_mariadb()
+
+    def store(self, url: str, **options: Unpack[StoreOptions]) -> MySQLStore:
+        return MySQLStore(url, pool_size=5, sweep=0, **options)
+
+
+class EveryByte(ServerContract):
+    """What a database may do to bytes."""
 
     async def test_every_byte_of_a_payload(self, store: Store) -> None:
         """Sixteen mebibytes of bytes that no character set knows, and of those that a driver may have to escape."""

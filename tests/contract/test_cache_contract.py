@@ -6,14 +6,12 @@ from itertools import cycle
 from typing import Unpack
 
 from redis_places import RedisContract
-from sql_places import ServerContract, emptied_mariadb, emptied_postgresql
+from sql_places import OverMariaDB, OverPostgreSQL
 from turnlog import Change, Key, Layer, Page, Query, Receipt, Session, Store, Version
 from turnlog.testing import StoreContract, StoreOptions
 from turnlog_cache import CacheLayer
 from turnlog_compression.zstd import ZstdLayer
 from turnlog_memory import MemoryStore
-from turnlog_sql.mysql import MySQLStore
-from turnlog_sql.postgresql import PostgreSQLStore
 from turnlog_sql.sqlite import SQLiteStore
 
 
@@ -97,14 +95,6 @@ class TestTwoOverSQLite(OverSQLite):
         return Alternating(self.sqlite(**options))
 
 
-class OverPostgreSQL(ServerContract):
-    def empty(self) -> str:
-        return emptied_postgresql()
-
-    def store(self, url: str, **options: Unpack[StoreOptions]) -> PostgreSQLStore:
-        return PostgreSQLStore(url, pool_size=5, sweep=0, **options)
-
-
 class TestCacheOverPostgreSQL(OverPostgreSQL):
     def make(self, **options: Unpack[StoreOptions]) -> Store:
         return CacheLayer(super().make(**options))
@@ -113,14 +103,6 @@ class TestCacheOverPostgreSQL(OverPostgreSQL):
 class TestTwoOverZstdOverPostgreSQL(OverPostgreSQL):
     def make(self, **options: Unpack[StoreOptions]) -> Store:
         return Alternating(ZstdLayer(super().make(**options)))
-
-
-class OverMariaDB(ServerContract):
-    def empty(self) -> str:
-        return emptied_mariadb()
-
-    def store(self, url: str, **options: Unpack[StoreOptions]) -> MySQLStore:
-        return MySQLStore(url, pool_size=5, sweep=0, **options)
 
 
 class TestCacheOverMariaDB(OverMariaDB):

@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import Unpack
 
 from redis_places import RedisContract
-from sql_places import ServerContract, emptied_mariadb, emptied_postgresql
+from sql_places import OverMariaDB, OverPostgreSQL
 from turnlog import Store
 from turnlog.testing import StoreContract, StoreOptions
 from turnlog_compression import GzipLayer, OffLayer
 from turnlog_compression.zstd import ZstdLayer
 from turnlog_memory import MemoryStore
-from turnlog_sql.mysql import MySQLStore
-from turnlog_sql.postgresql import PostgreSQLStore
 from turnlog_sql.sqlite import SQLiteStore
 
 
@@ -53,24 +51,12 @@ class TestOffOverSQLite(OverSQLite):
         return OffLayer(self.sqlite(**options))
 
 
-class TestZstdOverPostgreSQL(ServerContract):
-    def empty(self) -> str:
-        return emptied_postgresql()
-
-    def store(self, url: str, **options: Unpack[StoreOptions]) -> PostgreSQLStore:
-        return PostgreSQLStore(url, pool_size=5, sweep=0, **options)
-
+class TestZstdOverPostgreSQL(OverPostgreSQL):
     def make(self, **options: Unpack[StoreOptions]) -> Store:
         return ZstdLayer(super().make(**options))
 
 
-class TestZstdOverMariaDB(ServerContract):
-    def empty(self) -> str:
-        return emptied_mariadb()
-
-    def store(self, url: str, **options: Unpack[StoreOptions]) -> MySQLStore:
-        return MySQLStore(url, pool_size=5, sweep=0, **options)
-
+class TestZstdOverMariaDB(OverMariaDB):
     def make(self, **options: Unpack[StoreOptions]) -> Store:
         return ZstdLayer(super().make(**options))
 

@@ -4,25 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Unpack
+from typing import Any
 
 import pytest
 
 import servers
-from sql_places import ServerContract, emptied_mariadb
+from sql_places import EveryByte, OverMariaDB, emptied_mariadb
 from turnlog import Change, Key, Record, SessionNotFound, TooLarge, assistant, user
-from turnlog.testing import StoreOptions
 from turnlog_sql.mysql import MySQLStore, _MySQL
 
 
-class TestMySQLStore(ServerContract):
+class TestMySQLStore(OverMariaDB, EveryByte):
     """The SQL store on MariaDB."""
-
-    def empty(self) -> str:
-        return emptied_mariadb()
-
-    def store(self, url: str, **options: Unpack[StoreOptions]) -> MySQLStore:
-        return MySQLStore(url, pool_size=5, sweep=0, **options)
 
 
 @pytest.fixture

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Unpack
 
-from sql_places import ServerContract, emptied_pgbouncer
+from sql_places import EveryByte, OverPostgreSQL, emptied_pgbouncer
 from turnlog.testing import StoreOptions
 from turnlog_sql.postgresql import PostgreSQLStore
 
 
-class TestPgBouncer(ServerContract):
+class TestPgBouncer(OverPostgreSQL, EveryByte):
     """The SQL store on PostgreSQL through pgbouncer."""
 
     def empty(self) -> str:

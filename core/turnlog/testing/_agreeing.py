@@ -202,4 +202,6 @@ class Agreeing(Chapter):
                 await walk.read()
                 await walk.look()
                 # a session that was used lives 70 seconds for certain, and never more than 80
-                await self.advance(walk.dice.choices([0, 1, 30, 100], [20, 4, 4, 1])[0])
+                passed = walk.dice.choices([0, 1, 30, 100], [20, 4, 4, 1])[0]
+                if passed:
+                    await self.advance(passed)
