@@ -1,6 +1,7 @@
-"""turnlog: the memory store, SQLite with commits that wait for the disk (FULL) and that do not (NORMAL), and PostgreSQL.
+"""turnlog: the memory store, SQLite with commits that wait for the disk (FULL) and that do not (NORMAL), PostgreSQL, Redis.
 
-An operation is what an application does in a new request: `load` and `append` by session id, with nothing kept in between.
+An operation is what an application does in a new request: `load` and `append` by session id, with nothing kept in between,
+but by a cache where the name says so.
 """
 
 from __future__ import annotations
@@ -56,6 +57,13 @@ class _Turnlog(Adapter):
         await self.store.append(sid, msgs)
 
 
+def _cached(store, mode):
+    """With a cache; in `trust` nothing is asked during a run."""
+    from turnlog_cache import CacheLayer
+
+    return CacheLayer(store, mode=mode, max_age=3600.0)
+
+
 class Memory(_Turnlog):
     name, backend = "turnlog memory", "memory"
 
@@ -90,6 +98,13 @@ class SqliteZstd(SqliteFull):
         from turnlog_compression.zstd import ZstdLayer
 
         return ZstdLayer(super().make(env))
+
+
+class SqliteTrust(SqliteFull):
+    name = "turnlog sqlite FULL cache trust"
+
+    def make(self, env):
+        return _cached(super().make(env), "trust")
 
 
 class SqliteNormal(_Sqlite):
@@ -129,4 +144,29 @@ class RedisZstd(Redis):
         return ZstdLayer(super().make(env))
 
 
-ADAPTERS = [Memory, SqliteFull, SqliteZstd, SqliteNormal, Postgres, Redis, RedisZstd]
+class RedisValidate(Redis):
+    name = "turnlog redis cache validate"
+
+    def make(self, env):
+        return _cached(super().make(env), "validate")
+
+
+class RedisTrust(Redis):
+    name = "turnlog redis cache trust"
+
+    def make(self, env):
+        return _cached(super().make(env), "trust")
+
+
+ADAPTERS = [
+    Memory,
+    SqliteFull,
+    SqliteZstd,
+    SqliteTrust,
+    SqliteNormal,
+    Postgres,
+    Redis,
+    RedisZstd,
+    RedisValidate,
+    RedisTrust,
+]

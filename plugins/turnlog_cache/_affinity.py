@@ -20,14 +20,21 @@ def choose(session_id: str, instances: Iterable[str]) -> str:
         instances: Their names, such as `host:port`; at least one.
 
     Raises:
-        InvalidInput: There is none.
+        InvalidInput: There is none, or something is no text.
     """
-    session = session_id.encode()
-    chosen, highest = "", (b"", "")
-    for instance in instances:
-        drawn = blake2b(session, key=blake2b(instance.encode(), digest_size=32).digest(), digest_size=8).digest()
-        if (drawn, instance) > highest:
-            chosen, highest = instance, (drawn, instance)
-    if not highest[0]:
+    if type(instances) is str:
+        raise InvalidInput(f"instances are several: put {instances!r} into [ ]")
+    session = blake2b(_bytes(session_id, "session id"), digest_size=32).digest()
+    drawn = [(blake2b(session + _bytes(name, "instance"), digest_size=8).digest(), name) for name in instances]
+    if not drawn:
         raise InvalidInput("there are no instances to choose from")
-    return chosen
+    return max(drawn)[1]
+
+
+def _bytes(value: str, name: str) -> bytes:
+    try:
+        return value.encode()
+    except AttributeError:
+        raise InvalidInput(f"{name} must be a str, not {type(value).__name__}") from None
+    except UnicodeEncodeError:
+        raise InvalidInput(f"{name} {value!a} holds a lone surrogate: it is no text") from None

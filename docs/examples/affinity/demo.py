@@ -1,0 +1,218 @@
+"""Four instances behind a router, under load; one is killed and one is added.
+
+python demo.py --redis URL
+
+Each session says something, waits for the answer, and says the next thing.  The answer tells what the session has said
+so far, as the instance found it: that must be all that was acknowledged before, once and in order.  This is done
+without a cache and with one in either mode, and the figures are what Redis and the caches have done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import secrets
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from redis.asyncio import Redis
+
+from chat import Line, Peer
+
+MODES = ("off", "validate", "trust")
+AT_ONCE = 40  # sessions
+
+
+class Figures(NamedTuple):
+    """What a part of the run has cost."""
+
+    mode: str
+    part: str
+    turns: int
+    commands: float  # of Redis, a turn
+    bytes: float  # sent by Redis, a turn
+    hits: int  # of the instances that live at the end, as what follows
+    misses: int
+    stale: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.mode:10}{self.part:22}{self.turns:6}{self.commands:10.1f}{self.bytes:8.0f}"
+            f"{self.hits:7}{self.misses:8}{self.stale:7}"
+        )
+
+
+HEAD = "mode      part                   turns  commands   bytes   hits  misses  stale"
+
+
+class Instance(NamedTuple):
+    """A process, and where it is asked."""
+
+    process: asyncio.subprocess.Process
+    address: str
+
+
+class Service:
+    """A router and its instances, each a process.
+
+    Args:
+        url: Of the Redis.
+        mode: Of the caches.
+    """
+
+    def __init__(self, url: str, mode: str) -> None:
+        self.mode = mode
+        self.instances: list[Instance] = []
+        self._processes: list[asyncio.subprocess.Process] = []
+        self._environment = {
+            **os.environ,
+            "TURNLOG_STORE_URL": url,
+            "TURNLOG_STORE_NAMESPACE": f"affinity-{secrets.token_hex(4)}",
+            "TURNLOG_STORE_TTL": "1h",
+        }
+
+    async def __aenter__(self) -> Self:
+        self.router = (await self._run("router")).address
+        await asyncio.gather(*(self.add() for _ in range(4)))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for process in self._processes:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+
+    async def add(self) -> None:
+        """Start an instance, which joins the router."""
+        self.instances.append(await self._run("instance", self.router, self.mode))
+
+    async def kill(self) -> None:
+        """Kill an instance, whatever it is doing."""
+        process, _ = self.instances.pop(0)
+        process.kill()
+        await process.wait()
+
+    async def stats(self) -> dict[str, Line]:
+        """What the cache of each instance has done."""
+        found = {}
+        for _, address in self.instances:
+            with closing(await Peer.at(address)) as peer:
+                found[address] = await peer.ask({"stats": 1})
+        return found
+
+    async def _run(self, *words: str) -> Instance:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            Path(__file__).with_name("chat.py"),
+            *words,
+            env=self._environment,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        self._processes.append(process)
+        assert process.stdout is not None
+        address = (await process.stdout.readline()).decode().strip()
+        if not address:
+            raise RuntimeError(f"{words[0]} did not start")
+        return Instance(process, address)
+
+
+class Load:
+    """Sessions that talk, and remember what was acknowledged.
+
+    Args:
+        service: Whom to.
+        redis: Which Redis to measure.
+        sessions: How many.
+    """
+
+    def __init__(self, service: Service, redis: Redis, sessions: int) -> None:
+        self.service = service
+        self.redis = redis
+        self.said: dict[str, list[str]] = {f"session-{number}": [] for number in range(sessions)}
+        self._peers: list[Peer] = []
+        self._gate = asyncio.Semaphore(AT_ONCE)
+
+    def close(self) -> None:
+        """Hang up."""
+        for peer in self._peers:
+            peer.close()
+
+    async def talk(self, part: str, *, rounds: int = 1, event: str = "") -> Figures:
+        """Have every session say something, again and again.
+
+        Args:
+            part: What to call it.
+            rounds: How often.
+            event: `kill` or `add`: what happens when a quarter of the sessions have spoken.
+        """
+        before, did_before = await self.service.stats(), await self._redis_did()
+        for number in range(rounds):
+            talking = [asyncio.create_task(self._say(session)) for session in self.said]
+            if event and not number:
+                await talking[len(talking) // 4]
+                await getattr(self.service, event)()
+            await asyncio.gather(*talking)
+        turns, after = rounds * len(self.said), await self.service.stats()
+        commands, sent = ((now - then) / turns for now, then in zip(await self._redis_did(), did_before, strict=True))
+        hits, misses, stale = (
+            sum(stats.get(name, 0) - before.get(address, {}).get(name, 0) for address, stats in after.items())
+            for name in ("hits", "misses", "stale")
+        )
+        return Figures(self.service.mode, part, turns, commands, sent, hits, misses, stale)
+
+    async def _say(self, session: str) -> None:
+        async with self._gate:
+            said = self.said[session]
+            turn = {"session": session, "turn": f"{session}-{len(said)}", "text": f"This is number {len(said) + 1}."}
+            peer = self._peers.pop() if self._peers else await Peer.at(self.service.router)
+            answer = await peer.ask(turn)
+            self._peers.append(peer)
+            said.append(turn["text"])
+            if answer.get("said") != said:
+                raise AssertionError(f"{session}: acknowledged was {said}, the answer was {answer}")
+
+    async def _redis_did(self) -> tuple[int, int]:
+        commands = await self.redis.info("commandstats")
+        return sum(one["calls"] for one in commands.values()), (await self.redis.info("stats"))[
+            "total_net_output_bytes"
+        ]
+
+
+async def run(url: str, mode: str, sessions: int, rounds: int) -> list[Figures]:
+    """Do it all in one mode.
+
+    Raises:
+        AssertionError: Something was lost, stored twice, or in another order.
+    """
+    async with Redis.from_url(url) as redis, Service(url, mode) as service:
+        with closing(Load(service, redis, sessions)) as load:
+            return [
+                await load.talk("first turns"),
+                await load.talk("second turns"),
+                await load.talk("four instances", rounds=rounds),
+                await load.talk("one is killed", rounds=2, event="kill"),
+                await load.talk("three instances", rounds=rounds),
+                await load.talk("one is added", rounds=2, event="add"),
+                await load.talk("four instances again", rounds=rounds),
+            ]
+
+
+async def main() -> None:
+    """Do it in every mode, and print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--redis", required=True, metavar="URL", help="such as redis://localhost:6379/0")
+    parser.add_argument("--sessions", type=int, default=300)
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each session in the quiet parts")
+    args = parser.parse_args()
+    print(HEAD)
+    for mode in MODES:
+        figures = await run(args.redis, mode, args.sessions, args.rounds)
+        print(*figures, sep="\n")
+    print("Nothing was lost.")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

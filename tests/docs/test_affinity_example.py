@@ -1,0 +1,93 @@
+"""The example of affinity: nothing is lost when an instance dies, and its figures are what its page says of them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Self
+
+import pytest
+from redis.asyncio import Redis
+
+import demo
+import servers
+from chat import Line
+from demo import MODES, Figures, Load, Service, run
+from turnlog_cache import choose
+
+SESSIONS, ROUNDS = 40, 3
+
+
+@pytest.fixture(scope="module")
+def figures() -> dict[str, dict[str, Figures]]:
+    """By mode and part; to get them, everything that was acknowledged was found again at every turn."""
+    server = servers.Redis()  # of its own, because what it does is counted
+    try:
+        done = [asyncio.run(run(server.url, mode, SESSIONS, ROUNDS)) for mode in MODES]
+    finally:
+        server.stop()
+    return {mode: {one.part: one for one in parts} for mode, parts in zip(MODES, done, strict=True)}
+
+
+def test_each_mode_goes_through_the_same(figures: dict[str, dict[str, Figures]]) -> None:
+    assert [[one.turns for one in parts.values()] for parts in figures.values()] == [
+        [SESSIONS * rounds for rounds in (1, 1, ROUNDS, 2, ROUNDS, 2, ROUNDS)]
+    ] * 3
+
+
+@pytest.mark.parametrize("mode", ["validate", "trust"])
+def test_with_affinity_every_read_is_a_hit_until_an_instance_dies_and_soon_again(
+    mode: str, figures: dict[str, dict[str, Figures]]
+) -> None:
+    parts = figures[mode]
+    for quiet in ("four instances", "three instances", "four instances again"):
+        assert (parts[quiet].hits, parts[quiet].misses) == (SESSIONS * ROUNDS, 0), quiet
+    for change in ("one is killed", "one is added"):
+        assert 0 < parts[change].misses < SESSIONS * 0.6, change
+    assert sum(one.stale for one in parts.values()) == 0
+
+
+@pytest.mark.parametrize("mode", ["validate", "trust"])
+def test_a_cache_spares_the_server_commands_and_bytes(mode: str, figures: dict[str, dict[str, Figures]]) -> None:
+    for quiet in ("four instances", "three instances", "four instances again"):
+        bare, cached = figures["off"][quiet], figures[mode][quiet]
+        assert cached.commands < bare.commands - 0.5
+        assert cached.bytes < bare.bytes / 2
+    assert figures["trust"]["four instances"].commands < figures["validate"]["four instances"].commands - 2
+
+
+def test_without_a_cache_there_is_nothing_to_hit(figures: dict[str, dict[str, Figures]]) -> None:
+    assert not any((one.hits, one.misses, one.stale) != (0, 0, 0) for one in figures["off"].values())
+
+
+# --------------------------------------------------------------------------------------------- what it would find out
+
+
+class Naive:
+    """Instances that keep the histories of their sessions themselves, and the connection to their router."""
+
+    def __init__(self) -> None:
+        self.said: dict[str, dict[str, list[str]]] = {"one": {}, "two": {}}
+
+    async def at(self, _: str) -> Self:
+        return self
+
+    async def ask(self, question: Line) -> Line:
+        session = question["session"]
+        said = self.said[choose(session, self.said)].setdefault(session, [])
+        said.append(question["text"])
+        return {"said": list(said)}
+
+    def close(self) -> None:
+        pass
+
+
+async def test_instances_that_keep_the_histories_themselves_are_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    naive, service = Naive(), Service("", "naive")
+    service.router = "any"
+    monkeypatch.setattr(demo, "Peer", naive)
+    async with Redis.from_url(servers.redis()) as redis:
+        load = Load(service, redis, SESSIONS)
+        await load.talk("two instances", rounds=ROUNDS)
+        del naive.said["one"]
+        with pytest.raises(AssertionError, match=r"acknowledged was .* the answer was"):
+            await load.talk("one is gone")
