@@ -45,7 +45,8 @@ Steps: TypeAlias = "Generator[tuple[Statement, tuple[Value, ...] | list[tuple[Va
 _NONE = Metadata({})
 _encode = msgspec.msgpack.Encoder().encode
 _decode_metadata = msgspec.msgpack.Decoder(dict[str, bytes]).decode
-_decode_head = msgspec.msgpack.Decoder(tuple[str, int, bool, float, int, int, int, int, int, int, bytes]).decode
+_decode_head = msgspec.msgpack.Decoder(Record).decode
+_set = msgspec.structs.force_setattr
 _head_of = attrgetter("id", "part", "open", "time", "count", "rounds", "turns", "number", "end", "upto", "tip")
 _end = attrgetter("end")
 _Version = tuple[bytes, int, int, bytes, bytes]
@@ -111,16 +112,16 @@ def read(
     header = seen.header
     if not header.alive(now):
         raise missing(key)
-    records = []
-    for row in rows:
-        if row is not first:
-            head = row[WIDTH]
-            try:
+    records, head = [], b""
+    try:
+        for row in rows:
+            if row is not first:
+                head = row[WIDTH]
                 records.append(_record(key, head, row[WIDTH + 1]))
-            except CorruptRecord as error:
-                found = yield statements.number, statements.number.bind({"row": seen.row, "head": head})
-                error.turn = found[0][0] if found else None
-                raise
+    except CorruptRecord as error:
+        found = yield statements.number, statements.number.bind({"row": seen.row, "head": head})
+        error.turn = found[0][0] if found else None
+        raise
     records.sort(key=_end)  # they come so, as a rule
     continues = since is not None and _continues(header, since, first[WIDTH + 1])
     if continues and since is not None:
@@ -529,15 +530,18 @@ def _key_of(namespace: str, session: bytes) -> Key:
 
 
 def _sum(data: bytes) -> bytes:
-    """What is put behind a head to tell damage from it: the CRC-32 of the head, and of what belongs beside it."""
-    return crc32(data).to_bytes(4, "big")
+    """What is put behind data to tell damage from it: their CRC-32, the low byte first."""
+    return crc32(data).to_bytes(4, "little")
+
+
+_SOUND = 0x2144DF1C  # the CRC-32 of whatever has its own behind it
 
 
 def _seen(key: Key, row: Row) -> tuple[float, Seen]:
     """The time, and the header in a row, without metadata."""
     now, number, updated, owner, expires, head = row[:WIDTH]
     try:
-        if head[-4:] != _sum(head[:-4] + owner):
+        if crc32(owner + head) != _SOUND:
             raise CorruptRecord("its header is damaged", key=key)
         where, first, turns, start, upto, tail, size, created, ttl, changes = _decode_header(head[:-4])
         owned = owner.decode() if owner else ""
@@ -556,7 +560,7 @@ def _metadata(key: Key, data: bytes | None) -> Metadata:
     if data is None:
         return _NONE
     try:
-        if data[-4:] != _sum(data[:-4]):
+        if crc32(data) != _SOUND:
             raise CorruptRecord("its metadata is damaged", key=key)
         return Metadata(_decode_metadata(data[:-4]))
     except _DAMAGED as error:
@@ -576,21 +580,18 @@ def _header_values(header: Header, changes: int) -> dict[str, Value]:
         "updated": h.updated,
         "owner": owner,
         "expires": h.expires,
-        "head": head + _sum(head + owner),
+        "head": head + _sum(owner + head),
     }
 
 
 def _record(key: Key, head: bytes, payload: bytes | None = None) -> Record:
     """The record behind its head, and behind its payload where that is wanted: then both must belong together."""
     try:
-        data = head[:-8]
-        if payload is not None:
-            damaged = crc32(data + payload[:_ENVELOPE]) != int.from_bytes(head[-4:])
-        else:
-            damaged = crc32(data) != int.from_bytes(head[-8:-4])
-        if damaged:
+        if crc32(head[:-4] if payload is None else payload[:_ENVELOPE] + head) != _SOUND:
             raise CorruptRecord("the head of a record is damaged, or stands beside another payload", key=key)
-        return Record(*_decode_head(data), payload)
+        record = _decode_head(head[:-8])
+        _set(record, "_payload", payload)
+        return record
     except _DAMAGED as error:
         raise CorruptRecord(f"the head of a record cannot be read: {error}", key=key) from None
 
@@ -600,6 +601,7 @@ _ENVELOPE = 12  # bytes, with a digest of the rest (docs/reference/format.md)
 
 def _record_values(row: int, record: Record) -> dict[str, Value]:
     head, size, payload = _encode(_head_of(record)), record.size, record.payload  # the size as the header counted it
+    head += _sum(head)
     return {
         "row": row,
         "number": record.number,
@@ -608,7 +610,7 @@ def _record_values(row: int, record: Record) -> dict[str, Value]:
         "begin": record.upto - record.count if record.turns else None,
         "upto": record.upto,
         "size": size,
-        "head": head + _sum(head) + _sum(head + payload[:_ENVELOPE]),
+        "head": head + _sum(payload[:_ENVELOPE] + head),
         "payload": payload,
     }
 

@@ -366,9 +366,7 @@ def _steps(connection: sqlite3.Connection, steps: Steps[_T]) -> _T:
                 connection.executemany(statement.sql, values)
                 rows = ()
             else:
-                # the driver takes five times as long for bytes, for which it looks for an adapter in vain
-                taken = [bytearray(value) if type(value) is bytes else value for value in values]
-                cursor = connection.execute(statement.sql, taken)
+                cursor = connection.execute(statement.sql, values)
                 rows = cursor.fetchall()
                 if statement.counts and cursor.rowcount:
                     rows = ((cursor.rowcount,),)
