@@ -9,7 +9,7 @@ steps serves every database and every driver, blocking or not.  Transactions bel
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 from zlib import crc32
@@ -39,8 +39,11 @@ from ._statements import WIDTH, Statement, Statements, Value
 T = TypeVar("T")
 
 Row: TypeAlias = "Sequence[Any]"
-Steps: TypeAlias = "Generator[tuple[Statement, tuple[Value, ...] | list[tuple[Value, ...]]], Sequence[Row], T]"
-"""Yields a statement and its parameters, or a list of such, one for each time; is sent the rows; returns the answer."""
+Steps: TypeAlias = "Generator[tuple[Statement, tuple[Value, ...] | list[tuple[Value, ...]]], Any, T]"
+"""Yields a statement and its parameters, or a list of such, one for each time; is sent the rows; returns the answer.
+
+The rows are a sequence, those of a lazy statement an iterator.
+"""
 
 _NONE = Metadata({})
 _encode = msgspec.msgpack.Encoder().encode
@@ -94,7 +97,10 @@ def read(
     """
     values = _key(key)
     values["now"] = now
-    if last == 0 and since is None:
+    walks = bool(last) and since is None and bool(statements.newest)
+    if walks:
+        yield statements.begin, ()  # what follows is of one moment
+    if walks or (last == 0 and since is None):
         rows = yield statements.info, statements.info.bind(values)
     else:
         if last is not None:
@@ -112,17 +118,13 @@ def read(
     header = seen.header
     if not header.alive(now):
         raise missing(key)
-    records, head = [], b""
-    try:
-        for row in rows:
-            if row is not first:
-                head = row[WIDTH]
-                records.append(_record(key, head, row[WIDTH + 1]))
-    except CorruptRecord as error:
-        found = yield statements.number, statements.number.bind({"row": seen.row, "head": head})
-        error.turn = found[0][0] if found else None
-        raise
-    records.sort(key=_end)  # they come so, as a rule
+    if walks:
+        newest = statements.newest[before is not None]
+        rows = yield newest, newest.bind({"row": seen.row, "before": before})
+        records = yield from _records(statements, seen, rows, last)
+        yield statements.end, ()
+    else:
+        records = yield from _records(statements, seen, [row[WIDTH:] for row in rows if row is not first], None)
     continues = since is not None and _continues(header, since, first[WIDTH + 1])
     if continues and since is not None:
         records = [record for record in records if record.end > since.rounds]
@@ -130,12 +132,39 @@ def read(
         records = []
     check_whole(header, records, last, before, since if continues else None)
     if touch:
-        header = yield from _slide(statements, seen, now, ttl)
-        seen = seen._replace(header=header)
+        slid = yield from _slide(statements, seen, now, ttl)
+        if slid is not header:
+            header, seen = slid, seen._replace(header=slid)
     data = first[WIDTH]
     if data is not None:
         header = msgspec.structs.replace(header, metadata=_metadata(key, data))
     return Session(header.info(now), tuple(records), continues), seen
+
+
+def _records(statements: Statements, seen: Seen, rows: Iterable[Row], enough: int | None) -> Steps[list[Record]]:
+    """The records in rows of a head and a payload, in order.
+
+    Args:
+        statements: Of the database.
+        seen: Whose they are.
+        rows: In any order; with `enough` the last first.
+        enough: So many messages, back to where a turn begins; None: all.
+    """
+    records, count, head, key = [], 0, b"", seen.header.key
+    try:
+        for head, payload in rows:
+            record = _record(key, head, payload)
+            records.append(record)
+            if enough is not None:
+                count += record.count
+                if count >= enough and record.turns:
+                    break
+    except CorruptRecord as error:
+        found = yield statements.number, statements.number.bind({"row": seen.row, "head": head})
+        error.turn = found[0][0] if found else None
+        raise
+    records.sort(key=_end)
+    return records
 
 
 def _continues(header: Header, since: Version, at: bytes | None) -> bool:

@@ -322,7 +322,10 @@ def _drive(connection: sqlite3.Connection, work: Work) -> object:
     """Drive steps of which each statement stands for itself."""
     _, _, make, _ = work
     assert make is not None
-    return _steps(connection, make())
+    try:
+        return _steps(connection, make())
+    finally:
+        _roll_back(connection)  # what failed in the middle of a snapshot has left it open
 
 
 def _transact(connection: sqlite3.Connection, work: Work) -> object:
@@ -367,6 +370,12 @@ def _steps(connection: sqlite3.Connection, steps: Steps[_T]) -> _T:
                 rows = ()
             else:
                 cursor = connection.execute(statement.sql, values)
+                if statement.lazy:
+                    try:
+                        statement, values = steps.send(cursor)
+                    finally:
+                        cursor.close()
+                    continue
                 rows = cursor.fetchall()
                 if statement.counts and cursor.rowcount:
                     rows = ((cursor.rowcount,),)
