@@ -206,9 +206,9 @@ def append(
         return None  # it is time to forget
     try:
         header.check(change.expect, turns=True)
-        after, (record,) = header.extend(change, header.updated)
+        after, (record,) = header.extend(change, now)  # a server puts its own clock in its place
         if owned:
-            after = after.describe(change, header.updated)
+            after = after.describe(change, now)
         after.check_bytes(change.max_bytes, header.bytes)
     except TurnlogError:
         return None  # what was seen may be out of date
@@ -217,7 +217,7 @@ def append(
     if statements.append is None:  # no server has the clock
         if not header.alive(now):
             return None
-        after = msgspec.structs.replace(after, updated=now).slide(now, ttl)
+        after = after.slide(now, ttl)
     own = ttl if header.ttl is None else header.ttl
     values, place = _header_values(after, seen.changes + 1), seen.changes
     values |= {"row": seen.row, "seen": seen.head, "was": header.expires, "ttl": own or None, "now": now}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from typing import Final, Literal, TypeAlias, TypeVar
 from urllib.parse import quote
@@ -361,24 +361,22 @@ def _do(connection: sqlite3.Connection, work: Work) -> object:
 
 
 def _steps(connection: sqlite3.Connection, steps: Steps[_T]) -> _T:
-    rows: Sequence[Row] = ()
+    rows: Iterable[Row]
+    cursor = connection.cursor()
     try:
         statement, values = next(steps)
         while True:
             if type(values) is list:
-                connection.executemany(statement.sql, values)
+                cursor.executemany(statement.sql, values)
                 rows = ()
             else:
-                cursor = connection.execute(statement.sql, values)
+                cursor.execute(statement.sql, values)
                 if statement.lazy:
-                    try:
-                        statement, values = steps.send(cursor)
-                    finally:
-                        cursor.close()
-                    continue
-                rows = cursor.fetchall()
-                if statement.counts and cursor.rowcount:
-                    rows = ((cursor.rowcount,),)
+                    rows = cursor  # until the next statement
+                elif statement.counts:
+                    rows = ((cursor.rowcount,),) if cursor.rowcount else ()
+                else:
+                    rows = cursor.fetchall()
             statement, values = steps.send(rows)
     except StopIteration as stop:
         answer: _T = stop.value
