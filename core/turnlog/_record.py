@@ -169,7 +169,7 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
                 messages = tuple(message for record in self.split() for message in record.messages)
             else:
                 try:
-                    messages = _codec.decode_messages(self.payload)
+                    messages = _codec.decode_messages(self._payload or self.payload)
                 except CorruptRecord as error:
                     error.turn = self.number
                     raise

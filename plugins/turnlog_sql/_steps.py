@@ -31,7 +31,7 @@ from turnlog import (
     Version,
 )
 from turnlog.errors import TurnlogError
-from turnlog.limits import REMEMBERED_CHANGES
+from turnlog.limits import MAX_NUMBER, REMEMBERED_CHANGES
 from turnlog.state import Header, check_delete, check_whole, created_by, fits, missing, reused
 
 from ._statements import WIDTH, Statement, Statements, Value
@@ -150,15 +150,15 @@ def _records(statements: Statements, seen: Seen, rows: Iterable[Row], enough: in
         rows: In any order; with `enough` the last first.
         enough: So many messages, back to where a turn begins; None: all.
     """
-    records, count, head, key = [], 0, b"", seen.header.key
+    records, head, key = [], b"", seen.header.key
+    missing = MAX_NUMBER if enough is None else enough
     try:
         for head, payload in rows:
             record = _record(key, head, payload)
             records.append(record)
-            if enough is not None:
-                count += record.count
-                if count >= enough and record.turns:
-                    break
+            missing -= record.count
+            if missing <= 0 and record.turns:
+                break
     except CorruptRecord as error:
         found = yield statements.number, statements.number.bind({"row": seen.row, "head": head})
         error.turn = found[0][0] if found else None

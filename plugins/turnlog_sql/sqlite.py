@@ -220,15 +220,21 @@ class _SQLite(Database):
         connection.execute("COMMIT")
         return found
 
-    def _serve(self, connection: sqlite3.Connection, works: Sequence[Work]) -> Iterator[list[Outcome]]:
-        """Do works that were waiting at the same moment: first those that read, then those that write.
+    def _serve(self, connection: sqlite3.Connection, works: Sequence[Work]) -> Iterable[list[Outcome]]:
+        """Do works that were waiting at the same moment."""
+        if len(works) > 1:
+            return self._in_turn(connection, works)
+        (work,) = works  # as a rule
+        if work[0].cancelled():
+            return ()
+        return ([self._alone(connection, work, _transact if work[1] else _drive)],)
+
+    def _in_turn(self, connection: sqlite3.Connection, works: Sequence[Work]) -> Iterator[list[Outcome]]:
+        """First those that read, then those that write.
 
         A read sees nothing of a write beside it, which is not acknowledged yet.
         """
         works = [work for work in works if not work[0].cancelled()]
-        if len(works) == 1:  # as a rule
-            yield [self._alone(connection, works[0], _transact if works[0][1] else _drive)]
-            return
         reads = [work for work in works if not work[1]]
         if reads:
             yield [self._alone(connection, work, _drive) for work in reads]
