@@ -72,9 +72,7 @@ class Statement:
 
     __slots__ = ("_constants", "_pick", "counts", "lazy", "names", "sql")
 
-    def __init__(
-        self, statement: ClauseElement, dialect: Dialect, *, counts: bool = False, lazy: bool = False
-    ) -> None:
+    def __init__(self, statement: ClauseElement, dialect: Dialect, *, counts: bool = False, lazy: bool = False) -> None:
         self.counts, self.lazy = counts, lazy
         compiled = statement.compile(dialect=dialect)
         self.sql = str(compiled)

@@ -3,7 +3,7 @@
 A step is a generator that yields a statement with its parameters and is sent the rows.  It does no I/O, so one set of
 steps serves every database and every driver, blocking or not.  Transactions belong to whoever drives the steps:
 `commit`, `delete`, `copy` and `sweep` need one, and lock what they change before they look at it; of `read`, `page` and
-`append` each statement stands for itself.
+`append` each statement stands for itself.  Where a statement is no round trip, `read` opens and ends a snapshot.
 """
 
 from __future__ import annotations
@@ -325,7 +325,7 @@ def _locked(statements: Statements, statement: Statement, values: dict[str, Valu
     while True:
         if statements.locks:
             locked = yield statements.lock, statements.lock.bind(values)
-        rows = yield statement, statement.bind(values)
+        rows: Sequence[Row] = yield statement, statement.bind(values)
         if locked or not rows:
             return rows
         # it was made between the two statements: it is there, but not locked
@@ -619,10 +619,10 @@ def _record(key: Key, head: bytes, payload: bytes | None = None) -> Record:
         if crc32(head[:-4] if payload is None else payload[:_ENVELOPE] + head) != _SOUND:
             raise CorruptRecord("the head of a record is damaged, or stands beside another payload", key=key)
         record = _decode_head(head[:-8])
-        _set(record, "_payload", payload)
-        return record
     except _DAMAGED as error:
         raise CorruptRecord(f"the head of a record cannot be read: {error}", key=key) from None
+    _set(record, "_payload", payload)
+    return record
 
 
 _ENVELOPE = 12  # bytes, with a digest of the rest (docs/reference/format.md)

@@ -137,10 +137,12 @@ class _Thread:
 
 def _tell(outcomes: list[Outcome]) -> None:
     """Tell those who wait, each in its own loop, and each loop once."""
-    loop = outcomes[0][0][0].get_loop()
-    others = [one for one in outcomes if one[0][0].get_loop() is not loop] if len(outcomes) > 1 else []
+    loop, told, others = outcomes[0][0][0].get_loop(), outcomes, []
+    if len(outcomes) > 1:
+        told = [one for one in outcomes if one[0][0].get_loop() is loop]
+        others = [one for one in outcomes if one[0][0].get_loop() is not loop]
     try:  # noqa: SIM105 - contextlib.suppress takes longer than what it would be about
-        loop.call_soon_threadsafe(_settle, [one for one in outcomes if one not in others] if others else outcomes)
+        loop.call_soon_threadsafe(_settle, told)
     except RuntimeError:  # that loop has been closed: nobody waits any more
         pass
     if others:

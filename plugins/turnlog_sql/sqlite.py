@@ -36,7 +36,7 @@ _CACHED: Final = 128  # compiled statements that a connection keeps; there are a
 class SQLiteStore(SQLStore):
     """Sessions in a file, for any number of processes on one machine.
 
-    A commit is one transaction, a read one statement; each is one hop to the thread that has the connection.  What
+    A commit is one transaction, a read one snapshot; each is one hop to the thread that has the connection.  What
     waits for that thread at the same moment is done in one hop, and the writes among it in one transaction.
 
     Args:

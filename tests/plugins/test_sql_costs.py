@@ -129,8 +129,9 @@ def test_no_statement_looks_at_a_whole_table() -> None:
     every = [one for one in vars(statements).values() if isinstance(one, Statement)]
     every += [*statements.delete, *statements.newest.values(), *statements.reads.values(), *statements.pages.values()]
     assert len(every) > 30
+    planless = (statements.version, statements.clock, statements.begin, statements.end)
     for one in every:
-        if one in (statements.version, statements.clock, statements.begin, statements.end) or one.sql.startswith("INSERT"):
+        if one in planless or one.sql.startswith("INSERT"):
             continue
         values = one.bind(dict.fromkeys(one.names, None))
         plan = [row[3] for row in database.connection.execute(f"EXPLAIN QUERY PLAN {one.sql}", values)]
