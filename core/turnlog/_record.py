@@ -19,7 +19,7 @@ from .payload import PLAIN, codec_of, plain_body, wrap
 _set = msgspec.structs.force_setattr
 
 
-class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, weakref=False):
+class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, weakref=False, array_like=True):
     """One turn, one round of a turn, or a sealed run of whole turns: a head in the clear and a body.
 
     The body has two faces, `messages` and `payload`; each is made from the other when it is first asked for, once.  So
@@ -169,7 +169,7 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
                 messages = tuple(message for record in self.split() for message in record.messages)
             else:
                 try:
-                    messages = _codec.decode_messages(self.payload)
+                    messages = _codec.decode_messages(self._payload or self.payload)
                 except CorruptRecord as error:
                     error.turn = self.number
                     raise

@@ -48,7 +48,7 @@ class Database(ABC):
 
     @abstractmethod
     async def read(self, make: Callable[[], Steps[T]]) -> T:
-        """Do steps of which each statement stands for itself.
+        """Do steps of which each statement stands for itself, but for a snapshot that they open.
 
         Raises:
             Unavailable: It could not be reached.

@@ -25,6 +25,7 @@ from sqlalchemy import (
     null,
     or_,
     select,
+    text,
     union_all,
     update,
 )
@@ -66,12 +67,13 @@ class Statement:
         statement: What to compile.
         dialect: What to compile it for.
         counts: Whether it answers one row if it changed something, and none otherwise.
+        lazy: Whether its rows are read one after the other, as they are taken, so that whoever has enough can stop.
     """
 
-    __slots__ = ("_constants", "_pick", "counts", "names", "sql")
+    __slots__ = ("_constants", "_pick", "counts", "lazy", "names", "sql")
 
-    def __init__(self, statement: ClauseElement, dialect: Dialect, *, counts: bool = False) -> None:
-        self.counts = counts
+    def __init__(self, statement: ClauseElement, dialect: Dialect, *, counts: bool = False, lazy: bool = False) -> None:
+        self.counts, self.lazy = counts, lazy
         compiled = statement.compile(dialect=dialect)
         self.sql = str(compiled)
         self.names: tuple[str, ...] = tuple(getattr(compiled, "positiontup", None) or ())
@@ -84,7 +86,7 @@ class Statement:
     def joined(cls, *parts: str | Statement) -> Statement:
         """Several, which are sent at once, for a dialect that writes parameters as `%s`."""
         made = cls.__new__(cls)
-        made.counts = False
+        made.counts = made.lazy = False
         statements = [part for part in parts if isinstance(part, Statement)]
         made.sql = "".join(part if isinstance(part, str) else part.sql for part in parts)
         made.names = tuple(name for part in statements for name in part.names)
@@ -220,6 +222,13 @@ class Statements:
         self.cut_above = compiled(delete(records).where(r.row == _ROW, above))
         self.cut_between = compiled(delete(records).where(r.row == _ROW, above, until))
 
+        # Where a statement is no round trip, the last records are read until they are enough.
+        self.newest: dict[bool, Statement] = {}
+        if clock is None:
+            newest = select(r.head, r.payload).where(r.row == _ROW).order_by(r.number.desc(), r.part.desc())
+            self.newest[False] = Statement(newest, dialect, lazy=True)
+            self.newest[True] = Statement(newest.where(r.number < bindparam("before")), dialect, lazy=True)
+            self.begin, self.end = compiled(text("BEGIN")), compiled(text("COMMIT"))
         self.reads = {
             (last, before, since): _reading(header, dialect, last=last, before=before, since=since)
             for last in (False, True)

@@ -3,13 +3,13 @@
 A step is a generator that yields a statement with its parameters and is sent the rows.  It does no I/O, so one set of
 steps serves every database and every driver, blocking or not.  Transactions belong to whoever drives the steps:
 `commit`, `delete`, `copy` and `sweep` need one, and lock what they change before they look at it; of `read`, `page` and
-`append` each statement stands for itself.
+`append` each statement stands for itself.  Where a statement is no round trip, `read` opens and ends a snapshot.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 from zlib import crc32
@@ -31,7 +31,7 @@ from turnlog import (
     Version,
 )
 from turnlog.errors import TurnlogError
-from turnlog.limits import REMEMBERED_CHANGES
+from turnlog.limits import MAX_NUMBER, REMEMBERED_CHANGES
 from turnlog.state import Header, check_delete, check_whole, created_by, fits, missing, reused
 
 from ._statements import WIDTH, Statement, Statements, Value
@@ -39,13 +39,17 @@ from ._statements import WIDTH, Statement, Statements, Value
 T = TypeVar("T")
 
 Row: TypeAlias = "Sequence[Any]"
-Steps: TypeAlias = "Generator[tuple[Statement, tuple[Value, ...] | list[tuple[Value, ...]]], Sequence[Row], T]"
-"""Yields a statement and its parameters, or a list of such, one for each time; is sent the rows; returns the answer."""
+Steps: TypeAlias = "Generator[tuple[Statement, tuple[Value, ...] | list[tuple[Value, ...]]], Any, T]"
+"""Yields a statement and its parameters, or a list of such, one for each time; is sent the rows; returns the answer.
+
+The rows are a sequence, those of a lazy statement an iterator.
+"""
 
 _NONE = Metadata({})
 _encode = msgspec.msgpack.Encoder().encode
 _decode_metadata = msgspec.msgpack.Decoder(dict[str, bytes]).decode
-_decode_head = msgspec.msgpack.Decoder(tuple[str, int, bool, float, int, int, int, int, int, int, bytes]).decode
+_decode_head = msgspec.msgpack.Decoder(Record).decode
+_set = msgspec.structs.force_setattr
 _head_of = attrgetter("id", "part", "open", "time", "count", "rounds", "turns", "number", "end", "upto", "tip")
 _end = attrgetter("end")
 _Version = tuple[bytes, int, int, bytes, bytes]
@@ -93,7 +97,10 @@ def read(
     """
     values = _key(key)
     values["now"] = now
-    if last == 0 and since is None:
+    walks = bool(last) and since is None and bool(statements.newest)
+    if walks:
+        yield statements.begin, ()  # what follows is of one moment
+    if walks or (last == 0 and since is None):
         rows = yield statements.info, statements.info.bind(values)
     else:
         if last is not None:
@@ -111,17 +118,13 @@ def read(
     header = seen.header
     if not header.alive(now):
         raise missing(key)
-    records = []
-    for row in rows:
-        if row is not first:
-            head = row[WIDTH]
-            try:
-                records.append(_record(key, head, row[WIDTH + 1]))
-            except CorruptRecord as error:
-                found = yield statements.number, statements.number.bind({"row": seen.row, "head": head})
-                error.turn = found[0][0] if found else None
-                raise
-    records.sort(key=_end)  # they come so, as a rule
+    if walks:
+        newest = statements.newest[before is not None]
+        rows = yield newest, newest.bind({"row": seen.row, "before": before})
+        records = yield from _records(statements, seen, rows, last)
+        yield statements.end, ()
+    else:
+        records = yield from _records(statements, seen, [row[WIDTH:] for row in rows if row is not first], None)
     continues = since is not None and _continues(header, since, first[WIDTH + 1])
     if continues and since is not None:
         records = [record for record in records if record.end > since.rounds]
@@ -129,12 +132,39 @@ def read(
         records = []
     check_whole(header, records, last, before, since if continues else None)
     if touch:
-        header = yield from _slide(statements, seen, now, ttl)
-        seen = seen._replace(header=header)
+        slid = yield from _slide(statements, seen, now, ttl)
+        if slid is not header:
+            header, seen = slid, seen._replace(header=slid)
     data = first[WIDTH]
     if data is not None:
         header = msgspec.structs.replace(header, metadata=_metadata(key, data))
     return Session(header.info(now), tuple(records), continues), seen
+
+
+def _records(statements: Statements, seen: Seen, rows: Iterable[Row], enough: int | None) -> Steps[list[Record]]:
+    """The records in rows of a head and a payload, in order.
+
+    Args:
+        statements: Of the database.
+        seen: Whose they are.
+        rows: In any order; with `enough` the last first.
+        enough: So many messages, back to where a turn begins; None: all.
+    """
+    records, head, key = [], b"", seen.header.key
+    missing = MAX_NUMBER if enough is None else enough
+    try:
+        for head, payload in rows:
+            record = _record(key, head, payload)
+            records.append(record)
+            missing -= record.count
+            if missing <= 0 and record.turns:
+                break
+    except CorruptRecord as error:
+        found = yield statements.number, statements.number.bind({"row": seen.row, "head": head})
+        error.turn = found[0][0] if found else None
+        raise
+    records.sort(key=_end)
+    return records
 
 
 def _continues(header: Header, since: Version, at: bytes | None) -> bool:
@@ -176,9 +206,9 @@ def append(
         return None  # it is time to forget
     try:
         header.check(change.expect, turns=True)
-        after, (record,) = header.extend(change, header.updated)
+        after, (record,) = header.extend(change, now)  # a server puts its own clock in its place
         if owned:
-            after = after.describe(change, header.updated)
+            after = after.describe(change, now)
         after.check_bytes(change.max_bytes, header.bytes)
     except TurnlogError:
         return None  # what was seen may be out of date
@@ -187,7 +217,7 @@ def append(
     if statements.append is None:  # no server has the clock
         if not header.alive(now):
             return None
-        after = msgspec.structs.replace(after, updated=now).slide(now, ttl)
+        after = after.slide(now, ttl)
     own = ttl if header.ttl is None else header.ttl
     values, place = _header_values(after, seen.changes + 1), seen.changes
     values |= {"row": seen.row, "seen": seen.head, "was": header.expires, "ttl": own or None, "now": now}
@@ -295,7 +325,7 @@ def _locked(statements: Statements, statement: Statement, values: dict[str, Valu
     while True:
         if statements.locks:
             locked = yield statements.lock, statements.lock.bind(values)
-        rows = yield statement, statement.bind(values)
+        rows: Sequence[Row] = yield statement, statement.bind(values)
         if locked or not rows:
             return rows
         # it was made between the two statements: it is there, but not locked
@@ -529,15 +559,18 @@ def _key_of(namespace: str, session: bytes) -> Key:
 
 
 def _sum(data: bytes) -> bytes:
-    """What is put behind a head to tell damage from it: the CRC-32 of the head, and of what belongs beside it."""
-    return crc32(data).to_bytes(4, "big")
+    """What is put behind data to tell damage from it: their CRC-32, the low byte first."""
+    return crc32(data).to_bytes(4, "little")
+
+
+_SOUND = 0x2144DF1C  # the CRC-32 of whatever has its own behind it
 
 
 def _seen(key: Key, row: Row) -> tuple[float, Seen]:
     """The time, and the header in a row, without metadata."""
     now, number, updated, owner, expires, head = row[:WIDTH]
     try:
-        if head[-4:] != _sum(head[:-4] + owner):
+        if crc32(owner + head) != _SOUND:
             raise CorruptRecord("its header is damaged", key=key)
         where, first, turns, start, upto, tail, size, created, ttl, changes = _decode_header(head[:-4])
         owned = owner.decode() if owner else ""
@@ -556,7 +589,7 @@ def _metadata(key: Key, data: bytes | None) -> Metadata:
     if data is None:
         return _NONE
     try:
-        if data[-4:] != _sum(data[:-4]):
+        if crc32(data) != _SOUND:
             raise CorruptRecord("its metadata is damaged", key=key)
         return Metadata(_decode_metadata(data[:-4]))
     except _DAMAGED as error:
@@ -576,23 +609,20 @@ def _header_values(header: Header, changes: int) -> dict[str, Value]:
         "updated": h.updated,
         "owner": owner,
         "expires": h.expires,
-        "head": head + _sum(head + owner),
+        "head": head + _sum(owner + head),
     }
 
 
 def _record(key: Key, head: bytes, payload: bytes | None = None) -> Record:
     """The record behind its head, and behind its payload where that is wanted: then both must belong together."""
     try:
-        data = head[:-8]
-        if payload is not None:
-            damaged = crc32(data + payload[:_ENVELOPE]) != int.from_bytes(head[-4:])
-        else:
-            damaged = crc32(data) != int.from_bytes(head[-8:-4])
-        if damaged:
+        if crc32(head[:-4] if payload is None else payload[:_ENVELOPE] + head) != _SOUND:
             raise CorruptRecord("the head of a record is damaged, or stands beside another payload", key=key)
-        return Record(*_decode_head(data), payload)
+        record = _decode_head(head[:-8])
     except _DAMAGED as error:
         raise CorruptRecord(f"the head of a record cannot be read: {error}", key=key) from None
+    _set(record, "_payload", payload)
+    return record
 
 
 _ENVELOPE = 12  # bytes, with a digest of the rest (docs/reference/format.md)
@@ -600,6 +630,7 @@ _ENVELOPE = 12  # bytes, with a digest of the rest (docs/reference/format.md)
 
 def _record_values(row: int, record: Record) -> dict[str, Value]:
     head, size, payload = _encode(_head_of(record)), record.size, record.payload  # the size as the header counted it
+    head += _sum(head)
     return {
         "row": row,
         "number": record.number,
@@ -608,7 +639,7 @@ def _record_values(row: int, record: Record) -> dict[str, Value]:
         "begin": record.upto - record.count if record.turns else None,
         "upto": record.upto,
         "size": size,
-        "head": head + _sum(head) + _sum(head + payload[:_ENVELOPE]),
+        "head": head + _sum(payload[:_ENVELOPE] + head),
         "payload": payload,
     }
 

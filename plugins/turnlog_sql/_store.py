@@ -32,8 +32,8 @@ _sleep = asyncio.sleep
 class SQLStore(Store):
     """Sessions in a database: what all of them share.
 
-    A commit is one transaction, or one statement, and a read one statement.  What was acknowledged is on the disk
-    (`docs/explanation/promises.md`).
+    A commit is one transaction, or one statement, and a read one statement, or one snapshot.  What was acknowledged is
+    on the disk (`docs/explanation/promises.md`).
 
     Args:
         database: What drives the statements.

@@ -137,14 +137,16 @@ class _Thread:
 
 def _tell(outcomes: list[Outcome]) -> None:
     """Tell those who wait, each in its own loop, and each loop once."""
-    first = outcomes[0][0][0].get_loop()
-    loops = {first} if len(outcomes) == 1 else {work[0].get_loop() for work, _, _ in outcomes}
-    for loop in loops:
-        told = outcomes if len(loops) == 1 else [one for one in outcomes if one[0][0].get_loop() is loop]
-        try:  # noqa: SIM105 - contextlib.suppress takes longer than what it would be about
-            loop.call_soon_threadsafe(_settle, told)
-        except RuntimeError:  # that loop has been closed: nobody waits any more
-            pass
+    loop, told, others = outcomes[0][0][0].get_loop(), outcomes, []
+    if len(outcomes) > 1:
+        told = [one for one in outcomes if one[0][0].get_loop() is loop]
+        others = [one for one in outcomes if one[0][0].get_loop() is not loop]
+    try:  # noqa: SIM105 - contextlib.suppress takes longer than what it would be about
+        loop.call_soon_threadsafe(_settle, told)
+    except RuntimeError:  # that loop has been closed: nobody waits any more
+        pass
+    if others:
+        _tell(others)
 
 
 def _settle(outcomes: list[Outcome]) -> None:

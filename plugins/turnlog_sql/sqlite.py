@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from typing import Final, Literal, TypeAlias, TypeVar
 from urllib.parse import quote
@@ -36,7 +36,7 @@ _CACHED: Final = 128  # compiled statements that a connection keeps; there are a
 class SQLiteStore(SQLStore):
     """Sessions in a file, for any number of processes on one machine.
 
-    A commit is one transaction, a read one statement; each is one hop to the thread that has the connection.  What
+    A commit is one transaction, a read one snapshot; each is one hop to the thread that has the connection.  What
     waits for that thread at the same moment is done in one hop, and the writes among it in one transaction.
 
     Args:
@@ -220,15 +220,21 @@ class _SQLite(Database):
         connection.execute("COMMIT")
         return found
 
-    def _serve(self, connection: sqlite3.Connection, works: Sequence[Work]) -> Iterator[list[Outcome]]:
-        """Do works that were waiting at the same moment: first those that read, then those that write.
+    def _serve(self, connection: sqlite3.Connection, works: Sequence[Work]) -> Iterable[list[Outcome]]:
+        """Do works that were waiting at the same moment."""
+        if len(works) > 1:
+            return self._in_turn(connection, works)
+        (work,) = works  # as a rule
+        if work[0].cancelled():
+            return ()
+        return ([self._alone(connection, work, _transact if work[1] else _drive)],)
+
+    def _in_turn(self, connection: sqlite3.Connection, works: Sequence[Work]) -> Iterator[list[Outcome]]:
+        """First those that read, then those that write.
 
         A read sees nothing of a write beside it, which is not acknowledged yet.
         """
         works = [work for work in works if not work[0].cancelled()]
-        if len(works) == 1:  # as a rule
-            yield [self._alone(connection, works[0], _transact if works[0][1] else _drive)]
-            return
         reads = [work for work in works if not work[1]]
         if reads:
             yield [self._alone(connection, work, _drive) for work in reads]
@@ -322,7 +328,10 @@ def _drive(connection: sqlite3.Connection, work: Work) -> object:
     """Drive steps of which each statement stands for itself."""
     _, _, make, _ = work
     assert make is not None
-    return _steps(connection, make())
+    try:
+        return _steps(connection, make())
+    finally:
+        _roll_back(connection)  # what failed in the middle of a snapshot has left it open
 
 
 def _transact(connection: sqlite3.Connection, work: Work) -> object:
@@ -358,20 +367,22 @@ def _do(connection: sqlite3.Connection, work: Work) -> object:
 
 
 def _steps(connection: sqlite3.Connection, steps: Steps[_T]) -> _T:
-    rows: Sequence[Row] = ()
+    rows: Iterable[Row]
+    cursor = connection.cursor()
     try:
         statement, values = next(steps)
         while True:
             if type(values) is list:
-                connection.executemany(statement.sql, values)
+                cursor.executemany(statement.sql, values)
                 rows = ()
             else:
-                # the driver takes five times as long for bytes, for which it looks for an adapter in vain
-                taken = [bytearray(value) if type(value) is bytes else value for value in values]
-                cursor = connection.execute(statement.sql, taken)
-                rows = cursor.fetchall()
-                if statement.counts and cursor.rowcount:
-                    rows = ((cursor.rowcount,),)
+                cursor.execute(statement.sql, values)
+                if statement.lazy:
+                    rows = cursor  # until the next statement
+                elif statement.counts:
+                    rows = ((cursor.rowcount,),) if cursor.rowcount else ()
+                else:
+                    rows = cursor.fetchall()
             statement, values = steps.send(rows)
     except StopIteration as stop:
         answer: _T = stop.value

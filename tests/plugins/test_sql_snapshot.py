@@ -1,0 +1,92 @@
+"""What SQLite reads by two statements is of one moment, whoever writes between them."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import closing
+from copy import copy
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from turnlog import Change, CorruptRecord, Key, Record, Session, user
+from turnlog_sql import _migrations, _steps
+from turnlog_sql._statements import Statement, Statements
+from turnlog_sql.sqlite import _drive, _statements, _transact
+
+KEY = Key("shop", "alice")
+NOBODY = cast("Any", Future())
+
+
+@pytest.fixture
+def connections(tmp_path: Path) -> Iterator[tuple[sqlite3.Connection, sqlite3.Connection]]:
+    """Two to one file that holds a session of ten turns."""
+    path = tmp_path / "turnlog.db"
+    with (
+        closing(sqlite3.connect(path, isolation_level=None)) as one,
+        closing(sqlite3.connect(path, isolation_level=None)) as other,
+    ):
+        one.execute("PRAGMA journal_mode=WAL")
+        for _, step in _migrations.missing(None, _statements().dialect):
+            for statement in step:
+                one.execute(statement)
+        for turn in range(10):
+            _append(one, turn)
+        yield one, other
+
+
+def _append(connection: sqlite3.Connection, turn: int) -> None:
+    record = Record.of((user(f"question {turn}"), user(f"answer {turn}")), id=f"t{turn}", time=0.0)
+    change = Change(id=f"0:t{turn}", append=(record,))
+    _transact(connection, (NOBODY, True, lambda: _steps.commit(_statements(), KEY, change, 1.0, None), None))
+
+
+def _read(connection: sqlite3.Connection, between: Any, statements: Statements) -> Session:
+    """The last messages; `between` is called once their header has been read."""
+
+    def steps() -> _steps.Steps[Session]:
+        reading = _steps.read(statements, KEY, 1.0, None, last=4, before=None, since=None, touch=True)
+        rows: Any = None
+        while True:
+            try:
+                statement, values = reading.send(rows)
+            except StopIteration as stop:
+                session, _ = stop.value
+                return cast("Session", session)
+            if statement.lazy:
+                between()
+            rows = yield statement, values
+
+    return cast("Session", _drive(connection, (NOBODY, False, steps, None)))
+
+
+def test_who_writes_between_the_header_and_the_records_is_not_seen(
+    connections: tuple[sqlite3.Connection, sqlite3.Connection],
+) -> None:
+    one, other = connections
+    session = _read(one, lambda: _append(other, 10), _statements())
+    assert session.info.turns == 10
+    assert [record.number for record in session.records] == [8, 9]
+    assert [record.number for record in _read(one, lambda: None, _statements()).records] == [9, 10]
+
+
+def test_without_the_snapshot_it_would_be(connections: tuple[sqlite3.Connection, sqlite3.Connection]) -> None:
+    one, other = connections
+    naive = copy(_statements())
+    naive.begin = naive.end = Statement.joined("SELECT 1")
+    with pytest.raises(CorruptRecord, match="not where it belongs"):
+        _read(one, lambda: _append(other, 10), naive)
+
+
+def test_a_read_that_fails_leaves_no_snapshot_open(
+    connections: tuple[sqlite3.Connection, sqlite3.Connection],
+) -> None:
+    one, other = connections
+    other.execute("UPDATE turnlog_records SET head = x'00' WHERE number = 9")
+    with pytest.raises(CorruptRecord) as caught:
+        _read(one, lambda: None, _statements())
+    assert caught.value.turn == 9
+    assert not one.in_transaction
