@@ -59,7 +59,8 @@ _NONE: Final = Metadata({})
 _encode = msgspec.msgpack.Encoder().encode
 _Tail = tuple[str, int, bool]
 _decode_rest = msgspec.msgpack.Decoder(tuple[str, str, bytes, bytes, int, int, _Tail | None]).decode
-_decode_head = msgspec.msgpack.Decoder(tuple[str, int, bool, float, int, int, int, int, int, int, bytes]).decode
+_decode_head = msgspec.msgpack.Decoder(Record).decode
+_set = msgspec.structs.force_setattr
 _decode_metadata = msgspec.msgpack.Decoder(dict[str, bytes]).decode
 _head_of = attrgetter("id", "part", "open", "time", "count", "rounds", "turns", "number", "end", "upto", "tip")
 _DAMAGED = (msgspec.DecodeError, struct.error, ValueError, TypeError, OverflowError, IndexError)
@@ -201,9 +202,11 @@ def record_from(key: Key, data: bytes) -> Record:
         stop = _HEAD + length
         if crc32(data[_HEAD : stop + _ENVELOPE]) != both:
             raise CorruptRecord("the head of a record is damaged, or stands beside another payload", key=key)
-        return Record(*_decode_head(data[_HEAD:stop]), data[stop:])
+        record = _decode_head(data[_HEAD:stop])
     except _DAMAGED as error:
         raise CorruptRecord(f"the head of a record cannot be read: {error}", key=key) from None
+    _set(record, "_payload", data[stop:])
+    return record
 
 
 def head_of(data: bytes) -> bytes:
