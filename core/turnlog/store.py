@@ -460,6 +460,12 @@ class Store(ABC):
     def _rewinding(self, session: Session, turns: int | None, messages: int | None, expect: Version | None) -> Change:
         info = session.info
         bound = info.version if expect is None else expect
+        if not bound.same_turns(info.version):  # what is cut must be computed from what is expected
+            raise Conflict(
+                f"session {info.key} is at {info.version!r}, the caller expected {bound!r}",
+                expected=bound,
+                actual=info.version,
+            )
         if turns is not None:
             if turns > info.turns - info.first:
                 raise InvalidInput(f"session {info.key} has {info.turns - info.first} turns, {turns} cannot be undone")
