@@ -149,10 +149,21 @@ class Entry:
         info, log, start, stop = self.info, self.log, self.start, self.stop
         if change.seal is not None:
             return None
+        dropped = 0
+        for record in log[start:stop] if receipt.first > info.first else ():
+            if record.after > receipt.first:
+                break
+            dropped += record.size
         if info.version == receipt.version:  # it only dropped turns, or a read saw it before, or it is a repeat
             if (receipt.first, receipt.turns, receipt.messages) == (info.first, info.turns, info.messages):
                 return self
-            told = msgspec.structs.replace(info, first=receipt.first, turns=receipt.turns, messages=receipt.messages)
+            told = msgspec.structs.replace(
+                info,
+                first=receipt.first,
+                turns=receipt.turns,
+                messages=receipt.messages,
+                bytes=max(0, info.bytes - dropped),
+            )
             kept = self.grown(told, (), self.seen)
             # a repeat is answered with the version of the first time, and with the counts of now
             return kept if kept is not None and kept.whole and receipt.turns == info.turns else None
@@ -191,7 +202,7 @@ class Entry:
             receipt.first,
             receipt.turns,
             receipt.messages,
-            header.bytes,
+            max(0, header.bytes - dropped),
             info.created,
             header.updated,
             header.owner,

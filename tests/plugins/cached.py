@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal, TypeVar
 
@@ -17,7 +17,7 @@ from turnlog_memory import MemoryStore
 
 KEY = Key("default", "s")
 T = TypeVar("T")
-Kind = Literal["read", "commit"]
+Kind = Literal["read", "commit", "delete"]
 
 
 class Stop:
@@ -58,13 +58,13 @@ class Asked(Layer):
         super().__init__(inner)
         self.reads: list[dict[str, Any]] = []
         self.commits: list[Change] = []
-        self._stops: dict[Kind, deque[Stop]] = {"read": deque(), "commit": deque()}
-        self._failures: dict[Kind, deque[tuple[BaseException, bool]]] = {"read": deque(), "commit": deque()}
+        self.stops: defaultdict[Kind, deque[Stop]] = defaultdict(deque)
+        self._failures: defaultdict[Kind, deque[tuple[BaseException, bool]]] = defaultdict(deque)
 
     def stop(self, kind: Kind) -> Stop:
         """What the next call of this kind will be held by."""
-        self._stops[kind].append(Stop())
-        return self._stops[kind][-1]
+        self.stops[kind].append(Stop())
+        return self.stops[kind][-1]
 
     def fail(self, kind: Kind, error: BaseException, *, done: bool = False) -> None:
         """Let the next call of this kind fail, before or after it was done."""
@@ -93,6 +93,10 @@ class Asked(Layer):
         inner = self.inner
         return await self._through("commit", lambda: inner.commit(key, change))
 
+    async def delete(self, key: Key, *, expect: Version | None = None) -> bool:
+        inner = self.inner
+        return await self._through("delete", lambda: inner.delete(key, expect=expect))
+
     async def _through(self, kind: Kind, call: Callable[[], Awaitable[T]]) -> T:
         async def done() -> T:
             if not self._failures[kind]:
@@ -102,7 +106,7 @@ class Asked(Layer):
                 await call()
             raise error
 
-        stops = self._stops[kind]
+        stops = self.stops[kind]
         return await (stops.popleft().around(done) if stops else done())
 
 
