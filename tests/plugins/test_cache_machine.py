@@ -433,12 +433,10 @@ class Machine(RuleBasedStateMachine):
         self.became(name, state, cache, version)
 
     def _unchanged(self, name: str) -> None:
-        now = self.past[name].now
-        try:
-            assert now is not None
-            assert self.run(self.store.session(name, touch=False)).version == now.version
-        except SessionNotFound:
-            assert now is None
+        now, version = self.past[name].now, None
+        with suppress(SessionNotFound):
+            version = self.run(self.store.session(name, touch=False)).version
+        assert version == (None if now is None else now.version)
 
     @rule(
         cache=caches_, name=names, amount=st.integers(1, 4), by=st.sampled_from(["turns", "messages", "pop"]), how=hows
@@ -570,7 +568,7 @@ CHOSEN: Final = settings(max_examples=EXAMPLES, stateful_step_count=50)
 
 @pytest.mark.parametrize("machine", [Machine, Trusting, OverSQLite, TrustingOverSQLite])
 def test_two_caches_agree_with_a_plain_model(machine: type[Machine]) -> None:
-    few = max(3, EXAMPLES // 10) if issubclass(machine, OverSQLite) else EXAMPLES
+    few = 5 if issubclass(machine, OverSQLite) and not THOROUGH else EXAMPLES
     run_state_machine_as_test(machine, settings=settings(CHOSEN, max_examples=few))
 
 
