@@ -40,7 +40,7 @@ class Entry:
         held: About how many bytes the list takes in memory up to there.
     """
 
-    __slots__ = ("expires", "held", "info", "log", "seen", "size", "start", "stop", "used")
+    __slots__ = ("expires", "held", "info", "log", "seen", "size", "start", "stop", "used", "whole")
 
     def __init__(self, info: SessionInfo, log: list[Record], start: int, stop: int, seen: float, held: int) -> None:
         self.info = info
@@ -54,6 +54,8 @@ class Entry:
             values = Metadata.of(info.metadata).encoded
             self.size += sum(_VALUE + len(name) + len(value) for name, value in values.items())
         self.used = seen
+        messages = log[stop - 1].upto - log[start].upto + log[start].count if start < stop else 0
+        self.whole = messages == info.messages  # and not the end alone
         self.expires = inf if info.expires_in is None else seen + info.expires_in
 
     @classmethod
@@ -61,12 +63,6 @@ class Entry:
         """What a store answered, decoded."""
         log = [record.unencoded() for record in session.records]
         return cls(session.info, log, 0, len(log), seen, _size(log))
-
-    @property
-    def whole(self) -> bool:
-        """Whether it holds all of the session, and not its end alone."""
-        log, start, stop = self.log, self.start, self.stop
-        return (log[stop - 1].upto - log[start].upto + log[start].count if start < stop else 0) == self.info.messages
 
     # ------------------------------------------------------------------------------------------------------- answering
 

@@ -324,7 +324,26 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.held)
     @rule(data=st.data())
     def answer(self, data: st.DataObject) -> None:
-        held = self.held.pop(data.draw(st.integers(0, len(self.held) - 1), label="which"))
+        self._answer(self.held[data.draw(st.integers(0, len(self.held) - 1), label="which")])
+
+    @precondition(lambda self: len(self.held) < 3)
+    @rule(cache=caches_, name=names, by=st.sampled_from(["append", "info", "describe"]))
+    def be_overtaken(self, cache: int, name: str, by: str) -> None:
+        """A read that comes back after its cache has heard of something later."""
+        self.look(name)
+        held = self._hold(cache, name, "read", self.caches[cache].session(name, last=1_000 + next(self.ids)))
+        if by == "append":
+            self.append(cache, name, "", 1, None)
+        elif by == "describe":
+            self.describe(cache, name, "", False, 1)
+        else:
+            self.another_process_appends(name)
+            self.info(cache, name)
+        if held is not None:
+            self._answer(held)
+
+    def _answer(self, held: Held) -> None:
+        self.held.remove(held)
         held.stop.answer()
         self.look(held.name)
         try:
