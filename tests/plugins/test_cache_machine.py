@@ -436,8 +436,7 @@ class Machine(RuleBasedStateMachine):
         except SplitsSealed:
             self._unchanged(name)
         except Conflict:
-            # one who expects what a trusting cache has not heard of is told to read again: that may do for them
-            assert not fine or (how == "seen" and self.caches[cache].mode == "trust")
+            assert not fine, "refused"
             self._unchanged(name)
         else:
             assert fine, "accepted"
@@ -481,7 +480,7 @@ class Machine(RuleBasedStateMachine):
         except SplitsSealed:
             self._unchanged(name)
         except Conflict:
-            assert not fine or (how == "seen" and store.mode == "trust")
+            assert not fine, "refused"
             self._unchanged(name)
         except ValueError:  # there are fewer, as far as it has heard
             assert store.mode == "trust" and by == "messages"
