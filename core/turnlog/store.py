@@ -361,7 +361,7 @@ class Store(ABC):
             try:
                 return await self._save(key, wanted, expect)
             except Conflict:
-                if tries == _TRIES or (expect is not None and expect is not ANY):
+                if tries == _TRIES or expect is ABSENT or not await self._may_hold(key, expect):
                     raise
                 session = await self._find(key)
                 if expect is None and session is not None:
@@ -391,6 +391,17 @@ class Store(ABC):
         cut = keep if keep < info.turns else None
         change = self._change(append=self._records(split_turns(rest)), keep=cut, expect=info.version)
         return await self.commit(key, change)
+
+    async def _may_hold(self, key: Key, expect: Version | Mark | None) -> bool:
+        """Whether what a read does not show may hold all the same: a cache may have answered it.
+
+        An info alone is always the store's answer, and a cache that hears it serves nothing older afterwards.
+        """
+        try:
+            version = (await self.read(key, last=0, touch=False)).info.version
+        except SessionNotFound:
+            return type(expect) is not Version
+        return type(expect) is not Version or expect.same_turns(version)
 
     async def _find(self, key: Key) -> Session | None:
         try:
@@ -452,6 +463,8 @@ class Store(ABC):
             tries += 1
             try:
                 session = await self.session(session_id, last=0 if messages is None else messages)
+                if expect is not None and not expect.same_turns(session.version) and await self._may_hold(key, expect):
+                    session = await self.session(session_id, last=0 if messages is None else messages)
                 return await self.commit(key, self._rewinding(session, turns, messages, expect))
             except Conflict:
                 if expect is not None or tries == _TRIES:

@@ -9,6 +9,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from math import isfinite
 from typing import Final, Literal, TypeAlias
 from weakref import WeakKeyDictionary, WeakSet
@@ -103,7 +104,7 @@ class CacheLayer(Layer):
         self._trusted = max_age if mode == "trust" else -1.0
         self._entries: OrderedDict[Key, Entry] = OrderedDict()  # the least recently used first
         self._missing: dict[Key, float] = {}  # when it was asked for
-        self._fills: dict[Key, set[_Fill]] = {}
+        self._sent: dict[Key, set[_Flight]] = {}  # those that may have passed the store already
         self._flights: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[_Asked, _Flight]] = WeakKeyDictionary()
         self._stats = CacheStats()
         self._lock = threading.Lock()  # held to change what is kept, never to look at it
@@ -129,14 +130,14 @@ class CacheLayer(Layer):
         touch: bool = True,
     ) -> Session:
         if since is not None or last == 0:
-            return await self.inner.read(key, last=last, before=before, since=since, touch=touch)
+            return await self._passed(key, last, before, since, touch=touch)
         check_read(last, before, None)
         entry = self._entries.get(key)
         if entry is None:
             if before is None:
                 return await self._fetched(key, last, touch=touch)
             self._stats.misses += 1
-            return await self.inner.read(key, last=last, before=before, touch=touch)
+            return await self._passed(key, last, before, None, touch=touch)
         now = self._timer()
         if now - entry.seen <= self._trusted and now < entry.expires:
             records = entry.records(last, before)
@@ -183,36 +184,56 @@ class CacheLayer(Layer):
 
     # --------------------------------------------------------------------------------------------------------- reading
 
+    async def _passed(
+        self, key: Key, last: int | None, before: int | None, since: Version | None, *, touch: bool
+    ) -> Session:
+        """What the store answers, and is not kept.  Nothing that is behind it is served afterwards."""
+        try:
+            session = await self.inner.read(key, last=last, before=before, since=since, touch=touch)
+        except (SessionNotFound, HistoryRegressed):
+            self._drop(key)
+            raise
+        if self.mode == "trust":
+            with self._lock:
+                entry, version = self._entries.get(key), session.info.version
+                if entry is None:
+                    self._forget(key)
+                elif entry.info.version != version and not _later(entry.info.version, version):
+                    self._stats.stale += 1
+                    self._forget(key)
+        return session
+
     async def _validated(self, key: Key, entry: Entry, last: int | None, before: int | None, *, touch: bool) -> Session:
         """Ask whether an entry is current, and answer from it and from what is new."""
         if before is not None and entry.records(last, before) is None:
             self._stats.misses += 1
-            return await self.inner.read(key, last=last, before=before, touch=touch)
+            return await self._passed(key, last, before, None, touch=touch)
         asked, version = self._timer(), entry.info.version
         try:
             session = await self.inner.read(key, last=last if before is None else 0, since=version, touch=touch)
+            self._stats.stale += session.info.version != version
+            if session.continues:
+                with self._lock:
+                    now = entry.grown(session.info, session.records, asked)
+                records = None if now is None else now.records(last, before)
+                if now is not None and records is None:
+                    self._stats.misses += 1
+                    now = await self._led(key, now, last)
+                    records = None if now is None else now.records(last, before)
+                elif now is not None:
+                    self._stats.hits += 1
+                if now is not None and records is not None:
+                    self._put(key, entry, now)
+                    return Session(session.info, records)
+            elif before is None:
+                self._stats.misses += 1
+                self._put(key, entry, Entry.of(session, asked))
+                return session
         except (SessionNotFound, HistoryRegressed):  # gone, or behind what was seen here: the caller is told that once
             self._drop(key)
             raise
-        self._stats.stale += session.info.version != version
-        if session.continues:
-            with self._lock:
-                now = entry.grown(session.info, session.records, asked)
-            records = None if now is None else now.records(last, before)
-            if now is not None and records is None:
-                self._stats.misses += 1
-                now = await self._led(key, now, last)
-                records = None if now is None else now.records(last, before)
-            elif now is not None:
-                self._stats.hits += 1
-            if now is not None and records is not None:
-                self._put(key, entry, now)
-                return Session(session.info, records)
-        elif before is None:
-            self._put(key, entry, Entry.of(session, asked))
-            return session
         self._drop(key)
-        return await self.inner.read(key, last=last, before=before, touch=touch)
+        return await self._passed(key, last, before, None, touch=touch)
 
     async def _led(self, key: Key, entry: Entry, last: int | None) -> Entry | None:
         """An entry with what is missing before it; None, if somebody has cut or made anew what is in between."""
@@ -241,53 +262,49 @@ class CacheLayer(Layer):
             flights = self._flights.setdefault(loop, {})
         asked = key, last, touch
         flight = flights.get(asked)
-        if flight is None or (flight.sent and self.mode == "validate"):
+        if flight is None or (flight.sent and (flight.void or self.mode == "validate")):
             ahead = flight
             flight = flights[asked] = _Flight()
-            flight.task = loop.create_task(self._fly(flight, ahead, flights, asked))
-            flight.task.add_done_callback(_looked_at)
+            flight.task = loop.create_task(self._fly(flight, ahead, key, last, touch=touch))
+            flight.task.add_done_callback(partial(_landed, flights, asked, flight))
         assert flight.task is not None
         return await asyncio.shield(flight.task)
 
-    async def _fly(
-        self, flight: _Flight, ahead: _Flight | None, flights: dict[_Asked, _Flight], asked: _Asked
-    ) -> Session:
-        key, last, touch = asked
-        try:
-            if ahead is not None and ahead.task is not None:
-                await asyncio.wait([ahead.task])
+    async def _fly(self, flight: _Flight, ahead: _Flight | None, key: Key, last: int | None, *, touch: bool) -> Session:
+        if ahead is not None and ahead.task is not None:
+            await asyncio.wait([ahead.task])
+        with self._lock:
             flight.sent = True
+            self._sent.setdefault(key, set()).add(flight)
+        try:
             entry = self._entries.get(key)
             if entry is not None:  # it came with the flight ahead
                 return await self._validated(key, entry, last, None, touch=touch)
             self._stats.misses += 1
-            return await self._filled(key, last, touch=touch)
+            return await self._filled(flight, key, last, touch=touch)
         finally:
-            if flights.get(asked) is flight:
-                del flights[asked]
+            with self._lock:
+                sent = self._sent.get(key)
+                if sent is not None:
+                    sent.discard(flight)
+                    if not sent:
+                        del self._sent[key]
 
-    async def _filled(self, key: Key, last: int | None, *, touch: bool) -> Session:
-        fill = _Fill()
-        with self._lock:
-            self._fills.setdefault(key, set()).add(fill)
+    async def _filled(self, flight: _Flight, key: Key, last: int | None, *, touch: bool) -> Session:
         asked = self._timer()
         try:
             session = await self.inner.read(key, last=last, touch=touch)
         except SessionNotFound:
-            if self.mode == "trust" and not fill.void:
-                self._remember_missing(key, asked)
-            raise
-        else:
-            if not fill.void:
-                self._put(key, None, Entry.of(session, asked))
-            return session
-        finally:
             with self._lock:
-                fills = self._fills.get(key)
-                if fills is not None:
-                    fills.discard(fill)
-                    if not fills:
-                        del self._fills[key]
+                nothing_since = not flight.void and key not in self._entries
+                self._forget(key)
+                if self.mode == "trust" and nothing_since:
+                    if len(self._missing) >= self.max_sessions:
+                        self._missing.clear()
+                    self._missing[key] = asked
+            raise
+        self._put(key, None, Entry.of(session, asked), flight)
+        return session
 
     def _check_missing(self, key: Key) -> None:
         since = self._missing.get(key)
@@ -296,12 +313,6 @@ class CacheLayer(Layer):
                 self._stats.hits += 1
                 raise missing(key)
             self._missing.pop(key, None)
-
-    def _remember_missing(self, key: Key, asked: float) -> None:
-        with self._lock:
-            if len(self._missing) >= self.max_sessions:
-                self._missing.clear()
-            self._missing[key] = asked
 
     # --------------------------------------------------------------------------------------------------- what is kept
 
@@ -312,27 +323,28 @@ class CacheLayer(Layer):
             with self._lock:
                 after = entry.after(change, receipt, self.clock(), sent)
             if after is None and entry.info.version not in (receipt.previous, receipt.version):
-                self._stats.stale += receipt.previous != receipt.version  # they are equal in a repeat
+                repeat = receipt.previous == receipt.version
+                expired = receipt.previous is None and sent >= entry.expires
+                self._stats.stale += not repeat and not expired
         if after is None:
             self._drop(key)
         elif after is not entry:
-            self._void(key)
             self._put(key, entry, after)
 
-    def _put(self, key: Key, base: Entry | None, entry: Entry) -> None:
+    def _put(self, key: Key, base: Entry | None, entry: Entry, flight: _Flight | None = None) -> None:
         """Keep an entry that was made of `base`, unless something else has come, or gone, meanwhile."""
-        if entry.size > self.max_bytes:
-            self._drop(key)
-            return
         with self._lock:
             found = self._entries.get(key)
-            if found is not base:
+            if found is not base or (flight is not None and flight.void):
                 # a read and a write, or two reads, came back in another order than they were sent
-                if found is None or _newer(found, entry):
+                if found is not None and _newer(found, entry):
                     return
-                if not _newer(entry, found):  # of another epoch: nobody here can tell which came first
+                if found is None or not _newer(entry, found):  # gone, or of another epoch: which came first?
                     self._forget(key)
                     return
+            if entry.size > self.max_bytes:
+                self._forget(key)
+                return
             if found is not None:
                 self._stats.bytes -= found.size
             self._missing.pop(key, None)
@@ -345,73 +357,73 @@ class CacheLayer(Layer):
                 self._evict()
 
     def _drop(self, key: Key) -> None:
-        """Forget a session, and whatever was read of it by those who have not come back yet."""
-        self._void(key)
         with self._lock:
-            self._missing.pop(key, None)
             self._forget(key)
-
-    def _void(self, key: Key) -> None:
-        for fill in tuple(self._fills.get(key, ())):
-            fill.void = True
 
     def _evict(self) -> None:
         self._stats.evictions += 1
         self._forget(next(iter(self._entries)))
 
     def _forget(self, key: Key) -> None:
+        """Without a session, and without whatever is read of it by those who have not come back yet.
+
+        What was here, or has just been told, can no longer be compared with what they bring.
+        """
+        for flight in self._sent.get(key, ()):
+            flight.void = True
+        self._missing.pop(key, None)
         entry = self._entries.pop(key, None)
         if entry is not None:
             self._stats.bytes -= entry.size
 
     def _clear(self) -> None:
-        for key in tuple(self._fills):
-            self._void(key)
         with self._lock:
-            self._entries.clear()
+            for key in (*self._sent, *self._entries):
+                self._forget(key)
             self._missing.clear()
-            self._stats.bytes = 0
 
-
-class _Fill:
-    """A read of a session that was not here; `void` once something has happened that it may not have seen."""
-
-    __slots__ = ("void",)
-
-    def __init__(self) -> None:
-        self.void = False
+    def _empty(self) -> None:
+        """Begin anew in a child that was forked, whatever other threads were at in the parent."""
+        self._lock = threading.Lock()
+        self._entries = OrderedDict()
+        self._missing, self._sent, self._flights = {}, {}, WeakKeyDictionary()
+        self._stats.bytes = 0
 
 
 class _Flight:
-    """A read for all who asked before it was sent."""
+    """A read for all who asked before it was sent; `void` once something has happened that it may not have seen."""
 
-    __slots__ = ("sent", "task")
+    __slots__ = ("sent", "task", "void")
 
     def __init__(self) -> None:
-        self.sent = False
+        self.sent = self.void = False
         self.task: asyncio.Task[Session] | None = None
 
 
 def _newer(one: Entry, other: Entry) -> bool:
     """Whether an entry is of a later state than another, or of the same one and asked for no earlier."""
     a, b = one.info.version, other.info.version
-    if a == b:
-        return one.seen >= other.seen
+    return one.seen >= other.seen if a == b else _later(a, b)
+
+
+def _later(a: Version, b: Version) -> bool:
     return a.epoch == b.epoch and (a.generation, a.rounds) > (b.generation, b.rounds)
 
 
-def _looked_at(task: asyncio.Task[Session]) -> None:
+def _landed(flights: dict[_Asked, _Flight], asked: _Asked, flight: _Flight, task: asyncio.Task[Session]) -> None:
+    if flights.get(asked) is flight:
+        del flights[asked]
     if not task.cancelled():
         task.exception()  # those who waited may all have been cancelled, and nobody need be told of it then
 
 
-# A child that is forked while another thread holds a lock would wait for it for ever.
+# A child that is forked while another thread holds the lock would wait for it for ever.
 _layers: WeakSet[CacheLayer] = WeakSet()
 
 
 def _in_the_child() -> None:
     for layer in _layers:
-        layer._lock = threading.Lock()  # noqa: SLF001
+        layer._empty()  # noqa: SLF001
 
 
 if hasattr(os, "register_at_fork"):

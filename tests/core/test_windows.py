@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from turnlog import Change, CorruptRecord, Key, Layer, Record, Session, user
+from turnlog.history import exact
 from turnlog_memory import MemoryStore
 
 KEY = Key("default", "s")
@@ -77,6 +78,29 @@ async def test_a_run_that_is_sealed_between_the_two_reads() -> None:
     session = await store.session("s", last=4, before=4)
     assert [message.text for message in session.messages] == ["q0", "q1", "q2", "q3"]
     assert store.asked == [4, 5, 6]
+
+
+async def test_a_window_that_is_wider_than_asked_for_is_cut_though_nothing_in_it_is_sealed() -> None:
+    session = await (await ten()).read(KEY)
+    for last in range(1, 12):
+        assert [message.text for message in exact(session, last, None).messages] == [
+            f"q{n}" for n in range(max(0, 10 - last), 10)
+        ]
+
+
+async def test_the_second_read_is_answered_with_what_is_not_sealed() -> None:
+    """As by a cache that has single records from before: then it was asked for more than is needed."""
+    sealed, single = await ten(slice(2, 7)), await ten()
+
+    async def read(key: Key, **how: Any) -> Session:
+        return await (single if sealed.asked[1:] else sealed.inner).read(key, **how)
+
+    store = Counting(sealed)
+    store.asked = sealed.asked
+    store.inner.read = read  # type: ignore[method-assign]
+    for last in range(2, 6):
+        assert await shown(store, last, 3) == [f"q{n}" for n in range(max(0, 3 - last), 3)]
+        assert store.asked == [last, last + 4]
 
 
 @pytest.mark.parametrize("part", [{}, {"last": 3}, {"before": 4}, {"last": 1, "before": 4}])

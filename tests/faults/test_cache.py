@@ -1,0 +1,58 @@
+"""Caches in two processes over one Redis, without affinity."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import servers
+from redis_writers import emptied
+
+WRITERS = Path(__file__).with_name("cache_writers.py")
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the other processes' script."""
+    servers.redis()
+    command = [sys.executable, "-W", "error", str(WRITERS), emptied(), *arguments]
+    search = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=120, env={**os.environ, **search}
+    )
+
+
+def figures(done: subprocess.CompletedProcess[str]) -> list[int]:
+    """Stale reads, refused changes, stored turns."""
+    assert done.returncode == 0, done.stderr
+    return [int(figure) for figure in re.findall(r"\d+", done.stdout)]
+
+
+def test_validate_shows_what_was_acknowledged_to_another_process_before() -> None:
+    """10,000 operations in turns: 0 stale reads, 0 turns lost."""
+    stale, refused, stored = figures(python("10000", "validate"))
+    assert stale == 0
+    assert refused > 100
+    assert stored > 3_000
+
+
+def test_trust_shows_nothing_older_than_max_age_and_stores_nothing_that_came_of_it() -> None:
+    """10,000 operations in turns: 0 changes accepted whose `expect` was stale, 0 lost of those without, none older."""
+    stale, refused, stored = figures(python("10000", "trust"))
+    assert stale > 100, "or nothing was tried"
+    assert refused > 100
+    assert stored > 3_000
+
+
+@pytest.mark.parametrize(
+    ("naive", "said"),
+    [("unfenced", "a stale expect was accepted"), ("ageless", "stale for")],
+)
+def test_a_naive_cache_is_found_out(naive: str, said: str) -> None:
+    done = python("10000", "trust", naive)
+    assert done.returncode != 0
+    assert said in done.stderr
