@@ -12,8 +12,7 @@ from typing import Final
 import msgspec
 
 from turnlog import Change, Metadata, Receipt, Record, Session, SessionInfo
-from turnlog.errors import CorruptRecord, TurnlogError
-from turnlog.state import Header
+from turnlog.errors import CorruptRecord
 
 _number, _upto = attrgetter("number"), attrgetter("upto")
 
@@ -145,11 +144,10 @@ class Entry:
         info, log, start, stop = self.info, self.log, self.start, self.stop
         if change.seal is not None:
             return None
-        dropped = 0
-        for record in log[start:stop] if receipt.first > info.first else ():
-            if record.after > receipt.first:
-                break
-            dropped += record.size
+        dropped, place = 0, start
+        while place < stop and log[place].after <= receipt.first:
+            dropped += log[place].size
+            place += 1
         if info.version == receipt.version:  # it only dropped turns, or a read saw it before, or it is a repeat
             if (receipt.first, receipt.turns, receipt.messages) == (info.first, info.turns, info.messages):
                 return self
@@ -163,47 +161,33 @@ class Entry:
             kept = self.grown(told, (), self.seen)
             # a repeat is answered with the version of the first time, and with the counts of now
             return kept if kept is not None and kept.whole and receipt.turns == info.turns else None
-        if info.version != receipt.previous or change.keep is not None:
+        if info.version != receipt.previous or change.keep is not None or len(change.append) > 1:
+            return None  # of several records the chain values between them are not told
+        turns, end, size = info.turns, info.version.rounds, info.bytes - dropped
+        placed: tuple[Record, ...] = ()
+        if change.append:  # its place follows from its head
+            (record,) = change.append
+            number = turns if record.turns else turns - 1
+            turns, end, size = turns + record.turns, end + record.rounds, size + record.size
+            upto = (log[stop - 1].upto if start < stop else 0) + record.count
+            placed = (msgspec.structs.replace(record, number=number, end=end, upto=upto, tip=receipt.version.tip),)
+        if (turns, end) != (receipt.turns, receipt.version.rounds):
             return None
-        tail = log[stop - 1] if start < stop else None
-        upto = 0 if tail is None else tail.upto
-        header = Header(
-            info.key,
-            info.version,
-            info.first,
-            info.turns,
-            upto - info.messages,
-            upto,
-            None if tail is None else (tail.id, tail.part, tail.open),
-            info.bytes,
-            info.created,
-            info.updated,
-            info.owner,
-            info.metadata,  # type: ignore[arg-type]  # what a store answers is one
-            info.ttl,
-        )
-        placed: list[Record] = []
-        try:
-            if change.append:
-                header, placed = header.extend(change, now)
-            if change.metadata is not None or change.owner is not None or change.ttl is not None:
-                header = header.describe(change, now)
-        except TurnlogError:
-            return None
-        if header.version != receipt.version:
-            return None
+        metadata = info.metadata
+        if change.metadata is not None:
+            metadata = Metadata.of(metadata).merge(Metadata.of(change.metadata))
         told = SessionInfo(
             info.key,
             receipt.version,
             receipt.first,
-            receipt.turns,
+            turns,
             receipt.messages,
-            max(0, header.bytes - dropped),
+            max(0, size),
             info.created,
-            header.updated,
-            header.owner,
-            header.metadata,
-            header.ttl,
+            now,
+            info.owner if change.owner is None else change.owner,
+            metadata,
+            info.ttl if change.ttl is None else change.ttl,
             receipt.expires_in,
         )
         return self.grown(told, placed, seen)
