@@ -233,7 +233,6 @@ async def test_own_writes_are_kept_without_another_read(mode: Mode, last: int | 
         lambda: it.cache.merge_metadata("s", owner="bob"),
         lambda: it.cache.merge_metadata("s", ttl=500.0),
         lambda: it.cache.merge_metadata("s", ttl=0),
-        lambda: it.cache.commit(KEY, Change(append=tuple(_record(f"m{n}") for n in range(3)))),
     ]
     if last is None:  # what goes is not here: its bytes, and its messages where nothing is added, are not known
         writes.append(lambda: it.cache.commit(KEY, Change(append=(_record("r"),), retain=4)))
@@ -248,6 +247,17 @@ async def test_own_writes_are_kept_without_another_read(mode: Mode, last: int | 
             await it.agrees()
     assert it.cache.stats.stale == 0
     assert it.cache.stats.misses == 1
+
+
+@BOTH
+async def test_several_records_at_once_are_read_again(mode: Mode) -> None:
+    """The receipt tells the chain value behind the last of them alone."""
+    it = Setup(mode)
+    await it.filled(5)
+    await it.cache.commit(KEY, Change(append=tuple(_record(f"m{n}") for n in range(3))))
+    assert it.cache.stats.sessions == 0
+    await it.agrees()
+    assert it.cache.stats.stale == 0
 
 
 @BOTH
