@@ -774,7 +774,7 @@ def test_a_turn_that_cannot_be_read_does_not_hide_the_others(store: Kept, monkey
 
 # ------------------------------------------------------------------------------------- recompress and train-dictionary
 
-LONG = "What was said is said again and again, so that there is something to leave out. " * 20
+LONG = "What was said is said again and again, so that there is something to leave out. " * 60
 
 
 class Clock:
