@@ -593,23 +593,25 @@ def place(url: str) -> str:
     return url.rpartition("@")[2]
 
 
-def ask(url: str, sql: str) -> Sequence[Sequence[Any]]:
-    """The rows that a server answers to a statement, on a connection of its own."""
-    return run(_asked_mysql(url, sql) if url.startswith("mysql") else _asked_postgresql(url, sql))
+def ask(url: str, *statements: str) -> Sequence[Sequence[Any]]:
+    """The rows that a server answers to the last of some statements, on a connection of their own."""
+    return run(_asked_mysql(url, statements) if url.startswith("mysql") else _asked_postgresql(url, statements))
 
 
-async def _asked_postgresql(url: str, sql: str) -> Sequence[Sequence[Any]]:
+async def _asked_postgresql(url: str, statements: Sequence[str]) -> Sequence[Sequence[Any]]:
     import asyncpg
 
     connection = await asyncpg.connect(url, statement_cache_size=0)
     try:
-        rows: Sequence[Sequence[Any]] = await connection.fetch(sql)
+        rows: Sequence[Sequence[Any]] = ()
+        for sql in statements:
+            rows = await connection.fetch(sql)
         return rows
     finally:
         await connection.close()
 
 
-async def _asked_mysql(url: str, sql: str) -> Sequence[Sequence[Any]]:
+async def _asked_mysql(url: str, statements: Sequence[str]) -> Sequence[Sequence[Any]]:
     import asyncmy
 
     found = urlsplit(url)
@@ -623,10 +625,12 @@ async def _asked_mysql(url: str, sql: str) -> Sequence[Sequence[Any]]:
         autocommit=True,
     )
     try:
+        rows: Sequence[Sequence[Any]] = ()
         async with connection.cursor() as cursor:
-            await cursor.execute(sql)
-            rows: Sequence[Sequence[Any]] = await cursor.fetchall() if cursor.description else ()
-            return rows
+            for sql in statements:
+                await cursor.execute(sql)
+                rows = await cursor.fetchall() if cursor.description else ()
+        return rows
     finally:
         await connection.ensure_closed()
 

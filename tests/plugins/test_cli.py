@@ -906,7 +906,7 @@ def test_recompress_that_was_stopped_goes_on_where_it_was(plain: Kept, monkeypat
     assert main(["recompress"]) == 130
     assert capsys.readouterr() == (
         "",
-        "turnlog: stopped after 109 sessions; what is done stays, run it again to go on\n",
+        "turnlog: stopped after 108 sessions; what is done stays, run it again to go on\n",
     )
     plain.before = lambda change: None
     assert main(["recompress"]) == 0
