@@ -21,7 +21,7 @@ from ._record import Record
 from ._session import Erased, Page, Query, Session, SessionInfo, Turn
 from ._value import JSON, check, check_mapping, check_number
 from ._version import Version, check_version
-from .errors import Closed, Conflict, InvalidInput, SessionNotFound, SplitsSealed
+from .errors import Closed, Conflict, CorruptRecord, InvalidInput, SessionNotFound, SplitsSealed
 from .history import common, cut_off, divide, exact, split_turns
 from .message import Message, MessageLike, as_message
 
@@ -204,7 +204,11 @@ class Store(ABC):
                     "inside, and a layer is needed to open it",
                     boundary=last.number,
                 )
-            records = (*records[:-1], last.until(at))
+            try:
+                records = (*records[:-1], last.until(at))
+            except CorruptRecord as error:
+                error.key = source
+                raise
         change = Change(
             id=change_id,
             append=records,

@@ -262,7 +262,8 @@ class CacheLayer(Layer):
             flights = self._flights.setdefault(loop, {})
         asked = key, last, touch
         flight = flights.get(asked)
-        if flight is None or (flight.sent and (flight.void or self.mode == "validate")):
+        landed = flight is not None and flight.task is not None and flight.task.done()
+        if flight is None or landed or (flight.sent and (flight.void or self.mode == "validate")):
             ahead = flight
             flight = flights[asked] = _Flight()
             flight.task = loop.create_task(self._fly(flight, ahead, key, last, touch=touch))

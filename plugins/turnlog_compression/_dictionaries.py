@@ -94,16 +94,21 @@ class Dictionaries:
         _, kept = await self._kept(namespace)
         return [one.id for one in kept if _digest(owner) in one.owners]
 
-    async def forget(self, namespace: str) -> list[int]:
-        """Remove those that no record needs: all but the newest, once nobody writes with them any more.
+    async def settled(self, namespace: str) -> bool:
+        """Whether nobody writes with any but the newest any more."""
+        _, kept = await self._kept(namespace)
+        return not kept or kept[-1].record.time + STALE <= self._store.clock()
 
-        It is for whoever has just seen to it that no record needs them.
+    async def forget(self, namespace: str) -> list[int]:
+        """Remove those that no record needs: all but the newest.
+
+        It is for whoever has just seen to it that no record needs them, and began when that was settled.
 
         Returns:
             Which they were.
         """
         version, kept = await self._kept(namespace)
-        if len(kept) < 2 or kept[-1].record.time + STALE > self._store.clock():
+        if len(kept) < 2:
             return []
         record = Record.of(kept[-1].record.messages, id=kept[-1].record.id, time=kept[-1].record.time)
         await self._store.commit(Key(_HOME, namespace), Change(keep=0, append=(record,), expect=version))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from turnlog import Change, Key, Layer, Receipt, Record, Session, Store, Version
-from turnlog.errors import Conflict, InvalidInput, SessionNotFound, SplitsSealed
+from turnlog.errors import Conflict, CorruptRecord, InvalidInput, SessionNotFound, SplitsSealed
 from turnlog.payload import HEAD, PLAIN, codec_of, rewrap
 
 from ._codec import Codec
@@ -85,7 +85,10 @@ class CompressionLayer(Layer):
         return receipt
 
     async def copy(self, source: Key, target: Key, *, at: int | None, change_id: str) -> Receipt:
-        if source.namespace == target.namespace:  # a dictionary belongs to a namespace
+        # A dictionary belongs to a namespace.  One that is forgotten between the read and the write of a copy is missed
+        # by the copy: so where there are any it is written anew.
+        namespace = source.namespace
+        if namespace == target.namespace and await self.dictionaries.newest(namespace) is None:
             try:
                 return await self.inner.copy(source, target, at=at, change_id=change_id)
             except SplitsSealed:
@@ -148,7 +151,12 @@ class CompressionLayer(Layer):
         if not session.records or session.records[-1].after <= change.keep:
             return change  # it was cut away meanwhile
         (record,) = await self.opened(key, session.records[-1:])
-        (rest,) = await self.written(key, (record.until(change.keep),))
+        try:
+            rest = record.until(change.keep)
+        except CorruptRecord as error:
+            error.key = key
+            raise
+        (rest,) = await self.written(key, (rest,))
         return change.rewrite(
             keep=record.number,
             append=(rest, *change.append),

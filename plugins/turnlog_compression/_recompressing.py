@@ -57,14 +57,14 @@ class _Progress(msgspec.Struct):
         since: This pass looks at what was updated since.
         began: When it began, by the store's clock.
         cursor: Where it is; None: at its beginning.
-        clean: Whether no record was left that needs another dictionary than the newest.
+        clean: Whether no record was left that needs another dictionary than the newest, and none can have come since.
     """
 
     asked: str
     since: float = 0.0
     began: float = 0.0
     cursor: str | None = None
-    clean: bool = True
+    clean: bool = False
 
 
 async def recompress(layer: CompressionLayer, *, idle: float | None, rate: float | None) -> AsyncIterator[Recompressed]:
@@ -72,6 +72,8 @@ async def recompress(layer: CompressionLayer, *, idle: float | None, rate: float
     store, namespace = layer.inner, layer.namespace
     home, asked = Key(_HOME, namespace), await _asked(layer, idle)
     progress = await _left_off(store, home, asked)
+    if progress is None:  # what others seal with an older dictionary behind its back would be missed
+        progress = _Progress(asked, clean=await layer.dictionaries.settled(namespace))
     loop = asyncio.get_running_loop()
     due = loop.time()
     for _ in range(_PASSES):
@@ -115,14 +117,14 @@ async def _asked(layer: CompressionLayer, idle: float | None) -> str:
     return f"{await layer.codec(layer.namespace)}, idle {idle}"
 
 
-async def _left_off(store: Store, home: Key, asked: str) -> _Progress:
+async def _left_off(store: Store, home: Key, asked: str) -> _Progress | None:
     """Where the last one stopped, if it was asked for the same."""
     try:
         left = (await store.read(home, last=0, touch=False)).info.metadata
     except SessionNotFound:
-        return _Progress(asked)
+        return None
     progress = msgspec.convert(dict(left), _Progress)
-    return progress if progress.asked == asked else _Progress(asked)
+    return progress if progress.asked == asked else None
 
 
 async def _note(store: Store, home: Key, progress: _Progress) -> float:
@@ -161,7 +163,7 @@ async def _session(layer: CompressionLayer, key: Key, idle: float | None) -> _Se
                     if left_open and run[-1].after == found.turns:
                         done = _Replaced()  # more rounds may follow: no seal is let in
                     else:
-                        done = await _replace(layer, key, run)
+                        done = await _replace(layer, key, run, codec)
                     damaged, changed = damaged + done.damaged, changed or done.sent
                     bound = bound or (not done.sent and any(_bound(one, codec) for one in run))
             before = window.records[0].number
@@ -225,7 +227,7 @@ class _Replaced(NamedTuple):
     sent: bool = False
 
 
-async def _replace(layer: CompressionLayer, key: Key, run: list[Record]) -> _Replaced:
+async def _replace(layer: CompressionLayer, key: Key, run: list[Record], codec: Codec) -> _Replaced:
     """Put one record in place of others, if all of them can be read."""
     records = await layer.opened(key, tuple(run))
     damaged = sum(map(_damaged, records))
@@ -233,6 +235,9 @@ async def _replace(layer: CompressionLayer, key: Key, run: list[Record]) -> _Rep
         return _Replaced(damaged)
     (written,) = await layer.written(key, (Record.seal(records) if len(records) > 1 else records[0],))
     if len(run) == 1 and codec_of(written.payload) == codec_of(run[0].payload) == PLAIN:
+        return _Replaced()
+    saves = len(written.payload) < sum(len(one.payload) for one in run)
+    if not saves and all(codec_of(one.payload) == PLAIN or codec.wrote(one.payload) for one in run):
         return _Replaced()
     await layer.inner.commit(key, Change(seal=written))
     return _Replaced(sent=True)

@@ -100,14 +100,18 @@ async def seal(layer: CompressionLayer, key: Key, first: int, after: int) -> Non
         SessionNotFound: There is no session.
         CorruptRecord: One of them cannot be read; nothing is sealed that would hide others behind it.
     """
-    for run in runs(await layer.opened(key, await _unsealed(layer, key, first, after))):
+    found = await _unsealed(layer, key, first, after)
+    stored = {record.end: len(record.payload) for record in found}
+    for run in runs(await layer.opened(key, found)):
         for record in run:
             _ = record.messages  # it must be readable, or the others in its run would not be
         try:
-            change = Change(seal=Record.seal(run))
+            sealed = Record.seal(run)
         except InvalidInput:
             return  # it was read in two parts, and cut in between
-        await layer.commit(key, change)
+        (written,) = await layer.written(key, (sealed,))
+        if len(written.payload) < sum(stored[record.end] for record in run):
+            await layer.inner.commit(key, Change(seal=written))
 
 
 def plain_bytes(record: Record) -> int:

@@ -41,7 +41,8 @@ CHANGES: Final = 3
 RECORDS: Final = CHANGES + REMEMBERED_CHANGES
 """Where the records begin."""
 
-# created, updated, first, start, bytes, rounds, generation, epoch, ttl, and how many changes were made
+# created, updated, first, start, bytes, rounds, generation, epoch, ttl, and how many changes were made, a seal counting
+# for 64
 _NUMBERS: Final = struct.Struct(">7d16s2d")
 _WORDS: Final = struct.Struct(">11Q")  # the same
 _SUMS: Final = struct.Struct(">II")  # of the numbers, and of what follows

@@ -22,9 +22,13 @@ from turnlog import (
     CorruptRecord,
     HistoryRegressed,
     InvalidInput,
+    Key,
+    Layer,
     OutcomeUnknown,
     Record,
+    Session,
     SessionNotFound,
+    Store,
     Unavailable,
     Version,
     assistant,
@@ -247,6 +251,45 @@ async def test_own_writes_are_kept_without_another_read(mode: Mode, last: int | 
             await it.agrees()
     assert it.cache.stats.stale == 0
     assert it.cache.stats.misses == 1
+
+
+class Together(Layer):
+    """Answers a read, and an erasure behind it, in one turn of the event loop."""
+
+    def __init__(self, inner: Store) -> None:
+        super().__init__(inner)
+        self.gate = asyncio.Event()
+
+    async def read(self, key: Key, **asked: Any) -> Session:
+        session = await self.inner.read(key, **asked)
+        await self.gate.wait()
+        return session
+
+    async def delete(self, key: Key, *, expect: Version | None = None) -> bool:
+        found = await self.inner.delete(key, expect=expect)
+        await self.gate.wait()
+        return found
+
+
+async def test_a_flight_that_has_landed_takes_nobody_in() -> None:
+    """It passed the store before something that was acknowledged in the same turn of the event loop."""
+    store = MemoryStore()
+    await store.append("s", [user("secret")])
+    together = Together(store)
+    cache = CacheLayer(together, mode="trust")
+
+    async def erase() -> None:
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert await cache.erase("s")
+        with pytest.raises(SessionNotFound):
+            await cache.load("s")
+
+    both = asyncio.gather(cache.load("s"), erase())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    together.gate.set()
+    assert [message.text for message in (await both)[0]] == ["secret"]
 
 
 @BOTH

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 
-from turnlog import Change, InvalidInput, Key, Query, Record, Store, assistant, user
+from turnlog import Change, InvalidInput, Key, Layer, Query, Receipt, Record, Store, assistant, user
 from turnlog.errors import CorruptRecord
 from turnlog.payload import codec_of
 from turnlog.testing import Clock
@@ -391,3 +392,60 @@ async def test_the_dictionaries_themselves_are_read_once() -> None:
         for number in range(100, 105):
             await reader.load(f"s{number}")
         assert [key.namespace for key in store.reads].count("turnlog:dictionaries") == 1
+
+
+async def test_one_that_others_sealed_with_behind_its_back_stays() -> None:
+    """They may not have looked for the newest yet, and a seal moves no session to the front."""
+    clock = Clock()
+    async with MemoryStore(clock=clock) as store:
+        behind = ZstdLayer(store, dictionary=True, seal=False)
+        await filled(behind)
+        first = await behind.train()
+        await behind.append("s0", spoken(Random(1)))  # by now it has looked
+        layer = ZstdLayer(store, dictionary=True, seal=False)
+        second = await layer.train()
+        told = layer.recompress(idle=0)
+        forgotten = [one.forgotten async for one in _meanwhile(told, behind, clock) if one.forgotten]
+        assert forgotten == []
+        assert set(await ZstdLayer(store).dictionaries.fetch("default")) == {first.id, second.id}
+        for number in range(60):
+            assert await ZstdLayer(store).load(f"s{number}")
+        assert [one.forgotten for one in await ran(layer, idle=0) if one.forgotten] == [(first.id,)]
+        for number in range(60):
+            assert await ZstdLayer(store).load(f"s{number}")
+
+
+async def _meanwhile(told: AsyncIterator[Recompressed], behind: ZstdLayer, clock: Clock) -> AsyncIterator[Recompressed]:
+    """What is told, while another process seals with an older one, and the rest of the pass takes an hour."""
+    async for one in told:
+        yield one
+        if one.session == "s1":
+            await ran(behind, idle=0)
+            clock.advance(HOUR + 60)
+
+
+class Held(Layer):
+    """Waits before it writes a session `target`."""
+
+    def __init__(self, inner: Store) -> None:
+        super().__init__(inner)
+        self.arrived, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        if key.session == "target":
+            self.arrived.set()
+            await self.go_on.wait()
+        return await super().commit(key, change)
+
+
+async def test_a_fork_that_is_under_way_does_not_need_one_that_is_forgotten() -> None:
+    clock = Clock()
+    held = Held(MemoryStore(clock=clock))
+    layer, first, _ = await two_trained(held, clock)
+    clock.advance(HOUR)
+    fork = asyncio.ensure_future(layer.fork("s100", "target"))
+    await held.arrived.wait()
+    assert [one.forgotten for one in await ran(layer, idle=0) if one.forgotten] == [(first.id,)]
+    held.go_on.set()
+    await fork
+    assert await ZstdLayer(held).load("target") == await ZstdLayer(held).load("s100")

@@ -808,3 +808,20 @@ async def test_no_store_that_cannot_seal_is_asked_to() -> None:
         assert layer._sealer is None
         await asyncio.sleep(0)
         assert not store.seals
+
+
+async def test_what_would_save_nothing_is_not_sealed() -> None:
+    """In a run a turn brings its head along, which is more than a few words can make good."""
+    store = Watched(MemoryStore())
+    async with ZstdLayer(store) as layer:
+        for number in range(3):
+            await layer.append("s", [user(f"{number * 7919}"), assistant("ok")])
+        before = (await layer.info("s")).bytes
+        told = [one async for one in layer.recompress(idle=0)]
+        assert [(one.before, one.after) for one in told] == [(before, before)]
+        await _sealing.seal(layer, KEY, 0, 3)
+        assert not store.seals
+        for number in range(40):
+            await layer.append("s", said(number))
+        assert [one.after < one.before for one in [one async for one in layer.recompress(idle=0)]] == [True]
+        assert store.seals
