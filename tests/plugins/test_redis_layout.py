@@ -238,6 +238,26 @@ async def test_no_flipped_bit_is_silently_wrong(element: str) -> None:
                     assert found == wanted, f"bit {bit}"
 
 
+async def test_a_seal_that_saves_no_byte_is_noticed() -> None:
+    """By whoever looked at the session before, and would cut where a record no longer is."""
+    url = emptied()
+    async with at(url) as store:
+        client = raw(url)
+        for number in range(3):
+            await store.append("alice", [user(f"{number}")], turn_id=f"t{number}")
+        key = Key("default", "alice")
+        records = (await store.read(key)).records
+        before = client.lindex(place_of("alice"), 0)
+        size = sum(record.size for record in records)
+        await store.commit(key, Change(seal=Record.seal(records).with_payload(b"x" * size)))
+        assert (await store.info("alice")).bytes == size
+        assert client.llen(place_of("alice")) == RECORDS + 1
+        assert client.lindex(place_of("alice"), 0) != before
+        receipt = await store.append("alice", [user("2")], turn_id="t2")
+        assert (receipt.number, receipt.previous) == (2, receipt.version), "what it remembers is where it was"
+        client.close()
+
+
 async def test_a_session_at_anothers_place_is_noticed() -> None:
     """A key that was renamed, and an answer that is another's, show what they are before anybody reads them."""
     url = emptied()

@@ -75,8 +75,12 @@ class Service:
         }
 
     async def __aenter__(self) -> Self:
-        self.router = (await self._run("router")).address
-        await asyncio.gather(*(self.add() for _ in range(4)))
+        try:
+            self.router = (await self._run("router")).address
+            await asyncio.gather(*(self.add() for _ in range(4)))
+        except BaseException:
+            await self.__aexit__()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
