@@ -445,7 +445,7 @@ async def test_a_replica_may_take_over_under_load(own: Callable[..., servers.Red
                 killed = time.monotonic()
                 proxy.target = replica.port
                 await proxy.cut()
-                await asyncio.sleep(0.2)  # it is asked, and still refuses to write
+                await until_all(lambda: refusals(new) > 10 and time.monotonic() > killed + 0.2)
                 assert not any(times[-1] > killed + 0.1 for times in acknowledged.values())
                 new.execute_command("REPLICAOF", "NO", "ONE")
                 await until_all(lambda: all(times[-1] > killed + 0.2 for times in acknowledged.values()))
@@ -471,6 +471,12 @@ def until(there: Callable[[], bool]) -> None:
     while not there():
         assert time.monotonic() < end, "it did not come to that"
         time.sleep(0.01)
+
+
+def refusals(replica: redis.Redis) -> int:
+    """How often a replica was asked to write, and refused."""
+    told: dict[str, dict[str, int]] = replica.info("errorstats")
+    return told.get("errorstat_READONLY", {"count": 0})["count"]
 
 
 async def until_all(there: Callable[[], object]) -> None:
