@@ -38,7 +38,7 @@ class GzipLayer(CompressionLayer):
         seal: Put old turns together in the background, 32 in a record.
 
     Raises:
-        InvalidInput: An argument breaks a rule, or there is another compression layer in the stack.
+        InvalidInput: An argument breaks a rule, or a cache or another compression layer is below.
     """
 
     def __init__(self, inner: Store, *, level: int = 6, seal: bool = True) -> None:

@@ -39,7 +39,7 @@ class CompressionLayer(Layer):
         seal: Put old turns together in the background, 32 in a record, all but the last 32.
 
     Raises:
-        InvalidInput: An argument breaks a rule, or there is another compression layer in the stack.
+        InvalidInput: An argument breaks a rule, or a cache or another compression layer is below.
     """
 
     depth = 40
@@ -168,7 +168,7 @@ class CompressionLayer(Layer):
         """Bring the sessions of the namespace to how this layer would write them, and seal old turns.
 
         It may be stopped at any time, and goes on where it stopped when it is asked for the same again.  What was
-        trained before the newest dictionary is removed once nothing needs it and an hour has passed.
+        trained before the newest dictionary is removed if nothing needs it, and this began an hour after that was trained.
 
         Args:
             idle: Seconds: sessions that did not change for so long are sealed whole.

@@ -29,7 +29,7 @@ class OffLayer(CompressionLayer):
         inner: The store to wrap.
 
     Raises:
-        InvalidInput: There is another compression layer in the stack.
+        InvalidInput: A cache or another compression layer is below.
     """
 
     def __init__(self, inner: Store) -> None:

@@ -52,7 +52,7 @@ class ZstdLayer(CompressionLayer):
         dictionary: Write with the newest dictionary of the namespace, if there is one (`turnlog train-dictionary`).
 
     Raises:
-        InvalidInput: An argument breaks a rule, or there is another compression layer in the stack.
+        InvalidInput: An argument breaks a rule, or a cache or another compression layer is below.
     """
 
     def __init__(self, inner: Store, *, level: int = 3, seal: bool = True, dictionary: bool = False) -> None:
