@@ -168,7 +168,7 @@ class CompressionLayer(Layer):
         """Bring the sessions of the namespace to how this layer would write them, and seal old turns.
 
         It may be stopped at any time, and goes on where it stopped when it is asked for the same again.  What was
-        trained before the newest dictionary is removed if nothing needs it, and this began an hour after that was trained.
+        trained before the newest dictionary is removed if nothing needs it, and this began an hour after the newest.
 
         Args:
             idle: Seconds: sessions that did not change for so long are sealed whole.
