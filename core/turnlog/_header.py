@@ -384,9 +384,9 @@ def check_whole(
     if not begins:
         raise _gap(header, header.first if since is None else first.number - 1)
     for record in records:
-        if record.end - record.rounds != end:
+        end += record.rounds
+        if record.end != end:
             raise _gap(header, record.number - 1)
-        end = record.end
     final = records[-1]
     if before is None or final.after >= header.turns:
         if end != header.version.rounds or final.upto != header.upto or final.tip != header.version.tip:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import msgspec
 
 from ._ids import check_id
@@ -27,3 +29,11 @@ class Key(msgspec.Struct, frozen=True, order=True, cache_hash=True):
 
     def __str__(self) -> str:
         return f"{self.session!r} in {self.namespace!r}"
+
+
+def key_of(namespace: str, session: str) -> Key:
+    """The same as `Key(namespace, session)`; one that was made a moment ago need not be checked again."""
+    return _made(namespace, session) if type(session) is str else Key(namespace, session)
+
+
+_made = lru_cache(4_096)(Key)  # at most 2 MiB of names

@@ -16,7 +16,7 @@ from typing import Self, final
 from ._change import ABSENT, ANY, Change, Expect, Mark, Receipt, check_ttl, copy_digest
 from ._ids import check_id, check_namespace, new_id
 from ._ids import new_session_id as _new_session_id
-from ._key import Key
+from ._key import Key, key_of
 from ._record import Record
 from ._session import Erased, Page, Query, Session, SessionInfo, Turn
 from ._value import JSON, check, check_mapping, check_number
@@ -673,7 +673,7 @@ class Store(ABC):
     def _key(self, session_id: str) -> Key:
         if self._closed:
             self.check_open()
-        return Key(self.namespace, session_id)
+        return key_of(self.namespace, session_id)
 
     def _change(self, *, append: tuple[Record, ...] = (), keep: int | None = None, expect: Expect = None) -> Change:
         return Change(append=append, keep=keep, retain=self.retain, max_bytes=self.max_session_bytes, expect=expect)
@@ -780,7 +780,7 @@ class _Within(Layer):
 
     def _key(self, session_id: str) -> Key:
         self.inner.check_open()
-        return Key(self.namespace, session_id)
+        return key_of(self.namespace, session_id)
 
     def __repr__(self) -> str:
         return f"<namespace {self.namespace!r} of {self.inner!r}>"

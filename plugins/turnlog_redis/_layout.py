@@ -53,6 +53,7 @@ _RECORD: Final = struct.Struct(">6dHI")  # number, turns, count, upto, size and 
 _HEAD: Final = _RECORD.size  # where it begins
 _LENGTH: Final = struct.Struct(">HI")  # of the head, and its sum with the beginning of the payload
 _NUMBERS_END: Final = _HEAD - _LENGTH.size
+_length_in = _LENGTH.unpack_from
 _CHANGE: Final = struct.Struct(">16s16sddB16sB16sd")  # hash, digest, generation, rounds, tip, stamp, number
 _NO_TTL: Final = -1.0
 _NONE: Final = Metadata({})
@@ -158,7 +159,7 @@ def header_from(key: Key, data: bytes, metadata: bytes | None, left: int) -> Hea
         raise CorruptRecord(f"its header cannot be read: {error}", key=key) from None
     if (namespace, session) != (key.namespace, key.session):
         raise CorruptRecord(f"its place holds the session {Key(namespace, session)}", key=key)
-    kept = _NONE if metadata is None else _metadata_from(key, metadata)
+    kept = _NONE if metadata is None else metadata_from(key, metadata)
     own = None if ttl == _NO_TTL else ttl
     expires = None if left < 0 else left / 1000
     return Header(
@@ -166,7 +167,42 @@ def header_from(key: Key, data: bytes, metadata: bytes | None, left: int) -> Hea
     )
 
 
-def _metadata_from(key: Key, data: bytes) -> Metadata:
+def completed(header: Header, data: bytes, metadata: Metadata, left: int) -> Header:
+    """The same header, with what the server puts into it.
+
+    Args:
+        header: All else.
+        data: The first element, written for this header.
+        metadata: What goes with it.
+        left: As in `header_from`.
+    """
+    h, (created, updated, first, start, size, *_) = header, _NUMBERS.unpack_from(data)
+    return Header(
+        h.key,
+        h.version,
+        int(first),
+        h.turns,
+        int(start),
+        h.upto,
+        h.tail,
+        int(size),
+        created,
+        updated,
+        h.owner,
+        metadata,
+        h.ttl,
+        None if left < 0 else left / 1000,
+    )
+
+
+def metadata_from(key: Key, data: bytes) -> Metadata:
+    """Metadata out of what is stored.
+
+    Raises:
+        CorruptRecord: It cannot be read.
+    """
+    if data == _NO_METADATA:
+        return _NONE
     try:
         if data[-_SUM:] != _sum(data[:-_SUM]):
             raise CorruptRecord("its metadata is damaged", key=key)
@@ -181,6 +217,9 @@ def metadata_bytes(metadata: Metadata) -> bytes:
     return data + _sum(data)
 
 
+_NO_METADATA: Final = metadata_bytes(_NONE)
+
+
 # ---------------------------------------------------------------------------------------------------------- the records
 
 
@@ -192,27 +231,30 @@ def record_bytes(record: Record) -> bytes:
     return _RECORD.pack(r.number, r.turns, r.count, r.upto, size, r.end, length, both) + head + payload
 
 
-def record_from(key: Key, data: bytes) -> Record:
-    """A record out of what is stored.
+def records_from(key: Key, rows: Sequence[bytes]) -> list[Record]:
+    """Records out of what is stored.
 
     Raises:
-        CorruptRecord: It cannot be read.
+        CorruptRecord: One cannot be read.
     """
+    records = []
     try:
-        length, both = _LENGTH.unpack_from(data, _NUMBERS_END)
-        stop = _HEAD + length
-        if crc32(data[_HEAD : stop + _ENVELOPE]) != both:
-            raise CorruptRecord("the head of a record is damaged, or stands beside another payload", key=key)
-        record = _decode_head(data[_HEAD:stop])
+        for data in rows:
+            length, both = _length_in(data, _NUMBERS_END)
+            stop = _HEAD + length
+            if crc32(data[_HEAD : stop + _ENVELOPE]) != both:
+                raise CorruptRecord("the head of a record is damaged, or stands beside another payload", key=key)
+            record = _decode_head(data[_HEAD:stop])
+            _set(record, "_payload", data[stop:])
+            records.append(record)
     except _DAMAGED as error:
         raise CorruptRecord(f"the head of a record cannot be read: {error}", key=key) from None
-    _set(record, "_payload", data[stop:])
-    return record
+    return records
 
 
 def head_of(data: bytes) -> bytes:
     """What is stored of a record before its payload."""
-    return data[: _HEAD + _LENGTH.unpack_from(data, _NUMBERS_END)[0]]
+    return data[: _HEAD + _length_in(data, _NUMBERS_END)[0]]
 
 
 # ---------------------------------------------------------------------------------------------------------- the changes
@@ -255,6 +297,8 @@ def entry_from(key: Key, data: bytes, epoch: bytes) -> tuple[bytes, Version, int
 
 def trimmed(records: Sequence[Record], last: int) -> list[Record]:
     """The fewest whole turns at the end that hold so many messages."""
+    if records and records[0].turns and records[-1].upto - records[0].upto < last:
+        return list(records)  # as a rule: without the first they would be too few
     place, count = len(records), 0
     while place and (count < last or not records[place].turns):
         place -= 1

@@ -70,11 +70,14 @@ class Link(asyncio.Protocol):
             except (Lost, Refused) as error:
                 return [error] * len(commands)
         loop = asyncio.get_running_loop()
-        if not self._unsent:
-            loop.call_soon(self._flush)
         future: asyncio.Future[list[Any]] = loop.create_future()
         packed = [hiredis.pack_command(command) for command in commands]  # type: ignore[arg-type]
         self._unsent.append((packed[0] if len(packed) == 1 else b"".join(packed), ([], len(packed), future)))
+        if len(self._unsent) == 1:
+            if self._waiting:
+                loop.call_soon(self._flush)
+            else:  # nothing is under way: it need not wait for what this turn of the loop may ask behind it
+                self._flush()
         return await future
 
     @property

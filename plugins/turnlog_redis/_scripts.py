@@ -155,11 +155,13 @@ answer[5] = redis.call('LRANGE', key, from, stop)
 return answer
 """)
 
-TOUCH: Final = _script("""
+TOP: Final = _script("""
 -- the store's ttl, touch
-local header = redis.call('LINDEX', KEYS[1], 0)
+local top = redis.call('LRANGE', KEYS[1], 0, 1)
+local header = top[1]
 if not header then return false end
-return ARGV[2] == '1' and slide(KEYS[1], header, ARGV[1]) or redis.call('PTTL', KEYS[1])
+local left = ARGV[2] == '1' and slide(KEYS[1], header, ARGV[1]) or redis.call('PTTL', KEYS[1])
+return {header, top[2] or '', left, redis.call('LLEN', KEYS[1])}
 """)
 
 LOOK: Final = _script("""

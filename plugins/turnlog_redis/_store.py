@@ -164,10 +164,10 @@ class RedisStore(Store):
         )
         if answer is None:
             raise missing(key)
-        header, metadata, left, kind, rows = answer
-        found = _layout.header_from(key, header, metadata, left)
-        self._see(key, found, header)
-        records = [_layout.record_from(key, row) for row in rows]
+        raw, metadata, left, kind, rows = answer
+        found = self._header(key, raw, metadata, left)
+        self._see(key, found, raw)
+        records = _layout.records_from(key, rows)
         continues = since is not None and _continues(found, since, kind, records)
         if kind == b"after" and continues:
             del records[0]  # it ends where the reader is
@@ -182,29 +182,35 @@ class RedisStore(Store):
         They travel together, but another's may come between them, and turns may hold fewer messages than they do as a
         rule: what does not fit together is not believed, the answer is None, and the script says how it is.
         """
-        touched = _call(_scripts.TOUCH, (keys.session,), (self._default_ttl, "1" if touch else "0"))
+        commands = [_call(_scripts.TOP, (keys.session,), (self._default_ttl, "1" if touch else "0"))]
         if last is None:
-            left, top = await self._all([touched, (b"LRANGE", keys.session, 0, -1)])
-            rows = top[_layout.RECORDS :]
-        else:
-            some = (last + 1) // 2
-            ends = (b"LRANGE", keys.session, -some, -1) if some else (b"PING",)
-            left, length, top, rows = await self._all(
-                [touched, (b"LLEN", keys.session), (b"LRANGE", keys.session, 0, 1), ends]
-            )
-            rows = rows[len(rows) - min(some, max(0, length - _layout.RECORDS)) :] if some else []
-        if left is None or not top:
+            commands.append((b"LRANGE", keys.session, _layout.RECORDS, -1))
+        elif last:
+            commands.append((b"LRANGE", keys.session, -((last + 1) // 2), -1))
+        top, *rest = await self._all(commands)
+        if top is None:
             raise missing(key)
-        found = _layout.header_from(key, top[0], b"".join(top[1:2]), left)
-        records = [_layout.record_from(key, row) for row in rows]
+        raw, metadata, left, length = top
+        rows = rest[0] if rest else []
+        if len(rows) > length - _layout.RECORDS:  # what stands before the records is none
+            del rows[: len(rows) - max(0, length - _layout.RECORDS)]
+        found = self._header(key, raw, metadata, left)
+        records = _layout.records_from(key, rows)
         if last is not None:
             records = _layout.trimmed(records, last)
         try:
             check_whole(found, records, last, None, None)
         except CorruptRecord:
             return None
-        self._see(key, found, top[0])
+        self._see(key, found, raw)
         return Session(found.info(0.0), tuple(records))
+
+    def _header(self, key: Key, raw: bytes, metadata: bytes, left: int) -> Header:
+        """The header out of what is stored; one that is as it was last seen need not be read again."""
+        seen = self._seen.get(key)
+        if seen is None or seen.raw != raw:
+            return _layout.header_from(key, raw, metadata, left)
+        return _layout.completed(seen.header, raw, _layout.metadata_from(key, metadata), left)
 
     # -------------------------------------------------------------------------------------------------------- writing
 
@@ -242,7 +248,7 @@ class RedisStore(Store):
                 raise
             kind = answer[0]
             if kind == b"stored":
-                after = _settled(plan.header, answer[1], answer[2])
+                after = _layout.completed(plan.header, answer[1], plan.header.metadata, answer[2])
                 self._see(key, after, answer[1])
                 return after.receipt(0.0, after.version, plan.number, plan.previous)
             if kind == b"repeat":
@@ -281,7 +287,7 @@ class RedisStore(Store):
                 there, keep, size, record = await self._run(_scripts.AROUND, (keys.session,), change.keep)
                 if there != raw:
                     return None
-                last = _layout.record_from(key, record) if record else None
+                last = _layout.records_from(key, [record])[0] if record else None
                 header = header.cut(change.keep, last, size, 0.0)
         placed: list[Record] = []
         if change.append:
@@ -320,8 +326,10 @@ class RedisStore(Store):
         if answer is None:
             raise missing(key)
         header = _layout.header_from(key, answer[0], answer[1], answer[2])
-        rows = [row for row in answer[4] if _layout.record_from(key, row).number >= seal.number]
-        run = [_layout.record_from(key, row) for row in rows]
+        rows = answer[4]
+        run = _layout.records_from(key, rows)
+        before = sum(record.number < seal.number for record in run)
+        del rows[:before], run[:before]
         if fits(seal, run, last=seal.after >= header.turns):
             sealed = msgspec.structs.replace(seal, upto=run[-1].upto)
             ends = [_layout.head_of(rows[0]), _layout.head_of(rows[-1])]
@@ -474,12 +482,6 @@ def _call(script: Script, keys: Sequence[bytes], arguments: Sequence[Argument]) 
 
 def _seen(key: Key, raw: bytes, metadata: bytes, left: int) -> _Seen | None:
     return _Seen(_layout.header_from(key, raw, metadata, left), raw) if raw else None
-
-
-def _settled(header: Header, raw: bytes, left: int) -> Header:
-    """A header as the server has completed it."""
-    now = _layout.header_from(header.key, raw, None, left)
-    return msgspec.structs.replace(now, metadata=header.metadata)
 
 
 def _repeated(key: Key, change: Change, header: Header, entry: bytes) -> Receipt:

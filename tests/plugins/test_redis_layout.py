@@ -706,7 +706,7 @@ class Machine(RuleBasedStateMachine):
                 del records[:REMEMBERED_CHANGES]
                 assert len(hashes) <= 4 * REMEMBERED_CHANGES
                 header = _layout.header_from(key, data, metadata, -1)
-                sizes: list[int] = [_layout.record_from(key, one).size for one in records]
+                sizes: list[int] = [record.size for record in _layout.records_from(key, records)]
                 assert header.bytes == sum(sizes)
 
 

@@ -23,7 +23,7 @@ from turnlog_redis import RedisStore
 from turnlog_redis._link import Command, Lost, Refused
 from turnlog_redis._places import place_of_url
 from turnlog_redis._routes import Route
-from turnlog_redis._scripts import TOUCH
+from turnlog_redis._scripts import TOP
 from turnlog_redis._server import Server
 
 # ------------------------------------------------------------------------------------------------------------- answers
@@ -97,8 +97,8 @@ async def test_only_what_was_refused_is_asked_again() -> None:
 
 async def test_a_script_that_the_server_does_not_know_is_sent_whole() -> None:
     route = Scripted([Refused("NOSCRIPT No matching script.")])
-    assert await server(route).ask_all([(b"EVALSHA", TOUCH.sha, 1, b"k")]) == ["well"]
-    assert route.asked[1] == [(b"EVAL", TOUCH.text, 1, b"k")]
+    assert await server(route).ask_all([(b"EVALSHA", TOP.sha, 1, b"k")]) == ["well"]
+    assert route.asked[1] == [(b"EVAL", TOP.text, 1, b"k")]
 
 
 @pytest.mark.parametrize(
