@@ -82,6 +82,7 @@ def read(
     before: int | None,
     since: Version | None,
     touch: bool,
+    seen: Seen | None = None,
 ) -> Steps[tuple[Session, Seen]]:
     """What `Store.read` does.
 
@@ -94,6 +95,7 @@ def read(
         before: As in `Store.read`.
         since: As in `Store.read`.
         touch: As in `Store.read`.
+        seen: The session as it was last seen, if it was.
     """
     values = _key(key)
     values["now"] = now
@@ -114,7 +116,7 @@ def read(
     if not rows:
         raise missing(key)
     first = next(row for row in rows if row[0] is not None)  # the first, as a rule
-    now, seen = _seen(key, first)
+    now, seen = _seen(key, first, seen)
     header = seen.header
     if not header.alive(now):
         raise missing(key)
@@ -153,17 +155,23 @@ def _records(statements: Statements, seen: Seen, rows: Iterable[Row], enough: in
     records, head, key = [], b"", seen.header.key
     missing = MAX_NUMBER if enough is None else enough
     try:
-        for head, payload in rows:
-            record = _record(key, head, payload)
+        for head, payload in rows:  # a call for each of them would take longer than what it does
+            if crc32(payload[:_ENVELOPE] + head) != _SOUND:
+                raise ValueError("it is damaged, or stands beside another payload")
+            record = _decode_head(head[:-8])
+            _set(record, "_payload", payload)
             records.append(record)
             missing -= record.count
             if missing <= 0 and record.turns:
                 break
-    except CorruptRecord as error:
+    except _DAMAGED as error:
         found = yield statements.number, statements.number.bind({"row": seen.row, "head": head})
-        error.turn = found[0][0] if found else None
-        raise
-    records.sort(key=_end)
+        turn = found[0][0] if found else None
+        raise CorruptRecord(f"the head of a record cannot be read: {error}", key=key, turn=turn) from None
+    if enough is None:
+        records.sort(key=_end)
+    else:
+        records.reverse()
     return records
 
 
@@ -566,12 +574,16 @@ def _sum(data: bytes) -> bytes:
 _SOUND = 0x2144DF1C  # the CRC-32 of whatever has its own behind it
 
 
-def _seen(key: Key, row: Row) -> tuple[float, Seen]:
-    """The time, and the header in a row, without metadata."""
+def _seen(key: Key, row: Row, before: Seen | None = None) -> tuple[float, Seen]:
+    """The time, and the header in a row, without metadata: that of `before`, where nothing has changed since."""
     now, number, updated, owner, expires, head = row[:WIDTH]
     try:
         if crc32(owner + head) != _SOUND:
             raise CorruptRecord("its header is damaged", key=key)
+        if before is not None and before.head == head and before.row == number:
+            header = before.header
+            if (header.updated, header.expires) == (updated, expires):
+                return now, before
         where, first, turns, start, upto, tail, size, created, ttl, changes = _decode_header(head[:-4])
         owned = owner.decode() if owner else ""
         if expires is not None:
@@ -613,16 +625,14 @@ def _header_values(header: Header, changes: int) -> dict[str, Value]:
     }
 
 
-def _record(key: Key, head: bytes, payload: bytes | None = None) -> Record:
-    """The record behind its head, and behind its payload where that is wanted: then both must belong together."""
+def _record(key: Key, head: bytes) -> Record:
+    """The record behind its head, without a payload."""
     try:
-        if crc32(head[:-4] if payload is None else payload[:_ENVELOPE] + head) != _SOUND:
-            raise CorruptRecord("the head of a record is damaged, or stands beside another payload", key=key)
-        record = _decode_head(head[:-8])
+        if crc32(head[:-4]) != _SOUND:
+            raise ValueError("it is damaged")
+        return _decode_head(head[:-8])
     except _DAMAGED as error:
         raise CorruptRecord(f"the head of a record cannot be read: {error}", key=key) from None
-    _set(record, "_payload", payload)
-    return record
 
 
 _ENVELOPE = 12  # bytes, with a digest of the rest (docs/reference/format.md)

@@ -141,8 +141,11 @@ class SQLStore(Store):
         check_read(last, before, since)
         self.check_open()
         now, ttl, statements = self.clock(), self.ttl, self._statements
+        seen = self._seen.get(key)
         session, seen = await self._database.read(
-            lambda: _steps.read(statements, key, now, ttl, last=last, before=before, since=since, touch=touch)
+            lambda: _steps.read(
+                statements, key, now, ttl, last=last, before=before, since=since, touch=touch, seen=seen
+            )
         )
         self._see(key, seen)
         return session
