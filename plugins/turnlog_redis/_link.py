@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import hiredis
 from redis import exceptions
@@ -39,6 +39,14 @@ class Lost(Exception):
 
 class Refused(Exception):
     """The server answered with an error; its text begins with the kind, in capitals."""
+
+
+_FAILURES: Final = frozenset((Lost, Refused))
+
+
+def any_failed(answers: Sequence[object]) -> bool:
+    """Whether one of them is `Lost` or `Refused`."""
+    return not _FAILURES.isdisjoint(map(type, answers))
 
 
 class Link(asyncio.Protocol):

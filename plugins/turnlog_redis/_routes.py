@@ -14,7 +14,7 @@ from redis import exceptions
 from redis.asyncio.connection import AbstractConnection
 from redis.crc import key_slot
 
-from ._link import Command, Link, Lost, Refused, said, shielded
+from ._link import Command, Link, Lost, Refused, any_failed, said, shielded
 from ._places import Address, Place, written
 
 _SENTINEL: Final = (
@@ -60,7 +60,7 @@ class _Server(Route):
     async def ask_all(self, commands: Sequence[Command]) -> list[Any]:
         link = self._link
         answers = await link.ask_all(commands)
-        if link is self._link and any(map(_is_elsewhere, answers)):  # the name may be another's by now
+        if any_failed(answers) and link is self._link and any(map(_is_elsewhere, answers)):  # the name is another's
             self._link = Link(self._connect, self._timeout)
             leaving = asyncio.get_running_loop().create_task(link.close())  # others wait for answers of it
             self._leaving.add(leaving)

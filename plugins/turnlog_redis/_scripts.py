@@ -81,18 +81,18 @@ local function search(key, place, wanted)
   return low
 end
 
-local function known(key, hash)
-  local hashes, short = redis.call('LINDEX', key, 2), string.sub(hash, 1, 4)
-  if redis.call('LLEN', key) < {RECORDS} or #hashes % 4 ~= 0 or #hashes == 0 then error('{DAMAGED}') end
+local function known(key, hashes, hash)
+  local short = string.sub(hash, 1, 4)
+  if not hashes or redis.call('LLEN', key) < {RECORDS} or #hashes % 4 ~= 0 or #hashes == 0 then error('{DAMAGED}') end
   local place = string.find(hashes, short, 1, true)
   while place do
     if place % 4 == 1 then
       local entry = redis.call('LINDEX', key, {CHANGES} + (place - 1) / 4)
-      if string.sub(entry, 1, 16) == hash then return hashes, entry end
+      if string.sub(entry, 1, 16) == hash then return entry end
     end
     place = string.find(hashes, short, place + 1, true)
   end
-  return hashes, nil
+  return nil
 end
 
 -- elements in the middle, which nothing else removes
@@ -166,11 +166,10 @@ return {header, top[2] or '', left, redis.call('LLEN', KEYS[1])}
 
 LOOK: Final = _script("""
 -- the change's hash, or nothing; the store's ttl
-local top = redis.pcall('LRANGE', KEYS[1], 0, 1)
+local top = redis.pcall('LRANGE', KEYS[1], 0, 2)
 if top.err then return {'no list', '', -1, ''} end
 if not top[1] then return false end
-local _, entry = nil, nil
-if ARGV[1] ~= '' then _, entry = known(KEYS[1], ARGV[1]) end
+local entry = ARGV[1] ~= '' and known(KEYS[1], top[3], ARGV[1])
 return {top[1], top[2] or '', entry and slide(KEYS[1], top[1], ARGV[2]) or redis.call('PTTL', KEYS[1]), entry or ''}
 """)
 
@@ -179,25 +178,27 @@ COMMIT: Final = _script(f"""
 -- before which to drop, the most bytes, the metadata, the store's ttl, the session, its owner before and now, what its
 -- neighbours and the indexes of owners begin with, and the records, from here on
 local key, new = KEYS[1], 15
-local seen = redis.call('LINDEX', key, 0) or ''
-local hashes, entry = '', nil
-if seen ~= '' then hashes, entry = known(key, ARGV[1]) end
+local top = redis.call('LRANGE', key, 0, 2)
+local seen, hashes = top[1] or '', top[3] or ''
+local entry = seen ~= '' and known(key, top[3], ARGV[1])
 if entry then return {{'repeat', seen, slide(key, seen, ARGV[9]), entry}} end
 if seen ~= ARGV[2] then
   if seen == '' then return {{'moved', '', 0, ''}} end
-  return {{'moved', seen, redis.call('PTTL', key), redis.call('LINDEX', key, 1) or ''}}
+  return {{'moved', seen, redis.call('PTTL', key), top[2] or ''}}
 end
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
 local stamp = struct.pack('>d', now)
 local header = ARGV[4]
-local first, start, bytes = number(header, 17), number(header, 25), number(header, 33)
+local places, bytes = string.sub(header, 17, 40), nil  -- first, start and bytes
 local count = seen ~= '' and number(seen, 81) or 0
 
 -- what is dropped at the beginning, of what is stored and of what comes
 local drop, skip = 0, 0
 if ARGV[6] ~= '' then
+  local first, start = number(header, 17), number(header, 25)
+  bytes = number(header, 33)
   local wanted = tonumber(ARGV[6])
   local stored = seen ~= '' and redis.call('LLEN', key) or 0
   if ARGV[5] ~= '' then stored = tonumber(ARGV[5]) end
@@ -214,17 +215,18 @@ if ARGV[6] ~= '' then
     bytes = bytes - number(record, 33)
     if inside then drop = drop + 1 else skip = skip + 1 end
   end
+  places = struct.pack('>ddd', first, start, bytes)
 end
-if ARGV[7] ~= '' and bytes > tonumber(ARGV[7]) and bytes > (seen ~= '' and number(seen, 33) or 0) then
-  return {{'large', bytes}}
+if ARGV[7] ~= '' then
+  bytes = bytes or number(header, 33)
+  if bytes > tonumber(ARGV[7]) and bytes > (seen ~= '' and number(seen, 33) or 0) then return {{'large', bytes}} end
 end
 
 -- a header without a time is one that is changed now
 if number(header, 9) == 0 then
   header = (seen ~= '' and string.sub(seen, 1, 8) or stamp) .. stamp .. string.sub(header, 17)
 end
-local numbers = string.sub(header, 1, 16) .. struct.pack('>ddd', first, start, bytes) .. string.sub(header, 41, 80)
-  .. struct.pack('>d', count + 1)
+local numbers = string.sub(header, 1, 16) .. places .. string.sub(header, 41, 80) .. struct.pack('>d', count + 1)
 header = numbers .. struct.pack('>I4', sum(numbers)) .. string.sub(header, 93)
 
 local place = count % {REMEMBERED_CHANGES}

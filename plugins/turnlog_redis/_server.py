@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from turnlog import OutcomeUnknown, Unavailable
 
-from ._link import Command, Lost, Refused
+from ._link import Command, Lost, Refused, any_failed
 from ._loops import Loops
 from ._places import Place
 from ._routes import Route, route_to
@@ -57,7 +57,7 @@ class Server:
         """
         self._check_open()
         answers = await (await self._routes.here()).ask_all(commands)
-        if any(isinstance(answer, (Lost, Refused)) for answer in answers):
+        if any_failed(answers):
             await self._ask_again(list(commands), answers, writes=writes, again=again)
         return answers
 

@@ -219,7 +219,7 @@ class RedisStore(Store):
         for record in change.append if change.seal is None else (change.seal,):
             _ = record.payload  # what is too large is refused before any I/O
         _ = change.digest
-        keys, nonce = keys_of(key.namespace, key.session.encode()), os.urandom(16)
+        keys = keys_of(key.namespace, key.session.encode())
         if change.seal is not None:
             return await self._seal(key, keys, change.seal)
         seen, sure = self._seen.get(key), False
@@ -230,7 +230,7 @@ class RedisStore(Store):
             sure = True
         for _ in range(_TRIES):
             try:
-                plan = await self._plan(key, keys, change, seen, nonce)
+                plan = await self._plan(key, keys, change, seen)
             except TurnlogError:
                 if sure:
                     raise
@@ -271,11 +271,11 @@ class RedisStore(Store):
         header = _layout.header_from(key, raw, metadata, left)
         return _Seen(header, raw), _repeated(key, change, header, entry) if entry else None
 
-    async def _plan(self, key: Key, keys: Keys, change: Change, seen: _Seen | None, nonce: bytes) -> _Plan | None:
+    async def _plan(self, key: Key, keys: Keys, change: Change, seen: _Seen | None) -> _Plan | None:
         """What a change makes of a session, in the order of `SessionState.apply`; None, if it has moved meanwhile."""
         keep: int | None = None
         if seen is None:
-            header, previous, raw = created_by(key, change, nonce, 0.0), None, b""
+            header, previous, raw = created_by(key, change, os.urandom(16), 0.0), None, b""
         else:
             header, previous, raw = seen.header, seen.header.version, seen.raw
             header.check(change.expect, turns=bool(change.append) or change.keep is not None)
@@ -302,7 +302,7 @@ class RedisStore(Store):
         entry = _layout.entry_bytes(change, header.version, number)
         metadata = _layout.metadata_bytes(header.metadata) if change.metadata is not None or seen is None else b""
         arguments: list[Argument] = [
-            _layout.change_hash(change.id),
+            entry[:16],
             raw,
             entry,
             _layout.header_bytes(header),
@@ -318,7 +318,7 @@ class RedisStore(Store):
             keys.owners,
             *map(_layout.record_bytes, placed),
         ]
-        owners = [_layout.index_of(keys.bucket, key.namespace, owner) for owner in (header.owner, old)]
+        owners = [_layout.index_of(keys.bucket, key.namespace, it) if it else keys.listing for it in (header.owner, old)]
         return _Plan(header, number, previous, (keys.session, keys.listing, *owners), arguments)
 
     async def _seal(self, key: Key, keys: Keys, seal: Record) -> Receipt:
