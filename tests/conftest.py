@@ -32,8 +32,17 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 _DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
-def pytest_configure() -> None:
-    """Have Ctrl-C end what it is to end, also where the suite itself runs in the background and would ignore it."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Have Ctrl-C end what it is to end, also where the suite itself runs in the background and would ignore it.
+
+    Processes that test beside each other (pytest-xdist) have servers of their own; one that is given is one for all.
+    """
+    given = [name for name in ("POSTGRESQL", "MYSQL", "REDIS") if os.environ.get(f"TURNLOG_TEST_{name}")]
+    if given and config.getoption("numprocesses", None):
+        names = ", ".join(f"TURNLOG_TEST_{name}" for name in given)
+        raise pytest.UsageError(
+            f"{names} names one server, which each process would empty under the others: leave out -n"
+        )
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -318,7 +318,9 @@ class RedisStore(Store):
             keys.owners,
             *map(_layout.record_bytes, placed),
         ]
-        owners = [_layout.index_of(keys.bucket, key.namespace, it) if it else keys.listing for it in (header.owner, old)]
+        owners = [
+            _layout.index_of(keys.bucket, key.namespace, it) if it else keys.listing for it in (header.owner, old)
+        ]
         return _Plan(header, number, previous, (keys.session, keys.listing, *owners), arguments)
 
     async def _seal(self, key: Key, keys: Keys, seal: Record) -> Receipt:

@@ -142,12 +142,12 @@ class SQLStore(Store):
         self.check_open()
         now, ttl, statements = self.clock(), self.ttl, self._statements
         seen = self._seen.get(key)
-        session, seen = await self._database.read(
+        session, after = await self._database.read(
             lambda: _steps.read(
                 statements, key, now, ttl, last=last, before=before, since=since, touch=touch, seen=seen
             )
         )
-        self._see(key, seen)
+        self._see(key, after)
         return session
 
     async def commit(self, key: Key, change: Change) -> Receipt:
