@@ -184,8 +184,9 @@ def _build(given: _Source, below: _Source) -> Store:
     given = {**{key: value for key, value in below.items() if key in has}, **given}
     first = _place(backend, location, url)
     options = {key: value for key, value in given.items() if key not in ("url", "layers")}
-    arguments = _arguments(backend, options, ("url", "layers"))
     layers = _layers(given.get("layers"))
+    _check_whose(options, has, layers)
+    arguments = _arguments(backend, options, ("url", "layers"))
     store = _make(backend, first, arguments, options, url, location)
     for layer, settings, where in reversed(layers):
         values = _arguments(layer, settings, ("name",))
@@ -238,6 +239,19 @@ def _layers(given: Given | None) -> list[tuple[type[Store], _Source, Given]]:
         }
         found.append((find_layer(name), options, Given(name, where, given.text)))
     return found
+
+
+def _check_whose(
+    given: _Source, has: Mapping[str, Option], layers: Sequence[tuple[type[Store], _Source, Given]]
+) -> None:
+    """Refuse what is given to the store and is an option of a layer."""
+    for layer, _, name in layers:
+        for key, value in given.items():
+            if key not in has and key in options_of(layer):
+                raise ConfigError(
+                    f"{value.where}: {key} is an option of the layer {name.value}: give it beside the layer's name, "
+                    f'layers = [{{ name = "{name.value}", {key} = ... }}], in turnlog.toml or as an argument'
+                )
 
 
 def _arguments(maker: type[Store], given: _Source, beside: Sequence[str]) -> dict[str, object]:

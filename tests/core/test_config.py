@@ -396,6 +396,13 @@ def test_bad_layers(layers: object, says: str) -> None:
     assert says in refused("memory://", layers=layers)
 
 
+def test_an_option_of_a_layer_that_is_given_to_the_store() -> None:
+    said = refused("memory://?layers=outer,inner&level=3")
+    assert "the argument url: ?level: level is an option of the layer inner" in said
+    assert '[{ name = "inner", level = ... }]' in said
+    assert "MemoryStore has no such option" in refused("memory://?layers=outer&level=3")
+
+
 def test_an_unknown_layer() -> None:
     assert "did you mean 'outer'" in refused("memory://?layers=outr", kind=PluginError)
     assert "must be the name of a layer" in refused("memory://?layers=outer,,inner")
