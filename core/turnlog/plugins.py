@@ -130,11 +130,13 @@ def _entries(group: str) -> list[EntryPoint]:
 
 
 def _plugin(entry: EntryPoint) -> Plugin:
+    name = version = ""
     try:
-        name, version = (entry.dist.name, entry.dist.version) if entry.dist is not None else ("", "")
+        if entry.dist is not None:
+            said = entry.dist.metadata
+            name, version = (said[field] if field in said else "" for field in ("Name", "Version"))
     except (AttributeError, LookupError, OSError, TypeError, ValueError):
-        # its METADATA is damaged or gone, which raises one of these or gives None: it must not hide the others
-        name = version = ""
+        pass  # its METADATA is damaged or gone, which raises one of these or gives None: it must not hide the others
     return Plugin(
         entry.group,
         entry.name,
