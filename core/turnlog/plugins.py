@@ -134,7 +134,7 @@ def _plugin(entry: EntryPoint) -> Plugin:
     try:
         if entry.dist is not None:
             said = entry.dist.metadata
-            name, version = (said[field] if field in said else "" for field in ("Name", "Version"))
+            name, version = (said[field] if field in said else "" for field in ("Name", "Version"))  # noqa: SIM401 - they have no `get`
     except (AttributeError, LookupError, OSError, TypeError, ValueError):
         pass  # its METADATA is damaged or gone, which raises one of these or gives None: it must not hide the others
     return Plugin(
