@@ -126,6 +126,9 @@ AT_ONCE = (  # so many times the turns a second of another, with 50 sessions at 
     Claim("sqlite", "turnlog sqlite NORMAL", "openai-agents SQLiteSession", 4.0),
     Claim("postgres", "turnlog postgresql", "openai-agents SQLAlchemySession pg", 4.0),
     Claim("redis", "turnlog redis", "openai-agents RedisSession", 5.0),
+    Claim("sqlite", "turnlog sqlite FULL", "floor row/turn mp thread FULL", None),
+    Claim("sqlite", "turnlog sqlite NORMAL", "floor row/turn mp thread", None),
+    Claim("redis", "turnlog redis", "floor list/turn mp", None),
 )
 FLAT = 1.5  # a turn at 10,000 stored messages over one at 100; at 10 there are no 20 to load
 
@@ -221,6 +224,8 @@ class Run:
                 await store.seed(
                     f"once-{s}", store.convert(fresh(workload.generate(20), f"{names.index(name):x}o{s:x}"))
                 )
+        gc.collect()
+        gc.freeze()
         end = time.perf_counter() + seconds
         while names and (time.perf_counter() < end or len(self.rates[names[0]]) < 3):
             order.shuffle(names)
@@ -236,6 +241,7 @@ class Run:
                 before = time.perf_counter()
                 await asyncio.gather(*(talk(s, plan) for s, plan in enumerate(plans)))
                 self.rates[name].append(SESSIONS * EACH / (time.perf_counter() - before))
+        gc.unfreeze()
 
     async def close(self) -> None:
         for store in self.stores.values():
@@ -309,7 +315,8 @@ def report(run: Run) -> tuple[int, int]:
         if claim.group == run.group and claim.store in run.stores and claim.other in run.stores:
             one, other = run.rates[claim.store], run.rates[claim.other]
             times = median(a / b for a, b in zip(one, other, strict=True))
-            verdict = f"at least {claim.limit:g}: {'pass' if times >= claim.limit else 'FAIL'}"
+            failing = claim.limit is not None and times < claim.limit
+            verdict = "" if claim.limit is None else f"at least {claim.limit:g}: {'FAIL' if failing else 'pass'}"
             rows.append(
                 [
                     f"{claim.store} / {claim.other}",
@@ -319,7 +326,7 @@ def report(run: Run) -> tuple[int, int]:
                     verdict,
                 ]
             )
-            failed += times < claim.limit
+            failed += failing
     if rows:
         print(f"**{run.group}: turns a second, {SESSIONS} sessions at once**\n")
         table(["", "turns/s", "of the other", "times", ""], rows)
