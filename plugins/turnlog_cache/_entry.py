@@ -39,7 +39,7 @@ class Entry:
         held: About how many bytes the list takes in memory up to there.
     """
 
-    __slots__ = ("expires", "held", "info", "log", "seen", "size", "start", "stop", "used", "whole")
+    __slots__ = ("everything", "expires", "held", "info", "log", "seen", "size", "start", "stop", "used", "whole")
 
     def __init__(self, info: SessionInfo, log: list[Record], start: int, stop: int, seen: float, held: int) -> None:
         self.info = info
@@ -56,6 +56,7 @@ class Entry:
         messages = log[stop - 1].upto - log[start].upto + log[start].count if start < stop else 0
         self.whole = messages == info.messages  # and not the end alone
         self.expires = inf if info.expires_in is None else seen + info.expires_in
+        self.everything: tuple[Record, ...] | None = None  # once it was asked for
 
     @classmethod
     def of(cls, session: Session, seen: float) -> Entry:
@@ -68,6 +69,10 @@ class Entry:
     def records(self, last: int | None, before: int | None) -> tuple[Record, ...] | None:
         """The records that are asked for; None, if it does not hold them all."""
         log, start, stop, whole = self.log, self.start, self.stop, self.whole
+        if last is None and before is None:
+            if whole and self.everything is None:
+                self.everything = tuple(log[start:stop])
+            return self.everything
         if start == stop:
             return () if whole else None
         begin = log[start].upto - log[start].count
@@ -112,7 +117,10 @@ class Entry:
         if start * 2 > stop:
             held -= _size(log[:start])
             log, start, stop = log[start:stop], 0, stop - start
-        return Entry(info, log, start, stop, seen, held)
+        entry = Entry(info, log, start, stop, seen, held)
+        if entry.whole and not records and info.first == self.info.first:
+            entry.everything = self.everything
+        return entry
 
     def led_by(self, session: Session) -> Entry | None:
         """With what the store told of the time before it; None, if that does not fit together."""
