@@ -106,7 +106,7 @@ class ZstdLayer(CompressionLayer):
         except (zstandard.ZstdError, ValueError) as error:
             raise InvalidInput(
                 f"{len(samples)} rounds of {sessions} sessions in {self.namespace!r}, {size} bytes, are too few to "
-                f"train a dictionary on: {error}"
+                f"train a dictionary on ({error}): it takes ten or so, and some hundreds to be worth it"
             ) from None
         dictionary = Dictionary(trained.as_bytes())
         await self.dictionaries.add(self.namespace, dictionary, owners - {""})
