@@ -348,7 +348,7 @@ class Store(ABC):
             session_id: Which session.
             messages: A list or tuple of messages or their dictionaries, at least one.
             expect: The version that was loaded: then what is stored may also be replaced.  `ABSENT`: only make it.
-                `ANY`: overwrite whatever is there.
+                `ANY`: overwrite whatever is there, also a turn that cannot be read.
 
         Raises:
             Conflict: It would discard messages, or the session is not at `expect`.
@@ -387,11 +387,17 @@ class Store(ABC):
             )
         if expect is None:
             _check_extends(key, session, wanted)
-        stored = session.messages
+        stored: Sequence[Message] = ()
+        there: Sequence[Turn] = ()
+        try:
+            stored, there = session.messages, session.turns
+        except CorruptRecord:
+            if expect is not ANY:
+                raise  # and otherwise nothing of what cannot be read stays
         same = common(stored, wanted)
         if same == len(stored) == len(wanted):
             return Receipt(info.version, None, info.first, info.turns, info.messages, info.version, info.expires_in)
-        keep, rest = divide(session.turns, wanted, same, info.first)
+        keep, rest = divide(there, wanted, same, info.first)
         cut = keep if keep < info.turns else None
         change = self._change(append=self._records(split_turns(rest)), keep=cut, expect=info.version)
         return await self.commit(key, change)

@@ -19,6 +19,7 @@ import pytest
 import sqlite_writers
 from turnlog import (
     ABSENT,
+    ANY,
     Conflict,
     CorruptRecord,
     Message,
@@ -410,6 +411,22 @@ def _payload(folder: Path, number: int, replaced: bytes | None = None) -> bytes:
     connection.close()
     assert isinstance(found, bytes)
     return found
+
+
+async def test_a_session_with_a_damaged_record_can_be_overwritten(tmp_path: Path) -> None:
+    """By who says so; whoever names a version, or would only extend it, is told of the damage."""
+    async with at(tmp_path) as store:
+        for place in range(5):
+            await store.append("alice", [user(f"turn {place}"), assistant("ok")])
+        version = (await store.info("alice")).version
+    sound = _payload(tmp_path, 2)
+    _payload(tmp_path, 2, sound[:-1] + bytes([sound[-1] ^ 1]))
+    async with at(tmp_path) as store:
+        for expect in (None, version):
+            with pytest.raises(CorruptRecord, match="turn 2"):
+                await store.save("alice", [user("anew")], expect=expect)
+        assert (await store.save("alice", [user("anew")], expect=ANY)).messages == 1
+        assert [message.text for message in await store.load("alice")] == ["anew"]
 
 
 async def test_a_damaged_head_or_header_is_a_corrupt_record(tmp_path: Path) -> None:
