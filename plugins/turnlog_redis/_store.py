@@ -195,10 +195,10 @@ class RedisStore(Store):
         if len(rows) > length - _layout.RECORDS:  # what stands before the records is none
             del rows[: len(rows) - max(0, length - _layout.RECORDS)]
         found = self._header(key, raw, metadata, left)
-        records = _layout.records_from(key, rows)
-        if last is not None:
-            records = _layout.trimmed(records, last)
         try:
+            records = _layout.records_from(key, rows)  # not so where the script was sent again, and turns came between
+            if last is not None:
+                records = _layout.trimmed(records, last)
             check_whole(found, records, last, None, None)
         except CorruptRecord:
             return None

@@ -168,10 +168,7 @@ def _records(statements: Statements, seen: Seen, rows: Iterable[Row], enough: in
         found = yield statements.number, statements.number.bind({"row": seen.row, "head": head})
         turn = found[0][0] if found else None
         raise CorruptRecord(f"the head of a record cannot be read: {error}", key=key, turn=turn) from None
-    if enough is None:
-        records.sort(key=_end)
-    else:
-        records.reverse()
+    records.sort(key=_end)
     return records
 
 

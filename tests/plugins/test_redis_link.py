@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from redis_writers import CUT_REPLY, CUT_REQUEST, Fate, Proxy, at, emptied, planted, raw
-from turnlog import Key, OutcomeUnknown, SessionNotFound, TurnlogError, Unavailable, user
+from turnlog import Change, Key, OutcomeUnknown, SessionNotFound, TurnlogError, Unavailable, user
 
 KEY = Key("default", "s")
 
@@ -138,6 +138,25 @@ async def test_a_server_that_forgot_the_scripts_is_told_them_again() -> None:
         proxy.count()
         assert (await store.append("s", [user("2")])).number == 2
         assert proxy.commands == [b"EVALSHA"]
+
+
+async def test_turns_that_come_while_a_script_is_sent_again_are_no_damage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end of the list was answered before the script was, and holds what is no record."""
+    url = emptied()
+    async with at(url) as other, at(url) as store:
+        await other.commit(KEY, Change(metadata={"title": "T"}))
+        with raw(url) as client:
+            client.script_flush()
+        again = store._server._ask_again
+
+        async def later(*arguments: Any, **options: Any) -> None:
+            monkeypatch.setattr(store._server, "_ask_again", again)
+            for text in "ab":
+                await other.append("s", [user(text)])
+            await again(*arguments, **options)
+
+        monkeypatch.setattr(store._server, "_ask_again", later)
+        assert [message.text for message in await store.load("s", last=4)] == ["a", "b"]
 
 
 async def test_an_answer_that_is_lost_for_good_is_unknown() -> None:
