@@ -317,7 +317,7 @@ async def test_a_server_without_memory_refuses_appends_and_goes_on_reading(own: 
     async with at(server.url, ttl=3600) as store:
         said = "x" * 2_000
         with pytest.raises(Unavailable, match="OOM"):
-            for number in range(4000):
+            for number in range(20_000):
                 name = f"s{number % 100}"
                 await store.append(name, [user(said), assistant(said)], turn_id=f"t{number}", metadata={"n": number})
                 stored[name] = stored.get(name, 0) + 1
