@@ -25,7 +25,7 @@ on CPython 3.11."""
 
 
 class Entry:
-    """A session as it was at one version: immutable but for when it was last used.
+    """A session as it was at one version: immutable, but for when it was last used, and what was made on first need.
 
     Entries of one session share a list that only grows, of which each sees a part of its own; so what follows a version
     is added without copying what was before.
@@ -56,7 +56,7 @@ class Entry:
         messages = log[stop - 1].upto - log[start].upto + log[start].count if start < stop else 0
         self.whole = messages == info.messages  # and not the end alone
         self.expires = inf if info.expires_in is None else seen + info.expires_in
-        self.everything: tuple[Record, ...] | None = None  # once it was asked for
+        self.everything: tuple[Record, ...] | None = None  # all records, once they were asked for
 
     @classmethod
     def of(cls, session: Session, seen: float) -> Entry:

@@ -53,7 +53,6 @@ _RECORD: Final = struct.Struct(">6dHI")  # number, turns, count, upto, size and 
 _HEAD: Final = _RECORD.size  # where it begins
 _LENGTH: Final = struct.Struct(">HI")  # of the head, and its sum with the beginning of the payload
 _NUMBERS_END: Final = _HEAD - _LENGTH.size
-_length_in = _LENGTH.unpack_from
 _CHANGE: Final = struct.Struct(">16s16sddB16sB16sd")  # hash, digest, generation, rounds, tip, stamp, number
 _NO_TTL: Final = -1.0
 _NONE: Final = Metadata({})
@@ -237,10 +236,10 @@ def records_from(key: Key, rows: Sequence[bytes]) -> list[Record]:
     Raises:
         CorruptRecord: One cannot be read.
     """
-    records = []
+    records, length_in = [], _LENGTH.unpack_from
     try:
         for data in rows:
-            length, both = _length_in(data, _NUMBERS_END)
+            length, both = length_in(data, _NUMBERS_END)
             stop = _HEAD + length
             if crc32(data[_HEAD : stop + _ENVELOPE]) != both:
                 raise CorruptRecord("the head of a record is damaged, or stands beside another payload", key=key)
@@ -254,7 +253,7 @@ def records_from(key: Key, rows: Sequence[bytes]) -> list[Record]:
 
 def head_of(data: bytes) -> bytes:
     """What is stored of a record before its payload."""
-    return data[: _HEAD + _length_in(data, _NUMBERS_END)[0]]
+    return data[: _HEAD + _LENGTH.unpack_from(data, _NUMBERS_END)[0]]
 
 
 # ---------------------------------------------------------------------------------------------------------- the changes

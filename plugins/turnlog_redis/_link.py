@@ -123,7 +123,7 @@ class Link(asyncio.Protocol):
         self._transport = writer.transport
 
     def _flush(self) -> None:
-        """Write what was asked in this turn of the loop; what nobody waits for any more is not sent."""
+        """Write what was asked since the last time; what nobody waits for any more is not sent."""
         unsent, self._unsent = self._unsent, []
         asked = [one for one in unsent if not one[1][2].done()]
         if self._transport is None:

@@ -60,7 +60,8 @@ class _Server(Route):
     async def ask_all(self, commands: Sequence[Command]) -> list[Any]:
         link = self._link
         answers = await link.ask_all(commands)
-        if any_failed(answers) and link is self._link and any(map(_is_elsewhere, answers)):  # the name is another's
+        # the name may be another's by now
+        if any_failed(answers) and link is self._link and any(map(_is_elsewhere, answers)):
             self._link = Link(self._connect, self._timeout)
             leaving = asyncio.get_running_loop().create_task(link.close())  # others wait for answers of it
             self._leaving.add(leaving)

@@ -196,7 +196,8 @@ class RedisStore(Store):
             del rows[: len(rows) - max(0, length - _layout.RECORDS)]
         found = self._header(key, raw, metadata, left)
         try:
-            records = _layout.records_from(key, rows)  # not so where the script was sent again, and turns came between
+            # where the script was sent again, and turns came between, what stands before the records is among the rows
+            records = _layout.records_from(key, rows)
             if last is not None:
                 records = _layout.trimmed(records, last)
             check_whole(found, records, last, None, None)
@@ -302,7 +303,7 @@ class RedisStore(Store):
         entry = _layout.entry_bytes(change, header.version, number)
         metadata = _layout.metadata_bytes(header.metadata) if change.metadata is not None or seen is None else b""
         arguments: list[Argument] = [
-            entry[:16],
+            entry[:16],  # its hash
             raw,
             entry,
             _layout.header_bytes(header),
