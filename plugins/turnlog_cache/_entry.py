@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from math import inf
 from operator import attrgetter
 from sys import getsizeof
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
-from turnlog import Change, Metadata, Receipt, Record, Session, SessionInfo
-from turnlog.errors import CorruptRecord
+from turnlog import Change, Message, Metadata, Receipt, Record, Session, SessionInfo
+from turnlog.errors import CorruptRecord, TurnlogError
+from turnlog.state import Header
 
 _number, _upto = attrgetter("number"), attrgetter("upto")
 
@@ -23,9 +24,12 @@ _VALUE: Final = 100
 """Bytes that an entry, a round, a message and a value of metadata take beside their text, as measured with tracemalloc
 on CPython 3.11."""
 
+_LONGEST: Final = 256
+"""So many messages, asked for at a time, are kept in one piece from change to change."""
+
 
 class Entry:
-    """A session as it was at one version: immutable, but for when it was last used, and what was made on first need.
+    """A session as it was at one version: immutable, but for when it was last used, and the end that was asked for.
 
     Entries of one session share a list that only grows, of which each sees a part of its own; so what follows a version
     is added without copying what was before.
@@ -37,11 +41,14 @@ class Entry:
         stop: Where it ends.
         seen: When the store was asked that told so, by the cache's timer.
         held: About how many bytes the list takes in memory up to there.
+        whole: Whether that is all of the session, and not the end alone.
     """
 
-    __slots__ = ("everything", "expires", "held", "info", "log", "seen", "size", "start", "stop", "used", "whole")
+    __slots__ = ("end", "expires", "held", "info", "log", "seen", "size", "start", "stop", "used", "whole")
 
-    def __init__(self, info: SessionInfo, log: list[Record], start: int, stop: int, seen: float, held: int) -> None:
+    def __init__(
+        self, info: SessionInfo, log: list[Record], start: int, stop: int, seen: float, held: int, *, whole: bool
+    ) -> None:
         self.info = info
         self.log = log
         self.start = start
@@ -53,26 +60,40 @@ class Entry:
             values = Metadata.of(info.metadata).encoded
             self.size += sum(_VALUE + len(name) + len(value) for name, value in values.items())
         self.used = seen
-        messages = log[stop - 1].upto - log[start].upto + log[start].count if start < stop else 0
-        self.whole = messages == info.messages  # and not the end alone
+        self.whole = whole
         self.expires = inf if info.expires_in is None else seen + info.expires_in
-        self.everything: tuple[Record, ...] | None = None  # all records, once they were asked for
+        self.end: End | None = None
 
     @classmethod
     def of(cls, session: Session, seen: float) -> Entry:
         """What a store answered, decoded."""
         log = [record.unencoded() for record in session.records]
-        return cls(session.info, log, 0, len(log), seen, _size(log))
+        return cls(session.info, log, 0, len(log), seen, _size(log), whole=_whole(session.info, log, 0, len(log)))
 
     # ------------------------------------------------------------------------------------------------------- answering
+
+    def session(self, info: SessionInfo, last: int | None, before: int | None) -> Session | None:
+        """What is asked for; None, if it does not hold all of it.
+
+        Args:
+            info: What is told of the session.
+            last: As in `Store.read`.
+            before: As in `Store.read`.
+        """
+        end = self.end
+        if end is None or end.last != last or before is not None:
+            records = self.records(last, before)
+            if records is None:
+                return None
+            session = Session(info, records)
+            if before is not None or any(record.rounds > 1 or not record.decoded for record in records):
+                return session
+            end = self.end = End(last, records, tuple(session.messages))
+        return Session.ready(info, end.records, end.messages)
 
     def records(self, last: int | None, before: int | None) -> tuple[Record, ...] | None:
         """The records that are asked for; None, if it does not hold them all."""
         log, start, stop, whole = self.log, self.start, self.stop, self.whole
-        if last is None and before is None:
-            if whole and self.everything is None:
-                self.everything = tuple(log[start:stop])
-            return self.everything
         if start == stop:
             return () if whole else None
         begin = log[start].upto - log[start].count
@@ -117,9 +138,9 @@ class Entry:
         if start * 2 > stop:
             held -= _size(log[:start])
             log, start, stop = log[start:stop], 0, stop - start
-        entry = Entry(info, log, start, stop, seen, held)
-        if entry.whole and not records and info.first == self.info.first:
-            entry.everything = self.everything
+        entry = Entry(info, log, start, stop, seen, held, whole=_whole(info, log, start, stop))
+        if not records and info.first == self.info.first:
+            entry.end = self.end
         return entry
 
     def led_by(self, session: Session) -> Entry | None:
@@ -138,67 +159,146 @@ class Entry:
             return None
         held = self.held - _size(log[:start]) + _size(found)
         log = found + log[start:stop]
-        return Entry(self.info, log, 0, len(log), self.seen, held)
+        info, whole = self.info_at(self.seen), _whole(self.info, log, 0, len(log))
+        return Entry(info, log, 0, len(log), self.seen, held, whole=whole)
 
-    def after(self, change: Change, receipt: Receipt, now: float, seen: float) -> Entry | None:
+    def foreseen(self, change: Change, now: float) -> Foreseen | None:
+        """What a change makes of it, by the rules of the core; None, if that cannot be told from here.
+
+        Args:
+            change: What is asked.
+            now: Seconds since 1970, by the store's clock.
+        """
+        info, log, start, stop = self.info, self.log, self.start, self.stop
+        if change.seal is not None or change.keep is not None or (start == stop and info.messages):
+            return None
+        upto, tail = 0, None
+        if start < stop:
+            last = log[stop - 1]
+            upto, tail = last.upto, (last.id, last.part, last.open)
+        header = Header(
+            info.key,
+            info.version,
+            info.first,
+            info.turns,
+            upto - info.messages,
+            upto,
+            tail,
+            info.bytes,
+            info.created,
+            now,
+            info.owner,
+            Metadata.of(info.metadata),
+            info.ttl,
+        )
+        records: list[Record] = []
+        try:
+            if change.append:
+                header, records = header.extend(change, now)
+            if change.metadata is not None or change.owner is not None or change.ttl is not None:
+                header = header.describe(change, now)
+        except TurnlogError:
+            return None  # it will be refused, or it is a repeat
+        new = [record.unencoded() for record in records]
+        held = self.held + _size(new)
+        entry = Entry(header.info(0.0), log, start, stop + len(new), self.seen, held, whole=self.whole)
+        if self.end is not None:
+            entry.end = self.end.followed_by(new)
+        return Foreseen(self, entry, new)
+
+    def after(self, receipt: Receipt, foreseen: Foreseen | None, seen: float) -> Entry | None:
         """As a change left it; None, if that cannot be told from here.
 
         Args:
-            change: What was asked.
             receipt: What was answered.
-            now: Seconds since 1970, by the store's clock.
+            foreseen: What was to be expected of it.
             seen: When the change was sent, by the cache's timer.
         """
-        info, log, start, stop = self.info, self.log, self.start, self.stop
-        if change.seal is not None:
-            return None
-        dropped, place = 0, start
-        while place < stop and log[place].after <= receipt.first:
-            dropped += log[place].size
-            place += 1
+        info = self.info
         if info.version == receipt.version:  # it only dropped turns, or a read saw it before, or it is a repeat
             if (receipt.first, receipt.turns, receipt.messages) == (info.first, info.turns, info.messages):
                 return self
-            told = msgspec.structs.replace(
-                info,
-                first=receipt.first,
-                turns=receipt.turns,
-                messages=receipt.messages,
-                bytes=max(0, info.bytes - dropped),
-            )
-            kept = self.grown(told, (), self.seen)
+            kept = self.grown(self._counted(info, receipt), (), self.seen)
             # a repeat is answered with the version of the first time, and with the counts of now
             return kept if kept is not None and kept.whole and receipt.turns == info.turns else None
-        if info.version != receipt.previous or change.keep is not None or len(change.append) > 1:
-            return None  # of several records the chain values between them are not told
-        turns, end, size = info.turns, info.version.rounds, info.bytes - dropped
-        placed: tuple[Record, ...] = ()
-        if change.append:  # its place follows from its head
-            (record,) = change.append
-            number = turns if record.turns else turns - 1
-            turns, end, size = turns + record.turns, end + record.rounds, size + record.size
-            upto = (log[stop - 1].upto if start < stop else 0) + record.count
-            placed = (msgspec.structs.replace(record, number=number, end=end, upto=upto, tip=receipt.version.tip),)
-        if (turns, end) != (receipt.turns, receipt.version.rounds):
+        if foreseen is None:
             return None
-        metadata = info.metadata
-        if change.metadata is not None:
-            metadata = Metadata.of(metadata).merge(Metadata.of(change.metadata))
-        told = SessionInfo(
-            info.key,
-            receipt.version,
-            receipt.first,
-            turns,
-            receipt.messages,
-            max(0, size),
-            info.created,
-            now,
-            info.owner if change.owner is None else change.owner,
-            metadata,
-            info.ttl if change.ttl is None else change.ttl,
-            receipt.expires_in,
+        entry, told = foreseen.entry, foreseen.entry.info
+        if told.version != receipt.version or told.turns != receipt.turns:
+            return None
+        if len(self.log) != self.stop or (told.first, told.messages) != (receipt.first, receipt.messages):
+            return self.grown(self._counted(told, receipt), foreseen.records, seen)
+        self.log.extend(foreseen.records)
+        entry.seen = entry.used = seen
+        if receipt.expires_in is not None:
+            entry.expires = seen + receipt.expires_in
+        return entry
+
+    def _counted(self, info: SessionInfo, receipt: Receipt) -> SessionInfo:
+        """An info with what only the store can tell: what was dropped, and when it expires."""
+        dropped, place = 0, self.start
+        while place < self.stop and self.log[place].after <= receipt.first:
+            dropped += self.log[place].size
+            place += 1
+        return msgspec.structs.replace(
+            info,
+            first=receipt.first,
+            messages=receipt.messages,
+            bytes=max(0, info.bytes - dropped),
+            expires_in=receipt.expires_in,
         )
-        return self.grown(told, placed, seen)
+
+
+class End(NamedTuple):
+    """The end of a session, as far back as it was asked for: it is in fewer places of memory than in its records.
+
+    Attributes:
+        last: What was asked for.
+        records: What that is.
+        messages: Those in `records`.
+    """
+
+    last: int | None
+    records: tuple[Record, ...]
+    messages: tuple[Message, ...]
+
+    def followed_by(self, new: list[Record]) -> End | None:
+        """The same, where records follow; None, if it is too much to be copied for each change."""
+        if self.last is None or self.last > _LONGEST or not all(record.decoded for record in new):
+            return None
+        records = (*self.records, *new)
+        if not records:
+            return self
+        upto, place = records[-1].upto, 0
+        for at, record in enumerate(records):
+            if upto - record.upto + record.count < self.last:
+                break
+            if record.turns:
+                place = at
+        gone = sum(record.count for record in records[:place])
+        messages = self.messages
+        for record in new:
+            messages += record.messages
+        return End(self.last, records[place:], messages[gone:])
+
+
+class Foreseen(NamedTuple):
+    """What a change will have made of an entry, if the store has the session where the entry has it.
+
+    Attributes:
+        base: The entry.
+        entry: What will follow it, if nothing is dropped.
+        records: What that has beside those of the base.
+    """
+
+    base: Entry
+    entry: Entry
+    records: list[Record]
+
+
+def _whole(info: SessionInfo, log: list[Record], start: int, stop: int) -> bool:
+    """Whether a part of a list of records is all that a session has."""
+    return info.messages == (log[stop - 1].upto - log[start].upto + log[start].count if start < stop else 0)
 
 
 def _size(records: Sequence[Record]) -> int:

@@ -7,18 +7,18 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Generator
 from dataclasses import dataclass
 from functools import partial
 from math import isfinite
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 from weakref import WeakKeyDictionary, WeakSet
 
 from turnlog import Change, Key, Layer, Receipt, Session, Store, Version
 from turnlog.errors import Conflict, HistoryRegressed, InvalidInput, SessionNotFound
 from turnlog.state import check_read, missing
 
-from ._entry import Entry
+from ._entry import Entry, Foreseen
 
 Mode: TypeAlias = Literal["validate", "trust"]
 
@@ -140,26 +140,27 @@ class CacheLayer(Layer):
             return await self._passed(key, last, before, None, touch=touch)
         now = self._timer()
         if now - entry.seen <= self._trusted and now < entry.expires:
-            records = entry.records(last, before)
-            if records is not None:
+            session = entry.session(entry.info_at(now), last, before)
+            if session is not None:
                 self._stats.hits += 1
                 entry.used = now
                 try:  # noqa: SIM105 - contextlib.suppress takes longer than what it would be about
                     self._entries.move_to_end(key)
                 except KeyError:  # another thread has dropped it
                     pass
-                return Session(entry.info_at(now), records)
+                return session
         return await self._validated(key, entry, last, before, touch=touch)
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         sent = self._timer()
+        ahead = _Ahead(self.inner.commit(key, change), self, key, change)
         try:
-            receipt = await self.inner.commit(key, change)
+            receipt = await ahead
         except BaseException as error:  # cancelled, or its outcome is unknown: it may have been stored
             self._drop(key)
             self._stats.conflicts += isinstance(error, Conflict)
             raise
-        self._wrote(key, change, receipt, sent)
+        self._wrote(key, change, receipt, sent, ahead.foreseen)
         return receipt
 
     async def delete(self, key: Key, *, expect: Version | None = None) -> bool:
@@ -215,16 +216,16 @@ class CacheLayer(Layer):
             if session.continues:
                 with self._lock:
                     now = entry.grown(session.info, session.records, asked)
-                records = None if now is None else now.records(last, before)
-                if now is not None and records is None:
+                found = None if now is None else now.session(session.info, last, before)
+                if now is not None and found is None:
                     self._stats.misses += 1
                     now = await self._led(key, now, last)
-                    records = None if now is None else now.records(last, before)
+                    found = None if now is None else now.session(session.info, last, before)
                 elif now is not None:
                     self._stats.hits += 1
-                if now is not None and records is not None:
+                if now is not None and found is not None:
                     self._put(key, entry, now)
-                    return Session(session.info, records)
+                    return found
             elif before is None:
                 self._stats.misses += 1
                 self._put(key, entry, Entry.of(session, asked))
@@ -317,20 +318,32 @@ class CacheLayer(Layer):
 
     # --------------------------------------------------------------------------------------------------- what is kept
 
-    def _wrote(self, key: Key, change: Change, receipt: Receipt, sent: float) -> None:
+    def _foresee(self, key: Key, change: Change) -> Foreseen | None:
+        """What a change will have made of what is kept; and what has been idle for too long gives way."""
+        entries = self._entries
+        with self._lock:
+            past = self._timer() - self.idle
+            while entries and next(iter(entries.values())).used < past:
+                self._evict()
+            entry = entries.get(key)
+            return None if entry is None else entry.foreseen(change, self.clock())
+
+    def _wrote(self, key: Key, change: Change, receipt: Receipt, sent: float, foreseen: Foreseen | None) -> None:
         """Keep a change that was acknowledged: it tells whether anybody has written in between."""
-        entry, after = self._entries.get(key), None
-        if entry is not None:
-            with self._lock:
-                after = entry.after(change, receipt, self.clock(), sent)
-            if after is None and entry.info.version not in (receipt.previous, receipt.version):
-                repeat = receipt.previous == receipt.version
-                expired = receipt.previous is None and sent >= entry.expires
-                self._stats.stale += not repeat and not expired
-        if after is None:
-            self._drop(key)
-        elif after is not entry:
-            self._put(key, entry, after)
+        with self._lock:
+            entry, after = self._entries.get(key), None
+            if entry is not None and change.seal is None:
+                if foreseen is None or foreseen.base is not entry:
+                    foreseen = entry.foreseen(change, self.clock())
+                after = entry.after(receipt, foreseen, sent)
+                if after is None and entry.info.version not in (receipt.previous, receipt.version):
+                    repeat = receipt.previous == receipt.version
+                    expired = receipt.previous is None and sent >= entry.expires
+                    self._stats.stale += not repeat and not expired
+            if after is None:
+                self._forget(key)
+            elif after is not entry:
+                self._keep(key, entry, after)
 
     def _put(self, key: Key, base: Entry | None, entry: Entry, flight: _Flight | None = None) -> None:
         """Keep an entry that was made of `base`, unless something else has come, or gone, meanwhile."""
@@ -343,19 +356,23 @@ class CacheLayer(Layer):
                 if found is None or not _newer(entry, found):  # gone, or of another epoch: which came first?
                     self._forget(key)
                     return
-            if entry.size > self.max_bytes:
-                self._forget(key)
-                return
-            if found is not None:
-                self._stats.bytes -= found.size
+            self._keep(key, found, entry)
+
+    def _keep(self, key: Key, found: Entry | None, entry: Entry) -> None:
+        """Keep an entry in place of another, and what else there is room for."""
+        entries, stats = self._entries, self._stats
+        if entry.size > self.max_bytes:
+            self._forget(key)
+            return
+        if found is None:
             self._missing.pop(key, None)
-            self._entries[key] = entry
-            self._entries.move_to_end(key)
-            self._stats.bytes += entry.size
-            while len(self._entries) > self.max_sessions or self._stats.bytes > self.max_bytes:
-                self._evict()
-            while self._entries and next(iter(self._entries.values())).used + self.idle < entry.used:
-                self._evict()
+        else:
+            stats.bytes -= found.size
+        entries[key] = entry
+        entries.move_to_end(key)
+        stats.bytes += entry.size
+        while stats.bytes > self.max_bytes or len(entries) > self.max_sessions:
+            self._evict()
 
     def _drop(self, key: Key) -> None:
         with self._lock:
@@ -389,6 +406,41 @@ class CacheLayer(Layer):
         self._entries = OrderedDict()
         self._missing, self._sent, self._flights = {}, {}, WeakKeyDictionary()
         self._stats.bytes = 0
+
+
+class _Ahead(Generator[object, None, Receipt]):
+    """A commit; the first time that it waits, what it will have made of what is kept is worked out.
+
+    What it asks is on its way then, and there is nothing to do but to wait for the answer.
+
+    Args:
+        work: The commit.
+        layer: What keeps something.
+        key: Which session.
+        change: What is committed.
+    """
+
+    __slots__ = ("_change", "_key", "_layer", "_work", "foreseen")
+
+    def __init__(self, work: Coroutine[object, None, Receipt], layer: CacheLayer, key: Key, change: Change) -> None:
+        self._work = work
+        self._layer: CacheLayer | None = layer
+        self._key = key
+        self._change = change
+        self.foreseen: Foreseen | None = None
+
+    def __await__(self) -> Generator[object, None, Receipt]:
+        return self
+
+    def send(self, value: None) -> object:
+        waiting = self._work.send(value)
+        layer, self._layer = self._layer, None
+        if layer is not None:
+            self.foreseen = layer._foresee(self._key, self._change)  # noqa: SLF001
+        return waiting
+
+    def throw(self, *error: Any) -> object:  # noqa: ANN401 - as it is thrown
+        return self._work.throw(*error)
 
 
 class _Flight:
