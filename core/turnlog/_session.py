@@ -84,7 +84,7 @@ class Session(msgspec.Struct, frozen=True, dict=True):
     info: SessionInfo
     records: tuple[Record, ...]
     continues: bool = False
-    _messages: ClassVar[tuple[Message, ...] | None] = None
+    _said: ClassVar[tuple[Message, ...] | None] = None
 
     @classmethod
     def ready(cls, info: SessionInfo, records: tuple[Record, ...], messages: tuple[Message, ...]) -> Session:
@@ -96,7 +96,7 @@ class Session(msgspec.Struct, frozen=True, dict=True):
             messages: Those in `records`.
         """
         session = cls(info, records)
-        session.__dict__["_messages"] = messages
+        session.__dict__["_said"] = messages
         return session
 
     @property
@@ -134,8 +134,8 @@ class Session(msgspec.Struct, frozen=True, dict=True):
         Raises:
             CorruptRecord: A record cannot be read.
         """
-        if self._messages is not None:
-            return list(self._messages)
+        if self._said is not None:
+            return list(self._said)
         messages: list[Message] = []
         try:
             for record in self.records:

@@ -17,15 +17,15 @@ from turnlog.state import Header
 
 _number, _upto = attrgetter("number"), attrgetter("upto")
 
-_ENTRY: Final = 1_300
-_RECORD: Final = 480
-_MESSAGE: Final = 48
+_ENTRY: Final = 1_900
+_RECORD: Final = 488
+_MESSAGE: Final = 56
 _VALUE: Final = 100
 """Bytes that an entry, a round, a message and a value of metadata take beside their text, as measured with tracemalloc
 on CPython 3.11."""
 
 _LONGEST: Final = 256
-"""So many messages, asked for at a time, are kept in one piece from change to change."""
+"""An end of so many records is kept in one piece, which is copied for each change; what is longer is looked up."""
 
 
 class Entry:
@@ -44,7 +44,20 @@ class Entry:
         whole: Whether that is all of the session, and not the end alone.
     """
 
-    __slots__ = ("end", "expires", "held", "info", "log", "seen", "size", "start", "stop", "used", "whole")
+    __slots__ = (
+        "end",
+        "everything",
+        "expires",
+        "held",
+        "info",
+        "log",
+        "seen",
+        "size",
+        "start",
+        "stop",
+        "used",
+        "whole",
+    )
 
     def __init__(
         self, info: SessionInfo, log: list[Record], start: int, stop: int, seen: float, held: int, *, whole: bool
@@ -62,7 +75,8 @@ class Entry:
         self.used = seen
         self.whole = whole
         self.expires = inf if info.expires_in is None else seen + info.expires_in
-        self.end: End | None = None
+        self.everything: tuple[Record, ...] | None = None  # all records, once they were asked for
+        self.end: End | None = None  # what was last asked for, if it is short
 
     @classmethod
     def of(cls, session: Session, seen: float) -> Entry:
@@ -86,14 +100,21 @@ class Entry:
             if records is None:
                 return None
             session = Session(info, records)
-            if before is not None or any(record.rounds > 1 or not record.decoded for record in records):
+            if before is not None or len(records) > _LONGEST:
                 return session
-            end = self.end = End(last, records, tuple(session.messages))
-        return Session.ready(info, end.records, end.messages)
+            if any(record.rounds > 1 or not record.decoded for record in records):
+                return session
+            messages = tuple(session.messages)
+            end = self.end = End(last, messages, Session.ready(info, records, messages))
+        return end.session if end.session.info is info else end.told(info)
 
     def records(self, last: int | None, before: int | None) -> tuple[Record, ...] | None:
         """The records that are asked for; None, if it does not hold them all."""
         log, start, stop, whole = self.log, self.start, self.stop, self.whole
+        if last is None and before is None:
+            if whole and self.everything is None:
+                self.everything = tuple(log[start:stop])
+            return self.everything
         if start == stop:
             return () if whole else None
         begin = log[start].upto - log[start].count
@@ -141,6 +162,7 @@ class Entry:
         entry = Entry(info, log, start, stop, seen, held, whole=_whole(info, log, start, stop))
         if not records and info.first == self.info.first:
             entry.end = self.end
+            entry.everything = self.everything if entry.whole else None
         return entry
 
     def led_by(self, session: Session) -> Entry | None:
@@ -159,8 +181,7 @@ class Entry:
             return None
         held = self.held - _size(log[:start]) + _size(found)
         log = found + log[start:stop]
-        info, whole = self.info_at(self.seen), _whole(self.info, log, 0, len(log))
-        return Entry(info, log, 0, len(log), self.seen, held, whole=whole)
+        return Entry(self.info, log, 0, len(log), self.seen, held, whole=_whole(self.info, log, 0, len(log)))
 
     def foreseen(self, change: Change, now: float) -> Foreseen | None:
         """What a change makes of it, by the rules of the core; None, if that cannot be told from here.
@@ -203,7 +224,7 @@ class Entry:
         held = self.held + _size(new)
         entry = Entry(header.info(0.0), log, start, stop + len(new), self.seen, held, whole=self.whole)
         if self.end is not None:
-            entry.end = self.end.followed_by(new)
+            entry.end = self.end.followed_by(new, entry.info)
         return Foreseen(self, entry, new)
 
     def after(self, receipt: Receipt, foreseen: Foreseen | None, seen: float) -> Entry | None:
@@ -254,32 +275,38 @@ class End(NamedTuple):
 
     Attributes:
         last: What was asked for.
-        records: What that is.
-        messages: Those in `records`.
+        messages: What that is.
+        session: The same, as it is answered.
     """
 
     last: int | None
-    records: tuple[Record, ...]
     messages: tuple[Message, ...]
+    session: Session
 
-    def followed_by(self, new: list[Record]) -> End | None:
-        """The same, where records follow; None, if it is too much to be copied for each change."""
-        if self.last is None or self.last > _LONGEST or not all(record.decoded for record in new):
+    def told(self, info: SessionInfo) -> Session:
+        """The answer with another info."""
+        return Session.ready(info, self.session.records, self.messages)
+
+    def followed_by(self, new: list[Record], info: SessionInfo) -> End | None:
+        """The same, where records follow; None, if that is too long."""
+        if not new:
+            return End(self.last, self.messages, self.told(info))
+        records, place = (*self.session.records, *new), 0
+        if len(records) > _LONGEST or not all(record.decoded for record in new):
             return None
-        records = (*self.records, *new)
-        if not records:
-            return self
-        upto, place = records[-1].upto, 0
-        for at, record in enumerate(records):
-            if upto - record.upto + record.count < self.last:
-                break
-            if record.turns:
-                place = at
+        if self.last is not None:
+            upto = records[-1].upto
+            for at, record in enumerate(records):
+                if upto - record.upto + record.count < self.last:
+                    break
+                if record.turns:
+                    place = at
         gone = sum(record.count for record in records[:place])
         messages = self.messages
         for record in new:
             messages += record.messages
-        return End(self.last, records[place:], messages[gone:])
+        messages = messages[gone:]
+        return End(self.last, messages, Session.ready(info, records[place:], messages))
 
 
 class Foreseen(NamedTuple):

@@ -320,12 +320,9 @@ class CacheLayer(Layer):
 
     def _foresee(self, key: Key, change: Change) -> Foreseen | None:
         """What a change will have made of what is kept; and what has been idle for too long gives way."""
-        entries = self._entries
         with self._lock:
-            past = self._timer() - self.idle
-            while entries and next(iter(entries.values())).used < past:
-                self._evict()
-            entry = entries.get(key)
+            self._drop_idle()
+            entry = self._entries.get(key)
             return None if entry is None else entry.foreseen(change, self.clock())
 
     def _wrote(self, key: Key, change: Change, receipt: Receipt, sent: float, foreseen: Foreseen | None) -> None:
@@ -357,6 +354,7 @@ class CacheLayer(Layer):
                     self._forget(key)
                     return
             self._keep(key, found, entry)
+            self._drop_idle()
 
     def _keep(self, key: Key, found: Entry | None, entry: Entry) -> None:
         """Keep an entry in place of another, and what else there is room for."""
@@ -372,6 +370,11 @@ class CacheLayer(Layer):
         entries.move_to_end(key)
         stats.bytes += entry.size
         while stats.bytes > self.max_bytes or len(entries) > self.max_sessions:
+            self._evict()
+
+    def _drop_idle(self) -> None:
+        entries, past = self._entries, self._timer() - self.idle
+        while entries and next(iter(entries.values())).used < past:
             self._evict()
 
     def _drop(self, key: Key) -> None:

@@ -293,13 +293,121 @@ async def test_a_flight_that_has_landed_takes_nobody_in() -> None:
 
 
 @BOTH
-async def test_several_records_at_once_are_read_again(mode: Mode) -> None:
-    """The receipt tells the chain value behind the last of them alone."""
+async def test_several_records_at_once_are_kept(mode: Mode) -> None:
     it = Setup(mode)
-    await it.filled(5)
+    await it.filled(5, last=4)
     await it.cache.commit(KEY, Change(append=tuple(_record(f"m{n}") for n in range(3))))
-    assert it.cache.stats.sessions == 0
+    it.asked.forget()
+    await it.agrees(last=6)
+    assert len(it.asked.reads) == (mode == "validate")
+    assert it.cache.stats.stale == 0
+
+
+@BOTH
+@pytest.mark.parametrize("ttl", [None, 100.0])
+@pytest.mark.parametrize("retain", [None, 4])
+async def test_the_end_that_was_asked_for_goes_on_with_each_change(
+    mode: Mode, ttl: float | None, retain: int | None
+) -> None:
+    """Turns of one to five messages, and rounds of them: a read by number of messages begins with the right one."""
+    chance = Random(7)
+    for last in (1, 2, 3, 5, 8, 300, None):
+        it = Setup(mode, ttl=ttl, retain=retain)
+        await it.filled(8, last=last)
+        part, id = 0, "first"
+        for number in range(30):
+            said = [user(f"{number}.{place}") for place in range(chance.randint(1, 5))]
+            more = chance.random() < 0.3
+            await it.cache.append("s", said, turn_id=id, part=part, open=more)
+            part, id = (part + 1, id) if more else (0, f"turn {number}")
+            if chance.random() < 0.2:
+                await it.cache.merge_metadata("s", {"number": number})
+            if chance.random() < 0.2:  # it is not always asked for in between
+                continue
+            it.pass_by(1.0)
+            shown, fresh = await it.cache.session("s", last=last), await it.store.session("s", last=last)
+            assert shown.turns == fresh.turns
+            assert (shown.version, shown.info.first) == (fresh.version, fresh.info.first)
+            assert (shown.info.messages, shown.info.metadata) == (fresh.info.messages, fresh.info.metadata)
+            assert shown.messages == [message for turn in shown.turns for message in turn.messages]
+            assert await it.cache.load("s", last=last) == await it.store.load("s", last=last)
+        assert it.cache.stats.misses <= 2, "it was kept"
+        if mode == "trust":
+            assert len(it.asked.reads) <= 1
+
+
+@pytest.mark.parametrize("lost", [False, True])
+async def test_what_is_foreseen_is_not_shown_before_it_is_stored(lost: bool) -> None:
+    it = Setup("trust")
+    await it.filled(3, last=2)
+    stop = it.asked.stop("commit")
+    if lost:
+        it.asked.fail("commit", Unavailable("nobody is there"))
+    writing = asyncio.ensure_future(it.cache.append("s", [user("q3"), user("a3")]))
+    await stop.sent.wait()
+    assert [m.text for m in await it.cache.load("s", last=2)] == ["q2", "a2"]
+    stop.answer()
+    if lost:
+        with pytest.raises(Unavailable):
+            await writing
+        assert [m.text for m in await it.cache.load("s", last=2)] == ["q2", "a2"]
+    else:
+        await writing
+        assert [m.text for m in await it.cache.load("s", last=2)] == ["q3", "a3"]
+        assert it.asked.reads == []
+
+
+@BOTH
+async def test_metadata_of_another_that_came_between_are_not_overlooked(mode: Mode) -> None:
+    """The turns are as they were foreseen, and the rest is not."""
+    it = Setup(mode)
+    await it.filled(3)
+    stop = it.asked.stop("commit")
+    writing = asyncio.ensure_future(it.cache.append("s", [user("q3")]))
+    await stop.sent.wait()
+    await it.store.merge_metadata("s", {"mood": "changed"})
+    stop.answer()
+    await writing
     await it.agrees()
+    assert it.cache.stats.stale == 1
+
+
+async def test_what_another_entry_added_to_the_list_is_not_taken_for_what_was_foreseen() -> None:
+    """A read that found another's turn has not come back to where it is kept; then an append is acknowledged."""
+    it = Setup("trust")
+    await it.filled(3)
+    entry = it.cache._entries[KEY]
+    await it.store.fork("s", "aside")
+    await it.store.append("aside", [user("aside")])
+    aside = await it.store.read(Key("default", "aside"))
+    assert entry.grown(aside.info, aside.records[-1:], entry.seen) is not None
+    await it.cache.append("s", [user("q3")])
+    await it.agrees()
+    assert it.asked.reads == []
+
+
+async def test_what_was_written_lives_no_longer_in_the_cache_than_in_the_store() -> None:
+    """Also once what is before it has been read."""
+    it = Setup("trust", ttl=100.0, max_age=1_000.0)
+    await it.filled(20, last=2)
+    await it.cache.append("s", [user("q20"), user("a20")])
+    await it.cache.load("s", last=9)
+    await it.cache.load("s", last=9)
+    it.pass_by(99.0)
+    assert len(await it.cache.load("s", last=9)) == 10
+    it.pass_by(2.0)
+    with pytest.raises(SessionNotFound):
+        await it.cache.load("s", last=9)
+
+
+async def test_two_changes_at_once_are_both_kept() -> None:
+    """The second was foreseen where the session no longer is."""
+    it = Setup("trust")
+    await it.filled(3, last=2)
+    await asyncio.gather(it.cache.append("s", [user("one")]), it.cache.append("s", [user("two")]))
+    await it.agrees(last=3)
+    await it.agrees(last=2)
+    assert it.asked.reads == []
     assert it.cache.stats.stale == 0
 
 
