@@ -133,9 +133,7 @@ class Entry:
         return tuple(log[place:stop])
 
     def info_at(self, now: float) -> SessionInfo:
-        """What the store told, with what is left of its life."""
-        if self.expires == inf:
-            return self.info
+        """What the store told, with what is left of its life, where that has an end."""
         return msgspec.structs.replace(self.info, expires_in=self.expires - now)
 
     # --------------------------------------------------------------------------------------------------------- what is
@@ -191,7 +189,8 @@ class Entry:
             now: Seconds since 1970, by the store's clock.
         """
         info, log, start, stop = self.info, self.log, self.start, self.stop
-        if change.seal is not None or change.keep is not None or (start == stop and info.messages):
+        described = change.metadata is not None or change.owner is not None or change.ttl is not None
+        if change.keep is not None or not (change.append or described) or (start == stop and info.messages):
             return None
         upto, tail = 0, None
         if start < stop:
@@ -216,7 +215,7 @@ class Entry:
         try:
             if change.append:
                 header, records = header.extend(change, now)
-            if change.metadata is not None or change.owner is not None or change.ttl is not None:
+            if described:
                 header = header.describe(change, now)
         except TurnlogError:
             return None  # it will be refused, or it is a repeat
@@ -236,24 +235,24 @@ class Entry:
             seen: When the change was sent, by the cache's timer.
         """
         info = self.info
-        if info.version == receipt.version:  # it only dropped turns, or a read saw it before, or it is a repeat
-            if (receipt.first, receipt.turns, receipt.messages) == (info.first, info.turns, info.messages):
-                return self
-            kept = self.grown(self._counted(info, receipt), (), self.seen)
-            # a repeat is answered with the version of the first time, and with the counts of now
-            return kept if kept is not None and kept.whole and receipt.turns == info.turns else None
-        if foreseen is None:
+        if foreseen is not None:
+            entry, told = foreseen.entry, foreseen.entry.info
+            if told.version == receipt.version and told.turns == receipt.turns:
+                if len(self.log) != self.stop or told.messages != receipt.messages or told.first != receipt.first:
+                    return self.grown(self._counted(told, receipt), foreseen.records, seen)
+                self.log.extend(foreseen.records)
+                entry.seen = entry.used = seen
+                if receipt.expires_in is not None:
+                    entry.expires = seen + receipt.expires_in
+                return entry
+        if info.version != receipt.version:
             return None
-        entry, told = foreseen.entry, foreseen.entry.info
-        if told.version != receipt.version or told.turns != receipt.turns:
-            return None
-        if len(self.log) != self.stop or (told.first, told.messages) != (receipt.first, receipt.messages):
-            return self.grown(self._counted(told, receipt), foreseen.records, seen)
-        self.log.extend(foreseen.records)
-        entry.seen = entry.used = seen
-        if receipt.expires_in is not None:
-            entry.expires = seen + receipt.expires_in
-        return entry
+        # it only dropped turns, or a read saw it before, or it is a repeat
+        if (receipt.first, receipt.turns, receipt.messages) == (info.first, info.turns, info.messages):
+            return self
+        kept = self.grown(self._counted(info, receipt), (), self.seen)
+        # a repeat is answered with the version of the first time, and with the counts of now
+        return kept if kept is not None and kept.whole and receipt.turns == info.turns else None
 
     def _counted(self, info: SessionInfo, receipt: Receipt) -> SessionInfo:
         """An info with what only the store can tell: what was dropped, and when it expires."""

@@ -7,11 +7,11 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from math import isfinite
-from typing import Any, Final, Literal, TypeAlias
+from math import inf, isfinite
+from typing import Final, Literal, TypeAlias
 from weakref import WeakKeyDictionary, WeakSet
 
 from turnlog import Change, Key, Layer, Receipt, Session, Store, Version
@@ -140,7 +140,8 @@ class CacheLayer(Layer):
             return await self._passed(key, last, before, None, touch=touch)
         now = self._timer()
         if now - entry.seen <= self._trusted and now < entry.expires:
-            session = entry.session(entry.info_at(now), last, before)
+            info = entry.info if entry.expires == inf else entry.info_at(now)
+            session = entry.session(info, last, before)
             if session is not None:
                 self._stats.hits += 1
                 entry.used = now
@@ -153,14 +154,18 @@ class CacheLayer(Layer):
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         sent = self._timer()
-        ahead = _Ahead(self.inner.commit(key, change), self, key, change)
+        foreseen: list[Foreseen] = []
+        # its turn comes when the change is on its way, and there is nothing to do but to wait for the answer
+        handle = asyncio.get_running_loop().call_soon(self._foresee, key, change, foreseen)
         try:
-            receipt = await ahead
+            receipt = await self.inner.commit(key, change)
         except BaseException as error:  # cancelled, or its outcome is unknown: it may have been stored
             self._drop(key)
             self._stats.conflicts += isinstance(error, Conflict)
             raise
-        self._wrote(key, change, receipt, sent, ahead.foreseen)
+        if not foreseen:
+            handle.cancel()
+        self._wrote(key, change, receipt, sent, foreseen)
         return receipt
 
     async def delete(self, key: Key, *, expect: Version | None = None) -> bool:
@@ -318,21 +323,21 @@ class CacheLayer(Layer):
 
     # --------------------------------------------------------------------------------------------------- what is kept
 
-    def _foresee(self, key: Key, change: Change) -> Foreseen | None:
-        """What a change will have made of what is kept; and what has been idle for too long gives way."""
+    def _foresee(self, key: Key, change: Change, foreseen: list[Foreseen]) -> None:
+        """Work out what a change will have made of what is kept; and what has been idle for too long gives way."""
         with self._lock:
             self._drop_idle()
             entry = self._entries.get(key)
-            return None if entry is None else entry.foreseen(change, self.clock())
+            if entry is not None and (found := entry.foreseen(change, self.clock())) is not None:
+                foreseen.append(found)
 
-    def _wrote(self, key: Key, change: Change, receipt: Receipt, sent: float, foreseen: Foreseen | None) -> None:
+    def _wrote(self, key: Key, change: Change, receipt: Receipt, sent: float, foreseen: list[Foreseen]) -> None:
         """Keep a change that was acknowledged: it tells whether anybody has written in between."""
         with self._lock:
             entry, after = self._entries.get(key), None
             if entry is not None and change.seal is None:
-                if foreseen is None or foreseen.base is not entry:
-                    foreseen = entry.foreseen(change, self.clock())
-                after = entry.after(receipt, foreseen, sent)
+                fits = foreseen and foreseen[0].base is entry
+                after = entry.after(receipt, foreseen[0] if fits else entry.foreseen(change, self.clock()), sent)
                 if after is None and entry.info.version not in (receipt.previous, receipt.version):
                     repeat = receipt.previous == receipt.version
                     expired = receipt.previous is None and sent >= entry.expires
@@ -409,41 +414,6 @@ class CacheLayer(Layer):
         self._entries = OrderedDict()
         self._missing, self._sent, self._flights = {}, {}, WeakKeyDictionary()
         self._stats.bytes = 0
-
-
-class _Ahead(Generator[object, None, Receipt]):
-    """A commit; the first time that it waits, what it will have made of what is kept is worked out.
-
-    What it asks is on its way then, and there is nothing to do but to wait for the answer.
-
-    Args:
-        work: The commit.
-        layer: What keeps something.
-        key: Which session.
-        change: What is committed.
-    """
-
-    __slots__ = ("_change", "_key", "_layer", "_work", "foreseen")
-
-    def __init__(self, work: Coroutine[object, None, Receipt], layer: CacheLayer, key: Key, change: Change) -> None:
-        self._work = work
-        self._layer: CacheLayer | None = layer
-        self._key = key
-        self._change = change
-        self.foreseen: Foreseen | None = None
-
-    def __await__(self) -> Generator[object, None, Receipt]:
-        return self
-
-    def send(self, value: None) -> object:
-        waiting = self._work.send(value)
-        layer, self._layer = self._layer, None
-        if layer is not None:
-            self.foreseen = layer._foresee(self._key, self._change)  # noqa: SLF001
-        return waiting
-
-    def throw(self, *error: Any) -> object:  # noqa: ANN401 - as it is thrown
-        return self._work.throw(*error)
 
 
 class _Flight:
