@@ -13,6 +13,8 @@ from typing import Any, TypeAlias
 
 from turnlog import Closed
 
+from ._bell import Bell
+
 _MOST = 64  # works that are done together at most
 
 
@@ -55,7 +57,7 @@ class Worker:
         """Do what was asked for until now, close the connection and end the thread."""
         thread, self._thread = self._thread, None
         if thread is not None and thread.here:
-            future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+            future = _future()
             if thread.put((future, False, None, None)):
                 await future
 
@@ -70,7 +72,7 @@ class Worker:
         thread = self._thread
         if thread is not None and not thread.here:
             thread = self._thread = _Thread(self._connect, self._serve)
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        future = _future()
         if thread is None or not thread.put((future, writes, make, first)):
             raise Closed(f"{self._name} is not open: open the store with 'async with'")
         return future
@@ -141,12 +143,25 @@ def _tell(outcomes: list[Outcome]) -> None:
     if len(outcomes) > 1:
         told = [one for one in outcomes if one[0][0].get_loop() is loop]
         others = [one for one in outcomes if one[0][0].get_loop() is not loop]
-    try:  # noqa: SIM105 - contextlib.suppress takes longer than what it would be about
-        loop.call_soon_threadsafe(_settle, told)
-    except RuntimeError:  # that loop has been closed: nobody waits any more
-        pass
+    bell = _bells.get(loop)
+    if bell is not None:  # or that loop has been closed: nobody waits any more
+        bell.ring(told)
     if others:
         _tell(others)
+
+
+_bells: dict[asyncio.AbstractEventLoop, Bell[list[Outcome]]] = {}
+
+
+def _future() -> asyncio.Future[Any]:
+    """A future of the running loop, which can be told."""
+    loop = asyncio.get_running_loop()
+    if loop not in _bells:
+        for other in list(_bells):  # to which other threads add theirs meanwhile
+            if other.is_closed():
+                _bells.pop(other, None)
+        _bells[loop] = Bell(loop, _settle)
+    return loop.create_future()
 
 
 def _settle(outcomes: list[Outcome]) -> None:
@@ -188,6 +203,7 @@ def _in_the_parent() -> None:
 
 
 def _in_the_child() -> None:
+    _bells.clear()
     for thread in _held:
         thread.here = False
     _held.clear()

@@ -1,0 +1,129 @@
+"""A thread tells an event loop what it has done: all of it, in order, whatever kind of loop it is."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import selectors
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from turnlog import user
+from turnlog_sql._bell import Bell
+from turnlog_sql.sqlite import SQLiteStore
+
+posix = pytest.mark.skipif(os.name != "posix", reason="there is no pipe that a loop can listen to")
+
+
+class Deaf(asyncio.SelectorEventLoop):
+    """It listens to nothing, as Windows' own."""
+
+    def add_reader(self, fd: Any, callback: Callable[..., Any], *args: Any) -> None:
+        raise NotImplementedError
+
+
+async def rung(times: int) -> list[int]:
+    """What a loop heard that was busy while a thread rang."""
+    heard: list[int] = []
+    all_of_it = asyncio.Event()
+
+    def hear(number: int) -> None:
+        heard.append(number)
+        if len(heard) == times:
+            all_of_it.set()
+
+    bell = Bell(asyncio.get_running_loop(), hear)
+    thread = threading.Thread(target=lambda: [bell.ring(number) for number in range(times)])
+    thread.start()
+    thread.join()  # and holds up the loop
+    assert heard == []
+    await asyncio.wait_for(all_of_it.wait(), 30)
+    return heard
+
+
+@pytest.mark.parametrize("make", [asyncio.SelectorEventLoop, Deaf])
+def test_all_that_was_told_is_heard_in_order(make: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """Also what no pipe has room for."""
+    loop = make()
+    try:
+        assert loop.run_until_complete(rung(100_000)) == list(range(100_000))
+    finally:
+        loop.close()
+
+
+@posix
+def test_a_loop_that_is_woken_for_nothing_goes_on() -> None:
+    async def talk() -> None:
+        heard: asyncio.Queue[str] = asyncio.Queue()
+        bell = Bell(asyncio.get_running_loop(), heard.put_nowait)
+        bell._listen()
+        bell.ring("something")
+        assert await asyncio.wait_for(heard.get(), 30) == "something"
+
+    asyncio.run(talk())
+
+
+def test_a_loop_that_cannot_listen_has_its_turns(tmp_path: Path) -> None:
+    async def talk() -> list[str]:
+        async with SQLiteStore(f"sqlite:///{tmp_path}/t.db") as store:
+            for number in range(3):
+                await store.append("s", [user(f"{number}")])
+            return [message.text for message in await store.load("s")]
+
+    loop = Deaf()
+    try:
+        assert loop.run_until_complete(talk()) == ["0", "1", "2"]
+    finally:
+        loop.close()
+
+
+@posix
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="open files are counted in /proc")
+def test_loops_that_have_ended_leave_no_file_open(tmp_path: Path) -> None:
+    """One store after the other, each in a loop of its own, and one store in many loops."""
+
+    async def talk(store: SQLiteStore) -> None:
+        await store.append("s", [user("hello")])
+
+    async def alone() -> None:
+        async with SQLiteStore(f"sqlite:///{tmp_path}/t.db") as store:
+            await talk(store)
+
+    def open_files() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    asyncio.run(alone())
+    before = open_files()
+    for _ in range(20):
+        asyncio.run(alone())
+    shared = SQLiteStore(f"sqlite:///{tmp_path}/t.db")
+    asyncio.run(shared.open())
+    for _ in range(20):
+        asyncio.run(talk(shared))
+    asyncio.run(shared.close())
+    asyncio.run(alone())
+    assert open_files() <= before
+
+
+@posix
+def test_a_loop_that_was_closed_is_not_rung(tmp_path: Path) -> None:
+    """What it asked for is done; nobody hears of it."""
+    store = SQLiteStore(f"sqlite:///{tmp_path}/t.db")
+    asyncio.run(store.open())
+    loop = asyncio.SelectorEventLoop(selectors.SelectSelector())
+
+    async def leave() -> None:
+        loop.create_task(store.append("s", [user("left behind")]))
+        await asyncio.sleep(0)
+
+    loop.run_until_complete(leave())
+    for task in asyncio.all_tasks(loop):
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+    loop.close()
+    assert [message.text for message in asyncio.run(store.load("s"))] == ["left behind"]
+    asyncio.run(store.close())
