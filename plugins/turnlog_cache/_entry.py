@@ -24,8 +24,8 @@ _VALUE: Final = 100
 """Bytes that an entry, a round, a message and a value of metadata take beside their text, as measured with tracemalloc
 on CPython 3.11."""
 
-_LONGEST: Final = 256
-"""An end of so many records is kept in one piece, which is copied for each change; what is longer is looked up."""
+_LONGEST: Final = 512
+"""An end of so many messages is kept in one piece, which is copied for each change; what is longer is looked up."""
 
 
 class Entry:
@@ -100,9 +100,7 @@ class Entry:
             if records is None:
                 return None
             session = Session(info, records)
-            if before is not None or len(records) > _LONGEST:
-                return session
-            if any(record.rounds > 1 or not record.decoded for record in records):
+            if before is not None or not _is_short(records) or not _are_plain(records):
                 return session
             messages = tuple(session.messages)
             end = self.end = End(last, messages, Session.ready(info, records, messages))
@@ -147,16 +145,16 @@ class Entry:
             if start < stop and new[0].end - new[0].rounds != log[stop - 1].end:
                 return None
             if len(log) != stop:  # another entry has added something else
-                held -= _size(log[:start])
                 log, start, stop = log[start:stop], 0, stop - start
+                held = _size(log)
             log += new
             stop += len(new)
             held += _size(new)
         while start < stop and log[start].after <= info.first:
             start += 1
         if start * 2 > stop:
-            held -= _size(log[:start])
             log, start, stop = log[start:stop], 0, stop - start
+            held = _size(log)
         entry = Entry(info, log, start, stop, seen, held, whole=_whole(info, log, start, stop))
         if not records and info.first == self.info.first:
             entry.end = self.end
@@ -177,9 +175,8 @@ class Entry:
         found = [record.unencoded() for record in found if record.end <= begin]
         if not found or found[-1].end != begin or found[-1].upto != first.upto - first.count:
             return None
-        held = self.held - _size(log[:start]) + _size(found)
         log = found + log[start:stop]
-        return Entry(self.info, log, 0, len(log), self.seen, held, whole=_whole(self.info, log, 0, len(log)))
+        return Entry(self.info, log, 0, len(log), self.seen, _size(log), whole=_whole(self.info, log, 0, len(log)))
 
     def foreseen(self, change: Change, now: float) -> Foreseen | None:
         """What a change makes of it, by the rules of the core; None, if that cannot be told from here.
@@ -189,7 +186,7 @@ class Entry:
             now: Seconds since 1970, by the store's clock.
         """
         info, log, start, stop = self.info, self.log, self.start, self.stop
-        described = change.metadata is not None or change.owner is not None or change.ttl is not None
+        described = _describes(change)
         if change.keep is not None or not (change.append or described) or (start == stop and info.messages):
             return None
         upto, tail = 0, None
@@ -226,18 +223,19 @@ class Entry:
             entry.end = self.end.followed_by(new, entry.info)
         return Foreseen(self, entry, new)
 
-    def after(self, receipt: Receipt, foreseen: Foreseen | None, seen: float) -> Entry | None:
+    def after(self, change: Change, receipt: Receipt, foreseen: Foreseen | None, seen: float) -> Entry | None:
         """As a change left it; None, if that cannot be told from here.
 
         Args:
+            change: What was asked.
             receipt: What was answered.
             foreseen: What was to be expected of it.
             seen: When the change was sent, by the cache's timer.
         """
         info = self.info
-        if foreseen is not None:
+        if foreseen is not None and info.version == receipt.previous:  # and is no repeat of what was stored long ago
             entry, told = foreseen.entry, foreseen.entry.info
-            if told.version == receipt.version and told.turns == receipt.turns:
+            if told.version == receipt.version:
                 if len(self.log) != self.stop or told.messages != receipt.messages or told.first != receipt.first:
                     return self.grown(self._counted(told, receipt), foreseen.records, seen)
                 self.log.extend(foreseen.records)
@@ -247,12 +245,12 @@ class Entry:
                 return entry
         if info.version != receipt.version:
             return None
-        # it only dropped turns, or a read saw it before, or it is a repeat
         if (receipt.first, receipt.turns, receipt.messages) == (info.first, info.turns, info.messages):
-            return self
-        kept = self.grown(self._counted(info, receipt), (), self.seen)
-        # a repeat is answered with the version of the first time, and with the counts of now
-        return kept if kept is not None and kept.whole and receipt.turns == info.turns else None
+            return self  # a read saw it before, or it is a repeat
+        if change.append or _describes(change):
+            return None  # a repeat is answered with the version of the first time, and with the counts of now
+        kept = self.grown(self._counted(info, receipt), (), self.seen)  # it only dropped turns
+        return kept if kept is not None and kept.whole else None
 
     def _counted(self, info: SessionInfo, receipt: Receipt) -> SessionInfo:
         """An info with what only the store can tell: what was dropped, and when it expires."""
@@ -291,7 +289,7 @@ class End(NamedTuple):
         if not new:
             return End(self.last, self.messages, self.told(info))
         records, place = (*self.session.records, *new), 0
-        if len(records) > _LONGEST or not all(record.decoded for record in new):
+        if not _is_short(records) or not _are_plain(new):
             return None
         if self.last is not None:
             upto = records[-1].upto
@@ -322,13 +320,29 @@ class Foreseen(NamedTuple):
     records: list[Record]
 
 
+def _is_short(records: Sequence[Record]) -> bool:
+    return not records or records[-1].upto - records[0].upto + records[0].count <= _LONGEST
+
+
+def _are_plain(records: Sequence[Record]) -> bool:
+    """Whether they are turns and rounds, none of them in a sealed run, and can be read."""
+    return all(record.rounds == 1 and record.decoded for record in records)
+
+
+def _describes(change: Change) -> bool:
+    return change.metadata is not None or change.owner is not None or change.ttl is not None
+
+
 def _whole(info: SessionInfo, log: list[Record], start: int, stop: int) -> bool:
     """Whether a part of a list of records is all that a session has."""
     return info.messages == (log[stop - 1].upto - log[start].upto + log[start].count if start < stop else 0)
 
 
 def _size(records: Sequence[Record]) -> int:
-    """About how many bytes records take in memory: a string of ASCII takes one a character, of anything up to four."""
+    """About how many bytes records take in memory: a string of ASCII takes one a character, of anything up to four.
+
+    A string that is not of ASCII takes more once it has been encoded; so what goes is never subtracted.
+    """
     size = 0
     for record in records:
         size += _RECORD * record.rounds

@@ -160,11 +160,13 @@ class CacheLayer(Layer):
         try:
             receipt = await self.inner.commit(key, change)
         except BaseException as error:  # cancelled, or its outcome is unknown: it may have been stored
+            handle.cancel()
             self._drop(key)
             self._stats.conflicts += isinstance(error, Conflict)
             raise
-        if not foreseen:
+        if not foreseen:  # it never was on its way
             handle.cancel()
+            self._foresee(key, change, foreseen)
         self._wrote(key, change, receipt, sent, foreseen)
         return receipt
 
@@ -204,7 +206,9 @@ class CacheLayer(Layer):
                 entry, version = self._entries.get(key), session.info.version
                 if entry is None:
                     self._forget(key)
-                elif entry.info.version != version and not _later(entry.info.version, version):
+                elif (entry.info.version, entry.info.first) != (version, session.info.first) and not _later(
+                    entry.info.version, version
+                ):
                     self._stats.stale += 1
                     self._forget(key)
         return session
@@ -337,7 +341,8 @@ class CacheLayer(Layer):
             entry, after = self._entries.get(key), None
             if entry is not None and change.seal is None:
                 fits = foreseen and foreseen[0].base is entry
-                after = entry.after(receipt, foreseen[0] if fits else entry.foreseen(change, self.clock()), sent)
+                found = foreseen[0] if fits else entry.foreseen(change, self.clock())
+                after = entry.after(change, receipt, found, sent)
                 if after is None and entry.info.version not in (receipt.previous, receipt.version):
                     repeat = receipt.previous == receipt.version
                     expired = receipt.previous is None and sent >= entry.expires
@@ -379,7 +384,7 @@ class CacheLayer(Layer):
 
     def _drop_idle(self) -> None:
         entries, past = self._entries, self._timer() - self.idle
-        while entries and next(iter(entries.values())).used < past:
+        while entries and entries[self._oldest()].used < past:
             self._evict()
 
     def _drop(self, key: Key) -> None:
@@ -388,7 +393,14 @@ class CacheLayer(Layer):
 
     def _evict(self) -> None:
         self._stats.evictions += 1
-        self._forget(next(iter(self._entries)))
+        self._forget(self._oldest())
+
+    def _oldest(self) -> Key:
+        while True:
+            try:
+                return next(iter(self._entries))
+            except RuntimeError:  # a hit in another thread has moved its session to the end, which takes no lock
+                pass
 
     def _forget(self, key: Key) -> None:
         """Without a session, and without whatever is read of it by those who have not come back yet.

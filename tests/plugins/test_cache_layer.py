@@ -25,6 +25,7 @@ from turnlog import (
     Key,
     Layer,
     OutcomeUnknown,
+    Receipt,
     Record,
     Session,
     SessionNotFound,
@@ -370,6 +371,68 @@ async def test_metadata_of_another_that_came_between_are_not_overlooked(mode: Mo
     await writing
     await it.agrees()
     assert it.cache.stats.stale == 1
+
+
+@BOTH
+async def test_a_repeat_of_what_another_stored_is_not_taken_for_the_first_time(mode: Mode) -> None:
+    """It leads where it was foreseen to lead, but was said at another time, and others have gone on since."""
+    it = Setup(mode)
+    await it.filled(3, last=2)
+    await it.store.append("s", [user("x")], turn_id="x", open=True)
+    it.pass_by(5.0)
+    await it.store.append("s", [user("y")], turn_id="x", part=1)
+    it.pass_by(5.0)
+    await it.cache.append("s", [user("x")], turn_id="x", open=True)
+    await it.agrees(last=2)
+    await it.agrees()
+
+
+@BOTH
+async def test_a_sealed_run_that_is_appended_is_not_taken_for_turns(mode: Mode) -> None:
+    it = Setup(mode)
+    await it.filled(3, last=1)
+    await it.cache.load("s", last=1)
+    for number in range(3):
+        await it.store.append("other", [user(f"{number}"), assistant("yes")])
+    run = Record.seal((await it.store.read(Key("default", "other"))).records)
+    await it.cache.commit(KEY, Change(append=(run,)))
+    assert len((await it.agrees(last=1)).messages) == 2
+    assert await it.cache.load("s", last=1) == await it.store.load("s", last=1)
+
+
+class Later(Layer):
+    """It is not at once that a change is encoded."""
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        await asyncio.sleep(0)
+        receipt = await self.inner.commit(key, change)
+        for record in change.append:
+            _ = record.payload
+        return receipt
+
+
+async def test_what_goes_is_not_counted_for_more_than_it_was_when_it_came() -> None:
+    """A string that is not of ASCII takes more memory once it has been encoded."""
+    cache = CacheLayer(Later(MemoryStore(retain=3)), mode="trust")
+    for number in range(40):
+        await cache.append("s", [user("ж" * 5000 + str(number))], turn_id=f"{number}", open=True)
+        await cache.append("s", [user("ж" * 5000 + str(number))], turn_id=f"{number}", part=1)
+        await cache.load("s")
+        assert 0 <= cache.stats.bytes <= 600_000
+    assert cache.stats.bytes > 60_000
+
+
+@pytest.mark.parametrize("later", [False, True])
+async def test_what_is_idle_gives_way_to_changes_alone(later: bool) -> None:
+    it = Setup("trust", max_age=1e6, idle=60.0)
+    cache = it.cache if later else CacheLayer(it.store, mode="trust", max_age=1e6, idle=60.0, timer=it.timer)
+    for name in ("idle", "busy"):
+        await it.store.append(name, [user("x")])
+        await cache.load(name)
+    for _ in range(3):
+        it.pass_by(40.0)
+        await cache.append("busy", [user("x")])
+    assert (cache.stats.sessions, cache.stats.evictions) == (1, 1)
 
 
 async def test_what_another_entry_added_to_the_list_is_not_taken_for_what_was_foreseen() -> None:
