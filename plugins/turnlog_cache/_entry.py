@@ -44,20 +44,7 @@ class Entry:
         whole: Whether that is all of the session, and not the end alone.
     """
 
-    __slots__ = (
-        "end",
-        "everything",
-        "expires",
-        "held",
-        "info",
-        "log",
-        "seen",
-        "size",
-        "start",
-        "stop",
-        "used",
-        "whole",
-    )
+    __slots__ = ("end", "expires", "held", "info", "log", "seen", "size", "start", "stop", "used", "whole")
 
     def __init__(
         self, info: SessionInfo, log: list[Record], start: int, stop: int, seen: float, held: int, *, whole: bool
@@ -75,7 +62,6 @@ class Entry:
         self.used = seen
         self.whole = whole
         self.expires = inf if info.expires_in is None else seen + info.expires_in
-        self.everything: tuple[Record, ...] | None = None  # all records, once they were asked for
         self.end: End | None = None  # what was last asked for, if it is short
 
     @classmethod
@@ -109,10 +95,6 @@ class Entry:
     def records(self, last: int | None, before: int | None) -> tuple[Record, ...] | None:
         """The records that are asked for; None, if it does not hold them all."""
         log, start, stop, whole = self.log, self.start, self.stop, self.whole
-        if last is None and before is None:
-            if whole and self.everything is None:
-                self.everything = tuple(log[start:stop])
-            return self.everything
         if start == stop:
             return () if whole else None
         begin = log[start].upto - log[start].count
@@ -158,7 +140,6 @@ class Entry:
         entry = Entry(info, log, start, stop, seen, held, whole=_whole(info, log, start, stop))
         if not records and info.first == self.info.first:
             entry.end = self.end
-            entry.everything = self.everything if entry.whole else None
         return entry
 
     def led_by(self, session: Session) -> Entry | None:
