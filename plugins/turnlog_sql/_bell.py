@@ -6,7 +6,7 @@ import asyncio
 import os
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import Generic, TypeVar
 
@@ -43,9 +43,9 @@ class Bell(Generic[T]):
             return
         self._end, self._wake = end, partial(os.write, other, b"\0")
 
-    def ring(self, told: Iterable[T]) -> None:
+    def ring(self, what: T) -> None:
         """Tell it, from any thread."""
-        self._told.extend(told)
+        self._told.append(what)
         try:
             self._wake()
         except BlockingIOError:  # it was rung so often that the pipe is full
@@ -59,12 +59,8 @@ class Bell(Generic[T]):
                 os.read(self._end, 4096)
             except BlockingIOError:  # it was woken for nothing
                 pass
-        try:
-            while self._told:
-                self._hear(self._told.popleft())
-        except BaseException:  # such as KeyboardInterrupt, which ends the loop, but not for ever
-            self.ring(())
-            raise
+        while self._told:
+            self._hear(self._told.popleft())
 
 
 def _close(*ends: int) -> None:

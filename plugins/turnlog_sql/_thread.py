@@ -13,14 +13,13 @@ from typing import Any, TypeAlias
 
 from turnlog import Closed
 
-from ._answer import Answer
 from ._bell import Bell
 
 _MOST = 64  # works that are done together at most
 
 
-Work: TypeAlias = "tuple[Answer[Any], bool, Callable[[], Any] | None, Callable[[], Any] | None]"
-"""What somebody waits for: the answer, whether it writes, what makes its steps and those that come first; without
+Work: TypeAlias = "tuple[asyncio.Future[Any], bool, Callable[[], Any] | None, Callable[[], Any] | None]"
+"""What somebody waits for: the future, whether it writes, what makes its steps and those that come first; without
 steps, the end."""
 
 Outcome: TypeAlias = "tuple[Work, Any, BaseException | None]"
@@ -58,11 +57,13 @@ class Worker:
         """Do what was asked for until now, close the connection and end the thread."""
         thread, self._thread = self._thread, None
         if thread is not None and thread.here:
-            answer = _answer()
-            if thread.put((answer, False, None, None)):
-                await answer
+            future = _future()
+            if thread.put((future, False, None, None)):
+                await future
 
-    def do(self, make: Callable[[], Any], *, writes: bool, first: Callable[[], Any] | None = None) -> Answer[Any]:
+    def do(
+        self, make: Callable[[], Any], *, writes: bool, first: Callable[[], Any] | None = None
+    ) -> asyncio.Future[Any]:
         """Have a work done.  A caller that is cancelled before its turn came is passed over; later it is done.
 
         Raises:
@@ -71,10 +72,10 @@ class Worker:
         thread = self._thread
         if thread is not None and not thread.here:
             thread = self._thread = _Thread(self._connect, self._serve)
-        answer = _answer()
-        if thread is None or not thread.put((answer, writes, make, first)):
+        future = _future()
+        if thread is None or not thread.put((future, writes, make, first)):
             raise Closed(f"{self._name} is not open: open the store with 'async with'")
-        return answer
+        return future
 
 
 class _Thread:
@@ -149,23 +150,28 @@ def _tell(outcomes: list[Outcome]) -> None:
         _tell(others)
 
 
-_bells: dict[asyncio.AbstractEventLoop, Bell[Outcome]] = {}
+_bells: dict[asyncio.AbstractEventLoop, Bell[list[Outcome]]] = {}
 
 
-def _answer() -> Answer[Any]:
-    """Something to wait for in the running loop, which can be told."""
+def _future() -> asyncio.Future[Any]:
+    """A future of the running loop, which can be told."""
     loop = asyncio.get_running_loop()
     if loop not in _bells:
         for other in list(_bells):  # to which other threads add theirs meanwhile
             if other.is_closed():
                 _bells.pop(other, None)
         _bells[loop] = Bell(loop, _settle)
-    return Answer(loop)
+    return loop.create_future()
 
 
-def _settle(outcome: Outcome) -> None:
-    (answer, *_), result, error = outcome
-    answer.settle(result, error)
+def _settle(outcomes: list[Outcome]) -> None:
+    for (future, *_), answer, error in outcomes:
+        if future.done():
+            continue  # the caller was cancelled meanwhile
+        if error is None:
+            future.set_result(answer)
+        else:
+            future.set_exception(error)
 
 
 # ---------------------------------------------------------------------------------------------------------- forking

@@ -340,7 +340,7 @@ def _transact(connection: sqlite3.Connection, work: Work) -> object:
     One that begins as a reader cannot become a writer once another process has written: it fails at once, however long
     it is ready to wait (sqlite.org/lang_transaction.html, "Read transactions versus write transactions").
     """
-    waiting, writes, make, first = work
+    future, writes, make, first = work
     connection.execute("BEGIN IMMEDIATE")
     try:
         answer = _do(connection, work)
@@ -348,7 +348,7 @@ def _transact(connection: sqlite3.Connection, work: Work) -> object:
         _roll_back(connection)
         if first is None:
             raise
-        return _transact(connection, (waiting, writes, make, None))  # what came first was done before
+        return _transact(connection, (future, writes, make, None))  # what came first was done before
     except BaseException:
         _roll_back(connection)
         raise

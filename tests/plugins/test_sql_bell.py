@@ -8,14 +8,12 @@ import selectors
 import sys
 import threading
 from collections.abc import Callable
-from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from turnlog import user
-from turnlog_sql._answer import Answer
 from turnlog_sql._bell import Bell
 from turnlog_sql.sqlite import SQLiteStore
 
@@ -40,7 +38,7 @@ async def rung(times: int) -> list[int]:
             all_of_it.set()
 
     bell = Bell(asyncio.get_running_loop(), hear)
-    thread = threading.Thread(target=lambda: [bell.ring([number]) for number in range(times)])
+    thread = threading.Thread(target=lambda: [bell.ring(number) for number in range(times)])
     thread.start()
     thread.join()  # and holds up the loop
     assert heard == []
@@ -64,7 +62,7 @@ def test_a_loop_that_is_woken_for_nothing_goes_on() -> None:
         heard: asyncio.Queue[str] = asyncio.Queue()
         bell = Bell(asyncio.get_running_loop(), heard.put_nowait)
         bell._listen()
-        bell.ring(["something"])
+        bell.ring("something")
         assert await asyncio.wait_for(heard.get(), 30) == "something"
 
     asyncio.run(talk())
@@ -129,59 +127,3 @@ def test_a_loop_that_was_closed_is_not_rung(tmp_path: Path) -> None:
     loop.close()
     assert [message.text for message in asyncio.run(store.load("s"))] == ["left behind"]
     asyncio.run(store.close())
-
-
-class Stop(KeyboardInterrupt):
-    """What ends a loop."""
-
-
-@posix
-def test_whoever_ends_the_loop_leaves_the_others_their_answers() -> None:
-    heard: list[int] = []
-
-    def hear(number: int) -> None:
-        if number == 1:
-            raise Stop
-        heard.append(number)
-
-    loop = asyncio.SelectorEventLoop()
-    bell = Bell(loop, hear)
-    bell.ring([0, 1, 2])
-    with pytest.raises(Stop):
-        loop.run_forever()
-    loop.call_later(0.05, loop.stop)
-    loop.run_forever()
-    loop.close()
-    assert heard == [0, 2]
-
-
-async def test_an_answer_is_what_a_task_waits_for() -> None:
-    """Results, errors, and cancellations before and after; in the context of the task, and with nothing in between."""
-    loop = asyncio.get_running_loop()
-    name: ContextVar[str] = ContextVar("name")
-
-    async def ask(answer: Answer[str], who: str) -> str:
-        name.set(who)
-        try:
-            return f"{await answer} {name.get()}"
-        except ValueError as error:
-            return f"{error} {name.get()}"
-
-    good, bad, early, dropped = (Answer[str](loop) for _ in range(4))
-    early.settle("early", None)
-    tasks = [asyncio.create_task(ask(one, f"{place}")) for place, one in enumerate((good, bad, early, dropped))]
-    await asyncio.sleep(0)
-    assert [task.done() for task in tasks] == [False, False, True, False]
-    tasks[3].cancel()
-    loop.call_soon(good.settle, "good", None)
-    loop.call_soon(bad.settle, None, ValueError("bad"))
-    done = loop.create_future()
-    loop.call_soon(lambda: done.set_result([task.done() for task in tasks[:2]]))
-    assert await done == [True, True], "they went on at once"
-    assert await asyncio.gather(*tasks[:3]) == ["good 0", "bad 1", "early 2"]
-    with pytest.raises(asyncio.CancelledError):
-        await tasks[3]
-    assert dropped.cancelled()
-    dropped.settle("too late", None)
-    assert not good.cancel()
-    assert good.result() == "good"
