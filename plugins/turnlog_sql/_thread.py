@@ -143,24 +143,25 @@ def _tell(outcomes: list[Outcome]) -> None:
     if len(outcomes) > 1:
         told = [one for one in outcomes if one[0][0].get_loop() is loop]
         others = [one for one in outcomes if one[0][0].get_loop() is not loop]
-    bell = _bells.get(loop)
-    if bell is not None:  # or that loop has been closed: nobody waits any more
+    bell = _bells.get(id(loop))
+    if bell is not None and not loop.is_closed():  # or nobody waits any more
         bell.ring(told)
     if others:
         _tell(others)
 
 
-_bells: dict[asyncio.AbstractEventLoop, Bell[list[Outcome]]] = {}
+_bells: dict[
+    int, Bell[list[Outcome]]
+] = {}  # by the loop's id; a dictionary of weak references takes five times as long
 
 
 def _future() -> asyncio.Future[Any]:
     """A future of the running loop, which can be told."""
     loop = asyncio.get_running_loop()
-    if loop not in _bells:
-        for other in list(_bells):  # to which other threads add theirs meanwhile
-            if other.is_closed():
-                _bells.pop(other, None)
-        _bells[loop] = Bell(loop, _settle)
+    bell = _bells.get(id(loop))
+    if bell is None or bell.loop() is not loop:
+        _bells[id(loop)] = Bell(loop, _settle)
+        weakref.finalize(loop, _bells.pop, id(loop), None).atexit = False
     return loop.create_future()
 
 
@@ -203,6 +204,8 @@ def _in_the_parent() -> None:
 
 
 def _in_the_child() -> None:
+    for bell in _bells.values():
+        bell.part()
     _bells.clear()
     for thread in _held:
         thread.here = False

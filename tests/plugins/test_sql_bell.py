@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import selectors
 import sys
 import threading
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -108,6 +110,83 @@ def test_loops_that_have_ended_leave_no_file_open(tmp_path: Path) -> None:
     asyncio.run(shared.close())
     asyncio.run(alone())
     assert open_files() <= before
+
+
+@posix
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="open files are counted in /proc")
+def test_loops_that_were_let_go_of_leave_no_file_open(tmp_path: Path) -> None:
+    """Nobody has closed them."""
+    store = SQLiteStore(f"sqlite:///{tmp_path}/t.db")
+    asyncio.run(store.open())
+    before = len(os.listdir("/proc/self/fd"))
+    for make in (asyncio.SelectorEventLoop, Deaf) * 10:
+        loop = make()
+        loop.run_until_complete(store.append("s", [user("hello")]))
+        with warnings.catch_warnings(action="ignore", category=ResourceWarning):
+            del loop
+            gc.collect()
+    assert len(os.listdir("/proc/self/fd")) <= before
+    asyncio.run(store.close())
+
+
+@posix
+def test_a_child_takes_nothing_of_what_its_parent_is_told(tmp_path: Path) -> None:
+    """Both go on with the loop that was there, which listens to one pipe in both."""
+    loop = asyncio.SelectorEventLoop()
+    store = SQLiteStore(f"sqlite:///{tmp_path}/t.db")
+    loop.run_until_complete(store.open())
+
+    async def talk(name: str) -> None:
+        async with asyncio.timeout(30):
+            for number in range(200):
+                await store.append(name, [user(f"{number}")])
+
+    pid = os.fork()
+    if not pid:
+        code = 1
+        try:
+            loop.run_until_complete(talk("child"))
+            code = 0
+        finally:
+            os._exit(code)
+    loop.run_until_complete(talk("parent"))
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert len(loop.run_until_complete(store.load("child"))) == 200
+    loop.run_until_complete(store.close())
+    loop.close()
+
+
+@posix
+@pytest.mark.parametrize("place", ["reading", "hearing"])
+def test_whoever_ends_the_loop_leaves_the_others_their_answers(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[int] = []
+    stops = iter([True])
+
+    def stop() -> None:
+        if next(stops, False):
+            raise KeyboardInterrupt
+
+    def hear(number: int) -> None:
+        if number == 1 and place == "hearing":
+            stop()
+        heard.append(number)
+
+    def read(end: int, most: int, read: Callable[[int, int], bytes] = os.read) -> bytes:
+        data = read(end, most)
+        if place == "reading":
+            stop()
+        return data
+
+    monkeypatch.setattr("turnlog_sql._bell.os.read", read)
+    loop = asyncio.SelectorEventLoop()
+    bell = Bell(loop, hear)
+    bell.ring(0, 1, 2)
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_forever()
+    loop.call_later(0.05, loop.stop)
+    loop.run_forever()
+    loop.close()
+    assert heard == ([0, 2] if place == "hearing" else [0, 1, 2])
 
 
 @posix
