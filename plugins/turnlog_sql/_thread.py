@@ -160,8 +160,11 @@ def _future() -> asyncio.Future[Any]:
     loop = asyncio.get_running_loop()
     bell = _bells.get(id(loop))
     if bell is None or bell.loop() is not loop:
+        for place, other in list(_bells.items()):
+            past = other.loop()
+            if past is None or past.is_closed():
+                _bells.pop(place, None)
         _bells[id(loop)] = Bell(loop, _settle)
-        weakref.finalize(loop, _bells.pop, id(loop), None).atexit = False
     return loop.create_future()
 
 
