@@ -84,7 +84,7 @@ class Session(msgspec.Struct, frozen=True, dict=True):
     info: SessionInfo
     records: tuple[Record, ...]
     continues: bool = False
-    _said: ClassVar[tuple[Message, ...] | None] = None
+    _said: ClassVar[tuple[Message, ...] | None] = None  # the messages, where it is ready; no part of what it is
 
     @classmethod
     def ready(cls, info: SessionInfo, records: tuple[Record, ...], messages: tuple[Message, ...]) -> Session:

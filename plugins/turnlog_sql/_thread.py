@@ -150,9 +150,8 @@ def _tell(outcomes: list[Outcome]) -> None:
         _tell(others)
 
 
-_bells: dict[
-    int, Bell[list[Outcome]]
-] = {}  # by the loop's id; a dictionary of weak references takes five times as long
+# by the id of the loop: a dictionary of weak references takes five times as long
+_bells: dict[int, Bell[list[Outcome]]] = {}
 
 
 def _future() -> asyncio.Future[Any]:
