@@ -164,7 +164,7 @@ class CacheLayer(Layer):
             self._drop(key)
             self._stats.conflicts += isinstance(error, Conflict)
             raise
-        if not foreseen:  # it never was on its way
+        if not foreseen:  # it never was on its way, or nothing is kept that it would change
             handle.cancel()
             self._foresee(key, change, foreseen)
         self._wrote(key, change, receipt, sent, foreseen)
