@@ -204,7 +204,12 @@ class _Postgres(Server["asyncpg.Connection[asyncpg.Record]"]):
         return found
 
 
-_ENDED: Final = (asyncpg.AdminShutdownError, asyncpg.CrashShutdownError, asyncpg.CannotConnectNowError)
+_ENDED: Final = (
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.InternalClientError,  # between the server's farewell and the end of the connection
+)
 
 
 @cache

@@ -401,6 +401,24 @@ async def test_connections_that_the_server_ended_meanwhile_are_no_error(place: P
         assert sorted(texts) == [*["by another"] * 6, "not read before"]
 
 
+async def test_a_connection_that_is_between_farewell_and_end_is_no_error() -> None:
+    """What the server said last has come, that nothing follows has not: the driver takes it for an operation."""
+    async with Place(emptied_postgresql()).at() as store, asyncio.timeout(30):
+        await store.append("a", [user("begin")])
+        database: Any = store._database
+        begin, early = database.begin, [True]
+
+        async def once(connection: Any) -> None:
+            if early:
+                early.clear()
+                raise asyncpg.InternalClientError("cannot switch to state 15; another operation (2) is in progress")
+            await begin(connection)
+
+        database.begin = once
+        await store.append("a", [user("in a transaction")], metadata={"title": "T"})
+        assert [message.text for message in await store.load("a")] == ["begin", "in a transaction"]
+
+
 # ------------------------------------------------------------------------------------------------------ forks and loops
 
 
