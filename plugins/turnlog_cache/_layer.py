@@ -166,7 +166,6 @@ class CacheLayer(Layer):
             raise
         if not foreseen:  # it never was on its way, or nothing is kept that it would change
             handle.cancel()
-            self._foresee(key, change, foreseen)
         self._wrote(key, change, receipt, sent, foreseen)
         return receipt
 
@@ -338,6 +337,8 @@ class CacheLayer(Layer):
     def _wrote(self, key: Key, change: Change, receipt: Receipt, sent: float, foreseen: list[Foreseen]) -> None:
         """Keep a change that was acknowledged: it tells whether anybody has written in between."""
         with self._lock:
+            if not foreseen:
+                self._drop_idle()
             entry, after = self._entries.get(key), None
             if entry is not None and change.seal is None:
                 fits = foreseen and foreseen[0].base is entry
