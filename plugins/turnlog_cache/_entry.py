@@ -18,18 +18,18 @@ from turnlog.state import Header
 _number, _upto = attrgetter("number"), attrgetter("upto")
 
 _ENTRY: Final = 1_900
-_RECORD: Final = 488
-_MESSAGE: Final = 56
+_RECORD: Final = 496
+_MESSAGE: Final = 64
 _VALUE: Final = 100
 """Bytes that an entry, a round, a message and a value of metadata take beside their text, as measured with tracemalloc
 on CPython 3.11."""
 
 _LONGEST: Final = 512
-"""An end of so many messages is kept in one piece, which is copied for each change; what is longer is looked up."""
+"""What was asked for is copied for each change, while that waits; more messages only when they are asked for again."""
 
 
 class Entry:
-    """A session as it was at one version: immutable, but for when it was last used, and the end that was asked for.
+    """A session as it was at one version: immutable, but for when it was last used, and the ends that were asked for.
 
     Entries of one session share a list that only grows, of which each sees a part of its own; so what follows a version
     is added without copying what was before.
@@ -44,7 +44,7 @@ class Entry:
         whole: Whether that is all of the session, and not the end alone.
     """
 
-    __slots__ = ("end", "expires", "held", "info", "log", "seen", "size", "start", "stop", "used", "whole")
+    __slots__ = ("ends", "expires", "held", "info", "log", "seen", "size", "start", "stop", "used", "whole")
 
     def __init__(
         self, info: SessionInfo, log: list[Record], start: int, stop: int, seen: float, held: int, *, whole: bool
@@ -62,7 +62,7 @@ class Entry:
         self.used = seen
         self.whole = whole
         self.expires = inf if info.expires_in is None else seen + info.expires_in
-        self.end: End | None = None  # what was last asked for, if it is short
+        self.ends: tuple[End, ...] = ()  # the two that were last asked for, each up to here or to an earlier record
 
     @classmethod
     def of(cls, session: Session, seen: float) -> Entry:
@@ -80,17 +80,37 @@ class Entry:
             last: As in `Store.read`.
             before: As in `Store.read`.
         """
-        end = self.end
-        if end is None or end.last != last or before is not None:
-            records = self.records(last, before)
-            if records is None:
-                return None
-            session = Session(info, records)
-            if before is not None or not _is_short(records) or not _are_plain(records):
-                return session
-            messages = tuple(session.messages)
-            end = self.end = End(last, messages, Session.ready(info, records, messages))
-        return end.session if end.session.info is info else end.told(info)
+        if before is None:
+            for end in self.ends:
+                if end.last == last:
+                    if end.session.info is info:
+                        return end.session
+                    now = end.followed_by(self._behind(end), info)
+                    if now is not None:
+                        self._keep(now)
+                        return now.session
+        records = self.records(last, before)
+        if records is None:
+            return None
+        session = Session(info, records)
+        if before is not None or not records or not _are_plain(records):
+            return session
+        messages = tuple(session.messages)
+        end = End(last, messages, Session.ready(info, records, messages))
+        self._keep(end)
+        return end.session
+
+    def _keep(self, end: End) -> None:
+        """Keep an end, and of the others the last that was asked for."""
+        self.ends = (end, *[other for other in self.ends if other.last != end.last][:1])
+
+    def _behind(self, end: End) -> list[Record]:
+        """The records that an end does not have yet."""
+        log, stop = self.log, self.stop
+        place = stop
+        while log[place - 1].end > end.session.records[-1].end:
+            place -= 1
+        return log[place:stop]
 
     def records(self, last: int | None, before: int | None) -> tuple[Record, ...] | None:
         """The records that are asked for; None, if it does not hold them all."""
@@ -138,8 +158,8 @@ class Entry:
             log, start, stop = log[start:stop], 0, stop - start
             held = _size(log)
         entry = Entry(info, log, start, stop, seen, held, whole=_whole(info, log, start, stop))
-        if not records and info.first == self.info.first:
-            entry.end = self.end
+        if info.first == self.info.first:
+            entry.ends = self.ends
         return entry
 
     def led_by(self, session: Session) -> Entry | None:
@@ -200,9 +220,14 @@ class Entry:
         new = [record.unencoded() for record in records]
         held = self.held + _size(new)
         entry = Entry(header.info(0.0), log, start, stop + len(new), self.seen, held, whole=self.whole)
-        if self.end is not None:
-            entry.end = self.end.followed_by(new, entry.info)
+        entry.ends = tuple([self._ahead(end, new, entry.info) for end in self.ends])
         return Foreseen(self, entry, new)
+
+    def _ahead(self, end: End, new: list[Record], info: SessionInfo) -> End:
+        """An end with what will follow it; as it is, where that is better left to whoever asks for it next."""
+        if len(end.messages) > _LONGEST or end.session.records[-1] is not self.log[self.stop - 1]:
+            return end
+        return end.followed_by(new, info) or end
 
     def after(self, change: Change, receipt: Receipt, foreseen: Foreseen | None, seen: float) -> Entry | None:
         """As a change left it; None, if that cannot be told from here.
@@ -261,17 +286,13 @@ class End(NamedTuple):
     messages: tuple[Message, ...]
     session: Session
 
-    def told(self, info: SessionInfo) -> Session:
-        """The answer with another info."""
-        return Session.ready(info, self.session.records, self.messages)
-
     def followed_by(self, new: list[Record], info: SessionInfo) -> End | None:
-        """The same, where records follow; None, if that is too long."""
+        """The same, where records follow; None, if one of them is sealed."""
         if not new:
-            return End(self.last, self.messages, self.told(info))
-        records, place = (*self.session.records, *new), 0
-        if not _is_short(records) or not _are_plain(new):
+            return End(self.last, self.messages, Session.ready(info, self.session.records, self.messages))
+        if not _are_plain(new):
             return None
+        records, place = (*self.session.records, *new), 0
         if self.last is not None:
             upto = records[-1].upto
             for at, record in enumerate(records):
@@ -280,10 +301,7 @@ class End(NamedTuple):
                 if record.turns:
                     place = at
         gone = sum(record.count for record in records[:place])
-        messages = self.messages
-        for record in new:
-            messages += record.messages
-        messages = messages[gone:]
+        messages = (self.messages + tuple([message for record in new for message in record.messages]))[gone:]
         return End(self.last, messages, Session.ready(info, records[place:], messages))
 
 
@@ -299,10 +317,6 @@ class Foreseen(NamedTuple):
     base: Entry
     entry: Entry
     records: list[Record]
-
-
-def _is_short(records: Sequence[Record]) -> bool:
-    return not records or records[-1].upto - records[0].upto + records[0].count <= _LONGEST
 
 
 def _are_plain(records: Sequence[Record]) -> bool:

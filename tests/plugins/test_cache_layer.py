@@ -307,10 +307,12 @@ async def test_several_records_at_once_are_kept(mode: Mode) -> None:
 @BOTH
 @pytest.mark.parametrize("ttl", [None, 100.0])
 @pytest.mark.parametrize("retain", [None, 4])
+@pytest.mark.parametrize("longest", [4, 512])
 async def test_the_end_that_was_asked_for_goes_on_with_each_change(
-    mode: Mode, ttl: float | None, retain: int | None
+    mode: Mode, ttl: float | None, retain: int | None, longest: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Turns of one to five messages, and rounds of them: a read by number of messages begins with the right one."""
+    monkeypatch.setattr("turnlog_cache._entry._LONGEST", longest)
     chance = Random(7)
     for last in (1, 2, 3, 5, 8, 300, None):
         it = Setup(mode, ttl=ttl, retain=retain)
@@ -321,6 +323,10 @@ async def test_the_end_that_was_asked_for_goes_on_with_each_change(
             more = chance.random() < 0.3
             await it.cache.append("s", said, turn_id=id, part=part, open=more)
             part, id = (part + 1, id) if more else (0, f"turn {number}")
+            if mode == "validate" and chance.random() < 0.2:
+                await it.store.append("s", [user(f"{number}, and another")])
+                await it.cache.load("s", last=1, before=1_000)  # the change is heard of, and the end is left behind
+                part, id = 0, f"another turn {number}"
             if chance.random() < 0.2:
                 await it.cache.merge_metadata("s", {"number": number})
             if chance.random() < 0.2:  # it is not always asked for in between
