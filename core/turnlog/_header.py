@@ -9,7 +9,7 @@ from hashlib import blake2b
 import msgspec
 
 from ._change import ABSENT, Change, Expect, Receipt
-from ._key import Key
+from ._key import Key, check_key
 from ._metadata import EMPTY, Metadata
 from ._record import Record
 from ._session import SessionInfo
@@ -400,7 +400,12 @@ def _gap(header: Header, turn: int) -> CorruptRecord:
 
 
 def missing(key: Key) -> SessionNotFound:
-    """The error for a session that is not there."""
+    """The error for a session that is not there.
+
+    Raises:
+        InvalidInput: It is no key.
+    """
+    check_key(key)
     return SessionNotFound(f"there is no session {key}, or it has expired", key=key)
 
 
@@ -410,7 +415,9 @@ def created_by(key: Key, change: Change, epoch: bytes, now: float) -> Header:
     Raises:
         Conflict: It expects one, or begins with a later round of a turn.
         SessionNotFound: It has nothing to put into one.
+        InvalidInput: It is no key.
     """
+    check_key(key)
     if change.expect is not None and change.expect is not ABSENT:
         raise Conflict(
             f"there is no session {key}, or it has expired; the change expected {change.expect!r}",
@@ -440,8 +447,9 @@ def check_delete(key: Key, header: Header | None, expect: Version | None, now: f
     Raises:
         Conflict: It is not at `expect`, or there is none.
         HistoryRegressed: It is behind, or beside, `expect`.
-        InvalidInput: `expect` is no version.
+        InvalidInput: `key` is no key, or `expect` no version.
     """
+    check_key(key)
     if expect is not None:
         check_version(expect, "expect")
     if header is None or not header.alive(now):

@@ -7,6 +7,8 @@ from functools import lru_cache
 import msgspec
 
 from ._ids import check_id
+from ._value import shown
+from .errors import InvalidInput
 
 
 class Key(msgspec.Struct, frozen=True, order=True, cache_hash=True):
@@ -29,6 +31,12 @@ class Key(msgspec.Struct, frozen=True, order=True, cache_hash=True):
 
     def __str__(self) -> str:
         return f"{self.session!r} in {self.namespace!r}"
+
+
+def check_key(value: object) -> None:
+    """Refuse what is no key, such as the session id alone: a store would only find nothing under it."""
+    if type(value) is not Key:
+        raise InvalidInput(f"key must be a Key, not {shown(value)}: the methods of an application take a session id")
 
 
 def key_of(namespace: str, session: str) -> Key:

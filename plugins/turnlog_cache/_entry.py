@@ -11,9 +11,9 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from turnlog import Change, Message, Metadata, Receipt, Record, Session, SessionInfo
+from turnlog import Change, Key, Message, Metadata, Receipt, Record, Session, SessionInfo
 from turnlog.errors import CorruptRecord, TurnlogError
-from turnlog.state import Header
+from turnlog.state import Header, created_by
 
 _number, _upto = attrgetter("number"), attrgetter("upto")
 
@@ -69,6 +69,32 @@ class Entry:
         """What a store answered, decoded."""
         log = [record.unencoded() for record in session.records]
         return cls(session.info, log, 0, len(log), seen, _size(log), whole=_whole(session.info, log, 0, len(log)))
+
+    @classmethod
+    def made(cls, key: Key, change: Change, receipt: Receipt, now: float, seen: float) -> Entry | None:
+        """What a change made where there was no session; None, if that cannot be told from here.
+
+        Args:
+            key: Which session.
+            change: What was asked.
+            receipt: What was answered.
+            now: Seconds since 1970, by the store's clock.
+            seen: When the change was sent, by the cache's timer.
+        """
+        records: list[Record] = []
+        try:
+            header = created_by(key, change, receipt.version.epoch, now)
+            if change.append:
+                header, records = header.extend(change, now)
+            if _describes(change):
+                header = header.describe(change, now)
+        except TurnlogError:
+            return None
+        if (header.version, header.first) != (receipt.version, receipt.first):
+            return None
+        log = [record.unencoded() for record in records]
+        info = msgspec.structs.replace(header.info(now), expires_in=receipt.expires_in)
+        return cls(info, log, 0, len(log), seen, _size(log), whole=True)
 
     # ------------------------------------------------------------------------------------------------------- answering
 

@@ -155,18 +155,21 @@ class CacheLayer(Layer):
     async def commit(self, key: Key, change: Change) -> Receipt:
         sent = self._timer()
         foreseen: list[Foreseen] = []
+        flight = None if key in self._entries else self._set_out(key)
         # its turn comes when the change is on its way, and there is nothing to do but to wait for the answer
         handle = asyncio.get_running_loop().call_soon(self._foresee, key, change, foreseen)
         try:
             receipt = await self.inner.commit(key, change)
         except BaseException as error:  # cancelled, or its outcome is unknown: it may have been stored
             handle.cancel()
-            self._drop(key)
+            with self._lock:
+                self._came_back(key, flight)
+                self._forget(key)
             self._stats.conflicts += isinstance(error, Conflict)
             raise
         if not foreseen:  # it never was on its way, or nothing is kept that it would change
             handle.cancel()
-        self._wrote(key, change, receipt, sent, foreseen)
+        self._wrote(key, change, receipt, sent, foreseen, flight)
         return receipt
 
     async def delete(self, key: Key, *, expect: Version | None = None) -> bool:
@@ -283,9 +286,7 @@ class CacheLayer(Layer):
     async def _fly(self, flight: _Flight, ahead: _Flight | None, key: Key, last: int | None, *, touch: bool) -> Session:
         if ahead is not None and ahead.task is not None:
             await asyncio.wait([ahead.task])
-        with self._lock:
-            flight.sent = True
-            self._sent.setdefault(key, set()).add(flight)
+        self._set_out(key, flight)
         try:
             entry = self._entries.get(key)
             if entry is not None:  # it came with the flight ahead
@@ -294,11 +295,7 @@ class CacheLayer(Layer):
             return await self._filled(flight, key, last, touch=touch)
         finally:
             with self._lock:
-                sent = self._sent.get(key)
-                if sent is not None:
-                    sent.discard(flight)
-                    if not sent:
-                        del self._sent[key]
+                self._came_back(key, flight)
 
     async def _filled(self, flight: _Flight, key: Key, last: int | None, *, touch: bool) -> Session:
         asked = self._timer()
@@ -326,6 +323,21 @@ class CacheLayer(Layer):
 
     # --------------------------------------------------------------------------------------------------- what is kept
 
+    def _set_out(self, key: Key, flight: _Flight | None = None) -> _Flight:
+        """Have a read, or a change that may make a session, know what happens until it comes back."""
+        flight = flight or _Flight()
+        with self._lock:
+            flight.sent = True
+            self._sent.setdefault(key, set()).add(flight)
+        return flight
+
+    def _came_back(self, key: Key, flight: _Flight | None) -> None:
+        sent = self._sent.get(key)
+        if sent is not None and flight in sent:
+            sent.remove(flight)
+            if not sent:
+                del self._sent[key]
+
     def _foresee(self, key: Key, change: Change, foreseen: list[Foreseen]) -> None:
         """Work out what a change will have made of what is kept; and what has been idle for too long gives way."""
         with self._lock:
@@ -334,13 +346,25 @@ class CacheLayer(Layer):
             if entry is not None and (found := entry.foreseen(change, self.clock())) is not None:
                 foreseen.append(found)
 
-    def _wrote(self, key: Key, change: Change, receipt: Receipt, sent: float, foreseen: list[Foreseen]) -> None:
+    def _wrote(
+        self,
+        key: Key,
+        change: Change,
+        receipt: Receipt,
+        sent: float,
+        foreseen: list[Foreseen],
+        flight: _Flight | None,
+    ) -> None:
         """Keep a change that was acknowledged: it tells whether anybody has written in between."""
         with self._lock:
+            self._came_back(key, flight)
             if not foreseen:
                 self._drop_idle()
             entry, after = self._entries.get(key), None
-            if entry is not None and change.seal is None:
+            if entry is None:
+                if flight is not None and not flight.void and receipt.previous is None:
+                    after = Entry.made(key, change, receipt, self.clock(), sent)
+            elif change.seal is None:
                 fits = foreseen and foreseen[0].base is entry
                 found = foreseen[0] if fits else entry.foreseen(change, self.clock())
                 after = entry.after(change, receipt, found, sent)
@@ -430,7 +454,10 @@ class CacheLayer(Layer):
 
 
 class _Flight:
-    """A read for all who asked before it was sent; `void` once something has happened that it may not have seen."""
+    """A read for all who asked before it was sent, or a change of a session that is not here.
+
+    It is `void` once something has happened that it may not have seen.
+    """
 
     __slots__ = ("sent", "task", "void")
 

@@ -16,6 +16,7 @@ import pytest
 
 from cached import KEY, Setup, texts
 from turnlog import (
+    ABSENT,
     Change,
     ConfigError,
     Conflict,
@@ -252,6 +253,81 @@ async def test_own_writes_are_kept_without_another_read(mode: Mode, last: int | 
             await it.agrees()
     assert it.cache.stats.stale == 0
     assert it.cache.stats.misses == 1
+
+
+@BOTH
+@pytest.mark.parametrize("ttl", [None, 100.0])
+async def test_a_session_that_was_made_here_is_here(mode: Mode, ttl: float | None) -> None:
+    """Its first turn is not read again."""
+    it = Setup(mode, ttl=ttl)
+    first: list[Callable[[], Awaitable[object]]] = [
+        lambda: it.cache.append("s", [user("one"), assistant("two")]),
+        lambda: it.cache.append("s", [user("round 0")], turn_id="r", open=True, expect=ABSENT),
+        lambda: it.cache.append("s", [user("all")], owner="ann", metadata={"a": 1, "b": [2]}),
+        lambda: it.cache.save("s", [user("one"), assistant("two"), user("three")]),
+        lambda: it.cache.merge_metadata("s", {"a": 1}, ttl=500.0),
+        lambda: it.cache.commit(KEY, Change(append=(_record("r"),), retain=4, first=17)),
+    ]
+    for make in first:
+        await make()
+        it.asked.forget()
+        it.pass_by(1.0)
+        await it.agrees()
+        await it.cache.append("s", [user("next")])
+        await it.agrees(last=3)
+        assert [read["since"] is None for read in it.asked.reads] == [False, False] * (mode == "validate")
+        await it.cache.delete(KEY)
+    assert it.cache.stats.misses == 1, "save has looked whether there is one"
+    assert it.cache.stats.stale == 0
+
+
+@BOTH
+async def test_what_was_made_and_not_wholly_kept_is_read(mode: Mode) -> None:
+    it = Setup(mode)
+    await it.cache.commit(KEY, Change(append=tuple(_record(f"m{n}") for n in range(5)), retain=2))
+    await it.agrees()
+    assert it.cache.stats.misses == 1
+
+
+@pytest.mark.parametrize("how", ["deleted", "and made again", "expired", "made by another", "made under a layer"])
+async def test_a_session_that_was_made_and_is_gone_before_we_hear_of_it_is_gone(how: str) -> None:
+    it = Setup("trust", ttl=60.0)
+    stop = it.asked.stop("commit")
+    writing = asyncio.create_task(it.cache.append("s", [user("q"), assistant("a")]))
+    if how == "made by another":
+        await stop.sent.wait()
+        await it.store.append("s", [user("another's")])
+    await stop.land()
+    if how in ("deleted", "and made again"):
+        await it.cache.delete(KEY)
+    if how == "and made again":
+        await it.store.append("s", [user("another's")])
+    if how == "expired":
+        it.pass_by(61.0)
+    if how == "made under a layer":
+        await it.store.append("s", [user("another's")])
+        await it.cache.load("s")
+    stop.answer()
+    await writing
+    if how in ("deleted", "expired"):
+        with pytest.raises(SessionNotFound):
+            await it.cache.load("s")
+    else:
+        await it.agrees()
+    assert it.asked.reads
+
+
+@BOTH
+@pytest.mark.parametrize("made", ["by us", "by another"])
+async def test_a_repeat_of_what_made_a_session_is_not_taken_for_the_first_time(mode: Mode, made: str) -> None:
+    it = Setup(mode)
+    change = Change(append=(_record("r"),))
+    await (it.cache if made == "by us" else it.store).commit(KEY, change)
+    await it.store.append("s", [user("another's")])
+    await it.cache.open()  # nothing is kept
+    receipt = await it.cache.commit(KEY, change)
+    assert receipt.previous == receipt.version
+    await it.agrees()
 
 
 class Together(Layer):

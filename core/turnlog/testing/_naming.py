@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
+from .._change import Change
 from .._key import Key
 from .._session import Query
 from ..errors import InvalidInput
 from ..store import Store
 from ._chapter import Chapter
 from ._hostile import IDS, KEYS, NO_IDS
-from ._material import ID, Watched, history, key, picture, say, texts
+from ._material import ID, Watched, history, key, picture, record, say, texts
 
 
 class Naming(Chapter):
@@ -124,6 +125,20 @@ class Naming(Chapter):
                 store.within(bad)
         assert watched.asked == [], "it was refused after the store had been asked"
         assert await picture(store) == before
+
+    async def test_what_is_no_key(self, store: Store) -> None:
+        """read, commit, delete: a session id without its namespace is an error, and never a session that is missing."""
+        await store.append(ID, say("a"))
+        bad: Any = ID
+        calls: list[Awaitable[object]] = [
+            store.read(bad),
+            store.commit(bad, Change(append=(record("x"),))),
+            store.delete(bad),
+        ]
+        for call in calls:
+            with pytest.raises((InvalidInput, AttributeError, TypeError)):
+                await call
+        assert await history(store) == ["a"]
 
     async def test_new_session_ids(self, store: Store) -> None:
         """new_session_id: an id for an anonymous session, not to be guessed."""
