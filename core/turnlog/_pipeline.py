@@ -62,7 +62,10 @@ class Result(msgspec.Struct, frozen=True):
 
 
 class Pipeline:
-    """A conversation that remembers: each execution adds one turn to a session.
+    """A conversation that remembers: each execution adds one turn to a session, a message and the model's one answer.
+
+    Where a model calls tools the application leads the conversation itself, with `Store.load` and `Store.append`
+    (`docs/how-to/sessions.md`, round by round).
 
     Args:
         store: Where the sessions are; an open one.
@@ -118,6 +121,8 @@ class Pipeline:
         """
         if type(role) is not str or not role:
             raise InvalidInput(f"role must be a str such as 'user', not {shown(role)}")
+        if not isinstance(content, (str, list)):
+            raise InvalidInput(f"content must be a str, or a list of blocks, not {shown(content)}")
         message = Message.from_dict({"role": role, "content": content})
         messages = (*await self._context(session_id), message)
         answer = self.model(list(messages), **self.options)

@@ -172,6 +172,8 @@ def _load(group: str, name: str) -> tuple[object, Plugin]:
     try:
         return Driver(group, name).extensions[0].plugin, plugin
     except Exception as error:
+        if _missing_of(plugin, error):
+            raise _broken(plugin, error) from None
         raise _broken(plugin, error) from error
 
 
@@ -180,15 +182,21 @@ def _unknown(group: str, name: str, known: Iterable[str]) -> PluginError:
     return PluginError(f"no {_KINDS[group]} is named {name!r}, installed are: {names}{nearest(name, known)}")
 
 
+def _missing_of(plugin: Plugin, error: Exception) -> str | None:
+    """The package of an extra that is not installed, if that is all that is wrong."""
+    if plugin.distribution != "turnlog" or not isinstance(error, ModuleNotFoundError):
+        return None
+    name = (error.name or "").partition(".")[0]
+    return name if name in _EXTRAS else None
+
+
 def _broken(plugin: Plugin, error: Exception) -> PluginError:
     kind = _KINDS[plugin.group]
-    if isinstance(error, ModuleNotFoundError) and plugin.distribution == "turnlog":
-        missing = (error.name or "").partition(".")[0]
-        if extra := _EXTRAS.get(missing):
-            extra = plugin.name if plugin.name in _EXTRAS.values() else extra  # which brings what else it needs
-            return PluginError(
-                f"{kind} {plugin.name!r} needs {missing}, which is not installed: pip install 'turnlog[{extra}]'"
-            )
+    if missing := _missing_of(plugin, error):
+        extra = plugin.name if plugin.name in _EXTRAS.values() else _EXTRAS[missing]  # which brings what else it needs
+        return PluginError(
+            f"{kind} {plugin.name!r} needs {missing}, which is not installed: pip install 'turnlog[{extra}]'"
+        )
     return PluginError(f"{kind} {plugin.name!r}, {plugin}, cannot be loaded: {type(error).__name__}: {error}")
 
 

@@ -731,6 +731,20 @@ class Layer(Store):
         self.can_seal = inner.can_seal
         self.remembers = inner.remembers
 
+    @classmethod
+    def find(cls, store: Store) -> Self:
+        """The outermost layer of this class in a store, as in `CacheLayer.find(store).stats`.
+
+        Raises:
+            InvalidInput: There is none.
+        """
+        layer = store
+        while isinstance(layer, Layer):
+            if isinstance(layer, cls):
+                return layer
+            layer = layer.inner
+        raise InvalidInput(f"there is no {cls.__name__} in {store!r}")
+
     async def read(
         self,
         key: Key,

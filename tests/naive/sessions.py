@@ -438,6 +438,14 @@ class Glues(_Folding):
         return Page(tuple(replace(i, key=Key(query.namespace, i.key.session.removeprefix(prefix))) for i in infos))
 
 
+@fails(Naming, "what_is_no_key")
+class LooksUpWhatever(MemoryStore):
+    """Finds nothing under what is no key, and has deleted what was asked for."""
+
+    async def delete(self, key: Key, *, expect: Version | None = None) -> bool:
+        return (expect is not None or key in self._states) and await super().delete(key, expect=expect)
+
+
 @fails(Naming, "an_id_is_no_pattern")
 class DeletesByPattern(MemoryStore):
     """Deletes by a pattern, as a shell does."""

@@ -1266,6 +1266,13 @@ def test_bad_options_are_refused_by_name(option: dict[str, Any]) -> None:
         CacheLayer(MemoryStore(), **option)
 
 
+def test_a_layer_is_found_wherever_it_stands() -> None:
+    cache = CacheLayer(ZstdLayer(MemoryStore()))
+    assert CacheLayer.find(Layer(cache).within("shop")) is cache
+    with pytest.raises(InvalidInput, match=r"there is no CacheLayer in <ZstdLayer over <MemoryStore"):
+        CacheLayer.find(cache.inner)
+
+
 def test_options_come_from_configuration() -> None:
     layer = {"name": "cache", "mode": "trust", "max_age": "2m", "max_bytes": 1000, "max_sessions": 7, "idle": "1h"}
     cache = open_store("memory://", layers=[layer])

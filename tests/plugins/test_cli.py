@@ -1179,7 +1179,10 @@ def test_a_command_for_what_is_stored_makes_no_file(
         (f"{scheme}:///{tmp_path}/typo.db", f"{tmp_path}/typo.db"),
     ):
         assert main([*command, f"--store={url}"]) == 3
-        assert capsys.readouterr() == ("", f"turnlog: sqlite {name!r} is not there: 'turnlog migrate' makes it\n")
+        assert capsys.readouterr() == (
+            "",
+            f"turnlog: sqlite {name!r} is not there; if it is to be made here: 'turnlog migrate'\n",
+        )
     monkeypatch.setenv("TURNLOG_STORE_URL", f"{scheme}:///typo.db")
     assert main(command) == 3
     assert "'typo.db' is not there" in capsys.readouterr().err
@@ -1218,7 +1221,7 @@ def test_migrate_takes_the_store_of_the_configuration_whatever_that_says_of_migr
     (tmp_path / "turnlog.toml").write_text('[store]\nurl = "sqlite:///chat.db"\nmigrate = "check"\n')
     typed(monkeypatch, "hi\n")
     assert main(["chat", "--session=s"]) == 3
-    assert "'turnlog migrate' makes it" in capsys.readouterr().err
+    assert "if it is to be made here: 'turnlog migrate'" in capsys.readouterr().err
     assert main(["migrate"]) == 0
     assert "made the tables" in capsys.readouterr().out
     typed(monkeypatch, "hi\n")

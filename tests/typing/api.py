@@ -213,6 +213,7 @@ async def converse() -> None:
     stack = ShoutingLayer(ShoutingLayer(FolderStore("chats", namespace="shop"), level=1))
     async with stack as store:
         assert_type(store, ShoutingLayer)
+        assert_type(ShoutingLayer.find(store), ShoutingLayer)
         pipeline = Pipeline(store, echo, window=Window(messages=20), system="Be brief", options={"temperature": 0.5})
         result = await pipeline.execute("user-123", "user", "What about Germany?")
         assert_type(result, Result)

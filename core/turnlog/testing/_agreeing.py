@@ -102,10 +102,12 @@ class _Walk:
             self.state, ours = step()
         except TurnlogError as error:
             ours = type(error)
+        raised: TurnlogError | None = None
         try:
             theirs = await call
         except TurnlogError as error:
-            theirs = type(error)
+            theirs, raised = type(error), error
+        assert raised is None or isinstance(ours, type), f"{raised!r}, where there should be {ours!r}"
         return theirs, ours
 
     async def commit(self) -> None:
