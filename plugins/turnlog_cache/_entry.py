@@ -109,34 +109,38 @@ class Entry:
         if before is None:
             for end in self.ends:
                 if end.last == last:
-                    if end.session.info is info:
+                    if end.session is not None and end.session.info is info:
                         return end.session
-                    now = end.followed_by(self._behind(end), info)
+                    now = self._up_to_here(end)
                     if now is not None:
-                        self._keep(now)
-                        return now.session
+                        return self._told(now, info, instead_of=end)
         records = self.records(last, before)
         if records is None:
             return None
         session = Session(info, records)
         if before is not None or not records or not _are_plain(records):
             return session
-        messages = tuple(session.messages)
-        end = End(last, messages, Session.ready(info, records, messages))
-        self._keep(end)
-        return end.session
+        return self._told(End(last, records, tuple(session.messages)), info)
 
-    def _keep(self, end: End) -> None:
-        """Keep an end, and of the others the last that was asked for."""
-        self.ends = (end, *[other for other in self.ends if other.last != end.last][:1])
+    def _told(self, end: End, info: SessionInfo, *, instead_of: End | None = None) -> Session:
+        """The answer that an end is.  The end is kept, and of the others the last that was asked for."""
+        session = Session.ready(info, end.records, end.messages)
+        if info is self.info:
+            end = End(end.last, end.records, end.messages, session)
+        if end is not instead_of:
+            self.ends = (end, *[other for other in self.ends if other.last != end.last][:1])
+        return session
 
-    def _behind(self, end: End) -> list[Record]:
-        """The records that an end does not have yet."""
+    def _up_to_here(self, end: End) -> End | None:
+        """An end with what it does not have yet; None, if it is better looked up."""
         log, stop = self.log, self.stop
+        upto = end.records[-1].upto
+        if end.last is not None and log[stop - 1].upto - upto >= end.last:
+            return None
         place = stop
-        while log[place - 1].end > end.session.records[-1].end:
+        while log[place - 1].upto > upto:
             place -= 1
-        return log[place:stop]
+        return end.followed_by(log[place:stop])
 
     def records(self, last: int | None, before: int | None) -> tuple[Record, ...] | None:
         """The records that are asked for; None, if it does not hold them all."""
@@ -185,7 +189,7 @@ class Entry:
             held = _size(log)
         entry = Entry(info, log, start, stop, seen, held, whole=_whole(info, log, start, stop))
         if info.first == self.info.first:
-            entry.ends = self.ends
+            entry.ends = tuple([end.untold() for end in self.ends])
         return entry
 
     def led_by(self, session: Session) -> Entry | None:
@@ -251,9 +255,12 @@ class Entry:
 
     def _ahead(self, end: End, new: list[Record], info: SessionInfo) -> End:
         """An end with what will follow it; as it is, where that is better left to whoever asks for it next."""
-        if len(end.messages) > _LONGEST or end.session.records[-1] is not self.log[self.stop - 1]:
-            return end
-        return end.followed_by(new, info) or end
+        if len(end.messages) > _LONGEST or end.records[-1] is not self.log[self.stop - 1]:
+            return end.untold()
+        now = end.followed_by(new)
+        if now is None:
+            return end.untold()
+        return End(now.last, now.records, now.messages, Session.ready(info, now.records, now.messages))
 
     def after(self, change: Change, receipt: Receipt, foreseen: Foreseen | None, seen: float) -> Entry | None:
         """As a change left it; None, if that cannot be told from here.
@@ -269,7 +276,7 @@ class Entry:
             entry, told = foreseen.entry, foreseen.entry.info
             if told.version == receipt.version:
                 if len(self.log) != self.stop or told.messages != receipt.messages or told.first != receipt.first:
-                    return self.grown(self._counted(told, receipt), foreseen.records, seen)
+                    return self.grown(self._counted(told, receipt, foreseen.records), foreseen.records, seen)
                 self.log.extend(foreseen.records)
                 entry.seen = entry.used = seen
                 if receipt.expires_in is not None:
@@ -281,12 +288,12 @@ class Entry:
             return self  # a read saw it before, or it is a repeat
         if change.append or _describes(change):
             return None  # a repeat is answered with the version of the first time, and with the counts of now
-        kept = self.grown(self._counted(info, receipt), (), self.seen)  # it only dropped turns
+        kept = self.grown(self._counted(info, receipt, ()), (), seen)  # it only dropped turns
         return kept if kept is not None and kept.whole else None
 
-    def _counted(self, info: SessionInfo, receipt: Receipt) -> SessionInfo:
-        """An info with what only the store can tell: what was dropped, and when it expires."""
-        dropped, place = 0, self.start
+    def _counted(self, info: SessionInfo, receipt: Receipt, new: Sequence[Record]) -> SessionInfo:
+        """An info with what only the store can tell: what was dropped, as far as it is here, and when it expires."""
+        place, dropped = self.start, sum(record.size for record in new if record.after <= receipt.first)
         while place < self.stop and self.log[place].after <= receipt.first:
             dropped += self.log[place].size
             place += 1
@@ -304,21 +311,27 @@ class End(NamedTuple):
 
     Attributes:
         last: What was asked for.
-        messages: What that is.
-        session: The same, as it is answered.
+        records: What that is; none of them sealed.
+        messages: Those in the records.
+        session: The same as it is answered, with the entry's own info; None: it was not asked for with that.
     """
 
     last: int | None
+    records: tuple[Record, ...]
     messages: tuple[Message, ...]
-    session: Session
+    session: Session | None = None
 
-    def followed_by(self, new: list[Record], info: SessionInfo) -> End | None:
+    def untold(self) -> End:
+        """The same for another entry: without the answer, which would keep this one's metadata."""
+        return self if self.session is None else End(self.last, self.records, self.messages)
+
+    def followed_by(self, new: list[Record]) -> End | None:
         """The same, where records follow; None, if one of them is sealed."""
         if not new:
-            return End(self.last, self.messages, Session.ready(info, self.session.records, self.messages))
+            return self
         if not _are_plain(new):
             return None
-        records, place = (*self.session.records, *new), 0
+        records, place = (*self.records, *new), 0
         if self.last is not None:
             upto = records[-1].upto
             for at, record in enumerate(records):
@@ -328,7 +341,7 @@ class End(NamedTuple):
                     place = at
         gone = sum(record.count for record in records[:place])
         messages = (self.messages + tuple([message for record in new for message in record.messages]))[gone:]
-        return End(self.last, messages, Session.ready(info, records[place:], messages))
+        return End(self.last, records[place:], messages)
 
 
 class Foreseen(NamedTuple):
@@ -367,10 +380,14 @@ def _size(records: Sequence[Record]) -> int:
     size = 0
     for record in records:
         size += _RECORD * record.rounds
-        if not record.decoded:  # it is kept as it is, because it cannot be
+        try:
+            messages = record.messages if record.decoded else None
+        except CorruptRecord:  # in a sealed run
+            messages = None
+        if messages is None:  # it is kept as it is, because it cannot be
             size += record.size
             continue
-        for message in record.messages:
+        for message in messages:
             size += _MESSAGE + getsizeof(message._role) + getsizeof(message._content)  # noqa: SLF001 - as it is kept
             if message._rest is not None:  # noqa: SLF001
                 size += len(message._rest)  # noqa: SLF001

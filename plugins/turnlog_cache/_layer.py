@@ -264,8 +264,8 @@ class CacheLayer(Layer):
     async def _fetched(self, key: Key, last: int | None, *, touch: bool) -> Session:
         """What is not here: one of those who ask for it at the same moment reads it for all of them.
 
-        A read that has been sent already may have passed a change that was acknowledged before somebody asked.  So in
-        `validate` whoever comes later waits for it, and is answered by the next one.
+        A read that has been sent already may have passed a change that was acknowledged before somebody asked.  So who
+        comes later waits for it, and is answered by the next one: in `validate`, and in `trust` after `max_age`.
         """
         self._check_missing(key)
         loop = asyncio.get_running_loop()
@@ -274,8 +274,7 @@ class CacheLayer(Layer):
             flights = self._flights.setdefault(loop, {})
         asked = key, last, touch
         flight = flights.get(asked)
-        landed = flight is not None and flight.task is not None and flight.task.done()
-        if flight is None or landed or (flight.sent and (flight.void or self.mode == "validate")):
+        if flight is None or flight.void or flight.landed or self._timer() - flight.sent > self._trusted:
             ahead = flight
             flight = flights[asked] = _Flight()
             flight.task = loop.create_task(self._fly(flight, ahead, key, last, touch=touch))
@@ -327,7 +326,7 @@ class CacheLayer(Layer):
         """Have a read, or a change that may make a session, know what happens until it comes back."""
         flight = flight or _Flight()
         with self._lock:
-            flight.sent = True
+            flight.sent = self._timer()
             self._sent.setdefault(key, set()).add(flight)
         return flight
 
@@ -462,14 +461,22 @@ class _Flight:
     __slots__ = ("sent", "task", "void")
 
     def __init__(self) -> None:
-        self.sent = self.void = False
+        self.sent = inf  # when
+        self.void = False
         self.task: asyncio.Task[Session] | None = None
+
+    @property
+    def landed(self) -> bool:
+        """Whether it has its answer."""
+        return self.task is not None and self.task.done()
 
 
 def _newer(one: Entry, other: Entry) -> bool:
     """Whether an entry is of a later state than another, or of the same one and asked for no earlier."""
     a, b = one.info.version, other.info.version
-    return one.seen >= other.seen if a == b else _later(a, b)
+    if a != b:
+        return _later(a, b)
+    return (one.info.first, one.seen) >= (other.info.first, other.seen)  # dropping turns makes no other version
 
 
 def _later(a: Version, b: Version) -> bool:

@@ -21,7 +21,8 @@ from turnlog_sql.sqlite import SQLiteStore
 
 WRITERS: Final = 2
 SHARED: Final = ("shared 0", "shared 1")
-PAUSE: Final = 0.005  # seconds in which others write, so that a naive seal is found out soon
+BETWEEN: Final = 60  # operations of others between the two halves of a naive seal, so that it is found out
+ENDED: Final = 1_000_000
 PADDING: Final = "so it is said, " * 20
 
 
@@ -32,7 +33,14 @@ def at(url: str) -> ZstdLayer:
     return ZstdLayer(server_writers.at(url, pool_size=1))
 
 
-def rewritten(layer: ZstdLayer) -> None:
+async def others_write(progress: Any) -> None:
+    """Wait until the writers have done some more, or have ended."""
+    before = progress.value
+    while progress.value < min(before + BETWEEN, ENDED):  # noqa: ASYNC110 - other processes set no event
+        await asyncio.sleep(0.001)
+
+
+def rewritten(layer: ZstdLayer, progress: Any) -> None:
     """The naive sealer: it reads, cuts and appends, as if nobody had written since."""
     inner = layer.inner
     commit = inner.commit
@@ -42,20 +50,20 @@ def rewritten(layer: ZstdLayer) -> None:
         if seal is None:
             return await commit(key, change)
         rest = [one for one in (await inner.read(key, touch=False)).records if one.number >= seal.after]
-        await asyncio.sleep(PAUSE)
+        await others_write(progress)
         return await commit(key, Change(keep=seal.number, append=(seal, *rest)))
 
     inner.commit = naive  # type: ignore[method-assign]
 
 
-def unlooked(layer: ZstdLayer) -> None:
+def unlooked(layer: ZstdLayer, progress: Any) -> None:
     """The naive store: a seal takes the place of whatever has the numbers that it covers."""
     inner = layer.inner
     commit = inner.commit
 
     async def slow(key: Key, change: Change) -> Any:
         if change.seal is not None:
-            await asyncio.sleep(PAUSE)
+            await others_write(progress)
         return await commit(key, change)
 
     def fits(seal: Record, run: Any, *, last: bool) -> bool:
@@ -66,11 +74,13 @@ def unlooked(layer: ZstdLayer) -> None:
     redis_store.fits = fits  # type: ignore[attr-defined]
 
 
-async def write(layer: Store, writer: int, operations: int) -> tuple[list[int], dict[str, list[int]]]:
+async def write(layer: Store, writer: int, operations: int, progress: Any) -> tuple[list[int], dict[str, list[int]]]:
     """Append and cut; answers which were put into the sessions that are shared, and what is in those of its own."""
     dice, shared = Random(writer), list[int]()
     own: dict[str, list[int]] = {f"{writer} {number}": [] for number in range(2)}
     for number in range(operations):
+        with progress.get_lock():
+            progress.value += 1
         said = [user(f"{writer} {number}"), assistant(f"{writer} {number} {PADDING}")]
         if number % 2:
             await layer.append(SHARED[number // 2 % 2], said)
@@ -89,10 +99,10 @@ async def write(layer: Store, writer: int, operations: int) -> tuple[list[int], 
     return shared, own
 
 
-async def seal(layer: ZstdLayer, ended: Any) -> int:
+async def seal(layer: ZstdLayer, progress: Any) -> int:
     """Seal whole whatever there is, again and again, until the writers have ended; answers how often there was."""
     sealed = 0
-    while ended.value < WRITERS:
+    while progress.value < ENDED:
         async for told in layer.recompress(idle=0):
             sealed += told.after != told.before
     return sealed
@@ -119,20 +129,20 @@ async def check(layer: ZstdLayer, written: list[Any]) -> int:
 
 def main(url: str, operations: int, naive: str) -> None:
     """Let them all loose, and look at what is there."""
-    ended = server_writers.processes.Value("i", 0)
+    progress = server_writers.processes.Value("i", 0)  # operations that were begun; whoever has ended adds many
 
     async def work(number: int, barrier: Barrier) -> Any:
         async with at(url) as layer:
             if naive:
-                {"rewritten": rewritten, "unlooked": unlooked}[naive](layer)
+                {"rewritten": rewritten, "unlooked": unlooked}[naive](layer, progress)
             barrier.wait()
             if number == WRITERS:
-                return await seal(layer, ended)
+                return await seal(layer, progress)
             try:
-                return await write(layer, number, operations // WRITERS)
+                return await write(layer, number, operations // WRITERS, progress)
             finally:
-                with ended.get_lock():
-                    ended.value += 1
+                with progress.get_lock():
+                    progress.value += ENDED // WRITERS
 
     async def made() -> None:
         async with at(url):

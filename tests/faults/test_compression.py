@@ -54,6 +54,6 @@ def test_two_processes_write_while_a_third_seals(tmp_path: Path, place: Callable
 @pytest.mark.parametrize("place", [sqlite, redis])
 def test_a_naive_seal_is_found_out(tmp_path: Path, place: Callable[[Path], str], naive: str) -> None:
     """One that rewrites what it read, and one that replaces whatever has the same numbers."""
-    done = python(place(tmp_path), "1500", naive)
+    done = python(place(tmp_path), "4000", naive)
     assert done.returncode != 0
     assert re.search("AssertionError: (lost|torn)|a record is missing|cannot be undone", done.stderr), done.stderr

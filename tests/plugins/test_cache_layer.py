@@ -578,6 +578,98 @@ def _record(text: str) -> Record:
     return Record.of((user(text),), id=f"turn {text}", time=0.0)
 
 
+@pytest.mark.parametrize("write", ["another", "we"])
+@pytest.mark.parametrize("longest", [1, 512])
+async def test_metadata_that_was_removed_are_in_no_end(
+    write: str, longest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A part that is not asked for any more keeps nothing of what the session was when it was."""
+    monkeypatch.setattr("turnlog_cache._entry._LONGEST", longest)
+    it = Setup()
+    await it.filled(3)
+    await it.cache.merge_metadata("s", {"a": "x" * 60_000})
+    await it.cache.load("s", last=2)
+    await it.cache.load("s")
+    await (it.store if write == "another" else it.cache).merge_metadata("s", {"a": None})
+    await it.cache.load("s")
+    await it.cache.append("s", [user("x")])
+    await it.cache.load("s")
+    ends = it.cache._entries[KEY].ends
+    assert len(ends) == 2
+    assert all(not end.session.info.metadata for end in ends if end.session is not None)
+
+
+@BOTH
+async def test_an_end_that_lies_far_behind_is_not_copied(mode: Mode, monkeypatch: pytest.MonkeyPatch) -> None:
+    it = Setup(mode, max_age=1.0)
+    await it.filled(20, last=4)
+    await it.agrees(last=4)
+    it.asked.forget()
+    for number in range(30):
+        await it.store.append("s", [user(f"{number}")])
+    it.pass_by(2.0)
+    await it.cache.load("s", last=1, before=1_000)
+    monkeypatch.delattr("turnlog_cache._entry.End.followed_by")
+    await it.agrees(last=4)
+    assert [read["last"] for read in it.asked.reads] == [0, 4] if mode == "validate" else [0]
+
+
+async def test_bytes_that_are_dropped_at_once_are_not_counted() -> None:
+    it = Setup("trust")
+    await it.filled(3)
+    await it.cache.commit(KEY, Change(append=tuple(_record(f"n{number}") for number in range(5)), retain=2))
+    await it.agrees()
+    assert it.asked.reads == []
+
+
+@BOTH
+async def test_what_only_drops_turns_tells_when_the_session_expires(mode: Mode) -> None:
+    it = Setup(mode, ttl=100.0)
+    await it.filled(8)
+    it.pass_by(20.0)
+    await it.cache.commit(KEY, Change(retain=5))
+    assert (await it.agrees()).info.expires_in == pytest.approx(100.0)
+
+
+@pytest.mark.parametrize("dropped", ["before", "after"])
+async def test_two_reads_of_a_version_on_both_sides_of_a_drop(dropped: str) -> None:
+    """No version changes by it, and what was dropped does not come back."""
+    it = Setup("trust", max_age=1_000.0)
+    for number in range(6):
+        await it.store.append("s", [user(f"{number}")])
+    early, late = it.asked.stop("read"), it.asked.stop("read")
+    reads = [asyncio.create_task(it.cache.load("s"))]
+    await early.sent.wait()
+    it.pass_by(1.0)
+    reads.append(asyncio.create_task(it.cache.load("s", last=2)))
+    await late.sent.wait()
+    first, second = (early, late) if dropped == "before" else (late, early)
+    await first.land()
+    await it.store.commit(KEY, Change(retain=3))
+    await second.land()
+    second.answer()
+    await asyncio.wait([reads[1 if dropped == "before" else 0]])
+    first.answer()
+    await asyncio.wait(reads)
+    assert (await it.cache.session("s", last=2)).info.first == 3
+
+
+async def test_a_sealed_run_with_a_damaged_turn_hides_no_other() -> None:
+    """The run is whole, and what is in it cannot be read."""
+    it = Setup()
+    await it.store.append("s", [user("a")])
+    bad = _record("bad")
+    await it.store.commit(KEY, Change(append=(bad.with_payload(bad.payload[:-1]),)))
+    for text in "bcd":
+        await it.store.append("s", [user(text)])
+    await it.store.commit(KEY, Change(seal=Record.seal((await it.store.read(KEY)).records[:2])))
+    assert [message.text for message in await it.cache.load("s", last=1)] == ["d"]
+    assert len((await it.cache.read(KEY)).records) == len((await it.store.read(KEY)).records)
+    for store in (it.store, it.cache):
+        with pytest.raises(CorruptRecord):
+            await store.load("s")
+
+
 async def test_a_repeat_is_kept_where_it_tells_nothing_new_and_dropped_where_others_went_on() -> None:
     it = Setup("trust")
     await it.filled(2)
@@ -697,6 +789,20 @@ async def test_who_asks_while_it_is_read(mode: Mode) -> None:
     assert {len(one) for one in await asyncio.gather(*first)} == {1}
     assert {len(one) for one in await asyncio.gather(*later)} == {1 if mode == "trust" else 2}
     assert len(it.asked.reads) == (1 if mode == "trust" else 2)
+
+
+async def test_nobody_joins_a_read_that_was_sent_too_long_ago() -> None:
+    it = Setup("trust", max_age=30.0)
+    await it.store.append("s", [user("x")])
+    stop = it.asked.stop("read")
+    first = asyncio.create_task(it.cache.load("s"))
+    await stop.land()
+    await it.store.append("s", [user("y")])
+    it.pass_by(31.0)
+    later = asyncio.create_task(it.cache.load("s"))
+    await asyncio.sleep(0)
+    stop.answer()
+    assert (len(await first), len(await later)) == (1, 2)
 
 
 @BOTH
