@@ -96,10 +96,13 @@ class Server:
                 answers[number] = answer
 
     def _error(self, answer: Lost | Refused, *, unknown: bool) -> OutcomeUnknown | Unavailable:
+        said = str(answer).rstrip(".")
+        if said.startswith("NOAUTH"):
+            said += "; it goes before the host, as in redis://:password@host"
         if unknown:
-            error: OutcomeUnknown | Unavailable = OutcomeUnknown(f"{self.place.name}: {answer}")
+            error: OutcomeUnknown | Unavailable = OutcomeUnknown(f"{self.place.name}: {said}")
         else:
-            error = Unavailable(f"{self.place.name}: {answer}: nothing was done")
+            error = Unavailable(f"{self.place.name}: {said}: nothing was done")
         error.__cause__ = answer
         return error
 

@@ -212,6 +212,20 @@ async def test_it_is_said_that_anybody_may_come(
     assert await warned(RedisStore(server.url.replace("//", "//:x@")), caplog) == []
 
 
+@pytest.mark.parametrize(
+    ("user", "said"), [("", "as in redis://:password@host: nothing"), (":hunter2@", "invalid username-password pair")]
+)
+async def test_a_password_that_is_missing_or_wrong_is_told_and_not_shown(user: str, said: str) -> None:
+    server = servers.Redis()
+    server.ask("CONFIG", "SET", "requirepass", "secret")
+    with pytest.raises(Unavailable) as caught:
+        async with RedisStore(server.url.replace("//", f"//{user}")) as store:
+            await store.append("s", [{"role": "user", "content": "x"}])
+    assert said in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+    assert ".:" not in str(caught.value)
+
+
 async def test_the_peer_is_whoever_is_connected_to() -> None:
     server = servers.Redis(f"unixsocket={servers.folder_for('socket') / 's'}", "unixsocketperm=777")
     async with RedisStore(server.url) as store:
