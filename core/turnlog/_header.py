@@ -100,8 +100,7 @@ class Header(msgspec.Struct, frozen=True, gc=False):
         expires_in = None if self.expires is None else self.expires - now
         return Receipt(version, number, self.first, self.turns, self.upto - self.start, previous, expires_in)
 
-    # -------------------------------------------------------------------------------------------- what it holds a
-    # caller to
+    # ---------------------------------------------------------------------------------------- what it holds a caller to
 
     def check(self, expect: Expect, *, turns: bool) -> None:
         """Refuse a change that expects the session elsewhere.

@@ -126,8 +126,7 @@ class SessionState(msgspec.Struct, eq=False, gc=False, weakref=False):
         """Its records, in order."""
         return tuple(self._log[self._start : self._stop])
 
-    # ------------------------------------------------------------------------------------------------------------
-    # writing
+    # ---------------------------------------------------------------------------------------------------------- writing
 
     def apply(
         self, change: Change, now: float, *, nonce: Callable[[int], bytes] = os.urandom
@@ -232,8 +231,7 @@ class SessionState(msgspec.Struct, eq=False, gc=False, weakref=False):
     def _with(self, header: Header) -> SessionState:
         return SessionState(self.key, header, self._log, self._start, self._stop, self._ring, self._end, self._ttl)
 
-    # ------------------------------------------------------------------------------------------------------------
-    # reading
+    # ---------------------------------------------------------------------------------------------------------- reading
 
     def read(
         self,
@@ -309,8 +307,7 @@ class SessionState(msgspec.Struct, eq=False, gc=False, weakref=False):
             place -= 1
         return place
 
-    # -------------------------------------------------------------------------------------------------------------
-    # keeping
+    # ---------------------------------------------------------------------------------------------------------- keeping
 
     def lines(self) -> list[bytes]:
         """The state as lines of JSON without line ends: the header, the remembered changes, then a line a record.

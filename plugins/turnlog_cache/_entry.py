@@ -166,8 +166,8 @@ class Entry:
         """What the store told, with what is left of its life, where that has an end."""
         return msgspec.structs.replace(self.info, expires_in=self.expires - now)
 
-    # --------------------------------------------------------------------------------------------------------- what is
-    # next; whoever calls these holds the cache's lock, because of the list
+    # ----------------------------------------------------------------------------------------------------- what is next
+    # Whoever calls these holds the cache's lock, because of the list.
 
     def grown(self, info: SessionInfo, records: Sequence[Record], seen: float) -> Entry | None:
         """With what follows it, and without what is no longer retained; None, if that does not fit together."""
@@ -188,8 +188,7 @@ class Entry:
             log, start, stop = log[start:stop], 0, stop - start
             held = _size(log)
         entry = Entry(info, log, start, stop, seen, held, whole=_whole(info, log, start, stop))
-        if info.first == self.info.first:
-            entry.ends = tuple([end.untold() for end in self.ends])
+        entry.ends = tuple([end.untold() for end in self.ends if end.records[0].number >= info.first])
         return entry
 
     def led_by(self, session: Session) -> Entry | None:

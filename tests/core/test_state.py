@@ -451,8 +451,7 @@ class StateMachine(RuleBasedStateMachine):
         assert version is None or self.points[version] == model.point
         self.advance_to(SessionState.absent(KEY, ttl=self.ttl), Model())
 
-    # --------------------------------------------------------------------------------------------------- time and
-    # reading
+    # ------------------------------------------------------------------------------------------------- time and reading
 
     @initialize(ttl=st.sampled_from([None, 100.0]))
     def configure(self, ttl: float | None) -> None:

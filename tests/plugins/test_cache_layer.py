@@ -614,6 +614,20 @@ async def test_an_end_that_lies_far_behind_is_not_copied(mode: Mode, monkeypatch
     assert [read["last"] for read in it.asked.reads] == [0, 4] if mode == "validate" else [0]
 
 
+@BOTH
+async def test_an_end_stays_while_the_beginning_is_dropped(mode: Mode) -> None:
+    it = Setup(mode, retain=6)
+    await it.filled(6)
+    await it.agrees(last=4)
+    for number in range(5):
+        await it.cache.append("s", [user(f"{number}"), assistant(f"{number}")])
+        assert [end.last for end in it.cache._entries[KEY].ends] == [4]
+        await it.agrees(last=4)
+    await it.cache.commit(KEY, Change(retain=1))
+    assert it.cache._entries[KEY].ends == ()
+    await it.agrees(last=4)
+
+
 async def test_bytes_that_are_dropped_at_once_are_not_counted() -> None:
     it = Setup("trust")
     await it.filled(3)

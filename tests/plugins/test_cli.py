@@ -105,8 +105,7 @@ def typed(monkeypatch: pytest.MonkeyPatch, text: str | bytes) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data), encoding="latin-1"))
 
 
-# ------------------------------------------------------------------------------------------------------------------
-# chat
+# ----------------------------------------------------------------------------------------------------------------- chat
 
 
 def test_chat_prints_one_reply_a_message_and_nothing_else(store: Kept, monkeypatch: Any, capsys: Any) -> None:
@@ -215,8 +214,7 @@ def test_a_reply_cannot_control_the_terminal(store: Kept, monkeypatch: Any, caps
     assert capsys.readouterr().out == "[bold]\\x1b[31mred\\x1b[0m \\x07 \\x9b2J \\u202e\\r:smile:\n"
 
 
-# ----------------------------------------------------------------------------------------------------------------
-# import
+# --------------------------------------------------------------------------------------------------------------- import
 
 
 def jsonl(path: Path, *lines: object) -> str:
