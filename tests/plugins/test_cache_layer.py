@@ -609,7 +609,7 @@ async def test_an_end_that_lies_far_behind_is_not_copied(mode: Mode, monkeypatch
         await it.store.append("s", [user(f"{number}")])
     it.pass_by(2.0)
     await it.cache.load("s", last=1, before=1_000)
-    monkeypatch.delattr("turnlog_cache._entry.End.followed_by")
+    monkeypatch.delattr("turnlog_cache._end.End.followed_by")
     await it.agrees(last=4)
     assert [read["last"] for read in it.asked.reads] == [0, 4] if mode == "validate" else [0]
 
