@@ -136,22 +136,22 @@ MessageLike = Message | Mapping[str, object]
 """What methods that take messages accept: a `Message`, or the dictionary to make it from."""
 
 
-def user(content: str | list[JSON], **more: JSON) -> Message:
+def user(content: str | list[JSON], **more: object) -> Message:
     """What the user says; `more` are further entries, such as `name`."""
     return Message.from_dict({"role": "user", "content": content, **more})
 
 
-def assistant(content: str | list[JSON] | None = None, **more: JSON) -> Message:
+def assistant(content: str | list[JSON] | None = None, **more: object) -> Message:
     """What the model says; `more` are further entries, such as `tool_calls`."""
     return Message.from_dict({"role": "assistant", "content": content, **more})
 
 
-def system(content: str | list[JSON], **more: JSON) -> Message:
+def system(content: str | list[JSON], **more: object) -> Message:
     """What the application tells the model."""
     return Message.from_dict({"role": "system", "content": content, **more})
 
 
-def tool(content: str | list[JSON], *, tool_call_id: str, **more: JSON) -> Message:
+def tool(content: str | list[JSON], *, tool_call_id: str, **more: object) -> Message:
     """What a tool answered to the call with this id."""
     return Message.from_dict({"role": "tool", "content": content, "tool_call_id": tool_call_id, **more})
 

@@ -74,7 +74,8 @@ async def talk() -> None:
     async with open_store("memory://") as store:
         assert_type(store, Store)
         assert_type(store.new_session_id(), str)
-        receipt = await store.append("s", [user("Hello"), assistant("Hi", tool_calls=[])], owner="ann")
+        calls = [{"id": "call-1", "function": {"name": "track", "arguments": "{}"}}]
+        receipt = await store.append("s", [user("Hello"), assistant("Hi", tool_calls=calls)], owner="ann")
         assert_type(receipt, Receipt)
         assert_type(receipt.version, Version)
         assert_type(receipt.number, int | None)
