@@ -83,18 +83,12 @@ class Entry:
             now: Seconds since 1970, by the store's clock.
             seen: When the change was sent, by the cache's timer.
         """
-        records: list[Record] = []
         try:
-            header = created_by(key, change, receipt.version.epoch, now)
-            if change.append:
-                header, records = header.extend(change, now)
-            if _describes(change):
-                header = header.describe(change, now)
+            header, log = _applied(created_by(key, change, receipt.version.epoch, now), change, now)
         except TurnlogError:
             return None
         if (header.version, header.first) != (receipt.version, receipt.first):
             return None
-        log = [record.unencoded() for record in records]
         info = msgspec.structs.replace(header.info(now), expires_in=receipt.expires_in)
         return cls(info, log, 0, len(log), seen, _size(log), whole=True)
 
@@ -218,8 +212,7 @@ class Entry:
             now: Seconds since 1970, by the store's clock.
         """
         info, log, start, stop = self.info, self.log, self.start, self.stop
-        described = _describes(change)
-        if change.keep is not None or not (change.append or described) or (start == stop and info.messages):
+        if change.keep is not None or not (change.append or _describes(change)) or (start == stop and info.messages):
             return None
         upto, tail = 0, None
         if start < stop:
@@ -240,15 +233,10 @@ class Entry:
             Metadata.of(info.metadata),
             info.ttl,
         )
-        records: list[Record] = []
         try:
-            if change.append:
-                header, records = header.extend(change, now)
-            if described:
-                header = header.describe(change, now)
+            header, new = _applied(header, change, now)
         except TurnlogError:
             return None  # it will be refused, or it is a repeat
-        new = [record.unencoded() for record in records]
         held = self.held + _size(new)
         entry = Entry(header.info(0.0), log, start, stop + len(new), self.seen, held, whole=self.whole)
         entry.ends = tuple([self._ahead(end, new, entry.info) for end in self.ends])
@@ -319,6 +307,16 @@ class Foreseen(NamedTuple):
     base: Entry
     entry: Entry
     records: list[Record]
+
+
+def _applied(header: Header, change: Change, now: float) -> tuple[Header, list[Record]]:
+    """What an append, or a description, makes of a header, and the records that come with it."""
+    records: list[Record] = []
+    if change.append:
+        header, records = header.extend(change, now)
+    if _describes(change):
+        header = header.describe(change, now)
+    return header, [record.unencoded() for record in records]
 
 
 def _describes(change: Change) -> bool:
