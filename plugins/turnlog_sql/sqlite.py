@@ -303,7 +303,7 @@ class _SQLite(Database):
             return CorruptRecord(f"the database {self.name} is damaged: {error}")
         if code == sqlite3.SQLITE_ERROR:
             return SchemaError(f"the tables in {self.name} are not as turnlog made them: {error}: {RESTORE}")
-        if code == sqlite3.SQLITE_CANTOPEN and not os.path.isdir(folder := os.path.dirname(self._path) or "."):
+        if code == sqlite3.SQLITE_CANTOPEN and not os.path.isdir(folder := os.path.dirname(self._path)):
             return Unavailable(f"{self.name}: the folder {folder!r} is not there: make it, or name another")
         if code == sqlite3.SQLITE_CANTOPEN and self._migrate == "check" and not os.path.exists(self._path):
             return SchemaError(f"{self.name} is not there; if it is to be made here: 'turnlog migrate'")

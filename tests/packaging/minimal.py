@@ -53,6 +53,7 @@ def test_a_missing_driver_names_the_extra(url: str, driver: str, extra: str) -> 
     assert str(error.value) == (
         f"store {scheme!r} needs {driver}, which is not installed: pip install 'turnlog[{extra}]'"
     )
+    assert error.value.__suppress_context__, "that says it all"
 
 
 @pytest.mark.parametrize("layer", ["gzip", "off"])

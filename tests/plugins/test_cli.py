@@ -1187,6 +1187,16 @@ def test_a_command_for_what_is_stored_makes_no_file(
     assert [path.name for path in tmp_path.iterdir()] == ["turnlog.toml"]
 
 
+@pytest.mark.parametrize("command", [["list"], ["migrate"]])
+def test_a_folder_that_is_not_there_is_named(command: list[str], tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([*command, "--store=sqlite:///nowhere/chat.db"]) == 3
+    folder = str(tmp_path / "nowhere")
+    said = f"turnlog: sqlite 'nowhere/chat.db': the folder {folder!r} is not there: make it, or name another\n"
+    assert capsys.readouterr() == ("", said)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_command_that_reads_finds_the_file_that_its_url_names(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
     monkeypatch.chdir(tmp_path)
     url = "--store=sqlite:///a%20chat%3F.db?ttl=30d"

@@ -314,6 +314,15 @@ async def test_who_speaks_is_named(role: Any) -> None:
     assert model.given == []
 
 
+@pytest.mark.parametrize("content", [None, {"a": 1}, 5, b"hello", ("hello",), user("hello")])
+async def test_what_is_said_is_text_or_blocks(content: Any) -> None:
+    model, store = Recorder(), MemoryStore()
+    await store.close()
+    with pytest.raises(InvalidInput, match="content must be a str, or a list of blocks"):
+        await Pipeline(store, model).execute("s", "user", content)
+    assert model.given == []
+
+
 async def test_what_a_model_does_to_its_list_changes_neither_the_result_nor_the_session() -> None:
     async def rude(messages: list[Message], **_: object) -> Message:
         messages.clear()
