@@ -172,8 +172,8 @@ def _load(group: str, name: str) -> tuple[object, Plugin]:
     try:
         return Driver(group, name).extensions[0].plugin, plugin
     except Exception as error:
-        if _missing_of(plugin, error):
-            raise _broken(plugin, error) from None
+        if missing := _missing_of(plugin, error):
+            raise _incomplete(plugin, missing) from None
         raise _broken(plugin, error) from error
 
 
@@ -190,13 +190,16 @@ def _missing_of(plugin: Plugin, error: Exception) -> str | None:
     return name if name in _EXTRAS else None
 
 
+def _incomplete(plugin: Plugin, missing: str) -> PluginError:
+    extra = plugin.name if plugin.name in _EXTRAS.values() else _EXTRAS[missing]  # which brings what else it needs
+    return PluginError(
+        f"{_KINDS[plugin.group]} {plugin.name!r} needs {missing}, which is not installed: "
+        f"pip install 'turnlog[{extra}]'"
+    )
+
+
 def _broken(plugin: Plugin, error: Exception) -> PluginError:
     kind = _KINDS[plugin.group]
-    if missing := _missing_of(plugin, error):
-        extra = plugin.name if plugin.name in _EXTRAS.values() else _EXTRAS[missing]  # which brings what else it needs
-        return PluginError(
-            f"{kind} {plugin.name!r} needs {missing}, which is not installed: pip install 'turnlog[{extra}]'"
-        )
     return PluginError(f"{kind} {plugin.name!r}, {plugin}, cannot be loaded: {type(error).__name__}: {error}")
 
 

@@ -331,6 +331,7 @@ class CacheLayer(Layer):
         return flight
 
     def _came_back(self, key: Key, flight: _Flight | None) -> None:
+        """It needs to know no more.  Whoever calls this holds the lock."""
         sent = self._sent.get(key)
         if sent is not None and flight in sent:
             sent.remove(flight)
@@ -461,7 +462,7 @@ class _Flight:
     __slots__ = ("sent", "task", "void")
 
     def __init__(self) -> None:
-        self.sent = inf  # when
+        self.sent = inf  # when it was, by the timer; not yet
         self.void = False
         self.task: asyncio.Task[Session] | None = None
 

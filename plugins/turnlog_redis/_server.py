@@ -98,7 +98,7 @@ class Server:
     def _error(self, answer: Lost | Refused, *, unknown: bool) -> OutcomeUnknown | Unavailable:
         said = str(answer).rstrip(".")
         if said.startswith("NOAUTH"):
-            said += "; it goes before the host, as in redis://:password@host"
+            said += "; a password goes before the host, as in redis://:password@host"
         if unknown:
             error: OutcomeUnknown | Unavailable = OutcomeUnknown(f"{self.place.name}: {said}")
         else:
