@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from functools import cached_property
-from typing import ClassVar
 
 import msgspec
 
@@ -84,20 +83,6 @@ class Session(msgspec.Struct, frozen=True, dict=True):
     info: SessionInfo
     records: tuple[Record, ...]
     continues: bool = False
-    _said: ClassVar[tuple[Message, ...] | None] = None  # the messages, where it is ready; no part of what it is
-
-    @classmethod
-    def ready(cls, info: SessionInfo, records: tuple[Record, ...], messages: tuple[Message, ...]) -> Session:
-        """One that need not be looked through: for a layer that answers many reads with the same records.
-
-        Args:
-            info: As in the session.
-            records: As in the session; exactly the turns that were asked for, none of them in a sealed run.
-            messages: Those in `records`.
-        """
-        session = cls(info, records)
-        session.__dict__["_said"] = messages
-        return session
 
     @property
     def version(self) -> Version:
@@ -134,8 +119,6 @@ class Session(msgspec.Struct, frozen=True, dict=True):
         Raises:
             CorruptRecord: A record cannot be read.
         """
-        if self._said is not None:
-            return list(self._said)
         messages: list[Message] = []
         try:
             for record in self.records:

@@ -76,7 +76,7 @@ def divide(turns: Sequence[Turn], wanted: Sequence[Message], same: int, first: i
 def exact(session: Session, last: int | None, before: int | None) -> Session:
     """A session with sealed records taken apart and cut to the turns that were asked for; itself, if it is these."""
     stored = session.records
-    if not stored or session._said is not None:
+    if not stored:
         return session
     first, final = stored[0], stored[-1]
     if final.end - first.end == len(stored) - first.rounds and (last is None or final.upto - first.upto < last):

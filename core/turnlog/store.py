@@ -239,8 +239,6 @@ class Store(ABC):
         session = await self.read(key, last=last, before=before)
         if last is not None and before is not None:
             session = await self._further(session, key, last, before, touch=True)
-        if session._said is not None:  # what a cache has ready; the calls below would take as long as all of its read
-            return list(session._said)
         return exact(session, last, before).messages
 
     @final

@@ -15,8 +15,6 @@ from turnlog import Change, Key, Metadata, Receipt, Record, Session, SessionInfo
 from turnlog.errors import CorruptRecord, TurnlogError
 from turnlog.state import Header, created_by
 
-from ._end import End, are_plain
-
 _number, _upto = attrgetter("number"), attrgetter("upto")
 
 _ENTRY: Final = 1_900
@@ -26,12 +24,9 @@ _VALUE: Final = 100
 """Bytes that an entry, a round, a message and a value of metadata take beside their text, as measured with tracemalloc
 on CPython 3.11."""
 
-_LONGEST: Final = 512
-"""What was asked for is copied for each change, while that waits; more messages only when they are asked for again."""
-
 
 class Entry:
-    """A session as it was at one version: immutable, but for when it was last used, and the ends that were asked for.
+    """A session as it was at one version: immutable, but for when it was last used.
 
     Entries of one session share a list that only grows, of which each sees a part of its own; so what follows a version
     is added without copying what was before.
@@ -46,7 +41,7 @@ class Entry:
         whole: Whether that is all of the session, and not the end alone.
     """
 
-    __slots__ = ("ends", "expires", "held", "info", "log", "seen", "size", "start", "stop", "used", "whole")
+    __slots__ = ("expires", "held", "info", "log", "seen", "size", "start", "stop", "used", "whole")
 
     def __init__(
         self, info: SessionInfo, log: list[Record], start: int, stop: int, seen: float, held: int, *, whole: bool
@@ -64,7 +59,6 @@ class Entry:
         self.used = seen
         self.whole = whole
         self.expires = inf if info.expires_in is None else seen + info.expires_in
-        self.ends: tuple[End, ...] = ()  # the two that were last asked for, each up to here or to an earlier record
 
     @classmethod
     def of(cls, session: Session, seen: float) -> Entry:
@@ -102,41 +96,8 @@ class Entry:
             last: As in `Store.read`.
             before: As in `Store.read`.
         """
-        if before is None:
-            for end in self.ends:
-                if end.last == last:
-                    if end.session is not None and end.session.info is info:
-                        return end.session
-                    now = self._up_to_here(end)
-                    if now is not None:
-                        return self._told(now, info, instead_of=end)
         records = self.records(last, before)
-        if records is None:
-            return None
-        session = Session(info, records)
-        if before is not None or not records or not are_plain(records):
-            return session
-        return self._told(End(last, records, tuple(session.messages)), info)
-
-    def _told(self, end: End, info: SessionInfo, *, instead_of: End | None = None) -> Session:
-        """The answer that an end is.  The end is kept, and of the others the last that was asked for."""
-        session = Session.ready(info, end.records, end.messages)
-        if info is self.info:
-            end = End(end.last, end.records, end.messages, session)
-        if end is not instead_of:
-            self.ends = (end, *[other for other in self.ends if other.last != end.last][:1])
-        return session
-
-    def _up_to_here(self, end: End) -> End | None:
-        """An end with what it does not have yet; None, if it is better looked up."""
-        log, stop = self.log, self.stop
-        upto = end.records[-1].upto
-        if end.last is not None and log[stop - 1].upto - upto >= end.last:
-            return None
-        place = stop
-        while log[place - 1].upto > upto:
-            place -= 1
-        return end.followed_by(log[place:stop])
+        return None if records is None else Session(info, records)
 
     def records(self, last: int | None, before: int | None) -> tuple[Record, ...] | None:
         """The records that are asked for; None, if it does not hold them all."""
@@ -183,9 +144,7 @@ class Entry:
         if start * 2 > stop:
             log, start, stop = log[start:stop], 0, stop - start
             held = _size(log)
-        entry = Entry(info, log, start, stop, seen, held, whole=_whole(info, log, start, stop))
-        entry.ends = tuple([end.untold() for end in self.ends if end.records[0].number >= info.first])
-        return entry
+        return Entry(info, log, start, stop, seen, held, whole=_whole(info, log, start, stop))
 
     def led_by(self, session: Session) -> Entry | None:
         """With what the store told of the time before it; None, if that does not fit together."""
@@ -239,17 +198,7 @@ class Entry:
             return None  # it will be refused, or it is a repeat
         held = self.held + _size(new)
         entry = Entry(header.info(0.0), log, start, stop + len(new), self.seen, held, whole=self.whole)
-        entry.ends = tuple([self._ahead(end, new, entry.info) for end in self.ends])
         return Foreseen(self, entry, new)
-
-    def _ahead(self, end: End, new: list[Record], info: SessionInfo) -> End:
-        """An end with what will follow it; as it is, where that is better left to whoever asks for it next."""
-        if len(end.messages) > _LONGEST or end.records[-1] is not self.log[self.stop - 1]:
-            return end.untold()
-        now = end.followed_by(new)
-        if now is None:
-            return end.untold()
-        return End(now.last, now.records, now.messages, Session.ready(info, now.records, now.messages))
 
     def after(self, change: Change, receipt: Receipt, foreseen: Foreseen | None, seen: float) -> Entry | None:
         """As a change left it; None, if that cannot be told from here.

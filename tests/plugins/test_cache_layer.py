@@ -383,12 +383,8 @@ async def test_several_records_at_once_are_kept(mode: Mode) -> None:
 @BOTH
 @pytest.mark.parametrize("ttl", [None, 100.0])
 @pytest.mark.parametrize("retain", [None, 4])
-@pytest.mark.parametrize("longest", [4, 512])
-async def test_the_end_that_was_asked_for_goes_on_with_each_change(
-    mode: Mode, ttl: float | None, retain: int | None, longest: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_windows_stay_right_while_the_session_changes(mode: Mode, ttl: float | None, retain: int | None) -> None:
     """Turns of one to five messages, and rounds of them: a read by number of messages begins with the right one."""
-    monkeypatch.setattr("turnlog_cache._entry._LONGEST", longest)
     chance = Random(7)
     for last in (1, 2, 3, 5, 8, 300, None):
         it = Setup(mode, ttl=ttl, retain=retain)
@@ -576,56 +572,6 @@ async def test_an_append_that_drops_what_is_not_here_is_kept_too(mode: Mode) -> 
 
 def _record(text: str) -> Record:
     return Record.of((user(text),), id=f"turn {text}", time=0.0)
-
-
-@pytest.mark.parametrize("write", ["another", "we"])
-@pytest.mark.parametrize("longest", [1, 512])
-async def test_metadata_that_was_removed_are_in_no_end(
-    write: str, longest: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A part that is not asked for any more keeps nothing of what the session was when it was."""
-    monkeypatch.setattr("turnlog_cache._entry._LONGEST", longest)
-    it = Setup()
-    await it.filled(3)
-    await it.cache.merge_metadata("s", {"a": "x" * 60_000})
-    await it.cache.load("s", last=2)
-    await it.cache.load("s")
-    await (it.store if write == "another" else it.cache).merge_metadata("s", {"a": None})
-    await it.cache.load("s")
-    await it.cache.append("s", [user("x")])
-    await it.cache.load("s")
-    ends = it.cache._entries[KEY].ends
-    assert len(ends) == 2
-    assert all(not end.session.info.metadata for end in ends if end.session is not None)
-
-
-@BOTH
-async def test_an_end_that_lies_far_behind_is_not_copied(mode: Mode, monkeypatch: pytest.MonkeyPatch) -> None:
-    it = Setup(mode, max_age=1.0)
-    await it.filled(20, last=4)
-    await it.agrees(last=4)
-    it.asked.forget()
-    for number in range(30):
-        await it.store.append("s", [user(f"{number}")])
-    it.pass_by(2.0)
-    await it.cache.load("s", last=1, before=1_000)
-    monkeypatch.delattr("turnlog_cache._end.End.followed_by")
-    await it.agrees(last=4)
-    assert [read["last"] for read in it.asked.reads] == [0, 4] if mode == "validate" else [0]
-
-
-@BOTH
-async def test_an_end_stays_while_the_beginning_is_dropped(mode: Mode) -> None:
-    it = Setup(mode, retain=6)
-    await it.filled(6)
-    await it.agrees(last=4)
-    for number in range(5):
-        await it.cache.append("s", [user(f"{number}"), assistant(f"{number}")])
-        assert [end.last for end in it.cache._entries[KEY].ends] == [4]
-        await it.agrees(last=4)
-    await it.cache.commit(KEY, Change(retain=1))
-    assert it.cache._entries[KEY].ends == ()
-    await it.agrees(last=4)
 
 
 async def test_bytes_that_are_dropped_at_once_are_not_counted() -> None:
