@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from math import inf
 from operator import attrgetter
 from sys import getsizeof
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
@@ -163,13 +163,32 @@ class Entry:
         log = found + log[start:stop]
         return Entry(self.info, log, 0, len(log), self.seen, _size(log), whole=_whole(self.info, log, 0, len(log)))
 
-    def foreseen(self, change: Change, now: float) -> Foreseen | None:
-        """What a change makes of it, by the rules of the core; None, if that cannot be told from here.
+    def after(self, change: Change, receipt: Receipt, now: float, seen: float) -> Entry | None:
+        """Return the entry as a change left it; None if that cannot be told from here.
 
         Args:
-            change: What is asked.
+            change: The change that was stored.
+            receipt: What the store answered.
             now: Seconds since 1970, by the store's clock.
+            seen: When the change was sent, by the cache's timer.
         """
+        info = self.info
+        if info.version == receipt.previous and receipt.version != receipt.previous:  # it is no repeat
+            found = self._applied(change, now)
+            if found is not None and found[0].version == receipt.version:
+                header, new = found
+                return self.grown(self._counted(header.info(now), receipt, new), new, seen)
+        if info.version != receipt.version:
+            return None
+        if (receipt.first, receipt.turns, receipt.messages) == (info.first, info.turns, info.messages):
+            return self  # a read saw it before, or it is a repeat
+        if change.append or _describes(change):
+            return None  # a repeat is answered with the version of the first time, and with the counts of now
+        kept = self.grown(self._counted(info, receipt, ()), (), seen)  # it only dropped turns
+        return kept if kept is not None and kept.whole else None
+
+    def _applied(self, change: Change, now: float) -> tuple[Header, list[Record]] | None:
+        """Apply a change by the rules of the core; None if that takes more than what is here."""
         info, log, start, stop = self.info, self.log, self.start, self.stop
         if change.keep is not None or not (change.append or _describes(change)) or (start == stop and info.messages):
             return None
@@ -193,41 +212,9 @@ class Entry:
             info.ttl,
         )
         try:
-            header, new = _applied(header, change, now)
+            return _applied(header, change, now)
         except TurnlogError:
-            return None  # it will be refused, or it is a repeat
-        held = self.held + _size(new)
-        entry = Entry(header.info(0.0), log, start, stop + len(new), self.seen, held, whole=self.whole)
-        return Foreseen(self, entry, new)
-
-    def after(self, change: Change, receipt: Receipt, foreseen: Foreseen | None, seen: float) -> Entry | None:
-        """As a change left it; None, if that cannot be told from here.
-
-        Args:
-            change: What was asked.
-            receipt: What was answered.
-            foreseen: What was to be expected of it.
-            seen: When the change was sent, by the cache's timer.
-        """
-        info = self.info
-        if foreseen is not None and info.version == receipt.previous:  # and is no repeat of what was stored long ago
-            entry, told = foreseen.entry, foreseen.entry.info
-            if told.version == receipt.version:
-                if len(self.log) != self.stop or told.messages != receipt.messages or told.first != receipt.first:
-                    return self.grown(self._counted(told, receipt, foreseen.records), foreseen.records, seen)
-                self.log.extend(foreseen.records)
-                entry.seen = entry.used = seen
-                if receipt.expires_in is not None:
-                    entry.expires = seen + receipt.expires_in
-                return entry
-        if info.version != receipt.version:
             return None
-        if (receipt.first, receipt.turns, receipt.messages) == (info.first, info.turns, info.messages):
-            return self  # a read saw it before, or it is a repeat
-        if change.append or _describes(change):
-            return None  # a repeat is answered with the version of the first time, and with the counts of now
-        kept = self.grown(self._counted(info, receipt, ()), (), seen)  # it only dropped turns
-        return kept if kept is not None and kept.whole else None
 
     def _counted(self, info: SessionInfo, receipt: Receipt, new: Sequence[Record]) -> SessionInfo:
         """An info with what only the store can tell: what was dropped, as far as it is here, and when it expires."""
@@ -242,20 +229,6 @@ class Entry:
             bytes=max(0, info.bytes - dropped),
             expires_in=receipt.expires_in,
         )
-
-
-class Foreseen(NamedTuple):
-    """What a change will have made of an entry, if the store has the session where the entry has it.
-
-    Attributes:
-        base: The entry.
-        entry: What will follow it, if nothing is dropped.
-        records: What that has beside those of the base.
-    """
-
-    base: Entry
-    entry: Entry
-    records: list[Record]
 
 
 def _applied(header: Header, change: Change, now: float) -> tuple[Header, list[Record]]:

@@ -18,7 +18,7 @@ from turnlog import Change, Key, Layer, Receipt, Session, Store, Version
 from turnlog.errors import Conflict, HistoryRegressed, InvalidInput, SessionNotFound
 from turnlog.state import check_read, missing
 
-from ._entry import Entry, Foreseen
+from ._entry import Entry
 
 Mode: TypeAlias = Literal["validate", "trust"]
 
@@ -154,22 +154,16 @@ class CacheLayer(Layer):
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         sent = self._timer()
-        foreseen: list[Foreseen] = []
         flight = None if key in self._entries else self._set_out(key)
-        # its turn comes when the change is on its way, and there is nothing to do but to wait for the answer
-        handle = asyncio.get_running_loop().call_soon(self._foresee, key, change, foreseen)
         try:
             receipt = await self.inner.commit(key, change)
         except BaseException as error:  # cancelled, or its outcome is unknown: it may have been stored
-            handle.cancel()
             with self._lock:
                 self._came_back(key, flight)
                 self._forget(key)
             self._stats.conflicts += isinstance(error, Conflict)
             raise
-        if not foreseen:  # it never was on its way, or nothing is kept that it would change
-            handle.cancel()
-        self._wrote(key, change, receipt, sent, foreseen, flight)
+        self._wrote(key, change, receipt, sent, flight)
         return receipt
 
     async def delete(self, key: Key, *, expect: Version | None = None) -> bool:
@@ -338,36 +332,24 @@ class CacheLayer(Layer):
             if not sent:
                 del self._sent[key]
 
-    def _foresee(self, key: Key, change: Change, foreseen: list[Foreseen]) -> None:
-        """Work out what a change will have made of what is kept; and what has been idle for too long gives way."""
-        with self._lock:
-            self._drop_idle()
-            entry = self._entries.get(key)
-            if entry is not None and (found := entry.foreseen(change, self.clock())) is not None:
-                foreseen.append(found)
-
     def _wrote(
         self,
         key: Key,
         change: Change,
         receipt: Receipt,
         sent: float,
-        foreseen: list[Foreseen],
         flight: _Flight | None,
     ) -> None:
         """Keep a change that was acknowledged: it tells whether anybody has written in between."""
         with self._lock:
             self._came_back(key, flight)
-            if not foreseen:
-                self._drop_idle()
+            self._drop_idle()
             entry, after = self._entries.get(key), None
             if entry is None:
                 if flight is not None and not flight.void and receipt.previous is None:
                     after = Entry.made(key, change, receipt, self.clock(), sent)
             elif change.seal is None:
-                fits = foreseen and foreseen[0].base is entry
-                found = foreseen[0] if fits else entry.foreseen(change, self.clock())
-                after = entry.after(change, receipt, found, sent)
+                after = entry.after(change, receipt, self.clock(), sent)
                 if after is None and entry.info.version not in (receipt.previous, receipt.version):
                     repeat = receipt.previous == receipt.version
                     expired = receipt.previous is None and sent >= entry.expires
