@@ -25,7 +25,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import servers
 from turnlog import Message
-from turnlog.history import split_turns
+from turnlog.rules import split_turns
 from turnlog_compression import GzipLayer
 from turnlog_compression.zstd import ZstdLayer
 from turnlog_redis import RedisStore

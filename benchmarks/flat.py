@@ -22,7 +22,7 @@ from turnlog import Change, Key, Query, Record, assistant, user
 
 PER_COMMIT = 1000  # turns
 MANY = "INSERT INTO turnlog_sessions ({columns}) SELECT {values} FROM turnlog_sessions s, {numbers} WHERE s.session = {one}"
-COLUMNS = ("epoch", "generation", "rounds", "start", "upto", "bytes", "owner", "expires", "head")
+COLUMNS = ("epoch", "generation", "rounds", "start", "messages_until", "bytes", "owner", "expires", "head")
 
 
 async def fill_sessions(store, many: int) -> None:

@@ -22,9 +22,9 @@ import msgspec
 from interface import Adapter
 
 from turnlog import Change, Key, Message, Receipt, Session, SessionInfo, Version
-from turnlog._ids import new_id
-from turnlog._metadata import EMPTY
-from turnlog._record import Record
+from turnlog.values.ids import new_id
+from turnlog.values.metadata import EMPTY
+from turnlog.values.record import Record
 
 
 class BareKey(msgspec.Struct, frozen=True, order=True):

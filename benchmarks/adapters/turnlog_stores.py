@@ -12,7 +12,7 @@ import sqlite3
 from interface import Adapter
 
 from turnlog import ABSENT, Change, Key, Message
-from turnlog._record import Record
+from turnlog.values.record import Record
 from turnlog_memory import MemoryStore
 
 

@@ -7,14 +7,7 @@ async with open_store("sqlite:///chat.db") as store:
     history = await store.load("alice", last=20)
 """
 
-from ._change import ABSENT, ANY, Change, Receipt
-from ._config import open_store
-from ._key import Key
-from ._metadata import Metadata
-from ._pipeline import Model, Pipeline, Result, Window
-from ._record import Record
-from ._session import Erased, Page, Query, Session, SessionInfo, Turn
-from ._version import Version
+from .config import open_store
 from .errors import (
     Closed,
     ConfigError,
@@ -33,8 +26,16 @@ from .errors import (
     TurnlogError,
     Unavailable,
 )
-from .message import Message, assistant, system, tool, user
+from .pipeline import Model, Pipeline, Result, Window
 from .store import Layer, Store
+from .values.change import ABSENT, ANY, Change, Receipt
+from .values.key import Key
+from .values.message import Message, assistant, system, tool, user
+from .values.metadata import Metadata
+from .values.record import Record
+from .values.session import Erased, Page, Query, Session, SessionInfo
+from .values.turn import Turn
+from .values.version import Version
 
 __all__ = [
     "ABSENT",

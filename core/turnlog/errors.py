@@ -17,18 +17,15 @@
     ├── SchemaError                     the tables of a database do not fit this turnlog
     └── Closed                          the store has been closed
 
+The values that an error carries are typed `Any`: a `Key`, a `Version` or a `Change`, or None where it is not known.
+
 Returned means stored.  Cancellation and the death of the process leave the outcome unknown, as `OutcomeUnknown` does;
 sending the same `Change` again is safe.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from ._change import Change
-    from ._key import Key
-    from ._version import Version
+from typing import Any
 
 __all__ = [
     "Closed",
@@ -65,9 +62,9 @@ class TooLarge(InvalidInput):
 class SessionNotFound(TurnlogError, LookupError):
     """There is no session under this key, or it has expired."""
 
-    key: Key | None
+    key: Any
 
-    def __init__(self, message: str, *, key: Key | None = None) -> None:
+    def __init__(self, message: str, *, key: Any = None) -> None:
         super().__init__(message)
         self.key = key
 
@@ -80,10 +77,10 @@ class Conflict(TurnlogError):
         actual: Where the session is; None where it does not exist.
     """
 
-    expected: Version | None
-    actual: Version | None
+    expected: Any
+    actual: Any
 
-    def __init__(self, message: str, *, expected: Version | None = None, actual: Version | None = None) -> None:
+    def __init__(self, message: str, *, expected: Any = None, actual: Any = None) -> None:
         super().__init__(message)
         self.expected = expected
         self.actual = actual
@@ -117,10 +114,10 @@ class HistoryRegressed(TurnlogError):
         actual: The version that the store holds.
     """
 
-    seen: Version | None
-    actual: Version | None
+    seen: Any
+    actual: Any
 
-    def __init__(self, message: str, *, seen: Version | None = None, actual: Version | None = None) -> None:
+    def __init__(self, message: str, *, seen: Any = None, actual: Any = None) -> None:
         super().__init__(message)
         self.seen = seen
         self.actual = actual
@@ -138,10 +135,10 @@ class OutcomeUnknown(TurnlogError):
         change: The change, to be committed again as it is.
     """
 
-    key: Key | None
-    change: Change | None
+    key: Any
+    change: Any
 
-    def __init__(self, message: str, *, key: Key | None = None, change: Change | None = None) -> None:
+    def __init__(self, message: str, *, key: Any = None, change: Any = None) -> None:
         super().__init__(message)
         self.key = key
         self.change = change
@@ -155,10 +152,10 @@ class CorruptRecord(TurnlogError):
         turn: The number of the record's first turn, where it is known.
     """
 
-    key: Key | None
+    key: Any
     turn: int | None
 
-    def __init__(self, message: str, *, key: Key | None = None, turn: int | None = None) -> None:
+    def __init__(self, message: str, *, key: Any = None, turn: int | None = None) -> None:
         super().__init__(message)
         self.key = key
         self.turn = turn

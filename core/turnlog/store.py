@@ -13,17 +13,18 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self, final
 
-from ._change import ABSENT, ANY, Change, Expect, Mark, Receipt, check_ttl, copy_digest
-from ._ids import check_id, check_namespace, new_id
-from ._ids import new_session_id as _new_session_id
-from ._key import Key, key_of
-from ._record import Record
-from ._session import Erased, Page, Query, Session, SessionInfo, Turn
-from ._value import JSON, check, check_mapping, check_number
-from ._version import Version, check_version
 from .errors import Closed, Conflict, CorruptRecord, InvalidInput, SessionNotFound, SplitsSealed
-from .history import common, cut_off, divide, exact, split_turns
-from .message import Message, MessageLike, as_message
+from .rules.history import common, cut_off, divide, exact, split_turns
+from .values.change import ABSENT, ANY, Change, Expect, Mark, Receipt, check_ttl, copy_digest
+from .values.ids import check_id, check_namespace, new_id
+from .values.ids import new_session_id as _new_session_id
+from .values.json_value import JSON, check, check_mapping, check_number
+from .values.key import Key, key_of
+from .values.message import Message, MessageLike, as_message
+from .values.record import Record
+from .values.session import Erased, Page, Query, Session, SessionInfo
+from .values.turn import Turn
+from .values.version import Version, check_version
 
 __all__ = ["Layer", "Store"]
 
@@ -196,11 +197,11 @@ class Store(ABC):
         """
         session = await self.read(source, before=at)
         info, records = session.info, session.records
-        if at is not None and records and records[-1].after > at:
+        if at is not None and records and records[-1].next_turn > at:
             last = records[-1]
             if not last.plain:
                 raise SplitsSealed(
-                    f"turns {last.number} to {last.after - 1} of session {source} are sealed in one record, {at} is "
+                    f"turns {last.number} to {last.next_turn - 1} of session {source} are sealed in one record, {at} is "
                     "inside, and a layer is needed to open it",
                     boundary=last.number,
                 )

@@ -13,9 +13,9 @@ import msgspec
 
 from turnlog import Change, Key, Metadata, Receipt, Record, Session, SessionInfo
 from turnlog.errors import CorruptRecord, TurnlogError
-from turnlog.state import Header, created_by
+from turnlog.rules import Header, created_by
 
-_number, _upto = attrgetter("number"), attrgetter("upto")
+_number, _upto = attrgetter("number"), attrgetter("messages_until")
 
 _ENTRY: Final = 1_900
 _RECORD: Final = 496
@@ -104,16 +104,16 @@ class Entry:
         log, start, stop, whole = self.log, self.start, self.stop, self.whole
         if start == stop:
             return () if whole else None
-        begin = log[start].upto - log[start].count
+        begin = log[start].messages_until - log[start].count
         if before is not None:
             stop = bisect_left(log, before, start, stop, key=_number)
         if last is None or start == stop:
             return tuple(log[start:stop]) if whole else None
-        from_here = log[stop - 1].upto - last
+        from_here = log[stop - 1].messages_until - last
         if from_here <= begin:
             return tuple(log[start:stop]) if whole or from_here == begin else None
         place = stop - (last + 1) // 2  # as a rule a turn is a question and an answer: look there first
-        if place <= start or not log[place - 1].upto <= from_here < log[place].upto:
+        if place <= start or not log[place - 1].messages_until <= from_here < log[place].messages_until:
             place = bisect_right(log, from_here, start, stop, key=_upto)
         while not log[place].turns:
             place -= 1
@@ -131,7 +131,7 @@ class Entry:
         log, start, stop, held = self.log, self.start, self.stop, self.held
         if records:
             new = [record.unencoded() for record in records]
-            if start < stop and new[0].end - new[0].rounds != log[stop - 1].end:
+            if start < stop and new[0].rounds_until - new[0].rounds != log[stop - 1].rounds_until:
                 return None
             if len(log) != stop:  # another entry has added something else
                 log, start, stop = log[start:stop], 0, stop - start
@@ -139,7 +139,7 @@ class Entry:
             log += new
             stop += len(new)
             held += _size(new)
-        while start < stop and log[start].after <= info.first:
+        while start < stop and log[start].next_turn <= info.first:
             start += 1
         if start * 2 > stop:
             log, start, stop = log[start:stop], 0, stop - start
@@ -150,15 +150,19 @@ class Entry:
         """With what the store told of the time before it; None, if that does not fit together."""
         log, start, stop = self.log, self.start, self.stop
         first = log[start]
-        begin = first.end - first.rounds
+        begin = first.rounds_until - first.rounds
         found = list(session.records)
-        if found and found[-1].end > begin:  # sealed since, over the place
+        if found and found[-1].rounds_until > begin:  # sealed since, over the place
             try:
                 found[-1:] = found[-1].split()
             except CorruptRecord:
                 return None
-        found = [record.unencoded() for record in found if record.end <= begin]
-        if not found or found[-1].end != begin or found[-1].upto != first.upto - first.count:
+        found = [record.unencoded() for record in found if record.rounds_until <= begin]
+        if (
+            not found
+            or found[-1].rounds_until != begin
+            or found[-1].messages_until != first.messages_until - first.count
+        ):
             return None
         log = found + log[start:stop]
         return Entry(self.info, log, 0, len(log), self.seen, _size(log), whole=_whole(self.info, log, 0, len(log)))
@@ -195,7 +199,7 @@ class Entry:
         upto, tail = 0, None
         if start < stop:
             last = log[stop - 1]
-            upto, tail = last.upto, (last.id, last.part, last.open)
+            upto, tail = last.messages_until, (last.id, last.part, last.open)
         header = Header(
             info.key,
             info.version,
@@ -218,8 +222,8 @@ class Entry:
 
     def _counted(self, info: SessionInfo, receipt: Receipt, new: Sequence[Record]) -> SessionInfo:
         """An info with what only the store can tell: what was dropped, as far as it is here, and when it expires."""
-        place, dropped = self.start, sum(record.size for record in new if record.after <= receipt.first)
-        while place < self.stop and self.log[place].after <= receipt.first:
+        place, dropped = self.start, sum(record.size for record in new if record.next_turn <= receipt.first)
+        while place < self.stop and self.log[place].next_turn <= receipt.first:
             dropped += self.log[place].size
             place += 1
         return msgspec.structs.replace(
@@ -247,7 +251,9 @@ def _describes(change: Change) -> bool:
 
 def _whole(info: SessionInfo, log: list[Record], start: int, stop: int) -> bool:
     """Whether a part of a list of records is all that a session has."""
-    return info.messages == (log[stop - 1].upto - log[start].upto + log[start].count if start < stop else 0)
+    return info.messages == (
+        log[stop - 1].messages_until - log[start].messages_until + log[start].count if start < stop else 0
+    )
 
 
 def _size(records: Sequence[Record]) -> int:

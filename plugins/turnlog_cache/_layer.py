@@ -16,7 +16,8 @@ from weakref import WeakKeyDictionary, WeakSet
 
 from turnlog import Change, Key, Layer, Receipt, Session, Store, Version
 from turnlog.errors import Conflict, HistoryRegressed, InvalidInput, SessionNotFound
-from turnlog.state import check_read, missing
+from turnlog.rules import missing
+from turnlog.values import check_read
 
 from ._entry import Entry
 
@@ -247,7 +248,7 @@ class CacheLayer(Layer):
             return None
         first = entry.log[entry.start]
         if last is not None:
-            last -= entry.log[entry.stop - 1].upto - (first.upto - first.count)
+            last -= entry.log[entry.stop - 1].messages_until - (first.messages_until - first.count)
         rest = await self.inner.read(key, last=last, before=first.number, touch=False)
         was, now = entry.info.version, rest.info.version
         if (was.epoch, was.generation) != (now.epoch, now.generation):

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from typing import cast
 
 from turnlog import InvalidInput, Key, Message, Model, Pipeline, PluginError, TurnlogError, Window, open_store
-from turnlog.message import MessageLike
-from turnlog.plugins import find_model
+from turnlog.config import find_model
+from turnlog.values import MessageLike
 
 from ._show import text_of
 from ._text import Code, Printer, complain, is_terminal, note

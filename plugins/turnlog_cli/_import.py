@@ -28,8 +28,8 @@ from turnlog import (
     open_store,
 )
 from turnlog.errors import Closed, OutcomeUnknown, SchemaError, TooLarge, TurnlogError, Unavailable
-from turnlog.history import common, divide, split_turns
 from turnlog.limits import MAX_MESSAGES
+from turnlog.rules import common, divide, split_turns
 
 from ._text import Code, complain, is_terminal
 

@@ -64,7 +64,7 @@ def describe(info: SessionInfo) -> dict[str, object]:
 
 def list_plugins(*, json: bool) -> int:
     """Print the installed plugins, as `list_sessions` prints sessions."""
-    from turnlog.plugins import installed
+    from turnlog.config import installed
 
     table = _Table("group", "name", "target", "distribution", "version")
     for plugin in installed():

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from turnlog import TurnlogError
-from turnlog.plugins import duration
+from turnlog.config import duration
 
 from ._compression import Recompressed, compressing
 from ._tables import open_existing

@@ -9,8 +9,8 @@ from turnlog import Store
 from turnlog.errors import InvalidInput
 
 from ._codec import Codec
+from ._decompress import GZIP
 from ._layer import CompressionLayer
-from ._reading import GZIP
 
 _WBITS: Final = 31  # of zlib: a window of 32 KiB, in gzip's container
 

@@ -13,8 +13,8 @@ from turnlog.errors import Conflict, CorruptRecord, InvalidInput, SessionNotFoun
 from turnlog.payload import HEAD, PLAIN, codec_of, rewrap
 
 from ._codec import Codec
+from ._decompress import DictionaryMissing, opened
 from ._dictionaries import Dictionaries
-from ._reading import DictionaryMissing, opened
 from ._recompressing import Recompressed, recompress
 from ._sealing import Sealer, plain_bytes
 
@@ -148,7 +148,7 @@ class CompressionLayer(Layer):
             session = await self.inner.read(key, last=1, before=change.keep, touch=False)
         except SessionNotFound:
             return change
-        if not session.records or session.records[-1].after <= change.keep:
+        if not session.records or session.records[-1].next_turn <= change.keep:
             return change  # it was cut away meanwhile
         (record,) = await self.opened(key, session.records[-1:])
         try:

@@ -18,7 +18,7 @@ from turnlog.limits import MAX_PAGE, MAX_SEALED_TURNS
 from turnlog.payload import PLAIN, codec_of
 
 from ._codec import Codec
-from ._reading import ZSTD_WITH_DICTIONARY
+from ._decompress import ZSTD_WITH_DICTIONARY
 from ._sealing import REST, RUN_BYTES, plain_bytes
 
 if TYPE_CHECKING:
@@ -159,8 +159,8 @@ async def _session(layer: CompressionLayer, key: Key, idle: float | None) -> _Se
         sealable = found.turns - (left_open if whole else REST)
         while window.records:
             for run in _plan(window.records, sealable, whole=whole):
-                if (run[-1].after <= sealable and len(run) > 1) or not all(codec.wrote(one.payload) for one in run):
-                    if left_open and run[-1].after == found.turns:
+                if (run[-1].next_turn <= sealable and len(run) > 1) or not all(codec.wrote(one.payload) for one in run):
+                    if left_open and run[-1].next_turn == found.turns:
                         done = _Replaced()  # more rounds may follow: no seal is let in
                     else:
                         done = await _replace(layer, key, run, codec)
@@ -190,7 +190,7 @@ def _plan(records: Sequence[Record], sealable: int, *, whole: bool) -> Iterator[
     for turn in _turns(records):
         first, last = turn[0], turn[-1]
         small = plain_bytes(first) < RUN_BYTES // 2 and first.turns < MAX_SEALED_TURNS // 2
-        joins = last.after <= sealable and (first.rounds == 1 or (whole and small))
+        joins = last.next_turn <= sealable and (first.rounds == 1 or (whole and small))
         room = sum(map(plain_bytes, run)) + sum(map(plain_bytes, turn)) <= RUN_BYTES
         room = room and sum(one.turns for one in run) + first.turns <= MAX_SEALED_TURNS
         if run and not (joins and room):

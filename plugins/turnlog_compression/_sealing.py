@@ -101,7 +101,7 @@ async def seal(layer: CompressionLayer, key: Key, first: int, after: int) -> Non
         CorruptRecord: One of them cannot be read; nothing is sealed that would hide others behind it.
     """
     found = await _unsealed(layer, key, first, after)
-    stored = {record.end: len(record.payload) for record in found}
+    stored = {record.rounds_until: len(record.payload) for record in found}
     for run in runs(await layer.opened(key, found)):
         for record in run:
             _ = record.messages  # it must be readable, or the others in its run would not be
@@ -110,7 +110,7 @@ async def seal(layer: CompressionLayer, key: Key, first: int, after: int) -> Non
         except InvalidInput:
             return  # it was read in two parts, and cut in between
         (written,) = await layer.written(key, (sealed,))
-        if len(written.payload) < sum(stored[record.end] for record in run):
+        if len(written.payload) < sum(stored[record.rounds_until] for record in run):
             await layer.inner.commit(key, Change(seal=written))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from turnlog import Change, Key, Metadata, Page, Query, Receipt, Session, Store, Version
 from turnlog.errors import InvalidInput
-from turnlog.state import SessionState, page
+from turnlog.rules import SessionState, page
 
 __all__ = ["MemoryStore"]
 

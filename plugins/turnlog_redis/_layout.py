@@ -29,7 +29,7 @@ import msgspec
 
 from turnlog import Change, CorruptRecord, Key, Metadata, Record, Version
 from turnlog.limits import REMEMBERED_CHANGES
-from turnlog.state import Header
+from turnlog.rules import Header
 
 BUCKETS: Final = 128
 """Each is one slot of a cluster: over three nodes they spread to within 12 %, and a page asks all of them, which takes
@@ -63,7 +63,9 @@ _decode_rest = msgspec.msgpack.Decoder(tuple[str, str, bytes, bytes, int, int, _
 _decode_head = msgspec.msgpack.Decoder(Record).decode
 _set = msgspec.structs.force_setattr
 _decode_metadata = msgspec.msgpack.Decoder(dict[str, bytes]).decode
-_head_of = attrgetter("id", "part", "open", "time", "count", "rounds", "turns", "number", "end", "upto", "tip")
+_head_of = attrgetter(
+    "id", "part", "open", "time", "count", "rounds", "turns", "number", "rounds_until", "messages_until", "tip"
+)
 _DAMAGED = (msgspec.DecodeError, struct.error, ValueError, TypeError, OverflowError, IndexError)
 
 
@@ -127,7 +129,10 @@ def header_bytes(header: Header) -> bytes:
     h, v = header, header.version
     ttl = _NO_TTL if h.ttl is None else h.ttl
     numbers = _NUMBERS.pack(h.created, h.updated, h.first, h.start, h.bytes, v.rounds, v.generation, v.epoch, ttl, 0)
-    owner, rest = h.owner.encode(), _encode((h.key.namespace, h.key.session, v.tip, v.stamp, h.turns, h.upto, h.tail))
+    owner, rest = (
+        h.owner.encode(),
+        _encode((h.key.namespace, h.key.session, v.tip, v.stamp, h.turns, h.messages_until, h.tail)),
+    )
     rest = b"%c%b%b" % (len(owner), owner, rest)
     return numbers + _SUMS.pack(0, crc32(rest)) + rest
 
@@ -182,7 +187,7 @@ def completed(header: Header, data: bytes, metadata: Metadata, left: int) -> Hea
         int(first),
         h.turns,
         int(start),
-        h.upto,
+        h.messages_until,
         h.tail,
         int(size),
         created,
@@ -227,7 +232,9 @@ def record_bytes(record: Record) -> bytes:
     r, head, size = record, _encode(_head_of(record)), record.size
     length, payload = len(head), r.payload
     both = crc32(head + payload[:_ENVELOPE])
-    return _RECORD.pack(r.number, r.turns, r.count, r.upto, size, r.end, length, both) + head + payload
+    return (
+        _RECORD.pack(r.number, r.turns, r.count, r.messages_until, size, r.rounds_until, length, both) + head + payload
+    )
 
 
 def records_from(key: Key, rows: Sequence[bytes]) -> list[Record]:
@@ -296,7 +303,7 @@ def entry_from(key: Key, data: bytes, epoch: bytes) -> tuple[bytes, Version, int
 
 def trimmed(records: Sequence[Record], last: int) -> list[Record]:
     """The fewest whole turns at the end that hold so many messages."""
-    if records and records[0].turns and records[-1].upto - records[0].upto < last:
+    if records and records[0].turns and records[-1].messages_until - records[0].messages_until < last:
         return list(records)  # as a rule: without the first they would be too few
     place, count = len(records), 0
     while place and (count < last or not records[place].turns):

@@ -28,14 +28,15 @@ from turnlog import (
     Version,
 )
 from turnlog.errors import InvalidInput, TooLarge, TurnlogError
-from turnlog.state import Header, check_delete, check_read, check_whole, created_by, fits, missing, reused
+from turnlog.rules import Header, check_delete, check_whole, created_by, fits, missing, reused
+from turnlog.values import check_read
 
-from . import _checks, _layout, _scripts
+from . import _layout, _scripts, _server_warnings
+from ._connection import Argument, Command
 from ._layout import Keys, keys_of
-from ._link import Argument, Command
-from ._places import place_of_client, place_of_url
+from ._location import place_of_client, place_of_url
+from ._retry import Server
 from ._scripts import Script
-from ._server import Server
 from ._tls import SSLMode
 
 _SEEN: Final = 4_096  # sessions that a commit need not look at first; about a kilobyte each
@@ -122,7 +123,7 @@ class RedisStore(Store):
         await super().open()
         try:
             await self._all([(b"PING",)])
-            await _checks.warn(self._server)
+            await _server_warnings.warn(self._server)
         except BaseException:
             await self.close()
             raise
@@ -325,7 +326,7 @@ class RedisStore(Store):
         return _Plan(header, number, previous, (keys.session, keys.listing, *owners), arguments)
 
     async def _seal(self, key: Key, keys: Keys, seal: Record) -> Receipt:
-        answer = await self._run(_scripts.READ, (keys.session,), "", "0", "", seal.after, "", 0, 0)
+        answer = await self._run(_scripts.READ, (keys.session,), "", "0", "", seal.next_turn, "", 0, 0)
         if answer is None:
             raise missing(key)
         header = _layout.header_from(key, answer[0], answer[1], answer[2])
@@ -333,8 +334,8 @@ class RedisStore(Store):
         run = _layout.records_from(key, rows)
         before = sum(record.number < seal.number for record in run)
         del rows[:before], run[:before]
-        if fits(seal, run, last=seal.after >= header.turns):
-            sealed = msgspec.structs.replace(seal, upto=run[-1].upto)
+        if fits(seal, run, last=seal.next_turn >= header.turns):
+            sealed = msgspec.structs.replace(seal, messages_until=run[-1].messages_until)
             ends = [_layout.head_of(rows[0]), _layout.head_of(rows[-1])]
             data = _layout.record_bytes(sealed)
             await self._run(_scripts.SEAL, (keys.session,), *ends, len(rows), data, seal.number, writes=True)

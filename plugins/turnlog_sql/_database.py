@@ -9,8 +9,8 @@ from typing import Final, Literal, TypeAlias, TypeVar
 from turnlog import SchemaError
 
 from . import _migrations
+from ._operations import Steps
 from ._statements import Statements
-from ._steps import Steps
 
 T = TypeVar("T")
 

@@ -47,7 +47,7 @@ sessions = Table(
     Column("generation", BigInteger, nullable=False),
     Column("rounds", BigInteger, nullable=False),
     Column("start", BigInteger, nullable=False),
-    Column("upto", BigInteger, nullable=False),
+    Column("messages_until", BigInteger, nullable=False),
     Column("bytes", BigInteger, nullable=False),
     Column("updated", Double, nullable=False),
     Column("owner", _bytes(255), nullable=False),
@@ -86,7 +86,7 @@ records = Table(
     Column("part", BigInteger, primary_key=True, autoincrement=False),
     Column("rounds", BigInteger, nullable=False),  # the session's, up to its end
     Column("begin", BigInteger),  # how many messages lie before it, if it begins a turn
-    Column("upto", BigInteger, nullable=False),
+    Column("messages_until", BigInteger, nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("head", _bytes(1024), nullable=False),  # MessagePack: all of a record but its body
     Column("payload", _bytes(), nullable=False),  # the last column: what looks at heads alone never reads it

@@ -12,9 +12,9 @@ from turnlog import OutcomeUnknown, TurnlogError, Unavailable
 from turnlog.errors import InvalidInput
 
 from ._database import Database
+from ._operations import Row, Steps
 from ._pool import Pool, Pools
 from ._statements import Value
-from ._steps import Row, Steps
 
 T = TypeVar("T")
 C = TypeVar("C")

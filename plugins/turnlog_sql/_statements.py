@@ -41,7 +41,16 @@ Value: TypeAlias = "int | float | str | bytes | None"
 WIDTH = 6
 """How many columns a header is read from, but for its metadata: the clock, and those of `_HEADER`."""
 _HEADER = [sessions.c[name] for name in ("row", "updated", "owner", "expires", "head")]
-_MOVED = ("generation", "rounds", "start", "upto", "bytes", "updated", "expires", "head")  # what every change may move
+_MOVED = (
+    "generation",
+    "rounds",
+    "start",
+    "messages_until",
+    "bytes",
+    "updated",
+    "expires",
+    "head",
+)  # what every change may move
 
 _ROW = bindparam("row", type_=BigInteger)
 _ONE: ColumnElement[int] = literal_column("1")  # a parameter would keep a planner in the dark
@@ -394,7 +403,9 @@ def _start(row: ColumnElement[int], *, last: bool, before: bool, since: bool) ->
     s = sessions.c
     start: ColumnElement[int] | None = None
     if last:
-        anchor = func.coalesce(_nearest(row, "upto", number="before"), s.start) if before else s.upto
+        anchor = (
+            func.coalesce(_nearest(row, "messages_until", number="before"), s.start) if before else s.messages_until
+        )
         most = anchor - bindparam("last", type_=BigInteger)
         start = func.coalesce(_nearest(row, "number", number="before" if before else None, begin=most), 0)
     if since:

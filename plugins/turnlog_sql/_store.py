@@ -16,11 +16,11 @@ from sqlalchemy.exc import ArgumentError
 
 from turnlog import Change, Key, OutcomeUnknown, Page, Query, Receipt, Session, Store, Version
 from turnlog.errors import Closed, InvalidInput
-from turnlog.state import check_read, copy_digest
+from turnlog.values import check_read, copy_digest
 
-from . import _migrations, _steps
+from . import _migrations, _operations
 from ._database import Database, Migrate
-from ._steps import Seen
+from ._operations import Seen
 
 _SEEN: Final = 4_096  # sessions that an append need not look for first; about a kilobyte each
 _SWEPT: Final = 100  # expired sessions that are removed in one transaction
@@ -143,7 +143,7 @@ class SQLStore(Store):
         now, ttl, statements = self.clock(), self.ttl, self._statements
         seen = self._seen.get(key)
         session, after = await self._database.read(
-            lambda: _steps.read(
+            lambda: _operations.read(
                 statements, key, now, ttl, last=last, before=before, since=since, touch=touch, seen=seen
             )
         )
@@ -159,8 +159,8 @@ class SQLStore(Store):
         seen = self._seen.get(key) if change.append else None
         try:
             receipt, after = await self._database.write(
-                lambda: _steps.commit(statements, key, change, now, ttl),
-                first=None if seen is None else lambda: _steps.append(statements, seen, change, now, ttl),
+                lambda: _operations.commit(statements, key, change, now, ttl),
+                first=None if seen is None else lambda: _operations.append(statements, seen, change, now, ttl),
             )
         except OutcomeUnknown as error:
             error.key, error.change = key, change
@@ -171,20 +171,20 @@ class SQLStore(Store):
     async def delete(self, key: Key, *, expect: Version | None = None) -> bool:
         self.check_open()
         now, statements = self.clock(), self._statements
-        return await self._database.write(lambda: _steps.delete(statements, key, now, expect))
+        return await self._database.write(lambda: _operations.delete(statements, key, now, expect))
 
     async def copy(self, source: Key, target: Key, *, at: int | None, change_id: str) -> Receipt:
         self.check_open()
         now, epoch, statements = self.clock(), os.urandom(16), self._statements
         change = (change_id, copy_digest(source, at))
         return await self._database.write(
-            lambda: _steps.copy(statements, source, target, now, self.ttl, epoch, at=at, change=change)
+            lambda: _operations.copy(statements, source, target, now, self.ttl, epoch, at=at, change=change)
         )
 
     async def page(self, query: Query) -> Page:
         self.check_open()
         now, statements = self.clock(), self._statements
-        return await self._database.read(lambda: _steps.page(statements, query, now))
+        return await self._database.read(lambda: _operations.page(statements, query, now))
 
     async def sweep(self) -> int:
         """Remove what has expired, in as many transactions as it takes, and say how many sessions it was.
@@ -196,8 +196,8 @@ class SQLStore(Store):
         """
         self.check_open()
         swept, statements = 0, self._statements
-        while await self._database.read(lambda: _steps.any_expired(statements, self.clock())):
-            swept += await self._database.write(lambda: _steps.sweep(statements, self.clock(), _SWEPT))
+        while await self._database.read(lambda: _operations.any_expired(statements, self.clock())):
+            swept += await self._database.write(lambda: _operations.sweep(statements, self.clock(), _SWEPT))
         return swept
 
     async def _keep_sweeping(self) -> None:

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from turnlog import Closed
 
-from ._bell import Bell
+from ._loop_waker import Bell
 
 _MOST = 64  # works that are done together at most
 

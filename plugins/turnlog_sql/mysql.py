@@ -22,9 +22,9 @@ from turnlog import SchemaError, TooLarge, TurnlogError, Unavailable
 
 from . import _migrations
 from ._database import RESTORE, Migrate
+from ._operations import Row
 from ._server import Failure, Server, in_a_line
 from ._statements import Statements, Value
-from ._steps import Row
 from ._store import SQLStore, parsed
 from ._tls import SSLMode, context
 

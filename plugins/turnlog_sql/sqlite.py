@@ -17,8 +17,8 @@ from turnlog.errors import InvalidInput
 
 from . import _migrations
 from ._database import RESTORE, Database, Migrate
+from ._operations import Row, Steps
 from ._statements import Statements
-from ._steps import Row, Steps
 from ._store import SQLStore, parsed
 from ._thread import Outcome, Work, Worker
 

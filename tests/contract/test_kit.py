@@ -15,7 +15,7 @@ from naive import failed_by
 from naive.changes import LastWriteWins
 from turnlog import Closed, Store
 from turnlog.testing import Clock, StoreContract, StoreOptions
-from turnlog.testing import _chapter as chapter_module
+from turnlog.testing import _base as chapter_module
 from turnlog.testing._expecting import Expecting
 from turnlog_memory import MemoryStore
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from turnlog import Change, Key, Message, Record, assistant, tool, user
 from turnlog.errors import CorruptRecord, FormatTooNew
 from turnlog.limits import MAX_DEPTH
-from turnlog.state import SessionState
+from turnlog.rules import SessionState
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "format.md"
 pack = msgspec.msgpack.encode
@@ -37,7 +37,16 @@ def envelope(
 def stored(payload: bytes, *, count: int = 1, rounds: int = 1, turns: int = 1, **head: Any) -> Record:
     """A record as a backend makes it."""
     return Record(
-        **{"id": "t", "part": 0, "open": False, "time": 0.0, "number": 7, "end": 9, "upto": 9, **head},
+        **{
+            "id": "t",
+            "part": 0,
+            "open": False,
+            "time": 0.0,
+            "number": 7,
+            "rounds_until": 9,
+            "messages_until": 9,
+            **head,
+        },
         count=count,
         rounds=rounds,
         turns=turns,
@@ -126,7 +135,19 @@ def test_a_sealed_run_comes_back_as_its_rounds() -> None:
     whole, parts = sealed()
     for record in (whole, stored_again(whole)):
         for found, part in zip(record.split(), parts, strict=True):
-            for name in ("id", "part", "open", "time", "count", "rounds", "turns", "number", "end", "upto", "messages"):
+            for name in (
+                "id",
+                "part",
+                "open",
+                "time",
+                "count",
+                "rounds",
+                "turns",
+                "number",
+                "rounds_until",
+                "messages_until",
+                "messages",
+            ):
                 assert getattr(found, name) == getattr(part, name)
         assert record.split()[-1].tip == parts[-1].tip
     assert stored_again(whole).messages == tuple(message for part in parts for message in part.messages)
@@ -134,7 +155,19 @@ def test_a_sealed_run_comes_back_as_its_rounds() -> None:
 
 def stored_again(record: Record) -> Record:
     """As it is read back from its head and its payload."""
-    names = ("id", "part", "open", "time", "count", "rounds", "turns", "number", "end", "upto", "tip")
+    names = (
+        "id",
+        "part",
+        "open",
+        "time",
+        "count",
+        "rounds",
+        "turns",
+        "number",
+        "rounds_until",
+        "messages_until",
+        "tip",
+    )
     return Record(**{name: getattr(record, name) for name in names}, _payload=bytes(record.payload))
 
 

@@ -12,9 +12,9 @@ import pytest
 
 from distributions import install
 from turnlog import Store, open_store, user
-from turnlog._options import Given
+from turnlog.config import duration
+from turnlog.config.options import Given
 from turnlog.errors import ConfigError, PluginError, TurnlogError
-from turnlog.plugins import duration
 
 FAKES = """
 from __future__ import annotations
@@ -182,7 +182,7 @@ def test_nothing_configured_is_sqlite_here(monkeypatch: pytest.MonkeyPatch) -> N
         asked.append(name)
         raise PluginError("enough")
 
-    monkeypatch.setattr("turnlog._config.find_store", find)
+    monkeypatch.setattr("turnlog.config.configuration.find_store", find)
     refused(kind=PluginError)
     assert asked == ["sqlite"]
 
@@ -225,7 +225,7 @@ def test_a_bad_file_names_its_place(
     alone: Path, monkeypatch: pytest.MonkeyPatch, contents: str | bytes, says: str
 ) -> None:
     alone.joinpath("turnlog.toml").write_bytes(contents if isinstance(contents, bytes) else contents.encode())
-    monkeypatch.setattr("turnlog._config._DEFAULT_URL", Given("memory://", "the default url", True))
+    monkeypatch.setattr("turnlog.config.configuration._DEFAULT_URL", Given("memory://", "the default url", True))
     assert says in refused()
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from turnlog import Change, Key, Record, assistant, tool, user
 from turnlog.errors import CorruptRecord, FormatTooNew
-from turnlog.state import SessionState
+from turnlog.rules import SessionState
 
 KEY = Key("shop", "älice")
 

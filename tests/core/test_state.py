@@ -24,7 +24,7 @@ from model import ABSENT as NONE
 from model import Ask, Model, Piece, Placed, Point, Round
 from turnlog import ABSENT, Change, Key, Query, Receipt, Record, Session, SessionInfo, Version, user
 from turnlog.errors import Conflict, IdReused, InvalidInput, SessionNotFound, SplitsSealed, TooLarge, TurnlogError
-from turnlog.state import SessionState, file_key, page
+from turnlog.rules import SessionState, file_key, page
 
 KEY = Key("shop", "alice")
 OLD_STATES = 6  # how many earlier states are kept, to be read, expected and gone on from
@@ -51,8 +51,8 @@ def head(one: Record) -> tuple[object, ...]:
         one.rounds,
         one.turns,
         one.number,
-        one.end,
-        one.upto,
+        one.rounds_until,
+        one.messages_until,
         one.tip,
         one.size,
     )
@@ -65,7 +65,7 @@ def shape(records: tuple[Record, ...]) -> tuple[Piece, ...]:
         placed = []
         for part in whole.split():
             texts = tuple(message.text for message in part.messages)
-            placed.append(Placed(Round(part.id, part.part, part.open, texts), part.number, part.end))
+            placed.append(Placed(Round(part.id, part.part, part.open, texts), part.number, part.rounds_until))
         pieces.append(tuple(placed))
     return tuple(pieces)
 
@@ -141,15 +141,15 @@ class StateMachine(RuleBasedStateMachine):
         assert shape(records) == model.pieces
         assert header.bytes == sum(one.size for one in records)
         assert (header.first, header.turns) == (model.first, model.turns)
-        assert header.upto - header.start == model.messages
+        assert header.messages_until - header.start == model.messages
         assert (header.owner, dict(header.metadata), header.ttl) == (model.owner, model.metadata, model.ttl)
         assert (header.created, header.updated) == (model.created, model.updated)
         upto, number = header.start, header.first
         for one in records:
             upto += one.count
-            assert (one.upto, one.number) == (upto, number if one.turns else number - 1)
+            assert (one.messages_until, one.number) == (upto, number if one.turns else number - 1)
             number += one.turns
-        assert (header.upto, header.turns) == (upto, number)
+        assert (header.messages_until, header.turns) == (upto, number)
         if not header.alive(self.now):
             with pytest.raises(SessionNotFound):
                 state.read(self.now)
@@ -589,7 +589,7 @@ class SinceIgnoresTheTip(StateMachine):
         since = options["since"]
         if since is not None:
             for one in state.records:
-                if one.end == since.rounds:
+                if one.rounds_until == since.rounds:
                     options["since"] = msgspec.structs.replace(since, tip=one.tip)
         return super().read(state, **options)
 

@@ -35,7 +35,7 @@ from turnlog import (
 )
 from turnlog.errors import ConfigError, InvalidInput, TooLarge
 from turnlog.limits import MAX_NUMBER
-from turnlog.state import SessionState, page
+from turnlog.rules import SessionState, page
 from turnlog.store import Store
 from turnlog_memory import MemoryStore
 
@@ -519,8 +519,15 @@ def sealed(*ends: int) -> tuple[Record, tuple[Record, ...]]:
 
 def test_a_sealed_record_says_what_it_holds() -> None:
     whole, parts = sealed(1, 3, 2)
-    assert (whole.rounds, whole.turns, whole.count, whole.number, whole.end, whole.upto) == (6, 3, 6, 0, 6, 6)
-    assert (whole.id, whole.part, whole.open, whole.tip, whole.after) == ("t2", 1, False, parts[-1].tip, 3)
+    assert (whole.rounds, whole.turns, whole.count, whole.number, whole.rounds_until, whole.messages_until) == (
+        6,
+        3,
+        6,
+        0,
+        6,
+        6,
+    )
+    assert (whole.id, whole.part, whole.open, whole.tip, whole.next_turn) == ("t2", 1, False, parts[-1].tip, 3)
     assert whole.messages == tuple(message for part in parts for message in part.messages)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from turnlog import Change, CorruptRecord, Key, Layer, Record, Session, user
-from turnlog.history import exact
+from turnlog.rules import exact
 from turnlog_memory import MemoryStore
 
 KEY = Key("default", "s")

@@ -16,7 +16,7 @@ import server_writers
 from turnlog import Change, Key, Record, Store, assistant, user
 from turnlog_compression.zstd import ZstdLayer
 from turnlog_redis import _store as redis_store
-from turnlog_sql import _steps
+from turnlog_sql import _operations
 from turnlog_sql.sqlite import SQLiteStore
 
 WRITERS: Final = 2
@@ -49,7 +49,7 @@ def rewritten(layer: ZstdLayer, progress: Any) -> None:
         seal = change.seal
         if seal is None:
             return await commit(key, change)
-        rest = [one for one in (await inner.read(key, touch=False)).records if one.number >= seal.after]
+        rest = [one for one in (await inner.read(key, touch=False)).records if one.number >= seal.next_turn]
         await others_write(progress)
         return await commit(key, Change(keep=seal.number, append=(seal, *rest)))
 
@@ -70,7 +70,7 @@ def unlooked(layer: ZstdLayer, progress: Any) -> None:
         return bool(run)
 
     inner.commit = slow  # type: ignore[method-assign]
-    _steps.fits = fits  # type: ignore[attr-defined]
+    _operations.fits = fits  # type: ignore[attr-defined]
     redis_store.fits = fits  # type: ignore[attr-defined]
 
 

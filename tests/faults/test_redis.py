@@ -40,7 +40,7 @@ from turnlog import (
     user,
 )
 from turnlog_redis import RedisStore
-from turnlog_redis._link import Link
+from turnlog_redis._connection import Link
 
 WRITERS = Path(__file__).with_name("redis_writers.py")
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from naive import fails
 from turnlog import ABSENT, Change, Conflict, HistoryRegressed, IdReused, Key, Receipt, Record, Session, Version
 from turnlog.errors import InvalidInput, SessionNotFound, SplitsSealed
-from turnlog.state import SessionState
+from turnlog.rules import SessionState
 from turnlog.testing._copying import Copying
 from turnlog.testing._expecting import Expecting
 from turnlog.testing._repeating import Repeating
@@ -726,7 +726,7 @@ class SealsByRewriting(MemoryStore):
         if change.seal is None:
             return await super().commit(key, change)
         records = (await self.read(key)).records
-        rest = tuple(record for record in records if record.number >= change.seal.after)
+        rest = tuple(record for record in records if record.number >= change.seal.next_turn)
         rewritten = Change(keep=change.seal.number, append=(change.seal, *rest), asked=b"seal")
         return await super().commit(key, rewritten)
 
@@ -746,13 +746,19 @@ class SealsUnchecked(MemoryStore):
         if seal is None:
             return await super().commit(key, change)
         state = self._state(key)
-        run = [r for r in state.records if seal.number <= r.number < seal.after]
+        run = [r for r in state.records if seal.number <= r.number < seal.next_turn]
         if state.header is not None and run:
-            seal = replace(seal, tip=run[-1].tip, end=run[-1].end, rounds=sum(r.rounds for r in run), upto=run[-1].upto)
+            seal = replace(
+                seal,
+                tip=run[-1].tip,
+                rounds_until=run[-1].rounds_until,
+                rounds=sum(r.rounds for r in run),
+                messages_until=run[-1].messages_until,
+            )
             log = [
                 *(r for r in state.records if r.number < seal.number),
                 seal,
-                *(r for r in state.records if r.number >= seal.after),
+                *(r for r in state.records if r.number >= seal.next_turn),
             ]
             self._states[key] = SessionState(key, state.header, log, 0, len(log), state._ring, state._end, self.ttl)
             return state.header.receipt(self.clock(), state.header.version, None, state.header.version)
@@ -816,8 +822,8 @@ class RetainsExactly(MemoryStore):
         if change.retain is not None:
             header = self._state(key).header
             for record in self._state(key).records:
-                if header is not None and record.number < header.turns - change.retain < record.after:
-                    change = replace(change, retain=header.turns - record.after)
+                if header is not None and record.number < header.turns - change.retain < record.next_turn:
+                    change = replace(change, retain=header.turns - record.next_turn)
         return await super().commit(key, change)
 
 
@@ -839,7 +845,7 @@ class CountsWhatIsBelow(MemoryStore):
         session = await super().read(key, last=last, before=before, **asked)
         if before is None:
             return session
-        return replace(session, records=tuple(record for record in session.records if record.after <= before))
+        return replace(session, records=tuple(record for record in session.records if record.next_turn <= before))
 
 
 @fails(Sealing, "a_seal_makes_no_session")
@@ -861,4 +867,6 @@ class SinceInsideTheRun(MemoryStore):
         session = await super().read(key, since=since, **asked)
         if since is None or session.continues or since.epoch != session.version.epoch:
             return session
-        return replace(session, records=tuple(r for r in session.records if r.end > since.rounds), continues=True)
+        return replace(
+            session, records=tuple(r for r in session.records if r.rounds_until > since.rounds), continues=True
+        )

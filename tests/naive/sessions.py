@@ -23,13 +23,13 @@ from turnlog import (
     TooLarge,
     Version,
 )
-from turnlog._value import JSON
 from turnlog.testing._describing import Describing
 from turnlog.testing._expiring import Expiring
 from turnlog.testing._limits import Limits
 from turnlog.testing._naming import Naming
 from turnlog.testing._paging import Paging
 from turnlog.testing._values import Values
+from turnlog.values.json_value import JSON
 from turnlog_memory import MemoryStore
 
 # --------------------------------------------------------------------------------------------------------- describing

@@ -9,10 +9,10 @@ from msgspec.structs import replace
 
 from naive import fails
 from turnlog import Change, Key, Message, Receipt, Record, Session, SessionNotFound, Version
-from turnlog.testing._following import Following
 from turnlog.testing._reading import Reading
 from turnlog.testing._retaining import Retaining
 from turnlog.testing._rounds import Rounds
+from turnlog.testing._since import Following
 from turnlog.testing._undoing import Undoing
 from turnlog.testing._writing import Writing
 from turnlog_memory import MemoryStore
@@ -414,7 +414,9 @@ class SinceAsACount(MemoryStore):
         if since is None:
             return await super().read(key, **asked)
         session = await super().read(key, touch=asked.get("touch", True))
-        return replace(session, records=tuple(r for r in session.records if r.end > since.rounds), continues=True)
+        return replace(
+            session, records=tuple(r for r in session.records if r.rounds_until > since.rounds), continues=True
+        )
 
 
 @fails(
@@ -444,7 +446,7 @@ class TipUnchecked(MemoryStore):
         session = await super().read(key, **asked)
         version = session.version
         if since is not None and since.epoch == version.epoch and since.generation == version.generation:
-            tips = {record.end: record.tip for record in session.records}
+            tips = {record.rounds_until: record.tip for record in session.records}
             since = replace(since, tip=tips.get(since.rounds, since.tip))
         return await super().read(key, since=since, **asked)
 
@@ -565,7 +567,7 @@ class CutsMessages(MemoryStore):
     async def commit(self, key: Key, change: Change) -> Receipt:
         if change.keep is not None:
             records = (await self.read(key)).records
-            change = change.rewrite(keep=sum(record.upto <= change.keep for record in records))
+            change = change.rewrite(keep=sum(record.messages_until <= change.keep for record in records))
         return await super().commit(key, change)
 
 

@@ -12,11 +12,11 @@ from msgspec.structs import replace
 
 from naive import fails
 from turnlog import Change, Key, Page, Query, Receipt, Session, Version
-from turnlog.state import SessionState
-from turnlog.testing._agreeing import Agreeing
+from turnlog.rules import SessionState
 from turnlog.testing._cancelling import Cancelling
 from turnlog.testing._concurrency import Concurrency
-from turnlog.testing._living import Living
+from turnlog.testing._lifecycle import Living
+from turnlog.testing._model import Agreeing
 from turnlog_memory import MemoryStore
 
 # -------------------------------------------------------------------------------------------------------- concurrency

@@ -12,8 +12,8 @@ from importlib.util import find_spec
 import pytest
 
 from turnlog import Change, Key, Pipeline, PluginError, Record, open_store, user
+from turnlog.config import installed
 from turnlog.payload import rewrap
-from turnlog.plugins import installed
 from turnlog_offline import offline
 
 

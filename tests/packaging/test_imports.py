@@ -79,8 +79,10 @@ def loaded(code: str, folder: Path) -> set[str]:
 
 
 def test_importing_turnlog_loads_no_driver_and_no_machinery(tmp_path: Path) -> None:
-    modules = loaded("import turnlog, turnlog.plugins, turnlog.state, turnlog.history, turnlog.limits", tmp_path)
-    assert "turnlog.plugins" in modules
+    modules = loaded(
+        "import turnlog, turnlog.config.plugins, turnlog.rules.state, turnlog.rules.history, turnlog.limits", tmp_path
+    )
+    assert "turnlog.config.plugins" in modules
     machinery = {"asyncio", "concurrent", "difflib", "importlib.metadata", "logging", "stevedore", "tomllib"}
     assert modules & (DRIVERS | machinery | (PACKAGES.keys() - {"turnlog"})) == set()
 

@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from distributions import install
-from turnlog import plugins
+from turnlog.config import find_layer, find_model, find_store, installed, plugins
 from turnlog.errors import PluginError
-from turnlog.plugins import find_layer, find_model, find_store, installed
 from turnlog_memory import MemoryStore
 
 STORE = """

@@ -16,7 +16,7 @@ import zstandard
 
 from compressed import LAYERS, compressed, talk
 from turnlog import Change, CorruptRecord, Key, Record
-from turnlog_compression import _reading
+from turnlog_compression import _decompress
 from turnlog_memory import MemoryStore
 
 
@@ -65,5 +65,5 @@ def naive_zstd(body: bytes, size: int, _: object) -> bytes:
 
 if __name__ == "__main__":
     if sys.argv[3:] == ["naive"]:
-        _reading._OPENERS.update({_reading.GZIP: naive_gzip, _reading.ZSTD: naive_zstd})
+        _decompress._OPENERS.update({_decompress.GZIP: naive_gzip, _decompress.ZSTD: naive_zstd})
     print(json.dumps(asyncio.run(measured(Path(sys.argv[1]).read_bytes(), sys.argv[2]))))

@@ -8,7 +8,7 @@ from copy import copy
 from typing import TypeVar, cast
 
 from turnlog_sql import _migrations
-from turnlog_sql._steps import Steps
+from turnlog_sql._operations import Steps
 from turnlog_sql.sqlite import _drive, _statements, _transact
 
 T = TypeVar("T")

@@ -36,10 +36,10 @@ from turnlog import (
     tool,
     user,
 )
+from turnlog.config import installed
 from turnlog.errors import CorruptRecord, OutcomeUnknown, SchemaError, Unavailable
 from turnlog.payload import rewrap
-from turnlog.plugins import installed
-from turnlog.state import SessionState
+from turnlog.rules import SessionState
 from turnlog_cli import _import, main
 from turnlog_compression import GzipLayer
 from turnlog_compression._dictionaries import Dictionaries

@@ -20,7 +20,7 @@ from compressed import GIB, LAYERS, MIB, compressed, dictionary, envelope, talk
 from turnlog import Change, CorruptRecord, Key, Message, Record, Store, user
 from turnlog.errors import FormatTooNew, PluginError
 from turnlog.payload import HEAD
-from turnlog_compression import _reading
+from turnlog_compression import _decompress
 from turnlog_memory import MemoryStore
 from turnlog_sql.sqlite import SQLiteStore
 
@@ -187,7 +187,7 @@ def hundred(codec: str) -> Iterator[Record]:
 def read(record: Record) -> object:
     """Its messages, as a layer opens it."""
     if not record.plain:
-        record = _reading.opened(record, {dictionary().id: dictionary()}, fetched=True)
+        record = _decompress.opened(record, {dictionary().id: dictionary()}, fetched=True)
     return record.messages
 
 
@@ -341,12 +341,12 @@ async def test_without_zstandard_a_zstd_record_says_what_to_install(
         with monkeypatch.context() as patch:
             patch.setitem(sys.modules, "zstandard", None)
             patch.delitem(sys.modules, "turnlog_compression._zstd")
-            _reading._zstd.cache_clear()
+            _decompress._zstd.cache_clear()
             with pytest.raises(PluginError, match=r"zstd: pip install 'turnlog\[zstd\]' to read it"):
                 await store.load("bob")
             assert len(await store.load("alice")) == 4  # gzip needs nothing
             await store.append("bob", list(talk(600, 1)))
             assert tuple(await store.load("bob", last=1)) == talk(600, 1)
-        _reading._zstd.cache_clear()
+        _decompress._zstd.cache_clear()
         if codec == "zstd":
             assert tuple(await store.load("bob")) == talk(600) + talk(600, 1)

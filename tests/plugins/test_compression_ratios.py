@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from turnlog import Message, Store
-from turnlog.history import split_turns
+from turnlog.rules import split_turns
 from turnlog_compression.zstd import ZstdLayer
 from turnlog_sql.sqlite import SQLiteStore
 from watched import settled

@@ -103,7 +103,7 @@ def test_it_uses_public_names_alone() -> None:
 FIND = """
 import asyncio, sys
 from turnlog import open_store, user
-from turnlog.plugins import installed
+from turnlog.config import installed
 
 async def main():
     async with open_store("jsonl:///chats?ttl=24h") as store:

@@ -8,7 +8,7 @@ import inspect
 import pytest
 
 from turnlog import Message, assistant, system, tool, user
-from turnlog.plugins import find_model
+from turnlog.config import find_model
 from turnlog_offline import offline
 
 

@@ -40,7 +40,7 @@ from turnlog import (
 )
 from turnlog.errors import InvalidInput, TurnlogError
 from turnlog.limits import REMEMBERED_CHANGES
-from turnlog.state import SessionState
+from turnlog.rules import SessionState
 from turnlog_redis import RedisStore, _layout
 from turnlog_redis._layout import BUCKETS, CHANGES, RECORDS, index_of, keys_of
 

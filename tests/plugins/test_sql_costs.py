@@ -11,7 +11,7 @@ import pytest
 
 from sql_database import Database
 from turnlog import Change, Key, Query, Receipt, Record, Session, Version, user
-from turnlog_sql import _steps
+from turnlog_sql import _operations
 from turnlog_sql._statements import Statement
 
 LONG = Key("shop", "long")
@@ -33,23 +33,25 @@ class Filled(Database):
 
     def commit(self, change: Change, key: Key = LONG) -> Receipt:
         """Commit a change."""
-        return self.write(_steps.commit(self.statements, key, change, 1.0, None))[0]
+        return self.write(_operations.commit(self.statements, key, change, 1.0, None))[0]
 
     def append(self) -> Receipt:
         """Append a turn to the long session, which was just seen."""
         change = Change(append=said(1))
-        _, seen = self.read(_steps.read(self.statements, LONG, 1.0, None, last=0, before=None, since=None, touch=True))
-        found = self.write(_nothing(), first=_steps.append(self.statements, seen, change, 1.0, None))
+        _, seen = self.read(
+            _operations.read(self.statements, LONG, 1.0, None, last=0, before=None, since=None, touch=True)
+        )
+        found = self.write(_nothing(), first=_operations.append(self.statements, seen, change, 1.0, None))
         return found[0]
 
     def session(self, *, last: int | None = None, before: int | None = None, since: Version | None = None) -> Session:
         """Read the long session."""
-        steps = _steps.read(self.statements, LONG, 1.0, None, last=last, before=before, since=since, touch=True)
+        steps = _operations.read(self.statements, LONG, 1.0, None, last=last, before=before, since=since, touch=True)
         return self.read(steps)[0]
 
     def page(self, owner: str | None = None) -> object:
         """Five sessions."""
-        return self.read(_steps.page(self.statements, Query(namespace="shop", owner=owner, limit=5), 1.0))
+        return self.read(_operations.page(self.statements, Query(namespace="shop", owner=owner, limit=5), 1.0))
 
     def work(self, call: Callable[[], object]) -> tuple[str, int]:
         """The kinds of statements of a call, and how many steps SQLite's machine took (sqlite.org/opcode.html)."""
@@ -68,7 +70,7 @@ class Filled(Database):
         return " ".join(statements), steps[0]
 
 
-def _nothing() -> _steps.Steps[tuple[Receipt, _steps.Seen]]:
+def _nothing() -> _operations.Steps[tuple[Receipt, _operations.Seen]]:
     raise AssertionError("it was not done at once")
     yield
 
@@ -142,7 +144,7 @@ def test_no_statement_looks_at_a_whole_table() -> None:
 
 def test_a_plan_that_looks_at_everything_would_be_found() -> None:
     database = Database()
-    sql = "SELECT row FROM turnlog_sessions WHERE upto > 5 ORDER BY bytes"
+    sql = "SELECT row FROM turnlog_sessions WHERE messages_until > 5 ORDER BY bytes"
     plan = [row[3] for row in database.connection.execute(f"EXPLAIN QUERY PLAN {sql}")]
     assert plan == ["SCAN turnlog_sessions", "USE TEMP B-TREE FOR ORDER BY"]
     database.close()
@@ -151,7 +153,7 @@ def test_a_plan_that_looks_at_everything_would_be_found() -> None:
 def test_no_more_changes_are_kept_than_twice_what_is_remembered() -> None:
     database = Database()
     for _ in range(300):
-        steps = _steps.commit(database.statements, LONG, Change(append=said(1)), 1.0, None)
+        steps = _operations.commit(database.statements, LONG, Change(append=said(1)), 1.0, None)
         database.write(steps)
         assert database.rows("changes") <= 128
     database.close()

@@ -8,7 +8,7 @@ import pytest
 
 from sql_database import Database
 from turnlog import Change, CorruptRecord, Key, Query, Record, Session, Version, assistant, user
-from turnlog_sql import _steps
+from turnlog_sql import _operations
 
 KEY = Key("shop", "alice")
 TURNS = 6
@@ -22,14 +22,14 @@ class Kept(Database):
         for turn in range(TURNS):
             said = (user(f"question {turn}"), assistant(f"answer {turn}"))
             change = Change(append=(Record.of(said, id=f"t{turn}", time=1.0),), owner="ann", metadata={"title": "T"})
-            self.write(_steps.commit(self.statements, KEY, change, float(turn), None))
+            self.write(_operations.commit(self.statements, KEY, change, float(turn), None))
 
     def session(
         self, *, last: int | None = None, before: int | None = None, since: Version | None = None, key: Key = KEY
     ) -> Session:
         """Read it."""
         asked = {"last": last, "before": before, "since": since}
-        return self.read(_steps.read(self.statements, key, 9.0, None, touch=True, **asked))[0]  # type: ignore[arg-type]
+        return self.read(_operations.read(self.statements, key, 9.0, None, touch=True, **asked))[0]  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -130,14 +130,14 @@ def test_payloads_that_changed_places_are_noticed(kept: Kept) -> None:
 def test_a_damaged_session_hides_no_other_and_can_be_deleted(kept: Kept) -> None:
     for place, name in enumerate(("a", "b", "c")):
         change = Change(append=(Record.of((user("x"),), id="t", time=1.0),))
-        kept.write(_steps.commit(kept.statements, Key("shop", name), change, 10.0 + place, None))
+        kept.write(_operations.commit(kept.statements, Key("shop", name), change, 10.0 + place, None))
     kept.connection.execute("UPDATE turnlog_sessions SET head = x'c1' WHERE session = ?", (b"b",))
-    page = kept.read(_steps.page(kept.statements, Query(namespace="shop"), 20.0))
+    page = kept.read(_operations.page(kept.statements, Query(namespace="shop"), 20.0))
     assert [info.key.session for info in page.infos] == ["c"]
     assert page.cursor is not None
     with pytest.raises(CorruptRecord, match="'b'"):
-        kept.read(_steps.page(kept.statements, Query(namespace="shop", cursor=page.cursor), 20.0))
+        kept.read(_operations.page(kept.statements, Query(namespace="shop", cursor=page.cursor), 20.0))
     assert len(kept.session(key=Key("shop", "a")).messages) == 1
-    assert kept.write(_steps.delete(kept.statements, Key("shop", "b"), 20.0, None))
-    page = kept.read(_steps.page(kept.statements, Query(namespace="shop"), 20.0))
+    assert kept.write(_operations.delete(kept.statements, Key("shop", "b"), 20.0, None))
+    page = kept.read(_operations.page(kept.statements, Query(namespace="shop"), 20.0))
     assert [info.key.session for info in page.infos] == ["c", "a", "alice"]

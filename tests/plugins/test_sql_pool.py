@@ -14,10 +14,10 @@ import pytest
 from turnlog import OutcomeUnknown, TurnlogError, Unavailable
 from turnlog.errors import InvalidInput
 from turnlog_sql._database import Migrate
+from turnlog_sql._operations import Row, Steps
 from turnlog_sql._pool import Pool
 from turnlog_sql._server import Failure, Server
 from turnlog_sql._statements import Value
-from turnlog_sql._steps import Row, Steps
 
 
 class Connection:

@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 
 from turnlog import Change, CorruptRecord, Key, Record, Session, user
-from turnlog_sql import _migrations, _steps
+from turnlog_sql import _migrations, _operations
 from turnlog_sql._statements import Statement, Statements
 from turnlog_sql.sqlite import _drive, _statements, _transact
 
@@ -41,14 +41,14 @@ def connections(tmp_path: Path) -> Iterator[tuple[sqlite3.Connection, sqlite3.Co
 def _append(connection: sqlite3.Connection, turn: int) -> None:
     record = Record.of((user(f"question {turn}"), user(f"answer {turn}")), id=f"t{turn}", time=0.0)
     change = Change(id=f"0:t{turn}", append=(record,))
-    _transact(connection, (NOBODY, True, lambda: _steps.commit(_statements(), KEY, change, 1.0, None), None))
+    _transact(connection, (NOBODY, True, lambda: _operations.commit(_statements(), KEY, change, 1.0, None), None))
 
 
 def _read(connection: sqlite3.Connection, between: Any, statements: Statements) -> Session:
     """The last messages; `between` is called once their header has been read."""
 
-    def steps() -> _steps.Steps[Session]:
-        reading = _steps.read(statements, KEY, 1.0, None, last=4, before=None, since=None, touch=True)
+    def steps() -> _operations.Steps[Session]:
+        reading = _operations.read(statements, KEY, 1.0, None, last=4, before=None, since=None, touch=True)
         rows: Any = None
         while True:
             try:

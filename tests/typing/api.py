@@ -38,8 +38,8 @@ from turnlog import (
     tool,
     user,
 )
-from turnlog.plugins import Plugin, find_layer, find_store, installed
-from turnlog.state import SessionState, file_key, page
+from turnlog.config import Plugin, find_layer, find_store, installed
+from turnlog.rules import SessionState, file_key, page
 
 # ------------------------------------------------------------------------------------------------------- configuration
 
@@ -112,13 +112,13 @@ async def fail(store: Store) -> None:
     try:
         await store.append("s", [user("Hello")], turn_id="t")
     except Conflict as error:
-        assert_type(error.expected, Version | None)
-        assert_type(error.actual, Version | None)
+        await store.append("s", [user("Hello")], expect=error.actual)
     except OutcomeUnknown as error:
         if error.key is not None and error.change is not None:
             assert_type(await store.commit(error.key, error.change), Receipt)
     except SessionNotFound as error:
-        assert_type(error.key, Key | None)
+        found: Key | None = error.key
+        assert found is not None
 
 
 # ------------------------------------------------------------------------------------------------------------- plugins

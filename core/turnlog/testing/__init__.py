@@ -21,7 +21,7 @@ import pytest
 # so that a failing assert shows its values, as in a test module
 pytest.register_assert_rewrite(*(f"{__name__}.{module.name}" for module in iter_modules(__path__)))
 
-from ._chapter import Clock, StoreOptions  # noqa: E402
+from ._base import Clock, StoreOptions  # noqa: E402
 from ._contract import StoreContract  # noqa: E402
 
 __all__ = ["Clock", "StoreContract", "StoreOptions"]

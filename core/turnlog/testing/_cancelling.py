@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from .._change import Change
 from ..store import Store
-from ._chapter import Chapter
+from ..values.change import Change
+from ._base import Chapter
 from ._material import ID, history, key, numbers, record, say, texts
 
 

@@ -9,11 +9,11 @@ import asyncio
 import random
 from collections.abc import Awaitable, Sequence
 
-from .._change import ABSENT, Change
-from .._record import Record
 from ..errors import Conflict, SessionNotFound
 from ..store import Store
-from ._chapter import Chapter
+from ..values.change import ABSENT, Change
+from ..values.record import Record
+from ._base import Chapter
 from ._material import ID, history, key, numbers, record, say, texts
 
 TASKS = 12

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from ._agreeing import Agreeing
 from ._cancelling import Cancelling
 from ._concurrency import Concurrency
 from ._copying import Copying
 from ._describing import Describing
 from ._expecting import Expecting
 from ._expiring import Expiring
-from ._following import Following
+from ._lifecycle import Living
 from ._limits import Limits
-from ._living import Living
+from ._model import Agreeing
 from ._naming import Naming
 from ._paging import Paging
 from ._reading import Reading
@@ -19,6 +18,7 @@ from ._repeating import Repeating
 from ._retaining import Retaining
 from ._rounds import Rounds
 from ._sealing import Sealing
+from ._since import Following
 from ._undoing import Undoing
 from ._values import Values
 from ._writing import Writing

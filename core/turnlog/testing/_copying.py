@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from .._change import Change
-from .._key import Key
 from ..errors import Conflict, CorruptRecord, IdReused, InvalidInput, SessionNotFound
 from ..store import Store
-from ._chapter import Chapter
+from ..values.change import Change
+from ..values.key import Key
+from ._base import Chapter
 from ._material import ID, history, key, numbers, picture, record, say, texts
 
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from .._change import Change
-from .._value import JSON
 from ..errors import Conflict, InvalidInput, TooLarge
 from ..store import Store
-from ._chapter import Chapter
+from ..values.change import Change
+from ..values.json_value import JSON
+from ._base import Chapter
 from ._material import ID, history, key, picture, say
 
 _VALUES: dict[str, JSON] = {

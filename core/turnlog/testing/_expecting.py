@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from .._change import ABSENT, Change
-from .._version import Version
 from ..errors import Conflict, HistoryRegressed
 from ..store import Store
-from ._chapter import Chapter
+from ..values.change import ABSENT, Change
+from ..values.version import Version
+from ._base import Chapter
 from ._material import ID, ahead, beside, history, key, picture, record, say
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from .._change import ABSENT, Change
 from ..errors import Conflict, InvalidInput, SessionNotFound
 from ..store import Store
-from ._chapter import Chapter
+from ..values.change import ABSENT, Change
+from ._base import Chapter
 from ._material import ID, history, key, picture, record, say
 
 YEAR = 365 * 86_400.0

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from .. import limits
-from .._change import Change
-from .._record import Record
 from ..errors import InvalidInput, TooLarge
-from ..message import user
 from ..store import Store
-from ._chapter import Chapter
+from ..values.change import Change
+from ..values.message import user
+from ..values.record import Record
+from ._base import Chapter
 from ._material import ID, Watched, history, key, made_by_hand, noise, picture, record, say, texts
 
 

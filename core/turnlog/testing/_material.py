@@ -9,15 +9,15 @@ from typing import Any
 
 import msgspec
 
-from .._change import Change, Receipt
-from .._ids import new_id
-from .._key import Key
-from .._record import Record
-from .._session import Page, Query, Session
-from .._version import Version
 from ..errors import SessionNotFound
-from ..message import Message, user
 from ..store import Layer, Store
+from ..values.change import Change, Receipt
+from ..values.ids import new_id
+from ..values.key import Key
+from ..values.message import Message, user
+from ..values.record import Record
+from ..values.session import Page, Query, Session
+from ..values.version import Version
 
 ID = "alice"
 """The session that most tests write to."""

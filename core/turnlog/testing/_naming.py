@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from .._change import Change
-from .._key import Key
-from .._session import Query
 from ..errors import InvalidInput
 from ..store import Store
-from ._chapter import Chapter
-from ._hostile import IDS, KEYS, NO_IDS
+from ..values.change import Change
+from ..values.key import Key
+from ..values.session import Query
+from ._base import Chapter
+from ._difficult_ids import IDS, KEYS, NO_IDS
 from ._material import ID, Watched, history, key, picture, record, say, texts
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from .._change import Change
-from .._session import Query
 from ..errors import InvalidInput
 from ..store import Store
-from ._chapter import Chapter
+from ..values.change import Change
+from ..values.session import Query
+from ._base import Chapter
 from ._material import ID, key, picture, record, say, texts
 
 

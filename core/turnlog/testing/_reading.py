@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from .._change import Change
 from ..errors import InvalidInput, SessionNotFound
 from ..limits import MAX_NUMBER
 from ..store import Store
-from ._chapter import Chapter
+from ..values.change import Change
+from ._base import Chapter
 from ._material import ID, key, made_by_hand, numbers, record, say, texts
 
 SIZES = [2, 1, 3, 1, 1, 4]

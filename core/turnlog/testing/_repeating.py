@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from .._change import ABSENT, Change
 from ..errors import Conflict, CorruptRecord, IdReused
 from ..store import Store
-from ._chapter import Chapter
+from ..values.change import ABSENT, Change
+from ._base import Chapter
 from ._material import ID, history, key, picture, record, say, texts
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from .. import limits
-from .._change import Change
-from .._record import Record
-from .._session import Session
 from ..errors import Conflict, SessionNotFound, SplitsSealed, TooLarge
 from ..store import Store
-from ._chapter import Chapter
+from ..values.change import Change
+from ..values.record import Record
+from ..values.session import Session
+from ._base import Chapter
 from ._material import ID, history, key, numbers, picture, record, say, texts
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from .._change import ABSENT, ANY
 from ..errors import Conflict, InvalidInput
-from ..message import assistant, user
 from ..store import Store
-from ._chapter import Chapter
+from ..values.change import ABSENT, ANY
+from ..values.message import assistant, user
+from ._base import Chapter
 from ._material import ID, history, numbers, picture, say, texts
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from .._change import Change
-from .._value import JSON
 from ..store import Store
-from ._chapter import Chapter
+from ..values.change import Change
+from ..values.json_value import JSON
+from ._base import Chapter
 from ._material import ID, key, record, say, texts
 
 _CALL: dict[str, Any] = {

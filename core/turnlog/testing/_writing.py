@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from .._change import Change
 from ..errors import Conflict, CorruptRecord, SessionNotFound, TooLarge
-from ..message import Message, assistant, tool, user
 from ..store import Store
-from ._chapter import Chapter
+from ..values.change import Change
+from ..values.message import Message, assistant, tool, user
+from ._base import Chapter
 from ._material import ID, history, key, numbers, picture, record, say, texts
 
 MESSAGES: list[dict[str, Any]] = [

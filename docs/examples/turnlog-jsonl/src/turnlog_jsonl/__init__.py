@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from turnlog import Change, Key, Page, Query, Receipt, Session, Store, Version
 from turnlog.errors import OutcomeUnknown, Unavailable
-from turnlog.state import SessionState, file_key, page
+from turnlog.rules import SessionState, file_key, page
 
 T = TypeVar("T")
 

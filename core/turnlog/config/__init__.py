@@ -1,0 +1,9 @@
+"""Configuration: a store out of a URL, a file, variables and arguments, made of installed plugins."""
+
+from __future__ import annotations
+
+from .configuration import open_store
+from .options import duration
+from .plugins import Plugin, find_layer, find_model, find_store, installed
+
+__all__ = ["Plugin", "duration", "find_layer", "find_model", "find_store", "installed", "open_store"]

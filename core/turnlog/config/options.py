@@ -1,0 +1,190 @@
+"""Options: what a constructor's signature says may be configured, and values for it out of text or TOML.
+
+Durations are seconds (`90`, `"1.5s"`, `"24h"`), sizes are bytes (`65536`, `"64KiB"`, `"10MB"`).
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import types
+import typing
+from collections.abc import Mapping
+from typing import Final, Literal, NamedTuple, Union
+
+from ..errors import ConfigError, PluginError
+from ..limits import MAX_NUMBER
+from .nearest import nearest
+
+_SECONDS: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
+_BYTES: Final[dict[str, int]] = {"": 1, "b": 1} | {
+    f"{p}{b}b": n**e for e, p in enumerate("kmgt", 1) for b, n in (("", 1000), ("i", 1024))
+}
+_DURATION: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([a-z]*)")
+_SIZE: Final = re.compile(r"([0-9]{1,15}) ?([a-z]*)", re.IGNORECASE)
+_WHOLE: Final = re.compile(r"[+-]?[0-9]{1,15}")
+_TRUTH: Final = {
+    "true": True,
+    "1": True,
+    "yes": True,
+    "on": True,
+    "false": False,
+    "0": False,
+    "no": False,
+    "off": False,
+}
+
+
+class Given(NamedTuple):
+    """A value and where it was given: `turnlog.toml: store.ttl`."""
+
+    value: object
+    where: str
+    text: bool
+    """Out of a URL or a variable, where everything is text: `5` is a number there."""
+
+
+class Option(NamedTuple):
+    """What a keyword-only parameter takes."""
+
+    name: str
+    kind: type
+    choices: tuple[object, ...]
+    nullable: bool
+
+    def of(self, given: Given) -> object:
+        """The value for the constructor.
+
+        Raises:
+            ConfigError: It does not fit.
+        """
+        value = given.value
+        if value is None and self.nullable:
+            return None
+        if self.kind is float:
+            return duration(value, given.where)
+        if self.kind is int and self.name.endswith("bytes"):
+            return _bytes(given)
+        if self.kind is int:
+            return _whole(given)
+        if self.kind is bool:
+            return _truth(given)
+        if self.choices:
+            return _choice(given, self.choices)
+        if not isinstance(value, str):
+            raise ConfigError(f"{given.where}: must be text, not {type(value).__name__}")  # it may be a secret
+        return value
+
+
+def options_of(maker: type) -> dict[str, Option]:
+    """The keyword-only parameters of a class whose types can be configured.
+
+    Raises:
+        PluginError: Its constructor has no signature.
+    """
+    options = {}
+    for parameter in signature_of(maker).values():
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            option = _option(parameter.name, _annotation(maker, parameter))
+            if option is not None:
+                options[option.name] = option
+    return options
+
+
+def signature_of(maker: type) -> Mapping[str, inspect.Parameter]:
+    """The parameters of a class's constructor, without `self`."""
+    try:
+        return inspect.signature(maker).parameters
+    except (ValueError, TypeError, NameError) as error:
+        raise PluginError(f"{maker.__module__}.{maker.__qualname__} has no readable signature: {error}") from error
+
+
+def _annotation(maker: type, parameter: inspect.Parameter) -> object:
+    """The type, or None where its name cannot be resolved, as when it is imported for type checkers alone."""
+    function = inspect.unwrap(maker.__init__)  # type: ignore[misc]
+    holder = types.SimpleNamespace(__annotations__={"it": parameter.annotation})
+    try:
+        return typing.get_type_hints(holder, getattr(function, "__globals__", {}))["it"]
+    except (NameError, AttributeError, TypeError):
+        return None
+
+
+def _option(name: str, annotation: object) -> Option | None:
+    nullable = False
+    if typing.get_origin(annotation) in (Union, types.UnionType):
+        kinds = [kind for kind in typing.get_args(annotation) if kind is not types.NoneType]
+        nullable = len(kinds) < len(typing.get_args(annotation))
+        annotation = kinds[0] if len(kinds) == 1 else None
+    if typing.get_origin(annotation) is Literal:
+        return Option(name, object, typing.get_args(annotation), nullable)
+    if annotation in (float, int, bool, str):
+        return Option(name, typing.cast("type", annotation), (), nullable)
+    return None
+
+
+def duration(value: object, where: str) -> float:
+    """Seconds: a number of them, or text such as `"90s"`, `"24h"` and `"30d"`.
+
+    Args:
+        value: What was given.
+        where: Where it was given, for the error.
+
+    Raises:
+        ConfigError: It is no duration.
+    """
+    if isinstance(value, str):
+        found = _DURATION.fullmatch(value)
+        if found and found[2] in _SECONDS:
+            return float(found[1]) * _SECONDS[found[2]]
+    elif isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MAX_NUMBER:
+        return float(value)
+    raise ConfigError(f'{where}: {_shown(value)} is not a duration; write 90, "90s", "24h" or "30d"')
+
+
+def _bytes(given: Given) -> int:
+    value = given.value
+    if isinstance(value, str):
+        found = _SIZE.fullmatch(value)
+        if found and found[2].lower() in _BYTES:
+            return int(found[1]) * _BYTES[found[2].lower()]
+    elif isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_NUMBER:
+        return value
+    raise ConfigError(f'{given.where}: {_shown(value)} is not a size; write 65536, "64KiB" or "10MB"')
+
+
+def _whole(given: Given) -> int:
+    value = given.value
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= MAX_NUMBER:
+        return value
+    if given.text and isinstance(value, str) and _WHOLE.fullmatch(value):
+        return int(value)
+    raise ConfigError(f"{given.where}: {_shown(value)} is not a whole number")
+
+
+def _truth(given: Given) -> bool:
+    value = given.value
+    if type(value) is bool:
+        return value
+    if given.text and isinstance(value, str) and value.lower() in _TRUTH:
+        return _TRUTH[value.lower()]
+    raise ConfigError(f"{given.where}: {_shown(value)} is not true or false")
+
+
+def _choice(given: Given, choices: tuple[object, ...]) -> object:
+    value = given.value
+    for choice in choices:
+        if (type(value) is type(choice) and value == choice) or (given.text and value == str(choice)):
+            return choice
+    known = [str(choice) for choice in choices]
+    near = nearest(value, known) if isinstance(value, str) else ""
+    raise ConfigError(f"{given.where}: {_shown(value)} is none of {', '.join(known)}{near}")
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, str):
+        return f'"{value}"' if len(value) <= 60 and value.isprintable() else f"text of {len(value)} characters"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) or (isinstance(value, int) and abs(value) <= MAX_NUMBER):
+        return str(value)
+    return "a number over 2**53" if isinstance(value, int) else f"a {type(value).__name__}"

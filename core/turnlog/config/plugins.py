@@ -1,0 +1,208 @@
+"""Plugins: stores, layers and models, found by the entry points of installed distributions.
+
+    [project.entry-points."turnlog.stores"]
+    jsonl = "turnlog_jsonl:JsonlStore"
+
+The name is a URL's scheme in `turnlog.stores`, a layer's name in `turnlog.layers`, and a model's name in
+`turnlog.models`.  The plugins that come with turnlog are registered in the same way.  Only the plugin that is asked for
+is imported.  Installed code is running code: install what you trust.
+
+`open_store` makes a plugin from the signature of its constructor:
+
+- A store takes its location first, as `url` (the URL without its query) or as `path` (what follows `scheme:///`,
+  percent-decoded: `jsonl:///chats` gives `chats`, `jsonl:////var/chats` gives `/var/chats`), or takes none (the URL is
+  then bare, `memory://`).  What follows a `+` in the scheme is the store's own business: `postgresql+psycopg://` finds
+  `postgresql`.
+- A layer takes the store that it wraps first, as `inner`.
+- Options are keyword-only.  Their annotations say what may be configured: `float` (seconds: `90`, `"1.5s"`, `"24h"`),
+  `int` (and where the name ends in `bytes`, a size: `"64KiB"`), `bool`, `str`, `Literal[...]`, and each of them
+  `| None`.  A parameter of any other type, such as a clock or a client, is for code only.
+- `InvalidInput` says that an option is wrong, in a message that begins with the option's name.
+- A driver is imported at the top of the plugin's module, so that its absence is noticed when the plugin is looked up.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from ..errors import PluginError
+from ..store import Layer, Store
+from .nearest import nearest
+from .options import duration
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+__all__ = ["Plugin", "duration", "find_layer", "find_model", "find_store", "installed"]
+
+_STORES: Final = "turnlog.stores"
+_LAYERS: Final = "turnlog.layers"
+_MODELS: Final = "turnlog.models"
+_KINDS: Final = {_LAYERS: "layer", _MODELS: "model", _STORES: "store"}
+
+_EXTRAS: Final = {
+    "asyncmy": "mysql",
+    "asyncpg": "postgresql",
+    "hiredis": "redis",
+    "redis": "redis",
+    "sqlalchemy": "sql",
+    "zstandard": "zstd",
+}
+"""The drivers that our own plugins import, and the extra that brings each."""
+
+
+class Plugin(msgspec.Struct, frozen=True):
+    """An entry point of an installed distribution; what it points at is not loaded, and may be broken.
+
+    Attributes:
+        group: `turnlog.stores`, `turnlog.layers` or `turnlog.models`.
+        name: A URL's scheme, a layer's name or a model's name.
+        target: Where it is, such as `turnlog_memory:MemoryStore`.
+        distribution: The distribution that registers it.
+        version: That distribution's version.
+    """
+
+    group: str
+    name: str
+    target: str
+    distribution: str
+    version: str
+
+    def __str__(self) -> str:
+        return f"{self.target} of {self.distribution} {self.version}"
+
+
+def installed() -> tuple[Plugin, ...]:
+    """All installed plugins, by group and name, without loading any of them."""
+    plugins = [_plugin(entry) for group in _KINDS for entry in _entries(group)]
+    return tuple(sorted(plugins, key=lambda plugin: (plugin.group, plugin.name, plugin.distribution)))
+
+
+def find_store(name: str) -> type[Store]:
+    """The class of the stores with this URL scheme.
+
+    Raises:
+        PluginError: There is none, it cannot be loaded, it is no store, or it is claimed twice.
+    """
+    found, plugin = _load(_STORES, name)
+    if isinstance(found, type) and issubclass(found, Store) and not issubclass(found, Layer):
+        missing: frozenset[str] = getattr(found, "__abstractmethods__", frozenset())
+        if missing:
+            raise PluginError(
+                f"store {name!r}, {plugin}, is not finished: it does not implement {', '.join(sorted(missing))}"
+            )
+        return found
+    raise _unfit(plugin, found, "a subclass of turnlog.Store that is no layer")
+
+
+def find_layer(name: str) -> type[Layer]:
+    """The class of the layers with this name.
+
+    Raises:
+        PluginError: There is none, it cannot be loaded, it is no layer, or it is claimed twice.
+    """
+    found, plugin = _load(_LAYERS, name)
+    if isinstance(found, type) and issubclass(found, Layer):
+        return found
+    raise _unfit(plugin, found, "a subclass of turnlog.Layer")
+
+
+def find_model(name: str) -> Callable[..., object]:
+    """The model with this name (`turnlog.Model`), or a class of models, for the caller to make one with its options.
+
+    Raises:
+        PluginError: There is none, it cannot be loaded, it is not async, or it is claimed twice.
+    """
+    found, plugin = _load(_MODELS, name)
+    if callable(found) and (inspect.iscoroutinefunction(found) or inspect.iscoroutinefunction(found.__call__)):
+        return found
+    raise _unfit(plugin, found, "an async callable, or a class of them")
+
+
+def _entries(group: str) -> list[EntryPoint]:
+    from importlib.metadata import entry_points
+
+    return list(entry_points(group=group))
+
+
+def _plugin(entry: EntryPoint) -> Plugin:
+    name = version = ""
+    try:
+        if entry.dist is not None:
+            said = entry.dist.metadata
+            name, version = (said[field] if field in said else "" for field in ("Name", "Version"))  # noqa: SIM401 - they have no `get`
+    except (AttributeError, LookupError, OSError, TypeError, ValueError):
+        pass  # its METADATA is damaged or gone, which raises one of these or gives None: it must not hide the others
+    return Plugin(
+        entry.group,
+        entry.name,
+        entry.value.partition("[")[0].strip(),
+        name or "an unknown distribution",
+        version or "?",
+    )
+
+
+def _load(group: str, name: str) -> tuple[object, Plugin]:
+    """What the entry point gives.  No other entry point is loaded.
+
+    The entry points are read afresh, and stevedore is given the one to load.  Left to itself it reads them from a file
+    in the user's cache folder, whose name tells two states of an `entry_points.txt` apart only when they are two
+    minutes apart (a timestamp as a 32-bit float), forgets which distribution they are of, and loads all that share a
+    name.
+    """
+    entries = _entries(group)
+    claims = [entry for entry in entries if entry.name == name]
+    if not claims:
+        raise _unknown(group, name, {entry.name for entry in entries})
+    if len(claims) > 1:
+        both = " and ".join(sorted(str(_plugin(entry)) for entry in claims))
+        raise PluginError(f"{_KINDS[group]} {name!r} is claimed by {both}: uninstall one of them")
+
+    from stevedore.driver import DriverManager
+
+    class Driver(DriverManager[object]):
+        def list_entry_points(self) -> list[EntryPoint]:
+            return claims
+
+    plugin = _plugin(claims[0])
+    try:
+        return Driver(group, name).extensions[0].plugin, plugin
+    except Exception as error:
+        if missing := _missing_of(plugin, error):
+            raise _incomplete(plugin, missing) from None
+        raise _broken(plugin, error) from error
+
+
+def _unknown(group: str, name: str, known: Iterable[str]) -> PluginError:
+    names = ", ".join(sorted(known)) or "none"
+    return PluginError(f"no {_KINDS[group]} is named {name!r}, installed are: {names}{nearest(name, known)}")
+
+
+def _missing_of(plugin: Plugin, error: Exception) -> str | None:
+    """The package of an extra that is not installed, if that is all that is wrong."""
+    if plugin.distribution != "turnlog" or not isinstance(error, ModuleNotFoundError):
+        return None
+    name = (error.name or "").partition(".")[0]
+    return name if name in _EXTRAS else None
+
+
+def _incomplete(plugin: Plugin, missing: str) -> PluginError:
+    extra = plugin.name if plugin.name in _EXTRAS.values() else _EXTRAS[missing]  # which brings what else it needs
+    return PluginError(
+        f"{_KINDS[plugin.group]} {plugin.name!r} needs {missing}, which is not installed: "
+        f"pip install 'turnlog[{extra}]'"
+    )
+
+
+def _broken(plugin: Plugin, error: Exception) -> PluginError:
+    kind = _KINDS[plugin.group]
+    return PluginError(f"{kind} {plugin.name!r}, {plugin}, cannot be loaded: {type(error).__name__}: {error}")
+
+
+def _unfit(plugin: Plugin, found: object, wanted: str) -> PluginError:
+    what = f"the class {found.__qualname__}" if isinstance(found, type) else f"a {type(found).__name__}"
+    return PluginError(f"{_KINDS[plugin.group]} {plugin.name!r}, {plugin}, is {what}; it must be {wanted}")

@@ -1,0 +1,170 @@
+"""A session as lines of JSON: how `SessionState` is kept in a file.
+
+The first line is the header, the second the remembered changes as `[id, digest, version, number]`, then comes a line a
+record: its head, and `messages` as they were given, or `payload` in base64 where a layer has changed the encoding.
+Bytes are base64.  Each line is an object whose last member is `crc32`: in 8 hexadecimal digits zlib's CRC-32 over what
+stands before its comma.  Specified in `docs/reference/format.md`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, TypeAlias
+from zlib import crc32
+
+import msgspec
+
+from ..errors import CorruptRecord, FormatTooNew
+from ..values.key import Key
+from ..values.message import Message
+from ..values.metadata import Metadata
+from ..values.record import Record
+from ..values.version import Version
+from .header import Header
+
+FORMAT = 1
+"""The format of the lines; it stands in the first one."""
+
+Changes: TypeAlias = "list[tuple[str, bytes, Version, int | None]]"
+
+_DIGEST: Final = b',"crc32":"%08x"}'
+_DIGEST_SIZE: Final = len(_DIGEST % 0)
+_UNREADABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError, IndexError)
+
+
+class _Format(msgspec.Struct, frozen=True):
+    turnlog: int
+
+
+class _First(msgspec.Struct, frozen=True):
+    turnlog: int
+    header: Header
+
+
+class _Second(msgspec.Struct, frozen=True):
+    changes: list[tuple[str, bytes, str, int | None]]
+
+
+class _Line(msgspec.Struct, frozen=True, omit_defaults=True):
+    id: str
+    part: int
+    open: bool
+    time: float
+    count: int
+    rounds: int
+    turns: int
+    number: int
+    rounds_until: int
+    messages_until: int
+    tip: bytes
+    size: int
+    messages: list[dict[str, Any]] | None = None
+    payload: bytes | None = None
+
+
+def _to_json(value: object) -> object:
+    if isinstance(value, Metadata):
+        return value.encoded
+    raise NotImplementedError(type(value))
+
+
+def _from_json(kind: type, value: object) -> object:
+    if kind is Metadata:
+        return Metadata(msgspec.convert(value, dict[str, bytes]))
+    raise NotImplementedError(kind)
+
+
+_encode_object = msgspec.json.Encoder(enc_hook=_to_json).encode
+_decode_format = msgspec.json.Decoder(_Format).decode
+_decode_first = msgspec.json.Decoder(_First, dec_hook=_from_json).decode
+_decode_second = msgspec.json.Decoder(_Second).decode
+_decode_line = msgspec.json.Decoder(_Line).decode
+
+
+def _encode(value: _First | _Second | _Line) -> bytes:
+    body = _encode_object(value)[:-1]
+    return body + _DIGEST % crc32(body)
+
+
+def _check(line: bytes) -> None:
+    if line[-_DIGEST_SIZE:] != _DIGEST % crc32(line[:-_DIGEST_SIZE]):
+        raise ValueError("its digest does not fit its contents: it was damaged")
+
+
+def header(header: Header) -> bytes:
+    """The first line."""
+    return _encode(_First(FORMAT, header))
+
+
+def changes(changes: Changes) -> bytes:
+    """The second line."""
+    return _encode(_Second([(id, digest, str(version), number) for id, digest, version, number in changes]))
+
+
+def record(record: Record) -> bytes:
+    """The line of a record."""
+    head = (record.id, record.part, record.open, record.time, record.count, record.rounds, record.turns)
+    place = (record.number, record.rounds_until, record.messages_until, record.tip, record.size)
+    if record.decoded and record.rounds == 1:
+        return _encode(_Line(*head, *place, messages=[message.to_dict() for message in record.messages]))
+    return _encode(_Line(*head, *place, payload=record.payload))
+
+
+def parse(key: Key | None, lines: Sequence[bytes]) -> tuple[Header, Changes, list[Record]]:
+    """Header, remembered changes and records behind the lines of a session.
+
+    Raises:
+        CorruptRecord: A line cannot be read, the lines belong to another session, or some are missing.
+    """
+    try:
+        _check(lines[0])
+        form = _decode_format(lines[0]).turnlog
+        if form > FORMAT:
+            raise FormatTooNew(f"it is kept in format {form}, this turnlog reads up to {FORMAT}", key=key)
+        found = _decode_first(lines[0]).header
+        _check(lines[1])
+        second = _decode_second(lines[1]).changes
+        changes = [(id, digest, Version.parse(version), number) for id, digest, version, number in second]
+    except _UNREADABLE as error:
+        raise CorruptRecord(f"its first lines cannot be read: {error}", key=key) from None
+    if key is not None and found.key != key:
+        raise CorruptRecord(f"what is kept in its place belongs to {found.key}", key=key)
+    return found, changes, _records(found, lines[2:])
+
+
+def _records(header: Header, lines: Sequence[bytes]) -> list[Record]:
+    records: list[Record] = []
+    upto = header.start
+    turn: int | None = header.first
+    for line in lines:
+        record = _record(line, header.key, turn)
+        if record.messages_until - record.count != upto:
+            raise CorruptRecord("lines before it are missing, or not in order", key=header.key, turn=record.number)
+        records.append(record)
+        upto, turn = (
+            record.messages_until,
+            None if record.open else record.next_turn,
+        )  # behind an open round may come another
+    if upto != header.messages_until:
+        raise CorruptRecord("its last lines are missing", key=header.key, turn=turn)
+    return records
+
+
+def _record(text: bytes, key: Key, turn: int | None) -> Record:
+    try:
+        _check(text)
+        line = _decode_line(text)
+        messages = None if line.messages is None else tuple(Message.from_dict(data) for data in line.messages)
+    except _UNREADABLE as error:
+        raise CorruptRecord(f"a record's line cannot be read: {error}", key=key, turn=turn) from None
+    head = (line.id, line.part, line.open, line.time, line.count, line.rounds, line.turns)
+    return Record(
+        *head,
+        line.number,
+        line.rounds_until,
+        line.messages_until,
+        line.tip,
+        _payload=line.payload,
+        _messages=messages,
+        _size=line.size,
+    )

@@ -1,0 +1,189 @@
+"""Contract: opening and closing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from ..errors import Closed, IdReused, SessionNotFound
+from ..store import Store
+from ..values.change import Change
+from ..values.key import Key
+from ..values.session import Query
+from ._base import Chapter
+from ._material import ID, history, key, numbers, picture, record, say, texts
+
+
+async def _answer(call: Callable[[], Awaitable[object]]) -> object:
+    """What a call answers, or raises."""
+    try:
+        return await call()
+    except Exception as error:  # noqa: BLE001 - whatever it raises is compared
+        return error
+
+
+class Living(Chapter):
+    async def test_with(self) -> None:
+        """Store: open it with `async with store:`, which hands out the store itself."""
+        store = self.make(clock=self.clock)
+        async with store as opened:
+            assert opened is store
+            await store.append(ID, say("a"))
+            assert await history(store) == ["a"]
+
+    async def test_it_is_closed_when_the_block_fails(self) -> None:
+        """Store: what `open` acquires, `close` releases, also when the block raises; the error passes."""
+        store = self.make(clock=self.clock)
+        with pytest.raises(KeyError):
+            async with store:
+                raise KeyError("of the application")
+        with pytest.raises(Closed):
+            await store.load(ID)
+
+    async def test_after_closing_every_call_raises_closed(self) -> None:
+        """close: afterwards every call raises `Closed`, whatever it is asked."""
+        store = self.make(clock=self.clock)
+        async with store:
+            version = (await store.append(ID, say("a"))).version
+        one = Key(store.namespace, ID)
+        calls: list[Callable[[], Awaitable[object]]] = [
+            lambda: store.read(one),
+            lambda: store.read(one, last=0, touch=False),
+            lambda: store.commit(one, Change(append=(record("b"),))),
+            lambda: store.delete(one),
+            lambda: store.delete(one, expect=version),
+            lambda: store.page(Query(namespace=store.namespace)),
+            lambda: store.copy(one, Key(store.namespace, "bob"), at=None, change_id="f"),
+            lambda: store.load(ID),
+            lambda: store.session(ID),
+            lambda: store.append(ID, say("b")),
+            lambda: store.save(ID, say("a")),
+            lambda: store.fork(ID, "bob"),
+            lambda: store.rewind(ID, turns=1),
+            lambda: store.pop(ID),
+            lambda: store.merge_metadata(ID, {"x": 1}),
+            lambda: store.info(ID),
+            lambda: store.touch(ID),
+            lambda: store.erase(ID),
+            lambda: store.erase_owner("u1"),
+            lambda: anext(store.sessions()),
+            lambda: anext(store.export_owner("u1")),
+            lambda: store.within("other").load(ID),
+            lambda: store.within("other").append(ID, say("b")),
+        ]
+        answers = [await _answer(call) for call in calls]
+        assert [type(answer) for answer in answers] == [Closed] * len(calls)
+
+    async def test_close_twice(self) -> None:
+        """close: release it: twice, or by two at once, is no error."""
+        store = self.make(clock=self.clock)
+        await store.open()
+        await asyncio.gather(store.close(), store.close())
+        await store.close()
+        with pytest.raises(Closed):
+            await store.load(ID)
+
+    async def test_open_again(self) -> None:
+        """open: acquire what the store needs: a store that was closed can be opened again."""
+        store = self.make(clock=self.clock)
+        for text in "abc":
+            async with store:
+                await store.append(text, say(text))
+                assert await history(store, text) == [text]
+            with pytest.raises(Closed):
+                await store.load(text)
+
+    async def test_a_view_is_opened_and_closed_with_its_store(self, store: Store) -> None:
+        """within: it is opened and closed with this one."""
+        view = store.within("other")
+        async with view:
+            await view.append(ID, say("a"))
+        assert await history(view) == ["a"]
+        assert await history(store) == []
+
+    async def test_closing_leaves_nothing_running(self) -> None:
+        """close: background work is a task of the open store, and close ends it."""
+        before = asyncio.all_tasks()
+        store = self.make(clock=self.clock)
+        async with store:
+            await asyncio.gather(*(store.append(ID, say(f"{n}")) for n in range(4)))
+            await store.load(ID)
+        assert asyncio.all_tasks() == before
+
+    async def test_closing_among_writers(self) -> None:
+        """close: nothing that was acknowledged is lost, and who comes too late is told `Closed`."""
+        store = self.make(clock=self.clock)
+        await store.open()
+        await store.append(ID, say("begin"))
+        tasks = [asyncio.create_task(store.append(ID, say(f"{n}"))) for n in range(12)]
+        await asyncio.sleep(0)
+        await store.close()
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, BaseException) and not isinstance(answer, Closed):
+                raise answer
+        stored = [f"{n}" for n, answer in enumerate(answers) if not isinstance(answer, Closed)]
+        if self.shared:
+            assert set(stored) <= set(await history(await self.opened()))
+
+    async def test_what_is_stored_outlives_the_store(self) -> None:
+        """shared: another store finds all that was stored, after the first was closed; otherwise it begins empty."""
+        change = Change(append=(record("c"),))
+        async with self.make(clock=self.clock) as store:
+            await store.append(ID, say("a", "b"), owner="u1", metadata={"title": "x"})
+            await store.append(ID, say("r"), turn_id="t", open=True)
+            await store.append(ID, say("s"), turn_id="t", part=1)
+            await store.merge_metadata(ID, ttl=600.0)
+            await store.append("seven", say("x"))
+            await store.commit(key(store, "seven"), Change(append=tuple(record(f"{n}") for n in range(6)), retain=3))
+            receipt = await store.commit(key(store), change)
+            before = [await picture(store), await picture(store, "seven")]
+        other = await self.opened()
+        if not self.shared:
+            assert [info async for info in other.sessions()] == []
+            with pytest.raises(SessionNotFound):
+                await other.load(ID)
+            return
+        assert [await picture(other), await picture(other, "seven")] == before
+        again = await other.commit(key(other), change)
+        assert (again.version, again.number) == (receipt.version, receipt.number), "changes are remembered, too"
+        with pytest.raises(IdReused):
+            await other.append(ID, say("other"), turn_id="t")
+        assert (await other.append(ID, say("d"), expect=receipt.version)).number == 3
+
+    async def test_two_stores_over_one_place(self, store: Store) -> None:
+        """shared: a second store sees the same sessions at once; otherwise each has its own."""
+        other = await self.opened()
+        change = Change(append=(record("a"),))
+        receipt = await store.commit(key(store), change)
+        if not self.shared:
+            assert await picture(other) is None
+            await other.append(ID, say("mine"))
+            assert await history(store) == ["a"]
+            return
+        assert await picture(other) == await picture(store)
+        assert (await other.commit(key(store), change)).version == receipt.version
+        await other.append(ID, say("b"), expect=receipt.version)
+        session = await store.read(key(store), since=receipt.version)
+        assert (session.continues, texts(session.messages)) == (True, ["b"])
+        await store.pop(ID)
+        assert await history(other) == ["a"]
+        assert await other.erase(ID)
+        assert await picture(store) is None
+        await other.close()
+        await store.append(ID, say("c"))
+        assert await history(store) == ["c"], "closing one leaves the other open"
+
+    def test_another_event_loop(self) -> None:
+        """Store: any number of event loops may work on one session: one after another with the same store."""
+        store = self.make(clock=self.clock)
+        asyncio.run(store.open())
+        for number in range(3):
+            asyncio.run(store.append(ID, say(f"{number}")))
+        session = asyncio.run(store.session(ID))
+        assert (numbers(session), texts(session.messages)) == ([0, 1, 2], ["0", "1", "2"])
+        asyncio.run(store.close())
+        with pytest.raises(Closed):
+            asyncio.run(store.load(ID))

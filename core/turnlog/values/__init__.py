@@ -1,0 +1,45 @@
+"""Values: what passes through the contract.  Each is immutable and checks itself."""
+
+from __future__ import annotations
+
+from .change import ABSENT, ANY, Change, Expect, Receipt, copy_digest
+from .ids import new_id, new_session_id
+from .json_value import JSON
+from .key import Key
+from .message import Message, MessageLike, as_message, assistant, system, tool, user
+from .metadata import Metadata, Value
+from .record import Record
+from .session import Erased, Page, Query, Session, SessionInfo, check_read
+from .turn import Turn
+from .version import Version
+
+__all__ = [
+    "ABSENT",
+    "ANY",
+    "JSON",
+    "Change",
+    "Erased",
+    "Expect",
+    "Key",
+    "Message",
+    "MessageLike",
+    "Metadata",
+    "Page",
+    "Query",
+    "Receipt",
+    "Record",
+    "Session",
+    "SessionInfo",
+    "Turn",
+    "Value",
+    "Version",
+    "as_message",
+    "assistant",
+    "check_read",
+    "copy_digest",
+    "new_id",
+    "new_session_id",
+    "system",
+    "tool",
+    "user",
+]

@@ -1,0 +1,169 @@
+"""A message: one thing said, kept as the provider sent it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+import msgspec
+
+from ..errors import CorruptRecord, InvalidInput
+from .json_value import JSON, canonical, check, check_mapping, check_text, decode, encode
+
+__all__ = ["Message", "MessageLike", "as_message", "assistant", "system", "tool", "user"]
+
+
+class Message(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True, repr_omit_defaults=True):
+    """One thing said: a role, content, tool calls, and whatever else the provider sent, kept verbatim.
+
+    Make one with `user`, `assistant`, `system`, `tool` or `Message.from_dict`, which check it.  Messages of every
+    provider round-trip: `Message.from_dict(d).to_dict() == d`, with or without a role, unknown keys included.
+
+    It is immutable.  A role and a content that are strings are kept as such; everything else is kept encoded and
+    decoded anew at each access, so what one caller does to a list of tool calls never reaches another.  The underscored
+    fields are the wire format (`docs/reference/format.md`); the constructor does not check them.
+    """
+
+    _role: str | None = msgspec.field(default=None, name="r")
+    _content: str | None = msgspec.field(default=None, name="c")
+    _rest: bytes | None = msgspec.field(default=None, name="x")
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, object]) -> Message:
+        """The message that a provider's dictionary describes.
+
+        Args:
+            data: JSON: strings, finite numbers within 64 bits, booleans, None, lists and dictionaries with string keys.
+
+        Raises:
+            InvalidInput: It is empty, or holds something that JSON does not; the error names the place.
+            TooLarge: It is nested more than 100 levels deep.
+        """
+        check_mapping(data, "a message")
+        rest = dict(data)
+        role, content = rest.get("role"), rest.get("content")
+        if type(role) is str:
+            check_text(role, "message.role")
+            del rest["role"]
+        else:
+            role = None
+        if type(content) is str:
+            check_text(content, "message.content")
+            del rest["content"]
+        else:
+            content = None
+        if not rest:
+            if role is None and content is None:
+                raise InvalidInput("a message must not be empty")
+            return cls(_role=role, _content=content)
+        check(rest, "message")
+        return cls(_role=role, _content=content, _rest=encode(rest))
+
+    def to_dict(self) -> dict[str, JSON]:
+        """The dictionary that this message was made from: equal to it, and the caller's own."""
+        data: dict[str, JSON] = {}
+        if self._role is not None:
+            data["role"] = self._role
+        if self._content is not None:
+            data["content"] = self._content
+        if self._rest is not None:
+            data.update(self._decoded())
+        return data
+
+    def _decoded(self) -> dict[str, JSON]:
+        """What is kept encoded, checked as when it came in: a store's bytes are believed no more than a caller's."""
+        rest = decode(self._rest or b"")
+        try:
+            check(rest, "message")
+            return {**cast("dict[str, JSON]", rest)}
+        except (InvalidInput, TypeError) as error:
+            raise CorruptRecord(f"a message does not hold JSON: {error}") from None
+
+    def get(self, name: str, default: JSON = None) -> JSON:
+        """One entry of the dictionary, or the default; a list or dictionary is the caller's own."""
+        if self._rest is not None:
+            rest = self._decoded()
+            if name in rest:
+                return rest[name]
+        value = self._role if name == "role" else self._content if name == "content" else None
+        return default if value is None else value
+
+    @property
+    def role(self) -> str | None:
+        """Who speaks; None where the provider's item has no role."""
+        return self._role
+
+    @property
+    def content(self) -> JSON:
+        """What is said: a string, or the provider's list of blocks; None if there is none."""
+        return self._content if self._content is not None or self._rest is None else self.get("content")
+
+    @property
+    def text(self) -> str:
+        """The content as plain text: the string itself, or the text of its blocks, joined; empty if there is none."""
+        content = self.content
+        if isinstance(content, list):
+            texts = (block.get("text") for block in content if isinstance(block, dict))
+            return "".join(text for text in texts if isinstance(text, str))
+        return content if isinstance(content, str) else ""
+
+    @property
+    def tool_calls(self) -> list[JSON]:
+        """The calls in Chat Completions form; empty if there are none."""
+        calls = self.get("tool_calls") if self._rest is not None else None
+        return calls if isinstance(calls, list) else []
+
+    def canonical(self) -> tuple[str | None, str | None, bytes | None]:
+        """The same for equal dictionaries, whatever the order of their keys: what digests are made of."""
+        rest = self._rest
+        return self._role, self._content, None if rest is None else canonical(decode(rest))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Message):
+            return NotImplemented
+        if self._role != other._role or self._content != other._content:
+            return False
+        return self._rest == other._rest or self.canonical() == other.canonical()
+
+    def __hash__(self) -> int:
+        return hash((self._role, self._content, self._rest is None))
+
+    def __repr__(self) -> str:
+        return f"Message({self.to_dict()!r})"
+
+
+MessageLike = Message | Mapping[str, object]
+"""What methods that take messages accept: a `Message`, or the dictionary to make it from."""
+
+
+def user(content: str | list[JSON], **more: object) -> Message:
+    """What the user says; `more` are further entries, such as `name`."""
+    return Message.from_dict({"role": "user", "content": content, **more})
+
+
+def assistant(content: str | list[JSON] | None = None, **more: object) -> Message:
+    """What the model says; `more` are further entries, such as `tool_calls`."""
+    return Message.from_dict({"role": "assistant", "content": content, **more})
+
+
+def system(content: str | list[JSON], **more: object) -> Message:
+    """What the application tells the model."""
+    return Message.from_dict({"role": "system", "content": content, **more})
+
+
+def tool(content: str | list[JSON], *, tool_call_id: str, **more: object) -> Message:
+    """What a tool answered to the call with this id."""
+    return Message.from_dict({"role": "tool", "content": content, "tool_call_id": tool_call_id, **more})
+
+
+def as_message(item: MessageLike, where: str) -> Message:
+    """The message itself, or made from its dictionary; an error names `where`."""
+    if type(item) is Message:
+        return item
+    if not isinstance(item, Mapping):
+        hint = ": give its model_dump()" if hasattr(item, "model_dump") else ""  # as SDKs that use pydantic answer
+        raise InvalidInput(f"{where} must be a Message or a dictionary, not {type(item).__name__}{hint}")
+    try:
+        return Message.from_dict(item)
+    except InvalidInput as error:
+        raise type(error)(f"{where}: {error}") from None

@@ -1,0 +1,341 @@
+"""A record: what a store keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from math import isfinite
+
+import msgspec
+
+from ..errors import CorruptRecord, InvalidInput, TooLarge
+from ..limits import MAX_MESSAGES, MAX_SEALED_TURNS, MAX_TURN_ID_BYTES
+from ..payload import PLAIN, codec_of, plain_body, wrap
+from . import body as _body
+from .ids import check_id
+from .json_value import check_number, shown
+from .message import Message
+
+_set = msgspec.structs.force_setattr
+
+
+class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, weakref=False, array_like=True):
+    """One turn, one round of a turn, or a sealed run of whole turns: a head in the clear and a body.
+
+    The body has two faces, `messages` and `payload`; each is made from the other when it is first asked for, once.  So
+    a backend that stores bytes never decodes, and one that keeps messages never encodes.
+
+    Applications never make one.  `Record.of` makes one from messages, `with_payload` swaps the body's encoding, `seal`
+    joins several, and a backend calls the constructor, which checks nothing, with what it stored.
+
+    Attributes:
+        id: The turn's id, 1 to 200 bytes of UTF-8; the last turn's, in a sealed run.
+        part: Which round of the turn, from 0; the last round's, in a sealed run.
+        open: Whether more rounds of the turn were to follow.
+        time: When it was said, in seconds since 1970: for people, never for order.
+        count: How many messages it holds.
+        rounds: How many rounds; more than one in a sealed run only.
+        turns: How many turns it begins: 1, or 0 for a later round, or those of a sealed run.
+        number: The number of its first turn in the session, from 0.  This and what follows is set by the store.
+        rounds_until: How many rounds the session had up to its end.
+        messages_until: How many messages the session had up to its end, from where its history began.
+        tip: The chain value at its end (see `Version`).
+    """
+
+    id: str
+    part: int
+    open: bool
+    time: float
+    count: int
+    rounds: int = 1
+    turns: int = 1
+    number: int = 0
+    rounds_until: int = 0
+    messages_until: int = 0
+    tip: bytes = b""
+    _payload: bytes | None = None
+    _messages: tuple[Message, ...] | None = None
+    _inner: tuple[Record, ...] | None = None
+    _size: int | None = None
+    _damage: str | None = None
+
+    @classmethod
+    def of(cls, messages: tuple[Message, ...], *, id: str, time: float, part: int = 0, open: bool = False) -> Record:
+        """One round of a turn, checked.
+
+        Args:
+            messages: At least one, at most 10,000.
+            id: The turn's id.
+            time: When it was said, in seconds since 1970.
+            part: Which round of the turn, from 0.
+            open: Whether more rounds follow.
+
+        Raises:
+            InvalidInput: No messages, or a bad id, time, part or `open`.
+            TooLarge: Too many messages.
+        """
+        if type(messages) is not tuple:
+            raise InvalidInput(f"messages must be a tuple, not {type(messages).__name__}")
+        for message in messages:
+            if type(message) is not Message:
+                raise InvalidInput(f"messages must hold messages, not {type(message).__name__}")
+        count = len(messages)
+        if not 0 < count <= MAX_MESSAGES:
+            if not count:
+                raise InvalidInput("a turn needs at least one message, none was given")
+            raise TooLarge(f"a turn of {count} messages, the limit is {MAX_MESSAGES}: write it in rounds")
+        check_id(id, "turn id", limit=MAX_TURN_ID_BYTES)
+        if part or type(part) is not int:
+            check_number(part, "part", least=0)
+        if open is not True and open is not False:
+            raise InvalidInput(f"open must be True or False, not {shown(open)}")
+        if type(time) not in (float, int) or not isfinite(time):
+            raise InvalidInput(f"time must be seconds since 1970, not {shown(time)}")
+        return cls(id, part, open, time, count, 1, 0 if part else 1, _messages=messages)
+
+    @property
+    def begins_turn(self) -> bool:
+        """Whether its first round is the first of a turn."""
+        return self.turns > 0
+
+    def follows(self, before: Record) -> bool:
+        """Whether it is the next round of the turn that another is the last round of."""
+        return before.open and before.id == self.id and before.part == self.part - 1
+
+    @property
+    def next_turn(self) -> int:
+        """The number of the turn that would follow its last one."""
+        return self.number + self.turns if self.turns else self.number + 1
+
+    @property
+    def size(self) -> int:
+        """Bytes of its payload, or about as many if it was not encoded when it was stored; never changed after that."""
+        if self._size is not None:
+            return self._size
+        if self._payload is not None:
+            return len(self._payload)
+        if self._messages is not None:
+            size = 16
+            for message in self._messages:
+                role, content, rest = message._role, message._content, message._rest
+                size += 8 + (len(role) if role else 0) + (len(content) if content else 0) + (len(rest) if rest else 0)
+            return size
+        return sum(record.size for record in self._inner or ())
+
+    @property
+    def payload(self) -> bytes:
+        """The body, encoded (`docs/reference/format.md`).
+
+        Raises:
+            TooLarge: More than 16 MiB.
+            CorruptRecord: There is none that can be read.
+        """
+        payload = self._payload
+        if payload is None:
+            if self._damage is not None:
+                raise CorruptRecord(self._damage, turn=self.number)
+            if self._inner is not None:  # what is encoded already is taken as it is, with what only others can read
+                rounds = [
+                    _body.EncodedRound(r.id, r.part, r.open, r.time, msgspec.Raw(plain_body(r.payload)))
+                    for r in self._inner
+                ]
+                payload = wrap(_body.encode(rounds))
+            else:
+                payload = wrap(_body.encode(self._messages or ()))
+            _set(self, "_payload", payload)
+        return payload
+
+    @property
+    def plain(self) -> bool:
+        """Whether nothing but the core is needed to read it: no layer wrote its payload in another codec."""
+        payload = self._payload
+        return payload is None or codec_of(payload) == PLAIN
+
+    @property
+    def decoded(self) -> bool:
+        """Whether its messages are at hand without decoding."""
+        return self._messages is not None or self._inner is not None
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """Its messages, in order.
+
+        Raises:
+            CorruptRecord: The payload cannot be read.
+        """
+        messages = self._messages
+        if messages is None:
+            if self.rounds > 1:
+                messages = tuple(message for record in self.split() for message in record.messages)
+            else:
+                try:
+                    messages = _body.decode_messages(self._payload or self.payload)
+                except CorruptRecord as error:
+                    error.turn = self.number
+                    raise
+                if len(messages) != self.count:
+                    raise self._misfit(f"it holds {len(messages)} messages, its head says {self.count}")
+            _set(self, "_messages", messages)
+        return messages
+
+    def canonical(self) -> object:
+        """What a digest covers of the body: the messages, or the payload where only that is at hand."""
+        if self._messages is None and self._inner is None:
+            return self.payload
+        return [message.canonical() for message in self.messages]
+
+    def split(self) -> tuple[Record, ...]:
+        """The rounds of a sealed run as records of their own; itself, if it is not sealed.
+
+        All but the last have no `tip`: a chain value inside a sealed run is not kept.
+
+        Raises:
+            CorruptRecord: The payload cannot be read.
+        """
+        if self.rounds == 1:
+            return (self,)
+        inner = self._inner
+        if inner is None:
+            inner = self._unsealed()
+        last = inner[-1]
+        if (
+            last.tip == self.tip
+            and last.rounds_until == self.rounds_until
+            and last.messages_until == self.messages_until
+            and not inner[0].tip
+        ):
+            return inner  # they are in their places already
+        placed, number = [], self.number - 1
+        end, upto = self.rounds_until - self.rounds, self.messages_until - self.count
+        for record in inner:
+            number, end, upto = number + record.turns, end + 1, upto + record.count
+            placed.append(
+                msgspec.structs.replace(record, number=number, rounds_until=end, messages_until=upto, tip=b"")
+            )
+        placed[-1] = msgspec.structs.replace(placed[-1], tip=self.tip)
+        inner = tuple(placed)
+        _set(self, "_inner", inner)
+        return inner
+
+    def _unsealed(self) -> tuple[Record, ...]:
+        try:
+            rounds = _body.decode_rounds(self.payload)
+        except CorruptRecord as error:
+            error.turn = self.number
+            raise
+        inner = tuple(
+            Record(r.id, r.part, r.open, r.time, len(r.messages), 1, 0 if r.part else 1, _messages=r.messages)
+            for r in rounds
+        )
+        turns, count = sum(r.turns for r in inner), sum(r.count for r in inner)
+        if (len(inner), turns, count) != (self.rounds, self.turns, self.count):
+            raise self._misfit(
+                f"it holds {len(inner)} rounds, {turns} turns and {count} messages, "
+                f"its head says {self.rounds}, {self.turns} and {self.count}"
+            )
+        if any(not r.count for r in inner) or not inner[0].turns:
+            raise self._misfit("a sealed run begins inside a turn, or a round of it is empty")
+        if not all(r.turns or r.follows(before) for before, r in pairwise(inner)):
+            raise self._misfit("the rounds of a sealed run do not follow each other")
+        last = inner[-1]
+        if (last.id, last.part, last.open) != (self.id, self.part, self.open):
+            raise self._misfit("a sealed run does not end with the round that its head says")
+        return inner
+
+    def _misfit(self, what: str) -> CorruptRecord:
+        return CorruptRecord(what, turn=self.number)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both have the same head and the same body, whichever of its faces each has at hand."""
+        if not isinstance(other, Record):
+            return NotImplemented
+        if self._head() != other._head():
+            return False
+        if self._messages is not None and other._messages is not None:
+            return self._messages == other._messages
+        return self.payload == other.payload
+
+    def __hash__(self) -> int:
+        return hash(self._head())
+
+    def _head(self) -> tuple[object, ...]:
+        head = (self.id, self.part, self.open, self.time, self.count, self.rounds, self.turns)
+        return (*head, self.number, self.rounds_until, self.messages_until, self.tip)
+
+    def with_payload(self, payload: bytes) -> Record:
+        """The same record with another encoding of the same body: what layers that compress or encrypt make."""
+        return msgspec.structs.replace(self, _payload=payload, _messages=None, _inner=None, _size=None)
+
+    def damaged(self, why: str) -> Record:
+        """The same record with a body that cannot be read: what a layer makes where it fails to open one.
+
+        Whoever asks for its messages or its payload is told why, and the records beside it are not hidden.
+        """
+        return msgspec.structs.replace(self, _payload=None, _messages=None, _inner=None, _size=self.size, _damage=why)
+
+    def unencoded(self) -> Record:
+        """The same record with its messages at hand and without its payload: what is kept in memory is there once.
+
+        Itself, if the payload cannot be read.
+        """
+        if self._payload is None:
+            return self
+        try:
+            _ = self.messages
+        except CorruptRecord:
+            return self
+        return msgspec.structs.replace(self, _payload=None, _size=self.size)
+
+    def until(self, number: int) -> Record:
+        """The part of a sealed run that lies before a turn, as one record.
+
+        Args:
+            number: A turn inside the run.
+
+        Raises:
+            CorruptRecord: The payload cannot be read.
+        """
+        rounds = [record for record in self.split() if record.number < number]
+        return Record.seal(rounds) if len(rounds) > 1 else rounds[0]
+
+    @staticmethod
+    def seal(records: Sequence[Record]) -> Record:
+        """One record that holds whole turns of a session: what replaces them by `Change.seal`.
+
+        Args:
+            records: Two or more that follow each other in one session, as it was read; the first begins a turn.
+
+        Raises:
+            InvalidInput: They do not follow each other, do not begin a turn, or hold more than 1,024 turns.
+            CorruptRecord: One of them is itself sealed and cannot be read.
+        """
+        if len(records) < 2:
+            raise InvalidInput(f"seal needs at least two records, not {len(records)}")
+        first, last = records[0], records[-1]
+        if not first.begins_turn:
+            raise InvalidInput(
+                f"seal must begin with a turn's first round, not with part {first.part} of turn {first.number}"
+            )
+        for before, record in pairwise(records):
+            if (
+                record.rounds_until - record.rounds != before.rounds_until
+                or record.messages_until - record.count != before.messages_until
+            ):
+                raise InvalidInput(
+                    f"seal needs records that follow each other: after round {before.rounds_until} comes round {record.rounds_until}"
+                )
+        turns = sum(record.turns for record in records)
+        if turns > MAX_SEALED_TURNS:
+            raise InvalidInput(f"seal of {turns} turns, the limit is {MAX_SEALED_TURNS}")
+        return msgspec.structs.replace(
+            last,
+            time=first.time,
+            count=sum(record.count for record in records),
+            rounds=sum(record.rounds for record in records),
+            turns=turns,
+            number=first.number,
+            _payload=None,
+            _messages=None,
+            _size=None,
+            _inner=tuple(inner for record in records for inner in record.split()),
+        )

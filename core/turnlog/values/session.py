@@ -1,0 +1,205 @@
+"""What a store answers to a read: a snapshot of a session, its turns, and pages of infos."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from functools import cached_property
+
+import msgspec
+
+from ..errors import CorruptRecord, InvalidInput
+from ..limits import MAX_NUMBER, MAX_PAGE
+from .ids import check_id
+from .json_value import check_number
+from .key import Key
+from .message import Message
+from .metadata import Value
+from .record import Record
+from .turn import Turn
+from .version import Version, check_version
+
+
+class SessionInfo(msgspec.Struct, frozen=True):
+    """What is known of a session without its turns.
+
+    Attributes:
+        key: Which session: also how a reader knows that it was given the right one.
+        version: Where it is.
+        first: The number of the first turn that is still there.
+        turns: How many turns it has seen: one more than the last one's number.
+        messages: How many messages are there.
+        bytes: About how many bytes its records take where they are stored.
+        created: When it was made, in seconds since 1970, by the store's clock.
+        updated: When it last changed, in seconds since 1970, by the store's clock.
+        owner: Whose it is; empty if nobody's.
+        metadata: What the application keeps beside the turns.
+        ttl: Its own time to live in seconds (0: never expires); None: the store's.
+        expires_in: Seconds until it expires unless it is used; None if it does not.
+    """
+
+    key: Key
+    version: Version
+    first: int
+    turns: int
+    messages: int
+    bytes: int
+    created: float
+    updated: float
+    owner: str
+    metadata: Mapping[str, Value]
+    ttl: float | None
+    expires_in: float | None
+
+
+class Session(msgspec.Struct, frozen=True, dict=True):
+    """A snapshot: what one session was at one moment, or the part that was asked for.
+
+    Attributes:
+        info: What is known of it without its turns.
+        records: What was asked for, in order.  In a continuation the first may be a later round of a turn.
+        continues: Whether `records` are what follows the version named by `since`; otherwise they stand for themselves.
+    """
+
+    info: SessionInfo
+    records: tuple[Record, ...]
+    continues: bool = False
+
+    @property
+    def version(self) -> Version:
+        """Where the session is: hand it back as `expect` or `since`."""
+        return self.info.version
+
+    @cached_property
+    def turns(self) -> tuple[Turn, ...]:
+        """The turns in `records`, in order.
+
+        Raises:
+            CorruptRecord: A record cannot be read.
+        """
+        turns: list[Turn] = []
+        try:
+            for record in self.records:
+                for part in record.split():
+                    if turns and turns[-1].number == part.number:
+                        before = turns.pop()
+                        id, time, messages = before.id, before.time, before.messages + part.messages
+                    else:
+                        id, time, messages = part.id, part.time, part.messages
+                    last = part.number + 1 == self.info.turns
+                    turns.append(Turn(part.number, id, time, messages, part.open, part.open and not last))
+        except CorruptRecord as error:
+            error.key = self.info.key
+            raise
+        return tuple(turns)
+
+    @property
+    def messages(self) -> list[Message]:
+        """The messages in `records`, in order; the list is the caller's own.
+
+        Raises:
+            CorruptRecord: A record cannot be read.
+        """
+        messages: list[Message] = []
+        try:
+            for record in self.records:
+                messages += record._messages or record.messages  # a property takes longer than a field
+        except CorruptRecord as error:
+            error.key = self.info.key
+            raise
+        return messages
+
+
+class Query(msgspec.Struct, frozen=True, kw_only=True):
+    """Which sessions a page shows: those of one namespace, the last updated first.
+
+    Attributes:
+        namespace: Whose sessions.
+        owner: Only the sessions of this owner; None: of all.
+        limit: How many at most, 1 to 1,000.
+        cursor: `Page.cursor` of the page before; None: the first page.
+
+    Raises:
+        InvalidInput: A part breaks a rule, or the cursor belongs to another query.
+    """
+
+    namespace: str
+    owner: str | None = None
+    limit: int = 100
+    cursor: str | None = None
+
+    def __post_init__(self) -> None:
+        check_id(self.namespace, "namespace")
+        if self.owner is not None and self.owner != "":
+            check_id(self.owner, "owner")
+        if type(self.limit) is not int or not 1 <= self.limit <= MAX_PAGE:
+            raise InvalidInput(f"limit must be an int from 1 to {MAX_PAGE}, not {self.limit!r}")
+        if self.cursor is not None:
+            _ = self.after
+
+    @property
+    def after(self) -> tuple[float, str] | None:
+        """The update time and the session id that the cursor stands behind; None: from the beginning."""
+        if self.cursor is None:
+            return None
+        try:
+            namespace, owner, updated, session = _decode_cursor(
+                base64.b64decode(self.cursor, altchars=b"-_", validate=True)
+            )
+        except (ValueError, TypeError, msgspec.DecodeError):
+            raise InvalidInput("cursor is not one that a page gave") from None
+        if (namespace, owner) != (self.namespace, self.owner):
+            raise InvalidInput("cursor was given for another namespace or owner: begin anew without it")
+        return updated, session
+
+    def cursor_behind(self, info: SessionInfo) -> str:
+        """The cursor that goes on after this session."""
+        return base64.urlsafe_b64encode(
+            _encode_cursor((self.namespace, self.owner, info.updated, info.key.session))
+        ).decode()
+
+
+_encode_cursor = msgspec.msgpack.Encoder().encode
+_decode_cursor = msgspec.msgpack.Decoder(tuple[str, str | None, float, str]).decode
+
+
+class Page(msgspec.Struct, frozen=True):
+    """One page of sessions.
+
+    Attributes:
+        infos: At most as many as asked for, the last updated first, equal times by session id.
+        cursor: Asks for the next page; None: this was the last.
+    """
+
+    infos: tuple[SessionInfo, ...]
+    cursor: str | None = None
+
+
+class Erased(msgspec.Struct, frozen=True):
+    """What became of everything that an owner said.
+
+    Attributes:
+        sessions: How many sessions were deleted.
+        traces: What may still hold fragments of them, such as a dictionary that was trained on them, for people to
+            read; each layer's page says how it is removed.
+    """
+
+    sessions: int
+    traces: tuple[str, ...] = ()
+
+
+def check_read(last: object, before: object, since: object) -> None:
+    """Refuse what `Store.read` cannot be asked for.
+
+    Raises:
+        InvalidInput: `last` or `before` is no number from 0 to 2**53 - 1, or `since` is no version, or given with
+            `before`.
+    """
+    if last is not None and (type(last) is not int or not 0 <= last <= MAX_NUMBER):  # so often that a call counts
+        check_number(last, "last", least=0)
+    if before is not None:
+        check_number(before, "before", least=0)
+        if since is not None:
+            raise InvalidInput("since and before cannot be given together: since reads towards the end")
+    if since is not None:
+        check_version(since, "since")

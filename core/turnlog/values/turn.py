@@ -1,0 +1,27 @@
+"""A turn: the unit of writing, undo, fork, retention and windows."""
+
+from __future__ import annotations
+
+import msgspec
+
+from .message import Message
+
+
+class Turn(msgspec.Struct, frozen=True):
+    """The messages that were appended in one atomic step, or round by round under one id.
+
+    Attributes:
+        number: Its place in the session, from 0; it never changes.
+        id: The id it was written under.
+        time: When its first round was said, in seconds since 1970.
+        messages: At least one.
+        open: Whether more rounds were to follow.
+        interrupted: Whether they never will: it is open, and another turn has begun since.
+    """
+
+    number: int
+    id: str
+    time: float
+    messages: tuple[Message, ...]
+    open: bool = False
+    interrupted: bool = False

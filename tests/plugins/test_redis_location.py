@@ -1,0 +1,164 @@
+"""Who a Redis store connects to: what a URL or a client says, and what is refused, without a word of a password."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import ConnectionPool, Redis, RedisCluster, Sentinel
+from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
+
+from turnlog import open_store
+from turnlog.errors import ConfigError, InvalidInput
+from turnlog_redis import RedisStore
+from turnlog_redis._location import Place, place_of_client, place_of_url
+from turnlog_redis._tls import EncryptedConnection
+from turnlog_redis._topology import _slot
+
+_PASSWORD = "b9-sesame"  # noqa: S105 - what must be in no message
+
+
+def read(url: str, **options: Any) -> Place:
+    """The place of a URL."""
+    return place_of_url(url, **{"service": "mymaster", "db": None, "mode": None, "root": None, **options})
+
+
+@pytest.mark.parametrize(
+    ("url", "kind", "addresses", "name"),
+    [
+        ("redis://", "server", (("localhost", 6379),), "redis localhost:6379/0"),
+        ("redis://h", "server", (("h", 6379),), "redis h:6379/0"),
+        ("redis://u:p@h:1/2", "server", (("h", 1),), "redis h:1/2"),
+        ("redis://[::1]:1/", "server", (("::1", 1),), "redis [::1]:1/0"),
+        ("rediss://h", "server", (("h", 6379),), "redis h:6379/0"),
+        ("unix:///a/b.sock", "server", (), "redis /a/b.sock/0"),
+        ("redis+sentinel://a,b:2/3", "sentinel", (("a", 26379), ("b", 2)), "redis a:26379,b:2/3"),
+        ("rediss+sentinel://a", "sentinel", (("a", 26379),), "redis a:26379/0"),
+        ("redis+cluster://a,b:2", "cluster", (("a", 6379), ("b", 2)), "redis a:6379,b:2/0"),
+    ],
+)
+def test_what_a_url_says(url: str, kind: str, addresses: object, name: str) -> None:
+    place = read(url)
+    assert (place.kind, place.addresses, place.name) == (kind, addresses, name)
+    assert (place.maker is EncryptedConnection) == url.startswith("rediss")
+    assert place.authenticates == ("@" in url)
+
+
+def test_a_name_and_a_password_may_hold_anything() -> None:
+    settings = read("redis://a%40b:c%2F%3A%25@h").settings
+    assert (settings["username"], settings["password"]) == ("a@b", "c/:%")
+    assert read("redis://:c@h").settings["username"] is None
+
+
+def test_the_database_stands_in_the_url_or_beside_it() -> None:
+    assert read("unix:///s", db=3).settings["db"] == 3
+    assert read("redis://h", db=3).name == "redis h:6379/3"
+    for options in ({"db": 3}, {"db": 2}):
+        with pytest.raises(InvalidInput, match="db must be"):
+            read("redis://h/2", **options)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://u:PW@h",
+        "redis+other://u:PW@h",
+        "unix+cluster:///PW",
+        "redis://u:PW@h:x",
+        "redis://u:PW@h:0",
+        "redis://u:PW@h:65536",
+        "redis://u:PW@a,b",
+        "redis://u:PW@a b/x",
+        "redis://u:PW@h/PW",
+        "redis://u:PW@[h",
+        "redis://h?password=PW",
+        "redis://h#PW",
+        "redis://u:PW@h/-1",
+        "redis+cluster://u:PW@h/1",
+        "unix://PW",
+        "unix://u:PW@h/s",
+        3,
+    ],
+)
+def test_what_cannot_be_read_is_refused_without_a_piece_of_it(url: Any) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        read(url.replace("PW", _PASSWORD) if isinstance(url, str) else url)
+    assert _PASSWORD not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_options_of_tls_that_would_not_do_what_they_say_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "none.crt").write_text("no certificate")
+    none = str(tmp_path / "none.crt")
+    for url, options in (
+        ("redis://h", {"mode": "verify-ca"}),
+        ("redis://h", {"root": none}),
+        ("redis://h", {"mode": "require", "root": none}),
+        ("redis://h", {"mode": "verify-full", "root": none}),
+        ("redis://h", {"mode": "verify-full", "root": str(tmp_path / "nowhere.crt")}),
+        ("rediss://h", {"mode": "disable"}),
+        ("unix:///s", {"mode": "require"}),
+    ):
+        with pytest.raises(InvalidInput, match=r"^sslmode|^sslrootcert"):
+            read(url, **options)
+
+
+def test_a_server_may_be_given_as_a_client() -> None:
+    place = place_of_client(Redis(host="h", port=1, db=2, password=_PASSWORD, decode_responses=True, client_name="c"))
+    assert (place.kind, place.addresses, place.name) == ("server", (("h", 1),), "redis h:1/2")
+    assert place.settings["password"] == _PASSWORD and place.settings["client_name"] == "c"
+    connection = place.connection(place.addresses[0])
+    assert isinstance(connection, Connection) and connection.retry.get_retries() == 0
+    assert place_of_client(Redis(ssl=True, ssl_ca_certs="f")).settings["ssl_ca_certs"] == "f"
+    local = place_of_client(Redis(unix_socket_path="/s"))
+    assert (local.name, local.addresses) == ("redis /s/0", ())
+    assert isinstance(local.connection(None), UnixDomainSocketConnection)
+
+
+def test_a_cluster_and_sentinels_may_be_given_as_a_client() -> None:
+    cluster = place_of_client(RedisCluster(host="h", port=1, password=_PASSWORD, ssl=True))
+    assert (cluster.kind, cluster.addresses, cluster.maker) == ("cluster", (("h", 1),), SSLConnection)
+    cluster.connection(("h", 2))
+    watched = Sentinel([("a", 1), ("b", 2)], sentinel_kwargs={"password": "s"}, password=_PASSWORD)  # type: ignore[no-untyped-call]
+    sentinel = place_of_client(watched.master_for("main", db=3))
+    assert (sentinel.kind, sentinel.addresses, sentinel.service) == ("sentinel", (("a", 1), ("b", 2)), "main")
+    assert sentinel.settings["password"] == _PASSWORD
+    assert "s" in sentinel.sentinel[1].values()
+    assert sentinel.name == "redis a:1,b:2/3"
+    sentinel.connection(("h", 2))
+    sentinel.to_sentinel(("a", 1))
+
+
+def test_a_url_or_a_client_and_nothing_else() -> None:
+    for options in (
+        {},
+        {"url": "redis://h", "client": Redis()},
+        {"client": ConnectionPool()},
+        {"client": Redis(), "db": 1},
+        {"client": Redis(), "sslmode": "require"},
+        {"url": "redis://h", "timeout": 0},
+    ):
+        with pytest.raises(InvalidInput):
+            RedisStore(**options)
+
+
+def test_every_scheme_finds_the_store() -> None:
+    for url, name in (
+        ("redis://u:secret@h/1?timeout=2s", "redis h:6379/1"),
+        ("rediss://h", "redis h:6379/0"),
+        ("unix:///s?db=4", "redis /s/4"),
+        ("redis+sentinel://a,b/1?service=main", "redis a:26379,b:26379/1"),
+        ("rediss+cluster://a,b?sslmode=require", "redis a:6379,b:6379/0"),
+    ):
+        assert repr(open_store(url)) == f"<RedisStore {name} namespace='default'>"
+    with pytest.raises(ConfigError, match="host"):
+        open_store("redis://a,b")
+
+
+def test_where_a_commands_key_is() -> None:
+    """redis.io/docs/reference/cluster-spec: the slot of 123456789 is 12739."""
+    assert _slot((b"LRANGE", b"123456789", 0, -1)) == 12739
+    assert _slot((b"EVALSHA", b"x", 1, b"a{123456789}b", b"{other}")) == 12739
+    assert _slot((b"PING",)) is None
+    assert _slot((b"CONFIG", b"GET", b"save")) is None

@@ -1,0 +1,383 @@
+"""What a Redis store asks of its servers: again or not, what is known then, what is warned of, in which loop."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import pytest
+
+import servers
+from turnlog import OutcomeUnknown, TurnlogError, Unavailable, user
+from turnlog_redis import RedisStore
+from turnlog_redis._connection import Command, Lost, Refused
+from turnlog_redis._location import place_of_url
+from turnlog_redis._retry import Server
+from turnlog_redis._scripts import TOP
+from turnlog_redis._topology import Route
+
+# ------------------------------------------------------------------------------------------------------------- answers
+
+
+class Scripted(Route):
+    """Answers what it was told to, one batch after the other, and then to all that it is well."""
+
+    def __init__(self, *answers: list[Any]) -> None:
+        self.answers = list(answers)
+        self.asked: list[list[Command]] = []
+
+    async def ask_all(self, commands: Sequence[Command]) -> list[Any]:
+        self.asked.append(list(commands))
+        return self.answers.pop(0) if self.answers else ["well"] * len(commands)
+
+    async def close(self) -> None:
+        pass
+
+    @property
+    def peer(self) -> str | None:
+        return None
+
+
+def server(route: Route, *, timeout: float = 5.0) -> Server:
+    """One that is reached by this route."""
+    place = place_of_url("redis://h", service="", db=None, mode=None, root=None)
+    made = Server(place, timeout, lambda: None)
+    made._routes._make = lambda: route
+    return made
+
+
+SENT = partial(Lost, "gone", sent=True)
+UNSENT = partial(Lost, "gone", sent=False)
+ABSENT = partial(Lost, "refused", sent=False, again=False)
+FOR_NOW = [
+    "LOADING Redis is loading the dataset in memory",
+    "READONLY You can't write against a read only replica.",
+    "TRYAGAIN Multiple keys request during rehashing of slot",
+    "CLUSTERDOWN The cluster is down",
+    "MASTERDOWN Link with MASTER is down",
+    "MOVED 1 h:1",
+    "ASK 1 h:1",
+    "BUSY Redis is busy running a script.",
+    "NOREPLICAS Not enough good replicas to write.",
+]
+
+
+@pytest.mark.parametrize("refusal", FOR_NOW)
+async def test_what_is_refused_for_the_moment_is_asked_again(refusal: str) -> None:
+    route = Scripted([Refused(refusal)])
+    assert await server(route).ask_all([(b"X",)], writes=True, again=False) == ["well"]
+    with pytest.raises(Unavailable, match="nothing was done") as caught:
+        await server(Scripted([Refused(refusal)]), timeout=0.01).ask_all([(b"X",)], writes=True)
+    assert refusal.rstrip(".") in str(caught.value) and "h:6379/0" in str(caught.value)
+
+
+@pytest.mark.parametrize("refusal", ["NOPERM no", "OOM command not allowed", "WRONGTYPE", "ERR what?"])
+async def test_what_is_refused_for_good_is_told_at_once(refusal: str) -> None:
+    route = Scripted([Refused(refusal)])
+    with pytest.raises(Unavailable, match="nothing was done"):
+        await server(route).ask_all([(b"X",)], writes=True)
+    assert len(route.asked) == 1
+
+
+async def test_only_what_was_refused_is_asked_again() -> None:
+    route = Scripted(["a", Refused(FOR_NOW[0]), SENT(), "d"], [Refused(FOR_NOW[1]), "c"])
+    assert await server(route).ask_all([(b"A",), (b"B",), (b"C",), (b"D",)]) == ["a", "well", "c", "d"]
+    assert route.asked[1:] == [[(b"B",), (b"C",)], [(b"B",)]]
+
+
+async def test_a_script_that_the_server_does_not_know_is_sent_whole() -> None:
+    route = Scripted([Refused("NOSCRIPT No matching script.")])
+    assert await server(route).ask_all([(b"EVALSHA", TOP.sha, 1, b"k")]) == ["well"]
+    assert route.asked[1] == [(b"EVAL", TOP.text, 1, b"k")]
+
+
+@pytest.mark.parametrize(
+    ("answers", "writes", "again", "outcome"),
+    [
+        ([SENT], False, True, None),
+        ([SENT], True, True, None),
+        ([SENT], True, False, OutcomeUnknown),  # it may have been done, and would be done twice
+        ([UNSENT], True, False, None),
+        ([ABSENT], True, True, Unavailable),  # nobody is there: nothing was sent, and nobody need wait
+        ([SENT, ABSENT], False, True, Unavailable),
+        ([SENT, ABSENT], True, True, None),  # until it is known what became of it
+        ([SENT, lambda: Refused("NOPERM")], True, True, OutcomeUnknown),
+        ([lambda: Refused("TRYAGAIN"), SENT], True, False, OutcomeUnknown),
+    ],
+)
+async def test_a_lost_answer(
+    answers: list[Callable[[], Any]], writes: bool, again: bool, outcome: type[TurnlogError] | None
+) -> None:
+    route = Scripted(*([answer()] for answer in answers))
+    asked = server(route).ask_all([(b"X",)], writes=writes, again=again)
+    if outcome is None:
+        assert await asked == ["well"]
+        return
+    with pytest.raises(outcome) as caught:
+        await asked
+    assert ("nothing was done" in str(caught.value)) == (outcome is Unavailable)
+
+
+@pytest.mark.parametrize("scheme", ["redis", "redis+cluster"])
+async def test_who_still_connects_when_it_is_closed_is_told_so(scheme: str) -> None:
+    """Not cancelled: nobody asked for that."""
+    came: asyncio.Future[asyncio.StreamWriter] = asyncio.get_running_loop().create_future()
+
+    def silent(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.set_result(writer)
+
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as listening:
+        store = RedisStore(f"{scheme}://127.0.0.1:{listening.sockets[0].getsockname()[1]}")
+        opening = asyncio.ensure_future(store.open())
+        writer = await came
+        await store.close()
+        with pytest.raises(Unavailable, match="the store was closed: nothing was done"):
+            await opening
+        writer.close()
+
+
+async def test_nothing_is_asked_again_of_a_store_that_was_closed() -> None:
+    route = Scripted(*([Refused(FOR_NOW[0])] for _ in range(100)))
+    asked = server(route)
+    asking = asyncio.ensure_future(asked.ask_all([(b"X",)]))
+    await asyncio.wait([asking], timeout=0)
+
+    def closed() -> None:
+        raise ZeroDivisionError
+
+    asked._check_open = closed
+    with pytest.raises(ZeroDivisionError):
+        await asking
+    assert len(route.asked) == 1
+
+
+# ------------------------------------------------------------------------------------------------------------ warnings
+
+
+async def warned(store: RedisStore, caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What is said when it is opened."""
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        async with store:
+            pass
+    assert all(record.name == "turnlog.redis" for record in caplog.records)
+    return [record.getMessage().partition(": ")[0].split(" ", 2)[2] for record in caplog.records]
+
+
+async def test_it_is_said_that_nothing_is_kept_on_disk(caplog: pytest.LogCaptureFixture) -> None:
+    server = servers.Redis()
+    assert await warned(RedisStore(server.url), caplog) == ["keeps nothing on disk"]
+    server.ask("CONFIG", "SET", "save", "60 1000")
+    assert await warned(RedisStore(server.url), caplog) == []
+    server.ask("CONFIG", "SET", "save", "")
+    server.ask("CONFIG", "SET", "appendonly", "yes")
+    assert await warned(RedisStore(server.url), caplog) == []
+    server.ask("CONFIG", "SET", "appendonly", "no")
+    server.ask("ACL", "SETUSER", "default", "-config")
+    assert await warned(RedisStore(server.url), caplog) == []
+
+
+@pytest.mark.parametrize("policy", ["noeviction", "volatile-ttl", "allkeys-lru", "allkeys-random"])
+async def test_it_is_said_that_sessions_are_evicted(policy: str, caplog: pytest.LogCaptureFixture) -> None:
+    server = servers.Redis(f"maxmemory-policy={policy}", "appendonly=yes")
+    evicts = ["drops sessions when its memory is full"] if policy.startswith("allkeys") else []
+    assert await warned(RedisStore(server.url), caplog) == evicts
+
+
+@pytest.mark.parametrize("peer", ["10.0.0.1", "fe80::1%eth0", "127.0.0.1", "::1", None])
+async def test_it_is_said_that_anybody_may_come(
+    peer: str | None, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From elsewhere, without a password."""
+
+    async def other(_: Server) -> str | None:
+        return peer
+
+    server = servers.Redis("appendonly=yes")
+    assert await warned(RedisStore(server.url), caplog) == []
+    monkeypatch.setattr(Server, "peer", other)
+    far = peer in {"10.0.0.1", "fe80::1%eth0"}
+    assert await warned(RedisStore(server.url), caplog) == (["asks nobody who they are"] if far else [])
+    server.ask("CONFIG", "SET", "requirepass", "x")
+    assert await warned(RedisStore(server.url.replace("//", "//:x@")), caplog) == []
+
+
+@pytest.mark.parametrize(
+    ("user", "said"), [("", "as in redis://:password@host: nothing"), (":hunter2@", "invalid username-password pair")]
+)
+async def test_a_password_that_is_missing_or_wrong_is_told_and_not_shown(user: str, said: str) -> None:
+    server = servers.Redis()
+    server.ask("CONFIG", "SET", "requirepass", "secret")
+    with pytest.raises(Unavailable) as caught:
+        async with RedisStore(server.url.replace("//", f"//{user}")) as store:
+            await store.append("s", [{"role": "user", "content": "x"}])
+    assert said in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+    assert ".:" not in str(caught.value)
+
+
+async def test_the_peer_is_whoever_is_connected_to() -> None:
+    server = servers.Redis(f"unixsocket={servers.folder_for('socket') / 's'}", "unixsocketperm=777")
+    async with RedisStore(server.url) as store:
+        assert await store._server.peer() == "127.0.0.1"
+    socket = server.settings[0].partition("=")[2]
+    async with RedisStore(f"unix://{socket}") as store:
+        assert await store._server.peer() is None
+        await store.append("a", [user("x")])
+    async with RedisStore(servers.redis_cluster().url) as store:
+        assert await store._server.peer() == "127.0.0.1"
+
+
+# ---------------------------------------------------------------------------------------------------- loops and forks
+
+
+def connected(url: str) -> set[str]:
+    """The names of the connections to a server, beside the one that asks."""
+    lines = str(servers.ask_redis(url, "CLIENT", "LIST", "TYPE", "normal")).splitlines()
+    return {line.split()[0] for line in lines if "cmd=client" not in line}
+
+
+def connections(url: str) -> int:
+    """How many they are."""
+    return len(connected(url))
+
+
+def eventually(there: Callable[[], bool]) -> None:
+    """A server hears of an end a moment later."""
+    end = time.monotonic() + 10
+    while not there():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def alone() -> servers.Redis:
+    """A server that nobody else uses."""
+    return servers.Redis()
+
+
+async def use(store: RedisStore, name: str, turns: int) -> None:
+    """Write to a session of its own, and to one that is shared."""
+    for turn in range(turns):
+        await asyncio.gather(store.append(name, [user(f"{turn}")]), store.append("shared", [user(name)]))
+    assert [message.text for message in await store.load(name)] == [f"{turn}" for turn in range(turns)]
+
+
+def test_several_event_loops_share_one_store(alone: servers.Redis) -> None:
+    """Eight threads at once, several times: nothing is mixed up, and no connection outlives its loop."""
+    store = RedisStore(alone.url)
+    asyncio.run(store.open())
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for attempt in range(3):
+            with ThreadPoolExecutor(8) as threads:
+                works = [threads.submit(asyncio.run, use(store, f"{attempt} {name}", 5)) for name in "abcdefgh"]
+            for work in works:
+                work.result()
+    finally:
+        sys.setswitchinterval(interval)
+    eventually(lambda: connections(alone.url) == 0)
+    assert asyncio.run(store.info("shared")).turns == 3 * 8 * 5
+    asyncio.run(store.close())
+
+
+@pytest.mark.parametrize("kind", ["server", "cluster", "sentinel"])
+def test_a_loop_that_ends_leaves_no_connection_behind(kind: str, alone: servers.Redis) -> None:
+    """Also where it ends in the middle of an operation, and where nobody cancels what is left."""
+    url, nodes = alone.url, [alone.url]
+    if kind == "cluster":
+        url, nodes = servers.redis_cluster().url, [node.url for node in servers.redis_cluster().nodes]
+    elif kind == "sentinel":
+        url, nodes = servers.redis_sentinels().url, [servers.redis_sentinels().master.url]
+    store = RedisStore(url)
+    before = [connections(node) for node in nodes]  # a sentinel has some
+
+    def ended() -> bool:
+        return [connections(node) for node in nodes] == before
+
+    async def work(name: str) -> None:
+        await asyncio.gather(*(store.append(f"{name}{number}", [user("hello")]) for number in range(30)))
+        asyncio.ensure_future(store.append("left", [user("?")]))  # noqa: RUF006 - that is the point
+        await asyncio.sleep(0)
+
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        asyncio.run(store.open())
+        for name in "abcde":
+            asyncio.run(work(name))
+            gc.collect()
+        eventually(ended)
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(store.append("plain", [user("x")]))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+        asyncio.run(store.close())
+        gc.collect()
+    assert not [str(one.message) for one in found]
+    eventually(ended)
+
+
+def test_a_forked_child_leaves_its_parents_connections_alone(alone: servers.Redis) -> None:
+    """Children use, close or drop the store that they inherit, in a loop of their own, while the parent goes on."""
+    held = [RedisStore(alone.url)]
+    with asyncio.Runner() as runner:
+        runner.run(held[0].open())
+        runner.run(held[0].append("shared", [user("first")]))
+        for number, way in enumerate(("use", "close", "drop")):
+            pid = os.fork()
+            if not pid:
+                code = 1
+                try:
+                    if way == "use":
+                        asyncio.run(use(held[0], "child", 3))
+                    elif way == "close":
+                        asyncio.run(held[0].close())
+                    else:
+                        held.clear()
+                        gc.collect()
+                    code = 0
+                except BaseException:  # noqa: BLE001 - it is the end of the process
+                    traceback.print_exc()
+                finally:
+                    os._exit(code)
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, way
+            assert connections(alone.url) == 1
+            runner.run(held[0].append("shared", [user(way)]))
+            assert runner.run(held[0].info("shared")).turns == number + 5
+        runner.run(held[0].close())
+
+
+@pytest.mark.parametrize("naive", [False, True])
+def test_a_child_in_the_same_loop_leaves_its_parents_connections_alone(naive: bool, alone: servers.Redis) -> None:
+    """One that did not forget them would close them, and its parent, whose list of sockets it shares, goes deaf."""
+    store = RedisStore(alone.url, timeout=0.5 if naive else 30)
+    with asyncio.Runner() as runner:
+        runner.run(store.open())
+        inherited = store._server._routes._made
+        pid = os.fork()
+        if not pid:
+            code = 1
+            try:
+                if naive:
+                    store._server._routes._made = inherited
+                runner.run(store.close())
+                code = 0
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert len(connected(alone.url)) == 1
+        (before,) = connected(alone.url)
+        runner.run(store.append("a", [user("x")]))
+        assert (before in connected(alone.url)) != naive
+        runner.run(store.close())

@@ -1,0 +1,233 @@
+"""A thread tells an event loop what it has done: all of it, in order, whatever kind of loop it is."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import selectors
+import sys
+import threading
+import time
+import warnings
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from turnlog import user
+from turnlog_sql._loop_waker import Bell
+from turnlog_sql.sqlite import SQLiteStore
+
+posix = pytest.mark.skipif(os.name != "posix", reason="there is no pipe that a loop can listen to")
+
+
+class Deaf(asyncio.SelectorEventLoop):
+    """It listens to nothing, as Windows' own."""
+
+    def add_reader(self, *args: Any) -> None:  # type: ignore[override]
+        raise NotImplementedError
+
+
+async def rung(times: int) -> list[int]:
+    """What a loop heard that was busy while a thread rang."""
+    heard: list[int] = []
+    all_of_it = asyncio.Event()
+
+    def hear(number: int) -> None:
+        heard.append(number)
+        if len(heard) == times:
+            all_of_it.set()
+
+    bell = Bell(asyncio.get_running_loop(), hear)
+
+    def ring() -> None:
+        for number in range(times):
+            bell.ring(number)
+
+    thread = threading.Thread(target=ring)
+    thread.start()
+    thread.join()  # and holds up the loop
+    assert heard == []
+    await asyncio.wait_for(all_of_it.wait(), 30)
+    return heard
+
+
+@pytest.mark.parametrize("make", [asyncio.SelectorEventLoop, Deaf])
+def test_all_that_was_told_is_heard_in_order(make: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """Also what no pipe has room for."""
+    loop = make()
+    try:
+        assert loop.run_until_complete(rung(100_000)) == list(range(100_000))
+    finally:
+        loop.close()
+
+
+@posix
+def test_a_loop_that_is_woken_for_nothing_goes_on() -> None:
+    async def talk() -> None:
+        heard: asyncio.Queue[str] = asyncio.Queue()
+        bell = Bell(asyncio.get_running_loop(), heard.put_nowait)
+        bell._listen()
+        bell.ring("something")
+        assert await asyncio.wait_for(heard.get(), 30) == "something"
+
+    asyncio.run(talk())
+
+
+def test_a_loop_that_cannot_listen_has_its_turns(tmp_path: Path) -> None:
+    async def talk() -> list[str]:
+        async with SQLiteStore(f"sqlite:///{tmp_path}/t.db") as store:
+            for number in range(3):
+                await store.append("s", [user(f"{number}")])
+            return [message.text for message in await store.load("s")]
+
+    loop = Deaf()
+    try:
+        assert loop.run_until_complete(talk()) == ["0", "1", "2"]
+    finally:
+        loop.close()
+
+
+def open_files() -> int:
+    """How many this process has, once nothing is left that nobody can reach."""
+    gc.collect()
+    return len(os.listdir("/proc/self/fd"))
+
+
+def comes(about: Callable[[], bool]) -> bool:
+    """Whether something comes about once a store's thread is back from the call that woke a loop.
+
+    Until then it holds the bell, and the loop where there is no pipe.
+    """
+    end = time.monotonic() + 30
+    while not about() and time.monotonic() < end:
+        gc.collect()
+    return about()
+
+
+@posix
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="open files are counted in /proc")
+def test_loops_that_have_ended_leave_no_file_open(tmp_path: Path) -> None:
+    """One store after the other, each in a loop of its own, and one store in many loops."""
+
+    async def talk(store: SQLiteStore) -> None:
+        await store.append("s", [user("hello")])
+
+    async def alone() -> None:
+        async with SQLiteStore(f"sqlite:///{tmp_path}/t.db") as store:
+            await talk(store)
+
+    asyncio.run(alone())
+    before = open_files()
+    for _ in range(20):
+        asyncio.run(alone())
+    shared = SQLiteStore(f"sqlite:///{tmp_path}/t.db")
+    asyncio.run(shared.open())
+    for _ in range(20):
+        asyncio.run(talk(shared))
+    asyncio.run(shared.close())
+    asyncio.run(alone())
+    assert comes(lambda: open_files() <= before)
+
+
+@posix
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="open files are counted in /proc")
+def test_loops_that_were_let_go_of_leave_no_file_open(tmp_path: Path) -> None:
+    """Nobody has closed them."""
+    store = SQLiteStore(f"sqlite:///{tmp_path}/t.db")
+    asyncio.run(store.open())
+    before = open_files()
+    for make in (asyncio.SelectorEventLoop, Deaf) * 10:
+        loop = make()
+        loop.run_until_complete(store.append("s", [user("hello")]))
+        with warnings.catch_warnings(action="ignore", category=ResourceWarning):
+            gone = weakref.ref(loop)
+            del loop
+            assert comes(lambda gone=gone: gone() is None)  # type: ignore[misc]
+    asyncio.run(store.append("s", [user("hello")]))
+    assert comes(lambda: open_files() <= before)
+    asyncio.run(store.close())
+
+
+@posix
+def test_a_child_takes_nothing_of_what_its_parent_is_told(tmp_path: Path) -> None:
+    """Both go on with the loop that was there, which listens to one pipe in both."""
+    loop = asyncio.SelectorEventLoop()
+    store = SQLiteStore(f"sqlite:///{tmp_path}/t.db")
+    loop.run_until_complete(store.open())
+
+    async def talk(name: str) -> None:
+        async with asyncio.timeout(30):
+            for number in range(200):
+                await store.append(name, [user(f"{number}")])
+
+    pid = os.fork()
+    if not pid:
+        code = 1
+        try:
+            loop.run_until_complete(talk("child"))
+            code = 0
+        finally:
+            os._exit(code)
+    loop.run_until_complete(talk("parent"))
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert len(loop.run_until_complete(store.load("child"))) == 200
+    loop.run_until_complete(store.close())
+    loop.close()
+
+
+@posix
+@pytest.mark.parametrize("place", ["reading", "hearing"])
+def test_whoever_ends_the_loop_leaves_the_others_their_answers(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[int] = []
+    stops = iter([True])
+
+    def stop() -> None:
+        if next(stops, False):
+            raise KeyboardInterrupt
+
+    def hear(number: int) -> None:
+        if number == 1 and place == "hearing":
+            stop()
+        heard.append(number)
+
+    def read(end: int, most: int, read: Callable[[int, int], bytes] = os.read) -> bytes:
+        data = read(end, most)
+        if place == "reading":
+            stop()
+        return data
+
+    monkeypatch.setattr("turnlog_sql._loop_waker.os.read", read)
+    loop = asyncio.SelectorEventLoop()
+    bell = Bell(loop, hear)
+    bell.ring(0, 1, 2)
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_forever()
+    loop.call_later(0.05, loop.stop)
+    loop.run_forever()
+    loop.close()
+    assert heard == ([0, 2] if place == "hearing" else [0, 1, 2])
+
+
+@posix
+def test_a_loop_that_was_closed_is_not_rung(tmp_path: Path) -> None:
+    """What it asked for is done; nobody hears of it."""
+    store = SQLiteStore(f"sqlite:///{tmp_path}/t.db")
+    asyncio.run(store.open())
+    loop = asyncio.SelectorEventLoop(selectors.SelectSelector())
+
+    async def leave() -> None:
+        loop.create_task(store.append("s", [user("left behind")]))
+        await asyncio.sleep(0)
+
+    loop.run_until_complete(leave())
+    for task in asyncio.all_tasks(loop):
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+    loop.close()
+    asyncio.run(store.close())  # which does what was asked for until now
+    asyncio.run(store.open())
+    assert [message.text for message in asyncio.run(store.load("s"))] == ["left behind"]
+    asyncio.run(store.close())

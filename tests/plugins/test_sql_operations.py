@@ -1,0 +1,270 @@
+"""The SQL store's steps against `SessionState`: whatever is done to both, both answer the same."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from copy import copy
+from itertools import count
+from typing import Any
+
+import pytest
+from hypothesis import Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from sql_database import Database
+from turnlog import ABSENT, Change, Key, Query, Record, Session, Version, user
+from turnlog.errors import TurnlogError
+from turnlog.rules import SessionState, page
+from turnlog_sql import _operations
+
+small = st.integers(0, 7)
+
+
+class Side:
+    """What one of the two answered: a value, or the kind of error."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self.value: Any = None
+        self.error: type[TurnlogError] | None = None
+        try:
+            self.value = call()
+        except TurnlogError as error:
+            self.error = type(error)
+
+
+class Machine(RuleBasedStateMachine):
+    """Two sessions, each as a state and as rows: the same is done to both sides, and their answers are compared."""
+
+    keys = (Key("shop", "alice"), Key("shop", "Alice"))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.database = Database()
+        self.now = 1_000.0
+        self.ttl: float | None = None
+        self.names = count()
+        self.epochs = count(1)
+        self.states = {key: SessionState.absent(key) for key in self.keys}
+        self.changes: list[Change] = []
+        self.versions: list[Version] = []
+        self.seen: dict[Key, _operations.Seen] = {}
+
+    def teardown(self) -> None:
+        self.database.close()
+
+    @initialize(ttl=st.sampled_from([None, None, 80.0]))
+    def configure(self, ttl: float | None) -> None:
+        """The store's own time to live."""
+        self.ttl = ttl
+        self.states = {key: SessionState.absent(key, ttl=ttl) for key in self.keys}
+
+    # -------------------------------------------------------------------------------------------------- what is done
+
+    def commit(self, key: Key, change: Change) -> None:
+        """Commit to both."""
+        epoch = next(self.epochs).to_bytes(16, "big")
+        state = Side(lambda: self.states[key].apply(change, self.now, nonce=lambda _: epoch))
+        statements, seen = self.database.statements, self.seen.get(key)
+        steps = _operations.commit(statements, key, change, self.now, self.ttl, lambda _: epoch)
+        at_once = _operations.append(statements, seen, change, self.now, self.ttl) if seen and change.append else None
+        rows = Side(lambda: self.database.write(steps, first=at_once))
+        assert rows.error is state.error
+        if state.error is None:
+            self.states[key], receipt = state.value
+            answer, self.seen[key] = rows.value
+            assert answer == receipt
+            self.versions = [*self.versions, receipt.version][-8:]
+        if change.seal is None:
+            self.changes = [*self.changes, change][-8:]
+
+    def record(self, id: str, part: int, *, open: bool, texts: int) -> Record:
+        """A round of a few messages."""
+        said = tuple(user(f"{id}.{part}.{place}") for place in range(texts))
+        return Record.of(said, id=id, part=part, open=open, time=self.now)
+
+    @rule(
+        key=st.sampled_from(keys),
+        turns=st.lists(st.tuples(st.integers(1, 3), st.integers(1, 3), st.booleans()), max_size=3),
+        keep=st.none() | small,
+        retain=st.none() | st.integers(1, 4),
+        expect=st.none() | st.none() | st.just(ABSENT) | small,
+        metadata=st.none() | st.dictionaries(st.sampled_from("ab"), st.none() | st.integers(0, 3)),
+        owner=st.none() | st.sampled_from(["", "ann", "ben"]),
+        ttl=st.none() | st.none() | st.sampled_from([0, 40, 200]),
+        limit=st.none() | st.integers(50, 300),
+    )
+    def change(self, key: Key, turns: Any, expect: Any, limit: int | None, **parts: Any) -> None:
+        """Anything that a change can ask for, in any combination."""
+        rounds = []
+        for how_many, texts, open in turns:
+            name = f"t{next(self.names)}"
+            for part in range(how_many):
+                goes_on = part < how_many - 1 or open
+                rounds.append(self.record(name, part, open=goes_on, texts=texts))
+        if isinstance(expect, int):
+            expect = self.versions[expect % len(self.versions)] if self.versions else None
+        if rounds or any(part is not None for part in parts.values()):
+            id = f"c{next(self.names)}"
+            self.commit(key, Change(id=id, append=tuple(rounds), expect=expect, max_bytes=limit, **parts))
+
+    @rule(key=st.sampled_from(keys), turns=st.integers(1, 4), retain=st.none() | st.integers(1, 4))
+    def append(self, key: Key, turns: int, retain: int | None) -> None:
+        """What an application does, most of the time."""
+        said = tuple(self.record(f"t{next(self.names)}", 0, open=False, texts=1 + place % 3) for place in range(turns))
+        self.commit(key, Change(id=f"c{next(self.names)}", append=said, retain=retain))
+
+    @rule(key=st.sampled_from(keys), retain=st.integers(1, 6))
+    def retain(self, key: Key, retain: int) -> None:
+        """The beginning goes."""
+        self.commit(key, Change(id=f"c{next(self.names)}", retain=retain))
+
+    @rule(key=st.sampled_from(keys), texts=st.integers(1, 2), open=st.booleans())
+    def go_on(self, key: Key, texts: int, open: bool) -> None:
+        """The next round of the last turn, whether it is open or not."""
+        header = self.states[key].header
+        if header is not None and header.tail is not None:
+            round = self.record(header.tail[0], header.tail[1] + 1, open=open, texts=texts)
+            self.commit(key, Change(id=f"c{next(self.names)}", append=(round,)))
+
+    @precondition(lambda self: self.changes)
+    @rule(key=st.sampled_from(keys), which=small, other=st.booleans())
+    def repeat(self, key: Key, which: int, other: bool) -> None:
+        """A change that was sent before, or another under its id."""
+        change = self.changes[which % len(self.changes)]
+        self.commit(key, Change(id=change.id, owner="someone else") if other else change)
+
+    @rule(key=st.sampled_from(keys), start=small, length=st.integers(2, 5))
+    def seal(self, key: Key, start: int, length: int) -> None:
+        """Some of the records, as they are now."""
+        records = self.states[key].records
+        run = records[start % max(1, len(records)) :][:length]
+        try:
+            sealed = Record.seal(run)
+        except TurnlogError:
+            return
+        self.commit(key, Change(seal=sealed))
+
+    @rule(key=st.sampled_from(keys), expect=st.none() | small, dice=st.integers(0, 3))
+    def delete(self, key: Key, expect: int | None, dice: int) -> None:
+        """The whole session, now and then."""
+        if dice:
+            return
+        wanted = self.versions[expect % len(self.versions)] if expect is not None and self.versions else None
+        state = Side(lambda: self.states[key].check(wanted, self.now))
+        rows = Side(lambda: self.database.write(_operations.delete(self.database.statements, key, self.now, wanted)))
+        assert (rows.error, rows.value) == (state.error, state.value)
+        if state.error is None:
+            self.states[key] = SessionState.absent(key, ttl=self.ttl)
+
+    @rule(seconds=st.sampled_from([1.0, 5.0, 15.0, 50.0]))
+    def wait(self, seconds: float) -> None:
+        """Time passes."""
+        self.now += seconds
+
+    @rule(
+        key=st.sampled_from(keys),
+        last=st.none() | small,
+        before=st.none() | small,
+        since=st.none() | small,
+        touch=st.booleans(),
+    )
+    def read(self, key: Key, last: int | None, before: int | None, since: int | None, touch: bool) -> None:
+        """Any part of a session."""
+        seen = self.versions[since % len(self.versions)] if since is not None and self.versions else None
+        asked: Any = {"last": last, "before": None if seen else before, "since": seen, "touch": touch}
+        state = Side(lambda: self.states[key].read(self.now, **asked))
+        steps = _operations.read(self.database.statements, key, self.now, self.ttl, **asked)
+        rows = Side(lambda: self.database.read(steps))
+        assert rows.error is state.error
+        if state.error is None:
+            self.states[key], session = state.value
+            answer, self.seen[key] = rows.value
+            self.same(answer, session)
+
+    def same(self, found: Session, wanted: Session) -> None:
+        """All that is told of a session, but for the bytes, which a state estimates."""
+        assert found.continues == wanted.continues
+        assert found.records == wanted.records
+        for name in found.info.__struct_fields__:
+            if name != "bytes":
+                assert getattr(found.info, name) == getattr(wanted.info, name), name
+
+    # ---------------------------------------------------------------------------------------------------- what is so
+
+    @rule()
+    def pages_show_the_same(self) -> None:
+        """Page by page, of all and of an owner."""
+        headers = [state.header for state in self.states.values()]
+        alive = [header.info(self.now) for header in headers if header is not None and header.alive(self.now)]
+        for owner in (None, "", "ann"):
+            cursor = None
+            while True:
+                query = Query(namespace="shop", owner=owner, limit=1, cursor=cursor)
+                found = self.database.read(_operations.page(self.database.statements, query, self.now))
+                wanted = page(alive, query)
+                assert [info.key for info in found.infos] == [info.key for info in wanted.infos]
+                assert found.cursor == wanted.cursor
+                cursor = found.cursor
+                if cursor is None:
+                    break
+
+    @invariant()
+    def nothing_is_left_over(self) -> None:
+        """As many rows as there are records, and no more changes than are remembered twice over."""
+        here = [state for state in self.states.values() if state.header is not None]
+        assert self.database.rows("sessions") == len(here)
+        assert self.database.rows("records") == sum(len(state.records) for state in here)
+        assert self.database.rows("changes") <= 128 * len(here)
+        assert self.database.rows("metadata") == sum(bool(state.header and state.header.metadata) for state in here)
+        sums = [
+            self.database.connection.execute(f"SELECT coalesce(sum({column}), 0) FROM turnlog_{table}").fetchone()
+            for table, column in (("sessions", "bytes"), ("records", "size"))
+        ]
+        assert sums[0] == sums[1]
+
+
+def test_the_steps_agree_with_the_state() -> None:
+    run_state_machine_as_test(Machine, settings=settings(stateful_step_count=40))
+
+
+class ForgetsTheChange(Machine):
+    """Planted: a change is not remembered."""
+
+    def commit(self, key: Key, change: Change) -> None:
+        super().commit(key, change)
+        self.database.connection.execute("DELETE FROM turnlog_changes")
+
+
+class LeavesRecords(Machine):
+    """Planted: what is cut comes back with the next session of the name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        statements = self.database.statements
+        statements.delete = [one for one in statements.delete if "turnlog_records" not in one.sql]
+
+
+class CutsOneTooMany(Machine):
+    """Planted: retention drops a turn that should stay."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        statements = self.database.statements
+        statements.cut_below = copy(statements.cut_below)
+        statements.cut_below.sql = statements.cut_below.sql.replace("number < ", "number <= ")
+
+
+@pytest.mark.parametrize("planted", [ForgetsTheChange, LeavesRecords, CutsOneTooMany])
+def test_the_machine_finds_what_is_planted(planted: type[Machine]) -> None:
+    chosen = settings(stateful_step_count=40, phases=[Phase.generate], report_multiple_bugs=False)
+    with pytest.raises((AssertionError, sqlite3.IntegrityError)):
+        run_state_machine_as_test(planted, settings=chosen)
