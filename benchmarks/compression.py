@@ -28,8 +28,8 @@ from turnlog import Message
 from turnlog.rules import split_turns
 from turnlog_compression import GzipLayer
 from turnlog_compression.zstd import ZstdLayer
-from turnlog_redis import RedisStore
-from turnlog_sql.sqlite import SQLiteStore
+from turnlog_redis import RedisBackend
+from turnlog_sql.sqlite import SQLiteBackend
 
 WAYS = {
     "plain": lambda store: store,
@@ -60,8 +60,8 @@ class SQLite:
         self.folder = tempfile.mkdtemp(prefix="bench-compression-")
         self.path = os.path.join(self.folder, "turnlog.db")
 
-    def store(self) -> SQLiteStore:
-        return SQLiteStore(f"sqlite:///{self.path}", synchronous="NORMAL")
+    def store(self) -> SQLiteBackend:
+        return SQLiteBackend(f"sqlite:///{self.path}", synchronous="NORMAL")
 
     def taken(self) -> int:
         connection = sqlite3.connect(self.path, isolation_level=None)
@@ -79,8 +79,8 @@ class Redis:
         self.client = redis.Redis.from_url(self.url)
         self.client.flushall()
 
-    def store(self) -> RedisStore:
-        return RedisStore(self.url)
+    def store(self) -> RedisBackend:
+        return RedisBackend(self.url)
 
     def taken(self) -> int:
         return sum(self.client.memory_usage(key, samples=0) for key in self.client.scan_iter(count=1000))

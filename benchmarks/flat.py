@@ -105,18 +105,18 @@ async def main() -> None:
         folder = tempfile.mkdtemp(prefix="bench-flat-")
         try:
             if group == "sqlite":
-                from turnlog_sql.sqlite import SQLiteStore
+                from turnlog_sql.sqlite import SQLiteBackend
 
-                async with SQLiteStore(f"sqlite:///{folder}/flat.db", sweep=0) as store:
+                async with SQLiteBackend(f"sqlite:///{folder}/flat.db", sweep=0) as store:
                     await fill_sessions(store, args.sessions)
                     await pages(store, args.sessions)
                     await turns(store, args.messages)
             else:
-                from turnlog_sql.postgresql import PostgreSQLStore
+                from turnlog_sql.postgresql import PostgreSQLBackend
 
                 with servers.Postgres() as server:
                     url = f"postgresql://bench@127.0.0.1:{server.port}/bench"
-                    async with PostgreSQLStore(url, sweep=0) as store:
+                    async with PostgreSQLBackend(url, sweep=0) as store:
                         await fill_sessions(store, args.sessions)
                         await pages(store, args.sessions)
                         await turns(store, args.messages)

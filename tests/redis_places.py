@@ -14,11 +14,11 @@ from redis.crc import key_slot
 
 import servers
 from turnlog import Store
-from turnlog.testing import StoreContract, StoreOptions
-from turnlog_redis import RedisStore
+from turnlog.testing import BackendContract, BackendOptions
+from turnlog_redis import RedisBackend
 
 
-class RedisContract(StoreContract):
+class RedisContract(BackendContract):
     """The contract, for a store on Redis, which has the clock."""
 
     shared = True
@@ -38,8 +38,8 @@ class RedisContract(StoreContract):
             servers.ask_redis(node, "FLUSHDB")
         return self.place()
 
-    def make(self, **options: Unpack[StoreOptions]) -> Store:
-        return RedisStore(self.url, **options)
+    def make(self, **options: Unpack[BackendOptions]) -> Store:
+        return RedisBackend(self.url, **options)
 
     async def advance(self, seconds: float) -> None:
         self.clock.advance(seconds)

@@ -9,13 +9,13 @@ from typing import Any, Unpack
 import servers
 from turnlog import Change, Key, Record, Store, user
 from turnlog.limits import MAX_PAYLOAD_BYTES
-from turnlog.testing import StoreContract, StoreOptions
-from turnlog_sql._store import SQLStore
-from turnlog_sql.mysql import MySQLStore
-from turnlog_sql.postgresql import PostgreSQLStore
+from turnlog.testing import BackendContract, BackendOptions
+from turnlog_sql._store import SQLBackend
+from turnlog_sql.mysql import MySQLBackend
+from turnlog_sql.postgresql import PostgreSQLBackend
 
 
-class ServerContract(StoreContract):
+class ServerContract(BackendContract):
     """The contract, for a store behind a server, which has the clock."""
 
     shared = True
@@ -25,7 +25,7 @@ class ServerContract(StoreContract):
         """The URL of a server without a session in it."""
 
     @abstractmethod
-    def store(self, url: str, **options: Unpack[StoreOptions]) -> SQLStore:
+    def store(self, url: str, **options: Unpack[BackendOptions]) -> SQLBackend:
         """A store there, that does not sweep."""
 
     @cached_property
@@ -33,7 +33,7 @@ class ServerContract(StoreContract):
         """Where this test's sessions are."""
         return self.empty()
 
-    def make(self, **options: Unpack[StoreOptions]) -> Store:
+    def make(self, **options: Unpack[BackendOptions]) -> Store:
         return self.store(self.url, **options)
 
     async def advance(self, seconds: float) -> None:
@@ -48,8 +48,8 @@ class OverPostgreSQL(ServerContract):
     def empty(self) -> str:
         return emptied_postgresql()
 
-    def store(self, url: str, **options: Unpack[StoreOptions]) -> PostgreSQLStore:
-        return PostgreSQLStore(url, pool_size=5, sweep=0, **options)
+    def store(self, url: str, **options: Unpack[BackendOptions]) -> PostgreSQLBackend:
+        return PostgreSQLBackend(url, pool_size=5, sweep=0, **options)
 
 
 class OverMariaDB(ServerContract):
@@ -58,8 +58,8 @@ class OverMariaDB(ServerContract):
     def empty(self) -> str:
         return emptied_mariadb()
 
-    def store(self, url: str, **options: Unpack[StoreOptions]) -> MySQLStore:
-        return MySQLStore(url, pool_size=5, sweep=0, **options)
+    def store(self, url: str, **options: Unpack[BackendOptions]) -> MySQLBackend:
+        return MySQLBackend(url, pool_size=5, sweep=0, **options)
 
 
 class EveryByte(ServerContract):

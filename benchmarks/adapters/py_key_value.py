@@ -7,8 +7,8 @@ import os
 import redis.asyncio as aioredis
 from interface import Adapter
 from key_value.aio.stores.disk import DiskStore
-from key_value.aio.stores.memory import MemoryStore
-from key_value.aio.stores.redis import RedisStore
+from key_value.aio.stores.memory import MemoryBackend
+from key_value.aio.stores.redis import RedisBackend
 
 C = "chat"
 
@@ -36,18 +36,18 @@ class _Kv(Adapter):
 
 
 class Memory(_Kv):
-    name, backend = "py-key-value MemoryStore", "memory"
+    name, backend = "py-key-value MemoryBackend", "memory"
 
     async def open(self, env):
-        self.s = MemoryStore()
+        self.s = MemoryBackend()
 
 
 class Redis(_Kv):
-    name, backend = "py-key-value RedisStore", "redis"
+    name, backend = "py-key-value RedisBackend", "redis"
 
     async def open(self, env):
         self.r = aioredis.Redis(port=env["redis_port"], db=5, decode_responses=True)
-        self.s = RedisStore(client=self.r)
+        self.s = RedisBackend(client=self.r)
 
     async def close(self):
         await self.r.aclose()

@@ -13,7 +13,7 @@ from interface import Adapter
 
 from turnlog import ABSENT, Change, Key, Message
 from turnlog.values.record import Record
-from turnlog_memory import MemoryStore
+from turnlog_memory import MemoryBackend
 
 
 class _Turnlog(Adapter):
@@ -68,17 +68,17 @@ class Memory(_Turnlog):
     name, backend = "turnlog memory", "memory"
 
     def make(self, env):
-        return MemoryStore()
+        return MemoryBackend()
 
 
 class _Sqlite(_Turnlog):
     backend, synchronous = "sqlite", ""
 
     def make(self, env):
-        from turnlog_sql.sqlite import SQLiteStore
+        from turnlog_sql.sqlite import SQLiteBackend
 
         self.path = os.path.join(env["dir"], f"{self.name}.db")
-        return SQLiteStore(f"sqlite:///{self.path}", synchronous=self.synchronous)
+        return SQLiteBackend(f"sqlite:///{self.path}", synchronous=self.synchronous)
 
     async def stored_bytes(self):
         con = sqlite3.connect(self.path)
@@ -115,9 +115,9 @@ class Postgres(_Turnlog):
     name, backend = "turnlog postgresql", "postgres"
 
     def make(self, env):
-        from turnlog_sql.postgresql import PostgreSQLStore
+        from turnlog_sql.postgresql import PostgreSQLBackend
 
-        return PostgreSQLStore(f"postgresql://bench@127.0.0.1:{env['pg_port']}/bench")
+        return PostgreSQLBackend(f"postgresql://bench@127.0.0.1:{env['pg_port']}/bench")
 
     async def stored_bytes(self):
         tables = ("sessions", "records", "metadata", "changes")
@@ -130,9 +130,9 @@ class Redis(_Turnlog):
     name, backend = "turnlog redis", "redis"
 
     def make(self, env):
-        from turnlog_redis import RedisStore
+        from turnlog_redis import RedisBackend
 
-        return RedisStore(f"redis://127.0.0.1:{env['redis_port']}/0", namespace=self.name)
+        return RedisBackend(f"redis://127.0.0.1:{env['redis_port']}/0", namespace=self.name)
 
 
 class RedisZstd(Redis):

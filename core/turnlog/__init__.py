@@ -7,6 +7,7 @@ async with open_store("sqlite:///chat.db") as store:
     history = await store.load("alice", last=20)
 """
 
+from .backend import Backend
 from .config import open_store
 from .errors import (
     Closed,
@@ -26,26 +27,47 @@ from .errors import (
     TurnlogError,
     Unavailable,
 )
+from .layers import Layer, MessageLayer, PayloadLayer
 from .pipeline import Model, Pipeline, Result, Window
-from .store import Layer, Store
-from .values.change import ABSENT, ANY, Change, Receipt
-from .values.key import Key
-from .values.message import Message, assistant, system, tool, user
-from .values.metadata import Metadata
-from .values.record import Record
-from .values.session import Erased, Page, Query, Session, SessionInfo
-from .values.turn import Turn
-from .values.version import Version
+from .store import Store
+from .values import (
+    ABSENT,
+    ANY,
+    PRESENT,
+    Change,
+    Erased,
+    Expect,
+    Key,
+    Message,
+    Metadata,
+    Page,
+    Query,
+    Receipt,
+    Record,
+    Session,
+    SessionInfo,
+    Turn,
+    Version,
+    assistant,
+    system,
+    tool,
+    user,
+)
+
+__version__ = "0.1.0"
 
 __all__ = [
     "ABSENT",
     "ANY",
+    "PRESENT",
+    "Backend",
     "Change",
     "Closed",
     "ConfigError",
     "Conflict",
     "CorruptRecord",
     "Erased",
+    "Expect",
     "FormatTooNew",
     "HistoryRegressed",
     "IdReused",
@@ -53,10 +75,12 @@ __all__ = [
     "Key",
     "Layer",
     "Message",
+    "MessageLayer",
     "Metadata",
     "Model",
     "OutcomeUnknown",
     "Page",
+    "PayloadLayer",
     "Pipeline",
     "PluginError",
     "Query",

@@ -21,7 +21,7 @@ from zlib import crc32
 from .errors import CorruptRecord, FormatTooNew, TooLarge
 from .limits import MAX_PAYLOAD_BYTES
 
-__all__ = ["CODECS", "HEAD", "PLAIN", "Envelope", "codec_of", "plain_body", "rewrap", "unwrap", "wrap"]
+__all__ = ["CODECS", "HEAD", "PLAIN", "Envelope", "checked_body", "codec_of", "plain_body", "rewrap", "unwrap", "wrap"]
 
 HEAD: Final = 12
 """Bytes of an envelope before its body."""
@@ -55,12 +55,16 @@ class Envelope(NamedTuple):
 
 
 def codec_of(payload: bytes) -> int:
-    """The codec of a payload, unchecked; that of a plain one where it is too short to say."""
+    """Return the codec of a payload, unchecked; `PLAIN` if it is too short to say."""
     return payload[3] if len(payload) > 3 else PLAIN
 
 
-def wrap(raw: bytes) -> bytes:
-    """A plain payload: the envelope around an encoded body.
+def wrap(raw: bytes, codec: int = PLAIN) -> bytes:
+    """Return a payload: an envelope around an encoded body.
+
+    Args:
+        raw: The plain body; with another codec, the bytes that the envelope's length and digest are of.
+        codec: How the body is written.
 
     Raises:
         TooLarge: More than 16 MiB.
@@ -71,16 +75,16 @@ def wrap(raw: bytes) -> bytes:
             f"a record takes {size} bytes encoded, the limit is {MAX_PAYLOAD_BYTES}: split the turn into rounds"
         )
     length = size.to_bytes(4)
-    return b"%b%b%b%b" % (_PLAIN, length, crc32(raw, crc32(length)).to_bytes(4), raw)
+    return b"%b%b%b%b" % (_STARTS[codec], length, crc32(raw, crc32(length)).to_bytes(4), raw)
 
 
 def rewrap(payload: bytes, codec: int, body: bytes) -> bytes:
-    """A payload whose body is written with another codec; what the envelope says of the plain body stays."""
+    """Return a payload whose body is written with another codec; the length and digest of the plain body stay."""
     return b"%b%b%b" % (_STARTS[codec], payload[4:12], body)
 
 
 def unwrap(payload: bytes) -> Envelope:
-    """The envelope, checked as far as it can be before the body is read.
+    """Return the envelope, checked as far as it can be before the body is read.
 
     Raises:
         FormatTooNew: Written by a newer turnlog.
@@ -106,11 +110,11 @@ def unwrap(payload: bytes) -> Envelope:
 
 
 def plain_body(payload: bytes) -> bytes:
-    """The body of a plain payload, checked.
+    """Return the body of a plain payload, checked.
 
     Raises:
-        FormatTooNew: Written by a newer turnlog.
-        CorruptRecord: Cut short, damaged, compressed, or something else.
+        FormatTooNew: A newer turnlog wrote it.
+        CorruptRecord: It is cut short, damaged, compressed, or something else.
     """
     body, size = payload[HEAD:], len(payload) - HEAD
     if 0 <= size <= MAX_PAYLOAD_BYTES and _HEAD.unpack_from(payload) == (
@@ -127,8 +131,22 @@ def plain_body(payload: bytes) -> bytes:
                 f"a record is written with codec {envelope.codec}, which is not known here: add the layer that wrote it"
             )
         raise CorruptRecord(f"a record is compressed with {layer}: add the layer {layer!r} to read it")
+    return checked_body(payload)
+
+
+def checked_body(payload: bytes) -> bytes:
+    """Return the body of a payload whose length and digest are of the body as it is written.
+
+    Raises:
+        FormatTooNew: A newer turnlog wrote it.
+        CorruptRecord: It is cut short, damaged, or something else.
+    """
+    envelope = unwrap(payload)
+    size = len(envelope.body)
     if size != envelope.size:
         raise CorruptRecord(
             f"a record holds {size} bytes of the {envelope.size} that it says: it was cut short, or grew"
         )
-    raise CorruptRecord("a record's digest does not fit its contents: it was damaged")
+    if crc32(envelope.body, crc32(payload[4:8])) != int.from_bytes(payload[8:HEAD]):
+        raise CorruptRecord("a record's digest does not fit its contents: it was damaged")
+    return envelope.body

@@ -1,255 +1,186 @@
-"""The contract: what a store is, what a layer is, and what an application gets from both.
-
-Four methods make a store: `read`, `commit`, `delete` and `page`.  Everything an application calls is built on them
-here, once, and final, so that a layer wraps four methods and hides nothing.  The words of this page are normative;
-`turnlog.testing` holds every store to them, one test a sentence.
-"""
+"""`Store`: what an application calls.  It is built once, on the methods of `turnlog.backend.Backend`."""
 
 from __future__ import annotations
 
-import time
-from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from copy import copy
 from types import TracebackType
-from typing import Self, final
+from typing import Final, Self, TypeVar
 
-from .errors import Closed, Conflict, CorruptRecord, InvalidInput, SessionNotFound, SplitsSealed
-from .rules.history import common, cut_off, divide, exact, split_turns
-from .values.change import ABSENT, ANY, Change, Expect, Mark, Receipt, check_ttl, copy_digest
-from .values.ids import check_id, check_namespace, new_id
+from .backend import Backend
+from .errors import Conflict, CorruptRecord, InvalidInput, OutcomeUnknown, SessionNotFound, Unavailable
+from .layers import Layer
+from .rules.header import check_absent, expiry_is_due, missing
+from .rules.history import common, divide, split_turns
+from .rules.window import cut_off, exact
+from .values.change import ABSENT, ANY, PRESENT, Change, Expect, Mark, Receipt, check_expect
+from .values.ids import check_id, check_namespace, nested_namespace, new_id
 from .values.ids import new_session_id as _new_session_id
 from .values.json_value import JSON, check, check_mapping, check_number
 from .values.key import Key, key_of
 from .values.message import Message, MessageLike, as_message
 from .values.record import Record
-from .values.session import Erased, Page, Query, Session, SessionInfo
+from .values.session import Erased, Query, Session, SessionInfo
 from .values.turn import Turn
-from .values.version import Version, check_version
+from .values.version import ExactVersion
 
-__all__ = ["Layer", "Store"]
+__all__ = ["Store"]
 
-_TRIES = 100  # so often in a row another writer may come between a read and its commit
+_TRIES: Final = 100
+"""How often in a row another writer may come between a read and the write that depends on it."""
+
+_DELAYS: Final = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8)
+"""Seconds before each further try of `resend`: about 25 in all, longer than most fail-overs take."""
+
+_L = TypeVar("_L", bound=Layer)
 
 
-class Store(ABC):
-    """What keeps sessions.
+class Store:
+    """The sessions of one namespace: load them, append turns to them, fork, undo, list and erase them.
 
-    A session is a log of turns with an owner and a little metadata, under a session id within a namespace.  Sessions
-    know nothing of each other.  What a store hands out is immutable, and what a caller makes of it reaches no one else.
+    Everything that a store returns is immutable or the caller's own.  Any number of tasks and processes may work on one
+    session at once: every write is atomic and stored once.  A session id that is not stored yet needs no preparation:
+    the first write makes the session.
 
-    Any number of tasks and processes may work on one session at once, and the loops of several threads where the store
-    says so: every commit is atomic and stored once, and nothing that was acknowledged is lost, whoever else writes.
-
-    Open it with `async with store:`; what `open` acquires, `close` releases.  A store that has nothing to acquire works
-    without.
+    `async with store:` opens and closes the backend.  `within` and `for_owner` return views: stores over the same
+    backend, for another namespace or for the sessions of one owner.  A view costs nothing, and opening or closing it
+    does nothing.
 
     Args:
-        namespace: The tenant that the application's methods work in.
-        ttl: Seconds that a session lives after its last use, unless it has a time to live of its own; None: for ever.
-        retain: How many turns a session keeps: after each append the older ones are dropped; None: all.
-        max_session_bytes: Refuse (`TooLarge`) what would make a session larger; None: no limit.
-        clock: Seconds since 1970.
+        backend: The backend, with all layers around it.
+        namespace: The tenant, 1 to 255 bytes of UTF-8; the same text as for `within`.
+        retain: How many turns a session keeps: each append drops the older ones; None: all.
+        max_session_bytes: Refuse a write (`TooLarge`) that would make a session larger; None: no limit.
 
     Raises:
         InvalidInput: An argument breaks a rule.
     """
 
-    can_seal: bool = False
-    """Whether `Change.seal` does anything; if not, it loses quietly."""
-
-    remembers: int = 64
-    """How many of a session's last changes it recognises when they are sent again; at least 64."""
+    owner: str | None = None
+    """The owner whose sessions this view shows; None: all."""
 
     def __init__(
         self,
+        backend: Backend,
         *,
         namespace: str = "default",
-        ttl: float | None = None,
         retain: int | None = None,
         max_session_bytes: int | None = None,
-        clock: Callable[[], float] = time.time,
     ) -> None:
+        if not isinstance(backend, Backend):
+            raise InvalidInput(f"backend must be a Backend such as MemoryBackend(), not {type(backend).__name__}")
         check_namespace(namespace)
         if retain is not None:
             check_number(retain, "retain", least=1)
         if max_session_bytes is not None:
             check_number(max_session_bytes, "max_session_bytes", least=1)
+        self.backend = backend
         self.namespace = namespace
-        self.ttl = None if ttl is None else check_ttl(ttl) or None
         self.retain = retain
         self.max_session_bytes = max_session_bytes
-        self.clock = clock
-        self._closed = False
+        self._is_view = False
+        self._is_tenant = False
+        self._as_read = backend.as_read if isinstance(backend, Layer) else None
 
-    # ------------------------------------------------------------------------------------- what a backend implements
+    # ---------------------------------------------------------------------------------------------------------- views
 
-    @abstractmethod
-    async def read(
-        self,
-        key: Key,
-        *,
-        last: int | None = None,
-        before: int | None = None,
-        since: Version | None = None,
-        touch: bool = True,
-    ) -> Session:
-        """A snapshot of one session, or a part of it.
+    def within(self, namespace: str) -> Store:
+        """Return a view of another namespace.
+
+        On a store it replaces the namespace.  On a view that `within` returned it nests: the view of `b` in the view of
+        `a` is the namespace `a/b`, which a store also takes as text.  A `/` or `%` in a nested name is written `%2F` or
+        `%25`, so that two names never share a namespace; nest names that users choose.
 
         Args:
-            key: Which session.
-            last: Only whole turns from the end, as few as hold at least this many messages; 0: the info alone.  A
-                sealed record is given whole, and counted whole.
-            before: Only turns numbered below this; with `last`, counted from there backwards.  A sealed record that
-                begins below it is among them.
-            since: Only what follows this version, if the history has merely grown: then `Session.continues` is true,
-                nothing means unchanged, and the first record may be a later round of a turn.  Everything, if it was
-                cut, rewritten or made anew, or if the place is sealed over or dropped.  With `last`, `since` decides
-                where it continues and `last` otherwise; with `before` it makes no sense.
-            touch: Extend the session's life.
+            namespace: 1 to 255 bytes of UTF-8, nested names included.
 
         Raises:
-            SessionNotFound: There is none, or it has expired.
-            HistoryRegressed: The session is behind, or beside, `since`: the store lost what it had acknowledged.
-            InvalidInput: `last` or `before` is no number from 0 to 2**53 - 1, or `since` is no version, or given with
-                `before`.
-            Unavailable: The store could not be reached.
+            InvalidInput: It breaks a rule.
         """
+        check_namespace(namespace)
+        view = self._view()
+        view.namespace = nested_namespace(self.namespace, namespace) if self._is_tenant else namespace
+        view._is_tenant = True
+        return view
 
-    @abstractmethod
-    async def commit(self, key: Key, change: Change) -> Receipt:
-        """The only write: a change, all of it or nothing, once per change id.
+    def for_owner(self, owner: str) -> Store:
+        """Return a view of the sessions of one owner.
 
-        A repeat stores nothing and is answered with the version and the turn number of the first time; the id is looked
-        up before `expect` is compared.  A change that is new to a session that is not there makes it, unless it has
-        nothing to put into it.  It extends the session's life.
+        A session of another owner does not exist in it: `SessionNotFound`, as for one that is not stored.  A session
+        that the view makes belongs to the owner.  The backend compares the owner in the same step as the write.
 
         Args:
-            key: Which session.
-            change: What to do, and under which condition.
+            owner: 1 to 255 bytes of UTF-8.
 
         Raises:
-            Conflict: The session is not at `change.expect`; or a round does not follow its turn's open last one.
-            IdReused: The id stands for another change.
-            SplitsSealed: The cut falls inside a sealed record.
-            SessionNotFound: There is none, and the change has nothing to put into one.
-            HistoryRegressed: The session is behind, or beside, `change.expect`.
-            TooLarge: A limit would be passed.
-            Unavailable: The store could not be reached; nothing was stored.
-            OutcomeUnknown: The answer was lost; the same change can be sent again.
+            InvalidInput: It breaks a rule, or this is a view of another owner's sessions.
         """
+        check_id(owner, "owner")
+        if self.owner not in (None, owner):
+            raise InvalidInput(f"owner {owner!r} cannot be reached from a view of the sessions of {self.owner!r}")
+        view = self._view()
+        view.owner = owner
+        return view
 
-    @abstractmethod
-    async def delete(self, key: Key, *, expect: Version | None = None) -> bool:
-        """Remove a session, all of it at once.
+    def _view(self) -> Store:
+        view = copy(self)
+        view._is_view = True
+        return view
 
-        Args:
-            key: Which session.
-            expect: Only at this version, metadata included.
-
-        Returns:
-            False if there was none.
+    def find(self, kind: type[_L]) -> _L:
+        """Return the outermost layer of a class, as in `store.find(CacheLayer).stats()`.
 
         Raises:
-            Conflict: It is not at `expect`, or there is none.
-            HistoryRegressed: It is behind, or beside, `expect`.
-            Unavailable: The store could not be reached; nothing was removed.
-            OutcomeUnknown: The answer was lost.
+            InvalidInput: The store has no such layer.
         """
-
-    @abstractmethod
-    async def page(self, query: Query) -> Page:
-        """One page of sessions, the last updated first, none that has expired.  It extends nobody's life."""
-
-    async def traces(self, namespace: str, owner: str) -> tuple[str, ...]:  # noqa: ARG002 - a layer's business
-        """What may hold fragments of what an owner said beside their sessions, for people to read: as a rule nothing.
-
-        Args:
-            namespace: Whose owner.
-            owner: Whose words.
-        """
-        return ()
+        layer = self.backend
+        while isinstance(layer, Layer):
+            if isinstance(layer, kind):
+                return layer
+            layer = layer.inner
+        raise InvalidInput(f"{self!r} has no {kind.__name__}")
 
     async def open(self) -> None:
-        """Acquire what the store needs.  Whoever overrides it calls this one, too."""
-        self._closed = False
+        """Open the backend; a view does nothing."""
+        if not self._is_view:
+            await self.backend.open()
 
     async def close(self) -> None:
-        """Release it.  Afterwards every call raises `Closed`.  Whoever overrides it calls this one, too."""
-        self._closed = True
+        """Close the backend; a view does nothing.  Afterwards every call raises `Closed`."""
+        if not self._is_view:
+            await self.backend.close()
 
-    async def copy(self, source: Key, target: Key, *, at: int | None, change_id: str) -> Receipt:
-        """Make a session out of another: its turns with their numbers and times, metadata, owner and time to live.
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
 
-        It starts a new epoch and remembers none of the source's changes.  A backend may do better than this, which
-        reads and commits.
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
 
-        Args:
-            source: Which session.
-            target: Where to; there must be none.
-            at: Only the turns numbered below this; None: all.
-            change_id: As in `Change.id`.
+    # -------------------------------------------------------------------------------------------------------- reading
 
-        Raises:
-            SessionNotFound: There is no source.
-            Conflict: There is a target, and another change made it.
-            SplitsSealed: `at` falls inside a sealed record, and this store does not look into it.
-            CorruptRecord: It does, and that cannot be read.
-        """
-        session = await self.read(source, before=at)
-        info, records = session.info, session.records
-        if at is not None and records and records[-1].next_turn > at:
-            last = records[-1]
-            if not last.plain:
-                raise SplitsSealed(
-                    f"turns {last.number} to {last.next_turn - 1} of session {source} are sealed in one record, {at} is "
-                    "inside, and a layer is needed to open it",
-                    boundary=last.number,
-                )
-            try:
-                records = (*records[:-1], last.until(at))
-            except CorruptRecord as error:
-                error.key = source
-                raise
-        change = Change(
-            id=change_id,
-            append=records,
-            metadata=info.metadata,
-            owner=info.owner,
-            ttl=info.ttl,
-            expect=ABSENT,
-            first=info.first if at is None else min(at, info.first),
-            asked=copy_digest(source, at),
-        )
-        return await self.commit(target, change)
-
-    # -------------------------------------------------------------------------------------- what an application calls
-
-    @final
     async def load(self, session_id: str, *, last: int | None = None, before: int | None = None) -> list[Message]:
-        """The messages of a session, in order.
+        """Return the messages of a session, in order.
 
         Args:
-            session_id: Which session.
-            last: Only the last turns, as few as hold at least this many messages; turns are never cut.
+            session_id: The session.
+            last: Only the fewest whole turns at the end that hold at least this many messages.
             before: Only turns numbered below this.
 
         Raises:
             SessionNotFound: There is none, or it has expired.
         """
-        key = self._key(session_id)
-        session = await self.read(key, last=last, before=before)
-        if last is not None and before is not None:
-            session = await self._further(session, key, last, before, touch=True)
-        return exact(session, last, before).messages
+        return (await self.session(session_id, last=last, before=before)).messages
 
-    @final
     async def session(
         self, session_id: str, *, last: int | None = None, before: int | None = None, touch: bool = True
     ) -> Session:
-        """The same with version, turns and info; the records are exactly the turns that were asked for.
+        """Return a session with its version, turns and info.
 
         Args:
-            session_id: Which session.
+            session_id: The session.
             last: As in `load`.
             before: As in `load`.
             touch: Extend the session's life.
@@ -258,353 +189,79 @@ class Store(ABC):
             SessionNotFound: There is none, or it has expired.
         """
         key = self._key(session_id)
-        session = await self.read(key, last=last, before=before, touch=touch)
+        session = await self._read(key, last=last, before=before, touch=touch)
         if last is not None and before is not None:
-            session = await self._further(session, key, last, before, touch=touch)
+            session = await self._read_further(session, key, last, before)
         return exact(session, last, before)
 
-    async def _further(self, session: Session, key: Key, last: int, before: int, *, touch: bool) -> Session:
-        """Read further back, where `before` falls inside a sealed record and cuts off what `last` was filled with."""
+    async def _read(
+        self, key: Key, *, last: int | None = None, before: int | None = None, touch: bool = True
+    ) -> Session:
+        """Return what the backend answers, if it is of the view's owner.
+
+        A read must not extend the life of someone else's session: so a view looks at the owner first.
+        """
+        if self.owner is None:
+            return await self.backend.read(key, last=last, before=before, touch=touch)
+        session = await self.backend.read(key, last=last, before=before, touch=False)
+        info = session.info
+        if info.owner != self.owner:
+            raise missing(key)
+        if touch and expiry_is_due(info.ttl if info.ttl is not None else self.backend.ttl, info.expires_in):
+            await self.backend.read(key, last=0)
+        return session
+
+    async def _read_further(self, session: Session, key: Key, last: int, before: int) -> Session:
+        """Read further back if `before` falls inside a sealed record, which `exact` will cut off."""
         read = 0
         while (cut := cut_off(session, before)) > read:  # more than the last time: it was sealed again meanwhile
             records = session.records
-            if sum(record.count for record in records) - cut >= last or records[0].number <= session.info.first:
+            if sum([record.count for record in records]) - cut >= last or records[0].number <= session.info.first:
                 break
             read = cut
-            session = await self.read(key, last=last + cut, before=before, touch=touch)
+            session = await self._read(key, last=last + cut, before=before, touch=False)
         return session
 
-    @final
-    async def append(
-        self,
-        session_id: str,
-        messages: Sequence[MessageLike],
-        *,
-        expect: Expect = None,
-        turn_id: str | None = None,
-        part: int = 0,
-        open: bool = False,
-        owner: str | None = None,
-        metadata: Mapping[str, JSON] | None = None,
-    ) -> Receipt:
-        """Store one turn, or one round of it.  A session that is not there is made, unless `expect` forbids it.
-
-        What is sent again under its `turn_id` is stored once, and answered with the first receipt, also where the turn
-        was undone in between: a retry never brings it back.
-
-        Args:
-            session_id: Which session.
-            messages: A list or tuple of messages or their dictionaries, at least one.
-            expect: Only if the session's turns are at this version, or, with `ABSENT`, only if there is no session.
-                Metadata and owner are not compared: `merge_metadata` does that.
-            turn_id: The turn's name: the same messages under it are stored once, so it may be sent again after any
-                failure.
-            part: Which round of the turn.  Rounds after 0 need `turn_id`, and the one before stored `open` as the last.
-            open: Whether more rounds of this turn will follow.
-            owner: Also make this the session's owner.
-            metadata: Also merge this into the session's metadata.
-
-        Raises:
-            Conflict: The session is not at `expect`, or the round does not follow its turn's open last one.
-            IdReused: Other messages were stored under this `turn_id` and `part`.
-            InvalidInput: An argument breaks a rule.
-            TooLarge: A limit is passed.
-            HistoryRegressed: The session is behind, or beside, `expect`.
-            Unavailable: The store could not be reached; nothing was stored.
-            OutcomeUnknown: The answer was lost; the same turn can be sent again.
-        """
-        key = self._key(session_id)
-        if turn_id is None:
-            if part:
-                raise InvalidInput(
-                    f"part {part} needs the turn_id under which part {part - 1 if type(part) is int else 0} was stored"
-                )
-            turn_id = new_id()
-        if metadata is not None:
-            _check_metadata(metadata)
-        record = Record.of(_messages(messages), id=turn_id, time=self.clock(), part=part, open=open)
-        return await self.commit(
-            key,
-            Change(
-                id=f"{part}:{turn_id}",
-                append=(record,),
-                retain=self.retain,
-                max_bytes=self.max_session_bytes,
-                metadata=metadata,
-                owner=owner,
-                expect=expect,
-            ),
-        )
-
-    @final
-    async def save(
-        self, session_id: str, messages: Sequence[MessageLike], *, expect: Version | Mark | None = None
-    ) -> Receipt:
-        """Make the stored history equal to this one; a turn begins at each user message.
-
-        Only what differs is written.  Without `expect` it may make a session or extend what is stored, but never
-        discards a message that the caller has not seen: load, extend, save is safe, and load, edit, save is refused.
-
-        Args:
-            session_id: Which session.
-            messages: A list or tuple of messages or their dictionaries, at least one.
-            expect: The version that was loaded: then what is stored may also be replaced.  `ABSENT`: only make it.
-                `ANY`: overwrite whatever is there, also a turn that cannot be read.
-
-        Raises:
-            Conflict: It would discard messages, or the session is not at `expect`.
-            InvalidInput: An argument breaks a rule.
-        """
-        key, wanted = self._key(session_id), _messages(messages)
-        if not wanted:
-            raise InvalidInput("save needs at least one message: to empty a session, rewind or delete it")
-        if expect is not None and expect is not ABSENT and expect is not ANY:
-            check_version(expect, "expect", "a Version, ABSENT or ANY")
-        tries = 0
-        while True:
-            tries += 1
-            try:
-                return await self._save(key, wanted, expect)
-            except Conflict:
-                if tries == _TRIES or expect is ABSENT or not await self._may_hold(key, expect):
-                    raise
-                session = await self._find(key)
-                if expect is None and session is not None:
-                    _check_extends(key, session, wanted)
-            # another writer came between the read and the commit, and nothing of it is lost by trying again
-
-    async def _save(self, key: Key, wanted: tuple[Message, ...], expect: Version | Mark | None) -> Receipt:
-        session = await self._find(key)
-        if session is None or expect is ABSENT:
-            turns = split_turns(wanted)
-            bound: Expect = expect if type(expect) is Version else ABSENT
-            return await self.commit(key, self._change(append=self._records(turns), expect=bound))
-        info = session.info
-        if type(expect) is Version and not expect.same_turns(info.version):
-            raise Conflict(
-                f"session {key} is at {info.version!r}, the caller expected {expect!r}",
-                expected=expect,
-                actual=info.version,
-            )
-        if expect is None:
-            _check_extends(key, session, wanted)
-        stored: Sequence[Message] = ()
-        there: Sequence[Turn] = ()
-        try:
-            stored, there = session.messages, session.turns
-        except CorruptRecord:
-            if expect is not ANY:
-                raise  # and otherwise nothing of what cannot be read stays
-        same = common(stored, wanted)
-        if same == len(stored) == len(wanted):
-            return Receipt(info.version, None, info.first, info.turns, info.messages, info.version, info.expires_in)
-        keep, rest = divide(there, wanted, same, info.first)
-        cut = keep if keep < info.turns else None
-        change = self._change(append=self._records(split_turns(rest)), keep=cut, expect=info.version)
-        return await self.commit(key, change)
-
-    async def _may_hold(self, key: Key, expect: Version | Mark | None) -> bool:
-        """Whether what a read does not show may hold all the same: a cache may have answered it.
-
-        An info alone is always the store's answer, and a cache that hears it serves nothing older afterwards.
-        """
-        try:
-            version = (await self.read(key, last=0, touch=False)).info.version
-        except SessionNotFound:
-            return type(expect) is not Version
-        return type(expect) is not Version or expect.same_turns(version)
-
-    async def _find(self, key: Key) -> Session | None:
-        try:
-            return await self.read(key)
-        except SessionNotFound:
-            return None
-
-    @final
-    async def fork(self, source: str, target: str, *, at: int | None = None, change_id: str | None = None) -> Receipt:
-        """Make a session out of another, or of its turns numbered below `at`; both go on apart.
-
-        Args:
-            source: The id of the session to copy.
-            target: The id of the new one; there must be none.
-            at: Only the turns numbered below this; None: all.
-            change_id: To send it again after a failure; one is made without it.
-
-        Raises:
-            SessionNotFound: There is no source.
-            Conflict: There is a target already.
-        """
-        keys = self._key(source), self._key(target)
-        if at is not None:
-            check_number(at, "at", least=0)
-        if change_id is not None:
-            check_id(change_id, "change id")
-        if source == target:
-            raise InvalidInput(f"fork of session {source!r} onto itself: name another target")
-        return await self.copy(*keys, at=at, change_id=new_id() if change_id is None else change_id)
-
-    @final
-    async def rewind(
-        self, session_id: str, *, turns: int | None = None, messages: int | None = None, expect: Version | None = None
-    ) -> Receipt:
-        """Undo the last turns, or the last messages.
-
-        Where that ends inside a turn, the shortened turn is written whole under a new id: it may end with a tool call
-        whose result is undone.  Without `expect` it undoes what is last when it comes to it, whoever wrote that.
-
-        Args:
-            session_id: Which session.
-            turns: How many turns to undo; or
-            messages: how many messages to undo.
-            expect: Only if the session is at this version.
-
-        Raises:
-            SessionNotFound: There is none.
-            Conflict: It is not at `expect`.
-            InvalidInput: Neither or both are given, or more than there is.
-        """
-        key = self._key(session_id)
-        if (turns is None) == (messages is None):
-            raise InvalidInput("rewind takes either turns or messages")
-        check_number(messages if turns is None else turns, "messages" if turns is None else "turns", least=1)
-        if expect is not None:
-            check_version(expect, "expect")
-        tries = 0
-        while True:
-            tries += 1
-            try:
-                session = await self.session(session_id, last=0 if messages is None else messages)
-                if expect is not None and not expect.same_turns(session.version) and await self._may_hold(key, expect):
-                    session = await self.session(session_id, last=0 if messages is None else messages)
-                return await self.commit(key, self._rewinding(session, turns, messages, expect))
-            except Conflict:
-                if expect is not None or tries == _TRIES:
-                    raise  # otherwise somebody wrote between the read and the commit: undo what is last now
-
-    def _rewinding(self, session: Session, turns: int | None, messages: int | None, expect: Version | None) -> Change:
-        info = session.info
-        bound = info.version if expect is None else expect
-        if turns is not None:
-            if turns > info.turns - info.first:
-                raise InvalidInput(f"session {info.key} has {info.turns - info.first} turns, {turns} cannot be undone")
-            return self._change(keep=info.turns - turns, expect=bound)
-        assert messages is not None
-        if messages > info.messages:
-            raise InvalidInput(f"session {info.key} has {info.messages} messages, {messages} cannot be undone")
-        turn = session.turns[0]
-        rest = sum(len(t.messages) for t in session.turns) - messages
-        if not rest:
-            return self._change(keep=turn.number, expect=bound)
-        record = Record.of(turn.messages[:rest], id=new_id(), time=turn.time)
-        return self._change(keep=turn.number, append=(record,), expect=bound)
-
-    @final
-    async def pop(self, session_id: str) -> Turn | None:
-        """Remove the last turn and hand it out; None if the session has none.
-
-        Raises:
-            SessionNotFound: There is no such session.
-        """
-        key = self._key(session_id)
-        tries = 0
-        while True:
-            tries += 1
-            session = await self.session(session_id, last=1)
-            if not session.turns:
-                return None
-            turn = session.turns[-1]
-            try:
-                await self.commit(key, self._change(keep=turn.number, expect=session.version))
-            except Conflict:
-                if tries == _TRIES:
-                    raise
-                continue  # somebody wrote between the read and the commit: another turn is the last now
-            return turn
-
-    @final
-    async def merge_metadata(
-        self,
-        session_id: str,
-        metadata: Mapping[str, JSON] | None = None,
-        *,
-        owner: str | None = None,
-        ttl: float | None = None,
-        expect: Expect = None,
-    ) -> Receipt:
-        """Set metadata name by name, the owner, or the session's own time to live; a new session is made.
-
-        Args:
-            session_id: Which session.
-            metadata: Values by name; None removes a name.
-            owner: Whose it is; the empty string clears it.
-            ttl: Seconds it lives after its last use; 0: for ever.
-            expect: Only if the session is at this version, metadata included: compare and set.
-
-        Raises:
-            Conflict: It is not at `expect`.
-            InvalidInput: Nothing is given, or what is given is not JSON.
-            TooLarge: Over 64 KiB of metadata.
-        """
-        key = self._key(session_id)
-        if metadata is not None:
-            _check_metadata(metadata)
-        elif owner is None and ttl is None:
-            raise InvalidInput("merge_metadata needs metadata, an owner or a ttl, none was given")
-        return await self.commit(key, Change(metadata=metadata, owner=owner, ttl=ttl, expect=expect))
-
-    @final
     async def info(self, session_id: str) -> SessionInfo:
-        """What is known of a session without its turns.  It extends nobody's life.
+        """Return what is known of a session without its turns; extend no life.
 
         Raises:
             SessionNotFound: There is none, or it has expired.
         """
-        return (await self.read(self._key(session_id), last=0, touch=False)).info
+        return (await self._read(self._key(session_id), last=0, touch=False)).info
 
-    @final
     async def touch(self, session_id: str) -> SessionInfo:
-        """Extend a session's life.
+        """Extend a session's life, and return what is known of it.
 
         Raises:
             SessionNotFound: There is none, or it has expired.
         """
-        return (await self.read(self._key(session_id), last=0)).info
+        return (await self._read(self._key(session_id), last=0)).info
 
-    @final
-    async def erase(self, session_id: str, *, expect: Version | None = None) -> bool:
-        """Remove a session; False if there was none.
-
-        Args:
-            session_id: Which session.
-            expect: Only at this version, metadata included.
-
-        Raises:
-            Conflict: It is not at `expect`, or there is none.
-        """
-        return await self.delete(self._key(session_id), expect=expect)
-
-    @final
     async def sessions(self, *, owner: str | None = None) -> AsyncIterator[SessionInfo]:
-        """All sessions, or those of one owner, the last updated first.
+        """Yield all sessions, or those of one owner, the last updated first.
 
         A session that changes meanwhile may be missed: it moves to the front.
 
         Args:
             owner: Only this owner's; the empty string: those that have none.
         """
-        self.check_open()
+        self.backend.check_open()
+        if self.owner is not None:
+            if owner not in (None, self.owner):
+                return
+            owner = self.owner
         cursor: str | None = None
         while True:
-            page = await self.page(Query(namespace=self.namespace, owner=owner, limit=100, cursor=cursor))
+            page = await self.backend.page(Query(namespace=self.namespace, owner=owner, limit=100, cursor=cursor))
             for info in page.infos:
                 yield info
             cursor = page.cursor
             if cursor is None:
                 return
 
-    @final
     async def export_owner(self, owner: str) -> AsyncIterator[Session]:
-        """Every session of an owner, whole; also those that change meanwhile.  It extends nobody's life."""
+        """Yield every session of an owner, whole, also those that change meanwhile; extend no life."""
         check_id(owner, "owner")
         done: set[str] = set()
         found = True
@@ -618,202 +275,413 @@ class Store(ABC):
                     except SessionNotFound:
                         continue
                     found = True
-                    if session.info.owner == owner:  # or it was given to another since the page was read
+                    if session.info.owner == owner:  # it may have got another owner since the page was read
                         yield session
 
-    @final
-    async def erase_owner(self, owner: str) -> Erased:
-        """Delete every session of an owner, and say how many there were, and what may still hold fragments of them.
+    # -------------------------------------------------------------------------------------------------------- writing
+
+    async def append(
+        self,
+        session_id: str,
+        messages: Sequence[MessageLike],
+        *,
+        expect: Expect = None,
+        turn_id: str | None = None,
+        part: int = 0,
+        open: bool = False,
+        owner: str | None = None,
+        metadata: Mapping[str, JSON] | None = None,
+    ) -> Receipt:
+        """Store one turn, or one round of it.  A session that is not stored is made, unless `expect` forbids it.
+
+        A turn that is sent again under its `turn_id` is stored once, and answered with the first receipt, even if it
+        was undone in between: a retry never brings it back.
+
+        Args:
+            session_id: The session.
+            messages: A list or tuple of messages or their dictionaries, at least one.
+            expect: The condition on the session: `ABSENT`, `PRESENT`, `version.session`, `version` or `version.exact`.
+            turn_id: The turn's name, 1 to 200 bytes of UTF-8; send a turn again under the same name after a failure.
+            part: Which round of the turn, from 0.  Later rounds need `turn_id`, and the round before stored as `open`.
+            open: Whether more rounds of this turn will follow.
+            owner: Also make this the session's owner.
+            metadata: Also merge this into the session's metadata.
 
         Raises:
-            Conflict: One of them was written again and again, between each look at it and its removal.
+            Conflict: The session does not meet `expect`, or the round does not follow its turn's open last one.
+            SessionNotFound: There is none and `expect` is `PRESENT`, or it belongs to another owner than the view's.
+            IdReused: Other messages were stored under this `turn_id` and `part`.
+            InvalidInput: An argument breaks a rule.
+            TooLarge: A limit would be passed.
+            HistoryRegressed: The session is older than `expect`, or has diverged from it.
+            Unavailable: The store could not be reached; nothing was stored.
+            OutcomeUnknown: The answer was lost; the same turn can be sent again.
+        """
+        key = self._key(session_id)
+        if turn_id is None:
+            if part:
+                raise InvalidInput(
+                    f"part {part} needs the turn_id under which part {part - 1 if type(part) is int else 0} was stored"
+                )
+            turn_id = new_id()
+        if metadata is not None:
+            _check_metadata(metadata)
+        record = Record.of(_messages(messages), id=turn_id, time=self.backend.clock(), part=part, open=open)
+        return await self.backend.commit(
+            key,
+            Change(
+                id=f"{part}:{turn_id}",
+                append=(record,),
+                retain=self.retain,
+                max_bytes=self.max_session_bytes,
+                metadata=metadata,
+                owner=owner,
+                expect=expect,
+                for_owner=self.owner,
+            ),
+        )
+
+    async def resend(self, error: OutcomeUnknown, *, delays: Sequence[float] = _DELAYS) -> Receipt:
+        """Send the change of an `OutcomeUnknown` again until the store answers, and return the receipt.
+
+        The change is stored once, whether or not it was stored before.
+
+        Args:
+            error: The error.
+            delays: Seconds to wait before each try but the first.
+
+        Raises:
+            InvalidInput: The error carries no change, as that of a deletion: call the method again.
+            Unavailable: The store could not be reached in any try; the outcome is still unknown.
+            OutcomeUnknown: The answer to the last try was lost, too.
+            Conflict: The change was not stored, and the session no longer meets its condition.
+        """
+        from asyncio import sleep  # `import turnlog` does not pay for it
+
+        if error.key is None or error.change is None:
+            raise InvalidInput("error carries no change to send again: call the method that raised it again")
+        for delay in delays:
+            try:
+                return await self.backend.commit(error.key, error.change)
+            except (OutcomeUnknown, Unavailable):
+                await sleep(delay)
+        return await self.backend.commit(error.key, error.change)
+
+    async def save(self, session_id: str, messages: Sequence[MessageLike], *, expect: Expect | Mark = None) -> Receipt:
+        """Make the stored history equal to this one; a turn begins at each user message.
+
+        Only the difference is written.  Without a condition it makes a session or extends it, but never discards a
+        message that the caller has not seen: load, extend, save is safe, and load, edit, save is refused.
+
+        Args:
+            session_id: The session.
+            messages: A list or tuple of messages or their dictionaries, at least one.
+            expect: A version that was loaded, or another condition that it gives: then stored messages may also be
+                replaced.  `ABSENT`: only make the session.  `PRESENT`: only extend it.  `ANY`: overwrite whatever is
+                stored, also a turn that cannot be read.
+
+        Raises:
+            Conflict: It would discard messages, or the session does not meet `expect`.
+            SessionNotFound: There is none, and `expect` is `PRESENT`.
+            InvalidInput: An argument breaks a rule.
+        """
+        key, wanted = self._key(session_id), _messages(messages)
+        if not wanted:
+            raise InvalidInput("save needs at least one message: to empty a session, rewind or erase it")
+        if expect is not None and expect is not ANY:
+            check_expect(expect)
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                return await self._save(key, wanted, expect)
+            except Conflict:
+                if tries == _TRIES or expect is ABSENT or not await self._may_meet(key, expect):
+                    raise
+                session = await self._find(key)
+                if (expect is None or expect is PRESENT) and session is not None:
+                    self._check_extends(session, wanted)
+            # another writer came between the read and the commit, and nothing of it is lost by trying again
+
+    async def _save(self, key: Key, wanted: tuple[Message, ...], expect: Expect | Mark) -> Receipt:
+        session = await self._find(key)
+        if session is None or expect is ABSENT:
+            if expect is not ANY:
+                check_absent(key, expect)  # type: ignore[arg-type]  # a Mark is ANY, ABSENT or PRESENT
+            return await self._commit(key, append=self._records(split_turns(wanted)), expect=ABSENT)
+        info = session.info
+        if expect is None or expect is PRESENT:
+            self._check_extends(session, wanted)
+        elif not isinstance(expect, Mark) and not expect.met_by(info.version):
+            raise Conflict(
+                f"session {key} is at {info.version!r}, the caller expected {expect!r}",
+                expected=expect,
+                actual=info.version,
+            )
+        stored: Sequence[Message] = ()
+        turns: Sequence[Turn] = ()
+        try:
+            stored, turns = session.messages, session.turns
+        except CorruptRecord:
+            if expect is not ANY:
+                raise  # with `ANY`, what cannot be read is overwritten
+        same = common(stored, wanted, self._as_read)
+        if same == len(stored) == len(wanted):
+            return Receipt(info.version, None, info.first, info.turns, info.messages, info.version, info.expires_in)
+        keep, rest = divide(turns, wanted, same, info.first)
+        bound = info.version.exact if type(expect) is ExactVersion else info.version
+        cut = keep if keep < info.turns else None
+        return await self._commit(key, append=self._records(split_turns(rest)), keep=cut, expect=bound)
+
+    def _check_extends(self, session: Session, wanted: Sequence[Message]) -> None:
+        stored = session.messages
+        same = common(stored, wanted, self._as_read)
+        if same < len(stored):
+            raise Conflict(
+                f"save would discard {len(stored) - same} of the {len(stored)} messages of session {session.info.key}, "
+                f"from message {same} on: load again, or pass expect=version to replace what was loaded, "
+                "or expect=ANY to overwrite",
+                actual=session.version,
+            )
+
+    async def _may_meet(self, key: Key, expect: Expect | Mark) -> bool:
+        """Return whether the session may meet a condition that a read did not show to be met.
+
+        A cache may have answered that read.  An info alone always comes from the backend, and a cache that passes it on
+        returns nothing older afterwards.
+        """
+        bound = not (expect is None or isinstance(expect, Mark))
+        try:
+            version = (await self._read(key, last=0, touch=False)).info.version
+        except SessionNotFound:
+            return not bound
+        return expect.met_by(version) if bound else True  # type: ignore[union-attr]  # it is bound
+
+    async def _find(self, key: Key) -> Session | None:
+        try:
+            return await self._read(key)
+        except SessionNotFound:
+            return None
+
+    async def fork(
+        self,
+        source: str,
+        target: str,
+        *,
+        at: int | None = None,
+        expect: Expect = None,
+        change_id: str | None = None,
+    ) -> Receipt:
+        """Make a session out of another, or of its turns numbered below `at`; afterwards they are independent.
+
+        Args:
+            source: The id of the session to copy.
+            target: The id of the new session.
+            at: Copy only the turns numbered below this; None: all.
+            expect: The condition on the source.
+            change_id: Send it again under the same id after a failure; by default a new id is made.
+
+        Raises:
+            SessionNotFound: There is no source.
+            Conflict: The source does not meet `expect`, or the target exists.
+        """
+        keys = self._key(source), self._key(target)
+        if at is not None:
+            check_number(at, "at", least=0)
+        if expect is not None:
+            check_expect(expect)
+        if change_id is None:
+            change_id = new_id()
+        check_id(change_id, "change id")
+        if source == target:
+            raise InvalidInput(f"fork of session {source!r} onto itself: name another target")
+        return await self.backend.copy(*keys, at=at, change_id=change_id, expect=expect, for_owner=self.owner)
+
+    async def rewind(
+        self, session_id: str, *, turns: int | None = None, messages: int | None = None, expect: Expect = None
+    ) -> Receipt:
+        """Undo the last turns, or the last messages.
+
+        If that ends inside a turn, the shortened turn is stored as a new one: it may end with a tool call whose result
+        is undone.  Without `expect` it undoes the turns that are last when the store gets to it, whoever wrote them.
+
+        Args:
+            session_id: The session.
+            turns: How many turns to undo; or
+            messages: how many messages to undo.
+            expect: The condition on the session.
+
+        Raises:
+            SessionNotFound: There is none.
+            Conflict: It does not meet `expect`.
+            InvalidInput: Neither or both are given, or more than there are.
+        """
+        key = self._key(session_id)
+        if (turns is None) == (messages is None):
+            raise InvalidInput("rewind takes either turns or messages")
+        check_number(messages if turns is None else turns, "messages" if turns is None else "turns", least=1)
+        if expect is not None:
+            check_expect(expect)
+        tries = 0
+        while True:
+            tries += 1
+            session = await self.session(session_id, last=messages or 0)
+            if not _meets(session, expect) and await self._may_meet(key, expect):
+                session = await self.session(session_id, last=messages or 0)
+            bound = session.version if expect is None or expect is PRESENT else expect
+            try:
+                return await self._rewind(key, session, turns, messages, bound)
+            except Conflict:
+                if not (expect is None or expect is PRESENT) or tries == _TRIES:
+                    raise  # otherwise another writer came between the read and the commit: undo the new last turns
+
+    async def _rewind(
+        self, key: Key, session: Session, turns: int | None, messages: int | None, bound: Expect
+    ) -> Receipt:
+        info = session.info
+        if turns is not None:
+            if turns > info.turns - info.first:
+                raise InvalidInput(f"session {info.key} has {info.turns - info.first} turns, {turns} cannot be undone")
+            return await self._commit(key, keep=info.turns - turns, expect=bound)
+        assert messages is not None
+        if messages > info.messages:
+            raise InvalidInput(f"session {info.key} has {info.messages} messages, {messages} cannot be undone")
+        turn = session.turns[0]
+        rest = sum([len(one.messages) for one in session.turns]) - messages
+        if not rest:
+            return await self._commit(key, keep=turn.number, expect=bound)
+        record = Record.of(turn.messages[:rest], id=new_id(), time=turn.time)
+        return await self._commit(key, keep=turn.number, append=(record,), expect=bound)
+
+    async def pop(self, session_id: str) -> Turn | None:
+        """Remove the last turn and return it; return None if the session has none.
+
+        Raises:
+            SessionNotFound: There is no such session.
+        """
+        key = self._key(session_id)
+        tries = 0
+        while True:
+            tries += 1
+            session = await self.session(session_id, last=1)
+            if not session.turns:
+                return None
+            turn = session.turns[-1]
+            try:
+                await self._commit(key, keep=turn.number, expect=session.version)
+            except Conflict:
+                if tries == _TRIES:
+                    raise
+                continue  # another writer came between the read and the commit: another turn is the last now
+            return turn
+
+    async def merge_metadata(
+        self,
+        session_id: str,
+        metadata: Mapping[str, JSON] | None = None,
+        *,
+        owner: str | None = None,
+        ttl: float | None = None,
+        expect: Expect = None,
+    ) -> Receipt:
+        """Set metadata name by name, the owner, or the session's own time to live; make a session that is not stored.
+
+        Args:
+            session_id: The session.
+            metadata: Values by name; None removes a name.
+            owner: The new owner; the empty string clears it.
+            ttl: Seconds that the session lives after its last use; 0: for ever.
+            expect: The condition on the session; `version.exact` makes it compare-and-set.
+
+        Raises:
+            Conflict: The session does not meet `expect`.
+            SessionNotFound: There is none and `expect` is `PRESENT`, or it belongs to another owner than the view's.
+            InvalidInput: Nothing is given, or a value is not JSON.
+            TooLarge: Over 64 KiB of metadata.
+        """
+        key = self._key(session_id)
+        if metadata is not None:
+            _check_metadata(metadata)
+        elif owner is None and ttl is None:
+            raise InvalidInput("merge_metadata needs metadata, an owner or a ttl, none was given")
+        change = Change(metadata=metadata, owner=owner, ttl=ttl, expect=expect, for_owner=self.owner)
+        return await self.backend.commit(key, change)
+
+    async def erase(self, session_id: str, *, expect: Expect = None) -> bool:
+        """Remove a session; return False if there was none.
+
+        Args:
+            session_id: The session.
+            expect: The condition on the session.
+
+        Raises:
+            Conflict: It does not meet `expect`, or there is none and `expect` names a version.
+            SessionNotFound: There is none, and `expect` is `PRESENT`.
+        """
+        return await self.backend.delete(self._key(session_id), expect=expect, for_owner=self.owner)
+
+    async def erase_owner(self, owner: str) -> Erased:
+        """Delete every session of an owner; return how many there were, and what may still hold fragments of them.
+
+        Raises:
+            Conflict: A session stays listed, but cannot be deleted.
         """
         check_id(owner, "owner")
-        self.check_open()
+        self.backend.check_open()
+        if self.owner not in (None, owner):
+            return Erased(0)
         erased = tries = 0
         while True:
-            page = await self.page(Query(namespace=self.namespace, owner=owner, limit=100))
+            page = await self.backend.page(Query(namespace=self.namespace, owner=owner, limit=100))
             if not page.infos:
-                return Erased(erased, await self.traces(self.namespace, owner))
+                traces = self.backend.traces if isinstance(self.backend, Layer) else _no_traces
+                return Erased(erased, await traces(self.namespace, owner))
             before = erased
-            for info in page.infos:
-                try:
-                    erased += await self.delete(info.key, expect=info.version)
-                except Conflict:
-                    if tries == _TRIES:
-                        raise
-                    continue  # it changed, perhaps to another owner: the next page tells
-            tries = tries + 1 if erased == before else 0
+            for info in page.infos:  # a session that got another owner meanwhile is left alone
+                erased += await self.backend.delete(info.key, for_owner=owner)
+            tries = 0 if erased > before else tries + 1
+            if tries == _TRIES:
+                raise Conflict(f"session {page.infos[0].key} is listed for owner {owner!r}, but cannot be deleted")
 
-    @final
-    def within(self, namespace: str) -> Store:
-        """The same store, connection and cache, under another tenant.  It is opened and closed with this one."""
-        return _Within(self, namespace)
-
-    @final
-    async def __aenter__(self) -> Self:
-        await self.open()
-        return self
-
-    @final
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    # ------------------------------------------------------------------------------------------------------- helpers
+    # -------------------------------------------------------------------------------------------------------- helpers
 
     @staticmethod
     def new_session_id() -> str:
-        """An id for an anonymous session: 128 random bits, safe in a URL, not to be guessed."""
+        """Return an id for an anonymous session: 128 random bits, safe in a URL, not to be guessed."""
         return _new_session_id()
 
-    def check_open(self) -> None:
-        """Refuse what is asked of a store that is not open: what a backend's four methods do first.
-
-        Raises:
-            Closed: It is closed, or was never opened where that is needed.
-        """
-        if self._closed:
-            raise Closed(f"{self!r} is not open: open it with 'async with'")
-
     def _key(self, session_id: str) -> Key:
-        if self._closed:
-            self.check_open()
+        self.backend.check_open()
         return key_of(self.namespace, session_id)
 
-    def _change(self, *, append: tuple[Record, ...] = (), keep: int | None = None, expect: Expect = None) -> Change:
-        return Change(append=append, keep=keep, retain=self.retain, max_bytes=self.max_session_bytes, expect=expect)
+    async def _commit(
+        self, key: Key, *, append: tuple[Record, ...] = (), keep: int | None = None, expect: Expect
+    ) -> Receipt:
+        change = Change(
+            append=append,
+            keep=keep,
+            retain=self.retain,
+            max_bytes=self.max_session_bytes,
+            expect=expect,
+            for_owner=self.owner,
+        )
+        return await self.backend.commit(key, change)
 
     def _records(self, turns: Sequence[tuple[Message, ...]]) -> tuple[Record, ...]:
-        now = self.clock()
-        return tuple(Record.of(messages, id=new_id(), time=now) for messages in turns)
+        now = self.backend.clock()
+        return tuple([Record.of(messages, id=new_id(), time=now) for messages in turns])
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} namespace={self.namespace!r}>"
+        owner = "" if self.owner is None else f" owner={self.owner!r}"
+        return f"<Store namespace={self.namespace!r}{owner} over {self.backend!r}>"
 
 
-class Layer(Store):
-    """A store that wraps a store.  As it stands it does nothing: override what the layer is for.
-
-    The application's methods are built on the layer's own four, so a layer changes them all by changing those.  `copy`
-    reads and commits through the layer; forward it only where what is stored does not depend on the session it is in.
-
-    Args:
-        inner: The store to wrap; it is opened and closed with the layer.
-
-    Raises:
-        InvalidInput: A layer below belongs outside of this one.
-    """
-
-    inner: Store
-    """The store that is wrapped."""
-
-    depth: int = 0
-    """How near to the store it belongs; 0: anywhere.  A stack takes one layer of each other depth, the least outermost:
-    20 keeps decoded messages, 40 compresses payloads, 60 encrypts them."""
-
-    def __init__(self, inner: Store) -> None:
-        below = inner
-        while self.depth and isinstance(below, Layer):
-            if 0 < below.depth <= self.depth:
-                raise InvalidInput(_disordered(self, below))
-            below = below.inner
-        super().__init__(
-            namespace=inner.namespace,
-            ttl=inner.ttl,
-            retain=inner.retain,
-            max_session_bytes=inner.max_session_bytes,
-            clock=inner.clock,
-        )
-        self.inner = inner
-        self.can_seal = inner.can_seal
-        self.remembers = inner.remembers
-
-    @classmethod
-    def find(cls, store: Store) -> Self:
-        """The outermost layer of this class in a store, as in `CacheLayer.find(store).stats`.
-
-        Raises:
-            InvalidInput: There is none.
-        """
-        layer = store
-        while isinstance(layer, Layer):
-            if isinstance(layer, cls):
-                return layer
-            layer = layer.inner
-        raise InvalidInput(f"there is no {cls.__name__} in {store!r}")
-
-    async def read(
-        self,
-        key: Key,
-        *,
-        last: int | None = None,
-        before: int | None = None,
-        since: Version | None = None,
-        touch: bool = True,
-    ) -> Session:
-        return await self.inner.read(key, last=last, before=before, since=since, touch=touch)
-
-    async def commit(self, key: Key, change: Change) -> Receipt:
-        return await self.inner.commit(key, change)
-
-    async def delete(self, key: Key, *, expect: Version | None = None) -> bool:
-        return await self.inner.delete(key, expect=expect)
-
-    async def page(self, query: Query) -> Page:
-        return await self.inner.page(query)
-
-    async def traces(self, namespace: str, owner: str) -> tuple[str, ...]:
-        return await self.inner.traces(namespace, owner)
-
-    async def open(self) -> None:
-        await self.inner.open()
-        await super().open()
-
-    async def close(self) -> None:
-        await super().close()
-        await self.inner.close()
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} over {self.inner!r}>"
+def _meets(session: Session, expect: Expect) -> bool:
+    return expect is None or isinstance(expect, Mark) or expect.met_by(session.version)
 
 
-class _Within(Layer):
-    """A store under another tenant: the application's methods make their keys in its namespace."""
-
-    def __init__(self, inner: Store, namespace: str) -> None:
-        check_namespace(namespace)
-        super().__init__(inner)
-        self.namespace = namespace
-
-    async def copy(self, source: Key, target: Key, *, at: int | None, change_id: str) -> Receipt:
-        return await self.inner.copy(source, target, at=at, change_id=change_id)
-
-    async def open(self) -> None:
-        """Nothing: the store is opened by whoever made it."""
-
-    async def close(self) -> None:
-        """Nothing: the store is closed by whoever made it."""
-
-    def check_open(self) -> None:
-        self.inner.check_open()
-
-    def _key(self, session_id: str) -> Key:
-        self.inner.check_open()
-        return key_of(self.namespace, session_id)
-
-    def __repr__(self) -> str:
-        return f"<namespace {self.namespace!r} of {self.inner!r}>"
-
-
-def _disordered(outer: Layer, inner: Layer) -> str:
-    above, below = type(outer).__name__, type(inner).__name__
-    if outer.depth == inner.depth:
-        return f"{above} over {below}: a stack takes one of them, leave the other out"
-    return (
-        f"{above} over {below}: it belongs nearer to the store; layers are named from outside, so name {below}'s first"
-    )
+async def _no_traces(namespace: str, owner: str) -> tuple[str, ...]:  # noqa: ARG001 - as Layer.traces
+    return ()
 
 
 def _messages(messages: Sequence[MessageLike]) -> tuple[Message, ...]:
@@ -821,22 +689,10 @@ def _messages(messages: Sequence[MessageLike]) -> tuple[Message, ...]:
         raise InvalidInput(f"messages must be a list or tuple, not {type(messages).__name__}: put one message into [ ]")
     for message in messages:
         if type(message) is not Message:
-            return tuple(as_message(item, f"messages[{place}]") for place, item in enumerate(messages))
+            return tuple([as_message(item, f"messages[{place}]") for place, item in enumerate(messages)])
     return tuple(messages)
 
 
 def _check_metadata(metadata: Mapping[str, JSON]) -> None:
     check_mapping(metadata, "metadata")
     check(dict(metadata), "metadata")
-
-
-def _check_extends(key: Key, session: Session, wanted: Sequence[Message]) -> None:
-    stored = session.messages
-    same = common(stored, wanted)
-    if same < len(stored):
-        raise Conflict(
-            f"save would discard {len(stored) - same} of the {len(stored)} messages of session {key}, "
-            f"from message {same} on: load again, or pass expect=version to replace what was loaded, "
-            "or expect=ANY to overwrite",
-            actual=session.version,
-        )

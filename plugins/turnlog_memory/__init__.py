@@ -1,54 +1,48 @@
-"""The memory store: sessions in this process, bounded, for development and tests."""
+"""The memory backend: sessions in this process, bounded, for development and tests."""
 
 from __future__ import annotations
 
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Final
 
-from turnlog import Change, Key, Metadata, Page, Query, Receipt, Session, Store, Version
+from turnlog import Backend, Change, Expect, Key, Metadata, Page, Query, Receipt, Record, Session, Version
 from turnlog.errors import InvalidInput
 from turnlog.rules import SessionState, page
 
-__all__ = ["MemoryStore"]
+__all__ = ["MemoryBackend"]
 
-_SWEEP = 16  # each new session looks at so many others, in turn, so that the expired do not pile up: at most 1 in 16
+_SWEEP: Final = 16
+"""How many other sessions each new session looks at, in turn: so at most one in 16 has expired."""
 
 
-class MemoryStore(Store):
+class MemoryBackend(Backend):
     """Sessions in the memory of this process: nothing survives it.
 
-    It is bounded: over `max_sessions` or `max_bytes` the sessions that were not used for the longest time are dropped,
-    whole. It waits for nothing and holds no lock, so it may be used from any event loop, but by one thread at a time.
+    It is bounded: over `max_sessions` or `max_bytes` it drops the least recently used sessions, each as a whole.  It
+    waits for nothing and holds no lock, so any event loop may use it, but one thread at a time.
 
     Args:
-        namespace: As in `Store`.
-        ttl: As in `Store`.
-        retain: As in `Store`.
-        max_session_bytes: As in `Store`.
-        max_sessions: How many sessions are kept.
-        max_bytes: How many bytes of records and metadata are kept, about; a session that is being written is always
-            kept.
-        clock: As in `Store`.
+        ttl: As in `Backend`.
+        max_sessions: How many sessions it keeps.
+        max_bytes: About how many bytes of records and metadata it keeps; the session that is being written always
+            stays.
+        clock: As in `Backend`.
 
     Raises:
         InvalidInput: An argument breaks a rule.
     """
 
-    can_seal = True
-
     def __init__(
         self,
         *,
-        namespace: str = "default",
         ttl: float | None = None,
-        retain: int | None = None,
-        max_session_bytes: int | None = None,
         max_sessions: int = 100_000,
         max_bytes: int = 1024**3,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        super().__init__(namespace=namespace, ttl=ttl, retain=retain, max_session_bytes=max_session_bytes, clock=clock)
+        super().__init__(ttl=ttl, clock=clock)
         for name, value in (("max_sessions", max_sessions), ("max_bytes", max_bytes)):
             if type(value) is not int or value < 1:
                 raise InvalidInput(f"{name} must be an int from 1, not {value!r}")
@@ -56,7 +50,7 @@ class MemoryStore(Store):
         self.max_bytes = max_bytes
         self._states: OrderedDict[Key, SessionState] = OrderedDict()  # the least recently used first
         self._bytes = 0
-        self._unswept: list[Key] = []  # which sessions have not been looked at since the last round began
+        self._unswept: list[Key] = []  # sessions that this round has not looked at
 
     async def read(
         self,
@@ -81,14 +75,22 @@ class MemoryStore(Store):
         after, receipt = state.apply(change, now)
         if after is not state:
             self._put(key, state, after, now)
-        else:  # a repeat is use, too
+        else:  # a repeat is a use, too
             self._states.move_to_end(key)
         return receipt
 
-    async def delete(self, key: Key, *, expect: Version | None = None) -> bool:
-        found = self._state(key).check(expect, self.clock())
-        self._drop(key)
+    async def delete(self, key: Key, *, expect: Expect = None, for_owner: str | None = None) -> bool:
+        found = self._state(key).check_delete(expect, for_owner, self.clock())
+        if found or for_owner is None:
+            self._drop(key)
         return found
+
+    async def seal(self, key: Key, record: Record) -> bool:
+        state, now = self._state(key), self.clock()
+        after, done = state.seal(record, now)
+        if done:
+            self._put(key, state, after, now)
+        return done
 
     async def page(self, query: Query) -> Page:
         self.check_open()
@@ -103,7 +105,7 @@ class MemoryStore(Store):
         self._bytes = 0
 
     def _state(self, key: Key) -> SessionState:
-        self.check_open()  # a closed store has no sessions: whoever found one need not ask
+        self.check_open()  # a closed backend has no sessions, so one that was found needs no check
         return self._states.get(key) or SessionState.absent(key, ttl=self.ttl)
 
     def _put(self, key: Key, before: SessionState, after: SessionState, now: float) -> None:

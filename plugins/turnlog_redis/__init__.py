@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from ._store import RedisStore
+from ._store import RedisBackend
 
-__all__ = ["RedisStore"]
+__all__ = ["RedisBackend"]

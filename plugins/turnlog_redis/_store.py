@@ -61,7 +61,7 @@ class _Plan(NamedTuple):
     arguments: list[Argument]
 
 
-class RedisStore(Store):
+class RedisBackend(Store):
     """Sessions in Redis, for many instances: one key a session, one round trip an operation.
 
     Args:
@@ -477,7 +477,7 @@ class RedisStore(Store):
             raise
 
     def __repr__(self) -> str:
-        return f"<RedisStore {self._server.place.name} namespace={self.namespace!r}>"
+        return f"<RedisBackend {self._server.place.name} namespace={self.namespace!r}>"
 
 
 def _call(script: Script, keys: Sequence[bytes], arguments: Sequence[Argument]) -> Command:

@@ -1,11 +1,11 @@
 """The SQL store: `sqlite:///path`, `postgresql://host/database` and `mysql://host/database`.
 
-Each database is a module of its own, which imports its driver: `turnlog_sql.sqlite.SQLiteStore`,
-`turnlog_sql.postgresql.PostgreSQLStore` and `turnlog_sql.mysql.MySQLStore`.
+Each database is a module of its own, which imports its driver: `turnlog_sql.sqlite.SQLiteBackend`,
+`turnlog_sql.postgresql.PostgreSQLBackend` and `turnlog_sql.mysql.MySQLBackend`.
 """
 
 from __future__ import annotations
 
-from ._store import SQLStore
+from ._store import SQLBackend
 
-__all__ = ["SQLStore"]
+__all__ = ["SQLBackend"]

@@ -29,7 +29,7 @@ _log = logging.getLogger("turnlog.sql")
 _sleep = asyncio.sleep
 
 
-class SQLStore(Store):
+class SQLBackend(Store):
     """Sessions in a database: what all of them share.
 
     A commit is one transaction, or one statement, and a read one statement, or one snapshot.  What was acknowledged is

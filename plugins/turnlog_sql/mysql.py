@@ -25,10 +25,10 @@ from ._database import RESTORE, Migrate
 from ._operations import Row
 from ._server import Failure, Server, in_a_line
 from ._statements import Statements, Value
-from ._store import SQLStore, parsed
+from ._store import SQLBackend, parsed
 from ._tls import SSLMode, context
 
-__all__ = ["MySQLStore"]
+__all__ = ["MySQLBackend"]
 
 _LOCK: Final = "turnlog"  # the named lock of whoever changes the tables
 _JOINED: Final = 1 << 20  # bytes of statements that are sent at once, at the most, unless one alone has more
@@ -41,7 +41,7 @@ _SESSION: Final = (
 )
 
 
-class MySQLStore(SQLStore):
+class MySQLBackend(SQLBackend):
     """Sessions in MySQL or MariaDB, for any number of processes and machines.
 
     Args:
@@ -54,8 +54,8 @@ class MySQLStore(SQLStore):
         timeout: Seconds to wait for a connection, and for an operation; then it is `Unavailable`.
         sslmode: `disable`, `require`, or `verify-full`, which is the one that cannot be listened to.
         sslrootcert: The file with the certificates that `verify-full` trusts; None: the system's.
-        migrate: As in `SQLStore`.
-        sweep: As in `SQLStore`.
+        migrate: As in `SQLBackend`.
+        sweep: As in `SQLBackend`.
         clock: Not used for sessions: their times, and what has expired, are told by the server's.
 
     Raises:

@@ -19,10 +19,10 @@ from ._database import RESTORE, Migrate
 from ._operations import Row
 from ._server import Failure, Server, in_a_line
 from ._statements import Statements, Value
-from ._store import SQLStore, parsed
+from ._store import SQLBackend, parsed
 from ._tls import SSLMode, context
 
-__all__ = ["PostgreSQLStore"]
+__all__ = ["PostgreSQLBackend"]
 
 _LOCK: Final = 0x7475_726E_6C6F_6721  # "turnlog!": the advisory lock of whoever changes the tables
 
@@ -40,7 +40,7 @@ _PLANS: Final = {
 }
 
 
-class PostgreSQLStore(SQLStore):
+class PostgreSQLBackend(SQLBackend):
     """Sessions in PostgreSQL, for any number of processes and machines.
 
     Args:
@@ -55,8 +55,8 @@ class PostgreSQLStore(SQLStore):
         sslrootcert: The file with the certificates that `verify-full` trusts; None: the system's.
         prepare: Whether statements are prepared; not behind a pgbouncer, which shares its connections by transaction,
             and takes no settings from those who connect.
-        migrate: As in `SQLStore`.
-        sweep: As in `SQLStore`.
+        migrate: As in `SQLBackend`.
+        sweep: As in `SQLBackend`.
         clock: Not used for sessions: their times, and what has expired, are told by the server's.
 
     Raises:

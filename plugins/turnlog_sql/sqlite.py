@@ -19,10 +19,10 @@ from . import _migrations
 from ._database import RESTORE, Database, Migrate
 from ._operations import Row, Steps
 from ._statements import Statements
-from ._store import SQLStore, parsed
+from ._store import SQLBackend, parsed
 from ._thread import Outcome, Work, Worker
 
-__all__ = ["SQLiteStore"]
+__all__ = ["SQLiteBackend"]
 
 _T = TypeVar("_T")
 
@@ -33,7 +33,7 @@ _AGAIN: Final = 0.005  # seconds until the next try of what SQLite itself does n
 _CACHED: Final = 128  # compiled statements that a connection keeps; there are about 50
 
 
-class SQLiteStore(SQLStore):
+class SQLiteBackend(SQLBackend):
     """Sessions in a file, for any number of processes on one machine.
 
     A commit is one transaction, a read one snapshot; each is one hop to the thread that has the connection.  What
@@ -49,8 +49,8 @@ class SQLiteStore(SQLStore):
             process, and the last ones may be lost with the power (sqlite.org/pragma.html#pragma_synchronous); it is
             about twice as fast.
         timeout: Seconds to wait for another process that writes; then it is `Unavailable`.
-        migrate: As in `SQLStore`.
-        sweep: As in `SQLStore`.
+        migrate: As in `SQLBackend`.
+        sweep: As in `SQLBackend`.
         clock: As in `Store`.
 
     Raises:

@@ -8,11 +8,11 @@ from typing import Unpack
 from redis_places import RedisContract
 from sql_places import OverMariaDB, OverPostgreSQL
 from turnlog import Change, Key, Layer, Page, Query, Receipt, Session, Store, Version
-from turnlog.testing import StoreContract, StoreOptions
+from turnlog.testing import BackendContract, BackendOptions
 from turnlog_cache import CacheLayer
 from turnlog_compression.zstd import ZstdLayer
-from turnlog_memory import MemoryStore
-from turnlog_sql.sqlite import SQLiteStore
+from turnlog_memory import MemoryBackend
+from turnlog_sql.sqlite import SQLiteBackend
 
 
 class Alternating(Layer):
@@ -53,78 +53,78 @@ class Alternating(Layer):
         return await next(self.caches).copy(source, target, at=at, change_id=change_id)
 
 
-class TestCacheOverMemory(StoreContract):
-    def make(self, **options: Unpack[StoreOptions]) -> Store:
-        return CacheLayer(MemoryStore(**options))
+class TestCacheOverMemory(BackendContract):
+    def make(self, **options: Unpack[BackendOptions]) -> Store:
+        return CacheLayer(MemoryBackend(**options))
 
 
-class TestTrustOverMemory(StoreContract):
-    def make(self, **options: Unpack[StoreOptions]) -> Store:
-        return CacheLayer(MemoryStore(**options), mode="trust", timer=self.clock)
+class TestTrustOverMemory(BackendContract):
+    def make(self, **options: Unpack[BackendOptions]) -> Store:
+        return CacheLayer(MemoryBackend(**options), mode="trust", timer=self.clock)
 
 
-class TestCacheOverZstd(StoreContract):
-    def make(self, **options: Unpack[StoreOptions]) -> Store:
-        return CacheLayer(ZstdLayer(MemoryStore(**options)))
+class TestCacheOverZstd(BackendContract):
+    def make(self, **options: Unpack[BackendOptions]) -> Store:
+        return CacheLayer(ZstdLayer(MemoryBackend(**options)))
 
 
-class TestTwoOverMemory(StoreContract):
-    def make(self, **options: Unpack[StoreOptions]) -> Store:
-        return Alternating(MemoryStore(**options))
+class TestTwoOverMemory(BackendContract):
+    def make(self, **options: Unpack[BackendOptions]) -> Store:
+        return Alternating(MemoryBackend(**options))
 
 
-class OverSQLite(StoreContract):
+class OverSQLite(BackendContract):
     shared = True
 
-    def sqlite(self, **options: Unpack[StoreOptions]) -> SQLiteStore:
-        return SQLiteStore(f"sqlite:///{self.folder}/turnlog.db", synchronous="NORMAL", sweep=0, **options)
+    def sqlite(self, **options: Unpack[BackendOptions]) -> SQLiteBackend:
+        return SQLiteBackend(f"sqlite:///{self.folder}/turnlog.db", synchronous="NORMAL", sweep=0, **options)
 
 
 class TestCacheOverSQLite(OverSQLite):
-    def make(self, **options: Unpack[StoreOptions]) -> Store:
+    def make(self, **options: Unpack[BackendOptions]) -> Store:
         return CacheLayer(self.sqlite(**options))
 
 
 class TestCacheOverZstdOverSQLite(OverSQLite):
-    def make(self, **options: Unpack[StoreOptions]) -> Store:
+    def make(self, **options: Unpack[BackendOptions]) -> Store:
         return CacheLayer(ZstdLayer(self.sqlite(**options)))
 
 
 class TestTwoOverSQLite(OverSQLite):
-    def make(self, **options: Unpack[StoreOptions]) -> Store:
+    def make(self, **options: Unpack[BackendOptions]) -> Store:
         return Alternating(self.sqlite(**options))
 
 
 class TestCacheOverPostgreSQL(OverPostgreSQL):
-    def make(self, **options: Unpack[StoreOptions]) -> Store:
+    def make(self, **options: Unpack[BackendOptions]) -> Store:
         return CacheLayer(super().make(**options))
 
 
 class TestTwoOverZstdOverPostgreSQL(OverPostgreSQL):
-    def make(self, **options: Unpack[StoreOptions]) -> Store:
+    def make(self, **options: Unpack[BackendOptions]) -> Store:
         return Alternating(ZstdLayer(super().make(**options)))
 
 
 class TestCacheOverMariaDB(OverMariaDB):
-    def make(self, **options: Unpack[StoreOptions]) -> Store:
+    def make(self, **options: Unpack[BackendOptions]) -> Store:
         return CacheLayer(super().make(**options))
 
 
 class TestTwoOverZstdOverMariaDB(OverMariaDB):
-    def make(self, **options: Unpack[StoreOptions]) -> Store:
+    def make(self, **options: Unpack[BackendOptions]) -> Store:
         return Alternating(ZstdLayer(super().make(**options)))
 
 
 class TestCacheOverRedis(RedisContract):
-    def make(self, **options: Unpack[StoreOptions]) -> Store:
+    def make(self, **options: Unpack[BackendOptions]) -> Store:
         return CacheLayer(super().make(**options))
 
 
 class TestCacheOverZstdOverRedis(RedisContract):
-    def make(self, **options: Unpack[StoreOptions]) -> Store:
+    def make(self, **options: Unpack[BackendOptions]) -> Store:
         return CacheLayer(ZstdLayer(super().make(**options)))
 
 
 class TestTwoOverRedis(RedisContract):
-    def make(self, **options: Unpack[StoreOptions]) -> Store:
+    def make(self, **options: Unpack[BackendOptions]) -> Store:
         return Alternating(super().make(**options))

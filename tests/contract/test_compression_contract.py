@@ -7,60 +7,60 @@ from typing import Unpack
 from redis_places import RedisContract
 from sql_places import OverMariaDB, OverPostgreSQL
 from turnlog import Store
-from turnlog.testing import StoreContract, StoreOptions
+from turnlog.testing import BackendContract, BackendOptions
 from turnlog_compression import GzipLayer, OffLayer
 from turnlog_compression.zstd import ZstdLayer
-from turnlog_memory import MemoryStore
-from turnlog_sql.sqlite import SQLiteStore
+from turnlog_memory import MemoryBackend
+from turnlog_sql.sqlite import SQLiteBackend
 
 
-class TestZstdOverMemory(StoreContract):
-    def make(self, **options: Unpack[StoreOptions]) -> Store:
-        return ZstdLayer(MemoryStore(**options))
+class TestZstdOverMemory(BackendContract):
+    def make(self, **options: Unpack[BackendOptions]) -> Store:
+        return ZstdLayer(MemoryBackend(**options))
 
 
-class TestGzipOverMemory(StoreContract):
-    def make(self, **options: Unpack[StoreOptions]) -> Store:
-        return GzipLayer(MemoryStore(**options))
+class TestGzipOverMemory(BackendContract):
+    def make(self, **options: Unpack[BackendOptions]) -> Store:
+        return GzipLayer(MemoryBackend(**options))
 
 
-class TestOffOverMemory(StoreContract):
-    def make(self, **options: Unpack[StoreOptions]) -> Store:
-        return OffLayer(MemoryStore(**options))
+class TestOffOverMemory(BackendContract):
+    def make(self, **options: Unpack[BackendOptions]) -> Store:
+        return OffLayer(MemoryBackend(**options))
 
 
-class OverSQLite(StoreContract):
+class OverSQLite(BackendContract):
     shared = True
 
-    def sqlite(self, **options: Unpack[StoreOptions]) -> SQLiteStore:
-        return SQLiteStore(f"sqlite:///{self.folder}/turnlog.db", synchronous="NORMAL", **options)
+    def sqlite(self, **options: Unpack[BackendOptions]) -> SQLiteBackend:
+        return SQLiteBackend(f"sqlite:///{self.folder}/turnlog.db", synchronous="NORMAL", **options)
 
 
 class TestZstdOverSQLite(OverSQLite):
-    def make(self, **options: Unpack[StoreOptions]) -> Store:
+    def make(self, **options: Unpack[BackendOptions]) -> Store:
         return ZstdLayer(self.sqlite(**options))
 
 
 class TestGzipOverSQLite(OverSQLite):
-    def make(self, **options: Unpack[StoreOptions]) -> Store:
+    def make(self, **options: Unpack[BackendOptions]) -> Store:
         return GzipLayer(self.sqlite(**options))
 
 
 class TestOffOverSQLite(OverSQLite):
-    def make(self, **options: Unpack[StoreOptions]) -> Store:
+    def make(self, **options: Unpack[BackendOptions]) -> Store:
         return OffLayer(self.sqlite(**options))
 
 
 class TestZstdOverPostgreSQL(OverPostgreSQL):
-    def make(self, **options: Unpack[StoreOptions]) -> Store:
+    def make(self, **options: Unpack[BackendOptions]) -> Store:
         return ZstdLayer(super().make(**options))
 
 
 class TestZstdOverMariaDB(OverMariaDB):
-    def make(self, **options: Unpack[StoreOptions]) -> Store:
+    def make(self, **options: Unpack[BackendOptions]) -> Store:
         return ZstdLayer(super().make(**options))
 
 
 class TestZstdOverRedis(RedisContract):
-    def make(self, **options: Unpack[StoreOptions]) -> Store:
+    def make(self, **options: Unpack[BackendOptions]) -> Store:
         return ZstdLayer(super().make(**options))

@@ -14,19 +14,19 @@ import pytest
 from naive import failed_by
 from naive.changes import LastWriteWins
 from turnlog import Closed, Store
-from turnlog.testing import Clock, StoreContract, StoreOptions
+from turnlog.testing import Clock, BackendContract, BackendOptions
 from turnlog.testing import _base as chapter_module
 from turnlog.testing._expecting import Expecting
-from turnlog_memory import MemoryStore
+from turnlog_memory import MemoryBackend
 
-TESTS = [name for name in dir(StoreContract) if name.startswith("test_")]
+TESTS = [name for name in dir(BackendContract) if name.startswith("test_")]
 
 
-class Kit(StoreContract):
+class Kit(BackendContract):
     """What an author writes, with tests of their own."""
 
-    def make(self, **options: Unpack[StoreOptions]) -> Store:
-        return MemoryStore(**options)
+    def make(self, **options: Unpack[BackendOptions]) -> Store:
+        return MemoryBackend(**options)
 
     async def test_of_my_own(self, store: Store) -> None:
         """My store does what I say."""
@@ -49,11 +49,11 @@ def run(kit: Kit, name: str) -> None:
 
 def test_each_test_says_a_sentence() -> None:
     for name in TESTS:
-        assert len(getattr(StoreContract, name).__doc__ or "") > 20, name
+        assert len(getattr(BackendContract, name).__doc__ or "") > 20, name
 
 
 def test_no_chapter_hides_a_test_of_another() -> None:
-    found = Counter(name for chapter in StoreContract.__mro__ for name in vars(chapter) if name.startswith("test_"))
+    found = Counter(name for chapter in BackendContract.__mro__ for name in vars(chapter) if name.startswith("test_"))
     assert set(found.values()) == {1}
     assert sorted(found) == TESTS
 
@@ -61,14 +61,14 @@ def test_no_chapter_hides_a_test_of_another() -> None:
 def test_no_plugin_takes_a_test_for_its_own() -> None:
     """To pytest each is a plain method without fixtures, so none that runs coroutines interferes."""
     for name in TESTS:
-        test = getattr(StoreContract, name)
+        test = getattr(BackendContract, name)
         assert not inspect.iscoroutinefunction(test), name
         assert list(inspect.signature(test).parameters) == ["self"], name
 
 
 def test_the_store_is_the_one_thing_to_say() -> None:
     with pytest.raises(TypeError, match="make"):
-        StoreContract()  # type: ignore[abstract]
+        BackendContract()  # type: ignore[abstract]
 
 
 def test_a_failing_test_tells_the_sentence_and_the_values() -> None:
@@ -81,9 +81,9 @@ def test_asserts_show_their_values() -> None:
     """pytest rewrites the kit's asserts as it does a test module's."""
 
     class OneTurn(Kit):
-        def make(self, **options: Unpack[StoreOptions]) -> Store:
+        def make(self, **options: Unpack[BackendOptions]) -> Store:
             options["retain"] = 1
-            return MemoryStore(**options)
+            return MemoryBackend(**options)
 
     with pytest.raises(AssertionError, match=r"assert \['y'\] == \['x', 'y'\]"):
         run(OneTurn(), "save_aloud")

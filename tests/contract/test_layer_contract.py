@@ -5,22 +5,22 @@ from __future__ import annotations
 from typing import Unpack
 
 from turnlog import Layer, Store
-from turnlog.testing import StoreContract, StoreOptions
-from turnlog_memory import MemoryStore
-from turnlog_sql.sqlite import SQLiteStore
+from turnlog.testing import BackendContract, BackendOptions
+from turnlog_memory import MemoryBackend
+from turnlog_sql.sqlite import SQLiteBackend
 
 
-class TestLayerOverMemory(StoreContract):
+class TestLayerOverMemory(BackendContract):
     """Over the memory store, twice."""
 
-    def make(self, **options: Unpack[StoreOptions]) -> Store:
-        return Layer(Layer(MemoryStore(**options)))
+    def make(self, **options: Unpack[BackendOptions]) -> Store:
+        return Layer(Layer(MemoryBackend(**options)))
 
 
-class TestLayerOverSQLite(StoreContract):
+class TestLayerOverSQLite(BackendContract):
     """Over the SQL store."""
 
     shared = True
 
-    def make(self, **options: Unpack[StoreOptions]) -> Store:
-        return Layer(SQLiteStore(f"sqlite:///{self.folder}/turnlog.db", synchronous="NORMAL", **options))
+    def make(self, **options: Unpack[BackendOptions]) -> Store:
+        return Layer(SQLiteBackend(f"sqlite:///{self.folder}/turnlog.db", synchronous="NORMAL", **options))

@@ -11,7 +11,7 @@ import pytest
 import servers
 from sql_places import EveryByte, OverMariaDB, emptied_mariadb
 from turnlog import Change, Key, Record, SessionNotFound, TooLarge, assistant, user
-from turnlog_sql.mysql import MySQLStore, _MySQL
+from turnlog_sql.mysql import MySQLBackend, _MySQL
 
 
 class TestMySQLStore(OverMariaDB, EveryByte):
@@ -34,7 +34,7 @@ def packets(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 async def test_how_many_round_trips(packets: list[int]) -> None:
     """One for a read, and for an append to a session that was seen; two for a commit that looks for it first."""
-    async with MySQLStore(emptied_mariadb(), sweep=0) as store, MySQLStore(emptied_mariadb(), sweep=0) as other:
+    async with MySQLBackend(emptied_mariadb(), sweep=0) as store, MySQLBackend(emptied_mariadb(), sweep=0) as other:
 
         async def trips(work: Awaitable[object]) -> int:
             packets.clear()
@@ -53,7 +53,7 @@ async def test_how_many_round_trips(packets: list[int]) -> None:
 
 async def test_what_is_looked_at_does_not_grow_with_the_history() -> None:
     """Rows and keys that the server reads: as many for a short session as for a long one."""
-    async with MySQLStore(emptied_mariadb(), sweep=0, pool_size=1) as store:
+    async with MySQLBackend(emptied_mariadb(), sweep=0, pool_size=1) as store:
         looked_at = []
         for turns in (60, 600):
             key = Key("default", f"s{turns}")
@@ -83,7 +83,7 @@ async def rows_read(store: Any, work: Callable[[], Awaitable[object]]) -> int:
 
 async def test_a_statement_over_the_limit_of_the_server() -> None:
     """`max_allowed_packet`: it is refused here, as the server would end the connection; nothing of it is stored."""
-    store = MySQLStore(servers.MariaDB("max-allowed-packet=1M").url, sweep=0, pool_size=1)
+    store = MySQLBackend(servers.MariaDB("max-allowed-packet=1M").url, sweep=0, pool_size=1)
     async with store:
         connection = await lent(store)
         await store.append("a", [user("x")])

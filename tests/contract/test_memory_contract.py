@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Unpack
 
 from turnlog import Store
-from turnlog.testing import StoreContract, StoreOptions
-from turnlog_memory import MemoryStore
+from turnlog.testing import BackendContract, BackendOptions
+from turnlog_memory import MemoryBackend
 
 
-class TestMemoryStore(StoreContract):
+class TestMemoryStore(BackendContract):
     """The memory store."""
 
-    def make(self, **options: Unpack[StoreOptions]) -> Store:
-        return MemoryStore(**options)
+    def make(self, **options: Unpack[BackendOptions]) -> Store:
+        return MemoryBackend(**options)

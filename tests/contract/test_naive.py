@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from naive import NAIVE, Naive, changes, failed_by, names_of, sessions, turns, work
-from turnlog.testing import StoreContract
-from turnlog_memory import MemoryStore
+from turnlog.testing import BackendContract
+from turnlog_memory import MemoryBackend
 
 MODULES = (turns, changes, sessions, work)  # each registers what it holds
 CHAPTERS = [
-    chapter for chapter in StoreContract.__mro__ if vars(chapter).keys() & {f"test_{t}" for t in names_of(chapter)}
+    chapter for chapter in BackendContract.__mro__ if vars(chapter).keys() & {f"test_{t}" for t in names_of(chapter)}
 ]
 ABOVE_THE_STORE = {  # what a backend cannot break: Store's own methods and the values see to it
     "a_record_is_checked_before_it_is_sent",
@@ -37,7 +37,7 @@ def test_a_naive_store_fails_what_tells_it_from_a_store(naive: Naive) -> None:
 
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda chapter: chapter.__name__)
 def test_the_store_they_are_made_of_passes(chapter: type) -> None:
-    assert failed_by(MemoryStore, chapter) == {}
+    assert failed_by(MemoryBackend, chapter) == {}
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda chapter: chapter.__name__)

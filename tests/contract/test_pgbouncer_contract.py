@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Unpack
 
 from sql_places import EveryByte, OverPostgreSQL, emptied_pgbouncer
-from turnlog.testing import StoreOptions
-from turnlog_sql.postgresql import PostgreSQLStore
+from turnlog.testing import BackendOptions
+from turnlog_sql.postgresql import PostgreSQLBackend
 
 
 class TestPgBouncer(OverPostgreSQL, EveryByte):
@@ -15,5 +15,5 @@ class TestPgBouncer(OverPostgreSQL, EveryByte):
     def empty(self) -> str:
         return emptied_pgbouncer()
 
-    def store(self, url: str, **options: Unpack[StoreOptions]) -> PostgreSQLStore:
-        return PostgreSQLStore(url, pool_size=5, sweep=0, prepare=False, **options)
+    def store(self, url: str, **options: Unpack[BackendOptions]) -> PostgreSQLBackend:
+        return PostgreSQLBackend(url, pool_size=5, sweep=0, prepare=False, **options)

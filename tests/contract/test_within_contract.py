@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Unpack
 
 from turnlog import Layer, Store
-from turnlog.testing import StoreContract, StoreOptions
-from turnlog_memory import MemoryStore
+from turnlog.testing import BackendContract, BackendOptions
+from turnlog_memory import MemoryBackend
 
 
 class View(Layer):
@@ -25,10 +25,10 @@ class View(Layer):
         await self.store.close()
 
 
-class TestViewOfMemory(StoreContract):
+class TestViewOfMemory(BackendContract):
     """A view of the memory store."""
 
-    def make(self, **options: Unpack[StoreOptions]) -> Store:
+    def make(self, **options: Unpack[BackendOptions]) -> Store:
         namespace = options.get("namespace", "default")
         options["namespace"] = "landlord"
-        return View(MemoryStore(**options), namespace)
+        return View(MemoryBackend(**options), namespace)

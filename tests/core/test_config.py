@@ -23,17 +23,17 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import unquote
 from turnlog import Layer, Store
 from turnlog.errors import InvalidInput, Unavailable
-from turnlog_memory import MemoryStore
+from turnlog_memory import MemoryBackend
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-class FileStore(MemoryStore):
+class FileStore(MemoryBackend):
     def __init__(self, path: str, *, namespace: str = "default", ttl: float | None = None) -> None:
         super().__init__(namespace=namespace, ttl=ttl)
         self.path = path
 
-class NetStore(MemoryStore):
+class NetStore(MemoryBackend):
     def __init__(
         self, url: str, *, namespace: str = "default", ttl: float | None = None, retain: int | None = None,
         max_session_bytes: int | None = None, synchronous: Literal["FULL", "NORMAL"] = "FULL", level: Literal[1, 2] = 1,
@@ -52,7 +52,7 @@ class NetStore(MemoryStore):
         if fail == "crash":
             raise RuntimeError(f"bad {url}")
 
-class OddStore(MemoryStore):
+class OddStore(MemoryBackend):
     def __init__(self, where: str) -> None:
         super().__init__()
 
@@ -64,7 +64,7 @@ class Inner(Layer):
         self.level, self.max_bytes = level, max_bytes
 """
 ENTRIES = {
-    "turnlog.stores": {
+    "turnlog.backends": {
         "fakefile": "acme_fakes:FileStore",
         "fakenet": "acme_fakes:NetStore",
         "fakeodd": "acme_fakes:OddStore",
@@ -136,7 +136,7 @@ def test_options_of_a_backend_travel_with_their_url(alone: Path, monkeypatch: py
     alone.joinpath("turnlog.toml").write_text('[store]\nurl = "fakenet://h"\nsynchronous = "NORMAL"\nttl = 9\n')
     assert open_store().synchronous == "NORMAL"  # type: ignore[attr-defined]
     store = open_store("memory://")
-    assert (type(store).__name__, store.ttl) == ("MemoryStore", 9.0)
+    assert (type(store).__name__, store.ttl) == ("MemoryBackend", 9.0)
     assert open_store("fakenet://other").synchronous == "NORMAL"  # type: ignore[attr-defined]
     assert open_store("fakenet://other?synchronous=FULL").synchronous == "FULL"  # type: ignore[attr-defined]
     monkeypatch.setenv("TURNLOG_STORE_TIMEOUT", "2s")
@@ -144,7 +144,7 @@ def test_options_of_a_backend_travel_with_their_url(alone: Path, monkeypatch: py
         assert store.timeout == 2.0  # type: ignore[attr-defined]
     assert open_store("memory://").ttl == 9.0
     monkeypatch.setenv("TURNLOG_STORE_URL", "memory://")  # which has no such option, and says so
-    assert "TURNLOG_STORE_TIMEOUT: MemoryStore has no such option" in refused()
+    assert "TURNLOG_STORE_TIMEOUT: MemoryBackend has no such option" in refused()
     store = open_store("fakenet://other")  # beside another backend's URL it says nothing
     assert store.timeout == 5.0  # type: ignore[attr-defined]
 
@@ -195,7 +195,7 @@ def test_nothing_configured_is_sqlite_here(monkeypatch: pytest.MonkeyPatch) -> N
         (b"\xff\xfe", "'turnlog.toml' is not valid TOML: it is not UTF-8"),
         ("store = 5", "turnlog.toml: store must be a table, not int"),
         ("[stroe]\na = 1", "turnlog.toml: stroe is not known: there is the table store; did you mean 'store'?"),
-        ("[store]\nnamspace = 'x'", "turnlog.toml: store.namspace: MemoryStore has no such option"),
+        ("[store]\nnamspace = 'x'", "turnlog.toml: store.namspace: MemoryBackend has no such option"),
         ("[store]\nnamspace = 'x'", "; did you mean 'namespace'?"),
         (
             "[store]\nttl = '24 hors'",
@@ -218,7 +218,7 @@ def test_nothing_configured_is_sqlite_here(monkeypatch: pytest.MonkeyPatch) -> N
         ("[store]\nretain = 0", "turnlog.toml: store.retain: retain must be an int from 1, not 0"),
         ("[store]\nnamespace = 5", "store.namespace: must be text, not int"),
         ("[store]\nnamespace = ''", "turnlog.toml: store.namespace: namespace is empty"),
-        ("[store]\nclock = 5", "store.clock: MemoryStore has no such option"),
+        ("[store]\nclock = 5", "store.clock: MemoryBackend has no such option"),
     ],
 )
 def test_a_bad_file_names_its_place(
@@ -371,12 +371,12 @@ def test_where_it_is() -> None:
 def test_the_first_layer_is_the_outermost() -> None:
     layers: list[str | Mapping[str, object]] = ["outer", {"name": "inner", "level": 3, "max_bytes": "1KiB"}]
     store = open_store("memory://?namespace=shop", layers=layers)
-    assert repr(store) == "<Outer over <Inner over <MemoryStore namespace='shop'>>>"
+    assert repr(store) == "<Outer over <Inner over <MemoryBackend namespace='shop'>>>"
     inner = store.inner  # type: ignore[attr-defined]
     assert (inner.level, inner.max_bytes, store.namespace) == (3, 1024, "shop")
     assert (
         repr(open_store("memory://?layers=inner,outer"))
-        == "<Inner over <Outer over <MemoryStore namespace='default'>>>"
+        == "<Inner over <Outer over <MemoryBackend namespace='default'>>>"
     )
 
 
@@ -400,7 +400,7 @@ def test_an_option_of_a_layer_that_is_given_to_the_store() -> None:
     said = refused("memory://?layers=outer,inner&level=3")
     assert "the argument url: ?level: level is an option of the layer inner" in said
     assert '[{ name = "inner", level = ... }]' in said
-    assert "MemoryStore has no such option" in refused("memory://?layers=outer&level=3")
+    assert "MemoryBackend has no such option" in refused("memory://?layers=outer&level=3")
 
 
 def test_an_unknown_layer() -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from turnlog import Key, Message, Record, assistant, system, tool, user
 from turnlog.errors import InvalidInput, TooLarge
 from turnlog.limits import MAX_DEPTH
-from turnlog_memory import MemoryStore
+from turnlog_memory import MemoryBackend
 
 CALL: dict[str, Any] = {
     "id": "call_1",
@@ -282,7 +282,7 @@ def test_a_secret_is_not_in_the_message_of_an_error() -> None:
     assert "hunter2" not in str(caught.value)
 
 
-class Untouched(MemoryStore):
+class Untouched(MemoryBackend):
     """Fails at any I/O."""
 
     async def commit(self, key: Any, change: Any) -> Any:
@@ -364,7 +364,7 @@ def test_tool_calls_are_a_list_whatever_is_there() -> None:
 
 def test_real_conversations_load_back_as_they_are(shared_data: list[dict[str, Any]]) -> None:
     async def run() -> None:
-        async with MemoryStore() as store:
+        async with MemoryBackend() as store:
             for line in shared_data:
                 await store.save(line["session_id"], line["messages"])
             for line in shared_data:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from turnlog import Conflict, Layer, Page, Query, Store, user
-from turnlog_memory import MemoryStore
+from turnlog_memory import MemoryBackend
 
 
 class Interposed(Layer):
@@ -27,14 +27,14 @@ async def _texts(store: Store, owner: str) -> list[str]:
 
 
 async def test_what_was_given_away_meanwhile_is_not_exported() -> None:
-    async with MemoryStore() as store:
+    async with MemoryBackend() as store:
         await store.append("s", [user("now bob's")], owner="alice")
         await store.append("t", [user("alice's")], owner="alice")
         assert await _texts(Interposed(store, "bob"), "alice") == ["alice's"]
 
 
 async def test_what_was_given_away_meanwhile_is_not_erased() -> None:
-    async with MemoryStore() as store:
+    async with MemoryBackend() as store:
         await store.append("s", [user("now bob's")], owner="alice")
         await store.append("t", [user("alice's")], owner="alice")
         assert (await Interposed(store, "bob").erase_owner("alice")).sessions == 1
@@ -42,7 +42,7 @@ async def test_what_was_given_away_meanwhile_is_not_erased() -> None:
 
 
 async def test_erasing_what_never_stands_still_gives_up_in_the_end() -> None:
-    async with MemoryStore() as store:
+    async with MemoryBackend() as store:
         await store.append("s", [user("a")], owner="alice")
         with pytest.raises(Conflict):
             await Interposed(store, "alice").erase_owner("alice")

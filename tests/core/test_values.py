@@ -37,7 +37,7 @@ from turnlog.errors import ConfigError, InvalidInput, TooLarge
 from turnlog.limits import MAX_NUMBER
 from turnlog.rules import SessionState, page
 from turnlog.store import Store
-from turnlog_memory import MemoryStore
+from turnlog_memory import MemoryBackend
 
 VERSION = Version(b"e" * 16, 1, 2, b"t" * 8, b"s" * 8)
 
@@ -133,9 +133,9 @@ def test_an_owner_is_a_name_or_empty(name: Any) -> None:
 
 @pytest.mark.parametrize("name", ["turnlog:", "turnlog:x", "turnlog:dictionaries"])
 async def test_no_application_works_in_a_namespace_where_turnlog_keeps_what_is_its_own(name: str) -> None:
-    store = MemoryStore()
+    store = MemoryBackend()
     with pytest.raises(InvalidInput, match=f"namespace '{name}' begins with 'turnlog:'"):
-        MemoryStore(namespace=name)
+        MemoryBackend(namespace=name)
     with pytest.raises(InvalidInput, match="begins with 'turnlog:'"):
         store.within(name)
     with pytest.raises(ConfigError, match=r"namespace: .* begins with 'turnlog:'"):
@@ -149,8 +149,8 @@ async def test_no_application_works_in_a_namespace_where_turnlog_keeps_what_is_i
 
 @pytest.mark.parametrize("name", ["turnlog", "Turnlog:x", "turnlog-x", " turnlog:", "x:turnlog:"])
 async def test_a_namespace_that_only_looks_like_it_is_any_other(name: str) -> None:
-    assert MemoryStore(namespace=name).namespace == name
-    assert MemoryStore().within(name).namespace == name
+    assert MemoryBackend(namespace=name).namespace == name
+    assert MemoryBackend().within(name).namespace == name
 
 
 def test_a_turn_id_is_shorter_so_that_a_change_id_holds_it_and_its_part() -> None:

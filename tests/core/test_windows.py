@@ -8,7 +8,7 @@ import pytest
 
 from turnlog import Change, CorruptRecord, Key, Layer, Record, Session, user
 from turnlog.rules import exact
-from turnlog_memory import MemoryStore
+from turnlog_memory import MemoryBackend
 
 KEY = Key("default", "s")
 
@@ -31,7 +31,7 @@ class Counting(Layer):
 
 async def ten(*runs: slice) -> Counting:
     """Ten turns of one message, `q0` to `q9`, with some sealed."""
-    store = Counting(MemoryStore())
+    store = Counting(MemoryBackend())
     store.asked = []
     turns = tuple(Record.of((user(f"q{n}"),), id=f"t{n}", time=0.0) for n in range(10))
     await store.commit(KEY, Change(append=turns))

@@ -17,7 +17,7 @@ from turnlog import Change, Key, Record, Store, assistant, user
 from turnlog_compression.zstd import ZstdLayer
 from turnlog_redis import _store as redis_store
 from turnlog_sql import _operations
-from turnlog_sql.sqlite import SQLiteStore
+from turnlog_sql.sqlite import SQLiteBackend
 
 WRITERS: Final = 2
 SHARED: Final = ("shared 0", "shared 1")
@@ -29,7 +29,7 @@ PADDING: Final = "so it is said, " * 20
 def at(url: str) -> ZstdLayer:
     """The layer that all of them open, with a store of one connection."""
     if url.startswith("sqlite"):
-        return ZstdLayer(SQLiteStore(url, synchronous="NORMAL"))
+        return ZstdLayer(SQLiteBackend(url, synchronous="NORMAL"))
     return ZstdLayer(server_writers.at(url, pool_size=1))
 
 

@@ -20,7 +20,7 @@ import redis
 import server_writers
 import servers
 from turnlog import Key
-from turnlog_redis import RedisStore, _scripts
+from turnlog_redis import RedisBackend, _scripts
 from turnlog_redis._layout import keys_of
 
 CUT_REQUEST: Final = "request"
@@ -28,9 +28,9 @@ CUT_REPLY: Final = "reply"
 Fate = str | bytes | None
 
 
-def at(url: str, **options: Any) -> RedisStore:
+def at(url: str, **options: Any) -> RedisBackend:
     """The store at a URL."""
-    return RedisStore(url, **options)
+    return RedisBackend(url, **options)
 
 
 def raw(url: str) -> redis.Redis:

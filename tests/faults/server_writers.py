@@ -22,11 +22,11 @@ from multiprocessing.synchronize import Barrier
 from typing import Any, Final
 
 from turnlog import Conflict, SessionNotFound, assistant, user
-from turnlog_redis import RedisStore
+from turnlog_redis import RedisBackend
 from turnlog_sql._server import Server
-from turnlog_sql._store import SQLStore
-from turnlog_sql.mysql import MySQLStore
-from turnlog_sql.postgresql import PostgreSQLStore
+from turnlog_sql._store import SQLBackend
+from turnlog_sql.mysql import MySQLBackend
+from turnlog_sql.postgresql import PostgreSQLBackend
 
 WRITERS: Final = 8
 TURNS: Final = 25
@@ -34,28 +34,28 @@ TURNS: Final = 25
 processes = multiprocessing.get_context("fork")
 
 
-naive: list[Callable[[SQLStore], None]] = []
+naive: list[Callable[[SQLBackend], None]] = []
 """What makes naive stores of those that are opened."""
 
 
 def at(url: str, **options: Any) -> Any:
     """The store at a URL, of whatever kind."""
     if url.startswith("redis"):
-        return RedisStore(url, **{name: value for name, value in options.items() if name != "pool_size"})
-    made = PostgreSQLStore if url.startswith("postgresql") else MySQLStore
+        return RedisBackend(url, **{name: value for name, value in options.items() if name != "pool_size"})
+    made = PostgreSQLBackend if url.startswith("postgresql") else MySQLBackend
     store = made(url, **{"sweep": 0, **options})
     for change in naive:
         change(store)
     return store
 
 
-def server_of(store: SQLStore) -> Server[Any]:
+def server_of(store: SQLBackend) -> Server[Any]:
     """What it asks."""
     assert isinstance(store._database, Server)
     return store._database
 
 
-def unlocked(store: SQLStore) -> None:
+def unlocked(store: SQLBackend) -> None:
     """The naive store: it reads, then writes; no row is locked, and a record takes the place of another."""
     server = server_of(store)
     statements = server.statements = store._statements = copy(server.statements)
@@ -70,7 +70,7 @@ def unlocked(store: SQLStore) -> None:
     server.write = lambda make, **_: Server.write(server, make)  # type: ignore[method-assign]
 
 
-def autocommit(store: SQLStore) -> None:
+def autocommit(store: SQLBackend) -> None:
     """The naive store: each statement for itself."""
 
     async def nothing(connection: Any) -> None:
@@ -240,7 +240,7 @@ def killed(url: str, number: int, moment: int | None) -> list[str]:
     return told.decode().split()
 
 
-async def look(store: SQLStore) -> list[str]:
+async def look(store: SQLBackend) -> list[str]:
     """The ids of the turns that are there; none of them is torn, and header and metadata fit them."""
     try:
         session = await store.session("s")
@@ -284,7 +284,7 @@ def kill(url: str, kills: int) -> None:
 # ----------------------------------------------------------------------------------------------------------- forking
 
 
-async def use(store: SQLStore, name: str, count: int) -> None:
+async def use(store: SQLBackend, name: str, count: int) -> None:
     """Append to a session of one's own and to a shared one, and look whether the answers are one's own."""
     for place in range(count):
         said = f"{name} {place}"

@@ -19,14 +19,14 @@ from typing import Any
 from turnlog import OutcomeUnknown, SessionNotFound, Unavailable, assistant, user
 from turnlog_sql import sqlite
 from turnlog_sql._thread import Work
-from turnlog_sql.sqlite import SQLiteStore
+from turnlog_sql.sqlite import SQLiteBackend
 
 options: dict[str, Any] = {}
 
 
-def at(path: str) -> SQLiteStore:
+def at(path: str) -> SQLiteBackend:
     """The store that all of them open."""
-    return SQLiteStore(f"sqlite:///{path}", **options)
+    return SQLiteBackend(f"sqlite:///{path}", **options)
 
 
 def deferred() -> None:
@@ -85,7 +85,7 @@ async def write_until_killed(path: str, number: int, statement: int | None, ackn
 STATEMENTS = 5  # of an append: begin, update, insert twice, commit
 
 
-def connection_of(store: SQLiteStore) -> sqlite3.Connection:
+def connection_of(store: SQLiteBackend) -> sqlite3.Connection:
     """What its thread has; while that waits, another may use it."""
     database = store._database
     assert isinstance(database, sqlite._SQLite)

@@ -39,7 +39,7 @@ from turnlog import (
     assistant,
     user,
 )
-from turnlog_redis import RedisStore
+from turnlog_redis import RedisBackend
 from turnlog_redis._connection import Link
 
 WRITERS = Path(__file__).with_name("redis_writers.py")
@@ -148,7 +148,7 @@ async def cancel(cancellations: int) -> None:
     sent: dict[str, list[str]] = {f"s{number}": [] for number in range(20)}
     cancelled, numbers = 0, count()
 
-    async def caller(store: RedisStore, random: Random) -> None:
+    async def caller(store: RedisBackend, random: Random) -> None:
         nonlocal cancelled
         while cancelled < cancellations:
             name, said = f"s{random.randrange(20)}", f"{next(numbers)}"
@@ -247,7 +247,7 @@ async def test_what_expires_is_whole_or_gone() -> None:
             assert [info async for info in store.sessions()] == []
 
 
-async def made(store: RedisStore, name: str, turns: int) -> tuple[float, float]:
+async def made(store: RedisBackend, name: str, turns: int) -> tuple[float, float]:
     """Make a session; when it was last used."""
     for turn in range(turns):
         used = await timed(store.append(name, [user(f"{name} {turn}"), assistant(f"{name} {turn}")]))
@@ -261,7 +261,7 @@ async def timed(work: Awaitable[object]) -> tuple[float, float]:
     return began, time.monotonic()
 
 
-async def read_whole(store: RedisStore, name: str, turns: int) -> bool:
+async def read_whole(store: RedisBackend, name: str, turns: int) -> bool:
     """Whether it is all there; otherwise, that nothing is."""
     try:
         session = await store.read(Key("default", name), touch=False)
@@ -361,7 +361,7 @@ def log_of(server: servers.Redis) -> Path:
     return max((server.folder / "appendonlydir").glob("*.incr.aof"), key=lambda path: path.stat().st_mtime)
 
 
-async def told(store: RedisStore, versions: list[Version], survived: int) -> None:
+async def told(store: RedisBackend, versions: list[Version], survived: int) -> None:
     """Whoever saw more than survived is told, and writes nothing; whoever did not goes on.
 
     To a writer that names a version which the session has passed since then, it has moved on: it must read again.
@@ -426,7 +426,7 @@ async def test_a_replica_may_take_over_under_load(own: Callable[..., servers.Red
     acknowledged: dict[str, list[float]] = {name: [] for name in "abcd"}
     seen: list[Version] = []
 
-    async def write(store: RedisStore, name: str) -> None:
+    async def write(store: RedisBackend, name: str) -> None:
         for turn in count():
             said = f"{name} {turn}"
             await store.append(name, [user(said), assistant(said)], turn_id=said)

@@ -43,7 +43,7 @@ from turnlog import (
 from turnlog_sql import _operations
 from turnlog_sql._pool import Pool
 from turnlog_sql._server import Server
-from turnlog_sql._store import SQLStore
+from turnlog_sql._store import SQLBackend
 
 WRITERS = Path(__file__).with_name("server_writers.py")
 
@@ -57,9 +57,9 @@ class Place:
         self._before: dict[int, bool] = {}
         self._before = self.connections()
 
-    def at(self, **options: Any) -> SQLStore:
+    def at(self, **options: Any) -> SQLBackend:
         """A store there."""
-        store: SQLStore = server_writers.at(self.url, **options)
+        store: SQLBackend = server_writers.at(self.url, **options)
         return store
 
     def ask(self, sql: str) -> Any:
@@ -564,7 +564,7 @@ async def test_a_server_that_is_not_there_or_refuses_is_unavailable(killable: An
 # --------------------------------------------------------------------------------------------------------------- costs
 
 
-def watched(store: SQLStore) -> list[tuple[str, Any, Any]]:
+def watched(store: SQLBackend) -> list[tuple[str, Any, Any]]:
     """What the driver is asked from now on: the call, the statement, and its values."""
     server, calls = server_of(store), list[tuple[str, Any, Any]]()
 
@@ -670,7 +670,7 @@ async def test_what_is_asked_costs_the_same_rows_whatever_the_length() -> None:
         assert rows(plans[0]) > 10_000  # the measure can tell
 
 
-def explained(store: SQLStore) -> list[list[tuple[str, float]]]:
+def explained(store: SQLBackend) -> list[list[tuple[str, float]]]:
     """The plans of the statements that PostgreSQL executes from now on: their nodes, and how many rows each looked at.
 
     Each is executed twice: what it does the first time is undone.

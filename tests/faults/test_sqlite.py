@@ -31,14 +31,14 @@ from turnlog import (
     user,
 )
 from turnlog_offline import offline
-from turnlog_sql.sqlite import SQLiteStore
+from turnlog_sql.sqlite import SQLiteBackend
 
 WRITERS = Path(__file__).with_name("sqlite_writers.py")
 
 
-def at(folder: Path, **options: object) -> SQLiteStore:
+def at(folder: Path, **options: object) -> SQLiteBackend:
     """A store in a folder."""
-    return SQLiteStore(f"sqlite:///{folder}/turnlog.db", **options)  # type: ignore[arg-type]
+    return SQLiteBackend(f"sqlite:///{folder}/turnlog.db", **options)  # type: ignore[arg-type]
 
 
 def python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -349,7 +349,7 @@ def test_two_threads_fork_at_once(tmp_path: Path) -> None:
     asyncio.run(store.close())
 
 
-async def _append(store: SQLiteStore, name: str, count: int) -> None:
+async def _append(store: SQLiteBackend, name: str, count: int) -> None:
     for place in range(count):
         await store.append("shared", [user(f"{name}{place}")])
 

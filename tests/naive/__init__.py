@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TypeVar, Unpack
 
 from turnlog import Store
-from turnlog.testing import StoreContract, StoreOptions
+from turnlog.testing import BackendContract, BackendOptions
 
 S = TypeVar("S", bound=type[Store])
 
@@ -48,10 +48,10 @@ def failed_by(store: type[Store], chapter: type, *, shared: bool = False) -> dic
     """The tests of a chapter that a store fails, and with what."""
     is_shared = shared
 
-    class Kit(StoreContract):
+    class Kit(BackendContract):
         shared = is_shared
 
-        def make(self, **options: Unpack[StoreOptions]) -> Store:
+        def make(self, **options: Unpack[BackendOptions]) -> Store:
             if shared:
                 return store(place=self.folder, **options)  # type: ignore[call-arg]
             return store(**options)

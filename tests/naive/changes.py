@@ -16,7 +16,7 @@ from turnlog.testing._copying import Copying
 from turnlog.testing._expecting import Expecting
 from turnlog.testing._repeating import Repeating
 from turnlog.testing._sealing import Sealing
-from turnlog_memory import MemoryStore
+from turnlog_memory import MemoryBackend
 
 # ---------------------------------------------------------------------------------------------------------- expecting
 
@@ -34,7 +34,7 @@ from turnlog_memory import MemoryStore
     "absent",
     "metadata_is_compared_on_the_whole_version",
 )
-class LastWriteWins(MemoryStore):
+class LastWriteWins(MemoryBackend):
     """Stores what comes: whoever writes last wins."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -42,7 +42,7 @@ class LastWriteWins(MemoryStore):
 
 
 @fails(Expecting, "a_version_from_before_a_delete", "a_version_of_another_session", "no_version_comes_twice")
-class Counter(MemoryStore):
+class Counter(MemoryBackend):
     """Counts from the beginning in each session that is made: no epoch."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -66,7 +66,7 @@ class Counter(MemoryStore):
     "metadata_is_compared_on_the_whole_version",
     "no_version_comes_twice",
 )
-class ClockVersion(MemoryStore):
+class ClockVersion(MemoryBackend):
     """Takes the time of the last change for a version."""
 
     def _told(self, version: Version) -> Version:
@@ -95,7 +95,7 @@ class ClockVersion(MemoryStore):
     "a_version_of_another_session",
     "metadata_is_compared_on_the_whole_version",
 )
-class CountsMessages(MemoryStore):
+class CountsMessages(MemoryBackend):
     """Takes a history of the same length for the same."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -108,7 +108,7 @@ class CountsMessages(MemoryStore):
 
 
 @fails(Expecting, "turns_are_compared_on_turns")
-class WholeVersion(MemoryStore):
+class WholeVersion(MemoryBackend):
     """Refuses a turn because a title was written."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -119,7 +119,7 @@ class WholeVersion(MemoryStore):
 
 
 @fails(Expecting, "metadata_is_compared_on_the_whole_version")
-class TurnsOnly(MemoryStore):
+class TurnsOnly(MemoryBackend):
     """Compares on turns, whatever is changed."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -136,7 +136,7 @@ class TurnsOnly(MemoryStore):
     "a_version_from_before_a_delete",
     "delete_is_compared_on_the_whole_version",
 )
-class DeletesAnyVersion(MemoryStore):
+class DeletesAnyVersion(MemoryBackend):
     """Deletes what is there."""
 
     async def delete(self, key: Key, *, expect: Version | None = None) -> bool:
@@ -144,7 +144,7 @@ class DeletesAnyVersion(MemoryStore):
 
 
 @fails(Expecting, "a_version_survives_its_text")
-class ComparesObjects(MemoryStore):
+class ComparesObjects(MemoryBackend):
     """Knows the versions that it has handed out."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -164,7 +164,7 @@ class ComparesObjects(MemoryStore):
     "expect_the_version_that_is_there",
     "turns_are_compared_on_turns",
 )
-class RefusesAll(MemoryStore):
+class RefusesAll(MemoryBackend):
     """Is careful with whoever expects something."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -175,7 +175,7 @@ class RefusesAll(MemoryStore):
 
 
 @fails(Expecting, "a_version_of_what_is_not_there")
-class NoConflictIfMissing(MemoryStore):
+class NoConflictIfMissing(MemoryBackend):
     """There is no session, so it says that there is no session."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -185,7 +185,7 @@ class NoConflictIfMissing(MemoryStore):
 
 
 @fails(Expecting, "a_store_that_is_behind_its_writer")
-class RegressedIsConflict(MemoryStore):
+class RegressedIsConflict(MemoryBackend):
     """Tells a writer who saw more than there is to read again."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -196,7 +196,7 @@ class RegressedIsConflict(MemoryStore):
 
 
 @fails(Expecting, "a_store_that_is_behind_its_writer")
-class RegressedIsFine(MemoryStore):
+class RegressedIsFine(MemoryBackend):
     """Lets a writer who saw more than there is go on."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -213,7 +213,7 @@ class RegressedIsFine(MemoryStore):
 
 
 @fails(Expecting, "absent")
-class AbsentIsEmpty(MemoryStore):
+class AbsentIsEmpty(MemoryBackend):
     """Takes ABSENT for: overwrite."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -223,7 +223,7 @@ class AbsentIsEmpty(MemoryStore):
 
 
 @fails(Expecting, "a_stale_version_is_refused", "a_version_of_what_is_not_there", "absent")
-class BareConflict(MemoryStore):
+class BareConflict(MemoryBackend):
     """Says no and not why."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -234,7 +234,7 @@ class BareConflict(MemoryStore):
 
 
 @fails(Expecting, "a_refused_change_can_be_made_anew")
-class RefusedIsRemembered(MemoryStore):
+class RefusedIsRemembered(MemoryBackend):
     """Remembers each id that it saw."""
 
     def __init__(self, **options: Any) -> None:
@@ -255,7 +255,7 @@ class RefusedIsRemembered(MemoryStore):
     "a_version_stays_while_nothing_changes",
     "delete_is_compared_on_the_whole_version",
 )
-class ReadersChangeIt(MemoryStore):
+class ReadersChangeIt(MemoryBackend):
     """Gives each reader a version of its own."""
 
     async def read(self, key: Key, **asked: Any) -> Session:
@@ -282,7 +282,7 @@ class ReadersChangeIt(MemoryStore):
     "what_may_differ",
     "what_may_not_differ",
 )
-class Forgetful(MemoryStore):
+class Forgetful(MemoryBackend):
     """Stores a change as often as it comes."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -302,7 +302,7 @@ class Forgetful(MemoryStore):
     "what_may_differ",
     "what_may_not_differ",
 )
-class RemembersLast(MemoryStore):
+class RemembersLast(MemoryBackend):
     """Recognises the last change only."""
 
     def __init__(self, **options: Any) -> None:
@@ -318,7 +318,7 @@ class RemembersLast(MemoryStore):
 
 
 @fails(Repeating, "so_many_changes_are_remembered")
-class RemembersSixty(MemoryStore):
+class RemembersSixty(MemoryBackend):
     """Recognises 60 changes, which must do."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -342,7 +342,7 @@ class RemembersSixty(MemoryStore):
     "what_may_differ",
     "what_may_not_differ",
 )
-class RemembersInTurns(MemoryStore):
+class RemembersInTurns(MemoryBackend):
     """Looks for the id among the turns that are there."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -354,7 +354,7 @@ class RemembersInTurns(MemoryStore):
 
 
 @fails(Repeating, "a_repeat_undoes_nothing", "every_kind_of_change_is_recognised", "what_may_not_differ")
-class AppendsOnlyOnce(MemoryStore):
+class AppendsOnlyOnce(MemoryBackend):
     """Recognises appends; what else there is can be done twice."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -362,7 +362,7 @@ class AppendsOnlyOnce(MemoryStore):
 
 
 @fails(Repeating, "another_encoding_is_the_same_change")
-class ComparesPayloads(MemoryStore):
+class ComparesPayloads(MemoryBackend):
     """Takes a change for the same if its bytes are."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -373,7 +373,7 @@ class ComparesPayloads(MemoryStore):
 
 
 @fails(Repeating, "a_turn_id_stands_for_its_messages", "what_may_differ")
-class ComparesEverything(MemoryStore):
+class ComparesEverything(MemoryBackend):
     """Takes a change for the same if all of it is."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -382,7 +382,7 @@ class ComparesEverything(MemoryStore):
 
 
 @fails(Repeating, "a_turn_id_stands_for_its_messages", "another_encoding_is_the_same_change", "what_may_not_differ")
-class TrustsIds(MemoryStore):
+class TrustsIds(MemoryBackend):
     """Takes a change for the same if its id is."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -390,7 +390,7 @@ class TrustsIds(MemoryStore):
 
 
 @fails(Repeating, "the_id_is_looked_up_before_expect", "what_may_differ")
-class ExpectsFirst(MemoryStore):
+class ExpectsFirst(MemoryBackend):
     """Compares `expect` before anything else."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -401,7 +401,7 @@ class ExpectsFirst(MemoryStore):
 
 
 @fails(Repeating, "a_late_repeat", "so_many_changes_are_remembered", "the_id_is_looked_up_before_expect")
-class AnswersNow(MemoryStore):
+class AnswersNow(MemoryBackend):
     """Answers a repeat with where the session is."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -412,7 +412,7 @@ class AnswersNow(MemoryStore):
 
 
 @fails(Repeating, "a_late_repeat", "five_times_the_same")
-class AnswersThen(MemoryStore):
+class AnswersThen(MemoryBackend):
     """Answers a repeat with the receipt that it kept."""
 
     def __init__(self, **options: Any) -> None:
@@ -433,7 +433,7 @@ class AnswersThen(MemoryStore):
     "ids_are_a_sessions_own",
     "what_may_not_differ",
 )
-class IdsOfAll(MemoryStore):
+class IdsOfAll(MemoryBackend):
     """Remembers ids for all sessions together, and for ever."""
 
     def __init__(self, **options: Any) -> None:
@@ -449,7 +449,7 @@ class IdsOfAll(MemoryStore):
 
 
 @fails(Repeating, "what_was_refused_is_not_remembered")
-class RefusedOnce(MemoryStore):
+class RefusedOnce(MemoryBackend):
     """Answers a change that was refused as it did the first time."""
 
     def __init__(self, **options: Any) -> None:
@@ -476,7 +476,7 @@ class RefusedOnce(MemoryStore):
     "a_repeat_after_the_source_has_grown",
     "onto_a_session_that_is_there",
 )
-class SharesTheState(MemoryStore):
+class SharesTheState(MemoryBackend):
     """Copies nothing: the new session is the old one until somebody writes."""
 
     async def copy(self, source: Key, target: Key, *, at: int | None, change_id: str) -> Receipt:
@@ -501,7 +501,7 @@ class SharesTheState(MemoryStore):
     "across_namespaces",
     "all_that_is_copied",
 )
-class OneSessionTwoNames(MemoryStore):
+class OneSessionTwoNames(MemoryBackend):
     """Points the new name to the old session."""
 
     async def copy(self, source: Key, target: Key, *, at: int | None, change_id: str) -> Receipt:
@@ -520,7 +520,7 @@ class OneSessionTwoNames(MemoryStore):
     "all_that_is_copied",
     "both_go_on_apart",
 )
-class Aliases(MemoryStore):
+class Aliases(MemoryBackend):
     """Gives a session a second name."""
 
     def __init__(self, **options: Any) -> None:
@@ -550,7 +550,7 @@ class Aliases(MemoryStore):
     "payloads_are_copied_as_they_are",
     "up_to_a_turn",
 )
-class CopiesMessages(MemoryStore):
+class CopiesMessages(MemoryBackend):
     """Copies what was said, as one turn of today."""
 
     async def copy(self, source: Key, target: Key, *, at: int | None, change_id: str) -> Receipt:
@@ -560,7 +560,7 @@ class CopiesMessages(MemoryStore):
 
 
 @fails(Copying, "a_copy_of_what_was_retained")
-class CopiesFromZero(MemoryStore):
+class CopiesFromZero(MemoryBackend):
     """Numbers the turns of the copy from 0."""
 
     async def copy(self, source: Key, target: Key, *, at: int | None, change_id: str) -> Receipt:
@@ -579,7 +579,7 @@ class CopiesFromZero(MemoryStore):
 
 
 @fails(Copying, "a_repeat_after_the_source_has_grown", "a_repeat_of_a_copy", "onto_a_session_that_is_there")
-class CopiesOver(MemoryStore):
+class CopiesOver(MemoryBackend):
     """Puts the copy in place of what is there."""
 
     async def copy(self, source: Key, target: Key, *, at: int | None, change_id: str) -> Receipt:
@@ -589,7 +589,7 @@ class CopiesOver(MemoryStore):
 
 
 @fails(Copying, "a_repeat_after_the_source_has_grown")
-class CopiesWhatItFound(MemoryStore):
+class CopiesWhatItFound(MemoryBackend):
     """Takes a copy for the same if it finds the same."""
 
     async def copy(self, source: Key, target: Key, *, at: int | None, change_id: str) -> Receipt:
@@ -608,7 +608,7 @@ class CopiesWhatItFound(MemoryStore):
 
 
 @fails(Copying, "across_namespaces")
-class CopiesWithin(MemoryStore):
+class CopiesWithin(MemoryBackend):
     """Copies within the store's namespace."""
 
     async def copy(self, source: Key, target: Key, *, at: int | None, change_id: str) -> Receipt:
@@ -616,7 +616,7 @@ class CopiesWithin(MemoryStore):
 
 
 @fails(Copying, "payloads_are_copied_as_they_are")
-class CopiesDecoded(MemoryStore):
+class CopiesDecoded(MemoryBackend):
     """Reads what it copies."""
 
     async def copy(self, source: Key, target: Key, *, at: int | None, change_id: str) -> Receipt:
@@ -626,7 +626,7 @@ class CopiesDecoded(MemoryStore):
 
 
 @fails(Copying, "without_a_source")
-class MakesASource(MemoryStore):
+class MakesASource(MemoryBackend):
     """Copies a session that is not there as an empty one."""
 
     async def copy(self, source: Key, target: Key, *, at: int | None, change_id: str) -> Receipt:
@@ -649,7 +649,7 @@ class MakesASource(MemoryStore):
     "retention_keeps_a_sealed_run_whole",
     "since_over_a_sealed_run",
 )
-class SaysItSeals(MemoryStore):
+class SaysItSeals(MemoryBackend):
     """Says that it can seal, and does not."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -681,7 +681,7 @@ class SaysItSeals(MemoryStore):
     "since_over_a_sealed_run",
     "windows_over_a_sealed_run",
 )
-class RefusesLoudly(MemoryStore):
+class RefusesLoudly(MemoryBackend):
     """Cannot seal, and raises if it is asked to."""
 
     can_seal = False
@@ -702,7 +702,7 @@ class RefusesLoudly(MemoryStore):
     "retention_keeps_a_sealed_run_whole",
     "since_over_a_sealed_run",
 )
-class SealsUnasked(MemoryStore):
+class SealsUnasked(MemoryBackend):
     """Seals, and says that it cannot."""
 
     can_seal = False
@@ -719,7 +719,7 @@ class SealsUnasked(MemoryStore):
     "appends_meanwhile_do_not_refuse_it",
     "since_over_a_sealed_run",
 )
-class SealsByRewriting(MemoryStore):
+class SealsByRewriting(MemoryBackend):
     """Seals by a cut and an append."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -738,7 +738,7 @@ class SealsByRewriting(MemoryStore):
     "a_seal_of_what_is_no_longer_there_loses",
     "a_sealed_record_that_is_too_large",
 )
-class SealsUnchecked(MemoryStore):
+class SealsUnchecked(MemoryBackend):
     """Puts the sealed record in place of those of the same numbers."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -766,7 +766,7 @@ class SealsUnchecked(MemoryStore):
 
 
 @fails(Sealing, "a_seal_is_not_remembered")
-class RemembersSeals(MemoryStore):
+class RemembersSeals(MemoryBackend):
     """Remembers a seal as any other change."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -783,7 +783,7 @@ class RemembersSeals(MemoryStore):
 
 
 @fails(Sealing, "a_seal_is_not_remembered")
-class SealsForgetful(MemoryStore):
+class SealsForgetful(MemoryBackend):
     """Forgets what it remembered of the turns that are sealed."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -794,7 +794,7 @@ class SealsForgetful(MemoryStore):
 
 
 @fails(Sealing, "a_seal_extends_nobodys_life")
-class SealsAreUses(MemoryStore):
+class SealsAreUses(MemoryBackend):
     """Extends a session's life when it is sealed."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -804,7 +804,7 @@ class SealsAreUses(MemoryStore):
 
 
 @fails(Sealing, "a_cut_inside_a_sealed_run", "a_cut_inside_a_sealed_run_and_nothing_more")
-class CutsAtTheBoundary(MemoryStore):
+class CutsAtTheBoundary(MemoryBackend):
     """Cuts a sealed record off whole, where the cut falls inside."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -815,7 +815,7 @@ class CutsAtTheBoundary(MemoryStore):
 
 
 @fails(Sealing, "retention_keeps_a_sealed_run_whole")
-class RetainsExactly(MemoryStore):
+class RetainsExactly(MemoryBackend):
     """Drops a sealed record whole, where retention falls inside."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -828,7 +828,7 @@ class RetainsExactly(MemoryStore):
 
 
 @fails(Sealing, "a_sealed_record_that_is_too_large")
-class SealsWithoutLimit(MemoryStore):
+class SealsWithoutLimit(MemoryBackend):
     """Looks at the size of what is appended, and seals whatever is there already."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -838,7 +838,7 @@ class SealsWithoutLimit(MemoryStore):
 
 
 @fails(Sealing, "a_copy_inside_a_sealed_run", "parts_that_begin_or_end_in_a_sealed_run", "windows_over_a_sealed_run")
-class CountsWhatIsBelow(MemoryStore):
+class CountsWhatIsBelow(MemoryBackend):
     """Reads as if what lies behind `before` in a sealed record were not there."""
 
     async def read(self, key: Key, *, last: int | None = None, before: int | None = None, **asked: Any) -> Session:
@@ -849,7 +849,7 @@ class CountsWhatIsBelow(MemoryStore):
 
 
 @fails(Sealing, "a_seal_makes_no_session")
-class MakesASealedSession(MemoryStore):
+class MakesASealedSession(MemoryBackend):
     """Makes a session for a seal."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -860,7 +860,7 @@ class MakesASealedSession(MemoryStore):
 
 
 @fails(Sealing, "since_over_a_sealed_run")
-class SinceInsideTheRun(MemoryStore):
+class SinceInsideTheRun(MemoryBackend):
     """Sends what follows a sealed run to a reader who is inside it."""
 
     async def read(self, key: Key, *, since: Version | None = None, **asked: Any) -> Session:

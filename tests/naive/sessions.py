@@ -30,13 +30,13 @@ from turnlog.testing._naming import Naming
 from turnlog.testing._paging import Paging
 from turnlog.testing._values import Values
 from turnlog.values.json_value import JSON
-from turnlog_memory import MemoryStore
+from turnlog_memory import MemoryBackend
 
 # --------------------------------------------------------------------------------------------------------- describing
 
 
 @fails(Describing, "names_are_merged_one_by_one", "so_much_metadata")
-class ReplacesMetadata(MemoryStore):
+class ReplacesMetadata(MemoryBackend):
     """Sets the metadata to what it is given."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -47,7 +47,7 @@ class ReplacesMetadata(MemoryStore):
 
 
 @fails(Describing, "names_are_merged_one_by_one")
-class MergesDeeply(MemoryStore):
+class MergesDeeply(MemoryBackend):
     """Merges what is inside the values, too."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -63,7 +63,7 @@ class MergesDeeply(MemoryStore):
 
 
 @fails(Describing, "names_are_merged_one_by_one", "so_much_metadata")
-class KeepsNone(MemoryStore):
+class KeepsNone(MemoryBackend):
     """Takes None for a value."""
 
     async def read(self, key: Key, **asked: Any) -> Session:
@@ -89,7 +89,7 @@ class KeepsNone(MemoryStore):
     "metadata_comes_back_as_it_was_set",
     "names_are_merged_one_by_one",
 )
-class MetadataAsText(MemoryStore):
+class MetadataAsText(MemoryBackend):
     """Keeps metadata values as text."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -103,7 +103,7 @@ class MetadataAsText(MemoryStore):
 
 
 @fails(Describing, "compare_and_set", "metadata_leaves_the_turns_alone")
-class MetadataIsNoChange(MemoryStore):
+class MetadataIsNoChange(MemoryBackend):
     """Leaves the version as it is when a title is written."""
 
     async def read(self, key: Key, **asked: Any) -> Session:
@@ -120,7 +120,7 @@ class MetadataIsNoChange(MemoryStore):
 
 
 @fails(Describing, "the_owner")
-class OwnerSticks(MemoryStore):
+class OwnerSticks(MemoryBackend):
     """Takes the empty owner for none given."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -130,7 +130,7 @@ class OwnerSticks(MemoryStore):
 
 
 @fails(Describing, "so_much_metadata")
-class MetadataUnlimited(MemoryStore):
+class MetadataUnlimited(MemoryBackend):
     """Checks how large the metadata is that it is given, not how large it becomes."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -151,7 +151,7 @@ class MetadataUnlimited(MemoryStore):
     "names_are_merged_one_by_one",
     "so_much_metadata",
 )
-class TurnsFirst(MemoryStore):
+class TurnsFirst(MemoryBackend):
     """A session begins with its first turn."""
 
     async def read(self, key: Key, **asked: Any) -> Session:
@@ -166,7 +166,7 @@ class TurnsFirst(MemoryStore):
 
 
 @fails(Paging, "the_last_updated_first", "what_changes_meanwhile")
-class PagesByCreation(MemoryStore):
+class PagesByCreation(MemoryBackend):
     """Shows the sessions in the order in which they were made."""
 
     async def page(self, query: Query) -> Page:
@@ -183,7 +183,7 @@ class PagesByCreation(MemoryStore):
 
 
 @fails(Paging, "what_changes_meanwhile")
-class PagesByOffset(MemoryStore):
+class PagesByOffset(MemoryBackend):
     """Counts how many sessions it has shown."""
 
     async def page(self, query: Query) -> Page:
@@ -202,7 +202,7 @@ class PagesByOffset(MemoryStore):
 
 
 @fails(Paging, "by_owner", "equal_times_by_session_id", "more_than_a_page_of_sessions", "page_by_page")
-class PagesByTime(MemoryStore):
+class PagesByTime(MemoryBackend):
     """Goes on with what was updated before the last one shown."""
 
     async def page(self, query: Query) -> Page:
@@ -225,7 +225,7 @@ class PagesByTime(MemoryStore):
     "the_last_updated_first",
     "what_is_gone_is_on_no_page",
 )
-class OnePageMore(MemoryStore):
+class OnePageMore(MemoryBackend):
     """Finds out that there is no more when it is asked for more."""
 
     async def page(self, query: Query) -> Page:
@@ -234,7 +234,7 @@ class OnePageMore(MemoryStore):
 
 
 @fails(Paging, "one_namespace_only")
-class PagesOfAll(MemoryStore):
+class PagesOfAll(MemoryBackend):
     """Shows the namespaces that begin alike."""
 
     async def page(self, query: Query) -> Page:
@@ -260,7 +260,7 @@ class PagesOfAll(MemoryStore):
     "page_by_page",
     "what_changes_meanwhile",
 )
-class OwnersIgnored(MemoryStore):
+class OwnersIgnored(MemoryBackend):
     """Shows everybody's sessions."""
 
     async def page(self, query: Query) -> Page:
@@ -276,7 +276,7 @@ class OwnersIgnored(MemoryStore):
     "more_than_a_page_of_sessions",
     "one_namespace_only",
 )
-class NothingIsAnError(MemoryStore):
+class NothingIsAnError(MemoryBackend):
     """Raises where there is nothing to show."""
 
     async def page(self, query: Query) -> Page:
@@ -287,7 +287,7 @@ class NothingIsAnError(MemoryStore):
 
 
 @fails(Paging, "by_owner")
-class OwnersAlike(MemoryStore):
+class OwnersAlike(MemoryBackend):
     """Compares owners as a database's collation does."""
 
     async def page(self, query: Query) -> Page:
@@ -305,7 +305,7 @@ class OwnersAlike(MemoryStore):
 
 
 @fails(Paging, "by_owner")
-class EmptyOwnerIsAll(MemoryStore):
+class EmptyOwnerIsAll(MemoryBackend):
     """Takes the empty owner for all."""
 
     async def page(self, query: Query) -> Page:
@@ -315,7 +315,7 @@ class EmptyOwnerIsAll(MemoryStore):
 
 
 @fails(Paging, "by_owner", "export_an_owner")
-class OneSessionAnOwner(MemoryStore):
+class OneSessionAnOwner(MemoryBackend):
     """Finds the last of an owner's sessions."""
 
     async def page(self, query: Query) -> Page:
@@ -324,7 +324,7 @@ class OneSessionAnOwner(MemoryStore):
 
 
 @fails(Paging, "a_page_extends_nobodys_life", "what_is_gone_is_on_no_page")
-class ShowsTheDead(MemoryStore):
+class ShowsTheDead(MemoryBackend):
     """Leaves it to a sweeper to remove what has expired."""
 
     async def page(self, query: Query) -> Page:
@@ -336,7 +336,7 @@ class ShowsTheDead(MemoryStore):
 
 
 @fails(Paging, "a_page_extends_nobodys_life")
-class PagesAreUses(MemoryStore):
+class PagesAreUses(MemoryBackend):
     """Takes what it shows for used."""
 
     async def page(self, query: Query) -> Page:
@@ -347,7 +347,7 @@ class PagesAreUses(MemoryStore):
 
 
 @fails(Paging, "infos_on_pages")
-class BareInfos(MemoryStore):
+class BareInfos(MemoryBackend):
     """Shows names and versions; who wants more may ask."""
 
     async def page(self, query: Query) -> Page:
@@ -364,7 +364,7 @@ class BareInfos(MemoryStore):
     "page_by_page",
     "what_changes_meanwhile",
 )
-class AtMostAHundred(MemoryStore):
+class AtMostAHundred(MemoryBackend):
     """Shows the first hundred, which nobody ever scrolls past."""
 
     async def page(self, query: Query) -> Page:
@@ -374,7 +374,7 @@ class AtMostAHundred(MemoryStore):
 # ------------------------------------------------------------------------------------------------------------- naming
 
 
-class _Folding(MemoryStore):
+class _Folding(MemoryBackend):
     def _fold(self, key: Key) -> Key:
         raise NotImplementedError
 
@@ -439,7 +439,7 @@ class Glues(_Folding):
 
 
 @fails(Naming, "what_is_no_key")
-class LooksUpWhatever(MemoryStore):
+class LooksUpWhatever(MemoryBackend):
     """Finds nothing under what is no key, and has deleted what was asked for."""
 
     async def delete(self, key: Key, *, expect: Version | None = None) -> bool:
@@ -447,7 +447,7 @@ class LooksUpWhatever(MemoryStore):
 
 
 @fails(Naming, "an_id_is_no_pattern")
-class DeletesByPattern(MemoryStore):
+class DeletesByPattern(MemoryBackend):
     """Deletes by a pattern, as a shell does."""
 
     async def delete(self, key: Key, *, expect: Version | None = None) -> bool:
@@ -468,7 +468,7 @@ class OneTenant(_Folding):
 
 
 @fails(Naming, "a_namespace_is_a_tenants_own", "no_two_ids_share_a_place")
-class PagesItsOwn(MemoryStore):
+class PagesItsOwn(MemoryBackend):
     """Shows its own namespace, whatever is asked for."""
 
     async def page(self, query: Query) -> Page:
@@ -477,7 +477,7 @@ class PagesItsOwn(MemoryStore):
 
 
 @fails(Naming, "the_namespace_of_a_store")
-class AlwaysDefault(MemoryStore):
+class AlwaysDefault(MemoryBackend):
     """Has one namespace, whatever it is told."""
 
     def __init__(self, **options: Any) -> None:
@@ -485,7 +485,7 @@ class AlwaysDefault(MemoryStore):
 
 
 @fails(Naming, "a_namespace_is_a_tenants_own", "namespace_and_id_do_not_run_together")
-class DeletesFromAll(MemoryStore):
+class DeletesFromAll(MemoryBackend):
     """Deletes a session wherever it is."""
 
     async def delete(self, key: Key, *, expect: Version | None = None) -> bool:
@@ -511,7 +511,7 @@ class DeletesFromAll(MemoryStore):
     "the_shortest_and_the_longest",
     "what_extends_nobodys_life",
 )
-class LivesForEver(MemoryStore):
+class LivesForEver(MemoryBackend):
     """Leaves expiring to others."""
 
     def __init__(self, **options: Any) -> None:
@@ -522,7 +522,7 @@ class LivesForEver(MemoryStore):
 
 
 @fails(Expiring, "for_ever_by_default")
-class LivesADay(MemoryStore):
+class LivesADay(MemoryBackend):
     """Has a time to live by default."""
 
     def __init__(self, **options: Any) -> None:
@@ -537,7 +537,7 @@ class LivesADay(MemoryStore):
     "using_it_changes_no_version",
     "what_extends_a_life",
 )
-class ExpiresFixed(MemoryStore):
+class ExpiresFixed(MemoryBackend):
     """Sets the end of a session when it is made."""
 
     async def read(self, key: Key, **asked: Any) -> Session:
@@ -554,7 +554,7 @@ class ExpiresFixed(MemoryStore):
 
 
 @fails(Expiring, "a_session_lives_so_long_after_its_last_use", "how_long_it_still_lives", "what_extends_nobodys_life")
-class EveryLookIsAUse(MemoryStore):
+class EveryLookIsAUse(MemoryBackend):
     """Extends a session's life when its info is asked for."""
 
     async def read(self, key: Key, **asked: Any) -> Session:
@@ -568,7 +568,7 @@ class EveryLookIsAUse(MemoryStore):
     "using_it_changes_no_version",
     "what_extends_a_life",
 )
-class OnlyWritesAreUses(MemoryStore):
+class OnlyWritesAreUses(MemoryBackend):
     """Extends a session's life when something is written."""
 
     async def read(self, key: Key, **asked: Any) -> Session:
@@ -576,7 +576,7 @@ class OnlyWritesAreUses(MemoryStore):
 
 
 @fails(Expiring, "what_extends_nobodys_life")
-class RefusedIsAUse(MemoryStore):
+class RefusedIsAUse(MemoryBackend):
     """Extends a session's life before it looks at the change."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -587,7 +587,7 @@ class RefusedIsAUse(MemoryStore):
 
 
 @fails(Expiring, "what_extends_a_life")
-class RepeatsAreNoUse(MemoryStore):
+class RepeatsAreNoUse(MemoryBackend):
     """Answers a repeat from memory, and does nothing else."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -612,7 +612,7 @@ class RepeatsAreNoUse(MemoryStore):
     "the_shortest_and_the_longest",
     "what_extends_nobodys_life",
 )
-class ServesTheDead(MemoryStore):
+class ServesTheDead(MemoryBackend):
     """Serves what has expired until it is swept."""
 
     async def read(self, key: Key, **asked: Any) -> Session:
@@ -631,7 +631,7 @@ class ServesTheDead(MemoryStore):
     "how_long_it_still_lives",
     "the_shortest_and_the_longest",
 )
-class StoresTtlOnly(MemoryStore):
+class StoresTtlOnly(MemoryBackend):
     """Has one time to live, the store's."""
 
     async def read(self, key: Key, **asked: Any) -> Session:
@@ -650,7 +650,7 @@ class StoresTtlOnly(MemoryStore):
 
 
 @fails(Expiring, "a_time_to_live_of_its_own", "how_long_it_still_lives")
-class ZeroIsNone(MemoryStore):
+class ZeroIsNone(MemoryBackend):
     """Takes a time to live of 0 for none given."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -662,7 +662,7 @@ class ZeroIsNone(MemoryStore):
 
 
 @fails(Expiring, "a_time_to_live_takes_effect_at_once", "how_long_it_still_lives")
-class TtlFromTheNextUse(MemoryStore):
+class TtlFromTheNextUse(MemoryBackend):
     """Applies a new time to live when the session is used next."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -675,7 +675,7 @@ class TtlFromTheNextUse(MemoryStore):
 
 
 @fails(Expiring, "all_of_a_session_expires_together")
-class TurnsExpire(MemoryStore):
+class TurnsExpire(MemoryBackend):
     """Keeps the metadata when the turns expire."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -688,7 +688,7 @@ class TurnsExpire(MemoryStore):
 
 
 @fails(Expiring, "using_it_changes_no_version")
-class SlidingIsAChange(MemoryStore):
+class SlidingIsAChange(MemoryBackend):
     """Writes a new version when it moves the expiry."""
 
     async def read(self, key: Key, **asked: Any) -> Session:
@@ -701,7 +701,7 @@ class SlidingIsAChange(MemoryStore):
 
 
 @fails(Expiring, "an_expired_session_is_not_there")
-class DeletesTheDead(MemoryStore):
+class DeletesTheDead(MemoryBackend):
     """Says that it has deleted a session that had expired."""
 
     async def delete(self, key: Key, *, expect: Version | None = None) -> bool:
@@ -713,7 +713,7 @@ class DeletesTheDead(MemoryStore):
 
 
 @fails(Expiring, "a_copy_has_a_life_of_its_own")
-class CopiesOutOfTime(MemoryStore):
+class CopiesOutOfTime(MemoryBackend):
     """Copies for ever."""
 
     async def copy(self, source: Key, target: Key, *, at: int | None, change_id: str) -> Receipt:
@@ -730,7 +730,7 @@ class CopiesOutOfTime(MemoryStore):
     "how_long_it_still_lives",
     "the_shortest_and_the_longest",
 )
-class WholeMinutes(MemoryStore):
+class WholeMinutes(MemoryBackend):
     """Counts time to live in minutes."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -743,7 +743,7 @@ class WholeMinutes(MemoryStore):
 
 
 @fails(Values, "metadata_is_the_callers_own")
-class OneMetadataForAll(MemoryStore):
+class OneMetadataForAll(MemoryBackend):
     """Hands out the metadata that it keeps."""
 
     async def read(self, key: Key, **asked: Any) -> Session:
@@ -767,7 +767,7 @@ _DECODED: dict[str, dict[str, JSON]] = {}
 
 
 @fails(Values, "one_message_in_two_sessions", "what_is_loaded_is_the_callers_own", "what_was_given_is_taken_as_it_was")
-class DecodesOnce(MemoryStore):
+class DecodesOnce(MemoryBackend):
     """Hands out messages that decode themselves once."""
 
     async def read(self, key: Key, **asked: Any) -> Session:
@@ -785,7 +785,7 @@ class DecodesOnce(MemoryStore):
 class _Live(tuple[Record, ...]):  # noqa: SLOT001 - it carries where to look
     """Records as they are now, whenever that is."""
 
-    store: MemoryStore
+    store: MemoryBackend
     key: Key
 
     def __iter__(self) -> Any:
@@ -793,7 +793,7 @@ class _Live(tuple[Record, ...]):  # noqa: SLOT001 - it carries where to look
 
 
 @fails(Values, "a_session_is_a_snapshot", "what_is_handed_out_cannot_be_changed")
-class LiveView(MemoryStore):
+class LiveView(MemoryBackend):
     """Hands out a view of what it keeps."""
 
     async def read(self, key: Key, **asked: Any) -> Session:
@@ -804,7 +804,7 @@ class LiveView(MemoryStore):
 
 
 @fails(Values, "what_is_handed_out_cannot_be_changed")
-class HandsOutLists(MemoryStore):
+class HandsOutLists(MemoryBackend):
     """Hands out lists, which are handy."""
 
     async def read(self, key: Key, **asked: Any) -> Session:
@@ -816,7 +816,7 @@ class HandsOutLists(MemoryStore):
 
 
 @fails(Limits, "a_cut_is_never_too_large", "how_large_a_session")
-class Unlimited(MemoryStore):
+class Unlimited(MemoryBackend):
     """Has no limit of bytes."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -824,7 +824,7 @@ class Unlimited(MemoryStore):
 
 
 @fails(Limits, "a_cut_is_never_too_large", "how_large_a_session")
-class ChecksAfterwards(MemoryStore):
+class ChecksAfterwards(MemoryBackend):
     """Stores, and then looks whether it was too much."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -837,7 +837,7 @@ class ChecksAfterwards(MemoryStore):
 
 
 @fails(Limits, "a_cut_is_never_too_large")
-class RefusesCuts(MemoryStore):
+class RefusesCuts(MemoryBackend):
     """Refuses whatever leaves a session over the limit."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -849,7 +849,7 @@ class RefusesCuts(MemoryStore):
 
 
 @fails(Limits, "a_cut_is_never_too_large", "retention_makes_room")
-class ChecksFirst(MemoryStore):
+class ChecksFirst(MemoryBackend):
     """Adds what comes to what is there, before it drops what must go."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -861,7 +861,7 @@ class ChecksFirst(MemoryStore):
 
 
 @fails(Limits, "a_sessions_bytes", "how_large_a_record", "how_large_a_session")
-class CountsAll(MemoryStore):
+class CountsAll(MemoryBackend):
     """Counts bytes that were ever written."""
 
     async def read(self, key: Key, **asked: Any) -> Session:
@@ -878,7 +878,7 @@ class CountsAll(MemoryStore):
 
 
 @fails(Limits, "ids_as_long_as_they_may_be", "what_is_no_turn_id")
-class ShortColumns(MemoryStore):
+class ShortColumns(MemoryBackend):
     """Has columns of 64 bytes."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -888,7 +888,7 @@ class ShortColumns(MemoryStore):
 
 
 @fails(Limits, "how_many_messages")
-class FewMessages(MemoryStore):
+class FewMessages(MemoryBackend):
     """Stores a thousand messages in a turn, which is a lot."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -898,7 +898,7 @@ class FewMessages(MemoryStore):
 
 
 @fails(Limits, "how_deep")
-class Shallow(MemoryStore):
+class Shallow(MemoryBackend):
     """Stores what a template needs, not deeper."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:

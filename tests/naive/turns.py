@@ -15,13 +15,13 @@ from turnlog.testing._rounds import Rounds
 from turnlog.testing._since import Following
 from turnlog.testing._undoing import Undoing
 from turnlog.testing._writing import Writing
-from turnlog_memory import MemoryStore
+from turnlog_memory import MemoryBackend
 
 # ------------------------------------------------------------------------------------------------------------ writing
 
 
 @fails(Writing, "a_change_does_its_parts_in_order", "all_of_a_change_or_nothing", "what_makes_a_session")
-class PartByPart(MemoryStore):
+class PartByPart(MemoryBackend):
     """Does the parts of a change one after the other: when the last is refused, the first ones are stored."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -36,7 +36,7 @@ class PartByPart(MemoryStore):
 
 
 @fails(Writing, "a_tool_call_stays_with_its_result", "messages_come_back_as_they_were_sent")
-class RoleAndContent(MemoryStore):
+class RoleAndContent(MemoryBackend):
     """Keeps of a message what chat models have in common."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -62,7 +62,7 @@ class RoleAndContent(MemoryStore):
     "append_with_owner_and_metadata",
     "keep_0_leaves_an_empty_session",
 )
-class TurnsAlone(MemoryStore):
+class TurnsAlone(MemoryBackend):
     """Stores turns; owner and metadata have a method of their own."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -72,7 +72,7 @@ class TurnsAlone(MemoryStore):
 
 
 @fails(Writing, "all_of_a_change_or_nothing", "sessions_know_nothing_of_each_other")
-class MetadataOfAll(MemoryStore):
+class MetadataOfAll(MemoryBackend):
     """Keeps metadata by name, for all sessions."""
 
     def __init__(self, **options: Any) -> None:
@@ -89,7 +89,7 @@ class MetadataOfAll(MemoryStore):
 
 
 @fails(Writing, "messages_come_back_as_they_were_sent")
-class AsJSON(MemoryStore):
+class AsJSON(MemoryBackend):
     """Keeps JSON with numbers as JavaScript reads them."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -109,7 +109,7 @@ class AsJSON(MemoryStore):
 
 
 @fails(Writing, "a_turn_has_its_id_and_its_time")
-class WhenItWasStored(MemoryStore):
+class WhenItWasStored(MemoryBackend):
     """Gives turns ids and times of its own."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -118,7 +118,7 @@ class WhenItWasStored(MemoryStore):
 
 
 @fails(Writing, "a_change_does_its_parts_in_order", "a_change_may_append_several_turns")
-class OneTurnAChange(MemoryStore):
+class OneTurnAChange(MemoryBackend):
     """Takes all that a change appends for one turn."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -130,7 +130,7 @@ class OneTurnAChange(MemoryStore):
 
 
 @fails(Writing, "what_makes_no_session")
-class KeepMakesIt(MemoryStore):
+class KeepMakesIt(MemoryBackend):
     """Makes a session for whatever change comes."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -142,7 +142,7 @@ class KeepMakesIt(MemoryStore):
 
 
 @fails(Writing, "what_makes_a_session")
-class NeedsTurns(MemoryStore):
+class NeedsTurns(MemoryBackend):
     """Makes a session for turns only."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -154,7 +154,7 @@ class NeedsTurns(MemoryStore):
 @fails(
     Writing, "a_change_does_its_parts_in_order", "keep_0_leaves_an_empty_session", "keep_cuts_the_turns_from_there_on"
 )
-class KeepIsACount(MemoryStore):
+class KeepIsACount(MemoryBackend):
     """Takes `keep` for the number of the last turn that stays."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -162,7 +162,7 @@ class KeepIsACount(MemoryStore):
 
 
 @fails(Writing, "keep_beyond_the_end_cuts_nothing")
-class CutsAlways(MemoryStore):
+class CutsAlways(MemoryBackend):
     """Begins a new generation at each `keep`, also where it cuts nothing."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -177,7 +177,7 @@ class CutsAlways(MemoryStore):
 
 
 @fails(Writing, "a_payload_is_kept_as_it_is")
-class Decodes(MemoryStore):
+class Decodes(MemoryBackend):
     """Looks into what it stores."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -197,7 +197,7 @@ class Decodes(MemoryStore):
     "turns_are_numbered_from_0",
     "what_makes_a_session",
 )
-class BareReceipt(MemoryStore):
+class BareReceipt(MemoryBackend):
     """Answers with the version, and takes the rest of the receipt for decoration."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -215,7 +215,7 @@ class BareReceipt(MemoryStore):
     "turns_are_numbered_from_0",
     "turns_keep_their_order",
 )
-class NewestFirst(MemoryStore):
+class NewestFirst(MemoryBackend):
     """Hands out the newest records first."""
 
     async def read(self, key: Key, **asked: Any) -> Session:
@@ -232,7 +232,7 @@ class NewestFirst(MemoryStore):
     "before_gives_the_turns_numbered_below",
     "turns_keep_what_they_are_whatever_part_is_read",
 )
-class ReadsAPage(MemoryStore):
+class ReadsAPage(MemoryBackend):
     """Sends five turns, unless it is asked for more."""
 
     async def read(self, key: Key, **asked: Any) -> Session:
@@ -247,7 +247,7 @@ class ReadsAPage(MemoryStore):
     "turns_keep_what_they_are_whatever_part_is_read",
     "what_cannot_be_asked",
 )
-class CutsTurns(MemoryStore):
+class CutsTurns(MemoryBackend):
     """Takes `last` for a number of records."""
 
     async def read(self, key: Key, *, last: int | None = None, **asked: Any) -> Session:
@@ -264,7 +264,7 @@ class CutsTurns(MemoryStore):
     "last_with_before_counts_backwards_from_there",
     "what_cannot_be_asked",
 )
-class OneTurnMore(MemoryStore):
+class OneTurnMore(MemoryBackend):
     """Asks for one message more than it needs, to be sure."""
 
     async def read(self, key: Key, *, last: int | None = None, **asked: Any) -> Session:
@@ -278,7 +278,7 @@ class OneTurnMore(MemoryStore):
     "turns_keep_what_they_are_whatever_part_is_read",
     "what_cannot_be_asked",
 )
-class BeforeIncluded(MemoryStore):
+class BeforeIncluded(MemoryBackend):
     """Takes `before` for the last turn to show."""
 
     async def read(self, key: Key, *, before: int | None = None, **asked: Any) -> Session:
@@ -286,7 +286,7 @@ class BeforeIncluded(MemoryStore):
 
 
 @fails(Reading, "last_with_before_counts_backwards_from_there", "what_cannot_be_asked")
-class LastFirst(MemoryStore):
+class LastFirst(MemoryBackend):
     """Chooses the last messages, and of these the turns before."""
 
     async def read(self, key: Key, *, before: int | None = None, **asked: Any) -> Session:
@@ -295,7 +295,7 @@ class LastFirst(MemoryStore):
 
 
 @fails(Reading, "last_0_gives_the_info_alone", "the_info_is_of_the_whole_session")
-class InfoOfThePart(MemoryStore):
+class InfoOfThePart(MemoryBackend):
     """Counts what it sends."""
 
     async def read(self, key: Key, **asked: Any) -> Session:
@@ -305,7 +305,7 @@ class InfoOfThePart(MemoryStore):
 
 
 @fails(Reading, "a_session_that_was_deleted_is_gone", "an_unknown_session")
-class EmptyIfMissing(MemoryStore):
+class EmptyIfMissing(MemoryBackend):
     """Makes a session for whoever asks for one."""
 
     async def read(self, key: Key, **asked: Any) -> Session:
@@ -317,7 +317,7 @@ class EmptyIfMissing(MemoryStore):
 
 
 @fails(Reading, "an_unknown_session_to_remove")
-class TrueIfDeleted(MemoryStore):
+class TrueIfDeleted(MemoryBackend):
     """A session that is not there afterwards was deleted."""
 
     async def delete(self, key: Key, *, expect: Version | None = None) -> bool:
@@ -326,7 +326,7 @@ class TrueIfDeleted(MemoryStore):
 
 
 @fails(Reading, "a_session_that_was_deleted_is_gone", "an_unknown_session_to_remove")
-class OnlyTurnsDeleted(MemoryStore):
+class OnlyTurnsDeleted(MemoryBackend):
     """Deletes the history, and keeps the metadata for the next time."""
 
     async def delete(self, key: Key, *, expect: Version | None = None) -> bool:
@@ -337,7 +337,7 @@ class OnlyTurnsDeleted(MemoryStore):
 
 
 @fails(Reading, "created_and_updated", "reading_changes_nothing", "the_info_is_of_the_whole_session")
-class ReadingIsAChange(MemoryStore):
+class ReadingIsAChange(MemoryBackend):
     """Notes that a session was read as its last update."""
 
     async def read(self, key: Key, **asked: Any) -> Session:
@@ -349,7 +349,7 @@ class ReadingIsAChange(MemoryStore):
 
 
 @fails(Reading, "created_and_updated")
-class UpdatedByAppend(MemoryStore):
+class UpdatedByAppend(MemoryBackend):
     """Takes appends for the only updates."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -363,7 +363,7 @@ class UpdatedByAppend(MemoryStore):
 
 
 @fails(Reading, "what_cannot_be_asked")
-class AsksAnything(MemoryStore):
+class AsksAnything(MemoryBackend):
     """Leaves odd numbers to Python."""
 
     async def read(self, key: Key, *, last: Any = None, before: Any = None, **asked: Any) -> Session:
@@ -389,7 +389,7 @@ class AsksAnything(MemoryStore):
     "what_follows_a_version",
     "with_last_since_decides_where_it_continues",
 )
-class AllOfItAlways(MemoryStore):
+class AllOfItAlways(MemoryBackend):
     """Sends everything, which is never wrong."""
 
     async def read(self, key: Key, *, since: Version | None = None, **asked: Any) -> Session:
@@ -407,7 +407,7 @@ class AllOfItAlways(MemoryStore):
     "everything_of_a_session_made_anew",
     "with_last_since_decides_where_it_continues",
 )
-class SinceAsACount(MemoryStore):
+class SinceAsACount(MemoryBackend):
     """Sends what comes after so many rounds, whatever they were."""
 
     async def read(self, key: Key, *, since: Version | None = None, **asked: Any) -> Session:
@@ -427,7 +427,7 @@ class SinceAsACount(MemoryStore):
     "a_store_that_lost_a_cut",
     "everything_after_a_cut",
 )
-class BehindIsUnchanged(MemoryStore):
+class BehindIsUnchanged(MemoryBackend):
     """Has nothing to send to a reader who is ahead."""
 
     async def read(self, key: Key, *, since: Version | None = None, **asked: Any) -> Session:
@@ -439,7 +439,7 @@ class BehindIsUnchanged(MemoryStore):
 
 
 @fails(Following, "a_store_that_is_beside_its_reader")
-class TipUnchecked(MemoryStore):
+class TipUnchecked(MemoryBackend):
     """Trusts that a reader's rounds are its own."""
 
     async def read(self, key: Key, *, since: Version | None = None, **asked: Any) -> Session:
@@ -452,7 +452,7 @@ class TipUnchecked(MemoryStore):
 
 
 @fails(Following, "there_must_be_a_session")
-class UnchangedIfGone(MemoryStore):
+class UnchangedIfGone(MemoryBackend):
     """Finds nothing that follows in a session that is not there."""
 
     def __init__(self, **options: Any) -> None:
@@ -474,7 +474,7 @@ class UnchangedIfGone(MemoryStore):
 
 
 @fails(Following, "with_last_since_decides_where_it_continues")
-class LastBeforeSince(MemoryStore):
+class LastBeforeSince(MemoryBackend):
     """Cuts what follows to the window that was asked for."""
 
     async def read(self, key: Key, *, last: int | None = None, since: Version | None = None, **asked: Any) -> Session:
@@ -485,7 +485,7 @@ class LastBeforeSince(MemoryStore):
 
 
 @fails(Following, "the_first_may_be_a_later_round")
-class WholeTurnsOnly(MemoryStore):
+class WholeTurnsOnly(MemoryBackend):
     """Sends what follows from the beginning of its turn."""
 
     async def read(self, key: Key, *, since: Version | None = None, **asked: Any) -> Session:
@@ -512,7 +512,7 @@ class WholeTurnsOnly(MemoryStore):
     "rounds_make_one_turn",
     "several_rounds_in_one_change",
 )
-class RoundsAreTurns(MemoryStore):
+class RoundsAreTurns(MemoryBackend):
     """Takes each round for a turn."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -522,7 +522,7 @@ class RoundsAreTurns(MemoryStore):
 
 
 @fails(Rounds, "a_round_must_follow", "a_round_of_nothing", "another_turn_came_between")
-class AnyRound(MemoryStore):
+class AnyRound(MemoryBackend):
     """Takes a round as it comes, as the beginning of a turn if it follows none."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -536,7 +536,7 @@ class AnyRound(MemoryStore):
 
 
 @fails(Rounds, "a_copy_of_an_open_turn_goes_on", "open_and_interrupted")
-class NeverOpen(MemoryStore):
+class NeverOpen(MemoryBackend):
     """Keeps no note of whether a turn is open."""
 
     async def read(self, key: Key, **asked: Any) -> Session:
@@ -545,7 +545,7 @@ class NeverOpen(MemoryStore):
 
 
 @fails(Rounds, "retention_counts_turns")
-class RetainsRounds(MemoryStore):
+class RetainsRounds(MemoryBackend):
     """Counts records where turns are meant."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -561,7 +561,7 @@ class RetainsRounds(MemoryStore):
 
 
 @fails(Undoing, "rewind_messages", "rewind_turns")
-class CutsMessages(MemoryStore):
+class CutsMessages(MemoryBackend):
     """Takes `keep` for a number of messages."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -572,7 +572,7 @@ class CutsMessages(MemoryStore):
 
 
 @fails(Undoing, "load_extend_save", "pop", "rewind_messages", "rewind_turns", "rewind_what_was_seen")
-class Overwrites(MemoryStore):
+class Overwrites(MemoryBackend):
     """Keeps a document: what is written takes the place of what was there."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -580,7 +580,7 @@ class Overwrites(MemoryStore):
 
 
 @fails(Undoing, "save_at_a_version_that_is_gone")
-class MakesWhatIsGone(MemoryStore):
+class MakesWhatIsGone(MemoryBackend):
     """Makes a session anew for whoever knew it."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -590,7 +590,7 @@ class MakesWhatIsGone(MemoryStore):
 
 
 @fails(Undoing, "save_makes_the_history_equal")
-class OneTurnASave(MemoryStore):
+class OneTurnASave(MemoryBackend):
     """Takes all that a change appends for one turn."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -609,7 +609,7 @@ class OneTurnASave(MemoryStore):
     "save_aloud",
     "save_what_was_loaded_and_edited",
 )
-class AppendsOnly(MemoryStore):
+class AppendsOnly(MemoryBackend):
     """Cuts nothing: a log is a log."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -617,7 +617,7 @@ class AppendsOnly(MemoryStore):
 
 
 @fails(Undoing, "rewind_what_was_seen")
-class WhoeverCutsWins(MemoryStore):
+class WhoeverCutsWins(MemoryBackend):
     """Looks at `expect` where something is added, not where something is cut."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -638,7 +638,7 @@ class WhoeverCutsWins(MemoryStore):
     "undo_in_what_is_left",
     "windows_into_what_is_left",
 )
-class KeepsAll(MemoryStore):
+class KeepsAll(MemoryBackend):
     """Retains everything: space is cheap."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -646,7 +646,7 @@ class KeepsAll(MemoryStore):
 
 
 @fails(Retaining, "no_retention_unless_it_is_asked_for")
-class KeepsAHundred(MemoryStore):
+class KeepsAHundred(MemoryBackend):
     """Has a window of a hundred turns, unless it is told otherwise."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -665,7 +665,7 @@ class KeepsAHundred(MemoryStore):
     "undo_in_what_is_left",
     "windows_into_what_is_left",
 )
-class OneTurnLess(MemoryStore):
+class OneTurnLess(MemoryBackend):
     """Makes room for the next turn."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -681,7 +681,7 @@ class OneTurnLess(MemoryStore):
     "the_last_turns_stay_under_their_numbers",
     "undo_in_what_is_left",
 )
-class Renumbers(MemoryStore):
+class Renumbers(MemoryBackend):
     """Numbers the turns that are left from 0."""
 
     async def read(self, key: Key, **asked: Any) -> Session:
@@ -693,7 +693,7 @@ class Renumbers(MemoryStore):
 
 
 @fails(Retaining, "a_reader_who_is_behind_gets_everything", "a_thousand_turns", "retention_changes_no_version")
-class RetentionIsACut(MemoryStore):
+class RetentionIsACut(MemoryBackend):
     """Begins a new generation where the beginning is dropped."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -718,7 +718,7 @@ class RetentionIsACut(MemoryStore):
     "undo_in_what_is_left",
     "windows_into_what_is_left",
 )
-class RetainsFirst(MemoryStore):
+class RetainsFirst(MemoryBackend):
     """Drops before it appends: one turn too many is left."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -728,7 +728,7 @@ class RetainsFirst(MemoryStore):
 
 
 @fails(Retaining, "a_reader_who_is_behind_gets_everything")
-class LosesTheGap(MemoryStore):
+class LosesTheGap(MemoryBackend):
     """Sends what is left to a reader who is behind, as if nothing were missing."""
 
     async def read(self, key: Key, *, since: Version | None = None, **asked: Any) -> Session:

@@ -17,7 +17,7 @@ from turnlog.testing._cancelling import Cancelling
 from turnlog.testing._concurrency import Concurrency
 from turnlog.testing._lifecycle import Living
 from turnlog.testing._model import Agreeing
-from turnlog_memory import MemoryStore
+from turnlog_memory import MemoryBackend
 
 # -------------------------------------------------------------------------------------------------------- concurrency
 
@@ -36,7 +36,7 @@ from turnlog_memory import MemoryStore
     "one_of_those_who_make_it_wins",
     "the_same_change_from_all_sides",
 )
-class ReadsThenWrites(MemoryStore):
+class ReadsThenWrites(MemoryBackend):
     """Reads a session, waits for nothing much, and writes it back."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -49,7 +49,7 @@ class ReadsThenWrites(MemoryStore):
 
 
 @fails(Concurrency, "count_by_compare_and_set", "each_turn_is_popped_once", "one_of_those_who_expect_the_same_wins")
-class ChecksThenWrites(MemoryStore):
+class ChecksThenWrites(MemoryBackend):
     """Compares `expect`, and then stores."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -71,7 +71,7 @@ class ChecksThenWrites(MemoryStore):
     "one_of_those_who_make_it_wins",
     "the_same_change_from_all_sides",
 )
-class MakesThenWrites(MemoryStore):
+class MakesThenWrites(MemoryBackend):
     """Makes a session that is not there, and then goes on with it."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -83,7 +83,7 @@ class MakesThenWrites(MemoryStore):
 
 
 @fails(Concurrency, "a_follower_among_writers", "readers_see_whole_turns")
-class InfoThenRecords(MemoryStore):
+class InfoThenRecords(MemoryBackend):
     """Reads the info, and then the records."""
 
     async def read(self, key: Key, **asked: Any) -> Session:
@@ -94,7 +94,7 @@ class InfoThenRecords(MemoryStore):
 
 
 @fails(Concurrency, "readers_see_whole_turns", "the_same_change_from_all_sides")
-class TurnByTurn(MemoryStore):
+class TurnByTurn(MemoryBackend):
     """Stores the turns of a change one after the other."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -109,7 +109,7 @@ class TurnByTurn(MemoryStore):
 
 
 @fails(Concurrency, "delete_among_writers")
-class DeletesInSteps(MemoryStore):
+class DeletesInSteps(MemoryBackend):
     """Deletes the turns, and then the rest."""
 
     async def delete(self, key: Key, *, expect: Version | None = None) -> bool:
@@ -124,7 +124,7 @@ class DeletesInSteps(MemoryStore):
 
 
 @fails(Concurrency, "the_same_change_from_all_sides")
-class LooksThenStores(MemoryStore):
+class LooksThenStores(MemoryBackend):
     """Looks whether a change is known, and then stores it."""
 
     def __init__(self, **options: Any) -> None:
@@ -139,7 +139,7 @@ class LooksThenStores(MemoryStore):
 
 
 @fails(Concurrency, "many_sessions_at_once")
-class OneAnswerForAll(MemoryStore):
+class OneAnswerForAll(MemoryBackend):
     """Hands the last reply to whoever waits first."""
 
     async def read(self, key: Key, **asked: Any) -> Session:
@@ -149,7 +149,7 @@ class OneAnswerForAll(MemoryStore):
 
 
 @fails(Concurrency, "copies_at_once")
-class CopiesThenChecks(MemoryStore):
+class CopiesThenChecks(MemoryBackend):
     """Looks whether there is a target, and then copies onto it."""
 
     async def copy(self, source: Key, target: Key, *, at: int | None, change_id: str) -> Receipt:
@@ -164,7 +164,7 @@ class CopiesThenChecks(MemoryStore):
 
 
 @fails(Cancelling, "others_are_not_cancelled", "sent_again_it_is_stored_once")
-class RemembersThenStores(MemoryStore):
+class RemembersThenStores(MemoryBackend):
     """Remembers a change, and then stores it."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -182,7 +182,7 @@ class RemembersThenStores(MemoryStore):
 
 
 @fails(Cancelling, "all_of_it_or_nothing")
-class CutsThenAppends(MemoryStore):
+class CutsThenAppends(MemoryBackend):
     """Cuts, and then appends."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -194,7 +194,7 @@ class CutsThenAppends(MemoryStore):
 
 
 @fails(Cancelling, "a_cancelled_call_ends_as_cancelled")
-class SwallowsCancellation(MemoryStore):
+class SwallowsCancellation(MemoryBackend):
     """Finishes what it began, and tells nobody that it was asked to stop."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -204,7 +204,7 @@ class SwallowsCancellation(MemoryStore):
 
 
 @fails(Cancelling, "a_cancelled_call_ends_as_cancelled", "others_are_not_cancelled")
-class BreaksWhenCancelled(MemoryStore):
+class BreaksWhenCancelled(MemoryBackend):
     """Takes a cancelled call for a broken connection, for all that wait."""
 
     async def read(self, key: Key, **asked: Any) -> Session:
@@ -225,7 +225,7 @@ class BreaksWhenCancelled(MemoryStore):
 
 
 @fails(Cancelling, "the_store_goes_on")
-class OneReplyBehind(MemoryStore):
+class OneReplyBehind(MemoryBackend):
     """Leaves the reply of a cancelled call for the next one."""
 
     def __init__(self, **options: Any) -> None:
@@ -249,7 +249,7 @@ class OneReplyBehind(MemoryStore):
     "it_is_closed_when_the_block_fails",
     "open_again",
 )
-class NeverCloses(MemoryStore):
+class NeverCloses(MemoryBackend):
     """Has nothing to release, and so nothing to close."""
 
     async def close(self) -> None:
@@ -268,7 +268,7 @@ class NeverCloses(MemoryStore):
     "what_is_stored_outlives_the_store",
     "with",
 )
-class NeverOpens(MemoryStore):
+class NeverOpens(MemoryBackend):
     """Is closed until it is opened, and forgets to say that it was."""
 
     def __init__(self, **options: Any) -> None:
@@ -280,7 +280,7 @@ class NeverOpens(MemoryStore):
 
 
 @fails(Living, "after_closing_every_call_raises_closed")
-class ForgetsToTell(MemoryStore):
+class ForgetsToTell(MemoryBackend):
     """Answers reads after it was closed."""
 
     async def read(self, key: Key, **asked: Any) -> Session:
@@ -292,7 +292,7 @@ class ForgetsToTell(MemoryStore):
 
 
 @fails(Living, "after_closing_every_call_raises_closed")
-class PagesWhenClosed(MemoryStore):
+class PagesWhenClosed(MemoryBackend):
     """Answers pages after it was closed."""
 
     async def page(self, query: Query) -> Page:
@@ -304,7 +304,7 @@ class PagesWhenClosed(MemoryStore):
 
 
 @fails(Living, "close_twice")
-class ClosesOnce(MemoryStore):
+class ClosesOnce(MemoryBackend):
     """Cannot be closed twice."""
 
     async def close(self) -> None:
@@ -313,7 +313,7 @@ class ClosesOnce(MemoryStore):
 
 
 @fails(Living, "open_again")
-class OpensOnce(MemoryStore):
+class OpensOnce(MemoryBackend):
     """Cannot be opened again."""
 
     async def open(self) -> None:
@@ -322,7 +322,7 @@ class OpensOnce(MemoryStore):
 
 
 @fails(Living, "closing_leaves_nothing_running")
-class LeavesASweeper(MemoryStore):
+class LeavesASweeper(MemoryBackend):
     """Starts a sweeper, and never ends it."""
 
     async def open(self) -> None:
@@ -331,7 +331,7 @@ class LeavesASweeper(MemoryStore):
 
 
 @fails(Living, "another_event_loop")
-class BoundToALoop(MemoryStore):
+class BoundToALoop(MemoryBackend):
     """Binds what it has to the event loop that it was opened in."""
 
     async def open(self) -> None:
@@ -345,7 +345,7 @@ class BoundToALoop(MemoryStore):
 
 
 @fails(Living, "two_stores_over_one_place")
-class AllInOnePlace(MemoryStore):
+class AllInOnePlace(MemoryBackend):
     """Keeps the sessions in the class."""
 
     kept: ClassVar[OrderedDict[Key, SessionState]] = OrderedDict()
@@ -356,7 +356,7 @@ class AllInOnePlace(MemoryStore):
 
 
 @fails(Living, "closing_among_writers", "two_stores_over_one_place", "what_is_stored_outlives_the_store", shared=True)
-class ForgetsAtTheEnd(MemoryStore):
+class ForgetsAtTheEnd(MemoryBackend):
     """Should keep sessions in a place, and keeps them to itself."""
 
     def __init__(self, *, place: Path, **options: Any) -> None:
@@ -364,7 +364,7 @@ class ForgetsAtTheEnd(MemoryStore):
 
 
 @fails(Living, "two_stores_over_one_place", "what_is_stored_outlives_the_store", shared=True)
-class ForgetsChanges(MemoryStore):
+class ForgetsChanges(MemoryBackend):
     """Keeps sessions in a place, and what they remember to itself."""
 
     places: ClassVar[dict[Path, dict[Key, SessionState]]] = {}
@@ -395,7 +395,7 @@ class ForgetsChanges(MemoryStore):
 
 
 @fails(Living, "two_stores_over_one_place", shared=True)
-class CachesForGood(MemoryStore):
+class CachesForGood(MemoryBackend):
     """Keeps sessions in a place, and looks there once."""
 
     places: ClassVar[dict[Path, dict[Key, SessionState]]] = {}
@@ -423,7 +423,7 @@ class CachesForGood(MemoryStore):
 
 
 @fails(Agreeing, "walks")
-class KeepsTheTip(MemoryStore):
+class KeepsTheTip(MemoryBackend):
     """Goes on from the last change after a cut, not from the last record that is kept."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -438,7 +438,7 @@ class KeepsTheTip(MemoryStore):
 
 
 @fails(Agreeing, "walks")
-class LooksAtIds(MemoryStore):
+class LooksAtIds(MemoryBackend):
     """Lets a turn go on in another one's place: looks at its id, not at its part."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:

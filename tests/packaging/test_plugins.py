@@ -13,11 +13,11 @@ import pytest
 from distributions import install
 from turnlog.config import find_layer, find_model, find_store, installed, plugins
 from turnlog.errors import PluginError
-from turnlog_memory import MemoryStore
+from turnlog_memory import MemoryBackend
 
 STORE = """
-from turnlog_memory import MemoryStore
-class AcmeStore(MemoryStore): pass
+from turnlog_memory import MemoryBackend
+class AcmeBackend(MemoryBackend): pass
 """
 LAYER = """
 from turnlog import Layer
@@ -37,9 +37,13 @@ def put(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Put:
 
 
 def test_the_memory_store_is_a_plugin_like_any_other() -> None:
-    assert find_store("memory") is MemoryStore
+    assert find_store("memory") is MemoryBackend
     mine = next(plugin for plugin in installed() if plugin.name == "memory")
-    assert (mine.group, mine.target, mine.distribution) == ("turnlog.stores", "turnlog_memory:MemoryStore", "turnlog")
+    assert (mine.group, mine.target, mine.distribution) == (
+        "turnlog.backends",
+        "turnlog_memory:MemoryBackend",
+        "turnlog",
+    )
     assert mine.version
 
 
@@ -52,14 +56,14 @@ def test_a_strangers_store_layer_and_model_are_found(put: Put) -> None:
         + "ready = Answerer()"
     )
     entries = {
-        "turnlog.stores": {"acme": "acme_all:AcmeStore"},
+        "turnlog.backends": {"acme": "acme_all:AcmeBackend"},
         "turnlog.layers": {"acme": "acme_all:AcmeLayer"},
         "turnlog.models": {"function": "acme_all:answer", "class": "acme_all:Answerer", "object": "acme_all:ready"},
     }
     put("turnlog-acme", entries, version="2.5", acme_all=source)
     found = [find_store("acme"), find_layer("acme"), find_model("function"), find_model("class"), find_model("object")]
     assert [getattr(it, "__name__", type(it).__name__) for it in found] == [
-        "AcmeStore",
+        "AcmeBackend",
         "AcmeLayer",
         "answer",
         "Answerer",
@@ -71,15 +75,15 @@ def test_a_strangers_store_layer_and_model_are_found(put: Put) -> None:
         ("turnlog.models", "class", "2.5"),
         ("turnlog.models", "function", "2.5"),
         ("turnlog.models", "object", "2.5"),
-        ("turnlog.stores", "acme", "2.5"),
+        ("turnlog.backends", "acme", "2.5"),
     ]
 
 
 def test_listing_and_finding_one_load_no_other(put: Put) -> None:
-    put("turnlog-bomb", {"turnlog.stores": {"bomb": "acme_bomb:Store"}}, acme_bomb="raise SystemExit('loaded')")
-    put("turnlog-gone", {"turnlog.stores": {"gone": "acme_gone:Store", "nonsense": "a b c!!"}})
+    put("turnlog-bomb", {"turnlog.backends": {"bomb": "acme_bomb:Store"}}, acme_bomb="raise SystemExit('loaded')")
+    put("turnlog-gone", {"turnlog.backends": {"gone": "acme_gone:Store", "nonsense": "a b c!!"}})
     assert {"bomb", "gone", "nonsense", "memory"} <= {plugin.name for plugin in installed()}
-    assert find_store("memory") is MemoryStore
+    assert find_store("memory") is MemoryBackend
     assert "acme_bomb" not in sys.modules
 
 
@@ -93,20 +97,20 @@ def test_an_unknown_name_lists_the_installed_and_the_nearest() -> None:
 
 
 def test_two_distributions_with_one_name_are_both_named_and_neither_loaded(put: Put) -> None:
-    put("turnlog-one", {"turnlog.stores": {"twin": "acme_one:AcmeStore"}}, acme_one="raise SystemExit")
-    put("turnlog-two", {"turnlog.stores": {"twin": "acme_two:AcmeStore"}}, acme_two="raise SystemExit")
+    put("turnlog-one", {"turnlog.backends": {"twin": "acme_one:AcmeBackend"}}, acme_one="raise SystemExit")
+    put("turnlog-two", {"turnlog.backends": {"twin": "acme_two:AcmeBackend"}}, acme_two="raise SystemExit")
     with pytest.raises(PluginError) as error:
         find_store("twin")
     assert str(error.value) == (
-        "store 'twin' is claimed by acme_one:AcmeStore of turnlog-one 1.0 and acme_two:AcmeStore of turnlog-two 1.0: "
+        "store 'twin' is claimed by acme_one:AcmeBackend of turnlog-one 1.0 and acme_two:AcmeBackend of turnlog-two 1.0: "
         "uninstall one of them"
     )
     assert len([plugin for plugin in installed() if plugin.name == "twin"]) == 2
 
 
 def test_ours_cannot_be_shadowed(put: Put) -> None:
-    put("turnlog-evil", {"turnlog.stores": {"memory": "acme_evil:AcmeStore"}}, acme_evil=STORE)
-    with pytest.raises(PluginError, match=r"turnlog-evil 1\.0.*turnlog_memory:MemoryStore of turnlog "):
+    put("turnlog-evil", {"turnlog.backends": {"memory": "acme_evil:AcmeBackend"}}, acme_evil=STORE)
+    with pytest.raises(PluginError, match=r"turnlog-evil 1\.0.*turnlog_memory:MemoryBackend of turnlog "):
         find_store("memory")
 
 
@@ -121,10 +125,10 @@ def test_ours_cannot_be_shadowed(put: Put) -> None:
     ],
 )
 def test_a_broken_plugin_says_which_distribution_and_why(put: Put, source: str, says: str) -> None:
-    put("turnlog-broken", {"turnlog.stores": {"broken": "acme_broken:AcmeStore"}}, acme_broken=source)
+    put("turnlog-broken", {"turnlog.backends": {"broken": "acme_broken:AcmeBackend"}}, acme_broken=source)
     with pytest.raises(PluginError) as error:
         find_store("broken")
-    assert "acme_broken:AcmeStore of turnlog-broken 1.0" in str(error.value)
+    assert "acme_broken:AcmeBackend of turnlog-broken 1.0" in str(error.value)
     assert says in str(error.value)
     assert "pip install" not in str(error.value)
     assert error.value.__cause__ is not None
@@ -132,7 +136,7 @@ def test_a_broken_plugin_says_which_distribution_and_why(put: Put, source: str, 
 
 def test_a_missing_driver_of_ours_names_the_extra(monkeypatch: pytest.MonkeyPatch, put: Put) -> None:
     monkeypatch.setitem(sys.modules, "sqlalchemy", None)  # as if it were not installed
-    entry = {"turnlog.stores": {"lite": "acme_driver:AcmeStore"}}
+    entry = {"turnlog.backends": {"lite": "acme_driver:AcmeBackend"}}
     put("turnlog", entry, version="9", acme_driver="import sqlalchemy.engine")
     with pytest.raises(PluginError) as error:
         find_store("lite")
@@ -141,7 +145,7 @@ def test_a_missing_driver_of_ours_names_the_extra(monkeypatch: pytest.MonkeyPatc
 
 def test_a_missing_driver_of_a_stranger_names_no_extra_of_ours(monkeypatch: pytest.MonkeyPatch, put: Put) -> None:
     monkeypatch.setitem(sys.modules, "sqlalchemy", None)
-    put("turnlog-other", {"turnlog.stores": {"lite": "acme_other:AcmeStore"}}, acme_other="import sqlalchemy")
+    put("turnlog-other", {"turnlog.backends": {"lite": "acme_other:AcmeBackend"}}, acme_other="import sqlalchemy")
     with pytest.raises(PluginError, match=r"turnlog-other 1\.0.*sqlalchemy") as error:
         find_store("lite")
     assert "pip install" not in str(error.value)
@@ -160,30 +164,30 @@ def test_the_extras_are_those_of_the_distribution() -> None:
 @pytest.mark.parametrize(
     ("find", "group", "source", "says"),
     [
-        (find_store, "turnlog.stores", "Thing = 5", "is a int; it must be a subclass of turnlog.Store"),
+        (find_store, "turnlog.backends", "Thing = 5", "is a int; it must be a subclass of turnlog.Store"),
         (
             find_store,
-            "turnlog.stores",
+            "turnlog.backends",
             "class Thing: pass",
             "is the class Thing; it must be a subclass of turnlog.Store",
         ),
         (
             find_store,
-            "turnlog.stores",
+            "turnlog.backends",
             "from turnlog import Layer as Thing",
             "is the class Layer; it must be a subclass of turnlog.Store that",
         ),
         (
             find_store,
-            "turnlog.stores",
+            "turnlog.backends",
             "from turnlog import Store\nclass Thing(Store): pass",
             "does not implement commit, delete, page, read",
         ),
         (
             find_layer,
             "turnlog.layers",
-            "from turnlog_memory import MemoryStore as Thing",
-            "is the class MemoryStore; it must be a subclass",
+            "from turnlog_memory import MemoryBackend as Thing",
+            "is the class MemoryBackend; it must be a subclass",
         ),
         (find_model, "turnlog.models", "def Thing(messages): ...", "is a function; it must be an async callable"),
         (find_model, "turnlog.models", "class Thing: pass", "is the class Thing; it must be an async callable"),
@@ -201,17 +205,17 @@ def test_what_is_no_plugin_is_refused(
 
 
 def test_a_distribution_without_metadata_hides_no_other(put: Put, tmp_path: Path) -> None:
-    put("turnlog-bare", {"turnlog.stores": {"bare": "acme_bare:AcmeStore"}}, acme_bare=STORE)
+    put("turnlog-bare", {"turnlog.backends": {"bare": "acme_bare:AcmeBackend"}}, acme_bare=STORE)
     (tmp_path / "site-turnlog-bare" / "turnlog_bare-1.0.dist-info" / "METADATA").unlink()
     assert {"bare", "memory"} <= {plugin.name for plugin in installed()}
-    assert find_store("bare").__name__ == "AcmeStore"
+    assert find_store("bare").__name__ == "AcmeBackend"
 
 
 def test_a_plugin_that_is_installed_or_changed_later_is_seen_at_once(put: Put, tmp_path: Path) -> None:
     with pytest.raises(PluginError):
         find_store("late")
-    put("turnlog-late", {"turnlog.stores": {"late": "acme_late:AcmeStore"}}, acme_late=STORE)
-    assert find_store("late").__name__ == "AcmeStore"
+    put("turnlog-late", {"turnlog.backends": {"late": "acme_late:AcmeBackend"}}, acme_late=STORE)
+    assert find_store("late").__name__ == "AcmeBackend"
     changed = tmp_path / "site-turnlog-late" / "turnlog_late-1.0.dist-info" / "entry_points.txt"
-    changed.write_text("[turnlog.stores]\nlater = acme_late:AcmeStore\n")
-    assert find_store("later").__name__ == "AcmeStore"
+    changed.write_text("[turnlog.backends]\nlater = acme_late:AcmeBackend\n")
+    assert find_store("later").__name__ == "AcmeBackend"

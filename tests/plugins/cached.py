@@ -13,7 +13,7 @@ from turnlog import Change, Key, Layer, Receipt, Session, Store, Version, user
 from turnlog.testing import Clock
 from turnlog_cache import CacheLayer
 from turnlog_cache._layer import Mode
-from turnlog_memory import MemoryStore
+from turnlog_memory import MemoryBackend
 
 KEY = Key("default", "s")
 T = TypeVar("T")
@@ -128,7 +128,7 @@ class Setup:
         *,
         ttl: float | None = None,
         retain: int | None = None,
-        store: Callable[..., Store] = MemoryStore,
+        store: Callable[..., Store] = MemoryBackend,
         **options: Any,
     ) -> None:
         self.clock, self.timer = Clock(), Clock(5_000.0)

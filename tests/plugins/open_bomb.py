@@ -17,7 +17,7 @@ import zstandard
 from compressed import LAYERS, compressed, talk
 from turnlog import Change, CorruptRecord, Key, Record
 from turnlog_compression import _decompress
-from turnlog_memory import MemoryStore
+from turnlog_memory import MemoryBackend
 
 
 def memory(what: str) -> int:
@@ -32,7 +32,7 @@ def memory(what: str) -> int:
 async def measured(payload: bytes, layer: str) -> dict[str, object]:
     """What a caller hears, how much memory that took, and how long the best of three times."""
     sound = Record.of(talk(600), id="t", time=0.0)
-    async with LAYERS[layer](MemoryStore()) as store:
+    async with LAYERS[layer](MemoryBackend()) as store:
         for session, records in (
             ("sound", [compressed(sound, "gzip"), compressed(sound, "zstd")]),
             ("bomb", [sound, sound.with_payload(payload), sound]),

@@ -41,8 +41,8 @@ from turnlog.errors import TurnlogError
 from turnlog_cache import CacheLayer
 from turnlog_cache._layer import Mode
 from turnlog_compression.zstd import ZstdLayer
-from turnlog_memory import MemoryStore
-from turnlog_sql.sqlite import SQLiteStore
+from turnlog_memory import MemoryBackend
+from turnlog_sql.sqlite import SQLiteBackend
 
 BOTH = pytest.mark.parametrize("mode", ["validate", "trust"])
 
@@ -350,7 +350,7 @@ class Together(Layer):
 
 async def test_a_flight_that_has_landed_takes_nobody_in() -> None:
     """It passed the store before something that was acknowledged in the same turn of the event loop."""
-    store = MemoryStore()
+    store = MemoryBackend()
     await store.append("s", [user("secret")])
     together = Together(store)
     cache = CacheLayer(together, mode="trust")
@@ -491,7 +491,7 @@ class Later(Layer):
 
 async def test_what_goes_is_not_counted_for_more_than_it_was_when_it_came() -> None:
     """A string that is not of ASCII takes more memory once it has been encoded."""
-    cache = CacheLayer(Later(MemoryStore(retain=3)), mode="trust")
+    cache = CacheLayer(Later(MemoryBackend(retain=3)), mode="trust")
     for number in range(40):
         await cache.append("s", [user("ж" * 5000 + str(number))], turn_id=f"{number}", open=True)
         await cache.append("s", [user("ж" * 5000 + str(number))], turn_id=f"{number}", part=1)
@@ -961,7 +961,7 @@ async def test_before_within_and_outside_of_what_is_here(mode: Mode) -> None:
                 assert (it.asked.reads[0]["since"] is not None) is within
 
 
-SEALING: list[tuple[str, Callable[..., Any]]] = [("memory", MemoryStore), ("sqlite", SQLiteStore)]
+SEALING: list[tuple[str, Callable[..., Any]]] = [("memory", MemoryBackend), ("sqlite", SQLiteBackend)]
 
 
 @BOTH
@@ -970,12 +970,12 @@ SEALING: list[tuple[str, Callable[..., Any]]] = [("memory", MemoryStore), ("sqli
 async def test_where_the_store_has_sealed_since(mode: Mode, kind: str, run: tuple[int, int], tmp_path: Path) -> None:
     """Turns 6 to 9 are here as single records, whatever the store has made of them."""
 
-    def sqlite(**options: Any) -> SQLiteStore:
-        return SQLiteStore(f"sqlite:///{tmp_path}/t.db", sweep=0, synchronous="NORMAL", **options)
+    def sqlite(**options: Any) -> SQLiteBackend:
+        return SQLiteBackend(f"sqlite:///{tmp_path}/t.db", sweep=0, synchronous="NORMAL", **options)
 
     for last in (None, 3, 10, 13):
         for before in (None, 4, 7, 9):
-            it = Setup(mode, store=sqlite if kind == "sqlite" else MemoryStore, max_age=10.0)
+            it = Setup(mode, store=sqlite if kind == "sqlite" else MemoryBackend, max_age=10.0)
             async with it.cache:
                 await it.store.erase("s")
                 await it.filled(10, last=8)
@@ -1221,7 +1221,7 @@ async def test_opening_and_closing_empty_it(mode: Mode) -> None:
 def test_threads_with_a_loop_each_over_one_cache(mode: Mode, tmp_path: Path) -> None:
     """Each sees its own turns at once and in order, and in the end all of them are there, whoever wrote beside it."""
     threads, turns = 4, 40
-    store = SQLiteStore(f"sqlite:///{tmp_path}/t.db", synchronous="NORMAL", sweep=0)
+    store = SQLiteBackend(f"sqlite:///{tmp_path}/t.db", synchronous="NORMAL", sweep=0)
     cache = CacheLayer(store, mode=mode, max_bytes=60_000)
     problems: list[BaseException] = []
 
@@ -1263,7 +1263,7 @@ def test_a_child_that_was_forked_begins_anew(mode: Mode, tmp_path: Path) -> None
     """Also where another thread was changing the cache, or reading for it."""
 
     def make() -> CacheLayer:
-        return CacheLayer(SQLiteStore(f"sqlite:///{tmp_path}/t.db", sweep=0), mode=mode)
+        return CacheLayer(SQLiteBackend(f"sqlite:///{tmp_path}/t.db", sweep=0), mode=mode)
 
     async def warm(cache: CacheLayer) -> None:
         async with cache.inner:
@@ -1304,7 +1304,7 @@ def test_the_order_that_makes_no_sense_is_refused_and_the_right_one_said() -> No
         with pytest.raises(ConfigError, match=said):
             open_store(f"memory://?layers={wrong}")
     with pytest.raises(InvalidInput, match="a stack takes one"):
-        CacheLayer(CacheLayer(MemoryStore()))
+        CacheLayer(CacheLayer(MemoryBackend()))
     stack = open_store("memory://?layers=cache,zstd")
     assert isinstance(stack, CacheLayer)
     assert isinstance(stack.inner, ZstdLayer)
@@ -1329,13 +1329,13 @@ def test_the_order_that_makes_no_sense_is_refused_and_the_right_one_said() -> No
 )
 def test_bad_options_are_refused_by_name(option: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput, match=next(iter(option))):
-        CacheLayer(MemoryStore(), **option)
+        CacheLayer(MemoryBackend(), **option)
 
 
 def test_a_layer_is_found_wherever_it_stands() -> None:
-    cache = CacheLayer(ZstdLayer(MemoryStore()))
+    cache = CacheLayer(ZstdLayer(MemoryBackend()))
     assert CacheLayer.find(Layer(cache).within("shop")) is cache
-    with pytest.raises(InvalidInput, match=r"there is no CacheLayer in <ZstdLayer over <MemoryStore"):
+    with pytest.raises(InvalidInput, match=r"there is no CacheLayer in <ZstdLayer over <MemoryBackend"):
         CacheLayer.find(cache.inner)
 
 

@@ -48,8 +48,8 @@ from turnlog.testing import Clock
 from turnlog_cache import CacheLayer
 from turnlog_cache._entry import Entry
 from turnlog_cache._layer import Mode
-from turnlog_memory import MemoryStore
-from turnlog_sql.sqlite import SQLiteStore
+from turnlog_memory import MemoryBackend
+from turnlog_sql.sqlite import SQLiteBackend
 
 T = TypeVar("T")
 
@@ -125,7 +125,7 @@ class Machine(RuleBasedStateMachine):
 
     def make(self, **options: Any) -> Store:
         """The store below."""
-        return MemoryStore(**options)
+        return MemoryBackend(**options)
 
     def __init__(self) -> None:
         super().__init__()
@@ -574,7 +574,7 @@ class OverSQLite(Machine):
 
     def make(self, **options: Any) -> Store:
         folder = self.ends.enter_context(tempfile.TemporaryDirectory(prefix="turnlog-"))
-        return SQLiteStore(f"sqlite:///{folder}/t.db", synchronous="NORMAL", sweep=0, **options)
+        return SQLiteBackend(f"sqlite:///{folder}/t.db", synchronous="NORMAL", sweep=0, **options)
 
 
 class TrustingOverSQLite(OverSQLite):

@@ -13,7 +13,7 @@ import pytest
 from turnlog import Message, Store
 from turnlog_cache import CacheLayer
 from turnlog_compression.zstd import ZstdLayer
-from turnlog_sql.sqlite import SQLiteStore
+from turnlog_sql.sqlite import SQLiteBackend
 
 
 def as_they_are(message: dict[str, Any]) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def smiling(message: dict[str, Any]) -> dict[str, Any]:
 
 async def taken(layer: Callable[[Store], Store], path: Path, conversations: list[tuple[str, list[Message]]]) -> float:
     """How many times as much it takes as it says, once all of them were read from a file."""
-    async with layer(SQLiteStore(f"sqlite:///{path}/t.db", synchronous="NORMAL", sweep=0)) as store:
+    async with layer(SQLiteBackend(f"sqlite:///{path}/t.db", synchronous="NORMAL", sweep=0)) as store:
         for name, messages in conversations:
             await store.save(name, messages)
         cache = CacheLayer(store)

@@ -15,7 +15,7 @@ from turnlog import Change, Key, Layer, Receipt, SessionNotFound, Version, user
 from turnlog_cache import CacheLayer
 from turnlog_cache._entry import Entry
 from turnlog_cache._layer import Mode
-from turnlog_memory import MemoryStore
+from turnlog_memory import MemoryBackend
 
 TIMES: Final = 1_000
 
@@ -47,7 +47,7 @@ class Ranked(Layer):
 
 
 def ranked(**options: Any) -> Ranked:
-    store = Ranked(MemoryStore(**options))
+    store = Ranked(MemoryBackend(**options))
     store.states = defaultdict(list)
     return store
 

@@ -44,12 +44,12 @@ from turnlog_cli import _import, main
 from turnlog_compression import GzipLayer
 from turnlog_compression._dictionaries import Dictionaries
 from turnlog_compression.zstd import ZstdLayer
-from turnlog_memory import MemoryStore
+from turnlog_memory import MemoryBackend
 
 ESCAPES = "\x1b[31mred\x1b[0m \x07 \x9b2J \u202e"
 
 
-class Kept(MemoryStore):
+class Kept(MemoryBackend):
     """Outlives its closing, as a database does; and fails when it is told to."""
 
     def __init__(self, **options: Any) -> None:
@@ -1025,7 +1025,7 @@ def test_too_little_to_train_on_is_exit_code_1(json: list[str], plain: Kept, mon
 def test_plugins_lists_what_is_installed(capsys: Any) -> None:
     assert main(["plugins"]) == 0
     rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
-    assert ["turnlog.stores", "memory", "turnlog_memory:MemoryStore", "turnlog"] in [row[:4] for row in rows]
+    assert ["turnlog.backends", "memory", "turnlog_memory:MemoryBackend", "turnlog"] in [row[:4] for row in rows]
     assert main(["plugins", "--json"]) == 0
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [list(plugin.values()) for plugin in found] == rows
@@ -1046,12 +1046,12 @@ def test_help_names_the_commands_and_the_exit_codes(capsys: Any) -> None:
         out = capsys.readouterr().out
         assert "--store" in out
         offered = set(re.findall(r"([a-z]+)://", out))
-        assert offered <= {plugin.name for plugin in installed() if plugin.group == "turnlog.stores"}
+        assert offered <= {plugin.name for plugin in installed() if plugin.group == "turnlog.backends"}
 
 
 def test_errors_and_open_store_offer_only_what_is_installed(capsys: Any) -> None:
     assert main(["list", "--store=nowhere"]) == 2
-    names = {plugin.name for plugin in installed() if plugin.group == "turnlog.stores"}
+    names = {plugin.name for plugin in installed() if plugin.group == "turnlog.backends"}
     for text in (capsys.readouterr().err, open_store.__doc__ or ""):
         offered = set(re.findall(r"([a-z]+)://", text))
         assert offered
@@ -1105,7 +1105,7 @@ def test_version(capsys: Any) -> None:
         (["recompress", "--rate=few", "--store=memory://?layers=gzip"], "--rate"),
         (["recompress", "--store=memory://"], "has no compression layer: name one, as in --store 'sqlite:///chat.db?"),
         (["train-dictionary", "--store=memory://"], "has no layer that compresses with a dictionary: name one, as in"),
-        (["train-dictionary", "--store=memory://?layers=gzip"], "<GzipLayer over <MemoryStore "),
+        (["train-dictionary", "--store=memory://?layers=gzip"], "<GzipLayer over <MemoryBackend "),
         (["train-dictionary", "--store=memory://?layers=off"], "?layers=zstd'"),
     ],
 )
@@ -1125,7 +1125,7 @@ def test_a_wrong_command_line_is_one_line_without_passwords(arguments: list[str]
 def test_what_the_store_raises_decides_the_exit_code(
     error: Exception, code: int, monkeypatch: Any, capsys: Any
 ) -> None:
-    class Down(MemoryStore):
+    class Down(MemoryBackend):
         migrate = "auto"
 
         async def open(self) -> None:
@@ -1237,7 +1237,7 @@ def test_migrate_takes_the_store_of_the_configuration_whatever_that_says_of_migr
 
 
 def test_migrate_and_commands_that_read_look_under_the_layers(monkeypatch: Any, capsys: Any) -> None:
-    class Tabled(MemoryStore):
+    class Tabled(MemoryBackend):
         migrate = "auto"
 
         async def bring_up(self) -> str:
@@ -1531,7 +1531,7 @@ def test_on_a_terminal_lists_are_tables(terminal: Callable[..., tuple[int, str]]
     code, seen = terminal(arguments=["plugins"])
     assert code == 0
     assert "distribution" in seen
-    assert "turnlog_memory:MemoryStore" in seen
+    assert "turnlog_memory:MemoryBackend" in seen
 
 
 def test_on_a_terminal_an_import_shows_how_far_it_is(terminal: Callable[..., tuple[int, str]], tmp_path: Path) -> None:

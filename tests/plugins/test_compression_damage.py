@@ -21,8 +21,8 @@ from turnlog import Change, CorruptRecord, Key, Message, Record, Store, user
 from turnlog.errors import FormatTooNew, PluginError
 from turnlog.payload import HEAD
 from turnlog_compression import _decompress
-from turnlog_memory import MemoryStore
-from turnlog_sql.sqlite import SQLiteStore
+from turnlog_memory import MemoryBackend
+from turnlog_sql.sqlite import SQLiteBackend
 
 # --------------------------------------------------------------------------------------------------------------- bombs
 
@@ -261,8 +261,8 @@ def test_who_looks_at_no_digest_is_found_out(codec: str) -> None:
 # ------------------------------------------------------------------------------------------------------- who is told
 
 STORES: dict[str, Callable[[Path], Store]] = {
-    "memory": lambda folder: MemoryStore(),
-    "sqlite": lambda folder: SQLiteStore(f"sqlite:///{folder}/turnlog.db"),
+    "memory": lambda folder: MemoryBackend(),
+    "sqlite": lambda folder: SQLiteBackend(f"sqlite:///{folder}/turnlog.db"),
 }
 DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "a bit in the envelope": lambda payload: payload[:8] + bytes([payload[8] ^ 1]) + payload[9:],
@@ -310,7 +310,7 @@ async def test_the_error_names_session_and_turn_and_the_turns_beside_it_stay_rea
 
 @pytest.mark.parametrize(("codec", "layer"), [("gzip", "gzip"), ("zstd", "zstd"), ("dictionary", "zstd")])
 async def test_without_a_layer_the_error_names_the_one_to_add(codec: str, layer: str) -> None:
-    async with MemoryStore() as store:
+    async with MemoryBackend() as store:
         await _with_damage(store, bytes, codec)
         with pytest.raises(CorruptRecord, match=f"turn 0: .* compressed with {layer}: add the layer '{layer}'"):
             await store.load("alice")
@@ -318,7 +318,7 @@ async def test_without_a_layer_the_error_names_the_one_to_add(codec: str, layer:
 
 @pytest.mark.parametrize("layer", LAYERS)
 async def test_a_dictionary_that_is_not_there_is_named(layer: str) -> None:
-    async with LAYERS[layer](MemoryStore()) as store:
+    async with LAYERS[layer](MemoryBackend()) as store:
         await _with_damage(store.inner, bytes, "dictionary")
         with pytest.raises(CorruptRecord, match=r"'alice' in 'default', turn 0: .* dictionary 40000, which is not"):
             await store.load("alice")
@@ -333,7 +333,7 @@ async def test_a_dictionary_that_is_not_there_is_named(layer: str) -> None:
 async def test_without_zstandard_a_zstd_record_says_what_to_install(
     layer: str, codec: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with LAYERS[layer](MemoryStore()) as store:
+    async with LAYERS[layer](MemoryBackend()) as store:
         await _with_damage(store.inner, bytes, "gzip", turns=2)
         await store.inner.commit(
             Key("default", "bob"), Change(append=(compressed(Record.of(talk(600), id="t", time=0.0), codec),))

@@ -16,8 +16,8 @@ from turnlog.payload import codec_of
 from turnlog.testing import Clock
 from turnlog_compression import CompressionLayer, GzipLayer, OffLayer, Recompressed, _recompressing
 from turnlog_compression.zstd import Trained, ZstdLayer
-from turnlog_memory import MemoryStore
-from turnlog_sql.sqlite import SQLiteStore
+from turnlog_memory import MemoryBackend
+from turnlog_sql.sqlite import SQLiteBackend
 from watched import Watched
 
 PLAIN, ZSTD, WITH_DICTIONARY = 0, 2, 3
@@ -30,8 +30,8 @@ Make = Callable[..., Store]
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
     """Makes the store below."""
     if request.param == "memory":
-        return MemoryStore
-    return lambda **options: SQLiteStore(f"sqlite:///{tmp_path}/turnlog.db", synchronous="NORMAL", **options)
+        return MemoryBackend
+    return lambda **options: SQLiteBackend(f"sqlite:///{tmp_path}/turnlog.db", synchronous="NORMAL", **options)
 
 
 SAID = "please cancel my reservation and refund the certificate to the payment card as the insurance policy says"
@@ -68,7 +68,7 @@ async def ran(layer: CompressionLayer, **asked: Any) -> list[Recompressed]:
 async def test_single_turns_shrink_two_to_three_times(shared_data: list[dict[str, Any]]) -> None:
     """Turns of an airline's agents, of conversations that it was not trained on; five times it was, about."""
     split = 150
-    async with MemoryStore(max_bytes=1 << 30) as plain:
+    async with MemoryBackend(max_bytes=1 << 30) as plain:
         layer = ZstdLayer(plain, seal=False)
         for conversation in shared_data[:split]:
             await layer.save(conversation["session_id"], conversation["messages"])
@@ -156,7 +156,7 @@ async def test_it_is_a_namespaces_own(make: Make) -> None:
 
 async def test_another_writer_finds_the_newest_after_ten_minutes() -> None:
     clock = Clock()
-    async with MemoryStore(clock=clock) as store:
+    async with MemoryBackend(clock=clock) as store:
         writer, trainer = (ZstdLayer(store, dictionary=True) for _ in range(2))
         await filled(writer)
         await trainer.train()
@@ -169,7 +169,7 @@ async def test_another_writer_finds_the_newest_after_ten_minutes() -> None:
 
 
 async def test_too_little_to_train_on_is_told() -> None:
-    async with ZstdLayer(MemoryStore(), dictionary=True) as layer:
+    async with ZstdLayer(MemoryBackend(), dictionary=True) as layer:
         with pytest.raises(InvalidInput, match="0 rounds of 0 sessions in 'default', 0 bytes, are too few"):
             await layer.train()
         await layer.append("s", [user("hello")])
@@ -180,7 +180,7 @@ async def test_too_little_to_train_on_is_told() -> None:
 
 
 async def test_what_is_damaged_is_not_trained_on() -> None:
-    async with ZstdLayer(MemoryStore(), dictionary=True) as layer:
+    async with ZstdLayer(MemoryBackend(), dictionary=True) as layer:
         await filled(layer)
         record = Record.of(tuple(spoken(Random(1))), id="t", time=0.0)
         await layer.inner.commit(
@@ -320,7 +320,7 @@ async def test_one_that_an_open_turn_needs_stays_until_it_goes_on(make: Make) ->
 async def test_one_that_was_the_newest_when_it_began_stays() -> None:
     """Another was trained while it ran, for hours: what it wrote first needs the one before."""
     clock = Clock()
-    async with MemoryStore(clock=clock) as store:
+    async with MemoryBackend(clock=clock) as store:
         layer, _, second = await two_trained(store, clock)
         third = None
         async for _ in layer.recompress():
@@ -345,7 +345,7 @@ async def test_one_that_a_session_needs_which_moved_meanwhile_stays_or_is_not_ne
     monkeypatch.setattr(_recompressing, "MAX_PAGE", 5)
     monkeypatch.setattr(_recompressing, "_PASSES", passes)
     clock = Clock()
-    async with MemoryStore(clock=clock) as store:
+    async with MemoryBackend(clock=clock) as store:
         layer, first, second = await two_trained(store, clock)
         await ran(layer)
         old = ZstdLayer(store, dictionary=True, seal=False)
@@ -371,7 +371,7 @@ async def test_one_that_a_session_needs_which_moved_meanwhile_stays_or_is_not_ne
 async def test_without_the_layers_care_a_forgotten_one_is_missed() -> None:
     """The naive way forgets when the pass has ended, whatever it has met."""
     clock = Clock()
-    async with MemoryStore(clock=clock) as store:
+    async with MemoryBackend(clock=clock) as store:
         layer, _, _ = await two_trained(store, clock)
         clock.advance(HOUR)
         await layer.dictionaries.forget("default")
@@ -381,7 +381,7 @@ async def test_without_the_layers_care_a_forgotten_one_is_missed() -> None:
 
 async def test_the_dictionaries_themselves_are_read_once() -> None:
     """Not for every record that is opened."""
-    async with MemoryStore() as below:
+    async with MemoryBackend() as below:
         store = Watched(below)
         layer = ZstdLayer(store, dictionary=True, seal=False)
         await filled(layer)
@@ -397,7 +397,7 @@ async def test_the_dictionaries_themselves_are_read_once() -> None:
 async def test_one_that_others_sealed_with_behind_its_back_stays() -> None:
     """They may not have looked for the newest yet, and a seal moves no session to the front."""
     clock = Clock()
-    async with MemoryStore(clock=clock) as store:
+    async with MemoryBackend(clock=clock) as store:
         behind = ZstdLayer(store, dictionary=True, seal=False)
         await filled(behind)
         first = await behind.train()
@@ -440,7 +440,7 @@ class Held(Layer):
 
 async def test_a_fork_that_is_under_way_does_not_need_one_that_is_forgotten() -> None:
     clock = Clock()
-    held = Held(MemoryStore(clock=clock))
+    held = Held(MemoryBackend(clock=clock))
     layer, first, _ = await two_trained(held, clock)
     clock.advance(HOUR)
     fork = asyncio.ensure_future(layer.fork("s100", "target"))

@@ -25,8 +25,8 @@ from turnlog.errors import ConfigError, InvalidInput
 from turnlog.payload import PLAIN, codec_of, wrap
 from turnlog_compression import CompressionLayer, GzipLayer, OffLayer, _layer
 from turnlog_compression.zstd import ZstdLayer
-from turnlog_memory import MemoryStore
-from turnlog_sql.sqlite import SQLiteStore
+from turnlog_memory import MemoryBackend
+from turnlog_sql.sqlite import SQLiteBackend
 
 KEY = Key("default", "s")
 
@@ -44,8 +44,8 @@ async def seal(store: Store, first: int, after: int) -> None:
 # ------------------------------------------------------------------------------------------------------- side by side
 
 STORES: dict[str, Callable[[Path], Store]] = {
-    "memory": lambda folder: MemoryStore(),
-    "sqlite": lambda folder: SQLiteStore(f"sqlite:///{folder}/turnlog.db"),
+    "memory": lambda folder: MemoryBackend(),
+    "sqlite": lambda folder: SQLiteBackend(f"sqlite:///{folder}/turnlog.db"),
 }
 
 
@@ -103,7 +103,7 @@ async def test_off_reads_all_and_writes_plain(kind: str, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("name", ["gzip", "zstd", "dictionary"])
 async def test_what_was_written_before_the_layer_was_there_is_read(name: str) -> None:
-    async with MemoryStore() as store:
+    async with MemoryBackend() as store:
         await store.append("s", list(talk(5_000)))
         layer = LAYERS[name](store)
         await layer.append("s", list(talk(5_000, 1)))
@@ -120,7 +120,7 @@ async def test_what_was_written_before_the_layer_was_there_is_read(name: str) ->
 async def test_what_is_small_stays_plain(name: str, messages: int) -> None:
     """However well it would compress; with a dictionary there is less that is small."""
     floor = 128 if name == "dictionary" else 1024 if messages > 2 else 4096
-    async with LAYERS[name](MemoryStore()) as store:
+    async with LAYERS[name](MemoryBackend()) as store:
         await with_dictionary(store)
         head = len(Record.of((user("a" * 300),) * messages, id="t", time=0.0).payload) - 300 * messages
         for size in (floor // 2, floor - 1, floor, floor + 1, 2 * floor):
@@ -142,7 +142,7 @@ def noise(size: int, seed: int = 0) -> Record:
 @pytest.mark.parametrize("name", ["gzip", "zstd", "dictionary"])
 @pytest.mark.parametrize("size", [300, 4_000, 200_000])
 async def test_what_would_not_become_smaller_is_stored_as_it_is(name: str, size: int) -> None:
-    async with LAYERS[name](MemoryStore()) as store:
+    async with LAYERS[name](MemoryBackend()) as store:
         await with_dictionary(store)
         record = noise(size)
         assert len(compressed(record, name).payload) > len(record.payload)
@@ -155,7 +155,7 @@ async def test_what_would_not_become_smaller_is_stored_as_it_is(name: str, size:
 
 @pytest.mark.parametrize("name", ["gzip", "zstd"])
 async def test_base64_becomes_a_little_smaller_which_a_turn_is_not_opened_for_but_a_sealed_run_is(name: str) -> None:
-    async with LAYERS[name](MemoryStore()) as store:
+    async with LAYERS[name](MemoryBackend()) as store:
         said = [user(base64.b64encode(random.Random(turn).randbytes(3_000)).decode()) for turn in range(2)]
         for message in said:
             await store.append("s", [message])
@@ -203,7 +203,7 @@ class Through:
     """Each layer, over a store of its own."""
 
     def __init__(self) -> None:
-        self.layers = {name: make(MemoryStore()) for name, make in LAYERS.items()}
+        self.layers = {name: make(MemoryBackend()) for name, make in LAYERS.items()}
         self.sessions = 0
         self.used: Counter[int] = Counter()
 
@@ -253,7 +253,7 @@ async def test_bodies_of_every_size_are_opened_as_they_were(name: str, size: int
         random.Random(size).randbytes(size),
     ):
         record = Record.of((user("x"),), id="t", time=0.0).with_payload(wrap(body))
-        layer = LAYERS[name](MemoryStore())
+        layer = LAYERS[name](MemoryBackend())
         await with_dictionary(layer)
         await layer.dictionaries.fetch("default")
         (opened,) = await layer.opened(KEY, (compressed(record, name),))
@@ -281,8 +281,8 @@ class Between(Layer):
 def test_a_stack_takes_one_compression_layer(outer: str, inner: str) -> None:
     for between in (lambda store: store, Between, lambda store: Between(Between(store)), lambda s: s.within("shop")):
         with pytest.raises(InvalidInput, match="a stack takes one of them, leave the other out"):
-            LAYERS[outer](between(LAYERS[inner](MemoryStore())))
-    assert isinstance(LAYERS[outer](Between(MemoryStore())), CompressionLayer)
+            LAYERS[outer](between(LAYERS[inner](MemoryBackend())))
+    assert isinstance(LAYERS[outer](Between(MemoryBackend())), CompressionLayer)
 
 
 @pytest.mark.parametrize("layers", ["zstd,gzip", "gzip,zstd", "off,zstd", "gzip,off"])
@@ -303,7 +303,7 @@ WRONG: list[tuple[Any, dict[str, Any], str]] = [
 @pytest.mark.parametrize(("make", "options", "says"), WRONG)
 def test_a_bad_option_is_refused(make: Any, options: dict[str, Any], says: str) -> None:
     with pytest.raises(InvalidInput, match=says):
-        make(MemoryStore(), **options)
+        make(MemoryBackend(), **options)
 
 
 @pytest.mark.parametrize(
@@ -350,11 +350,11 @@ async def test_it_is_turned_on_by_one_line(name: str, line: str, writes: str, al
 
 @pytest.mark.parametrize("name", ["gzip", "zstd", "off"])
 def test_it_is_turned_on_by_one_word(name: str, alone: Path) -> None:
-    assert type(open_store(f"memory://?layers={name}")) is type(LAYERS[name](MemoryStore()))
+    assert type(open_store(f"memory://?layers={name}")) is type(LAYERS[name](MemoryBackend()))
 
 
 async def test_a_higher_level_needs_no_migration() -> None:
-    async with MemoryStore() as store:
+    async with MemoryBackend() as store:
         for level in (1, 19):
             await ZstdLayer(store, level=level).append("s", [user(words(60_000))], turn_id=f"{level}")
         fast, small = (await store.read(KEY)).records
@@ -391,7 +391,7 @@ class Where:
 async def test_large_work_is_done_off_the_event_loop_and_small_work_on_it(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with LAYERS[name](MemoryStore()) as store:
+    async with LAYERS[name](MemoryBackend()) as store:
         await with_dictionary(store)
         await store.append("small", list(talk(20_000)))
         await store.append("large", list(talk(400_000)), turn_id="0")
@@ -414,7 +414,7 @@ async def test_large_work_is_done_off_the_event_loop_and_small_work_on_it(
 
 
 async def test_many_small_records_are_large_work_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with ZstdLayer(MemoryStore(), seal=False) as store:
+    async with ZstdLayer(MemoryBackend(), seal=False) as store:
         for turn in range(40):
             await store.append("s", [user(words(16_000, turn))])
         where = Where(monkeypatch)
@@ -428,7 +428,7 @@ async def test_many_small_records_are_large_work_together(monkeypatch: pytest.Mo
 
 
 async def test_the_loop_turns_meanwhile() -> None:
-    async with GzipLayer(MemoryStore(), level=9, seal=False) as store:
+    async with GzipLayer(MemoryBackend(), level=9, seal=False) as store:
         large = asyncio.ensure_future(store.append("s", [user(words(64_000) * 64)]))
         turns = 0
         while not large.done():
@@ -438,7 +438,7 @@ async def test_the_loop_turns_meanwhile() -> None:
 
 
 async def test_what_is_plain_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with OffLayer(MemoryStore()) as store:
+    async with OffLayer(MemoryBackend()) as store:
         await store.append("s", list(talk(2 * MIB)))
         where = Where(monkeypatch)
         assert len(await store.load("s")) == 2
@@ -464,7 +464,7 @@ class Counted:
 
 @pytest.mark.parametrize("name", ["zstd", "dictionary"])
 async def test_contexts_are_made_once_a_thread(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with LAYERS[name](MemoryStore()) as store:
+    async with LAYERS[name](MemoryBackend()) as store:
         await with_dictionary(store)
         counted = Counted(monkeypatch)
         for turn in range(50):
@@ -487,7 +487,7 @@ async def test_contexts_are_made_once_a_thread(name: str, monkeypatch: pytest.Mo
 async def test_a_context_for_each_record_would_be_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     counted = Counted(monkeypatch)
     for _ in range(2):
-        await ZstdLayer(MemoryStore()).append("s", list(talk(5_000)))  # a new layer has one of its own
+        await ZstdLayer(MemoryBackend()).append("s", list(talk(5_000)))  # a new layer has one of its own
     assert counted.made["ZstdCompressor", threading.get_ident()] == 2
 
 
@@ -496,7 +496,7 @@ def test_many_threads_and_many_loops_at_once() -> None:
     failed: list[BaseException] = []
 
     async def work(seed: int) -> None:
-        async with LAYERS["dictionary" if seed % 2 else "zstd"](MemoryStore()) as store:
+        async with LAYERS["dictionary" if seed % 2 else "zstd"](MemoryBackend()) as store:
             await with_dictionary(store)
             for turn in range(40):
                 await store.append("s", list(talk(5_000, seed + turn)))

@@ -9,7 +9,7 @@ from typing import Any
 from turnlog import Message, Store
 from turnlog.rules import split_turns
 from turnlog_compression.zstd import ZstdLayer
-from turnlog_sql.sqlite import SQLiteStore
+from turnlog_sql.sqlite import SQLiteBackend
 from watched import settled
 
 
@@ -46,7 +46,7 @@ async def test_long_conversations_shrink_as_promised(shared_data: list[dict[str,
     sizes = {}
     for way in ("plain", "turn by turn", "sealed"):
         path = tmp_path / f"{way}.db"
-        async with SQLiteStore(f"sqlite:///{path}", synchronous="NORMAL") as store:
+        async with SQLiteBackend(f"sqlite:///{path}", synchronous="NORMAL") as store:
             layer = ZstdLayer(store, seal=way == "sealed")
             await fill(store if way == "plain" else layer, sessions)
             sizes[way] = payloads(path)

@@ -18,10 +18,10 @@ from turnlog.payload import codec_of
 from turnlog.testing import Clock
 from turnlog_compression import CompressionLayer, GzipLayer, OffLayer, Recompressed, _recompressing
 from turnlog_compression.zstd import ZstdLayer
-from turnlog_memory import MemoryStore
-from turnlog_redis import RedisStore
-from turnlog_sql.postgresql import PostgreSQLStore
-from turnlog_sql.sqlite import SQLiteStore
+from turnlog_memory import MemoryBackend
+from turnlog_redis import RedisBackend
+from turnlog_sql.postgresql import PostgreSQLBackend
+from turnlog_sql.sqlite import SQLiteBackend
 from watched import KEY, Watched, fill, numbers, said, settled, shape
 
 PLAIN, GZIP, ZSTD = 0, 1, 2
@@ -31,13 +31,13 @@ PLAIN, GZIP, ZSTD = 0, 1, 2
 def anywhere(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     """The store below, of every kind, without a session in it."""
     if request.param == "memory":
-        return MemoryStore()
+        return MemoryBackend()
     if request.param == "sqlite":
-        return SQLiteStore(f"sqlite:///{tmp_path}/turnlog.db", synchronous="NORMAL")
+        return SQLiteBackend(f"sqlite:///{tmp_path}/turnlog.db", synchronous="NORMAL")
     if request.param == "postgresql":
-        return PostgreSQLStore(emptied_postgresql(), sweep=0)
+        return PostgreSQLBackend(emptied_postgresql(), sweep=0)
     servers.ask_redis(servers.redis(), "FLUSHDB")
-    return RedisStore(servers.redis())
+    return RedisBackend(servers.redis())
 
 
 async def ran(layer: CompressionLayer, **asked: Any) -> list[Recompressed]:
@@ -53,7 +53,7 @@ async def codecs(store: Store, session: str = KEY.session) -> list[int]:
 
 def aged(clock: Clock) -> Watched:
     """A store whose sessions were written an hour ago, as soon as its clock is moved."""
-    return Watched(MemoryStore(clock=clock))
+    return Watched(MemoryBackend(clock=clock))
 
 
 # -------------------------------------------------------------------------------------------------- what it makes of it
@@ -112,7 +112,7 @@ async def test_what_was_idle_is_sealed_whole(anywhere: Store) -> None:
 
 async def test_a_long_session_is_sealed_in_runs_of_about_a_megabyte() -> None:
     """Whoever needs one turn of a run opens all of it."""
-    async with ZstdLayer(MemoryStore(), seal=False) as layer:
+    async with ZstdLayer(MemoryBackend(), seal=False) as layer:
         for number in range(40):
             await layer.append("s", [user(f"turn {number}"), assistant(f"{number} " * 40_000)])
         await ran(layer, idle=0)
@@ -123,7 +123,7 @@ async def test_a_long_session_is_sealed_in_runs_of_about_a_megabyte() -> None:
 
 
 async def test_levels_are_not_told_apart() -> None:
-    store = Watched(MemoryStore())
+    store = Watched(MemoryBackend())
     async with ZstdLayer(store) as layer:
         await fill(layer, "s", 3)
         assert await codecs(store) == [ZSTD] * 3
@@ -133,7 +133,7 @@ async def test_levels_are_not_told_apart() -> None:
 
 async def test_a_damaged_record_is_left_and_counted() -> None:
     """The rest of its session, and the others, are done."""
-    store = Watched(MemoryStore())
+    store = Watched(MemoryBackend())
     layer = GzipLayer(store, seal=False)
     async with layer:
         await fill(layer, "other", 40)
@@ -153,7 +153,7 @@ async def test_a_damaged_record_is_left_and_counted() -> None:
 
 
 async def test_other_tenants_are_left_alone() -> None:
-    store = MemoryStore()
+    store = MemoryBackend()
     async with GzipLayer(store) as layer:
         await fill(layer, "s", 2)
         await fill(layer.within("beside"), "s", 2)
@@ -165,7 +165,7 @@ async def test_other_tenants_are_left_alone() -> None:
 async def test_a_lifetime_is_neither_extended_nor_cut() -> None:
     """What has expired is not looked at."""
     clock = Clock()
-    store = MemoryStore(clock=clock, ttl=1000.0)
+    store = MemoryBackend(clock=clock, ttl=1000.0)
     async with GzipLayer(store) as layer:
         await fill(layer, "gone", 2)
         clock.advance(600)
@@ -323,7 +323,7 @@ async def test_what_moves_past_it_is_found_in_another_pass(monkeypatch: pytest.M
     monkeypatch.setattr(_recompressing, "MAX_PAGE", 5)
     monkeypatch.setattr(_recompressing, "_PASSES", passes)
     clock = Clock()
-    store = MemoryStore(clock=clock)
+    store = MemoryBackend(clock=clock)
     await fill(GzipLayer(store), "old", 1)
     for number in range(20):
         clock.advance(10)
@@ -343,7 +343,7 @@ async def test_what_moves_past_it_is_found_in_another_pass(monkeypatch: pytest.M
 async def test_without_an_end_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who writes otherwise all the time does not keep it going for ever."""
     monkeypatch.setattr(_recompressing, "_PASSES", 7)
-    store = MemoryStore(clock=Clock())
+    store = MemoryBackend(clock=Clock())
     number = 0
     async for _ in ZstdLayer(store, seal=False).recompress():
         await fill(GzipLayer(store, seal=False), "s", 1, start=number)
@@ -366,7 +366,7 @@ async def test_a_session_that_is_deleted_meanwhile_is_passed_over(when: str) -> 
             return await super().read(key, **asked)
 
     clock = Clock()
-    store = Deleting(MemoryStore(clock=clock))
+    store = Deleting(MemoryBackend(clock=clock))
     for number in range(3):
         await fill(GzipLayer(store.inner), f"s{number}", 1)
         clock.advance(10)
@@ -386,7 +386,7 @@ async def test_two_at_once_do_it_once_each() -> None:
 
 
 async def test_the_sealer_goes_on_beside_it() -> None:
-    layer = ZstdLayer(MemoryStore())
+    layer = ZstdLayer(MemoryBackend())
     async with layer:
         await fill(layer, "s", 200)
         told = await ran(layer)

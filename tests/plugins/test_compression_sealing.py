@@ -37,8 +37,8 @@ from turnlog.errors import SplitsSealed
 from turnlog.testing import Clock
 from turnlog_compression import CompressionLayer, GzipLayer, OffLayer, _layer, _recompressing, _sealing
 from turnlog_compression.zstd import ZstdLayer
-from turnlog_memory import MemoryStore
-from turnlog_sql.sqlite import SQLiteStore
+from turnlog_memory import MemoryBackend
+from turnlog_sql.sqlite import SQLiteBackend
 from watched import KEY, Watched, fill, numbers, said, settled, shape
 
 Make = Callable[..., Store]
@@ -48,8 +48,8 @@ Make = Callable[..., Store]
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
     """Makes the store below."""
     if request.param == "memory":
-        return MemoryStore
-    return lambda **options: SQLiteStore(f"sqlite:///{tmp_path}/turnlog.db", synchronous="NORMAL", **options)
+        return MemoryBackend
+    return lambda **options: SQLiteBackend(f"sqlite:///{tmp_path}/turnlog.db", synchronous="NORMAL", **options)
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def make_small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_appends_return_before_any_seal() -> None:
     """Also while a seal hangs: what a writer waits for is its own commit alone."""
-    store = Watched(MemoryStore())
+    store = Watched(MemoryBackend())
     store.gate = asyncio.Event()
     async with ZstdLayer(store) as layer:
         for number in range(130):
@@ -116,7 +116,7 @@ async def test_many_turns_in_one_commit_are_sealed_as_if_one_by_one(make: Make) 
 
 async def test_a_seal_changes_nothing_that_is_told_of_a_session() -> None:
     clock = Clock()
-    store = Watched(MemoryStore(clock=clock, ttl=1000.0))
+    store = Watched(MemoryBackend(clock=clock, ttl=1000.0))
     store.gate = asyncio.Event()
     async with ZstdLayer(store) as layer:
         await layer.append("other", said(0))
@@ -141,7 +141,7 @@ async def test_a_seal_changes_nothing_that_is_told_of_a_session() -> None:
 
 @pytest.mark.parametrize("act", ["rewind", "erase", "erase and fill", "retain", "seal"])
 async def test_a_seal_loses_quietly_to_what_came_first(act: str, caplog: pytest.LogCaptureFixture) -> None:
-    store = Watched(MemoryStore())
+    store = Watched(MemoryBackend())
     store.gate = asyncio.Event()
     async with ZstdLayer(store) as layer:
         await fill(layer, "s", 64)
@@ -182,7 +182,7 @@ class Naive(Watched):
 @pytest.mark.parametrize("kind", [Watched, Naive])
 async def test_a_turn_that_comes_in_the_midst_of_a_seal_stays(kind: type[Watched]) -> None:
     """The naive seal loses it."""
-    store = kind(MemoryStore())
+    store = kind(MemoryBackend())
     store.gate = asyncio.Event()
     async with ZstdLayer(store) as layer:
         await fill(layer, "s", 64)
@@ -216,7 +216,7 @@ async def test_closing_ends_the_sealer_and_the_layer_can_be_opened_again(
         assert not layer._sealer._due
         store.gate = None
         async with layer:
-            kept = isinstance(store.inner, SQLiteStore)
+            kept = isinstance(store.inner, SQLiteBackend)
             await fill(layer, "s", 64, start=64 * kept)
             await settled(layer)
             assert numbers(await layer.load("s")) == list(range(64 + 64 * kept))
@@ -228,7 +228,7 @@ async def test_closing_ends_the_sealer_and_the_layer_can_be_opened_again(
 def test_an_event_loop_that_ends_with_a_seal_under_way_warns_of_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store = Watched(SQLiteStore(f"sqlite:///{tmp_path}/turnlog.db", synchronous="NORMAL"))
+    store = Watched(SQLiteBackend(f"sqlite:///{tmp_path}/turnlog.db", synchronous="NORMAL"))
     layer = ZstdLayer(store)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -250,7 +250,7 @@ def test_an_event_loop_that_ends_with_a_seal_under_way_warns_of_nothing(
 
 def test_event_loops_in_several_threads_seal_at_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Each writes sessions of its own and one that all write; nothing is lost, and the runs are sealed."""
-    layer = ZstdLayer(SQLiteStore(f"sqlite:///{tmp_path}/turnlog.db", synchronous="NORMAL"))
+    layer = ZstdLayer(SQLiteBackend(f"sqlite:///{tmp_path}/turnlog.db", synchronous="NORMAL"))
     asyncio.run(layer.open())
     failed: list[BaseException] = []
 
@@ -300,7 +300,7 @@ async def test_two_tasks_that_reach_for_the_last_run_at_once(caplog: pytest.LogC
         def popleft(self) -> Any:
             raise IndexError("pop from an empty deque")
 
-    async with ZstdLayer(MemoryStore()) as layer:
+    async with ZstdLayer(MemoryBackend()) as layer:
         assert layer._sealer is not None
         layer._sealer._due = Snatched()  # type: ignore[assignment]
         await layer._sealer._work()
@@ -373,7 +373,7 @@ async def test_a_store_that_cannot_be_reached_is_told_at_info(caplog: pytest.Log
                 raise Unavailable("away")
             return await super().commit(key, change)
 
-    async with ZstdLayer(Away(MemoryStore())) as layer:
+    async with ZstdLayer(Away(MemoryBackend())) as layer:
         with caplog.at_level(logging.INFO, "turnlog.compression"):
             await fill(layer, "s", 96)
             await settled(layer)
@@ -547,12 +547,12 @@ TEXTS: Final = st.integers(0, 10_000)
 class BesidePlain(RuleBasedStateMachine):
     """The same is asked of a layer that seals, in runs of two, and of a plain store: the answers are the same."""
 
-    below: Callable[..., Store] = MemoryStore
+    below: Callable[..., Store] = MemoryBackend
 
     @initialize()
     def begin(self) -> None:
         self.clock, self.loop = Clock(), asyncio.Runner()
-        self.plain: Store = MemoryStore(clock=self.clock, ttl=1e6)
+        self.plain: Store = MemoryBackend(clock=self.clock, ttl=1e6)
         self.layer: CompressionLayer = ZstdLayer(type(self).below(clock=self.clock, ttl=1e6))
         self.sent: list[tuple[str, str, int]] = []
         self.seen: dict[str, tuple[tuple[Version, Version], tuple[list[Any], list[Any]]]] = {}
@@ -743,7 +743,7 @@ def test_a_sealed_sqlite_answers_as_a_plain_store(tmp_path: Path) -> None:
     class OverSQLite(BesidePlain):
         @staticmethod
         def below(**options: Any) -> Store:
-            return SQLiteStore(f"sqlite:///{tmp_path}/{next(made)}.db", synchronous="NORMAL", **options)
+            return SQLiteBackend(f"sqlite:///{tmp_path}/{next(made)}.db", synchronous="NORMAL", **options)
 
     run_state_machine_as_test(OverSQLite, settings=settings(BRIEFLY, max_examples=10))
 
@@ -786,11 +786,11 @@ def test_a_naive_layer_is_found_out() -> None:
 
 
 async def test_gzip_seals_too_and_a_layer_that_shall_not_does_not() -> None:
-    async with GzipLayer(MemoryStore()) as layer:
+    async with GzipLayer(MemoryBackend()) as layer:
         await fill(layer, "s", 64)
         await settled(layer)
         assert await shape(layer.inner) == [32] + [1] * 32
-    async with GzipLayer(MemoryStore(), seal=False) as layer:
+    async with GzipLayer(MemoryBackend(), seal=False) as layer:
         await fill(layer, "s", 64)
         assert layer._sealer is None
         assert await shape(layer.inner) == [1] * 64
@@ -802,7 +802,7 @@ async def test_no_store_that_cannot_seal_is_asked_to() -> None:
             super().__init__(inner)
             self.can_seal = False
 
-    store = Unsealing(MemoryStore())
+    store = Unsealing(MemoryBackend())
     async with ZstdLayer(Layer(store)) as layer:
         await fill(layer, "s", 64)
         assert layer._sealer is None
@@ -812,7 +812,7 @@ async def test_no_store_that_cannot_seal_is_asked_to() -> None:
 
 async def test_what_would_save_nothing_is_not_sealed() -> None:
     """In a run a turn brings its head along, which is more than a few words can make good."""
-    store = Watched(MemoryStore())
+    store = Watched(MemoryBackend())
     async with ZstdLayer(store) as layer:
         for number in range(3):
             await layer.append("s", [user(f"{number * 7919}"), assistant("ok")])

@@ -122,7 +122,7 @@ def test_it_is_found_by_the_scheme_of_a_url(python: Run, site: Path, tmp_path: P
     assert done.stdout.splitlines() == [
         "['hello'] turnlog_jsonl 86400.0",
         str(site / "turnlog_jsonl" / "__init__.py"),
-        "[('jsonl', 'turnlog_jsonl:JsonlStore', 'turnlog-jsonl', '0.1.0')]",
+        "[('jsonl', 'turnlog_jsonl:JsonlBackend', 'turnlog-jsonl', '0.1.0')]",
     ]
     assert (tmp_path / "chats").is_dir()
 

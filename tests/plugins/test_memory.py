@@ -13,17 +13,17 @@ from hypothesis import strategies as st
 
 from turnlog import Change, Closed, InvalidInput, Key, Message, Record, SessionNotFound, TooLarge, assistant, user
 from turnlog.testing import Clock
-from turnlog_memory import MemoryStore
+from turnlog_memory import MemoryBackend
 
 
-async def names(store: MemoryStore) -> set[str]:
+async def names(store: MemoryBackend) -> set[str]:
     """Which sessions are there."""
     return {info.key.session async for info in store.sessions()}
 
 
 async def test_over_the_number_of_sessions_the_least_recently_used_goes() -> None:
     """Reading is use, asking for the info is not."""
-    store = MemoryStore(max_sessions=3)
+    store = MemoryBackend(max_sessions=3)
     for name in "abc":
         await store.append(name, [user(name)])
     await store.load("a")
@@ -35,7 +35,7 @@ async def test_over_the_number_of_sessions_the_least_recently_used_goes() -> Non
 
 
 async def test_over_the_bytes_whole_sessions_go_but_never_the_one_that_is_written() -> None:
-    store = MemoryStore(max_bytes=3_000)
+    store = MemoryBackend(max_bytes=3_000)
     for name in "abc":
         await store.append(name, [user("x" * 900)])
     await store.append("a", [user("x" * 900)])
@@ -48,7 +48,7 @@ async def test_over_the_bytes_whole_sessions_go_but_never_the_one_that_is_writte
 
 async def test_what_uses_a_session_keeps_it_and_what_only_looks_does_not() -> None:
     """Reading, writing and sending again are use; reading without `touch`, listing, failing are not."""
-    store = MemoryStore(max_sessions=3)
+    store = MemoryBackend(max_sessions=3)
     uses: dict[str, Callable[[], Awaitable[object]]] = {
         "load": lambda: store.load("a"),
         "append": lambda: store.append("a", [user("more")]),
@@ -78,7 +78,7 @@ async def test_what_uses_a_session_keeps_it_and_what_only_looks_does_not() -> No
 
 async def test_a_session_that_was_dropped_begins_anew() -> None:
     """It is gone whole: turns, metadata, remembered changes and version."""
-    store = MemoryStore(max_sessions=1)
+    store = MemoryBackend(max_sessions=1)
     before = await store.append("a", [user("a")], turn_id="t", metadata={"title": "A"}, owner="alice")
     await store.append("b", [user("b")])
     after = await store.append("a", [user("another")], turn_id="t")
@@ -89,7 +89,7 @@ async def test_a_session_that_was_dropped_begins_anew() -> None:
 
 async def test_metadata_counts() -> None:
     """Sessions that hold nothing else are bounded by bytes, too."""
-    store = MemoryStore(max_bytes=100_000)
+    store = MemoryBackend(max_bytes=100_000)
     for place in range(10):
         await store.merge_metadata(f"s{place}", {"big": "x" * 30_000})
     assert await names(store) == {"s7", "s8", "s9"}
@@ -102,7 +102,7 @@ STEPS = ["append", "rewind", "erase", "fork", "retain", "metadata", "seal", "rep
 steps = st.lists(st.tuples(st.sampled_from(STEPS), st.sampled_from("abcd"), st.integers(0, 400)), max_size=30)
 
 
-async def _step(store: MemoryStore, clock: Clock, what: str, name: str, size: int) -> None:
+async def _step(store: MemoryBackend, clock: Clock, what: str, name: str, size: int) -> None:
     if what == "append":
         await store.append(name, [user("x" * size)])
     elif what == "rewind":
@@ -137,7 +137,7 @@ async def _step(store: MemoryStore, clock: Clock, what: str, name: str, size: in
 
 async def _counted(taken: list[tuple[str, str, int]]) -> None:
     clock = Clock()
-    store = MemoryStore(max_sessions=3, max_bytes=2_000, ttl=60, clock=clock)
+    store = MemoryBackend(max_sessions=3, max_bytes=2_000, ttl=60, clock=clock)
     for what, name, size in taken:
         try:
             await _step(store, clock, what, name, size)
@@ -162,7 +162,7 @@ def test_the_bytes_are_those_of_what_is_there(taken: list[tuple[str, str, int]])
 
 async def test_what_has_expired_does_not_pile_up() -> None:
     clock = Clock()
-    store = MemoryStore(ttl=10, clock=clock)
+    store = MemoryBackend(ttl=10, clock=clock)
     for place in range(500):
         await store.append(f"s{place}", [user("hello")])
         clock.advance(1)
@@ -173,7 +173,7 @@ async def test_what_has_expired_does_not_pile_up() -> None:
 async def test_nor_behind_sessions_that_never_expire() -> None:
     """Those are the least recently used, and more than are looked at in one go."""
     clock = Clock()
-    store = MemoryStore(ttl=10, clock=clock)
+    store = MemoryBackend(ttl=10, clock=clock)
     for place in range(40):
         await store.merge_metadata(f"kept{place}", ttl=0)
     for place in range(500):
@@ -193,7 +193,7 @@ class Racing(Clock):
 
 async def test_what_is_written_is_there_however_long_it_took() -> None:
     """It is alive by the time it was written with, and what is older makes room for it."""
-    store = MemoryStore(ttl=10, clock=Racing())
+    store = MemoryBackend(ttl=10, clock=Racing())
     for name in ("a", "b"):
         await store.append(name, [user(name)])
         assert list(store._states) == [Key("default", name)]
@@ -203,7 +203,7 @@ async def test_what_is_written_is_there_however_long_it_took() -> None:
 
 async def test_a_clock_that_cannot_tell_a_ttl_expires_at_once() -> None:
     """So far from 1970 two floats lie further apart than that."""
-    store = MemoryStore(ttl=1, clock=Clock(1e300))
+    store = MemoryBackend(ttl=1, clock=Clock(1e300))
     await store.append("a", [user("a")])
     assert await names(store) == set()
     assert store._bytes == 0
@@ -211,7 +211,7 @@ async def test_a_clock_that_cannot_tell_a_ttl_expires_at_once() -> None:
 
 async def test_what_has_expired_is_not_there_whether_it_was_swept_or_not() -> None:
     clock = Clock()
-    store = MemoryStore(ttl=10, clock=clock)
+    store = MemoryBackend(ttl=10, clock=clock)
     await store.append("a", [user("a")])
     clock.advance(10)
     with pytest.raises(SessionNotFound):
@@ -223,7 +223,7 @@ async def test_what_has_expired_is_not_there_whether_it_was_swept_or_not() -> No
 
 def test_it_waits_for_nothing_and_starts_nothing() -> None:
     """Every call ends without giving way once, so no task, thread or lock is on its path, nor an event loop."""
-    store = MemoryStore(retain=3)
+    store = MemoryBackend(retain=3)
     threads = threading.active_count()
 
     def run(call: Coroutine[Any, Any, Any]) -> Any:
@@ -243,21 +243,21 @@ def test_it_waits_for_nothing_and_starts_nothing() -> None:
 
 
 def test_several_event_loops_one_after_another() -> None:
-    store = MemoryStore()
+    store = MemoryBackend()
     for place in range(3):
         asyncio.run(store.append("a", [user(str(place))]))
     assert [message.text for message in asyncio.run(store.load("a"))] == ["0", "1", "2"]
 
 
 async def test_many_tasks_lose_nothing() -> None:
-    store = MemoryStore()
+    store = MemoryBackend()
     await asyncio.gather(*(store.append("a", [user(f"{place}")]) for place in range(200)))
     assert sorted(int(message.text) for message in await store.load("a")) == list(range(200))
 
 
 async def test_what_a_caller_does_to_what_it_loaded_reaches_nobody() -> None:
     """Nor what it does afterwards to what it stored."""
-    store = MemoryStore()
+    store = MemoryBackend()
     said: dict[str, Any] = {"role": "user", "content": [{"type": "text", "text": "a"}]}
     metadata: dict[str, Any] = {"tags": ["a"]}
     await store.append("a", [said], metadata=metadata)
@@ -279,7 +279,7 @@ async def test_what_a_caller_does_to_what_it_loaded_reaches_nobody() -> None:
 
 
 async def test_closed_it_holds_nothing() -> None:
-    store = MemoryStore()
+    store = MemoryBackend()
     await store.append("a", [user("a")], metadata={"title": "A"})
     await store.close()
     with pytest.raises(Closed):
@@ -290,7 +290,7 @@ async def test_closed_it_holds_nothing() -> None:
 
 
 async def test_a_change_that_is_refused_changes_no_count() -> None:
-    store = MemoryStore(max_session_bytes=500)
+    store = MemoryBackend(max_session_bytes=500)
     await store.append("a", [user("x" * 300)])
     before = store._bytes
     with pytest.raises(TooLarge):
@@ -303,4 +303,4 @@ async def test_a_change_that_is_refused_changes_no_count() -> None:
 )
 def test_a_bound_is_a_number_from_1(options: Any) -> None:
     with pytest.raises(InvalidInput, match=next(iter(options))):
-        MemoryStore(**options)
+        MemoryBackend(**options)

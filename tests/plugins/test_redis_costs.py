@@ -10,7 +10,7 @@ import pytest
 
 from redis_writers import Proxy, at, emptied, planted, raw
 from turnlog import Change, Key, Query, Record, Version, assistant, user
-from turnlog_redis import RedisStore
+from turnlog_redis import RedisBackend
 
 KEY = Key("default", "s")
 SHORT, LONG = 5, 50_000  # turns of two messages
@@ -19,7 +19,7 @@ SHORT, LONG = 5, 50_000  # turns of two messages
 class Place:
     """A store whose commands are counted on their way."""
 
-    def __init__(self, proxy: Proxy, store: RedisStore, url: str) -> None:
+    def __init__(self, proxy: Proxy, store: RedisBackend, url: str) -> None:
         self.proxy, self.store, self.url = proxy, store, url
 
     async def names(self, work: Awaitable[object]) -> tuple[int, str]:
@@ -59,7 +59,7 @@ async def placed(**options: Any) -> AsyncGenerator[Place, None]:
         yield Place(proxy, store, url)
 
 
-async def fill(store: RedisStore, turns: int) -> Version:
+async def fill(store: RedisBackend, turns: int) -> Version:
     """A session of so many turns, by commits of a thousand; where it is."""
     messages = (user("a question of some words"), assistant("an answer of a few more words than that"))
     for begin in range(0, turns, 1000):
@@ -114,7 +114,7 @@ def same(short: dict[str, int], long: dict[str, int]) -> bool:
     return short == long and sum(short.values()) < 40
 
 
-OPERATIONS: dict[str, Callable[[RedisStore], Coroutine[Any, Any, object]]] = {
+OPERATIONS: dict[str, Callable[[RedisBackend], Coroutine[Any, Any, object]]] = {
     "append": lambda store: store.append("s", [user("a question"), assistant("an answer")]),
     "append and metadata": lambda store: store.append("s", [user("a question")], metadata={"title": "T"}),
     "last 20": lambda store: store.load("s", last=20),

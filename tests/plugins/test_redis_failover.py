@@ -14,13 +14,13 @@ import redis
 
 import servers
 from turnlog import HistoryRegressed, Unavailable, user
-from turnlog_redis import RedisStore
+from turnlog_redis import RedisBackend
 
 _SECONDS = 10.0
 """Within which appends go on."""
 
 
-async def resumes(store: RedisStore, sessions: int, fail: Callable[[], object]) -> float:
+async def resumes(store: RedisBackend, sessions: int, fail: Callable[[], object]) -> float:
     """The longest that one of many writers waited, in seconds, while their master was lost."""
     told: dict[str, list[str]] = {f"s{number}": [] for number in range(sessions)}
     longest, ended = 0.0, False
@@ -74,7 +74,7 @@ async def test_sentinels_name_another_master(way: str) -> None:
             return bool(watched.replica.ask("ROLE")[0] == "master")
         return False
 
-    async with RedisStore(watched.url) as store:
+    async with RedisBackend(watched.url) as store:
         longest = await resumes(store, 8, fail)
     assert longest < _SECONDS
     assert watched.replica.ask("ROLE")[0] == "master"
@@ -83,7 +83,7 @@ async def test_sentinels_name_another_master(way: str) -> None:
 async def test_a_node_of_a_cluster_is_replaced() -> None:
     cluster = servers.RedisCluster()
     replica = cluster.replica_of(0)
-    async with RedisStore(cluster.url) as store:
+    async with RedisBackend(cluster.url) as store:
         longest = await resumes(store, 30, cluster.nodes[0].kill)
         assert longest < _SECONDS
         assert replica.ask("ROLE")[0] == "master"
@@ -100,16 +100,16 @@ async def test_nobody_is_there() -> None:
     ):
         began = time.monotonic()
         with pytest.raises(Unavailable, match=f"127.0.0.1:{port}.*nothing was done"):
-            await RedisStore(url).open()
+            await RedisBackend(url).open()
         assert time.monotonic() - began < 5
 
 
 async def test_what_is_no_cluster_says_so() -> None:
     with pytest.raises(Unavailable, match="cluster support disabled"):
-        await RedisStore(servers.redis().replace("redis://", "redis+cluster://")).open()
+        await RedisBackend(servers.redis().replace("redis://", "redis+cluster://")).open()
     watched = servers.redis_sentinels().url
     with pytest.raises(Unavailable, match="it knows no master 'other'"):
-        await RedisStore(watched, service="other", timeout=0.2).open()
+        await RedisBackend(watched, service="other", timeout=0.2).open()
 
 
 @pytest.mark.parametrize("kind", ["cluster", "sentinel"])
@@ -126,7 +126,7 @@ async def test_the_documented_rights_are_enough(kind: str) -> None:
         nodes = [place.master]
     for node in nodes:
         node.ask(*command.split())
-    async with RedisStore(place.url.replace("://", "://app:secret@")) as store:
+    async with RedisBackend(place.url.replace("://", "://app:secret@")) as store:
         names = [store.new_session_id() for _ in range(20)]
         work: list[Awaitable[object]] = [store.append(name, [user("x")]) for name in names]
         await asyncio.gather(*work)

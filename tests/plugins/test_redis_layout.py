@@ -41,7 +41,7 @@ from turnlog import (
 from turnlog.errors import InvalidInput, TurnlogError
 from turnlog.limits import REMEMBERED_CHANGES
 from turnlog.rules import SessionState
-from turnlog_redis import RedisStore, _layout
+from turnlog_redis import RedisBackend, _layout
 from turnlog_redis._layout import BUCKETS, CHANGES, RECORDS, index_of, keys_of
 
 T = TypeVar("T")
@@ -140,7 +140,7 @@ KEY = Key("default", "alice")
 ALICE = place_of("alice")
 
 
-async def kept(store: RedisStore, name: str = "alice") -> Version:
+async def kept(store: RedisBackend, name: str = "alice") -> Version:
     """A session of a few turns, with an owner and metadata; where its third turn ends."""
     versions = []
     for turn in range(TURNS):
@@ -150,7 +150,7 @@ async def kept(store: RedisStore, name: str = "alice") -> Version:
     return versions[2]
 
 
-async def looked(store: RedisStore, version: Version) -> None:
+async def looked(store: RedisBackend, version: Version) -> None:
     """Ask a session everything: each answers, or says what is wrong with this session, and nothing else."""
     append = Record.of((user("more"),), id="more", time=0.0)
     asked: list[Callable[[], Coroutine[Any, Any, Any]]] = [
@@ -519,7 +519,7 @@ class Machine(RuleBasedStateMachine):
         self.names = count()
         self.changes: list[tuple[Key, Change]] = []
         self.versions: list[Version] = []
-        self.stores: list[RedisStore] = []
+        self.stores: list[RedisBackend] = []
 
     @initialize(ttl=st.sampled_from([None, 80.0]))
     def configure(self, ttl: float | None) -> None:

@@ -11,7 +11,7 @@ from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocket
 
 from turnlog import open_store
 from turnlog.errors import ConfigError, InvalidInput
-from turnlog_redis import RedisStore
+from turnlog_redis import RedisBackend
 from turnlog_redis._location import Place, place_of_client, place_of_url
 from turnlog_redis._tls import EncryptedConnection
 from turnlog_redis._topology import _slot
@@ -140,7 +140,7 @@ def test_a_url_or_a_client_and_nothing_else() -> None:
         {"url": "redis://h", "timeout": 0},
     ):
         with pytest.raises(InvalidInput):
-            RedisStore(**options)
+            RedisBackend(**options)
 
 
 def test_every_scheme_finds_the_store() -> None:
@@ -151,7 +151,7 @@ def test_every_scheme_finds_the_store() -> None:
         ("redis+sentinel://a,b/1?service=main", "redis a:26379,b:26379/1"),
         ("rediss+cluster://a,b?sslmode=require", "redis a:6379,b:6379/0"),
     ):
-        assert repr(open_store(url)) == f"<RedisStore {name} namespace='default'>"
+        assert repr(open_store(url)) == f"<RedisBackend {name} namespace='default'>"
     with pytest.raises(ConfigError, match="host"):
         open_store("redis://a,b")
 

@@ -19,7 +19,7 @@ import pytest
 
 import servers
 from turnlog import OutcomeUnknown, TurnlogError, Unavailable, user
-from turnlog_redis import RedisStore
+from turnlog_redis import RedisBackend
 from turnlog_redis._connection import Command, Lost, Refused
 from turnlog_redis._location import place_of_url
 from turnlog_redis._retry import Server
@@ -137,7 +137,7 @@ async def test_who_still_connects_when_it_is_closed_is_told_so(scheme: str) -> N
         came.set_result(writer)
 
     async with await asyncio.start_server(silent, "127.0.0.1", 0) as listening:
-        store = RedisStore(f"{scheme}://127.0.0.1:{listening.sockets[0].getsockname()[1]}")
+        store = RedisBackend(f"{scheme}://127.0.0.1:{listening.sockets[0].getsockname()[1]}")
         opening = asyncio.ensure_future(store.open())
         writer = await came
         await store.close()
@@ -164,7 +164,7 @@ async def test_nothing_is_asked_again_of_a_store_that_was_closed() -> None:
 # ------------------------------------------------------------------------------------------------------------ warnings
 
 
-async def warned(store: RedisStore, caplog: pytest.LogCaptureFixture) -> list[str]:
+async def warned(store: RedisBackend, caplog: pytest.LogCaptureFixture) -> list[str]:
     """What is said when it is opened."""
     caplog.clear()
     with caplog.at_level(logging.WARNING):
@@ -176,22 +176,22 @@ async def warned(store: RedisStore, caplog: pytest.LogCaptureFixture) -> list[st
 
 async def test_it_is_said_that_nothing_is_kept_on_disk(caplog: pytest.LogCaptureFixture) -> None:
     server = servers.Redis()
-    assert await warned(RedisStore(server.url), caplog) == ["keeps nothing on disk"]
+    assert await warned(RedisBackend(server.url), caplog) == ["keeps nothing on disk"]
     server.ask("CONFIG", "SET", "save", "60 1000")
-    assert await warned(RedisStore(server.url), caplog) == []
+    assert await warned(RedisBackend(server.url), caplog) == []
     server.ask("CONFIG", "SET", "save", "")
     server.ask("CONFIG", "SET", "appendonly", "yes")
-    assert await warned(RedisStore(server.url), caplog) == []
+    assert await warned(RedisBackend(server.url), caplog) == []
     server.ask("CONFIG", "SET", "appendonly", "no")
     server.ask("ACL", "SETUSER", "default", "-config")
-    assert await warned(RedisStore(server.url), caplog) == []
+    assert await warned(RedisBackend(server.url), caplog) == []
 
 
 @pytest.mark.parametrize("policy", ["noeviction", "volatile-ttl", "allkeys-lru", "allkeys-random"])
 async def test_it_is_said_that_sessions_are_evicted(policy: str, caplog: pytest.LogCaptureFixture) -> None:
     server = servers.Redis(f"maxmemory-policy={policy}", "appendonly=yes")
     evicts = ["drops sessions when its memory is full"] if policy.startswith("allkeys") else []
-    assert await warned(RedisStore(server.url), caplog) == evicts
+    assert await warned(RedisBackend(server.url), caplog) == evicts
 
 
 @pytest.mark.parametrize("peer", ["10.0.0.1", "fe80::1%eth0", "127.0.0.1", "::1", None])
@@ -204,12 +204,12 @@ async def test_it_is_said_that_anybody_may_come(
         return peer
 
     server = servers.Redis("appendonly=yes")
-    assert await warned(RedisStore(server.url), caplog) == []
+    assert await warned(RedisBackend(server.url), caplog) == []
     monkeypatch.setattr(Server, "peer", other)
     far = peer in {"10.0.0.1", "fe80::1%eth0"}
-    assert await warned(RedisStore(server.url), caplog) == (["asks nobody who they are"] if far else [])
+    assert await warned(RedisBackend(server.url), caplog) == (["asks nobody who they are"] if far else [])
     server.ask("CONFIG", "SET", "requirepass", "x")
-    assert await warned(RedisStore(server.url.replace("//", "//:x@")), caplog) == []
+    assert await warned(RedisBackend(server.url.replace("//", "//:x@")), caplog) == []
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ async def test_a_password_that_is_missing_or_wrong_is_told_and_not_shown(user: s
     server = servers.Redis()
     server.ask("CONFIG", "SET", "requirepass", "secret")
     with pytest.raises(Unavailable) as caught:
-        async with RedisStore(server.url.replace("//", f"//{user}")) as store:
+        async with RedisBackend(server.url.replace("//", f"//{user}")) as store:
             await store.append("s", [{"role": "user", "content": "x"}])
     assert said in str(caught.value)
     assert "hunter2" not in str(caught.value)
@@ -228,13 +228,13 @@ async def test_a_password_that_is_missing_or_wrong_is_told_and_not_shown(user: s
 
 async def test_the_peer_is_whoever_is_connected_to() -> None:
     server = servers.Redis(f"unixsocket={servers.folder_for('socket') / 's'}", "unixsocketperm=777")
-    async with RedisStore(server.url) as store:
+    async with RedisBackend(server.url) as store:
         assert await store._server.peer() == "127.0.0.1"
     socket = server.settings[0].partition("=")[2]
-    async with RedisStore(f"unix://{socket}") as store:
+    async with RedisBackend(f"unix://{socket}") as store:
         assert await store._server.peer() is None
         await store.append("a", [user("x")])
-    async with RedisStore(servers.redis_cluster().url) as store:
+    async with RedisBackend(servers.redis_cluster().url) as store:
         assert await store._server.peer() == "127.0.0.1"
 
 
@@ -266,7 +266,7 @@ def alone() -> servers.Redis:
     return servers.Redis()
 
 
-async def use(store: RedisStore, name: str, turns: int) -> None:
+async def use(store: RedisBackend, name: str, turns: int) -> None:
     """Write to a session of its own, and to one that is shared."""
     for turn in range(turns):
         await asyncio.gather(store.append(name, [user(f"{turn}")]), store.append("shared", [user(name)]))
@@ -275,7 +275,7 @@ async def use(store: RedisStore, name: str, turns: int) -> None:
 
 def test_several_event_loops_share_one_store(alone: servers.Redis) -> None:
     """Eight threads at once, several times: nothing is mixed up, and no connection outlives its loop."""
-    store = RedisStore(alone.url)
+    store = RedisBackend(alone.url)
     asyncio.run(store.open())
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
@@ -300,7 +300,7 @@ def test_a_loop_that_ends_leaves_no_connection_behind(kind: str, alone: servers.
         url, nodes = servers.redis_cluster().url, [node.url for node in servers.redis_cluster().nodes]
     elif kind == "sentinel":
         url, nodes = servers.redis_sentinels().url, [servers.redis_sentinels().master.url]
-    store = RedisStore(url)
+    store = RedisBackend(url)
     before = [connections(node) for node in nodes]  # a sentinel has some
 
     def ended() -> bool:
@@ -330,7 +330,7 @@ def test_a_loop_that_ends_leaves_no_connection_behind(kind: str, alone: servers.
 
 def test_a_forked_child_leaves_its_parents_connections_alone(alone: servers.Redis) -> None:
     """Children use, close or drop the store that they inherit, in a loop of their own, while the parent goes on."""
-    held = [RedisStore(alone.url)]
+    held = [RedisBackend(alone.url)]
     with asyncio.Runner() as runner:
         runner.run(held[0].open())
         runner.run(held[0].append("shared", [user("first")]))
@@ -361,7 +361,7 @@ def test_a_forked_child_leaves_its_parents_connections_alone(alone: servers.Redi
 @pytest.mark.parametrize("naive", [False, True])
 def test_a_child_in_the_same_loop_leaves_its_parents_connections_alone(naive: bool, alone: servers.Redis) -> None:
     """One that did not forget them would close them, and its parent, whose list of sockets it shares, goes deaf."""
-    store = RedisStore(alone.url, timeout=0.5 if naive else 30)
+    store = RedisBackend(alone.url, timeout=0.5 if naive else 30)
     with asyncio.Runner() as runner:
         runner.run(store.open())
         inherited = store._server._routes._made

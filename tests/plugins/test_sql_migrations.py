@@ -20,10 +20,10 @@ from sqlalchemy import Dialect
 import servers
 from turnlog import ANY, SchemaError, SessionNotFound, Unavailable, assistant, user
 from turnlog_sql import _migrations, postgresql
-from turnlog_sql._store import SQLStore
-from turnlog_sql.mysql import MySQLStore
-from turnlog_sql.postgresql import PostgreSQLStore
-from turnlog_sql.sqlite import SQLiteStore
+from turnlog_sql._store import SQLBackend
+from turnlog_sql.mysql import MySQLBackend
+from turnlog_sql.postgresql import PostgreSQLBackend
+from turnlog_sql.sqlite import SQLiteBackend
 
 NOW = _migrations.newest()
 
@@ -35,7 +35,7 @@ class Place(ABC):
         self.empty()
 
     @abstractmethod
-    def store(self, **options: Any) -> SQLStore:
+    def store(self, **options: Any) -> SQLBackend:
         """A store there."""
 
     @abstractmethod
@@ -66,8 +66,8 @@ class SQLite(Place):
         self.folder = folder
         super().__init__()
 
-    def store(self, **options: Any) -> SQLStore:
-        return SQLiteStore(f"sqlite:///{self.folder}/turnlog.db", sweep=0, **options)
+    def store(self, **options: Any) -> SQLBackend:
+        return SQLiteBackend(f"sqlite:///{self.folder}/turnlog.db", sweep=0, **options)
 
     def ask(self, sql: str) -> Sequence[Sequence[Any]]:
         connection = sqlite3.connect(self.folder / "turnlog.db", isolation_level=None)
@@ -87,14 +87,14 @@ class SQLite(Place):
 class OnServer(Place):
     """A database of a server's."""
 
-    def __init__(self, url: str, make: type[PostgreSQLStore | MySQLStore]) -> None:
+    def __init__(self, url: str, make: type[PostgreSQLBackend | MySQLBackend]) -> None:
         self.url = url
         self.make = make
-        here = "database()" if make is MySQLStore else "current_schema()"
+        here = "database()" if make is MySQLBackend else "current_schema()"
         self.ours = f"WHERE table_schema = {here} AND (table_name LIKE 'turnlog%' OR table_name = 'planted')"
         super().__init__()
 
-    def store(self, **options: Any) -> SQLStore:
+    def store(self, **options: Any) -> SQLBackend:
         return self.make(self.url, sweep=0, **options)
 
     def ask(self, sql: str) -> Sequence[Sequence[Any]]:
@@ -118,8 +118,8 @@ def place_named(name: str, folder: Path) -> Place:
     if name == "sqlite":
         return SQLite(folder)
     if name == "postgresql":
-        return OnServer(servers.postgresql(), PostgreSQLStore)
-    return OnServer(servers.mariadb(), MySQLStore)
+        return OnServer(servers.postgresql(), PostgreSQLBackend)
+    return OnServer(servers.mariadb(), MySQLBackend)
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
@@ -159,7 +159,7 @@ def turnlog_of(version: int) -> Iterator[None]:
         yield
 
 
-def open_and_close(store: SQLStore) -> None:
+def open_and_close(store: SQLBackend) -> None:
     """As a process does that has nothing else to do."""
     asyncio.run(store.open())
     asyncio.run(store.close())
@@ -185,14 +185,14 @@ def ended(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-async def fill(store: SQLStore) -> None:
+async def fill(store: SQLBackend) -> None:
     """Two turns with metadata and an owner."""
     async with store:
         await store.append("alice", [user("hello"), assistant("hi")], metadata={"title": "T"}, owner="u1")
         await store.append("alice", [user("bye"), assistant("bye")])
 
 
-async def go_on(store: SQLStore, *, filled: bool) -> None:
+async def go_on(store: SQLBackend, *, filled: bool) -> None:
     """All of `fill` is there, and more can be written."""
     async with store:
         if filled:
@@ -366,10 +366,10 @@ def test_bring_up_says_what_it_did_whatever_the_option(place: Place) -> None:
 
 def test_the_wait_for_another_process_that_migrates_has_an_end() -> None:
     """PostgreSQL: it says so, and the next opening finds nothing half done."""
-    place = OnServer(servers.postgresql(), PostgreSQLStore)
+    place = OnServer(servers.postgresql(), PostgreSQLBackend)
 
     async def work() -> None:
-        async with PostgreSQLStore(place.url, sweep=0) as store:
+        async with PostgreSQLBackend(place.url, sweep=0) as store:
             other = store._database  # a connection to it that holds the lock
             assert isinstance(other, postgresql._Postgres)
 
@@ -377,7 +377,7 @@ def test_the_wait_for_another_process_that_migrates_has_an_end() -> None:
                 async with connection.transaction():
                     await connection.execute(f"SELECT pg_advisory_xact_lock({postgresql._LOCK})")
                     with turnlog_of(LATER), pytest.raises(Unavailable, match=r"no answer within 0\.3 s"):
-                        await PostgreSQLStore(place.url, timeout=0.3).open()
+                        await PostgreSQLBackend(place.url, timeout=0.3).open()
 
             await other.with_connection(hold)
         with turnlog_of(LATER):
@@ -399,7 +399,7 @@ async def test_bring_up_leaves_an_open_store_open(tmp_path: Path) -> None:
 @pytest.fixture
 def app() -> Iterator[tuple[str, str]]:
     """PostgreSQL without tables: the URL of its owner, and of a role without any rights there."""
-    place = OnServer(servers.postgresql(), PostgreSQLStore)
+    place = OnServer(servers.postgresql(), PostgreSQLBackend)
     url = place.url.partition("://")[2].rpartition("@")[2]
     place.ask("CREATE ROLE turnlog_app LOGIN PASSWORD 'secret'")
     yield place.url, f"postgresql://turnlog_app:secret@{url}"
@@ -412,14 +412,14 @@ async def test_rights_to_the_rows_are_enough_once_the_tables_are_there(app: tupl
     """Both to look and by default, for all that a store does."""
     owner, url = app
     with pytest.raises(Unavailable, match="permission denied"):
-        await PostgreSQLStore(url).open()
-    await PostgreSQLStore(owner).bring_up()
+        await PostgreSQLBackend(url).open()
+    await PostgreSQLBackend(owner).bring_up()
     with pytest.raises(Unavailable, match="permission denied"):
-        await PostgreSQLStore(url).open()
+        await PostgreSQLBackend(url).open()
     tables = "turnlog_schema, turnlog_sessions, turnlog_metadata, turnlog_records, turnlog_changes"
     servers.ask(owner, f"GRANT SELECT, INSERT, UPDATE, DELETE ON {tables} TO turnlog_app")
     for migrate in ("check", "auto"):
-        async with PostgreSQLStore(url, migrate=migrate, sweep=0) as store:
+        async with PostgreSQLBackend(url, migrate=migrate, sweep=0) as store:
             for text in ("a", "b", "c"):
                 await store.append("alice", [user(text)], metadata={"title": text}, owner="u1", turn_id=text)
             again = await store.append("alice", [user("a")], metadata={"title": "a"}, owner="u1", turn_id="a")

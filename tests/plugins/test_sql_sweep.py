@@ -16,10 +16,10 @@ import servers
 from sql_places import advance, emptied_mariadb, emptied_postgresql
 from turnlog import SessionNotFound, Store, assistant, user
 from turnlog_sql import _store
-from turnlog_sql._store import SQLStore
-from turnlog_sql.mysql import MySQLStore
-from turnlog_sql.postgresql import PostgreSQLStore
-from turnlog_sql.sqlite import SQLiteStore
+from turnlog_sql._store import SQLBackend
+from turnlog_sql.mysql import MySQLBackend
+from turnlog_sql.postgresql import PostgreSQLBackend
+from turnlog_sql.sqlite import SQLiteBackend
 
 TABLES = ("sessions", "metadata", "records", "changes")
 
@@ -28,7 +28,7 @@ class Place(ABC):
     """A database without a session in it."""
 
     @abstractmethod
-    def store(self, **options: Any) -> SQLStore:
+    def store(self, **options: Any) -> SQLBackend:
         """A store there, which does not sweep by itself."""
 
     @abstractmethod
@@ -51,8 +51,8 @@ class SQLite(Place):
         self.path = folder / "turnlog.db"
         self.now = 1000.0
 
-    def store(self, **options: Any) -> SQLStore:
-        return SQLiteStore(f"sqlite:///{self.path}", **{"sweep": 0, "clock": lambda: self.now, **options})
+    def store(self, **options: Any) -> SQLBackend:
+        return SQLiteBackend(f"sqlite:///{self.path}", **{"sweep": 0, "clock": lambda: self.now, **options})
 
     async def pass_time(self, seconds: float) -> None:
         self.now += seconds
@@ -68,11 +68,11 @@ class SQLite(Place):
 class OnServer(Place):
     """A server, which has the clock."""
 
-    def __init__(self, url: str, make: type[PostgreSQLStore | MySQLStore]) -> None:
+    def __init__(self, url: str, make: type[PostgreSQLBackend | MySQLBackend]) -> None:
         self.url = url
         self.make = make
 
-    def store(self, **options: Any) -> SQLStore:
+    def store(self, **options: Any) -> SQLBackend:
         return self.make(self.url, **{"sweep": 0, **options})
 
     async def pass_time(self, seconds: float) -> None:
@@ -80,7 +80,7 @@ class OnServer(Place):
             await advance(store, seconds)
 
     def sessions(self, table: str) -> list[int]:
-        row = "`row`" if self.make is MySQLStore else "row"
+        row = "`row`" if self.make is MySQLBackend else "row"
         return [int(found[0]) for found in servers.ask(self.url, f"SELECT DISTINCT {row} FROM turnlog_{table}")]
 
 
@@ -90,9 +90,9 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     if request.param == "sqlite":
         yield SQLite(tmp_path)
     elif request.param == "postgresql":
-        yield OnServer(emptied_postgresql(), PostgreSQLStore)
+        yield OnServer(emptied_postgresql(), PostgreSQLBackend)
     else:
-        yield OnServer(emptied_mariadb(), MySQLStore)
+        yield OnServer(emptied_mariadb(), MySQLBackend)
 
 
 async def fill(store: Store, *names: str, ttl: float = 0) -> None:
@@ -337,7 +337,7 @@ async def test_a_sweep_that_finds_no_server_is_a_warning_and_the_next_one_works(
     pauses: Pauses, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = servers.Postgres()
-    place = OnServer(server.url, PostgreSQLStore)
+    place = OnServer(server.url, PostgreSQLBackend)
     async with place.store(sweep=5.0) as store:
         await pauses.first()
         await fill(store, "a", ttl=10)

@@ -12,9 +12,9 @@ import pytest
 import servers
 from turnlog import Unavailable, user
 from turnlog.errors import InvalidInput
-from turnlog_sql._store import SQLStore
-from turnlog_sql.mysql import MySQLStore
-from turnlog_sql.postgresql import PostgreSQLStore
+from turnlog_sql._store import SQLBackend
+from turnlog_sql.mysql import MySQLBackend
+from turnlog_sql.postgresql import PostgreSQLBackend
 
 _PASSWORD = "b9-sesame"  # noqa: S105 -- what must be in no message
 
@@ -102,7 +102,7 @@ class Place:
         self.name = name
         self.server: servers.Postgres | servers.MariaDB = postgresql() if name == "postgresql" else mariadb()
 
-    def store(self, host: str, *, password: str | None = None, **options: Any) -> SQLStore:
+    def store(self, host: str, *, password: str | None = None, **options: Any) -> SQLBackend:
         """A store there.
 
         Args:
@@ -112,11 +112,11 @@ class Place:
         """
         if isinstance(self.server, servers.Postgres):  # which trusts everybody who comes from here
             url = f"postgresql://postgres:{_PASSWORD}@{host}:{self.server.port}/postgres"
-            return PostgreSQLStore(url, sweep=0, timeout=20, **options)
+            return PostgreSQLBackend(url, sweep=0, timeout=20, **options)
         url = self.server.url.replace("127.0.0.1", host)
         if password is not None:
             url = f"mysql://turnlog:{password}@{host}:{self.server.port}/turnlog"
-        return MySQLStore(url, sweep=0, timeout=20, **options)
+        return MySQLBackend(url, sweep=0, timeout=20, **options)
 
     def let_in(self) -> int:
         """How many connections the server has accepted."""
@@ -131,7 +131,7 @@ def place(request: pytest.FixtureRequest) -> Place:
     return Place(request.param)
 
 
-async def encrypted(store: SQLStore) -> bool:
+async def encrypted(store: SQLBackend) -> bool:
     """Whether the server says so."""
     asked = {
         "postgresql": "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()",
@@ -142,7 +142,7 @@ async def encrypted(store: SQLStore) -> bool:
     return bool(rows[0][-1])
 
 
-async def said(store: SQLStore) -> str:
+async def said(store: SQLBackend) -> str:
     """All that is said of a store that cannot be opened."""
     with pytest.raises(Unavailable) as caught:
         await store.open()
@@ -186,7 +186,7 @@ async def test_a_wrong_server_is_told_nothing(place: Place, host: str, authority
 async def test_a_server_that_does_not_encrypt_is_refused() -> None:
     """Not asked the same again in the clear."""
     host = servers.place(servers.postgresql())
-    text = await said(PostgreSQLStore(f"postgresql://postgres:{_PASSWORD}@{host}", sslmode="require", sweep=0))
+    text = await said(PostgreSQLBackend(f"postgresql://postgres:{_PASSWORD}@{host}", sslmode="require", sweep=0))
     assert "nothing was done" in text and _PASSWORD not in text
 
 
@@ -196,9 +196,9 @@ async def test_a_wrong_password_is_in_no_message() -> None:
     assert "Access denied" in text and _PASSWORD not in text
 
 
-@pytest.mark.parametrize("kind", [PostgreSQLStore, MySQLStore])
+@pytest.mark.parametrize("kind", [PostgreSQLBackend, MySQLBackend])
 def test_options_that_would_not_do_what_they_say_are_refused(kind: type[Any], tmp_path: Path) -> None:
-    url = f"{'mysql' if kind is MySQLStore else 'postgresql'}://u:{_PASSWORD}@h/d"
+    url = f"{'mysql' if kind is MySQLBackend else 'postgresql'}://u:{_PASSWORD}@h/d"
     (tmp_path / "none.crt").write_text("no certificate")
     for options in (
         {"sslmode": "verify-ca"},

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from .configuration import open_store
 from .options import duration
-from .plugins import Plugin, find_layer, find_model, find_store, installed
+from .plugins import Plugin, find_backend, find_layer, find_model, installed
 
-__all__ = ["Plugin", "duration", "find_layer", "find_model", "find_store", "installed", "open_store"]
+__all__ = ["Plugin", "duration", "find_backend", "find_layer", "find_model", "installed", "open_store"]

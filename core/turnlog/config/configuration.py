@@ -12,18 +12,21 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, cast
+from typing import Final, TypeVar, cast
 
+from ..backend import Backend
 from ..errors import ConfigError, InvalidInput, PluginError, TurnlogError
+from ..layers import Layer
 from ..store import Store
 from .nearest import nearest
 from .options import Given, Option, options_of, signature_of
-from .plugins import find_layer, find_store
+from .plugins import find_backend, find_layer
 from .url import Location, read_query, read_url
 
 __all__ = ["open_store"]
 
 _DEFAULT_URL: Final = Given("sqlite:///turnlog.db", "the default url", text=True)
+_OF_STORE: Final = ("namespace", "retain", "max_session_bytes")
 _GENERIC: Final = ("url", "namespace", "ttl", "retain", "max_session_bytes", "layers")
 _FILE: Final = "turnlog.toml"
 _PROJECT: Final = "pyproject.toml"
@@ -31,6 +34,7 @@ _CONFIG: Final = "TURNLOG_CONFIG"
 _VARIABLE: Final = "TURNLOG_STORE_"
 
 _Source = dict[str, Given]
+_T = TypeVar("_T")
 
 
 def open_store(
@@ -54,7 +58,7 @@ def open_store(
         config: The file, or its contents as a mapping.  Otherwise the file that `TURNLOG_CONFIG` names, `turnlog.toml`
             in the working directory, or `[tool.turnlog]` in its `pyproject.toml`.
         namespace: As in `Store`.
-        ttl: As in `Store`; seconds, or a duration such as `"24h"` or `"30d"`; 0: for ever.
+        ttl: As in `Backend`; seconds, or a duration such as `"24h"` or `"30d"`; 0: for ever.
         retain: As in `Store`.
         max_session_bytes: As in `Store`; bytes, or a size such as `"64KiB"` or `"10MB"`.
         layers: The names of layers, or mappings with the `name` and options; the first is the outermost.
@@ -179,22 +183,23 @@ def _table(contents: Mapping[str, object], where: str) -> _Source:
 def _build(given: _Source, below: _Source) -> Store:
     url = given["url"]
     location = read_url(url)
-    backend = find_store(location.name)
-    has = options_of(backend)
+    kind = find_backend(location.name)
+    has = options_of(kind)
     given = {**{key: value for key, value in below.items() if key in has}, **given}
-    first = _place(backend, location, url)
-    options = {key: value for key, value in given.items() if key not in ("url", "layers")}
+    first = _place(kind, location, url)
+    of_store = {key: value for key, value in given.items() if key in _OF_STORE}
+    options = {key: value for key, value in given.items() if key not in ("url", "layers", *_OF_STORE)}
     layers = _layers(given.get("layers"))
     _check_whose(options, has, layers)
-    arguments = _arguments(backend, options, ("url", "layers"))
-    store = _make(backend, first, arguments, options, url, location)
+    arguments = _arguments(kind, options, ("url", "layers", *_OF_STORE))
+    backend = _make(kind, first, arguments, options, url, location)
     for layer, settings, where in reversed(layers):
         values = _arguments(layer, settings, ("name",))
-        store = _make(layer, (store,), values, settings, where, location)
-    return store
+        backend = _make(layer, (backend,), values, settings, where, location)
+    return _make(Store, (backend,), _arguments(Store, of_store, ()), of_store, url, location)
 
 
-def _place(backend: type[Store], location: Location, url: Given) -> tuple[str, ...]:
+def _place(backend: type[Backend], location: Location, url: Given) -> tuple[str, ...]:
     """The arguments that say where, by the name of the constructor's first parameter."""
     parameters = [p for p in signature_of(backend).values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     names = [p.name for p in parameters if p.default is p.empty] or [p.name for p in parameters[:1]]
@@ -205,14 +210,14 @@ def _place(backend: type[Store], location: Location, url: Given) -> tuple[str, .
     if names:
         raise PluginError(
             f"{backend.__module__}:{backend.__qualname__} takes {', '.join(names)}: "
-            "a store takes its location as url or as path, or none"
+            "a backend takes its location as url or as path, or none"
         )
     if location.rest:
         raise ConfigError(f"{url.where}: {location.name} takes no location: write {location.name}://")
     return ()
 
 
-def _layers(given: Given | None) -> list[tuple[type[Store], _Source, Given]]:
+def _layers(given: Given | None) -> list[tuple[type[Layer], _Source, Given]]:
     """Each layer's class, what is given for it, and where it is named; the outermost first."""
     if given is None:
         return []
@@ -221,7 +226,7 @@ def _layers(given: Given | None) -> list[tuple[type[Store], _Source, Given]]:
         value = [name.strip() for name in value.split(",")] if value.strip() else []
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise ConfigError(f'{given.where}: must be a list such as ["cache", "zstd"], not {type(value).__name__}')
-    found: list[tuple[type[Store], _Source, Given]] = []
+    found: list[tuple[type[Layer], _Source, Given]] = []
     seen: set[str] = set()
     for number, item in enumerate(value):
         where = f"{given.where}[{number}]"
@@ -242,7 +247,7 @@ def _layers(given: Given | None) -> list[tuple[type[Store], _Source, Given]]:
 
 
 def _check_whose(
-    given: _Source, has: Mapping[str, Option], layers: Sequence[tuple[type[Store], _Source, Given]]
+    given: _Source, has: Mapping[str, Option], layers: Sequence[tuple[type[Layer], _Source, Given]]
 ) -> None:
     """Refuse what is given to the store and is an option of a layer."""
     for layer, _, name in layers:
@@ -254,7 +259,7 @@ def _check_whose(
                 )
 
 
-def _arguments(maker: type[Store], given: _Source, beside: Sequence[str]) -> dict[str, object]:
+def _arguments(maker: type, given: _Source, beside: Sequence[str]) -> dict[str, object]:
     options: Mapping[str, Option] = options_of(maker)
     for key, value in given.items():
         if key not in options:
@@ -266,15 +271,15 @@ def _arguments(maker: type[Store], given: _Source, beside: Sequence[str]) -> dic
 
 
 def _make(
-    maker: type[Store],
+    maker: type[_T],
     first: tuple[object, ...],
     options: Mapping[str, object],
     given: _Source,
     source: Given,
     location: Location,
-) -> Store:
+) -> _T:
     try:
-        return cast("Callable[..., Store]", maker)(*first, **options)
+        return cast("Callable[..., _T]", maker)(*first, **options)
     except InvalidInput as error:
         text = location.masked(str(error))
         named = next(

@@ -1,19 +1,19 @@
-"""Plugins: stores, layers and models, found by the entry points of installed distributions.
+"""Plugins: backends, layers and models, found by the entry points of installed distributions.
 
-    [project.entry-points."turnlog.stores"]
-    jsonl = "turnlog_jsonl:JsonlStore"
+    [project.entry-points."turnlog.backends"]
+    jsonl = "turnlog_jsonl:JsonlBackend"
 
-The name is a URL's scheme in `turnlog.stores`, a layer's name in `turnlog.layers`, and a model's name in
+The name is a URL's scheme in `turnlog.backends`, a layer's name in `turnlog.layers`, and a model's name in
 `turnlog.models`.  The plugins that come with turnlog are registered in the same way.  Only the plugin that is asked for
 is imported.  Installed code is running code: install what you trust.
 
 `open_store` makes a plugin from the signature of its constructor:
 
-- A store takes its location first, as `url` (the URL without its query) or as `path` (what follows `scheme:///`,
+- A backend takes its location first, as `url` (the URL without its query) or as `path` (what follows `scheme:///`,
   percent-decoded: `jsonl:///chats` gives `chats`, `jsonl:////var/chats` gives `/var/chats`), or takes none (the URL is
-  then bare, `memory://`).  What follows a `+` in the scheme is the store's own business: `postgresql+psycopg://` finds
+  then bare, `memory://`).  What follows a `+` in the scheme is for the backend to read: `postgresql+psycopg://` finds
   `postgresql`.
-- A layer takes the store that it wraps first, as `inner`.
+- A layer takes the backend that it wraps first, as `inner`.
 - Options are keyword-only.  Their annotations say what may be configured: `float` (seconds: `90`, `"1.5s"`, `"24h"`),
   `int` (and where the name ends in `bytes`, a size: `"64KiB"`), `bool`, `str`, `Literal[...]`, and each of them
   `| None`.  A parameter of any other type, such as a clock or a client, is for code only.
@@ -29,20 +29,21 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from ..backend import Backend
 from ..errors import PluginError
-from ..store import Layer, Store
+from ..layers import Layer
 from .nearest import nearest
 from .options import duration
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-__all__ = ["Plugin", "duration", "find_layer", "find_model", "find_store", "installed"]
+__all__ = ["Plugin", "duration", "find_backend", "find_layer", "find_model", "installed"]
 
-_STORES: Final = "turnlog.stores"
+_BACKENDS: Final = "turnlog.backends"
 _LAYERS: Final = "turnlog.layers"
 _MODELS: Final = "turnlog.models"
-_KINDS: Final = {_LAYERS: "layer", _MODELS: "model", _STORES: "store"}
+_KINDS: Final = {_LAYERS: "layer", _MODELS: "model", _BACKENDS: "backend"}
 
 _EXTRAS: Final = {
     "asyncmy": "mysql",
@@ -59,9 +60,9 @@ class Plugin(msgspec.Struct, frozen=True):
     """An entry point of an installed distribution; what it points at is not loaded, and may be broken.
 
     Attributes:
-        group: `turnlog.stores`, `turnlog.layers` or `turnlog.models`.
+        group: `turnlog.backends`, `turnlog.layers` or `turnlog.models`.
         name: A URL's scheme, a layer's name or a model's name.
-        target: Where it is, such as `turnlog_memory:MemoryStore`.
+        target: Where it is, such as `turnlog_memory:MemoryBackend`.
         distribution: The distribution that registers it.
         version: That distribution's version.
     """
@@ -82,21 +83,21 @@ def installed() -> tuple[Plugin, ...]:
     return tuple(sorted(plugins, key=lambda plugin: (plugin.group, plugin.name, plugin.distribution)))
 
 
-def find_store(name: str) -> type[Store]:
-    """The class of the stores with this URL scheme.
+def find_backend(name: str) -> type[Backend]:
+    """Return the backend class with this URL scheme.
 
     Raises:
-        PluginError: There is none, it cannot be loaded, it is no store, or it is claimed twice.
+        PluginError: There is none, it cannot be loaded, it is not a backend, or it is claimed twice.
     """
-    found, plugin = _load(_STORES, name)
-    if isinstance(found, type) and issubclass(found, Store) and not issubclass(found, Layer):
+    found, plugin = _load(_BACKENDS, name)
+    if isinstance(found, type) and issubclass(found, Backend) and not issubclass(found, Layer):
         missing: frozenset[str] = getattr(found, "__abstractmethods__", frozenset())
         if missing:
             raise PluginError(
-                f"store {name!r}, {plugin}, is not finished: it does not implement {', '.join(sorted(missing))}"
+                f"backend {name!r}, {plugin}, is not finished: it does not implement {', '.join(sorted(missing))}"
             )
         return found
-    raise _unfit(plugin, found, "a subclass of turnlog.Store that is no layer")
+    raise _unfit(plugin, found, "a subclass of turnlog.Backend that is not a layer")
 
 
 def find_layer(name: str) -> type[Layer]:

@@ -16,7 +16,7 @@ from ..values.message import system as system_message
 from ..values.session import Session
 from .window import Window
 
-Model: TypeAlias = "Callable[..., Awaitable[MessageLike]]"
+Model: TypeAlias = Callable[..., Awaitable[MessageLike]]
 """What answers, any async callable: `await model(messages, **options)`, given a list of `Message`, answers one, or the
 dictionary to make it from."""
 

@@ -2,25 +2,51 @@
 
 from __future__ import annotations
 
-from .header import Header, check_delete, check_whole, created_by, fits, missing, reused
-from .history import begins_turn, common, cut_off, divide, exact, split_turns
-from .state import SessionState, file_key, page
+from .file_key import file_key
+from .header import (
+    Header,
+    check_absent,
+    check_condition,
+    check_delete,
+    check_seal,
+    expiry_is_due,
+    fits,
+    missing,
+    regressed,
+)
+from .history import begins_turn, common, divide, split_turns
+from .page import page
+from .plan import NOTHING, Near, Plan, needs, plan
+from .remembered import Remembered
+from .state import SessionState
+from .window import check_whole, cut_off, exact, newest, window
 
 __all__ = [
+    "NOTHING",
     "Header",
+    "Near",
+    "Plan",
+    "Remembered",
     "SessionState",
     "begins_turn",
+    "check_absent",
+    "check_condition",
     "check_delete",
+    "check_seal",
     "check_whole",
     "common",
-    "created_by",
     "cut_off",
     "divide",
     "exact",
+    "expiry_is_due",
     "file_key",
     "fits",
     "missing",
+    "needs",
+    "newest",
     "page",
-    "reused",
+    "plan",
+    "regressed",
     "split_turns",
+    "window",
 ]

@@ -5,44 +5,55 @@ from __future__ import annotations
 import builtins
 from collections.abc import Sequence
 from hashlib import blake2b
+from typing import Final
 
 import msgspec
 
-from ..errors import Conflict, CorruptRecord, HistoryRegressed, IdReused, SessionNotFound, SplitsSealed, TooLarge
+from ..errors import (
+    Conflict,
+    CorruptRecord,
+    HistoryRegressed,
+    InvalidInput,
+    SessionNotFound,
+    SplitsSealed,
+    TooLarge,
+)
 from ..limits import MAX_PAYLOAD_BYTES, SLIDE
-from ..values.change import ABSENT, Change, Expect, Receipt
-from ..values.key import Key, check_key
+from ..values.change import ABSENT, PRESENT, Change, Expect, Receipt, check_expect
+from ..values.ids import check_id
+from ..values.key import CHECKSUM_BYTES, Key, check_key
 from ..values.metadata import EMPTY, Metadata
 from ..values.record import Record
 from ..values.session import SessionInfo
-from ..values.version import Version, check_version
+from ..values.version import SameSession, Version, version_of
 
-SURE_TO_FIT = (
-    MAX_PAYLOAD_BYTES // 8
-)  # a size that was not measured counts characters, of at most 4 bytes, and leaves a little out
+SURE_TO_FIT: Final = MAX_PAYLOAD_BYTES // 8
+"""Bytes: a record whose size was estimated below this is under the limit.  An estimate counts characters, of at most 4
+bytes, and leaves a little out."""
 
 
 class Header(msgspec.Struct, frozen=True, gc=False):
-    """What a backend keeps of a session beside its records.  It is a value: every rule makes a new one, or raises.
+    """What a backend stores of a session beside its records.
 
-    A backend that is a database stores it as a row, reads it under a lock, and applies a change in the order of
-    `SessionState.apply`; it never needs the history for that, at most the record next to a cut.
+    It is a value: every rule returns a new one, or raises.  A database stores it as a row (`pack`), reads it under a
+    lock (`unpack`), and computes the next one with `needs` and `plan`.
 
     Attributes:
-        key: Whose header this is.
-        version: Where the session is.
-        first: The number of the first turn that is still there.
+        key: The session.
+        version: The session's version.
+        first: The number of the first turn that is still stored.
         turns: One more than the number of the last turn.
-        start: How many messages lie before the first record that is still there.
-        messages_until: How many messages lie before the end, counted from the same place as `start`.
+        start: How many messages precede the first record that is still stored.
+        messages_until: How many messages precede the end, counted from the same place as `start`.
         tail: The last round's turn id, part, and whether it is open; None if there is no round.
         bytes: What its records take.
-        created: When it was made.
-        updated: When it last changed.
-        owner: Whose it is, or empty.
-        metadata: What the application keeps beside the turns.
-        ttl: Its own time to live in seconds (0: never expires); None: the store's.
-        expires: When it expires, by the same clock as `created`; None if it does not.
+        created: When it was made, in seconds since 1970, by the backend's clock.
+        updated: When it last changed, by the same clock.
+        owner: Its owner; empty if it has none.
+        metadata: What the application keeps with it.
+        ttl: Its own time to live in seconds (0: never expires); None: the backend's.
+        expires: When it expires, by the same clock; None if it does not.
+        changes: How many changes were applied to it: the place of the next one among those that are remembered.
     """
 
     key: Key
@@ -59,27 +70,104 @@ class Header(msgspec.Struct, frozen=True, gc=False):
     metadata: Metadata = EMPTY
     ttl: float | None = None
     expires: float | None = None
+    changes: int = 0
 
     @classmethod
-    def new(cls, key: Key, epoch: builtins.bytes, now: float, first: int = 0) -> Header:
-        """The header of a session that is made now.
+    def new(cls, key: Key, epoch: builtins.bytes, now: float, *, first: int = 0, owner: str = "") -> Header:
+        """Return the header of a new session.
 
         Args:
-            key: Which session.
+            key: The session.
             epoch: 16 random bytes, never used before.
-            now: Seconds since 1970, by the store's clock.
+            now: Seconds since 1970, by the backend's clock.
             first: The number of its first turn.
+            owner: Its owner.
         """
-        return cls(key, Version(epoch, 0, 0, epoch, epoch), first, first, 0, 0, None, 0, now, now)
+        return cls(key, Version(epoch, 0, 0, epoch, epoch), first, first, 0, 0, None, 0, now, now, owner)
 
-    # ------------------------------------------------------------------------------------------------ what it answers
+    # ------------------------------------------------------------------------------------------------------- encoding
+
+    def pack(self) -> builtins.bytes:
+        """Return the bytes that a database stores, with a checksum that covers the key.
+
+        `updated` and `expires` are left out, because a server sets them by its own clock; so are the metadata, which
+        have a `pack` of their own.
+        """
+        v = self.version
+        data = _encode(
+            (
+                (v.epoch, v.generation, v.rounds, v.tip, v.stamp),
+                self.first,
+                self.turns,
+                self.start,
+                self.messages_until,
+                self.tail,
+                self.bytes,
+                self.created,
+                self.owner,
+                self.ttl,
+                self.changes,
+            )
+        )
+        return data + self.key.checksum(data)
+
+    @classmethod
+    def unpack(
+        cls,
+        key: Key,
+        data: builtins.bytes,
+        *,
+        updated: float,
+        expires: float | None,
+        metadata: Metadata = EMPTY,
+    ) -> Header:
+        """Return the header behind stored bytes.
+
+        Args:
+            key: The session that the header must belong to.
+            data: The result of `pack`.
+            updated: When the session last changed.
+            expires: When it expires; None if it does not.
+            metadata: Its metadata, if they were read.
+
+        Raises:
+            CorruptRecord: The bytes are damaged, or belong to another session.
+        """
+        try:
+            if not key.is_sound(data):
+                raise CorruptRecord("its header is damaged", key=key)
+            version, first, turns, start, until, tail, size, created, owner, ttl, changes = _decode(
+                data[:-CHECKSUM_BYTES]
+            )
+            updated, expires = float(updated), None if expires is None else float(expires)
+        except (msgspec.DecodeError, TypeError, ValueError) as error:
+            raise CorruptRecord(f"its header cannot be read: {error}", key=key) from None
+        return cls(
+            key,
+            Version(*version),
+            first,
+            turns,
+            start,
+            until,
+            tail,
+            size,
+            created,
+            updated,
+            owner,
+            metadata,
+            ttl,
+            expires,
+            changes,
+        )
+
+    # -------------------------------------------------------------------------------------------------------- answers
 
     def alive(self, now: float) -> bool:
-        """Whether it has not expired."""
+        """Return whether the session has not expired."""
         return self.expires is None or now < self.expires
 
     def info(self, now: float) -> SessionInfo:
-        """What readers are told."""
+        """Return what readers see of the session."""
         return SessionInfo(
             self.key,
             self.version,
@@ -96,80 +184,95 @@ class Header(msgspec.Struct, frozen=True, gc=False):
         )
 
     def receipt(self, now: float, version: Version, number: int | None, previous: Version | None) -> Receipt:
-        """What a commit answers: the counts are this header's."""
+        """Return the answer to a commit; the counts are this header's."""
         expires_in = None if self.expires is None else self.expires - now
         return Receipt(version, number, self.first, self.turns, self.messages_until - self.start, previous, expires_in)
 
-    # ---------------------------------------------------------------------------------------- what it holds a caller to
+    # --------------------------------------------------------------------------------------------------------- checks
 
-    def check(self, expect: Expect, *, turns: bool) -> None:
-        """Refuse a change that expects the session elsewhere.
+    def check(self, expect: Expect) -> None:
+        """Refuse a write whose condition the session does not meet.
+
+        Raises:
+            Conflict: It does not meet `expect`.
+            HistoryRegressed: It is older than the version in `expect`, or has diverged from it.
+        """
+        if expect is not None:
+            check_condition(self.key, self.version, expect)
+
+    def check_owner(self, owner: str | None) -> None:
+        """Refuse what is meant for the sessions of one owner.
 
         Args:
-            expect: What the change names.
-            turns: Compare turns only, not metadata, owner and time to live.
+            owner: That owner; None: any.
 
         Raises:
-            Conflict: It has moved on.
-            HistoryRegressed: It is behind, or beside, what the caller saw.
+            SessionNotFound: The session belongs to another owner.
         """
-        if expect is None:
-            return
-        version = self.version
-        if expect is ABSENT:
-            raise Conflict(f"session {self.key} exists, the change expected that it does not", actual=version)
-        if expect.same_turns(version) if turns else expect == version:
-            return
-        self._check_not_ahead(expect)
-        raise Conflict(
-            f"session {self.key} is at {version!r}, the change expected {expect!r}: read it again and decide anew",
-            expected=expect,
-            actual=version,
-        )
-
-    def _check_not_ahead(self, seen: Version) -> None:
-        version = self.version
-        if seen.epoch != version.epoch or seen.generation < version.generation:
-            return
-        beside = seen.rounds == version.rounds and seen.tip != version.tip
-        if seen.generation > version.generation or seen.rounds > version.rounds or beside:
-            raise self.regressed(seen)
-
-    def regressed(self, seen: Version) -> HistoryRegressed:
-        """The error for a reader who saw what is no longer there."""
-        return HistoryRegressed(
-            f"session {self.key} is at {self.version!r}, this caller saw {seen!r}: "
-            "the store has lost writes that it acknowledged",
-            seen=seen,
-            actual=self.version,
-        )
+        if owner is not None and self.owner != owner:
+            raise missing(self.key)
 
     def may_continue(self, since: Version) -> bool:
-        """Whether a reader at `since` can be sent only what follows, if the record that ends there is still at hand.
+        """Return whether what follows `since` can be read alone, if the record that ends there is still stored.
 
         Raises:
-            HistoryRegressed: The session is behind, or beside, what the reader saw.
+            HistoryRegressed: The session is older than `since`, or has diverged from it.
         """
-        self._check_not_ahead(since)
+        _check_not_ahead(self.key, self.version, since)
         return since.epoch == self.version.epoch and since.generation == self.version.generation
 
-    # ------------------------------------------------------------------------------------------------- what changes it
+    def check_follows(self, record: Record) -> None:
+        """Refuse a later round that does not follow the last one.
+
+        Raises:
+            Conflict: Its turn is not the last one, or is not open, or a part is missing between.
+        """
+        if not record.turns and self.tail != (record.id, record.part - 1, True):
+            raise Conflict(
+                f"part {record.part} of turn {record.id!r} must follow its part {record.part - 1}, still open, "
+                f"at the end of session {self.key}; there is {self._tail_text()}",
+                actual=self.version,
+            )
+
+    def _tail_text(self) -> str:
+        if self.tail is None:
+            return "no turn"
+        id, part, open = self.tail
+        return f"part {part} of turn {id!r}, {'open' if open else 'not open'}"
+
+    def check_bytes(self, limit: int | None, before: int) -> None:
+        """Refuse what would take more than the limit, and more than the session takes already.
+
+        Args:
+            limit: `Change.max_bytes`.
+            before: What the session took before the change.
+
+        Raises:
+            TooLarge: It would.
+        """
+        if limit is not None and limit < self.bytes > before:
+            raise TooLarge(
+                f"session {self.key} would take {self.bytes} bytes, the limit is {limit}: "
+                "retain fewer turns, or begin a new session"
+            )
+
+    # -------------------------------------------------------------------------------------------------------- changes
 
     def cut(self, keep: int, last: Record | None, size: int, now: float) -> Header:
-        """Without the turns numbered `keep` and above; only where there are such turns.
+        """Return the header without the turns numbered `keep` and above; there must be such turns.
 
         Args:
             keep: Below `self.turns`.
             last: The last record that begins below `keep`; None if there is none.
             size: Bytes of the records behind it.
-            now: Seconds since 1970, by the store's clock.
+            now: Seconds since 1970, by the backend's clock.
 
         Raises:
             SplitsSealed: `keep` falls inside `last`.
         """
         version = self.version
         if last is None:
-            end, start, upto, tip, tail = 0, 0, 0, version.epoch, None
+            rounds, start, until, tip, tail = 0, 0, 0, version.epoch, None
         elif last.next_turn > keep:
             raise SplitsSealed(
                 f"turns {last.number} to {last.next_turn - 1} of session {self.key} are sealed in one record, "
@@ -177,78 +280,51 @@ class Header(msgspec.Struct, frozen=True, gc=False):
                 boundary=last.number,
             )
         else:
-            end, start, upto, tip, tail = (
-                last.rounds_until,
-                self.start,
-                last.messages_until,
-                last.tip,
-                (last.id, last.part, last.open),
-            )
+            rounds, start, until, tip = last.rounds_until, self.start, last.messages_until, last.tip
+            tail = (last.id, last.part, last.open)
         return msgspec.structs.replace(
             self,
-            version=Version(version.epoch, version.generation + 1, end, tip, version.stamp),
+            version=Version(version.epoch, version.generation + 1, rounds, tip, version.stamp),
             first=min(self.first, keep),
             turns=keep,
             start=start,
-            messages_until=upto,
+            messages_until=until,
             tail=tail,
             bytes=self.bytes - size,
             updated=now,
         )
 
     def extend(self, change: Change, now: float) -> tuple[Header, list[Record]]:
-        """With the change's records at the end; also the records as they are to be stored.
+        """Return the header with the change's records at the end, and the records as they are to be stored.
 
         Raises:
-            Conflict: It begins with a later round of a turn that is not the last, or not open.
+            Conflict: The change begins with a later round of a turn that is not the last, or not open.
             TooLarge: A record would take more than 16 MiB encoded.
         """
         version = self.version
-        turns, end, upto, tip, size = self.turns, version.rounds, self.messages_until, version.tip, self.bytes
+        turns, rounds, until, tip, size = self.turns, version.rounds, self.messages_until, version.tip, self.bytes
         id = change.id.encode()
         record = change.append[0]
-        if not record.turns and self.tail != (record.id, record.part - 1, True):
-            raise Conflict(
-                f"part {record.part} of turn {record.id!r} must follow its part {record.part - 1}, still open, "
-                f"at the end of session {self.key}; there is {self._tail_text()}",
-                actual=version,
-            )
+        self.check_follows(record)
         placed = []
         for record in change.append:
-            taken = record.size
-            if taken > SURE_TO_FIT:
-                _ = record.payload  # which raises what is too large
-            size += taken
             number = turns if record.turns else turns - 1
             turns += record.turns
-            end += record.rounds
-            upto += record.count
+            rounds += record.rounds
+            until += record.count
             tip = chain(tip, id)
-            stored = Record(
-                record.id,
-                record.part,
-                record.open,
-                record.time,
-                record.count,
-                record.rounds,
-                record.turns,
-                number,
-                end,
-                upto,
-                tip,
-                record._payload,
-                record._messages,
-                record._inner,
-                taken,
-            )
+            stored = record.placed(number=number, rounds_until=rounds, messages_until=until, tip=tip)
+            if stored.size > SURE_TO_FIT:
+                _ = stored.payload  # encodes it, which raises TooLarge over the limit
+            size += stored.size
             placed.append(stored)
         header = Header(
             self.key,
-            Version(version.epoch, version.generation, end, tip, version.stamp),
+            Version(version.epoch, version.generation, rounds, tip, version.stamp),
             self.first,
             turns,
             self.start,
-            upto,
+            until,
             (record.id, record.part, record.open),
             size,
             self.created,
@@ -257,17 +333,12 @@ class Header(msgspec.Struct, frozen=True, gc=False):
             self.metadata,
             self.ttl,
             self.expires,
+            self.changes,
         )
         return header, placed
 
-    def _tail_text(self) -> str:
-        if self.tail is None:
-            return "no turn"
-        id, part, open = self.tail
-        return f"part {part} of turn {id!r}, {'open' if open else 'not open'}"
-
     def drop(self, first: Record, size: int) -> Header:
-        """Without the records before `first`.  No version changes by it.
+        """Return the header without the records before `first`.  The version stays.
 
         Args:
             first: The first record that stays.
@@ -278,7 +349,7 @@ class Header(msgspec.Struct, frozen=True, gc=False):
         )
 
     def describe(self, change: Change, now: float) -> Header:
-        """With the change's metadata, owner and time to live.
+        """Return the header with the change's metadata, owner and time to live.
 
         Raises:
             TooLarge: The metadata would be over 64 KiB.
@@ -295,50 +366,61 @@ class Header(msgspec.Struct, frozen=True, gc=False):
             expires=self.expires if ttl is None else None,  # `slide` sets it anew
         )
 
-    def check_bytes(self, limit: int | None, before: int) -> None:
-        """Refuse what would take more than the change allows, and more than the session takes already.
-
-        Args:
-            limit: `Change.max_bytes`.
-            before: What it took before the change.
-
-        Raises:
-            TooLarge: It would.
-        """
-        if limit is not None and limit < self.bytes > before:
-            raise TooLarge(
-                f"session {self.key} would take {self.bytes} bytes, the limit is {limit}: "
-                "retain fewer turns, or begin anew"
-            )
-
     def slide(self, now: float, ttl: float | None) -> Header:
-        """With the expiry moved, where it is due: itself, if less than 1/8 of the time to live has passed since then.
+        """Return the header with its expiry moved; itself if less than 1/8 of the time to live has passed.
 
         Args:
-            now: Seconds since 1970, by the store's clock.
-            ttl: The store's time to live in seconds, for sessions that have none of their own; None: never expires.
+            now: Seconds since 1970, by the backend's clock.
+            ttl: The backend's time to live in seconds, for sessions that have none of their own; None: never expires.
         """
-        own = self.ttl
-        if own is not None:
-            ttl = own
-        if not ttl:
-            return self if self.expires is None else msgspec.structs.replace(self, expires=None)
-        if self.expires is not None and ttl * SLIDE < self.expires - now <= ttl:
+        if self.ttl is not None:
+            ttl = self.ttl
+        if not expiry_is_due(ttl, None if self.expires is None else self.expires - now):
             return self
-        return msgspec.structs.replace(self, expires=now + ttl)
+        return msgspec.structs.replace(self, expires=now + ttl if ttl else None)
+
+
+def expiry_is_due(ttl: float | None, expires_in: float | None) -> bool:
+    """Return whether using a session has to move its expiry: more than 1/8 of its time to live has passed.
+
+    Args:
+        ttl: The session's time to live in seconds, its own or the backend's; None or 0: it never expires.
+        expires_in: Seconds until it expires now; None: it does not.
+    """
+    if not ttl:
+        return expires_in is not None
+    return expires_in is None or not ttl * SLIDE < expires_in <= ttl
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(
+    tuple[
+        tuple[bytes, int, int, bytes, bytes],
+        int,
+        int,
+        int,
+        int,
+        tuple[str, int, bool] | None,
+        int,
+        float,
+        str,
+        float | None,
+        int,
+    ]
+).decode
 
 
 def chain(tip: bytes, change_id: bytes) -> bytes:
-    """The next chain value: 8 bytes of BLAKE2b (RFC 7693) over the last one and the change id."""
+    """Return the next chain value: 8 bytes of BLAKE2b (RFC 7693) over the last one and the change id."""
     return blake2b(tip + change_id, digest_size=8).digest()
 
 
 def fits(seal: Record, run: Sequence[Record], *, last: bool) -> bool:
-    """Whether a sealed record may take the place of others.
+    """Return whether a sealed record may take the place of others.
 
     Args:
-        seal: What was sealed.
-        run: The records whose numbers it covers, as they are now.
+        seal: The sealed record.
+        run: The records whose numbers it covers, as they are stored now.
         last: Whether nothing follows them.
     """
     return (
@@ -354,116 +436,116 @@ def fits(seal: Record, run: Sequence[Record], *, last: bool) -> bool:
     )
 
 
-def check_whole(
-    header: Header, records: Sequence[Record], last: int | None, before: int | None, since: Version | None
-) -> None:
-    """Refuse to take what is left of a damaged session for what there was.
-
-    Args:
-        header: The session's.
-        records: What was found.
-        last: As it was asked for.
-        before: As it was asked for.
-        since: As it was asked for, if `records` are what follows it; otherwise None.
+def check_seal(key: Key, record: Record) -> None:
+    """Refuse what cannot be sealed, before any I/O.
 
     Raises:
-        CorruptRecord: A record is missing, or stands where it does not belong.
+        InvalidInput: `key` is not a key, or `record` is not a record that begins a turn.
+        TooLarge: The record takes more than 16 MiB encoded.
     """
-    if last == 0 and since is None:
-        return
-    if not records:
-        if since is not None:
-            there = since.rounds < header.version.rounds
-        else:
-            there = header.messages_until > header.start and (before is None or before > header.first)
-        if there:
-            raise _gap(header, header.first)
-        return
-    first, end = records[0], records[0].rounds_until - records[0].rounds
-    if since is not None:
-        begins = end == since.rounds
-    elif last is None or first.number <= header.first:
-        begins = first.number == header.first and first.messages_until - first.count == header.start
-    else:
-        begins = first.turns > 0 and records[-1].messages_until - first.messages_until + first.count >= last
-    if not begins:
-        raise _gap(header, header.first if since is None else first.number - 1)
-    for record in records:
-        end += record.rounds
-        if record.rounds_until != end:
-            raise _gap(header, record.number - 1)
-    final = records[-1]
-    if before is None or final.next_turn >= header.turns:
-        if (
-            end != header.version.rounds
-            or final.messages_until != header.messages_until
-            or final.tip != header.version.tip
-        ):
-            raise _gap(header, final.next_turn)
-    elif not final.number < before <= final.next_turn:
-        raise _gap(header, final.next_turn)
+    check_key(key)
+    if type(record) is not Record or not record.turns:
+        raise InvalidInput("seal needs a record that begins a turn, as Record.seal makes one")
+    _ = record.payload
 
 
-def _gap(header: Header, turn: int) -> CorruptRecord:
-    return CorruptRecord("a record is missing, or is not where it belongs", key=header.key, turn=turn)
+def check_condition(key: Key, version: Version, expect: Expect) -> None:
+    """Refuse a write whose condition an existing session does not meet.
+
+    Args:
+        key: The session.
+        version: The session's version.
+        expect: The condition.
+
+    Raises:
+        Conflict: The session does not meet it.
+        HistoryRegressed: It is older than the version in `expect`, or has diverged from it.
+    """
+    if expect is None or expect is PRESENT:
+        return
+    if expect is ABSENT:
+        raise Conflict(f"session {key} exists, the change expected that it does not", actual=version)
+    if expect.met_by(version):
+        return
+    if type(expect) is not SameSession:
+        _check_not_ahead(key, version, version_of(expect))
+    raise Conflict(
+        f"session {key} is at {version!r}, the change expected {expect!r}: read it again and decide anew",
+        expected=expect,
+        actual=version,
+    )
+
+
+def _check_not_ahead(key: Key, version: Version, seen: Version) -> None:
+    if seen.epoch != version.epoch or seen.generation < version.generation:
+        return
+    diverged = seen.rounds == version.rounds and seen.tip != version.tip
+    if seen.generation > version.generation or seen.rounds > version.rounds or diverged:
+        raise regressed(key, version, seen)
+
+
+def regressed(key: Key, version: Version, seen: Version) -> HistoryRegressed:
+    """Return the error for a reader who saw what is no longer stored.
+
+    Args:
+        key: The session.
+        version: The session's version.
+        seen: The version that the reader saw.
+    """
+    return HistoryRegressed(
+        f"session {key} is at {version!r}, this caller saw {seen!r}: the store has lost writes that it acknowledged",
+        seen=seen,
+        actual=version,
+    )
 
 
 def missing(key: Key) -> SessionNotFound:
-    """The error for a session that is not there.
+    """Return the error for a session that is not stored.
 
     Raises:
-        InvalidInput: It is no key.
+        InvalidInput: `key` is not a key.
     """
     check_key(key)
     return SessionNotFound(f"there is no session {key}, or it has expired", key=key)
 
 
-def created_by(key: Key, change: Change, epoch: bytes, now: float) -> Header:
-    """The header that a change begins with where there is no session.
+def check_absent(key: Key, expect: Expect) -> None:
+    """Refuse a write to a session that is not stored, if its condition needs one.
 
     Raises:
-        Conflict: It expects one, or begins with a later round of a turn.
-        SessionNotFound: It has nothing to put into one.
-        InvalidInput: It is no key.
+        Conflict: `expect` names a version.
+        SessionNotFound: `expect` is `PRESENT`.
     """
-    check_key(key)
-    if change.expect is not None and change.expect is not ABSENT:
-        raise Conflict(
-            f"there is no session {key}, or it has expired; the change expected {change.expect!r}",
-            expected=change.expect,
-        )
-    if change.append and not change.append[0].turns:
-        record = change.append[0]
-        raise Conflict(
-            f"part {record.part} of turn {record.id!r} must follow its part {record.part - 1}, still open; "
-            f"there is no session {key}, or it has expired"
-        )
-    if not change.append and change.metadata is None and change.owner is None and change.ttl is None:
+    if expect is None or expect is ABSENT:
+        return
+    if expect is PRESENT:
         raise missing(key)
-    return Header.new(key, epoch, now, change.first)
+    raise Conflict(f"there is no session {key}, or it has expired; expected was {expect!r}", expected=expect)
 
 
-def reused(key: Key, change_id: str) -> IdReused:
-    """The error for a change id that stands for another change."""
-    return IdReused(
-        f"change id {change_id!r} stands for another change of session {key}: make a new id for new contents"
-    )
+def check_delete(key: Key, header: Header | None, expect: Expect, for_owner: str | None, now: float) -> bool:
+    """Return whether there is a session to delete.
 
-
-def check_delete(key: Key, header: Header | None, expect: Version | None, now: float) -> bool:
-    """Whether there is a session to delete.
+    Args:
+        key: The session.
+        header: What is stored; None: nothing.
+        expect: The condition.
+        for_owner: Only a session of this owner; None: of any.
+        now: Seconds since 1970, by the backend's clock.
 
     Raises:
-        Conflict: It is not at `expect`, or there is none.
-        HistoryRegressed: It is behind, or beside, `expect`.
-        InvalidInput: `key` is no key, or `expect` no version.
+        Conflict: It does not meet `expect`.
+        SessionNotFound: There is none, and `expect` is `PRESENT`.
+        HistoryRegressed: It is older than the version in `expect`, or has diverged from it.
+        InvalidInput: `key` is not a key, or `expect` is not a condition.
     """
     check_key(key)
     if expect is not None:
-        check_version(expect, "expect")
-    if header is None or not header.alive(now):
-        if expect is not None:
-            raise Conflict(f"there is no session {key}, or it has expired; expected was {expect!r}", expected=expect)
+        check_expect(expect)
+    if for_owner is not None:
+        check_id(for_owner, "for_owner")
+    if header is None or not header.alive(now) or (for_owner is not None and header.owner != for_owner):
+        check_absent(key, expect)
         return False
-    header.check(expect, turns=False)
+    header.check(expect)
     return True

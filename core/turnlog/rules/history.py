@@ -1,16 +1,11 @@
-"""Histories as lists of messages: where turns begin, what two of them have in common, and what was asked for of one."""
+"""Histories as lists of messages: where turns begin, and what two histories have in common."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from ..errors import CorruptRecord
 from ..values.message import Message
-from ..values.record import Record
-from ..values.session import Session
 from ..values.turn import Turn
-
-__all__ = ["begins_turn", "common", "cut_off", "divide", "exact", "split_turns"]
 
 _PREAMBLE = frozenset({"system", "developer"})
 
@@ -43,10 +38,18 @@ def split_turns(messages: Sequence[Message]) -> list[tuple[Message, ...]]:
     return turns
 
 
-def common(stored: Sequence[Message], wanted: Sequence[Message]) -> int:
-    """How many messages two histories have in common at the beginning."""
+def common(
+    stored: Sequence[Message], wanted: Sequence[Message], as_read: Callable[[Message], Message] | None = None
+) -> int:
+    """Return how many messages two histories have in common at the beginning.
+
+    Args:
+        stored: The messages that were read.
+        wanted: The messages to store.
+        as_read: Returns a message as it would be read once it is stored; None: as it is.
+    """
     for place, (old, new) in enumerate(zip(stored, wanted, strict=False)):
-        if old != new:
+        if old != new and (as_read is None or as_read(new) != old):
             return place
     return min(len(stored), len(wanted))
 
@@ -72,39 +75,3 @@ def divide(turns: Sequence[Turn], wanted: Sequence[Message], same: int, first: i
         if end == len(wanted) or begins_turn(wanted[end]):
             keep, kept = turn.number + 1, end
     return keep, wanted[kept:]
-
-
-def exact(session: Session, last: int | None, before: int | None) -> Session:
-    """A session with sealed records taken apart and cut to the turns that were asked for; itself, if it is these."""
-    stored = session.records
-    if not stored:
-        return session
-    first, final = stored[0], stored[-1]
-    if final.rounds_until - first.rounds_until == len(stored) - first.rounds and (
-        last is None or final.messages_until - first.messages_until < last
-    ):
-        return session  # nothing is sealed, and without its first record it would hold too little
-    parts = [part for record in stored for part in _split(session, record)]
-    records = [part for part in parts if before is None or part.number < before]
-    if last is not None:
-        place, count = len(records), 0
-        while place and (count < last or not records[place].turns):
-            place -= 1
-            count += records[place].count
-        del records[:place]
-    return Session(session.info, tuple(records), session.continues)
-
-
-def cut_off(session: Session, before: int) -> int:
-    """How many messages `exact` cuts off the end: those from turn `before` on, where that is inside a sealed record."""
-    if not session.records or session.records[-1].next_turn <= before:
-        return 0
-    return sum(part.count for part in _split(session, session.records[-1]) if part.number >= before)
-
-
-def _split(session: Session, record: Record) -> tuple[Record, ...]:
-    try:
-        return record.split()
-    except CorruptRecord as error:
-        error.key = session.info.key
-        raise

@@ -18,14 +18,15 @@ from ..errors import CorruptRecord, FormatTooNew
 from ..values.key import Key
 from ..values.message import Message
 from ..values.metadata import Metadata
-from ..values.record import Record
+from ..values.record import HEAD_FIELDS, Record
 from ..values.version import Version
 from .header import Header
+from .remembered import Remembered
 
 FORMAT = 1
 """The format of the lines; it stands in the first one."""
 
-Changes: TypeAlias = "list[tuple[str, bytes, Version, int | None]]"
+Changes: TypeAlias = "list[tuple[str, Remembered]]"
 
 _DIGEST: Final = b',"crc32":"%08x"}'
 _DIGEST_SIZE: Final = len(_DIGEST % 0)
@@ -92,26 +93,27 @@ def _check(line: bytes) -> None:
 
 
 def header(header: Header) -> bytes:
-    """The first line."""
+    """Return the first line."""
     return _encode(_First(FORMAT, header))
 
 
 def changes(changes: Changes) -> bytes:
-    """The second line."""
-    return _encode(_Second([(id, digest, str(version), number) for id, digest, version, number in changes]))
+    """Return the second line."""
+    return _encode(_Second([(id, one.digest, str(one.version), one.number) for id, one in changes]))
 
 
 def record(record: Record) -> bytes:
-    """The line of a record."""
-    head = (record.id, record.part, record.open, record.time, record.count, record.rounds, record.turns)
-    place = (record.number, record.rounds_until, record.messages_until, record.tip, record.size)
+    """Return the line of a record."""
+    head: dict[str, Any] = {name: getattr(record, name) for name in HEAD_FIELDS}
     if record.decoded and record.rounds == 1:
-        return _encode(_Line(*head, *place, messages=[message.to_dict() for message in record.messages]))
-    return _encode(_Line(*head, *place, payload=record.payload))
+        head["messages"] = [message.to_dict() for message in record.messages]
+    else:
+        head["payload"] = record.payload
+    return _encode(_Line(**head, size=record.size))
 
 
 def parse(key: Key | None, lines: Sequence[bytes]) -> tuple[Header, Changes, list[Record]]:
-    """Header, remembered changes and records behind the lines of a session.
+    """Return the header, the remembered changes and the records behind the lines of a session.
 
     Raises:
         CorruptRecord: A line cannot be read, the lines belong to another session, or some are missing.
@@ -124,7 +126,7 @@ def parse(key: Key | None, lines: Sequence[bytes]) -> tuple[Header, Changes, lis
         found = _decode_first(lines[0]).header
         _check(lines[1])
         second = _decode_second(lines[1]).changes
-        changes = [(id, digest, Version.parse(version), number) for id, digest, version, number in second]
+        changes = [(id, Remembered(digest, Version.parse(version), number)) for id, digest, version, number in second]
     except _UNREADABLE as error:
         raise CorruptRecord(f"its first lines cannot be read: {error}", key=key) from None
     if key is not None and found.key != key:
@@ -157,14 +159,5 @@ def _record(text: bytes, key: Key, turn: int | None) -> Record:
         messages = None if line.messages is None else tuple(Message.from_dict(data) for data in line.messages)
     except _UNREADABLE as error:
         raise CorruptRecord(f"a record's line cannot be read: {error}", key=key, turn=turn) from None
-    head = (line.id, line.part, line.open, line.time, line.count, line.rounds, line.turns)
-    return Record(
-        *head,
-        line.number,
-        line.rounds_until,
-        line.messages_until,
-        line.tip,
-        _payload=line.payload,
-        _messages=messages,
-        _size=line.size,
-    )
+    head = {name: getattr(line, name) for name in HEAD_FIELDS}
+    return Record.from_parts(head, messages=messages, payload=line.payload, size=line.size)

@@ -1,241 +1,216 @@
-"""The rules of the contract, executable: a session as a value that applies a change and answers a read.
+"""The rules of the contract, executable: a whole session as a value that applies a change and answers a read.
 
-The memory store stands on it, and so does any store that can read and write a session as a whole;
-`docs/examples/turnlog-jsonl` is one.  A store that keeps records apart, as a database does, holds the same rules with
-`Header` and statements of its own, in the order of `SessionState.apply`.
+The memory backend stands on it, and so does any backend that reads and writes a session as a whole;
+`docs/examples/turnlog-jsonl` is one.  A backend that stores records apart, as a database does, calls `needs` and `plan`
+itself.
 """
 
 from __future__ import annotations
 
 import os
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
-from hashlib import sha256
 from operator import attrgetter
+from typing import Final
 
 import msgspec
 
 from ..limits import REMEMBERED_CHANGES
-from ..values.change import Change, Receipt, copy_digest
+from ..values.change import Change, Expect, Receipt
 from ..values.key import Key
 from ..values.record import Record
-from ..values.session import Page, Query, Session, SessionInfo, check_read
+from ..values.session import Session, check_read
 from ..values.version import Version
 from . import lines as _lines
-from .header import SURE_TO_FIT, Header, check_delete, check_whole, created_by, fits, missing, reused
+from .header import Header, check_delete, check_seal, fits, missing, regressed
+from .plan import NOTHING, Near, needs, plan
+from .remembered import Remembered
+from .window import window
 
-__all__ = [
-    "Header",
-    "SessionState",
-    "check_delete",
-    "check_read",
-    "check_whole",
-    "copy_digest",
-    "created_by",
-    "file_key",
-    "fits",
-    "missing",
-    "page",
-    "reused",
-]
+_rounds_until, _number = attrgetter("rounds_until"), attrgetter("number")
 
-_upto, _end, _number = attrgetter("messages_until"), attrgetter("rounds_until"), attrgetter("number")
-_KEEP_WHOLE = (
-    4_096  # a change of more bytes, or that drops turns, is remembered by its digest, so that turns can be freed
-)
-
-
-class _Remembered(msgspec.Struct, frozen=True, gc=False):
-    """A change that was applied: what a repeat is compared with, and what it is answered."""
-
-    id: str
-    place: int
-    asked: Change | bytes
-    version: Version
-    number: int | None
-
-    @property
-    def digest(self) -> bytes:
-        """The change's digest."""
-        return self.asked if isinstance(self.asked, bytes) else self.asked.digest
+_KEEP_WHOLE: Final = 4_096
+"""Bytes: a larger change, and one that drops turns, is remembered by its digest, so that its turns can be freed."""
 
 
 class _Ring:
-    """The changes that a session remembers, shared by its states: each sees the last 64 before an end of its own.
+    """The changes that a session remembers, shared by its states: each sees the last 64 before a place of its own.
 
-    Entries are added in place only by the state that sees all of them; otherwise, and before it grows, it is made anew.
+    Only the state that sees all entries adds one in place; otherwise, and before the ring grows, a new one is made.
     """
 
-    __slots__ = ("end", "entries")
+    __slots__ = ("entries", "until")
 
-    def __init__(self, entries: Iterable[_Remembered] = ()) -> None:
-        self.entries = {entry.id: entry for entry in entries}
-        self.end = 0 if not self.entries else next(reversed(self.entries.values())).place + 1
+    def __init__(self, entries: Iterable[tuple[str, int, Remembered]] = ()) -> None:
+        self.entries = {id: (place, one) for id, place, one in entries}
+        self.until = 0 if not self.entries else next(reversed(self.entries.values()))[0] + 1
 
-    def seen(self, end: int) -> list[_Remembered]:
-        """What a state with this end remembers, oldest first."""
-        return [entry for entry in self.entries.values() if end - REMEMBERED_CHANGES <= entry.place < end]
+    def seen(self, until: int) -> list[tuple[str, int, Remembered]]:
+        """Return what a state at this place remembers, oldest first."""
+        first = until - REMEMBERED_CHANGES
+        return [(id, place, one) for id, (place, one) in self.entries.items() if first <= place < until]
 
-    def find(self, id: str, end: int) -> _Remembered | None:
-        """The change with this id, if a state with this end remembers it."""
-        entry = self.entries.get(id)
-        return entry if entry is not None and end - REMEMBERED_CHANGES <= entry.place < end else None
+    def find(self, id: str, until: int) -> Remembered | None:
+        """Return the change with this id, if a state at this place remembers it."""
+        found = self.entries.get(id)
+        return found[1] if found is not None and until - REMEMBERED_CHANGES <= found[0] < until else None
 
-    def add(self, entry: _Remembered) -> _Ring:
-        """With one more at its place: the same ring, or a new one that leaves this to the states that see it."""
+    def add(self, id: str, place: int, one: Remembered) -> _Ring:
+        """Return a ring with one more change: the same ring, or a new one if other states would see it."""
         entries = self.entries
-        if self.end == entry.place and len(entries) < 2 * REMEMBERED_CHANGES and entry.id not in entries:
-            entries[entry.id] = entry
-            self.end += 1
+        if self.until == place and len(entries) < 2 * REMEMBERED_CHANGES and id not in entries:
+            entries[id] = place, one
+            self.until += 1
             return self
-        return _Ring([*self.seen(entry.place)[1 - REMEMBERED_CHANGES :], entry])
+        return _Ring([*self.seen(place)[1 - REMEMBERED_CHANGES :], (id, place, one)])
 
 
 class SessionState(msgspec.Struct, eq=False, gc=False, weakref=False):
     """One session: its header, its records and the changes that it remembers.
 
-    It is a value: `apply` and `read` answer with the next state, and with the same object when nothing must be stored.
-    States share what they have in common, an append-only list of records and a dictionary of changes, each of which a
-    state sees up to a place of its own; so an append costs the same whatever the length.  States of one session must be
-    made one at a time.
+    It is a value: `apply`, `seal` and `read` return the next state, or the same object if nothing has to be stored.
+    States share what they have in common, an append-only list of records and a dictionary of changes, of each of which
+    a state sees a part; so an append costs the same whatever the length.  States of one session must be made one at a
+    time.
     """
 
     key: Key
-    """Which session."""
+    """The session."""
     header: Header | None
     """Everything but the records; None: there is no session."""
     _log: list[Record]
     _start: int  # this state's records are _log[_start:_stop]
     _stop: int
     _ring: _Ring
-    _end: int  # this state remembers what stands before it
     _ttl: float | None
 
     @classmethod
     def absent(cls, key: Key, *, ttl: float | None = None) -> SessionState:
-        """The state of a session that is not there.
+        """Return the state of a session that is not stored.
 
         Args:
-            key: Which session.
-            ttl: The store's time to live in seconds, for sessions that have none of their own.
+            key: The session.
+            ttl: The backend's time to live in seconds, for sessions that have none of their own.
         """
-        return cls(key, None, [], 0, 0, _Ring(), 0, ttl)
+        return cls(key, None, [], 0, 0, _Ring(), ttl)
 
     @property
     def records(self) -> tuple[Record, ...]:
         """Its records, in order."""
         return tuple(self._log[self._start : self._stop])
 
-    # ---------------------------------------------------------------------------------------------------------- writing
+    # -------------------------------------------------------------------------------------------------------- writing
 
     def apply(
         self, change: Change, now: float, *, nonce: Callable[[int], bytes] = os.urandom
     ) -> tuple[SessionState, Receipt]:
-        """The state after a change, and what to answer.
+        """Return the state after a change, and the answer to the commit.
 
         Args:
-            change: What is asked.
-            now: Seconds since 1970, by the store's clock.
-            nonce: Makes so many random bytes.
+            change: The change.
+            now: Seconds since 1970, by the backend's clock.
+            nonce: Makes random bytes.
 
         Returns:
-            The next state, the same object if nothing must be stored, and the receipt.
+            The next state, the same object if nothing has to be stored, and the receipt.
 
         Raises:
-            Conflict: The session is not where the change expects it.
-            IdReused: Its id stands for another change.
-            SplitsSealed: It would cut inside a sealed record.
-            HistoryRegressed: The session is behind, or beside, what the change expects.
-            TooLarge: Too much metadata, more bytes than it allows, or a record of more than 16 MiB encoded.
-            SessionNotFound: There is no session, and it does not make one.
+            Conflict: The session does not meet `change.expect`, or a round does not follow its turn's open last one.
+            IdReused: The change's id stands for another change.
+            SplitsSealed: The cut falls inside a sealed record.
+            HistoryRegressed: The session is older than `change.expect`, or has diverged from it.
+            TooLarge: Too much metadata, more bytes than the change allows, or a record of more than 16 MiB encoded.
+            SessionNotFound: There is no session and the change makes none, or it belongs to another owner.
         """
         base, header = self, self.header
         if header is None or (header.expires is not None and not header.alive(now)):
-            base = SessionState.absent(self.key, ttl=self._ttl)
-            header, previous = created_by(self.key, change, nonce(16), now), None
-        else:
-            previous = header.version
-            if change.id in self._ring.entries:
-                known = self._ring.find(change.id, self._end)
-                if known is not None:
-                    return self._repeat(change, known, now)
-            if change.seal is not None:
-                return self._seal(change.seal, header), header.receipt(now, previous, None, previous)
-            if change.expect is not None:
-                header.check(change.expect, turns=bool(change.append) or change.keep is not None)
-
-        log, start, stop, number = base._log, base._start, base._stop, None
-        if change.keep is not None and change.keep < header.turns:
-            place = bisect_left(log, change.keep, start, stop, key=_number)
-            last = log[place - 1] if place > start else None
-            header = header.cut(change.keep, last, _size(log[place:stop]), now)
-            stop = place
-        placed: list[Record] = []
-        if change.append:
-            header, placed = header.extend(change, now)
-            number = change.number_in(placed)
-        if change.metadata is not None or change.owner is not None or change.ttl is not None:
-            header = header.describe(change, now)
-        if len(log) != stop:  # other states see what lies behind: leave it to them
+            base, header = SessionState.absent(self.key, ttl=self._ttl), None
+        elif change.id in self._ring.entries:
+            known = self._ring.find(change.id, header.changes)
+            if known is not None:
+                slid = header.slide(now, self._ttl)
+                receipt = known.receipt(slid, change, now)
+                return (self if slid is header else self._with(slid)), receipt
+        near, start, stop = needs(self.key, header, change), base._start, base._stop
+        if near is not NOTHING:
+            near, start, stop = base._near(near)
+        done = plan(self.key, header, change, near, now, ttl=self._ttl, nonce=nonce)
+        log, after, placed = base._log, done.header, done.append
+        if len(log) != stop:  # other states see the records behind: leave them the list
             log, start, stop = log[start:stop], 0, stop - start
         log += placed
         stop += len(placed)
-        if change.retain is not None and header.turns - change.retain > header.first:
-            place = bisect_left(log, header.turns - change.retain + 1, start, stop, key=_after)
-            if place > start:
-                header = header.drop(log[place], _size(log[start:place]))
-                start = place
-        if change.max_bytes is not None:
-            header.check_bytes(change.max_bytes, base.header.bytes if base.header is not None else 0)
         if start > 64 and start * 2 > stop:
             log, start, stop = log[start:stop], 0, stop - start
-        if self._ttl is not None or header.ttl is not None or header.expires is not None:
-            header = header.slide(now, self._ttl)
-        whole = change.retain is None and header.bytes - (self.header.bytes if self.header else 0) < _KEEP_WHOLE
-        asked = change if whole else change.digest
-        ring = base._ring.add(_Remembered(change.id, base._end, asked, header.version, number))
-        state = SessionState(self.key, header, log, start, stop, ring, base._end + 1, self._ttl)
-        return state, header.receipt(now, header.version, number, previous)
+        whole = change.retain is None and after.bytes - (header.bytes if header is not None else 0) < _KEEP_WHOLE
+        known = Remembered(change if whole else change.digest, after.version, done.number)
+        ring = base._ring.add(change.id, after.changes - 1, known)
+        state = SessionState(self.key, after, log, start, stop, ring, self._ttl)
+        return state, after.receipt(now, after.version, done.number, done.previous)
 
-    def check(self, expect: Version | None, now: float) -> bool:
-        """Whether there is a session to delete.
+    def _near(self, near: Near) -> tuple[Near, int, int]:
+        """Return the records that `needs` named, and where the records that stay begin and end."""
+        log, start, stop = self._log, self._start, self._stop
+        below, cut = None, 0
+        if near.keep is not None:
+            place = bisect_left(log, near.keep, start, stop, key=_number)
+            below, cut, stop = log[place - 1] if place > start else None, _size(log[place:stop]), place
+        if near.drop is None:
+            return Near(near.keep, None, below, cut), start, stop
+        place = start
+        while place < stop and log[place].next_turn <= near.drop:
+            place += 1
+        first = log[place] if place < stop else None
+        return Near(near.keep, near.drop, below, cut, first, _size(log[start:place])), place, stop
+
+    def seal(self, record: Record, now: float) -> tuple[SessionState, bool]:
+        """Return the state with one record in place of those that hold the same rounds, and whether that was done.
+
+        Args:
+            record: The sealed record (`Record.seal`).
+            now: Seconds since 1970, by the backend's clock.
+
+        Returns:
+            The next state and True; or this one and False, if the records have changed since they were read.
 
         Raises:
-            Conflict: It is not at `expect`, or there is none.
-            HistoryRegressed: It is behind, or beside, `expect`.
+            SessionNotFound: There is no session.
+            TooLarge: The record takes more than 16 MiB encoded.
         """
-        return check_delete(self.key, self.header, expect, now)
-
-    def _repeat(self, change: Change, known: _Remembered, now: float) -> tuple[SessionState, Receipt]:
-        if change is not known.asked and change.digest != known.digest:
-            raise reused(self.key, change.id)
-        assert self.header is not None
-        header = self.header.slide(now, self._ttl)
-        state = self if header is self.header else self._with(header)
-        return state, header.receipt(now, known.version, known.number, known.version)
-
-    def _seal(self, seal: Record, header: Header) -> SessionState:
-        """With one record in place of those that hold the same rounds; itself, where they are no longer as read."""
+        check_seal(self.key, record)
+        header = self.header
+        if header is None or not header.alive(now):
+            raise missing(self.key)
         log, start, stop = self._log, self._start, self._stop
-        first = bisect_left(log, seal.number, start, stop, key=_number)
-        after = bisect_left(log, seal.next_turn, first, stop, key=_number)
-        run = log[first:after]
-        if not fits(seal, run, last=after == stop):
-            return self
-        if seal.size > SURE_TO_FIT:
-            _ = seal.payload  # which raises what is too large
-        header = msgspec.structs.replace(header, bytes=header.bytes - _size(run) + seal.size)
-        log = [
-            *log[start:first],
-            msgspec.structs.replace(seal, messages_until=run[-1].messages_until, _size=seal.size),
-            *log[after:stop],
-        ]
-        return SessionState(self.key, header, log, 0, len(log), self._ring, self._end, self._ttl)
+        first = bisect_left(log, record.number, start, stop, key=_number)
+        behind = bisect_left(log, record.next_turn, first, stop, key=_number)
+        run = log[first:behind]
+        if not fits(record, run, last=behind == stop):
+            return self, False
+        sealed = record.sealed_at(run[-1], record.size)
+        header = msgspec.structs.replace(header, bytes=header.bytes - _size(run) + sealed.size)
+        log = [*log[start:first], sealed, *log[behind:stop]]
+        return SessionState(self.key, header, log, 0, len(log), self._ring, self._ttl), True
+
+    def check_delete(self, expect: Expect, for_owner: str | None, now: float) -> bool:
+        """Return whether there is a session to delete.
+
+        Args:
+            expect: The condition.
+            for_owner: Only a session of this owner; None: of any.
+            now: Seconds since 1970, by the backend's clock.
+
+        Raises:
+            Conflict: It does not meet `expect`.
+            SessionNotFound: There is none, and `expect` is `PRESENT`.
+            HistoryRegressed: It is older than the version in `expect`, or has diverged from it.
+        """
+        return check_delete(self.key, self.header, expect, for_owner, now)
 
     def _with(self, header: Header) -> SessionState:
-        return SessionState(self.key, header, self._log, self._start, self._stop, self._ring, self._end, self._ttl)
+        return SessionState(self.key, header, self._log, self._start, self._stop, self._ring, self._ttl)
 
-    # ---------------------------------------------------------------------------------------------------------- reading
+    # -------------------------------------------------------------------------------------------------------- reading
 
     def read(
         self,
@@ -246,21 +221,21 @@ class SessionState(msgspec.Struct, eq=False, gc=False, weakref=False):
         since: Version | None = None,
         touch: bool = True,
     ) -> tuple[SessionState, Session]:
-        """What `Store.read` answers.
+        """Return what `Backend.read` returns.
 
         Args:
-            now: Seconds since 1970, by the store's clock.
-            last: As in `Store.read`.
-            before: As in `Store.read`.
-            since: As in `Store.read`.
-            touch: As in `Store.read`.
+            now: Seconds since 1970, by the backend's clock.
+            last: As in `Backend.read`.
+            before: As in `Backend.read`.
+            since: As in `Backend.read`.
+            touch: As in `Backend.read`.
 
         Returns:
             The next state, the same object if the expiry need not be moved, and the session.
 
         Raises:
             SessionNotFound: There is none, or it has expired.
-            HistoryRegressed: The session is behind, or beside, `since`.
+            HistoryRegressed: The session is older than `since`, or has diverged from it.
         """
         check_read(last, before, since)
         header = self.header
@@ -272,65 +247,50 @@ class SessionState(msgspec.Struct, eq=False, gc=False, weakref=False):
             state = self if header is self.header else self._with(header)
         log, start, stop = self._log, self._start, self._stop
         if since is not None and header.may_continue(since):
-            place = self._behind(since, header)
+            place = self._place_after(since, header)
             if place is not None:
                 return state, Session(header.info(now), tuple(log[place:stop]), continues=True)
         if before is not None:
             stop = bisect_left(log, before, start, stop, key=_number)
         if last is not None:
-            start = self._window(last, stop)
+            start = window(log, last, start, stop)
         return state, Session(header.info(now), tuple(log[start:stop]))
 
-    def _behind(self, since: Version, header: Header) -> int | None:
-        """Where what follows `since` begins; None, if the place is not at hand: sealed over, or dropped."""
+    def _place_after(self, since: Version, header: Header) -> int | None:
+        """Return where the records after `since` begin; None if no record ends there: it was sealed over, or dropped."""
         log, start, stop = self._log, self._start, self._stop
         if since.rounds == header.version.rounds:
             return stop
-        place = bisect_left(log, since.rounds, start, stop, key=_end)
+        place = bisect_left(log, since.rounds, start, stop, key=_rounds_until)
         if place == stop:
             return None
         record = log[place]
         if record.rounds_until == since.rounds:
             if record.tip != since.tip:
-                raise header.regressed(since)
+                raise regressed(self.key, header.version, since)
             return place + 1
         return place if since.rounds == 0 and record.rounds_until == record.rounds else None
 
-    def _window(self, last: int, stop: int) -> int:
-        """Where the fewest whole turns begin that end at `stop` and hold at least `last` messages."""
-        log, start = self._log, self._start
-        if last == 0 or start == stop:
-            return stop
-        end = log[stop - 1].messages_until
-        if end - last <= log[start].messages_until - log[start].count:
-            return start
-        place = stop - (last + 1) // 2  # as a rule a turn is a question and an answer: look there first
-        if place <= start or not log[place - 1].messages_until <= end - last < log[place].messages_until:
-            place = bisect_right(log, end - last, max(start, stop - last), stop, key=_upto)
-        while not log[place].turns:
-            place -= 1
-        return place
-
-    # ---------------------------------------------------------------------------------------------------------- keeping
+    # -------------------------------------------------------------------------------------------------------- storing
 
     def lines(self) -> list[bytes]:
-        """The state as lines of JSON without line ends: the header, the remembered changes, then a line a record.
+        """Return the state as lines of JSON without line ends: the header, the remembered changes, then the records.
 
-        None of them for a session that is not there.
+        The list is empty for a session that is not stored.
         """
         if self.header is None:
             return []
-        changes = [(e.id, e.digest, e.version, e.number) for e in self._ring.seen(self._end)]
+        changes = [(id, one) for id, _, one in self._ring.seen(self.header.changes)]
         return [_lines.header(self.header), _lines.changes(changes), *map(_lines.record, self.records)]
 
     @classmethod
     def from_lines(cls, lines: Sequence[bytes], key: Key | None, *, ttl: float | None = None) -> SessionState:
-        """The state behind its lines.
+        """Return the state behind its lines.
 
         Args:
-            lines: What `lines` gave; none for a session that is not there.
-            key: Which session they must be of; None: of whichever they say.
-            ttl: The store's time to live in seconds, for sessions that have none of their own.
+            lines: The result of `lines`; none for a session that is not stored.
+            key: The session that they must belong to; None: any.
+            ttl: The backend's time to live in seconds, for sessions that have none of their own.
 
         Raises:
             CorruptRecord: A line is damaged or missing, or they belong to another session.
@@ -338,47 +298,10 @@ class SessionState(msgspec.Struct, eq=False, gc=False, weakref=False):
         if not lines and key is not None:
             return cls.absent(key, ttl=ttl)
         header, changes, records = _lines.parse(key, lines)
-        ring = _Ring(
-            _Remembered(id, place, digest, version, number)
-            for place, (id, digest, version, number) in enumerate(changes)
-        )
-        return cls(header.key, header, records, 0, len(records), ring, ring.end, ttl)
-
-
-def _after(record: Record) -> int:
-    return record.next_turn
+        first = header.changes - len(changes)
+        ring = _Ring((id, place, one) for place, (id, one) in enumerate(changes, first))
+        return cls(header.key, header, records, 0, len(records), ring, ttl)
 
 
 def _size(records: Iterable[Record]) -> int:
     return sum(record.size for record in records)
-
-
-def page(infos: Iterable[SessionInfo], query: Query) -> Page:
-    """The page that a query asks for.
-
-    Args:
-        infos: The infos of all sessions that have not expired, in any order, of any namespace.
-        query: Which of them.
-    """
-    found = [i for i in infos if i.key.namespace == query.namespace and (query.owner is None or i.owner == query.owner)]
-    found.sort(key=_place)
-    if query.after is not None:
-        updated, session = query.after
-        found = found[bisect_right(found, (-updated, session.encode()), key=_place) :]
-    shown = tuple(found[: query.limit])
-    return Page(shown, query.cursor_behind(shown[-1]) if len(found) > query.limit else None)
-
-
-def _place(info: SessionInfo) -> tuple[float, bytes]:
-    return -info.updated, info.key.session.encode()
-
-
-def file_key(key: Key) -> str:
-    """A file name for a session: no two keys share one, on any file system, whatever characters they hold.
-
-    32 hexadecimal digits of the SHA-256 of the namespace, and as many of namespace and session id: names keep no case,
-    may not hold every character and are at most 255 bytes, so they are digested; sessions of one namespace begin alike.
-    """
-    namespace = key.namespace.encode()
-    whole = b"%d:%b%b" % (len(namespace), namespace, key.session.encode())
-    return f"{sha256(namespace).hexdigest()[:32]}-{sha256(whole).hexdigest()[:32]}"

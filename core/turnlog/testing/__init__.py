@@ -1,12 +1,12 @@
 """The kit: what every store must pass, one test a sentence of the contract.
 
-    from turnlog.testing import StoreContract
+    from turnlog.testing import BackendContract
 
-    class TestAcmeStore(StoreContract):
+    class TestAcmeStore(BackendContract):
         shared = True
 
         def make(self, **options):
-            return AcmeStore(f"acme://{self.folder}/sessions", **options)
+            return AcmeBackend(f"acme://{self.folder}/sessions", **options)
 
 That is a whole test module, and pytest all it needs: the tests are async, and run in event loops of their own.  Layers
 pass the same tests: make the layer over a store.  A test that fails tells which sentence of the contract is broken.
@@ -21,7 +21,7 @@ import pytest
 # so that a failing assert shows its values, as in a test module
 pytest.register_assert_rewrite(*(f"{__name__}.{module.name}" for module in iter_modules(__path__)))
 
-from ._base import Clock, StoreOptions  # noqa: E402
-from ._contract import StoreContract  # noqa: E402
+from ._base import BackendOptions, Clock  # noqa: E402
+from ._contract import BackendContract  # noqa: E402
 
-__all__ = ["Clock", "StoreContract", "StoreOptions"]
+__all__ = ["BackendContract", "BackendOptions", "Clock"]

@@ -39,7 +39,7 @@ class Clock:
         self.now += seconds
 
 
-class StoreOptions(TypedDict, total=False):
+class BackendOptions(TypedDict, total=False):
     """The options that every store takes."""
 
     namespace: str
@@ -65,7 +65,7 @@ class Chapter(ABC):
     as it is."""
 
     @abstractmethod
-    def make(self, **options: Unpack[StoreOptions]) -> Store:
+    def make(self, **options: Unpack[BackendOptions]) -> Store:
         """A store to be tested, not yet opened.
 
         Args:
@@ -93,7 +93,7 @@ class Chapter(ABC):
 
     # ------------------------------------------------------------------------------------------------- for the tests
 
-    async def opened(self, **options: Unpack[StoreOptions]) -> Store:
+    async def opened(self, **options: Unpack[BackendOptions]) -> Store:
         """A store, open until the test ends."""
         options.setdefault("clock", self.clock)
         return await self._stack.enter_async_context(self.make(**options))

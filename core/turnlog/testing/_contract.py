@@ -24,7 +24,7 @@ from ._values import Values
 from ._writing import Writing
 
 
-class StoreContract(
+class BackendContract(
     Writing,
     Reading,
     Following,

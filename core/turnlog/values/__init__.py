@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .change import ABSENT, ANY, Change, Expect, Receipt, copy_digest
+from .change import ABSENT, ANY, PRESENT, Change, Expect, Receipt, check_expect, copy_digest
 from .ids import new_id, new_session_id
 from .json_value import JSON
 from .key import Key
@@ -11,14 +11,16 @@ from .metadata import Metadata, Value
 from .record import Record
 from .session import Erased, Page, Query, Session, SessionInfo, check_read
 from .turn import Turn
-from .version import Version
+from .version import ExactVersion, SameSession, Version
 
 __all__ = [
     "ABSENT",
     "ANY",
     "JSON",
+    "PRESENT",
     "Change",
     "Erased",
+    "ExactVersion",
     "Expect",
     "Key",
     "Message",
@@ -28,6 +30,7 @@ __all__ = [
     "Query",
     "Receipt",
     "Record",
+    "SameSession",
     "Session",
     "SessionInfo",
     "Turn",
@@ -35,6 +38,7 @@ __all__ = [
     "Version",
     "as_message",
     "assistant",
+    "check_expect",
     "check_read",
     "copy_digest",
     "new_id",

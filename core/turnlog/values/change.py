@@ -1,4 +1,4 @@
-"""What is asked of a store in one commit, and what it answers."""
+"""`Change` and `Receipt`: the input and the output of a commit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .json_value import canonical, check_number, shown
 from .key import Key
 from .metadata import Metadata, Value
 from .record import Record
-from .version import Version, check_version
+from .version import Condition, ExactVersion, SameSession, Version, check_version, version_of
 
 _MAX_FIRST = 2**52  # so that no session comes to limits.MAX_NUMBER, however many turns it is given
 
@@ -24,9 +24,10 @@ _set = msgspec.structs.force_setattr
 
 
 class Mark(enum.Enum):
-    """What `expect` can name beside a version."""
+    """The conditions that need no version."""
 
     ABSENT = "absent"
+    PRESENT = "present"
     ANY = "any"
 
     def __repr__(self) -> str:
@@ -36,18 +37,23 @@ class Mark(enum.Enum):
 ABSENT: Final = Mark.ABSENT
 """`expect=ABSENT`: the session must not exist."""
 
-ANY: Final = Mark.ANY
-"""`save(..., expect=ANY)`: overwrite whatever is there."""
+PRESENT: Final = Mark.PRESENT
+"""`expect=PRESENT`: the session must exist."""
 
-Expect: TypeAlias = "Version | Literal[Mark.ABSENT] | None"
-"""Where the session must be for the change to be stored; None: anywhere."""
+ANY: Final = Mark.ANY
+"""`save(..., expect=ANY)`: overwrite whatever is stored."""
+
+Expect: TypeAlias = Condition | Literal[Mark.ABSENT, Mark.PRESENT] | None
+"""The condition of a write: `ABSENT`, `PRESENT`, `version.session` (the same session, whatever was added since),
+`version` (the same turns), `version.exact` (the same turns, metadata, owner and time to live), or None: no condition."""
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, repr_omit_defaults=True):
-    """What one commit does, all of it or nothing, once per id.
+    """What one commit does: all of it or nothing, once per id.
 
-    In this order: keep the turns numbered below `keep`, append, retain the last `retain` turns, merge metadata, set
-    owner and time to live.  It checks itself when it is made.  It may be committed again: it is stored once.
+    A backend applies the parts in this order: keep the turns numbered below `keep`, append, retain the last `retain`
+    turns, merge the metadata, set owner and time to live.  A change checks itself when it is made.  It may be committed
+    again: it is stored once.
 
     Attributes:
         id: 1 to 255 bytes of UTF-8; made once, before the first try.
@@ -57,14 +63,15 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, repr
         max_bytes: Refuse the change (`TooLarge`) if the session would take more than this, and more than before; None:
             no limit.
         metadata: Values to set, by name; None removes a name.
-        owner: Whose the session is; the empty string clears it.
+        owner: The session's new owner; the empty string clears it.
         ttl: The session's own time to live, in seconds; 0 means that it never expires; None leaves it as it is.
-        expect: The version the session must be at (`ABSENT`: it must not exist).  A change that adds or cuts turns is
-            compared on turns, any other on the whole version.
-        seal: One record to put in place of those that hold the same rounds.  Such a change has no other part.
-        first: The number of the first turn, if this change creates the session; at most 2**52.
-        restored: So many of the records to append were not asked for: a layer that had to cut more than `keep` puts
-            them back.  They count for nothing in the receipt's `number`.
+        expect: The condition on the session (`Expect`).
+        for_owner: Only if the session belongs to this owner: otherwise it does not exist for this change.  A session
+            that the change makes belongs to the owner.
+        first: For layers and backends: the number of the first turn, if this change makes the session; at most 2**52.
+        restored: For layers and backends: how many of the records to append were not in the request, because a layer
+            had to cut more than `keep` and puts them back.  The receipt's `number` does not count them.
+        asked: For layers and backends: the digest of the request that a layer made this change from; None: of itself.
 
     Raises:
         InvalidInput: A part breaks a rule, or there is none.
@@ -80,18 +87,17 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, repr
     owner: str | None = None
     ttl: float | None = None
     expect: Expect = None
-    seal: Record | None = None
+    for_owner: str | None = None
     first: int = 0
     restored: int = 0
-    asked: bytes | Change | None = None
-    """Where `digest` comes from, if not from this change: itself, or the change that a layer made this one of."""
+    asked: bytes | None = None
 
     def __post_init__(self) -> None:
         check_id(self.id, "change id")
         if self.append or type(self.append) is not tuple:
             self._check_append()
-        elif all(part is None for part in (self.metadata, self.owner, self.ttl, self.keep, self.retain, self.seal)):
-            raise InvalidInput("a change must ask for something: append, keep, retain, metadata, owner, ttl or seal")
+        elif all(part is None for part in (self.metadata, self.owner, self.ttl, self.keep, self.retain)):
+            raise InvalidInput("a change must have a part: append, keep, retain, metadata, owner or ttl")
         if self.keep is not None:
             check_number(self.keep, "keep", least=0)
         if self.retain is not None:
@@ -108,10 +114,10 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, repr
             check_id(self.owner, "owner")
         if self.ttl is not None:
             _set(self, "ttl", check_ttl(self.ttl))
-        if self.expect is not None and self.expect is not ABSENT:
-            check_version(self.expect, "expect", "a Version or ABSENT")
-        if self.seal is not None:
-            self._check_seal()
+        if self.expect is not None:
+            check_expect(self.expect)
+        if self.for_owner is not None:
+            check_id(self.for_owner, "for_owner")
 
     def _check_append(self) -> None:
         if type(self.append) is not tuple:
@@ -130,33 +136,30 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, repr
         if count > MAX_MESSAGES and self.asked is None:
             raise TooLarge(f"a change of {count} messages, the limit is {MAX_MESSAGES}: write them in several")
 
-    def _check_seal(self) -> None:
-        others = (self.append, self.keep, self.retain, self.metadata, self.owner, self.ttl, self.expect)
-        if any(other not in (None, ()) for other in others):
-            raise InvalidInput("a change that seals must do nothing else, and expect nothing")
-        if type(self.seal) is not Record or not self.seal.turns:
-            raise InvalidInput("seal must be a record that begins a turn")
+    @property
+    def describes(self) -> bool:
+        """Whether it sets metadata, owner or time to live."""
+        return self.metadata is not None or self.owner is not None or self.ttl is not None
 
     @property
     def digest(self) -> bytes:
-        """16 bytes that are the same for the same request, made on first need and carried over by layers.
+        """16 bytes that are the same for the same request, made when first needed; layers carry them over.
 
-        They cover what is appended, `keep`, `metadata`, `owner` and `ttl`; not `expect`, `retain`, `max_bytes`, `first`
-        and `seal`, which callers vary or configuration sets, nor the times of turns.
+        They cover `append`, `keep`, `metadata`, `owner` and `ttl`.  They do not cover `expect`, `for_owner`, `retain`,
+        `max_bytes` and `first`, which callers vary or the configuration sets, nor the times of turns.
         """
-        asked = self.asked
-        if type(asked) is bytes:
-            return asked
-        if type(asked) is Change:
-            return asked.digest
-        metadata = None if self.metadata is None else sorted(Metadata.of(self.metadata).canonical().items())
-        body = [[r.id, r.part, r.open, r.canonical()] for r in self.append]
-        digest = digest_of(body, self.keep, metadata, self.owner, self.ttl)
-        _set(self, "asked", digest)
-        return digest
+        if self.asked is None:
+            metadata = None if self.metadata is None else sorted(Metadata.of(self.metadata).canonical().items())
+            body = [[r.id, r.part, r.open, r.canonical()] for r in self.append]
+            _set(self, "asked", digest_of(body, self.keep, metadata, self.owner, self.ttl))
+        return self.asked  # type: ignore[return-value]  # set above
 
     def number_in(self, placed: Sequence[Record]) -> int | None:
-        """What a receipt answers as `number`, where these are the records as they were placed."""
+        """Return the receipt's `number`.
+
+        Args:
+            placed: The appended records with their numbers.
+        """
         return placed[self.restored].number if len(placed) > self.restored else None
 
     def rewrite(
@@ -164,47 +167,66 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, repr
         *,
         append: tuple[Record, ...] | None = None,
         keep: int | None = None,
-        seal: Record | None = None,
+        metadata: Mapping[str, Value] | None = None,
         expect: Expect = None,
         restored: int = 0,
     ) -> Change:
-        """The same request in another form, for layers: the id and the digest stay.
+        """Return the same request in another form, for layers: the id and the digest stay.
+
+        The new change keeps no reference to the old one.
 
         Args:
             append: Other records; None leaves them.
             keep: Another cut; None leaves it.
-            seal: Another sealed record; None leaves it.
-            expect: Another expectation; None leaves it.
-            restored: So many records before those that were asked for are put back; 0 leaves it.
+            metadata: Other metadata; None leaves them.
+            expect: Another condition; None leaves it.
+            restored: How many records precede those of the request; 0 leaves it.
         """
         return msgspec.structs.replace(
             self,
             append=self.append if append is None else append,
             keep=self.keep if keep is None else keep,
-            seal=self.seal if seal is None else seal,
+            metadata=self.metadata if metadata is None else metadata,
             expect=self.expect if expect is None else expect,
             restored=restored or self.restored,
-            asked=self if self.asked is None else self.asked,
+            asked=self.digest,
         )
 
 
+def check_expect(expect: object) -> None:
+    """Refuse what is not a condition.
+
+    Raises:
+        InvalidInput: It is of another type, such as a version's text.
+    """
+    if expect is ABSENT or expect is PRESENT:
+        return
+    if type(expect) is SameSession or type(expect) is ExactVersion:
+        expect = version_of(expect)
+    check_version(expect, "expect", "a Version, ABSENT or PRESENT")
+
+
 def digest_of(*parts: object) -> bytes:
-    """The first 16 bytes of the SHA-256 of the parts in canonical MessagePack."""
+    """Return the first 16 bytes of the SHA-256 of the parts in canonical MessagePack."""
     return sha256(canonical(parts)).digest()[:16]
 
 
 def copy_digest(source: Key, at: int | None) -> bytes:
-    """The digest of a copy (see `Change.digest`): what it was asked to do, not what it found there.
+    """Return the digest of a copy (see `Change.digest`): of the request, not of the turns that it found.
 
     Args:
-        source: Which session is copied.
+        source: The session that is copied.
         at: Only the turns numbered below this; None: all.
     """
     return digest_of("copy", source.namespace, source.session, at)
 
 
 def check_ttl(value: object) -> float:
-    """A time to live in seconds as a float: 0, or a millisecond to ten years."""
+    """Return a time to live in seconds as a float.
+
+    Raises:
+        InvalidInput: It is neither 0 nor from a millisecond to ten years.
+    """
     if type(value) is not int and type(value) is not float:
         raise InvalidInput(f"ttl must be a number of seconds, not {shown(value)}")
     if value and not MIN_TTL <= value <= MAX_TTL:
@@ -213,11 +235,11 @@ def check_ttl(value: object) -> float:
 
 
 class Receipt(msgspec.Struct, frozen=True, gc=False):
-    """What a commit answers.
+    """The answer to a commit.
 
     Attributes:
-        version: Where the session is now; in a repeat, where this change brought it.
-        number: The number of the first turn that it appended to or began; None if it appended nothing.
+        version: The session's version now; in a repeat, the version that this change made.
+        number: The number of the first turn that the change began or continued; None if it appended nothing.
         first: The number of the first turn that is still there.
         turns: How many turns the session has seen: one more than the last one's number.
         messages: How many messages are there.

@@ -79,6 +79,19 @@ def check_namespace(value: object) -> None:
         )
 
 
+def nested_namespace(outer: str, name: str) -> str:
+    """Return the namespace of a name within another namespace, as `outer/name`.
+
+    A `/` or `%` in the name is written `%2F` or `%25`: no two names within one namespace share a namespace.
+
+    Raises:
+        InvalidInput: It would have more than 255 bytes.
+    """
+    namespace = f"{outer}/{name.replace('%', '%25').replace('/', '%2F')}"
+    check_id(namespace, "the nested namespace")
+    return namespace
+
+
 def _forbidden(sign: str) -> bool:
     """Control characters (Unicode Cc), line and paragraph separators, and bidirectional controls (UAX #9, table 4)."""
     code = ord(sign)

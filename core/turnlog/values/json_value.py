@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import msgspec
 
 from ..errors import CorruptRecord, InvalidInput, TooLarge
 from ..limits import MAX_DEPTH, MAX_NUMBER
 
-JSON: TypeAlias = "str | int | float | bool | list[JSON] | dict[str, JSON] | None"
-"""What a JSON text can say."""
+if TYPE_CHECKING:
+    JSON: TypeAlias = "str | int | float | bool | list[JSON] | dict[str, JSON] | None"
+else:  # typing.get_type_hints resolves no alias that names itself
+    JSON = str | int | float | bool | list[Any] | dict[str, Any] | None
+"""The values of JSON."""
 
 _MIN_INT, _MAX_INT = -(2**63), 2**64 - 1  # the integers of MessagePack, spec.md "int format family"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from sys import getsizeof
 from typing import cast
 
 import msgspec
@@ -112,6 +113,21 @@ class Message(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults
         """The calls in Chat Completions form; empty if there are none."""
         calls = self.get("tool_calls") if self._rest is not None else None
         return calls if isinstance(calls, list) else []
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it takes encoded: one a character, and 8 for the frame."""
+        role, content, rest = self._role, self._content, self._rest
+        return 8 + (len(role) if role else 0) + (len(content) if content else 0) + (len(rest) if rest else 0)
+
+    @property
+    def memory(self) -> int:
+        """About how many bytes its text takes in the memory of this process.
+
+        A string of ASCII takes one byte a character, any other up to four, and more once it has been encoded.
+        """
+        size = getsizeof(self._role) + getsizeof(self._content)
+        return size if self._rest is None else size + len(self._rest)
 
     def canonical(self) -> tuple[str | None, str | None, bytes | None]:
         """The same for equal dictionaries, whatever the order of their keys: what digests are made of."""

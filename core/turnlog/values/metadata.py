@@ -1,19 +1,23 @@
-"""What the application keeps beside the turns of a session."""
+"""Metadata: named values that an application keeps with a session."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 
-from ..errors import InvalidInput, TooLarge
+import msgspec
+
+from ..errors import CorruptRecord, InvalidInput, TooLarge
 from ..limits import MAX_METADATA_BYTES
 from .json_value import JSON, canonical, check, check_mapping, encode
 from .json_value import decode as _decode
+from .key import CHECKSUM_BYTES, Key
 
-Value: TypeAlias = "JSON | bytes"
+Value: TypeAlias = JSON | bytes
 """A metadata value: JSON from applications, bytes from layers."""
 
 _NIL = encode(None)
+_decode_encoded = msgspec.msgpack.Decoder(dict[str, bytes]).decode
 
 
 class Metadata(Mapping[str, Value]):
@@ -25,14 +29,14 @@ class Metadata(Mapping[str, Value]):
     __slots__ = ("encoded",)
 
     encoded: Mapping[str, bytes]
-    """The values, encoded: what a backend stores."""
+    """The values, each encoded."""
 
     def __init__(self, encoded: Mapping[str, bytes]) -> None:
         self.encoded = encoded
 
     @classmethod
     def of(cls, values: Mapping[str, Value]) -> Metadata:
-        """Checked and encoded.
+        """Return the values, checked and encoded.
 
         Raises:
             InvalidInput: A name is no string or empty, or a value is neither JSON nor bytes.
@@ -49,7 +53,7 @@ class Metadata(Mapping[str, Value]):
         return metadata
 
     def merge(self, patch: Metadata) -> Metadata:
-        """These values with the patch's over them.
+        """Return these values with the patch's over them.
 
         Raises:
             TooLarge: Over 64 KiB in all.
@@ -59,8 +63,37 @@ class Metadata(Mapping[str, Value]):
         return merged
 
     def canonical(self) -> dict[str, bytes]:
-        """The encoded values, the same for equal ones: what digests are made of."""
+        """Return the encoded values, the same for equal ones: digests are made of them."""
         return {name: canonical(_decode(value)) for name, value in self.encoded.items()}
+
+    def pack(self, key: Key) -> bytes:
+        """Return the bytes that a backend stores: MessagePack, and a checksum that covers the key.
+
+        Args:
+            key: The session that the metadata belong to.
+        """
+        data = encode(self.encoded)
+        return data + key.checksum(data)
+
+    @classmethod
+    def unpack(cls, key: Key, data: bytes | None) -> Metadata:
+        """Return the metadata behind stored bytes.
+
+        Args:
+            key: The session that the metadata must belong to.
+            data: The result of `pack`; None: there are none.
+
+        Raises:
+            CorruptRecord: The bytes are damaged, or belong to another session.
+        """
+        if data is None:
+            return EMPTY
+        try:
+            if not key.is_sound(data):
+                raise CorruptRecord("its metadata is damaged", key=key)
+            return cls(_decode_encoded(data[:-CHECKSUM_BYTES]))
+        except (msgspec.DecodeError, TypeError, ValueError) as error:
+            raise CorruptRecord(f"its metadata cannot be read: {error}", key=key) from None
 
     def _check_size(self) -> None:
         size = sum(len(name) * 4 + len(value) for name, value in self.encoded.items()) if self.encoded else 0

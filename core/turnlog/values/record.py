@@ -1,20 +1,29 @@
-"""A record: what a store keeps."""
+"""A record: the unit that a backend stores."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from math import isfinite
+from operator import attrgetter
+from typing import Any, Final
 
 import msgspec
 
 from ..errors import CorruptRecord, InvalidInput, TooLarge
 from ..limits import MAX_MESSAGES, MAX_SEALED_TURNS, MAX_TURN_ID_BYTES
-from ..payload import PLAIN, codec_of, plain_body, wrap
+from ..payload import HEAD, PLAIN, codec_of, plain_body, wrap
 from . import body as _body
 from .ids import check_id
 from .json_value import check_number, shown
+from .key import CHECKSUM_BYTES, Key
 from .message import Message
+
+HEAD_FIELDS: Final = (
+    *("id", "part", "open", "time", "count", "rounds", "turns"),
+    *("number", "rounds_until", "messages_until", "tip"),
+)
+"""The fields of a record that are not its body."""
 
 _set = msgspec.structs.force_setattr
 
@@ -26,7 +35,8 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
     a backend that stores bytes never decodes, and one that keeps messages never encodes.
 
     Applications never make one.  `Record.of` makes one from messages, `with_payload` swaps the body's encoding, `seal`
-    joins several, and a backend calls the constructor, which checks nothing, with what it stored.
+    joins several, `placed` gives one its place in a session, and `pack` and `unpack` are its form in a database.  The
+    constructor checks nothing.
 
     Attributes:
         id: The turn's id, 1 to 200 bytes of UTF-8; the last turn's, in a sealed run.
@@ -115,11 +125,7 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
         if self._payload is not None:
             return len(self._payload)
         if self._messages is not None:
-            size = 16
-            for message in self._messages:
-                role, content, rest = message._role, message._content, message._rest
-                size += 8 + (len(role) if role else 0) + (len(content) if content else 0) + (len(rest) if rest else 0)
-            return size
+            return 16 + sum([message.size for message in self._messages])
         return sum(record.size for record in self._inner or ())
 
     @property
@@ -249,18 +255,115 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
         """Whether both have the same head and the same body, whichever of its faces each has at hand."""
         if not isinstance(other, Record):
             return NotImplemented
-        if self._head() != other._head():
+        if _head_of(self) != _head_of(other):
             return False
         if self._messages is not None and other._messages is not None:
             return self._messages == other._messages
         return self.payload == other.payload
 
     def __hash__(self) -> int:
-        return hash(self._head())
+        return hash(_head_of(self))
 
-    def _head(self) -> tuple[object, ...]:
-        head = (self.id, self.part, self.open, self.time, self.count, self.rounds, self.turns)
-        return (*head, self.number, self.rounds_until, self.messages_until, self.tip)
+    def placed(self, *, number: int, rounds_until: int, messages_until: int, tip: bytes) -> Record:
+        """Return the record at its place in a session, with its size fixed.
+
+        Args:
+            number: The number of its first turn.
+            rounds_until: How many rounds the session has up to its end.
+            messages_until: How many messages the session has up to its end, from where its history begins.
+            tip: The chain value at its end.
+        """
+        return Record(
+            self.id,
+            self.part,
+            self.open,
+            self.time,
+            self.count,
+            self.rounds,
+            self.turns,
+            number,
+            rounds_until,
+            messages_until,
+            tip,
+            self._payload,
+            self._messages,
+            self._inner,
+            self.size,
+        )
+
+    def pack(self, key: Key) -> bytes:
+        """Return the head that a backend stores: all but the payload, in MessagePack, and two checksums.
+
+        The first covers the key and the head, the second also the payload's envelope: a head may be read alone.
+
+        Args:
+            key: The session that the record belongs to.
+        """
+        head = _encode_head(_head_of(self))
+        head += key.checksum(head)
+        return head + key.checksum(self.payload[:HEAD] + head)
+
+    @classmethod
+    def unpack(cls, key: Key, head: bytes, payload: bytes | None = None) -> Record:
+        """Return the record behind stored bytes.
+
+        Args:
+            key: The session that the record must belong to.
+            head: The result of `pack`.
+            payload: The payload that is stored with it; None: only the head is needed.
+
+        Raises:
+            CorruptRecord: The head is damaged, or belongs to another session or another payload.
+        """
+        try:
+            if not key.is_sound(head[:-CHECKSUM_BYTES] if payload is None else payload[:HEAD] + head):
+                raise CorruptRecord("the head of a record is damaged, or belongs to another payload", key=key)
+            record = _decode_head(head[: -2 * CHECKSUM_BYTES])
+        except (msgspec.DecodeError, TypeError, ValueError) as error:
+            raise CorruptRecord(f"the head of a record cannot be read: {error}", key=key) from None
+        if payload is not None:
+            _set(record, "_payload", payload)
+        return record
+
+    @classmethod
+    def from_parts(
+        cls, head: Mapping[str, Any], *, messages: tuple[Message, ...] | None, payload: bytes | None, size: int
+    ) -> Record:
+        """Return a record from the parts that a text format stores.
+
+        Args:
+            head: The values of `HEAD_FIELDS`.
+            messages: Its messages, if they are stored as such.
+            payload: Its payload otherwise.
+            size: Its size, as it was fixed when it was stored.
+        """
+        return cls(**head, _payload=payload, _messages=messages, _size=size)
+
+    def sealed_at(self, end: Record, size: int) -> Record:
+        """Return a sealed record at the place of the records that it replaces.
+
+        Args:
+            end: The last of them.
+            size: Bytes of the sealed payload.
+        """
+        return msgspec.structs.replace(self, messages_until=end.messages_until, _size=size)
+
+    def mapped(self, function: Callable[[Message], Message]) -> Record:
+        """Return the record with each message replaced by the function's result; itself if none changes.
+
+        Raises:
+            CorruptRecord: The payload cannot be read.
+        """
+        if self.rounds > 1:
+            parts = self.split()
+            inner = tuple([part.mapped(function) for part in parts])
+            if all(new is old for new, old in zip(inner, parts, strict=True)):
+                return self
+            return msgspec.structs.replace(self, _payload=None, _messages=None, _inner=inner, _size=None)
+        messages = tuple([function(message) for message in self.messages])
+        if all(new is old for new, old in zip(messages, self.messages, strict=True)):
+            return self
+        return msgspec.structs.replace(self, _payload=None, _messages=messages, _inner=None, _size=None)
 
     def with_payload(self, payload: bytes) -> Record:
         """The same record with another encoding of the same body: what layers that compress or encrypt make."""
@@ -339,3 +442,8 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
             _size=None,
             _inner=tuple(inner for record in records for inner in record.split()),
         )
+
+
+_head_of = attrgetter(*HEAD_FIELDS)
+_encode_head = msgspec.msgpack.Encoder().encode
+_decode_head = msgspec.msgpack.Decoder(Record).decode

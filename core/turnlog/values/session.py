@@ -51,6 +51,24 @@ class SessionInfo(msgspec.Struct, frozen=True):
     ttl: float | None
     expires_in: float | None
 
+    def to_dict(self) -> dict[str, object]:
+        """Return the same as a dictionary that JSON can say, but for metadata values that are bytes."""
+        return {
+            "session_id": self.key.session,
+            "namespace": self.key.namespace,
+            "version": str(self.version),
+            "first": self.first,
+            "turns": self.turns,
+            "messages": self.messages,
+            "bytes": self.bytes,
+            "created": self.created,
+            "updated": self.updated,
+            "owner": self.owner,
+            "metadata": dict(self.metadata),
+            "ttl": self.ttl,
+            "expires_in": self.expires_in,
+        }
+
 
 class Session(msgspec.Struct, frozen=True, dict=True):
     """A snapshot: what one session was at one moment, or the part that was asked for.
@@ -103,7 +121,7 @@ class Session(msgspec.Struct, frozen=True, dict=True):
         messages: list[Message] = []
         try:
             for record in self.records:
-                messages += record._messages or record.messages  # a property takes longer than a field
+                messages += record.messages
         except CorruptRecord as error:
             error.key = self.info.key
             raise
@@ -152,8 +170,8 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidInput("cursor was given for another namespace or owner: begin anew without it")
         return updated, session
 
-    def cursor_behind(self, info: SessionInfo) -> str:
-        """The cursor that goes on after this session."""
+    def cursor_after(self, info: SessionInfo) -> str:
+        """Return the cursor of the page after this session."""
         return base64.urlsafe_b64encode(
             _encode_cursor((self.namespace, self.owner, info.updated, info.key.session))
         ).decode()

@@ -25,3 +25,14 @@ class Turn(msgspec.Struct, frozen=True):
     messages: tuple[Message, ...]
     open: bool = False
     interrupted: bool = False
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the same as a dictionary that JSON can say."""
+        return {
+            "number": self.number,
+            "id": self.id,
+            "time": self.time,
+            "messages": [message.to_dict() for message in self.messages],
+            "open": self.open,
+            "interrupted": self.interrupted,
+        }

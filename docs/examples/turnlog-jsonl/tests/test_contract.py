@@ -3,14 +3,14 @@
 from typing import Unpack
 
 from turnlog import Store
-from turnlog.testing import StoreContract, StoreOptions
-from turnlog_jsonl import JsonlStore
+from turnlog.testing import BackendContract, BackendOptions
+from turnlog_jsonl import JsonlBackend
 
 
-class TestJsonl(StoreContract):
+class TestJsonl(BackendContract):
     """Sessions are files, so a second store over the same folder sees them."""
 
     shared = True
 
-    def make(self, **options: Unpack[StoreOptions]) -> Store:
-        return JsonlStore(str(self.folder / "chats"), **options)
+    def make(self, **options: Unpack[BackendOptions]) -> Store:
+        return JsonlBackend(str(self.folder / "chats"), **options)

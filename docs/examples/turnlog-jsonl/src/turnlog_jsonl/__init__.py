@@ -1,7 +1,7 @@
-"""A store for turnlog: each session is a file of JSON Lines, replaced whole at each commit.
+"""A backend for turnlog: each session is a file of JSON Lines, replaced as a whole by each commit.
 
-The rules of the contract are `SessionState`'s.  What is left to a store is where a session is kept, that no two writers
-change it at once, and that no reader and no crash is left with half of it.
+`SessionState` holds the rules of the contract.  The backend decides where a session is kept, lets one writer change it
+at a time, and leaves no reader and no crash with half of it.
 """
 
 import fcntl
@@ -12,36 +12,28 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from turnlog import Change, Key, Page, Query, Receipt, Session, Store, Version
+from turnlog import Backend, Change, Expect, Key, Page, Query, Receipt, Record, Session, Version
 from turnlog.errors import OutcomeUnknown, Unavailable
 from turnlog.rules import SessionState, file_key, page
 
 T = TypeVar("T")
 
 
-class JsonlStore(Store):
+class JsonlBackend(Backend):
     """Sessions as files in a folder, on a local disk of a POSIX system.
 
-    An acknowledged turn survives the death of any process, and of the machine if the disk keeps what it says it has
+    An acknowledged turn survives the death of any process, and of the machine if the disk keeps what it reports as
     written.  Threads, event loops and processes may share the folder; one of them writes at a time.  A commit reads and
     writes its session whole, so this is for sessions of up to some megabytes.
 
     Args:
         path: The folder; the first commit makes it.
-        namespace: As in `Store`, and so are the others.
-        ttl: As in `Store`.
-        retain: As in `Store`.
-        max_session_bytes: As in `Store`.
-        clock: As in `Store`.
+        ttl: As in `Backend`.
+        clock: As in `Backend`.
     """
 
-    can_seal = True
-
-    def __init__(
-        self, path: str, *, namespace: str = "default", ttl: float | None = None, retain: int | None = None,
-        max_session_bytes: int | None = None, clock: Callable[[], float] = time.time,
-    ) -> None:  # fmt: skip
-        super().__init__(namespace=namespace, ttl=ttl, retain=retain, max_session_bytes=max_session_bytes, clock=clock)
+    def __init__(self, path: str, *, ttl: float | None = None, clock: Callable[[], float] = time.time) -> None:
+        super().__init__(ttl=ttl, clock=clock)
         self.folder = Path(path)
 
     async def read(
@@ -54,15 +46,22 @@ class JsonlStore(Store):
         def read() -> Session:
             self.check_open()
             new, session = step(old := self._load(key))
-            return session if new is old else self._run(key, step)  # now and then it moves the expiry
+            return session if new is old else self._run(key, step)  # its expiry has to be moved
 
         return await to_thread(read)
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         return await to_thread(self._run, key, lambda old: old.apply(change, self.clock()), change)
 
-    async def delete(self, key: Key, *, expect: Version | None = None) -> bool:
-        return await to_thread(self._run, key, lambda old: (SessionState.absent(key), old.check(expect, self.clock())))
+    async def delete(self, key: Key, *, expect: Expect = None, for_owner: str | None = None) -> bool:
+        def step(old: SessionState) -> tuple[SessionState, bool]:
+            found = old.check_delete(expect, for_owner, self.clock())
+            return (SessionState.absent(key) if found or for_owner is None else old), found
+
+        return await to_thread(self._run, key, step)
+
+    async def seal(self, key: Key, record: Record) -> bool:
+        return await to_thread(self._run, key, lambda old: old.seal(record, self.clock()))
 
     async def page(self, query: Query) -> Page:
         def read() -> Page:
@@ -76,7 +75,7 @@ class JsonlStore(Store):
     # ------------------------------------------------------------------------------------------------- in threads
 
     def _run(self, key: Key, step: Callable[[SessionState], tuple[SessionState, T]], change: Change | None = None) -> T:
-        """Step from what the session is to what it will be, while nobody else does."""
+        """Replace the session by the result of a step, while no other writer does."""
         self.check_open()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -84,7 +83,7 @@ class JsonlStore(Store):
         except OSError as error:
             raise Unavailable(f"{self.folder}: {error}: nothing was stored") from error
         try:
-            fcntl.flock(folder, fcntl.LOCK_EX)  # the system takes it back from a process that dies
+            fcntl.flock(folder, fcntl.LOCK_EX)  # the system releases it when a process dies
             new, answer = step(old := self._load(key))
             if new is not old:
                 _replace(self._path(key), new.lines())
@@ -103,7 +102,7 @@ class JsonlStore(Store):
         return self.folder / f"{file_key(key)}.jsonl"
 
     def _lines(self, path: Path) -> list[bytes]:
-        """What a file holds; nothing, if there is none.  It needs no lock: files are never changed, only replaced."""
+        """Return the lines of a file; none if there is no file.  No lock: files are only replaced, never changed."""
         try:
             return path.read_bytes().removesuffix(b"\n").split(b"\n")
         except FileNotFoundError:
@@ -113,7 +112,7 @@ class JsonlStore(Store):
 
 
 def _replace(path: Path, lines: list[bytes]) -> None:
-    new = path.with_name("new")  # one for all: whoever writes it has the lock, and overwrites what a crash has left
+    new = path.with_name("new")  # one name is enough: the writer holds the lock, and overwrites what a crash has left
     with new.open("wb") as file:
         file.writelines(line + b"\n" for line in lines)
         file.flush()

@@ -1,0 +1,192 @@
+"""What a change does to a session: `needs` and `plan`, two pure functions for every backend.
+
+A backend reads the header, calls `needs`, reads the few records that it names, calls `plan`, and writes the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from ..errors import Conflict
+from ..values.change import Change
+from ..values.key import Key, check_key
+from ..values.record import Record
+from ..values.version import Version
+from .header import Header, check_absent, missing
+
+
+class Near(msgspec.Struct, frozen=True, gc=False):
+    """The stored records that a change touches.
+
+    `needs` sets `keep` and `drop`; the backend fills in the rest.
+
+    Attributes:
+        keep: The turn from which the change cuts; None: it cuts nothing.
+        drop: The turn before which it drops turns that are no longer retained; None: it drops nothing.
+        below: The last stored record that begins below `keep`; None if there is none.
+        cut: Bytes of the stored records from `keep` on.
+        first: The first stored record, below `keep`, that ends after turn `drop`; None if there is none.
+        dropped: Bytes of the stored records before it, or of all below `keep` if there is none.
+        deferred: The backend drops turns and compares the size itself, in the same step as the write: `plan` then
+            leaves both out.
+    """
+
+    keep: int | None = None
+    drop: int | None = None
+    below: Record | None = None
+    cut: int = 0
+    first: Record | None = None
+    dropped: int = 0
+    deferred: bool = False
+
+
+NOTHING: Final = Near()
+"""A change that touches no stored record, such as an append."""
+
+
+class Plan(msgspec.Struct, frozen=True, gc=False):
+    """What a backend has to store.
+
+    Attributes:
+        header: The next header.
+        append: The records to add, in order.
+        number: The receipt's `number`.
+        previous: The receipt's `previous`.
+        keep: Remove the stored records numbered this and above; None: none.
+        drop: Remove the stored records numbered below this; None: none.  With `Near.deferred`: those that end before
+            this turn, or with it.
+    """
+
+    header: Header
+    append: list[Record]
+    number: int | None
+    previous: Version | None
+    keep: int | None
+    drop: int | None
+
+
+def needs(key: Key, header: Header | None, change: Change) -> Near:
+    """Check a change that the session does not remember, and return which stored records it touches.
+
+    Args:
+        key: The session.
+        header: What is stored; None: there is no session, or it has expired.
+        change: The change.
+
+    Returns:
+        `NOTHING`, or a `Near` for the backend to fill in.
+
+    Raises:
+        Conflict: The session does not meet `change.expect`, or a round does not follow its turn's open last one.
+        HistoryRegressed: The session is older than `change.expect`, or has diverged from it.
+        SessionNotFound: There is none and the change does not make one, or it belongs to another owner.
+        InvalidInput: `key` is not a key.
+    """
+    if header is None:
+        _check_new(key, change)
+        if change.keep is None and change.retain is None:
+            return NOTHING
+        turns, first = change.first, change.first
+    else:
+        if change.for_owner is not None:
+            header.check_owner(change.for_owner)
+        if change.expect is not None:
+            header.check(change.expect)
+        if change.keep is None and change.retain is None:
+            return NOTHING
+        turns, first = header.turns, header.first
+    keep, retain = change.keep, change.retain
+    if keep is not None:
+        if keep < turns:
+            turns = keep
+            first = min(first, keep)
+        else:
+            keep = None
+    if retain is not None:
+        drop = turns + sum([record.turns for record in change.append]) - retain
+        if drop > first:
+            return Near(keep, drop)
+    return NOTHING if keep is None else Near(keep)
+
+
+def _check_new(key: Key, change: Change) -> None:
+    """Refuse a change that does not make a session."""
+    check_key(key)
+    check_absent(key, change.expect)
+    if change.append and not change.append[0].turns:
+        record = change.append[0]
+        raise Conflict(
+            f"part {record.part} of turn {record.id!r} must follow its part {record.part - 1}, still open; "
+            f"there is no session {key}, or it has expired"
+        )
+    if not change.append and not change.describes:
+        raise missing(key)
+
+
+def plan(
+    key: Key,
+    header: Header | None,
+    change: Change,
+    near: Near,
+    now: float,
+    *,
+    ttl: float | None,
+    nonce: Callable[[int], bytes],
+) -> Plan:
+    """Return what a change does to a session.
+
+    Args:
+        key: The session.
+        header: What is stored, with its metadata if the change sets some; None: there is no session, or it has expired.
+        change: The change, which `needs` has checked.
+        near: The stored records that `needs` named.
+        now: Seconds since 1970; 0.0 where a server fills it in.
+        ttl: The backend's time to live in seconds; None: sessions never expire.
+        nonce: Makes random bytes.
+
+    Raises:
+        Conflict: A round does not follow its turn's open last one.
+        SplitsSealed: The cut falls inside a sealed record.
+        TooLarge: A limit would be passed.
+    """
+    previous, taken = None, 0
+    if header is None:
+        header = Header.new(key, nonce(16), now, first=change.first, owner=change.for_owner or "")
+    else:
+        previous, taken = header.version, header.bytes
+    keep, drop = near.keep, near.drop
+    if keep is not None:
+        header = header.cut(keep, near.below, near.cut, now)
+    placed: list[Record] = []
+    number = None
+    if change.append:
+        header, placed = header.extend(change, now)
+        number = change.number_in(placed)
+    if change.describes:
+        header = header.describe(change, now)
+    header = msgspec.structs.replace(header, changes=header.changes + 1)
+    if near.deferred:
+        return Plan(header, placed, number, previous, keep, drop)
+    if drop is not None:
+        header, placed, drop = _drop(header, placed, near, drop)
+    if change.max_bytes is not None:
+        header.check_bytes(change.max_bytes, taken)
+    if ttl is not None or header.ttl is not None or header.expires is not None:
+        header = header.slide(now, ttl)
+    return Plan(header, placed, number, previous, keep, drop)
+
+
+def _drop(header: Header, placed: list[Record], near: Near, drop: int) -> tuple[Header, list[Record], int | None]:
+    """Drop the turns before `drop`, of the stored records and of those that are about to be."""
+    first, dropped, skip = near.first, near.dropped, 0
+    if first is None:
+        while placed[skip].next_turn <= drop:
+            dropped += placed[skip].size
+            skip += 1
+        first = placed[skip]
+    if first.number <= header.first and not skip and not dropped:
+        return header, placed, None
+    return header.drop(first, dropped), placed[skip:], first.number
