@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from distributions import install
-from turnlog.config import find_layer, find_model, find_store, installed, plugins
+from turnlog.config import find_command, find_layer, find_model, find_store, installed, plugins
 from turnlog.errors import PluginError
 from turnlog_memory import MemoryStore
 
@@ -43,30 +43,41 @@ def test_the_memory_store_is_a_plugin_like_any_other() -> None:
     assert mine.version
 
 
-def test_a_strangers_store_layer_and_model_are_found(put: Put) -> None:
+def test_a_strangers_store_layer_model_and_command_are_found(put: Put) -> None:
     source = (
         STORE
         + LAYER
         + "async def answer(messages): ...\n"
         + "class Answerer:\n    async def __call__(self, messages): ...\n"
-        + "ready = Answerer()"
+        + "ready = Answerer()\n"
+        + "def greet(app): ..."
     )
     entries = {
+        "turnlog.commands": {"greet": "acme_all:greet"},
         "turnlog.stores": {"acme": "acme_all:AcmeStore"},
         "turnlog.layers": {"acme": "acme_all:AcmeLayer"},
         "turnlog.models": {"function": "acme_all:answer", "class": "acme_all:Answerer", "object": "acme_all:ready"},
     }
     put("turnlog-acme", entries, version="2.5", acme_all=source)
-    found = [find_store("acme"), find_layer("acme"), find_model("function"), find_model("class"), find_model("object")]
+    found = [
+        find_store("acme"),
+        find_layer("acme"),
+        find_model("function"),
+        find_model("class"),
+        find_model("object"),
+        find_command("greet"),
+    ]
     assert [getattr(it, "__name__", type(it).__name__) for it in found] == [
         "AcmeStore",
         "AcmeLayer",
         "answer",
         "Answerer",
         "Answerer",
+        "greet",
     ]
     listed = [plugin for plugin in installed() if plugin.distribution == "turnlog-acme"]
     assert [(p.group, p.name, p.version) for p in listed] == [
+        ("turnlog.commands", "greet", "2.5"),
         ("turnlog.layers", "acme", "2.5"),
         ("turnlog.models", "class", "2.5"),
         ("turnlog.models", "function", "2.5"),
@@ -188,6 +199,7 @@ def test_the_extras_are_those_of_the_distribution() -> None:
         (find_model, "turnlog.models", "def Thing(messages): ...", "is a function; it must be an async callable"),
         (find_model, "turnlog.models", "class Thing: pass", "is the class Thing; it must be an async callable"),
         (find_model, "turnlog.models", "Thing = 'text'", "is a str; it must be an async callable"),
+        (find_command, "turnlog.commands", "Thing = 5", "is a int; it must be a function that takes a cyclopts.App"),
     ],
 )
 def test_what_is_no_plugin_is_refused(
