@@ -1,4 +1,4 @@
-"""The command line: chat, import, list, show, migrate, recompress, train-dictionary and plugins."""
+"""The command line: chat, import, list, plugins and show, and the commands of installed plugins."""
 
 from __future__ import annotations
 
@@ -18,9 +18,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: The arguments after the program's name; None: those of the process, taken as UTF-8 whatever the locale.
     """
-    from ._output import OutputFailed, Results, drop, tell
+    from ._output import Notes
 
     _speak_utf8()
+    with contextlib.redirect_stderr(cast("TextIO", Notes(sys.stderr))):
+        return _main(argv)
+
+
+def _main(argv: Sequence[str] | None) -> int:
+    from ._output import OutputFailed, Results, drop, tell
+
     try:
         import cyclopts  # noqa: F401 - imported here, so that without the extra there is a sentence and no traceback
         import rich  # noqa: F401

@@ -1,14 +1,16 @@
-"""The commands and their options, as cyclopts reads them; the work is in modules that are imported when it runs."""
+"""The built-in commands and their options.  Each imports the module that does its work when it runs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Coroutine, Sequence
 from typing import Annotated, Final, TypeAlias
 
 from cyclopts import App, CycloptsError, Parameter
 
 from turnlog import TurnlogError
 
+from ._commands import add_commands
 from ._text import Code, complain
 
 _HELP: Final = """\
@@ -26,8 +28,6 @@ def _version() -> str:
     return version("turnlog")
 
 
-app = App(name="turnlog", help=_HELP, help_format="plaintext", version=_version)
-
 StoreURL: TypeAlias = Annotated[
     str | None,
     Parameter(name="--store", help="Where the sessions are, such as sqlite:///chat.db; memory:// keeps none."),
@@ -40,7 +40,6 @@ def _no_option(_: object, file: str) -> None:
         raise ValueError(f"There is no such option; a file of that name is ./{file}")
 
 
-@app.command
 def chat(
     *,
     store: StoreURL = None,
@@ -58,7 +57,6 @@ def chat(
     return chat(store, session, model, system)
 
 
-@app.command(name="import")
 def import_(
     file: Annotated[
         str, Parameter(help="The file; - for standard input.", allow_leading_hyphen=True, validator=_no_option)
@@ -78,13 +76,12 @@ def import_(
     return import_file(file, store)
 
 
-@app.command(name="list")
 def list_(
     *,
     store: StoreURL = None,
     owner: Annotated[str | None, Parameter(help="Only the sessions of this owner.")] = None,
     limit: Annotated[int, Parameter(help="How many at most; 0: all.")] = 100,
-    json: Annotated[bool, Parameter(help="One JSON object a line.", negative=())] = False,
+    json: Annotated[bool, Parameter(help="One JSON object a line.")] = False,
 ) -> int:
     """List sessions, the last updated first."""
     from ._list import list_sessions
@@ -92,7 +89,6 @@ def list_(
     return list_sessions(store, owner, limit, json=json)
 
 
-@app.command
 def show(
     session: Annotated[str, Parameter(help="Which session.")],
     /,
@@ -101,9 +97,7 @@ def show(
     last: Annotated[
         int | None, Parameter(help="Only the last turns, as few as hold at least so many messages.")
     ] = None,
-    json: Annotated[
-        bool, Parameter(help="One JSON document: info, turns and messages, exactly as they are.", negative=())
-    ] = False,
+    json: Annotated[bool, Parameter(help="One JSON document: info, turns and messages, exactly as they are.")] = False,
 ) -> int:
     """Show a session: its turns, and what was said in them."""
     from ._show import show_session
@@ -111,77 +105,44 @@ def show(
     return show_session(session, store, last, json=json)
 
 
-@app.command
-def migrate(
-    *,
-    store: StoreURL = None,
-) -> int:
-    """Make the tables of a store, or bring them to the version that this turnlog needs.
-
-    It does nothing to a store that has none, or whose tables are of that version already.
-    """
-    from ._migrate import migrate
-
-    return migrate(store)
-
-
-@app.command
-def recompress(
-    *,
-    store: StoreURL = None,
-    idle: Annotated[
-        str | None, Parameter(help="Seal whole what did not change for so long, such as 0s, 24h or 30d.")
-    ] = None,
-    rate: Annotated[float | None, Parameter(help="At most so many sessions a second.")] = None,
-    json: Annotated[bool, Parameter(help="One JSON object.", negative=())] = False,
-) -> int:
-    """Bring sessions to the codec of the store's compression layer, and seal old turns.
-
-    It changes nothing that anyone sees, and may run beside the application.  Stopped, it goes on where it was when it
-    is run again.
-    """
-    from ._recompress import recompress
-
-    return recompress(store, idle, rate, json=json)
-
-
-@app.command
-def train_dictionary(
-    *,
-    store: StoreURL = None,
-    json: Annotated[bool, Parameter(help="One JSON object.", negative=())] = False,
-) -> int:
-    """Train a dictionary for the layer zstd on the sessions of the store, and keep it there.
-
-    It may hold fragments of what was said.
-    """
-    from ._train import train_dictionary
-
-    return train_dictionary(store, json=json)
-
-
-@app.command
 def plugins(
     *,
-    json: Annotated[bool, Parameter(help="One JSON object a line.", negative=())] = False,
+    json: Annotated[bool, Parameter(help="One JSON object a line.")] = False,
 ) -> int:
-    """List the stores, layers and models that are installed."""
+    """List the installed stores, layers, models and commands."""
     from ._list import list_plugins
 
     return list_plugins(json=json)
 
 
+def _app() -> App:
+    app = App(
+        name="turnlog",
+        help=_HELP,
+        help_format="plaintext",
+        version=_version,
+        default_parameter=Parameter(negative=()),  # `--json` without `--no-json`
+    )
+    for command, name in ((chat, "chat"), (import_, "import"), (list_, "list"), (plugins, "plugins"), (show, "show")):
+        app.command(command, name=name)
+    return app
+
+
 def run(arguments: Sequence[str]) -> int:
-    """Run what the arguments ask for; what it raises on purpose is one line on standard error.
+    """Run the command that the arguments name, and print its `TurnlogError` in one line on standard error.
 
     Raises:
         KeyboardInterrupt: Ctrl-C.
         BrokenPipeError: Nobody reads standard output any more.
         OutputFailed: It cannot be written.
     """
+    app = _app()
+    add_commands(app, arguments)
     try:
         command, bound, _ = app.parse_args(list(arguments), exit_on_error=False, print_error=False)
         code = command(*bound.args, **bound.kwargs)
+        if inspect.iscoroutine(code):
+            code = _wait(code)
     except CycloptsError as error:
         complain(f"{error} (turnlog --help tells more)")
         return Code.USAGE
@@ -189,3 +150,9 @@ def run(arguments: Sequence[str]) -> int:
         complain(error)
         return Code.of(error)
     return code if isinstance(code, int) else Code.FINE
+
+
+def _wait(command: Coroutine[object, object, object]) -> object:
+    import asyncio
+
+    return asyncio.run(command)

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Sequence
 
 from turnlog import InvalidInput, SessionInfo
+from turnlog.config import open_existing
 
-from ._tables import open_existing
 from ._text import Code, Printer, as_json, line, note, time_of
 
 

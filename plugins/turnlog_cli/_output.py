@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -55,13 +56,43 @@ def drop(stream: TextIO) -> None:
         os.close(null)
 
 
+class Notes:
+    """Standard error for commands: text that cannot be written is dropped, because no command fails for that."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream: TextIO = _Nowhere() if stream is None else stream
+
+    def write(self, text: str) -> int:
+        """Write the text, or drop it."""
+        with self._dropping():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush the stream, or drop what it holds."""
+        with self._dropping():
+            self._stream.flush()
+
+    @contextlib.contextmanager
+    def _dropping(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            raise
+        except OSError:
+            drop(self._stream)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
+
+
+class _Nowhere(io.StringIO):
+    """A closed stream: it drops all text."""
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+
 def tell(text: str) -> None:
-    """A line on standard error; nowhere if that is closed or full, because no command fails for want of a listener."""
-    if sys.stderr is None:  # print() would take standard output, which is for results
-        return
-    try:
-        print(text, file=sys.stderr, flush=True)
-    except BrokenPipeError:
-        raise
-    except OSError:
-        drop(sys.stderr)
+    """Print a line to standard error."""
+    print(text, file=sys.stderr, flush=True)

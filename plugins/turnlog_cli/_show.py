@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from turnlog import CorruptRecord, Message, Session, Turn
+from turnlog.config import open_existing
 
 from ._list import describe
-from ._tables import open_existing
 from ._text import Code, Printer, as_json, complain, line, time_of
 
 _STYLES = {

@@ -14,7 +14,7 @@ import pytest
 from naive import failed_by
 from naive.changes import LastWriteWins
 from turnlog import Closed, Store
-from turnlog.testing import Clock, BackendContract, BackendOptions
+from turnlog.testing import BackendContract, BackendOptions, Clock
 from turnlog.testing import _base as chapter_module
 from turnlog.testing._expecting import Expecting
 from turnlog_memory import MemoryBackend

@@ -12,7 +12,7 @@ import pytest
 
 from distributions import install
 from turnlog import Store, open_store, user
-from turnlog.config import duration
+from turnlog.config import duration, open_existing, stack_of
 from turnlog.config.options import Given
 from turnlog.errors import ConfigError, PluginError, TurnlogError
 
@@ -52,6 +52,16 @@ class NetStore(MemoryBackend):
         if fail == "crash":
             raise RuntimeError(f"bad {url}")
 
+class TableStore(MemoryBackend):
+    def __init__(self, path: str, *, namespace: str = "default", migrate: Literal["auto", "check"] = "auto") -> None:
+        super().__init__(namespace=namespace)
+        self.migrate = migrate
+
+class OwnStore(MemoryBackend):
+    def __init__(self, path: str, *, migrate: Literal["yes", "no"] = "yes") -> None:
+        super().__init__()
+        self.migrate = migrate
+
 class OddStore(MemoryBackend):
     def __init__(self, where: str) -> None:
         super().__init__()
@@ -68,6 +78,8 @@ ENTRIES = {
         "fakefile": "acme_fakes:FileStore",
         "fakenet": "acme_fakes:NetStore",
         "fakeodd": "acme_fakes:OddStore",
+        "fakeown": "acme_fakes:OwnStore",
+        "faketable": "acme_fakes:TableStore",
     },
     "turnlog.layers": {"outer": "acme_fakes:Outer", "inner": "acme_fakes:Inner"},
 }
@@ -89,6 +101,21 @@ def refused(*arguments: object, kind: type[TurnlogError] = ConfigError, **option
     with pytest.raises(kind) as error:
         open_store(*arguments, **options)  # type: ignore[arg-type]
     return str(error.value)
+
+
+def test_an_existing_store_is_checked_and_not_migrated(alone: Path) -> None:
+    def existing(url: str | None) -> tuple[list[str], str, str]:
+        *layers, backend = stack_of(open_existing(url))
+        return [type(layer).__name__ for layer in layers], backend.namespace, getattr(backend, "migrate", "")
+
+    assert existing("faketable:///a?namespace=shop") == ([], "shop", "check")
+    assert existing("faketable:///a?migrate=auto&layers=outer,inner") == (["Outer", "Inner"], "default", "check")
+    assert existing("fakeown:///a")[2] == "yes"
+    assert existing("fakefile:///a")[2] == ""
+    with pytest.raises(ConfigError, match='"sometimes" is none of auto, check'):
+        open_existing("faketable:///a?migrate=sometimes")
+    alone.joinpath("turnlog.toml").write_text('[store]\nurl = "faketable:///b?namespace=file"\nmigrate = "auto"\n')
+    assert existing(None) == ([], "file", "check")
 
 
 def test_a_store_is_made_but_not_opened_and_works() -> None:
@@ -182,7 +209,7 @@ def test_nothing_configured_is_sqlite_here(monkeypatch: pytest.MonkeyPatch) -> N
         asked.append(name)
         raise PluginError("enough")
 
-    monkeypatch.setattr("turnlog.config.configuration.find_store", find)
+    monkeypatch.setattr("turnlog.config.configuration.find_backend", find)
     refused(kind=PluginError)
     assert asked == ["sqlite"]
 

@@ -29,11 +29,11 @@ MAY_IMPORT = {
     "turnlog": {"msgspec", "stevedore"},
     "turnlog_cache": {"msgspec", "turnlog"},
     "turnlog_cli": {"cyclopts", "rich", "turnlog"},
-    "turnlog_compression": {"msgspec", "turnlog", "zstandard"},
+    "turnlog_compression": {"cyclopts", "msgspec", "rich", "turnlog", "zstandard"},
     "turnlog_memory": {"turnlog"},
     "turnlog_offline": {"turnlog"},
     "turnlog_redis": {"hiredis", "msgspec", "redis", "turnlog"},
-    "turnlog_sql": {"asyncmy", "asyncpg", "msgspec", "sqlalchemy", "turnlog"},
+    "turnlog_sql": {"asyncmy", "asyncpg", "cyclopts", "msgspec", "sqlalchemy", "turnlog"},
 }
 KIT_MAY_IMPORT = {"pytest"}
 
@@ -91,3 +91,23 @@ def test_a_memory_store_loads_no_driver_and_no_event_loop(tmp_path: Path) -> Non
     modules = loaded("import turnlog; turnlog.open_store('memory://')", tmp_path)
     assert "turnlog_memory" in modules
     assert modules & (DRIVERS | {"asyncio", "turnlog.testing", "turnlog_sql", "turnlog_cli"}) == set()
+
+
+def after(arguments: list[str], folder: Path) -> set[str]:
+    """The modules that are there after a command has run in a new process."""
+    code = "import contextlib, io, json, sys, turnlog_cli\n"
+    code += f"with contextlib.redirect_stdout(io.StringIO()): turnlog_cli.main({arguments})\npass"
+    return loaded(code, folder)
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["list", "--store=memory://"], ["plugins"]])
+def test_a_built_in_command_loads_no_command_of_a_plugin(arguments: list[str], tmp_path: Path) -> None:
+    modules = after(arguments, tmp_path)
+    assert "turnlog_cli._app" in modules
+    assert modules & {"sqlalchemy", "zstandard", "turnlog_sql", "turnlog_compression"} == set()
+
+
+def test_a_command_of_a_plugin_loads_no_other_plugin(tmp_path: Path) -> None:
+    modules = after(["recompress", "--store=memory://?layers=gzip"], tmp_path)
+    assert "turnlog_compression.commands" in modules
+    assert modules & {"sqlalchemy", "turnlog_sql"} == set()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from distributions import install
-from turnlog.config import find_layer, find_model, find_store, installed, plugins
+from turnlog.config import find_backend, find_command, find_layer, find_model, installed, plugins
 from turnlog.errors import PluginError
 from turnlog_memory import MemoryBackend
 
@@ -37,7 +37,7 @@ def put(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Put:
 
 
 def test_the_memory_store_is_a_plugin_like_any_other() -> None:
-    assert find_store("memory") is MemoryBackend
+    assert find_backend("memory") is MemoryBackend
     mine = next(plugin for plugin in installed() if plugin.name == "memory")
     assert (mine.group, mine.target, mine.distribution) == (
         "turnlog.backends",
@@ -47,30 +47,41 @@ def test_the_memory_store_is_a_plugin_like_any_other() -> None:
     assert mine.version
 
 
-def test_a_strangers_store_layer_and_model_are_found(put: Put) -> None:
+def test_a_strangers_store_layer_model_and_command_are_found(put: Put) -> None:
     source = (
         STORE
         + LAYER
         + "async def answer(messages): ...\n"
         + "class Answerer:\n    async def __call__(self, messages): ...\n"
-        + "ready = Answerer()"
+        + "ready = Answerer()\n"
+        + "def greet(app): ..."
     )
     entries = {
+        "turnlog.commands": {"greet": "acme_all:greet"},
         "turnlog.backends": {"acme": "acme_all:AcmeBackend"},
         "turnlog.layers": {"acme": "acme_all:AcmeLayer"},
         "turnlog.models": {"function": "acme_all:answer", "class": "acme_all:Answerer", "object": "acme_all:ready"},
     }
     put("turnlog-acme", entries, version="2.5", acme_all=source)
-    found = [find_store("acme"), find_layer("acme"), find_model("function"), find_model("class"), find_model("object")]
+    found = [
+        find_backend("acme"),
+        find_layer("acme"),
+        find_model("function"),
+        find_model("class"),
+        find_model("object"),
+        find_command("greet"),
+    ]
     assert [getattr(it, "__name__", type(it).__name__) for it in found] == [
         "AcmeBackend",
         "AcmeLayer",
         "answer",
         "Answerer",
         "Answerer",
+        "greet",
     ]
     listed = [plugin for plugin in installed() if plugin.distribution == "turnlog-acme"]
     assert [(p.group, p.name, p.version) for p in listed] == [
+        ("turnlog.commands", "greet", "2.5"),
         ("turnlog.layers", "acme", "2.5"),
         ("turnlog.models", "class", "2.5"),
         ("turnlog.models", "function", "2.5"),
@@ -83,7 +94,7 @@ def test_listing_and_finding_one_load_no_other(put: Put) -> None:
     put("turnlog-bomb", {"turnlog.backends": {"bomb": "acme_bomb:Store"}}, acme_bomb="raise SystemExit('loaded')")
     put("turnlog-gone", {"turnlog.backends": {"gone": "acme_gone:Store", "nonsense": "a b c!!"}})
     assert {"bomb", "gone", "nonsense", "memory"} <= {plugin.name for plugin in installed()}
-    assert find_store("memory") is MemoryBackend
+    assert find_backend("memory") is MemoryBackend
     assert "acme_bomb" not in sys.modules
 
 
@@ -91,7 +102,7 @@ def test_an_unknown_name_lists_the_installed_and_the_nearest() -> None:
     with pytest.raises(
         PluginError, match=r"no store is named 'memmory', installed are: .*memory.*; did you mean 'memory'\?"
     ):
-        find_store("memmory")
+        find_backend("memmory")
     with pytest.raises(PluginError, match=r"no layer is named 'xyzzy', installed are: [^;]*$"):
         find_layer("xyzzy")
 
@@ -100,7 +111,7 @@ def test_two_distributions_with_one_name_are_both_named_and_neither_loaded(put: 
     put("turnlog-one", {"turnlog.backends": {"twin": "acme_one:AcmeBackend"}}, acme_one="raise SystemExit")
     put("turnlog-two", {"turnlog.backends": {"twin": "acme_two:AcmeBackend"}}, acme_two="raise SystemExit")
     with pytest.raises(PluginError) as error:
-        find_store("twin")
+        find_backend("twin")
     assert str(error.value) == (
         "store 'twin' is claimed by acme_one:AcmeBackend of turnlog-one 1.0 and acme_two:AcmeBackend of turnlog-two 1.0: "
         "uninstall one of them"
@@ -111,7 +122,7 @@ def test_two_distributions_with_one_name_are_both_named_and_neither_loaded(put: 
 def test_ours_cannot_be_shadowed(put: Put) -> None:
     put("turnlog-evil", {"turnlog.backends": {"memory": "acme_evil:AcmeBackend"}}, acme_evil=STORE)
     with pytest.raises(PluginError, match=r"turnlog-evil 1\.0.*turnlog_memory:MemoryBackend of turnlog "):
-        find_store("memory")
+        find_backend("memory")
 
 
 @pytest.mark.parametrize(
@@ -127,7 +138,7 @@ def test_ours_cannot_be_shadowed(put: Put) -> None:
 def test_a_broken_plugin_says_which_distribution_and_why(put: Put, source: str, says: str) -> None:
     put("turnlog-broken", {"turnlog.backends": {"broken": "acme_broken:AcmeBackend"}}, acme_broken=source)
     with pytest.raises(PluginError) as error:
-        find_store("broken")
+        find_backend("broken")
     assert "acme_broken:AcmeBackend of turnlog-broken 1.0" in str(error.value)
     assert says in str(error.value)
     assert "pip install" not in str(error.value)
@@ -139,7 +150,7 @@ def test_a_missing_driver_of_ours_names_the_extra(monkeypatch: pytest.MonkeyPatc
     entry = {"turnlog.backends": {"lite": "acme_driver:AcmeBackend"}}
     put("turnlog", entry, version="9", acme_driver="import sqlalchemy.engine")
     with pytest.raises(PluginError) as error:
-        find_store("lite")
+        find_backend("lite")
     assert str(error.value) == "store 'lite' needs sqlalchemy, which is not installed: pip install 'turnlog[sql]'"
 
 
@@ -147,7 +158,7 @@ def test_a_missing_driver_of_a_stranger_names_no_extra_of_ours(monkeypatch: pyte
     monkeypatch.setitem(sys.modules, "sqlalchemy", None)
     put("turnlog-other", {"turnlog.backends": {"lite": "acme_other:AcmeBackend"}}, acme_other="import sqlalchemy")
     with pytest.raises(PluginError, match=r"turnlog-other 1\.0.*sqlalchemy") as error:
-        find_store("lite")
+        find_backend("lite")
     assert "pip install" not in str(error.value)
 
 
@@ -164,21 +175,21 @@ def test_the_extras_are_those_of_the_distribution() -> None:
 @pytest.mark.parametrize(
     ("find", "group", "source", "says"),
     [
-        (find_store, "turnlog.backends", "Thing = 5", "is a int; it must be a subclass of turnlog.Store"),
+        (find_backend, "turnlog.backends", "Thing = 5", "is a int; it must be a subclass of turnlog.Store"),
         (
-            find_store,
+            find_backend,
             "turnlog.backends",
             "class Thing: pass",
             "is the class Thing; it must be a subclass of turnlog.Store",
         ),
         (
-            find_store,
+            find_backend,
             "turnlog.backends",
             "from turnlog import Layer as Thing",
             "is the class Layer; it must be a subclass of turnlog.Store that",
         ),
         (
-            find_store,
+            find_backend,
             "turnlog.backends",
             "from turnlog import Store\nclass Thing(Store): pass",
             "does not implement commit, delete, page, read",
@@ -192,6 +203,7 @@ def test_the_extras_are_those_of_the_distribution() -> None:
         (find_model, "turnlog.models", "def Thing(messages): ...", "is a function; it must be an async callable"),
         (find_model, "turnlog.models", "class Thing: pass", "is the class Thing; it must be an async callable"),
         (find_model, "turnlog.models", "Thing = 'text'", "is a str; it must be an async callable"),
+        (find_command, "turnlog.commands", "Thing = 5", "is a int; it must be a function that takes a cyclopts.App"),
     ],
 )
 def test_what_is_no_plugin_is_refused(
@@ -208,14 +220,14 @@ def test_a_distribution_without_metadata_hides_no_other(put: Put, tmp_path: Path
     put("turnlog-bare", {"turnlog.backends": {"bare": "acme_bare:AcmeBackend"}}, acme_bare=STORE)
     (tmp_path / "site-turnlog-bare" / "turnlog_bare-1.0.dist-info" / "METADATA").unlink()
     assert {"bare", "memory"} <= {plugin.name for plugin in installed()}
-    assert find_store("bare").__name__ == "AcmeBackend"
+    assert find_backend("bare").__name__ == "AcmeBackend"
 
 
 def test_a_plugin_that_is_installed_or_changed_later_is_seen_at_once(put: Put, tmp_path: Path) -> None:
     with pytest.raises(PluginError):
-        find_store("late")
+        find_backend("late")
     put("turnlog-late", {"turnlog.backends": {"late": "acme_late:AcmeBackend"}}, acme_late=STORE)
-    assert find_store("late").__name__ == "AcmeBackend"
+    assert find_backend("late").__name__ == "AcmeBackend"
     changed = tmp_path / "site-turnlog-late" / "turnlog_late-1.0.dist-info" / "entry_points.txt"
     changed.write_text("[turnlog.backends]\nlater = acme_late:AcmeBackend\n")
-    assert find_store("later").__name__ == "AcmeBackend"
+    assert find_backend("later").__name__ == "AcmeBackend"

@@ -80,8 +80,10 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Kept:
 
 def use(monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
     """Have every command open this store."""
-    for module in ("_chat", "_import", "_migrate", "_tables"):
-        monkeypatch.setattr(f"turnlog_cli.{module}.open_store", lambda url: store)
+    for module in ("turnlog_cli._chat", "turnlog_cli._import", "turnlog_sql.commands"):
+        monkeypatch.setattr(f"{module}.open_store", lambda url: store)
+    for module in ("turnlog_cli._list", "turnlog_cli._show", "turnlog_compression.commands"):
+        monkeypatch.setattr(f"{module}.open_existing", lambda url: store)
 
 
 def append(store: Store, session: str, *messages: Message, **more: Any) -> None:
@@ -904,7 +906,7 @@ def test_recompress_that_was_stopped_goes_on_where_it_was(plain: Kept, monkeypat
     assert main(["recompress"]) == 130
     assert capsys.readouterr() == (
         "",
-        "turnlog: stopped after 108 sessions; what is done stays, run it again to go on\n",
+        "turnlog: stopped after 108 sessions; to continue, run the same command again\n",
     )
     plain.before = lambda change: None
     assert main(["recompress"]) == 0
@@ -925,7 +927,7 @@ def test_recompress_says_how_to_go_on_where_the_store_is_gone(plain: Kept, monke
     assert main(["recompress"]) == 3
     assert capsys.readouterr() == (
         "",
-        "turnlog: stopped after 0 sessions; what is done stays, run it again to go on\nturnlog: the store is gone\n",
+        "turnlog: stopped after 0 sessions; to continue, run the same command again\nturnlog: the store is gone\n",
     )
 
 
@@ -981,7 +983,7 @@ def test_train_dictionary_says_what_it_made_and_how_to_use_it(plain: Kept, monke
     out, err = capsys.readouterr()
     said = re.fullmatch(r"dictionary (\d+): (\d+) bytes, trained on 60 rounds of 60 sessions\n", out)
     assert said
-    assert err == 'to write with it, in turnlog.toml: layers = [{ name = "zstd", dictionary = true }]\n'
+    assert err == 'to use it, set in turnlog.toml: layers = [{ name = "zstd", dictionary = true }]\n'
     assert list(asyncio.run(Dictionaries(plain).fetch("default"))) == [int(said[1])]
     assert main(["train-dictionary", "--json"]) == 0
     out, err = capsys.readouterr()
@@ -1126,8 +1128,6 @@ def test_what_the_store_raises_decides_the_exit_code(
     error: Exception, code: int, monkeypatch: Any, capsys: Any
 ) -> None:
     class Down(MemoryBackend):
-        migrate = "auto"
-
         async def open(self) -> None:
             raise error
 
@@ -1236,20 +1236,14 @@ def test_migrate_takes_the_store_of_the_configuration_whatever_that_says_of_migr
     assert main(["chat", "--session=s"]) == 0
 
 
-def test_migrate_and_commands_that_read_look_under_the_layers(monkeypatch: Any, capsys: Any) -> None:
+def test_migrate_upgrades_the_tables_of_any_backend_under_layers(monkeypatch: Any, capsys: Any) -> None:
     class Tabled(MemoryBackend):
-        migrate = "auto"
-
         async def bring_up(self) -> str:
-            return "brought up\x1b[2J"
+            return "brought up Zoë\x1b[2J"
 
-    inner = Tabled()
-    use(monkeypatch, Layer(Layer(inner)))
+    use(monkeypatch, Layer(Layer(Tabled())))
     assert main(["migrate"]) == 0
-    assert capsys.readouterr() == ("brought up\\x1b[2J\n", "")
-    assert inner.migrate == "auto"
-    assert main(["list"]) == 0
-    assert inner.migrate == "check"
+    assert capsys.readouterr() == ("brought up Zoë\\x1b[2J\n", "")
 
 
 def test_a_store_without_tables_has_nothing_to_migrate(capsys: Any) -> None:

@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
-from .configuration import open_store
+from .configuration import open_existing, open_store
 from .options import duration
-from .plugins import Plugin, find_backend, find_layer, find_model, installed
+from .plugins import Plugin, find_backend, find_command, find_layer, find_model, installed
+from .stack import stack_of
 
-__all__ = ["Plugin", "duration", "find_backend", "find_layer", "find_model", "installed", "open_store"]
+__all__ = [
+    "Plugin",
+    "duration",
+    "find_backend",
+    "find_command",
+    "find_layer",
+    "find_model",
+    "installed",
+    "open_existing",
+    "open_store",
+    "stack_of",
+]

@@ -23,7 +23,7 @@ from .options import Given, Option, options_of, signature_of
 from .plugins import find_backend, find_layer
 from .url import Location, read_query, read_url
 
-__all__ = ["open_store"]
+__all__ = ["open_existing", "open_store"]
 
 _DEFAULT_URL: Final = Given("sqlite:///turnlog.db", "the default url", text=True)
 _OF_STORE: Final = ("namespace", "retain", "max_session_bytes")
@@ -79,6 +79,20 @@ def open_store(
         key: Given(value, f"the argument {key}", text=False) for key, value in arguments.items() if value is not None
     }
     return _build(*_merge([given, _variables(), _file(config)]))
+
+
+def open_existing(url: str | None = None) -> Store:
+    """Make the store that the configuration names, for a command that only needs stored sessions.
+
+    It is the store of `open_store(url)`, except that opening it creates and changes no tables: a backend whose
+    constructor takes `migrate: Literal["auto", "check"]` gets `"check"`, whatever the configuration says.
+
+    Raises:
+        ConfigError: A URL, the file, a variable or an option is wrong.
+        PluginError: The backend or a layer is not installed, or is broken.
+    """
+    given = {} if url is None else {"url": Given(url, "the argument url", text=False)}
+    return _build(*_merge([given, _variables(), _file(None)]), existing=True)
 
 
 # ------------------------------------------------------------------------------------------------------------ sources
@@ -180,7 +194,7 @@ def _table(contents: Mapping[str, object], where: str) -> _Source:
 # ----------------------------------------------------------------------------------------------------------- building
 
 
-def _build(given: _Source, below: _Source) -> Store:
+def _build(given: _Source, below: _Source, *, existing: bool = False) -> Store:
     url = given["url"]
     location = read_url(url)
     kind = find_backend(location.name)
@@ -192,6 +206,8 @@ def _build(given: _Source, below: _Source) -> Store:
     layers = _layers(given.get("layers"))
     _check_whose(options, has, layers)
     arguments = _arguments(kind, options, ("url", "layers", *_OF_STORE))
+    if existing and "migrate" in has and "check" in has["migrate"].choices:
+        arguments["migrate"] = "check"
     backend = _make(kind, first, arguments, options, url, location)
     for layer, settings, where in reversed(layers):
         values = _arguments(layer, settings, ("name",))

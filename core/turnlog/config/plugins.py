@@ -1,11 +1,11 @@
-"""Plugins: backends, layers and models, found by the entry points of installed distributions.
+"""Plugins: backends, layers, models and commands, found by the entry points of installed distributions.
 
     [project.entry-points."turnlog.backends"]
     jsonl = "turnlog_jsonl:JsonlBackend"
 
-The name is a URL's scheme in `turnlog.backends`, a layer's name in `turnlog.layers`, and a model's name in
-`turnlog.models`.  The plugins that come with turnlog are registered in the same way.  Only the plugin that is asked for
-is imported.  Installed code is running code: install what you trust.
+The name is a URL's scheme in `turnlog.backends`, a layer's name in `turnlog.layers`, a model's name in `turnlog.models`,
+and a command's name in `turnlog.commands`.  The plugins that come with turnlog are registered in the same way.  Only
+the plugin that is asked for is imported.  Installed code is running code: install what you trust.
 
 `open_store` makes a plugin from the signature of its constructor:
 
@@ -19,6 +19,20 @@ is imported.  Installed code is running code: install what you trust.
   `| None`.  A parameter of any other type, such as a clock or a client, is for code only.
 - `InvalidInput` says that an option is wrong, in a message that begins with the option's name.
 - A driver is imported at the top of the plugin's module, so that its absence is noticed when the plugin is looked up.
+
+A plugin in `turnlog.commands` is a function that takes the `cyclopts.App` of the program `turnlog` and registers one
+command on it, under the name of the entry point:
+
+    def greet(app: App) -> None:
+        app.command(_greet, name="greet")
+
+- The command prints results to standard output and notes to standard error.
+- The command may be `async`.  It returns an exit code, or None for 0.
+- The command raises a `TurnlogError` to fail.  The program prints the error in one line, without passwords, and chooses
+  the exit code by its class.
+- `open_existing` makes the store for a command that only needs stored sessions.  `stack_of` gives a store's layers.
+- A command that cannot be loaded or registered fails with a `PluginError` when a user calls it.  All other commands
+  work.  A command cannot replace one of `turnlog` itself.
 """
 
 from __future__ import annotations
@@ -38,18 +52,21 @@ from .options import duration
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-__all__ = ["Plugin", "duration", "find_backend", "find_layer", "find_model", "installed"]
+__all__ = ["Plugin", "duration", "find_backend", "find_command", "find_layer", "find_model", "installed"]
 
 _BACKENDS: Final = "turnlog.backends"
 _LAYERS: Final = "turnlog.layers"
 _MODELS: Final = "turnlog.models"
-_KINDS: Final = {_LAYERS: "layer", _MODELS: "model", _BACKENDS: "backend"}
+_COMMANDS: Final = "turnlog.commands"
+_KINDS: Final = {_COMMANDS: "command", _LAYERS: "layer", _MODELS: "model", _BACKENDS: "backend"}
 
 _EXTRAS: Final = {
     "asyncmy": "mysql",
     "asyncpg": "postgresql",
+    "cyclopts": "cli",
     "hiredis": "redis",
     "redis": "redis",
+    "rich": "cli",
     "sqlalchemy": "sql",
     "zstandard": "zstd",
 }
@@ -60,8 +77,8 @@ class Plugin(msgspec.Struct, frozen=True):
     """An entry point of an installed distribution; what it points at is not loaded, and may be broken.
 
     Attributes:
-        group: `turnlog.backends`, `turnlog.layers` or `turnlog.models`.
-        name: A URL's scheme, a layer's name or a model's name.
+        group: `turnlog.backends`, `turnlog.layers`, `turnlog.models` or `turnlog.commands`.
+        name: A URL's scheme, or the name of a layer, a model or a command.
         target: Where it is, such as `turnlog_memory:MemoryBackend`.
         distribution: The distribution that registers it.
         version: That distribution's version.
@@ -122,6 +139,19 @@ def find_model(name: str) -> Callable[..., object]:
     if callable(found) and (inspect.iscoroutinefunction(found) or inspect.iscoroutinefunction(found.__call__)):
         return found
     raise _unfit(plugin, found, "an async callable, or a class of them")
+
+
+def find_command(name: str) -> Callable[..., object]:
+    """Return the function that registers the command with this name on a `cyclopts.App`.
+
+    Raises:
+        PluginError: No such command is installed, it cannot be loaded, it is not callable, or two distributions
+            register it.
+    """
+    found, plugin = _load(_COMMANDS, name)
+    if callable(found):
+        return found
+    raise _unfit(plugin, found, "a function that takes a cyclopts.App")
 
 
 def _entries(group: str) -> list[EntryPoint]:

@@ -1,0 +1,134 @@
+"""The commands `turnlog recompress` and `turnlog train-dictionary`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from cyclopts import App
+
+from turnlog import ConfigError, InvalidInput, Store, TurnlogError
+from turnlog.config import duration, open_existing, stack_of
+
+from ._recompressing import Recompressed
+from ._report import Totals, as_json, progress
+
+if TYPE_CHECKING:
+    from .zstd import Trained
+
+__all__ = ["recompress", "train_dictionary"]
+
+
+@runtime_checkable
+class _Recompresses(Protocol):
+    """A compression layer, of any plugin."""
+
+    def recompress(self, *, idle: float | None = None, rate: float | None = None) -> AsyncIterator[Recompressed]:
+        """Write the sessions of the namespace again, as `CompressionLayer.recompress` does."""
+
+
+@runtime_checkable
+class _Trains(Protocol):
+    """A layer that compresses with a dictionary, of any plugin."""
+
+    async def train(self) -> Trained:
+        """Train a dictionary on the sessions of the namespace, as `ZstdLayer.train` does."""
+
+
+# ---------------------------------------------------------------------------------------------------------- recompress
+
+
+def recompress(app: App) -> None:
+    """Register `turnlog recompress`."""
+    app.command(_recompress, name="recompress")
+
+
+async def _recompress(
+    *, store: str | None = None, idle: str | None = None, rate: float | None = None, json: bool = False
+) -> int:
+    """Write sessions again with the codec of the store's compression layer, and seal old turns.
+
+    Applications see no difference, and may run at the same time.  To continue after an interruption, run the same
+    command again.
+
+    Args:
+        store: The URL of the store, such as sqlite:///chat.db?layers=zstd.
+        idle: Also seal sessions that have not changed for at least this long, such as 0s, 24h or 30d.
+        rate: The maximum number of sessions a second.
+        json: Print one JSON object.
+    """
+    seconds = None if idle is None else duration(idle, "--idle")
+    opened, totals = open_existing(store), Totals()
+    results = _compression_layer(opened).recompress(idle=seconds, rate=rate)
+    async with opened:
+        try:
+            with progress() as show:
+                async for result in results:
+                    totals.add(result)
+                    show(totals)
+        except (asyncio.CancelledError, TurnlogError):  # cancelled: Ctrl-C
+            print(
+                f"turnlog: stopped after {totals.sessions} sessions; to continue, run the same command again",
+                file=sys.stderr,
+            )
+            raise
+    print(as_json(totals.fields()) if json else totals)
+    return 1 if totals.damaged else 0
+
+
+# ---------------------------------------------------------------------------------------------------- train-dictionary
+
+
+def train_dictionary(app: App) -> None:
+    """Register `turnlog train-dictionary`."""
+    app.command(_train_dictionary, name="train-dictionary")
+
+
+async def _train_dictionary(*, store: str | None = None, json: bool = False) -> None:
+    """Train a dictionary for the layer zstd on the sessions of the store, and keep it in the store.
+
+    A dictionary may hold fragments of messages.
+
+    Args:
+        store: The URL of the store, such as sqlite:///chat.db?layers=zstd.
+        json: Print one JSON object.
+    """
+    opened = open_existing(store)
+    layer = _training_layer(opened)
+    async with opened:
+        try:
+            trained = await layer.train()
+        except InvalidInput as error:  # too few sessions: the command line is right, so its exit code is another
+            raise TurnlogError(str(error)) from error
+    found = {"id": trained.id, "bytes": trained.size, "sessions": trained.sessions, "rounds": trained.rounds}
+    if json:
+        print(as_json(found))
+    else:
+        print("dictionary {id}: {bytes} bytes, trained on {rounds} rounds of {sessions} sessions".format(**found))
+        print('to use it, set in turnlog.toml: layers = [{ name = "zstd", dictionary = true }]', file=sys.stderr)
+
+
+# -------------------------------------------------------------------------------------------------------------- layers
+
+
+def _compression_layer(store: Store) -> _Recompresses:
+    for layer in stack_of(store):
+        if isinstance(layer, _Recompresses):
+            return layer
+    raise _missing(store, "compression layer")
+
+
+def _training_layer(store: Store) -> _Trains:
+    for layer in stack_of(store):
+        if isinstance(layer, _Trains):
+            return layer
+    raise _missing(store, "layer that compresses with a dictionary")
+
+
+def _missing(store: Store, what: str) -> ConfigError:
+    return ConfigError(
+        f"{store!r} has no {what}: name one, as in --store 'sqlite:///chat.db?layers=zstd', "
+        'or in turnlog.toml, as in layers = ["zstd"]'
+    )
