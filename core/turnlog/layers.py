@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import ClassVar, Final, Literal, TypeAlias
 
 import msgspec
@@ -22,7 +22,7 @@ from .values.record import Record
 from .values.session import Page, Query, Session
 from .values.version import Version
 
-__all__ = ["POSITIONS", "Layer", "MessageLayer", "PayloadLayer", "Position"]
+__all__ = ["POSITIONS", "Layer", "MessageLayer", "PayloadLayer", "Position", "stack_of"]
 
 Position: TypeAlias = Literal["messages", "cache", "compression", "encryption", "anywhere"]
 """Where in a stack a layer belongs."""
@@ -129,6 +129,14 @@ class Layer(Backend):
         return f"<{type(self).__name__} over {self.inner!r}>"
 
 
+def stack_of(backend: Backend) -> Iterator[Backend]:
+    """Yield the layers of a stack, the outermost first, and then the backend below them."""
+    while isinstance(backend, Layer):
+        yield backend
+        backend = backend.inner
+    yield backend
+
+
 def check_position(outer: type[Layer], inner: Backend) -> None:
     """Refuse a layer that belongs below one of those that it is put over.
 
@@ -138,21 +146,19 @@ def check_position(outer: type[Layer], inner: Backend) -> None:
     if outer.position == "anywhere":
         return
     rank = POSITIONS.index(outer.position)
-    while isinstance(inner, Layer):
-        below = type(inner)
-        if below.position != "anywhere":
-            other = POSITIONS.index(below.position)
-            if other < rank:
-                raise InvalidInput(
-                    f"{outer.__name__} ({outer.position}) cannot be over {below.__name__} ({below.position}): the order "
-                    f"is {', '.join(POSITIONS)}, the outermost first, so name {below.__name__}'s first"
-                )
-            if other == rank and outer.position != "messages":
-                raise InvalidInput(
-                    f"{outer.__name__} cannot be over {below.__name__}: a stack has one layer for {outer.position}, "
-                    "leave one of them out"
-                )
-        inner = inner.inner
+    for layer in stack_of(inner):
+        if not isinstance(layer, Layer) or layer.position == "anywhere":
+            continue
+        name, below = type(layer).__name__, layer.position
+        if POSITIONS.index(below) < rank:
+            raise InvalidInput(
+                f"{outer.__name__} ({outer.position}) cannot be over {name} ({below}): the order is "
+                f"{', '.join(POSITIONS)}, the outermost first, so put {name} before it"
+            )
+        if below == outer.position != "messages":
+            raise InvalidInput(
+                f"{outer.__name__} cannot be over {name}: a stack has one layer for {below}, leave one of them out"
+            )
 
 
 class MessageLayer(Layer):
@@ -285,7 +291,7 @@ class PayloadLayer(Layer):
         touch: bool = True,
     ) -> Session:
         session = await self.inner.read(key, last=last, before=before, since=since, touch=touch)
-        if all([record.plain for record in session.records]):
+        if all(record.plain for record in session.records):
             return session
         return msgspec.structs.replace(session, records=await self.decode_records(key, session.records))
 

@@ -9,7 +9,7 @@ from typing import Final, Self, TypeVar
 
 from .backend import Backend
 from .errors import Conflict, CorruptRecord, InvalidInput, OutcomeUnknown, SessionNotFound, Unavailable
-from .layers import Layer
+from .layers import Layer, stack_of
 from .rules.header import check_absent, expiry_is_due, missing
 from .rules.history import common, divide, split_turns
 from .rules.window import cut_off, exact
@@ -133,11 +133,9 @@ class Store:
         Raises:
             InvalidInput: The store has no such layer.
         """
-        layer = self.backend
-        while isinstance(layer, Layer):
+        for layer in stack_of(self.backend):
             if isinstance(layer, kind):
                 return layer
-            layer = layer.inner
         raise InvalidInput(f"{self!r} has no {kind.__name__}")
 
     async def open(self) -> None:

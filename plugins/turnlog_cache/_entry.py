@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Sequence
 from math import inf
 from operator import attrgetter
-from sys import getsizeof
+from os import urandom
 from typing import Final
 
 import msgspec
 
 from turnlog import Change, Key, Metadata, Receipt, Record, Session, SessionInfo
 from turnlog.errors import CorruptRecord, TurnlogError
-from turnlog.rules import Header, created_by
+from turnlog.rules import Header, Near, plan, window
 
-_number, _upto = attrgetter("number"), attrgetter("messages_until")
+_number = attrgetter("number")
+_DEFERRED: Final = Near(deferred=True)  # the receipt says what was dropped
 
 _ENTRY: Final = 1_900
 _RECORD: Final = 496
@@ -78,9 +79,10 @@ class Entry:
             seen: When the change was sent, by the cache's timer.
         """
         try:
-            header, log = _applied(created_by(key, change, receipt.version.epoch, now), change, now)
+            done = plan(key, None, change, _DEFERRED, now, ttl=None, nonce=lambda _: receipt.version.epoch)
         except TurnlogError:
             return None
+        header, log = done.header, [record.unencoded() for record in done.append]
         if (header.version, header.first) != (receipt.version, receipt.first):
             return None
         info = msgspec.structs.replace(header.info(now), expires_in=receipt.expires_in)
@@ -109,15 +111,9 @@ class Entry:
             stop = bisect_left(log, before, start, stop, key=_number)
         if last is None or start == stop:
             return tuple(log[start:stop]) if whole else None
-        from_here = log[stop - 1].messages_until - last
-        if from_here <= begin:
-            return tuple(log[start:stop]) if whole or from_here == begin else None
-        place = stop - (last + 1) // 2  # as a rule a turn is a question and an answer: look there first
-        if place <= start or not log[place - 1].messages_until <= from_here < log[place].messages_until:
-            place = bisect_right(log, from_here, start, stop, key=_upto)
-        while not log[place].turns:
-            place -= 1
-        return tuple(log[place:stop])
+        if log[stop - 1].messages_until - last < begin and not whole:
+            return None
+        return tuple(log[window(log, last, start, stop) : stop])
 
     def info_at(self, now: float) -> SessionInfo:
         """What the store told, with what is left of its life, where that has an end."""
@@ -186,27 +182,27 @@ class Entry:
             return None
         if (receipt.first, receipt.turns, receipt.messages) == (info.first, info.turns, info.messages):
             return self  # a read saw it before, or it is a repeat
-        if change.append or _describes(change):
+        if change.append or change.describes:
             return None  # a repeat is answered with the version of the first time, and with the counts of now
         kept = self.grown(self._counted(info, receipt, ()), (), seen)  # it only dropped turns
         return kept if kept is not None and kept.whole else None
 
     def _applied(self, change: Change, now: float) -> tuple[Header, list[Record]] | None:
-        """Apply a change by the rules of the core; None if that takes more than what is here."""
+        """Apply a change by the rules of the core; return None if that takes more than what is here."""
         info, log, start, stop = self.info, self.log, self.start, self.stop
-        if change.keep is not None or not (change.append or _describes(change)) or (start == stop and info.messages):
+        if change.keep is not None or not (change.append or change.describes) or (start == stop and info.messages):
             return None
-        upto, tail = 0, None
+        until, tail = 0, None
         if start < stop:
             last = log[stop - 1]
-            upto, tail = last.messages_until, (last.id, last.part, last.open)
+            until, tail = last.messages_until, (last.id, last.part, last.open)
         header = Header(
             info.key,
             info.version,
             info.first,
             info.turns,
-            upto - info.messages,
-            upto,
+            until - info.messages,
+            until,
             tail,
             info.bytes,
             info.created,
@@ -216,9 +212,10 @@ class Entry:
             info.ttl,
         )
         try:
-            return _applied(header, change, now)
+            done = plan(info.key, header, change, _DEFERRED, now, ttl=None, nonce=urandom)
         except TurnlogError:
             return None
+        return done.header, [record.unencoded() for record in done.append]
 
     def _counted(self, info: SessionInfo, receipt: Receipt, new: Sequence[Record]) -> SessionInfo:
         """An info with what only the store can tell: what was dropped, as far as it is here, and when it expires."""
@@ -233,20 +230,6 @@ class Entry:
             bytes=max(0, info.bytes - dropped),
             expires_in=receipt.expires_in,
         )
-
-
-def _applied(header: Header, change: Change, now: float) -> tuple[Header, list[Record]]:
-    """What an append, or a description, makes of a header, and the records that come with it."""
-    records: list[Record] = []
-    if change.append:
-        header, records = header.extend(change, now)
-    if _describes(change):
-        header = header.describe(change, now)
-    return header, [record.unencoded() for record in records]
-
-
-def _describes(change: Change) -> bool:
-    return change.metadata is not None or change.owner is not None or change.ttl is not None
 
 
 def _whole(info: SessionInfo, log: list[Record], start: int, stop: int) -> bool:
@@ -271,8 +254,5 @@ def _size(records: Sequence[Record]) -> int:
         if messages is None:  # it is kept as it is, because it cannot be
             size += record.size
             continue
-        for message in messages:
-            size += _MESSAGE + getsizeof(message._role) + getsizeof(message._content)  # noqa: SLF001 - as it is kept
-            if message._rest is not None:  # noqa: SLF001
-                size += len(message._rest)  # noqa: SLF001
+        size += sum([_MESSAGE + message.memory for message in messages])
     return size

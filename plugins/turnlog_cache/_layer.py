@@ -7,15 +7,16 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from math import inf, isfinite
-from typing import Final, Literal, TypeAlias
+from typing import ClassVar, Final, Literal, TypeAlias
 from weakref import WeakKeyDictionary, WeakSet
 
-from turnlog import Change, Key, Layer, Receipt, Session, Store, Version
+from turnlog import Backend, Change, Expect, Key, Layer, Receipt, Record, Session, Version
 from turnlog.errors import Conflict, HistoryRegressed, InvalidInput, SessionNotFound
+from turnlog.layers import Position
 from turnlog.rules import missing
 from turnlog.values import check_read
 
@@ -74,11 +75,12 @@ class CacheLayer(Layer):
         InvalidInput: An argument breaks a rule, or a layer below belongs outside of this one.
     """
 
-    depth = 20
+    position: ClassVar[Position] = "cache"
+    portable: ClassVar[bool] = True
 
     def __init__(
         self,
-        inner: Store,
+        inner: Backend,
         *,
         mode: Mode = "validate",
         max_age: float = 30.0,
@@ -112,12 +114,12 @@ class CacheLayer(Layer):
         _layers.add(self)
 
     @property
-    def stats(self) -> CacheStats:
-        """What it has done, and what it holds now."""
-        stats = self._stats
-        return CacheStats(
-            stats.hits, stats.misses, stats.stale, stats.conflicts, stats.evictions, len(self._entries), stats.bytes
-        )
+    def counters(self) -> CacheStats:
+        """What the cache has done, and what it holds now."""
+        return replace(self._stats, sessions=len(self._entries))
+
+    def stats(self) -> Mapping[str, float]:
+        return asdict(self.counters)
 
     # ----------------------------------------------------------------------------------------------------- the methods
 
@@ -167,15 +169,30 @@ class CacheLayer(Layer):
         self._wrote(key, change, receipt, sent, flight)
         return receipt
 
-    async def delete(self, key: Key, *, expect: Version | None = None) -> bool:
+    async def delete(self, key: Key, *, expect: Expect = None, for_owner: str | None = None) -> bool:
         try:
-            return await self.inner.delete(key, expect=expect)
+            return await self.inner.delete(key, expect=expect, for_owner=for_owner)
         finally:
             self._drop(key)
 
-    async def copy(self, source: Key, target: Key, *, at: int | None, change_id: str) -> Receipt:
+    async def seal(self, key: Key, record: Record) -> bool | None:
         try:
-            return await self.inner.copy(source, target, at=at, change_id=change_id)
+            return await self.inner.seal(key, record)
+        finally:
+            self._drop(key)
+
+    async def copy(
+        self,
+        source: Key,
+        target: Key,
+        *,
+        at: int | None,
+        change_id: str,
+        expect: Expect = None,
+        for_owner: str | None = None,
+    ) -> Receipt:
+        try:
+            return await super().copy(source, target, at=at, change_id=change_id, expect=expect, for_owner=for_owner)
         finally:
             self._drop(target)
 
@@ -203,9 +220,10 @@ class CacheLayer(Layer):
                 entry, version = self._entries.get(key), session.info.version
                 if entry is None:
                     self._forget(key)
-                elif (entry.info.version, entry.info.first) != (version, session.info.first) and not _later(
-                    entry.info.version, version
-                ):
+                elif (entry.info.version, entry.info.first) != (
+                    version,
+                    session.info.first,
+                ) and not entry.info.version.is_later_than(version):
                     self._stats.stale += 1
                     self._forget(key)
         return session
@@ -349,7 +367,7 @@ class CacheLayer(Layer):
             if entry is None:
                 if flight is not None and not flight.void and receipt.previous is None:
                     after = Entry.made(key, change, receipt, self.clock(), sent)
-            elif change.seal is None:
+            else:
                 after = entry.after(change, receipt, self.clock(), sent)
                 if after is None and entry.info.version not in (receipt.previous, receipt.version):
                     repeat = receipt.previous == receipt.version
@@ -459,12 +477,8 @@ def _newer(one: Entry, other: Entry) -> bool:
     """Whether an entry is of a later state than another, or of the same one and asked for no earlier."""
     a, b = one.info.version, other.info.version
     if a != b:
-        return _later(a, b)
+        return a.is_later_than(b)
     return (one.info.first, one.seen) >= (other.info.first, other.seen)  # dropping turns makes no other version
-
-
-def _later(a: Version, b: Version) -> bool:
-    return a.epoch == b.epoch and (a.generation, a.rounds) > (b.generation, b.rounds)
 
 
 def _landed(flights: dict[_Asked, _Flight], asked: _Asked, flight: _Flight, task: asyncio.Task[Session]) -> None:

@@ -1,11 +1,32 @@
-"""What writes a body: one class a codec."""
+"""Codecs: the ids in envelopes, and what compresses a body."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from turnlog.payload import codec_of
+
+GZIP: Final = 1
+ZSTD: Final = 2
+ZSTD_WITH_DICTIONARY: Final = 3
+"""The codec ids (`turnlog.payload.CODECS`)."""
+
+
+class Unreadable(Exception):
+    """A body cannot be decompressed; the message says why."""
+
+
+class DictionaryMissing(Exception):
+    """A body needs a dictionary that was not fetched.
+
+    Attributes:
+        id: The dictionary's id.
+    """
+
+    def __init__(self, id: int) -> None:
+        super().__init__(f"dictionary {id} is not there")
+        self.id = id
 
 
 class Codec(ABC):

@@ -1,7 +1,7 @@
-"""Opening what was compressed, with bounds: nothing is allocated on the word of what is read.
+"""Decompression with bounds: no size that is read from data decides how much memory is allocated.
 
-A body says how large it is when it is open, and so does the envelope.  Both are compared with each other and with the
-limit before anything is decompressed; then one call is made that cannot give more than that.
+A body states its decompressed size, and so does the envelope.  Both are compared with each other and with the limit
+before anything is decompressed; then one call is made that cannot return more than that.
 """
 
 from __future__ import annotations
@@ -15,36 +15,18 @@ from turnlog import Record
 from turnlog.errors import CorruptRecord, PluginError
 from turnlog.payload import PLAIN, rewrap, unwrap
 
+from ._codec import GZIP, ZSTD, ZSTD_WITH_DICTIONARY, DictionaryMissing, Unreadable
+
 if TYPE_CHECKING:
     from ._zstd import Dictionary
-
-GZIP: Final = 1
-ZSTD: Final = 2
-ZSTD_WITH_DICTIONARY: Final = 3
 
 _TRAILER: Final = 4  # ISIZE, the last bytes of gzip: the size, modulo 2**32 (RFC 1952, section 2.3.1)
 _LEAST: Final = 18  # bytes of gzip's header and trailer
 _CHUNK: Final = 256 * 1024  # zlib holds a result twice while it puts it together: never much at once
 
 
-class Unreadable(Exception):
-    """Why a body cannot be opened."""
-
-
-class DictionaryMissing(Exception):
-    """A body needs a dictionary that is not at hand.
-
-    Attributes:
-        id: Which.
-    """
-
-    def __init__(self, id: int) -> None:
-        super().__init__(f"dictionary {id} is not there")
-        self.id = id
-
-
-def opened(record: Record, dictionaries: Mapping[int, Dictionary], *, fetched: bool) -> Record:
-    """A record with a plain payload; one that cannot be opened says why to whoever asks for its messages.
+def decompressed(record: Record, dictionaries: Mapping[int, Dictionary], *, fetched: bool) -> Record:
+    """Return a record with a plain payload; one that cannot be decompressed raises when its messages are read.
 
     Args:
         record: A compressed one.

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from turnlog import Change, Key, Message, Record, Store, Version
+from turnlog import Backend, Change, Key, Message, Record, Version
 from turnlog.errors import SessionNotFound
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Dictionaries:
         store: Where they are kept.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Backend) -> None:
         self._store = store
         self._at_hand: dict[str, dict[int, Dictionary]] = {}
         self._newest: dict[str, tuple[float, Dictionary | None]] = {}

@@ -5,11 +5,10 @@ from __future__ import annotations
 import zlib
 from typing import ClassVar, Final
 
-from turnlog import Store
+from turnlog import Backend
 from turnlog.errors import InvalidInput
 
-from ._codec import Codec
-from ._decompress import GZIP
+from ._codec import GZIP, Codec
 from ._layer import CompressionLayer
 
 _WBITS: Final = 31  # of zlib: a window of 32 KiB, in gzip's container
@@ -33,7 +32,7 @@ class GzipLayer(CompressionLayer):
     """Compresses with gzip, which needs no extra; `zstd` is several times faster and compresses as well.
 
     Args:
-        inner: The store to wrap.
+        inner: The backend to wrap.
         level: 1, fast, to 9, small.
         seal: Put old turns together in the background, 32 in a record.
 
@@ -41,7 +40,7 @@ class GzipLayer(CompressionLayer):
         InvalidInput: An argument breaks a rule, or a cache or another compression layer is below.
     """
 
-    def __init__(self, inner: Store, *, level: int = 6, seal: bool = True) -> None:
+    def __init__(self, inner: Backend, *, level: int = 6, seal: bool = True) -> None:
         if type(level) is not int or not 1 <= level <= 9:
             raise InvalidInput(f"level must be from 1 to 9, not {level!r}")
         super().__init__(inner, _Gzip(level), seal=seal)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from turnlog import Store
+from turnlog import Backend
 from turnlog.payload import PLAIN
 
 from ._codec import Codec
@@ -26,11 +26,11 @@ class OffLayer(CompressionLayer):
     """Writes plain, and reads what the other compression layers wrote.
 
     Args:
-        inner: The store to wrap.
+        inner: The backend to wrap.
 
     Raises:
         InvalidInput: A cache or another compression layer is below.
     """
 
-    def __init__(self, inner: Store) -> None:
+    def __init__(self, inner: Backend) -> None:
         super().__init__(inner, _Plain(), seal=False)

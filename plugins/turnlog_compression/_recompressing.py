@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
-from turnlog import Change, Key, Query, Record, Store
+from turnlog import Backend, Change, Key, Query, Record
 from turnlog.errors import CorruptRecord, SessionNotFound
 from turnlog.limits import MAX_PAGE, MAX_SEALED_TURNS
 from turnlog.payload import PLAIN, codec_of
 
-from ._codec import Codec
-from ._decompress import ZSTD_WITH_DICTIONARY
-from ._sealing import REST, RUN_BYTES, plain_bytes
-
-if TYPE_CHECKING:
-    from ._layer import CompressionLayer
+from ._codec import ZSTD_WITH_DICTIONARY, Codec
+from ._records import CompressedRecords, plain_bytes
+from ._sealing import REST, RUN_BYTES
 
 _HOME: Final = "turnlog:recompress"
 _MESSAGES: Final = 4096  # are read at once
@@ -67,10 +64,12 @@ class _Progress(msgspec.Struct):
     clean: bool = False
 
 
-async def recompress(layer: CompressionLayer, *, idle: float | None, rate: float | None) -> AsyncIterator[Recompressed]:
+async def recompress(
+    layer: CompressedRecords, namespace: str, *, idle: float | None, rate: float | None
+) -> AsyncIterator[Recompressed]:
     """As `CompressionLayer.recompress`."""
-    store, namespace = layer.inner, layer.namespace
-    home, asked = Key(_HOME, namespace), await _asked(layer, idle)
+    store = layer.inner
+    home, asked = Key(_HOME, namespace), await _asked(layer, namespace, idle)
     progress = await _left_off(store, home, asked)
     if progress is None:  # what others seal with an older dictionary behind its back would be missed
         progress = _Progress(asked, clean=await layer.dictionaries.settled(namespace))
@@ -91,7 +90,7 @@ async def recompress(layer: CompressionLayer, *, idle: float | None, rate: float
                     await asyncio.sleep(due - loop.time())
                     due = max(due, loop.time()) + 1 / rate
                 seen = await _session(layer, info.key, idle)
-                progress.cursor = query.cursor_behind(info)
+                progress.cursor = query.cursor_after(info)
                 if seen is not None:
                     changed, progress.clean = changed or seen.changed, progress.clean and not seen.bound
                     if seen.changed or not progress.since:  # it may be met again, and is then old news
@@ -107,17 +106,19 @@ async def recompress(layer: CompressionLayer, *, idle: float | None, rate: float
     else:
         progress.clean = False
     await store.delete(home)
-    if progress.clean and await _asked(layer, idle) == asked:  # or the newest dictionary is newer than what was written
+    if (
+        progress.clean and await _asked(layer, namespace, idle) == asked
+    ):  # or the newest dictionary is newer than what was written
         forgotten = await layer.dictionaries.forget(namespace)
         if forgotten:
             yield Recompressed("", forgotten=tuple(forgotten))
 
 
-async def _asked(layer: CompressionLayer, idle: float | None) -> str:
-    return f"{await layer.codec(layer.namespace)}, idle {idle}"
+async def _asked(layer: CompressedRecords, namespace: str, idle: float | None) -> str:
+    return f"{await layer.codec_for(namespace)}, idle {idle}"
 
 
-async def _left_off(store: Store, home: Key, asked: str) -> _Progress | None:
+async def _left_off(store: Backend, home: Key, asked: str) -> _Progress | None:
     """Where the last one stopped, if it was asked for the same."""
     try:
         left = (await store.read(home, last=0, touch=False)).info.metadata
@@ -127,7 +128,7 @@ async def _left_off(store: Store, home: Key, asked: str) -> _Progress | None:
     return progress if progress.asked == asked else None
 
 
-async def _note(store: Store, home: Key, progress: _Progress) -> float:
+async def _note(store: Backend, home: Key, progress: _Progress) -> float:
     """Keep how far it has come, and tell the time by the store's clock."""
     await store.commit(home, Change(metadata=msgspec.to_builtins(progress), ttl=0))
     return (await store.read(home, last=0, touch=False)).info.updated
@@ -147,10 +148,10 @@ class _Seen(NamedTuple):
     bound: bool
 
 
-async def _session(layer: CompressionLayer, key: Key, idle: float | None) -> _Seen | None:
+async def _session(layer: CompressedRecords, key: Key, idle: float | None) -> _Seen | None:
     """Bring one session to how it would be written now; None, if it is gone."""
     damaged, changed, bound = 0, False, False
-    before, codec = None, await layer.codec(key.namespace)
+    before, codec = None, await layer.codec_for(key.namespace)
     try:
         window = await layer.inner.read(key, last=_MESSAGES, touch=False)
         found = window.info
@@ -227,19 +228,19 @@ class _Replaced(NamedTuple):
     sent: bool = False
 
 
-async def _replace(layer: CompressionLayer, key: Key, run: list[Record], codec: Codec) -> _Replaced:
+async def _replace(layer: CompressedRecords, key: Key, run: list[Record], codec: Codec) -> _Replaced:
     """Put one record in place of others, if all of them can be read."""
-    records = await layer.opened(key, tuple(run))
+    records = await layer.decode_records(key, tuple(run))
     damaged = sum(map(_damaged, records))
     if damaged:
         return _Replaced(damaged)
-    (written,) = await layer.written(key, (Record.seal(records) if len(records) > 1 else records[0],))
+    (written,) = await layer.encode_records(key, (Record.seal(records) if len(records) > 1 else records[0],))
     if len(run) == 1 and codec_of(written.payload) == codec_of(run[0].payload) == PLAIN:
         return _Replaced()
     saves = len(written.payload) < sum(len(one.payload) for one in run)
     if not saves and all(codec_of(one.payload) == PLAIN or codec.wrote(one.payload) for one in run):
         return _Replaced()
-    await layer.inner.commit(key, Change(seal=written))
+    await layer.inner.seal(key, written)
     return _Replaced(sent=True)
 
 

@@ -13,14 +13,13 @@ import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from weakref import WeakKeyDictionary
 
-from turnlog import Change, Key, Receipt, Record
+from turnlog import Change, Key, PayloadLayer, Receipt, Record
 from turnlog.errors import CorruptRecord, InvalidInput, SessionNotFound, TurnlogError
 
-if TYPE_CHECKING:
-    from ._layer import CompressionLayer
+from ._records import plain_bytes
 
 RUN: Final = 32
 """Turns in a sealed record, as a rule."""
@@ -45,8 +44,9 @@ class Sealer:
         layer: Whose sessions.
     """
 
-    def __init__(self, layer: CompressionLayer) -> None:
+    def __init__(self, layer: PayloadLayer) -> None:
         self._layer = layer
+        self._supported = True  # until the backend answers otherwise
         self._due: deque[tuple[Key, int]] = deque(maxlen=_WAITING)
         self._tasks: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Task[None]] = WeakKeyDictionary()
 
@@ -54,7 +54,7 @@ class Sealer:
         """See whether a change completed a run, and have it sealed."""
         turns = receipt.turns - REST
         appended = sum(record.turns for record in change.append)
-        if turns < RUN or turns % RUN >= appended:
+        if not self._supported or turns < RUN or turns % RUN >= appended:
             return
         if change.retain is not None and change.retain < _LEAST_RETAINED:
             return
@@ -84,7 +84,9 @@ class Sealer:
             except IndexError:  # asking first would not do: the task of another thread's loop may be quicker
                 return
             try:
-                await seal(self._layer, key, first, first + RUN)
+                if not await seal(self._layer, key, first, first + RUN):
+                    self._supported = False
+                    self._due.clear()
             except SessionNotFound:
                 pass
             except CorruptRecord as error:
@@ -93,8 +95,11 @@ class Sealer:
                 _log.info("not sealed: turns from %d of session %s: %s", first, key, error)
 
 
-async def seal(layer: CompressionLayer, key: Key, first: int, after: int) -> None:
+async def seal(layer: PayloadLayer, key: Key, first: int, after: int) -> bool:
     """Seal the turns from `first` up to `after`, as far as they are not sealed already.
+
+    Returns:
+        False if the backend does not support seals.
 
     Raises:
         SessionNotFound: There is no session.
@@ -102,21 +107,19 @@ async def seal(layer: CompressionLayer, key: Key, first: int, after: int) -> Non
     """
     found = await _unsealed(layer, key, first, after)
     stored = {record.rounds_until: len(record.payload) for record in found}
-    for run in runs(await layer.opened(key, found)):
+    for run in runs(await layer.decode_records(key, found)):
         for record in run:
             _ = record.messages  # it must be readable, or the others in its run would not be
         try:
             sealed = Record.seal(run)
         except InvalidInput:
-            return  # it was read in two parts, and cut in between
-        (written,) = await layer.written(key, (sealed,))
+            return True  # it was read in two parts, and cut in between
+        (written,) = await layer.encode_records(key, (sealed,))
         if len(written.payload) < sum(stored[record.rounds_until] for record in run):
-            await layer.inner.commit(key, Change(seal=written))
-
-
-def plain_bytes(record: Record) -> int:
-    """Bytes of a record's body when it is plain, as its envelope says."""
-    return int.from_bytes(record.payload[4:8])
+            supported = await layer.inner.seal(key, written) is not None
+            if not supported:
+                return False
+    return True
 
 
 def runs(records: Sequence[Record]) -> Iterator[list[Record]]:
@@ -134,7 +137,7 @@ def runs(records: Sequence[Record]) -> Iterator[list[Record]]:
         yield run
 
 
-async def _unsealed(layer: CompressionLayer, key: Key, first: int, after: int) -> tuple[Record, ...]:
+async def _unsealed(layer: PayloadLayer, key: Key, first: int, after: int) -> tuple[Record, ...]:
     """The records of these turns behind the last one that is sealed."""
     found: tuple[Record, ...] = ()
     while after > first:

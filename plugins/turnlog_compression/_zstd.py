@@ -12,8 +12,7 @@ import zstandard
 from turnlog.limits import MAX_PAYLOAD_BYTES
 from turnlog.payload import HEAD
 
-from ._codec import Codec
-from ._decompress import ZSTD, ZSTD_WITH_DICTIONARY, DictionaryMissing, Unreadable
+from ._codec import ZSTD, ZSTD_WITH_DICTIONARY, Codec, DictionaryMissing, Unreadable
 
 _WINDOW: Final = 8 * 1024 * 1024
 """Bytes: the largest window that is opened; level 19 writes none larger, and every decoder should take so much

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from cyclopts import App
 
 from turnlog import ConfigError, InvalidInput, Store, TurnlogError
-from turnlog.config import duration, open_existing, stack_of
+from turnlog.config import duration, open_existing
+from turnlog.layers import stack_of
 
 from ._recompressing import Recompressed
 from ._report import Totals, as_json, progress
@@ -25,7 +26,9 @@ __all__ = ["recompress", "train_dictionary"]
 class _Recompresses(Protocol):
     """A compression layer, of any plugin."""
 
-    def recompress(self, *, idle: float | None = None, rate: float | None = None) -> AsyncIterator[Recompressed]:
+    def recompress(
+        self, namespace: str, *, idle: float | None = None, rate: float | None = None
+    ) -> AsyncIterator[Recompressed]:
         """Write the sessions of the namespace again, as `CompressionLayer.recompress` does."""
 
 
@@ -33,7 +36,7 @@ class _Recompresses(Protocol):
 class _Trains(Protocol):
     """A layer that compresses with a dictionary, of any plugin."""
 
-    async def train(self) -> Trained:
+    async def train(self, namespace: str) -> Trained:
         """Train a dictionary on the sessions of the namespace, as `ZstdLayer.train` does."""
 
 
@@ -61,7 +64,7 @@ async def _recompress(
     """
     seconds = None if idle is None else duration(idle, "--idle")
     opened, totals = open_existing(store), Totals()
-    results = _compression_layer(opened).recompress(idle=seconds, rate=rate)
+    results = _compression_layer(opened).recompress(opened.namespace, idle=seconds, rate=rate)
     async with opened:
         try:
             with progress() as show:
@@ -99,7 +102,7 @@ async def _train_dictionary(*, store: str | None = None, json: bool = False) -> 
     layer = _training_layer(opened)
     async with opened:
         try:
-            trained = await layer.train()
+            trained = await layer.train(opened.namespace)
         except InvalidInput as error:  # too few sessions: the command line is right, so its exit code is another
             raise TurnlogError(str(error)) from error
     found = {"id": trained.id, "bytes": trained.size, "sessions": trained.sessions, "rounds": trained.rounds}
@@ -114,14 +117,14 @@ async def _train_dictionary(*, store: str | None = None, json: bool = False) -> 
 
 
 def _compression_layer(store: Store) -> _Recompresses:
-    for layer in stack_of(store):
+    for layer in stack_of(store.backend):
         if isinstance(layer, _Recompresses):
             return layer
     raise _missing(store, "compression layer")
 
 
 def _training_layer(store: Store) -> _Trains:
-    for layer in stack_of(store):
+    for layer in stack_of(store.backend):
         if isinstance(layer, _Trains):
             return layer
     raise _missing(store, "layer that compresses with a dictionary")

@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 
 import zstandard
 
-from turnlog import Store
+from turnlog import Backend, Store
 from turnlog.errors import CorruptRecord, InvalidInput, SessionNotFound
 from turnlog.payload import plain_body
 
@@ -46,7 +46,7 @@ class ZstdLayer(CompressionLayer):
     """Compresses with Zstandard.
 
     Args:
-        inner: The store to wrap.
+        inner: The backend to wrap.
         level: 1, fast, to 19, small.
         seal: Put old turns together in the background, 32 in a record.
         dictionary: Write with the newest dictionary of the namespace, if there is one (`turnlog train-dictionary`).
@@ -55,7 +55,7 @@ class ZstdLayer(CompressionLayer):
         InvalidInput: An argument breaks a rule, or a cache or another compression layer is below.
     """
 
-    def __init__(self, inner: Store, *, level: int = 3, seal: bool = True, dictionary: bool = False) -> None:
+    def __init__(self, inner: Backend, *, level: int = 3, seal: bool = True, dictionary: bool = False) -> None:
         if type(level) is not int or not 1 <= level <= 19:
             raise InvalidInput(f"level must be from 1 to 19, not {level!r}")
         if dictionary is not True and dictionary is not False:
@@ -65,7 +65,7 @@ class ZstdLayer(CompressionLayer):
         self._with_dictionary = dictionary
         self._codecs: WeakKeyDictionary[Dictionary, Zstd] = WeakKeyDictionary()
 
-    async def codec(self, namespace: str) -> Codec:
+    async def codec_for(self, namespace: str) -> Codec:
         dictionary = await self.dictionaries.newest(namespace) if self._with_dictionary else None
         if dictionary is None:
             return self._codec
@@ -74,8 +74,11 @@ class ZstdLayer(CompressionLayer):
             codec = self._codecs[dictionary] = Zstd(self._level, dictionary)
         return codec
 
-    async def train(self) -> Trained:
-        """Train a dictionary on the sessions of the namespace, the last updated first, and keep it in the store.
+    async def train(self, namespace: str) -> Trained:
+        """Train a dictionary on the sessions of a namespace, the last updated first, and store it.
+
+        Args:
+            namespace: The namespace.
 
         Raises:
             InvalidInput: There is too little to train on.
@@ -83,7 +86,7 @@ class ZstdLayer(CompressionLayer):
         samples: list[bytes | bytearray | memoryview] = []
         owners: set[str] = set()
         sessions = size = 0
-        async for info in self.sessions():
+        async for info in Store(self, namespace=namespace).sessions():
             if size >= _SAMPLED_BYTES:
                 break
             try:
@@ -105,9 +108,9 @@ class ZstdLayer(CompressionLayer):
             )
         except (zstandard.ZstdError, ValueError) as error:
             raise InvalidInput(
-                f"{len(samples)} rounds of {sessions} sessions in {self.namespace!r}, {size} bytes, are too few to "
+                f"{len(samples)} rounds of {sessions} sessions in {namespace!r}, {size} bytes, are too few to "
                 f"train a dictionary on ({error}): it takes ten or so, and some hundreds to be worth it"
             ) from None
         dictionary = Dictionary(trained.as_bytes())
-        await self.dictionaries.add(self.namespace, dictionary, owners - {""})
+        await self.dictionaries.add(namespace, dictionary, owners - {""})
         return Trained(id, len(dictionary.data), sessions, len(samples))

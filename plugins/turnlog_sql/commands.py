@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 from cyclopts import App
 
 from turnlog import open_store
-from turnlog.config import stack_of
+from turnlog.layers import stack_of
 
 __all__ = ["migrate"]
 
@@ -33,7 +33,7 @@ async def _migrate(*, store: str | None = None) -> None:
     Args:
         store: The URL of the store, such as sqlite:///chat.db.
     """
-    *_, backend = stack_of(open_store(store))
+    *_, backend = stack_of(open_store(store).backend)
     if isinstance(backend, _HasTables):
         print(_on_one_line(await backend.bring_up()))
     else:

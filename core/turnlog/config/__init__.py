@@ -5,7 +5,6 @@ from __future__ import annotations
 from .configuration import open_existing, open_store
 from .options import duration
 from .plugins import Plugin, find_backend, find_command, find_layer, find_model, installed
-from .stack import stack_of
 
 __all__ = [
     "Plugin",
@@ -17,5 +16,4 @@ __all__ = [
     "installed",
     "open_existing",
     "open_store",
-    "stack_of",
 ]

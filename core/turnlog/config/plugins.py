@@ -3,8 +3,8 @@
     [project.entry-points."turnlog.backends"]
     jsonl = "turnlog_jsonl:JsonlBackend"
 
-The name is a URL's scheme in `turnlog.backends`, a layer's name in `turnlog.layers`, a model's name in `turnlog.models`,
-and a command's name in `turnlog.commands`.  The plugins that come with turnlog are registered in the same way.  Only
+The name is a URL's scheme in `turnlog.backends`, a layer's name in `turnlog.layers`, a model's name in
+`turnlog.models`, and a command's name in `turnlog.commands`.  The plugins that come with turnlog are registered in the same way.  Only
 the plugin that is asked for is imported.  Installed code is running code: install what you trust.
 
 `open_store` makes a plugin from the signature of its constructor:
@@ -30,7 +30,8 @@ command on it, under the name of the entry point:
 - The command may be `async`.  It returns an exit code, or None for 0.
 - The command raises a `TurnlogError` to fail.  The program prints the error in one line, without passwords, and chooses
   the exit code by its class.
-- `open_existing` makes the store for a command that only needs stored sessions.  `stack_of` gives a store's layers.
+- `open_existing` makes the store for a command that only needs stored sessions; `turnlog.layers.stack_of` yields the
+  layers of a store.
 - A command that cannot be loaded or registered fails with a `PluginError` when a user calls it.  All other commands
   work.  A command cannot replace one of `turnlog` itself.
 """
