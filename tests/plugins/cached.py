@@ -1,125 +1,38 @@
-"""What the tests of the cache share: a store below it that is watched, held up and made to fail."""
+"""A cache over a watched backend, for the tests of the cache."""
 
 from __future__ import annotations
 
-import asyncio
-from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable
-from typing import Any, Literal, TypeVar
+from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
-from turnlog import Change, Key, Layer, Receipt, Session, Store, Version, user
+from turnlog import Backend, Key, Session, Store, user
 from turnlog.testing import Clock
 from turnlog_cache import CacheLayer
 from turnlog_cache._layer import Mode
 from turnlog_memory import MemoryBackend
-
-KEY = Key("default", "s")
-T = TypeVar("T")
-Kind = Literal["read", "commit", "delete"]
-
-
-class Stop:
-    """Holds one call on its way to the store, and on its way back."""
-
-    def __init__(self) -> None:
-        self.sent = asyncio.Event()
-        self.done = asyncio.Event()
-        self._there = asyncio.Event()
-        self._back = asyncio.Event()
-
-    async def land(self) -> None:
-        """Let the store do it."""
-        await self.sent.wait()
-        self._there.set()
-        await self.done.wait()
-
-    def answer(self) -> None:
-        """Let the caller hear of it."""
-        self._there.set()
-        self._back.set()
-
-    async def around(self, call: Callable[[], Awaitable[T]]) -> T:
-        """The call, held."""
-        self.sent.set()
-        await self._there.wait()
-        try:
-            return await call()
-        finally:
-            self.done.set()
-            await self._back.wait()
-
-
-class Asked(Layer):
-    """Notes what is asked of the store below; a call of it may be held, or fail."""
-
-    def __init__(self, inner: Store) -> None:
-        super().__init__(inner)
-        self.reads: list[dict[str, Any]] = []
-        self.commits: list[Change] = []
-        self.stops: defaultdict[Kind, deque[Stop]] = defaultdict(deque)
-        self._failures: defaultdict[Kind, deque[tuple[BaseException, bool]]] = defaultdict(deque)
-
-    def stop(self, kind: Kind) -> Stop:
-        """What the next call of this kind will be held by."""
-        self.stops[kind].append(Stop())
-        return self.stops[kind][-1]
-
-    def fail(self, kind: Kind, error: BaseException, *, done: bool = False) -> None:
-        """Let the next call of this kind fail, before or after it was done."""
-        self._failures[kind].append((error, done))
-
-    def forget(self) -> None:
-        """Count from here on."""
-        self.reads.clear()
-        self.commits.clear()
-
-    async def read(
-        self,
-        key: Key,
-        *,
-        last: int | None = None,
-        before: int | None = None,
-        since: Version | None = None,
-        touch: bool = True,
-    ) -> Session:
-        self.reads.append({"last": last, "before": before, "since": since, "touch": touch})
-        inner = self.inner
-        return await self._through("read", lambda: inner.read(key, last=last, before=before, since=since, touch=touch))
-
-    async def commit(self, key: Key, change: Change) -> Receipt:
-        self.commits.append(change)
-        await asyncio.sleep(0)  # it is on its way, as it is to any store but one in memory
-        inner = self.inner
-        return await self._through("commit", lambda: inner.commit(key, change))
-
-    async def delete(self, key: Key, *, expect: Version | None = None) -> bool:
-        inner = self.inner
-        return await self._through("delete", lambda: inner.delete(key, expect=expect))
-
-    async def _through(self, kind: Kind, call: Callable[[], Awaitable[T]]) -> T:
-        async def done() -> T:
-            if not self._failures[kind]:
-                return await call()
-            error, after = self._failures[kind].popleft()
-            if after:
-                await call()
-            raise error
-
-        stops = self.stops[kind]
-        return await (stops.popleft().around(done) if stops else done())
+from watched import Watched
 
 
 class Setup:
-    """A cache over a store that is watched; `store` is how another process writes.
+    """A cache over a watched backend, and the stores of two processes: one with the cache and one without.
 
     Args:
-        mode: The cache's.
-        below: Makes what is watched of the store.
-        ttl: The store's.
-        retain: The store's.
-        options: The cache's others.
+        mode: The mode of the cache.
+        ttl: The time to live of the backend.
+        retain: How many turns both stores keep.
+        backend: Makes the backend.
+        options: The other options of the cache.
+
+    Attributes:
+        backend: The backend.
+        watched: Records the calls that reach the backend through the cache.
+        cache: The cache, for calls of the backend contract.
+        store: The store over the cache.
+        other_process: A store over the same backend without the cache.
+        clock: The clock of the backend.
+        timer: The timer of the cache.
     """
 
     def __init__(
@@ -128,46 +41,48 @@ class Setup:
         *,
         ttl: float | None = None,
         retain: int | None = None,
-        store: Callable[..., Store] = MemoryBackend,
+        backend: Callable[..., Backend] = MemoryBackend,
         **options: Any,
     ) -> None:
         self.clock, self.timer = Clock(), Clock(5_000.0)
-        self.store = store(ttl=ttl, retain=retain, clock=self.clock)
-        self.asked = Asked(self.store)
-        self.cache = CacheLayer(self.asked, mode=mode, timer=self.timer, **options)
+        self.backend = backend(ttl=ttl, clock=self.clock)
+        self.watched = Watched(self.backend)
+        self.cache = CacheLayer(self.watched, mode=mode, timer=self.timer, **options)
+        self.store = Store(self.cache, retain=retain)
+        self.other_process = Store(self.backend, retain=retain)
 
-    def pass_by(self, seconds: float) -> None:
-        """Let time pass, for everybody."""
+    def advance(self, seconds: float) -> None:
+        """Let time pass, by the clock and by the timer."""
         self.clock.advance(seconds)
         self.timer.advance(seconds)
 
-    async def filled(self, turns: int, session: str = "s", *, last: int | None = None) -> None:
-        """Have so many turns in the store, and those of the last messages in the cache; count from there on."""
+    async def fill(self, turns: int, session: str = "s", *, last: int | None = None) -> None:
+        """Store turns, load the last messages into the cache, and forget the recorded calls."""
         for number in range(turns):
-            await self.store.append(session, [user(f"q{number}"), user(f"a{number}")], turn_id=f"t{number}")
-        await self.cache.load(session, last=last)
-        self.asked.forget()
+            await self.other_process.append(session, [user(f"q{number}"), user(f"a{number}")], turn_id=f"t{number}")
+        await self.store.load(session, last=last)
+        self.watched.clear()
 
-    def kept(self, session: str = "s") -> bool:
-        """Whether the cache has the session."""
+    def has(self, session: str = "s") -> bool:
+        """Return whether the cache has an entry for the session."""
         return Key("default", session) in self.cache._entries
 
     async def agrees(self, session: str = "s", **part: int | None) -> Session:
-        """What the cache answers, where that is what the store shows."""
-        shown = await self.cache.session(session, touch=False, **part)
-        fresh = await self.store.session(session, touch=False, **part)
-        assert shown.turns == fresh.turns
+        """Return a session as the cache shows it; fail if the backend shows something else."""
+        shown = await self.store.session(session, touch=False, **part)
+        stored = await self.other_process.session(session, touch=False, **part)
+        assert shown.turns == stored.turns
         assert msgspec.structs.replace(shown.info, expires_in=None) == msgspec.structs.replace(
-            fresh.info, expires_in=None
+            stored.info, expires_in=None
         )
-        if fresh.info.expires_in is None:
+        if stored.info.expires_in is None:
             assert shown.info.expires_in is None
         else:
             assert shown.info.expires_in is not None
-            assert abs(shown.info.expires_in - fresh.info.expires_in) < 1e-3
+            assert abs(shown.info.expires_in - stored.info.expires_in) < 1e-3
         return shown
 
 
 def texts(session: Session) -> list[str]:
-    """What was said."""
+    """Return the texts of all messages."""
     return [message.text for message in session.messages]
