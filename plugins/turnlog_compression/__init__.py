@@ -1,7 +1,7 @@
-"""Compression as a layer: `layers=zstd`, `layers=gzip`, and `layers=off`, which writes plain and reads what they wrote.
+"""Compression as a layer: `layers=zstd`, `layers=gzip`, and `layers=off`, which writes plain and reads both.
 
-Payload to payload: a record says in its envelope how it is written, so records of every codec stand side by side in one
-session, and each of the three layers reads them all.  Old turns are sealed, many in one record, and compress better so.
+The envelope of a record names its codec, so one session may hold records of every codec, and each of the three layers
+reads them all.  Old turns are sealed, many in one record, because they compress better together.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Decompression with bounds: no size that is read from data decides how much memory is allocated.
+"""Decompression with bounds: stored data cannot make it allocate more than the limit of a payload.
 
-A body states its decompressed size, and so does the envelope.  Both are compared with each other and with the limit
-before anything is decompressed; then one call is made that cannot return more than that.
+The body and the envelope both state the decompressed size.  The two are compared with each other and with the limit
+before anything is decompressed, and the decompressor is bounded by them.
 """
 
 from __future__ import annotations
@@ -22,46 +22,46 @@ if TYPE_CHECKING:
 
 _TRAILER: Final = 4  # ISIZE, the last bytes of gzip: the size, modulo 2**32 (RFC 1952, section 2.3.1)
 _LEAST: Final = 18  # bytes of gzip's header and trailer
-_CHUNK: Final = 256 * 1024  # zlib holds a result twice while it puts it together: never much at once
+_CHUNK: Final = 256 * 1024  # zlib holds each result twice while it assembles it: keep the results small
 
 
 def decompressed(record: Record, dictionaries: Mapping[int, Dictionary], *, fetched: bool) -> Record:
     """Return a record with a plain payload; one that cannot be decompressed raises when its messages are read.
 
     Args:
-        record: A compressed one.
-        dictionaries: By id.
-        fetched: Whether these are all there are.
+        record: A compressed record.
+        dictionaries: The dictionaries in memory, by id.
+        fetched: Whether `dictionaries` holds all that are stored.
 
     Raises:
-        DictionaryMissing: It needs one that may be there, and was not fetched.
-        PluginError: It needs a package that is not installed.
+        DictionaryMissing: The record needs a dictionary that may be stored, but is not in memory.
+        PluginError: The record needs a package that is not installed.
     """
     payload = record.payload
     try:
         codec, size, body = unwrap(payload)
     except CorruptRecord:
-        return record  # it says so itself
-    opener = _OPENERS.get(codec)
-    if opener is None:
-        return record  # the same
+        return record  # its `messages` raise the same error
+    expand = _EXPANDERS.get(codec)
+    if expand is None:
+        return record  # its `messages` raise an error that names the codec
     try:
-        raw = opener(body, size, dictionaries)
+        raw = expand(body, size, dictionaries)
     except DictionaryMissing as missing:
         if not fetched:
             raise
-        return record.damaged(f"a record is compressed with dictionary {missing.id}, which is not there")
+        return record.damaged(f"a record is compressed with dictionary {missing.id}, which is not stored")
     except Unreadable as error:
-        return record.damaged(f"a compressed record cannot be opened: {error}")
+        return record.damaged(f"a record cannot be decompressed: {error}")
     return record.with_payload(rewrap(payload, PLAIN, raw))
 
 
-def _open_gzip(body: bytes, size: int, _: Mapping[int, Dictionary]) -> bytes:
+def _expand_gzip(body: bytes, size: int, _: Mapping[int, Dictionary]) -> bytes:
     if len(body) < _LEAST:
-        raise Unreadable(f"gzip takes at least {_LEAST} bytes, {len(body)} are there")
+        raise Unreadable(f"gzip takes at least {_LEAST} bytes, the body has {len(body)}")
     stated = int.from_bytes(body[-_TRAILER:], "little")
     if stated != size:
-        raise Unreadable(f"gzip says that it holds {stated} bytes, the envelope says {size}")
+        raise Unreadable(f"gzip states {stated} bytes, the envelope {size}")
     expander = zlib.decompressobj(31)
     parts: list[bytes] = []
     try:
@@ -74,7 +74,7 @@ def _open_gzip(body: bytes, size: int, _: Mapping[int, Dictionary]) -> bytes:
     except zlib.error as error:
         raise Unreadable(f"gzip is damaged: {error}") from None
     if size != 0 or not expander.eof or expander.unused_data:
-        raise Unreadable("gzip does not hold as many bytes as it says")
+        raise Unreadable("gzip does not hold the number of bytes that it states")
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
@@ -87,8 +87,8 @@ def _zstd() -> Callable[[bytes, int, Mapping[int, Dictionary]], bytes]:
     return expand
 
 
-def _open_zstd(body: bytes, size: int, dictionaries: Mapping[int, Dictionary]) -> bytes:
+def _expand_zstd(body: bytes, size: int, dictionaries: Mapping[int, Dictionary]) -> bytes:
     return _zstd()(body, size, dictionaries)
 
 
-_OPENERS: Final = {GZIP: _open_gzip, ZSTD: _open_zstd, ZSTD_WITH_DICTIONARY: _open_zstd}
+_EXPANDERS: Final = {GZIP: _expand_gzip, ZSTD: _expand_zstd, ZSTD_WITH_DICTIONARY: _expand_zstd}

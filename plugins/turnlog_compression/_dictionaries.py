@@ -1,8 +1,8 @@
-"""Dictionaries: what the turns of a namespace have in common, trained from them and kept beside them.
+"""Dictionaries of a namespace, trained from its turns and stored in the same backend.
 
-They are the turns of a session of their own in the store itself, `Key("turnlog:dictionaries", namespace)`, in a
-namespace that no application can name: no listing shows them.  A dictionary may hold fragments of what it was trained
-on, so it is kept with digests of the owners of that.
+They are the turns of a session of their own, `Key("turnlog:dictionaries", namespace)`.  No application can name that
+namespace, so no listing shows them.  A dictionary may hold fragments of messages, so it is stored with digests of the
+owners whose sessions it was trained on.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 _HOME: Final = "turnlog:dictionaries"
 
 LOOKED_FOR: Final = 600.0
-"""Seconds after which a writer looks whether there is a newer one."""
+"""Seconds after which a writer looks for a newer dictionary."""
 
 STALE: Final = 3600.0
-"""Seconds after which no writer uses any but the newest: several times `LOOKED_FOR`, as clocks differ."""
+"""Seconds after which every writer uses the newest dictionary: several times `LOOKED_FOR`, because clocks differ."""
 
 
-class _Kept(NamedTuple):
+class _Stored(NamedTuple):
     record: Record
     message: Message
 
@@ -42,24 +42,24 @@ class _Kept(NamedTuple):
 
 
 class Dictionaries:
-    """The dictionaries of all namespaces of a store, as far as they were needed.
+    """The stored dictionaries of all namespaces; those that were needed stay in memory.
 
     Args:
-        store: Where they are kept.
+        backend: The backend that stores them.
     """
 
-    def __init__(self, store: Backend) -> None:
-        self._store = store
-        self._at_hand: dict[str, dict[int, Dictionary]] = {}
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._in_memory: dict[str, dict[int, Dictionary]] = {}
         self._newest: dict[str, tuple[float, Dictionary | None]] = {}
 
-    def at_hand(self, namespace: str) -> Mapping[int, Dictionary]:
-        """Those that were needed so far, by id."""
-        return self._at_hand.get(namespace, {})
+    def in_memory(self, namespace: str) -> Mapping[int, Dictionary]:
+        """Return the dictionaries that were fetched so far, by id."""
+        return self._in_memory.get(namespace, {})
 
     async def newest(self, namespace: str) -> Dictionary | None:
-        """The one to write with; there may be a newer one that is not `LOOKED_FOR` seconds old."""
-        now = self._store.clock()
+        """Return the dictionary to write with; one that another process stored is used within `LOOKED_FOR` seconds."""
+        now = self._backend.clock()
         seen = self._newest.get(namespace)
         if seen is None or not 0 <= now - seen[0] < LOOKED_FOR:
             found = list((await self.fetch(namespace)).values())
@@ -67,59 +67,66 @@ class Dictionaries:
         return seen[1]
 
     async def fetch(self, namespace: str) -> Mapping[int, Dictionary]:
-        """All there are, by id, the newest last."""
+        """Read all dictionaries of a namespace and return them by id, the newest last."""
         from ._zstd import Dictionary
 
-        _, kept = await self._kept(namespace)
-        before = self.at_hand(namespace)
+        _, stored = await self._stored(namespace)
+        before = self.in_memory(namespace)
         found = {
             one.id: before[one.id] if one.id in before else Dictionary(base64.b64decode(one.message.text))
-            for one in kept
+            for one in stored
         }
-        self._at_hand[namespace] = found
+        self._in_memory[namespace] = found
         return found
 
     async def add(self, namespace: str, dictionary: Dictionary, owners: Iterable[str]) -> None:
-        """Keep one, and write with it from now on."""
+        """Store a dictionary, and write with it from now on.
+
+        Args:
+            namespace: The namespace.
+            dictionary: The dictionary.
+            owners: The owners of the sessions that it was trained on.
+        """
         content = base64.b64encode(dictionary.data).decode()
         message = Message.from_dict(
             {"role": "dictionary", "content": content, "owners": sorted({_digest(owner) for owner in owners})}
         )
-        record = Record.of((message,), id=str(dictionary.id), time=self._store.clock())
-        await self._store.commit(Key(_HOME, namespace), Change(append=(record,), ttl=0))
+        record = Record.of((message,), id=str(dictionary.id), time=self._backend.clock())
+        await self._backend.commit(Key(_HOME, namespace), Change(append=(record,), ttl=0))
         self._newest.pop(namespace, None)
 
     async def trained_on(self, namespace: str, owner: str) -> list[int]:
-        """Those that may hold fragments of what an owner said, by id."""
-        _, kept = await self._kept(namespace)
-        return [one.id for one in kept if _digest(owner) in one.owners]
+        """Return the ids of the dictionaries that may hold fragments of an owner's messages."""
+        _, stored = await self._stored(namespace)
+        return [one.id for one in stored if _digest(owner) in one.owners]
 
     async def settled(self, namespace: str) -> bool:
-        """Whether nobody writes with any but the newest any more."""
-        _, kept = await self._kept(namespace)
-        return not kept or kept[-1].record.time + STALE <= self._store.clock()
+        """Return whether every writer uses the newest dictionary."""
+        _, stored = await self._stored(namespace)
+        return not stored or stored[-1].record.time + STALE <= self._backend.clock()
 
-    async def forget(self, namespace: str) -> list[int]:
-        """Remove those that no record needs: all but the newest.
+    async def remove_old(self, namespace: str) -> list[int]:
+        """Remove all dictionaries but the newest.
 
-        It is for whoever has just seen to it that no record needs them, and began when that was settled.
+        The caller must have checked that no record needs them, and must have begun after `settled` returned True.
 
         Returns:
-            Which they were.
+            The ids of the removed dictionaries.
         """
-        version, kept = await self._kept(namespace)
-        if len(kept) < 2:
+        version, stored = await self._stored(namespace)
+        if len(stored) < 2:
             return []
-        record = Record.of(kept[-1].record.messages, id=kept[-1].record.id, time=kept[-1].record.time)
-        await self._store.commit(Key(_HOME, namespace), Change(keep=0, append=(record,), expect=version))
-        return [one.id for one in kept[:-1]]
+        *old, newest = stored
+        record = Record.of(newest.record.messages, id=newest.record.id, time=newest.record.time)
+        await self._backend.commit(Key(_HOME, namespace), Change(keep=0, append=(record,), expect=version))
+        return [one.id for one in old]
 
-    async def _kept(self, namespace: str) -> tuple[Version | None, list[_Kept]]:
+    async def _stored(self, namespace: str) -> tuple[Version | None, list[_Stored]]:
         try:
-            session = await self._store.read(Key(_HOME, namespace), touch=False)
+            session = await self._backend.read(Key(_HOME, namespace), touch=False)
         except SessionNotFound:
             return None, []
-        return session.version, [_Kept(record, record.messages[0]) for record in session.records]
+        return session.version, [_Stored(record, record.messages[0]) for record in session.records]
 
 
 def _digest(owner: str) -> str:

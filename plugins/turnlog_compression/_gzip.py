@@ -1,4 +1,4 @@
-"""gzip (RFC 1952): the codec that every machine has."""
+"""gzip (RFC 1952): the codec that needs no extra."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ class _Gzip(Codec):
 
 
 class GzipLayer(CompressionLayer):
-    """Compresses with gzip, which needs no extra; `zstd` is several times faster and compresses as well.
+    """A layer that writes gzip, which needs no extra; `zstd` is several times faster and compresses as well.
 
     Args:
         inner: The backend to wrap.
-        level: 1, fast, to 9, small.
-        seal: Put old turns together in the background, 32 in a record.
+        level: 1 (fastest) to 9 (smallest).
+        seal: Seal old turns in the background, 32 in a record.
 
     Raises:
-        InvalidInput: An argument breaks a rule, or a cache or another compression layer is below.
+        InvalidInput: An argument breaks a rule, or a layer below belongs outside of this one.
     """
 
     def __init__(self, inner: Backend, *, level: int = 6, seal: bool = True) -> None:

@@ -110,10 +110,10 @@ class CompressionLayer(CompressedRecords):
             rate: The maximum number of sessions a second.
 
         Yields:
-            The result for each session.
+            The result for each session, and at the end the dictionaries that were removed.
 
         Raises:
-            InvalidInput: An argument breaks a rule.
+            InvalidInput: An argument breaks a rule, or the backend does not support seals.
         """
         if idle is not None and not idle >= 0:
             raise InvalidInput(f"idle must be a number of seconds from 0, not {idle!r}")

@@ -1,4 +1,4 @@
-"""The layer that stays when compression is given up."""
+"""The layer to use after compression is turned off."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class _Plain(Codec):
 
 
 class OffLayer(CompressionLayer):
-    """Writes plain, and reads what the other compression layers wrote.
+    """A layer that writes plain and reads the records of every compression layer.
 
     Args:
         inner: The backend to wrap.
 
     Raises:
-        InvalidInput: A cache or another compression layer is below.
+        InvalidInput: A layer below belongs outside of this one.
     """
 
     def __init__(self, inner: Backend) -> None:

@@ -1,7 +1,7 @@
-"""Recompressing: what was written before is brought to how it would be written now, behind everyone's back.
+"""Recompressing: write sessions again with the codec that the layer writes now, while applications go on.
 
-A seal takes the place of each record that is written otherwise.  It changes nothing that anyone sees and loses quietly
-to whatever is written meanwhile, so this may be stopped and begun again at any time, and run beside the application.
+Each record with another codec is replaced by a seal.  Readers see no difference.  The backend refuses a seal if the
+records have changed since they were read.  So recompressing may be stopped and continued at any time.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from turnlog import Backend, Change, Key, Query, Record
-from turnlog.errors import CorruptRecord, SessionNotFound
+from turnlog.errors import CorruptRecord, InvalidInput, SessionNotFound
 from turnlog.limits import MAX_PAGE, MAX_SEALED_TURNS
 from turnlog.payload import PLAIN, codec_of
 
@@ -22,21 +22,21 @@ from ._records import CompressedRecords, plain_bytes
 from ._sealing import REST, RUN_BYTES
 
 _HOME: Final = "turnlog:recompress"
-_MESSAGES: Final = 4096  # are read at once
-_SESSIONS: Final = 100  # after so many it is noted how far it has come
-_PASSES: Final = 100  # over the sessions that changed meanwhile
-_SLACK: Final = 1.0  # seconds: a change may be seen so much later than the time that it bears
+_MESSAGES: Final = 4096  # messages to read at once
+_SESSIONS: Final = 100  # sessions between two writes of the progress
+_PASSES: Final = 100  # the most passes over sessions that changed meanwhile
+_SLACK: Final = 1.0  # seconds: a change may become visible this much later than its time
 
 
 class Recompressed(NamedTuple):
-    """What became of one session; at last, without a session, what became of the dictionaries.
+    """The result for one session; the last one, without a session, is the result for the dictionaries.
 
     Attributes:
-        session: Its id; empty in the last one.
+        session: The session's id; empty in the last one.
         before: About how many bytes its records took.
-        after: How many they take.
-        damaged: How many records could not be opened, and were left.
-        forgotten: Ids of dictionaries that nothing needs any more, and that are removed.
+        after: How many bytes they take now.
+        damaged: The number of records that cannot be read; they stay as they are.
+        forgotten: The ids of the dictionaries that were removed, because no record needs them.
     """
 
     session: str
@@ -47,14 +47,14 @@ class Recompressed(NamedTuple):
 
 
 class _Progress(msgspec.Struct):
-    """How far it has come, as it is kept in the store.
+    """The progress, as it is stored.
 
     Attributes:
-        asked: What was asked for.
-        since: This pass looks at what was updated since.
-        began: When it began, by the store's clock.
-        cursor: Where it is; None: at its beginning.
-        clean: Whether no record was left that needs another dictionary than the newest, and none can have come since.
+        asked: The codec and the arguments.
+        since: This pass looks at sessions that were updated since then.
+        began: When this pass began, by the backend's clock.
+        cursor: The position of this pass; None: at its beginning.
+        clean: Whether no record needs another dictionary than the newest, and no writer uses another.
     """
 
     asked: str
@@ -64,39 +64,51 @@ class _Progress(msgspec.Struct):
     clean: bool = False
 
 
+class _Unsupported(Exception):
+    """The backend does not support seals."""
+
+
 async def recompress(
     layer: CompressedRecords, namespace: str, *, idle: float | None, rate: float | None
 ) -> AsyncIterator[Recompressed]:
-    """As `CompressionLayer.recompress`."""
-    store = layer.inner
+    """See `CompressionLayer.recompress`."""
+    backend = layer.inner
     home, asked = Key(_HOME, namespace), await _asked(layer, namespace, idle)
-    progress = await _left_off(store, home, asked)
-    if progress is None:  # what others seal with an older dictionary behind its back would be missed
+    progress = await _stored_progress(backend, home, asked)
+    if progress is None:
+        # Until every writer uses the newest dictionary, another process may seal with an older one in a session that
+        # this pass has already done, and a seal does not move that session to the front.
         progress = _Progress(asked, clean=await layer.dictionaries.settled(namespace))
     loop = asyncio.get_running_loop()
     due = loop.time()
     for _ in range(_PASSES):
-        # What changes meanwhile moves to the front, and may be missed: look there again, until all that there is to
-        # look at is on one page, which is a snapshot, and is as it should be.
+        # A session that changes meanwhile moves to the front, and this pass may miss it.  So repeat the pass for those
+        # that were updated since it began, until all of them are on one page, which is a snapshot, and none changes.
         snapshot, changed = progress.cursor is None, False
         if progress.cursor is None:
-            progress.began = await _note(store, home, progress)
+            progress.began = await _store_progress(backend, home, progress)
         while True:
             query = Query(namespace=namespace, limit=MAX_PAGE, cursor=progress.cursor)
-            page = await store.page(query)
+            page = await backend.page(query)
             infos = [info for info in page.infos if info.updated >= progress.since]
             for place, info in enumerate(infos, 1):
                 if rate is not None:
                     await asyncio.sleep(due - loop.time())
                     due = max(due, loop.time()) + 1 / rate
-                seen = await _session(layer, info.key, idle)
+                try:
+                    done = await _session(layer, info.key, idle)
+                except _Unsupported:
+                    await backend.delete(home)
+                    raise InvalidInput(
+                        f"{backend!r} does not support seals: its sessions cannot be recompressed"
+                    ) from None
                 progress.cursor = query.cursor_after(info)
-                if seen is not None:
-                    changed, progress.clean = changed or seen.changed, progress.clean and not seen.bound
-                    if seen.changed or not progress.since:  # it may be met again, and is then old news
-                        yield seen.told
+                if done is not None:
+                    changed, progress.clean = changed or done.changed, progress.clean and not done.bound
+                    if done.changed or not progress.since:  # in later passes only sessions that were changed again
+                        yield done.result
                 if place % _SESSIONS == 0:
-                    await _note(store, home, progress)
+                    await _store_progress(backend, home, progress)
             if page.cursor is None or len(infos) < len(page.infos):
                 break
             snapshot = False
@@ -105,51 +117,53 @@ async def recompress(
         progress.since, progress.cursor = progress.began - _SLACK, None
     else:
         progress.clean = False
-    await store.delete(home)
-    if (
-        progress.clean and await _asked(layer, namespace, idle) == asked
-    ):  # or the newest dictionary is newer than what was written
-        forgotten = await layer.dictionaries.forget(namespace)
-        if forgotten:
-            yield Recompressed("", forgotten=tuple(forgotten))
+    await backend.delete(home)
+    if progress.clean and await _asked(layer, namespace, idle) == asked:  # no newer dictionary was trained meanwhile
+        removed = await layer.dictionaries.remove_old(namespace)
+        if removed:
+            yield Recompressed("", forgotten=tuple(removed))
 
 
 async def _asked(layer: CompressedRecords, namespace: str, idle: float | None) -> str:
     return f"{await layer.codec_for(namespace)}, idle {idle}"
 
 
-async def _left_off(store: Backend, home: Key, asked: str) -> _Progress | None:
-    """Where the last one stopped, if it was asked for the same."""
+async def _stored_progress(backend: Backend, home: Key, asked: str) -> _Progress | None:
+    """Return the progress of an earlier call with the same codec and arguments."""
     try:
-        left = (await store.read(home, last=0, touch=False)).info.metadata
+        metadata = (await backend.read(home, last=0, touch=False)).info.metadata
     except SessionNotFound:
         return None
-    progress = msgspec.convert(dict(left), _Progress)
+    progress = msgspec.convert(dict(metadata), _Progress)
     return progress if progress.asked == asked else None
 
 
-async def _note(store: Backend, home: Key, progress: _Progress) -> float:
-    """Keep how far it has come, and tell the time by the store's clock."""
-    await store.commit(home, Change(metadata=msgspec.to_builtins(progress), ttl=0))
-    return (await store.read(home, last=0, touch=False)).info.updated
+async def _store_progress(backend: Backend, home: Key, progress: _Progress) -> float:
+    """Store the progress, and return the time by the backend's clock."""
+    await backend.commit(home, Change(metadata=msgspec.to_builtins(progress), ttl=0))
+    return (await backend.read(home, last=0, touch=False)).info.updated
 
 
-class _Seen(NamedTuple):
-    """What was found in a session.
+class _Done(NamedTuple):
+    """The outcome for one session.
 
     Attributes:
-        told: What became of it.
-        changed: Whether something was, or should have been, replaced.
-        bound: Whether a record was left that needs another dictionary than the newest.
+        result: The result for the caller.
+        changed: Whether a seal was sent, done or refused.
+        bound: Whether a record stays that needs another dictionary than the newest.
     """
 
-    told: Recompressed
+    result: Recompressed
     changed: bool
     bound: bool
 
 
-async def _session(layer: CompressedRecords, key: Key, idle: float | None) -> _Seen | None:
-    """Bring one session to how it would be written now; None, if it is gone."""
+async def _session(layer: CompressedRecords, key: Key, idle: float | None) -> _Done | None:
+    """Write one session again as the layer writes now; return None if it was deleted.
+
+    Raises:
+        _Unsupported: The backend does not support seals.
+    """
     damaged, changed, bound = 0, False, False
     before, codec = None, await layer.codec_for(key.namespace)
     try:
@@ -162,7 +176,7 @@ async def _session(layer: CompressedRecords, key: Key, idle: float | None) -> _S
             for run in _plan(window.records, sealable, whole=whole):
                 if (run[-1].next_turn <= sealable and len(run) > 1) or not all(codec.wrote(one.payload) for one in run):
                     if left_open and run[-1].next_turn == found.turns:
-                        done = _Replaced()  # more rounds may follow: no seal is let in
+                        done = _Replaced()  # more rounds may follow: the backend refuses a seal of an open turn
                     else:
                         done = await _replace(layer, key, run, codec)
                     damaged, changed = damaged + done.damaged, changed or done.sent
@@ -174,18 +188,18 @@ async def _session(layer: CompressedRecords, key: Key, idle: float | None) -> _S
         after = (await layer.inner.read(key, last=0, touch=False)).info.bytes
     except SessionNotFound:
         return None
-    return _Seen(Recompressed(key.session, found.bytes, after, damaged), changed, bound)
+    return _Done(Recompressed(key.session, found.bytes, after, damaged), changed, bound)
 
 
 def _bound(record: Record, codec: Codec) -> bool:
-    """Whether a record needs another dictionary than the newest."""
+    """Return whether a record needs another dictionary than the newest."""
     return codec_of(record.payload) == ZSTD_WITH_DICTIONARY and not codec.wrote(record.payload)
 
 
 def _plan(records: Sequence[Record], sealable: int, *, whole: bool) -> Iterator[list[Record]]:
-    """The records that one record shall take the place of: those of many turns below `sealable`, of one turn behind it.
+    """Yield groups of records, each to be replaced by one record: many turns below `sealable`, single turns above.
 
-    What is sealed already is joined with others only in a whole session, and only as long as it is small.
+    A sealed record is joined with others only in a session that is sealed as a whole, and only if it is small.
     """
     run: list[Record] = []
     for turn in _turns(records):
@@ -217,11 +231,11 @@ def _turns(records: Sequence[Record]) -> Iterator[list[Record]]:
 
 
 class _Replaced(NamedTuple):
-    """What became of a run.
+    """The outcome for one run.
 
     Attributes:
-        damaged: How many of its records cannot be read: then it stays.
-        sent: Whether a seal was asked for.
+        damaged: How many of its records cannot be read: then it stays as it is.
+        sent: Whether a seal was sent, done or refused.
     """
 
     damaged: int = 0
@@ -229,7 +243,7 @@ class _Replaced(NamedTuple):
 
 
 async def _replace(layer: CompressedRecords, key: Key, run: list[Record], codec: Codec) -> _Replaced:
-    """Put one record in place of others, if all of them can be read."""
+    """Replace a run by one record if all of it can be read and that saves bytes or changes the codec."""
     records = await layer.decode_records(key, tuple(run))
     damaged = sum(map(_damaged, records))
     if damaged:
@@ -240,7 +254,8 @@ async def _replace(layer: CompressedRecords, key: Key, run: list[Record], codec:
     saves = len(written.payload) < sum(len(one.payload) for one in run)
     if not saves and all(codec_of(one.payload) == PLAIN or codec.wrote(one.payload) for one in run):
         return _Replaced()
-    await layer.inner.seal(key, written)
+    if await layer.inner.seal(key, written) is None:
+        raise _Unsupported
     return _Replaced(sent=True)
 
 

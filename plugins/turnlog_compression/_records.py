@@ -1,8 +1,9 @@
-"""Records through codecs: compress what is written, decompress what any compression layer wrote."""
+"""Compress records that are written, and decompress records of every compression layer."""
 
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Final
 
@@ -18,11 +19,11 @@ if TYPE_CHECKING:
     from ._zstd import Dictionary
 
 _WORTH: Final = 0.6
-"""The largest share of a turn's size at which it is stored compressed: every window that holds the turn decompresses
-it.  Sealed records are stored compressed whenever that saves a byte."""
+"""The largest compressed share of a turn's size.  A turn that shrinks less stays plain, because every window that holds
+it would decompress it.  A sealed record is stored compressed if that saves a byte."""
 
 _SLOW_TO_DECOMPRESS: Final = 512 * 1024
-"""Plain bytes that take about 0.5 ms of zstd, as long as five hops to a thread: more is done off the event loop."""
+"""Plain bytes that zstd decompresses in about 0.5 ms, as long as five hops to a thread; larger work is done in one."""
 
 
 class CompressedRecords(PayloadLayer):
@@ -41,6 +42,22 @@ class CompressedRecords(PayloadLayer):
         super().__init__(inner)
         self._codec = writes
         self.dictionaries = Dictionaries(inner)
+        self._compressed = self._bytes_before = self._bytes_after = 0
+        self._counting = threading.Lock()
+
+    def stats(self) -> Mapping[str, float]:
+        """Return what this layer has compressed since it was made, also while sealing and recompressing.
+
+        Returns:
+            `compressed`: the number of records; `bytes_before` and `bytes_after`: their payloads, plain and compressed.
+            Records that stay plain are not counted.
+        """
+        with self._counting:
+            return {
+                "compressed": self._compressed,
+                "bytes_before": self._bytes_before,
+                "bytes_after": self._bytes_after,
+            }
 
     async def codec_for(self, namespace: str) -> Codec:  # noqa: ARG002 - dictionaries belong to a namespace
         """Return the codec for what is written in a namespace now."""
@@ -49,14 +66,17 @@ class CompressedRecords(PayloadLayer):
     async def encode_records(self, key: Key, records: tuple[Record, ...]) -> tuple[Record, ...]:
         codec = await self.codec_for(key.namespace)
         if sum([len(record.payload) for record in records]) > codec.slow:
-            return await asyncio.to_thread(_compressed, records, codec)
-        return _compressed(records, codec)
+            written = await asyncio.to_thread(_compressed, records, codec)
+        else:
+            written = _compressed(records, codec)
+        self._count(records, written)
+        return written
 
     async def decode_records(self, key: Key, records: tuple[Record, ...]) -> tuple[Record, ...]:
         sizes = [plain_bytes(record) for record in records if not record.plain]
         if not sizes:
             return records
-        dictionaries = self.dictionaries.at_hand(key.namespace)
+        dictionaries = self.dictionaries.in_memory(key.namespace)
         try:
             if sum(sizes) > _SLOW_TO_DECOMPRESS:
                 return await asyncio.to_thread(_decompressed, records, dictionaries)
@@ -65,9 +85,17 @@ class CompressedRecords(PayloadLayer):
             every = await self.dictionaries.fetch(key.namespace)
             return await asyncio.to_thread(_decompressed, records, every, fetched=True)
 
+    def _count(self, records: Sequence[Record], written: Sequence[Record]) -> None:
+        for before, after in zip(records, written, strict=True):
+            if after is not before:
+                with self._counting:  # the event loops of several threads may use the layer
+                    self._compressed += 1
+                    self._bytes_before += len(before.payload)
+                    self._bytes_after += len(after.payload)
+
 
 def plain_bytes(record: Record) -> int:
-    """Return the bytes of a record's plain body, as its envelope says."""
+    """Return the size of a record's plain body, as its envelope states it."""
     return int.from_bytes(record.payload[4:8])
 
 

@@ -1,9 +1,9 @@
-"""Sealing: old turns are put together, many in one record, because a codec finds more to leave out in more text.
+"""Sealing: join many old turns in one record, which compresses better than single turns.
 
-A run is `RUN` turns whose first is numbered by a multiple of it, so that every process chooses the same ones.  It is
-sealed when `REST` turns follow it: what a window loads and what an undo cuts is as a rule not sealed.  A seal changes
-nothing that anyone sees, and loses quietly to whatever was written meanwhile: nothing here needs a lock, and a run that
-was not sealed is no fault.
+A run is `RUN` turns; the number of its first turn is a multiple of `RUN`, so every process chooses the same runs.  A run
+is sealed when `REST` turns follow it, so most windows and undos do not touch sealed records.  Readers see no difference.
+The backend refuses a seal if the records have changed since they were read: so sealing needs no lock, and a run may stay
+unsealed.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ from turnlog.errors import CorruptRecord, InvalidInput, SessionNotFound, Turnlog
 from ._records import plain_bytes
 
 RUN: Final = 32
-"""Turns in a sealed record, as a rule."""
+"""Turns in a sealed record, normally."""
 
 REST: Final = 32
-"""Turns at the end that stay as they are."""
+"""Turns at the end of a session that are not sealed."""
 
 RUN_BYTES: Final = 1024 * 1024
-"""Plain bytes in a sealed record, about: whoever needs one turn of it opens all of it."""
+"""About the most plain bytes in a sealed record: a reader of one turn decompresses the whole record."""
 
-_LEAST_RETAINED: Final = 8 * RUN  # a sealed run is retained whole: with less than this it would keep too many too long
-_MESSAGES: Final = 4 * RUN  # how many are read at once: most runs hold no more
-_WAITING: Final = 1000  # runs; over it the oldest is not sealed
+_LEAST_RETAINED: Final = 8 * RUN  # a sealed run is dropped as a whole: with less it would keep many turns too long
+_MESSAGES: Final = 4 * RUN  # messages to read at once: most runs hold no more
+_WAITING: Final = 1000  # runs in the queue: a longer queue drops the oldest
 
 _log = logging.getLogger("turnlog.compression")
 
 
 class Sealer:
-    """Seals runs behind the reply, one after the other, in a task of the event loop that wrote their turns.
+    """Seals runs in the background, one after the other, in a task of the event loop that wrote their turns.
 
     Args:
-        layer: Whose sessions.
+        layer: The layer whose sessions are sealed.
     """
 
     def __init__(self, layer: PayloadLayer) -> None:
@@ -51,7 +51,7 @@ class Sealer:
         self._tasks: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Task[None]] = WeakKeyDictionary()
 
     def note(self, key: Key, change: Change, receipt: Receipt) -> None:
-        """See whether a change completed a run, and have it sealed."""
+        """Queue the runs that a change has completed."""
         turns = receipt.turns - REST
         appended = sum(record.turns for record in change.append)
         if not self._supported or turns < RUN or turns % RUN >= appended:
@@ -66,7 +66,7 @@ class Sealer:
             self._tasks[loop] = loop.create_task(self._work())
 
     async def close(self) -> None:
-        """Give up what is under way."""
+        """Empty the queue and cancel the tasks."""
         self._due.clear()
         here = asyncio.get_running_loop()
         for loop, task in list(self._tasks.items()):
@@ -81,7 +81,7 @@ class Sealer:
         while True:
             try:
                 key, first = self._due.popleft()
-            except IndexError:  # asking first would not do: the task of another thread's loop may be quicker
+            except IndexError:  # no check before: a task in another thread's loop may take the last run in between
                 return
             try:
                 if not await seal(self._layer, key, first, first + RUN):
@@ -96,34 +96,33 @@ class Sealer:
 
 
 async def seal(layer: PayloadLayer, key: Key, first: int, after: int) -> bool:
-    """Seal the turns from `first` up to `after`, as far as they are not sealed already.
+    """Seal the turns from `first` up to `after` that are not sealed already.
 
     Returns:
         False if the backend does not support seals.
 
     Raises:
         SessionNotFound: There is no session.
-        CorruptRecord: One of them cannot be read; nothing is sealed that would hide others behind it.
+        CorruptRecord: A turn cannot be read.  It is not sealed, because a damaged sealed record hides all its turns.
     """
     found = await _unsealed(layer, key, first, after)
     stored = {record.rounds_until: len(record.payload) for record in found}
     for run in runs(await layer.decode_records(key, found)):
         for record in run:
-            _ = record.messages  # it must be readable, or the others in its run would not be
+            _ = record.messages  # raises if the turn is damaged
         try:
             sealed = Record.seal(run)
         except InvalidInput:
-            return True  # it was read in two parts, and cut in between
+            return True  # it was read in two parts, and another writer cut the session in between
         (written,) = await layer.encode_records(key, (sealed,))
-        if len(written.payload) < sum(stored[record.rounds_until] for record in run):
-            supported = await layer.inner.seal(key, written) is not None
-            if not supported:
-                return False
+        saves = len(written.payload) < sum(stored[record.rounds_until] for record in run)
+        if saves and await layer.inner.seal(key, written) is None:
+            return False
     return True
 
 
 def runs(records: Sequence[Record]) -> Iterator[list[Record]]:
-    """Whole turns together, up to about a megabyte; nothing that stays alone."""
+    """Yield runs of two or more whole turns, each up to about a megabyte."""
     run: list[Record] = []
     size = 0
     for record in records:
@@ -138,7 +137,7 @@ def runs(records: Sequence[Record]) -> Iterator[list[Record]]:
 
 
 async def _unsealed(layer: PayloadLayer, key: Key, first: int, after: int) -> tuple[Record, ...]:
-    """The records of these turns behind the last one that is sealed."""
+    """Return the records of these turns that follow the last sealed one."""
     found: tuple[Record, ...] = ()
     while after > first:
         session = await layer.inner.read(key, last=_MESSAGES, before=after, touch=False)

@@ -1,4 +1,4 @@
-"""Zstandard (RFC 8878), with and without a dictionary, in frames that say how large they are and carry a checksum."""
+"""Zstandard (RFC 8878), with and without a dictionary, in frames that state their size and carry a checksum."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from turnlog.payload import HEAD
 from ._codec import ZSTD, ZSTD_WITH_DICTIONARY, Codec, DictionaryMissing, Unreadable
 
 _WINDOW: Final = 8 * 1024 * 1024
-"""Bytes: the largest window that is opened; level 19 writes none larger, and every decoder should take so much
+"""Bytes: the largest window that is decompressed.  Level 19 writes none larger, and every decoder should support it
 (RFC 8878, section 3.1.1.1.2)."""
 
 
@@ -23,7 +23,7 @@ class Dictionary:
     """A trained dictionary.
 
     Args:
-        data: As it was trained; it says its own id.
+        data: The bytes that training returned; they contain the id.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -39,7 +39,7 @@ class Dictionary:
 
 
 class _Contexts(threading.local):
-    """What compresses and decompresses, made once a thread: each takes longer to make than to use."""
+    """Compressors and decompressors, made once per thread: making one takes longer than using it."""
 
     def __init__(self) -> None:
         self.decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW)
@@ -52,11 +52,11 @@ _frame_of = zstandard.get_frame_parameters
 
 
 class Zstd(Codec):
-    """Frames of one level.
+    """Zstandard with one level, and perhaps a dictionary.
 
     Args:
         level: 1 to 19.
-        dictionary: What the bodies have in common.
+        dictionary: The dictionary to compress with.
     """
 
     slow: ClassVar[int] = 256 * 1024
@@ -91,11 +91,16 @@ class Zstd(Codec):
 
 
 def expand(body: bytes, size: int, dictionaries: Mapping[int, Dictionary]) -> bytes:
-    """What a frame holds.
+    """Return the decompressed content of a frame.
+
+    Args:
+        body: The frame.
+        size: The decompressed size that the envelope states.
+        dictionaries: The dictionaries in memory, by id.
 
     Raises:
-        Unreadable: It is damaged, or says something else than the envelope.
-        DictionaryMissing: It needs another dictionary.
+        Unreadable: The frame is damaged, or states another size than the envelope.
+        DictionaryMissing: The frame needs a dictionary that is not in memory.
     """
     try:
         frame = _frame_of(body)
@@ -106,12 +111,12 @@ def expand(body: bytes, size: int, dictionaries: Mapping[int, Dictionary]) -> by
     except zstandard.ZstdError as error:
         raise Unreadable(str(error)) from None
     if frame.content_size == zstandard.CONTENTSIZE_UNKNOWN:
-        raise Unreadable("its frame does not say how much it holds")
+        raise Unreadable("its frame does not state its size")
     if frame.content_size != size:
-        raise Unreadable(f"its frame says that it holds {frame.content_size} bytes, the envelope says {size}")
+        raise Unreadable(f"its frame states {frame.content_size} bytes, the envelope {size}")
     if not frame.has_checksum:
         raise Unreadable("its frame has no checksum")
-    raise Unreadable(f"its frame asks for a window of {frame.window_size} bytes, the limit is {_WINDOW}")
+    raise Unreadable(f"its frame needs a window of {frame.window_size} bytes, the limit is {_WINDOW}")
 
 
 def _with_dictionary(id: int, dictionaries: Mapping[int, Dictionary]) -> zstandard.ZstdDecompressor:

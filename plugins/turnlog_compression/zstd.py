@@ -21,19 +21,19 @@ from ._zstd import Dictionary, Zstd
 __all__ = ["Trained", "ZstdLayer"]
 
 _DICTIONARY_BYTES: Final = 64 * 1024
-_SAMPLED_BYTES: Final = 100 * _DICTIONARY_BYTES  # what zstd's manual advises
-_SAMPLED_MESSAGES: Final = 40  # of each session, so that many are heard
-_FREE_IDS: Final = 32768, 2**31  # below and above are for a register of dictionaries (RFC 8878, section 5)
+_SAMPLED_BYTES: Final = 100 * _DICTIONARY_BYTES  # zstd's manual recommends this factor
+_SAMPLED_MESSAGES: Final = 40  # of each session, so that the samples come from many sessions
+_FREE_IDS: Final = 32768, 2**31  # the ids outside of it are reserved for a registry (RFC 8878, section 5)
 
 
 class Trained(NamedTuple):
     """A new dictionary.
 
     Attributes:
-        id: As the frames that it compresses name it.
-        size: Its bytes.
-        sessions: How many it was trained on.
-        rounds: How many rounds of turns.
+        id: The id that frames name it by.
+        size: Its size in bytes.
+        sessions: The number of sessions that it was trained on.
+        rounds: The number of rounds of turns in them.
     """
 
     id: int
@@ -43,16 +43,16 @@ class Trained(NamedTuple):
 
 
 class ZstdLayer(CompressionLayer):
-    """Compresses with Zstandard.
+    """A layer that writes Zstandard.
 
     Args:
         inner: The backend to wrap.
-        level: 1, fast, to 19, small.
-        seal: Put old turns together in the background, 32 in a record.
-        dictionary: Write with the newest dictionary of the namespace, if there is one (`turnlog train-dictionary`).
+        level: 1 (fastest) to 19 (smallest).
+        seal: Seal old turns in the background, 32 in a record.
+        dictionary: Write with the newest dictionary of the namespace, if one was trained (`turnlog train-dictionary`).
 
     Raises:
-        InvalidInput: An argument breaks a rule, or a cache or another compression layer is below.
+        InvalidInput: An argument breaks a rule, or a layer below belongs outside of this one.
     """
 
     def __init__(self, inner: Backend, *, level: int = 3, seal: bool = True, dictionary: bool = False) -> None:
@@ -81,7 +81,7 @@ class ZstdLayer(CompressionLayer):
             namespace: The namespace.
 
         Raises:
-            InvalidInput: There is too little to train on.
+            InvalidInput: The namespace holds too little to train on.
         """
         samples: list[bytes | bytearray | memoryview] = []
         owners: set[str] = set()
@@ -95,7 +95,7 @@ class ZstdLayer(CompressionLayer):
                 continue
             found = []
             for record in session.records:
-                with suppress(CorruptRecord):  # whatever is damaged is not heard
+                with suppress(CorruptRecord):  # train without damaged records
                     found += [plain_body(one.payload) for one in record.split()]
             samples += found
             size += sum(map(len, found))
