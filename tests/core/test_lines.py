@@ -26,7 +26,8 @@ def small() -> SessionState:
         Change(id="c1", append=tuple(turns), metadata={"title": "Zeit"}, owner="u1"), 10.0
     )
     records = state.records
-    state, _ = state.apply(Change(id="s", seal=Record.seal(records[2:4])), 11.0)
+    state, done = state.seal(Record.seal(records[2:4]), 11.0)
+    assert done
     encoded = Record.of((user("encoded"),), id="t5", time=4.0)
     change = Change(id="c2", append=(encoded.with_payload(encoded.payload),), retain=5, ttl=600)
     return state.apply(change, 12.0)[0]

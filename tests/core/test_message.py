@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from turnlog import Key, Message, Record, assistant, system, tool, user
+from turnlog import Key, Message, Record, Store, assistant, system, tool, user
 from turnlog.errors import InvalidInput, TooLarge
 from turnlog.limits import MAX_DEPTH
 from turnlog_memory import MemoryBackend
@@ -312,7 +312,7 @@ def test_bad_messages_are_refused_before_the_store_is_asked(method: str, message
     if not isinstance(messages, (list, tuple, str, dict, Message, type(None))):
         messages = (m for m in [user("x")])
     with pytest.raises(InvalidInput, match=place):
-        asyncio.run(getattr(Untouched(), method)("alice", messages))
+        asyncio.run(getattr(Store(Untouched()), method)("alice", messages))
 
 
 # ---------------------------------------------------------------------------------------------------------- the helpers
@@ -364,12 +364,12 @@ def test_tool_calls_are_a_list_whatever_is_there() -> None:
 
 def test_real_conversations_load_back_as_they_are(shared_data: list[dict[str, Any]]) -> None:
     async def run() -> None:
-        async with MemoryBackend() as store:
+        async with Store(MemoryBackend()) as store:
             for line in shared_data:
                 await store.save(line["session_id"], line["messages"])
             for line in shared_data:
                 assert [message.to_dict() for message in await store.load(line["session_id"])] == line["messages"]
-                session = await store.read(Key("default", line["session_id"]))
+                session = await store.backend.read(Key("default", line["session_id"]))
                 stored = [record.with_payload(record.payload) for record in session.records]
                 assert [message.to_dict() for record in stored for message in record.messages] == line["messages"]
 

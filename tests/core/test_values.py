@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from turnlog import (
     ABSENT,
     ANY,
+    PRESENT,
     Change,
     Key,
     Message,
@@ -27,6 +28,7 @@ from turnlog import (
     Record,
     Session,
     SessionInfo,
+    Store,
     Turn,
     Version,
     assistant,
@@ -36,7 +38,7 @@ from turnlog import (
 from turnlog.errors import ConfigError, InvalidInput, TooLarge
 from turnlog.limits import MAX_NUMBER
 from turnlog.rules import SessionState, page
-from turnlog.store import Store
+from turnlog.values import ExactVersion, SameSession
 from turnlog_memory import MemoryBackend
 
 VERSION = Version(b"e" * 16, 1, 2, b"t" * 8, b"s" * 8)
@@ -133,24 +135,24 @@ def test_an_owner_is_a_name_or_empty(name: Any) -> None:
 
 @pytest.mark.parametrize("name", ["turnlog:", "turnlog:x", "turnlog:dictionaries"])
 async def test_no_application_works_in_a_namespace_where_turnlog_keeps_what_is_its_own(name: str) -> None:
-    store = MemoryBackend()
+    store = Store(MemoryBackend())
     with pytest.raises(InvalidInput, match=f"namespace '{name}' begins with 'turnlog:'"):
-        MemoryBackend(namespace=name)
+        Store(MemoryBackend(), namespace=name)
     with pytest.raises(InvalidInput, match="begins with 'turnlog:'"):
         store.within(name)
     with pytest.raises(ConfigError, match=r"namespace: .* begins with 'turnlog:'"):
         open_store("memory://", namespace=name)
     with pytest.raises(ConfigError, match=r"namespace: .* begins with 'turnlog:'"):
         open_store(f"memory://?namespace={name}")
-    await store.commit(Key(name, "s"), Change(append=(record("kept"),)))  # but a layer may keep something there
-    assert (await store.read(Key(name, "s"))).messages == [user("kept")]
+    await store.backend.commit(Key(name, "s"), Change(append=(record("kept"),)))  # a layer may keep something there
+    assert (await store.backend.read(Key(name, "s"))).messages == [user("kept")]
     assert [info async for info in store.sessions()] == []
 
 
 @pytest.mark.parametrize("name", ["turnlog", "Turnlog:x", "turnlog-x", " turnlog:", "x:turnlog:"])
 async def test_a_namespace_that_only_looks_like_it_is_any_other(name: str) -> None:
-    assert MemoryBackend(namespace=name).namespace == name
-    assert MemoryBackend().within(name).namespace == name
+    assert Store(MemoryBackend(), namespace=name).namespace == name
+    assert Store(MemoryBackend()).within(name).namespace == name
 
 
 def test_a_turn_id_is_shorter_so_that_a_change_id_holds_it_and_its_part() -> None:
@@ -193,7 +195,9 @@ def test_values_cannot_be_changed(value: Any) -> None:
             ttl=5,
             expect=VERSION,
         ),
-        Change(id="c", owner="ann", expect=ABSENT),
+        Change(id="c", owner="ann", expect=ABSENT, for_owner="bob"),
+        Change(id="c", owner="ann", expect=VERSION.exact),
+        VERSION.session,
         Metadata.of({"a": [1, {"b": None}], "b": b"\x00"}),
         record(),
     ],
@@ -204,9 +208,9 @@ def test_values_travel(value: Any) -> None:
 
 
 def test_marks_are_single() -> None:
-    for mark in (ABSENT, ANY):
+    for mark in (ABSENT, PRESENT, ANY):
         assert pickle.loads(pickle.dumps(mark)) is mark and copy.deepcopy(mark) is mark
-    assert (repr(ABSENT), repr(ANY)) == ("ABSENT", "ANY")
+    assert (repr(ABSENT), repr(PRESENT), repr(ANY)) == ("ABSENT", "PRESENT", "ANY")
 
 
 # ------------------------------------------------------------------------------------------------------------- versions
@@ -269,7 +273,33 @@ def test_the_text_of_a_version_holds_numbers_from_0_that_a_store_can_count(name:
 def test_every_part_of_a_version_counts(field: str) -> None:
     other = msgspec.structs.replace(VERSION, **{field: b"other" if type(getattr(VERSION, field)) is bytes else 9})
     assert other != VERSION
-    assert other.same_turns(VERSION) == VERSION.same_turns(other) == (field == "stamp")
+    assert other.met_by(VERSION) == VERSION.met_by(other) == (field == "stamp")
+    assert not other.exact.met_by(VERSION) and not VERSION.exact.met_by(other)
+    assert other.session.met_by(VERSION) == VERSION.session.met_by(other) == (field != "epoch")
+
+
+def test_a_version_meets_all_its_own_conditions() -> None:
+    assert VERSION.met_by(VERSION) and VERSION.exact.met_by(VERSION) and VERSION.session.met_by(VERSION)
+    assert len({VERSION, VERSION.exact, VERSION.session}) == 3
+    assert [repr(one)[-9:] for one in (VERSION.exact, VERSION.session)] == ["73>.exact", ">.session"]
+
+
+@pytest.mark.parametrize(
+    ("change", "later"),
+    [
+        ({"rounds": 3}, True),
+        ({"rounds": 1}, False),
+        ({"generation": 2, "rounds": 0}, True),
+        ({"generation": 0, "rounds": 9}, False),
+        ({}, False),
+        ({"tip": b"other"}, False),
+        ({"stamp": b"other"}, False),
+        ({"epoch": b"other", "rounds": 3}, False),
+        ({"epoch": b"other", "generation": 2}, False),
+    ],
+)
+def test_a_later_version_has_more_cuts_or_more_rounds_in_the_same_session(change: dict[str, Any], later: bool) -> None:
+    assert msgspec.structs.replace(VERSION, **change).is_later_than(VERSION) is later
 
 
 def test_versions_are_not_ordered() -> None:
@@ -283,9 +313,9 @@ def test_versions_are_not_ordered() -> None:
 @pytest.mark.parametrize(
     ("parts", "place"),
     [
-        ({}, "ask for something"),
-        ({"append": ()}, "ask for something"),
-        ({"expect": VERSION}, "ask for something"),
+        ({}, "must have a part"),
+        ({"append": ()}, "must have a part"),
+        ({"expect": VERSION}, "must have a part"),
         ({"append": [record()]}, "append must be a tuple"),
         ({"append": record()}, "append must be a tuple"),
         ({"append": (user("x"),)}, "append must hold records"),
@@ -325,12 +355,12 @@ def test_versions_are_not_ordered() -> None:
         ({"owner": "ann", "expect": "absent"}, "expect"),
         ({"owner": "ann", "expect": str(VERSION)}, "expect"),
         ({"owner": "ann", "expect": 0}, "expect"),
-        ({"seal": record(), "append": (record(),)}, "seals"),
-        ({"seal": record(), "keep": 0}, "seals"),
-        ({"seal": record(), "metadata": {}}, "seals"),
-        ({"seal": record(), "expect": VERSION}, "seals"),
-        ({"seal": record(part=1)}, "seal"),
-        ({"seal": user("x")}, "seal"),
+        ({"owner": "ann", "expect": VERSION.epoch}, "expect"),
+        ({"owner": "ann", "expect": ExactVersion(str(VERSION))}, "expect"),  # type: ignore[arg-type]
+        ({"owner": "ann", "expect": SameSession(None)}, "expect"),  # type: ignore[arg-type]
+        ({"owner": "ann", "for_owner": ""}, "for_owner"),
+        ({"owner": "ann", "for_owner": 5}, "for_owner"),
+        ({"for_owner": "ann"}, "must have a part"),
         ({"metadata": [("a", 1)]}, "metadata"),
         ({"metadata": "a"}, "metadata"),
         ({"metadata": {"a": {1}}}, "metadata.a"),
@@ -390,6 +420,9 @@ SAME: dict[str, Any] = {
     [
         {"expect": VERSION},
         {"expect": ABSENT},
+        {"expect": PRESENT},
+        {"expect": VERSION.exact},
+        {"for_owner": "bob"},
         {"retain": 5},
         {"max_bytes": 5},
         {"first": 5},

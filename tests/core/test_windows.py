@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from turnlog import Change, CorruptRecord, Key, Layer, Record, Session, user
+from turnlog import Change, CorruptRecord, Key, Layer, Record, Session, Store, user
 from turnlog.rules import exact
 from turnlog_memory import MemoryBackend
 
@@ -14,18 +14,18 @@ KEY = Key("default", "s")
 
 
 class Counting(Layer):
-    """Notes what is read, and may do something behind a read."""
+    """Notes the `last` of each read, and can seal a record right after a read."""
 
     asked: list[int | None]
-    behind: Change | None = None
+    sealed_next: Record | None = None
 
     async def read(self, key: Key, **how: Any) -> Session:
         """Note and forward."""
         self.asked.append(how.get("last"))
         session = await super().read(key, **how)
-        if self.behind is not None:
-            change, self.behind = self.behind, None
-            await self.inner.commit(key, change)
+        if self.sealed_next is not None:
+            record, self.sealed_next = self.sealed_next, None
+            assert await self.inner.seal(key, record)
         return session
 
 
@@ -37,17 +37,17 @@ async def ten(*runs: slice) -> Counting:
     await store.commit(KEY, Change(append=turns))
     records = (await store.inner.read(KEY)).records
     for run in runs:
-        await store.commit(KEY, Change(seal=Record.seal(records[run])))
+        assert await store.seal(KEY, Record.seal(records[run]))
     return store
 
 
 async def shown(store: Counting, last: int, before: int) -> list[str]:
-    """What is loaded; `session` says the same by the same number of reads."""
+    """Return the texts of `load`; `session` returns the same messages and takes at least as many reads."""
     store.asked.clear()
-    session = await store.session("s", last=last, before=before)
+    session = await Store(store).session("s", last=last, before=before)
     reads = store.asked.copy()
     store.asked.clear()
-    messages = await store.load("s", last=last, before=before)
+    messages = await Store(store).load("s", last=last, before=before)
     assert session.messages == messages
     assert len(reads) >= len(store.asked)
     return [message.text for message in messages]
@@ -74,8 +74,8 @@ async def test_every_part_is_exact_and_takes_one_read_more_at_most_and_only_wher
 async def test_a_run_that_is_sealed_between_the_two_reads() -> None:
     """Then more is cut off than was asked for in addition, and it is read once more."""
     store = await ten(slice(2, 5))
-    store.behind = Change(seal=Record.seal((await store.inner.read(KEY)).records[2:4]))
-    session = await store.session("s", last=4, before=4)
+    store.sealed_next = Record.seal((await store.inner.read(KEY)).records[2:4])
+    session = await Store(store).session("s", last=4, before=4)
     assert [message.text for message in session.messages] == ["q0", "q1", "q2", "q3"]
     assert store.asked == [4, 5, 6]
 
@@ -107,7 +107,7 @@ async def test_the_second_read_is_answered_with_what_is_not_sealed() -> None:
 async def test_a_sealed_record_that_cannot_be_read_is_named(part: dict[str, int]) -> None:
     store = await ten()
     sealed = Record.seal((await store.inner.read(KEY)).records[2:])
-    await store.commit(KEY, Change(seal=sealed.with_payload(sealed.payload[:-1])))
+    assert await store.seal(KEY, sealed.with_payload(sealed.payload[:-1]))
     with pytest.raises(CorruptRecord) as caught:
-        await store.load("s", **part)
+        await Store(store).load("s", **part)
     assert (caught.value.key, caught.value.turn) == (KEY, 2)

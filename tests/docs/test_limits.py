@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from turnlog import InvalidInput, limits
+from turnlog import InvalidInput, Store, limits
 from turnlog_memory import MemoryBackend
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "limits.md"
@@ -35,5 +35,5 @@ def test_every_row_is_read() -> None:
 def test_the_namespaces_that_the_page_keeps_back_are_refused() -> None:
     (kept,) = re.findall(r"A namespace does not begin with `([^`]+)`", PAGE.read_text(encoding="utf-8"))
     with pytest.raises(InvalidInput, match=kept):
-        MemoryBackend(namespace=f"{kept}x")
-    assert MemoryBackend(namespace=f"x{kept}").namespace == f"x{kept}"
+        Store(MemoryBackend(), namespace=f"{kept}x")
+    assert Store(MemoryBackend(), namespace=f"x{kept}").namespace == f"x{kept}"
