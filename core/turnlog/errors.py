@@ -48,7 +48,14 @@ __all__ = [
 
 
 class TurnlogError(Exception):
-    """The root: `except TurnlogError` catches whatever turnlog raises on purpose."""
+    """The root of all errors that turnlog raises on purpose.
+
+    Args:
+        message: What failed and where, what was expected, and what to do next.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message)
 
 
 class InvalidInput(TurnlogError, ValueError):

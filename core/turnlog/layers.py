@@ -59,7 +59,7 @@ class Layer(Backend):
     def __init__(self, inner: Backend) -> None:
         if not isinstance(inner, Backend):
             raise InvalidInput(f"inner must be a Backend, not {type(inner).__name__}: a Store goes around all layers")
-        check_position(type(self), inner)
+        _check_position(type(self), inner)
         super().__init__(ttl=inner.ttl, clock=inner.clock)
         self.inner = inner
 
@@ -137,7 +137,7 @@ def stack_of(backend: Backend) -> Iterator[Backend]:
     yield backend
 
 
-def check_position(outer: type[Layer], inner: Backend) -> None:
+def _check_position(outer: type[Layer], inner: Backend) -> None:
     """Refuse a layer that belongs below one of those that it is put over.
 
     Raises:
@@ -261,7 +261,7 @@ class PayloadLayer(Layer):
         return tuple([self._decoded(key, record) for record in records])
 
     def _encoded(self, key: Key, record: Record) -> Record:
-        payload, id = record.payload, record_id(record)
+        payload, id = record.payload, _record_id(record)
         if self.position == "encryption":
             data = self.encode(key, id, payload)
             return record if data is None else record.with_payload(wrap(data, self.codec))
@@ -273,7 +273,7 @@ class PayloadLayer(Layer):
     def _decoded(self, key: Key, record: Record) -> Record:
         if record.plain or codec_of(record.payload) != self.codec:
             return record
-        payload, id = record.payload, record_id(record)
+        payload, id = record.payload, _record_id(record)
         try:
             if self.position == "encryption":
                 return record.with_payload(self.decode(key, id, checked_body(payload)))
@@ -310,6 +310,6 @@ class PayloadLayer(Layer):
         return await self.inner.seal(key, record)
 
 
-def record_id(record: Record) -> str:
+def _record_id(record: Record) -> str:
     """Return a name for a record within its session, known before it is stored and the same when it is read."""
     return f"{record.part}:{record.rounds}:{record.id}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from copy import copy
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Final, Literal, Self, TypeVar
 
 from .backend import Backend
 from .errors import Conflict, CorruptRecord, InvalidInput, OutcomeUnknown, SessionNotFound, Unavailable
@@ -365,7 +365,9 @@ class Store:
                 await sleep(delay)
         return await self.backend.commit(error.key, error.change)
 
-    async def save(self, session_id: str, messages: Sequence[MessageLike], *, expect: Expect | Mark = None) -> Receipt:
+    async def save(
+        self, session_id: str, messages: Sequence[MessageLike], *, expect: Expect | Literal[Mark.ANY] = None
+    ) -> Receipt:
         """Make the stored history equal to this one; a turn begins at each user message.
 
         Only the difference is written.  Without a condition it makes a session or extends it, but never discards a
@@ -401,11 +403,11 @@ class Store:
                     self._check_extends(session, wanted)
             # another writer came between the read and the commit, and nothing of it is lost by trying again
 
-    async def _save(self, key: Key, wanted: tuple[Message, ...], expect: Expect | Mark) -> Receipt:
+    async def _save(self, key: Key, wanted: tuple[Message, ...], expect: Expect | Literal[Mark.ANY]) -> Receipt:
         session = await self._find(key)
         if session is None or expect is ABSENT:
             if expect is not ANY:
-                check_absent(key, expect)  # type: ignore[arg-type]  # a Mark is ANY, ABSENT or PRESENT
+                check_absent(key, expect)
             return await self._commit(key, append=self._records(split_turns(wanted)), expect=ABSENT)
         info = session.info
         if expect is None or expect is PRESENT:
@@ -442,18 +444,17 @@ class Store:
                 actual=session.version,
             )
 
-    async def _may_meet(self, key: Key, expect: Expect | Mark) -> bool:
+    async def _may_meet(self, key: Key, expect: Expect | Literal[Mark.ANY]) -> bool:
         """Return whether the session may meet a condition that a read did not show to be met.
 
         A cache may have answered that read.  An info alone always comes from the backend, and a cache that passes it on
         returns nothing older afterwards.
         """
-        bound = not (expect is None or isinstance(expect, Mark))
         try:
             version = (await self._read(key, last=0, touch=False)).info.version
         except SessionNotFound:
-            return not bound
-        return expect.met_by(version) if bound else True  # type: ignore[union-attr]  # it is bound
+            return expect is None or isinstance(expect, Mark)
+        return expect is None or isinstance(expect, Mark) or expect.met_by(version)
 
     async def _find(self, key: Key) -> Session | None:
         try:

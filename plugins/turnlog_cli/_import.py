@@ -263,7 +263,7 @@ async def _write(store: Store, key: Key, missing: _Missing, session: Session | N
     version = None if session is None else session.version
     keep = missing.number if session is not None and missing.number < session.info.turns else None
     metadata: Metadata | None = missing.metadata or None
-    now = store.clock()
+    now = store.backend.clock()
     for records in _batches(
         [_record(key, number, turn, now) for number, turn in enumerate(missing.turns, missing.number)]
     ):
@@ -282,7 +282,7 @@ async def _write(store: Store, key: Key, missing: _Missing, session: Session | N
             metadata=metadata,
             expect=ABSENT if version is None else version,
         )
-        version = (await store.commit(key, change)).version
+        version = (await store.backend.commit(key, change)).version
         keep = metadata = None
     return sum(len(turn) for turn in missing.turns)
 

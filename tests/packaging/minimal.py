@@ -79,7 +79,7 @@ def test_a_record_whose_driver_is_missing_names_the_extra() -> None:
         async with open_store("memory://?layers=gzip") as store:
             record = Record.of((user("hello"),), id="t", time=0.0)
             payload = rewrap(record.payload, 2, b"\x28\xb5\x2f\xfd")
-            await store.commit(Key("default", "s"), Change(append=(record.with_payload(payload),)))
+            await store.backend.commit(Key("default", "s"), Change(append=(record.with_payload(payload),)))
             await store.load("s")
 
     with pytest.raises(PluginError, match=r"zstd: pip install 'turnlog\[zstd\]' to read it"):

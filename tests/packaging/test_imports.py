@@ -71,6 +71,60 @@ def test_the_contracts_on_imports_know_every_package() -> None:
     assert set(independent["modules"]) == plugins
 
 
+def module_of(path: Path) -> str:
+    """The dotted name of a module of ours."""
+    (folder,) = (folder for folder in PACKAGES.values() if path.is_relative_to(folder))
+    parts = path.relative_to(folder.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def arrows(path: Path, modules: set[str]) -> set[str]:
+    """The modules of ours that a module imports, anywhere in it, for type checkers alone included."""
+    name = module_of(path)
+    package = name if path.stem == "__init__" else name.rpartition(".")[0]
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(package.split(".")[: len(package.split(".")) - node.level + 1]) if node.level else ""
+            origin = ".".join(part for part in (base, node.module) if part)
+            inner = {f"{origin}.{alias.name}" for alias in node.names} & modules
+            found |= inner
+            if len(inner) < len(node.names):  # otherwise only modules of the package are imported
+                found.add(origin)
+    return (found & modules) - {name}
+
+
+def cycles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """Modules that can be reached from themselves, cycle by cycle."""
+    reach: dict[str, set[str]] = {}
+    for start in graph:
+        seen: set[str] = set()
+        todo = [start]
+        while todo:
+            new = graph[todo.pop()] - seen
+            seen |= new
+            todo += new
+        reach[start] = seen
+    found = {
+        frozenset({one, *(other for other in reach[one] if one in reach[other])}) for one in graph if one in reach[one]
+    }
+    return sorted(sorted(cycle) for cycle in found)
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    paths = [path for folder in PACKAGES.values() for path in folder.rglob("*.py")]
+    modules = {module_of(path) for path in paths}
+    graph = {module_of(path): arrows(path, modules) for path in paths}
+    assert sum(map(len, graph.values())) > 500
+    assert cycles(graph) == []
+
+
+def test_a_planted_cycle_is_found() -> None:
+    assert cycles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == [["b", "c"]]
+
+
 def loaded(code: str, folder: Path) -> set[str]:
     """The modules that are there after some code has run in a new process."""
     code = f"import json, sys; {code}; print(json.dumps(sorted(sys.modules)))"

@@ -81,12 +81,12 @@ def test_a_strangers_store_layer_model_and_command_are_found(put: Put) -> None:
     ]
     listed = [plugin for plugin in installed() if plugin.distribution == "turnlog-acme"]
     assert [(p.group, p.name, p.version) for p in listed] == [
+        ("turnlog.backends", "acme", "2.5"),
         ("turnlog.commands", "greet", "2.5"),
         ("turnlog.layers", "acme", "2.5"),
         ("turnlog.models", "class", "2.5"),
         ("turnlog.models", "function", "2.5"),
         ("turnlog.models", "object", "2.5"),
-        ("turnlog.backends", "acme", "2.5"),
     ]
 
 
@@ -100,7 +100,7 @@ def test_listing_and_finding_one_load_no_other(put: Put) -> None:
 
 def test_an_unknown_name_lists_the_installed_and_the_nearest() -> None:
     with pytest.raises(
-        PluginError, match=r"no store is named 'memmory', installed are: .*memory.*; did you mean 'memory'\?"
+        PluginError, match=r"no backend is named 'memmory', installed are: .*memory.*; did you mean 'memory'\?"
     ):
         find_backend("memmory")
     with pytest.raises(PluginError, match=r"no layer is named 'xyzzy', installed are: [^;]*$"):
@@ -113,7 +113,7 @@ def test_two_distributions_with_one_name_are_both_named_and_neither_loaded(put: 
     with pytest.raises(PluginError) as error:
         find_backend("twin")
     assert str(error.value) == (
-        "store 'twin' is claimed by acme_one:AcmeBackend of turnlog-one 1.0 and acme_two:AcmeBackend of turnlog-two 1.0: "
+        "backend 'twin' is claimed by acme_one:AcmeBackend of turnlog-one 1.0 and acme_two:AcmeBackend of turnlog-two 1.0: "
         "uninstall one of them"
     )
     assert len([plugin for plugin in installed() if plugin.name == "twin"]) == 2
@@ -151,7 +151,7 @@ def test_a_missing_driver_of_ours_names_the_extra(monkeypatch: pytest.MonkeyPatc
     put("turnlog", entry, version="9", acme_driver="import sqlalchemy.engine")
     with pytest.raises(PluginError) as error:
         find_backend("lite")
-    assert str(error.value) == "store 'lite' needs sqlalchemy, which is not installed: pip install 'turnlog[sql]'"
+    assert str(error.value) == "backend 'lite' needs sqlalchemy, which is not installed: pip install 'turnlog[sql]'"
 
 
 def test_a_missing_driver_of_a_stranger_names_no_extra_of_ours(monkeypatch: pytest.MonkeyPatch, put: Put) -> None:
@@ -175,23 +175,23 @@ def test_the_extras_are_those_of_the_distribution() -> None:
 @pytest.mark.parametrize(
     ("find", "group", "source", "says"),
     [
-        (find_backend, "turnlog.backends", "Thing = 5", "is a int; it must be a subclass of turnlog.Store"),
+        (find_backend, "turnlog.backends", "Thing = 5", "is a int; it must be a subclass of turnlog.Backend"),
         (
             find_backend,
             "turnlog.backends",
             "class Thing: pass",
-            "is the class Thing; it must be a subclass of turnlog.Store",
+            "is the class Thing; it must be a subclass of turnlog.Backend",
         ),
         (
             find_backend,
             "turnlog.backends",
             "from turnlog import Layer as Thing",
-            "is the class Layer; it must be a subclass of turnlog.Store that",
+            "is the class Layer; it must be a subclass of turnlog.Backend that",
         ),
         (
             find_backend,
             "turnlog.backends",
-            "from turnlog import Store\nclass Thing(Store): pass",
+            "from turnlog import Backend\nclass Thing(Backend): pass",
             "does not implement commit, delete, page, read",
         ),
         (

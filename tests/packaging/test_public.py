@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
-from collections.abc import Iterator
+import typing
+from collections.abc import Callable, Iterator
 from types import ModuleType
 
 import pytest
@@ -72,6 +73,29 @@ def test_everything_public_is_described(name: str) -> None:
     module = importlib.import_module(name)
     assert module.__doc__
     assert [what for what, text in described(module) if not text] == []
+
+
+def signatures(module: ModuleType) -> Iterator[tuple[str, Callable[..., object]]]:
+    """Each public class, function and method, by name."""
+    for name in module.__all__:
+        value = getattr(module, name)
+        if (inspect.isclass(value) and not typing.is_typeddict(value)) or inspect.isfunction(value):
+            yield name, value
+        if inspect.isclass(value) and value.__module__.startswith("turnlog"):
+            for inner, member in inspect.getmembers(value):
+                if inspect.isfunction(member) and (not inner.startswith("_") or inner == "__init__"):
+                    yield f"{name}.{inner}", member
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_signatures_and_their_types_resolve(name: str) -> None:
+    module = importlib.import_module(name)
+    for what, value in signatures(module):
+        try:
+            typing.get_type_hints(value)
+            inspect.signature(value)
+        except Exception as error:
+            raise AssertionError(f"{name}.{what}") from error
 
 
 def test_the_tree_of_errors_is_drawn_as_it_is() -> None:

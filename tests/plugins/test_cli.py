@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ import pytest
 
 import turnlog_cli
 from turnlog import (
+    Backend,
     Change,
     Key,
     Layer,
@@ -49,14 +51,15 @@ from turnlog_memory import MemoryBackend
 ESCAPES = "\x1b[31mred\x1b[0m \x07 \x9b2J \u202e"
 
 
-class Kept(MemoryBackend):
-    """Outlives its closing, as a database does; and fails when it is told to."""
+class KeptBackend(MemoryBackend):
+    """Outlives its closing, as a database does, and fails on demand."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.before: Callable[[Change], None] = lambda change: None
         self.after: Callable[[Change], None] = lambda change: None
-        self.commits = 0
+        self.before_seal: Callable[[], None] = lambda: None
+        self.commits = self.seals = 0
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         self.before(change)
@@ -66,8 +69,24 @@ class Kept(MemoryBackend):
         self.after(change)
         return receipt
 
+    async def seal(self, key: Key, record: Record) -> bool:
+        self.before_seal()
+        await asyncio.sleep(0)
+        done = await super().seal(key, record)
+        self.seals += done
+        return done
+
     async def close(self) -> None:
         pass
+
+
+class Kept(Store):
+    """A store over such a backend."""
+
+    backend: KeptBackend
+
+    def __init__(self, *, ttl: float | None = None, clock: Callable[[], float] = time.time, **options: Any) -> None:
+        super().__init__(KeptBackend(ttl=ttl, clock=clock), **options)
 
 
 @pytest.fixture
@@ -78,8 +97,9 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Kept:
     return kept
 
 
-def use(monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
-    """Have every command open this store."""
+def use(monkeypatch: pytest.MonkeyPatch, made: Store | Backend) -> None:
+    """Let every command open this store, or a store over this backend."""
+    store = made if isinstance(made, Store) else Store(made)
     for module in ("turnlog_cli._chat", "turnlog_cli._import", "turnlog_sql.commands"):
         monkeypatch.setattr(f"{module}.open_store", lambda url: store)
     for module in ("turnlog_cli._list", "turnlog_cli._show", "turnlog_compression.commands"):
@@ -498,13 +518,13 @@ def test_an_import_that_was_interrupted_goes_on_to_the_same_end(
     whole = Kept()
     use(monkeypatch, whole)
     assert main(["import", path]) == 0
-    assert whole.commits == 6
+    assert whole.backend.commits == 6
 
     def fail(change: Change) -> None:
-        if store.commits == 4:
+        if store.backend.commits == 4:
             raise Unavailable("the store is gone")
 
-    store.before = fail
+    store.backend.before = fail
     use(monkeypatch, store)
     capsys.readouterr()
     assert main(["import", path]) == 3
@@ -513,7 +533,7 @@ def test_an_import_that_was_interrupted_goes_on_to_the_same_end(
         f"{path}: stopped at line 2; what is stored stays, run it again to go on\nturnlog: the store is gone\n",
     )
     assert len(load(store, "two")) == 4
-    store.before = lambda change: None
+    store.backend.before = lambda change: None
     assert main(["import", path]) == 0
     assert (
         capsys.readouterr().out
@@ -532,10 +552,10 @@ def test_an_answer_that_was_lost_stores_nothing_twice(store: Kept, tmp_path: Pat
     def lose(change: Change) -> None:
         raise OutcomeUnknown("the answer was lost")
 
-    store.after = lose
+    store.backend.after = lose
     path = jsonl(tmp_path / "a.jsonl", conversation("s", "a", "b"))
     assert main(["import", path]) == 3
-    store.after = lambda change: None
+    store.backend.after = lambda change: None
     assert main(["import", path]) == 0
     assert load(store, "s") == conversation("s", "a", "b")["messages"]
 
@@ -557,7 +577,7 @@ def test_two_imports_at_once_store_once(store: Kept, monkeypatch: Any) -> None:
 def test_a_session_of_many_messages_is_stored_in_several_changes(store: Kept, tmp_path: Path) -> None:
     line = conversation("s", *(str(number) for number in range(6_000)))
     assert main(["import", jsonl(tmp_path / "a.jsonl", line)]) == 0
-    assert store.commits == 2
+    assert store.backend.commits == 2
     assert load(store, "s") == line["messages"]
 
 
@@ -754,7 +774,7 @@ def test_a_turn_that_cannot_be_read_does_not_hide_the_others(store: Kept, monkey
     for text in "abc":
         append(store, "s", user(text))
     key = Key("default", "s")
-    state = store._states[key]
+    state = store.backend._states[key]
     now, session = state.read(0.0)
     records = list(session.records)
     records[1] = records[1].with_payload(b"damaged")
@@ -796,7 +816,7 @@ def plain() -> Kept:
 
 def rounds(store: Store, session: str) -> list[int]:
     """How many rounds each record of a session holds."""
-    return [record.rounds for record in asyncio.run(store.read(Key("default", session), touch=False)).records]
+    return [record.rounds for record in asyncio.run(store.backend.read(Key("default", session), touch=False)).records]
 
 
 def size(store: Store, session: str) -> int:
@@ -808,7 +828,7 @@ def damage(store: Store, session: str) -> None:
     """One more turn, compressed with gzip, which cannot be opened."""
     record = Record.of((user(LONG),), id="damaged", time=0.0)
     record = record.with_payload(rewrap(record.payload, 1, b"no gzip, but long enough to look like it"))
-    asyncio.run(store.commit(Key("default", session), Change(append=(record,))))
+    asyncio.run(store.backend.commit(Key("default", session), Change(append=(record,))))
 
 
 def test_recompress_brings_sessions_to_the_codec_and_says_what_that_saved(
@@ -817,7 +837,7 @@ def test_recompress_brings_sessions_to_the_codec_and_says_what_that_saved(
     append(plain, "one", user(LONG))
     append(plain, "two", user(LONG), assistant(LONG))
     before = size(plain, "one") + size(plain, "two")
-    use(monkeypatch, Layer(GzipLayer(plain)))
+    use(monkeypatch, Layer(GzipLayer(plain.backend)))
     assert main(["recompress"]) == 0
     after = size(plain, "one") + size(plain, "two")
     assert after < before / 2
@@ -834,8 +854,8 @@ def test_recompress_brings_sessions_to_the_codec_and_says_what_that_saved(
         "damaged": 0,
         "removed_dictionaries": [],
     }
-    use(monkeypatch, ZstdLayer(plain))
-    assert [message["content"] for message in load(ZstdLayer(plain), "two")] == [LONG, LONG]
+    use(monkeypatch, ZstdLayer(plain.backend))
+    assert [message["content"] for message in load(Store(ZstdLayer(plain.backend)), "two")] == [LONG, LONG]
 
 
 def test_recompress_of_nothing_saves_nothing(monkeypatch: Any, capsys: Any) -> None:
@@ -849,11 +869,11 @@ def test_recompress_seals_whole_what_was_idle_for_so_long(
 ) -> None:
     for number in range(5):
         append(plain, "s", user(f"{number} {LONG}"))
-    assert isinstance(plain.clock, Clock)
-    plain.clock.now += 5400
+    assert isinstance(plain.backend.clock, Clock)
+    plain.backend.clock.now += 5400
     append(plain, "fresh", user("a"))
     append(plain, "fresh", user("b"))
-    use(monkeypatch, ZstdLayer(plain))
+    use(monkeypatch, ZstdLayer(plain.backend))
     assert main(["recompress", *idle]) == 0
     assert rounds(plain, "s") == ([5] if whole else [1] * 5)
     assert rounds(plain, "fresh") == [1, 1]
@@ -881,7 +901,7 @@ def test_a_damaged_record_is_left_said_once_and_exit_code_1(plain: Kept, monkeyp
     monkeypatch.setattr(
         plain, "clock", lambda: 1_700_000_000.0
     )  # it looks at what did not change before it began twice
-    use(monkeypatch, ZstdLayer(plain))
+    use(monkeypatch, ZstdLayer(plain.backend))
     assert main(["recompress"]) == 1
     out, err = capsys.readouterr()
     assert out.endswith("%); 1 damaged records\n")
@@ -895,20 +915,19 @@ def test_a_damaged_record_is_left_said_once_and_exit_code_1(plain: Kept, monkeyp
 def test_recompress_that_was_stopped_goes_on_where_it_was(plain: Kept, monkeypatch: Any, capsys: Any) -> None:
     for number in range(130):
         append(plain, f"s{number}", user(LONG))
-    plain.commits = 0
 
-    def interrupt(change: Change) -> None:
-        if change.seal is not None and plain.commits == 110:
+    def interrupt() -> None:
+        if plain.backend.seals == 108:
             signal.raise_signal(signal.SIGINT)
 
-    plain.before = interrupt
-    use(monkeypatch, GzipLayer(plain))
+    plain.backend.before_seal = interrupt
+    use(monkeypatch, GzipLayer(plain.backend))
     assert main(["recompress"]) == 130
     assert capsys.readouterr() == (
         "",
         "turnlog: stopped after 108 sessions; to continue, run the same command again\n",
     )
-    plain.before = lambda change: None
+    plain.backend.before_seal = lambda: None
     assert main(["recompress"]) == 0
     assert capsys.readouterr().out.startswith("30 sessions, ")  # all but the first hundred, which were a page
     assert main(["recompress", "--json"]) == 0
@@ -922,8 +941,8 @@ def test_recompress_says_how_to_go_on_where_the_store_is_gone(plain: Kept, monke
     def fail(change: Change) -> None:
         raise Unavailable("the store is gone")
 
-    plain.before = fail
-    use(monkeypatch, GzipLayer(plain))
+    plain.backend.before = fail
+    use(monkeypatch, GzipLayer(plain.backend))
     assert main(["recompress"]) == 3
     assert capsys.readouterr() == (
         "",
@@ -947,13 +966,15 @@ def test_any_layer_that_recompresses_is_found_and_told_what_was_asked(
     asked: list[tuple[float | None, float | None]] = []
 
     class Other(Layer):
-        async def recompress(self, *, idle: float | None = None, rate: float | None = None) -> AsyncIterator[Became]:
+        async def recompress(
+            self, namespace: str, *, idle: float | None = None, rate: float | None = None
+        ) -> AsyncIterator[Became]:
             asked.append((idle, rate))
             yield Became(f"one{ESCAPES}", 10, 5, 1)
             yield Became("two", 10, 0)
             yield Became("", forgotten=(4, 7))
 
-    use(monkeypatch, Layer(Layer(Other(store))))
+    use(monkeypatch, Layer(Layer(Other(store.backend))))
     for options in ([], ["--idle=30d", "--rate=0.5"], ["--idle", "0s"], ["--idle", "90"]):
         assert main(["recompress", *options]) == 1
         out, err = capsys.readouterr()
@@ -978,33 +999,33 @@ def talk(store: Store) -> None:
 
 def test_train_dictionary_says_what_it_made_and_how_to_use_it(plain: Kept, monkeypatch: Any, capsys: Any) -> None:
     talk(plain)
-    use(monkeypatch, Layer(ZstdLayer(plain)))
+    use(monkeypatch, Layer(ZstdLayer(plain.backend)))
     assert main(["train-dictionary"]) == 0
     out, err = capsys.readouterr()
     said = re.fullmatch(r"dictionary (\d+): (\d+) bytes, trained on 60 rounds of 60 sessions\n", out)
     assert said
     assert err == 'to use it, set in turnlog.toml: layers = [{ name = "zstd", dictionary = true }]\n'
-    assert list(asyncio.run(Dictionaries(plain).fetch("default"))) == [int(said[1])]
+    assert list(asyncio.run(Dictionaries(plain.backend).fetch("default"))) == [int(said[1])]
     assert main(["train-dictionary", "--json"]) == 0
     out, err = capsys.readouterr()
     found = json.loads(out)
     assert list(found) == ["id", "bytes", "sessions", "rounds"]
     assert (found["sessions"], found["rounds"], out.count("\n"), err) == (60, 60, 1, "")
-    assert [*asyncio.run(Dictionaries(plain).fetch("default"))] == [int(said[1]), found["id"]]
+    assert [*asyncio.run(Dictionaries(plain.backend).fetch("default"))] == [int(said[1]), found["id"]]
 
 
 def test_a_dictionary_that_nothing_needs_any_more_is_removed_and_named(
     plain: Kept, monkeypatch: Any, capsys: Any
 ) -> None:
     talk(plain)
-    layer = ZstdLayer(plain, dictionary=True)
+    layer = ZstdLayer(plain.backend, dictionary=True)
     use(monkeypatch, layer)
-    assert isinstance(plain.clock, Clock)
+    assert isinstance(plain.backend.clock, Clock)
     trained = []
     for _ in range(2):
         assert main(["train-dictionary", "--json"]) == 0
         trained.append(json.loads(capsys.readouterr().out)["id"])
-        plain.clock.now += 4000
+        plain.backend.clock.now += 4000
     assert main(["recompress"]) == 0
     assert capsys.readouterr().out.endswith(f"; dictionaries removed: {trained[0]}\n")
 
@@ -1012,7 +1033,7 @@ def test_a_dictionary_that_nothing_needs_any_more_is_removed_and_named(
 @pytest.mark.parametrize("json", [[], ["--json"]])
 def test_too_little_to_train_on_is_exit_code_1(json: list[str], plain: Kept, monkeypatch: Any, capsys: Any) -> None:
     append(plain, "s", user("Hello"))
-    use(monkeypatch, ZstdLayer(plain))
+    use(monkeypatch, ZstdLayer(plain.backend))
     assert main(["train-dictionary", *json]) == 1
     out, err = capsys.readouterr()
     assert out == ""
@@ -1086,7 +1107,7 @@ def test_version(capsys: Any) -> None:
         (["chat", "--model=nobody"], "no model is named 'nobody'"),
         (["chat", "--session="], "session id is empty"),
         (["chat", "--system="], "system must be text"),
-        (["list", "--store=nowhere://u:hunter2@h/"], "no store is named 'nowhere'"),
+        (["list", "--store=nowhere://u:hunter2@h/"], "no backend is named 'nowhere'"),
         (["list", "--store=u:hunter2@h/"], "not a URL"),
         (["list", "--stor=redis://u:hunter2@h/"], "--store"),
         (["import", "--stor=redis://u:hunter2@h/", "a.jsonl"], "no such option; a file of that name is ./--stor"),
@@ -1107,7 +1128,7 @@ def test_version(capsys: Any) -> None:
         (["recompress", "--rate=few", "--store=memory://?layers=gzip"], "--rate"),
         (["recompress", "--store=memory://"], "has no compression layer: name one, as in --store 'sqlite:///chat.db?"),
         (["train-dictionary", "--store=memory://"], "has no layer that compresses with a dictionary: name one, as in"),
-        (["train-dictionary", "--store=memory://?layers=gzip"], "<GzipLayer over <MemoryBackend "),
+        (["train-dictionary", "--store=memory://?layers=gzip"], "over <GzipLayer over <MemoryBackend>>> has no layer"),
         (["train-dictionary", "--store=memory://?layers=off"], "?layers=zstd'"),
     ],
 )

@@ -12,9 +12,12 @@ from typing import TypedDict, assert_type
 from turnlog import (
     ABSENT,
     ANY,
+    PRESENT,
+    Backend,
     Change,
     Conflict,
     Erased,
+    Expect,
     Key,
     Layer,
     Message,
@@ -38,7 +41,7 @@ from turnlog import (
     tool,
     user,
 )
-from turnlog.config import Plugin, find_layer, find_store, installed
+from turnlog.config import Plugin, find_backend, find_layer, installed
 from turnlog.rules import SessionState, file_key, page
 
 # ------------------------------------------------------------------------------------------------------- configuration
@@ -54,7 +57,7 @@ def configure() -> None:
     open_store("memory://", layers=["cache", {"name": "zstd", "level": 3}])
     open_store("memory://", None)  # type: ignore[call-arg]  # options are keyword-only
     open_store("memory://", namespcae="shop")  # type: ignore[call-arg]  # and a misspelt one is an error
-    assert_type(find_store("memory"), type[Store])
+    assert_type(find_backend("memory"), type[Backend])
     assert_type(find_layer("zstd"), type[Layer])
     assert_type(installed(), tuple[Plugin, ...])
 
@@ -90,8 +93,15 @@ async def talk() -> None:
         assert_type(session.messages, list[Message])
         assert_type(session.info, SessionInfo)
         assert_type(session.version, Version)
-        for expect in (session.version, ABSENT, ANY):
+        version = session.version
+        await store.save("s", session.messages, expect=ANY)
+        for expect in (version, version.session, version.exact, ABSENT, PRESENT):
             await store.save("s", session.messages, expect=expect)
+            await store.append("s", session.messages, expect=expect)
+            await store.rewind("s", turns=1, expect=expect)
+            await store.merge_metadata("s", {"title": "Oslo"}, expect=expect)
+            await store.fork("s", "t", expect=expect)
+            await store.erase("s", expect=expect)
         await store.append("s", [user("Hello")], expect=session.version)
         await store.append("s", [user("Hello")], expect=ANY)  # type: ignore[arg-type]  # an append overwrites nothing
         assert_type(await store.fork("s", "t", at=3), Receipt)
@@ -104,7 +114,7 @@ async def talk() -> None:
         assert_type(await store.erase_owner("ann"), Erased)
         assert_type(store.sessions(owner="ann"), AsyncIterator[SessionInfo])
         assert_type(store.export_owner("ann"), AsyncIterator[Session])
-        assert_type(store.within("shop"), Store)
+        assert_type(store.within("shop").for_owner("ann"), Store)
 
 
 async def fail(store: Store) -> None:
@@ -114,8 +124,7 @@ async def fail(store: Store) -> None:
     except Conflict as error:
         await store.append("s", [user("Hello")], expect=error.actual)
     except OutcomeUnknown as error:
-        if error.key is not None and error.change is not None:
-            assert_type(await store.commit(error.key, error.change), Receipt)
+        assert_type(await store.resend(error), Receipt)
     except SessionNotFound as error:
         found: Key | None = error.key
         assert found is not None
@@ -124,11 +133,11 @@ async def fail(store: Store) -> None:
 # ------------------------------------------------------------------------------------------------------------- plugins
 
 
-class FolderStore(Store):
-    """A store as a stranger writes it."""
+class FolderBackend(Backend):
+    """A backend as a stranger writes it."""
 
-    def __init__(self, path: str, *, namespace: str = "default", ttl: float | None = None) -> None:
-        super().__init__(namespace=namespace, ttl=ttl)
+    def __init__(self, path: str, *, ttl: float | None = None) -> None:
+        super().__init__(ttl=ttl)
         self.path = path
         self.states: dict[str, SessionState] = {}
 
@@ -154,9 +163,9 @@ class FolderStore(Store):
         self.states[file_key(key)], receipt = self._state(key).apply(change, self.clock())
         return receipt
 
-    async def delete(self, key: Key, *, expect: Version | None = None) -> bool:
+    async def delete(self, key: Key, *, expect: Expect = None, for_owner: str | None = None) -> bool:
         """As the contract says."""
-        return self._state(key).check(expect, self.clock())
+        return self._state(key).check_delete(expect, for_owner, self.clock())
 
     async def page(self, query: Query) -> Page:
         """As the contract says."""
@@ -166,7 +175,7 @@ class FolderStore(Store):
 class ShoutingLayer(Layer):
     """A layer as a stranger writes it: payload to payload."""
 
-    def __init__(self, inner: Store, *, level: int = 3) -> None:
+    def __init__(self, inner: Backend, *, level: int = 3) -> None:
         super().__init__(inner)
         self.level = level
 
@@ -177,13 +186,13 @@ class ShoutingLayer(Layer):
         return await self.inner.commit(key, change.rewrite(append=records))
 
 
-class HalfStore(Store):
-    """A store that lacks what the contract asks for."""
+class HalfBackend(Backend):
+    """A backend that lacks what the contract asks for."""
 
 
 def misuse() -> None:
     """What a checker refuses."""
-    HalfStore()  # type: ignore[abstract]
+    HalfBackend()  # type: ignore[abstract]
     ShoutingLayer()  # type: ignore[call-arg]
     Layer(ShoutingLayer)  # type: ignore[arg-type]
 
@@ -211,10 +220,10 @@ def deaf(messages: Sequence[Message]) -> Message:
 
 async def converse() -> None:
     """A pipeline over two layers over a store."""
-    stack = ShoutingLayer(ShoutingLayer(FolderStore("chats", namespace="shop"), level=1))
-    async with stack as store:
-        assert_type(store, ShoutingLayer)
-        assert_type(ShoutingLayer.find(store), ShoutingLayer)
+    stack = ShoutingLayer(ShoutingLayer(FolderBackend("chats"), level=1))
+    async with Store(stack, namespace="shop") as store:
+        assert_type(store, Store)
+        assert_type(store.find(ShoutingLayer), ShoutingLayer)
         pipeline = Pipeline(store, echo, window=Window(messages=20), system="Be brief", options={"temperature": 0.5})
         result = await pipeline.execute("user-123", "user", "What about Germany?")
         assert_type(result, Result)
