@@ -11,17 +11,18 @@ from pathlib import Path
 import pytest
 
 from distributions import install
-from turnlog import Store, open_store, user
-from turnlog.config import duration, open_existing, stack_of
+from turnlog import Backend, open_store, user
+from turnlog.config import duration, open_existing
 from turnlog.config.options import Given
 from turnlog.errors import ConfigError, PluginError, TurnlogError
+from turnlog.layers import stack_of
 
 FAKES = """
 from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import unquote
-from turnlog import Layer, Store
+from turnlog import Backend, Layer
 from turnlog.errors import InvalidInput, Unavailable
 from turnlog_memory import MemoryBackend
 
@@ -29,18 +30,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 class FileStore(MemoryBackend):
-    def __init__(self, path: str, *, namespace: str = "default", ttl: float | None = None) -> None:
-        super().__init__(namespace=namespace, ttl=ttl)
+    def __init__(self, path: str, *, ttl: float | None = None) -> None:
+        super().__init__(ttl=ttl)
         self.path = path
 
 class NetStore(MemoryBackend):
     def __init__(
-        self, url: str, *, namespace: str = "default", ttl: float | None = None, retain: int | None = None,
-        max_session_bytes: int | None = None, synchronous: Literal["FULL", "NORMAL"] = "FULL", level: Literal[1, 2] = 1,
-        pooled: bool = False, timeout: float = 5.0, prefix: str = "t", fail: str = "", clock: Callable[[], float] =
-            time.time,
+        self, url: str, *, ttl: float | None = None, synchronous: Literal["FULL", "NORMAL"] = "FULL",
+        level: Literal[1, 2] = 1, pooled: bool = False, timeout: float = 5.0, prefix: str = "t", fail: str = "",
+        clock: Callable[[], float] = time.time,
     ) -> None:
-        super().__init__(namespace=namespace, ttl=ttl, retain=retain, max_session_bytes=max_session_bytes)
+        super().__init__(ttl=ttl)
         self.url, self.synchronous, self.level, self.pooled = url, synchronous, level, pooled
         self.timeout, self.prefix = timeout, prefix
         if fail == "input":
@@ -53,8 +53,8 @@ class NetStore(MemoryBackend):
             raise RuntimeError(f"bad {url}")
 
 class TableStore(MemoryBackend):
-    def __init__(self, path: str, *, namespace: str = "default", migrate: Literal["auto", "check"] = "auto") -> None:
-        super().__init__(namespace=namespace)
+    def __init__(self, path: str, *, migrate: Literal["auto", "check"] = "auto") -> None:
+        super().__init__()
         self.migrate = migrate
 
 class OwnStore(MemoryBackend):
@@ -68,8 +68,14 @@ class OddStore(MemoryBackend):
 
 class Outer(Layer): pass
 
+class Redact(Layer):
+    position = "messages"
+
+class Squeeze(Layer):
+    position = "compression"
+
 class Inner(Layer):
-    def __init__(self, inner: Store, *, level: int = 1, max_bytes: int = 0) -> None:
+    def __init__(self, inner: Backend, *, level: int = 1, max_bytes: int = 0) -> None:
         super().__init__(inner)
         self.level, self.max_bytes = level, max_bytes
 """
@@ -81,7 +87,12 @@ ENTRIES = {
         "fakeown": "acme_fakes:OwnStore",
         "faketable": "acme_fakes:TableStore",
     },
-    "turnlog.layers": {"outer": "acme_fakes:Outer", "inner": "acme_fakes:Inner"},
+    "turnlog.layers": {
+        "outer": "acme_fakes:Outer",
+        "inner": "acme_fakes:Inner",
+        "redact": "acme_fakes:Redact",
+        "squeeze": "acme_fakes:Squeeze",
+    },
 }
 
 
@@ -105,8 +116,9 @@ def refused(*arguments: object, kind: type[TurnlogError] = ConfigError, **option
 
 def test_an_existing_store_is_checked_and_not_migrated(alone: Path) -> None:
     def existing(url: str | None) -> tuple[list[str], str, str]:
-        *layers, backend = stack_of(open_existing(url))
-        return [type(layer).__name__ for layer in layers], backend.namespace, getattr(backend, "migrate", "")
+        store = open_existing(url)
+        *layers, backend = stack_of(store.backend)
+        return [type(layer).__name__ for layer in layers], store.namespace, getattr(backend, "migrate", "")
 
     assert existing("faketable:///a?namespace=shop") == ([], "shop", "check")
     assert existing("faketable:///a?migrate=auto&layers=outer,inner") == (["Outer", "Inner"], "default", "check")
@@ -126,7 +138,7 @@ def test_a_store_is_made_but_not_opened_and_works() -> None:
 
     assert asyncio.run(run()) == ["hello"]
     store = open_store("memory://?namespace=shop&ttl=24h&retain=5&max_session_bytes=64KiB")
-    assert (store.namespace, store.ttl, store.retain, store.max_session_bytes) == ("shop", 86_400.0, 5, 65_536)
+    assert (store.namespace, store.backend.ttl, store.retain, store.max_session_bytes) == ("shop", 86_400.0, 5, 65_536)
 
 
 # ------------------------------------------------------------------------------------------------------------- sources
@@ -156,24 +168,24 @@ def test_keys_are_merged_one_by_one(alone: Path, monkeypatch: pytest.MonkeyPatch
     )
     monkeypatch.setenv("TURNLOG_STORE_RETAIN", "8")
     store = open_store(namespace="argument")
-    assert (store.namespace, store.ttl, store.retain) == ("argument", 2_592_000.0, 8)
+    assert (store.namespace, store.backend.ttl, store.retain) == ("argument", 2_592_000.0, 8)
 
 
 def test_options_of_a_backend_travel_with_their_url(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     alone.joinpath("turnlog.toml").write_text('[store]\nurl = "fakenet://h"\nsynchronous = "NORMAL"\nttl = 9\n')
-    assert open_store().synchronous == "NORMAL"  # type: ignore[attr-defined]
+    assert open_store().backend.synchronous == "NORMAL"  # type: ignore[attr-defined]
     store = open_store("memory://")
-    assert (type(store).__name__, store.ttl) == ("MemoryBackend", 9.0)
-    assert open_store("fakenet://other").synchronous == "NORMAL"  # type: ignore[attr-defined]
-    assert open_store("fakenet://other?synchronous=FULL").synchronous == "FULL"  # type: ignore[attr-defined]
+    assert (type(store.backend).__name__, store.backend.ttl) == ("MemoryBackend", 9.0)
+    assert open_store("fakenet://other").backend.synchronous == "NORMAL"  # type: ignore[attr-defined]
+    assert open_store("fakenet://other?synchronous=FULL").backend.synchronous == "FULL"  # type: ignore[attr-defined]
     monkeypatch.setenv("TURNLOG_STORE_TIMEOUT", "2s")
     for store in (open_store(), open_store("fakenet://other")):
-        assert store.timeout == 2.0  # type: ignore[attr-defined]
-    assert open_store("memory://").ttl == 9.0
+        assert store.backend.timeout == 2.0  # type: ignore[attr-defined]
+    assert open_store("memory://").backend.ttl == 9.0
     monkeypatch.setenv("TURNLOG_STORE_URL", "memory://")  # which has no such option, and says so
     assert "TURNLOG_STORE_TIMEOUT: MemoryBackend has no such option" in refused()
     store = open_store("fakenet://other")  # beside another backend's URL it says nothing
-    assert store.timeout == 5.0  # type: ignore[attr-defined]
+    assert store.backend.timeout == 5.0  # type: ignore[attr-defined]
 
 
 def test_where_the_file_is_looked_for(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,7 +217,7 @@ def test_another_projects_pyproject_says_nothing(alone: Path) -> None:
 def test_nothing_configured_is_sqlite_here(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
-    def find(name: str) -> type[Store]:
+    def find(name: str) -> type[Backend]:
         asked.append(name)
         raise PluginError("enough")
 
@@ -298,10 +310,11 @@ def test_variables_are_text(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(f"TURNLOG_STORE_{option}", text)
     monkeypatch.setenv("TURNLOG_STORE_LAYERS", "outer, inner")
     store = open_store()
-    net = store.inner.inner  # type: ignore[attr-defined]
-    assert (net.ttl, net.retain, net.pooled, net.level, net.max_session_bytes) == (1.5, 3, True, 2, 1024**3)
+    net = store.backend.inner.inner  # type: ignore[attr-defined]
+    assert (net.ttl, net.pooled, net.level) == (1.5, True, 2)
+    assert (store.retain, store.max_session_bytes) == (3, 1024**3)
     monkeypatch.setenv("TURNLOG_STORE_LAYERS", "")
-    assert type(open_store()).__name__ == "NetStore"
+    assert type(open_store().backend).__name__ == "NetStore"
     monkeypatch.setenv("TURNLOG_STORE_POOLED", "perhaps")
     assert refused() == 'TURNLOG_STORE_POOLED: "perhaps" is not true or false'
     monkeypatch.setenv("TURNLOG_STORE_URL", "")
@@ -329,8 +342,8 @@ def test_variables_are_text(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_durations(given: str | float, seconds: float | None) -> None:
-    assert open_store("memory://", ttl=given).ttl == seconds
-    assert open_store(f"memory://?ttl={str(given).replace(' ', '%20')}").ttl == seconds
+    assert open_store("memory://", ttl=given).backend.ttl == seconds
+    assert open_store(f"memory://?ttl={str(given).replace(' ', '%20')}").backend.ttl == seconds
 
 
 @pytest.mark.parametrize(
@@ -339,7 +352,7 @@ def test_durations(given: str | float, seconds: float | None) -> None:
 def test_bad_durations(given: object) -> None:
     if given is not None:
         assert "is not a duration" in refused("memory://", ttl=given)
-    assert open_store(config={"store": {"url": "memory://", "ttl": None}}).ttl is None
+    assert open_store(config={"store": {"url": "memory://", "ttl": None}}).backend.ttl is None
 
 
 def test_a_plugin_reads_durations_as_the_configuration_does() -> None:
@@ -371,7 +384,7 @@ def test_bad_sizes(given: object) -> None:
 
 
 def test_choices_come_from_the_annotation() -> None:
-    assert open_store("fakenet://h?synchronous=NORMAL&level=2").level == 2  # type: ignore[attr-defined]
+    assert open_store("fakenet://h?synchronous=NORMAL&level=2").backend.level == 2  # type: ignore[attr-defined]
     text = refused("fakenet://h?synchronous=NORMALL")
     assert text == "the argument url: ?synchronous: \"NORMALL\" is none of FULL, NORMAL; did you mean 'NORMAL'?"
     assert "is none of 1, 2" in refused(config={"store": {"url": "fakenet://h", "level": "2"}})
@@ -379,17 +392,18 @@ def test_choices_come_from_the_annotation() -> None:
 
 
 def test_an_option_that_the_backend_lacks() -> None:
-    assert "FileStore has no such option; there are layers, namespace, ttl, url" in refused("fakefile:///x", retain=5)
+    text = refused("fakefile:///x?pooled=yes")
+    assert "FileStore has no such option; there are layers, max_session_bytes, namespace, retain, ttl, url" in text
 
 
 def test_where_it_is() -> None:
-    assert open_store("fakefile:///chats").path == "chats"  # type: ignore[attr-defined]
-    assert open_store("fakefile:////var/my%20chats").path == "/var/my chats"  # type: ignore[attr-defined]
-    assert open_store("FakeNet+driver://u:p@h:1/0?ttl=1").url == "fakenet+driver://u:p@h:1/0"  # type: ignore[attr-defined]
+    assert open_store("fakefile:///chats").backend.path == "chats"  # type: ignore[attr-defined]
+    assert open_store("fakefile:////var/my%20chats").backend.path == "/var/my chats"  # type: ignore[attr-defined]
+    assert open_store("FakeNet+driver://u:p@h:1/0?ttl=1").backend.url == "fakenet+driver://u:p@h:1/0"  # type: ignore[attr-defined]
     assert "three slashes" in refused("fakefile://chats")
     assert "the path is missing" in refused("fakefile:///")
     assert "memory takes no location: write memory://" in refused("memory:///chats")
-    assert "takes where: a store takes its location as url or as path" in refused("fakeodd://x", kind=PluginError)
+    assert "takes where: a backend takes its location as url or as path, or none" in refused("fakeodd://x", kind=PluginError)
 
 
 # -------------------------------------------------------------------------------------------------------------- layers
@@ -398,13 +412,10 @@ def test_where_it_is() -> None:
 def test_the_first_layer_is_the_outermost() -> None:
     layers: list[str | Mapping[str, object]] = ["outer", {"name": "inner", "level": 3, "max_bytes": "1KiB"}]
     store = open_store("memory://?namespace=shop", layers=layers)
-    assert repr(store) == "<Outer over <Inner over <MemoryBackend namespace='shop'>>>"
-    inner = store.inner  # type: ignore[attr-defined]
+    assert repr(store) == "<Store namespace='shop' over <Outer over <Inner over <MemoryBackend>>>>"
+    inner = store.backend.inner  # type: ignore[attr-defined]
     assert (inner.level, inner.max_bytes, store.namespace) == (3, 1024, "shop")
-    assert (
-        repr(open_store("memory://?layers=inner,outer"))
-        == "<Inner over <Outer over <MemoryBackend namespace='default'>>>"
-    )
+    assert repr(open_store("memory://?layers=inner,outer").backend) == "<Inner over <Outer over <MemoryBackend>>>"
 
 
 @pytest.mark.parametrize(
@@ -421,6 +432,13 @@ def test_the_first_layer_is_the_outermost() -> None:
 )
 def test_bad_layers(layers: object, says: str) -> None:
     assert says in refused("memory://", layers=layers)
+
+
+def test_a_stack_in_the_wrong_order_is_refused() -> None:
+    # Seen failing with `check_position` emptied: both stores were made.
+    assert repr(open_store("memory://?layers=redact,squeeze").backend) == "<Redact over <Squeeze over <MemoryBackend>>>"
+    text = refused("memory://?layers=squeeze,redact")
+    assert text.startswith("the argument url: ?layers[0]: Squeeze (compression) cannot be over Redact (messages)")
 
 
 def test_an_option_of_a_layer_that_is_given_to_the_store() -> None:
@@ -476,7 +494,7 @@ def test_malformed_urls(url: object, says: str) -> None:
 
 
 def test_an_unknown_scheme_names_the_nearest() -> None:
-    assert "no store is named 'memmory'" in refused("memmory://", kind=PluginError)
+    assert "no backend is named 'memmory'" in refused("memmory://", kind=PluginError)
     assert "did you mean 'fakenet'" in refused("fakenett://u:hunter2@h", kind=PluginError)
 
 
