@@ -1,94 +1,120 @@
-"""How a session lies in Redis: one list, so that expiry, eviction and a cluster's slots take all of it or nothing.
+"""The layout of a session in Redis: one list, so that expiry, eviction and a cluster's slots apply to all of it.
 
-    0  the header: numbers at fixed places, which scripts read and write, and their sum; then the owner, with its length
-       in a byte before it, and MessagePack, and before both their sum
-    1  the metadata, MessagePack of names to encoded values
-    2  of each change that is remembered the first 4 bytes of its hash, by which it is looked for
-    3  for each of these a place with its hash, its digest and its answer; the oldest gives way to the next
-   67  the records, in order: numbers at fixed places, then the head and the payload
+    0  the header: the numbers of `HEADER` and their sum, the owner after a byte with its length, `Header.pack`
+    1  the metadata: `Metadata.pack`
+    2  the first 4 bytes of the hash of each remembered change; scripts search them
+    3  64 places for remembered changes: the hash and `Remembered.pack`; the newest change replaces the oldest
+   67  the records, in order: the numbers of `RECORD`, `Record.pack`, the payload
 
-Each but the hashes comes with a sum that tells damage from it, a payload with its own: CRC-32, or the exclusive or of
-its words where a script must make it.
+The numbers of `HEADER` and `RECORD` are at fixed places, because scripts read and write them.  Checksums detect damage:
+those of the core, which also cover the session's key, and the exclusive or of the header's numbers, which a script can
+compute.
 
-Beside it stands an index for pages: in each bucket one sorted set a namespace, of session ids and their owners, and one
-an owner, of session ids, by the time of their last change.  A session's bucket is in the hash tag of its key and of its
-index, so both are on one node of a cluster and change in one script.
+Pages have an index.  Each bucket has one sorted set per namespace, of session ids and owners, and one per owner, of
+session ids, ordered by the time of the last change.  The hash tags of a session's key and of its index hold the same
+bucket, so one script can change both on one node of a cluster.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable
 from functools import lru_cache, reduce
 from hashlib import blake2b
-from operator import attrgetter, xor
+from operator import xor
 from typing import Final, NamedTuple
 from zlib import crc32
 
 import msgspec
 
-from turnlog import Change, CorruptRecord, Key, Metadata, Record, Version
+from turnlog import CorruptRecord, Key, Metadata, Record
 from turnlog.limits import REMEMBERED_CHANGES
 from turnlog.rules import Header
 
 BUCKETS: Final = 128
-"""Each is one slot of a cluster: over three nodes they spread to within 12 %, and a page asks all of them, which takes
-about a millisecond."""
+"""Each bucket is one slot of a cluster.  They spread over three nodes to within 12 %; a page reads all of them, which
+takes about a millisecond."""
 
 CHANGES: Final = 3
-"""Where the remembered changes begin."""
+"""The place of the first remembered change in the list."""
 
 RECORDS: Final = CHANGES + REMEMBERED_CHANGES
-"""Where the records begin."""
+"""The place of the first record in the list."""
 
-# created, updated, first, start, bytes, rounds, generation, epoch, ttl, and how many changes were made, a seal counting
-# for 64
-_NUMBERS: Final = struct.Struct(">7d16s2d")
-_WORDS: Final = struct.Struct(">11Q")  # the same
-_SUMS: Final = struct.Struct(">II")  # of the numbers, and of what follows
-_REST: Final = _NUMBERS.size + _SUMS.size  # where that begins
-_SUM: Final = 4  # bytes of a CRC-32
-_ENVELOPE: Final = 12  # bytes of a payload, with a digest of the rest (docs/reference/format.md)
-_RECORD: Final = struct.Struct(">6dHI")  # number, turns, count, upto, size and end, for scripts; then `_LENGTH`
-_HEAD: Final = _RECORD.size  # where it begins
-_LENGTH: Final = struct.Struct(">HI")  # of the head, and its sum with the beginning of the payload
-_NUMBERS_END: Final = _HEAD - _LENGTH.size
-_CHANGE: Final = struct.Struct(">16s16sddB16sB16sd")  # hash, digest, generation, rounds, tip, stamp, number
-_NO_TTL: Final = -1.0
-_NONE: Final = Metadata({})
+HASH_BYTES: Final = 16
+"""Bytes of a change's hash."""
 
-_encode = msgspec.msgpack.Encoder().encode
-_Tail = tuple[str, int, bool]
-_decode_rest = msgspec.msgpack.Decoder(tuple[str, str, bytes, bytes, int, int, _Tail | None]).decode
-_decode_head = msgspec.msgpack.Decoder(Record).decode
-_set = msgspec.structs.force_setattr
-_decode_metadata = msgspec.msgpack.Decoder(dict[str, bytes]).decode
-_head_of = attrgetter(
-    "id", "part", "open", "time", "count", "rounds", "turns", "number", "rounds_until", "messages_until", "tip"
+
+class Table:
+    """Numbers at fixed places of an element: Python packs them, scripts find them by their offsets.
+
+    Args:
+        fields: The `struct` code of each field, in order, by name.
+    """
+
+    def __init__(self, **fields: str) -> None:
+        self.struct = struct.Struct(">" + "".join(fields.values()))
+        self.size = self.struct.size
+        self._offsets: dict[str, int] = {}
+        before = ">"
+        for name, code in fields.items():
+            self._offsets[name] = struct.calcsize(before) + 1
+            before += code
+
+    def __getitem__(self, name: str) -> int:
+        """Return the offset of a field, counted from 1 as Lua does."""
+        return self._offsets[name]
+
+
+HEADER: Final = Table(
+    created="d",
+    updated="d",
+    first="d",
+    start="d",
+    bytes="d",
+    rounds="d",
+    generation="d",
+    epoch="16s",
+    ttl="d",  # the session's own; `_NO_TTL`: it has none
+    changes="d",  # a seal counts as 64
+    sum="I",  # the exclusive or of the words before it
+    owner="B",  # the length of the owner, which follows
 )
-_DAMAGED = (msgspec.DecodeError, struct.error, ValueError, TypeError, OverflowError, IndexError)
+"""The numbers of a header.  Scripts set `created`, `updated`, `first`, `start`, `bytes` and `changes`; the values of
+these in `Header.pack` may be older."""
+
+WORDS: Final = (HEADER["sum"] - 1) // 4
+"""How many words of a header its sum covers."""
+
+RECORD: Final = Table(number="d", turns="d", count="d", messages_until="d", size="d", rounds_until="d", head="H")
+"""The numbers of a record; `head` is the length of `Record.pack`."""
+
+_WORDS: Final = struct.Struct(f">{WORDS}I")
+_NO_TTL: Final = -1.0
+_replace = msgspec.structs.replace
 
 
 class Keys(NamedTuple):
-    """Where a session, and its place in the index, are."""
+    """The Redis keys of a session and of its index."""
 
     bucket: int
     session: bytes
     listing: bytes
     prefix: bytes
-    """What all sessions of its namespace and bucket begin with."""
+    """The beginning of the keys of all sessions in the same namespace and bucket."""
     member: bytes
-    """What follows: the session id."""
+    """The rest of the session's key: the session id."""
     owners: bytes
-    """What the indexes of all owners in its namespace and bucket begin with."""
+    """The beginning of the keys of the indexes of all owners in the same namespace and bucket."""
 
 
 @lru_cache(4_096)
 def keys_of(namespace: str, session: bytes) -> Keys:
-    """Where a session is.  No two share a place: the namespace comes with its length, and the session id is the rest.
+    """Return the Redis keys of a session.
 
-    A hash tag is what stands between the first brace and the next closing one (redis.io/docs/reference/cluster-spec):
-    ours come first.
+    No two sessions share a key: it holds the length of the namespace, and the session id is the rest.  A hash tag
+    is the text between the first brace and the next closing one (redis.io/docs/reference/cluster-spec); the bucket's
+    braces come first.
     """
     tenant = namespace.encode()
     bucket = crc32(session, crc32(tenant)) % BUCKETS
@@ -98,14 +124,14 @@ def keys_of(namespace: str, session: bytes) -> Keys:
 
 
 def key_of(place: object) -> Key | None:
-    """Which session's a place is; None: no session's."""
+    """Return the session of a Redis key; None if it is not the key of a session."""
     _, tag, rest = place.partition(b"}:s:") if isinstance(place, bytes) else (b"", b"", b"")
     length, _, names = rest.partition(b":")
     return Key(names[: int(length)].decode(), names[int(length) + 1 :].decode()) if tag else None
 
 
 def index_of(bucket: int, namespace: str, owner: str | None) -> bytes:
-    """The index of a bucket's sessions in one namespace; or only of one owner's, where there is an owner."""
+    """Return the Redis key of an index: of all sessions of a bucket and namespace, or of one owner's."""
     tenant = namespace.encode()
     if not owner:
         return b"turnlog:{%d}:i:%b" % (bucket, tenant)
@@ -115,198 +141,104 @@ def index_of(bucket: int, namespace: str, owner: str | None) -> bytes:
 # ---------------------------------------------------------------------------------------------------------- the header
 
 
-def _sum(data: bytes) -> bytes:
-    return crc32(data).to_bytes(_SUM, "big")
-
-
-def _sum_of_words(numbers: bytes) -> int:
-    both: int = reduce(xor, _WORDS.unpack_from(numbers))
-    return (both >> 32) ^ (both & 0xFFFFFFFF)
-
-
 def header_bytes(header: Header) -> bytes:
-    """A header as it is stored, but for the sum of its numbers: the server makes that, once it has put in its own."""
-    h, v = header, header.version
-    ttl = _NO_TTL if h.ttl is None else h.ttl
-    numbers = _NUMBERS.pack(h.created, h.updated, h.first, h.start, h.bytes, v.rounds, v.generation, v.epoch, ttl, 0)
-    owner, rest = (
-        h.owner.encode(),
-        _encode((h.key.namespace, h.key.session, v.tip, v.stamp, h.turns, h.messages_until, h.tail)),
+    """Return the first element for a header, without the sum: a script sets it together with its own numbers."""
+    h, v, owner = header, header.version, header.owner.encode()
+    ttl, length = _NO_TTL if h.ttl is None else h.ttl, len(owner)
+    numbers = HEADER.struct.pack(
+        h.created, h.updated, h.first, h.start, h.bytes, v.rounds, v.generation, v.epoch, ttl, h.changes, 0, length
     )
-    rest = b"%c%b%b" % (len(owner), owner, rest)
-    return numbers + _SUMS.pack(0, crc32(rest)) + rest
+    return b"%b%b%b" % (numbers, owner, h.pack())
 
 
 def header_from(key: Key, data: bytes, metadata: bytes | None, left: int) -> Header:
-    """A header out of what is stored.
+    """Return the header that is stored.
 
     Args:
-        key: Whose it must be.
+        key: The session.
         data: The first element.
-        metadata: The second; None: without.
-        left: Milliseconds until it expires; below 0: it does not.
+        metadata: The second element; None: the metadata are not needed.
+        left: Milliseconds until the session expires; negative: it does not.
 
     Raises:
-        CorruptRecord: It cannot be read, or is another session's.
+        CorruptRecord: It is damaged, or belongs to another session.
     """
     try:
-        created, updated, first, start, size, rounds, generation, epoch, ttl, _ = _NUMBERS.unpack_from(data)
-        rest = data[_REST:]
-        if _SUMS.unpack_from(data, _NUMBERS.size) != (_sum_of_words(data), crc32(rest)):
+        *_, total, length = HEADER.struct.unpack_from(data)
+        owner, packed = data[HEADER.size : HEADER.size + length], data[HEADER.size + length :]
+        header = Header.unpack(key, packed, updated=0.0, expires=None)
+        if total != reduce(xor, _WORDS.unpack_from(data)) or owner != header.owner.encode():
             raise CorruptRecord("its header is damaged", key=key)
-        begin = rest[0] + 1
-        owner = rest[1:begin].decode()
-        namespace, session, tip, stamp, turns, upto, tail = _decode_rest(rest[begin:])
-        version = Version(epoch, int(generation), int(rounds), tip, stamp)
-        numbers = int(first), int(start), int(size)
-    except _DAMAGED as error:
+        header = completed(header, data, left)
+    except (struct.error, ValueError, OverflowError) as error:
         raise CorruptRecord(f"its header cannot be read: {error}", key=key) from None
-    if (namespace, session) != (key.namespace, key.session):
-        raise CorruptRecord(f"its place holds the session {Key(namespace, session)}", key=key)
-    kept = _NONE if metadata is None else metadata_from(key, metadata)
-    own = None if ttl == _NO_TTL else ttl
-    expires = None if left < 0 else left / 1000
-    return Header(
-        key, version, numbers[0], turns, numbers[1], upto, tail, numbers[2], created, updated, owner, kept, own, expires
-    )
+    return header if metadata is None else _replace(header, metadata=Metadata.unpack(key, metadata))
 
 
-def completed(header: Header, data: bytes, metadata: Metadata, left: int) -> Header:
-    """The same header, with what the server puts into it.
+def completed(header: Header, data: bytes, left: int) -> Header:
+    """Return the header with the numbers that scripts set, and its expiry.
 
     Args:
-        header: All else.
-        data: The first element, written for this header.
-        metadata: What goes with it.
+        header: The header without them.
+        data: The first element, which was written for this header.
         left: As in `header_from`.
     """
-    h, (created, updated, first, start, size, *_) = header, _NUMBERS.unpack_from(data)
-    return Header(
-        h.key,
-        h.version,
-        int(first),
-        h.turns,
-        int(start),
-        h.messages_until,
-        h.tail,
-        int(size),
-        created,
-        updated,
-        h.owner,
-        metadata,
-        h.ttl,
-        None if left < 0 else left / 1000,
+    created, updated, first, start, size, *_, changes, _, _ = HEADER.struct.unpack_from(data)
+    return _replace(
+        header,
+        first=int(first),
+        start=int(start),
+        bytes=int(size),
+        created=created,
+        updated=updated,
+        expires=expiry(left),
+        changes=int(changes),
     )
 
 
-def metadata_from(key: Key, data: bytes) -> Metadata:
-    """Metadata out of what is stored.
+def expiry(left: int) -> float | None:
+    """Return when a session expires, in seconds from now.
 
-    Raises:
-        CorruptRecord: It cannot be read.
+    Args:
+        left: As in `header_from`.
     """
-    if data == _NO_METADATA:
-        return _NONE
-    try:
-        if data[-_SUM:] != _sum(data[:-_SUM]):
-            raise CorruptRecord("its metadata is damaged", key=key)
-        return Metadata(_decode_metadata(data[:-_SUM]))
-    except _DAMAGED as error:
-        raise CorruptRecord(f"its metadata cannot be read: {error}", key=key) from None
-
-
-def metadata_bytes(metadata: Metadata) -> bytes:
-    """Metadata as it is stored."""
-    data = _encode(metadata.encoded)
-    return data + _sum(data)
-
-
-_NO_METADATA: Final = metadata_bytes(_NONE)
+    return None if left < 0 else left / 1000
 
 
 # ---------------------------------------------------------------------------------------------------------- the records
 
 
-def record_bytes(record: Record) -> bytes:
-    """A record as it is stored."""
-    r, head, size = record, _encode(_head_of(record)), record.size
-    length, payload = len(head), r.payload
-    both = crc32(head + payload[:_ENVELOPE])
-    return (
-        _RECORD.pack(r.number, r.turns, r.count, r.messages_until, size, r.rounds_until, length, both) + head + payload
-    )
+def record_bytes(key: Key, record: Record) -> bytes:
+    """Return the element for a record."""
+    r, head = record, record.pack(key)
+    numbers = RECORD.struct.pack(r.number, r.turns, r.count, r.messages_until, r.size, r.rounds_until, len(head))
+    return b"%b%b%b" % (numbers, head, r.payload)
 
 
-def records_from(key: Key, rows: Sequence[bytes]) -> list[Record]:
-    """Records out of what is stored.
+def records_from(key: Key, rows: Iterable[bytes]) -> list[Record]:
+    """Return the records that are stored.
 
     Raises:
-        CorruptRecord: One cannot be read.
+        CorruptRecord: One is damaged, or belongs to another session.
     """
-    records, length_in = [], _LENGTH.unpack_from
+    records, unpack, size, numbers = [], Record.unpack, RECORD.size, RECORD.struct.unpack_from
     try:
         for data in rows:
-            length, both = length_in(data, _NUMBERS_END)
-            stop = _HEAD + length
-            if crc32(data[_HEAD : stop + _ENVELOPE]) != both:
-                raise CorruptRecord("the head of a record is damaged, or stands beside another payload", key=key)
-            record = _decode_head(data[_HEAD:stop])
-            _set(record, "_payload", data[stop:])
-            records.append(record)
-    except _DAMAGED as error:
-        raise CorruptRecord(f"the head of a record cannot be read: {error}", key=key) from None
+            stop = size + numbers(data)[-1]
+            records.append(unpack(key, data[size:stop], data[stop:]))
+    except struct.error:
+        raise CorruptRecord("the head of a record is cut short", key=key) from None
     return records
 
 
 def head_of(data: bytes) -> bytes:
-    """What is stored of a record before its payload."""
-    return data[: _HEAD + _LENGTH.unpack_from(data, _NUMBERS_END)[0]]
+    """Return the part of an element that precedes the payload of a record."""
+    return data[: RECORD.size + RECORD.struct.unpack_from(data)[-1]]
 
 
 # ---------------------------------------------------------------------------------------------------------- the changes
 
 
 def change_hash(change_id: str) -> bytes:
-    """What a change is found by: 16 bytes of BLAKE2b (RFC 7693) of its id, which may be long."""
-    return blake2b(change_id.encode(), digest_size=16).digest()
-
-
-def entry_bytes(change: Change, version: Version, number: int | None) -> bytes:
-    """What is remembered of a change: its hash, its digest, and what it was answered."""
-    tip, stamp = version.tip, version.stamp
-    data = _CHANGE.pack(
-        change_hash(change.id),
-        change.digest,
-        version.generation,
-        version.rounds,
-        len(tip),
-        tip,
-        len(stamp),
-        stamp,
-        -1 if number is None else number,
-    )
-    return data + _sum(data)
-
-
-def entry_from(key: Key, data: bytes, epoch: bytes) -> tuple[bytes, Version, int | None]:
-    """The digest of a change that is remembered, and what it was answered.
-
-    Raises:
-        CorruptRecord: It cannot be read.
-    """
-    if len(data) != _CHANGE.size + _SUM or data[-_SUM:] != _sum(data[:-_SUM]):
-        raise CorruptRecord("a change that it remembers is damaged", key=key)
-    _, digest, generation, rounds, tips, tip, stamps, stamp, number = _CHANGE.unpack(data[:-_SUM])
-    version = Version(epoch, int(generation), int(rounds), tip[:tips], stamp[:stamps])
-    return digest, version, None if number < 0 else int(number)
-
-
-def trimmed(records: Sequence[Record], last: int) -> list[Record]:
-    """The fewest whole turns at the end that hold so many messages."""
-    if records and records[0].turns and records[-1].messages_until - records[0].messages_until < last:
-        return list(records)  # as a rule: without the first they would be too few
-    place, count = len(records), 0
-    while place and (count < last or not records[place].turns):
-        place -= 1
-        count += records[place].count
-    return list(records[place:])
+    """Return the hash by which a change is found: 16 bytes of BLAKE2b (RFC 7693) of its id, which may be long."""
+    return blake2b(change_id.encode(), digest_size=HASH_BYTES).digest()

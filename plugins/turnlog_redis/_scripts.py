@@ -1,10 +1,10 @@
-"""What is done on the server, in one step each.
+"""The scripts: each is one atomic step on the server.
 
-A commit is compare and set: whoever read a session knows its header and computes the next one, by the rules that are in
-the core, once for all stores; the script writes it where the header is still the same, and otherwise answers the one
-that is there.  Places in a header and in a record are those of `_layout`, counted from 1.
+A commit is compare-and-set.  A backend that has seen a session's header computes the next one by the rules of the core;
+the script writes it if the stored header is still the same, and otherwise answers with the stored one.  The tables in
+`_layout` give the offsets of all numbers.
 
-What is damaged ends a script before it writes anything, or comes back as it is, for the reader to say what is wrong.
+A script that meets damage stops before it writes anything, or returns the damaged data for the reader to report.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from turnlog.limits import MAX_NUMBER, REMEMBERED_CHANGES, SLIDE
 
-from ._layout import CHANGES, RECORDS
+from ._layout import CHANGES, HASH_BYTES, HEADER, RECORD, RECORDS, WORDS
 
 
 class Script(NamedTuple):
@@ -25,33 +25,50 @@ class Script(NamedTuple):
 
 
 DAMAGED: Final = "turnlog: damaged"
-"""What the server's error holds where a script has met damage."""
+"""The server's error contains this text if a script has met damage."""
 
 TEXTS: Final[dict[object, bytes]] = {}
-"""The text of each script, by the name that the server gives it: what it is sent where it does not know that."""
+"""The text of each script by its name: sent to a server that does not know the name."""
 
 
-def _script(text: str) -> Script:
-    data = (_SHARED + text).encode()
+def _script(arguments: str, text: str) -> Script:
+    """Return a script.
+
+    Args:
+        arguments: The names of its first arguments; `more` is the place of the first one after these.
+        text: Its body.
+    """
+    names = arguments.split()
+    begin = f"local {', '.join(names)} = unpack(ARGV, 1, {len(names)})\nlocal more = {len(names) + 1}\n"
+    data = (_SHARED + begin + text).encode()
     script = Script(data, sha1(data, usedforsecurity=False).hexdigest().encode())
     TEXTS[script.sha] = data
     return script
 
 
 _SHARED: Final = f"""
-local function number(data, place)
-  local value = data and #data >= place + 7 and struct.unpack('>d', data, place)
+local function number(data, offset)
+  local value = data and #data >= offset + 7 and struct.unpack('>d', data, offset)
   if not value or not (value >= -1 and value <= {MAX_NUMBER}) then error('{DAMAGED}') end
   return value
 end
 
--- of the numbers of a header; unpacking also gives the place behind them, 89
-local function sum(numbers)
-  return bit.bxor(89, struct.unpack('>{"I4" * 22}', numbers))
+local function put(data, offset, value)
+  return string.sub(data, 1, offset - 1) .. struct.pack('>d', value) .. string.sub(data, offset + 8)
+end
+
+-- struct.unpack returns the offset after the words, too: exclusive or with the same takes it out
+local function sum(header)
+  return bit.bxor({HEADER["sum"]}, struct.unpack('>{"I4" * WORDS}', header))
+end
+
+local function summed(header)
+  return string.sub(header, 1, {HEADER["sum"] - 1}) .. struct.pack('>I4', sum(header))
+    .. string.sub(header, {HEADER["owner"]})
 end
 
 local function extend(key, header, default)
-  local ttl = number(header, 73)
+  local ttl = number(header, {HEADER["ttl"]})
   if ttl < 0 then ttl = tonumber(default) or 0 end
   local left = redis.call('PTTL', key)
   if ttl == 0 then
@@ -64,19 +81,21 @@ local function extend(key, header, default)
   return whole
 end
 
-local function slide(key, header, default)
+local function look(key, header, touch, default)
   -- a time to live that is damaged must not end the session
-  if #header < 92 or bit.tobit((struct.unpack('>I4', header, 89))) ~= sum(header) then
-    return redis.call('PTTL', key)
+  if touch == '1' and #header >= {HEADER["owner"]}
+    and bit.tobit((struct.unpack('>I4', header, {HEADER["sum"]}))) == sum(header) then
+    return extend(key, header, default)
   end
-  return extend(key, header, default)
+  return redis.call('PTTL', key)
 end
 
-local function search(key, place, wanted)
+-- the first record whose number at an offset is not below the one that is wanted
+local function search(key, offset, wanted)
   local low, high = {RECORDS}, redis.call('LLEN', key)
   while low < high do
     local middle = math.floor((low + high) / 2)
-    if number(redis.call('LINDEX', key, middle), place) < wanted then low = middle + 1 else high = middle end
+    if number(redis.call('LINDEX', key, middle), offset) < wanted then low = middle + 1 else high = middle end
   end
   return low
 end
@@ -88,45 +107,46 @@ local function known(key, hashes, hash)
   while place do
     if place % 4 == 1 then
       local entry = redis.call('LINDEX', key, {CHANGES} + (place - 1) / 4)
-      if string.sub(entry, 1, 16) == hash then return entry end
+      if string.sub(entry, 1, {HASH_BYTES}) == hash then return string.sub(entry, {HASH_BYTES + 1}) end
     end
     place = string.find(hashes, short, place + 1, true)
   end
   return nil
 end
 
--- elements in the middle, which nothing else removes
+-- elements in the middle of the list
 local function remove(key, from, many)
   for place = from, from + many - 1 do redis.call('LSET', key, place, 'gone') end
   redis.call('LREM', key, many, 'gone')
 end
 """
 
-READ: Final = _script(f"""
--- the store's ttl, touch, last, before, epoch, generation and rounds of since
+READ: Final = _script(
+    "default touch last before epoch generation rounds",  # the backend's ttl; epoch, generation and rounds of `since`
+    f"""
 local key = KEYS[1]
 local top = redis.call('LRANGE', key, 0, 1)
 local header = top[1]
 if not header then return false end
-local left = ARGV[2] == '1' and slide(key, header, ARGV[1]) or redis.call('PTTL', key)
-local answer = {{header, top[2] or '', left, '', {{}}}}
-local last, before = tonumber(ARGV[3]), tonumber(ARGV[4])
+local answer = {{header, top[2] or '', look(key, header, touch, default), '', {{}}}}
+last, before = tonumber(last), tonumber(before)
 
-if ARGV[5] ~= '' and string.sub(header, 57, 72) == ARGV[5] and number(header, 49) == tonumber(ARGV[6]) then
-  local rounds = tonumber(ARGV[7])
-  local now = number(header, 41)
+if epoch ~= '' and string.sub(header, {HEADER["epoch"]}, {HEADER["ttl"] - 1}) == epoch
+  and number(header, {HEADER["generation"]}) == tonumber(generation) then
+  local now = number(header, {HEADER["rounds"]})
+  rounds = tonumber(rounds)
   if rounds == now then
     answer[4] = 'same'
     return answer
   end
   if rounds < now then
-    if rounds == 0 and number(header, 25) == 0 then
+    if rounds == 0 and number(header, {HEADER["start"]}) == 0 then
       answer[4], answer[5] = 'all', redis.call('LRANGE', key, {RECORDS}, -1)
       return answer
     end
-    local place = search(key, 41, rounds)
+    local place = search(key, {RECORD["rounds_until"]}, rounds)
     local at = redis.call('LINDEX', key, place)
-    if at and number(at, 41) == rounds then
+    if at and number(at, {RECORD["rounds_until"]}) == rounds then
       answer[4], answer[5] = 'after', redis.call('LRANGE', key, place, -1)
       return answer
     end
@@ -135,7 +155,7 @@ end
 
 if last == 0 then return answer end
 local stop = redis.call('LLEN', key) - 1
-if before then stop = search(key, 1, before) - 1 end
+if before then stop = search(key, {RECORD["number"]}, before) - 1 end
 if stop < {RECORDS} then return answer end
 local from = {RECORDS}
 if last then
@@ -143,8 +163,9 @@ if last then
   while true do
     from = math.max({RECORDS}, stop - some + 1)
     local rows = redis.call('LRANGE', key, from, stop)
-    local held = number(rows[#rows], 25) - number(rows[1], 25) + number(rows[1], 17)
-    if from == {RECORDS} or (held >= last and number(rows[1], 9) > 0) then
+    local held = number(rows[#rows], {RECORD["messages_until"]}) - number(rows[1], {RECORD["messages_until"]})
+      + number(rows[1], {RECORD["count"]})
+    if from == {RECORDS} or (held >= last and number(rows[1], {RECORD["turns"]}) > 0) then
       answer[5] = rows
       return answer
     end
@@ -153,178 +174,189 @@ if last then
 end
 answer[5] = redis.call('LRANGE', key, from, stop)
 return answer
-""")
+""",
+)
 
-TOP: Final = _script("""
--- the store's ttl, touch
+TOP: Final = _script(
+    "default touch",
+    """
 local top = redis.call('LRANGE', KEYS[1], 0, 1)
 local header = top[1]
 if not header then return false end
-local left = ARGV[2] == '1' and slide(KEYS[1], header, ARGV[1]) or redis.call('PTTL', KEYS[1])
-return {header, top[2] or '', left, redis.call('LLEN', KEYS[1])}
-""")
+return {header, top[2] or '', look(KEYS[1], header, touch, default), redis.call('LLEN', KEYS[1])}
+""",
+)
 
-LOOK: Final = _script("""
--- the change's hash, or nothing; the store's ttl
+LOOK: Final = _script(
+    "hash",  # of a change; or nothing
+    """
 local top = redis.pcall('LRANGE', KEYS[1], 0, 2)
 if top.err then return {'no list', '', -1, ''} end
 if not top[1] then return false end
-local entry = ARGV[1] ~= '' and known(KEYS[1], top[3], ARGV[1])
-return {top[1], top[2] or '', entry and slide(KEYS[1], top[1], ARGV[2]) or redis.call('PTTL', KEYS[1]), entry or ''}
-""")
+return {top[1], top[2] or '', redis.call('PTTL', KEYS[1]), hash ~= '' and known(KEYS[1], top[3], hash) or ''}
+""",
+)
 
-COMMIT: Final = _script(f"""
--- the change's hash, the header that was seen, what to remember, the next header, how many elements to keep, the turn
--- before which to drop, the most bytes, the metadata, the store's ttl, the session, its owner before and now, what its
--- neighbours and the indexes of owners begin with, and the records, from here on
-local key, new = KEYS[1], 15
+COMMIT: Final = _script(
+    # the header that the caller has seen, the change to remember, the next header, how many elements to keep, the turn
+    # before which to drop, the most bytes, the owner before and now, and the beginnings of the keys of other sessions
+    # and of indexes of owners; the records follow
+    "hash expected entry header keep drop limit metadata default session was owner sessions owners",
+    f"""
+local key = KEYS[1]
 local top = redis.call('LRANGE', key, 0, 2)
 local seen, hashes = top[1] or '', top[3] or ''
-local entry = seen ~= '' and known(key, top[3], ARGV[1])
-if entry then return {{'repeat', seen, slide(key, seen, ARGV[9]), entry}} end
-if seen ~= ARGV[2] then
+local found = seen ~= '' and known(key, top[3], hash)
+if found then return {{'repeat', seen, redis.call('PTTL', key), found}} end
+if seen ~= expected then
   if seen == '' then return {{'moved', '', 0, ''}} end
   return {{'moved', seen, redis.call('PTTL', key), top[2] or ''}}
 end
 
-local time = redis.call('TIME')
-local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
-local stamp = struct.pack('>d', now)
-local header = ARGV[4]
-local places, bytes = string.sub(header, 17, 40), nil  -- first, start and bytes
-local count = seen ~= '' and number(seen, 81) or 0
-
--- what is dropped at the beginning, of what is stored and of what comes
-local drop, skip = 0, 0
-if ARGV[6] ~= '' then
-  local first, start = number(header, 17), number(header, 25)
-  bytes = number(header, 33)
-  local wanted = tonumber(ARGV[6])
+-- drop turns at the beginning, of those that are stored and of those to append
+local dropped, bytes = 0, number(header, {HEADER["bytes"]})
+if drop ~= '' then
+  local first, start = number(header, {HEADER["first"]}), number(header, {HEADER["start"]})
+  local wanted = tonumber(drop)
   local stored = seen ~= '' and redis.call('LLEN', key) or 0
-  if ARGV[5] ~= '' then stored = tonumber(ARGV[5]) end
+  if keep ~= '' then stored = tonumber(keep) end
   while true do
-    local inside = {RECORDS} + drop < stored
+    local inside = {RECORDS} + dropped < stored
     local record = nil
-    if inside then record = redis.call('LINDEX', key, {RECORDS} + drop) else record = ARGV[new + skip] end
+    if inside then record = redis.call('LINDEX', key, {RECORDS} + dropped) else record = ARGV[more] end
     if not record then break end
-    local at, turns = number(record, 1), number(record, 9)
+    local at, turns = number(record, {RECORD["number"]}), number(record, {RECORD["turns"]})
     if at + math.max(turns, 1) > wanted then
-      first, start = at, number(record, 25) - number(record, 17)
+      first, start = at, number(record, {RECORD["messages_until"]}) - number(record, {RECORD["count"]})
       break
     end
-    bytes = bytes - number(record, 33)
-    if inside then drop = drop + 1 else skip = skip + 1 end
+    bytes = bytes - number(record, {RECORD["size"]})
+    if inside then dropped = dropped + 1 else more = more + 1 end
   end
-  places = struct.pack('>ddd', first, start, bytes)
+  header = put(header, {HEADER["first"]}, first)
+  header = put(header, {HEADER["start"]}, start)
+  header = put(header, {HEADER["bytes"]}, bytes)
 end
-if ARGV[7] ~= '' then
-  bytes = bytes or number(header, 33)
-  if bytes > tonumber(ARGV[7]) and bytes > (seen ~= '' and number(seen, 33) or 0) then return {{'large', bytes}} end
+if limit ~= '' and bytes > tonumber(limit) and bytes > (seen ~= '' and number(seen, {HEADER["bytes"]}) or 0) then
+  return {{'large', bytes}}
 end
 
--- a header without a time is one that is changed now
-if number(header, 9) == 0 then
-  header = (seen ~= '' and string.sub(seen, 1, 8) or stamp) .. stamp .. string.sub(header, 17)
+-- a header without a time is one that changes now
+if number(header, {HEADER["updated"]}) == 0 then
+  local time = redis.call('TIME')
+  local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
+  header = put(header, {HEADER["updated"]}, now)
+  if seen == '' then header = put(header, {HEADER["created"]}, now) end
 end
-local numbers = string.sub(header, 1, 16) .. places .. string.sub(header, 41, 80) .. struct.pack('>d', count + 1)
-header = numbers .. struct.pack('>I4', sum(numbers)) .. string.sub(header, 93)
+header = summed(header)
 
+local count = number(header, {HEADER["changes"]}) - 1
 local place = count % {REMEMBERED_CHANGES}
-hashes = string.sub(hashes, 1, place * 4) .. string.sub(ARGV[1], 1, 4) .. string.sub(hashes, place * 4 + 5)
+hashes = string.sub(hashes, 1, place * 4) .. string.sub(hash, 1, 4) .. string.sub(hashes, place * 4 + 5)
 if seen == '' then
-  redis.call('RPUSH', key, header, ARGV[8], hashes, ARGV[3])
+  redis.call('RPUSH', key, header, metadata, hashes, entry)
   local empty = {{}}
   for i = 1, {REMEMBERED_CHANGES} - 1 do empty[i] = '' end
   redis.call('RPUSH', key, unpack(empty))
 else
-  if ARGV[5] ~= '' then redis.call('LTRIM', key, 0, tonumber(ARGV[5]) - 1) end
-  if drop > 0 then remove(key, {RECORDS}, drop) end
+  if keep ~= '' then redis.call('LTRIM', key, 0, tonumber(keep) - 1) end
+  if dropped > 0 then remove(key, {RECORDS}, dropped) end
   redis.call('LSET', key, 0, header)
   redis.call('LSET', key, 2, hashes)
-  redis.call('LSET', key, {CHANGES} + place, ARGV[3])
-  if ARGV[8] ~= '' then redis.call('LSET', key, 1, ARGV[8]) end
+  redis.call('LSET', key, {CHANGES} + place, entry)
+  if metadata ~= '' then redis.call('LSET', key, 1, metadata) end
 end
-local place = new + skip
-while place <= #ARGV do
-  redis.call('RPUSH', key, unpack(ARGV, place, math.min(place + 999, #ARGV)))
-  place = place + 1000
+while more <= #ARGV do
+  redis.call('RPUSH', key, unpack(ARGV, more, math.min(more + 999, #ARGV)))
+  more = more + 1000
 end
-local left = extend(key, header, ARGV[9])
+local left = extend(key, header, default)
 
-now = number(header, 9)
-local session, was, owner = ARGV[10], ARGV[11], ARGV[12]
-redis.call('ZADD', KEYS[2], now, session .. '\\0' .. owner)
-if owner ~= '' then redis.call('ZADD', KEYS[3], now, session) end
+local updated = number(header, {HEADER["updated"]})
+redis.call('ZADD', KEYS[2], updated, session .. '\\0' .. owner)
+if owner ~= '' then redis.call('ZADD', KEYS[3], updated, session) end
 if was ~= owner then
   redis.call('ZREM', KEYS[2], session .. '\\0' .. was)
   if was ~= '' then redis.call('ZREM', KEYS[4], session) end
 end
--- what has expired leaves its places in the index: every eighth commit of a session, the first among them, looks at 16,
--- so at most about every second place is of the dead; while a slot moves, a neighbour may be out of reach, and is left
+-- expired sessions leave entries in the index: every eighth commit of a session, and its first, looks at 16 entries, so
+-- at most about every second one is of an expired session; while a slot moves, another session may be out of reach
 if count % 8 == 0 then
   for _, other in ipairs(redis.call('ZRANDMEMBER', KEYS[2], 16)) do
     local stop = string.find(other, '\\0', 1, true)
     local name = string.sub(other, 1, stop - 1)
-    if redis.pcall('EXISTS', ARGV[13] .. name) == 0 then
+    if redis.pcall('EXISTS', sessions .. name) == 0 then
       redis.call('ZREM', KEYS[2], other)
-      if stop < #other then redis.pcall('ZREM', ARGV[14] .. string.sub(other, stop + 1), name) end
+      if stop < #other then redis.pcall('ZREM', owners .. string.sub(other, stop + 1), name) end
     end
   end
 end
 return {{'stored', header, left}}
-""")
+""",
+)
 
-DELETE: Final = _script("""
--- the header that was seen, or nothing; the session, and what the indexes of owners begin with
+DELETE: Final = _script(
+    "expected session owners",  # the header that the caller has seen, or nothing
+    f"""
 local header = redis.pcall('LINDEX', KEYS[1], 0)
 if not header then return 0 end
-if ARGV[1] ~= '' and header ~= ARGV[1] then return 2 end
+if expected ~= '' and header ~= expected then return 2 end
 redis.call('DEL', KEYS[1])
-local length = type(header) == 'string' and string.byte(header, 97)
+local length = type(header) == 'string' and string.byte(header, {HEADER["owner"]})
 if not length then return 1 end
-local owner = string.sub(header, 98, 97 + length)
-redis.call('ZREM', KEYS[2], ARGV[2] .. '\\0' .. owner)
-if owner ~= '' then redis.pcall('ZREM', ARGV[3] .. owner, ARGV[2]) end
+local owner = string.sub(header, {HEADER.size + 1}, {HEADER.size} + length)
+redis.call('ZREM', KEYS[2], session .. '\\0' .. owner)
+if owner ~= '' then redis.pcall('ZREM', owners .. owner, session) end
 return 1
-""")
+""",
+)
 
-AROUND: Final = _script(f"""
--- a turn: where the records of this and later ones begin, what those take, and the record before them
+AROUND: Final = _script(
+    "turn",
+    f"""
+-- the header, the place and the bytes of the records from a turn on, and the record before them
 local key = KEYS[1]
-local place = search(key, 1, tonumber(ARGV[1]))
+local place = search(key, {RECORD["number"]}, tonumber(turn))
 local bytes = 0
-for _, record in ipairs(redis.call('LRANGE', key, place, -1)) do bytes = bytes + number(record, 33) end
+for _, record in ipairs(redis.call('LRANGE', key, place, -1)) do
+  bytes = bytes + number(record, {RECORD["size"]})
+end
 return {{
   redis.call('LINDEX', key, 0) or '', place, bytes, place > {RECORDS} and redis.call('LINDEX', key, place - 1) or ''
 }}
-""")
+""",
+)
 
-SEAL: Final = _script(f"""
--- the first and the last of the records that were read, without their payloads, how many they are, what takes their
--- place, the turn that it begins with, the rounds after it, whether the last of them may end the session
+SEAL: Final = _script(
+    "first last many sealed turn",  # the first and the last record without payloads, and the number of the first
+    f"""
 local key = KEYS[1]
 local header = redis.call('LINDEX', key, 0)
 if not header then return 0 end
-local place, many = search(key, 1, tonumber(ARGV[5])), tonumber(ARGV[3])
+local place = search(key, {RECORD["number"]}, tonumber(turn))
+many = tonumber(many)
 local run = redis.call('LRANGE', key, place, place + many - 1)
+if run[1] == sealed then return 1 end  -- done before, and the answer was lost
 if #run < many then return 0 end
-if string.sub(run[1], 1, #ARGV[1]) ~= ARGV[1] or string.sub(run[many], 1, #ARGV[2]) ~= ARGV[2] then return 0 end
-local bytes = number(header, 33)
-for i = 1, many do bytes = bytes - number(run[i], 33) end
-bytes = bytes + number(ARGV[4], 33)
--- so many more changes lead to the same place, and whoever compares headers notices a seal that saves no byte
-local count = number(header, 81) + {REMEMBERED_CHANGES}
-local numbers = string.sub(header, 1, 32) .. struct.pack('>d', bytes) .. string.sub(header, 41, 80)
-  .. struct.pack('>d', count)
-redis.call('LSET', key, 0, numbers .. struct.pack('>I4', sum(numbers)) .. string.sub(header, 93))
-redis.call('LSET', key, place, ARGV[4])
+if string.sub(run[1], 1, #first) ~= first or string.sub(run[many], 1, #last) ~= last then return 0 end
+local bytes = number(header, {HEADER["bytes"]}) + number(sealed, {RECORD["size"]})
+for i = 1, many do bytes = bytes - number(run[i], {RECORD["size"]}) end
+header = put(header, {HEADER["bytes"]}, bytes)
+-- the place of the next change stays the same, and a writer that has seen the header before notices the seal
+header = put(header, {HEADER["changes"]}, number(header, {HEADER["changes"]}) + {REMEMBERED_CHANGES})
+redis.call('LSET', key, 0, summed(header))
+redis.call('LSET', key, place, sealed)
 remove(key, place + 1, many - 1)
 return 1
-""")
+""",
+)
 
-FORGET: Final = _script("""
--- a place in an index: removed, where the session is gone, or changed at another time: then that is another's place
-local header, score = redis.call('LINDEX', KEYS[1], 0), redis.call('ZSCORE', KEYS[2], ARGV[1])
-if not score or (header and number(header, 9) == tonumber(score)) then return 0 end
-return redis.call('ZREM', KEYS[2], ARGV[1])
-""")
+FORGET: Final = _script(
+    "member",
+    f"""
+-- remove an entry of an index, unless the session has its time: then another caller has put it there again
+local header, score = redis.call('LINDEX', KEYS[1], 0), redis.call('ZSCORE', KEYS[2], member)
+if not score or (header and number(header, {HEADER["updated"]}) == tonumber(score)) then return 0 end
+return redis.call('ZREM', KEYS[2], member)
+""",
+)

@@ -1,4 +1,4 @@
-"""The Redis store."""
+"""The Redis backend."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ import msgspec
 from redis.asyncio import Redis, RedisCluster
 
 from turnlog import (
+    Backend,
     Change,
     CorruptRecord,
+    Expect,
     Key,
+    Metadata,
     OutcomeUnknown,
     Page,
     Query,
@@ -23,12 +26,26 @@ from turnlog import (
     Record,
     Session,
     SessionInfo,
-    Store,
     Unavailable,
     Version,
 )
-from turnlog.errors import InvalidInput, TooLarge, TurnlogError
-from turnlog.rules import Header, check_delete, check_whole, created_by, fits, missing, reused
+from turnlog.errors import InvalidInput, TurnlogError
+from turnlog.rules import (
+    NOTHING,
+    Header,
+    Near,
+    Plan,
+    Remembered,
+    check_delete,
+    check_seal,
+    check_whole,
+    fits,
+    missing,
+    needs,
+    plan,
+    regressed,
+    window,
+)
 from turnlog.values import check_read
 
 from . import _layout, _scripts, _server_warnings
@@ -39,39 +56,35 @@ from ._retry import Server
 from ._scripts import Script
 from ._tls import SSLMode
 
-_SEEN: Final = 4_096  # sessions that a commit need not look at first; about a kilobyte each
-_TRIES: Final = 100  # so often another writer may come between a look and the commit that follows from it
+_SEEN: Final = 4_096  # sessions whose header is kept; about a kilobyte each
+_TRIES: Final = 100  # how often another writer may change a session between a look and the commit
 _NO_CHANGE: Final = b""
+_DEFERRED: Final = Near(deferred=True)
 
 
 class _Seen(NamedTuple):
-    """A session as it was last seen: with it, a commit need not look first."""
+    """The header of a session as it was last seen: a commit need not read it first."""
 
     header: Header
     raw: bytes
 
 
 class _Plan(NamedTuple):
-    """What a commit asks of the server, and what follows from it."""
+    """The plan of a commit, and the keys and arguments of the script that carries it out."""
 
-    header: Header
-    number: int | None
-    previous: Version | None
+    todo: Plan
     keys: tuple[bytes, ...]
     arguments: list[Argument]
 
 
-class RedisBackend(Store):
-    """Sessions in Redis, for many instances: one key a session, one round trip an operation.
+class RedisBackend(Backend):
+    """Sessions in Redis, for many processes: one key per session, one round trip per operation.
 
     Args:
         url: `redis://user:password@host:6379/0`, `rediss://...` with TLS, `unix:///path/to/socket`,
             `redis+sentinel://host:26379,host2:26379/0`, `redis+cluster://host:6379,host2:6379`, or the latter two with
             `rediss+`; None: that of `client`.
-        namespace: As in `Store`.
-        ttl: As in `Store`; the server's clock counts it.
-        retain: As in `Store`.
-        max_session_bytes: As in `Store`.
+        ttl: As in `Backend`; the server's clock counts it.
         timeout: Seconds to wait for a connection, and for an answer; then it is `Unavailable`, or `OutcomeUnknown`.
         db: The number of the database, where the URL says none; None: 0.
         service: What the sentinels call the master.
@@ -80,22 +93,17 @@ class RedisBackend(Store):
         sslrootcert: The file with the certificates that `verify-full` trusts; None: the system's.
         client: A client of the caller's own in place of a URL: connections are made with its settings.  None of its own
             is used, and it is not closed.
-        clock: The time of turns; sessions' own times are the server's.
+        clock: The time of turns; the server's clock sets the times of sessions.
 
     Raises:
         InvalidInput: An argument breaks a rule.
     """
 
-    can_seal = True
-
     def __init__(
         self,
         url: str | None = None,
         *,
-        namespace: str = "default",
         ttl: float | None = None,
-        retain: int | None = None,
-        max_session_bytes: int | None = None,
         timeout: float = 30.0,
         db: int | None = None,
         service: str = "mymaster",
@@ -104,7 +112,7 @@ class RedisBackend(Store):
         client: Redis | RedisCluster | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        super().__init__(namespace=namespace, ttl=ttl, retain=retain, max_session_bytes=max_session_bytes, clock=clock)
+        super().__init__(ttl=ttl, clock=clock)
         if type(timeout) not in (int, float) or not 0 < timeout <= 3600:
             raise InvalidInput(f"timeout must be above 0 and up to 3600 seconds, not {timeout!r}")
         if (url is None) == (client is None):
@@ -171,17 +179,17 @@ class RedisBackend(Store):
         records = _layout.records_from(key, rows)
         continues = since is not None and _continues(found, since, kind, records)
         if kind == b"after" and continues:
-            del records[0]  # it ends where the reader is
+            del records[0]  # it ends at `since`
         elif last is not None and not continues:
-            records = _layout.trimmed(records, last)
+            del records[: window(records, last)]
         check_whole(found, records, last, before, since if continues else None)
         return Session(found.info(0.0), tuple(records), continues)
 
     async def _end(self, key: Key, keys: Keys, last: int | None, *, touch: bool) -> Session | None:
-        """The end of a session, or all of it, by commands that copy nothing twice, as a script would.
+        """Return the end of a session, or all of it; None if the answers do not fit together.
 
-        They travel together, but another's may come between them, and turns may hold fewer messages than they do as a
-        rule: what does not fit together is not believed, the answer is None, and the script says how it is.
+        A script would copy every row once more, so these are two commands in one trip.  Another writer's command may
+        run between them, and turns may hold fewer messages than two: then `READ` answers in one step.
         """
         commands = [_call(_scripts.TOP, (keys.session,), (self._default_ttl, "1" if touch else "0"))]
         if last is None:
@@ -193,14 +201,14 @@ class RedisBackend(Store):
             raise missing(key)
         raw, metadata, left, length = top
         rows = rest[0] if rest else []
-        if len(rows) > length - _layout.RECORDS:  # what stands before the records is none
+        if len(rows) > length - _layout.RECORDS:  # the first ones are no records
             del rows[: len(rows) - max(0, length - _layout.RECORDS)]
         found = self._header(key, raw, metadata, left)
         try:
-            # where the script was sent again, and turns came between, what stands before the records is among the rows
+            # if the script was sent again and another writer appended meanwhile, some rows are still no records
             records = _layout.records_from(key, rows)
             if last is not None:
-                records = _layout.trimmed(records, last)
+                del records[: window(records, last)]
             check_whole(found, records, last, None, None)
         except CorruptRecord:
             return None
@@ -208,108 +216,97 @@ class RedisBackend(Store):
         return Session(found.info(0.0), tuple(records))
 
     def _header(self, key: Key, raw: bytes, metadata: bytes, left: int) -> Header:
-        """The header out of what is stored; one that is as it was last seen need not be read again."""
+        """Return the header that is stored, without decoding it again if it is the same as the last time."""
         seen = self._seen.get(key)
         if seen is None or seen.raw != raw:
             return _layout.header_from(key, raw, metadata, left)
-        return _layout.completed(seen.header, raw, _layout.metadata_from(key, metadata), left)
+        kept = Metadata.unpack(key, metadata)
+        return msgspec.structs.replace(seen.header, metadata=kept, expires=_layout.expiry(left))
 
     # -------------------------------------------------------------------------------------------------------- writing
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         self.check_open()
-        for record in change.append if change.seal is None else (change.seal,):
-            _ = record.payload  # what is too large is refused before any I/O
-        _ = change.digest
-        keys = keys_of(key.namespace, key.session.encode())
-        if change.seal is not None:
-            return await self._seal(key, keys, change.seal)
+        for record in change.append:
+            _ = record.payload  # a record over the limit is refused before any I/O
+        keys, hashed = keys_of(key.namespace, key.session.encode()), _layout.change_hash(change.id)
         seen, sure = self._seen.get(key), False
         if seen is None:
-            seen, known = await self._look(key, keys, change)
-            if known is not None:
-                return known
+            seen, entry = await self._look(key, keys, hashed)
+            if seen is not None and entry:
+                return await self._repeat(keys, change, seen.header, entry)
             sure = True
         for _ in range(_TRIES):
             try:
-                plan = await self._plan(key, keys, change, seen)
+                work = await self._plan(key, keys, change, hashed, seen)
             except TurnlogError:
                 if sure:
                     raise
-                plan = None  # what was seen may be out of date
-            if plan is None:
-                seen, known = await self._look(key, keys, change)
-                if known is not None:
-                    return known
+                work = None  # the header may be out of date, or the session remembers the change
+            if work is None:
+                seen, entry = await self._look(key, keys, hashed)
+                if seen is not None and entry:
+                    return await self._repeat(keys, change, seen.header, entry)
                 sure = True
                 continue
             try:
-                answer = await self._run(_scripts.COMMIT, plan.keys, *plan.arguments, writes=True)
+                answer = await self._run(_scripts.COMMIT, work.keys, *work.arguments, writes=True)
             except OutcomeUnknown as error:
                 error.key, error.change = key, change
                 raise
-            kind = answer[0]
+            kind, header = answer[0], work.todo.header
             if kind == b"stored":
-                after = _layout.completed(plan.header, answer[1], plan.header.metadata, answer[2])
+                after = _layout.completed(header, answer[1], answer[2])
                 self._see(key, after, answer[1])
-                return after.receipt(0.0, after.version, plan.number, plan.previous)
+                return after.receipt(0.0, after.version, work.todo.number, work.todo.previous)
             if kind == b"repeat":
-                return _repeated(key, change, _layout.header_from(key, answer[1], None, answer[2]), answer[3])
+                found = _layout.header_from(key, answer[1], None, answer[2])
+                return await self._repeat(keys, change, found, answer[3])
             if kind == b"large":
-                raise TooLarge(
-                    f"session {key} would take {int(answer[1])} bytes, the limit is {change.max_bytes}: "
-                    "retain fewer turns, or begin anew"
-                )
+                before = 0 if seen is None else seen.header.bytes
+                msgspec.structs.replace(header, bytes=int(answer[1])).check_bytes(change.max_bytes, before)
             seen, sure = _seen(key, answer[1], answer[3], answer[2]), True
         raise Unavailable(f"{self._server.place.name}: others came first {_TRIES} times: nothing was stored")
 
-    async def _look(self, key: Key, keys: Keys, change: Change) -> tuple[_Seen | None, Receipt | None]:
-        """The session as it is, and the answer to a change that was made before."""
-        hashed = _layout.change_hash(change.id)
-        answer = await self._run(_scripts.LOOK, (keys.session,), hashed, self._default_ttl)
+    async def _look(self, key: Key, keys: Keys, hashed: bytes) -> tuple[_Seen | None, bytes]:
+        """Return a session's header, None if there is no session, and the change that it remembers under a hash."""
+        answer = await self._run(_scripts.LOOK, (keys.session,), hashed)
         if answer is None:
-            return None, None
+            return None, b""
         raw, metadata, left, entry = answer
-        header = _layout.header_from(key, raw, metadata, left)
-        return _Seen(header, raw), _repeated(key, change, header, entry) if entry else None
+        return _Seen(_layout.header_from(key, raw, metadata, left), raw), entry
 
-    async def _plan(self, key: Key, keys: Keys, change: Change, seen: _Seen | None) -> _Plan | None:
-        """What a change makes of a session, in the order of `SessionState.apply`; None, if it has moved meanwhile."""
-        keep: int | None = None
-        if seen is None:
-            header, previous, raw = created_by(key, change, os.urandom(16), 0.0), None, b""
-        else:
-            header, previous, raw = seen.header, seen.header.version, seen.raw
-            header.check(change.expect, turns=bool(change.append) or change.keep is not None)
-        old = header.owner
-        if change.keep is not None and change.keep < header.turns:
-            if seen is None:
-                header = header.cut(change.keep, None, 0, 0.0)
-            else:
-                there, keep, size, record = await self._run(_scripts.AROUND, (keys.session,), change.keep)
-                if there != raw:
-                    return None
-                last = _layout.records_from(key, [record])[0] if record else None
-                header = header.cut(change.keep, last, size, 0.0)
-        placed: list[Record] = []
-        if change.append:
-            header, placed = header.extend(change, 0.0)
-        described = change.metadata is not None or change.owner is not None or change.ttl is not None
-        if described:
-            header = header.describe(change, 0.0)
-        drop = None
-        if change.retain is not None and header.turns - change.retain > header.first:
-            drop = header.turns - change.retain
-        number = change.number_in(placed)
-        entry = _layout.entry_bytes(change, header.version, number)
-        metadata = _layout.metadata_bytes(header.metadata) if change.metadata is not None or seen is None else b""
+    async def _repeat(self, keys: Keys, change: Change, header: Header, entry: bytes) -> Receipt:
+        """Return the answer to a change that the session remembers, and extend the session's life."""
+        slid = header.slide(0.0, self.ttl)
+        receipt = Remembered.unpack(header.key, entry).receipt(slid, change, 0.0)
+        if slid is not header:
+            await self._run(_scripts.TOP, (keys.session,), self._default_ttl, "1")
+        return receipt
+
+    async def _plan(self, key: Key, keys: Keys, change: Change, hashed: bytes, seen: _Seen | None) -> _Plan | None:
+        """Return what a commit sends; None if the session has changed since it was seen."""
+        before, raw = (None, b"") if seen is None else seen
+        near, elements = needs(key, before, change), None
+        near = _DEFERRED if near is NOTHING else msgspec.structs.replace(near, deferred=True)
+        if near.keep is not None and before is not None:
+            there, elements, cut, row = await self._run(_scripts.AROUND, (keys.session,), near.keep)
+            if there != raw:
+                return None
+            below = _layout.records_from(key, [row])[0] if row else None
+            near = msgspec.structs.replace(near, below=below, cut=cut)
+        todo = plan(key, before, change, near, 0.0, ttl=self.ttl, nonce=os.urandom)
+        header = todo.header
+        entry = hashed + Remembered(change.digest, header.version, todo.number).pack(key)
+        metadata = header.metadata.pack(key) if change.metadata is not None or before is None else b""
+        old = header.owner if before is None else before.owner
         arguments: list[Argument] = [
-            entry[:16],  # its hash
+            hashed,
             raw,
             entry,
             _layout.header_bytes(header),
-            "" if keep is None else keep,
-            "" if drop is None else drop,
+            "" if elements is None else elements,
+            "" if todo.drop is None else todo.drop,
             "" if change.max_bytes is None else change.max_bytes,
             metadata,
             self._default_ttl,
@@ -318,44 +315,48 @@ class RedisBackend(Store):
             header.owner,
             keys.prefix,
             keys.owners,
-            *map(_layout.record_bytes, placed),
+            *[_layout.record_bytes(key, record) for record in todo.append],
         ]
         owners = [
             _layout.index_of(keys.bucket, key.namespace, it) if it else keys.listing for it in (header.owner, old)
         ]
-        return _Plan(header, number, previous, (keys.session, keys.listing, *owners), arguments)
+        return _Plan(todo, (keys.session, keys.listing, *owners), arguments)
 
-    async def _seal(self, key: Key, keys: Keys, seal: Record) -> Receipt:
-        answer = await self._run(_scripts.READ, (keys.session,), "", "0", "", seal.next_turn, "", 0, 0)
+    async def seal(self, key: Key, record: Record) -> bool:
+        self.check_open()
+        check_seal(key, record)
+        keys = keys_of(key.namespace, key.session.encode())
+        answer = await self._run(_scripts.READ, (keys.session,), "", "0", "", record.next_turn, "", 0, 0)
         if answer is None:
             raise missing(key)
-        header = _layout.header_from(key, answer[0], answer[1], answer[2])
-        rows = answer[4]
+        raw, metadata, left, _, rows = answer
+        header = _layout.header_from(key, raw, metadata, left)
         run = _layout.records_from(key, rows)
-        before = sum(record.number < seal.number for record in run)
+        before = sum(one.number < record.number for one in run)
         del rows[:before], run[:before]
-        if fits(seal, run, last=seal.next_turn >= header.turns):
-            sealed = msgspec.structs.replace(seal, messages_until=run[-1].messages_until)
-            ends = [_layout.head_of(rows[0]), _layout.head_of(rows[-1])]
-            data = _layout.record_bytes(sealed)
-            await self._run(_scripts.SEAL, (keys.session,), *ends, len(rows), data, seal.number, writes=True)
-            self._seen.pop(key, None)
-        return header.receipt(0.0, header.version, None, header.version)
+        if not fits(record, run, last=record.next_turn >= header.turns):
+            return False
+        ends = [_layout.head_of(rows[0]), _layout.head_of(rows[-1])]
+        data = _layout.record_bytes(key, record.sealed_at(run[-1], record.size))
+        done = await self._run(_scripts.SEAL, (keys.session,), *ends, len(rows), data, record.number, writes=True)
+        self._seen.pop(key, None)
+        return bool(done)
 
-    async def delete(self, key: Key, *, expect: Version | None = None) -> bool:
+    async def delete(self, key: Key, *, expect: Expect = None, for_owner: str | None = None) -> bool:
         self.check_open()
         keys = keys_of(key.namespace, key.session.encode())
         while True:
-            seen = None
-            if expect is not None:
-                answer = await self._run(_scripts.LOOK, (keys.session,), _NO_CHANGE, "")
-                seen = None if answer is None else _seen(key, answer[0], answer[1], answer[2])
-                check_delete(key, None if seen is None else seen.header, expect, 0.0)
-            raw = b"" if seen is None else seen.raw
+            raw = b""
+            if expect is not None or for_owner is not None:
+                seen, _ = await self._look(key, keys, _NO_CHANGE)
+                if not check_delete(key, None if seen is None else seen.header, expect, for_owner, 0.0):
+                    return False
+                assert seen is not None  # there is a session to delete
+                raw = seen.raw
             answer = await self._run(
                 _scripts.DELETE, (keys.session, keys.listing), raw, keys.member, keys.owners, writes=True, again=False
             )
-            if answer != 2:  # or it has moved since the look
+            if answer != 2:  # otherwise another writer changed the session after the look
                 self._seen.pop(key, None)
                 return bool(answer)
 
@@ -375,7 +376,7 @@ class RedisBackend(Store):
             after = found[-1][:2]
         shown = tuple(infos[: query.limit])
         more = not more or len(infos) > query.limit
-        return Page(shown, query.cursor_behind(shown[-1]) if more else None)
+        return Page(shown, query.cursor_after(shown[-1]) if more else None)
 
     async def _next(
         self, indexes: Sequence[bytes], after: tuple[float, bytes] | None, many: int
@@ -413,7 +414,7 @@ class RedisBackend(Store):
         A place without its session is removed from the index.  Whether there was no damage.
         """
         places = [keys_of(query.namespace, session) for _, session, _ in found]
-        replies = await self._all([_call(_scripts.LOOK, (one.session,), (_NO_CHANGE, "")) for one in places])
+        replies = await self._all([_call(_scripts.LOOK, (one.session,), (_NO_CHANGE,)) for one in places])
         gone = []
         for place, reply, (score, session, member) in zip(places, replies, found, strict=True):
             header = None
@@ -477,7 +478,7 @@ class RedisBackend(Store):
             raise
 
     def __repr__(self) -> str:
-        return f"<RedisBackend {self._server.place.name} namespace={self.namespace!r}>"
+        return f"<RedisBackend {self._server.place.name}>"
 
 
 def _call(script: Script, keys: Sequence[bytes], arguments: Sequence[Argument]) -> Command:
@@ -488,16 +489,9 @@ def _seen(key: Key, raw: bytes, metadata: bytes, left: int) -> _Seen | None:
     return _Seen(_layout.header_from(key, raw, metadata, left), raw) if raw else None
 
 
-def _repeated(key: Key, change: Change, header: Header, entry: bytes) -> Receipt:
-    digest, version, number = _layout.entry_from(key, entry, header.version.epoch)
-    if digest != change.digest:
-        raise reused(key, change.id)
-    return header.receipt(0.0, version, number, version)
-
-
 def _continues(header: Header, since: Version, kind: bytes, records: Sequence[Record]) -> bool:
     if not header.may_continue(since):
         return False
     if kind == b"after" and records[0].tip != since.tip:
-        raise header.regressed(since)
+        raise regressed(header.key, header.version, since)
     return kind in (b"same", b"all", b"after")

@@ -19,7 +19,7 @@ import redis
 
 import server_writers
 import servers
-from turnlog import Key
+from turnlog import Key, Store
 from turnlog_redis import RedisBackend, _scripts
 from turnlog_redis._layout import keys_of
 
@@ -28,9 +28,21 @@ CUT_REPLY: Final = "reply"
 Fate = str | bytes | None
 
 
-def at(url: str, **options: Any) -> RedisBackend:
-    """The store at a URL."""
-    return RedisBackend(url, **options)
+class RedisStore(Store):
+    """A store over Redis."""
+
+    backend: RedisBackend
+
+
+def at(url: str, *, namespace: str = "default", **options: Any) -> RedisStore:
+    """Return the store at a URL.
+
+    Args:
+        url: The place of its backend.
+        namespace: As in `Store`.
+        options: The options of the backend.
+    """
+    return RedisStore(RedisBackend(url, **options), namespace=namespace)
 
 
 def raw(url: str) -> redis.Redis:
@@ -75,8 +87,8 @@ def planted(name: str, old: str, new: str) -> Iterator[None]:
         setattr(_scripts, name, sound)
 
 
-UNCHECKED: Final = ("COMMIT", "if seen ~= ARGV[2] then", "if seen == '' and ARGV[2] ~= '' then")
-FORGETFUL: Final = ("COMMIT", "if entry then", "if false then")
+UNCHECKED: Final = ("COMMIT", "if seen ~= expected then", "if seen == '' and expected ~= '' then")
+FORGETFUL: Final = ("COMMIT", "if found then", "if false then")
 
 
 def unchecked() -> None:

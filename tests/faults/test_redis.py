@@ -23,7 +23,19 @@ import redis
 
 import server_writers
 import servers
-from redis_writers import CUT_REPLY, CUT_REQUEST, FORGETFUL, Fate, Proxy, at, emptied, place_of, planted, raw
+from redis_writers import (
+    CUT_REPLY,
+    CUT_REQUEST,
+    FORGETFUL,
+    Fate,
+    Proxy,
+    RedisStore,
+    at,
+    emptied,
+    place_of,
+    planted,
+    raw,
+)
 from test_servers import load_and_kill
 from turnlog import (
     Change,
@@ -39,7 +51,6 @@ from turnlog import (
     assistant,
     user,
 )
-from turnlog_redis import RedisBackend
 from turnlog_redis._connection import Link
 
 WRITERS = Path(__file__).with_name("redis_writers.py")
@@ -148,7 +159,7 @@ async def cancel(cancellations: int) -> None:
     sent: dict[str, list[str]] = {f"s{number}": [] for number in range(20)}
     cancelled, numbers = 0, count()
 
-    async def caller(store: RedisBackend, random: Random) -> None:
+    async def caller(store: RedisStore, random: Random) -> None:
         nonlocal cancelled
         while cancelled < cancellations:
             name, said = f"s{random.randrange(20)}", f"{next(numbers)}"
@@ -247,7 +258,7 @@ async def test_what_expires_is_whole_or_gone() -> None:
             assert [info async for info in store.sessions()] == []
 
 
-async def made(store: RedisBackend, name: str, turns: int) -> tuple[float, float]:
+async def made(store: RedisStore, name: str, turns: int) -> tuple[float, float]:
     """Make a session; when it was last used."""
     for turn in range(turns):
         used = await timed(store.append(name, [user(f"{name} {turn}"), assistant(f"{name} {turn}")]))
@@ -261,10 +272,10 @@ async def timed(work: Awaitable[object]) -> tuple[float, float]:
     return began, time.monotonic()
 
 
-async def read_whole(store: RedisBackend, name: str, turns: int) -> bool:
+async def read_whole(store: RedisStore, name: str, turns: int) -> bool:
     """Whether it is all there; otherwise, that nothing is."""
     try:
-        session = await store.read(Key("default", name), touch=False)
+        session = await store.backend.read(Key("default", name), touch=False)
     except SessionNotFound:
         return False
     assert [message.text for message in session.messages] == [f"{name} {turn}" for turn in range(turns) for _ in "qa"]
@@ -328,7 +339,7 @@ async def test_a_server_without_memory_refuses_appends_and_goes_on_reading(own: 
         for name in stored:
             with pytest.raises(Unavailable, match="OOM"):
                 record = Record.of((user("y"),), id="y", time=0.0)
-                await store.commit(Key("default", name), Change(append=(record,)))
+                await store.backend.commit(Key("default", name), Change(append=(record,)))
         for name, turns in stored.items():
             session = await store.session(name)
             assert len(session.turns) == session.info.turns == turns
@@ -361,7 +372,7 @@ def log_of(server: servers.Redis) -> Path:
     return max((server.folder / "appendonlydir").glob("*.incr.aof"), key=lambda path: path.stat().st_mtime)
 
 
-async def told(store: RedisBackend, versions: list[Version], survived: int) -> None:
+async def told(store: RedisStore, versions: list[Version], survived: int) -> None:
     """Whoever saw more than survived is told, and writes nothing; whoever did not goes on.
 
     To a writer that names a version which the session has passed since then, it has moved on: it must read again.
@@ -370,11 +381,11 @@ async def told(store: RedisBackend, versions: list[Version], survived: int) -> N
     there = (await store.info("s")).turns
     for seen in versions[survived:]:
         with pytest.raises(HistoryRegressed):
-            await store.read(key, since=seen)
+            await store.backend.read(key, since=seen)
         passed = seen.rounds < there
         with pytest.raises(Conflict if passed else HistoryRegressed):
             await store.append("s", [user("?")], expect=seen)
-    assert (await store.read(key, since=versions[survived - 1])).continues
+    assert (await store.backend.read(key, since=versions[survived - 1])).continues
     assert (await store.info("s")).turns == there
 
 
@@ -411,7 +422,7 @@ async def test_what_a_killed_server_has_kept_is_not_called_lost(own: Callable[..
         versions = [(await store.append("s", [user(f"{turn}")])).version for turn in range(20)]
         await asyncio.to_thread(server.kill)
         server.start()
-        assert (await store.read(Key("default", "s"), since=versions[-1])).continues
+        assert (await store.backend.read(Key("default", "s"), since=versions[-1])).continues
         await told(store, versions, 20)
         assert (await store.append("s", [user("on")], expect=versions[-1])).number == 20
 
@@ -426,7 +437,7 @@ async def test_a_replica_may_take_over_under_load(own: Callable[..., servers.Red
     acknowledged: dict[str, list[float]] = {name: [] for name in "abcd"}
     seen: list[Version] = []
 
-    async def write(store: RedisBackend, name: str) -> None:
+    async def write(store: RedisStore, name: str) -> None:
         for turn in count():
             said = f"{name} {turn}"
             await store.append(name, [user(said), assistant(said)], turn_id=said)
@@ -559,9 +570,9 @@ async def test_what_another_process_changes_is_seen() -> None:
                 seen = receipt.version
             else:
                 assert [message.text for message in await store.load("s", last=1)] == [f"{turns}"]
-        assert await other.delete(Key("default", "s"))
+        assert await other.backend.delete(Key("default", "s"))
         with pytest.raises(SessionNotFound):
             await one.load("s")
         assert (await one.append("s", [user("anew")])).number == 0
         assert [info.turns async for info in one.sessions()] == [1]
-        assert (await other.page(Query(namespace="default"))).infos[0].version != seen
+        assert (await other.backend.page(Query(namespace="default"))).infos[0].version != seen

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from redis_writers import Proxy, at, emptied, planted, raw
+from redis_writers import Proxy, RedisStore, at, emptied, planted, raw
 from turnlog import Change, Key, Query, Record, Version, assistant, user
-from turnlog_redis import RedisBackend
 
 KEY = Key("default", "s")
 SHORT, LONG = 5, 50_000  # turns of two messages
@@ -19,7 +18,7 @@ SHORT, LONG = 5, 50_000  # turns of two messages
 class Place:
     """A store whose commands are counted on their way."""
 
-    def __init__(self, proxy: Proxy, store: RedisBackend, url: str) -> None:
+    def __init__(self, proxy: Proxy, store: RedisStore, url: str) -> None:
         self.proxy, self.store, self.url = proxy, store, url
 
     async def names(self, work: Awaitable[object]) -> tuple[int, str]:
@@ -55,17 +54,17 @@ async def placed(**options: Any) -> AsyncGenerator[Place, None]:
             await store.load("warm", last=1)
             await store.load("warm")
             await store.info("warm")
-        await store.page(Query(namespace="default"))
+        await store.backend.page(Query(namespace="default"))
         yield Place(proxy, store, url)
 
 
-async def fill(store: RedisBackend, turns: int) -> Version:
+async def fill(store: RedisStore, turns: int) -> Version:
     """A session of so many turns, by commits of a thousand; where it is."""
     messages = (user("a question of some words"), assistant("an answer of a few more words than that"))
     for begin in range(0, turns, 1000):
         numbers = range(begin, min(turns, begin + 1000))
         said = tuple(Record.of(messages, id=f"t{number}", time=0.0) for number in numbers)
-        receipt = await store.commit(KEY, Change(id=f"c{begin}", append=said))
+        receipt = await store.backend.commit(KEY, Change(id=f"c{begin}", append=said))
     return receipt.version
 
 
@@ -79,9 +78,9 @@ async def test_a_read_is_one_round_trip() -> None:
             lambda: store.load("s"),
             lambda: store.load("s", last=4),
             lambda: store.load("s", last=4, before=3),
-            lambda: store.read(KEY, since=version),
+            lambda: store.backend.read(KEY, since=version),
             lambda: store.info("s"),
-            lambda: store.read(KEY, last=4, since=version),
+            lambda: store.backend.read(KEY, last=4, since=version),
         ):
             assert (await place.names(read()))[0] == 1
         await store.append("s", [user("short")])
@@ -114,7 +113,7 @@ def same(short: dict[str, int], long: dict[str, int]) -> bool:
     return short == long and sum(short.values()) < 40
 
 
-OPERATIONS: dict[str, Callable[[RedisBackend], Coroutine[Any, Any, object]]] = {
+OPERATIONS: dict[str, Callable[[RedisStore], Coroutine[Any, Any, object]]] = {
     "append": lambda store: store.append("s", [user("a question"), assistant("an answer")]),
     "append and metadata": lambda store: store.append("s", [user("a question")], metadata={"title": "T"}),
     "last 20": lambda store: store.load("s", last=20),
@@ -182,12 +181,12 @@ async def test_what_has_not_changed_is_said_in_a_few_bytes() -> None:
     async with placed(ttl=3600) as place, at(place.url) as other:
         store = place.store
         version = await fill(store, LONG)
-        await store.read(KEY, since=version)
-        assert max(await place.bytes(store.read(KEY, since=version))) < 400
+        await store.backend.read(KEY, since=version)
+        assert max(await place.bytes(store.backend.read(KEY, since=version))) < 400
         await other.append("s", [user("x" * 1000)])
-        received = (await place.bytes(store.read(KEY, since=version)))[1]
+        received = (await place.bytes(store.backend.read(KEY, since=version)))[1]
         assert 1000 < received < 1000 + 800
-        calls = await place.calls(store.read(KEY, since=version))
+        calls = await place.calls(store.backend.read(KEY, since=version))
         assert sum(calls.values()) < 30
 
 
@@ -200,7 +199,7 @@ async def test_a_page_is_a_few_round_trips_whatever_there_is() -> None:
                 for owner in (None, "o1"):
                     query = Query(namespace="default", owner=owner, limit=20)
                     place.proxy.count()
-                    page = await place.store.page(query)
+                    page = await place.store.backend.page(query)
                     shown = len(page.infos)
                     assert shown == 20 or (number == 50 and owner)
                     assert place.proxy.trips <= 6
@@ -214,10 +213,10 @@ async def test_no_more_changes_are_kept_than_are_remembered(many: int) -> None:
     async with placed() as place:
         sizes = []
         for number in range(many):
-            receipt = await place.store.commit(KEY, Change(id=f"c{number}", metadata={"n": 1}))
+            receipt = await place.store.backend.commit(KEY, Change(id=f"c{number}", metadata={"n": 1}))
             with raw(place.url) as client:
                 sizes.append(client.memory_usage(client.keys("turnlog:*:s:*:s")[0], samples=0))
         assert max(sizes) < 20_000
-        again = await place.store.commit(KEY, Change(id=f"c{many - 64}", metadata={"n": 1}))
+        again = await place.store.backend.commit(KEY, Change(id=f"c{many - 64}", metadata={"n": 1}))
         assert again.version != receipt.version
         assert (await place.store.info("s")).version == receipt.version, "it was not remembered"

@@ -13,14 +13,14 @@ import pytest
 import redis
 
 import servers
-from turnlog import HistoryRegressed, Unavailable, user
+from turnlog import HistoryRegressed, Store, Unavailable, user
 from turnlog_redis import RedisBackend
 
 _SECONDS = 10.0
 """Within which appends go on."""
 
 
-async def resumes(store: RedisBackend, sessions: int, fail: Callable[[], object]) -> float:
+async def resumes(store: Store, sessions: int, fail: Callable[[], object]) -> float:
     """The longest that one of many writers waited, in seconds, while their master was lost."""
     told: dict[str, list[str]] = {f"s{number}": [] for number in range(sessions)}
     longest, ended = 0.0, False
@@ -74,7 +74,7 @@ async def test_sentinels_name_another_master(way: str) -> None:
             return bool(watched.replica.ask("ROLE")[0] == "master")
         return False
 
-    async with RedisBackend(watched.url) as store:
+    async with Store(RedisBackend(watched.url)) as store:
         longest = await resumes(store, 8, fail)
     assert longest < _SECONDS
     assert watched.replica.ask("ROLE")[0] == "master"
@@ -83,7 +83,7 @@ async def test_sentinels_name_another_master(way: str) -> None:
 async def test_a_node_of_a_cluster_is_replaced() -> None:
     cluster = servers.RedisCluster()
     replica = cluster.replica_of(0)
-    async with RedisBackend(cluster.url) as store:
+    async with Store(RedisBackend(cluster.url)) as store:
         longest = await resumes(store, 30, cluster.nodes[0].kill)
         assert longest < _SECONDS
         assert replica.ask("ROLE")[0] == "master"
@@ -126,7 +126,7 @@ async def test_the_documented_rights_are_enough(kind: str) -> None:
         nodes = [place.master]
     for node in nodes:
         node.ask(*command.split())
-    async with RedisBackend(place.url.replace("://", "://app:secret@")) as store:
+    async with Store(RedisBackend(place.url.replace("://", "://app:secret@"))) as store:
         names = [store.new_session_id() for _ in range(20)]
         work: list[Awaitable[object]] = [store.append(name, [user("x")]) for name in names]
         await asyncio.gather(*work)

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 import servers
-from turnlog import OutcomeUnknown, TurnlogError, Unavailable, user
+from turnlog import OutcomeUnknown, Store, TurnlogError, Unavailable, user
 from turnlog_redis import RedisBackend
 from turnlog_redis._connection import Command, Lost, Refused
 from turnlog_redis._location import place_of_url
@@ -219,7 +219,7 @@ async def test_a_password_that_is_missing_or_wrong_is_told_and_not_shown(user: s
     server = servers.Redis()
     server.ask("CONFIG", "SET", "requirepass", "secret")
     with pytest.raises(Unavailable) as caught:
-        async with RedisBackend(server.url.replace("//", f"//{user}")) as store:
+        async with Store(RedisBackend(server.url.replace("//", f"//{user}"))) as store:
             await store.append("s", [{"role": "user", "content": "x"}])
     assert said in str(caught.value)
     assert "hunter2" not in str(caught.value)
@@ -233,7 +233,7 @@ async def test_the_peer_is_whoever_is_connected_to() -> None:
     socket = server.settings[0].partition("=")[2]
     async with RedisBackend(f"unix://{socket}") as store:
         assert await store._server.peer() is None
-        await store.append("a", [user("x")])
+        await Store(store).append("a", [user("x")])
     async with RedisBackend(servers.redis_cluster().url) as store:
         assert await store._server.peer() == "127.0.0.1"
 
@@ -266,7 +266,7 @@ def alone() -> servers.Redis:
     return servers.Redis()
 
 
-async def use(store: RedisBackend, name: str, turns: int) -> None:
+async def use(store: Store, name: str, turns: int) -> None:
     """Write to a session of its own, and to one that is shared."""
     for turn in range(turns):
         await asyncio.gather(store.append(name, [user(f"{turn}")]), store.append("shared", [user(name)]))
@@ -275,7 +275,7 @@ async def use(store: RedisBackend, name: str, turns: int) -> None:
 
 def test_several_event_loops_share_one_store(alone: servers.Redis) -> None:
     """Eight threads at once, several times: nothing is mixed up, and no connection outlives its loop."""
-    store = RedisBackend(alone.url)
+    store = Store(RedisBackend(alone.url))
     asyncio.run(store.open())
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
@@ -300,7 +300,7 @@ def test_a_loop_that_ends_leaves_no_connection_behind(kind: str, alone: servers.
         url, nodes = servers.redis_cluster().url, [node.url for node in servers.redis_cluster().nodes]
     elif kind == "sentinel":
         url, nodes = servers.redis_sentinels().url, [servers.redis_sentinels().master.url]
-    store = RedisBackend(url)
+    store = Store(RedisBackend(url))
     before = [connections(node) for node in nodes]  # a sentinel has some
 
     def ended() -> bool:
@@ -330,7 +330,7 @@ def test_a_loop_that_ends_leaves_no_connection_behind(kind: str, alone: servers.
 
 def test_a_forked_child_leaves_its_parents_connections_alone(alone: servers.Redis) -> None:
     """Children use, close or drop the store that they inherit, in a loop of their own, while the parent goes on."""
-    held = [RedisBackend(alone.url)]
+    held = [Store(RedisBackend(alone.url))]
     with asyncio.Runner() as runner:
         runner.run(held[0].open())
         runner.run(held[0].append("shared", [user("first")]))
@@ -361,16 +361,17 @@ def test_a_forked_child_leaves_its_parents_connections_alone(alone: servers.Redi
 @pytest.mark.parametrize("naive", [False, True])
 def test_a_child_in_the_same_loop_leaves_its_parents_connections_alone(naive: bool, alone: servers.Redis) -> None:
     """One that did not forget them would close them, and its parent, whose list of sockets it shares, goes deaf."""
-    store = RedisBackend(alone.url, timeout=0.5 if naive else 30)
+    backend = RedisBackend(alone.url, timeout=0.5 if naive else 30)
+    store = Store(backend)
     with asyncio.Runner() as runner:
         runner.run(store.open())
-        inherited = store._server._routes._made
+        inherited = backend._server._routes._made
         pid = os.fork()
         if not pid:
             code = 1
             try:
                 if naive:
-                    store._server._routes._made = inherited
+                    backend._server._routes._made = inherited
                 runner.run(store.close())
                 code = 0
             finally:

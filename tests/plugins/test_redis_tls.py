@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 
 import servers
 from test_sql_tls import certificates
-from turnlog import Unavailable, user
+from turnlog import Store, Unavailable, user
 from turnlog_redis import RedisBackend
 
 _PASSWORD = "b9-sesame"  # noqa: S105 - what must be in no message
@@ -34,9 +34,9 @@ def server() -> tuple[servers.Redis, int]:
     return servers.Redis(*settings, binary=binary), port
 
 
-def store(host: str, **options: Any) -> RedisBackend:
+def store(host: str, **options: Any) -> Store:
     """A store there."""
-    return RedisBackend(f"redis://default:{_PASSWORD}@{host}:{server()[1]}/0", timeout=20, **options)
+    return Store(RedisBackend(f"redis://default:{_PASSWORD}@{host}:{server()[1]}/0", timeout=20, **options))
 
 
 def let_in() -> int:
@@ -44,7 +44,7 @@ def let_in() -> int:
     return int(server()[0].ask("INFO", "commandstats").get("cmdstat_auth", {"calls": 0})["calls"])
 
 
-async def said(store: RedisBackend) -> str:
+async def said(store: Store) -> str:
     """All that is said of a store that cannot be opened."""
     with pytest.raises(Unavailable) as caught:
         await store.open()
@@ -55,7 +55,7 @@ async def said(store: RedisBackend) -> str:
 async def test_the_right_server_is_read_from_and_written_to(scheme: str) -> None:
     url = f"{scheme}://localhost:{server()[1]}/0"
     mode: Any = {} if scheme == "rediss" else {"sslmode": "verify-full"}
-    async with RedisBackend(url, sslrootcert=str(certificates().authority), **mode) as opened:
+    async with Store(RedisBackend(url, sslrootcert=str(certificates().authority), **mode)) as opened:
         name = opened.new_session_id()
         await opened.append(name, [user("x" * 100_000)])
         await opened.append(name, [user("b")])
@@ -64,7 +64,7 @@ async def test_the_right_server_is_read_from_and_written_to(scheme: str) -> None
 
 async def test_a_client_brings_its_own_settings() -> None:
     client = Redis(host="localhost", port=server()[1], ssl=True, ssl_ca_certs=str(certificates().authority))
-    async with RedisBackend(client=client) as opened:
+    async with Store(RedisBackend(client=client)) as opened:
         await opened.append(opened.new_session_id(), [user("x")])
 
 
@@ -94,11 +94,11 @@ async def test_nothing_is_encrypted_unless_it_is_asked_for() -> None:
 
 async def test_a_server_that_does_not_encrypt_is_refused() -> None:
     url = f"rediss://default:{_PASSWORD}@127.0.0.1:{server()[0].port}/0"
-    assert _PASSWORD not in await said(RedisBackend(url, timeout=20))
+    assert _PASSWORD not in await said(Store(RedisBackend(url, timeout=20)))
 
 
 async def test_a_wrong_password_is_in_no_message() -> None:
     server()[0].ask("ACL", "SETUSER", "other", "on", ">right", "~*", "+@all")
     url = f"redis://other:{_PASSWORD}@127.0.0.1:{server()[1]}/0"
-    text = await said(RedisBackend(url, sslmode="require"))
+    text = await said(Store(RedisBackend(url, sslmode="require")))
     assert "invalid username-password" in text and _PASSWORD not in text
