@@ -195,22 +195,6 @@ class Statements:
         over = select(s.row).where(s.expires <= now).order_by(s.expires).limit(bindparam("limit", type_=BigInteger))
         self.expired = compiled(over.with_for_update(skip_locked=True))
 
-        # A copy: the source's rows under another session's number.
-        to = bindparam("to", type_=BigInteger)
-        self.copy_metadata = compiled(
-            insert(session_metadata).from_select(
-                ["row", "metadata"], select(to, _METADATA).where(session_metadata.c.row == _ROW)
-            )
-        )
-        self.copy_records = compiled(
-            insert(records).from_select(
-                [column.name for column in r],
-                select(to, *[column for column in r if column.name != "row"]).where(
-                    r.row == _ROW, r.number < bindparam("number")
-                ),
-            )
-        )
-
         # Cuts, retention and seals look at the heads beside the place, and at the sizes of what goes.
         below, above, until = (
             r.number < bindparam("number"),
@@ -219,10 +203,10 @@ class Statements:
         )
         head = select(r.head).where(r.row == _ROW).limit(_ONE)
         size = select(func.coalesce(func.sum(r.size), 0)).where(r.row == _ROW)
-        b = records.alias().c
-        covering = select(func.max(b.number)).where(b.row == _ROW, b.number <= bindparam("number")).scalar_subquery()
+        # a sealed run may end with an open turn, whose later rounds then have a number inside of the run
+        begins = and_(r.number <= bindparam("number"), r.begin.is_not(None))
         self.head_below = compiled(head.where(below).order_by(r.number.desc(), r.part.desc()))
-        self.head_at = compiled(head.where(r.number == covering).order_by(r.part))
+        self.head_at = compiled(head.where(begins).order_by(r.number.desc(), r.part.desc()))
         self.number = compiled(select(r.number).where(r.row == _ROW, r.head == bindparam("head")).limit(_ONE))
         self.heads = compiled(select(r.head, r.size).where(r.row == _ROW, above, until).order_by(r.number, r.part))
         self.size_below = compiled(size.where(below))

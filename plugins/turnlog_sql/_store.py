@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 from collections import OrderedDict
 from collections.abc import Callable
 from math import isfinite
@@ -14,9 +13,10 @@ from typing import Final
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from turnlog import Change, Key, OutcomeUnknown, Page, Query, Receipt, Session, Store, Version
+from turnlog import Backend, Change, Expect, Key, OutcomeUnknown, Page, Query, Receipt, Record, Session, Version
 from turnlog.errors import Closed, InvalidInput
-from turnlog.values import check_read, copy_digest
+from turnlog.rules import check_seal
+from turnlog.values import check_read
 
 from . import _migrations, _operations
 from ._database import Database, Migrate
@@ -29,7 +29,7 @@ _log = logging.getLogger("turnlog.sql")
 _sleep = asyncio.sleep
 
 
-class SQLBackend(Store):
+class SQLBackend(Backend):
     """Sessions in a database: what all of them share.
 
     A commit is one transaction, or one statement, and a read one statement, or one snapshot.  What was acknowledged is
@@ -52,22 +52,17 @@ class SQLBackend(Store):
         InvalidInput: An argument breaks a rule.
     """
 
-    can_seal = True
-
     def __init__(
         self,
         database: Database,
         *,
-        namespace: str,
         ttl: float | None,
-        retain: int | None,
-        max_session_bytes: int | None,
         timeout: float,
         migrate: Migrate,
         sweep: float,
         clock: Callable[[], float],
     ) -> None:
-        super().__init__(namespace=namespace, ttl=ttl, retain=retain, max_session_bytes=max_session_bytes, clock=clock)
+        super().__init__(ttl=ttl, clock=clock)
         if type(timeout) not in (int, float) or not 0 <= timeout <= 3600:
             raise InvalidInput(f"timeout must be from 0 to 3600 seconds, not {timeout!r}")
         if migrate not in ("auto", "check"):
@@ -152,8 +147,8 @@ class SQLBackend(Store):
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         self.check_open()
-        for record in change.append if change.seal is None else (change.seal,):
-            _ = record.payload  # encoded before a lock is taken; and what is too large is refused before any I/O
+        for record in change.append:
+            _ = record.payload  # encodes it before a lock is taken, and raises TooLarge before any I/O
         _ = change.digest
         now, ttl, statements = self.clock(), self.ttl, self._statements
         seen = self._seen.get(key) if change.append else None
@@ -168,18 +163,18 @@ class SQLBackend(Store):
         self._see(key, after)
         return receipt
 
-    async def delete(self, key: Key, *, expect: Version | None = None) -> bool:
+    async def delete(self, key: Key, *, expect: Expect = None, for_owner: str | None = None) -> bool:
         self.check_open()
         now, statements = self.clock(), self._statements
-        return await self._database.write(lambda: _operations.delete(statements, key, now, expect))
+        return await self._database.write(lambda: _operations.delete(statements, key, now, expect, for_owner))
 
-    async def copy(self, source: Key, target: Key, *, at: int | None, change_id: str) -> Receipt:
+    async def seal(self, key: Key, record: Record) -> bool:
+        check_seal(key, record)
         self.check_open()
-        now, epoch, statements = self.clock(), os.urandom(16), self._statements
-        change = (change_id, copy_digest(source, at))
-        return await self._database.write(
-            lambda: _operations.copy(statements, source, target, now, self.ttl, epoch, at=at, change=change)
-        )
+        now, statements = self.clock(), self._statements
+        done, after = await self._database.write(lambda: _operations.seal(statements, key, record, now))
+        self._see(key, after)
+        return done
 
     async def page(self, query: Query) -> Page:
         self.check_open()
@@ -218,7 +213,7 @@ class SQLBackend(Store):
                 self._seen.popitem(last=False)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._database.name} namespace={self.namespace!r}>"
+        return f"<{type(self).__name__} {self._database.name}>"
 
 
 def parsed(url: str, scheme: str, example: str) -> URL:

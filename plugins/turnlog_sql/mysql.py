@@ -46,10 +46,7 @@ class MySQLBackend(SQLBackend):
 
     Args:
         url: `mysql://user:password@host:3306/database`.
-        namespace: As in `Store`.
-        ttl: As in `Store`.
-        retain: As in `Store`.
-        max_session_bytes: As in `Store`.
+        ttl: As in `Backend`.
         pool_size: How many connections at most, in each event loop.
         timeout: Seconds to wait for a connection, and for an operation; then it is `Unavailable`.
         sslmode: `disable`, `require`, or `verify-full`, which is the one that cannot be listened to.
@@ -66,10 +63,7 @@ class MySQLBackend(SQLBackend):
         self,
         url: str,
         *,
-        namespace: str = "default",
         ttl: float | None = None,
-        retain: int | None = None,
-        max_session_bytes: int | None = None,
         pool_size: int = 10,
         timeout: float = 30.0,
         sslmode: SSLMode = "disable",
@@ -90,10 +84,7 @@ class MySQLBackend(SQLBackend):
         place = f"{connect['host']}:{connect['port']}/{found.database or ''}"
         super().__init__(
             _MySQL(f"mysql {place}", connect, pool_size=pool_size, timeout=timeout),
-            namespace=namespace,
             ttl=ttl,
-            retain=retain,
-            max_session_bytes=max_session_bytes,
             timeout=timeout,
             migrate=migrate,
             sweep=sweep,

@@ -45,10 +45,7 @@ class PostgreSQLBackend(SQLBackend):
 
     Args:
         url: `postgresql://user:password@host:5432/database`.
-        namespace: As in `Store`.
-        ttl: As in `Store`.
-        retain: As in `Store`.
-        max_session_bytes: As in `Store`.
+        ttl: As in `Backend`.
         pool_size: How many connections at most, in each event loop.
         timeout: Seconds to wait for a connection, and for an operation; then it is `Unavailable`.
         sslmode: `disable`, `require`, or `verify-full`, which is the one that cannot be listened to.
@@ -67,10 +64,7 @@ class PostgreSQLBackend(SQLBackend):
         self,
         url: str,
         *,
-        namespace: str = "default",
         ttl: float | None = None,
-        retain: int | None = None,
-        max_session_bytes: int | None = None,
         pool_size: int = 10,
         timeout: float = 30.0,
         sslmode: SSLMode = "disable",
@@ -92,10 +86,7 @@ class PostgreSQLBackend(SQLBackend):
         place = f"{found.host or 'localhost'}:{found.port or 5432}/{found.database or ''}"
         super().__init__(
             _Postgres(f"postgresql {place}", connect, prepare=prepare, pool_size=pool_size, timeout=timeout),
-            namespace=namespace,
             ttl=ttl,
-            retain=retain,
-            max_session_bytes=max_session_bytes,
             timeout=timeout,
             migrate=migrate,
             sweep=sweep,

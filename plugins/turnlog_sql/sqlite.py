@@ -41,17 +41,14 @@ class SQLiteBackend(SQLBackend):
 
     Args:
         url: `sqlite:///relative/path.db` or `sqlite:////absolute/path.db`; a file that is not there is made.
-        namespace: As in `Store`.
-        ttl: As in `Store`.
-        retain: As in `Store`.
-        max_session_bytes: As in `Store`.
+        ttl: As in `Backend`.
         synchronous: `FULL`: an acknowledged turn survives the loss of power.  `NORMAL`: it survives the end of the
             process, and the last ones may be lost with the power (sqlite.org/pragma.html#pragma_synchronous); it is
             about twice as fast.
         timeout: Seconds to wait for another process that writes; then it is `Unavailable`.
         migrate: As in `SQLBackend`.
         sweep: As in `SQLBackend`.
-        clock: As in `Store`.
+        clock: As in `Backend`.
 
     Raises:
         InvalidInput: An argument breaks a rule.
@@ -61,10 +58,7 @@ class SQLiteBackend(SQLBackend):
         self,
         url: str,
         *,
-        namespace: str = "default",
         ttl: float | None = None,
-        retain: int | None = None,
-        max_session_bytes: int | None = None,
         synchronous: _Synchronous = "FULL",
         timeout: float = 30.0,
         migrate: Migrate = "auto",
@@ -75,10 +69,7 @@ class SQLiteBackend(SQLBackend):
             raise InvalidInput(f"synchronous must be FULL or NORMAL, not {synchronous!r}")
         super().__init__(
             _SQLite(_path(url), synchronous=synchronous, timeout=timeout),
-            namespace=namespace,
             ttl=ttl,
-            retain=retain,
-            max_session_bytes=max_session_bytes,
             timeout=timeout,
             migrate=migrate,
             sweep=sweep,

@@ -138,6 +138,6 @@ def test_a_damaged_session_hides_no_other_and_can_be_deleted(kept: Kept) -> None
     with pytest.raises(CorruptRecord, match="'b'"):
         kept.read(_operations.page(kept.statements, Query(namespace="shop", cursor=page.cursor), 20.0))
     assert len(kept.session(key=Key("shop", "a")).messages) == 1
-    assert kept.write(_operations.delete(kept.statements, Key("shop", "b"), 20.0, None))
+    assert kept.write(_operations.delete(kept.statements, Key("shop", "b"), 20.0, None, None))
     page = kept.read(_operations.page(kept.statements, Query(namespace="shop"), 20.0))
     assert [info.key.session for info in page.infos] == ["c", "a", "alice"]

@@ -1,4 +1,4 @@
-"""The SQL store's steps against `SessionState`: whatever is done to both, both answer the same."""
+"""The operations of the SQL backends against `SessionState`: the same calls have the same answers."""
 
 from __future__ import annotations
 
@@ -19,14 +19,18 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from msgspec.structs import replace
 
 from sql_database import Database
-from turnlog import ABSENT, Change, Key, Query, Record, Session, Version, user
+from turnlog import ABSENT, PRESENT, Change, Key, Query, Record, Session, Version, assistant, user
 from turnlog.errors import TurnlogError
 from turnlog.rules import SessionState, page
 from turnlog_sql import _operations
 
 small = st.integers(0, 7)
+owners = st.none() | st.none() | st.sampled_from(["ann", "ben"])
+conditions = st.none() | st.none() | st.sampled_from([ABSENT, PRESENT]) | st.tuples(small, st.integers(0, 2))
+"""A condition; a tuple is one of the last versions, and which of its three strengths."""
 
 
 class Side:
@@ -83,8 +87,16 @@ class Machine(RuleBasedStateMachine):
             answer, self.seen[key] = rows.value
             assert answer == receipt
             self.versions = [*self.versions, receipt.version][-8:]
-        if change.seal is None:
-            self.changes = [*self.changes, change][-8:]
+        self.changes = [*self.changes, change][-8:]
+
+    def condition(self, drawn: Any) -> Any:
+        """Return the condition that was drawn."""
+        if not isinstance(drawn, tuple):
+            return drawn
+        if not self.versions:
+            return None
+        version = self.versions[drawn[0] % len(self.versions)]
+        return (version, version.session, version.exact)[drawn[1]]
 
     def record(self, id: str, part: int, *, open: bool, texts: int) -> Record:
         """A round of a few messages."""
@@ -96,13 +108,16 @@ class Machine(RuleBasedStateMachine):
         turns=st.lists(st.tuples(st.integers(1, 3), st.integers(1, 3), st.booleans()), max_size=3),
         keep=st.none() | small,
         retain=st.none() | st.integers(1, 4),
-        expect=st.none() | st.none() | st.just(ABSENT) | small,
+        expect=conditions,
+        for_owner=owners,
         metadata=st.none() | st.dictionaries(st.sampled_from("ab"), st.none() | st.integers(0, 3)),
         owner=st.none() | st.sampled_from(["", "ann", "ben"]),
         ttl=st.none() | st.none() | st.sampled_from([0, 40, 200]),
         limit=st.none() | st.integers(50, 300),
     )
-    def change(self, key: Key, turns: Any, expect: Any, limit: int | None, **parts: Any) -> None:
+    def change(
+        self, key: Key, turns: Any, expect: Any, for_owner: str | None, limit: int | None, **parts: Any
+    ) -> None:
         """Anything that a change can ask for, in any combination."""
         rounds = []
         for how_many, texts, open in turns:
@@ -110,17 +125,28 @@ class Machine(RuleBasedStateMachine):
             for part in range(how_many):
                 goes_on = part < how_many - 1 or open
                 rounds.append(self.record(name, part, open=goes_on, texts=texts))
-        if isinstance(expect, int):
-            expect = self.versions[expect % len(self.versions)] if self.versions else None
         if rounds or any(part is not None for part in parts.values()):
-            id = f"c{next(self.names)}"
-            self.commit(key, Change(id=id, append=tuple(rounds), expect=expect, max_bytes=limit, **parts))
+            id, expect = f"c{next(self.names)}", self.condition(expect)
+            change = Change(
+                id=id, append=tuple(rounds), expect=expect, max_bytes=limit, for_owner=for_owner, **parts
+            )
+            self.commit(key, change)
 
-    @rule(key=st.sampled_from(keys), turns=st.integers(1, 4), retain=st.none() | st.integers(1, 4))
-    def append(self, key: Key, turns: int, retain: int | None) -> None:
+    @rule(
+        key=st.sampled_from(keys),
+        turns=st.integers(1, 4),
+        retain=st.none() | st.integers(1, 4),
+        expect=conditions,
+        for_owner=owners,
+        open=st.booleans(),
+    )
+    def append(
+        self, key: Key, turns: int, retain: int | None, expect: Any, for_owner: str | None, open: bool
+    ) -> None:
         """What an application does, most of the time."""
-        said = tuple(self.record(f"t{next(self.names)}", 0, open=False, texts=1 + place % 3) for place in range(turns))
-        self.commit(key, Change(id=f"c{next(self.names)}", append=said, retain=retain))
+        said = tuple(self.record(f"t{next(self.names)}", 0, open=open, texts=1 + place % 3) for place in range(turns))
+        id, expect = f"c{next(self.names)}", self.condition(expect)
+        self.commit(key, Change(id=id, append=said, retain=retain, expect=expect, for_owner=for_owner))
 
     @rule(key=st.sampled_from(keys), retain=st.integers(1, 6))
     def retain(self, key: Key, retain: int) -> None:
@@ -136,11 +162,15 @@ class Machine(RuleBasedStateMachine):
             self.commit(key, Change(id=f"c{next(self.names)}", append=(round,)))
 
     @precondition(lambda self: self.changes)
-    @rule(key=st.sampled_from(keys), which=small, other=st.booleans())
-    def repeat(self, key: Key, which: int, other: bool) -> None:
-        """A change that was sent before, or another under its id."""
+    @rule(key=st.sampled_from(keys), which=small, other=st.booleans(), for_owner=owners)
+    def repeat(self, key: Key, which: int, other: bool, for_owner: str | None) -> None:
+        """A change that was sent before, also for another owner, or another under its id."""
         change = self.changes[which % len(self.changes)]
-        self.commit(key, Change(id=change.id, owner="someone else") if other else change)
+        if other:
+            change = Change(id=change.id, owner="someone else", for_owner=for_owner)
+        elif for_owner is not None:
+            change = replace(change, for_owner=for_owner)
+        self.commit(key, change)
 
     @rule(key=st.sampled_from(keys), start=small, length=st.integers(2, 5))
     def seal(self, key: Key, start: int, length: int) -> None:
@@ -151,18 +181,27 @@ class Machine(RuleBasedStateMachine):
             sealed = Record.seal(run)
         except TurnlogError:
             return
-        self.commit(key, Change(seal=sealed))
+        state = Side(lambda: self.states[key].seal(sealed, self.now))
+        rows = Side(
+            lambda: self.database.write(_operations.seal(self.database.statements, key, sealed, self.now))
+        )
+        assert rows.error is state.error
+        if state.error is None:
+            self.states[key], done = state.value
+            answer, self.seen[key] = rows.value
+            assert answer is done
 
-    @rule(key=st.sampled_from(keys), expect=st.none() | small, dice=st.integers(0, 3))
-    def delete(self, key: Key, expect: int | None, dice: int) -> None:
+    @rule(key=st.sampled_from(keys), expect=conditions, for_owner=owners, dice=st.integers(0, 3))
+    def delete(self, key: Key, expect: Any, for_owner: str | None, dice: int) -> None:
         """The whole session, now and then."""
         if dice:
             return
-        wanted = self.versions[expect % len(self.versions)] if expect is not None and self.versions else None
-        state = Side(lambda: self.states[key].check(wanted, self.now))
-        rows = Side(lambda: self.database.write(_operations.delete(self.database.statements, key, self.now, wanted)))
+        wanted = self.condition(expect)
+        state = Side(lambda: self.states[key].check_delete(wanted, for_owner, self.now))
+        steps = _operations.delete(self.database.statements, key, self.now, wanted, for_owner)
+        rows = Side(lambda: self.database.write(steps))
         assert (rows.error, rows.value) == (state.error, state.value)
-        if state.error is None:
+        if state.value or (state.error is None and for_owner is None):
             self.states[key] = SessionState.absent(key, ttl=self.ttl)
 
     @rule(seconds=st.sampled_from([1.0, 5.0, 15.0, 50.0]))
@@ -268,3 +307,18 @@ def test_the_machine_finds_what_is_planted(planted: type[Machine]) -> None:
     chosen = settings(stateful_step_count=40, phases=[Phase.generate], report_multiple_bugs=False)
     with pytest.raises((AssertionError, sqlite3.IntegrityError)):
         run_state_machine_as_test(planted, settings=chosen)
+
+
+def test_retention_keeps_a_turn_that_begins_in_a_sealed_run() -> None:
+    """Turn 1 begins in the sealed run of turns 0 and 1, and its second round is a record of its own."""
+    machine, key = Machine(), Machine.keys[0]
+    turns = [machine.record(f"t{number}", 0, open=number == 1, texts=1) for number in range(3)]
+    machine.commit(key, Change(id="a", append=tuple(turns)))
+    machine.seal(key, 0, 2)
+    machine.commit(key, Change(id="b", keep=2))
+    machine.commit(key, Change(id="c", append=(machine.record("t1", 1, open=False, texts=1),)))
+    machine.commit(key, Change(id="d", retain=1))
+    machine.read(key, None, None, None, touch=True)
+    machine.nothing_is_left_over()
+    assert [(record.number, record.turns) for record in machine.states[key].records] == [(0, 2), (1, 0)]
+    machine.teardown()
