@@ -193,6 +193,9 @@ class CacheLayer(Layer):
     ) -> Receipt:
         try:
             return await super().copy(source, target, at=at, change_id=change_id, expect=expect, for_owner=for_owner)
+        except BaseException:  # the source may not be what the entry shows: the caller reads it again
+            self._drop(source)
+            raise
         finally:
             self._drop(target)
 

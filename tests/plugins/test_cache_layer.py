@@ -762,6 +762,20 @@ async def test_a_failed_change_drops_the_entry(mode: Mode, error: Exception, app
 
 
 @BOTH
+async def test_a_refused_fork_drops_the_entry_of_its_source(mode: Mode) -> None:
+    """The caller reads the source again, and finds the version that the fork must expect."""
+    it = Setup(mode)
+    await it.fill(3)
+    seen = (await it.store.session("s")).version
+    await it.other_process.append("s", [user("between")])
+    with pytest.raises(Conflict):
+        await it.store.fork("s", "copy", expect=seen)
+    assert not it.has()
+    await it.store.fork("s", "copy", expect=(await it.store.session("s")).version)
+    await it.agrees("copy")
+
+
+@BOTH
 async def test_a_cancelled_change_drops_the_entry(mode: Mode) -> None:
     it = Setup(mode)
     await it.fill(3)
