@@ -1,6 +1,6 @@
-"""Ask for a session that holds a payload, and measure it: python open_bomb.py FILE LAYER [naive].
+"""Read a session that holds a payload, and measure that: python open_bomb.py FILE LAYER [naive].
 
-With `naive` the payload is opened as it would be by who trusts it.
+With `naive` the payload is decompressed without bounds.
 """
 
 from __future__ import annotations
@@ -15,55 +15,62 @@ from pathlib import Path
 import zstandard
 
 from compressed import LAYERS, compressed, talk
-from turnlog import Change, CorruptRecord, Key, Record
+from turnlog import Change, CorruptRecord, Key, Record, Store
 from turnlog_compression import _decompress
 from turnlog_memory import MemoryBackend
 
 
 def memory(what: str) -> int:
-    """Bytes of memory that this process has (`VmRSS`), or had at most (`VmHWM`).
+    """Return the bytes of memory that this process has (`VmRSS`), or had at most (`VmHWM`).
 
-    `getrusage` says no less than what the process had that started this one.
+    `getrusage` would also count the process that started this one.
     """
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(status.partition(f"{what}:")[2].split()[0]) * 1024
 
 
-async def measured(payload: bytes, layer: str) -> dict[str, object]:
-    """What a caller hears, how much memory that took, and how long the best of three times."""
+async def measured(payload: bytes, name: str) -> dict[str, object]:
+    """Return the error of a read, the memory that it took, and the least CPU time of three."""
     sound = Record.of(talk(600), id="t", time=0.0)
-    async with LAYERS[layer](MemoryBackend()) as store:
+    layer = LAYERS[name](MemoryBackend())
+    async with Store(layer) as store:
         for session, records in (
             ("sound", [compressed(sound, "gzip"), compressed(sound, "zstd")]),
             ("bomb", [sound, sound.with_payload(payload), sound]),
         ):
             for record in records:
-                await store.inner.commit(Key("default", session), Change(append=(record,)))
+                await layer.inner.commit(Key("default", session), Change(append=(record,)))
         assert len(await store.load("sound")) == 4
         seconds, grown, before = [], [], memory("VmRSS")
         for _ in range(3):
-            began = time.perf_counter()
+            began = time.process_time()
             try:
                 await store.load("bomb")
             except CorruptRecord as error:
-                said, place = str(error), [error.key and error.key.session, error.turn]
-                seconds.append(time.perf_counter() - began)
+                message, place = str(error), [error.key and error.key.session, error.turn]
+                seconds.append(time.process_time() - began)
                 grown.append(memory("VmHWM") - before)
-        beside = [len(await store.load("bomb", last=1)), len(await store.load("bomb", before=1))]
-    return {"said": said, "place": place, "seconds": min(seconds), "bytes": grown[0], "beside": beside}
+        neighbours = [len(await store.load("bomb", last=1)), len(await store.load("bomb", before=1))]
+    return {
+        "error": message,
+        "place": place,
+        "seconds": min(seconds),
+        "bytes": grown[0],
+        "neighbours": neighbours,
+    }
 
 
 def naive_gzip(body: bytes, size: int, _: object) -> bytes:
-    """All that comes out."""
+    """Decompress everything."""
     return zlib.decompress(body, 31)
 
 
 def naive_zstd(body: bytes, size: int, _: object) -> bytes:
-    """As much as the frame says."""
+    """Decompress as much as the frame states."""
     return zstandard.decompress(body)
 
 
 if __name__ == "__main__":
     if sys.argv[3:] == ["naive"]:
-        _decompress._OPENERS.update({_decompress.GZIP: naive_gzip, _decompress.ZSTD: naive_zstd})
+        _decompress._EXPANDERS.update({_decompress.GZIP: naive_gzip, _decompress.ZSTD: naive_zstd})
     print(json.dumps(asyncio.run(measured(Path(sys.argv[1]).read_bytes(), sys.argv[2]))))
