@@ -1,16 +1,14 @@
-"""The memory store keeps the contract."""
+"""The memory backend meets the contract."""
 
 from __future__ import annotations
 
 from typing import Unpack
 
-from turnlog import Store
+from turnlog import Backend
 from turnlog.testing import BackendContract, BackendOptions
 from turnlog_memory import MemoryBackend
 
 
-class TestMemoryStore(BackendContract):
-    """The memory store."""
-
-    def make(self, **options: Unpack[BackendOptions]) -> Store:
+class TestMemory(BackendContract):
+    def make(self, **options: Unpack[BackendOptions]) -> Backend:
         return MemoryBackend(**options)

@@ -1,4 +1,4 @@
-"""What every chapter of the kit stands on: the store to test, a clock, and how a test is run."""
+"""The base of all tests of the kit: the backend to test, a clock, and how a test runs."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias, TypedDict, Unpack
 
+from ..backend import Backend
 from ..store import Store
 
-_SECONDS = 120  # a test that takes longer is taken for one that waits for ever
+_SECONDS = 120  # a test that takes longer fails
 
 Test: TypeAlias = "Callable[..., Any]"
 
@@ -35,53 +36,59 @@ class Clock:
         return self.now
 
     def advance(self, seconds: float) -> None:
-        """Move it, also back."""
+        """Move it forwards, or backwards."""
         self.now += seconds
 
 
 class BackendOptions(TypedDict, total=False):
-    """The options that every store takes."""
+    """The options that every backend takes; a test gives some of them."""
 
-    namespace: str
     ttl: float | None
-    retain: int | None
-    max_session_bytes: int | None
     clock: Callable[[], float]
 
 
-class Chapter(ABC):
-    """A part of the contract: each test holds a store to one sentence, its docstring.
+class StoreOptions(BackendOptions, total=False):
+    """The options of a `Store` over a backend, and those of the backend."""
 
-    An `async def test_...` runs in an event loop of its own, so no plugin of pytest is needed, and none is in the way.
-    One that names a parameter `store` is given an open one; what it opens itself by `opened` is closed after it.
+    namespace: str
+    retain: int | None
+    max_session_bytes: int | None
+
+
+class ContractBase(ABC):
+    """A part of the contract: the docstring of each test is the sentence that it tests.
+
+    An `async def test_...` runs in an event loop of its own, so it needs no plugin of pytest.  A test with a parameter
+    `store` gets an open `Store` over the backend, which is `store.backend`.  Stores that a test opens with `opened` are
+    closed after it.
     """
 
     shared: ClassVar[bool] = False
-    """Whether sessions are kept outside the store: a second one, made the same way, sees them, also after the first was
-    closed.  Otherwise each store that is made must begin empty."""
+    """Whether sessions are stored outside of the backend: a second backend that is made sees them, also after the first
+    was closed.  Otherwise each backend that is made must begin empty."""
 
     reads_messages: ClassVar[bool] = False
-    """Whether it is a layer that looks into messages: it refuses a payload that it cannot decode.  Any other keeps it
-    as it is."""
+    """Whether the backend is a layer that reads messages, and refuses a payload that it cannot decode.  Any other
+    backend stores such a payload as it is."""
 
     @abstractmethod
-    def make(self, **options: Unpack[BackendOptions]) -> Store:
-        """A store to be tested, not yet opened.
+    def make(self, **options: Unpack[BackendOptions]) -> Backend:
+        """Return a backend to test, not yet opened.
 
         Args:
-            options: What to make it with.  A place for its sessions must be this test's own: `self.folder` is.
+            options: The options to make it with.  Its sessions must be this test's own: `self.folder` is.
         """
 
     async def advance(self, seconds: float) -> None:
-        """Let time pass for the store: sessions that would expire within so many seconds now have.
+        """Let time pass for the backend: sessions that would expire within that many seconds now have expired.
 
-        Override it where the expiry is watched by a clock that is not the store's own, such as a server's.
+        Override it if the backend does not measure expiry by its own clock, but by a server's.
         """
         self.clock.advance(seconds)
 
     @cached_property
     def clock(self) -> Clock:
-        """The clock that every store of this test is made with."""
+        """The clock of every backend of this test."""
         return Clock()
 
     @cached_property
@@ -93,16 +100,28 @@ class Chapter(ABC):
 
     # ------------------------------------------------------------------------------------------------- for the tests
 
-    async def opened(self, **options: Unpack[BackendOptions]) -> Store:
-        """A store, open until the test ends."""
+    def made(
+        self,
+        *,
+        namespace: str = "default",
+        retain: int | None = None,
+        max_session_bytes: int | None = None,
+        **options: Unpack[BackendOptions],
+    ) -> Store:
+        """Return a store over a new backend, not yet opened."""
         options.setdefault("clock", self.clock)
-        return await self._stack.enter_async_context(self.make(**options))
+        backend = self.make(**options)
+        return Store(backend, namespace=namespace, retain=retain, max_session_bytes=max_session_bytes)
 
-    async def door(self, store: Store) -> Store:
-        """Another store over the same sessions; where there can be none, another view of this one."""
+    async def opened(self, **options: Unpack[StoreOptions]) -> Store:
+        """Return a store over a new backend, open until the test ends."""
+        return await self._stack.enter_async_context(self.made(**options))
+
+    async def another(self, store: Store) -> Store:
+        """Return another store over the same sessions; it has another backend if sessions are shared."""
         if not self.shared:
-            return store.within(store.namespace)
-        return await self.opened(namespace=store.namespace, ttl=store.ttl, retain=store.retain)
+            return Store(store.backend, namespace=store.namespace, retain=store.retain)
+        return await self.opened(namespace=store.namespace, ttl=store.backend.ttl, retain=store.retain)
 
     @cached_property
     def _stack(self) -> AsyncExitStack:
@@ -123,25 +142,26 @@ class Chapter(ABC):
             await (test(self, store=await self.opened()) if needs_store else test(self))
 
 
-def _runs(test: Test) -> Callable[[Chapter], None]:
-    """A test as pytest calls it; what fails it is given the sentence that is broken."""
+def _runs(test: Test) -> Callable[[ContractBase], None]:
+    """Return the test as pytest calls it; a failure gets the sentence of the contract as a note."""
     needs_store = "store" in inspect.signature(test).parameters
     is_async = inspect.iscoroutinefunction(test)
 
     @functools.wraps(test)
-    def run(self: Chapter) -> None:
+    def run(self: ContractBase) -> None:
         try:
             if is_async:
                 asyncio.run(self._run(test, needs_store=needs_store))
             else:
                 test(self)
-        except BaseException as error:  # pytest's own are no exceptions
+        except BaseException as error:  # failures of pytest are not `Exception`s
             error.add_note(f"The contract says: {inspect.cleandoc(test.__doc__ or test.__name__)}")
             raise
         finally:
             for folder in self._folders:
                 shutil.rmtree(folder, ignore_errors=True)
 
-    # `wraps` shows the test's parameters, which pytest would take for fixtures
-    run.__signature__ = inspect.Signature([inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)])  # type: ignore[attr-defined]
+    # without this pytest would take the parameters of the test for fixtures
+    only_self = [inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)]
+    run.__signature__ = inspect.Signature(only_self)  # type: ignore[attr-defined]
     return run

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..store import Store
 from ..values.change import Change
-from ._base import Chapter
+from ._base import ContractBase
 from ._material import ID, history, key, numbers, record, say, texts
 
 
@@ -23,31 +23,31 @@ async def _cancelled(call: Coroutine[Any, Any, object], steps: int) -> None:
         task.result()
 
 
-class Cancelling(Chapter):
+class Cancelling(ContractBase):
     async def test_sent_again_it_is_stored_once(self, store: Store) -> None:
-        """commit: after a cancellation the same change can be sent again: it is stored once, however far it came."""
+        """A change can be sent again after a cancellation: it is stored once, wherever the first call was cancelled."""
         for steps in range(24):
             change = Change(append=(record(f"{steps}", "x"),))
-            await _cancelled(store.commit(key(store), change), steps)
-            receipt = await store.commit(key(store), change)
+            await _cancelled(store.backend.commit(key(store), change), steps)
+            receipt = await store.backend.commit(key(store), change)
             assert receipt.number == steps
         session = await store.session(ID)
         assert numbers(session) == list(range(24))
         assert [texts(turn.messages) for turn in session.turns] == [[f"{n}", "x"] for n in range(24)]
 
     async def test_all_of_it_or_nothing(self, store: Store) -> None:
-        """commit: all of it or nothing, also if it is cancelled."""
+        """A cancelled commit stores the whole change or nothing."""
         for steps in range(24):
             name = f"s{steps}"
             await store.append(name, say("a"))
             change = Change(keep=0, append=(record("b"), record("c")), metadata={"title": "x"}, owner="u1")
-            await _cancelled(store.commit(key(store, name), change), steps)
+            await _cancelled(store.backend.commit(key(store, name), change), steps)
             session = await store.session(name)
             whole = (texts(session.messages), session.info.owner, dict(session.info.metadata))
             assert whole in ((["a"], "", {}), (["b", "c"], "u1", {"title": "x"}))
 
     async def test_a_cancelled_call_ends_as_cancelled(self, store: Store) -> None:
-        """Cancellation: a call that is cancelled ends as cancelled; a deadline around it would never end otherwise."""
+        """A cancelled call raises `CancelledError`; otherwise a deadline around it would never end."""
         for steps in range(4):
             await store.append(ID, say("a"))
             calls: list[Callable[[], Coroutine[Any, Any, object]]] = [
@@ -66,7 +66,7 @@ class Cancelling(Chapter):
                 assert task.cancelled() is asked, f"swallowed after {steps} steps"
 
     async def test_the_store_goes_on(self, store: Store) -> None:
-        """Cancelled calls leave nothing behind: the next ones are answered, each with its own answer."""
+        """Calls after a cancelled call get their own answers."""
         for number in range(8):
             await store.append(f"s{number}", say(f"{number}"))
         for steps in range(16):
@@ -82,7 +82,7 @@ class Cancelling(Chapter):
         assert len([info async for info in store.sessions()]) == 8
 
     async def test_others_are_not_cancelled(self, store: Store) -> None:
-        """A cancellation ends the call that is cancelled and no other that waits beside it."""
+        """A cancellation ends the cancelled call, and no other call that waits at the same time."""
         await store.append(ID, say("a"))
         for steps in range(12):
             others = [asyncio.create_task(store.append(ID, say(f"{steps}.{n}"))) for n in range(3)]

@@ -8,7 +8,7 @@ from ..errors import Conflict, CorruptRecord, IdReused, InvalidInput, SessionNot
 from ..store import Store
 from ..values.change import Change
 from ..values.key import Key
-from ._base import Chapter
+from ._base import ContractBase
 from ._material import ID, history, key, numbers, picture, record, say, texts
 
 
@@ -18,9 +18,9 @@ async def _source(store: Store) -> None:
     await store.merge_metadata(ID, {"title": "x", "tags": ["y"]}, owner="u1", ttl=600.0)
 
 
-class Copying(Chapter):
+class Copying(ContractBase):
     async def test_all_that_is_copied(self, store: Store) -> None:
-        """copy: its turns with their numbers and times, metadata, owner and time to live."""
+        """`copy` copies the turns with their numbers and times, the metadata, the owner and the time to live."""
         await _source(store)
         await self.advance(10)
         receipt = await store.fork(ID, "bob")
@@ -32,7 +32,7 @@ class Copying(Chapter):
         assert receipt.previous is None
 
     async def test_up_to_a_turn(self, store: Store) -> None:
-        """copy: at: only the turns numbered below this; None: all."""
+        """`copy` with `at` copies only the turns numbered below it."""
         await _source(store)
         for at in (0, 1, 3, 4, 9):
             receipt = await store.fork(ID, f"at {at}", at=at)
@@ -44,7 +44,7 @@ class Copying(Chapter):
             assert (await store.append(f"at {at}", say("next"))).number == min(at, 4)
 
     async def test_both_go_on_apart(self, store: Store) -> None:
-        """fork: both go on apart."""
+        """The source and the copy are independent afterwards."""
         await _source(store)
         await store.fork(ID, "bob")
         await store.append(ID, say("source"))
@@ -59,37 +59,37 @@ class Copying(Chapter):
         assert await picture(store, "bob") == before
 
     async def test_a_copy_starts_a_new_epoch(self, store: Store) -> None:
-        """copy: it starts a new epoch: no version of the source is one of the target."""
+        """A copy starts a new epoch: no version of the source is a version of the copy."""
         await _source(store)
         version = (await store.info(ID)).version
         await store.fork(ID, "bob")
         assert (await store.info("bob")).version != version
         with pytest.raises(Conflict):
             await store.append("bob", say("e"), expect=version)
-        session = await store.read(key(store, "bob"), since=version)
+        session = await store.backend.read(key(store, "bob"), since=version)
         assert not session.continues
         assert texts(session.messages) == list("aAbBcCdD")
 
     async def test_a_copy_can_be_followed(self, store: Store) -> None:
-        """copy: what is made is a session like any other: its versions can be followed, expected and cut back to."""
+        """A copy is a session like any other: its versions work with `since` and `expect`, and it can be cut."""
         await _source(store)
         version = (await store.fork(ID, "bob")).version
         await store.append("bob", say("e"), expect=version)
-        session = await store.read(key(store, "bob"), since=version)
+        session = await store.backend.read(key(store, "bob"), since=version)
         assert (session.continues, texts(session.messages)) == (True, ["e"])
         await store.rewind("bob", turns=3)
         assert await history(store, "bob") == list("aAbB")
 
     async def test_a_copy_remembers_nothing_of_the_source(self, store: Store) -> None:
-        """copy: it remembers none of the source's changes: what is repeated there is new here."""
+        """A copy remembers none of the changes of its source: their ids are new in the copy."""
         change = Change(append=(record("a"),))
-        await store.commit(key(store), change)
+        await store.backend.commit(key(store), change)
         await store.fork(ID, "bob")
-        assert (await store.commit(key(store, "bob"), change)).number == 1
+        assert (await store.backend.commit(key(store, "bob"), change)).number == 1
         assert await history(store, "bob") == ["a", "a"]
 
     async def test_onto_a_session_that_is_there(self, store: Store) -> None:
-        """copy: Conflict: there is a target, and another change made it; it stays as it is."""
+        """`copy` raises `Conflict` if the target exists and another change made it, and leaves the target as it is."""
         await _source(store)
         await store.append("bob", say("mine"))
         before = await picture(store, "bob")
@@ -100,13 +100,13 @@ class Copying(Chapter):
             await store.fork(ID, ID)
 
     async def test_without_a_source(self, store: Store) -> None:
-        """copy: SessionNotFound: there is no source; no target is made."""
+        """`copy` raises `SessionNotFound` if there is no source, and makes no target."""
         with pytest.raises(SessionNotFound):
             await store.fork(ID, "bob")
         assert await picture(store, "bob") is None
 
     async def test_a_repeat_of_a_copy(self, store: Store) -> None:
-        """copy: change_id: as in `Change.id`: sent again, it is made once and answered as the first time."""
+        """A copy that is sent again under the same change id is made once and answered as the first time."""
         await _source(store)
         first = await store.fork(ID, "bob", at=2, change_id="f")
         await store.append(ID, say("later"))
@@ -119,7 +119,7 @@ class Copying(Chapter):
             await store.fork(ID, "bob", at=3, change_id="f")
 
     async def test_a_repeat_after_the_source_has_grown(self, store: Store) -> None:
-        """copy: a repeat is the same change although the source has grown: its digest is of what was asked."""
+        """A copy that is sent again is the same change even if the source has grown: its digest covers the request."""
         await _source(store)
         first = await store.fork(ID, "bob", change_id="f")
         await store.append(ID, say("later"))
@@ -127,30 +127,30 @@ class Copying(Chapter):
         assert await history(store, "bob") == list("aAbBcCdD")
 
     async def test_across_namespaces(self, store: Store) -> None:
-        """copy: takes keys: a session may be copied to another namespace."""
+        """`copy` takes keys: it can copy a session to another namespace."""
         await _source(store)
         target = Key("elsewhere", "bob")
-        await store.copy(key(store), target, at=None, change_id="f")
-        session = await store.read(target)
+        await store.backend.copy(key(store), target, at=None, change_id="f")
+        session = await store.backend.read(target)
         assert (session.info.key, texts(session.messages)) == (target, list("aAbBcCdD"))
         assert await picture(store, "bob") is None
 
     async def test_payloads_are_copied_as_they_are(self, store: Store) -> None:
-        """copy: payloads that only a layer can read are copied, byte for byte."""
+        """`copy` keeps payloads that only a layer can read, byte for byte."""
         change = Change(append=(record("secret").with_payload(b"\xff" * 50),))
         if self.reads_messages:
             with pytest.raises(CorruptRecord):
-                await store.commit(key(store), change)
+                await store.backend.commit(key(store), change)
             return
-        await store.commit(key(store), change)
-        await store.copy(key(store), key(store, "bob"), at=None, change_id="f")
-        assert [r.payload for r in (await store.read(key(store, "bob"))).records] == [b"\xff" * 50]
+        await store.backend.commit(key(store), change)
+        await store.backend.copy(key(store), key(store, "bob"), at=None, change_id="f")
+        assert [r.payload for r in (await store.backend.read(key(store, "bob"))).records] == [b"\xff" * 50]
 
     async def test_a_copy_of_what_was_retained(self, store: Store) -> None:
-        """copy: turns keep their numbers, also where the source's history no longer begins at 0."""
+        """Copied turns keep their numbers, even if the history of the source no longer begins at 0."""
         for text in "abcde":
             await store.append(ID, say(text))
-        await store.commit(key(store), Change(retain=3))
+        await store.backend.commit(key(store), Change(retain=3))
         await store.fork(ID, "all")
         await store.fork(ID, "some", at=4)
         for name, shown in (("all", [2, 3, 4]), ("some", [2, 3])):

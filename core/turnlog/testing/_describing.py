@@ -10,7 +10,7 @@ from ..errors import Conflict, InvalidInput, TooLarge
 from ..store import Store
 from ..values.change import Change
 from ..values.json_value import JSON
-from ._base import Chapter
+from ._base import ContractBase
 from ._material import ID, history, key, picture, say
 
 _VALUES: dict[str, JSON] = {
@@ -28,12 +28,16 @@ _VALUES: dict[str, JSON] = {
 }
 
 
-class Describing(Chapter):
+class Describing(ContractBase):
     async def test_metadata_comes_back_as_it_was_set(self, store: Store) -> None:
-        """merge_metadata: set metadata name by name; it comes with every read, whatever the names and values."""
+        """Every read returns the metadata as it was set, whatever the names and values."""
         await store.append(ID, say("a"))
         receipt = await store.merge_metadata(ID, _VALUES)
-        for session in (await store.read(key(store)), await store.read(key(store), last=0), await store.session(ID)):
+        for session in (
+            await store.backend.read(key(store)),
+            await store.backend.read(key(store), last=0),
+            await store.session(ID),
+        ):
             metadata = dict(session.info.metadata)
             assert metadata == _VALUES
             assert repr(metadata["numbers"]) == repr(_VALUES["numbers"])
@@ -41,23 +45,24 @@ class Describing(Chapter):
             assert session.version == receipt.version
 
     async def test_names_are_merged_one_by_one(self, store: Store) -> None:
-        """Change.metadata: values to set, by name; None removes a name; what a name holds is replaced whole."""
+        """A change sets metadata name by name: None removes a name, and a value replaces the old value whole."""
         await store.merge_metadata(ID, {"a": 1, "b": {"x": 1}, "c": 3})
         await store.merge_metadata(ID, {"b": {"y": 2}, "c": None, "d": 4, "never": None})
         assert dict((await store.info(ID)).metadata) == {"a": 1, "b": {"y": 2}, "d": 4}
 
     async def test_metadata_leaves_the_turns_alone(self, store: Store) -> None:
-        """merge_metadata: changes no turn and no count, and makes another version that saw the same turns."""
+        """A change of metadata makes another version, and changes no turn and no count."""
         version = (await store.append(ID, say("a", "b"))).version
         turns = (await store.session(ID)).turns
         receipt = await store.merge_metadata(ID, {"title": "x"})
         assert (receipt.number, receipt.turns, receipt.messages) == (None, 1, 2)
         assert receipt.version != version
-        assert receipt.version.same_turns(version)
+        assert version.met_by(receipt.version)
+        assert not version.exact.met_by(receipt.version)
         assert (await store.session(ID)).turns == turns
 
     async def test_a_session_without_turns(self, store: Store) -> None:
-        """merge_metadata: a session that is not there is made."""
+        """`merge_metadata` makes a session that is not stored."""
         receipt = await store.merge_metadata(ID, {"title": "x"}, owner="u1")
         assert (receipt.previous, receipt.turns, receipt.messages) == (None, 0, 0)
         assert await store.load(ID) == []
@@ -67,15 +72,15 @@ class Describing(Chapter):
         assert (info.owner, dict(info.metadata)) == ("u1", {"title": "x"})
 
     async def test_layers_may_put_bytes(self, store: Store) -> None:
-        """Change.metadata: applications give JSON, layers may put bytes there."""
+        """Applications set metadata to JSON; layers may also set bytes."""
         data = bytes(range(256))
-        await store.commit(key(store), Change(metadata={"sealed": data, "plain": "x"}))
+        await store.backend.commit(key(store), Change(metadata={"sealed": data, "plain": "x"}))
         assert dict((await store.info(ID)).metadata) == {"sealed": data, "plain": "x"}
         with pytest.raises(InvalidInput):
             await store.merge_metadata(ID, {"sealed": data})  # type: ignore[dict-item]
 
-    async def test_so_much_metadata(self, store: Store) -> None:
-        """merge_metadata: TooLarge: over 64 KiB of metadata, also if it is only so much together; nothing is stored."""
+    async def test_too_much_metadata(self, store: Store) -> None:
+        """A store raises `TooLarge` if the metadata of a session would take more than 64 KiB, and stores nothing."""
         await store.merge_metadata(ID, {"a": "x" * 60_000})
         before = await picture(store)
         for metadata in ({"b": "x" * 10_000}, {"b": "x" * 70_000}):
@@ -86,7 +91,7 @@ class Describing(Chapter):
         assert list((await store.info(ID)).metadata) == ["b"]
 
     async def test_the_owner(self, store: Store) -> None:
-        """Change.owner: whose the session is; the empty string clears it; None leaves it as it is."""
+        """A change sets the owner; the empty string clears it, and None leaves it as it is."""
         await store.append(ID, say("a"))
         assert (await store.info(ID)).owner == ""
         await store.merge_metadata(ID, owner="u1")
@@ -100,16 +105,16 @@ class Describing(Chapter):
         assert await history(store) == ["a", "b"]
 
     async def test_compare_and_set(self, store: Store) -> None:
-        """merge_metadata: expect: only if the session is at this version, metadata included. Conflict: it is not."""
+        """`merge_metadata` with `expect=version.exact` sets metadata only if nothing has changed since."""
         one = await store.merge_metadata(ID, {"count": 1})
-        two = await store.merge_metadata(ID, {"count": 2}, expect=one.version)
+        two = await store.merge_metadata(ID, {"count": 2}, expect=one.version.exact)
         with pytest.raises(Conflict) as error:
-            await store.merge_metadata(ID, {"count": 2}, expect=one.version)
+            await store.merge_metadata(ID, {"count": 2}, expect=one.version.exact)
         assert error.value.actual == two.version
         assert dict((await store.info(ID)).metadata) == {"count": 2}
 
     async def test_nothing_to_set(self, store: Store) -> None:
-        """merge_metadata: InvalidInput: Nothing is given, or what is given is not JSON."""
+        """`merge_metadata` raises `InvalidInput` if nothing is given, or if a value is not JSON."""
         await store.append(ID, say("a"))
         before = await picture(store)
         with pytest.raises(InvalidInput):

@@ -1,6 +1,6 @@
 """Contract: time to live.
 
-Times stand at least a second off what they decide, so that a server's clock, which goes on meanwhile, decides the same.
+Times are at least a second away from an expiry, so that the clock of a server, which keeps running, decides the same.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import pytest
 from ..errors import Conflict, InvalidInput, SessionNotFound
 from ..store import Store
 from ..values.change import ABSENT, Change
-from ._base import Chapter
+from ._base import ContractBase
 from ._material import ID, history, key, picture, record, say
 
 YEAR = 365 * 86_400.0
 TTL = 80.0
-"""Seconds; the expiry may stay where it is until 10 of them, 1/8, have passed since it moved."""
+"""Seconds; a use may leave the expiry as it is until 10 of them, 1/8, have passed since it moved."""
 
 
 async def _ends(store: Store, session_id: str = ID) -> bool:
@@ -29,9 +29,9 @@ async def _ends(store: Store, session_id: str = ID) -> bool:
     return False
 
 
-class Expiring(Chapter):
+class Expiring(ContractBase):
     async def test_a_session_lives_so_long_after_its_last_use(self) -> None:
-        """Store: ttl: seconds that a session lives after its last use: at least 7/8 of them, and never longer."""
+        """A session lives at least 7/8 of its time to live after its last use, and never longer than it."""
         store = await self.opened(ttl=TTL)
         await store.append(ID, say("a"))
         await self.advance(69)
@@ -40,7 +40,7 @@ class Expiring(Chapter):
         assert await _ends(store)
 
     async def test_for_ever_by_default(self, store: Store) -> None:
-        """Store: ttl: None: for ever."""
+        """A backend without a time to live keeps its sessions for ever."""
         await store.append(ID, say("a"))
         info = await store.info(ID)
         assert (info.ttl, info.expires_in) == (None, None)
@@ -48,22 +48,22 @@ class Expiring(Chapter):
         assert await history(store) == ["a"]
 
     async def test_what_extends_a_life(self) -> None:
-        """read, commit, touch: extend the session's life."""
+        """Reads, commits, repeats and copies extend the life of a session."""
         store = await self.opened(ttl=TTL)
         change = Change(append=(record("a"),))
         uses: dict[str, Callable[[str], Awaitable[object]]] = {
             "load": store.load,
             "session": lambda name: store.session(name, last=1),
-            "read": lambda name: store.read(key(store, name), last=0),
+            "read": lambda name: store.backend.read(key(store, name), last=0),
             "touch": store.touch,
             "append": lambda name: store.append(name, say("b")),
             "merge_metadata": lambda name: store.merge_metadata(name, {"title": "x"}),
-            "keep": lambda name: store.commit(key(store, name), Change(keep=1)),
-            "a repeat": lambda name: store.commit(key(store, name), change),
+            "keep": lambda name: store.backend.commit(key(store, name), Change(keep=1)),
+            "a repeat": lambda name: store.backend.commit(key(store, name), change),
             "fork, of the source": lambda name: store.fork(name, "copy"),
         }
         for name in uses:
-            await store.commit(key(store, name), change)
+            await store.backend.commit(key(store, name), change)
         await self.advance(60)
         for name, use in uses.items():
             await use(name)
@@ -71,15 +71,15 @@ class Expiring(Chapter):
         for name in uses:
             assert not await _ends(store, name), f"{name} extends no life"
 
-    async def test_what_extends_nobodys_life(self) -> None:
-        """info, page, sessions, touch=False: extend nobody's life; neither does what is refused."""
+    async def test_what_extends_no_life(self) -> None:
+        """`info`, `page`, `sessions`, reads with `touch=False` and refused changes extend no life."""
         store = await self.opened(ttl=TTL)
         version = (await store.append(ID, say("a"))).version
         await store.append(ID, say("b"))
         await self.advance(60)
         await store.info(ID)
         await store.session(ID, touch=False)
-        await store.read(key(store), touch=False, since=version)
+        await store.backend.read(key(store), touch=False, since=version)
         assert len([info async for info in store.sessions()]) == 1
         with pytest.raises(Conflict):
             await store.append(ID, say("c"), expect=version)
@@ -87,16 +87,16 @@ class Expiring(Chapter):
         assert await _ends(store)
 
     async def test_using_it_changes_no_version(self) -> None:
-        """Sliding the expiry raises nothing: a reader's version stays good."""
+        """Moving the expiry of a session does not change its version."""
         store = await self.opened(ttl=TTL)
         version = (await store.append(ID, say("a"))).version
         for _ in range(3):
             await self.advance(60)
             assert (await store.session(ID)).version == version
-        await store.merge_metadata(ID, {"title": "x"}, expect=version)
+        await store.merge_metadata(ID, {"title": "x"}, expect=version.exact)
 
     async def test_an_expired_session_is_not_there(self) -> None:
-        """SessionNotFound: there is none, or it has expired: each method takes it for a session that is not there."""
+        """Every method treats an expired session as one that is not stored."""
         store = await self.opened(ttl=TTL)
         version = (await store.append(ID, say("a"), owner="u1", metadata={"title": "x"})).version
         await self.advance(81)
@@ -107,9 +107,9 @@ class Expiring(Chapter):
             lambda: store.touch(ID),
             lambda: store.pop(ID),
             lambda: store.rewind(ID, turns=1),
-            lambda: store.read(key(store), since=version),
+            lambda: store.backend.read(key(store), since=version),
             lambda: store.fork(ID, "bob"),
-            lambda: store.commit(key(store), Change(keep=0)),
+            lambda: store.backend.commit(key(store), Change(keep=0)),
         ]
         for call in missing:
             with pytest.raises(SessionNotFound):
@@ -127,22 +127,22 @@ class Expiring(Chapter):
         assert [session async for session in store.export_owner("u1")] == []
 
     async def test_all_of_a_session_expires_together(self) -> None:
-        """All of a session expires together: one that is made in its place has nothing of it, and never its version."""
+        """All parts of a session expire together: a session that is made in its place starts empty."""
         store = await self.opened(ttl=TTL)
         change = Change(append=(record("a"),), owner="u1", metadata={"title": "x"}, ttl=40.0)
-        old = (await store.commit(key(store), change)).version
+        old = (await store.backend.commit(key(store), change)).version
         await self.advance(41)
         receipt = await store.append(ID, say("b"), expect=ABSENT)
         session = await store.session(ID)
         assert (receipt.previous, receipt.number, receipt.turns) == (None, 0, 1)
         assert (session.info.owner, dict(session.info.metadata), session.info.ttl) == ("", {}, None)
         assert session.version != old
-        again = await store.commit(key(store), change)
+        again = await store.backend.commit(key(store), change)
         assert again.number == 1, "it remembers no change of the one before"
         assert await history(store) == ["b", "a"]
 
     async def test_a_time_to_live_of_its_own(self) -> None:
-        """Change.ttl: the session's own time to live, in seconds; 0 means that it never expires."""
+        """A session may have its own time to live in seconds; 0 means that it never expires."""
         store = await self.opened(ttl=TTL)
         await store.append("store's", say("a"))
         await store.merge_metadata("short", {"title": "x"}, ttl=20.0)
@@ -164,7 +164,7 @@ class Expiring(Chapter):
         assert not await _ends(store, "for ever")
 
     async def test_a_time_to_live_takes_effect_at_once(self, store: Store) -> None:
-        """merge_metadata: ttl: seconds it lives after its last use; 0: for ever. It holds from this change on."""
+        """A new time to live applies from the change that sets it."""
         await store.append(ID, say("a"))
         await store.merge_metadata(ID, ttl=800.0)
         await store.merge_metadata(ID, ttl=20.0)
@@ -181,7 +181,7 @@ class Expiring(Chapter):
         assert await history(store) == ["b"]
 
     async def test_how_long_it_still_lives(self) -> None:
-        """SessionInfo, Receipt: expires_in: seconds until it expires unless it is used; None if it does not."""
+        """`expires_in` is the time in seconds until an unused session expires; None if it does not expire."""
         store = await self.opened(ttl=TTL)
         receipt = await store.append(ID, say("a"))
         assert receipt.expires_in == pytest.approx(TTL, abs=1)
@@ -194,7 +194,7 @@ class Expiring(Chapter):
         assert (receipt.expires_in, (await store.info(ID)).expires_in) == (None, None)
 
     async def test_the_shortest_and_the_longest(self, store: Store) -> None:
-        """Change.ttl: InvalidInput: not 0, and not from a millisecond to ten years."""
+        """A time to live is 0, or from a millisecond to ten years; any other value raises `InvalidInput`."""
         for name, ttl in (("shortest", 0.001), ("longest", 10 * YEAR), ("whole", 60)):
             await store.merge_metadata(name, {"x": 1}, ttl=ttl)
         assert (await store.info("longest")).ttl == 10 * YEAR
@@ -205,11 +205,11 @@ class Expiring(Chapter):
             with pytest.raises(InvalidInput):
                 await store.merge_metadata(ID, {"x": 1}, ttl=bad)
             with pytest.raises(InvalidInput):
-                self.make(ttl=bad)
+                self.made(ttl=bad)
         assert await picture(store) is None
 
     async def test_a_copy_has_a_life_of_its_own(self, store: Store) -> None:
-        """copy: time to live: the copy has the source's, and is used apart from it."""
+        """A copy has the time to live of its source, and expires independently of it."""
         await store.append(ID, say("a"))
         await store.merge_metadata(ID, ttl=TTL)
         await self.advance(60)

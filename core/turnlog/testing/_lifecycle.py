@@ -12,30 +12,34 @@ from ..store import Store
 from ..values.change import Change
 from ..values.key import Key
 from ..values.session import Query
-from ._base import Chapter
+from ._base import ContractBase
 from ._material import ID, history, key, numbers, picture, record, say, texts
 
 
 async def _answer(call: Callable[[], Awaitable[object]]) -> object:
-    """What a call answers, or raises."""
+    """Return what a call returns, or the error that it raises."""
     try:
         return await call()
-    except Exception as error:  # noqa: BLE001 - whatever it raises is compared
+    except Exception as error:  # noqa: BLE001 - the caller compares it
         return error
 
 
-class Living(Chapter):
+class Lifecycle(ContractBase):
     async def test_with(self) -> None:
-        """Store: open it with `async with store:`, which hands out the store itself."""
-        store = self.make(clock=self.clock)
+        """`async with` opens a backend, or a store and its backend, and returns the object itself."""
+        store = self.made()
         async with store as opened:
             assert opened is store
             await store.append(ID, say("a"))
             assert await history(store) == ["a"]
+        backend = self.make(clock=self.clock)
+        async with backend as same:
+            assert same is backend
+            await backend.commit(key(store), Change(append=(record("a"),)))
 
     async def test_it_is_closed_when_the_block_fails(self) -> None:
-        """Store: what `open` acquires, `close` releases, also when the block raises; the error passes."""
-        store = self.make(clock=self.clock)
+        """`async with` closes a store if its block raises, and the error is raised on."""
+        store = self.made()
         with pytest.raises(KeyError):
             async with store:
                 raise KeyError("of the application")
@@ -43,19 +47,20 @@ class Living(Chapter):
             await store.load(ID)
 
     async def test_after_closing_every_call_raises_closed(self) -> None:
-        """close: afterwards every call raises `Closed`, whatever it is asked."""
-        store = self.make(clock=self.clock)
+        """Every call of a closed store or backend raises `Closed`."""
+        store = self.made()
         async with store:
             version = (await store.append(ID, say("a"))).version
         one = Key(store.namespace, ID)
         calls: list[Callable[[], Awaitable[object]]] = [
-            lambda: store.read(one),
-            lambda: store.read(one, last=0, touch=False),
-            lambda: store.commit(one, Change(append=(record("b"),))),
-            lambda: store.delete(one),
-            lambda: store.delete(one, expect=version),
-            lambda: store.page(Query(namespace=store.namespace)),
-            lambda: store.copy(one, Key(store.namespace, "bob"), at=None, change_id="f"),
+            lambda: store.backend.read(one),
+            lambda: store.backend.read(one, last=0, touch=False),
+            lambda: store.backend.commit(one, Change(append=(record("b"),))),
+            lambda: store.backend.delete(one),
+            lambda: store.backend.delete(one, expect=version),
+            lambda: store.backend.delete(one, for_owner="u1"),
+            lambda: store.backend.page(Query(namespace=store.namespace)),
+            lambda: store.backend.copy(one, Key(store.namespace, "bob"), at=None, change_id="f"),
             lambda: store.load(ID),
             lambda: store.session(ID),
             lambda: store.append(ID, say("b")),
@@ -72,13 +77,14 @@ class Living(Chapter):
             lambda: anext(store.export_owner("u1")),
             lambda: store.within("other").load(ID),
             lambda: store.within("other").append(ID, say("b")),
+            lambda: store.for_owner("u1").load(ID),
         ]
         answers = [await _answer(call) for call in calls]
         assert [type(answer) for answer in answers] == [Closed] * len(calls)
 
     async def test_close_twice(self) -> None:
-        """close: release it: twice, or by two at once, is no error."""
-        store = self.make(clock=self.clock)
+        """A store can be closed twice, also by two tasks at once."""
+        store = self.made()
         await store.open()
         await asyncio.gather(store.close(), store.close())
         await store.close()
@@ -86,8 +92,8 @@ class Living(Chapter):
             await store.load(ID)
 
     async def test_open_again(self) -> None:
-        """open: acquire what the store needs: a store that was closed can be opened again."""
-        store = self.make(clock=self.clock)
+        """A store that was closed can be opened again."""
+        store = self.made()
         for text in "abc":
             async with store:
                 await store.append(text, say(text))
@@ -95,26 +101,18 @@ class Living(Chapter):
             with pytest.raises(Closed):
                 await store.load(text)
 
-    async def test_a_view_is_opened_and_closed_with_its_store(self, store: Store) -> None:
-        """within: it is opened and closed with this one."""
-        view = store.within("other")
-        async with view:
-            await view.append(ID, say("a"))
-        assert await history(view) == ["a"]
-        assert await history(store) == []
-
     async def test_closing_leaves_nothing_running(self) -> None:
-        """close: background work is a task of the open store, and close ends it."""
+        """`close` ends all background tasks."""
         before = asyncio.all_tasks()
-        store = self.make(clock=self.clock)
+        store = self.made()
         async with store:
             await asyncio.gather(*(store.append(ID, say(f"{n}")) for n in range(4)))
             await store.load(ID)
         assert asyncio.all_tasks() == before
 
     async def test_closing_among_writers(self) -> None:
-        """close: nothing that was acknowledged is lost, and who comes too late is told `Closed`."""
-        store = self.make(clock=self.clock)
+        """`close` loses no acknowledged turn; calls that come too late raise `Closed`."""
+        store = self.made()
         await store.open()
         await store.append(ID, say("begin"))
         tasks = [asyncio.create_task(store.append(ID, say(f"{n}"))) for n in range(12)]
@@ -129,16 +127,18 @@ class Living(Chapter):
             assert set(stored) <= set(await history(await self.opened()))
 
     async def test_what_is_stored_outlives_the_store(self) -> None:
-        """shared: another store finds all that was stored, after the first was closed; otherwise it begins empty."""
+        """A second store finds all that the first one stored, if sessions are shared; otherwise it begins empty."""
         change = Change(append=(record("c"),))
-        async with self.make(clock=self.clock) as store:
+        async with self.made() as store:
             await store.append(ID, say("a", "b"), owner="u1", metadata={"title": "x"})
             await store.append(ID, say("r"), turn_id="t", open=True)
             await store.append(ID, say("s"), turn_id="t", part=1)
             await store.merge_metadata(ID, ttl=600.0)
             await store.append("seven", say("x"))
-            await store.commit(key(store, "seven"), Change(append=tuple(record(f"{n}") for n in range(6)), retain=3))
-            receipt = await store.commit(key(store), change)
+            await store.backend.commit(
+                key(store, "seven"), Change(append=tuple(record(f"{n}") for n in range(6)), retain=3)
+            )
+            receipt = await store.backend.commit(key(store), change)
             before = [await picture(store), await picture(store, "seven")]
         other = await self.opened()
         if not self.shared:
@@ -147,26 +147,26 @@ class Living(Chapter):
                 await other.load(ID)
             return
         assert [await picture(other), await picture(other, "seven")] == before
-        again = await other.commit(key(other), change)
+        again = await other.backend.commit(key(other), change)
         assert (again.version, again.number) == (receipt.version, receipt.number), "changes are remembered, too"
         with pytest.raises(IdReused):
             await other.append(ID, say("other"), turn_id="t")
         assert (await other.append(ID, say("d"), expect=receipt.version)).number == 3
 
     async def test_two_stores_over_one_place(self, store: Store) -> None:
-        """shared: a second store sees the same sessions at once; otherwise each has its own."""
+        """Shared: a second store sees the same sessions at once.  Otherwise each store has its own."""
         other = await self.opened()
         change = Change(append=(record("a"),))
-        receipt = await store.commit(key(store), change)
+        receipt = await store.backend.commit(key(store), change)
         if not self.shared:
             assert await picture(other) is None
             await other.append(ID, say("mine"))
             assert await history(store) == ["a"]
             return
         assert await picture(other) == await picture(store)
-        assert (await other.commit(key(store), change)).version == receipt.version
+        assert (await other.backend.commit(key(store), change)).version == receipt.version
         await other.append(ID, say("b"), expect=receipt.version)
-        session = await store.read(key(store), since=receipt.version)
+        session = await store.backend.read(key(store), since=receipt.version)
         assert (session.continues, texts(session.messages)) == (True, ["b"])
         await store.pop(ID)
         assert await history(other) == ["a"]
@@ -174,11 +174,11 @@ class Living(Chapter):
         assert await picture(store) is None
         await other.close()
         await store.append(ID, say("c"))
-        assert await history(store) == ["c"], "closing one leaves the other open"
+        assert await history(store) == ["c"], "closing one does not close the other"
 
     def test_another_event_loop(self) -> None:
-        """Store: any number of event loops may work on one session: one after another with the same store."""
-        store = self.make(clock=self.clock)
+        """A store works in several event loops, one after another."""
+        store = self.made()
         asyncio.run(store.open())
         for number in range(3):
             asyncio.run(store.append(ID, say(f"{number}")))

@@ -10,15 +10,15 @@ import pytest
 from .. import limits
 from ..errors import InvalidInput, TooLarge
 from ..store import Store
-from ..values.change import Change
+from ..values.change import ANY, Change
 from ..values.message import user
 from ..values.record import Record
-from ._base import Chapter
+from ._base import ContractBase
 from ._material import ID, Watched, history, key, made_by_hand, noise, picture, record, say, texts
 
 
 def _nested(depth: int) -> dict[str, Any]:
-    """A message that is so many levels deep, its own dictionary included."""
+    """Return a message of this depth, its own dictionary included."""
     value: Any = []
     for _ in range(depth - 2):
         value = [value]
@@ -50,15 +50,16 @@ _BAD: list[Any] = [
     ["role", "user"],
     _cycle(),
 ]
-"""What is no message."""
+"""Values that are not messages."""
 
 
-class Limits(Chapter):
+class Limits(ContractBase):
     async def test_what_is_no_message(self, store: Store) -> None:
-        """append, save: InvalidInput: what is not JSON, named by its place; nothing of the turn is stored."""
+        """`append` and `save` raise `InvalidInput` for values that are not JSON, naming the place."""
         await store.append(ID, say("a"))
         before = await picture(store)
-        watched = Watched(store)
+        layer = Watched(store.backend)
+        watched = Store(layer)
         for bad in _BAD:
             for messages in ([bad], [user("fine"), {"role": "user", "content": "fine"}, bad, user("fine")]):
                 with pytest.raises(InvalidInput) as error:
@@ -66,11 +67,11 @@ class Limits(Chapter):
                 assert f"messages[{messages.index(bad)}]" in str(error.value)
                 with pytest.raises(InvalidInput):
                     await watched.save(ID, messages)
-        assert watched.asked == [], "it was refused after the store had been asked"
+        assert layer.calls == [], "it was refused after I/O"
         assert await picture(store) == before
 
     async def test_what_is_no_list_of_messages(self, store: Store) -> None:
-        """append: InvalidInput: messages: a list or tuple, at least one."""
+        """`append` and `save` take a list or tuple of at least one message; otherwise they raise `InvalidInput`."""
         wrong: list[Any] = [
             [],
             (),
@@ -83,43 +84,46 @@ class Limits(Chapter):
             7,
             {user("a")},
         ]
-        watched = Watched(store)
+        layer = Watched(store.backend)
+        watched = Store(layer)
         for bad in wrong:
             with pytest.raises(InvalidInput):
                 await watched.append(ID, bad)
             with pytest.raises(InvalidInput):
                 await watched.save(ID, bad)
-        assert watched.asked == []
+        assert layer.calls == []
         assert await picture(store) is None
         await store.append(ID, tuple(say("a")))
         assert await history(store) == ["a"]
 
     async def test_what_is_no_turn_id(self, store: Store) -> None:
-        """append: InvalidInput: an argument breaks a rule: turn_id, part, open, expect, owner."""
+        """`append` raises `InvalidInput` if turn_id, part, open, expect, owner or metadata break a rule."""
         wrong: list[dict[str, Any]] = [
             *({"turn_id": bad} for bad in ("", " ", "x" * 201, "a\0b", 7, b"t", "\ud800")),
             *({"turn_id": "t", "part": bad} for bad in (-1, True, "1", 1.0, 2**53)),
             {"part": 1},
             *({"turn_id": "t", "open": bad} for bad in (1, "yes", None)),
-            *({"expect": bad} for bad in ("1", 1, object())),
+            *({"expect": bad} for bad in ("1", 1, object(), ANY)),
             *({"owner": bad} for bad in (" ", "x" * 256, 7, "a\nb")),
             *({"metadata": bad} for bad in ("x", [1], {1: 2}, {"x": b"bytes"}, {"x": float("nan")})),
         ]
-        watched = Watched(store)
+        layer = Watched(store.backend)
+        watched = Store(layer)
         for options in wrong:
             with pytest.raises(InvalidInput):
                 await watched.append(ID, say("a"), **options)
-        assert watched.asked == []
+        assert layer.calls == []
         assert await picture(store) is None
         await store.append(ID, say("a"), turn_id="x" * 200)
         await store.append(ID, say("b"), turn_id="é" * 100, open=True)
         assert await history(store) == ["a", "b"]
 
     async def test_what_is_no_version(self, store: Store) -> None:
-        """save, rewind, merge_metadata, erase, delete: InvalidInput: `expect` is no version; nothing is changed."""
+        """Every method that takes `expect` raises `InvalidInput` if it is not a condition, and changes nothing."""
         version = (await store.append(ID, say("a"))).version
         before = await picture(store)
-        wrong: list[Any] = [str(version), "1", 1, object(), True, *made_by_hand(version)]
+        forged = made_by_hand(version)
+        wrong: list[Any] = [str(version), "1", 1, object(), True, *forged, *(one.exact for one in forged[:3])]
         for bad in wrong:
             for session_id in (ID, "not there"):
                 calls: list[Callable[[], Awaitable[object]]] = [
@@ -127,7 +131,8 @@ class Limits(Chapter):
                     lambda: store.save(session_id, say("b"), expect=bad),  # noqa: B023
                     lambda: store.merge_metadata(session_id, {"x": 1}, expect=bad),  # noqa: B023
                     lambda: store.erase(session_id, expect=bad),  # noqa: B023
-                    lambda: store.delete(key(store, session_id), expect=bad),  # noqa: B023
+                    lambda: store.backend.delete(key(store, session_id), expect=bad),  # noqa: B023
+                    lambda: store.fork(session_id, "bob", expect=bad),  # noqa: B023
                 ]
                 for call in calls:
                     with pytest.raises(InvalidInput):
@@ -138,7 +143,7 @@ class Limits(Chapter):
         assert await picture(store, "not there") is None
 
     async def test_how_deep(self, store: Store) -> None:
-        """limits.MAX_DEPTH: lists and objects inside each other in one message; what can be stored can be read."""
+        """Lists and objects in a message may be nested up to `limits.MAX_DEPTH` deep; what is stored can be read."""
         deepest = _nested(limits.MAX_DEPTH)
         await store.append(ID, [deepest])
         assert [message.to_dict() for message in await store.load(ID)] == [deepest]
@@ -148,12 +153,12 @@ class Limits(Chapter):
         assert len(await store.load(ID)) == 1
 
     async def test_how_many_messages(self, store: Store) -> None:
-        """limits.MAX_MESSAGES: TooLarge: more messages in one change; so many are stored, and read again."""
+        """A change of more than `limits.MAX_MESSAGES` messages raises `TooLarge`; fewer can be read again."""
         with pytest.raises(TooLarge):
             await store.append(ID, say("x") * (limits.MAX_MESSAGES + 1))
         half = limits.MAX_MESSAGES // 2 + 1
         with pytest.raises(TooLarge):
-            await store.commit(key(store), Change(append=(record(*["x"] * half), record(*["x"] * half))))
+            await store.backend.commit(key(store), Change(append=(record(*["x"] * half), record(*["x"] * half))))
         assert await picture(store) is None
         many = [f"{number}" for number in range(limits.MAX_MESSAGES)]
         receipt = await store.append(ID, say(*many))
@@ -161,7 +166,7 @@ class Limits(Chapter):
         assert texts(await store.load(ID)) == many
 
     async def test_how_large_a_record(self, store: Store) -> None:
-        """limits.MAX_PAYLOAD_BYTES: TooLarge: one encoded record; nothing is stored, and what fits is read again."""
+        """A record of more than `limits.MAX_PAYLOAD_BYTES` encoded raises `TooLarge`, and nothing is stored."""
         await store.append(ID, say("a"))
         before = await store.info(ID)
         with pytest.raises(TooLarge):
@@ -175,16 +180,16 @@ class Limits(Chapter):
         assert await history(store, "carol") == [large]
 
     async def test_ids_as_long_as_they_may_be(self, store: Store) -> None:
-        """limits.MAX_ID_BYTES: a namespace, a session id, an owner or a change id, in bytes of UTF-8."""
+        """A namespace, session id, owner and change id may take `limits.MAX_ID_BYTES` bytes of UTF-8."""
         name = "é" * 127 + "x"
         other = store.within(name)
-        await other.commit(key(other, name), Change(id=name, append=(record("a"),), owner=name))
+        await other.backend.commit(key(other, name), Change(id=name, append=(record("a"),), owner=name))
         info = await other.info(name)
         assert (info.key.namespace, info.key.session, info.owner) == (name, name, name)
         assert [found.key.session async for found in other.sessions(owner=name)] == [name]
 
     async def test_how_large_a_session(self) -> None:
-        """Store: max_session_bytes: refuse (`TooLarge`) what would make a session larger; nothing is stored."""
+        """A change that would make a session larger than `max_session_bytes` raises `TooLarge`."""
         store = await self.opened(max_session_bytes=2200)
         await store.append(ID, say(noise(1000)))
         await store.append(ID, say(noise(1000)))
@@ -201,13 +206,13 @@ class Limits(Chapter):
         await store.append(ID, say(noise(1000)))
         assert (await store.info(ID)).turns == 2
         with pytest.raises(InvalidInput):
-            self.make(max_session_bytes=0)
+            self.made(max_session_bytes=0)
 
     async def test_a_cut_is_never_too_large(self, store: Store) -> None:
-        """Store: max_session_bytes: refuse what would make a session larger: one that is too large can be cut."""
+        """A session that is over `max_session_bytes` can still be cut."""
         for number in range(4):
             await store.append(ID, say(noise(1000), f"{number}"))
-        store.max_session_bytes = 500  # as in a store that is opened again with less
+        store.max_session_bytes = 500  # as in a store that is opened again with a lower limit
         with pytest.raises(TooLarge):
             await store.append(ID, say("x"))
         await store.rewind(ID, turns=1)
@@ -215,27 +220,27 @@ class Limits(Chapter):
         assert (await store.info(ID)).turns == 2
 
     async def test_retention_makes_room(self) -> None:
-        """Change.max_bytes: compared with what is left after keep, append and retain."""
+        """`max_session_bytes` limits the size after the change has cut, appended and dropped turns."""
         store = await self.opened(max_session_bytes=2200, retain=2)
         for number in range(6):
             await store.append(ID, say(noise(1000), f"{number}"))
         assert (await store.info(ID)).first == 4
 
     async def test_a_sessions_bytes(self, store: Store) -> None:
-        """SessionInfo.bytes: about how many bytes its records take where they are stored."""
+        """`SessionInfo.bytes` is about the number of bytes that the stored records take."""
         sizes = []
         for _ in range(3):
             await store.append(ID, say(noise(1000)))
             sizes.append((await store.info(ID)).bytes)
         assert sizes == sorted(sizes)
         assert 2200 <= sizes[2] <= 4000
-        await store.commit(key(store), Change(keep=2))
+        await store.backend.commit(key(store), Change(keep=2))
         assert (await store.info(ID)).bytes == sizes[1]
-        await store.commit(key(store), Change(keep=0))
+        await store.backend.commit(key(store), Change(keep=0))
         assert (await store.info(ID)).bytes == 0
 
     async def test_a_record_is_checked_before_it_is_sent(self, store: Store) -> None:
-        """Change, Record: InvalidInput: they check themselves when they are made, before any I/O."""
+        """Changes and records check themselves when they are made, before any I/O."""
         version = (await store.append(ID, say("a"))).version
         one = record("b")
         for make in (
@@ -245,7 +250,6 @@ class Limits(Chapter):
             lambda: Change(id="", append=(one,)),
             lambda: Change(keep=-1),
             lambda: Change(retain=0),
-            lambda: Change(seal=one, keep=1),
             lambda: Change(append=(one,), expect="1"),  # type: ignore[arg-type]
             lambda: Record.of((), id="t", time=0.0),
         ):

@@ -1,4 +1,4 @@
-"""What the tests write, and how they look at what is stored."""
+"""What the tests write, and how they read it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import Any
 
 import msgspec
 
+from ..backend import Backend
 from ..errors import SessionNotFound
-from ..store import Layer, Store
-from ..values.change import Change, Receipt
+from ..layers import Layer
+from ..store import Store
+from ..values.change import Change, Expect, Receipt
 from ..values.ids import new_id
 from ..values.key import Key
 from ..values.message import Message, user
@@ -24,32 +26,32 @@ ID = "alice"
 
 
 def key(store: Store, session_id: str = ID) -> Key:
-    """The key behind a session id."""
+    """Return the key of a session."""
     return Key(store.namespace, session_id)
 
 
 def say(*texts: str) -> list[Message]:
-    """A user's messages."""
+    """Return messages of a user."""
     return [user(text) for text in texts]
 
 
 def noise(size: int) -> str:
-    """So many characters that no codec takes much off: random ones of 64."""
+    """Return random characters, of 64 kinds: no codec makes them much smaller."""
     return b64encode(os.urandom(size)).decode()[:size]
 
 
 def texts(messages: Iterable[Message]) -> list[str]:
-    """What was said."""
+    """Return the texts of messages."""
     return [message.text for message in messages]
 
 
 def record(*texts: str, id: str | None = None, time: float = 0.0, part: int = 0, open: bool = False) -> Record:
-    """A round of a turn to be appended; of a turn of its own, if it has no id."""
+    """Return a round to append, of a new turn if no id is given."""
     return Record.of(tuple(say(*texts)), id=new_id() if id is None else id, time=time, part=part, open=open)
 
 
 async def history(store: Store, session_id: str = ID) -> list[str]:
-    """What was said in a session, without extending its life; nothing, if there is none."""
+    """Return the texts of a session without extending its life; none if there is no session."""
     try:
         return texts((await store.session(session_id, touch=False)).messages)
     except SessionNotFound:
@@ -57,7 +59,7 @@ async def history(store: Store, session_id: str = ID) -> list[str]:
 
 
 async def picture(store: Store, session_id: str = ID) -> object:
-    """A session, to be compared with what it is later: without how long it lives, and how large it is once sealed."""
+    """Return a session for comparison, without `expires_in`, and without `bytes`, which a seal changes."""
     try:
         session = await store.session(session_id, touch=False)
     except SessionNotFound:
@@ -66,22 +68,22 @@ async def picture(store: Store, session_id: str = ID) -> object:
 
 
 def numbers(session: Session) -> list[int]:
-    """The numbers of its turns."""
+    """Return the numbers of the turns."""
     return [turn.number for turn in session.turns]
 
 
-def ahead(version: Version, rounds: int = 1) -> Version:
-    """What a reader holds who saw more than the store has, as after a fail-over that lost writes."""
+def later(version: Version, rounds: int = 1) -> Version:
+    """Return a version that the store does not have yet, as after a fail-over that lost writes."""
     return msgspec.structs.replace(version, rounds=version.rounds + rounds, tip=b"lost1234")
 
 
-def beside(version: Version) -> Version:
-    """What a reader holds who saw as many rounds, but others."""
+def diverged(version: Version) -> Version:
+    """Return a version with as many rounds, but other ones."""
     return msgspec.structs.replace(version, tip=b"lost1234")
 
 
 def made_by_hand(version: Version) -> list[Version]:
-    """What looks like a version, and holds in one place what no store puts there."""
+    """Return versions that each hold one invalid value."""
     wrong: list[dict[str, Any]] = [
         *({name: bad} for name in ("epoch", "tip", "stamp") for bad in (None, "text", 7)),
         *({name: bad} for name in ("generation", "rounds") for bad in (None, "1", True, 1.5, -1, 2**53, 2**63, 2**64)),
@@ -90,28 +92,28 @@ def made_by_hand(version: Version) -> list[Version]:
 
 
 class Watched(Layer):
-    """A store that notes whether anything was asked of it: what is refused before any I/O never comes so far."""
+    """A layer that records the calls: input that is refused before any I/O makes none."""
 
-    def __init__(self, inner: Store) -> None:
+    def __init__(self, inner: Backend) -> None:
         super().__init__(inner)
-        self.asked: list[str] = []
+        self.calls: list[str] = []
 
     async def read(self, key: Key, **how: Any) -> Session:  # noqa: ANN401 - forwarded as it is
-        """Note and forward."""
-        self.asked.append("read")
+        """Record and forward."""
+        self.calls.append("read")
         return await super().read(key, **how)
 
     async def commit(self, key: Key, change: Change) -> Receipt:
-        """Note and forward."""
-        self.asked.append("commit")
+        """Record and forward."""
+        self.calls.append("commit")
         return await super().commit(key, change)
 
-    async def delete(self, key: Key, *, expect: Version | None = None) -> bool:
-        """Note and forward."""
-        self.asked.append("delete")
-        return await super().delete(key, expect=expect)
+    async def delete(self, key: Key, *, expect: Expect = None, for_owner: str | None = None) -> bool:
+        """Record and forward."""
+        self.calls.append("delete")
+        return await super().delete(key, expect=expect, for_owner=for_owner)
 
     async def page(self, query: Query) -> Page:
-        """Note and forward."""
-        self.asked.append("page")
+        """Record and forward."""
+        self.calls.append("page")
         return await super().page(query)

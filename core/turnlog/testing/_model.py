@@ -1,7 +1,7 @@
-"""Contract: whatever comes, a store does as `SessionState` does.
+"""Contract: a backend answers as `SessionState` does.
 
-The other chapters hold a store to one sentence at a time; this one to all of them at once, by walks that are the same
-in every run.  Versions of the two differ, so each is translated: equal where the other's are equal.
+The other tests are about one sentence each.  This one makes random calls, the same in every run, and compares each
+answer with that of the model.  The versions of the two differ, so each is translated.
 """
 
 from __future__ import annotations
@@ -12,35 +12,42 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from ..backend import Backend
 from ..errors import SplitsSealed, TurnlogError
 from ..rules.state import SessionState
-from ..store import Store
-from ..values.change import ABSENT, Change, Receipt
+from ..values.change import ABSENT, PRESENT, Change, Expect, Receipt
+from ..values.key import Key
 from ..values.record import Record
 from ..values.session import Session
 from ..values.version import Version
-from ._base import Chapter, Clock
-from ._material import ahead, beside, key, record, texts
+from ._base import Clock, ContractBase
+from ._material import diverged, key, later, record, texts
 
 _WALKS, _STEPS = 12, 50
 
 
 class _Walk:
-    """One session in a store, and its state beside it."""
+    """Random calls to one session of a backend, and to its model.
 
-    def __init__(self, store: Store, clock: Clock, seed: int) -> None:
-        self.store, self.clock = store, clock
-        self.key = key(store, f"walk {seed}")
-        self.state = SessionState.absent(self.key, ttl=store.ttl)
+    Args:
+        backend: The backend.
+        key: The session.
+        clock: The clock of both.
+        seed: Numbers the walk.
+    """
+
+    def __init__(self, backend: Backend, key: Key, clock: Clock, seed: int) -> None:
+        self.backend, self.key, self.clock = backend, key, clock
+        self.state = SessionState.absent(key, ttl=backend.ttl)
         self.dice = random.Random(seed)  # noqa: S311 - dice, not keys
-        self.pairs: dict[Version, Version] = {}  # the store's version, the state's
+        self.pairs: dict[Version, Version] = {}  # the backend's version: the model's
         self.changes: list[Change] = []
         self.made = 0
 
-    # ------------------------------------------------------------------------------------------------- what is done
+    # --------------------------------------------------------------------------------------------------------- calls
 
     def change(self) -> Change:
-        """A change as it might be asked for, often one that must be refused."""
+        """Return a random change, often one that must be refused."""
         dice, header = self.dice, self.state.header
         if self.changes and dice.random() < 0.15:
             again = dice.choice(self.changes[-70:])
@@ -61,7 +68,7 @@ class _Walk:
         return Change(**parts) if parts else Change(metadata={"a": 0})
 
     def records(self) -> tuple[Record, ...]:
-        """Rounds and turns, mostly such as follow what is there."""
+        """Return rounds and turns; most of them follow the last record."""
         dice, header = self.dice, self.state.header
         found: list[Record] = []
         tail = header.tail if header is not None else None
@@ -76,26 +83,41 @@ class _Walk:
         return tuple(found)
 
     def versions(self) -> tuple[Version | None, Version | None]:
-        """A version that was seen, the store's and the state's; now and then one that never was."""
+        """Return a version that was seen, the backend's and the model's, or one that was never made, or None."""
         if not self.pairs or self.dice.random() < 0.6:
             return None, None
-        pair = self.dice.choice(list(self.pairs.items())[-5:] if self.dice.random() < 0.7 else list(self.pairs.items()))
+        pairs = list(self.pairs.items())
+        theirs, ours = self.dice.choice(pairs[-5:] if self.dice.random() < 0.7 else pairs)
         strange = self.dice.random()
-        return tuple(ahead(one) if strange < 0.08 else beside(one) if strange < 0.16 else one for one in pair)  # type: ignore[return-value]
+        if strange < 0.08:
+            return later(theirs), later(ours)
+        return (diverged(theirs), diverged(ours)) if strange < 0.16 else (theirs, ours)
 
-    # ---------------------------------------------------------------------------------------------- what is compared
+    def conditions(self) -> tuple[Expect, Expect]:
+        """Return a condition, for the backend and for the model."""
+        theirs, ours = self.versions()
+        if theirs is None or ours is None:
+            marks: list[Expect] = [None, ABSENT, PRESENT]
+            mark = self.dice.choices(marks, [8, 1, 1])[0]
+            return mark, mark
+        kind = self.dice.randrange(4)
+        if kind == 0:
+            return theirs.session, ours.session
+        return (theirs.exact, ours.exact) if kind == 1 else (theirs, ours)
 
-    def told(self, version: Version | None) -> Version | None:
-        """The state's version for one of the store's."""
-        return None if version is None else self.pairs.get(version, version)
+    def owner(self) -> str | None:
+        """Return the owner that a call is for, or None."""
+        return self.dice.choices([None, "u1", "u2"], [8, 1, 1])[0]
+
+    # ---------------------------------------------------------------------------------------------------- comparison
 
     def see(self, theirs: Version, ours: Version) -> None:
-        """Versions are equal exactly where the state's are."""
+        """Check that versions of the backend are equal if and only if those of the model are."""
         assert self.pairs.setdefault(theirs, ours) == ours, "a version stands for two states of the session"
         assert list(self.pairs.values()).count(ours) == 1, "two versions stand for one state of the session"
 
     async def both(self, call: Awaitable[Any], step: Callable[[], tuple[SessionState, Any]]) -> tuple[Any, Any]:
-        """What both answer, or the types of their errors."""
+        """Return what both return, or the types of the errors that they raise."""
         theirs: Any
         ours: Any
         try:
@@ -107,80 +129,87 @@ class _Walk:
             theirs = await call
         except TurnlogError as error:
             theirs, raised = type(error), error
-        assert raised is None or isinstance(ours, type), f"{raised!r}, where there should be {ours!r}"
+        assert raised is None or isinstance(ours, type), f"{raised!r} instead of {ours!r}"
         return theirs, ours
 
     async def commit(self) -> None:
         """Commit a change to both."""
-        change, (theirs, ours) = self.change(), self.versions()
-        if self.dice.random() < 0.1:
-            asked = replace(change, expect=ABSENT), replace(change, expect=ABSENT)
-        else:
-            asked = replace(change, expect=theirs), replace(change, expect=ours)
-        call = self.store.commit(self.key, asked[0])
-        told, meant = await self.both(call, lambda: self.state.apply(asked[1], self.clock()))
-        if meant is SplitsSealed and isinstance(told, Receipt):  # a layer that seals cuts where it is asked to
-            self.state, meant = self.state.apply(self.inside(asked[1]), self.clock())
-        if isinstance(meant, Receipt) and isinstance(told, Receipt):
+        change, (theirs, ours), owner = self.change(), self.conditions(), self.owner()
+        sent = replace(change, expect=theirs, for_owner=owner), replace(change, expect=ours, for_owner=owner)
+        call = self.backend.commit(self.key, sent[0])
+        answer, model = await self.both(call, lambda: self.state.apply(sent[1], self.clock()))
+        if model is SplitsSealed and isinstance(answer, Receipt):  # a layer that seals records itself makes the cut
+            self.state, model = self.state.apply(self.inside(sent[1]), self.clock())
+        if isinstance(model, Receipt) and isinstance(answer, Receipt):
             self.changes.append(change)
-            self.see(told.version, meant.version)
-            told = replace(told, version=meant.version, previous=self.told(told.previous))
-            told, meant = replace(told, expires_in=None), replace(meant, expires_in=None)
-        assert told == meant, f"commit({change!r}, expect={ours!r})"
+            self.see(answer.version, model.version)
+            previous = None if answer.previous is None else self.pairs.get(answer.previous, answer.previous)
+            answer = replace(answer, version=model.version, previous=previous, expires_in=None)
+            model = replace(model, expires_in=None)
+        assert answer == model, f"commit({sent[1]!r})"
 
     def inside(self, change: Change) -> Change:
-        """The same change, with what it cuts too much of a sealed record put back."""
+        """Return the change with a cut before the sealed record, and with the rest of the record appended again."""
         keep = change.keep
         assert keep is not None
         sealed = next(one for one in self.state.records if one.number < keep < one.next_turn)
         return change.rewrite(keep=sealed.number, append=(sealed.until(keep), *change.append), restored=1)
 
     async def seal(self) -> None:
-        """Seal the same run in both, if there is one."""
-        if self.state.header is None or len(self.state.records) < 3 or not self.store.can_seal:
+        """Seal the same records in both, if there are any."""
+        if self.state.header is None or len(self.state.records) < 3:
             return
         start = self.dice.randrange(len(self.state.records) - 2)
         stop = self.dice.randint(start + 2, len(self.state.records))
         try:
-            theirs = (await self.store.read(self.key)).records[start:stop]
-            seals = Change(seal=Record.seal(theirs)), Change(seal=Record.seal(self.state.records[start:stop]))
+            theirs = Record.seal((await self.backend.read(self.key)).records[start:stop])
+            ours = Record.seal(self.state.records[start:stop])
         except TurnlogError:
             return
-        call = self.store.commit(self.key, seals[0])
-        told, meant = await self.both(call, lambda: self.state.apply(seals[1], self.clock()))
-        assert isinstance(told, Receipt) == isinstance(meant, Receipt)
+        before = self.state
+        answer, model = await self.both(
+            self.backend.seal(self.key, theirs), lambda: self.state.seal(ours, self.clock())
+        )
+        if answer is None:
+            self.state = before
+        else:
+            assert answer == model, "seal"
 
     async def delete(self) -> None:
         """Delete both."""
-        theirs, ours = self.versions()
-        call = self.store.delete(self.key, expect=theirs)
-        absent = SessionState.absent(self.key, ttl=self.store.ttl)
-        told, meant = await self.both(call, lambda: (absent, self.state.check(ours, self.clock())))
-        assert told == meant, f"delete(expect={ours!r})"
+        (theirs, ours), owner = self.conditions(), self.owner()
+        absent = SessionState.absent(self.key, ttl=self.backend.ttl)
+
+        def step() -> tuple[SessionState, bool]:
+            found = self.state.check_delete(ours, owner, self.clock())
+            return (absent if found else self.state), found
+
+        answer, model = await self.both(self.backend.delete(self.key, expect=theirs, for_owner=owner), step)
+        assert answer == model, f"delete(expect={ours!r}, for_owner={owner!r})"
 
     async def read(self) -> None:
-        """Read a part of both, and compare all that is handed out."""
+        """Read a part of both, and compare the answers."""
         last, touch, (theirs, ours) = (
             self.dice.choice([None, 0, 1, 2, 5, 99]),
             self.dice.random() < 0.5,
             self.versions(),
         )
         before = self.dice.randrange(20) if ours is None and self.dice.random() < 0.5 else None
-        call = self.store.read(self.key, last=last, before=before, since=theirs, touch=touch)
+        call = self.backend.read(self.key, last=last, before=before, since=theirs, touch=touch)
         await self.compare(
             call, lambda: self.state.read(self.clock(), last=last, before=before, since=ours, touch=touch)
         )
 
     async def look(self) -> None:
-        """Read all of both."""
-        await self.compare(self.store.read(self.key), lambda: self.state.read(self.clock()))
+        """Read all of both, and compare the answers."""
+        await self.compare(self.backend.read(self.key), lambda: self.state.read(self.clock()))
 
     async def compare(self, call: Awaitable[Session], step: Callable[[], tuple[SessionState, Session]]) -> None:
-        """Compare all that a read hands out."""
-        told, meant = await self.both(call, step)
-        if isinstance(meant, Session) and isinstance(told, Session):
-            self.see(told.version, meant.version)
-        assert _shown(told) == _shown(meant)
+        """Compare the answers to a read."""
+        answer, model = await self.both(call, step)
+        if isinstance(model, Session) and isinstance(answer, Session):
+            self.see(answer.version, model.version)
+        assert _shown(answer) == _shown(model)
 
 
 def _shown(answer: Session | type[TurnlogError]) -> object:
@@ -194,18 +223,18 @@ def _shown(answer: Session | type[TurnlogError]) -> object:
     return counts, answer.continues, records
 
 
-class Agreeing(Chapter):
+class Model(ContractBase):
     async def test_walks(self) -> None:
-        """SessionState: the rules of the contract, executable: every answer of a store is the one that it gives."""
+        """Every answer of a backend is the one that `SessionState` gives to the same calls."""
         for seed in range(_WALKS):
             store = await self.opened(ttl=80.0 if seed % 3 == 0 else None)
-            walk = _Walk(store, self.clock, seed)
+            walk = _Walk(store.backend, key(store, f"walk {seed}"), self.clock, seed)
             for _ in range(_STEPS):
                 step = walk.dice.choices([walk.commit, walk.seal, walk.delete], [20, 3, 1])[0]
                 await step()
                 await walk.read()
                 await walk.look()
-                # a session that was used lives 70 seconds for certain, and never more than 80
+                # a session lives at least 70 seconds after its last use, and never more than 80
                 passed = walk.dice.choices([0, 1, 30, 100], [20, 4, 4, 1])[0]
                 if passed:
                     await self.advance(passed)

@@ -1,4 +1,4 @@
-"""Contract: namespaces and ids."""
+"""Contract: session ids and keys."""
 
 from __future__ import annotations
 
@@ -10,19 +10,17 @@ import pytest
 from ..errors import InvalidInput
 from ..store import Store
 from ..values.change import Change
-from ..values.key import Key
-from ..values.session import Query
-from ._base import Chapter
-from ._difficult_ids import IDS, KEYS, NO_IDS
+from ._base import ContractBase
+from ._difficult_ids import IDS, NO_IDS
 from ._material import ID, Watched, history, key, picture, record, say, texts
 
 
-class Naming(Chapter):
+class Naming(ContractBase):
     async def test_no_two_ids_share_a_place(self, store: Store) -> None:
-        """Key: compared as bytes, nothing folded: no two sessions share a place, whatever characters their ids hold."""
+        """Session ids are compared as bytes: no two of them name the same session, whatever characters they hold."""
         for number, name in enumerate(IDS):
             receipt = await store.append(name, say(f"{number}"), metadata={"number": number})
-            assert receipt.previous is None, f"{name!r} is taken for another session"
+            assert receipt.previous is None, f"{name!r} names another session"
         for number, name in enumerate(IDS):
             session = await store.session(name)
             assert (session.info.key, texts(session.messages)) == (key(store, name), [f"{number}"])
@@ -31,12 +29,12 @@ class Naming(Chapter):
         assert sorted(shown) == sorted(IDS)
 
     async def test_an_id_is_no_pattern(self, store: Store) -> None:
-        """delete: remove a session: the one that is named, and never what its id would match, expand to or lead to."""
+        """`delete` removes only the named session, whatever its id would match or expand to."""
         for name in IDS:
             await store.append(name, say("a"), owner=name)
         left = set(IDS)
         for name in IDS[::2]:
-            assert await store.erase(name) is True, f"{name!r} went with another"
+            assert await store.erase(name) is True, f"{name!r} was deleted with another"
             assert await store.erase(name) is False
             left.remove(name)
         assert {info.key.session async for info in store.sessions()} == left
@@ -44,66 +42,12 @@ class Naming(Chapter):
             assert [i.key.session async for i in store.sessions(owner=name)] == ([name] if name in left else [])
             assert await history(store, name) == (["a"] if name in left else []), f"{name!r}"
 
-    async def test_namespace_and_id_do_not_run_together(self, store: Store) -> None:
-        """Key: no two keys ever share a place, whatever characters they hold."""
-        for number, (namespace, name) in enumerate(KEYS):
-            receipt = await store.within(namespace).append(name, say(f"{number}"))
-            assert receipt.previous is None, f"{namespace!r}, {name!r} is taken for another session"
-        for number, (namespace, name) in enumerate(KEYS):
-            session = await store.within(namespace).session(name)
-            assert (session.info.key, texts(session.messages)) == (Key(namespace, name), [f"{number}"])
-        for namespace, name in KEYS:
-            assert await store.within(namespace).erase(name) is True
-        for namespace, _ in KEYS:
-            assert (await store.page(Query(namespace=namespace))).infos == ()
-
-    async def test_a_namespace_is_a_tenants_own(self, store: Store) -> None:
-        """Store: namespace: the tenant: what is done in one is never seen in another, by whichever method."""
-        other = store.within("other")
-        await store.append(ID, say("mine"), owner="u1", metadata={"title": "x"})
-        before = await picture(store)
-        assert await picture(other) is None
-        await other.append(ID, say("theirs"), owner="u1", turn_id="t")
-        await other.append(ID, say("more"))
-        await other.merge_metadata(ID, {"title": "y"}, ttl=600.0)
-        await other.rewind(ID, turns=1)
-        await other.fork(ID, "bob")
-        await other.save(ID, say("theirs", "saved"))
-        await other.pop(ID)
-        assert await history(other) == ["theirs"]
-        assert [session.info.key async for session in store.export_owner("u1")] == [key(store)]
-        assert (await other.erase_owner("u1")).sessions == 2
-        assert await picture(store) == before
-        assert await picture(store, "bob") is None
-
-    async def test_within(self, store: Store) -> None:
-        """within: the same store under another tenant."""
-        other = store.within("other")
-        assert other.namespace == "other"
-        await other.append(ID, say("a"))
-        assert (await other.info(ID)).key == Key("other", ID)
-        assert await history(store.within("other")) == ["a"]
-        assert await history(other.within(store.namespace)) == []
-        assert (await store.read(Key("other", ID))).messages == await other.load(ID)
-        with pytest.raises(InvalidInput):
-            store.within("")
-
-    async def test_the_namespace_of_a_store(self) -> None:
-        """Store: namespace: the tenant that the application's methods work in; `default` unless it is named."""
-        store = await self.opened()
-        assert store.namespace == "default"
-        named = await self.opened(namespace="shop")
-        assert named.namespace == "shop"
-        await named.append(ID, say("a"))
-        assert (await named.info(ID)).key == Key("shop", ID)
-        with pytest.raises(InvalidInput):
-            self.make(namespace=" ")
-
     async def test_what_is_no_id(self, store: Store) -> None:
-        """Key: InvalidInput: an id is 1 to 255 bytes of UTF-8 without control characters; no default session."""
+        """A namespace or id that is not 1 to 255 bytes of UTF-8, or has control characters, raises `InvalidInput`."""
         await store.append(ID, say("a"))
         before = await picture(store)
-        watched = Watched(store)
+        layer = Watched(store.backend)
+        watched = Store(layer)
         calls: list[Callable[[Any], Awaitable[object]]] = [
             watched.load,
             watched.info,
@@ -123,17 +67,19 @@ class Naming(Chapter):
                     await call(bad)
             with pytest.raises(InvalidInput):
                 store.within(bad)
-        assert watched.asked == [], "it was refused after the store had been asked"
+        assert layer.calls == [], "it was refused after I/O"
         assert await picture(store) == before
 
     async def test_what_is_no_key(self, store: Store) -> None:
-        """read, commit, delete: a session id without its namespace is an error, and never a session that is missing."""
+        """A backend raises an error for a session id in place of a key, and never takes it for a missing session."""
         await store.append(ID, say("a"))
         bad: Any = ID
         calls: list[Awaitable[object]] = [
-            store.read(bad),
-            store.commit(bad, Change(append=(record("x"),))),
-            store.delete(bad),
+            store.backend.read(bad),
+            store.backend.copy(bad, key(store), at=None, change_id="f"),
+            store.backend.copy(key(store), bad, at=None, change_id="f"),
+            store.backend.commit(bad, Change(append=(record("x"),))),
+            store.backend.delete(bad),
         ]
         for call in calls:
             with pytest.raises((InvalidInput, AttributeError, TypeError)):
@@ -141,7 +87,7 @@ class Naming(Chapter):
         assert await history(store) == ["a"]
 
     async def test_new_session_ids(self, store: Store) -> None:
-        """new_session_id: an id for an anonymous session, not to be guessed."""
+        """`new_session_id` returns a new id each time."""
         ids = {store.new_session_id() for _ in range(100)}
         assert len(ids) == 100
         for session_id in sorted(ids)[:3]:

@@ -8,7 +8,7 @@ from ..errors import InvalidInput
 from ..store import Store
 from ..values.change import Change
 from ..values.session import Query
-from ._base import Chapter
+from ._base import ContractBase
 from ._material import ID, key, picture, record, say, texts
 
 
@@ -17,7 +17,7 @@ async def _pages(store: Store, limit: int, owner: str | None = None) -> list[str
     found: list[str] = []
     cursor = None
     while True:
-        page = await store.page(Query(namespace=store.namespace, owner=owner, limit=limit, cursor=cursor))
+        page = await store.backend.page(Query(namespace=store.namespace, owner=owner, limit=limit, cursor=cursor))
         assert len(page.infos) <= limit
         assert page.infos or cursor is None, "Page.cursor: None: this was the last"
         found += [info.key.session for info in page.infos]
@@ -26,9 +26,9 @@ async def _pages(store: Store, limit: int, owner: str | None = None) -> list[str
             return found
 
 
-class Paging(Chapter):
+class Paging(ContractBase):
     async def test_the_last_updated_first(self, store: Store) -> None:
-        """page: sessions, the last updated first."""
+        """`page` returns the last updated session first."""
         for name in ("one", "two", "three", "four"):
             await store.append(name, say("a"))
             await self.advance(1)
@@ -37,23 +37,23 @@ class Paging(Chapter):
         await store.append("one", say("b"))
         await self.advance(1)
         await store.load("three")  # who reads changes nothing
-        page = await store.page(Query(namespace=store.namespace))
+        page = await store.backend.page(Query(namespace=store.namespace))
         assert [info.key.session for info in page.infos] == ["one", "two", "four", "three"]
         assert page.cursor is None
 
     async def test_equal_times_by_session_id(self, store: Store) -> None:
-        """Page: the last updated first, equal times by session id, as bytes."""
+        """`page` orders sessions that were updated at the same time by session id, as bytes."""
         names = ["b", "B", "a", "ä", "z", "\uffee", "\U0001f600", "a b", "ab", "A"]
         for name in names:
             await store.append(name, say("a"))
         for limit in (1, 3, 100):
-            page = await store.page(Query(namespace=store.namespace, limit=100))
+            page = await store.backend.page(Query(namespace=store.namespace, limit=100))
             order = [i.key.session for i in sorted(page.infos, key=lambda i: (-i.updated, i.key.session.encode()))]
             assert await _pages(store, limit) == order
         assert sorted(order) == sorted(names)
 
     async def test_page_by_page(self, store: Store) -> None:
-        """Page.cursor: asks for the next page; None: this was the last. Each session is on one page."""
+        """A cursor asks for the next page, and the last page has none; each session is on one page."""
         names = [f"s{number}" for number in range(7)]
         for number, name in enumerate(names):
             await store.append(name, say("a"))
@@ -63,15 +63,15 @@ class Paging(Chapter):
         assert sorted([info.key.session async for info in store.sessions()]) == names
 
     async def test_an_empty_page(self, store: Store) -> None:
-        """page: where there is nothing to show, the page is empty and the last."""
-        page = await store.page(Query(namespace=store.namespace))
+        """`page` returns an empty last page if there are no sessions."""
+        page = await store.backend.page(Query(namespace=store.namespace))
         assert (page.infos, page.cursor) == ((), None)
         await store.append(ID, say("a"))
-        page = await store.page(Query(namespace="nobody"))
+        page = await store.backend.page(Query(namespace="nobody"))
         assert (page.infos, page.cursor) == ((), None)
 
     async def test_more_than_a_page_of_sessions(self, store: Store) -> None:
-        """sessions: all sessions, whatever fits a page."""
+        """`sessions` yields all sessions, however many there are."""
         names = {f"s{number}" for number in range(230)}
         for name in names:
             await store.append(name, say("a"), owner="u1")
@@ -82,7 +82,7 @@ class Paging(Chapter):
         assert [info async for info in store.sessions()] == []
 
     async def test_by_owner(self, store: Store) -> None:
-        """Query.owner: only the sessions of this owner; the empty string: those that have none; None: of all."""
+        """A page of an owner shows only sessions of that owner; the empty string means sessions without one."""
         for name, owner in (("a", "u1"), ("b", "u2"), ("c", "u1"), ("d", None), ("e", "U1"), ("f", "u1 "), ("g", "u")):
             await store.append(name, say("x"), owner=owner)
         for asked, names in (
@@ -100,12 +100,12 @@ class Paging(Chapter):
         assert [sorted(await _pages(store, 9, owner)) for owner in ("u1", "u2", "")] == [[], ["a", "b"], ["c", "d"]]
 
     async def test_infos_on_pages(self, store: Store) -> None:
-        """page: infos as `info` tells them."""
+        """`page` returns the same infos as `info`."""
         await store.append("a", say("x", "y"), owner="u1", metadata={"title": "é"})
         await store.merge_metadata("a", ttl=600.0)
-        await store.commit(key(store, "b"), Change(append=tuple(record(t) for t in "xyz"), retain=2))
-        await store.commit(key(store, "b"), Change(keep=2))
-        infos = {info.key.session: info for info in (await store.page(Query(namespace=store.namespace))).infos}
+        await store.backend.commit(key(store, "b"), Change(append=tuple(record(t) for t in "xyz"), retain=2))
+        await store.backend.commit(key(store, "b"), Change(keep=2))
+        infos = {info.key.session: info for info in (await store.backend.page(Query(namespace=store.namespace))).infos}
         for name in ("a", "b"):
             seen, told = infos[name], await store.info(name)
             for field in told.__struct_fields__:
@@ -114,7 +114,7 @@ class Paging(Chapter):
             assert (seen.expires_in is None) == (told.expires_in is None)
 
     async def test_what_is_gone_is_on_no_page(self, store: Store) -> None:
-        """page: none that has expired, none that was deleted."""
+        """`page` returns no session that has expired or was deleted."""
         await store.append("dead", say("a"), owner="u1")
         await store.merge_metadata("short", owner="u1", ttl=10.0)
         await store.merge_metadata("long", owner="u1", ttl=1000.0)
@@ -123,8 +123,8 @@ class Paging(Chapter):
         assert await _pages(store, 1) == ["long"]
         assert await _pages(store, 1, "u1") == ["long"]
 
-    async def test_a_page_extends_nobodys_life(self) -> None:
-        """page: it extends nobody's life."""
+    async def test_a_page_extends_no_life(self) -> None:
+        """`page` extends no life."""
         store = await self.opened(ttl=80.0)
         await store.append(ID, say("a"))
         await self.advance(60)
@@ -133,7 +133,7 @@ class Paging(Chapter):
         assert await _pages(store, 10) == []
 
     async def test_one_namespace_only(self, store: Store) -> None:
-        """Query.namespace: whose sessions: those of one namespace, whatever others begin alike."""
+        """A page shows the sessions of one namespace only."""
         names = ["acme", "acme-corp", "acme.", "ACME", "ac_e", "ac%e", "acme:", "a"]
         for name in names:
             await store.within(name).append(f"of {name}", say("a"), owner="u1")
@@ -143,23 +143,23 @@ class Paging(Chapter):
         assert await _pages(store, 2) == []
 
     async def test_what_changes_meanwhile(self, store: Store) -> None:
-        """Page.cursor: what changes meanwhile moves to the front, and no other session is missed or shown twice."""
+        """A session that changes between two pages moves to the front; no other session is missed or shown twice."""
         for number in range(6):
             await store.append(f"s{number}", say("a"))
             await self.advance(1)
-        page = await store.page(Query(namespace=store.namespace, limit=2))
+        page = await store.backend.page(Query(namespace=store.namespace, limit=2))
         assert [info.key.session for info in page.infos] == ["s5", "s4"]
         await store.erase("s4")  # the one that the cursor stands behind
         await store.append("s2", say("b"))
         await store.append("new", say("a"))
-        rest = await store.page(Query(namespace=store.namespace, limit=10, cursor=page.cursor))
+        rest = await store.backend.page(Query(namespace=store.namespace, limit=10, cursor=page.cursor))
         assert [info.key.session for info in rest.infos] == ["s3", "s1", "s0"]
 
     async def test_a_cursor_of_another_query(self, store: Store) -> None:
-        """Query: InvalidInput: the cursor belongs to another query, or is none."""
+        """A query raises `InvalidInput` if its cursor belongs to another query, or is not a cursor."""
         for name in "abc":
             await store.append(name, say("x"), owner="u1")
-        cursor = (await store.page(Query(namespace=store.namespace, limit=1))).cursor
+        cursor = (await store.backend.page(Query(namespace=store.namespace, limit=1))).cursor
         assert cursor is not None
         for namespace, owner, given in (
             ("other", None, cursor),
@@ -169,17 +169,17 @@ class Paging(Chapter):
             (store.namespace, None, ""),
         ):
             with pytest.raises(InvalidInput):
-                await store.page(Query(namespace=namespace, owner=owner, cursor=given))
+                await store.backend.page(Query(namespace=namespace, owner=owner, cursor=given))
 
     async def test_export_an_owner(self, store: Store) -> None:
-        """export_owner: every session of an owner, whole."""
+        """`export_owner` yields every session of an owner, whole."""
         for name, owner in (("a", "u1"), ("b", "u2"), ("c", "u1")):
             await store.append(name, say(name, "x"), owner=owner)
         found = {session.info.key.session: texts(session.messages) async for session in store.export_owner("u1")}
         assert found == {"a": ["a", "x"], "c": ["c", "x"]}
 
     async def test_erase_an_owner(self, store: Store) -> None:
-        """erase_owner: delete every session of an owner, and say how many there were."""
+        """`erase_owner` deletes every session of an owner and returns how many there were."""
         for name, owner in (("a", "u1"), ("b", "u2"), ("c", "u1"), ("d", "")):
             await store.append(name, say(name), owner=owner)
         other = store.within("other")

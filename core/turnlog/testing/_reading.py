@@ -10,7 +10,7 @@ from ..errors import InvalidInput, SessionNotFound
 from ..limits import MAX_NUMBER
 from ..store import Store
 from ..values.change import Change
-from ._base import Chapter
+from ._base import ContractBase
 from ._material import ID, key, made_by_hand, numbers, record, say, texts
 
 SIZES = [2, 1, 3, 1, 1, 4]
@@ -38,58 +38,58 @@ def _window(turns: list[list[str]], last: int) -> list[str]:
     return shown
 
 
-class Reading(Chapter):
+class Reading(ContractBase):
     async def test_all_of_it_unless_a_part_is_asked_for(self, store: Store) -> None:
-        """read: a snapshot of one session."""
+        """`read` returns a snapshot of the whole session by default."""
         turns = await _written(store)
-        session = await store.read(key(store))
+        session = await store.backend.read(key(store))
         assert texts(session.messages) == [text for turn in turns for text in turn]
         assert numbers(session) == list(range(len(turns)))
         assert not session.continues
         assert session.version == session.info.version
 
     async def test_last_gives_whole_turns_that_hold_at_least_so_many_messages(self, store: Store) -> None:
-        """read: last: only whole turns from the end, as few as hold at least this many messages."""
+        """`last` returns the fewest whole turns at the end that hold at least this many messages."""
         turns = await _written(store)
         for last in [*range(1, sum(SIZES) + 2), 10_000]:
             expected = _window(turns, last)
             assert texts(await store.load(ID, last=last)) == expected, f"load(last={last})"
-            assert texts((await store.read(key(store), last=last)).messages) == expected, f"read(last={last})"
+            assert texts((await store.backend.read(key(store), last=last)).messages) == expected, f"read(last={last})"
 
     async def test_last_0_gives_the_info_alone(self, store: Store) -> None:
-        """read: last=0: the info alone."""
+        """`last=0` returns the info alone."""
         await _written(store)
-        session = await store.read(key(store), last=0)
+        session = await store.backend.read(key(store), last=0)
         assert session.records == ()
         assert (session.info.turns, session.info.messages) == (len(SIZES), sum(SIZES))
 
     async def test_before_gives_the_turns_numbered_below(self, store: Store) -> None:
-        """read: before: only turns numbered below this."""
+        """`before` returns only turns numbered below it."""
         turns = await _written(store)
         for before in [*range(len(turns) + 2), 2**40]:
             expected = [text for turn in turns[:before] for text in turn]
             assert texts(await store.load(ID, before=before)) == expected, f"load(before={before})"
 
     async def test_last_with_before_counts_backwards_from_there(self, store: Store) -> None:
-        """read: before: with `last`, counted from there backwards."""
+        """`last` counts backwards from `before` if both are given."""
         turns = await _written(store)
         for before in range(len(turns) + 2):
             for last in range(sum(SIZES) + 1):
-                shown = texts((await store.read(key(store), last=last, before=before)).messages)
+                shown = texts((await store.backend.read(key(store), last=last, before=before)).messages)
                 assert shown == _window(turns[:before], last), f"read(last={last}, before={before})"
 
     async def test_the_info_is_of_the_whole_session(self, store: Store) -> None:
-        """SessionInfo: first, turns and messages are those of the session, whatever part of it is read."""
+        """The info describes the whole session, whatever part of it is read."""
         await _written(store)
         await store.merge_metadata(ID, {"title": "x"}, owner="u1")
-        info = (await store.read(key(store), touch=False)).info
+        info = (await store.backend.read(key(store), touch=False)).info
         for last, before in ((1, None), (0, None), (None, 2), (1, 0)):
-            assert (await store.read(key(store), last=last, before=before)).info == info, f"{last=}, {before=}"
-        assert (await store.read(key(store), since=info.version)).info == info
+            assert (await store.backend.read(key(store), last=last, before=before)).info == info, f"{last=}, {before=}"
+        assert (await store.backend.read(key(store), since=info.version)).info == info
         assert info.key == key(store)
 
     async def test_turns_keep_what_they_are_whatever_part_is_read(self, store: Store) -> None:
-        """Turn: number, id and time are the same in each window."""
+        """A turn has the same number, id and time in each window."""
         await _written(store)
         turns = (await store.session(ID)).turns
         for last in range(1, sum(SIZES) + 1):
@@ -98,19 +98,19 @@ class Reading(Chapter):
         assert (await store.session(ID, before=3)).turns == turns[:3]
 
     async def test_reading_changes_nothing(self, store: Store) -> None:
-        """read: a snapshot: whoever reads changes neither turns nor version nor times."""
+        """A read changes no turn, no version and no time."""
         await _written(store)
-        before = await store.read(key(store))
+        before = await store.backend.read(key(store))
         for _ in range(2):
             await store.load(ID)
             await store.load(ID, last=2)
             await store.touch(ID)
             await store.info(ID)
-        after = await store.read(key(store))
+        after = await store.backend.read(key(store))
         assert (after.info, after.turns) == (before.info, before.turns)
 
     async def test_created_and_updated(self, store: Store) -> None:
-        """SessionInfo: created: when it was made; updated: when it last changed, by the store's clock."""
+        """`created` is the time when the session was made, and `updated` the time of its last change."""
         await store.append(ID, say("a"))
         made = await store.info(ID)
         assert made.created == made.updated
@@ -120,21 +120,21 @@ class Reading(Chapter):
         seen = made
         for change in (Change(append=(record("b"),)), Change(metadata={"title": "x"}), Change(keep=1)):
             await self.advance(10)
-            await store.commit(key(store), change)
+            await store.backend.commit(key(store), change)
             info = await store.info(ID)
             assert info.updated > seen.updated
             assert info.created == made.created
             seen = info
 
     async def test_an_unknown_session(self, store: Store) -> None:
-        """load, session, read, info, touch, rewind, pop: SessionNotFound: there is none."""
+        """`load`, `session`, `read`, `info`, `touch`, `rewind` and `pop` raise `SessionNotFound` if there is none."""
         await store.append("bob", say("a"))
         calls: list[Callable[[], Awaitable[object]]] = [
             lambda: store.load(ID),
             lambda: store.load(ID, last=5),
             lambda: store.session(ID),
-            lambda: store.read(key(store)),
-            lambda: store.read(key(store), last=0, touch=False),
+            lambda: store.backend.read(key(store)),
+            lambda: store.backend.read(key(store), last=0, touch=False),
             lambda: store.info(ID),
             lambda: store.touch(ID),
             lambda: store.rewind(ID, turns=1),
@@ -147,17 +147,17 @@ class Reading(Chapter):
         assert [info.key.session async for info in store.sessions()] == ["bob"], "none of these makes a session"
 
     async def test_an_unknown_session_to_remove(self, store: Store) -> None:
-        """delete: False if there was none."""
+        """`delete` returns False if there was no session."""
         await store.append("bob", say("a"))
-        assert await store.delete(key(store)) is False
+        assert await store.backend.delete(key(store)) is False
         assert await store.erase(ID) is False
         assert await store.erase("bob") is True
         assert await store.erase("bob") is False
 
     async def test_a_session_that_was_deleted_is_gone(self, store: Store) -> None:
-        """delete: remove a session, all of it at once."""
+        """`delete` removes all of a session."""
         await store.append(ID, say("a", "b"), owner="u1", metadata={"title": "x"})
-        assert await store.delete(key(store)) is True
+        assert await store.backend.delete(key(store)) is True
         with pytest.raises(SessionNotFound):
             await store.load(ID)
         receipt = await store.append(ID, say("c"))
@@ -166,17 +166,17 @@ class Reading(Chapter):
         assert (session.info.owner, dict(session.info.metadata)) == ("", {})
 
     async def test_what_cannot_be_asked(self, store: Store) -> None:
-        """read: InvalidInput: `last` or `before` is no number, or `since` is no version, or given with `before`."""
+        """`read` raises `InvalidInput` for an invalid `last`, `before` or `since`, and for both of the latter."""
         version = (await store.append(ID, say("a"))).version
         for session_id in (ID, "not there"):
             for bad in (-1, True, "5", 1.0, float("nan"), MAX_NUMBER + 1, 2**63, 2**64):
                 with pytest.raises(InvalidInput):
-                    await store.read(key(store, session_id), last=bad)  # type: ignore[arg-type]
+                    await store.backend.read(key(store, session_id), last=bad)  # type: ignore[arg-type]
                 with pytest.raises(InvalidInput):
-                    await store.read(key(store, session_id), before=bad)  # type: ignore[arg-type]
+                    await store.backend.read(key(store, session_id), before=bad)  # type: ignore[arg-type]
             with pytest.raises(InvalidInput):
-                await store.read(key(store, session_id), since=version, before=1)
+                await store.backend.read(key(store, session_id), since=version, before=1)
             for since in ("1", *made_by_hand(version)):
                 with pytest.raises(InvalidInput):
-                    await store.read(key(store, session_id), since=since)  # type: ignore[arg-type]
-        await store.read(key(store), last=MAX_NUMBER, before=MAX_NUMBER)
+                    await store.backend.read(key(store, session_id), since=since)  # type: ignore[arg-type]
+        await store.backend.read(key(store), last=MAX_NUMBER, before=MAX_NUMBER)

@@ -4,22 +4,41 @@ from __future__ import annotations
 
 import pytest
 
-from ..errors import Conflict, CorruptRecord, IdReused
+from ..errors import Conflict, CorruptRecord, IdReused, InvalidInput, OutcomeUnknown, Unavailable
+from ..layers import Layer
 from ..store import Store
-from ..values.change import ABSENT, Change
-from ._base import Chapter
+from ..values.change import ABSENT, Change, Receipt
+from ..values.key import Key
+from ._base import ContractBase
 from ._material import ID, history, key, picture, record, say, texts
 
 
-class Repeating(Chapter):
+class _Failing(Layer):
+    """A layer whose next commits fail: before the change is stored, or after it."""
+
+    failures: tuple[str, ...] = ()
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        if not self.failures:
+            return await super().commit(key, change)
+        failure, *rest = self.failures
+        self.failures = tuple(rest)
+        if failure == "unavailable":
+            raise Unavailable("the backend cannot be reached")
+        if failure == "answer lost":
+            await super().commit(key, change)
+        raise OutcomeUnknown("the answer was lost", key=key, change=change)
+
+
+class Repeating(ContractBase):
     async def test_five_times_the_same(self, store: Store) -> None:
-        """commit: once per change id: a repeat is answered with the version and the turn number of the first time."""
+        """A change is stored once per id: a repeat returns the version and the turn number of the first time."""
         await store.append(ID, say("a"))
         change = Change(append=(record("b"), record("c")), metadata={"title": "x"}, owner="u1")
-        first = await store.commit(key(store), change)
+        first = await store.backend.commit(key(store), change)
         before = await picture(store)
         for _ in range(4):
-            receipt = await store.commit(key(store), change)
+            receipt = await store.backend.commit(key(store), change)
             assert (receipt.version, receipt.number) == (first.version, first.number)
             assert (receipt.turns, receipt.messages, receipt.first) == (first.turns, first.messages, first.first)
             assert receipt.previous == receipt.version, "Receipt.previous: `version` in a repeat"
@@ -27,7 +46,7 @@ class Repeating(Chapter):
         assert await history(store) == ["a", "b", "c"]
 
     async def test_every_kind_of_change_is_recognised(self, store: Store) -> None:
-        """commit: a repeat stores nothing, whatever it changed."""
+        """A repeat of any kind of change stores nothing."""
         await store.append(ID, say("a"))
         await store.append(ID, say("b"))
         for change in (
@@ -38,71 +57,71 @@ class Repeating(Chapter):
             Change(ttl=600.0),
             Change(append=(record("d"),), retain=1),
         ):
-            receipt = await store.commit(key(store), change)
+            receipt = await store.backend.commit(key(store), change)
             before = await picture(store)
-            assert (await store.commit(key(store), change)).version == receipt.version
+            assert (await store.backend.commit(key(store), change)).version == receipt.version
             assert await picture(store) == before, change
 
     async def test_a_late_repeat(self, store: Store) -> None:
-        """Receipt.version: in a repeat, where this change brought it; the counts are the session's now."""
+        """A late repeat returns the version that the change made, and the current counts."""
         change = Change(append=(record("a"),))
-        first = await store.commit(key(store), change)
+        first = await store.backend.commit(key(store), change)
         await store.append(ID, say("b"))
-        last = await store.commit(key(store), Change(append=(record("c", "d"),), retain=1))
+        last = await store.backend.commit(key(store), Change(append=(record("c", "d"),), retain=1))
         before = await picture(store)
-        receipt = await store.commit(key(store), change)
+        receipt = await store.backend.commit(key(store), change)
         assert (receipt.version, receipt.number, receipt.previous) == (first.version, 0, first.version)
         assert (receipt.first, receipt.turns, receipt.messages) == (last.first, last.turns, last.messages) == (2, 3, 2)
         assert await picture(store) == before
 
     async def test_a_repeat_undoes_nothing(self, store: Store) -> None:
-        """commit: a repeat stores nothing: not what was overwritten since, not what was cut since."""
+        """A repeat does not restore what was overwritten or cut since."""
         title = Change(metadata={"title": "x"})
-        await store.commit(key(store), title)
+        await store.backend.commit(key(store), title)
         await store.merge_metadata(ID, {"title": "y"})
-        await store.commit(key(store), title)
+        await store.backend.commit(key(store), title)
         assert dict((await store.info(ID)).metadata) == {"title": "y"}
         turn = Change(append=(record("a"),))
-        await store.commit(key(store), turn)
+        await store.backend.commit(key(store), turn)
         await store.pop(ID)
-        await store.commit(key(store), turn)
+        await store.backend.commit(key(store), turn)
         assert await history(store) == [], "changes are remembered apart from the turns"
         await store.append(ID, say("b"))
         cut = Change(keep=0)
-        await store.commit(key(store), cut)
+        await store.backend.commit(key(store), cut)
         await store.append(ID, say("c"))
-        await store.commit(key(store), cut)
+        await store.backend.commit(key(store), cut)
         assert await history(store) == ["c"]
 
     async def test_the_id_is_looked_up_before_expect(self, store: Store) -> None:
-        """commit: the id is looked up before `expect` is compared: a repeat is no conflict with itself."""
+        """The id is looked up before `expect` is compared: a repeat does not conflict with itself."""
         made = Change(append=(record("a"),), expect=ABSENT)
-        first = await store.commit(key(store), made)
-        assert (await store.commit(key(store), made)).version == first.version
+        first = await store.backend.commit(key(store), made)
+        assert (await store.backend.commit(key(store), made)).version == first.version
         grown = Change(append=(record("b"),), expect=first.version)
-        second = await store.commit(key(store), grown)
+        second = await store.backend.commit(key(store), grown)
         await store.append(ID, say("c"))
-        assert (await store.commit(key(store), grown)).version == second.version
+        assert (await store.backend.commit(key(store), grown)).version == second.version
         assert await history(store) == ["a", "b", "c"]
 
     async def test_what_may_differ(self, store: Store) -> None:
-        """Change.digest: not of `expect`, `retain` and `max_bytes`, which callers vary, nor of the times of turns."""
+        """A repeat may have another `expect`, `retain` and `max_bytes`, and other times of turns."""
         version = (await store.append(ID, say("a"))).version
-        first = await store.commit(key(store), Change(id="c", append=(record("b", id="t", time=1.0),)))
+        first = await store.backend.commit(key(store), Change(id="c", append=(record("b", id="t", time=1.0),)))
         for again in (
             Change(id="c", append=(record("b", id="t", time=2.0),)),
             Change(id="c", append=(record("b", id="t"),), expect=version),
             Change(id="c", append=(record("b", id="t"),), retain=1),
             Change(id="c", append=(record("b", id="t"),), max_bytes=1),
         ):
-            assert (await store.commit(key(store), again)).version == first.version
+            assert (await store.backend.commit(key(store), again)).version == first.version
         assert await history(store) == ["a", "b"]
 
     async def test_what_may_not_differ(self, store: Store) -> None:
-        """commit: IdReused: the id stands for another change; nothing is stored."""
+        """`commit` raises `IdReused` if the id stands for another change, and stores nothing."""
         asked = {"keep": 1, "metadata": {"title": "x"}, "owner": "u1", "ttl": 600.0}
         await store.append(ID, say("a"))
-        await store.commit(key(store), Change(id="c", append=(record("b", id="t"),), **asked))  # type: ignore[arg-type]
+        await store.backend.commit(key(store), Change(id="c", append=(record("b", id="t"),), **asked))  # type: ignore[arg-type]
         before = await picture(store)
         for other in (
             Change(id="c", append=(record("other", id="t"),), **asked),  # type: ignore[arg-type]
@@ -116,11 +135,11 @@ class Repeating(Chapter):
             Change(id="c", metadata={"title": "x"}),
         ):
             with pytest.raises(IdReused):
-                await store.commit(key(store), other)
+                await store.backend.commit(key(store), other)
         assert await picture(store) == before
 
     async def test_a_turn_id_stands_for_its_messages(self, store: Store) -> None:
-        """append: turn_id: the same messages under it are stored once. IdReused: others were stored under it."""
+        """`append` stores a turn once per turn_id, and raises `IdReused` for other messages under the same one."""
         first = await store.append(ID, say("a"), turn_id="t")
         await self.advance(5)
         again = await store.append(ID, [{"content": "a", "role": "user"}], turn_id="t")
@@ -130,56 +149,87 @@ class Repeating(Chapter):
         assert await history(store) == ["a"]
 
     async def test_another_encoding_is_the_same_change(self, store: Store) -> None:
-        """Change.digest: carried over by layers: a change that is compressed or encrypted anew is still the same."""
+        """A change that a layer compresses or encrypts anew is still the same change."""
         change = Change(append=(record("a"),))
         encoded = [change.rewrite(append=(change.append[0].with_payload(nonce * 40),)) for nonce in (b"1", b"2")]
         if self.reads_messages:
             with pytest.raises(CorruptRecord):
-                await store.commit(key(store), encoded[0])
+                await store.backend.commit(key(store), encoded[0])
             return
-        first = await store.commit(key(store), encoded[0])
-        again = await store.commit(key(store), encoded[1])
+        first = await store.backend.commit(key(store), encoded[0])
+        again = await store.backend.commit(key(store), encoded[1])
         assert (again.version, again.number) == (first.version, first.number)
-        session = await store.read(key(store))
+        session = await store.backend.read(key(store))
         assert [r.payload for r in session.records] == [b"1" * 40], "what was stored first stays"
         other = Change(id=change.id, append=(record("b"),))
         with pytest.raises(IdReused):
-            await store.commit(key(store), other.rewrite(append=(other.append[0].with_payload(b"1" * 40),)))
+            await store.backend.commit(key(store), other.rewrite(append=(other.append[0].with_payload(b"1" * 40),)))
 
-    async def test_so_many_changes_are_remembered(self, store: Store) -> None:
-        """Store.remembers: how many of a session's last changes it recognises when they are sent again; at least 64."""
-        assert store.remembers >= 64
+    async def test_64_changes_are_remembered(self, store: Store) -> None:
+        """A session remembers at least its last 64 changes."""
         changes = [Change(append=(record(f"{n}"),)) for n in range(64)]
-        receipts = [await store.commit(key(store), change) for change in changes]
+        receipts = [await store.backend.commit(key(store), change) for change in changes]
         before = await picture(store)
         for change, receipt in zip(changes, receipts, strict=True):
-            again = await store.commit(key(store), change)
+            again = await store.backend.commit(key(store), change)
             assert (again.version, again.number) == (receipt.version, receipt.number)
         assert await picture(store) == before
 
     async def test_ids_are_a_sessions_own(self, store: Store) -> None:
-        """commit: a change id stands for a change of one session: in another it is new."""
+        """A change id belongs to one session: in another session it is new."""
         change = Change(append=(record("a"),))
-        await store.commit(key(store), change)
-        receipt = await store.commit(key(store, "bob"), change)
+        await store.backend.commit(key(store), change)
+        receipt = await store.backend.commit(key(store, "bob"), change)
         assert receipt.previous is None
         assert (await history(store), await history(store, "bob")) == (["a"], ["a"])
 
     async def test_a_deleted_session_has_forgotten(self, store: Store) -> None:
-        """commit: a change makes a session that is not there: with a deleted one went what it remembered."""
+        """A deleted session remembers no changes."""
         change = Change(append=(record("a"),))
-        first = await store.commit(key(store), change)
+        first = await store.backend.commit(key(store), change)
         await store.erase(ID)
-        receipt = await store.commit(key(store), change)
+        receipt = await store.backend.commit(key(store), change)
         assert receipt.previous is None
         assert receipt.version != first.version
         assert await history(store) == ["a"]
 
     async def test_what_was_refused_is_not_remembered(self, store: Store) -> None:
-        """commit: Conflict: nothing was stored: the same change is stored once its time has come."""
+        """A refused change is not remembered: it can be stored later."""
         change = Change(append=(record("b", id="t", part=1),))
         with pytest.raises(Conflict):
-            await store.commit(key(store), change)
+            await store.backend.commit(key(store), change)
         await store.append(ID, say("a"), turn_id="t", open=True)
-        await store.commit(key(store), change)
+        await store.backend.commit(key(store), change)
         assert texts(await store.load(ID)) == ["a", "b"]
+
+    async def test_resend(self, store: Store) -> None:
+        """`resend` sends the change of an `OutcomeUnknown` until it is answered; it is stored once in any case."""
+        layer = _Failing(store.backend)
+        failing = Store(layer, retain=3)
+        for number, first in enumerate(("answer lost", "change lost")):
+            for then in ((), ("unavailable", "answer lost"), ("change lost", "unavailable")):
+                name = f"{first}, {', '.join(then)}"
+                await failing.append(name, say("a"))
+                layer.failures = (first, *then)
+                with pytest.raises(OutcomeUnknown) as lost:
+                    await failing.append(name, say("b"), owner=f"u{number}")
+                receipt = await failing.resend(lost.value, delays=(0.0,) * 3)
+                session = await store.session(name)
+                assert (receipt.version, receipt.number) == (session.version, 1)
+                assert (texts(session.messages), session.info.owner) == (["a", "b"], f"u{number}")
+
+    async def test_resend_without_an_answer(self, store: Store) -> None:
+        """`resend` raises the error of the last try if no try is answered."""
+        layer = _Failing(store.backend)
+        failing = Store(layer)
+        layer.failures = ("change lost",)
+        with pytest.raises(OutcomeUnknown) as lost:
+            await failing.append(ID, say("a"))
+        for last, error in (("unavailable", Unavailable), ("change lost", OutcomeUnknown)):
+            layer.failures = ("unavailable", "change lost", last)
+            with pytest.raises(error):
+                await failing.resend(lost.value, delays=(0.0, 0.0))
+        assert await history(store) == []
+        assert (await failing.resend(lost.value, delays=())).number == 0
+        with pytest.raises(InvalidInput):
+            await store.resend(OutcomeUnknown("of a deletion", key=key(store)))

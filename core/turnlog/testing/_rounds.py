@@ -7,13 +7,13 @@ import pytest
 from ..errors import Conflict, IdReused
 from ..store import Store
 from ..values.change import Change
-from ._base import Chapter
+from ._base import ContractBase
 from ._material import ID, history, key, numbers, picture, record, say, texts
 
 
-class Rounds(Chapter):
+class Rounds(ContractBase):
     async def test_rounds_make_one_turn(self, store: Store) -> None:
-        """append: part: which round of the turn: rounds share the turn's id, its number and its place."""
+        """Rounds of a turn share its id and its number."""
         await store.append(ID, say("a"))
         receipts = [
             await store.append(ID, say(text), turn_id="t", part=part, open=part < 2) for part, text in enumerate("bcd")
@@ -31,7 +31,7 @@ class Rounds(Chapter):
         assert (session.info.turns, session.info.messages) == (3, 5)
 
     async def test_open_and_interrupted(self, store: Store) -> None:
-        """Turn: open: whether more rounds were to follow; interrupted: it is open, and another turn has begun since."""
+        """A turn is open until its last round, and interrupted if another turn begins before that."""
         await store.append(ID, say("a"), turn_id="t", open=True)
         (turn,) = (await store.session(ID)).turns
         assert (turn.open, turn.interrupted) == (True, False)
@@ -45,7 +45,7 @@ class Rounds(Chapter):
         assert (turn.open, turn.interrupted) == (False, False)
 
     async def test_a_round_must_follow(self, store: Store) -> None:
-        """commit: Conflict: a round does not follow its turn's open last one; nothing is stored."""
+        """`commit` raises `Conflict` if a round does not follow its turn’s open last one, and stores nothing."""
         with pytest.raises(Conflict):
             await store.append(ID, say("b"), turn_id="t", part=1)
         assert await picture(store) is None, "a later round makes no session"
@@ -61,13 +61,13 @@ class Rounds(Chapter):
         assert await history(store) == ["a", "b"], "the turn was not open any more"
 
     async def test_a_round_of_nothing(self, store: Store) -> None:
-        """Conflict.actual: where the session is; None where it does not exist."""
+        """`Conflict.actual` is None if there is no session."""
         with pytest.raises(Conflict) as error:
             await store.append(ID, say("b"), turn_id="t", part=1)
         assert error.value.actual is None
 
     async def test_another_turn_came_between(self, store: Store) -> None:
-        """commit: Conflict: a round does not follow where another turn has begun since."""
+        """A round raises `Conflict` if another turn has begun since."""
         await store.append(ID, say("a"), turn_id="t", open=True)
         await store.append(ID, say("x"))
         with pytest.raises(Conflict):
@@ -75,7 +75,7 @@ class Rounds(Chapter):
         assert await history(store) == ["a", "x"]
 
     async def test_an_undo_lets_a_turn_go_on(self, store: Store) -> None:
-        """commit: a round is stored if the last record is the one before it, open: also if a cut made it the last."""
+        """A round is stored if its turn’s open last round is the last record, also after a cut."""
         await store.append(ID, say("a"), turn_id="t", open=True)
         await store.append(ID, say("x"))
         await store.rewind(ID, turns=1)
@@ -84,7 +84,7 @@ class Rounds(Chapter):
         assert await history(store) == ["a", "b"]
 
     async def test_a_round_is_stored_once(self, store: Store) -> None:
-        """append: each round under its turn's id and its part is stored once. IdReused: other messages under both."""
+        """`append` stores a round once per turn_id and part, and raises `IdReused` for other messages under both."""
         for _ in range(2):
             await store.append(ID, say("a"), turn_id="t", open=True)
         for _ in range(2):
@@ -97,16 +97,16 @@ class Rounds(Chapter):
         assert await history(store) == ["a", "b", "c"]
 
     async def test_several_rounds_in_one_change(self, store: Store) -> None:
-        """Change.append: rounds that follow each other, and turns after them, are stored in one step."""
+        """A change may append several rounds and turns in one step."""
         await store.append(ID, say("a"), turn_id="t", open=True)
         rest = (record("b", id="t", part=1, open=True), record("c", id="t", part=2), record("d"))
-        receipt = await store.commit(key(store), Change(append=rest))
+        receipt = await store.backend.commit(key(store), Change(append=rest))
         assert (receipt.number, receipt.turns, receipt.messages) == (0, 2, 4), "of the first turn that it appended to"
         session = await store.session(ID)
         assert [texts(turn.messages) for turn in session.turns] == [["a", "b", "c"], ["d"]]
 
     async def test_a_cut_takes_all_rounds(self, store: Store) -> None:
-        """Windows, forks and undo cut between turns: all rounds of a turn stay or go together."""
+        """Windows, forks and undo select whole turns, with all their rounds."""
         await store.append(ID, say("a"))
         await store.append(ID, say("b"), turn_id="t", open=True)
         await store.append(ID, say("c"), turn_id="t", part=1, open=True)
@@ -119,16 +119,16 @@ class Rounds(Chapter):
         assert await history(store) == ["a"]
 
     async def test_retention_counts_turns(self, store: Store) -> None:
-        """Change.retain: what lies wholly before the last `retain` turns: rounds count as their turn."""
+        """`retain` counts turns, not rounds."""
         await store.append(ID, say("a"))
         await store.append(ID, say("b"), turn_id="t", open=True)
-        receipt = await store.commit(key(store), Change(append=(record("c", id="t", part=1),), retain=1))
+        receipt = await store.backend.commit(key(store), Change(append=(record("c", id="t", part=1),), retain=1))
         assert (receipt.first, receipt.turns, receipt.messages) == (1, 2, 2)
         session = await store.session(ID)
         assert (numbers(session), texts(session.messages)) == ([1], ["b", "c"])
 
     async def test_a_copy_of_an_open_turn_goes_on(self, store: Store) -> None:
-        """copy: its turns: one that is open in the source is open in the target."""
+        """A turn that is open in the source is open in the copy."""
         await store.append(ID, say("a"), turn_id="t", open=True)
         await store.fork(ID, "bob")
         await store.append("bob", say("b"), turn_id="t", part=1)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from ..errors import Conflict, InvalidInput
+from ..errors import Conflict, InvalidInput, SessionNotFound
 from ..store import Store
-from ..values.change import ABSENT, ANY
+from ..values.change import ABSENT, ANY, PRESENT
 from ..values.message import assistant, user
-from ._base import Chapter
+from ._base import ContractBase
 from ._material import ID, history, numbers, picture, say, texts
 
 
-class Undoing(Chapter):
+class Undoing(ContractBase):
     async def test_save_makes_the_history_equal(self, store: Store) -> None:
-        """save: make the stored history equal to this one; a turn begins at each user message."""
+        """`save` makes the stored history equal to the given one; a turn begins at each user message."""
         messages = [user("a"), assistant("A"), user("b"), assistant("B"), assistant("more")]
         receipt = await store.save(ID, messages)
         session = await store.session(ID)
@@ -23,7 +23,7 @@ class Undoing(Chapter):
         assert (receipt.version, receipt.turns, receipt.messages) == (session.version, 2, 5)
 
     async def test_load_extend_save(self, store: Store) -> None:
-        """save: without `expect` it may extend what is stored; only what differs is written."""
+        """`save` without a condition may extend the history, and writes only the difference."""
         await store.append(ID, [user("a"), assistant("A")], turn_id="t")
         messages = [*await store.load(ID), user("b"), assistant("B")]
         await store.save(ID, messages)
@@ -36,7 +36,7 @@ class Undoing(Chapter):
         assert (receipt.version, receipt.messages) == (session.version, 4)
 
     async def test_load_edit_save_is_refused(self, store: Store) -> None:
-        """save: Conflict: it would discard messages that the caller has not said to have seen."""
+        """`save` without a condition raises `Conflict` if it would discard messages."""
         await store.append(ID, say("a"))
         await store.append(ID, say("b"))
         before = await picture(store)
@@ -46,7 +46,7 @@ class Undoing(Chapter):
         assert await picture(store) == before
 
     async def test_save_what_was_loaded_and_edited(self, store: Store) -> None:
-        """save: expect: the version that was loaded: then what is stored may be replaced. Conflict: it moved on."""
+        """`save` with the loaded version may replace messages, and raises `Conflict` if others were stored since."""
         await store.append(ID, say("a"))
         version = (await store.append(ID, say("b"))).version
         receipt = await store.save(ID, say("a", "edited"), expect=version)
@@ -55,19 +55,29 @@ class Undoing(Chapter):
             await store.save(ID, say("a", "again"), expect=version)
         await store.save(ID, say("a"), expect=receipt.version)
         assert await history(store) == ["a"]
+        with pytest.raises(Conflict):
+            await store.save(ID, say("b"), expect=receipt.version.exact)
+        await store.append(ID, say("b"))
+        await store.save(ID, say("x"), expect=receipt.version.session)
+        assert await history(store) == ["x"]
 
-    async def test_save_aloud(self, store: Store) -> None:
-        """save: `ABSENT`: only make it. `ANY`: overwrite whatever is there."""
+    async def test_save_with_a_mark(self, store: Store) -> None:
+        """`save` with `ABSENT` only makes a session, with `PRESENT` only extends one, and with `ANY` overwrites it."""
         await store.save(ID, say("a"), expect=ABSENT)
         with pytest.raises(Conflict):
             await store.save(ID, say("a", "b"), expect=ABSENT)
+        with pytest.raises(SessionNotFound):
+            await store.save("carol", say("a"), expect=PRESENT)
+        await store.save(ID, say("a", "b"), expect=PRESENT)
+        with pytest.raises(Conflict):
+            await store.save(ID, say("a"), expect=PRESENT)
         await store.save(ID, say("x", "y"), expect=ANY)
         assert await history(store) == ["x", "y"]
         await store.save("bob", say("z"), expect=ANY)
         assert await history(store, "bob") == ["z"]
 
     async def test_save_at_a_version_that_is_gone(self, store: Store) -> None:
-        """save: Conflict: the session is not at `expect`: it was deleted meanwhile, and is not made again."""
+        """`save` with a version raises `Conflict` if the session was deleted, and does not make it again."""
         version = (await store.append(ID, say("a"))).version
         await store.erase(ID)
         with pytest.raises(Conflict):
@@ -75,7 +85,7 @@ class Undoing(Chapter):
         assert await picture(store) is None
 
     async def test_rewind_turns(self, store: Store) -> None:
-        """rewind: undo the last turns."""
+        """`rewind` undoes the last turns."""
         for text in "abcd":
             await store.append(ID, say(text, text.upper()))
         receipt = await store.rewind(ID, turns=2)
@@ -86,7 +96,7 @@ class Undoing(Chapter):
         assert (await store.append(ID, say("e"))).number == 0
 
     async def test_rewind_messages(self, store: Store) -> None:
-        """rewind: undo the last messages; a turn that is shortened by it is written whole under a new id."""
+        """`rewind` undoes the last messages; a turn that is shortened is stored under a new id."""
         await store.append(ID, say("a", "b"), turn_id="one")
         await store.append(ID, say("c", "d", "e"), turn_id="two")
         await store.rewind(ID, messages=2)
@@ -99,7 +109,7 @@ class Undoing(Chapter):
         assert await history(store) == ["a", "b"]
 
     async def test_rewind_more_than_there_is(self, store: Store) -> None:
-        """rewind: InvalidInput: neither or both are given, or more than there is."""
+        """`rewind` raises `InvalidInput` if neither or both of turns and messages are given, or more than there are."""
         await store.append(ID, say("a", "b"))
         before = await picture(store)
         for turns, messages in ((2, None), (None, 3), (None, None), (1, 1), (0, None), (None, -1)):
@@ -108,17 +118,21 @@ class Undoing(Chapter):
         assert await picture(store) == before
 
     async def test_rewind_what_was_seen(self, store: Store) -> None:
-        """rewind: expect: Conflict: the session is not at this version."""
+        """`rewind` raises `Conflict` if the session does not meet `expect`."""
         version = (await store.append(ID, say("a"))).version
         await store.append(ID, say("b"))
         with pytest.raises(Conflict):
             await store.rewind(ID, turns=1, expect=version)
         assert await history(store) == ["a", "b"]
-        await store.rewind(ID, turns=1, expect=(await store.info(ID)).version)
+        await store.rewind(ID, turns=1, expect=(await store.info(ID)).version.exact)
+        await store.append(ID, say("b"))
+        await store.rewind(ID, turns=1, expect=version.session)
+        await store.append(ID, say("b"))
+        await store.rewind(ID, turns=1, expect=PRESENT)
         assert await history(store) == ["a"]
 
     async def test_pop(self, store: Store) -> None:
-        """pop: remove the last turn and hand it out; None if the session has none."""
+        """`pop` removes the last turn and returns it, or returns None if the session has none."""
         await store.append(ID, say("a"))
         await store.append(ID, say("b", "c"), turn_id="t")
         turn = await store.pop(ID)

@@ -10,7 +10,7 @@ import pytest
 from ..store import Store
 from ..values.change import Change
 from ..values.json_value import JSON
-from ._base import Chapter
+from ._base import ContractBase
 from ._material import ID, key, record, say, texts
 
 _CALL: dict[str, Any] = {
@@ -28,9 +28,9 @@ def _call() -> dict[str, Any]:
     }
 
 
-class Values(Chapter):
+class Values(ContractBase):
     async def test_what_is_loaded_is_the_callers_own(self, store: Store) -> None:
-        """Store: what a caller makes of what it was handed reaches no one else: messages."""
+        """A caller may change loaded messages; no other caller sees it."""
         await store.append(ID, [_call()])
         for _ in range(2):
             messages = await store.load(ID)
@@ -43,7 +43,7 @@ class Values(Chapter):
             messages.clear()
 
     async def test_metadata_is_the_callers_own(self, store: Store) -> None:
-        """Store: what a caller makes of what it was handed reaches no one else: metadata."""
+        """A caller may change returned metadata values; no other caller sees it."""
         await store.merge_metadata(ID, {"tags": ["x"], "deep": {"a": {"b": 1}}})
         for _ in range(2):
             info = await store.info(ID)
@@ -54,7 +54,7 @@ class Values(Chapter):
                 info.metadata["new"] = 1  # type: ignore[index]
 
     async def test_what_was_given_is_taken_as_it_was(self, store: Store) -> None:
-        """Store: what a caller does later to what it gave reaches no one: messages and metadata are taken at once."""
+        """A store copies the messages and metadata that it is given: later changes to them are not stored."""
         tags: list[JSON] = ["x"]
         message = _call()
         messages = [message]
@@ -68,27 +68,27 @@ class Values(Chapter):
         assert dict(session.info.metadata) == {"tags": ["x"]}
 
     async def test_a_session_is_a_snapshot(self, store: Store) -> None:
-        """read: a snapshot: what is done to the session later does not change what was read."""
+        """A session that was read does not change when the stored session does."""
         for text in "abcd":
             await store.append(ID, say(text))
-        session = await store.read(key(store))
-        part = await store.read(key(store), last=2)
+        session = await store.backend.read(key(store))
+        part = await store.backend.read(key(store), last=2)
         info = repr(session.info)
         for change in (
             Change(append=(record("e"),), metadata={"title": "x"}, owner="u1"),
             Change(keep=2, append=(record("x"), record("y"))),
             Change(retain=1),
         ):
-            await store.commit(key(store), change)
+            await store.backend.commit(key(store), change)
         await store.erase(ID)
         assert texts(session.messages) == ["a", "b", "c", "d"]
         assert texts(part.messages) == ["c", "d"]
         assert repr(session.info) == info
 
     async def test_what_is_handed_out_cannot_be_changed(self, store: Store) -> None:
-        """Store: what a store hands out is immutable."""
+        """Sessions, infos, turns, records and receipts are immutable."""
         receipt = await store.append(ID, say("a"))
-        session = await store.read(key(store))
+        session = await store.backend.read(key(store))
         turn, one = session.turns[0], session.records[0]
         for value, name in (
             (receipt, "turns"),
@@ -106,7 +106,7 @@ class Values(Chapter):
         assert type(one.messages) is tuple
 
     async def test_one_message_in_two_sessions(self, store: Store) -> None:
-        """Message: immutable: what one session loads can be appended to another as it is."""
+        """A loaded message can be appended to another session as it is."""
         await store.append(ID, [_call()])
         await store.append("bob", await store.load(ID))
         await store.pop(ID)

@@ -10,7 +10,7 @@ from ..errors import Conflict, CorruptRecord, SessionNotFound, TooLarge
 from ..store import Store
 from ..values.change import Change
 from ..values.message import Message, assistant, tool, user
-from ._base import Chapter
+from ._base import ContractBase
 from ._material import ID, history, key, numbers, picture, record, say, texts
 
 MESSAGES: list[dict[str, Any]] = [
@@ -27,9 +27,9 @@ MESSAGES: list[dict[str, Any]] = [
 """Messages as providers send them, and such as look like what a store might write itself."""
 
 
-class Writing(Chapter):
+class Writing(ContractBase):
     async def test_append_stores_one_turn(self, store: Store) -> None:
-        """append: stores one turn. A session that is not there is made."""
+        """`append` stores one turn, and makes a session that is not stored."""
         receipt = await store.append(ID, say("a", "b"))
         session = await store.session(ID)
         assert texts(session.messages) == ["a", "b"]
@@ -37,26 +37,26 @@ class Writing(Chapter):
         assert (receipt.number, receipt.first, receipt.turns, receipt.messages) == (0, 0, 1, 2)
 
     async def test_turns_keep_their_order(self, store: Store) -> None:
-        """load: the messages of a session, in order."""
+        """`load` returns the messages of a session in order."""
         for turn in ("ab", "c", "def"):
             await store.append(ID, say(*turn))
         assert texts(await store.load(ID)) == list("abcdef")
 
     async def test_turns_are_numbered_from_0(self, store: Store) -> None:
-        """Turn.number: its place in the session, from 0. Receipt.number: of the turn that was appended."""
+        """Turns are numbered from 0, and the receipt has the number of the appended turn."""
         receipts = [await store.append(ID, say(text)) for text in "abc"]
         assert [receipt.number for receipt in receipts] == [0, 1, 2]
         assert numbers(await store.session(ID)) == [0, 1, 2]
 
     async def test_messages_come_back_as_they_were_sent(self, store: Store) -> None:
-        """A message is kept verbatim, with or without a role, unknown keys included, whichever provider sent it."""
+        """Messages are stored verbatim, with or without a role, unknown keys included."""
         await store.append(ID, MESSAGES)
         loaded = [message.to_dict() for message in await store.load(ID)]
         assert loaded == MESSAGES
         assert repr(loaded[7]) == repr(MESSAGES[7]), "True is not 1, and 1 is not 1.0"
 
     async def test_a_turn_has_its_id_and_its_time(self, store: Store) -> None:
-        """Turn: the id it was written under, and when it was said, in seconds since 1970."""
+        """A turn has the id under which it was appended, and the time in seconds since 1970."""
         before = self.clock()
         await store.append(ID, say("a"), turn_id="first turn")
         await self.advance(10)
@@ -68,7 +68,7 @@ class Writing(Chapter):
         assert two.id not in ("", one.id)
 
     async def test_a_receipt_says_where_the_session_is(self, store: Store) -> None:
-        """Receipt: version, first, turns and messages are those of the session after the commit."""
+        """A receipt has the version, `first` and the counts of the session after the commit."""
         for size in (1, 3, 2):
             receipt = await store.append(ID, say(*"abc"[:size]))
             info = await store.info(ID)
@@ -76,7 +76,7 @@ class Writing(Chapter):
             assert (receipt.turns, receipt.messages) == (info.turns, info.messages)
 
     async def test_a_receipt_says_what_the_change_was_applied_to(self, store: Store) -> None:
-        """Receipt.previous: the version that the change was applied to; None if there was no session."""
+        """`Receipt.previous` is the version that the change was applied to, or None if there was no session."""
         one = await store.append(ID, say("a"))
         two = await store.append(ID, say("b"))
         three = await store.merge_metadata(ID, {"title": "x"})
@@ -86,9 +86,9 @@ class Writing(Chapter):
         assert three.number is None, "Receipt.number: None if it appended nothing"
 
     async def test_a_change_may_append_several_turns(self, store: Store) -> None:
-        """Change.append: records to put at the end. Receipt.number: of the first of them."""
+        """A change may append several records; the receipt has the number of the first."""
         await store.append(ID, say("a"))
-        receipt = await store.commit(key(store), Change(append=(record("b"), record("c", "d"))))
+        receipt = await store.backend.commit(key(store), Change(append=(record("b"), record("c", "d"))))
         assert (receipt.number, receipt.turns, receipt.messages) == (1, 3, 4)
         session = await store.session(ID)
         assert [(turn.number, texts(turn.messages)) for turn in session.turns] == [
@@ -98,19 +98,19 @@ class Writing(Chapter):
         ]
 
     async def test_append_with_owner_and_metadata(self, store: Store) -> None:
-        """append: owner also makes this the session's owner, metadata is also merged, in the same step."""
+        """`append` also sets the owner and merges metadata in the same step."""
         receipt = await store.append(ID, say("a"), owner="u1", metadata={"title": "x"})
         session = await store.session(ID)
         assert (session.info.owner, dict(session.info.metadata)) == ("u1", {"title": "x"})
         assert (session.version, texts(session.messages)) == (receipt.version, ["a"])
 
     async def test_a_change_does_its_parts_in_order(self, store: Store) -> None:
-        """Change: keep, append, retain, merge metadata, set owner and time to live, in this order."""
+        """A change cuts, appends, drops turns, merges metadata, and sets owner and time to live, in this order."""
         for text in "abc":
             await store.append(ID, say(text))
         parts = {"metadata": {"title": "x"}, "owner": "u1", "ttl": 60.0}
         change = Change(keep=2, append=(record("d"), record("e")), retain=3, **parts)  # type: ignore[arg-type]
-        receipt = await store.commit(key(store), change)
+        receipt = await store.backend.commit(key(store), change)
         session = await store.session(ID)
         assert texts(session.messages) == ["b", "d", "e"]
         assert numbers(session) == [1, 2, 3]
@@ -118,30 +118,30 @@ class Writing(Chapter):
         assert (session.info.owner, session.info.ttl, dict(session.info.metadata)) == ("u1", 60.0, {"title": "x"})
 
     async def test_keep_cuts_the_turns_from_there_on(self, store: Store) -> None:
-        """Change.keep: cut the turns that are numbered `keep` and above; the next turn takes their number."""
+        """`keep` cuts the turns numbered `keep` and above; the next turn takes that number."""
         for text in "abcd":
             await store.append(ID, say(text))
-        receipt = await store.commit(key(store), Change(keep=2))
+        receipt = await store.backend.commit(key(store), Change(keep=2))
         assert (receipt.number, receipt.turns, receipt.messages) == (None, 2, 2)
         assert (await store.append(ID, say("e"))).number == 2
         assert await history(store) == ["a", "b", "e"]
 
     async def test_keep_0_leaves_an_empty_session(self, store: Store) -> None:
-        """Change.keep: 0 cuts all turns, and the session stays with its metadata."""
+        """`keep=0` cuts all turns, and the session stays with its metadata."""
         await store.append(ID, say("a"), metadata={"title": "x"})
-        await store.commit(key(store), Change(keep=0))
+        await store.backend.commit(key(store), Change(keep=0))
         session = await store.session(ID)
         assert (session.messages, session.info.turns, dict(session.info.metadata)) == ([], 0, {"title": "x"})
 
     async def test_keep_beyond_the_end_cuts_nothing(self, store: Store) -> None:
-        """Change.keep: where no turn is numbered so high, nothing is cut, and the version stays."""
+        """`keep` cuts nothing, and the version stays, if no turn has such a number."""
         version = (await store.append(ID, say("a"))).version
         for keep in (1, 2, 2**40):
-            assert (await store.commit(key(store), Change(keep=keep))).version == version
+            assert (await store.backend.commit(key(store), Change(keep=keep))).version == version
         assert await history(store) == ["a"]
 
     async def test_what_makes_a_session(self, store: Store) -> None:
-        """commit: makes a session that is not there, if it has turns, metadata, an owner or a time to live for it."""
+        """A change makes a session that is not stored, if it has turns, metadata, an owner or a time to live."""
         changes = {
             "turns": Change(append=(record("a"),)),
             "metadata": Change(metadata={"title": "x"}),
@@ -150,54 +150,58 @@ class Writing(Chapter):
             "turns-and-keep": Change(append=(record("a"),), keep=0),
         }
         for name, change in changes.items():
-            receipt = await store.commit(key(store, name), change)
+            receipt = await store.backend.commit(key(store, name), change)
             info = await store.info(name)
             assert receipt.previous is None, name
             assert (receipt.version, receipt.turns) == (info.version, info.turns), name
 
     async def test_what_makes_no_session(self, store: Store) -> None:
-        """commit: SessionNotFound: there is none, and the change has nothing to put into one."""
+        """`commit` raises `SessionNotFound` if there is no session and the change puts nothing into one."""
         for change in (Change(keep=0), Change(keep=5), Change(retain=1), Change(keep=1, retain=1)):
             with pytest.raises(SessionNotFound):
-                await store.commit(key(store), change)
+                await store.backend.commit(key(store), change)
         assert await picture(store) is None
 
     async def test_all_of_a_change_or_nothing(self, store: Store) -> None:
-        """commit: a change, all of it or nothing."""
+        """`commit` applies the whole change or nothing."""
         await store.append(ID, say("a"), metadata={"big": "x" * 40_000})
         before = await picture(store)
         with pytest.raises(TooLarge):
-            await store.commit(key(store), Change(keep=0, append=(record("b"),), metadata={"more": "x" * 40_000}))
+            await store.backend.commit(
+                key(store), Change(keep=0, append=(record("b"),), metadata={"more": "x" * 40_000})
+            )
         assert await picture(store) == before
         with pytest.raises(Conflict):
-            await store.commit(key(store), Change(append=(record("b", part=1),), metadata={"title": "x"}, owner="u1"))
+            await store.backend.commit(
+                key(store), Change(append=(record("b", part=1),), metadata={"title": "x"}, owner="u1")
+            )
         assert await picture(store) == before
 
     async def test_sessions_know_nothing_of_each_other(self, store: Store) -> None:
-        """Store: sessions know nothing of each other."""
+        """A change to one session does not affect another."""
         await store.append("one", say("a"), owner="u1")
         before = await picture(store, "one")
         await store.append("two", say("b"))
         await store.merge_metadata("two", {"title": "x"})
-        await store.commit(key(store, "two"), Change(keep=0))
+        await store.backend.commit(key(store, "two"), Change(keep=0))
         await store.erase("two")
         assert await picture(store, "one") == before
 
     async def test_a_payload_is_kept_as_it_is(self, store: Store) -> None:
-        """Record: a store keeps a payload that only a layer can read, byte for byte, and never needs to decode it."""
+        """A backend stores a payload that only a layer can read, byte for byte, and does not decode it."""
         sealed = record("secret").with_payload(bytes(range(256)) * 3)
         if self.reads_messages:
             with pytest.raises(CorruptRecord):
-                await store.commit(key(store), Change(append=(record("a"), sealed)))
+                await store.backend.commit(key(store), Change(append=(record("a"), sealed)))
             return
-        await store.commit(key(store), Change(append=(record("a"), sealed)))
-        session = await store.read(key(store))
+        await store.backend.commit(key(store), Change(append=(record("a"), sealed)))
+        session = await store.backend.read(key(store))
         assert session.records[1].payload == sealed.payload
         assert texts(session.records[0].messages) == ["a"]
         assert session.info.messages == 2
 
     async def test_a_tool_call_stays_with_its_result(self, store: Store) -> None:
-        """Turn: the messages that were appended in one atomic step: a tool call is never parted from its result."""
+        """A tool call is never separated from its result: they belong to one turn."""
         call: list[Message] = [
             user("Is it late?"),
             assistant(tool_calls=[{"id": "c1", "type": "function", "function": {"name": "status", "arguments": "{}"}}]),
