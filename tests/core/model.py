@@ -1,4 +1,4 @@
-"""A session by brute force: what `SessionState` must agree with, written from the contract and not from the code.
+"""A session by brute force, which `SessionState` must agree with: written from the contract, not from the code.
 
 It keeps every live round in a plain tuple and answers by looking at all of them.  It has versions of its own, `Point`:
 the ids of the changes that made the rounds since the epoch, and of those that changed the rest.  Two versions must be
@@ -13,6 +13,7 @@ from typing import Any
 from turnlog.errors import Conflict, HistoryRegressed, IdReused, SessionNotFound, SplitsSealed
 
 ABSENT = "absent"
+PRESENT = "present"
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,21 @@ class Point:
     stamps: tuple[str, ...] = ()
 
     def turns(self) -> tuple[object, ...]:
-        """What changes of turns are compared on."""
+        """The part that stands for the turns."""
         return self.epoch, self.generation, self.trail
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A condition that names a version: `version.session`, `version` or `version.exact`."""
+
+    kind: str  # "session", "turns" or "exact"
+    point: Point
+
+    def met_by(self, here: Point) -> bool:
+        if self.kind == "session":
+            return here.epoch == self.point.epoch
+        return here.turns() == self.point.turns() if self.kind == "turns" else here == self.point
 
 
 @dataclass(frozen=True)
@@ -62,11 +76,12 @@ class Ask:
     metadata: dict[str, Any] | None = None
     owner: str | None = None
     ttl: float | None = None
-    expect: Point | str | None = None
+    expect: Condition | str | None = None
+    for_owner: str | None = None
     first: int = 0
 
     def contents(self) -> tuple[object, ...]:
-        """What tells changes with one id apart."""
+        """The parts that must be equal in a repeat."""
         return (
             self.append,
             self.keep,
@@ -78,7 +93,7 @@ class Ask:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a commit must answer."""
+    """The answer of a commit."""
 
     point: Point
     number: int | None
@@ -115,21 +130,23 @@ class Model:
     # -------------------------------------------------------------------------------------------------------- writing
 
     def apply(self, ask: Ask, now: float, epoch: int) -> tuple[Model, Answer]:
-        """The session after a change and the answer; raises what the change must be refused with."""
+        """The session after a change, and the answer; raises the error that the commit must raise."""
         model, previous = self, self.point
         if not self.alive(now):
-            if ask.expect not in (None, ABSENT):
-                raise Conflict("there is none")
+            self._check_absent(ask.expect)
             if not ask.append and ask.metadata is None and ask.owner is None and ask.ttl is None:
                 raise SessionNotFound("there is none")
-            model, previous = Model(Point(epoch), ask.first, ask.first, created=now, updated=now), None
+            owner = ask.for_owner or ""
+            model, previous = Model(Point(epoch), ask.first, ask.first, owner=owner, created=now, updated=now), None
         else:
+            if ask.for_owner is not None and ask.for_owner != self.owner:
+                raise SessionNotFound("it belongs to another owner")
             for known, answer in self.remembered:
                 if known.id == ask.id:
                     if known.contents() != ask.contents():
                         raise IdReused(ask.id)
                     return self, replace(answer, previous=answer.point)
-            self._check(ask)
+            self._check(ask.expect)
         number = None
         if ask.keep is not None and ask.keep < model.turns:
             model = model._cut(ask.keep, now)
@@ -154,18 +171,28 @@ class Model:
         answer = Answer(model.point, number, previous)
         return replace(model, remembered=(*model.remembered, (ask, answer))), answer
 
-    def _check(self, ask: Ask) -> None:
+    def delete(self, now: float, expect: Condition | str | None, for_owner: str | None) -> bool:
+        """Whether there is a session to delete; raises the error that the call must raise."""
+        if not self.alive(now) or (for_owner is not None and for_owner != self.owner):
+            self._check_absent(expect)
+            return False
+        self._check(expect)
+        return True
+
+    @staticmethod
+    def _check_absent(expect: Condition | str | None) -> None:
+        if expect == PRESENT:
+            raise SessionNotFound("there is none")
+        if isinstance(expect, Condition):
+            raise Conflict("there is none")
+
+    def _check(self, expect: Condition | str | None) -> None:
         assert self.point is not None
-        if ask.expect is None:
-            return
-        if isinstance(ask.expect, str):
+        if expect == ABSENT:
             raise Conflict("it exists")
-        if ask.append or ask.keep is not None:
-            same = ask.expect.turns() == self.point.turns()
-        else:
-            same = ask.expect == self.point
-        if not same:
-            self._check_not_ahead(ask.expect)
+        if isinstance(expect, Condition) and not expect.met_by(self.point):
+            if expect.kind != "session":
+                self._check_not_ahead(expect.point)
             raise Conflict("it moved on")
 
     def _check_not_ahead(self, seen: Point) -> None:

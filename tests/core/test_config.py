@@ -403,7 +403,9 @@ def test_where_it_is() -> None:
     assert "three slashes" in refused("fakefile://chats")
     assert "the path is missing" in refused("fakefile:///")
     assert "memory takes no location: write memory://" in refused("memory:///chats")
-    assert "takes where: a backend takes its location as url or as path, or none" in refused("fakeodd://x", kind=PluginError)
+    assert "takes where: a backend takes its location as url or as path, or none" in refused(
+        "fakeodd://x", kind=PluginError
+    )
 
 
 # -------------------------------------------------------------------------------------------------------------- layers

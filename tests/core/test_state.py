@@ -20,16 +20,19 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from model import ABSENT as NONE
-from model import Ask, Model, Piece, Placed, Point, Round
-from turnlog import ABSENT, Change, Key, Query, Receipt, Record, Session, SessionInfo, Version, user
-from turnlog.errors import Conflict, IdReused, InvalidInput, SessionNotFound, SplitsSealed, TooLarge, TurnlogError
+import model as by_hand
+from model import Ask, Condition, Model, Piece, Placed, Point, Round
+from turnlog import ABSENT, PRESENT, Change, Expect, Key, Query, Receipt, Record, Session, SessionInfo, Version, user
+from turnlog.errors import IdReused, InvalidInput, SessionNotFound, SplitsSealed, TooLarge, TurnlogError
 from turnlog.rules import SessionState, file_key, page
+from turnlog.values import ExactVersion, SameSession
 
 KEY = Key("shop", "alice")
 OLD_STATES = 6  # how many earlier states are kept, to be read, expected and gone on from
 
 small = st.integers(0, 7)
+kinds = st.sampled_from(["session", "turns", "exact", by_hand.ABSENT, by_hand.PRESENT])
+owners = st.sampled_from([None, None, "ann", "bob"])
 rounds = st.lists(st.tuples(st.integers(1, 3), st.integers(0, 3)), min_size=1, max_size=4)
 
 
@@ -84,13 +87,19 @@ class StateMachine(RuleBasedStateMachine):
         self.follower: Session | None = None
         self.followed: tuple[Placed, ...] = ()
 
-    # What is tried. A test that plants a bug overrides these two.
+    # The calls of the state.  A test that plants a bug overrides one of them.
 
     def apply(self, state: SessionState, change: Change) -> tuple[SessionState, Receipt]:
         return state.apply(change, self.now, nonce=self.nonce)
 
     def read(self, state: SessionState, **options: Any) -> tuple[SessionState, Session]:
         return state.read(self.now, **options)
+
+    def seal_run(self, state: SessionState, record: Record) -> tuple[SessionState, bool]:
+        return state.seal(record, self.now)
+
+    def may_delete(self, state: SessionState, expect: Expect, for_owner: str | None) -> bool:
+        return state.check_delete(expect, for_owner, self.now)
 
     def nonce(self, size: int) -> bytes:
         return self.epochs.to_bytes(size, "big")
@@ -110,6 +119,24 @@ class StateMachine(RuleBasedStateMachine):
         assert point is not None
         assert self.points.setdefault(version, point) == point
         assert point not in [other for seen, other in self.points.items() if seen != version]
+
+    def expected(self, expect: Condition | str | None) -> Expect:
+        """The condition that a change carries for one of the model's."""
+        if isinstance(expect, Condition):
+            version = next(seen for seen, point in self.points.items() if point == expect.point)
+            conditions: dict[str, Expect] = {"session": version.session, "turns": version, "exact": version.exact}
+            return conditions[expect.kind]
+        marks: dict[str | None, Expect] = {by_hand.ABSENT: ABSENT, by_hand.PRESENT: PRESENT, None: None}
+        return marks[expect]
+
+    def condition(self, kind: str | None, which: int) -> Condition | str | None:
+        """A condition of this kind, on one of the versions ever seen; mostly on one of the last."""
+        if kind is None or kind in (by_hand.ABSENT, by_hand.PRESENT):
+            return kind
+        if not self.points:
+            return None
+        versions = self.versions()[-6:] if which % 3 else self.versions()
+        return Condition(kind, self.points[versions[which % len(versions)]])
 
     def advance_to(self, state: SessionState, model: Model) -> None:
         self.old = [*self.old, (self.state, self.model)][-OLD_STATES:]
@@ -140,6 +167,7 @@ class StateMachine(RuleBasedStateMachine):
         records = state.records
         assert shape(records) == model.pieces
         assert header.bytes == sum(one.size for one in records)
+        assert header.changes == len(model.remembered)
         assert (header.first, header.turns) == (model.first, model.turns)
         assert header.messages_until - header.start == model.messages
         assert (header.owner, dict(header.metadata), header.ttl) == (model.owner, model.metadata, model.ttl)
@@ -173,25 +201,21 @@ class StateMachine(RuleBasedStateMachine):
 
     # ---------------------------------------------------------------------------------------------------------- writing
 
-    def commit(
-        self, ask: Ask, *, expect: Version | None = None, max_bytes: int | None = None, again: Change | None = None
-    ) -> None:
-        """Ask both, and compare the answers."""
-        if again is None:
-            change = Change(
-                id=ask.id,
-                append=tuple(record(one, self.now) for one in ask.append),
-                keep=ask.keep,
-                retain=ask.retain,
-                max_bytes=max_bytes,
-                metadata=ask.metadata,
-                owner=ask.owner,
-                ttl=ask.ttl,
-                expect=ABSENT if ask.expect == NONE else expect,
-                first=ask.first,
-            )
-        else:
-            change = again
+    def commit(self, ask: Ask, *, max_bytes: int | None = None) -> None:
+        """Apply a change to both, and compare the answers."""
+        change = Change(
+            id=ask.id,
+            append=tuple(record(one, self.now) for one in ask.append),
+            keep=ask.keep,
+            retain=ask.retain,
+            max_bytes=max_bytes,
+            metadata=ask.metadata,
+            owner=ask.owner,
+            ttl=ask.ttl,
+            expect=self.expected(ask.expect),
+            for_owner=ask.for_owner,
+            first=ask.first,
+        )
         note(f"{change} at {self.now}")
         state, model = self.state, self.model
         repeated = model.alive(self.now) and any(known.id == ask.id for known, _ in model.remembered)
@@ -297,28 +321,38 @@ class StateMachine(RuleBasedStateMachine):
         append = self.turns(sizes, goes_on=goes_on)
         self.commit(Ask(self.name(), append, keep, retain, {"a": self.names}, owner, ttl))
 
-    @precondition(lambda self: self.points)
-    @rule(which=st.integers(0, 1_000), newest=st.booleans(), kind=st.sampled_from(["append", "keep", "owner", "both"]))
-    def expect(self, which: int, newest: bool, kind: str) -> None:
-        versions = self.versions()[-6:] if newest else self.versions()
-        version = versions[which % len(versions)]
-        append = self.turns([(1, 0)]) if kind in ("append", "both") else ()
-        keep = max(0, self.model.turns - 1) if kind == "keep" else None
-        owner = self.name() if kind in ("owner", "both") else None
-        self.commit(Ask(self.name(), append, keep, owner=owner, expect=self.points[version]), expect=version)
+    @rule(
+        kind=kinds,
+        which=st.integers(0, 1_000),
+        for_owner=owners,
+        does=st.sampled_from(["append", "goes on", "keep", "owner", "both"]),
+    )
+    def expect(self, kind: str | None, which: int, for_owner: str | None, does: str) -> None:
+        append = self.turns([(1, which % 3)], goes_on=does == "goes on") if does not in ("keep", "owner") else ()
+        keep = max(0, self.model.turns - 1) if does == "keep" else None
+        owner = "ann" if does in ("owner", "both") else None
+        expect = self.condition(kind, which)
+        self.commit(Ask(self.name(), append, keep, owner=owner, expect=expect, for_owner=for_owner))
 
-    @rule(first=st.integers(0, 5), sizes=st.none() | rounds)
-    def create(self, first: int, sizes: list[tuple[int, int]] | None) -> None:
-        """As a copy does: where there is a session it is a conflict."""
-        self.commit(Ask(self.name(), self.turns(sizes) if sizes else (), owner="ann", expect=NONE, first=first))
+    @rule(first=st.integers(0, 5), sizes=st.none() | rounds, for_owner=owners)
+    def create(self, first: int, sizes: list[tuple[int, int]] | None, for_owner: str | None) -> None:
+        """As a copy does: a session that exists is a conflict."""
+        append, owner = (self.turns(sizes), None) if sizes else ((), "ann")
+        ask = Ask(self.name(), append, owner=owner, expect=by_hand.ABSENT, for_owner=for_owner, first=first)
+        self.commit(ask)
 
     @precondition(lambda self: self.model.remembered)
-    @rule(which=st.integers(0, 63), kind=st.sampled_from(["same", "made anew", "other"]), expect=st.integers(0, 1_000))
-    def repeat(self, which: int, kind: str, expect: int) -> None:
+    @rule(
+        which=st.integers(0, 63),
+        kind=st.sampled_from(["same", "made anew", "other"]),
+        expect=st.none() | kinds,
+        version=st.integers(0, 1_000),
+        for_owner=owners,
+    )
+    def repeat(self, which: int, kind: str, expect: str | None, version: int, for_owner: str | None) -> None:
         known, _ = self.model.remembered[-1 - which % min(64, len(self.model.remembered))]
         if not self.model.alive(self.now):
             return
-        version = self.versions()[expect % len(self.points)]
         if kind == "other":
             if known.append:
                 first = known.append[0]
@@ -327,8 +361,9 @@ class StateMachine(RuleBasedStateMachine):
             else:
                 ask = replace(known, owner=(known.owner or "") + "x")
         else:
-            # neither `expect` nor `retain` belongs to what was asked for
-            ask = replace(known, expect=self.points[version], retain=None if kind == "same" or not known.append else 1)
+            # a repeat may have another `expect`, `for_owner` and `retain` than the first time
+            ask = replace(known, retain=None if kind == "same" or not known.append else 1)
+        ask = replace(ask, expect=self.condition(expect, version), for_owner=for_owner)
         if (
             ask.append
             or ask.keep is not None
@@ -337,7 +372,7 @@ class StateMachine(RuleBasedStateMachine):
             or ask.ttl is not None
             or ask.retain
         ):
-            self.commit(ask, expect=version)
+            self.commit(ask)
 
     @precondition(lambda self: len(self.model.remembered) > 64 and self.model.alive(self.now))
     @rule(which=st.integers(0, 1_000))
@@ -396,7 +431,7 @@ class StateMachine(RuleBasedStateMachine):
         wait=st.sampled_from([0.0, 20.0]),
     )
     def seal(self, stale: int, start: int, length: int, later: bool, wait: float) -> None:
-        """Seal what was read now, or at an earlier state; the store refuses quietly what is no longer there."""
+        """Seal a run that was read now, or of an earlier state: False if the records have changed since."""
         self.now += wait
         state, model = self.state, self.model
         if later and self.old:
@@ -416,12 +451,10 @@ class StateMachine(RuleBasedStateMachine):
         wanted = self.model.seal(tuple(placed for piece in pieces for placed in piece), model.point.trail)
         if model.point.epoch != self.model.point.epoch:
             wanted = self.model
-        change = Change(seal=sealed)
-        note(f"{change} at {self.now}")
-        after, receipt = self.apply(self.state, change)
-        assert receipt.previous == receipt.version
-        assert self.points[receipt.version] == self.model.point
-        if wanted is self.model:
+        note(f"{sealed} at {self.now}")
+        after, done = self.seal_run(self.state, sealed)
+        assert done == (wanted is not self.model)
+        if not done:
             assert after is self.state
         else:
             assert after.header is not None and self.state.header is not None
@@ -433,23 +466,22 @@ class StateMachine(RuleBasedStateMachine):
     def seal_all(self) -> None:
         self.seal(0, 0, 1_000, False, 20.0)
 
-    @rule(which=st.none() | st.integers(0, 1_000))
-    def delete(self, which: int | None) -> None:
-        version = None if which is None or not self.points else self.versions()[-1 - which % min(4, len(self.points))]
-        model, alive = self.model, self.model.alive(self.now)
+    @rule(kind=st.none() | kinds, which=st.integers(0, 1_000), for_owner=owners)
+    def delete(self, kind: str | None, which: int, for_owner: str | None) -> None:
+        expect = self.condition(kind, which)
+        found: object
+        wanted: object
         try:
-            found = self.state.check(version, self.now)
-        except Conflict:
-            assert version is not None and (not alive or self.points[version] != model.point)
-            return
-        except TurnlogError:
-            assert version is not None and model.point is not None
-            with pytest.raises(TurnlogError):
-                model._check_not_ahead(self.points[version])
-            return
-        assert found == alive
-        assert version is None or self.points[version] == model.point
-        self.advance_to(SessionState.absent(KEY, ttl=self.ttl), Model())
+            wanted = self.model.delete(self.now, expect, for_owner)
+        except TurnlogError as error:
+            wanted = type(error)
+        try:
+            found = self.may_delete(self.state, self.expected(expect), for_owner)
+        except TurnlogError as error:
+            found = type(error)
+        assert found == wanted
+        if found is True:
+            self.advance_to(SessionState.absent(KEY, ttl=self.ttl), Model())
 
     # ------------------------------------------------------------------------------------------------- time and reading
 
@@ -613,15 +645,15 @@ class RepeatAppliesAgain(StateMachine):
 
 
 class SealExtendsTheLife(StateMachine):
-    """Planted: storage is changed, and meaning with it."""
+    """Planted: a seal is taken for a use of the session."""
 
-    def apply(self, state: SessionState, change: Change) -> tuple[SessionState, Receipt]:
-        after, receipt = super().apply(state, change)
-        return (after, receipt) if change.seal is None else (after.read(self.now)[0], receipt)
+    def seal_run(self, state: SessionState, record: Record) -> tuple[SessionState, bool]:
+        after, done = super().seal_run(state, record)
+        return after.read(self.now)[0], done
 
 
 class AppendReachesOlderStates(StateMachine):
-    """Planted: what states share is not only added to."""
+    """Planted: an append changes the header of the state before it."""
 
     def apply(self, state: SessionState, change: Change) -> tuple[SessionState, Receipt]:
         after, receipt = super().apply(state, change)
@@ -630,9 +662,78 @@ class AppendReachesOlderStates(StateMachine):
         return after, receipt
 
 
+class PlainVersionComparesAll(StateMachine):
+    """Planted: a plain version is compared like `version.exact`."""
+
+    def apply(self, state: SessionState, change: Change) -> tuple[SessionState, Receipt]:
+        expect = change.expect.exact if isinstance(change.expect, Version) else change.expect
+        return super().apply(state, msgspec.structs.replace(change, expect=expect))
+
+
+class ExactComparesTurnsAlone(StateMachine):
+    """Planted: `version.exact` is compared like a plain version."""
+
+    def may_delete(self, state: SessionState, expect: Expect, for_owner: str | None) -> bool:
+        return super().may_delete(state, expect.version if isinstance(expect, ExactVersion) else expect, for_owner)
+
+
+class SessionComparesTurns(StateMachine):
+    """Planted: `version.session` is compared like a plain version."""
+
+    def apply(self, state: SessionState, change: Change) -> tuple[SessionState, Receipt]:
+        expect = change.expect.version if isinstance(change.expect, SameSession) else change.expect
+        return super().apply(state, msgspec.structs.replace(change, expect=expect))
+
+
+class PresentMakesASession(StateMachine):
+    """Planted: `PRESENT` is no condition."""
+
+    def apply(self, state: SessionState, change: Change) -> tuple[SessionState, Receipt]:
+        expect = None if change.expect is PRESENT else change.expect
+        return super().apply(state, msgspec.structs.replace(change, expect=expect))
+
+
+class RepeatIsAnsweredToAnyOwner(StateMachine):
+    """Planted: the id is looked up before the owner is compared."""
+
+    def apply(self, state: SessionState, change: Change) -> tuple[SessionState, Receipt]:
+        if any(known.id == change.id for known, _ in self.model.remembered):
+            change = msgspec.structs.replace(change, for_owner=None)
+        return super().apply(state, change)
+
+
+class NewSessionIsNobodys(StateMachine):
+    """Planted: a session that a change for an owner makes does not belong to the owner."""
+
+    def apply(self, state: SessionState, change: Change) -> tuple[SessionState, Receipt]:
+        if state.header is None:
+            change = msgspec.structs.replace(change, for_owner=None)
+        return super().apply(state, change)
+
+
+class DeleteReachesAnyOwner(StateMachine):
+    """Planted: a deletion ignores `for_owner`."""
+
+    def may_delete(self, state: SessionState, expect: Expect, for_owner: str | None) -> bool:
+        return super().may_delete(state, expect, None)
+
+
 @pytest.mark.parametrize(
     "planted",
-    [SinceIgnoresTheTip, RetainDropsOneTooMany, RepeatAppliesAgain, SealExtendsTheLife, AppendReachesOlderStates],
+    [
+        SinceIgnoresTheTip,
+        RetainDropsOneTooMany,
+        RepeatAppliesAgain,
+        SealExtendsTheLife,
+        AppendReachesOlderStates,
+        PlainVersionComparesAll,
+        ExactComparesTurnsAlone,
+        SessionComparesTurns,
+        PresentMakesASession,
+        RepeatIsAnsweredToAnyOwner,
+        NewSessionIsNobodys,
+        DeleteReachesAnyOwner,
+    ],
 )
 def test_the_machine_finds_what_is_planted(planted: type[StateMachine]) -> None:
     with pytest.raises(AssertionError):
@@ -772,7 +873,8 @@ def test_the_last_64_changes_are_remembered() -> None:
 def test_a_cut_inside_a_sealed_record_says_where_it_begins() -> None:
     turns = tuple(record(Round(f"t{n}", 0, False, ("x",))) for n in range(4))
     state, _ = SessionState.absent(KEY).apply(Change(append=turns), 0.0)
-    state, _ = state.apply(Change(seal=Record.seal(state.records[1:])), 0.0)
+    state, done = state.seal(Record.seal(state.records[1:]), 0.0)
+    assert done
     with pytest.raises(SplitsSealed) as caught:
         state.apply(Change(keep=3), 0.0)
     assert caught.value.boundary == 1
