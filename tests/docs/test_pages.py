@@ -61,7 +61,7 @@ def without_blanks(text: str) -> str:
 def test_pieces_of_the_example_store_are_what_it_says() -> None:
     source = without_blanks((EXAMPLE / "src" / "turnlog_jsonl" / "__init__.py").read_text(encoding="utf-8"))
     test = (EXAMPLE / "tests" / "test_contract.py").read_text(encoding="utf-8")
-    found = [*blocks((ROOT / "docs" / "how-to" / "write-a-store.md").read_text(encoding="utf-8"))]
+    found = [*blocks((ROOT / "docs" / "how-to" / "write-a-backend.md").read_text(encoding="utf-8"))]
     excerpts = [block.body for block in found if block.remark == "excerpt"]
     assert len(excerpts) > 4
     for excerpt in excerpts:

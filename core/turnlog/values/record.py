@@ -361,7 +361,7 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
                 return self
             return msgspec.structs.replace(self, _payload=None, _messages=None, _inner=inner, _size=None)
         messages = tuple([function(message) for message in self.messages])
-        if all(new is old for new, old in zip(messages, self.messages, strict=True)):
+        if messages == self.messages:
             return self
         return msgspec.structs.replace(self, _payload=None, _messages=messages, _inner=None, _size=None)
 
