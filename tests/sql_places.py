@@ -1,4 +1,4 @@
-"""A database for each test of the SQL store, on each server."""
+"""A database for each test of the SQL backends, on each server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from turnlog_sql.postgresql import PostgreSQLBackend
 
 
 class ServerContract(BackendContract):
-    """The contract, for a store behind a server, which has the clock."""
+    """The contract for a backend on a server, which has the clock."""
 
     shared = True
 
@@ -25,21 +25,21 @@ class ServerContract(BackendContract):
         """The URL of a server without a session in it."""
 
     @abstractmethod
-    def store(self, url: str, **options: Unpack[BackendOptions]) -> SQLBackend:
-        """A store there, that does not sweep."""
+    def backend(self, url: str, **options: Unpack[BackendOptions]) -> SQLBackend:
+        """Return a backend there that does not sweep."""
 
     @cached_property
     def url(self) -> str:
         """Where this test's sessions are."""
         return self.empty()
 
-    def make(self, **options: Unpack[BackendOptions]) -> Store:
-        return self.store(self.url, **options)
+    def make(self, **options: Unpack[BackendOptions]) -> SQLBackend:
+        return self.backend(self.url, **options)
 
     async def advance(self, seconds: float) -> None:
         self.clock.advance(seconds)
-        async with self.store(self.url) as store:
-            await advance(store, seconds)
+        async with self.backend(self.url) as backend:
+            await advance(backend, seconds)
 
 
 class OverPostgreSQL(ServerContract):
@@ -48,7 +48,7 @@ class OverPostgreSQL(ServerContract):
     def empty(self) -> str:
         return emptied_postgresql()
 
-    def store(self, url: str, **options: Unpack[BackendOptions]) -> PostgreSQLBackend:
+    def backend(self, url: str, **options: Unpack[BackendOptions]) -> PostgreSQLBackend:
         return PostgreSQLBackend(url, pool_size=5, sweep=0, **options)
 
 
@@ -58,7 +58,7 @@ class OverMariaDB(ServerContract):
     def empty(self) -> str:
         return emptied_mariadb()
 
-    def store(self, url: str, **options: Unpack[BackendOptions]) -> MySQLBackend:
+    def backend(self, url: str, **options: Unpack[BackendOptions]) -> MySQLBackend:
         return MySQLBackend(url, pool_size=5, sweep=0, **options)
 
 
@@ -70,8 +70,8 @@ class EveryByte(ServerContract):
         key, empty = Key(store.namespace, "s"), Record.of((user("x"),), id="t", time=0.0)
         half = MAX_PAYLOAD_BYTES // 2
         for number, payload in enumerate((bytes(range(256)) * (half // 128), b"\0'" * half)):
-            await store.commit(key, Change(append=(empty.with_payload(payload),)))
-            assert (await store.read(key, last=1)).records[-1].payload == payload, number
+            await store.backend.commit(key, Change(append=(empty.with_payload(payload),)))
+            assert (await store.backend.read(key, last=1)).records[-1].payload == payload, number
 
 
 def emptied_postgresql() -> str:
@@ -110,8 +110,8 @@ def _emptied(url: str) -> str:
     return url
 
 
-async def advance(store: Any, seconds: float) -> None:
-    """Let time pass for a store whose server has the clock: what it would have expired by then, now has."""
+async def advance(backend: Any, seconds: float) -> None:
+    """Let time pass for a backend whose server has the clock: sessions that would expire by then now have expired."""
     statement = f"UPDATE turnlog_sessions SET expires = expires - {seconds!r} WHERE expires IS NOT NULL"
-    database = store._database
+    database = backend._database
     await database.with_connection(lambda connection: database.fetch(connection, statement, ()))

@@ -197,7 +197,7 @@ def _continues(header: Header, since: Version, at: bytes | None) -> bool:
 
 
 def _slide(statements: Statements, seen: Seen, now: float, ttl: float | None) -> Steps[Header]:
-    """Move the expiry if it is due.  A session that another writer has changed meanwhile stays as that writer left it."""
+    """Move the expiry if it is due.  If another writer has changed the session meanwhile, its change stays."""
     header = seen.header.slide(now, ttl)
     if header is not seen.header:
         values: dict[str, Value] = {"row": seen.row, "was": seen.header.expires, "seen": seen.head, "now": now}

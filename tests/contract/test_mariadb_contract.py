@@ -1,4 +1,4 @@
-"""The SQL store keeps the contract on MariaDB."""
+"""The SQL backend keeps the contract on MariaDB."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import pytest
 
 import servers
 from sql_places import EveryByte, OverMariaDB, emptied_mariadb
-from turnlog import Change, Key, Record, SessionNotFound, TooLarge, assistant, user
+from turnlog import Change, Key, Record, SessionNotFound, Store, TooLarge, assistant, user
 from turnlog_sql.mysql import MySQLBackend, _MySQL
 
 
 class TestMySQLStore(OverMariaDB, EveryByte):
-    """The SQL store on MariaDB."""
+    """The SQL backend on MariaDB."""
 
 
 @pytest.fixture
@@ -32,9 +32,14 @@ def packets(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return sent
 
 
+def at(url: str, **options: Any) -> Store:
+    """Return a store there that does not sweep."""
+    return Store(MySQLBackend(url, sweep=0, **options))
+
+
 async def test_how_many_round_trips(packets: list[int]) -> None:
     """One for a read, and for an append to a session that was seen; two for a commit that looks for it first."""
-    async with MySQLBackend(emptied_mariadb(), sweep=0) as store, MySQLBackend(emptied_mariadb(), sweep=0) as other:
+    async with at(emptied_mariadb()) as store, at(emptied_mariadb()) as other:
 
         async def trips(work: Awaitable[object]) -> int:
             packets.clear()
@@ -53,17 +58,17 @@ async def test_how_many_round_trips(packets: list[int]) -> None:
 
 async def test_what_is_looked_at_does_not_grow_with_the_history() -> None:
     """Rows and keys that the server reads: as many for a short session as for a long one."""
-    async with MySQLBackend(emptied_mariadb(), sweep=0, pool_size=1) as store:
+    async with at(emptied_mariadb(), pool_size=1) as store:
         looked_at = []
         for turns in (60, 600):
             key = Key("default", f"s{turns}")
             said = (Record.of((user("x"), assistant("y")), id=f"t{number}", time=0.0) for number in range(turns))
-            version = (await store.commit(key, Change(append=tuple(said)))).version
+            version = (await store.backend.commit(key, Change(append=tuple(said)))).version
             await store.append(key.session, [user("x")])
             works: list[Callable[[], Awaitable[object]]] = [
-                partial(store.read, key, last=20),
-                partial(store.read, key, last=20, before=40),
-                partial(store.read, key, last=20, since=version),
+                partial(store.backend.read, key, last=20),
+                partial(store.backend.read, key, last=20, before=40),
+                partial(store.backend.read, key, last=20, since=version),
                 partial(store.append, key.session, [user("x")]),
             ]
             looked_at.append([await rows_read(store, work) for work in works])
@@ -74,7 +79,8 @@ async def rows_read(store: Any, work: Callable[[], Awaitable[object]]) -> int:
     """How many rows and keys the server reads for it."""
 
     async def asked(sql: str) -> Any:
-        return await store._database.with_connection(lambda connection: store._database.fetch(connection, sql, ()))
+        database = store.backend._database
+        return await database.with_connection(lambda connection: database.fetch(connection, sql, ()))
 
     await asked("FLUSH STATUS")
     await work()
@@ -83,8 +89,7 @@ async def rows_read(store: Any, work: Callable[[], Awaitable[object]]) -> int:
 
 async def test_a_statement_over_the_limit_of_the_server() -> None:
     """`max_allowed_packet`: it is refused here, as the server would end the connection; nothing of it is stored."""
-    store = MySQLBackend(servers.MariaDB("max-allowed-packet=1M").url, sweep=0, pool_size=1)
-    async with store:
+    async with at(servers.MariaDB("max-allowed-packet=1M").url, pool_size=1) as store:
         connection = await lent(store)
         await store.append("a", [user("x")])
         for name in ("a", "b"):  # at once, and after a look
@@ -103,5 +108,5 @@ async def lent(store: Any) -> object:
     async def itself(connection: object) -> object:
         return connection
 
-    found: object = await store._database.with_connection(itself)
+    found: object = await store.backend._database.with_connection(itself)
     return found

@@ -1,4 +1,4 @@
-"""The SQL store keeps the contract on PostgreSQL through pgbouncer."""
+"""The SQL backend keeps the contract on PostgreSQL through pgbouncer."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from turnlog_sql.postgresql import PostgreSQLBackend
 
 
 class TestPgBouncer(OverPostgreSQL, EveryByte):
-    """The SQL store on PostgreSQL through pgbouncer."""
+    """The SQL backend on PostgreSQL through pgbouncer."""
 
     def empty(self) -> str:
         return emptied_pgbouncer()
 
-    def store(self, url: str, **options: Unpack[BackendOptions]) -> PostgreSQLBackend:
+    def backend(self, url: str, **options: Unpack[BackendOptions]) -> PostgreSQLBackend:
         return PostgreSQLBackend(url, pool_size=5, sweep=0, prepare=False, **options)

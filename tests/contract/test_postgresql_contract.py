@@ -1,9 +1,9 @@
-"""The SQL store keeps the contract on PostgreSQL."""
+"""The SQL backend keeps the contract on PostgreSQL."""
 
 from __future__ import annotations
 
 from sql_places import EveryByte, OverPostgreSQL
 
 
-class TestPostgreSQLStore(OverPostgreSQL, EveryByte):
-    """The SQL store on PostgreSQL."""
+class TestPostgreSQL(OverPostgreSQL, EveryByte):
+    """The SQL backend on PostgreSQL."""

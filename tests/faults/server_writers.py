@@ -21,7 +21,7 @@ from copy import copy
 from multiprocessing.synchronize import Barrier
 from typing import Any, Final
 
-from turnlog import Conflict, SessionNotFound, assistant, user
+from turnlog import Conflict, SessionNotFound, Store, assistant, user
 from turnlog_redis import RedisBackend
 from turnlog_sql._server import Server
 from turnlog_sql._store import SQLBackend
@@ -35,30 +35,37 @@ processes = multiprocessing.get_context("fork")
 
 
 naive: list[Callable[[SQLBackend], None]] = []
-"""What makes naive stores of those that are opened."""
+"""Functions that make naive backends of those that are opened."""
 
 
 def at(url: str, **options: Any) -> Any:
-    """The store at a URL, of whatever kind."""
+    """Return the backend at a URL, of any kind."""
     if url.startswith("redis"):
         return RedisBackend(url, **{name: value for name, value in options.items() if name != "pool_size"})
     made = PostgreSQLBackend if url.startswith("postgresql") else MySQLBackend
-    store = made(url, **{"sweep": 0, **options})
+    backend = made(url, **{"sweep": 0, **options})
     for change in naive:
-        change(store)
-    return store
+        change(backend)
+    return backend
 
 
-def server_of(store: SQLBackend) -> Server[Any]:
-    """What it asks."""
-    assert isinstance(store._database, Server)
-    return store._database
+def store_at(url: str, **options: Any) -> Store:
+    """Return a store over the backend at a URL."""
+    return Store(at(url, **options))
 
 
-def unlocked(store: SQLBackend) -> None:
-    """The naive store: it reads, then writes; no row is locked, and a record takes the place of another."""
-    server = server_of(store)
-    statements = server.statements = store._statements = copy(server.statements)
+def server_of(store: Store | SQLBackend) -> Server[Any]:
+    """Return the server that it uses."""
+    backend = store.backend if isinstance(store, Store) else store
+    assert isinstance(backend, SQLBackend)
+    assert isinstance(backend._database, Server)
+    return backend._database
+
+
+def unlocked(backend: SQLBackend) -> None:
+    """The naive backend: it reads, then writes; no row is locked, and a record takes the place of another."""
+    server = server_of(backend)
+    statements = server.statements = backend._statements = copy(server.statements)
     statements.locks = False
     find = statements.find = copy(statements.find)
     find.sql = find.sql.replace(" FOR UPDATE", "")
@@ -70,13 +77,13 @@ def unlocked(store: SQLBackend) -> None:
     server.write = lambda make, **_: Server.write(server, make)  # type: ignore[method-assign]
 
 
-def autocommit(store: SQLBackend) -> None:
-    """The naive store: each statement for itself."""
+def autocommit(backend: SQLBackend) -> None:
+    """The naive backend: each statement for itself."""
 
     async def nothing(connection: Any) -> None:
         pass
 
-    server = server_of(store)
+    server = server_of(backend)
     server.begin = server.commit = server.roll_back = nothing  # type: ignore[method-assign]
 
 
@@ -109,7 +116,7 @@ def append(url: str, repeats: int) -> None:
     """Let eight writers append to one session at once, and look at what is there."""
 
     async def write(number: int, barrier: Barrier) -> None:
-        async with at(url, pool_size=1) as store:
+        async with store_at(url, pool_size=1) as store:
             for repeat in range(repeats):
                 barrier.wait()
                 for place in range(TURNS):
@@ -118,7 +125,7 @@ def append(url: str, repeats: int) -> None:
 
     async def check() -> int:
         mixed = 0
-        async with at(url) as store:
+        async with store_at(url) as store:
             for repeat in range(repeats):
                 session = await store.session(f"s{repeat}")
                 assert [turn.number for turn in session.turns] == list(range(WRITERS * TURNS)), "lost or twice"
@@ -140,7 +147,7 @@ def race(url: str, rounds: int) -> None:
 
     async def write(number: int, barrier: Barrier) -> list[str]:
         won = []
-        async with at(url, pool_size=1) as store:
+        async with store_at(url, pool_size=1) as store:
             for turn in range(rounds):
                 info = await store.info("s")
                 assert info.turns == turn + 1, "the loser changed something"
@@ -156,11 +163,11 @@ def race(url: str, rounds: int) -> None:
         return won
 
     async def begin() -> None:
-        async with at(url) as store:
+        async with store_at(url) as store:
             await store.append("s", [user("begin")])
 
     async def check() -> None:
-        async with at(url) as store:
+        async with store_at(url) as store:
             session = await store.session("s")
         texts = [message.text for message in session.messages[1:]]
         assert [int(text.split()[1]) for text in texts] == list(range(rounds))
@@ -183,7 +190,7 @@ CALLS: Final = {  # of the driver, for an append
 
 async def write_until_killed(url: str, number: int, moment: int | None, acknowledge: int) -> None:
     """Append turns and say on a pipe which are acknowledged; die at a moment of the third, if one is named."""
-    async with at(url, pool_size=1) as store:
+    async with store_at(url, pool_size=1) as store:
         for turn in range(10_000):
             if turn == 2 and moment is not None:
                 die_at(server_of(store), moment)
@@ -240,7 +247,7 @@ def killed(url: str, number: int, moment: int | None) -> list[str]:
     return told.decode().split()
 
 
-async def look(store: SQLBackend) -> list[str]:
+async def look(store: Store) -> list[str]:
     """The ids of the turns that are there; none of them is torn, and header and metadata fit them."""
     try:
         session = await store.session("s")
@@ -263,7 +270,7 @@ def kill(url: str, kills: int) -> None:
     async def check(expected: list[str], number: int, acknowledged: list[str]) -> int:
         begun = f"{number}-{len(acknowledged)}"
         expected += acknowledged
-        async with at(url, pool_size=1) as store:
+        async with store_at(url, pool_size=1) as store:
             found = await look(store)
             assert found in (expected, [*expected, begun]), f"kill {number}: {found[-3:]} instead of {expected[-3:]}"
             by = {"by": begun} if number % 2 else None
@@ -284,7 +291,7 @@ def kill(url: str, kills: int) -> None:
 # ----------------------------------------------------------------------------------------------------------- forking
 
 
-async def use(store: SQLBackend, name: str, count: int) -> None:
+async def use(store: Store, name: str, count: int) -> None:
     """Append to a session of one's own and to a shared one, and look whether the answers are one's own."""
     for place in range(count):
         said = f"{name} {place}"
@@ -313,13 +320,13 @@ def child(work: Callable[[], None]) -> int:
 
 
 async def _with_own(url: str, name: str) -> None:
-    async with at(url, pool_size=2) as own:
+    async with store_at(url, pool_size=2) as own:
         await use(own, name, 10)
 
 
 async def forks(url: str) -> None:
     """Fork while a loop runs, with connections open: children use the store, close it, and open others."""
-    async with at(url, pool_size=3) as store:
+    async with store_at(url, pool_size=3) as store:
         server, made = server_of(store), [0]
         connect = server.connect
 

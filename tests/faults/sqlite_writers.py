@@ -16,7 +16,7 @@ import sys
 import time
 from typing import Any
 
-from turnlog import OutcomeUnknown, SessionNotFound, Unavailable, assistant, user
+from turnlog import OutcomeUnknown, SessionNotFound, Store, Unavailable, assistant, user
 from turnlog_sql import sqlite
 from turnlog_sql._thread import Work
 from turnlog_sql.sqlite import SQLiteBackend
@@ -24,13 +24,13 @@ from turnlog_sql.sqlite import SQLiteBackend
 options: dict[str, Any] = {}
 
 
-def at(path: str) -> SQLiteBackend:
-    """The store that all of them open."""
-    return SQLiteBackend(f"sqlite:///{path}", **options)
+def at(path: str) -> Store:
+    """Return the store that all processes open."""
+    return Store(SQLiteBackend(f"sqlite:///{path}", **options))
 
 
 def deferred() -> None:
-    """The naive store: its transaction begins as a reader, as SQLite's and SQLAlchemy's do by default."""
+    """The naive backend: its transaction begins as a reader, as SQLite's and SQLAlchemy's do by default."""
 
     def transact(connection: sqlite3.Connection, work: Work) -> Any:
         connection.execute("BEGIN")
@@ -46,7 +46,7 @@ def deferred() -> None:
 
 
 def autocommit() -> None:
-    """The naive store: each statement for itself."""
+    """The naive backend: each statement for itself."""
     sqlite._transact = sqlite._do
 
 
@@ -85,9 +85,10 @@ async def write_until_killed(path: str, number: int, statement: int | None, ackn
 STATEMENTS = 5  # of an append: begin, update, insert twice, commit
 
 
-def connection_of(store: SQLiteBackend) -> sqlite3.Connection:
-    """What its thread has; while that waits, another may use it."""
-    database = store._database
+def connection_of(store: Store) -> sqlite3.Connection:
+    """Return the connection of its thread; while the thread waits, another may use it."""
+    assert isinstance(store.backend, SQLiteBackend)
+    database = store.backend._database
     assert isinstance(database, sqlite._SQLite)
     thread = database._worker._thread
     assert thread is not None
@@ -205,7 +206,7 @@ async def fill(path: str) -> None:
             assert left_open.key is not None
             assert left_open.change is not None
             for _ in range(2):
-                await store.commit(left_open.key, left_open.change)
+                await store.backend.commit(left_open.key, left_open.change)
         found = [turn.id for turn in (await store.session("shared")).turns]
     sent_again = [left_open.change.append[0].id for left_open in unknown if left_open.change is not None]
     assert sorted(found) == sorted(told + sent_again)

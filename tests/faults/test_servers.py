@@ -43,7 +43,6 @@ from turnlog import (
 from turnlog_sql import _operations
 from turnlog_sql._pool import Pool
 from turnlog_sql._server import Server
-from turnlog_sql._store import SQLBackend
 
 WRITERS = Path(__file__).with_name("server_writers.py")
 
@@ -57,10 +56,9 @@ class Place:
         self._before: dict[int, bool] = {}
         self._before = self.connections()
 
-    def at(self, **options: Any) -> SQLBackend:
-        """A store there."""
-        store: SQLBackend = server_writers.at(self.url, **options)
-        return store
+    def at(self, **options: Any) -> Store:
+        """Return a store there."""
+        return server_writers.store_at(self.url, **options)
 
     def ask(self, sql: str) -> Any:
         """The rows that the server answers."""
@@ -202,7 +200,7 @@ async def load_and_kill(server: Any, kills: int, session: str) -> int:
             assert len(said) >= least, "lost"
             assert all([message.text for message in turn.messages] == [turn.id, turn.id] for turn in turns), "torn"
 
-    async with server_writers.at(server.url, pool_size=4) as store:
+    async with server_writers.store_at(server.url, pool_size=4) as store:
         writers = [asyncio.ensure_future(write(store, name)) for name in acknowledged]
         try:
             for _ in range(kills):
@@ -248,13 +246,13 @@ async def test_what_has_expired_does_not_come_back_by_a_read_that_began_before(p
     """Between the look and the move of the expiry it expires, and others are told that it is gone."""
     async with place.at(ttl=100.0) as store:
         await store.append("a", [user("hello")])
-        await advance(store, 50)
+        await advance(store.backend, 50)
         server, key = server_of(store), Key("default", "a")
         asked: Any = {"last": None, "before": None, "since": None, "touch": True}
         steps = _operations.read(server.statements, key, 0.0, 100.0, **asked)
         sent: Any = next(steps)
         rows = await server.with_connection(lambda one: server.fetch(one, sent[0].sql, sent[1]))
-        await advance(store, 60)
+        await advance(store.backend, 60)
         with pytest.raises(SessionNotFound):
             await store.load("a")
         moves: Any = steps.send(rows)
@@ -270,7 +268,7 @@ async def test_a_server_may_set_what_it_likes_for_those_who_connect() -> None:
     servers.ask(mariadb.url, "GRANT CREATE, INDEX, SELECT, INSERT, UPDATE, DELETE ON turnlog.* TO plain@'127.0.0.1'")
     postgresql = servers.Postgres("default_transaction_isolation=serializable")
     for server, url in ((mariadb, f"mysql://plain:x@127.0.0.1:{mariadb.port}/turnlog"), (postgresql, postgresql.url)):
-        stores = [server_writers.at(url) for _ in range(8)]
+        stores = [server_writers.store_at(url) for _ in range(8)]
         await asyncio.gather(*(store.open() for store in stores))
         hostile = "縗';DELETE FROM turnlog_sessions;#\\"
         for number, store in enumerate(stores):
@@ -290,7 +288,7 @@ async def test_what_survives_the_loss_of_power_is_what_the_server_is_set_to(kill
         wanted = {"SHOW fsync": "on", "SHOW synchronous_commit": "on", "SHOW full_page_writes": "on"}
     else:
         wanted = {"SELECT @@innodb_flush_log_at_trx_commit": 1, "SELECT @@innodb_doublewrite": 1}
-    async with server_writers.at(killable.url) as store:
+    async with server_writers.store_at(killable.url) as store:
         server = server_of(store)
         for sql, value in wanted.items():
             rows = await server.with_connection(lambda one, sql=sql: server.fetch(one, sql, ()))  # type: ignore[misc]
@@ -386,7 +384,7 @@ async def test_connections_that_the_server_ended_meanwhile_are_no_error(place: P
             lambda: store.append("a", [user("in a transaction")], metadata={"title": "T"}),
             lambda: store.append("unseen", [user("not read before")]),
             lambda: store.append("new", [user("not there")]),
-            lambda: store.delete(Key("default", "new")),
+            lambda: store.erase("new"),
         ]
         for call in calls:
             await other.append("unseen", [user("by another")])
@@ -405,7 +403,7 @@ async def test_a_connection_that_is_between_farewell_and_end_is_no_error() -> No
     """What the server said last has come, that nothing follows has not: the driver takes it for an operation."""
     async with Place(emptied_postgresql()).at() as store, asyncio.timeout(30):
         await store.append("a", [user("begin")])
-        database: Any = store._database
+        database: Any = server_of(store)
         begin, early = database.begin, [True]
 
         async def once(connection: Any) -> None:
@@ -532,7 +530,7 @@ async def test_who_waits_too_long_for_a_connection_is_told_so(place: Place) -> N
             if isinstance(outcome, OutcomeUnknown):
                 assert outcome.key is not None
                 assert outcome.change is not None
-                await store.commit(outcome.key, outcome.change)
+                await store.backend.commit(outcome.key, outcome.change)
         ids = [turn.id for turn in (await store.session("a")).turns]
         unknown = [str(number) for number, outcome in enumerate(outcomes) if isinstance(outcome, OutcomeUnknown)]
         assert sorted(ids[1:]) == unknown
@@ -553,7 +551,7 @@ async def test_a_server_that_is_not_there_or_refuses_is_unavailable(killable: An
         f"{account}{there}/nowhere": f"{kind} {there}/nowhere: .*nowhere",
     }
     for url, message in cases.items():
-        store = server_writers.at(url, timeout=10)
+        store = server_writers.store_at(url, timeout=10)
         with pytest.raises(Unavailable, match=message) as caught:
             await store.open()
         assert str(caught.value).endswith("nothing was done")
@@ -564,7 +562,7 @@ async def test_a_server_that_is_not_there_or_refuses_is_unavailable(killable: An
 # --------------------------------------------------------------------------------------------------------------- costs
 
 
-def watched(store: SQLBackend) -> list[tuple[str, Any, Any]]:
+def watched(store: Store) -> list[tuple[str, Any, Any]]:
     """What the driver is asked from now on: the call, the statement, and its values."""
     server, calls = server_of(store), list[tuple[str, Any, Any]]()
 
@@ -596,7 +594,7 @@ async def test_a_read_is_one_round_trip(place: Place) -> None:
         assert await names(calls, store.load("a")) == "fetch"
         assert await names(calls, store.load("a", last=2)) == "fetch"
         assert await names(calls, store.load("a", last=1, before=1)) == "fetch"
-        assert await names(calls, store.read(key, since=version)) == "fetch"
+        assert await names(calls, store.backend.read(key, since=version)) == "fetch"
         assert await names(calls, store.info("a")) == "fetch"
 
 
@@ -648,7 +646,7 @@ async def test_what_is_asked_costs_the_same_rows_whatever_the_length() -> None:
                 records = [
                     Record.of(messages, id=f"t{turn}", time=0.0) for turn in range(begin, min(turns, begin + 1000))
                 ]
-                await store.commit(Key("default", session), Change(append=tuple(records)))
+                await store.backend.commit(Key("default", session), Change(append=tuple(records)))
         for number in range(200):
             await store.append(f"other {number}", [user("hello")])
         place.ask("ANALYZE turnlog_sessions, turnlog_records, turnlog_changes, turnlog_metadata")
@@ -670,7 +668,7 @@ async def test_what_is_asked_costs_the_same_rows_whatever_the_length() -> None:
         assert rows(plans[0]) > 10_000  # the measure can tell
 
 
-def explained(store: SQLBackend) -> list[list[tuple[str, float]]]:
+def explained(store: Store) -> list[list[tuple[str, float]]]:
     """The plans of the statements that PostgreSQL executes from now on: their nodes, and how many rows each looked at.
 
     Each is executed twice: what it does the first time is undone.

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,6 +27,7 @@ from turnlog import (
     Pipeline,
     Receipt,
     SessionNotFound,
+    Store,
     Unavailable,
     assistant,
     user,
@@ -36,9 +38,9 @@ from turnlog_sql.sqlite import SQLiteBackend
 WRITERS = Path(__file__).with_name("sqlite_writers.py")
 
 
-def at(folder: Path, **options: object) -> SQLiteBackend:
-    """A store in a folder."""
-    return SQLiteBackend(f"sqlite:///{folder}/turnlog.db", **options)  # type: ignore[arg-type]
+def at(folder: Path, **options: Any) -> Store:
+    """Return a store in a folder."""
+    return Store(SQLiteBackend(f"sqlite:///{folder}/turnlog.db", **options))
 
 
 def python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -349,7 +351,7 @@ def test_two_threads_fork_at_once(tmp_path: Path) -> None:
     asyncio.run(store.close())
 
 
-async def _append(store: SQLiteBackend, name: str, count: int) -> None:
+async def _append(store: Store, name: str, count: int) -> None:
     for place in range(count):
         await store.append("shared", [user(f"{name}{place}")])
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from turnlog import user
+from turnlog import Store, user
 from turnlog_sql._loop_waker import Bell
 from turnlog_sql.sqlite import SQLiteBackend
 
@@ -79,7 +79,7 @@ def test_a_loop_that_is_woken_for_nothing_goes_on() -> None:
 
 def test_a_loop_that_cannot_listen_has_its_turns(tmp_path: Path) -> None:
     async def talk() -> list[str]:
-        async with SQLiteBackend(f"sqlite:///{tmp_path}/t.db") as store:
+        async with Store(SQLiteBackend(f"sqlite:///{tmp_path}/t.db")) as store:
             for number in range(3):
                 await store.append("s", [user(f"{number}")])
             return [message.text for message in await store.load("s")]
@@ -113,18 +113,18 @@ def comes(about: Callable[[], bool]) -> bool:
 def test_loops_that_have_ended_leave_no_file_open(tmp_path: Path) -> None:
     """One store after the other, each in a loop of its own, and one store in many loops."""
 
-    async def talk(store: SQLiteBackend) -> None:
+    async def talk(store: Store) -> None:
         await store.append("s", [user("hello")])
 
     async def alone() -> None:
-        async with SQLiteBackend(f"sqlite:///{tmp_path}/t.db") as store:
+        async with Store(SQLiteBackend(f"sqlite:///{tmp_path}/t.db")) as store:
             await talk(store)
 
     asyncio.run(alone())
     before = open_files()
     for _ in range(20):
         asyncio.run(alone())
-    shared = SQLiteBackend(f"sqlite:///{tmp_path}/t.db")
+    shared = Store(SQLiteBackend(f"sqlite:///{tmp_path}/t.db"))
     asyncio.run(shared.open())
     for _ in range(20):
         asyncio.run(talk(shared))
@@ -137,7 +137,7 @@ def test_loops_that_have_ended_leave_no_file_open(tmp_path: Path) -> None:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="open files are counted in /proc")
 def test_loops_that_were_let_go_of_leave_no_file_open(tmp_path: Path) -> None:
     """Nobody has closed them."""
-    store = SQLiteBackend(f"sqlite:///{tmp_path}/t.db")
+    store = Store(SQLiteBackend(f"sqlite:///{tmp_path}/t.db"))
     asyncio.run(store.open())
     before = open_files()
     for make in (asyncio.SelectorEventLoop, Deaf) * 10:
@@ -156,7 +156,7 @@ def test_loops_that_were_let_go_of_leave_no_file_open(tmp_path: Path) -> None:
 def test_a_child_takes_nothing_of_what_its_parent_is_told(tmp_path: Path) -> None:
     """Both go on with the loop that was there, which listens to one pipe in both."""
     loop = asyncio.SelectorEventLoop()
-    store = SQLiteBackend(f"sqlite:///{tmp_path}/t.db")
+    store = Store(SQLiteBackend(f"sqlite:///{tmp_path}/t.db"))
     loop.run_until_complete(store.open())
 
     async def talk(name: str) -> None:
@@ -215,7 +215,7 @@ def test_whoever_ends_the_loop_leaves_the_others_their_answers(place: str, monke
 @posix
 def test_a_loop_that_was_closed_is_not_rung(tmp_path: Path) -> None:
     """What it asked for is done; nobody hears of it."""
-    store = SQLiteBackend(f"sqlite:///{tmp_path}/t.db")
+    store = Store(SQLiteBackend(f"sqlite:///{tmp_path}/t.db"))
     asyncio.run(store.open())
     loop = asyncio.SelectorEventLoop(selectors.SelectSelector())
 

@@ -18,7 +18,7 @@ import pytest
 from sqlalchemy import Dialect
 
 import servers
-from turnlog import ANY, SchemaError, SessionNotFound, Unavailable, assistant, user
+from turnlog import ANY, SchemaError, SessionNotFound, Store, Unavailable, assistant, user
 from turnlog_sql import _migrations, postgresql
 from turnlog_sql._store import SQLBackend
 from turnlog_sql.mysql import MySQLBackend
@@ -35,8 +35,12 @@ class Place(ABC):
         self.empty()
 
     @abstractmethod
-    def store(self, **options: Any) -> SQLBackend:
-        """A store there."""
+    def backend(self, **options: Any) -> SQLBackend:
+        """Return a backend there."""
+
+    def store(self, **options: Any) -> Store:
+        """Return a store there."""
+        return Store(self.backend(**options))
 
     @abstractmethod
     def ask(self, sql: str) -> Sequence[Sequence[Any]]:
@@ -66,7 +70,7 @@ class SQLite(Place):
         self.folder = folder
         super().__init__()
 
-    def store(self, **options: Any) -> SQLBackend:
+    def backend(self, **options: Any) -> SQLBackend:
         return SQLiteBackend(f"sqlite:///{self.folder}/turnlog.db", sweep=0, **options)
 
     def ask(self, sql: str) -> Sequence[Sequence[Any]]:
@@ -94,7 +98,7 @@ class OnServer(Place):
         self.ours = f"WHERE table_schema = {here} AND (table_name LIKE 'turnlog%' OR table_name = 'planted')"
         super().__init__()
 
-    def store(self, **options: Any) -> SQLBackend:
+    def backend(self, **options: Any) -> SQLBackend:
         return self.make(self.url, sweep=0, **options)
 
     def ask(self, sql: str) -> Sequence[Sequence[Any]]:
@@ -159,7 +163,7 @@ def turnlog_of(version: int) -> Iterator[None]:
         yield
 
 
-def open_and_close(store: SQLBackend) -> None:
+def open_and_close(store: Store) -> None:
     """As a process does that has nothing else to do."""
     asyncio.run(store.open())
     asyncio.run(store.close())
@@ -185,14 +189,14 @@ def ended(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-async def fill(store: SQLBackend) -> None:
+async def fill(store: Store) -> None:
     """Two turns with metadata and an owner."""
     async with store:
         await store.append("alice", [user("hello"), assistant("hi")], metadata={"title": "T"}, owner="u1")
         await store.append("alice", [user("bye"), assistant("bye")])
 
 
-async def go_on(store: SQLBackend, *, filled: bool) -> None:
+async def go_on(store: Store, *, filled: bool) -> None:
     """All of `fill` is there, and more can be written."""
     async with store:
         if filled:
@@ -352,15 +356,15 @@ def test_what_does_not_fit_is_refused_and_stays_as_it_is(place: Place, how: str,
 
 
 def test_what_fits_is_looked_at_and_used(place: Place) -> None:
-    asyncio.run(place.store().bring_up())
+    asyncio.run(place.backend().bring_up())
     asyncio.run(go_on(place.store(migrate="check"), filled=False))
 
 
 def test_bring_up_says_what_it_did_whatever_the_option(place: Place) -> None:
-    said = [asyncio.run(place.store(migrate="check").bring_up()).partition(": ")[2] for _ in range(2)]
+    said = [asyncio.run(place.backend(migrate="check").bring_up()).partition(": ")[2] for _ in range(2)]
     assert said == [f"made the tables, version {NOW}", f"the tables are of version {NOW}, nothing to do"]
     with turnlog_of(LATER):
-        said = [asyncio.run(place.store().bring_up()).partition(": ")[2]]
+        said = [asyncio.run(place.backend().bring_up()).partition(": ")[2]]
     assert said == [f"brought the tables from version {NOW} to {LATER}"]
 
 
@@ -369,8 +373,8 @@ def test_the_wait_for_another_process_that_migrates_has_an_end() -> None:
     place = OnServer(servers.postgresql(), PostgreSQLBackend)
 
     async def work() -> None:
-        async with PostgreSQLBackend(place.url, sweep=0) as store:
-            other = store._database  # a connection to it that holds the lock
+        async with PostgreSQLBackend(place.url, sweep=0) as backend:
+            other = backend._database  # a connection to it that holds the lock
             assert isinstance(other, postgresql._Postgres)
 
             async def hold(connection: Any) -> None:
@@ -388,8 +392,9 @@ def test_the_wait_for_another_process_that_migrates_has_an_end() -> None:
 
 
 async def test_bring_up_leaves_an_open_store_open(tmp_path: Path) -> None:
-    async with SQLite(tmp_path).store() as store:
-        assert "nothing to do" in await store.bring_up()
+    backend = SQLite(tmp_path).backend()
+    async with Store(backend) as store:
+        assert "nothing to do" in await backend.bring_up()
         await store.append("alice", [user("hello")])
 
 
@@ -419,7 +424,8 @@ async def test_rights_to_the_rows_are_enough_once_the_tables_are_there(app: tupl
     tables = "turnlog_schema, turnlog_sessions, turnlog_metadata, turnlog_records, turnlog_changes"
     servers.ask(owner, f"GRANT SELECT, INSERT, UPDATE, DELETE ON {tables} TO turnlog_app")
     for migrate in ("check", "auto"):
-        async with PostgreSQLBackend(url, migrate=migrate, sweep=0) as store:
+        backend = PostgreSQLBackend(url, migrate=migrate, sweep=0)
+        async with Store(backend) as store:
             for text in ("a", "b", "c"):
                 await store.append("alice", [user(text)], metadata={"title": text}, owner="u1", turn_id=text)
             again = await store.append("alice", [user("a")], metadata={"title": "a"}, owner="u1", turn_id="a")
@@ -432,7 +438,7 @@ async def test_rights_to_the_rows_are_enough_once_the_tables_are_there(app: tupl
             assert len([info async for info in store.sessions(owner="u1")]) == 3
             await store.merge_metadata("carol", {}, ttl=60)
             servers.ask(owner, "UPDATE turnlog_sessions SET expires = 1 WHERE expires IS NOT NULL")
-            assert await store.sweep() == 1
+            assert await backend.sweep() == 1
             assert (await store.erase_owner("u1")).sessions == 2
             with pytest.raises(SessionNotFound):
                 await store.load("alice")

@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 from msgspec.structs import replace
 
 from sql_database import Database
-from turnlog import ABSENT, PRESENT, Change, Key, Query, Record, Session, Version, assistant, user
+from turnlog import ABSENT, PRESENT, Change, Key, Query, Record, Session, Version, user
 from turnlog.errors import TurnlogError
 from turnlog.rules import SessionState, page
 from turnlog_sql import _operations
@@ -115,9 +115,7 @@ class Machine(RuleBasedStateMachine):
         ttl=st.none() | st.none() | st.sampled_from([0, 40, 200]),
         limit=st.none() | st.integers(50, 300),
     )
-    def change(
-        self, key: Key, turns: Any, expect: Any, for_owner: str | None, limit: int | None, **parts: Any
-    ) -> None:
+    def change(self, key: Key, turns: Any, expect: Any, for_owner: str | None, limit: int | None, **parts: Any) -> None:
         """Anything that a change can ask for, in any combination."""
         rounds = []
         for how_many, texts, open in turns:
@@ -127,9 +125,7 @@ class Machine(RuleBasedStateMachine):
                 rounds.append(self.record(name, part, open=goes_on, texts=texts))
         if rounds or any(part is not None for part in parts.values()):
             id, expect = f"c{next(self.names)}", self.condition(expect)
-            change = Change(
-                id=id, append=tuple(rounds), expect=expect, max_bytes=limit, for_owner=for_owner, **parts
-            )
+            change = Change(id=id, append=tuple(rounds), expect=expect, max_bytes=limit, for_owner=for_owner, **parts)
             self.commit(key, change)
 
     @rule(
@@ -140,9 +136,7 @@ class Machine(RuleBasedStateMachine):
         for_owner=owners,
         open=st.booleans(),
     )
-    def append(
-        self, key: Key, turns: int, retain: int | None, expect: Any, for_owner: str | None, open: bool
-    ) -> None:
+    def append(self, key: Key, turns: int, retain: int | None, expect: Any, for_owner: str | None, open: bool) -> None:
         """What an application does, most of the time."""
         said = tuple(self.record(f"t{next(self.names)}", 0, open=open, texts=1 + place % 3) for place in range(turns))
         id, expect = f"c{next(self.names)}", self.condition(expect)
@@ -182,9 +176,7 @@ class Machine(RuleBasedStateMachine):
         except TurnlogError:
             return
         state = Side(lambda: self.states[key].seal(sealed, self.now))
-        rows = Side(
-            lambda: self.database.write(_operations.seal(self.database.statements, key, sealed, self.now))
-        )
+        rows = Side(lambda: self.database.write(_operations.seal(self.database.statements, key, sealed, self.now)))
         assert rows.error is state.error
         if state.error is None:
             self.states[key], done = state.value

@@ -16,6 +16,7 @@ import servers
 from sql_places import advance, emptied_mariadb, emptied_postgresql
 from turnlog import SessionNotFound, Store, assistant, user
 from turnlog_sql import _store
+from turnlog_sql._database import Database
 from turnlog_sql._store import SQLBackend
 from turnlog_sql.mysql import MySQLBackend
 from turnlog_sql.postgresql import PostgreSQLBackend
@@ -28,8 +29,12 @@ class Place(ABC):
     """A database without a session in it."""
 
     @abstractmethod
-    def store(self, **options: Any) -> SQLBackend:
-        """A store there, which does not sweep by itself."""
+    def backend(self, **options: Any) -> SQLBackend:
+        """Return a backend there that does not sweep by itself."""
+
+    def store(self, **options: Any) -> Store:
+        """Return a store over such a backend."""
+        return Store(self.backend(**options))
 
     @abstractmethod
     async def pass_time(self, seconds: float) -> None:
@@ -51,7 +56,7 @@ class SQLite(Place):
         self.path = folder / "turnlog.db"
         self.now = 1000.0
 
-    def store(self, **options: Any) -> SQLBackend:
+    def backend(self, **options: Any) -> SQLBackend:
         return SQLiteBackend(f"sqlite:///{self.path}", **{"sweep": 0, "clock": lambda: self.now, **options})
 
     async def pass_time(self, seconds: float) -> None:
@@ -72,12 +77,12 @@ class OnServer(Place):
         self.url = url
         self.make = make
 
-    def store(self, **options: Any) -> SQLBackend:
+    def backend(self, **options: Any) -> SQLBackend:
         return self.make(self.url, **{"sweep": 0, **options})
 
     async def pass_time(self, seconds: float) -> None:
-        async with self.store() as store:
-            await advance(store, seconds)
+        async with self.backend() as backend:
+            await advance(backend, seconds)
 
     def sessions(self, table: str) -> list[int]:
         row = "`row`" if self.make is MySQLBackend else "row"
@@ -102,6 +107,18 @@ async def fill(store: Store, *names: str, ttl: float = 0) -> None:
         await store.merge_metadata(name, {"title": name}, ttl=ttl)
 
 
+async def sweep(store: Store) -> int:
+    """Remove what has expired; return how many sessions that were."""
+    assert isinstance(store.backend, SQLBackend)
+    return await store.backend.sweep()
+
+
+def database_of(store: Store) -> Database:
+    """Return the database of a store's backend."""
+    assert isinstance(store.backend, SQLBackend)
+    return store.backend._database
+
+
 async def fill_many(store: Store, count: int) -> None:
     """So many sessions that live for 10 seconds."""
     await asyncio.gather(*(fill(store, f"s{number}", ttl=10) for number in range(count)))
@@ -116,15 +133,15 @@ async def test_what_has_expired_is_gone_from_every_table_and_what_lives_stays(pl
         expired = place.left() - living
         assert len(living) == len(expired) == 3
         assert all(set(place.sessions(table)) == living | expired for table in TABLES)
-        assert await store.sweep() == 0
+        assert await sweep(store) == 0
         await place.pass_time(60)
         assert place.left() == living | expired
-        assert await store.sweep() == 3
+        assert await sweep(store) == 3
         assert all(set(place.sessions(table)) == living for table in TABLES)
         for name in ("for ever", "older", "long"):
             assert [message.text for message in await store.load(name)] == ["hello", "hi"]
             assert (await store.info(name)).metadata == {"title": name}
-        assert await store.sweep() == 0
+        assert await sweep(store) == 0
 
 
 async def test_a_transaction_removes_a_hundred_at_most(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,7 +149,8 @@ async def test_a_transaction_removes_a_hundred_at_most(place: Place, monkeypatch
         await fill_many(store, 250)
         await place.pass_time(60)
         removed: list[Any] = []
-        write = store._database.write
+        database = database_of(store)
+        write = database.write
 
         async def counted(*arguments: Any, **options: Any) -> Any:
             before = len(place.left())
@@ -140,8 +158,8 @@ async def test_a_transaction_removes_a_hundred_at_most(place: Place, monkeypatch
             removed.append((answer, before - len(place.left())))
             return answer
 
-        monkeypatch.setattr(store._database, "write", counted)
-        assert await store.sweep() == 250
+        monkeypatch.setattr(database, "write", counted)
+        assert await sweep(store) == 250
         assert removed == [(100, 100), (100, 100), (50, 50)]
 
 
@@ -154,8 +172,8 @@ def test_processes_that_sweep_at_once_count_each_session_once(place: Place) -> N
             await fill(store, "alive")
         await place.pass_time(60)
 
-    async def sweep() -> int:
-        async with place.store() as ours, place.store() as theirs:
+    async def sweep_twice() -> int:
+        async with place.backend() as ours, place.backend() as theirs:
             return sum(await asyncio.gather(ours.sweep(), theirs.sweep()))
 
     asyncio.run(prepare())
@@ -168,7 +186,7 @@ def test_processes_that_sweep_at_once_count_each_session_once(place: Place) -> N
             try:
                 os.close(opener)
                 os.read(gate, 1)  # returns once the parent has closed its end
-                os.write(answer, f"{asyncio.run(sweep())} ".encode())
+                os.write(answer, f"{asyncio.run(sweep_twice())} ".encode())
                 code = 0
             finally:
                 os._exit(code)
@@ -188,14 +206,15 @@ async def test_a_session_that_is_used_again_between_look_and_removal_stays(
     async with place.store() as store, place.store() as other:
         await fill(store, "alice", "bob", ttl=10)
         await place.pass_time(60)
-        write = store._database.write
+        database = database_of(store)
+        write = database.write
 
         async def late(*arguments: Any, **options: Any) -> Any:
             await other.append("alice", [user("again")])
             return await write(*arguments, **options)
 
-        monkeypatch.setattr(store._database, "write", late)
-        assert await store.sweep() == 1
+        monkeypatch.setattr(database, "write", late)
+        assert await sweep(store) == 1
         assert [message.text for message in await other.load("alice")] == ["again"]
         assert all(len(place.sessions(table)) == 1 for table in ("sessions", "records", "changes"))
 
@@ -206,7 +225,7 @@ async def test_a_session_that_is_used_while_it_is_removed_is_there_afterwards(pl
             await other.append("alice", [user("before")])
             await other.merge_metadata("alice", {}, ttl=10)
             await place.pass_time(60)
-            await asyncio.gather(store.sweep(), other.append("alice", [user(str(number))]))
+            await asyncio.gather(sweep(store), other.append("alice", [user(str(number))]))
             assert [message.text for message in await other.load("alice")] == [str(number)]
             await other.erase("alice")
 
@@ -220,7 +239,7 @@ async def test_erase_owner_leaves_what_has_expired_to_the_sweep(place: Place) ->
         with pytest.raises(SessionNotFound):
             await store.load("expired")
         assert len(place.left()) == 1
-        assert await store.sweep() == 1
+        assert await sweep(store) == 1
         assert place.left() == set()
 
 
@@ -360,7 +379,7 @@ async def test_not_even_what_nobody_foresaw_ends_the_sweeper(
     async with place.store() as store:
         await fill(store, "a", ttl=10)
     await place.pass_time(60)
-    sweeping = place.store(sweep=5.0)
+    sweeping = place.backend(sweep=5.0)
     with monkeypatch.context() as now:
         now.setattr(sweeping, "sweep", lambda: 1 / 0)
         await sweeping.open()

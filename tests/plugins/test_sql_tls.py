@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import servers
-from turnlog import Unavailable, user
+from turnlog import Store, Unavailable, user
 from turnlog.errors import InvalidInput
 from turnlog_sql._store import SQLBackend
 from turnlog_sql.mysql import MySQLBackend
@@ -102,13 +102,13 @@ class Place:
         self.name = name
         self.server: servers.Postgres | servers.MariaDB = postgresql() if name == "postgresql" else mariadb()
 
-    def store(self, host: str, *, password: str | None = None, **options: Any) -> SQLBackend:
-        """A store there.
+    def backend(self, host: str, *, password: str | None = None, **options: Any) -> SQLBackend:
+        """Return a backend there.
 
         Args:
             host: What the server is called.
             password: Not the right one.
-            options: Of the store.
+            options: Of the backend.
         """
         if isinstance(self.server, servers.Postgres):  # which trusts everybody who comes from here
             url = f"postgresql://postgres:{_PASSWORD}@{host}:{self.server.port}/postgres"
@@ -131,27 +131,28 @@ def place(request: pytest.FixtureRequest) -> Place:
     return Place(request.param)
 
 
-async def encrypted(store: SQLBackend) -> bool:
+async def encrypted(backend: SQLBackend) -> bool:
     """Whether the server says so."""
     asked = {
         "postgresql": "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()",
         "mysql": "SHOW SESSION STATUS LIKE 'Ssl_cipher'",
-    }[store._statements.dialect.name]
-    database: Any = store._database
+    }[backend._statements.dialect.name]
+    database: Any = backend._database
     rows = await database.with_connection(lambda connection: database.fetch(connection, asked, ()))
     return bool(rows[0][-1])
 
 
-async def said(store: SQLBackend) -> str:
-    """All that is said of a store that cannot be opened."""
+async def said(backend: SQLBackend) -> str:
+    """Return all text about a backend that cannot be opened."""
     with pytest.raises(Unavailable) as caught:
-        await store.open()
-    return "".join(traceback.format_exception(caught.value)) + repr(store)
+        await backend.open()
+    return "".join(traceback.format_exception(caught.value)) + repr(backend)
 
 
 async def test_the_right_server_is_read_from_and_written_to(place: Place) -> None:
-    async with place.store("localhost", sslmode="verify-full", sslrootcert=str(certificates().authority)) as store:
-        assert await encrypted(store)
+    backend = place.backend("localhost", sslmode="verify-full", sslrootcert=str(certificates().authority))
+    async with Store(backend) as store:
+        assert await encrypted(backend)
         name = store.new_session_id()
         await store.append(name, [user("x" * 100_000)])
         await store.append(name, [user("b")])
@@ -160,14 +161,14 @@ async def test_the_right_server_is_read_from_and_written_to(place: Place) -> Non
 
 async def test_require_takes_any_certificate(place: Place) -> None:
     before = place.let_in()
-    async with place.store("127.0.0.1", sslmode="require") as store:
-        assert await encrypted(store)
+    async with place.backend("127.0.0.1", sslmode="require") as backend:
+        assert await encrypted(backend)
     assert place.let_in() > before
 
 
 async def test_nothing_is_encrypted_unless_it_is_asked_for(place: Place) -> None:
-    async with place.store("127.0.0.1") as store:
-        assert not await encrypted(store)
+    async with place.backend("127.0.0.1") as backend:
+        assert not await encrypted(backend)
 
 
 @pytest.mark.parametrize(
@@ -177,7 +178,7 @@ async def test_a_wrong_server_is_told_nothing(place: Place, host: str, authority
     """A certificate of a stranger, one for another name, and one of whom the system does not know."""
     root = str(getattr(certificates(), authority)) if authority else None
     before = place.let_in()
-    text = await said(place.store(host, sslmode="verify-full", sslrootcert=root))
+    text = await said(place.backend(host, sslmode="verify-full", sslrootcert=root))
     assert "certificate verify failed" in text
     assert place.let_in() == before
     assert _PASSWORD not in text and servers.MariaDB.password not in text
@@ -192,7 +193,7 @@ async def test_a_server_that_does_not_encrypt_is_refused() -> None:
 
 async def test_a_wrong_password_is_in_no_message() -> None:
     """The tests' PostgreSQL asks for none."""
-    text = await said(Place("mariadb").store("localhost", password=_PASSWORD, sslmode="require"))
+    text = await said(Place("mariadb").backend("localhost", password=_PASSWORD, sslmode="require"))
     assert "Access denied" in text and _PASSWORD not in text
 
 
