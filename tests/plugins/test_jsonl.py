@@ -108,7 +108,7 @@ from turnlog.config import installed
 async def main():
     async with open_store("jsonl:///chats?ttl=24h") as store:
         await store.append("alice", [user("hello")])
-        print([message.text for message in await store.load("alice")], type(store).__module__, store.ttl)
+        print([message.text for message in await store.load("alice")], type(store.backend).__module__, store.backend.ttl)
 
 asyncio.run(main())
 print(sys.modules["turnlog_jsonl"].__file__)

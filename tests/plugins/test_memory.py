@@ -1,4 +1,4 @@
-"""The memory store: bounded, least recently used first, whole sessions only."""
+"""The memory backend: bounded, least recently used first, whole sessions only."""
 
 from __future__ import annotations
 
@@ -11,19 +11,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from turnlog import Change, Closed, InvalidInput, Key, Message, Record, SessionNotFound, TooLarge, assistant, user
+from turnlog import Closed, InvalidInput, Key, Message, Record, SessionNotFound, Store, TooLarge, assistant, user
 from turnlog.testing import Clock
 from turnlog_memory import MemoryBackend
 
 
-async def names(store: MemoryBackend) -> set[str]:
-    """Which sessions are there."""
+async def names(store: Store) -> set[str]:
+    """Return the ids of the stored sessions."""
     return {info.key.session async for info in store.sessions()}
+
+
+def inside(store: Store) -> MemoryBackend:
+    """Return the backend, to look at its states: a bound cannot be seen from outside."""
+    assert isinstance(store.backend, MemoryBackend)
+    return store.backend
 
 
 async def test_over_the_number_of_sessions_the_least_recently_used_goes() -> None:
     """Reading is use, asking for the info is not."""
-    store = MemoryBackend(max_sessions=3)
+    store = Store(MemoryBackend(max_sessions=3))
     for name in "abc":
         await store.append(name, [user(name)])
     await store.load("a")
@@ -35,7 +41,7 @@ async def test_over_the_number_of_sessions_the_least_recently_used_goes() -> Non
 
 
 async def test_over_the_bytes_whole_sessions_go_but_never_the_one_that_is_written() -> None:
-    store = MemoryBackend(max_bytes=3_000)
+    store = Store(MemoryBackend(max_bytes=3_000))
     for name in "abc":
         await store.append(name, [user("x" * 900)])
     await store.append("a", [user("x" * 900)])
@@ -48,7 +54,7 @@ async def test_over_the_bytes_whole_sessions_go_but_never_the_one_that_is_writte
 
 async def test_what_uses_a_session_keeps_it_and_what_only_looks_does_not() -> None:
     """Reading, writing and sending again are use; reading without `touch`, listing, failing are not."""
-    store = MemoryBackend(max_sessions=3)
+    store = Store(MemoryBackend(max_sessions=3))
     uses: dict[str, Callable[[], Awaitable[object]]] = {
         "load": lambda: store.load("a"),
         "append": lambda: store.append("a", [user("more")]),
@@ -78,7 +84,7 @@ async def test_what_uses_a_session_keeps_it_and_what_only_looks_does_not() -> No
 
 async def test_a_session_that_was_dropped_begins_anew() -> None:
     """It is gone whole: turns, metadata, remembered changes and version."""
-    store = MemoryBackend(max_sessions=1)
+    store = Store(MemoryBackend(max_sessions=1))
     before = await store.append("a", [user("a")], turn_id="t", metadata={"title": "A"}, owner="alice")
     await store.append("b", [user("b")])
     after = await store.append("a", [user("another")], turn_id="t")
@@ -89,7 +95,7 @@ async def test_a_session_that_was_dropped_begins_anew() -> None:
 
 async def test_metadata_counts() -> None:
     """Sessions that hold nothing else are bounded by bytes, too."""
-    store = MemoryBackend(max_bytes=100_000)
+    store = Store(MemoryBackend(max_bytes=100_000))
     for place in range(10):
         await store.merge_metadata(f"s{place}", {"big": "x" * 30_000})
     assert await names(store) == {"s7", "s8", "s9"}
@@ -102,7 +108,7 @@ STEPS = ["append", "rewind", "erase", "fork", "retain", "metadata", "seal", "rep
 steps = st.lists(st.tuples(st.sampled_from(STEPS), st.sampled_from("abcd"), st.integers(0, 400)), max_size=30)
 
 
-async def _step(store: MemoryBackend, clock: Clock, what: str, name: str, size: int) -> None:
+async def _step(store: Store, clock: Clock, what: str, name: str, size: int) -> None:
     if what == "append":
         await store.append(name, [user("x" * size)])
     elif what == "rewind":
@@ -120,8 +126,7 @@ async def _step(store: MemoryBackend, clock: Clock, what: str, name: str, size: 
         await store.merge_metadata(name, {"title": "x" * size or None, "é": size})
     elif what == "seal":
         key = Key("default", name)
-        sealed = Record.seal((await store.read(key)).records)
-        await store.commit(key, Change(seal=sealed))
+        await store.backend.seal(key, Record.seal((await store.backend.read(key)).records))
     elif what == "repeat":
         for _ in range(2):
             await store.append(name, [user("x")], turn_id="once")
@@ -137,20 +142,20 @@ async def _step(store: MemoryBackend, clock: Clock, what: str, name: str, size: 
 
 async def _counted(taken: list[tuple[str, str, int]]) -> None:
     clock = Clock()
-    store = MemoryBackend(max_sessions=3, max_bytes=2_000, ttl=60, clock=clock)
+    store = Store(MemoryBackend(max_sessions=3, max_bytes=2_000, ttl=60, clock=clock))
     for what, name, size in taken:
         try:
             await _step(store, clock, what, name, size)
         except (SessionNotFound, InvalidInput):
             continue
         sizes = []
-        for state in store._states.values():
+        for state in inside(store)._states.values():
             assert state.header is not None
             metadata = state.header.metadata.encoded
             sizes.append(
                 sum(record.size for record in state.records) + sum(len(k) + len(v) for k, v in metadata.items())
             )
-        assert store._bytes == sum(sizes)
+        assert inside(store)._bytes == sum(sizes)
         assert len(sizes) <= 3
         assert sum(sizes) <= 2_000 or len(sizes) == 1
 
@@ -162,24 +167,24 @@ def test_the_bytes_are_those_of_what_is_there(taken: list[tuple[str, str, int]])
 
 async def test_what_has_expired_does_not_pile_up() -> None:
     clock = Clock()
-    store = MemoryBackend(ttl=10, clock=clock)
+    store = Store(MemoryBackend(ttl=10, clock=clock))
     for place in range(500):
         await store.append(f"s{place}", [user("hello")])
         clock.advance(1)
-    assert len(store._states) < 50
+    assert len(inside(store)._states) < 50
     assert len(await names(store)) == 9
 
 
 async def test_nor_behind_sessions_that_never_expire() -> None:
     """Those are the least recently used, and more than are looked at in one go."""
     clock = Clock()
-    store = MemoryBackend(ttl=10, clock=clock)
+    store = Store(MemoryBackend(ttl=10, clock=clock))
     for place in range(40):
         await store.merge_metadata(f"kept{place}", ttl=0)
     for place in range(500):
         await store.append(f"s{place}", [user("hello")])
         clock.advance(1)
-    assert len(store._states) < 100
+    assert len(inside(store)._states) < 100
     assert len(await names(store)) == 49
 
 
@@ -193,37 +198,37 @@ class Racing(Clock):
 
 async def test_what_is_written_is_there_however_long_it_took() -> None:
     """It is alive by the time it was written with, and what is older makes room for it."""
-    store = MemoryBackend(ttl=10, clock=Racing())
+    store = Store(MemoryBackend(ttl=10, clock=Racing()))
     for name in ("a", "b"):
         await store.append(name, [user(name)])
-        assert list(store._states) == [Key("default", name)]
+        assert list(inside(store)._states) == [Key("default", name)]
     await store.append("b", [user("b")])
-    assert store._bytes == sum(state.header.bytes for state in store._states.values() if state.header)
+    assert inside(store)._bytes == sum(state.header.bytes for state in inside(store)._states.values() if state.header)
 
 
 async def test_a_clock_that_cannot_tell_a_ttl_expires_at_once() -> None:
     """So far from 1970 two floats lie further apart than that."""
-    store = MemoryBackend(ttl=1, clock=Clock(1e300))
+    store = Store(MemoryBackend(ttl=1, clock=Clock(1e300)))
     await store.append("a", [user("a")])
     assert await names(store) == set()
-    assert store._bytes == 0
+    assert inside(store)._bytes == 0
 
 
 async def test_what_has_expired_is_not_there_whether_it_was_swept_or_not() -> None:
     clock = Clock()
-    store = MemoryBackend(ttl=10, clock=clock)
+    store = Store(MemoryBackend(ttl=10, clock=clock))
     await store.append("a", [user("a")])
     clock.advance(10)
     with pytest.raises(SessionNotFound):
         await store.load("a")
     assert await names(store) == set()
     assert await store.erase("a") is False
-    assert store._bytes == 0
+    assert inside(store)._bytes == 0
 
 
 def test_it_waits_for_nothing_and_starts_nothing() -> None:
     """Every call ends without giving way once, so no task, thread or lock is on its path, nor an event loop."""
-    store = MemoryBackend(retain=3)
+    store = Store(MemoryBackend(), retain=3)
     threads = threading.active_count()
 
     def run(call: Coroutine[Any, Any, Any]) -> Any:
@@ -243,21 +248,21 @@ def test_it_waits_for_nothing_and_starts_nothing() -> None:
 
 
 def test_several_event_loops_one_after_another() -> None:
-    store = MemoryBackend()
+    store = Store(MemoryBackend())
     for place in range(3):
         asyncio.run(store.append("a", [user(str(place))]))
     assert [message.text for message in asyncio.run(store.load("a"))] == ["0", "1", "2"]
 
 
 async def test_many_tasks_lose_nothing() -> None:
-    store = MemoryBackend()
+    store = Store(MemoryBackend())
     await asyncio.gather(*(store.append("a", [user(f"{place}")]) for place in range(200)))
     assert sorted(int(message.text) for message in await store.load("a")) == list(range(200))
 
 
 async def test_what_a_caller_does_to_what_it_loaded_reaches_nobody() -> None:
     """Nor what it does afterwards to what it stored."""
-    store = MemoryBackend()
+    store = Store(MemoryBackend())
     said: dict[str, Any] = {"role": "user", "content": [{"type": "text", "text": "a"}]}
     metadata: dict[str, Any] = {"tags": ["a"]}
     await store.append("a", [said], metadata=metadata)
@@ -279,23 +284,23 @@ async def test_what_a_caller_does_to_what_it_loaded_reaches_nobody() -> None:
 
 
 async def test_closed_it_holds_nothing() -> None:
-    store = MemoryBackend()
+    store = Store(MemoryBackend())
     await store.append("a", [user("a")], metadata={"title": "A"})
     await store.close()
     with pytest.raises(Closed):
         await store.load("a")
     async with store:
         assert await names(store) == set()
-        assert store._bytes == 0
+        assert inside(store)._bytes == 0
 
 
 async def test_a_change_that_is_refused_changes_no_count() -> None:
-    store = MemoryBackend(max_session_bytes=500)
+    store = Store(MemoryBackend(), max_session_bytes=500)
     await store.append("a", [user("x" * 300)])
-    before = store._bytes
+    before = inside(store)._bytes
     with pytest.raises(TooLarge):
         await store.append("a", [user("x" * 300)])
-    assert store._bytes == before > 300
+    assert inside(store)._bytes == before > 300
 
 
 @pytest.mark.parametrize(

@@ -32,13 +32,13 @@ from turnlog_sql.sqlite import SQLiteBackend
 
 def on_sqlite(folder: Path) -> Store:
     """A store over a file in this folder."""
-    return SQLiteBackend(f"sqlite:///{folder / 'x.db'}", synchronous="NORMAL")
+    return Store(SQLiteBackend(f"sqlite:///{folder / 'x.db'}", synchronous="NORMAL"))
 
 
 @pytest.fixture(params=["memory", "sqlite"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     """A store that is not open yet."""
-    return MemoryBackend() if request.param == "memory" else on_sqlite(tmp_path)
+    return Store(MemoryBackend()) if request.param == "memory" else on_sqlite(tmp_path)
 
 
 class Recorder:
@@ -128,9 +128,10 @@ class Counting(Layer):
 @pytest.mark.parametrize("turns", [15, 150])
 async def test_only_what_the_window_needs_is_loaded(turns: int, store: Store) -> None:
     """One read, of as many records as hold the window, and one commit, whatever the length."""
-    async with Counting(store) as counting:
+    counting = Counting(store.backend)
+    async with Store(counting) as counted:
         await filled(store, turns)
-        await Pipeline(counting, Recorder(), window=Window(messages=20)).execute("s", "user", "next")
+        await Pipeline(counted, Recorder(), window=Window(messages=20)).execute("s", "user", "next")
         assert (counting.reads, counting.records, counting.commits) == (1, 10, 1)
 
 
@@ -231,7 +232,7 @@ async def test_a_system_prompt_may_be_a_list_of_blocks(store: Store) -> None:
 
 @pytest.mark.parametrize("metadata", [5, {"text": "Be brief."}, "", []])
 async def test_metadata_that_is_no_prompt_is_none(metadata: Any) -> None:
-    store, model = MemoryBackend(), Recorder()
+    store, model = Store(MemoryBackend()), Recorder()
     await store.append("s", [system("history"), user("q")], metadata={"system": metadata})
     await Pipeline(store, model).execute("s", "user", "now")
     assert model.given == [["system:history", "user:q", "user:now"]]
@@ -240,7 +241,7 @@ async def test_metadata_that_is_no_prompt_is_none(metadata: Any) -> None:
 @pytest.mark.parametrize("prompt", ["", [], 5, {"text": "Be brief."}, "\ud800"])
 def test_a_pipeline_with_a_prompt_that_is_none_is_refused(prompt: Any) -> None:
     with pytest.raises(InvalidInput, match=r"system|surrogate"):
-        Pipeline(MemoryBackend(), Recorder(), system=prompt)
+        Pipeline(Store(MemoryBackend()), Recorder(), system=prompt)
 
 
 @pytest.mark.parametrize("answer", ["text", 5, {}, {"role": "assistant", "content": {1, 2}}])
@@ -254,7 +255,7 @@ async def test_what_is_no_answer_is_refused_and_nothing_is_stored(answer: object
 
 async def test_a_dictionary_is_an_answer_and_options_reach_the_model() -> None:
     model = Recorder({"role": "assistant", "content": "hi", "tool_calls": []})
-    pipeline = Pipeline(MemoryBackend(), model, options={"temperature": 0})
+    pipeline = Pipeline(Store(MemoryBackend()), model, options={"temperature": 0})
     result = await pipeline.execute("s", "user", "hello")
     assert result.response.to_dict() == model.answer
     assert model.options == {"temperature": 0}
@@ -297,7 +298,7 @@ async def test_what_gives_nothing_to_await_is_no_model(store: Store) -> None:
 
 
 async def test_what_is_no_message_or_no_session_never_reaches_the_model() -> None:
-    pipeline = Pipeline(MemoryBackend(), model := Recorder())
+    pipeline = Pipeline(Store(MemoryBackend()), model := Recorder())
     for session, content in (("", "hello"), ("a\nb", "hello"), ("s", {1}), ("s", "\ud800")):
         with pytest.raises(InvalidInput):
             await pipeline.execute(session, "user", content)  # type: ignore[arg-type]  # what is refused
@@ -307,7 +308,7 @@ async def test_what_is_no_message_or_no_session_never_reaches_the_model() -> Non
 @pytest.mark.parametrize("role", [None, "", 5, b"user", ["user"]])
 async def test_who_speaks_is_named(role: Any) -> None:
     """Before anything is read: this store would say that it is closed."""
-    model, store = Recorder(), MemoryBackend()
+    model, store = Recorder(), Store(MemoryBackend())
     await store.close()
     with pytest.raises(InvalidInput, match="role"):
         await Pipeline(store, model).execute("s", role, "hello")
@@ -316,7 +317,7 @@ async def test_who_speaks_is_named(role: Any) -> None:
 
 @pytest.mark.parametrize("content", [None, {"a": 1}, 5, b"hello", ("hello",), user("hello")])
 async def test_what_is_said_is_text_or_blocks(content: Any) -> None:
-    model, store = Recorder(), MemoryBackend()
+    model, store = Recorder(), Store(MemoryBackend())
     await store.close()
     with pytest.raises(InvalidInput, match="content must be a str, or a list of blocks"):
         await Pipeline(store, model).execute("s", "user", content)
@@ -328,7 +329,7 @@ async def test_what_a_model_does_to_its_list_changes_neither_the_result_nor_the_
         messages.clear()
         return assistant("a")
 
-    store = await filled(MemoryBackend(), 1)
+    store = await filled(Store(MemoryBackend()), 1)
     result = await Pipeline(store, rude).execute("s", "user", "now")
     assert [message.text for message in result.messages] == ["q0", "a0", "now"]
     assert [message.text for message in await store.load("s")] == ["q0", "a0", "now", "a"]
@@ -385,7 +386,7 @@ def test_a_window_is_a_number_from_1(messages: Any) -> None:
 
 def test_a_model_is_something_to_call() -> None:
     with pytest.raises(InvalidInput, match="model"):
-        Pipeline(MemoryBackend(), "gpt")  # type: ignore[arg-type]
+        Pipeline(Store(MemoryBackend()), "gpt")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -394,4 +395,4 @@ def test_a_model_is_something_to_call() -> None:
 )
 def test_what_a_pipeline_is_made_of_is_checked_when_it_is_made(given: dict[str, Any], named: str) -> None:
     with pytest.raises(InvalidInput, match=named):
-        Pipeline(**{"store": MemoryBackend(), "model": offline, **given})
+        Pipeline(**{"store": Store(MemoryBackend()), "model": offline, **given})
