@@ -1,4 +1,4 @@
-"""The cache keeps the contract over every store, bare and over compression, and so do two of them that take turns."""
+"""The cache meets the contract over every backend, bare and over compression, and so do two caches that take turns."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Unpack
 
 from redis_places import RedisContract
 from sql_places import OverMariaDB, OverPostgreSQL
-from turnlog import Change, Key, Layer, Page, Query, Receipt, Session, Store, Version
-from turnlog.testing import BackendContract, BackendOptions
+from turnlog import Backend, Change, Expect, Key, Layer, Page, Query, Receipt, Record, Session, Version
+from turnlog.testing import BackendContract, BackendOptions, LayerContract
 from turnlog_cache import CacheLayer
 from turnlog_compression.zstd import ZstdLayer
 from turnlog_memory import MemoryBackend
@@ -16,15 +16,15 @@ from turnlog_sql.sqlite import SQLiteBackend
 
 
 class Alternating(Layer):
-    """Two caches over one store, which are asked in turn, as by a router without affinity.
+    """Two caches over one backend that take turns, as behind a router without affinity.
 
-    What seals is below a cache: here nothing is sealed from above, or the other one would have it as it was before.
+    It does not support seals: a seal through one cache would leave the other one with the records of before.  Seals
+    belong below a cache.
     """
 
-    def __init__(self, inner: Store) -> None:
+    def __init__(self, inner: Backend) -> None:
         super().__init__(inner)
         self.caches = cycle([CacheLayer(inner), CacheLayer(inner)])
-        self.can_seal = False
 
     async def read(
         self,
@@ -38,38 +38,48 @@ class Alternating(Layer):
         return await next(self.caches).read(key, last=last, before=before, since=since, touch=touch)
 
     async def commit(self, key: Key, change: Change) -> Receipt:
-        if change.seal is not None:
-            info = (await self.inner.read(key, last=0, touch=False)).info
-            return Receipt(info.version, None, info.first, info.turns, info.messages, info.version, info.expires_in)
         return await next(self.caches).commit(key, change)
 
-    async def delete(self, key: Key, *, expect: Version | None = None) -> bool:
-        return await next(self.caches).delete(key, expect=expect)
+    async def delete(self, key: Key, *, expect: Expect = None, for_owner: str | None = None) -> bool:
+        return await next(self.caches).delete(key, expect=expect, for_owner=for_owner)
 
     async def page(self, query: Query) -> Page:
         return await next(self.caches).page(query)
 
-    async def copy(self, source: Key, target: Key, *, at: int | None, change_id: str) -> Receipt:
-        return await next(self.caches).copy(source, target, at=at, change_id=change_id)
+    async def seal(self, key: Key, record: Record) -> None:
+        return None
+
+    async def copy(
+        self,
+        source: Key,
+        target: Key,
+        *,
+        at: int | None,
+        change_id: str,
+        expect: Expect = None,
+        for_owner: str | None = None,
+    ) -> Receipt:
+        cache = next(self.caches)
+        return await cache.copy(source, target, at=at, change_id=change_id, expect=expect, for_owner=for_owner)
 
 
 class TestCacheOverMemory(BackendContract):
-    def make(self, **options: Unpack[BackendOptions]) -> Store:
+    def make(self, **options: Unpack[BackendOptions]) -> Backend:
         return CacheLayer(MemoryBackend(**options))
 
 
 class TestTrustOverMemory(BackendContract):
-    def make(self, **options: Unpack[BackendOptions]) -> Store:
+    def make(self, **options: Unpack[BackendOptions]) -> Backend:
         return CacheLayer(MemoryBackend(**options), mode="trust", timer=self.clock)
 
 
 class TestCacheOverZstd(BackendContract):
-    def make(self, **options: Unpack[BackendOptions]) -> Store:
+    def make(self, **options: Unpack[BackendOptions]) -> Backend:
         return CacheLayer(ZstdLayer(MemoryBackend(**options)))
 
 
 class TestTwoOverMemory(BackendContract):
-    def make(self, **options: Unpack[BackendOptions]) -> Store:
+    def make(self, **options: Unpack[BackendOptions]) -> Backend:
         return Alternating(MemoryBackend(**options))
 
 
@@ -81,50 +91,64 @@ class OverSQLite(BackendContract):
 
 
 class TestCacheOverSQLite(OverSQLite):
-    def make(self, **options: Unpack[BackendOptions]) -> Store:
+    def make(self, **options: Unpack[BackendOptions]) -> Backend:
         return CacheLayer(self.sqlite(**options))
 
 
 class TestCacheOverZstdOverSQLite(OverSQLite):
-    def make(self, **options: Unpack[BackendOptions]) -> Store:
+    def make(self, **options: Unpack[BackendOptions]) -> Backend:
         return CacheLayer(ZstdLayer(self.sqlite(**options)))
 
 
 class TestTwoOverSQLite(OverSQLite):
-    def make(self, **options: Unpack[BackendOptions]) -> Store:
+    def make(self, **options: Unpack[BackendOptions]) -> Backend:
         return Alternating(self.sqlite(**options))
 
 
-class TestCacheOverPostgreSQL(OverPostgreSQL):
-    def make(self, **options: Unpack[BackendOptions]) -> Store:
-        return CacheLayer(super().make(**options))
+class TestCacheOverPostgreSQL(LayerContract):
+    below = OverPostgreSQL
+
+    def layer(self, inner: Backend) -> Backend:
+        return CacheLayer(inner)
 
 
-class TestTwoOverZstdOverPostgreSQL(OverPostgreSQL):
-    def make(self, **options: Unpack[BackendOptions]) -> Store:
-        return Alternating(ZstdLayer(super().make(**options)))
+class TestTwoOverZstdOverPostgreSQL(LayerContract):
+    below = OverPostgreSQL
+
+    def layer(self, inner: Backend) -> Backend:
+        return Alternating(ZstdLayer(inner))
 
 
-class TestCacheOverMariaDB(OverMariaDB):
-    def make(self, **options: Unpack[BackendOptions]) -> Store:
-        return CacheLayer(super().make(**options))
+class TestCacheOverMariaDB(LayerContract):
+    below = OverMariaDB
+
+    def layer(self, inner: Backend) -> Backend:
+        return CacheLayer(inner)
 
 
-class TestTwoOverZstdOverMariaDB(OverMariaDB):
-    def make(self, **options: Unpack[BackendOptions]) -> Store:
-        return Alternating(ZstdLayer(super().make(**options)))
+class TestTwoOverZstdOverMariaDB(LayerContract):
+    below = OverMariaDB
+
+    def layer(self, inner: Backend) -> Backend:
+        return Alternating(ZstdLayer(inner))
 
 
-class TestCacheOverRedis(RedisContract):
-    def make(self, **options: Unpack[BackendOptions]) -> Store:
-        return CacheLayer(super().make(**options))
+class TestCacheOverRedis(LayerContract):
+    below = RedisContract
+
+    def layer(self, inner: Backend) -> Backend:
+        return CacheLayer(inner)
 
 
-class TestCacheOverZstdOverRedis(RedisContract):
-    def make(self, **options: Unpack[BackendOptions]) -> Store:
-        return CacheLayer(ZstdLayer(super().make(**options)))
+class TestCacheOverZstdOverRedis(LayerContract):
+    below = RedisContract
+
+    def layer(self, inner: Backend) -> Backend:
+        return CacheLayer(ZstdLayer(inner))
 
 
-class TestTwoOverRedis(RedisContract):
-    def make(self, **options: Unpack[BackendOptions]) -> Store:
-        return Alternating(super().make(**options))
+class TestTwoOverRedis(LayerContract):
+    below = RedisContract
+
+    def layer(self, inner: Backend) -> Backend:
+        return Alternating(inner)

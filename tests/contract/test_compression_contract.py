@@ -1,4 +1,4 @@
-"""The compression layers keep the contract, over memory, SQLite and every server."""
+"""The compression layers meet the contract, over memory, SQLite and every server."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Unpack
 
 from redis_places import RedisContract
 from sql_places import OverMariaDB, OverPostgreSQL
-from turnlog import Store
-from turnlog.testing import BackendContract, BackendOptions
+from turnlog import Backend
+from turnlog.testing import BackendContract, BackendOptions, LayerContract
 from turnlog_compression import GzipLayer, OffLayer
 from turnlog_compression.zstd import ZstdLayer
 from turnlog_memory import MemoryBackend
@@ -15,17 +15,17 @@ from turnlog_sql.sqlite import SQLiteBackend
 
 
 class TestZstdOverMemory(BackendContract):
-    def make(self, **options: Unpack[BackendOptions]) -> Store:
+    def make(self, **options: Unpack[BackendOptions]) -> Backend:
         return ZstdLayer(MemoryBackend(**options))
 
 
 class TestGzipOverMemory(BackendContract):
-    def make(self, **options: Unpack[BackendOptions]) -> Store:
+    def make(self, **options: Unpack[BackendOptions]) -> Backend:
         return GzipLayer(MemoryBackend(**options))
 
 
 class TestOffOverMemory(BackendContract):
-    def make(self, **options: Unpack[BackendOptions]) -> Store:
+    def make(self, **options: Unpack[BackendOptions]) -> Backend:
         return OffLayer(MemoryBackend(**options))
 
 
@@ -37,30 +37,36 @@ class OverSQLite(BackendContract):
 
 
 class TestZstdOverSQLite(OverSQLite):
-    def make(self, **options: Unpack[BackendOptions]) -> Store:
+    def make(self, **options: Unpack[BackendOptions]) -> Backend:
         return ZstdLayer(self.sqlite(**options))
 
 
 class TestGzipOverSQLite(OverSQLite):
-    def make(self, **options: Unpack[BackendOptions]) -> Store:
+    def make(self, **options: Unpack[BackendOptions]) -> Backend:
         return GzipLayer(self.sqlite(**options))
 
 
 class TestOffOverSQLite(OverSQLite):
-    def make(self, **options: Unpack[BackendOptions]) -> Store:
+    def make(self, **options: Unpack[BackendOptions]) -> Backend:
         return OffLayer(self.sqlite(**options))
 
 
-class TestZstdOverPostgreSQL(OverPostgreSQL):
-    def make(self, **options: Unpack[BackendOptions]) -> Store:
-        return ZstdLayer(super().make(**options))
+class TestZstdOverPostgreSQL(LayerContract):
+    below = OverPostgreSQL
+
+    def layer(self, inner: Backend) -> Backend:
+        return ZstdLayer(inner)
 
 
-class TestZstdOverMariaDB(OverMariaDB):
-    def make(self, **options: Unpack[BackendOptions]) -> Store:
-        return ZstdLayer(super().make(**options))
+class TestZstdOverMariaDB(LayerContract):
+    below = OverMariaDB
+
+    def layer(self, inner: Backend) -> Backend:
+        return ZstdLayer(inner)
 
 
-class TestZstdOverRedis(RedisContract):
-    def make(self, **options: Unpack[BackendOptions]) -> Store:
-        return ZstdLayer(super().make(**options))
+class TestZstdOverRedis(LayerContract):
+    below = RedisContract
+
+    def layer(self, inner: Backend) -> Backend:
+        return ZstdLayer(inner)

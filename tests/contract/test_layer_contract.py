@@ -1,26 +1,101 @@
-"""A layer that does nothing hides nothing: it keeps the contract over each store."""
+"""Layers meet the contract: one that changes nothing, and those that `MessageLayer` and `PayloadLayer` help to write."""
 
 from __future__ import annotations
 
-from typing import Unpack
+from typing import ClassVar, Unpack
 
-from turnlog import Layer, Store
-from turnlog.testing import BackendContract, BackendOptions
+from turnlog import Backend, Key, Layer, Message, MessageLayer, PayloadLayer, assistant, user
+from turnlog.layers import Position
+from turnlog.testing import BackendContract, BackendOptions, MessageLayerContract
 from turnlog_memory import MemoryBackend
 from turnlog_sql.sqlite import SQLiteBackend
 
 
 class TestLayerOverMemory(BackendContract):
-    """Over the memory store, twice."""
-
-    def make(self, **options: Unpack[BackendOptions]) -> Store:
+    def make(self, **options: Unpack[BackendOptions]) -> Backend:
         return Layer(Layer(MemoryBackend(**options)))
 
 
 class TestLayerOverSQLite(BackendContract):
-    """Over the SQL store."""
-
     shared = True
 
-    def make(self, **options: Unpack[BackendOptions]) -> Store:
+    def make(self, **options: Unpack[BackendOptions]) -> Backend:
         return Layer(SQLiteBackend(f"sqlite:///{self.folder}/turnlog.db", synchronous="NORMAL", **options))
+
+
+class Renaming(MessageLayer):
+    """Stores each entry of a message under another name."""
+
+    def write_message(self, message: Message) -> Message:
+        return Message.from_dict({f"~{name}": value for name, value in message.to_dict().items()})
+
+    def read_message(self, message: Message) -> Message:
+        return Message.from_dict({name.removeprefix("~"): value for name, value in message.to_dict().items()})
+
+
+class TestMessageLayerOverMemory(BackendContract):
+    reads_messages = True
+
+    def make(self, **options: Unpack[BackendOptions]) -> Backend:
+        return Renaming(MemoryBackend(**options))
+
+
+class TestRenaming(MessageLayerContract):
+    messages = (user("a"), assistant(None, tool_calls=[{"id": "c1"}]), Message.from_dict({"type": "reasoning"}))
+
+    def make(self, **options: Unpack[BackendOptions]) -> MessageLayer:
+        return Renaming(MemoryBackend(**options))
+
+
+class Redacting(MessageLayer):
+    """Removes a word."""
+
+    def write_message(self, message: Message) -> Message:
+        if "secret" not in message.text:
+            return message
+        return Message.from_dict({**message.to_dict(), "content": message.text.replace("secret", "***")})
+
+
+class TestRedacting(MessageLayerContract):
+    messages = (user("It is secret."), assistant("Is it?"), user("Yes, secret, secret!"))
+
+    def make(self, **options: Unpack[BackendOptions]) -> MessageLayer:
+        return Redacting(Layer(Redacting(MemoryBackend(**options))))
+
+
+class Reversing(PayloadLayer):
+    """Stores the bytes of each payload in reverse, after a byte that depends on the session and the record."""
+
+    codec = 200
+    position: ClassVar[Position] = "compression"
+
+    def encode(self, key: Key, record_id: str, payload: bytes) -> bytes | None:
+        return self.mark(key, record_id) + payload[::-1]
+
+    def decode(self, key: Key, record_id: str, payload: bytes) -> bytes:
+        if not payload.startswith(self.mark(key, record_id)):
+            raise ValueError(f"it is not of record {record_id} of session {key}")
+        return payload[:0:-1]
+
+    @staticmethod
+    def mark(key: Key, record_id: str) -> bytes:
+        return bytes([sum(f"{key}{record_id}".encode()) % 256])
+
+
+class Whole(Reversing):
+    """The same for whole payloads."""
+
+    codec = 201
+    position: ClassVar[Position] = "encryption"
+
+
+class TestPayloadLayersOverMemory(BackendContract):
+    def make(self, **options: Unpack[BackendOptions]) -> Backend:
+        return Reversing(Whole(MemoryBackend(**options)))
+
+
+class TestAllLayersOverMemory(BackendContract):
+    reads_messages = True
+
+    def make(self, **options: Unpack[BackendOptions]) -> Backend:
+        return Renaming(Reversing(Whole(MemoryBackend(**options))))

@@ -1,4 +1,4 @@
-"""The Redis store keeps the contract, on every server that is found."""
+"""The Redis backend meets the contract on every server that is found."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class TestValkeyOfAWheel(RedisContract):
 
 
 class TestLeastPrivileges(RedisContract):
-    """As the user that the docs make, who may do nothing else."""
+    """As the user of the docs, who has no other permissions."""
 
     def place(self) -> str:
         page = Path(__file__).parents[2] / "docs" / "how-to" / "databases.md"
@@ -74,7 +74,7 @@ class TestClusterWhoseSlotsMove(TestCluster):
     @pytest.fixture(autouse=True, scope="class")
     @classmethod
     def moving(cls) -> Iterator[None]:
-        """Move them, and see that somebody was in between."""
+        """Move slots, and check that calls were redirected meanwhile."""
         cls.mover = Mover(servers.redis_cluster().nodes)
         before = cls.mover.redirected()
         yield

@@ -6,7 +6,6 @@ A backend that does not support seals returns None.  The tests then show that no
 from __future__ import annotations
 
 import contextlib
-from typing import Any
 
 import pytest
 
@@ -281,12 +280,10 @@ class Sealing(ContractBase):
         assert await picture(store) is None
 
     async def test_a_seal_begins_a_turn(self, store: Store) -> None:
-        """`seal` raises `InvalidInput` for a record that does not begin a turn, and for anything else."""
+        """`seal` raises `InvalidInput` for a record that does not begin a turn."""
         await store.append(ID, say("a"), turn_id="t", open=True)
         await store.append(ID, say("b"), turn_id="t", part=1)
         session = await store.backend.read(key(store))
-        wrong: list[Any] = [session.records[1], session, None]
-        for bad in wrong:
-            with contextlib.suppress(InvalidInput):
-                assert await store.backend.seal(key(store), bad) is None, "it is no record that begins a turn"
+        with contextlib.suppress(InvalidInput):
+            assert await store.backend.seal(key(store), session.records[1]) is None, "it does not begin a turn"
         assert (await store.backend.read(key(store))).records == session.records
