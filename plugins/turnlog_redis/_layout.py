@@ -90,6 +90,8 @@ RECORD: Final = Table(number="d", turns="d", count="d", messages_until="d", size
 """The numbers of a record; `head` is the length of `Record.pack`."""
 
 _WORDS: Final = struct.Struct(f">{WORDS}I")
+_HEAD: Final = struct.Struct(">H")  # of a record, at `_HEAD_AT`
+_HEAD_AT: Final = RECORD["head"] - 1
 _NO_TTL: Final = -1.0
 _replace = msgspec.structs.replace
 
@@ -221,10 +223,10 @@ def records_from(key: Key, rows: Iterable[bytes]) -> list[Record]:
     Raises:
         CorruptRecord: One is damaged, or belongs to another session.
     """
-    records, unpack, size, numbers = [], Record.unpack, RECORD.size, RECORD.struct.unpack_from
+    records, unpack, size, length, place = [], Record.unpack, RECORD.size, _HEAD.unpack_from, _HEAD_AT
     try:
         for data in rows:
-            stop = size + numbers(data)[-1]
+            stop = size + length(data, place)[0]
             records.append(unpack(key, data[size:stop], data[stop:]))
     except struct.error:
         raise CorruptRecord("the head of a record is cut short", key=key) from None
@@ -233,7 +235,7 @@ def records_from(key: Key, rows: Iterable[bytes]) -> list[Record]:
 
 def head_of(data: bytes) -> bytes:
     """Return the part of an element that precedes the payload of a record."""
-    return data[: RECORD.size + RECORD.struct.unpack_from(data)[-1]]
+    return data[: RECORD.size + _HEAD.unpack_from(data, _HEAD_AT)[0]]
 
 
 # ---------------------------------------------------------------------------------------------------------- the changes
