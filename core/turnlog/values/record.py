@@ -319,7 +319,7 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
             if not key.is_sound(head[:-CHECKSUM_BYTES] if payload is None else payload[:HEAD] + head):
                 raise CorruptRecord("the head of a record is damaged, or belongs to another payload", key=key)
             record = _decode_head(head[: -2 * CHECKSUM_BYTES])
-        except (msgspec.DecodeError, TypeError, ValueError) as error:
+        except (msgspec.DecodeError, TypeError, ValueError, RecursionError) as error:
             raise CorruptRecord(f"the head of a record cannot be read: {error}", key=key) from None
         if payload is not None:
             _set(record, "_payload", payload)

@@ -1,0 +1,237 @@
+"""`pack` and `unpack`: stored bytes are read back, and damaged ones are a `CorruptRecord`.
+
+Each test was seen failing with a bug in the core: `Key.is_sound` that always returns True, a checksum that leaves out
+the key, a `Record.pack` whose second checksum leaves out the envelope, or `unpack` without one of its `except` clauses.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from turnlog import Change, Key, Metadata, Record, Version, assistant, user
+from turnlog.errors import CorruptRecord
+from turnlog.limits import MAX_NUMBER
+from turnlog.payload import HEAD
+from turnlog.rules import Header, Remembered, SessionState
+
+KEY = Key("shop", "älice")
+OTHERS = [Key("shop", "alice"), Key("shöp", "älice"), Key("shopä", "lice"), Key("sho", "pälice"), Key("älice", "shop")]
+"""Keys whose texts are alike."""
+
+METADATA = Metadata.of({"title": "Zeit", "list": [1, {"a": None}], "raw": b"\x00\xff"})
+
+
+def session() -> SessionState:
+    """Return a session whose header has a value in every field: a sealed record, and an open round."""
+    rounds = (
+        Record.of((user("Wie spät?"),), id="t0", time=1.5, open=True),
+        Record.of((assistant("12:30", tool_calls=[]), assistant("!")), id="t0", time=2.0, part=1),
+        *(Record.of((user(f"q{n}"),), id=f"t{n}", time=3.0) for n in range(1, 4)),
+    )
+    change = Change(append=rounds, metadata=METADATA, owner="ann", ttl=60.0)
+    state, _ = SessionState.absent(KEY).apply(change, 10.0)
+    state, done = state.seal(Record.seal(state.records[:3]), 10.0)
+    assert done
+    end = Record.of((user("end"),), id="e", time=4.0, open=True)
+    return state.apply(Change(keep=3, append=(end,)), 11.0)[0]
+
+
+def head_of(record: Record) -> tuple[Any, ...]:
+    """Return the fields that are not the body."""
+    return msgspec.structs.astuple(record)[:11]
+
+
+STATE = session()
+SEALED, OPEN = STATE.records[0], STATE.records[-1]
+REMEMBERED = Remembered(b"d" * 16, Version(b"e" * 16, 1, 2, b"t" * 8, b"s" * 8), 7)
+assert STATE.header is not None
+HEADER = STATE.header
+
+PACKED: dict[str, tuple[bytes, Callable[[Key, bytes], object], object]] = {
+    "header": (
+        HEADER.pack(),
+        lambda key, data: Header.unpack(
+            key, data, updated=HEADER.updated, expires=HEADER.expires, metadata=HEADER.metadata
+        ),
+        HEADER,
+    ),
+    "metadata": (METADATA.pack(KEY), Metadata.unpack, METADATA),
+    "remembered change": (REMEMBERED.pack(KEY), Remembered.unpack, REMEMBERED),
+    "head of a record": (SEALED.pack(KEY), lambda key, data: head_of(Record.unpack(key, data)), head_of(SEALED)),
+    "record": (SEALED.pack(KEY), lambda key, data: Record.unpack(key, data, SEALED.payload), SEALED),
+}
+"""Packed bytes, the function that reads them, and the value that it returns."""
+
+packed = pytest.mark.parametrize("name", PACKED)
+
+
+def damaged(data: bytes) -> Iterator[bytes]:
+    """Yield the data with every single bit flipped, cut after every byte, and with bytes added."""
+    for place in range(len(data)):
+        for bit in range(8):
+            yield data[:place] + bytes([data[place] ^ 1 << bit]) + data[place + 1 :]
+        yield data[:place]
+    yield from (data + b"\x00", b"\x00" + data, data + data, data[1:])
+
+
+@packed
+def test_packed_bytes_are_read_back(name: str) -> None:
+    data, read, value = PACKED[name]
+    assert read(KEY, data) == value
+
+
+@packed
+def test_every_flipped_bit_and_every_cut_is_corrupt(name: str) -> None:
+    data, read, _ = PACKED[name]
+    for wrong in damaged(data):
+        if name == "head of a record" and wrong[:-4] == data[:-4]:
+            continue  # the last four bytes are the checksum over the envelope, which is not read with the head alone
+        with pytest.raises(CorruptRecord) as caught:
+            read(KEY, wrong)
+        assert caught.value.key == KEY
+
+
+@packed
+@pytest.mark.parametrize("key", OTHERS, ids=str)
+def test_bytes_of_another_session_are_corrupt(name: str, key: Key) -> None:
+    data, read, _ = PACKED[name]
+    with pytest.raises(CorruptRecord) as caught:
+        read(key, data)
+    assert caught.value.key == key
+
+
+@packed
+@pytest.mark.parametrize("other", PACKED)
+def test_bytes_of_another_kind_are_corrupt(name: str, other: str) -> None:
+    if {name, other} != {"record", "head of a record"} and name != other:
+        with pytest.raises(CorruptRecord):
+            PACKED[name][1](KEY, PACKED[other][0])
+
+
+@packed
+@pytest.mark.parametrize("value", ["text", 5, 1.5, [], b""], ids=repr)
+def test_a_column_that_holds_something_else_is_corrupt(name: str, value: Any) -> None:
+    with pytest.raises(CorruptRecord):
+        PACKED[name][1](KEY, value)
+
+
+def test_times_that_are_no_numbers_are_corrupt() -> None:
+    for times in ({"updated": "soon", "expires": None}, {"updated": 1.0, "expires": "x"}, {"updated": None}):
+        wrong: Any = {"expires": None, **times}
+        with pytest.raises(CorruptRecord):
+            Header.unpack(KEY, HEADER.pack(), **wrong)
+
+
+def test_no_metadata_are_empty() -> None:
+    assert len(Metadata.unpack(KEY, None)) == 0
+
+
+def test_a_head_belongs_to_one_payload() -> None:
+    """A record's head is refused with the payload of another record, and with a payload whose envelope is damaged."""
+    for record in (SEALED, OPEN):
+        head, payload = record.pack(KEY), record.payload
+        assert Record.unpack(KEY, head, payload).messages == record.messages
+        other = OPEN if record is SEALED else SEALED
+        for wrong in (other.payload, b"", payload[: HEAD - 1], *damaged(payload[:HEAD])):
+            if wrong[:HEAD] == payload[:HEAD]:
+                continue
+            with pytest.raises(CorruptRecord):
+                Record.unpack(KEY, head, wrong)
+
+
+def test_a_damaged_body_is_found_when_the_messages_are_read() -> None:
+    """The envelope holds the checksum of the body, so a backend need not read the body."""
+    head, payload = OPEN.pack(KEY), OPEN.payload
+    for place in range(HEAD, len(payload)):
+        body = payload[:place] + bytes([payload[place] ^ 1]) + payload[place + 1 :]
+        record = Record.unpack(KEY, head, body)
+        with pytest.raises(CorruptRecord):
+            _ = record.messages
+
+
+# ------------------------------------------------------------------------------------------------------- any values
+
+numbers = st.integers(0, MAX_NUMBER)
+seconds = st.floats(allow_nan=False, allow_infinity=False)
+texts = st.text(st.characters(codec="utf-8"), max_size=5)
+versions = st.builds(Version, st.binary(max_size=16), numbers, numbers, st.binary(max_size=8), st.binary(max_size=8))
+headers = st.builds(
+    Header,
+    st.just(KEY),
+    versions,
+    first=numbers,
+    turns=numbers,
+    start=numbers,
+    messages_until=numbers,
+    tail=st.none() | st.tuples(texts, numbers, st.booleans()),
+    bytes=numbers,
+    created=seconds,
+    updated=seconds,
+    owner=texts,
+    metadata=st.just(METADATA),
+    ttl=st.none() | seconds,
+    expires=st.none() | seconds,
+    changes=numbers,
+)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | seconds | texts | st.binary(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(headers)
+def test_any_header_is_read_back(header: Header) -> None:
+    data = header.pack()
+    metadata = header.metadata
+    assert Header.unpack(KEY, data, updated=header.updated, expires=header.expires, metadata=metadata) == header
+
+
+@given(st.dictionaries(texts.filter(bool), values, max_size=4))
+def test_any_metadata_are_read_back(values: dict[str, Any]) -> None:
+    assert dict(Metadata.unpack(KEY, Metadata.of(values).pack(KEY))) == values
+
+
+@given(st.binary(max_size=16), versions, st.none() | numbers)
+def test_any_remembered_change_is_read_back(digest: bytes, version: Version, number: int | None) -> None:
+    one = Remembered(digest, version, number)
+    assert Remembered.unpack(KEY, one.pack(KEY)) == one
+
+
+def test_a_remembered_change_is_packed_as_its_digest() -> None:
+    change = Change(owner="ann")
+    whole = Remembered(change, REMEMBERED.version, None)
+    assert Remembered.unpack(KEY, whole.pack(KEY)) == Remembered(change.digest, REMEMBERED.version, None)
+
+
+@given(st.builds(Record, texts, numbers, st.booleans(), seconds, *[numbers] * 6, st.binary(max_size=8)))
+def test_any_head_of_a_record_is_read_back(head: Record) -> None:
+    record = head.with_payload(OPEN.payload)
+    assert head_of(Record.unpack(KEY, record.pack(KEY))) == head_of(head)
+    assert Record.unpack(KEY, record.pack(KEY), OPEN.payload).payload == OPEN.payload
+
+
+@given(st.binary(max_size=30) | values.map(msgspec.msgpack.encode), st.sampled_from(sorted(PACKED)))
+def test_any_bytes_with_a_right_checksum_are_a_value_or_corrupt(data: bytes, name: str) -> None:
+    data += KEY.checksum(data)
+    if name == "record":
+        data += KEY.checksum(SEALED.payload[:HEAD] + data)
+    elif name == "head of a record":
+        data += b"\x00" * 4
+    with contextlib.suppress(CorruptRecord):
+        PACKED[name][1](KEY, data)
+
+
+def test_a_head_with_100_000_lists_in_each_other_is_corrupt() -> None:
+    fields = [*head_of(OPEN), None, None, None, None, None]
+    data = b"\xdc\x00\x11" + b"".join(map(msgspec.msgpack.encode, fields)) + b"\x91" * 100_000 + b"\x90"
+    data += KEY.checksum(data)
+    with pytest.raises(CorruptRecord, match="recursion"):
+        Record.unpack(KEY, data + b"\x00" * 4)
