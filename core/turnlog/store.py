@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from copy import copy
-from types import TracebackType
+from itertools import count
 from typing import Final, Literal, Self, TypeVar
 
 from .backend import Backend
 from .errors import Conflict, CorruptRecord, InvalidInput, OutcomeUnknown, SessionNotFound, Unavailable
 from .layers import Layer, stack_of
-from .rules.header import check_absent, expiry_is_due, missing
+from .rules.header import check_absent, expiry_is_due, is_met, missing
 from .rules.history import common, divide, split_turns
 from .rules.window import cut_off, exact
 from .values.change import ABSENT, ANY, PRESENT, Change, Expect, Mark, Receipt, check_expect
 from .values.ids import check_id, check_namespace, nested_namespace, new_id
 from .values.ids import new_session_id as _new_session_id
-from .values.json_value import JSON, check, check_mapping, check_number
+from .values.json_value import JSON, check_number
 from .values.key import Key, key_of
-from .values.message import Message, MessageLike, as_message
+from .values.message import Message, MessageLike, as_messages
+from .values.metadata import check_json
 from .values.record import Record
 from .values.session import Erased, Query, Session, SessionInfo
 from .values.turn import Turn
@@ -98,9 +100,9 @@ class Store:
             InvalidInput: It breaks a rule.
         """
         check_namespace(namespace)
-        view = self._view()
+        view = copy(self)
         view.namespace = nested_namespace(self.namespace, namespace) if self._is_tenant else namespace
-        view._is_tenant = True
+        view._is_view = view._is_tenant = True
         return view
 
     def for_owner(self, owner: str) -> Store:
@@ -118,13 +120,8 @@ class Store:
         check_id(owner, "owner")
         if self.owner not in (None, owner):
             raise InvalidInput(f"owner {owner!r} cannot be reached from a view of the sessions of {self.owner!r}")
-        view = self._view()
-        view.owner = owner
-        return view
-
-    def _view(self) -> Store:
         view = copy(self)
-        view._is_view = True
+        view.owner, view._is_view = owner, True
         return view
 
     def find(self, kind: type[_L]) -> _L:
@@ -152,9 +149,7 @@ class Store:
         await self.open()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self.close()
 
     # -------------------------------------------------------------------------------------------------------- reading
@@ -323,8 +318,8 @@ class Store:
                 )
             turn_id = new_id()
         if metadata is not None:
-            _check_metadata(metadata)
-        record = Record.of(_messages(messages), id=turn_id, time=self.backend.clock(), part=part, open=open)
+            check_json(metadata)
+        record = Record.of(as_messages(messages), id=turn_id, time=self.backend.clock(), part=part, open=open)
         return await self.backend.commit(
             key,
             Change(
@@ -385,14 +380,12 @@ class Store:
             SessionNotFound: There is none, and `expect` is `PRESENT`.
             InvalidInput: An argument breaks a rule.
         """
-        key, wanted = self._key(session_id), _messages(messages)
+        key, wanted = self._key(session_id), as_messages(messages)
         if not wanted:
             raise InvalidInput("save needs at least one message: to empty a session, rewind or erase it")
         if expect is not None and expect is not ANY:
             check_expect(expect)
-        tries = 0
-        while True:
-            tries += 1
+        for tries in count(1):
             try:
                 return await self._save(key, wanted, expect)
             except Conflict:
@@ -402,6 +395,7 @@ class Store:
                 if (expect is None or expect is PRESENT) and session is not None:
                     self._check_extends(session, wanted)
             # another writer came between the read and the commit, and nothing of it is lost by trying again
+        raise AssertionError
 
     async def _save(self, key: Key, wanted: tuple[Message, ...], expect: Expect | Literal[Mark.ANY]) -> Receipt:
         session = await self._find(key)
@@ -412,7 +406,7 @@ class Store:
         info = session.info
         if expect is None or expect is PRESENT:
             self._check_extends(session, wanted)
-        elif not isinstance(expect, Mark) and not expect.met_by(info.version):
+        elif not is_met(info.version, expect):
             raise Conflict(
                 f"session {key} is at {info.version!r}, the caller expected {expect!r}",
                 expected=expect,
@@ -420,11 +414,8 @@ class Store:
             )
         stored: Sequence[Message] = ()
         turns: Sequence[Turn] = ()
-        try:
+        with suppress(CorruptRecord) if expect is ANY else nullcontext():  # what cannot be read is overwritten
             stored, turns = session.messages, session.turns
-        except CorruptRecord:
-            if expect is not ANY:
-                raise  # with `ANY`, what cannot be read is overwritten
         same = common(stored, wanted, self._as_read)
         if same == len(stored) == len(wanted):
             return Receipt(info.version, None, info.first, info.turns, info.messages, info.version, info.expires_in)
@@ -454,7 +445,7 @@ class Store:
             version = (await self._read(key, last=0, touch=False)).info.version
         except SessionNotFound:
             return expect is None or isinstance(expect, Mark)
-        return expect is None or isinstance(expect, Mark) or expect.met_by(version)
+        return is_met(version, expect)
 
     async def _find(self, key: Key) -> Session | None:
         try:
@@ -463,13 +454,7 @@ class Store:
             return None
 
     async def fork(
-        self,
-        source: str,
-        target: str,
-        *,
-        at: int | None = None,
-        expect: Expect = None,
-        change_id: str | None = None,
+        self, source: str, target: str, *, at: int | None = None, expect: Expect = None, change_id: str | None = None
     ) -> Receipt:
         """Make a session out of another, or of its turns numbered below `at`; afterwards they are independent.
 
@@ -489,9 +474,7 @@ class Store:
             check_number(at, "at", least=0)
         if expect is not None:
             check_expect(expect)
-        if change_id is None:
-            change_id = new_id()
-        check_id(change_id, "change id")
+        change_id = new_id() if change_id is None else check_id(change_id, "change id")
         if source == target:
             raise InvalidInput(f"fork of session {source!r} onto itself: name another target")
         return await self.backend.copy(*keys, at=at, change_id=change_id, expect=expect, for_owner=self.owner)
@@ -521,11 +504,9 @@ class Store:
         check_number(messages if turns is None else turns, "messages" if turns is None else "turns", least=1)
         if expect is not None:
             check_expect(expect)
-        tries = 0
-        while True:
-            tries += 1
+        for tries in count(1):
             session = await self.session(session_id, last=messages or 0)
-            if not _meets(session, expect) and await self._may_meet(key, expect):
+            if not is_met(session.version, expect) and await self._may_meet(key, expect):
                 session = await self.session(session_id, last=messages or 0)
             bound = session.version if expect is None or expect is PRESENT else expect
             try:
@@ -533,6 +514,7 @@ class Store:
             except Conflict:
                 if not (expect is None or expect is PRESENT) or tries == _TRIES:
                     raise  # otherwise another writer came between the read and the commit: undo the new last turns
+        raise AssertionError
 
     async def _rewind(
         self, key: Key, session: Session, turns: int | None, messages: int | None, bound: Expect
@@ -558,21 +540,19 @@ class Store:
         Raises:
             SessionNotFound: There is no such session.
         """
-        key = self._key(session_id)
-        tries = 0
-        while True:
-            tries += 1
+        for tries in count(1):
             session = await self.session(session_id, last=1)
             if not session.turns:
-                return None
+                break
             turn = session.turns[-1]
             try:
-                await self._commit(key, keep=turn.number, expect=session.version)
+                await self._commit(session.info.key, keep=turn.number, expect=session.version)
             except Conflict:
                 if tries == _TRIES:
-                    raise
-                continue  # another writer came between the read and the commit: another turn is the last now
-            return turn
+                    raise  # otherwise another writer came between the read and the commit: another turn is the last now
+            else:
+                return turn
+        return None
 
     async def merge_metadata(
         self,
@@ -600,7 +580,7 @@ class Store:
         """
         key = self._key(session_id)
         if metadata is not None:
-            _check_metadata(metadata)
+            check_json(metadata)
         elif owner is None and ttl is None:
             raise InvalidInput("merge_metadata needs metadata, an owner or a ttl, none was given")
         change = Change(metadata=metadata, owner=owner, ttl=ttl, expect=expect, for_owner=self.owner)
@@ -633,8 +613,9 @@ class Store:
         while True:
             page = await self.backend.page(Query(namespace=self.namespace, owner=owner, limit=100))
             if not page.infos:
-                traces = self.backend.traces if isinstance(self.backend, Layer) else _no_traces
-                return Erased(erased, await traces(self.namespace, owner))
+                layer = self.backend
+                traces = await layer.traces(self.namespace, owner) if isinstance(layer, Layer) else ()
+                return Erased(erased, traces)
             before = erased
             for info in page.infos:  # a session that got another owner meanwhile is left alone
                 erased += await self.backend.delete(info.key, for_owner=owner)
@@ -656,14 +637,8 @@ class Store:
     async def _commit(
         self, key: Key, *, append: tuple[Record, ...] = (), keep: int | None = None, expect: Expect
     ) -> Receipt:
-        change = Change(
-            append=append,
-            keep=keep,
-            retain=self.retain,
-            max_bytes=self.max_session_bytes,
-            expect=expect,
-            for_owner=self.owner,
-        )
+        retain, most = self.retain, self.max_session_bytes
+        change = Change(append=append, keep=keep, retain=retain, max_bytes=most, expect=expect, for_owner=self.owner)
         return await self.backend.commit(key, change)
 
     def _records(self, turns: Sequence[tuple[Message, ...]]) -> tuple[Record, ...]:
@@ -673,25 +648,3 @@ class Store:
     def __repr__(self) -> str:
         owner = "" if self.owner is None else f" owner={self.owner!r}"
         return f"<Store namespace={self.namespace!r}{owner} over {self.backend!r}>"
-
-
-def _meets(session: Session, expect: Expect) -> bool:
-    return expect is None or isinstance(expect, Mark) or expect.met_by(session.version)
-
-
-async def _no_traces(namespace: str, owner: str) -> tuple[str, ...]:  # noqa: ARG001 - as Layer.traces
-    return ()
-
-
-def _messages(messages: Sequence[MessageLike]) -> tuple[Message, ...]:
-    if type(messages) is not list and type(messages) is not tuple:
-        raise InvalidInput(f"messages must be a list or tuple, not {type(messages).__name__}: put one message into [ ]")
-    for message in messages:
-        if type(message) is not Message:
-            return tuple([as_message(item, f"messages[{place}]") for place, item in enumerate(messages)])
-    return tuple(messages)
-
-
-def _check_metadata(metadata: Mapping[str, JSON]) -> None:
-    check_mapping(metadata, "metadata")
-    check(dict(metadata), "metadata")

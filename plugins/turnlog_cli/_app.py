@@ -30,7 +30,11 @@ def _version() -> str:
 
 StoreURL: TypeAlias = Annotated[
     str | None,
-    Parameter(name="--store", help="Where the sessions are, such as sqlite:///chat.db; memory:// keeps none."),
+    Parameter(name="--store", help="The URL of the store, such as sqlite:///chat.db; memory:// stores nothing."),
+]
+
+Namespace: TypeAlias = Annotated[
+    str | None, Parameter(name="--namespace", help="The namespace; a nested one is written outer/inner.")
 ]
 
 
@@ -43,6 +47,7 @@ def _no_option(_: object, file: str) -> None:
 def chat(
     *,
     store: StoreURL = None,
+    namespace: Namespace = None,
     session: Annotated[str | None, Parameter(help="The session to go on with; without it, a new one.")] = None,
     model: Annotated[str, Parameter(help="The model, by its name among the plugins.")] = "offline",
     system: Annotated[str | None, Parameter(help="The system prompt; without it, the session's own.")] = None,
@@ -54,7 +59,7 @@ def chat(
     """
     from ._chat import chat
 
-    return chat(store, session, model, system)
+    return chat(store, session, model, system, namespace=namespace)
 
 
 def import_(
@@ -64,6 +69,7 @@ def import_(
     /,
     *,
     store: StoreURL = None,
+    namespace: Namespace = None,
 ) -> int:
     """Store conversations from a JSON Lines file; again, it stores only what is new.
 
@@ -73,12 +79,13 @@ def import_(
     """
     from ._import import import_file
 
-    return import_file(file, store)
+    return import_file(file, store, namespace=namespace)
 
 
 def list_(
     *,
     store: StoreURL = None,
+    namespace: Namespace = None,
     owner: Annotated[str | None, Parameter(help="Only the sessions of this owner.")] = None,
     limit: Annotated[int, Parameter(help="How many at most; 0: all.")] = 100,
     json: Annotated[bool, Parameter(help="One JSON object a line.")] = False,
@@ -86,7 +93,7 @@ def list_(
     """List sessions, the last updated first."""
     from ._list import list_sessions
 
-    return list_sessions(store, owner, limit, json=json)
+    return list_sessions(store, owner, limit, namespace=namespace, json=json)
 
 
 def show(
@@ -94,6 +101,7 @@ def show(
     /,
     *,
     store: StoreURL = None,
+    namespace: Namespace = None,
     last: Annotated[
         int | None, Parameter(help="Only the last turns, as few as hold at least so many messages.")
     ] = None,
@@ -102,7 +110,7 @@ def show(
     """Show a session: its turns, and what was said in them."""
     from ._show import show_session
 
-    return show_session(session, store, last, json=json)
+    return show_session(session, store, last, namespace=namespace, json=json)
 
 
 def plugins(

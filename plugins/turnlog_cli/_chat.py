@@ -22,7 +22,9 @@ class _ModelFailed(TurnlogError):
     """The model raised something; what, is its cause."""
 
 
-def chat(url: str | None, session_id: str | None, model: str, system: str | None) -> int:
+def chat(
+    url: str | None, session_id: str | None, model: str, system: str | None, *, namespace: str | None = None
+) -> int:
     """Read messages and print the replies, until there are no more.
 
     On a terminal a turn that fails is reported, and the next message is asked for.  Otherwise it ends the chat, because
@@ -33,9 +35,10 @@ def chat(url: str | None, session_id: str | None, model: str, system: str | None
         session_id: Which session; None: a new one.
         model: The model's name.
         system: The system prompt; None: the session's own.
+        namespace: The namespace; None: the one that the configuration names.
     """
     answer = _guarded(_model(model), model)
-    store = open_store(url)
+    store = open_store(url, namespace=namespace)
     session = store.new_session_id() if session_id is None else Key(store.namespace, session_id).session
     pipeline = Pipeline(store, answer, window=Window(messages=20), system=system)
     # The loop runs for each turn alone: where it waits for a line, Ctrl-C must reach it, and nothing else has to go on.
@@ -45,7 +48,7 @@ def chat(url: str | None, session_id: str | None, model: str, system: str | None
             if session_id is None:
                 note(f"session: {session}")
                 if not (url or "").startswith("memory:"):
-                    note(f"come back with: {_again(url, session, model)}")
+                    note(f"come back with: {_again(url, session, model, namespace)}")
             return _talk(runner, pipeline, session, model)
         finally:
             runner.run(store.close())
@@ -91,11 +94,13 @@ def _piped() -> Iterator[str]:
             yield text.rstrip("\r\n")
 
 
-def _again(url: str | None, session_id: str, model: str) -> str:
+def _again(url: str | None, session_id: str, model: str, namespace: str | None) -> str:
     """The command that goes on with the session; a URL that may hold a password is left out."""
     words = ["turnlog", "chat", f"--session={session_id}"]
     if url is not None:
         words.append("--store=..." if "@" in url or "?" in url else f"--store={url}")
+    if namespace is not None:
+        words.append(f"--namespace={namespace}")
     if model != "offline":
         words.append(f"--model={model}")
     return shlex.join(words)

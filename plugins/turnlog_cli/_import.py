@@ -53,16 +53,17 @@ class Conversation(NamedTuple):
     notice: str = ""
 
 
-def import_file(path: str, url: str | None) -> int:
+def import_file(path: str, url: str | None, *, namespace: str | None = None) -> int:
     """Store the conversations of a file, and print how many there were.
 
     Args:
         path: The file; `-`: standard input.
         url: Where to; None: to the store that the configuration names.
+        namespace: The namespace; None: the one that the configuration names.
     """
     try:
         with _opened(path) as file:
-            return _import_lines(file, "standard input" if path == "-" else path, url)
+            return _import_lines(file, "standard input" if path == "-" else path, url, namespace)
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -85,10 +86,10 @@ def _opened(path: str) -> Iterator[BinaryIO]:
             yield file
 
 
-def _import_lines(file: BinaryIO, name: str, url: str | None) -> int:
+def _import_lines(file: BinaryIO, name: str, url: str | None, namespace: str | None) -> int:
     done: Counter[str] = Counter()
     written = 0
-    store = open_store(url)
+    store = open_store(url, namespace=namespace)
     # The loop runs for each conversation alone: where it waits for a line, Ctrl-C must reach it.
     with asyncio.Runner() as runner, _progress(file) as advance:
         runner.run(store.open())

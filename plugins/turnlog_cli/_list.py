@@ -5,61 +5,43 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from turnlog import InvalidInput, SessionInfo
+from turnlog import InvalidInput
 from turnlog.config import open_existing
 
 from ._text import Code, Printer, as_json, line, note, time_of
 
 
-def list_sessions(url: str | None, owner: str | None, limit: int, *, json: bool) -> int:
+def list_sessions(url: str | None, owner: str | None, limit: int, *, namespace: str | None = None, json: bool) -> int:
     """Print sessions, the last updated first: on a terminal a table, else lines with tabs between the columns.
 
     Args:
         url: Where they are; None: what the configuration names.
         owner: Only those of this owner.
         limit: How many at most; 0: all.
+        namespace: The namespace; None: the one that the configuration names.
         json: An object a line instead.
     """
     if limit < 0:
         raise InvalidInput(f"--limit must be a number from 0, not {limit}")
-    return asyncio.run(_list_sessions(url, owner, limit, json=json))
+    return asyncio.run(_list_sessions(url, owner, limit, namespace, json=json))
 
 
-async def _list_sessions(url: str | None, owner: str | None, limit: int, *, json: bool) -> int:
+async def _list_sessions(url: str | None, owner: str | None, limit: int, namespace: str | None, *, json: bool) -> int:
     table = _Table("session", "turns", "messages", "updated", "owner")
     count = 0
-    async with open_existing(url) as store:
+    async with open_existing(url, namespace=namespace) as store:
         async for info in store.sessions(owner=owner):
             if limit and count == limit:
                 note(f"turnlog: {limit} sessions shown, there are more: --limit 0 shows all")
                 break
             count += 1
             if json:
-                print(as_json(describe(info)))
+                print(as_json(info.to_dict()))
             else:
                 turns, messages = str(info.turns - info.first), str(info.messages)
                 table.add(info.key.session, turns, messages, time_of(info.updated), info.owner)
     table.end()
     return Code.FINE
-
-
-def describe(info: SessionInfo) -> dict[str, object]:
-    """What is known of a session, for JSON."""
-    return {
-        "session_id": info.key.session,
-        "namespace": info.key.namespace,
-        "owner": info.owner,
-        "first": info.first,
-        "turns": info.turns,
-        "messages": info.messages,
-        "bytes": info.bytes,
-        "created": info.created,
-        "updated": info.updated,
-        "ttl": info.ttl,
-        "expires_in": info.expires_in,
-        "version": str(info.version),
-        "metadata": dict(info.metadata),
-    }
 
 
 def list_plugins(*, json: bool) -> int:

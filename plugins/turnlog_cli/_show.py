@@ -10,7 +10,6 @@ from itertools import groupby
 from turnlog import CorruptRecord, Message, Session, Turn
 from turnlog.config import open_existing
 
-from ._list import describe
 from ._text import Code, Printer, as_json, complain, line, time_of
 
 _STYLES = {
@@ -22,41 +21,34 @@ _STYLES = {
 }
 
 
-def show_session(session_id: str, url: str | None, last: int | None, *, json: bool) -> int:
+def show_session(
+    session_id: str, url: str | None, last: int | None, *, namespace: str | None = None, json: bool
+) -> int:
     """Print a session.  It extends nobody's life.
 
     Args:
         session_id: Which session.
         url: Where it is; None: in the store that the configuration names.
         last: Only the last turns, as few as hold at least so many messages.
+        namespace: The namespace; None: the one that the configuration names.
         json: One document, for programs.
     """
-    session = asyncio.run(_load(session_id, url, last))
+    session = asyncio.run(_load(session_id, url, last, namespace))
     if json:
         print(as_json(_document(session)))
         return Code.FINE
     return _print(session)
 
 
-async def _load(session_id: str, url: str | None, last: int | None) -> Session:
-    async with open_existing(url) as store:
+async def _load(session_id: str, url: str | None, last: int | None, namespace: str | None) -> Session:
+    async with open_existing(url, namespace=namespace) as store:
         return await store.session(session_id, last=last, touch=False)
 
 
 def _document(session: Session) -> dict[str, object]:
-    turns = [
-        {
-            "number": turn.number,
-            "id": turn.id,
-            "time": turn.time,
-            "messages": len(turn.messages),
-            "open": turn.open,
-            "interrupted": turn.interrupted,
-        }
-        for turn in session.turns
-    ]
+    turns = [{**turn.to_dict(), "messages": len(turn.messages)} for turn in session.turns]
     return {
-        "info": describe(session.info),
+        "info": session.info.to_dict(),
         "turns": turns,
         "messages": [message.to_dict() for message in session.messages],
     }

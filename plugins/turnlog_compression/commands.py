@@ -49,7 +49,12 @@ def recompress(app: App) -> None:
 
 
 async def _recompress(
-    *, store: str | None = None, idle: str | None = None, rate: float | None = None, json: bool = False
+    *,
+    store: str | None = None,
+    namespace: str | None = None,
+    idle: str | None = None,
+    rate: float | None = None,
+    json: bool = False,
 ) -> int:
     """Write sessions again with the codec of the store's compression layer, and seal old turns.
 
@@ -58,12 +63,13 @@ async def _recompress(
 
     Args:
         store: The URL of the store, such as sqlite:///chat.db?layers=zstd.
+        namespace: The namespace; a nested one is written outer/inner.
         idle: Also seal sessions that have not changed for at least this long, such as 0s, 24h or 30d.
         rate: The maximum number of sessions a second.
         json: Print one JSON object.
     """
     seconds = None if idle is None else duration(idle, "--idle")
-    opened, totals = open_existing(store), Totals()
+    opened, totals = open_existing(store, namespace=namespace), Totals()
     results = _compression_layer(opened).recompress(opened.namespace, idle=seconds, rate=rate)
     async with opened:
         try:
@@ -89,16 +95,17 @@ def train_dictionary(app: App) -> None:
     app.command(_train_dictionary, name="train-dictionary")
 
 
-async def _train_dictionary(*, store: str | None = None, json: bool = False) -> None:
+async def _train_dictionary(*, store: str | None = None, namespace: str | None = None, json: bool = False) -> None:
     """Train a dictionary for the layer zstd on the sessions of the store, and keep it in the store.
 
     A dictionary may hold fragments of messages.
 
     Args:
         store: The URL of the store, such as sqlite:///chat.db?layers=zstd.
+        namespace: The namespace; a nested one is written outer/inner.
         json: Print one JSON object.
     """
-    opened = open_existing(store)
+    opened = open_existing(store, namespace=namespace)
     layer = _training_layer(opened)
     async with opened:
         try:

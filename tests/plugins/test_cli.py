@@ -101,9 +101,9 @@ def use(monkeypatch: pytest.MonkeyPatch, made: Store | Backend) -> None:
     """Let every command open this store, or a store over this backend."""
     store = made if isinstance(made, Store) else Store(made)
     for module in ("turnlog_cli._chat", "turnlog_cli._import", "turnlog_sql.commands"):
-        monkeypatch.setattr(f"{module}.open_store", lambda url: store)
+        monkeypatch.setattr(f"{module}.open_store", lambda url, **_: store)
     for module in ("turnlog_cli._list", "turnlog_cli._show", "turnlog_compression.commands"):
-        monkeypatch.setattr(f"{module}.open_existing", lambda url: store)
+        monkeypatch.setattr(f"{module}.open_existing", lambda url, **_: store)
 
 
 def append(store: Store, session: str, *messages: Message, **more: Any) -> None:
@@ -649,6 +649,27 @@ def test_list_as_json_is_an_object_a_line(three: Kept, capsys: Any) -> None:
     assert "\x1b" not in out
 
 
+def test_every_command_takes_the_namespace_as_text(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    """The namespace of a nested view is the text that the command line, the configuration and `within` take."""
+    url = f"sqlite:///{tmp_path}/t.db"
+    typed(monkeypatch, "My name is Alice")
+    assert main(["chat", "--session=a", f"--store={url}", "--namespace=shops/s%2F1"]) == 0
+
+    async def nested() -> tuple[str, list[str]]:
+        async with open_store(url) as store:
+            view = store.within("shops").within("s/1")
+            return view.namespace, [info.key.session async for info in view.sessions()]
+
+    assert asyncio.run(nested()) == ("shops/s%2F1", ["a"])
+    line = jsonl(tmp_path / "a.jsonl", conversation("b", "x"))
+    assert main(["import", line, f"--store={url}?namespace=shops/s%252F1"]) == 0  # %25 is a % in a URL
+    capsys.readouterr()
+    assert main(["list", f"--store={url}", "--namespace=shops/s%2F1"]) == 0
+    assert sorted(row.split("\t")[0] for row in capsys.readouterr().out.splitlines()) == ["a", "b"]
+    assert main(["show", "b", f"--store={url}", "--namespace=shops/s%2F1"]) == 0
+    assert main(["show", "b", f"--store={url}"]) == 1
+
+
 def test_show_prints_turns_with_numbers_times_roles_and_calls(store: Kept, capsys: Any) -> None:
     call: dict[str, Any] = {
         "id": "c1",
@@ -899,7 +920,7 @@ def test_a_damaged_record_is_left_said_once_and_exit_code_1(plain: Kept, monkeyp
     damage(plain, "two")
     append(plain, "two", user(LONG))
     monkeypatch.setattr(
-        plain, "clock", lambda: 1_700_000_000.0
+        plain.backend, "clock", lambda: 1_700_000_000.0
     )  # it looks at what did not change before it began twice
     use(monkeypatch, ZstdLayer(plain.backend))
     assert main(["recompress"]) == 1

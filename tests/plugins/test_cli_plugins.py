@@ -20,7 +20,8 @@ GREET = """
 import sys
 from cyclopts import App
 from turnlog import SessionNotFound
-from turnlog.config import open_existing, stack_of
+from turnlog.config import open_existing
+from turnlog.layers import stack_of
 
 def greet(app: App) -> None:
     app.command(_greet, name="greet")
@@ -34,7 +35,7 @@ async def _greet(name: str, /, *, store: str | None = None, times: int = 1, loud
         times: The number of greetings.
     '''
     async with open_existing(store) as opened:
-        print([type(one).__name__ for one in stack_of(opened)], f"hello {name} " * times)
+        print([type(one).__name__ for one in stack_of(opened.backend)], f"hello {name} " * times)
     print("a note", file=sys.stderr)
     if name == "nobody":
         raise SessionNotFound("nobody at redis://u:hunter2@h/ to greet")

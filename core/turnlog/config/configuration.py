@@ -57,7 +57,7 @@ def open_store(
         url: Which backend and where, such as `sqlite:///chat.db?namespace=shop&ttl=24h` or `memory://`.
         config: The file, or its contents as a mapping.  Otherwise the file that `TURNLOG_CONFIG` names, `turnlog.toml`
             in the working directory, or `[tool.turnlog]` in its `pyproject.toml`.
-        namespace: As in `Store`.
+        namespace: As in `Store`; the same text as for `Store.within`.
         ttl: As in `Backend`; seconds, or a duration such as `"24h"` or `"30d"`; 0: for ever.
         retain: As in `Store`.
         max_session_bytes: As in `Store`; bytes, or a size such as `"64KiB"` or `"10MB"`.
@@ -75,24 +75,27 @@ def open_store(
         "max_session_bytes": max_session_bytes,
         "layers": layers,
     }
-    given = {
-        key: Given(value, f"the argument {key}", text=False) for key, value in arguments.items() if value is not None
-    }
-    return _build(*_merge([given, _variables(), _file(config)]))
+    return _build(*_merge([_given(arguments), _variables(), _file(config)]))
 
 
-def open_existing(url: str | None = None) -> Store:
+def open_existing(url: str | None = None, *, namespace: str | None = None) -> Store:
     """Make the store that the configuration names, for a command that only needs stored sessions.
 
-    It is the store of `open_store(url)`, except that opening it creates and changes no tables: a backend whose
-    constructor takes `migrate: Literal["auto", "check"]` gets `"check"`, whatever the configuration says.
+    It is the store of `open_store(url, namespace=namespace)`, except that opening it creates and changes no tables: a
+    backend whose constructor takes `migrate: Literal["auto", "check"]` gets `"check"`, whatever the configuration says.
 
     Raises:
         ConfigError: A URL, the file, a variable or an option is wrong.
         PluginError: The backend or a layer is not installed, or is broken.
     """
-    given = {} if url is None else {"url": Given(url, "the argument url", text=False)}
+    given = _given({"url": url, "namespace": namespace})
     return _build(*_merge([given, _variables(), _file(None)]), existing=True)
+
+
+def _given(arguments: Mapping[str, object]) -> _Source:
+    return {
+        key: Given(value, f"the argument {key}", text=False) for key, value in arguments.items() if value is not None
+    }
 
 
 # ------------------------------------------------------------------------------------------------------------ sources

@@ -4,8 +4,8 @@
     jsonl = "turnlog_jsonl:JsonlBackend"
 
 The name is a URL's scheme in `turnlog.backends`, a layer's name in `turnlog.layers`, a model's name in
-`turnlog.models`, and a command's name in `turnlog.commands`.  The plugins that come with turnlog are registered in the same way.  Only
-the plugin that is asked for is imported.  Installed code is running code: install what you trust.
+`turnlog.models`, and a command's name in `turnlog.commands`.  The plugins that come with turnlog are registered in the
+same way.  Only the plugin that is needed is imported.  Installed code is running code: install what you trust.
 
 `open_store` makes a plugin from the signature of its constructor:
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 from collections.abc import Sequence
 from hashlib import blake2b
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -19,7 +19,7 @@ from ..errors import (
     TooLarge,
 )
 from ..limits import MAX_PAYLOAD_BYTES, SLIDE
-from ..values.change import ABSENT, PRESENT, Change, Expect, Receipt, check_expect
+from ..values.change import ABSENT, PRESENT, Change, Expect, Mark, Receipt, check_expect
 from ..values.ids import check_id
 from ..values.key import CHECKSUM_BYTES, Key, check_key
 from ..values.metadata import EMPTY, Metadata
@@ -449,6 +449,13 @@ def check_seal(key: Key, record: Record) -> None:
     _ = record.payload
 
 
+def is_met(version: Version, expect: Expect | Literal[Mark.ANY]) -> bool:
+    """Return whether an existing session at a version meets a condition."""
+    if expect is None or isinstance(expect, Mark):
+        return expect is not ABSENT
+    return expect.met_by(version)
+
+
 def check_condition(key: Key, version: Version, expect: Expect) -> None:
     """Refuse a write whose condition an existing session does not meet.
 
@@ -461,12 +468,10 @@ def check_condition(key: Key, version: Version, expect: Expect) -> None:
         Conflict: The session does not meet it.
         HistoryRegressed: It is older than the version in `expect`, or has diverged from it.
     """
-    if expect is None or expect is PRESENT:
+    if is_met(version, expect):
         return
-    if expect is ABSENT:
+    if expect is None or isinstance(expect, Mark):
         raise Conflict(f"session {key} exists, the change expected that it does not", actual=version)
-    if expect.met_by(version):
-        return
     if type(expect) is not SameSession:
         _check_not_ahead(key, version, version_of(expect))
     raise Conflict(

@@ -257,7 +257,7 @@ class SessionState(msgspec.Struct, eq=False, gc=False, weakref=False):
         return state, Session(header.info(now), tuple(log[start:stop]))
 
     def _place_after(self, since: Version, header: Header) -> int | None:
-        """Return where the records after `since` begin; None if no record ends there: it was sealed over, or dropped."""
+        """Return where the records after `since` begin; None if no record ends there, after a seal or a drop."""
         log, start, stop = self._log, self._start, self._stop
         if since.rounds == header.version.rounds:
             return stop

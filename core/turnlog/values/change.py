@@ -44,8 +44,8 @@ ANY: Final = Mark.ANY
 """`save(..., expect=ANY)`: overwrite whatever is stored."""
 
 Expect: TypeAlias = Condition | Literal[Mark.ABSENT, Mark.PRESENT] | None
-"""The condition of a write: `ABSENT`, `PRESENT`, `version.session` (the same session, whatever was added since),
-`version` (the same turns), `version.exact` (the same turns, metadata, owner and time to live), or None: no condition."""
+"""The condition of a write: `ABSENT`, `PRESENT`, `version.session` (the same session, whatever was added since), `version`
+(the same turns), `version.exact` (the same turns, metadata, owner and time to live), or None: no condition."""
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, repr_omit_defaults=True):

@@ -39,8 +39,8 @@ def new_session_id() -> str:
     return secrets.token_urlsafe(16)
 
 
-def check_id(value: object, name: str, *, limit: int = MAX_ID_BYTES) -> None:
-    """Refuse what cannot name something.
+def check_id(value: object, name: str, *, limit: int = MAX_ID_BYTES) -> str:
+    """Return an id; refuse what cannot name something.
 
     Raises:
         InvalidInput: Not a string; empty or blank; longer than `limit` bytes of UTF-8; or it holds a control character,
@@ -51,7 +51,7 @@ def check_id(value: object, name: str, *, limit: int = MAX_ID_BYTES) -> None:
     size = len(value)
     if value.isascii() and value.isprintable():
         if 0 < size <= limit and value[0] != " ":
-            return  # as a rule
+            return value  # as a rule
     else:
         check_text(value, name)
         for sign in value:
@@ -64,6 +64,7 @@ def check_id(value: object, name: str, *, limit: int = MAX_ID_BYTES) -> None:
         )
     if size > limit:
         raise InvalidInput(f"{name} has {size} bytes of UTF-8, the limit is {limit}")
+    return value
 
 
 def check_namespace(value: object) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from sys import getsizeof
 from typing import cast
 
@@ -10,8 +10,6 @@ import msgspec
 
 from ..errors import CorruptRecord, InvalidInput
 from .json_value import JSON, canonical, check, check_mapping, check_text, decode, encode
-
-__all__ = ["Message", "MessageLike", "as_message", "assistant", "system", "tool", "user"]
 
 
 class Message(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True, repr_omit_defaults=True):
@@ -183,3 +181,17 @@ def as_message(item: MessageLike, where: str) -> Message:
         return Message.from_dict(item)
     except InvalidInput as error:
         raise type(error)(f"{where}: {error}") from None
+
+
+def as_messages(messages: Sequence[MessageLike]) -> tuple[Message, ...]:
+    """Return messages as a tuple, each made from its dictionary where it is one.
+
+    Raises:
+        InvalidInput: `messages` is not a list or tuple, or an item is not a message.
+    """
+    if type(messages) is not list and type(messages) is not tuple:
+        raise InvalidInput(f"messages must be a list or tuple, not {type(messages).__name__}: put one message into [ ]")
+    for message in messages:
+        if type(message) is not Message:
+            return tuple([as_message(item, f"messages[{place}]") for place, item in enumerate(messages)])
+    return tuple(messages)

@@ -117,4 +117,14 @@ class Metadata(Mapping[str, Value]):
         return f"Metadata({dict(self)!r})"
 
 
+def check_json(values: Mapping[str, JSON]) -> None:
+    """Refuse metadata values that are not JSON, as an application gives them; layers may also store bytes.
+
+    Raises:
+        InvalidInput: It is not a mapping, or a value is not JSON.
+    """
+    check_mapping(values, "metadata")
+    check(dict(values), "metadata")
+
+
 EMPTY = Metadata({})

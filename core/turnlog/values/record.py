@@ -425,7 +425,8 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
                 or record.messages_until - record.count != before.messages_until
             ):
                 raise InvalidInput(
-                    f"seal needs records that follow each other: after round {before.rounds_until} comes round {record.rounds_until}"
+                    f"seal needs records that follow each other: after round {before.rounds_until} comes round "
+                    f"{record.rounds_until}"
                 )
         turns = sum(record.turns for record in records)
         if turns > MAX_SEALED_TURNS:
