@@ -1,4 +1,4 @@
-"""The kit itself: what an author writes, and what a failing test tells."""
+"""The kit itself: what an author writes, and what a failing test reports."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ import inspect
 import tempfile
 from collections import Counter
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 import pytest
 
 from naive import failed_by
 from naive.changes import LastWriteWins
-from turnlog import Closed, Store
-from turnlog.testing import BackendContract, BackendOptions, Clock
-from turnlog.testing import _base as chapter_module
-from turnlog.testing._expecting import Expecting
+from turnlog import Backend, Closed, Layer, Store
+from turnlog.testing import BackendContract, BackendOptions, Clock, LayerContract
+from turnlog.testing import _base as base_module
 from turnlog_memory import MemoryBackend
 
 TESTS = [name for name in dir(BackendContract) if name.startswith("test_")]
@@ -25,11 +24,11 @@ TESTS = [name for name in dir(BackendContract) if name.startswith("test_")]
 class Kit(BackendContract):
     """What an author writes, with tests of their own."""
 
-    def make(self, **options: Unpack[BackendOptions]) -> Store:
+    def make(self, **options: Unpack[BackendOptions]) -> Backend:
         return MemoryBackend(**options)
 
     async def test_of_my_own(self, store: Store) -> None:
-        """My store does what I say."""
+        """My backend works."""
         self.seen = (store, asyncio.get_running_loop())
         await store.load("nobody")
 
@@ -66,43 +65,42 @@ def test_no_plugin_takes_a_test_for_its_own() -> None:
         assert list(inspect.signature(test).parameters) == ["self"], name
 
 
-def test_the_store_is_the_one_thing_to_say() -> None:
+def test_make_is_the_one_method_to_implement() -> None:
     with pytest.raises(TypeError, match="make"):
         BackendContract()  # type: ignore[abstract]
 
 
 def test_a_failing_test_tells_the_sentence_and_the_values() -> None:
-    failed = failed_by(LastWriteWins, Expecting)
-    assert failed["absent"].__notes__ == ["The contract says: ABSENT: the session must not exist."]
-    assert "DID NOT RAISE" in str(failed["absent"])
+    (failed,) = failed_by(LastWriteWins, ["a_version_of_another_session"]).values()
+    assert failed.__notes__ == ["The contract says: The version of another session is refused."]
+    assert "DID NOT RAISE" in str(failed)
 
 
 def test_asserts_show_their_values() -> None:
     """pytest rewrites the kit's asserts as it does a test module's."""
 
     class OneTurn(Kit):
-        def make(self, **options: Unpack[BackendOptions]) -> Store:
-            options["retain"] = 1
-            return MemoryBackend(**options)
+        def made(self, **options: Any) -> Store:
+            return super().made(**{**options, "retain": 1})
 
     with pytest.raises(AssertionError, match=r"assert \['y'\] == \['x', 'y'\]"):
-        run(OneTurn(), "save_aloud")
+        run(OneTurn(), "save_with_a_mark")
 
 
-def test_own_tests_run_like_the_kits() -> None:
+def test_own_tests_run_like_those_of_the_kit() -> None:
     kit = Kit()
     with pytest.raises(LookupError) as error:
         run(kit, "of_my_own")
-    assert error.value.__notes__ == ["The contract says: My store does what I say."]
+    assert error.value.__notes__ == ["The contract says: My backend works."]
     store, loop = kit.seen
-    assert store.clock is kit.clock
+    assert store.backend.clock is kit.clock
     assert loop.is_closed()
     with pytest.raises(Closed):
         asyncio.run(store.load("nobody"))
 
 
 def test_a_test_that_waits_for_ever_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chapter_module, "_SECONDS", 0)
+    monkeypatch.setattr(base_module, "_SECONDS", 0)
     with pytest.raises(TimeoutError):
         run(Kit(), "that_waits")
 
@@ -119,3 +117,34 @@ def test_the_clock_stands_still_until_it_is_moved() -> None:
     clock.advance(5)
     clock.advance(-10)
     assert clock() == 95.0
+
+
+def test_simple_tests_run_first() -> None:
+    """pytest runs the tests of the last base class first, each class in the order of its body."""
+    order = [name for base in reversed(BackendContract.__mro__) for name in vars(base) if name.startswith("test_")]
+    assert (order[0], order[-1]) == ("test_append_stores_one_turn", "test_walks")
+    assert order.index("test_what_makes_a_session") < order.index("test_no_two_ids_share_a_place")
+    assert order.index("test_another_event_loop") < order.index("test_nothing_is_lost") < order.index("test_walks")
+
+
+def test_a_layer_contract_uses_the_backend_below() -> None:
+    class Shared(Kit):
+        shared = True
+
+        async def advance(self, seconds: float) -> None:
+            self.clock.advance(2 * seconds)
+
+    class OverKit(LayerContract):
+        below = Shared
+
+        def layer(self, inner: Backend) -> Backend:
+            self.inner = inner
+            return Layer(inner)
+
+    kit = OverKit()
+    backend = kit.make(clock=kit.clock)
+    asyncio.run(kit.advance(5))
+    assert isinstance(backend, Layer)
+    assert (backend.inner, kit.shared) == (kit.inner, True)
+    assert kit.clock() - Clock()() == 10
+    assert {name for name in dir(LayerContract) if name.startswith("test_")} < set(TESTS)

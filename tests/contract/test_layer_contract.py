@@ -1,4 +1,4 @@
-"""Layers meet the contract: one that changes nothing, and those that `MessageLayer` and `PayloadLayer` help to write."""
+"""Layers meet the contract: a `Layer` that changes nothing, message layers and payload layers."""
 
 from __future__ import annotations
 

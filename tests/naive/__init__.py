@@ -1,25 +1,26 @@
-"""Naive stores: each has an idea of the contract that looks right, and fails the tests that say why it is not.
+"""Naive backends: each has an idea of the contract that looks right, and fails the tests that show why it is not.
 
-They stand on the memory store, which keeps all of it, and differ from it in one thing.
+They derive from the memory backend, which meets the contract, and differ from it in one thing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar, Unpack
 
-from turnlog import Store
+from turnlog import Backend, Key, Session, SessionNotFound
 from turnlog.testing import BackendContract, BackendOptions
+from turnlog_memory import MemoryBackend
 
-S = TypeVar("S", bound=type[Store])
+B = TypeVar("B", bound=type[Backend])
 
 
 @dataclass(frozen=True)
 class Naive:
-    """A naive store, the chapter of the kit that it fails, and the tests of that chapter that must tell."""
+    """A naive backend, a chapter of the kit, and the tests of that chapter that it must fail."""
 
-    store: type[Store]
+    backend: type[Backend]
     chapter: type
     fails: frozenset[str]
     shared: bool
@@ -29,37 +30,45 @@ NAIVE: list[Naive] = []
 """All of them."""
 
 
-def fails(chapter: type, *tests: str, shared: bool = False) -> Callable[[S], S]:
-    """Say that a store fails exactly these tests of a chapter, without their `test_`."""
+def fails(chapter: type, *tests: str, shared: bool = False) -> Callable[[B], B]:
+    """Register a backend that fails at least these tests of a chapter, named without their `test_`."""
 
-    def register(store: S) -> S:
-        NAIVE.append(Naive(store, chapter, frozenset(tests), shared))
-        return store
+    def register(backend: B) -> B:
+        NAIVE.append(Naive(backend, chapter, frozenset(tests), shared))
+        return backend
 
     return register
 
 
 def names_of(chapter: type) -> list[str]:
-    """The names of a chapter's tests, without their `test_`."""
+    """Return the names of a chapter's tests, without their `test_`."""
     return [name.removeprefix("test_") for name in dir(chapter) if name.startswith("test_")]
 
 
-def failed_by(store: type[Store], chapter: type, *, shared: bool = False) -> dict[str, BaseException]:
-    """The tests of a chapter that a store fails, and with what."""
+def failed_by(backend: type[Backend], tests: Iterable[str], *, shared: bool = False) -> dict[str, BaseException]:
+    """Return those of the tests that a backend fails, with the errors."""
     is_shared = shared
 
     class Kit(BackendContract):
         shared = is_shared
 
-        def make(self, **options: Unpack[BackendOptions]) -> Store:
+        def make(self, **options: Unpack[BackendOptions]) -> Backend:
             if shared:
-                return store(place=self.folder, **options)  # type: ignore[call-arg]
-            return store(**options)
+                return backend(place=self.folder, **options)  # type: ignore[call-arg]
+            return backend(**options)
 
     found: dict[str, BaseException] = {}
-    for name in names_of(chapter):
+    for name in tests:
         try:
             getattr(Kit(), f"test_{name}")()
-        except BaseException as error:  # noqa: BLE001 - pytest's own failures are no exceptions
+        except BaseException as error:  # noqa: BLE001 - failures of pytest are not `Exception`s
             found[name] = error
     return found
+
+
+async def stored(backend: MemoryBackend, key: Key) -> Session | None:
+    """Return what the memory backend stores, whatever the naive one makes of it; extend no life."""
+    try:
+        return await MemoryBackend.read(backend, key, touch=False)
+    except SessionNotFound:
+        return None

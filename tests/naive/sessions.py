@@ -1,4 +1,4 @@
-"""Naive stores: metadata, pages, ids, time to live, values and limits."""
+"""Naive backends: metadata, pages, ids, time to live, values and limits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from naive import fails
+from naive import fails, stored
 from turnlog import (
     Change,
     InvalidInput,
@@ -26,23 +26,25 @@ from turnlog import (
 from turnlog.testing._describing import Describing
 from turnlog.testing._expiring import Expiring
 from turnlog.testing._limits import Limits
+from turnlog.testing._namespaces import Namespaces
 from turnlog.testing._naming import Naming
 from turnlog.testing._paging import Paging
 from turnlog.testing._values import Values
 from turnlog.values.json_value import JSON
+from turnlog.values.version import ExactVersion
 from turnlog_memory import MemoryBackend
 
 # --------------------------------------------------------------------------------------------------------- describing
 
 
-@fails(Describing, "names_are_merged_one_by_one", "so_much_metadata")
+@fails(Describing, "names_are_merged_one_by_one", "too_much_metadata")
 class ReplacesMetadata(MemoryBackend):
     """Sets the metadata to what it is given."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
-        header = self._state(key).header
-        if change.metadata is not None and header is not None:
-            change = replace(change, metadata={**dict.fromkeys(header.metadata), **change.metadata})
+        session = await stored(self, key)
+        if change.metadata is not None and session is not None:
+            change = replace(change, metadata={**dict.fromkeys(session.info.metadata), **change.metadata})
         return await super().commit(key, change)
 
 
@@ -51,18 +53,18 @@ class MergesDeeply(MemoryBackend):
     """Merges what is inside the values, too."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
-        header = self._state(key).header
-        if change.metadata is not None and header is not None:
+        session = await stored(self, key)
+        if change.metadata is not None and session is not None:
             merged = dict(change.metadata)
             for name, value in merged.items():
-                old = header.metadata.get(name)
+                old = session.info.metadata.get(name)
                 if isinstance(old, dict) and isinstance(value, dict):
                     merged[name] = {**old, **value}
             change = replace(change, metadata=merged)
         return await super().commit(key, change)
 
 
-@fails(Describing, "names_are_merged_one_by_one", "so_much_metadata")
+@fails(Describing, "names_are_merged_one_by_one", "too_much_metadata")
 class KeepsNone(MemoryBackend):
     """Takes None for a value."""
 
@@ -112,24 +114,24 @@ class MetadataIsNoChange(MemoryBackend):
         return replace(session, info=replace(session.info, version=version))
 
     async def commit(self, key: Key, change: Change) -> Receipt:
-        header = self._state(key).header
-        if isinstance(change.expect, Version) and header is not None:
-            change = replace(change, expect=replace(change.expect, stamp=header.version.stamp))
+        current = await stored(self, key)
+        if isinstance(change.expect, ExactVersion) and current is not None:
+            change = replace(change, expect=replace(change.expect.version, stamp=current.version.stamp).exact)
         receipt = await super().commit(key, change)
         return replace(receipt, version=replace(receipt.version, stamp=b""))
 
 
 @fails(Describing, "the_owner")
 class OwnerSticks(MemoryBackend):
-    """Takes the empty owner for none given."""
+    """Takes the empty owner for None."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
-        if change.owner == "" and self._state(key).header is not None:
+        if change.owner == "" and await stored(self, key) is not None:
             change = replace(change, owner=None, retain=change.retain or 2**40)
         return await super().commit(key, change)
 
 
-@fails(Describing, "so_much_metadata")
+@fails(Describing, "too_much_metadata")
 class MetadataUnlimited(MemoryBackend):
     """Checks how large the metadata is that it is given, not how large it becomes."""
 
@@ -137,9 +139,9 @@ class MetadataUnlimited(MemoryBackend):
         try:
             return await super().commit(key, change)
         except TooLarge:
-            header = self._state(key).header
-            assert header is not None
-            gone = dict.fromkeys(header.metadata)
+            session = await stored(self, key)
+            assert session is not None
+            gone = dict.fromkeys(session.info.metadata)
             return await super().commit(key, replace(change, metadata={**gone, **(change.metadata or {})}))
 
 
@@ -149,7 +151,7 @@ class MetadataUnlimited(MemoryBackend):
     "compare_and_set",
     "layers_may_put_bytes",
     "names_are_merged_one_by_one",
-    "so_much_metadata",
+    "too_much_metadata",
 )
 class TurnsFirst(MemoryBackend):
     """A session begins with its first turn."""
@@ -192,7 +194,7 @@ class PagesByOffset(MemoryBackend):
         shown = page.infos[start : start + query.limit]
         if start + query.limit >= len(page.infos):
             return Page(shown)
-        cursor = query.cursor_behind(shown[-1])
+        cursor = query.cursor_after(shown[-1])
         self._shown[cursor] = start + query.limit
         return Page(shown, cursor)
 
@@ -211,12 +213,12 @@ class PagesByTime(MemoryBackend):
         if query.after is not None:
             infos = tuple(info for info in infos if info.updated < query.after[0])
         shown = infos[: query.limit]
-        return Page(shown, query.cursor_behind(shown[-1]) if len(infos) > query.limit else None)
+        return Page(shown, query.cursor_after(shown[-1]) if len(infos) > query.limit else None)
 
 
 @fails(
     Paging,
-    "a_page_extends_nobodys_life",
+    "a_page_extends_no_life",
     "by_owner",
     "equal_times_by_session_id",
     "erase_an_owner",
@@ -230,7 +232,7 @@ class OnePageMore(MemoryBackend):
 
     async def page(self, query: Query) -> Page:
         page = await super().page(query)
-        return Page(page.infos, query.cursor_behind(page.infos[-1]) if page.infos else None)
+        return Page(page.infos, query.cursor_after(page.infos[-1]) if page.infos else None)
 
 
 @fails(Paging, "one_namespace_only")
@@ -247,7 +249,7 @@ class PagesOfAll(MemoryBackend):
         if after is not None:
             infos = [i for i in infos if (-i.updated, i.key.session.encode()) > (-after[0], after[1].encode())]
         more = len(infos) > query.limit
-        return Page(tuple(infos[: query.limit]), query.cursor_behind(infos[query.limit - 1]) if more else None)
+        return Page(tuple(infos[: query.limit]), query.cursor_after(infos[query.limit - 1]) if more else None)
 
 
 @fails(
@@ -269,7 +271,7 @@ class OwnersIgnored(MemoryBackend):
 
 @fails(
     Paging,
-    "a_page_extends_nobodys_life",
+    "a_page_extends_no_life",
     "an_empty_page",
     "by_owner",
     "erase_an_owner",
@@ -323,7 +325,7 @@ class OneSessionAnOwner(MemoryBackend):
         return page if query.owner is None else Page(page.infos[:1])
 
 
-@fails(Paging, "a_page_extends_nobodys_life", "what_is_gone_is_on_no_page")
+@fails(Paging, "a_page_extends_no_life", "what_is_gone_is_on_no_page")
 class ShowsTheDead(MemoryBackend):
     """Leaves it to a sweeper to remove what has expired."""
 
@@ -335,7 +337,7 @@ class ShowsTheDead(MemoryBackend):
             self.clock = clock
 
 
-@fails(Paging, "a_page_extends_nobodys_life")
+@fails(Paging, "a_page_extends_no_life")
 class PagesAreUses(MemoryBackend):
     """Takes what it shows for used."""
 
@@ -387,11 +389,12 @@ class _Folding(MemoryBackend):
     async def commit(self, key: Key, change: Change) -> Receipt:
         return await super().commit(self._fold(key), change)
 
-    async def delete(self, key: Key, *, expect: Version | None = None) -> bool:
-        return await super().delete(self._fold(key), expect=expect)
+    async def delete(self, key: Key, **how: Any) -> bool:
+        return await super().delete(self._fold(key), **how)
 
 
-@fails(Naming, "an_id_is_no_pattern", "namespace_and_id_do_not_run_together", "no_two_ids_share_a_place")
+@fails(Naming, "an_id_is_no_pattern", "no_two_ids_share_a_place")
+@fails(Namespaces, "namespace_and_id_do_not_run_together")
 class FoldsCase(_Folding):
     """Keeps sessions in files on a disk that knows no case."""
 
@@ -423,7 +426,8 @@ class CutsIds(_Folding):
         return Key(key.namespace, key.session[:200])
 
 
-@fails(Naming, "an_id_is_no_pattern", "namespace_and_id_do_not_run_together", "no_two_ids_share_a_place")
+@fails(Naming, "an_id_is_no_pattern", "no_two_ids_share_a_place")
+@fails(Namespaces, "namespace_and_id_do_not_run_together")
 class Glues(_Folding):
     """Puts namespace and id together with a colon."""
 
@@ -442,16 +446,16 @@ class Glues(_Folding):
 class LooksUpWhatever(MemoryBackend):
     """Finds nothing under what is no key, and has deleted what was asked for."""
 
-    async def delete(self, key: Key, *, expect: Version | None = None) -> bool:
-        return (expect is not None or key in self._states) and await super().delete(key, expect=expect)
+    async def delete(self, key: Key, **how: Any) -> bool:
+        return (bool(how.get("expect")) or key in self._states) and await super().delete(key, **how)
 
 
 @fails(Naming, "an_id_is_no_pattern")
 class DeletesByPattern(MemoryBackend):
     """Deletes by a pattern, as a shell does."""
 
-    async def delete(self, key: Key, *, expect: Version | None = None) -> bool:
-        found = await super().delete(key, expect=expect)
+    async def delete(self, key: Key, **how: Any) -> bool:
+        found = await super().delete(key, **how)
         if key.session.endswith(("*", "%")):
             for other in list(self._states):
                 if other.namespace == key.namespace and other.session.startswith(key.session[:-1]):
@@ -459,37 +463,46 @@ class DeletesByPattern(MemoryBackend):
         return found
 
 
-@fails(Naming, "a_namespace_is_a_tenants_own", "namespace_and_id_do_not_run_together", "within")
+@fails(
+    Namespaces,
+    "a_namespace_is_a_tenants_own",
+    "namespace_and_id_do_not_run_together",
+    "nested_names_do_not_run_together",
+    "within_a_store",
+    "within_a_view",
+)
 class OneTenant(_Folding):
     """Has one namespace, its own."""
 
     def _fold(self, key: Key) -> Key:
-        return Key(self.namespace, key.session)
+        return Key("default", key.session)
 
 
-@fails(Naming, "a_namespace_is_a_tenants_own", "no_two_ids_share_a_place")
+@fails(Naming, "no_two_ids_share_a_place")
+@fails(Namespaces, "a_namespace_is_a_tenants_own")
 class PagesItsOwn(MemoryBackend):
-    """Shows its own namespace, whatever is asked for."""
+    """Shows one namespace, whatever the query."""
 
     async def page(self, query: Query) -> Page:
-        own = Query(namespace=self.namespace, owner=query.owner, limit=query.limit)
+        own = Query(namespace="default", owner=query.owner, limit=query.limit)
         return Page((await super().page(own)).infos)
 
 
-@fails(Naming, "the_namespace_of_a_store")
+@fails(Namespaces, "the_namespace_of_a_store", "within_a_store", "within_a_view")
 class AlwaysDefault(MemoryBackend):
-    """Has one namespace, whatever it is told."""
+    """Returns every session as one of the namespace `default`."""
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**{**options, "namespace": "default"})
+    async def read(self, key: Key, **asked: Any) -> Session:
+        session = await super().read(key, **asked)
+        return replace(session, info=replace(session.info, key=Key("default", key.session)))
 
 
-@fails(Naming, "a_namespace_is_a_tenants_own", "namespace_and_id_do_not_run_together")
+@fails(Namespaces, "a_namespace_is_a_tenants_own", "namespace_and_id_do_not_run_together")
 class DeletesFromAll(MemoryBackend):
     """Deletes a session wherever it is."""
 
-    async def delete(self, key: Key, *, expect: Version | None = None) -> bool:
-        found = await super().delete(key, expect=expect)
+    async def delete(self, key: Key, **how: Any) -> bool:
+        found = await super().delete(key, **how)
         for other in list(self._states):
             if other.session == key.session:
                 await super().delete(other)
@@ -509,7 +522,7 @@ class DeletesFromAll(MemoryBackend):
     "an_expired_session_is_not_there",
     "how_long_it_still_lives",
     "the_shortest_and_the_longest",
-    "what_extends_nobodys_life",
+    "what_extends_no_life",
 )
 class LivesForEver(MemoryBackend):
     """Leaves expiring to others."""
@@ -553,7 +566,7 @@ class ExpiresFixed(MemoryBackend):
         return receipt
 
 
-@fails(Expiring, "a_session_lives_so_long_after_its_last_use", "how_long_it_still_lives", "what_extends_nobodys_life")
+@fails(Expiring, "a_session_lives_so_long_after_its_last_use", "how_long_it_still_lives", "what_extends_no_life")
 class EveryLookIsAUse(MemoryBackend):
     """Extends a session's life when its info is asked for."""
 
@@ -575,13 +588,12 @@ class OnlyWritesAreUses(MemoryBackend):
         return await super().read(key, **{**asked, "touch": False})
 
 
-@fails(Expiring, "what_extends_nobodys_life")
+@fails(Expiring, "what_extends_no_life")
 class RefusedIsAUse(MemoryBackend):
     """Extends a session's life before it looks at the change."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
-        header = self._state(key).header
-        if header is not None and header.alive(self.clock()):
+        if await stored(self, key) is not None:
             await self.read(key, last=0)
         return await super().commit(key, change)
 
@@ -592,7 +604,7 @@ class RepeatsAreNoUse(MemoryBackend):
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         state = self._state(key)
-        if state.header is not None and state._ring.find(change.id, state._end) is not None:
+        if state.header is not None and change.id in state._ring.entries:
             expires = state.header.expires
             receipt = await super().commit(key, change)
             header = self._states[key].header
@@ -610,7 +622,7 @@ class RepeatsAreNoUse(MemoryBackend):
     "a_time_to_live_takes_effect_at_once",
     "an_expired_session_is_not_there",
     "the_shortest_and_the_longest",
-    "what_extends_nobodys_life",
+    "what_extends_no_life",
 )
 class ServesTheDead(MemoryBackend):
     """Serves what has expired until it is swept."""
@@ -704,19 +716,19 @@ class SlidingIsAChange(MemoryBackend):
 class DeletesTheDead(MemoryBackend):
     """Says that it has deleted a session that had expired."""
 
-    async def delete(self, key: Key, *, expect: Version | None = None) -> bool:
+    async def delete(self, key: Key, **how: Any) -> bool:
         header = self._state(key).header
         if header is not None and not header.alive(self.clock()):
             self._drop(key)
             return True
-        return await super().delete(key, expect=expect)
+        return await super().delete(key, **how)
 
 
 @fails(Expiring, "a_copy_has_a_life_of_its_own")
 class CopiesOutOfTime(MemoryBackend):
     """Copies for ever."""
 
-    async def copy(self, source: Key, target: Key, *, at: int | None, change_id: str) -> Receipt:
+    async def copy(self, source: Key, target: Key, *, at: int | None, change_id: str, **how: Any) -> Receipt:
         session = await self.read(source, before=at)
         return await self.commit(target, Change(id=change_id, append=session.records))
 
@@ -766,7 +778,7 @@ class _Loose(Message, frozen=True):
 _DECODED: dict[str, dict[str, JSON]] = {}
 
 
-@fails(Values, "one_message_in_two_sessions", "what_is_loaded_is_the_callers_own", "what_was_given_is_taken_as_it_was")
+@fails(Values, "one_message_in_two_sessions", "what_is_loaded_is_the_callers_own")
 class DecodesOnce(MemoryBackend):
     """Hands out messages that decode themselves once."""
 
@@ -829,9 +841,9 @@ class ChecksAfterwards(MemoryBackend):
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         receipt = await super().commit(key, replace(change, max_bytes=None))
-        header = self._states[key].header
-        assert header is not None
-        if change.max_bytes is not None and header.bytes > change.max_bytes:
+        session = await stored(self, key)
+        assert session is not None
+        if change.max_bytes is not None and session.info.bytes > change.max_bytes:
             raise TooLarge("it is too much")
         return receipt
 
@@ -842,7 +854,9 @@ class RefusesCuts(MemoryBackend):
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         if change.keep is not None and change.max_bytes is not None and not change.append:
-            size = sum(record.size for record in self._state(key).records if record.number < change.keep)
+            session = await stored(self, key)
+            records = () if session is None else session.records
+            size = sum(record.size for record in records if record.number < change.keep)
             if size > change.max_bytes:
                 raise TooLarge("it is too much")
         return await super().commit(key, change)
@@ -853,8 +867,8 @@ class ChecksFirst(MemoryBackend):
     """Adds what comes to what is there, before it drops what must go."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
-        header = self._state(key).header
-        size = sum(record.size for record in change.append) + (header.bytes if header is not None else 0)
+        session = await stored(self, key)
+        size = sum(record.size for record in change.append) + (0 if session is None else session.info.bytes)
         if change.max_bytes is not None and size > change.max_bytes:
             raise TooLarge("it is too much")
         return await super().commit(key, change)

@@ -1,4 +1,4 @@
-"""Naive stores: what a commit stores and a read answers."""
+"""Naive backends: what a commit stores and a read answers."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from naive import fails
+from naive import fails, stored
 from turnlog import Change, Key, Message, Receipt, Record, Session, SessionNotFound, Version
+from turnlog.testing._conditions import Conditions
 from turnlog.testing._reading import Reading
 from turnlog.testing._retaining import Retaining
 from turnlog.testing._rounds import Rounds
-from turnlog.testing._since import Following
+from turnlog.testing._since import Since
 from turnlog.testing._undoing import Undoing
 from turnlog.testing._writing import Writing
 from turnlog_memory import MemoryBackend
@@ -305,6 +306,7 @@ class InfoOfThePart(MemoryBackend):
 
 
 @fails(Reading, "a_session_that_was_deleted_is_gone", "an_unknown_session")
+@fails(Undoing, "save_at_a_version_that_is_gone")
 class EmptyIfMissing(MemoryBackend):
     """Makes a session for whoever asks for one."""
 
@@ -320,8 +322,8 @@ class EmptyIfMissing(MemoryBackend):
 class TrueIfDeleted(MemoryBackend):
     """A session that is not there afterwards was deleted."""
 
-    async def delete(self, key: Key, *, expect: Version | None = None) -> bool:
-        await super().delete(key, expect=expect)
+    async def delete(self, key: Key, **how: Any) -> bool:
+        await super().delete(key, **how)
         return True
 
 
@@ -329,8 +331,8 @@ class TrueIfDeleted(MemoryBackend):
 class OnlyTurnsDeleted(MemoryBackend):
     """Deletes the history, and keeps the metadata for the next time."""
 
-    async def delete(self, key: Key, *, expect: Version | None = None) -> bool:
-        if not self._state(key).check(expect, self.clock()):
+    async def delete(self, key: Key, **how: Any) -> bool:
+        if not self._state(key).check_delete(how["expect"], how["for_owner"], self.clock()):
             return False
         await self.commit(key, Change(keep=0))
         return True
@@ -353,12 +355,12 @@ class UpdatedByAppend(MemoryBackend):
     """Takes appends for the only updates."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
-        before = self._states.get(key)
+        before = await stored(self, key)
         receipt = await super().commit(key, change)
-        if before is not None and before.header is not None and not change.append:
+        if before is not None and not change.append:
             state = self._states[key]
             assert state.header is not None
-            state.header = replace(state.header, updated=before.header.updated)
+            state.header = replace(state.header, updated=before.info.updated)
         return receipt
 
 
@@ -378,9 +380,9 @@ class AsksAnything(MemoryBackend):
 
 
 @fails(
-    Following,
-    "a_store_that_is_behind_its_reader",
-    "a_store_that_is_beside_its_reader",
+    Since,
+    "a_session_that_is_older_than_since",
+    "a_session_that_has_diverged_from_since",
     "a_store_that_lost_a_cut",
     "metadata_cuts_nothing",
     "nothing_means_unchanged",
@@ -397,10 +399,10 @@ class AllOfItAlways(MemoryBackend):
 
 
 @fails(
-    Following,
-    "a_follower_always_has_all_of_it",
-    "a_store_that_is_behind_its_reader",
-    "a_store_that_is_beside_its_reader",
+    Since,
+    "reads_since_add_up_to_the_session",
+    "a_session_that_is_older_than_since",
+    "a_session_that_has_diverged_from_since",
     "a_store_that_lost_a_cut",
     "everything_after_a_cut",
     "everything_for_the_version_of_another_session",
@@ -420,15 +422,15 @@ class SinceAsACount(MemoryBackend):
 
 
 @fails(
-    Following,
-    "a_follower_always_has_all_of_it",
-    "a_store_that_is_behind_its_reader",
-    "a_store_that_is_beside_its_reader",
+    Since,
+    "reads_since_add_up_to_the_session",
+    "a_session_that_is_older_than_since",
+    "a_session_that_has_diverged_from_since",
     "a_store_that_lost_a_cut",
     "everything_after_a_cut",
 )
-class BehindIsUnchanged(MemoryBackend):
-    """Has nothing to send to a reader who is ahead."""
+class OlderIsUnchanged(MemoryBackend):
+    """Has nothing to send to a reader who has seen more."""
 
     async def read(self, key: Key, *, since: Version | None = None, **asked: Any) -> Session:
         session = await super().read(key, **asked)
@@ -438,7 +440,7 @@ class BehindIsUnchanged(MemoryBackend):
         return await super().read(key, since=since, **asked)
 
 
-@fails(Following, "a_store_that_is_beside_its_reader")
+@fails(Since, "a_session_that_has_diverged_from_since")
 class TipUnchecked(MemoryBackend):
     """Trusts that a reader's rounds are its own."""
 
@@ -451,7 +453,7 @@ class TipUnchecked(MemoryBackend):
         return await super().read(key, since=since, **asked)
 
 
-@fails(Following, "there_must_be_a_session")
+@fails(Since, "there_must_be_a_session")
 class UnchangedIfGone(MemoryBackend):
     """Finds nothing that follows in a session that is not there."""
 
@@ -473,7 +475,7 @@ class UnchangedIfGone(MemoryBackend):
             return replace(self._last[key], records=(), continues=True)
 
 
-@fails(Following, "with_last_since_decides_where_it_continues")
+@fails(Since, "with_last_since_decides_where_it_continues")
 class LastBeforeSince(MemoryBackend):
     """Cuts what follows to the window that was asked for."""
 
@@ -484,7 +486,7 @@ class LastBeforeSince(MemoryBackend):
         return replace(session, records=session.records[len(session.records) - last :] if last else ())
 
 
-@fails(Following, "the_first_may_be_a_later_round")
+@fails(Since, "the_first_may_be_a_later_round")
 class WholeTurnsOnly(MemoryBackend):
     """Sends what follows from the beginning of its turn."""
 
@@ -527,9 +529,13 @@ class AnyRound(MemoryBackend):
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         if change.append and change.append[0].part:
-            state = self._states.get(key)
-            tail = state.header.tail if state is not None and state.header is not None else None
-            if tail != (change.append[0].id, change.append[0].part - 1, True):
+            session = await stored(self, key)
+            last = session.records[-1] if session is not None and session.records else None
+            if last is None or (last.id, last.part, last.open) != (
+                change.append[0].id,
+                change.append[0].part - 1,
+                True,
+            ):
                 first = replace(change.append[0], turns=1)
                 change = change.rewrite(append=(first, *change.append[1:]))
         return await super().commit(key, change)
@@ -579,12 +585,12 @@ class Overwrites(MemoryBackend):
         return await super().commit(key, change.rewrite(keep=0) if change.append else change)
 
 
-@fails(Undoing, "save_at_a_version_that_is_gone")
+@fails(Conditions, "same_turns")
 class MakesWhatIsGone(MemoryBackend):
-    """Makes a session anew for whoever knew it."""
+    """Makes a session anew if the change expects one."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
-        if self._state(key).header is None and isinstance(change.expect, Version):
+        if isinstance(change.expect, Version) and await stored(self, key) is None:
             change = replace(change, expect=None)
         return await super().commit(key, change)
 
@@ -606,7 +612,7 @@ class OneTurnASave(MemoryBackend):
     "rewind_messages",
     "rewind_turns",
     "rewind_what_was_seen",
-    "save_aloud",
+    "save_with_a_mark",
     "save_what_was_loaded_and_edited",
 )
 class AppendsOnly(MemoryBackend):
@@ -617,7 +623,7 @@ class AppendsOnly(MemoryBackend):
 
 
 @fails(Undoing, "rewind_what_was_seen")
-class WhoeverCutsWins(MemoryBackend):
+class CutsUnchecked(MemoryBackend):
     """Looks at `expect` where something is added, not where something is cut."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -629,7 +635,7 @@ class WhoeverCutsWins(MemoryBackend):
 
 @fails(
     Retaining,
-    "a_reader_who_is_behind_gets_everything",
+    "since_a_version_that_was_dropped",
     "a_thousand_turns",
     "retain_comes_after_keep_and_append",
     "retention_changes_no_version",
@@ -655,7 +661,7 @@ class KeepsAHundred(MemoryBackend):
 
 @fails(
     Retaining,
-    "a_reader_who_is_behind_gets_everything",
+    "since_a_version_that_was_dropped",
     "a_thousand_turns",
     "less_than_there_is_drops_nothing",
     "retain_comes_after_keep_and_append",
@@ -692,14 +698,14 @@ class Renumbers(MemoryBackend):
         return replace(session, info=info, records=records)
 
 
-@fails(Retaining, "a_reader_who_is_behind_gets_everything", "a_thousand_turns", "retention_changes_no_version")
+@fails(Retaining, "since_a_version_that_was_dropped", "a_thousand_turns", "retention_changes_no_version")
 class RetentionIsACut(MemoryBackend):
     """Begins a new generation where the beginning is dropped."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
-        before = self._states.get(key)
+        before = await stored(self, key)
         receipt = await super().commit(key, change)
-        first = 0 if before is None or before.header is None else before.header.first
+        first = 0 if before is None else before.info.first
         if change.retain is None or receipt.first == first:
             return receipt
         state = self._states[key]
@@ -727,9 +733,9 @@ class RetainsFirst(MemoryBackend):
         return await super().commit(key, change)
 
 
-@fails(Retaining, "a_reader_who_is_behind_gets_everything")
+@fails(Retaining, "since_a_version_that_was_dropped")
 class LosesTheGap(MemoryBackend):
-    """Sends what is left to a reader who is behind, as if nothing were missing."""
+    """Sends the turns that are left after a dropped version, as if none were missing."""
 
     async def read(self, key: Key, *, since: Version | None = None, **asked: Any) -> Session:
         session = await super().read(key, since=since, **asked)

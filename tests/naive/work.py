@@ -1,4 +1,4 @@
-"""Naive stores: many at once, cancellation, opening and closing."""
+"""Naive backends: many at once, cancellation, opening and closing."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any, ClassVar
 
 from msgspec.structs import replace
 
-from naive import fails
-from turnlog import Change, Key, Page, Query, Receipt, Session, Version
-from turnlog.rules import SessionState
+from naive import fails, stored
+from turnlog import Change, Key, Page, Query, Receipt, Session
+from turnlog.rules import SessionState, check_condition
 from turnlog.testing._cancelling import Cancelling
 from turnlog.testing._concurrency import Concurrency
-from turnlog.testing._lifecycle import Living
-from turnlog.testing._model import Agreeing
+from turnlog.testing._lifecycle import Lifecycle
+from turnlog.testing._model import Model
 from turnlog_memory import MemoryBackend
 
 # -------------------------------------------------------------------------------------------------------- concurrency
@@ -24,17 +24,17 @@ from turnlog_memory import MemoryBackend
 
 @fails(
     Concurrency,
-    "a_follower_among_writers",
+    "reads_since_among_writers",
     "a_session_is_made_once",
     "copies_at_once",
     "count_by_compare_and_set",
     "each_turn_is_popped_once",
     "metadata_of_many",
     "nothing_is_lost",
-    "nothing_is_lost_through_two_doors",
+    "nothing_is_lost_through_two_stores",
     "one_of_those_who_expect_the_same_wins",
     "one_of_those_who_make_it_wins",
-    "the_same_change_from_all_sides",
+    "the_same_change_from_many_tasks",
 )
 class ReadsThenWrites(MemoryBackend):
     """Reads a session, waits for nothing much, and writes it back."""
@@ -53,10 +53,10 @@ class ChecksThenWrites(MemoryBackend):
     """Compares `expect`, and then stores."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
-        header = self._state(key).header
-        if header is None or change.expect is None:
+        session = await stored(self, key)
+        if session is None or change.expect is None:
             return await super().commit(key, change)
-        header.check(change.expect, turns=bool(change.append) or change.keep is not None)
+        check_condition(key, session.version, change.expect)
         await asyncio.sleep(0)
         return await super().commit(key, replace(change, expect=None))
 
@@ -67,22 +67,22 @@ class ChecksThenWrites(MemoryBackend):
     "copies_at_once",
     "metadata_of_many",
     "nothing_is_lost",
-    "nothing_is_lost_through_two_doors",
+    "nothing_is_lost_through_two_stores",
     "one_of_those_who_make_it_wins",
-    "the_same_change_from_all_sides",
+    "the_same_change_from_many_tasks",
 )
 class MakesThenWrites(MemoryBackend):
     """Makes a session that is not there, and then goes on with it."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
-        if self._state(key).header is not None:
+        if await stored(self, key) is not None:
             return await super().commit(key, change)
         await asyncio.sleep(0)
         self._states.pop(key, None)
         return await super().commit(key, change)
 
 
-@fails(Concurrency, "a_follower_among_writers", "readers_see_whole_turns")
+@fails(Concurrency, "reads_since_among_writers", "readers_see_whole_turns")
 class InfoThenRecords(MemoryBackend):
     """Reads the info, and then the records."""
 
@@ -93,7 +93,7 @@ class InfoThenRecords(MemoryBackend):
         return replace(session, info=info)
 
 
-@fails(Concurrency, "readers_see_whole_turns", "the_same_change_from_all_sides")
+@fails(Concurrency, "readers_see_whole_turns", "the_same_change_from_many_tasks")
 class TurnByTurn(MemoryBackend):
     """Stores the turns of a change one after the other."""
 
@@ -112,8 +112,8 @@ class TurnByTurn(MemoryBackend):
 class DeletesInSteps(MemoryBackend):
     """Deletes the turns, and then the rest."""
 
-    async def delete(self, key: Key, *, expect: Version | None = None) -> bool:
-        if not self._state(key).check(expect, self.clock()):
+    async def delete(self, key: Key, **how: Any) -> bool:
+        if not self._state(key).check_delete(how["expect"], how["for_owner"], self.clock()):
             return False
         await self.commit(key, Change(keep=0))
         await asyncio.sleep(0)
@@ -123,7 +123,7 @@ class DeletesInSteps(MemoryBackend):
         return True
 
 
-@fails(Concurrency, "the_same_change_from_all_sides")
+@fails(Concurrency, "the_same_change_from_many_tasks")
 class LooksThenStores(MemoryBackend):
     """Looks whether a change is known, and then stores it."""
 
@@ -152,12 +152,12 @@ class OneAnswerForAll(MemoryBackend):
 class CopiesThenChecks(MemoryBackend):
     """Looks whether there is a target, and then copies onto it."""
 
-    async def copy(self, source: Key, target: Key, *, at: int | None, change_id: str) -> Receipt:
-        if self._state(target).header is not None:
-            return await super().copy(source, target, at=at, change_id=change_id)
+    async def copy(self, source: Key, target: Key, *, at: int | None, change_id: str, **how: Any) -> Receipt:
+        if await stored(self, target) is not None:
+            return await super().copy(source, target, at=at, change_id=change_id, **how)
         await asyncio.sleep(0)
         self._states.pop(target, None)
-        return await super().copy(source, target, at=at, change_id=change_id)
+        return await super().copy(source, target, at=at, change_id=change_id, **how)
 
 
 # --------------------------------------------------------------------------------------------------------- cancelling
@@ -171,9 +171,8 @@ class RemembersThenStores(MemoryBackend):
         before = self._state(key)
         after, receipt = before.apply(change, self.clock())
         if after is not before and before.header is not None:
-            known = SessionState(
-                key, before.header, before._log, before._start, before._stop, after._ring, after._end, self.ttl
-            )
+            header = replace(before.header, changes=before.header.changes + 1)
+            known = SessionState(key, header, before._log, before._start, before._stop, after._ring, self.ttl)
             self._states[key] = known
             await asyncio.sleep(0)
             self._put(key, known, after, self.clock())
@@ -242,7 +241,7 @@ class OneReplyBehind(MemoryBackend):
 
 
 @fails(
-    Living,
+    Lifecycle,
     "after_closing_every_call_raises_closed",
     "another_event_loop",
     "close_twice",
@@ -257,8 +256,7 @@ class NeverCloses(MemoryBackend):
 
 
 @fails(
-    Living,
-    "a_view_is_opened_and_closed_with_its_store",
+    Lifecycle,
     "after_closing_every_call_raises_closed",
     "another_event_loop",
     "closing_among_writers",
@@ -279,7 +277,7 @@ class NeverOpens(MemoryBackend):
         """Nothing."""
 
 
-@fails(Living, "after_closing_every_call_raises_closed")
+@fails(Lifecycle, "after_closing_every_call_raises_closed")
 class ForgetsToTell(MemoryBackend):
     """Answers reads after it was closed."""
 
@@ -291,7 +289,7 @@ class ForgetsToTell(MemoryBackend):
             self._closed = closed
 
 
-@fails(Living, "after_closing_every_call_raises_closed")
+@fails(Lifecycle, "after_closing_every_call_raises_closed")
 class PagesWhenClosed(MemoryBackend):
     """Answers pages after it was closed."""
 
@@ -303,7 +301,7 @@ class PagesWhenClosed(MemoryBackend):
             self._closed = closed
 
 
-@fails(Living, "close_twice")
+@fails(Lifecycle, "close_twice")
 class ClosesOnce(MemoryBackend):
     """Cannot be closed twice."""
 
@@ -312,7 +310,7 @@ class ClosesOnce(MemoryBackend):
         await super().close()
 
 
-@fails(Living, "open_again")
+@fails(Lifecycle, "open_again")
 class OpensOnce(MemoryBackend):
     """Cannot be opened again."""
 
@@ -321,7 +319,7 @@ class OpensOnce(MemoryBackend):
         await super().open()
 
 
-@fails(Living, "closing_leaves_nothing_running")
+@fails(Lifecycle, "closing_leaves_nothing_running")
 class LeavesASweeper(MemoryBackend):
     """Starts a sweeper, and never ends it."""
 
@@ -330,7 +328,7 @@ class LeavesASweeper(MemoryBackend):
         self._sweeper = asyncio.create_task(asyncio.Event().wait())
 
 
-@fails(Living, "another_event_loop")
+@fails(Lifecycle, "another_event_loop")
 class BoundToALoop(MemoryBackend):
     """Binds what it has to the event loop that it was opened in."""
 
@@ -344,7 +342,7 @@ class BoundToALoop(MemoryBackend):
         return await super().commit(key, change)
 
 
-@fails(Living, "two_stores_over_one_place")
+@fails(Lifecycle, "two_stores_over_one_place")
 class AllInOnePlace(MemoryBackend):
     """Keeps the sessions in the class."""
 
@@ -355,7 +353,9 @@ class AllInOnePlace(MemoryBackend):
         self._states = self.kept
 
 
-@fails(Living, "closing_among_writers", "two_stores_over_one_place", "what_is_stored_outlives_the_store", shared=True)
+@fails(
+    Lifecycle, "closing_among_writers", "two_stores_over_one_place", "what_is_stored_outlives_the_store", shared=True
+)
 class ForgetsAtTheEnd(MemoryBackend):
     """Should keep sessions in a place, and keeps them to itself."""
 
@@ -363,7 +363,7 @@ class ForgetsAtTheEnd(MemoryBackend):
         super().__init__(**options)
 
 
-@fails(Living, "two_stores_over_one_place", "what_is_stored_outlives_the_store", shared=True)
+@fails(Lifecycle, "two_stores_over_one_place", "what_is_stored_outlives_the_store", shared=True)
 class ForgetsChanges(MemoryBackend):
     """Keeps sessions in a place, and what they remember to itself."""
 
@@ -382,7 +382,7 @@ class ForgetsChanges(MemoryBackend):
             state = self._states.get(key)
             if state is not None:
                 self._states[key] = SessionState(
-                    key, state.header, state._log, state._start, state._stop, type(state._ring)(), 0, self.ttl
+                    key, state.header, state._log, state._start, state._stop, type(state._ring)(), self.ttl
                 )
         receipt = await super().commit(key, change)
         self._place.update(self._states)
@@ -394,7 +394,7 @@ class ForgetsChanges(MemoryBackend):
         return await super().read(key, **asked)
 
 
-@fails(Living, "two_stores_over_one_place", shared=True)
+@fails(Lifecycle, "two_stores_over_one_place", shared=True)
 class CachesForGood(MemoryBackend):
     """Keeps sessions in a place, and looks there once."""
 
@@ -422,12 +422,12 @@ class CachesForGood(MemoryBackend):
 # ------------------------------------------------------------------------------------------------------------ agreeing
 
 
-@fails(Agreeing, "walks")
+@fails(Model, "walks")
 class KeepsTheTip(MemoryBackend):
     """Goes on from the last change after a cut, not from the last record that is kept."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
-        before = self._state(key).header
+        before = await stored(self, key)
         receipt = await super().commit(key, change)
         header = self._state(key).header
         if change.keep is None or change.append or before is None or header is None or not header.version.generation:
@@ -437,7 +437,7 @@ class KeepsTheTip(MemoryBackend):
         return replace(receipt, version=version)
 
 
-@fails(Agreeing, "walks")
+@fails(Model, "walks")
 class LooksAtIds(MemoryBackend):
     """Lets a turn go on in another one's place: looks at its id, not at its part."""
 

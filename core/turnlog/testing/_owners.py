@@ -158,6 +158,11 @@ class Owners(ContractBase):
             lambda name: view.merge_metadata(name, {"title": "y"}, expect=PRESENT),
             lambda name: view.erase(name, expect=PRESENT),
         ]
+        writes: list[Callable[[str], Awaitable[object]]] = [
+            lambda name: view.append(name, say("c")),
+            lambda name: view.save(name, say("a")),
+            lambda name: view.merge_metadata(name, {"x": 1}),
+        ]
         for call in calls:
             with pytest.raises(SessionNotFound) as missing:
                 await call("missing")
@@ -166,9 +171,9 @@ class Owners(ContractBase):
                     await call(name)
                 assert str(error.value) == str(missing.value).replace("'missing'", repr(name))
         for name in ("theirs", "nobody's"):
-            for write in (view.append(name, say("c")), view.save(name, say("a")), view.merge_metadata(name, {"x": 1})):
+            for write in writes:
                 with pytest.raises(SessionNotFound):
-                    await write
+                    await write(name)
             assert await view.erase(name) is False
         assert [await picture(store, name) for name in ("theirs", "nobody's")] == before
         assert [info.key.session async for info in view.sessions()] == ["mine"]
@@ -207,15 +212,15 @@ class Owners(ContractBase):
         await self.advance(60)
         await view.load("mine")
         await view.fork("mine too", "copy")
-        reads = (
-            view.load("theirs"),
-            view.touch("theirs"),
-            view.fork("theirs too", "x"),
-            view.append("theirs", say("b")),
-        )
-        for read in reads:
+        uses: list[Callable[[], Awaitable[object]]] = [
+            lambda: view.load("theirs"),
+            lambda: view.touch("theirs"),
+            lambda: view.append("theirs", say("b")),
+            lambda: view.fork("theirs too", "x"),
+        ]
+        for use in uses:
             with pytest.raises(SessionNotFound):
-                await read
+                await use()
         await self.advance(21)
         assert {info.key.session async for info in store.sessions()} == {"mine", "mine too", "copy"}
 
