@@ -14,7 +14,7 @@ from pathlib import Path
 
 import zstandard
 
-from compressed import LAYERS, compressed, talk
+from compressed import GZIP, LAYERS, ZSTD, compressed, talk
 from turnlog import Change, CorruptRecord, Key, Record, Store
 from turnlog_compression import _decompress
 from turnlog_memory import MemoryBackend
@@ -72,5 +72,5 @@ def naive_zstd(body: bytes, size: int, _: object) -> bytes:
 
 if __name__ == "__main__":
     if sys.argv[3:] == ["naive"]:
-        _decompress._EXPANDERS.update({_decompress.GZIP: naive_gzip, _decompress.ZSTD: naive_zstd})
+        _decompress._EXPANDERS.update({GZIP: naive_gzip, ZSTD: naive_zstd})
     print(json.dumps(asyncio.run(measured(Path(sys.argv[1]).read_bytes(), sys.argv[2]))))
