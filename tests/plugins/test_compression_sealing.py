@@ -562,7 +562,8 @@ def new_turn() -> Record:
 
 async def outcome(backend: Backend, change: Change) -> tuple[Any, ...]:
     """Commit a change; return the receipt or the type of the error, and the session afterwards."""
-    store, answer = Store(backend), None
+    store = Store(backend)
+    answer: tuple[Any, ...]
     try:
         receipt = await backend.commit(KEY, change)
     except TurnlogError as error:
@@ -685,7 +686,7 @@ async def test_a_cut_keeps_its_condition_when_another_writer_comes_between(
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize(
     ("condition", "meanwhile"),
-    [("none", "append"), ("PRESENT", "cut inside"), ("version.session", "delete and make anew")],
+    [("none", "cut before"), ("PRESENT", "cut inside"), ("version.session", "delete and make anew")],
 )
 def test_the_test_above_detects_a_cut_that_ignores_other_writers(
     condition: str, meanwhile: str, monkeypatch: pytest.MonkeyPatch
