@@ -39,15 +39,18 @@ def _script(arguments: str, text: str) -> Script:
         text: Its body.
     """
     names = arguments.split()
-    begin = f"local {', '.join(names)} = unpack(ARGV, 1, {len(names)})\nlocal more = {len(names) + 1}\n"
-    data = (_SHARED + begin + text).encode()
+    text = f"local {', '.join(names)} = unpack(ARGV, 1, {len(names)})\nlocal more = {len(names) + 1}\n{text}"
+    for function in reversed(_FUNCTIONS.split("\n\n")):  # each uses only functions above it
+        name = function.partition("function ")[2].partition("(")[0]
+        if f"{name}(" in text:
+            text = f"{function}\n{text}"
+    data = text.encode()
     script = Script(data, sha1(data, usedforsecurity=False).hexdigest().encode())
     TEXTS[script.sha] = data
     return script
 
 
-_SHARED: Final = f"""
-local function number(data, offset)
+_FUNCTIONS: Final = f"""local function number(data, offset)
   local value = data and #data >= offset + 7 and struct.unpack('>d', data, offset)
   if not value or not (value >= -1 and value <= {MAX_NUMBER}) then error('{DAMAGED}') end
   return value
@@ -57,7 +60,7 @@ local function put(data, offset, value)
   return string.sub(data, 1, offset - 1) .. struct.pack('>d', value) .. string.sub(data, offset + 8)
 end
 
--- struct.unpack returns the offset after the words, too: exclusive or with the same takes it out
+-- struct.unpack also returns the offset after the words: bit.bxor with the same number removes it
 local function sum(header)
   return bit.bxor({HEADER["sum"]}, struct.unpack('>{"I4" * WORDS}', header))
 end
@@ -83,11 +86,9 @@ end
 
 local function look(key, header, touch, default)
   -- a time to live that is damaged must not end the session
-  if touch == '1' and #header >= {HEADER["owner"]}
-    and bit.tobit((struct.unpack('>I4', header, {HEADER["sum"]}))) == sum(header) then
-    return extend(key, header, default)
-  end
-  return redis.call('PTTL', key)
+  if touch ~= '1' or #header < {HEADER["owner"]} then return redis.call('PTTL', key) end
+  if bit.tobit((struct.unpack('>I4', header, {HEADER["sum"]}))) ~= sum(header) then return redis.call('PTTL', key) end
+  return extend(key, header, default)
 end
 
 -- the first record whose number at an offset is not below the one that is wanted
@@ -118,8 +119,7 @@ end
 local function remove(key, from, many)
   for place = from, from + many - 1 do redis.call('LSET', key, place, 'gone') end
   redis.call('LREM', key, many, 'gone')
-end
-"""
+end"""
 
 READ: Final = _script(
     "default touch last before epoch generation rounds",  # the backend's ttl; epoch, generation and rounds of `since`
