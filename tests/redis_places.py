@@ -13,13 +13,13 @@ from redis.asyncio import Redis
 from redis.crc import key_slot
 
 import servers
-from turnlog import Store
+from turnlog import Backend
 from turnlog.testing import BackendContract, BackendOptions
 from turnlog_redis import RedisBackend
 
 
 class RedisContract(BackendContract):
-    """The contract, for a store on Redis, which has the clock."""
+    """The contract, for a backend whose server has the clock."""
 
     shared = True
 
@@ -28,7 +28,7 @@ class RedisContract(BackendContract):
         return [servers.redis()]
 
     def place(self) -> str:
-        """The URL of the store."""
+        """The URL of the backend."""
         return self.nodes()[0]
 
     @cached_property
@@ -38,7 +38,7 @@ class RedisContract(BackendContract):
             servers.ask_redis(node, "FLUSHDB")
         return self.place()
 
-    def make(self, **options: Unpack[BackendOptions]) -> Store:
+    def make(self, **options: Unpack[BackendOptions]) -> Backend:
         return RedisBackend(self.url, **options)
 
     async def advance(self, seconds: float) -> None:

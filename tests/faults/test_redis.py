@@ -513,13 +513,13 @@ def test_several_event_loops_share_one_store() -> None:
         for attempt in range(3):
             with ThreadPoolExecutor(8) as threads:
                 works = [
-                    threads.submit(asyncio.run, server_writers.use(store, f"{attempt} {name}", 5))  # type: ignore[arg-type]
+                    threads.submit(asyncio.run, server_writers.use(store, f"{attempt} {name}", 5))
                     for name in "abcdefgh"
                 ]
             for work in works:
                 work.result()
         for number in range(50):
-            asyncio.run(server_writers.use(store, f"{number}", 1))  # type: ignore[arg-type]
+            asyncio.run(server_writers.use(store, f"{number}", 1))
         assert asyncio.run(store.info("shared")).turns == 3 * 8 * 5 + 50
         asyncio.run(store.close())
         gc.collect()
@@ -537,18 +537,18 @@ def test_a_forked_child_leaves_its_parents_connection_alone() -> None:
             await store.append("shared", [user("begin")])
 
             def inherits(name: str) -> None:
-                asyncio.run(server_writers.use(store, name, 10))  # type: ignore[arg-type]
+                asyncio.run(server_writers.use(store, name, 10))
                 asyncio.run(store.close())
                 gc.collect()
 
             with raw(url) as client:
                 before = client.info("stats")["total_connections_received"]
             children = [server_writers.child(lambda name=name: inherits(name)) for name in "abcd"]  # type: ignore[misc]
-            await server_writers.use(store, "parent", 20)  # type: ignore[arg-type]
+            await server_writers.use(store, "parent", 20)
             for pid in children:
                 _, status = await asyncio.to_thread(os.waitpid, pid, 0)
                 assert not status, "a child failed"
-            await server_writers.use(store, "parent again", 20)  # type: ignore[arg-type]
+            await server_writers.use(store, "parent again", 20)
             with raw(url) as client:
                 assert client.info("stats")["total_connections_received"] == before + len(children) + 1
             assert (await store.info("shared")).turns == 1 + 4 * 10 + 2 * 20

@@ -205,7 +205,7 @@ async def test_no_wait_is_without_an_end() -> None:
 
     async def nobody(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            while await reader.backend.read(1000):
+            while await reader.read(1000):
                 pass
         finally:
             writer.transport.abort()

@@ -564,13 +564,14 @@ class Machine(RuleBasedStateMachine):
         self.changes = [*self.changes, (key, change)][-8:]
 
     def condition(self, expect: Any) -> Expect:
-        """One that is drawn by the number of a version and its strength."""
+        """Return the condition that is drawn as the number of a version and a strength."""
         if not isinstance(expect, tuple):
             return expect  # type: ignore[no-any-return]
         if not self.versions:
             return None
         version = self.versions[expect[0] % len(self.versions)]
-        return {"session": version.session, "turns": version, "exact": version.exact}[expect[1]]
+        strengths: dict[str, Expect] = {"session": version.session, "turns": version, "exact": version.exact}
+        return strengths[expect[1]]
 
     def record(self, id: str, part: int, *, open: bool, texts: int) -> Record:
         """A round of a few messages."""
