@@ -1,4 +1,4 @@
-"""Dictionaries: what turns have in common is left out of them; in no listing, and forgotten when nothing needs it."""
+"""Dictionaries: they make short turns smaller, appear in no listing, and are removed when no record needs them."""
 
 from __future__ import annotations
 
@@ -10,424 +10,453 @@ from typing import Any
 
 import pytest
 
-from turnlog import Change, InvalidInput, Key, Layer, Query, Receipt, Record, Store, assistant, user
+from compressed import PLAIN, WITH_DICTIONARY, ZSTD, Watched, codecs_of, stored
+from turnlog import Backend, Change, InvalidInput, Key, Layer, Message, Query, Receipt, Record, Store, assistant, user
 from turnlog.errors import CorruptRecord
-from turnlog.payload import codec_of
 from turnlog.testing import Clock
 from turnlog_compression import CompressionLayer, GzipLayer, OffLayer, Recompressed, _recompressing
 from turnlog_compression.zstd import Trained, ZstdLayer
 from turnlog_memory import MemoryBackend
 from turnlog_sql.sqlite import SQLiteBackend
-from watched import Watched
 
-PLAIN, ZSTD, WITH_DICTIONARY = 0, 2, 3
 HOUR = 3600.0
 
-Make = Callable[..., Store]
+Make = Callable[..., Backend]
 
 
 @pytest.fixture(params=["memory", "sqlite"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
-    """Makes the store below."""
+    """Return a function that makes the backend."""
     if request.param == "memory":
         return MemoryBackend
     return lambda **options: SQLiteBackend(f"sqlite:///{tmp_path}/turnlog.db", synchronous="NORMAL", **options)
 
 
-SAID = "please cancel my reservation and refund the certificate to the payment card as the insurance policy says"
+WORDS = "please cancel my reservation and refund the certificate to the payment card as the insurance policy says"
 
 
-def spoken(dice: Random) -> list[Any]:
-    """A turn of an agent, made of what agents say again and again."""
-    said = " ".join(dice.choice(SAID.split()) for _ in range(25))
+def exchange(dice: Random) -> list[Message]:
+    """Return a turn with an agent; such turns have much text in common."""
+    question = " ".join(dice.choice(WORDS.split()) for _ in range(25))
     answer = (
         f"I have found reservation {dice.randrange(10**6)}. The details are: origin {dice.choice('ABC')}, cabin "
         f"economy, payment method credit_card_{dice.randrange(10**7)}. Do you confirm (yes/no) that I shall proceed?"
     )
-    return [user(said), assistant(answer)]
+    return [user(question), assistant(answer)]
 
 
-async def filled(store: Store, sessions: int = 60, *, start: int = 0) -> None:
-    dice = Random(start)
+async def fill_sessions(backend: Backend, sessions: int = 60, *, start: int = 0, namespace: str = "default") -> None:
+    """Write sessions `s0`, `s1` and so on, of 20 turns each and three owners."""
+    store, dice = Store(backend, namespace=namespace), Random(start)
     for number in range(start, start + sessions):
         for _ in range(20):
-            await store.append(f"s{number}", spoken(dice), owner=f"owner {number % 3}")
+            await store.append(f"s{number}", exchange(dice), owner=f"owner {number % 3}")
 
 
-async def codecs(store: Store, session: str) -> set[int]:
-    return {codec_of(one.payload) for one in (await store.read(Key(store.namespace, session), touch=False)).records}
+async def codecs(backend: Backend, session: str, namespace: str = "default") -> set[int]:
+    """Return the codecs of a session's records."""
+    return set(codecs_of(await stored(backend, Key(namespace, session))))
 
 
-async def ran(layer: CompressionLayer, **asked: Any) -> list[Recompressed]:
-    return [told async for told in layer.recompress(**asked)]
+async def texts(backend: Backend, session: str, namespace: str = "default") -> list[str]:
+    """Return the texts of a session."""
+    return [message.text for message in await Store(backend, namespace=namespace).load(session)]
 
 
-# ------------------------------------------------------------------------------------------------- training, writing
+async def recompressed(layer: CompressionLayer, **options: Any) -> list[Recompressed]:
+    """Recompress the namespace and return all results."""
+    return [result async for result in layer.recompress("default", **options)]
+
+
+async def removed(layer: CompressionLayer, **options: Any) -> list[tuple[int, ...]]:
+    """Recompress the namespace and return the ids of the dictionaries that were removed."""
+    return [result.forgotten for result in await recompressed(layer, **options) if result.forgotten]
+
+
+async def ids(backend: Backend) -> list[int]:
+    """Return the ids of the stored dictionaries."""
+    return list(await ZstdLayer(backend).dictionaries.fetch("default"))
+
+
+# ------------------------------------------------------------------------------------------------------ train and use
 
 
 async def test_single_turns_shrink_two_to_three_times(shared_data: list[dict[str, Any]]) -> None:
-    """Turns of an airline's agents, of conversations that it was not trained on; five times it was, about."""
+    """Turns of an airline's agents, of conversations that the dictionary was not trained on."""
     split = 150
-    async with MemoryBackend(max_bytes=1 << 30) as plain:
-        layer = ZstdLayer(plain, seal=False)
+    async with MemoryBackend(max_bytes=1 << 30) as backend:
+        layer = ZstdLayer(backend, seal=False)
         for conversation in shared_data[:split]:
-            await layer.save(conversation["session_id"], conversation["messages"])
-        trained = await layer.train()
+            await Store(layer).save(conversation["session_id"], conversation["messages"])
+        trained = await layer.train("default")
         assert trained.size <= 64 * 1024
         assert trained.sessions > 50
         sizes = {}
         for name, writer in (
-            ("plain", OffLayer(plain)),
-            ("zstd", ZstdLayer(plain, seal=False)),
-            ("dictionary", ZstdLayer(plain, seal=False, dictionary=True)),
+            ("plain", OffLayer(backend)),
+            ("zstd", ZstdLayer(backend, seal=False)),
+            ("dictionary", ZstdLayer(backend, seal=False, dictionary=True)),
         ):
-            within = writer.within(plain.namespace)
             total = 0
             for conversation in shared_data[split:]:
                 session = f"{name} {conversation['session_id']}"
-                await within.save(session, conversation["messages"])
-                records = (await plain.read(Key(plain.namespace, session))).records
+                await Store(writer).save(session, conversation["messages"])
+                records = await stored(backend, Key("default", session))
                 total += sum(len(record.payload) for record in records[1:])  # the first holds the policy, too
-                assert [m.to_dict() for m in await layer.load(session)] == conversation["messages"]
+                messages = [message.to_dict() for message in await Store(layer).load(session)]
+                assert messages == conversation["messages"]
             sizes[name] = total
         assert sizes["plain"] / sizes["dictionary"] >= 4.0
         assert sizes["zstd"] / sizes["dictionary"] >= 2.0
 
 
 async def test_turns_are_written_with_it_and_read_by_every_layer(make: Make) -> None:
-    async with make() as store:
-        before = ZstdLayer(store, dictionary=True)
-        await filled(before)
-        assert await codecs(store, "s1") == {ZSTD, PLAIN} & await codecs(store, "s1"), "there is none yet"
-        trained = await before.train()
+    async with make() as backend:
+        layer = ZstdLayer(backend, dictionary=True)
+        await fill_sessions(layer)
+        assert await codecs(backend, "s1") <= {ZSTD, PLAIN}, "none is trained yet"
+        trained = await layer.train("default")
         assert 32768 <= trained.id < 2**31
         assert trained.sessions == 60
         assert trained.rounds == 1200
         assert 256 < trained.size <= 64 * 1024
-        await filled(before, 1, start=100)
-        assert await codecs(store, "s100") == {WITH_DICTIONARY}
-        await filled(ZstdLayer(store), 1, start=101)
-        assert WITH_DICTIONARY not in await codecs(store, "s101"), "only who asks for it writes with it"
-        whole = [message.text for message in await before.load("s100")]
+        await fill_sessions(layer, 1, start=100)
+        assert await codecs(backend, "s100") == {WITH_DICTIONARY}
+        await fill_sessions(ZstdLayer(backend), 1, start=101)
+        assert WITH_DICTIONARY not in await codecs(backend, "s101"), "only layers with the option write with it"
+        whole = await texts(layer, "s100")
         assert len(whole) == 40
-        for layer in (ZstdLayer(store), GzipLayer(store), OffLayer(store), ZstdLayer(store, dictionary=True)):
-            assert [message.text for message in await layer.load("s100")] == whole
-        plain = Record.of(tuple(spoken(Random(1))), id="t", time=0.0)
-        sizes = [(await layer.written(Key("default", "x"), (plain,)))[0].size for layer in (before, ZstdLayer(store))]
+        for reader in (ZstdLayer(backend), GzipLayer(backend), OffLayer(backend), ZstdLayer(backend, dictionary=True)):
+            assert await texts(reader, "s100") == whole
+        plain = Record.of(tuple(exchange(Random(1))), id="t", time=0.0)
+        sizes = []
+        for writer in (layer, ZstdLayer(backend)):
+            (written,) = await writer.encode_records(Key("default", "x"), (plain,))
+            sizes.append(written.size)
         assert plain.size / sizes[0] >= 2.0
         assert sizes[1] / sizes[0] >= 1.5
 
 
-async def test_it_is_in_no_listing(make: Make) -> None:
-    """Nor is it an owner's, or anything that an application can name."""
-    async with make() as store:
-        layer = ZstdLayer(store, dictionary=True)
-        await filled(layer, 60)
-        there = sorted([info.key.session async for info in layer.sessions()])
-        await layer.train()
-        assert sorted([info.key.session async for info in layer.sessions()]) == there
+async def test_it_appears_in_no_listing(make: Make) -> None:
+    """It belongs to no owner, and no application can name its namespace."""
+    async with make() as backend:
+        layer = ZstdLayer(backend, dictionary=True)
+        store = Store(layer)
+        await fill_sessions(layer)
+        before = sorted([info.key.session async for info in store.sessions()])
+        await layer.train("default")
+        assert sorted([info.key.session async for info in store.sessions()]) == before
         page = await layer.page(Query(namespace="default", limit=1000))
-        assert sorted(info.key.session for info in page.infos) == there
+        assert sorted(info.key.session for info in page.infos) == before
         for owner in ("owner 0", "default"):
-            exported = [session.info.key.session async for session in layer.export_owner(owner)]
-            assert set(exported) <= set(there)
+            exported = [session.info.key.session async for session in store.export_owner(owner)]
+            assert set(exported) <= set(before)
         with pytest.raises(InvalidInput, match="turnlog:"):
-            layer.within("turnlog:dictionaries")
+            store.within("turnlog:dictionaries")
 
 
-async def test_it_is_a_namespaces_own(make: Make) -> None:
-    """What is copied to another is written there without it, or with its own."""
-    async with make() as store:
-        layer = ZstdLayer(store, dictionary=True)
-        await filled(layer)
-        await layer.train()
-        await filled(layer, 1, start=100)
-        elsewhere = layer.within("elsewhere")
-        await filled(elsewhere, 1)
-        assert WITH_DICTIONARY not in await codecs(store.within("elsewhere"), "s0")
+async def test_it_belongs_to_its_namespace(make: Make) -> None:
+    """A copy to another namespace is written without it, or with the dictionary of that namespace."""
+    async with make() as backend:
+        layer = ZstdLayer(backend, dictionary=True)
+        await fill_sessions(layer)
+        await layer.train("default")
+        await fill_sessions(layer, 1, start=100)
+        await fill_sessions(layer, 1, namespace="elsewhere")
+        assert WITH_DICTIONARY not in await codecs(backend, "s0", "elsewhere")
         await layer.copy(Key("default", "s100"), Key("elsewhere", "copy"), at=None, change_id="c")
-        assert WITH_DICTIONARY not in await codecs(store.within("elsewhere"), "copy")
-        whole = [message.text for message in await layer.load("s100")]
-        assert [message.text for message in await elsewhere.load("copy")] == whole
-        await layer.fork("s100", "fork")
-        assert await codecs(store, "fork") == {WITH_DICTIONARY}
-        assert [message.text for message in await layer.load("fork")] == whole
+        assert WITH_DICTIONARY not in await codecs(backend, "copy", "elsewhere")
+        whole = await texts(layer, "s100")
+        assert await texts(layer, "copy", "elsewhere") == whole
+        await Store(layer).fork("s100", "fork")
+        assert await codecs(backend, "fork") == {WITH_DICTIONARY}
+        assert await texts(layer, "fork") == whole
 
 
-async def test_another_writer_finds_the_newest_after_ten_minutes() -> None:
+async def test_another_writer_uses_the_newest_after_ten_minutes() -> None:
     clock = Clock()
-    async with MemoryBackend(clock=clock) as store:
-        writer, trainer = (ZstdLayer(store, dictionary=True) for _ in range(2))
-        await filled(writer)
-        await trainer.train()
+    async with MemoryBackend(clock=clock) as backend:
+        writer, trainer = (ZstdLayer(backend, dictionary=True) for _ in range(2))
+        await fill_sessions(writer)
+        await trainer.train("default")
         clock.advance(599)
-        await filled(writer, 1, start=100)
-        assert WITH_DICTIONARY not in await codecs(store, "s100")
+        await fill_sessions(writer, 1, start=100)
+        assert WITH_DICTIONARY not in await codecs(backend, "s100")
         clock.advance(1)
-        await filled(writer, 1, start=101)
-        assert await codecs(store, "s101") == {WITH_DICTIONARY}
+        await fill_sessions(writer, 1, start=101)
+        assert await codecs(backend, "s101") == {WITH_DICTIONARY}
 
 
-async def test_too_little_to_train_on_is_told() -> None:
+async def test_too_little_to_train_on_is_an_error() -> None:
     async with ZstdLayer(MemoryBackend(), dictionary=True) as layer:
+        store = Store(layer)
         with pytest.raises(InvalidInput, match="0 rounds of 0 sessions in 'default', 0 bytes, are too few"):
-            await layer.train()
-        await layer.append("s", [user("hello")])
+            await layer.train("default")
+        await store.append("s", [user("hello")])
         with pytest.raises(InvalidInput, match="1 rounds of 1 sessions"):
-            await layer.train()
-        await layer.append("s", spoken(Random(1)))
+            await layer.train("default")
+        await store.append("s", exchange(Random(1)))
         assert WITH_DICTIONARY not in await codecs(layer.inner, "s")
 
 
-async def test_what_is_damaged_is_not_trained_on() -> None:
+async def test_damaged_records_are_not_trained_on() -> None:
     async with ZstdLayer(MemoryBackend(), dictionary=True) as layer:
-        await filled(layer)
-        record = Record.of(tuple(spoken(Random(1))), id="t", time=0.0)
+        await fill_sessions(layer)
+        record = Record.of(tuple(exchange(Random(1))), id="t", time=0.0)
         await layer.inner.commit(
             Key("default", "bad"), Change(append=(record.with_payload(b"\xc1\x54\x01\x02damaged"),))
         )
-        trained = await layer.train()
+        trained = await layer.train("default")
         assert trained.rounds == 1200
 
 
-# ------------------------------------------------------------------------------------------------------- if it is lost
+async def test_dictionaries_are_read_once() -> None:
+    """One read of the dictionaries serves all records of a namespace."""
+    async with MemoryBackend() as backend:
+        watched = Watched(backend)
+        layer = ZstdLayer(watched, dictionary=True, seal=False)
+        await fill_sessions(layer)
+        await layer.train("default")
+        await fill_sessions(layer, 5, start=100)
+        reader = Store(ZstdLayer(watched))
+        watched.reads.clear()
+        for number in range(100, 105):
+            await reader.load(f"s{number}")
+        assert [key.namespace for key in watched.reads].count("turnlog:dictionaries") == 1
 
 
-async def test_a_record_whose_dictionary_is_missing_says_which(make: Make) -> None:
-    """It hides nothing beside it."""
-    async with make() as store:
-        layer = ZstdLayer(store, dictionary=True)
-        await filled(layer)
-        trained = await layer.train()
-        await filled(layer, 1, start=100)
-        await GzipLayer(store).append("s100", [user("after " + "it " * 200)])
-        await store.delete(Key("turnlog:dictionaries", "default"))
-        for reader in (ZstdLayer(store), GzipLayer(store), OffLayer(store)):
-            with pytest.raises(CorruptRecord, match=f"'s100'.*dictionary {trained.id}, which is not there") as caught:
+# ---------------------------------------------------------------------------------------------------- loss and traces
+
+
+async def test_the_error_of_a_record_names_its_missing_dictionary(make: Make) -> None:
+    """The other records stay readable."""
+    async with make() as backend:
+        layer = ZstdLayer(backend, dictionary=True)
+        await fill_sessions(layer)
+        trained = await layer.train("default")
+        await fill_sessions(layer, 1, start=100)
+        await Store(GzipLayer(backend)).append("s100", [user("after " + "it " * 200)])
+        await backend.delete(Key("turnlog:dictionaries", "default"))
+        for reader in map(Store, (ZstdLayer(backend), GzipLayer(backend), OffLayer(backend))):
+            with pytest.raises(CorruptRecord, match=f"'s100'.*dictionary {trained.id}, which is not") as caught:
                 await reader.load("s100")
             assert caught.value.turn == 0
             assert (await reader.load("s100", last=1))[0].text.startswith("after")
             assert len(await reader.load("s1")) == 40
 
 
-# ---------------------------------------------------------------------------------------------- what it may remember
-
-
-async def test_an_owner_who_is_erased_is_told_what_may_hold_their_words(make: Make) -> None:
-    """Until it is trained anew without them, and all is brought to the new one."""
+async def test_erasing_an_owner_names_the_dictionaries_that_may_hold_their_words(make: Make) -> None:
+    """Until another is trained without them and every record is compressed with it."""
     clock = Clock()
-    async with make(clock=clock) as store:
-        layer = ZstdLayer(store, dictionary=True)
-        await filled(layer)
-        first = await layer.train()
-        (stored,) = (await store.read(Key("turnlog:dictionaries", "default"))).messages
-        owners = stored.get("owners")
+    async with make(clock=clock) as backend:
+        layer = ZstdLayer(backend, dictionary=True)
+        store = Store(layer)
+        await fill_sessions(layer)
+        first = await layer.train("default")
+        (message,) = (await backend.read(Key("turnlog:dictionaries", "default"))).messages
+        owners = message.get("owners")
         assert isinstance(owners, list)
         assert len(owners) == 3
         assert not any("owner" in str(owner) for owner in owners), "digests"
-        erased = await layer.erase_owner("owner 1")
+        erased = await store.erase_owner("owner 1")
         assert (erased.sessions, erased.traces) == (20, (f"dictionary {first.id} of 'default'",))
-        assert (await layer.erase_owner("somebody")).traces == ()
-        assert (await layer.within("elsewhere").erase_owner("owner 1")).traces == ()
-        second = await layer.train()
-        assert (await layer.erase_owner("owner 1")).traces == (f"dictionary {first.id} of 'default'",)
-        assert (await layer.erase_owner("owner 0")).traces == tuple(
+        assert (await store.erase_owner("somebody")).traces == ()
+        assert (await store.within("elsewhere").erase_owner("owner 1")).traces == ()
+        second = await layer.train("default")
+        assert (await store.erase_owner("owner 1")).traces == (f"dictionary {first.id} of 'default'",)
+        assert (await store.erase_owner("owner 0")).traces == tuple(
             f"dictionary {one.id} of 'default'" for one in (first, second)
         )
         clock.advance(HOUR)
-        await ran(layer)
-        assert (await layer.erase_owner("owner 1")).traces == ()
+        await recompressed(layer)
+        assert (await store.erase_owner("owner 1")).traces == ()
 
 
-# ------------------------------------------------------------------------------------------------------- forgetting
+async def test_traces_are_found_by_every_compression_layer_and_through_other_layers() -> None:
+    async with MemoryBackend() as backend:
+        layer = ZstdLayer(backend, dictionary=True)
+        await fill_sessions(layer)
+        trained = await layer.train("default")
+        for outer in (Layer(layer), OffLayer(backend), GzipLayer(Layer(backend))):
+            assert await outer.traces("default", "owner 1") == (f"dictionary {trained.id} of 'default'",)
 
 
-async def two_trained(store: Store, clock: Clock) -> tuple[ZstdLayer, Trained, Trained]:
-    """A store whose session `s100` is written with the first of two dictionaries."""
-    layer = ZstdLayer(store, dictionary=True, seal=False)
-    await filled(layer)
-    first = await layer.train()
-    await filled(layer, 1, start=100)
-    second = await layer.train()
+# ------------------------------------------------------------------------------------------------------------- removal
+
+
+async def two_trained(backend: Backend, clock: Clock) -> tuple[ZstdLayer, Trained, Trained]:
+    """Write a session `s100` with the first of two dictionaries."""
+    layer = ZstdLayer(backend, dictionary=True, seal=False)
+    await fill_sessions(layer)
+    first = await layer.train("default")
+    await fill_sessions(layer, 1, start=100)
+    second = await layer.train("default")
     clock.advance(60)
     return layer, first, second
 
 
-async def test_an_old_one_is_forgotten_an_hour_after_nothing_needs_it(make: Make) -> None:
-    """Not sooner: others may write with it still.  All is readable at every time."""
+async def test_an_old_one_is_removed_an_hour_after_no_record_needs_it(make: Make) -> None:
+    """Not sooner, because other writers may still use it.  Every session stays readable."""
     clock = Clock()
-    async with make(clock=clock) as store:
-        layer, first, second = await two_trained(store, clock)
-        whole = {f"s{number}": await layer.load(f"s{number}") for number in (0, 7, 100)}
-        for passed, forgotten in ((0, ()), (HOUR - 61, ()), (1, (first.id,)), (HOUR, ())):
-            clock.advance(passed)
-            told = await ran(layer)
-            assert [one.forgotten for one in told if not one.session] == ([forgotten] if forgotten else [])
+    async with make(clock=clock) as backend:
+        layer, first, second = await two_trained(backend, clock)
+        whole = {f"s{number}": await texts(layer, f"s{number}") for number in (0, 7, 100)}
+        for seconds, expected in ((0, []), (HOUR - 61, []), (1, [(first.id,)]), (HOUR, [])):
+            clock.advance(seconds)
+            assert await removed(layer) == expected
             for name, messages in whole.items():
-                for reader in (ZstdLayer(store), OffLayer(store)):
-                    assert await reader.load(name) == messages
-        assert list(await ZstdLayer(store).dictionaries.fetch("default")) == [second.id]
+                for reader in (ZstdLayer(backend), OffLayer(backend)):
+                    assert await texts(reader, name) == messages
+        assert await ids(backend) == [second.id]
 
 
 async def test_one_that_a_damaged_record_may_need_stays(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its neighbours in a run are left with it: also where the pass was stopped after them, and goes on later."""
+    """The run of the damaged record stays as it is, also if recompressing is stopped after it and continued later."""
     monkeypatch.setattr(_recompressing, "_SESSIONS", 1)
     clock = Clock()
-    async with make(clock=clock) as store:
-        layer, first, second = await two_trained(store, clock)
-        sound = (await store.read(Key("default", "s100"))).records[-1]
-        damaged = Record.of(tuple(spoken(Random(1))), id="bad", time=0.0)
-        await store.commit(Key("default", "s100"), Change(append=(damaged.with_payload(sound.payload[:-1] + b"\0"),)))
+    async with make(clock=clock) as backend:
+        layer, first, second = await two_trained(backend, clock)
+        sound = (await stored(backend, Key("default", "s100")))[-1]
+        damaged = Record.of(tuple(exchange(Random(1))), id="bad", time=0.0)
+        await backend.commit(Key("default", "s100"), Change(append=(damaged.with_payload(sound.payload[:-1] + b"\0"),)))
         for _ in range(3):
-            await filled(OffLayer(store), 1, start=100)  # so that it is in a run
+            await fill_sessions(OffLayer(backend), 1, start=100)  # so that the damaged turn is in a run
         clock.advance(HOUR)
-        whole = await layer.load("s100", before=20)
-        sessions = layer.recompress()
-        async for one in sessions:
+        whole = await Store(layer).load("s100", before=20)
+        results = layer.recompress("default")
+        async for one in results:
             if one.session == "s100":
                 assert one.damaged == 1
             if one.session == "s50":
                 break
-        await sessions.aclose()  # type: ignore[attr-defined]
+        await results.aclose()  # type: ignore[attr-defined]
         clock.advance(HOUR)
-        told = await ran(layer)
-        assert "s100" not in {one.session for one in told}
-        assert not [one for one in told if one.forgotten]
-        assert set(await ZstdLayer(store).dictionaries.fetch("default")) == {first.id, second.id}
-        assert await ZstdLayer(store).load("s100", before=20) == whole
+        rest = await recompressed(layer)
+        assert "s100" not in {one.session for one in rest}
+        assert not [one for one in rest if one.forgotten]
+        assert set(await ids(backend)) == {first.id, second.id}
+        assert await Store(ZstdLayer(backend)).load("s100", before=20) == whole
 
 
-async def test_one_that_an_open_turn_needs_stays_until_it_goes_on(make: Make) -> None:
-    """No seal is let in where more rounds may follow."""
+async def test_one_that_an_open_turn_needs_stays_until_the_turn_ends(make: Make) -> None:
+    """A backend refuses to seal a turn that more rounds may follow."""
     clock = Clock()
-    async with make(clock=clock) as store:
-        layer = ZstdLayer(store, dictionary=True)
-        await filled(layer)
-        first = await layer.train()
-        await layer.append("open", spoken(Random(5)), turn_id="t", open=True)
-        assert await codecs(store, "open") == {WITH_DICTIONARY}
-        second = await layer.train()
+    async with make(clock=clock) as backend:
+        layer = ZstdLayer(backend, dictionary=True)
+        store = Store(layer)
+        await fill_sessions(layer)
+        first = await layer.train("default")
+        await store.append("open", exchange(Random(5)), turn_id="t", open=True)
+        assert await codecs(backend, "open") == {WITH_DICTIONARY}
+        second = await layer.train("default")
         clock.advance(HOUR)
-        assert not [one for one in await ran(layer, idle=0) if one.forgotten]
-        assert len(await ZstdLayer(store).load("open")) == 2
-        await layer.append("open", spoken(Random(6)), turn_id="t", part=1)
+        assert await removed(layer, idle=0) == []
+        assert len(await texts(ZstdLayer(backend), "open")) == 2
+        await store.append("open", exchange(Random(6)), turn_id="t", part=1)
         clock.advance(60)
-        assert [one.forgotten for one in await ran(layer, idle=0) if one.forgotten] == [(first.id,)]
-        assert len(await ZstdLayer(store).load("open")) == 4
-        assert list(await layer.dictionaries.fetch("default")) == [second.id]
+        assert await removed(layer, idle=0) == [(first.id,)]
+        assert len(await texts(ZstdLayer(backend), "open")) == 4
+        assert await ids(backend) == [second.id]
 
 
-async def test_one_that_was_the_newest_when_it_began_stays() -> None:
-    """Another was trained while it ran, for hours: what it wrote first needs the one before."""
+async def test_one_that_was_the_newest_at_the_beginning_stays() -> None:
+    """Another is trained while recompressing runs for hours: its first sessions were written with the one before."""
     clock = Clock()
-    async with MemoryBackend(clock=clock) as store:
-        layer, _, second = await two_trained(store, clock)
+    async with MemoryBackend(clock=clock) as backend:
+        layer, _, second = await two_trained(backend, clock)
         third = None
-        async for _ in layer.recompress():
+        async for _ in layer.recompress("default"):
             if third is None:
-                third = await layer.train()
+                third = await layer.train("default")
                 clock.advance(2 * HOUR)
         assert third is not None
-        assert {second.id, third.id} <= set(await layer.dictionaries.fetch("default"))
+        assert {second.id, third.id} <= set(await ids(backend))
         for number in (0, 30, 59, 100):
-            assert len(await ZstdLayer(store).load(f"s{number}")) == 40
+            assert len(await texts(ZstdLayer(backend), f"s{number}")) == 40
         clock.advance(60)
-        assert [len(one.forgotten) for one in await ran(layer) if one.forgotten] == [2]
+        assert [len(found) for found in await removed(layer)] == [2]
         for number in (0, 30, 59, 100):
-            assert len(await ZstdLayer(store).load(f"s{number}")) == 40
+            assert len(await texts(ZstdLayer(backend), f"s{number}")) == 40
 
 
 @pytest.mark.parametrize("passes", [100, 1])
-async def test_one_that_a_session_needs_which_moved_meanwhile_stays_or_is_not_needed(
+async def test_one_that_a_session_needs_which_moved_meanwhile_stays(
     monkeypatch: pytest.MonkeyPatch, passes: int
 ) -> None:
-    """It moved from where the pass was not yet to where it was already."""
+    """The session moves from the part of the listing that is still to come to the part that is done.
+
+    A further pass finds the session and compresses it anew; without further passes the dictionary stays.
+    """
     monkeypatch.setattr(_recompressing, "MAX_PAGE", 5)
     monkeypatch.setattr(_recompressing, "_PASSES", passes)
     clock = Clock()
-    async with MemoryBackend(clock=clock) as store:
-        layer, first, second = await two_trained(store, clock)
-        await ran(layer)
-        old = ZstdLayer(store, dictionary=True, seal=False)
-        old.dictionaries._newest["default"] = (clock.now, old.dictionaries.at_hand("default").get(first.id))
+    async with MemoryBackend(clock=clock) as backend:
+        layer, first, second = await two_trained(backend, clock)
+        await recompressed(layer)
+        old = ZstdLayer(backend, dictionary=True, seal=False)
         every = await old.dictionaries.fetch("default")
-        old.dictionaries._newest["default"] = (clock.now, every[first.id])
-        await filled(old, 1, start=200)
+        old.dictionaries._newest["default"] = (clock.now, every[first.id])  # it has not looked for the newest yet
+        await fill_sessions(old, 1, start=200)
         for number in range(10):
             clock.advance(10)
-            await filled(layer, 1, start=300 + number)
+            await fill_sessions(layer, 1, start=300 + number)
         clock.advance(HOUR)
         moved = False
-        async for _ in layer.recompress():
+        async for _ in layer.recompress("default"):
             if not moved:
                 moved = True
                 clock.advance(10)
-                await layer.append("s200", spoken(Random(7)))
-        there = list(await ZstdLayer(store).dictionaries.fetch("default"))
-        assert there == ([second.id] if passes > 1 else [first.id, second.id])
-        assert len(await ZstdLayer(store).load("s200")) == 42
+                await Store(layer).append("s200", exchange(Random(7)))
+        assert await ids(backend) == ([second.id] if passes > 1 else [first.id, second.id])
+        assert len(await texts(ZstdLayer(backend), "s200")) == 42
 
 
-async def test_without_the_layers_care_a_forgotten_one_is_missed() -> None:
-    """The naive way forgets when the pass has ended, whatever it has met."""
+async def test_removing_one_without_recompressing_makes_records_unreadable() -> None:
+    """The tests above would detect a layer that removes dictionaries too soon."""
     clock = Clock()
-    async with MemoryBackend(clock=clock) as store:
-        layer, _, _ = await two_trained(store, clock)
+    async with MemoryBackend(clock=clock) as backend:
+        layer, _, _ = await two_trained(backend, clock)
         clock.advance(HOUR)
-        await layer.dictionaries.forget("default")
+        await layer.dictionaries.remove_old("default")
         with pytest.raises(CorruptRecord, match="dictionary"):
-            await ZstdLayer(store).load("s100")
+            await texts(ZstdLayer(backend), "s100")
 
 
-async def test_the_dictionaries_themselves_are_read_once() -> None:
-    """Not for every record that is opened."""
-    async with MemoryBackend() as below:
-        store = Watched(below)
-        layer = ZstdLayer(store, dictionary=True, seal=False)
-        await filled(layer)
-        await layer.train()
-        await filled(layer, 5, start=100)
-        reader = ZstdLayer(store)
-        store.reads.clear()
-        for number in range(100, 105):
-            await reader.load(f"s{number}")
-        assert [key.namespace for key in store.reads].count("turnlog:dictionaries") == 1
-
-
-async def test_one_that_others_sealed_with_behind_its_back_stays() -> None:
-    """They may not have looked for the newest yet, and a seal moves no session to the front."""
+async def test_one_that_another_process_still_seals_with_stays() -> None:
+    """That process may not have looked for the newest yet, and a seal does not move a session to the front."""
     clock = Clock()
-    async with MemoryBackend(clock=clock) as store:
-        behind = ZstdLayer(store, dictionary=True, seal=False)
-        await filled(behind)
-        first = await behind.train()
-        await behind.append("s0", spoken(Random(1)))  # by now it has looked
-        layer = ZstdLayer(store, dictionary=True, seal=False)
-        second = await layer.train()
-        told = layer.recompress(idle=0)
-        forgotten = [one.forgotten async for one in _meanwhile(told, behind, clock) if one.forgotten]
-        assert forgotten == []
-        assert set(await ZstdLayer(store).dictionaries.fetch("default")) == {first.id, second.id}
+    async with MemoryBackend(clock=clock) as backend:
+        other = ZstdLayer(backend, dictionary=True, seal=False)
+        await fill_sessions(other)
+        first = await other.train("default")
+        await Store(other).append("s0", exchange(Random(1)))  # now it has looked
+        layer = ZstdLayer(backend, dictionary=True, seal=False)
+        second = await layer.train("default")
+        results = _sealing_meanwhile(layer.recompress("default", idle=0), other, clock)
+        assert [one.forgotten async for one in results if one.forgotten] == []
+        assert set(await ids(backend)) == {first.id, second.id}
         for number in range(60):
-            assert await ZstdLayer(store).load(f"s{number}")
-        assert [one.forgotten for one in await ran(layer, idle=0) if one.forgotten] == [(first.id,)]
+            assert await texts(ZstdLayer(backend), f"s{number}")
+        assert await removed(layer, idle=0) == [(first.id,)]
         for number in range(60):
-            assert await ZstdLayer(store).load(f"s{number}")
+            assert await texts(ZstdLayer(backend), f"s{number}")
 
 
-async def _meanwhile(told: AsyncIterator[Recompressed], behind: ZstdLayer, clock: Clock) -> AsyncIterator[Recompressed]:
-    """What is told, while another process seals with an older one, and the rest of the pass takes an hour."""
-    async for one in told:
+async def _sealing_meanwhile(
+    results: AsyncIterator[Recompressed], other: ZstdLayer, clock: Clock
+) -> AsyncIterator[Recompressed]:
+    """Yield results; after `s1` another process seals with an older dictionary, and the rest takes an hour."""
+    async for one in results:
         yield one
         if one.session == "s1":
-            await ran(behind, idle=0)
+            await recompressed(other, idle=0)
             clock.advance(HOUR + 60)
 
 
 class Held(Layer):
-    """Waits before it writes a session `target`."""
+    """A backend that waits before it writes the session `target`."""
 
-    def __init__(self, inner: Store) -> None:
+    def __init__(self, inner: Backend) -> None:
         super().__init__(inner)
         self.arrived, self.go_on = asyncio.Event(), asyncio.Event()
 
@@ -438,14 +467,14 @@ class Held(Layer):
         return await super().commit(key, change)
 
 
-async def test_a_fork_that_is_under_way_does_not_need_one_that_is_forgotten() -> None:
+async def test_a_fork_that_is_being_written_does_not_need_a_removed_dictionary() -> None:
     clock = Clock()
     held = Held(MemoryBackend(clock=clock))
     layer, first, _ = await two_trained(held, clock)
     clock.advance(HOUR)
-    fork = asyncio.ensure_future(layer.fork("s100", "target"))
+    fork = asyncio.ensure_future(Store(layer).fork("s100", "target"))
     await held.arrived.wait()
-    assert [one.forgotten for one in await ran(layer, idle=0) if one.forgotten] == [(first.id,)]
+    assert await removed(layer, idle=0) == [(first.id,)]
     held.go_on.set()
     await fork
-    assert await ZstdLayer(held).load("target") == await ZstdLayer(held).load("s100")
+    assert await texts(ZstdLayer(held), "target") == await texts(ZstdLayer(held), "s100")
