@@ -1,4 +1,4 @@
-"""How much smaller real conversations become, in bytes of payloads as SQLite has them."""
+"""Compression ratios of real conversations, in bytes of payloads in SQLite."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+from compressed import settled
 from turnlog import Message, Store
 from turnlog.rules import split_turns
 from turnlog_compression.zstd import ZstdLayer
 from turnlog_sql.sqlite import SQLiteBackend
-from watched import settled
 
 
 def joined(conversations: list[dict[str, Any]]) -> dict[str, list[Message]]:
-    """20 long sessions of ten conversations each, with the first system message only."""
+    """Return 20 long sessions of ten conversations each, with the first system message only."""
     sessions: dict[str, list[Message]] = {}
     for number, conversation in enumerate(conversations):
         long = sessions.setdefault(f"long {number // 10}", [])
@@ -23,15 +23,15 @@ def joined(conversations: list[dict[str, Any]]) -> dict[str, list[Message]]:
     return sessions
 
 
-async def fill(store: Store, sessions: dict[str, list[Message]]) -> None:
-    """Turn by turn, as an application does."""
+async def append_turns(store: Store, sessions: dict[str, list[Message]]) -> None:
+    """Append each session turn by turn, as an application does."""
     for name, messages in sessions.items():
         for turn in split_turns(messages):
             await store.append(name, turn)
 
 
 def payloads(path: Path) -> int:
-    """The bytes that a database holds of them."""
+    """Return the bytes of all payloads in a database."""
     connection = sqlite3.connect(path)
     (total,) = connection.execute("SELECT sum(length(payload)) FROM turnlog_records").fetchone()
     connection.close()
@@ -39,27 +39,27 @@ def payloads(path: Path) -> int:
     return total
 
 
-async def test_long_conversations_shrink_as_promised(shared_data: list[dict[str, Any]], tmp_path: Path) -> None:
-    """With the last 32 turns unsealed 2.8 times, 1.2 times more than turn by turn; sealed whole 3.5 times."""
+async def test_long_conversations_shrink_as_documented(shared_data: list[dict[str, Any]], tmp_path: Path) -> None:
+    """2.8 times with the last 32 turns unsealed, 1.2 times more than turn by turn; 3.5 times sealed as a whole."""
     sessions = joined(shared_data)
     assert len(sessions) == 20
     sizes = {}
     for way in ("plain", "turn by turn", "sealed"):
         path = tmp_path / f"{way}.db"
-        async with SQLiteBackend(f"sqlite:///{path}", synchronous="NORMAL") as store:
-            layer = ZstdLayer(store, seal=way == "sealed")
-            await fill(store if way == "plain" else layer, sessions)
+        async with SQLiteBackend(f"sqlite:///{path}", synchronous="NORMAL") as backend:
+            layer = ZstdLayer(backend, seal=way == "sealed")
+            await append_turns(Store(backend if way == "plain" else layer), sessions)
             sizes[way] = payloads(path)
             if way != "sealed":
                 continue
             await settled(layer)
             sizes["as it was written"] = payloads(path)
             for sealed, idle in (("but for the last 32", None), ("whole", 0)):
-                async for _ in layer.recompress(idle=idle):
+                async for _ in layer.recompress("default", idle=idle):
                     pass
                 sizes[sealed] = payloads(path)
             for name, messages in sessions.items():
-                assert await layer.load(name) == messages
+                assert await Store(layer).load(name) == messages
     assert sizes["plain"] >= 2.8 * sizes["but for the last 32"]
     assert sizes["turn by turn"] >= 1.2 * sizes["but for the last 32"]
     assert sizes["turn by turn"] >= 1.2 * sizes["as it was written"]
