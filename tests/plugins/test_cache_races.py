@@ -1,4 +1,4 @@
-"""Reads and changes that overtake each other: never an older state after a newer one was served."""
+"""Reads and changes that overtake each other: the cache never serves an older state after a newer one."""
 
 from __future__ import annotations
 
@@ -10,28 +10,29 @@ from typing import Any, Final
 
 import pytest
 
-from cached import Kind, Setup, Stop
-from turnlog import Change, Key, Layer, Receipt, SessionNotFound, Version, user
+from cached import Setup
+from turnlog import Change, Expect, Key, Layer, Receipt, SessionNotFound, Version, user
 from turnlog_cache import CacheLayer
 from turnlog_cache._entry import Entry
 from turnlog_cache._layer import Mode
 from turnlog_memory import MemoryBackend
+from watched import Hold, Kind
 
 TIMES: Final = 1_000
 
 ORDERS: Final = [
     order
-    for order in permutations(("fill lands", "fill returns", "other lands", "other returns"))
-    if order.index("fill lands") < order.index("fill returns")
-    and order.index("other lands") < order.index("other returns")
+    for order in permutations(("fill applied", "fill answered", "other applied", "other answered"))
+    if order.index("fill applied") < order.index("fill answered")
+    and order.index("other applied") < order.index("other answered")
 ]
-"""The other, a change or another fill, lands before or after the fill, and is heard of before or after it."""
+"""Which call the backend applies first, and which it answers first: the fill, or a change or a second fill."""
 
 OTHERS: Final = ["append", "describe", "cut", "erase", "erase, made again", "fill, appended", "fill, made again"]
 
 
 class Ranked(Layer):
-    """Knows the states that a session went through, in order; None: there was none."""
+    """Records the versions of each session, in order; None: there was no session."""
 
     states: defaultdict[Key, list[Version | None]]
 
@@ -40,142 +41,142 @@ class Ranked(Layer):
         self.states[key].append(receipt.version)
         return receipt
 
-    async def delete(self, key: Key, *, expect: Version | None = None) -> bool:
-        found = await super().delete(key, expect=expect)
+    async def delete(self, key: Key, *, expect: Expect = None, for_owner: str | None = None) -> bool:
+        found = await super().delete(key, expect=expect, for_owner=for_owner)
         self.states[key].append(None)
         return found
 
 
 def ranked(**options: Any) -> Ranked:
-    store = Ranked(MemoryBackend(**options))
-    store.states = defaultdict(list)
-    return store
+    backend = Ranked(MemoryBackend(**options))
+    backend.states = defaultdict(list)
+    return backend
 
 
 class Race:
-    """One session, what is asked of it, and what was served.
+    """The reads and changes of one session, and the states that the cache served.
 
     Args:
-        it: The cache and what is below it.
-        session: Which session.
+        it: The cache and its backend.
+        session: The session.
     """
 
     def __init__(self, it: Setup, session: str) -> None:
-        assert isinstance(it.store, Ranked)
+        assert isinstance(it.backend, Ranked)
         self.it = it
         self.session = session
-        self.states = it.store.states[Key("default", session)]
+        self.states = it.backend.states[Key("default", session)]
         self.newest = 0
         self.wrong: list[str] = []
 
     def rank(self, version: Version | None) -> int:
-        """Which of the states it is."""
+        """Return the number of a state."""
         return self.states.index(version)
 
-    def heard(self, rank: int) -> None:
-        """It was told the application."""
+    def served(self, rank: int) -> None:
+        """Note that the application got a state."""
         self.newest = max(self.newest, rank)
 
-    async def ask(self, last: int | None) -> int:
-        """What is served."""
+    async def read(self, last: int | None) -> int:
+        """Return the state that the cache serves."""
         try:
-            return self.rank((await self.it.cache.session(self.session, last=last)).version)
+            return self.rank((await self.it.store.session(self.session, last=last)).version)
         except SessionNotFound:
             return self.rank(None)
 
-    async def look(self, last: int | None) -> None:
-        """Whoever asks now must be shown what was told before, or something later."""
+    async def check(self, last: int | None) -> None:
+        """Read the session, and note if the state is older than one that was served before."""
         known = self.newest
-        rank = await self.ask(last)
+        rank = await self.read(last)
         if rank < known:
             self.wrong.append(f"{rank} after {known}")
         if self.it.cache.mode == "validate" and rank != len(self.states) - 1:
             self.wrong.append(f"{rank} of {len(self.states)}")
-        self.heard(rank)
+        self.served(rank)
 
     async def run(self, order: tuple[str, ...], other: str, *, evict: bool) -> None:
-        """A fill and something else, held so that they land and return in this order."""
+        """Make a fill and another call, held so that they are applied and answered in this order."""
         it, session = self.it, self.session
         for number in range(3):
-            await it.store.append(session, [user(f"{number}")])
-        fill = Held(it, "read", self.ask(None))
+            await it.other_process.append(session, [user(f"{number}")])
+        fill = Held(it, "read", self.read(None))
         held: Held | None = None
         await fill.begun()
         for step in order:
-            if step == "fill lands":
-                await fill.land()
-            elif step == "fill returns":
-                self.heard(await fill.answered())
-            elif step == "other lands":
+            if step == "fill applied":
+                await fill.applied()
+            elif step == "fill answered":
+                self.served(await fill.answered())
+            elif step == "other applied":
                 held = await self._begun(other)
-                await held.land()
+                await held.applied()
                 if other == "erase, made again":
-                    await it.store.append(session, [user("anew")])
+                    await it.other_process.append(session, [user("anew")])
             else:
                 assert held is not None
-                told = await held.answered()
-                self.heard(told if isinstance(told, int) else self._written(told))
-            if step.endswith("returns"):
+                answer = await held.answered()
+                self.served(answer if isinstance(answer, int) else self._written(answer))
+            if step.endswith("answered"):
                 if evict:
-                    await it.cache.load("another")
-                await self.look(2)
+                    await it.store.load("another")
+                await self.check(2)
         for last in (1, None, 2):
-            await self.look(last)
+            await self.check(last)
 
     async def _begun(self, other: str) -> Held:
-        """Something else, on its way."""
+        """Begin the other call."""
         it, session = self.it, self.session
         if other == "fill, appended":
-            await it.store.append(session, [user("theirs")])
+            await it.other_process.append(session, [user("theirs")])
         elif other == "fill, made again":
-            await it.store.erase(session)
-            await it.store.append(session, [user("anew")])
+            await it.other_process.erase(session)
+            await it.other_process.append(session, [user("anew")])
         ways: dict[str, Callable[[], tuple[Kind, Coroutine[Any, Any, Any]]]] = {
-            "append": lambda: ("commit", it.cache.append(session, [user("mine")])),
-            "describe": lambda: ("commit", it.cache.merge_metadata(session, {"a": 1})),
+            "append": lambda: ("commit", it.store.append(session, [user("mine")])),
+            "describe": lambda: ("commit", it.store.merge_metadata(session, {"a": 1})),
             "cut": lambda: ("commit", it.cache.commit(Key("default", session), Change(keep=1))),
-            "erase": lambda: ("delete", it.cache.erase(session)),
-            "fill": lambda: ("read", self.ask(1)),
+            "erase": lambda: ("delete", it.store.erase(session)),
+            "fill": lambda: ("read", self.read(1)),
         }
         held = Held(it, *ways[other.split(",", maxsplit=1)[0]]())
         await held.begun()
         return held
 
-    def _written(self, told: object) -> int:
-        return self.rank(told.version if isinstance(told, Receipt) else None)
+    def _written(self, answer: object) -> int:
+        return self.rank(answer.version if isinstance(answer, Receipt) else None)
 
 
 class Held:
-    """A call that is held on its way to the store, and on its way back."""
+    """A call that is held before the backend applies it, and before its caller gets the answer."""
 
     def __init__(self, it: Setup, kind: Kind, call: Coroutine[Any, Any, Any]) -> None:
-        self.stops = it.asked.stops[kind]
-        self.stop: Stop = it.asked.stop(kind)
+        self.holds = it.watched.holds[kind]
+        self.hold: Hold = it.watched.hold(kind)
         self.task = asyncio.create_task(call)
 
     async def begun(self) -> None:
-        """When it is on its way, or, in `trust`, has been answered without."""
-        sent = asyncio.create_task(self.stop.sent.wait())
+        """Wait until the call is sent, or, in `trust`, is answered by the cache."""
+        sent = asyncio.create_task(self.hold.sent.wait())
         await asyncio.wait([sent, self.task], return_when=asyncio.FIRST_COMPLETED)
         if not sent.done():
             sent.cancel()
-            self.stops.remove(self.stop)
+            self.holds.remove(self.hold)
 
-    async def land(self) -> None:
-        """When the store has done it."""
+    async def applied(self) -> None:
+        """Wait until the backend has applied the call."""
         if not self.task.done():
-            await self.stop.land()
+            await self.hold.apply()
 
     async def answered(self) -> Any:
-        """What the caller is told."""
-        self.stop.answer()
+        """Return the answer."""
+        self.hold.answer()
         return await self.task
 
 
 async def wrong_in(mode: Mode, order: tuple[str, ...], times: int) -> list[str]:
-    """What went wrong in so many races of one order, each on a session of its own."""
-    it = Setup(mode, store=ranked, max_sessions=3)
-    await it.store.append("another", [user("x")])
+    """Return the errors of a number of races in one order, each with its own session."""
+    it = Setup(mode, backend=ranked, max_sessions=3)
+    await it.other_process.append("another", [user("x")])
     others, evicted = cycle(OTHERS), cycle([False, True])
     wrong = []
     for number in range(times):
@@ -193,22 +194,20 @@ async def test_never_an_older_state_after_a_newer_one(mode: Mode, order: tuple[s
     assert await wrong_in(mode, order, TIMES) == []
 
 
-async def test_the_naive_cache_that_keeps_whatever_comes_back_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_cache_that_keeps_every_answer_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     def put(self: CacheLayer, key: Key, base: Entry | None, entry: Entry, *_: object) -> None:
         self._entries[key] = entry
 
     monkeypatch.setattr(CacheLayer, "_put", put)
-    assert await wrong_in("trust", ("fill lands", "other lands", "other returns", "fill returns"), 50)
+    assert await wrong_in("trust", ("fill applied", "other applied", "other answered", "fill answered"), 50)
 
 
-async def test_the_naive_cache_that_compares_only_with_what_is_there_is_found_out(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """What has gone since can no longer be compared with."""
+async def test_a_cache_that_ignores_dropped_entries_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It compares an answer with the entry that is there, and a dropped entry is not."""
     put = CacheLayer._put
 
     def naive(self: CacheLayer, key: Key, base: Entry | None, entry: Entry, *_: object) -> None:
         put(self, key, base, entry)
 
     monkeypatch.setattr(CacheLayer, "_put", naive)
-    assert await wrong_in("trust", ("fill lands", "other lands", "other returns", "fill returns"), 50)
+    assert await wrong_in("trust", ("fill applied", "other applied", "other answered", "fill answered"), 50)
