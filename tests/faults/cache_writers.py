@@ -1,7 +1,8 @@
-"""What tests of the cache do in processes of their own.
+"""A program for the tests of the cache: two processes, each with a cache, take turns.
 
 python cache_writers.py URL OPERATIONS validate|trust [unfenced|ageless]
-    two processes, each with a cache, take turns: whatever one of them does begins after the other one was answered
+
+Each operation begins after the operation of the other process has ended.
 """
 
 from __future__ import annotations
@@ -17,21 +18,21 @@ from typing import Any, Final, cast
 import msgspec
 
 import server_writers
-from turnlog import Change, Conflict, Key, Version, user
+from turnlog import Change, Conflict, Key, Store, Version, user
 from turnlog_cache import CacheLayer
 from turnlog_cache._layer import Mode
 
 SESSIONS: Final = 20
 MAX_AGE: Final = {"": 0.2, "unfenced": 0.2, "ageless": 0.02}
-"""Seconds; by the naive cache, which must be found out on a fast machine, too."""
+"""Seconds, by the naive cache: a fast machine must find it out, too."""
 NEXT: Final = b"n"
 FAILED: Final = b"f"
 
-Told = tuple[int, int, int]  # reads that were stale, changes that were refused, turns stored
+Counts = tuple[int, int, int]  # stale reads, refused changes, stored turns
 
 
 def unfenced(cache: CacheLayer) -> None:
-    """The naive cache, which takes what it has for what there is: the store is not asked to compare."""
+    """Make a naive cache: the backend does not compare conditions."""
     commit = cache.inner.commit
 
     async def naive(key: Key, change: Change) -> Any:
@@ -41,7 +42,7 @@ def unfenced(cache: CacheLayer) -> None:
 
 
 def ageless(cache: CacheLayer) -> None:
-    """The naive cache, which trusts in affinity for good."""
+    """Make a naive cache: it trusts an entry for ever."""
     cache._trusted = float("inf")
 
 
@@ -49,14 +50,15 @@ class Writer:
     """One of the processes.
 
     Args:
-        cache: Its own.
-        number: Which one it is.
-        turns: How many turns each session has, as was acknowledged to either.
+        cache: The cache of the process.
+        number: The number of the process.
+        turns: How many turns of each session were acknowledged to either process.
         sent: When each of them was sent, by the clock that all processes share.
     """
 
     def __init__(self, cache: CacheLayer, number: int, turns: Any, sent: Any) -> None:
-        self.cache = cache
+        self.store = Store(cache)
+        self.mode = cache.mode
         self.max_age = cache.max_age
         self.dice = Random(number)
         self.turns = turns
@@ -66,7 +68,7 @@ class Writer:
         self.stale = self.refused = self.stored = 0
 
     async def operate(self) -> None:
-        """Read, or append to what was read, or append to whatever is there."""
+        """Read, or append with the version that was read, or append without a condition."""
         session = self.dice.randrange(SESSIONS)
         drawn = self.dice.random()
         if drawn < 0.5 and self.turns[session]:
@@ -80,16 +82,16 @@ class Writer:
     async def read(self, session: int) -> None:
         last = self.dice.choice([1, 5, 20, None])
         asked = time.monotonic()
-        shown = await self.cache.session(f"s{session}", last=last)
-        there, turns = self.turns[session], shown.info.turns
+        shown = await self.store.session(f"s{session}", last=last)
+        stored, turns = self.turns[session], shown.info.turns
         assert shown.info.messages == turns
         assert [message.text for message in shown.messages] == [
             f"{session} {n}" for n in range(0 if last is None else max(0, turns - last), turns)
         ], "torn"
-        if turns != there:
+        if turns != stored:
             self.stale += 1
-            assert self.cache.mode == "trust", f"stale: {turns} of {there}"
-            assert turns < there
+            assert self.mode == "trust", f"stale: {turns} of {stored}"
+            assert turns < stored
             age = asked - self.sent[session * self.room + turns]
             assert age <= self.max_age, f"stale for {age} s"
         self.seen[session] = shown.version, turns
@@ -98,7 +100,7 @@ class Writer:
         number = self.turns[session]
         sent = time.monotonic()
         try:
-            receipt = await self.cache.append(f"s{session}", [user(f"{session} {number}")], expect=expect)
+            receipt = await self.store.append(f"s{session}", [user(f"{session} {number}")], expect=expect)
         except Conflict:
             assert not fine, "refused"
             self.refused += 1
@@ -112,12 +114,12 @@ class Writer:
 
 
 def main(url: str, operations: int, mode: Mode, naive: str) -> None:
-    """Let both of them take turns, and look at what is there."""
+    """Let both processes take turns, and check what is stored."""
     turns = server_writers.processes.Array("q", SESSIONS, lock=False)
     sent = server_writers.processes.Array("d", SESSIONS * operations, lock=False)
     pipes = os.pipe(), os.pipe()
 
-    async def work(number: int, barrier: Barrier) -> Told:
+    async def work(number: int, barrier: Barrier) -> Counts:
         mine, others = pipes[number][0], pipes[1 - number][1]
         cache = CacheLayer(server_writers.at(url), mode=mode, max_age=MAX_AGE[naive])
         if naive:
@@ -132,20 +134,20 @@ def main(url: str, operations: int, mode: Mode, naive: str) -> None:
                     await writer.operate()
                     os.write(others, NEXT)
             except BaseException:
-                os.write(others, FAILED)  # or it would wait for ever
+                os.write(others, FAILED)  # the other process waits for it
                 raise
             return writer.stale, writer.refused, writer.stored
 
-    told = cast("list[Told]", server_writers.at_once(2, work))
+    counts = cast("list[Counts]", server_writers.at_once(2, work))
 
-    async def look() -> None:
-        async with server_writers.at(url) as store:
+    async def check() -> None:
+        async with Store(server_writers.at(url)) as store:
             for session, count in enumerate(turns):
                 texts = [message.text for message in await store.load(f"s{session}")] if count else []
                 assert texts == [f"{session} {number}" for number in range(count)], "lost, twice, or moved"
 
-    asyncio.run(look())
-    stale, refused, stored = (sum(one) for one in zip(*told, strict=True))
+    asyncio.run(check())
+    stale, refused, stored = (sum(one) for one in zip(*counts, strict=True))
     assert stored == sum(turns)
     sys.stdout.write(f"{stale} stale reads, {refused} refused, {stored} stored\n")
 

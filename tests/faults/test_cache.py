@@ -17,7 +17,7 @@ WRITERS = Path(__file__).with_name("cache_writers.py")
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the other processes' script."""
+    """Run `cache_writers.py`."""
     servers.redis()
     command = [sys.executable, "-W", "error", str(WRITERS), emptied(), *arguments]
     search = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
@@ -27,32 +27,32 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def figures(done: subprocess.CompletedProcess[str]) -> list[int]:
-    """Stale reads, refused changes, stored turns."""
+    """Return the numbers of stale reads, refused changes and stored turns."""
     assert done.returncode == 0, done.stderr
     return [int(figure) for figure in re.findall(r"\d+", done.stdout)]
 
 
-def test_validate_shows_what_was_acknowledged_to_another_process_before() -> None:
-    """10,000 operations in turns: 0 stale reads, 0 turns lost."""
+def test_validate_shows_every_turn_that_was_acknowledged_to_another_process() -> None:
+    """10,000 operations: 0 stale reads, 0 turns lost."""
     stale, refused, stored = figures(python("10000", "validate"))
     assert stale == 0
     assert refused > 100
     assert stored > 3_000
 
 
-def test_trust_shows_nothing_older_than_max_age_and_stores_nothing_that_came_of_it() -> None:
-    """10,000 operations in turns: 0 changes accepted whose `expect` was stale, 0 lost of those without, none older."""
+def test_trust_shows_nothing_older_than_max_age_and_refuses_changes_that_expect_a_stale_version() -> None:
+    """10,000 operations: 0 changes with a stale `expect` accepted, 0 turns lost, 0 reads older than `max_age`."""
     stale, refused, stored = figures(python("10000", "trust"))
-    assert stale > 100, "or nothing was tried"
+    assert stale > 100, "no read was stale, so nothing was tested"
     assert refused > 100
     assert stored > 3_000
 
 
 @pytest.mark.parametrize(
-    ("naive", "said"),
+    ("naive", "error"),
     [("unfenced", "a stale expect was accepted"), ("ageless", "stale for")],
 )
-def test_a_naive_cache_is_found_out(naive: str, said: str) -> None:
+def test_a_naive_cache_is_found_out(naive: str, error: str) -> None:
     done = python("10000", "trust", naive)
     assert done.returncode != 0
-    assert said in done.stderr
+    assert error in done.stderr

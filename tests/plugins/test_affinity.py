@@ -1,4 +1,4 @@
-"""`choose`: the same everywhere, even, and it moves no session without need; a naive router is found out."""
+"""`choose` is the same in every process, spreads sessions evenly and moves as few as possible; naive routers fail."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ Router = Callable[[str, list[str]], str]
 
 
 def naive(session_id: str, instances: list[str]) -> str:
-    """What is written first: Python's hash, modulo."""
+    """Python's hash, modulo the number of instances."""
     return instances[hash(session_id) % len(instances)]
 
 
-# --------------------------------------------------------------------------------------------------- what a router does
+# --------------------------------------------------------------------------------------------------- measuring a router
 
 
 def uneven(router: Router, instances: list[str], sessions: Iterable[str] = SESSIONS) -> float:
-    """By how much the instance that is furthest from its share misses it."""
+    """Return the largest relative distance of an instance's sessions from its share."""
     counts = Counter(router(session, instances) for session in sessions)
     share = counts.total() / len(instances)
     return max(abs(counts[name] - share) / share for name in instances)
 
 
 def moved(router: Router, before: list[str], after: list[str]) -> Counter[tuple[str, str]]:
-    """Which sessions change their instance when the instances do: how many, from where to where."""
+    """Count the sessions that change their instance when the instances change, by old and new instance."""
     places = ((router(session, before), router(session, after)) for session in SESSIONS)
     return Counter((old, new) for old, new in places if old != new)
 
 
 def elsewhere(name: str) -> str:
-    """What the router of a name chooses in another process, which salts its hashes otherwise."""
+    """Return the choices of a router, by its name, in another process, whose hashes have another salt."""
     program = (
         f"from test_affinity import {name} as router, FOUR, SESSIONS\n"
         "print(*(router(session, FOUR) for session in SESSIONS[:200]))"
@@ -57,7 +57,7 @@ def elsewhere(name: str) -> str:
     return done.stdout.strip()
 
 
-# ------------------------------------------------------------------------------------------------------------ ours does
+# --------------------------------------------------------------------------------------------------------------- choose
 
 
 def test_every_process_chooses_the_same() -> None:
@@ -65,11 +65,11 @@ def test_every_process_chooses_the_same() -> None:
 
 
 def test_every_version_chooses_the_same() -> None:
-    """Instances of two versions of turnlog stand side by side while one is deployed."""
+    """During a deployment two versions of turnlog run at once."""
     assert [choose(session, FOUR)[7] for session in SESSIONS[:20]] == list("23431231322443223444")
 
 
-def test_the_order_of_the_instances_says_nothing() -> None:
+def test_the_order_of_the_instances_does_not_count() -> None:
     for session in SESSIONS[:50]:
         assert len({choose(session, order) for order in permutations(FOUR)}) == 1
         assert choose(session, iter(FOUR)) == choose(session, set(FOUR)) == choose(session, FOUR)
@@ -81,12 +81,12 @@ def test_sessions_are_spread_evenly(instances: list[str]) -> None:
 
 
 def test_the_sessions_of_one_instance_are_spread_evenly_over_the_next_tier() -> None:
-    """What was chosen by an outer router says nothing about what an inner one chooses."""
+    """The choice of an outer router does not influence the choice of an inner one."""
     mine = [session for session in SESSIONS if choose(session, FOUR) == FOUR[0]]
     assert uneven(choose, TEN, mine) < 0.1
 
 
-def test_one_that_leaves_moves_its_own_sessions_only_and_evenly() -> None:
+def test_an_instance_that_leaves_moves_only_its_own_sessions_evenly() -> None:
     gone, others = TEN[3], [name for name in TEN if name != TEN[3]]
     moves = moved(choose, TEN, others)
     assert {old for old, _ in moves} == {gone}
@@ -95,7 +95,7 @@ def test_one_that_leaves_moves_its_own_sessions_only_and_evenly() -> None:
     assert all(abs(moves[gone, name] - share) < 0.2 * share for name in others)
 
 
-def test_one_that_comes_takes_its_share_only_and_evenly() -> None:
+def test_an_instance_that_joins_takes_only_its_share_evenly() -> None:
     new = "10.0.0.5:8000"
     moves = moved(choose, FOUR, [new, *FOUR])
     assert {name for _, name in moves} == {new}
@@ -104,11 +104,11 @@ def test_one_that_comes_takes_its_share_only_and_evenly() -> None:
     assert all(abs(moves[name, new] - share) < 0.1 * share for name in FOUR)
 
 
-def test_one_that_comes_back_finds_its_sessions() -> None:
-    there = [session for session in SESSIONS[:500] if choose(session, FOUR) == FOUR[2]]
-    assert len(there) > 80
-    assert FOUR[2] not in {choose(session, FOUR[:2] + FOUR[3:]) for session in there}
-    assert {choose(session, FOUR[::-1]) for session in there} == {FOUR[2]}
+def test_an_instance_that_returns_gets_its_sessions_back() -> None:
+    own = [session for session in SESSIONS[:500] if choose(session, FOUR) == FOUR[2]]
+    assert len(own) > 80
+    assert FOUR[2] not in {choose(session, FOUR[:2] + FOUR[3:]) for session in own}
+    assert {choose(session, FOUR[::-1]) for session in own} == {FOUR[2]}
 
 
 def test_an_instance_that_is_named_twice_counts_once() -> None:
@@ -136,16 +136,16 @@ def test_any_text_is_an_id_and_a_name(session: str, instances: list[str]) -> Non
         ("s", ["\udfff"], "lone surrogate"),
     ],
 )
-def test_what_is_no_text_or_not_there_is_refused(session: Any, instances: Any, why: str) -> None:
+def test_bad_arguments_are_refused(session: Any, instances: Any, why: str) -> None:
     with pytest.raises(InvalidInput, match=why):
         choose(session, instances)
 
 
-# ----------------------------------------------------------------------------------------------- the naive one does not
+# -------------------------------------------------------------------------------------------------------- naive routers
 
 
 def test_the_naive_router_is_found_out() -> None:
-    """It is even enough, but each process has its own, the order counts, and nearly everybody moves."""
+    """It is even, but each process chooses differently, the order counts, and nearly every session moves."""
     assert uneven(naive, FOUR) < 0.05
     assert elsewhere("naive") != " ".join(naive(session, FOUR) for session in SESSIONS[:200])
     assert len({naive(SESSIONS[0], list(order)) for order in permutations(FOUR)}) == len(FOUR)
@@ -154,5 +154,5 @@ def test_the_naive_router_is_found_out() -> None:
     assert moves.total() / len(SESSIONS) > 0.8
 
 
-def test_a_router_that_is_not_even_is_found_out() -> None:
+def test_an_uneven_router_is_found_out() -> None:
     assert uneven(lambda session, instances: instances[len(session) % len(instances)], FOUR) > 0.5

@@ -1,4 +1,4 @@
-"""What the cache says that it holds is about what it takes in memory."""
+"""The bytes that the cache counts are about the memory that it takes."""
 
 from __future__ import annotations
 
@@ -10,52 +10,55 @@ from typing import Any
 
 import pytest
 
-from turnlog import Message, Store
+from turnlog import Backend, Message, Store
 from turnlog_cache import CacheLayer
 from turnlog_compression.zstd import ZstdLayer
 from turnlog_sql.sqlite import SQLiteBackend
 
 
-def as_they_are(message: dict[str, Any]) -> dict[str, Any]:
+def unchanged(message: dict[str, Any]) -> dict[str, Any]:
     return message
 
 
-def smiling(message: dict[str, Any]) -> dict[str, Any]:
-    """One character beyond the Basic Multilingual Plane, and Python keeps four bytes for each of them all."""
+def with_emoji(message: dict[str, Any]) -> dict[str, Any]:
+    """Add a character beyond the Basic Multilingual Plane: Python then takes four bytes for each character."""
     content = message.get("content")
     return {**message, "content": f"{content} \N{GRINNING FACE}"} if isinstance(content, str) else message
 
 
-async def taken(layer: Callable[[Store], Store], path: Path, conversations: list[tuple[str, list[Message]]]) -> float:
-    """How many times as much it takes as it says, once all of them were read from a file."""
-    async with layer(SQLiteBackend(f"sqlite:///{path}/t.db", synchronous="NORMAL", sweep=0)) as store:
+async def taken(
+    layer: Callable[[Backend], Backend], path: Path, conversations: list[tuple[str, list[Message]]]
+) -> float:
+    """Return the memory taken per counted byte, after all conversations were read from a file."""
+    async with layer(SQLiteBackend(f"sqlite:///{path}/t.db", synchronous="NORMAL", sweep=0)) as backend:
         for name, messages in conversations:
-            await store.save(name, messages)
-        cache = CacheLayer(store)
-        await cache.load(conversations[0][0])  # what is made once is made
-        await cache.open()
+            await Store(backend).save(name, messages)
+        cache = CacheLayer(backend)
+        store = Store(cache)
+        await store.load(conversations[0][0])  # makes the objects that are made once
+        await cache.open()  # empties it
         gc.collect()
         tracemalloc.start()
         try:
             before = tracemalloc.get_traced_memory()[0]
             for name, _ in conversations:
-                await cache.load(name)
+                await store.load(name)
             gc.collect()
-            return (tracemalloc.get_traced_memory()[0] - before) / cache.stats.bytes
+            return (tracemalloc.get_traced_memory()[0] - before) / cache.counters.bytes
         finally:
             tracemalloc.stop()
 
 
-@pytest.mark.parametrize("said", [as_they_are, smiling])
-@pytest.mark.parametrize("layer", [lambda store: store, ZstdLayer], ids=["bare", "zstd"])
-async def test_what_it_counts_is_what_it_takes(
+@pytest.mark.parametrize("change", [unchanged, with_emoji])
+@pytest.mark.parametrize("layer", [lambda backend: backend, ZstdLayer], ids=["bare", "zstd"])
+async def test_counted_bytes_are_the_memory_taken(
     shared_data: list[dict[str, Any]],
     tmp_path: Path,
-    layer: Callable[[Store], Store],
-    said: Callable[[dict[str, Any]], dict[str, Any]],
+    layer: Callable[[Backend], Backend],
+    change: Callable[[dict[str, Any]], dict[str, Any]],
 ) -> None:
-    """Over the real conversations, within a factor of 1.5; four times the bytes a character are no matter."""
+    """Over the real conversations, within a factor of 1.5, also with four bytes a character."""
     conversations = [
-        (one["session_id"], [Message.from_dict(said(message)) for message in one["messages"]]) for one in shared_data
+        (one["session_id"], [Message.from_dict(change(message)) for message in one["messages"]]) for one in shared_data
     ]
     assert 1 / 1.5 < await taken(layer, tmp_path, conversations) < 1.5
