@@ -1,19 +1,20 @@
-"""What tests of sealing do in processes of their own.
+"""Processes of the tests of sealing.
 
-python compression_writers.py URL OPERATIONS [rewritten|unlooked]
-    two writers append to shared sessions, append to and cut sessions of their own, and a third seals all of them
+python compression_writers.py URL OPERATIONS [rewritten|unchecked]
+    two writers append to shared sessions, and append to and cut sessions of their own; a third process seals them all
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Sequence
 from multiprocessing.synchronize import Barrier
 from random import Random
 from typing import Any, Final
 
 import server_writers
-from turnlog import Change, Key, Record, Store, assistant, user
+from turnlog import Backend, Change, Key, Record, Store, assistant, user
 from turnlog_compression.zstd import ZstdLayer
 from turnlog_redis import _store as redis_store
 from turnlog_sql import _operations
@@ -21,102 +22,105 @@ from turnlog_sql.sqlite import SQLiteBackend
 
 WRITERS: Final = 2
 SHARED: Final = ("shared 0", "shared 1")
-BETWEEN: Final = 60  # operations of others between the two halves of a naive seal, so that it is found out
+BETWEEN: Final = 60  # operations of the writers between the two halves of a naive seal, so that the check detects it
 ENDED: Final = 1_000_000
 PADDING: Final = "so it is said, " * 20
 
 
-def at(url: str) -> ZstdLayer:
-    """The layer that all of them open, with a store of one connection."""
+def layer_at(url: str) -> ZstdLayer:
+    """Return the layer of each process, over a backend with one connection."""
     if url.startswith("sqlite"):
         return ZstdLayer(SQLiteBackend(url, synchronous="NORMAL"))
     return ZstdLayer(server_writers.at(url, pool_size=1))
 
 
+# --------------------------------------------------------------------------------------------------------- naive seals
+
+
 async def others_write(progress: Any) -> None:
-    """Wait until the writers have done some more, or have ended."""
+    """Wait until the writers have done some more operations, or have ended."""
     before = progress.value
     while progress.value < min(before + BETWEEN, ENDED):  # noqa: ASYNC110 - other processes set no event
         await asyncio.sleep(0.001)
 
 
-def rewritten(layer: ZstdLayer, progress: Any) -> None:
-    """The naive sealer: it reads, cuts and appends, as if nobody had written since."""
-    inner = layer.inner
-    commit = inner.commit
+def rewritten(inner: Backend, progress: Any) -> None:
+    """Make a seal that reads, cuts and appends, without a condition."""
 
-    async def naive(key: Key, change: Change) -> Any:
-        seal = change.seal
-        if seal is None:
-            return await commit(key, change)
-        rest = [one for one in (await inner.read(key, touch=False)).records if one.number >= seal.next_turn]
+    async def seal(key: Key, record: Record) -> bool:
+        rest = [one for one in (await inner.read(key, touch=False)).records if one.number >= record.next_turn]
         await others_write(progress)
-        return await commit(key, Change(keep=seal.number, append=(seal, *rest)))
+        await inner.commit(key, Change(keep=record.number, append=(record, *rest)))
+        return True
 
-    inner.commit = naive  # type: ignore[method-assign]
+    inner.seal = seal  # type: ignore[method-assign]
 
 
-def unlooked(layer: ZstdLayer, progress: Any) -> None:
-    """The naive store: a seal takes the place of whatever has the numbers that it covers."""
-    inner = layer.inner
-    commit = inner.commit
+def unchecked(inner: Backend, progress: Any) -> None:
+    """Make a seal that replaces all records with the same numbers, whatever they hold."""
+    checked = inner.seal
 
-    async def slow(key: Key, change: Change) -> Any:
-        if change.seal is not None:
-            await others_write(progress)
-        return await commit(key, change)
+    async def seal(key: Key, record: Record) -> bool | None:
+        await others_write(progress)
+        return await checked(key, record)
 
-    def fits(seal: Record, run: Any, *, last: bool) -> bool:
+    def fits(seal: Record, run: Sequence[Record], *, last: bool) -> bool:
         return bool(run)
 
-    inner.commit = slow  # type: ignore[method-assign]
+    inner.seal = seal  # type: ignore[method-assign]
     _operations.fits = fits  # type: ignore[attr-defined]
     redis_store.fits = fits  # type: ignore[attr-defined]
 
 
-async def write(layer: Store, writer: int, operations: int, progress: Any) -> tuple[list[int], dict[str, list[int]]]:
-    """Append and cut; answers which were put into the sessions that are shared, and what is in those of its own."""
+NAIVE: Final = {"rewritten": rewritten, "unchecked": unchecked}
+
+
+# ------------------------------------------------------------------------------------------------------- the processes
+
+
+async def write(store: Store, writer: int, operations: int, progress: Any) -> tuple[list[int], dict[str, list[int]]]:
+    """Append and cut; return the numbers that were appended to shared sessions, and those in each own session."""
     dice, shared = Random(writer), list[int]()
     own: dict[str, list[int]] = {f"{writer} {number}": [] for number in range(2)}
     for number in range(operations):
         with progress.get_lock():
             progress.value += 1
-        said = [user(f"{writer} {number}"), assistant(f"{writer} {number} {PADDING}")]
+        messages = [user(f"{writer} {number}"), assistant(f"{writer} {number} {PADDING}")]
         if number % 2:
-            await layer.append(SHARED[number // 2 % 2], said)
+            await store.append(SHARED[number // 2 % 2], messages)
             shared.append(number)
             continue
         name = dice.choice(list(own))
-        there = own[name]
-        if len(there) > 60 and not dice.randrange(12):
+        turns = own[name]
+        if len(turns) > 60 and not dice.randrange(12):
             cut = dice.randint(1, 50)
-            receipt = await layer.rewind(name, turns=cut)
-            del there[-cut:]
+            receipt = await store.rewind(name, turns=cut)
+            del turns[-cut:]
         else:
-            receipt = await layer.append(name, said)
-            there.append(number)
-        assert receipt.turns == len(there), "lost or twice"
+            receipt = await store.append(name, messages)
+            turns.append(number)
+        assert receipt.turns == len(turns), "lost or twice"
     return shared, own
 
 
 async def seal(layer: ZstdLayer, progress: Any) -> int:
-    """Seal whole whatever there is, again and again, until the writers have ended; answers how often there was."""
+    """Seal all sessions as a whole until the writers have ended; return how often a session became smaller."""
     sealed = 0
     while progress.value < ENDED:
-        async for told in layer.recompress(idle=0):
-            sealed += told.after != told.before
+        async for result in layer.recompress("default", idle=0):
+            sealed += result.after != result.before
     return sealed
 
 
 async def check(layer: ZstdLayer, written: list[Any]) -> int:
-    """That all is there, once, and in its order; answers how many records hold several turns."""
+    """Check that every turn is stored once and in order; return the number of sealed records."""
     sealed, expected = 0, {name: turns for _, own in written for name, turns in own.items()}
     for name in (*SHARED, *expected):
-        session = await layer.session(name)
+        session = await Store(layer).session(name)
         texts = [[message.text for message in turn.messages] for turn in session.turns]
         assert [turn.number for turn in session.turns] == list(range(session.info.turns)), "lost or twice"
-        assert all(answer == f"{said} {PADDING}" for said, answer in texts), "torn"
-        found = [tuple(map(int, said.split())) for said, _ in texts]
+        assert all(answer == f"{question} {PADDING}" for question, answer in texts), "torn"
+        found = [tuple(map(int, question.split())) for question, _ in texts]
         for writer, (shared, _) in enumerate(written):
             own = [number for who, number in found if who == writer]
             if name in SHARED:
@@ -128,33 +132,33 @@ async def check(layer: ZstdLayer, written: list[Any]) -> int:
 
 
 def main(url: str, operations: int, naive: str) -> None:
-    """Let them all loose, and look at what is there."""
-    progress = server_writers.processes.Value("i", 0)  # operations that were begun; whoever has ended adds many
+    """Run all processes, and check the result."""
+    progress = server_writers.processes.Value("i", 0)  # operations that were begun, and `ENDED` after the last writer
 
     async def work(number: int, barrier: Barrier) -> Any:
-        async with at(url) as layer:
+        async with layer_at(url) as layer:
             if naive:
-                {"rewritten": rewritten, "unlooked": unlooked}[naive](layer, progress)
+                NAIVE[naive](layer.inner, progress)
             barrier.wait()
             if number == WRITERS:
                 return await seal(layer, progress)
             try:
-                return await write(layer, number, operations // WRITERS, progress)
+                return await write(Store(layer), number, operations // WRITERS, progress)
             finally:
                 with progress.get_lock():
                     progress.value += ENDED // WRITERS
 
-    async def made() -> None:
-        async with at(url):
-            pass  # the tables are there
+    async def make_tables() -> None:
+        async with layer_at(url):
+            pass
 
-    async def look() -> int:
-        async with at(url) as layer:
+    async def checked() -> int:
+        async with layer_at(url) as layer:
             return await check(layer, written)
 
-    asyncio.run(made())
+    asyncio.run(make_tables())
     *written, sealed = server_writers.at_once(WRITERS + 1, work)
-    sys.stdout.write(f"{operations} operations, {sealed} times sealed, {asyncio.run(look())} records at the end\n")
+    sys.stdout.write(f"{operations} operations, {sealed} times sealed, {asyncio.run(checked())} records at the end\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Sealing beside writers in other processes: nothing is lost, twice, or moved."""
+"""Sealing while other processes write: no turn is lost, stored twice, or moved."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def postgresql(folder: Path) -> str:
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the other processes' script."""
+    """Run the script of the processes."""
     command = [sys.executable, "-W", "error", str(WRITERS), *arguments]
     search = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     return subprocess.run(
@@ -41,19 +41,19 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize(("place", "operations"), [(sqlite, 10_000), (redis, 10_000), (postgresql, 1_000)])
 def test_two_processes_write_while_a_third_seals(tmp_path: Path, place: Callable[[Path], str], operations: int) -> None:
-    """Appends, and cuts inside what was sealed: 0 lost, 0 twice, 0 in another order."""
+    """Appends, and cuts inside sealed records: 0 lost, 0 twice, 0 in another order."""
     done = python(place(tmp_path), f"{operations}")
     assert done.returncode == 0, done.stderr
-    told, sealed, records = map(int, re.findall(r"\d+", done.stdout))
-    assert told == operations
+    written, sealed, records = map(int, re.findall(r"\d+", done.stdout))
+    assert written == operations
     assert sealed > 10
-    assert records >= 6, "each of the sessions ends with sealed runs"
+    assert records >= 6, "each session ends with sealed records"
 
 
-@pytest.mark.parametrize("naive", ["rewritten", "unlooked"])
+@pytest.mark.parametrize("naive", ["rewritten", "unchecked"])
 @pytest.mark.parametrize("place", [sqlite, redis])
-def test_a_naive_seal_is_found_out(tmp_path: Path, place: Callable[[Path], str], naive: str) -> None:
-    """One that rewrites what it read, and one that replaces whatever has the same numbers."""
+def test_the_check_detects_a_naive_seal(tmp_path: Path, place: Callable[[Path], str], naive: str) -> None:
+    """A seal that rewrites the records that it read, and one that replaces all records with the same numbers."""
     done = python(place(tmp_path), "4000", naive)
     assert done.returncode != 0
     assert re.search("AssertionError: (lost|torn)|a record is missing|cannot be undone", done.stderr), done.stderr
