@@ -1,4 +1,4 @@
-"""What the store asks of a database, whichever it is."""
+"""`Database`: what executes the steps of an operation."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ RESTORE: Final = "restore them from a backup"
 
 
 class Database(ABC):
-    """Drives steps.  They come as what makes them, because after a deadlock they are begun anew.
+    """Executes the steps of operations.  It receives a function that makes them, so that it can begin again.
 
     Attributes:
-        name: What messages call it; without a password.
-        statements: Compiled for it.
+        name: Its name in messages, without a password.
+        statements: The statements, compiled for it.
     """
 
     name: str
@@ -32,51 +32,51 @@ class Database(ABC):
 
     @abstractmethod
     async def open(self, migrate: Migrate) -> int | None:
-        """Connect, and bring the tables to this version, or only look at them.
+        """Connect, and create or upgrade the tables, or only check them.
 
         Returns:
-            The version that they had before; None: there were none.
+            The version that the tables had before; None: there were none.
 
         Raises:
-            SchemaError: The tables are of another version, or damaged, or not there and not to be made.
-            Unavailable: It cannot be reached.
+            SchemaError: The tables are of another version, damaged, or missing and not to be created.
+            Unavailable: The database cannot be reached.
         """
 
     @abstractmethod
     async def close(self) -> None:
-        """Do what was asked for until now, then disconnect."""
+        """Finish the operations that have begun, then disconnect."""
 
     @abstractmethod
     async def read(self, make: Callable[[], Steps[T]]) -> T:
-        """Do steps of which each statement stands for itself, but for a snapshot that they open.
+        """Execute steps without a transaction; they may open a snapshot themselves.
 
         Raises:
-            Unavailable: It could not be reached.
+            Unavailable: The database could not be reached.
         """
 
     @abstractmethod
     async def write(self, make: Callable[[], Steps[T]], *, first: Callable[[], Steps[T | None]] | None = None) -> T:
-        """Do steps in one transaction.
+        """Execute steps in one transaction.
 
         Args:
             make: Makes the steps.
-            first: Makes others, which may do it at once: they come first, and where they answer None, or find that it
-                was done before, those of `make` follow.
+            first: Makes the steps of a shortcut.  They come first; if they return None, or violate a primary key
+                because the change was stored before, those of `make` follow.
 
         Raises:
             Unavailable: Nothing was stored.
-            OutcomeUnknown: It was lost whether it was stored.
+            OutcomeUnknown: The connection was lost before the answer came.
         """
 
     def check_version(self, found: int | None, migrate: Migrate) -> bool:
-        """Whether tables are to be brought to this version; refuse those that it cannot use.
+        """Return whether the tables must be created or upgraded; refuse those that this version cannot use.
 
         Args:
             found: Their version; None: there are none.
-            migrate: Whether older ones may be brought to this one.
+            migrate: Whether they may be created or upgraded.
 
         Raises:
-            SchemaError: They are newer, or damaged; or older, or not there, and only to be looked at.
+            SchemaError: They are newer, or damaged; or they are older, or missing, and only to be checked.
         """
         version = _migrations.newest()
         if found is not None and found < 1:

@@ -1,12 +1,13 @@
 """The tables, version 1.
 
-What statements compare, count and sort by has a column of its own; the rest of a header, and all of a record's head, is
-one column of MessagePack: a driver takes about as long for each column of each row as for decoding the whole.
+The columns `head`, `metadata`, `payload` and `answer` hold what the core packs, with a checksum
+(`docs/reference/format.md`).  The other columns repeat the values that statements compare, count and sort by.  There
+are no more of them, because a driver takes about as long for each column of a row as for decoding a whole head.
 
-A session is one row of `turnlog_sessions`, its header; what it has of metadata is one row of `turnlog_metadata`,
-apart, so that an append never rewrites it; a row of `turnlog_records` is a record; and a row of `turnlog_changes` is
-one of the last changes, by which a repeat is recognised.  Namespaces, session ids, owners and change ids are bytes of
-UTF-8, so that no collation folds two of them into one.
+Each session has one row in `turnlog_sessions`, its header.  Its metadata are one row of `turnlog_metadata`, so that an
+append never rewrites them.  A row of `turnlog_records` is a record, and a row of `turnlog_changes` is one of the last
+changes, which is compared with repeats.  Namespaces, session ids, owners and change ids are bytes of UTF-8, so that no
+collation folds two of them into one.
 """
 
 from __future__ import annotations
@@ -19,17 +20,17 @@ tables = MetaData()
 
 
 def _bytes(limit: int | None = None) -> TypeEngine[bytes]:
-    """So many bytes at the most; None: as many as a database takes."""
+    """Return the type of at most `limit` bytes; None: of as many as the database takes."""
     kind = LargeBinary(limit)
     return kind.with_variant(mysql.LONGBLOB() if limit is None else mysql.VARBINARY(limit), "mysql")
 
 
 def _number() -> TypeEngine[int]:
-    return BigInteger().with_variant(Integer(), "sqlite")  # SQLite numbers rows by itself only under this name
+    return BigInteger().with_variant(Integer(), "sqlite")  # SQLite numbers rows itself only under this name
 
 
 def _row() -> Column[int]:
-    return Column("row", BigInteger, primary_key=True, autoincrement=False)  # the session's
+    return Column("row", BigInteger, primary_key=True, autoincrement=False)  # of the session
 
 
 schema = Table(
@@ -39,7 +40,7 @@ schema = Table(
 sessions = Table(
     "turnlog_sessions",
     tables,
-    # an identity, because PostgreSQL asks for no rights to its sequence
+    # an identity: PostgreSQL requires no rights to its sequence
     Column("row", _number(), Identity(), primary_key=True, autoincrement=True),
     Column("namespace", _bytes(255), nullable=False),
     Column("session", _bytes(255), nullable=False),
@@ -52,12 +53,12 @@ sessions = Table(
     Column("updated", Double, nullable=False),
     Column("owner", _bytes(255), nullable=False),
     Column("expires", Double),
-    Column("head", _bytes(1024), nullable=False),  # MessagePack: all that a header is beside key, metadata and these
+    Column("head", _bytes(1024), nullable=False),  # `Header.pack`
     mysql_engine="InnoDB",
 )
 Index("turnlog_sessions_key", sessions.c.namespace, sessions.c.session, unique=True)
 Index("turnlog_sessions_updated", sessions.c.namespace, sessions.c.updated.desc(), sessions.c.session)
-# who does without owners, or without a time to live, does without the index, too, where a database can leave rows out
+# sessions without an owner, or without an expiry, take no room in these indexes if the database has partial ones
 _OWNED, _EXPIRING = sessions.c.owner != text("''"), sessions.c.expires.is_not(None)
 Index(
     "turnlog_sessions_owner",
@@ -74,7 +75,7 @@ session_metadata = Table(
     "turnlog_metadata",
     tables,
     _row(),
-    Column("metadata", _bytes(), nullable=False),  # MessagePack: names to encoded values
+    Column("metadata", _bytes(), nullable=False),  # `Metadata.pack`
     mysql_engine="InnoDB",
 )
 
@@ -84,12 +85,12 @@ records = Table(
     _row(),
     Column("number", BigInteger, primary_key=True, autoincrement=False),
     Column("part", BigInteger, primary_key=True, autoincrement=False),
-    Column("rounds", BigInteger, nullable=False),  # the session's, up to its end
-    Column("begin", BigInteger),  # how many messages lie before it, if it begins a turn
+    Column("rounds", BigInteger, nullable=False),  # `Record.rounds_until`
+    Column("begin", BigInteger),  # how many messages precede it, if it begins a turn
     Column("messages_until", BigInteger, nullable=False),
     Column("size", BigInteger, nullable=False),
-    Column("head", _bytes(1024), nullable=False),  # MessagePack: all of a record but its body
-    Column("payload", _bytes(), nullable=False),  # the last column: what looks at heads alone never reads it
+    Column("head", _bytes(1024), nullable=False),  # `Record.pack`
+    Column("payload", _bytes(), nullable=False),  # the last column: statements that read only heads skip it
     mysql_engine="InnoDB",
 )
 
@@ -99,7 +100,7 @@ changes = Table(
     _row(),
     Column("id", _bytes(255), primary_key=True),
     Column("place", BigInteger, nullable=False),
-    Column("answer", _bytes(255), nullable=False),  # MessagePack: digest, version and number
+    Column("answer", _bytes(255), nullable=False),  # `Remembered.pack`
     sqlite_with_rowid=False,
     mysql_engine="InnoDB",
 )

@@ -39,7 +39,7 @@ from ._schema import changes, records, schema, session_metadata, sessions
 Value: TypeAlias = "int | float | str | bytes | None"
 
 WIDTH = 6
-"""How many columns a header is read from, but for its metadata: the clock, and those of `_HEADER`."""
+"""How many columns a header is read from, without its metadata: the clock, and those of `_HEADER`."""
 _HEADER = [sessions.c[name] for name in ("row", "updated", "owner", "expires", "head")]
 _MOVED = (
     "generation",
@@ -53,15 +53,15 @@ _MOVED = (
 )  # what every change may move
 
 _ROW = bindparam("row", type_=BigInteger)
-_ONE: ColumnElement[int] = literal_column("1")  # a parameter would keep a planner in the dark
+_ONE: ColumnElement[int] = literal_column("1")  # a planner does not know the value of a parameter
 _METADATA = session_metadata.c.metadata
 _IS_KEY = and_(sessions.c.namespace == bindparam("namespace"), sessions.c.session == bindparam("session"))
 
 
 def _of_it(query: Select[Any]) -> ScalarSelect[Any]:
-    """A column of what belongs to the session.
+    """Return a column of another table's row for the session, as a subquery.
 
-    A join would say the same, but a planner that takes a table for empty may go through all of it then.
+    With a join, a planner that believes a table to be empty may scan all of it.
     """
     return query.correlate(sessions).scalar_subquery()
 
@@ -70,13 +70,13 @@ _ITS_METADATA = _of_it(select(_METADATA).where(session_metadata.c.row == session
 
 
 class Statement:
-    """A compiled statement, and what it is given in the order in which the driver wants it.
+    """A compiled statement that binds its parameters in the driver's order.
 
     Args:
-        statement: What to compile.
-        dialect: What to compile it for.
-        counts: Whether it answers one row if it changed something, and none otherwise.
-        lazy: Whether its rows are read one after the other, as they are taken, so that whoever has enough can stop.
+        statement: The statement to compile.
+        dialect: The dialect to compile it for.
+        counts: Whether it returns one row if it changed something, and none otherwise.
+        lazy: Whether its rows are fetched one by one, so that the caller can stop early.
     """
 
     __slots__ = ("_constants", "_pick", "counts", "lazy", "names", "sql")
@@ -93,7 +93,7 @@ class Statement:
 
     @classmethod
     def joined(cls, *parts: str | Statement) -> Statement:
-        """Several, which are sent at once, for a dialect that writes parameters as `%s`."""
+        """Return one statement of several that are sent at once, for a dialect that writes parameters as `%s`."""
         made = cls.__new__(cls)
         made.counts = made.lazy = False
         statements = [part for part in parts if isinstance(part, Statement)]
@@ -106,27 +106,32 @@ class Statement:
         return made
 
     def bind(self, values: Mapping[str, Value]) -> tuple[Value, ...]:
-        """The parameters, by name, in the driver's order."""
+        """Return the values of its parameters in the driver's order.
+
+        Args:
+            values: The values by name.
+        """
         if self._constants:
             values = {**self._constants, **values}
         return self._pick(values)
 
 
 def _picker(names: tuple[str, ...]) -> Callable[[Mapping[str, Value]], tuple[Value, ...]]:
-    """What takes the values of these names out of a mapping; `itemgetter` is four times faster than a loop."""
+    """Return a function that picks values by name; `itemgetter` is four times faster than a loop."""
     if len(names) > 1:
         return itemgetter(*names)
     return lambda values: tuple(values[name] for name in names)
 
 
 class Statements:
-    """Every statement of the store, for one dialect.
+    """Every statement of the backend, for one dialect.
 
     Args:
-        dialect: What to compile for.
-        clock: Seconds since 1970 by the server's clock; None: by the store's, which then is a parameter, `now`.
-        later: The same, when a statement has waited for its locks; then what looks for a session locks it, too, and
-            what it finds is of that time.  None: a statement finds what there was when it began.
+        dialect: The dialect to compile for.
+        clock: Seconds since 1970 by the server's clock; None: by the backend's, as the parameter `now`.
+        later: The same after a statement has waited for its locks, for a server whose locking reads return what was
+            committed last.  None: a statement sees what was committed before it began, so a lock takes a statement of
+            its own.
     """
 
     def __init__(
@@ -151,14 +156,14 @@ class Statements:
         self.locks = self.served and later is None
         """Whether rows are locked by a statement of their own."""
 
-        # The header and, if it is remembered, this very change.  PostgreSQL locks by a statement before: one that
+        # The header, and the change if it is remembered.  PostgreSQL locks by a statement before: a statement that
         # waited for the lock would still see the changes as they were when it began.
         known = and_(c.row == s.row, c.id == bindparam("id", type_=LargeBinary))
         alone = select(now if later is None else later, *_HEADER).where(_IS_KEY)
         self.lock = compiled(select(s.row).where(_IS_KEY).with_for_update())
         if later is None:
             found = alone.add_columns(_of_it(select(c.answer).where(known)))
-        else:  # joined, so that it is locked, too
+        else:  # a joined row is locked, too
             found = alone.add_columns(c.answer).select_from(sessions.outerjoin(changes, known)).with_for_update()
             alone = alone.with_for_update()
         self.find = compiled(found)
@@ -174,13 +179,13 @@ class Statements:
         self.move_session = compiled(one_session.values(_bound(*_MOVED)))
         was = _unmoved(bindparam("was", type_=Double))
         unmoved = s.head == bindparam("seen")
-        alive = or_(s.expires.is_(None), s.expires > now)  # what has expired does not come back
+        alive = or_(s.expires.is_(None), s.expires > now)  # an expired session does not come back
         self.slide = compiled(one_session.where(was, unmoved, alive).values(_bound("expires")))
         self.delete_metadata = compiled(delete(session_metadata).where(session_metadata.c.row == _ROW))
         self.insert_metadata = compiled(insert(session_metadata).values(_bound("row", "metadata")))
         self.insert_record = compiled(insert(records).values(_bound(*(column.name for column in r))))
         self.insert_change = compiled(insert(changes).values(_bound(*(column.name for column in c))))
-        # What an append is for a session that is still where this process saw it: behind a server one round trip.
+        # The append to a session that is still as this process saw it last: one round trip to a server.
         self.append: Statement | None = None
         if dialect.name == "postgresql":
             self.append = compiled(_append(now))
@@ -195,7 +200,7 @@ class Statements:
         over = select(s.row).where(s.expires <= now).order_by(s.expires).limit(bindparam("limit", type_=BigInteger))
         self.expired = compiled(over.with_for_update(skip_locked=True))
 
-        # Cuts, retention and seals look at the heads beside the place, and at the sizes of what goes.
+        # Cuts, retention and seals need the heads next to the place, and the sizes of the records to remove.
         below, above, until = (
             r.number < bindparam("number"),
             r.number >= bindparam("number"),
@@ -203,7 +208,8 @@ class Statements:
         )
         head = select(r.head).where(r.row == _ROW).limit(_ONE)
         size = select(func.coalesce(func.sum(r.size), 0)).where(r.row == _ROW)
-        # a sealed run may end with an open turn, whose later rounds then have a number inside of the run
+        # A sealed run may end with an open turn.  The later rounds of that turn have a number inside of the run, so
+        # the record that holds a turn's beginning is looked for.
         begins = and_(r.number <= bindparam("number"), r.begin.is_not(None))
         self.head_below = compiled(head.where(below).order_by(r.number.desc(), r.part.desc()))
         self.head_at = compiled(head.where(begins).order_by(r.number.desc(), r.part.desc()))
@@ -215,7 +221,7 @@ class Statements:
         self.cut_above = compiled(delete(records).where(r.row == _ROW, above))
         self.cut_between = compiled(delete(records).where(r.row == _ROW, above, until))
 
-        # Where a statement is no round trip, the last records are read until they are enough.
+        # Where a statement costs no round trip, records are read backwards until they are enough.
         self.newest: dict[bool, Statement] = {}
         if clock is None:
             newest = select(r.head, r.payload).where(r.row == _ROW).order_by(r.number.desc(), r.part.desc())
@@ -230,16 +236,17 @@ class Statements:
             if not (before and since)
         }
         self.pages = {
-            (owned, behind): compiled(_page(header, owned=owned, behind=behind))
+            (owned, after): compiled(_page(header, owned=owned, after=after))
             for owned in (False, True)
-            for behind in (False, True)
+            for after in (False, True)
         }
 
 
 def _unmoved(was: BindParameter[float]) -> ColumnElement[bool]:
-    """Whether a session expires when it did.
+    """Return the condition that a session's expiry has not been moved.
 
-    Not by the index of that column, which MySQL would use here: it would lock there first, and others there last.
+    The addition keeps MySQL from using the index of that column.  MySQL would lock the index entry first, and other
+    statements lock it last, so they could deadlock.
     """
     return (sessions.c.expires + literal_column("0")).is_not_distinct_from(was)
 
@@ -249,7 +256,7 @@ def _bound(*names: str) -> dict[str, object]:
 
 
 def _move(now: ColumnElement[float], *others: str) -> Update:
-    """A header in place of the one that was read: nothing happens where that is no longer there, or has expired.
+    """Return the update of a header, if it is still as it was last seen and has not expired.
 
     Args:
         now: The clock.
@@ -270,9 +277,9 @@ def _returning(moved: Update) -> ReturningUpdate[tuple[float, float | None, int]
 
 
 def _append(now: ColumnElement[float]) -> ClauseElement:
-    """All of an append of one record, where the session is still where it was seen; otherwise nothing, and no row.
+    """Return the append of one record as one statement: no row is changed if the session is not as it was last seen.
 
-    A change that is sent again breaks the key of `turnlog_changes`, and with it the whole statement.
+    A repeat violates the primary key of `turnlog_changes`, so the whole statement fails.
     """
     moved = _returning(_move(now, "owner")).cte("moved")
     stored, known = (
@@ -288,11 +295,11 @@ def _append(now: ColumnElement[float]) -> ClauseElement:
 
 
 def _append_in_turn(now: ColumnElement[float]) -> list[ClauseElement]:
-    """The same as statements of one transaction, where none can hold another.
+    """Return the same as the statements of one transaction, for a dialect that cannot nest them.
 
-    What follows the first asks for the head that it wrote.  Where somebody else wrote that very head, it was for this
-    very change, as a tip tells the changes up to there: then it breaks the keys of what is there, and nothing is
-    committed.  `row_count()` would not do: MariaDB forgets it once the client is gone.
+    The first updates the header; the others require the head that it wrote.  If another writer wrote an equal head, it
+    stored the same change, because a tip depends on all change ids before it: then the primary keys are violated and
+    nothing is committed.  `row_count()` cannot be used: MariaDB forgets it when the client disconnects.
     """
     s = sessions.c
     moved = and_(s.row == _ROW, s.head == bindparam("head"))
@@ -307,7 +314,7 @@ def _append_in_turn(now: ColumnElement[float]) -> list[ClauseElement]:
 
 
 def _named(column: Column[Any]) -> str:
-    """The parameter of a column, in a statement that writes both kinds of heads."""
+    """Return the parameter of a column, in a statement that writes both kinds of heads."""
     return "record_head" if column is records.c.head else column.name
 
 
@@ -319,14 +326,14 @@ def _nearest(
     rounds: str | None = None,
     begin: ColumnElement[int] | None = None,
 ) -> ScalarSelect[int]:
-    """A column of the last record that fits, found backwards from the end: it looks at no more than lies behind it.
+    """Return a column of the last record that meets the conditions; the search goes backwards from the end.
 
     Args:
-        row: The session's.
-        column: Which column.
-        number: The parameter that its turn number is below.
-        rounds: The parameter that its end is at or before, in rounds.
-        begin: How many messages lie before it at the most; it begins a turn, too.
+        row: The session's row.
+        column: The column to return.
+        number: The name of the parameter that its turn number must be below.
+        rounds: The name of the parameter that its `rounds_until` must not exceed.
+        begin: It must begin a turn, with at most this many messages before it.
     """
     b = records.alias()
     query = select(b.c[column]).where(b.c.row == row)
@@ -348,22 +355,22 @@ _VARIABLES: Final[tuple[ColumnElement[int], ColumnElement[int]]] = (
 def _reading(
     columns: list[ColumnElement[Any]], dialect: Dialect, *, last: bool, before: bool, since: bool
 ) -> Statement:
-    """What reads the header and the records that are asked for, in one round trip, and as they were at one moment.
+    """Return the statement that reads the header and the requested records, in one round trip and one snapshot.
 
-    MySQL makes a range of an index only of what it knows beforehand, and would go through all of the session: it is
-    told the row and the start by variables, which are of one snapshot with what is read.
+    MySQL scans a range of an index only if it knows the bounds beforehand; otherwise it would read the whole session.
+    So it gets the row and the start in variables, which are set in the same snapshot.
     """
     s = sessions.c
     its_row = select(s.row).where(_IS_KEY)
-    told = dialect.name == "mysql" and (last or before or since)
-    row = _VARIABLES[0] if told else s.row
+    by_variables = dialect.name == "mysql" and (last or before or since)
+    row = _VARIABLES[0] if by_variables else s.row
     found = _start(row, last=last, before=before, since=since)
     its_start = None if found is None else select(found).select_from(sessions).where(_IS_KEY)
     at = _nearest(row, "head", rounds="rounds") if since else null()
-    if not told:
+    if not by_variables:
         start = None if its_start is None else its_start.scalar_subquery()
         return Statement(_read(columns, its_row.scalar_subquery(), start, at, before=before), dialect)
-    # not SET @variable = (...), which reads what is newest, under a lock, whatever the snapshot
+    # not SET @variable = (...), which ignores the snapshot and locks what it reads
     setting: list[str | Statement] = ["SELECT (", Statement(its_row, dialect), ") INTO @turnlog_row;"]
     if its_start is not None:
         setting += ["SELECT (", Statement(its_start, dialect), ") INTO @turnlog_start;"]
@@ -376,13 +383,13 @@ def _reading(
 
 
 def _start(row: ColumnElement[int], *, last: bool, before: bool, since: bool) -> ColumnElement[int] | None:
-    """The number of the first turn that is asked for; None: of all there are.
+    """Return the number of the first turn to read; None: read all.
 
     Args:
-        row: The session's.
-        last: So many messages at least.
-        before: Only turns numbered below another.
-        since: What follows a version, with the turn that it ends in.
+        row: The session's row.
+        last: Read the last messages only.
+        before: Read only turns below a number.
+        since: Read what follows a version, from the turn that the version ends in.
     """
     s = sessions.c
     start: ColumnElement[int] | None = None
@@ -413,10 +420,10 @@ def _read(
     *,
     before: bool,
 ) -> ClauseElement:
-    """The header and the records from a turn on.
+    """Return the statement that reads the header and the records from a turn on.
 
-    One row is the header with its metadata and the head of the record that stands at `since`; the others are a record's
-    head and payload, filled up to the same width with NULL in front.  They come in any order.
+    One row is the header, with its metadata and the head of the record that ends at `since`.  Each other row is the
+    head and the payload of a record, preceded by NULLs up to the same width.  They come in any order.
     """
     r = records.c
     header = select(*columns, _ITS_METADATA, at).where(_IS_KEY)
@@ -428,20 +435,20 @@ def _read(
     return union_all(header, body)
 
 
-def _page(columns: list[ColumnElement[Any]], *, owned: bool, behind: bool) -> ClauseElement:
-    """The headers of one page, the last updated first, with their session ids in front.
+def _page(columns: list[ColumnElement[Any]], *, owned: bool, after: bool) -> ClauseElement:
+    """Return the statement that reads the headers of one page, the last updated first, each after its session id.
 
     Args:
-        columns: Of a header; the first is the clock.
-        owned: Only those of one owner.
-        behind: Only what comes after another session.
+        columns: The columns of a header; the first is the clock.
+        owned: Read only the sessions of one owner.
+        after: Read only what follows another session.
     """
     s = sessions.c
     alive = or_(s.expires.is_(None), s.expires > columns[0])
     query = select(s.session, *columns, _ITS_METADATA).where(s.namespace == bindparam("namespace"), alive)
     if owned:
         query = query.where(s.owner == bindparam("owner"))
-    if behind:
+    if after:
         updated: BindParameter[float] = bindparam("updated")
         later = or_(s.updated < updated, s.session > bindparam("session"))
         query = query.where(s.updated <= updated, later)

@@ -1,4 +1,4 @@
-"""The SQL store, whichever its database."""
+"""`SQLBackend`: what the backends of all databases have in common."""
 
 from __future__ import annotations
 
@@ -30,23 +30,20 @@ _sleep = asyncio.sleep
 
 
 class SQLBackend(Backend):
-    """Sessions in a database: what all of them share.
+    """A backend that stores sessions in a database.
 
-    A commit is one transaction, or one statement, and a read one statement, or one snapshot.  What was acknowledged is
+    A commit is one transaction, or one statement; a read is one statement, or one snapshot.  An acknowledged commit is
     on the disk (`docs/explanation/promises.md`).
 
     Args:
-        database: What drives the statements.
-        namespace: As in `Store`.
-        ttl: As in `Store`.
-        retain: As in `Store`.
-        max_session_bytes: As in `Store`.
-        timeout: Seconds to wait for the database; then it is `Unavailable`.
-        migrate: `auto`: opening makes the tables where there are none, and brings older ones to this version.  `check`:
-            it looks, and refuses what `turnlog migrate` has not made; then rights to the tables' rows are enough.
-        sweep: Seconds between two removals of what has expired, the first when the store is opened, for as long as the
-            event loop runs in which it was opened; 0: never.
-        clock: As in `Store`.
+        database: Executes the statements.
+        ttl: As in `Backend`.
+        timeout: Seconds to wait for the database before raising `Unavailable`.
+        migrate: `auto`: opening creates the tables, or upgrades older ones to this version.  `check`: opening only
+            checks them, and refuses tables that `turnlog migrate` has not made; rights to their rows are then enough.
+        sweep: Seconds between two removals of expired sessions, the first when the backend is opened, while the event
+            loop runs that opened it; 0: never.
+        clock: As in `Backend`.
 
     Raises:
         InvalidInput: An argument breaks a rule.
@@ -89,7 +86,7 @@ class SQLBackend(Backend):
         if sweeper is not None:
             loop = sweeper.get_loop()
             if loop is asyncio.get_running_loop():
-                while not sweeper.done():  # a driver may keep a cancellation to itself
+                while not sweeper.done():  # a driver may swallow a cancellation
                     sweeper.cancel()
                     await asyncio.wait([sweeper], timeout=1)
             elif not loop.is_closed():
@@ -98,10 +95,10 @@ class SQLBackend(Backend):
         await self._database.close()
 
     async def bring_up(self) -> str:
-        """Make the tables, or bring them to this version, as opening with `migrate="auto"` does; nothing stays open.
+        """Create the tables, or upgrade them, as opening with `migrate="auto"` does; a closed backend stays closed.
 
         Returns:
-            What was done, for people.
+            One line of text that says what was done.
 
         Raises:
             SchemaError: The tables are newer than this turnlog, or damaged.
@@ -182,9 +179,9 @@ class SQLBackend(Backend):
         return await self._database.read(lambda: _operations.page(statements, query, now))
 
     async def sweep(self) -> int:
-        """Remove what has expired, in as many transactions as it takes, and say how many sessions it was.
+        """Remove the sessions that have expired, at most 100 in a transaction; return how many.
 
-        An open store does it by itself; any number of processes may.
+        An open backend does this by itself.  Any number of processes may do it at once.
 
         Raises:
             Unavailable: The database could not be reached.
@@ -201,7 +198,7 @@ class SQLBackend(Backend):
                 await self.sweep()
             except Closed:
                 return
-            except Exception as error:  # noqa: BLE001 - nobody would notice that it has ended
+            except Exception as error:  # noqa: BLE001 - the next sweep may succeed
                 _log.warning("%r could not be swept: %s", self, error)
             await _sleep(self._sweep)
 

@@ -7,10 +7,24 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from sql_database import Database
-from turnlog import Change, Key, Query, Receipt, Record, Session, Version, user
+from turnlog import (
+    ABSENT,
+    Change,
+    Conflict,
+    Key,
+    Query,
+    Receipt,
+    Record,
+    Session,
+    SessionNotFound,
+    TurnlogError,
+    Version,
+    user,
+)
 from turnlog_sql import _operations
 from turnlog_sql._statements import Statement
 
@@ -114,6 +128,37 @@ def test_an_operation_costs_the_same_whatever_the_length(name: str) -> None:
         costs.append(database.work(lambda d=database: operation(d))[1])  # type: ignore[misc]
         database.close()
     assert costs[1] <= costs[0] * 1.1
+
+
+REFUSED: dict[str, tuple[Callable[[Filled], Change], type[TurnlogError]]] = {
+    "version": (lambda d: Change(keep=1, retain=5, metadata={"a": 1}, expect=d.version), Conflict),
+    "absent": (lambda d: Change(append=said(2), metadata={"a": 1}, expect=ABSENT), Conflict),
+    "owner": (lambda d: Change(keep=1, retain=5, metadata={"a": 1}, for_owner="another"), SessionNotFound),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_refused_change_reads_nothing_but_the_header(name: str) -> None:
+    make, error = REFUSED[name]
+    database = Filled(20)
+    change = make(database)
+
+    def refused() -> None:
+        with pytest.raises(error):
+            database.commit(change)
+
+    assert database.work(refused)[0] == "BEGIN SELECT ROLLBACK"
+    database.close()
+
+
+def test_a_repeat_for_another_owner_is_not_answered() -> None:
+    database = Filled(20)
+    change = Change(append=said(1), metadata={"a": 1})
+    database.commit(change)
+    assert database.work(lambda: database.commit(change))[0] == "BEGIN SELECT COMMIT"
+    with pytest.raises(SessionNotFound):
+        database.commit(msgspec.structs.replace(change, for_owner="another"))
+    database.close()
 
 
 def test_steps_are_counted() -> None:

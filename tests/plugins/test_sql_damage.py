@@ -127,6 +127,33 @@ def test_payloads_that_changed_places_are_noticed(kept: Kept) -> None:
     assert caught.value.turn == 1
 
 
+OF_ANOTHER = {
+    "header": "UPDATE turnlog_sessions SET head = (SELECT head FROM turnlog_sessions WHERE row = 2) WHERE row = 1",
+    "metadata": "UPDATE turnlog_metadata SET metadata = (SELECT metadata FROM turnlog_metadata WHERE row = 2)",
+    "record": (
+        "UPDATE turnlog_records SET head = other.head, payload = other.payload FROM turnlog_records AS other "
+        "WHERE other.row = 2 AND other.number = 2 AND turnlog_records.row = 1 AND turnlog_records.number = 2"
+    ),
+    "change": "UPDATE turnlog_changes SET answer = (SELECT answer FROM turnlog_changes WHERE row = 2 AND place = 0)",
+}
+
+
+@pytest.mark.parametrize("which", OF_ANOTHER)
+def test_a_row_of_another_session_is_noticed(kept: Kept, which: str) -> None:
+    """Also if that session holds the same."""
+    changes = [Change(append=(Record.of((user("x"),), id=f"t{n}", time=1.0),), metadata={"a": 1}) for n in range(3)]
+    keys = (Key("shop", "bob"), Key("shop", "carol"))
+    kept.write(_operations.delete(kept.statements, KEY, 1.0, None, None))
+    for key in keys:
+        for change in changes:
+            kept.write(_operations.commit(kept.statements, key, change, 1.0, None, bytes))
+    kept.connection.execute(OF_ANOTHER[which])
+    with pytest.raises(CorruptRecord) as caught:
+        kept.session(key=keys[0])
+        kept.write(_operations.commit(kept.statements, keys[0], changes[1], 1.0, None))
+    assert caught.value.key == keys[0]
+
+
 def test_a_damaged_session_hides_no_other_and_can_be_deleted(kept: Kept) -> None:
     for place, name in enumerate(("a", "b", "c")):
         change = Change(append=(Record.of((user("x"),), id="t", time=1.0),))
