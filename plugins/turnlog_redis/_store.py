@@ -83,16 +83,16 @@ class RedisBackend(Backend):
     Args:
         url: `redis://user:password@host:6379/0`, `rediss://...` with TLS, `unix:///path/to/socket`,
             `redis+sentinel://host:26379,host2:26379/0`, `redis+cluster://host:6379,host2:6379`, or the latter two with
-            `rediss+`; None: that of `client`.
+            `rediss+`; None: give a `client`.
         ttl: As in `Backend`; the server's clock counts it.
-        timeout: Seconds to wait for a connection, and for an answer; then it is `Unavailable`, or `OutcomeUnknown`.
-        db: The number of the database, where the URL says none; None: 0.
-        service: What the sentinels call the master.
-        sslmode: `disable`, `require`, or `verify-full`, which is the one that cannot be listened to; None:
+        timeout: Seconds to wait for a connection, and for an answer, before `Unavailable` or `OutcomeUnknown`.
+        db: The number of the database, if the URL names none; None: 0.
+        service: The name of the master that the sentinels watch.
+        sslmode: `disable`, `require`, or `verify-full`, the only one that an attacker in the network cannot read; None:
             `verify-full` with `rediss://`, and `disable` otherwise.
         sslrootcert: The file with the certificates that `verify-full` trusts; None: the system's.
-        client: A client of the caller's own in place of a URL: connections are made with its settings.  None of its own
-            is used, and it is not closed.
+        client: A client in place of a URL: the backend connects with its settings.  It uses none of the client's own
+            connections, and does not close the client.
         clock: The time of turns; the server's clock sets the times of sessions.
 
     Raises:
@@ -381,10 +381,16 @@ class RedisBackend(Backend):
     async def _next(
         self, indexes: Sequence[bytes], after: tuple[float, bytes] | None, many: int
     ) -> list[tuple[float, bytes, bytes]]:
-        """The next so many places of the index, the last updated first, out of all buckets: time, session, member."""
+        """Return the next entries of the index out of all buckets, the last updated first: time, session, member.
+
+        Args:
+            indexes: The index of each bucket.
+            after: The time and the session that the entries follow; None: from the beginning.
+            many: How many entries to return at most.
+        """
         some = min(many, many // (_layout.BUCKETS // 4) + 4)
         top = "+inf" if after is None else repr(after[0])
-        behind = None if after is None else (-after[0], after[1])
+        last = None if after is None else (-after[0], after[1])
         found: list[tuple[float, bytes, bytes]] = []
         asked = [(index, 0) for index in indexes]
         while asked:
@@ -398,20 +404,21 @@ class RedisBackend(Backend):
                     (float(score), member.partition(b"\0")[0], member)
                     for member, score in zip(reply[::2], reply[1::2], strict=True)
                 ]
-                found += [place for place in places if behind is None or (-place[0], place[1]) > behind]
+                found += [place for place in places if last is None or (-place[0], place[1]) > last]
                 if len(places) == some:
                     more.append((index, skip + some))
                     least.append(places[-1][0])
             found.sort(key=lambda place: (-place[0], place[1]))
             reached = found[many - 1][0] if len(found) >= many else float("-inf")
-            # a bucket whose last place is still among the first so many may have more that are
+            # if the last entry read from a bucket is among those to return, the bucket's next ones may be, too
             asked = [one for one, score in zip(more, least, strict=True) if score >= reached]
         return found[:many]
 
     async def _infos(self, query: Query, found: Sequence[tuple[float, bytes, bytes]], infos: list[SessionInfo]) -> bool:
-        """Add the sessions at these places, up to one that is damaged: that is the error of the page that begins there.
+        """Add the sessions of these entries to `infos`, and return whether none of them is damaged.
 
-        A place without its session is removed from the index.  Whether there was no damage.
+        It stops before a damaged session: the page that begins with that one raises the error.  An entry without its
+        session is removed from the index.
         """
         places = [keys_of(query.namespace, session) for _, session, _ in found]
         replies = await self._all([_call(_scripts.LOOK, (one.session,), (_NO_CHANGE,)) for one in places])
@@ -425,13 +432,13 @@ class RedisBackend(Backend):
                     if not infos:
                         raise
                     return False
-            if header is None or header.updated != score:  # one that has moved on since is found at its new place
+            if header is None or header.updated != score:  # a session that has changed since has a newer entry
                 index = _layout.index_of(place.bucket, query.namespace, query.owner)
                 gone.append(_call(_scripts.FORGET, (place.session, index), (member,)))
             elif query.owner is None or header.owner == query.owner:
                 infos.append(header.info(0.0))
         if gone:
-            await self._all(gone)  # whatever becomes of it can be done again
+            await self._all(gone)  # if it fails, the next page does it
         return True
 
     # ------------------------------------------------------------------------------------------------------ the server
@@ -450,31 +457,32 @@ class RedisBackend(Backend):
     async def _run(
         self, script: Script, keys: Sequence[bytes], *arguments: Argument, writes: bool = False, again: bool = True
     ) -> Any:  # noqa: ANN401 - what a script answers
-        """The answer of a script.
+        """Run a script and return its answer.
 
         Args:
-            script: Which.
-            keys: What it works on.
-            arguments: What it is told.
+            script: The script.
+            keys: Its keys.
+            arguments: Its arguments.
             writes: Whether it changes anything.
-            again: Whether it may be sent twice: it knows what it has done already, or changes nothing.
+            again: Whether it may run twice, because it changes nothing, or nothing more the second time.
 
         Raises:
-            Unavailable: It was not done.
+            Unavailable: It did not run.
             OutcomeUnknown: The answer was lost.
+            CorruptRecord: It met damage, or a key that is not a session's list.
         """
         (answer,) = await self._all([_call(script, keys, arguments)], writes=writes, again=again)
         return answer
 
     async def _all(self, commands: Sequence[Command], *, writes: bool = False, again: bool = True) -> list[Any]:
-        """The answers to commands that travel together; `_run` says the rest."""
+        """Send commands together and return their answers.  The arguments and errors are those of `_run`."""
         try:
             return await self._server.ask_all(commands, writes=writes, again=again)
         except Unavailable as error:
             said = str(error.__cause__)
             if said.startswith("WRONGTYPE") or _scripts.DAMAGED in said:
                 key = _layout.key_of(commands[0][3])
-                raise CorruptRecord("it is damaged, or its place holds something else", key=key) from error
+                raise CorruptRecord("it is damaged, or its key holds something else", key=key) from error
             raise
 
     def __repr__(self) -> str:

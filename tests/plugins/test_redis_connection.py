@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from redis_writers import CUT_REPLY, CUT_REQUEST, Fate, Proxy, at, emptied, planted, raw
-from turnlog import Change, Key, OutcomeUnknown, SessionNotFound, TurnlogError, Unavailable, user
+from turnlog import Change, Key, OutcomeUnknown, Record, SessionNotFound, TurnlogError, Unavailable, user
+from turnlog_redis import _scripts
+from turnlog_redis._layout import keys_of
 
 KEY = Key("default", "s")
 
@@ -200,6 +202,25 @@ async def test_an_answer_that_is_lost_for_good_is_unknown() -> None:
             await sound.load("not seen")
 
 
+async def test_a_seal_whose_answer_is_lost_is_sent_again_and_was_done() -> None:
+    lost: list[str] = []
+
+    def fate(command: list[bytes]) -> Fate:
+        return lost.pop() if lost and script(command) and len(command) > 8 and command[1] == _scripts.SEAL.sha else None
+
+    async with Proxy(emptied(), fate) as proxy, at(proxy.url) as store:
+        for text in "abc":
+            await store.append("s", [user(text)])
+        for _ in "ab":  # the server knows the script the second time
+            records = (await store.backend.read(KEY)).records
+            lost.append(CUT_REPLY)
+            assert await store.backend.seal(KEY, Record.seal(records))
+            assert len((await store.backend.read(KEY)).records) == 1
+            await store.append("s", [user("more")])
+        assert not lost
+        assert [message.text for message in await store.load("s")] == ["a", "b", "c", "more", "more"]
+
+
 async def test_no_wait_is_without_an_end() -> None:
     """A server that hears and says nothing: Unavailable for questions, OutcomeUnknown for changes, within the bound."""
 
@@ -265,9 +286,6 @@ async def test_answers_that_are_anothers_are_noticed() -> None:
 
         proxy.fate = fate
         with raw_socket(proxy.target) as asked:
-            from turnlog_redis import _scripts
-            from turnlog_redis._layout import keys_of
-
             place = keys_of("default", b"b").session
             theirs = asked(b"EVAL", _scripts.READ.text, b"1", place, b"", b"0", b"", b"9", b"", b"0", b"0")
         with pytest.raises(TurnlogError, match="damaged"):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from redis_writers import Proxy, RedisStore, at, emptied, planted, raw
-from turnlog import Change, Key, Query, Record, Version, assistant, user
+from turnlog import ABSENT, Change, Conflict, Key, Query, Record, SessionNotFound, Version, assistant, user
 
 KEY = Key("default", "s")
 SHORT, LONG = 5, 50_000  # turns of two messages
@@ -106,6 +106,20 @@ async def test_an_append_to_what_was_seen_is_one_script() -> None:
         assert await place.names(store.append("unseen", [user("1")])) == (2, "EVALSHA EVALSHA")
         await other.append("read", [user("5")])
         assert await place.names(store.append("read", [user("6")])) == (2, "EVALSHA EVALSHA")
+
+
+async def test_a_refused_cut_is_one_script() -> None:
+    """The header is read again, because it may be out of date; the records around the cut are not."""
+    async with placed() as place:
+        old = await fill(place.store, SHORT)
+        await place.store.append("s", [user("more")])
+
+        async def refused(**conditions: Any) -> None:
+            with pytest.raises((Conflict, SessionNotFound)):
+                await place.store.backend.commit(KEY, Change(keep=1, **conditions))
+
+        for conditions in ({"expect": old}, {"expect": ABSENT}, {"for_owner": "ann"}):
+            assert await place.names(refused(**conditions)) == (1, "EVALSHA")
 
 
 def same(short: dict[str, int], long: dict[str, int]) -> bool:
