@@ -18,7 +18,7 @@ from .values.change import ABSENT, ANY, PRESENT, Change, Expect, Mark, Receipt, 
 from .values.ids import check_id, check_namespace, nested_namespace, new_id
 from .values.ids import new_session_id as _new_session_id
 from .values.json_value import JSON, check_number
-from .values.key import Key, key_of
+from .values.key import Key, cached_key
 from .values.message import Message, MessageLike, as_messages
 from .values.metadata import check_json
 from .values.record import Record
@@ -182,7 +182,10 @@ class Store:
             SessionNotFound: There is none, or it has expired.
         """
         key = self._key(session_id)
-        session = await self._read(key, last=last, before=before, touch=touch)
+        if self.owner is None:
+            session = await self.backend.read(key, last=last, before=before, touch=touch)
+        else:
+            session = await self._read(key, last=last, before=before, touch=touch)
         if last is not None and before is not None:
             session = await self._read_further(session, key, last, before)
         return exact(session, last, before)
@@ -631,8 +634,7 @@ class Store:
         return _new_session_id()
 
     def _key(self, session_id: str) -> Key:
-        self.backend.check_open()
-        return key_of(self.namespace, session_id)
+        return (cached_key if type(session_id) is str else Key)(self.namespace, session_id)
 
     async def _commit(
         self, key: Key, *, append: tuple[Record, ...] = (), keep: int | None = None, expect: Expect

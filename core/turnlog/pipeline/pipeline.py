@@ -113,12 +113,20 @@ class Pipeline:
             session = await self.store.session(session_id, last=self.window.messages)
         except SessionNotFound:
             return [] if self.system is None else [self.system]
-        prompt, turns = self.system or _prompt_of(session), session.turns
-        if prompt is None:
-            return [message for turn in self.window.cut(turns) for message in turn.messages]
-        if turns and turns[0].number == 0 and turns[0].messages[0].role in ("system", "developer"):
-            turns = (msgspec.structs.replace(turns[0], messages=turns[0].messages[1:]), *turns[1:])
-        return [prompt, *(message for turn in self.window.cut(turns) for message in turn.messages)]
+        prompt = self.system
+        if prompt is None and session.info.metadata.encoded:
+            prompt = _prompt_of(session)
+        messages, most = session.messages, self.window.messages
+        opens = bool(messages) and session.records[0].number == 0 and messages[0].role in ("system", "developer")
+        drop = prompt is not None and opens  # the message that opens the session gives way to the prompt
+        if len(messages) - drop > most:
+            turns = session.turns
+            if drop:
+                turns = (msgspec.structs.replace(turns[0], messages=turns[0].messages[1:]), *turns[1:])
+            messages = [message for turn in self.window.cut(turns) for message in turn.messages]
+        elif drop:
+            del messages[0]
+        return messages if prompt is None else [prompt, *messages]
 
 
 def _prompt_of(session: Session) -> Message | None:

@@ -16,8 +16,7 @@ from .header import (
 )
 from .history import begins_turn, common, divide, split_turns
 from .page import page
-from .plan import NOTHING, Near, Plan, needs, plan
-from .remembered import Remembered
+from .plan import NOTHING, Near, Plan, Remembered, needs, plan
 from .state import SessionState
 from .window import check_whole, cut_off, exact, newest, window
 

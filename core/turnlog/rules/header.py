@@ -221,19 +221,6 @@ class Header(msgspec.Struct, frozen=True, gc=False):
         _check_not_ahead(self.key, self.version, since)
         return since.epoch == self.version.epoch and since.generation == self.version.generation
 
-    def check_follows(self, record: Record) -> None:
-        """Refuse a later round that does not follow the last one.
-
-        Raises:
-            Conflict: Its turn is not the last one, or is not open, or a part is missing between.
-        """
-        if not record.turns and self.tail != (record.id, record.part - 1, True):
-            raise Conflict(
-                f"part {record.part} of turn {record.id!r} must follow its part {record.part - 1}, still open, "
-                f"at the end of session {self.key}; there is {self._tail_text()}",
-                actual=self.version,
-            )
-
     def _tail_text(self) -> str:
         if self.tail is None:
             return "no turn"
@@ -305,7 +292,12 @@ class Header(msgspec.Struct, frozen=True, gc=False):
         turns, rounds, until, tip, size = self.turns, version.rounds, self.messages_until, version.tip, self.bytes
         id = change.id.encode()
         record = change.append[0]
-        self.check_follows(record)
+        if not record.turns and self.tail != (record.id, record.part - 1, True):
+            raise Conflict(
+                f"part {record.part} of turn {record.id!r} must follow its part {record.part - 1}, still open, "
+                f"at the end of session {self.key}; there is {self._tail_text()}",
+                actual=version,
+            )
         placed = []
         for record in change.append:
             number = turns if record.turns else turns - 1
@@ -365,6 +357,10 @@ class Header(msgspec.Struct, frozen=True, gc=False):
             updated=now,
             expires=self.expires if ttl is None else None,  # `slide` sets it anew
         )
+
+    def expiry_may_move(self, ttl: float | None) -> bool:
+        """Return whether `slide` may change anything: whether the session expires, or the backend's sessions do."""
+        return ttl is not None or self.ttl is not None or self.expires is not None
 
     def slide(self, now: float, ttl: float | None) -> Header:
         """Return the header with its expiry moved; itself if less than 1/8 of the time to live has passed.

@@ -21,7 +21,7 @@ from ..values.metadata import Metadata
 from ..values.record import HEAD_FIELDS, Record
 from ..values.version import Version
 from .header import Header
-from .remembered import Remembered
+from .plan import Remembered
 
 FORMAT = 1
 """The format of the lines; it stands in the first one."""

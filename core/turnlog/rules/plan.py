@@ -1,6 +1,7 @@
-"""What a change does to a session: `needs` and `plan`, two pure functions for every backend.
+"""What a change does to a session: `Remembered`, `needs` and `plan`, pure and for every backend.
 
-A backend reads the header, calls `needs`, reads the few records that it names, calls `plan`, and writes the result.
+A backend reads the header and looks up the change id; `Remembered.receipt` answers a repeat.  Otherwise it calls
+`needs`, reads the few records that it names, calls `plan`, and writes the result.
 """
 
 from __future__ import annotations
@@ -10,12 +11,81 @@ from typing import Final
 
 import msgspec
 
-from ..errors import Conflict
-from ..values.change import Change
-from ..values.key import Key, check_key
+from ..errors import Conflict, CorruptRecord, IdReused
+from ..values.change import Change, Receipt
+from ..values.key import CHECKSUM_BYTES, Key, check_key
 from ..values.record import Record
 from ..values.version import Version
 from .header import Header, check_absent, missing
+
+
+class Remembered(msgspec.Struct, frozen=True, gc=False):
+    """A change that was stored: what a repeat is compared with, and what it is answered.
+
+    Attributes:
+        change: The change, or its digest.
+        version: The version that it made.
+        number: The receipt's `number`.
+    """
+
+    change: Change | bytes
+    version: Version
+    number: int | None
+
+    @property
+    def digest(self) -> bytes:
+        """The digest of the change."""
+        return self.change if isinstance(self.change, bytes) else self.change.digest
+
+    def receipt(self, header: Header, change: Change, now: float) -> Receipt:
+        """Return the answer to a change that is sent again under the same id.
+
+        Args:
+            header: The session's, with its expiry moved.
+            change: The change that is sent again.
+            now: Seconds since 1970, by the backend's clock.
+
+        Raises:
+            SessionNotFound: The session belongs to another owner than the change is for.
+            IdReused: The id stands for another change.
+        """
+        header.check_owner(change.for_owner)
+        if change is not self.change and change.digest != self.digest:
+            raise IdReused(
+                f"change id {change.id!r} stands for another change of session {header.key}: "
+                "make a new id for new contents"
+            )
+        return header.receipt(now, self.version, self.number, self.version)
+
+    def pack(self, key: Key) -> bytes:
+        """Return the bytes that a database stores, with a checksum that covers the key.
+
+        Args:
+            key: The session.
+        """
+        v = self.version
+        digest = self.change if isinstance(self.change, bytes) else self.change.digest
+        data = _encode((digest, (v.epoch, v.generation, v.rounds, v.tip, v.stamp), self.number))
+        return data + key.checksum(data)
+
+    @classmethod
+    def unpack(cls, key: Key, data: bytes) -> Remembered:
+        """Return the remembered change behind stored bytes.
+
+        Args:
+            key: The session that it must belong to.
+            data: The result of `pack`.
+
+        Raises:
+            CorruptRecord: The bytes are damaged, or belong to another session.
+        """
+        try:
+            if not key.is_sound(data):
+                raise CorruptRecord("a change that it remembers is damaged", key=key)
+            digest, version, number = _decode(data[:-CHECKSUM_BYTES])
+        except (msgspec.DecodeError, TypeError, ValueError) as error:
+            raise CorruptRecord(f"a change that it remembers cannot be read: {error}", key=key) from None
+        return cls(digest, Version(*version), number)
 
 
 class Near(msgspec.Struct, frozen=True, gc=False):
@@ -164,7 +234,8 @@ def plan(
     number = None
     if change.append:
         header, placed = header.extend(change, now)
-        number = change.number_in(placed)
+        if len(placed) > change.restored:
+            number = placed[change.restored].number
     if change.describes:
         header = header.describe(change, now)
     header = msgspec.structs.replace(header, changes=header.changes + 1)
@@ -174,7 +245,7 @@ def plan(
         header, placed, drop = _drop(header, placed, near, drop)
     if change.max_bytes is not None:
         header.check_bytes(change.max_bytes, taken)
-    if ttl is not None or header.ttl is not None or header.expires is not None:
+    if header.expiry_may_move(ttl):
         header = header.slide(now, ttl)
     return Plan(header, placed, number, previous, keep, drop)
 
@@ -190,3 +261,7 @@ def _drop(header: Header, placed: list[Record], near: Near, drop: int) -> tuple[
     if first.number <= header.first and not skip and not dropped:
         return header, placed, None
     return header.drop(first, dropped), placed[skip:], first.number
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(tuple[bytes, tuple[bytes, int, int, bytes, bytes], int | None]).decode

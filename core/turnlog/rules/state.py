@@ -23,8 +23,7 @@ from ..values.session import Session, check_read
 from ..values.version import Version
 from . import lines as _lines
 from .header import Header, check_delete, check_seal, fits, missing, regressed
-from .plan import NOTHING, Near, needs, plan
-from .remembered import Remembered
+from .plan import NOTHING, Near, Remembered, needs, plan
 from .window import window
 
 _rounds_until, _number = attrgetter("rounds_until"), attrgetter("number")
@@ -242,7 +241,7 @@ class SessionState(msgspec.Struct, eq=False, gc=False, weakref=False):
         if header is None or (header.expires is not None and not header.alive(now)):
             raise missing(self.key)
         state = self
-        if touch and (self._ttl is not None or header.ttl is not None or header.expires is not None):
+        if touch and header.expiry_may_move(self._ttl):
             header = header.slide(now, self._ttl)
             state = self if header is self.header else self._with(header)
         log, start, stop = self._log, self._start, self._stop

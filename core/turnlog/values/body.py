@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import msgspec
 
-from ..errors import CorruptRecord
-from ..payload import plain_body
 from .message import Message
 
 
@@ -20,7 +18,7 @@ class Round(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 class EncodedRound(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """The same, of a body that is encoded already."""
+    """The same, with its messages already encoded."""
 
     id: str
     part: int
@@ -30,31 +28,5 @@ class EncodedRound(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 encode = msgspec.msgpack.Encoder().encode
-_decode_messages = msgspec.msgpack.Decoder(tuple[Message, ...]).decode
-_decode_rounds = msgspec.msgpack.Decoder(tuple[Round, ...]).decode
-
-
-def decode_messages(payload: bytes) -> tuple[Message, ...]:
-    """The messages of one round.
-
-    Raises:
-        CorruptRecord: Cut short, damaged, compressed, or something else.
-    """
-    body = plain_body(payload)
-    try:
-        return _decode_messages(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise CorruptRecord(f"a record does not hold messages: {error}") from None
-
-
-def decode_rounds(payload: bytes) -> tuple[Round, ...]:
-    """The rounds of a sealed run.
-
-    Raises:
-        CorruptRecord: Cut short, damaged, compressed, or something else.
-    """
-    body = plain_body(payload)
-    try:
-        return _decode_rounds(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise CorruptRecord(f"a sealed record does not hold rounds: {error}") from None
+decode_messages = msgspec.msgpack.Decoder(tuple[Message, ...]).decode
+decode_rounds = msgspec.msgpack.Decoder(tuple[Round, ...]).decode

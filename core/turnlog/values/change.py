@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from hashlib import sha256
 from typing import Final, Literal, TypeAlias
 
@@ -44,8 +44,11 @@ ANY: Final = Mark.ANY
 """`save(..., expect=ANY)`: overwrite whatever is stored."""
 
 Expect: TypeAlias = Condition | Literal[Mark.ABSENT, Mark.PRESENT] | None
-"""The condition of a write: `ABSENT`, `PRESENT`, `version.session` (the same session, whatever was added since), `version`
-(the same turns), `version.exact` (the same turns, metadata, owner and time to live), or None: no condition."""
+"""The condition of a write.
+
+`ABSENT`, `PRESENT`, `version.session` (the same session, whatever was added since), `version` (the same turns),
+`version.exact` (the same turns, metadata, owner and time to live), or None: no condition.
+"""
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, repr_omit_defaults=True):
@@ -153,14 +156,6 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, repr
             body = [[r.id, r.part, r.open, r.canonical()] for r in self.append]
             _set(self, "asked", digest_of(body, self.keep, metadata, self.owner, self.ttl))
         return self.asked  # type: ignore[return-value]  # set above
-
-    def number_in(self, placed: Sequence[Record]) -> int | None:
-        """Return the receipt's `number`.
-
-        Args:
-            placed: The appended records with their numbers.
-        """
-        return placed[self.restored].number if len(placed) > self.restored else None
 
     def rewrite(
         self,

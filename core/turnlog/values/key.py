@@ -15,7 +15,7 @@ from .json_value import shown
 CHECKSUM_BYTES: Final = 4
 """Bytes of `Key.checksum`."""
 
-_SOUND: Final = 0x2144DF1C
+SOUND: Final = 0x2144DF1C
 """The CRC-32 of any data with its own checksum appended, whatever it was started with (ITU-T V.42, 8.1.1.6.2)."""
 
 
@@ -43,11 +43,11 @@ class Key(msgspec.Struct, frozen=True, order=True, cache_hash=True):
         They are zlib's CRC-32, started with the key, so that data of another session is not sound here; the low byte is
         first, so that the CRC-32 of sound data with its checksum is always the same number.
         """
-        return crc32(data, _start_of(self)).to_bytes(CHECKSUM_BYTES, "little")
+        return crc32(data, start_of(self)).to_bytes(CHECKSUM_BYTES, "little")
 
     def is_sound(self, data: bytes) -> bool:
         """Return whether data ends with its checksum under this key."""
-        return crc32(data, _start_of(self)) == _SOUND
+        return crc32(data, start_of(self)) == SOUND
 
     def __str__(self) -> str:
         return f"{self.session!r} in {self.namespace!r}"
@@ -59,15 +59,12 @@ def check_key(value: object) -> None:
         raise InvalidInput(f"key must be a Key, not {shown(value)}: the methods of an application take a session id")
 
 
-def key_of(namespace: str, session: str) -> Key:
-    """The same as `Key(namespace, session)`; one that was made a moment ago need not be checked again."""
-    return _made(namespace, session) if type(session) is str else Key(namespace, session)
-
-
-_made = lru_cache(4_096)(Key)  # at most 2 MiB of names
+cached_key = lru_cache(4_096)(Key)
+"""`Key(namespace, session)`, without checking again what was checked a moment ago; at most 2 MiB of names."""
 
 
 @lru_cache(4_096)
-def _start_of(key: Key) -> int:
+def start_of(key: Key) -> int:
+    """Return what the checksums under a key start with."""
     namespace = key.namespace.encode()
     return crc32(b"%d:%b:%b" % (len(namespace), namespace, key.session.encode()))

@@ -38,16 +38,19 @@ class Message(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults
             InvalidInput: It is empty, or holds something that JSON does not; the error names the place.
             TooLarge: It is nested more than 100 levels deep.
         """
-        check_mapping(data, "a message")
+        if type(data) is not dict:
+            check_mapping(data, "a message")
         rest = dict(data)
         role, content = rest.get("role"), rest.get("content")
         if type(role) is str:
-            check_text(role, "message.role")
+            if not role.isascii():
+                check_text(role, "message.role")
             del rest["role"]
         else:
             role = None
         if type(content) is str:
-            check_text(content, "message.content")
+            if not content.isascii():
+                check_text(content, "message.content")
             del rest["content"]
         else:
             content = None

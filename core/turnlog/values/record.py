@@ -7,6 +7,7 @@ from itertools import pairwise
 from math import isfinite
 from operator import attrgetter
 from typing import Any, Final
+from zlib import crc32
 
 import msgspec
 
@@ -16,7 +17,7 @@ from ..payload import HEAD, PLAIN, codec_of, plain_body, wrap
 from . import body as _body
 from .ids import check_id
 from .json_value import check_number, shown
-from .key import CHECKSUM_BYTES, Key
+from .key import CHECKSUM_BYTES, SOUND, Key, start_of
 from .message import Message
 
 HEAD_FIELDS: Final = (
@@ -25,6 +26,7 @@ HEAD_FIELDS: Final = (
 )
 """The fields of a record that are not its body."""
 
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _set = msgspec.structs.force_setattr
 
 
@@ -175,10 +177,12 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
                 messages = tuple(message for record in self.split() for message in record.messages)
             else:
                 try:
-                    messages = _body.decode_messages(self._payload or self.payload)
+                    messages = _body.decode_messages(plain_body(self._payload or self.payload))
                 except CorruptRecord as error:
                     error.turn = self.number
                     raise
+                except _UNREADABLE as error:
+                    raise self._misfit(f"a record does not hold messages: {error}") from None
                 if len(messages) != self.count:
                     raise self._misfit(f"it holds {len(messages)} messages, its head says {self.count}")
             _set(self, "_messages", messages)
@@ -225,10 +229,12 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
 
     def _unsealed(self) -> tuple[Record, ...]:
         try:
-            rounds = _body.decode_rounds(self.payload)
+            rounds = _body.decode_rounds(plain_body(self.payload))
         except CorruptRecord as error:
             error.turn = self.number
             raise
+        except _UNREADABLE as error:
+            raise self._misfit(f"a sealed record does not hold rounds: {error}") from None
         inner = tuple(
             Record(r.id, r.part, r.open, r.time, len(r.messages), 1, 0 if r.part else 1, _messages=r.messages)
             for r in rounds
@@ -316,7 +322,8 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
             CorruptRecord: The head is damaged, or belongs to another session or another payload.
         """
         try:
-            if not key.is_sound(head[:-CHECKSUM_BYTES] if payload is None else payload[:HEAD] + head):
+            data = head[:-CHECKSUM_BYTES] if payload is None else payload[:HEAD] + head
+            if crc32(data, start_of(key)) != SOUND:  # as `Key.is_sound`, without a call for each record
                 raise CorruptRecord("the head of a record is damaged, or belongs to another payload", key=key)
             record = _decode_head(head[: -2 * CHECKSUM_BYTES])
         except (msgspec.DecodeError, TypeError, ValueError, RecursionError) as error:

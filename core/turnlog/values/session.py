@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
 from functools import cached_property
 
 import msgspec
@@ -14,7 +13,7 @@ from .ids import check_id
 from .json_value import check_number
 from .key import Key
 from .message import Message
-from .metadata import Value
+from .metadata import Metadata
 from .record import Record
 from .turn import Turn
 from .version import Version, check_version
@@ -47,7 +46,7 @@ class SessionInfo(msgspec.Struct, frozen=True):
     created: float
     updated: float
     owner: str
-    metadata: Mapping[str, Value]
+    metadata: Metadata
     ttl: float | None
     expires_in: float | None
 
@@ -98,7 +97,7 @@ class Session(msgspec.Struct, frozen=True, dict=True):
         turns: list[Turn] = []
         try:
             for record in self.records:
-                for part in record.split():
+                for part in record.split() if record.rounds > 1 else (record,):
                     if turns and turns[-1].number == part.number:
                         before = turns.pop()
                         id, time, messages = before.id, before.time, before.messages + part.messages

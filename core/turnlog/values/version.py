@@ -8,6 +8,7 @@ from typing import TypeAlias
 import msgspec
 
 from ..errors import InvalidInput
+from ..limits import MAX_NUMBER
 from .json_value import check_number, shown
 
 
@@ -134,7 +135,8 @@ def check_version(value: object, name: str, wanted: str = "a Version") -> None:
         hint = ": give its version" if isinstance(getattr(value, "version", None), Version) else ""
         raise InvalidInput(f"{name} must be {wanted}, not {shown(value)}{hint}")
     for number in (value.generation, value.rounds):
-        check_number(number, f"a number in {name}", least=0)
+        if type(number) is not int or not 0 <= number <= MAX_NUMBER:
+            check_number(number, f"a number in {name}", least=0)
     for part in (value.epoch, value.tip, value.stamp):
         if type(part) is not bytes:
             raise InvalidInput(f"{name} holds {shown(part)}, which must be bytes: take a version as a store gave it")
