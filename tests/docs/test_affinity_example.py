@@ -1,4 +1,4 @@
-"""The example of affinity: nothing is lost when an instance dies, and its figures are what its page says of them."""
+"""The affinity example loses nothing when an instance dies, and its figures are as its page describes them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ SESSIONS, ROUNDS = 40, 3
 
 @pytest.fixture(scope="module")
 def figures() -> dict[str, dict[str, Figures]]:
-    """By mode and part; to get them, everything that was acknowledged was found again at every turn."""
-    server = servers.Redis()  # of its own, because what it does is counted
+    """Return the figures by mode and part; the run itself checks that no acknowledged turn is lost."""
+    server = servers.Redis()  # of its own, because its commands are counted
     try:
         done = [asyncio.run(run(server.url, mode, SESSIONS, ROUNDS)) for mode in MODES]
     finally:
@@ -28,14 +28,14 @@ def figures() -> dict[str, dict[str, Figures]]:
     return {mode: {one.part: one for one in parts} for mode, parts in zip(MODES, done, strict=True)}
 
 
-def test_each_mode_goes_through_the_same(figures: dict[str, dict[str, Figures]]) -> None:
+def test_each_mode_takes_the_same_turns(figures: dict[str, dict[str, Figures]]) -> None:
     assert [[one.turns for one in parts.values()] for parts in figures.values()] == [
         [SESSIONS * rounds for rounds in (1, 1, ROUNDS, 2, ROUNDS, 2, ROUNDS)]
     ] * 3
 
 
 @pytest.mark.parametrize("mode", ["validate", "trust"])
-def test_with_affinity_every_read_is_a_hit_until_an_instance_dies_and_soon_again(
+def test_with_affinity_every_read_is_a_hit_unless_the_instances_change(
     mode: str, figures: dict[str, dict[str, Figures]]
 ) -> None:
     parts = figures[mode]
@@ -47,7 +47,7 @@ def test_with_affinity_every_read_is_a_hit_until_an_instance_dies_and_soon_again
 
 
 @pytest.mark.parametrize("mode", ["validate", "trust"])
-def test_a_cache_spares_the_server_commands_and_bytes(mode: str, figures: dict[str, dict[str, Figures]]) -> None:
+def test_a_cache_saves_commands_and_bytes(mode: str, figures: dict[str, dict[str, Figures]]) -> None:
     for quiet in ("four instances", "three instances", "four instances again"):
         bare, cached = figures["off"][quiet], figures[mode][quiet]
         assert cached.commands < bare.commands - 0.5
@@ -55,15 +55,15 @@ def test_a_cache_spares_the_server_commands_and_bytes(mode: str, figures: dict[s
     assert figures["trust"]["four instances"].commands < figures["validate"]["four instances"].commands - 2
 
 
-def test_without_a_cache_there_is_nothing_to_hit(figures: dict[str, dict[str, Figures]]) -> None:
+def test_without_a_cache_there_are_no_hits(figures: dict[str, dict[str, Figures]]) -> None:
     assert not any((one.hits, one.misses, one.stale) != (0, 0, 0) for one in figures["off"].values())
 
 
-# --------------------------------------------------------------------------------------------- what it would find out
+# ------------------------------------------------------------------------------------------------------ a naive service
 
 
 class Naive:
-    """Instances that keep the histories of their sessions themselves, and the connection to their router."""
+    """Instances that keep the histories of their sessions themselves; also the connection to their router."""
 
     def __init__(self) -> None:
         self.said: dict[str, dict[str, list[str]]] = {"one": {}, "two": {}}

@@ -1,9 +1,9 @@
-"""A chat service of several processes over one store; each prints its address and serves until it is ended.
+"""A chat service of several processes over one store.
 
 python chat.py router
-python chat.py instance ROUTER [off|validate|trust]    over the store that TURNLOG_STORE_URL names
+python chat.py instance ROUTER [off|validate|trust]    with the store that TURNLOG_STORE_URL names
 
-Whoever asks sends a line of JSON and is answered with one.
+Each process prints its address and serves until it is killed.  A request is a line of JSON, and so is the answer.
 """
 
 from __future__ import annotations
@@ -13,10 +13,20 @@ import json
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import closing, suppress
-from dataclasses import asdict
 from typing import Any, Final, Self
 
-from turnlog import ABSENT, Conflict, IdReused, SessionNotFound, Store, TurnlogError, assistant, open_store, user
+from turnlog import (
+    ABSENT,
+    Conflict,
+    IdReused,
+    InvalidInput,
+    SessionNotFound,
+    Store,
+    TurnlogError,
+    assistant,
+    open_store,
+    user,
+)
 from turnlog_cache import CacheLayer, choose
 
 Line = dict[str, Any]
@@ -24,7 +34,7 @@ _LONGEST: Final = 2**20
 
 
 class Peer:
-    """A connection to somebody who answers."""
+    """A connection to a router or an instance."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -37,10 +47,10 @@ class Peer:
         return cls(*await asyncio.open_connection(host, int(port), limit=_LONGEST))
 
     async def ask(self, question: Line) -> Line:
-        """Ask one question, and wait for the answer.
+        """Send a request and return the answer.
 
         Raises:
-            OSError: There is none.
+            OSError: There was no answer.
         """
         self.writer.write(json.dumps(question).encode() + b"\n")
         async with asyncio.timeout(10):
@@ -51,19 +61,19 @@ class Peer:
         return answer
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self.writer.close()
 
 
 class Router:
-    """Sends each session to the instance that is chosen for it, among those that have joined and answer."""
+    """Sends the requests of each session to one instance, chosen among those that have joined and answer."""
 
     def __init__(self) -> None:
         self.instances: dict[str, list[Peer]] = {}
-        """Connections to them that nobody uses at the moment."""
+        """The idle connections to each instance."""
 
     async def answer(self, question: Line) -> Line:
-        """What an instance answers."""
+        """Let an instance join, or return the answer of the session's instance."""
         if "join" in question:
             self.instances.setdefault(question["join"], [])
             return {}
@@ -73,7 +83,7 @@ class Router:
             try:
                 peer = idle.pop() if idle else await Peer.at(name)
                 answer = await peer.ask(question)
-            except OSError:  # dead, or out of reach: ask the next one; a turn that was stored is not stored again
+            except OSError:  # dead or unreachable: ask another; a turn that was stored is not stored again
                 self.instances.pop(name, None)
             else:
                 idle.append(peer)
@@ -82,31 +92,34 @@ class Router:
 
 
 class Instance:
-    """Answers for whichever session it is asked about: that it is asked is a hint, and the store is the judge."""
+    """Answers for any session: affinity is a hint, and the store decides which turns are accepted."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
 
     async def answer(self, question: Line) -> Line:
-        """Take a turn, and tell what the user has said in all of them."""
+        """Store a turn, and return what the user has said in all turns; or return the counters of the cache."""
         if "stats" in question:
-            return asdict(self.store.stats) if isinstance(self.store, CacheLayer) else {}
+            try:
+                return dict(self.store.find(CacheLayer).stats())
+            except InvalidInput:
+                return {}  # the store has no cache
         while True:
             try:
                 return {"said": await self.turn(**question)}
             except (Conflict, IdReused):
-                continue  # another instance has written since, perhaps this very turn: look again
+                continue  # another instance has written since, perhaps this same turn: read again
             except TurnlogError as error:
                 return {"error": str(error)}
 
     async def turn(self, session: str, turn: str, text: str) -> list[str]:
-        """Load the history and append to it, if it is still what was loaded."""
+        """Load the history and append a turn, if no other turn was stored since."""
         found = None
         with suppress(SessionNotFound):
             found = await self.store.session(session)
         turns = found.turns if found else ()
         said = [one.messages[0].text for one in turns]
-        if turn in (one.id for one in turns):  # whoever stored it died before it could say so
+        if turn in (one.id for one in turns):  # an instance stored it and died before it answered
             return said
         reply = assistant(f"That was your message number {len(said) + 1}.")
         await self.store.append(session, [user(text), reply], turn_id=turn, expect=found.version if found else ABSENT)
@@ -114,7 +127,7 @@ class Instance:
 
 
 async def listen(answer: Callable[[Line], Awaitable[Line]]) -> asyncio.Server:
-    """Answer whoever connects."""
+    """Start a server that answers each request."""
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError):
@@ -127,26 +140,26 @@ async def listen(answer: Callable[[Line], Awaitable[Line]]) -> asyncio.Server:
 
 
 def address_of(server: asyncio.Server) -> str:
-    """Where it listens."""
+    """Return the address of a server."""
     host, port = server.sockets[0].getsockname()
     return f"{host}:{port}"
 
 
 async def join(router: str, address: str) -> None:
-    """Tell the router who is there."""
+    """Let an instance join a router."""
     with closing(await Peer.at(router)) as peer:
         await peer.ask({"join": address})
 
 
 async def run_router() -> None:
-    """Be the router."""
+    """Run the router."""
     server = await listen(Router().answer)
     print(address_of(server), flush=True)
     await server.serve_forever()
 
 
 async def run_instance(router: str, mode: str = "validate") -> None:
-    """Be an instance, which joins once a second: also a router that was started anew, or had given it up."""
+    """Run an instance.  It joins every second, so that a router that was restarted or had dropped it finds it."""
     layers = [] if mode == "off" else [{"name": "cache", "mode": mode}]
     async with open_store(layers=layers) as store:
         server = await listen(Instance(store).answer)

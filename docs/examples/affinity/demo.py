@@ -2,9 +2,9 @@
 
 python demo.py --redis URL
 
-Each session says something, waits for the answer, and says the next thing.  The answer tells what the session has said
-so far, as the instance found it: that must be all that was acknowledged before, once and in order.  This is done
-without a cache and with one in either mode, and the figures are what Redis and the caches have done.
+Each session sends a message, waits for the answer, and sends the next one.  The answer lists the messages of the
+session, as the instance found them: it must be all that were acknowledged before, once and in order.  The demo runs
+without a cache and with a cache in each mode, and prints the work of Redis and of the caches.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ AT_ONCE = 40  # sessions
 
 
 class Figures(NamedTuple):
-    """What a part of the run has cost."""
+    """The cost of one part of a run."""
 
     mode: str
     part: str
     turns: int
-    commands: float  # of Redis, a turn
-    bytes: float  # sent by Redis, a turn
-    hits: int  # of the instances that live at the end, as what follows
+    commands: float  # of Redis, per turn
+    bytes: float  # sent by Redis, per turn
+    hits: int  # these three of the instances that are alive at the end
     misses: int
     stale: int
 
@@ -49,7 +49,7 @@ HEAD = "mode      part                   turns  commands   bytes   hits  misses 
 
 
 class Instance(NamedTuple):
-    """A process, and where it is asked."""
+    """A process and its address."""
 
     process: asyncio.subprocess.Process
     address: str
@@ -59,8 +59,8 @@ class Service:
     """A router and its instances, each a process.
 
     Args:
-        url: Of the Redis.
-        mode: Of the caches.
+        url: The URL of Redis.
+        mode: The mode of the caches.
     """
 
     def __init__(self, url: str, mode: str) -> None:
@@ -94,13 +94,13 @@ class Service:
         self.instances.append(await self._run("instance", self.router, self.mode))
 
     async def kill(self) -> None:
-        """Kill an instance, whatever it is doing."""
+        """Kill an instance in the middle of its work."""
         process, _ = self.instances.pop(0)
         process.kill()
         await process.wait()
 
     async def stats(self) -> dict[str, Line]:
-        """What the cache of each instance has done."""
+        """Return the counters of each instance's cache, by address."""
         found = {}
         for _, address in self.instances:
             with closing(await Peer.at(address)) as peer:
@@ -124,12 +124,12 @@ class Service:
 
 
 class Load:
-    """Sessions that talk, and remember what was acknowledged.
+    """Sessions that send messages and record what was acknowledged.
 
     Args:
-        service: Whom to.
-        redis: Which Redis to measure.
-        sessions: How many.
+        service: The service.
+        redis: The Redis to measure.
+        sessions: The number of sessions.
     """
 
     def __init__(self, service: Service, redis: Redis, sessions: int) -> None:
@@ -140,17 +140,17 @@ class Load:
         self._gate = asyncio.Semaphore(AT_ONCE)
 
     def close(self) -> None:
-        """Hang up."""
+        """Close all connections."""
         for peer in self._peers:
             peer.close()
 
     async def talk(self, part: str, *, rounds: int = 1, event: str = "") -> Figures:
-        """Have every session say something, again and again.
+        """Let every session send messages.
 
         Args:
-            part: What to call it.
-            rounds: How often.
-            event: `kill` or `add`: what happens when a quarter of the sessions have spoken.
+            part: The name of this part of the run.
+            rounds: How many messages each session sends.
+            event: `kill` or `add`: kill or add an instance when a quarter of the sessions have sent a message.
         """
         before, did_before = await self.service.stats(), await self._redis_did()
         for number in range(rounds):
@@ -186,7 +186,7 @@ class Load:
 
 
 async def run(url: str, mode: str, sessions: int, rounds: int) -> list[Figures]:
-    """Do it all in one mode.
+    """Run all parts in one mode.
 
     Raises:
         AssertionError: Something was lost, stored twice, or in another order.
@@ -205,7 +205,7 @@ async def run(url: str, mode: str, sessions: int, rounds: int) -> list[Figures]:
 
 
 async def main() -> None:
-    """Do it in every mode, and print the figures."""
+    """Run every mode, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--redis", required=True, metavar="URL", help="such as redis://localhost:6379/0")
     parser.add_argument("--sessions", type=int, default=300)
