@@ -13,8 +13,21 @@ import pytest
 
 from naive import failed_by
 from naive.changes import LastWriteWins
-from turnlog import Backend, Closed, Layer, Store
-from turnlog.testing import BackendContract, BackendOptions, Clock, LayerContract
+from turnlog import (
+    Backend,
+    Change,
+    Closed,
+    Conflict,
+    Key,
+    Layer,
+    Message,
+    MessageLayer,
+    Receipt,
+    Record,
+    Store,
+    user,
+)
+from turnlog.testing import BackendContract, BackendOptions, Clock, LayerContract, MessageLayerContract
 from turnlog.testing import _base as base_module
 from turnlog_memory import MemoryBackend
 
@@ -148,3 +161,80 @@ def test_a_layer_contract_uses_the_backend_below() -> None:
     assert (backend.inner, kit.shared) == (kit.inner, True)
     assert kit.clock() - Clock()() == 10
     assert {name for name in dir(LayerContract) if name.startswith("test_")} < set(TESTS)
+
+
+def test_a_backend_need_not_support_seals() -> None:
+    class NoSeals(MemoryBackend):
+        async def seal(self, key: Key, record: Record) -> None:  # type: ignore[override]
+            """Not supported."""
+
+    assert failed_by(NoSeals, [name.removeprefix("test_") for name in TESTS]) == {}
+
+
+class Marking(MessageLayer):
+    """Marks each message that it stores, once."""
+
+    def write_message(self, message: Message) -> Message:
+        return message if message.text.endswith("!") else user(f"{message.text}!")
+
+
+class Repeatedly(Marking):
+    """Marks a message again when it is written again."""
+
+    def write_message(self, message: Message) -> Message:
+        return user(f"{message.text}!")
+
+
+class Counting(MessageLayer):
+    """Marks each message with a number."""
+
+    count = 0
+
+    def write_message(self, message: Message) -> Message:
+        self.count += 1
+        return user(f"{message.text}{self.count}")
+
+
+class OnlyWhenRead(Marking):
+    """Stores messages as they are, and marks them when they are read."""
+
+    def read_message(self, message: Message) -> Message:
+        return self.write_message(message)
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        return await self.inner.commit(key, change)
+
+
+class Shown(Marking):
+    """Saves compare the message itself, not the one that would be read."""
+
+    def as_read(self, message: Message) -> Message:
+        return message
+
+
+@pytest.mark.parametrize(
+    ("layer", "failed"),
+    [
+        (Marking, set()),
+        (Repeatedly, {"what_was_read_is_written_as_it_was_stored", "it_keeps_nothing_that_it_changes"}),
+        (Counting, {"it_is_deterministic", "load_extend_save", "it_keeps_nothing_that_it_changes"}),
+        (OnlyWhenRead, {"it_keeps_nothing_that_it_changes"}),
+        (Shown, {"load_extend_save"}),
+    ],
+)
+def test_the_laws_of_message_layers(layer: type[MessageLayer], failed: set[str]) -> None:
+    class Laws(MessageLayerContract):
+        messages = (user("a"), user("b!"))
+
+        def make(self, **options: Unpack[BackendOptions]) -> MessageLayer:
+            return layer(MemoryBackend(**options))
+
+    found = set()
+    for name in dir(Laws):
+        if name.startswith("test_"):
+            try:
+                getattr(Laws(), name)()
+            except (AssertionError, Conflict):
+                found.add(name.removeprefix("test_"))
+    assert found >= failed
+    assert bool(found) is bool(failed)

@@ -18,11 +18,11 @@ ABOVE_THE_BACKEND = {  # no backend can break these: `Store` and the values see 
     "new_session_ids",
     "nothing_to_set",
     "rewind_more_than_there_is",
-    "what_is_no_id",
-    "what_is_no_list_of_messages",
-    "what_is_no_message",
-    "what_is_no_version",
-    "what_was_given_is_taken_as_it_was",
+    "invalid_ids",
+    "messages_that_are_no_list",
+    "invalid_messages",
+    "invalid_conditions",
+    "given_values_are_copied",
 }
 
 

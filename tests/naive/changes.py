@@ -28,19 +28,17 @@ from turnlog_memory import MemoryBackend
     "a_stale_version_is_refused",
     "a_session_that_is_older_than_expect",
     "a_version_from_before_a_cut",
-    "a_version_from_before_a_delete",
     "a_version_is_no_clock",
     "a_version_of_another_session",
-    "a_version_of_what_is_not_there",
 )
 class LastWriteWins(MemoryBackend):
-    """Stores what comes: whoever writes last wins."""
+    """Stores every change: the last writer wins."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         return await super().commit(key, replace(change, expect=None))
 
 
-@fails(Expecting, "a_version_from_before_a_delete", "a_version_of_another_session", "no_version_comes_twice")
+@fails(Expecting, "a_version_of_another_session", "no_version_comes_twice")
 class Counter(MemoryBackend):
     """Counts from the beginning in each session that is made: no epoch."""
 
@@ -56,7 +54,6 @@ class Counter(MemoryBackend):
     "a_stale_version_is_refused",
     "a_session_that_is_older_than_expect",
     "a_version_from_before_a_cut",
-    "a_version_from_before_a_delete",
     "a_version_is_no_clock",
     "a_version_of_another_session",
     "a_version_stays_while_nothing_changes",
@@ -87,7 +84,6 @@ class ClockVersion(MemoryBackend):
     Expecting,
     "a_session_that_is_older_than_expect",
     "a_version_from_before_a_cut",
-    "a_version_from_before_a_delete",
     "a_version_of_another_session",
 )
 class CountsMessages(MemoryBackend):
@@ -105,7 +101,6 @@ class CountsMessages(MemoryBackend):
 @fails(
     Expecting,
     "a_session_that_is_older_than_expect",
-    "a_version_from_before_a_delete",
 )
 class DeletesAnyVersion(MemoryBackend):
     """Deletes what is there."""
@@ -116,7 +111,7 @@ class DeletesAnyVersion(MemoryBackend):
 
 @fails(Expecting, "a_version_survives_its_text")
 class ComparesObjects(MemoryBackend):
-    """Knows the versions that it has handed out."""
+    """Compares versions by identity."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         session = await stored(self, key)
@@ -143,9 +138,9 @@ class RefusesAll(MemoryBackend):
         return await super().commit(key, change)
 
 
-@fails(Expecting, "a_version_of_what_is_not_there")
+@fails(Conditions, "same_turns")
 class NoConflictIfMissing(MemoryBackend):
-    """There is no session, so it says that there is no session."""
+    """Raises `SessionNotFound` if a version is expected of a session that is not stored."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         if isinstance(change.expect, Version):
@@ -155,7 +150,7 @@ class NoConflictIfMissing(MemoryBackend):
 
 @fails(Expecting, "a_session_that_is_older_than_expect")
 class RegressedIsConflict(MemoryBackend):
-    """Tells a writer who saw more than there is to read again."""
+    """Raises `Conflict` where the history has regressed."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         try:
@@ -166,7 +161,7 @@ class RegressedIsConflict(MemoryBackend):
 
 @fails(Expecting, "a_session_that_is_older_than_expect")
 class RegressedIsFine(MemoryBackend):
-    """Lets a writer who saw more than there is go on."""
+    """Stores a change of a writer that saw more than is stored."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         try:
@@ -192,9 +187,9 @@ class AbsentIsEmpty(MemoryBackend):
 
 
 @fails(Conditions, "session_must_be_absent", "same_session", "same_turns", "exact_version")
-@fails(Expecting, "a_stale_version_is_refused", "a_version_of_what_is_not_there")
+@fails(Expecting, "a_stale_version_is_refused")
 class BareConflict(MemoryBackend):
-    """Says no and not why."""
+    """Raises a `Conflict` without versions."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         try:
@@ -221,7 +216,6 @@ class RefusedIsRemembered(MemoryBackend):
     Expecting,
     "a_stale_version_is_refused",
     "a_session_that_is_older_than_expect",
-    "a_version_from_before_a_delete",
     "a_version_stays_while_nothing_changes",
 )
 class ReadersChangeIt(MemoryBackend):
@@ -785,7 +779,7 @@ class RetainsExactly(MemoryBackend):
 
 @fails(Sealing, "a_sealed_record_that_is_too_large")
 class SealsWithoutLimit(MemoryBackend):
-    """Looks at the size of what is appended, and seals whatever is there already."""
+    """Checks the size of appended records, but not of sealed ones."""
 
     async def seal(self, key: Key, record: Record) -> bool:
         return await super().seal(key, replace(record, _size=16, _payload=b""))
@@ -793,7 +787,7 @@ class SealsWithoutLimit(MemoryBackend):
 
 @fails(Sealing, "a_copy_inside_a_sealed_run", "parts_that_begin_or_end_in_a_sealed_run", "windows_over_a_sealed_run")
 class CountsWhatIsBelow(MemoryBackend):
-    """Reads as if what lies behind `before` in a sealed record were not there."""
+    """Leaves out a sealed record that does not end below `before`."""
 
     async def read(self, key: Key, *, last: int | None = None, before: int | None = None, **asked: Any) -> Session:
         session = await super().read(key, last=last, before=before, **asked)

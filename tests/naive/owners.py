@@ -216,7 +216,7 @@ class TheDeadOwn(MemoryBackend):
     Owners,
     "a_view_of_an_owner",
     "delete_for_an_owner",
-    "what_is_no_owner",
+    "invalid_owners",
 )
 class DeletesForAll(MemoryBackend):
     """Ignores the owner that a deletion is for."""

@@ -228,7 +228,7 @@ class PagesByTime(MemoryBackend):
     "what_is_gone_is_on_no_page",
 )
 class OnePageMore(MemoryBackend):
-    """Finds out that there is no more when it is asked for more."""
+    """Gives the last page a cursor."""
 
     async def page(self, query: Query) -> Page:
         page = await super().page(query)
@@ -442,9 +442,9 @@ class Glues(_Folding):
         return Page(tuple(replace(i, key=Key(query.namespace, i.key.session.removeprefix(prefix))) for i in infos))
 
 
-@fails(Naming, "what_is_no_key")
+@fails(Naming, "invalid_keys")
 class LooksUpWhatever(MemoryBackend):
-    """Finds nothing under what is no key, and has deleted what was asked for."""
+    """Returns False for a deletion whose key is not a key."""
 
     async def delete(self, key: Key, **how: Any) -> bool:
         return (bool(how.get("expect")) or key in self._states) and await super().delete(key, **how)
@@ -568,7 +568,7 @@ class ExpiresFixed(MemoryBackend):
 
 @fails(Expiring, "a_session_lives_so_long_after_its_last_use", "how_long_it_still_lives", "what_extends_no_life")
 class EveryLookIsAUse(MemoryBackend):
-    """Extends a session's life when its info is asked for."""
+    """Extends a session's life in every read, also of the info."""
 
     async def read(self, key: Key, **asked: Any) -> Session:
         return await super().read(key, **{**asked, "touch": True})
@@ -778,7 +778,7 @@ class _Loose(Message, frozen=True):
 _DECODED: dict[str, dict[str, JSON]] = {}
 
 
-@fails(Values, "one_message_in_two_sessions", "what_is_loaded_is_the_callers_own")
+@fails(Values, "one_message_in_two_sessions", "loaded_messages_are_the_callers_own")
 class DecodesOnce(MemoryBackend):
     """Hands out messages that decode themselves once."""
 
@@ -804,7 +804,7 @@ class _Live(tuple[Record, ...]):  # noqa: SLOT001 - it carries where to look
         return iter(self.store._state(self.key).records)
 
 
-@fails(Values, "a_session_is_a_snapshot", "what_is_handed_out_cannot_be_changed")
+@fails(Values, "a_session_is_a_snapshot", "returned_values_are_immutable")
 class LiveView(MemoryBackend):
     """Hands out a view of what it keeps."""
 
@@ -815,7 +815,7 @@ class LiveView(MemoryBackend):
         return replace(session, records=records)
 
 
-@fails(Values, "what_is_handed_out_cannot_be_changed")
+@fails(Values, "returned_values_are_immutable")
 class HandsOutLists(MemoryBackend):
     """Hands out lists, which are handy."""
 
@@ -850,7 +850,7 @@ class ChecksAfterwards(MemoryBackend):
 
 @fails(Limits, "a_cut_is_never_too_large")
 class RefusesCuts(MemoryBackend):
-    """Refuses whatever leaves a session over the limit."""
+    """Refuses a cut that leaves a session over the limit."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         if change.keep is not None and change.max_bytes is not None and not change.append:
@@ -891,7 +891,7 @@ class CountsAll(MemoryBackend):
         self._written: dict[Key, int] = {}
 
 
-@fails(Limits, "ids_as_long_as_they_may_be", "what_is_no_turn_id")
+@fails(Limits, "ids_as_long_as_they_may_be", "invalid_arguments_of_append")
 class ShortColumns(MemoryBackend):
     """Has columns of 64 bytes."""
 

@@ -132,7 +132,7 @@ class OneTurnAChange(MemoryBackend):
 
 @fails(Writing, "what_makes_no_session")
 class KeepMakesIt(MemoryBackend):
-    """Makes a session for whatever change comes."""
+    """Makes a session for any change."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         try:
@@ -229,12 +229,12 @@ class NewestFirst(MemoryBackend):
 
 @fails(
     Reading,
-    "all_of_it_unless_a_part_is_asked_for",
-    "before_gives_the_turns_numbered_below",
-    "turns_keep_what_they_are_whatever_part_is_read",
+    "the_whole_session_by_default",
+    "before_returns_the_turns_numbered_below",
+    "a_turn_is_the_same_in_each_window",
 )
 class ReadsAPage(MemoryBackend):
-    """Sends five turns, unless it is asked for more."""
+    """Returns five turns by default."""
 
     async def read(self, key: Key, **asked: Any) -> Session:
         session = await super().read(key, **asked)
@@ -243,10 +243,10 @@ class ReadsAPage(MemoryBackend):
 
 @fails(
     Reading,
-    "last_gives_whole_turns_that_hold_at_least_so_many_messages",
+    "last_returns_the_fewest_whole_turns",
     "last_with_before_counts_backwards_from_there",
-    "turns_keep_what_they_are_whatever_part_is_read",
-    "what_cannot_be_asked",
+    "a_turn_is_the_same_in_each_window",
+    "invalid_arguments",
 )
 class CutsTurns(MemoryBackend):
     """Takes `last` for a number of records."""
@@ -260,10 +260,10 @@ class CutsTurns(MemoryBackend):
 
 @fails(
     Reading,
-    "last_0_gives_the_info_alone",
-    "last_gives_whole_turns_that_hold_at_least_so_many_messages",
+    "last_0_returns_the_info_alone",
+    "last_returns_the_fewest_whole_turns",
     "last_with_before_counts_backwards_from_there",
-    "what_cannot_be_asked",
+    "invalid_arguments",
 )
 class OneTurnMore(MemoryBackend):
     """Asks for one message more than it needs, to be sure."""
@@ -274,10 +274,10 @@ class OneTurnMore(MemoryBackend):
 
 @fails(
     Reading,
-    "before_gives_the_turns_numbered_below",
+    "before_returns_the_turns_numbered_below",
     "last_with_before_counts_backwards_from_there",
-    "turns_keep_what_they_are_whatever_part_is_read",
-    "what_cannot_be_asked",
+    "a_turn_is_the_same_in_each_window",
+    "invalid_arguments",
 )
 class BeforeIncluded(MemoryBackend):
     """Takes `before` for the last turn to show."""
@@ -286,7 +286,7 @@ class BeforeIncluded(MemoryBackend):
         return await super().read(key, before=before if before is None else before + 1, **asked)
 
 
-@fails(Reading, "last_with_before_counts_backwards_from_there", "what_cannot_be_asked")
+@fails(Reading, "last_with_before_counts_backwards_from_there", "invalid_arguments")
 class LastFirst(MemoryBackend):
     """Chooses the last messages, and of these the turns before."""
 
@@ -295,7 +295,7 @@ class LastFirst(MemoryBackend):
         return replace(session, records=tuple(r for r in session.records if before is None or r.number < before))
 
 
-@fails(Reading, "last_0_gives_the_info_alone", "the_info_is_of_the_whole_session")
+@fails(Reading, "last_0_returns_the_info_alone", "the_info_is_of_the_whole_session")
 class InfoOfThePart(MemoryBackend):
     """Counts what it sends."""
 
@@ -308,7 +308,7 @@ class InfoOfThePart(MemoryBackend):
 @fails(Reading, "a_session_that_was_deleted_is_gone", "an_unknown_session")
 @fails(Undoing, "save_at_a_version_that_is_gone")
 class EmptyIfMissing(MemoryBackend):
-    """Makes a session for whoever asks for one."""
+    """Makes a session when one is read."""
 
     async def read(self, key: Key, **asked: Any) -> Session:
         try:
@@ -364,7 +364,7 @@ class UpdatedByAppend(MemoryBackend):
         return receipt
 
 
-@fails(Reading, "what_cannot_be_asked")
+@fails(Reading, "invalid_arguments")
 class AsksAnything(MemoryBackend):
     """Leaves odd numbers to Python."""
 
@@ -410,7 +410,7 @@ class AllOfItAlways(MemoryBackend):
     "with_last_since_decides_where_it_continues",
 )
 class SinceAsACount(MemoryBackend):
-    """Sends what comes after so many rounds, whatever they were."""
+    """Returns the records after a number of rounds, without comparing them."""
 
     async def read(self, key: Key, *, since: Version | None = None, **asked: Any) -> Session:
         if since is None:
@@ -477,7 +477,7 @@ class UnchangedIfGone(MemoryBackend):
 
 @fails(Since, "with_last_since_decides_where_it_continues")
 class LastBeforeSince(MemoryBackend):
-    """Cuts what follows to the window that was asked for."""
+    """Cuts a continuation to the window."""
 
     async def read(self, key: Key, *, last: int | None = None, since: Version | None = None, **asked: Any) -> Session:
         session = await super().read(key, last=last, since=since, **asked)
@@ -651,9 +651,9 @@ class KeepsAll(MemoryBackend):
         return await super().commit(key, change if change.retain is None else replace(change, retain=2**40))
 
 
-@fails(Retaining, "no_retention_unless_it_is_asked_for")
+@fails(Retaining, "all_turns_by_default")
 class KeepsAHundred(MemoryBackend):
-    """Has a window of a hundred turns, unless it is told otherwise."""
+    """Retains a hundred turns by default."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         return await super().commit(key, change if change.retain is not None else replace(change, retain=100))

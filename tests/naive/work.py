@@ -140,7 +140,7 @@ class LooksThenStores(MemoryBackend):
 
 @fails(Concurrency, "many_sessions_at_once")
 class OneAnswerForAll(MemoryBackend):
-    """Hands the last reply to whoever waits first."""
+    """Gives the last reply to the first reader that waits."""
 
     async def read(self, key: Key, **asked: Any) -> Session:
         self._reply = await super().read(key, **asked)
@@ -194,7 +194,7 @@ class CutsThenAppends(MemoryBackend):
 
 @fails(Cancelling, "a_cancelled_call_ends_as_cancelled")
 class SwallowsCancellation(MemoryBackend):
-    """Finishes what it began, and tells nobody that it was asked to stop."""
+    """Finishes the call, and does not raise `CancelledError`."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         with contextlib.suppress(asyncio.CancelledError):

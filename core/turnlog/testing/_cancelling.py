@@ -13,7 +13,7 @@ from ._material import ID, history, key, numbers, record, say, texts
 
 
 async def _cancelled(call: Coroutine[Any, Any, object], steps: int) -> None:
-    """Cancel a call after so many steps of the event loop, if it has not ended before."""
+    """Cancel a call after a number of steps of the event loop, unless it has ended."""
     task = asyncio.create_task(call)
     for _ in range(steps):
         await asyncio.sleep(0)
@@ -61,9 +61,9 @@ class Cancelling(ContractBase):
                 task = asyncio.create_task(call())
                 for _ in range(steps):
                     await asyncio.sleep(0)
-                asked = task.cancel()
+                cancelled = task.cancel()
                 await asyncio.wait([task])
-                assert task.cancelled() is asked, f"swallowed after {steps} steps"
+                assert task.cancelled() is cancelled, f"swallowed after {steps} steps"
 
     async def test_the_store_goes_on(self, store: Store) -> None:
         """Calls after a cancelled call get their own answers."""

@@ -86,34 +86,6 @@ class Expecting(ContractBase):
         await store.append(ID, say("c, after reading again"), turn_id="t", expect=version)
         assert await history(store) == ["a", "b", "c, after reading again"]
 
-    async def test_a_version_of_what_is_not_there(self, store: Store) -> None:
-        """`commit` raises `Conflict` if `expect` is a version and there is no session; it makes none."""
-        version = (await store.append(ID, say("a"))).version
-        await store.erase(ID)
-        for change in (
-            Change(append=(record("b"),), expect=version),
-            Change(metadata={"title": "x"}, expect=version),
-            Change(keep=0, expect=version),
-        ):
-            with pytest.raises(Conflict) as error:
-                await store.backend.commit(key(store), change)
-            assert (error.value.expected, error.value.actual) == (version, None)
-        assert await picture(store) is None
-
-    async def test_a_version_from_before_a_delete(self, store: Store) -> None:
-        """A version from before a delete is refused, even if the session was made again in the same way."""
-        change = Change(append=(record("a"),))
-        version = (await store.backend.commit(key(store), change)).version
-        await store.erase(ID)
-        await store.backend.commit(key(store), change)
-        before = await picture(store)
-        for late in (Change(append=(record("b"),), expect=version), Change(metadata={"x": 1}, expect=version)):
-            with pytest.raises(Conflict):
-                await store.backend.commit(key(store), late)
-        with pytest.raises(Conflict):
-            await store.erase(ID, expect=version)
-        assert await picture(store) == before
-
     async def test_a_version_from_before_a_cut(self, store: Store) -> None:
         """A version from before a cut is refused, even if the history has the same length again."""
         await store.append(ID, say("a"))

@@ -54,7 +54,7 @@ _BAD: list[Any] = [
 
 
 class Limits(ContractBase):
-    async def test_what_is_no_message(self, store: Store) -> None:
+    async def test_invalid_messages(self, store: Store) -> None:
         """`append` and `save` raise `InvalidInput` for values that are not JSON, naming the place."""
         await store.append(ID, say("a"))
         before = await picture(store)
@@ -70,7 +70,7 @@ class Limits(ContractBase):
         assert layer.calls == [], "it was refused after I/O"
         assert await picture(store) == before
 
-    async def test_what_is_no_list_of_messages(self, store: Store) -> None:
+    async def test_messages_that_are_no_list(self, store: Store) -> None:
         """`append` and `save` take a list or tuple of at least one message; otherwise they raise `InvalidInput`."""
         wrong: list[Any] = [
             [],
@@ -96,7 +96,7 @@ class Limits(ContractBase):
         await store.append(ID, tuple(say("a")))
         assert await history(store) == ["a"]
 
-    async def test_what_is_no_turn_id(self, store: Store) -> None:
+    async def test_invalid_arguments_of_append(self, store: Store) -> None:
         """`append` raises `InvalidInput` if turn_id, part, open, expect, owner or metadata break a rule."""
         wrong: list[dict[str, Any]] = [
             *({"turn_id": bad} for bad in ("", " ", "x" * 201, "a\0b", 7, b"t", "\ud800")),
@@ -118,7 +118,7 @@ class Limits(ContractBase):
         await store.append(ID, say("b"), turn_id="é" * 100, open=True)
         assert await history(store) == ["a", "b"]
 
-    async def test_what_is_no_version(self, store: Store) -> None:
+    async def test_invalid_conditions(self, store: Store) -> None:
         """Every method that takes `expect` raises `InvalidInput` if it is not a condition, and changes nothing."""
         version = (await store.append(ID, say("a"))).version
         before = await picture(store)

@@ -42,7 +42,7 @@ class Naming(ContractBase):
             assert [i.key.session async for i in store.sessions(owner=name)] == ([name] if name in left else [])
             assert await history(store, name) == (["a"] if name in left else []), f"{name!r}"
 
-    async def test_what_is_no_id(self, store: Store) -> None:
+    async def test_invalid_ids(self, store: Store) -> None:
         """A namespace or id that is not 1 to 255 bytes of UTF-8, or has control characters, raises `InvalidInput`."""
         await store.append(ID, say("a"))
         before = await picture(store)
@@ -70,7 +70,7 @@ class Naming(ContractBase):
         assert layer.calls == [], "it was refused after I/O"
         assert await picture(store) == before
 
-    async def test_what_is_no_key(self, store: Store) -> None:
+    async def test_invalid_keys(self, store: Store) -> None:
         """A backend raises an error for a session id in place of a key, and never takes it for a missing session."""
         await store.append(ID, say("a"))
         bad: Any = ID

@@ -92,7 +92,7 @@ class Owners(ContractBase):
         assert (await store.info(ID)).owner == "u2"
 
     async def test_an_expired_session_has_no_owner(self, store: Store) -> None:
-        """A change for an owner makes a new session in place of an expired one, whoever that belonged to."""
+        """A change for an owner makes a new session in place of an expired one of another owner."""
         await store.merge_metadata(ID, {"title": "x"}, owner="u2", ttl=10.0)
         await self.advance(11)
         receipt = await store.backend.commit(key(store), Change(append=(record("a"),), for_owner="u1"))
@@ -224,7 +224,7 @@ class Owners(ContractBase):
         await self.advance(21)
         assert {info.key.session async for info in store.sessions()} == {"mine", "mine too", "copy"}
 
-    async def test_what_is_no_owner(self, store: Store) -> None:
+    async def test_invalid_owners(self, store: Store) -> None:
         """An owner is 1 to 255 bytes of UTF-8 without control characters; otherwise calls raise `InvalidInput`."""
         await _sessions(store)
         wrong: list[Any] = ["", " ", "x" * 256, "a\nb", 7]

@@ -13,13 +13,13 @@ from ._material import ID, key, picture, record, say, texts
 
 
 async def _pages(store: Store, limit: int, owner: str | None = None) -> list[str]:
-    """Session ids page by page, each page held to its limit."""
+    """Return session ids page by page; check the limit of each page."""
     found: list[str] = []
     cursor = None
     while True:
         page = await store.backend.page(Query(namespace=store.namespace, owner=owner, limit=limit, cursor=cursor))
         assert len(page.infos) <= limit
-        assert page.infos or cursor is None, "Page.cursor: None: this was the last"
+        assert page.infos or cursor is None, "the last page has no cursor"
         found += [info.key.session for info in page.infos]
         cursor = page.cursor
         if cursor is None:
@@ -36,7 +36,7 @@ class Paging(ContractBase):
         await self.advance(1)
         await store.append("one", say("b"))
         await self.advance(1)
-        await store.load("three")  # who reads changes nothing
+        await store.load("three")  # a read changes nothing
         page = await store.backend.page(Query(namespace=store.namespace))
         assert [info.key.session for info in page.infos] == ["one", "two", "four", "three"]
         assert page.cursor is None
@@ -85,7 +85,7 @@ class Paging(ContractBase):
         """A page of an owner shows only sessions of that owner; the empty string means sessions without one."""
         for name, owner in (("a", "u1"), ("b", "u2"), ("c", "u1"), ("d", None), ("e", "U1"), ("f", "u1 "), ("g", "u")):
             await store.append(name, say("x"), owner=owner)
-        for asked, names in (
+        for owner, names in (
             ("u1", ["a", "c"]),
             ("u2", ["b"]),
             ("u%", []),
@@ -93,8 +93,8 @@ class Paging(ContractBase):
             ("", ["d"]),
             (None, list("abcdefg")),
         ):
-            assert sorted(await _pages(store, 1, asked)) == names, f"owner={asked!r}"
-            assert sorted([i.key.session async for i in store.sessions(owner=asked)]) == names
+            assert sorted(await _pages(store, 1, owner)) == names, f"owner={owner!r}"
+            assert sorted([i.key.session async for i in store.sessions(owner=owner)]) == names
         await store.merge_metadata("a", owner="u2")
         await store.merge_metadata("c", owner="")
         assert [sorted(await _pages(store, 9, owner)) for owner in ("u1", "u2", "")] == [[], ["a", "b"], ["c", "d"]]
@@ -107,11 +107,11 @@ class Paging(ContractBase):
         await store.backend.commit(key(store, "b"), Change(keep=2))
         infos = {info.key.session: info for info in (await store.backend.page(Query(namespace=store.namespace))).infos}
         for name in ("a", "b"):
-            seen, told = infos[name], await store.info(name)
-            for field in told.__struct_fields__:
+            listed, info = infos[name], await store.info(name)
+            for field in info.__struct_fields__:
                 if field != "expires_in":
-                    assert getattr(seen, field) == getattr(told, field), field
-            assert (seen.expires_in is None) == (told.expires_in is None)
+                    assert getattr(listed, field) == getattr(info, field), field
+            assert (listed.expires_in is None) == (info.expires_in is None)
 
     async def test_what_is_gone_is_on_no_page(self, store: Store) -> None:
         """`page` returns no session that has expired or was deleted."""
@@ -149,7 +149,7 @@ class Paging(ContractBase):
             await self.advance(1)
         page = await store.backend.page(Query(namespace=store.namespace, limit=2))
         assert [info.key.session for info in page.infos] == ["s5", "s4"]
-        await store.erase("s4")  # the one that the cursor stands behind
+        await store.erase("s4")  # the last session of the first page
         await store.append("s2", say("b"))
         await store.append("new", say("a"))
         rest = await store.backend.page(Query(namespace=store.namespace, limit=10, cursor=page.cursor))

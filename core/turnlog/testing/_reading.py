@@ -1,4 +1,4 @@
-"""Contract: what a read answers."""
+"""Contract: what a read returns."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ._base import ContractBase
 from ._material import ID, key, made_by_hand, numbers, record, say, texts
 
 SIZES = [2, 1, 3, 1, 1, 4]
-"""How many messages the turns of the session have that is read in parts."""
+"""The number of messages of each turn of the session that is read in parts."""
 
 
 async def _written(store: Store) -> list[list[str]]:
     turns = [[f"{number}.{place}" for place in range(size)] for number, size in enumerate(SIZES)]
     for number, turn in enumerate(turns):
-        if number == 2:  # this one in three rounds
+        if number == 2:  # in three rounds
             for part, text in enumerate(turn):
                 await store.append(ID, say(text), turn_id="rounds", part=part, open=part < 2)
         else:
@@ -29,7 +29,7 @@ async def _written(store: Store) -> list[list[str]]:
 
 
 def _window(turns: list[list[str]], last: int) -> list[str]:
-    """As few whole turns from the end as hold at least so many messages."""
+    """Return the fewest whole turns at the end that hold at least this many messages."""
     shown: list[str] = []
     for turn in reversed(turns):
         if len(shown) >= last:
@@ -39,7 +39,7 @@ def _window(turns: list[list[str]], last: int) -> list[str]:
 
 
 class Reading(ContractBase):
-    async def test_all_of_it_unless_a_part_is_asked_for(self, store: Store) -> None:
+    async def test_the_whole_session_by_default(self, store: Store) -> None:
         """`read` returns a snapshot of the whole session by default."""
         turns = await _written(store)
         session = await store.backend.read(key(store))
@@ -48,7 +48,7 @@ class Reading(ContractBase):
         assert not session.continues
         assert session.version == session.info.version
 
-    async def test_last_gives_whole_turns_that_hold_at_least_so_many_messages(self, store: Store) -> None:
+    async def test_last_returns_the_fewest_whole_turns(self, store: Store) -> None:
         """`last` returns the fewest whole turns at the end that hold at least this many messages."""
         turns = await _written(store)
         for last in [*range(1, sum(SIZES) + 2), 10_000]:
@@ -56,14 +56,14 @@ class Reading(ContractBase):
             assert texts(await store.load(ID, last=last)) == expected, f"load(last={last})"
             assert texts((await store.backend.read(key(store), last=last)).messages) == expected, f"read(last={last})"
 
-    async def test_last_0_gives_the_info_alone(self, store: Store) -> None:
+    async def test_last_0_returns_the_info_alone(self, store: Store) -> None:
         """`last=0` returns the info alone."""
         await _written(store)
         session = await store.backend.read(key(store), last=0)
         assert session.records == ()
         assert (session.info.turns, session.info.messages) == (len(SIZES), sum(SIZES))
 
-    async def test_before_gives_the_turns_numbered_below(self, store: Store) -> None:
+    async def test_before_returns_the_turns_numbered_below(self, store: Store) -> None:
         """`before` returns only turns numbered below it."""
         turns = await _written(store)
         for before in [*range(len(turns) + 2), 2**40]:
@@ -88,7 +88,7 @@ class Reading(ContractBase):
         assert (await store.backend.read(key(store), since=info.version)).info == info
         assert info.key == key(store)
 
-    async def test_turns_keep_what_they_are_whatever_part_is_read(self, store: Store) -> None:
+    async def test_a_turn_is_the_same_in_each_window(self, store: Store) -> None:
         """A turn has the same number, id and time in each window."""
         await _written(store)
         turns = (await store.session(ID)).turns
@@ -116,7 +116,7 @@ class Reading(ContractBase):
         assert made.created == made.updated
         await self.advance(10)
         await store.load(ID)
-        assert (await store.info(ID)).updated == made.updated, "who reads changes nothing"
+        assert (await store.info(ID)).updated == made.updated, "a read changes nothing"
         seen = made
         for change in (Change(append=(record("b"),)), Change(metadata={"title": "x"}), Change(keep=1)):
             await self.advance(10)
@@ -144,7 +144,7 @@ class Reading(ContractBase):
         for call in calls:
             with pytest.raises(SessionNotFound):
                 await call()
-        assert [info.key.session async for info in store.sessions()] == ["bob"], "none of these makes a session"
+        assert [info.key.session async for info in store.sessions()] == ["bob"], "no call has made a session"
 
     async def test_an_unknown_session_to_remove(self, store: Store) -> None:
         """`delete` returns False if there was no session."""
@@ -165,7 +165,7 @@ class Reading(ContractBase):
         assert (receipt.number, receipt.previous, texts(session.messages)) == (0, None, ["c"])
         assert (session.info.owner, dict(session.info.metadata)) == ("", {})
 
-    async def test_what_cannot_be_asked(self, store: Store) -> None:
+    async def test_invalid_arguments(self, store: Store) -> None:
         """`read` raises `InvalidInput` for an invalid `last`, `before` or `since`, and for both of the latter."""
         version = (await store.append(ID, say("a"))).version
         for session_id in (ID, "not there"):

@@ -1,4 +1,4 @@
-"""Contract: a change that is sent again is stored once."""
+"""Contract: a change that is sent again is stored once, also by `resend`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Repeating(ContractBase):
             receipt = await store.backend.commit(key(store), change)
             assert (receipt.version, receipt.number) == (first.version, first.number)
             assert (receipt.turns, receipt.messages, receipt.first) == (first.turns, first.messages, first.first)
-            assert receipt.previous == receipt.version, "Receipt.previous: `version` in a repeat"
+            assert receipt.previous == receipt.version, "`Receipt.previous` is `version` in a repeat"
         assert await picture(store) == before
         assert await history(store) == ["a", "b", "c"]
 
@@ -85,7 +85,7 @@ class Repeating(ContractBase):
         await store.backend.commit(key(store), turn)
         await store.pop(ID)
         await store.backend.commit(key(store), turn)
-        assert await history(store) == [], "changes are remembered apart from the turns"
+        assert await history(store) == [], "a change is remembered although its turns are cut"
         await store.append(ID, say("b"))
         cut = Change(keep=0)
         await store.backend.commit(key(store), cut)
@@ -119,19 +119,19 @@ class Repeating(ContractBase):
 
     async def test_what_may_not_differ(self, store: Store) -> None:
         """`commit` raises `IdReused` if the id stands for another change, and stores nothing."""
-        asked = {"keep": 1, "metadata": {"title": "x"}, "owner": "u1", "ttl": 600.0}
+        parts = {"keep": 1, "metadata": {"title": "x"}, "owner": "u1", "ttl": 600.0}
         await store.append(ID, say("a"))
-        await store.backend.commit(key(store), Change(id="c", append=(record("b", id="t"),), **asked))  # type: ignore[arg-type]
+        await store.backend.commit(key(store), Change(id="c", append=(record("b", id="t"),), **parts))  # type: ignore[arg-type]
         before = await picture(store)
         for other in (
-            Change(id="c", append=(record("other", id="t"),), **asked),  # type: ignore[arg-type]
-            Change(id="c", append=(record("b", id="other"),), **asked),  # type: ignore[arg-type]
-            Change(id="c", append=(record("b", id="t", open=True),), **asked),  # type: ignore[arg-type]
-            Change(id="c", append=(record("b", id="t"), record("more")), **asked),  # type: ignore[arg-type]
-            Change(id="c", append=(record("b", id="t"),), **{**asked, "keep": 0}),  # type: ignore[arg-type]
-            Change(id="c", append=(record("b", id="t"),), **{**asked, "metadata": {}}),  # type: ignore[arg-type]
-            Change(id="c", append=(record("b", id="t"),), **{**asked, "owner": ""}),  # type: ignore[arg-type]
-            Change(id="c", append=(record("b", id="t"),), **{**asked, "ttl": 0.0}),  # type: ignore[arg-type]
+            Change(id="c", append=(record("other", id="t"),), **parts),  # type: ignore[arg-type]
+            Change(id="c", append=(record("b", id="other"),), **parts),  # type: ignore[arg-type]
+            Change(id="c", append=(record("b", id="t", open=True),), **parts),  # type: ignore[arg-type]
+            Change(id="c", append=(record("b", id="t"), record("more")), **parts),  # type: ignore[arg-type]
+            Change(id="c", append=(record("b", id="t"),), **{**parts, "keep": 0}),  # type: ignore[arg-type]
+            Change(id="c", append=(record("b", id="t"),), **{**parts, "metadata": {}}),  # type: ignore[arg-type]
+            Change(id="c", append=(record("b", id="t"),), **{**parts, "owner": ""}),  # type: ignore[arg-type]
+            Change(id="c", append=(record("b", id="t"),), **{**parts, "ttl": 0.0}),  # type: ignore[arg-type]
             Change(id="c", metadata={"title": "x"}),
         ):
             with pytest.raises(IdReused):
@@ -160,7 +160,7 @@ class Repeating(ContractBase):
         again = await store.backend.commit(key(store), encoded[1])
         assert (again.version, again.number) == (first.version, first.number)
         session = await store.backend.read(key(store))
-        assert [r.payload for r in session.records] == [b"1" * 40], "what was stored first stays"
+        assert [r.payload for r in session.records] == [b"1" * 40], "the first encoding stays"
         other = Change(id=change.id, append=(record("b"),))
         with pytest.raises(IdReused):
             await store.backend.commit(key(store), other.rewrite(append=(other.append[0].with_payload(b"1" * 40),)))

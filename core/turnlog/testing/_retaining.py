@@ -41,7 +41,7 @@ class Retaining(ContractBase):
         with pytest.raises(InvalidInput):
             self.made(retain=0)
 
-    async def test_no_retention_unless_it_is_asked_for(self, store: Store) -> None:
+    async def test_all_turns_by_default(self, store: Store) -> None:
         """A store keeps all turns by default."""
         for number in range(150):
             await store.append(ID, say(f"{number}"))

@@ -1,4 +1,4 @@
-"""Contract: what `since` sends."""
+"""Contract: reads with `since`."""
 
 from __future__ import annotations
 

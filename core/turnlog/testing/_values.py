@@ -1,4 +1,4 @@
-"""Contract: what is handed out is immutable, and what callers do to it reaches no one else."""
+"""Contract: returned values are immutable, or the caller's own."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _call() -> dict[str, Any]:
 
 
 class Values(ContractBase):
-    async def test_what_is_loaded_is_the_callers_own(self, store: Store) -> None:
+    async def test_loaded_messages_are_the_callers_own(self, store: Store) -> None:
         """A caller may change loaded messages; no other caller sees it."""
         await store.append(ID, [_call()])
         for _ in range(2):
@@ -53,7 +53,7 @@ class Values(ContractBase):
             with pytest.raises((TypeError, AttributeError)):
                 info.metadata["new"] = 1  # type: ignore[index]
 
-    async def test_what_was_given_is_taken_as_it_was(self, store: Store) -> None:
+    async def test_given_values_are_copied(self, store: Store) -> None:
         """A store copies the messages and metadata that it is given: later changes to them are not stored."""
         tags: list[JSON] = ["x"]
         message = _call()
@@ -85,7 +85,7 @@ class Values(ContractBase):
         assert texts(part.messages) == ["c", "d"]
         assert repr(session.info) == info
 
-    async def test_what_is_handed_out_cannot_be_changed(self, store: Store) -> None:
+    async def test_returned_values_are_immutable(self, store: Store) -> None:
         """Sessions, infos, turns, records and receipts are immutable."""
         receipt = await store.append(ID, say("a"))
         session = await store.backend.read(key(store))
