@@ -1,9 +1,9 @@
 """Sealing: join many old turns in one record, which compresses better than single turns.
 
-A run is `RUN` turns; the number of its first turn is a multiple of `RUN`, so every process chooses the same runs.  A run
-is sealed when `REST` turns follow it, so most windows and undos do not touch sealed records.  Readers see no difference.
-The backend refuses a seal if the records have changed since they were read: so sealing needs no lock, and a run may stay
-unsealed.
+A run is `RUN` turns.  The number of its first turn is a multiple of `RUN`, so every process chooses the same runs.  A
+run is sealed when `REST` turns follow it, so most windows and undos touch no sealed record.  Readers see no difference.
+The backend refuses a seal if the records have changed since they were read.  So sealing needs no lock, and a run may
+stay unsealed.
 """
 
 from __future__ import annotations

@@ -8,8 +8,9 @@ import logging
 import threading
 import warnings
 from collections.abc import Awaitable, Callable, Mapping
+from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
 import msgspec
 import pytest
@@ -17,7 +18,7 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from compressed import KEY, Unsealing, Watched, fill, numbered, numbers, settled, shape
+from compressed import GZIP, KEY, Unsealing, Watched, codecs_of, fill, numbered, numbers, settled, shape, stored
 from turnlog import (
     ABSENT,
     PRESENT,
@@ -28,6 +29,7 @@ from turnlog import (
     Key,
     Layer,
     OutcomeUnknown,
+    PayloadLayer,
     Receipt,
     Record,
     Session,
@@ -40,6 +42,7 @@ from turnlog import (
     user,
 )
 from turnlog.errors import CorruptRecord, SplitsSealed
+from turnlog.layers import Position
 from turnlog.testing import Clock
 from turnlog_compression import (
     CompressionLayer,
@@ -453,6 +456,37 @@ async def test_the_sealer_stops_if_the_backend_does_not_support_seals(
         session = await layer.read(KEY)
         assert await layer.seal(KEY, Record.seal(session.records[:10])) is None
         assert await shape(unsealing) == [1] * 28
+
+
+class Encryption(PayloadLayer):
+    """A layer that encrypts with a key that depends on the session and the record."""
+
+    position: ClassVar[Position] = "encryption"
+    codec: ClassVar[int] = 200
+
+    def encode(self, key: Key, record_id: str, payload: bytes) -> bytes:
+        secret = sha256(f"{key.session} {record_id}".encode()).digest()
+        return bytes(byte ^ secret[place % 32] for place, byte in enumerate(payload))
+
+    decode = encode
+
+
+async def test_sealing_works_over_a_layer_that_encrypts() -> None:
+    backend = MemoryBackend()
+    layer = ZstdLayer(Encryption(backend))
+    async with Store(layer) as store:
+        await fill(store, "s", 64)
+        await settled(layer)
+        assert await shape(backend) == [32] + [1] * 32
+        assert set(codecs_of(await stored(backend))) == {200}
+        assert numbers(await store.load("s")) == list(range(64))
+        await store.rewind("s", turns=44)
+        assert await shape(backend) == [20]
+        await store.fork("s", "fork", at=10)
+        assert [result.damaged async for result in GzipLayer(layer.inner).recompress("default", idle=0)] == [0, 0]
+        for name, count in (("s", 20), ("fork", 10)):
+            assert set(codecs_of(await stored(layer.inner, Key("default", name)))) == {GZIP}
+            assert numbers(await store.load(name)) == list(range(count))
 
 
 async def test_a_run_that_would_not_become_smaller_is_not_sealed() -> None:
