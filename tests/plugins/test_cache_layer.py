@@ -306,6 +306,8 @@ async def test_own_writes_are_cached_without_another_read(mode: Mode, last: int 
         lambda: it.store.append("s", [user("all")], owner="ann", metadata={"a": 1, "b": [2]}),
         lambda: it.store.merge_metadata("s", {"a": None, "c": "d"}),
         lambda: it.store.merge_metadata("s", owner="bob"),
+        lambda: it.store.for_owner("bob").append("s", [user("bob's")], expect=PRESENT),
+        lambda: Store(it.cache, max_session_bytes=100_000).append("s", [user("limited")]),
         lambda: it.store.merge_metadata("s", ttl=500.0),
         lambda: it.store.merge_metadata("s", ttl=0),
     ]
@@ -336,6 +338,7 @@ async def test_a_session_that_is_made_through_the_cache_is_cached(mode: Mode, tt
         lambda: it.store.save("s", [user("one"), assistant("two"), user("three")]),
         lambda: it.store.merge_metadata("s", {"a": 1}, ttl=500.0),
         lambda: it.cache.commit(KEY, Change(append=(_record("r"),), retain=4, first=17)),
+        lambda: it.store.for_owner("ann").append("s", [user("one")]),
     ]
     for make in first:
         await make()
