@@ -202,7 +202,7 @@ async def go_on(store: Store, *, filled: bool) -> None:
         if filled:
             session = await store.session("alice")
             assert [message.text for message in session.messages] == ["hello", "hi", "bye", "bye"]
-            assert (session.info.metadata, session.info.owner) == ({"title": "T"}, "u1")
+            assert (dict(session.info.metadata), session.info.owner) == ({"title": "T"}, "u1")
         await store.append("alice", [user("more")])
         assert (await store.info("alice")).turns == (3 if filled else 1)
 
