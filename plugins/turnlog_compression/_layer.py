@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Final
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Final
 
 from turnlog import PRESENT, Backend, Change, Key, Receipt
 from turnlog.errors import Conflict, CorruptRecord, InvalidInput, OutcomeUnknown, SessionNotFound, SplitsSealed
@@ -12,7 +12,10 @@ from turnlog.values import SameSession
 from ._codec import Codec
 from ._recompressing import Recompressed, recompress
 from ._records import CompressedRecords
-from ._sealing import Sealer
+from ._sealing import REST, RUN, Sealer
+
+if TYPE_CHECKING:
+    from ._zstd import Dictionary
 
 _TRIES: Final = 100
 """How often in a row another writer may come between the read and the commit of a cut."""
@@ -25,15 +28,18 @@ class CompressionLayer(CompressedRecords):
         inner: The backend to wrap.
         writes: The codec for what is written.
         seal: Seal old turns in the background, 32 in a record, all but the last 32.
+        trained: As in `CompressedRecords`.
 
     Raises:
         InvalidInput: An argument breaks a rule, or a layer below belongs outside of this one.
     """
 
-    def __init__(self, inner: Backend, writes: Codec, *, seal: bool) -> None:
+    def __init__(
+        self, inner: Backend, writes: Codec, *, seal: bool, trained: Callable[[Dictionary], Codec] | None = None
+    ) -> None:
         if seal is not True and seal is not False:
             raise InvalidInput(f"seal must be True or False, not {seal!r}")
-        super().__init__(inner, writes)
+        super().__init__(inner, writes, trained=trained)
         self._sealer = Sealer(self) if seal else None
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -45,7 +51,7 @@ class CompressionLayer(CompressedRecords):
         except OutcomeUnknown as error:
             error.change = change  # it comes through this layer again
             raise
-        if self._sealer is not None and change.append:
+        if self._sealer is not None and change.append and receipt.turns >= RUN + REST:
             self._sealer.note(key, change, receipt)
         return receipt
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from turnlog import Backend, Key, PayloadLayer, Record
@@ -34,13 +34,15 @@ class CompressedRecords(PayloadLayer):
     Args:
         inner: The backend to wrap.
         writes: The codec for what is written.
+        trained: Returns the codec for a dictionary, to write with the newest of the namespace; None: without.
     """
 
     position: ClassVar[Position] = "compression"
 
-    def __init__(self, inner: Backend, writes: Codec) -> None:
+    def __init__(self, inner: Backend, writes: Codec, *, trained: Callable[[Dictionary], Codec] | None = None) -> None:
         super().__init__(inner)
         self._codec = writes
+        self._trained = trained
         self.dictionaries = Dictionaries(inner)
         self._compressed = self._bytes_before = self._bytes_after = 0
         self._counting = threading.Lock()
@@ -59,9 +61,12 @@ class CompressedRecords(PayloadLayer):
                 "bytes_after": self._bytes_after,
             }
 
-    async def codec_for(self, namespace: str) -> Codec:  # noqa: ARG002 - dictionaries belong to a namespace
+    async def codec_for(self, namespace: str) -> Codec:
         """Return the codec for what is written in a namespace now."""
-        return self._codec
+        if self._trained is None:
+            return self._codec
+        dictionary = await self.dictionaries.newest(namespace)
+        return self._codec if dictionary is None else self._trained(dictionary)
 
     async def encode_records(self, key: Key, records: tuple[Record, ...]) -> tuple[Record, ...]:
         codec = await self.codec_for(key.namespace)

@@ -60,15 +60,11 @@ class ZstdLayer(CompressionLayer):
             raise InvalidInput(f"level must be from 1 to 19, not {level!r}")
         if dictionary is not True and dictionary is not False:
             raise InvalidInput(f"dictionary must be True or False, not {dictionary!r}")
-        super().__init__(inner, Zstd(level), seal=seal)
+        super().__init__(inner, Zstd(level), seal=seal, trained=self._codec_with if dictionary else None)
         self._level = level
-        self._with_dictionary = dictionary
         self._codecs: WeakKeyDictionary[Dictionary, Zstd] = WeakKeyDictionary()
 
-    async def codec_for(self, namespace: str) -> Codec:
-        dictionary = await self.dictionaries.newest(namespace) if self._with_dictionary else None
-        if dictionary is None:
-            return self._codec
+    def _codec_with(self, dictionary: Dictionary) -> Codec:
         codec = self._codecs.get(dictionary)
         if codec is None:
             codec = self._codecs[dictionary] = Zstd(self._level, dictionary)
