@@ -210,7 +210,7 @@ class MessageLayer(Layer):
             raise
 
     async def seal(self, key: Key, record: Record) -> bool | None:
-        return await self.inner.seal(key, record.mapped(self.write_message))
+        return await self.inner.seal(key, record.mapped(self.write_message) if type(record) is Record else record)
 
     def _restored(self, record: Record) -> Record:
         try:

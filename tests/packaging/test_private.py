@@ -30,7 +30,7 @@ def defined(tree: ast.AST) -> set[str]:
             case ast.Attribute(value=ast.Name(id="self" | "cls"), attr=name, ctx=ast.Store()):
                 names.add(name)
             case ast.Assign(targets=[ast.Name(id="__slots__")], value=value):
-                names.update(one.value for one in ast.walk(value) if isinstance(one, ast.Constant))
+                names.update(str(one.value) for one in ast.walk(value) if isinstance(one, ast.Constant))
             case ast.alias(name=name, asname=other):
                 names.add(other or name)
     return {name for name in names if is_private(name)}
