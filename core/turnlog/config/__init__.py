@@ -5,5 +5,16 @@ from __future__ import annotations
 from .configuration import open_store
 from .options import duration
 from .plugins import Plugin, find_layer, find_model, find_store, installed
+from .url import URL, parse_url
 
-__all__ = ["Plugin", "duration", "find_layer", "find_model", "find_store", "installed", "open_store"]
+__all__ = [
+    "URL",
+    "Plugin",
+    "duration",
+    "find_layer",
+    "find_model",
+    "find_store",
+    "installed",
+    "open_store",
+    "parse_url",
+]
