@@ -6,14 +6,16 @@ import asyncio
 import enum
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Final, Generic, TypeVar
 
 from turnlog import OutcomeUnknown, TurnlogError, Unavailable
 from turnlog.errors import InvalidInput
+from turnlog.runtime import PerLoop
 
 from ._database import Database
 from ._operations import Row, Steps
-from ._pool import Pool, Pools
+from ._pool import Pool
 from ._statements import Value
 
 T = TypeVar("T")
@@ -45,9 +47,9 @@ class Server(Database, Generic[C]):
             raise InvalidInput(f"pool_size must be an int from 1 to 1000, not {pool_size!r}")
         self.name = name
         self._timeout = timeout
-        self._pools: Pools[C] = Pools(
+        self._pools: PerLoop[Pool[C]] = PerLoop(
             lambda: Pool(self._connected, self.discard, self.alive, size=pool_size, timeout=timeout, name=name),
-            self.bid_farewell,
+            self._close_pool,
         )
 
     # -------------------------------------------------------------------------------------------------- of the driver
@@ -65,8 +67,8 @@ class Server(Database, Generic[C]):
         """Drop it at once."""
 
     @abstractmethod
-    async def bid_farewell(self, connection: C) -> None:
-        """Close it properly."""
+    async def close_connection(self, connection: C) -> None:
+        """Close a connection, and say so to the server."""
 
     @abstractmethod
     async def fetch(self, connection: C, sql: str, values: tuple[Value, ...]) -> Sequence[Row]:
@@ -104,6 +106,11 @@ class Server(Database, Generic[C]):
 
     async def close(self) -> None:
         await self._pools.close()
+
+    async def _close_pool(self, pool: Pool[C]) -> None:
+        for connection in pool.close():
+            with suppress(Exception):  # the connection is not used any more, whatever the error
+                await self.close_connection(connection)
 
     async def read(self, make: Callable[[], Steps[T]]) -> T:
         loop, lost = asyncio.get_running_loop(), 0
@@ -170,7 +177,7 @@ class Server(Database, Generic[C]):
 
     async def _lent(self, work: Callable[[C], Awaitable[T]]) -> T:
         """Do something with a connection, and give that back, or drop it if nobody knows what it would answer next."""
-        pool = await self._pools.here()
+        pool = await self._pools.get()
         connection = pool.idle() or await pool.acquire()
         sound = False
         try:
@@ -185,7 +192,7 @@ class Server(Database, Generic[C]):
             if meaning is None:
                 raise
             if meaning is Failure.LOST:
-                pool.distrust()
+                pool.drop_idle()
                 said = (
                     f"no answer within {self._timeout:g} s" if late else f"the connection was lost: {in_a_line(error)}"
                 )
