@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -29,15 +27,15 @@ from turnlog import (
 )
 from turnlog.errors import InvalidInput, TooLarge, TurnlogError
 from turnlog.rules import Header, check_delete, check_whole, created_by, fits, missing, reused
+from turnlog.runtime import BoundedMap, SSLMode
 from turnlog.values import check_read
 
 from . import _layout, _scripts, _server_warnings
 from ._connection import Argument, Command
 from ._layout import Keys, keys_of
-from ._location import place_of_client, place_of_url
-from ._retry import Server
+from ._location import location_of_client, location_of_url
+from ._retry import RetryingServer
 from ._scripts import Script
-from ._tls import SSLMode
 
 _SEEN: Final = 4_096  # sessions that a commit need not look at first; about a kilobyte each
 _TRIES: Final = 100  # so often another writer may come between a look and the commit that follows from it
@@ -110,13 +108,13 @@ class RedisStore(Store):
         if (url is None) == (client is None):
             raise InvalidInput("url must be given, or client, and not both")
         if url is not None:
-            place = place_of_url(url, service=service, db=db, mode=sslmode, root=sslrootcert)
+            location = location_of_url(url, service=service, db=db, mode=sslmode, root=sslrootcert)
         elif (db, sslmode, sslrootcert) != (None, None, None):
             raise InvalidInput("client has db and sslmode of its own: give them to it")
         else:
-            place = place_of_client(client)
-        self._server = Server(place, float(timeout), self.check_open)
-        self._seen: OrderedDict[Key, _Seen] = OrderedDict()
+            location = location_of_client(client)
+        self._server = RetryingServer(location, float(timeout), self.check_open)
+        self._seen: BoundedMap[Key, _Seen] = BoundedMap(_SEEN)
         self._closed = True
 
     async def open(self) -> None:
@@ -261,7 +259,7 @@ class RedisStore(Store):
                     "retain fewer turns, or begin anew"
                 )
             seen, sure = _seen(key, answer[1], answer[3], answer[2]), True
-        raise Unavailable(f"{self._server.place.name}: others came first {_TRIES} times: nothing was stored")
+        raise Unavailable(f"{self._server.location.name}: others came first {_TRIES} times: nothing was stored")
 
     async def _look(self, key: Key, keys: Keys, change: Change) -> tuple[_Seen | None, Receipt | None]:
         """The session as it is, and the answer to a change that was made before."""
@@ -441,10 +439,6 @@ class RedisStore(Store):
 
     def _see(self, key: Key, header: Header, raw: bytes) -> None:
         self._seen[key] = _Seen(header, raw)
-        self._seen.move_to_end(key)
-        if len(self._seen) > _SEEN:
-            with suppress(KeyError):  # another thread was quicker
-                self._seen.popitem(last=False)
 
     async def _run(
         self, script: Script, keys: Sequence[bytes], *arguments: Argument, writes: bool = False, again: bool = True
@@ -477,7 +471,7 @@ class RedisStore(Store):
             raise
 
     def __repr__(self) -> str:
-        return f"<RedisStore {self._server.place.name} namespace={self.namespace!r}>"
+        return f"<RedisStore {self._server.location.name} namespace={self.namespace!r}>"
 
 
 def _call(script: Script, keys: Sequence[bytes], arguments: Sequence[Argument]) -> Command:
