@@ -93,6 +93,7 @@ def test_path_and_database(url: str, path: str, database: str) -> None:
         ("x1://h/d?a=1&b=", {"a": "1", "b": ""}),
         ("x1://h?a=%26%3D+x&b=y=z", {"a": "&= x", "b": "y=z"}),
         ("x1:///p?owner=a@b", {"owner": "a@b"}),
+        ("x1://u:p@h?owner=a@b", {"owner": "a@b"}),
     ],
 )
 def test_query(url: str, query: dict[str, str]) -> None:
