@@ -1,8 +1,8 @@
-"""One connection for all operations of an event loop: what they ask in one turn of it travels together.
+"""One connection for all operations of an event loop; commands of one iteration of the loop are sent together.
 
-redis-py makes the connection: addresses, TLS, authentication and the protocol are its own.  Its pool and its pipelines
-lend a connection to one caller at a time and wait for every answer, which costs more than the answer; so its transport
-is taken over: commands are written as they come, and the answers are told apart by their order, which Redis keeps.
+redis-py makes the connection, with its addresses, TLS, authentication and protocol.  Its pool and its pipelines lend a
+connection to one caller at a time and wait for each answer, which costs more than the answer.  So `SharedConnection`
+takes over the transport: it writes commands as they come, and assigns answers by their order, which Redis keeps.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ T = TypeVar("T")
 Argument: TypeAlias = "bytes | str | int | float"
 Command: TypeAlias = "tuple[Argument, ...]"
 _Batch: TypeAlias = "tuple[list[Any], int, asyncio.Future[list[Any]]]"
-"""The answers that have come, how many there will be, and who waits for all of them."""
+"""The answers so far, the number of answers, and the future that receives all of them."""
 
 
 class Lost(Exception):
-    """The connection ended before the answer came.
+    """The connection ended before the answer arrived.
 
     Attributes:
         sent: Whether the command may have reached the server.
-        again: Whether another try may find somebody.
+        again: Whether another attempt may reach a server.
     """
 
     def __init__(self, reason: str, *, sent: bool, again: bool = True) -> None:
@@ -38,23 +38,23 @@ class Lost(Exception):
 
 
 class Refused(Exception):
-    """The server answered with an error; its text begins with the kind, in capitals."""
+    """The server answered with an error; the text begins with its code in capitals, such as `NOAUTH`."""
 
 
 _FAILURES: Final = frozenset((Lost, Refused))
 
 
 def any_failed(answers: Sequence[object]) -> bool:
-    """Whether one of them is `Lost` or `Refused`."""
+    """Return whether one of the answers is `Lost` or `Refused`."""
     return not _FAILURES.isdisjoint(map(type, answers))
 
 
-class Link(asyncio.Protocol):
-    """A connection, shared.
+class SharedConnection(asyncio.Protocol):
+    """A connection that serves many callers at the same time.  It connects at the first command.
 
     Args:
         connect: Makes a connection.
-        timeout: Seconds to connect, and without an answer after which it is taken for lost.
+        timeout: Seconds to connect, and to wait for an answer before the connection counts as lost.
     """
 
     def __init__(self, connect: Callable[[], Awaitable[AbstractConnection]], timeout: float) -> None:
@@ -65,13 +65,13 @@ class Link(asyncio.Protocol):
         self._connecting: asyncio.Task[None] | None = None
         self._replies = hiredis.Reader(replyError=Refused)
         self._unsent: list[tuple[bytes, _Batch]] = []
-        self._waiting: deque[_Batch] = deque()  # one for each answer
-        self._answers = 0  # so many have come
+        self._waiting: deque[_Batch] = deque()  # one entry for each answer
+        self._answers = 0  # the number of answers that have arrived
         self._watch: asyncio.TimerHandle | None = None
         self._watched = 0
 
     async def ask_all(self, commands: Sequence[Command]) -> list[Any]:
-        """The answers to commands, between which no other is done: each what the server said, `Refused`, or `Lost`."""
+        """Return the answers to commands, each a value, `Refused` or `Lost`; no other command is sent between them."""
         if self._transport is None:
             try:
                 await self._connected()
@@ -84,18 +84,18 @@ class Link(asyncio.Protocol):
         if len(self._unsent) == 1:
             if self._waiting:
                 loop.call_soon(self._flush)
-            else:  # nothing is under way: it need not wait for what this turn of the loop may ask behind it
+            else:  # no answer is outstanding: do not wait for further commands of this iteration of the loop
                 self._flush()
         return await future
 
     @property
     def peer(self) -> str | None:
-        """The host of the other end; None: it is not connected, or by a socket in the file system."""
+        """The host of the server; None if there is no connection, or by a socket in the file system."""
         peer = None if self._transport is None else self._transport.get_extra_info("peername")
         return str(peer[0]) if isinstance(peer, tuple) else None
 
     async def _connected(self) -> None:
-        """Connect, once for all who wait for it; a caller that is cancelled leaves the others waiting."""
+        """Connect, once for all callers; one that is cancelled does not cancel the others."""
         if self._connecting is None:
             self._connecting = asyncio.get_running_loop().create_task(self._connect())
             self._connecting.add_done_callback(self._settled)
@@ -104,7 +104,7 @@ class Link(asyncio.Protocol):
     def _settled(self, task: asyncio.Task[None]) -> None:
         self._connecting = None
         if not task.cancelled():
-            task.exception()  # whoever waited was told
+            task.exception()  # the callers raise it
 
     async def _connect(self) -> None:
         try:
@@ -115,15 +115,15 @@ class Link(asyncio.Protocol):
             raise Lost(said(error), sent=False, again=again) from error
         except exceptions.RedisError as error:
             raise Refused(said(error)) from error
-        writer = connection._writer  # noqa: SLF001 - there is no other door to its transport
+        writer = connection._writer  # noqa: SLF001 - its transport is not public
         assert writer is not None
-        self._kept = connection  # or it would be closed
+        self._kept = connection  # it would close its socket when it is freed
         self._replies = hiredis.Reader(replyError=Refused)
         writer.transport.set_protocol(self)
         self._transport = writer.transport
 
     def _flush(self) -> None:
-        """Write what was asked since the last time; what nobody waits for any more is not sent."""
+        """Send the queue; skip cancelled requests."""
         unsent, self._unsent = self._unsent, []
         asked = [one for one in unsent if not one[1][2].done()]
         if self._transport is None:
@@ -138,7 +138,7 @@ class Link(asyncio.Protocol):
             self._watch = asyncio.get_running_loop().call_later(self._timeout, self._look)
 
     def _look(self) -> None:
-        """Whether an answer has come since the last look; one that never comes would be waited for for ever."""
+        """Drop the connection if no answer has arrived since the last look."""
         self._watch = None
         if not self._waiting:
             return
@@ -156,16 +156,16 @@ class Link(asyncio.Protocol):
                 self._answers += 1
                 answers, size, future = waiting.popleft()
                 answers.append(answer)
-                if len(answers) == size and not future.done():  # or the caller was cancelled; the answers were its own
+                if len(answers) == size and not future.done():  # a cancelled caller's answers are dropped
                     future.set_result(answers)
-        except (hiredis.HiredisError, IndexError) as error:  # what comes is no answer: nobody knows what the rest is
-            self._break(Lost(f"what came is no answer: {said(error)}", sent=True))
+        except (hiredis.HiredisError, IndexError) as error:  # the rest cannot be assigned to commands either
+            self._break(Lost(f"the server sent no valid answer: {said(error)}", sent=True))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._break(Lost(f"the connection was lost: {said(exc) if exc else 'the server closed it'}", sent=True))
 
     def _break(self, error: Lost) -> None:
-        """Drop the connection, and tell those who wait."""
+        """Drop the connection, and answer all commands with an error."""
         transport, self._transport = self._transport, None
         waiting, self._waiting = self._waiting, deque()
         if self._watch is not None:
@@ -177,24 +177,24 @@ class Link(asyncio.Protocol):
         if transport is not None:
             transport.abort()
         if self._kept is not None:
-            self._kept._writer = None  # noqa: SLF001 - what is aborted need not be closed once more
+            self._kept._writer = None  # noqa: SLF001 - it is aborted, and must not be closed again
             self._kept = None
 
     async def close(self) -> None:
-        """Wait for what was asked until now, then end the connection."""
+        """Wait for the answers to the commands so far, then end the connection."""
         if self._connecting is not None:
             self._connecting.cancel()
         if self._unsent:
             self._flush()
         waiting = {future for _, _, future in self._waiting if not future.done()}
         if waiting:
-            await asyncio.wait(waiting)  # as long as it is watched, and no longer
+            await asyncio.wait(waiting)  # `_look` limits the wait
         self._break(Lost("the store was closed", sent=True))
-        await asyncio.sleep(0)  # the transport closes its socket in the next turn of the loop
+        await asyncio.sleep(0)  # the transport closes its socket in the next iteration of the loop
 
 
 async def shielded(task: asyncio.Task[T]) -> T:
-    """What a task that several wait for results in; who is cancelled leaves it to the others.
+    """Return the result of a task for which several callers wait; a cancelled caller does not cancel the task.
 
     Raises:
         Lost: The task was cancelled.
@@ -206,5 +206,5 @@ async def shielded(task: asyncio.Task[T]) -> T:
 
 
 def said(error: BaseException) -> str:
-    """Its message, in one line."""
+    """Return the message of an error in one line."""
     return " ".join(str(error).split()) or type(error).__name__

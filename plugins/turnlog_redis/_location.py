@@ -1,63 +1,62 @@
-"""Who to connect to: a server, the master that sentinels name, or the nodes of a cluster."""
+"""`Location`: a server, the master that sentinels name, or a cluster, and the settings of connections to it."""
 
 from __future__ import annotations
 
 import re
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
-from urllib.parse import unquote, urlsplit
 
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.sentinel import SentinelConnectionPool, SentinelManagedConnection
 
+from turnlog.config import URL, parse_url
 from turnlog.errors import InvalidInput
+from turnlog.runtime import SSLMode, tls_context
 
-from ._tls import EncryptedConnection, SSLMode, context
+from ._encrypted import EncryptedConnection
 
 Address: TypeAlias = "tuple[str, int]"
 Kind: TypeAlias = Literal["server", "sentinel", "cluster"]
 
-_OWN: Final[dict[str, Any]] = {
-    "retry": None,
-    "socket_timeout": None,
-    "protocol": 2,
-}  # one layer sends again, and that is ours
-_TAKEN: Final = re.compile(  # of a caller's client; the rest is its pool's, or what our link does in its own way
-    "username|password|credential_provider|client_name|driver_info|lib_name|lib_version|db|path|host|port|"
-    "socket_connect_timeout|socket_keepalive|socket_keepalive_options|socket_type|ssl_.*"
+_OWN: Final[dict[str, Any]] = {"retry": None, "socket_timeout": None, "protocol": 2}  # `RetryingServer` retries
+_TAKEN: Final = (
+    re.compile(  # settings of a caller's client; the others are its pool's, or `SharedConnection` has its own
+        "username|password|credential_provider|client_name|driver_info|lib_name|lib_version|db|path|host|port|"
+        "socket_connect_timeout|socket_keepalive|socket_keepalive_options|socket_type|ssl_.*"
+    )
 )
-_HOST: Final = re.compile(r"(?:\[([^\[\]]+)\]|([^\[\]:]+))(?::([0-9]{1,5}))?")
-_WRITE: Final = "write redis://user:password@host:6379/0"
+_EXAMPLE: Final = "write redis://user:password@host:6379/0"
 
 
-class Place(NamedTuple):
-    """Where sessions are."""
+class Location(NamedTuple):
+    """A server, the master that sentinels name, or a cluster."""
 
     name: str
-    """What messages call it; without a password."""
+    """The name in messages, without a password."""
     kind: Kind
     addresses: tuple[Address, ...]
-    """Of the server, of its sentinels, or of some nodes of the cluster; of a socket in the file system, none."""
+    """The server, its sentinels, or some nodes of the cluster; none for a socket in the file system."""
     maker: type[AbstractConnection]
+    """The class of connections to servers."""
     settings: dict[str, Any]
-    """What the servers are connected to with."""
+    """The arguments of connections to servers."""
     sentinel: tuple[type[AbstractConnection], dict[str, Any]]
-    """The same of the sentinels."""
+    """The class and the arguments of connections to sentinels."""
     service: str
-    """What the sentinels call the master."""
+    """The name of the master, for sentinels."""
 
     def connection(self, address: Address | None) -> AbstractConnection:
-        """One to a server, not connected yet; None: the only one."""
+        """Return a connection to a server, not connected yet; None: to the only one."""
         return self.maker(**self.settings, **_at(address), **_OWN)
 
-    def to_sentinel(self, address: Address) -> AbstractConnection:
-        """One to a sentinel, not connected yet."""
+    def sentinel_connection(self, address: Address) -> AbstractConnection:
+        """Return a connection to a sentinel, not connected yet."""
         maker, settings = self.sentinel
         return maker(**settings, **_at(address), **_OWN)
 
     @property
     def authenticates(self) -> bool:
-        """Whether the servers are told who this is."""
+        """Whether connections to servers authenticate."""
         known = ("password", "credential_provider", "ssl_certfile")
         return any(self.settings.get(name) is not None for name in known)
 
@@ -66,80 +65,77 @@ def _at(address: Address | None) -> dict[str, Any]:
     return {} if address is None else {"host": address[0], "port": address[1]}
 
 
-def place_of_url(url: str, *, service: str, db: int | None, mode: SSLMode | None, root: str | None) -> Place:
-    """The place that a URL names.
+def location_of_url(url: str, *, service: str, db: int | None, mode: SSLMode | None, root: str | None) -> Location:
+    """Return the location that a URL names.
+
+    Args:
+        url: The URL, without a query.
+        service: The name of the master, for sentinels.
+        db: The number of the database, if the URL names none.
+        mode: None: `verify-full` with `rediss`, otherwise `disable`.
+        root: As in `tls_context`.
 
     Raises:
-        InvalidInput: It cannot be read, or something else in contradiction to it.  The message holds no piece of it: it
-            may be the password.
+        InvalidInput: The URL is malformed, or an option contradicts it.  The message holds no piece of the URL.
     """
-    if not isinstance(url, str):
-        raise InvalidInput(f"url must be a str, not {type(url).__name__}")
-    try:
-        found = urlsplit(url)
-    except ValueError:
-        raise InvalidInput(f"url cannot be read: {_WRITE}") from None
-    scheme, _, plus = found.scheme.partition("+")
-    if scheme not in ("redis", "rediss", "unix") or plus not in (("",) if scheme == "unix" else _KINDS):
+    found = parse_url(url)
+    if found.scheme not in ("redis", "rediss", "unix") or found.driver not in (
+        ("",) if found.scheme == "unix" else _KINDS
+    ):
         raise InvalidInput(
             "url must begin with redis://, redis+sentinel:// or redis+cluster://, with rediss for TLS, or with unix://"
         )
-    if found.query or found.fragment:
+    if found.query:
         raise InvalidInput("url has a query: give options by keyword, or the whole URL to open_store")
-    user, _, hosts = found.netloc.rpartition("@")
-    username, _, password = (unquote(part) for part in user.partition(":"))
-    settings: dict[str, Any] = {"username": username or None, "password": password or None}
-    if scheme == "unix":
+    settings: dict[str, Any] = {"username": found.username, "password": found.password or None}
+    if found.scheme == "unix":
         if mode not in (None, "disable") or root is not None:
-            raise InvalidInput("sslmode is of no use with unix://: nobody else can listen")
-        if hosts or not found.path:
+            raise InvalidInput("sslmode is of no use with unix://: no other machine takes part")
+        if found.hosts or not found.path:
             raise InvalidInput("url cannot be read: write unix:///path/to/socket")
-        settings |= {"path": unquote(found.path), "db": _database("", db)}
+        settings |= {"path": found.path, "db": _database("", db)}
         name = f"redis {settings['path']}/{settings['db']}"
-        return Place(name, "server", (), UnixDomainSocketConnection, settings, (Connection, {}), service)
-    kind = _KINDS[plus]
-    addresses = _addresses(hosts, 26379 if kind == "sentinel" else 6379)
+        return Location(name, "server", (), UnixDomainSocketConnection, settings, (Connection, {}), service)
+    kind = _KINDS[found.driver]
+    addresses = _addresses(found, 26379 if kind == "sentinel" else 6379)
     if kind == "server" and len(addresses) != 1:
         raise InvalidInput("url has several hosts: write redis+sentinel:// or redis+cluster://")
-    settings["db"] = _database(found.path.strip("/"), db)
+    settings["db"] = _database(found.database.strip("/"), db)
     if kind == "cluster" and settings["db"]:
         raise InvalidInput("a cluster has one database, 0: leave the number out")
-    maker, encrypts = _encryption(scheme, mode, root)
+    maker, encrypts = _encryption(found.scheme, mode, root)
     name = f"redis {','.join(map(written, addresses))}/{settings['db']}"
-    return Place(name, kind, addresses, maker, settings | encrypts, (maker, encrypts), service)
+    return Location(name, kind, addresses, maker, settings | encrypts, (maker, encrypts), service)
 
 
 _KINDS: Final[dict[str, Kind]] = {"": "server", "sentinel": "sentinel", "cluster": "cluster"}
 
 
-def _addresses(hosts: str, port: int) -> tuple[Address, ...]:
-    found = [_HOST.fullmatch(host) for host in (hosts or "localhost").split(",")]
-    read = tuple((unquote(one[1] or one[2]), int(one[3] or port)) for one in found if one is not None)
-    if len(read) != len(found) or not all(0 < number < 65_536 for _, number in read):
-        raise InvalidInput(f"url cannot be read: {_WRITE}")
-    return read
+def _addresses(url: URL, default: int) -> tuple[Address, ...]:
+    hosts = url.hosts or (("", None),)
+    return tuple((host or "localhost", port or default) for host, port in hosts)
 
 
 def _database(path: str, db: int | None) -> int:
     if db is not None and (path or type(db) is not int or db < 0):
         raise InvalidInput("db must be an int from 0 up, and stand in the URL or beside it, not in both")
     if not re.fullmatch("[0-9]{0,9}", path):
-        raise InvalidInput(f"url cannot be read: what follows the host is the number of a database: {_WRITE}")
+        raise InvalidInput(f"url cannot be read: the number of a database follows the host: {_EXAMPLE}")
     return int(path or db or 0)
 
 
 def _encryption(scheme: str, mode: SSLMode | None, root: str | None) -> tuple[type[Connection], dict[str, Any]]:
     if scheme == "rediss" and mode == "disable":
         raise InvalidInput("sslmode is disable, and the url asks for TLS: write redis:// without it")
-    made = context(mode or ("verify-full" if scheme == "rediss" else "disable"), root)
-    return (Connection, {}) if made is None else (EncryptedConnection, {"context": made})
+    context = tls_context(mode or ("verify-full" if scheme == "rediss" else "disable"), root)
+    return (Connection, {}) if context is None else (EncryptedConnection, {"context": context})
 
 
-def place_of_client(client: object) -> Place:
-    """The place that a client of the caller's own is for, with its settings.
+def location_of_client(client: object) -> Location:
+    """Return the location and the settings of a caller's client.
 
     Raises:
-        InvalidInput: It is no such client.
+        InvalidInput: The client is not one of redis-py's asynchronous clients.
     """
     if isinstance(client, RedisCluster):
         given = client.get_connection_kwargs()
@@ -170,11 +166,11 @@ def _taken(
     given: dict[str, Any],
     sentinel: tuple[type[AbstractConnection], dict[str, Any]],
     service: str,
-) -> Place:
+) -> Location:
     where = ",".join(map(written, addresses)) or given["path"]
     path = {"path": given["path"]} if not addresses else {}
     settings = _settings(given) | path
-    return Place(f"redis {where}/{given.get('db') or 0}", kind, addresses, maker, settings, sentinel, service)
+    return Location(f"redis {where}/{given.get('db') or 0}", kind, addresses, maker, settings, sentinel, service)
 
 
 def _settings(given: dict[str, Any]) -> dict[str, Any]:
@@ -186,6 +182,6 @@ def _settings(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def written(address: Address) -> str:
-    """An address as it stands in a URL."""
+    """Return an address as it stands in a URL."""
     host, port = address
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

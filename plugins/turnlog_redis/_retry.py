@@ -1,4 +1,4 @@
-"""What a store asks of its servers: again where that is safe, for so long, and with errors that say what is known."""
+"""`RetryingServer` sends commands, and repeats them within a timeout if that is safe."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from turnlog import OutcomeUnknown, Unavailable
+from turnlog.runtime import PerLoop
 
 from ._connection import Command, Lost, Refused, any_failed
-from ._location import Place
-from ._loops import Loops
+from ._location import Location
 from ._scripts import TEXTS
-from ._topology import Route, route_to
+from ._topology import Topology, topology_of
 
-_AGAIN: Final = 0.05  # seconds until the next try of what is refused for the moment
-_FOR_NOW: Final = (
+_PAUSE: Final = 0.05  # seconds before a command is sent again
+_TEMPORARY: Final = (
     "LOADING",
     "READONLY",
     "TRYAGAIN",
@@ -28,41 +28,43 @@ _FOR_NOW: Final = (
 )
 
 
-class Server:
-    """The servers of a place, from any event loop.
+class RetryingServer:
+    """The servers of a location, for callers in any event loop.
 
     Args:
-        place: Where they are.
+        location: The location.
         timeout: Seconds to wait for a connection, and for an answer.
-        check_open: Raises an error once the store is closed, also between two tries.
+        check_open: Raises an error once the store is closed; it is called before each attempt.
     """
 
-    def __init__(self, place: Place, timeout: float, check_open: Callable[[], None]) -> None:
-        self.place = place
+    def __init__(self, location: Location, timeout: float, check_open: Callable[[], None]) -> None:
+        self.location = location
         self._check_open = check_open
         self._timeout = timeout
-        self._routes: Loops[Route] = Loops(lambda: route_to(place, timeout), lambda route: route.close())
+        self._topology: PerLoop[Topology] = PerLoop(
+            lambda: topology_of(location, timeout), lambda topology: topology.close()
+        )
 
     async def ask_all(self, commands: Sequence[Command], *, writes: bool = False, again: bool = True) -> list[Any]:
-        """The answers to commands that travel together.
+        """Return the answers to commands that are sent together.
 
         Args:
-            commands: What is asked; one alone, where it writes.
-            writes: Whether it changes anything.
-            again: Whether it may be sent twice: it knows what it has done already, or changes nothing.
+            commands: The commands; a command that writes must be the only one.
+            writes: Whether the command writes.
+            again: Whether the command may be sent twice: it recognizes a repeat, or writes nothing.
 
         Raises:
-            Unavailable: It was not done.
+            Unavailable: The command was not carried out.
             OutcomeUnknown: The answer was lost.
         """
         self._check_open()
-        answers = await (await self._routes.here()).ask_all(commands)
+        answers = await (await self._topology.get()).ask_all(commands)
         if any_failed(answers):
             await self._ask_again(list(commands), answers, writes=writes, again=again)
         return answers
 
     async def _ask_again(self, commands: list[Command], answers: list[Any], *, writes: bool, again: bool) -> None:
-        """Put answers in place of errors."""
+        """Send commands again until they succeed, and replace the errors in `answers`."""
         loop = asyncio.get_running_loop()
         end, unknown = loop.time() + self._timeout, False
         while True:
@@ -77,7 +79,7 @@ class Server:
                 elif isinstance(answer, Refused):
                     if str(answer).startswith("NOSCRIPT"):
                         commands[number] = _whole(commands[number])
-                    elif str(answer).startswith(_FOR_NOW):
+                    elif str(answer).startswith(_TEMPORARY):
                         wait = answer
                     else:
                         raise self._error(answer, unknown=unknown)
@@ -87,12 +89,12 @@ class Server:
             if not left:
                 return
             if wait is not None:
-                if loop.time() + _AGAIN > end:
+                if loop.time() + _PAUSE > end:
                     raise self._error(wait, unknown=unknown)
-                await asyncio.sleep(_AGAIN)
+                await asyncio.sleep(_PAUSE)
             self._check_open()
-            route = await self._routes.here()
-            for number, answer in zip(left, await route.ask_all([commands[one] for one in left]), strict=True):
+            topology = await self._topology.get()
+            for number, answer in zip(left, await topology.ask_all([commands[one] for one in left]), strict=True):
                 answers[number] = answer
 
     def _error(self, answer: Lost | Refused, *, unknown: bool) -> OutcomeUnknown | Unavailable:
@@ -100,23 +102,23 @@ class Server:
         if said.startswith("NOAUTH"):
             said += "; a password goes before the host, as in redis://:password@host"
         if unknown:
-            error: OutcomeUnknown | Unavailable = OutcomeUnknown(f"{self.place.name}: {said}")
+            error: OutcomeUnknown | Unavailable = OutcomeUnknown(f"{self.location.name}: {said}")
         else:
-            error = Unavailable(f"{self.place.name}: {said}: nothing was done")
+            error = Unavailable(f"{self.location.name}: {said}: nothing was done")
         error.__cause__ = answer
         return error
 
     async def peer(self) -> str | None:
-        """The host of one of the servers; None: it is not connected, or by a socket in the file system."""
-        return (await self._routes.here()).peer
+        """Return the host of a server; None if there is no connection, or by a socket in the file system."""
+        return (await self._topology.get()).peer
 
     async def close(self) -> None:
-        """Wait for what was asked until now, then end all connections."""
-        await self._routes.close()
+        """Wait for the answers to the commands so far, then end all connections."""
+        await self._topology.close()
 
 
 def _whole(command: Command) -> Command:
-    """A command that names a script, with its text instead."""
+    """Return a command with the text of its script in place of the script's hash."""
     if command[0] != b"EVALSHA":
         return command
     return (b"EVAL", TEXTS[command[1]], *command[2:])

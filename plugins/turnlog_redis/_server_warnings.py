@@ -1,4 +1,4 @@
-"""What is said when a store is opened, of servers that may lose or show what they keep."""
+"""Warnings about servers that may lose sessions or show them to anyone."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Final
 
 from turnlog import Unavailable
 
-from ._retry import Server
+from ._retry import RetryingServer
 
 _log: Final = logging.getLogger("turnlog.redis")
 
 
-async def warn(server: Server) -> None:
-    """Log a warning for each; where the server does not let us ask, nothing is said."""
-    name, peer = server.place.name, await server.peer()
-    if not server.place.authenticates and peer is not None and not ip_address(peer.partition("%")[0]).is_loopback:
+async def warn(server: RetryingServer) -> None:
+    """Log a warning for each risk; the user may lack the right to read the server's settings."""
+    name, peer = server.location.name, await server.peer()
+    if not server.location.authenticates and peer is not None and not ip_address(peer.partition("%")[0]).is_loopback:
         _log.warning("%s asks nobody who they are: set a password, or whoever reaches it reads every session", name)
     try:
         (answer,) = await server.ask_all([(b"CONFIG", b"GET", b"save", b"appendonly", b"maxmemory-policy")])

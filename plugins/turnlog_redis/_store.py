@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -46,15 +44,15 @@ from turnlog.rules import (
     regressed,
     window,
 )
+from turnlog.runtime import BoundedMap, SSLMode
 from turnlog.values import check_read
 
 from . import _layout, _scripts, _server_warnings
 from ._connection import Argument, Command
 from ._layout import Keys, keys_of
-from ._location import place_of_client, place_of_url
-from ._retry import Server
+from ._location import location_of_client, location_of_url
+from ._retry import RetryingServer
 from ._scripts import Script
-from ._tls import SSLMode
 
 _SEEN: Final = 4_096  # sessions whose header is kept; about a kilobyte each
 _TRIES: Final = 100  # how often another writer may change a session between a look and the commit
@@ -118,13 +116,13 @@ class RedisBackend(Backend):
         if (url is None) == (client is None):
             raise InvalidInput("url must be given, or client, and not both")
         if url is not None:
-            place = place_of_url(url, service=service, db=db, mode=sslmode, root=sslrootcert)
+            location = location_of_url(url, service=service, db=db, mode=sslmode, root=sslrootcert)
         elif (db, sslmode, sslrootcert) != (None, None, None):
             raise InvalidInput("client has db and sslmode of its own: give them to it")
         else:
-            place = place_of_client(client)
-        self._server = Server(place, float(timeout), self.check_open)
-        self._seen: OrderedDict[Key, _Seen] = OrderedDict()
+            location = location_of_client(client)
+        self._server = RetryingServer(location, float(timeout), self.check_open)
+        self._seen: BoundedMap[Key, _Seen] = BoundedMap(_SEEN)
         self._closed = True
 
     async def open(self) -> None:
@@ -266,7 +264,7 @@ class RedisBackend(Backend):
                 before = 0 if seen is None else seen.header.bytes
                 msgspec.structs.replace(header, bytes=int(answer[1])).check_bytes(change.max_bytes, before)
             seen, sure = _seen(key, answer[1], answer[3], answer[2]), True
-        raise Unavailable(f"{self._server.place.name}: others came first {_TRIES} times: nothing was stored")
+        raise Unavailable(f"{self._server.location.name}: others came first {_TRIES} times: nothing was stored")
 
     async def _look(self, key: Key, keys: Keys, hashed: bytes) -> tuple[_Seen | None, bytes]:
         """Return a session's header, None if there is no session, and the change that it remembers under a hash."""
@@ -449,10 +447,6 @@ class RedisBackend(Backend):
 
     def _see(self, key: Key, header: Header, raw: bytes) -> None:
         self._seen[key] = _Seen(header, raw)
-        self._seen.move_to_end(key)
-        if len(self._seen) > _SEEN:
-            with suppress(KeyError):  # another thread was quicker
-                self._seen.popitem(last=False)
 
     async def _run(
         self, script: Script, keys: Sequence[bytes], *arguments: Argument, writes: bool = False, again: bool = True
@@ -486,7 +480,7 @@ class RedisBackend(Backend):
             raise
 
     def __repr__(self) -> str:
-        return f"<RedisBackend {self._server.place.name}>"
+        return f"<RedisBackend {self._server.location.name}>"
 
 
 def _call(script: Script, keys: Sequence[bytes], arguments: Sequence[Argument]) -> Command:

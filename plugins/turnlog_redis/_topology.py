@@ -1,4 +1,4 @@
-"""Where commands go, in one event loop: over one link, or over one to each node of a cluster."""
+"""`Topology` sends commands to the right server: the only one, the current master, or a node of a cluster."""
 
 from __future__ import annotations
 
@@ -14,107 +14,105 @@ from redis import exceptions
 from redis.asyncio.connection import AbstractConnection
 from redis.crc import key_slot
 
-from ._connection import Command, Link, Lost, Refused, any_failed, said, shielded
-from ._location import Address, Place, written
+from ._connection import Command, Lost, Refused, SharedConnection, any_failed, said, shielded
+from ._location import Address, Location, written
 
-_SENTINEL: Final = (
-    1.0  # seconds for a sentinel to answer; then the next is asked (redis.io/docs/reference/sentinel-clients)
-)
-_CONNECT: Final = 5.0  # seconds at most to connect where there is another to ask
-_HOPS: Final = 8  # so often a command is sent on at once
-_ELSEWHERE: Final = ("CLUSTERDOWN", "MASTERDOWN", "READONLY")  # another may be what this one was
+_SENTINEL: Final = 1.0  # seconds to wait for a sentinel before the next (redis.io/docs/reference/sentinel-clients)
+_CONNECT: Final = 5.0  # the most seconds to connect to one of several servers
+_REDIRECTIONS: Final = 8  # the most redirections that a command follows at once
+_ELSEWHERE: Final = ("CLUSTERDOWN", "MASTERDOWN", "READONLY")  # another server may be the master by now
 
 
-class Route(ABC):
-    """Where commands go."""
+class Topology(ABC):
+    """Sends commands to the servers of a location, in one event loop."""
 
     @abstractmethod
     async def ask_all(self, commands: Sequence[Command]) -> list[Any]:
-        """As `Link.ask_all`; what has keys goes to whoever has them."""
+        """Return the answers to commands, as `SharedConnection.ask_all`; each goes to the server that has its key."""
 
     @abstractmethod
     async def close(self) -> None:
-        """As `Link.close`."""
+        """Wait for the answers to the commands so far, then end all connections."""
 
     @property
     @abstractmethod
     def peer(self) -> str | None:
-        """As `Link.peer`, of one of them."""
+        """The host of one of the servers, as `SharedConnection.peer`."""
 
 
-def route_to(place: Place, timeout: float) -> Route:
-    """The one to a place."""
-    return {"server": _Server, "sentinel": _Master, "cluster": _Cluster}[place.kind](place, timeout)
+def topology_of(location: Location, timeout: float) -> Topology:
+    """Return the topology of a location."""
+    return {"server": _Server, "sentinel": _Master, "cluster": _Cluster}[location.kind](location, timeout)
 
 
-class _Server(Route):
-    def __init__(self, place: Place, timeout: float) -> None:
-        self._place = place
+class _Server(Topology):
+    def __init__(self, location: Location, timeout: float) -> None:
+        self._location = location
         self._timeout = timeout
-        self._link = Link(self._connect, timeout)
-        self._leaving: set[asyncio.Task[None]] = set()
+        self._connection = SharedConnection(self._connect, timeout)
+        self._closing: set[asyncio.Task[None]] = set()
 
     async def _connect(self) -> AbstractConnection:
-        return await _connected(self._place.connection((*self._place.addresses, None)[0]))
+        return await _connected(self._location.connection((*self._location.addresses, None)[0]))
 
     async def ask_all(self, commands: Sequence[Command]) -> list[Any]:
-        link = self._link
-        answers = await link.ask_all(commands)
-        # the name may be another's by now
-        if any_failed(answers) and link is self._link and any(map(_is_elsewhere, answers)):
-            self._link = Link(self._connect, self._timeout)
-            leaving = asyncio.get_running_loop().create_task(link.close())  # others wait for answers of it
-            self._leaving.add(leaving)
-            leaving.add_done_callback(self._leaving.discard)
+        connection = self._connection
+        answers = await connection.ask_all(commands)
+        # the host's name may belong to another server by now: connect anew
+        if any_failed(answers) and connection is self._connection and any(map(_is_elsewhere, answers)):
+            self._connection = SharedConnection(self._connect, self._timeout)
+            closing = asyncio.get_running_loop().create_task(connection.close())  # after the answers to other callers
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
         return answers
 
     async def close(self) -> None:
-        await asyncio.gather(self._link.close(), *self._leaving)
+        await asyncio.gather(self._connection.close(), *self._closing)
 
     @property
     def peer(self) -> str | None:
-        return self._link.peer
+        return self._connection.peer
 
 
 class _Master(_Server):
-    """Whoever the sentinels say is the master; they are asked again for each connection."""
+    """The master that sentinels name; each new connection asks them again."""
 
-    def __init__(self, place: Place, timeout: float) -> None:
-        super().__init__(place, timeout)
-        self._sentinels = list(place.addresses)
+    def __init__(self, location: Location, timeout: float) -> None:
+        super().__init__(location, timeout)
+        self._sentinels = list(location.addresses)
 
     async def _connect(self) -> AbstractConnection:
         address = await self._master()
         try:
             async with asyncio.timeout(min(self._timeout, _CONNECT)):
-                connection = await _connected(self._place.connection(address))
+                connection = await _connected(self._location.connection(address))
         except (TimeoutError, OSError, exceptions.ConnectionError, exceptions.TimeoutError) as error:
             raise Lost(f"the master at {written(address)}: {said(error)}", sent=False) from error
         try:
             role = await _asked(connection, "ROLE")
-        except exceptions.ResponseError:  # it is not allowed to ask: what is written to a replica is refused anyway
+        except exceptions.ResponseError:  # the user may not call ROLE; a replica refuses writes anyway
             return connection
         except BaseException:
             await _drop(connection)
             raise
         if role[0] != b"master":
             await _drop(connection)
-            raise Lost("whoever the sentinels call the master is a replica", sent=False)
+            raise Lost("the server that the sentinels name as master is a replica", sent=False)
         return connection
 
     async def _master(self) -> Address:
-        """The master's address.
+        """Return the master's address.
 
         Raises:
-            Lost: No sentinel answers, or none knows of a master.
+            Lost: No sentinel answers, or none knows the master.
         """
         errors, answered = [], False
         for sentinel in list(self._sentinels):
-            connection = self._place.to_sentinel(sentinel)
+            connection = self._location.sentinel_connection(sentinel)
             try:
                 async with asyncio.timeout(min(self._timeout, _SENTINEL)):
                     await connection.connect()  # type: ignore[no-untyped-call]
-                    found = await _asked(connection, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._place.service)
+                    found = await _asked(connection, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._location.service)
             except (TimeoutError, OSError, exceptions.RedisError) as error:
                 errors.append(f"{written(sentinel)}: {said(error)}")
                 continue
@@ -123,32 +121,32 @@ class _Master(_Server):
             answered = True
             if found is not None:
                 self._sentinels.remove(sentinel)
-                self._sentinels.insert(0, sentinel)  # it is the first to be asked next time
+                self._sentinels.insert(0, sentinel)  # ask this one first next time
                 return found[0].decode(), int(found[1])
-            errors.append(f"{written(sentinel)}: it knows no master {self._place.service!r}")
+            errors.append(f"{written(sentinel)}: it knows no master {self._location.service!r}")
         raise Lost(f"no sentinel names a master: {'; '.join(errors)}", sent=False, again=answered)
 
 
-class _Cluster(Route):
+class _Cluster(Topology):
     """The nodes of a cluster (redis.io/docs/reference/cluster-spec)."""
 
-    def __init__(self, place: Place, timeout: float) -> None:
-        self._place = place
+    def __init__(self, location: Location, timeout: float) -> None:
+        self._location = location
         self._timeout = timeout
-        self._links: dict[Address, Link] = {}
-        self._owners: dict[int, Address] | None = None  # of slots
-        self._last: Address = place.addresses[0]
-        self._doubted: Address | None = None
+        self._connections: dict[Address, SharedConnection] = {}
+        self._owners: dict[int, Address] | None = None  # by slot
+        self._last: Address = location.addresses[0]
+        self._doubted: Address | None = None  # the node that failed last
         self._learning: asyncio.Task[dict[int, Address]] | None = None
 
     @property
     def peer(self) -> str | None:
-        return self._links[self._last].peer if self._last in self._links else None
+        return self._connections[self._last].peer if self._last in self._connections else None
 
     async def ask_all(self, commands: Sequence[Command]) -> list[Any]:
         answers: list[Any] = [None] * len(commands)
         left: list[tuple[int, Address | None]] = [(number, None) for number in range(len(commands))]
-        for _ in range(_HOPS):
+        for _ in range(_REDIRECTIONS):
             try:
                 owners = self._owners or await self._table()
             except (Lost, Refused) as error:
@@ -162,9 +160,9 @@ class _Cluster(Route):
                     (number, named is not None)
                 )
             work = [self._ask(address, group, commands) for address, group in groups.items()]
-            told = [await work[0]] if len(work) == 1 else await asyncio.gather(*work)
+            answered = [await work[0]] if len(work) == 1 else await asyncio.gather(*work)
             left = []
-            for address, group, replies in zip(groups, groups.values(), told, strict=True):
+            for address, group, replies in zip(groups, groups.values(), answered, strict=True):
                 for (number, _), reply in zip(group, replies, strict=True):
                     answers[number] = reply
                     if isinstance(reply, Refused) and (found := _NAMED.match(str(reply))):
@@ -179,14 +177,14 @@ class _Cluster(Route):
         return answers
 
     async def _ask(self, address: Address, group: Sequence[tuple[int, bool]], commands: Sequence[Command]) -> list[Any]:
-        """The answers of one node; what it is only about to have is told it with a word before each command."""
+        """Return the answers of one node; `ASKING` precedes each command for a slot that is moving to it."""
         if not any(asking for _, asking in group):
-            answers = await self._link(address).ask_all([commands[number] for number, _ in group])
+            answers = await self._connection_to(address).ask_all([commands[number] for number, _ in group])
         else:
             together: list[Command] = []
             for number, asking in group:
                 together += [(b"ASKING",), commands[number]] if asking else [commands[number]]
-            replies = iter(await self._link(address).ask_all(together))
+            replies = iter(await self._connection_to(address).ask_all(together))
             answers = []
             for _, asking in group:
                 if asking:
@@ -194,21 +192,22 @@ class _Cluster(Route):
                 answers.append(next(replies))
         for answer in answers:
             if isinstance(answer, Lost):
-                answer.again = True  # another may be in its place by then
+                answer.again = True  # another node may have its slots by then
         return answers
 
-    def _link(self, address: Address) -> Link:
-        link = self._links.get(address)
-        if link is None:
-            link = self._links[address] = Link(lambda: self._connect(address), self._timeout)
-        return link
+    def _connection_to(self, address: Address) -> SharedConnection:
+        connection = self._connections.get(address)
+        if connection is None:
+            connection = SharedConnection(lambda: self._connect(address), self._timeout)
+            self._connections[address] = connection
+        return connection
 
     async def _connect(self, address: Address) -> AbstractConnection:
         async with asyncio.timeout(min(self._timeout, _CONNECT)):
-            return await _connected(self._place.connection(address))
+            return await _connected(self._location.connection(address))
 
     async def _table(self) -> dict[int, Address]:
-        """Who has which slot, asked once for all who wait for it."""
+        """Return the owner of each slot; one request serves all callers."""
         if self._learning is None:
             self._learning = asyncio.get_running_loop().create_task(self._learn())
             self._learning.add_done_callback(self._learned)
@@ -220,19 +219,19 @@ class _Cluster(Route):
             self._owners = task.result()
 
     async def _learn(self) -> dict[int, Address]:
-        """Who has which slot, from the first node that answers.
+        """Return the owner of each slot, from the first node that answers.
 
         Raises:
-            Lost: None does.
-            Refused: They are no cluster, or do not let us ask.
+            Lost: No node answers.
+            Refused: The server is no part of a cluster, or the user may not call `CLUSTER SLOTS`.
         """
         errors = []
-        known = dict.fromkeys([self._last, *self._links, *self._place.addresses])
+        known = dict.fromkeys([self._last, *self._connections, *self._location.addresses])
         for address in sorted(known, key=lambda one: one == self._doubted):
             answer: Any = Lost(f"no answer within {min(self._timeout, _CONNECT):g} s", sent=True)
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(self._timeout, _CONNECT)):
-                    (answer,) = await self._link(address).ask_all([(b"CLUSTER", b"SLOTS")])
+                    (answer,) = await self._connection_to(address).ask_all([(b"CLUSTER", b"SLOTS")])
             if isinstance(answer, Refused) and not str(answer).startswith(("LOADING", *_ELSEWHERE)):
                 raise answer
             if isinstance(answer, (Lost, Refused)):
@@ -249,8 +248,8 @@ class _Cluster(Route):
     async def close(self) -> None:
         if self._learning is not None:
             self._learning.cancel()
-        links, self._links = self._links, {}
-        await asyncio.gather(*(link.close() for link in links.values()))
+        connections, self._connections = self._connections, {}
+        await asyncio.gather(*(connection.close() for connection in connections.values()))
 
 
 def _is_elsewhere(answer: object) -> bool:
@@ -258,11 +257,11 @@ def _is_elsewhere(answer: object) -> bool:
 
 
 def _slot(command: Command) -> int | None:
-    """Where its first key is."""
-    place = 3 if command[0] in (b"EVALSHA", b"EVAL") else 1
-    if len(command) <= place or command[0] in _KEYLESS:
+    """Return the slot of a command's first key; None if it has no key."""
+    index = 3 if command[0] in (b"EVALSHA", b"EVAL") else 1
+    if len(command) <= index or command[0] in _KEYLESS:
         return None
-    key = command[place]
+    key = command[index]
     return key_slot(key) if isinstance(key, bytes) else None
 
 
@@ -280,8 +279,8 @@ async def _connected(connection: AbstractConnection) -> AbstractConnection:
 
 
 async def _drop(connection: AbstractConnection) -> None:
-    """End a connection now: with TLS, a farewell would wait for the other side."""
-    writer = connection._writer  # noqa: SLF001 - there is no other door to its transport
+    """End a connection at once: with TLS, closing it would wait for the server."""
+    writer = connection._writer  # noqa: SLF001 - its transport is not public
     with suppress(Exception):
         await connection.disconnect(nowait=True)
     if writer is not None:

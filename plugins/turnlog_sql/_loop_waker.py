@@ -1,4 +1,4 @@
-"""What wakes an event loop from another thread."""
+"""`LoopWaker` passes items from any thread to an event loop."""
 
 from __future__ import annotations
 
@@ -12,78 +12,79 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Bell(Generic[T]):
-    """Tells an event loop what a thread has done.
+class LoopWaker(Generic[T]):
+    """Wakes an event loop from any thread and passes items to it, in order.
 
-    The loop listens to a pipe.  Its own `call_soon_threadsafe` is a pair of sockets, which costs four times as much to
-    write to and to empty: without it a turn on SQLite takes 4 to 7 % less.  It is used where a loop cannot listen to a
-    pipe, as on Windows.
+    The loop watches a pipe.  `call_soon_threadsafe` would use a pair of sockets, which costs four times as much to
+    write and to read: with the pipe, a turn on SQLite takes 4 to 7 % less.  `call_soon_threadsafe` wakes a loop that
+    cannot watch a pipe, as on Windows.
 
     Args:
-        loop: The running one; it is not kept alive.
-        hear: What is called in the loop, with each that was told.
+        loop: The running loop; it is not kept alive.
+        receive: Called in the loop with each item.
 
     Attributes:
-        loop: A weak reference to it.
+        loop: A weak reference to the loop.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, hear: Callable[[T], None]) -> None:
-        self._hear = hear
-        self._told: deque[T] = deque()
+    def __init__(self, loop: asyncio.AbstractEventLoop, receive: Callable[[T], None]) -> None:
+        self._receive = receive
+        self._items: deque[T] = deque()
         self.loop = weakref.ref(loop)
         self._pipe: tuple[int, int] | None = None
         if os.name != "posix":
             return
         pipe = _pipe()
-        # not closed sooner: a number that was closed may be another file's when somebody still rings
+        # The pipe stays open as long as this object: another thread may be about to write to it, and once it is closed
+        # its number may name another file.
         close = weakref.finalize(self, _close, *pipe)
         close.atexit = False
         try:
-            loop.add_reader(pipe[0], self._listen)
+            loop.add_reader(pipe[0], self._receive_all)
         except NotImplementedError:
             close()
             return
         self._pipe = pipe
 
-    def ring(self, *told: T) -> None:
-        """Tell it, from any thread."""
-        self._told.extend(told)
+    def wake(self, *items: T) -> None:
+        """Pass items to the loop, from any thread.  They are dropped if the loop is closed."""
+        self._items.extend(items)
         try:
             if self._pipe is not None:
                 os.write(self._pipe[1], b"\0")
             elif (loop := self.loop()) is not None:
-                loop.call_soon_threadsafe(self._listen)
-        except BlockingIOError:  # it was rung so often that the pipe is full
+                loop.call_soon_threadsafe(self._receive_all)
+        except BlockingIOError:  # the pipe is full: the loop wakes anyway
             pass
-        except RuntimeError:  # the loop has been closed: nobody waits any more
+        except RuntimeError:  # the loop is closed
             pass
 
-    def part(self) -> None:
-        """Take another pipe in place of this one, in a child that was forked.
+    def reconnect_after_fork(self) -> None:
+        """Replace the pipe, in a forked child.
 
-        Its copy of the loop would hear what the parent's is told, and the parent's would not.
+        Parent and child would otherwise read from the same pipe, and each would take bytes that should wake the other.
         """
         if self._pipe is not None:
             for old, new in zip(self._pipe, _pipe(), strict=True):
                 os.dup2(new, old, inheritable=False)
                 os.close(new)
 
-    def _listen(self) -> None:
+    def _receive_all(self) -> None:
         try:
             if self._pipe is not None:
-                try:  # noqa: SIM105 - contextlib.suppress takes longer than what it would be about
+                try:  # noqa: SIM105 - contextlib.suppress takes longer than the read
                     os.read(self._pipe[0], 4096)
-                except BlockingIOError:  # it was woken for nothing
+                except BlockingIOError:  # the pipe is empty: an earlier call received the items
                     pass
-            while self._told:
-                self._hear(self._told.popleft())
-        except BaseException:  # such as KeyboardInterrupt, which ends the loop, but not for ever
-            self.ring()
+            while self._items:
+                self._receive(self._items.popleft())
+        except BaseException:  # such as KeyboardInterrupt, which stops the loop; a later run receives the rest
+            self.wake()
             raise
 
 
 def _pipe() -> tuple[int, int]:
-    """Both ends of a pipe; to wait for neither."""
+    """Return both ends of a non-blocking pipe."""
     pipe = os.pipe()
     for end in pipe:
         os.set_blocking(end, False)

@@ -1,4 +1,4 @@
-"""What databases behind a server have in common: connections that are lent, lost and made anew."""
+"""`Server`: a database on a server, with a pool of connections and retries."""
 
 from __future__ import annotations
 
@@ -6,24 +6,26 @@ import asyncio
 import enum
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Final, Generic, TypeVar
 
 from turnlog import OutcomeUnknown, TurnlogError, Unavailable
 from turnlog.errors import InvalidInput
+from turnlog.runtime import PerLoop
 
 from ._database import Database
 from ._operations import Row, Steps
-from ._pool import Pool, Pools
+from ._pool import Pool
 from ._statements import Value
 
 T = TypeVar("T")
 C = TypeVar("C")
 
-_TRIES: Final = 20  # so often a transaction is begun anew, because another was in its way
+_TRIES: Final = 20  # the most attempts at a transaction that conflicts with others
 
 
 class Failure(enum.Enum):
-    """What an error of a driver means."""
+    """The meaning of a driver's error."""
 
     DUPLICATE = enum.auto()  # a key is there already: nothing was done
     BEGIN_ANEW = enum.auto()  # a deadlock, or the like: nothing was done
@@ -32,11 +34,11 @@ class Failure(enum.Enum):
 
 
 class Server(Database, Generic[C]):
-    """Drives steps over connections to a server.
+    """A database on a server.
 
     Args:
-        name: What messages call it; without a password.
-        pool_size: How many connections at most, in each event loop.
+        name: The name in messages, without a password.
+        pool_size: The most connections in each event loop.
         timeout: Seconds to wait for a connection, and for an operation.
     """
 
@@ -45,40 +47,39 @@ class Server(Database, Generic[C]):
             raise InvalidInput(f"pool_size must be an int from 1 to 1000, not {pool_size!r}")
         self.name = name
         self._timeout = timeout
-        self._pools: Pools[C] = Pools(
+        self._pools: PerLoop[Pool[C]] = PerLoop(
             lambda: Pool(self._connected, self.discard, self.alive, size=pool_size, timeout=timeout, name=name),
-            self.bid_farewell,
+            self._close_pool,
         )
 
     # -------------------------------------------------------------------------------------------------- of the driver
 
     @abstractmethod
     async def connect(self) -> C:
-        """A connection on which each statement stands for itself."""
+        """Return a new connection on which each statement is a transaction."""
 
     @abstractmethod
     def alive(self, connection: C) -> bool:
-        """Whether it stands, as far as this side knows."""
+        """Return whether a connection is open, as far as this side knows."""
 
     @abstractmethod
     def discard(self, connection: C) -> None:
-        """Drop it at once."""
+        """Drop a connection at once, without sending anything to the server."""
 
     @abstractmethod
-    async def bid_farewell(self, connection: C) -> None:
-        """Close it properly."""
+    async def close_connection(self, connection: C) -> None:
+        """Close a connection, and say so to the server."""
 
     @abstractmethod
     async def fetch(self, connection: C, sql: str, values: tuple[Value, ...]) -> Sequence[Row]:
-        """Execute a statement once.
+        """Execute a statement and return its rows.
 
-        Raises:
-            TimeoutError: There was no answer within `timeout` seconds, as in whatever else waits for the server.
+        This and the methods below raise `TimeoutError` if the server does not answer within `timeout` seconds.
         """
 
     @abstractmethod
     async def execute_many(self, connection: C, sql: str, values: list[tuple[Value, ...]]) -> None:
-        """Execute it several times."""
+        """Execute a statement once for each tuple of values."""
 
     @abstractmethod
     async def begin(self, connection: C) -> None:
@@ -86,24 +87,29 @@ class Server(Database, Generic[C]):
 
     @abstractmethod
     async def commit(self, connection: C) -> None:
-        """End it, and keep what was done."""
+        """Commit the transaction."""
 
     @abstractmethod
     async def roll_back(self, connection: C) -> None:
-        """End it as if nothing had been done."""
+        """Roll the transaction back."""
 
     @abstractmethod
     def meaning(self, error: BaseException) -> Failure | None:
-        """What an error of the driver means; None: it is none of the driver's."""
+        """Return the meaning of an error; None if it is not the driver's."""
 
     @abstractmethod
     def translated(self, error: BaseException) -> TurnlogError:
-        """What is said of a refusal; nothing was stored."""
+        """Return the error to raise for one of the driver's; nothing was stored."""
 
     # ------------------------------------------------------------------------------------------------------- for steps
 
     async def close(self) -> None:
         await self._pools.close()
+
+    async def _close_pool(self, pool: Pool[C]) -> None:
+        for connection in pool.close():
+            with suppress(Exception):  # the connection is not used any more, whatever the error
+                await self.close_connection(connection)
 
     async def read(self, make: Callable[[], Steps[T]]) -> T:
         loop, lost = asyncio.get_running_loop(), 0
@@ -169,8 +175,11 @@ class Server(Database, Generic[C]):
             raise self.translated(error) from error
 
     async def _lent(self, work: Callable[[C], Awaitable[T]]) -> T:
-        """Do something with a connection, and give that back, or drop it if nobody knows what it would answer next."""
-        pool = await self._pools.here()
+        """Call a function with a connection.
+
+        The connection returns to the pool, or is dropped if an answer may be outstanding on it.
+        """
+        pool = await self._pools.get()
         connection = pool.idle() or await pool.acquire()
         sound = False
         try:
@@ -185,7 +194,7 @@ class Server(Database, Generic[C]):
             if meaning is None:
                 raise
             if meaning is Failure.LOST:
-                pool.distrust()
+                pool.drop_idle()
                 said = (
                     f"no answer within {self._timeout:g} s" if late else f"the connection was lost: {in_a_line(error)}"
                 )
@@ -215,7 +224,7 @@ class Server(Database, Generic[C]):
             return answer
 
     async def _transact(self, connection: C, steps: Steps[T], committing: list[bool]) -> T:
-        """Drive the steps in a transaction; says so, once it is too late to say that nothing was stored."""
+        """Run steps in a transaction.  `committing[0]` becomes True before the commit is sent."""
         await self.begin(connection)
         try:
             answer = await self._drive(connection, steps)
@@ -228,10 +237,10 @@ class Server(Database, Generic[C]):
         return answer
 
     async def with_connection(self, work: Callable[[C], Awaitable[T]]) -> T:
-        """Do something else with a connection.
+        """Call a function with a connection, outside the steps.
 
         Raises:
-            Unavailable: It was lost.
+            Unavailable: The connection was lost.
         """
         try:
             return await self._lent(work)
@@ -240,13 +249,13 @@ class Server(Database, Generic[C]):
 
 
 class _Lost(Exception):
-    """The connection was lost; what it had begun may have been done."""
+    """The connection was lost, and its last request may have been carried out."""
 
 
 class _Duplicate(Exception):
-    """Another was quicker, or in the way: nothing was done."""
+    """The transaction conflicts with another: nothing was done."""
 
 
 def in_a_line(error: BaseException) -> str:
-    """What a driver says."""
+    """Return the message of an error in one line."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections import OrderedDict
 from collections.abc import Callable
 from math import isfinite
 from typing import Final
 
-from sqlalchemy import URL, make_url
-from sqlalchemy.exc import ArgumentError
-
 from turnlog import Backend, Change, Expect, Key, OutcomeUnknown, Page, Query, Receipt, Record, Session, Version
 from turnlog.errors import Closed, InvalidInput
 from turnlog.rules import check_seal
+from turnlog.runtime import BoundedMap
 from turnlog.values import check_read
 
 from . import _migrations, _operations
@@ -71,7 +67,7 @@ class SQLBackend(Backend):
         self._statements = database.statements
         self._sweep = sweep
         self._sweeper: asyncio.Task[None] | None = None
-        self._seen: OrderedDict[Key, Seen] = OrderedDict()
+        self._seen: BoundedMap[Key, Seen] = BoundedMap(_SEEN)
         self._closed = True
 
     async def open(self) -> None:
@@ -204,36 +200,6 @@ class SQLBackend(Backend):
 
     def _see(self, key: Key, seen: Seen) -> None:
         self._seen[key] = seen
-        self._seen.move_to_end(key)
-        if len(self._seen) > _SEEN:
-            with contextlib.suppress(KeyError):  # another thread was quicker
-                self._seen.popitem(last=False)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._database.name}>"
-
-
-def parsed(url: str, scheme: str, example: str) -> URL:
-    """A URL in its parts, decoded.
-
-    Args:
-        url: What was given.
-        scheme: What it must begin with.
-        example: How one is written.
-
-    Raises:
-        InvalidInput: It is no such URL.  The message holds no piece of it: it may be the password.
-    """
-    if not isinstance(url, str):
-        raise InvalidInput(f"url must be a str, not {type(url).__name__}")
-    try:
-        found = make_url(url)
-    except (ArgumentError, ValueError):
-        raise InvalidInput(f"url cannot be read: write {example}") from None
-    if found.get_backend_name() != scheme:
-        raise InvalidInput(f"url is for {found.get_backend_name()}, this store takes {example}")
-    if found.query:
-        raise InvalidInput("url has a query: give options by keyword, or the whole URL to open_store")
-    if not found.database:
-        raise InvalidInput(f"url names no database: write {example}")
-    return found

@@ -13,26 +13,26 @@ from typing import Any, TypeAlias
 
 from turnlog import Closed
 
-from ._loop_waker import Bell
+from ._loop_waker import LoopWaker
 
-_MOST = 64  # works that are done together at most
+_MOST = 64  # requests that are served together
 
 
 Work: TypeAlias = "tuple[asyncio.Future[Any], bool, Callable[[], Any] | None, Callable[[], Any] | None]"
-"""What somebody waits for: the future, whether it writes, what makes its steps and those that come first; without
-steps, the end."""
+"""A request: the future of its answer, whether it writes, a function that makes its steps, and another that makes steps
+to try first.  A request without steps ends the thread."""
 
 Outcome: TypeAlias = "tuple[Work, Any, BaseException | None]"
-"""A work with its answer, or what it raised."""
+"""A request with its answer or its error."""
 
 
 class Worker:
-    """The thread, and another one in each process that is forked from this.
+    """Serves requests in a thread; a forked child starts a thread of its own.
 
     Args:
-        name: What messages call the database.
-        connect: Makes the connection; it is called in the thread.
-        serve: Does works that were waiting at the same moment, and gives their outcomes in one or more parts.
+        name: The name of the database in error messages.
+        connect: Makes the connection, in the thread.
+        serve: Serves the requests that wait at the same moment, and returns their outcomes in one or more parts.
     """
 
     def __init__(
@@ -47,16 +47,16 @@ class Worker:
         self._thread: _Thread | None = None
 
     def start(self) -> bool:
-        """Start the thread; False where it runs already."""
+        """Start the thread; return False if it runs already."""
         if self._thread is not None:
             return False
         self._thread = _Thread(self._connect, self._serve)
         return True
 
     async def stop(self) -> None:
-        """Do what was asked for until now, close the connection and end the thread."""
+        """Serve the requests that are queued, close the connection and end the thread."""
         thread, self._thread = self._thread, None
-        if thread is not None and thread.here:
+        if thread is not None and thread.owned:
             future = _future()
             if thread.put((future, False, None, None)):
                 await future
@@ -64,13 +64,15 @@ class Worker:
     def do(
         self, make: Callable[[], Any], *, writes: bool, first: Callable[[], Any] | None = None
     ) -> asyncio.Future[Any]:
-        """Have a work done.  A caller that is cancelled before its turn came is passed over; later it is done.
+        """Queue a request and return the future of its answer.
+
+        The thread skips a request that is cancelled before its turn.  It still serves one that is cancelled later.
 
         Raises:
             Closed: The thread was stopped, or never started.
         """
         thread = self._thread
-        if thread is not None and not thread.here:
+        if thread is not None and not thread.owned:
             thread = self._thread = _Thread(self._connect, self._serve)
         future = _future()
         if thread is None or not thread.put((future, writes, make, first)):
@@ -84,20 +86,20 @@ class _Thread:
         connect: Callable[[], sqlite3.Connection],
         serve: Callable[[sqlite3.Connection, Sequence[Work]], Iterable[list[Outcome]]],
     ) -> None:
-        self.here = True  # and not in the process that this one was forked from
+        self.owned = True  # False in a forked child: the thread runs in its parent
         self.connection: sqlite3.Connection | None = None
         self.busy = threading.Lock()  # held while SQLite is in use
         self._connect = connect
         self._serve = serve
         self._works: SimpleQueue[Work] = SimpleQueue()
-        self._door = threading.Lock()
+        self._queueing = threading.Lock()
         self._closed = False
         _threads.add(self)
         threading.Thread(target=self._work, name="turnlog-sqlite", daemon=True).start()
 
     def put(self, work: Work) -> bool:
-        """Queue a work, unless the end was queued before: nothing may come behind that, or it would wait for ever."""
-        with self._door:
+        """Queue a request; return False if the end was queued before, after which nothing is served."""
+        with self._queueing:
             if self._closed:
                 return False
             self._closed = work[2] is None
@@ -113,11 +115,11 @@ class _Thread:
                     self._do(works)
                 if end is not None and self.connection is not None:
                     self.connection.close()
-            del works  # or this thread keeps the last answers until the next work comes
-        _tell([(end, None, None)])
+            del works  # or this thread would keep the last answers until the next request
+        _deliver([(end, None, None)])
 
     def _waiting(self) -> tuple[list[Work], Work | None]:
-        """What is waiting at this moment, once there is something; and the end, if that has come."""
+        """Wait for a request; return all that are queued then, and the end if it is among them."""
         works: list[Work] = []
         work = self._works.get()
         while work[2] is not None:
@@ -132,45 +134,45 @@ class _Thread:
             if self.connection is None:
                 self.connection = self._connect()
             for outcomes in self._serve(self.connection, works):
-                _tell(outcomes)
-        except BaseException as error:  # noqa: BLE001 - whoever waits for it is told
-            _tell([(work, None, error) for work in works])
+                _deliver(outcomes)
+        except BaseException as error:  # noqa: BLE001 - the callers raise it
+            _deliver([(work, None, error) for work in works])
 
 
-def _tell(outcomes: list[Outcome]) -> None:
-    """Tell those who wait, each in its own loop, and each loop once."""
-    loop, told, others = outcomes[0][0][0].get_loop(), outcomes, []
+def _deliver(outcomes: list[Outcome]) -> None:
+    """Pass outcomes to the loops of their futures, and wake each loop once."""
+    loop, own, others = outcomes[0][0][0].get_loop(), outcomes, []
     if len(outcomes) > 1:
-        told = [one for one in outcomes if one[0][0].get_loop() is loop]
+        own = [one for one in outcomes if one[0][0].get_loop() is loop]
         others = [one for one in outcomes if one[0][0].get_loop() is not loop]
-    bell = _bells.get(id(loop))
-    if bell is not None and not loop.is_closed():  # or nobody waits any more
-        bell.ring(told)
+    waker = _wakers.get(id(loop))
+    if waker is not None and not loop.is_closed():  # no caller waits in a closed loop
+        waker.wake(own)
     if others:
-        _tell(others)
+        _deliver(others)
 
 
 # by the id of the loop: a dictionary of weak references takes five times as long
-_bells: dict[int, Bell[list[Outcome]]] = {}
+_wakers: dict[int, LoopWaker[list[Outcome]]] = {}
 
 
 def _future() -> asyncio.Future[Any]:
-    """A future of the running loop, which can be told."""
+    """Return a future of the running loop, which the thread can wake."""
     loop = asyncio.get_running_loop()
-    bell = _bells.get(id(loop))
-    if bell is None or bell.loop() is not loop:
-        for place, other in list(_bells.items()):
+    waker = _wakers.get(id(loop))
+    if waker is None or waker.loop() is not loop:
+        for number, other in list(_wakers.items()):
             past = other.loop()
             if past is None or past.is_closed():
-                _bells.pop(place, None)
-        _bells[id(loop)] = Bell(loop, _settle)
+                _wakers.pop(number, None)
+        _wakers[id(loop)] = LoopWaker(loop, _settle)
     return loop.create_future()
 
 
 def _settle(outcomes: list[Outcome]) -> None:
     for (future, *_), answer, error in outcomes:
         if future.done():
-            continue  # the caller was cancelled meanwhile
+            continue  # its caller was cancelled
         if error is None:
             future.set_result(answer)
         else:
@@ -179,9 +181,10 @@ def _settle(outcomes: list[Outcome]) -> None:
 
 # ---------------------------------------------------------------------------------------------------------- forking
 #
-# SQLite keeps in memory which locks a process holds on a file, and a forked child has that memory, but not the locks:
-# the next to close the file would take itself for the last, and remove the log under the child
-# (sqlite.org/howtocorrupt.html, section 2.6).  So nothing is open while a process forks; afterwards each opens anew.
+# SQLite keeps in memory which locks a process holds on a file.  A forked child has a copy of that memory, but not the
+# locks: the next process to close the file would consider itself the last one, and delete the write-ahead log that the
+# child still uses (sqlite.org/howtocorrupt.html, section 2.6).  So each connection is closed before a fork, and parent
+# and child open new ones when they need them.
 
 _threads: weakref.WeakSet[_Thread] = weakref.WeakSet()
 _held: list[_Thread] = []
@@ -190,7 +193,7 @@ _forking = threading.Lock()
 
 def _before_fork() -> None:
     _forking.acquire()  # two threads may fork at once
-    _held[:] = [thread for thread in _threads if thread.here]
+    _held[:] = [thread for thread in _threads if thread.owned]
     for thread in _held:
         thread.busy.acquire()
         if thread.connection is not None:
@@ -206,11 +209,11 @@ def _in_the_parent() -> None:
 
 
 def _in_the_child() -> None:
-    for bell in _bells.values():
-        bell.part()
-    _bells.clear()
+    for waker in _wakers.values():
+        waker.reconnect_after_fork()
+    _wakers.clear()
     for thread in _held:
-        thread.here = False
+        thread.owned = False
     _held.clear()
     _forking.release()
 

@@ -19,14 +19,15 @@ from sqlalchemy import Double, literal_column
 from sqlalchemy.dialects.mysql.asyncmy import MySQLDialect_asyncmy
 
 from turnlog import SchemaError, TooLarge, TurnlogError, Unavailable
+from turnlog.runtime import SSLMode, tls_context
 
 from . import _migrations
 from ._database import RESTORE, Migrate
+from ._location import host_and_port, parse_database_url
 from ._operations import Row
 from ._server import Failure, Server, in_a_line
 from ._statements import Statements, Value
-from ._store import SQLBackend, parsed
-from ._tls import SSLMode, context
+from ._store import SQLBackend
 
 __all__ = ["MySQLBackend"]
 
@@ -72,18 +73,19 @@ class MySQLBackend(SQLBackend):
         sweep: float = 60.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        found = parsed(url, "mysql", "mysql://user:password@host:3306/database")
+        found = parse_database_url(url, "mysql", "mysql://user:password@host:3306/database")
+        host, port = host_and_port(found)
         connect = {
-            "host": found.host or "localhost",
-            "port": found.port or 3306,
+            "host": host or "localhost",
+            "port": port or 3306,
             "user": found.username or "",
             "password": (found.password or "").encode(),  # the driver takes text for latin-1
             "db": found.database,
-            "ssl": context(sslmode, sslrootcert),
+            "ssl": tls_context(sslmode, sslrootcert),
         }
-        place = f"{connect['host']}:{connect['port']}/{found.database or ''}"
+        location = f"{connect['host']}:{connect['port']}/{found.database}"
         super().__init__(
-            _MySQL(f"mysql {place}", connect, pool_size=pool_size, timeout=timeout),
+            _MySQL(f"mysql {location}", connect, pool_size=pool_size, timeout=timeout),
             ttl=ttl,
             timeout=timeout,
             migrate=migrate,
@@ -93,17 +95,17 @@ class MySQLBackend(SQLBackend):
 
 
 @dataclass
-class _Link:
-    """A connection, and what it was given to do, but has not been sent yet."""
+class _BufferedConnection:
+    """A connection, and the statements of a transaction that were not sent yet."""
 
     driver: Connection
     limit: int
-    """Bytes that a packet may have, by the server's `max_allowed_packet`."""
+    """The server's `max_allowed_packet`, in bytes."""
     transacts: bool = False
     waiting: list[bytes] = field(default_factory=list)
 
 
-class _MySQL(Server[_Link]):
+class _MySQL(Server[_BufferedConnection]):
     """A MySQL or MariaDB database.
 
     Args:
@@ -125,27 +127,29 @@ class _MySQL(Server[_Link]):
         await self.with_connection(lambda connection: self.fetch(connection, _probe(), ()))
         return found
 
-    async def connect(self) -> _Link:
-        link = _Link(await asyncmy.connect(**self._options, charset="utf8mb4", autocommit=True), _JOINED)
+    async def connect(self) -> _BufferedConnection:
+        connection = _BufferedConnection(
+            await asyncmy.connect(**self._options, charset="utf8mb4", autocommit=True), _JOINED
+        )
         try:
-            ((link.limit,),) = await self.fetch(link, _SESSION, ())
+            ((connection.limit,),) = await self.fetch(connection, _SESSION, ())
         except BaseException:
-            self.discard(link)
+            self.discard(connection)
             raise
-        return link
+        return connection
 
-    def alive(self, connection: _Link) -> bool:
+    def alive(self, connection: _BufferedConnection) -> bool:
         driver = connection.driver
         broken: bool = getattr(driver, "_stream_broken")  # noqa: B009 -- private, but its own pool asks it, too
         return driver.connected and not broken
 
-    def discard(self, connection: _Link) -> None:
+    def discard(self, connection: _BufferedConnection) -> None:
         connection.driver.close()
 
-    async def bid_farewell(self, connection: _Link) -> None:
+    async def close_connection(self, connection: _BufferedConnection) -> None:
         await connection.driver.ensure_closed()
 
-    async def fetch(self, connection: _Link, sql: str, values: tuple[Value, ...]) -> Sequence[Row]:
+    async def fetch(self, connection: _BufferedConnection, sql: str, values: tuple[Value, ...]) -> Sequence[Row]:
         cursor = connection.driver.cursor()
         statement = cursor.mogrify(sql, values or None).encode("utf-8", "surrogateescape")
         if not connection.transacts:
@@ -158,29 +162,29 @@ class _MySQL(Server[_Link]):
             rows = await self._flush(connection)
         return rows
 
-    async def execute_many(self, connection: _Link, sql: str, values: list[tuple[Value, ...]]) -> None:
+    async def execute_many(self, connection: _BufferedConnection, sql: str, values: list[tuple[Value, ...]]) -> None:
         for one in values:
             await self.fetch(connection, sql, one)
 
-    async def begin(self, connection: _Link) -> None:
+    async def begin(self, connection: _BufferedConnection) -> None:
         connection.transacts = True
         connection.waiting = [b"START TRANSACTION"]
 
-    async def commit(self, connection: _Link) -> None:
+    async def commit(self, connection: _BufferedConnection) -> None:
         connection.transacts = False
         connection.waiting.append(b"COMMIT")
         await self._flush(connection)
 
-    async def roll_back(self, connection: _Link) -> None:
+    async def roll_back(self, connection: _BufferedConnection) -> None:
         connection.transacts = False
         connection.waiting = []
         await self._send(connection, [b"ROLLBACK"])
 
-    async def _flush(self, connection: _Link) -> Sequence[Row]:
+    async def _flush(self, connection: _BufferedConnection) -> Sequence[Row]:
         waiting, connection.waiting = connection.waiting, []
         return await self._send(connection, waiting) if waiting else ()
 
-    async def _send(self, connection: _Link, statements: list[bytes]) -> Sequence[Row]:
+    async def _send(self, connection: _BufferedConnection, statements: list[bytes]) -> Sequence[Row]:
         """Execute statements in one round trip; answers the rows of the last that has some.
 
         After one that fails, none is executed: not the COMMIT that may be among them.
@@ -202,7 +206,7 @@ class _MySQL(Server[_Link]):
             raise
         return rows
 
-    def _check_size(self, connection: _Link, packet: bytes) -> None:
+    def _check_size(self, connection: _BufferedConnection, packet: bytes) -> None:
         """Refuse here what makes the server end the connection."""
         if len(packet) >= connection.limit:
             raise TooLarge(f"{self.name} takes no statement of {len(packet)} bytes: raise its max_allowed_packet")
@@ -227,14 +231,14 @@ class _MySQL(Server[_Link]):
 
     # ------------------------------------------------------------------------------------------------------- the tables
 
-    async def _version(self, connection: _Link) -> int | None:
+    async def _version(self, connection: _BufferedConnection) -> int | None:
         there = "SELECT count(*) FROM information_schema.tables WHERE table_schema = database() AND table_name = %s"
         if not (await self.fetch(connection, there, ("turnlog_schema",)))[0][0]:
             return None
         found: int | None = (await self.fetch(connection, self.statements.version.sql, ()))[0][0]
         return found
 
-    async def _bring_up(self, connection: _Link) -> int | None:
+    async def _bring_up(self, connection: _BufferedConnection) -> int | None:
         """Step by step, under a lock; each can be done again, as this server rolls back no change of its tables."""
         if not (await self.fetch(connection, "SELECT GET_LOCK(%s, %s)", (_LOCK, self._timeout)))[0][0]:
             raise Unavailable(f"{self.name}: another process changes the tables for {self._timeout:g} s already")
@@ -249,7 +253,7 @@ class _MySQL(Server[_Link]):
         finally:
             await self.fetch(connection, "SELECT RELEASE_LOCK(%s)", (_LOCK,))
 
-    async def _change(self, connection: _Link, statement: str) -> None:
+    async def _change(self, connection: _BufferedConnection, statement: str) -> None:
         try:
             await self.fetch(connection, statement, ())
         except errors.MySQLError as error:

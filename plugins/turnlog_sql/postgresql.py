@@ -13,14 +13,15 @@ from sqlalchemy import Double, cast, extract, func
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 
 from turnlog import SchemaError, TurnlogError, Unavailable
+from turnlog.runtime import SSLMode, tls_context
 
 from . import _migrations
 from ._database import RESTORE, Migrate
+from ._location import host_and_port, parse_database_url
 from ._operations import Row
 from ._server import Failure, Server, in_a_line
 from ._statements import Statements, Value
-from ._store import SQLBackend, parsed
-from ._tls import SSLMode, context
+from ._store import SQLBackend
 
 __all__ = ["PostgreSQLBackend"]
 
@@ -74,18 +75,19 @@ class PostgreSQLBackend(SQLBackend):
         sweep: float = 60.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        found = parsed(url, "postgresql", "postgresql://user:password@host:5432/database")
+        found = parse_database_url(url, "postgresql", "postgresql://user:password@host:5432/database")
+        host, port = host_and_port(found)
         connect = {
-            "host": found.host,
-            "port": found.port,
+            "host": host,
+            "port": port,
             "user": found.username,
             "password": found.password,
             "database": found.database,
-            "ssl": context(sslmode, sslrootcert) or False,
+            "ssl": tls_context(sslmode, sslrootcert) or False,
         }
-        place = f"{found.host or 'localhost'}:{found.port or 5432}/{found.database or ''}"
+        location = f"{host or 'localhost'}:{port or 5432}/{found.database}"
         super().__init__(
-            _Postgres(f"postgresql {place}", connect, prepare=prepare, pool_size=pool_size, timeout=timeout),
+            _Postgres(f"postgresql {location}", connect, prepare=prepare, pool_size=pool_size, timeout=timeout),
             ttl=ttl,
             timeout=timeout,
             migrate=migrate,
@@ -128,7 +130,7 @@ class _Postgres(Server["asyncpg.Connection[asyncpg.Record]"]):
     def discard(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
         connection.terminate()
 
-    async def bid_farewell(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    async def close_connection(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
         await connection.close(timeout=self._timeout)
 
     async def fetch(

@@ -17,9 +17,10 @@ from turnlog.errors import InvalidInput
 
 from . import _migrations
 from ._database import RESTORE, Database, Migrate
+from ._location import parse_database_url
 from ._operations import Row, Steps
 from ._statements import Statements
-from ._store import SQLBackend, parsed
+from ._store import SQLBackend
 from ._thread import Outcome, Work, Worker
 
 __all__ = ["SQLiteBackend"]
@@ -78,14 +79,14 @@ class SQLiteBackend(SQLBackend):
 
 
 def _path(url: str) -> str:
-    """The path of the file in a URL for SQLite."""
-    found = parsed(url, "sqlite", "sqlite:///relative/path.db or sqlite:////absolute/path.db")
-    path = str(found.database)
-    if path == ":memory:":
-        raise InvalidInput("url names no file: write sqlite:///path.db, or memory:// for what needs none")
-    if found.host or "\0" in path:
-        raise InvalidInput("url names no file: write sqlite:///relative/path.db or sqlite:////absolute/path.db")
-    return path
+    """Return the path of the file that a URL for SQLite names."""
+    example = "sqlite:///relative/path.db or sqlite:////absolute/path.db"
+    found = parse_database_url(url, "sqlite", example)
+    if found.database == ":memory:":
+        raise InvalidInput("url names no file: write sqlite:///path.db, or memory:// to keep sessions in memory")
+    if found.has_authority:
+        raise InvalidInput(f"url names no file: write {example}")
+    return found.database
 
 
 class _SQLite(Database):

@@ -178,7 +178,7 @@ CONDITIONS: list[tuple[Expect, type[Exception] | None, type[Exception] | None]] 
 """A condition, and the error where there is a session and where there is none."""
 
 
-@pytest.mark.parametrize(("expect", "existing", "absent"), CONDITIONS, ids=repr)
+@pytest.mark.parametrize(("expect", "existing", "absent"), CONDITIONS, ids=range(len(CONDITIONS)))
 def test_a_condition_means_the_same_in_every_change(
     expect: Expect, existing: type[Exception] | None, absent: type[Exception] | None
 ) -> None:

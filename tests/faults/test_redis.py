@@ -51,7 +51,7 @@ from turnlog import (
     assistant,
     user,
 )
-from turnlog_redis._connection import Link
+from turnlog_redis._connection import SharedConnection
 
 WRITERS = Path(__file__).with_name("redis_writers.py")
 
@@ -206,13 +206,13 @@ async def test_a_thousand_cancelled_calls() -> None:
 
 async def test_answers_that_are_not_told_apart_by_their_order_cross(monkeypatch: pytest.MonkeyPatch) -> None:
     """The naive connection: it forgets who was cancelled, and the next gets the answer.  The test above can tell."""
-    received = Link.data_received
+    received = SharedConnection.data_received
 
-    def forgets(link: Link, data: bytes) -> None:
-        link._waiting = deque(batch for batch in link._waiting if not batch[-1].done())
-        received(link, data)
+    def forgets(connection: SharedConnection, data: bytes) -> None:
+        connection._waiting = deque(batch for batch in connection._waiting if not batch[-1].done())
+        received(connection, data)
 
-    monkeypatch.setattr(Link, "data_received", forgets)
+    monkeypatch.setattr(SharedConnection, "data_received", forgets)
     with pytest.raises((AssertionError, TurnlogError, ValueError, TypeError, IndexError)):
         await asyncio.wait_for(cancel(1000), 20)
 

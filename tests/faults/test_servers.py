@@ -351,7 +351,7 @@ async def cancel(place: Place, cancellations: int) -> None:
             turns = (await store.session(name)).turns
             assert sorted(turn.id for turn in turns) == sorted(["begin", *ids]), "lost or twice"
             assert all(turn.messages[0].text == f"{name} {turn.id}" for turn in turns), "crossed"
-        pool = await server_of(store)._pools.here()
+        pool = await server_of(store)._pools.get()
         assert pool._count == len(pool._idle) <= 3, "a connection was never given back"
         await asyncio.to_thread(eventually, lambda: len(place.connections()) <= 3)
         assert not any(place.connections().values()), "a transaction was left open"
@@ -499,7 +499,7 @@ async def locked(place: Place, session: str) -> AsyncGenerator[None, None]:
     """Hold the lock of a session."""
     async with place.at(pool_size=1) as store:
         server = server_of(store)
-        pool = await server._pools.here()
+        pool = await server._pools.get()
         connection = await pool.acquire()
         await server.begin(connection)
         its = f"namespace = 'default' AND session = '{session}'"

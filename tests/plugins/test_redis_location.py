@@ -1,4 +1,4 @@
-"""Who a Redis store connects to: what a URL or a client says, and what is refused, without a word of a password."""
+"""The servers that a URL or a client names for a Redis store, and errors that show no password."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocket
 from turnlog import open_store
 from turnlog.errors import ConfigError, InvalidInput
 from turnlog_redis import RedisBackend
-from turnlog_redis._location import Place, place_of_client, place_of_url
-from turnlog_redis._tls import EncryptedConnection
+from turnlog_redis._encrypted import EncryptedConnection
+from turnlog_redis._location import Location, location_of_client, location_of_url
 from turnlog_redis._topology import _slot
 
 _PASSWORD = "b9-sesame"  # noqa: S105 - what must be in no message
 
 
-def read(url: str, **options: Any) -> Place:
-    """The place of a URL."""
-    return place_of_url(url, **{"service": "mymaster", "db": None, "mode": None, "root": None, **options})
+def read(url: str, **options: Any) -> Location:
+    """The location of a URL."""
+    return location_of_url(url, **{"service": "mymaster", "db": None, "mode": None, "root": None, **options})
 
 
 @pytest.mark.parametrize(
@@ -31,18 +31,19 @@ def read(url: str, **options: Any) -> Place:
         ("redis://h", "server", (("h", 6379),), "redis h:6379/0"),
         ("redis://u:p@h:1/2", "server", (("h", 1),), "redis h:1/2"),
         ("redis://[::1]:1/", "server", (("::1", 1),), "redis [::1]:1/0"),
+        ("redis://:1", "server", (("localhost", 1),), "redis localhost:1/0"),
         ("rediss://h", "server", (("h", 6379),), "redis h:6379/0"),
-        ("unix:///a/b.sock", "server", (), "redis /a/b.sock/0"),
+        ("unix:///a%20b/c.sock", "server", (), "redis /a b/c.sock/0"),
         ("redis+sentinel://a,b:2/3", "sentinel", (("a", 26379), ("b", 2)), "redis a:26379,b:2/3"),
         ("rediss+sentinel://a", "sentinel", (("a", 26379),), "redis a:26379/0"),
         ("redis+cluster://a,b:2", "cluster", (("a", 6379), ("b", 2)), "redis a:6379,b:2/0"),
     ],
 )
 def test_what_a_url_says(url: str, kind: str, addresses: object, name: str) -> None:
-    place = read(url)
-    assert (place.kind, place.addresses, place.name) == (kind, addresses, name)
-    assert (place.maker is EncryptedConnection) == url.startswith("rediss")
-    assert place.authenticates == ("@" in url)
+    location = read(url)
+    assert (location.kind, location.addresses, location.name) == (kind, addresses, name)
+    assert (location.maker is EncryptedConnection) == url.startswith("rediss")
+    assert location.authenticates == ("@" in url)
 
 
 def test_a_name_and_a_password_may_hold_anything() -> None:
@@ -69,6 +70,7 @@ def test_the_database_stands_in_the_url_or_beside_it() -> None:
         "redis://u:PW@h:0",
         "redis://u:PW@h:65536",
         "redis://u:PW@a,b",
+        "redis+cluster://u:PW@a,,b",
         "redis://u:PW@a b/x",
         "redis://u:PW@h/PW",
         "redis://u:PW@[h",
@@ -105,29 +107,31 @@ def test_options_of_tls_that_would_not_do_what_they_say_are_refused(tmp_path: Pa
 
 
 def test_a_server_may_be_given_as_a_client() -> None:
-    place = place_of_client(Redis(host="h", port=1, db=2, password=_PASSWORD, decode_responses=True, client_name="c"))
-    assert (place.kind, place.addresses, place.name) == ("server", (("h", 1),), "redis h:1/2")
-    assert place.settings["password"] == _PASSWORD and place.settings["client_name"] == "c"
-    connection = place.connection(place.addresses[0])
+    location = location_of_client(
+        Redis(host="h", port=1, db=2, password=_PASSWORD, decode_responses=True, client_name="c")
+    )
+    assert (location.kind, location.addresses, location.name) == ("server", (("h", 1),), "redis h:1/2")
+    assert location.settings["password"] == _PASSWORD and location.settings["client_name"] == "c"
+    connection = location.connection(location.addresses[0])
     assert isinstance(connection, Connection) and connection.retry.get_retries() == 0
-    assert place_of_client(Redis(ssl=True, ssl_ca_certs="f")).settings["ssl_ca_certs"] == "f"
-    local = place_of_client(Redis(unix_socket_path="/s"))
+    assert location_of_client(Redis(ssl=True, ssl_ca_certs="f")).settings["ssl_ca_certs"] == "f"
+    local = location_of_client(Redis(unix_socket_path="/s"))
     assert (local.name, local.addresses) == ("redis /s/0", ())
     assert isinstance(local.connection(None), UnixDomainSocketConnection)
 
 
 def test_a_cluster_and_sentinels_may_be_given_as_a_client() -> None:
-    cluster = place_of_client(RedisCluster(host="h", port=1, password=_PASSWORD, ssl=True))
+    cluster = location_of_client(RedisCluster(host="h", port=1, password=_PASSWORD, ssl=True))
     assert (cluster.kind, cluster.addresses, cluster.maker) == ("cluster", (("h", 1),), SSLConnection)
     cluster.connection(("h", 2))
     watched = Sentinel([("a", 1), ("b", 2)], sentinel_kwargs={"password": "s"}, password=_PASSWORD)  # type: ignore[no-untyped-call]
-    sentinel = place_of_client(watched.master_for("main", db=3))
+    sentinel = location_of_client(watched.master_for("main", db=3))
     assert (sentinel.kind, sentinel.addresses, sentinel.service) == ("sentinel", (("a", 1), ("b", 2)), "main")
     assert sentinel.settings["password"] == _PASSWORD
     assert "s" in sentinel.sentinel[1].values()
     assert sentinel.name == "redis a:1,b:2/3"
     sentinel.connection(("h", 2))
-    sentinel.to_sentinel(("a", 1))
+    sentinel.sentinel_connection(("a", 1))
 
 
 def test_a_url_or_a_client_and_nothing_else() -> None:

@@ -1,4 +1,4 @@
-"""What a Redis store asks of its servers: again or not, what is known then, what is warned of, in which loop."""
+"""A Redis store and its servers: repeated commands, unknown outcomes, warnings, event loops and forks."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ import servers
 from turnlog import OutcomeUnknown, Store, TurnlogError, Unavailable, user
 from turnlog_redis import RedisBackend
 from turnlog_redis._connection import Command, Lost, Refused
-from turnlog_redis._location import place_of_url
-from turnlog_redis._retry import Server
+from turnlog_redis._location import location_of_url
+from turnlog_redis._retry import RetryingServer
 from turnlog_redis._scripts import TOP
-from turnlog_redis._topology import Route
+from turnlog_redis._topology import Topology
 
 # ------------------------------------------------------------------------------------------------------------- answers
 
 
-class Scripted(Route):
+class Scripted(Topology):
     """Answers what it was told to, one batch after the other, and then to all that it is well."""
 
     def __init__(self, *answers: list[Any]) -> None:
@@ -48,11 +48,11 @@ class Scripted(Route):
         return None
 
 
-def server(route: Route, *, timeout: float = 5.0) -> Server:
-    """One that is reached by this route."""
-    place = place_of_url("redis://h", service="", db=None, mode=None, root=None)
-    made = Server(place, timeout, lambda: None)
-    made._routes._make = lambda: route
+def server(topology: Topology, *, timeout: float = 5.0) -> RetryingServer:
+    """One with this topology."""
+    location = location_of_url("redis://h", service="", db=None, mode=None, root=None)
+    made = RetryingServer(location, timeout, lambda: None)
+    made._topology._make = lambda: topology
     return made
 
 
@@ -74,8 +74,8 @@ FOR_NOW = [
 
 @pytest.mark.parametrize("refusal", FOR_NOW)
 async def test_what_is_refused_for_the_moment_is_asked_again(refusal: str) -> None:
-    route = Scripted([Refused(refusal)])
-    assert await server(route).ask_all([(b"X",)], writes=True, again=False) == ["well"]
+    topology = Scripted([Refused(refusal)])
+    assert await server(topology).ask_all([(b"X",)], writes=True, again=False) == ["well"]
     with pytest.raises(Unavailable, match="nothing was done") as caught:
         await server(Scripted([Refused(refusal)]), timeout=0.01).ask_all([(b"X",)], writes=True)
     assert refusal.rstrip(".") in str(caught.value) and "h:6379/0" in str(caught.value)
@@ -83,22 +83,22 @@ async def test_what_is_refused_for_the_moment_is_asked_again(refusal: str) -> No
 
 @pytest.mark.parametrize("refusal", ["NOPERM no", "OOM command not allowed", "WRONGTYPE", "ERR what?"])
 async def test_what_is_refused_for_good_is_told_at_once(refusal: str) -> None:
-    route = Scripted([Refused(refusal)])
+    topology = Scripted([Refused(refusal)])
     with pytest.raises(Unavailable, match="nothing was done"):
-        await server(route).ask_all([(b"X",)], writes=True)
-    assert len(route.asked) == 1
+        await server(topology).ask_all([(b"X",)], writes=True)
+    assert len(topology.asked) == 1
 
 
 async def test_only_what_was_refused_is_asked_again() -> None:
-    route = Scripted(["a", Refused(FOR_NOW[0]), SENT(), "d"], [Refused(FOR_NOW[1]), "c"])
-    assert await server(route).ask_all([(b"A",), (b"B",), (b"C",), (b"D",)]) == ["a", "well", "c", "d"]
-    assert route.asked[1:] == [[(b"B",), (b"C",)], [(b"B",)]]
+    topology = Scripted(["a", Refused(FOR_NOW[0]), SENT(), "d"], [Refused(FOR_NOW[1]), "c"])
+    assert await server(topology).ask_all([(b"A",), (b"B",), (b"C",), (b"D",)]) == ["a", "well", "c", "d"]
+    assert topology.asked[1:] == [[(b"B",), (b"C",)], [(b"B",)]]
 
 
 async def test_a_script_that_the_server_does_not_know_is_sent_whole() -> None:
-    route = Scripted([Refused("NOSCRIPT No matching script.")])
-    assert await server(route).ask_all([(b"EVALSHA", TOP.sha, 1, b"k")]) == ["well"]
-    assert route.asked[1] == [(b"EVAL", TOP.text, 1, b"k")]
+    topology = Scripted([Refused("NOSCRIPT No matching script.")])
+    assert await server(topology).ask_all([(b"EVALSHA", TOP.sha, 1, b"k")]) == ["well"]
+    assert topology.asked[1] == [(b"EVAL", TOP.text, 1, b"k")]
 
 
 @pytest.mark.parametrize(
@@ -118,8 +118,8 @@ async def test_a_script_that_the_server_does_not_know_is_sent_whole() -> None:
 async def test_a_lost_answer(
     answers: list[Callable[[], Any]], writes: bool, again: bool, outcome: type[TurnlogError] | None
 ) -> None:
-    route = Scripted(*([answer()] for answer in answers))
-    asked = server(route).ask_all([(b"X",)], writes=writes, again=again)
+    topology = Scripted(*([answer()] for answer in answers))
+    asked = server(topology).ask_all([(b"X",)], writes=writes, again=again)
     if outcome is None:
         assert await asked == ["well"]
         return
@@ -147,8 +147,8 @@ async def test_who_still_connects_when_it_is_closed_is_told_so(scheme: str) -> N
 
 
 async def test_nothing_is_asked_again_of_a_store_that_was_closed() -> None:
-    route = Scripted(*([Refused(FOR_NOW[0])] for _ in range(100)))
-    asked = server(route)
+    topology = Scripted(*([Refused(FOR_NOW[0])] for _ in range(100)))
+    asked = server(topology)
     asking = asyncio.ensure_future(asked.ask_all([(b"X",)]))
     await asyncio.wait([asking], timeout=0)
 
@@ -158,7 +158,7 @@ async def test_nothing_is_asked_again_of_a_store_that_was_closed() -> None:
     asked._check_open = closed
     with pytest.raises(ZeroDivisionError):
         await asking
-    assert len(route.asked) == 1
+    assert len(topology.asked) == 1
 
 
 # ------------------------------------------------------------------------------------------------------------ warnings
@@ -200,12 +200,12 @@ async def test_it_is_said_that_anybody_may_come(
 ) -> None:
     """From elsewhere, without a password."""
 
-    async def other(_: Server) -> str | None:
+    async def other(_: RetryingServer) -> str | None:
         return peer
 
     server = servers.Redis("appendonly=yes")
     assert await warned(RedisBackend(server.url), caplog) == []
-    monkeypatch.setattr(Server, "peer", other)
+    monkeypatch.setattr(RetryingServer, "peer", other)
     far = peer in {"10.0.0.1", "fe80::1%eth0"}
     assert await warned(RedisBackend(server.url), caplog) == (["asks nobody who they are"] if far else [])
     server.ask("CONFIG", "SET", "requirepass", "x")
@@ -365,13 +365,14 @@ def test_a_child_in_the_same_loop_leaves_its_parents_connections_alone(naive: bo
     store = Store(backend)
     with asyncio.Runner() as runner:
         runner.run(store.open())
-        inherited = backend._server._routes._made
+        inherited = backend._server._topology._made
         pid = os.fork()
         if not pid:
             code = 1
             try:
                 if naive:
-                    backend._server._routes._made = inherited
+                    for topology, _ in inherited.values():
+                        runner.run(topology.close())
                 runner.run(store.close())
                 code = 0
             finally:

@@ -1,4 +1,4 @@
-"""A thread tells an event loop what it has done: all of it, in order, whatever kind of loop it is."""
+"""A thread passes items to an event loop: all of them, in order, whatever kind of loop it is."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from turnlog import Store, user
-from turnlog_sql._loop_waker import Bell
+from turnlog_sql._loop_waker import LoopWaker
 from turnlog_sql.sqlite import SQLiteBackend
 
 posix = pytest.mark.skipif(os.name != "posix", reason="there is no pipe that a loop can listen to")
@@ -31,36 +31,36 @@ class Deaf(asyncio.SelectorEventLoop):
         raise NotImplementedError
 
 
-async def rung(times: int) -> list[int]:
-    """What a loop heard that was busy while a thread rang."""
-    heard: list[int] = []
-    all_of_it = asyncio.Event()
+async def passed(times: int) -> list[int]:
+    """The items that a loop receives from a thread that wakes it while it is busy."""
+    received: list[int] = []
+    complete = asyncio.Event()
 
-    def hear(number: int) -> None:
-        heard.append(number)
-        if len(heard) == times:
-            all_of_it.set()
+    def receive(number: int) -> None:
+        received.append(number)
+        if len(received) == times:
+            complete.set()
 
-    bell = Bell(asyncio.get_running_loop(), hear)
+    waker = LoopWaker(asyncio.get_running_loop(), receive)
 
-    def ring() -> None:
+    def wake() -> None:
         for number in range(times):
-            bell.ring(number)
+            waker.wake(number)
 
-    thread = threading.Thread(target=ring)
+    thread = threading.Thread(target=wake)
     thread.start()
-    thread.join()  # and holds up the loop
-    assert heard == []
-    await asyncio.wait_for(all_of_it.wait(), 30)
-    return heard
+    thread.join()  # which blocks the loop
+    assert received == []
+    await asyncio.wait_for(complete.wait(), 30)
+    return received
 
 
 @pytest.mark.parametrize("make", [asyncio.SelectorEventLoop, Deaf])
-def test_all_that_was_told_is_heard_in_order(make: Callable[[], asyncio.AbstractEventLoop]) -> None:
-    """Also what no pipe has room for."""
+def test_all_items_arrive_in_order(make: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """Even more than a pipe holds."""
     loop = make()
     try:
-        assert loop.run_until_complete(rung(100_000)) == list(range(100_000))
+        assert loop.run_until_complete(passed(100_000)) == list(range(100_000))
     finally:
         loop.close()
 
@@ -68,11 +68,11 @@ def test_all_that_was_told_is_heard_in_order(make: Callable[[], asyncio.Abstract
 @posix
 def test_a_loop_that_is_woken_for_nothing_goes_on() -> None:
     async def talk() -> None:
-        heard: asyncio.Queue[str] = asyncio.Queue()
-        bell = Bell(asyncio.get_running_loop(), heard.put_nowait)
-        bell._listen()
-        bell.ring("something")
-        assert await asyncio.wait_for(heard.get(), 30) == "something"
+        received: asyncio.Queue[str] = asyncio.Queue()
+        waker = LoopWaker(asyncio.get_running_loop(), received.put_nowait)
+        waker._receive_all()
+        waker.wake("something")
+        assert await asyncio.wait_for(received.get(), 30) == "something"
 
     asyncio.run(talk())
 
@@ -100,7 +100,7 @@ def open_files() -> int:
 def comes(about: Callable[[], bool]) -> bool:
     """Whether something comes about once a store's thread is back from the call that woke a loop.
 
-    Until then it holds the bell, and the loop where there is no pipe.
+    Until then the thread holds the waker, and the loop if there is no pipe.
     """
     end = time.monotonic() + 30
     while not about() and time.monotonic() < end:
@@ -153,7 +153,7 @@ def test_loops_that_were_let_go_of_leave_no_file_open(tmp_path: Path) -> None:
 
 
 @posix
-def test_a_child_takes_nothing_of_what_its_parent_is_told(tmp_path: Path) -> None:
+def test_a_child_takes_nothing_that_should_wake_its_parent(tmp_path: Path) -> None:
     """Both go on with the loop that was there, which listens to one pipe in both."""
     loop = asyncio.SelectorEventLoop()
     store = Store(SQLiteBackend(f"sqlite:///{tmp_path}/t.db"))
@@ -180,19 +180,21 @@ def test_a_child_takes_nothing_of_what_its_parent_is_told(tmp_path: Path) -> Non
 
 
 @posix
-@pytest.mark.parametrize("place", ["reading", "hearing"])
-def test_whoever_ends_the_loop_leaves_the_others_their_answers(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    heard: list[int] = []
+@pytest.mark.parametrize("place", ["reading", "receiving"])
+def test_an_interrupt_that_stops_the_loop_leaves_the_other_items_to_its_next_run(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    received: list[int] = []
     stops = iter([True])
 
     def stop() -> None:
         if next(stops, False):
             raise KeyboardInterrupt
 
-    def hear(number: int) -> None:
-        if number == 1 and place == "hearing":
+    def receive(number: int) -> None:
+        if number == 1 and place == "receiving":
             stop()
-        heard.append(number)
+        received.append(number)
 
     def read(end: int, most: int, read: Callable[[int, int], bytes] = os.read) -> bytes:
         data = read(end, most)
@@ -202,19 +204,19 @@ def test_whoever_ends_the_loop_leaves_the_others_their_answers(place: str, monke
 
     monkeypatch.setattr("turnlog_sql._loop_waker.os.read", read)
     loop = asyncio.SelectorEventLoop()
-    bell = Bell(loop, hear)
-    bell.ring(0, 1, 2)
+    waker = LoopWaker(loop, receive)
+    waker.wake(0, 1, 2)
     with pytest.raises(KeyboardInterrupt):
         loop.run_forever()
     loop.call_later(0.05, loop.stop)
     loop.run_forever()
     loop.close()
-    assert heard == ([0, 2] if place == "hearing" else [0, 1, 2])
+    assert received == ([0, 2] if place == "receiving" else [0, 1, 2])
 
 
 @posix
-def test_a_loop_that_was_closed_is_not_rung(tmp_path: Path) -> None:
-    """What it asked for is done; nobody hears of it."""
+def test_a_loop_that_was_closed_is_not_woken(tmp_path: Path) -> None:
+    """Its requests are carried out, and their answers are dropped."""
     store = Store(SQLiteBackend(f"sqlite:///{tmp_path}/t.db"))
     asyncio.run(store.open())
     loop = asyncio.SelectorEventLoop(selectors.SelectSelector())

@@ -65,7 +65,7 @@ class Driver(Server[Connection]):
     def discard(self, connection: Connection) -> None:
         connection.open, connection.told = False, True
 
-    async def bid_farewell(self, connection: Connection) -> None:
+    async def close_connection(self, connection: Connection) -> None:
         self.discard(connection)
 
     async def fetch(self, connection: Connection, sql: str, values: tuple[Value, ...]) -> Sequence[Row]:
@@ -448,20 +448,6 @@ def test_each_loop_has_connections_of_its_own_which_end_with_it() -> None:
     assert asyncio.run(asked()) == [True]
     assert asyncio.run(asked()) == [False, True]
     assert [connection.open for connection in driver.made] == [False, False]
-
-
-async def test_loops_of_other_threads_come_and_go_meanwhile() -> None:
-    """Whoever looks for those that have ended may find more of them than there were, or fewer."""
-    driver = Driver()
-    pools: dict[Any, Any] = driver._pools._pools
-
-    class Loop:
-        def is_closed(self) -> bool:
-            pools[object()] = pools.pop(self)
-            return True
-
-    pools[Loop()] = pools[Loop()] = None
-    assert await driver.asked("a") == "a"
 
 
 def test_what_a_child_inherits_is_neither_used_nor_closed() -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from .configuration import open_existing, open_store
 from .options import duration
 from .plugins import Plugin, find_backend, find_command, find_layer, find_model, installed
+from .url import URL, parse_url
 
 __all__ = [
+    "URL",
     "Plugin",
     "duration",
     "find_backend",
@@ -16,4 +18,5 @@ __all__ = [
     "installed",
     "open_existing",
     "open_store",
+    "parse_url",
 ]

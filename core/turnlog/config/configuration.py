@@ -21,7 +21,7 @@ from ..store import Store
 from .nearest import nearest
 from .options import Given, Option, options_of, signature_of
 from .plugins import find_backend, find_layer
-from .url import Location, read_query, read_url
+from .url import URL, options_in, read_url
 
 __all__ = ["open_existing", "open_store"]
 
@@ -101,23 +101,30 @@ def _given(arguments: Mapping[str, object]) -> _Source:
 # ------------------------------------------------------------------------------------------------------------ sources
 
 
-def _merge(sources: Sequence[_Source]) -> tuple[_Source, _Source]:
-    """What counts, and the options of a backend that count if the one that is chosen has them: from below its URL."""
+def _merge(sources: Sequence[_Source]) -> tuple[URL, _Source, _Source]:
+    """Return the URL, the settings, and the options that the sources below the URL's give to a backend.
+
+    The last count only if the backend that the URL names has them.
+    """
+    url: URL | None = None
     merged: _Source = {}
     below: _Source = {}
     for source in sources:
-        settled = "url" in merged
+        settled = url is not None
         another = settled and "url" in source and _scheme(source["url"]) != _scheme(merged["url"])
         for key, given in source.items():
             if key not in merged and (key in _GENERIC or not settled):
                 merged[key] = given
             elif key not in _GENERIC and not another:
                 below.setdefault(key, given)
-        if not settled and "url" in merged:
-            for key, given in read_query(merged["url"]).items():
+        if url is None and "url" in merged:
+            url = read_url(merged["url"])
+            for key, given in options_in(url, merged["url"]).items():
                 merged.setdefault(key, given)
-    merged.setdefault("url", _DEFAULT_URL)
-    return merged, below
+    if url is None:
+        merged["url"] = _DEFAULT_URL
+        url = read_url(_DEFAULT_URL)
+    return url, merged, below
 
 
 def _scheme(url: Given) -> str:
@@ -197,10 +204,9 @@ def _table(contents: Mapping[str, object], where: str) -> _Source:
 # ----------------------------------------------------------------------------------------------------------- building
 
 
-def _build(given: _Source, below: _Source, *, existing: bool = False) -> Store:
+def _build(location: URL, given: _Source, below: _Source, *, existing: bool = False) -> Store:
     url = given["url"]
-    location = read_url(url)
-    kind = find_backend(location.name)
+    kind = find_backend(location.scheme)
     has = options_of(kind)
     given = {**{key: value for key, value in below.items() if key in has}, **given}
     first = _place(kind, location, url)
@@ -218,22 +224,33 @@ def _build(given: _Source, below: _Source, *, existing: bool = False) -> Store:
     return _make(Store, (backend,), _arguments(Store, of_store, ()), of_store, url, location)
 
 
-def _place(backend: type[Backend], location: Location, url: Given) -> tuple[str, ...]:
-    """The arguments that say where, by the name of the constructor's first parameter."""
+def _place(backend: type[Backend], location: URL, url: Given) -> tuple[str, ...]:
+    """Return the location as the constructor's first parameter takes it: a URL, a path, or nothing."""
     parameters = [p for p in signature_of(backend).values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     names = [p.name for p in parameters if p.default is p.empty] or [p.name for p in parameters[:1]]
     if names == ["url"]:
-        return (location.url,)
+        return (location.base,)
     if names == ["path"]:
-        return (location.path(url),)
+        return (_path(location, url),)
     if names:
         raise PluginError(
             f"{backend.__module__}:{backend.__qualname__} takes {', '.join(names)}: "
             "a backend takes its location as url or as path, or none"
         )
-    if location.rest:
-        raise ConfigError(f"{url.where}: {location.name} takes no location: write {location.name}://")
+    if location.has_authority or location.path:
+        raise ConfigError(f"{url.where}: {location.scheme} takes no location: write {location.scheme}://")
     return ()
+
+
+def _path(location: URL, url: Given) -> str:
+    name = location.scheme
+    if location.has_authority or not location.path:
+        raise ConfigError(
+            f"{url.where}: {name} takes a path after three slashes: {name}:///relative or {name}:////absolute"
+        )
+    if not location.database:
+        raise ConfigError(f"{url.where}: the path is missing: write {name}:///relative or {name}:////absolute")
+    return location.database
 
 
 def _layers(given: Given | None) -> list[tuple[type[Layer], _Source, Given]]:
@@ -295,7 +312,7 @@ def _make(
     options: Mapping[str, object],
     given: _Source,
     source: Given,
-    location: Location,
+    location: URL,
 ) -> _T:
     try:
         return cast("Callable[..., _T]", maker)(*first, **options)
@@ -316,7 +333,7 @@ def _make(
         )
 
 
-def _is_clean(error: Exception, location: Location) -> bool:
+def _is_clean(error: Exception, location: URL) -> bool:
     """Whether its traceback, with all that led to it, shows no password."""
     import traceback
 

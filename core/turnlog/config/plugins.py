@@ -11,8 +11,8 @@ same way.  Only the plugin that is needed is imported.  Installed code is runnin
 
 - A backend takes its location first, as `url` (the URL without its query) or as `path` (what follows `scheme:///`,
   percent-decoded: `jsonl:///chats` gives `chats`, `jsonl:////var/chats` gives `/var/chats`), or takes none (the URL is
-  then bare, `memory://`).  What follows a `+` in the scheme is for the backend to read: `postgresql+psycopg://` finds
-  `postgresql`.
+  then bare, `memory://`).  `parse_url` splits a URL into its parts.  A `+` ends the name of the plugin:
+  `postgresql+psycopg://` finds `postgresql`, and the backend interprets the rest of the scheme.
 - A layer takes the backend that it wraps first, as `inner`.
 - Options are keyword-only.  Their annotations say what may be configured: `float` (seconds: `90`, `"1.5s"`, `"24h"`),
   `int` (and where the name ends in `bytes`, a size: `"64KiB"`), `bool`, `str`, `Literal[...]`, and each of them

@@ -1,140 +1,185 @@
-"""URLs of stores: `scheme://[user[:password]@][host[:port]]/path[?key=value&...]` (RFC 3986, section 3).
+"""URLs of backends: `scheme://[user[:password]@][host[:port][,...]]/path[?key=value&...]` (RFC 3986, section 3).
 
-No message here holds a piece of the URL: in a malformed one, any piece may be the password.
+No message here shows a piece of the URL: in a malformed one, any piece may be the password.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final, cast
 from urllib.parse import parse_qsl, unquote
 
-from ..errors import ConfigError
+import msgspec
+
+from ..errors import ConfigError, InvalidInput
 from .options import Given
 
 _URL: Final = re.compile(r"([a-z][a-z0-9+.\-]+)://([^?#]*)(?:\?([^#]*))?", re.IGNORECASE)
-_HOST: Final = re.compile(r"(?:\[[0-9a-f:.%]*\]|[^\[\]:]*)(?::([0-9]{1,5}))?", re.IGNORECASE)
+_HOST: Final = re.compile(r"(?:\[([0-9a-f:.]+(?:%[^\[\]]+)?)\]|([^\[\]:]*))(?::([0-9]{1,5}))?", re.IGNORECASE)
 _KEY: Final = re.compile(r"[a-z][a-z0-9_]*", re.IGNORECASE)
 _EXAMPLES: Final = "write it like sqlite:///chat.db or memory://"
 
 
-class Location(NamedTuple):
-    """A URL without its query.
+class URL(msgspec.Struct, frozen=True, kw_only=True):
+    """The parts of a URL, percent-decoded.  Its `repr` shows only the scheme.
 
     Attributes:
-        name: The scheme, in lower case, up to a `+`: the name of the plugin.
-        url: The URL, as it was given.
-        rest: What follows `scheme://`.
-        secrets: The password, as it stands in the URL and decoded.
+        scheme: The scheme up to a `+`, in lower case: the name of the plugin.
+        driver: The scheme after a `+`, in lower case; empty if there is no `+`.
+        username: None if it is missing or empty.
+        password: None if it is missing.
+        hosts: Each host with its port; a port is None if it is missing, and an IPv6 address has no brackets.
+        path: The path with its first `/`; empty if there is none.
+        query: The keys and values after the `?`.
+        base: The URL as it was given, without its query and with the scheme in lower case.
     """
 
-    name: str
-    url: str
-    rest: str
-    secrets: tuple[str, ...]
+    scheme: str
+    driver: str
+    username: str | None
+    password: str | None
+    hosts: tuple[tuple[str, int | None], ...]
+    path: str
+    query: Mapping[str, str]
+    base: str
 
-    def path(self, given: Given) -> str:
-        """What follows `scheme:///`, decoded.
+    @property
+    def database(self) -> str:
+        """The path without its first `/`: `chat.db` in `sqlite:///chat.db`, `/var/chat.db` in `sqlite:////var/chat.db`."""
+        return self.path.removeprefix("/")
 
-        Raises:
-            ConfigError: There is a host, or nothing.
-        """
-        if not self.rest.startswith("/"):
-            raise ConfigError(
-                f"{given.where}: {self.name} takes a path after three slashes: {self.name}:///relative or {self.name}:////absolute"
-            )
-        path = unquote(self.rest[1:])
-        if not path:
-            raise ConfigError(
-                f"{given.where}: the path is missing: write {self.name}:///relative or {self.name}:////absolute"
-            )
-        return path
+    @property
+    def has_authority(self) -> bool:
+        """Whether the URL names a user, a password or a host."""
+        return bool(self.hosts) or self.username is not None or self.password is not None
 
     def masked(self, text: str) -> str:
-        """The text with `***` in place of the password."""
-        for secret in self.secrets:
+        """Return a text with `***` in place of the password, decoded or as it stands in the URL."""
+        authority = self.base.partition("://")[2].partition("/")[0]
+        encoded = authority.rpartition("@")[0].partition(":")[2]
+        for secret in sorted({encoded, self.password or ""} - {""}, key=len, reverse=True):
             text = text.replace(secret, "***")
         return text
 
     def __repr__(self) -> str:
-        return f"Location({self.name!r}, ...)"
+        return f"URL({self.scheme!r}, ...)"
 
 
-def read_url(given: Given) -> Location:
-    """The URL, checked as far as all URLs are alike.
+def parse_url(url: str, *, where: str = "url") -> URL:
+    """Return the parts of a URL.
+
+    Args:
+        url: The URL; an IPv6 address in it stands in brackets.
+        where: The name of the URL in error messages.
 
     Raises:
-        ConfigError: It is malformed.
+        InvalidInput: The URL is malformed.  The message holds no piece of it, except a key that the query repeats.
     """
-    scheme, rest, _ = _split(given)
-    authority, _, path = rest.partition("/")
+    scheme, rest, query = _split(url, where)
+    authority, slash, path = rest.partition("/")
     user, _, hosts = authority.rpartition("@")
+    if "@" in query and "@" not in rest and not rest.startswith("/"):
+        raise InvalidInput(f"{where}: a ? stands before the @: write %3F for a ? in a password")
     if "@" in user:
-        raise ConfigError(f"{given.where}: there are two @ before the host: write %40 for an @ in a password")
+        raise InvalidInput(f"{where}: there are two @ before the host: write %40 for an @ in a password")
     if authority and not user and "@" in path:
-        raise ConfigError(f"{given.where}: a / stands before the @: write %2F for a / in a password")
-    for host in hosts.split(","):
-        found = _HOST.fullmatch(host)
-        if found is None or (found[1] is not None and not 0 < int(found[1]) < 65_536):
-            raise ConfigError(
-                f"{given.where}: the port must be a number from 1 to 65535 "
-                "(in a password, write %2F for a / and %40 for an @)"
-            )
-    password = user.partition(":")[2]
-    secrets = sorted({password, unquote(password)} - {""}, key=len, reverse=True)
-    return Location(scheme.lower().partition("+")[0], f"{scheme.lower()}://{rest}", rest, tuple(secrets))
+        raise InvalidInput(f"{where}: a / stands before the @: write %2F for a / in a password")
+    name, _, driver = scheme.lower().partition("+")
+    username, colon, password = user.partition(":")
+    return URL(
+        scheme=name,
+        driver=driver,
+        username=unquote(username) or None,
+        password=unquote(password) if colon else None,
+        hosts=_hosts(hosts, where),
+        path=unquote(slash + path),
+        query=MappingProxyType(_query(query, where)),
+        base=f"{scheme.lower()}://{rest}",
+    )
 
 
-def read_query(given: Given) -> dict[str, Given]:
-    """What is given in the URL's query.
+def read_url(given: Given) -> URL:
+    """Return the parts of a configured URL.
 
     Raises:
-        ConfigError: It is malformed, or gives a key twice.
+        ConfigError: The URL is malformed.
     """
-    _, rest, query = _split(given)
-    if "@" in query and "@" not in rest and not rest.startswith("/"):
-        raise ConfigError(f"{given.where}: a ? stands before the @: write %3F for a ? in a password")
     try:
-        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True, errors="strict") if query else []
-    except ValueError:
-        raise ConfigError(
-            f"{given.where}: the query must be like ?namespace=shop&ttl=24h"
-        ) from None  # the cause would show it
-    found: dict[str, Given] = {}
-    for key, value in pairs:
-        if not _KEY.fullmatch(key):
-            raise ConfigError(
-                f"{given.where}: the query has a key that is no name: write it like ?namespace=shop&ttl=24h"
-            )
-        if key in found:
-            raise ConfigError(f"{given.where}: the query has {key} twice")
-        if key == "url":
-            raise ConfigError(f"{given.where}: the query cannot hold another url")
-        found[key] = Given(value, f"{given.where}: ?{key}", text=True)
-    return found
+        return parse_url(cast("str", given.value), where=given.where)  # which refuses other types
+    except InvalidInput as error:
+        raise ConfigError(str(error)) from None
 
 
-def _split(given: Given) -> tuple[str, str, str]:
-    value = given.value
-    if not isinstance(value, str):
-        raise ConfigError(f"{given.where}: a URL must be text, not {type(value).__name__}; {_EXAMPLES}")
-    if not value:
-        raise ConfigError(f"{given.where}: the URL is empty; {_EXAMPLES}")
-    if any(sign.isspace() or not sign.isprintable() for sign in value):
-        raise ConfigError(f"{given.where}: the URL holds a space or a control character: write %20 for a space")
-    if "#" in value:
-        raise ConfigError(f"{given.where}: the URL holds a #: write %23 for it")
-    found = _URL.fullmatch(value)
+def options_in(url: URL, given: Given) -> dict[str, Given]:
+    """Return the options in the query of a configured URL.
+
+    Raises:
+        ConfigError: The query holds another URL.
+    """
+    if "url" in url.query:
+        raise ConfigError(f"{given.where}: the query cannot hold another url")
+    return {key: Given(value, f"{given.where}: ?{key}", text=True) for key, value in url.query.items()}
+
+
+def _split(url: object, where: str) -> tuple[str, str, str]:
+    """Return the scheme, the text between `://` and `?`, and the query."""
+    if not isinstance(url, str):
+        raise InvalidInput(f"{where}: a URL must be text, not {type(url).__name__}; {_EXAMPLES}")
+    if not url:
+        raise InvalidInput(f"{where}: the URL is empty; {_EXAMPLES}")
+    if any(sign.isspace() or not sign.isprintable() for sign in url):
+        raise InvalidInput(f"{where}: the URL holds a space or a control character: write %20 for a space")
+    if "#" in url:
+        raise InvalidInput(f"{where}: the URL holds a #: write %23 for it")
+    found = _URL.fullmatch(url)
     if found is None:
-        raise ConfigError(
-            f"{given.where}: not a URL, because it does not begin with a scheme and ://; {_EXAMPLES}, and a file as sqlite:///its/path"
+        raise InvalidInput(
+            f"{where}: not a URL, because it does not begin with a scheme and ://; {_EXAMPLES}, "
+            "and a file as sqlite:///its/path"
         )
     try:
-        decoded = unquote(value, errors="strict")
+        decoded = unquote(url, errors="strict")
     except UnicodeDecodeError:
         decoded = "\0"
-    if re.search(r"%(?![0-9a-f]{2})", value, re.IGNORECASE) or "\0" in decoded:
-        raise ConfigError(
-            f"{given.where}: a % in the URL is not followed by the code of a sign in UTF-8: write %25 for a %"
+    if re.search(r"%(?![0-9a-f]{2})", url, re.IGNORECASE) or "\0" in decoded:
+        raise InvalidInput(
+            f"{where}: a % in the URL is not followed by the code of a character in UTF-8: write %25 for a %"
         )
     return found[1], found[2], found[3] or ""
+
+
+def _hosts(text: str, where: str) -> tuple[tuple[str, int | None], ...]:
+    if not text:
+        return ()
+    hosts: list[tuple[str, int | None]] = []
+    for part in text.split(","):
+        found = _HOST.fullmatch(part)
+        if found is None and part.startswith("["):
+            raise InvalidInput(f"{where}: an address in brackets must be an IPv6 address, as in [::1]:6379")
+        port = None if found is None or found[3] is None else int(found[3])
+        if found is None or (port is not None and not 0 < port < 65_536):
+            raise InvalidInput(
+                f"{where}: the port must be a number from 1 to 65535 "
+                "(in a password, write %2F for a / and %40 for an @)"
+            )
+        if not part:
+            raise InvalidInput(f"{where}: a host is empty: write one between two commas")
+        hosts.append((unquote(found[1] or found[2]), port))
+    return tuple(hosts)
+
+
+def _query(text: str, where: str) -> dict[str, str]:
+    try:
+        pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=True, errors="strict") if text else []
+    except ValueError:
+        raise InvalidInput(f"{where}: the query must be like ?namespace=shop&ttl=24h") from None  # it would be shown
+    found: dict[str, str] = {}
+    for key, value in pairs:
+        if not _KEY.fullmatch(key):
+            raise InvalidInput(f"{where}: the query has a key that is no name: write it like ?namespace=shop&ttl=24h")
+        if key in found:
+            raise InvalidInput(f"{where}: the query has {key} twice")
+        found[key] = value
+    return found

@@ -1,0 +1,12 @@
+"""What backends on a server share: resources of an event loop, TLS, and bounded memory.
+
+`import turnlog` does not import this package, which needs `asyncio` and `ssl`.
+"""
+
+from __future__ import annotations
+
+from .bounded import BoundedMap
+from .per_loop import PerLoop
+from .tls import SSLMode, tls_context
+
+__all__ = ["BoundedMap", "PerLoop", "SSLMode", "tls_context"]

@@ -1,0 +1,308 @@
+"""What backends on a server share: a resource per event loop, a bounded map, and a TLS context."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import ssl
+import weakref
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from turnlog.errors import InvalidInput
+from turnlog.runtime import BoundedMap, PerLoop, tls_context
+
+forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+
+# -------------------------------------------------------------------------------------------------- one resource a loop
+
+
+class Resource:
+    """Something that is closed once, in the loop that it was made in."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.closed = 0
+        self.end = asyncio.Event()
+
+    async def close(self) -> None:
+        await asyncio.sleep(0)
+        assert asyncio.get_running_loop() is self.loop
+        self.closed += 1
+        self.end.set()
+
+
+class Made(PerLoop[Resource]):
+    """It remembers what it has made."""
+
+    def __init__(self) -> None:
+        self.all: list[Resource] = []
+        super().__init__(self._new, Resource.close)
+
+    def _new(self) -> Resource:
+        self.all.append(Resource())
+        return self.all[-1]
+
+
+async def test_a_loop_has_one_resource() -> None:
+    made = Made()
+    first, second = await asyncio.gather(made.get(), made.get())
+    assert first is second is await made.get()
+    assert len(made.all) == 1
+    await made.close()
+    assert first.closed == 1
+    assert await made.get() is not first
+    await made.close()
+    assert [one.closed for one in made.all] == [1, 1]
+
+
+def test_a_loop_closes_its_resource_at_its_end() -> None:
+    made = Made()
+    asyncio.run(made.get())
+    asyncio.run(made.get())
+    assert [one.closed for one in made.all] == [1, 1]
+    assert made.all[0].loop is not made.all[1].loop
+
+
+def test_a_resource_whose_loop_was_closed_is_forgotten() -> None:
+    made = Made()
+    asyncio.run(made.get())
+    gone = weakref.ref(made.all.pop())
+    asyncio.run(made.get())
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_resource_that_cannot_be_made_is_not_kept() -> None:
+    answers = iter([OSError("no"), "yes"])
+
+    def make() -> object:
+        if isinstance(answer := next(answers), OSError):
+            raise answer
+        return answer
+
+    async def close(_: object) -> None:
+        pass
+
+    async def twice() -> object:
+        per_loop = PerLoop(make, close)
+        with pytest.raises(OSError, match="no"):
+            await per_loop.get()
+        return await per_loop.get()
+
+    assert asyncio.run(twice()) == "yes"
+
+
+async def test_close_reaches_the_loop_of_another_thread() -> None:
+    made, loop, ready = Made(), asyncio.get_running_loop(), asyncio.Event()
+
+    async def elsewhere() -> int:
+        resource = await made.get()
+        loop.call_soon_threadsafe(ready.set)
+        await asyncio.wait_for(resource.end.wait(), 30)
+        return resource.closed
+
+    thread = asyncio.create_task(asyncio.to_thread(asyncio.run, elsewhere()))
+    here = await made.get()
+    await ready.wait()
+    held = list(made._made.values())  # or the garbage collector would close them, too
+    assert len(held) == len(made.all) == 2
+    await made.close()
+    assert here.closed == 1
+    assert await thread == 1
+
+
+async def test_loops_of_other_threads_come_and_go_during_the_search_for_closed_ones() -> None:
+    made: Any = Made()
+
+    class Loop:
+        def is_closed(self) -> bool:
+            made._made[object()] = made._made.pop(self)
+            return True
+
+    made._made[Loop()] = made._made[Loop()] = None
+    assert await made.get() is made.all[0]
+
+
+def in_child(work: Callable[[], None]) -> None:
+    """Run something in a forked child, which must not raise."""
+    pid = os.fork()
+    if not pid:
+        code = 1
+        try:
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+@forks
+@pytest.mark.parametrize("ending", ["close", "shutdown"])
+def test_a_forked_child_drops_its_parents_resource_and_leaves_it_open(ending: str) -> None:
+    """Even in the same loop, and also when the child shuts that loop down."""
+    made = Made()
+    with asyncio.Runner() as runner:
+        inherited = runner.run(made.get())
+
+        def child() -> None:
+            own = runner.run(made.get())
+            assert own is not inherited
+            if ending == "close":
+                runner.run(made.close())
+            else:
+                runner.close()
+            assert (own.closed, inherited.closed) == (1, 0)
+
+        in_child(child)
+        assert runner.run(made.get()) is inherited
+    assert inherited.closed == 1
+
+
+@forks
+def test_a_forked_child_never_frees_its_parents_resource() -> None:
+    """To free it would close its sockets."""
+    made = [Made()]
+    with asyncio.Runner() as runner:
+        runner.run(made[0].get())
+        freed: list[object] = []
+        weakref.finalize(made[0].all.pop(), freed.append, "freed").atexit = False
+
+        def child() -> None:
+            made.clear()
+            runner.run(asyncio.sleep(0))  # which runs finalizers of asynchronous generators
+            gc.collect()
+            assert freed == []
+
+        in_child(child)
+
+
+# -------------------------------------------------------------------------------------------------------- a bounded map
+
+
+def bounded(maximum: int, *keys: str) -> BoundedMap[str, str]:
+    found: BoundedMap[str, str] = BoundedMap(maximum)
+    for key in keys:
+        found[key] = key.upper()
+    return found
+
+
+def kept(found: BoundedMap[str, str], keys: str) -> str:
+    return "".join(key for key in keys if key in found)
+
+
+def test_the_least_recently_set_entry_is_dropped() -> None:
+    found = bounded(3, "a", "b", "c", "d")
+    assert (kept(found, "abcd"), len(found)) == ("bcd", 3)
+    assert (found.get("a"), found.get("d")) == (None, "D")
+
+
+def test_setting_an_entry_again_uses_it() -> None:
+    found = bounded(2, "a", "b", "a", "c")
+    assert kept(found, "abc") == "ac"
+    found["a"] = "new"
+    assert (len(found), found.get("a")) == (2, "new")
+
+
+def test_getting_an_entry_uses_it() -> None:
+    found = bounded(2, "a", "b")
+    found.get("a")
+    found["c"] = "C"
+    assert kept(found, "abc") == "ac"
+
+
+def test_entries_are_removed() -> None:
+    found = bounded(3, "a", "b")
+    assert (found.pop("a"), found.pop("a"), found.pop("a", "none")) == ("A", None, "none")
+    assert kept(found, "ab") == "b"
+    found.clear()
+    assert len(found) == 0
+
+
+@pytest.mark.parametrize("step", ["get", "set"])
+def test_another_thread_may_drop_an_entry_between_two_steps(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No error reaches the caller."""
+    found: Any = bounded(2, "a")
+
+    class Interrupted(type(found._entries)):  # type: ignore[misc]
+        def move_to_end(self, key: str, last: bool = True) -> None:
+            self.clear()
+            super().move_to_end(key, last)
+
+    found._entries = Interrupted(found._entries)
+    if step == "get":
+        assert found.get("a") == "A"
+    else:
+        found["b"] = "B"
+    assert len(found) == 0
+
+
+def test_threads_share_a_map() -> None:
+    found: BoundedMap[int, int] = BoundedMap(8)
+
+    def work(seed: int) -> None:
+        for number in range(20_000):
+            key = (number * 7 + seed * 13) % 32
+            match number % 5:
+                case 0 | 1:
+                    found[key] = key
+                case 2 | 3:
+                    assert found.get(key) in {None, key}
+                case _:
+                    found.pop(key)
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(work, range(4)))
+    found[0] = 0
+    assert len(found) <= 9 + 4  # each thread that is between setting an entry and dropping another has one more
+
+
+# ------------------------------------------------------------------------------------------------------------------ TLS
+
+
+def test_disable_needs_no_context() -> None:
+    assert tls_context("disable", None) is None
+
+
+@pytest.mark.parametrize("mode", ["require", "verify-full"])
+def test_only_verify_full_checks_the_certificate_and_the_name(mode: Any) -> None:
+    context = tls_context(mode, None)
+    assert context is not None
+    strict = mode == "verify-full"
+    assert context.check_hostname == strict
+    assert (context.verify_mode is ssl.CERT_REQUIRED) == strict
+
+
+def test_a_root_replaces_the_systems_authorities(tmp_path: Path) -> None:
+    system = ssl.create_default_context()
+    if not system.get_ca_certs():
+        pytest.skip("the system trusts no authority")
+    certificate = ssl.DER_cert_to_PEM_cert(system.get_ca_certs(binary_form=True)[0])
+    (tmp_path / "root.crt").write_text(certificate)
+    context = tls_context("verify-full", str(tmp_path / "root.crt"))
+    assert context is not None
+    assert len(context.get_ca_certs()) == 1
+
+
+@pytest.mark.parametrize(
+    ("mode", "root", "says"),
+    [
+        ("verify-ca", None, "sslmode must be disable, require or verify-full, not 'verify-ca'"),
+        ("disable", "none.crt", "sslrootcert is of no use with sslmode disable"),
+        ("require", "none.crt", "sslrootcert is of no use with sslmode require"),
+        ("verify-full", "none.crt", "none.crt' cannot be read"),
+        ("verify-full", "nowhere.crt", "nowhere.crt' cannot be read"),
+    ],
+)
+def test_options_that_contradict_or_cannot_be_read_are_refused(
+    mode: Any, root: str | None, says: str, tmp_path: Path
+) -> None:
+    (tmp_path / "none.crt").write_text("no certificate")
+    with pytest.raises(InvalidInput, match=r"^ssl") as caught:
+        tls_context(mode, None if root is None else str(tmp_path / root))
+    assert says in str(caught.value)
