@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from turnlog import Change, Key, Metadata, Receipt, Record, Session, SessionInfo
+from turnlog import Change, Key, Receipt, Record, Session, SessionInfo
 from turnlog.errors import CorruptRecord, TurnlogError
 from turnlog.rules import Header, Near, plan, window
 
@@ -54,8 +54,7 @@ class Entry:
         self.seen = seen
         self.held = held
         self.size = _ENTRY + held
-        if info.metadata:
-            values = Metadata.of(info.metadata).encoded
+        if values := info.metadata.encoded:
             self.size += sum(_VALUE + len(name) + len(value) for name, value in values.items())
         self.used = seen
         self.whole = whole
@@ -208,7 +207,7 @@ class Entry:
             info.created,
             now,
             info.owner,
-            Metadata.of(info.metadata),
+            info.metadata,
             info.ttl,
         )
         try:

@@ -18,7 +18,7 @@ bucket, so one script can change both on one node of a cluster.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache, reduce
 from hashlib import blake2b
 from operator import xor
@@ -223,14 +223,17 @@ def records_from(key: Key, rows: Iterable[bytes]) -> list[Record]:
     Raises:
         CorruptRecord: One is damaged, or belongs to another session.
     """
-    records, unpack, size, length, place = [], Record.unpack, RECORD.size, _HEAD.unpack_from, _HEAD_AT
     try:
-        for data in rows:
-            stop = size + length(data, place)[0]
-            records.append(unpack(key, data[size:stop], data[stop:]))
+        return list(Record.unpack_each(key, _heads_and_payloads(rows)))
     except struct.error:
         raise CorruptRecord("the head of a record is cut short", key=key) from None
-    return records
+
+
+def _heads_and_payloads(rows: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    size, length, place = RECORD.size, _HEAD.unpack_from, _HEAD_AT
+    for data in rows:
+        stop = size + length(data, place)[0]
+        yield data[size:stop], data[stop:]
 
 
 def head_of(data: bytes) -> bytes:

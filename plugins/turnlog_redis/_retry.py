@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
-from turnlog import OutcomeUnknown, Unavailable
+from turnlog import Closed, OutcomeUnknown, Unavailable
 from turnlog.runtime import PerLoop
 
 from ._connection import Command, Lost, Refused, any_failed
@@ -34,12 +34,11 @@ class RetryingServer:
     Args:
         location: The location.
         timeout: Seconds to wait for a connection, and for an answer.
-        check_open: Raises an error once the store is closed; it is called before each attempt.
     """
 
-    def __init__(self, location: Location, timeout: float, check_open: Callable[[], None]) -> None:
+    def __init__(self, location: Location, timeout: float) -> None:
         self.location = location
-        self._check_open = check_open
+        self._closed = True
         self._timeout = timeout
         self._topology: PerLoop[Topology] = PerLoop(
             lambda: topology_of(location, timeout), lambda topology: topology.close()
@@ -54,10 +53,12 @@ class RetryingServer:
             again: Whether the command may be sent twice: it recognizes a repeat, or writes nothing.
 
         Raises:
+            Closed: It is not open.
             Unavailable: The command was not carried out.
             OutcomeUnknown: The answer was lost.
         """
-        self._check_open()
+        if self._closed:
+            raise self._not_open()
         answers = await (await self._topology.get()).ask_all(commands)
         if any_failed(answers):
             await self._ask_again(list(commands), answers, writes=writes, again=again)
@@ -92,10 +93,14 @@ class RetryingServer:
                 if loop.time() + _PAUSE > end:
                     raise self._error(wait, unknown=unknown)
                 await asyncio.sleep(_PAUSE)
-            self._check_open()
+            if self._closed:
+                raise self._not_open()
             topology = await self._topology.get()
             for number, answer in zip(left, await topology.ask_all([commands[one] for one in left]), strict=True):
                 answers[number] = answer
+
+    def _not_open(self) -> Closed:
+        return Closed(f"{self.location.name} is not open: open the store with 'async with'")
 
     def _error(self, answer: Lost | Refused, *, unknown: bool) -> OutcomeUnknown | Unavailable:
         said = str(answer).rstrip(".")
@@ -112,8 +117,13 @@ class RetryingServer:
         """Return the host of a server; None if there is no connection, or by a socket in the file system."""
         return (await self._topology.get()).peer
 
+    def open(self) -> None:
+        """Allow commands."""
+        self._closed = False
+
     async def close(self) -> None:
         """Wait for the answers to the commands so far, then end all connections."""
+        self._closed = True
         await self._topology.close()
 
 

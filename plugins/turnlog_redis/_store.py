@@ -16,7 +16,6 @@ from turnlog import (
     CorruptRecord,
     Expect,
     Key,
-    Metadata,
     OutcomeUnknown,
     Page,
     Query,
@@ -65,6 +64,9 @@ class _Seen(NamedTuple):
 
     header: Header
     raw: bytes
+    """The element that the header was read from."""
+    metadata: bytes
+    """The element that its metadata were read from."""
 
 
 class _Plan(NamedTuple):
@@ -73,6 +75,8 @@ class _Plan(NamedTuple):
     todo: Plan
     keys: tuple[bytes, ...]
     arguments: list[Argument]
+    metadata: bytes
+    """The new element for the metadata; empty: they stay."""
 
 
 class RedisBackend(Backend):
@@ -121,12 +125,13 @@ class RedisBackend(Backend):
             raise InvalidInput("client has db and sslmode of its own: give them to it")
         else:
             location = location_of_client(client)
-        self._server = RetryingServer(location, float(timeout), self.check_open)
+        self._server = RetryingServer(location, float(timeout))
         self._seen: BoundedMap[Key, _Seen] = BoundedMap(_SEEN)
         self._closed = True
 
     async def open(self) -> None:
         await super().open()
+        self._server.open()
         try:
             await self._all([(b"PING",)])
             await _server_warnings.warn(self._server)
@@ -151,7 +156,6 @@ class RedisBackend(Backend):
         touch: bool = True,
     ) -> Session:
         check_read(last, before, since)
-        self.check_open()
         keys = keys_of(key.namespace, key.session.encode())
         if before is None and since is None:
             session = await self._end(key, keys, last, touch=touch)
@@ -173,7 +177,7 @@ class RedisBackend(Backend):
             raise missing(key)
         raw, metadata, left, kind, rows = answer
         found = self._header(key, raw, metadata, left)
-        self._see(key, found, raw)
+        self._seen[key] = _Seen(found, raw, metadata)
         records = _layout.records_from(key, rows)
         continues = since is not None and _continues(found, since, kind, records)
         if kind == b"after" and continues:
@@ -210,21 +214,19 @@ class RedisBackend(Backend):
             check_whole(found, records, last, None, None)
         except CorruptRecord:
             return None
-        self._see(key, found, raw)
+        self._seen[key] = _Seen(found, raw, metadata)
         return Session(found.info(0.0), tuple(records))
 
     def _header(self, key: Key, raw: bytes, metadata: bytes, left: int) -> Header:
         """Return the header that is stored, without decoding it again if it is the same as the last time."""
         seen = self._seen.get(key)
-        if seen is None or seen.raw != raw:
+        if seen is None or seen.raw != raw or seen.metadata != metadata:
             return _layout.header_from(key, raw, metadata, left)
-        kept = Metadata.unpack(key, metadata)
-        return msgspec.structs.replace(seen.header, metadata=kept, expires=_layout.expiry(left))
+        return msgspec.structs.replace(seen.header, expires=_layout.expiry(left))
 
     # -------------------------------------------------------------------------------------------------------- writing
 
     async def commit(self, key: Key, change: Change) -> Receipt:
-        self.check_open()
         for record in change.append:
             _ = record.payload  # a record over the limit is refused before any I/O
         keys, hashed = keys_of(key.namespace, key.session.encode()), _layout.change_hash(change.id)
@@ -255,7 +257,7 @@ class RedisBackend(Backend):
             kind, header = answer[0], work.todo.header
             if kind == b"stored":
                 after = _layout.completed(header, answer[1], answer[2])
-                self._see(key, after, answer[1])
+                self._seen[key] = _Seen(after, answer[1], work.metadata or (b"" if seen is None else seen.metadata))
                 return after.receipt(0.0, after.version, work.todo.number, work.todo.previous)
             if kind == b"repeat":
                 found = _layout.header_from(key, answer[1], None, answer[2])
@@ -272,7 +274,7 @@ class RedisBackend(Backend):
         if answer is None:
             return None, b""
         raw, metadata, left, entry = answer
-        return _Seen(_layout.header_from(key, raw, metadata, left), raw), entry
+        return _Seen(_layout.header_from(key, raw, metadata, left), raw, metadata), entry
 
     async def _repeat(self, keys: Keys, change: Change, header: Header, entry: bytes) -> Receipt:
         """Return the answer to a change that the session remembers, and extend the session's life."""
@@ -284,7 +286,7 @@ class RedisBackend(Backend):
 
     async def _plan(self, key: Key, keys: Keys, change: Change, hashed: bytes, seen: _Seen | None) -> _Plan | None:
         """Return what a commit sends; None if the session has changed since it was seen."""
-        before, raw = (None, b"") if seen is None else seen
+        before, raw = (None, b"") if seen is None else (seen.header, seen.raw)
         near, elements = needs(key, before, change), None
         near = _DEFERRED if near is NOTHING else msgspec.structs.replace(near, deferred=True)
         if near.keep is not None and before is not None:
@@ -318,10 +320,9 @@ class RedisBackend(Backend):
         owners = [
             _layout.index_of(keys.bucket, key.namespace, it) if it else keys.listing for it in (header.owner, old)
         ]
-        return _Plan(todo, (keys.session, keys.listing, *owners), arguments)
+        return _Plan(todo, (keys.session, keys.listing, *owners), arguments, metadata)
 
     async def seal(self, key: Key, record: Record) -> bool:
-        self.check_open()
         check_seal(key, record)
         keys = keys_of(key.namespace, key.session.encode())
         answer = await self._run(_scripts.READ, (keys.session,), "", "0", "", record.next_turn, "", 0, 0)
@@ -341,7 +342,6 @@ class RedisBackend(Backend):
         return bool(done)
 
     async def delete(self, key: Key, *, expect: Expect = None, for_owner: str | None = None) -> bool:
-        self.check_open()
         keys = keys_of(key.namespace, key.session.encode())
         while True:
             raw = b""
@@ -361,7 +361,6 @@ class RedisBackend(Backend):
     # -------------------------------------------------------------------------------------------------------- listing
 
     async def page(self, query: Query) -> Page:
-        self.check_open()
         indexes = [_layout.index_of(bucket, query.namespace, query.owner) for bucket in range(_layout.BUCKETS)]
         after = None if query.after is None else (query.after[0], query.after[1].encode())
         infos: list[SessionInfo] = []
@@ -445,9 +444,6 @@ class RedisBackend(Backend):
     def _default_ttl(self) -> str:
         return "" if self.ttl is None else repr(self.ttl)
 
-    def _see(self, key: Key, header: Header, raw: bytes) -> None:
-        self._seen[key] = _Seen(header, raw)
-
     async def _run(
         self, script: Script, keys: Sequence[bytes], *arguments: Argument, writes: bool = False, again: bool = True
     ) -> Any:  # noqa: ANN401 - what a script answers
@@ -488,7 +484,7 @@ def _call(script: Script, keys: Sequence[bytes], arguments: Sequence[Argument]) 
 
 
 def _seen(key: Key, raw: bytes, metadata: bytes, left: int) -> _Seen | None:
-    return _Seen(_layout.header_from(key, raw, metadata, left), raw) if raw else None
+    return _Seen(_layout.header_from(key, raw, metadata, left), raw, metadata) if raw else None
 
 
 def _continues(header: Header, since: Version, kind: bytes, records: Sequence[Record]) -> bool:

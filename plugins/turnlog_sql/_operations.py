@@ -140,7 +140,7 @@ def read(
     elif last == 0:
         records = []
     check_whole(header, records, last, before, since if continues else None)
-    if touch:
+    if touch and header.expiry_may_move(ttl):
         slid = yield from _slide(statements, seen, now, ttl)
         if slid is not header:
             header, seen = slid, seen._replace(header=slid)
@@ -159,15 +159,17 @@ def _records(statements: Statements, seen: Seen, rows: Iterable[Row], last: int 
         rows: The rows, in any order; with `last` the last one first.
         last: Take rows only until they hold this many messages and begin a turn; None: take all.
     """
-    key, head, unpack = seen.header.key, b"", Record.unpack
+    head = b""
 
-    def unpacked() -> Iterator[Record]:
+    def noted() -> Iterator[Row]:
         nonlocal head
-        for head, payload in rows:
-            yield unpack(key, head, payload)
+        for row in rows:
+            head = row[0]
+            yield row
 
+    records = Record.unpack_each(seen.header.key, noted())
     try:
-        return sorted(unpacked(), key=_rounds_until) if last is None else newest(unpacked(), last)
+        return sorted(records, key=_rounds_until) if last is None else newest(records, last)
     except CorruptRecord as error:
         found = yield statements.number, statements.number.bind({"row": seen.row, "head": head})
         error.turn = found[0][0] if found else None

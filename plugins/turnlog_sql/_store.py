@@ -127,7 +127,8 @@ class SQLBackend(Backend):
         touch: bool = True,
     ) -> Session:
         check_read(last, before, since)
-        self.check_open()
+        if self._closed:
+            self.check_open()
         now, ttl, statements = self.clock(), self.ttl, self._statements
         seen = self._seen.get(key)
         session, after = await self._database.read(
@@ -135,11 +136,12 @@ class SQLBackend(Backend):
                 statements, key, now, ttl, last=last, before=before, since=since, touch=touch, seen=seen
             )
         )
-        self._see(key, after)
+        self._seen[key] = after
         return session
 
     async def commit(self, key: Key, change: Change) -> Receipt:
-        self.check_open()
+        if self._closed:
+            self.check_open()
         for record in change.append:
             _ = record.payload  # encodes it before a lock is taken, and raises TooLarge before any I/O
         _ = change.digest
@@ -153,7 +155,7 @@ class SQLBackend(Backend):
         except OutcomeUnknown as error:
             error.key, error.change = key, change
             raise
-        self._see(key, after)
+        self._seen[key] = after
         return receipt
 
     async def delete(self, key: Key, *, expect: Expect = None, for_owner: str | None = None) -> bool:
@@ -166,7 +168,7 @@ class SQLBackend(Backend):
         self.check_open()
         now, statements = self.clock(), self._statements
         done, after = await self._database.write(lambda: _operations.seal(statements, key, record, now))
-        self._see(key, after)
+        self._seen[key] = after
         return done
 
     async def page(self, query: Query) -> Page:
@@ -197,9 +199,6 @@ class SQLBackend(Backend):
             except Exception as error:  # noqa: BLE001 - the next sweep may succeed
                 _log.warning("%r could not be swept: %s", self, error)
             await _sleep(self._sweep)
-
-    def _see(self, key: Key, seen: Seen) -> None:
-        self._seen[key] = seen
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._database.name}>"

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 import servers
-from turnlog import OutcomeUnknown, Store, TurnlogError, Unavailable, user
+from turnlog import Closed, OutcomeUnknown, Store, TurnlogError, Unavailable, user
 from turnlog_redis import RedisBackend
 from turnlog_redis._connection import Command, Lost, Refused
 from turnlog_redis._location import location_of_url
@@ -51,7 +51,8 @@ class Scripted(Topology):
 def server(topology: Topology, *, timeout: float = 5.0) -> RetryingServer:
     """One with this topology."""
     location = location_of_url("redis://h", service="", db=None, mode=None, root=None)
-    made = RetryingServer(location, timeout, lambda: None)
+    made = RetryingServer(location, timeout)
+    made.open()
     made._topology._make = lambda: topology
     return made
 
@@ -151,12 +152,8 @@ async def test_nothing_is_asked_again_of_a_store_that_was_closed() -> None:
     asked = server(topology)
     asking = asyncio.ensure_future(asked.ask_all([(b"X",)]))
     await asyncio.wait([asking], timeout=0)
-
-    def closed() -> None:
-        raise ZeroDivisionError
-
-    asked._check_open = closed
-    with pytest.raises(ZeroDivisionError):
+    await asked.close()
+    with pytest.raises(Closed):
         await asking
     assert len(topology.asked) == 1
 

@@ -282,7 +282,7 @@ class Header(msgspec.Struct, frozen=True, gc=False):
         )
 
     def extend(self, change: Change, now: float) -> tuple[Header, list[Record]]:
-        """Return the header with the change's records at the end, and the records as they are to be stored.
+        """Return the header with the change and its records at the end, and the records as they are to be stored.
 
         Raises:
             Conflict: The change begins with a later round of a turn that is not the last, or not open.
@@ -325,7 +325,7 @@ class Header(msgspec.Struct, frozen=True, gc=False):
             self.metadata,
             self.ttl,
             self.expires,
-            self.changes,
+            self.changes + 1,
         )
         return header, placed
 

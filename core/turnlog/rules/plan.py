@@ -238,7 +238,8 @@ def plan(
             number = placed[change.restored].number
     if change.describes:
         header = header.describe(change, now)
-    header = msgspec.structs.replace(header, changes=header.changes + 1)
+    if not change.append:
+        header = msgspec.structs.replace(header, changes=header.changes + 1)
     if near.deferred:
         return Plan(header, placed, number, previous, keep, drop)
     if drop is not None:

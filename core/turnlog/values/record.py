@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from math import isfinite
 from operator import attrgetter
@@ -321,20 +321,36 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
         Raises:
             CorruptRecord: The head is damaged, or belongs to another session or another payload.
         """
+        if payload is not None:
+            return next(cls.unpack_each(key, [(head, payload)]))
         try:
-            start = start_of(key)
-            if payload is None:
-                sound = crc32(head[:-CHECKSUM_BYTES], start) == SOUND  # as `Key.is_sound`, which costs a call a record
-            else:
-                sound = crc32(head, crc32(payload[:HEAD], start)) == SOUND
-            if not sound:
-                raise CorruptRecord("the head of a record is damaged, or belongs to another payload", key=key)
-            record = _decode_head(head[: -2 * CHECKSUM_BYTES])
+            if not key.is_sound(head[:-CHECKSUM_BYTES]):
+                raise CorruptRecord("the head of a record is damaged", key=key)
+            return _decode_head(head[: -2 * CHECKSUM_BYTES])
         except (msgspec.DecodeError, TypeError, ValueError, RecursionError) as error:
             raise CorruptRecord(f"the head of a record cannot be read: {error}", key=key) from None
-        if payload is not None:
+
+    @classmethod
+    def unpack_each(cls, key: Key, rows: Iterable[Sequence[bytes]]) -> Iterator[Record]:
+        """Yield the records behind stored heads and payloads, as `unpack` does, and read no row before it is needed.
+
+        Args:
+            key: The session that the records must belong to.
+            rows: The head and the payload of each.
+
+        Raises:
+            CorruptRecord: A head is damaged, or belongs to another session or another payload.
+        """
+        start = start_of(key)
+        for head, payload in rows:  # a call for each would take as long as its work
+            try:
+                if crc32(head, crc32(payload[:HEAD], start)) != SOUND:
+                    raise CorruptRecord("the head of a record is damaged, or belongs to another payload", key=key)
+                record = _decode_head(head[: -2 * CHECKSUM_BYTES])
+            except (msgspec.DecodeError, TypeError, ValueError, RecursionError) as error:
+                raise CorruptRecord(f"the head of a record cannot be read: {error}", key=key) from None
             _set(record, "_payload", payload)
-        return record
+            yield record
 
     @classmethod
     def from_parts(
