@@ -22,7 +22,21 @@ from hypothesis.stateful import (
 
 import model as by_hand
 from model import Ask, Condition, Model, Piece, Placed, Point, Round
-from turnlog import ABSENT, PRESENT, Change, Expect, Key, Query, Receipt, Record, Session, SessionInfo, Version, user
+from turnlog import (
+    ABSENT,
+    PRESENT,
+    Change,
+    Expect,
+    Key,
+    Metadata,
+    Query,
+    Receipt,
+    Record,
+    Session,
+    SessionInfo,
+    Version,
+    user,
+)
 from turnlog.errors import IdReused, InvalidInput, SessionNotFound, SplitsSealed, TooLarge, TurnlogError
 from turnlog.rules import SessionState, file_key, page
 from turnlog.values import ExactVersion, SameSession
@@ -755,7 +769,7 @@ def test_a_record_whose_body_was_encoded_meanwhile_takes_as_many_bytes_as_it_was
 
 def info(namespace: str, session: str, updated: float, owner: str) -> SessionInfo:
     version = Version(b"e", 0, 0, b"e", b"e")
-    return SessionInfo(Key(namespace, session), version, 0, 0, 0, 0, 0.0, updated, owner, {}, None, None)
+    return SessionInfo(Key(namespace, session), version, 0, 0, 0, 0, 0.0, updated, owner, Metadata({}), None, None)
 
 
 infos = st.dictionaries(

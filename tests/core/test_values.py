@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import copy
+import json
 import pickle
 import string
 import subprocess
@@ -35,7 +36,7 @@ from turnlog import (
     open_store,
     user,
 )
-from turnlog.errors import ConfigError, InvalidInput, TooLarge
+from turnlog.errors import ConfigError, CorruptRecord, InvalidInput, TooLarge
 from turnlog.limits import MAX_NUMBER
 from turnlog.rules import SessionState, page
 from turnlog.values import ExactVersion, SameSession
@@ -583,6 +584,66 @@ def test_sealed_records_can_be_sealed_again() -> None:
     assert again.messages == Record.seal(parts).messages and again.payload == Record.seal(parts).payload
 
 
+def upper(message: Message) -> Message:
+    return user(message.text.upper())
+
+
+def encoded(one: Record) -> Record:
+    """Return the record as a backend reads it, with its payload alone."""
+    return one.with_payload(bytes(one.payload))
+
+
+# The tests of `mapped` were seen failing with a `mapped` that keeps the payload, the messages, the parts or the size of
+# the record before it, that always returns a new record, and that maps the messages of a sealed run as one round.
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_record_is_mapped_message_by_message(stored: bool) -> None:
+    one = Record.of((user("a"), user("B"), user("cc")), id="t", time=5.0, part=2, open=True)
+    one = one.placed(number=7, rounds_until=9, messages_until=20, tip=b"tip")
+    before = encoded(one) if stored else one
+    after = before.mapped(upper)
+    assert [message.text for message in after.messages] == ["A", "B", "CC"]
+    assert encoded(after).messages == after.messages
+    assert msgspec.structs.astuple(after)[:11] == msgspec.structs.astuple(one)[:11]
+    assert before.messages == (user("a"), user("B"), user("cc"))
+    assert one.mapped(lambda _: user("x" * 500)).size > 1_500
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_sealed_run_is_mapped_round_by_round(stored: bool) -> None:
+    whole, parts = sealed(1, 3, 2)
+    before = encoded(whole) if stored else whole
+    assert before.messages  # the messages are kept once they were read
+    after = before.mapped(lambda message: user(f"<{message.text}>"))
+    expected = [f"<{message.text}>" for message in whole.messages]
+    for one in (after, encoded(after)):
+        assert [message.text for message in one.messages] == expected
+        assert [(part.id, part.part, part.open, part.number, part.time) for part in one.split()] == [
+            (part.id, part.part, part.open, part.number, part.time) for part in parts
+        ]
+        assert [message.text for part in one.split() for message in part.messages] == expected
+    assert msgspec.structs.astuple(after)[:11] == msgspec.structs.astuple(whole)[:11]
+    assert after.size > whole.size
+    assert whole.sealed_at(parts[-1], 10).mapped(lambda message: user(f"<{message.text}>")).size == after.size
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_record_that_no_message_changes_is_the_same_object(stored: bool) -> None:
+    for one in (record("A"), sealed(1, 3, 2)[0]):
+        before = encoded(one) if stored else one
+        assert before.mapped(lambda message: message) is before
+        assert before.mapped(upper) is before
+
+
+def test_a_record_that_cannot_be_read_is_not_mapped() -> None:
+    for one in (record(), sealed(1, 2)[0]):
+        with pytest.raises(CorruptRecord):
+            one.with_payload(one.payload[:-1]).mapped(upper)
+        with pytest.raises(CorruptRecord, match="the key is gone"):
+            one.damaged("the key is gone").mapped(upper)
+
+
 # ------------------------------------------------------------------------------------------------------------- metadata
 
 
@@ -643,7 +704,9 @@ def test_a_bad_query_is_refused(parts: dict[str, Any]) -> None:
 
 
 def test_a_cursor_serves_only_the_query_that_gave_it() -> None:
-    infos = [SessionInfo(Key("shop", name), VERSION, 0, 0, 0, 0, 0.0, 1.0, "ann", {}, None, None) for name in "abc"]
+    infos = [
+        SessionInfo(Key("shop", name), VERSION, 0, 0, 0, 0, 0.0, 1.0, "ann", Metadata({}), None, None) for name in "abc"
+    ]
     cursor = page(infos, Query(namespace="shop", owner="ann", limit=1)).cursor
     assert cursor is not None
     assert Query(namespace="shop", owner="ann", limit=5, cursor=cursor).after == (1.0, "a")
@@ -689,6 +752,41 @@ def test_rounds_are_read_as_turns() -> None:
     assert session.messages == [user("a"), user("b"), user("c")]
     session.messages.clear()
     assert len(session.messages) == 3 and type(session) is Session
+
+
+def test_a_turn_and_an_info_are_dictionaries_of_json() -> None:
+    # Seen failing with a `to_dict` that leaves out a field, and one that hands out a `Message` or a `Metadata`.
+    change = Change(append=(record("a", id="t", time=2.5, open=True),), metadata={"a": [1]}, owner="ann", ttl=60)
+    state, receipt = SessionState.absent(Key("n", "s")).apply(change, 10.0)
+    session = state.read(15.0, touch=False)[1]
+    assert json.loads(json.dumps(session.turns[0].to_dict())) == {
+        "number": 0,
+        "id": "t",
+        "time": 2.5,
+        "messages": [{"role": "user", "content": "a"}],
+        "open": True,
+        "interrupted": False,
+    }
+    info = session.info.to_dict()
+    assert json.loads(json.dumps(info)) == {
+        "session_id": "s",
+        "namespace": "n",
+        "version": str(receipt.version),
+        "first": 0,
+        "turns": 1,
+        "messages": 1,
+        "bytes": state.records[0].size,
+        "created": 10.0,
+        "updated": 10.0,
+        "owner": "ann",
+        "metadata": {"a": [1]},
+        "ttl": 60.0,
+        "expires_in": 55.0,
+    }
+    assert set(session.turns[0].to_dict()) == set(Turn.__struct_fields__)
+    assert set(info) == {*SessionInfo.__struct_fields__, "session_id", "namespace"} - {"key"}
+    info["metadata"]["a"].append(2)  # type: ignore[index]
+    assert session.info.to_dict()["metadata"] == {"a": [1]}
 
 
 # ------------------------------------------------------------------------------------------------------------------ ids

@@ -108,7 +108,8 @@ from turnlog.config import installed
 async def main():
     async with open_store("jsonl:///chats?ttl=24h") as store:
         await store.append("alice", [user("hello")])
-        print([message.text for message in await store.load("alice")], type(store.backend).__module__, store.backend.ttl)
+        backend = store.backend
+        print([message.text for message in await store.load("alice")], type(backend).__module__, backend.ttl)
 
 asyncio.run(main())
 print(sys.modules["turnlog_jsonl"].__file__)
