@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from turnlog import PRESENT, Backend, Change, Key, Receipt
 from turnlog.errors import Conflict, CorruptRecord, InvalidInput, OutcomeUnknown, SessionNotFound, SplitsSealed
 from turnlog.values import SameSession
 
+from . import _sealing
 from ._codec import Codec
 from ._recompressing import Recompressed, recompress
 from ._records import CompressedRecords
-from ._sealing import REST, RUN, Sealer
-
-if TYPE_CHECKING:
-    from ._zstd import Dictionary
+from ._sealing import Sealer
 
 _TRIES: Final = 100
 """How often in a row another writer may come between the read and the commit of a cut."""
@@ -35,7 +33,7 @@ class CompressionLayer(CompressedRecords):
     """
 
     def __init__(
-        self, inner: Backend, writes: Codec, *, seal: bool, trained: Callable[[Dictionary], Codec] | None = None
+        self, inner: Backend, writes: Codec, *, seal: bool, trained: Callable[..., Codec] | None = None
     ) -> None:
         if seal is not True and seal is not False:
             raise InvalidInput(f"seal must be True or False, not {seal!r}")
@@ -51,7 +49,7 @@ class CompressionLayer(CompressedRecords):
         except OutcomeUnknown as error:
             error.change = change  # it comes through this layer again
             raise
-        if self._sealer is not None and change.append and receipt.turns >= RUN + REST:
+        if self._sealer is not None and change.append and receipt.turns >= _sealing.RUN + _sealing.REST:
             self._sealer.note(key, change, receipt)
         return receipt
 

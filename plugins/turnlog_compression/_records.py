@@ -39,7 +39,7 @@ class CompressedRecords(PayloadLayer):
 
     position: ClassVar[Position] = "compression"
 
-    def __init__(self, inner: Backend, writes: Codec, *, trained: Callable[[Dictionary], Codec] | None = None) -> None:
+    def __init__(self, inner: Backend, writes: Codec, *, trained: Callable[..., Codec] | None = None) -> None:
         super().__init__(inner)
         self._codec = writes
         self._trained = trained

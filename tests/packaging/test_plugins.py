@@ -113,8 +113,8 @@ def test_two_distributions_with_one_name_are_both_named_and_neither_loaded(put: 
     with pytest.raises(PluginError) as error:
         find_backend("twin")
     assert str(error.value) == (
-        "backend 'twin' is claimed by acme_one:AcmeBackend of turnlog-one 1.0 and acme_two:AcmeBackend of turnlog-two 1.0: "
-        "uninstall one of them"
+        "backend 'twin' is claimed by acme_one:AcmeBackend of turnlog-one 1.0 and acme_two:AcmeBackend of turnlog-two "
+        "1.0: uninstall one of them"
     )
     assert len([plugin for plugin in installed() if plugin.name == "twin"]) == 2
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from compressed import settled
 from turnlog import Message, Store
@@ -46,7 +47,7 @@ async def test_long_conversations_shrink_as_documented(shared_data: list[dict[st
     sizes = {}
     for way in ("plain", "turn by turn", "sealed"):
         path = tmp_path / f"{way}.db"
-        async with SQLiteBackend(f"sqlite:///{path}", synchronous="NORMAL") as backend:
+        async with SQLiteBackend(f"sqlite:///{quote(str(path))}", synchronous="NORMAL") as backend:
             layer = ZstdLayer(backend, seal=way == "sealed")
             await append_turns(Store(backend if way == "plain" else layer), sessions)
             sizes[way] = payloads(path)

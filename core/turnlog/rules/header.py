@@ -25,7 +25,7 @@ from ..values.key import CHECKSUM_BYTES, Key, check_key
 from ..values.metadata import EMPTY, Metadata
 from ..values.record import Record
 from ..values.session import SessionInfo
-from ..values.version import SameSession, Version, version_of
+from ..values.version import Version, version_of
 
 SURE_TO_FIT: Final = MAX_PAYLOAD_BYTES // 8
 """Bytes: a record whose size was estimated below this is under the limit.  An estimate counts characters, of at most 4
@@ -468,8 +468,7 @@ def check_condition(key: Key, version: Version, expect: Expect) -> None:
         return
     if expect is None or isinstance(expect, Mark):
         raise Conflict(f"session {key} exists, the change expected that it does not", actual=version)
-    if type(expect) is not SameSession:
-        _check_not_ahead(key, version, version_of(expect))
+    _check_not_ahead(key, version, version_of(expect))
     raise Conflict(
         f"session {key} is at {version!r}, the change expected {expect!r}: read it again and decide anew",
         expected=expect,

@@ -100,8 +100,8 @@ class Near(msgspec.Struct, frozen=True, gc=False):
         cut: Bytes of the stored records from `keep` on.
         first: The first stored record, below `keep`, that ends after turn `drop`; None if there is none.
         dropped: Bytes of the stored records before it, or of all below `keep` if there is none.
-        deferred: The backend drops turns and compares the size itself, in the same step as the write: `plan` then
-            leaves both out.
+        deferred: The backend drops turns, compares the size and moves the expiry itself, in the same step as the
+            write: `plan` then leaves all three out.
     """
 
     keep: int | None = None

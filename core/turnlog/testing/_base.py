@@ -95,7 +95,7 @@ class ContractBase(ABC):
     def folder(self) -> Path:
         """An empty folder of this test's own, removed after it."""
         folder = Path(tempfile.mkdtemp(prefix="turnlog-"))
-        self._folders.append(folder)
+        self.folders.append(folder)
         return folder
 
     # ------------------------------------------------------------------------------------------------- for the tests
@@ -128,7 +128,8 @@ class ContractBase(ABC):
         return AsyncExitStack()
 
     @cached_property
-    def _folders(self) -> list[Path]:
+    def folders(self) -> list[Path]:
+        """The folders to remove after the test."""
         return []
 
     def __init_subclass__(cls) -> None:
@@ -158,7 +159,7 @@ def _runs(test: Test) -> Callable[[ContractBase], None]:
             error.add_note(f"The contract says: {inspect.cleandoc(test.__doc__ or test.__name__)}")
             raise
         finally:
-            for folder in self._folders:
+            for folder in self.folders:
                 shutil.rmtree(folder, ignore_errors=True)
 
     # without this pytest would take the parameters of the test for fixtures

@@ -88,7 +88,7 @@ class LayerContract(Model, Cancelling, Concurrency, Sealing):
     @cached_property
     def _below(self) -> ContractBase:
         below = self.below()
-        vars(below).update(clock=self.clock, _folders=self._folders)
+        vars(below).update(clock=self.clock, folders=self.folders)
         return below
 
     def __init_subclass__(cls) -> None:
