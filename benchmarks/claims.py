@@ -154,7 +154,7 @@ class Part:
         await self.store.r.get("smallest")
 
     async def _ping(self, _sid: str, _: list) -> None:
-        await self.store.store._server.ask_all([(b"PING",)])
+        await self.store.store.backend._server.ask_all([(b"PING",)])
 
 
 class Run:

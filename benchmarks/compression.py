@@ -24,7 +24,7 @@ import redis
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import servers
-from turnlog import Message
+from turnlog import Key, Message, Store
 from turnlog.rules import split_turns
 from turnlog_compression import GzipLayer
 from turnlog_compression.zstd import ZstdLayer
@@ -89,34 +89,35 @@ class Redis:
         self.client.close()
 
 
-async def fill(layer, sessions: dict[str, list]) -> None:
+async def fill(store: Store, sessions: dict[str, list]) -> None:
     for name, messages in sessions.items():
         for turn in split_turns([Message.from_dict(message) for message in messages]):
-            await layer.append(name, turn)
+            await store.append(name, turn)
 
 
-async def emptied(layer):
-    for name in [info.key.session async for info in layer.sessions()]:
-        await layer.erase(name)
-    return layer
+async def emptied(store: Store) -> Store:
+    for name in [info.key.session async for info in store.sessions()]:
+        await store.erase(name)
+    return store
 
 
 async def stored(place, way: str, sessions: dict[str, list]) -> tuple[int, int]:
     """The bytes of payloads, and of all."""
-    async with place.store() as store:
-        layer = WAYS[way](store)
-        await fill(layer, sessions)
+    async with place.store() as backend:
+        layer = WAYS[way](backend)
+        store = Store(layer)
+        await fill(store, sessions)
         if way.startswith("zstd with"):
-            await layer.train()
-            await fill(await emptied(layer), sessions)
+            await layer.train(store.namespace)
+            await fill(await emptied(store), sessions)
         if way.startswith("zstd, sealed"):
             await asyncio.gather(*layer._sealer._tasks.values())
         if way in AFTERWARDS:
-            async for _ in layer.recompress(idle=AFTERWARDS[way]):
+            async for _ in layer.recompress(store.namespace, idle=AFTERWARDS[way]):
                 pass
         payloads = 0
         for name in sessions:
-            payloads += sum(len(record.payload) for record in (await store.read(layer._key(name))).records)
+            payloads += sum(len(record.payload) for record in (await backend.read(Key(store.namespace, name))).records)
     return payloads, place.taken()
 
 

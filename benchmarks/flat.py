@@ -18,38 +18,43 @@ from statistics import median
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import servers
-from turnlog import Change, Key, Query, Record, assistant, user
+import msgspec
+
+from turnlog import Change, Key, Query, Record, Store, assistant, user
+from turnlog.rules import Header
 
 PER_COMMIT = 1000  # turns
-MANY = "INSERT INTO turnlog_sessions ({columns}) SELECT {values} FROM turnlog_sessions s, {numbers} WHERE s.session = {one}"
-COLUMNS = ("epoch", "generation", "rounds", "start", "messages_until", "bytes", "owner", "expires", "head")
+COLUMNS = ("epoch", "generation", "rounds", "start", "messages_until", "bytes", "owner", "expires")
+NAMED = ", ".join(("namespace", "session", "updated", "head", *COLUMNS))
 
 
 async def fill_sessions(store, many: int) -> None:
-    """One session, and its header many times over under other names and times: set-wise, and as the store would do it."""
+    """One session, and its header many times under other names and times, written as rows."""
     await store.append("one", [user("hello")])
+    database = store.backend._database
     sqlite = "sqlite" in repr(store)
-    values = ", ".join(
-        ["s.namespace", "CAST('s' || n.n AS BLOB)" if sqlite else "convert_to('s' || n.n, 'UTF8')", "n.n"]
-        + [f"s.{column}" for column in COLUMNS]
-    )
-    numbers = (
-        f"(WITH RECURSIVE c(n) AS (VALUES(1) UNION ALL SELECT n + 1 FROM c WHERE n < {many}) SELECT n FROM c) n"
-        if sqlite
-        else f"generate_series(1, {many}) AS n(n)"
-    )
-    sql = MANY.format(
-        columns=", ".join(("namespace", "session", "updated", *COLUMNS)),
-        values=values,
-        numbers=numbers,
-        one="CAST('one' AS BLOB)" if sqlite else "'one'::bytea",
-    )
-    database = store._database
+    one = f"SELECT head, {', '.join(COLUMNS)} FROM turnlog_sessions"
+    connection = database._worker._thread.connection if sqlite else None
     if sqlite:
-        database._worker._thread.connection.execute(sql)
+        head, *columns = connection.execute(one).fetchone()
     else:
-        await database.with_connection(lambda connection: connection.execute(sql))
-        await database.with_connection(lambda connection: connection.execute("ANALYZE"))
+        head, *columns = (await database.with_connection(lambda lent: lent.fetch(one)))[0]
+    header = Header.unpack(Key("default", "one"), head, updated=0.0, expires=None)
+
+    def row(n: int) -> tuple:
+        name = f"s{n}"
+        packed = msgspec.structs.replace(header, key=Key("default", name)).pack()
+        return (b"default", name.encode(), float(n), packed, *columns)
+
+    rows = [row(n) for n in range(1, many + 1)]
+    width = len(rows[0])
+    if sqlite:
+        connection.executemany(f"INSERT INTO turnlog_sessions ({NAMED}) VALUES ({', '.join('?' * width)})", rows)
+    else:
+        places = ", ".join(f"${place + 1}" for place in range(width))
+        sql = f"INSERT INTO turnlog_sessions ({NAMED}) VALUES ({places})"
+        await database.with_connection(lambda lent: lent.executemany(sql, rows))
+        await database.with_connection(lambda lent: lent.execute("ANALYZE"))
 
 
 async def fill_turns(store, name: str, messages: int) -> None:
@@ -57,7 +62,7 @@ async def fill_turns(store, name: str, messages: int) -> None:
     for start in range(0, messages // 2, PER_COMMIT):
         turns = range(start, min(start + PER_COMMIT, messages // 2))
         records = (Record.of((user("hello"), assistant(text)), id=f"t{turn}", time=0.0) for turn in turns)
-        await store.commit(Key("default", name), Change(append=tuple(records)))
+        await store.backend.commit(Key("default", name), Change(append=tuple(records)))
 
 
 async def timed(work, times: int = 60) -> float:
@@ -75,8 +80,8 @@ async def pages(store, many: int) -> None:
     while True:
         query = Query(namespace="default", limit=100, cursor=cursor)
         if number in (0, many // 400, many // 200, many * 3 // 400, many // 100 - 1):
-            shown[number] = await timed(lambda query=query: store.page(query), 20)
-        page = await store.page(query)
+            shown[number] = await timed(lambda query=query: store.backend.page(query), 20)
+        page = await store.backend.page(query)
         seen.update(info.key.session for info in page.infos)
         cursor, number = page.cursor, number + 1
         if cursor is None:
@@ -107,7 +112,7 @@ async def main() -> None:
             if group == "sqlite":
                 from turnlog_sql.sqlite import SQLiteBackend
 
-                async with SQLiteBackend(f"sqlite:///{folder}/flat.db", sweep=0) as store:
+                async with Store(SQLiteBackend(f"sqlite:///{folder}/flat.db", sweep=0)) as store:
                     await fill_sessions(store, args.sessions)
                     await pages(store, args.sessions)
                     await turns(store, args.messages)
@@ -116,7 +121,7 @@ async def main() -> None:
 
                 with servers.Postgres() as server:
                     url = f"postgresql://bench@127.0.0.1:{server.port}/bench"
-                    async with PostgreSQLBackend(url, sweep=0) as store:
+                    async with Store(PostgreSQLBackend(url, sweep=0)) as store:
                         await fill_sessions(store, args.sessions)
                         await pages(store, args.sessions)
                         await turns(store, args.messages)

@@ -46,8 +46,9 @@ class BareChange(msgspec.Struct, frozen=True, kw_only=True):
     owner: object = None
     ttl: object = None
     expect: object = None
-    seal: object = None
+    for_owner: object = None
     first: int = 0
+    restored: int = 0
     asked: object = None
 
 

@@ -11,7 +11,7 @@ import sqlite3
 
 from interface import Adapter
 
-from turnlog import ABSENT, Change, Key, Message
+from turnlog import ABSENT, Change, Key, Message, Store
 from turnlog.values.record import Record
 from turnlog_memory import MemoryBackend
 
@@ -26,7 +26,7 @@ class _Turnlog(Adapter):
         raise NotImplementedError
 
     async def open(self, env):
-        self.store = self.make(env)
+        self.store = Store(self.make(env), namespace=self.name)
         await self.store.open()
 
     async def close(self):
@@ -35,7 +35,7 @@ class _Turnlog(Adapter):
     async def seed(self, sid, msgs):
         """Turns of two messages, as the workload's, in one commit."""
         turns = (Record.of(tuple(msgs[i : i + 2]), id=f"t{i}", time=0.0) for i in range(0, len(msgs), 2))
-        await self.store.commit(Key(self.store.namespace, sid), Change(append=tuple(turns), expect=ABSENT))
+        await self.store.backend.commit(Key(self.store.namespace, sid), Change(append=tuple(turns), expect=ABSENT))
 
     async def save(self, sid, msgs):
         await self.store.save(sid, msgs)
@@ -57,11 +57,11 @@ class _Turnlog(Adapter):
         await self.store.append(sid, msgs)
 
 
-def _cached(store, mode):
-    """With a cache; in `trust` nothing is asked during a run."""
+def _cached(backend, mode):
+    """Return a backend with a cache; in `trust` it asks the backend nothing during a run."""
     from turnlog_cache import CacheLayer
 
-    return CacheLayer(store, mode=mode, max_age=3600.0)
+    return CacheLayer(backend, mode=mode, max_age=3600.0)
 
 
 class Memory(_Turnlog):
@@ -122,7 +122,7 @@ class Postgres(_Turnlog):
     async def stored_bytes(self):
         tables = ("sessions", "records", "metadata", "changes")
         sizes = " + ".join(f"pg_total_relation_size('turnlog_{table}')" for table in tables)
-        database = self.store._database
+        database = self.store.backend._database
         return (await database.with_connection(lambda one: database.fetch(one, f"SELECT {sizes}", ())))[0][0]
 
 
@@ -132,7 +132,7 @@ class Redis(_Turnlog):
     def make(self, env):
         from turnlog_redis import RedisBackend
 
-        return RedisBackend(f"redis://127.0.0.1:{env['redis_port']}/0", namespace=self.name)
+        return RedisBackend(f"redis://127.0.0.1:{env['redis_port']}/0")
 
 
 class RedisZstd(Redis):
