@@ -44,9 +44,8 @@ class Store:
     session at once: every write is atomic and stored once.  A session id that is not stored yet needs no preparation:
     the first write makes the session.
 
-    `async with store:` opens and closes the backend.  `within` and `for_owner` return views: stores over the same
-    backend, for another namespace or for the sessions of one owner.  A view costs nothing, and opening or closing it
-    does nothing.
+    `async with store:` opens and closes the backend.  `within` and `for_owner` return views, which are stores over the
+    same backend; opening or closing a view does nothing.
 
     Args:
         backend: The backend, with all layers around it.
@@ -235,9 +234,7 @@ class Store:
         return (await self._read(self._key(session_id), last=0)).info
 
     async def sessions(self, *, owner: str | None = None) -> AsyncIterator[SessionInfo]:
-        """Yield all sessions, or those of one owner, the last updated first.
-
-        A session that changes meanwhile may be missed: it moves to the front.
+        """Yield all sessions, or those of one owner, the last updated first; one that changes meanwhile may be missed.
 
         Args:
             owner: Only this owner's; the empty string: those that have none.
@@ -439,10 +436,9 @@ class Store:
             )
 
     async def _may_meet(self, key: Key, expect: Expect | Literal[Mark.ANY]) -> bool:
-        """Return whether the session may meet a condition that a read did not show to be met.
+        """Return whether the session may meet a condition, although a read that a cache may have answered said no.
 
-        A cache may have answered that read.  An info alone always comes from the backend, and a cache that passes it on
-        returns nothing older afterwards.
+        An info alone always comes from the backend, and a cache that passes it on returns nothing older afterwards.
         """
         try:
             version = (await self._read(key, last=0, touch=False)).info.version
@@ -487,8 +483,8 @@ class Store:
     ) -> Receipt:
         """Undo the last turns, or the last messages.
 
-        If that ends inside a turn, the shortened turn is stored as a new one: it may end with a tool call whose result
-        is undone.  Without `expect` it undoes the turns that are last when the store gets to it, whoever wrote them.
+        If that ends inside a turn, the shortened turn is stored as a new one; it may end with an unanswered tool call.
+        Without `expect` it undoes the turns that are last when the store gets to it, whoever wrote them.
 
         Args:
             session_id: The session.
