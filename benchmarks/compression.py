@@ -61,7 +61,7 @@ class SQLite:
         self.path = os.path.join(self.folder, "turnlog.db")
 
     def store(self) -> SQLiteBackend:
-        return SQLiteBackend(f"sqlite:///{self.path}", synchronous="NORMAL")
+        return SQLiteBackend(f"sqlite:///{quote(self.path)}", synchronous="NORMAL")
 
     def taken(self) -> int:
         connection = sqlite3.connect(self.path, isolation_level=None)

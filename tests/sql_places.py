@@ -62,8 +62,8 @@ class OverMariaDB(ServerContract):
         return MySQLBackend(url, pool_size=5, sweep=0, **options)
 
 
-class EveryByte(ServerContract):
-    """What a database may do to bytes."""
+class EveryByte:
+    """What a database may do to bytes, beside a contract, which has the store."""
 
     async def test_every_byte_of_a_payload(self, store: Store) -> None:
         """Sixteen mebibytes of bytes that no character set knows, and of those that a driver may have to escape."""

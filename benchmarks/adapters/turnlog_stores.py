@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from urllib.parse import quote
 
 from interface import Adapter
 
@@ -78,7 +79,7 @@ class _Sqlite(_Turnlog):
         from turnlog_sql.sqlite import SQLiteBackend
 
         self.path = os.path.join(env["dir"], f"{self.name}.db")
-        return SQLiteBackend(f"sqlite:///{self.path}", synchronous=self.synchronous)
+        return SQLiteBackend(f"sqlite:///{quote(self.path)}", synchronous=self.synchronous)
 
     async def stored_bytes(self):
         con = sqlite3.connect(self.path)

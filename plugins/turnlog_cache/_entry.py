@@ -94,8 +94,8 @@ class Entry:
 
         Args:
             info: What is told of the session.
-            last: As in `Store.read`.
-            before: As in `Store.read`.
+            last: As in `Backend.read`.
+            before: As in `Backend.read`.
         """
         records = self.records(last, before)
         return None if records is None else Session(info, records)

@@ -86,23 +86,27 @@ class TestTwoOverMemory(BackendContract):
 class OverSQLite(BackendContract):
     shared = True
 
-    def sqlite(self, **options: Unpack[BackendOptions]) -> SQLiteBackend:
+    def make(self, **options: Unpack[BackendOptions]) -> SQLiteBackend:
         return SQLiteBackend(f"sqlite:///{self.folder}/turnlog.db", synchronous="NORMAL", sweep=0, **options)
 
 
 class TestCacheOverSQLite(OverSQLite):
     def make(self, **options: Unpack[BackendOptions]) -> Backend:
-        return CacheLayer(self.sqlite(**options))
+        return CacheLayer(super().make(**options))
 
 
-class TestCacheOverZstdOverSQLite(OverSQLite):
-    def make(self, **options: Unpack[BackendOptions]) -> Backend:
-        return CacheLayer(ZstdLayer(self.sqlite(**options)))
+class TestCacheOverZstdOverSQLite(LayerContract):
+    below = OverSQLite
+
+    def layer(self, inner: Backend) -> Backend:
+        return CacheLayer(ZstdLayer(inner))
 
 
-class TestTwoOverSQLite(OverSQLite):
-    def make(self, **options: Unpack[BackendOptions]) -> Backend:
-        return Alternating(self.sqlite(**options))
+class TestTwoOverSQLite(LayerContract):
+    below = OverSQLite
+
+    def layer(self, inner: Backend) -> Backend:
+        return Alternating(inner)
 
 
 class TestCacheOverPostgreSQL(LayerContract):

@@ -32,23 +32,25 @@ class TestOffOverMemory(BackendContract):
 class OverSQLite(BackendContract):
     shared = True
 
-    def sqlite(self, **options: Unpack[BackendOptions]) -> SQLiteBackend:
+    def make(self, **options: Unpack[BackendOptions]) -> SQLiteBackend:
         return SQLiteBackend(f"sqlite:///{self.folder}/turnlog.db", synchronous="NORMAL", **options)
 
 
 class TestZstdOverSQLite(OverSQLite):
     def make(self, **options: Unpack[BackendOptions]) -> Backend:
-        return ZstdLayer(self.sqlite(**options))
+        return ZstdLayer(super().make(**options))
 
 
 class TestGzipOverSQLite(OverSQLite):
     def make(self, **options: Unpack[BackendOptions]) -> Backend:
-        return GzipLayer(self.sqlite(**options))
+        return GzipLayer(super().make(**options))
 
 
-class TestOffOverSQLite(OverSQLite):
-    def make(self, **options: Unpack[BackendOptions]) -> Backend:
-        return OffLayer(self.sqlite(**options))
+class TestOffOverSQLite(LayerContract):
+    below = OverSQLite
+
+    def layer(self, inner: Backend) -> Backend:
+        return OffLayer(inner)
 
 
 class TestZstdOverPostgreSQL(LayerContract):

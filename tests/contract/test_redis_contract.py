@@ -12,6 +12,8 @@ import pytest
 
 import servers
 from redis_places import Mover, RedisContract
+from turnlog import Backend
+from turnlog.testing import LayerContract
 
 
 class TestRedis(RedisContract):
@@ -46,7 +48,7 @@ class TestLeastPrivileges(RedisContract):
         return node.replace("redis://", "redis://app:secret@")
 
 
-class TestCluster(RedisContract):
+class OnCluster(RedisContract):
     """On a cluster of three nodes."""
 
     def nodes(self) -> list[str]:
@@ -56,7 +58,7 @@ class TestCluster(RedisContract):
         return servers.redis_cluster().url
 
 
-class TestSentinels(RedisContract):
+class OnSentinels(RedisContract):
     """On the master that sentinels name."""
 
     def nodes(self) -> list[str]:
@@ -66,8 +68,23 @@ class TestSentinels(RedisContract):
         return servers.redis_sentinels().url
 
 
-class TestClusterWhoseSlotsMove(TestCluster):
-    """The same, while slots move from node to node."""
+class SomewhereElse(LayerContract):
+    """No layer: the same scripts as on one server, and other ways to it."""
+
+    def layer(self, inner: Backend) -> Backend:
+        return inner
+
+
+class TestCluster(SomewhereElse):
+    below = OnCluster
+
+
+class TestSentinels(SomewhereElse):
+    below = OnSentinels
+
+
+class TestClusterWhoseSlotsMove(OnCluster):
+    """Everything, while slots move from node to node."""
 
     mover: ClassVar[Mover]
 

@@ -1,4 +1,4 @@
-"""The example store: a distribution of its own, installed as any, under 80 lines, and as safe as it says."""
+"""The example backend: a distribution of its own, installed as any, under 80 lines, and as safe as it says."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from contextlib import suppress
 from typing import Generic, TypeVar
 
 K = TypeVar("K")
@@ -30,16 +29,20 @@ class BoundedMap(Generic[K, V]):
         """Return the value of a key; None if there is none."""
         value = self._entries.get(key)
         if value is not None:
-            with suppress(KeyError):  # another thread may drop the entry here
+            try:  # noqa: SIM105 - contextlib.suppress takes longer than all the rest
                 self._entries.move_to_end(key)
+            except KeyError:  # another thread has dropped the entry
+                pass
         return value
 
     def __setitem__(self, key: K, value: V) -> None:
         self._entries[key] = value
-        with suppress(KeyError):  # another thread may drop the entry here, or empty the map
+        try:
             self._entries.move_to_end(key)
             if len(self._entries) > self._maximum:
                 self._entries.popitem(last=False)
+        except KeyError:  # another thread has dropped the entry, or emptied the map
+            pass
 
     def pop(self, key: K, default: V | None = None) -> V | None:
         """Remove a key and return its value; the default if there is none."""

@@ -188,6 +188,19 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
             _set(self, "_messages", messages)
         return messages
 
+    @staticmethod
+    def messages_of(records: Iterable[Record]) -> list[Message]:
+        """Return the messages of several records, in order; the list is the caller's own.
+
+        Raises:
+            CorruptRecord: A record cannot be read.
+        """
+        messages: list[Message] = []
+        extend = messages.extend
+        for record in records:
+            extend(record._messages or record.messages)  # a property takes twice as long as all the rest
+        return messages
+
     def canonical(self) -> object:
         """What a digest covers of the body: the messages, or the payload where only that is at hand."""
         if self._messages is None and self._inner is None:

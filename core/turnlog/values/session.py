@@ -117,14 +117,11 @@ class Session(msgspec.Struct, frozen=True, dict=True):
         Raises:
             CorruptRecord: A record cannot be read.
         """
-        messages: list[Message] = []
         try:
-            for record in self.records:
-                messages += record.messages
+            return Record.messages_of(self.records)
         except CorruptRecord as error:
             error.key = self.info.key
             raise
-        return messages
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):
@@ -206,7 +203,7 @@ class Erased(msgspec.Struct, frozen=True):
 
 
 def check_read(last: object, before: object, since: object) -> None:
-    """Refuse what `Store.read` cannot be asked for.
+    """Refuse what `Backend.read` cannot be asked for.
 
     Raises:
         InvalidInput: `last` or `before` is no number from 0 to 2**53 - 1, or `since` is no version, or given with
