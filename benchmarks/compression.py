@@ -18,6 +18,7 @@ import sqlite3
 import sys
 import tempfile
 from contextlib import ExitStack
+from urllib.parse import quote
 
 import redis
 

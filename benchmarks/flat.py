@@ -17,9 +17,9 @@ from statistics import median
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-import servers
 import msgspec
 
+import servers
 from turnlog import Change, Key, Query, Record, Store, assistant, user
 from turnlog.rules import Header
 
