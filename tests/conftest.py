@@ -26,7 +26,7 @@ settings.register_profile(
     print_blob=False,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )
-settings.register_profile("ci", settings.get_profile("default"), max_examples=300)
+settings.register_profile("thorough", settings.get_profile("default"), max_examples=300)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 _DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

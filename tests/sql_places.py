@@ -62,16 +62,13 @@ class OverMariaDB(ServerContract):
         return MySQLBackend(url, pool_size=5, sweep=0, **options)
 
 
-class EveryByte:
-    """What a database may do to bytes, beside a contract, which has the store."""
-
-    async def test_every_byte_of_a_payload(self, store: Store) -> None:
-        """Sixteen mebibytes of bytes that no character set knows, and of those that a driver may have to escape."""
-        key, empty = Key(store.namespace, "s"), Record.of((user("x"),), id="t", time=0.0)
-        half = MAX_PAYLOAD_BYTES // 2
-        for number, payload in enumerate((bytes(range(256)) * (half // 128), b"\0'" * half)):
-            await store.backend.commit(key, Change(append=(empty.with_payload(payload),)))
-            assert (await store.backend.read(key, last=1)).records[-1].payload == payload, number
+async def keeps_every_byte(store: Store) -> None:
+    """Store sixteen mebibytes of bytes that no character set knows, and of those that a driver may have to escape."""
+    key, empty = Key(store.namespace, "s"), Record.of((user("x"),), id="t", time=0.0)
+    half = MAX_PAYLOAD_BYTES // 2
+    for number, payload in enumerate((bytes(range(256)) * (half // 128), b"\0'" * half)):
+        await store.backend.commit(key, Change(append=(empty.with_payload(payload),)))
+        assert (await store.backend.read(key, last=1)).records[-1].payload == payload, number
 
 
 def emptied_postgresql() -> str:

@@ -86,7 +86,7 @@ class TestTwoOverMemory(BackendContract):
 class OverSQLite(BackendContract):
     shared = True
 
-    def make(self, **options: Unpack[BackendOptions]) -> SQLiteBackend:
+    def make(self, **options: Unpack[BackendOptions]) -> Backend:
         return SQLiteBackend(f"sqlite:///{self.folder}/turnlog.db", synchronous="NORMAL", sweep=0, **options)
 
 

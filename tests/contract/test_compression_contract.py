@@ -32,7 +32,7 @@ class TestOffOverMemory(BackendContract):
 class OverSQLite(BackendContract):
     shared = True
 
-    def make(self, **options: Unpack[BackendOptions]) -> SQLiteBackend:
+    def make(self, **options: Unpack[BackendOptions]) -> Backend:
         return SQLiteBackend(f"sqlite:///{self.folder}/turnlog.db", synchronous="NORMAL", **options)
 
 

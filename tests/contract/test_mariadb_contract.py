@@ -9,13 +9,16 @@ from typing import Any
 import pytest
 
 import servers
-from sql_places import EveryByte, OverMariaDB, emptied_mariadb
+from sql_places import OverMariaDB, emptied_mariadb, keeps_every_byte
 from turnlog import Change, Key, Record, SessionNotFound, Store, TooLarge, assistant, user
 from turnlog_sql.mysql import MySQLBackend, _MySQL
 
 
-class TestMySQLStore(OverMariaDB, EveryByte):
+class TestMySQLStore(OverMariaDB):
     """The SQL backend on MariaDB."""
+
+    async def test_every_byte_of_a_payload(self, store: Store) -> None:
+        await keeps_every_byte(store)
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Unpack
 
-from sql_places import EveryByte, OverPostgreSQL, emptied_pgbouncer
-from turnlog import Backend
+from sql_places import OverPostgreSQL, emptied_pgbouncer, keeps_every_byte
+from turnlog import Backend, Store
 from turnlog.testing import BackendOptions, LayerContract
 from turnlog_sql.postgresql import PostgreSQLBackend
 
@@ -18,10 +18,13 @@ class OverPgBouncer(OverPostgreSQL):
         return PostgreSQLBackend(url, pool_size=5, sweep=0, prepare=False, **options)
 
 
-class TestPgBouncer(LayerContract, EveryByte):
+class TestPgBouncer(LayerContract):
     """Its statements are those that PostgreSQL is tested with: here is how they are sent."""
 
     below = OverPgBouncer
 
     def layer(self, inner: Backend) -> Backend:
         return inner
+
+    async def test_every_byte_of_a_payload(self, store: Store) -> None:
+        await keeps_every_byte(store)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from sql_places import EveryByte, OverPostgreSQL
+from sql_places import OverPostgreSQL, keeps_every_byte
+from turnlog import Store
 
 
-class TestPostgreSQL(OverPostgreSQL, EveryByte):
+class TestPostgreSQL(OverPostgreSQL):
     """The SQL backend on PostgreSQL."""
+
+    async def test_every_byte_of_a_payload(self, store: Store) -> None:
+        await keeps_every_byte(store)

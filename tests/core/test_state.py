@@ -625,7 +625,7 @@ def check(machine: type[StateMachine], examples: int, steps: int) -> None:
 
 
 def test_a_state_agrees_with_the_model() -> None:
-    check(StateMachine, 2 * settings().max_examples, 40)
+    check(StateMachine, settings().max_examples, 40)
 
 
 class SinceIgnoresTheTip(StateMachine):

@@ -738,7 +738,7 @@ class Machine(RuleBasedStateMachine):
 
 @pytest.mark.usefixtures("runner")
 def test_the_store_agrees_with_the_state() -> None:
-    run_state_machine_as_test(Machine, settings=settings(stateful_step_count=30, report_multiple_bugs=False))
+    run_state_machine_as_test(Machine, settings=settings(stateful_step_count=20, report_multiple_bugs=False))
 
 
 PLANTED = {

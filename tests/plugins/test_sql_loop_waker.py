@@ -140,7 +140,7 @@ def test_loops_that_were_let_go_of_leave_no_file_open(tmp_path: Path) -> None:
     store = Store(SQLiteBackend(f"sqlite:///{tmp_path}/t.db"))
     asyncio.run(store.open())
     before = open_files()
-    for make in (asyncio.SelectorEventLoop, Deaf) * 10:
+    for make in (asyncio.SelectorEventLoop, Deaf) * 3:
         loop = make()
         loop.run_until_complete(store.append("s", [user("hello")]))
         with warnings.catch_warnings(action="ignore", category=ResourceWarning):

@@ -71,6 +71,8 @@ class LayerContract(Model, Cancelling, Concurrency, Sealing):
     over the other backends.  Tests of memory and SQLite are fast enough for `BackendContract`.
     """
 
+    _walks: ClassVar[int] = 4  # each part is tested by itself
+
     below: ClassVar[type[ContractBase]]
     """The contract of the backend below, a subclass of `BackendContract`: it makes the backend, and knows whether
     sessions are shared and how to let time pass."""
