@@ -224,7 +224,7 @@ def _shown(answer: Session | type[TurnlogError]) -> object:
 
 
 class Model(ContractBase):
-    _walks: ClassVar[int] = 12  # test_naive.py holds a backend that fewer walks take for a good one
+    _walks: ClassVar[int] = 12  # turnlog's own tests hold a backend that fewer walks take for a good one
 
     async def test_walks(self) -> None:
         """Every answer of a backend is the one that `SessionState` gives to the same calls."""
