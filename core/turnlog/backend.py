@@ -164,7 +164,8 @@ class Backend(ABC):
             source: The session to copy.
             target: The new session.
             at: Copy only the turns numbered below this; None: all.
-            change_id: As `Change.id`: a repeat is answered as the first time.
+            change_id: As `Change.id`: a repeat is answered as the first time, if the source is still there and meets
+                `expect`.
             expect: The condition on the source.
             for_owner: Only a source of this owner: any other does not exist for this call.
 

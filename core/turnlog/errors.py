@@ -150,6 +150,13 @@ class OutcomeUnknown(TurnlogError):
         self.key = key
         self.change = change
 
+    def __str__(self) -> str:
+        """What happened, and what to do about it, where the session is known."""
+        if self.key is None:
+            return super().__str__()
+        what = "call the method again" if self.change is None else "store.resend(error) stores it once"
+        return f"session {self.key}: {super().__str__()}: the change may have been stored: {what}"
+
 
 class CorruptRecord(TurnlogError):
     """A stored record cannot be read.  It is neither skipped nor deleted, and does not hide the others.

@@ -114,7 +114,15 @@ class Layer(Backend):
         for_owner: str | None = None,
     ) -> Receipt:
         copy = self.inner.copy if self.portable else super().copy
-        return await copy(source, target, at=at, change_id=change_id, expect=expect, for_owner=for_owner)
+        try:
+            return await copy(source, target, at=at, change_id=change_id, expect=expect, for_owner=for_owner)
+        except OutcomeUnknown as error:
+            if self.portable and error.change is not None:
+                await self._restore(error)
+            raise
+
+    async def _restore(self, error: OutcomeUnknown) -> None:
+        """Turn the change of an error from what is stored into what comes through this layer when it is sent again."""
 
     async def open(self) -> None:
         await self.inner.open()
@@ -212,6 +220,9 @@ class MessageLayer(Layer):
     async def seal(self, key: Key, record: Record) -> bool | None:
         return await self.inner.seal(key, record.mapped(self.write_message) if type(record) is Record else record)
 
+    async def _restore(self, error: OutcomeUnknown) -> None:
+        error.change = error.change.rewrite(append=tuple([self._restored(record) for record in error.change.append]))
+
     def _restored(self, record: Record) -> Record:
         try:
             return record.mapped(self.read_message)
@@ -259,6 +270,9 @@ class PayloadLayer(Layer):
     async def decode_records(self, key: Key, records: tuple[Record, ...]) -> tuple[Record, ...]:
         """Return records as they were given to `encode_records`; override it together with that."""
         return tuple([self._decoded(key, record) for record in records])
+
+    async def _restore(self, error: OutcomeUnknown) -> None:
+        error.change = error.change.rewrite(append=await self.decode_records(error.key, error.change.append))
 
     def _encoded(self, key: Key, record: Record) -> Record:
         payload, id = record.payload, _record_id(record)

@@ -11,7 +11,7 @@ from typing import Final, Literal, Self, TypeVar
 from .backend import Backend
 from .errors import Conflict, CorruptRecord, InvalidInput, OutcomeUnknown, SessionNotFound, Unavailable
 from .layers import Layer, stack_of
-from .rules.header import check_absent, expiry_is_due, is_met, missing
+from .rules.header import check_absent, check_condition, expiry_is_due, is_met, missing, unchanged_since
 from .rules.history import common, divide, split_turns
 from .rules.window import cut_off, exact
 from .values.change import ABSENT, ANY, PRESENT, Change, Expect, Mark, Receipt, check_expect
@@ -24,7 +24,6 @@ from .values.metadata import check_json
 from .values.record import Record
 from .values.session import Erased, Query, Session, SessionInfo
 from .values.turn import Turn
-from .values.version import ExactVersion
 
 __all__ = ["Store"]
 
@@ -117,8 +116,7 @@ class Store:
             InvalidInput: It breaks a rule, or this is a view of another owner's sessions.
         """
         check_id(owner, "owner")
-        if self.owner not in (None, owner):
-            raise InvalidInput(f"owner {owner!r} cannot be reached from a view of the sessions of {self.owner!r}")
+        self._check_owner(owner)
         view = copy(self)
         view.owner, view._is_view = owner, True
         return view
@@ -129,6 +127,8 @@ class Store:
         Raises:
             InvalidInput: The store has no such layer.
         """
+        if not isinstance(kind, type):
+            raise InvalidInput(f"find takes a class such as CacheLayer, not {kind!r}")
         for layer in stack_of(self.backend):
             if isinstance(layer, kind):
                 return layer
@@ -181,10 +181,7 @@ class Store:
             SessionNotFound: There is none, or it has expired.
         """
         key = self._key(session_id)
-        if self.owner is None:
-            session = await self.backend.read(key, last=last, before=before, touch=touch)
-        else:
-            session = await self._read(key, last=last, before=before, touch=touch)
+        session = await self._read(key, last=last, before=before, touch=touch)
         if last is not None and before is not None:
             session = await self._read_further(session, key, last, before)
         return exact(session, last, before)
@@ -313,10 +310,9 @@ class Store:
         key = self._key(session_id)
         if turn_id is None:
             if part:
-                raise InvalidInput(
-                    f"part {part} needs the turn_id under which part {part - 1 if type(part) is int else 0} was stored"
-                )
+                raise InvalidInput(f"part {part!r} needs the turn_id under which the parts before it were stored")
             turn_id = new_id()
+        self._check_owner(owner)
         if metadata is not None:
             check_json(metadata)
         record = Record.of(as_messages(messages), id=turn_id, time=self.backend.clock(), part=part, open=open)
@@ -344,21 +340,24 @@ class Store:
             delays: Seconds to wait before each try but the first.
 
         Raises:
-            InvalidInput: The error carries no change, as that of a deletion: call the method again.
-            Unavailable: The store could not be reached in any try; the outcome is still unknown.
-            OutcomeUnknown: The answer to the last try was lost, too.
+            InvalidInput: The error carries no change, as that of a deletion, or one that this view cannot reach.
+            OutcomeUnknown: The same error: no try was answered.
             Conflict: The change was not stored, and the session no longer meets its condition.
         """
         from asyncio import sleep  # `import turnlog` does not pay for it
 
-        if error.key is None or error.change is None:
-            raise InvalidInput("error carries no change to send again: call the method that raised it again")
-        for delay in delays:
+        if getattr(error, "change", None) is None or error.key is None:
+            raise InvalidInput(f"{error!r} carries no change to send again: call the method that raised it again")
+        if error.key.namespace != self.namespace or self.owner not in (None, error.change.for_owner):
+            raise InvalidInput(f"the change is of another view than {self!r}: resend it there")
+        for delay in (*delays, None):
             try:
                 return await self.backend.commit(error.key, error.change)
-            except (OutcomeUnknown, Unavailable):
-                await sleep(delay)
-        return await self.backend.commit(error.key, error.change)
+            except (OutcomeUnknown, Unavailable) as failed:
+                if delay is None:
+                    raise error from failed
+            await sleep(delay)
+        raise AssertionError
 
     async def save(
         self, session_id: str, messages: Sequence[MessageLike], *, expect: Expect | Literal[Mark.ANY] = None
@@ -383,13 +382,14 @@ class Store:
         key, wanted = self._key(session_id), as_messages(messages)
         if not wanted:
             raise InvalidInput("save needs at least one message: to empty a session, rewind or erase it")
-        if expect is not None and expect is not ANY:
+        if expect is not ANY:
             check_expect(expect)
         for tries in count(1):
             try:
                 return await self._save(key, wanted, expect)
-            except (Conflict, SessionNotFound):
-                if tries == _TRIES or expect is ABSENT or not await self._may_meet(key, expect):
+            except (Conflict, SessionNotFound) as error:
+                foreign = tries > 1 and self.owner is not None and isinstance(error, SessionNotFound)
+                if foreign or tries == _TRIES or expect is ABSENT or not await self._may_meet(key, expect):
                     raise
                 session = await self._find(key)
                 if (expect is None or expect is PRESENT) and session is not None:
@@ -407,22 +407,22 @@ class Store:
         if expect is None or expect is PRESENT:
             self._check_extends(session, wanted)
         elif not is_met(info.version, expect):
-            raise Conflict(
-                f"session {key} is at {info.version!r}, the caller expected {expect!r}",
-                expected=expect,
-                actual=info.version,
-            )
+            text = f"session {key} is at {info.version!r}, the caller expected {expect!r}"
+            raise Conflict(text, expected=expect, actual=info.version)
         stored: Sequence[Message] = ()
         turns: Sequence[Turn] = ()
         with suppress(CorruptRecord) if expect is ANY else nullcontext():  # what cannot be read is overwritten
             stored, turns = session.messages, session.turns
         same = common(stored, wanted, self._as_read)
         if same == len(stored) == len(wanted):
+            now = (await self._read(key, last=0, touch=False)).version  # a cache may have answered the read above
+            if now != info.version:
+                raise Conflict(f"session {key} has changed since it was read", actual=now)
             return Receipt(info.version, None, info.first, info.turns, info.messages, info.version, info.expires_in)
         keep, rest = divide(turns, wanted, same, info.first)
-        bound = info.version.exact if type(expect) is ExactVersion else info.version
         cut = keep if keep < info.turns else None
-        return await self._commit(key, append=self._records(split_turns(rest)), keep=cut, expect=bound)
+        append, bound = self._records(split_turns(rest)), unchanged_since(info.version, expect)
+        return await self._commit(key, append=append, keep=cut, expect=bound)
 
     def _check_extends(self, session: Session, wanted: Sequence[Message]) -> None:
         stored = session.messages
@@ -436,10 +436,7 @@ class Store:
             )
 
     async def _may_meet(self, key: Key, expect: Expect | Literal[Mark.ANY]) -> bool:
-        """Return whether the session may meet a condition, although a read that a cache may have answered said no.
-
-        An info alone always comes from the backend, and a cache that passes it on returns nothing older afterwards.
-        """
+        """Return whether the session may meet a condition; no cache answers, or returns anything older afterwards."""
         try:
             version = (await self._read(key, last=0, touch=False)).info.version
         except SessionNotFound:
@@ -471,8 +468,7 @@ class Store:
         keys = self._key(source), self._key(target)
         if at is not None:
             check_number(at, "at", least=0)
-        if expect is not None:
-            check_expect(expect)
+        check_expect(expect)
         change_id = new_id() if change_id is None else check_id(change_id, "change id")
         if source == target:
             raise InvalidInput(f"fork of session {source!r} onto itself: name another target")
@@ -501,17 +497,16 @@ class Store:
         if (turns is None) == (messages is None):
             raise InvalidInput("rewind takes either turns or messages")
         check_number(messages if turns is None else turns, "messages" if turns is None else "turns", least=1)
-        if expect is not None:
-            check_expect(expect)
+        check_expect(expect)
         for tries in count(1):
             session = await self.session(session_id, last=messages or 0)
-            if not is_met(session.version, expect) and await self._may_meet(key, expect):
-                session = await self.session(session_id, last=messages or 0)
-            bound = session.version if expect is None or expect is PRESENT else expect
+            if not is_met(session.version, expect) and (await self.info(session_id)).version != session.version:
+                session = await self.session(session_id, last=messages or 0)  # a cache has answered the first time
+            check_condition(key, session.version, None if expect is PRESENT else expect)
             try:
-                return await self._rewind(key, session, turns, messages, bound)
+                return await self._rewind(key, session, turns, messages, unchanged_since(session.version, expect))
             except Conflict:
-                if not (expect is None or expect is PRESENT) or tries == _TRIES:
+                if tries == _TRIES:
                     raise  # otherwise another writer came between the read and the commit: undo the new last turns
         raise AssertionError
 
@@ -584,6 +579,7 @@ class Store:
             check_json(metadata)
         elif owner is None and ttl is None:
             raise InvalidInput("merge_metadata needs metadata, an owner or a ttl, none was given")
+        self._check_owner(owner)
         change = Change(metadata=metadata, owner=owner, ttl=ttl, expect=expect, for_owner=self.owner)
         return await self.backend.commit(key, change)
 
@@ -630,6 +626,10 @@ class Store:
     def new_session_id() -> str:
         """Return an id for an anonymous session: 128 random bits, safe in a URL, not to be guessed."""
         return _new_session_id()
+
+    def _check_owner(self, owner: str | None) -> None:
+        if owner is not None and self.owner not in (None, owner):
+            raise InvalidInput(f"owner {owner!r} cannot be reached from a view of the sessions of {self.owner!r}")
 
     def _key(self, session_id: str) -> Key:
         return (cached_key if type(session_id) is str else Key)(self.namespace, session_id)

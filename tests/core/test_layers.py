@@ -475,3 +475,56 @@ async def test_a_change_whose_answer_was_lost_is_sent_again_from_the_top(layer: 
     receipt = await store.resend(caught.value, delays=(0, 0))
     assert (receipt.turns, receipt.messages) == (1, 1)
     assert len(await store.load("s")) == 1
+
+
+# ------------------------------------------------------------------------------------------ copies whose answer is lost
+
+
+class Lost(Layer):
+    """Loses the answer of the next commit."""
+
+    lose = False
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        if self.lose:
+            self.lose = False
+            raise OutcomeUnknown("lost", key=key, change=change)
+        return await super().commit(key, change)
+
+
+class Brackets(MessageLayer):
+    def write_message(self, message: Message) -> Message:
+        return user(f"<{message.text}>")
+
+    def read_message(self, message: Message) -> Message:
+        return user(message.text[1:-1])
+
+
+class Backwards(PayloadLayer):
+    """An encryption of a kind, the same for every session."""
+
+    codec: ClassVar[int] = 201
+    position: ClassVar[Position] = "encryption"
+    portable: ClassVar[bool] = True
+
+    def encode(self, key: Key, record_id: str, payload: bytes) -> bytes:
+        return payload[::-1]
+
+    def decode(self, key: Key, record_id: str, payload: bytes) -> bytes:
+        return payload[::-1]
+
+
+@pytest.mark.parametrize("layer", [Brackets, Backwards])
+async def test_a_copy_that_is_sent_again_is_encoded_once(layer: type[Layer]) -> None:
+    # Seen failing with the change as it was stored in the error.
+    backend = MemoryBackend()
+    lossy = Lost(backend)
+    store = Store(layer(lossy))
+    await store.append("s", [user("hello")])
+    lossy.lose = True
+    with pytest.raises(OutcomeUnknown) as caught:
+        await store.fork("s", "t")
+    await store.resend(caught.value, delays=())
+    assert await store.load("t") == [user("hello")]
+    source, target = [(await backend.read(Key("default", name))).records[0] for name in "st"]
+    assert source.payload == target.payload

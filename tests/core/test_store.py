@@ -35,6 +35,7 @@ from turnlog import (
     user,
 )
 from turnlog.testing import Clock
+from turnlog_cache import CacheLayer
 from turnlog_memory import MemoryBackend
 
 signs = st.sampled_from(["a", "/", "%", "2F", "25"])
@@ -186,7 +187,7 @@ async def test_a_session_of_another_owner_does_not_exist(name: str) -> None:
     assert (after.version, after.turns, after.info.owner) == (before.version, before.turns, "bob")
     with pytest.raises(SessionNotFound):
         await one.load("copy")
-    if name in ("append another", "fork onto"):  # these fail in the owner's view, too
+    if name in ("append another", "append for an owner", "take", "fork onto"):  # these fail in the owner's view, too
         return
     if name != "append again":
         await OPERATIONS[name](bob, before.version)
@@ -360,8 +361,9 @@ async def test_resend_gives_up_after_the_last_delay(last: type[TurnlogError]) ->
     backend = Lossy(MemoryBackend(), OutcomeUnknown, Unavailable, OutcomeUnknown, last)
     with pytest.raises(OutcomeUnknown) as caught:
         await Store(backend).append("s", [user("x")])
-    with pytest.raises(last):
+    with pytest.raises(OutcomeUnknown) as again:
         await Store(backend).resend(caught.value, delays=(0, 0))
+    assert again.value is caught.value
     assert backend.commits == 1 + 3
 
 
@@ -400,3 +402,106 @@ def test_a_store_is_made_over_a_backend() -> None:
     for wrong in (store(), "memory://", None, MemoryBackend):
         with pytest.raises(InvalidInput, match="backend must be a Backend"):
             Store(wrong)  # type: ignore[arg-type]
+
+
+# ------------------------------------------------------------------------------------------------------ stale caches
+
+
+class Trusting:
+    """A store over a cache that trusts what it has, and another writer on the same backend."""
+
+    def __init__(self) -> None:
+        memory = MemoryBackend()
+        self.store, self.other = Store(CacheLayer(memory, mode="trust")), Store(memory)
+
+
+async def test_a_rewind_of_one_session_does_not_cut_what_others_have_written_since() -> None:
+    # Seen failing with `expect` instead of the version that was read as the condition of the cut.
+    it = Trusting()
+    made = await it.store.append("s", [user("a")])
+    await it.store.append("s", [user("b")])
+    for text in "cde":
+        await it.other.append("s", [user(text)])
+    await it.store.rewind("s", messages=1, expect=made.version.session)
+    assert [message.text for message in await it.other.load("s")] == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize("change", ["erased", "grown", "made anew"])
+@pytest.mark.parametrize("how", ["nothing", "any", "present", "version", "exact", "session"])
+async def test_a_save_that_changes_nothing_is_compared_with_the_backend(change: str, how: str) -> None:
+    # Seen failing without the second read.
+    it = Trusting()
+    await it.store.append("s", [user("a")])
+    seen = (await it.store.append("s", [user("b")])).version
+    if change != "grown":
+        await it.other.erase("s")
+    if change != "erased":
+        await it.other.append("s", [user("c")])
+    expect: Any = {
+        "nothing": None,
+        "any": ANY,
+        "present": PRESENT,
+        "version": seen,
+        "exact": seen.exact,
+        "session": seen.session,
+    }[how]
+    stored: list[str] | type[TurnlogError] = ["a", "b"]
+    if change == "erased" and how not in ("nothing", "any"):
+        stored = SessionNotFound if how == "present" else TurnlogError
+    elif change != "erased" and how != "any" and (how, change) != ("session", "grown"):
+        stored = TurnlogError
+    if isinstance(stored, list):
+        await it.store.save("s", [user("a"), user("b")], expect=expect)
+        assert [message.text for message in await it.other.load("s")] == stored
+    else:
+        with pytest.raises(stored):
+            await it.store.save("s", [user("a"), user("b")], expect=expect)
+
+
+async def test_a_save_in_a_view_gives_up_on_the_session_of_another_owner() -> None:
+    backend = Lossy(MemoryBackend())
+    await Store(backend).for_owner("bob").append("s", [user("x")])
+    backend.commits = 0
+    with pytest.raises(SessionNotFound):
+        await Store(backend).for_owner("eve").save("s", [user("x")])
+    assert backend.commits == 2
+
+
+async def test_a_rewind_whose_condition_is_not_met_is_a_conflict_however_few_turns_are_left() -> None:
+    one = Store(MemoryBackend())
+    seen = (await one.append("s", [user("a")])).version
+    await one.rewind("s", turns=1)
+    for expect in (seen, ABSENT):
+        with pytest.raises(Conflict):
+            await one.rewind("s", turns=1, expect=expect)
+
+
+async def test_a_view_gives_no_session_away() -> None:
+    one = Store(MemoryBackend())
+    ann = one.for_owner("ann")
+    await ann.append("s", [user("x")], owner="ann")
+    for owner in ("bob", ""):
+        with pytest.raises(InvalidInput, match="view of the sessions of 'ann'"):
+            await ann.append("s", [user("x")], owner=owner)
+        with pytest.raises(InvalidInput, match="view of the sessions of 'ann'"):
+            await ann.merge_metadata("s", owner=owner)
+
+
+async def test_resend_refuses_the_change_of_another_view() -> None:
+    one = Store(MemoryBackend())
+    error = OutcomeUnknown("lost", key=Key("default", "s"), change=Change(owner="ann", for_owner="ann"))
+    for other in (one.within("b"), one.for_owner("bob")):
+        with pytest.raises(InvalidInput, match="another view"):
+            await other.resend(error, delays=())
+    assert (await one.for_owner("ann").resend(error, delays=())).turns == 0
+
+
+@pytest.mark.parametrize("error", [None, ValueError("x"), Unavailable("down")])
+async def test_resend_refuses_other_errors(error: Any) -> None:
+    with pytest.raises(InvalidInput, match="no change to send again"):
+        await store().resend(error, delays=())
+
+
+def test_find_takes_a_class() -> None:
+    with pytest.raises(InvalidInput, match="takes a class such as CacheLayer, not 'cache'"):
+        store().find("cache")  # type: ignore[arg-type]

@@ -1435,7 +1435,7 @@ async def test_trust_may_show_a_session_to_its_former_owner_until_max_age_and_re
     it = Setup("trust", max_age=10.0)
     ann, bob = it.store.for_owner("ann"), it.store.for_owner("bob")
     await ann.append("s", [user("x")])
-    await it.other_process.for_owner("ann").merge_metadata("s", owner="bob")
+    await it.other_process.merge_metadata("s", owner="bob")
     await it.other_process.append("s", [user("bob's secret")])
     it.advance(10.0)
     assert [message.text for message in await ann.load("s")] == ["x"]

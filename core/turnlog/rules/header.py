@@ -25,7 +25,7 @@ from ..values.key import CHECKSUM_BYTES, Key, check_key
 from ..values.metadata import EMPTY, Metadata
 from ..values.record import Record
 from ..values.session import SessionInfo
-from ..values.version import Version, version_of
+from ..values.version import ExactVersion, Version, version_of
 
 SURE_TO_FIT: Final = MAX_PAYLOAD_BYTES // 8
 """Bytes: a record whose size was estimated below this is under the limit.  An estimate counts characters, of at most 4
@@ -452,6 +452,11 @@ def is_met(version: Version, expect: Expect | Literal[Mark.ANY]) -> bool:
     return expect.met_by(version)
 
 
+def unchanged_since(version: Version, expect: Expect | Literal[Mark.ANY]) -> Expect:
+    """Return the condition that nobody has written since a read that met `expect`."""
+    return version.exact if isinstance(expect, ExactVersion) else version
+
+
 def check_condition(key: Key, version: Version, expect: Expect) -> None:
     """Refuse a write whose condition an existing session does not meet.
 
@@ -540,8 +545,7 @@ def check_delete(key: Key, header: Header | None, expect: Expect, for_owner: str
         InvalidInput: `key` is not a key, or `expect` is not a condition.
     """
     check_key(key)
-    if expect is not None:
-        check_expect(expect)
+    check_expect(expect)
     if for_owner is not None:
         check_id(for_owner, "for_owner")
     if header is None or not header.alive(now) or (for_owner is not None and header.owner != for_owner):

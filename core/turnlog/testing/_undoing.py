@@ -6,10 +6,10 @@ import pytest
 
 from ..errors import Conflict, InvalidInput, SessionNotFound
 from ..store import Store
-from ..values.change import ABSENT, ANY, PRESENT
+from ..values.change import ABSENT, ANY, PRESENT, Change
 from ..values.message import assistant, user
 from ._base import ContractBase
-from ._material import ID, history, numbers, picture, say, texts
+from ._material import ID, history, key, numbers, picture, say, texts
 
 
 class Undoing(ContractBase):
@@ -118,11 +118,13 @@ class Undoing(ContractBase):
         assert await picture(store) == before
 
     async def test_rewind_what_was_seen(self, store: Store) -> None:
-        """`rewind` raises `Conflict` if the session does not meet `expect`."""
+        """`rewind` and a cut raise `Conflict` if the session does not meet `expect`."""
         version = (await store.append(ID, say("a"))).version
         await store.append(ID, say("b"))
         with pytest.raises(Conflict):
             await store.rewind(ID, turns=1, expect=version)
+        with pytest.raises(Conflict):
+            await store.backend.commit(key(store), Change(keep=1, expect=version))
         assert await history(store) == ["a", "b"]
         await store.rewind(ID, turns=1, expect=(await store.info(ID)).version.exact)
         await store.append(ID, say("b"))

@@ -189,16 +189,18 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, repr
 
 
 def check_expect(expect: object) -> None:
-    """Refuse what is not a condition.
+    """Refuse what is neither a condition nor None.
 
     Raises:
         InvalidInput: It is of another type, such as a version's text.
     """
-    if expect is ABSENT or expect is PRESENT:
+    if expect is None or expect is ABSENT or expect is PRESENT:
         return
     if type(expect) is SameSession or type(expect) is ExactVersion:
         expect = version_of(expect)
-    check_version(expect, "expect", "a Version, ABSENT or PRESENT")
+    check_version(
+        expect, "expect", "a Version (of its text: Version.parse), version.session, version.exact, ABSENT or PRESENT"
+    )
 
 
 def digest_of(*parts: object) -> bytes:
