@@ -298,7 +298,8 @@ class _SQLite(Database):
         if code == sqlite3.SQLITE_CANTOPEN and not os.path.isdir(folder := os.path.dirname(self._path)):
             return Unavailable(f"{self.name}: the folder {folder!r} is not there: make it, or name another")
         if code == sqlite3.SQLITE_CANTOPEN and self._migrate == "check" and not os.path.exists(self._path):
-            return SchemaError(f"{self.name} is not there; if it is to be made here: 'turnlog migrate'")
+            make = f"turnlog migrate --store 'sqlite:///{quote(self._path)}'"
+            return SchemaError(f"{self.name} is not there; if it is to be made here: {make}")
         if isinstance(error, _CommitFailed):
             return OutcomeUnknown(f"{self.name}: the commit failed: {error}")
         return Unavailable(f"{self.name}: {error}: nothing was stored")

@@ -17,6 +17,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import pytest
 
@@ -1221,7 +1222,8 @@ def test_a_command_for_what_is_stored_makes_no_file(
         assert main([*command, f"--store={url}"]) == 3
         assert capsys.readouterr() == (
             "",
-            f"turnlog: sqlite {name!r} is not there; if it is to be made here: 'turnlog migrate'\n",
+            f"turnlog: sqlite {name!r} is not there; if it is to be made here: "
+            f"turnlog migrate --store 'sqlite:///{quote(name)}'\n",
         )
     monkeypatch.setenv("TURNLOG_STORE_URL", f"{scheme}:///typo.db")
     assert main(command) == 3
@@ -1271,7 +1273,7 @@ def test_migrate_takes_the_store_of_the_configuration_whatever_that_says_of_migr
     (tmp_path / "turnlog.toml").write_text('[store]\nurl = "sqlite:///chat.db"\nmigrate = "check"\n')
     typed(monkeypatch, "hi\n")
     assert main(["chat", "--session=s"]) == 3
-    assert "if it is to be made here: 'turnlog migrate'" in capsys.readouterr().err
+    assert "if it is to be made here: turnlog migrate --store " in capsys.readouterr().err
     assert main(["migrate"]) == 0
     assert "made the tables" in capsys.readouterr().out
     typed(monkeypatch, "hi\n")

@@ -17,7 +17,7 @@ from ._material import ID, key, say
 class MessageLayerContract(ContractBase):
     """The laws of a `MessageLayer`.  A subclass gives sample `messages`, and says how to `make` the layer.
 
-    Run `BackendContract` as well if `read_message` restores what `write_message` was given.
+    Run `BackendContract` as well if the layer leaves the short texts of that contract as they are, or restores them.
     """
 
     messages: ClassVar[Sequence[Message]]
