@@ -181,7 +181,10 @@ class Store:
             SessionNotFound: There is none, or it has expired.
         """
         key = self._key(session_id)
-        session = await self._read(key, last=last, before=before, touch=touch)
+        if self.owner is None:
+            session = await self.backend.read(key, last=last, before=before, touch=touch)
+        else:
+            session = await self._read(key, last=last, before=before, touch=touch)
         if last is not None and before is not None:
             session = await self._read_further(session, key, last, before)
         return exact(session, last, before)
@@ -237,10 +240,9 @@ class Store:
             owner: Only this owner's; the empty string: those that have none.
         """
         self.backend.check_open()
-        if self.owner is not None:
-            if owner not in (None, self.owner):
-                return
-            owner = self.owner
+        if owner is not None and self.owner not in (None, owner):
+            return
+        owner = self.owner if owner is None else owner
         cursor: str | None = None
         while True:
             page = await self.backend.page(Query(namespace=self.namespace, owner=owner, limit=100, cursor=cursor))
@@ -312,7 +314,8 @@ class Store:
             if part:
                 raise InvalidInput(f"part {part!r} needs the turn_id under which the parts before it were stored")
             turn_id = new_id()
-        self._check_owner(owner)
+        if owner is not None:
+            self._check_owner(owner)
         if metadata is not None:
             check_json(metadata)
         record = Record.of(as_messages(messages), id=turn_id, time=self.backend.clock(), part=part, open=open)
@@ -394,7 +397,6 @@ class Store:
                 session = await self._find(key)
                 if (expect is None or expect is PRESENT) and session is not None:
                     self._check_extends(session, wanted)
-            # another writer came between the read and the commit, and nothing of it is lost by trying again
         raise AssertionError
 
     async def _save(self, key: Key, wanted: tuple[Message, ...], expect: Expect | Literal[Mark.ANY]) -> Receipt:
@@ -415,8 +417,7 @@ class Store:
             stored, turns = session.messages, session.turns
         same = common(stored, wanted, self._as_read)
         if same == len(stored) == len(wanted):
-            now = (await self._read(key, last=0, touch=False)).version  # a cache may have answered the read above
-            if now != info.version:
+            if (now := (await self._read(key, last=0, touch=False)).version) != info.version:  # from no cache
                 raise Conflict(f"session {key} has changed since it was read", actual=now)
             return Receipt(info.version, None, info.first, info.turns, info.messages, info.version, info.expires_in)
         keep, rest = divide(turns, wanted, same, info.first)
@@ -426,8 +427,7 @@ class Store:
 
     def _check_extends(self, session: Session, wanted: Sequence[Message]) -> None:
         stored = session.messages
-        same = common(stored, wanted, self._as_read)
-        if same < len(stored):
+        if (same := common(stored, wanted, self._as_read)) < len(stored):
             raise Conflict(
                 f"save would discard {len(stored) - same} of the {len(stored)} messages of session {session.info.key}, "
                 f"from message {same} on: load again, or pass expect=version to replace what was loaded, "
