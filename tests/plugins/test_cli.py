@@ -1220,7 +1220,7 @@ def test_a_command_for_what_is_stored_makes_no_file(
         (f"{scheme}:///{tmp_path}/typo.db", f"{tmp_path}/typo.db"),
     ):
         assert main([*command, f"--store={url}"]) == 3
-        make = f"turnlog migrate --store 'sqlite:///{quote(name)}'"
+        make = f"turnlog migrate --store 'sqlite:///{quote(str(tmp_path / name))}'"
         assert capsys.readouterr() == ("", f"turnlog: sqlite {name!r} is not there; if it is to be made here: {make}\n")
     monkeypatch.setenv("TURNLOG_STORE_URL", f"{scheme}:///typo.db")
     assert main(command) == 3
