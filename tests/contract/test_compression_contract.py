@@ -41,9 +41,11 @@ class TestZstdOverSQLite(OverSQLite):
         return ZstdLayer(super().make(**options))
 
 
-class TestGzipOverSQLite(OverSQLite):
-    def make(self, **options: Unpack[BackendOptions]) -> Backend:
-        return GzipLayer(super().make(**options))
+class TestGzipOverSQLite(LayerContract):
+    below = OverSQLite
+
+    def layer(self, inner: Backend) -> Backend:
+        return GzipLayer(inner)
 
 
 class TestOffOverSQLite(LayerContract):

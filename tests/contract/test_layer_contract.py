@@ -6,7 +6,7 @@ from typing import ClassVar, Unpack
 
 from turnlog import Backend, Key, Layer, Message, MessageLayer, PayloadLayer, assistant, user
 from turnlog.layers import Position
-from turnlog.testing import BackendContract, BackendOptions, MessageLayerContract
+from turnlog.testing import BackendContract, BackendOptions, LayerContract, MessageLayerContract
 from turnlog_memory import MemoryBackend
 from turnlog_sql.sqlite import SQLiteBackend
 
@@ -16,11 +16,18 @@ class TestLayerOverMemory(BackendContract):
         return Layer(Layer(MemoryBackend(**options)))
 
 
-class TestLayerOverSQLite(BackendContract):
+class OverSQLite(BackendContract):
     shared = True
 
     def make(self, **options: Unpack[BackendOptions]) -> Backend:
-        return Layer(SQLiteBackend(f"sqlite:///{self.folder}/turnlog.db", synchronous="NORMAL", **options))
+        return SQLiteBackend(f"sqlite:///{self.folder}/turnlog.db", synchronous="NORMAL", **options)
+
+
+class TestLayerOverSQLite(LayerContract):
+    below = OverSQLite
+
+    def layer(self, inner: Backend) -> Backend:
+        return Layer(inner)
 
 
 class Renaming(MessageLayer):

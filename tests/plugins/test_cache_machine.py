@@ -60,7 +60,7 @@ TTL: Final = 100.0
 MAX_AGE: Final = 10.0
 NAMES: Final = ("s0", "s1")
 THOROUGH: Final = settings().max_examples > 100
-EXAMPLES: Final = 500 if THOROUGH else 30
+EXAMPLES: Final = 500 if THOROUGH else 15
 
 
 @dataclass(frozen=True)

@@ -316,7 +316,7 @@ def damaged(*sql: str) -> Callable[[Place], None]:
 
 
 REFUSED: dict[str, tuple[Callable[[Place], None], int, str]] = {
-    "nothing": (nothing, NOW, "'turnlog migrate'"),
+    "nothing": (nothing, NOW, "turnlog migrate"),
     "older": (older, LATER, f"are of version {NOW}, this turnlog needs {LATER}: run 'turnlog migrate'"),
     "newer": (newer, NOW, f"are of version {LATER}, this turnlog knows {NOW}: upgrade it"),
     "version 0": (damaged("UPDATE turnlog_schema SET version = 0"), NOW, "of version 0, .* restore them from a backup"),
