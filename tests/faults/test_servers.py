@@ -225,7 +225,7 @@ async def load_and_kill(server: Any, kills: int, session: str, *, enough: int | 
 
 
 async def test_a_server_may_be_killed_at_any_moment(killable: Any) -> None:
-    """4 to 20 times under load: nothing acknowledged is lost, nothing torn, what was unknown and sent again is there once.
+    """4 to 20 times: nothing acknowledged is lost, nothing torn, what was unknown and sent again is there once.
 
     The store goes on, without being opened again.
     """
