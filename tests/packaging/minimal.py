@@ -42,8 +42,8 @@ def test_a_chat_on_the_memory_store_remembers() -> None:
     ("url", "driver", "extra"),
     [
         ("sqlite:///chat.db", "sqlalchemy", "sql"),
-        ("postgresql://localhost/chat", "sqlalchemy", "postgresql"),
-        ("mysql://localhost/chat", "sqlalchemy", "mysql"),
+        ("postgresql://localhost/chat", "asyncpg", "postgresql"),
+        ("mysql://localhost/chat", "asyncmy", "mysql"),
     ],
 )
 def test_a_missing_driver_names_the_extra(url: str, driver: str, extra: str) -> None:
@@ -51,7 +51,7 @@ def test_a_missing_driver_names_the_extra(url: str, driver: str, extra: str) -> 
     with pytest.raises(PluginError) as error:
         open_store(url)
     assert str(error.value) == (
-        f"store {scheme!r} needs {driver}, which is not installed: pip install 'turnlog[{extra}]'"
+        f"backend {scheme!r} needs {driver}, which is not installed: pip install 'turnlog[{extra}]'"
     )
     assert error.value.__suppress_context__, "that says it all"
 
