@@ -52,7 +52,10 @@ def shared_data() -> list[dict[str, Any]]:
     """200 customer-service conversations with tool calls, as `{"session_id": ..., "messages": [...]}`."""
     path = _DATA / "airline_conversations.jsonl"
     if not path.exists():
-        pytest.skip("shared/data/airline_conversations.jsonl is not beside this checkout")
+        servers.left_out["real conversations"] = why = (
+            "shared/data/airline_conversations.jsonl is not beside this checkout"
+        )
+        pytest.skip(why)
     with path.open(encoding="utf-8") as lines:
         return [json.loads(line) for line in lines]
 
@@ -68,7 +71,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say which servers there were, and what was left out for want of one."""
+    """Name the servers that were used, and each part that was left out, with the reason."""
     if servers.named:
         terminalreporter.write_line("servers: " + ", ".join(f"{name} {what}" for name, what in servers.named.items()))
     for part, why in servers.left_out.items():

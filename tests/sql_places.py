@@ -7,12 +7,22 @@ from functools import cached_property
 from typing import Any, Unpack
 
 import servers
-from turnlog import Change, Key, Record, Store, user
+from turnlog import Backend, Change, Key, Record, Store, user
 from turnlog.limits import MAX_PAYLOAD_BYTES
 from turnlog.testing import BackendContract, BackendOptions
 from turnlog_sql._store import SQLBackend
 from turnlog_sql.mysql import MySQLBackend
 from turnlog_sql.postgresql import PostgreSQLBackend
+from turnlog_sql.sqlite import SQLiteBackend
+
+
+class OverSQLite(BackendContract):
+    """On a file that no other test uses."""
+
+    shared = True
+
+    def make(self, **options: Unpack[BackendOptions]) -> Backend:
+        return SQLiteBackend(f"sqlite:///{self.folder}/turnlog.db", synchronous="NORMAL", sweep=0, **options)
 
 
 class ServerContract(BackendContract):

@@ -151,7 +151,7 @@ class OutcomeUnknown(TurnlogError):
         self.change = change
 
     def __str__(self) -> str:
-        """What happened, and what to do about it, where the session is known."""
+        """Return what happened; if the session is known, also what to do."""
         if self.key is None:
             return super().__str__()
         what = "call the method again" if self.change is None else "store.resend(error) stores it once"

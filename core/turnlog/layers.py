@@ -51,7 +51,7 @@ class Layer(Backend):
     """
 
     portable: ClassVar[bool] = False
-    """Whether the backend below may copy a session by itself: what the layer stores does not depend on the session."""
+    """True if what the layer stores does not depend on the session: then the backend below copies sessions itself."""
 
     inner: Backend
     """The backend that is wrapped."""

@@ -374,8 +374,8 @@ class Store:
             session_id: The session.
             messages: A list or tuple of messages or their dictionaries, at least one.
             expect: A version that was loaded, or another condition that it gives: then stored messages may also be
-                replaced.  `ABSENT`: only make the session.  `PRESENT`: only extend it.  `ANY`: overwrite whatever is
-                stored, also a turn that cannot be read.
+                replaced.  `ABSENT`: only make the session.  `PRESENT`: only extend it.  `ANY`: overwrite the
+                stored history, even if a turn of it cannot be read.
 
         Raises:
             Conflict: It would discard messages, or the session does not meet `expect`.
@@ -417,7 +417,7 @@ class Store:
             stored, turns = session.messages, session.turns
         same = common(stored, wanted, self._as_read)
         if same == len(stored) == len(wanted):
-            if (now := (await self._read(key, last=0, touch=False)).version) != info.version:  # from no cache
+            if (now := (await self._read(key, last=0, touch=False)).version) != info.version:  # no cache answers this
                 raise Conflict(f"session {key} has changed since it was read", actual=now)
             return Receipt(info.version, None, info.first, info.turns, info.messages, info.version, info.expires_in)
         keep, rest = divide(turns, wanted, same, info.first)
@@ -502,7 +502,7 @@ class Store:
             session = await self.session(session_id, last=messages or 0)
             if not is_met(session.version, expect) and (await self.info(session_id)).version != session.version:
                 session = await self.session(session_id, last=messages or 0)  # a cache has answered the first time
-            check_condition(key, session.version, None if expect is PRESENT else expect)
+            check_condition(key, session.version, expect)
             try:
                 return await self._rewind(key, session, turns, messages, unchanged_since(session.version, expect))
             except Conflict:

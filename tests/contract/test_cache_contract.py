@@ -6,13 +6,12 @@ from itertools import cycle
 from typing import Unpack
 
 from redis_places import RedisContract
-from sql_places import OverMariaDB, OverPostgreSQL
+from sql_places import OverMariaDB, OverPostgreSQL, OverSQLite
 from turnlog import Backend, Change, Expect, Key, Layer, Page, Query, Receipt, Record, Session, Version
 from turnlog.testing import BackendContract, BackendOptions, LayerContract
 from turnlog_cache import CacheLayer
 from turnlog_compression.zstd import ZstdLayer
 from turnlog_memory import MemoryBackend
-from turnlog_sql.sqlite import SQLiteBackend
 
 
 class Alternating(Layer):
@@ -81,13 +80,6 @@ class TestCacheOverZstd(BackendContract):
 class TestTwoOverMemory(BackendContract):
     def make(self, **options: Unpack[BackendOptions]) -> Backend:
         return Alternating(MemoryBackend(**options))
-
-
-class OverSQLite(BackendContract):
-    shared = True
-
-    def make(self, **options: Unpack[BackendOptions]) -> Backend:
-        return SQLiteBackend(f"sqlite:///{self.folder}/turnlog.db", synchronous="NORMAL", sweep=0, **options)
 
 
 class TestCacheOverSQLite(OverSQLite):

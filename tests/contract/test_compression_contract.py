@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Unpack
 
 from redis_places import RedisContract
-from sql_places import OverMariaDB, OverPostgreSQL
+from sql_places import OverMariaDB, OverPostgreSQL, OverSQLite
 from turnlog import Backend
 from turnlog.testing import BackendContract, BackendOptions, LayerContract
 from turnlog_compression import GzipLayer, OffLayer
 from turnlog_compression.zstd import ZstdLayer
 from turnlog_memory import MemoryBackend
-from turnlog_sql.sqlite import SQLiteBackend
 
 
 class TestZstdOverMemory(BackendContract):
@@ -27,13 +26,6 @@ class TestGzipOverMemory(BackendContract):
 class TestOffOverMemory(BackendContract):
     def make(self, **options: Unpack[BackendOptions]) -> Backend:
         return OffLayer(MemoryBackend(**options))
-
-
-class OverSQLite(BackendContract):
-    shared = True
-
-    def make(self, **options: Unpack[BackendOptions]) -> Backend:
-        return SQLiteBackend(f"sqlite:///{self.folder}/turnlog.db", synchronous="NORMAL", **options)
 
 
 class TestZstdOverSQLite(OverSQLite):

@@ -4,23 +4,16 @@ from __future__ import annotations
 
 from typing import ClassVar, Unpack
 
+from sql_places import OverSQLite
 from turnlog import Backend, Key, Layer, Message, MessageLayer, PayloadLayer, assistant, user
 from turnlog.layers import Position
 from turnlog.testing import BackendContract, BackendOptions, LayerContract, MessageLayerContract
 from turnlog_memory import MemoryBackend
-from turnlog_sql.sqlite import SQLiteBackend
 
 
 class TestLayerOverMemory(BackendContract):
     def make(self, **options: Unpack[BackendOptions]) -> Backend:
         return Layer(Layer(MemoryBackend(**options)))
-
-
-class OverSQLite(BackendContract):
-    shared = True
-
-    def make(self, **options: Unpack[BackendOptions]) -> Backend:
-        return SQLiteBackend(f"sqlite:///{self.folder}/turnlog.db", synchronous="NORMAL", **options)
 
 
 class TestLayerOverSQLite(LayerContract):

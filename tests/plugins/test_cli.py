@@ -1197,7 +1197,7 @@ def test_without_the_extra_it_says_how_to_install_it(missing: str, monkeypatch: 
 def test_ctrl_c_is_130(store: Kept, monkeypatch: Any, capsys: Any) -> None:
     async def model(messages: Sequence[Message], **options: object) -> Message:
         signal.raise_signal(signal.SIGINT)
-        await asyncio.sleep(60)
+        await asyncio.Event().wait()
         return assistant("never")
 
     answers(monkeypatch, model)

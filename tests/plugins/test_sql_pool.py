@@ -290,7 +290,7 @@ async def test_a_cancellation_that_the_driver_keeps_to_itself_is_told_all_the_sa
     class Deaf(Driver):
         async def connect(self) -> Connection:
             try:
-                await asyncio.sleep(60)
+                await asyncio.Event().wait()
             except asyncio.CancelledError:
                 self.made.append(Connection())
             return self.made[-1]

@@ -81,8 +81,8 @@ def open_store(
 def open_existing(url: str | None = None, *, namespace: str | None = None) -> Store:
     """Make the store that the configuration names, for a command that only needs stored sessions.
 
-    It is the store of `open_store(url, namespace=namespace)`, except that opening it creates and changes no tables: a
-    backend whose constructor takes `migrate: Literal["auto", "check"]` gets `"check"`, whatever the configuration says.
+    It is the store of `open_store(url, namespace=namespace)`, but opening it creates and changes no tables: this calls
+    the backend with `migrate="check"` if its constructor takes `migrate: Literal["auto", "check"]`.
 
     Raises:
         ConfigError: A URL, the file, a variable or an option is wrong.

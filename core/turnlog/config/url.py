@@ -52,7 +52,7 @@ class URL(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def has_authority(self) -> bool:
-        """Whether the URL names a user, a password or a host."""
+        """True if the URL names a user, a password or a host."""
         return bool(self.hosts) or self.username is not None or self.password is not None
 
     def masked(self, text: str) -> str:

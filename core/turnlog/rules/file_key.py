@@ -8,10 +8,11 @@ from ..values.key import Key
 
 
 def file_key(key: Key) -> str:
-    """Return a file name for a session: no two keys share one, on any file system, whatever characters they hold.
+    """Return a file name for a session.  Two keys never share one, on any file system.
 
-    32 hexadecimal digits of the SHA-256 of the namespace, and as many of namespace and session id: names keep no case,
-    may not hold every character and are at most 255 bytes, so they are digested; sessions of one namespace begin alike.
+    The name is 32 hexadecimal digits of the SHA-256 of the namespace, a hyphen, and 32 of the namespace with the
+    session id.  File systems ignore case, forbid characters and limit lengths; digests avoid all three.  The names of
+    one namespace share their first 32 characters.
     """
     namespace = key.namespace.encode()
     whole = b"%d:%b%b" % (len(namespace), namespace, key.session.encode())

@@ -33,7 +33,7 @@ bytes, and leaves a little out."""
 
 
 class Header(msgspec.Struct, frozen=True, gc=False):
-    """What a backend stores of a session beside its records.
+    """The part of a session that a backend stores beside the records.
 
     It is a value: every rule returns a new one, or raises.  A database stores it as a row (`pack`), reads it under a
     lock (`unpack`), and computes the next one with `needs` and `plan`.

@@ -1,4 +1,4 @@
-"""What a change does to a session: `Remembered`, `needs` and `plan`, pure and for every backend.
+"""The effect of a change on a session.  `Remembered`, `needs` and `plan` are pure and serve every backend.
 
 A backend reads the header and looks up the change id; `Remembered.receipt` answers a repeat.  Otherwise it calls
 `needs`, reads the few records that it names, calls `plan`, and writes the result.
@@ -118,7 +118,7 @@ NOTHING: Final = Near()
 
 
 class Plan(msgspec.Struct, frozen=True, gc=False):
-    """What a backend has to store.
+    """The writes that a change needs.
 
     Attributes:
         header: The next header.

@@ -68,9 +68,8 @@ class SessionState(msgspec.Struct, eq=False, gc=False, weakref=False):
     """One session: its header, its records and the changes that it remembers.
 
     It is a value: `apply`, `seal` and `read` return the next state, or the same object if nothing has to be stored.
-    States share what they have in common, an append-only list of records and a dictionary of changes, of each of which
-    a state sees a part; so an append costs the same whatever the length.  States of one session must be made one at a
-    time.
+    The states of a session share an append-only list of records and a dictionary of changes, and each state sees a part
+    of both.  So an append costs the same for every length of the history.  Make a session's states one at a time.
     """
 
     key: Key

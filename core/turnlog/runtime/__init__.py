@@ -1,4 +1,4 @@
-"""What backends on a server share: resources of an event loop, TLS, and bounded memory.
+"""Tools for backends on a server: one resource per event loop, a TLS context, and a bounded map.
 
 `import turnlog` does not import this package, which needs `asyncio` and `ssl`.
 """
