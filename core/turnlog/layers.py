@@ -68,7 +68,7 @@ class Layer(Backend):
         return {}
 
     async def traces(self, namespace: str, owner: str) -> tuple[str, ...]:
-        """Return what may still hold fragments of an owner's messages after the sessions were deleted, for people.
+        """Return, for people to read, what may hold fragments of an owner's messages after the sessions were deleted.
 
         Args:
             namespace: The tenant.
