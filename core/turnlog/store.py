@@ -296,12 +296,12 @@ class Store:
             turn_id: The turn's name, 1 to 200 bytes of UTF-8; send a turn again under the same name after a failure.
             part: Which round of the turn, from 0.  Later rounds need `turn_id`, and the round before stored as `open`.
             open: Whether more rounds of this turn will follow.
-            owner: Also make this the session's owner.
+            owner: The owner of a session that this makes; one that is stored must belong to this owner.
             metadata: Also merge this into the session's metadata.
 
         Raises:
             Conflict: The session does not meet `expect`, or the round does not follow its turn's open last one.
-            SessionNotFound: There is none and `expect` is `PRESENT`, or it belongs to another owner than the view's.
+            SessionNotFound: There is none and `expect` is `PRESENT`, or it belongs to another owner, or to none.
             IdReused: Other messages were stored under this `turn_id` and `part`.
             InvalidInput: An argument breaks a rule.
             TooLarge: A limit would be passed.
@@ -315,7 +315,7 @@ class Store:
                 raise InvalidInput(f"part {part!r} needs the turn_id under which the parts before it were stored")
             turn_id = new_id()
         if owner is not None:
-            self._check_owner(owner)
+            self._check_owner(check_id(owner, "owner"))
         if metadata is not None:
             check_json(metadata)
         record = Record.of(as_messages(messages), id=turn_id, time=self.backend.clock(), part=part, open=open)
@@ -327,9 +327,8 @@ class Store:
                 retain=self.retain,
                 max_bytes=self.max_session_bytes,
                 metadata=metadata,
-                owner=owner,
                 expect=expect,
-                for_owner=self.owner,
+                for_owner=self.owner if owner is None else owner,
             ),
         )
 

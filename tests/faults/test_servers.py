@@ -607,8 +607,8 @@ async def test_an_append_to_what_was_read_or_written_is_one_statement() -> None:
     """On PostgreSQL, also with an owner; what is sent again is answered as it was, and nothing is stored twice."""
     place = Place(emptied_postgresql())
     async with place.at() as store, place.at() as other:
-        await store.append("a", [user("written")])
-        await other.append("b", [user("by another")])
+        await store.append("a", [user("written")], owner="alice")
+        await other.append("b", [user("by another")], owner="alice")
         await store.load("b", last=1)
         calls = watched(store)
         for session in "ab":
@@ -660,8 +660,8 @@ async def test_what_is_asked_costs_the_same_rows_whatever_the_length() -> None:
             plans.clear()
             await store.load(session, last=20)
             await store.append(session, [user("hello")])
-            await store.append(session, [user("hello")], owner="alice")
-            await store.append(session, [user("hello")], metadata={"title": "T"})
+            await store.merge_metadata(session, owner="alice")
+            await store.append(session, [user("hello")], owner="alice", metadata={"title": "T"})
             seen[session] = list(plans)
         assert len(seen["long"]) == len(seen["short"]) > 8
         for short, long in zip(seen["short"], seen["long"], strict=True):

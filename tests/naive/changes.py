@@ -15,6 +15,7 @@ from turnlog.rules import SessionState, check_condition
 from turnlog.testing._conditions import Conditions
 from turnlog.testing._copying import Copying
 from turnlog.testing._expecting import Expecting
+from turnlog.testing._expiring import Expiring
 from turnlog.testing._repeating import Repeating
 from turnlog.testing._sealing import Sealing
 from turnlog_memory import MemoryBackend
@@ -31,6 +32,7 @@ from turnlog_memory import MemoryBackend
     "a_version_is_no_clock",
     "a_version_of_another_session",
 )
+@fails(Expiring, "a_slow_model_brings_no_session_back")
 class LastWriteWins(MemoryBackend):
     """Stores every change: the last writer wins."""
 

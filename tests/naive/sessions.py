@@ -516,6 +516,7 @@ class DeletesFromAll(MemoryBackend):
     Expiring,
     "a_copy_has_a_life_of_its_own",
     "a_session_lives_so_long_after_its_last_use",
+    "a_slow_model_brings_no_session_back",
     "a_time_to_live_of_its_own",
     "a_time_to_live_takes_effect_at_once",
     "all_of_a_session_expires_together",

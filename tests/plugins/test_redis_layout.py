@@ -448,7 +448,7 @@ async def test_an_owner_who_changes_takes_the_place_along() -> None:
             return [info.key.session async for info in other.sessions(owner=owner)]
 
         for owner in ("ann", "ben", "", "ann", "cid:1:x"):
-            await store.append("a", [user("x")], owner=owner)
+            await store.merge_metadata("a", owner=owner)
             assert await of(owner) == ["a"]
             for nobody in {"ann", "ben", "cid:1:x"} - {owner}:
                 assert await of(nobody) == []

@@ -85,33 +85,44 @@ class Pipeline:
         Nothing is stored if the model raises, or if this is cancelled while it works.  Two executions at once on one
         session both store whole turns, in the order in which they end; neither sees the other's.
 
+        A session that was erased, or expired, while the model worked does not come back: the turn belongs to the
+        session that was read, and is refused.
+
         Args:
-            session_id: Which session; it is made if it is not there.
+            session_id: The session; it is made if it is not stored.
             role: Who speaks: `"user"`.
-            content: What is said.
+            content: The new message's content.
 
         Raises:
-            InvalidInput: The message, or what the model answered, is not one.
+            Conflict: The session was erased, or expired, while the model worked; nothing was stored.
+            SessionNotFound: It belongs to another owner than the store's view.
+            InvalidInput: The message, or the model's answer, is not one.
         """
         if type(role) is not str or not role:
             raise InvalidInput(f"role must be a str such as 'user', not {shown(role)}")
         if not isinstance(content, (str, list)):
             raise InvalidInput(f"content must be a str, or a list of blocks, not {shown(content)}")
         message = Message.from_dict({"role": role, "content": content})
-        messages = (*await self._context(session_id), message)
+        session = await self._session(session_id)
+        messages = (*self._context(session), message)
         answer = self.model(list(messages), **self.options)
         if not isinstance(answer, Awaitable):
             raise InvalidInput(
                 f"model must be an async callable: it returned {type(answer).__name__}, nothing to await"
             )
         response = as_message(await answer, "the model's answer")
-        receipt = await self.store.append(session_id, [message, response])
+        bound = None if session is None else session.version.session
+        receipt = await self.store.append(session_id, [message, response], expect=bound)
         return Result(response, messages, receipt)
 
-    async def _context(self, session_id: str) -> list[Message]:
+    async def _session(self, session_id: str) -> Session | None:
         try:
-            session = await self.store.session(session_id, last=self.window.messages)
+            return await self.store.session(session_id, last=self.window.messages)
         except SessionNotFound:
+            return None
+
+    def _context(self, session: Session | None) -> list[Message]:
+        if session is None:
             return [] if self.system is None else [self.system]
         prompt = self.system
         if prompt is None and session.info.metadata.encoded:

@@ -249,7 +249,7 @@ class Concurrency(ContractBase):
         async def hand_over() -> None:
             for number in range(1, 11):
                 owner = f"u{number % 2 + 1}"
-                await store.append(ID, say(owner), owner=owner)
+                await store.backend.commit(key(store), Change(append=(record(owner),), owner=owner))
                 await asyncio.sleep(0)
 
         await asyncio.gather(hand_over(), *(write(writer) for writer in range(4)))
@@ -279,7 +279,8 @@ class Concurrency(ContractBase):
         for number in range(6):
             name = f"s{number}"
             await store.append(name, say("a"), owner="u1")
-            calls = [view.fork(name, f"copy of {name}"), other.append(name, say("secret"), owner="u2")]
+            handed_over = Change(append=(record("secret"),), owner="u2")
+            calls = [view.fork(name, f"copy of {name}"), other.backend.commit(key(other, name), handed_over)]
             if number % 2:
                 calls.reverse()
             await asyncio.gather(*calls, return_exceptions=True)

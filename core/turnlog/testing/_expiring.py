@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from ..errors import Conflict, InvalidInput, SessionNotFound
+from ..pipeline import Pipeline
 from ..store import Store
 from ..values.change import ABSENT, Change
+from ..values.message import Message, assistant
 from ._base import ContractBase
 from ._material import ID, history, key, picture, record, say
 
@@ -94,6 +96,32 @@ class Expiring(ContractBase):
             await self.advance(60)
             assert (await store.session(ID)).version == version
         await store.merge_metadata(ID, {"title": "x"}, expect=version.exact)
+
+    async def test_a_slow_model_brings_no_session_back(self) -> None:
+        """A pipeline stores no turn if its session was erased, made anew or expired while the model worked."""
+        store = await self.opened(ttl=TTL)
+
+        async def made_anew() -> object:
+            await store.erase(ID)
+            return await store.append(ID, say("anew"), owner="u2")
+
+        ends: dict[str, Callable[[], Awaitable[object]]] = {
+            "erased": lambda: store.erase(ID),
+            "erased with its owner": lambda: store.erase_owner("u1"),
+            "made anew": made_anew,
+            "expired": lambda: self.advance(81),
+        }
+        for name, end in ends.items():
+
+            async def model(_: list[Message], end: Callable[[], Awaitable[object]] = end) -> Message:
+                await end()
+                return assistant("too late")
+
+            await store.erase(ID)
+            await store.append(ID, say("a"), owner="u1")
+            with pytest.raises(Conflict):
+                await Pipeline(store, model).execute(ID, "user", "b")
+            assert await history(store) == (["anew"] if name == "made anew" else []), name
 
     async def test_an_expired_session_is_not_there(self) -> None:
         """Every method treats an expired session as one that is not stored."""

@@ -180,7 +180,7 @@ class Paging(ContractBase):
 
     async def test_erase_an_owner(self, store: Store) -> None:
         """`erase_owner` deletes every session of an owner and returns how many there were."""
-        for name, owner in (("a", "u1"), ("b", "u2"), ("c", "u1"), ("d", "")):
+        for name, owner in (("a", "u1"), ("b", "u2"), ("c", "u1"), ("d", None)):
             await store.append(name, say(name), owner=owner)
         other = store.within("other")
         await other.append("a", say("a"), owner="u1")
