@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .dialects import Outline, begins_turn, outline_of
 from .file_key import file_key
 from .header import (
     Header,
@@ -14,7 +15,7 @@ from .header import (
     missing,
     regressed,
 )
-from .history import begins_turn, common, divide, split_turns
+from .history import TurnRule, common, divide, split_turns
 from .page import page
 from .plan import NOTHING, Near, Plan, Remembered, needs, plan
 from .state import SessionState
@@ -24,9 +25,11 @@ __all__ = [
     "NOTHING",
     "Header",
     "Near",
+    "Outline",
     "Plan",
     "Remembered",
     "SessionState",
+    "TurnRule",
     "begins_turn",
     "check_absent",
     "check_condition",
@@ -43,6 +46,7 @@ __all__ = [
     "missing",
     "needs",
     "newest",
+    "outline_of",
     "page",
     "plan",
     "regressed",

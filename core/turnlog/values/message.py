@@ -91,6 +91,11 @@ class Message(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults
         return default if value is None else value
 
     @property
+    def is_plain(self) -> bool:
+        """Whether it holds nothing but a role and a text."""
+        return self._rest is None
+
+    @property
     def role(self) -> str | None:
         """Who speaks; None where the provider's item has no role."""
         return self._role
