@@ -31,7 +31,7 @@ def test_a_turn_begins_where_the_user_speaks(turns: Turns) -> None:
 def test_each_result_has_its_call_in_the_same_turn(turns: Turns) -> None:
     for turn in turns:
         outlines = [outline_of(Message.from_dict(data)) for data in turn]
-        calls = sorted(id for outline in outlines for id in outline.calls)
+        calls = sorted(call.id for outline in outlines for call in outline.calls)
         assert calls == sorted(id for outline in outlines for id in outline.results)
         assert calls in ([], CALLS)
     assert all(outline_of(Message.from_dict(data)).speaker or data["type"] == "reasoning" for data in _flat(turns))
@@ -40,7 +40,8 @@ def test_each_result_has_its_call_in_the_same_turn(turns: Turns) -> None:
 @pytest.mark.parametrize("dialect", [name for name in DIALECTS if name != "sharegpt"])  # it gives calls no ids
 def test_the_calls_of_a_dialect_are_found(dialect: str) -> None:
     outlines = [outline_of(Message.from_dict(data)) for data in DIALECTS[dialect][1]]
-    assert [id for outline in outlines for id in outline.calls] == CALLS
+    assert [call.id for outline in outlines for call in outline.calls] == CALLS
+    assert {call.name for outline in outlines for call in outline.calls} == {"weather"}
     assert [id for outline in outlines for id in outline.results] == CALLS
 
 
@@ -59,14 +60,14 @@ def test_older_forms() -> None:
     """Functions before tools, Gemini's calls without an id and in Python's spelling, a UI part without an output."""
     call = Message.from_dict({"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}})
     result = Message.from_dict({"role": "function", "name": "f", "content": "1"})
-    assert (outline_of(call).calls, outline_of(result).results) == (("f",), ("f",))
+    assert ([one.id for one in outline_of(call).calls], outline_of(result).results) == (["f"], ("f",))
     call = Message.from_dict({"role": "model", "parts": [{"function_call": {"name": "f", "args": {}, "id": None}}]})
     result = Message.from_dict({"role": "user", "parts": [{"function_response": {"name": "f", "response": {}}}]})
-    assert (outline_of(call).calls, outline_of(result).results) == (("f",), ("f",))
+    assert ([one.id for one in outline_of(call).calls], outline_of(result).results) == (["f"], ("f",))
     assert not begins_turn(result)
     part = {"type": "tool-f", "toolCallId": "c", "state": "input-available", "input": {}}
     outline = outline_of(Message.from_dict({"role": "assistant", "parts": [part]}))
-    assert (outline.calls, outline.results) == (("c",), ())
+    assert ([(one.id, one.name) for one in outline.calls], outline.results) == ([("c", "f")], ())
 
 
 @pytest.mark.parametrize(
