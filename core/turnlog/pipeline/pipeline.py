@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeAlias, TypeGuard
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final, TypeAlias, TypeGuard
 
 import msgspec
 
 from ..errors import InvalidInput, SessionNotFound
+from ..rules.header import is_met
 from ..store import Store
 from ..values.change import Receipt
 from ..values.json_value import JSON, check_mapping, shown
+from ..values.key import Key
 from ..values.message import Message, MessageLike, as_message
 from ..values.message import system as system_message
 from ..values.session import Session
+from ..values.turn import Turn
+from .tokens import TokenCounter, estimate
 from .window import Window
+
+_OPENINGS: Final = 4_096
+"""How many sessions' stored system prompts a pipeline remembers."""
 
 Model: TypeAlias = Callable[..., Awaitable[MessageLike]]
 """What answers, any async callable: `await model(messages, **options)`, given a list of `Message`, answers one, or the
@@ -44,10 +51,12 @@ class Pipeline:
     Args:
         store: Where the sessions are; an open one.
         model: What answers (`Model`).
-        window: How much of the history it is given.
+        window: How much of the history the model is given; None: `Window(messages=20)`.
+        counter: Counts tokens, for `Window(tokens=...)`; by default an estimate.
         system: The system prompt, as text or as the provider's list of blocks; without it, the session's metadata
             `system`, if that is one of the two.  It is sent first, and once: the message of role `system` or
-            `developer` that opens the session's first turn gives way to it.  It is not stored.
+            `developer` that opens the session's first turn gives way to it.  It is not stored.  Without any prompt that
+            message is sent, also when its turn lies before the window.
         options: Passed to the model by keyword.
 
     Raises:
@@ -60,6 +69,7 @@ class Pipeline:
         model: Model,
         *,
         window: Window | None = None,
+        counter: TokenCounter = estimate,
         system: str | list[JSON] | None = None,
         options: Mapping[str, object] | None = None,
     ) -> None:
@@ -76,6 +86,8 @@ class Pipeline:
         self.store = store
         self.model = model
         self.window = Window() if window is None else window
+        self.counter = counter
+        self._openings: dict[tuple[Key, bytes, int], Sequence[Message]] = {}
         self.system = None if system is None else system_message(system)
         self.options = dict(options or {})
 
@@ -103,8 +115,8 @@ class Pipeline:
         if not isinstance(content, (str, list)):
             raise InvalidInput(f"content must be a str, or a list of blocks, not {shown(content)}")
         message = Message.from_dict({"role": role, "content": content})
-        session = await self._session(session_id)
-        messages = (*self._context(session), message)
+        session, turns = await self._read(session_id)
+        messages = (*await self._context(session, turns), message)
         answer = self.model(list(messages), **self.options)
         if not isinstance(answer, Awaitable):
             raise InvalidInput(
@@ -115,34 +127,74 @@ class Pipeline:
         receipt = await self.store.append(session_id, [message, response], expect=bound)
         return Result(response, messages, receipt)
 
-    async def _session(self, session_id: str) -> Session | None:
+    async def _read(self, session_id: str) -> tuple[Session | None, Sequence[Turn]]:
+        """Return the end of a session, and at least the turns that fill the window."""
         try:
-            return await self.store.session(session_id, last=self.window.messages)
+            session = await self.store.session(session_id, last=self.window.first_read)
         except SessionNotFound:
-            return None
+            return None, ()
+        turns: Sequence[Turn] = session.turns
+        while turns and turns[0].number > session.info.first and not self.window.is_filled_by(turns, self._tokens):
+            last = sum([len(turn.messages) for turn in turns])
+            before = await self._read_before(session, turns[0].number, last)
+            if not before or before[-1].number != turns[0].number - 1:
+                break
+            turns = (*before, *turns)
+        return session, turns
 
-    def _context(self, session: Session | None) -> list[Message]:
+    async def _read_before(self, session: Session, number: int, last: int) -> Sequence[Turn]:
+        """Return turns before a number; none if another task has erased the session since: the commit will refuse."""
+        try:
+            found = await self.store.session(session.info.key.session, last=last, before=number, touch=False)
+        except SessionNotFound:
+            return ()
+        return found.turns if is_met(found.version, session.version.session) else ()
+
+    async def _context(self, session: Session | None, turns: Sequence[Turn]) -> list[Message]:
+        """Return the system prompt and the turns of the window."""
         if session is None:
             return [] if self.system is None else [self.system]
-        prompt = self.system
-        if prompt is None and session.info.metadata.encoded:
+        prompt: Sequence[Message] = ()
+        if self.system is not None:
+            prompt = (self.system,)
+        elif session.info.metadata.encoded:
             prompt = _prompt_of(session)
-        messages, most = session.messages, self.window.messages
-        opens = bool(messages) and session.records[0].number == 0 and messages[0].role in ("system", "developer")
-        drop = prompt is not None and opens  # the message that opens the session gives way to the prompt
-        if len(messages) - drop > most:
-            turns = session.turns
-            if drop:
-                turns = (msgspec.structs.replace(turns[0], messages=turns[0].messages[1:]), *turns[1:])
-            messages = [message for turn in self.window.cut(turns) for message in turn.messages]
-        elif drop:
-            del messages[0]
-        return messages if prompt is None else [prompt, *messages]
+        opens = bool(turns) and turns[0].number == 0
+        opening = _opening(turns[0]) if opens else ()
+        if opening:  # it is sent on top of the window, or gives way to the prompt
+            turns = (msgspec.structs.replace(turns[0], messages=turns[0].messages[len(opening) :]), *turns[1:])
+        if not prompt:
+            prompt = opening if opens else await self._stored_prompt(session)
+        window, messages = self.window, list(prompt)
+        for turn in turns[window.start(turns, self._tokens) :]:
+            messages += window.sound(turn)
+        return messages
+
+    async def _stored_prompt(self, session: Session) -> Sequence[Message]:
+        """Return the system message that opens the session's first turn, which lies before the window."""
+        info = session.info
+        if info.first > 0 or not info.turns:
+            return ()
+        key = (info.key, info.version.epoch, info.version.generation)  # a cut may take the first turn away
+        if key not in self._openings:
+            first = await self._read_before(session, 1, 1)
+            if len(self._openings) >= _OPENINGS:
+                self._openings.clear()
+            self._openings[key] = _opening(first[0]) if first else ()
+        return self._openings[key]
+
+    def _tokens(self, turn: Turn) -> int:
+        return self.counter(turn.messages, model=None).tokens
 
 
-def _prompt_of(session: Session) -> Message | None:
+def _prompt_of(session: Session) -> Sequence[Message]:
     prompt = session.info.metadata.get("system")
-    return system_message(prompt) if _is_prompt(prompt) else None
+    return (system_message(prompt),) if _is_prompt(prompt) else ()
+
+
+def _opening(turn: Turn) -> Sequence[Message]:
+    """Return the system message that opens a session's first turn, if there is one."""
+    return turn.messages[:1] if turn.messages[0].role in ("system", "developer") else ()
 
 
 def _is_prompt(value: object) -> TypeGuard[str | list[JSON]]:
