@@ -278,7 +278,7 @@ class PayloadLayer(Layer):
         payload, id = record.payload, _record_id(record)
         if self.position == "encryption":
             data = self.encode(key, id, payload)
-            return record if data is None else record.with_payload(wrap(data, self.codec))
+            return record if data is None else record.with_payload(wrap(data, self.codec), size=record.size)
         if codec_of(payload) != PLAIN:
             return record
         data = self.encode(key, id, plain_body(payload))

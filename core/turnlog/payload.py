@@ -21,7 +21,19 @@ from zlib import crc32
 from .errors import CorruptRecord, FormatTooNew, TooLarge
 from .limits import MAX_PAYLOAD_BYTES
 
-__all__ = ["CODECS", "HEAD", "PLAIN", "Envelope", "checked_body", "codec_of", "plain_body", "rewrap", "unwrap", "wrap"]
+__all__ = [
+    "CODECS",
+    "HEAD",
+    "PLAIN",
+    "Envelope",
+    "checked_body",
+    "codec_of",
+    "plain_body",
+    "plain_size",
+    "rewrap",
+    "unwrap",
+    "wrap",
+]
 
 HEAD: Final = 12
 """Bytes of an envelope before its body."""
@@ -57,6 +69,13 @@ class Envelope(NamedTuple):
 def codec_of(payload: bytes) -> int:
     """Return the codec of a payload, unchecked; `PLAIN` if it is too short to say."""
     return payload[3] if len(payload) > 3 else PLAIN
+
+
+def plain_size(payload: bytes) -> int:
+    """Return the bytes that a payload takes once its body is plain, as its envelope states them, unchecked."""
+    if codec_of(payload) == PLAIN:
+        return len(payload)
+    return HEAD + min(int.from_bytes(payload[4:8]), MAX_PAYLOAD_BYTES)
 
 
 def wrap(raw: bytes, codec: int = PLAIN) -> bytes:

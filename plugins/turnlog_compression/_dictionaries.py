@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from turnlog import Backend, Change, Key, Message, Record, Version
-from turnlog.errors import SessionNotFound
+from turnlog.errors import CorruptRecord, SessionNotFound
 
 if TYPE_CHECKING:
     from ._zstd import Dictionary
@@ -23,26 +24,23 @@ _HOME: Final = "turnlog:dictionaries"
 LOOKED_FOR: Final = 600.0
 """Seconds after which a writer looks for a newer dictionary."""
 
-STALE: Final = 3600.0
-"""Seconds after which every writer uses the newest dictionary: several times `LOOKED_FOR`, because clocks differ."""
 
+class Stored(NamedTuple):
+    """The dictionaries of a namespace, as the backend stores them.
 
-class _Stored(NamedTuple):
-    record: Record
-    message: Message
+    Attributes:
+        version: The version of the session that holds them; None: there is none.
+        records: One record for each, the oldest first.
+    """
 
-    @property
-    def id(self) -> int:
-        return int(self.record.id)
-
-    @property
-    def owners(self) -> list[object]:
-        owners = self.message.get("owners")
-        return list(owners) if isinstance(owners, list) else []
+    version: Version | None = None
+    records: tuple[Record, ...] = ()
 
 
 class Dictionaries:
     """The stored dictionaries of all namespaces; those that were needed stay in memory.
+
+    Memory only adds to what is stored: a dictionary that is not in memory is looked for in the backend each time.
 
     Args:
         backend: The backend that stores them.
@@ -57,27 +55,25 @@ class Dictionaries:
         """Return the dictionaries that were fetched so far, by id."""
         return self._in_memory.get(namespace, {})
 
-    async def newest(self, namespace: str) -> Dictionary | None:
-        """Return the dictionary to write with; one that another process stored is used within `LOOKED_FOR` seconds."""
+    async def newest(self, namespace: str, *, fresh: bool = False) -> Dictionary | None:
+        """Return the dictionary to write with; one that another process stored is used within `LOOKED_FOR` seconds.
+
+        Args:
+            namespace: The namespace.
+            fresh: Look in the backend now.
+        """
         now = self._backend.clock()
         seen = self._newest.get(namespace)
-        if seen is None or not 0 <= now - seen[0] < LOOKED_FOR:
-            found = list((await self.fetch(namespace)).values())
-            seen = self._newest[namespace] = now, found[-1] if found else None
+        if fresh or seen is None or not 0 <= now - seen[0] < LOOKED_FOR:
+            stored = (await self.stored(namespace)).records
+            ids = [int(record.id) for record in stored]
+            every = self._remember(namespace, stored)
+            seen = self._newest[namespace] = now, next((every[id] for id in reversed(ids) if id in every), None)
         return seen[1]
 
     async def fetch(self, namespace: str) -> Mapping[int, Dictionary]:
-        """Read all dictionaries of a namespace and return them by id, the newest last."""
-        from ._zstd import Dictionary
-
-        _, stored = await self._stored(namespace)
-        before = self.in_memory(namespace)
-        found = {
-            one.id: before[one.id] if one.id in before else Dictionary(base64.b64decode(one.message.text))
-            for one in stored
-        }
-        self._in_memory[namespace] = found
-        return found
+        """Read the stored dictionaries of a namespace, and return all that are known by id."""
+        return self._remember(namespace, (await self.stored(namespace)).records)
 
     async def add(self, namespace: str, dictionary: Dictionary, owners: Iterable[str]) -> None:
         """Store a dictionary, and write with it from now on.
@@ -97,36 +93,51 @@ class Dictionaries:
 
     async def trained_on(self, namespace: str, owner: str) -> list[int]:
         """Return the ids of the dictionaries that may hold fragments of an owner's messages."""
-        _, stored = await self._stored(namespace)
-        return [one.id for one in stored if _digest(owner) in one.owners]
+        stored = await self.stored(namespace)
+        return [int(record.id) for record in stored.records if _may_hold(record, _digest(owner))]
 
-    async def settled(self, namespace: str) -> bool:
-        """Return whether every writer uses the newest dictionary."""
-        _, stored = await self._stored(namespace)
-        return not stored or stored[-1].record.time + STALE <= self._backend.clock()
+    async def remove(self, namespace: str, id: int, stored: Stored) -> None:
+        """Remove a dictionary.  The caller must have checked that nothing needs it.
 
-    async def remove_old(self, namespace: str) -> list[int]:
-        """Remove all dictionaries but the newest.
+        Args:
+            namespace: The namespace.
+            id: The dictionary's id.
+            stored: The dictionaries, as they were read before the check.
 
-        The caller must have checked that no record needs them, and must have begun after `settled` returned True.
-
-        Returns:
-            The ids of the removed dictionaries.
+        Raises:
+            Conflict: Another one was trained or removed since.
         """
-        version, stored = await self._stored(namespace)
-        if len(stored) < 2:
-            return []
-        *old, newest = stored
-        record = Record.of(newest.record.messages, id=newest.record.id, time=newest.record.time)
-        await self._backend.commit(Key(_HOME, namespace), Change(keep=0, append=(record,), expect=version))
-        return [one.id for one in old]
+        rest = tuple([record for record in stored.records if int(record.id) != id])
+        await self._backend.commit(Key(_HOME, namespace), Change(keep=0, append=rest, expect=stored.version))
+        self._newest.pop(namespace, None)
 
-    async def _stored(self, namespace: str) -> tuple[Version | None, list[_Stored]]:
+    async def stored(self, namespace: str) -> Stored:
+        """Read the dictionaries of a namespace from the backend."""
         try:
             session = await self._backend.read(Key(_HOME, namespace), touch=False)
         except SessionNotFound:
-            return None, []
-        return session.version, [_Stored(record, record.messages[0]) for record in session.records]
+            return Stored()
+        return Stored(session.version, session.records)
+
+    def _remember(self, namespace: str, records: Iterable[Record]) -> Mapping[int, Dictionary]:
+        """Add dictionaries to those in memory; a damaged one is missing, and only the records that need it are."""
+        from ._zstd import Dictionary
+
+        every = self._in_memory.setdefault(namespace, {})
+        for record in records:
+            if int(record.id) not in every:
+                with suppress(CorruptRecord, ValueError):
+                    every[int(record.id)] = Dictionary(base64.b64decode(record.messages[0].text))
+        return every
+
+
+def _may_hold(record: Record, digest: str) -> bool:
+    """Return whether a dictionary may hold fragments of an owner's messages: also one that cannot be read."""
+    try:
+        owners = record.messages[0].get("owners")
+    except CorruptRecord:
+        return True
+    return not isinstance(owners, list) or digest in owners
 
 
 def _digest(owner: str) -> str:

@@ -13,6 +13,7 @@ from . import _sealing
 from ._codec import Codec
 from ._recompressing import Recompressed, recompress
 from ._records import CompressedRecords
+from ._removing import remove_dictionary
 from ._sealing import Sealer
 
 _TRIES: Final = 100
@@ -105,8 +106,8 @@ class CompressionLayer(CompressedRecords):
     ) -> AsyncIterator[Recompressed]:
         """Write the sessions of a namespace again as this layer writes them now, and seal old turns.
 
-        It may be stopped at any time; called again with the same arguments, it continues.  It removes dictionaries
-        that are older than the newest if nothing needs them, and if it began an hour after the newest was trained.
+        It may be stopped at any time; called again with the same arguments, it continues.  Two calls never work in one
+        namespace at once.  One that was killed is taken over by the next, which waits for 20 seconds first.
 
         Args:
             namespace: The namespace.
@@ -114,13 +115,30 @@ class CompressionLayer(CompressedRecords):
             rate: The maximum number of sessions a second.
 
         Yields:
-            The result for each session, and at the end the dictionaries that were removed.
+            The result for each session.
 
         Raises:
             InvalidInput: An argument breaks a rule, or the backend does not support seals.
+            Conflict: Another call is running, or has taken over because this one has written nothing for 20 seconds.
         """
         if idle is not None and not idle >= 0:
             raise InvalidInput(f"idle must be a number of seconds from 0, not {idle!r}")
         if rate is not None and not rate > 0:
             raise InvalidInput(f"rate must be a number over 0, not {rate!r}")
         return recompress(self, namespace, idle=idle, rate=rate)
+
+    async def remove_dictionary(self, namespace: str, id: int) -> None:
+        """Remove a dictionary, for what it may hold of people (`Erased.traces`), while nobody writes.
+
+        Stop all processes that write to the namespace first.  A process that still runs may write with the dictionary,
+        and what it writes can then never be read.  Nothing else removes a dictionary.
+
+        Args:
+            namespace: The namespace.
+            id: The dictionary's id.
+
+        Raises:
+            InvalidInput: The namespace has no such dictionary.
+            Conflict: A record needs it, or a session was changed while this looked for one, or a recompress is running.
+        """
+        await remove_dictionary(self.inner, self.dictionaries, namespace, id)

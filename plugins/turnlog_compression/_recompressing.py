@@ -7,21 +7,20 @@ records have changed since they were read.  So recompressing may be stopped and 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import aclosing
 from typing import Final, NamedTuple
 
-import msgspec
-
-from turnlog import Backend, Change, Key, Query, Record
-from turnlog.errors import CorruptRecord, InvalidInput, SessionNotFound
+from turnlog import Key, Query, Record
+from turnlog.errors import CorruptRecord, InvalidInput, SessionNotFound, TooLarge
 from turnlog.limits import MAX_PAGE, MAX_SEALED_TURNS
 from turnlog.payload import PLAIN, codec_of
 
-from ._codec import ZSTD_WITH_DICTIONARY, Codec
+from ._codec import Codec
+from ._progress import BEAT, Progress
 from ._records import CompressedRecords, plain_bytes
 from ._sealing import REST, RUN_BYTES
 
-_HOME: Final = "turnlog:recompress"
 _MESSAGES: Final = 4096  # messages to read at once
 _SESSIONS: Final = 100  # sessions between two writes of the progress
 _PASSES: Final = 100  # the most passes over sessions that changed meanwhile
@@ -29,39 +28,19 @@ _SLACK: Final = 1.0  # seconds: a change may become visible this much later than
 
 
 class Recompressed(NamedTuple):
-    """The result for one session; the last one, without a session, is the result for the dictionaries.
+    """The result for one session.
 
     Attributes:
-        session: The session's id; empty in the last one.
-        before: About how many bytes its records took.
-        after: How many bytes they take now.
+        session: The session's id.
+        before: The bytes of its payloads, as they were stored.
+        after: The bytes of its payloads, as they are stored now.
         damaged: The number of records that cannot be read; they stay as they are.
-        forgotten: The ids of the dictionaries that were removed, because no record needs them.
     """
 
     session: str
     before: int = 0
     after: int = 0
     damaged: int = 0
-    forgotten: tuple[int, ...] = ()
-
-
-class _Progress(msgspec.Struct):
-    """The progress, as it is stored.
-
-    Attributes:
-        asked: The codec and the arguments.
-        since: This pass looks at sessions that were updated since then.
-        began: When this pass began, by the backend's clock.
-        cursor: The position of this pass; None: at its beginning.
-        clean: Whether no record needs another dictionary than the newest, and no writer uses another.
-    """
-
-    asked: str
-    since: float = 0.0
-    began: float = 0.0
-    cursor: str | None = None
-    clean: bool = False
 
 
 class _Unsupported(Exception):
@@ -73,12 +52,23 @@ async def recompress(
 ) -> AsyncIterator[Recompressed]:
     """See `CompressionLayer.recompress`."""
     backend = layer.inner
-    home, asked = Key(_HOME, namespace), await _asked(layer, namespace, idle)
-    progress = await _stored_progress(backend, home, asked)
-    if progress is None:
-        # Until every writer uses the newest dictionary, another process may seal with an older one in a session that
-        # this pass has already done, and a seal does not move that session to the front.
-        progress = _Progress(asked, clean=await layer.dictionaries.settled(namespace))
+    codec = await layer.codec_for(namespace, fresh=True)
+    progress = await Progress.begin(backend, namespace, f"{codec}, idle {idle}")
+    try:
+        async with aclosing(_passes(layer, namespace, progress, idle=idle, rate=rate)) as results:
+            async for result in results:
+                yield result
+        await progress.finish()
+    except _Unsupported:
+        await progress.finish()
+        raise InvalidInput(f"{backend!r} does not support seals: its sessions cannot be recompressed") from None
+    finally:
+        await progress.release()
+
+
+async def _passes(
+    layer: CompressedRecords, namespace: str, progress: Progress, *, idle: float | None, rate: float | None
+) -> AsyncGenerator[Recompressed]:
     loop = asyncio.get_running_loop()
     due = loop.time()
     for _ in range(_PASSES):
@@ -86,62 +76,30 @@ async def recompress(
         # that were updated since it began, until all of them are on one page, which is a snapshot, and none changes.
         snapshot, changed = progress.cursor is None, False
         if progress.cursor is None:
-            progress.began = await _store_progress(backend, home, progress)
+            await progress.begin_pass()
         while True:
             query = Query(namespace=namespace, limit=MAX_PAGE, cursor=progress.cursor)
-            page = await backend.page(query)
+            page = await layer.inner.page(query)
             infos = [info for info in page.infos if info.updated >= progress.since]
             for place, info in enumerate(infos, 1):
                 if rate is not None:
-                    await asyncio.sleep(due - loop.time())
+                    while (left := due - loop.time()) > 0:
+                        await asyncio.sleep(min(left, BEAT))
+                        await progress.beat()
                     due = max(due, loop.time()) + 1 / rate
-                try:
-                    done = await _session(layer, info.key, idle)
-                except _Unsupported:
-                    await backend.delete(home)
-                    raise InvalidInput(
-                        f"{backend!r} does not support seals: its sessions cannot be recompressed"
-                    ) from None
+                done = await _session(layer, info.key, idle, progress)
                 progress.cursor = query.cursor_after(info)
                 if done is not None:
-                    changed, progress.clean = changed or done.changed, progress.clean and not done.bound
+                    changed = changed or done.changed
                     if done.changed or not progress.since:  # in later passes only sessions that were changed again
                         yield done.result
-                if place % _SESSIONS == 0:
-                    await _store_progress(backend, home, progress)
+                await (progress.beat() if place % _SESSIONS else progress.store())
             if page.cursor is None or len(infos) < len(page.infos):
                 break
             snapshot = False
         if snapshot and not changed:
             break
-        progress.since, progress.cursor = progress.began - _SLACK, None
-    else:
-        progress.clean = False
-    await backend.delete(home)
-    if progress.clean and await _asked(layer, namespace, idle) == asked:  # no newer dictionary was trained meanwhile
-        removed = await layer.dictionaries.remove_old(namespace)
-        if removed:
-            yield Recompressed("", forgotten=tuple(removed))
-
-
-async def _asked(layer: CompressedRecords, namespace: str, idle: float | None) -> str:
-    return f"{await layer.codec_for(namespace)}, idle {idle}"
-
-
-async def _stored_progress(backend: Backend, home: Key, asked: str) -> _Progress | None:
-    """Return the progress of an earlier call with the same codec and arguments."""
-    try:
-        metadata = (await backend.read(home, last=0, touch=False)).info.metadata
-    except SessionNotFound:
-        return None
-    progress = msgspec.convert(dict(metadata), _Progress)
-    return progress if progress.asked == asked else None
-
-
-async def _store_progress(backend: Backend, home: Key, progress: _Progress) -> float:
-    """Store the progress, and return the time by the backend's clock."""
-    await backend.commit(home, Change(metadata=msgspec.to_builtins(progress), ttl=0))
-    return (await backend.read(home, last=0, touch=False)).info.updated
+        progress.end_pass(_SLACK)
 
 
 class _Done(NamedTuple):
@@ -150,21 +108,19 @@ class _Done(NamedTuple):
     Attributes:
         result: The result for the caller.
         changed: Whether a seal was sent, done or refused.
-        bound: Whether a record stays that needs another dictionary than the newest.
     """
 
     result: Recompressed
     changed: bool
-    bound: bool
 
 
-async def _session(layer: CompressedRecords, key: Key, idle: float | None) -> _Done | None:
+async def _session(layer: CompressedRecords, key: Key, idle: float | None, progress: Progress) -> _Done | None:
     """Write one session again as the layer writes now; return None if it was deleted.
 
     Raises:
         _Unsupported: The backend does not support seals.
     """
-    damaged, changed, bound = 0, False, False
+    damaged, changed, stored, saved = 0, False, 0, 0
     before, codec = None, await layer.codec_for(key.namespace)
     try:
         window = await layer.inner.read(key, last=_MESSAGES, touch=False)
@@ -173,27 +129,25 @@ async def _session(layer: CompressedRecords, key: Key, idle: float | None) -> _D
         left_open = bool(window.records) and window.records[-1].open
         sealable = found.turns - (left_open if whole else REST)
         while window.records:
+            stored += _bytes(window.records)
             for run in _plan(window.records, sealable, whole=whole):
                 if (run[-1].next_turn <= sealable and len(run) > 1) or not all(codec.wrote(one.payload) for one in run):
                     if left_open and run[-1].next_turn == found.turns:
-                        done = _Replaced()  # more rounds may follow: the backend refuses a seal of an open turn
-                    else:
-                        done = await _replace(layer, key, run, codec)
-                    damaged, changed = damaged + done.damaged, changed or done.sent
-                    bound = bound or (not done.sent and any(_bound(one, codec) for one in run))
+                        continue  # more rounds may follow: the backend refuses a seal of an open turn
+                    done = await _replace(layer, key, run, codec)
+                    damaged, changed, saved = damaged + done.damaged, changed or done.sent, saved + done.saved
+                    await progress.beat()
             before = window.records[0].number
             if before <= window.info.first:
                 break
             window = await layer.inner.read(key, last=_MESSAGES, before=before, touch=False)
-        after = (await layer.inner.read(key, last=0, touch=False)).info.bytes
     except SessionNotFound:
         return None
-    return _Done(Recompressed(key.session, found.bytes, after, damaged), changed, bound)
+    return _Done(Recompressed(key.session, stored, stored - saved, damaged), changed)
 
 
-def _bound(record: Record, codec: Codec) -> bool:
-    """Return whether a record needs another dictionary than the newest."""
-    return codec_of(record.payload) == ZSTD_WITH_DICTIONARY and not codec.wrote(record.payload)
+def _bytes(records: Sequence[Record]) -> int:
+    return sum(len(record.payload) for record in records)
 
 
 def _plan(records: Sequence[Record], sealable: int, *, whole: bool) -> Iterator[list[Record]]:
@@ -236,10 +190,12 @@ class _Replaced(NamedTuple):
     Attributes:
         damaged: How many of its records cannot be read: then it stays as it is.
         sent: Whether a seal was sent, done or refused.
+        saved: How many bytes less are stored.
     """
 
     damaged: int = 0
     sent: bool = False
+    saved: int = 0
 
 
 async def _replace(layer: CompressedRecords, key: Key, run: list[Record], codec: Codec) -> _Replaced:
@@ -248,15 +204,19 @@ async def _replace(layer: CompressedRecords, key: Key, run: list[Record], codec:
     damaged = sum(map(_damaged, records))
     if damaged:
         return _Replaced(damaged)
-    (written,) = await layer.encode_records(key, (Record.seal(records) if len(records) > 1 else records[0],))
+    try:
+        (written,) = await layer.encode_records(key, (Record.seal(records) if len(records) > 1 else records[0],))
+    except TooLarge:  # the rounds of one turn, which a seal cannot divide
+        return _Replaced()
     if len(run) == 1 and codec_of(written.payload) == codec_of(run[0].payload) == PLAIN:
         return _Replaced()
-    saves = len(written.payload) < sum(len(one.payload) for one in run)
-    if not saves and all(codec_of(one.payload) == PLAIN or codec.wrote(one.payload) for one in run):
+    saved = _bytes(run) - len(written.payload)
+    if saved <= 0 and all(codec_of(one.payload) == PLAIN or codec.wrote(one.payload) for one in run):
         return _Replaced()
-    if await layer.inner.seal(key, written) is None:
+    done = await layer.inner.seal(key, written)
+    if done is None:
         raise _Unsupported
-    return _Replaced(sent=True)
+    return _Replaced(sent=True, saved=saved if done else 0)
 
 
 def _damaged(record: Record) -> bool:

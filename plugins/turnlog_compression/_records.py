@@ -61,11 +61,16 @@ class CompressedRecords(PayloadLayer):
                 "bytes_after": self._bytes_after,
             }
 
-    async def codec_for(self, namespace: str) -> Codec:
-        """Return the codec for what is written in a namespace now."""
+    async def codec_for(self, namespace: str, *, fresh: bool = False) -> Codec:
+        """Return the codec for what is written in a namespace now.
+
+        Args:
+            namespace: The namespace.
+            fresh: Look for a newer dictionary in the backend, not only in memory.
+        """
         if self._trained is None:
             return self._codec
-        dictionary = await self.dictionaries.newest(namespace)
+        dictionary = await self.dictionaries.newest(namespace, fresh=fresh)
         return self._codec if dictionary is None else self._trained(dictionary)
 
     async def encode_records(self, key: Key, records: tuple[Record, ...]) -> tuple[Record, ...]:

@@ -23,7 +23,6 @@ class Totals:
     sessions: int = 0
     before: int = 0
     after: int = 0
-    removed: tuple[int, ...] = ()
     _damaged: dict[str, int] = field(default_factory=dict)  # by session: a session that changes comes again
 
     @property
@@ -33,9 +32,6 @@ class Totals:
 
     def add(self, result: Recompressed) -> None:
         """Add one result, and report damaged records on standard error, once for each session."""
-        self.removed += result.forgotten
-        if not result.session:
-            return
         self.sessions += 1
         self.before += result.before
         self.after += result.after
@@ -55,7 +51,6 @@ class Totals:
             "after": self.after,
             "saved": self.before - self.after,
             "damaged": self.damaged,
-            "removed_dictionaries": list(self.removed),
         }
 
     def __str__(self) -> str:
@@ -65,8 +60,6 @@ class Totals:
             text += f" ({saved / self.before:.1%})"
         if self._damaged:
             text += f"; {self.damaged} damaged records"
-        if self.removed:
-            text += f"; dictionaries removed: {', '.join(map(str, self.removed))}"
         return text
 
 

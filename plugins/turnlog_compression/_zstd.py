@@ -81,13 +81,18 @@ class Zstd(Codec):
     def wrote(self, payload: bytes) -> bool:
         if not super().wrote(payload) or self._dictionary is None:
             return super().wrote(payload)
-        try:
-            return zstandard.get_frame_parameters(payload[HEAD:]).dict_id == self._dictionary.id
-        except zstandard.ZstdError:
-            return False
+        return dictionary_of(payload) == self._dictionary.id
 
     def __str__(self) -> str:
         return f"zstd {self._level}" if self._dictionary is None else f"zstd {self._level} {self._dictionary.id}"
+
+
+def dictionary_of(payload: bytes) -> int | None:
+    """Return the id of the dictionary that a compressed payload needs, 0 for none; None if it cannot be told."""
+    try:
+        return _frame_of(payload[HEAD:]).dict_id
+    except zstandard.ZstdError:
+        return None
 
 
 def expand(body: bytes, size: int, dictionaries: Mapping[int, Dictionary]) -> bytes:

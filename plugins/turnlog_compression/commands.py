@@ -1,4 +1,4 @@
-"""The commands `turnlog recompress` and `turnlog train-dictionary`."""
+"""The commands `turnlog recompress`, `turnlog train-dictionary` and `turnlog remove-dictionary`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ._report import Totals, as_json, progress
 if TYPE_CHECKING:
     from .zstd import Trained
 
-__all__ = ["recompress", "train_dictionary"]
+__all__ = ["recompress", "remove_dictionary", "train_dictionary"]
 
 
 @runtime_checkable
@@ -30,6 +30,14 @@ class _Recompresses(Protocol):
         self, namespace: str, *, idle: float | None = None, rate: float | None = None
     ) -> AsyncIterator[Recompressed]:
         """Write the sessions of the namespace again, as `CompressionLayer.recompress` does."""
+
+
+@runtime_checkable
+class _Removes(Protocol):
+    """A layer whose dictionaries can be removed, of any plugin."""
+
+    async def remove_dictionary(self, namespace: str, id: int) -> None:
+        """Remove a dictionary, as `CompressionLayer.remove_dictionary` does."""
 
 
 @runtime_checkable
@@ -59,7 +67,7 @@ async def _recompress(
     """Write sessions again with the codec of the store's compression layer, and seal old turns.
 
     Applications see no difference, and may run at the same time.  To continue after an interruption, run the same
-    command again.
+    command again.  A second command in the same namespace fails while one is running.
 
     Args:
         store: The URL of the store, such as sqlite:///chat.db?layers=zstd.
@@ -120,6 +128,32 @@ async def _train_dictionary(*, store: str | None = None, namespace: str | None =
         print('to use it, set in turnlog.toml: layers = [{ name = "zstd", dictionary = true }]', file=sys.stderr)
 
 
+# --------------------------------------------------------------------------------------------------- remove-dictionary
+
+
+def remove_dictionary(app: App) -> None:
+    """Register `turnlog remove-dictionary`."""
+    app.command(_remove_dictionary, name="remove-dictionary")
+
+
+async def _remove_dictionary(id: int, /, *, store: str | None = None, namespace: str | None = None) -> None:
+    """Remove a dictionary that may hold fragments of messages.  Stop all processes that write to the namespace first.
+
+    A process that still runs may write with the dictionary, and what it writes can then never be read.  The command
+    refuses if a record needs the dictionary, or if a session changes while it looks for one.
+
+    Args:
+        id: The dictionary's id.
+        store: The URL of the store, such as sqlite:///chat.db?layers=zstd.
+        namespace: The namespace; a nested one is written outer/inner.
+    """
+    opened = open_existing(store, namespace=namespace)
+    layer = _removing_layer(opened)
+    async with opened:
+        await layer.remove_dictionary(opened.namespace, id)
+    print(f"dictionary {id} removed")
+
+
 # -------------------------------------------------------------------------------------------------------------- layers
 
 
@@ -135,6 +169,13 @@ def _training_layer(store: Store) -> _Trains:
         if isinstance(layer, _Trains):
             return layer
     raise _missing(store, "layer that compresses with a dictionary")
+
+
+def _removing_layer(store: Store) -> _Removes:
+    for layer in stack_of(store.backend):
+        if isinstance(layer, _Removes):
+            return layer
+    raise _missing(store, "compression layer")
 
 
 def _missing(store: Store, what: str) -> ConfigError:

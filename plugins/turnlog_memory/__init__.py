@@ -10,6 +10,7 @@ from typing import Final
 from turnlog import Backend, Change, Expect, Key, Metadata, Page, Query, Receipt, Record, Session, Version
 from turnlog.errors import InvalidInput
 from turnlog.rules import SessionState, page
+from turnlog.values.ids import OWN
 
 __all__ = ["MemoryBackend"]
 
@@ -21,13 +22,14 @@ class MemoryBackend(Backend):
     """Sessions in the memory of this process: nothing survives it.
 
     It is bounded: over `max_sessions` or `max_bytes` it drops the least recently used sessions, each as a whole.  It
-    waits for nothing and holds no lock, so any event loop may use it, but one thread at a time.
+    never drops what layers keep for themselves, such as a dictionary.  It waits for nothing and holds no lock, so any
+    event loop may use it, but one thread at a time.
 
     Args:
         ttl: As in `Backend`.
         max_sessions: How many sessions it keeps.
-        max_bytes: About how many bytes of records and metadata it keeps; the session that is being written always
-            stays.
+        max_bytes: About how many bytes of records, before a layer compresses them, and metadata it keeps; the session
+            that is being written always stays.
         clock: As in `Backend`.
 
     Raises:
@@ -121,7 +123,11 @@ class MemoryBackend(Backend):
             if header.metadata is not old.metadata:
                 self._bytes += _size(header.metadata) - _size(old.metadata)
         while len(states) > self.max_sessions or (self._bytes > self.max_bytes and len(states) > 1):
-            self._drop(next(iter(states)))
+            # what layers keep for themselves, such as a dictionary, is needed to read the other sessions
+            oldest = next((one for one in states if not one.namespace.startswith(OWN)), key)
+            if oldest == key:
+                return
+            self._drop(oldest)
 
     def _drop(self, key: Key) -> None:
         state = self._states.pop(key, None)

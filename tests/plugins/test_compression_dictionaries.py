@@ -1,9 +1,8 @@
-"""Dictionaries: they make short turns smaller, appear in no listing, and are removed when no record needs them."""
+"""Dictionaries: they make short turns smaller, appear in no listing, and are removed on purpose only."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -11,11 +10,26 @@ from typing import Any
 import pytest
 
 from compressed import PLAIN, WITH_DICTIONARY, ZSTD, Watched, codecs_of, stored
-from turnlog import Backend, Change, InvalidInput, Key, Layer, Message, Query, Receipt, Record, Store, assistant, user
-from turnlog.errors import CorruptRecord
+from turnlog import (
+    ANY,
+    Backend,
+    Change,
+    InvalidInput,
+    Key,
+    Layer,
+    Message,
+    Query,
+    Record,
+    Session,
+    Store,
+    assistant,
+    user,
+)
+from turnlog.errors import Conflict, CorruptRecord
 from turnlog.testing import Clock
-from turnlog_compression import CompressionLayer, GzipLayer, OffLayer, Recompressed, _recompressing
-from turnlog_compression.zstd import Trained, ZstdLayer
+from turnlog_compression import CompressionLayer, GzipLayer, OffLayer, Recompressed
+from turnlog_compression._progress import Progress
+from turnlog_compression.zstd import ZstdLayer
 from turnlog_memory import MemoryBackend
 from turnlog_sql.sqlite import SQLiteBackend
 
@@ -53,6 +67,14 @@ async def fill_sessions(backend: Backend, sessions: int = 60, *, start: int = 0,
             await store.append(f"s{number}", exchange(dice), owner=f"owner {number % 3}")
 
 
+async def fill_at_once(backend: Backend, *, start: int = 0) -> None:
+    """Write 30 sessions of 20 turns each, every session in one commit."""
+    dice = Random(start)
+    for number in range(start, start + 30):
+        history = [message for _ in range(20) for message in exchange(dice)]
+        await Store(backend).save(f"s{number}", history, expect=ANY)
+
+
 async def codecs(backend: Backend, session: str, namespace: str = "default") -> set[int]:
     """Return the codecs of a session's records."""
     return set(codecs_of(await stored(backend, Key(namespace, session))))
@@ -66,11 +88,6 @@ async def texts(backend: Backend, session: str, namespace: str = "default") -> l
 async def recompressed(layer: CompressionLayer, **options: Any) -> list[Recompressed]:
     """Recompress the namespace and return all results."""
     return [result async for result in layer.recompress("default", **options)]
-
-
-async def removed(layer: CompressionLayer, **options: Any) -> list[tuple[int, ...]]:
-    """Recompress the namespace and return the ids of the dictionaries that were removed."""
-    return [result.forgotten for result in await recompressed(layer, **options) if result.forgotten]
 
 
 async def ids(backend: Backend) -> list[int]:
@@ -132,7 +149,8 @@ async def test_turns_are_written_with_it_and_read_by_every_layer(make: Make) -> 
         sizes = []
         for writer in (layer, ZstdLayer(backend)):
             (written,) = await writer.encode_records(Key("default", "x"), (plain,))
-            sizes.append(written.size)
+            sizes.append(len(written.payload))
+            assert written.size == plain.size == len(plain.payload), "what a reader holds"
         assert plain.size / sizes[0] >= 2.0
         assert sizes[1] / sizes[0] >= 1.5
 
@@ -246,9 +264,8 @@ async def test_the_error_of_a_record_names_its_missing_dictionary(make: Make) ->
 
 
 async def test_erasing_an_owner_names_the_dictionaries_that_may_hold_their_words(make: Make) -> None:
-    """Until another is trained without them and every record is compressed with it."""
-    clock = Clock()
-    async with make(clock=clock) as backend:
+    """Until another is trained without them, every record is compressed with it, and the older one is removed."""
+    async with make() as backend:
         layer = ZstdLayer(backend, dictionary=True)
         store = Store(layer)
         await fill_sessions(layer)
@@ -267,8 +284,8 @@ async def test_erasing_an_owner_names_the_dictionaries_that_may_hold_their_words
         assert (await store.erase_owner("owner 0")).traces == tuple(
             f"dictionary {one.id} of 'default'" for one in (first, second)
         )
-        clock.advance(HOUR)
         await recompressed(layer)
+        await layer.remove_dictionary("default", first.id)
         assert (await store.erase_owner("owner 1")).traces == ()
 
 
@@ -281,200 +298,193 @@ async def test_traces_are_found_by_every_compression_layer_and_through_other_lay
             assert await outer.traces("default", "owner 1") == (f"dictionary {trained.id} of 'default'",)
 
 
-# ------------------------------------------------------------------------------------------------------------- removal
-
-
-async def two_trained(backend: Backend, clock: Clock) -> tuple[ZstdLayer, Trained, Trained]:
-    """Write a session `s100` with the first of two dictionaries."""
-    layer = ZstdLayer(backend, dictionary=True, seal=False)
-    await fill_sessions(layer)
-    first = await layer.train("default")
-    await fill_sessions(layer, 1, start=100)
-    second = await layer.train("default")
-    clock.advance(60)
-    return layer, first, second
-
-
-async def test_an_old_one_is_removed_an_hour_after_no_record_needs_it(make: Make) -> None:
-    """Not sooner, because other writers may still use it.  Every session stays readable."""
-    clock = Clock()
-    async with make(clock=clock) as backend:
-        layer, first, second = await two_trained(backend, clock)
-        whole = {f"s{number}": await texts(layer, f"s{number}") for number in (0, 7, 100)}
-        for seconds, expected in ((0, []), (HOUR - 61, []), (1, [(first.id,)]), (HOUR, [])):
-            clock.advance(seconds)
-            assert await removed(layer) == expected
-            for name, messages in whole.items():
-                for reader in (ZstdLayer(backend), OffLayer(backend)):
-                    assert await texts(reader, name) == messages
-        assert await ids(backend) == [second.id]
-
-
-async def test_one_that_a_damaged_record_may_need_stays(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The run of the damaged record stays as it is, also if recompressing is stopped after it and continued later."""
-    monkeypatch.setattr(_recompressing, "_SESSIONS", 1)
-    clock = Clock()
-    async with make(clock=clock) as backend:
-        layer, first, second = await two_trained(backend, clock)
-        sound = (await stored(backend, Key("default", "s100")))[-1]
-        damaged = Record.of(tuple(exchange(Random(1))), id="bad", time=0.0)
-        await backend.commit(Key("default", "s100"), Change(append=(damaged.with_payload(sound.payload[:-1] + b"\0"),)))
-        for _ in range(3):
-            await fill_sessions(OffLayer(backend), 1, start=100)  # so that the damaged turn is in a run
-        clock.advance(HOUR)
-        whole = await Store(layer).load("s100", before=20)
-        results = layer.recompress("default")
-        async for one in results:
-            if one.session == "s100":
-                assert one.damaged == 1
-            if one.session == "s50":
-                break
-        await results.aclose()  # type: ignore[attr-defined]
-        clock.advance(HOUR)
-        rest = await recompressed(layer)
-        assert "s100" not in {one.session for one in rest}
-        assert not [one for one in rest if one.forgotten]
-        assert set(await ids(backend)) == {first.id, second.id}
-        assert await Store(ZstdLayer(backend)).load("s100", before=20) == whole
-
-
-async def test_one_that_an_open_turn_needs_stays_until_the_turn_ends(make: Make) -> None:
-    """A backend refuses to seal a turn that more rounds may follow."""
-    clock = Clock()
-    async with make(clock=clock) as backend:
-        layer = ZstdLayer(backend, dictionary=True)
-        store = Store(layer)
-        await fill_sessions(layer)
-        first = await layer.train("default")
-        await store.append("open", exchange(Random(5)), turn_id="t", open=True)
-        assert await codecs(backend, "open") == {WITH_DICTIONARY}
-        second = await layer.train("default")
-        clock.advance(HOUR)
-        assert await removed(layer, idle=0) == []
-        assert len(await texts(ZstdLayer(backend), "open")) == 2
-        await store.append("open", exchange(Random(6)), turn_id="t", part=1)
-        clock.advance(60)
-        assert await removed(layer, idle=0) == [(first.id,)]
-        assert len(await texts(ZstdLayer(backend), "open")) == 4
-        assert await ids(backend) == [second.id]
-
-
-async def test_one_that_was_the_newest_at_the_beginning_stays() -> None:
-    """Another is trained while recompressing runs for hours: its first sessions were written with the one before."""
-    clock = Clock()
-    async with MemoryBackend(clock=clock) as backend:
-        layer, _, second = await two_trained(backend, clock)
-        third = None
-        async for _ in layer.recompress("default"):
-            if third is None:
-                third = await layer.train("default")
-                clock.advance(2 * HOUR)
-        assert third is not None
-        assert {second.id, third.id} <= set(await ids(backend))
-        for number in (0, 30, 59, 100):
-            assert len(await texts(ZstdLayer(backend), f"s{number}")) == 40
-        clock.advance(60)
-        assert [len(found) for found in await removed(layer)] == [2]
-        for number in (0, 30, 59, 100):
-            assert len(await texts(ZstdLayer(backend), f"s{number}")) == 40
-
-
-@pytest.mark.parametrize("passes", [100, 1])
-async def test_one_that_a_session_needs_which_moved_meanwhile_stays(
-    monkeypatch: pytest.MonkeyPatch, passes: int
-) -> None:
-    """The session moves from the part of the listing that is still to come to the part that is done.
-
-    A further pass finds the session and compresses it anew; without further passes the dictionary stays.
-    """
-    monkeypatch.setattr(_recompressing, "MAX_PAGE", 5)
-    monkeypatch.setattr(_recompressing, "_PASSES", passes)
-    clock = Clock()
-    async with MemoryBackend(clock=clock) as backend:
-        layer, first, second = await two_trained(backend, clock)
-        await recompressed(layer)
-        old = ZstdLayer(backend, dictionary=True, seal=False)
-        every = await old.dictionaries.fetch("default")
-        old.dictionaries._newest["default"] = (clock.now, every[first.id])  # it has not looked for the newest yet
-        await fill_sessions(old, 1, start=200)
-        for number in range(10):
-            clock.advance(10)
-            await fill_sessions(layer, 1, start=300 + number)
-        clock.advance(HOUR)
-        moved = False
-        async for _ in layer.recompress("default"):
-            if not moved:
-                moved = True
-                clock.advance(10)
-                await Store(layer).append("s200", exchange(Random(7)))
-        assert await ids(backend) == ([second.id] if passes > 1 else [first.id, second.id])
-        assert len(await texts(ZstdLayer(backend), "s200")) == 42
-
-
-async def test_removing_one_without_recompressing_makes_records_unreadable() -> None:
-    """The tests above would detect a layer that removes dictionaries too soon."""
-    clock = Clock()
-    async with MemoryBackend(clock=clock) as backend:
-        layer, _, _ = await two_trained(backend, clock)
-        clock.advance(HOUR)
-        await layer.dictionaries.remove_old("default")
-        with pytest.raises(CorruptRecord, match="dictionary"):
-            await texts(ZstdLayer(backend), "s100")
-
-
-async def test_one_that_another_process_still_seals_with_stays() -> None:
-    """That process may not have looked for the newest yet, and a seal does not move a session to the front."""
-    clock = Clock()
-    async with MemoryBackend(clock=clock) as backend:
-        other = ZstdLayer(backend, dictionary=True, seal=False)
-        await fill_sessions(other)
-        first = await other.train("default")
-        await Store(other).append("s0", exchange(Random(1)))  # now it has looked
+async def test_a_damaged_dictionary_hides_only_the_records_that_need_it() -> None:
+    """It counts as one that may hold anybody's words."""
+    async with MemoryBackend() as backend:
         layer = ZstdLayer(backend, dictionary=True, seal=False)
-        second = await layer.train("default")
-        results = _sealing_meanwhile(layer.recompress("default", idle=0), other, clock)
-        assert [one.forgotten async for one in results if one.forgotten] == []
-        assert set(await ids(backend)) == {first.id, second.id}
-        for number in range(60):
-            assert await texts(ZstdLayer(backend), f"s{number}")
-        assert await removed(layer, idle=0) == [(first.id,)]
-        for number in range(60):
-            assert await texts(ZstdLayer(backend), f"s{number}")
+        await fill_sessions(layer)
+        trained = await layer.train("default")
+        await fill_sessions(layer, 1, start=100)
+        record = Record.of(tuple(exchange(Random(1))), id=f"{trained.id}", time=0.0).with_payload(b"damaged payload")
+        await backend.commit(Key("turnlog:dictionaries", "default"), Change(keep=0, append=(record,)))
+        reader = ZstdLayer(backend, dictionary=True, seal=False)
+        with pytest.raises(CorruptRecord, match=f"'s100'.*dictionary {trained.id}, which is not"):
+            await texts(reader, "s100")
+        await fill_sessions(reader, 1, start=101)
+        assert len(await texts(reader, "s101")) == len(await texts(reader, "s1")) == 40
+        assert await reader.traces("default", "anybody") == (f"dictionary {trained.id} of 'default'",)
 
 
-async def _sealing_meanwhile(
-    results: AsyncIterator[Recompressed], other: ZstdLayer, clock: Clock
-) -> AsyncIterator[Recompressed]:
-    """Yield results; after `s1` another process seals with an older dictionary, and the rest takes an hour."""
-    async for one in results:
-        yield one
-        if one.session == "s1":
-            await recompressed(other, idle=0)
-            clock.advance(HOUR + 60)
+# ----------------------------------------------------------------------------------------------- none is ever forgotten
 
 
-class Held(Layer):
-    """A backend that waits before it writes the session `target`."""
+async def unreadable(backend: Backend, sessions: int = 60) -> int:
+    """Return how many sessions a new process cannot read."""
+    failed, reader = 0, ZstdLayer(backend)
+    for number in range(sessions):
+        try:
+            assert await texts(reader, f"s{number}")
+        except CorruptRecord:
+            failed += 1
+    return failed
 
-    def __init__(self, inner: Backend) -> None:
+
+class Elsewhere(Layer):
+    """The same backend on a host whose clock is wrong."""
+
+    def __init__(self, inner: Backend, clock: Clock) -> None:
         super().__init__(inner)
-        self.arrived, self.go_on = asyncio.Event(), asyncio.Event()
-
-    async def commit(self, key: Key, change: Change) -> Receipt:
-        if key.session == "target":
-            self.arrived.set()
-            await self.go_on.wait()
-        return await super().commit(key, change)
+        self.clock = clock
 
 
-async def test_a_fork_that_is_being_written_does_not_need_a_removed_dictionary() -> None:
+@pytest.mark.parametrize(("ahead", "remembers", "writes"), [(0, True, False), (HOUR, False, True), (-HOUR, True, True)])
+async def test_training_while_another_process_recompresses_loses_nothing(
+    make: Make, ahead: float, *, remembers: bool, writes: bool
+) -> None:
+    """That process may remember an older dictionary, its clock may be wrong, and a third one goes on with the older."""
+    clock, wrong = Clock(), Clock()
+    async with make(clock=clock) as backend:
+        trainer, other = (ZstdLayer(backend, dictionary=True, seal=False) for _ in range(2))
+        recompresses = ZstdLayer(Elsewhere(backend, wrong), dictionary=True, seal=False)
+        await fill_at_once(trainer)
+        await trainer.train("default")
+        await fill_at_once(other, start=30)
+        for _ in range(2):
+            clock.advance(2 * HOUR)
+            wrong.now = clock.now + ahead
+            for layer in (recompresses, other) if remembers else (other,):
+                await layer.codec_for("default")
+            trained = False
+            async for result in recompresses.recompress("default", idle=0):
+                if not trained:
+                    trained = True
+                    await trainer.train("default")
+                if writes and result.session != "s0":
+                    await Store(other).append("s0", exchange(Random(1)))
+            await fill_at_once(other, start=60)
+            assert await unreadable(backend) == 0
+            await recompressed(trainer, idle=0)
+            assert await unreadable(backend) == 0
+        assert len(await ids(backend)) == 3
+
+
+async def test_a_dictionary_is_looked_for_in_the_backend_each_time_it_is_not_in_memory() -> None:
+    """Another process may have stored it a moment ago."""
+    async with MemoryBackend(clock=Clock()) as backend:
+        layer, reader = (ZstdLayer(backend, dictionary=True, seal=False) for _ in range(2))
+        await fill_sessions(layer)
+        for number in range(100, 103):
+            await texts(reader, "s1")
+            await layer.train("default")
+            await fill_sessions(layer, 1, start=number)
+            assert len(await texts(reader, f"s{number}")) == 40
+
+
+async def test_a_bounded_memory_backend_keeps_it() -> None:
+    """The backend drops the sessions that were not used for longest, and a dictionary is read once."""
+    async with MemoryBackend(max_sessions=40) as backend:
+        layer = ZstdLayer(backend, dictionary=True, seal=False)
+        await fill_at_once(layer)
+        await layer.train("default")
+        for start in (100, 130):
+            await fill_at_once(layer, start=start)
+        assert len(await texts(ZstdLayer(backend), "s159")) == 40
+        assert len(await ids(backend)) == 1
+
+
+# ------------------------------------------------------------------------------------------------- removed on purpose
+
+
+async def test_one_that_no_record_needs_is_removed_on_purpose(make: Make) -> None:
+    """Every session stays readable, and its own process forgets nothing that it may still read."""
+    async with make() as backend:
+        layer = ZstdLayer(backend, dictionary=True, seal=False)
+        await fill_at_once(layer)
+        first = await layer.train("default")
+        await fill_sessions(layer, 1, start=100)
+        second = await layer.train("default")
+        remover: CompressionLayer
+        for remover in (layer, OffLayer(backend), GzipLayer(backend)):
+            with pytest.raises(Conflict, match=rf"'s100' in 'default' needs dictionary {first.id}, or is damaged"):
+                await remover.remove_dictionary("default", first.id)
+        await recompressed(layer)
+        with pytest.raises(InvalidInput, match="namespace 'elsewhere' has no dictionary"):
+            await layer.remove_dictionary("elsewhere", first.id)
+        await OffLayer(backend).remove_dictionary("default", first.id)
+        assert await ids(backend) == [second.id]
+        with pytest.raises(InvalidInput, match="no dictionary"):
+            await layer.remove_dictionary("default", first.id)
+        assert await unreadable(backend, 30) == 0
+        with pytest.raises(Conflict, match=f"needs dictionary {second.id}"):
+            await layer.remove_dictionary("default", second.id)
+        await recompressed(ZstdLayer(backend, seal=False), idle=0)
+        await layer.remove_dictionary("default", second.id)
+        assert await ids(backend) == []
+        assert await unreadable(backend, 30) == 0
+
+
+async def test_one_that_a_damaged_record_or_an_open_turn_may_need_stays(make: Make) -> None:
+    async with make() as backend:
+        layer = ZstdLayer(backend, dictionary=True, seal=False)
+        await fill_at_once(layer)
+        first = await layer.train("default")
+        await Store(layer).append("open", exchange(Random(5)), turn_id="t", open=True)
+        await layer.train("default")
+        await recompressed(layer, idle=0)
+        with pytest.raises(Conflict, match="turn 0 of session 'open' in 'default' needs"):
+            await layer.remove_dictionary("default", first.id)
+        await Store(layer).append("open", exchange(Random(6)), turn_id="t", part=1)
+        await recompressed(layer, idle=0)
+        damaged = Record.of(tuple(exchange(Random(1))), id="bad", time=0.0)
+        payload = b"\xc1\x54\x01\x03" + damaged.payload[4:]
+        await backend.commit(Key("default", "bad"), Change(append=(damaged.with_payload(payload),)))
+        with pytest.raises(Conflict, match=r"turn 0 of session 'bad' in 'default' needs .* or is damaged"):
+            await layer.remove_dictionary("default", first.id)
+        await Store(layer).erase("bad")
+        await layer.remove_dictionary("default", first.id)
+        assert len(await texts(ZstdLayer(backend), "open")) == 4
+
+
+class Busy(Layer):
+    """A backend in which something happens after every session was read."""
+
+    then: Callable[[], Awaitable[object]] | None = None
+
+    async def read(self, key: Key, **options: Any) -> Session:
+        session = await super().read(key, **options)
+        if self.then is not None and key == Key("default", "s0"):
+            then, self.then = self.then, None
+            await then()
+        return session
+
+
+async def test_a_sign_of_a_writer_refuses_a_removal() -> None:
+    """A session that was changed or made, another dictionary, or a recompress; not a session that has expired."""
     clock = Clock()
-    held = Held(MemoryBackend(clock=clock))
-    layer, first, _ = await two_trained(held, clock)
-    clock.advance(HOUR)
-    fork = asyncio.ensure_future(Store(layer).fork("s100", "target"))
-    await held.arrived.wait()
-    assert await removed(layer, idle=0) == [(first.id,)]
-    held.go_on.set()
-    await fork
-    assert await texts(ZstdLayer(held), "target") == await texts(ZstdLayer(held), "s100")
+    busy = Busy(MemoryBackend(clock=clock))
+    layer, other = (ZstdLayer(one, dictionary=True, seal=False) for one in (busy, busy.inner))
+    await fill_at_once(layer)
+    first, _ = await layer.train("default"), await layer.train("default")
+    store = Store(other)
+    for then, says in (
+        (lambda: store.append("s7", [user("hi")]), "'s7' in 'default' has changed .* stop all processes"),
+        (lambda: store.append("new", [user("hi")]), "'new' in 'default' has changed"),
+        (lambda: Progress.begin(busy.inner, "default", "asked"), "a recompress is running in namespace 'default'"),
+        (lambda: store.append("s7", [user("hi")]), "has changed"),
+    ):
+        busy.then = then
+        with pytest.raises(Conflict, match=says):
+            await layer.remove_dictionary("default", first.id)
+    await busy.inner.delete(Key("turnlog:recompress", "default"))
+    busy.then = lambda: other.train("default")
+    with pytest.raises(Conflict, match="is at"):
+        await layer.remove_dictionary("default", first.id)
+    assert len(await ids(busy)) == 3
+    await store.merge_metadata("s9", ttl=60)
+    busy.then = lambda: wait(clock, 61)
+    await layer.remove_dictionary("default", first.id)
+    assert len(await ids(busy)) == 2
+
+
+async def wait(clock: Clock, seconds: float) -> None:
+    clock.advance(seconds)

@@ -27,9 +27,9 @@ from ..values.record import Record
 from ..values.session import SessionInfo
 from ..values.version import ExactVersion, Version, version_of
 
-SURE_TO_FIT: Final = MAX_PAYLOAD_BYTES // 8
-"""Bytes: a record whose size was estimated below this is under the limit.  An estimate counts characters, of at most 4
-bytes, and leaves a little out."""
+SURE_TO_FIT: Final = MAX_PAYLOAD_BYTES // 2
+"""Bytes: a record whose size was estimated below this is under the limit.  An estimate leaves out up to 14 bytes of
+each message."""
 
 
 class Header(msgspec.Struct, frozen=True, gc=False):
@@ -46,7 +46,7 @@ class Header(msgspec.Struct, frozen=True, gc=False):
         start: How many messages precede the first record that is still stored.
         messages_until: How many messages precede the end, counted from the same place as `start`.
         tail: The last round's turn id, part, and whether it is open; None if there is no round.
-        bytes: What its records take.
+        bytes: The sum of its records' sizes (`Record.size`): what they take without compression or encryption.
         created: When it was made, in seconds since 1970, by the backend's clock.
         updated: When it last changed, by the same clock.
         owner: Its owner; empty if it has none.

@@ -63,8 +63,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, repr
         append: Records to put at the end.
         keep: Cut the turns that are numbered `keep` and above; None keeps all.
         retain: Afterwards drop what lies wholly before the last `retain` turns; None keeps all.
-        max_bytes: Refuse the change (`TooLarge`) if the session would take more than this, and more than before; None:
-            no limit.
+        max_bytes: Refuse the change (`TooLarge`) if the session's records would take more bytes than this, encoded and
+            before a layer compresses or encrypts them, and more than before; None: no limit.
         metadata: Values to set, by name; None removes a name.
         owner: The session's new owner; the empty string clears it.
         ttl: The session's own time to live, in seconds; 0 means that it never expires; None leaves it as it is.

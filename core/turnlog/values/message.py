@@ -122,9 +122,14 @@ class Message(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults
 
     @property
     def size(self) -> int:
-        """About how many bytes it takes encoded: one a character, and 8 for the frame."""
+        """Bytes that its texts and the rest take encoded, in UTF-8, and about 8 for the frame."""
         role, content, rest = self._role, self._content, self._rest
-        return 8 + (len(role) if role else 0) + (len(content) if content else 0) + (len(rest) if rest else 0)
+        size = 8 if rest is None else 8 + len(rest)
+        if role is not None:
+            size += len(role) if role.isascii() else len(role.encode())
+        if content is not None:
+            size += len(content) if content.isascii() else len(content.encode())
+        return size
 
     @property
     def memory(self) -> int:

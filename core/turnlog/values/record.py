@@ -13,7 +13,7 @@ import msgspec
 
 from ..errors import CorruptRecord, InvalidInput, TooLarge
 from ..limits import MAX_MESSAGES, MAX_SEALED_TURNS, MAX_TURN_ID_BYTES
-from ..payload import HEAD, PLAIN, codec_of, plain_body, wrap
+from ..payload import HEAD, PLAIN, codec_of, plain_body, plain_size, wrap
 from . import body as _body
 from .ids import check_id
 from .json_value import check_number, shown
@@ -121,11 +121,14 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
 
     @property
     def size(self) -> int:
-        """Bytes of its payload, or about as many if it was not encoded when it was stored; never changed after that."""
+        """Bytes of its plain payload, or about as many if it was not encoded when it was stored: what a reader holds.
+
+        No layer that compresses or encrypts changes it, and it stays once the record is stored.
+        """
         if self._size is not None:
             return self._size
         if self._payload is not None:
-            return len(self._payload)
+            return plain_size(self._payload)
         if self._messages is not None:
             return 16 + sum([message.size for message in self._messages])
         return sum(record.size for record in self._inner or ())
@@ -384,7 +387,7 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
 
         Args:
             end: The last of them.
-            size: Bytes of the sealed payload.
+            size: The sealed record's `size`.
         """
         return msgspec.structs.replace(self, messages_until=end.messages_until, _size=size)
 
@@ -405,9 +408,14 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
             return self
         return msgspec.structs.replace(self, _payload=None, _messages=messages, _inner=None, _size=None)
 
-    def with_payload(self, payload: bytes) -> Record:
-        """The same record with another encoding of the same body: what layers that compress or encrypt make."""
-        return msgspec.structs.replace(self, _payload=payload, _messages=None, _inner=None, _size=None)
+    def with_payload(self, payload: bytes, *, size: int | None = None) -> Record:
+        """The same record with another encoding of the same body: what layers that compress or encrypt make.
+
+        Args:
+            payload: The other encoding.
+            size: The record's `size`, where the envelope of the payload does not state it, as that of an encrypted one.
+        """
+        return msgspec.structs.replace(self, _payload=payload, _messages=None, _inner=None, _size=size)
 
     def damaged(self, why: str) -> Record:
         """The same record with a body that cannot be read: what a layer makes where it fails to open one.

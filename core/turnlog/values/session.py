@@ -28,7 +28,7 @@ class SessionInfo(msgspec.Struct, frozen=True):
         first: The number of the first turn that is still there.
         turns: How many turns it has seen: one more than the last one's number.
         messages: How many messages are there.
-        bytes: About how many bytes its records take where they are stored.
+        bytes: About how many bytes its records take encoded, before a layer compresses or encrypts them.
         created: When it was made, in seconds since 1970, by the store's clock.
         updated: When it last changed, in seconds since 1970, by the store's clock.
         owner: Whose it is; empty if nobody's.

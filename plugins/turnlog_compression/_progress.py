@@ -1,0 +1,184 @@
+"""The progress of a call of `recompress`, stored in the backend: a later call continues it, and two never work at once.
+
+It is the metadata of a session of its own, `Key("turnlog:recompress", namespace)`.  Each write is bound to the version
+that the one before has made, so a call finds out when another has taken over.
+
+A call that is killed leaves a progress that says it is running.  No wall clock decides that: a later call watches the
+progress, and takes it over if nothing was written for `PATIENCE` seconds that it has waited itself.  If the first call
+was only slow, it ends at its next write.  Both may have sealed at once by then, which does no harm: the backend refuses
+a seal of records that have changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Final, Self
+
+import msgspec
+
+from turnlog import ABSENT, Backend, Change, Expect, Key, SessionInfo
+from turnlog.errors import Conflict, SessionNotFound, TurnlogError
+from turnlog.values import new_id
+
+_HOME: Final = "turnlog:recompress"
+
+BEAT: Final = 5.0
+"""Seconds after which a running call writes its progress again."""
+
+PATIENCE: Final = 20.0
+"""Seconds without a write after which a call counts as killed: several times `BEAT`, because one session may take
+longer."""
+
+_LOOK: Final = 1.0  # seconds between two looks at the progress of another call
+
+
+class _State(msgspec.Struct):
+    """The progress, as it is stored.
+
+    Attributes:
+        asked: The codec and the arguments.
+        since: This pass looks at sessions that were updated since then.
+        began: When this pass began, by the backend's clock.
+        cursor: The position of this pass; None: at its beginning.
+        run: The call that is running; empty: none.
+    """
+
+    asked: str
+    since: float = 0.0
+    began: float = 0.0
+    cursor: str | None = None
+    run: str = ""
+
+
+class Progress:
+    """The progress of the call that is running; `begin` makes it.
+
+    Attributes:
+        since: This pass looks at sessions that were updated since then.
+        cursor: The position of this pass; None: at its beginning.
+    """
+
+    def __init__(self, backend: Backend, home: Key, state: _State, expect: Expect) -> None:
+        self._backend = backend
+        self._home = home
+        self._state = state
+        self._expect = expect
+        self._written = 0.0
+
+    @classmethod
+    async def begin(cls, backend: Backend, namespace: str, asked: str) -> Self:
+        """Return the progress of an earlier call with the same codec and arguments, or a new one.
+
+        Args:
+            backend: The backend that stores it.
+            namespace: The namespace.
+            asked: The codec and the arguments.
+
+        Raises:
+            Conflict: Another call is running.
+        """
+        home, loop = Key(_HOME, namespace), asyncio.get_running_loop()
+        watched, until = None, 0.0
+        while True:
+            info = await _info(backend, home)
+            state = _state_of(info)
+            if info is not None and state.run:
+                if info.version != watched:
+                    if watched is not None:
+                        raise _running(namespace)
+                    watched, until = info.version, loop.time() + PATIENCE
+                if loop.time() < until:
+                    await asyncio.sleep(_LOOK)
+                    continue
+            if state.asked != asked:
+                state = _State(asked)
+            state.run = new_id()
+            progress = cls(backend, home, state, ABSENT if info is None else info.version.exact)
+            with suppress(Conflict):  # another call begins at the same moment: look again
+                await progress.store()
+                return progress
+
+    @property
+    def since(self) -> float:
+        return self._state.since
+
+    @property
+    def cursor(self) -> str | None:
+        return self._state.cursor
+
+    @cursor.setter
+    def cursor(self, cursor: str) -> None:
+        self._state.cursor = cursor
+
+    async def begin_pass(self) -> None:
+        """Note when this pass began."""
+        await self.store()
+        info = await _info(self._backend, self._home)
+        if info is None:
+            raise _running(self._home.session)
+        self._state.began = info.updated
+
+    def end_pass(self, slack: float) -> None:
+        """Let the next pass look at sessions that were updated since `slack` seconds before this one began."""
+        self._state.since, self._state.cursor = self._state.began - slack, None
+
+    async def beat(self) -> None:
+        """Write the progress if the last write is `BEAT` seconds ago.
+
+        Raises:
+            Conflict: Another call has taken over.
+        """
+        if asyncio.get_running_loop().time() - self._written >= BEAT:
+            await self.store()
+
+    async def store(self) -> None:
+        """Write the progress.
+
+        Raises:
+            Conflict: Another call has taken over.
+        """
+        change = Change(metadata=msgspec.to_builtins(self._state), ttl=0, expect=self._expect)
+        try:
+            receipt = await self._backend.commit(self._home, change)
+        except Conflict:
+            raise _running(self._home.session) from None
+        self._expect = receipt.version.exact
+        self._written = asyncio.get_running_loop().time()
+
+    async def finish(self) -> None:
+        """Remove the progress: the next call begins anew."""
+        with suppress(Conflict):  # another call has taken over
+            await self._backend.delete(self._home, expect=self._expect)
+
+    async def release(self) -> None:
+        """Let another call continue at once; if that fails, it continues after `PATIENCE` seconds."""
+        with suppress(TurnlogError):
+            info = await _info(self._backend, self._home)
+            if info is not None and _state_of(info).run == self._state.run:
+                self._expect = info.version.exact  # a write that was cancelled may have been done
+                self._state.run = ""
+                await self.store()
+
+
+async def is_running(backend: Backend, namespace: str) -> bool:
+    """Return whether a call is running, or was killed and not continued."""
+    return bool(_state_of(await _info(backend, Key(_HOME, namespace))).run)
+
+
+async def _info(backend: Backend, home: Key) -> SessionInfo | None:
+    try:
+        return (await backend.read(home, last=0, touch=False)).info
+    except SessionNotFound:
+        return None
+
+
+def _state_of(info: SessionInfo | None) -> _State:
+    return _State("") if info is None else msgspec.convert(dict(info.metadata), _State)
+
+
+def _running(namespace: str) -> Conflict:
+    return Conflict(
+        f"another recompress is running in namespace {namespace!r}: wait until it ends, or stop it; this one has "
+        "stopped, and what it has done is kept"
+    )
