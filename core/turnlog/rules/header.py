@@ -54,6 +54,8 @@ class Header(msgspec.Struct, frozen=True, gc=False):
         ttl: Its own time to live in seconds (0: never expires); None: the backend's.
         expires: When it expires, by the same clock; None if it does not.
         changes: How many changes were applied to it: the place of the next one among those that are remembered.
+        metadata_sum: The checksum at the end of `Metadata.pack`, so that metadata that are missing, or older than the
+            header, are noticed; empty if there are none.
     """
 
     key: Key
@@ -71,6 +73,7 @@ class Header(msgspec.Struct, frozen=True, gc=False):
     ttl: float | None = None
     expires: float | None = None
     changes: int = 0
+    metadata_sum: builtins.bytes = b""
 
     @classmethod
     def new(cls, key: Key, epoch: builtins.bytes, now: float, *, first: int = 0, owner: str = "") -> Header:
@@ -91,7 +94,7 @@ class Header(msgspec.Struct, frozen=True, gc=False):
         """Return the bytes that a database stores, with a checksum that covers the key.
 
         `updated` and `expires` are left out, because a server sets them by its own clock; so are the metadata, which
-        have a `pack` of their own.
+        have a `pack` of their own, but for its checksum.
         """
         v = self.version
         data = _encode(
@@ -107,6 +110,7 @@ class Header(msgspec.Struct, frozen=True, gc=False):
                 self.owner,
                 self.ttl,
                 self.changes,
+                self.metadata_sum,
             )
         )
         return data + self.key.checksum(data)
@@ -119,16 +123,14 @@ class Header(msgspec.Struct, frozen=True, gc=False):
         *,
         updated: float,
         expires: float | None,
-        metadata: Metadata = EMPTY,
     ) -> Header:
-        """Return the header behind stored bytes.
+        """Return the header behind stored bytes, without the metadata: see `with_metadata`.
 
         Args:
             key: The session that the header must belong to.
             data: The result of `pack`.
             updated: When the session last changed.
             expires: When it expires; None if it does not.
-            metadata: Its metadata, if they were read.
 
         Raises:
             CorruptRecord: The bytes are damaged, or belong to another session.
@@ -136,7 +138,7 @@ class Header(msgspec.Struct, frozen=True, gc=False):
         try:
             if not key.is_sound(data):
                 raise CorruptRecord("its header is damaged", key=key)
-            version, first, turns, start, until, tail, size, created, owner, ttl, changes = _decode(
+            version, first, turns, start, until, tail, size, created, owner, ttl, changes, described = _decode(
                 data[:-CHECKSUM_BYTES]
             )
             updated, expires = float(updated), None if expires is None else float(expires)
@@ -154,11 +156,28 @@ class Header(msgspec.Struct, frozen=True, gc=False):
             created,
             updated,
             owner,
-            metadata,
+            EMPTY,
             ttl,
             expires,
             changes,
+            described,
         )
+
+    def with_metadata(self, data: builtins.bytes | None) -> Header:
+        """Return the header with its metadata.
+
+        Args:
+            data: The result of `Metadata.pack`; None: none are stored.
+
+        Raises:
+            CorruptRecord: They are damaged, belong to another session, or are missing or older than the header.
+        """
+        if data is None and not self.metadata_sum:
+            return self
+        metadata = Metadata.unpack(self.key, data)
+        if self.metadata_sum != (data[-CHECKSUM_BYTES:] if data and metadata else b""):
+            raise CorruptRecord("its metadata are missing, or are not the last ones that were stored", key=self.key)
+        return msgspec.structs.replace(self, metadata=metadata)
 
     # -------------------------------------------------------------------------------------------------------- answers
 
@@ -256,8 +275,11 @@ class Header(msgspec.Struct, frozen=True, gc=False):
 
         Raises:
             SplitsSealed: `keep` falls inside `last`.
+            CorruptRecord: The turns before `keep` are not stored.
         """
         version = self.version
+        if keep > (self.first if last is None else last.next_turn):
+            raise gap(self, keep - 1)  # or what is left would be taken for all that there was
         if last is None:
             rounds, start, until, tip, tail = 0, 0, 0, version.epoch, None
         elif last.next_turn > keep:
@@ -326,6 +348,7 @@ class Header(msgspec.Struct, frozen=True, gc=False):
             self.ttl,
             self.expires,
             self.changes + 1,
+            self.metadata_sum,
         )
         return header, placed
 
@@ -346,12 +369,16 @@ class Header(msgspec.Struct, frozen=True, gc=False):
         Raises:
             TooLarge: The metadata would be over 64 KiB.
         """
-        metadata, owner, ttl = change.metadata, change.owner, change.ttl
-        version = self.version
+        owner, ttl = change.owner, change.ttl
+        version, metadata, described = self.version, self.metadata, self.metadata_sum
+        if change.metadata is not None:
+            metadata = metadata.merge(Metadata.of(change.metadata))
+            described = metadata.pack(self.key)[-CHECKSUM_BYTES:] if metadata else b""
         return msgspec.structs.replace(
             self,
             version=msgspec.structs.replace(version, stamp=chain(version.stamp, change.id.encode())),
-            metadata=self.metadata if metadata is None else self.metadata.merge(Metadata.of(metadata)),
+            metadata=metadata,
+            metadata_sum=described,
             owner=self.owner if owner is None else owner,
             ttl=self.ttl if ttl is None else ttl,
             updated=now,
@@ -402,6 +429,7 @@ _decode = msgspec.msgpack.Decoder(
         str,
         float | None,
         int,
+        bytes,
     ]
 ).decode
 
@@ -502,6 +530,16 @@ def regressed(key: Key, version: Version, seen: Version) -> HistoryRegressed:
         seen=seen,
         actual=version,
     )
+
+
+def gap(header: Header, turn: int) -> CorruptRecord:
+    """Return the error for a session that lacks a record.
+
+    Args:
+        header: The session's.
+        turn: The turn before the place.
+    """
+    return CorruptRecord("a record is missing, or is not where it belongs", key=header.key, turn=turn)
 
 
 def missing(key: Key) -> SessionNotFound:
