@@ -179,6 +179,7 @@ headers = st.builds(
     ttl=st.none() | seconds,
     expires=st.none() | seconds,
     changes=numbers,
+    expiry_ttl=st.none() | seconds,
 )
 values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | seconds | texts | st.binary(max_size=5),
