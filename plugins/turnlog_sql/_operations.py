@@ -43,6 +43,7 @@ from turnlog.rules import (
     check_delete,
     check_whole,
     fits,
+    latest_due,
     missing,
     needs,
     newest,
@@ -141,9 +142,8 @@ def read(
         records = []
     check_whole(header, records, last, before, since if continues else None)
     if touch and header.expiry_may_move(ttl):
-        slid = yield from _slide(statements, seen, now, ttl)
-        if slid is not header:
-            header, seen = slid, seen._replace(header=slid)
+        seen = yield from _slide(statements, seen, now, ttl)
+        header = seen.header
     data = first[WIDTH]
     if data is not None:
         header = msgspec.structs.replace(header, metadata=Metadata.unpack(key, data))
@@ -198,13 +198,15 @@ def _continues(header: Header, since: Version, at: bytes | None) -> bool:
     return True
 
 
-def _slide(statements: Statements, seen: Seen, now: float, ttl: float | None) -> Steps[Header]:
+def _slide(statements: Statements, seen: Seen, now: float, ttl: float | None) -> Steps[Seen]:
     """Move the expiry if it is due.  If another writer has changed the session meanwhile, its change stays."""
     header = seen.header.slide(now, ttl)
-    if header is not seen.header:
-        values: dict[str, Value] = {"row": seen.row, "was": seen.header.expires, "seen": seen.head, "now": now}
-        yield statements.slide, statements.slide.bind(values | {"expires": header.expires})
-    return header
+    if header is seen.header:
+        return seen
+    head = header.pack()  # another one only where the time to live has changed
+    values: dict[str, Value] = {"row": seen.row, "was": seen.header.expires, "seen": seen.head, "now": now}
+    yield statements.slide, statements.slide.bind(values | {"expires": header.expires, "head": head})
+    return Seen(seen.row, header, head)
 
 
 def page(statements: Statements, query: Query, now: float) -> Steps[Page]:
@@ -259,10 +261,14 @@ def append(
     except TurnlogError:
         return None
     after, record = done.header, done.append[0]
-    own = ttl if header.ttl is None else header.ttl
+    moves: dict[str, Value] = {}
+    if statements.append is not None:
+        own = (ttl if header.ttl is None else header.ttl) or None
+        after = msgspec.structs.replace(after, expiry_ttl=own)  # `plan` has decided by another clock than the server's
+        moves = {"ttl": own, "latest_due": 0.0 if own is None else latest_due(own, header.expiry_ttl or own)}
     values = _header_values(after)
     head = values["head"]
-    values |= {"row": seen.row, "seen": seen.head, "was": header.expires, "ttl": own or None, "now": now}
+    values |= {"row": seen.row, "seen": seen.head, "was": header.expires, "now": now, **moves}
     stored, known = _record_values(header.key, seen.row, record), _change_values(seen.row, change, after, done.number)
     if statements.append is not None:
         stored["record_head"] = stored.pop("head")
@@ -317,8 +323,8 @@ def commit(
         seen.header.check_owner(change.for_owner)
         known = rows[0][WIDTH]
         if known is not None:
-            header = yield from _slide(statements, seen, now, ttl)
-            return Remembered.unpack(key, known).receipt(header, change, now), seen._replace(header=header)
+            seen = yield from _slide(statements, seen, now, ttl)
+            return Remembered.unpack(key, known).receipt(seen.header, change, now), seen
     stored = None if seen is None else seen.header
     near = needs(key, stored, change)  # what it refuses costs no further round trip
     if seen is not None:

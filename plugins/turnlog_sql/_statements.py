@@ -32,7 +32,7 @@ from sqlalchemy import (
 from sqlalchemy.sql.dml import ReturningUpdate, Update
 from sqlalchemy.sql.expression import ClauseElement, ScalarSelect
 
-from turnlog.limits import MAX_NUMBER, SLIDE
+from turnlog.limits import MAX_NUMBER
 
 from ._schema import changes, records, schema, session_metadata, sessions
 
@@ -180,7 +180,7 @@ class Statements:
         was = _unmoved(bindparam("was", type_=Double))
         unmoved = s.head == bindparam("seen")
         alive = or_(s.expires.is_(None), s.expires > now)  # an expired session does not come back
-        self.slide = compiled(one_session.where(was, unmoved, alive).values(_bound("expires")))
+        self.slide = compiled(one_session.where(was, unmoved, alive).values(_bound("expires", "head")))
         self.delete_metadata = compiled(delete(session_metadata).where(session_metadata.c.row == _ROW))
         self.insert_metadata = compiled(insert(session_metadata).values(_bound("row", "metadata")))
         self.insert_record = compiled(insert(records).values(_bound(*(column.name for column in r))))
@@ -266,7 +266,7 @@ def _move(now: ColumnElement[float], *others: str) -> Update:
     ttl, was = bindparam("ttl", type_=Double), bindparam("was", type_=Double)
     left = s.expires - now
     written = _bound(*(name for name in _MOVED if name not in ("updated", "expires")), *others)
-    expires = case((ttl.is_(None), None), (and_(left > ttl * SLIDE, left <= ttl), s.expires), else_=now + ttl)
+    expires = case((ttl.is_(None), None), (left > bindparam("latest_due", type_=Double), s.expires), else_=now + ttl)
     there = and_(s.row == _ROW, s.head == bindparam("seen"), _unmoved(was))
     alive = or_(s.expires.is_(None), s.expires > now)
     return update(sessions).where(there, alive).values(**written, updated=now, expires=expires)

@@ -192,6 +192,7 @@ headers = st.builds(
     ttl=st.none() | seconds,
     expires=st.none() | seconds,
     changes=numbers,
+    expiry_ttl=st.none() | seconds,
     metadata_sum=st.binary(max_size=4),
 )
 values = st.recursive(

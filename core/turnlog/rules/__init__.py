@@ -11,6 +11,7 @@ from .header import (
     check_seal,
     expiry_is_due,
     fits,
+    latest_due,
     missing,
     regressed,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "expiry_is_due",
     "file_key",
     "fits",
+    "latest_due",
     "missing",
     "needs",
     "newest",

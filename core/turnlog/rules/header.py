@@ -32,6 +32,10 @@ SURE_TO_FIT: Final = MAX_PAYLOAD_BYTES // 8
 bytes, and leaves a little out."""
 
 
+_AGREE: Final = 1.0
+"""Seconds: clocks that differ by less count as one, as do two results that differ by the rounding of a double."""
+
+
 class Header(msgspec.Struct, frozen=True, gc=False):
     """The part of a session that a backend stores beside the records.
 
@@ -54,6 +58,7 @@ class Header(msgspec.Struct, frozen=True, gc=False):
         ttl: Its own time to live in seconds (0: never expires); None: the backend's.
         expires: When it expires, by the same clock; None if it does not.
         changes: How many changes were applied to it: the place of the next one among those that are remembered.
+        expiry_ttl: The time to live in seconds that `expires` was computed with; None if it is not known.
         metadata_sum: The checksum at the end of `Metadata.pack`, so that metadata that are missing, or older than the
             header, are noticed; empty if there are none.
     """
@@ -73,6 +78,7 @@ class Header(msgspec.Struct, frozen=True, gc=False):
     ttl: float | None = None
     expires: float | None = None
     changes: int = 0
+    expiry_ttl: float | None = None
     metadata_sum: builtins.bytes = b""
 
     @classmethod
@@ -110,6 +116,7 @@ class Header(msgspec.Struct, frozen=True, gc=False):
                 self.owner,
                 self.ttl,
                 self.changes,
+                self.expiry_ttl,
                 self.metadata_sum,
             )
         )
@@ -138,8 +145,9 @@ class Header(msgspec.Struct, frozen=True, gc=False):
         try:
             if not key.is_sound(data):
                 raise CorruptRecord("its header is damaged", key=key)
-            version, first, turns, start, until, tail, size, created, owner, ttl, changes, described = _decode(
-                data[:-CHECKSUM_BYTES]
+            fields = _decode(data[:-CHECKSUM_BYTES])
+            version, first, turns, start, until, tail, size, created, owner, ttl, changes, expiry_ttl, described = (
+                fields
             )
             updated, expires = float(updated), None if expires is None else float(expires)
         except (msgspec.DecodeError, TypeError, ValueError) as error:
@@ -160,6 +168,7 @@ class Header(msgspec.Struct, frozen=True, gc=False):
             ttl,
             expires,
             changes,
+            expiry_ttl,
             described,
         )
 
@@ -348,6 +357,7 @@ class Header(msgspec.Struct, frozen=True, gc=False):
             self.ttl,
             self.expires,
             self.changes + 1,
+            self.expiry_ttl,
             self.metadata_sum,
         )
         return header, placed
@@ -383,6 +393,7 @@ class Header(msgspec.Struct, frozen=True, gc=False):
             ttl=self.ttl if ttl is None else ttl,
             updated=now,
             expires=self.expires if ttl is None else None,  # `slide` sets it anew
+            expiry_ttl=self.expiry_ttl if ttl is None else None,
         )
 
     def expiry_may_move(self, ttl: float | None) -> bool:
@@ -390,7 +401,7 @@ class Header(msgspec.Struct, frozen=True, gc=False):
         return ttl is not None or self.ttl is not None or self.expires is not None
 
     def slide(self, now: float, ttl: float | None) -> Header:
-        """Return the header with its expiry moved; itself if less than 1/8 of the time to live has passed.
+        """Return the header with its expiry moved; itself if `expiry_is_due` says that it must stay.
 
         Args:
             now: Seconds since 1970, by the backend's clock.
@@ -398,21 +409,43 @@ class Header(msgspec.Struct, frozen=True, gc=False):
         """
         if self.ttl is not None:
             ttl = self.ttl
-        if not expiry_is_due(ttl, None if self.expires is None else self.expires - now):
+        if not expiry_is_due(ttl, None if self.expires is None else self.expires - now, self.expiry_ttl):
             return self
-        return msgspec.structs.replace(self, expires=now + ttl if ttl else None)
+        if not ttl:
+            return msgspec.structs.replace(self, expires=None, expiry_ttl=None)
+        return msgspec.structs.replace(self, expires=now + ttl, expiry_ttl=ttl)
 
 
-def expiry_is_due(ttl: float | None, expires_in: float | None) -> bool:
+def expiry_is_due(ttl: float | None, expires_in: float | None, expiry_ttl: float | None = None) -> bool:
     """Return whether using a session has to move its expiry: more than 1/8 of its time to live has passed.
+
+    Using a session moves its expiry backwards only if its time to live has become shorter.  A clock that shows more
+    time until the expiry than the time to live that it was computed with is behind the clock that moved it last, and
+    moves nothing: the session would end early for all others.
 
     Args:
         ttl: The session's time to live in seconds, its own or the backend's; None or 0: it never expires.
         expires_in: Seconds until it expires now; None: it does not.
+        expiry_ttl: The time to live in seconds that the expiry was computed with; None: not known.  Then one clock is
+            assumed, so an expiry that is further away than `ttl` means a shorter time to live.
     """
     if not ttl:
         return expires_in is not None
-    return expires_in is None or not ttl * SLIDE < expires_in <= ttl
+    if expires_in is None:
+        return True
+    if expiry_ttl is None:
+        return not ttl * SLIDE < expires_in <= ttl
+    return expires_in <= latest_due(ttl, expiry_ttl)
+
+
+def latest_due(ttl: float, expiry_ttl: float) -> float:
+    """Return how many seconds before an expiry a use begins to move it.
+
+    Args:
+        ttl: The session's time to live in seconds.
+        expiry_ttl: The one that the expiry was computed with.
+    """
+    return ttl * SLIDE if expiry_ttl <= ttl else expiry_ttl + _AGREE
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -429,6 +462,7 @@ _decode = msgspec.msgpack.Decoder(
         str,
         float | None,
         int,
+        float | None,
         bytes,
     ]
 ).decode
