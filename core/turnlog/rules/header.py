@@ -145,9 +145,8 @@ class Header(msgspec.Struct, frozen=True, gc=False):
         try:
             if not key.is_sound(data):
                 raise CorruptRecord("its header is damaged", key=key)
-            fields = _decode(data[:-CHECKSUM_BYTES])
-            version, first, turns, start, until, tail, size, created, owner, ttl, changes, expiry_ttl, described = (
-                fields
+            version, first, turns, start, until, tail, size, created, owner, ttl, changes, expiry_ttl, total = _decode(
+                data[:-CHECKSUM_BYTES]
             )
             updated, expires = float(updated), None if expires is None else float(expires)
         except (msgspec.DecodeError, TypeError, ValueError) as error:
@@ -169,7 +168,7 @@ class Header(msgspec.Struct, frozen=True, gc=False):
             expires,
             changes,
             expiry_ttl,
-            described,
+            total,
         )
 
     def with_metadata(self, data: builtins.bytes | None) -> Header:
@@ -380,15 +379,15 @@ class Header(msgspec.Struct, frozen=True, gc=False):
             TooLarge: The metadata would be over 64 KiB.
         """
         owner, ttl = change.owner, change.ttl
-        version, metadata, described = self.version, self.metadata, self.metadata_sum
+        version, metadata, total = self.version, self.metadata, self.metadata_sum
         if change.metadata is not None:
             metadata = metadata.merge(Metadata.of(change.metadata))
-            described = metadata.pack(self.key)[-CHECKSUM_BYTES:] if metadata else b""
+            total = metadata.pack(self.key)[-CHECKSUM_BYTES:] if metadata else b""
         return msgspec.structs.replace(
             self,
             version=msgspec.structs.replace(version, stamp=chain(version.stamp, change.id.encode())),
             metadata=metadata,
-            metadata_sum=described,
+            metadata_sum=total,
             owner=self.owner if owner is None else owner,
             ttl=self.ttl if ttl is None else ttl,
             updated=now,
