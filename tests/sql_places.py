@@ -119,6 +119,9 @@ def _emptied(url: str) -> str:
 
 async def advance(backend: Any, seconds: float) -> None:
     """Let time pass for a backend whose server has the clock: sessions that would expire by then now have expired."""
-    statement = f"UPDATE turnlog_sessions SET expires = expires - {seconds!r} WHERE expires IS NOT NULL"
     database = backend._database
-    await database.with_connection(lambda connection: database.fetch(connection, statement, ()))
+    for statement in (
+        f"UPDATE turnlog_sessions SET expires = expires - {seconds!r} WHERE expires IS NOT NULL",
+        "UPDATE turnlog_sessions SET times = updated + expires WHERE expires IS NOT NULL",
+    ):
+        await database.with_connection(lambda connection, sql=statement: database.fetch(connection, sql, ()))

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from copy import copy
+from functools import partial
 from itertools import count
 from typing import Final, Literal, Self, TypeVar
 
+from . import listing
 from .backend import Backend
 from .errors import Conflict, CorruptRecord, InvalidInput, OutcomeUnknown, SessionNotFound, Unavailable
 from .layers import Layer, stack_of
@@ -22,7 +24,7 @@ from .values.key import Key, cached_key
 from .values.message import Message, MessageLike, as_messages
 from .values.metadata import check_json
 from .values.record import Record
-from .values.session import Erased, Query, Session, SessionInfo
+from .values.session import Erased, Session, SessionInfo
 from .values.turn import Turn
 
 __all__ = ["Store"]
@@ -238,37 +240,28 @@ class Store:
 
         Args:
             owner: Only this owner's; the empty string: those that have none.
+
+        Raises:
+            CorruptRecord: At the end, after all other sessions: some cannot be read.
         """
         self.backend.check_open()
         if owner is not None and self.owner not in (None, owner):
             return
-        owner = self.owner if owner is None else owner
-        cursor: str | None = None
-        while True:
-            page = await self.backend.page(Query(namespace=self.namespace, owner=owner, limit=100, cursor=cursor))
-            for info in page.infos:
-                yield info
-            cursor = page.cursor
-            if cursor is None:
-                return
+        async for info in listing.infos(self.backend, self.namespace, self.owner if owner is None else owner):
+            yield info
 
     async def export_owner(self, owner: str) -> AsyncIterator[Session]:
-        """Yield every session of an owner, whole, also those that change meanwhile; extend no life."""
+        """Yield every session of an owner, whole, also those that change meanwhile; extend no life.
+
+        Raises:
+            CorruptRecord: At the end, after all other sessions: some cannot be read.
+        """
         check_id(owner, "owner")
-        done: set[str] = set()
-        found = True
-        while found:  # a session that changes meanwhile moves to the front: go on until a pass finds nothing new
-            found = False
-            async for info in self.sessions(owner=owner):
-                if info.key.session not in done:
-                    done.add(info.key.session)
-                    try:
-                        session = await self.session(info.key.session, touch=False)
-                    except SessionNotFound:
-                        continue
-                    found = True
-                    if session.info.owner == owner:  # it may have got another owner since the page was read
-                        yield session
+        self.backend.check_open()
+        if self.owner in (None, owner):
+            read = partial(self.session, touch=False)
+            async for session in listing.export(self.backend, self.namespace, owner, read):
+                yield session
 
     # -------------------------------------------------------------------------------------------------------- writing
 
@@ -598,6 +591,8 @@ class Store:
     async def erase_owner(self, owner: str) -> Erased:
         """Delete every session of an owner; return how many there were, and what may still hold fragments of them.
 
+        A damaged session is deleted if the owner can still be told; `Erased.damaged` reports the others.
+
         Raises:
             Conflict: A session stays listed, but cannot be deleted.
         """
@@ -605,19 +600,10 @@ class Store:
         self.backend.check_open()
         if self.owner not in (None, owner):
             return Erased(0)
-        erased = tries = 0
-        while True:
-            page = await self.backend.page(Query(namespace=self.namespace, owner=owner, limit=100))
-            if not page.infos:
-                layer = self.backend
-                traces = await layer.traces(self.namespace, owner) if isinstance(layer, Layer) else ()
-                return Erased(erased, traces)
-            before = erased
-            for info in page.infos:  # a session that got another owner meanwhile is left alone
-                erased += await self.backend.delete(info.key, for_owner=owner)
-            tries = 0 if erased > before else tries + 1
-            if tries == _TRIES:
-                raise Conflict(f"session {page.infos[0].key} is listed for owner {owner!r}, but cannot be deleted")
+        erased = await listing.erase(self.backend, self.namespace, owner)
+        layer = self.backend
+        traces = await layer.traces(self.namespace, owner) if isinstance(layer, Layer) else ()
+        return Erased(erased.sessions, traces, erased.damaged)
 
     # -------------------------------------------------------------------------------------------------------- helpers
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import suppress
 from operator import attrgetter
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
@@ -43,6 +44,7 @@ from turnlog.rules import (
     check_delete,
     check_whole,
     fits,
+    latest_due,
     missing,
     needs,
     newest,
@@ -109,7 +111,8 @@ def read(
     walks = bool(last) and since is None and bool(statements.newest)
     if walks:
         yield statements.begin, ()  # the two reads below must see the same moment
-    if walks or (last == 0 and since is None):
+    alone = walks or (last == 0 and since is None)
+    if alone:
         rows = yield statements.info, statements.info.bind(values)
     else:
         if last is not None:
@@ -122,7 +125,9 @@ def read(
         rows = yield statement, statement.bind(values)
     if not rows:
         raise missing(key)
-    first = next(row for row in rows if row[0] is not None)  # it comes first, as a rule
+    first = next((row for row in rows if row[0] is not None), None)  # it comes first, as a rule
+    if first is None or (alone and len(rows) > 1):
+        raise CorruptRecord("it has records without a header, or two headers", key=key)
     now, seen = _seen(key, first, seen)
     header = seen.header
     if not header.alive(now):
@@ -141,12 +146,9 @@ def read(
         records = []
     check_whole(header, records, last, before, since if continues else None)
     if touch and header.expiry_may_move(ttl):
-        slid = yield from _slide(statements, seen, now, ttl)
-        if slid is not header:
-            header, seen = slid, seen._replace(header=slid)
-    data = first[WIDTH]
-    if data is not None:
-        header = msgspec.structs.replace(header, metadata=Metadata.unpack(key, data))
+        seen = yield from _slide(statements, seen, now, ttl)
+        header = seen.header
+    header = header.with_metadata(first[WIDTH])
     return Session(header.info(now), tuple(records), continues), seen
 
 
@@ -198,40 +200,59 @@ def _continues(header: Header, since: Version, at: bytes | None) -> bool:
     return True
 
 
-def _slide(statements: Statements, seen: Seen, now: float, ttl: float | None) -> Steps[Header]:
+def _slide(statements: Statements, seen: Seen, now: float, ttl: float | None) -> Steps[Seen]:
     """Move the expiry if it is due.  If another writer has changed the session meanwhile, its change stays."""
     header = seen.header.slide(now, ttl)
-    if header is not seen.header:
-        values: dict[str, Value] = {"row": seen.row, "was": seen.header.expires, "seen": seen.head, "now": now}
-        yield statements.slide, statements.slide.bind(values | {"expires": header.expires})
-    return header
+    if header is seen.header:
+        return seen
+    times = header.updated + (header.expires or 0.0)
+    head = header.pack()  # another one only where the time to live has changed
+    values: dict[str, Value] = {"row": seen.row, "was": seen.header.expires, "seen": seen.head, "now": now}
+    yield statements.slide, statements.slide.bind(values | {"expires": header.expires, "times": times, "head": head})
+    return Seen(seen.row, header, head)
 
 
 def page(statements: Statements, query: Query, now: float) -> Steps[Page]:
-    """Return what `Backend.page` returns.
-
-    A session that cannot be read ends the page before it, and raises `CorruptRecord` from the next.
-    """
-    values: dict[str, Value] = {"namespace": query.namespace.encode(), "now": now, "limit": query.limit + 1}
+    """Return what `Backend.page` returns."""
+    values: dict[str, Value] = {"namespace": query.namespace.encode(), "now": now}
     if query.owner is not None:
         values["owner"] = query.owner.encode()
     after = query.after
     if after is not None:
         values["updated"], values["session"] = after[0], after[1].encode()
     statement = statements.pages[query.owner is not None, after is not None]
-    rows = yield statement, statement.bind(values)
-    infos: list[SessionInfo] = []
-    for row in rows[: query.limit]:
-        try:
-            key = _key_of(query.namespace, row[0])
-            now, seen = _seen(key, row[1:])
-            metadata = Metadata.unpack(key, row[WIDTH + 1])
-        except CorruptRecord:
-            if not infos:
-                raise
-            break
-        infos.append(msgspec.structs.replace(seen.header, metadata=metadata).info(now))
-    return Page(tuple(infos), query.cursor_after(infos[-1]) if len(rows) > len(infos) else None)
+    limit = query.limit + 1
+    while True:
+        rows = yield statement, statement.bind(values | {"limit": limit})
+        infos: list[SessionInfo] = []
+        damaged: list[CorruptRecord] = []
+        before = 0  # damaged ones before the last session of a full page: the next page has the others
+        for row in rows:
+            try:
+                info = _listed(query, row)
+            except CorruptRecord as error:
+                damaged.append(error)
+                continue
+            if len(infos) == query.limit:
+                return Page(tuple(infos), query.cursor_after(infos[-1]), tuple(damaged[:before]))
+            infos.append(info)
+            before = len(damaged)
+        if len(rows) < limit:
+            return Page(tuple(infos), None, tuple(damaged))
+        limit += len(damaged)  # those that are left out make room
+
+
+def _listed(query: Query, row: Row) -> SessionInfo:
+    """Return the info in a row of a page.
+
+    Raises:
+        CorruptRecord: It cannot be read; without a session, if an index gave the row of another owner's.
+    """
+    key = _key_of(query.namespace, row[0])
+    now, seen = _seen(key, row[1:])
+    if query.owner not in (None, seen.header.owner):
+        raise CorruptRecord(f"the list of the sessions of owner {query.owner!r} holds another session")
+    return seen.header.with_metadata(row[WIDTH + 1]).info(now)
 
 
 # ------------------------------------------------------------------------------------------------------------- writing
@@ -259,10 +280,14 @@ def append(
     except TurnlogError:
         return None
     after, record = done.header, done.append[0]
-    own = ttl if header.ttl is None else header.ttl
+    moves: dict[str, Value] = {}
+    if statements.append is not None:
+        own = (ttl if header.ttl is None else header.ttl) or None
+        after = msgspec.structs.replace(after, expiry_ttl=own)  # `plan` has decided by another clock than the server's
+        moves = {"ttl": own, "latest_due": 0.0 if own is None else latest_due(own, header.expiry_ttl or own)}
     values = _header_values(after)
     head = values["head"]
-    values |= {"row": seen.row, "seen": seen.head, "was": header.expires, "ttl": own or None, "now": now}
+    values |= {"row": seen.row, "seen": seen.head, "was": header.expires, "now": now, **moves}
     stored, known = _record_values(header.key, seen.row, record), _change_values(seen.row, change, after, done.number)
     if statements.append is not None:
         stored["record_head"] = stored.pop("head")
@@ -317,8 +342,8 @@ def commit(
         seen.header.check_owner(change.for_owner)
         known = rows[0][WIDTH]
         if known is not None:
-            header = yield from _slide(statements, seen, now, ttl)
-            return Remembered.unpack(key, known).receipt(header, change, now), seen._replace(header=header)
+            seen = yield from _slide(statements, seen, now, ttl)
+            return Remembered.unpack(key, known).receipt(seen.header, change, now), seen
     stored = None if seen is None else seen.header
     near = needs(key, stored, change)  # what it refuses costs no further round trip
     if seen is not None:
@@ -326,8 +351,7 @@ def commit(
             near = yield from _near(statements, key, seen.row, near)
         if change.metadata is not None:
             kept = yield statements.metadata, statements.metadata.bind({"row": seen.row})
-            metadata = Metadata.unpack(key, kept[0][0] if kept else None)
-            stored = msgspec.structs.replace(seen.header, metadata=metadata)
+            stored = seen.header.with_metadata(kept[0][0] if kept else None)
     elif expired is None and statements.served:
         now = (yield statements.clock, ())[0][0]
     done = plan(key, stored, change, near, now, ttl=ttl, nonce=nonce)
@@ -371,7 +395,7 @@ def _near(statements: Statements, key: Key, row: int, near: Near) -> Steps[Near]
         rows = yield statements.head_below, statements.head_below.bind(at)
         below = Record.unpack(key, rows[0][0]) if rows else None
         sizes = yield statements.size_above, statements.size_above.bind(at)
-        cut = int(sizes[0][0])
+        cut = _bytes(key, sizes[0][0])
     if drop is not None:
         if keep is None or drop < keep:
             rows = yield statements.head_at, statements.head_at.bind({"row": row, "number": drop})
@@ -380,7 +404,7 @@ def _near(statements: Statements, key: Key, row: int, near: Near) -> Steps[Near]
                 first = None  # it is the last one
         end = first.number if first is not None else MAX_NUMBER if keep is None else keep
         sizes = yield statements.size_below, statements.size_below.bind({"row": row, "number": end})
-        dropped = int(sizes[0][0])
+        dropped = _bytes(key, sizes[0][0])
     return Near(keep, drop, below, cut, first, dropped)
 
 
@@ -431,7 +455,9 @@ def seal(statements: Statements, key: Key, record: Record, now: float) -> Steps[
     if not fits(record, run, last=record.next_turn >= header.turns):
         return False, seen
     sealed = record.sealed_at(run[-1], record.size)
-    header = msgspec.structs.replace(header, bytes=header.bytes - sum(int(size) for _, size in found) + sealed.size)
+    header = msgspec.structs.replace(
+        header, bytes=header.bytes - sum(_bytes(key, size) for _, size in found) + sealed.size
+    )
     yield statements.cut_between, statements.cut_between.bind(at)
     yield statements.insert_record, statements.insert_record.bind(_record_values(key, seen.row, sealed))
     values = _header_values(header)
@@ -442,22 +468,48 @@ def seal(statements: Statements, key: Key, record: Record, now: float) -> Steps[
 
 
 def delete(statements: Statements, key: Key, now: float, expect: Expect, for_owner: str | None) -> Steps[bool]:
-    """Remove a session as `Backend.delete` does.  Without a condition, a damaged session is removed, too."""
+    """Remove a session as `Backend.delete` does."""
     values: dict[str, Value] = {**_key(key), "now": now}
     rows = yield from _locked(statements, statements.header, values)
     if not rows:
         return check_delete(key, None, expect, for_owner, now)
-    row, found = int(rows[0][1]), True
     try:
         now, seen = _seen(key, rows[0])
     except CorruptRecord:
-        if expect is not None or for_owner is not None:
+        row, found = rows[0][1], True
+        if expect is not None:
             raise
+        owners = yield from _owners_of_damaged(statements, key, rows[0])
+        if for_owner is not None:
+            if len(owners) > 1:
+                raise
+            if owners != {for_owner.encode()}:
+                return False
     else:
-        found = check_delete(key, seen.header, expect, for_owner, now)
+        row, found = seen.row, check_delete(key, seen.header, expect, for_owner, now)
     if found or for_owner is None:
         yield from _remove(statements, row)
     return found
+
+
+def _owners_of_damaged(statements: Statements, key: Key, row: Row) -> Steps[set[object]]:
+    """Return whose a damaged session is, by its column and by its header, if that can be read.
+
+    Args:
+        statements: The statements of the database.
+        key: The session.
+        row: The row that was found under the key.
+
+    Raises:
+        CorruptRecord: The row is another session's, which an index takes for this one.
+    """
+    found = yield statements.whose, statements.whose.bind({"row": row[1]})
+    if len(found) != 1 or tuple(found[0][:2]) != (key.namespace.encode(), key.session.encode()):
+        raise CorruptRecord("the row that is found under its key is another session's: check the database", key=key)
+    owners = {found[0][2]}
+    with suppress(CorruptRecord):
+        owners.add(Header.unpack(key, row[WIDTH - 1], updated=0.0, expires=None).owner.encode())
+    return owners
 
 
 def _remove(statements: Statements, row: int) -> Steps[None]:
@@ -511,15 +563,28 @@ def _seen(key: Key, row: Row, before: Seen | None = None) -> tuple[float, Seen]:
         row: The clock and the columns of a header.
         before: The session as it was last seen: returned if nothing has changed.
     """
-    now, number, updated, owner, expires, head = row[:WIDTH]
+    now, number, updated, owner, expires, times, head = row[:WIDTH]
     if before is not None and before.head == head and before.row == number:
         header = before.header
         if header.updated == updated and header.expires == expires and header.owner.encode() == owner:
             return now, before
     header = Header.unpack(key, head, updated=updated, expires=expires)
+    times_are_floats = type(updated) is float and type(times) is float and (expires is None or type(expires) is float)
+    if type(number) is not int or type(owner) is not bytes or not times_are_floats:
+        raise CorruptRecord("its row holds a value of another type", key=key)
     if header.owner.encode() != owner:
-        raise CorruptRecord(f"its owner is {owner!r} in one column and {header.owner!r} in another", key=key)
+        raise CorruptRecord("its owner is another in the column than in the header", key=key)
+    if times != updated + (expires or 0.0):
+        raise CorruptRecord("the time of its last change, or of its expiry, is damaged", key=key)
     return now, Seen(number, header, head)
+
+
+def _bytes(key: Key, size: object) -> int:
+    """Return a sum of sizes."""
+    try:
+        return int(size)  # type: ignore[call-overload, no-any-return]  # what is no number raises
+    except (TypeError, ValueError, OverflowError):
+        raise CorruptRecord("the size of a record is damaged", key=key) from None
 
 
 def _header_values(header: Header) -> dict[str, Value]:
@@ -534,6 +599,7 @@ def _header_values(header: Header) -> dict[str, Value]:
         "updated": header.updated,
         "owner": header.owner.encode(),
         "expires": header.expires,
+        "times": header.updated + (header.expires or 0.0),
         "head": header.pack(),
     }
 

@@ -29,18 +29,20 @@ from sqlalchemy import (
     union_all,
     update,
 )
+from sqlalchemy.sql.base import ReadOnlyColumnCollection
 from sqlalchemy.sql.dml import ReturningUpdate, Update
 from sqlalchemy.sql.expression import ClauseElement, ScalarSelect
 
-from turnlog.limits import MAX_NUMBER, SLIDE
+from turnlog.limits import MAX_NUMBER
 
 from ._schema import changes, records, schema, session_metadata, sessions
 
 Value: TypeAlias = "int | float | str | bytes | None"
+Columns: TypeAlias = "ReadOnlyColumnCollection[str, Column[Any]]"
 
-WIDTH = 6
+WIDTH = 7
 """How many columns a header is read from, without its metadata: the clock, and those of `_HEADER`."""
-_HEADER = [sessions.c[name] for name in ("row", "updated", "owner", "expires", "head")]
+_HEADER = [sessions.c[name] for name in ("row", "updated", "owner", "expires", "times", "head")]
 _MOVED = (
     "generation",
     "rounds",
@@ -49,13 +51,20 @@ _MOVED = (
     "bytes",
     "updated",
     "expires",
+    "times",
     "head",
 )  # what every change may move
 
 _ROW = bindparam("row", type_=BigInteger)
 _ONE: ColumnElement[int] = literal_column("1")  # a planner does not know the value of a parameter
 _METADATA = session_metadata.c.metadata
-_IS_KEY = and_(sessions.c.namespace == bindparam("namespace"), sessions.c.session == bindparam("session"))
+
+
+def _is_key(s: Columns) -> ColumnElement[bool]:
+    return and_(s.namespace == bindparam("namespace"), s.session == bindparam("session"))
+
+
+_IS_KEY = _is_key(sessions.c)
 
 
 def _of_it(query: Select[Any]) -> ScalarSelect[Any]:
@@ -159,7 +168,11 @@ class Statements:
         # The header, and the change if it is remembered.  PostgreSQL locks by a statement before: a statement that
         # waited for the lock would still see the changes as they were when it began.
         known = and_(c.row == s.row, c.id == bindparam("id", type_=LargeBinary))
-        alone = select(now if later is None else later, *_HEADER).where(_IS_KEY)
+        # PostgreSQL keeps rows apart from their indexes.  What follows finds the row by its number, so the header is
+        # read by the number, too: if that is damaged, it is the header of another session, which is noticed.
+        key = sessions.alias()
+        its_row = select(key.c.row).where(_is_key(key.c)).scalar_subquery()
+        alone = select(now if later is None else later, *_HEADER).where(s.row == its_row if self.locks else _IS_KEY)
         self.lock = compiled(select(s.row).where(_IS_KEY).with_for_update())
         if later is None:
             found = alone.add_columns(_of_it(select(c.answer).where(known)))
@@ -169,6 +182,7 @@ class Statements:
         self.find = compiled(found)
         self.header = compiled(alone)
         self.find_row = compiled(select(s.row).where(_IS_KEY))
+        self.whose = compiled(select(s.namespace, s.session, s.owner).where(s.row == _ROW))
         self.info = compiled(select(*header, _ITS_METADATA).where(_IS_KEY))
         self.metadata = compiled(select(_METADATA).where(session_metadata.c.row == _ROW))
 
@@ -180,7 +194,7 @@ class Statements:
         was = _unmoved(bindparam("was", type_=Double))
         unmoved = s.head == bindparam("seen")
         alive = or_(s.expires.is_(None), s.expires > now)  # an expired session does not come back
-        self.slide = compiled(one_session.where(was, unmoved, alive).values(_bound("expires")))
+        self.slide = compiled(one_session.where(was, unmoved, alive).values(_bound("expires", "times", "head")))
         self.delete_metadata = compiled(delete(session_metadata).where(session_metadata.c.row == _ROW))
         self.insert_metadata = compiled(insert(session_metadata).values(_bound("row", "metadata")))
         self.insert_record = compiled(insert(records).values(_bound(*(column.name for column in r))))
@@ -197,7 +211,12 @@ class Statements:
         self.forget = compiled(delete(changes).where(c.row == _ROW, c.place < bindparam("place")))
         every = (records, changes, session_metadata, sessions)
         self.delete = [compiled(delete(table).where(table.c.row == _ROW)) for table in every]
-        over = select(s.row).where(s.expires <= now).order_by(s.expires).limit(bindparam("limit", type_=BigInteger))
+        over = (
+            select(s.row)
+            .where(s.expires <= now, s.times == s.updated + s.expires)
+            .order_by(s.expires)
+            .limit(bindparam("limit", type_=BigInteger))
+        )
         self.expired = compiled(over.with_for_update(skip_locked=True))
 
         # Cuts, retention and seals need the heads next to the place, and the sizes of the records to remove.
@@ -265,11 +284,12 @@ def _move(now: ColumnElement[float], *others: str) -> Update:
     s = sessions.c
     ttl, was = bindparam("ttl", type_=Double), bindparam("was", type_=Double)
     left = s.expires - now
-    written = _bound(*(name for name in _MOVED if name not in ("updated", "expires")), *others)
-    expires = case((ttl.is_(None), None), (and_(left > ttl * SLIDE, left <= ttl), s.expires), else_=now + ttl)
+    written = _bound(*(name for name in _MOVED if name not in ("updated", "expires", "times")), *others)
+    expires = case((ttl.is_(None), None), (left > bindparam("latest_due", type_=Double), s.expires), else_=now + ttl)
     there = and_(s.row == _ROW, s.head == bindparam("seen"), _unmoved(was))
     alive = or_(s.expires.is_(None), s.expires > now)
-    return update(sessions).where(there, alive).values(**written, updated=now, expires=expires)
+    times = now + func.coalesce(expires, literal_column("0e0"))
+    return update(sessions).where(there, alive).values(**written, updated=now, expires=expires, times=times)
 
 
 def _returning(moved: Update) -> ReturningUpdate[tuple[float, float | None, int]]:
@@ -444,7 +464,7 @@ def _page(columns: list[ColumnElement[Any]], *, owned: bool, after: bool) -> Cla
         after: Read only what follows another session.
     """
     s = sessions.c
-    alive = or_(s.expires.is_(None), s.expires > columns[0])
+    alive = or_(s.expires.is_(None), s.expires > columns[0], s.times != s.updated + s.expires)
     query = select(s.session, *columns, _ITS_METADATA).where(s.namespace == bindparam("namespace"), alive)
     if owned:
         query = query.where(s.owner == bindparam("owner"))

@@ -23,6 +23,7 @@ from turnlog import (
     TooLarge,
     Version,
 )
+from turnlog.rules import SessionState
 from turnlog.testing._describing import Describing
 from turnlog.testing._expiring import Expiring
 from turnlog.testing._limits import Limits
@@ -565,6 +566,28 @@ class ExpiresFixed(MemoryBackend):
         if before is not None and alive and change.ttl is None and header is not None:
             self._states[key].header = replace(header, expires=before.expires)
         return receipt
+
+
+@fails(Expiring, "a_clock_that_is_behind_ends_no_session")
+class TrustsTheClock(MemoryBackend):
+    """Takes an expiry that is too far away for one of a longer time to live."""
+
+    def _state(self, key: Key) -> SessionState:
+        state = super()._state(key)
+        header = state.header
+        if header is not None and header.ttl is None and self.ttl is not None:
+            latest = self.clock() + self.ttl
+            if header.expires is not None and header.expires > latest:
+                state.header = replace(header, expires=latest)
+        return state
+
+    async def read(self, key: Key, **asked: Any) -> Session:
+        self._state(key)
+        return await super().read(key, **asked)
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        self._state(key)
+        return await super().commit(key, change)
 
 
 @fails(Expiring, "a_session_lives_so_long_after_its_last_use", "how_long_it_still_lives", "what_extends_no_life")

@@ -144,6 +144,27 @@ async def test_what_has_expired_is_gone_from_every_table_and_what_lives_stays(pl
         assert await sweep(store) == 0
 
 
+async def test_a_shorter_ttl_of_the_backend_takes_effect_at_the_next_use(place: Place) -> None:
+    for use in ("load", "append", "merge_metadata"):
+        async with place.store(ttl=800) as store:
+            await store.append(use, [user("hello")])
+        async with place.store(ttl=80) as store:
+            assert (await store.info(use)).expires_in == pytest.approx(800, abs=2)
+            if use == "load":
+                await store.load(use)
+            elif use == "append":
+                await store.session(use, touch=False)
+                await store.append(use, [user("again")])
+            else:
+                await store.merge_metadata(use, {"title": "x"})
+            assert (await store.info(use)).expires_in == pytest.approx(80, abs=2)
+            await place.pass_time(70)
+            assert await store.load(use)
+        async with place.store(ttl=800) as store:
+            await store.append(use, [user("again")])
+            assert (await store.info(use)).expires_in == pytest.approx(800, abs=2)
+
+
 async def test_a_transaction_removes_a_hundred_at_most(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     async with place.store() as store:
         await fill_many(store, 250)

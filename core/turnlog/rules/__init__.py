@@ -12,11 +12,12 @@ from .header import (
     check_seal,
     expiry_is_due,
     fits,
+    latest_due,
     missing,
     regressed,
 )
 from .history import TurnRule, common, divide, split_turns
-from .page import page
+from .page import page, page_of_lines
 from .plan import NOTHING, Near, Plan, Remembered, needs, plan
 from .state import SessionState
 from .window import check_whole, cut_off, exact, newest, window
@@ -43,11 +44,13 @@ __all__ = [
     "expiry_is_due",
     "file_key",
     "fits",
+    "latest_due",
     "missing",
     "needs",
     "newest",
     "outline_of",
     "page",
+    "page_of_lines",
     "plan",
     "regressed",
     "split_turns",

@@ -6,6 +6,7 @@ Times are at least a second away from an expiry, so that the clock of a server, 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from itertools import count
 from typing import Any
 
 import pytest
@@ -31,6 +32,25 @@ async def _ends(store: Store, session_id: str = ID) -> bool:
     return False
 
 
+async def _uses(store: Store) -> dict[str, Callable[[str], Awaitable[object]]]:
+    """Return the calls that use a session, by the id of a session that is made for each."""
+    change, numbers = Change(append=(record("a"),)), count()
+    uses: dict[str, Callable[[str], Awaitable[object]]] = {
+        "load": store.load,
+        "session": lambda name: store.session(name, last=1),
+        "read": lambda name: store.backend.read(key(store, name), last=0),
+        "touch": store.touch,
+        "append": lambda name: store.append(name, say("b")),
+        "merge_metadata": lambda name: store.merge_metadata(name, {"title": "x"}),
+        "keep": lambda name: store.backend.commit(key(store, name), Change(keep=1)),
+        "a repeat": lambda name: store.backend.commit(key(store, name), change),
+        "fork, of the source": lambda name: store.fork(name, f"copy {next(numbers)}"),
+    }
+    for name in uses:
+        await store.backend.commit(key(store, name), change)
+    return uses
+
+
 class Expiring(ContractBase):
     async def test_a_session_lives_so_long_after_its_last_use(self) -> None:
         """A session lives at least 7/8 of its time to live after its last use, and never longer than it."""
@@ -52,26 +72,31 @@ class Expiring(ContractBase):
     async def test_what_extends_a_life(self) -> None:
         """Reads, commits, repeats and copies extend the life of a session."""
         store = await self.opened(ttl=TTL)
-        change = Change(append=(record("a"),))
-        uses: dict[str, Callable[[str], Awaitable[object]]] = {
-            "load": store.load,
-            "session": lambda name: store.session(name, last=1),
-            "read": lambda name: store.backend.read(key(store, name), last=0),
-            "touch": store.touch,
-            "append": lambda name: store.append(name, say("b")),
-            "merge_metadata": lambda name: store.merge_metadata(name, {"title": "x"}),
-            "keep": lambda name: store.backend.commit(key(store, name), Change(keep=1)),
-            "a repeat": lambda name: store.backend.commit(key(store, name), change),
-            "fork, of the source": lambda name: store.fork(name, "copy"),
-        }
-        for name in uses:
-            await store.backend.commit(key(store, name), change)
+        uses = await _uses(store)
         await self.advance(60)
         for name, use in uses.items():
             await use(name)
         await self.advance(69)
         for name in uses:
             assert not await _ends(store, name), f"{name} extends no life"
+
+    async def test_a_clock_that_is_behind_ends_no_session(self) -> None:
+        """Using a session never moves its expiry backwards, by a clock that is behind either."""
+        store = await self.opened(ttl=TTL)
+        uses = await _uses(store)
+        for seconds in (2 * TTL, 10 * YEAR):
+            self.clock.advance(-seconds)
+            for name, use in uses.items():
+                await use(name)
+            self.clock.advance(seconds)
+            for name in uses:
+                assert not await _ends(store, name), f"{name} moves the expiry backwards"
+        await self.advance(69)
+        for name in uses:
+            assert not await _ends(store, name), f"{name} moves the expiry backwards"
+        await self.advance(12)
+        for name in uses:
+            assert await _ends(store, name), f"{name} moves the expiry by a clock that is behind"
 
     async def test_what_extends_no_life(self) -> None:
         """`info`, `page`, `sessions`, reads with `touch=False` and refused changes extend no life."""

@@ -183,10 +183,13 @@ class Page(msgspec.Struct, frozen=True):
     Attributes:
         infos: At most as many as asked for, the last updated first, equal times by session id.
         cursor: Asks for the next page; None: this was the last.
+        damaged: An error for each session that cannot be read and belongs on this page, or may belong to what was asked
+            for; `key` names the session where it is known.  They are not in `infos` and do not count.
     """
 
     infos: tuple[SessionInfo, ...]
     cursor: str | None = None
+    damaged: tuple[CorruptRecord, ...] = ()
 
 
 class Erased(msgspec.Struct, frozen=True):
@@ -196,10 +199,13 @@ class Erased(msgspec.Struct, frozen=True):
         sessions: How many sessions were deleted.
         traces: What may still hold fragments of them, such as a dictionary that was trained on them, for people to
             read; each layer's page says how it is removed.
+        damaged: An error for each session that may be the owner's and was left, because it cannot be read: erase it by
+            its id, or restore it from a backup.
     """
 
     sessions: int
     traces: tuple[str, ...] = ()
+    damaged: tuple[CorruptRecord, ...] = ()
 
 
 def check_read(last: object, before: object, since: object) -> None:

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from turnlog import Backend, Change, Expect, Key, Page, Query, Receipt, Record, Session, Version
 from turnlog.errors import OutcomeUnknown, Unavailable
-from turnlog.rules import SessionState, file_key, page
+from turnlog.rules import SessionState, file_key, page_of_lines
 
 T = TypeVar("T")
 
@@ -66,9 +66,8 @@ class JsonlBackend(Backend):
     async def page(self, query: Query) -> Page:
         def read() -> Page:
             self.check_open()
-            now, files = self.clock(), self.folder.glob(f"{file_key(Key(query.namespace, '-'))[:32]}-*.jsonl")
-            headers = [SessionState.from_lines(lines, None).header for lines in map(self._lines, files) if lines]
-            return page([header.info(now) for header in headers if header is not None and header.alive(now)], query)
+            files = self.folder.glob(f"{file_key(Key(query.namespace, '-'))[:32]}-*.jsonl")
+            return page_of_lines({path.name: self._lines(path) for path in files}, query, self.clock())
 
         return await to_thread(read)
 
