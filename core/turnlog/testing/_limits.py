@@ -227,7 +227,7 @@ class Limits(ContractBase):
         assert (await store.info(ID)).first == 4
 
     async def test_a_sessions_bytes(self, store: Store) -> None:
-        """`SessionInfo.bytes` is about the number of bytes that the stored records take."""
+        """`SessionInfo.bytes` is about the number of bytes that the records take encoded."""
         sizes = []
         for _ in range(3):
             await store.append(ID, say(noise(1000)))
