@@ -16,7 +16,7 @@ from .payload import PLAIN, checked_body, codec_of, plain_body, rewrap, unwrap, 
 from .rules.header import check_seal
 from .values.change import Change, Expect, Receipt
 from .values.key import Key
-from .values.message import Message
+from .values.message import Message, check_values
 from .values.metadata import Value
 from .values.record import Record
 from .values.session import Page, Query, Session
@@ -209,7 +209,7 @@ class MessageLayer(Layer):
         return msgspec.structs.replace(session, records=tuple([self._restored(one) for one in session.records]))
 
     async def commit(self, key: Key, change: Change) -> Receipt:
-        append = tuple([record.mapped(self.write_message) for record in change.append])
+        append = tuple([self._written(record) for record in change.append])
         metadata = None if change.metadata is None else self.write_metadata(change.metadata)
         try:
             return await self.inner.commit(key, change.rewrite(append=append, metadata=metadata))
@@ -222,6 +222,12 @@ class MessageLayer(Layer):
 
     async def _restore(self, error: OutcomeUnknown) -> None:
         error.change = error.change.rewrite(append=tuple([self._restored(record) for record in error.change.append]))
+
+    def _written(self, record: Record) -> Record:
+        written = record.mapped(self.write_message)
+        if written is not record and written.rounds == 1:
+            check_values(written.messages)
+        return written
 
     def _restored(self, record: Record) -> Record:
         try:

@@ -21,10 +21,10 @@ from .values.ids import check_id, check_namespace, nested_namespace, new_id
 from .values.ids import new_session_id as _new_session_id
 from .values.json_value import JSON, check_number
 from .values.key import Key, cached_key
-from .values.message import Message, MessageLike, as_messages
+from .values.message import Message, MessageLike, as_messages, as_turn
 from .values.metadata import check_json
 from .values.record import Record
-from .values.session import Erased, Session, SessionInfo
+from .values.session import Erased, Session, SessionInfo, decoded
 from .values.turn import Turn
 
 __all__ = ["Store"]
@@ -189,7 +189,7 @@ class Store:
             session = await self._read(key, last=last, before=before, touch=touch)
         if last is not None and before is not None:
             session = await self._read_further(session, key, last, before)
-        return exact(session, last, before)
+        return exact(await decoded(session), last, before)
 
     async def _read(
         self, key: Key, *, last: int | None = None, before: int | None = None, touch: bool = True
@@ -311,7 +311,7 @@ class Store:
             self._check_owner(check_id(owner, "owner"))
         if metadata is not None:
             check_json(metadata)
-        record = Record.of(as_messages(messages), id=turn_id, time=self.backend.clock(), part=part, open=open)
+        record = Record.of(as_turn(messages), id=turn_id, time=self.backend.clock(), part=part, open=open)
         return await self.backend.commit(
             key,
             Change(
@@ -437,7 +437,7 @@ class Store:
 
     async def _find(self, key: Key) -> Session | None:
         try:
-            return await self._read(key)
+            return await decoded(await self._read(key))
         except SessionNotFound:
             return None
 

@@ -18,8 +18,10 @@ from hypothesis import strategies as st
 
 from turnlog import Change, Key, Message, Record, assistant, tool, user
 from turnlog.errors import CorruptRecord, FormatTooNew
-from turnlog.limits import MAX_DEPTH
+from turnlog.limits import MAX_DEPTH, MAX_VALUES
 from turnlog.rules import SessionState
+from turnlog.values import body as _body
+from turnlog.values import json_value
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "format.md"
 pack = msgspec.msgpack.encode
@@ -327,6 +329,69 @@ def test_a_message_whose_rest_is_not_json_is_corrupt(name: str) -> None:
     record = stored(envelope(pack([{"r": "user", "x": REST[name]}])))
     with pytest.raises(CorruptRecord):
         read_all(record)
+
+
+TOO_MANY = MAX_VALUES + 1
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [0] * TOO_MANY,
+        [[]] * TOO_MANY,
+        [[{}] * 100] * 1_001,
+        ["é" * 40] * TOO_MANY,
+        {f"{n}": n for n in range(MAX_VALUES // 2 + 1)},
+        [b"bytes"] * TOO_MANY,
+        ["y" * 70_000, *[1.5, "x" * 300, -1, 2**40] * (MAX_VALUES // 4)],
+    ],
+)
+def test_a_message_of_too_many_values_is_corrupt_before_they_are_made(value: Any, monkeypatch: Any) -> None:
+    """Nothing that turnlog writes holds so many; making them would hold up the event loop."""
+    monkeypatch.setattr(json_value, "_decode", None)
+    record = stored(envelope(pack([{"x": pack({"content": value})}])))
+    for use in (lambda: record.messages[0].content, record.messages[0].to_dict, record.canonical):
+        with pytest.raises(CorruptRecord, match=f"more than {MAX_VALUES} values"):
+            use()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [0] * (MAX_VALUES - 2),
+        [[]] * (MAX_VALUES - 2),
+        {f"{n}": n for n in range(MAX_VALUES // 2 - 1)},
+        ["x" * 300, 1.5, "y" * 70_000] * 30,
+    ],
+)
+def test_what_is_within_the_limit_of_values_is_read_back(value: Any) -> None:
+    message = Message.from_dict({"content": value})
+    (read,) = stored(Record.of((message,), id="t", time=0.0).payload).messages
+    assert read.content == value
+
+
+@pytest.mark.parametrize(
+    ("body", "head"),
+    [
+        (b"\xdd" + struct.pack(">I", 10**7) + b"\x80" * 10**7, {}),
+        (b"\xdd" + struct.pack(">I", 10**7) + b"\x80" * 10**7, {"count": 10**7}),
+        (pack([{}] * 10_001).ljust(MAX_VALUES + 1, b"\x80"), {"count": 10_001}),
+        (b"\xdd" + struct.pack(">I", 10**6) + b"\x80" * 10**6, {"rounds": 2, "turns": 2, "count": 2}),
+        (b"\xdd" + struct.pack(">I", 10**6) + b"\x80" * 10**6, {"rounds": 10**6, "turns": 2, "count": 10**6}),
+        (pack([["a", 0, False, 1.0, [{}] * 10**6], ["b", 0, False, 1.0, [{}]]]), {"rounds": 2, "turns": 2, "count": 2}),
+        (
+            pack([["a", 0, False, 1.0, [{}] * 10**6], ["b", 0, False, 1.0, [{}]]]),
+            {"rounds": 2, "turns": 2, "count": 10**6 + 1},
+        ),
+    ],
+)
+def test_a_record_of_too_many_messages_is_corrupt_before_they_are_made(
+    body: bytes, head: dict[str, Any], monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(_body, "decode_messages", None)
+    monkeypatch.setattr(_body, "decode_rounds", None)
+    with pytest.raises(CorruptRecord, match=r"it holds \d+ (messages|rounds), "):
+        _ = stored(envelope(body), **head).messages
 
 
 def test_a_message_as_deep_as_allowed_is_read_back() -> None:

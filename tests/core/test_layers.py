@@ -33,6 +33,7 @@ from turnlog import (
     Receipt,
     Record,
     Store,
+    TooLarge,
     assistant,
     tool,
     user,
@@ -378,6 +379,39 @@ async def test_encryption_below_compression_stores_neither_text_nor_compressed_t
     between = await payloads(store.find(Secret))
     assert [codec_of(payload) for payload in between] == [201, 0, 0]  # a short payload stays as it is
     assert [len(payload) + 12 for payload in between] == [len(payload) for payload in stored]
+
+
+async def test_a_record_that_is_compressed_and_encrypted_counts_what_a_reader_holds() -> None:
+    # Seen failing with a size that is taken from the payload as it is stored.
+    plain, backend = Store(MemoryBackend()), MemoryBackend()
+    store = Store(Deflate(Secret(backend)), max_session_bytes=5_000)
+    said = [user(f"{number} {SECRET} " + "and so on, " * 100) for number in range(4)]
+    for message in said:
+        await plain.append("s", [message])
+        await store.append("s", [message])
+    size = (await plain.info("s")).bytes
+    assert 4_000 < size < 5_000
+    await store.fork("s", "copy")
+    assert await store.backend.seal(KEY, Record.seal((await store.backend.read(KEY)).records[:3])) is True
+    await store.fork("s", "part", at=2)  # a part of a sealed record
+    for session, share in (("s", 1.0), ("copy", 1.0), ("part", 0.5)):
+        assert (await store.info(session)).bytes == pytest.approx(size * share, rel=0.05)
+        assert sum(map(len, await payloads(backend, session))) < size / 3
+    with pytest.raises(TooLarge, match="the limit is 5000"):
+        await store.append("s", said)
+
+
+async def test_a_message_layer_cannot_bring_a_turn_over_the_limit_of_values() -> None:
+    class Enriching(MessageLayer):
+        def write_message(self, message: Message) -> Message:
+            return Message.from_dict({**message.to_dict(), "seen": [0] * 60_000})
+
+    backend = MemoryBackend()
+    store = Store(Enriching(backend))
+    await store.append("s", [user("one")])
+    with pytest.raises(TooLarge, match="more than 100000 values"):
+        await store.append("s", [user("two"), user("three")])
+    assert (await store.info("s")).turns == 1
 
 
 async def test_a_copy_and_a_seal_are_encoded_anew() -> None:

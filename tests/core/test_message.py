@@ -7,6 +7,7 @@ import copy
 import datetime as dt
 import json
 import pickle
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -15,7 +16,8 @@ from hypothesis import strategies as st
 
 from turnlog import Key, Message, Record, Store, assistant, system, tool, user
 from turnlog.errors import InvalidInput, TooLarge
-from turnlog.limits import MAX_DEPTH
+from turnlog.limits import MAX_DEPTH, MAX_VALUES
+from turnlog.values.message import as_messages, as_turn
 from turnlog_memory import MemoryBackend
 
 CALL: dict[str, Any] = {
@@ -274,6 +276,52 @@ def test_what_is_as_deep_as_allowed_comes_back(kind: type) -> None:
 def test_what_holds_itself_is_refused(value: Any) -> None:
     with pytest.raises(TooLarge, match="holds itself"):
         Message.from_dict({"a": value})
+
+
+@pytest.mark.parametrize(
+    "value", [[0] * MAX_VALUES, [[]] * MAX_VALUES, {f"{n}": 0 for n in range(MAX_VALUES // 2)}, [[0] * 1_000] * 101]
+)
+def test_what_holds_too_many_values_is_refused(value: Any) -> None:
+    with pytest.raises(TooLarge, match=f"message holds more than {MAX_VALUES} values .* store large data as JSON"):
+        Message.from_dict({"role": "user", "content": value})
+
+
+def test_a_value_that_is_there_many_times_counts_each_time() -> None:
+    """Ten lists inside each other, each with ten times the next: a small value in memory, and 10**10 to encode."""
+    value: list[Any] = []
+    for _ in range(10):
+        value = [value] * 10
+    with pytest.raises(TooLarge, match="values"):
+        Message.from_dict({"role": "user", "content": value})
+
+
+def test_the_messages_of_a_turn_are_counted_together_and_the_rest_is_not_made() -> None:
+    """Rounds are counted one by one, and so are the turns of a history that is saved."""
+    read: list[int] = []
+
+    class Watched(Mapping[str, object]):
+        def __init__(self, number: int) -> None:
+            self.number = number
+
+        def __getitem__(self, name: str) -> object:
+            return {"role": "user", "content": [0] * 9_000}[name]
+
+        def __iter__(self) -> Iterator[str]:
+            read.append(self.number)
+            return iter(("role", "content"))
+
+        def __len__(self) -> int:
+            return 2
+
+    many = [Watched(number) for number in range(20)]
+    with pytest.raises(TooLarge, match=r"messages\[11\] brings the turn to more than 100000 values .* in rounds"):
+        as_turn(many)
+    assert read == list(range(12))
+    messages = as_messages(many)
+    assert len(messages) == 20
+    with pytest.raises(TooLarge, match=r"messages\[11\]"):
+        Record.of(messages, id="t", time=0.0)
+    assert Record.of(messages[:11], id="t", time=0.0).count == 11
 
 
 def test_a_secret_is_not_in_the_message_of_an_error() -> None:

@@ -5,9 +5,10 @@ Each test was seen failing with a bug in `turnlog.store` or `turnlog.values.ids`
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import unquote
 
 import pytest
@@ -26,7 +27,9 @@ from turnlog import (
     Key,
     Layer,
     OutcomeUnknown,
+    PayloadLayer,
     Receipt,
+    Record,
     SessionNotFound,
     Store,
     TurnlogError,
@@ -34,6 +37,8 @@ from turnlog import (
     Version,
     user,
 )
+from turnlog.errors import CorruptRecord
+from turnlog.layers import Position
 from turnlog.testing import Clock
 from turnlog_cache import CacheLayer
 from turnlog_memory import MemoryBackend
@@ -505,3 +510,49 @@ async def test_resend_refuses_other_errors(error: Any) -> None:
 def test_find_takes_a_class() -> None:
     with pytest.raises(InvalidInput, match="takes a class such as CacheLayer, not 'cache'"):
         store().find("cache")  # type: ignore[arg-type]
+
+
+# ------------------------------------------------------------------------------------------------------ large sessions
+
+
+class Encoded(PayloadLayer):
+    """Reads records that are not decoded, as from a database."""
+
+    codec = 200
+    position: ClassVar[Position] = "encryption"
+
+    def encode(self, key: Key, record_id: str, payload: bytes) -> bytes | None:
+        return payload
+
+    def decode(self, key: Key, record_id: str, payload: bytes) -> bytes:
+        return payload
+
+
+@pytest.mark.parametrize(("turns", "pieces"), [(3, 0), (20, 20)])
+async def test_a_large_session_is_decoded_in_pieces(turns: int, pieces: int) -> None:
+    """Other tasks run after each megabyte; a session that is not larger than a record may be, is decoded at once."""
+    large = Store(Encoded(MemoryBackend()))
+    for number in range(turns):
+        await large.append("s", [user(f"{number} " + "x" * 1_100_000)])
+    damaged = Record.of((user("x"),), id="t", time=0.0)
+    damaged = damaged.with_payload(damaged.payload[:-1])
+    await large.backend.commit(Key("default", "s"), Change(append=(damaged,)))
+    for last in (None, turns + 1):
+        steps = 0
+
+        async def step() -> None:
+            nonlocal steps
+            while True:
+                await asyncio.sleep(0)
+                steps += 1
+
+        task = asyncio.create_task(step())
+        await asyncio.sleep(0)
+        before = steps
+        session = await large.session("s", last=last)
+        assert steps - before == pieces
+        task.cancel()
+        assert all(record.decoded for record in session.records[:-1]) is (pieces > 0)
+        with pytest.raises(CorruptRecord) as caught:
+            _ = session.messages
+        assert caught.value.turn == turns

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -44,8 +45,9 @@ from turnlog.errors import CorruptRecord, OutcomeUnknown, SchemaError, Unavailab
 from turnlog.payload import rewrap
 from turnlog.rules import SessionState
 from turnlog_cli import _import, main
-from turnlog_compression import GzipLayer
+from turnlog_compression import GzipLayer, _progress
 from turnlog_compression._dictionaries import Dictionaries
+from turnlog_compression._progress import Progress
 from turnlog_compression.zstd import ZstdLayer
 from turnlog_memory import MemoryBackend
 
@@ -842,8 +844,9 @@ def rounds(store: Store, session: str) -> list[int]:
 
 
 def size(store: Store, session: str) -> int:
-    """About how many bytes a session takes."""
-    return asyncio.run(store.info(session)).bytes
+    """How many bytes the payloads of a session take where they are stored."""
+    records = asyncio.run(store.backend.read(Key("default", session), touch=False)).records
+    return sum(len(record.payload) for record in records)
 
 
 def damage(store: Store, session: str) -> None:
@@ -874,7 +877,6 @@ def test_recompress_brings_sessions_to_the_codec_and_says_what_that_saved(
         "after": after,
         "saved": 0,
         "damaged": 0,
-        "removed_dictionaries": [],
     }
     use(monkeypatch, ZstdLayer(plain.backend))
     assert [message["content"] for message in load(Store(ZstdLayer(plain.backend)), "two")] == [LONG, LONG]
@@ -951,7 +953,7 @@ def test_recompress_that_was_stopped_goes_on_where_it_was(plain: Kept, monkeypat
     )
     plain.backend.before_seal = lambda: None
     assert main(["recompress"]) == 0
-    assert capsys.readouterr().out.startswith("30 sessions, ")  # all but the first hundred, which were a page
+    assert capsys.readouterr().out.startswith("22 sessions, ")
     assert main(["recompress", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["sessions"], found["saved"]) == (130, 0)
@@ -979,7 +981,6 @@ class Became(NamedTuple):
     before: int = 0
     after: int = 0
     damaged: int = 0
-    forgotten: tuple[int, ...] = ()
 
 
 def test_any_layer_that_recompresses_is_found_and_told_what_was_asked(
@@ -994,19 +995,14 @@ def test_any_layer_that_recompresses_is_found_and_told_what_was_asked(
             asked.append((idle, rate))
             yield Became(f"one{ESCAPES}", 10, 5, 1)
             yield Became("two", 10, 0)
-            yield Became("", forgotten=(4, 7))
 
     use(monkeypatch, Layer(Layer(Other(store.backend))))
     for options in ([], ["--idle=30d", "--rate=0.5"], ["--idle", "0s"], ["--idle", "90"]):
         assert main(["recompress", *options]) == 1
         out, err = capsys.readouterr()
-        assert out == (
-            "2 sessions, 20 bytes before, 5 after: 15 saved (75.0%); 1 damaged records; dictionaries removed: 4, 7\n"
-        )
+        assert out == "2 sessions, 20 bytes before, 5 after: 15 saved (75.0%); 1 damaged records\n"
         assert "\x1b" not in err
     assert asked == [(None, None), (2_592_000.0, 0.5), (0.0, None), (90.0, None)]
-    main(["recompress", "--json"])
-    assert json.loads(capsys.readouterr().out)["removed_dictionaries"] == [4, 7]
 
 
 def talk(store: Store) -> None:
@@ -1036,20 +1032,43 @@ def test_train_dictionary_says_what_it_made_and_how_to_use_it(plain: Kept, monke
     assert [*asyncio.run(Dictionaries(plain.backend).fetch("default"))] == [int(said[1]), found["id"]]
 
 
-def test_a_dictionary_that_nothing_needs_any_more_is_removed_and_named(
-    plain: Kept, monkeypatch: Any, capsys: Any
-) -> None:
+def test_a_dictionary_is_removed_by_its_id_when_nothing_needs_it(plain: Kept, monkeypatch: Any, capsys: Any) -> None:
     talk(plain)
-    layer = ZstdLayer(plain.backend, dictionary=True)
-    use(monkeypatch, layer)
-    assert isinstance(plain.backend.clock, Clock)
+    use(monkeypatch, Layer(ZstdLayer(plain.backend, dictionary=True)))
     trained = []
     for _ in range(2):
         assert main(["train-dictionary", "--json"]) == 0
         trained.append(json.loads(capsys.readouterr().out)["id"])
-        plain.backend.clock.now += 4000
-    assert main(["recompress"]) == 0
-    assert capsys.readouterr().out.endswith(f"; dictionaries removed: {trained[0]}\n")
+        assert main(["recompress"]) == 0
+        assert capsys.readouterr().out.startswith("60 sessions, ")
+    assert main(["remove-dictionary", f"{trained[1]}"]) == 1
+    assert f"needs dictionary {trained[1]}, or is damaged: run 'turnlog recompress'" in capsys.readouterr().err
+    assert main(["remove-dictionary", f"{trained[0]}"]) == 0
+    assert capsys.readouterr() == (f"dictionary {trained[0]} removed\n", "")
+    assert list(asyncio.run(Dictionaries(plain.backend).fetch("default"))) == [trained[1]]
+    assert main(["remove-dictionary", f"{trained[0]}"]) == 2
+    assert f"has no dictionary {trained[0]}" in capsys.readouterr().err
+    assert len(load(Store(ZstdLayer(plain.backend)), "s7")) == 2
+
+
+def test_recompress_says_that_another_is_running(plain: Kept, monkeypatch: Any, capsys: Any) -> None:
+    append(plain, "s", user(LONG))
+    asyncio.run(Progress.begin(plain.backend, "default", "zstd 3, idle None"))
+    slept = 0
+
+    async def sleep(_: float) -> None:
+        nonlocal slept
+        slept += 1
+        await plain.backend.commit(Key("turnlog:recompress", "default"), Change(metadata={"cursor": f"{slept}"}))
+
+    monkeypatch.setattr(_progress, "asyncio", SimpleNamespace(sleep=sleep, get_running_loop=asyncio.get_running_loop))
+    use(monkeypatch, ZstdLayer(plain.backend))
+    assert main(["recompress"]) == 1
+    assert capsys.readouterr().err.endswith(
+        "turnlog: another recompress is running in namespace 'default': wait until it ends, or stop it; this one has "
+        "stopped, and what it has done is kept\n"
+    )
+    assert slept == 1
 
 
 @pytest.mark.parametrize("json", [[], ["--json"]])
@@ -1080,7 +1099,7 @@ def test_plugins_lists_what_is_installed(capsys: Any) -> None:
 def test_help_names_the_commands_and_the_exit_codes(capsys: Any) -> None:
     assert main(["--help"]) == 0
     out = capsys.readouterr().out
-    commands = ("chat", "import", "list", "show", "migrate", "recompress", "train-dictionary")
+    commands = ("chat", "import", "list", "show", "migrate", "recompress", "remove-dictionary", "train-dictionary")
     for word in (*commands, "plugins", "Exit codes", "TURNLOG_STORE_URL"):
         assert word in out
     assert main([]) == 0
@@ -1152,6 +1171,9 @@ def test_version(capsys: Any) -> None:
         (["train-dictionary", "--store=memory://"], "has no layer that compresses with a dictionary: name one, as in"),
         (["train-dictionary", "--store=memory://?layers=gzip"], "over <GzipLayer over <MemoryBackend>>> has no layer"),
         (["train-dictionary", "--store=memory://?layers=off"], "?layers=zstd'"),
+        (["remove-dictionary", "1", "--store=memory://"], "has no compression layer: name one, as in"),
+        (["remove-dictionary", "1", "--store=memory://?layers=off"], "namespace 'default' has no dictionary 1"),
+        (["remove-dictionary", "one", "--store=memory://?layers=off"], "one"),
     ],
 )
 def test_a_wrong_command_line_is_one_line_without_passwords(arguments: list[str], said: str, capsys: Any) -> None:

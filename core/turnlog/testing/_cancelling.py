@@ -1,4 +1,4 @@
-"""Contract: cancellation leaves the outcome unknown, and sending the same change again is safe."""
+"""Contract: a cancellation or a lost answer leaves the outcome unknown, and sending the same change again is safe."""
 
 from __future__ import annotations
 
@@ -6,10 +6,38 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import pytest
+
+from ..backend import Backend
+from ..errors import OutcomeUnknown, SplitsSealed
+from ..layers import stack_of
 from ..store import Store
-from ..values.change import Change
+from ..values.change import ANY, Change, Receipt
+from ..values.key import Key
+from ..values.record import Record
 from ._base import ContractBase
-from ._material import ID, history, key, numbers, record, say, texts
+from ._material import ID, history, key, numbers, picture, record, say, texts
+
+_LONG = "it is so, " * 1_000
+"""A text that every codec makes smaller."""
+
+
+class _Losing:
+    """Loses the answer to the next commit that a backend does, below all layers."""
+
+    def __init__(self, backend: Backend) -> None:
+        *_, lowest = stack_of(backend)
+        self._commit = lowest.commit
+        self.loses = False
+        lowest.commit = self.commit  # type: ignore[method-assign]
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        """Commit, and lose the answer."""
+        receipt = await self._commit(key, change)
+        if self.loses:
+            self.loses = False
+            raise OutcomeUnknown("the answer was lost", key=key, change=change)
+        return receipt
 
 
 async def _cancelled(call: Coroutine[Any, Any, object], steps: int) -> None:
@@ -90,3 +118,30 @@ class Cancelling(ContractBase):
             receipts = await asyncio.gather(*others)
             assert len({receipt.number for receipt in receipts}) == 3
         assert len(await store.load(ID)) == 37
+
+    async def test_a_caller_holds_what_it_sent(self, store: Store) -> None:
+        """`OutcomeUnknown.change` holds records that no layer has encoded, and can be sent again at any time."""
+        said = say(*(f"{number} {_LONG}" for number in range(6)))
+        for message in said:
+            await store.append(ID, [message])
+        await store.backend.seal(key(store), Record.seal((await store.backend.read(key(store))).records))
+        losing = _Losing(store.backend)
+        calls: dict[str, Callable[[], Coroutine[Any, Any, object]]] = {
+            "append": lambda: store.append("append", said),
+            "save": lambda: store.save("save", said),
+            "fork": lambda: store.fork(ID, "fork"),
+            "part": lambda: store.fork(ID, "part", at=3),  # inside the sealed record
+            ID: lambda: store.save(ID, [*said[:3], said[5]], expect=ANY),  # cuts inside it
+        }
+        for name, call in calls.items():
+            losing.loses = True
+            with pytest.raises((OutcomeUnknown, SplitsSealed)) as lost:
+                await call()
+            if not isinstance(lost.value, OutcomeUnknown):
+                assert name == ID, "only a layer that compresses cuts inside a sealed record"
+                continue
+            assert all(one.plain for one in lost.value.change.append), f"{name} would be sent as a layer has encoded it"
+            before = await picture(store, name)
+            await store.resend(lost.value, delays=())
+            assert await picture(store, name) == before, f"{name} is stored once"
+            assert len(await store.load(name)) == {"part": 3, ID: 4}.get(name, 6)

@@ -152,6 +152,31 @@ class Limits(ContractBase):
                 await store.append(ID, [_nested(depth)])
         assert len(await store.load(ID)) == 1
 
+    async def test_how_many_values(self, store: Store) -> None:
+        """The messages of a record hold at most `limits.MAX_VALUES` values, and names of values, in lists and objects.
+
+        More raise `TooLarge`, and nothing is stored.  Rounds are counted one by one, and a seal may join them.
+        """
+        half = {"role": "user", "content": [0] * (limits.MAX_VALUES // 2 - 2)}
+        more = {"role": "user", "content": [0] * (limits.MAX_VALUES // 2 - 1)}
+        layer = Watched(store.backend)
+        watched = Store(layer)
+        for wrong in ([{"role": "user", "content": [0] * limits.MAX_VALUES}], [half, more]):
+            with pytest.raises(TooLarge):
+                await watched.append(ID, wrong)
+            with pytest.raises(TooLarge):
+                await watched.save(ID, wrong)
+        assert layer.calls == []
+        await store.append(ID, [half, half], turn_id="t", open=True)
+        await store.append(ID, [more], turn_id="t", part=1)
+        await store.append(ID, say("x"))
+        session = await store.backend.read(key(store))
+        await store.backend.seal(key(store), Record.seal(session.records))
+        assert [message.content for message in await store.load(ID)] == [
+            *(one["content"] for one in (half, half, more)),
+            "x",
+        ]
+
     async def test_how_many_messages(self, store: Store) -> None:
         """A change of more than `limits.MAX_MESSAGES` messages raises `TooLarge`; fewer can be read again."""
         with pytest.raises(TooLarge):
@@ -227,7 +252,7 @@ class Limits(ContractBase):
         assert (await store.info(ID)).first == 4
 
     async def test_a_sessions_bytes(self, store: Store) -> None:
-        """`SessionInfo.bytes` is about the number of bytes that the stored records take."""
+        """`SessionInfo.bytes` is about the number of bytes that the records take encoded."""
         sizes = []
         for _ in range(3):
             await store.append(ID, say(noise(1000)))

@@ -252,6 +252,22 @@ class Sealing(ContractBase):
         stored = await store.backend.read(key(store))
         assert (stored.info, stored.records) == (session.info, session.records)
 
+    async def test_a_session_counts_what_readers_hold(self) -> None:
+        """Bytes are counted before layers compress or encrypt records, in UTF-8; a seal and a copy change little."""
+        store = await self.opened(max_session_bytes=100_000)
+        for text in ("so it is, " * 3_000, "そうです。" * 2_000, "so it was, " * 2_700):
+            await store.append(ID, say(text))
+        size = (await store.info(ID)).bytes
+        assert 89_700 <= size <= 90_300
+        with pytest.raises(TooLarge):
+            await store.append(ID, say("so it will be, " * 1_000))
+        await store.fork(ID, "copy")
+        assert abs((await store.info("copy")).bytes - size) <= 300
+        await store.backend.seal(key(store), Record.seal((await store.backend.read(key(store))).records))
+        assert abs((await store.info(ID)).bytes - size) <= 300
+        await store.backend.commit(key(store), Change(keep=0))
+        assert (await store.info(ID)).bytes == 0
+
     async def test_a_seal_is_not_remembered(self, store: Store) -> None:
         """A seal does not change which changes a session remembers."""
         changes = [Change(append=(record(f"{n}"),)) for n in range(64)]

@@ -30,3 +30,14 @@ class EncodedRound(msgspec.Struct, frozen=True, gc=False, array_like=True):
 encode = msgspec.msgpack.Encoder().encode
 decode_messages = msgspec.msgpack.Decoder(tuple[Message, ...]).decode
 decode_rounds = msgspec.msgpack.Decoder(tuple[Round, ...]).decode
+decode_encoded_rounds = msgspec.msgpack.Decoder(tuple[EncodedRound, ...]).decode
+
+
+def length(data: bytes | msgspec.Raw) -> int:
+    """Return how many items an encoded array says that it holds, without decoding them; -1 if it is no array."""
+    head = bytes(memoryview(data)[:5])
+    first = head[0] if head else 0
+    if 0x90 <= first < 0xA0:
+        return first & 15
+    size = {0xDC: 2, 0xDD: 4}.get(first, 0)
+    return int.from_bytes(head[1 : 1 + size]) if size else -1

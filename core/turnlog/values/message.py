@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from sys import getsizeof
 from typing import cast
 
 import msgspec
 
-from ..errors import CorruptRecord, InvalidInput
-from .json_value import JSON, canonical, check, check_mapping, check_text, decode, encode
+from ..errors import CorruptRecord, InvalidInput, TooLarge
+from ..limits import MAX_VALUES
+from .json_value import JSON, canonical, check, check_mapping, check_text, count, decode, encode
 
 
 class Message(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True, repr_omit_defaults=True):
@@ -36,7 +37,7 @@ class Message(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults
 
         Raises:
             InvalidInput: It is empty, or holds something that JSON does not; the error names the place.
-            TooLarge: It is nested more than 100 levels deep.
+            TooLarge: It is nested more than 100 levels deep, or holds more than 100,000 values.
         """
         if type(data) is not dict:
             check_mapping(data, "a message")
@@ -202,9 +203,46 @@ def as_messages(messages: Sequence[MessageLike]) -> tuple[Message, ...]:
     Raises:
         InvalidInput: `messages` is not a list or tuple, or an item is not a message.
     """
+    return tuple(_each(messages))
+
+
+def as_turn(messages: Sequence[MessageLike]) -> tuple[Message, ...]:
+    """Return the messages of one turn as `as_messages` does, and stop where they are too many values for a record.
+
+    Raises:
+        InvalidInput: `messages` is not a list or tuple, or an item is not a message.
+        TooLarge: More than 100,000 values.
+    """
+    return check_values(_each(messages))
+
+
+def _each(messages: Sequence[MessageLike]) -> Iterable[Message]:
     if type(messages) is not list and type(messages) is not tuple:
         raise InvalidInput(f"messages must be a list or tuple, not {type(messages).__name__}: put one message into [ ]")
     for message in messages:
         if type(message) is not Message:
-            return tuple([as_message(item, f"messages[{place}]") for place, item in enumerate(messages)])
-    return tuple(messages)
+            return (as_message(item, f"messages[{place}]") for place, item in enumerate(messages))
+    return messages
+
+
+def check_values(messages: Iterable[Message]) -> tuple[Message, ...]:
+    """Return the messages of one record; refuse them where they hold too many values together.
+
+    Raises:
+        TooLarge: More than 100,000 values.
+    """
+    found: list[Message] = []
+    size = counted = values = 0
+    for message in messages:
+        found.append(message)
+        if message._rest is not None:
+            size += len(message._rest)
+            if size > MAX_VALUES:  # otherwise there are fewer values than bytes
+                values += sum([count(one._rest) for one in found[counted:] if one._rest is not None])
+                counted = len(found)
+                if values > MAX_VALUES:
+                    raise TooLarge(
+                        f"messages[{counted - 1}] brings the turn to more than {MAX_VALUES} values and names of "
+                        "values, the limit: write the turn in rounds, or store large data as JSON in a string"
+                    )
+    return tuple(found)

@@ -12,13 +12,13 @@ from zlib import crc32
 import msgspec
 
 from ..errors import CorruptRecord, InvalidInput, TooLarge
-from ..limits import MAX_MESSAGES, MAX_SEALED_TURNS, MAX_TURN_ID_BYTES
+from ..limits import MAX_MESSAGES, MAX_SEALED_MESSAGES, MAX_SEALED_TURNS, MAX_TURN_ID_BYTES, MAX_VALUES
 from ..payload import HEAD, PLAIN, codec_of, plain_body, plain_size, wrap
 from . import body as _body
 from .ids import check_id
 from .json_value import check_number, shown
 from .key import CHECKSUM_BYTES, SOUND, Key, start_of
-from .message import Message
+from .message import Message, check_values
 
 HEAD_FIELDS: Final = (
     *("id", "part", "open", "time", "count", "rounds", "turns"),
@@ -84,7 +84,7 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
 
         Raises:
             InvalidInput: No messages, or a bad id, time, part or `open`.
-            TooLarge: Too many messages.
+            TooLarge: Too many messages, or too many values in them.
         """
         if type(messages) is not tuple:
             raise InvalidInput(f"messages must be a tuple, not {type(messages).__name__}")
@@ -96,6 +96,7 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
             if not count:
                 raise InvalidInput("a turn needs at least one message, none was given")
             raise TooLarge(f"a turn of {count} messages, the limit is {MAX_MESSAGES}: write it in rounds")
+        check_values(messages)
         check_id(id, "turn id", limit=MAX_TURN_ID_BYTES)
         if part or type(part) is not int:
             check_number(part, "part", least=0)
@@ -180,14 +181,17 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
                 messages = tuple(message for record in self.split() for message in record.messages)
             else:
                 try:
-                    messages = _body.decode_messages(plain_body(self._payload or self.payload))
+                    body = plain_body(self._payload or self.payload)
+                    if len(body) > MAX_VALUES:  # before anything is made of it
+                        self._check_count(_body.length(body), MAX_MESSAGES)
+                    messages = _body.decode_messages(body)
                 except CorruptRecord as error:
                     error.turn = self.number
                     raise
                 except _UNREADABLE as error:
                     raise self._misfit(f"a record does not hold messages: {error}") from None
                 if len(messages) != self.count:
-                    raise self._misfit(f"it holds {len(messages)} messages, its head says {self.count}")
+                    self._check_count(len(messages), MAX_MESSAGES)
             _set(self, "_messages", messages)
         return messages
 
@@ -245,7 +249,10 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
 
     def _unsealed(self) -> tuple[Record, ...]:
         try:
-            rounds = _body.decode_rounds(plain_body(self.payload))
+            body = plain_body(self.payload)
+            if len(body) > MAX_VALUES:  # before anything is made of it
+                self._check_rounds(body)
+            rounds = _body.decode_rounds(body)
         except CorruptRecord as error:
             error.turn = self.number
             raise
@@ -269,6 +276,19 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
         if (last.id, last.part, last.open) != (self.id, self.part, self.open):
             raise self._misfit("a sealed run does not end with the round that its head says")
         return inner
+
+    def _check_rounds(self, body: bytes) -> None:
+        held = _body.length(body)
+        if held != self.rounds or held > MAX_SEALED_MESSAGES:
+            raise self._misfit(f"it holds {held} rounds, its head says {self.rounds}")
+        rounds = _body.decode_encoded_rounds(body)
+        self._check_count(sum(_body.length(one.messages) for one in rounds), MAX_SEALED_MESSAGES)
+
+    def _check_count(self, held: int, most: int) -> None:
+        if held != self.count:
+            raise self._misfit(f"it holds {held} messages, its head says {self.count}")
+        if held > most:
+            raise self._misfit(f"it holds {held} messages, the limit is {most}")
 
     def _misfit(self, what: str) -> CorruptRecord:
         return CorruptRecord(what, turn=self.number)
@@ -458,6 +478,7 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
 
         Raises:
             InvalidInput: They do not follow each other, do not begin a turn, or hold more than 1,024 turns.
+            TooLarge: They hold more than 20,000 messages.
             CorruptRecord: One of them is itself sealed and cannot be read.
         """
         if len(records) < 2:
@@ -479,10 +500,13 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
         turns = sum(record.turns for record in records)
         if turns > MAX_SEALED_TURNS:
             raise InvalidInput(f"seal of {turns} turns, the limit is {MAX_SEALED_TURNS}")
+        count = sum(record.count for record in records)
+        if count > MAX_SEALED_MESSAGES:
+            raise TooLarge(f"seal of {count} messages, the limit is {MAX_SEALED_MESSAGES}: seal fewer turns at once")
         return msgspec.structs.replace(
             last,
             time=first.time,
-            count=sum(record.count for record in records),
+            count=count,
             rounds=sum(record.rounds for record in records),
             turns=turns,
             number=first.number,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+from contextlib import suppress
 from functools import cached_property
+from typing import Final
 
 import msgspec
 
 from ..errors import CorruptRecord, InvalidInput
-from ..limits import MAX_NUMBER, MAX_PAGE
+from ..limits import MAX_NUMBER, MAX_PAGE, MAX_PAYLOAD_BYTES
 from .ids import check_id
 from .json_value import check_number
 from .key import Key
@@ -122,6 +124,29 @@ class Session(msgspec.Struct, frozen=True, dict=True):
         except CorruptRecord as error:
             error.key = self.info.key
             raise
+
+
+async def decoded(session: Session) -> Session:
+    """Return a session; decode a large one here, and let other tasks run after each megabyte.
+
+    A small one is decoded when its messages are needed.
+    """
+    if session.info.bytes > MAX_PAYLOAD_BYTES:
+        from asyncio import sleep  # `import turnlog` does not pay for it
+
+        size = 0
+        for record in session.records:
+            size += 0 if record.decoded else record.size
+            with suppress(CorruptRecord):  # it is raised again when the messages are needed
+                _ = record.messages
+            if size > _AT_ONCE:
+                await sleep(0)
+                size = 0
+    return session
+
+
+_AT_ONCE: Final = 1024 * 1024
+"""Bytes that are decoded in a few milliseconds."""
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):
