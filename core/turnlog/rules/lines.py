@@ -19,6 +19,7 @@ from ..values.key import Key
 from ..values.message import Message
 from ..values.metadata import Metadata
 from ..values.record import HEAD_FIELDS, Record
+from ..values.stored import UNREADABLE, Count, Finite, Several
 from ..values.version import Version
 from .header import Header
 from .plan import Remembered
@@ -30,7 +31,6 @@ Changes: TypeAlias = "list[tuple[str, Remembered]]"
 
 _DIGEST: Final = b',"crc32":"%08x"}'
 _DIGEST_SIZE: Final = len(_DIGEST % 0)
-_UNREADABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError, IndexError)
 
 
 class _Format(msgspec.Struct, frozen=True):
@@ -43,22 +43,22 @@ class _First(msgspec.Struct, frozen=True):
 
 
 class _Second(msgspec.Struct, frozen=True):
-    changes: list[tuple[str, bytes, str, int | None]]
+    changes: list[tuple[str, bytes, str, Count | None]]
 
 
 class _Line(msgspec.Struct, frozen=True, omit_defaults=True):
     id: str
-    part: int
+    part: Count
     open: bool
-    time: float
-    count: int
-    rounds: int
-    turns: int
-    number: int
-    rounds_until: int
-    messages_until: int
+    time: Finite
+    count: Several
+    rounds: Several
+    turns: Count
+    number: Count
+    rounds_until: Count
+    messages_until: Count
     tip: bytes
-    size: int
+    size: Count
     messages: list[dict[str, Any]] | None = None
     payload: bytes | None = None
 
@@ -127,7 +127,7 @@ def parse(key: Key | None, lines: Sequence[bytes]) -> tuple[Header, Changes, lis
         _check(lines[1])
         second = _decode_second(lines[1]).changes
         changes = [(id, Remembered(digest, Version.parse(version), number)) for id, digest, version, number in second]
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise CorruptRecord(f"its first lines cannot be read: {error}", key=key) from None
     if key is not None and found.key != key:
         raise CorruptRecord(f"what is kept in its place belongs to {found.key}", key=key)
@@ -157,7 +157,9 @@ def _record(text: bytes, key: Key, turn: int | None) -> Record:
         _check(text)
         line = _decode_line(text)
         messages = None if line.messages is None else tuple(Message.from_dict(data) for data in line.messages)
-    except _UNREADABLE as error:
+        if messages is not None and (line.rounds, line.count) != (1, len(messages)):
+            raise ValueError(f"it holds {len(messages)} messages, its head says {line.count}")
+    except UNREADABLE as error:
         raise CorruptRecord(f"a record's line cannot be read: {error}", key=key, turn=turn) from None
     head = {name: getattr(line, name) for name in HEAD_FIELDS}
     return Record.from_parts(head, messages=messages, payload=line.payload, size=line.size)
