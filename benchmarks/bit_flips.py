@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import glob
 import json
 import os
 import random
@@ -44,7 +43,6 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import logging
 
-import servers
 from turnlog import Change, Key, Query, Record, SessionNotFound, Store, TurnlogError, assistant, open_store, user
 
 NAMESPACES, OWNERS = ("acme", "acme-corp"), ("", "ann", "bob")
@@ -417,7 +415,13 @@ def sqlite(args: argparse.Namespace, name: str) -> None:
             raw += met
             if args.verbose:
                 print(done, f"{time.monotonic() - began:.0f} s", dict(total), dict(raw), flush=True)
-    report(name + (" targeted" if args.targeted else "") + (" and writes" if args.writes else ""), done, total, examples, "flips")
+    report(
+        name + (" targeted" if args.targeted else "") + (" and writes" if args.writes else ""),
+        done,
+        total,
+        examples,
+        "flips",
+    )
     if raw:
         print("raw:", dict(raw))
     if args.all:

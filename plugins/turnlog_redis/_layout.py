@@ -27,8 +27,8 @@ from zlib import crc32
 
 import msgspec
 
-from turnlog import CorruptRecord, Key, Metadata, Record
-from turnlog.limits import REMEMBERED_CHANGES
+from turnlog import CorruptRecord, InvalidInput, Key, Metadata, Record
+from turnlog.limits import MAX_NUMBER, REMEMBERED_CHANGES
 from turnlog.rules import Header
 
 BUCKETS: Final = 128
@@ -132,6 +132,18 @@ def key_of(place: object) -> Key | None:
     return Key(names[: int(length)].decode(), names[int(length) + 1 :].decode()) if tag else None
 
 
+def listed_key(namespace: str, session: bytes) -> Key:
+    """Return the key of a session in an index.
+
+    Raises:
+        CorruptRecord: The entry is no session id.
+    """
+    try:
+        return Key(namespace, session.decode())
+    except (UnicodeDecodeError, InvalidInput):
+        raise CorruptRecord(f"a session of namespace {namespace!r} has the damaged id {session!r}") from None
+
+
 def index_of(bucket: int, namespace: str, owner: str | None) -> bytes:
     """Return the Redis key of an index: of all sessions of a bucket and namespace, or of one owner's."""
     tenant = namespace.encode()
@@ -172,6 +184,9 @@ def header_from(key: Key, data: bytes, metadata: bytes | None, left: int) -> Hea
         if total != reduce(xor, _WORDS.unpack_from(data)) or owner != header.owner.encode():
             raise CorruptRecord("its header is damaged", key=key)
         header = completed(header, data, left)
+        counts = header.first, header.start, abs(header.bytes), header.changes
+        if not all(0 <= number <= MAX_NUMBER for number in (*counts, abs(header.created), header.updated)):
+            raise CorruptRecord("a number in its header is out of bounds", key=key)
     except (struct.error, ValueError, OverflowError) as error:
         raise CorruptRecord(f"its header cannot be read: {error}", key=key) from None
     return header if metadata is None else _replace(header, metadata=Metadata.unpack(key, metadata))

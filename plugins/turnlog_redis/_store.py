@@ -424,7 +424,7 @@ class RedisBackend(Backend):
             header = None
             if reply is not None:
                 try:
-                    header = _layout.header_from(Key(query.namespace, session.decode()), *reply[:3])
+                    header = _layout.header_from(_layout.listed_key(query.namespace, session), *reply[:3])
                 except CorruptRecord:
                     if not infos:
                         raise

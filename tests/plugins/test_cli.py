@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import logging
 import os
 import pty
 import re
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+import unicodedata
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,6 +31,7 @@ from turnlog import (
     Key,
     Layer,
     Message,
+    Page,
     Receipt,
     Record,
     Session,
@@ -45,6 +48,7 @@ from turnlog.errors import CorruptRecord, OutcomeUnknown, SchemaError, Unavailab
 from turnlog.payload import rewrap
 from turnlog.rules import SessionState
 from turnlog_cli import _import, main
+from turnlog_cli._text import as_json, safe
 from turnlog_compression import GzipLayer, _progress
 from turnlog_compression._dictionaries import Dictionaries
 from turnlog_compression._progress import Progress
@@ -749,6 +753,85 @@ def test_what_is_stored_cannot_control_the_terminal(store: Kept, capsys: Any) ->
         assert not {sign for sign in out if ord(sign) < 32 or 127 <= ord(sign) < 160 or sign == "\u202e"}
     main(["show", "s"])
     assert "user \\x1b[31mred\\x1b[0m \\x07 \\x9b2J \\u202e: [red]\\x1b[31mred" in capsys.readouterr().out
+
+
+INVISIBLE = (
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u200b\u200e\u200f\u2060\u2066\u2069\u3164\ufeff\uffa0\ufff9\ufe00"
+    "\U000e0041\U000e0100"
+)
+
+
+@pytest.mark.parametrize(
+    "command", [["show", "s"], ["show", "s", "--json"], ["list"], ["list", "--json"], ["chat", "--session=s"]], ids=str
+)
+def test_what_is_stored_cannot_reorder_or_hide_text(
+    store: Kept, monkeypatch: Any, capsys: Any, command: list[str]
+) -> None:
+    async def model(messages: Sequence[Message], **options: object) -> Message:
+        return assistant(f"a{INVISIBLE}z")
+
+    answers(monkeypatch, model)
+    typed(monkeypatch, "hi")
+    says = f"a{INVISIBLE}z"
+    append(
+        store,
+        "s",
+        user(says, name=says),
+        assistant(None, tool_calls=[{"id": says, "function": {"name": says, "arguments": says}}]),
+        metadata={says: {says: [says]}},
+        owner="a\u200e\u200f\u061c\U000e0041z",
+    )
+    assert main(command) == 0
+    out, err = capsys.readouterr()
+    assert not set(out + err) & set(INVISIBLE)
+    if "--json" in command:
+        assert json.loads(out).get("info", json.loads(out))["metadata"] == {says: {says: [says]}}
+
+
+def test_each_character_that_could_reorder_or_hide_text_is_escaped() -> None:
+    """All of Unicode: the format characters but those that are seen, that join letters, or that choose an emoji."""
+    kept = {*"\u200c\u200d\ufe0e\ufe0f\t\n"}
+    seen = {  # Prepended_Concatenation_Mark, and controls that arrange hieroglyphs
+        *map(chr, range(0x600, 0x606)),
+        *"\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd",
+        *map(chr, range(0x13430, 0x13456)),
+    }
+    turning = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+    for sign in map(chr, range(0x110000)):
+        hides = (
+            unicodedata.category(sign) in ("Cc", "Cf", "Cs", "Zl", "Zp")
+            or unicodedata.bidirectional(sign) in turning
+            or "VARIATION SELECTOR" in unicodedata.name(sign, "")
+            or ("HANGUL" in unicodedata.name(sign, "") and "FILLER" in unicodedata.name(sign, ""))
+        )
+        if hides and sign not in kept | seen:
+            assert safe(sign) == sign.encode("unicode_escape").decode()
+            assert as_json(sign).isascii() and json.loads(as_json(sign)) == sign
+        elif unicodedata.category(sign) != "Cn":
+            assert safe(sign) == sign or sign in "\u034f\u17b4\u17b5\u180b\u180c\u180d\u180f"  # ignorable marks
+
+
+def test_texts_that_people_write_stay_as_they_are() -> None:
+    for text in ("می‌خواهم", "👩‍👩‍👧", "❤️‍🔥", "שלום", "مرحبا", "日本語　。", "नमस्ते", "naïve café"):
+        assert safe(text) == text
+        assert as_json(text) == f'"{text}"'
+
+
+def test_a_warning_is_one_line_and_cannot_control_the_terminal(store: Kept, monkeypatch: Any, capsys: Any) -> None:
+    async def page(query: object) -> Page:
+        logging.getLogger("turnlog.any").warning("not %s: %s", "sealed", f"{ESCAPES}\n\u200e")
+        return Page(())
+
+    monkeypatch.setattr(store.backend, "page", page)
+    assert main(["list"]) == 0
+    assert capsys.readouterr().err == "turnlog: not sealed: \\x1b[31mred\\x1b[0m \\x07 \\x9b2J \\u202e\\n\\u200e\n"
+
+
+def test_a_file_name_cannot_control_the_terminal(store: Kept, tmp_path: Path, capsys: Any) -> None:
+    path = tmp_path / f"f{ESCAPES}\u200e.jsonl"
+    path.write_text("{}\n")
+    assert main(["import", str(path)]) == 1
+    assert not set(capsys.readouterr().err) & set("\x1b\x07\x9b\u202e\u200e")
 
 
 def test_show_as_json_is_exact(store: Kept, capsys: Any) -> None:
