@@ -44,6 +44,7 @@ from turnlog import (
     user,
 )
 from turnlog.config import installed
+from turnlog.config.warn import warn_once
 from turnlog.errors import CorruptRecord, OutcomeUnknown, SchemaError, Unavailable
 from turnlog.payload import rewrap
 from turnlog.rules import SessionState
@@ -1312,13 +1313,51 @@ def test_ctrl_c_is_130(store: Kept, monkeypatch: Any, capsys: Any) -> None:
     assert main(["show", "s"]) == 1
 
 
+@pytest.mark.parametrize("name", ["turnlog.toml", "pyproject.toml"])
+def test_a_file_in_the_working_directory_destroys_nothing_elsewhere(
+    name: str, tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    """A session of ten turns in production keeps them, whatever a file for development retains."""
+    prod = f"sqlite:///{tmp_path}/prod.db"
+
+    async def turns(fill: int = 0) -> int:
+        async with open_store(config={"store": {"url": prod}}) as store:
+            for number in range(fill):
+                await store.append("s", [user(f"{number}")])
+            return len((await store.session("s")).turns)
+
+    asyncio.run(turns(10))
+    (tmp_path / "dev").mkdir()
+    monkeypatch.chdir(tmp_path / "dev")
+    table = "store" if name == "turnlog.toml" else "tool.turnlog.store"
+    Path(name).write_text(f'[{table}]\nurl = "sqlite:///dev.db"\nretain = 2\nttl = "1s"\nlayers = ["zstd"]\n')
+    warn_once.cache_clear()
+    typed(monkeypatch, "hello\nand on\n")
+    assert main(["chat", "--session=s", f"--store={prod}"]) == 0
+    prefix = "turnlog.toml: " if name == "turnlog.toml" else "pyproject.toml: tool.turnlog."
+    ignored = ", ".join(f"{prefix}store.{key}" for key in ("retain", "ttl", "layers"))
+    assert capsys.readouterr().err == (
+        f"turnlog: {ignored}: ignored, because the URL of the store is an argument; to use the file as well, name it "
+        "with TURNLOG_CONFIG or config=\n"
+    )
+    assert asyncio.run(turns()) == 12
+    for command in (["list"], ["show", "s"], ["recompress"], ["migrate"]):
+        main([*command, f"--store={prod}"])
+    assert "ignored" not in capsys.readouterr().err  # it was said once
+    assert asyncio.run(turns()) == 12
+    typed(monkeypatch, "hello\nand\non\n")
+    assert main(["chat", "--session=s"]) == 0  # and where no argument names the store, the file counts
+    assert main(["show", "s"]) == 0
+    assert "3 turns (the first 1 were dropped)" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("command", [["list"], ["show", "s"], ["recompress"], ["train-dictionary"]])
 @pytest.mark.parametrize("scheme", ["sqlite", "SQLite"])
 def test_a_command_for_what_is_stored_makes_no_file(
     command: list[str], scheme: str, tmp_path: Path, monkeypatch: Any, capsys: Any
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "turnlog.toml").write_text('[store]\nlayers = ["zstd"]\n')
+    monkeypatch.setenv("TURNLOG_STORE_LAYERS", "zstd")
     for url, name in (
         (f"{scheme}:///typo.db", "typo.db"),
         (f"{scheme}:///a%20typo.db?ttl=30d", "a typo.db"),
@@ -1330,7 +1369,7 @@ def test_a_command_for_what_is_stored_makes_no_file(
     monkeypatch.setenv("TURNLOG_STORE_URL", f"{scheme}:///typo.db")
     assert main(command) == 3
     assert "'typo.db' is not there" in capsys.readouterr().err
-    assert [path.name for path in tmp_path.iterdir()] == ["turnlog.toml"]
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("command", [["list"], ["migrate"]])
