@@ -157,16 +157,18 @@ class Limits(ContractBase):
 
         More raise `TooLarge`, and nothing is stored.  Rounds are counted one by one, and a seal may join them.
         """
-        half = {"role": "user", "content": [0] * (limits.MAX_VALUES // 2 - 2)}
-        more = {"role": "user", "content": [0] * (limits.MAX_VALUES // 2 - 1)}
+        half = {"role": "user", "content": [0] * (limits.MAX_VALUES // 2 - 20)}
+        more = {"role": "assistant", "content": [0] * (limits.MAX_VALUES // 2 + 20)}
         layer = Watched(store.backend)
         watched = Store(layer)
         for wrong in ([{"role": "user", "content": [0] * limits.MAX_VALUES}], [half, more]):
             with pytest.raises(TooLarge):
                 await watched.append(ID, wrong)
+            assert layer.calls == []
             with pytest.raises(TooLarge):
                 await watched.save(ID, wrong)
-        assert layer.calls == []
+            assert "commit" not in layer.calls
+            layer.calls.clear()
         await store.append(ID, [half, half], turn_id="t", open=True)
         await store.append(ID, [more], turn_id="t", part=1)
         await store.append(ID, say("x"))
