@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Self, final
 
 from .errors import Closed, CorruptRecord, SplitsSealed
@@ -213,6 +214,20 @@ class Backend(ABC):
             asked=copy_digest(source, at),
         )
         return await self.commit(target, change)
+
+    def alone(self, key: Key) -> AbstractAsyncContextManager[None]:  # noqa: ARG002 - for those that support it
+        """Keep other writers of a session waiting during a read and a commit that depends on it.
+
+        It is a hint: a commit inside it still names the version that was read, and may raise `Conflict`.  By default it
+        does nothing, and whoever reads and commits has to try again until nobody comes in between.
+
+        Args:
+            key: The session.
+
+        Raises:
+            Unavailable: Other writers left no turn in time, or the backend could not be reached.
+        """
+        return nullcontext()
 
     async def open(self) -> None:
         """Acquire what the backend needs.  Overrides must call `super().open()`."""

@@ -16,6 +16,7 @@ from .layers import Layer, stack_of
 from .rules.header import check_absent, check_condition, expiry_is_due, is_met, missing, unchanged_since
 from .rules.history import common, divide, split_turns
 from .rules.window import cut_off, exact
+from .undo import undo
 from .values.change import ABSENT, ANY, PRESENT, Change, Expect, Mark, Receipt, check_expect
 from .values.ids import check_id, check_namespace, nested_namespace, new_id
 from .values.ids import new_session_id as _new_session_id
@@ -490,17 +491,13 @@ class Store:
             raise InvalidInput("rewind takes either turns or messages")
         check_number(messages if turns is None else turns, "messages" if turns is None else "turns", least=1)
         check_expect(expect)
-        for tries in count(1):
+
+        async def attempt() -> Receipt:
             session = await self.session(session_id, last=messages or 0)
-            if not is_met(session.version, expect) and (await self.info(session_id)).version != session.version:
-                session = await self.session(session_id, last=messages or 0)  # a cache has answered the first time
             check_condition(key, session.version, expect)
-            try:
-                return await self._rewind(key, session, turns, messages, unchanged_since(session.version, expect))
-            except Conflict:
-                if tries == _TRIES:
-                    raise  # otherwise another writer came between the read and the commit: undo the new last turns
-        raise AssertionError
+            return await self._rewind(key, session, turns, messages, unchanged_since(session.version, expect))
+
+        return await undo(self.backend, key, attempt, lambda: self._may_meet(key, expect))
 
     async def _rewind(
         self, key: Key, session: Session, turns: int | None, messages: int | None, bound: Expect
@@ -526,21 +523,19 @@ class Store:
         Raises:
             SessionNotFound: There is no such session.
         """
-        for tries in count(1):
+        key = self._key(session_id)
+
+        async def attempt() -> Turn | None:
             session = await self.session(session_id, last=1)
             if not session.turns:
-                if (await self.info(session_id)).messages:  # a cache has answered the read above
-                    continue
-                break
+                if (await self.info(session_id)).messages:
+                    raise Conflict(f"session {key} has turns, a cache has answered with an earlier state")
+                return None
             turn = session.turns[-1]
-            try:
-                await self._commit(session.info.key, keep=turn.number, expect=session.version)
-            except Conflict:
-                if tries == _TRIES:
-                    raise  # otherwise another writer came between the read and the commit: another turn is the last now
-            else:
-                return turn
-        return None
+            await self._commit(key, keep=turn.number, expect=session.version)
+            return turn
+
+        return await undo(self.backend, key, attempt)
 
     async def merge_metadata(
         self,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -43,7 +45,7 @@ from turnlog.rules import (
     regressed,
     window,
 )
-from turnlog.runtime import BoundedMap, SSLMode
+from turnlog.runtime import BoundedMap, PerLoop, SSLMode
 from turnlog.values import check_read
 
 from . import _layout, _scripts, _server_warnings
@@ -52,9 +54,9 @@ from ._layout import Keys, keys_of
 from ._location import location_of_client, location_of_url
 from ._retry import RetryingServer
 from ._scripts import Script
+from ._writer import Writer
 
 _SEEN: Final = 4_096  # sessions whose header is kept; about a kilobyte each
-_TRIES: Final = 100  # how often another writer may change a session between a look and the commit
 _NO_CHANGE: Final = b""
 _DEFERRED: Final = Near(deferred=True)
 
@@ -87,7 +89,8 @@ class RedisBackend(Backend):
             `redis+sentinel://host:26379,host2:26379/0`, `redis+cluster://host:6379,host2:6379`, or the latter two with
             `rediss+`; None: give a `client`.
         ttl: As in `Backend`; the server's clock counts it.
-        timeout: Seconds to wait for a connection, and for an answer, before `Unavailable` or `OutcomeUnknown`.
+        timeout: Seconds that an operation may take, with all that it sends, before `Unavailable` or `OutcomeUnknown`.
+            Connecting may take 5 of them.
         db: The number of the database, if the URL names none; None: 0.
         service: The name of the master that the sentinels watch.
         sslmode: `disable`, `require`, or `verify-full`, the only one that an attacker in the network cannot read; None:
@@ -126,6 +129,7 @@ class RedisBackend(Backend):
         else:
             location = location_of_client(client)
         self._server = RetryingServer(location, float(timeout))
+        self._writers: PerLoop[Writer] = PerLoop(lambda: Writer(location.name))
         self._seen: BoundedMap[Key, _Seen] = BoundedMap(_SEEN)
         self._closed = True
 
@@ -133,7 +137,7 @@ class RedisBackend(Backend):
         await super().open()
         self._server.open()
         try:
-            await self._all([(b"PING",)])
+            await self._all(self._server.deadline(), [(b"PING",)])
             await _server_warnings.warn(self._server)
         except BaseException:
             await self.close()
@@ -156,15 +160,16 @@ class RedisBackend(Backend):
         touch: bool = True,
     ) -> Session:
         check_read(last, before, since)
-        keys = keys_of(key.namespace, key.session.encode())
+        keys, until = keys_of(key.namespace, key.session.encode()), self._server.deadline()
         if before is None and since is None:
-            session = await self._end(key, keys, last, touch=touch)
+            session = await self._end(key, keys, until, last, touch=touch)
             if session is not None:
                 return session
         known: tuple[Argument, ...] = (b"", 0, 0)
         if since is not None:
             known = (since.epoch, since.generation, since.rounds)
         answer = await self._run(
+            until,
             _scripts.READ,
             (keys.session,),
             self._default_ttl,
@@ -187,7 +192,7 @@ class RedisBackend(Backend):
         check_whole(found, records, last, before, since if continues else None)
         return Session(found.info(0.0), tuple(records), continues)
 
-    async def _end(self, key: Key, keys: Keys, last: int | None, *, touch: bool) -> Session | None:
+    async def _end(self, key: Key, keys: Keys, until: float, last: int | None, *, touch: bool) -> Session | None:
         """Return the end of a session, or all of it; None if the answers do not fit together.
 
         A script would copy every row once more, so these are two commands in one trip.  Another writer's command may
@@ -198,7 +203,7 @@ class RedisBackend(Backend):
             commands.append((b"LRANGE", keys.session, _layout.RECORDS, -1))
         elif last:
             commands.append((b"LRANGE", keys.session, -((last + 1) // 2), -1))
-        top, *rest = await self._all(commands)
+        top, *rest = await self._all(until, commands)
         if top is None:
             raise missing(key)
         raw, metadata, left, length = top
@@ -229,68 +234,127 @@ class RedisBackend(Backend):
     async def commit(self, key: Key, change: Change) -> Receipt:
         for record in change.append:
             _ = record.payload  # a record over the limit is refused before any I/O
+        writer, until = await self._writers.get(), self._server.deadline()
+        taken = await writer.turns.take(key, until)
+        try:
+            return await self._commit(writer, key, change, until)
+        except TurnlogError:
+            await self._pass(writer, key, until)
+            raise
+        finally:
+            if taken:
+                writer.turns.leave(key)
+
+    async def _commit(self, writer: Writer, key: Key, change: Change, until: float) -> Receipt:
         keys, hashed = keys_of(key.namespace, key.session.encode()), _layout.change_hash(change.id)
         seen, sure = self._seen.get(key), False
         if seen is None:
-            seen, entry = await self._look(key, keys, hashed)
+            seen, entry = await self._look(key, keys, until, hashed)
             if seen is not None and entry:
-                return await self._repeat(keys, change, seen.header, entry)
+                return await self._repeat(keys, until, change, seen.header, entry)
             sure = True
-        for _ in range(_TRIES):
+        loop, trip = asyncio.get_running_loop(), 0.0
+        while True:
             try:
-                work = await self._plan(key, keys, change, hashed, seen)
+                work = await self._plan(writer, key, keys, until, change, hashed, seen)
             except TurnlogError:
                 if sure:
                     raise
                 work = None  # the header may be out of date, or the session remembers the change
             if work is None:
-                seen, entry = await self._look(key, keys, hashed)
+                seen, entry = await self._look(key, keys, until, hashed)
                 if seen is not None and entry:
-                    return await self._repeat(keys, change, seen.header, entry)
+                    return await self._repeat(keys, until, change, seen.header, entry)
                 sure = True
                 continue
+            sent = loop.time()
+            if sent + 2 * trip > until:  # an answer that comes too late would leave the outcome unknown
+                raise self._busy()
             try:
-                answer = await self._run(_scripts.COMMIT, work.keys, *work.arguments, writes=True)
+                answer = await self._run(until, _scripts.COMMIT, work.keys, *work.arguments, writes=True)
             except OutcomeUnknown as error:
                 error.key, error.change = key, change
                 raise
-            kind, header = answer[0], work.todo.header
+            kind, header, trip = answer[0], work.todo.header, loop.time() - sent
             if kind == b"stored":
+                writer.first.discard(key)
                 after = _layout.completed(header, answer[1], answer[2])
                 self._seen[key] = _Seen(after, answer[1], work.metadata or (b"" if seen is None else seen.metadata))
                 return after.receipt(0.0, after.version, work.todo.number, work.todo.previous)
             if kind == b"repeat":
                 found = _layout.header_from(key, answer[1], None, answer[2])
-                return await self._repeat(keys, change, found, answer[3])
+                return await self._repeat(keys, until, change, found, answer[3])
             if kind == b"large":
                 before = 0 if seen is None else seen.header.bytes
                 msgspec.structs.replace(header, bytes=int(answer[1])).check_bytes(change.max_bytes, before)
+            if kind == b"wait":
+                await _wait(answer[1], trip, until)
+                continue
+            writer.first.add(key)
             seen, sure = _seen(key, answer[1], answer[3], answer[2]), True
-        raise Unavailable(f"{self._server.location.name}: others came first {_TRIES} times: nothing was stored")
 
-    async def _look(self, key: Key, keys: Keys, hashed: bytes) -> tuple[_Seen | None, bytes]:
+    @asynccontextmanager
+    async def alone(self, key: Key) -> AsyncGenerator[None, None]:
+        writer, until, loop = await self._writers.get(), self._server.deadline(), asyncio.get_running_loop()
+        place = keys_of(key.namespace, key.session.encode()).session
+        try:
+            async with writer.turns.alone(key, until):
+                while True:
+                    sent = loop.time()
+                    ahead = await self._run(until, _scripts.STAND, (place,), writer.name)
+                    if not ahead:
+                        break
+                    await _wait(ahead, loop.time() - sent, until)
+                writer.first.add(key)
+                yield
+                await self._pass(writer, key, until)
+        except TurnlogError:
+            await self._pass(writer, key, until)
+            raise
+
+    async def _pass(self, writer: Writer, key: Key, until: float) -> None:
+        """Pass a place in the line that was not used; otherwise the next writer would wait for `LEASE`."""
+        if key in writer.first:
+            writer.first.discard(key)
+            with suppress(TurnlogError):
+                place = keys_of(key.namespace, key.session.encode()).session
+                await self._run(until, _scripts.PASS, (place,), writer.name)
+
+    def _busy(self) -> Unavailable:
+        return Unavailable(f"{self._server.location.name}: others wrote to the session all the time: nothing was stored")
+
+    async def _look(self, key: Key, keys: Keys, until: float, hashed: bytes) -> tuple[_Seen | None, bytes]:
         """Return a session's header, None if there is no session, and the change that it remembers under a hash."""
-        answer = await self._run(_scripts.LOOK, (keys.session,), hashed)
+        answer = await self._run(until, _scripts.LOOK, (keys.session,), hashed)
         if answer is None:
             return None, b""
         raw, metadata, left, entry = answer
         return _Seen(_layout.header_from(key, raw, metadata, left), raw, metadata), entry
 
-    async def _repeat(self, keys: Keys, change: Change, header: Header, entry: bytes) -> Receipt:
+    async def _repeat(self, keys: Keys, until: float, change: Change, header: Header, entry: bytes) -> Receipt:
         """Return the answer to a change that the session remembers, and extend the session's life."""
         slid = header.slide(0.0, self.ttl)
         receipt = Remembered.unpack(header.key, entry).receipt(slid, change, 0.0)
         if slid is not header:
-            await self._run(_scripts.TOP, (keys.session,), self._default_ttl, "1")
+            await self._run(until, _scripts.TOP, (keys.session,), self._default_ttl, "1")
         return receipt
 
-    async def _plan(self, key: Key, keys: Keys, change: Change, hashed: bytes, seen: _Seen | None) -> _Plan | None:
+    async def _plan(
+        self,
+        writer: Writer,
+        key: Key,
+        keys: Keys,
+        until: float,
+        change: Change,
+        hashed: bytes,
+        seen: _Seen | None,
+    ) -> _Plan | None:
         """Return what a commit sends; None if the session has changed since it was seen."""
         before, raw = (None, b"") if seen is None else (seen.header, seen.raw)
         near, elements = needs(key, before, change), None
         near = _DEFERRED if near is NOTHING else msgspec.structs.replace(near, deferred=True)
         if near.keep is not None and before is not None:
-            there, elements, cut, row = await self._run(_scripts.AROUND, (keys.session,), near.keep)
+            there, elements, cut, row = await self._run(until, _scripts.AROUND, (keys.session,), near.keep)
             if there != raw:
                 return None
             below = _layout.records_from(key, [row])[0] if row else None
@@ -315,6 +379,7 @@ class RedisBackend(Backend):
             header.owner,
             keys.prefix,
             keys.owners,
+            writer.name,
             *[_layout.record_bytes(key, record) for record in todo.append],
         ]
         owners = [
@@ -324,8 +389,8 @@ class RedisBackend(Backend):
 
     async def seal(self, key: Key, record: Record) -> bool:
         check_seal(key, record)
-        keys = keys_of(key.namespace, key.session.encode())
-        answer = await self._run(_scripts.READ, (keys.session,), "", "0", "", record.next_turn, "", 0, 0)
+        keys, until = keys_of(key.namespace, key.session.encode()), self._server.deadline()
+        answer = await self._run(until, _scripts.READ, (keys.session,), "", "0", "", record.next_turn, "", 0, 0)
         if answer is None:
             raise missing(key)
         raw, metadata, left, _, rows = answer
@@ -337,26 +402,33 @@ class RedisBackend(Backend):
             return False
         ends = [_layout.head_of(rows[0]), _layout.head_of(rows[-1])]
         data = _layout.record_bytes(key, record.sealed_at(run[-1], record.size))
-        done = await self._run(_scripts.SEAL, (keys.session,), *ends, len(rows), data, record.number, writes=True)
+        done = await self._run(until, _scripts.SEAL, (keys.session,), *ends, len(rows), data, record.number, writes=True)
         self._seen.pop(key, None)
         return bool(done)
 
     async def delete(self, key: Key, *, expect: Expect = None, for_owner: str | None = None) -> bool:
-        keys = keys_of(key.namespace, key.session.encode())
-        while True:
-            raw = b""
-            if expect is not None or for_owner is not None:
-                seen, _ = await self._look(key, keys, _NO_CHANGE)
-                if not check_delete(key, None if seen is None else seen.header, expect, for_owner, 0.0):
-                    return False
-                assert seen is not None  # there is a session to delete
-                raw = seen.raw
-            answer = await self._run(
-                _scripts.DELETE, (keys.session, keys.listing), raw, keys.member, keys.owners, writes=True, again=False
-            )
-            if answer != 2:  # otherwise another writer changed the session after the look
-                self._seen.pop(key, None)
-                return bool(answer)
+        done = await self._delete(key, expect, for_owner)
+        while done is None:
+            async with self.alone(key):
+                done = await self._delete(key, expect, for_owner)
+        return done
+
+    async def _delete(self, key: Key, expect: Expect, for_owner: str | None) -> bool | None:
+        """Remove a session; return None if another writer changed it after the look."""
+        keys, until = keys_of(key.namespace, key.session.encode()), self._server.deadline()
+        raw = b""
+        if expect is not None or for_owner is not None:
+            seen, _ = await self._look(key, keys, until, _NO_CHANGE)
+            if not check_delete(key, None if seen is None else seen.header, expect, for_owner, 0.0):
+                return False
+            assert seen is not None  # there is a session to delete
+            raw = seen.raw
+        names, text = (keys.session, keys.listing), (raw, keys.member, keys.owners)
+        answer = await self._run(until, _scripts.DELETE, names, *text, writes=True, again=False)
+        if answer == 2:
+            return None
+        self._seen.pop(key, None)
+        return bool(answer)
 
     # -------------------------------------------------------------------------------------------------------- listing
 
@@ -364,23 +436,24 @@ class RedisBackend(Backend):
         indexes = [_layout.index_of(bucket, query.namespace, query.owner) for bucket in range(_layout.BUCKETS)]
         after = None if query.after is None else (query.after[0], query.after[1].encode())
         infos: list[SessionInfo] = []
-        more = True
+        more, until = True, self._server.deadline()
         while more and len(infos) <= query.limit:
-            found = await self._next(indexes, after, query.limit + 1 - len(infos))
+            found = await self._next(until, indexes, after, query.limit + 1 - len(infos))
             if not found:
                 break
-            more = await self._infos(query, found, infos)
+            more = await self._infos(until, query, found, infos)
             after = found[-1][:2]
         shown = tuple(infos[: query.limit])
         more = not more or len(infos) > query.limit
         return Page(shown, query.cursor_after(shown[-1]) if more else None)
 
     async def _next(
-        self, indexes: Sequence[bytes], after: tuple[float, bytes] | None, many: int
+        self, until: float, indexes: Sequence[bytes], after: tuple[float, bytes] | None, many: int
     ) -> list[tuple[float, bytes, bytes]]:
         """Return the next entries of the index out of all buckets, the last updated first: time, session, member.
 
         Args:
+            until: The deadline of the operation.
             indexes: The index of each bucket.
             after: The time and the session that the entries follow; None: from the beginning.
             many: How many entries to return at most.
@@ -394,7 +467,7 @@ class RedisBackend(Backend):
             commands = [
                 (b"ZREVRANGEBYSCORE", index, top, "-inf", b"WITHSCORES", b"LIMIT", skip, some) for index, skip in asked
             ]
-            replies = await self._all(commands)
+            replies = await self._all(until, commands)
             more, least = [], []
             for (index, skip), reply in zip(asked, replies, strict=True):
                 places = [
@@ -411,14 +484,16 @@ class RedisBackend(Backend):
             asked = [one for one, score in zip(more, least, strict=True) if score >= reached]
         return found[:many]
 
-    async def _infos(self, query: Query, found: Sequence[tuple[float, bytes, bytes]], infos: list[SessionInfo]) -> bool:
+    async def _infos(
+        self, until: float, query: Query, found: Sequence[tuple[float, bytes, bytes]], infos: list[SessionInfo]
+    ) -> bool:
         """Add the sessions of these entries to `infos`, and return whether none of them is damaged.
 
         It stops before a damaged session: the page that begins with that one raises the error.  An entry without its
         session is removed from the index.
         """
         places = [keys_of(query.namespace, session) for _, session, _ in found]
-        replies = await self._all([_call(_scripts.LOOK, (one.session,), (_NO_CHANGE,)) for one in places])
+        replies = await self._all(until, [_call(_scripts.LOOK, (one.session,), (_NO_CHANGE,)) for one in places])
         gone = []
         for place, reply, (score, session, member) in zip(places, replies, found, strict=True):
             header = None
@@ -435,7 +510,7 @@ class RedisBackend(Backend):
             elif query.owner is None or header.owner == query.owner:
                 infos.append(header.info(0.0))
         if gone:
-            await self._all(gone)  # if it fails, the next page does it
+            await self._all(until, gone)  # if it fails, the next page does it
         return True
 
     # ------------------------------------------------------------------------------------------------------ the server
@@ -445,11 +520,18 @@ class RedisBackend(Backend):
         return "" if self.ttl is None else repr(self.ttl)
 
     async def _run(
-        self, script: Script, keys: Sequence[bytes], *arguments: Argument, writes: bool = False, again: bool = True
+        self,
+        until: float,
+        script: Script,
+        keys: Sequence[bytes],
+        *arguments: Argument,
+        writes: bool = False,
+        again: bool = True,
     ) -> Any:  # noqa: ANN401 - what a script answers
         """Run a script and return its answer.
 
         Args:
+            until: The deadline of the operation.
             script: The script.
             keys: Its keys.
             arguments: Its arguments.
@@ -461,13 +543,15 @@ class RedisBackend(Backend):
             OutcomeUnknown: The answer was lost.
             CorruptRecord: It met damage, or a key that is not a session's list.
         """
-        (answer,) = await self._all([_call(script, keys, arguments)], writes=writes, again=again)
+        (answer,) = await self._all(until, [_call(script, keys, arguments)], writes=writes, again=again)
         return answer
 
-    async def _all(self, commands: Sequence[Command], *, writes: bool = False, again: bool = True) -> list[Any]:
+    async def _all(
+        self, until: float, commands: Sequence[Command], *, writes: bool = False, again: bool = True
+    ) -> list[Any]:
         """Send commands together and return their answers.  The arguments and errors are those of `_run`."""
         try:
-            return await self._server.ask_all(commands, writes=writes, again=again)
+            return await self._server.ask_all(commands, until, writes=writes, again=again)
         except Unavailable as error:
             said = str(error.__cause__)
             if said.startswith("WRONGTYPE") or _scripts.DAMAGED in said:
@@ -477,6 +561,18 @@ class RedisBackend(Backend):
 
     def __repr__(self) -> str:
         return f"<RedisBackend {self._server.location.name}>"
+
+
+async def _wait(place: int, trip: float, until: float) -> None:
+    """Wait for a turn in the line of a session: a writer takes about one round trip.
+
+    Args:
+        place: How many writers are before this one.
+        trip: Seconds that a round trip takes.
+        until: The deadline of the operation.
+    """
+    now = asyncio.get_running_loop().time()
+    await asyncio.sleep(min(place * trip, max(0.0, until - now)))
 
 
 def _call(script: Script, keys: Sequence[bytes], arguments: Sequence[Argument]) -> Command:

@@ -259,13 +259,15 @@ def _listed(query: Query, row: Row) -> SessionInfo:
 
 
 def append(
-    statements: Statements, seen: Seen, change: Change, now: float, ttl: float | None
+    statements: Statements, seen: Seen | None, change: Change, now: float, ttl: float | None
 ) -> Steps[tuple[Receipt, Seen] | None]:
     """Append one record to a session without reading it first, if it is still as it was last seen.
 
     Otherwise, and for any other change, nothing is stored and the answer is None: then `commit` has to do it.  A repeat
     violates the primary key of the table of changes.
     """
+    if seen is None:
+        return None
     header = seen.header
     if len(change.append) != 1 or not _is_plain(change):
         return None
@@ -373,6 +375,12 @@ def commit(
         yield statements.forget, statements.forget.bind({"row": row, "place": place - REMEMBERED_CHANGES + 1})
     yield statements.insert_change, statements.insert_change.bind(_change_values(row, change, after, done.number))
     return after.receipt(now, after.version, done.number, done.previous), seen
+
+
+def lock(statements: Statements, key: Key) -> Steps[None]:
+    """Lock a session until the transaction ends, if it is stored."""
+    statement = statements.lock if statements.locks else statements.header
+    yield statement, statement.bind({**_key(key), "now": 0.0})
 
 
 def _locked(statements: Statements, statement: Statement, values: dict[str, Value]) -> Steps[Sequence[Row]]:

@@ -55,6 +55,11 @@ _MOVED = (
     "head",
 )  # what every change may move
 
+SNAPSHOT: Final = (
+    "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY;"
+)
+"""The beginning of a statement that reads a snapshot, on MySQL; it ends with `;COMMIT`."""
+
 _ROW = bindparam("row", type_=BigInteger)
 _ONE: ColumnElement[int] = literal_column("1")  # a planner does not know the value of a parameter
 _METADATA = session_metadata.c.metadata
@@ -395,7 +400,7 @@ def _reading(
     if its_start is not None:
         setting += ["SELECT (", Statement(its_start, dialect), ") INTO @turnlog_start;"]
     return Statement.joined(
-        "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY;",
+        SNAPSHOT,
         *setting,
         Statement(_read(columns, row, None if its_start is None else _VARIABLES[1], at, before=before), dialect),
         ";COMMIT",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from math import isfinite
 from typing import Final
 
@@ -145,12 +146,16 @@ class SQLBackend(Backend):
         for record in change.append:
             _ = record.payload  # encodes it before a lock is taken, and raises TooLarge before any I/O
         _ = change.digest
-        now, ttl, statements = self.clock(), self.ttl, self._statements
-        seen = self._seen.get(key) if change.append else None
+        now, ttl, statements, seen = self.clock(), self.ttl, self._statements, self._seen
         try:
             receipt, after = await self._database.write(
                 lambda: _operations.commit(statements, key, change, now, ttl),
-                first=None if seen is None else lambda: _operations.append(statements, seen, change, now, ttl),
+                # another task may change the session before this one has its turn
+                first=(lambda: _operations.append(statements, seen.get(key), change, now, ttl))
+                if change.append and key in seen
+                else None,
+                key=key,
+                again=True,
             )
         except OutcomeUnknown as error:
             error.key, error.change = key, change
@@ -161,15 +166,21 @@ class SQLBackend(Backend):
     async def delete(self, key: Key, *, expect: Expect = None, for_owner: str | None = None) -> bool:
         self.check_open()
         now, statements = self.clock(), self._statements
-        return await self._database.write(lambda: _operations.delete(statements, key, now, expect, for_owner))
+        return await self._database.write(
+            lambda: _operations.delete(statements, key, now, expect, for_owner), key=key
+        )
 
     async def seal(self, key: Key, record: Record) -> bool:
         check_seal(key, record)
         self.check_open()
         now, statements = self.clock(), self._statements
-        done, after = await self._database.write(lambda: _operations.seal(statements, key, record, now))
+        done, after = await self._database.write(lambda: _operations.seal(statements, key, record, now), key=key)
         self._seen[key] = after
         return done
+
+    def alone(self, key: Key) -> AbstractAsyncContextManager[None]:
+        self.check_open()
+        return self._database.alone(key)
 
     async def page(self, query: Query) -> Page:
         self.check_open()

@@ -6,14 +6,16 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from functools import cache
 from typing import Final, Literal, TypeAlias, TypeVar
 from urllib.parse import quote
 
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
-from turnlog import CorruptRecord, OutcomeUnknown, SchemaError, TooLarge, TurnlogError, Unavailable
+from turnlog import CorruptRecord, Key, OutcomeUnknown, SchemaError, TooLarge, TurnlogError, Unavailable
 from turnlog.errors import InvalidInput
+from turnlog.runtime import Gate
 
 from . import _migrations
 from ._database import RESTORE, Database, Migrate
@@ -106,6 +108,7 @@ class _SQLite(Database):
         self._timeout = timeout
         self._migrate: Migrate = "check"
         self._found: int | None = None
+        self._gate: Gate[Key] | None = None
         self._worker = Worker(self.name, self._connect, self._serve)
 
     async def open(self, migrate: Migrate) -> int | None:
@@ -127,9 +130,22 @@ class _SQLite(Database):
         answer: _T = await self._worker.do(make, writes=False)
         return answer
 
-    async def write(self, make: Callable[[], Steps[_T]], *, first: Callable[[], Steps[_T | None]] | None = None) -> _T:
+    async def write(
+        self,
+        make: Callable[[], Steps[_T]],
+        *,
+        first: Callable[[], Steps[_T | None]] | None = None,
+        key: Key | None = None,
+        again: bool = False,  # noqa: ARG002 - no connection is lost here
+    ) -> _T:
+        if self._gate is not None and key is not None:
+            await self._gate.pass_by(key, self._timeout)
         answer: _T = await self._worker.do(make, writes=True, first=first)
         return answer
+
+    def alone(self, key: Key) -> AbstractAsyncContextManager[None]:
+        self._gate = self._gate or Gate(self.name)
+        return self._gate.alone(key, self._timeout)
 
     def _look(self) -> Steps[None]:
         yield self.statements.version, ()

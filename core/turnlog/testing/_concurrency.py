@@ -18,6 +18,7 @@ from ._base import ContractBase
 from ._material import ID, history, key, numbers, record, say, texts
 
 TASKS = 12
+CROWD = 150  # more than anybody should count their tries up to
 
 
 class Concurrency(ContractBase):
@@ -49,6 +50,41 @@ class Concurrency(ContractBase):
                 )
                 assert places == sorted(places), "a writer's turns are out of order"
             assert (session.info.turns, session.info.messages) == (TASKS * 8, TASKS * 16)
+
+    async def test_however_many_append_at_once(self, store: Store) -> None:
+        """Appends to one session are all stored, however many tasks send one at the same moment."""
+        stores = [store, await self.another(store)]
+        calls = (stores[n % 2].append(ID, say(f"{n}")) for n in range(CROWD))
+        receipts = await asyncio.gather(*calls)
+        assert sorted(receipt.number or 0 for receipt in receipts) == list(range(CROWD))
+        assert sorted(map(int, await history(store))) == list(range(CROWD))
+
+    async def test_undo_on_a_busy_session(self, store: Store) -> None:
+        """`rewind` and `pop` without a condition succeed while other tasks append without pause."""
+        stores = [store, await self.another(store)]
+        appended, undone = 12, 0
+        await store.backend.commit(key(store), Change(append=tuple(record(f"{n}", f"{n}") for n in range(appended))))
+
+        async def write(writer: int) -> None:
+            nonlocal appended
+            while undone < 9:
+                await stores[writer % 2].append(ID, say(f"{writer}", f"{writer}"))
+                appended += 1
+                await asyncio.sleep(0)
+
+        async def undo() -> None:
+            nonlocal undone
+            for one in (*stores, store):
+                await one.rewind(ID, turns=1)
+                undone += 1
+                assert await one.pop(ID) is not None
+                undone += 1
+                await one.rewind(ID, messages=2)
+                undone += 1
+                await asyncio.sleep(0)
+
+        await asyncio.gather(undo(), *(write(writer) for writer in range(TASKS)))
+        assert (await store.info(ID)).turns == appended - undone
 
     async def test_one_of_those_who_expect_the_same_wins(self, store: Store) -> None:
         """Of several changes that expect the same version, exactly one is stored; the others raise `Conflict`."""
