@@ -582,9 +582,10 @@ def test_a_seal_holds_a_limited_number_of_messages() -> None:
     """Sealing and reading would hold up the event loop."""
     half = tuple(user("x") for _ in range(MAX_SEALED_MESSAGES // 2))
     records = tuple(Record.of(half, id=f"t{number}", time=0.0) for number in range(3))
-    state, _ = SessionState.absent(Key("n", "s")).apply(Change(append=records[:2]), 0.0)
-    assert Record.seal(state.records).count == MAX_SEALED_MESSAGES
-    state, _ = state.apply(Change(append=records[2:]), 0.0)
+    state = SessionState.absent(Key("n", "s"))
+    for record in records:
+        state, _ = state.apply(Change(append=(record,)), 0.0)
+    assert Record.seal(state.records[:2]).count == MAX_SEALED_MESSAGES
     with pytest.raises(TooLarge, match="seal of 30000 messages, the limit is 20000: seal fewer turns"):
         Record.seal(state.records)
 
