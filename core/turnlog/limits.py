@@ -40,8 +40,8 @@ MAX_DEPTH: Final = 100
 MAX_VALUES: Final = 100_000
 """Values, and names of values, inside the lists and objects of one record's messages, together.
 
-Each costs about 0.3 microseconds of the event loop whenever its message is made or read, so all of them about 30
-milliseconds, as long as 16 MiB of text.  A model reads fewer: each takes a token or more.
+Each costs about half a microsecond of the event loop whenever its message is made or read, so all of them about 50
+milliseconds, not much longer than 16 MiB of text.  A model reads fewer: each takes a token or more.
 """
 
 MAX_PAYLOAD_BYTES: Final = 16 * 1024 * 1024

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from cyclopts import App
 
-from turnlog import ConfigError, InvalidInput, Store, TurnlogError
+from turnlog import ConfigError, Conflict, InvalidInput, Store, TurnlogError
 from turnlog.config import duration, open_existing
 from turnlog.layers import stack_of
 
@@ -85,6 +85,8 @@ async def _recompress(
                 async for result in results:
                     totals.add(result)
                     show(totals)
+        except Conflict:  # another one is running
+            raise
         except (asyncio.CancelledError, TurnlogError):  # cancelled: Ctrl-C
             print(
                 f"turnlog: stopped after {totals.sessions} sessions; to continue, run the same command again",

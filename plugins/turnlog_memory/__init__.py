@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 from turnlog import Backend, Change, Expect, Key, Metadata, Page, Query, Receipt, Record, Session, Version
 from turnlog.errors import InvalidInput
 from turnlog.rules import SessionState, page
-from turnlog.values.ids import OWN
 
 if TYPE_CHECKING:
     from turnlog.runtime import Gate
@@ -137,7 +136,7 @@ class MemoryBackend(Backend):
                 self._bytes += _size(header.metadata) - _size(old.metadata)
         while len(states) > self.max_sessions or (self._bytes > self.max_bytes and len(states) > 1):
             # what layers keep for themselves, such as a dictionary, is needed to read the other sessions
-            oldest = next((one for one in states if not one.namespace.startswith(OWN)), key)
+            oldest = next((one for one in states if not one.is_internal), key)
             if oldest == key:
                 return
             self._drop(oldest)

@@ -37,7 +37,7 @@ from turnlog import (
     user,
 )
 from turnlog.errors import ConfigError, CorruptRecord, InvalidInput, TooLarge
-from turnlog.limits import MAX_NUMBER
+from turnlog.limits import MAX_NUMBER, MAX_SEALED_MESSAGES
 from turnlog.rules import SessionState, page
 from turnlog.values import ExactVersion, SameSession
 from turnlog_memory import MemoryBackend
@@ -585,6 +585,18 @@ def test_what_cannot_be_sealed() -> None:
     ):
         with pytest.raises(InvalidInput, match=why):
             Record.seal(run)
+
+
+def test_a_seal_holds_a_limited_number_of_messages() -> None:
+    """Sealing and reading would hold up the event loop."""
+    half = tuple(user("x") for _ in range(MAX_SEALED_MESSAGES // 2))
+    records = tuple(Record.of(half, id=f"t{number}", time=0.0) for number in range(3))
+    state = SessionState.absent(Key("n", "s"))
+    for record in records:
+        state, _ = state.apply(Change(append=(record,)), 0.0)
+    assert Record.seal(state.records[:2]).count == MAX_SEALED_MESSAGES
+    with pytest.raises(TooLarge, match="seal of 30000 messages, the limit is 20000: seal fewer turns"):
+        Record.seal(state.records)
 
 
 def test_sealed_records_can_be_sealed_again() -> None:

@@ -1148,7 +1148,7 @@ def test_recompress_says_that_another_is_running(plain: Kept, monkeypatch: Any, 
     monkeypatch.setattr(_progress, "asyncio", SimpleNamespace(sleep=sleep, get_running_loop=asyncio.get_running_loop))
     use(monkeypatch, ZstdLayer(plain.backend))
     assert main(["recompress"]) == 1
-    assert capsys.readouterr().err.endswith(
+    assert capsys.readouterr().err == (
         "turnlog: another recompress is running in namespace 'default': wait until it ends, or stop it; this one has "
         "stopped, and what it has done is kept\n"
     )

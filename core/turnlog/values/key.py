@@ -9,7 +9,7 @@ from zlib import crc32
 import msgspec
 
 from ..errors import InvalidInput
-from .ids import check_id
+from .ids import OWN, check_id
 from .json_value import shown
 
 CHECKSUM_BYTES: Final = 4
@@ -36,6 +36,11 @@ class Key(msgspec.Struct, frozen=True, order=True, cache_hash=True):
     def __post_init__(self) -> None:
         check_id(self.namespace, "namespace")
         check_id(self.session, "session id")
+
+    @property
+    def is_internal(self) -> bool:
+        """Whether a layer keeps something of its own here, in a namespace that no application can name."""
+        return self.namespace.startswith(OWN)
 
     def checksum(self, data: bytes) -> bytes:
         """Return the 4 bytes to append to data that is stored under this key.

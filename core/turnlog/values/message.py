@@ -213,7 +213,22 @@ def as_turn(messages: Sequence[MessageLike]) -> tuple[Message, ...]:
         InvalidInput: `messages` is not a list or tuple, or an item is not a message.
         TooLarge: More than 100,000 values.
     """
-    return check_values(_each(messages))
+    each = _each(messages)
+    return tuple(each) if each is messages else _counted(each)
+
+
+def check_values(messages: tuple[Message, ...]) -> None:
+    """Refuse messages of one record that hold too many values together.
+
+    Raises:
+        TooLarge: More than 100,000 values.
+    """
+    size = 0
+    for message in messages:
+        if message._rest is not None:
+            size += len(message._rest)
+    if size > MAX_VALUES:  # otherwise there are fewer values than bytes
+        _counted(messages)
 
 
 def _each(messages: Sequence[MessageLike]) -> Iterable[Message]:
@@ -225,24 +240,18 @@ def _each(messages: Sequence[MessageLike]) -> Iterable[Message]:
     return messages
 
 
-def check_values(messages: Iterable[Message]) -> tuple[Message, ...]:
-    """Return the messages of one record; refuse them where they hold too many values together.
-
-    Raises:
-        TooLarge: More than 100,000 values.
-    """
+def _counted(messages: Iterable[Message]) -> tuple[Message, ...]:
     found: list[Message] = []
     size = counted = values = 0
     for message in messages:
         found.append(message)
-        if message._rest is not None:
-            size += len(message._rest)
-            if size > MAX_VALUES:  # otherwise there are fewer values than bytes
-                values += sum([count(one._rest) for one in found[counted:] if one._rest is not None])
-                counted = len(found)
-                if values > MAX_VALUES:
-                    raise TooLarge(
-                        f"messages[{counted - 1}] brings the turn to more than {MAX_VALUES} values and names of "
-                        "values, the limit: write the turn in rounds, or store large data as JSON in a string"
-                    )
+        size += len(message._rest or b"")
+        if size > MAX_VALUES:
+            values += sum([count(one._rest) for one in found[counted:] if one._rest is not None])
+            counted = len(found)
+            if values > MAX_VALUES:
+                raise TooLarge(
+                    f"messages[{counted - 1}] brings the turn to more than {MAX_VALUES} values and names of values, "
+                    "the limit: write the turn in rounds, or store large data as JSON in a string"
+                )
     return tuple(found)

@@ -279,8 +279,10 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
 
     def _check_rounds(self, body: bytes) -> None:
         held = _body.length(body)
-        if held != self.rounds or held > MAX_SEALED_MESSAGES:
+        if held != self.rounds:
             raise self._misfit(f"it holds {held} rounds, its head says {self.rounds}")
+        if held > MAX_SEALED_MESSAGES:
+            raise self._misfit(f"it holds {held} rounds, the limit is {MAX_SEALED_MESSAGES} messages")
         rounds = _body.decode_encoded_rounds(body)
         self._check_count(sum(_body.length(one.messages) for one in rounds), MAX_SEALED_MESSAGES)
 
