@@ -26,10 +26,12 @@ class Database(ABC):
     Attributes:
         name: Its name in messages, without a password.
         statements: The statements, compiled for it.
+        grace: Seconds from the expiry of a session until a sweep may remove it.
     """
 
     name: str
     statements: Statements
+    grace: float = 0.0
 
     @abstractmethod
     async def open(self, migrate: Migrate) -> int | None:

@@ -190,15 +190,17 @@ class SQLBackend(Backend):
     async def sweep(self) -> int:
         """Remove the sessions that have expired, at most 100 in a transaction; return how many.
 
+        On SQLite these are the sessions that expired more than an hour ago.
+
         An open backend does this by itself.  Any number of processes may do it at once.
 
         Raises:
             Unavailable: The database could not be reached.
         """
         self.check_open()
-        swept, statements = 0, self._statements
-        while await self._database.read(lambda: _operations.any_expired(statements, self.clock())):
-            swept += await self._database.write(lambda: _operations.sweep(statements, self.clock(), _SWEPT))
+        swept, statements, grace = 0, self._statements, self._database.grace
+        while await self._database.read(lambda: _operations.any_expired(statements, self.clock() - grace)):
+            swept += await self._database.write(lambda: _operations.sweep(statements, self.clock() - grace, _SWEPT))
         return swept
 
     async def _keep_sweeping(self) -> None:

@@ -103,7 +103,7 @@ def test_two_processes_append_to_a_file_that_is_not_there_yet(tmp_path: Path) ->
 
 
 def test_a_transaction_that_begins_as_a_reader_is_refused_however_long_it_waits(tmp_path: Path) -> None:
-    assert any("was locked" in error for error in writers(tmp_path, 200, "deferred"))
+    assert any("refused: database is locked" in error for error in writers(tmp_path, 200, "deferred"))
 
 
 async def test_eight_stores_open_an_empty_place_at_once(tmp_path: Path) -> None:
