@@ -12,7 +12,7 @@ import asyncpg
 from sqlalchemy import Double, cast, extract, func
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 
-from turnlog import SchemaError, TurnlogError, Unavailable
+from turnlog import CorruptRecord, SchemaError, TurnlogError, Unavailable
 from turnlog.runtime import SSLMode, tls_context
 
 from . import _migrations
@@ -169,6 +169,8 @@ class _Postgres(Server["asyncpg.Connection[asyncpg.Record]"]):
 
     def translated(self, error: BaseException) -> TurnlogError:
         said = in_a_line(error)
+        if isinstance(error, _DAMAGE):
+            return CorruptRecord(f"the database {self.name} is damaged: {said}")
         if isinstance(error, (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError)):
             return SchemaError(f"the tables in {self.name} are not as turnlog made them: {said}: {RESTORE}")
         if isinstance(error, OSError):
@@ -203,6 +205,16 @@ _ENDED: Final = (
     asyncpg.CannotConnectNowError,
     asyncpg.InternalClientError,  # between the server's farewell and the end of the connection
 )
+
+
+_DAMAGE: Final = (
+    asyncpg.DataCorruptedError,
+    asyncpg.IndexCorruptedError,
+    asyncpg.InternalServerError,  # such as a block or a value that cannot be read
+    asyncpg.CardinalityViolationError,  # two rows for one key
+    asyncpg.UndefinedFileError,
+)
+"""What the server reports if its files are damaged (postgresql.org/docs/current/errcodes-appendix.html)."""
 
 
 @cache

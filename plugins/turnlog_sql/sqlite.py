@@ -19,6 +19,7 @@ from . import _migrations
 from ._database import RESTORE, Database, Migrate
 from ._location import parse_database_url
 from ._operations import Row, Steps
+from ._sqlite_log import hidden_from
 from ._statements import Statements
 from ._store import SQLBackend
 from ._thread import Outcome, Work, Worker
@@ -106,6 +107,7 @@ class _SQLite(Database):
         self._timeout = timeout
         self._migrate: Migrate = "check"
         self._found: int | None = None
+        self._log_is_checked = False
         self._worker = Worker(self.name, self._connect, self._serve)
 
     async def open(self, migrate: Migrate) -> int | None:
@@ -142,6 +144,7 @@ class _SQLite(Database):
             raise SchemaError(
                 f"this Python comes with SQLite {sqlite3.sqlite_version}, turnlog needs {lowest} or newer"
             )
+        self._check_log()
         connection: sqlite3.Connection | None = None
         try:
             mode = "rw" if self._migrate == "check" else "rwc"
@@ -153,6 +156,7 @@ class _SQLite(Database):
                 check_same_thread=False,  # whoever forks closes it
                 cached_statements=_CACHED,
             )
+            connection.text_factory = _text
             connection.execute(f"PRAGMA synchronous={self._synchronous}")
             found = self._version(connection)
             behind = self.check_version(found, self._migrate)
@@ -162,10 +166,25 @@ class _SQLite(Database):
         except BaseException as error:
             if connection is not None:
                 connection.close()
+            if isinstance(error, UnicodeDecodeError):  # the text of an error that the tables' own text is part of
+                raise CorruptRecord(f"the database {self.name} is damaged: {error}") from error
             if isinstance(error, sqlite3.DatabaseError):
                 raise self._translated(error) from error
             raise
         return connection
+
+    def _check_log(self) -> None:
+        """Refuse a log in which damage hides acknowledged transactions, once, before SQLite removes it."""
+        if self._log_is_checked:
+            return
+        found = hidden_from(f"{os.path.realpath(self._path)}-wal")
+        if found is not None:
+            raise CorruptRecord(
+                f"the log of {self.name} is damaged at frame {found}, and SQLite would drop all that was stored from "
+                "there on: restore both files from a backup; to accept the loss, open the database with sqlite3 and "
+                "read a table"
+            )
+        self._log_is_checked = True
 
     def _version(self, connection: sqlite3.Connection) -> int | None:
         """The version of the tables; None where there are none."""
@@ -241,6 +260,8 @@ class _SQLite(Database):
     ) -> Outcome:
         try:
             return work, way(connection, work), None
+        except UnicodeDecodeError as error:
+            return work, None, CorruptRecord(f"the database {self.name} is damaged: {error}")
         except sqlite3.DatabaseError as error:
             translated = self._translated(error)
             translated.__cause__ = error
@@ -303,6 +324,11 @@ class _SQLite(Database):
         if isinstance(error, _CommitFailed):
             return OutcomeUnknown(f"{self.name}: the commit failed: {error}")
         return Unavailable(f"{self.name}: {error}: nothing was stored")
+
+
+def _text(data: bytes) -> str:
+    """Return text that a column holds: there should be none, so it is not a value that is looked for, but no crash."""
+    return data.decode(errors="replace")
 
 
 @cache
