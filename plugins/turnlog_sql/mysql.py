@@ -280,14 +280,11 @@ def _probe() -> str:
 
 
 _DAMAGE: Final = (
-    126,  # HA_ERR_CRASHED
-    1030,  # ER_GET_ERRNO: an error of the storage engine
     1034,  # ER_NOT_KEYFILE
     1035,  # ER_OLD_KEYFILE
     1194,  # ER_CRASHED_ON_USAGE
     1242,  # ER_SUBQUERY_NO_1_ROW: two rows for one key
     1712,  # ER_INDEX_CORRUPT
-    1815,  # ER_INTERNAL_ERROR
     1877,  # ER_TABLE_CORRUPT
 )
 
