@@ -266,8 +266,9 @@ class Statements:
         self.listed = compiled(select(*header, _ITS_METADATA).where(s.row == _ROW))
         # How many sessions of a namespace one index has, and another one: cheap where both are in this process.
         counts = text(
-            "SELECT (SELECT count(*) FROM turnlog_sessions INDEXED BY turnlog_sessions_key WHERE namespace = :namespace),"
-            " (SELECT count(*) FROM turnlog_sessions INDEXED BY turnlog_sessions_updated WHERE namespace = :namespace)"
+            "SELECT "
+            "(SELECT count(*) FROM turnlog_sessions INDEXED BY turnlog_sessions_key WHERE namespace = :namespace), "
+            "(SELECT count(*) FROM turnlog_sessions INDEXED BY turnlog_sessions_updated WHERE namespace = :namespace)"
         )
         self.counts = None if self.served else compiled(counts)
 
