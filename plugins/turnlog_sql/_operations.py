@@ -49,6 +49,7 @@ from turnlog.rules import (
     missing,
     needs,
     newest,
+    page_of,
     plan,
     regressed,
 )
@@ -251,28 +252,6 @@ def _uncounted(statements: Statements, query: Query) -> Steps[list[CorruptRecord
             "check the database, and repair it"
         )
     ]
-
-
-def page_of(query: Query, found: Iterable[SessionInfo | CorruptRecord | None], *, is_last: bool) -> Page | None:
-    """Return a page; None if it takes more sessions.
-
-    Args:
-        query: The query.
-        found: The infos in order, an error in place of each that cannot be read, and None for those that are gone.
-        is_last: Whether there are no more.
-    """
-    infos: list[SessionInfo] = []
-    damaged: list[CorruptRecord] = []
-    before = 0
-    for one in found:
-        if isinstance(one, CorruptRecord):
-            damaged.append(one)
-        elif one is not None:
-            if len(infos) == query.limit:  # the next page has the damaged ones behind the last session
-                return Page(tuple(infos), query.cursor_after(infos[-1]), tuple(damaged[:before]))
-            infos.append(one)
-            before = len(damaged)
-    return Page(tuple(infos), None, tuple(damaged)) if is_last else None
 
 
 def listed_keys(statements: Statements, query: Query, limit: int) -> Steps[Sequence[Row]]:

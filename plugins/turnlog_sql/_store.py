@@ -25,7 +25,7 @@ from turnlog import (
     Version,
 )
 from turnlog.errors import Closed, InvalidInput
-from turnlog.rules import check_seal, page
+from turnlog.rules import check_seal, page, page_of
 from turnlog.runtime import BoundedMap
 from turnlog.values import check_read
 
@@ -221,7 +221,7 @@ class SQLBackend(Backend):
                 damaged = [one for one in found if isinstance(one, CorruptRecord)]
                 return page((one for one in found if isinstance(one, SessionInfo)), query, damaged)
             found = await self._listed(query, keys, now)
-            one_page = _operations.page_of(query, found, is_last=len(keys) < limit)
+            one_page = page_of(query, found, is_last=len(keys) < limit)
             if one_page is not None:
                 return one_page
             limit *= 2

@@ -16,7 +16,7 @@ from .header import (
     regressed,
 )
 from .history import begins_turn, common, divide, split_turns
-from .page import page, page_of_lines
+from .page import page, page_of, page_of_lines
 from .plan import NOTHING, Near, Plan, Remembered, needs, plan
 from .state import SessionState
 from .window import check_whole, cut_off, exact, newest, window
@@ -46,6 +46,7 @@ __all__ = [
     "needs",
     "newest",
     "page",
+    "page_of",
     "page_of_lines",
     "plan",
     "regressed",
