@@ -97,7 +97,9 @@ def at_once(many: int, work) -> list:
     return [answer for _, answer in sorted(found)]
 
 
-async def append_without_pause(store: Store, name: str, seconds: float, end=lambda: False) -> tuple[int, Counter, float]:
+async def append_without_pause(
+    store: Store, name: str, seconds: float, end=lambda: False
+) -> tuple[int, Counter, float]:
     stored, refused, longest = 0, Counter(), 0.0
     stop = time.perf_counter() + seconds
     while (begin := time.perf_counter()) < stop and not end():
@@ -208,6 +210,7 @@ def main() -> int:
     names = given.backends.split(",")
     ok = True
     with ExitStack() as stack:
+
         def fresh(backend: str) -> str:
             return servers.started(backend, stack)
 

@@ -278,7 +278,7 @@ end
 local dropped, bytes = 0, number(header, {HEADER["bytes"]})
 if drop ~= '' then
   local first, start = number(header, {HEADER["first"]}), number(header, {HEADER["start"]})
-  local wanted = tonumber(drop)
+  local wanted, expected_turn, expected_start = tonumber(drop), first, start
   local stored = seen ~= '' and redis.call('LLEN', key) or 0
   if keep ~= '' then stored = tonumber(keep) end
   while true do
@@ -287,8 +287,13 @@ if drop ~= '' then
     if inside then record = redis.call('LINDEX', key, {RECORDS} + dropped) else record = ARGV[more] end
     if not record then break end
     local at, turns = number(record, {RECORD["number"]}), number(record, {RECORD["turns"]})
-    if at + math.max(turns, 1) > wanted then
-      first, start = at, number(record, {RECORD["messages_until"]}) - number(record, {RECORD["count"]})
+    local ends = number(record, {RECORD["messages_until"]})
+    local begins = ends - number(record, {RECORD["count"]})
+    -- a number that is damaged must drop no turn that is retained
+    if begins ~= expected_start or at ~= expected_turn - (turns == 0 and 1 or 0) then error('{DAMAGED}') end
+    expected_turn, expected_start = at + math.max(turns, 1), ends
+    if expected_turn > wanted then
+      first, start = at, begins
       break
     end
     bytes = bytes - number(record, {RECORD["size"]})
@@ -423,13 +428,27 @@ local line = line_of(KEYS[1])
 if writer ~= '' and redis.pcall('LINDEX', line, 0) == writer then pass(line) end
 """,
 )
+MOVED: Final = 2
+"""The answer of `FORGET` if the entry was put to its place."""
 
 FORGET: Final = _script(
-    "member",
+    "member session whose",  # the entry, the session id in it, and the owner whose index it is; or nothing
     f"""
 -- remove an entry of an index, unless the session has its time: then another caller has put it there again
 local header, score = redis.call('LINDEX', KEYS[1], 0), redis.call('ZSCORE', KEYS[2], member)
-if not score or (header and number(header, {HEADER["updated"]}) == tonumber(score)) then return 0 end
-return redis.call('ZREM', KEYS[2], member)
+if not score then return 0 end
+if header then
+  local updated = number(header, {HEADER["updated"]})
+  if updated == tonumber(score) then return 0 end
+  local length = string.byte(header, {HEADER["owner"]}) or 0
+  local owner = string.sub(header, {HEADER.size + 1}, {HEADER.size} + length)
+  -- each commit writes the time of the entry, so one that is in the right index with a wrong time is damaged
+  if (whose == '' and member == session .. '\\0' .. owner) or (whose ~= '' and whose == owner) then
+    redis.call('ZADD', KEYS[2], updated, member)
+    return {MOVED}
+  end
+end
+redis.call('ZREM', KEYS[2], member)
+return 1
 """,
 )

@@ -41,6 +41,7 @@ from turnlog.rules import (
     fits,
     missing,
     needs,
+    page_of,
     plan,
     regressed,
     window,
@@ -321,7 +322,9 @@ class RedisBackend(Backend):
                 await self._run(until, _scripts.PASS, (place,), writer.name)
 
     def _busy(self) -> Unavailable:
-        return Unavailable(f"{self._server.location.name}: others wrote to the session all the time: nothing was stored")
+        return Unavailable(
+            f"{self._server.location.name}: others wrote to the session all the time: nothing was stored"
+        )
 
     async def _look(self, key: Key, keys: Keys, until: float, hashed: bytes) -> tuple[_Seen | None, bytes]:
         """Return a session's header, None if there is no session, and the change that it remembers under a hash."""
@@ -402,7 +405,9 @@ class RedisBackend(Backend):
             return False
         ends = [_layout.head_of(rows[0]), _layout.head_of(rows[-1])]
         data = _layout.record_bytes(key, record.sealed_at(run[-1], record.size))
-        done = await self._run(until, _scripts.SEAL, (keys.session,), *ends, len(rows), data, record.number, writes=True)
+        done = await self._run(
+            until, _scripts.SEAL, (keys.session,), *ends, len(rows), data, record.number, writes=True
+        )
         self._seen.pop(key, None)
         return bool(done)
 
@@ -418,11 +423,10 @@ class RedisBackend(Backend):
         keys, until = keys_of(key.namespace, key.session.encode()), self._server.deadline()
         raw = b""
         if expect is not None or for_owner is not None:
-            seen, _ = await self._look(key, keys, until, _NO_CHANGE)
-            if not check_delete(key, None if seen is None else seen.header, expect, for_owner, 0.0):
+            found = await self._deletable(key, keys, until, expect, for_owner)
+            if found is None:
                 return False
-            assert seen is not None  # there is a session to delete
-            raw = seen.raw
+            raw = found
         names, text = (keys.session, keys.listing), (raw, keys.member, keys.owners)
         answer = await self._run(until, _scripts.DELETE, names, *text, writes=True, again=False)
         if answer == 2:
@@ -430,22 +434,40 @@ class RedisBackend(Backend):
         self._seen.pop(key, None)
         return bool(answer)
 
+    async def _deletable(
+        self, key: Key, keys: Keys, until: float, expect: Expect, for_owner: str | None
+    ) -> bytes | None:
+        """Return the element of the header if there is a session to delete.
+
+        Raises:
+            CorruptRecord: It is damaged: whether it meets `expect`, or whose it is, cannot be told.
+        """
+        answer = await self._run(until, _scripts.LOOK, (keys.session,), _NO_CHANGE)
+        raw, _, left, _ = answer or (b"", b"", 0, b"")
+        try:
+            header = _layout.header_from(key, raw, None, left) if answer else None
+        except CorruptRecord:
+            owners = _layout.owners_of(key, raw)
+            if expect is not None or len(owners) > 1:
+                raise
+            return raw if for_owner is not None and owners == {for_owner.encode()} else None
+        return raw if check_delete(key, header, expect, for_owner, 0.0) else None
+
     # -------------------------------------------------------------------------------------------------------- listing
 
     async def page(self, query: Query) -> Page:
         indexes = [_layout.index_of(bucket, query.namespace, query.owner) for bucket in range(_layout.BUCKETS)]
         after = None if query.after is None else (query.after[0], query.after[1].encode())
-        infos: list[SessionInfo] = []
-        more, until = True, self._server.deadline()
-        while more and len(infos) <= query.limit:
-            found = await self._next(until, indexes, after, query.limit + 1 - len(infos))
-            if not found:
-                break
-            more = await self._infos(until, query, found, infos)
-            after = found[-1][:2]
-        shown = tuple(infos[: query.limit])
-        more = not more or len(infos) > query.limit
-        return Page(shown, query.cursor_after(shown[-1]) if more else None)
+        found: list[SessionInfo | CorruptRecord | None] = []
+        until = self._server.deadline()
+        while True:
+            wanted = query.limit + 1 - sum(isinstance(one, SessionInfo) for one in found)
+            entries = await self._next(until, indexes, after, wanted)
+            found += await self._listed(until, query, entries) if entries else []
+            page = page_of(query, found, is_last=len(entries) < wanted)
+            if page is not None:
+                return page
+            after = entries[-1][:2]
 
     async def _next(
         self, until: float, indexes: Sequence[bytes], after: tuple[float, bytes] | None, many: int
@@ -484,34 +506,41 @@ class RedisBackend(Backend):
             asked = [one for one, score in zip(more, least, strict=True) if score >= reached]
         return found[:many]
 
-    async def _infos(
-        self, until: float, query: Query, found: Sequence[tuple[float, bytes, bytes]], infos: list[SessionInfo]
-    ) -> bool:
-        """Add the sessions of these entries to `infos`, and return whether none of them is damaged.
+    async def _listed(
+        self, until: float, query: Query, entries: Sequence[tuple[float, bytes, bytes]]
+    ) -> list[SessionInfo | CorruptRecord | None]:
+        """Return the sessions of some entries: an error for each that cannot be read, None for those that are gone.
 
-        It stops before a damaged session: the page that begins with that one raises the error.  An entry without its
-        session is removed from the index.
+        An entry whose session is gone is removed from the index.  One at a wrong place is moved, and reported.
         """
-        places = [keys_of(query.namespace, session) for _, session, _ in found]
+        places = [keys_of(query.namespace, session) for _, session, _ in entries]
         replies = await self._all(until, [_call(_scripts.LOOK, (one.session,), (_NO_CHANGE,)) for one in places])
-        gone = []
-        for place, reply, (score, session, member) in zip(places, replies, found, strict=True):
+        found: list[SessionInfo | CorruptRecord | None] = [None] * len(entries)
+        stale = []
+        for number, (reply, (score, session, _)) in enumerate(zip(replies, entries, strict=True)):
             header = None
             if reply is not None:
                 try:
-                    header = _layout.header_from(_layout.listed_key(query.namespace, session), *reply[:3])
-                except CorruptRecord:
-                    if not infos:
-                        raise
-                    return False
+                    header = _layout.header_from(_layout.key_in(query.namespace, session), *reply[:3])
+                except CorruptRecord as error:
+                    found[number] = error
+                    continue
             if header is None or header.updated != score:  # a session that has changed since has a newer entry
-                index = _layout.index_of(place.bucket, query.namespace, query.owner)
-                gone.append(_call(_scripts.FORGET, (place.session, index), (member,)))
+                stale.append((number, header))
             elif query.owner is None or header.owner == query.owner:
-                infos.append(header.info(0.0))
-        if gone:
-            await self._all(until, gone)  # if it fails, the next page does it
-        return True
+                found[number] = header.info(0.0)
+        if stale:
+            forget = [self._forget(query, *entries[number][1:], places[number]) for number, _ in stale]
+            for done, (number, header) in zip(await self._all(until, forget), stale, strict=True):
+                if done == _scripts.MOVED and header is not None:
+                    text = "its place in the list of sessions was damaged, and was put right: list them again"
+                    found[number] = CorruptRecord(text, key=header.key)
+        return found
+
+    @staticmethod
+    def _forget(query: Query, session: bytes, member: bytes, keys: Keys) -> Command:
+        index = _layout.index_of(keys.bucket, query.namespace, query.owner)
+        return _call(_scripts.FORGET, (keys.session, index), (member, session, (query.owner or "").encode()))
 
     # ------------------------------------------------------------------------------------------------------ the server
 

@@ -12,10 +12,11 @@ The rules are those of `turnlog.rules`: `needs` names the stored records that a 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from hashlib import blake2b
 from operator import attrgetter
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
@@ -48,6 +49,7 @@ from turnlog.rules import (
     missing,
     needs,
     newest,
+    page_of,
     plan,
     regressed,
 )
@@ -65,6 +67,9 @@ The rows are a sequence; those of a lazy statement are an iterator.
 """
 
 _NO_METADATA = Metadata({})
+_UNUSED_BITS: Final = 17
+"""Of 64: SQLite stores a number of 47 bits in 6 bytes.  Two of a million sessions get the same number in one of 280
+databases; then the second one gets the next number, and only the index of keys leads to it."""
 _rounds_until = attrgetter("rounds_until")
 
 
@@ -124,6 +129,7 @@ def read(
         statement = statements.reads[last is not None, before is not None, since is not None]
         rows = yield statement, statement.bind(values)
     if not rows:
+        yield from _row_of_new(statements, key)
         raise missing(key)
     first = next((row for row in rows if row[0] is not None), None)  # it comes first, as a rule
     if first is None or (alone and len(rows) > 1):
@@ -213,46 +219,107 @@ def _slide(statements: Statements, seen: Seen, now: float, ttl: float | None) ->
 
 
 def page(statements: Statements, query: Query, now: float) -> Steps[Page]:
-    """Return what `Backend.page` returns."""
-    values: dict[str, Value] = {"namespace": query.namespace.encode(), "now": now}
-    if query.owner is not None:
+    """Return what `Backend.page` returns.
+
+    Raises:
+        CorruptRecord: The database refuses to read a row: then `listed_keys` and `listed` read the page in parts.
+    """
+    statement, values = _page(statements.pages, query)
+    values["now"] = now
+    limit = query.limit + 1
+    while True:
+        rows = yield statement, statement.bind(values | {"limit": limit})
+        found = [_info(query, row) for row in rows]
+        is_last = len(rows) < limit
+        if is_last and not query.owner:
+            found += yield from _uncounted(statements, query)
+        page = page_of(query, found, is_last=is_last)
+        if page is not None:
+            return page
+        limit += sum(isinstance(one, CorruptRecord) for one in found)  # those that are left out make room
+
+
+def _uncounted(statements: Statements, query: Query) -> Steps[list[CorruptRecord]]:
+    """Return an error if the index that pages are read from lacks a session, or has one too many."""
+    if statements.counts is None:
+        return []
+    ((by_key, by_time),) = yield statements.counts, statements.counts.bind({"namespace": query.namespace.encode()})
+    if by_key == by_time:
+        return []
+    return [
+        CorruptRecord(
+            f"one index of the database has {by_key} sessions of namespace {query.namespace!r}, another one {by_time}: "
+            "check the database, and repair it"
+        )
+    ]
+
+
+def listed_keys(statements: Statements, query: Query, limit: int) -> Steps[Sequence[Row]]:
+    """Return session ids and rows in the order of a page, also of expired sessions; only an index is read."""
+    statement, values = _page(statements.keys, query, owned=bool(query.owner))  # no index has those without an owner
+    rows: Sequence[Row] = yield statement, statement.bind(values | {"limit": limit})
+    return rows
+
+
+def every_key(statements: Statements, query: Query) -> Steps[Sequence[Row]]:
+    """Return the session ids and the rows of a namespace out of another index than those of pages."""
+    rows: Sequence[Row] = yield statements.every_key, statements.every_key.bind({"namespace": query.namespace.encode()})
+    return rows
+
+
+def listed(
+    statements: Statements, query: Query, session: bytes, row: int, now: float
+) -> Steps[SessionInfo | CorruptRecord | None]:
+    """Return the info of a session, or an error in its place; None if it is gone, expired, or not of the query."""
+    everybody = msgspec.structs.replace(query, owner=None, cursor=None)
+    rows = yield statements.listed, statements.listed.bind({"row": row, "now": now})
+    if not rows:  # gone, or the row's number in the index is damaged
+        values: dict[str, Value] = {"namespace": query.namespace.encode(), "session": session, "now": now}
+        rows = yield statements.info, statements.info.bind(values)
+    found = _info(everybody, (session, *rows[0])) if rows else None
+    if isinstance(found, SessionInfo):
+        expired = found.expires_in is not None and found.expires_in <= 0
+        return None if expired or query.owner not in (None, found.owner) else found
+    return found
+
+
+def unreadable(query: Query, session: bytes, error: CorruptRecord) -> CorruptRecord:
+    """Return the error of the database with the session that it stands for on a page, if the id can be read."""
+    with suppress(CorruptRecord):
+        error.key = _key_of(query.namespace, session)
+    return error
+
+
+def _page(
+    statements: Mapping[tuple[bool | None, bool], Statement], query: Query, *, owned: bool = True
+) -> tuple[Statement, dict[str, Value]]:
+    """Return the statement for a page, and its values.
+
+    Args:
+        statements: The statements (see `Statements.pages`).
+        query: The query.
+        owned: Whether the query's owner counts.
+    """
+    values: dict[str, Value] = {"namespace": query.namespace.encode()}
+    owned = owned and query.owner is not None
+    if owned and query.owner is not None:
         values["owner"] = query.owner.encode()
     after = query.after
     if after is not None:
         values["updated"], values["session"] = after[0], after[1].encode()
-    statement = statements.pages[query.owner is not None, after is not None]
-    limit = query.limit + 1
-    while True:
-        rows = yield statement, statement.bind(values | {"limit": limit})
-        infos: list[SessionInfo] = []
-        damaged: list[CorruptRecord] = []
-        before = 0  # damaged ones before the last session of a full page: the next page has the others
-        for row in rows:
-            try:
-                info = _listed(query, row)
-            except CorruptRecord as error:
-                damaged.append(error)
-                continue
-            if len(infos) == query.limit:
-                return Page(tuple(infos), query.cursor_after(infos[-1]), tuple(damaged[:before]))
-            infos.append(info)
-            before = len(damaged)
-        if len(rows) < limit:
-            return Page(tuple(infos), None, tuple(damaged))
-        limit += len(damaged)  # those that are left out make room
+    return statements[bool(query.owner) if owned else None, after is not None], values
 
 
-def _listed(query: Query, row: Row) -> SessionInfo:
-    """Return the info in a row of a page.
-
-    Raises:
-        CorruptRecord: It cannot be read; without a session, if an index gave the row of another owner's.
-    """
-    key = _key_of(query.namespace, row[0])
-    now, seen = _seen(key, row[1:])
-    if query.owner not in (None, seen.header.owner):
-        raise CorruptRecord(f"the list of the sessions of owner {query.owner!r} holds another session")
-    return seen.header.with_metadata(row[WIDTH + 1]).info(now)
+def _info(query: Query, row: Row) -> SessionInfo | CorruptRecord:
+    """Return the info in a row of a page, or an error in its place."""
+    try:
+        key = _key_of(query.namespace, row[0])
+        now, seen = _seen(key, row[1:])
+        if query.owner not in (None, seen.header.owner):  # an index gave the row: do not name another owner's session
+            raise CorruptRecord(f"the list of the sessions of owner {query.owner!r} holds another session")  # noqa: TRY301
+        return seen.header.with_metadata(row[WIDTH + 1]).info(now)
+    except CorruptRecord as error:
+        return error
 
 
 # ------------------------------------------------------------------------------------------------------------- writing
@@ -356,6 +423,7 @@ def commit(
             stored = seen.header.with_metadata(kept[0][0] if kept else None)
     elif expired is None and statements.served:
         now = (yield statements.clock, ())[0][0]
+    number = None if seen is not None or expired is not None else (yield from _row_of_new(statements, key))
     done = plan(key, stored, change, near, now, ttl=ttl, nonce=nonce)
     after, row = done.header, None if seen is None else seen.row
 
@@ -365,7 +433,7 @@ def commit(
         yield statements.cut_above, statements.cut_above.bind({"row": row, "number": done.keep})
     if row is not None and done.drop is not None:
         yield statements.cut_below, statements.cut_below.bind({"row": row, "number": done.drop})
-    seen = yield from _store(statements, row, after, change)
+    seen = yield from _store(statements, row, after, change, number)
     row = seen.row
     if done.append:
         each = [statements.insert_record.bind(_record_values(key, row, record)) for record in done.append]
@@ -416,7 +484,31 @@ def _near(statements: Statements, key: Key, row: int, near: Near) -> Steps[Near]
     return Near(keep, drop, below, cut, first, dropped)
 
 
-def _store(statements: Statements, row: int | None, header: Header, change: Change) -> Steps[Seen]:
+def _row_of_new(statements: Statements, key: Key) -> Steps[int | None]:
+    """Return the number for the row of a new session; None: the next one.
+
+    SQLite has no copy of its index of keys to compare it with.  So the number of a row is made of the key: a session
+    that a damaged index does not lead to is found by that number, and neither taken for missing nor made anew.
+
+    Raises:
+        CorruptRecord: The session is there.
+    """
+    if statements.served:
+        return None
+    namespace, session = key.namespace.encode(), key.session.encode()
+    digest = blake2b(b"%d:%b%b" % (len(namespace), namespace, session), digest_size=8).digest()
+    number = 1 + (int.from_bytes(digest) >> _UNUSED_BITS)
+    found = yield statements.whose, statements.whose.bind({"row": number})
+    if not found:
+        return number
+    if tuple(found[0][:2]) == (namespace, session):
+        raise CorruptRecord("an index of the database does not lead to it: check the database, and repair it", key=key)
+    return None
+
+
+def _store(
+    statements: Statements, row: int | None, header: Header, change: Change, number: int | None = None
+) -> Steps[Seen]:
     """Write the header, and the metadata if the change sets some.
 
     Args:
@@ -424,11 +516,14 @@ def _store(statements: Statements, row: int | None, header: Header, change: Chan
         row: The session's; None: make the session.
         header: The header, with its metadata if the change sets some.
         change: The change.
+        number: The number of the row to make; None: the next one.
     """
     created, values = row is None, _header_values(header)
     if row is None:
         values |= _key(header.key)
-        yield statements.insert_session, statements.insert_session.bind(values)
+        values["row"] = number
+        insert = statements.insert_session if number is None else statements.insert_session_at
+        yield insert, insert.bind(values)
         rows = yield statements.find_row, statements.find_row.bind(values)
         row = int(rows[0][0])
     else:
@@ -452,6 +547,7 @@ def seal(statements: Statements, key: Key, record: Record, now: float) -> Steps[
     values: dict[str, Value] = {**_key(key), "now": now}
     rows = yield from _locked(statements, statements.header, values)
     if not rows:
+        yield from _row_of_new(statements, key)
         raise missing(key)
     now, seen = _seen(key, rows[0])
     header = seen.header
@@ -480,6 +576,7 @@ def delete(statements: Statements, key: Key, now: float, expect: Expect, for_own
     values: dict[str, Value] = {**_key(key), "now": now}
     rows = yield from _locked(statements, statements.header, values)
     if not rows:
+        yield from _row_of_new(statements, key)
         return check_delete(key, None, expect, for_owner, now)
     try:
         now, seen = _seen(key, rows[0])

@@ -186,7 +186,9 @@ class Server(Database, Generic[C]):
             committing = [False]
             try:
                 if kept is not None and kept.connection is not None:
-                    return await self._used(kept.take(), lambda one: self._finish(one, make(), committing), kept.release)  # noqa: B023
+                    return await self._used(
+                        kept.take(), lambda one: self._finish(one, make(), committing), kept.release
+                    )  # noqa: B023
                 return await self._lent(
                     lambda one: self._transact(one, make(), committing),  # noqa: B023
                     until,

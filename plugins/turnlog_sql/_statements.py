@@ -194,6 +194,7 @@ class Statements:
         one_session = update(sessions).where(s.row == _ROW)
         inserted = _bound("namespace", "session", "epoch", "owner", *_MOVED)
         self.insert_session = compiled(insert(sessions).values(inserted))
+        self.insert_session_at = compiled(insert(sessions).values({"row": _ROW, **inserted}))
         self.update_session = compiled(one_session.values(_bound("owner", *_MOVED)))
         self.move_session = compiled(one_session.values(_bound(*_MOVED)))
         was = _unmoved(bindparam("was", type_=Double))
@@ -259,11 +260,22 @@ class Statements:
             for since in (False, True)
             if not (before and since)
         }
-        self.pages = {
-            (owned, after): compiled(_page(header, owned=owned, after=after))
-            for owned in (False, True)
-            for after in (False, True)
-        }
+        alive = or_(s.expires.is_(None), s.expires > now, s.times != s.updated + s.expires)
+        listed = select(s.session, *header, _ITS_METADATA)
+        self.pages = _pages(listed.where(alive), dialect)
+        # The same in parts, for a table that is damaged: the keys out of the index of the page or out of another one,
+        # and a session by its row or by its key.
+        self.keys = _pages(select(s.session, s.row), dialect)
+        of_namespace = s.namespace == bindparam("namespace")
+        self.every_key = compiled(select(s.session, s.row).where(of_namespace).order_by(s.session))
+        self.listed = compiled(select(*header, _ITS_METADATA).where(s.row == _ROW))
+        # How many sessions of a namespace one index has, and another one: cheap where both are in this process.
+        counts = text(
+            "SELECT "
+            "(SELECT count(*) FROM turnlog_sessions INDEXED BY turnlog_sessions_key WHERE namespace = :namespace), "
+            "(SELECT count(*) FROM turnlog_sessions INDEXED BY turnlog_sessions_updated WHERE namespace = :namespace)"
+        )
+        self.counts = None if self.served else compiled(counts)
 
 
 def _unmoved(was: BindParameter[float]) -> ColumnElement[bool]:
@@ -460,21 +472,30 @@ def _read(
     return union_all(header, body)
 
 
-def _page(columns: list[ColumnElement[Any]], *, owned: bool, after: bool) -> ClauseElement:
-    """Return the statement that reads the headers of one page, the last updated first, each after its session id.
+def _pages(query: Select[Any], dialect: Dialect) -> dict[tuple[bool | None, bool], Statement]:
+    """Return the statements that read one page of a namespace's sessions, the last updated first.
 
     Args:
-        columns: The columns of a header; the first is the clock.
-        owned: Read only the sessions of one owner.
-        after: Read only what follows another session.
+        query: Selects what is wanted of each session.
+        dialect: The dialect to compile them for.
+
+    Returns:
+        The statements by what they read: the sessions of one owner (True), those without an owner (False), or all
+        (None); and whether only those after another session.
     """
     s = sessions.c
-    alive = or_(s.expires.is_(None), s.expires > columns[0], s.times != s.updated + s.expires)
-    query = select(s.session, *columns, _ITS_METADATA).where(s.namespace == bindparam("namespace"), alive)
-    if owned:
-        query = query.where(s.owner == bindparam("owner"))
-    if after:
-        updated: BindParameter[float] = bindparam("updated")
-        later = or_(s.updated < updated, s.session > bindparam("session"))
-        query = query.where(s.updated <= updated, later)
-    return query.order_by(s.updated.desc(), s.session).limit(bindparam("limit"))
+    query = query.where(s.namespace == bindparam("namespace"))
+    # A planner does not know that the owner is not empty, and would leave the index alone that has no empty ones.
+    named = s.owner != text("x''" if dialect.name == "sqlite" else "''")
+    updated: BindParameter[float] = bindparam("updated")
+    after = and_(s.updated <= updated, or_(s.updated < updated, s.session > bindparam("session")))
+    owner = s.owner == bindparam("owner")
+    queries = {None: query, False: query.where(owner), True: query.where(owner, named)}
+    return {
+        (owned, later): Statement(
+            (one.where(after) if later else one).order_by(s.updated.desc(), s.session).limit(bindparam("limit")),
+            dialect,
+        )
+        for owned, one in queries.items()
+        for later in (False, True)
+    }

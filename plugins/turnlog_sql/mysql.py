@@ -19,7 +19,7 @@ from asyncmy.connection import Connection
 from sqlalchemy import Double, literal_column
 from sqlalchemy.dialects.mysql.asyncmy import MySQLDialect_asyncmy
 
-from turnlog import SchemaError, TooLarge, TurnlogError, Unavailable
+from turnlog import CorruptRecord, SchemaError, TooLarge, TurnlogError, Unavailable
 from turnlog.runtime import SSLMode, keep_alive, tls_context
 
 from . import _migrations
@@ -235,6 +235,8 @@ class _MySQL(Server[_BufferedConnection]):
         said, code = in_a_line(error), error.args[0] if error.args else 0
         if len(error.args) == 2 and type(code) is int:  # a number and a text
             said = f"{error.args[1]} ({code})"
+        if code in _DAMAGE:
+            return CorruptRecord(f"the database {self.name} is damaged: {said}")
         if code in (1146, 1054):  # ER_NO_SUCH_TABLE, ER_BAD_FIELD_ERROR
             return SchemaError(f"the tables in {self.name} are not as turnlog made them: {said}: {RESTORE}")
         return Unavailable(f"{self.name}: {said}: nothing was done")
@@ -285,6 +287,16 @@ _LOST: Final = (
 @cache
 def _probe() -> str:
     return _migrations.probe(_statements().dialect)
+
+
+_DAMAGE: Final = (
+    1034,  # ER_NOT_KEYFILE
+    1035,  # ER_OLD_KEYFILE
+    1194,  # ER_CRASHED_ON_USAGE
+    1242,  # ER_SUBQUERY_NO_1_ROW: two rows for one key
+    1712,  # ER_INDEX_CORRUPT
+    1877,  # ER_TABLE_CORRUPT
+)
 
 
 @cache

@@ -13,7 +13,7 @@ import asyncpg
 from sqlalchemy import Double, cast, extract, func
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 
-from turnlog import SchemaError, TurnlogError, Unavailable
+from turnlog import CorruptRecord, SchemaError, TurnlogError, Unavailable
 from turnlog.runtime import SSLMode, keep_alive, tls_context
 
 from . import _migrations
@@ -150,9 +150,7 @@ class _Postgres(Server[_Connection]):
     async def close_connection(self, connection: _Connection) -> None:
         await connection.close(timeout=self._timeout)
 
-    async def fetch(
-        self, connection: _Connection, sql: str, values: tuple[Value, ...]
-    ) -> Sequence[Row]:
+    async def fetch(self, connection: _Connection, sql: str, values: tuple[Value, ...]) -> Sequence[Row]:
         rows: Sequence[Row]
         if self._prepare or connection.is_in_transaction():
             rows = await connection.fetch(sql, *values, timeout=self.left(connection))
@@ -161,9 +159,7 @@ class _Postgres(Server[_Connection]):
                 rows = await connection.fetch(sql, *values, timeout=self.left(connection))
         return rows
 
-    async def execute_many(
-        self, connection: _Connection, sql: str, values: list[tuple[Value, ...]]
-    ) -> None:
+    async def execute_many(self, connection: _Connection, sql: str, values: list[tuple[Value, ...]]) -> None:
         await connection.executemany(sql, values, timeout=self.left(connection))
 
     async def begin(self, connection: _Connection) -> None:
@@ -178,7 +174,9 @@ class _Postgres(Server[_Connection]):
     def meaning(self, error: BaseException) -> Failure | None:
         if isinstance(error, (asyncpg.UniqueViolationError,)):
             return Failure.DUPLICATE
-        if isinstance(error, (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.LockNotAvailableError)):
+        if isinstance(
+            error, (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.LockNotAvailableError)
+        ):
             return Failure.BEGIN_ANEW
         if isinstance(error, (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError, *_ENDED)):
             return Failure.LOST
@@ -186,6 +184,8 @@ class _Postgres(Server[_Connection]):
 
     def translated(self, error: BaseException) -> TurnlogError:
         said = in_a_line(error)
+        if isinstance(error, _DAMAGE):
+            return CorruptRecord(f"the database {self.name} is damaged: {said}")
         if isinstance(error, (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError)):
             return SchemaError(f"the tables in {self.name} are not as turnlog made them: {said}: {RESTORE}")
         if isinstance(error, OSError):
@@ -222,6 +222,16 @@ _ENDED: Final = (
     asyncpg.CannotConnectNowError,
     asyncpg.InternalClientError,  # between the server's farewell and the end of the connection
 )
+
+
+_DAMAGE: Final = (
+    asyncpg.DataCorruptedError,
+    asyncpg.IndexCorruptedError,
+    asyncpg.InternalServerError,  # such as a block or a value that cannot be read
+    asyncpg.CardinalityViolationError,  # two rows for one key
+    asyncpg.UndefinedFileError,
+)
+"""What the server reports if its files are damaged (postgresql.org/docs/current/errcodes-appendix.html)."""
 
 
 @cache

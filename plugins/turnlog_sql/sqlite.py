@@ -22,6 +22,7 @@ from ._database import RESTORE, Database, Migrate
 from ._location import parse_database_url
 from ._operations import Row, Steps
 from ._sqlite_connection import Connection, FilesReplaced
+from ._sqlite_log import hidden_from
 from ._statements import Statements
 from ._store import SQLBackend
 from ._thread import Locked, Outcome, Work, Worker
@@ -115,6 +116,7 @@ class _SQLite(Database):
         self._found: int | None = None
         self._gate: Gate[Key] | None = None
         self._creates = False
+        self._log_is_checked = False
         self._worker = Worker(self.name, timeout, self._connect, self._serve)
 
     async def open(self, migrate: Migrate) -> int | None:
@@ -165,6 +167,7 @@ class _SQLite(Database):
             raise SchemaError(
                 f"this Python comes with SQLite {sqlite3.sqlite_version}, turnlog needs {lowest} or newer"
             )
+        self._check_log()
         connection: Connection | None = None
         try:
             if self._creates:
@@ -178,6 +181,7 @@ class _SQLite(Database):
                 cached_statements=_CACHED,
                 factory=Connection,
             )
+            connection.text_factory = _text
             connection.execute(f"PRAGMA synchronous={self._synchronous}")
             found = self._version(connection)
             behind = self.check_version(found, self._migrate)
@@ -188,11 +192,26 @@ class _SQLite(Database):
         except BaseException as error:
             if connection is not None:
                 connection.close()
+            if isinstance(error, UnicodeDecodeError):  # the text of an error that the tables' own text is part of
+                raise CorruptRecord(f"the database {self.name} is damaged: {error}") from error
             if isinstance(error, sqlite3.DatabaseError):
                 raise self._translated(error) from error
             raise
         self._creates = False  # a file that is removed later is not made anew, as if there had been nothing in it
         return connection
+
+    def _check_log(self) -> None:
+        """Refuse a log in which damage hides acknowledged transactions, once, before SQLite removes it."""
+        if self._log_is_checked:
+            return
+        found = hidden_from(f"{os.path.realpath(self._path)}-wal")
+        if found is not None:
+            raise CorruptRecord(
+                f"the log of {self.name} is damaged at frame {found}, and SQLite would drop all that was stored from "
+                "there on: restore both files from a backup; to accept the loss, open the database with sqlite3 and "
+                "read a table"
+            )
+        self._log_is_checked = True
 
     def _version(self, connection: sqlite3.Connection) -> int | None:
         """The version of the tables; None where there are none."""
@@ -254,6 +273,8 @@ class _SQLite(Database):
     def _alone(self, connection: Connection, work: Work, way: Callable[[Connection, Work], object]) -> Outcome:
         try:
             return work, way(connection, work), None
+        except UnicodeDecodeError as error:
+            return work, None, CorruptRecord(f"the database {self.name} is damaged: {error}")
         except sqlite3.DatabaseError as error:
             return work, None, self._translated(error)
         except BaseException as error:  # noqa: BLE001 - whoever waits for it is told
@@ -336,6 +357,11 @@ def _create(path: str) -> None:
         # Closing a descriptor of a file releases the locks that this process has on it.  So this one opens no file
         # that was there before, and no other thread connects meanwhile.
         os.close(os.open(os.path.realpath(path), os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+
+
+def _text(data: bytes) -> str:
+    """Return text that a column holds: there should be none, so it is not a value that is looked for, but no crash."""
+    return data.decode(errors="replace")
 
 
 @cache

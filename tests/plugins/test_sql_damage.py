@@ -164,14 +164,18 @@ def test_payloads_that_changed_places_are_noticed(kept: Kept) -> None:
     assert caught.value.turn == 1
 
 
+BOB, CAROL = (f"(SELECT row FROM turnlog_sessions WHERE session = x'{name.hex()}')" for name in (b"bob", b"carol"))
+
 OF_ANOTHER = {
-    "header": "UPDATE turnlog_sessions SET head = (SELECT head FROM turnlog_sessions WHERE row = 2) WHERE row = 1",
-    "metadata": "UPDATE turnlog_metadata SET metadata = (SELECT metadata FROM turnlog_metadata WHERE row = 2)",
+    "header": f"UPDATE turnlog_sessions SET head = (SELECT head FROM turnlog_sessions WHERE row = {CAROL}) "
+    f"WHERE row = {BOB}",
+    "metadata": f"UPDATE turnlog_metadata SET metadata = (SELECT metadata FROM turnlog_metadata WHERE row = {CAROL})",
     "record": (
         "UPDATE turnlog_records SET head = other.head, payload = other.payload FROM turnlog_records AS other "
-        "WHERE other.row = 2 AND other.number = 2 AND turnlog_records.row = 1 AND turnlog_records.number = 2"
+        f"WHERE other.row = {CAROL} AND other.number = 2 AND turnlog_records.row = {BOB} AND turnlog_records.number = 2"
     ),
-    "change": "UPDATE turnlog_changes SET answer = (SELECT answer FROM turnlog_changes WHERE row = 2 AND place = 0)",
+    "change": "UPDATE turnlog_changes SET answer = "
+    f"(SELECT answer FROM turnlog_changes WHERE row = {CAROL} AND place = 0)",
 }
 
 

@@ -278,7 +278,9 @@ async def test_who_is_cancelled_while_waiting_leaves_the_connection_to_the_next(
 async def test_who_waits_too_long_is_told_so() -> None:
     lender = Lender()
     held = await lender.acquire()
-    with pytest.raises(Unavailable, match="a server: all 1 connections were in use all the time: nothing was done; pool_"):
+    with pytest.raises(
+        Unavailable, match="a server: all 1 connections were in use all the time: nothing was done; pool_"
+    ):
         await lender.acquire(0.01)
     lender.pool.release(held, sound=True)
     assert await lender.acquire() is held

@@ -17,7 +17,7 @@ from .header import (
     regressed,
 )
 from .history import TurnRule, common, divide, split_turns
-from .page import page, page_of_lines
+from .page import page, page_of, page_of_lines
 from .plan import NOTHING, Near, Plan, Remembered, needs, plan
 from .state import SessionState
 from .window import check_whole, cut_off, exact, newest, window
@@ -50,6 +50,7 @@ __all__ = [
     "newest",
     "outline_of",
     "page",
+    "page_of",
     "page_of_lines",
     "plan",
     "regressed",

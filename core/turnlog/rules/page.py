@@ -28,6 +28,28 @@ def page(infos: Iterable[SessionInfo], query: Query, damaged: Iterable[CorruptRe
     return Page(shown, cursor, () if query.cursor else tuple(damaged))
 
 
+def page_of(query: Query, found: Iterable[SessionInfo | CorruptRecord | None], *, is_last: bool) -> Page | None:
+    """Return a page; None if it takes more sessions.
+
+    Args:
+        query: The query.
+        found: The infos in order, an error in place of each that cannot be read, and None for those that are gone.
+        is_last: Whether there are no more.
+    """
+    infos: list[SessionInfo] = []
+    damaged: list[CorruptRecord] = []
+    before = 0
+    for one in found:
+        if isinstance(one, CorruptRecord):
+            damaged.append(one)
+        elif one is not None:
+            if len(infos) == query.limit:  # the next page has the damaged ones behind the last session
+                return Page(tuple(infos), query.cursor_after(infos[-1]), tuple(damaged[:before]))
+            infos.append(one)
+            before = len(damaged)
+    return Page(tuple(infos), None, tuple(damaged)) if is_last else None
+
+
 def page_of_lines(sessions: Mapping[str, Sequence[bytes]], query: Query, now: float) -> Page:
     """Return the page of a query out of the lines of sessions (`SessionState.lines`); only the headers are read.
 
