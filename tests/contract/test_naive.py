@@ -14,6 +14,7 @@ CHAPTERS = [
 ]
 ABOVE_THE_BACKEND = {  # no backend can break these: `Store` and the values see to them
     "a_record_is_checked_before_it_is_sent",
+    "how_many_values",
     "load_edit_save_is_refused",
     "new_session_ids",
     "nothing_to_set",

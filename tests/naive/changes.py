@@ -12,6 +12,7 @@ from naive import fails, stored
 from turnlog import ABSENT, Change, Conflict, HistoryRegressed, IdReused, Key, Receipt, Record, Session, Version
 from turnlog.errors import SessionNotFound, SplitsSealed, Unavailable
 from turnlog.rules import SessionState, check_condition
+from turnlog.testing._cancelling import Cancelling
 from turnlog.testing._conditions import Conditions
 from turnlog.testing._copying import Copying
 from turnlog.testing._expecting import Expecting
@@ -247,6 +248,7 @@ class ReadersChangeIt(MemoryBackend):
     "what_may_differ",
     "what_may_not_differ",
 )
+@fails(Cancelling, "a_caller_holds_what_it_sent")
 class Forgetful(MemoryBackend):
     """Stores a change as often as it comes."""
 
@@ -777,6 +779,15 @@ class RetainsExactly(MemoryBackend):
                 if record.number < turns - change.retain < record.next_turn:
                     change = replace(change, retain=turns - record.next_turn)
         return await super().commit(key, change)
+
+
+@fails(Sealing, "a_session_counts_what_readers_hold")
+class CountsCompressed(MemoryBackend):
+    """Counts the bytes that the records take once they are compressed."""
+
+    async def read(self, key: Key, **how: Any) -> Session:
+        session = await super().read(key, **how)
+        return replace(session, info=replace(session.info, bytes=session.info.bytes // 3))
 
 
 @fails(Sealing, "a_sealed_record_that_is_too_large")
