@@ -13,6 +13,7 @@ import pytest
 import servers
 from further_ways import FurtherWay
 from redis_places import Mover, RedisContract
+from turnlog import Store
 
 
 class TestRedis(RedisContract):
@@ -109,3 +110,7 @@ class TestClusterWhoseSlotsMove(OnCluster):
     async def advance(self, seconds: float) -> None:
         with self.mover.still:
             await super().advance(seconds)
+
+    async def damage(self, store: Store, session_id: str) -> None:
+        with self.mover.still:
+            await super().damage(store, session_id)
