@@ -113,7 +113,9 @@ def _tool(contents: Mapping[str, object]) -> Mapping[str, object] | None:
 def _table(contents: Mapping[str, object], where: str) -> Source:
     for name in contents:
         if name != "store":
-            raise ConfigError(f"{where}{name} is not known: there is the table store{nearest(str(name), ['store'])}")
+            raise ConfigError(
+                f"{where}{_shown(name)} is not known: there is the table store{nearest(str(name), ['store'])}"
+            )
     store = contents.get("store", {})
     if not isinstance(store, Mapping):
         raise ConfigError(f"{where}store must be a table, not {type(store).__name__}")

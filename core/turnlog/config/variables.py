@@ -5,7 +5,6 @@ Kubernetes sets such variables for each Service: for one named `turnlog-store`, 
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -57,7 +56,7 @@ def warn_of_unknown(known: Iterable[str], of_layers: Mapping[str, str]) -> None:
         if name.upper() in names:
             continue
         layer = of_layers.get(name.removeprefix(_VARIABLE).lower())
-        if layer is not None and name.startswith(_VARIABLE):
+        if layer is not None:
             warn_once(f"the variable {name} is ignored: give it beside the name of the layer {layer}, in layers")
         elif near := _near(name.upper(), names):
             warn_once(f"the variable {name} is ignored: did you mean {near}?")
@@ -68,6 +67,8 @@ def _names() -> list[str]:
 
 
 def _near(name: str, names: Iterable[str]) -> str | None:
+    import difflib
+
     whole = name.replace(_OURS, _VARIABLE, 1)
     if whole in names:
         return whole
