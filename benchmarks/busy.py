@@ -25,7 +25,6 @@ from contextlib import ExitStack
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import servers
-
 from turnlog import Store, TurnlogError, user
 
 SHARED = ("sqlite", "postgresql", "mariadb", "redis")
@@ -97,7 +96,9 @@ def at_once(many: int, work) -> list:
     return [answer for _, answer in sorted(found)]
 
 
-async def append_without_pause(store: Store, name: str, seconds: float, end=lambda: False) -> tuple[int, Counter, float]:
+async def append_without_pause(
+    store: Store, name: str, seconds: float, end=lambda: False
+) -> tuple[int, Counter, float]:
     stored, refused, longest = 0, Counter(), 0.0
     stop = time.perf_counter() + seconds
     while (begin := time.perf_counter()) < stop and not end():
@@ -208,6 +209,7 @@ def main() -> int:
     names = given.backends.split(",")
     ok = True
     with ExitStack() as stack:
+
         def fresh(backend: str) -> str:
             return servers.started(backend, stack)
 

@@ -189,10 +189,19 @@ def started(backend: str, stack: ExitStack) -> str:
     if backend == "mariadb":
         _empty_mariadb(port)
         return f"mysql://bench@127.0.0.1:{port}/bench"
-    _running[backend]._sql(["drop schema public cascade", "create schema public"], "bench", max(glob.glob("/usr/lib/postgresql/*/bin")))
+    _running[backend]._sql(
+        ["drop schema public cascade", "create schema public"], "bench", max(glob.glob("/usr/lib/postgresql/*/bin"))
+    )
     return f"postgresql://bench@127.0.0.1:{port}/bench"
 
 
 def _empty_mariadb(port: int) -> None:
-    words = ["mariadb", "-h127.0.0.1", f"-P{port}", "-ubench", "-e", "DROP DATABASE IF EXISTS bench; CREATE DATABASE bench"]
+    words = [
+        "mariadb",
+        "-h127.0.0.1",
+        f"-P{port}",
+        "-ubench",
+        "-e",
+        "DROP DATABASE IF EXISTS bench; CREATE DATABASE bench",
+    ]
     subprocess.run(words, check=True)

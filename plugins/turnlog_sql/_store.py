@@ -166,9 +166,7 @@ class SQLBackend(Backend):
     async def delete(self, key: Key, *, expect: Expect = None, for_owner: str | None = None) -> bool:
         self.check_open()
         now, statements = self.clock(), self._statements
-        return await self._database.write(
-            lambda: _operations.delete(statements, key, now, expect, for_owner), key=key
-        )
+        return await self._database.write(lambda: _operations.delete(statements, key, now, expect, for_owner), key=key)
 
     async def seal(self, key: Key, record: Record) -> bool:
         check_seal(key, record)

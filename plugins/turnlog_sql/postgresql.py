@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import cache
 from math import inf
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import asyncpg
 from sqlalchemy import Double, cast, extract, func
@@ -98,13 +98,13 @@ class PostgreSQLBackend(SQLBackend):
         )
 
 
-class _Connection(asyncpg.Connection[asyncpg.Record] if TYPE_CHECKING else asyncpg.Connection):
-    """A connection whose requests have a deadline."""
+class _Connection(asyncpg.Connection):  # type: ignore[misc]  # the driver has no types
+    """A connection that the system looks after, and whose requests have a deadline."""
 
     until = inf
 
-    def __init__(self, protocol: Any, transport: asyncio.Transport, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - the driver's
-        super().__init__(protocol, transport, *arguments, **options)
+    def __init__(self, protocol: Any, transport: asyncio.Transport, *more: Any) -> None:  # noqa: ANN401 - the driver's
+        super().__init__(protocol, transport, *more)
         keep_alive(transport)
 
 
@@ -139,7 +139,8 @@ class _Postgres(Server[_Connection]):
         return found
 
     async def connect(self) -> _Connection:
-        return await asyncpg.connect(**self._options, connection_class=_Connection)
+        connection: _Connection = await asyncpg.connect(**self._options, connection_class=_Connection)
+        return connection
 
     def alive(self, connection: _Connection) -> bool:
         return not connection.is_closed()
@@ -150,9 +151,7 @@ class _Postgres(Server[_Connection]):
     async def close_connection(self, connection: _Connection) -> None:
         await connection.close(timeout=self._timeout)
 
-    async def fetch(
-        self, connection: _Connection, sql: str, values: tuple[Value, ...]
-    ) -> Sequence[Row]:
+    async def fetch(self, connection: _Connection, sql: str, values: tuple[Value, ...]) -> Sequence[Row]:
         rows: Sequence[Row]
         if self._prepare or connection.is_in_transaction():
             rows = await connection.fetch(sql, *values, timeout=self.left(connection))
@@ -161,9 +160,7 @@ class _Postgres(Server[_Connection]):
                 rows = await connection.fetch(sql, *values, timeout=self.left(connection))
         return rows
 
-    async def execute_many(
-        self, connection: _Connection, sql: str, values: list[tuple[Value, ...]]
-    ) -> None:
+    async def execute_many(self, connection: _Connection, sql: str, values: list[tuple[Value, ...]]) -> None:
         await connection.executemany(sql, values, timeout=self.left(connection))
 
     async def begin(self, connection: _Connection) -> None:
@@ -178,7 +175,9 @@ class _Postgres(Server[_Connection]):
     def meaning(self, error: BaseException) -> Failure | None:
         if isinstance(error, (asyncpg.UniqueViolationError,)):
             return Failure.DUPLICATE
-        if isinstance(error, (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.LockNotAvailableError)):
+        if isinstance(
+            error, (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.LockNotAvailableError)
+        ):
             return Failure.BEGIN_ANEW
         if isinstance(error, (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError, *_ENDED)):
             return Failure.LOST

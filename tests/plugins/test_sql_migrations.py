@@ -380,7 +380,10 @@ def test_the_wait_for_another_process_that_migrates_has_an_end() -> None:
             async def hold(connection: Any) -> None:
                 async with connection.transaction():
                     await connection.execute(f"SELECT pg_advisory_xact_lock({postgresql._LOCK})")
-                    with turnlog_of(LATER), pytest.raises(Unavailable, match=r"no answer in time, the timeout is 0\.3 s"):
+                    with (
+                        turnlog_of(LATER),
+                        pytest.raises(Unavailable, match=r"no answer in time, the timeout is 0\.3 s"),
+                    ):
                         await PostgreSQLBackend(place.url, timeout=0.3).open()
 
             await other.with_connection(hold)

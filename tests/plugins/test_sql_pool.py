@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
@@ -185,7 +186,7 @@ class Lender:
 
     async def acquire(self, seconds: float = 5.0) -> Connection:
         """Borrow one."""
-        return await self.pool.acquire(asyncio.get_running_loop().time() + seconds)
+        return await self.pool.acquire(time.monotonic() + seconds)
 
     async def answers(self, connection: Connection) -> bool:
         """Probe one."""
@@ -278,7 +279,9 @@ async def test_who_is_cancelled_while_waiting_leaves_the_connection_to_the_next(
 async def test_who_waits_too_long_is_told_so() -> None:
     lender = Lender()
     held = await lender.acquire()
-    with pytest.raises(Unavailable, match="a server: all 1 connections were in use all the time: nothing was done; pool_"):
+    with pytest.raises(
+        Unavailable, match="a server: all 1 connections were in use all the time: nothing was done; pool_"
+    ):
         await lender.acquire(0.01)
     lender.pool.release(held, sound=True)
     assert await lender.acquire() is held
