@@ -25,7 +25,6 @@ from contextlib import ExitStack
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import servers
-
 from turnlog import Store, TurnlogError, user
 
 SHARED = ("sqlite", "postgresql", "mariadb", "redis")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from time import monotonic
 from typing import Any, Final, TypeAlias, TypeVar
 
 import hiredis
@@ -25,7 +26,7 @@ _Batch: TypeAlias = "tuple[list[Any], int, asyncio.Future[list[Any]], float, flo
 """The answers so far, the number of answers, the future that receives all of them, when it was queued, and when its
 caller gives up."""
 
-_PING: Final = hiredis.pack_command((b"PING",))  # type: ignore[arg-type]
+_PING: Final = hiredis.pack_command((b"PING",))
 
 
 class Lost(Exception):
@@ -57,7 +58,7 @@ def any_failed(answers: Sequence[object]) -> bool:
 class SharedConnection(asyncio.Protocol):
     """A connection that serves many callers at the same time.  It connects at the first command.
 
-    A connection on which nothing arrives for half of the timeout counts as lost: the other half is left for another try.
+    A connection on which nothing arrives for half of the timeout counts as lost: the other half is for another try.
 
     Args:
         connect: Makes a connection.
@@ -68,7 +69,7 @@ class SharedConnection(asyncio.Protocol):
         self._make = connect
         self._timeout = timeout
         self._patience = timeout / 2
-        self._used = 0.0  # when the last command was queued, by the clock of the loop
+        self._used = 0.0  # when the last command was queued
         self._heard = 0.0  # when something arrived
         self._transport: asyncio.WriteTransport | None = None
         self._kept: AbstractConnection | None = None
@@ -84,10 +85,9 @@ class SharedConnection(asyncio.Protocol):
 
         Args:
             commands: The commands.
-            until: When to give up, by the clock of the loop.
+            until: When to give up, by the monotonic clock.
         """
-        loop = asyncio.get_running_loop()
-        now = loop.time()
+        now = monotonic()
         if now - self._used > IDLE and self._transport is not None and not self._waiting:
             await self._probe(now)
         if self._transport is None:
@@ -95,13 +95,13 @@ class SharedConnection(asyncio.Protocol):
                 await self._connected(until)
             except (Lost, Refused) as error:
                 return [error] * len(commands)
-            now = loop.time()
+            now = monotonic()
         packed = [hiredis.pack_command(command) for command in commands]  # type: ignore[arg-type]
         future = self._queue(packed[0] if len(packed) == 1 else b"".join(packed), len(packed), now, until)
         if now + self._patience <= until:
             return await future  # `_look` limits the wait
         try:
-            async with asyncio.timeout_at(until):
+            async with asyncio.timeout(until - now):
                 return await future
         except TimeoutError:
             return [Lost(f"no answer within {self._timeout:g} s", sent=True)] * len(commands)
@@ -121,10 +121,10 @@ class SharedConnection(asyncio.Protocol):
 
     async def _probe(self, now: float) -> None:
         """Drop the connection unless the server answers at once; other callers go on behind the probe."""
-        until = now + min(PROBE, self._patience)
-        future = self._queue(_PING, 1, now, until)
+        limit = min(PROBE, self._patience)
+        future = self._queue(_PING, 1, now, now + limit)
         try:
-            async with asyncio.timeout_at(until):
+            async with asyncio.timeout(limit):
                 await future
         except TimeoutError:
             self._break(Lost("the connection was idle, and a probe of it was not answered", sent=True))
@@ -195,17 +195,17 @@ class SharedConnection(asyncio.Protocol):
         self._watch = None
         if not self._waiting:
             return
-        loop = asyncio.get_running_loop()
         _, _, _, queued, until = self._waiting[0]
         end = until if self._heard > queued else queued + self._patience
-        if loop.time() < end:
-            self._watch = loop.call_at(end, self._look)
+        left = end - monotonic()
+        if left > 0:
+            self._watch = asyncio.get_running_loop().call_later(left, self._look)
         else:
             self._break(Lost(f"no answer within {end - queued:g} s", sent=True))
 
     def data_received(self, data: bytes) -> None:
         replies, waiting = self._replies, self._waiting
-        self._heard = asyncio.get_running_loop().time()
+        self._heard = monotonic()
         replies.feed(data)
         try:
             while (answer := replies.gets()) is not False:
@@ -253,12 +253,12 @@ async def shielded(task: asyncio.Task[T], until: float) -> T:
 
     Args:
         task: The task.
-        until: When to give up, by the clock of the loop.
+        until: When to give up, by the monotonic clock.
 
     Raises:
         Lost: The task was cancelled, or is not done in time.
     """
-    await asyncio.wait([task], timeout=max(0.0, until - asyncio.get_running_loop().time()))
+    await asyncio.wait([task], timeout=max(0.0, until - monotonic()))
     if not task.done():
         raise Lost("no connection in time", sent=False)
     if task.cancelled():

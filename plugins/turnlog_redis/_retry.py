@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from time import monotonic
 from typing import Any, Final
 
 from turnlog import Closed, OutcomeUnknown, Unavailable
@@ -45,8 +46,8 @@ class RetryingServer:
         )
 
     def deadline(self) -> float:
-        """Return when an operation that begins now must have ended, by the clock of the running loop."""
-        return asyncio.get_running_loop().time() + self._timeout
+        """Return when an operation that begins now must have ended, by the monotonic clock."""
+        return monotonic() + self._timeout
 
     async def ask_all(
         self, commands: Sequence[Command], until: float | None = None, *, writes: bool = False, again: bool = True
@@ -77,7 +78,7 @@ class RetryingServer:
         self, commands: list[Command], answers: list[Any], until: float, *, writes: bool, again: bool
     ) -> None:
         """Send commands again until they succeed, and replace the errors in `answers`."""
-        loop, unknown = asyncio.get_running_loop(), False
+        unknown = False
         before: Lost | Refused | None = None
         while True:
             left: list[int] = []
@@ -101,7 +102,7 @@ class RetryingServer:
             if not left:
                 return
             if wait is not None:
-                if loop.time() + _PAUSE > until:  # the last answer may say no more than that the time was over
+                if monotonic() + _PAUSE > until:  # the last answer may say no more than that the time was over
                     raise self._error(before or wait, unknown=unknown)
                 before = wait
                 await asyncio.sleep(_PAUSE)

@@ -146,8 +146,8 @@ local function line_of(key)
   return (string.gsub(key, ':s:', ':w:', 1))
 end
 
--- a writer's place in the line, from 0; it is put at the end if it is not there.  While a slot moves, a line that is not
--- stored yet is out of reach: then there is none
+-- a writer's place in the line, from 0; it is put at the end if it is not there.  While a slot moves, a line that is
+-- not stored yet is out of reach: then there is none
 local function stand(line, writer)
   local first = redis.pcall('LINDEX', line, 0)
   if writer == '' or first == writer or type(first) == 'table' then return 0 end
@@ -254,16 +254,21 @@ return {top[1], top[2] or '', redis.call('PTTL', KEYS[1]), hash ~= '' and known(
 )
 
 COMMIT: Final = _script(
-    # the header that the caller has seen, the change to remember, the next header, how many elements to keep, the turn
-    # before which to drop, the most bytes, the owner before and now, the beginnings of the keys of other sessions and of
-    # indexes of owners, and the name of the writer; the records follow
-    "hash expected entry header keep drop limit metadata default session was owner sessions owners writer",
+    # the hashes of one or several changes, one after the other; the header that the caller has seen, the next header,
+    # how many elements to keep, the turn before which to drop, the most bytes, the owner before and now, the beginnings
+    # of the keys of other sessions and of indexes of owners, and the name of the writer; the changes to remember and
+    # then the records follow
+    "hash expected header keep drop limit metadata default session was owner sessions owners writer",
     f"""
 local key = KEYS[1]
 local top = redis.call('LRANGE', key, 0, 2)
 local seen, hashes = top[1] or '', top[3] or ''
-local found = seen ~= '' and known(key, top[3], hash)
-if found then return {{'repeat', seen, redis.call('PTTL', key), found}} end
+local many = #hash / {HASH_BYTES}
+for i = 1, many do
+  local found = seen ~= '' and known(key, top[3], string.sub(hash, {HASH_BYTES} * (i - 1) + 1, {HASH_BYTES} * i))
+  if found and i > 1 then return {{'apart'}} end
+  if found then return {{'repeat', seen, redis.call('PTTL', key), found}} end
+end
 local line = line_of(key)
 local first = redis.pcall('LINDEX', line, 0)
 local another = type(first) == 'string' and first ~= '' and first ~= writer and writer ~= ''
@@ -273,6 +278,9 @@ if seen ~= expected or another then
   if seen == '' then return {{'moved', '', 0, ''}} end
   return {{'moved', seen, redis.call('PTTL', key), top[2] or ''}}
 end
+
+local entries = more
+more = more + many
 
 -- drop turns at the beginning, of those that are stored and of those to append
 local dropped, bytes = 0, number(header, {HEADER["bytes"]})
@@ -316,20 +324,24 @@ if number(header, {HEADER["updated"]}) == 0 then
 end
 header = summed(header)
 
-local count = number(header, {HEADER["changes"]}) - 1
-local place = count % {REMEMBERED_CHANGES}
-hashes = string.sub(hashes, 1, place * 4) .. string.sub(hash, 1, 4) .. string.sub(hashes, place * 4 + 5)
+local count = number(header, {HEADER["changes"]}) - many
+for i = 0, many - 1 do
+  local place, at = (count + i) % {REMEMBERED_CHANGES} * 4, {HASH_BYTES} * i
+  hashes = string.sub(hashes, 1, place) .. string.sub(hash, at + 1, at + 4) .. string.sub(hashes, place + 5)
+end
 if seen == '' then
-  redis.call('RPUSH', key, header, metadata, hashes, entry)
+  redis.call('RPUSH', key, header, metadata, hashes, unpack(ARGV, entries, entries + many - 1))
   local empty = {{}}
-  for i = 1, {REMEMBERED_CHANGES} - 1 do empty[i] = '' end
-  redis.call('RPUSH', key, unpack(empty))
+  for i = 1, {REMEMBERED_CHANGES} - many do empty[i] = '' end
+  if many < {REMEMBERED_CHANGES} then redis.call('RPUSH', key, unpack(empty)) end
 else
   if keep ~= '' then redis.call('LTRIM', key, 0, tonumber(keep) - 1) end
   if dropped > 0 then remove(key, {RECORDS}, dropped) end
   redis.call('LSET', key, 0, header)
   redis.call('LSET', key, 2, hashes)
-  redis.call('LSET', key, {CHANGES} + place, entry)
+  for i = 0, many - 1 do
+    redis.call('LSET', key, {CHANGES} + (count + i) % {REMEMBERED_CHANGES}, ARGV[entries + i])
+  end
   if metadata ~= '' then redis.call('LSET', key, 1, metadata) end
 end
 while more <= #ARGV do
@@ -346,9 +358,9 @@ if was ~= owner then
   redis.call('ZREM', KEYS[2], session .. '\\0' .. was)
   if was ~= '' then redis.call('ZREM', KEYS[4], session) end
 end
--- expired sessions leave entries in the index: every eighth commit of a session, and its first, looks at 16 entries, so
+-- expired sessions leave entries in the index: every eighth change of a session, and its first, looks at 16 entries, so
 -- at most about every second one is of an expired session; while a slot moves, another session may be out of reach
-if count % 8 == 0 then
+if math.floor((count + 7) / 8) ~= math.floor((count + many + 7) / 8) then
   for _, other in ipairs(redis.call('ZRANDMEMBER', KEYS[2], 16)) do
     local stop = string.find(other, '\\0', 1, true)
     local name = string.sub(other, 1, stop - 1)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from time import monotonic
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -32,8 +32,6 @@ from turnlog.errors import InvalidInput, TurnlogError
 from turnlog.rules import (
     NOTHING,
     Header,
-    Near,
-    Plan,
     Remembered,
     check_delete,
     check_seal,
@@ -42,7 +40,6 @@ from turnlog.rules import (
     missing,
     needs,
     page_of,
-    plan,
     regressed,
     window,
 )
@@ -50,36 +47,29 @@ from turnlog.runtime import BoundedMap, PerLoop, SSLMode
 from turnlog.values import check_read
 
 from . import _layout, _scripts, _server_warnings
+from ._commit_plan import CommitPlan, Seen, commit_plan, receipt_of
 from ._connection import Argument, Command
 from ._layout import Keys, keys_of
 from ._location import location_of_client, location_of_url
 from ._retry import RetryingServer
 from ._scripts import Script
-from ._writer import Writer
+from ._writer import Waiting, Writer
 
 _SEEN: Final = 4_096  # sessions whose header is kept; about a kilobyte each
 _NO_CHANGE: Final = b""
-_DEFERRED: Final = Near(deferred=True)
 
 
-class _Seen(NamedTuple):
-    """The header of a session as it was last seen: a commit need not read it first."""
+class _Job(NamedTuple):
+    """A change that is being committed."""
 
-    header: Header
-    raw: bytes
-    """The element that the header was read from."""
-    metadata: bytes
-    """The element that its metadata were read from."""
-
-
-class _Plan(NamedTuple):
-    """The plan of a commit, and the keys and arguments of the script that carries it out."""
-
-    todo: Plan
-    keys: tuple[bytes, ...]
-    arguments: list[Argument]
-    metadata: bytes
-    """The new element for the metadata; empty: they stay."""
+    key: Key
+    keys: Keys
+    change: Change
+    hashed: bytes
+    """The hash of the change."""
+    writer: Writer
+    until: float
+    """The deadline of the operation."""
 
 
 class RedisBackend(Backend):
@@ -131,7 +121,7 @@ class RedisBackend(Backend):
             location = location_of_client(client)
         self._server = RetryingServer(location, float(timeout))
         self._writers: PerLoop[Writer] = PerLoop(lambda: Writer(location.name))
-        self._seen: BoundedMap[Key, _Seen] = BoundedMap(_SEEN)
+        self._seen: BoundedMap[Key, Seen] = BoundedMap(_SEEN)
         self._closed = True
 
     async def open(self) -> None:
@@ -183,7 +173,7 @@ class RedisBackend(Backend):
             raise missing(key)
         raw, metadata, left, kind, rows = answer
         found = self._header(key, raw, metadata, left)
-        self._seen[key] = _Seen(found, raw, metadata)
+        self._seen[key] = Seen(found, raw, metadata)
         records = _layout.records_from(key, rows)
         continues = since is not None and _continues(found, since, kind, records)
         if kind == b"after" and continues:
@@ -220,7 +210,7 @@ class RedisBackend(Backend):
             check_whole(found, records, last, None, None)
         except CorruptRecord:
             return None
-        self._seen[key] = _Seen(found, raw, metadata)
+        self._seen[key] = Seen(found, raw, metadata)
         return Session(found.info(0.0), tuple(records))
 
     def _header(self, key: Key, raw: bytes, metadata: bytes, left: int) -> Header:
@@ -236,9 +226,23 @@ class RedisBackend(Backend):
         for record in change.append:
             _ = record.payload  # a record over the limit is refused before any I/O
         writer, until = await self._writers.get(), self._server.deadline()
-        taken = await writer.turns.take(key, until)
+        taken = writer.turns.take(key)
+        if not taken:
+            waiting = Waiting(change)
+            try:
+                answer = await writer.turns.wait(key, until, waiting)
+            except Unavailable as error:
+                if not waiting.sent:
+                    raise
+                unknown = OutcomeUnknown(f"{self._server.location.name}: no answer in time")
+                unknown.key, unknown.change = key, change
+                raise unknown from error
+            if isinstance(answer, Receipt):
+                return answer
+            taken = answer
         try:
-            return await self._commit(writer, key, change, until)
+            keys = keys_of(key.namespace, key.session.encode())
+            return await self._commit(_Job(key, keys, change, _layout.change_hash(change.id), writer, until))
         except TurnlogError:
             await self._pass(writer, key, until)
             raise
@@ -246,72 +250,105 @@ class RedisBackend(Backend):
             if taken:
                 writer.turns.leave(key)
 
-    async def _commit(self, writer: Writer, key: Key, change: Change, until: float) -> Receipt:
-        keys, hashed = keys_of(key.namespace, key.session.encode()), _layout.change_hash(change.id)
-        seen, sure = self._seen.get(key), False
-        if seen is None:
-            seen, entry = await self._look(key, keys, until, hashed)
-            if seen is not None and entry:
-                return await self._repeat(keys, until, change, seen.header, entry)
-            sure = True
-        loop, trip = asyncio.get_running_loop(), 0.0
+    async def _commit(self, job: _Job) -> Receipt:
+        key, change = job.key, job.change
+        seen, sure, together = self._seen.get(key), False, True
         while True:
+            work = None
             try:
-                work = await self._plan(writer, key, keys, until, change, hashed, seen)
+                if seen is not None or sure:
+                    work = await self._plan(job, seen, together=together)
             except TurnlogError:
-                if sure:
+                if sure:  # otherwise the header may be out of date, or the session remembers the change
                     raise
-                work = None  # the header may be out of date, or the session remembers the change
             if work is None:
-                seen, entry = await self._look(key, keys, until, hashed)
+                seen, entry = await self._look(key, job.keys, job.until, job.hashed)
                 if seen is not None and entry:
-                    return await self._repeat(keys, until, change, seen.header, entry)
+                    return await self._repeat(job, seen.header, entry)
                 sure = True
                 continue
-            sent = loop.time()
-            if sent + 2 * trip > until:  # an answer that comes too late would leave the outcome unknown
-                raise self._busy()
-            try:
-                answer = await self._run(until, _scripts.COMMIT, work.keys, *work.arguments, writes=True)
-            except OutcomeUnknown as error:
-                error.key, error.change = key, change
-                raise
-            kind, header, trip = answer[0], work.todo.header, loop.time() - sent
+            sent = monotonic()
+            kind, *answer = await self._send(job, work)
             if kind == b"stored":
-                writer.first.discard(key)
-                after = _layout.completed(header, answer[1], answer[2])
-                self._seen[key] = _Seen(after, answer[1], work.metadata or (b"" if seen is None else seen.metadata))
-                return after.receipt(0.0, after.version, work.todo.number, work.todo.previous)
+                return self._stored(job, work, seen, *answer)
             if kind == b"repeat":
-                found = _layout.header_from(key, answer[1], None, answer[2])
-                return await self._repeat(keys, until, change, found, answer[3])
-            if kind == b"large":
-                before = 0 if seen is None else seen.header.bytes
-                msgspec.structs.replace(header, bytes=int(answer[1])).check_bytes(change.max_bytes, before)
+                raw, left, entry = answer
+                return await self._repeat(job, _layout.header_from(key, raw, None, left), entry)
             if kind == b"wait":
-                await _wait(answer[1], trip, until)
-                continue
-            writer.first.add(key)
-            seen, sure = _seen(key, answer[1], answer[3], answer[2]), True
+                await self._wait(answer[0], sent, job.until)
+            elif work.others and kind != b"moved":
+                together = False
+            elif kind == b"large":
+                before = 0 if seen is None else seen.header.bytes
+                header = msgspec.structs.replace(work.todo.header, bytes=int(answer[0]))
+                header.check_bytes(change.max_bytes, before)
+            else:
+                job.writer.first.add(key)
+                raw, left, metadata = answer
+                seen, sure = _seen(key, raw, metadata, left), True
+                await self._wait(0, sent, job.until)
+
+    async def _send(self, job: _Job, work: CommitPlan) -> Any:  # noqa: ANN401 - what the script answers
+        for other in work.others:
+            other.waiting.sent = True
+        try:
+            answer = await self._run(job.until, _scripts.COMMIT, work.keys, *work.arguments, writes=True)
+        except OutcomeUnknown as error:
+            error.key, error.change = job.key, job.change
+            raise
+        if answer[0] != b"stored":
+            for other in work.others:
+                other.waiting.sent = False
+        return answer
+
+    def _stored(self, job: _Job, work: CommitPlan, seen: Seen | None, raw: bytes, left: int) -> Receipt:
+        """Return the receipt of a change that was stored, and pass on those of the others."""
+        job.writer.first.discard(job.key)
+        todo = work.others[-1].todo if work.others else work.todo
+        after = _layout.completed(todo.header, raw, left)
+        self._seen[job.key] = Seen(after, raw, work.metadata or (b"" if seen is None else seen.metadata))
+        for other in work.others:
+            if not other.turn.done():
+                other.turn.set_result(receipt_of(other.todo, after))
+        return receipt_of(work.todo, after)
 
     @asynccontextmanager
     async def alone(self, key: Key) -> AsyncGenerator[None, None]:
-        writer, until, loop = await self._writers.get(), self._server.deadline(), asyncio.get_running_loop()
+        writer, until = await self._writers.get(), self._server.deadline()
         place = keys_of(key.namespace, key.session.encode()).session
         try:
-            async with writer.turns.alone(key, until):
-                while True:
-                    sent = loop.time()
+            async with writer.turns.alone(key, until, Waiting(None)):
+                ahead = 1
+                while ahead:
+                    sent = monotonic()
                     ahead = await self._run(until, _scripts.STAND, (place,), writer.name)
-                    if not ahead:
-                        break
-                    await _wait(ahead, loop.time() - sent, until)
+                    await self._wait(ahead, sent, until)
                 writer.first.add(key)
                 yield
                 await self._pass(writer, key, until)
         except TurnlogError:
             await self._pass(writer, key, until)
             raise
+
+    async def _wait(self, ahead: int, sent: float, until: float) -> None:
+        """Wait until a writer that stands in a line may have its turn.
+
+        Args:
+            ahead: How many writers stand before it; each needs about one round trip.
+            sent: When it asked.
+            until: The deadline of the operation.
+
+        Raises:
+            Unavailable: There is no time for another round trip, whose answer would come too late.
+        """
+        now = monotonic()
+        trip = now - sent
+        if now + (ahead + 2) * trip > until:
+            raise Unavailable(
+                f"{self._server.location.name}: others wrote to the session all the time: nothing was stored"
+            )
+        if ahead:
+            await asyncio.sleep(ahead * trip)
 
     async def _pass(self, writer: Writer, key: Key, until: float) -> None:
         """Pass a place in the line that was not used; otherwise the next writer would wait for `LEASE`."""
@@ -321,74 +358,37 @@ class RedisBackend(Backend):
                 place = keys_of(key.namespace, key.session.encode()).session
                 await self._run(until, _scripts.PASS, (place,), writer.name)
 
-    def _busy(self) -> Unavailable:
-        return Unavailable(
-            f"{self._server.location.name}: others wrote to the session all the time: nothing was stored"
-        )
-
-    async def _look(self, key: Key, keys: Keys, until: float, hashed: bytes) -> tuple[_Seen | None, bytes]:
+    async def _look(self, key: Key, keys: Keys, until: float, hashed: bytes) -> tuple[Seen | None, bytes]:
         """Return a session's header, None if there is no session, and the change that it remembers under a hash."""
         answer = await self._run(until, _scripts.LOOK, (keys.session,), hashed)
         if answer is None:
             return None, b""
         raw, metadata, left, entry = answer
-        return _Seen(_layout.header_from(key, raw, metadata, left), raw, metadata), entry
+        return Seen(_layout.header_from(key, raw, metadata, left), raw, metadata), entry
 
-    async def _repeat(self, keys: Keys, until: float, change: Change, header: Header, entry: bytes) -> Receipt:
+    async def _repeat(self, job: _Job, header: Header, entry: bytes) -> Receipt:
         """Return the answer to a change that the session remembers, and extend the session's life."""
         slid = header.slide(0.0, self.ttl)
-        receipt = Remembered.unpack(header.key, entry).receipt(slid, change, 0.0)
+        receipt = Remembered.unpack(header.key, entry).receipt(slid, job.change, 0.0)
         if slid is not header:
-            await self._run(until, _scripts.TOP, (keys.session,), self._default_ttl, "1")
+            await self._run(job.until, _scripts.TOP, (job.keys.session,), self._default_ttl, "1")
         return receipt
 
-    async def _plan(
-        self,
-        writer: Writer,
-        key: Key,
-        keys: Keys,
-        until: float,
-        change: Change,
-        hashed: bytes,
-        seen: _Seen | None,
-    ) -> _Plan | None:
+    async def _plan(self, job: _Job, seen: Seen | None, *, together: bool) -> CommitPlan | None:
         """Return what a commit sends; None if the session has changed since it was seen."""
-        before, raw = (None, b"") if seen is None else (seen.header, seen.raw)
-        near, elements = needs(key, before, change), None
-        near = _DEFERRED if near is NOTHING else msgspec.structs.replace(near, deferred=True)
-        if near.keep is not None and before is not None:
+        key, keys, change, hashed, writer, until = job
+        near, elements = needs(key, None if seen is None else seen.header, change), None
+        together = together and near is NOTHING
+        if near.keep is not None and seen is not None:
             there, elements, cut, row = await self._run(until, _scripts.AROUND, (keys.session,), near.keep)
-            if there != raw:
+            if there != seen.raw:
                 return None
             below = _layout.records_from(key, [row])[0] if row else None
             near = msgspec.structs.replace(near, below=below, cut=cut)
-        todo = plan(key, before, change, near, 0.0, ttl=self.ttl, nonce=os.urandom)
-        header = todo.header
-        entry = hashed + Remembered(change.digest, header.version, todo.number).pack(key)
-        metadata = header.metadata.pack(key) if change.metadata is not None or before is None else b""
-        old = header.owner if before is None else before.owner
-        arguments: list[Argument] = [
-            hashed,
-            raw,
-            entry,
-            _layout.header_bytes(header),
-            "" if elements is None else elements,
-            "" if todo.drop is None else todo.drop,
-            "" if change.max_bytes is None else change.max_bytes,
-            metadata,
-            self._default_ttl,
-            keys.member,
-            old,
-            header.owner,
-            keys.prefix,
-            keys.owners,
-            writer.name,
-            *[_layout.record_bytes(key, record) for record in todo.append],
-        ]
-        owners = [
-            _layout.index_of(keys.bucket, key.namespace, it) if it else keys.listing for it in (header.owner, old)
-        ]
-        return _Plan(todo, (keys.session, keys.listing, *owners), arguments, metadata)
+        others = writer.turns.waiting(key) if together else ()
+        return commit_plan(
+            key, keys, change, hashed, seen, near, elements, others=others, ttl=self.ttl, writer=writer.name
+        )
 
     async def seal(self, key: Key, record: Record) -> bool:
         check_seal(key, record)
@@ -405,9 +405,8 @@ class RedisBackend(Backend):
             return False
         ends = [_layout.head_of(rows[0]), _layout.head_of(rows[-1])]
         data = _layout.record_bytes(key, record.sealed_at(run[-1], record.size))
-        done = await self._run(
-            until, _scripts.SEAL, (keys.session,), *ends, len(rows), data, record.number, writes=True
-        )
+        arguments: list[Argument] = [*ends, len(rows), data, record.number]
+        done = await self._run(until, _scripts.SEAL, (keys.session,), *arguments, writes=True)
         self._seen.pop(key, None)
         return bool(done)
 
@@ -592,24 +591,12 @@ class RedisBackend(Backend):
         return f"<RedisBackend {self._server.location.name}>"
 
 
-async def _wait(place: int, trip: float, until: float) -> None:
-    """Wait for a turn in the line of a session: a writer takes about one round trip.
-
-    Args:
-        place: How many writers are before this one.
-        trip: Seconds that a round trip takes.
-        until: The deadline of the operation.
-    """
-    now = asyncio.get_running_loop().time()
-    await asyncio.sleep(min(place * trip, max(0.0, until - now)))
-
-
 def _call(script: Script, keys: Sequence[bytes], arguments: Sequence[Argument]) -> Command:
     return (b"EVALSHA", script.sha, len(keys), *keys, *arguments)
 
 
-def _seen(key: Key, raw: bytes, metadata: bytes, left: int) -> _Seen | None:
-    return _Seen(_layout.header_from(key, raw, metadata, left), raw, metadata) if raw else None
+def _seen(key: Key, raw: bytes, metadata: bytes, left: int) -> Seen | None:
+    return Seen(_layout.header_from(key, raw, metadata, left), raw, metadata) if raw else None
 
 
 def _continues(header: Header, since: Version, kind: bytes, records: Sequence[Record]) -> bool:

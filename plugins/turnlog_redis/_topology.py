@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
+from time import monotonic
 from typing import Any, Final
 
 from redis import exceptions
@@ -231,7 +232,7 @@ class _Cluster(Topology):
         errors = []
         known = dict.fromkeys([self._last, *self._connections, *self._location.addresses])
         for address in sorted(known, key=lambda one: one == self._doubted):
-            until = asyncio.get_running_loop().time() + min(self._timeout, REACH)
+            until = monotonic() + min(self._timeout, REACH)
             (answer,) = await self._connection_to(address).ask_all([(b"CLUSTER", b"SLOTS")], until)
             if isinstance(answer, Refused) and not str(answer).startswith(("LOADING", *_ELSEWHERE)):
                 raise answer

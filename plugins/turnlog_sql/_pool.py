@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from time import monotonic
 from typing import Generic, TypeVar
 
 from turnlog import Unavailable
@@ -22,7 +23,7 @@ class Pool(Generic[C]):
     asyncmy's differs from it in a cancellation, after a fork and in a second event loop.
 
     Args:
-        connect: Makes a connection until a time by the clock of the loop.
+        connect: Makes a connection until a time by the monotonic clock.
         discard: Drops a connection at once, without sending anything to the server.
         alive: Returns whether a connection is open, as far as this side knows.
         answers: Returns whether the server still answers on a connection.
@@ -55,7 +56,7 @@ class Pool(Generic[C]):
         """Take an idle connection that need not be probed out of the pool; None if there is none."""
         while self._idle:
             connection, since = self._idle[-1]
-            if asyncio.get_running_loop().time() - since > IDLE:
+            if monotonic() - since > IDLE:
                 return None  # the others were idle for longer
             self._idle.pop()
             if self._alive(connection):
@@ -68,7 +69,7 @@ class Pool(Generic[C]):
         """Take a connection: an idle one, a new one, or the next that is released.
 
         Args:
-            until: When to give up, by the clock of the loop.
+            until: When to give up, by the monotonic clock.
 
         Raises:
             Unavailable: No connection was released in time, or none could be made.
@@ -82,7 +83,7 @@ class Pool(Generic[C]):
         waiter: asyncio.Future[C | None] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)
         try:
-            async with asyncio.timeout_at(until):
+            async with asyncio.timeout(until - monotonic()):
                 lent = await waiter
         except BaseException as error:
             if waiter.done() and not waiter.cancelled():  # `release` gave it a connection just before: pass that on
@@ -136,7 +137,7 @@ class Pool(Generic[C]):
         if connection is None:
             self._count -= 1
         else:
-            self._idle.append((connection, asyncio.get_running_loop().time()))
+            self._idle.append((connection, monotonic()))
 
     def drop_idle(self) -> None:
         """Drop the idle connections, after one was lost: the same cause may have ended them unnoticed."""

@@ -8,7 +8,9 @@ from abc import abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
+from functools import partial
 from math import inf
+from time import monotonic
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from turnlog import Key, OutcomeUnknown, TurnlogError, Unavailable
@@ -28,11 +30,12 @@ class Timed(Protocol):
     """A connection whose requests have a deadline."""
 
     until: float
-    """When they must have been answered, by the clock of the loop."""
+    """When they must have been answered, by the monotonic clock."""
 
 
 T = TypeVar("T")
 C = TypeVar("C", bound=Timed)
+C_contra = TypeVar("C_contra", bound=Timed, contravariant=True)
 
 
 class Failure(enum.Enum):
@@ -62,7 +65,7 @@ class Server(Database, Generic[C]):
             lambda: Pool(self._connected, self.discard, self.alive, self._answers, size=pool_size, name=name),
             self._close_pool,
         )
-        self._turns: PerLoop[Turns[Key]] = PerLoop(lambda: Turns(name))
+        self._turns: PerLoop[Turns[Key, None, None]] = PerLoop(lambda: Turns(name))
 
     # -------------------------------------------------------------------------------------------------- of the driver
 
@@ -125,11 +128,11 @@ class Server(Database, Generic[C]):
 
     def left(self, connection: C) -> float:
         """Return how many seconds the next request of a connection may take."""
-        return min(self._timeout, connection.until - asyncio.get_running_loop().time())
+        return min(self._timeout, connection.until - monotonic())
 
     async def read(self, make: Callable[[], Steps[T]]) -> T:
-        loop, lost, kept = asyncio.get_running_loop(), 0, self._kept()
-        until = loop.time() + self._timeout
+        lost, kept = 0, self._kept()
+        until = monotonic() + self._timeout
         for tries in range(_TRIES):  # it changes nothing that another would not: it may be done again
             try:
                 if kept is not None and kept.connection is not None:
@@ -137,7 +140,7 @@ class Server(Database, Generic[C]):
                 return await self._lent(lambda one: self._drive(one, make()), until, spare=not lost)
             except (_Lost, _Duplicate) as error:
                 lost += isinstance(error, _Lost)
-                if lost > 1 or tries == _TRIES - 1 or loop.time() > until:
+                if lost > 1 or tries == _TRIES - 1 or monotonic() > until:
                     raise Unavailable(f"{self.name}: {error}") from error.__cause__
         raise AssertionError
 
@@ -149,11 +152,11 @@ class Server(Database, Generic[C]):
         key: Key | None = None,
         again: bool = False,
     ) -> T:
-        until = asyncio.get_running_loop().time() + self._timeout
+        until = monotonic() + self._timeout
         if key is None:
             return await self._write(make, first, until, None, again=again)
         turns = await self._turns.get()
-        taken = await turns.take(key, until)
+        taken = turns.take(key) or bool(await turns.wait(key, until, None))
         try:
             return await self._write(make, first, until, None if taken else self._kept(key), again=again)
         finally:
@@ -169,7 +172,7 @@ class Server(Database, Generic[C]):
         *,
         again: bool,
     ) -> T:
-        loop, unknown, lost = asyncio.get_running_loop(), False, 0
+        unknown, lost = False, 0
         if first is not None and kept is None:
             steps = first
             try:
@@ -180,28 +183,24 @@ class Server(Database, Generic[C]):
                 pass  # it was done before, or is being done
             except _Lost as error:
                 unknown, lost = True, 1  # the steps below find out
-                if loop.time() > until:
+                if monotonic() > until:
                     raise OutcomeUnknown(f"{self.name}: {error}") from error.__cause__
         for tries in range(_TRIES):
             committing = [False]
             try:
                 if kept is not None and kept.connection is not None:
-                    return await self._used(
-                        kept.take(), lambda one: self._finish(one, make(), committing), kept.release
-                    )  # noqa: B023
-                return await self._lent(
-                    lambda one: self._transact(one, make(), committing),  # noqa: B023
-                    until,
-                    spare=not lost,
-                )
+                    last = partial(self._finish, make=make, committing=committing)
+                    return await self._used(kept.take(), last, kept.release)
+                all_of_it = partial(self._transact, make=make, committing=committing)
+                return await self._lent(all_of_it, until, spare=not lost)
             except _Duplicate as error:
-                if tries == _TRIES - 1 or loop.time() > until:
+                if tries == _TRIES - 1 or monotonic() > until:
                     kind = OutcomeUnknown if unknown else Unavailable
                     text = f"{self.name}: others were in the way {tries + 1} times, the last time: {error}"
                     raise kind(text if unknown else f"{text}: nothing was stored") from error.__cause__
             except _Lost as error:
                 unknown, lost = unknown or committing[0], lost + 1
-                if lost > 1 or loop.time() > until or (unknown and not again):
+                if lost > 1 or monotonic() > until or (unknown and not again):
                     kind = OutcomeUnknown if unknown else Unavailable
                     raise kind(f"{self.name}: {error}") from error.__cause__
             except Unavailable as error:
@@ -213,9 +212,9 @@ class Server(Database, Generic[C]):
     @asynccontextmanager
     async def alone(self, key: Key) -> AsyncGenerator[None, None]:
         """As `Backend.alone`: a transaction locks the session, and the next write to it takes place in this one."""
-        until = asyncio.get_running_loop().time() + self._timeout
+        until = monotonic() + self._timeout
         turns = await self._turns.get()
-        async with turns.alone(key, until):
+        async with turns.alone(key, until, None):
             pool = await self._pools.get()
             kept = _Kept(self, key, pool.idle() or await pool.acquire(until), pool.release)
             token = _keeping.set(kept)
@@ -239,11 +238,11 @@ class Server(Database, Generic[C]):
         await self._drive(connection, _operations.lock(self.statements, key))
 
     async def _connected(self, until: float) -> C:
-        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        task = asyncio.current_task()
         assert task is not None
         cancelled, limit = task.cancelling(), min(REACH, self._timeout)
         try:
-            async with asyncio.timeout_at(min(until, loop.time() + limit)):
+            async with asyncio.timeout(min(until - monotonic(), limit)):
                 connection = await self.connect()
                 if task.cancelling() > cancelled:  # and the driver kept it to itself, as `wait_for` does in Python 3.11
                     self.discard(connection)
@@ -256,7 +255,7 @@ class Server(Database, Generic[C]):
 
     async def _answers(self, connection: C) -> bool:
         """Return whether the server answers on a connection that was idle for long."""
-        connection.until = asyncio.get_running_loop().time() + min(PROBE, self._timeout / 2)
+        connection.until = monotonic() + min(PROBE, self._timeout / 2)
         try:
             await self.fetch(connection, "SELECT 1", ())
         except Exception as error:
@@ -272,14 +271,14 @@ class Server(Database, Generic[C]):
 
         Args:
             work: The function.
-            until: The deadline of the operation, by the clock of the loop.
+            until: The deadline of the operation, by the monotonic clock.
             spare: Give the function half of the time that is left, so that there is time for another connection.
         """
         pool = await self._pools.get()
         connection = pool.idle() or await pool.acquire(until)
         connection.until = until
         if spare:
-            now = asyncio.get_running_loop().time()
+            now = monotonic()
             connection.until = now + (until - now) / 2
         return await self._used(connection, work, pool.release)
 
@@ -324,15 +323,15 @@ class Server(Database, Generic[C]):
             answer: T = stop.value
             return answer
 
-    async def _transact(self, connection: C, steps: Steps[T], committing: list[bool]) -> T:
-        """Run steps in a transaction."""
+    async def _transact(self, connection: C, *, make: Callable[[], Steps[T]], committing: list[bool]) -> T:
+        """Run steps in a transaction.  `committing[0]` becomes True before the commit is sent."""
         await self.begin(connection)
-        return await self._finish(connection, steps, committing)
+        return await self._finish(connection, make=make, committing=committing)
 
-    async def _finish(self, connection: C, steps: Steps[T], committing: list[bool]) -> T:
-        """Run steps in a transaction that has begun, and end it.  `committing[0]` becomes True before the commit."""
+    async def _finish(self, connection: C, *, make: Callable[[], Steps[T]], committing: list[bool]) -> T:
+        """Run steps in a transaction that has begun, and end it."""
         try:
-            answer = await self._drive(connection, steps)
+            answer = await self._drive(connection, make())
         except Exception:
             if self.alive(connection):
                 await self.roll_back(connection)
@@ -353,13 +352,13 @@ class Server(Database, Generic[C]):
             return await work(connection)
 
         try:
-            return await self._lent(unlimited, asyncio.get_running_loop().time() + self._timeout, spare=False)
+            return await self._lent(unlimited, monotonic() + self._timeout, spare=False)
         except (_Lost, _Duplicate) as error:
             raise Unavailable(f"{self.name}: {error}") from error.__cause__
 
 
-class _GiveBack(Protocol[C]):
-    def __call__(self, connection: C, *, sound: bool) -> None: ...
+class _GiveBack(Protocol[C_contra]):
+    def __call__(self, connection: C_contra, *, sound: bool) -> None: ...
 
 
 class _Kept(Generic[C]):

@@ -40,7 +40,7 @@ _SESSION: Final = (
     "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED;"  # a statement sees what was committed before it
     "SET SESSION sql_mode = 'STRICT_ALL_TABLES', time_zone = '+00:00';"  # nothing is cut to fit; no hour comes twice
     "SET SESSION innodb_lock_wait_timeout = {third};"  # seconds: so that another try has time
-    "/*M!100300 SET SESSION idle_transaction_timeout = {third} */;"  # MariaDB ends the transaction of a client that is gone
+    "/*M!100300 SET SESSION idle_transaction_timeout = {third} */;"  # MariaDB: the client is gone
     "SELECT @@max_allowed_packet"
 )
 
@@ -106,7 +106,7 @@ class _BufferedConnection:
     limit: int
     """The server's `max_allowed_packet`, in bytes."""
     until: float = inf
-    """When its requests must have been answered, by the clock of the loop."""
+    """When its requests must have been answered, by the monotonic clock."""
     transacts: bool = False
     waiting: list[bytes] = field(default_factory=list)
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import cache
 from math import inf
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import asyncpg
 from sqlalchemy import Double, cast, extract, func
@@ -98,13 +98,13 @@ class PostgreSQLBackend(SQLBackend):
         )
 
 
-class _Connection(asyncpg.Connection[asyncpg.Record] if TYPE_CHECKING else asyncpg.Connection):
-    """A connection whose requests have a deadline."""
+class _Connection(asyncpg.Connection):  # type: ignore[misc]  # the driver has no types
+    """A connection that the system looks after, and whose requests have a deadline."""
 
     until = inf
 
-    def __init__(self, protocol: Any, transport: asyncio.Transport, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - the driver's
-        super().__init__(protocol, transport, *arguments, **options)
+    def __init__(self, protocol: Any, transport: asyncio.Transport, *more: Any) -> None:  # noqa: ANN401 - the driver's
+        super().__init__(protocol, transport, *more)
         keep_alive(transport)
 
 
@@ -139,7 +139,8 @@ class _Postgres(Server[_Connection]):
         return found
 
     async def connect(self) -> _Connection:
-        return await asyncpg.connect(**self._options, connection_class=_Connection)
+        connection: _Connection = await asyncpg.connect(**self._options, connection_class=_Connection)
+        return connection
 
     def alive(self, connection: _Connection) -> bool:
         return not connection.is_closed()

@@ -148,13 +148,13 @@ class _SQLite(Database):
         again: bool = False,  # noqa: ARG002 - no connection is lost here
     ) -> _T:
         if self._gate is not None and key is not None:
-            await self._gate.pass_by(key, self._timeout)
+            await self._gate.pass_by(key, time.monotonic() + self._timeout)
         answer: _T = await self._worker.do(make, writes=True, first=first)
         return answer
 
     def alone(self, key: Key) -> AbstractAsyncContextManager[None]:
         self._gate = self._gate or Gate(self.name)
-        return self._gate.alone(key, self._timeout)
+        return self._gate.alone(key, time.monotonic() + self._timeout)
 
     def _look(self) -> Steps[None]:
         yield self.statements.version, ()

@@ -15,14 +15,16 @@ class Firewall:
 
     Args:
         url: The URL of the server.
+        delay: Seconds until it passes bytes on, in each direction.
 
     Attributes:
         url: The URL of the same through the firewall.
         made: How many connections were made through it.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, delay: float = 0.0) -> None:
         self._behind = urlsplit(url)
+        self._delay = delay
         self._connections: list[_Connection] = []
         self._shut = False
         self.made = 0
@@ -54,7 +56,7 @@ class Firewall:
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.made += 1
         there = await asyncio.open_connection(self._behind.hostname, self._behind.port)
-        connection = _Connection((reader, writer), there)
+        connection = _Connection((reader, writer), there, self._delay)
         connection.requests = connection.replies = not self._shut
         self._connections.append(connection)
 
@@ -64,7 +66,9 @@ class _Connection:
         self,
         here: tuple[asyncio.StreamReader, asyncio.StreamWriter],
         there: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+        delay: float,
     ) -> None:
+        self._delay = delay
         self.requests = self.replies = True
         self._writers = here[1], there[1]
         self._tasks = [
@@ -75,6 +79,7 @@ class _Connection:
     async def _pass(self, which: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
             while data := await reader.read(1 << 16):
+                await asyncio.sleep(self._delay)
                 if getattr(self, which):
                     writer.write(data)
         if self.requests and self.replies:

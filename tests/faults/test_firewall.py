@@ -47,15 +47,8 @@ async def test_what_a_firewall_has_forgotten_is_replaced_within_the_timeout(url:
     """A read and a write are done on another connection, in one operation, and the write is done once."""
     async with Firewall(url) as firewall, store_at(firewall.url, timeout=TIMEOUT) as store:
         await store.append("s", [user("0")])
-        for number, forget in enumerate(
-            (
-                lambda: firewall.forget(),
-                lambda: firewall.forget(requests=False),  # it is done, and the answer is lost
-                lambda: firewall.forget(replies=False),
-            ),
-            1,
-        ):
-            forget()
+        for number, (requests, replies) in enumerate([(True, True), (False, True), (True, False)], 1):
+            firewall.forget(requests=requests, replies=replies)  # the second time it is done, and the answer is lost
             assert await seconds(store.append("s", [user(f"{number}")])) < TIMEOUT * LATE
             firewall.forget()
             assert await seconds(store.load("s")) < TIMEOUT * LATE

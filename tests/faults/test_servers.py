@@ -506,7 +506,7 @@ async def locked(place: Place, session: str) -> AsyncGenerator[None, None]:
     async with place.at(pool_size=1) as store:
         server = server_of(store)
         pool = await server._pools.get()
-        connection = await pool.acquire(asyncio.get_running_loop().time() + 5)
+        connection = await pool.acquire(time.monotonic() + 5)
         connection.until = math.inf
         await server.begin(connection)
         its = f"namespace = 'default' AND session = '{session}'"

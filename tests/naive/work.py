@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from naive import fails, stored
 from turnlog import Change, Key, Page, Query, Receipt, Session
+from turnlog.errors import Unavailable
 from turnlog.rules import SessionState, check_condition
 from turnlog.testing._cancelling import Cancelling
 from turnlog.testing._concurrency import Concurrency
@@ -35,6 +36,7 @@ from turnlog_memory import MemoryBackend
     "one_of_those_who_expect_the_same_wins",
     "one_of_those_who_make_it_wins",
     "the_same_change_from_many_tasks",
+    "undo_on_a_busy_session",
 )
 class ReadsThenWrites(MemoryBackend):
     """Reads a session, waits for nothing much, and writes it back."""
@@ -46,6 +48,19 @@ class ReadsThenWrites(MemoryBackend):
         if after is not before:
             self._put(key, before, after, self.clock())
         return receipt
+
+
+@fails(Concurrency, "however_many_append_at_once")
+class CountsItsTries(MemoryBackend):
+    """Compares and sets, a hundred times at most."""
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        for _ in range(100):
+            before = self._state(key)
+            await asyncio.sleep(0)
+            if self._state(key).header is before.header:
+                return await super().commit(key, change)
+        raise Unavailable("others came first")
 
 
 @fails(Concurrency, "count_by_compare_and_set", "each_turn_is_popped_once", "one_of_those_who_expect_the_same_wins")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ import pytest
 
 from turnlog import OutcomeUnknown, TurnlogError, Unavailable
 from turnlog.errors import InvalidInput
+from turnlog_sql import _pool
 from turnlog_sql._database import Migrate
 from turnlog_sql._operations import Row, Steps
 from turnlog_sql._pool import Pool
@@ -185,7 +187,7 @@ class Lender:
 
     async def acquire(self, seconds: float = 5.0) -> Connection:
         """Borrow one."""
-        return await self.pool.acquire(asyncio.get_running_loop().time() + seconds)
+        return await self.pool.acquire(time.monotonic() + seconds)
 
     async def answers(self, connection: Connection) -> bool:
         """Probe one."""
@@ -314,6 +316,37 @@ async def test_a_cancellation_that_the_driver_keeps_to_itself_is_told_all_the_sa
     with pytest.raises(asyncio.CancelledError):
         await asked
     assert (driver.log, [one.open for one in driver.made]) == ([], [False])
+
+
+async def test_a_connection_that_was_idle_for_long_must_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that does is kept.  One that does not is replaced, as are the others, which were idle for longer."""
+    lender = Lender(size=3)
+    borrowed = [await lender.acquire() for _ in range(3)]
+    for connection in borrowed:
+        lender.pool.release(connection, sound=True)
+    assert await lender.acquire() is borrowed[2]
+    assert lender.probed == []
+    lender.pool.release(borrowed[2], sound=True)
+    monkeypatch.setattr(_pool, "IDLE", -1.0)
+    assert lender.pool.idle() is None
+    assert await lender.acquire() is borrowed[2]
+    lender.pool.release(borrowed[2], sound=True)
+    borrowed[2].told = False
+    assert await lender.acquire() not in borrowed
+    assert [connection.open for connection in borrowed] == [False, False, False]
+    assert lender.probed == [borrowed[2], borrowed[2]]
+
+
+async def test_who_is_cancelled_while_it_probes_leaves_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    lender = Lender()
+    lender.pool.release(await lender.acquire(), sound=True)
+    monkeypatch.setattr(_pool, "IDLE", -1.0)
+    first, second = (asyncio.ensure_future(lender.acquire()) for _ in "ab")
+    await asyncio.sleep(0)
+    first.cancel()
+    assert await second is lender.made[1]
+    assert first.cancelled()
+    assert [connection.open for connection in lender.made] == [False, True]
 
 
 async def test_what_was_lent_when_it_was_closed_is_dropped_when_it_comes_back() -> None:

@@ -12,7 +12,7 @@ REACH: Final = 5.0
 The retransmissions of TCP wait 1, 2 and 4 seconds (RFC 6298), so two of them may be lost."""
 
 IDLE: Final = 30.0
-"""Seconds; a connection that was idle for longer is probed before it is used.  Firewalls forget one after 60 or more."""
+"""Seconds; a connection that was idle for longer is probed before it is used: firewalls forget one after 60 or more."""
 
 PROBE: Final = 2.0
 """Seconds to wait for the answer to a probe; then the connection is replaced."""

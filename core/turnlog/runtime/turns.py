@@ -5,23 +5,29 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from typing import Any, Generic, TypeVar
+from time import monotonic
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from ..errors import Unavailable
 
 K = TypeVar("K")
+W = TypeVar("W")
+R = TypeVar("R")
 
-_alone: ContextVar[tuple[Turns[Any], object] | None] = ContextVar("turnlog_alone", default=None)
+_Waiting: TypeAlias = tuple[asyncio.Future[R | None], W]
+
+_alone: ContextVar[tuple[Turns[Any, Any, Any], object] | None] = ContextVar("turnlog_alone", default=None)
 """The turn that encloses the current code, and everything that is awaited in it, in other tasks as well."""
 
 
-class Turns(Generic[K]):
+class Turns(Generic[K, W, R]):
     """Gives the tasks of one event loop their turns at a key, in the order in which they ask.
 
-    A key that no task works on costs two operations on a dictionary, and is kept nowhere.
+    A task that waits leaves its work, so that a task that has its turn may do it as well.  A key that no task works on
+    costs two operations on a dictionary, and is kept nowhere.
 
     Args:
         name: Where the keys are, in error messages.
@@ -29,64 +35,78 @@ class Turns(Generic[K]):
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._taken: dict[K, deque[asyncio.Future[None]] | None] = {}
+        self._taken: dict[K, deque[_Waiting[R, W]] | None] = {}
 
-    async def take(self, key: K, until: float | None) -> bool:
-        """Wait for a turn at a key; return False if the caller is inside of `alone`, and has the turn already.
+    def take(self, key: K) -> bool:
+        """Take the turn at a key if it is free; return whether it was.  `leave` ends the turn."""
+        if key in self._taken:
+            return False
+        self._taken[key] = None
+        return True
+
+    async def wait(self, key: K, until: float | None, work: W) -> R | bool:
+        """Wait for the turn at a key that is taken.
 
         Args:
-            key: The key; `leave` ends the turn.
-            until: When to give up, by the clock of the loop; None: never.
+            key: The key.
+            until: When to give up, by the monotonic clock; None: never.
+            work: The work, for the task that has the turn.
+
+        Returns:
+            True: the caller has the turn.  False: it is inside of `alone`, and has the turn already.  Otherwise the
+            result, if another task has done the work.
 
         Raises:
             Unavailable: The turn did not come in time.
         """
-        taken = self._taken
-        if key not in taken:
-            taken[key] = None
-            return True
         if _alone.get() == (self, key):
             return False
-        queue = taken[key]
+        queue = self._taken[key]
         if queue is None:
-            queue = taken[key] = deque()
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        queue.append(turn)
+            queue = self._taken[key] = deque()
+        turn: asyncio.Future[R | None] = asyncio.get_running_loop().create_future()
+        queue.append((turn, work))
         try:
-            async with asyncio.timeout_at(until):
-                await turn
+            async with asyncio.timeout(None if until is None else until - monotonic()):
+                result = await turn
         except BaseException as error:
-            if turn.done() and not turn.cancelled():  # `leave` gave it the turn just before: pass that on
-                self.leave(key)
+            if turn.done() and not turn.cancelled() and turn.result() is None:
+                self.leave(key)  # it got the turn just before: pass it on
             if isinstance(error, TimeoutError):
-                raise Unavailable(
-                    f"{self._name}: {len(queue)} other tasks write to {key}, there was no turn in time: nothing was done"
-                ) from None
+                said = f"{self._name}: other tasks write to session {key} all the time: nothing was stored"
+                raise Unavailable(said) from None
             raise
-        return True
+        return True if result is None else result
+
+    def waiting(self, key: K) -> Iterator[_Waiting[R, W]]:
+        """Yield the tasks that wait for their turn: a future that takes the result, and the work."""
+        for turn, work in self._taken.get(key) or ():
+            if not turn.done():
+                yield turn, work
 
     def leave(self, key: K) -> None:
         """End a turn: the next task that waits has its turn."""
         queue = self._taken[key]
         while queue:
-            turn = queue.popleft()
+            turn, _ = queue.popleft()
             if not turn.done():
                 turn.set_result(None)
                 return
         del self._taken[key]
 
     @asynccontextmanager
-    async def alone(self, key: K, until: float | None) -> AsyncGenerator[None, None]:
+    async def alone(self, key: K, until: float | None, work: W) -> AsyncGenerator[None, None]:
         """Keep a turn for several operations, each of which takes it.
 
         Args:
             key: The key.
-            until: As in `take`.
+            until: As in `wait`.
+            work: Work that no other task can do.
 
         Raises:
             Unavailable: The turn did not come in time.
         """
-        if not await self.take(key, until):
+        if not self.take(key) and not await self.wait(key, until, work):
             yield
             return
         before = _alone.set((self, key))
@@ -106,35 +126,34 @@ class Gate(Generic[K]):
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._turns: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Turns[K]] = weakref.WeakKeyDictionary()
+        self._turns: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Turns[K, None, None]]
+        self._turns = weakref.WeakKeyDictionary()
 
-    async def pass_by(self, key: K, timeout: float | None = None) -> None:
+    async def pass_by(self, key: K, until: float | None = None) -> None:
         """Wait while another task is alone with a key.
 
         Args:
             key: The key.
-            timeout: The most seconds to wait; None: for ever.
+            until: As in `Turns.wait`.
 
         Raises:
             Unavailable: It took longer.
         """
-        loop = asyncio.get_running_loop()
-        turns = self._turns.get(loop)
-        if turns is not None and await turns.take(key, None if timeout is None else loop.time() + timeout):
+        turns = self._turns.get(asyncio.get_running_loop())
+        if turns is not None and (turns.take(key) or await turns.wait(key, until, None)):
             turns.leave(key)
 
     @asynccontextmanager
-    async def alone(self, key: K, timeout: float | None = None) -> AsyncGenerator[None, None]:
+    async def alone(self, key: K, until: float | None = None) -> AsyncGenerator[None, None]:
         """Have the other tasks wait in `pass_by`.
 
         Args:
             key: The key.
-            timeout: As in `pass_by`.
+            until: As in `Turns.wait`.
 
         Raises:
             Unavailable: Other tasks were alone with the key for longer.
         """
-        loop = asyncio.get_running_loop()
-        turns = self._turns.setdefault(loop, Turns(self._name))
-        async with turns.alone(key, None if timeout is None else loop.time() + timeout):
+        turns = self._turns.setdefault(asyncio.get_running_loop(), Turns(self._name))
+        async with turns.alone(key, until, None):
             yield
