@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from turnlog import Backend, Change, Key, Message, Record, Version
+from turnlog import Backend, Change, CorruptRecord, Key, Message, Record, Version
 from turnlog.errors import SessionNotFound
 
 if TYPE_CHECKING:
@@ -33,7 +33,23 @@ class _Stored(NamedTuple):
 
     @property
     def id(self) -> int:
-        return int(self.record.id)
+        try:
+            return int(self.record.id)
+        except ValueError:
+            raise CorruptRecord(f"a dictionary has the id {self.record.id!r}") from None
+
+    def dictionary(self) -> Dictionary:
+        import zstandard
+
+        from ._zstd import Dictionary
+
+        try:
+            found = Dictionary(base64.b64decode(self.message.text))
+        except (ValueError, zstandard.ZstdError) as error:
+            raise CorruptRecord(f"dictionary {self.id} cannot be read: {error}") from None
+        if found.id != self.id:
+            raise CorruptRecord(f"dictionary {self.id} holds another one, {found.id}")
+        return found
 
     @property
     def owners(self) -> list[object]:
@@ -68,14 +84,9 @@ class Dictionaries:
 
     async def fetch(self, namespace: str) -> Mapping[int, Dictionary]:
         """Read all dictionaries of a namespace and return them by id, the newest last."""
-        from ._zstd import Dictionary
-
         _, stored = await self._stored(namespace)
         before = self.in_memory(namespace)
-        found = {
-            one.id: before[one.id] if one.id in before else Dictionary(base64.b64decode(one.message.text))
-            for one in stored
-        }
+        found = {one.id: before[one.id] if one.id in before else one.dictionary() for one in stored}
         self._in_memory[namespace] = found
         return found
 

@@ -134,7 +134,11 @@ async def _stored_progress(backend: Backend, home: Key, asked: str) -> _Progress
         metadata = (await backend.read(home, last=0, touch=False)).info.metadata
     except SessionNotFound:
         return None
-    progress = msgspec.convert(dict(metadata), _Progress)
+    try:
+        progress = msgspec.convert(dict(metadata), _Progress)
+        Query(namespace=home.session, cursor=progress.cursor)  # checks the cursor
+    except (msgspec.ValidationError, InvalidInput):
+        return None  # it is damaged: begin anew
     return progress if progress.asked == asked else None
 
 

@@ -28,8 +28,8 @@ from zlib import crc32
 
 import msgspec
 
-from turnlog import CorruptRecord, Key, Record
-from turnlog.limits import REMEMBERED_CHANGES
+from turnlog import CorruptRecord, InvalidInput, Key, Record
+from turnlog.limits import MAX_NUMBER, REMEMBERED_CHANGES
 from turnlog.rules import Header
 
 BUCKETS: Final = 128
@@ -133,16 +133,16 @@ def key_of(place: object) -> Key | None:
     return Key(names[: int(length)].decode(), names[int(length) + 1 :].decode()) if tag else None
 
 
-def key_in(namespace: str, session: bytes) -> Key:
-    """Return the key of a session that an index names.
+def listed_key(namespace: str, session: bytes) -> Key:
+    """Return the key of a session in an index.
 
     Raises:
-        CorruptRecord: It is not the id of a session.
+        CorruptRecord: The entry is no session id.
     """
     try:
         return Key(namespace, session.decode())
-    except ValueError:  # InvalidInput and UnicodeDecodeError are such
-        raise CorruptRecord(f"the list of namespace {namespace!r} names a session {session!r}") from None
+    except (UnicodeDecodeError, InvalidInput):
+        raise CorruptRecord(f"a session of namespace {namespace!r} has the damaged id {session!r}") from None
 
 
 def index_of(bucket: int, namespace: str, owner: str | None) -> bytes:
@@ -185,6 +185,9 @@ def header_from(key: Key, data: bytes, metadata: bytes | None, left: int) -> Hea
         if total != reduce(xor, _WORDS.unpack_from(data)) or owner != header.owner.encode():
             raise CorruptRecord("its header is damaged", key=key)
         header = completed(header, data, left)
+        counts = header.first, header.start, abs(header.bytes), header.changes
+        if not all(0 <= number <= MAX_NUMBER for number in (*counts, abs(header.created), header.updated)):
+            raise CorruptRecord("a number in its header is out of bounds", key=key)
     except (struct.error, ValueError, OverflowError) as error:
         raise CorruptRecord(f"its header cannot be read: {error}", key=key) from None
     return header if metadata is None else header.with_metadata(metadata)

@@ -23,6 +23,7 @@ ABOVE_THE_BACKEND = {  # no backend can break these: `Store` and the values see 
     "invalid_messages",
     "invalid_conditions",
     "given_values_are_copied",
+    "a_forged_cursor",
 }
 
 

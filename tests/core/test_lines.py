@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator
 from zlib import crc32
@@ -9,9 +10,10 @@ from zlib import crc32
 import msgspec
 import pytest
 
+from forged import forged_json
 from turnlog import PRESENT, Change, Key, Query, Record, assistant, tool, user
-from turnlog.errors import CorruptRecord, FormatTooNew
-from turnlog.rules import SessionState, page_of_lines
+from turnlog.errors import CorruptRecord, FormatTooNew, TurnlogError
+from turnlog.rules import SessionState, page, page_of_lines
 
 KEY = Key("shop", "älice")
 
@@ -209,6 +211,32 @@ def test_what_is_no_line_is_corrupt_also_with_a_right_digest(line: bytes, place:
         with pytest.raises(CorruptRecord) as caught:
             read_back([*lines[:place], wrong, *lines[place + 1 :]], KEY)
         assert (caught.value.key, caught.value.turn) == (KEY, TURNS.get(place))
+
+
+USES: list[Callable[[SessionState], object]] = [
+    *(lambda state, last=last: state.read(13.0, last=last)[1].messages for last in (None, 1, 3)),
+    *(lambda state, last=last: state.read(13.0, last=last)[1].turns for last in (None, 1, 3)),
+    lambda state: page([state.read(13.0)[1].info], Query(namespace="shop")),
+    lambda state: state.read(13.0)[1].info.to_dict(),
+    lambda state: state.apply(Change(append=(Record.of((user("more"),), id="more", time=0.0),), retain=2), 13.0),
+    lambda state: state.apply(Change(keep=3, metadata={"a": 1}), 13.0),
+    lambda state: state.seal(Record.seal(state.records[-2:]), 13.0),
+    lambda state: state.lines(),
+]
+
+
+@pytest.mark.parametrize("place", range(5))
+def test_what_is_forged_with_a_right_digest_is_a_session_or_corrupt(place: int) -> None:
+    """Never another error, also when what was read is used."""
+    lines = small().lines()
+    for body in forged_json(lines[place]):
+        try:
+            state = SessionState.from_lines([*lines[:place], signed(body), *lines[place + 1 :]], KEY)
+        except CorruptRecord:
+            continue
+        for use in USES:
+            with contextlib.suppress(TurnlogError):  # such as for a session that has expired
+                use(state)
 
 
 def test_lines_of_a_later_form_are_left_alone() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
@@ -215,6 +216,16 @@ class PagesByTime(MemoryBackend):
             infos = tuple(info for info in infos if info.updated < query.after[0])
         shown = infos[: query.limit]
         return Page(shown, query.cursor_after(shown[-1]) if len(infos) > query.limit else None)
+
+
+@fails(Paging, "cursors_at_the_limits")
+class PagesByDate(MemoryBackend):
+    """Compares dates, whose last year is 9999."""
+
+    async def page(self, query: Query) -> Page:
+        if query.after is not None:
+            datetime.fromtimestamp(query.after[0], UTC)
+        return await super().page(query)
 
 
 @fails(

@@ -7,7 +7,9 @@ import struct
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager
+from functools import reduce
 from itertools import combinations, count
+from operator import xor
 from typing import Any, TypeVar
 
 import msgspec
@@ -209,6 +211,45 @@ async def test_what_is_no_such_element_is_no_crash(element: str, value: bytes) -
             client.delete(ALICE)
             client.rpush(ALICE, *sound)
         assert len(await other.load("alice")) == 2 * TURNS
+
+
+NUMBERS = [float("nan"), float("inf"), float("-inf"), -1.0, 1e308, 2.0**53, 2.0**64]
+
+
+@pytest.mark.parametrize("field", ["updated", "first", "start", "bytes", "changes", "created"])
+async def test_a_forged_number_with_a_right_sum_is_corrupt(field: str) -> None:
+    url = emptied()
+    async with at(url) as store:
+        version = await kept(store)
+        with raw(url) as client:
+            data = client.lindex(ALICE, 0)
+            place = _layout.HEADER[field] - 1
+            for number in NUMBERS:
+                if number == -1.0 and field in ("bytes", "created"):
+                    continue  # sizes are about right, and a turn may be older than 1970
+                forged = data[:place] + struct.pack(">d", number) + data[place + 8 :]
+                total = reduce(xor, struct.unpack_from(f">{_layout.WORDS}I", forged)).to_bytes(4)
+                forged = forged[: _layout.WORDS * 4] + total + forged[_layout.WORDS * 4 + 4 :]
+                client.lset(ALICE, 0, forged)
+                async with at(url) as other:
+                    for ask in (other.load, other.info, other.pop):
+                        with pytest.raises(CorruptRecord) as caught:
+                            await ask("alice")
+                        assert caught.value.key == KEY
+                    await looked(other, version)
+
+
+@pytest.mark.parametrize("name", [b"\xff", b"a\nb", b"x" * 256], ids=repr)
+async def test_an_entry_of_the_index_that_is_no_session_id_is_corrupt(name: bytes) -> None:
+    url = emptied()
+    async with at(url) as store:
+        await kept(store)
+        keys = keys_of("default", name)
+        with raw(url) as client:
+            client.restore(keys.session, 0, client.dump(ALICE))
+            client.zadd(keys.listing, {name: 5e9})
+        with pytest.raises(CorruptRecord, match="damaged id"):
+            await store.backend.page(Query(namespace="default"))
 
 
 def nothing() -> AbstractContextManager[None]:

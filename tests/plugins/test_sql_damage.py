@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterator
 from copy import copy
 from typing import Any
 
 import pytest
 
+from forged import forged, packed_head
 from sql_database import Database
-from turnlog import Change, CorruptRecord, Key, Page, Query, Record, Session, Version, assistant, user
+from turnlog import Change, CorruptRecord, Key, Page, Query, Record, Session, TurnlogError, Version, assistant, user
 from turnlog_sql import _operations
 
 KEY = Key("shop", "alice")
@@ -77,6 +80,38 @@ def test_what_is_no_such_value_is_no_crash(kept: Kept, table: str, column: str, 
     kept.connection.execute(f"UPDATE turnlog_{table} SET {column} = ? {where}", (value,))
     with pytest.raises(CorruptRecord, match="alice"):
         _ = kept.session().messages
+
+
+FORGED = [("sessions", "head", 4, ""), *(("records", "head", 8, f"WHERE number = {turn}") for turn in (0, TURNS - 1))]
+
+
+@pytest.mark.parametrize(("table", "column", "checks", "where"), FORGED)
+def test_what_is_forged_with_right_checksums_is_no_crash(
+    kept: Kept, table: str, column: str, checks: int, where: str
+) -> None:
+    """Every use is answered, or an error of turnlog: no overflow in the driver, no recursion, no missing index."""
+    (data,) = kept.connection.execute(f"SELECT {column} FROM turnlog_{table} {where}").fetchone()
+    (payload,) = kept.connection.execute(f"SELECT payload FROM turnlog_records {where}").fetchone()
+    kept.connection.execute("UPDATE turnlog_sessions SET expires = NULL")
+    sound, version = kept.connection.serialize(), kept.session(last=1).version
+    more = (Record.of((user("more"),), id="more", time=1.0),)
+    changes = [Change(append=more), Change(append=more, retain=2), Change(keep=3), Change(metadata={"a": 1})]
+    uses: list[Callable[[], object]] = [
+        lambda: kept.session().messages,
+        lambda: kept.session(last=3).turns,
+        lambda: kept.session(before=4).messages,
+        lambda: kept.session(since=version).messages,
+        lambda: kept.read(_operations.page(kept.statements, Query(namespace="shop"), 20.0)),
+        *(lambda c=change: kept.write(_operations.commit(kept.statements, KEY, c, 20.0, None)) for change in changes),
+    ]
+    for body in forged(data[:-checks]):
+        wrong = packed_head(KEY, body, payload) if table == "records" else body + KEY.checksum(body)
+        kept.connection.execute(f"UPDATE turnlog_{table} SET {column} = ? {where}", (wrong,))
+        with contextlib.suppress(sqlite3.IntegrityError):  # the driver's caller makes it an `Unavailable`
+            for use in uses:
+                with contextlib.suppress(TurnlogError):
+                    use()
+        kept.connection.deserialize(sound)
 
 
 @pytest.mark.parametrize("turn", range(TURNS))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 from collections.abc import Sequence
 from hashlib import blake2b
+from math import isfinite
 from typing import Final, Literal
 
 import msgspec
@@ -18,13 +19,14 @@ from ..errors import (
     SplitsSealed,
     TooLarge,
 )
-from ..limits import MAX_PAYLOAD_BYTES, SLIDE
+from ..limits import MAX_NUMBER, MAX_PAYLOAD_BYTES, SLIDE
 from ..values.change import ABSENT, PRESENT, Change, Expect, Mark, Receipt, check_expect
 from ..values.ids import check_id
 from ..values.key import CHECKSUM_BYTES, Key, check_key
 from ..values.metadata import EMPTY, Metadata
 from ..values.record import Record
 from ..values.session import SessionInfo
+from ..values.stored import UNREADABLE, Count, Finite, Moment, OwnTTL, Token, Whole
 from ..values.version import ExactVersion, Version, version_of
 
 SURE_TO_FIT: Final = MAX_PAYLOAD_BYTES // 8
@@ -65,20 +67,20 @@ class Header(msgspec.Struct, frozen=True, gc=False):
 
     key: Key
     version: Version
-    first: int
-    turns: int
-    start: int
-    messages_until: int
-    tail: tuple[str, int, bool] | None
-    bytes: int
-    created: float
-    updated: float
+    first: Count
+    turns: Count
+    start: Count
+    messages_until: Count
+    tail: tuple[str, Count, bool] | None
+    bytes: Whole
+    created: Finite
+    updated: Moment
     owner: str = ""
     metadata: Metadata = EMPTY
-    ttl: float | None = None
-    expires: float | None = None
-    changes: int = 0
-    expiry_ttl: float | None = None
+    ttl: OwnTTL | None = None
+    expires: Finite | None = None
+    changes: Count = 0
+    expiry_ttl: Finite | None = None
     metadata_sum: builtins.bytes = b""
 
     @classmethod
@@ -149,7 +151,9 @@ class Header(msgspec.Struct, frozen=True, gc=False):
                 data[:-CHECKSUM_BYTES]
             )
             updated, expires = float(updated), None if expires is None else float(expires)
-        except (msgspec.DecodeError, TypeError, ValueError) as error:
+            if not 0 <= updated <= MAX_NUMBER or not (expires is None or isfinite(expires)):
+                raise CorruptRecord(f"it changed at {updated}, and expires at {expires}", key=key)
+        except UNREADABLE as error:
             raise CorruptRecord(f"its header cannot be read: {error}", key=key) from None
         return cls(
             key,
@@ -450,18 +454,18 @@ def latest_due(ttl: float, expiry_ttl: float) -> float:
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(
     tuple[
-        tuple[bytes, int, int, bytes, bytes],
-        int,
-        int,
-        int,
-        int,
-        tuple[str, int, bool] | None,
-        int,
-        float,
+        tuple[Token, Count, Count, Token, Token],
+        Count,
+        Count,
+        Count,
+        Count,
+        tuple[str, Count, bool] | None,
+        Whole,
+        Finite,
         str,
-        float | None,
-        int,
-        float | None,
+        OwnTTL | None,
+        Count,
+        Finite | None,
         bytes,
     ]
 ).decode

@@ -20,6 +20,7 @@ from ..values.key import Key, start_of
 from ..values.message import Message
 from ..values.metadata import Metadata
 from ..values.record import HEAD_FIELDS, Record
+from ..values.stored import UNREADABLE, Count, Finite, Several
 from ..values.version import Version
 from .header import Header
 from .plan import Remembered
@@ -31,7 +32,6 @@ Changes: TypeAlias = "list[tuple[str, Remembered]]"
 
 _DIGEST: Final = b',"crc32":"%08x"}'
 _DIGEST_SIZE: Final = len(_DIGEST % 0)
-_UNREADABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError, IndexError)
 
 
 class _Format(msgspec.Struct, frozen=True):
@@ -44,22 +44,22 @@ class _First(msgspec.Struct, frozen=True):
 
 
 class _Second(msgspec.Struct, frozen=True):
-    changes: list[tuple[str, bytes, str, int | None]]
+    changes: list[tuple[str, bytes, str, Count | None]]
 
 
 class _Line(msgspec.Struct, frozen=True, omit_defaults=True):
     id: str
-    part: int
+    part: Count
     open: bool
-    time: float
-    count: int
-    rounds: int
-    turns: int
-    number: int
-    rounds_until: int
-    messages_until: int
+    time: Finite
+    count: Several
+    rounds: Several
+    turns: Count
+    number: Count
+    rounds_until: Count
+    messages_until: Count
     tip: bytes
-    size: int
+    size: Count
     messages: list[dict[str, Any]] | None = None
     payload: bytes | None = None
 
@@ -128,7 +128,7 @@ def parse(header: Header, lines: Sequence[bytes], start: int) -> tuple[Changes, 
         _check(lines[1], start)
         second = _decode_second(lines[1]).changes
         changes = [(id, Remembered(digest, Version.parse(version), number)) for id, digest, version, number in second]
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise CorruptRecord(f"the changes that it remembers cannot be read: {error}", key=header.key) from None
     return changes, _records(header, lines[2:], start)
 
@@ -149,7 +149,7 @@ def parse_header(key: Key | None, lines: Sequence[bytes]) -> tuple[Header, int]:
         if form > FORMAT:
             raise FormatTooNew(f"it is kept in format {form}, this turnlog reads up to {FORMAT}", key=key)
         found = _decode_first(lines[0]).header
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise CorruptRecord(f"its first line cannot be read: {error}", key=key) from None
     if key is not None and found.key != key:
         raise CorruptRecord(f"what is kept in its place belongs to {found.key}", key=key)
@@ -179,7 +179,9 @@ def _record(text: bytes, key: Key, turn: int | None, start: int) -> Record:
         _check(text, start)
         line = _decode_line(text)
         messages = None if line.messages is None else tuple(Message.from_dict(data) for data in line.messages)
-    except _UNREADABLE as error:
+        if messages is not None and (line.rounds, line.count) != (1, len(messages)):
+            raise ValueError(f"it holds {len(messages)} messages, its head says {line.count}")
+    except UNREADABLE as error:
         raise CorruptRecord(f"a record's line cannot be read: {error}", key=key, turn=turn) from None
     head = {name: getattr(line, name) for name in HEAD_FIELDS}
     return Record.from_parts(head, messages=messages, payload=line.payload, size=line.size)

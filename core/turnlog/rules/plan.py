@@ -15,6 +15,7 @@ from ..errors import Conflict, CorruptRecord, IdReused
 from ..values.change import Change, Receipt
 from ..values.key import CHECKSUM_BYTES, Key, check_key
 from ..values.record import Record
+from ..values.stored import UNREADABLE, Count, Token
 from ..values.version import Version
 from .header import Header, check_absent, gap, missing
 
@@ -83,7 +84,7 @@ class Remembered(msgspec.Struct, frozen=True, gc=False):
             if not key.is_sound(data):
                 raise CorruptRecord("a change that it remembers is damaged", key=key)
             digest, version, number = _decode(data[:-CHECKSUM_BYTES])
-        except (msgspec.DecodeError, TypeError, ValueError) as error:
+        except UNREADABLE as error:
             raise CorruptRecord(f"a change that it remembers cannot be read: {error}", key=key) from None
         return cls(digest, Version(*version), number)
 
@@ -267,4 +268,4 @@ def _drop(header: Header, placed: list[Record], near: Near, drop: int) -> tuple[
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(tuple[bytes, tuple[bytes, int, int, bytes, bytes], int | None]).decode
+_decode = msgspec.msgpack.Decoder(tuple[bytes, tuple[Token, Count, Count, Token, Token], Count | None]).decode

@@ -10,6 +10,7 @@ import msgspec
 
 from ..errors import CorruptRecord, InvalidInput, TooLarge
 from ..limits import MAX_DEPTH, MAX_NUMBER
+from .stored import UNREADABLE
 
 if TYPE_CHECKING:
     JSON: TypeAlias = "str | int | float | bool | list[JSON] | dict[str, JSON] | None"
@@ -32,9 +33,21 @@ def decode(data: bytes) -> JSON:
     """
     try:
         value: JSON = _decode(data)
-    except (ValueError, RecursionError) as error:  # msgspec.DecodeError and UnicodeDecodeError are ValueErrors
+    except UNREADABLE as error:
         raise CorruptRecord(f"a value cannot be decoded: {error}") from None
     return value
+
+
+def recoded(data: bytes) -> bytes:
+    """Return an encoded value in canonical form: the same bytes for equal values.
+
+    Raises:
+        CorruptRecord: The bytes are not what `encode` makes.
+    """
+    try:
+        return canonical(_decode(data))
+    except UNREADABLE as error:
+        raise CorruptRecord(f"a value cannot be decoded: {error}") from None
 
 
 def check_text(text: str, where: str) -> None:

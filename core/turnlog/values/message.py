@@ -9,7 +9,7 @@ from typing import cast
 import msgspec
 
 from ..errors import CorruptRecord, InvalidInput
-from .json_value import JSON, canonical, check, check_mapping, check_text, decode, encode
+from .json_value import JSON, check, check_mapping, check_text, decode, encode, recoded
 
 
 class Message(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True, repr_omit_defaults=True):
@@ -133,7 +133,7 @@ class Message(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults
     def canonical(self) -> tuple[str | None, str | None, bytes | None]:
         """The same for equal dictionaries, whatever the order of their keys: what digests are made of."""
         rest = self._rest
-        return self._role, self._content, None if rest is None else canonical(decode(rest))
+        return self._role, self._content, None if rest is None else recoded(rest)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Message):

@@ -27,7 +27,7 @@ class JsonlBackend(Backend):
     writes its session whole, so this is for sessions of up to some megabytes.
 
     Args:
-        path: The folder; the first commit makes it.
+        path: The folder; the first commit makes it, readable by its owner alone as the files in it.
         ttl: As in `Backend`.
         clock: As in `Backend`.
     """
@@ -36,10 +36,8 @@ class JsonlBackend(Backend):
         super().__init__(ttl=ttl, clock=clock)
         self.folder = Path(path)
 
-    async def read(
-        self, key: Key, *, last: int | None = None, before: int | None = None, since: Version | None = None,
-        touch: bool = True,
-    ) -> Session:  # fmt: skip
+    async def read(self, key: Key, *, last: int | None = None, before: int | None = None,
+                   since: Version | None = None, touch: bool = True) -> Session:  # fmt: skip
         def step(old: SessionState) -> tuple[SessionState, Session]:
             return old.read(self.clock(), last=last, before=before, since=since, touch=touch)
 
@@ -77,7 +75,7 @@ class JsonlBackend(Backend):
         """Replace the session by the result of a step, while no other writer does."""
         self.check_open()
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(0o700, parents=True, exist_ok=True)  # what people say is for the owner alone
             folder = os.open(self.folder, os.O_RDONLY)
         except OSError as error:
             raise Unavailable(f"{self.folder}: {error}: nothing was stored") from error
@@ -103,7 +101,8 @@ class JsonlBackend(Backend):
     def _lines(self, path: Path) -> list[bytes]:
         """Return the lines of a file; none if there is no file.  No lock: files are only replaced, never changed."""
         try:
-            return path.read_bytes().removesuffix(b"\n").split(b"\n")
+            with open(os.open(path, os.O_NOFOLLOW), "rb") as file:  # a planted link names another file
+                return file.read().removesuffix(b"\n").split(b"\n")
         except FileNotFoundError:
             return []
         except OSError as error:
@@ -111,8 +110,9 @@ class JsonlBackend(Backend):
 
 
 def _replace(path: Path, lines: list[bytes]) -> None:
-    new = path.with_name("new")  # one name is enough: the writer holds the lock, and overwrites what a crash has left
-    with new.open("wb") as file:
+    new = path.with_name("new")  # one name is enough: the writer holds the lock
+    new.unlink(missing_ok=True)  # a crash has left it, or somebody has put a link there
+    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.writelines(line + b"\n" for line in lines)
         file.flush()
         os.fsync(file.fileno())
