@@ -28,7 +28,7 @@ from zlib import crc32
 
 import msgspec
 
-from turnlog import CorruptRecord, Key, Record
+from turnlog import CorruptRecord, InvalidInput, Key, Record
 from turnlog.limits import MAX_NUMBER, REMEMBERED_CHANGES
 from turnlog.rules import Header
 
@@ -133,15 +133,15 @@ def key_of(place: object) -> Key | None:
     return Key(names[: int(length)].decode(), names[int(length) + 1 :].decode()) if tag else None
 
 
-def key_in(namespace: str, session: bytes) -> Key:
-    """Return the key of a session that an index names.
+def listed_key(namespace: str, session: bytes) -> Key:
+    """Return the key of a session in an index.
 
     Raises:
-        CorruptRecord: It is not the id of a session.
+        CorruptRecord: The entry is no session id.
     """
     try:
         return Key(namespace, session.decode())
-    except ValueError:  # InvalidInput and UnicodeDecodeError are such
+    except (UnicodeDecodeError, InvalidInput):
         raise CorruptRecord(f"a session of namespace {namespace!r} has the damaged id {session!r}") from None
 
 

@@ -520,7 +520,7 @@ class RedisBackend(Backend):
             header = None
             if reply is not None:
                 try:
-                    header = _layout.header_from(_layout.key_in(query.namespace, session), *reply[:3])
+                    header = _layout.header_from(_layout.listed_key(query.namespace, session), *reply[:3])
                 except CorruptRecord as error:
                     found[number] = error
                     continue
