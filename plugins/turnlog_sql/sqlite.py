@@ -20,7 +20,7 @@ from . import _migrations
 from ._database import RESTORE, Database, Migrate
 from ._location import parse_database_url
 from ._operations import Row, Steps
-from ._sqlite_connection import Connection, FilesReplaced
+from ._sqlite_connection import Connection, FilesReplaced, refuse_kept
 from ._statements import Statements
 from ._store import SQLBackend
 from ._thread import Locked, Outcome, Work, Worker
@@ -150,6 +150,7 @@ class _SQLite(Database):
             raise SchemaError(
                 f"this Python comes with SQLite {sqlite3.sqlite_version}, turnlog needs {lowest} or newer"
             )
+        refuse_kept(self._path)
         connection: Connection | None = None
         try:
             if self._creates:
