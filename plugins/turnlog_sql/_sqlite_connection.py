@@ -43,11 +43,12 @@ class Connection(sqlite3.Connection):
     old file without an error, and no other process sees what is written.
 
     Attributes:
+        files: The database, the log and its index, as they were when SQLite had opened them.
         replaced: Whether `check` has failed: then the connection must be closed.
     """
 
+    files: tuple[_File, ...] = ()
     replaced = False
-    _files: tuple[_File, ...] = ()  # the database, the log and its index
     _folder: int | None = None  # a descriptor of the folder that they are in
     _unchanged: int | None = None  # when the folder had last changed before its files were found there
     _again = 0.0  # when to look for the files again, by the monotonic clock, even if the folder has not changed
@@ -59,8 +60,7 @@ class Connection(sqlite3.Connection):
         Raises:
             FilesReplaced: One of them is not there.
             sqlite3.OperationalError: Another process has locked the database for itself.
-            Unavailable: A file cannot be opened; or another connection of this process keeps a removed log in use until
-                the process ends.
+            Unavailable: A file cannot be opened.
         """
         if os.name != "posix":  # a file that is open cannot be removed or replaced
             return
@@ -73,7 +73,7 @@ class Connection(sqlite3.Connection):
             name = os.path.dirname(real)
             self._folder = os.open(name, getattr(os, "O_PATH", os.O_RDONLY) | os.O_CLOEXEC)  # it need not be readable
             for name in (path, f"{real}-wal", f"{real}-shm"):
-                self._files += (_found(name),)
+                self.files += (_found(name),)
         except BlockingIOError:  # this process has closed the file meanwhile, and so lost the lock of SQLite
             error = sqlite3.OperationalError("database is locked")
             error.sqlite_errorcode = sqlite3.SQLITE_BUSY
@@ -83,11 +83,6 @@ class Connection(sqlite3.Connection):
             raise FilesReplaced(name, committed=False) from None
         except OSError as error:
             raise Unavailable(f"{name}: {error}: nothing was stored") from error
-        if any(other._files[0][1:] == self._files[0][1:] for other in _kept):  # noqa: SLF001
-            self.replaced = True
-            raise Unavailable(
-                f"sqlite {path!r}: its log was removed while this process had it open: restart the process"
-            )
 
     def check(self, *, committed: bool = False) -> None:
         """Refuse to go on if a file is not the one at its path any more.
@@ -108,7 +103,7 @@ class Connection(sqlite3.Connection):
 
     def _look(self, folder: int, *, committed: bool) -> None:
         now, changed = time_ns(), fstat(folder).st_mtime_ns  # before the files are looked for
-        for file in self._files:
+        for file in self.files:
             if not _is_there(file):
                 self.replaced = True
                 raise FilesReplaced(file[0], committed=committed)
@@ -117,7 +112,7 @@ class Connection(sqlite3.Connection):
 
     def is_intact(self) -> bool:
         """Return whether all files are still those at their paths."""
-        return not self.replaced and all(map(_is_there, self._files))
+        return not self.replaced and all(map(_is_there, self.files))
 
     def close(self) -> None:
         """Close the connection.
@@ -146,11 +141,24 @@ class Connection(sqlite3.Connection):
 
     def _set_the_log_aside(self) -> None:
         """Rename the log if another database was put in the place of its own, which it would damage."""
-        if not self._files or _is_there(self._files[0]) or not os.path.exists(self._files[0][0]):
+        if not self.files or _is_there(self.files[0]) or not os.path.exists(self.files[0][0]):
             return
-        for file in filter(_is_there, self._files[1:]):
+        for file in filter(_is_there, self.files[1:]):
             with suppress(OSError):
-                os.rename(file[0], f"{file[0]}.{self._files[0][1]}")
+                os.rename(file[0], f"{file[0]}.{self.files[0][1]}")
+
+
+def refuse_kept(path: str) -> None:
+    """Refuse to open a database that this process has open with a removed log, and cannot close.
+
+    Raises:
+        Unavailable: It is such a database.
+    """
+    for connection in _kept:
+        if os.path.exists(path) and _found(path)[1:] == connection.files[0][1:]:
+            raise Unavailable(
+                f"sqlite {path!r}: its log was removed while this process had it open: restart the process"
+            )
 
 
 def _release(locks: tuple[SecondLock, ...]) -> None:

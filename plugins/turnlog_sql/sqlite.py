@@ -21,7 +21,7 @@ from . import _migrations
 from ._database import RESTORE, Database, Migrate
 from ._location import parse_database_url
 from ._operations import Row, Steps
-from ._sqlite_connection import Connection, FilesReplaced
+from ._sqlite_connection import Connection, FilesReplaced, refuse_kept
 from ._sqlite_log import hidden_from
 from ._statements import Statements
 from ._store import SQLBackend
@@ -167,6 +167,7 @@ class _SQLite(Database):
             raise SchemaError(
                 f"this Python comes with SQLite {sqlite3.sqlite_version}, turnlog needs {lowest} or newer"
             )
+        refuse_kept(self._path)
         self._check_log()
         connection: Connection | None = None
         try:

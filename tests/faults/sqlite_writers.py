@@ -3,11 +3,13 @@
 python sqlite_writers.py append FILE NAME COUNT [deferred]   append turns, in step with the others
 python sqlite_writers.py kill FILE KILLS [autocommit|NORMAL] forked writers that are killed in mid-append
 python sqlite_writers.py fill FILE                           append until the disk, as far as it is let, is full
+python sqlite_writers.py visit                               open, read, perhaps append, and close, as often as asked
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import resource
 import signal
@@ -218,8 +220,28 @@ async def fill(path: str) -> None:
     sys.stdout.write(f"{len(told)} stored, {len(unknown)} unknown\n")
 
 
+async def visit(path: str, said: str | None) -> dict[str, list[str]]:
+    """Return the texts of all sessions, once SQLite finds no damage; first append one to a session of its own."""
+    async with at(path) as store:
+        if said is not None:
+            await store.append("visitor", [user(said)])
+        names = [info.key.session async for info in store.sessions()]
+        found = {name: [message.text for message in await store.load(name)] for name in names}
+        assert connection_of(store).execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    return found
+
+
+def visit_as_asked() -> None:
+    """Answer each line of JSON, a path and what to say there, with a line of JSON."""
+    for line in sys.stdin:
+        found = asyncio.run(visit(*json.loads(line)))
+        sys.stdout.write(json.dumps(found) + "\n")
+        sys.stdout.flush()
+
+
 if __name__ == "__main__":
-    what, path, *more = sys.argv[1:]
+    what, path, *more = [*sys.argv[1:], ""]
+    more = [one for one in more if one]
     if more and more[-1] == "deferred":
         deferred()
     if more and more[-1] == "autocommit":
@@ -228,6 +250,8 @@ if __name__ == "__main__":
         options["synchronous"] = "NORMAL"
     if what == "append":
         asyncio.run(append(path, more[0], int(more[1])))
+    elif what == "visit":
+        visit_as_asked()
     elif what == "kill":
         kill(path, int(more[0]))
     else:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import re
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -349,6 +350,109 @@ def test_two_threads_fork_at_once(tmp_path: Path) -> None:
         assert not thread.is_alive()
     assert asyncio.run(store.info("shared")).turns == 150
     asyncio.run(store.close())
+
+
+LOCK_AND_UNLOCK = """
+import sqlite3, time
+lock = sqlite3.connect("turnlog.db", isolation_level=None, timeout=30)
+while True:
+    lock.execute("BEGIN IMMEDIATE")
+    time.sleep(0.03)
+    lock.execute("ROLLBACK")
+    time.sleep(0.01)
+"""
+
+
+def test_a_fork_while_other_threads_open_stores(tmp_path: Path) -> None:
+    """No child inherits an open connection, and each can append, with a store of its own and the inherited one.
+
+    While a lock comes and goes, so that threads are at every point of what they do.
+    """
+    store = at(tmp_path, synchronous="NORMAL")
+    asyncio.run(store.open())
+    asyncio.run(_append(store, "p", 1))
+    ended = threading.Event()
+
+    async def open_and_close() -> None:
+        while not ended.is_set():
+            stores = [at(tmp_path, synchronous="NORMAL") for _ in range(3)]
+            await asyncio.gather(*(other.open() for other in stores))
+            await asyncio.gather(*(_append(other, "o", 1) for other in stores))
+            for other in stores:
+                await other.close()
+
+    lock = subprocess.Popen([sys.executable, "-c", LOCK_AND_UNLOCK], cwd=tmp_path)
+    threads = [threading.Thread(target=lambda: asyncio.run(open_and_close())) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    codes = []
+    for _ in range(10):
+        pid = os.fork()
+        if not pid:
+            code = 1
+            try:
+                signal.alarm(20)
+                code = 2 if _open_databases() else 0
+                asyncio.run(_append_in_a_child(tmp_path, store))
+            except BaseException:  # noqa: BLE001 - the parent reports it
+                code = 1
+            finally:
+                os._exit(code)
+        codes.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    ended.set()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    lock.kill()
+    lock.wait()
+    assert codes == [0] * 10  # 1: it could not append; 2: it had a connection; -14: it hung
+    texts = [message.text for message in asyncio.run(store.load("shared"))]
+    assert (texts.count("own0"), texts.count("inherited0")) == (10, 10)
+    asyncio.run(store.close())
+
+
+async def _append_in_a_child(folder: Path, inherited: Store) -> None:
+    async with at(folder, synchronous="NORMAL") as own:
+        await _append(own, "own", 1)
+    await _append(inherited, "inherited", 1)
+
+
+def _open_databases() -> bool:
+    """Return whether a database is open; False where that cannot be seen."""
+    if sys.platform != "linux":
+        return False
+    names = [Path(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")]
+    return any(str(name.resolve()).endswith("turnlog.db") for name in names)
+
+
+async def test_a_fork_waits_for_no_lock_of_another_process(tmp_path: Path) -> None:
+    """It would hold up the event loop: here until the write that waits has given up, because the lock stays so long."""
+    async with at(tmp_path, timeout=2) as store:
+        await _append(store, "a", 1)
+        lock = sqlite3.connect(tmp_path / "turnlog.db", isolation_level=None)
+        lock.execute("BEGIN IMMEDIATE")
+        waiting = asyncio.ensure_future(_append(store, "b", 1))
+        await asyncio.sleep(0.02)
+        pid = os.fork()
+        if not pid:
+            os._exit(0)
+        await asyncio.to_thread(os.waitpid, pid, 0)
+        lock.close()
+        await waiting
+        assert [message.text for message in await store.load("shared")] == ["a0", "b0"]
+
+
+async def test_a_read_does_not_wait_for_a_write_that_waits_for_a_lock(tmp_path: Path) -> None:
+    async with at(tmp_path, timeout=2) as store:
+        await _append(store, "a", 1)
+        lock = sqlite3.connect(tmp_path / "turnlog.db", isolation_level=None)
+        lock.execute("BEGIN IMMEDIATE")
+        waiting = asyncio.ensure_future(_append(store, "b", 1))
+        await asyncio.sleep(0.02)
+        assert [message.text for message in await store.load("shared")] == ["a0"]
+        lock.close()
+        await waiting
+        assert [message.text for message in await store.load("shared")] == ["a0", "b0"]
 
 
 async def _append(store: Store, name: str, count: int) -> None:
