@@ -124,7 +124,8 @@ class RedisBackend(Backend):
             raise InvalidInput("client has db and sslmode of its own: give them to it")
         else:
             location = location_of_client(client)
-        self._server = RetryingServer(location, float(timeout))
+        self._timeout = float(timeout)
+        self._server = RetryingServer(location, self._timeout)
         self._writers: PerLoop[Writer] = PerLoop(lambda: Writer(location.name))
         self._seen: BoundedMap[Key, Seen] = BoundedMap(_SEEN)
         self._closed = True
@@ -133,7 +134,7 @@ class RedisBackend(Backend):
         await super().open()
         self._server.open()
         try:
-            await self._all(self._server.deadline(), [(b"PING",)])
+            await self._all(monotonic() + self._timeout, [(b"PING",)])
             await _server_warnings.warn(self._server)
         except BaseException:
             await self.close()
@@ -156,7 +157,7 @@ class RedisBackend(Backend):
         touch: bool = True,
     ) -> Session:
         check_read(last, before, since)
-        keys, until = keys_of(key.namespace, key.session.encode()), self._server.deadline()
+        keys, until = keys_of(key.namespace, key.session.encode()), monotonic() + self._timeout
         if before is None and since is None:
             session = await self._end(key, keys, until, last, touch=touch)
             if session is not None:
@@ -231,7 +232,7 @@ class RedisBackend(Backend):
         for record in change.append:
             _ = record.payload  # a record over the limit is refused before any I/O
         keys, hashed = keys_of(key.namespace, key.session.encode()), _layout.change_hash(change.id)
-        writer, until = await self._writers.get(), self._server.deadline()
+        writer, until = await self._writers.get(), monotonic() + self._timeout
         job = _Job(key, keys, change, hashed, writer, until)
         turn = writer.turns.take(key) or await self._turn(job)
         if isinstance(turn, Receipt):
@@ -319,7 +320,7 @@ class RedisBackend(Backend):
 
     @asynccontextmanager
     async def alone(self, key: Key) -> AsyncGenerator[None, None]:
-        writer, until = await self._writers.get(), self._server.deadline()
+        writer, until = await self._writers.get(), monotonic() + self._timeout
         place = keys_of(key.namespace, key.session.encode()).session
         try:
             async with writer.turns.alone(key, until, Waiting(None)):
@@ -403,7 +404,7 @@ class RedisBackend(Backend):
 
     async def seal(self, key: Key, record: Record) -> bool:
         check_seal(key, record)
-        keys, until = keys_of(key.namespace, key.session.encode()), self._server.deadline()
+        keys, until = keys_of(key.namespace, key.session.encode()), monotonic() + self._timeout
         answer = await self._run(until, _scripts.READ, (keys.session,), "", "0", "", record.next_turn, "", 0, 0)
         if answer is None:
             raise missing(key)
@@ -430,7 +431,7 @@ class RedisBackend(Backend):
 
     async def _delete(self, key: Key, expect: Expect, for_owner: str | None) -> bool | None:
         """Remove a session; return None if another writer changed it after the look."""
-        keys, until = keys_of(key.namespace, key.session.encode()), self._server.deadline()
+        keys, until = keys_of(key.namespace, key.session.encode()), monotonic() + self._timeout
         raw = b""
         if expect is not None or for_owner is not None:
             seen, _ = await self._look(key, keys, until, _NO_CHANGE)
@@ -451,7 +452,7 @@ class RedisBackend(Backend):
         indexes = [_layout.index_of(bucket, query.namespace, query.owner) for bucket in range(_layout.BUCKETS)]
         after = None if query.after is None else (query.after[0], query.after[1].encode())
         infos: list[SessionInfo] = []
-        more, until = True, self._server.deadline()
+        more, until = True, monotonic() + self._timeout
         while more and len(infos) <= query.limit:
             found = await self._next(until, indexes, after, query.limit + 1 - len(infos))
             if not found:
