@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
@@ -67,7 +67,7 @@ def commit_plan(  # noqa: PLR0917 - they are of one commit, in the order in whic
     near: Near,
     elements: int | None,
     *,
-    others: Iterable[tuple[Turn, Waiting]],
+    others: Sequence[tuple[Turn, Waiting]],
     ttl: float | None,
     writer: bytes,
 ) -> CommitPlan:
@@ -92,7 +92,7 @@ def commit_plan(  # noqa: PLR0917 - they are of one commit, in the order in whic
     before, raw = (None, b"") if seen is None else (seen.header, seen.raw)
     near = _DEFERRED if near is NOTHING else msgspec.structs.replace(near, deferred=True)
     todo = plan(key, before, change, near, 0.0, ttl=ttl, nonce=os.urandom)
-    added = _added(key, change, todo, others, ttl)
+    added = _added(key, change, todo, others, ttl) if others else []
     header = added[-1].todo.header if added else todo.header
     entries: list[bytes] = [_entry(key, hashed, change, todo)]
     records = [_layout.record_bytes(key, record) for record in todo.append]
@@ -131,7 +131,7 @@ def _entry(key: Key, hashed: bytes, change: Change, todo: Plan) -> bytes:
 
 
 def _added(
-    key: Key, change: Change, todo: Plan, others: Iterable[tuple[Turn, Waiting]], ttl: float | None
+    key: Key, change: Change, todo: Plan, others: Sequence[tuple[Turn, Waiting]], ttl: float | None
 ) -> list[Other]:
     """Return the first changes that can be committed with one: those that append, and touch no stored record."""
     added: list[Other] = []

@@ -26,8 +26,6 @@ _Batch: TypeAlias = "tuple[list[Any], int, asyncio.Future[list[Any]], float, flo
 """The answers so far, the number of answers, the future that receives all of them, when it was queued, and when its
 caller gives up."""
 
-_PING: Final = hiredis.pack_command((b"PING",))
-
 
 class Lost(Exception):
     """The connection ended before the answer arrived.
@@ -96,8 +94,17 @@ class SharedConnection(asyncio.Protocol):
             except (Lost, Refused) as error:
                 return [error] * len(commands)
             now = monotonic()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[list[Any]] = loop.create_future()
         packed = [hiredis.pack_command(command) for command in commands]  # type: ignore[arg-type]
-        future = self._queue(packed[0] if len(packed) == 1 else b"".join(packed), len(packed), now, until)
+        self._used = now
+        batch: _Batch = ([], len(packed), future, now, until)
+        self._unsent.append((packed[0] if len(packed) == 1 else b"".join(packed), batch))
+        if len(self._unsent) == 1:
+            if self._waiting:
+                loop.call_soon(self._flush)
+            else:  # no answer is outstanding: do not wait for further commands of this iteration of the loop
+                self._flush()
         if now + self._patience <= until:
             return await future  # `_look` limits the wait
         try:
@@ -106,27 +113,11 @@ class SharedConnection(asyncio.Protocol):
         except TimeoutError:
             return [Lost(f"no answer within {self._timeout:g} s", sent=True)] * len(commands)
 
-    def _queue(self, packed: bytes, size: int, now: float, until: float) -> asyncio.Future[list[Any]]:
-        """Queue commands to be sent, and return the future of their answers."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[list[Any]] = loop.create_future()
-        self._used = now
-        self._unsent.append((packed, ([], size, future, now, until)))
-        if len(self._unsent) == 1:
-            if self._waiting:
-                loop.call_soon(self._flush)
-            else:  # no answer is outstanding: do not wait for further commands of this iteration of the loop
-                self._flush()
-        return future
-
     async def _probe(self, now: float) -> None:
         """Drop the connection unless the server answers at once; other callers go on behind the probe."""
-        limit = min(PROBE, self._patience)
-        future = self._queue(_PING, 1, now, now + limit)
-        try:
-            async with asyncio.timeout(limit):
-                await future
-        except TimeoutError:
+        self._used = now
+        (answer,) = await self.ask_all([(b"PING",)], now + min(PROBE, self._patience))
+        if isinstance(answer, Lost):
             self._break(Lost("the connection was idle, and a probe of it was not answered", sent=True))
 
     @property

@@ -45,10 +45,6 @@ class RetryingServer:
             lambda: topology_of(location, timeout), lambda topology: topology.close()
         )
 
-    def deadline(self) -> float:
-        """Return when an operation that begins now must have ended, by the monotonic clock."""
-        return monotonic() + self._timeout
-
     async def ask_all(
         self, commands: Sequence[Command], until: float | None = None, *, writes: bool = False, again: bool = True
     ) -> list[Any]:
@@ -56,7 +52,7 @@ class RetryingServer:
 
         Args:
             commands: The commands; a command that writes must be the only one.
-            until: The deadline of the operation; None: these commands are all of it.
+            until: The deadline of the operation, by the monotonic clock; None: these commands are all of it.
             writes: Whether the command writes.
             again: Whether the command may be sent twice: it recognizes a repeat, or writes nothing.
 
@@ -68,7 +64,7 @@ class RetryingServer:
         if self._closed:
             raise self._not_open()
         if until is None:
-            until = self.deadline()
+            until = monotonic() + self._timeout
         answers = await (await self._topology.get()).ask_all(commands, until)
         if any_failed(answers):
             await self._ask_again(list(commands), answers, until, writes=writes, again=again)

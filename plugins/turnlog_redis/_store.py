@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from time import monotonic
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 from redis.asyncio import Redis, RedisCluster
@@ -59,7 +59,7 @@ _SEEN: Final = 4_096  # sessions whose header is kept; about a kilobyte each
 _NO_CHANGE: Final = b""
 
 
-class _Job(NamedTuple):
+class _Job(msgspec.Struct, gc=False):
     """A change that is being committed."""
 
     key: Key
@@ -70,6 +70,12 @@ class _Job(NamedTuple):
     writer: Writer
     until: float
     """The deadline of the operation."""
+    sure: bool = False
+    """Whether the session was read for this change: otherwise it is only what was seen before."""
+    together: bool = True
+    """Whether changes of other tasks may be committed with it."""
+    done: Receipt | None = None
+    """The answer, if the session remembers the change."""
 
 
 class RedisBackend(Backend):
@@ -119,7 +125,8 @@ class RedisBackend(Backend):
             raise InvalidInput("client has db and sslmode of its own: give them to it")
         else:
             location = location_of_client(client)
-        self._server = RetryingServer(location, float(timeout))
+        self._timeout = float(timeout)
+        self._server = RetryingServer(location, self._timeout)
         self._writers: PerLoop[Writer] = PerLoop(lambda: Writer(location.name))
         self._seen: BoundedMap[Key, Seen] = BoundedMap(_SEEN)
         self._closed = True
@@ -128,7 +135,7 @@ class RedisBackend(Backend):
         await super().open()
         self._server.open()
         try:
-            await self._all(self._server.deadline(), [(b"PING",)])
+            await self._all(monotonic() + self._timeout, [(b"PING",)])
             await _server_warnings.warn(self._server)
         except BaseException:
             await self.close()
@@ -151,7 +158,7 @@ class RedisBackend(Backend):
         touch: bool = True,
     ) -> Session:
         check_read(last, before, since)
-        keys, until = keys_of(key.namespace, key.session.encode()), self._server.deadline()
+        keys, until = keys_of(key.namespace, key.session.encode()), monotonic() + self._timeout
         if before is None and since is None:
             session = await self._end(key, keys, until, last, touch=touch)
             if session is not None:
@@ -225,81 +232,81 @@ class RedisBackend(Backend):
     async def commit(self, key: Key, change: Change) -> Receipt:
         for record in change.append:
             _ = record.payload  # a record over the limit is refused before any I/O
-        writer, until = await self._writers.get(), self._server.deadline()
-        taken = writer.turns.take(key)
-        if not taken:
-            waiting = Waiting(change)
-            try:
-                answer = await writer.turns.wait(key, until, waiting)
-            except Unavailable as error:
-                if not waiting.sent:
-                    raise
-                unknown = OutcomeUnknown(f"{self._server.location.name}: no answer in time")
-                unknown.key, unknown.change = key, change
-                raise unknown from error
-            if isinstance(answer, Receipt):
-                return answer
-            taken = answer
+        keys, hashed = keys_of(key.namespace, key.session.encode()), _layout.change_hash(change.id)
+        writer, until = await self._writers.get(), monotonic() + self._timeout
+        job = _Job(key, keys, change, hashed, writer, until)
+        turn = writer.turns.take(key) or await self._turn(job)
+        if isinstance(turn, Receipt):
+            return turn
         try:
-            keys = keys_of(key.namespace, key.session.encode())
-            return await self._commit(_Job(key, keys, change, _layout.change_hash(change.id), writer, until))
-        except TurnlogError:
+            seen = self._seen.get(key)
+            while not job.done:
+                work = await self._plan(job, seen)
+                if work is None:
+                    seen = await self._look_again(job)
+                    continue
+                for other in work.others:
+                    other.waiting.sent = True
+                sent = monotonic()
+                answer = await self._run(until, _scripts.COMMIT, work.keys, *work.arguments, writes=True)
+                if answer[0] == b"stored":
+                    return self._stored(job, work, seen, answer[1], answer[2])
+                seen = await self._otherwise(job, work, seen, sent, answer)
+        except TurnlogError as error:
+            if isinstance(error, OutcomeUnknown):
+                error.key, error.change = key, change
             await self._pass(writer, key, until)
             raise
+        else:
+            return job.done
         finally:
-            if taken:
+            if turn:
                 writer.turns.leave(key)
 
-    async def _commit(self, job: _Job) -> Receipt:
-        key, change = job.key, job.change
-        seen, sure, together = self._seen.get(key), False, True
-        while True:
-            work = None
-            try:
-                if seen is not None or sure:
-                    work = await self._plan(job, seen, together=together)
-            except TurnlogError:
-                if sure:  # otherwise the header may be out of date, or the session remembers the change
-                    raise
-            if work is None:
-                seen, entry = await self._look(key, job.keys, job.until, job.hashed)
-                if seen is not None and entry:
-                    return await self._repeat(job, seen.header, entry)
-                sure = True
-                continue
-            sent = monotonic()
-            kind, *answer = await self._send(job, work)
-            if kind == b"stored":
-                return self._stored(job, work, seen, *answer)
-            if kind == b"repeat":
-                raw, left, entry = answer
-                return await self._repeat(job, _layout.header_from(key, raw, None, left), entry)
-            if kind == b"wait":
-                await self._wait(answer[0], sent, job.until)
-            elif work.others and kind != b"moved":
-                together = False
-            elif kind == b"large":
-                before = 0 if seen is None else seen.header.bytes
-                header = msgspec.structs.replace(work.todo.header, bytes=int(answer[0]))
-                header.check_bytes(change.max_bytes, before)
-            else:
-                job.writer.first.add(key)
-                raw, left, metadata = answer
-                seen, sure = _seen(key, raw, metadata, left), True
-                await self._wait(0, sent, job.until)
-
-    async def _send(self, job: _Job, work: CommitPlan) -> Any:  # noqa: ANN401 - what the script answers
-        for other in work.others:
-            other.waiting.sent = True
+    async def _turn(self, job: _Job) -> Receipt | bool:
+        """Wait until no other task of this loop writes to the session, as `Turns.wait`."""
+        waiting = Waiting(job.change)
         try:
-            answer = await self._run(job.until, _scripts.COMMIT, work.keys, *work.arguments, writes=True)
-        except OutcomeUnknown as error:
-            error.key, error.change = job.key, job.change
-            raise
-        if answer[0] != b"stored":
-            for other in work.others:
-                other.waiting.sent = False
-        return answer
+            return await job.writer.turns.wait(job.key, job.until, waiting)
+        except Unavailable as error:
+            if not waiting.sent:
+                raise
+            unknown = OutcomeUnknown(f"{self._server.location.name}: no answer in time")
+            unknown.key, unknown.change = job.key, job.change
+            raise unknown from error
+
+    async def _look_again(self, job: _Job) -> Seen | None:
+        """Return the session as it is; `job.done` is set if it remembers the change."""
+        seen, entry = await self._look(job.key, job.keys, job.until, job.hashed)
+        job.sure = True
+        if seen is not None and entry:
+            job.done = await self._repeat(job, seen.header, entry)
+        return seen
+
+    async def _otherwise(
+        self, job: _Job, work: CommitPlan, seen: Seen | None, sent: float, found: list[Any]
+    ) -> Seen | None:
+        """Return the session as it is seen after a change was not stored; `job.done` is set if it had been before."""
+        kind, *answer = found
+        for other in work.others:
+            other.waiting.sent = False
+        if kind == b"repeat":
+            raw, left, entry = answer
+            job.done = await self._repeat(job, _layout.header_from(job.key, raw, None, left), entry)
+        elif kind == b"wait":
+            await self._wait(answer[0], sent, job.until)
+        elif kind == b"moved":
+            job.writer.first.add(job.key)
+            raw, left, metadata = answer
+            seen, job.sure = _seen(job.key, raw, metadata, left), True
+            await self._wait(0, sent, job.until)
+        elif work.others:  # one of them is a repeat, or all together are too large
+            job.together = False
+        else:
+            before = 0 if seen is None else seen.header.bytes
+            header = msgspec.structs.replace(work.todo.header, bytes=int(answer[0]))
+            header.check_bytes(job.change.max_bytes, before)
+        return seen
 
     def _stored(self, job: _Job, work: CommitPlan, seen: Seen | None, raw: bytes, left: int) -> Receipt:
         """Return the receipt of a change that was stored, and pass on those of the others."""
@@ -314,7 +321,7 @@ class RedisBackend(Backend):
 
     @asynccontextmanager
     async def alone(self, key: Key) -> AsyncGenerator[None, None]:
-        writer, until = await self._writers.get(), self._server.deadline()
+        writer, until = await self._writers.get(), monotonic() + self._timeout
         place = keys_of(key.namespace, key.session.encode()).session
         try:
             async with writer.turns.alone(key, until, Waiting(None)):
@@ -374,25 +381,31 @@ class RedisBackend(Backend):
             await self._run(job.until, _scripts.TOP, (job.keys.session,), self._default_ttl, "1")
         return receipt
 
-    async def _plan(self, job: _Job, seen: Seen | None, *, together: bool) -> CommitPlan | None:
-        """Return what a commit sends; None if the session has changed since it was seen."""
-        key, keys, change, hashed, writer, until = job
-        near, elements = needs(key, None if seen is None else seen.header, change), None
-        together = together and near is NOTHING
-        if near.keep is not None and seen is not None:
-            there, elements, cut, row = await self._run(until, _scripts.AROUND, (keys.session,), near.keep)
-            if there != seen.raw:
-                return None
-            below = _layout.records_from(key, [row])[0] if row else None
-            near = msgspec.structs.replace(near, below=below, cut=cut)
-        others = writer.turns.waiting(key) if together else ()
-        return commit_plan(
-            key, keys, change, hashed, seen, near, elements, others=others, ttl=self.ttl, writer=writer.name
-        )
+    async def _plan(self, job: _Job, seen: Seen | None) -> CommitPlan | None:
+        """Return what a commit sends; None if the session must be looked at first."""
+        if seen is None and not job.sure:
+            return None
+        key, keys, change = job.key, job.keys, job.change
+        try:
+            near, elements = needs(key, None if seen is None else seen.header, change), None
+            others = job.writer.turns.waiting(key) if near is NOTHING and job.together else []
+            if near.keep is not None and seen is not None:
+                there, elements, cut, row = await self._run(job.until, _scripts.AROUND, (keys.session,), near.keep)
+                if there != seen.raw:
+                    return None
+                below = _layout.records_from(key, [row])[0] if row else None
+                near = msgspec.structs.replace(near, below=below, cut=cut)
+            return commit_plan(
+                key, keys, change, job.hashed, seen, near, elements, others=others, ttl=self.ttl, writer=job.writer.name
+            )
+        except TurnlogError:
+            if job.sure:  # otherwise the header may be out of date, or the session remembers the change
+                raise
+            return None
 
     async def seal(self, key: Key, record: Record) -> bool:
         check_seal(key, record)
-        keys, until = keys_of(key.namespace, key.session.encode()), self._server.deadline()
+        keys, until = keys_of(key.namespace, key.session.encode()), monotonic() + self._timeout
         answer = await self._run(until, _scripts.READ, (keys.session,), "", "0", "", record.next_turn, "", 0, 0)
         if answer is None:
             raise missing(key)
@@ -419,7 +432,7 @@ class RedisBackend(Backend):
 
     async def _delete(self, key: Key, expect: Expect, for_owner: str | None) -> bool | None:
         """Remove a session; return None if another writer changed it after the look."""
-        keys, until = keys_of(key.namespace, key.session.encode()), self._server.deadline()
+        keys, until = keys_of(key.namespace, key.session.encode()), monotonic() + self._timeout
         raw = b""
         if expect is not None or for_owner is not None:
             found = await self._deletable(key, keys, until, expect, for_owner)
@@ -458,7 +471,7 @@ class RedisBackend(Backend):
         indexes = [_layout.index_of(bucket, query.namespace, query.owner) for bucket in range(_layout.BUCKETS)]
         after = None if query.after is None else (query.after[0], query.after[1].encode())
         found: list[SessionInfo | CorruptRecord | None] = []
-        until = self._server.deadline()
+        until = monotonic() + self._timeout
         while True:
             wanted = query.limit + 1 - sum(isinstance(one, SessionInfo) for one in found)
             entries = await self._next(until, indexes, after, wanted)

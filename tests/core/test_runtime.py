@@ -95,13 +95,13 @@ async def test_a_task_may_do_the_work_of_those_that_wait() -> None:
     tasks[1].cancel()
     await settle()
     assert [work for _, work in turns.waiting("k")] == ["work on k"] * 3
-    for number, (future, _) in enumerate(list(turns.waiting("k"))[:2]):
+    for number, (future, _) in enumerate(turns.waiting("k")[:2]):
         future.set_result(f"done {number}")
     turns.leave("k")
     answers: list[object] = list(await asyncio.gather(tasks[0], tasks[2], tasks[3]))
     assert answers == ["done 0", "done 1", True]
     turns.leave("k")
-    assert list(turns.waiting("k")) == []
+    assert turns.waiting("k") == []
 
 
 async def test_a_turn_can_be_kept_for_several_operations() -> None:

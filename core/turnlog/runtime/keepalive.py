@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from contextlib import suppress
 from typing import Final
 
 REACH: Final = 5.0
@@ -34,8 +35,9 @@ def keep_alive(transport: asyncio.BaseTransport | None) -> None:
     found = None if transport is None else transport.get_extra_info("socket")
     if found is None or found.family not in (socket.AF_INET, socket.AF_INET6):
         return
-    found.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in _OPTIONS.items():
-        option = getattr(socket, name, None)
-        if option is not None:  # Linux has all of them
-            found.setsockopt(socket.IPPROTO_TCP, option, value)
+    with suppress(OSError):  # the connection may be lost already
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _OPTIONS.items():
+            option = getattr(socket, name, None)
+            if option is not None:  # Linux has all of them
+                found.setsockopt(socket.IPPROTO_TCP, option, value)

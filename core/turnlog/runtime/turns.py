@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections import deque
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from time import monotonic
@@ -78,11 +78,10 @@ class Turns(Generic[K, W, R]):
             raise
         return True if result is None else result
 
-    def waiting(self, key: K) -> Iterator[_Waiting[R, W]]:
-        """Yield the tasks that wait for their turn: a future that takes the result, and the work."""
-        for turn, work in self._taken.get(key) or ():
-            if not turn.done():
-                yield turn, work
+    def waiting(self, key: K) -> list[_Waiting[R, W]]:
+        """Return the tasks that wait for their turn, in order: a future that takes the result, and the work."""
+        queue = self._taken.get(key)
+        return [(turn, work) for turn, work in queue if not turn.done()] if queue else []
 
     def leave(self, key: K) -> None:
         """End a turn: the next task that waits has its turn."""
