@@ -28,9 +28,12 @@ import argparse
 import asyncio
 import json
 import os
+import pwd
 import random
 import shutil
+import signal
 import struct
+import subprocess
 import sys
 import tempfile
 import time
@@ -38,6 +41,7 @@ from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass, field
+from math import isnan
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
@@ -163,7 +167,7 @@ def failed(verdict: Verdict, error: Exception, key: object) -> None:
             verdict.note("foreign", f"the error names {named}", key)
         verdict.note("error", type(error).__name__)
     else:
-        verdict.note("raw", f"{type(error).__name__}: {error}" if False else type(error).__name__, key)
+        verdict.note("raw", type(error).__name__, key)
 
 
 def judge_history(verdict: Verdict, key: Key, known: Known, found: list[dict], last: int | None) -> None:
@@ -247,8 +251,8 @@ async def judge_pages(
     missed = [key for key in belongs if key not in found and key not in damaged]
     if None in damaged:
         missed = []
-    for key in missed:
-        verdict.note("list", f"missed by the page of {namespace}, {owner}", key)
+    if missed:
+        verdict.note("list", f"{len(missed)} missed by the page of {namespace}, {owner}", missed[0])
     if len(found) != len([info for info in infos if info.key not in touched]):
         verdict.note("list", "twice on the pages", (namespace, owner))
     elif not missed and [i for i in found if i in belongs] != _ordered(belongs, found):
@@ -429,22 +433,174 @@ def sqlite(args: argparse.Namespace, name: str) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-GROUPS = {"sqlite": sqlite, "log": sqlite}
+# ----------------------------------------------------------------------------------------------------------- PostgreSQL
+
+
+class Stopped(servers.Postgres):
+    """A private PostgreSQL that can be stopped and started again over its files."""
+
+    def stop(self) -> None:
+        servers._stop(self.proc, signal.SIGINT)
+
+    def start(self) -> None:
+        somebody = {}
+        if os.getuid() == 0:
+            found = pwd.getpwnam("postgres")
+            somebody = {"user": found.pw_uid, "group": found.pw_gid, "extra_groups": []}
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        command = [*self.proc.args, "-c", "autovacuum=off"]
+        self.proc = subprocess.Popen(command, cwd=self.dir, **quiet, **somebody)
+        servers._wait(self.port)
+
+    def files(self) -> list[str]:
+        """The files of the tables, their indexes and side tables."""
+        mine = "relname LIKE 'turnlog_%'"
+        rows = f"SELECT pg_relation_filepath(oid) FROM pg_class WHERE {mine} OR oid IN (SELECT reltoastrelid FROM pg_class WHERE {mine})"
+        rows += f" OR oid IN (SELECT indexrelid FROM pg_index WHERE indrelid IN (SELECT reltoastrelid FROM pg_class WHERE {mine}))"
+        command = [f"{max(glob.glob('/usr/lib/postgresql/*/bin'))}/psql", "-h", "127.0.0.1", "-p", str(self.port)]
+        done = subprocess.run([*command, "-U", "bench", "-d", "bench", "-Atc", rows], capture_output=True, check=True)
+        return [f"{self.dir}/data/{line}" for line in done.stdout.decode().split()]
+
+
+async def judged(url: str, truth: Truth, verdict: Verdict, **options) -> None:
+    try:
+        async with open_store(url, **options) as store:
+            await judge(store, truth, verdict)
+    except Exception as error:
+        failed(verdict, error, "open")
+
+
+def summed(name: str, flips: int, rounds: int, verdict: Verdict, examples: list[str]) -> None:
+    """Print the judgement of all answers, of rounds with many flips each."""
+    total = Counter({kind: verdict.seen[kind] for kind in verdict.seen})
+    for kind in [kind for kind in total if kind.startswith("raw ")]:
+        total["raw"] += total.pop(kind)
+    report(f"{name}, {rounds} rounds", flips, total, examples, "answers")
+
+
+def postgresql(args: argparse.Namespace, name: str) -> None:
+    dice = random.Random(args.seed)
+    with Stopped() as server:
+        url = f"postgresql://bench@127.0.0.1:{server.port}/bench"
+
+        async def make() -> Truth:
+            async with open_store(url) as store:
+                return await fill(store, args.sessions * 20, random.Random(1))
+
+        truth = asyncio.run(make())
+        files = server.files()
+        server.stop()
+        sound = {}
+        for path in files:
+            with open(path, "rb") as file:
+                sound[path] = file.read()
+        blocks = [(path, at) for path, data in sound.items() for at in range(0, len(data), 8192)]
+        print(f"{name}: {len(truth)} sessions, {len(files)} files, {len(blocks)} blocks", flush=True)
+        verdict, examples, flips, rounds = Verdict(), [], 0, 0
+        while flips < args.flips:
+            rounds += 1
+            chosen = dice.sample(blocks, len(blocks) // args.one_in)
+            changed = {path: bytearray(data) for path, data in sound.items()}
+            for path, at in chosen:
+                changed[path][at + dice.randrange(8192)] ^= 1 << dice.randrange(8)
+            flips += len(chosen)
+            for path, data in changed.items():
+                with open(path, "r+b") as file:
+                    file.write(data)
+                    file.truncate()
+            server.start()
+            verdict.examples = []
+            asyncio.run(judged(f"{url}?timeout=5&sweep=0", truth, verdict))
+            examples += [f"round {rounds}: {example}" for example in verdict.examples]
+            server.stop()
+            if args.verbose:
+                print(flips, dict(verdict.seen), flush=True)
+        summed(name, flips, rounds, verdict, examples)
+
+
+# ---------------------------------------------------------------------------------------------------------------- Redis
+
+
+def redis_values(args: argparse.Namespace, name: str) -> None:
+    import redis
+
+    dice = random.Random(args.seed)
+    with servers.Redis() as server:
+        url = f"redis://127.0.0.1:{server.port}/0"
+
+        async def make() -> Truth:
+            async with open_store(url) as store:
+                return await fill(store, args.sessions * 20, random.Random(1))
+
+        truth = asyncio.run(make())
+        client = redis.Redis(port=server.port)
+        sound = {key: (client.dump(key), client.pttl(key)) for key in client.keys("turnlog:*")}
+        lists = {key: client.lrange(key, 0, -1) for key in sound if b":s:" in key}
+        print(f"{name}: {len(truth)} sessions, {sum(len(dump) for dump, _ in sound.values()):,} bytes", flush=True)
+        verdict, examples, flips, rounds = Verdict(), [], 0, 0
+        while flips < args.flips:
+            rounds += 1
+            if name == "redis":
+                for key, elements in lists.items():
+                    place = dice.choices(range(len(elements)), [len(one) for one in elements])[0]
+                    client.lset(key, place, flipped(elements[place], dice))
+                    flips += 1
+            else:
+                flips += damage_lists(client, dice, list(sound), args.one_in)
+            verdict.examples = []
+            asyncio.run(judged(url, truth, verdict))
+            examples += [f"round {rounds}: {example}" for example in verdict.examples]
+            client.flushall()
+            for key, (dump, left) in sound.items():
+                client.restore(key, max(left, 0), dump)
+            if args.verbose:
+                print(flips, dict(verdict.seen), flush=True)
+        summed(name, flips, rounds, verdict, examples)
+
+
+def flipped(data: bytes, dice: random.Random) -> bytes:
+    damaged = bytearray(data)
+    damaged[dice.randrange(len(data))] ^= 1 << dice.randrange(8)
+    return bytes(damaged)
+
+
+def damage_lists(client, dice: random.Random, keys: list[bytes], one_in: int) -> int:
+    """Flip a bit in some names of keys, and in an entry or a time of some indexes."""
+    flips = 0
+    for key in dice.sample(keys, len(keys) // one_in):
+        flips += 1
+        if b":s:" in key:
+            client.renamenx(key, flipped(key, dice))
+            continue
+        member, score = dice.choice(client.zrange(key, 0, -1, withscores=True))
+        client.zrem(key, member)
+        if dice.random() < 0.5:
+            client.zadd(key, {flipped(member, dice): score})
+        else:
+            (other,) = struct.unpack(">d", flipped(struct.pack(">d", score), dice))
+            client.zadd(key, {member: 0.0 if isnan(other) else other})
+    return flips
+
+
+GROUPS = {"sqlite": sqlite, "log": sqlite, "postgresql": postgresql, "redis": redis_values, "lists": redis_values}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--groups", default="sqlite")
-    parser.add_argument("--flips", type=int, default=200_000)
-    parser.add_argument("--sessions", type=int, default=12, help="in each of two namespaces")
+    parser.add_argument("--flips", type=int, default=20_000)
+    parser.add_argument(
+        "--sessions", type=int, default=12, help="in each of two namespaces; on servers 20 times as many"
+    )
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--chunk", type=int, default=500)
+    parser.add_argument("--chunk", type=int, default=500, help="flips of a process at a time")
+    parser.add_argument("--one-in", type=int, default=4, help="of how many blocks, or keys, one is damaged in a round")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--layers", default="")
     parser.add_argument("--targeted", action="store_true")
     parser.add_argument("--writes", action="store_true")
     parser.add_argument("--verbose", action="store_true")
-    parser.add_argument("--all", action="store_true")
+    parser.add_argument("--all", action="store_true", help="print every flip that is not answered rightly")
     args = parser.parse_args()
     for group in args.groups.split(","):
         GROUPS[group](args, group)

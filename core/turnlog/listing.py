@@ -25,9 +25,11 @@ async def pages(backend: Backend, namespace: str, owner: str | None) -> AsyncIte
     while True:
         page = await backend.page(Query(namespace=namespace, owner=owner, limit=_LIMIT, cursor=cursor))
         yield page
-        cursor = page.cursor
-        if cursor is None:
+        if page.cursor is None:
             return
+        if page.cursor == cursor:  # no backend may lead an application round in circles
+            raise CorruptRecord(f"the list of the sessions of namespace {namespace!r} does not go on")
+        cursor = page.cursor
 
 
 async def infos(backend: Backend, namespace: str, owner: str | None) -> AsyncIterator[SessionInfo]:

@@ -30,17 +30,19 @@ async def _list_sessions(url: str | None, owner: str | None, limit: int, namespa
     table = _Table("session", "turns", "messages", "updated", "owner")
     count = 0
     async with open_existing(url, namespace=namespace) as store:
-        async for info in store.sessions(owner=owner):
-            if limit and count == limit:
-                note(f"turnlog: {limit} sessions shown, there are more: --limit 0 shows all")
-                break
-            count += 1
-            if json:
-                print(as_json(info.to_dict()))
-            else:
-                turns, messages = str(info.turns - info.first), str(info.messages)
-                table.add(info.key.session, turns, messages, time_of(info.updated), info.owner)
-    table.end()
+        try:
+            async for info in store.sessions(owner=owner):  # after all others it raises the error of damaged ones
+                if limit and count == limit:
+                    note(f"turnlog: {limit} sessions shown, there are more: --limit 0 shows all")
+                    break
+                count += 1
+                if json:
+                    print(as_json(info.to_dict()))
+                else:
+                    turns, messages = str(info.turns - info.first), str(info.messages)
+                    table.add(info.key.session, turns, messages, time_of(info.updated), info.owner)
+        finally:
+            table.end()
     return Code.FINE
 
 

@@ -226,10 +226,10 @@ def page(statements: Statements, query: Query, now: float) -> Steps[Page]:
     """
     statement, values = _page(statements.pages, query)
     values["now"] = now
-    limit = query.limit + 1
+    limit, after = query.limit + 1, query.after
     while True:
         rows = yield statement, statement.bind(values | {"limit": limit})
-        found = [_info(query, row) for row in rows]
+        found = [_info(query, after, row) for row in rows]
         is_last = len(rows) < limit
         if is_last and not query.owner:
             found += yield from _uncounted(statements, query)
@@ -271,16 +271,15 @@ def listed(
     statements: Statements, query: Query, session: bytes, row: int, now: float
 ) -> Steps[SessionInfo | CorruptRecord | None]:
     """Return the info of a session, or an error in its place; None if it is gone, expired, or not of the query."""
-    everybody = msgspec.structs.replace(query, owner=None, cursor=None)
     rows = yield statements.listed, statements.listed.bind({"row": row, "now": now})
     if not rows:  # gone, or the row's number in the index is damaged
         values: dict[str, Value] = {"namespace": query.namespace.encode(), "session": session, "now": now}
         rows = yield statements.info, statements.info.bind(values)
-    found = _info(everybody, (session, *rows[0])) if rows else None
-    if isinstance(found, SessionInfo):
-        expired = found.expires_in is not None and found.expires_in <= 0
-        return None if expired or query.owner not in (None, found.owner) else found
-    return found
+    found = _info(query, query.after, (session, *rows[0]), owned=False) if rows else None
+    if not isinstance(found, SessionInfo):
+        return found
+    expired = found.expires_in is not None and found.expires_in <= 0
+    return None if expired or query.owner not in (None, found.owner) else found
 
 
 def unreadable(query: Query, session: bytes, error: CorruptRecord) -> CorruptRecord:
@@ -310,16 +309,28 @@ def _page(
     return statements[bool(query.owner) if owned else None, after is not None], values
 
 
-def _info(query: Query, row: Row) -> SessionInfo | CorruptRecord:
-    """Return the info in a row of a page, or an error in its place."""
+def _info(
+    query: Query, after: tuple[float, str] | None, row: Row, *, owned: bool = True
+) -> SessionInfo | CorruptRecord:
+    """Return the info in a row of a page, or an error in its place.
+
+    Args:
+        query: The query.
+        after: `query.after`, which is decoded at each call.
+        row: The session id, and the columns of a header with the metadata.
+        owned: Whether the session must be of the query's owner.
+    """
     try:
         key = _key_of(query.namespace, row[0])
         now, seen = _seen(key, row[1:])
-        if query.owner not in (None, seen.header.owner):  # an index gave the row: do not name another owner's session
-            raise CorruptRecord(f"the list of the sessions of owner {query.owner!r} holds another session")  # noqa: TRY301
-        return seen.header.with_metadata(row[WIDTH + 1]).info(now)
+        info = seen.header.with_metadata(row[WIDTH + 1]).info(now)
     except CorruptRecord as error:
         return error
+    if owned and query.owner not in (None, info.owner):  # an index gave the row: do not name another owner's session
+        return CorruptRecord(f"the list of the sessions of owner {query.owner!r} holds another session")
+    if after is not None and (-info.updated, row[0]) <= (-after[0], after[1].encode()):  # its cursor would lead back
+        return CorruptRecord("its place in an index of the database is not that of its time", key=key)
+    return info
 
 
 # ------------------------------------------------------------------------------------------------------------- writing

@@ -34,14 +34,14 @@ class _Part(NamedTuple):
 
     Attributes:
         data: The bytes that its checksums cover.
-        before: The checksums before it.
+        before: The checksums before it: as they are stored, and as they should be.
         salts: Its salts.
         sums: Its checksums, as they are stored.
         ends: Whether it ends a transaction.
     """
 
     data: bytes
-    before: _Two
+    before: tuple[_Two, ...]
     salts: _Two
     sums: _Two
     ends: bool
@@ -70,49 +70,66 @@ def _read(path: str) -> bytes:
 def _hidden_from(log: bytes) -> int | None:
     if len(log) < _HEADER.size:
         return None
-    magic, _, page, _, *salts, one, two = _HEADER.unpack_from(log)
-    big = magic == _MAGIC + 1
+    magic, _, page, _, salt, other, one, two = _HEADER.unpack_from(log)
+    head = _Part(log[: _HEADER.size - 8], ((0, 0),), (salt, other), (one, two), ends=False)
     if not (512 <= page <= 65_536 and page & (page - 1) == 0):
         page = _PAGE
-    head = _Part(log[: _HEADER.size - 8], (0, 0), (salts[0], salts[1]), (one, two), ends=False)
-    is_sound = magic in (_MAGIC, _MAGIC + 1) and _is_sound(head, head.salts, big=big)
-    refused, at, complete, before = None if is_sound else head, 0, False, head.sums
+    big = magic == _MAGIC + 1
+    if magic in (_MAGIC, _MAGIC + 1) and _is_sound(head, head.salts, big=big):
+        return _search(log, page, head, None, big=big)
+    found = _search(log, page, head, head, big=False)  # the magic number may be what is damaged
+    return found if found is not None else _search(log, page, head, head, big=True)
+
+
+def _search(log: bytes, page: int, head: _Part, refused: _Part | None, *, big: bool) -> int | None:
+    """Return the number of the part that SQLite refuses, if it hides a transaction; otherwise None.
+
+    Args:
+        log: The log.
+        page: Bytes of a page.
+        head: The header.
+        refused: The header, if it is what SQLite refuses.
+        big: Whether the checksums are those of big-endian words.
+    """
+    at, complete = 0, False
+    before: tuple[_Two, ...] = head.sums, _sums((0, 0), head.data, big=big)
+    salts = head.salts if refused is None else _FRAME.unpack_from(log + bytes(_FRAME.size), _HEADER.size)[2:4]
     for place, start in enumerate(range(_HEADER.size, len(log) - _FRAME.size - page + 1, _FRAME.size + page), 1):
-        _, ends, a, b, one, two = _FRAME.unpack_from(log, start)
+        _, ends, salt, other, one, two = _FRAME.unpack_from(log, start)
         content = log[start : start + 8] + log[start + _FRAME.size : start + _FRAME.size + page]
-        frame = _Part(content, before, (a, b), (one, two), bool(ends))
-        if refused is head and place == 1:
-            head = refused = head._replace(salts=frame.salts)  # or none would fit, if that is where the damage is
-        before = frame.sums
-        if not _is_sound(frame, head.salts, big=big):
+        frame = _Part(content, before, (salt, other), (one, two), bool(ends))
+        if _is_sound(frame, salts, big=big):
+            before = (frame.sums,)
+            if refused is not None and frame.ends:
+                if complete or refused is head:
+                    return at
+                complete = True  # the transaction of the frame that was refused
+        else:
+            ours = frame.salts == salts
+            before = (frame.sums, _sums(before[0], content, big=big)) if ours else (frame.sums,)
             if refused is None:
                 refused, at, complete = frame, place, frame.ends
-        elif refused is not None and frame.ends:
-            if complete or refused is head:
-                return at
-            complete = True  # the transaction of the frame that was refused
-    if refused is not None and complete and _is_one_bit_off(refused, head.salts, big=big):
+    if refused is not None and complete and _is_one_bit_off(refused, salts, big=big):
         return at
     return None
 
 
 def _is_sound(part: _Part, salts: _Two, *, big: bool) -> bool:
     """Return whether a part belongs to this use of the log, and its checksums fit."""
-    return part.salts == salts and _sums(part.before, part.data, big=big) == part.sums
+    return part.salts == salts and any(_sums(before, part.data, big=big) == part.sums for before in part.before)
 
 
 def _is_one_bit_off(part: _Part, salts: _Two, *, big: bool) -> bool:
     """Return whether a part would be sound with one other bit, in its data, its salts or its checksums."""
-    found = _sums(part.before, part.data, big=big)
+    found = _sums(part.before[0], part.data, big=big)
     off = sum((a ^ b).bit_count() for a, b in zip(part.salts + found, salts + part.sums, strict=True))
     if off == 1:
         return True
     (_, first), (_, second) = _weights(len(part.data) // 8)
-    differences = (part.sums[0] - found[0]) & _MASK, (part.sums[1] - found[1]) & _MASK
+    one, two = part.sums[0] - found[0], part.sums[1] - found[1]
+    wanted = {(one & _MASK, two & _MASK), (-one & _MASK, -two & _MASK)}  # the bit is set, or is not
     return part.salts == salts and any(
-        differences in {(x << bit & _MASK, y << bit & _MASK), (-x << bit & _MASK, -y << bit & _MASK)}
-        for x, y in zip(first, second, strict=True)
-        for bit in range(32)
+        (x << bit & _MASK, y << bit & _MASK) in wanted for x, y in zip(first, second, strict=True) for bit in range(32)
     )
 
 

@@ -253,6 +253,8 @@ class Statements:
             self.newest[False] = Statement(newest, dialect, lazy=True)
             self.newest[True] = Statement(newest.where(r.number < bindparam("before")), dialect, lazy=True)
             self.begin, self.end = compiled(text("BEGIN")), compiled(text("COMMIT"))
+            self.check = compiled(text("PRAGMA integrity_check"))
+            self.quick_check = compiled(text("PRAGMA quick_check"))
         self.reads = {
             (last, before, since): _reading(header, dialect, last=last, before=before, since=since)
             for last in (False, True)

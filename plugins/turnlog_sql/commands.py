@@ -1,4 +1,4 @@
-"""The command `turnlog migrate`."""
+"""The commands `turnlog migrate` and `turnlog check`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Protocol, runtime_checkable
 from cyclopts import App
 
 from turnlog import open_store
+from turnlog.config import open_existing
 from turnlog.layers import stack_of
 
-__all__ = ["migrate"]
+__all__ = ["check", "migrate"]
 
 
 @runtime_checkable
@@ -18,6 +19,14 @@ class _HasTables(Protocol):
 
     async def bring_up(self) -> str:
         """Create the tables, or upgrade them, close all connections, and return one line that says what was done."""
+
+
+@runtime_checkable
+class _HasCheck(Protocol):
+    """A backend whose database can check itself, of any plugin."""
+
+    async def check(self, *, quick: bool = False) -> list[str]:
+        """Return what is damaged, a line each."""
 
 
 def migrate(app: App) -> None:
@@ -38,6 +47,34 @@ async def _migrate(*, store: str | None = None) -> None:
         print(_on_one_line(await backend.bring_up()))
     else:
         print(f"{backend!r} has no tables: nothing to do")
+
+
+def check(app: App) -> None:
+    """Register `turnlog check`."""
+    app.command(_check, name="check")
+
+
+async def _check(*, store: str | None = None, quick: bool = False) -> int:
+    """Have an SQLite database check itself for damage, and print what is found; nothing is changed.
+
+    The exit code is 1 if something is damaged.
+
+    Args:
+        store: The URL of the store, such as sqlite:///chat.db.
+        quick: Do not compare indexes with tables, which takes longest.
+    """
+    opened = open_existing(store)
+    *_, backend = stack_of(opened.backend)
+    if not isinstance(backend, _HasCheck):
+        print(f"{backend!r} is not checked by turnlog: use the tools of its server")
+        return 0
+    async with opened:
+        found = await backend.check(quick=quick)
+    for one in found:
+        print(_on_one_line(one))
+    if not found:
+        print(_on_one_line(f"{backend!r}: no damage was found"))
+    return 1 if found else 0
 
 
 def _on_one_line(text: str) -> str:

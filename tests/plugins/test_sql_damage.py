@@ -12,7 +12,20 @@ import pytest
 
 from forged import forged, packed_head
 from sql_database import Database
-from turnlog import Change, CorruptRecord, Key, Page, Query, Record, Session, TurnlogError, Version, assistant, user
+from turnlog import (
+    Change,
+    CorruptRecord,
+    Key,
+    Page,
+    Query,
+    Record,
+    Session,
+    SessionNotFound,
+    TurnlogError,
+    Version,
+    assistant,
+    user,
+)
 from turnlog_sql import _operations
 
 KEY = Key("shop", "alice")
@@ -323,3 +336,40 @@ def test_a_header_found_twice_or_not_at_all_is_damage(kept: Kept) -> None:
     for last in (None, 0, 3):
         with pytest.raises(CorruptRecord, match="alice"):
             kept.session(last=last)
+
+
+def test_a_session_that_the_index_of_keys_lacks_is_neither_missing_nor_made_anew(kept: Kept) -> None:
+    """Its row is found by the number, which is made of the key; a stand-in for the damage is a key that was renamed."""
+    damaged = copy(kept.statements)
+    for name in ("find", "header", "info"):
+        statement = copy(getattr(damaged, name))
+        statement.sql = statement.sql.replace("session = ?", "session = 'no ' || ?")
+        setattr(damaged, name, statement)
+    damaged.reads = {}
+    for which, statement in kept.statements.reads.items():
+        damaged.reads[which] = copy(statement)
+        damaged.reads[which].sql = statement.sql.replace("session = ?", "session = 'no ' || ?")
+    for last in (None, 0, 3):
+        asked = {"last": last, "before": None, "since": None}
+        with pytest.raises(CorruptRecord, match="does not lead to it") as caught:
+            kept.read(_operations.read(damaged, KEY, 9.0, None, touch=True, **asked))  # type: ignore[arg-type]
+        assert caught.value.key == KEY
+    change = Change(append=(Record.of((user("x"),), id="t", time=1.0),))
+    with pytest.raises(CorruptRecord, match="does not lead to it"):
+        kept.write(_operations.commit(damaged, KEY, change, 9.0, None))
+    with pytest.raises(CorruptRecord, match="does not lead to it"):
+        kept.write(_operations.delete(damaged, KEY, 9.0, None, None))
+    assert kept.rows("sessions") == 1
+    with pytest.raises(SessionNotFound):
+        kept.session(key=Key("shop", "nobody"))
+
+
+def test_two_sessions_whose_rows_would_have_one_number_are_both_kept(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_operations, "_UNUSED_BITS", 64)
+    three(kept)
+    for name in "abc":
+        assert len(kept.session(key=Key("shop", name)).messages) == 1
+    with pytest.raises(SessionNotFound):
+        kept.session(key=Key("shop", "nobody"))
