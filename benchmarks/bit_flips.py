@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import glob
 import json
 import os
 import pwd
@@ -47,6 +48,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import logging
 
+import servers
 from turnlog import Change, Key, Query, Record, SessionNotFound, Store, TurnlogError, assistant, open_store, user
 
 NAMESPACES, OWNERS = ("acme", "acme-corp"), ("", "ann", "bob")

@@ -81,7 +81,6 @@ async def _passes(
             query = Query(namespace=namespace, limit=MAX_PAGE, cursor=progress.cursor)
             page = await layer.inner.page(query)
             infos = [info for info in page.infos if info.updated >= progress.since]
-            progress.clean = progress.clean and not page.damaged  # nobody can tell which dictionary these need
             for place, info in enumerate(infos, 1):
                 if rate is not None:
                     while (left := due - loop.time()) > 0:
