@@ -47,7 +47,8 @@ class SQLiteBackend(SQLBackend):
     waits for that thread at the same moment is done in one hop, and the writes among it in one transaction.
 
     Args:
-        url: `sqlite:///relative/path.db` or `sqlite:////absolute/path.db`; a file that is not there is made.
+        url: `sqlite:///relative/path.db` or `sqlite:////absolute/path.db`.  A file that is not there is created for its
+            owner only (mode 0600); one that is there keeps its mode.
         ttl: As in `Backend`.
         synchronous: `FULL`: an acknowledged turn survives the loss of power.  `NORMAL`: it survives the end of the
             process, and the last ones may be lost with the power (sqlite.org/pragma.html#pragma_synchronous); it is
@@ -274,7 +275,7 @@ class _SQLite(Database):
         (work,) = works  # as a rule
         if work[0].cancelled():
             return ()
-        return ([self._alone(connection, work, _transact if work[1] else _drive)],)
+        return ([self._alone(connection, work, _transact)] if work[1] else self._read(connection, works),)
 
     def _in_turn(self, connection: Connection, works: Sequence[Work]) -> Iterator[list[Outcome]]:
         """First those that read, then those that write.
@@ -284,7 +285,7 @@ class _SQLite(Database):
         works = [work for work in works if not work[0].cancelled()]
         reads = [work for work in works if not work[1]]
         if reads:
-            yield [self._alone(connection, work, _drive) for work in reads]
+            yield self._read(connection, reads)
         writes = [work for work in works if work[1]]
         if len(writes) == 1:
             yield [self._alone(connection, writes[0], _transact)]
@@ -300,6 +301,14 @@ class _SQLite(Database):
             return work, None, self._translated(error)
         except BaseException as error:  # noqa: BLE001 - whoever waits for it is told
             return work, None, error
+
+    def _read(self, connection: Connection, works: Sequence[Work]) -> list[Outcome]:
+        outcomes = [self._alone(connection, work, _drive) for work in works]
+        try:
+            connection.check()
+        except FilesReplaced as error:  # the answers might be old
+            return self._all_of(works, error)
+        return outcomes
 
     def _together(self, connection: Connection, works: Sequence[Work]) -> list[Outcome]:
         """Do writes in one transaction, each behind a savepoint, so that one that is refused leaves the others alone.
@@ -404,11 +413,9 @@ def _drive(connection: Connection, work: Work) -> object:
     _, _, make, _, _ = work
     assert make is not None
     try:
-        answer = _steps(connection, make())
+        return _steps(connection, make())
     finally:
         _roll_back(connection)  # what failed in the middle of a snapshot has left it open
-    connection.check()  # or the answer might be old
-    return answer
 
 
 def _transact(connection: Connection, work: Work) -> object:
