@@ -216,11 +216,17 @@ class Server(Database, Generic[C]):
         turns = await self._turns.get()
         async with turns.alone(key, until, None):
             pool = await self._pools.get()
-            kept = _Kept(self, key, pool.idle() or await pool.acquire(until), pool.release)
+            connection = pool.idle() or await pool.acquire(until)
+            connection.until = (monotonic() + until) / 2
+            kept = _Kept(self, key, pool.release)
+            try:
+                await self._used(connection, partial(self._begin_locked, key=key), kept.give_back)
+                connection.until = until
+            except (_Lost, _Duplicate):  # it goes on without the lock
+                if kept.connection is not None:
+                    pool.release(kept.take(), sound=True)
             token = _keeping.set(kept)
             try:
-                with suppress(_Lost, _Duplicate):  # then it goes on without the lock
-                    await self._used(kept.take(), lambda one: self._begin_locked(one, key), kept.give_back)
                 yield
             finally:
                 _keeping.reset(token)
@@ -235,7 +241,12 @@ class Server(Database, Generic[C]):
 
     async def _begin_locked(self, connection: C, key: Key) -> None:
         await self.begin(connection)
-        await self._drive(connection, _operations.lock(self.statements, key))
+        try:
+            await self._drive(connection, _operations.lock(self.statements, key))
+        except Exception:
+            if self.alive(connection):
+                await self.roll_back(connection)
+            raise
 
     async def _connected(self, until: float) -> C:
         task = asyncio.current_task()
@@ -367,15 +378,14 @@ class _Kept(Generic[C]):
     Args:
         server: The server.
         key: The session.
-        connection: The connection.
         release: Gives the connection back to the pool.
     """
 
-    def __init__(self, server: Server[C], key: Key, connection: C, release: _GiveBack[C]) -> None:
+    def __init__(self, server: Server[C], key: Key, release: _GiveBack[C]) -> None:
         self.server = server
         self.key = key
-        self.connection: C | None = connection
-        """None while it is in use, and after the transaction."""
+        self.connection: C | None = None
+        """None while it is in use, and before and after the transaction."""
         self.release = release
 
     def take(self) -> C:

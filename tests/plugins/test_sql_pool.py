@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from turnlog import OutcomeUnknown, TurnlogError, Unavailable
+from turnlog import Key, OutcomeUnknown, TurnlogError, Unavailable
 from turnlog.errors import InvalidInput
 from turnlog_sql import _pool
 from turnlog_sql._database import Migrate
@@ -20,6 +20,8 @@ from turnlog_sql._operations import Row, Steps
 from turnlog_sql._pool import Pool
 from turnlog_sql._server import Failure, Server
 from turnlog_sql._statements import Value
+
+KEY = Key("default", "a")
 
 
 class Connection:
@@ -52,6 +54,10 @@ class Driver(Server[Connection]):
         """What happens when it is asked something."""
         self.after: dict[str, Callable[[Connection], None]] = {}
         """What happens once it has done it."""
+
+        self.statements: Any = SimpleNamespace(
+            locks=True, lock=SimpleNamespace(sql="lock", bind=lambda values: (values["session"].decode(),))
+        )
 
     async def open(self, migrate: Migrate) -> None:
         pass
@@ -107,9 +113,10 @@ class Driver(Server[Connection]):
         """Read a word."""
         return await self.read(lambda: says(word))
 
-    async def written(self, word: str, *, first: str | None = None, again: bool = False) -> str:
+    async def written(self, word: str, *, first: str | None = None, again: bool = False, key: Key | None = None) -> str:
         """Write a word."""
-        return await self.write(lambda: says(word), first=None if first is None else lambda: says(first), again=again)
+        begin = None if first is None else lambda: says(first)
+        return await self.write(lambda: says(word), first=begin, again=again, key=key)
 
     @property
     def log(self) -> list[str]:
@@ -486,6 +493,90 @@ async def test_what_is_no_error_of_the_driver_comes_through_and_ends_the_connect
     with pytest.raises(ZeroDivisionError):
         await driver.asked("a")
     assert not driver.made[0].open
+
+
+# ------------------------------------------------------------------------------------------ turns
+
+
+async def test_a_session_that_many_write_to_occupies_one_connection() -> None:
+    """They take turns, and others have the rest of the pool."""
+    driver = Driver(pool_size=2)
+    most = 0
+
+    def count(_: Connection) -> None:
+        nonlocal most
+        most = max(most, sum(bool(connection.answers) for connection in driver.made))
+
+    driver.after["a"] = count
+    await asyncio.gather(*(driver.written("a", key=KEY) for _ in range(20)))
+    assert (most, len(driver.made)) == (1, 1)
+    assert driver.log == ["begin", "a", "commit"] * 20
+    await asyncio.gather(*(driver.written("a", key=Key("default", f"{n}")) for n in range(20)))
+    assert (most, len(driver.made)) == (2, 2)
+
+
+async def test_what_is_read_and_written_alone_is_one_transaction() -> None:
+    """That has locked the session; other writes to it wait, and reads and other sessions go on."""
+    driver, begun = Driver(pool_size=2), asyncio.Event()
+
+    async def other(word: str, key: Key) -> None:
+        await begun.wait()
+        await driver.written(word, key=key)
+
+    tasks = [asyncio.ensure_future(other("same", KEY)), asyncio.ensure_future(other("another", Key("default", "b")))]
+    async with driver.alone(KEY):
+        begun.set()
+        assert await driver.asked("a") == "a"
+        await asyncio.gather(tasks[1])
+        assert await driver.written("b", key=KEY) == "b"
+        assert await driver.asked("after") == "after"
+        assert not tasks[0].done()
+    await tasks[0]
+    assert driver.made[0].log[:5] == ["begin", "lock", "a", "b", "commit"]
+    assert driver.made[1].log[:3] == ["begin", "another", "commit"]
+    assert len(driver.made) == 2
+
+
+async def test_a_lock_that_was_not_needed_is_given_up() -> None:
+    driver = Driver(pool_size=1)
+    async with driver.alone(KEY):
+        assert await driver.asked("a") == "a"
+    with pytest.raises(ZeroDivisionError):
+        async with driver.alone(KEY):
+            raise ZeroDivisionError
+    assert driver.log == ["begin", "lock", "a", "roll back", "begin", "lock", "roll back"]
+    assert await driver.written("b", key=KEY) == "b"
+
+
+async def test_without_the_lock_it_goes_on() -> None:
+    """One that is not had in time, and one whose connection is lost: the write is a transaction of its own."""
+    driver = Driver(pool_size=1)
+    driver.before["lock"] = refuse(Failure.BEGIN_ANEW)
+    async with driver.alone(KEY):
+        assert await driver.asked("a") == "a"
+        assert await driver.written("b", key=KEY) == "b"
+    assert driver.log == ["begin", "roll back", "a", "begin", "b", "commit"]
+    driver.after["lock"] = lose
+    async with driver.alone(KEY):
+        assert await driver.written("c", key=KEY) == "c"
+    assert driver.made[1].log == ["begin", "c", "commit"]
+
+
+async def test_what_is_lost_alone_is_done_again_elsewhere() -> None:
+    """A read; a write before its commit; and one whose commit is lost, if it recognizes that it was carried out."""
+    for moment, again in (("a", False), ("b", False), ("commit", True)):
+        driver = Driver(pool_size=2)
+        lost = [nothing, lose]
+        driver.after[moment] = lambda connection, lost=lost: lost.pop()(connection) if lost else None  # type: ignore[misc]
+        async with driver.alone(KEY):
+            assert await driver.asked("a") == "a"
+            assert await driver.written("b", key=KEY, again=again) == "b"
+        assert driver.log[-3:] == ["begin", "b", "commit"], moment
+    driver = Driver()
+    driver.after["commit"] = lose
+    with pytest.raises(OutcomeUnknown):
+        async with driver.alone(KEY):
+            await driver.written("b", key=KEY)
 
 
 # ------------------------------------------------------------------------------------------ loops and forks
