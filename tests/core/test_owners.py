@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
-from turnlog import Backend, Conflict, Layer, Page, Query, Store, user
+from turnlog import Backend, Conflict, CorruptRecord, Key, Layer, Page, Query, Store, user
 from turnlog_memory import MemoryBackend
 
 
@@ -50,6 +51,36 @@ class Stale(Layer):
         """Return the first page again and again."""
         self.stored = self.stored or await super().page(query)
         return self.stored
+
+
+class InCircles(Layer):
+    """Each page leads to itself, as a damaged index would."""
+
+    async def page(self, query: Query) -> Page:
+        """Return a page with the cursor that led to it."""
+        page = await super().page(msgspec.structs.replace(query, cursor=None))
+        return Page(page.infos, query.cursor or query.cursor_after(page.infos[-1]))
+
+
+async def test_a_list_that_goes_in_circles_ends_with_an_error() -> None:
+    store = Store(InCircles(MemoryBackend()))
+    await store.append("s", [user("a")])
+    found = store.sessions()
+    assert [(await anext(found)).key.session for _ in range(2)] == ["s", "s"]
+    with pytest.raises(CorruptRecord, match="does not go on"):
+        await anext(found)
+
+
+async def test_several_damaged_sessions_are_one_error() -> None:
+    class Damaged(Layer):
+        async def page(self, query: Query) -> Page:
+            damaged = tuple(CorruptRecord("it is damaged", key=Key("default", f"s{n}")) for n in range(12))
+            return Page((), None, damaged)
+
+    store = Store(Damaged(MemoryBackend()))
+    for found in (store.sessions(), store.export_owner("ann")):
+        with pytest.raises(CorruptRecord, match=r"^12 sessions cannot be read: session 's0' in 'default': .*; \.\.\.$"):
+            await anext(found)
 
 
 async def test_erase_owner_gives_up_on_a_session_that_stays_listed() -> None:

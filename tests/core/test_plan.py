@@ -17,7 +17,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from turnlog import ABSENT, PRESENT, Change, Expect, Key, Record, user
-from turnlog.errors import Conflict, HistoryRegressed, InvalidInput, SessionNotFound, SplitsSealed, TooLarge
+from turnlog.errors import (
+    Conflict,
+    CorruptRecord,
+    HistoryRegressed,
+    InvalidInput,
+    SessionNotFound,
+    SplitsSealed,
+    TooLarge,
+)
 from turnlog.rules import NOTHING, Header, Near, Plan, needs, plan
 
 KEY = Key("shop", "alice")
@@ -254,6 +262,27 @@ def test_a_cut_inside_a_sealed_record_names_its_boundary() -> None:
         done = planned(header, records, Change(keep=keep))
         assert (done.keep, done.header.turns) == (keep, keep)
         assert done.header.bytes == sum(one.size for one in stored(records, done))
+
+
+@pytest.mark.parametrize("lost", [slice(0, 4), slice(2, 4), slice(3, 4)])
+def test_a_cut_over_a_gap_is_refused(lost: slice) -> None:
+    """Otherwise what is left would be taken for all that there was, and the turns before the cut would be gone."""
+    header, records = session(turns(6))
+    change = Change(keep=4)
+    del records[lost]
+    with pytest.raises(CorruptRecord, match="missing") as caught:
+        planned(header, records, change)
+    assert caught.value.key == KEY
+
+
+@pytest.mark.parametrize("lost", [slice(2, 4), slice(2, 6), slice(3, 4)])
+def test_a_drop_up_to_a_gap_is_refused(lost: slice) -> None:
+    """Otherwise turns that are retained would be taken for dropped ones."""
+    header, records = session(turns(6))
+    del records[lost]
+    with pytest.raises(CorruptRecord, match="missing") as caught:
+        planned(header, records, Change(retain=3))
+    assert caught.value.key == KEY
 
 
 def test_a_cut_of_everything_begins_again_at_the_epoch() -> None:

@@ -373,3 +373,9 @@ def test_two_sessions_whose_rows_would_have_one_number_are_both_kept(
         assert len(kept.session(key=Key("shop", name)).messages) == 1
     with pytest.raises(SessionNotFound):
         kept.session(key=Key("shop", "nobody"))
+
+
+def test_a_turn_that_a_damaged_number_puts_before_another_is_noticed(kept: Kept) -> None:
+    kept.connection.execute(f"UPDATE turnlog_records SET number = {TURNS - 2}, part = 1 WHERE number = {TURNS - 1}")
+    with pytest.raises(CorruptRecord, match="missing"):
+        kept.session(before=TURNS - 1)
