@@ -12,6 +12,8 @@ from .backend import Backend
 from .errors import Conflict, CorruptRecord, SessionNotFound
 from .values.session import Erased, Page, Query, Session, SessionInfo
 
+__all__ = ["erase", "export", "infos", "pages"]
+
 _LIMIT: Final = 100
 """Sessions on a page."""
 

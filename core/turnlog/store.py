@@ -494,6 +494,8 @@ class Store:
 
         async def attempt() -> Receipt:
             session = await self.session(session_id, last=messages or 0)
+            if not is_met(session.version, expect) and (await self.info(session_id)).version != session.version:
+                session = await self.session(session_id, last=messages or 0)  # a cache has answered the first time
             check_condition(key, session.version, expect)
             return await self._rewind(key, session, turns, messages, unchanged_since(session.version, expect))
 

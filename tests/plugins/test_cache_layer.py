@@ -303,7 +303,7 @@ async def test_own_writes_are_cached_without_another_read(mode: Mode, last: int 
         lambda: it.store.append("s", [user("round 0")], turn_id="r", open=True),
         lambda: it.store.append("s", [assistant("round 1")], turn_id="r", part=1, open=True),
         lambda: it.store.append("s", [assistant("round 2")], turn_id="r", part=2),
-        lambda: it.store.append("s", [user("all")], owner="ann", metadata={"a": 1, "b": [2]}),
+        lambda: it.store.append("s", [user("all")], metadata={"a": 1, "b": [2]}),
         lambda: it.store.merge_metadata("s", {"a": None, "c": "d"}),
         lambda: it.store.merge_metadata("s", owner="bob"),
         lambda: it.store.for_owner("bob").append("s", [user("bob's")], expect=PRESENT),
@@ -334,7 +334,7 @@ async def test_a_session_that_is_made_through_the_cache_is_cached(mode: Mode, tt
     first: list[Callable[[], Awaitable[object]]] = [
         lambda: it.store.append("s", [user("one"), assistant("two")]),
         lambda: it.store.append("s", [user("round 0")], turn_id="r", open=True, expect=ABSENT),
-        lambda: it.store.append("s", [user("all")], owner="ann", metadata={"a": 1, "b": [2]}),
+        lambda: it.store.append("s", [user("all")], metadata={"a": 1, "b": [2]}),
         lambda: it.store.save("s", [user("one"), assistant("two"), user("three")]),
         lambda: it.store.merge_metadata("s", {"a": 1}, ttl=500.0),
         lambda: it.cache.commit(KEY, Change(append=(_record("r"),), retain=4, first=17)),

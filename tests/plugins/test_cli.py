@@ -214,7 +214,7 @@ def test_chat_passes_the_system_prompt_and_the_window(store: Kept, monkeypatch: 
     answers(monkeypatch, model)
     typed(monkeypatch, "now")
     assert main(["chat", "--session=s", "--system=Be brief."]) == 0
-    assert given == [["Be brief.", *(f"{who}{number}" for number in range(5, 15) for who in "ua"), "now"]]
+    assert given == [["Be brief.", *(f"{who}{number}" for number in range(8, 15) for who in "ua"), "now"]]
 
 
 def test_a_class_of_models_is_made(store: Kept, monkeypatch: Any, capsys: Any) -> None:
@@ -1143,7 +1143,7 @@ def test_recompress_says_that_another_is_running(plain: Kept, monkeypatch: Any, 
     async def sleep(_: float) -> None:
         nonlocal slept
         slept += 1
-        await plain.backend.commit(Key("turnlog:recompress", "default"), Change(metadata={"cursor": f"{slept}"}))
+        await plain.backend.commit(Key("turnlog:recompress", "default"), Change(metadata={"since": float(slept)}))
 
     monkeypatch.setattr(_progress, "asyncio", SimpleNamespace(sleep=sleep, get_running_loop=asyncio.get_running_loop))
     use(monkeypatch, ZstdLayer(plain.backend))
