@@ -21,7 +21,7 @@ INDEX: Final = (128, 1)
 """The byte that each user of a log's index locks for reading, and whoever empties it for writing: UNIX_SHM_DMS in
 `src/os_unix.c`."""
 
-_IDLE: Final = 16  # files that are kept open, so that they can be locked again
+_IDLE: Final = 64  # files that are kept open, so that they can be locked again
 _locks: dict[tuple[int, int], SecondLock] = {}  # by device and inode
 
 
@@ -38,11 +38,13 @@ class SecondLock:
     Attributes:
         descriptor: An open descriptor of the file.
         holders: How many connections hold the lock.
+        works: False if the file system has no such locks.
     """
 
     def __init__(self, descriptor: int, span: tuple[int, int]) -> None:
         self.descriptor = descriptor
         self.holders = 0
+        self.works = True
         self._span = span
 
     @classmethod
@@ -62,16 +64,11 @@ class SecondLock:
         found = os.stat(path)
         lock = _locks.pop((found.st_dev, found.st_ino), None)
         if lock is None:
-            lock = cls(os.open(path, os.O_RDONLY | os.O_CLOEXEC), span)
+            lock = cls(os.open(path, os.O_RDONLY), span)
             found = os.fstat(lock.descriptor)
         _locks[found.st_dev, found.st_ino] = lock
         if not lock.holders:
-            try:
-                lock._set(fcntl.F_RDLCK)
-            except BlockingIOError:
-                raise
-            except OSError:  # the file system has no such locks
-                return None
+            lock._set(fcntl.F_RDLCK)
         lock.holders += 1
         return lock
 
@@ -86,7 +83,12 @@ class SecondLock:
 
     def _set(self, kind: int) -> None:
         flock = struct.pack("hhqqi0q", kind, os.SEEK_SET, *self._span, 0)  # `struct flock` in fcntl.h
-        fcntl.fcntl(self.descriptor, fcntl.F_OFD_SETLK, flock)
+        try:
+            fcntl.fcntl(self.descriptor, fcntl.F_OFD_SETLK, flock)
+        except BlockingIOError:
+            raise
+        except OSError:
+            self.works = False
 
 
 def close_in_the_child() -> None:

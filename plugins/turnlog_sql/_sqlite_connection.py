@@ -52,7 +52,7 @@ class Connection(sqlite3.Connection):
     _folder: int | None = None  # a descriptor of the folder that they are in
     _unchanged: int | None = None  # when the folder had last changed before its files were found there
     _again = 0.0  # when to look for the files again, by the monotonic clock, even if the folder has not changed
-    _locks: tuple[SecondLock, ...] = ()  # of the database and the index; none if the system has no such locks
+    _locks: tuple[SecondLock, ...] = ()  # of the database and of the index; none if the system has no such locks
 
     def watch(self, path: str) -> None:
         """Remember the files, once SQLite has opened all three.
@@ -71,7 +71,7 @@ class Connection(sqlite3.Connection):
                 if (lock := SecondLock.hold(name, span)) is not None:
                     self._locks += (lock,)
             name = os.path.dirname(real)
-            self._folder = os.open(name, getattr(os, "O_PATH", os.O_RDONLY) | os.O_CLOEXEC)  # it need not be readable
+            self._folder = os.open(name, getattr(os, "O_PATH", os.O_RDONLY))  # it need not be readable
             for name in (path, f"{real}-wal", f"{real}-shm"):
                 self.files += (_found(name),)
         except BlockingIOError:  # this process has closed the file meanwhile, and so lost the lock of SQLite
@@ -130,12 +130,13 @@ class Connection(sqlite3.Connection):
             super().close()
             return
         self._set_the_log_aside()
-        if locks:
+        if locks and locks[0].works:
             super().close()  # it copies nothing, because it cannot lock the database for itself
             _release(locks)
         elif sys.version_info >= (3, 12):
             self.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE)
             super().close()
+            _release(locks)
         else:
             _kept.append(self)
 

@@ -386,7 +386,7 @@ def _create(path: str) -> None:
     with suppress(OSError):
         # Closing a descriptor of a file releases the locks that this process has on it.  So this one opens no file
         # that was there before, and no other thread connects meanwhile.
-        os.close(os.open(os.path.realpath(path), os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        os.close(os.open(os.path.realpath(path), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
 
 def _text(data: bytes) -> str:

@@ -6,6 +6,7 @@ The other process is a real one, because the system releases locks by process.
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import shutil
@@ -61,10 +62,21 @@ def other() -> Iterator[Other]:
     made.end()
 
 
-@pytest.fixture
-def without_second_locks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A system that has no locks of open file descriptions."""
-    monkeypatch.setattr(_second_lock, "fcntl", SimpleNamespace())
+def _refuse(*_: Any) -> None:
+    raise OSError(errno.EINVAL, "invalid argument")
+
+
+NO_SECOND_LOCKS = {
+    "no such system": SimpleNamespace(),
+    "no such file system": SimpleNamespace(F_OFD_SETLK=37, F_RDLCK=0, F_UNLCK=2, fcntl=_refuse),
+}
+"""Where there are no locks of open file descriptions."""
+
+
+@pytest.fixture(params=list(NO_SECOND_LOCKS))
+def without_second_locks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such a place."""
+    monkeypatch.setattr(_second_lock, "fcntl", NO_SECOND_LOCKS[request.param])
 
 
 def at(folder: Path, **options: Any) -> Store:
@@ -300,14 +312,14 @@ def _fork(store: Store) -> None:
     os.waitpid(pid, 0)
 
 
-@pytest.mark.parametrize("second_locks", [True, False], ids=["with second locks", "without"])
+@pytest.mark.parametrize("missing", [None, *NO_SECOND_LOCKS])
 @pytest.mark.parametrize("how", [_close, _use, _fork])
 def test_an_old_log_is_never_copied_over_what_others_have_written(
-    tmp_path: Path, other: Other, how: Callable[[Store], None], second_locks: bool, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, other: Other, how: Callable[[Store], None], missing: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever ends the connection: closing, the next call, a fork."""
-    if not second_locks:
-        monkeypatch.setattr(_second_lock, "fcntl", SimpleNamespace())
+    if missing is not None:
+        monkeypatch.setattr(_second_lock, "fcntl", NO_SECOND_LOCKS[missing])
     store = at(tmp_path)
     asyncio.run(store.open())
     asyncio.run(append(store, *map(str, range(20))))
@@ -323,7 +335,7 @@ def test_an_old_log_is_never_copied_over_what_others_have_written(
     assert seen["visitor"] == [f"hello {number}" for number in range(5)]
     if how is _close:
         return
-    if second_locks or CLOSES_ANYWHERE:
+    if missing is None or CLOSES_ANYWHERE:
         assert asyncio.run(append(store, "again")) == ["again"]
         assert other.visit(tmp_path)["alice"] == [*seen["alice"], "again"]
     else:
@@ -383,18 +395,19 @@ async def test_an_error_that_is_kept_keeps_no_connection_open(tmp_path: Path) ->
 # ------------------------------------------------------------------------------------------------------------ resources
 
 
-async def test_descriptors_are_not_used_up(tmp_path: Path) -> None:
-    """Locked files stay open for the next connection; others do not stay open for ever."""
+async def test_descriptors_are_not_used_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Locked files stay open for the next connection, but not all of them for ever."""
 
     def opened() -> int:
         return len(os.listdir("/proc/self/fd" if sys.platform == "linux" else "/dev/fd"))
 
+    monkeypatch.setattr(_second_lock, "_IDLE", 4)
     before = opened()
-    for place in range(30):
+    for place in range(12):
         (tmp_path / str(place)).mkdir()
         async with at(tmp_path / str(place)) as store:
             await append(store, "a")
-    assert opened() <= before + 20
+    assert opened() <= before + 5
 
 
 # ---------------------------------------------------------------------------------------------------------- permissions
