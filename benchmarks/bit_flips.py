@@ -464,10 +464,13 @@ class Stopped(servers.Postgres):
         return [f"{self.dir}/data/{line}" for line in done.stdout.decode().split()]
 
 
-async def judged(url: str, truth: Truth, verdict: Verdict, **options) -> None:
+async def judged(url: str, truth: Truth, verdict: Verdict, dice: random.Random, *, writes: bool) -> None:
     try:
-        async with open_store(url, **options) as store:
-            await judge(store, truth, verdict)
+        async with open_store(url) as store:
+            touched = frozenset()
+            for _ in range(len(truth) // 24 if writes else 0):
+                touched |= await write_after(store, truth, dice, verdict)
+            await judge(store, truth, verdict, touched=touched)
     except Exception as error:
         failed(verdict, error, "open")
 
@@ -512,7 +515,7 @@ def postgresql(args: argparse.Namespace, name: str) -> None:
                     file.truncate()
             server.start()
             verdict.examples = []
-            asyncio.run(judged(f"{url}?timeout=5&sweep=0", truth, verdict))
+            asyncio.run(judged(f"{url}?timeout=20&sweep=0", truth, verdict, dice, writes=args.writes))
             examples += [f"round {rounds}: {example}" for example in verdict.examples]
             server.stop()
             if args.verbose:
@@ -550,7 +553,7 @@ def redis_values(args: argparse.Namespace, name: str) -> None:
             else:
                 flips += damage_lists(client, dice, list(sound), args.one_in)
             verdict.examples = []
-            asyncio.run(judged(url, truth, verdict))
+            asyncio.run(judged(url, truth, verdict, dice, writes=args.writes))
             examples += [f"round {rounds}: {example}" for example in verdict.examples]
             client.flushall()
             for key, (dump, left) in sound.items():

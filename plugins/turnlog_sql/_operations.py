@@ -536,6 +536,8 @@ def _store(
         insert = statements.insert_session if number is None else statements.insert_session_at
         yield insert, insert.bind(values)
         rows = yield statements.find_row, statements.find_row.bind(values)
+        if not rows:
+            raise CorruptRecord("an index of the database does not lead to the row that was just made", key=header.key)
         row = int(rows[0][0])
     else:
         values["row"] = row
