@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+import zlib
+from typing import Any, ClassVar
 
 import msgspec
 from msgspec.structs import replace
 
 from naive import fails, stored
-from turnlog import ABSENT, Change, Conflict, HistoryRegressed, IdReused, Key, Receipt, Record, Session, Version
+from turnlog import (
+    ABSENT,
+    Change,
+    Conflict,
+    HistoryRegressed,
+    IdReused,
+    Key,
+    PayloadLayer,
+    Receipt,
+    Record,
+    Session,
+    Version,
+)
 from turnlog.errors import SessionNotFound, SplitsSealed, Unavailable
+from turnlog.layers import Position
 from turnlog.rules import SessionState, check_condition
 from turnlog.testing._conditions import Conditions
 from turnlog.testing._copying import Copying
@@ -775,6 +789,27 @@ class RetainsExactly(MemoryBackend):
                 if record.number < turns - change.retain < record.next_turn:
                     change = replace(change, retain=turns - record.next_turn)
         return await super().commit(key, change)
+
+
+@fails(Sealing, "a_session_counts_what_readers_hold")
+class CountsWhatItStores(PayloadLayer):
+    """Compresses, and takes the size of a record from what it stores."""
+
+    codec = 200
+    position: ClassVar[Position] = "compression"
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(MemoryBackend(**options))
+
+    def encode(self, key: Key, record_id: str, payload: bytes) -> bytes | None:
+        return zlib.compress(payload)
+
+    def decode(self, key: Key, record_id: str, payload: bytes) -> bytes:
+        return zlib.decompress(payload)
+
+    async def encode_records(self, key: Key, records: tuple[Record, ...]) -> tuple[Record, ...]:
+        encoded = await super().encode_records(key, records)
+        return tuple(one.with_payload(one.payload, size=len(one.payload)) for one in encoded)
 
 
 @fails(Sealing, "a_sealed_record_that_is_too_large")

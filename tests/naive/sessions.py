@@ -23,6 +23,7 @@ from turnlog import (
     TooLarge,
     Version,
 )
+from turnlog.limits import MAX_VALUES
 from turnlog.testing._describing import Describing
 from turnlog.testing._expiring import Expiring
 from turnlog.testing._limits import Limits
@@ -898,6 +899,17 @@ class ShortColumns(MemoryBackend):
     async def commit(self, key: Key, change: Change) -> Receipt:
         if any(len(record.id.encode()) > 64 for record in change.append) or len(key.namespace.encode()) > 64:
             raise InvalidInput("it is too long")
+        return await super().commit(key, change)
+
+
+@fails(Limits, "how_many_values")
+class FewValues(MemoryBackend):
+    """Takes half as many values as the limit says."""
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        for record in change.append:
+            if sum(len(one.content) for one in record.messages if isinstance(one.content, list)) > MAX_VALUES // 2:
+                raise TooLarge("it is too much")
         return await super().commit(key, change)
 
 

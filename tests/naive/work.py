@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from msgspec.structs import replace
 
 from naive import fails, stored
+from naive.changes import CountsWhatItStores
 from turnlog import Change, Key, Page, Query, Receipt, Session
 from turnlog.rules import SessionState, check_condition
 from turnlog.testing._cancelling import Cancelling
@@ -448,3 +449,11 @@ class LooksAtIds(MemoryBackend):
             if header.tail[0] == first.id:
                 self._states[key].header = replace(header, tail=(first.id, first.part - 1, True))
         return await super().commit(key, change)
+
+
+@fails(Cancelling, "a_caller_holds_what_it_sent")
+class HandsOutWhatItStores(CountsWhatItStores):
+    """Leaves the change in an error as it was encoded."""
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        return await self.inner.commit(key, change.rewrite(append=await self.encode_records(key, change.append)))

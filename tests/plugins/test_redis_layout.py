@@ -254,7 +254,7 @@ async def test_a_seal_that_saves_no_byte_is_noticed() -> None:
         records = (await store.backend.read(key)).records
         before = client.lindex(place_of("alice"), 0)
         size = sum(record.size for record in records)
-        assert await store.backend.seal(key, Record.seal(records).with_payload(b"x" * size))
+        assert await store.backend.seal(key, Record.seal(records).with_payload(b"x" * size, size=size))
         assert (await store.info("alice")).bytes == size
         assert client.llen(place_of("alice")) == RECORDS + 1
         assert client.lindex(place_of("alice"), 0) != before
