@@ -1,4 +1,4 @@
-"""Private Redis and PostgreSQL on loopback, started for a run and stopped by pid."""
+"""Private Redis, PostgreSQL and MariaDB on loopback, started for a run and stopped by pid."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from contextlib import ExitStack
 from typing import Self
 
 
@@ -135,3 +136,72 @@ class Postgres:
     def __exit__(self, *exc) -> None:
         _stop(self.proc, signal.SIGINT)
         shutil.rmtree(self.dir, ignore_errors=True)
+
+
+class MariaDB:
+    """mariadbd with its default settings (a commit waits for the disk), and an empty database `bench`."""
+
+    def __enter__(self) -> Self:
+        self.dir = tempfile.mkdtemp(prefix="bench-mariadb-")
+        self.port = _free_port()
+        demote = {}
+        if os.getuid() == 0:  # mariadbd refuses to run as root
+            user = pwd.getpwnam("nobody")
+            os.chown(self.dir, user.pw_uid, user.pw_gid)
+            demote = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+        data, first = f"--datadir={self.dir}/data", os.path.join(self.dir, "first.sql")
+        with open(first, "w") as file:
+            file.write("CREATE DATABASE IF NOT EXISTS bench;\nCREATE USER IF NOT EXISTS bench@'127.0.0.1';\n")
+            file.write("GRANT ALL ON bench.* TO bench@'127.0.0.1';\n")  # a line for each statement
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": "/"}
+        install = ["mariadb-install-db", "--no-defaults", "--skip-test-db", "--auth-root-authentication-method=normal"]
+        subprocess.run([*install, data], check=True, **quiet, **demote)
+        path = shutil.which("mariadbd") or "/usr/sbin/mariadbd"
+        settings = [data, f"--port={self.port}", f"--socket={self.dir}/socket", f"--init-file={first}"]
+        settings += ["--bind-address=127.0.0.1", "--skip-name-resolve", f"--pid-file={self.dir}/pid"]
+        self.proc = subprocess.Popen([path, "--no-defaults", *settings], **quiet, **demote)
+        _wait(self.port)
+        return self
+
+    def __exit__(self, *exc) -> None:
+        _stop(self.proc, signal.SIGTERM)
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+
+_running: dict[str, object] = {}
+
+
+def started(backend: str, stack: ExitStack) -> str:
+    """The URL of a backend of turnlog without a session in it, of which a server runs until the stack ends."""
+    if backend == "memory":
+        return ""
+    if backend == "sqlite":
+        folder = tempfile.mkdtemp(prefix="bench-sqlite-")
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        return f"sqlite:///{folder}/turnlog.db"
+    if backend not in _running:
+        kind = {"redis": Redis, "postgresql": Postgres, "mariadb": MariaDB}[backend]
+        _running[backend] = stack.enter_context(kind())
+    port = _running[backend].port
+    if backend == "redis":
+        subprocess.run(["redis-cli", "-p", str(port), "flushall"], check=True, stdout=subprocess.DEVNULL)
+        return f"redis://127.0.0.1:{port}/0"
+    if backend == "mariadb":
+        _empty_mariadb(port)
+        return f"mysql://bench@127.0.0.1:{port}/bench"
+    _running[backend]._sql(
+        ["drop schema public cascade", "create schema public"], "bench", max(glob.glob("/usr/lib/postgresql/*/bin"))
+    )
+    return f"postgresql://bench@127.0.0.1:{port}/bench"
+
+
+def _empty_mariadb(port: int) -> None:
+    words = [
+        "mariadb",
+        "-h127.0.0.1",
+        f"-P{port}",
+        "-ubench",
+        "-e",
+        "DROP DATABASE IF EXISTS bench; CREATE DATABASE bench",
+    ]
+    subprocess.run(words, check=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cached_property
 from random import Random
 from typing import Any, Unpack
@@ -11,14 +12,16 @@ from typing import Any, Unpack
 import redis
 from redis.asyncio import Redis
 from redis.crc import key_slot
+from redis.exceptions import ResponseError
 
 import servers
-from turnlog import Backend
-from turnlog.testing import BackendContract, BackendOptions
+from turnlog import Backend, Store
+from turnlog.testing import BackendContract, BackendOptions, DamageContract
 from turnlog_redis import RedisBackend
+from turnlog_redis._layout import keys_of
 
 
-class RedisContract(BackendContract):
+class RedisContract(BackendContract, DamageContract):
     """The contract, for a backend whose server has the clock."""
 
     shared = True
@@ -49,6 +52,14 @@ class RedisContract(BackendContract):
                     left = await client.pttl(key)
                     if left >= 0:
                         await client.pexpire(key, max(0, left - int(seconds * 1000)))
+
+    async def damage(self, store: Store, session_id: str) -> None:
+        place = keys_of(store.namespace, session_id.encode()).session
+        for node in self.nodes():
+            with redis.Redis.from_url(node) as client, suppress(ResponseError):  # another node of the cluster has it
+                data: Any = client.lindex(place.decode(), 0)
+                if data is not None:
+                    client.lset(place.decode(), 0, data[:-1])
 
 
 class Mover:

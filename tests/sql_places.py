@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import sqlite3
 from abc import abstractmethod
 from functools import cached_property
-from typing import Any, Unpack
+from typing import Any, ClassVar, Unpack
 
 import servers
 from turnlog import Backend, Change, Key, Record, Store, user
 from turnlog.limits import MAX_PAYLOAD_BYTES
-from turnlog.testing import BackendContract, BackendOptions
+from turnlog.testing import BackendContract, BackendOptions, DamageContract
 from turnlog_sql._store import SQLBackend
 from turnlog_sql.mysql import MySQLBackend
 from turnlog_sql.postgresql import PostgreSQLBackend
 from turnlog_sql.sqlite import SQLiteBackend
 
 
-class OverSQLite(BackendContract):
+class OverSQLite(BackendContract, DamageContract):
     """On a file that no other test uses."""
 
     shared = True
@@ -24,11 +25,18 @@ class OverSQLite(BackendContract):
     def make(self, **options: Unpack[BackendOptions]) -> Backend:
         return SQLiteBackend(f"sqlite:///{self.folder}/turnlog.db", synchronous="NORMAL", sweep=0, **options)
 
+    async def damage(self, store: Store, session_id: str) -> None:
+        connection = sqlite3.connect(self.folder / "turnlog.db", isolation_level=None)
+        connection.execute("UPDATE turnlog_sessions SET head = x'c1' WHERE session = ?", (session_id.encode(),))
+        connection.close()
 
-class ServerContract(BackendContract):
+
+class ServerContract(BackendContract, DamageContract):
     """The contract for a backend on a server, which has the clock."""
 
     shared = True
+    damaged: ClassVar[str]
+    """A header that cannot be read, in SQL."""
 
     @abstractmethod
     def empty(self) -> str:
@@ -46,6 +54,9 @@ class ServerContract(BackendContract):
     def make(self, **options: Unpack[BackendOptions]) -> SQLBackend:
         return self.backend(self.url, **options)
 
+    async def damage(self, store: Store, session_id: str) -> None:
+        servers.ask(self.url, f"UPDATE turnlog_sessions SET head = {self.damaged} WHERE session = '{session_id}'")
+
     async def advance(self, seconds: float) -> None:
         self.clock.advance(seconds)
         async with self.backend(self.url) as backend:
@@ -54,6 +65,8 @@ class ServerContract(BackendContract):
 
 class OverPostgreSQL(ServerContract):
     """On PostgreSQL."""
+
+    damaged = "decode('c1', 'hex')"
 
     def empty(self) -> str:
         return emptied_postgresql()
@@ -64,6 +77,8 @@ class OverPostgreSQL(ServerContract):
 
 class OverMariaDB(ServerContract):
     """On MariaDB."""
+
+    damaged = "x'c1'"
 
     def empty(self) -> str:
         return emptied_mariadb()
@@ -119,6 +134,9 @@ def _emptied(url: str) -> str:
 
 async def advance(backend: Any, seconds: float) -> None:
     """Let time pass for a backend whose server has the clock: sessions that would expire by then now have expired."""
-    statement = f"UPDATE turnlog_sessions SET expires = expires - {seconds!r} WHERE expires IS NOT NULL"
     database = backend._database
-    await database.with_connection(lambda connection: database.fetch(connection, statement, ()))
+    for statement in (
+        f"UPDATE turnlog_sessions SET expires = expires - {seconds!r} WHERE expires IS NOT NULL",
+        "UPDATE turnlog_sessions SET times = updated + expires WHERE expires IS NOT NULL",
+    ):
+        await database.with_connection(lambda connection, sql=statement: database.fetch(connection, sql, ()))

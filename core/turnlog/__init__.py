@@ -28,7 +28,7 @@ from .errors import (
     Unavailable,
 )
 from .layers import Layer, MessageLayer, PayloadLayer
-from .pipeline import Model, Pipeline, Result, Window
+from .pipeline import Model, Pipeline, Result, TokenCount, Window
 from .store import Store
 from .values import (
     ABSENT,
@@ -93,6 +93,7 @@ __all__ = [
     "SessionNotFound",
     "SplitsSealed",
     "Store",
+    "TokenCount",
     "TooLarge",
     "Turn",
     "TurnlogError",

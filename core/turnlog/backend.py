@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Self, final
 
 from .errors import Closed, CorruptRecord, SplitsSealed
@@ -105,12 +106,13 @@ class Backend(ABC):
 
     @abstractmethod
     async def delete(self, key: Key, *, expect: Expect = None, for_owner: str | None = None) -> bool:
-        """Remove a session, all of it at once.
+        """Remove a session, all of it at once.  Without `expect`, a damaged session is removed, too.
 
         Args:
             key: The session.
             expect: The condition on the session.
-            for_owner: Only a session of this owner: any other does not exist for this call.
+            for_owner: Only a session of this owner: any other does not exist for this call.  A damaged session is
+                removed if what is stored with it still tells that it is this owner's.
 
         Returns:
             False if there was none.
@@ -119,13 +121,17 @@ class Backend(ABC):
             Conflict: The session does not meet `expect`, or there is none and `expect` names a version.
             SessionNotFound: There is none, and `expect` is `PRESENT`.
             HistoryRegressed: The session is older than `expect`, or has diverged from it.
+            CorruptRecord: It is damaged: whether it meets `expect`, or whose it is, cannot be told.
             Unavailable: The backend could not be reached; nothing was removed.
             OutcomeUnknown: The answer was lost.
         """
 
     @abstractmethod
     async def page(self, query: Query) -> Page:
-        """Return one page of sessions, the last updated first, without those that have expired; extend no life."""
+        """Return one page of sessions, the last updated first, without those that have expired; extend no life.
+
+        A session that cannot be read hides no other: it is left out of `Page.infos` and reported in `Page.damaged`.
+        """
 
     async def seal(self, key: Key, record: Record) -> bool | None:  # noqa: ARG002 - for those that support it
         """Replace the records that hold the same rounds by one record.  Readers see no difference, nor do versions.
@@ -208,6 +214,20 @@ class Backend(ABC):
             asked=copy_digest(source, at),
         )
         return await self.commit(target, change)
+
+    def alone(self, key: Key) -> AbstractAsyncContextManager[None]:  # noqa: ARG002 - for those that support it
+        """Keep other writers of a session waiting during a read and a commit that depends on it.
+
+        It is a hint: a commit inside it still names the version that was read, and may raise `Conflict`.  By default it
+        does nothing, and whoever reads and commits has to try again until nobody comes in between.
+
+        Args:
+            key: The session.
+
+        Raises:
+            Unavailable: Other writers left no turn in time, or the backend could not be reached.
+        """
+        return nullcontext()
 
     async def open(self) -> None:
         """Acquire what the backend needs.  Overrides must call `super().open()`."""

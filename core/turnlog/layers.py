@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import ClassVar, Final, Literal, TypeAlias
 
 import msgspec
@@ -123,6 +124,9 @@ class Layer(Backend):
 
     async def _restore(self, error: OutcomeUnknown) -> None:
         """Turn the change of an error from what is stored into what comes through this layer when it is sent again."""
+
+    def alone(self, key: Key) -> AbstractAsyncContextManager[None]:
+        return self.inner.alone(key)
 
     async def open(self) -> None:
         await self.inner.open()

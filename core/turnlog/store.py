@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from copy import copy
+from functools import partial
 from itertools import count
 from typing import Final, Literal, Self, TypeVar
 
+from . import listing
 from .backend import Backend
 from .errors import Conflict, CorruptRecord, InvalidInput, OutcomeUnknown, SessionNotFound, Unavailable
 from .layers import Layer, stack_of
 from .rules.header import check_absent, check_condition, expiry_is_due, is_met, missing, unchanged_since
 from .rules.history import common, divide, split_turns
 from .rules.window import cut_off, exact
+from .undo import undo
 from .values.change import ABSENT, ANY, PRESENT, Change, Expect, Mark, Receipt, check_expect
 from .values.ids import check_id, check_namespace, nested_namespace, new_id
 from .values.ids import new_session_id as _new_session_id
@@ -22,7 +25,7 @@ from .values.key import Key, cached_key
 from .values.message import Message, MessageLike, as_messages, as_turn
 from .values.metadata import check_json
 from .values.record import Record
-from .values.session import Erased, Query, Session, SessionInfo, decoded
+from .values.session import Erased, Session, SessionInfo, decoded
 from .values.turn import Turn
 
 __all__ = ["Store"]
@@ -238,37 +241,28 @@ class Store:
 
         Args:
             owner: Only this owner's; the empty string: those that have none.
+
+        Raises:
+            CorruptRecord: At the end, after all other sessions: some cannot be read.
         """
         self.backend.check_open()
         if owner is not None and self.owner not in (None, owner):
             return
-        owner = self.owner if owner is None else owner
-        cursor: str | None = None
-        while True:
-            page = await self.backend.page(Query(namespace=self.namespace, owner=owner, limit=100, cursor=cursor))
-            for info in page.infos:
-                yield info
-            cursor = page.cursor
-            if cursor is None:
-                return
+        async for info in listing.infos(self.backend, self.namespace, self.owner if owner is None else owner):
+            yield info
 
     async def export_owner(self, owner: str) -> AsyncIterator[Session]:
-        """Yield every session of an owner, whole, also those that change meanwhile; extend no life."""
+        """Yield every session of an owner, whole, also those that change meanwhile; extend no life.
+
+        Raises:
+            CorruptRecord: At the end, after all other sessions: some cannot be read.
+        """
         check_id(owner, "owner")
-        done: set[str] = set()
-        found = True
-        while found:  # a session that changes meanwhile moves to the front: go on until a pass finds nothing new
-            found = False
-            async for info in self.sessions(owner=owner):
-                if info.key.session not in done:
-                    done.add(info.key.session)
-                    try:
-                        session = await self.session(info.key.session, touch=False)
-                    except SessionNotFound:
-                        continue
-                    found = True
-                    if session.info.owner == owner:  # it may have got another owner since the page was read
-                        yield session
+        self.backend.check_open()
+        if self.owner in (None, owner):
+            read = partial(self.session, touch=False)
+            async for session in listing.export(self.backend, self.namespace, owner, read):
+                yield session
 
     # -------------------------------------------------------------------------------------------------------- writing
 
@@ -296,12 +290,12 @@ class Store:
             turn_id: The turn's name, 1 to 200 bytes of UTF-8; send a turn again under the same name after a failure.
             part: Which round of the turn, from 0.  Later rounds need `turn_id`, and the round before stored as `open`.
             open: Whether more rounds of this turn will follow.
-            owner: Also make this the session's owner.
+            owner: The owner of a session that this makes; one that is stored must belong to this owner.
             metadata: Also merge this into the session's metadata.
 
         Raises:
             Conflict: The session does not meet `expect`, or the round does not follow its turn's open last one.
-            SessionNotFound: There is none and `expect` is `PRESENT`, or it belongs to another owner than the view's.
+            SessionNotFound: There is none and `expect` is `PRESENT`, or it belongs to another owner, or to none.
             IdReused: Other messages were stored under this `turn_id` and `part`.
             InvalidInput: An argument breaks a rule.
             TooLarge: A limit would be passed.
@@ -315,7 +309,7 @@ class Store:
                 raise InvalidInput(f"part {part!r} needs the turn_id under which the parts before it were stored")
             turn_id = new_id()
         if owner is not None:
-            self._check_owner(owner)
+            self._check_owner(check_id(owner, "owner"))
         if metadata is not None:
             check_json(metadata)
         record = Record.of(as_turn(messages), id=turn_id, time=self.backend.clock(), part=part, open=open)
@@ -327,9 +321,8 @@ class Store:
                 retain=self.retain,
                 max_bytes=self.max_session_bytes,
                 metadata=metadata,
-                owner=owner,
                 expect=expect,
-                for_owner=self.owner,
+                for_owner=self.owner if owner is None else owner,
             ),
         )
 
@@ -498,17 +491,13 @@ class Store:
             raise InvalidInput("rewind takes either turns or messages")
         check_number(messages if turns is None else turns, "messages" if turns is None else "turns", least=1)
         check_expect(expect)
-        for tries in count(1):
+
+        async def attempt() -> Receipt:
             session = await self.session(session_id, last=messages or 0)
-            if not is_met(session.version, expect) and (await self.info(session_id)).version != session.version:
-                session = await self.session(session_id, last=messages or 0)  # a cache has answered the first time
             check_condition(key, session.version, expect)
-            try:
-                return await self._rewind(key, session, turns, messages, unchanged_since(session.version, expect))
-            except Conflict:
-                if tries == _TRIES:
-                    raise  # otherwise another writer came between the read and the commit: undo the new last turns
-        raise AssertionError
+            return await self._rewind(key, session, turns, messages, unchanged_since(session.version, expect))
+
+        return await undo(self.backend, key, attempt, lambda: self._may_meet(key, expect))
 
     async def _rewind(
         self, key: Key, session: Session, turns: int | None, messages: int | None, bound: Expect
@@ -534,21 +523,19 @@ class Store:
         Raises:
             SessionNotFound: There is no such session.
         """
-        for tries in count(1):
+        key = self._key(session_id)
+
+        async def attempt() -> Turn | None:
             session = await self.session(session_id, last=1)
             if not session.turns:
-                if (await self.info(session_id)).messages:  # a cache has answered the read above
-                    continue
-                break
+                if (await self.info(session_id)).messages:
+                    raise Conflict(f"session {key} has turns, a cache has answered with an earlier state")
+                return None
             turn = session.turns[-1]
-            try:
-                await self._commit(session.info.key, keep=turn.number, expect=session.version)
-            except Conflict:
-                if tries == _TRIES:
-                    raise  # otherwise another writer came between the read and the commit: another turn is the last now
-            else:
-                return turn
-        return None
+            await self._commit(key, keep=turn.number, expect=session.version)
+            return turn
+
+        return await undo(self.backend, key, attempt)
 
     async def merge_metadata(
         self,
@@ -599,6 +586,8 @@ class Store:
     async def erase_owner(self, owner: str) -> Erased:
         """Delete every session of an owner; return how many there were, and what may still hold fragments of them.
 
+        A damaged session is deleted if the owner can still be told; `Erased.damaged` reports the others.
+
         Raises:
             Conflict: A session stays listed, but cannot be deleted.
         """
@@ -606,19 +595,10 @@ class Store:
         self.backend.check_open()
         if self.owner not in (None, owner):
             return Erased(0)
-        erased = tries = 0
-        while True:
-            page = await self.backend.page(Query(namespace=self.namespace, owner=owner, limit=100))
-            if not page.infos:
-                layer = self.backend
-                traces = await layer.traces(self.namespace, owner) if isinstance(layer, Layer) else ()
-                return Erased(erased, traces)
-            before = erased
-            for info in page.infos:  # a session that got another owner meanwhile is left alone
-                erased += await self.backend.delete(info.key, for_owner=owner)
-            tries = 0 if erased > before else tries + 1
-            if tries == _TRIES:
-                raise Conflict(f"session {page.infos[0].key} is listed for owner {owner!r}, but cannot be deleted")
+        erased = await listing.erase(self.backend, self.namespace, owner)
+        layer = self.backend
+        traces = await layer.traces(self.namespace, owner) if isinstance(layer, Layer) else ()
+        return Erased(erased.sessions, traces, erased.damaged)
 
     # -------------------------------------------------------------------------------------------------------- helpers
 

@@ -35,7 +35,7 @@ def _main(argv: Sequence[str] | None) -> int:
         tell(f"turnlog: the command line needs {error.name}, which is not installed: pip install 'turnlog[cli]'")
         return 2
     from ._app import run
-    from ._text import Code, complain
+    from ._text import Code, complain, warnings_as_lines
 
     if sys.stdout is None:  # said before anything is stored
         complain("standard output is closed")
@@ -45,7 +45,7 @@ def _main(argv: Sequence[str] | None) -> int:
     )
     results = Results(sys.stdout)
     try:
-        with contextlib.redirect_stdout(cast("TextIO", results)):
+        with contextlib.redirect_stdout(cast("TextIO", results)), warnings_as_lines():
             code = run(arguments)
             results.flush()
     except KeyboardInterrupt:

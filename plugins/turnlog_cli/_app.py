@@ -16,7 +16,8 @@ from ._text import Code, complain
 _HELP: Final = """\
 Keep the conversations of LLM applications: talk, import, list and show sessions.
 
-Without --store it is the store that TURNLOG_STORE_URL or turnlog.toml names, else sqlite:///turnlog.db.
+Without --store it is the store that TURNLOG_STORE_URL or turnlog.toml names, else sqlite:///turnlog.db.  With --store,
+a turnlog.toml in the working directory is ignored.
 
 Exit codes: 0 fine, 1 something failed or was not found, 2 the command line or the configuration is wrong, 3 the store
 is unavailable, 130 interrupted (Ctrl-C), 141 the reader of the output has gone."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import json
+import logging
 import re
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -24,8 +27,15 @@ from ._output import tell
 if TYPE_CHECKING:
     from rich.console import Console
 
-# Unicode Cc without tab and newline, line separators, bidirectional controls (UAX #9, table 4), lone surrogates
-_CONTROL: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# What can control a terminal, or reorder or hide text on it: Unicode's categories Cc without tab and newline, Zl, Zp
+# and Cs, interlinear annotations (U+FFF9 to U+FFFB), and Default_Ignorable_Code_Point (Unicode 16,
+# DerivedCoreProperties.txt), which includes Bidi_Control.  Four of the latter stay, because words and emoji need them
+# and they neither reorder nor hide anything: U+200C and U+200D join letters, U+FE0E and U+FE0F choose an emoji or text.
+_CONTROL: Final = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u2028-\u202e"
+    "\u2060-\u206f\u3164\ud800-\udfff\ufe00-\ufe0d\ufeff\uffa0\ufff0-\ufffb"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
 _BREAK: Final = re.compile("[\t\n]")
 _PASSWORD: Final = re.compile(r"://\S*@")
 _SECRET: Final = re.compile(r"([?&][^=&\s]*(?:pass|secret|token|key)[^=&\s]*=)[^&\s'\"]+", re.IGNORECASE)
@@ -52,7 +62,7 @@ class Code(enum.IntEnum):
 
 
 def safe(text: str) -> str:
-    r"""The text with control characters written out, as `\x1b`; tabs and newlines stay."""
+    r"""The text with control and invisible characters written out, as `\x1b`; tabs and newlines stay."""
     return _CONTROL.sub(_written, text)
 
 
@@ -66,9 +76,14 @@ def _written(found: re.Match[str]) -> str:
 
 
 def as_json(value: object) -> str:
-    """The value as JSON on one line, exactly; control characters are escaped in it, and bytes are `{"base64": ...}`."""
+    """The value as JSON on one line, exactly; the characters of `safe` are escaped, and bytes are `{"base64": ...}`."""
     text = json.dumps(value, ensure_ascii=False, default=_bytes)
-    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return _CONTROL.sub(_in_json, text)
+
+
+def _in_json(found: re.Match[str]) -> str:
+    code = found[0].encode("utf-16-be", "surrogatepass").hex()  # beyond 16 bits it takes two escapes (RFC 8259, 7)
+    return "".join(f"\\u{code[place : place + 4]}" for place in range(0, len(code), 4))
 
 
 def _bytes(value: object) -> object:
@@ -91,7 +106,23 @@ def complain(error: TurnlogError | OSError | str, *, where: str = "turnlog") -> 
     """One line on standard error, without passwords."""
     text = error if isinstance(error, str) else str(error) or type(error).__name__
     text = _SECRET.sub(r"\1***", _PASSWORD.sub("://***@", text))
-    tell(f"{where}: {line(text)}")
+    tell(f"{line(where)}: {line(text)}")
+
+
+class _Lines(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        complain(record.getMessage())
+
+
+@contextlib.contextmanager
+def warnings_as_lines() -> Iterator[None]:
+    """Print the warnings that turnlog logs as `complain` does: they may hold stored text."""
+    logger, handler = logging.getLogger("turnlog"), _Lines(logging.WARNING)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 def note(text: str) -> None:

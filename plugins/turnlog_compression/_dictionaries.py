@@ -66,9 +66,10 @@ class Dictionaries:
         seen = self._newest.get(namespace)
         if fresh or seen is None or not 0 <= now - seen[0] < LOOKED_FOR:
             stored = (await self.stored(namespace)).records
-            ids = [int(record.id) for record in stored]
             every = self._remember(namespace, stored)
-            seen = self._newest[namespace] = now, next((every[id] for id in reversed(ids) if id in every), None)
+            names = {str(id): one for id, one in every.items()}
+            newest = next((names[record.id] for record in reversed(stored) if record.id in names), None)
+            seen = self._newest[namespace] = now, newest
         return seen[1]
 
     async def fetch(self, namespace: str) -> Mapping[int, Dictionary]:
@@ -94,7 +95,7 @@ class Dictionaries:
     async def trained_on(self, namespace: str, owner: str) -> list[int]:
         """Return the ids of the dictionaries that may hold fragments of an owner's messages."""
         stored = await self.stored(namespace)
-        return [int(record.id) for record in stored.records if _may_hold(record, _digest(owner))]
+        return [_id(record) for record in stored.records if _may_hold(record, _digest(owner))]
 
     async def remove(self, namespace: str, id: int, stored: Stored) -> None:
         """Remove a dictionary.  The caller must have checked that nothing needs it.
@@ -107,7 +108,7 @@ class Dictionaries:
         Raises:
             Conflict: Another one was trained or removed since.
         """
-        rest = tuple([record for record in stored.records if int(record.id) != id])
+        rest = tuple([record for record in stored.records if _id(record) != id])
         await self._backend.commit(Key(_HOME, namespace), Change(keep=0, append=rest, expect=stored.version))
         self._newest.pop(namespace, None)
 
@@ -121,14 +122,39 @@ class Dictionaries:
 
     def _remember(self, namespace: str, records: Iterable[Record]) -> Mapping[int, Dictionary]:
         """Add dictionaries to those in memory; a damaged one is missing, and only the records that need it are."""
-        from ._zstd import Dictionary
-
         every = self._in_memory.setdefault(namespace, {})
         for record in records:
-            if int(record.id) not in every:
-                with suppress(CorruptRecord, ValueError):
-                    every[int(record.id)] = Dictionary(base64.b64decode(record.messages[0].text))
+            with suppress(CorruptRecord):
+                if (id := _id(record)) not in every:
+                    every[id] = _dictionary(id, record)
         return every
+
+
+def _id(record: Record) -> int:
+    try:
+        return int(record.id)
+    except ValueError:
+        raise CorruptRecord(f"a dictionary has the id {record.id!r}") from None
+
+
+def _dictionary(id: int, record: Record) -> Dictionary:
+    """Return the dictionary that a record holds.
+
+    Raises:
+        CorruptRecord: The record is damaged, or holds another one.
+    """
+    import zstandard
+
+    from ._zstd import Dictionary
+
+    try:
+        found = Dictionary(base64.b64decode(record.messages[0].text))
+        found.compressor(1).compress(b"")  # a damaged one is noticed here, and no turn is written with it
+    except (ValueError, zstandard.ZstdError) as error:
+        raise CorruptRecord(f"dictionary {id} cannot be read: {error}") from None
+    if found.id != id:
+        raise CorruptRecord(f"dictionary {id} holds another one, {found.id}")
+    return found
 
 
 def _may_hold(record: Record, digest: str) -> bool:

@@ -17,8 +17,8 @@ from typing import Final, Self
 
 import msgspec
 
-from turnlog import ABSENT, Backend, Change, Expect, Key, SessionInfo
-from turnlog.errors import Conflict, SessionNotFound, TurnlogError
+from turnlog import ABSENT, Backend, Change, Expect, Key, Query, SessionInfo
+from turnlog.errors import Conflict, InvalidInput, SessionNotFound, TurnlogError
 from turnlog.values import new_id
 
 _HOME: Final = "turnlog:recompress"
@@ -174,7 +174,15 @@ async def _info(backend: Backend, home: Key) -> SessionInfo | None:
 
 
 def _state_of(info: SessionInfo | None) -> _State:
-    return _State("") if info is None else msgspec.convert(dict(info.metadata), _State)
+    """Return the progress that is stored; a new one if there is none, or if it is damaged."""
+    if info is None:
+        return _State("")
+    try:
+        state = msgspec.convert(dict(info.metadata), _State)
+        Query(namespace=info.key.session, cursor=state.cursor)  # checks the cursor
+    except (msgspec.ValidationError, InvalidInput):
+        return _State("")
+    return state
 
 
 def _running(namespace: str) -> Conflict:

@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 
 import zstandard
 
+from turnlog.errors import CorruptRecord
 from turnlog.limits import MAX_PAYLOAD_BYTES
 from turnlog.payload import HEAD
 
@@ -76,7 +77,10 @@ class Zstd(Codec):
                 if self._dictionary is None
                 else self._dictionary.compressor(self._level)
             )
-        return compressor.compress(body)
+        try:
+            return compressor.compress(body)
+        except zstandard.ZstdError as error:
+            raise CorruptRecord(f"{self} cannot compress, the dictionary is damaged: {error}") from None
 
     def wrote(self, payload: bytes) -> bool:
         if not super().wrote(payload) or self._dictionary is None:

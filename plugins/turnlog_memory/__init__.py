@@ -5,11 +5,15 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Final
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Final
 
 from turnlog import Backend, Change, Expect, Key, Metadata, Page, Query, Receipt, Record, Session, Version
 from turnlog.errors import InvalidInput
 from turnlog.rules import SessionState, page
+
+if TYPE_CHECKING:
+    from turnlog.runtime import Gate
 
 __all__ = ["MemoryBackend"]
 
@@ -52,6 +56,7 @@ class MemoryBackend(Backend):
         self._states: OrderedDict[Key, SessionState] = OrderedDict()  # the least recently used first
         self._bytes = 0
         self._unswept: list[Key] = []  # sessions that this round has not looked at
+        self._gate: Gate[Key] | None = None  # made when it is needed first
 
     async def read(
         self,
@@ -71,6 +76,8 @@ class MemoryBackend(Backend):
         return session
 
     async def commit(self, key: Key, change: Change) -> Receipt:
+        if self._gate is not None:
+            await self._gate.pass_by(key)
         state = self._states.get(key) or self._state(key)
         now = self.clock()
         after, receipt = state.apply(change, now)
@@ -92,6 +99,12 @@ class MemoryBackend(Backend):
         if done:
             self._put(key, state, after, now)
         return done
+
+    def alone(self, key: Key) -> AbstractAsyncContextManager[None]:
+        from turnlog.runtime import Gate  # which imports asyncio
+
+        self._gate = self._gate or Gate("memory")
+        return self._gate.alone(key)
 
     async def page(self, query: Query) -> Page:
         self.check_open()

@@ -10,17 +10,23 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from time import monotonic
 from typing import Any, Final, TypeAlias, TypeVar
 
 import hiredis
 from redis import exceptions
 from redis.asyncio.connection import AbstractConnection
 
+from turnlog.runtime import IDLE, PROBE, REACH, keep_alive
+
 T = TypeVar("T")
 Argument: TypeAlias = "bytes | str | int | float"
 Command: TypeAlias = "tuple[Argument, ...]"
-_Batch: TypeAlias = "tuple[list[Any], int, asyncio.Future[list[Any]]]"
-"""The answers so far, the number of answers, and the future that receives all of them."""
+_Batch: TypeAlias = "tuple[list[Any], int, asyncio.Future[list[Any]], float, float]"
+"""The answers so far, the number of answers, the future that receives all of them, when it was queued, and when its
+caller gives up."""
+
+_PING: Final = hiredis.pack_command((b"PING",))
 
 
 class Lost(Exception):
@@ -52,41 +58,76 @@ def any_failed(answers: Sequence[object]) -> bool:
 class SharedConnection(asyncio.Protocol):
     """A connection that serves many callers at the same time.  It connects at the first command.
 
+    A connection on which nothing arrives for half of the timeout counts as lost: the other half is for another try.
+
     Args:
         connect: Makes a connection.
-        timeout: Seconds to connect, and to wait for an answer before the connection counts as lost.
+        timeout: Seconds that an operation may take.
     """
 
     def __init__(self, connect: Callable[[], Awaitable[AbstractConnection]], timeout: float) -> None:
         self._make = connect
         self._timeout = timeout
+        self._patience = timeout / 2
+        self._used = 0.0  # when the last command was queued
+        self._heard = 0.0  # when something arrived
         self._transport: asyncio.WriteTransport | None = None
         self._kept: AbstractConnection | None = None
         self._connecting: asyncio.Task[None] | None = None
+        self._callers = 0  # that wait for it
         self._replies = hiredis.Reader(replyError=Refused)
         self._unsent: list[tuple[bytes, _Batch]] = []
         self._waiting: deque[_Batch] = deque()  # one entry for each answer
-        self._answers = 0  # the number of answers that have arrived
         self._watch: asyncio.TimerHandle | None = None
-        self._watched = 0
 
-    async def ask_all(self, commands: Sequence[Command]) -> list[Any]:
-        """Return the answers to commands, each a value, `Refused` or `Lost`; no other command is sent between them."""
+    async def ask_all(self, commands: Sequence[Command], until: float) -> list[Any]:
+        """Return the answers to commands, each a value, `Refused` or `Lost`; no other command is sent between them.
+
+        Args:
+            commands: The commands.
+            until: When to give up, by the monotonic clock.
+        """
+        now = monotonic()
+        if now - self._used > IDLE and self._transport is not None and not self._waiting:
+            await self._probe(now)
         if self._transport is None:
             try:
-                await self._connected()
+                await self._connected(until)
             except (Lost, Refused) as error:
                 return [error] * len(commands)
+            now = monotonic()
+        packed = [hiredis.pack_command(command) for command in commands]  # type: ignore[arg-type]
+        future = self._queue(packed[0] if len(packed) == 1 else b"".join(packed), len(packed), now, until)
+        if now + self._patience <= until:
+            return await future  # `_look` limits the wait
+        try:
+            async with asyncio.timeout(until - now):
+                return await future
+        except TimeoutError:
+            return [Lost(f"no answer within {self._timeout:g} s", sent=True)] * len(commands)
+
+    def _queue(self, packed: bytes, size: int, now: float, until: float) -> asyncio.Future[list[Any]]:
+        """Queue commands to be sent, and return the future of their answers."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[list[Any]] = loop.create_future()
-        packed = [hiredis.pack_command(command) for command in commands]  # type: ignore[arg-type]
-        self._unsent.append((packed[0] if len(packed) == 1 else b"".join(packed), ([], len(packed), future)))
+        self._used = now
+        self._unsent.append((packed, ([], size, future, now, until)))
         if len(self._unsent) == 1:
             if self._waiting:
                 loop.call_soon(self._flush)
             else:  # no answer is outstanding: do not wait for further commands of this iteration of the loop
                 self._flush()
-        return await future
+        return future
+
+    async def _probe(self, now: float) -> None:
+        """Drop the connection unless the server answers at once; other callers go on behind the probe."""
+        limit = min(PROBE, self._patience)
+        future = self._queue(_PING, 1, now, now + limit)
+        try:
+            async with asyncio.timeout(limit):
+                await future
+        except TimeoutError:
+            self._break(Lost("the connection was idle, and a probe of it was not answered", sent=True))
 
     @property
     def peer(self) -> str | None:
@@ -94,23 +135,35 @@ class SharedConnection(asyncio.Protocol):
         peer = None if self._transport is None else self._transport.get_extra_info("peername")
         return str(peer[0]) if isinstance(peer, tuple) else None
 
-    async def _connected(self) -> None:
+    async def _connected(self, until: float) -> None:
         """Connect, once for all callers; one that is cancelled does not cancel the others."""
         if self._connecting is None:
             self._connecting = asyncio.get_running_loop().create_task(self._connect())
             self._connecting.add_done_callback(self._settled)
-        await shielded(self._connecting)
+        connecting = self._connecting
+        self._callers += 1
+        try:
+            await shielded(connecting, until)
+        finally:
+            self._callers -= 1
+            if not self._callers and connecting is self._connecting:  # the last one has given up
+                self._connecting = None
+                connecting.cancel()
 
     def _settled(self, task: asyncio.Task[None]) -> None:
-        self._connecting = None
+        if self._connecting is task:
+            self._connecting = None
         if not task.cancelled():
             task.exception()  # the callers raise it
 
     async def _connect(self) -> None:
+        limit = min(REACH, self._timeout)
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(limit):
                 connection = await self._make()
-        except (TimeoutError, OSError, exceptions.ConnectionError, exceptions.TimeoutError) as error:
+        except TimeoutError as error:
+            raise Lost(f"no connection within {limit:g} s", sent=False, again=False) from error
+        except (OSError, exceptions.ConnectionError, exceptions.TimeoutError) as error:
             again = isinstance(error, exceptions.BusyLoadingError)
             raise Lost(said(error), sent=False, again=again) from error
         except exceptions.RedisError as error:
@@ -119,6 +172,7 @@ class SharedConnection(asyncio.Protocol):
         assert writer is not None
         self._kept = connection  # it would close its socket when it is freed
         self._replies = hiredis.Reader(replyError=Refused)
+        keep_alive(writer.transport)
         writer.transport.set_protocol(self)
         self._transport = writer.transport
 
@@ -127,34 +181,35 @@ class SharedConnection(asyncio.Protocol):
         unsent, self._unsent = self._unsent, []
         asked = [one for one in unsent if not one[1][2].done()]
         if self._transport is None:
-            for _, (_, size, future) in asked:
+            for _, (_, size, future, *_) in asked:
                 future.set_result([Lost("the connection was lost", sent=False)] * size)
             return
         for _, batch in asked:
             self._waiting += [batch] * batch[1]
         self._transport.write(asked[0][0] if len(asked) == 1 else b"".join([packed for packed, _ in asked]))
         if self._watch is None and self._waiting:
-            self._watched = self._answers
-            self._watch = asyncio.get_running_loop().call_later(self._timeout, self._look)
+            self._watch = asyncio.get_running_loop().call_later(self._patience, self._look)
 
     def _look(self) -> None:
-        """Drop the connection if no answer has arrived since the last look."""
+        """Drop the connection if nothing arrives any more, or what arrives is too late for the oldest command."""
         self._watch = None
         if not self._waiting:
             return
-        if self._answers == self._watched:
-            self._break(Lost(f"no answer within {self._timeout:g} s", sent=True))
-            return
-        self._watched = self._answers
-        self._watch = asyncio.get_running_loop().call_later(self._timeout, self._look)
+        _, _, _, queued, until = self._waiting[0]
+        end = until if self._heard > queued else queued + self._patience
+        left = end - monotonic()
+        if left > 0:
+            self._watch = asyncio.get_running_loop().call_later(left, self._look)
+        else:
+            self._break(Lost(f"no answer within {end - queued:g} s", sent=True))
 
     def data_received(self, data: bytes) -> None:
         replies, waiting = self._replies, self._waiting
+        self._heard = monotonic()
         replies.feed(data)
         try:
             while (answer := replies.gets()) is not False:
-                self._answers += 1
-                answers, size, future = waiting.popleft()
+                answers, size, future, *_ = waiting.popleft()
                 answers.append(answer)
                 if len(answers) == size and not future.done():  # a cancelled caller's answers are dropped
                     future.set_result(answers)
@@ -171,7 +226,7 @@ class SharedConnection(asyncio.Protocol):
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
-        for answers, size, future in waiting:
+        for answers, size, future, *_ in waiting:
             if not future.done():
                 future.set_result(answers + [error] * (size - len(answers)))
         if transport is not None:
@@ -186,20 +241,26 @@ class SharedConnection(asyncio.Protocol):
             self._connecting.cancel()
         if self._unsent:
             self._flush()
-        waiting = {future for _, _, future in self._waiting if not future.done()}
+        waiting = {future for _, _, future, *_ in self._waiting if not future.done()}
         if waiting:
             await asyncio.wait(waiting)  # `_look` limits the wait
         self._break(Lost("the store was closed", sent=True))
         await asyncio.sleep(0)  # the transport closes its socket in the next iteration of the loop
 
 
-async def shielded(task: asyncio.Task[T]) -> T:
+async def shielded(task: asyncio.Task[T], until: float) -> T:
     """Return the result of a task for which several callers wait; a cancelled caller does not cancel the task.
 
+    Args:
+        task: The task.
+        until: When to give up, by the monotonic clock.
+
     Raises:
-        Lost: The task was cancelled.
+        Lost: The task was cancelled, or is not done in time.
     """
-    await asyncio.wait([task])
+    await asyncio.wait([task], timeout=max(0.0, until - monotonic()))
+    if not task.done():
+        raise Lost("no connection in time", sent=False)
     if task.cancelled():
         raise Lost("the store was closed", sent=False, again=False)
     return task.result()

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import lru_cache, reduce
 from hashlib import blake2b
 from operator import xor
@@ -27,8 +28,8 @@ from zlib import crc32
 
 import msgspec
 
-from turnlog import CorruptRecord, Key, Metadata, Record
-from turnlog.limits import REMEMBERED_CHANGES
+from turnlog import CorruptRecord, InvalidInput, Key, Record
+from turnlog.limits import MAX_NUMBER, REMEMBERED_CHANGES
 from turnlog.rules import Header
 
 BUCKETS: Final = 128
@@ -132,6 +133,18 @@ def key_of(place: object) -> Key | None:
     return Key(names[: int(length)].decode(), names[int(length) + 1 :].decode()) if tag else None
 
 
+def listed_key(namespace: str, session: bytes) -> Key:
+    """Return the key of a session in an index.
+
+    Raises:
+        CorruptRecord: The entry is no session id.
+    """
+    try:
+        return Key(namespace, session.decode())
+    except (UnicodeDecodeError, InvalidInput):
+        raise CorruptRecord(f"a session of namespace {namespace!r} has the damaged id {session!r}") from None
+
+
 def index_of(bucket: int, namespace: str, owner: str | None) -> bytes:
     """Return the Redis key of an index: of all sessions of a bucket and namespace, or of one owner's."""
     tenant = namespace.encode()
@@ -172,9 +185,27 @@ def header_from(key: Key, data: bytes, metadata: bytes | None, left: int) -> Hea
         if total != reduce(xor, _WORDS.unpack_from(data)) or owner != header.owner.encode():
             raise CorruptRecord("its header is damaged", key=key)
         header = completed(header, data, left)
+        counts = header.first, header.start, abs(header.bytes), header.changes
+        if not all(0 <= number <= MAX_NUMBER for number in (*counts, abs(header.created), header.updated)):
+            raise CorruptRecord("a number in its header is out of bounds", key=key)
     except (struct.error, ValueError, OverflowError) as error:
         raise CorruptRecord(f"its header cannot be read: {error}", key=key) from None
-    return header if metadata is None else _replace(header, metadata=Metadata.unpack(key, metadata))
+    return header if metadata is None else header.with_metadata(metadata)
+
+
+def owners_of(key: Key, data: bytes) -> set[bytes]:
+    """Return whose a session with a damaged header is: by the text in the element, and by what can still be read of it.
+
+    Args:
+        key: The session.
+        data: The first element.
+    """
+    start = HEADER["owner"]
+    length = data[start - 1] if len(data) >= start else 0
+    owners = {data[start : start + length]}
+    with suppress(CorruptRecord):
+        owners.add(Header.unpack(key, data[start + length :], updated=0.0, expires=None).owner.encode())
+    return owners
 
 
 def completed(header: Header, data: bytes, left: int) -> Header:

@@ -1,9 +1,10 @@
-"""`RetryingServer` sends commands, and repeats them within a timeout if that is safe."""
+"""`RetryingServer` sends commands, and repeats them until a deadline if that is safe."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from time import monotonic
 from typing import Any, Final
 
 from turnlog import Closed, OutcomeUnknown, Unavailable
@@ -33,7 +34,7 @@ class RetryingServer:
 
     Args:
         location: The location.
-        timeout: Seconds to wait for a connection, and for an answer.
+        timeout: Seconds that an operation may take, with all that it sends, the connecting and the repeats.
     """
 
     def __init__(self, location: Location, timeout: float) -> None:
@@ -44,11 +45,18 @@ class RetryingServer:
             lambda: topology_of(location, timeout), lambda topology: topology.close()
         )
 
-    async def ask_all(self, commands: Sequence[Command], *, writes: bool = False, again: bool = True) -> list[Any]:
+    def deadline(self) -> float:
+        """Return when an operation that begins now must have ended, by the monotonic clock."""
+        return monotonic() + self._timeout
+
+    async def ask_all(
+        self, commands: Sequence[Command], until: float | None = None, *, writes: bool = False, again: bool = True
+    ) -> list[Any]:
         """Return the answers to commands that are sent together.
 
         Args:
             commands: The commands; a command that writes must be the only one.
+            until: The deadline of the operation; None: these commands are all of it.
             writes: Whether the command writes.
             again: Whether the command may be sent twice: it recognizes a repeat, or writes nothing.
 
@@ -59,15 +67,19 @@ class RetryingServer:
         """
         if self._closed:
             raise self._not_open()
-        answers = await (await self._topology.get()).ask_all(commands)
+        if until is None:
+            until = self.deadline()
+        answers = await (await self._topology.get()).ask_all(commands, until)
         if any_failed(answers):
-            await self._ask_again(list(commands), answers, writes=writes, again=again)
+            await self._ask_again(list(commands), answers, until, writes=writes, again=again)
         return answers
 
-    async def _ask_again(self, commands: list[Command], answers: list[Any], *, writes: bool, again: bool) -> None:
+    async def _ask_again(
+        self, commands: list[Command], answers: list[Any], until: float, *, writes: bool, again: bool
+    ) -> None:
         """Send commands again until they succeed, and replace the errors in `answers`."""
-        loop = asyncio.get_running_loop()
-        end, unknown = loop.time() + self._timeout, False
+        unknown = False
+        before: Lost | Refused | None = None
         while True:
             left: list[int] = []
             wait: Lost | Refused | None = None
@@ -90,13 +102,15 @@ class RetryingServer:
             if not left:
                 return
             if wait is not None:
-                if loop.time() + _PAUSE > end:
-                    raise self._error(wait, unknown=unknown)
+                if monotonic() + _PAUSE > until:  # the last answer may say no more than that the time was over
+                    raise self._error(before or wait, unknown=unknown)
+                before = wait
                 await asyncio.sleep(_PAUSE)
             if self._closed:
                 raise self._not_open()
             topology = await self._topology.get()
-            for number, answer in zip(left, await topology.ask_all([commands[one] for one in left]), strict=True):
+            replies = await topology.ask_all([commands[one] for one in left], until)
+            for number, answer in zip(left, replies, strict=True):
                 answers[number] = answer
 
     def _not_open(self) -> Closed:

@@ -5,6 +5,12 @@ the script writes it if the stored header is still the same, and otherwise answe
 `_layout` give the offsets of all numbers.
 
 A script that meets damage stops before it writes anything, or returns the damaged data for the reader to report.
+
+Writers that find a session changed stand in a line, a list of their names (`line_of`).  Its first element is the writer
+that has the session's header and is about to commit: until it has, all others are refused.  Then the first element is
+empty until the next writer in the line asks again and becomes the first; meanwhile any writer that knows the header may
+commit.  So every writer has its turn, however far away it is, and nobody waits for a turn that nobody takes.  Redis
+drops a line whose first writer does nothing for `LEASE`: that writer may have been killed.
 """
 
 from __future__ import annotations
@@ -14,6 +20,7 @@ from typing import Final, NamedTuple
 
 from turnlog.limits import MAX_NUMBER, REMEMBERED_CHANGES, SLIDE
 
+from ._connection import Command
 from ._layout import CHANGES, HASH_BYTES, HEADER, RECORD, RECORDS, WORDS
 
 
@@ -29,6 +36,21 @@ DAMAGED: Final = "turnlog: damaged"
 
 TEXTS: Final[dict[object, bytes]] = {}
 """The text of each script by its name: sent to a server that does not know the name."""
+
+_WRITERS: Final[dict[object, int]] = {}
+"""The place of the writer among the arguments of a script that uses a line, by its name and by its text."""
+
+
+def without_line(command: Command) -> Command:
+    """Return a command that uses no line: it goes to a node that takes over a slot, while the line may be elsewhere.
+
+    A line on both nodes would keep the slot from moving (`BUSYKEY`).
+    """
+    place = _WRITERS.get(command[1]) if command[0] in (b"EVALSHA", b"EVAL") else None
+    if place is None:
+        return command
+    place += 3 + int(command[2])  # the command, the script, the number of keys, and the keys come first
+    return (*command[:place], b"", *command[place + 1 :])
 
 
 def _script(arguments: str, text: str) -> Script:
@@ -47,8 +69,13 @@ def _script(arguments: str, text: str) -> Script:
     data = text.encode()
     script = Script(data, sha1(data, usedforsecurity=False).hexdigest().encode())
     TEXTS[script.sha] = data
+    if "writer" in names:
+        _WRITERS[script.sha] = _WRITERS[data] = names.index("writer")
     return script
 
+
+LEASE: Final = 250
+"""Milliseconds until a line ends whose first writer does nothing.  A writer needs one round trip for its commit."""
 
 _FUNCTIONS: Final = f"""local function number(data, offset)
   local value = data and #data >= offset + 7 and struct.unpack('>d', data, offset)
@@ -113,6 +140,35 @@ local function known(key, hashes, hash)
     place = string.find(hashes, short, place + 1, true)
   end
   return nil
+end
+
+local function line_of(key)
+  return (string.gsub(key, ':s:', ':w:', 1))
+end
+
+-- a writer's place in the line, from 0; it is put at the end if it is not there.  While a slot moves, a line that is
+-- not stored yet is out of reach: then there is none
+local function stand(line, writer)
+  local first = redis.pcall('LINDEX', line, 0)
+  if writer == '' or first == writer or type(first) == 'table' then return 0 end
+  if not first then
+    redis.pcall('RPUSH', line, writer)
+  else
+    local second = redis.call('LINDEX', line, 1)
+    if first ~= '' or (second and second ~= writer) then
+      return redis.call('LPOS', line, writer) or redis.call('RPUSH', line, writer) - 1
+    end
+    redis.call('LSET', line, 0, writer)
+    if second then redis.call('LREM', line, -1, writer) end
+  end
+  redis.pcall('PEXPIRE', line, {LEASE})
+  return 0
+end
+
+-- the first writer in the line has committed, or will not
+local function pass(line)
+  redis.call('LSET', line, 0, '')
+  redis.call('PEXPIRE', line, {LEASE})
 end
 
 -- elements in the middle of the list
@@ -198,26 +254,39 @@ return {top[1], top[2] or '', redis.call('PTTL', KEYS[1]), hash ~= '' and known(
 )
 
 COMMIT: Final = _script(
-    # the header that the caller has seen, the change to remember, the next header, how many elements to keep, the turn
-    # before which to drop, the most bytes, the owner before and now, and the beginnings of the keys of other sessions
-    # and of indexes of owners; the records follow
-    "hash expected entry header keep drop limit metadata default session was owner sessions owners",
+    # the hashes of one or several changes, one after the other; the header that the caller has seen, the next header,
+    # how many elements to keep, the turn before which to drop, the most bytes, the owner before and now, the beginnings
+    # of the keys of other sessions and of indexes of owners, and the name of the writer; the changes to remember and
+    # then the records follow
+    "hash expected header keep drop limit metadata default session was owner sessions owners writer",
     f"""
 local key = KEYS[1]
 local top = redis.call('LRANGE', key, 0, 2)
 local seen, hashes = top[1] or '', top[3] or ''
-local found = seen ~= '' and known(key, top[3], hash)
-if found then return {{'repeat', seen, redis.call('PTTL', key), found}} end
-if seen ~= expected then
+local many = #hash / {HASH_BYTES}
+for i = 1, many do
+  local found = seen ~= '' and known(key, top[3], string.sub(hash, {HASH_BYTES} * (i - 1) + 1, {HASH_BYTES} * i))
+  if found and i > 1 then return {{'apart'}} end
+  if found then return {{'repeat', seen, redis.call('PTTL', key), found}} end
+end
+local line = line_of(key)
+local first = redis.pcall('LINDEX', line, 0)
+local another = type(first) == 'string' and first ~= '' and first ~= writer and writer ~= ''
+if seen ~= expected or another then
+  local place = stand(line, writer)
+  if place > 0 then return {{'wait', place}} end
   if seen == '' then return {{'moved', '', 0, ''}} end
   return {{'moved', seen, redis.call('PTTL', key), top[2] or ''}}
 end
+
+local entries = more
+more = more + many
 
 -- drop turns at the beginning, of those that are stored and of those to append
 local dropped, bytes = 0, number(header, {HEADER["bytes"]})
 if drop ~= '' then
   local first, start = number(header, {HEADER["first"]}), number(header, {HEADER["start"]})
-  local wanted = tonumber(drop)
+  local wanted, expected_turn, expected_start = tonumber(drop), first, start
   local stored = seen ~= '' and redis.call('LLEN', key) or 0
   if keep ~= '' then stored = tonumber(keep) end
   while true do
@@ -226,8 +295,13 @@ if drop ~= '' then
     if inside then record = redis.call('LINDEX', key, {RECORDS} + dropped) else record = ARGV[more] end
     if not record then break end
     local at, turns = number(record, {RECORD["number"]}), number(record, {RECORD["turns"]})
-    if at + math.max(turns, 1) > wanted then
-      first, start = at, number(record, {RECORD["messages_until"]}) - number(record, {RECORD["count"]})
+    local ends = number(record, {RECORD["messages_until"]})
+    local begins = ends - number(record, {RECORD["count"]})
+    -- a number that is damaged must drop no turn that is retained
+    if begins ~= expected_start or at ~= expected_turn - (turns == 0 and 1 or 0) then error('{DAMAGED}') end
+    expected_turn, expected_start = at + math.max(turns, 1), ends
+    if expected_turn > wanted then
+      first, start = at, begins
       break
     end
     bytes = bytes - number(record, {RECORD["size"]})
@@ -250,26 +324,31 @@ if number(header, {HEADER["updated"]}) == 0 then
 end
 header = summed(header)
 
-local count = number(header, {HEADER["changes"]}) - 1
-local place = count % {REMEMBERED_CHANGES}
-hashes = string.sub(hashes, 1, place * 4) .. string.sub(hash, 1, 4) .. string.sub(hashes, place * 4 + 5)
+local count = number(header, {HEADER["changes"]}) - many
+for i = 0, many - 1 do
+  local place, at = (count + i) % {REMEMBERED_CHANGES} * 4, {HASH_BYTES} * i
+  hashes = string.sub(hashes, 1, place) .. string.sub(hash, at + 1, at + 4) .. string.sub(hashes, place + 5)
+end
 if seen == '' then
-  redis.call('RPUSH', key, header, metadata, hashes, entry)
+  redis.call('RPUSH', key, header, metadata, hashes, unpack(ARGV, entries, entries + many - 1))
   local empty = {{}}
-  for i = 1, {REMEMBERED_CHANGES} - 1 do empty[i] = '' end
-  redis.call('RPUSH', key, unpack(empty))
+  for i = 1, {REMEMBERED_CHANGES} - many do empty[i] = '' end
+  if many < {REMEMBERED_CHANGES} then redis.call('RPUSH', key, unpack(empty)) end
 else
   if keep ~= '' then redis.call('LTRIM', key, 0, tonumber(keep) - 1) end
   if dropped > 0 then remove(key, {RECORDS}, dropped) end
   redis.call('LSET', key, 0, header)
   redis.call('LSET', key, 2, hashes)
-  redis.call('LSET', key, {CHANGES} + place, entry)
+  for i = 0, many - 1 do
+    redis.call('LSET', key, {CHANGES} + (count + i) % {REMEMBERED_CHANGES}, ARGV[entries + i])
+  end
   if metadata ~= '' then redis.call('LSET', key, 1, metadata) end
 end
 while more <= #ARGV do
   redis.call('RPUSH', key, unpack(ARGV, more, math.min(more + 999, #ARGV)))
   more = more + 1000
 end
+if first == writer and writer ~= '' then pass(line) end
 local left = extend(key, header, default)
 
 local updated = number(header, {HEADER["updated"]})
@@ -279,9 +358,9 @@ if was ~= owner then
   redis.call('ZREM', KEYS[2], session .. '\\0' .. was)
   if was ~= '' then redis.call('ZREM', KEYS[4], session) end
 end
--- expired sessions leave entries in the index: every eighth commit of a session, and its first, looks at 16 entries, so
+-- expired sessions leave entries in the index: every eighth change of a session, and its first, looks at 16 entries, so
 -- at most about every second one is of an expired session; while a slot moves, another session may be out of reach
-if count % 8 == 0 then
+if math.floor((count + 7) / 8) ~= math.floor((count + many + 7) / 8) then
   for _, other in ipairs(redis.call('ZRANDMEMBER', KEYS[2], 16)) do
     local stop = string.find(other, '\\0', 1, true)
     local name = string.sub(other, 1, stop - 1)
@@ -351,12 +430,37 @@ return 1
 """,
 )
 
+STAND: Final = _script("writer", "return stand(line_of(KEYS[1]), writer)")
+"""Answers the writer's place in the line of a session; at 0 the session does not change until the writer commits."""
+
+PASS: Final = _script(
+    "writer",
+    """
+local line = line_of(KEYS[1])
+if writer ~= '' and redis.pcall('LINDEX', line, 0) == writer then pass(line) end
+""",
+)
+MOVED: Final = 2
+"""The answer of `FORGET` if the entry was put to its place."""
+
 FORGET: Final = _script(
-    "member",
+    "member session whose",  # the entry, the session id in it, and the owner whose index it is; or nothing
     f"""
 -- remove an entry of an index, unless the session has its time: then another caller has put it there again
 local header, score = redis.call('LINDEX', KEYS[1], 0), redis.call('ZSCORE', KEYS[2], member)
-if not score or (header and number(header, {HEADER["updated"]}) == tonumber(score)) then return 0 end
-return redis.call('ZREM', KEYS[2], member)
+if not score then return 0 end
+if header then
+  local updated = number(header, {HEADER["updated"]})
+  if updated == tonumber(score) then return 0 end
+  local length = string.byte(header, {HEADER["owner"]}) or 0
+  local owner = string.sub(header, {HEADER.size + 1}, {HEADER.size} + length)
+  -- each commit writes the time of the entry, so one that is in the right index with a wrong time is damaged
+  if (whose == '' and member == session .. '\\0' .. owner) or (whose ~= '' and whose == owner) then
+    redis.call('ZADD', KEYS[2], updated, member)
+    return {MOVED}
+  end
+end
+redis.call('ZREM', KEYS[2], member)
+return 1
 """,
 )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import os
+import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from time import monotonic
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -30,8 +32,6 @@ from turnlog.errors import InvalidInput, TurnlogError
 from turnlog.rules import (
     NOTHING,
     Header,
-    Near,
-    Plan,
     Remembered,
     check_delete,
     check_seal,
@@ -39,44 +39,37 @@ from turnlog.rules import (
     fits,
     missing,
     needs,
-    plan,
+    page_of,
     regressed,
     window,
 )
-from turnlog.runtime import BoundedMap, SSLMode
+from turnlog.runtime import BoundedMap, PerLoop, SSLMode
 from turnlog.values import check_read
 
 from . import _layout, _scripts, _server_warnings
+from ._commit_plan import CommitPlan, Seen, commit_plan, receipt_of
 from ._connection import Argument, Command
 from ._layout import Keys, keys_of
 from ._location import location_of_client, location_of_url
 from ._retry import RetryingServer
 from ._scripts import Script
+from ._writer import Waiting, Writer
 
 _SEEN: Final = 4_096  # sessions whose header is kept; about a kilobyte each
-_TRIES: Final = 100  # how often another writer may change a session between a look and the commit
 _NO_CHANGE: Final = b""
-_DEFERRED: Final = Near(deferred=True)
 
 
-class _Seen(NamedTuple):
-    """The header of a session as it was last seen: a commit need not read it first."""
+class _Job(NamedTuple):
+    """A change that is being committed."""
 
-    header: Header
-    raw: bytes
-    """The element that the header was read from."""
-    metadata: bytes
-    """The element that its metadata were read from."""
-
-
-class _Plan(NamedTuple):
-    """The plan of a commit, and the keys and arguments of the script that carries it out."""
-
-    todo: Plan
-    keys: tuple[bytes, ...]
-    arguments: list[Argument]
-    metadata: bytes
-    """The new element for the metadata; empty: they stay."""
+    key: Key
+    keys: Keys
+    change: Change
+    hashed: bytes
+    """The hash of the change."""
+    writer: Writer
+    until: float
+    """The deadline of the operation."""
 
 
 class RedisBackend(Backend):
@@ -87,7 +80,8 @@ class RedisBackend(Backend):
             `redis+sentinel://host:26379,host2:26379/0`, `redis+cluster://host:6379,host2:6379`, or the latter two with
             `rediss+`; None: give a `client`.
         ttl: As in `Backend`; the server's clock counts it.
-        timeout: Seconds to wait for a connection, and for an answer, before `Unavailable` or `OutcomeUnknown`.
+        timeout: Seconds that an operation may take, with all that it sends, before `Unavailable` or `OutcomeUnknown`.
+            Connecting may take 5 of them.
         db: The number of the database, if the URL names none; None: 0.
         service: The name of the master that the sentinels watch.
         sslmode: `disable`, `require`, or `verify-full`, the only one that an attacker in the network cannot read; None:
@@ -126,14 +120,15 @@ class RedisBackend(Backend):
         else:
             location = location_of_client(client)
         self._server = RetryingServer(location, float(timeout))
-        self._seen: BoundedMap[Key, _Seen] = BoundedMap(_SEEN)
+        self._writers: PerLoop[Writer] = PerLoop(lambda: Writer(location.name))
+        self._seen: BoundedMap[Key, Seen] = BoundedMap(_SEEN)
         self._closed = True
 
     async def open(self) -> None:
         await super().open()
         self._server.open()
         try:
-            await self._all([(b"PING",)])
+            await self._all(self._server.deadline(), [(b"PING",)])
             await _server_warnings.warn(self._server)
         except BaseException:
             await self.close()
@@ -156,15 +151,16 @@ class RedisBackend(Backend):
         touch: bool = True,
     ) -> Session:
         check_read(last, before, since)
-        keys = keys_of(key.namespace, key.session.encode())
+        keys, until = keys_of(key.namespace, key.session.encode()), self._server.deadline()
         if before is None and since is None:
-            session = await self._end(key, keys, last, touch=touch)
+            session = await self._end(key, keys, until, last, touch=touch)
             if session is not None:
                 return session
         known: tuple[Argument, ...] = (b"", 0, 0)
         if since is not None:
             known = (since.epoch, since.generation, since.rounds)
         answer = await self._run(
+            until,
             _scripts.READ,
             (keys.session,),
             self._default_ttl,
@@ -177,7 +173,7 @@ class RedisBackend(Backend):
             raise missing(key)
         raw, metadata, left, kind, rows = answer
         found = self._header(key, raw, metadata, left)
-        self._seen[key] = _Seen(found, raw, metadata)
+        self._seen[key] = Seen(found, raw, metadata)
         records = _layout.records_from(key, rows)
         continues = since is not None and _continues(found, since, kind, records)
         if kind == b"after" and continues:
@@ -187,7 +183,7 @@ class RedisBackend(Backend):
         check_whole(found, records, last, before, since if continues else None)
         return Session(found.info(0.0), tuple(records), continues)
 
-    async def _end(self, key: Key, keys: Keys, last: int | None, *, touch: bool) -> Session | None:
+    async def _end(self, key: Key, keys: Keys, until: float, last: int | None, *, touch: bool) -> Session | None:
         """Return the end of a session, or all of it; None if the answers do not fit together.
 
         A script would copy every row once more, so these are two commands in one trip.  Another writer's command may
@@ -198,7 +194,7 @@ class RedisBackend(Backend):
             commands.append((b"LRANGE", keys.session, _layout.RECORDS, -1))
         elif last:
             commands.append((b"LRANGE", keys.session, -((last + 1) // 2), -1))
-        top, *rest = await self._all(commands)
+        top, *rest = await self._all(until, commands)
         if top is None:
             raise missing(key)
         raw, metadata, left, length = top
@@ -214,7 +210,7 @@ class RedisBackend(Backend):
             check_whole(found, records, last, None, None)
         except CorruptRecord:
             return None
-        self._seen[key] = _Seen(found, raw, metadata)
+        self._seen[key] = Seen(found, raw, metadata)
         return Session(found.info(0.0), tuple(records))
 
     def _header(self, key: Key, raw: bytes, metadata: bytes, left: int) -> Header:
@@ -229,103 +225,175 @@ class RedisBackend(Backend):
     async def commit(self, key: Key, change: Change) -> Receipt:
         for record in change.append:
             _ = record.payload  # a record over the limit is refused before any I/O
-        keys, hashed = keys_of(key.namespace, key.session.encode()), _layout.change_hash(change.id)
-        seen, sure = self._seen.get(key), False
-        if seen is None:
-            seen, entry = await self._look(key, keys, hashed)
-            if seen is not None and entry:
-                return await self._repeat(keys, change, seen.header, entry)
-            sure = True
-        for _ in range(_TRIES):
+        writer, until = await self._writers.get(), self._server.deadline()
+        taken = writer.turns.take(key)
+        if not taken:
+            waiting = Waiting(change)
             try:
-                work = await self._plan(key, keys, change, hashed, seen)
-            except TurnlogError:
-                if sure:
+                answer = await writer.turns.wait(key, until, waiting)
+            except Unavailable as error:
+                if not waiting.sent:
                     raise
-                work = None  # the header may be out of date, or the session remembers the change
+                unknown = OutcomeUnknown(f"{self._server.location.name}: no answer in time")
+                unknown.key, unknown.change = key, change
+                raise unknown from error
+            if isinstance(answer, Receipt):
+                return answer
+            taken = answer
+        try:
+            keys = keys_of(key.namespace, key.session.encode())
+            return await self._commit(_Job(key, keys, change, _layout.change_hash(change.id), writer, until))
+        except TurnlogError:
+            await self._pass(writer, key, until)
+            raise
+        finally:
+            if taken:
+                writer.turns.leave(key)
+
+    async def _commit(self, job: _Job) -> Receipt:
+        key, change = job.key, job.change
+        seen, sure, together = self._seen.get(key), False, True
+        while True:
+            work = None
+            try:
+                if seen is not None or sure:
+                    work = await self._plan(job, seen, together=together)
+            except TurnlogError:
+                if sure:  # otherwise the header may be out of date, or the session remembers the change
+                    raise
             if work is None:
-                seen, entry = await self._look(key, keys, hashed)
+                seen, entry = await self._look(key, job.keys, job.until, job.hashed)
                 if seen is not None and entry:
-                    return await self._repeat(keys, change, seen.header, entry)
+                    return await self._repeat(job, seen.header, entry)
                 sure = True
                 continue
-            try:
-                answer = await self._run(_scripts.COMMIT, work.keys, *work.arguments, writes=True)
-            except OutcomeUnknown as error:
-                error.key, error.change = key, change
-                raise
-            kind, header = answer[0], work.todo.header
+            sent = monotonic()
+            kind, *answer = await self._send(job, work)
             if kind == b"stored":
-                after = _layout.completed(header, answer[1], answer[2])
-                self._seen[key] = _Seen(after, answer[1], work.metadata or (b"" if seen is None else seen.metadata))
-                return after.receipt(0.0, after.version, work.todo.number, work.todo.previous)
+                return self._stored(job, work, seen, *answer)
             if kind == b"repeat":
-                found = _layout.header_from(key, answer[1], None, answer[2])
-                return await self._repeat(keys, change, found, answer[3])
-            if kind == b"large":
+                raw, left, entry = answer
+                return await self._repeat(job, _layout.header_from(key, raw, None, left), entry)
+            if kind == b"wait":
+                await self._wait(answer[0], sent, job.until)
+            elif work.others and kind != b"moved":
+                together = False
+            elif kind == b"large":
                 before = 0 if seen is None else seen.header.bytes
-                msgspec.structs.replace(header, bytes=int(answer[1])).check_bytes(change.max_bytes, before)
-            seen, sure = _seen(key, answer[1], answer[3], answer[2]), True
-        raise Unavailable(f"{self._server.location.name}: others came first {_TRIES} times: nothing was stored")
+                header = msgspec.structs.replace(work.todo.header, bytes=int(answer[0]))
+                header.check_bytes(change.max_bytes, before)
+            else:
+                job.writer.first.add(key)
+                raw, left, metadata = answer
+                seen, sure = _seen(key, raw, metadata, left), True
+                await self._wait(0, sent, job.until)
 
-    async def _look(self, key: Key, keys: Keys, hashed: bytes) -> tuple[_Seen | None, bytes]:
+    async def _send(self, job: _Job, work: CommitPlan) -> Any:  # noqa: ANN401 - what the script answers
+        for other in work.others:
+            other.waiting.sent = True
+        try:
+            answer = await self._run(job.until, _scripts.COMMIT, work.keys, *work.arguments, writes=True)
+        except OutcomeUnknown as error:
+            error.key, error.change = job.key, job.change
+            raise
+        if answer[0] != b"stored":
+            for other in work.others:
+                other.waiting.sent = False
+        return answer
+
+    def _stored(self, job: _Job, work: CommitPlan, seen: Seen | None, raw: bytes, left: int) -> Receipt:
+        """Return the receipt of a change that was stored, and pass on those of the others."""
+        job.writer.first.discard(job.key)
+        todo = work.others[-1].todo if work.others else work.todo
+        after = _layout.completed(todo.header, raw, left)
+        self._seen[job.key] = Seen(after, raw, work.metadata or (b"" if seen is None else seen.metadata))
+        for other in work.others:
+            if not other.turn.done():
+                other.turn.set_result(receipt_of(other.todo, after))
+        return receipt_of(work.todo, after)
+
+    @asynccontextmanager
+    async def alone(self, key: Key) -> AsyncGenerator[None, None]:
+        writer, until = await self._writers.get(), self._server.deadline()
+        place = keys_of(key.namespace, key.session.encode()).session
+        try:
+            async with writer.turns.alone(key, until, Waiting(None)):
+                ahead = 1
+                while ahead:
+                    sent = monotonic()
+                    ahead = await self._run(until, _scripts.STAND, (place,), writer.name)
+                    await self._wait(ahead, sent, until)
+                writer.first.add(key)
+                yield
+                await self._pass(writer, key, until)
+        except TurnlogError:
+            await self._pass(writer, key, until)
+            raise
+
+    async def _wait(self, ahead: int, sent: float, until: float) -> None:
+        """Wait until a writer that stands in a line may have its turn.
+
+        Args:
+            ahead: How many writers stand before it; each needs about one round trip.
+            sent: When it asked.
+            until: The deadline of the operation.
+
+        Raises:
+            Unavailable: There is no time for another round trip, whose answer would come too late.
+        """
+        now = monotonic()
+        trip = now - sent
+        if now + (ahead + 2) * trip > until:
+            raise Unavailable(
+                f"{self._server.location.name}: others wrote to the session all the time: nothing was stored"
+            )
+        if ahead:
+            await asyncio.sleep(ahead * trip)
+
+    async def _pass(self, writer: Writer, key: Key, until: float) -> None:
+        """Pass a place in the line that was not used; otherwise the next writer would wait for `LEASE`."""
+        if key in writer.first:
+            writer.first.discard(key)
+            with suppress(TurnlogError):
+                place = keys_of(key.namespace, key.session.encode()).session
+                await self._run(until, _scripts.PASS, (place,), writer.name)
+
+    async def _look(self, key: Key, keys: Keys, until: float, hashed: bytes) -> tuple[Seen | None, bytes]:
         """Return a session's header, None if there is no session, and the change that it remembers under a hash."""
-        answer = await self._run(_scripts.LOOK, (keys.session,), hashed)
+        answer = await self._run(until, _scripts.LOOK, (keys.session,), hashed)
         if answer is None:
             return None, b""
         raw, metadata, left, entry = answer
-        return _Seen(_layout.header_from(key, raw, metadata, left), raw, metadata), entry
+        return Seen(_layout.header_from(key, raw, metadata, left), raw, metadata), entry
 
-    async def _repeat(self, keys: Keys, change: Change, header: Header, entry: bytes) -> Receipt:
+    async def _repeat(self, job: _Job, header: Header, entry: bytes) -> Receipt:
         """Return the answer to a change that the session remembers, and extend the session's life."""
         slid = header.slide(0.0, self.ttl)
-        receipt = Remembered.unpack(header.key, entry).receipt(slid, change, 0.0)
+        receipt = Remembered.unpack(header.key, entry).receipt(slid, job.change, 0.0)
         if slid is not header:
-            await self._run(_scripts.TOP, (keys.session,), self._default_ttl, "1")
+            await self._run(job.until, _scripts.TOP, (job.keys.session,), self._default_ttl, "1")
         return receipt
 
-    async def _plan(self, key: Key, keys: Keys, change: Change, hashed: bytes, seen: _Seen | None) -> _Plan | None:
+    async def _plan(self, job: _Job, seen: Seen | None, *, together: bool) -> CommitPlan | None:
         """Return what a commit sends; None if the session has changed since it was seen."""
-        before, raw = (None, b"") if seen is None else (seen.header, seen.raw)
-        near, elements = needs(key, before, change), None
-        near = _DEFERRED if near is NOTHING else msgspec.structs.replace(near, deferred=True)
-        if near.keep is not None and before is not None:
-            there, elements, cut, row = await self._run(_scripts.AROUND, (keys.session,), near.keep)
-            if there != raw:
+        key, keys, change, hashed, writer, until = job
+        near, elements = needs(key, None if seen is None else seen.header, change), None
+        together = together and near is NOTHING
+        if near.keep is not None and seen is not None:
+            there, elements, cut, row = await self._run(until, _scripts.AROUND, (keys.session,), near.keep)
+            if there != seen.raw:
                 return None
             below = _layout.records_from(key, [row])[0] if row else None
             near = msgspec.structs.replace(near, below=below, cut=cut)
-        todo = plan(key, before, change, near, 0.0, ttl=self.ttl, nonce=os.urandom)
-        header = todo.header
-        entry = hashed + Remembered(change.digest, header.version, todo.number).pack(key)
-        metadata = header.metadata.pack(key) if change.metadata is not None or before is None else b""
-        old = header.owner if before is None else before.owner
-        arguments: list[Argument] = [
-            hashed,
-            raw,
-            entry,
-            _layout.header_bytes(header),
-            "" if elements is None else elements,
-            "" if todo.drop is None else todo.drop,
-            "" if change.max_bytes is None else change.max_bytes,
-            metadata,
-            self._default_ttl,
-            keys.member,
-            old,
-            header.owner,
-            keys.prefix,
-            keys.owners,
-            *[_layout.record_bytes(key, record) for record in todo.append],
-        ]
-        owners = [
-            _layout.index_of(keys.bucket, key.namespace, it) if it else keys.listing for it in (header.owner, old)
-        ]
-        return _Plan(todo, (keys.session, keys.listing, *owners), arguments, metadata)
+        others = writer.turns.waiting(key) if together else ()
+        return commit_plan(
+            key, keys, change, hashed, seen, near, elements, others=others, ttl=self.ttl, writer=writer.name
+        )
 
     async def seal(self, key: Key, record: Record) -> bool:
         check_seal(key, record)
-        keys = keys_of(key.namespace, key.session.encode())
-        answer = await self._run(_scripts.READ, (keys.session,), "", "0", "", record.next_turn, "", 0, 0)
+        keys, until = keys_of(key.namespace, key.session.encode()), self._server.deadline()
+        answer = await self._run(until, _scripts.READ, (keys.session,), "", "0", "", record.next_turn, "", 0, 0)
         if answer is None:
             raise missing(key)
         raw, metadata, left, _, rows = answer
@@ -337,50 +405,76 @@ class RedisBackend(Backend):
             return False
         ends = [_layout.head_of(rows[0]), _layout.head_of(rows[-1])]
         data = _layout.record_bytes(key, record.sealed_at(run[-1], record.size))
-        done = await self._run(_scripts.SEAL, (keys.session,), *ends, len(rows), data, record.number, writes=True)
+        arguments: list[Argument] = [*ends, len(rows), data, record.number]
+        done = await self._run(until, _scripts.SEAL, (keys.session,), *arguments, writes=True)
         self._seen.pop(key, None)
         return bool(done)
 
     async def delete(self, key: Key, *, expect: Expect = None, for_owner: str | None = None) -> bool:
-        keys = keys_of(key.namespace, key.session.encode())
-        while True:
-            raw = b""
-            if expect is not None or for_owner is not None:
-                seen, _ = await self._look(key, keys, _NO_CHANGE)
-                if not check_delete(key, None if seen is None else seen.header, expect, for_owner, 0.0):
-                    return False
-                assert seen is not None  # there is a session to delete
-                raw = seen.raw
-            answer = await self._run(
-                _scripts.DELETE, (keys.session, keys.listing), raw, keys.member, keys.owners, writes=True, again=False
-            )
-            if answer != 2:  # otherwise another writer changed the session after the look
-                self._seen.pop(key, None)
-                return bool(answer)
+        done = await self._delete(key, expect, for_owner)
+        while done is None:
+            async with self.alone(key):
+                done = await self._delete(key, expect, for_owner)
+        return done
+
+    async def _delete(self, key: Key, expect: Expect, for_owner: str | None) -> bool | None:
+        """Remove a session; return None if another writer changed it after the look."""
+        keys, until = keys_of(key.namespace, key.session.encode()), self._server.deadline()
+        raw = b""
+        if expect is not None or for_owner is not None:
+            found = await self._deletable(key, keys, until, expect, for_owner)
+            if found is None:
+                return False
+            raw = found
+        names, text = (keys.session, keys.listing), (raw, keys.member, keys.owners)
+        answer = await self._run(until, _scripts.DELETE, names, *text, writes=True, again=False)
+        if answer == 2:
+            return None
+        self._seen.pop(key, None)
+        return bool(answer)
+
+    async def _deletable(
+        self, key: Key, keys: Keys, until: float, expect: Expect, for_owner: str | None
+    ) -> bytes | None:
+        """Return the element of the header if there is a session to delete.
+
+        Raises:
+            CorruptRecord: It is damaged: whether it meets `expect`, or whose it is, cannot be told.
+        """
+        answer = await self._run(until, _scripts.LOOK, (keys.session,), _NO_CHANGE)
+        raw, _, left, _ = answer or (b"", b"", 0, b"")
+        try:
+            header = _layout.header_from(key, raw, None, left) if answer else None
+        except CorruptRecord:
+            owners = _layout.owners_of(key, raw)
+            if expect is not None or len(owners) > 1:
+                raise
+            return raw if for_owner is not None and owners == {for_owner.encode()} else None
+        return raw if check_delete(key, header, expect, for_owner, 0.0) else None
 
     # -------------------------------------------------------------------------------------------------------- listing
 
     async def page(self, query: Query) -> Page:
         indexes = [_layout.index_of(bucket, query.namespace, query.owner) for bucket in range(_layout.BUCKETS)]
         after = None if query.after is None else (query.after[0], query.after[1].encode())
-        infos: list[SessionInfo] = []
-        more = True
-        while more and len(infos) <= query.limit:
-            found = await self._next(indexes, after, query.limit + 1 - len(infos))
-            if not found:
-                break
-            more = await self._infos(query, found, infos)
-            after = found[-1][:2]
-        shown = tuple(infos[: query.limit])
-        more = not more or len(infos) > query.limit
-        return Page(shown, query.cursor_after(shown[-1]) if more else None)
+        found: list[SessionInfo | CorruptRecord | None] = []
+        until = self._server.deadline()
+        while True:
+            wanted = query.limit + 1 - sum(isinstance(one, SessionInfo) for one in found)
+            entries = await self._next(until, indexes, after, wanted)
+            found += await self._listed(until, query, entries) if entries else []
+            page = page_of(query, found, is_last=len(entries) < wanted)
+            if page is not None:
+                return page
+            after = entries[-1][:2]
 
     async def _next(
-        self, indexes: Sequence[bytes], after: tuple[float, bytes] | None, many: int
+        self, until: float, indexes: Sequence[bytes], after: tuple[float, bytes] | None, many: int
     ) -> list[tuple[float, bytes, bytes]]:
         """Return the next entries of the index out of all buckets, the last updated first: time, session, member.
 
         Args:
+            until: The deadline of the operation.
             indexes: The index of each bucket.
             after: The time and the session that the entries follow; None: from the beginning.
             many: How many entries to return at most.
@@ -394,7 +488,7 @@ class RedisBackend(Backend):
             commands = [
                 (b"ZREVRANGEBYSCORE", index, top, "-inf", b"WITHSCORES", b"LIMIT", skip, some) for index, skip in asked
             ]
-            replies = await self._all(commands)
+            replies = await self._all(until, commands)
             more, least = [], []
             for (index, skip), reply in zip(asked, replies, strict=True):
                 places = [
@@ -411,32 +505,41 @@ class RedisBackend(Backend):
             asked = [one for one, score in zip(more, least, strict=True) if score >= reached]
         return found[:many]
 
-    async def _infos(self, query: Query, found: Sequence[tuple[float, bytes, bytes]], infos: list[SessionInfo]) -> bool:
-        """Add the sessions of these entries to `infos`, and return whether none of them is damaged.
+    async def _listed(
+        self, until: float, query: Query, entries: Sequence[tuple[float, bytes, bytes]]
+    ) -> list[SessionInfo | CorruptRecord | None]:
+        """Return the sessions of some entries: an error for each that cannot be read, None for those that are gone.
 
-        It stops before a damaged session: the page that begins with that one raises the error.  An entry without its
-        session is removed from the index.
+        An entry whose session is gone is removed from the index.  One at a wrong place is moved, and reported.
         """
-        places = [keys_of(query.namespace, session) for _, session, _ in found]
-        replies = await self._all([_call(_scripts.LOOK, (one.session,), (_NO_CHANGE,)) for one in places])
-        gone = []
-        for place, reply, (score, session, member) in zip(places, replies, found, strict=True):
+        places = [keys_of(query.namespace, session) for _, session, _ in entries]
+        replies = await self._all(until, [_call(_scripts.LOOK, (one.session,), (_NO_CHANGE,)) for one in places])
+        found: list[SessionInfo | CorruptRecord | None] = [None] * len(entries)
+        stale = []
+        for number, (reply, (score, session, _)) in enumerate(zip(replies, entries, strict=True)):
             header = None
             if reply is not None:
                 try:
-                    header = _layout.header_from(Key(query.namespace, session.decode()), *reply[:3])
-                except CorruptRecord:
-                    if not infos:
-                        raise
-                    return False
+                    header = _layout.header_from(_layout.listed_key(query.namespace, session), *reply[:3])
+                except CorruptRecord as error:
+                    found[number] = error
+                    continue
             if header is None or header.updated != score:  # a session that has changed since has a newer entry
-                index = _layout.index_of(place.bucket, query.namespace, query.owner)
-                gone.append(_call(_scripts.FORGET, (place.session, index), (member,)))
+                stale.append((number, header))
             elif query.owner is None or header.owner == query.owner:
-                infos.append(header.info(0.0))
-        if gone:
-            await self._all(gone)  # if it fails, the next page does it
-        return True
+                found[number] = header.info(0.0)
+        if stale:
+            forget = [self._forget(query, *entries[number][1:], places[number]) for number, _ in stale]
+            for done, (number, header) in zip(await self._all(until, forget), stale, strict=True):
+                if done == _scripts.MOVED and header is not None:
+                    text = "its place in the list of sessions was damaged, and was put right: list them again"
+                    found[number] = CorruptRecord(text, key=header.key)
+        return found
+
+    @staticmethod
+    def _forget(query: Query, session: bytes, member: bytes, keys: Keys) -> Command:
+        index = _layout.index_of(keys.bucket, query.namespace, query.owner)
+        return _call(_scripts.FORGET, (keys.session, index), (member, session, (query.owner or "").encode()))
 
     # ------------------------------------------------------------------------------------------------------ the server
 
@@ -445,11 +548,18 @@ class RedisBackend(Backend):
         return "" if self.ttl is None else repr(self.ttl)
 
     async def _run(
-        self, script: Script, keys: Sequence[bytes], *arguments: Argument, writes: bool = False, again: bool = True
+        self,
+        until: float,
+        script: Script,
+        keys: Sequence[bytes],
+        *arguments: Argument,
+        writes: bool = False,
+        again: bool = True,
     ) -> Any:  # noqa: ANN401 - what a script answers
         """Run a script and return its answer.
 
         Args:
+            until: The deadline of the operation.
             script: The script.
             keys: Its keys.
             arguments: Its arguments.
@@ -461,13 +571,15 @@ class RedisBackend(Backend):
             OutcomeUnknown: The answer was lost.
             CorruptRecord: It met damage, or a key that is not a session's list.
         """
-        (answer,) = await self._all([_call(script, keys, arguments)], writes=writes, again=again)
+        (answer,) = await self._all(until, [_call(script, keys, arguments)], writes=writes, again=again)
         return answer
 
-    async def _all(self, commands: Sequence[Command], *, writes: bool = False, again: bool = True) -> list[Any]:
+    async def _all(
+        self, until: float, commands: Sequence[Command], *, writes: bool = False, again: bool = True
+    ) -> list[Any]:
         """Send commands together and return their answers.  The arguments and errors are those of `_run`."""
         try:
-            return await self._server.ask_all(commands, writes=writes, again=again)
+            return await self._server.ask_all(commands, until, writes=writes, again=again)
         except Unavailable as error:
             said = str(error.__cause__)
             if said.startswith("WRONGTYPE") or _scripts.DAMAGED in said:
@@ -483,8 +595,8 @@ def _call(script: Script, keys: Sequence[bytes], arguments: Sequence[Argument]) 
     return (b"EVALSHA", script.sha, len(keys), *keys, *arguments)
 
 
-def _seen(key: Key, raw: bytes, metadata: bytes, left: int) -> _Seen | None:
-    return _Seen(_layout.header_from(key, raw, metadata, left), raw, metadata) if raw else None
+def _seen(key: Key, raw: bytes, metadata: bytes, left: int) -> Seen | None:
+    return Seen(_layout.header_from(key, raw, metadata, left), raw, metadata) if raw else None
 
 
 def _continues(header: Header, since: Version, kind: bytes, records: Sequence[Record]) -> bool:

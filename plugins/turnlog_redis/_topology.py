@@ -8,17 +8,20 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
+from time import monotonic
 from typing import Any, Final
 
 from redis import exceptions
 from redis.asyncio.connection import AbstractConnection
 from redis.crc import key_slot
 
+from turnlog.runtime import REACH
+
 from ._connection import Command, Lost, Refused, SharedConnection, any_failed, said, shielded
 from ._location import Address, Location, written
+from ._scripts import without_line
 
 _SENTINEL: Final = 1.0  # seconds to wait for a sentinel before the next (redis.io/docs/reference/sentinel-clients)
-_CONNECT: Final = 5.0  # the most seconds to connect to one of several servers
 _REDIRECTIONS: Final = 8  # the most redirections that a command follows at once
 _ELSEWHERE: Final = ("CLUSTERDOWN", "MASTERDOWN", "READONLY")  # another server may be the master by now
 
@@ -27,7 +30,7 @@ class Topology(ABC):
     """Sends commands to the servers of a location, in one event loop."""
 
     @abstractmethod
-    async def ask_all(self, commands: Sequence[Command]) -> list[Any]:
+    async def ask_all(self, commands: Sequence[Command], until: float) -> list[Any]:
         """Return the answers to commands, as `SharedConnection.ask_all`; each goes to the server that has its key."""
 
     @abstractmethod
@@ -55,9 +58,9 @@ class _Server(Topology):
     async def _connect(self) -> AbstractConnection:
         return await _connected(self._location.connection((*self._location.addresses, None)[0]))
 
-    async def ask_all(self, commands: Sequence[Command]) -> list[Any]:
+    async def ask_all(self, commands: Sequence[Command], until: float) -> list[Any]:
         connection = self._connection
-        answers = await connection.ask_all(commands)
+        answers = await connection.ask_all(commands, until)
         # the host's name may belong to another server by now: connect anew
         if any_failed(answers) and connection is self._connection and any(map(_is_elsewhere, answers)):
             self._connection = SharedConnection(self._connect, self._timeout)
@@ -84,7 +87,7 @@ class _Master(_Server):
     async def _connect(self) -> AbstractConnection:
         address = await self._master()
         try:
-            async with asyncio.timeout(min(self._timeout, _CONNECT)):
+            async with asyncio.timeout(min(self._timeout, REACH)):
                 connection = await _connected(self._location.connection(address))
         except (TimeoutError, OSError, exceptions.ConnectionError, exceptions.TimeoutError) as error:
             raise Lost(f"the master at {written(address)}: {said(error)}", sent=False) from error
@@ -143,12 +146,12 @@ class _Cluster(Topology):
     def peer(self) -> str | None:
         return self._connections[self._last].peer if self._last in self._connections else None
 
-    async def ask_all(self, commands: Sequence[Command]) -> list[Any]:
+    async def ask_all(self, commands: Sequence[Command], until: float) -> list[Any]:
         answers: list[Any] = [None] * len(commands)
         left: list[tuple[int, Address | None]] = [(number, None) for number in range(len(commands))]
         for _ in range(_REDIRECTIONS):
             try:
-                owners = self._owners or await self._table()
+                owners = self._owners or await self._table(until)
             except (Lost, Refused) as error:
                 for number, _ in left:
                     answers[number] = error
@@ -159,7 +162,7 @@ class _Cluster(Topology):
                 groups[named or owners.get(-1 if slot is None else slot, self._last)].append(
                     (number, named is not None)
                 )
-            work = [self._ask(address, group, commands) for address, group in groups.items()]
+            work = [self._ask(address, group, commands, until) for address, group in groups.items()]
             answered = [await work[0]] if len(work) == 1 else await asyncio.gather(*work)
             left = []
             for address, group, replies in zip(groups, groups.values(), answered, strict=True):
@@ -176,15 +179,17 @@ class _Cluster(Topology):
                 break
         return answers
 
-    async def _ask(self, address: Address, group: Sequence[tuple[int, bool]], commands: Sequence[Command]) -> list[Any]:
+    async def _ask(
+        self, address: Address, group: Sequence[tuple[int, bool]], commands: Sequence[Command], until: float
+    ) -> list[Any]:
         """Return the answers of one node; `ASKING` precedes each command for a slot that is moving to it."""
         if not any(asking for _, asking in group):
-            answers = await self._connection_to(address).ask_all([commands[number] for number, _ in group])
+            answers = await self._connection_to(address).ask_all([commands[number] for number, _ in group], until)
         else:
             together: list[Command] = []
             for number, asking in group:
-                together += [(b"ASKING",), commands[number]] if asking else [commands[number]]
-            replies = iter(await self._connection_to(address).ask_all(together))
+                together += [(b"ASKING",), without_line(commands[number])] if asking else [commands[number]]
+            replies = iter(await self._connection_to(address).ask_all(together, until))
             answers = []
             for _, asking in group:
                 if asking:
@@ -203,15 +208,14 @@ class _Cluster(Topology):
         return connection
 
     async def _connect(self, address: Address) -> AbstractConnection:
-        async with asyncio.timeout(min(self._timeout, _CONNECT)):
-            return await _connected(self._location.connection(address))
+        return await _connected(self._location.connection(address))
 
-    async def _table(self) -> dict[int, Address]:
+    async def _table(self, until: float) -> dict[int, Address]:
         """Return the owner of each slot; one request serves all callers."""
         if self._learning is None:
             self._learning = asyncio.get_running_loop().create_task(self._learn())
             self._learning.add_done_callback(self._learned)
-        return await shielded(self._learning)
+        return await shielded(self._learning, until)
 
     def _learned(self, task: asyncio.Task[dict[int, Address]]) -> None:
         self._learning = None
@@ -228,10 +232,8 @@ class _Cluster(Topology):
         errors = []
         known = dict.fromkeys([self._last, *self._connections, *self._location.addresses])
         for address in sorted(known, key=lambda one: one == self._doubted):
-            answer: Any = Lost(f"no answer within {min(self._timeout, _CONNECT):g} s", sent=True)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(min(self._timeout, _CONNECT)):
-                    (answer,) = await self._connection_to(address).ask_all([(b"CLUSTER", b"SLOTS")])
+            until = monotonic() + min(self._timeout, REACH)
+            (answer,) = await self._connection_to(address).ask_all([(b"CLUSTER", b"SLOTS")], until)
             if isinstance(answer, Refused) and not str(answer).startswith(("LOADING", *_ELSEWHERE)):
                 raise answer
             if isinstance(answer, (Lost, Refused)):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Final, Literal, TypeAlias, TypeVar
 
-from turnlog import SchemaError
+from turnlog import Key, SchemaError
 
 from . import _migrations
 from ._operations import Steps
@@ -25,10 +26,12 @@ class Database(ABC):
     Attributes:
         name: Its name in messages, without a password.
         statements: The statements, compiled for it.
+        grace: Seconds from the expiry of a session until a sweep may remove it.
     """
 
     name: str
     statements: Statements
+    grace: float = 0.0
 
     @abstractmethod
     async def open(self, migrate: Migrate) -> int | None:
@@ -55,18 +58,31 @@ class Database(ABC):
         """
 
     @abstractmethod
-    async def write(self, make: Callable[[], Steps[T]], *, first: Callable[[], Steps[T | None]] | None = None) -> T:
+    async def write(
+        self,
+        make: Callable[[], Steps[T]],
+        *,
+        first: Callable[[], Steps[T | None]] | None = None,
+        key: Key | None = None,
+        again: bool = False,
+    ) -> T:
         """Execute steps in one transaction.
 
         Args:
             make: Makes the steps.
             first: Makes the steps of a shortcut.  They come first; if they return None, or violate a primary key
                 because the change was stored before, those of `make` follow.
+            key: The session that they change; None: several.
+            again: Whether the steps recognize that they were carried out before, if the answer was lost.
 
         Raises:
             Unavailable: Nothing was stored.
             OutcomeUnknown: The connection was lost before the answer came.
         """
+
+    @abstractmethod
+    def alone(self, key: Key) -> AbstractAsyncContextManager[None]:
+        """As `Backend.alone`."""
 
     def check_version(self, found: int | None, migrate: Migrate) -> bool:
         """Return whether the tables must be created or upgraded; refuse those that this version cannot use.

@@ -12,9 +12,11 @@ The rules are those of `turnlog.rules`: `needs` names the stored records that a 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from hashlib import blake2b
 from operator import attrgetter
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
@@ -43,9 +45,11 @@ from turnlog.rules import (
     check_delete,
     check_whole,
     fits,
+    latest_due,
     missing,
     needs,
     newest,
+    page_of,
     plan,
     regressed,
 )
@@ -63,6 +67,9 @@ The rows are a sequence; those of a lazy statement are an iterator.
 """
 
 _NO_METADATA = Metadata({})
+_UNUSED_BITS: Final = 17
+"""Of 64: SQLite stores a number of 47 bits in 6 bytes.  Two of a million sessions get the same number in one of 280
+databases; then the second one gets the next number, and only the index of keys leads to it."""
 _rounds_until = attrgetter("rounds_until")
 
 
@@ -109,7 +116,8 @@ def read(
     walks = bool(last) and since is None and bool(statements.newest)
     if walks:
         yield statements.begin, ()  # the two reads below must see the same moment
-    if walks or (last == 0 and since is None):
+    alone = walks or (last == 0 and since is None)
+    if alone:
         rows = yield statements.info, statements.info.bind(values)
     else:
         if last is not None:
@@ -121,8 +129,11 @@ def read(
         statement = statements.reads[last is not None, before is not None, since is not None]
         rows = yield statement, statement.bind(values)
     if not rows:
+        yield from _row_of_new(statements, key)
         raise missing(key)
-    first = next(row for row in rows if row[0] is not None)  # it comes first, as a rule
+    first = next((row for row in rows if row[0] is not None), None)  # it comes first, as a rule
+    if first is None or (alone and len(rows) > 1):
+        raise CorruptRecord("it has records without a header, or two headers", key=key)
     now, seen = _seen(key, first, seen)
     header = seen.header
     if not header.alive(now):
@@ -141,12 +152,9 @@ def read(
         records = []
     check_whole(header, records, last, before, since if continues else None)
     if touch and header.expiry_may_move(ttl):
-        slid = yield from _slide(statements, seen, now, ttl)
-        if slid is not header:
-            header, seen = slid, seen._replace(header=slid)
-    data = first[WIDTH]
-    if data is not None:
-        header = msgspec.structs.replace(header, metadata=Metadata.unpack(key, data))
+        seen = yield from _slide(statements, seen, now, ttl)
+        header = seen.header
+    header = header.with_metadata(first[WIDTH])
     return Session(header.info(now), tuple(records), continues), seen
 
 
@@ -198,53 +206,135 @@ def _continues(header: Header, since: Version, at: bytes | None) -> bool:
     return True
 
 
-def _slide(statements: Statements, seen: Seen, now: float, ttl: float | None) -> Steps[Header]:
+def _slide(statements: Statements, seen: Seen, now: float, ttl: float | None) -> Steps[Seen]:
     """Move the expiry if it is due.  If another writer has changed the session meanwhile, its change stays."""
     header = seen.header.slide(now, ttl)
-    if header is not seen.header:
-        values: dict[str, Value] = {"row": seen.row, "was": seen.header.expires, "seen": seen.head, "now": now}
-        yield statements.slide, statements.slide.bind(values | {"expires": header.expires})
-    return header
+    if header is seen.header:
+        return seen
+    times = header.updated + (header.expires or 0.0)
+    head = header.pack()  # another one only where the time to live has changed
+    values: dict[str, Value] = {"row": seen.row, "was": seen.header.expires, "seen": seen.head, "now": now}
+    yield statements.slide, statements.slide.bind(values | {"expires": header.expires, "times": times, "head": head})
+    return Seen(seen.row, header, head)
 
 
 def page(statements: Statements, query: Query, now: float) -> Steps[Page]:
     """Return what `Backend.page` returns.
 
-    A session that cannot be read ends the page before it, and raises `CorruptRecord` from the next.
+    Raises:
+        CorruptRecord: The database refuses to read a row: then `listed_keys` and `listed` read the page in parts.
     """
-    values: dict[str, Value] = {"namespace": query.namespace.encode(), "now": now, "limit": query.limit + 1}
-    if query.owner is not None:
+    statement, values = _page(statements.pages, query)
+    values["now"] = now
+    limit = query.limit + 1
+    while True:
+        rows = yield statement, statement.bind(values | {"limit": limit})
+        found = [_info(query, row) for row in rows]
+        is_last = len(rows) < limit
+        if is_last and not query.owner:
+            found += yield from _uncounted(statements, query)
+        page = page_of(query, found, is_last=is_last)
+        if page is not None:
+            return page
+        limit += sum(isinstance(one, CorruptRecord) for one in found)  # those that are left out make room
+
+
+def _uncounted(statements: Statements, query: Query) -> Steps[list[CorruptRecord]]:
+    """Return an error if the index that pages are read from lacks a session, or has one too many."""
+    if statements.counts is None:
+        return []
+    ((by_key, by_time),) = yield statements.counts, statements.counts.bind({"namespace": query.namespace.encode()})
+    if by_key == by_time:
+        return []
+    return [
+        CorruptRecord(
+            f"one index of the database has {by_key} sessions of namespace {query.namespace!r}, another one {by_time}: "
+            "check the database, and repair it"
+        )
+    ]
+
+
+def listed_keys(statements: Statements, query: Query, limit: int) -> Steps[Sequence[Row]]:
+    """Return session ids and rows in the order of a page, also of expired sessions; only an index is read."""
+    statement, values = _page(statements.keys, query, owned=bool(query.owner))  # no index has those without an owner
+    rows: Sequence[Row] = yield statement, statement.bind(values | {"limit": limit})
+    return rows
+
+
+def every_key(statements: Statements, query: Query) -> Steps[Sequence[Row]]:
+    """Return the session ids and the rows of a namespace out of another index than those of pages."""
+    rows: Sequence[Row] = yield statements.every_key, statements.every_key.bind({"namespace": query.namespace.encode()})
+    return rows
+
+
+def listed(
+    statements: Statements, query: Query, session: bytes, row: int, now: float
+) -> Steps[SessionInfo | CorruptRecord | None]:
+    """Return the info of a session, or an error in its place; None if it is gone, expired, or not of the query."""
+    everybody = msgspec.structs.replace(query, owner=None, cursor=None)
+    rows = yield statements.listed, statements.listed.bind({"row": row, "now": now})
+    if not rows:  # gone, or the row's number in the index is damaged
+        values: dict[str, Value] = {"namespace": query.namespace.encode(), "session": session, "now": now}
+        rows = yield statements.info, statements.info.bind(values)
+    found = _info(everybody, (session, *rows[0])) if rows else None
+    if isinstance(found, SessionInfo):
+        expired = found.expires_in is not None and found.expires_in <= 0
+        return None if expired or query.owner not in (None, found.owner) else found
+    return found
+
+
+def unreadable(query: Query, session: bytes, error: CorruptRecord) -> CorruptRecord:
+    """Return the error of the database with the session that it stands for on a page, if the id can be read."""
+    with suppress(CorruptRecord):
+        error.key = _key_of(query.namespace, session)
+    return error
+
+
+def _page(
+    statements: Mapping[tuple[bool | None, bool], Statement], query: Query, *, owned: bool = True
+) -> tuple[Statement, dict[str, Value]]:
+    """Return the statement for a page, and its values.
+
+    Args:
+        statements: The statements (see `Statements.pages`).
+        query: The query.
+        owned: Whether the query's owner counts.
+    """
+    values: dict[str, Value] = {"namespace": query.namespace.encode()}
+    owned = owned and query.owner is not None
+    if owned and query.owner is not None:
         values["owner"] = query.owner.encode()
     after = query.after
     if after is not None:
         values["updated"], values["session"] = after[0], after[1].encode()
-    statement = statements.pages[query.owner is not None, after is not None]
-    rows = yield statement, statement.bind(values)
-    infos: list[SessionInfo] = []
-    for row in rows[: query.limit]:
-        try:
-            key = _key_of(query.namespace, row[0])
-            now, seen = _seen(key, row[1:])
-            metadata = Metadata.unpack(key, row[WIDTH + 1])
-        except CorruptRecord:
-            if not infos:
-                raise
-            break
-        infos.append(msgspec.structs.replace(seen.header, metadata=metadata).info(now))
-    return Page(tuple(infos), query.cursor_after(infos[-1]) if len(rows) > len(infos) else None)
+    return statements[bool(query.owner) if owned else None, after is not None], values
+
+
+def _info(query: Query, row: Row) -> SessionInfo | CorruptRecord:
+    """Return the info in a row of a page, or an error in its place."""
+    try:
+        key = _key_of(query.namespace, row[0])
+        now, seen = _seen(key, row[1:])
+        if query.owner not in (None, seen.header.owner):  # an index gave the row: do not name another owner's session
+            raise CorruptRecord(f"the list of the sessions of owner {query.owner!r} holds another session")  # noqa: TRY301
+        return seen.header.with_metadata(row[WIDTH + 1]).info(now)
+    except CorruptRecord as error:
+        return error
 
 
 # ------------------------------------------------------------------------------------------------------------- writing
 
 
 def append(
-    statements: Statements, seen: Seen, change: Change, now: float, ttl: float | None
+    statements: Statements, seen: Seen | None, change: Change, now: float, ttl: float | None
 ) -> Steps[tuple[Receipt, Seen] | None]:
     """Append one record to a session without reading it first, if it is still as it was last seen.
 
     Otherwise, and for any other change, nothing is stored and the answer is None: then `commit` has to do it.  A repeat
     violates the primary key of the table of changes.
     """
+    if seen is None:
+        return None
     header = seen.header
     if len(change.append) != 1 or not _is_plain(change):
         return None
@@ -259,10 +349,14 @@ def append(
     except TurnlogError:
         return None
     after, record = done.header, done.append[0]
-    own = ttl if header.ttl is None else header.ttl
+    moves: dict[str, Value] = {}
+    if statements.append is not None:
+        own = (ttl if header.ttl is None else header.ttl) or None
+        after = msgspec.structs.replace(after, expiry_ttl=own)  # `plan` has decided by another clock than the server's
+        moves = {"ttl": own, "latest_due": 0.0 if own is None else latest_due(own, header.expiry_ttl or own)}
     values = _header_values(after)
     head = values["head"]
-    values |= {"row": seen.row, "seen": seen.head, "was": header.expires, "ttl": own or None, "now": now}
+    values |= {"row": seen.row, "seen": seen.head, "was": header.expires, "now": now, **moves}
     stored, known = _record_values(header.key, seen.row, record), _change_values(seen.row, change, after, done.number)
     if statements.append is not None:
         stored["record_head"] = stored.pop("head")
@@ -317,8 +411,8 @@ def commit(
         seen.header.check_owner(change.for_owner)
         known = rows[0][WIDTH]
         if known is not None:
-            header = yield from _slide(statements, seen, now, ttl)
-            return Remembered.unpack(key, known).receipt(header, change, now), seen._replace(header=header)
+            seen = yield from _slide(statements, seen, now, ttl)
+            return Remembered.unpack(key, known).receipt(seen.header, change, now), seen
     stored = None if seen is None else seen.header
     near = needs(key, stored, change)  # what it refuses costs no further round trip
     if seen is not None:
@@ -326,10 +420,10 @@ def commit(
             near = yield from _near(statements, key, seen.row, near)
         if change.metadata is not None:
             kept = yield statements.metadata, statements.metadata.bind({"row": seen.row})
-            metadata = Metadata.unpack(key, kept[0][0] if kept else None)
-            stored = msgspec.structs.replace(seen.header, metadata=metadata)
+            stored = seen.header.with_metadata(kept[0][0] if kept else None)
     elif expired is None and statements.served:
         now = (yield statements.clock, ())[0][0]
+    number = None if seen is not None or expired is not None else (yield from _row_of_new(statements, key))
     done = plan(key, stored, change, near, now, ttl=ttl, nonce=nonce)
     after, row = done.header, None if seen is None else seen.row
 
@@ -339,7 +433,7 @@ def commit(
         yield statements.cut_above, statements.cut_above.bind({"row": row, "number": done.keep})
     if row is not None and done.drop is not None:
         yield statements.cut_below, statements.cut_below.bind({"row": row, "number": done.drop})
-    seen = yield from _store(statements, row, after, change)
+    seen = yield from _store(statements, row, after, change, number)
     row = seen.row
     if done.append:
         each = [statements.insert_record.bind(_record_values(key, row, record)) for record in done.append]
@@ -349,6 +443,12 @@ def commit(
         yield statements.forget, statements.forget.bind({"row": row, "place": place - REMEMBERED_CHANGES + 1})
     yield statements.insert_change, statements.insert_change.bind(_change_values(row, change, after, done.number))
     return after.receipt(now, after.version, done.number, done.previous), seen
+
+
+def lock(statements: Statements, key: Key) -> Steps[None]:
+    """Lock a session until the transaction ends, if it is stored."""
+    statement = statements.lock if statements.locks else statements.header
+    yield statement, statement.bind({**_key(key), "now": 0.0})
 
 
 def _locked(statements: Statements, statement: Statement, values: dict[str, Value]) -> Steps[Sequence[Row]]:
@@ -371,7 +471,7 @@ def _near(statements: Statements, key: Key, row: int, near: Near) -> Steps[Near]
         rows = yield statements.head_below, statements.head_below.bind(at)
         below = Record.unpack(key, rows[0][0]) if rows else None
         sizes = yield statements.size_above, statements.size_above.bind(at)
-        cut = int(sizes[0][0])
+        cut = _bytes(key, sizes[0][0])
     if drop is not None:
         if keep is None or drop < keep:
             rows = yield statements.head_at, statements.head_at.bind({"row": row, "number": drop})
@@ -380,11 +480,35 @@ def _near(statements: Statements, key: Key, row: int, near: Near) -> Steps[Near]
                 first = None  # it is the last one
         end = first.number if first is not None else MAX_NUMBER if keep is None else keep
         sizes = yield statements.size_below, statements.size_below.bind({"row": row, "number": end})
-        dropped = int(sizes[0][0])
+        dropped = _bytes(key, sizes[0][0])
     return Near(keep, drop, below, cut, first, dropped)
 
 
-def _store(statements: Statements, row: int | None, header: Header, change: Change) -> Steps[Seen]:
+def _row_of_new(statements: Statements, key: Key) -> Steps[int | None]:
+    """Return the number for the row of a new session; None: the next one.
+
+    SQLite has no copy of its index of keys to compare it with.  So the number of a row is made of the key: a session
+    that a damaged index does not lead to is found by that number, and neither taken for missing nor made anew.
+
+    Raises:
+        CorruptRecord: The session is there.
+    """
+    if statements.served:
+        return None
+    namespace, session = key.namespace.encode(), key.session.encode()
+    digest = blake2b(b"%d:%b%b" % (len(namespace), namespace, session), digest_size=8).digest()
+    number = 1 + (int.from_bytes(digest) >> _UNUSED_BITS)
+    found = yield statements.whose, statements.whose.bind({"row": number})
+    if not found:
+        return number
+    if tuple(found[0][:2]) == (namespace, session):
+        raise CorruptRecord("an index of the database does not lead to it: check the database, and repair it", key=key)
+    return None
+
+
+def _store(
+    statements: Statements, row: int | None, header: Header, change: Change, number: int | None = None
+) -> Steps[Seen]:
     """Write the header, and the metadata if the change sets some.
 
     Args:
@@ -392,11 +516,14 @@ def _store(statements: Statements, row: int | None, header: Header, change: Chan
         row: The session's; None: make the session.
         header: The header, with its metadata if the change sets some.
         change: The change.
+        number: The number of the row to make; None: the next one.
     """
     created, values = row is None, _header_values(header)
     if row is None:
         values |= _key(header.key)
-        yield statements.insert_session, statements.insert_session.bind(values)
+        values["row"] = number
+        insert = statements.insert_session if number is None else statements.insert_session_at
+        yield insert, insert.bind(values)
         rows = yield statements.find_row, statements.find_row.bind(values)
         row = int(rows[0][0])
     else:
@@ -420,6 +547,7 @@ def seal(statements: Statements, key: Key, record: Record, now: float) -> Steps[
     values: dict[str, Value] = {**_key(key), "now": now}
     rows = yield from _locked(statements, statements.header, values)
     if not rows:
+        yield from _row_of_new(statements, key)
         raise missing(key)
     now, seen = _seen(key, rows[0])
     header = seen.header
@@ -431,7 +559,9 @@ def seal(statements: Statements, key: Key, record: Record, now: float) -> Steps[
     if not fits(record, run, last=record.next_turn >= header.turns):
         return False, seen
     sealed = record.sealed_at(run[-1], record.size)
-    header = msgspec.structs.replace(header, bytes=header.bytes - sum(int(size) for _, size in found) + sealed.size)
+    header = msgspec.structs.replace(
+        header, bytes=header.bytes - sum(_bytes(key, size) for _, size in found) + sealed.size
+    )
     yield statements.cut_between, statements.cut_between.bind(at)
     yield statements.insert_record, statements.insert_record.bind(_record_values(key, seen.row, sealed))
     values = _header_values(header)
@@ -442,22 +572,49 @@ def seal(statements: Statements, key: Key, record: Record, now: float) -> Steps[
 
 
 def delete(statements: Statements, key: Key, now: float, expect: Expect, for_owner: str | None) -> Steps[bool]:
-    """Remove a session as `Backend.delete` does.  Without a condition, a damaged session is removed, too."""
+    """Remove a session as `Backend.delete` does."""
     values: dict[str, Value] = {**_key(key), "now": now}
     rows = yield from _locked(statements, statements.header, values)
     if not rows:
+        yield from _row_of_new(statements, key)
         return check_delete(key, None, expect, for_owner, now)
-    row, found = int(rows[0][1]), True
     try:
         now, seen = _seen(key, rows[0])
     except CorruptRecord:
-        if expect is not None or for_owner is not None:
+        row, found = rows[0][1], True
+        if expect is not None:
             raise
+        owners = yield from _owners_of_damaged(statements, key, rows[0])
+        if for_owner is not None:
+            if len(owners) > 1:
+                raise
+            if owners != {for_owner.encode()}:
+                return False
     else:
-        found = check_delete(key, seen.header, expect, for_owner, now)
+        row, found = seen.row, check_delete(key, seen.header, expect, for_owner, now)
     if found or for_owner is None:
         yield from _remove(statements, row)
     return found
+
+
+def _owners_of_damaged(statements: Statements, key: Key, row: Row) -> Steps[set[object]]:
+    """Return whose a damaged session is, by its column and by its header, if that can be read.
+
+    Args:
+        statements: The statements of the database.
+        key: The session.
+        row: The row that was found under the key.
+
+    Raises:
+        CorruptRecord: The row is another session's, which an index takes for this one.
+    """
+    found = yield statements.whose, statements.whose.bind({"row": row[1]})
+    if len(found) != 1 or tuple(found[0][:2]) != (key.namespace.encode(), key.session.encode()):
+        raise CorruptRecord("the row that is found under its key is another session's: check the database", key=key)
+    owners = {found[0][2]}
+    with suppress(CorruptRecord):
+        owners.add(Header.unpack(key, row[WIDTH - 1], updated=0.0, expires=None).owner.encode())
+    return owners
 
 
 def _remove(statements: Statements, row: int) -> Steps[None]:
@@ -511,15 +668,28 @@ def _seen(key: Key, row: Row, before: Seen | None = None) -> tuple[float, Seen]:
         row: The clock and the columns of a header.
         before: The session as it was last seen: returned if nothing has changed.
     """
-    now, number, updated, owner, expires, head = row[:WIDTH]
+    now, number, updated, owner, expires, times, head = row[:WIDTH]
     if before is not None and before.head == head and before.row == number:
         header = before.header
         if header.updated == updated and header.expires == expires and header.owner.encode() == owner:
             return now, before
     header = Header.unpack(key, head, updated=updated, expires=expires)
+    times_are_floats = type(updated) is float and type(times) is float and (expires is None or type(expires) is float)
+    if type(number) is not int or type(owner) is not bytes or not times_are_floats:
+        raise CorruptRecord("its row holds a value of another type", key=key)
     if header.owner.encode() != owner:
-        raise CorruptRecord(f"its owner is {owner!r} in one column and {header.owner!r} in another", key=key)
+        raise CorruptRecord("its owner is another in the column than in the header", key=key)
+    if times != updated + (expires or 0.0):
+        raise CorruptRecord("the time of its last change, or of its expiry, is damaged", key=key)
     return now, Seen(number, header, head)
+
+
+def _bytes(key: Key, size: object) -> int:
+    """Return a sum of sizes."""
+    try:
+        return int(size)  # type: ignore[call-overload, no-any-return]  # what is no number raises
+    except (TypeError, ValueError, OverflowError):
+        raise CorruptRecord("the size of a record is damaged", key=key) from None
 
 
 def _header_values(header: Header) -> dict[str, Value]:
@@ -534,6 +704,7 @@ def _header_values(header: Header) -> dict[str, Value]:
         "updated": header.updated,
         "owner": header.owner.encode(),
         "expires": header.expires,
+        "times": header.updated + (header.expires or 0.0),
         "head": header.pack(),
     }
 

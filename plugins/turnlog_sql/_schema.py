@@ -53,6 +53,9 @@ sessions = Table(
     Column("updated", Double, nullable=False),
     Column("owner", _bytes(255), nullable=False),
     Column("expires", Double),
+    Column(
+        "times", Double, nullable=False
+    ),  # `updated` plus `expires`: a server sets both, so `head` cannot cover them
     Column("head", _bytes(1024), nullable=False),  # `Header.pack`
     mysql_engine="InnoDB",
 )

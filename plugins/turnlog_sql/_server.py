@@ -5,23 +5,37 @@ from __future__ import annotations
 import asyncio
 import enum
 from abc import abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
-from typing import Final, Generic, TypeVar
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from contextvars import ContextVar
+from functools import partial
+from math import inf
+from time import monotonic
+from typing import Any, Final, Generic, Protocol, TypeVar
 
-from turnlog import OutcomeUnknown, TurnlogError, Unavailable
+from turnlog import Key, OutcomeUnknown, TurnlogError, Unavailable
 from turnlog.errors import InvalidInput
-from turnlog.runtime import PerLoop
+from turnlog.runtime import PROBE, REACH, PerLoop, Turns
 
+from . import _operations
 from ._database import Database
 from ._operations import Row, Steps
 from ._pool import Pool
 from ._statements import Value
 
-T = TypeVar("T")
-C = TypeVar("C")
-
 _TRIES: Final = 20  # the most attempts at a transaction that conflicts with others
+
+
+class Timed(Protocol):
+    """A connection whose requests have a deadline."""
+
+    until: float
+    """When they must have been answered, by the monotonic clock."""
+
+
+T = TypeVar("T")
+C = TypeVar("C", bound=Timed)
+C_contra = TypeVar("C_contra", bound=Timed, contravariant=True)
 
 
 class Failure(enum.Enum):
@@ -39,7 +53,7 @@ class Server(Database, Generic[C]):
     Args:
         name: The name in messages, without a password.
         pool_size: The most connections in each event loop.
-        timeout: Seconds to wait for a connection, and for an operation.
+        timeout: Seconds that an operation may take, with all that it waits for, the connecting and the repeats.
     """
 
     def __init__(self, name: str, *, pool_size: int, timeout: float) -> None:
@@ -48,9 +62,10 @@ class Server(Database, Generic[C]):
         self.name = name
         self._timeout = timeout
         self._pools: PerLoop[Pool[C]] = PerLoop(
-            lambda: Pool(self._connected, self.discard, self.alive, size=pool_size, timeout=timeout, name=name),
+            lambda: Pool(self._connected, self.discard, self.alive, self._answers, size=pool_size, name=name),
             self._close_pool,
         )
+        self._turns: PerLoop[Turns[Key, None, None]] = PerLoop(lambda: Turns(name))
 
     # -------------------------------------------------------------------------------------------------- of the driver
 
@@ -74,7 +89,7 @@ class Server(Database, Generic[C]):
     async def fetch(self, connection: C, sql: str, values: tuple[Value, ...]) -> Sequence[Row]:
         """Execute a statement and return its rows.
 
-        This and the methods below raise `TimeoutError` if the server does not answer within `timeout` seconds.
+        This and the methods below raise `TimeoutError` if the server does not answer within `left` seconds.
         """
 
     @abstractmethod
@@ -111,76 +126,163 @@ class Server(Database, Generic[C]):
             with suppress(Exception):  # the connection is not used any more, whatever the error
                 await self.close_connection(connection)
 
+    def left(self, connection: C) -> float:
+        """Return how many seconds the next request of a connection may take."""
+        return min(self._timeout, connection.until - monotonic())
+
     async def read(self, make: Callable[[], Steps[T]]) -> T:
-        loop, lost = asyncio.get_running_loop(), 0
-        end = loop.time() + self._timeout
+        lost, kept = 0, self._kept()
+        until = monotonic() + self._timeout
         for tries in range(_TRIES):  # it changes nothing that another would not: it may be done again
             try:
-                return await self._lent(lambda connection: self._drive(connection, make()))
+                if kept is not None and kept.connection is not None:
+                    return await self._used(kept.take(), lambda one: self._drive(one, make()), kept.give_back)
+                return await self._lent(lambda one: self._drive(one, make()), until, spare=not lost)
             except (_Lost, _Duplicate) as error:
                 lost += isinstance(error, _Lost)
-                if lost > 1 or tries == _TRIES - 1 or loop.time() > end:
+                if lost > 1 or tries == _TRIES - 1 or monotonic() > until:
                     raise Unavailable(f"{self.name}: {error}") from error.__cause__
         raise AssertionError
 
-    async def write(self, make: Callable[[], Steps[T]], *, first: Callable[[], Steps[T | None]] | None = None) -> T:
-        loop, unknown = asyncio.get_running_loop(), False
-        end = loop.time() + self._timeout
-        if first is not None:
+    async def write(
+        self,
+        make: Callable[[], Steps[T]],
+        *,
+        first: Callable[[], Steps[T | None]] | None = None,
+        key: Key | None = None,
+        again: bool = False,
+    ) -> T:
+        until = monotonic() + self._timeout
+        if key is None:
+            return await self._write(make, first, until, None, again=again)
+        turns = await self._turns.get()
+        taken = turns.take(key) or bool(await turns.wait(key, until, None))
+        try:
+            return await self._write(make, first, until, None if taken else self._kept(key), again=again)
+        finally:
+            if taken:
+                turns.leave(key)
+
+    async def _write(
+        self,
+        make: Callable[[], Steps[T]],
+        first: Callable[[], Steps[T | None]] | None,
+        until: float,
+        kept: _Kept[C] | None,
+        *,
+        again: bool,
+    ) -> T:
+        unknown, lost = False, 0
+        if first is not None and kept is None:
             steps = first
             try:
-                answer = await self._lent(lambda connection: self._drive(connection, steps()))
+                answer = await self._lent(lambda one: self._drive(one, steps()), until, spare=True)
                 if answer is not None:
                     return answer
             except _Duplicate:
                 pass  # it was done before, or is being done
-            except _Lost as lost:
-                unknown = True  # the steps below find out
-                if loop.time() > end:
-                    raise OutcomeUnknown(f"{self.name}: {lost}") from lost.__cause__
+            except _Lost as error:
+                unknown, lost = True, 1  # the steps below find out
+                if monotonic() > until:
+                    raise OutcomeUnknown(f"{self.name}: {error}") from error.__cause__
         for tries in range(_TRIES):
             committing = [False]
             try:
-                return await self._lent(lambda connection: self._transact(connection, make(), committing))  # noqa: B023
+                if kept is not None and kept.connection is not None:
+                    last = partial(self._finish, make=make, committing=committing)
+                    return await self._used(kept.take(), last, kept.release)
+                all_of_it = partial(self._transact, make=make, committing=committing)
+                return await self._lent(all_of_it, until, spare=not lost)
             except _Duplicate as error:
-                if tries == _TRIES - 1 or loop.time() > end:
+                if tries == _TRIES - 1 or monotonic() > until:
                     kind = OutcomeUnknown if unknown else Unavailable
                     text = f"{self.name}: others were in the way {tries + 1} times, the last time: {error}"
                     raise kind(text if unknown else f"{text}: nothing was stored") from error.__cause__
-            except _Lost as lost:
-                unknown = unknown or committing[0]
-                if unknown or tries or loop.time() > end:
+            except _Lost as error:
+                unknown, lost = unknown or committing[0], lost + 1
+                if lost > 1 or monotonic() > until or (unknown and not again):
                     kind = OutcomeUnknown if unknown else Unavailable
-                    raise kind(f"{self.name}: {lost}") from lost.__cause__
+                    raise kind(f"{self.name}: {error}") from error.__cause__
             except Unavailable as error:
                 if unknown:
                     raise OutcomeUnknown(str(error)) from error
                 raise
         raise AssertionError
 
-    async def _connected(self) -> C:
+    @asynccontextmanager
+    async def alone(self, key: Key) -> AsyncGenerator[None, None]:
+        """As `Backend.alone`: a transaction locks the session, and the next write to it takes place in this one."""
+        until = monotonic() + self._timeout
+        turns = await self._turns.get()
+        async with turns.alone(key, until, None):
+            pool = await self._pools.get()
+            kept = _Kept(self, key, pool.idle() or await pool.acquire(until), pool.release)
+            token = _keeping.set(kept)
+            try:
+                with suppress(_Lost, _Duplicate):  # then it goes on without the lock
+                    await self._used(kept.take(), lambda one: self._begin_locked(one, key), kept.give_back)
+                yield
+            finally:
+                _keeping.reset(token)
+                if kept.connection is not None:
+                    with suppress(_Lost, _Duplicate, Unavailable):  # then the server ends the transaction
+                        await self._used(kept.take(), self.roll_back, pool.release)
+
+    def _kept(self, key: Key | None = None) -> _Kept[C] | None:
+        """Return the connection of the `alone` that encloses the caller, of any session or of this one."""
+        kept = _keeping.get()
+        return kept if kept is not None and kept.server is self and key in (None, kept.key) else None
+
+    async def _begin_locked(self, connection: C, key: Key) -> None:
+        await self.begin(connection)
+        await self._drive(connection, _operations.lock(self.statements, key))
+
+    async def _connected(self, until: float) -> C:
         task = asyncio.current_task()
         assert task is not None
-        cancelled = task.cancelling()
+        cancelled, limit = task.cancelling(), min(REACH, self._timeout)
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(min(until - monotonic(), limit)):
                 connection = await self.connect()
                 if task.cancelling() > cancelled:  # and the driver kept it to itself, as `wait_for` does in Python 3.11
                     self.discard(connection)
                     raise asyncio.CancelledError  # noqa: TRY301 - it is the task's own
                 return connection
         except TimeoutError:
-            raise Unavailable(f"{self.name} did not answer within {self._timeout:g} s: nothing was done") from None
+            raise Unavailable(f"{self.name} did not answer within {limit:g} s: nothing was done") from None
         except Exception as error:
             raise self.translated(error) from error
 
-    async def _lent(self, work: Callable[[C], Awaitable[T]]) -> T:
+    async def _answers(self, connection: C) -> bool:
+        """Return whether the server answers on a connection that was idle for long."""
+        connection.until = monotonic() + min(PROBE, self._timeout / 2)
+        try:
+            await self.fetch(connection, "SELECT 1", ())
+        except Exception as error:
+            if not isinstance(error, TimeoutError) and self.meaning(error) is None:
+                raise
+            return False
+        return True
+
+    async def _lent(self, work: Callable[[C], Awaitable[T]], until: float, *, spare: bool) -> T:
         """Call a function with a connection.
 
         The connection returns to the pool, or is dropped if an answer may be outstanding on it.
+
+        Args:
+            work: The function.
+            until: The deadline of the operation, by the monotonic clock.
+            spare: Give the function half of the time that is left, so that there is time for another connection.
         """
         pool = await self._pools.get()
-        connection = pool.idle() or await pool.acquire()
+        connection = pool.idle() or await pool.acquire(until)
+        connection.until = until
+        if spare:
+            now = monotonic()
+            connection.until = now + (until - now) / 2
+        return await self._used(connection, work, pool.release)
+
+    async def _used(self, connection: C, work: Callable[[C], Awaitable[T]], give_back: _GiveBack[C]) -> T:
         sound = False
         try:
             answer = await work(connection)
@@ -194,17 +296,15 @@ class Server(Database, Generic[C]):
             if meaning is None:
                 raise
             if meaning is Failure.LOST:
-                pool.drop_idle()
-                said = (
-                    f"no answer within {self._timeout:g} s" if late else f"the connection was lost: {in_a_line(error)}"
-                )
-                raise _Lost(said) from error
+                (await self._pools.get()).drop_idle()
+                in_time = f"no answer in time, the timeout is {self._timeout:g} s"
+                raise _Lost(in_time if late else f"the connection was lost: {in_a_line(error)}") from error
             sound = self.alive(connection)
             if meaning is Failure.REFUSED:
                 raise self.translated(error) from error
             raise _Duplicate(in_a_line(error)) from error
         finally:
-            pool.release(connection, sound=sound)
+            give_back(connection, sound=sound)
         return answer
 
     async def _drive(self, connection: C, steps: Steps[T]) -> T:
@@ -223,11 +323,15 @@ class Server(Database, Generic[C]):
             answer: T = stop.value
             return answer
 
-    async def _transact(self, connection: C, steps: Steps[T], committing: list[bool]) -> T:
+    async def _transact(self, connection: C, *, make: Callable[[], Steps[T]], committing: list[bool]) -> T:
         """Run steps in a transaction.  `committing[0]` becomes True before the commit is sent."""
         await self.begin(connection)
+        return await self._finish(connection, make=make, committing=committing)
+
+    async def _finish(self, connection: C, *, make: Callable[[], Steps[T]], committing: list[bool]) -> T:
+        """Run steps in a transaction that has begun, and end it."""
         try:
-            answer = await self._drive(connection, steps)
+            answer = await self._drive(connection, make())
         except Exception:
             if self.alive(connection):
                 await self.roll_back(connection)
@@ -237,15 +341,58 @@ class Server(Database, Generic[C]):
         return answer
 
     async def with_connection(self, work: Callable[[C], Awaitable[T]]) -> T:
-        """Call a function with a connection, outside the steps.
+        """Call a function with a connection, outside the steps; each of its requests may take as long as an operation.
 
         Raises:
             Unavailable: The connection was lost.
         """
+
+        async def unlimited(connection: C) -> T:
+            connection.until = inf
+            return await work(connection)
+
         try:
-            return await self._lent(work)
+            return await self._lent(unlimited, monotonic() + self._timeout, spare=False)
         except (_Lost, _Duplicate) as error:
             raise Unavailable(f"{self.name}: {error}") from error.__cause__
+
+
+class _GiveBack(Protocol[C_contra]):
+    def __call__(self, connection: C_contra, *, sound: bool) -> None: ...
+
+
+class _Kept(Generic[C]):
+    """A connection with a transaction that locks a session.
+
+    Args:
+        server: The server.
+        key: The session.
+        connection: The connection.
+        release: Gives the connection back to the pool.
+    """
+
+    def __init__(self, server: Server[C], key: Key, connection: C, release: _GiveBack[C]) -> None:
+        self.server = server
+        self.key = key
+        self.connection: C | None = connection
+        """None while it is in use, and after the transaction."""
+        self.release = release
+
+    def take(self) -> C:
+        """Take the connection, to be given back, or released with the end of the transaction."""
+        connection, self.connection = self.connection, None
+        assert connection is not None
+        return connection
+
+    def give_back(self, connection: C, *, sound: bool) -> None:
+        """Keep the connection further if it is sound."""
+        if sound:
+            self.connection = connection
+        else:
+            self.release(connection, sound=False)
+
+
+_keeping: ContextVar[_Kept[Any] | None] = ContextVar("turnlog_kept", default=None)
 
 
 class _Lost(Exception):

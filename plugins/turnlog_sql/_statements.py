@@ -29,18 +29,20 @@ from sqlalchemy import (
     union_all,
     update,
 )
+from sqlalchemy.sql.base import ReadOnlyColumnCollection
 from sqlalchemy.sql.dml import ReturningUpdate, Update
 from sqlalchemy.sql.expression import ClauseElement, ScalarSelect
 
-from turnlog.limits import MAX_NUMBER, SLIDE
+from turnlog.limits import MAX_NUMBER
 
 from ._schema import changes, records, schema, session_metadata, sessions
 
 Value: TypeAlias = "int | float | str | bytes | None"
+Columns: TypeAlias = "ReadOnlyColumnCollection[str, Column[Any]]"
 
-WIDTH = 6
+WIDTH = 7
 """How many columns a header is read from, without its metadata: the clock, and those of `_HEADER`."""
-_HEADER = [sessions.c[name] for name in ("row", "updated", "owner", "expires", "head")]
+_HEADER = [sessions.c[name] for name in ("row", "updated", "owner", "expires", "times", "head")]
 _MOVED = (
     "generation",
     "rounds",
@@ -49,13 +51,25 @@ _MOVED = (
     "bytes",
     "updated",
     "expires",
+    "times",
     "head",
 )  # what every change may move
+
+SNAPSHOT: Final = (
+    "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY;"
+)
+"""The beginning of a statement that reads a snapshot, on MySQL; it ends with `;COMMIT`."""
 
 _ROW = bindparam("row", type_=BigInteger)
 _ONE: ColumnElement[int] = literal_column("1")  # a planner does not know the value of a parameter
 _METADATA = session_metadata.c.metadata
-_IS_KEY = and_(sessions.c.namespace == bindparam("namespace"), sessions.c.session == bindparam("session"))
+
+
+def _is_key(s: Columns) -> ColumnElement[bool]:
+    return and_(s.namespace == bindparam("namespace"), s.session == bindparam("session"))
+
+
+_IS_KEY = _is_key(sessions.c)
 
 
 def _of_it(query: Select[Any]) -> ScalarSelect[Any]:
@@ -159,7 +173,11 @@ class Statements:
         # The header, and the change if it is remembered.  PostgreSQL locks by a statement before: a statement that
         # waited for the lock would still see the changes as they were when it began.
         known = and_(c.row == s.row, c.id == bindparam("id", type_=LargeBinary))
-        alone = select(now if later is None else later, *_HEADER).where(_IS_KEY)
+        # PostgreSQL keeps rows apart from their indexes.  What follows finds the row by its number, so the header is
+        # read by the number, too: if that is damaged, it is the header of another session, which is noticed.
+        key = sessions.alias()
+        its_row = select(key.c.row).where(_is_key(key.c)).scalar_subquery()
+        alone = select(now if later is None else later, *_HEADER).where(s.row == its_row if self.locks else _IS_KEY)
         self.lock = compiled(select(s.row).where(_IS_KEY).with_for_update())
         if later is None:
             found = alone.add_columns(_of_it(select(c.answer).where(known)))
@@ -169,18 +187,20 @@ class Statements:
         self.find = compiled(found)
         self.header = compiled(alone)
         self.find_row = compiled(select(s.row).where(_IS_KEY))
+        self.whose = compiled(select(s.namespace, s.session, s.owner).where(s.row == _ROW))
         self.info = compiled(select(*header, _ITS_METADATA).where(_IS_KEY))
         self.metadata = compiled(select(_METADATA).where(session_metadata.c.row == _ROW))
 
         one_session = update(sessions).where(s.row == _ROW)
         inserted = _bound("namespace", "session", "epoch", "owner", *_MOVED)
         self.insert_session = compiled(insert(sessions).values(inserted))
+        self.insert_session_at = compiled(insert(sessions).values({"row": _ROW, **inserted}))
         self.update_session = compiled(one_session.values(_bound("owner", *_MOVED)))
         self.move_session = compiled(one_session.values(_bound(*_MOVED)))
         was = _unmoved(bindparam("was", type_=Double))
         unmoved = s.head == bindparam("seen")
         alive = or_(s.expires.is_(None), s.expires > now)  # an expired session does not come back
-        self.slide = compiled(one_session.where(was, unmoved, alive).values(_bound("expires")))
+        self.slide = compiled(one_session.where(was, unmoved, alive).values(_bound("expires", "times", "head")))
         self.delete_metadata = compiled(delete(session_metadata).where(session_metadata.c.row == _ROW))
         self.insert_metadata = compiled(insert(session_metadata).values(_bound("row", "metadata")))
         self.insert_record = compiled(insert(records).values(_bound(*(column.name for column in r))))
@@ -197,7 +217,12 @@ class Statements:
         self.forget = compiled(delete(changes).where(c.row == _ROW, c.place < bindparam("place")))
         every = (records, changes, session_metadata, sessions)
         self.delete = [compiled(delete(table).where(table.c.row == _ROW)) for table in every]
-        over = select(s.row).where(s.expires <= now).order_by(s.expires).limit(bindparam("limit", type_=BigInteger))
+        over = (
+            select(s.row)
+            .where(s.expires <= now, s.times == s.updated + s.expires)
+            .order_by(s.expires)
+            .limit(bindparam("limit", type_=BigInteger))
+        )
         self.expired = compiled(over.with_for_update(skip_locked=True))
 
         # Cuts, retention and seals need the heads next to the place, and the sizes of the records to remove.
@@ -235,11 +260,22 @@ class Statements:
             for since in (False, True)
             if not (before and since)
         }
-        self.pages = {
-            (owned, after): compiled(_page(header, owned=owned, after=after))
-            for owned in (False, True)
-            for after in (False, True)
-        }
+        alive = or_(s.expires.is_(None), s.expires > now, s.times != s.updated + s.expires)
+        listed = select(s.session, *header, _ITS_METADATA)
+        self.pages = _pages(listed.where(alive), dialect)
+        # The same in parts, for a table that is damaged: the keys out of the index of the page or out of another one,
+        # and a session by its row or by its key.
+        self.keys = _pages(select(s.session, s.row), dialect)
+        of_namespace = s.namespace == bindparam("namespace")
+        self.every_key = compiled(select(s.session, s.row).where(of_namespace).order_by(s.session))
+        self.listed = compiled(select(*header, _ITS_METADATA).where(s.row == _ROW))
+        # How many sessions of a namespace one index has, and another one: cheap where both are in this process.
+        counts = text(
+            "SELECT "
+            "(SELECT count(*) FROM turnlog_sessions INDEXED BY turnlog_sessions_key WHERE namespace = :namespace), "
+            "(SELECT count(*) FROM turnlog_sessions INDEXED BY turnlog_sessions_updated WHERE namespace = :namespace)"
+        )
+        self.counts = None if self.served else compiled(counts)
 
 
 def _unmoved(was: BindParameter[float]) -> ColumnElement[bool]:
@@ -265,11 +301,12 @@ def _move(now: ColumnElement[float], *others: str) -> Update:
     s = sessions.c
     ttl, was = bindparam("ttl", type_=Double), bindparam("was", type_=Double)
     left = s.expires - now
-    written = _bound(*(name for name in _MOVED if name not in ("updated", "expires")), *others)
-    expires = case((ttl.is_(None), None), (and_(left > ttl * SLIDE, left <= ttl), s.expires), else_=now + ttl)
+    written = _bound(*(name for name in _MOVED if name not in ("updated", "expires", "times")), *others)
+    expires = case((ttl.is_(None), None), (left > bindparam("latest_due", type_=Double), s.expires), else_=now + ttl)
     there = and_(s.row == _ROW, s.head == bindparam("seen"), _unmoved(was))
     alive = or_(s.expires.is_(None), s.expires > now)
-    return update(sessions).where(there, alive).values(**written, updated=now, expires=expires)
+    times = now + func.coalesce(expires, literal_column("0e0"))
+    return update(sessions).where(there, alive).values(**written, updated=now, expires=expires, times=times)
 
 
 def _returning(moved: Update) -> ReturningUpdate[tuple[float, float | None, int]]:
@@ -375,7 +412,7 @@ def _reading(
     if its_start is not None:
         setting += ["SELECT (", Statement(its_start, dialect), ") INTO @turnlog_start;"]
     return Statement.joined(
-        "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY;",
+        SNAPSHOT,
         *setting,
         Statement(_read(columns, row, None if its_start is None else _VARIABLES[1], at, before=before), dialect),
         ";COMMIT",
@@ -435,21 +472,30 @@ def _read(
     return union_all(header, body)
 
 
-def _page(columns: list[ColumnElement[Any]], *, owned: bool, after: bool) -> ClauseElement:
-    """Return the statement that reads the headers of one page, the last updated first, each after its session id.
+def _pages(query: Select[Any], dialect: Dialect) -> dict[tuple[bool | None, bool], Statement]:
+    """Return the statements that read one page of a namespace's sessions, the last updated first.
 
     Args:
-        columns: The columns of a header; the first is the clock.
-        owned: Read only the sessions of one owner.
-        after: Read only what follows another session.
+        query: Selects what is wanted of each session.
+        dialect: The dialect to compile them for.
+
+    Returns:
+        The statements by what they read: the sessions of one owner (True), those without an owner (False), or all
+        (None); and whether only those after another session.
     """
     s = sessions.c
-    alive = or_(s.expires.is_(None), s.expires > columns[0])
-    query = select(s.session, *columns, _ITS_METADATA).where(s.namespace == bindparam("namespace"), alive)
-    if owned:
-        query = query.where(s.owner == bindparam("owner"))
-    if after:
-        updated: BindParameter[float] = bindparam("updated")
-        later = or_(s.updated < updated, s.session > bindparam("session"))
-        query = query.where(s.updated <= updated, later)
-    return query.order_by(s.updated.desc(), s.session).limit(bindparam("limit"))
+    query = query.where(s.namespace == bindparam("namespace"))
+    # A planner does not know that the owner is not empty, and would leave the index alone that has no empty ones.
+    named = s.owner != text("x''" if dialect.name == "sqlite" else "''")
+    updated: BindParameter[float] = bindparam("updated")
+    after = and_(s.updated <= updated, or_(s.updated < updated, s.session > bindparam("session")))
+    owner = s.owner == bindparam("owner")
+    queries = {None: query, False: query.where(owner), True: query.where(owner, named)}
+    return {
+        (owned, later): Statement(
+            (one.where(after) if later else one).order_by(s.updated.desc(), s.session).limit(bindparam("limit")),
+            dialect,
+        )
+        for owned, one in queries.items()
+        for later in (False, True)
+    }

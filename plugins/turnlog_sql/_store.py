@@ -4,19 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 from math import isfinite
 from typing import Final
 
-from turnlog import Backend, Change, Expect, Key, OutcomeUnknown, Page, Query, Receipt, Record, Session, Version
+from turnlog import (
+    Backend,
+    Change,
+    CorruptRecord,
+    Expect,
+    Key,
+    OutcomeUnknown,
+    Page,
+    Query,
+    Receipt,
+    Record,
+    Session,
+    SessionInfo,
+    Version,
+)
 from turnlog.errors import Closed, InvalidInput
-from turnlog.rules import check_seal
+from turnlog.rules import check_seal, page, page_of
 from turnlog.runtime import BoundedMap
 from turnlog.values import check_read
 
 from . import _migrations, _operations
 from ._database import Database, Migrate
-from ._operations import Seen
+from ._operations import Row, Seen
 
 _SEEN: Final = 4_096  # sessions that an append need not look for first; about a kilobyte each
 _SWEPT: Final = 100  # expired sessions that are removed in one transaction
@@ -131,11 +147,15 @@ class SQLBackend(Backend):
             self.check_open()
         now, ttl, statements = self.clock(), self.ttl, self._statements
         seen = self._seen.get(key)
-        session, after = await self._database.read(
-            lambda: _operations.read(
-                statements, key, now, ttl, last=last, before=before, since=since, touch=touch, seen=seen
+        try:
+            session, after = await self._database.read(
+                lambda: _operations.read(
+                    statements, key, now, ttl, last=last, before=before, since=since, touch=touch, seen=seen
+                )
             )
-        )
+        except CorruptRecord as error:
+            error.key = error.key or key
+            raise
         self._seen[key] = after
         return session
 
@@ -145,15 +165,22 @@ class SQLBackend(Backend):
         for record in change.append:
             _ = record.payload  # encodes it before a lock is taken, and raises TooLarge before any I/O
         _ = change.digest
-        now, ttl, statements = self.clock(), self.ttl, self._statements
-        seen = self._seen.get(key) if change.append else None
+        now, ttl, statements, seen = self.clock(), self.ttl, self._statements, self._seen
         try:
             receipt, after = await self._database.write(
                 lambda: _operations.commit(statements, key, change, now, ttl),
-                first=None if seen is None else lambda: _operations.append(statements, seen, change, now, ttl),
+                # another task may change the session before this one has its turn
+                first=(lambda: _operations.append(statements, seen.get(key), change, now, ttl))
+                if change.append and key in seen
+                else None,
+                key=key,
+                again=True,
             )
         except OutcomeUnknown as error:
             error.key, error.change = key, change
+            raise
+        except CorruptRecord as error:
+            error.key = error.key or key
             raise
         self._seen[key] = after
         return receipt
@@ -161,23 +188,69 @@ class SQLBackend(Backend):
     async def delete(self, key: Key, *, expect: Expect = None, for_owner: str | None = None) -> bool:
         self.check_open()
         now, statements = self.clock(), self._statements
-        return await self._database.write(lambda: _operations.delete(statements, key, now, expect, for_owner))
+        try:
+            return await self._database.write(
+                lambda: _operations.delete(statements, key, now, expect, for_owner), key=key
+            )
+        except CorruptRecord as error:
+            error.key = error.key or key
+            raise
 
     async def seal(self, key: Key, record: Record) -> bool:
         check_seal(key, record)
         self.check_open()
         now, statements = self.clock(), self._statements
-        done, after = await self._database.write(lambda: _operations.seal(statements, key, record, now))
+        try:
+            done, after = await self._database.write(lambda: _operations.seal(statements, key, record, now), key=key)
+        except CorruptRecord as error:
+            error.key = error.key or key
+            raise
         self._seen[key] = after
         return done
+
+    def alone(self, key: Key) -> AbstractAsyncContextManager[None]:
+        self.check_open()
+        return self._database.alone(key)
 
     async def page(self, query: Query) -> Page:
         self.check_open()
         now, statements = self.clock(), self._statements
-        return await self._database.read(lambda: _operations.page(statements, query, now))
+        try:
+            return await self._database.read(lambda: _operations.page(statements, query, now))
+        except CorruptRecord:  # the database refuses to read a row, and with it the whole statement
+            return await self._page_in_parts(query, now)
+
+    async def _page_in_parts(self, query: Query, now: float) -> Page:
+        """Return a page whose sessions are read one by one, so that a row that cannot be read hides no other."""
+        limit = query.limit + 1
+        while True:
+            try:
+                keys = await self._database.read(partial(_operations.listed_keys, self._statements, query, limit))
+            except CorruptRecord:  # the index is damaged: another one has all keys, but in another order
+                keys = await self._database.read(partial(_operations.every_key, self._statements, query))
+                found = await self._listed(query, keys, now)
+                damaged = [one for one in found if isinstance(one, CorruptRecord)]
+                return page((one for one in found if isinstance(one, SessionInfo)), query, damaged)
+            found = await self._listed(query, keys, now)
+            one_page = page_of(query, found, is_last=len(keys) < limit)
+            if one_page is not None:
+                return one_page
+            limit *= 2
+
+    async def _listed(self, query: Query, keys: Sequence[Row], now: float) -> list[SessionInfo | CorruptRecord | None]:
+        found: list[SessionInfo | CorruptRecord | None] = []
+        for session, row in keys:
+            try:
+                steps = partial(_operations.listed, self._statements, query, session, row, now)
+                found.append(await self._database.read(steps))
+            except CorruptRecord as error:
+                found.append(_operations.unreadable(query, session, error))
+        return found
 
     async def sweep(self) -> int:
         """Remove the sessions that have expired, at most 100 in a transaction; return how many.
+
+        On SQLite these are the sessions that expired more than an hour ago.
 
         An open backend does this by itself.  Any number of processes may do it at once.
 
@@ -185,9 +258,9 @@ class SQLBackend(Backend):
             Unavailable: The database could not be reached.
         """
         self.check_open()
-        swept, statements = 0, self._statements
-        while await self._database.read(lambda: _operations.any_expired(statements, self.clock())):
-            swept += await self._database.write(lambda: _operations.sweep(statements, self.clock(), _SWEPT))
+        swept, statements, grace = 0, self._statements, self._database.grace
+        while await self._database.read(lambda: _operations.any_expired(statements, self.clock() - grace)):
+            swept += await self._database.write(lambda: _operations.sweep(statements, self.clock() - grace, _SWEPT))
         return swept
 
     async def _keep_sweeping(self) -> None:

@@ -4,26 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sqlite3
 import threading
-import weakref
 from collections.abc import Callable, Iterable, Sequence
-from queue import SimpleQueue
-from typing import Any, TypeAlias
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from random import uniform
+from time import monotonic
+from typing import Any, Final, TypeAlias
 
-from turnlog import Closed
+from turnlog import Closed, Unavailable
 
 from ._loop_waker import LoopWaker
+from ._second_lock import close_in_the_child
+from ._sqlite_connection import Connection
 
-_MOST = 64  # requests that are served together
+_MOST: Final = 64  # requests that are served together
 
 
-Work: TypeAlias = "tuple[asyncio.Future[Any], bool, Callable[[], Any] | None, Callable[[], Any] | None]"
-"""A request: the future of its answer, whether it writes, a function that makes its steps, and another that makes steps
-to try first.  A request without steps ends the thread."""
+_AGAIN: Final = (0.001, 0.005)
+"""Seconds until the next attempt while another process holds a lock: from the first to the second, at random.  A
+transaction takes up to a few milliseconds.  Waits that grow to 0.1 s, as those of SQLite itself, favour whoever has
+waited least (`docs/decisions/0009-sqlite.md`)."""
+
+Work: TypeAlias = "tuple[asyncio.Future[Any], bool, Callable[[], Any] | None, Callable[[], Any] | None, float]"
+"""A request: the future of its answer, whether it writes, a function that makes its steps, another that makes steps to
+try first, and until when it may wait for a lock, by the monotonic clock.  A request without steps ends the thread."""
 
 Outcome: TypeAlias = "tuple[Work, Any, BaseException | None]"
 """A request with its answer or its error."""
+
+
+class Locked(Exception):
+    """Another process holds a lock of the database: the thread serves the request again, until its time is over."""
 
 
 class Worker:
@@ -31,17 +43,21 @@ class Worker:
 
     Args:
         name: The name of the database in error messages.
-        connect: Makes the connection, in the thread.
-        serve: Serves the requests that wait at the same moment, and returns their outcomes in one or more parts.
+        timeout: Seconds that a request may wait for a lock.
+        connect: Makes the connection, in the thread.  It must not wait for a lock, but raise `Locked`.
+        serve: Serves the requests that wait at the same moment, and returns their outcomes in one or more parts.  The
+            error of a request that a lock refuses is `Locked`.
     """
 
     def __init__(
         self,
         name: str,
-        connect: Callable[[], sqlite3.Connection],
-        serve: Callable[[sqlite3.Connection, Sequence[Work]], Iterable[list[Outcome]]],
+        timeout: float,
+        connect: Callable[[], Connection],
+        serve: Callable[[Connection, Sequence[Work]], Iterable[list[Outcome]]],
     ) -> None:
         self._name = name
+        self._timeout = timeout
         self._connect = connect
         self._serve = serve
         self._thread: _Thread | None = None
@@ -50,7 +66,7 @@ class Worker:
         """Start the thread; return False if it runs already."""
         if self._thread is not None:
             return False
-        self._thread = _Thread(self._connect, self._serve)
+        self._thread = self._started()
         return True
 
     async def stop(self) -> None:
@@ -58,7 +74,7 @@ class Worker:
         thread, self._thread = self._thread, None
         if thread is not None and thread.owned:
             future = _future()
-            if thread.put((future, False, None, None)):
+            if thread.put((future, False, None, None, 0.0)):
                 await future
 
     def do(
@@ -73,27 +89,34 @@ class Worker:
         """
         thread = self._thread
         if thread is not None and not thread.owned:
-            thread = self._thread = _Thread(self._connect, self._serve)
+            thread = self._thread = self._started()
         future = _future()
-        if thread is None or not thread.put((future, writes, make, first)):
+        if thread is None or not thread.put((future, writes, make, first, monotonic() + self._timeout)):
             raise Closed(f"{self._name} is not open: open the store with 'async with'")
         return future
+
+    def _started(self) -> _Thread:
+        late = f"{self._name} was locked by another process for {self._timeout:g} s: nothing was stored"
+        return _Thread(self._connect, self._serve, late)
 
 
 class _Thread:
     def __init__(
         self,
-        connect: Callable[[], sqlite3.Connection],
-        serve: Callable[[sqlite3.Connection, Sequence[Work]], Iterable[list[Outcome]]],
+        connect: Callable[[], Connection],
+        serve: Callable[[Connection, Sequence[Work]], Iterable[list[Outcome]]],
+        late: str,
     ) -> None:
         self.owned = True  # False in a forked child: the thread runs in its parent
-        self.connection: sqlite3.Connection | None = None
-        self.busy = threading.Lock()  # held while SQLite is in use
+        self.connection: Connection | None = None  # set with `_connecting` held, unset with `busy` held
+        self.busy = threading.Lock()  # held while the connection is in use
         self._connect = connect
         self._serve = serve
+        self._late = late  # what to say if a lock stays
         self._works: SimpleQueue[Work] = SimpleQueue()
         self._queueing = threading.Lock()
         self._closed = False
+        self._wanted = False  # whether another thread waits to disconnect this one
         _threads.add(self)
         threading.Thread(target=self._work, name="turnlog-sqlite", daemon=True).start()
 
@@ -106,37 +129,91 @@ class _Thread:
             self._works.put(work)
             return True
 
+    def disconnect(self) -> None:
+        """Close the connection, from any thread that holds `_connecting`, as soon as it is not in use."""
+        self._wanted = True
+        with self.busy:
+            self._wanted = False
+            connection, self.connection = self.connection, None
+            if connection is not None:
+                connection.close()
+
     def _work(self) -> None:
+        works: list[Work] = []  # those that a lock refused
         end: Work | None = None
-        while end is None:
-            works, end = self._waiting()
-            with self.busy:
-                if works:
-                    self._do(works)
-                if end is not None and self.connection is not None:
-                    self.connection.close()
-            del works  # or this thread would keep the last answers until the next request
+        while works or end is None:
+            works, end = self._waiting(works, end)
+            if works:
+                works = self._do(works)
+        with _connecting:
+            self.disconnect()
+        _threads.discard(self)
         _deliver([(end, None, None)])
 
-    def _waiting(self) -> tuple[list[Work], Work | None]:
-        """Wait for a request; return all that are queued then, and the end if it is among them."""
-        works: list[Work] = []
-        work = self._works.get()
+    def _waiting(self, works: list[Work], end: Work | None) -> tuple[list[Work], Work | None]:
+        """Wait for a request, or until it is time to serve those again that a lock refused.
+
+        Returns:
+            These and all that are queued then, and the end if it is among them.
+        """
+        try:
+            work = self._works.get(timeout=uniform(*_AGAIN) if works else None)  # noqa: S311 - no secret
+        except Empty:
+            return works, end
         while work[2] is not None:
             works.append(work)
-            if len(works) == _MOST or self._works.empty():
+            if len(works) >= _MOST or self._works.empty():
                 return works, None
             work = self._works.get()
         return works, work
 
-    def _do(self, works: Sequence[Work]) -> None:
+    def _do(self, works: list[Work]) -> list[Work]:
+        """Serve requests; return those that a lock refused, and whose time is not over."""
+        locked: list[Work] = []
         try:
             if self.connection is None:
-                self.connection = self._connect()
-            for outcomes in self._serve(self.connection, works):
-                _deliver(outcomes)
+                with _connecting:
+                    _disconnect_replaced()
+                    self.connection = self._connect()
+            elif self._wanted:  # the lock is not fair: without this, the other thread could wait for long
+                with _connecting:
+                    pass
+            with self.busy:
+                connection = self.connection
+                if connection is None:  # closed by a fork in another thread
+                    return works
+                for outcomes in self._serve(connection, works):
+                    locked += self._delivered(outcomes)
+            if connection.replaced:
+                with _connecting:
+                    self.disconnect()
         except BaseException as error:  # noqa: BLE001 - the callers raise it
-            _deliver([(work, None, error) for work in works])
+            locked += self._delivered([(work, None, error) for work in works])
+        return locked
+
+    def _delivered(self, outcomes: list[Outcome]) -> list[Work]:
+        """Deliver outcomes; return the requests that a lock refused, and whose time is not over."""
+        for _, _, error in outcomes:
+            if isinstance(error, Locked):
+                break
+        else:
+            _deliver(outcomes)
+            return []
+        final: list[Outcome] = []
+        again: list[Work] = []
+        now = monotonic()
+        for work, answer, error in outcomes:
+            if not isinstance(error, Locked):
+                final.append((work, answer, error))
+            elif now < work[4]:
+                again.append(work)
+            else:
+                late = Unavailable(self._late)
+                late.__cause__ = error.__cause__
+                final.append((work, None, late))
+        if final:
+            _deliver(final)
+        return again
 
 
 def _deliver(outcomes: list[Outcome]) -> None:
@@ -185,37 +262,47 @@ def _settle(outcomes: list[Outcome]) -> None:
 # locks: the next process to close the file would consider itself the last one, and delete the write-ahead log that the
 # child still uses (sqlite.org/howtocorrupt.html, section 2.6).  So each connection is closed before a fork, and parent
 # and child open new ones when they need them.
+#
+# A thread connects only with `_connecting` held.  A fork holds it, too: a thread that another one starts meanwhile
+# waits until the fork is done.  No event loop takes it, and nobody waits for a lock of the database with it.
 
-_threads: weakref.WeakSet[_Thread] = weakref.WeakSet()
-_held: list[_Thread] = []
-_forking = threading.Lock()
+_threads: set[_Thread] = set()  # the running ones; other threads may copy it, but not iterate over it
+_connecting = threading.Lock()
+
+
+def _disconnect_replaced() -> None:
+    """Close the connections of this process whose files were replaced, before one is made to the files there are now.
+
+    All connections of a process to one database share one index of the log: with an old one open, SQLite would use the
+    old index for the new log.
+    """
+    for thread in list(_threads):
+        connection = thread.connection
+        if connection is not None and not connection.is_intact():
+            thread.disconnect()
 
 
 def _before_fork() -> None:
-    _forking.acquire()  # two threads may fork at once
-    _held[:] = [thread for thread in _threads if thread.owned]
-    for thread in _held:
-        thread.busy.acquire()
+    _connecting.acquire()
+    for thread in list(_threads):
         if thread.connection is not None:
-            thread.connection.close()
-            thread.connection = None
+            with suppress(Exception):  # the others must be closed, too
+                thread.disconnect()
 
 
 def _in_the_parent() -> None:
-    for thread in _held:
-        thread.busy.release()
-    _held.clear()
-    _forking.release()
+    _connecting.release()
 
 
 def _in_the_child() -> None:
+    for thread in _threads:
+        thread.owned = False
+    _threads.clear()
+    close_in_the_child()
+    _connecting.release()
     for waker in _wakers.values():
         waker.reconnect_after_fork()
     _wakers.clear()
-    for thread in _held:
-        thread.owned = False
-    _held.clear()
-    _forking.release()
 
 
 if hasattr(os, "register_at_fork"):

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from math import inf
 from typing import Any, Final
 
 import asyncmy
@@ -18,15 +19,15 @@ from asyncmy.connection import Connection
 from sqlalchemy import Double, literal_column
 from sqlalchemy.dialects.mysql.asyncmy import MySQLDialect_asyncmy
 
-from turnlog import SchemaError, TooLarge, TurnlogError, Unavailable
-from turnlog.runtime import SSLMode, tls_context
+from turnlog import CorruptRecord, SchemaError, TooLarge, TurnlogError, Unavailable
+from turnlog.runtime import SSLMode, keep_alive, tls_context
 
 from . import _migrations
 from ._database import RESTORE, Migrate
 from ._location import host_and_port, parse_database_url
 from ._operations import Row
 from ._server import Failure, Server, in_a_line
-from ._statements import Statements, Value
+from ._statements import SNAPSHOT, Statements, Value
 from ._store import SQLBackend
 
 __all__ = ["MySQLBackend"]
@@ -38,6 +39,8 @@ _SESSION: Final = (
     "SET SESSION autocommit = 1;"
     "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED;"  # a statement sees what was committed before it
     "SET SESSION sql_mode = 'STRICT_ALL_TABLES', time_zone = '+00:00';"  # nothing is cut to fit; no hour comes twice
+    "SET SESSION innodb_lock_wait_timeout = {third};"  # seconds: so that another try has time
+    "/*M!100300 SET SESSION idle_transaction_timeout = {third} */;"  # MariaDB: the client is gone
     "SELECT @@max_allowed_packet"
 )
 
@@ -49,7 +52,8 @@ class MySQLBackend(SQLBackend):
         url: `mysql://user:password@host:3306/database`.
         ttl: As in `Backend`.
         pool_size: How many connections at most, in each event loop.
-        timeout: Seconds to wait for a connection, and for an operation; then it is `Unavailable`.
+        timeout: Seconds that an operation may take, with all that it waits for; then it is `Unavailable`.  Connecting
+            may take 5 of them, and a lock a third.
         sslmode: `disable`, `require`, or `verify-full`, which is the one that cannot be listened to.
         sslrootcert: The file with the certificates that `verify-full` trusts; None: the system's.
         migrate: As in `SQLBackend`.
@@ -101,6 +105,8 @@ class _BufferedConnection:
     driver: Connection
     limit: int
     """The server's `max_allowed_packet`, in bytes."""
+    until: float = inf
+    """When its requests must have been answered, by the monotonic clock."""
     transacts: bool = False
     waiting: list[bytes] = field(default_factory=list)
 
@@ -119,6 +125,7 @@ class _MySQL(Server[_BufferedConnection]):
         super().__init__(name, pool_size=pool_size, timeout=timeout)
         self.statements = _statements()
         self._options = options
+        self._session = _SESSION.format(third=max(1, int(timeout / 3)))
 
     async def open(self, migrate: Migrate) -> int | None:
         found = await self.with_connection(self._version)
@@ -131,8 +138,9 @@ class _MySQL(Server[_BufferedConnection]):
         connection = _BufferedConnection(
             await asyncmy.connect(**self._options, charset="utf8mb4", autocommit=True), _JOINED
         )
+        keep_alive(getattr(connection.driver, "_transport"))  # noqa: B009 -- private, and it has no other way
         try:
-            ((connection.limit,),) = await self.fetch(connection, _SESSION, ())
+            ((connection.limit,),) = await self.fetch(connection, self._session, ())
         except BaseException:
             self.discard(connection)
             raise
@@ -151,6 +159,8 @@ class _MySQL(Server[_BufferedConnection]):
 
     async def fetch(self, connection: _BufferedConnection, sql: str, values: tuple[Value, ...]) -> Sequence[Row]:
         cursor = connection.driver.cursor()
+        if connection.transacts:
+            sql = sql.removeprefix(SNAPSHOT).removesuffix(";COMMIT")  # a snapshot of its own would end the transaction
         statement = cursor.mogrify(sql, values or None).encode("utf-8", "surrogateescape")
         if not connection.transacts:
             return await self._send(connection, [statement])
@@ -193,7 +203,7 @@ class _MySQL(Server[_BufferedConnection]):
         rows: Sequence[Row] = ()
         try:
             self._check_size(connection, packet)
-            async with asyncio.timeout(self._timeout), connection.driver.cursor() as cursor:
+            async with asyncio.timeout(self.left(connection)), connection.driver.cursor() as cursor:
                 await cursor.execute(packet)
                 more: bool | None = True
                 while more:
@@ -225,6 +235,8 @@ class _MySQL(Server[_BufferedConnection]):
         said, code = in_a_line(error), error.args[0] if error.args else 0
         if len(error.args) == 2 and type(code) is int:  # a number and a text
             said = f"{error.args[1]} ({code})"
+        if code in _DAMAGE:
+            return CorruptRecord(f"the database {self.name} is damaged: {said}")
         if code in (1146, 1054):  # ER_NO_SUCH_TABLE, ER_BAD_FIELD_ERROR
             return SchemaError(f"the tables in {self.name} are not as turnlog made them: {said}: {RESTORE}")
         return Unavailable(f"{self.name}: {said}: nothing was done")
@@ -275,6 +287,16 @@ _LOST: Final = (
 @cache
 def _probe() -> str:
     return _migrations.probe(_statements().dialect)
+
+
+_DAMAGE: Final = (
+    1034,  # ER_NOT_KEYFILE
+    1035,  # ER_OLD_KEYFILE
+    1194,  # ER_CRASHED_ON_USAGE
+    1242,  # ER_SUBQUERY_NO_1_ROW: two rows for one key
+    1712,  # ER_INDEX_CORRUPT
+    1877,  # ER_TABLE_CORRUPT
+)
 
 
 @cache

@@ -6,14 +6,15 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from functools import cache
+from math import inf
 from typing import Any, Final
 
 import asyncpg
 from sqlalchemy import Double, cast, extract, func
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 
-from turnlog import SchemaError, TurnlogError, Unavailable
-from turnlog.runtime import SSLMode, tls_context
+from turnlog import CorruptRecord, SchemaError, TurnlogError, Unavailable
+from turnlog.runtime import SSLMode, keep_alive, tls_context
 
 from . import _migrations
 from ._database import RESTORE, Migrate
@@ -48,7 +49,8 @@ class PostgreSQLBackend(SQLBackend):
         url: `postgresql://user:password@host:5432/database`.
         ttl: As in `Backend`.
         pool_size: How many connections at most, in each event loop.
-        timeout: Seconds to wait for a connection, and for an operation; then it is `Unavailable`.
+        timeout: Seconds that an operation may take, with all that it waits for; then it is `Unavailable`.  Connecting
+            may take 5 of them, and a lock a third.
         sslmode: `disable`, `require`, or `verify-full`, which is the one that cannot be listened to.
         sslrootcert: The file with the certificates that `verify-full` trusts; None: the system's.
         prepare: Whether statements are prepared; not behind a pgbouncer, which shares its connections by transaction,
@@ -96,7 +98,17 @@ class PostgreSQLBackend(SQLBackend):
         )
 
 
-class _Postgres(Server["asyncpg.Connection[asyncpg.Record]"]):
+class _Connection(asyncpg.Connection):  # type: ignore[misc]  # the driver has no types
+    """A connection that the system looks after, and whose requests have a deadline."""
+
+    until = inf
+
+    def __init__(self, protocol: Any, transport: asyncio.Transport, *more: Any) -> None:  # noqa: ANN401 - the driver's
+        super().__init__(protocol, transport, *more)
+        keep_alive(transport)
+
+
+class _Postgres(Server[_Connection]):
     """A PostgreSQL database.
 
     Args:
@@ -110,7 +122,12 @@ class _Postgres(Server["asyncpg.Connection[asyncpg.Record]"]):
     def __init__(self, name: str, options: dict[str, Any], *, prepare: bool, pool_size: int, timeout: float) -> None:
         super().__init__(name, pool_size=pool_size, timeout=timeout)
         self.statements = _statements()
-        kept = {"statement_cache_size": 200, "max_cached_statement_lifetime": 0, "server_settings": _PLANS}
+        third = str(int(timeout * 1000 / 3) + 1)  # milliseconds
+        settings = _PLANS | {
+            "lock_timeout": third,  # so that another try has time
+            "idle_in_transaction_session_timeout": third,  # the client is gone: its locks must not outlive its next try
+        }
+        kept = {"statement_cache_size": 200, "max_cached_statement_lifetime": 0, "server_settings": settings}
         self._options = options | (kept if prepare else {"statement_cache_size": 0})
         self._prepare = prepare
 
@@ -121,47 +138,46 @@ class _Postgres(Server["asyncpg.Connection[asyncpg.Record]"]):
         await self.with_connection(lambda connection: self.fetch(connection, _probe(), ()))
         return found
 
-    async def connect(self) -> asyncpg.Connection[asyncpg.Record]:
-        return await asyncpg.connect(**self._options)
+    async def connect(self) -> _Connection:
+        connection: _Connection = await asyncpg.connect(**self._options, connection_class=_Connection)
+        return connection
 
-    def alive(self, connection: asyncpg.Connection[asyncpg.Record]) -> bool:
+    def alive(self, connection: _Connection) -> bool:
         return not connection.is_closed()
 
-    def discard(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    def discard(self, connection: _Connection) -> None:
         connection.terminate()
 
-    async def close_connection(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    async def close_connection(self, connection: _Connection) -> None:
         await connection.close(timeout=self._timeout)
 
-    async def fetch(
-        self, connection: asyncpg.Connection[asyncpg.Record], sql: str, values: tuple[Value, ...]
-    ) -> Sequence[Row]:
+    async def fetch(self, connection: _Connection, sql: str, values: tuple[Value, ...]) -> Sequence[Row]:
         rows: Sequence[Row]
         if self._prepare or connection.is_in_transaction():
-            rows = await connection.fetch(sql, *values, timeout=self._timeout)
+            rows = await connection.fetch(sql, *values, timeout=self.left(connection))
         else:  # the driver asks about a statement before it executes it: both must reach the same server
-            async with asyncio.timeout(self._timeout), connection.transaction():
-                rows = await connection.fetch(sql, *values, timeout=self._timeout)
+            async with asyncio.timeout(self.left(connection)), connection.transaction():
+                rows = await connection.fetch(sql, *values, timeout=self.left(connection))
         return rows
 
-    async def execute_many(
-        self, connection: asyncpg.Connection[asyncpg.Record], sql: str, values: list[tuple[Value, ...]]
-    ) -> None:
-        await connection.executemany(sql, values, timeout=self._timeout)
+    async def execute_many(self, connection: _Connection, sql: str, values: list[tuple[Value, ...]]) -> None:
+        await connection.executemany(sql, values, timeout=self.left(connection))
 
-    async def begin(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
-        await connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED", timeout=self._timeout)
+    async def begin(self, connection: _Connection) -> None:
+        await connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED", timeout=self.left(connection))
 
-    async def commit(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
-        await connection.execute("COMMIT", timeout=self._timeout)
+    async def commit(self, connection: _Connection) -> None:
+        await connection.execute("COMMIT", timeout=self.left(connection))
 
-    async def roll_back(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
-        await connection.execute("ROLLBACK", timeout=self._timeout)
+    async def roll_back(self, connection: _Connection) -> None:
+        await connection.execute("ROLLBACK", timeout=self.left(connection))
 
     def meaning(self, error: BaseException) -> Failure | None:
         if isinstance(error, (asyncpg.UniqueViolationError,)):
             return Failure.DUPLICATE
-        if isinstance(error, (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)):
+        if isinstance(
+            error, (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.LockNotAvailableError)
+        ):
             return Failure.BEGIN_ANEW
         if isinstance(error, (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError, *_ENDED)):
             return Failure.LOST
@@ -169,6 +185,8 @@ class _Postgres(Server["asyncpg.Connection[asyncpg.Record]"]):
 
     def translated(self, error: BaseException) -> TurnlogError:
         said = in_a_line(error)
+        if isinstance(error, _DAMAGE):
+            return CorruptRecord(f"the database {self.name} is damaged: {said}")
         if isinstance(error, (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError)):
             return SchemaError(f"the tables in {self.name} are not as turnlog made them: {said}: {RESTORE}")
         if isinstance(error, OSError):
@@ -177,7 +195,7 @@ class _Postgres(Server["asyncpg.Connection[asyncpg.Record]"]):
 
     # ------------------------------------------------------------------------------------------------------- the tables
 
-    async def _version(self, connection: asyncpg.Connection[asyncpg.Record]) -> int | None:
+    async def _version(self, connection: _Connection) -> int | None:
         if not (await self.fetch(connection, _THERE, ()))[0][0]:
             return None
         found: int | None = (await self.fetch(connection, self.statements.version.sql, ()))[0][0]
@@ -185,24 +203,36 @@ class _Postgres(Server["asyncpg.Connection[asyncpg.Record]"]):
             raise SchemaError(f"{self.name} has a table turnlog_schema without a version: {RESTORE}")
         return found
 
-    async def _bring_up(self, connection: asyncpg.Connection[asyncpg.Record]) -> int | None:
+    async def _bring_up(self, connection: _Connection) -> int | None:
         async with connection.transaction(isolation="read_committed"):  # or it would not see what it waited for
-            await connection.execute(f"SELECT pg_advisory_xact_lock({_LOCK})", timeout=self._timeout)
+            await connection.execute("SET LOCAL lock_timeout = 0", timeout=self.left(connection))  # another may migrate
+            await connection.execute(f"SELECT pg_advisory_xact_lock({_LOCK})", timeout=self.left(connection))
             found = await self._version(connection)
             self.check_version(found, "auto")  # another process may have been quicker, or newer
             for version, step in _migrations.missing(found, self.statements.dialect):
                 for statement in step:
-                    await connection.execute(statement, timeout=self._timeout)
-                await connection.execute(self.statements.set_version.sql, version, timeout=self._timeout)
+                    await connection.execute(statement, timeout=self.left(connection))
+                await connection.execute(self.statements.set_version.sql, version, timeout=self.left(connection))
         return found
 
 
 _ENDED: Final = (
+    asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.CannotConnectNowError,
     asyncpg.InternalClientError,  # between the server's farewell and the end of the connection
 )
+
+
+_DAMAGE: Final = (
+    asyncpg.DataCorruptedError,
+    asyncpg.IndexCorruptedError,
+    asyncpg.InternalServerError,  # such as a block or a value that cannot be read
+    asyncpg.CardinalityViolationError,  # two rows for one key
+    asyncpg.UndefinedFileError,
+)
+"""What the server reports if its files are damaged (postgresql.org/docs/current/errcodes-appendix.html)."""
 
 
 @cache

@@ -6,22 +6,26 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
 from functools import cache
 from typing import Final, Literal, TypeAlias, TypeVar
 from urllib.parse import quote
 
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
-from turnlog import CorruptRecord, OutcomeUnknown, SchemaError, TooLarge, TurnlogError, Unavailable
+from turnlog import CorruptRecord, Key, OutcomeUnknown, SchemaError, TooLarge, TurnlogError, Unavailable
 from turnlog.errors import InvalidInput
+from turnlog.runtime import Gate
 
 from . import _migrations
 from ._database import RESTORE, Database, Migrate
 from ._location import parse_database_url
 from ._operations import Row, Steps
+from ._sqlite_connection import Connection, FilesReplaced
+from ._sqlite_log import hidden_from
 from ._statements import Statements
 from ._store import SQLBackend
-from ._thread import Outcome, Work, Worker
+from ._thread import Locked, Outcome, Work, Worker
 
 __all__ = ["SQLiteBackend"]
 
@@ -30,7 +34,9 @@ _T = TypeVar("_T")
 _Synchronous: TypeAlias = Literal["FULL", "NORMAL"]
 
 _LOWEST: Final = (3, 35, 0)  # sqlite.org/changes.html: the first with all that the statements use
-_AGAIN: Final = 0.005  # seconds until the next try of what SQLite itself does not wait for
+_GRACE: Final = 3600.0
+"""Seconds: a process whose clock is ahead by less removes no session that others still use.  The others see it again,
+though that process does not."""
 _CACHED: Final = 128  # compiled statements that a connection keeps; there are about 50
 
 
@@ -98,6 +104,8 @@ class _SQLite(Database):
         timeout: Seconds to wait for a lock that another process holds.
     """
 
+    grace = _GRACE
+
     def __init__(self, path: str, *, synchronous: _Synchronous, timeout: float) -> None:
         self.name = f"sqlite {path!r}"
         self.statements = _statements()
@@ -106,13 +114,17 @@ class _SQLite(Database):
         self._timeout = timeout
         self._migrate: Migrate = "check"
         self._found: int | None = None
-        self._worker = Worker(self.name, self._connect, self._serve)
+        self._gate: Gate[Key] | None = None
+        self._creates = False
+        self._log_is_checked = False
+        self._worker = Worker(self.name, timeout, self._connect, self._serve)
 
     async def open(self, migrate: Migrate) -> int | None:
         self._migrate = migrate
         self._path = os.path.abspath(self._path)  # noqa: ASYNC240 - it asks for the working directory, which may change
         if not self._worker.start():
             return _migrations.newest()
+        self._creates = migrate == "auto"
         try:
             await self.read(self._look)  # which connects
         except BaseException:
@@ -127,45 +139,79 @@ class _SQLite(Database):
         answer: _T = await self._worker.do(make, writes=False)
         return answer
 
-    async def write(self, make: Callable[[], Steps[_T]], *, first: Callable[[], Steps[_T | None]] | None = None) -> _T:
+    async def write(
+        self,
+        make: Callable[[], Steps[_T]],
+        *,
+        first: Callable[[], Steps[_T | None]] | None = None,
+        key: Key | None = None,
+        again: bool = False,  # noqa: ARG002 - no connection is lost here
+    ) -> _T:
+        if self._gate is not None and key is not None:
+            await self._gate.pass_by(key, time.monotonic() + self._timeout)
         answer: _T = await self._worker.do(make, writes=True, first=first)
         return answer
+
+    def alone(self, key: Key) -> AbstractAsyncContextManager[None]:
+        self._gate = self._gate or Gate(self.name)
+        return self._gate.alone(key, time.monotonic() + self._timeout)
 
     def _look(self) -> Steps[None]:
         yield self.statements.version, ()
 
     # ------------------------------------------------------------------------------------------------- in the thread
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self) -> Connection:
         if sqlite3.sqlite_version_info < _LOWEST:
             lowest = ".".join(map(str, _LOWEST))
             raise SchemaError(
                 f"this Python comes with SQLite {sqlite3.sqlite_version}, turnlog needs {lowest} or newer"
             )
-        connection: sqlite3.Connection | None = None
+        self._check_log()
+        connection: Connection | None = None
         try:
-            mode = "rw" if self._migrate == "check" else "rwc"
+            if self._creates:
+                _create(self._path)
             connection = sqlite3.connect(
-                f"file://{quote(self._path)}?mode={mode}",
+                f"file://{quote(self._path)}?mode=rw",
                 uri=True,
-                timeout=self._timeout,
+                timeout=0,  # the thread waits, so that it holds up no fork
                 isolation_level=None,
-                check_same_thread=False,  # whoever forks closes it
+                check_same_thread=False,  # another thread closes it before a fork
                 cached_statements=_CACHED,
+                factory=Connection,
             )
+            connection.text_factory = _text
             connection.execute(f"PRAGMA synchronous={self._synchronous}")
             found = self._version(connection)
             behind = self.check_version(found, self._migrate)
             self._use_wal(connection)
             self._found = self._bring_up(connection) if behind else found
             connection.execute(_probe())
+            connection.watch(self._path)
         except BaseException as error:
             if connection is not None:
                 connection.close()
+            if isinstance(error, UnicodeDecodeError):  # the text of an error that the tables' own text is part of
+                raise CorruptRecord(f"the database {self.name} is damaged: {error}") from error
             if isinstance(error, sqlite3.DatabaseError):
                 raise self._translated(error) from error
             raise
+        self._creates = False  # a file that is removed later is not made anew, as if there had been nothing in it
         return connection
+
+    def _check_log(self) -> None:
+        """Refuse a log in which damage hides acknowledged transactions, once, before SQLite removes it."""
+        if self._log_is_checked:
+            return
+        found = hidden_from(f"{os.path.realpath(self._path)}-wal")
+        if found is not None:
+            raise CorruptRecord(
+                f"the log of {self.name} is damaged at frame {found}, and SQLite would drop all that was stored from "
+                "there on: restore both files from a backup; to accept the loss, open the database with sqlite3 and "
+                "read a table"
+            )
+        self._log_is_checked = True
 
     def _version(self, connection: sqlite3.Connection) -> int | None:
         """The version of the tables; None where there are none."""
@@ -178,20 +224,8 @@ class _SQLite(Database):
         return found
 
     def _use_wal(self, connection: sqlite3.Connection) -> None:
-        """Switch the file to a write-ahead log, which lets readers and a writer go on beside each other.
-
-        While others open the file at the same moment, SQLite refuses this at once instead of waiting.
-        """
-        end = time.monotonic() + self._timeout
-        while True:
-            try:
-                mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
-                break
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
-                    raise
-            time.sleep(_AGAIN)
-        if mode != "wal":
+        """Switch the file to a write-ahead log, which lets readers and a writer go on beside each other."""
+        if connection.execute("PRAGMA journal_mode=WAL").fetchone()[0] != "wal":
             raise Unavailable(
                 f"{self.name} cannot have a write-ahead log: put it on a local disk that can be written to"
             )
@@ -212,7 +246,7 @@ class _SQLite(Database):
         connection.execute("COMMIT")
         return found
 
-    def _serve(self, connection: sqlite3.Connection, works: Sequence[Work]) -> Iterable[list[Outcome]]:
+    def _serve(self, connection: Connection, works: Sequence[Work]) -> Iterable[list[Outcome]]:
         """Do works that were waiting at the same moment."""
         if len(works) > 1:
             return self._in_turn(connection, works)
@@ -221,7 +255,7 @@ class _SQLite(Database):
             return ()
         return ([self._alone(connection, work, _transact if work[1] else _drive)],)
 
-    def _in_turn(self, connection: sqlite3.Connection, works: Sequence[Work]) -> Iterator[list[Outcome]]:
+    def _in_turn(self, connection: Connection, works: Sequence[Work]) -> Iterator[list[Outcome]]:
         """First those that read, then those that write.
 
         A read sees nothing of a write beside it, which is not acknowledged yet.
@@ -236,27 +270,25 @@ class _SQLite(Database):
         elif writes:
             yield self._together(connection, writes)
 
-    def _alone(
-        self, connection: sqlite3.Connection, work: Work, way: Callable[[sqlite3.Connection, Work], object]
-    ) -> Outcome:
+    def _alone(self, connection: Connection, work: Work, way: Callable[[Connection, Work], object]) -> Outcome:
         try:
             return work, way(connection, work), None
+        except UnicodeDecodeError as error:
+            return work, None, CorruptRecord(f"the database {self.name} is damaged: {error}")
         except sqlite3.DatabaseError as error:
-            translated = self._translated(error)
-            translated.__cause__ = error
-            return work, None, translated
+            return work, None, self._translated(error)
         except BaseException as error:  # noqa: BLE001 - whoever waits for it is told
             return work, None, error
 
-    def _together(self, connection: sqlite3.Connection, works: Sequence[Work]) -> list[Outcome]:
+    def _together(self, connection: Connection, works: Sequence[Work]) -> list[Outcome]:
         """Do writes in one transaction, each behind a savepoint, so that one that is refused leaves the others alone.
 
         Where the database itself refuses something, each is done again on its own, to find out what is its own.
         """
         outcomes: list[Outcome] = []
         try:
-            connection.execute("BEGIN IMMEDIATE")
-        except sqlite3.DatabaseError as error:  # they have all waited long enough
+            _begin(connection)
+        except sqlite3.DatabaseError as error:
             return self._all_of(works, error)
         try:
             for work in works:
@@ -279,14 +311,21 @@ class _SQLite(Database):
         return outcomes
 
     def _all_of(self, works: Sequence[Work], error: sqlite3.DatabaseError) -> list[Outcome]:
-        translated = self._translated(error)
-        translated.__cause__ = error
-        return [(work, None, translated) for work in works]
+        return [(work, None, self._translated(error)) for work in works]  # each sets the key and the change in its own
 
-    def _translated(self, error: sqlite3.DatabaseError) -> TurnlogError:
+    def _translated(self, error: sqlite3.DatabaseError) -> TurnlogError | Locked:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            return Unavailable(f"{self.name} was locked by another process for {self._timeout:g} s: nothing was stored")
+        locked = code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+        translated = Locked() if locked else self._translation(error, code)
+        translated.__cause__ = error
+        return translated
+
+    def _translation(self, error: sqlite3.DatabaseError, code: int) -> TurnlogError:
+        if isinstance(error, FilesReplaced):
+            text = f"{self.name}: {error}"
+            if error.committed:
+                return OutcomeUnknown(text)
+            return Unavailable(f"{text}: nothing was stored: the next call uses the files that are there now")
         if code == sqlite3.SQLITE_TOOBIG:
             return TooLarge(f"{self.name}: SQLite refuses the size: {error}")
         if code == sqlite3.SQLITE_NOTADB:
@@ -300,9 +339,29 @@ class _SQLite(Database):
         if code == sqlite3.SQLITE_CANTOPEN and self._migrate == "check" and not os.path.exists(self._path):
             make = f"turnlog migrate --store 'sqlite:///{quote(self._path)}'"
             return SchemaError(f"{self.name} is not there; if it is to be made here: {make}")
+        if code == sqlite3.SQLITE_CANTOPEN and not self._creates and not os.path.exists(self._path):
+            return Unavailable(
+                f"{self.name} is not there any more: restore it; or close the store, and open it to begin anew"
+            )
         if isinstance(error, _CommitFailed):
             return OutcomeUnknown(f"{self.name}: the commit failed: {error}")
         return Unavailable(f"{self.name}: {error}: nothing was stored")
+
+
+def _create(path: str) -> None:
+    """Make an empty file for its owner only, if there is none; SQLite gives the log and its index the same rights.
+
+    An error is left to SQLite, which then cannot open the file either.
+    """
+    with suppress(OSError):
+        # Closing a descriptor of a file releases the locks that this process has on it.  So this one opens no file
+        # that was there before, and no other thread connects meanwhile.
+        os.close(os.open(os.path.realpath(path), os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+
+
+def _text(data: bytes) -> str:
+    """Return text that a column holds: there should be none, so it is not a value that is looked for, but no crash."""
+    return data.decode(errors="replace")
 
 
 @cache
@@ -319,31 +378,33 @@ class _CommitFailed(sqlite3.OperationalError):
     """The transaction was ended by an error of the commit itself."""
 
 
-def _drive(connection: sqlite3.Connection, work: Work) -> object:
+def _drive(connection: Connection, work: Work) -> object:
     """Drive steps of which each statement stands for itself."""
-    _, _, make, _ = work
+    _, _, make, _, _ = work
     assert make is not None
     try:
-        return _steps(connection, make())
+        answer = _steps(connection, make())
     finally:
         _roll_back(connection)  # what failed in the middle of a snapshot has left it open
+    connection.check()  # or the answer might be old
+    return answer
 
 
-def _transact(connection: sqlite3.Connection, work: Work) -> object:
+def _transact(connection: Connection, work: Work) -> object:
     """Drive the steps in a transaction that holds the lock for writing from the beginning.
 
     One that begins as a reader cannot become a writer once another process has written: it fails at once, however long
     it is ready to wait (sqlite.org/lang_transaction.html, "Read transactions versus write transactions").
     """
-    future, writes, make, first = work
-    connection.execute("BEGIN IMMEDIATE")
+    future, writes, make, first, until = work
+    _begin(connection)
     try:
         answer = _do(connection, work)
     except sqlite3.IntegrityError:
         _roll_back(connection)
         if first is None:
             raise
-        return _transact(connection, (future, writes, make, None))  # what came first was done before
+        return _transact(connection, (future, writes, make, None, until))  # what came first was done before
     except BaseException:
         _roll_back(connection)
         raise
@@ -351,8 +412,8 @@ def _transact(connection: sqlite3.Connection, work: Work) -> object:
     return answer
 
 
-def _do(connection: sqlite3.Connection, work: Work) -> object:
-    _, _, make, first = work
+def _do(connection: Connection, work: Work) -> object:
+    _, _, make, first, _ = work
     if first is not None:
         answer = _steps(connection, first())
         if answer is not None:
@@ -382,9 +443,21 @@ def _steps(connection: sqlite3.Connection, steps: Steps[_T]) -> _T:
     except StopIteration as stop:
         answer: _T = stop.value
         return answer
+    finally:
+        cursor.close()  # or an error that is kept would keep its statement, and the statement would keep the files open
 
 
-def _commit(connection: sqlite3.Connection) -> None:
+def _begin(connection: Connection) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        connection.check()
+    except FilesReplaced:
+        _roll_back(connection)
+        raise
+
+
+def _commit(connection: Connection) -> None:
+    """Commit, and check that the files were not replaced since `_begin`: another process sees nothing of it then."""
     try:
         connection.execute("COMMIT")
     except sqlite3.DatabaseError as error:
@@ -396,6 +469,7 @@ def _commit(connection: sqlite3.Connection) -> None:
             failed.sqlite_errorcode = code
             raise failed from error
         raise
+    connection.check(committed=True)
 
 
 def _roll_back(connection: sqlite3.Connection) -> None:

@@ -14,6 +14,7 @@ CHAPTERS = [
 ]
 ABOVE_THE_BACKEND = {  # no backend can break these: `Store` and the values see to them
     "a_record_is_checked_before_it_is_sent",
+    "how_many_values",
     "load_edit_save_is_refused",
     "new_session_ids",
     "nothing_to_set",
@@ -23,6 +24,7 @@ ABOVE_THE_BACKEND = {  # no backend can break these: `Store` and the values see 
     "invalid_messages",
     "invalid_conditions",
     "given_values_are_copied",
+    "a_forged_cursor",
 }
 
 

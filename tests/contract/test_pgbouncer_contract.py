@@ -26,7 +26,7 @@ class TestPgBouncer(FurtherWay):
 
     async def test_lists_and_owners(self, store: Store) -> None:
         for number in range(3):
-            await store.append(f"s{number}", [user("hello")], owner="ann" if number else "")
+            await store.append(f"s{number}", [user("hello")], owner="ann" if number else None)
         assert [info.key.session async for info in store.sessions()] == ["s2", "s1", "s0"]
         assert [info.key.session async for info in store.sessions(owner="ann")] == ["s2", "s1"]
         assert (await store.erase_owner("ann")).sessions == 2

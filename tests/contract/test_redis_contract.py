@@ -13,6 +13,7 @@ import pytest
 import servers
 from further_ways import FurtherWay
 from redis_places import Mover, RedisContract
+from turnlog import Store
 
 
 class TestRedis(RedisContract):
@@ -79,17 +80,20 @@ class TestClusterWhoseSlotsMove(OnCluster):
     """Everything, while slots move from node to node."""
 
     mover: ClassVar[Mover]
+    tests: ClassVar[int]
 
     @pytest.fixture(autouse=True, scope="class")
     @classmethod
     def moving(cls) -> Iterator[None]:
-        """Move slots, and check that calls were redirected meanwhile."""
-        cls.mover = Mover(servers.redis_cluster().nodes)
+        """Move slots, and check that calls were redirected meanwhile, where many of the tests ran in one process."""
+        cls.mover, cls.tests = Mover(servers.redis_cluster().nodes), 0
         before = cls.mover.redirected()
         yield
         after = cls.mover.redirected()
         assert cls.mover.moves_on
         cls.mover.stop()
+        if cls.tests < 50:  # other processes run the rest
+            return
         assert cls.mover.moves > 20
         for kind in ("errorstat_ASK", "errorstat_MOVED", "errorstat_TRYAGAIN"):
             assert after.get(kind, 0) > before.get(kind, 0), kind
@@ -97,6 +101,7 @@ class TestClusterWhoseSlotsMove(OnCluster):
     @cached_property
     def url(self) -> str:
         assert self.mover.moves_on
+        type(self).tests += 1
         with self.mover.still:
             for node in self.nodes():
                 servers.ask_redis(node, "FLUSHDB")
@@ -105,3 +110,7 @@ class TestClusterWhoseSlotsMove(OnCluster):
     async def advance(self, seconds: float) -> None:
         with self.mover.still:
             await super().advance(seconds)
+
+    async def damage(self, store: Store, session_id: str) -> None:
+        with self.mover.still:
+            await super().damage(store, session_id)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Unpack
 
+from sql_places import OverSQLite
 from turnlog import Backend
-from turnlog.testing import BackendContract, BackendOptions
+from turnlog.testing import BackendOptions
 from turnlog_sql.sqlite import SQLiteBackend
 
 
-class TestSQLite(BackendContract):
-    shared = True
+class TestSQLite(OverSQLite):
+    """With the sweeps of an application."""
 
     def make(self, **options: Unpack[BackendOptions]) -> Backend:
         return SQLiteBackend(f"sqlite:///{self.folder}/turnlog.db", synchronous="NORMAL", **options)

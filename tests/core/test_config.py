@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations, cycle
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from distributions import install
-from turnlog import Backend, open_store, user
+from turnlog import Backend, Store, open_store, user
 from turnlog.config import duration, open_existing
 from turnlog.config.options import Given
+from turnlog.config.warn import warn_once
 from turnlog.errors import ConfigError, PluginError, TurnlogError
 from turnlog.layers import stack_of
 
@@ -144,22 +148,157 @@ def test_a_store_is_made_but_not_opened_and_works() -> None:
 # ------------------------------------------------------------------------------------------------------------- sources
 
 
-def test_the_order_of_sources(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take the highest source away, and the next one counts."""
-    alone.joinpath("turnlog.toml").write_text('[store]\nurl = "memory://?namespace=file-query"\nnamespace = "file"\n')
-    monkeypatch.setenv("TURNLOG_STORE_URL", "memory://?namespace=variable-query")
-    monkeypatch.setenv("TURNLOG_STORE_NAMESPACE", "variable")
-    url = "memory://?namespace=query"
-    assert open_store(url, namespace="argument").namespace == "argument"
-    assert open_store(url).namespace == "query"
-    assert open_store("memory://").namespace == "variable"
-    monkeypatch.delenv("TURNLOG_STORE_NAMESPACE")
-    assert open_store().namespace == "variable-query"
-    assert open_store("memory://").namespace == "file"  # the query goes with its URL
-    monkeypatch.delenv("TURNLOG_STORE_URL")
-    assert open_store().namespace == "file"
-    alone.joinpath("turnlog.toml").write_text('[store]\nurl = "memory://?namespace=file-query"\n')
-    assert open_store().namespace == "file-query"
+PLACES = ("argument", "variable", "file")
+KINDS = {
+    "found": "turnlog.toml: ",
+    "project": "pyproject.toml: tool.turnlog.",
+    "named": "given.toml: ",
+    "named by a variable": "given.toml: ",
+    "mapping": "config: ",
+}
+VALUES: dict[
+    str, list[Any]
+] = {  # a value for each place, and one for the query of the URL there: as an argument, as text, and as it is read
+    "ttl": ["1h", "2h", "3h", "4h", "5h", "6h"],
+    "retain": [1, 2, 3, 4, 5, 6],
+    "namespace": list("abcdef"),
+    "max_session_bytes": ["1kB", "2kB", "3kB", "4kB", "5kB", "6kB"],
+    "layers": [["outer"], ["inner"], ["redact"], ["outer", "inner"], ["inner", "outer"], ["redact", "inner"]],
+}
+
+
+def in_force(store: Store, key: str) -> object:
+    """What a store was made with, as an index of `VALUES`, or None."""
+    if key == "layers":
+        found: object = [type(layer).__name__.lower() for layer in stack_of(store.backend)][:-1]
+        return VALUES[key].index(found) if found else None
+    if key == "ttl":
+        return None if store.backend.ttl is None else int(store.backend.ttl) // 3600 - 1
+    if key == "max_session_bytes":
+        return None if store.max_session_bytes is None else store.max_session_bytes // 1000 - 1
+    found = getattr(store, key)
+    return None if found in (None, "default") else VALUES[key].index(found)
+
+
+def subsets(places: Sequence[str]) -> Iterator[frozenset[str]]:
+    for size in range(len(places) + 1):
+        yield from map(frozenset, combinations(places, size))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_combination_of_places(
+    alone: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    """The table: where the URL is given, in the query of which one a key is, and where the key stands beside.
+
+    The highest place counts.  The query belongs to its URL.  Twice in one place is an error that names both.  A file
+    that was only found says nothing beside an argument.  What is ignored with its URL, or with the file, is named.
+    """
+    monkeypatch.setattr("turnlog.config.configuration._DEFAULT_URL", Given("memory://", "default", True))
+    wheres = {"argument": "the argument ", "variable": "TURNLOG_STORE_", "file": f"{KINDS[kind]}store."}
+
+    def where(place: str, name: str) -> str:
+        return wheres[place] + (name.upper() if place == "variable" else name)
+
+    table = [
+        (urls, queries, keys)
+        for urls in subsets(PLACES)
+        for queries in subsets(sorted(urls))
+        for keys in subsets(PLACES)
+    ]
+    whole = kind in ("found", "named")  # the other kinds of files differ from these in where they are
+    for (urls, queries, keys), key in zip(table if whole else table[::7], cycle(VALUES), strict=False):
+        values = VALUES[key]
+        texts = [",".join(value) if isinstance(value, list) else str(value) for value in values]
+        given: dict[str, dict[str, Any]] = {place: {} for place in PLACES}
+        for number, place in enumerate(PLACES):
+            if place in urls:
+                given[place]["url"] = f"memory://?{key}={texts[number + 3]}" if place in queries else "memory://"
+            if place in keys:
+                given[place][key] = texts[number] if place == "variable" else values[number]
+
+        ignored = {"file"} if "argument" in urls and kind in ("found", "project") else set()
+        counts = next((place for place in PLACES if place in urls), None)
+        places = {place for place in keys if place not in ignored} | ({counts} & queries)
+        highest = next((place for place in PLACES if place in places), None)
+        warned = [where("file", key)] if "file" in ignored & keys else []
+        if highest is None:
+            warned += [f"{where(place, 'url')}: ?{key}" for place in queries - ignored - {counts}]
+
+        with monkeypatch.context() as patch:
+            config = given_file(alone, patch, kind, given["file"])
+            for name, value in given["variable"].items():
+                patch.setenv(f"TURNLOG_STORE_{name.upper()}", value)
+            caplog.clear()
+            warn_once.cache_clear()
+            if counts in keys & queries:
+                said = refused(config=config, **given["argument"])
+                assert where(counts, key) in said and f"{where(counts, 'url')}: ?{key}" in said
+                assert f"{key} is given twice" in said
+                continue
+            store = open_store(config=config, **given["argument"])
+        index = None if highest is None else PLACES.index(highest) + (0 if highest in keys else 3)
+        assert in_force(store, key) == index, (key, urls, queries, keys)
+        found = [message.partition(": ignored")[0] for message in caplog.messages]
+        assert sorted(found) == sorted(warned), (key, urls, queries, keys)
+
+
+def given_file(alone: Path, monkeypatch: pytest.MonkeyPatch, kind: str, store: dict[str, Any]) -> Any:
+    """Write the settings to a file of a kind; the argument `config` for it."""
+    for name in ("turnlog.toml", "pyproject.toml", "given.toml"):
+        (alone / name).unlink(missing_ok=True)
+    if kind == "mapping":
+        return {"store": store}
+    table = "tool.turnlog.store" if kind == "project" else "store"
+    name = {"found": "turnlog.toml", "project": "pyproject.toml"}.get(kind, "given.toml")
+    lines = [f"{key} = {json.dumps(value)}" for key, value in store.items()]
+    (alone / name).write_text("\n".join([f"[{table}]", *lines]))
+    if kind == "named by a variable":
+        monkeypatch.setenv("TURNLOG_CONFIG", name)
+    return name if kind == "named" else None
+
+
+def test_a_file_in_the_working_directory_reaches_no_store_that_an_argument_names(
+    alone: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    alone.joinpath("turnlog.toml").write_text(
+        '[store]\nurl = "fakefile:///dev"\nretain = 2\nttl = "1s"\nprefix = "x"\nnamspace = "a"\n"\\u001b[2J" = 1\n'
+    )
+    warn_once.cache_clear()
+    for _ in range(2):
+        store = open_store("fakenet://prod")
+        assert (store.retain, store.backend.ttl, store.backend.prefix) == (None, None, "t")  # type: ignore[attr-defined]
+        assert open_existing("fakenet://prod").retain is None
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith("turnlog.toml: store.retain, turnlog.toml: store.ttl, turnlog.toml: store.prefix, ")
+    assert "TURNLOG_CONFIG" in said and "'\\x1b[2J'" in said and "\x1b" not in said
+    assert (
+        "turnlog.toml: store.prefix: FileStore has no such option" in refused()
+    )  # where no argument names the store, a mistake in the file is still one
+
+
+@pytest.mark.parametrize("contents", [b"[store\n", b"\xff\xfe", b"store = 5", b"[stroe]\na = 1"])
+@pytest.mark.parametrize("name", ["turnlog.toml", "pyproject.toml"])
+def test_a_file_that_says_nothing_is_no_error(
+    alone: Path, caplog: pytest.LogCaptureFixture, name: str, contents: bytes
+) -> None:
+    alone.joinpath(name).write_bytes(contents)
+    warn_once.cache_clear()
+    assert open_store("memory://").namespace == "default"
+    if name == "turnlog.toml":
+        assert "the file is ignored" in caplog.text
+        refused()
+
+
+def test_a_url_in_a_variable_replaces_the_url_alone(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A deployment that names another database keeps the settings that protect people."""
+    alone.joinpath("turnlog.toml").write_text(
+        '[store]\nurl = "fakefile:///dev"\nttl = "30d"\nretain = 5\nnamespace = "shop"\nlayers = ["redact"]\n'
+    )
+    monkeypatch.setenv("TURNLOG_STORE_URL", "fakenet://prod")
+    store = open_store()
+    assert (store.backend.ttl, store.retain, store.namespace) == (2_592_000.0, 5, "shop")
+    assert repr(store.backend) == "<Redact over <NetStore>>"
 
 
 def test_keys_are_merged_one_by_one(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,7 +311,8 @@ def test_keys_are_merged_one_by_one(alone: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_options_of_a_backend_travel_with_their_url(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    alone.joinpath("turnlog.toml").write_text('[store]\nurl = "fakenet://h"\nsynchronous = "NORMAL"\nttl = 9\n')
+    alone.joinpath("named.toml").write_text('[store]\nurl = "fakenet://h"\nsynchronous = "NORMAL"\nttl = 9\n')
+    monkeypatch.setenv("TURNLOG_CONFIG", "named.toml")
     assert open_store().backend.synchronous == "NORMAL"  # type: ignore[attr-defined]
     store = open_store("memory://")
     assert (type(store.backend).__name__, store.backend.ttl) == ("MemoryBackend", 9.0)
@@ -182,8 +322,8 @@ def test_options_of_a_backend_travel_with_their_url(alone: Path, monkeypatch: py
     for store in (open_store(), open_store("fakenet://other")):
         assert store.backend.timeout == 2.0  # type: ignore[attr-defined]
     assert open_store("memory://").backend.ttl == 9.0
-    monkeypatch.setenv("TURNLOG_STORE_URL", "memory://")  # which has no such option, and says so
-    assert "TURNLOG_STORE_TIMEOUT: MemoryBackend has no such option" in refused()
+    monkeypatch.setenv("TURNLOG_STORE_URL", "memory://")  # which has no such option
+    assert type(open_store().backend).__name__ == "MemoryBackend"
     store = open_store("fakenet://other")  # beside another backend's URL it says nothing
     assert store.backend.timeout == 5.0  # type: ignore[attr-defined]
 
@@ -279,18 +419,81 @@ def test_a_file_that_is_none(alone: Path) -> None:
     ("name", "near"),
     [
         ("TURNLOG_TTL", "TURNLOG_STORE_TTL"),
+        ("TURNLOG_URL", "TURNLOG_STORE_URL"),
+        ("TURNLOG_PREFIX", "TURNLOG_STORE_PREFIX"),
         ("TURNLOG_STOR_URL", "TURNLOG_STORE_URL"),
         ("TURNLOG_CONFG", "TURNLOG_CONFIG"),
+        ("TURNLOG_STORE_URI", "TURNLOG_STORE_URL"),
+        ("TURNLOG_STORE_TLL", "TURNLOG_STORE_TTL"),
+        ("TURNLOG_STORE_RETIAN", "TURNLOG_STORE_RETAIN"),
+        ("TURNLOG_STORE_NAMSPACE", "TURNLOG_STORE_NAMESPACE"),
+        ("TURNLOG_STORE_LAYER", "TURNLOG_STORE_LAYERS"),
+        ("TURNLOG_STORE_MAX_SESION_BYTES", "TURNLOG_STORE_MAX_SESSION_BYTES"),
+        ("TURNLOG_STORE_TIMEOT", "TURNLOG_STORE_TIMEOUT"),
     ],
 )
-def test_an_unknown_variable_is_refused_and_its_value_not_shown(
-    monkeypatch: pytest.MonkeyPatch, name: str, near: str
+def test_a_variable_that_is_nearly_known_is_warned_about_once_and_its_value_not_shown(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str, near: str
 ) -> None:
     monkeypatch.setenv(name, "hunter2")
-    text = refused("memory://")
-    assert text.startswith(f"the variable {name} is not known")
-    assert text.endswith(f"did you mean {near!r}?")
-    assert "hunter2" not in text
+    warn_once.cache_clear()
+    for _ in range(2):
+        assert open_store("fakenet://h").retain is None
+    assert caplog.messages == [f"the variable {name} is ignored: did you mean {near}?"]
+
+
+@pytest.mark.parametrize(
+    "service", ["turnlog", "turnlog-store", "turnlog-store-url", "turnlog-store-ttl", "turnlog-config"]
+)
+@pytest.mark.parametrize("url", [None, "memory://", "fakenet://h"])
+def test_variables_that_kubernetes_sets_for_a_service_say_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, service: str, url: str | None
+) -> None:
+    """As kubelet makes them: one set for the Service, and one in the form of Docker's links."""
+    prefix = service.upper().replace("-", "_")
+    monkeypatch.setenv(f"{prefix}_SERVICE_HOST", "10.0.0.11")
+    monkeypatch.setenv(f"{prefix}_SERVICE_PORT", "6379")
+    monkeypatch.setenv(f"{prefix}_SERVICE_PORT_HTTP_METRICS", "6379")
+    monkeypatch.setenv(f"{prefix}_PORT", "tcp://10.0.0.11:6379")
+    for port in ("6379_TCP", "53_UDP", "7_SCTP"):
+        monkeypatch.setenv(f"{prefix}_PORT_{port}", "tcp://10.0.0.11:6379")
+        for part, value in (("PROTO", "tcp"), ("PORT", "6379"), ("ADDR", "10.0.0.11")):
+            monkeypatch.setenv(f"{prefix}_PORT_{port}_{part}", value)
+    warn_once.cache_clear()
+    monkeypatch.setattr("turnlog.config.configuration._DEFAULT_URL", Given("memory://", "the default url", True))
+    assert open_store(url).backend.ttl is None
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize(
+    "name", ["TURNLOG_HOME", "TURNLOG_VERSION", "TURNLOG_STORE_REPLICAS", "TURNLOG_STORE_IMAGE", "TURNLOG_STORE_NAME"]
+)
+def test_a_variable_of_another_program_says_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    monkeypatch.setenv(name, "x")
+    monkeypatch.setenv("TURNLOG_STORE_URL", "memory://")
+    assert open_store().namespace == open_store("fakenet://h").namespace == "default"
+    assert caplog.messages == []
+
+
+def test_an_option_of_a_layer_in_a_variable_is_warned_about(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("TURNLOG_STORE_LEVEL", "3")
+    warn_once.cache_clear()
+    store = open_store("memory://?layers=outer,inner")
+    assert store.backend.inner.level == 1  # type: ignore[attr-defined]
+    assert caplog.messages == [
+        "the variable TURNLOG_STORE_LEVEL is ignored: give it beside the name of the layer inner, in layers"
+    ]
+
+
+def test_two_variables_that_differ_in_case_alone_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TURNLOG_STORE_ttl", "1h")
+    assert open_store("memory://").backend.ttl == 3600.0
+    monkeypatch.setenv("TURNLOG_STORE_TTL", "1h")
+    assert "ttl is given twice" in refused("memory://")
 
 
 def test_variables_of_tests_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:

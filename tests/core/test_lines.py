@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from zlib import crc32
 
+import msgspec
 import pytest
 
-from turnlog import Change, Key, Record, assistant, tool, user
-from turnlog.errors import CorruptRecord, FormatTooNew
-from turnlog.rules import SessionState
+from forged import forged_json
+from turnlog import PRESENT, Change, Key, Query, Record, assistant, tool, user
+from turnlog.errors import CorruptRecord, FormatTooNew, TurnlogError
+from turnlog.rules import SessionState, page, page_of_lines
 
 KEY = Key("shop", "älice")
 
@@ -42,6 +45,17 @@ def damaged(line: bytes) -> Iterator[bytes]:
         yield line[:place]
 
 
+def read_back(lines: list[bytes], key: Key, *, ttl: float | None = None) -> SessionState:
+    """The state behind lines.
+
+    Raises:
+        CorruptRecord: They are damaged.
+    """
+    state = SessionState.from_lines(lines, key, ttl=ttl)
+    _ = state.records
+    return state
+
+
 TURNS = {2: 1, 3: 3, 4: 4, 5: 5}
 """The turns of the lines of records."""
 
@@ -50,9 +64,8 @@ def test_what_is_kept_is_read_back() -> None:
     state = small()
     lines = state.lines()
     assert len(lines) == 2 + len(TURNS)
-    for key in (KEY, None):
-        assert SessionState.from_lines(lines, key).lines() == lines
-    assert SessionState.from_lines(lines, KEY, ttl=60.0).read(12.0)[1].turns == state.read(12.0)[1].turns
+    assert read_back(lines, KEY).lines() == lines
+    assert read_back(lines, KEY, ttl=60.0).read(12.0)[1].turns == state.read(12.0)[1].turns
     assert {place: json.loads(line)["number"] for place, line in enumerate(lines) if place > 1} == TURNS
 
 
@@ -62,7 +75,7 @@ def test_every_flipped_bit_and_every_cut_is_noticed(place: int) -> None:
     lines = small().lines()
     for line in damaged(lines[place]):
         with pytest.raises(CorruptRecord) as caught:
-            SessionState.from_lines([*lines[:place], line, *lines[place + 1 :]], KEY)
+            read_back([*lines[:place], line, *lines[place + 1 :]], KEY)
         assert type(caught.value) is CorruptRecord
         assert (caught.value.key, caught.value.turn) == (KEY, TURNS.get(place))
 
@@ -73,7 +86,7 @@ def test_behind_an_open_round_the_turn_is_not_known() -> None:
     state, _ = state.apply(Change(append=(Record.of((user("b"),), id="t", time=0, part=1),)), 0.0)
     lines = state.lines()
     with pytest.raises(CorruptRecord) as caught:
-        SessionState.from_lines([*lines[:3], lines[3][:-1]], KEY)
+        read_back([*lines[:3], lines[3][:-1]], KEY)
     assert (caught.value.key, caught.value.turn) == (KEY, None)
 
 
@@ -89,22 +102,91 @@ def test_every_lost_repeated_or_moved_line_is_noticed() -> None:
             if wrong in (lines, []):
                 continue
             with pytest.raises(CorruptRecord) as caught:
-                SessionState.from_lines(wrong, KEY)
+                read_back(wrong, KEY)
             assert caught.value.key == KEY
 
 
-def signed(text: bytes) -> bytes:
+def signed(text: bytes, start: int = 0) -> bytes:
     """A line made by the specification, by hand."""
-    return text[:-1] + b',"crc32":"%08x"}' % crc32(text[:-1])
+    return text[:-1] + b',"crc32":"%08x"}' % crc32(text[:-1], start)
+
+
+def start() -> int:
+    """What the checksums of all lines but the first start with, by the specification."""
+    namespace, session = KEY.namespace.encode(), KEY.session.encode()
+    return crc32(b"%d:%b:%b" % (len(namespace), namespace, session))
 
 
 def test_a_line_can_be_made_by_hand() -> None:
-    for line in small().lines():
+    for place, line in enumerate(small().lines()):
         content = json.loads(line)
         assert list(content)[-1] == "crc32"
         body, comma, _ = line.rpartition(b',"crc32":')
-        assert comma and int(content["crc32"], 16) == crc32(body)
-        assert signed(body + b"}") == line
+        assert comma and int(content["crc32"], 16) == crc32(body, start() if place else 0)
+        assert signed(body + b"}", start() if place else 0) == line
+
+
+@pytest.mark.parametrize("place", range(1, 6))
+def test_a_line_of_another_session_is_noticed(place: int) -> None:
+    """It fits in its place and is sound, but the checksum is started with another key."""
+    lines, state = small().lines(), small()
+    other = Key("shop", "bob")
+    assert state.header is not None
+    theirs = msgspec.structs.replace(state, key=other, header=msgspec.structs.replace(state.header, key=other)).lines()
+    assert read_back(theirs, other).lines() == theirs
+    with pytest.raises(CorruptRecord, match="belongs to another session") as caught:
+        read_back([*lines[:place], theirs[place], *lines[place + 1 :]], KEY)
+    assert (caught.value.key, caught.value.turn) == (KEY, TURNS.get(place))
+
+
+def test_format_1_can_still_be_read() -> None:
+    """No checksum in it is started with the key."""
+    state = small()
+    lines = state.lines()
+    old = [signed(line.rpartition(b',"crc32":')[0].replace(b'{"turnlog":2', b'{"turnlog":1') + b"}") for line in lines]
+    assert b'{"turnlog":1' in old[0]
+    assert read_back(old, KEY).records == state.records
+    assert read_back(old, KEY).lines() == lines
+
+
+@pytest.mark.parametrize("place", range(6))
+def test_a_damaged_session_can_only_be_deleted(place: int) -> None:
+    """For its owner, or with a condition, if its header can be read; nothing else is answered."""
+    state = small()
+    lines = state.lines()
+    lines[place] = lines[place][1:]
+    damaged = SessionState.from_lines(lines, KEY)
+    assert damaged.check_delete(None, None, 20.0)
+    if place:
+        assert damaged.check_delete(None, "u1", 20.0)
+        assert not damaged.check_delete(None, "u2", 20.0)
+    else:
+        with pytest.raises(CorruptRecord):
+            damaged.check_delete(PRESENT, None, 20.0)
+        with pytest.raises(CorruptRecord):
+            damaged.check_delete(None, "u1", 20.0)
+    uses: list[Callable[[], object]] = [
+        lambda: damaged.records,
+        lambda: damaged.read(20.0),
+        lambda: damaged.apply(Change(metadata={"a": 1}), 20.0),
+        lambda: damaged.seal(state.records[0], 20.0),
+        damaged.lines,
+    ]
+    for use in uses:
+        with pytest.raises(CorruptRecord) as caught:
+            use()
+        assert caught.value.key == KEY
+
+
+def test_pages_read_headers_alone_and_name_what_is_damaged() -> None:
+    state = small()
+    lines = state.lines()
+    sessions = {"a": lines[:1], "b": [b"damaged"], "c": []}
+    page = page_of_lines(sessions, Query(namespace="shop"), 20.0)
+    assert state.header is not None
+    assert page.infos == (state.header.info(20.0),)
+    assert [str(error).partition(":")[0] for error in page.damaged] == ["b"]
+    assert page_of_lines(sessions, Query(namespace="shop"), 10_000.0).infos == (), "it has expired"
 
 
 @pytest.mark.parametrize(
@@ -119,21 +201,48 @@ def test_a_line_can_be_made_by_hand() -> None:
         b'{"changes":[["c1","AAAA","no version",0]]}',
         b'{"turnlog":1,"header":{"key":{"namespace":"","session":""}}}',
         b'{"turnlog":"1"}',
+        b'{"turnlog":1}',
     ],
 )
 @pytest.mark.parametrize("place", range(6))
 def test_what_is_no_line_is_corrupt_also_with_a_right_digest(line: bytes, place: int) -> None:
     lines = small().lines()
-    for wrong in (line, signed(line)):
+    for wrong in (line, signed(line, start() if place else 0)):
         with pytest.raises(CorruptRecord) as caught:
-            SessionState.from_lines([*lines[:place], wrong, *lines[place + 1 :]], KEY)
+            read_back([*lines[:place], wrong, *lines[place + 1 :]], KEY)
         assert (caught.value.key, caught.value.turn) == (KEY, TURNS.get(place))
 
 
+USES: list[Callable[[SessionState], object]] = [
+    *(lambda state, last=last: state.read(13.0, last=last)[1].messages for last in (None, 1, 3)),
+    *(lambda state, last=last: state.read(13.0, last=last)[1].turns for last in (None, 1, 3)),
+    lambda state: page([state.read(13.0)[1].info], Query(namespace="shop")),
+    lambda state: state.read(13.0)[1].info.to_dict(),
+    lambda state: state.apply(Change(append=(Record.of((user("more"),), id="more", time=0.0),), retain=2), 13.0),
+    lambda state: state.apply(Change(keep=3, metadata={"a": 1}), 13.0),
+    lambda state: state.seal(Record.seal(state.records[-2:]), 13.0),
+    lambda state: state.lines(),
+]
+
+
+@pytest.mark.parametrize("place", range(5))
+def test_what_is_forged_with_a_right_digest_is_a_session_or_corrupt(place: int) -> None:
+    """Never another error, also when what was read is used."""
+    lines = small().lines()
+    for body in forged_json(lines[place]):
+        try:
+            state = SessionState.from_lines([*lines[:place], signed(body), *lines[place + 1 :]], KEY)
+        except CorruptRecord:
+            continue
+        for use in USES:
+            with contextlib.suppress(TurnlogError):  # such as for a session that has expired
+                use(state)
+
+
 def test_lines_of_a_later_form_are_left_alone() -> None:
-    later = signed(b'{"turnlog":2,"header":"another"}')
+    later = signed(b'{"turnlog":3,"header":"another"}')
     with pytest.raises(FormatTooNew):
-        SessionState.from_lines([later, b"whatever"], KEY)
+        read_back([later, b"whatever"], KEY)
     with pytest.raises(CorruptRecord) as caught:
-        SessionState.from_lines([later.replace(b"2", b"3", 1), b"whatever"], KEY)
+        read_back([later.replace(b"3", b"4", 1), b"whatever"], KEY)
     assert type(caught.value) is CorruptRecord

@@ -360,6 +360,39 @@ def test_the_expiry_is_moved(ttl: float | None, own: float | None, expires: floa
     assert planned(header, records, Change(owner="bob", ttl=own), ttl=ttl).header.expires == expires
 
 
+@pytest.mark.parametrize(
+    ("ttl", "expiry_ttl", "left", "after"),
+    [
+        (80.0, 80.0, 71.0, None),
+        (80.0, 80.0, 70.0, 80.0),
+        (80.0, 80.0, 80.5, None),  # this clock is behind
+        (80.0, 80.0, 1e9, None),
+        (800.0, 80.0, 79.0, 800.0),  # longer
+        (800.0, 80.0, 790.0, None),
+        (8.0, 80.0, 79.0, 8.0),  # shorter
+        (8.0, 80.0, 80.5, 8.0),
+        (8.0, 80.0, 7.5, 8.0),  # or a clock that is behind would take it for shorter later
+        (8.0, 80.0, 82.0, None),  # shorter, and this clock is behind
+        (80.0, None, 75.0, None),  # not known
+        (80.0, None, 81.0, 80.0),
+        (80.0, None, 70.0, 80.0),
+    ],
+)
+def test_a_use_moves_an_expiry(ttl: float, expiry_ttl: float | None, left: float, after: float | None) -> None:
+    """It moves forwards, or backwards to a shorter time to live; after None it stays where it is."""
+    now = 1_800_000_000.0
+    header, _ = session(turns(1))
+    header = msgspec.structs.replace(header, expires=now + left, expiry_ttl=expiry_ttl)
+    slid = header.slide(now, ttl)
+    if after is None:
+        assert slid is header
+    else:
+        assert (slid.expires, slid.expiry_ttl) == (now + after, ttl)
+    own = msgspec.structs.replace(header, ttl=ttl)
+    assert own.slide(now, 3.0).expires == slid.expires
+    assert header.slide(now, None) == msgspec.structs.replace(header, expires=None, expiry_ttl=None)
+
+
 def test_the_number_is_that_of_the_first_record_that_was_asked_for() -> None:
     header, records = session(turns(4), slice(1, 4))
     again = records[1].until(3)  # a layer cuts the sealed run, and puts its first two turns back

@@ -1,11 +1,13 @@
-"""What backends on a server share: a resource per event loop, a bounded map, and a TLS context."""
+"""What backends on a server share: a resource per event loop, turns, a bounded map, keepalive, and a TLS context."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import os
+import socket
 import ssl
+import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,10 +16,173 @@ from typing import Any
 
 import pytest
 
-from turnlog.errors import InvalidInput
-from turnlog.runtime import BoundedMap, PerLoop, tls_context
+from turnlog.errors import InvalidInput, Unavailable
+from turnlog.runtime import BoundedMap, Gate, PerLoop, Turns, keep_alive, tls_context
 
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+
+# --------------------------------------------------------------------------------------------------------------- turns
+
+
+async def turn(turns: Turns[str, str, str], key: str = "k", *, until: float | None = None) -> str | bool:
+    """Take or wait for a turn, and say which."""
+    return turns.take(key) or await turns.wait(key, until, f"work on {key}")
+
+
+async def settle() -> None:
+    """Let every task go as far as it can."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_turns_come_in_the_order_in_which_tasks_ask() -> None:
+    turns: Turns[str, str, str] = Turns("here")
+    order: list[int] = []
+
+    async def work(number: int) -> None:
+        assert await turn(turns) is True
+        await asyncio.sleep(0)
+        order.append(number)
+        turns.leave("k")
+
+    await asyncio.gather(*(work(number) for number in range(50)))
+    assert order == list(range(50))
+    assert turns._taken == {}, "a key that nobody works on is kept"
+
+
+async def test_other_keys_are_free() -> None:
+    turns: Turns[str, str, str] = Turns("here")
+    assert turns.take("a")
+    assert turns.take("b")
+    assert not turns.take("a")
+
+
+@pytest.mark.parametrize("given", [True, False])
+async def test_a_task_that_is_cancelled_while_it_waits_passes_its_turn_on(given: bool) -> None:
+    """Also if it was given the turn in the same moment."""
+    turns: Turns[str, str, str] = Turns("here")
+    assert turns.take("k")
+    first, second = (asyncio.ensure_future(turn(turns)) for _ in "ab")
+    await settle()
+    if given:
+        turns.leave("k")
+        first.cancel()
+    else:
+        first.cancel()
+        await settle()
+        turns.leave("k")
+    assert await second is True
+    assert first.cancelled()
+    turns.leave("k")
+    assert turns._taken == {}
+
+
+async def test_a_wait_for_a_turn_has_an_end() -> None:
+    turns: Turns[str, str, str] = Turns("here")
+    assert turns.take("k")
+    with pytest.raises(Unavailable, match="here: other tasks write to session k all the time: nothing was stored"):
+        await turn(turns, until=time.monotonic() + 0.01)
+    turns.leave("k")
+    assert turns._taken == {}
+
+
+async def test_a_task_may_do_the_work_of_those_that_wait() -> None:
+    """They get the result and no turn; one that was cancelled is not among them."""
+    turns: Turns[str, str, str] = Turns("here")
+    assert turns.take("k")
+    tasks = [asyncio.ensure_future(turn(turns)) for _ in range(4)]
+    await settle()
+    tasks[1].cancel()
+    await settle()
+    assert [work for _, work in turns.waiting("k")] == ["work on k"] * 3
+    for number, (future, _) in enumerate(list(turns.waiting("k"))[:2]):
+        future.set_result(f"done {number}")
+    turns.leave("k")
+    answers: list[object] = list(await asyncio.gather(tasks[0], tasks[2], tasks[3]))
+    assert answers == ["done 0", "done 1", True]
+    turns.leave("k")
+    assert list(turns.waiting("k")) == []
+
+
+async def test_a_turn_can_be_kept_for_several_operations() -> None:
+    """Also where one of them is awaited in another task; the tasks that waited meanwhile follow in their order."""
+    turns: Turns[str, str, str] = Turns("here")
+    ready, order = asyncio.Event(), []
+
+    async def other(number: int) -> None:
+        await ready.wait()
+        assert await turn(turns) is True
+        order.append(number)
+        turns.leave("k")
+
+    others = [asyncio.ensure_future(other(number)) for number in range(3)]
+    async with turns.alone("k", None, ""):
+        ready.set()
+        await settle()
+        assert await turn(turns) is False
+        assert await asyncio.ensure_future(turn(turns)) is False
+        async with turns.alone("k", None, ""):
+            pass
+        assert await turn(turns, "another") is True
+        turns.leave("another")
+        await settle()
+        assert order == []
+    await asyncio.gather(*others)
+    assert order == [0, 1, 2]
+    assert turns._taken == {}
+
+
+async def test_a_gate_is_closed_while_a_task_is_alone() -> None:
+    gate: Gate[str] = Gate("here")
+    ready, passed = asyncio.Event(), []
+
+    async def work(key: str) -> None:
+        await ready.wait()
+        await gate.pass_by(key, None)
+        passed.append(key)
+
+    tasks = [asyncio.ensure_future(work(key)) for key in "aabb"]
+    async with gate.alone("a"):
+        ready.set()
+        await gate.pass_by("a")
+        await settle()
+        assert passed == ["b", "b"]
+    await asyncio.gather(*tasks)
+    assert passed == ["b", "b", "a", "a"]
+
+
+def test_a_gate_keeps_no_loop() -> None:
+    gate: Gate[str] = Gate("here")
+
+    async def alone() -> None:
+        async with gate.alone("a"):
+            pass
+
+    asyncio.run(alone())
+    gc.collect()
+    assert not gate._turns
+    asyncio.run(alone())
+
+
+# ----------------------------------------------------------------------------------------------------------- keepalive
+
+
+async def test_only_connections_over_tcp_are_kept_alive(tmp_path: Path) -> None:
+    """A connection that is closed, or by a socket in the file system, is left as it is."""
+    keep_alive(None)
+
+    def nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async with await asyncio.start_unix_server(nothing, tmp_path / "s"):
+        _, writer = await asyncio.open_unix_connection(tmp_path / "s")
+        keep_alive(writer.transport)
+        found = writer.transport.get_extra_info("socket")
+        assert not found.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        writer.close()
+        await writer.wait_closed()
+        keep_alive(writer.transport)
+
 
 # -------------------------------------------------------------------------------------------------- one resource a loop
 

@@ -257,6 +257,15 @@ def test_what_is_no_version_is_refused(text: Any) -> None:
         Version.parse(text)
 
 
+@pytest.mark.parametrize("part", ["epoch", "tip", "stamp"])
+@pytest.mark.parametrize("size", [17, 1_000_000])
+def test_a_version_from_a_client_is_no_longer_than_a_stores_own(part: str, size: int) -> None:
+    """A server would refuse the statement, and the message would hold the text."""
+    with pytest.raises(InvalidInput) as caught:
+        Version.parse(str(msgspec.structs.replace(VERSION, **{part: b"x" * size})))
+    assert len(str(caught.value)) < 200
+
+
 @given(st.binary(max_size=40))
 def test_any_bytes_in_a_version_s_place_are_a_version_or_refused(data: bytes) -> None:
     with contextlib.suppress(InvalidInput):
@@ -713,6 +722,11 @@ def test_metadata_is_small_also_when_it_is_merged() -> None:
 def test_a_bad_query_is_refused(parts: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput):
         Query(namespace="shop", **parts)
+
+
+def test_a_limit_of_5001_digits_is_refused() -> None:
+    with pytest.raises(InvalidInput):  # Python refuses to write it out
+        Query(namespace="shop", limit=10**5_000)
 
 
 def test_a_cursor_serves_only_the_query_that_gave_it() -> None:

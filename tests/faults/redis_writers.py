@@ -87,7 +87,7 @@ def planted(name: str, old: str, new: str) -> Iterator[None]:
         setattr(_scripts, name, sound)
 
 
-UNCHECKED: Final = ("COMMIT", "if seen ~= expected then", "if seen == '' and expected ~= '' then")
+UNCHECKED: Final = ("COMMIT", "if seen ~= expected or another then", "if seen == '' and expected ~= '' then")
 FORGETFUL: Final = ("COMMIT", "if found then", "if false then")
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from turnlog import OutcomeUnknown, SessionNotFound, Store, Unavailable, assistant, user
 from turnlog_sql import sqlite
+from turnlog_sql._sqlite_connection import Connection
 from turnlog_sql._thread import Work
 from turnlog_sql.sqlite import SQLiteBackend
 
@@ -32,10 +33,14 @@ def at(path: str) -> Store:
 def deferred() -> None:
     """The naive backend: its transaction begins as a reader, as SQLite's and SQLAlchemy's do by default."""
 
-    def transact(connection: sqlite3.Connection, work: Work) -> Any:
+    def transact(connection: Connection, work: Work) -> Any:
+        connection.execute("PRAGMA busy_timeout=30000")
         connection.execute("BEGIN")
         try:
-            answer = sqlite._do(connection, (*work[:3], None))
+            answer = sqlite._do(connection, (*work[:3], None, work[4]))
+        except sqlite3.OperationalError as error:
+            connection.execute("ROLLBACK")
+            raise Unavailable(f"refused: {error}") from error
         except BaseException:
             connection.execute("ROLLBACK")
             raise
@@ -85,7 +90,7 @@ async def write_until_killed(path: str, number: int, statement: int | None, ackn
 STATEMENTS = 5  # of an append: begin, update, insert twice, commit
 
 
-def connection_of(store: Store) -> sqlite3.Connection:
+def connection_of(store: Store) -> Connection:
     """Return the connection of its thread; while the thread waits, another may use it."""
     assert isinstance(store.backend, SQLiteBackend)
     database = store.backend._database
@@ -96,7 +101,7 @@ def connection_of(store: Store) -> sqlite3.Connection:
     return thread.connection
 
 
-def die_before(connection: sqlite3.Connection, statement: int) -> None:
+def die_before(connection: Connection, statement: int) -> None:
     """Kill this process when the connection begins its nth statement from now on; after the last, when it has ended."""
     left = [statement]
 
@@ -110,7 +115,7 @@ def die_before(connection: sqlite3.Connection, statement: int) -> None:
     else:
         transact = sqlite._transact
 
-        def die_after(connection: sqlite3.Connection, work: Work) -> Any:
+        def die_after(connection: Connection, work: Work) -> Any:
             transact(connection, work)
             os.kill(os.getpid(), signal.SIGKILL)
 

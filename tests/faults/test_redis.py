@@ -209,7 +209,7 @@ async def test_answers_that_are_not_told_apart_by_their_order_cross(monkeypatch:
     received = SharedConnection.data_received
 
     def forgets(connection: SharedConnection, data: bytes) -> None:
-        connection._waiting = deque(batch for batch in connection._waiting if not batch[-1].done())
+        connection._waiting = deque(batch for batch in connection._waiting if not batch[2].done())
         received(connection, data)
 
     monkeypatch.setattr(SharedConnection, "data_received", forgets)

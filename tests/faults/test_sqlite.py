@@ -103,7 +103,7 @@ def test_two_processes_append_to_a_file_that_is_not_there_yet(tmp_path: Path) ->
 
 
 def test_a_transaction_that_begins_as_a_reader_is_refused_however_long_it_waits(tmp_path: Path) -> None:
-    assert any("was locked" in error for error in writers(tmp_path, 200, "deferred"))
+    assert any("refused: database is locked" in error for error in writers(tmp_path, 200, "deferred"))
 
 
 async def test_eight_stores_open_an_empty_place_at_once(tmp_path: Path) -> None:
@@ -403,12 +403,17 @@ async def test_a_damaged_record_is_named_and_hides_nothing_else(tmp_path: Path) 
         assert len(messages) == 28
 
 
+OF_ALICE = f"row = (SELECT row FROM turnlog_sessions WHERE session = x'{b'alice'.hex()}')"
+
+
 def _payload(folder: Path, number: int, replaced: bytes | None = None) -> bytes:
     """The payload of a turn of the first session, which may be replaced."""
     connection = sqlite3.connect(folder / "turnlog.db", isolation_level=None)
     if replaced is not None:
-        connection.execute("UPDATE turnlog_records SET payload = ? WHERE row = 1 AND number = ?", (replaced, number))
-    query = "SELECT payload FROM turnlog_records WHERE row = 1 AND number = ?"
+        connection.execute(
+            f"UPDATE turnlog_records SET payload = ? WHERE {OF_ALICE} AND number = ?", (replaced, number)
+        )
+    query = f"SELECT payload FROM turnlog_records WHERE {OF_ALICE} AND number = ?"
     (found,) = connection.execute(query, (number,)).fetchone()
     connection.close()
     assert isinstance(found, bytes)
@@ -437,15 +442,15 @@ async def test_a_damaged_head_or_header_is_a_corrupt_record(tmp_path: Path) -> N
         await store.append("bob", [user("hello")])
     for table, column in (("records", "head"), ("sessions", "head"), ("metadata", "metadata")):
         connection = sqlite3.connect(tmp_path / "turnlog.db", isolation_level=None)
-        (sound,) = connection.execute(f"SELECT {column} FROM turnlog_{table} WHERE row = 1").fetchone()
-        connection.execute(f"UPDATE turnlog_{table} SET {column} = x'c1' WHERE row = 1")
+        (sound,) = connection.execute(f"SELECT {column} FROM turnlog_{table} WHERE {OF_ALICE}").fetchone()
+        connection.execute(f"UPDATE turnlog_{table} SET {column} = x'c1' WHERE {OF_ALICE}")
         async with at(tmp_path) as store:
             with pytest.raises(CorruptRecord, match="'alice'"):
                 await store.load("alice")
             assert len(await store.load("bob")) == 1
             with pytest.raises(SessionNotFound):
                 await store.load("carol")
-        connection.execute(f"UPDATE turnlog_{table} SET {column} = ? WHERE row = 1", (sound,))
+        connection.execute(f"UPDATE turnlog_{table} SET {column} = ? WHERE {OF_ALICE}", (sound,))
         connection.close()
     async with at(tmp_path) as store:
         assert len(await store.load("alice")) == 1

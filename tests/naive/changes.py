@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import zlib
-from typing import Any, ClassVar
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
 from naive import fails, stored
-from turnlog import (
-    ABSENT,
-    Change,
-    Conflict,
-    HistoryRegressed,
-    IdReused,
-    Key,
-    PayloadLayer,
-    Receipt,
-    Record,
-    Session,
-    Version,
-)
+from turnlog import ABSENT, Change, Conflict, HistoryRegressed, IdReused, Key, Receipt, Record, Session, Version
 from turnlog.errors import SessionNotFound, SplitsSealed, Unavailable
-from turnlog.layers import Position
 from turnlog.rules import SessionState, check_condition
+from turnlog.testing._cancelling import Cancelling
 from turnlog.testing._conditions import Conditions
 from turnlog.testing._copying import Copying
 from turnlog.testing._expecting import Expecting
+from turnlog.testing._expiring import Expiring
 from turnlog.testing._repeating import Repeating
 from turnlog.testing._sealing import Sealing
 from turnlog_memory import MemoryBackend
@@ -45,6 +33,7 @@ from turnlog_memory import MemoryBackend
     "a_version_is_no_clock",
     "a_version_of_another_session",
 )
+@fails(Expiring, "a_slow_model_brings_no_session_back")
 class LastWriteWins(MemoryBackend):
     """Stores every change: the last writer wins."""
 
@@ -259,6 +248,7 @@ class ReadersChangeIt(MemoryBackend):
     "what_may_differ",
     "what_may_not_differ",
 )
+@fails(Cancelling, "a_caller_holds_what_it_sent")
 class Forgetful(MemoryBackend):
     """Stores a change as often as it comes."""
 
@@ -792,24 +782,12 @@ class RetainsExactly(MemoryBackend):
 
 
 @fails(Sealing, "a_session_counts_what_readers_hold")
-class CountsWhatItStores(PayloadLayer):
-    """Compresses, and takes the size of a record from what it stores."""
+class CountsCompressed(MemoryBackend):
+    """Counts the bytes that the records take once they are compressed."""
 
-    codec = 200
-    position: ClassVar[Position] = "compression"
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(MemoryBackend(**options))
-
-    def encode(self, key: Key, record_id: str, payload: bytes) -> bytes | None:
-        return zlib.compress(payload)
-
-    def decode(self, key: Key, record_id: str, payload: bytes) -> bytes:
-        return zlib.decompress(payload)
-
-    async def encode_records(self, key: Key, records: tuple[Record, ...]) -> tuple[Record, ...]:
-        encoded = await super().encode_records(key, records)
-        return tuple(one.with_payload(one.payload, size=len(one.payload)) for one in encoded)
+    async def read(self, key: Key, **how: Any) -> Session:
+        session = await super().read(key, **how)
+        return replace(session, info=replace(session.info, bytes=session.info.bytes // 3))
 
 
 @fails(Sealing, "a_sealed_record_that_is_too_large")

@@ -135,6 +135,7 @@ class PresentIsAConflict(MemoryBackend):
     "a_view_extends_the_lives_of_its_owners_sessions_only",
     "a_view_of_an_owner",
     "a_view_works_on_the_sessions_of_its_owner",
+    "an_append_takes_no_session_over",
     "an_expired_session_has_no_owner",
     "the_owner_is_compared_before_a_repeat_is_looked_up",
     "the_owner_is_compared_before_the_condition",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
@@ -23,7 +24,7 @@ from turnlog import (
     TooLarge,
     Version,
 )
-from turnlog.limits import MAX_VALUES
+from turnlog.rules import SessionState
 from turnlog.testing._describing import Describing
 from turnlog.testing._expiring import Expiring
 from turnlog.testing._limits import Limits
@@ -215,6 +216,16 @@ class PagesByTime(MemoryBackend):
             infos = tuple(info for info in infos if info.updated < query.after[0])
         shown = infos[: query.limit]
         return Page(shown, query.cursor_after(shown[-1]) if len(infos) > query.limit else None)
+
+
+@fails(Paging, "cursors_at_the_limits")
+class PagesByDate(MemoryBackend):
+    """Compares dates, whose last year is 9999."""
+
+    async def page(self, query: Query) -> Page:
+        if query.after is not None:
+            datetime.fromtimestamp(query.after[0], UTC)
+        return await super().page(query)
 
 
 @fails(
@@ -517,6 +528,7 @@ class DeletesFromAll(MemoryBackend):
     Expiring,
     "a_copy_has_a_life_of_its_own",
     "a_session_lives_so_long_after_its_last_use",
+    "a_slow_model_brings_no_session_back",
     "a_time_to_live_of_its_own",
     "a_time_to_live_takes_effect_at_once",
     "all_of_a_session_expires_together",
@@ -565,6 +577,28 @@ class ExpiresFixed(MemoryBackend):
         if before is not None and alive and change.ttl is None and header is not None:
             self._states[key].header = replace(header, expires=before.expires)
         return receipt
+
+
+@fails(Expiring, "a_clock_that_is_behind_ends_no_session")
+class TrustsTheClock(MemoryBackend):
+    """Takes an expiry that is too far away for one of a longer time to live."""
+
+    def _state(self, key: Key) -> SessionState:
+        state = super()._state(key)
+        header = state.header
+        if header is not None and header.ttl is None and self.ttl is not None:
+            latest = self.clock() + self.ttl
+            if header.expires is not None and header.expires > latest:
+                state.header = replace(header, expires=latest)
+        return state
+
+    async def read(self, key: Key, **asked: Any) -> Session:
+        self._state(key)
+        return await super().read(key, **asked)
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        self._state(key)
+        return await super().commit(key, change)
 
 
 @fails(Expiring, "a_session_lives_so_long_after_its_last_use", "how_long_it_still_lives", "what_extends_no_life")
@@ -899,17 +933,6 @@ class ShortColumns(MemoryBackend):
     async def commit(self, key: Key, change: Change) -> Receipt:
         if any(len(record.id.encode()) > 64 for record in change.append) or len(key.namespace.encode()) > 64:
             raise InvalidInput("it is too long")
-        return await super().commit(key, change)
-
-
-@fails(Limits, "how_many_values")
-class FewValues(MemoryBackend):
-    """Takes half as many values as the limit says."""
-
-    async def commit(self, key: Key, change: Change) -> Receipt:
-        for record in change.append:
-            if sum(len(one.content) for one in record.messages if isinstance(one.content, list)) > MAX_VALUES // 2:
-                raise TooLarge("it is too much")
         return await super().commit(key, change)
 
 

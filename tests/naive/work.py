@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 from msgspec.structs import replace
 
 from naive import fails, stored
-from naive.changes import CountsWhatItStores
 from turnlog import Change, Key, Page, Query, Receipt, Session
+from turnlog.errors import Unavailable
 from turnlog.rules import SessionState, check_condition
 from turnlog.testing._cancelling import Cancelling
 from turnlog.testing._concurrency import Concurrency
@@ -36,6 +36,7 @@ from turnlog_memory import MemoryBackend
     "one_of_those_who_expect_the_same_wins",
     "one_of_those_who_make_it_wins",
     "the_same_change_from_many_tasks",
+    "undo_on_a_busy_session",
 )
 class ReadsThenWrites(MemoryBackend):
     """Reads a session, waits for nothing much, and writes it back."""
@@ -47,6 +48,19 @@ class ReadsThenWrites(MemoryBackend):
         if after is not before:
             self._put(key, before, after, self.clock())
         return receipt
+
+
+@fails(Concurrency, "however_many_append_at_once")
+class CountsItsTries(MemoryBackend):
+    """Compares and sets, a hundred times at most."""
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        for _ in range(100):
+            before = self._state(key)
+            await asyncio.sleep(0)
+            if self._state(key).header is before.header:
+                return await super().commit(key, change)
+        raise Unavailable("others came first")
 
 
 @fails(Concurrency, "count_by_compare_and_set", "each_turn_is_popped_once", "one_of_those_who_expect_the_same_wins")
@@ -449,11 +463,3 @@ class LooksAtIds(MemoryBackend):
             if header.tail[0] == first.id:
                 self._states[key].header = replace(header, tail=(first.id, first.part - 1, True))
         return await super().commit(key, change)
-
-
-@fails(Cancelling, "a_caller_holds_what_it_sent")
-class HandsOutWhatItStores(CountsWhatItStores):
-    """Leaves the change in an error as it was encoded."""
-
-    async def commit(self, key: Key, change: Change) -> Receipt:
-        return await self.inner.commit(key, change.rewrite(append=await self.encode_records(key, change.append)))

@@ -9,6 +9,7 @@ from typing import TypeVar, cast
 
 from turnlog_sql import _migrations
 from turnlog_sql._operations import Steps
+from turnlog_sql._sqlite_connection import Connection
 from turnlog_sql.sqlite import _drive, _statements, _transact
 
 T = TypeVar("T")
@@ -18,7 +19,7 @@ class Database:
     """A database in memory, with the tables."""
 
     def __init__(self) -> None:
-        self.connection = sqlite3.connect(":memory:", isolation_level=None)
+        self.connection = sqlite3.connect(":memory:", isolation_level=None, factory=Connection)
         self.statements = copy(_statements())
         for _, step in _migrations.missing(None, self.statements.dialect):
             for statement in step:
@@ -31,13 +32,13 @@ class Database:
     def read(self, steps: Steps[T]) -> T:
         """Without a transaction, but for those of the steps."""
         nobody = cast("Future[object]", None)
-        return cast("T", _drive(self.connection, (nobody, False, lambda: steps, None)))
+        return cast("T", _drive(self.connection, (nobody, False, lambda: steps, None, 0.0)))
 
     def write(self, steps: Steps[T], *, first: Steps[T | None] | None = None) -> T:
         """In one."""
         nobody = cast("Future[object]", None)
         made = None if first is None else lambda: first
-        return cast("T", _transact(self.connection, (nobody, True, lambda: steps, made)))
+        return cast("T", _transact(self.connection, (nobody, True, lambda: steps, made, 0.0)))
 
     def rows(self, table: str) -> int:
         """How many rows a table has."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import logging
 import os
 import pty
 import re
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+import unicodedata
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,6 +31,7 @@ from turnlog import (
     Key,
     Layer,
     Message,
+    Page,
     Receipt,
     Record,
     Session,
@@ -41,10 +44,12 @@ from turnlog import (
     user,
 )
 from turnlog.config import installed
+from turnlog.config.warn import warn_once
 from turnlog.errors import CorruptRecord, OutcomeUnknown, SchemaError, Unavailable
 from turnlog.payload import rewrap
 from turnlog.rules import SessionState
 from turnlog_cli import _import, main
+from turnlog_cli._text import as_json, safe
 from turnlog_compression import GzipLayer, _progress
 from turnlog_compression._dictionaries import Dictionaries
 from turnlog_compression._progress import Progress
@@ -751,6 +756,85 @@ def test_what_is_stored_cannot_control_the_terminal(store: Kept, capsys: Any) ->
     assert "user \\x1b[31mred\\x1b[0m \\x07 \\x9b2J \\u202e: [red]\\x1b[31mred" in capsys.readouterr().out
 
 
+INVISIBLE = (
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u200b\u200e\u200f\u2060\u2066\u2069\u3164\ufeff\uffa0\ufff9\ufe00"
+    "\U000e0041\U000e0100"
+)
+
+
+@pytest.mark.parametrize(
+    "command", [["show", "s"], ["show", "s", "--json"], ["list"], ["list", "--json"], ["chat", "--session=s"]], ids=str
+)
+def test_what_is_stored_cannot_reorder_or_hide_text(
+    store: Kept, monkeypatch: Any, capsys: Any, command: list[str]
+) -> None:
+    async def model(messages: Sequence[Message], **options: object) -> Message:
+        return assistant(f"a{INVISIBLE}z")
+
+    answers(monkeypatch, model)
+    typed(monkeypatch, "hi")
+    says = f"a{INVISIBLE}z"
+    append(
+        store,
+        "s",
+        user(says, name=says),
+        assistant(None, tool_calls=[{"id": says, "function": {"name": says, "arguments": says}}]),
+        metadata={says: {says: [says]}},
+        owner="a\u200e\u200f\u061c\U000e0041z",
+    )
+    assert main(command) == 0
+    out, err = capsys.readouterr()
+    assert not set(out + err) & set(INVISIBLE)
+    if "--json" in command:
+        assert json.loads(out).get("info", json.loads(out))["metadata"] == {says: {says: [says]}}
+
+
+def test_each_character_that_could_reorder_or_hide_text_is_escaped() -> None:
+    """All of Unicode: the format characters but those that are seen, that join letters, or that choose an emoji."""
+    kept = {*"\u200c\u200d\ufe0e\ufe0f\t\n"}
+    seen = {  # Prepended_Concatenation_Mark, and controls that arrange hieroglyphs
+        *map(chr, range(0x600, 0x606)),
+        *"\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd",
+        *map(chr, range(0x13430, 0x13456)),
+    }
+    turning = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+    for sign in map(chr, range(0x110000)):
+        hides = (
+            unicodedata.category(sign) in ("Cc", "Cf", "Cs", "Zl", "Zp")
+            or unicodedata.bidirectional(sign) in turning
+            or "VARIATION SELECTOR" in unicodedata.name(sign, "")
+            or ("HANGUL" in unicodedata.name(sign, "") and "FILLER" in unicodedata.name(sign, ""))
+        )
+        if hides and sign not in kept | seen:
+            assert safe(sign) == sign.encode("unicode_escape").decode()
+            assert as_json(sign).isascii() and json.loads(as_json(sign)) == sign
+        elif unicodedata.category(sign) != "Cn":
+            assert safe(sign) == sign or sign in "\u034f\u17b4\u17b5\u180b\u180c\u180d\u180f"  # ignorable marks
+
+
+def test_texts_that_people_write_stay_as_they_are() -> None:
+    for text in ("می‌خواهم", "👩‍👩‍👧", "❤️‍🔥", "שלום", "مرحبا", "日本語　。", "नमस्ते", "naïve café"):
+        assert safe(text) == text
+        assert as_json(text) == f'"{text}"'
+
+
+def test_a_warning_is_one_line_and_cannot_control_the_terminal(store: Kept, monkeypatch: Any, capsys: Any) -> None:
+    async def page(query: object) -> Page:
+        logging.getLogger("turnlog.any").warning("not %s: %s", "sealed", f"{ESCAPES}\n\u200e")
+        return Page(())
+
+    monkeypatch.setattr(store.backend, "page", page)
+    assert main(["list"]) == 0
+    assert capsys.readouterr().err == "turnlog: not sealed: \\x1b[31mred\\x1b[0m \\x07 \\x9b2J \\u202e\\n\\u200e\n"
+
+
+def test_a_file_name_cannot_control_the_terminal(store: Kept, tmp_path: Path, capsys: Any) -> None:
+    path = tmp_path / f"f{ESCAPES}\u200e.jsonl"
+    path.write_text("{}\n")
+    assert main(["import", str(path)]) == 1
+    assert not set(capsys.readouterr().err) & set("\x1b\x07\x9b\u202e\u200e")
+
+
 def test_show_as_json_is_exact(store: Kept, capsys: Any) -> None:
     messages = [
         user(
@@ -1229,13 +1313,51 @@ def test_ctrl_c_is_130(store: Kept, monkeypatch: Any, capsys: Any) -> None:
     assert main(["show", "s"]) == 1
 
 
+@pytest.mark.parametrize("name", ["turnlog.toml", "pyproject.toml"])
+def test_a_file_in_the_working_directory_destroys_nothing_elsewhere(
+    name: str, tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    """A session of ten turns in production keeps them, whatever a file for development retains."""
+    prod = f"sqlite:///{tmp_path}/prod.db"
+
+    async def turns(fill: int = 0) -> int:
+        async with open_store(config={"store": {"url": prod}}) as store:
+            for number in range(fill):
+                await store.append("s", [user(f"{number}")])
+            return len((await store.session("s")).turns)
+
+    asyncio.run(turns(10))
+    (tmp_path / "dev").mkdir()
+    monkeypatch.chdir(tmp_path / "dev")
+    table = "store" if name == "turnlog.toml" else "tool.turnlog.store"
+    Path(name).write_text(f'[{table}]\nurl = "sqlite:///dev.db"\nretain = 2\nttl = "1s"\nlayers = ["zstd"]\n')
+    warn_once.cache_clear()
+    typed(monkeypatch, "hello\nand on\n")
+    assert main(["chat", "--session=s", f"--store={prod}"]) == 0
+    prefix = "turnlog.toml: " if name == "turnlog.toml" else "pyproject.toml: tool.turnlog."
+    ignored = ", ".join(f"{prefix}store.{key}" for key in ("retain", "ttl", "layers"))
+    assert capsys.readouterr().err == (
+        f"turnlog: {ignored}: ignored, because the URL of the store is an argument; to use the file as well, name it "
+        "with TURNLOG_CONFIG or config=\n"
+    )
+    assert asyncio.run(turns()) == 12
+    for command in (["list"], ["show", "s"], ["recompress"], ["migrate"]):
+        main([*command, f"--store={prod}"])
+    assert "ignored" not in capsys.readouterr().err  # it was said once
+    assert asyncio.run(turns()) == 12
+    typed(monkeypatch, "hello\nand\non\n")
+    assert main(["chat", "--session=s"]) == 0  # and where no argument names the store, the file counts
+    assert main(["show", "s"]) == 0
+    assert "3 turns (the first 1 were dropped)" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("command", [["list"], ["show", "s"], ["recompress"], ["train-dictionary"]])
 @pytest.mark.parametrize("scheme", ["sqlite", "SQLite"])
 def test_a_command_for_what_is_stored_makes_no_file(
     command: list[str], scheme: str, tmp_path: Path, monkeypatch: Any, capsys: Any
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "turnlog.toml").write_text('[store]\nlayers = ["zstd"]\n')
+    monkeypatch.setenv("TURNLOG_STORE_LAYERS", "zstd")
     for url, name in (
         (f"{scheme}:///typo.db", "typo.db"),
         (f"{scheme}:///a%20typo.db?ttl=30d", "a typo.db"),
@@ -1247,7 +1369,7 @@ def test_a_command_for_what_is_stored_makes_no_file(
     monkeypatch.setenv("TURNLOG_STORE_URL", f"{scheme}:///typo.db")
     assert main(command) == 3
     assert "'typo.db' is not there" in capsys.readouterr().err
-    assert [path.name for path in tmp_path.iterdir()] == ["turnlog.toml"]
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("command", [["list"], ["migrate"]])

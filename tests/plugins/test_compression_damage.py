@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import zlib
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import islice
@@ -334,6 +335,38 @@ async def test_the_error_names_a_missing_dictionary(name: str) -> None:
         assert [message.text for message in await store.load("alice", last=1)] == ["and on"]
         await layer.dictionaries.add("default", dictionary(), [])  # as after a restore
         assert len(await store.load("alice")) == 11
+
+
+GOOD = dictionary().data
+FORGED_DICTIONARIES: dict[str, tuple[str, object]] = {
+    "no id": ("x", b64encode(GOOD).decode()),
+    "an empty id": ("", b64encode(GOOD).decode()),
+    "a long id": ("9" * 5_000, b64encode(GOOD).decode()),
+    "another id": ("41000", b64encode(GOOD).decode()),
+    "not ASCII": ("40000", "é"),
+    "not text": ("40000", [1]),
+    "empty": ("40000", ""),
+    "cut": ("40000", b64encode(GOOD[:100]).decode()),
+    "damaged": ("40000", b64encode(GOOD[:8] + b"\xff" * 200).decode()),
+}
+
+
+@pytest.mark.parametrize("which", FORGED_DICTIONARIES)
+async def test_a_forged_dictionary_is_corrupt_for_whoever_needs_it(which: str) -> None:
+    """No error of a driver, and nothing is written with it; turns that need none can be read and written."""
+    id, content = FORGED_DICTIONARIES[which]
+    async with Store(MemoryBackend()) as plain:
+        await with_damage(plain.backend, bytes, "dictionary", turns=1)
+        await plain.append("bob", [user("plain")])
+        message = Message.from_dict({"role": "dictionary", "content": content, "owners": [1]})
+        record = Record(id, 0, False, 0.0, 1).with_payload(Record.of((message,), id="t", time=0.0).payload)
+        await plain.backend.commit(Key("turnlog:dictionaries", "default"), Change(append=(record,)))
+        store = Store(LAYERS["dictionary"](plain.backend))
+        with pytest.raises(CorruptRecord):
+            await store.load("alice")
+        await store.append("carol", talk(9_000))
+        assert await store.load("carol") == list(talk(9_000))
+        assert [message.text for message in await store.load("bob")] == ["plain"]
 
 
 @pytest.mark.parametrize("codec", ["zstd", "dictionary"])

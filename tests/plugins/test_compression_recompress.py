@@ -280,6 +280,17 @@ async def test_a_call_with_other_arguments_starts_from_the_beginning(other: dict
     assert len(sessions_read(watched)) == 250
 
 
+@pytest.mark.parametrize("wrong", [{"cursor": "forged"}, {"cursor": 5}, {"since": "now"}, {"asked": None}])
+async def test_a_forged_progress_is_none(wrong: dict[str, Any]) -> None:
+    """A call begins anew: it raises no error of a decoder, and none about a caller's input."""
+    watched = await many(Clock(), 120)
+    await stopped_after(ZstdLayer(watched), 110)
+    await watched.commit(Key("turnlog:recompress", "default"), Change(metadata=wrong))
+    watched.reads.clear()
+    await recompressed(ZstdLayer(watched))
+    assert len(sessions_read(watched)) == 120
+
+
 async def test_its_progress_appears_in_no_listing() -> None:
     watched = await many(Clock())
     await stopped_after(ZstdLayer(watched), 230)

@@ -135,6 +135,79 @@ def test_the_installed_copy_keeps_the_contract(python: Run) -> None:
     assert re.search(r"^[5-9][0-9] passed|^[1-9][0-9]{2,} passed", done.stdout, re.MULTILINE), done.stdout
 
 
+# -------------------------------------------------------------------------------------------------- for its owner alone
+
+MODES = """
+import asyncio, os, pathlib, sys
+from turnlog import open_store, user
+
+os.umask(int(sys.argv[1], 8))
+
+async def main():
+    async with open_store("jsonl:///chats") as store:
+        for name in ("alice", "alice", "bob"):
+            await store.append(name, [user("hello")])
+
+asyncio.run(main())
+chats = pathlib.Path("chats")
+print(*sorted({oct(path.stat().st_mode & 0o777) for path in (chats, *chats.iterdir())}))
+"""
+
+
+@pytest.mark.parametrize("umask", ["000", "022", "077"])
+def test_what_it_creates_is_readable_by_its_owner_alone(python: Run, umask: str) -> None:
+    done = python("-c", MODES, umask)
+    assert (done.stdout, done.stderr) == ("0o600 0o700\n", "")
+
+
+def test_a_file_that_others_could_read_is_so_no_more_after_a_commit(python: Run, tmp_path: Path) -> None:
+    python("-c", MODES, "022")
+    for path in (tmp_path / "chats").iterdir():
+        path.chmod(0o644)
+    (tmp_path / "chats" / "new").write_text("a crash has left it")
+    (tmp_path / "chats").chmod(0o755)
+    done = python("-c", MODES, "022")
+    assert (done.stdout, done.stderr) == ("0o600 0o755\n", "")  # the folder is its owner's decision
+
+
+PLANTED = """
+import asyncio, os, pathlib, sys
+from turnlog import Unavailable, open_store, user
+
+victim, chats = pathlib.Path("victim"), pathlib.Path("chats")
+
+async def main():
+    async with open_store("jsonl:///chats") as store:
+        await store.append("alice", [user("hello")])
+        (session,) = chats.iterdir()
+        contents = session.read_bytes()
+        victim.write_bytes(contents)
+        (chats / "new").symlink_to(victim.absolute())
+        await store.append("alice", [user("and on")])
+        print(len(await store.load("alice")), victim.read_bytes() == contents, (chats / "new").is_symlink())
+        session.unlink()
+        session.symlink_to(victim.absolute())
+        for ask in (store.load, store.info, lambda name: anext(store.sessions())):
+            try:
+                print("followed", await ask("alice"))
+            except Unavailable as error:
+                print(type(error).__name__, str(session) in str(error))
+        try:
+            await store.append("alice", [user("third")])
+        except Exception as error:
+            print(type(error).__name__, victim.read_bytes() == contents)
+
+asyncio.run(main())
+"""
+
+
+def test_a_planted_link_is_not_followed(python: Run) -> None:
+    """Neither to write what it names nor to read it."""
+    done = python("-c", PLANTED)
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == ["2 True False", *["Unavailable True"] * 3, "OutcomeUnknown True"]
+
+
 # ---------------------------------------------------------------------------------------------------------- processes
 
 

@@ -19,6 +19,7 @@ from turnlog import (
     Session,
     SessionNotFound,
     Store,
+    TooLarge,
     Window,
     assistant,
     system,
@@ -127,12 +128,75 @@ class Counting(Layer):
 
 @pytest.mark.parametrize("turns", [15, 150])
 async def test_only_what_the_window_needs_is_loaded(turns: int, store: Store) -> None:
-    """One read, of as many records as hold the window, and one commit, whatever the length."""
+    """One read, of as many records as hold the window, and one commit, whatever the length.
+
+    Without a prompt the first execution also looks whether a stored one opens the session.
+    """
     counting = Counting(store.backend)
     async with Store(counting) as counted:
         await filled(store, turns)
-        await Pipeline(counted, Recorder(), window=Window(messages=20)).execute("s", "user", "next")
+        await Pipeline(counted, Recorder(), system="Be brief.").execute("s", "user", "next")
         assert (counting.reads, counting.records, counting.commits) == (1, 10, 1)
+        pipeline = Pipeline(counted, Recorder())
+        await pipeline.execute("s", "user", "next")
+        assert (counting.reads, counting.records, counting.commits) == (3, 21, 2)
+        await pipeline.execute("s", "user", "next")
+        assert (counting.reads, counting.records, counting.commits) == (4, 31, 3)
+
+
+@pytest.mark.parametrize(
+    ("window", "sent", "reads"),
+    [(Window(turns=4), 4, 1), (Window(turns=50), 48, 1), (Window(tokens=300), 16, 1), (Window(tokens=1_000), 48, 2)],
+)
+async def test_windows_by_turns_and_by_tokens(window: Window, sent: int, reads: int, store: Store) -> None:
+    """As much is read as the window can use: 1 read for most, further ones where only tokens are limited."""
+    counting = Counting(store.backend)
+    async with Store(counting) as counted:
+        await store.save("s", [message for n in range(208) for message in (user(f"q{n}"), assistant(f"a{n}"))])
+        model = Recorder()
+        await Pipeline(counted, model, window=window, system="Be brief.").execute("s", "user", "next")
+        assert (len(model.given[0]) - 2, counting.reads) == (2 * sent, reads)
+        assert model.given[0][1].startswith("user:")
+
+
+async def test_a_turn_larger_than_the_window_is_sent_whole_or_refused(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Sent with a warning; refused before the model is called."""
+    model = Recorder()
+    async with store:
+        await filled(store, 3)
+        await store.append("s", [user("long"), *[assistant(f"part {n}") for n in range(5)]])
+        await Pipeline(store, model, window=Window(messages=4)).execute("s", "user", "now")
+        assert len(model.given[0]) == 7
+        assert "turn 3 has 6 messages, the window's limit is 4: it is sent whole" in caplog.text
+        await store.rewind("s", turns=1)
+        with pytest.raises(TooLarge, match="turn 3 has 6 messages"):
+            await Pipeline(store, model, window=Window(messages=4, oversize="refuse")).execute("s", "user", "now")
+        assert len(model.given) == 1
+
+
+async def test_an_interrupted_turn_is_repaired_or_left_out(store: Store) -> None:
+    """What is stored stays as it is."""
+    call = assistant(None, tool_calls=[{"id": "c1", "function": {"name": "f", "arguments": "{}"}}])
+    async with store:
+        await filled(store, 1)
+        await store.append("s", [user("look"), call], turn_id="t", open=True)
+        model = Recorder()
+        result = await Pipeline(store, model, window=Window()).execute("s", "user", "now")
+        assert [message.role for message in result.messages] == [
+            "user",
+            "assistant",
+            "user",
+            "assistant",
+            "tool",
+            "user",
+        ]
+        assert result.messages[4].get("tool_call_id") == "c1"
+        result = await Pipeline(store, model, window=Window(interrupted="omit")).execute("s", "user", "now")
+        assert [message.text for message in result.messages] == ["q0", "a0", "now", "ok", "now"]
+        assert [message.role for message in await store.load("s")][2:4] == ["user", "assistant"]
+        assert (await store.session("s")).turns[1].interrupted
 
 
 async def test_the_window_cuts_at_turns_and_never_below_the_last(store: Store) -> None:
@@ -177,10 +241,10 @@ async def test_the_system_prompt_is_outside_the_window_stored_or_not(store: Stor
         await store.append("s", [system("history"), user("q"), assistant("a")])
         await filled(store, 1)
         rest = ["user:q0", "assistant:a0"]
-        expected = [["system:pipeline", *rest], ["system:metadata", *rest], rest]
+        expected = [["system:pipeline", *rest], ["system:metadata", *rest], ["system:history", *rest]]
         assert [given async for given in prompts(store, window=Window(messages=3))] == expected
         whole = ["user:q", "assistant:a", *rest]
-        expected = [["system:pipeline", *whole], ["system:metadata", *whole], rest]
+        expected = [["system:pipeline", *whole], ["system:metadata", *whole], ["system:history", *whole]]
         assert [given async for given in prompts(store, window=Window(messages=4))] == expected
 
 

@@ -100,13 +100,12 @@ async def test_what_the_server_refuses_was_not_done(kind: str) -> None:
 
     async with Proxy(emptied(), fate) as proxy, at(proxy.url) as store:
         await store.append("s", [user("0")])
-        store.backend._server._timeout = 0.12  # from here on: a machine that is busy may take longer to connect
+        store.backend._server._timeout = 0.25  # from here on: a machine that is busy may take longer to connect
         refuses[0] = True
-        for _ in "ab":
-            with pytest.raises(error, match=answer.decode()[1:8]):
-                await store.append("s", [user("1")], turn_id="t")
-            with pytest.raises(Unavailable):
-                await store.load("s", before=1)
+        with pytest.raises(error, match=answer.decode()[1:8]):
+            await store.append("s", [user("1")], turn_id="t")
+        with pytest.raises(Unavailable):
+            await store.load("s", before=1)
         refuses[0] = False
         assert (await store.append("s", [user("1")], turn_id="t")).number == 1
 
@@ -316,11 +315,11 @@ class raw_socket:  # noqa: N801 - a context manager, used as a function is
         self.socket.close()
 
 
-async def test_a_hundred_others_may_come_first_and_then_it_is_unavailable() -> None:
+async def test_others_may_come_first_until_the_deadline_and_then_it_is_unavailable() -> None:
     """A writer that always meets another is told so, and has stored nothing."""
-    always = ("COMMIT", "if seen ~= expected then", "if seen ~= '' then")
-    async with at(emptied()) as store:
+    always = ("COMMIT", "if seen ~= expected or another then", "if seen ~= '' then")
+    async with at(emptied(), timeout=0.2) as store:
         await store.append("s", [user("0")])
-        with planted(*always), pytest.raises(Unavailable, match="others came first"):
+        with planted(*always), pytest.raises((Unavailable, OutcomeUnknown), match=r"others wrote|no answer"):
             await store.append("s", [user("1")])
         assert len(await store.load("s")) == 1

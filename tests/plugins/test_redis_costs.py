@@ -92,8 +92,8 @@ async def test_an_append_to_what_was_seen_is_one_script() -> None:
     """Read, or written; with metadata, an owner, or an expected version; a change that was made before is answered."""
     async with placed() as place, at(place.url) as other:
         store = place.store
-        await store.append("written", [user("1")])
-        await other.append("read", [user("1")])
+        await store.append("written", [user("1")], owner="ann")
+        await other.append("read", [user("1")], owner="ann")
         await store.load("read", last=1)
         once = (1, "EVALSHA")
         for session in ("written", "read"):

@@ -36,7 +36,7 @@ class Scripted(Topology):
         self.answers = list(answers)
         self.asked: list[list[Command]] = []
 
-    async def ask_all(self, commands: Sequence[Command]) -> list[Any]:
+    async def ask_all(self, commands: Sequence[Command], until: float) -> list[Any]:
         self.asked.append(list(commands))
         return self.answers.pop(0) if self.answers else ["well"] * len(commands)
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterator
+from copy import copy
+from typing import Any
 
 import pytest
 
+from forged import forged, packed_head
 from sql_database import Database
-from turnlog import Change, CorruptRecord, Key, Query, Record, Session, Version, assistant, user
+from turnlog import Change, CorruptRecord, Key, Page, Query, Record, Session, TurnlogError, Version, assistant, user
 from turnlog_sql import _operations
 
 KEY = Key("shop", "alice")
@@ -77,6 +82,38 @@ def test_what_is_no_such_value_is_no_crash(kept: Kept, table: str, column: str, 
         _ = kept.session().messages
 
 
+FORGED = [("sessions", "head", 4, ""), *(("records", "head", 8, f"WHERE number = {turn}") for turn in (0, TURNS - 1))]
+
+
+@pytest.mark.parametrize(("table", "column", "checks", "where"), FORGED)
+def test_what_is_forged_with_right_checksums_is_no_crash(
+    kept: Kept, table: str, column: str, checks: int, where: str
+) -> None:
+    """Every use is answered, or an error of turnlog: no overflow in the driver, no recursion, no missing index."""
+    (data,) = kept.connection.execute(f"SELECT {column} FROM turnlog_{table} {where}").fetchone()
+    (payload,) = kept.connection.execute(f"SELECT payload FROM turnlog_records {where}").fetchone()
+    kept.connection.execute("UPDATE turnlog_sessions SET expires = NULL")
+    sound, version = kept.connection.serialize(), kept.session(last=1).version
+    more = (Record.of((user("more"),), id="more", time=1.0),)
+    changes = [Change(append=more), Change(append=more, retain=2), Change(keep=3), Change(metadata={"a": 1})]
+    uses: list[Callable[[], object]] = [
+        lambda: kept.session().messages,
+        lambda: kept.session(last=3).turns,
+        lambda: kept.session(before=4).messages,
+        lambda: kept.session(since=version).messages,
+        lambda: kept.read(_operations.page(kept.statements, Query(namespace="shop"), 20.0)),
+        *(lambda c=change: kept.write(_operations.commit(kept.statements, KEY, c, 20.0, None)) for change in changes),
+    ]
+    for body in forged(data[:-checks]):
+        wrong = packed_head(KEY, body, payload) if table == "records" else body + KEY.checksum(body)
+        kept.connection.execute(f"UPDATE turnlog_{table} SET {column} = ? {where}", (wrong,))
+        with contextlib.suppress(sqlite3.IntegrityError):  # the driver's caller makes it an `Unavailable`
+            for use in uses:
+                with contextlib.suppress(TurnlogError):
+                    use()
+        kept.connection.deserialize(sound)
+
+
 @pytest.mark.parametrize("turn", range(TURNS))
 def test_a_lost_record_is_noticed_by_whoever_asks_for_it(kept: Kept, turn: int) -> None:
     version = kept.session(last=1).version
@@ -127,14 +164,18 @@ def test_payloads_that_changed_places_are_noticed(kept: Kept) -> None:
     assert caught.value.turn == 1
 
 
+BOB, CAROL = (f"(SELECT row FROM turnlog_sessions WHERE session = x'{name.hex()}')" for name in (b"bob", b"carol"))
+
 OF_ANOTHER = {
-    "header": "UPDATE turnlog_sessions SET head = (SELECT head FROM turnlog_sessions WHERE row = 2) WHERE row = 1",
-    "metadata": "UPDATE turnlog_metadata SET metadata = (SELECT metadata FROM turnlog_metadata WHERE row = 2)",
+    "header": f"UPDATE turnlog_sessions SET head = (SELECT head FROM turnlog_sessions WHERE row = {CAROL}) "
+    f"WHERE row = {BOB}",
+    "metadata": f"UPDATE turnlog_metadata SET metadata = (SELECT metadata FROM turnlog_metadata WHERE row = {CAROL})",
     "record": (
         "UPDATE turnlog_records SET head = other.head, payload = other.payload FROM turnlog_records AS other "
-        "WHERE other.row = 2 AND other.number = 2 AND turnlog_records.row = 1 AND turnlog_records.number = 2"
+        f"WHERE other.row = {CAROL} AND other.number = 2 AND turnlog_records.row = {BOB} AND turnlog_records.number = 2"
     ),
-    "change": "UPDATE turnlog_changes SET answer = (SELECT answer FROM turnlog_changes WHERE row = 2 AND place = 0)",
+    "change": "UPDATE turnlog_changes SET answer = "
+    f"(SELECT answer FROM turnlog_changes WHERE row = {CAROL} AND place = 0)",
 }
 
 
@@ -154,17 +195,131 @@ def test_a_row_of_another_session_is_noticed(kept: Kept, which: str) -> None:
     assert caught.value.key == keys[0]
 
 
-def test_a_damaged_session_hides_no_other_and_can_be_deleted(kept: Kept) -> None:
-    for place, name in enumerate(("a", "b", "c")):
-        change = Change(append=(Record.of((user("x"),), id="t", time=1.0),))
+def three(kept: Kept) -> None:
+    """Three more sessions: of two owners, changed one after the other."""
+    for place, (name, owner) in enumerate((("a", "ann"), ("b", "ann"), ("c", "bob"))):
+        change = Change(append=(Record.of((user("x"),), id="t", time=1.0),), owner=owner)
         kept.write(_operations.commit(kept.statements, Key("shop", name), change, 10.0 + place, None))
+
+
+def page_of(kept: Kept, **asked: Any) -> Page:
+    return kept.read(_operations.page(kept.statements, Query(namespace="shop", **asked), 20.0))
+
+
+def erased(kept: Kept, name: str, owner: str | None = None) -> bool:
+    return kept.write(_operations.delete(kept.statements, Key("shop", name), 20.0, None, owner))
+
+
+def test_a_damaged_session_hides_no_other_and_can_be_deleted(kept: Kept) -> None:
+    three(kept)
     kept.connection.execute("UPDATE turnlog_sessions SET head = x'c1' WHERE session = ?", (b"b",))
-    page = kept.read(_operations.page(kept.statements, Query(namespace="shop"), 20.0))
-    assert [info.key.session for info in page.infos] == ["c"]
-    assert page.cursor is not None
-    with pytest.raises(CorruptRecord, match="'b'"):
-        kept.read(_operations.page(kept.statements, Query(namespace="shop", cursor=page.cursor), 20.0))
+    for owner, names in ((None, ["c", "a", "alice"]), ("ann", ["a", "alice"]), ("bob", ["c"])):
+        found, damaged, cursor = [], [], None
+        while True:
+            page = page_of(kept, owner=owner, limit=1, cursor=cursor)
+            found += [info.key.session for info in page.infos]
+            damaged += [error.key for error in page.damaged]
+            cursor = page.cursor
+            if cursor is None:
+                break
+        assert found == names
+        assert damaged == ([] if owner == "bob" else [Key("shop", "b")]), "on one page, and of its owner's alone"
     assert len(kept.session(key=Key("shop", "a")).messages) == 1
-    assert kept.write(_operations.delete(kept.statements, Key("shop", "b"), 20.0, None, None))
-    page = kept.read(_operations.page(kept.statements, Query(namespace="shop"), 20.0))
-    assert [info.key.session for info in page.infos] == ["c", "a", "alice"]
+    assert not erased(kept, "b", "bob")
+    assert erased(kept, "b", "ann")
+    assert [info.key.session for info in page_of(kept).infos] == ["c", "a", "alice"]
+    assert page_of(kept).damaged == ()
+
+
+def test_a_page_of_damaged_sessions_alone_ends(kept: Kept) -> None:
+    three(kept)
+    kept.connection.execute("UPDATE turnlog_sessions SET head = x'c1' WHERE session != ?", (b"alice",))
+    page = page_of(kept, limit=1)
+    assert [info.key.session for info in page.infos] == ["alice"]
+    assert len(page.damaged) == 3
+    kept.connection.execute("UPDATE turnlog_sessions SET head = x'c1', session = x'ff' WHERE session = ?", (b"alice",))
+    page = page_of(kept, limit=1)
+    assert (page.infos, page.cursor, len(page.damaged)) == ((), None, 4)
+    assert None in [error.key for error in page.damaged], "its name cannot be read"
+
+
+TIMES: dict[str, str] = {
+    "updated": "updated = updated + 1",
+    "updated is no number": "updated = 'x'",
+    "expires too early": "expires = 1.0",
+    "expires too late": "expires = expires * 2",
+    "expires never": "expires = NULL",
+    "the sum": "times = times + 0.5",
+    "the sum is no number": "times = x'00'",
+    "updated is text": "updated = CAST(updated AS TEXT) || 'x'",
+}
+
+
+@pytest.mark.parametrize("wrong", TIMES)
+def test_a_damaged_time_is_noticed_and_ends_no_session(kept: Kept, wrong: str) -> None:
+    """It is neither taken for expired nor swept; its list names it."""
+    kept.write(_operations.commit(kept.statements, KEY, Change(ttl=100.0), 9.0, None))
+    kept.connection.execute(f"UPDATE turnlog_sessions SET {TIMES[wrong]}")
+    for last in (None, 0, 3):
+        with pytest.raises(CorruptRecord, match="alice"):
+            kept.session(last=last)
+    with pytest.raises(CorruptRecord, match="alice"):
+        kept.write(_operations.commit(kept.statements, KEY, Change(metadata={"a": 1}), 20.0, None))
+    for owner in (None, "ann"):
+        page = page_of(kept, owner=owner)
+        assert (page.infos, [error.key for error in page.damaged]) == ((), [KEY])
+    assert not kept.read(_operations.any_expired(kept.statements, 50.0))
+    assert kept.write(_operations.sweep(kept.statements, 50.0, 10)) == 0
+    assert erased(kept, "alice", "ann")
+
+
+def test_metadata_that_are_lost_or_older_are_noticed(kept: Kept) -> None:
+    """They are sound by themselves, and of this session."""
+    (old,) = kept.connection.execute("SELECT metadata FROM turnlog_metadata").fetchone()
+    kept.write(_operations.commit(kept.statements, KEY, Change(metadata={"title": "new"}), 9.0, None))
+    for damage, values in (("UPDATE turnlog_metadata SET metadata = ?", (old,)), ("DELETE FROM turnlog_metadata", ())):
+        kept.connection.execute(damage, values)
+        for last in (None, 0, 3):
+            with pytest.raises(CorruptRecord, match="metadata"):
+                kept.session(last=last)
+        with pytest.raises(CorruptRecord, match="metadata"):
+            kept.write(_operations.commit(kept.statements, KEY, Change(metadata={"a": 1}), 9.0, None))
+        assert [str(error.key) for error in page_of(kept).damaged] == ["'alice' in 'shop'"]
+
+
+def test_an_owner_in_the_index_alone_shows_no_other_owners_session(kept: Kept) -> None:
+    """Neither on the page nor by its name; and the session is not deleted for that owner."""
+    three(kept)
+    kept.connection.execute("UPDATE turnlog_sessions SET owner = ? WHERE session = ?", (b"ann", b"c"))
+    page = page_of(kept, owner="ann")
+    assert [info.key.session for info in page.infos] == ["b", "a", "alice"]
+    assert len(page.damaged) == 1
+    with pytest.raises(CorruptRecord):
+        erased(kept, "c", "ann")
+    assert erased(kept, "c")
+
+
+def test_a_row_of_another_session_is_not_deleted(kept: Kept) -> None:
+    """An index that is damaged leads to it; a stand-in for that is a row whose header is another session's."""
+    three(kept)
+    rows = dict(kept.connection.execute("SELECT session, row FROM turnlog_sessions").fetchall())
+    damaged = copy(kept.statements)
+    header = copy(damaged.header)
+    header.sql = header.sql.partition("WHERE")[0] + f"WHERE row = {rows[b'c']} AND ? NOT NULL AND ? NOT NULL"
+    damaged.header = header
+    before = kept.rows("records")
+    for owner in (None, "bob", "ann"):
+        with pytest.raises(CorruptRecord, match="another session's"):
+            kept.write(_operations.delete(damaged, Key("shop", "b"), 20.0, None, owner))
+    assert kept.rows("records") == before
+
+
+def test_a_header_found_twice_or_not_at_all_is_damage(kept: Kept) -> None:
+    kept.connection.execute("DROP INDEX turnlog_sessions_key")
+    kept.connection.execute(
+        "INSERT INTO turnlog_sessions SELECT 9, namespace, session, epoch, generation, rounds, start, messages_until, "
+        "bytes, updated, owner, expires, times, head FROM turnlog_sessions"
+    )
+    for last in (None, 0, 3):
+        with pytest.raises(CorruptRecord, match="alice"):
+            kept.session(last=last)

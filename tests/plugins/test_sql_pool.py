@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ import pytest
 
 from turnlog import OutcomeUnknown, TurnlogError, Unavailable
 from turnlog.errors import InvalidInput
+from turnlog_sql import _pool
 from turnlog_sql._database import Migrate
 from turnlog_sql._operations import Row, Steps
 from turnlog_sql._pool import Pool
@@ -27,6 +29,7 @@ class Connection:
         self.open = True
         self.told = True
         """Whether this side would know that it is not."""
+        self.until = 0.0
         self.answers: deque[str] = deque()
         self.log: list[str] = []
 
@@ -104,9 +107,9 @@ class Driver(Server[Connection]):
         """Read a word."""
         return await self.read(lambda: says(word))
 
-    async def written(self, word: str, *, first: str | None = None) -> str:
+    async def written(self, word: str, *, first: str | None = None, again: bool = False) -> str:
         """Write a word."""
-        return await self.write(lambda: says(word), first=None if first is None else lambda: says(first))
+        return await self.write(lambda: says(word), first=None if first is None else lambda: says(first), again=again)
 
     @property
     def log(self) -> list[str]:
@@ -174,14 +177,25 @@ async def test_a_connection_that_is_kept_after_a_cancellation_answers_the_wrong_
 class Lender:
     """A pool, and what was made for it."""
 
-    def __init__(self, *, size: int = 1, timeout: float = 5.0) -> None:
+    def __init__(self, *, size: int = 1) -> None:
         self.made: list[Connection] = []
+        self.probed: list[Connection] = []
         self.fails = False
         self.pool: Pool[Connection] = Pool(
-            self.connect, self.discard, lambda one: one.open, size=size, timeout=timeout, name="a server"
+            self.connect, self.discard, lambda one: one.open, self.answers, size=size, name="a server"
         )
 
-    async def connect(self) -> Connection:
+    async def acquire(self, seconds: float = 5.0) -> Connection:
+        """Borrow one."""
+        return await self.pool.acquire(time.monotonic() + seconds)
+
+    async def answers(self, connection: Connection) -> bool:
+        """Probe one."""
+        await asyncio.sleep(0)
+        self.probed.append(connection)
+        return connection.told
+
+    async def connect(self, until: float) -> Connection:
         """Make one."""
         await asyncio.sleep(0)
         if self.fails:
@@ -202,11 +216,11 @@ async def settle() -> None:
 
 async def test_the_last_one_used_is_lent_first() -> None:
     lender = Lender(size=3)
-    a, b = await lender.pool.acquire(), await lender.pool.acquire()
+    a, b = await lender.acquire(), await lender.acquire()
     lender.pool.release(a, sound=True)
     lender.pool.release(b, sound=True)
-    assert await lender.pool.acquire() is b
-    assert await lender.pool.acquire() is a
+    assert await lender.acquire() is b
+    assert await lender.acquire() is a
     assert len(lender.made) == 2
 
 
@@ -216,7 +230,7 @@ async def test_there_are_never_more_than_its_size() -> None:
 
     async def use(place: int) -> None:
         nonlocal most
-        connection = await lender.pool.acquire()
+        connection = await lender.acquire()
         await asyncio.sleep(0)
         most = max(most, sum(one.open for one in lender.made))
         lender.pool.release(connection, sound=place % 7 != 0)
@@ -227,11 +241,11 @@ async def test_there_are_never_more_than_its_size() -> None:
 
 async def test_those_who_wait_are_served_in_their_order() -> None:
     lender = Lender()
-    held = await lender.pool.acquire()
+    held = await lender.acquire()
     served: list[int] = []
 
     async def wait(place: int) -> None:
-        connection = await lender.pool.acquire()
+        connection = await lender.acquire()
         served.append(place)
         lender.pool.release(connection, sound=True)
 
@@ -248,8 +262,8 @@ async def test_those_who_wait_are_served_in_their_order() -> None:
 async def test_who_is_cancelled_while_waiting_leaves_the_connection_to_the_next(sound: bool, handed: bool) -> None:
     """Also when it was handed over in the same moment, and when what is handed over is only a place for a new one."""
     lender = Lender()
-    held = await lender.pool.acquire()
-    first, second = (asyncio.ensure_future(lender.pool.acquire()) for _ in "ab")
+    held = await lender.acquire()
+    first, second = (asyncio.ensure_future(lender.acquire()) for _ in "ab")
     await settle()
     if handed:
         lender.pool.release(held, sound=sound)
@@ -264,24 +278,24 @@ async def test_who_is_cancelled_while_waiting_leaves_the_connection_to_the_next(
 
 
 async def test_who_waits_too_long_is_told_so() -> None:
-    lender = Lender(timeout=0.01)
-    held = await lender.pool.acquire()
+    lender = Lender()
+    held = await lender.acquire()
     with pytest.raises(
-        Unavailable, match=r"a server: all 1 connections were in use for 0\.01 s: nothing was done; pool_"
+        Unavailable, match="a server: all 1 connections were in use all the time: nothing was done; pool_"
     ):
-        await lender.pool.acquire()
+        await lender.acquire(0.01)
     lender.pool.release(held, sound=True)
-    assert await lender.pool.acquire() is held
+    assert await lender.acquire() is held
 
 
 async def test_a_connection_that_could_not_be_made_leaves_its_place() -> None:
     """To the next who waits, and then to whoever comes."""
     lender = Lender()
     lender.fails = True
-    outcomes = await asyncio.gather(*(lender.pool.acquire() for _ in range(5)), return_exceptions=True)
+    outcomes = await asyncio.gather(*(lender.acquire() for _ in range(5)), return_exceptions=True)
     assert [str(outcome) for outcome in outcomes] == ["it is not there"] * 5
     lender.fails = False
-    assert await lender.pool.acquire() is lender.made[0]
+    assert await lender.acquire() is lender.made[0]
 
 
 async def test_a_cancellation_that_the_driver_keeps_to_itself_is_told_all_the_same() -> None:
@@ -304,9 +318,40 @@ async def test_a_cancellation_that_the_driver_keeps_to_itself_is_told_all_the_sa
     assert (driver.log, [one.open for one in driver.made]) == ([], [False])
 
 
+async def test_a_connection_that_was_idle_for_long_must_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that does is kept.  One that does not is replaced, as are the others, which were idle for longer."""
+    lender = Lender(size=3)
+    borrowed = [await lender.acquire() for _ in range(3)]
+    for connection in borrowed:
+        lender.pool.release(connection, sound=True)
+    assert await lender.acquire() is borrowed[2]
+    assert lender.probed == []
+    lender.pool.release(borrowed[2], sound=True)
+    monkeypatch.setattr(_pool, "IDLE", -1.0)
+    assert lender.pool.idle() is None
+    assert await lender.acquire() is borrowed[2]
+    lender.pool.release(borrowed[2], sound=True)
+    borrowed[2].told = False
+    assert await lender.acquire() not in borrowed
+    assert [connection.open for connection in borrowed] == [False, False, False]
+    assert lender.probed == [borrowed[2], borrowed[2]]
+
+
+async def test_who_is_cancelled_while_it_probes_leaves_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    lender = Lender()
+    lender.pool.release(await lender.acquire(), sound=True)
+    monkeypatch.setattr(_pool, "IDLE", -1.0)
+    first, second = (asyncio.ensure_future(lender.acquire()) for _ in "ab")
+    await asyncio.sleep(0)
+    first.cancel()
+    assert await second is lender.made[1]
+    assert first.cancelled()
+    assert [connection.open for connection in lender.made] == [False, True]
+
+
 async def test_what_was_lent_when_it_was_closed_is_dropped_when_it_comes_back() -> None:
     lender = Lender(size=2)
-    a, b = await lender.pool.acquire(), await lender.pool.acquire()
+    a, b = await lender.acquire(), await lender.acquire()
     lender.pool.release(a, sound=True)
     assert lender.pool.close() == [a]
     lender.pool.release(b, sound=True)
@@ -358,11 +403,19 @@ async def test_a_transaction_that_is_lost_before_its_commit_is_done_again() -> N
 
 
 async def test_a_transaction_that_is_lost_in_its_commit_is_unknown() -> None:
+    """Unless its steps recognize that they were carried out before: then it is done again, once."""
     driver = Driver()
     driver.after["commit"] = lose
     with pytest.raises(OutcomeUnknown, match="a server: the connection was lost"):
         await driver.written("a")
     assert driver.log == ["begin", "a", "commit"]
+    lost = [nothing, lose]
+    driver.after["commit"] = lambda connection: lost.pop()(connection)  # noqa: PLW0108 - one for each time
+    assert await driver.written("a", again=True) == "a"
+    driver.after["commit"] = lose
+    with pytest.raises(OutcomeUnknown, match="a server: the connection was lost"):
+        await driver.written("a", again=True)
+    assert driver.log.count("commit") == 5
 
 
 async def test_a_statement_that_is_lost_is_looked_for_in_a_transaction() -> None:
@@ -418,7 +471,7 @@ async def test_no_answer_in_time_is_a_loss() -> None:
         raise TimeoutError
 
     driver.after["a"] = late
-    with pytest.raises(Unavailable, match=r"a server: no answer within 0\.01 s"):
+    with pytest.raises(Unavailable, match=r"a server: no answer in time, the timeout is 0\.01 s"):
         await driver.asked("a")
     assert [connection.open for connection in driver.made] == [False, False]
 

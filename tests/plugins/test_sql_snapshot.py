@@ -14,6 +14,7 @@ import pytest
 
 from turnlog import Change, CorruptRecord, Key, Record, Session, user
 from turnlog_sql import _migrations, _operations
+from turnlog_sql._sqlite_connection import Connection
 from turnlog_sql._statements import Statement, Statements
 from turnlog_sql.sqlite import _drive, _statements, _transact
 
@@ -22,12 +23,12 @@ NOBODY = cast("Any", Future())
 
 
 @pytest.fixture
-def connections(tmp_path: Path) -> Iterator[tuple[sqlite3.Connection, sqlite3.Connection]]:
+def connections(tmp_path: Path) -> Iterator[tuple[Connection, Connection]]:
     """Two to one file that holds a session of ten turns."""
     path = tmp_path / "turnlog.db"
     with (
-        closing(sqlite3.connect(path, isolation_level=None)) as one,
-        closing(sqlite3.connect(path, isolation_level=None)) as other,
+        closing(sqlite3.connect(path, isolation_level=None, factory=Connection)) as one,
+        closing(sqlite3.connect(path, isolation_level=None, factory=Connection)) as other,
     ):
         one.execute("PRAGMA journal_mode=WAL")
         for _, step in _migrations.missing(None, _statements().dialect):
@@ -38,13 +39,13 @@ def connections(tmp_path: Path) -> Iterator[tuple[sqlite3.Connection, sqlite3.Co
         yield one, other
 
 
-def _append(connection: sqlite3.Connection, turn: int) -> None:
+def _append(connection: Connection, turn: int) -> None:
     record = Record.of((user(f"question {turn}"), user(f"answer {turn}")), id=f"t{turn}", time=0.0)
     change = Change(id=f"0:t{turn}", append=(record,))
-    _transact(connection, (NOBODY, True, lambda: _operations.commit(_statements(), KEY, change, 1.0, None), None))
+    _transact(connection, (NOBODY, True, lambda: _operations.commit(_statements(), KEY, change, 1.0, None), None, 0.0))
 
 
-def _read(connection: sqlite3.Connection, between: Any, statements: Statements) -> Session:
+def _read(connection: Connection, between: Any, statements: Statements) -> Session:
     """The last messages; `between` is called once their header has been read."""
 
     def steps() -> _operations.Steps[Session]:
@@ -60,11 +61,11 @@ def _read(connection: sqlite3.Connection, between: Any, statements: Statements) 
                 between()
             rows = yield statement, values
 
-    return cast("Session", _drive(connection, (NOBODY, False, steps, None)))
+    return cast("Session", _drive(connection, (NOBODY, False, steps, None, 0.0)))
 
 
 def test_who_writes_between_the_header_and_the_records_is_not_seen(
-    connections: tuple[sqlite3.Connection, sqlite3.Connection],
+    connections: tuple[Connection, Connection],
 ) -> None:
     one, other = connections
     session = _read(one, lambda: _append(other, 10), _statements())
@@ -73,7 +74,7 @@ def test_who_writes_between_the_header_and_the_records_is_not_seen(
     assert [record.number for record in _read(one, lambda: None, _statements()).records] == [9, 10]
 
 
-def test_without_the_snapshot_it_would_be(connections: tuple[sqlite3.Connection, sqlite3.Connection]) -> None:
+def test_without_the_snapshot_it_would_be(connections: tuple[Connection, Connection]) -> None:
     one, other = connections
     naive = copy(_statements())
     naive.begin = naive.end = Statement.joined("SELECT 1")
@@ -82,7 +83,7 @@ def test_without_the_snapshot_it_would_be(connections: tuple[sqlite3.Connection,
 
 
 def test_a_read_that_fails_leaves_no_snapshot_open(
-    connections: tuple[sqlite3.Connection, sqlite3.Connection],
+    connections: tuple[Connection, Connection],
 ) -> None:
     one, other = connections
     other.execute("UPDATE turnlog_records SET head = x'00' WHERE number = 9")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,8 @@ from turnlog_sql.mysql import MySQLBackend
 from turnlog_sql.postgresql import PostgreSQLBackend
 from turnlog_sql.sqlite import SQLiteBackend
 
+LONG = 4_000.0
+"""Seconds: longer than SQLite keeps a session that has expired."""
 TABLES = ("sessions", "metadata", "records", "changes")
 
 
@@ -35,6 +38,10 @@ class Place(ABC):
     def store(self, **options: Any) -> Store:
         """Return a store over such a backend."""
         return Store(self.backend(**options))
+
+    @abstractmethod
+    def now(self) -> float:
+        """Return what a right clock shows, in seconds since 1970."""
 
     @abstractmethod
     async def pass_time(self, seconds: float) -> None:
@@ -54,13 +61,16 @@ class SQLite(Place):
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "turnlog.db"
-        self.now = 1000.0
+        self.time = 1000.0
 
     def backend(self, **options: Any) -> SQLBackend:
-        return SQLiteBackend(f"sqlite:///{self.path}", **{"sweep": 0, "clock": lambda: self.now, **options})
+        return SQLiteBackend(f"sqlite:///{self.path}", **{"sweep": 0, "clock": self.now, **options})
+
+    def now(self) -> float:
+        return self.time
 
     async def pass_time(self, seconds: float) -> None:
-        self.now += seconds
+        self.time += seconds
 
     def sessions(self, table: str) -> list[int]:
         connection = sqlite3.connect(self.path)
@@ -79,6 +89,9 @@ class OnServer(Place):
 
     def backend(self, **options: Any) -> SQLBackend:
         return self.make(self.url, **{"sweep": 0, **options})
+
+    def now(self) -> float:
+        return time.time()
 
     async def pass_time(self, seconds: float) -> None:
         async with self.backend() as backend:
@@ -127,14 +140,14 @@ async def fill_many(store: Store, count: int) -> None:
 async def test_what_has_expired_is_gone_from_every_table_and_what_lives_stays(place: Place) -> None:
     async with place.store() as store:
         await fill(store, "for ever", "older")
-        await fill(store, "long", ttl=1000)
+        await fill(store, "long", ttl=10_000)
         living = place.left()
         await fill(store, "a", "b", "c", ttl=10)
         expired = place.left() - living
         assert len(living) == len(expired) == 3
         assert all(set(place.sessions(table)) == living | expired for table in TABLES)
         assert await sweep(store) == 0
-        await place.pass_time(60)
+        await place.pass_time(LONG)
         assert place.left() == living | expired
         assert await sweep(store) == 3
         assert all(set(place.sessions(table)) == living for table in TABLES)
@@ -144,10 +157,43 @@ async def test_what_has_expired_is_gone_from_every_table_and_what_lives_stays(pl
         assert await sweep(store) == 0
 
 
+async def test_a_shorter_ttl_of_the_backend_takes_effect_at_the_next_use(place: Place) -> None:
+    for use in ("load", "append", "merge_metadata"):
+        async with place.store(ttl=800) as store:
+            await store.append(use, [user("hello")])
+        async with place.store(ttl=80) as store:
+            assert (await store.info(use)).expires_in == pytest.approx(800, abs=2)
+            if use == "load":
+                await store.load(use)
+            elif use == "append":
+                await store.session(use, touch=False)
+                await store.append(use, [user("again")])
+            else:
+                await store.merge_metadata(use, {"title": "x"})
+            assert (await store.info(use)).expires_in == pytest.approx(80, abs=2)
+            await place.pass_time(70)
+            assert await store.load(use)
+        async with place.store(ttl=800) as store:
+            await store.append(use, [user("again")])
+            assert (await store.info(use)).expires_in == pytest.approx(800, abs=2)
+
+
+async def test_a_clock_that_is_ahead_removes_no_session_that_others_still_use(place: Place) -> None:
+    """By up to an hour: another process finds the session as it was."""
+    async with place.store() as store:
+        await fill(store, "a", ttl=1800)
+        ahead = place.backend(clock=lambda: place.now() + 3_500)
+        async with Store(ahead) as other:
+            assert await sweep(other) == 0
+        assert [message.text for message in await store.load("a")] == ["hello", "hi"]
+        await place.pass_time(1_800 + LONG)
+        assert await sweep(store) == 1
+
+
 async def test_a_transaction_removes_a_hundred_at_most(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     async with place.store() as store:
         await fill_many(store, 250)
-        await place.pass_time(60)
+        await place.pass_time(LONG)
         removed: list[Any] = []
         database = database_of(store)
         write = database.write
@@ -170,7 +216,7 @@ def test_processes_that_sweep_at_once_count_each_session_once(place: Place) -> N
         async with place.store() as store:
             await fill_many(store, 350)
             await fill(store, "alive")
-        await place.pass_time(60)
+        await place.pass_time(LONG)
 
     async def sweep_twice() -> int:
         async with place.backend() as ours, place.backend() as theirs:
@@ -205,7 +251,7 @@ async def test_a_session_that_is_used_again_between_look_and_removal_stays(
 ) -> None:
     async with place.store() as store, place.store() as other:
         await fill(store, "alice", "bob", ttl=10)
-        await place.pass_time(60)
+        await place.pass_time(LONG)
         database = database_of(store)
         write = database.write
 
@@ -224,7 +270,7 @@ async def test_a_session_that_is_used_while_it_is_removed_is_there_afterwards(pl
         for number in range(30):
             await other.append("alice", [user("before")])
             await other.merge_metadata("alice", {}, ttl=10)
-            await place.pass_time(60)
+            await place.pass_time(LONG)
             await asyncio.gather(sweep(store), other.append("alice", [user(str(number))]))
             assert [message.text for message in await other.load("alice")] == [str(number)]
             await other.erase("alice")
@@ -233,7 +279,7 @@ async def test_a_session_that_is_used_while_it_is_removed_is_there_afterwards(pl
 async def test_erase_owner_leaves_what_has_expired_to_the_sweep(place: Place) -> None:
     async with place.store() as store:
         await fill(store, "expired", ttl=10)
-        await place.pass_time(60)
+        await place.pass_time(LONG)
         await fill(store, "alive")
         assert (await store.erase_owner("u1")).sessions == 1
         with pytest.raises(SessionNotFound):
@@ -284,12 +330,12 @@ def others() -> set[Any]:
 async def test_an_open_store_sweeps_at_once_and_from_time_to_time(place: Place, pauses: Pauses) -> None:
     async with place.store() as store:
         await fill(store, "a", ttl=10)
-        await fill(store, "b", ttl=100)
-    await place.pass_time(60)
+        await fill(store, "b", ttl=4_100)
+    await place.pass_time(LONG)
     async with place.store(sweep=5.0):
         assert await pauses.first() == 5.0
         assert len(place.left()) == 1
-        await place.pass_time(60)
+        await place.pass_time(LONG)
         assert len(place.left()) == 1
         assert await pauses.next() == 5.0
         assert place.left() == set()
@@ -336,7 +382,7 @@ async def test_a_sweep_that_finds_the_file_locked_is_a_warning_and_the_next_one_
     place = SQLite(tmp_path)
     async with place.store() as store:
         await fill(store, "a", ttl=10)
-    await place.pass_time(60)
+    await place.pass_time(LONG)
     lock = sqlite3.connect(place.path, isolation_level=None)
     lock.execute("BEGIN IMMEDIATE")
     async with place.store(sweep=5.0, timeout=0.01):
@@ -360,7 +406,7 @@ async def test_a_sweep_that_finds_no_server_is_a_warning_and_the_next_one_works(
     async with place.store(sweep=5.0) as store:
         await pauses.first()
         await fill(store, "a", ttl=10)
-        await place.pass_time(60)
+        await place.pass_time(LONG)
         server.kill()
         await pauses.next()
         assert [record.levelname for record in caplog.records] == ["WARNING"]
@@ -378,7 +424,7 @@ async def test_not_even_what_nobody_foresaw_ends_the_sweeper(
     place = SQLite(tmp_path)
     async with place.store() as store:
         await fill(store, "a", ttl=10)
-    await place.pass_time(60)
+    await place.pass_time(LONG)
     sweeping = place.backend(sweep=5.0)
     with monkeypatch.context() as now:
         now.setattr(sweeping, "sweep", lambda: 1 / 0)

@@ -1,8 +1,11 @@
 """Configuration: a store out of a URL, a TOML table, variables and arguments.
 
-Key by key the highest source counts: arguments, the query of the URL argument, variables, the file.  The query of a URL
-comes after the keys that stand beside that URL, and goes with it: where another URL counts, it says nothing.  So do the
-options of a backend itself that stand beside another backend's URL, or that this one has not.
+There are three sources: arguments, variables, a file.  Key by key the highest source counts.  The query of a URL
+belongs to the source of that URL, and goes with it: where another URL counts, it is ignored.  A key that stands twice
+in one source, in the query and beside the URL, is an error.
+
+A file that was only found in the working directory is ignored where an argument names the store.  The options of a
+backend itself are ignored beside another backend's URL, or where the chosen backend has not got them.
 
 A URL is never printed, because it may hold a password, and neither is anything that a plugin says while it holds one.
 """
@@ -12,7 +15,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, TypeVar, cast
+from typing import Final, NamedTuple, TypeVar, cast
 
 from ..backend import Backend
 from ..errors import ConfigError, InvalidInput, PluginError, TurnlogError
@@ -21,20 +24,35 @@ from ..store import Store
 from .nearest import nearest
 from .options import Given, Option, options_of, signature_of
 from .plugins import find_backend, find_layer
+from .sources import GENERIC, Source, arguments_given, file_given, twice
 from .url import URL, options_in, read_url
+from .variables import variables_given, warn_of_unknown
+from .warn import warn_once
 
 __all__ = ["open_existing", "open_store"]
 
 _DEFAULT_URL: Final = Given("sqlite:///turnlog.db", "the default url", text=True)
 _OF_STORE: Final = ("namespace", "retain", "max_session_bytes")
-_GENERIC: Final = ("url", "namespace", "ttl", "retain", "max_session_bytes", "layers")
-_FILE: Final = "turnlog.toml"
-_PROJECT: Final = "pyproject.toml"
-_CONFIG: Final = "TURNLOG_CONFIG"
-_VARIABLE: Final = "TURNLOG_STORE_"
 
-_Source = dict[str, Given]
 _T = TypeVar("_T")
+
+
+class _Settings(NamedTuple):
+    """What the sources say together.
+
+    Attributes:
+        url: The URL that counts.
+        location: Its parts.
+        kind: The backend that it names.
+        has: The options of that backend.
+        given: All settings that count, `url` among them.
+    """
+
+    url: Given
+    location: URL
+    kind: type[Backend]
+    has: Mapping[str, Option]
+    given: Source
 
 
 def open_store(
@@ -49,9 +67,10 @@ def open_store(
 ) -> Store:
     """Make the store that the configuration names; `async with` opens it.
 
-    What is not given here is taken from the query of `url`, then from the variables `TURNLOG_STORE_URL`,
-    `TURNLOG_STORE_TTL` and so on, then from the table `[store]` of the file.  Where nothing names a store it is
-    `sqlite:///turnlog.db`.
+    What is given neither as an argument nor in the query of `url` is taken from the variables `TURNLOG_STORE_URL`,
+    `TURNLOG_STORE_TTL` and so on, then from the table `[store]` of the file.  A file that was only found in the working
+    directory is ignored where `url` is given, and a warning names what it would have set.  Where nothing names a store
+    it is `sqlite:///turnlog.db`.
 
     Args:
         url: Which backend and where, such as `sqlite:///chat.db?namespace=shop&ttl=24h` or `memory://`.
@@ -64,7 +83,7 @@ def open_store(
         layers: The names of layers, or mappings with the `name` and options; the first is the outermost.
 
     Raises:
-        ConfigError: A URL, the file, a variable or an option is wrong; it says which.
+        ConfigError: A URL, the file, a variable or an option is wrong, or given twice; it says which.
         PluginError: The backend or a layer is not installed, or is broken.
     """
     arguments = {
@@ -75,7 +94,7 @@ def open_store(
         "max_session_bytes": max_session_bytes,
         "layers": layers,
     }
-    return _build(*_merge([_given(arguments), _variables(), _file(config)]))
+    return _build(_merge(arguments_given(arguments), config))
 
 
 def open_existing(url: str | None = None, *, namespace: str | None = None) -> Store:
@@ -88,139 +107,78 @@ def open_existing(url: str | None = None, *, namespace: str | None = None) -> St
         ConfigError: A URL, the file, a variable or an option is wrong.
         PluginError: The backend or a layer is not installed, or is broken.
     """
-    given = _given({"url": url, "namespace": namespace})
-    return _build(*_merge([given, _variables(), _file(None)]), existing=True)
+    return _build(_merge(arguments_given({"url": url, "namespace": namespace}), None), existing=True)
 
 
-def _given(arguments: Mapping[str, object]) -> _Source:
-    return {
-        key: Given(value, f"the argument {key}", text=False) for key, value in arguments.items() if value is not None
-    }
+# ------------------------------------------------------------------------------------------------------------ merging
 
 
-# ------------------------------------------------------------------------------------------------------------ sources
-
-
-def _merge(sources: Sequence[_Source]) -> tuple[URL, _Source, _Source]:
-    """Return the URL, the settings, and the options that the sources below the URL's give to a backend.
-
-    The last count only if the backend that the URL names has them.
-    """
-    url: URL | None = None
-    merged: _Source = {}
-    below: _Source = {}
+def _merge(arguments: Source, config: object) -> _Settings:
+    variables, file = variables_given(), file_given(config, url_given="url" in arguments)
+    sources = [arguments, variables, file]
+    holder = next((source for source in sources if "url" in source), None)
+    url = _DEFAULT_URL if holder is None else holder["url"]
+    location = read_url(url)
+    query = options_in(location, url)
+    kind = find_backend(location.scheme)
+    has = options_of(kind)
+    given: Source = {}
+    replaced: list[Given] = []
+    below = False
     for source in sources:
-        settled = url is not None
-        another = settled and "url" in source and _scheme(source["url"]) != _scheme(merged["url"])
-        for key, given in source.items():
-            if key not in merged and (key in _GENERIC or not settled):
-                merged[key] = given
-            elif key not in _GENERIC and not another:
-                below.setdefault(key, given)
-        if url is None and "url" in merged:
-            url = read_url(merged["url"])
-            for key, given in options_in(url, merged["url"]).items():
-                merged.setdefault(key, given)
-    if url is None:
-        merged["url"] = _DEFAULT_URL
-        url = read_url(_DEFAULT_URL)
-    return url, merged, below
+        another = below and "url" in source and _scheme(source["url"]) != location.scheme
+        strict = not below and source is not variables
+        for key, value in source.items():
+            if key in GENERIC or strict or (key in has and not another):
+                given.setdefault(key, value)
+        if source is holder:
+            for key, value in query.items():
+                if key in source:
+                    raise twice(key, value, source[key])
+                given.setdefault(key, value)
+        elif below and "url" in source:
+            replaced.append(source["url"])
+        below = below or source is holder
+    for other in replaced:
+        _warn_of_query(other, url, given)
+    return _Settings(url, location, kind, has, given)
 
 
 def _scheme(url: Given) -> str:
     return str(url.value).partition(":")[0].partition("+")[0].lower()
 
 
-def _variables() -> _Source:
-    names = [name for name in os.environ if name.startswith("TURNLOG_")]
-    for name in names:
-        if name != _CONFIG and not name.startswith((_VARIABLE, "TURNLOG_TEST_")):
-            known = [_CONFIG, *(_VARIABLE + key.upper() for key in _GENERIC)]
-            raise ConfigError(
-                f"the variable {name} is not known: there are {_CONFIG} and {_VARIABLE}URL, ...{nearest(name, known)}"
-            )
-    found = [name for name in names if name.startswith(_VARIABLE)]
-    return {name.removeprefix(_VARIABLE).lower(): Given(os.environ[name], name, text=True) for name in found}
-
-
-def _file(config: object) -> _Source:
-    if isinstance(config, Mapping):
-        return _table(config, "config: ")
-    if config is not None:
-        if not isinstance(config, str | os.PathLike):
-            raise ConfigError(f"the argument config must be a path or a mapping, not {type(config).__name__}")
-        return _named_file(os.fspath(config), "the argument config")
-    if _CONFIG in os.environ:
-        return _named_file(os.environ[_CONFIG], _CONFIG)
-    if os.path.exists(_FILE):
-        return _table(_read(_FILE, _FILE), f"{_FILE}: ")
-    table = _tool(_read(_PROJECT, _PROJECT)) if os.path.exists(_PROJECT) else None
-    return {} if table is None else _table(table, f"{_PROJECT}: tool.turnlog.")
-
-
-def _named_file(path: str | bytes, where: str) -> _Source:
-    if not path or isinstance(path, bytes):
-        raise ConfigError(f"{where} names no file: give the path of a {_FILE}")
-    contents = _read(path, where)
-    if os.path.basename(path) != _PROJECT:
-        return _table(contents, f"{path}: ")
-    table = _tool(contents)
-    if table is None:
-        raise ConfigError(f"{where}: {path} has no table [tool.turnlog]")
-    return _table(table, f"{path}: tool.turnlog.")
-
-
-def _read(path: str, where: str) -> Mapping[str, object]:
-    import tomllib
-
+def _warn_of_query(replaced: Given, url: Given, given: Source) -> None:
+    """Warn of settings that went with a URL: without them a store may keep what it should not."""
     try:
-        with open(path, "rb") as file:
-            return tomllib.load(file)
-    except OSError as error:
-        raise ConfigError(f"{where}: {path} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, or a path with a NUL
-        reason = "it is not UTF-8" if isinstance(error, UnicodeError) else str(error)
-        raise ConfigError(f"{path!r} is not valid TOML: {reason}") from None  # the cause would hold the file's contents
-
-
-def _tool(contents: Mapping[str, object]) -> Mapping[str, object] | None:
-    tool = contents.get("tool")
-    table = tool.get("turnlog") if isinstance(tool, Mapping) else None
-    if table is not None and not isinstance(table, Mapping):
-        raise ConfigError(f"{_PROJECT}: tool.turnlog must be a table, not {type(table).__name__}")
-    return table
-
-
-def _table(contents: Mapping[str, object], where: str) -> _Source:
-    for name in contents:
-        if name != "store":
-            raise ConfigError(f"{where}{name} is not known: there is the table store{nearest(str(name), ['store'])}")
-    store = contents.get("store", {})
-    if not isinstance(store, Mapping):
-        raise ConfigError(f"{where}store must be a table, not {type(store).__name__}")
-    return {str(key): Given(value, f"{where}store.{key}", text=False) for key, value in store.items()}
+        query = options_in(read_url(replaced), replaced)
+    except ConfigError:
+        return
+    lost = [value.where for key, value in query.items() if key in GENERIC and key not in given]
+    if lost:
+        warn_once(
+            f"{', '.join(lost)}: ignored, because {url.where} replaces that URL with its query; "
+            "what is to stay belongs beside the URL"
+        )
 
 
 # ----------------------------------------------------------------------------------------------------------- building
 
 
-def _build(location: URL, given: _Source, below: _Source, *, existing: bool = False) -> Store:
-    url = given["url"]
-    kind = find_backend(location.scheme)
-    has = options_of(kind)
-    given = {**{key: value for key, value in below.items() if key in has}, **given}
+def _build(settings: _Settings, *, existing: bool = False) -> Store:
+    url, location, kind, has, given = settings
     first = _place(kind, location, url)
     of_store = {key: value for key, value in given.items() if key in _OF_STORE}
     options = {key: value for key, value in given.items() if key not in ("url", "layers", *_OF_STORE)}
     layers = _layers(given.get("layers"))
+    warn_of_unknown((*GENERIC, *has), {key: str(name.value) for layer, _, name in layers for key in options_of(layer)})
     _check_whose(options, has, layers)
     arguments = _arguments(kind, options, ("url", "layers", *_OF_STORE))
     if existing and "migrate" in has and "check" in has["migrate"].choices:
         arguments["migrate"] = "check"
     backend = _make(kind, first, arguments, options, url, location)
-    for layer, settings, where in reversed(layers):
-        values = _arguments(layer, settings, ("name",))
-        backend = _make(layer, (backend,), values, settings, where, location)
+    for layer, own, where in reversed(layers):
+        backend = _make(layer, (backend,), _arguments(layer, own, ("name",)), own, where, location)
     return _make(Store, (backend,), _arguments(Store, of_store, ()), of_store, url, location)
 
 
@@ -253,7 +211,7 @@ def _path(location: URL, url: Given) -> str:
     return location.database
 
 
-def _layers(given: Given | None) -> list[tuple[type[Layer], _Source, Given]]:
+def _layers(given: Given | None) -> list[tuple[type[Layer], Source, Given]]:
     """Each layer's class, what is given for it, and where it is named; the outermost first."""
     if given is None:
         return []
@@ -262,7 +220,7 @@ def _layers(given: Given | None) -> list[tuple[type[Layer], _Source, Given]]:
         value = [name.strip() for name in value.split(",")] if value.strip() else []
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise ConfigError(f'{given.where}: must be a list such as ["cache", "zstd"], not {type(value).__name__}')
-    found: list[tuple[type[Layer], _Source, Given]] = []
+    found: list[tuple[type[Layer], Source, Given]] = []
     seen: set[str] = set()
     for number, item in enumerate(value):
         where = f"{given.where}[{number}]"
@@ -282,9 +240,7 @@ def _layers(given: Given | None) -> list[tuple[type[Layer], _Source, Given]]:
     return found
 
 
-def _check_whose(
-    given: _Source, has: Mapping[str, Option], layers: Sequence[tuple[type[Layer], _Source, Given]]
-) -> None:
+def _check_whose(given: Source, has: Mapping[str, Option], layers: Sequence[tuple[type[Layer], Source, Given]]) -> None:
     """Refuse what is given to the store and is an option of a layer."""
     for layer, _, name in layers:
         for key, value in given.items():
@@ -295,7 +251,7 @@ def _check_whose(
                 )
 
 
-def _arguments(maker: type, given: _Source, beside: Sequence[str]) -> dict[str, object]:
+def _arguments(maker: type, given: Source, beside: Sequence[str]) -> dict[str, object]:
     options: Mapping[str, Option] = options_of(maker)
     for key, value in given.items():
         if key not in options:
@@ -310,7 +266,7 @@ def _make(
     maker: type[_T],
     first: tuple[object, ...],
     options: Mapping[str, object],
-    given: _Source,
+    given: Source,
     source: Given,
     location: URL,
 ) -> _T:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .pipeline import Model, Pipeline, Result
+from .tokens import TokenCount, TokenCounter, estimate
 from .window import Window
 
-__all__ = ["Model", "Pipeline", "Result", "Window"]
+__all__ = ["Model", "Pipeline", "Result", "TokenCount", "TokenCounter", "Window", "estimate"]

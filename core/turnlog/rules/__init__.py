@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .dialects import Outline, begins_turn, outline_of
 from .file_key import file_key
 from .header import (
     Header,
@@ -11,11 +12,12 @@ from .header import (
     check_seal,
     expiry_is_due,
     fits,
+    latest_due,
     missing,
     regressed,
 )
-from .history import begins_turn, common, divide, split_turns
-from .page import page
+from .history import TurnRule, common, divide, split_turns
+from .page import page, page_of, page_of_lines
 from .plan import NOTHING, Near, Plan, Remembered, needs, plan
 from .state import SessionState
 from .window import check_whole, cut_off, exact, newest, window
@@ -24,9 +26,11 @@ __all__ = [
     "NOTHING",
     "Header",
     "Near",
+    "Outline",
     "Plan",
     "Remembered",
     "SessionState",
+    "TurnRule",
     "begins_turn",
     "check_absent",
     "check_condition",
@@ -40,10 +44,14 @@ __all__ = [
     "expiry_is_due",
     "file_key",
     "fits",
+    "latest_due",
     "missing",
     "needs",
     "newest",
+    "outline_of",
     "page",
+    "page_of",
+    "page_of_lines",
     "plan",
     "regressed",
     "split_turns",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 from collections.abc import Sequence
 from hashlib import blake2b
+from math import isfinite
 from typing import Final, Literal
 
 import msgspec
@@ -18,18 +19,23 @@ from ..errors import (
     SplitsSealed,
     TooLarge,
 )
-from ..limits import MAX_PAYLOAD_BYTES, SLIDE
+from ..limits import MAX_NUMBER, MAX_PAYLOAD_BYTES, SLIDE
 from ..values.change import ABSENT, PRESENT, Change, Expect, Mark, Receipt, check_expect
 from ..values.ids import check_id
 from ..values.key import CHECKSUM_BYTES, Key, check_key
 from ..values.metadata import EMPTY, Metadata
 from ..values.record import Record
 from ..values.session import SessionInfo
+from ..values.stored import UNREADABLE, Count, Finite, Moment, OwnTTL, Token, Whole
 from ..values.version import ExactVersion, Version, version_of
 
 SURE_TO_FIT: Final = MAX_PAYLOAD_BYTES // 2
 """Bytes: a record whose size was estimated below this is under the limit.  An estimate leaves out up to 14 bytes of
 each message."""
+
+
+_AGREE: Final = 1.0
+"""Seconds: clocks that differ by less count as one, as do two results that differ by the rounding of a double."""
 
 
 class Header(msgspec.Struct, frozen=True, gc=False):
@@ -54,23 +60,28 @@ class Header(msgspec.Struct, frozen=True, gc=False):
         ttl: Its own time to live in seconds (0: never expires); None: the backend's.
         expires: When it expires, by the same clock; None if it does not.
         changes: How many changes were applied to it: the place of the next one among those that are remembered.
+        expiry_ttl: The time to live in seconds that `expires` was computed with; None if it is not known.
+        metadata_sum: The checksum at the end of `Metadata.pack`, so that metadata that are missing, or older than the
+            header, are noticed; empty if there are none.
     """
 
     key: Key
     version: Version
-    first: int
-    turns: int
-    start: int
-    messages_until: int
-    tail: tuple[str, int, bool] | None
-    bytes: int
-    created: float
-    updated: float
+    first: Count
+    turns: Count
+    start: Count
+    messages_until: Count
+    tail: tuple[str, Count, bool] | None
+    bytes: Whole
+    created: Finite
+    updated: Moment
     owner: str = ""
     metadata: Metadata = EMPTY
-    ttl: float | None = None
-    expires: float | None = None
-    changes: int = 0
+    ttl: OwnTTL | None = None
+    expires: Finite | None = None
+    changes: Count = 0
+    expiry_ttl: OwnTTL | None = None
+    metadata_sum: Token = b""
 
     @classmethod
     def new(cls, key: Key, epoch: builtins.bytes, now: float, *, first: int = 0, owner: str = "") -> Header:
@@ -91,7 +102,7 @@ class Header(msgspec.Struct, frozen=True, gc=False):
         """Return the bytes that a database stores, with a checksum that covers the key.
 
         `updated` and `expires` are left out, because a server sets them by its own clock; so are the metadata, which
-        have a `pack` of their own.
+        have a `pack` of their own, but for its checksum.
         """
         v = self.version
         data = _encode(
@@ -107,6 +118,8 @@ class Header(msgspec.Struct, frozen=True, gc=False):
                 self.owner,
                 self.ttl,
                 self.changes,
+                self.expiry_ttl,
+                self.metadata_sum,
             )
         )
         return data + self.key.checksum(data)
@@ -119,16 +132,14 @@ class Header(msgspec.Struct, frozen=True, gc=False):
         *,
         updated: float,
         expires: float | None,
-        metadata: Metadata = EMPTY,
     ) -> Header:
-        """Return the header behind stored bytes.
+        """Return the header behind stored bytes, without the metadata: see `with_metadata`.
 
         Args:
             key: The session that the header must belong to.
             data: The result of `pack`.
             updated: When the session last changed.
             expires: When it expires; None if it does not.
-            metadata: Its metadata, if they were read.
 
         Raises:
             CorruptRecord: The bytes are damaged, or belong to another session.
@@ -136,11 +147,13 @@ class Header(msgspec.Struct, frozen=True, gc=False):
         try:
             if not key.is_sound(data):
                 raise CorruptRecord("its header is damaged", key=key)
-            version, first, turns, start, until, tail, size, created, owner, ttl, changes = _decode(
+            version, first, turns, start, until, tail, size, created, owner, ttl, changes, expiry_ttl, total = _decode(
                 data[:-CHECKSUM_BYTES]
             )
             updated, expires = float(updated), None if expires is None else float(expires)
-        except (msgspec.DecodeError, TypeError, ValueError) as error:
+            if not 0 <= updated <= MAX_NUMBER or not (expires is None or isfinite(expires)):
+                raise CorruptRecord(f"it changed at {updated}, and expires at {expires}", key=key)
+        except UNREADABLE as error:
             raise CorruptRecord(f"its header cannot be read: {error}", key=key) from None
         return cls(
             key,
@@ -154,11 +167,29 @@ class Header(msgspec.Struct, frozen=True, gc=False):
             created,
             updated,
             owner,
-            metadata,
+            EMPTY,
             ttl,
             expires,
             changes,
+            expiry_ttl,
+            total,
         )
+
+    def with_metadata(self, data: builtins.bytes | None) -> Header:
+        """Return the header with its metadata.
+
+        Args:
+            data: The result of `Metadata.pack`; None: none are stored.
+
+        Raises:
+            CorruptRecord: They are damaged, belong to another session, or are missing or older than the header.
+        """
+        if data is None and not self.metadata_sum:
+            return self
+        metadata = Metadata.unpack(self.key, data)
+        if self.metadata_sum != (data[-CHECKSUM_BYTES:] if data and metadata else b""):
+            raise CorruptRecord("its metadata are missing, or are not the last ones that were stored", key=self.key)
+        return msgspec.structs.replace(self, metadata=metadata)
 
     # -------------------------------------------------------------------------------------------------------- answers
 
@@ -256,8 +287,11 @@ class Header(msgspec.Struct, frozen=True, gc=False):
 
         Raises:
             SplitsSealed: `keep` falls inside `last`.
+            CorruptRecord: The turns before `keep` are not stored.
         """
         version = self.version
+        if keep > (self.first if last is None else last.next_turn):
+            raise gap(self, keep - 1)  # or what is left would be taken for all that there was
         if last is None:
             rounds, start, until, tip, tail = 0, 0, 0, version.epoch, None
         elif last.next_turn > keep:
@@ -326,6 +360,8 @@ class Header(msgspec.Struct, frozen=True, gc=False):
             self.ttl,
             self.expires,
             self.changes + 1,
+            self.expiry_ttl,
+            self.metadata_sum,
         )
         return header, placed
 
@@ -346,16 +382,21 @@ class Header(msgspec.Struct, frozen=True, gc=False):
         Raises:
             TooLarge: The metadata would be over 64 KiB.
         """
-        metadata, owner, ttl = change.metadata, change.owner, change.ttl
-        version = self.version
+        owner, ttl = change.owner, change.ttl
+        version, metadata, total = self.version, self.metadata, self.metadata_sum
+        if change.metadata is not None:
+            metadata = metadata.merge(Metadata.of(change.metadata))
+            total = metadata.pack(self.key)[-CHECKSUM_BYTES:] if metadata else b""
         return msgspec.structs.replace(
             self,
             version=msgspec.structs.replace(version, stamp=chain(version.stamp, change.id.encode())),
-            metadata=self.metadata if metadata is None else self.metadata.merge(Metadata.of(metadata)),
+            metadata=metadata,
+            metadata_sum=total,
             owner=self.owner if owner is None else owner,
             ttl=self.ttl if ttl is None else ttl,
             updated=now,
             expires=self.expires if ttl is None else None,  # `slide` sets it anew
+            expiry_ttl=self.expiry_ttl if ttl is None else None,
         )
 
     def expiry_may_move(self, ttl: float | None) -> bool:
@@ -363,7 +404,7 @@ class Header(msgspec.Struct, frozen=True, gc=False):
         return ttl is not None or self.ttl is not None or self.expires is not None
 
     def slide(self, now: float, ttl: float | None) -> Header:
-        """Return the header with its expiry moved; itself if less than 1/8 of the time to live has passed.
+        """Return the header with its expiry moved; itself if `expiry_is_due` says that it must stay.
 
         Args:
             now: Seconds since 1970, by the backend's clock.
@@ -371,37 +412,61 @@ class Header(msgspec.Struct, frozen=True, gc=False):
         """
         if self.ttl is not None:
             ttl = self.ttl
-        if not expiry_is_due(ttl, None if self.expires is None else self.expires - now):
+        if not expiry_is_due(ttl, None if self.expires is None else self.expires - now, self.expiry_ttl):
             return self
-        return msgspec.structs.replace(self, expires=now + ttl if ttl else None)
+        if not ttl:
+            return msgspec.structs.replace(self, expires=None, expiry_ttl=None)
+        return msgspec.structs.replace(self, expires=now + ttl, expiry_ttl=ttl)
 
 
-def expiry_is_due(ttl: float | None, expires_in: float | None) -> bool:
+def expiry_is_due(ttl: float | None, expires_in: float | None, expiry_ttl: float | None = None) -> bool:
     """Return whether using a session has to move its expiry: more than 1/8 of its time to live has passed.
+
+    Using a session moves its expiry backwards only if its time to live has become shorter.  A clock that shows more
+    time until the expiry than the time to live that it was computed with is behind the clock that moved it last, and
+    moves nothing: the session would end early for all others.
 
     Args:
         ttl: The session's time to live in seconds, its own or the backend's; None or 0: it never expires.
         expires_in: Seconds until it expires now; None: it does not.
+        expiry_ttl: The time to live in seconds that the expiry was computed with; None: not known.  Then one clock is
+            assumed, so an expiry that is further away than `ttl` means a shorter time to live.
     """
     if not ttl:
         return expires_in is not None
-    return expires_in is None or not ttl * SLIDE < expires_in <= ttl
+    if expires_in is None:
+        return True
+    if expiry_ttl is None:
+        return not ttl * SLIDE < expires_in <= ttl
+    return expires_in <= latest_due(ttl, expiry_ttl)
+
+
+def latest_due(ttl: float, expiry_ttl: float) -> float:
+    """Return how many seconds before an expiry a use begins to move it.
+
+    Args:
+        ttl: The session's time to live in seconds.
+        expiry_ttl: The one that the expiry was computed with.
+    """
+    return ttl * SLIDE if expiry_ttl <= ttl else expiry_ttl + _AGREE
 
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(
     tuple[
-        tuple[bytes, int, int, bytes, bytes],
-        int,
-        int,
-        int,
-        int,
-        tuple[str, int, bool] | None,
-        int,
-        float,
+        tuple[Token, Count, Count, Token, Token],
+        Count,
+        Count,
+        Count,
+        Count,
+        tuple[str, Count, bool] | None,
+        Whole,
+        Finite,
         str,
-        float | None,
-        int,
+        OwnTTL | None,
+        Count,
+        OwnTTL | None,
+        Token,
     ]
 ).decode
 
@@ -502,6 +567,16 @@ def regressed(key: Key, version: Version, seen: Version) -> HistoryRegressed:
         seen=seen,
         actual=version,
     )
+
+
+def gap(header: Header, turn: int) -> CorruptRecord:
+    """Return the error for a session that lacks a record.
+
+    Args:
+        header: The session's.
+        turn: The turn before the place.
+    """
+    return CorruptRecord("a record is missing, or is not where it belongs", key=header.key, turn=turn)
 
 
 def missing(key: Key) -> SessionNotFound:

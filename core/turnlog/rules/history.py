@@ -3,37 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 from ..values.message import Message
 from ..values.turn import Turn
+from .dialects import begins_turn, outline_of
 
-_PREAMBLE = frozenset({"system", "developer"})
+TurnRule: TypeAlias = Callable[[Message], bool]
+"""Tells whether a message begins a turn."""
 
 
-def begins_turn(message: Message) -> bool:
-    """Whether a message begins a turn: the user says something, other than the result of a tool.
+def split_turns(messages: Sequence[Message], begins: TurnRule = begins_turn) -> list[tuple[Message, ...]]:
+    """Return a history as turns; system messages at its beginning belong to the first.
 
-    Anthropic's API sends tool results as a user's message with blocks of type `tool_result`.
+    Args:
+        messages: The history; if it is empty, there is no turn.
+        begins: Tells whether a message begins a turn.
     """
-    if message.role != "user":
-        return False
-    content = message.content
-    if isinstance(content, list):
-        return not any(isinstance(block, dict) and block.get("type") == "tool_result" for block in content)
-    return True
-
-
-def split_turns(messages: Sequence[Message]) -> list[tuple[Message, ...]]:
-    """A history as turns, none if it is empty; system messages that open it belong to the first."""
     if not messages:
         return []
     turns: list[tuple[Message, ...]] = []
     start, preamble = 0, True
     for place, message in enumerate(messages):
-        if begins_turn(message) and not preamble:
+        if not preamble and begins(message):
             turns.append(tuple(messages[start:place]))
             start = place
-        preamble = preamble and message.role in _PREAMBLE
+        preamble = preamble and outline_of(message).speaker == "system"
     turns.append(tuple(messages[start:]))
     return turns
 
@@ -54,14 +49,17 @@ def common(
     return min(len(stored), len(wanted))
 
 
-def divide(turns: Sequence[Turn], wanted: Sequence[Message], same: int, first: int) -> tuple[int, Sequence[Message]]:
-    """How many stored turns stay, and which messages follow them.
+def divide(
+    turns: Sequence[Turn], wanted: Sequence[Message], same: int, first: int, begins: TurnRule = begins_turn
+) -> tuple[int, Sequence[Message]]:
+    """Return how many stored turns stay, and which messages follow them.
 
     Args:
-        turns: What is stored.
-        wanted: What is to be stored.
+        turns: The stored turns.
+        wanted: The messages to store.
         same: How many messages they have in common at the beginning.
         first: The number of the first stored turn.
+        begins: Tells whether a message begins a turn.
 
     Returns:
         The number of the first turn that does not stay, and the messages from there on: none, or such as begin a turn,
@@ -72,6 +70,6 @@ def divide(turns: Sequence[Turn], wanted: Sequence[Message], same: int, first: i
         end += len(turn.messages)
         if end > same:
             break
-        if end == len(wanted) or begins_turn(wanted[end]):
+        if end == len(wanted) or begins(wanted[end]):
             keep, kept = turn.number + 1, end
     return keep, wanted[kept:]

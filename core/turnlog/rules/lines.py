@@ -3,7 +3,8 @@
 The first line is the header, the second the remembered changes as `[id, digest, version, number]`, then comes a line a
 record: its head, and `messages` as they were given, or `payload` in base64 where a layer has changed the encoding.
 Bytes are base64.  Each line is an object whose last member is `crc32`: in 8 hexadecimal digits zlib's CRC-32 over what
-stands before its comma.  Specified in `docs/reference/format.md`.
+stands before its comma, started with the key in all lines but the first, which holds the key.  Specified in
+`docs/reference/format.md`.
 """
 
 from __future__ import annotations
@@ -15,22 +16,22 @@ from zlib import crc32
 import msgspec
 
 from ..errors import CorruptRecord, FormatTooNew
-from ..values.key import Key
+from ..values.key import Key, start_of
 from ..values.message import Message
 from ..values.metadata import Metadata
 from ..values.record import HEAD_FIELDS, Record
+from ..values.stored import UNREADABLE, Count, Finite, Several
 from ..values.version import Version
 from .header import Header
 from .plan import Remembered
 
-FORMAT = 1
-"""The format of the lines; it stands in the first one."""
+FORMAT = 2
+"""The format of the lines; it stands in the first one.  In format 1 no checksum was started with the key."""
 
 Changes: TypeAlias = "list[tuple[str, Remembered]]"
 
 _DIGEST: Final = b',"crc32":"%08x"}'
 _DIGEST_SIZE: Final = len(_DIGEST % 0)
-_UNREADABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError, IndexError)
 
 
 class _Format(msgspec.Struct, frozen=True):
@@ -43,22 +44,22 @@ class _First(msgspec.Struct, frozen=True):
 
 
 class _Second(msgspec.Struct, frozen=True):
-    changes: list[tuple[str, bytes, str, int | None]]
+    changes: list[tuple[str, bytes, str, Count | None]]
 
 
 class _Line(msgspec.Struct, frozen=True, omit_defaults=True):
     id: str
-    part: int
+    part: Count
     open: bool
-    time: float
-    count: int
-    rounds: int
-    turns: int
-    number: int
-    rounds_until: int
-    messages_until: int
+    time: Finite
+    count: Several
+    rounds: Several
+    turns: Count
+    number: Count
+    rounds_until: Count
+    messages_until: Count
     tip: bytes
-    size: int
+    size: Count
     messages: list[dict[str, Any]] | None = None
     payload: bytes | None = None
 
@@ -82,64 +83,85 @@ _decode_second = msgspec.json.Decoder(_Second).decode
 _decode_line = msgspec.json.Decoder(_Line).decode
 
 
-def _encode(value: _First | _Second | _Line) -> bytes:
+def _encode(value: _First | _Second | _Line, start: int) -> bytes:
     body = _encode_object(value)[:-1]
-    return body + _DIGEST % crc32(body)
+    return body + _DIGEST % crc32(body, start)
 
 
-def _check(line: bytes) -> None:
-    if line[-_DIGEST_SIZE:] != _DIGEST % crc32(line[:-_DIGEST_SIZE]):
-        raise ValueError("its digest does not fit its contents: it was damaged")
+def _check(line: bytes, start: int) -> None:
+    if line[-_DIGEST_SIZE:] != _DIGEST % crc32(line[:-_DIGEST_SIZE], start):
+        raise ValueError("its digest does not fit its contents: it was damaged, or belongs to another session")
 
 
 def header(header: Header) -> bytes:
     """Return the first line."""
-    return _encode(_First(FORMAT, header))
+    return _encode(_First(FORMAT, header), 0)
 
 
-def changes(changes: Changes) -> bytes:
+def changes(key: Key, changes: Changes) -> bytes:
     """Return the second line."""
-    return _encode(_Second([(id, one.digest, str(one.version), one.number) for id, one in changes]))
+    return _encode(_Second([(id, one.digest, str(one.version), one.number) for id, one in changes]), start_of(key))
 
 
-def record(record: Record) -> bytes:
+def record(key: Key, record: Record) -> bytes:
     """Return the line of a record."""
     head: dict[str, Any] = {name: getattr(record, name) for name in HEAD_FIELDS}
     if record.decoded and record.rounds == 1:
         head["messages"] = [message.to_dict() for message in record.messages]
     else:
         head["payload"] = record.payload
-    return _encode(_Line(**head, size=record.size))
+    return _encode(_Line(**head, size=record.size), start_of(key))
 
 
-def parse(key: Key | None, lines: Sequence[bytes]) -> tuple[Header, Changes, list[Record]]:
-    """Return the header, the remembered changes and the records behind the lines of a session.
+def parse(header: Header, lines: Sequence[bytes], start: int) -> tuple[Changes, list[Record]]:
+    """Return the remembered changes and the records behind the lines of a session.
+
+    Args:
+        header: The header, and
+        lines: All lines.
+        start: What the checksums of all lines but the first start with.
 
     Raises:
-        CorruptRecord: A line cannot be read, the lines belong to another session, or some are missing.
+        CorruptRecord: A line cannot be read or belongs to another session, or some are missing.
     """
     try:
-        _check(lines[0])
+        _check(lines[1], start)
+        second = _decode_second(lines[1]).changes
+        changes = [(id, Remembered(digest, Version.parse(version), number)) for id, digest, version, number in second]
+    except UNREADABLE as error:
+        raise CorruptRecord(f"the changes that it remembers cannot be read: {error}", key=header.key) from None
+    return changes, _records(header, lines[2:], start)
+
+
+def parse_header(key: Key | None, lines: Sequence[bytes]) -> tuple[Header, int]:
+    """Return the header behind the lines of a session, and what the checksums of the other lines start with.
+
+    Args:
+        key: The session that they must belong to; None: any.
+        lines: The lines; only the first one is read.
+
+    Raises:
+        CorruptRecord: The first line cannot be read, or belongs to another session.
+    """
+    try:
+        _check(lines[0], 0)
         form = _decode_format(lines[0]).turnlog
         if form > FORMAT:
             raise FormatTooNew(f"it is kept in format {form}, this turnlog reads up to {FORMAT}", key=key)
         found = _decode_first(lines[0]).header
-        _check(lines[1])
-        second = _decode_second(lines[1]).changes
-        changes = [(id, Remembered(digest, Version.parse(version), number)) for id, digest, version, number in second]
-    except _UNREADABLE as error:
-        raise CorruptRecord(f"its first lines cannot be read: {error}", key=key) from None
+    except UNREADABLE as error:
+        raise CorruptRecord(f"its first line cannot be read: {error}", key=key) from None
     if key is not None and found.key != key:
         raise CorruptRecord(f"what is kept in its place belongs to {found.key}", key=key)
-    return found, changes, _records(found, lines[2:])
+    return found, start_of(found.key) if form > 1 else 0
 
 
-def _records(header: Header, lines: Sequence[bytes]) -> list[Record]:
+def _records(header: Header, lines: Sequence[bytes], start: int) -> list[Record]:
     records: list[Record] = []
     upto = header.start
     turn: int | None = header.first
     for line in lines:
-        record = _record(line, header.key, turn)
+        record = _record(line, header.key, turn, start)
         if record.messages_until - record.count != upto:
             raise CorruptRecord("lines before it are missing, or not in order", key=header.key, turn=record.number)
         records.append(record)
@@ -152,12 +174,14 @@ def _records(header: Header, lines: Sequence[bytes]) -> list[Record]:
     return records
 
 
-def _record(text: bytes, key: Key, turn: int | None) -> Record:
+def _record(text: bytes, key: Key, turn: int | None, start: int) -> Record:
     try:
-        _check(text)
+        _check(text, start)
         line = _decode_line(text)
         messages = None if line.messages is None else tuple(Message.from_dict(data) for data in line.messages)
-    except _UNREADABLE as error:
+        if messages is not None and (line.rounds, line.count) != (1, len(messages)):
+            raise ValueError(f"it holds {len(messages)} messages, its head says {line.count}")
+    except UNREADABLE as error:
         raise CorruptRecord(f"a record's line cannot be read: {error}", key=key, turn=turn) from None
     head = {name: getattr(line, name) for name in HEAD_FIELDS}
     return Record.from_parts(head, messages=messages, payload=line.payload, size=line.size)

@@ -15,8 +15,9 @@ from ..errors import Conflict, CorruptRecord, IdReused
 from ..values.change import Change, Receipt
 from ..values.key import CHECKSUM_BYTES, Key, check_key
 from ..values.record import Record
+from ..values.stored import UNREADABLE, Count, Token
 from ..values.version import Version
-from .header import Header, check_absent, missing
+from .header import Header, check_absent, gap, missing
 
 
 class Remembered(msgspec.Struct, frozen=True, gc=False):
@@ -83,7 +84,7 @@ class Remembered(msgspec.Struct, frozen=True, gc=False):
             if not key.is_sound(data):
                 raise CorruptRecord("a change that it remembers is damaged", key=key)
             digest, version, number = _decode(data[:-CHECKSUM_BYTES])
-        except (msgspec.DecodeError, TypeError, ValueError) as error:
+        except UNREADABLE as error:
             raise CorruptRecord(f"a change that it remembers cannot be read: {error}", key=key) from None
         return cls(digest, Version(*version), number)
 
@@ -255,14 +256,16 @@ def _drop(header: Header, placed: list[Record], near: Near, drop: int) -> tuple[
     """Drop the turns before `drop`, of the stored records and of those that are about to be."""
     first, dropped, skip = near.first, near.dropped, 0
     if first is None:
-        while placed[skip].next_turn <= drop:
+        while skip < len(placed) and placed[skip].next_turn <= drop:
             dropped += placed[skip].size
             skip += 1
-        first = placed[skip]
+        first = placed[skip] if skip < len(placed) else None
+    if first is None or first.number > drop:  # or turns that are retained would be taken for dropped ones
+        raise gap(header, drop)
     if first.number <= header.first and not skip and not dropped:
         return header, placed, None
     return header.drop(first, dropped), placed[skip:], first.number
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(tuple[bytes, tuple[bytes, int, int, bytes, bytes], int | None]).decode
+_decode = msgspec.msgpack.Decoder(tuple[bytes, tuple[Token, Count, Count, Token, Token], Count | None]).decode

@@ -11,10 +11,11 @@ import os
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
-from typing import Final
+from typing import Final, NoReturn
 
 import msgspec
 
+from ..errors import CorruptRecord
 from ..limits import REMEMBERED_CHANGES
 from ..values.change import Change, Expect, Receipt
 from ..values.key import Key
@@ -278,27 +279,55 @@ class SessionState(msgspec.Struct, eq=False, gc=False, weakref=False):
         """
         if self.header is None:
             return []
-        changes = [(id, one) for id, _, one in self._ring.seen(self.header.changes)]
-        return [_lines.header(self.header), _lines.changes(changes), *map(_lines.record, self.records)]
+        key, changes = self.key, [(id, one) for id, _, one in self._ring.seen(self.header.changes)]
+        records = [_lines.record(key, record) for record in self.records]
+        return [_lines.header(self.header), _lines.changes(key, changes), *records]
 
     @classmethod
-    def from_lines(cls, lines: Sequence[bytes], key: Key | None, *, ttl: float | None = None) -> SessionState:
+    def from_lines(cls, lines: Sequence[bytes], key: Key, *, ttl: float | None = None) -> SessionState:
         """Return the state behind its lines.
+
+        If a line is damaged or missing, or they belong to another session, every method but `check_delete` raises
+        `CorruptRecord`.
 
         Args:
             lines: The result of `lines`; none for a session that is not stored.
-            key: The session that they must belong to; None: any.
+            key: The session that they must belong to.
             ttl: The backend's time to live in seconds, for sessions that have none of their own.
-
-        Raises:
-            CorruptRecord: A line is damaged or missing, or they belong to another session.
         """
-        if not lines and key is not None:
+        if not lines:
             return cls.absent(key, ttl=ttl)
-        header, changes, records = _lines.parse(key, lines)
+        header: Header | None = None
+        try:
+            header, start = _lines.parse_header(key, lines)
+            changes, records = _lines.parse(header, lines, start)
+        except CorruptRecord as damage:
+            return _Damaged(key, header, [], 0, 0, _Ring(), ttl, damage)
         first = header.changes - len(changes)
         ring = _Ring((id, place, one) for place, (id, one) in enumerate(changes, first))
         return cls(header.key, header, records, 0, len(records), ring, ttl)
+
+
+class _Damaged(SessionState):
+    """A session that cannot be read.  It can be deleted: without a condition, or if its header can be read."""
+
+    _damage: CorruptRecord
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        raise self._damage
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        raise self._damage
+
+    apply = seal = read = lines = _refuse
+
+    def check_delete(self, expect: Expect, for_owner: str | None, now: float) -> bool:
+        if self.header is not None:
+            return super().check_delete(expect, for_owner, now)
+        if expect is not None or for_owner is not None:
+            raise self._damage
+        return True
 
 
 def _size(records: Iterable[Record]) -> int:

@@ -10,7 +10,7 @@ from ..errors import CorruptRecord
 from ..values.record import Record
 from ..values.session import Session
 from ..values.version import Version
-from .header import Header
+from .header import Header, gap
 
 _messages_until = attrgetter("messages_until")
 
@@ -125,7 +125,7 @@ def check_whole(
         else:
             stored = header.messages_until > header.start and (before is None or before > header.first)
         if stored:
-            raise _gap(header, header.first)
+            raise gap(header, header.first)
         return
     first, end = records[0], records[0].rounds_until - records[0].rounds
     if since is not None:
@@ -135,19 +135,17 @@ def check_whole(
     else:
         begins = first.turns > 0 and records[-1].messages_until - first.messages_until + first.count >= last
     if not begins:
-        raise _gap(header, header.first if since is None else first.number - 1)
+        raise gap(header, header.first if since is None else first.number - 1)
     for record in records:
         end += record.rounds
         if record.rounds_until != end:
-            raise _gap(header, record.number - 1)
+            raise gap(header, record.number - 1)
     final = records[-1]
+    if before is not None and final.number >= before:
+        raise gap(header, before)
     if before is None or final.next_turn >= header.turns:
         version = header.version
         if (end, final.messages_until, final.tip) != (version.rounds, header.messages_until, version.tip):
-            raise _gap(header, final.next_turn)
-    elif not final.number < before <= final.next_turn:
-        raise _gap(header, final.next_turn)
-
-
-def _gap(header: Header, turn: int) -> CorruptRecord:
-    return CorruptRecord("a record is missing, or is not where it belongs", key=header.key, turn=turn)
+            raise gap(header, final.next_turn)
+    elif before > final.next_turn:
+        raise gap(header, final.next_turn)

@@ -1,4 +1,4 @@
-"""Tools for backends on a server: one resource per event loop, a TLS context, and a bounded map.
+"""Tools for backends on a server: one resource per event loop, turns, TLS, keepalive, and a bounded map.
 
 `import turnlog` does not import this package, which needs `asyncio` and `ssl`.
 """
@@ -6,7 +6,20 @@
 from __future__ import annotations
 
 from .bounded import BoundedMap
+from .keepalive import IDLE, PROBE, REACH, keep_alive
 from .per_loop import PerLoop
 from .tls import SSLMode, tls_context
+from .turns import Gate, Turns
 
-__all__ = ["BoundedMap", "PerLoop", "SSLMode", "tls_context"]
+__all__ = [
+    "IDLE",
+    "PROBE",
+    "REACH",
+    "BoundedMap",
+    "Gate",
+    "PerLoop",
+    "SSLMode",
+    "Turns",
+    "keep_alive",
+    "tls_context",
+]

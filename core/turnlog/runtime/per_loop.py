@@ -19,10 +19,10 @@ class PerLoop(Generic[T]):
 
     Args:
         make: Makes a resource, in its loop.
-        close: Closes a resource, in its loop.
+        close: Closes a resource, in its loop; None: it needs no closing.
     """
 
-    def __init__(self, make: Callable[[], T], close: Callable[[T], Awaitable[None]]) -> None:
+    def __init__(self, make: Callable[[], T], close: Callable[[T], Awaitable[None]] | None = None) -> None:
         self._make = make
         self._close = close
         self._made: dict[asyncio.AbstractEventLoop, tuple[T, AsyncGenerator[None, None]]] = {}
@@ -65,7 +65,7 @@ class PerLoop(Generic[T]):
         try:
             yield
         finally:
-            if os.getpid() == owner:
+            if os.getpid() == owner and self._close is not None:
                 await self._close(resource)
 
     def abandon(self) -> None:

@@ -10,7 +10,8 @@
 
 This is a whole test module.  It needs pytest and no plugin of it: the tests are async and run in event loops of their
 own.  A layer passes the same tests over a backend; `LayerContract` has fewer, for further backends, and
-`MessageLayerContract` tests the laws of a message layer.  A failing test reports the sentence that is broken.
+`MessageLayerContract` tests the laws of a message layer.  `DamageContract` has the tests of a session that cannot be
+read, for a backend that stores bytes.  A failing test reports the sentence that is broken.
 """
 
 from __future__ import annotations
@@ -24,12 +25,14 @@ pytest.register_assert_rewrite(*(f"{__name__}.{module.name}" for module in iter_
 
 from ._base import BackendOptions, Clock, StoreOptions  # noqa: E402
 from ._contract import BackendContract, LayerContract  # noqa: E402
+from ._damage import DamageContract  # noqa: E402
 from ._message_layer import MessageLayerContract  # noqa: E402
 
 __all__ = [
     "BackendContract",
     "BackendOptions",
     "Clock",
+    "DamageContract",
     "LayerContract",
     "MessageLayerContract",
     "StoreOptions",

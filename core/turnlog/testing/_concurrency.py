@@ -18,6 +18,7 @@ from ._base import ContractBase
 from ._material import ID, history, key, numbers, record, say, texts
 
 TASKS = 12
+CROWD = 150  # more than anybody should count their tries up to
 
 
 class Concurrency(ContractBase):
@@ -49,6 +50,41 @@ class Concurrency(ContractBase):
                 )
                 assert places == sorted(places), "a writer's turns are out of order"
             assert (session.info.turns, session.info.messages) == (TASKS * 8, TASKS * 16)
+
+    async def test_however_many_append_at_once(self, store: Store) -> None:
+        """Appends to one session are all stored, however many tasks send one at the same moment."""
+        stores = [store, await self.another(store)]
+        calls = (stores[n % 2].append(ID, say(f"{n}")) for n in range(CROWD))
+        receipts = await asyncio.gather(*calls)
+        assert sorted(receipt.number or 0 for receipt in receipts) == list(range(CROWD))
+        assert sorted(map(int, await history(store))) == list(range(CROWD))
+
+    async def test_undo_on_a_busy_session(self, store: Store) -> None:
+        """`rewind` and `pop` without a condition succeed while other tasks append without pause."""
+        stores = [store, await self.another(store)]
+        appended, undone = 12, 0
+        await store.backend.commit(key(store), Change(append=tuple(record(f"{n}", f"{n}") for n in range(appended))))
+
+        async def write(writer: int) -> None:
+            nonlocal appended
+            while undone < 9:
+                await stores[writer % 2].append(ID, say(f"{writer}", f"{writer}"))
+                appended += 1
+                await asyncio.sleep(0)
+
+        async def undo() -> None:
+            nonlocal undone
+            for one in (*stores, store):
+                await one.rewind(ID, turns=1)
+                undone += 1
+                assert await one.pop(ID) is not None
+                undone += 1
+                await one.rewind(ID, messages=2)
+                undone += 1
+                await asyncio.sleep(0)
+
+        await asyncio.gather(undo(), *(write(writer) for writer in range(TASKS)))
+        assert (await store.info(ID)).turns == appended - undone
 
     async def test_one_of_those_who_expect_the_same_wins(self, store: Store) -> None:
         """Of several changes that expect the same version, exactly one is stored; the others raise `Conflict`."""
@@ -249,7 +285,7 @@ class Concurrency(ContractBase):
         async def hand_over() -> None:
             for number in range(1, 11):
                 owner = f"u{number % 2 + 1}"
-                await store.append(ID, say(owner), owner=owner)
+                await store.backend.commit(key(store), Change(append=(record(owner),), owner=owner))
                 await asyncio.sleep(0)
 
         await asyncio.gather(hand_over(), *(write(writer) for writer in range(4)))
@@ -279,7 +315,8 @@ class Concurrency(ContractBase):
         for number in range(6):
             name = f"s{number}"
             await store.append(name, say("a"), owner="u1")
-            calls = [view.fork(name, f"copy of {name}"), other.append(name, say("secret"), owner="u2")]
+            handed_over = Change(append=(record("secret"),), owner="u2")
+            calls = [view.fork(name, f"copy of {name}"), other.backend.commit(key(other, name), handed_over)]
             if number % 2:
                 calls.reverse()
             await asyncio.gather(*calls, return_exceptions=True)

@@ -6,13 +6,16 @@ Times are at least a second away from an expiry, so that the clock of a server, 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from itertools import count
 from typing import Any
 
 import pytest
 
 from ..errors import Conflict, InvalidInput, SessionNotFound
+from ..pipeline import Pipeline
 from ..store import Store
 from ..values.change import ABSENT, Change
+from ..values.message import Message, assistant
 from ._base import ContractBase
 from ._material import ID, history, key, picture, record, say
 
@@ -27,6 +30,25 @@ async def _ends(store: Store, session_id: str = ID) -> bool:
     except SessionNotFound:
         return True
     return False
+
+
+async def _uses(store: Store) -> dict[str, Callable[[str], Awaitable[object]]]:
+    """Return the calls that use a session, by the id of a session that is made for each."""
+    change, numbers = Change(append=(record("a"),)), count()
+    uses: dict[str, Callable[[str], Awaitable[object]]] = {
+        "load": store.load,
+        "session": lambda name: store.session(name, last=1),
+        "read": lambda name: store.backend.read(key(store, name), last=0),
+        "touch": store.touch,
+        "append": lambda name: store.append(name, say("b")),
+        "merge_metadata": lambda name: store.merge_metadata(name, {"title": "x"}),
+        "keep": lambda name: store.backend.commit(key(store, name), Change(keep=1)),
+        "a repeat": lambda name: store.backend.commit(key(store, name), change),
+        "fork, of the source": lambda name: store.fork(name, f"copy {next(numbers)}"),
+    }
+    for name in uses:
+        await store.backend.commit(key(store, name), change)
+    return uses
 
 
 class Expiring(ContractBase):
@@ -50,26 +72,31 @@ class Expiring(ContractBase):
     async def test_what_extends_a_life(self) -> None:
         """Reads, commits, repeats and copies extend the life of a session."""
         store = await self.opened(ttl=TTL)
-        change = Change(append=(record("a"),))
-        uses: dict[str, Callable[[str], Awaitable[object]]] = {
-            "load": store.load,
-            "session": lambda name: store.session(name, last=1),
-            "read": lambda name: store.backend.read(key(store, name), last=0),
-            "touch": store.touch,
-            "append": lambda name: store.append(name, say("b")),
-            "merge_metadata": lambda name: store.merge_metadata(name, {"title": "x"}),
-            "keep": lambda name: store.backend.commit(key(store, name), Change(keep=1)),
-            "a repeat": lambda name: store.backend.commit(key(store, name), change),
-            "fork, of the source": lambda name: store.fork(name, "copy"),
-        }
-        for name in uses:
-            await store.backend.commit(key(store, name), change)
+        uses = await _uses(store)
         await self.advance(60)
         for name, use in uses.items():
             await use(name)
         await self.advance(69)
         for name in uses:
             assert not await _ends(store, name), f"{name} extends no life"
+
+    async def test_a_clock_that_is_behind_ends_no_session(self) -> None:
+        """Using a session never moves its expiry backwards, by a clock that is behind either."""
+        store = await self.opened(ttl=TTL)
+        uses = await _uses(store)
+        for seconds in (2 * TTL, 10 * YEAR):
+            self.clock.advance(-seconds)
+            for name, use in uses.items():
+                await use(name)
+            self.clock.advance(seconds)
+            for name in uses:
+                assert not await _ends(store, name), f"{name} moves the expiry backwards"
+        await self.advance(69)
+        for name in uses:
+            assert not await _ends(store, name), f"{name} moves the expiry backwards"
+        await self.advance(12)
+        for name in uses:
+            assert await _ends(store, name), f"{name} moves the expiry by a clock that is behind"
 
     async def test_what_extends_no_life(self) -> None:
         """`info`, `page`, `sessions`, reads with `touch=False` and refused changes extend no life."""
@@ -94,6 +121,32 @@ class Expiring(ContractBase):
             await self.advance(60)
             assert (await store.session(ID)).version == version
         await store.merge_metadata(ID, {"title": "x"}, expect=version.exact)
+
+    async def test_a_slow_model_brings_no_session_back(self) -> None:
+        """A pipeline stores no turn if its session was erased, made anew or expired while the model worked."""
+        store = await self.opened(ttl=TTL)
+
+        async def made_anew() -> object:
+            await store.erase(ID)
+            return await store.append(ID, say("anew"), owner="u2")
+
+        ends: dict[str, Callable[[], Awaitable[object]]] = {
+            "erased": lambda: store.erase(ID),
+            "erased with its owner": lambda: store.erase_owner("u1"),
+            "made anew": made_anew,
+            "expired": lambda: self.advance(81),
+        }
+        for name, end in ends.items():
+
+            async def model(_: list[Message], end: Callable[[], Awaitable[object]] = end) -> Message:
+                await end()
+                return assistant("too late")
+
+            await store.erase(ID)
+            await store.append(ID, say("a"), owner="u1")
+            with pytest.raises(Conflict):
+                await Pipeline(store, model).execute(ID, "user", "b")
+            assert await history(store) == (["anew"] if name == "made anew" else []), name
 
     async def test_an_expired_session_is_not_there(self) -> None:
         """Every method treats an expired session as one that is not stored."""

@@ -19,7 +19,7 @@ _TTL = 80.0
 async def _sessions(store: Store) -> None:
     """Make a session of u1, one of u2 and one without an owner."""
     for name, owner in (("mine", "u1"), ("theirs", "u2"), ("nobody's", "")):
-        await store.append(name, say("a", "A"), owner=owner, metadata={"title": "x"})
+        await store.append(name, say("a", "A"), owner=owner or None, metadata={"title": "x"})
         await store.append(name, say("b"), turn_id=f"turn of {name}")
 
 
@@ -73,6 +73,22 @@ class Owners(ContractBase):
         with pytest.raises(SessionNotFound):
             await store.backend.commit(key(store), change)
         assert await history(store) == ["a"]
+
+    async def test_an_append_takes_no_session_over(self, store: Store) -> None:
+        """`append(owner=...)` makes a session, and raises `SessionNotFound` if another owner, or none, has it."""
+        await _sessions(store)
+        for name in ("theirs", "nobody's"):
+            before = await picture(store, name)
+            for turn in (f"turn of {name}", "new"):
+                with pytest.raises(SessionNotFound):
+                    await store.append(name, say("b"), owner="u1", turn_id=turn, metadata={"title": "stolen"})
+            assert await picture(store, name) == before
+        await store.append("mine", say("c"), owner="u1")
+        await store.append("made", say("a"), owner="u1")
+        assert {info.key.session async for info in store.sessions(owner="u1")} == {"mine", "made"}
+        await store.merge_metadata("nobody's", owner="u1")
+        await store.append("nobody's", say("c"), owner="u1")
+        assert await history(store, "nobody's") == ["a", "A", "b", "c"]
 
     async def test_a_session_that_is_made_for_an_owner(self, store: Store) -> None:
         """A session that a change for an owner makes belongs to the owner, unless the change sets another one."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from .. import limits
 from ..errors import InvalidInput
 from ..store import Store
 from ..values.change import Change
 from ..values.session import Query
 from ._base import ContractBase
-from ._material import ID, key, picture, record, say, texts
+from ._forged_cursors import cursor_of, forged_cursors
+from ._material import ID, Watched, key, picture, record, say, texts
 
 
 async def _pages(store: Store, limit: int, owner: str | None = None) -> list[str]:
@@ -171,6 +173,24 @@ class Paging(ContractBase):
             with pytest.raises(InvalidInput):
                 await store.backend.page(Query(namespace=namespace, owner=owner, cursor=given))
 
+    async def test_a_forged_cursor(self, store: Store) -> None:
+        """A cursor that no page gave raises `InvalidInput` before any I/O, whatever it holds."""
+        await store.append(ID, say("x"))
+        layer = Watched(store.backend)
+        for forged in forged_cursors(store.namespace):
+            with pytest.raises(InvalidInput):
+                await layer.page(Query(namespace=store.namespace, cursor=forged))
+        assert layer.calls == [], "it was refused after I/O"
+
+    async def test_cursors_at_the_limits(self, store: Store) -> None:
+        """A cursor asks for what follows it, also if it holds the first or the last time, or the longest id."""
+        await store.append(ID, say("x"))
+        for updated, names in ((0.0, []), (5e-324, []), (float(limits.MAX_NUMBER), [ID])):
+            for session in ("\U0010ffff", "é" * 127 + "x", "%'\\"):
+                cursor = cursor_of(store.namespace, None, updated, session)
+                page = await store.backend.page(Query(namespace=store.namespace, cursor=cursor))
+                assert [info.key.session for info in page.infos] == names, (updated, session)
+
     async def test_export_an_owner(self, store: Store) -> None:
         """`export_owner` yields every session of an owner, whole."""
         for name, owner in (("a", "u1"), ("b", "u2"), ("c", "u1")):
@@ -180,7 +200,7 @@ class Paging(ContractBase):
 
     async def test_erase_an_owner(self, store: Store) -> None:
         """`erase_owner` deletes every session of an owner and returns how many there were."""
-        for name, owner in (("a", "u1"), ("b", "u2"), ("c", "u1"), ("d", "")):
+        for name, owner in (("a", "u1"), ("b", "u2"), ("c", "u1"), ("d", None)):
             await store.append(name, say(name), owner=owner)
         other = store.within("other")
         await other.append("a", say("a"), owner="u1")

@@ -212,11 +212,12 @@ class Repeating(ContractBase):
                 await failing.append(name, say("a"))
                 layer.failures = (first, *then)
                 with pytest.raises(OutcomeUnknown) as lost:
-                    await failing.append(name, say("b"), owner=f"u{number}")
+                    await failing.append(name, say("b"), metadata={"number": number})
                 receipt = await failing.resend(lost.value, delays=(0.0,) * 3)
                 session = await store.session(name)
                 assert (receipt.version, receipt.number) == (session.version, 1)
-                assert (texts(session.messages), session.info.owner) == (["a", "b"], f"u{number}")
+                assert texts(session.messages) == ["a", "b"]
+                assert session.info.metadata == {"number": number}
 
     async def test_resend_without_an_answer(self, store: Store) -> None:
         """`resend` raises the same error again if no try is answered: the outcome is still unknown."""

@@ -5,15 +5,16 @@ from __future__ import annotations
 import msgspec
 
 from .message import Message
+from .stored import Count, Finite
 
 
 class Round(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """One round inside a sealed record, as it is encoded."""
 
     id: str
-    part: int
+    part: Count
     open: bool
-    time: float
+    time: Finite
     messages: tuple[Message, ...]
 
 

@@ -11,6 +11,7 @@ import msgspec
 
 from ..errors import CorruptRecord, InvalidInput, TooLarge
 from ..limits import MAX_DEPTH, MAX_NUMBER, MAX_VALUES
+from .stored import UNREADABLE
 
 if TYPE_CHECKING:
     JSON: TypeAlias = "str | int | float | bool | list[JSON] | dict[str, JSON] | None"
@@ -35,9 +36,23 @@ def decode(data: bytes) -> JSON:
         raise CorruptRecord(f"a value holds more than {MAX_VALUES} values, the limit: turnlog did not write it")
     try:
         value: JSON = _decode(data)
-    except (ValueError, RecursionError) as error:  # msgspec.DecodeError and UnicodeDecodeError are ValueErrors
+    except UNREADABLE as error:
         raise CorruptRecord(f"a value cannot be decoded: {error}") from None
     return value
+
+
+def recoded(data: bytes) -> bytes:
+    """Return an encoded value in canonical form: the same bytes for equal values.
+
+    Raises:
+        CorruptRecord: The bytes are not what `encode` makes of a value within the limits.
+    """
+    if len(data) > MAX_VALUES and count(data) > MAX_VALUES:
+        raise CorruptRecord(f"a value holds more than {MAX_VALUES} values, the limit: turnlog did not write it")
+    try:
+        return canonical(_decode(data))
+    except UNREADABLE as error:
+        raise CorruptRecord(f"a value cannot be decoded: {error}") from None
 
 
 def count(data: bytes) -> int:

@@ -10,7 +10,7 @@ import msgspec
 
 from ..errors import CorruptRecord, InvalidInput, TooLarge
 from ..limits import MAX_VALUES
-from .json_value import JSON, canonical, check, check_mapping, check_text, count, decode, encode
+from .json_value import JSON, check, check_mapping, check_text, count, decode, encode, recoded
 
 
 class Message(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True, repr_omit_defaults=True):
@@ -92,6 +92,11 @@ class Message(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults
         return default if value is None else value
 
     @property
+    def is_plain(self) -> bool:
+        """Whether it holds nothing but a role and a text."""
+        return self._rest is None
+
+    @property
     def role(self) -> str | None:
         """Who speaks; None where the provider's item has no role."""
         return self._role
@@ -139,7 +144,7 @@ class Message(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults
     def canonical(self) -> tuple[str | None, str | None, bytes | None]:
         """The same for equal dictionaries, whatever the order of their keys: what digests are made of."""
         rest = self._rest
-        return self._role, self._content, None if rest is None else canonical(decode(rest))
+        return self._role, self._content, None if rest is None else recoded(rest)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Message):

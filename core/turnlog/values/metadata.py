@@ -9,9 +9,10 @@ import msgspec
 
 from ..errors import CorruptRecord, InvalidInput, TooLarge
 from ..limits import MAX_METADATA_BYTES
-from .json_value import JSON, canonical, check, check_mapping, encode
+from .json_value import JSON, check, check_mapping, encode, recoded
 from .json_value import decode as _decode
 from .key import CHECKSUM_BYTES, Key
+from .stored import UNREADABLE
 
 Value: TypeAlias = JSON | bytes
 """A metadata value: JSON from applications, bytes from layers."""
@@ -64,7 +65,7 @@ class Metadata(Mapping[str, Value]):
 
     def canonical(self) -> dict[str, bytes]:
         """Return the encoded values, the same for equal ones: digests are made of them."""
-        return {name: canonical(_decode(value)) for name, value in self.encoded.items()}
+        return {name: recoded(value) for name, value in self.encoded.items()}
 
     def pack(self, key: Key) -> bytes:
         """Return the bytes that a backend stores: MessagePack, and a checksum that covers the key.
@@ -92,7 +93,7 @@ class Metadata(Mapping[str, Value]):
             if not key.is_sound(data):
                 raise CorruptRecord("its metadata is damaged", key=key)
             return cls(_decode_encoded(data[:-CHECKSUM_BYTES]))
-        except (msgspec.DecodeError, TypeError, ValueError) as error:
+        except UNREADABLE as error:
             raise CorruptRecord(f"its metadata cannot be read: {error}", key=key) from None
 
     def _check_size(self) -> None:
@@ -105,7 +106,12 @@ class Metadata(Mapping[str, Value]):
                 )
 
     def __getitem__(self, name: str) -> Value:
-        return _decode(self.encoded[name])
+        value = _decode(self.encoded[name])
+        try:  # a store's bytes are believed no more than a caller's
+            check({name: value}, "metadata", binary=True)
+        except InvalidInput as error:
+            raise CorruptRecord(f"stored metadata are not JSON: {error}") from None
+        return value
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.encoded)

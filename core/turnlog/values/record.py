@@ -19,6 +19,7 @@ from .ids import check_id
 from .json_value import check_number, shown
 from .key import CHECKSUM_BYTES, SOUND, Key, start_of
 from .message import Message, check_values
+from .stored import UNREADABLE, Count, Finite, Several
 
 HEAD_FIELDS: Final = (
     *("id", "part", "open", "time", "count", "rounds", "turns"),
@@ -26,7 +27,6 @@ HEAD_FIELDS: Final = (
 )
 """The fields of a record that are not its body."""
 
-_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _set = msgspec.structs.force_setattr
 
 
@@ -55,15 +55,15 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
     """
 
     id: str
-    part: int
+    part: Count
     open: bool
-    time: float
-    count: int
-    rounds: int = 1
-    turns: int = 1
-    number: int = 0
-    rounds_until: int = 0
-    messages_until: int = 0
+    time: Finite
+    count: Several
+    rounds: Several = 1
+    turns: Count = 1
+    number: Count = 0
+    rounds_until: Count = 0
+    messages_until: Count = 0
     tip: bytes = b""
     _payload: bytes | None = None
     _messages: tuple[Message, ...] | None = None
@@ -188,7 +188,7 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
                 except CorruptRecord as error:
                     error.turn = self.number
                     raise
-                except _UNREADABLE as error:
+                except UNREADABLE as error:
                     raise self._misfit(f"a record does not hold messages: {error}") from None
                 if len(messages) != self.count:
                     self._check_count(len(messages), MAX_MESSAGES)
@@ -256,7 +256,7 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
         except CorruptRecord as error:
             error.turn = self.number
             raise
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise self._misfit(f"a sealed record does not hold rounds: {error}") from None
         inner = tuple(
             Record(r.id, r.part, r.open, r.time, len(r.messages), 1, 0 if r.part else 1, _messages=r.messages)
@@ -362,10 +362,10 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
         if payload is not None:
             return next(cls.unpack_each(key, [(head, payload)]))
         try:
-            if not key.is_sound(head[:-CHECKSUM_BYTES]):
+            if not key.is_sound(head[:-CHECKSUM_BYTES]) or head[0] != _FIELDS:
                 raise CorruptRecord("the head of a record is damaged", key=key)
             return _decode_head(head[: -2 * CHECKSUM_BYTES])
-        except (msgspec.DecodeError, TypeError, ValueError, RecursionError) as error:
+        except UNREADABLE as error:
             raise CorruptRecord(f"the head of a record cannot be read: {error}", key=key) from None
 
     @classmethod
@@ -382,10 +382,10 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
         start = start_of(key)
         for head, payload in rows:  # a call for each would take as long as its work
             try:
-                if crc32(head, crc32(payload[:HEAD], start)) != SOUND:
+                if crc32(head, crc32(payload[:HEAD], start)) != SOUND or head[0] != _FIELDS:
                     raise CorruptRecord("the head of a record is damaged, or belongs to another payload", key=key)
                 record = _decode_head(head[: -2 * CHECKSUM_BYTES])
-            except (msgspec.DecodeError, TypeError, ValueError, RecursionError) as error:
+            except UNREADABLE as error:
                 raise CorruptRecord(f"the head of a record cannot be read: {error}", key=key) from None
             _set(record, "_payload", payload)
             yield record
@@ -522,3 +522,4 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
 _head_of = attrgetter(*HEAD_FIELDS)
 _encode_head = msgspec.msgpack.Encoder().encode
 _decode_head = msgspec.msgpack.Decoder(Record).decode
+_FIELDS = 0x90 + len(HEAD_FIELDS)  # MessagePack's array of so many items: a longer one would set the body, unchecked

@@ -10,13 +10,14 @@ from typing import Final
 import msgspec
 
 from ..errors import CorruptRecord, InvalidInput
-from ..limits import MAX_NUMBER, MAX_PAGE, MAX_PAYLOAD_BYTES
+from ..limits import MAX_ID_BYTES, MAX_NUMBER, MAX_PAGE, MAX_PAYLOAD_BYTES
 from .ids import check_id
-from .json_value import check_number
+from .json_value import check_number, shown
 from .key import Key
 from .message import Message
 from .metadata import Metadata
 from .record import Record
+from .stored import UNREADABLE, Moment
 from .turn import Turn
 from .version import Version, check_version
 
@@ -172,7 +173,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
         if self.owner is not None and self.owner != "":
             check_id(self.owner, "owner")
         if type(self.limit) is not int or not 1 <= self.limit <= MAX_PAGE:
-            raise InvalidInput(f"limit must be an int from 1 to {MAX_PAGE}, not {self.limit!r}")
+            raise InvalidInput(f"limit must be an int from 1 to {MAX_PAGE}, not {shown(self.limit)}")
         if self.cursor is not None:
             _ = self.after
 
@@ -182,24 +183,34 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
         if self.cursor is None:
             return None
         try:
-            namespace, owner, updated, session = _decode_cursor(
-                base64.b64decode(self.cursor, altchars=b"-_", validate=True)
-            )
-        except (ValueError, TypeError, msgspec.DecodeError):
-            raise InvalidInput("cursor is not one that a page gave") from None
+            if type(self.cursor) is not str or len(self.cursor) > _MAX_CURSOR:
+                raise ValueError
+            data = base64.b64decode(self.cursor, altchars=b"-_", validate=True)
+            namespace, owner, updated, session = _decode_cursor(data)
+            check_id(session, "session id")
+            # `abs` of -0.0 is 0.0: what is encoded in another way than by `cursor_after` came from no page
+            if _cursor_of(namespace, owner, abs(updated), session) != self.cursor:
+                raise ValueError
+        except UNREADABLE:  # InvalidInput and binascii.Error are ValueErrors
+            raise InvalidInput("cursor is not one that a page gave: begin anew without it") from None
         if (namespace, owner) != (self.namespace, self.owner):
             raise InvalidInput("cursor was given for another namespace or owner: begin anew without it")
         return updated, session
 
     def cursor_after(self, info: SessionInfo) -> str:
         """Return the cursor of the page after this session."""
-        return base64.urlsafe_b64encode(
-            _encode_cursor((self.namespace, self.owner, info.updated, info.key.session))
-        ).decode()
+        return _cursor_of(self.namespace, self.owner, info.updated, info.key.session)
 
+
+_MAX_CURSOR = 4 * -(-(1 + 3 * (2 + MAX_ID_BYTES) + 9) // 3)
+"""Characters of the longest cursor: in base64 an array of three strings and a float, with the heads of MessagePack."""
 
 _encode_cursor = msgspec.msgpack.Encoder().encode
-_decode_cursor = msgspec.msgpack.Decoder(tuple[str, str | None, float, str]).decode
+_decode_cursor = msgspec.msgpack.Decoder(tuple[str, str | None, Moment, str]).decode
+
+
+def _cursor_of(namespace: str, owner: str | None, updated: float, session: str) -> str:
+    return base64.urlsafe_b64encode(_encode_cursor((namespace, owner, float(updated), session))).decode()
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -208,10 +219,13 @@ class Page(msgspec.Struct, frozen=True):
     Attributes:
         infos: At most as many as asked for, the last updated first, equal times by session id.
         cursor: Asks for the next page; None: this was the last.
+        damaged: An error for each session that cannot be read and belongs on this page, or may belong to what was asked
+            for; `key` names the session where it is known.  They are not in `infos` and do not count.
     """
 
     infos: tuple[SessionInfo, ...]
     cursor: str | None = None
+    damaged: tuple[CorruptRecord, ...] = ()
 
 
 class Erased(msgspec.Struct, frozen=True):
@@ -221,10 +235,13 @@ class Erased(msgspec.Struct, frozen=True):
         sessions: How many sessions were deleted.
         traces: What may still hold fragments of them, such as a dictionary that was trained on them, for people to
             read; each layer's page says how it is removed.
+        damaged: An error for each session that may be the owner's and was left, because it cannot be read: erase it by
+            its id, or restore it from a backup.
     """
 
     sessions: int
     traces: tuple[str, ...] = ()
+    damaged: tuple[CorruptRecord, ...] = ()
 
 
 def check_read(last: object, before: object, since: object) -> None:

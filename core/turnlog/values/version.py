@@ -10,6 +10,7 @@ import msgspec
 from ..errors import InvalidInput
 from ..limits import MAX_NUMBER
 from .json_value import check_number, shown
+from .stored import UNREADABLE, Count, Token
 
 
 class Version(msgspec.Struct, frozen=True, gc=False):
@@ -27,11 +28,11 @@ class Version(msgspec.Struct, frozen=True, gc=False):
         stamp: The same over the changes of metadata, owner and time to live.
     """
 
-    epoch: bytes
-    generation: int
-    rounds: int
-    tip: bytes
-    stamp: bytes
+    epoch: Token
+    generation: Count
+    rounds: Count
+    tip: Token
+    stamp: Token
 
     @property
     def session(self) -> SameSession:
@@ -73,8 +74,8 @@ class Version(msgspec.Struct, frozen=True, gc=False):
         try:
             version = cls(*_decode(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)))
             check_version(version, "text")
-        except (ValueError, TypeError, msgspec.DecodeError):  # InvalidInput is a ValueError
-            raise InvalidInput(f"{text!r} is not the text of a version") from None
+        except UNREADABLE:  # InvalidInput is a ValueError
+            raise InvalidInput(f"{shown(text)} is not the text of a version") from None
         return version
 
     def __repr__(self) -> str:
@@ -143,4 +144,4 @@ def check_version(value: object, name: str, wanted: str = "a Version") -> None:
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(tuple[bytes, int, int, bytes, bytes]).decode
+_decode = msgspec.msgpack.Decoder(tuple[Token, Count, Count, Token, Token]).decode

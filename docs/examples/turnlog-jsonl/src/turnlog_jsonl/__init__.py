@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from turnlog import Backend, Change, Expect, Key, Page, Query, Receipt, Record, Session, Version
 from turnlog.errors import OutcomeUnknown, Unavailable
-from turnlog.rules import SessionState, file_key, page
+from turnlog.rules import SessionState, file_key, page_of_lines
 
 T = TypeVar("T")
 
@@ -27,7 +27,7 @@ class JsonlBackend(Backend):
     writes its session whole, so this is for sessions of up to some megabytes.
 
     Args:
-        path: The folder; the first commit makes it.
+        path: The folder; the first commit makes it, readable by its owner alone as the files in it.
         ttl: As in `Backend`.
         clock: As in `Backend`.
     """
@@ -36,10 +36,8 @@ class JsonlBackend(Backend):
         super().__init__(ttl=ttl, clock=clock)
         self.folder = Path(path)
 
-    async def read(
-        self, key: Key, *, last: int | None = None, before: int | None = None, since: Version | None = None,
-        touch: bool = True,
-    ) -> Session:  # fmt: skip
+    async def read(self, key: Key, *, last: int | None = None, before: int | None = None,
+                   since: Version | None = None, touch: bool = True) -> Session:  # fmt: skip
         def step(old: SessionState) -> tuple[SessionState, Session]:
             return old.read(self.clock(), last=last, before=before, since=since, touch=touch)
 
@@ -66,9 +64,8 @@ class JsonlBackend(Backend):
     async def page(self, query: Query) -> Page:
         def read() -> Page:
             self.check_open()
-            now, files = self.clock(), self.folder.glob(f"{file_key(Key(query.namespace, '-'))[:32]}-*.jsonl")
-            headers = [SessionState.from_lines(lines, None).header for lines in map(self._lines, files) if lines]
-            return page([header.info(now) for header in headers if header is not None and header.alive(now)], query)
+            files = self.folder.glob(f"{file_key(Key(query.namespace, '-'))[:32]}-*.jsonl")
+            return page_of_lines({path.name: self._lines(path) for path in files}, query, self.clock())
 
         return await to_thread(read)
 
@@ -78,7 +75,7 @@ class JsonlBackend(Backend):
         """Replace the session by the result of a step, while no other writer does."""
         self.check_open()
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(0o700, parents=True, exist_ok=True)  # what people say is for the owner alone
             folder = os.open(self.folder, os.O_RDONLY)
         except OSError as error:
             raise Unavailable(f"{self.folder}: {error}: nothing was stored") from error
@@ -104,7 +101,8 @@ class JsonlBackend(Backend):
     def _lines(self, path: Path) -> list[bytes]:
         """Return the lines of a file; none if there is no file.  No lock: files are only replaced, never changed."""
         try:
-            return path.read_bytes().removesuffix(b"\n").split(b"\n")
+            with open(os.open(path, os.O_NOFOLLOW), "rb") as file:  # a planted link names another file
+                return file.read().removesuffix(b"\n").split(b"\n")
         except FileNotFoundError:
             return []
         except OSError as error:
@@ -112,8 +110,9 @@ class JsonlBackend(Backend):
 
 
 def _replace(path: Path, lines: list[bytes]) -> None:
-    new = path.with_name("new")  # one name is enough: the writer holds the lock, and overwrites what a crash has left
-    with new.open("wb") as file:
+    new = path.with_name("new")  # one name is enough: the writer holds the lock
+    new.unlink(missing_ok=True)  # a crash has left it, or somebody has put a link there
+    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.writelines(line + b"\n" for line in lines)
         file.flush()
         os.fsync(file.fileno())

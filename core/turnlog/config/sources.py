@@ -1,0 +1,127 @@
+"""Where settings are given: arguments, and a file that is named or found."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Final, TypeAlias
+
+from ..errors import ConfigError
+from .nearest import nearest
+from .options import Given
+from .warn import warn_once
+
+GENERIC: Final = ("url", "namespace", "ttl", "retain", "max_session_bytes", "layers")
+"""The settings of every store."""
+
+CONFIG: Final = "TURNLOG_CONFIG"
+"""The variable that names the file."""
+
+_FILE: Final = "turnlog.toml"
+_PROJECT: Final = "pyproject.toml"
+
+Source: TypeAlias = dict[str, Given]
+"""Settings by name."""
+
+
+def arguments_given(arguments: Mapping[str, object]) -> Source:
+    """Return the arguments that are not None."""
+    return {
+        key: Given(value, f"the argument {key}", text=False) for key, value in arguments.items() if value is not None
+    }
+
+
+def file_given(config: object, *, url_given: bool) -> Source:
+    """Return the settings of the file.
+
+    Args:
+        config: The argument `config` of `open_store`.
+        url_given: Whether an argument names the store.  Then a file that is only found is ignored: a file in the
+            working directory, such as one for development, must not destroy what is kept elsewhere.
+
+    Raises:
+        ConfigError: The file cannot be read, or has no such table.
+    """
+    if isinstance(config, Mapping):
+        return _table(config, "config: ")
+    if config is not None:
+        if not isinstance(config, str | os.PathLike):
+            raise ConfigError(f"the argument config must be a path or a mapping, not {type(config).__name__}")
+        return _named(os.fspath(config), "the argument config")
+    if CONFIG in os.environ:
+        return _named(os.environ[CONFIG], CONFIG)
+    if not url_given:
+        return _found()
+    try:
+        ignored = [given.where for key, given in _found().items() if key != "url"]
+    except ConfigError as error:
+        warn_once(f"{error}: the file is ignored, because the URL of the store is an argument")
+    else:
+        if ignored:
+            warn_once(
+                f"{', '.join(ignored)}: ignored, because the URL of the store is an argument; to use the file as well, "
+                f"name it with {CONFIG} or config="
+            )
+    return {}
+
+
+def twice(key: str, one: Given, other: Given) -> ConfigError:
+    """Return the error for a key that is given twice in one source."""
+    return ConfigError(f"{one.where} and {other.where}: {key} is given twice: remove one of them")
+
+
+def _found() -> Source:
+    if os.path.exists(_FILE):
+        return _table(_read(_FILE, _FILE), f"{_FILE}: ")
+    table = _tool(_read(_PROJECT, _PROJECT)) if os.path.exists(_PROJECT) else None
+    return {} if table is None else _table(table, f"{_PROJECT}: tool.turnlog.")
+
+
+def _named(path: str | bytes, where: str) -> Source:
+    if not path or isinstance(path, bytes):
+        raise ConfigError(f"{where} names no file: give the path of a {_FILE}")
+    contents = _read(path, where)
+    if os.path.basename(path) != _PROJECT:
+        return _table(contents, f"{path}: ")
+    table = _tool(contents)
+    if table is None:
+        raise ConfigError(f"{where}: {path} has no table [tool.turnlog]")
+    return _table(table, f"{path}: tool.turnlog.")
+
+
+def _read(path: str, where: str) -> Mapping[str, object]:
+    import tomllib
+
+    try:
+        with open(path, "rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(f"{where}: {path} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, or a path with a NUL
+        reason = "it is not UTF-8" if isinstance(error, UnicodeError) else str(error)
+        raise ConfigError(f"{path!r} is not valid TOML: {reason}") from None  # the cause would hold the file's contents
+
+
+def _tool(contents: Mapping[str, object]) -> Mapping[str, object] | None:
+    tool = contents.get("tool")
+    table = tool.get("turnlog") if isinstance(tool, Mapping) else None
+    if table is not None and not isinstance(table, Mapping):
+        raise ConfigError(f"{_PROJECT}: tool.turnlog must be a table, not {type(table).__name__}")
+    return table
+
+
+def _table(contents: Mapping[str, object], where: str) -> Source:
+    for name in contents:
+        if name != "store":
+            raise ConfigError(
+                f"{where}{_shown(name)} is not known: there is the table store{nearest(str(name), ['store'])}"
+            )
+    store = contents.get("store", {})
+    if not isinstance(store, Mapping):
+        raise ConfigError(f"{where}store must be a table, not {type(store).__name__}")
+    return {str(key): Given(value, f"{where}store.{_shown(key)}", text=False) for key, value in store.items()}
+
+
+def _shown(key: object) -> str:
+    """A key as a message names it: a file may hold any, such as one that would control a terminal."""
+    return key if isinstance(key, str) and key.isidentifier() else repr(key)

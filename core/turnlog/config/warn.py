@@ -1,0 +1,13 @@
+"""Warnings about settings that do not count."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+
+@lru_cache(256)
+def warn_once(text: str) -> None:
+    """Log a warning, once in a process; the command line prints it on standard error."""
+    import logging
+
+    logging.getLogger("turnlog.config").warning("%s", text)

@@ -1,0 +1,107 @@
+"""Lists of sessions: `Store.sessions`, `Store.export_owner` and `Store.erase_owner` page by page.
+
+A damaged session blocks none of them.  The first two yield all other sessions and then raise its error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Final
+
+from .backend import Backend
+from .errors import Conflict, CorruptRecord, SessionNotFound
+from .values.session import Erased, Page, Query, Session, SessionInfo
+
+_LIMIT: Final = 100
+"""Sessions on a page."""
+
+_TRIES: Final = 100
+"""How often in a row nothing of a page could be deleted."""
+
+
+async def pages(backend: Backend, namespace: str, owner: str | None) -> AsyncIterator[Page]:
+    """Yield the pages of a namespace, or of one owner's sessions in it."""
+    cursor: str | None = None
+    while True:
+        page = await backend.page(Query(namespace=namespace, owner=owner, limit=_LIMIT, cursor=cursor))
+        yield page
+        cursor = page.cursor
+        if cursor is None:
+            return
+
+
+async def infos(backend: Backend, namespace: str, owner: str | None) -> AsyncIterator[SessionInfo]:
+    """Yield what `Store.sessions` yields."""
+    damaged: list[CorruptRecord] = []
+    async for page in pages(backend, namespace, owner):
+        for info in page.infos:
+            yield info
+        damaged += page.damaged
+    _report(damaged)
+
+
+async def export(
+    backend: Backend, namespace: str, owner: str, read: Callable[[str], Awaitable[Session]]
+) -> AsyncIterator[Session]:
+    """Yield what `Store.export_owner` yields.
+
+    Args:
+        backend: The backend.
+        namespace: The tenant.
+        owner: The owner.
+        read: Returns the session with an id.
+    """
+    done: set[str] = set()
+    damaged: list[CorruptRecord] = []
+    listed: list[CorruptRecord] = []
+    found = True
+    while found:  # a session that changes meanwhile moves to the front: go on until a pass finds nothing new
+        found, listed = False, []
+        async for page in pages(backend, namespace, owner):
+            listed += page.damaged
+            for info in page.infos:
+                if info.key.session in done:
+                    continue
+                done.add(info.key.session)
+                try:
+                    session = await read(info.key.session)
+                except SessionNotFound:
+                    continue
+                except CorruptRecord as error:
+                    damaged.append(error)
+                    continue
+                found = True
+                if session.info.owner == owner:  # it may have got another owner since the page was read
+                    yield session
+    _report([*listed, *damaged])
+
+
+async def erase(backend: Backend, namespace: str, owner: str) -> Erased:
+    """Do what `Store.erase_owner` does; return it without the traces."""
+    erased = tries = 0
+    while True:
+        page = await backend.page(Query(namespace=namespace, owner=owner, limit=_LIMIT))
+        before, left = erased, []
+        for info in page.infos:  # a session that got another owner meanwhile is left alone
+            erased += await backend.delete(info.key, for_owner=owner)
+        for error in page.damaged:
+            try:
+                erased += error.key is not None and await backend.delete(error.key, for_owner=owner)
+            except CorruptRecord as why:
+                left.append(why)
+            else:
+                left += [error] if error.key is None else []
+        if not page.infos:
+            return Erased(erased, damaged=tuple(left))
+        tries = 0 if erased > before else tries + 1
+        if tries == _TRIES:
+            raise Conflict(f"session {page.infos[0].key} is listed for owner {owner!r}, but cannot be deleted")
+
+
+def _report(damaged: Sequence[CorruptRecord]) -> None:
+    """Raise one error for all sessions that were left out, if there are any."""
+    if len(damaged) == 1:
+        raise damaged[0]
+    if damaged:
+        shown = "; ".join(map(str, damaged[:10])) + ("; ..." if len(damaged) > 10 else "")
+        raise CorruptRecord(f"{len(damaged)} sessions cannot be read: {shown}")

@@ -1,0 +1,90 @@
+"""Repair for the model: a call without a result gets one that says so.  What is stored stays as it is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from ..rules.dialects import Call, Outline, outline_of
+from ..values.message import Message
+
+NO_RESULT: Final = "[This call was interrupted: it has no result, and may or may not have taken effect.]"
+"""The result that a call without one gets."""
+
+
+def repaired(messages: Sequence[Message]) -> list[Message]:
+    """Return the messages of a turn with a result for each call.
+
+    Providers refuse a history in which a call has no result.  The result goes where the dialect wants it: behind the
+    results that are there, or into the message that carries them.
+
+    Args:
+        messages: The messages of one turn.
+    """
+    outlines = [outline_of(message) for message in messages]
+    results = Counter(id for outline in outlines for id in outline.results)
+    repaired: list[Message] = []
+    missing: list[Call] = []
+    for message, outline in zip(messages, outlines, strict=True):
+        if missing and not (outline.results and not outline.calls):
+            _answer(repaired, missing)
+            missing = []
+        unanswered = []
+        for call in outline.calls:
+            results[call.id] -= 1
+            if results[call.id] < 0:
+                unanswered.append(call)
+        if unanswered and unanswered[0].answer is None:
+            message = _failed(message, {call.id for call in unanswered})  # noqa: PLW2901
+        else:
+            missing += unanswered
+        repaired.append(message)
+    if missing:
+        _answer(repaired, missing)
+    return repaired
+
+
+def without_results(messages: Sequence[Message]) -> bool:
+    """Return whether a turn has a call without a result."""
+    outlines: list[Outline] = [outline_of(message) for message in messages]
+    results = Counter(id for outline in outlines for id in outline.results)
+    results.subtract(call.id for outline in outlines for call in outline.calls)
+    return any(count < 0 for count in results.values())
+
+
+def _answer(messages: list[Message], calls: Iterable[Call]) -> None:
+    """Add the results of calls at the end of the messages."""
+    for call in calls:
+        answer = call.answer
+        if answer is None:
+            continue
+        result = answer.make(call.id, call.name, NO_RESULT)
+        if answer.carrier is None:
+            messages.append(Message.from_dict(result))
+            continue
+        last: dict[str, Any] = messages[-1].to_dict()
+        if outline_of(messages[-1]).results:  # the message that carries the other results
+            held = last[answer.entry]
+            # results come before other parts: Anthropic refuses a text that precedes one
+            place = max(place for place, part in enumerate(held) if _holds_result(part)) + 1
+            last[answer.entry] = [*held[:place], result, *held[place:]]
+            messages[-1] = Message.from_dict(last)
+        else:
+            messages.append(Message.from_dict({**answer.carrier, answer.entry: [result]}))
+
+
+def _holds_result(part: Any) -> bool:  # noqa: ANN401 - a part of any dialect
+    return isinstance(part, dict) and bool(outline_of(Message.from_dict({"content": [part]})).results)
+
+
+def _failed(message: Message, ids: set[str]) -> Message:
+    """Return a message of Vercel's UI with an error in the parts of these calls."""
+    data: dict[str, Any] = message.to_dict()
+    data["parts"] = [
+        {**part, "state": "output-error", "errorText": NO_RESULT}
+        if isinstance(part, dict) and part.get("toolCallId") in ids
+        else part
+        for part in data["parts"]
+    ]
+    return Message.from_dict(data)

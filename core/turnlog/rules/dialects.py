@@ -1,0 +1,282 @@
+"""Dialects: who speaks in a message and which tool calls and results it holds, as providers and frameworks write it.
+
+The tables know Chat Completions, Responses items, Anthropic Messages, Bedrock Converse, Gemini, LangChain, pydantic-ai,
+Vercel AI (UI and model messages), exports of Claude, and ShareGPT.  A new dialect is a few rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
+
+from ..values.message import Message
+
+Speaker: TypeAlias = Literal["user", "assistant", "system", "tool"]
+_Data: TypeAlias = Mapping[str, Any]
+
+_SPEAKERS: Final[dict[str, dict[str, Speaker]]] = {
+    "role": {
+        "user": "user",
+        "assistant": "assistant",
+        "model": "assistant",  # Gemini
+        "system": "system",
+        "developer": "system",
+        "tool": "tool",
+        "function": "tool",
+    },
+    "sender": {"human": "user", "assistant": "assistant"},  # exports of Claude
+    "type": {  # LangChain
+        "human": "user",
+        "HumanMessageChunk": "user",
+        "ai": "assistant",
+        "AIMessageChunk": "assistant",
+        "system": "system",
+        "tool": "tool",
+        "function": "tool",
+    },
+    "kind": {"response": "assistant"},  # pydantic-ai; the parts of a request tell who speaks
+    "from": {  # ShareGPT
+        "human": "user",
+        "gpt": "assistant",
+        "function_call": "assistant",
+        "system": "system",
+        "observation": "tool",
+    },
+}
+"""Who speaks, by the entry that says so and its value.  The first entry that is there decides."""
+
+_REQUEST: Final[dict[str, Speaker]] = {"user-prompt": "user", "system-prompt": "system"}
+"""Who speaks in a part of a pydantic-ai request."""
+
+
+class Answer(NamedTuple):
+    """How a dialect writes the result of a call.
+
+    Attributes:
+        make: Returns the result for the call's id, the tool's name and a text.
+        carrier: The message that carries results as parts; None: a result is a message of its own.
+        entry: The entry of the carrier that holds the parts.
+    """
+
+    make: Callable[[str, str, str], dict[str, Any]]
+    carrier: dict[str, str] | None = None
+    entry: str = "content"
+
+
+class Call(NamedTuple):
+    """A tool call.
+
+    Attributes:
+        id: Its id; for old models of Gemini, which give none, the tool's name.
+        name: The tool.
+        answer: How its result is written; None: the call is its own message's part that will hold it.
+    """
+
+    id: str
+    name: str
+    answer: Answer | None
+
+
+class Outline(NamedTuple):
+    """A message, whatever its dialect.
+
+    Attributes:
+        speaker: Who speaks; None if no dialect tells.
+        calls: The tool calls that it makes.
+        results: The ids of the calls whose results it holds.
+    """
+
+    speaker: Speaker | None
+    calls: tuple[Call, ...] = ()
+    results: tuple[str, ...] = ()
+
+
+class _Part(NamedTuple):
+    """A kind of part that is a tool call, or a result.
+
+    Attributes:
+        entry: The entry that marks it.
+        value: The value of that entry; None: the entry holds the call or result itself.
+        id: Where the id of the call is.
+        name: Where the name of the tool is; it stands for an id that is missing.
+        answer: How the result of such a call is written.
+    """
+
+    entry: str
+    value: str | None
+    id: str
+    name: str = ""
+    answer: Answer | None = None
+
+    def found_in(self, parts: list[dict[str, Any]]) -> Iterator[Call]:
+        """Yield the calls, or what is known of the calls of results, in all parts of this kind."""
+        for part in parts:
+            held = part.get(self.entry)
+            if isinstance(held, dict) if self.value is None else held == self.value and "state" not in part:
+                source = held if isinstance(held, dict) else part
+                name = str(source.get(self.name) or "")
+                yield Call(str(source.get(self.id) or name), name, self.answer)
+
+
+def _gemini(entry: str) -> Answer:
+    def make(id: str, name: str, text: str) -> dict[str, Any]:
+        return {entry: {**({} if id == name else {"id": id}), "name": name, "response": {"error": text}}}
+
+    return Answer(make, {"role": "user"}, "parts")
+
+
+_CALLS: Final = (
+    _Part(
+        "type",
+        "tool_use",
+        "id",
+        "name",
+        Answer(  # Anthropic: platform.claude.com, "Handle tool calls"
+            lambda id, _, text: {"type": "tool_result", "tool_use_id": id, "content": text, "is_error": True},
+            {"role": "user"},
+        ),
+    ),
+    _Part(
+        "toolUse",
+        None,
+        "toolUseId",
+        "name",
+        Answer(  # Bedrock Converse: ToolResultBlock
+            lambda id, _, text: {"toolResult": {"toolUseId": id, "content": [{"text": text}], "status": "error"}},
+            {"role": "user"},
+        ),
+    ),
+    _Part("functionCall", None, "id", "name", _gemini("functionResponse")),  # Gemini: FunctionResponse
+    _Part("function_call", None, "id", "name", _gemini("function_response")),
+    _Part(
+        "type",
+        "tool-call",
+        "toolCallId",
+        "toolName",
+        Answer(  # Vercel AI: ToolModelMessage
+            lambda id, name, text: {
+                "type": "tool-result",
+                "toolCallId": id,
+                "toolName": name,
+                "output": {"type": "error-text", "value": text},
+            },
+            {"role": "tool"},
+        ),
+    ),
+    _Part(
+        "part_kind",
+        "tool-call",
+        "tool_call_id",
+        "tool_name",
+        Answer(  # pydantic-ai: ToolReturnPart
+            lambda id, name, text: {
+                "part_kind": "tool-return",
+                "tool_name": name,
+                "content": text,
+                "tool_call_id": id,
+            },
+            {"kind": "request"},
+            "parts",
+        ),
+    ),
+)
+
+_RESULTS: Final = (
+    _Part("type", "tool_result", "tool_use_id"),
+    _Part("toolResult", None, "toolUseId"),
+    _Part("functionResponse", None, "id", "name"),
+    _Part("function_response", None, "id", "name"),
+    _Part("type", "tool-result", "toolCallId"),
+    _Part("part_kind", "tool-return", "tool_call_id"),
+    _Part("part_kind", "retry-prompt", "tool_call_id"),
+)
+
+_CHAT: Final = Answer(lambda id, _, text: {"role": "tool", "tool_call_id": id, "content": text})
+_FUNCTION: Final = Answer(lambda _, name, text: {"role": "function", "name": name, "content": text})
+_LANGCHAIN: Final = Answer(
+    lambda id, name, text: {"type": "tool", "content": text, "tool_call_id": id, "name": name, "status": "error"}
+)
+_LANGCHAIN_NESTED: Final = Answer(
+    lambda id, name, text: {
+        "type": "tool",
+        "data": {"type": "tool", "content": text, "tool_call_id": id, "name": name, "status": "error"},
+    }
+)
+
+_PLAIN: Final = {role: Outline(speaker) for role, speaker in _SPEAKERS["role"].items()}
+
+
+def outline_of(message: Message) -> Outline:
+    """Return who speaks in a message, and the tool calls and results that it holds."""
+    if message.is_plain:
+        return _PLAIN.get(message.role or "", Outline(None))
+    data: _Data = message.to_dict()
+    nested = isinstance(data.get("data"), dict)
+    if nested:  # LangChain's message_to_dict
+        data = {**data, **data["data"], "type": data.get("type")}
+    parts = list(_parts(data))
+    calls = [*_calls(data, nested=nested), *(call for kind in _CALLS for call in kind.found_in(parts))]
+    results = [*_results(data), *(call.id for kind in _RESULTS for call in kind.found_in(parts))]
+    for part in parts:
+        if "toolCallId" in part and "state" in part:  # Vercel UI: a call and its result are one part
+            kind = str(part.get("type"))
+            calls.append(Call(str(part["toolCallId"]), str(part.get("toolName") or kind.removeprefix("tool-")), None))
+            if str(part["state"]).startswith("output"):
+                results.append(str(part["toolCallId"]))
+    speaker = _speaker(data, parts)
+    if speaker is None and (calls or results):  # an item of its own, as in Responses
+        speaker = "assistant" if calls else "tool"
+    return Outline(speaker, tuple(calls), tuple(results))
+
+
+def begins_turn(message: Message) -> bool:
+    """Return whether a message begins a turn: the user says something, other than the result of a tool."""
+    outline = outline_of(message)
+    return outline.speaker == "user" and not outline.results
+
+
+def _speaker(data: _Data, parts: list[dict[str, Any]]) -> Speaker | None:
+    for entry, speakers in _SPEAKERS.items():
+        value = data.get(entry)
+        if isinstance(value, str) and value in speakers:
+            return speakers[value]
+    if data.get("kind") == "request":
+        kinds = [_REQUEST.get(str(part.get("part_kind"))) for part in parts]
+        return "user" if "user" in kinds else "system" if "system" in kinds else "tool"
+    return None
+
+
+def _parts(data: _Data) -> Iterator[dict[str, Any]]:
+    for entry in ("content", "parts"):
+        held = data.get(entry)
+        if isinstance(held, list):
+            yield from (part for part in held if isinstance(part, dict))
+
+
+def _calls(data: _Data, *, nested: bool) -> Iterator[Call]:
+    """Yield the calls that are entries of the message itself."""
+    calls = data.get("tool_calls")  # Chat Completions, LangChain
+    if isinstance(calls, list):
+        answer = _CHAT if data.get("role") is not None else _LANGCHAIN_NESTED if nested else _LANGCHAIN
+        for call in calls:
+            if isinstance(call, dict):
+                function = call.get("function")
+                name = (function if isinstance(function, dict) else call).get("name")
+                yield Call(str(call.get("id")), str(name), answer)
+    if isinstance(call := data.get("function_call"), dict):  # Chat Completions before tools
+        yield Call(str(call.get("name")), str(call.get("name")), _FUNCTION)
+    kind, id = data.get("type"), data.get("call_id")
+    if isinstance(kind, str) and kind.endswith("_call") and isinstance(id, str):  # Responses
+        answer = Answer(lambda id, _, text: {"type": f"{kind}_output", "call_id": id, "output": text})
+        yield Call(id, str(data.get("name")), answer)
+
+
+def _results(data: _Data) -> Iterator[str]:
+    """Yield the ids of the calls whose results are entries of the message itself."""
+    if isinstance(data.get("tool_call_id"), str):
+        yield data["tool_call_id"]
+    elif data.get("role") == "function":
+        yield str(data.get("name"))
+    kind = data.get("type")
+    if isinstance(kind, str) and kind.endswith("_output") and isinstance(data.get("call_id"), str):
+        yield data["call_id"]

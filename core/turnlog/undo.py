@@ -1,0 +1,55 @@
+"""`undo`: a read and a cut that depends on it, on a session that others write to all the time."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
+from math import inf
+from time import monotonic
+from typing import Final, TypeVar
+
+from .backend import Backend
+from .errors import Conflict
+from .values.key import Key
+
+__all__ = ["undo"]
+
+_T = TypeVar("_T")
+
+_PATIENCE: Final = 30.0
+"""Seconds until it gives up: the default timeout of backends."""
+
+
+async def _always() -> bool:
+    return True
+
+
+async def undo(
+    backend: Backend,
+    key: Key,
+    attempt: Callable[[], Awaitable[_T]],
+    may_succeed: Callable[[], Awaitable[bool]] = _always,
+) -> _T:
+    """Return what a function returns that reads a session and cuts it; call it until no other writer comes in between.
+
+    The first attempt costs nothing more than the function.  The backend keeps other writers waiting during the others.
+
+    Args:
+        backend: The backend.
+        key: The session.
+        attempt: The function; it raises `Conflict` if the session has changed between its read and its commit.
+        may_succeed: Returns whether another attempt may succeed, after one that did not.
+
+    Raises:
+        Conflict: Another attempt cannot succeed, or none has in 30 seconds.
+    """
+    end = inf
+    while True:
+        try:
+            async with nullcontext() if end == inf else backend.alone(key):
+                return await attempt()
+        except Conflict:
+            now = monotonic()
+            end = min(end, now + _PATIENCE)
+            if now > end or not await may_succeed():
+                raise

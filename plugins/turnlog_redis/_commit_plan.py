@@ -1,0 +1,170 @@
+"""`CommitPlan`: what a commit sends, for one change, or for several that are committed together."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterable
+from typing import Final, NamedTuple, TypeAlias
+
+import msgspec
+
+from turnlog import Change, Key, Receipt
+from turnlog.errors import TurnlogError
+from turnlog.limits import REMEMBERED_CHANGES
+from turnlog.rules import NOTHING, Header, Near, Plan, Remembered, needs, plan
+
+from . import _layout
+from ._connection import Argument
+from ._layout import Keys
+from ._writer import Waiting
+
+_TOGETHER: Final = 1 << 20
+"""Bytes: the records of other tasks that are committed together with a change take no more."""
+
+_DEFERRED: Final = Near(deferred=True)
+
+Turn: TypeAlias = "asyncio.Future[Receipt | None]"
+
+
+class Seen(NamedTuple):
+    """The header of a session as it was last seen: a commit need not read it first."""
+
+    header: Header
+    raw: bytes
+    """The element that the header was read from."""
+    metadata: bytes
+    """The element that its metadata were read from."""
+
+
+class Other(NamedTuple):
+    """A change of another task, which waits for its turn."""
+
+    turn: Turn
+    waiting: Waiting
+    change: Change
+    todo: Plan
+
+
+class CommitPlan(NamedTuple):
+    """The plan of a commit, and the keys and arguments of the script that carries it out."""
+
+    todo: Plan
+    others: list[Other]
+    """The changes that are committed with it, in order."""
+    keys: tuple[bytes, ...]
+    arguments: list[Argument]
+    metadata: bytes
+    """The new element for the metadata; empty: they stay."""
+
+
+def commit_plan(  # noqa: PLR0917 - they are of one commit, in the order in which they become known
+    key: Key,
+    keys: Keys,
+    change: Change,
+    hashed: bytes,
+    seen: Seen | None,
+    near: Near,
+    elements: int | None,
+    *,
+    others: Iterable[tuple[Turn, Waiting]],
+    ttl: float | None,
+    writer: bytes,
+) -> CommitPlan:
+    """Return the plan of a commit.
+
+    Args:
+        key: The session.
+        keys: The Redis keys of the session.
+        change: The change.
+        hashed: The hash of the change.
+        seen: The session; None: there is none.
+        near: The stored records that the change touches.
+        elements: How many elements stay; None: all.
+        others: Changes that may be committed with it.
+        ttl: The backend's time to live in seconds.
+        writer: The name of the writer.
+
+    Raises:
+        Conflict: A round does not follow its turn's open last one.
+        SplitsSealed: The cut falls inside a sealed record.
+    """
+    before, raw = (None, b"") if seen is None else (seen.header, seen.raw)
+    near = _DEFERRED if near is NOTHING else msgspec.structs.replace(near, deferred=True)
+    todo = plan(key, before, change, near, 0.0, ttl=ttl, nonce=os.urandom)
+    added = _added(key, change, todo, others, ttl)
+    header = added[-1].todo.header if added else todo.header
+    entries: list[bytes] = [_entry(key, hashed, change, todo)]
+    records = [_layout.record_bytes(key, record) for record in todo.append]
+    for other in added:
+        one = _layout.change_hash(other.change.id)
+        hashed += one
+        entries.append(_entry(key, one, other.change, other.todo))
+        records += [_layout.record_bytes(key, record) for record in other.todo.append]
+    metadata = header.metadata.pack(key) if change.metadata is not None or before is None else b""
+    old = header.owner if before is None else before.owner
+    arguments: list[Argument] = [
+        hashed,
+        raw,
+        _layout.header_bytes(header),
+        "" if elements is None else elements,
+        "" if todo.drop is None else todo.drop,
+        "" if change.max_bytes is None else change.max_bytes,
+        metadata,
+        "" if ttl is None else repr(ttl),
+        keys.member,
+        old,
+        header.owner,
+        keys.prefix,
+        keys.owners,
+        writer,
+        *entries,
+        *records,
+    ]
+    owners = [_layout.index_of(keys.bucket, key.namespace, it) if it else keys.listing for it in (header.owner, old)]
+    return CommitPlan(todo, added, (keys.session, keys.listing, *owners), arguments, metadata)
+
+
+def _entry(key: Key, hashed: bytes, change: Change, todo: Plan) -> bytes:
+    """Return the element for a change to remember."""
+    return hashed + Remembered(change.digest, todo.header.version, todo.number).pack(key)
+
+
+def _added(
+    key: Key, change: Change, todo: Plan, others: Iterable[tuple[Turn, Waiting]], ttl: float | None
+) -> list[Other]:
+    """Return the first changes that can be committed with one: those that append, and touch no stored record."""
+    added: list[Other] = []
+    ids = {change.id}
+    header, most = todo.header, todo.header.bytes + _TOGETHER
+    for turn, waiting in others:
+        other = waiting.change
+        if other is None or not other.append or other.describes or other.max_bytes != change.max_bytes:
+            break
+        if other.id in ids or len(ids) == REMEMBERED_CHANGES:
+            break
+        try:
+            if needs(key, header, other) is not NOTHING:
+                break
+            todo = plan(key, header, other, _DEFERRED, 0.0, ttl=ttl, nonce=os.urandom)
+        except TurnlogError:  # its own task raises it
+            break
+        header = todo.header
+        if header.bytes > most:
+            break
+        ids.add(other.id)
+        added.append(Other(turn, waiting, other, todo))
+    return added
+
+
+def receipt_of(todo: Plan, after: Header) -> Receipt:
+    """Return the answer to a change that was committed.
+
+    Args:
+        todo: Its plan.
+        after: The header that was stored, with this change, and perhaps with further ones.
+    """
+    header = todo.header
+    if header.changes != after.changes:
+        after = msgspec.structs.replace(header, first=after.first, start=after.start, expires=after.expires)
+    return after.receipt(0.0, after.version, todo.number, todo.previous)

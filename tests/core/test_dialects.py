@@ -1,0 +1,80 @@
+"""Where turns begin, and which calls and results messages hold, in each dialect."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dialects import DIALECTS, Turns
+from turnlog import Message, Store
+from turnlog.rules import begins_turn, outline_of, split_turns
+from turnlog_memory import MemoryBackend
+
+each = pytest.mark.parametrize("turns", DIALECTS.values(), ids=DIALECTS)
+CALLS = ["call-Paris", "call-Rome"]
+
+
+def _flat(turns: Turns) -> list[dict[str, Any]]:
+    return [message for turn in turns for message in turn]
+
+
+@each
+def test_a_turn_begins_where_the_user_speaks(turns: Turns) -> None:
+    """Not where a tool answers, however its dialect says so."""
+    messages = [Message.from_dict(data) for data in _flat(turns)]
+    assert [[message.to_dict() for message in turn] for turn in split_turns(messages)] == turns
+    assert sum(begins_turn(message) for message in messages) == 3
+
+
+@each
+def test_each_result_has_its_call_in_the_same_turn(turns: Turns) -> None:
+    for turn in turns:
+        outlines = [outline_of(Message.from_dict(data)) for data in turn]
+        calls = sorted(call.id for outline in outlines for call in outline.calls)
+        assert calls == sorted(id for outline in outlines for id in outline.results)
+        assert calls in ([], CALLS)
+    assert all(outline_of(Message.from_dict(data)).speaker or data["type"] == "reasoning" for data in _flat(turns))
+
+
+@pytest.mark.parametrize("dialect", [name for name in DIALECTS if name != "sharegpt"])  # it gives calls no ids
+def test_the_calls_of_a_dialect_are_found(dialect: str) -> None:
+    outlines = [outline_of(Message.from_dict(data)) for data in DIALECTS[dialect][1]]
+    assert [call.id for outline in outlines for call in outline.calls] == CALLS
+    assert {call.name for outline in outlines for call in outline.calls} == {"weather"}
+    assert [id for outline in outlines for id in outline.results] == CALLS
+
+
+@each
+async def test_windows_and_retention_begin_with_the_user(turns: Turns) -> None:
+    async with Store(MemoryBackend()) as store:
+        await store.save("s", _flat(turns)[:-2])
+        await store.save("s", _flat(turns))
+        assert [message.to_dict() for message in await store.load("s", last=3)] == _flat(turns[1:])
+        short = Store(store.backend, retain=2)
+        await short.append("s", _flat(turns[2:]))
+        assert [message.to_dict() for message in await short.load("s")] == _flat([turns[2], turns[2]])
+
+
+def test_older_forms() -> None:
+    """Functions before tools, Gemini's calls without an id and in Python's spelling, a UI part without an output."""
+    call = Message.from_dict({"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}})
+    result = Message.from_dict({"role": "function", "name": "f", "content": "1"})
+    assert ([one.id for one in outline_of(call).calls], outline_of(result).results) == (["f"], ("f",))
+    call = Message.from_dict({"role": "model", "parts": [{"function_call": {"name": "f", "args": {}, "id": None}}]})
+    result = Message.from_dict({"role": "user", "parts": [{"function_response": {"name": "f", "response": {}}}]})
+    assert ([one.id for one in outline_of(call).calls], outline_of(result).results) == (["f"], ("f",))
+    assert not begins_turn(result)
+    part = {"type": "tool-f", "toolCallId": "c", "state": "input-available", "input": {}}
+    outline = outline_of(Message.from_dict({"role": "assistant", "parts": [part]}))
+    assert ([(one.id, one.name) for one in outline.calls], outline.results) == ([("c", "f")], ())
+
+
+@pytest.mark.parametrize(
+    "data",
+    [{"content": "x"}, {"role": "narrator", "content": "x"}, {"type": 7}, {"sender": ["human"]}, {"parts": [1, None]}],
+)
+def test_what_no_dialect_knows_begins_no_turn(data: dict[str, Any]) -> None:
+    message = Message.from_dict(data)
+    assert outline_of(message) == (None, (), ())
+    assert not begins_turn(message)
