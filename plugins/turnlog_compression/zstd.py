@@ -82,21 +82,22 @@ class ZstdLayer(CompressionLayer):
         samples: list[bytes | bytearray | memoryview] = []
         owners: set[str] = set()
         sessions = size = 0
-        async for info in Store(self, namespace=namespace).sessions():
-            if size >= _SAMPLED_BYTES:
-                break
-            try:
-                session = await self.read(info.key, last=_SAMPLED_MESSAGES, touch=False)
-            except SessionNotFound:
-                continue
-            found = []
-            for record in session.records:
-                with suppress(CorruptRecord):  # train without damaged records
-                    found += [plain_body(one.payload) for one in record.split()]
-            samples += found
-            size += sum(map(len, found))
-            sessions += 1
-            owners.add(info.owner)
+        with suppress(CorruptRecord):  # raised at the end: train without damaged sessions
+            async for info in Store(self, namespace=namespace).sessions():
+                if size >= _SAMPLED_BYTES:
+                    break
+                try:
+                    session = await self.read(info.key, last=_SAMPLED_MESSAGES, touch=False)
+                except (SessionNotFound, CorruptRecord):
+                    continue
+                found = []
+                for record in session.records:
+                    with suppress(CorruptRecord):  # train without damaged records
+                        found += [plain_body(one.payload) for one in record.split()]
+                samples += found
+                size += sum(map(len, found))
+                sessions += 1
+                owners.add(info.owner)
         id = _FREE_IDS[0] + secrets.randbelow(_FREE_IDS[1] - _FREE_IDS[0])
         try:
             trained = await asyncio.to_thread(
