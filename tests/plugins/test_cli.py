@@ -1143,7 +1143,7 @@ def test_recompress_says_that_another_is_running(plain: Kept, monkeypatch: Any, 
     async def sleep(_: float) -> None:
         nonlocal slept
         slept += 1
-        await plain.backend.commit(Key("turnlog:recompress", "default"), Change(metadata={"cursor": f"{slept}"}))
+        await plain.backend.commit(Key("turnlog:recompress", "default"), Change(metadata={"since": float(slept)}))
 
     monkeypatch.setattr(_progress, "asyncio", SimpleNamespace(sleep=sleep, get_running_loop=asyncio.get_running_loop))
     use(monkeypatch, ZstdLayer(plain.backend))
