@@ -18,7 +18,7 @@ from turnlog import Backend, Change, Expect, Key, Layer, Receipt, Record, Sessio
 from turnlog.errors import Conflict, HistoryRegressed, InvalidInput, SessionNotFound
 from turnlog.layers import Position
 from turnlog.rules import missing
-from turnlog.values import check_read
+from turnlog.values import check_read, decoded
 
 from ._entry import Entry
 
@@ -239,6 +239,7 @@ class CacheLayer(Layer):
         asked, version = self._timer(), entry.info.version
         try:
             session = await self.inner.read(key, last=last if before is None else 0, since=version, touch=touch)
+            session = await decoded(session)  # for the entry
             self._stats.stale += session.info.version != version
             if session.continues:
                 with self._lock:
@@ -270,7 +271,7 @@ class CacheLayer(Layer):
         first = entry.log[entry.start]
         if last is not None:
             last -= entry.log[entry.stop - 1].messages_until - (first.messages_until - first.count)
-        rest = await self.inner.read(key, last=last, before=first.number, touch=False)
+        rest = await decoded(await self.inner.read(key, last=last, before=first.number, touch=False))
         was, now = entry.info.version, rest.info.version
         if (was.epoch, was.generation) != (now.epoch, now.generation):
             return None
@@ -315,7 +316,7 @@ class CacheLayer(Layer):
     async def _filled(self, flight: _Flight, key: Key, last: int | None, *, touch: bool) -> Session:
         asked = self._timer()
         try:
-            session = await self.inner.read(key, last=last, touch=touch)
+            session = await decoded(await self.inner.read(key, last=last, touch=touch))
         except SessionNotFound:
             with self._lock:
                 nothing_since = not flight.void and key not in self._entries

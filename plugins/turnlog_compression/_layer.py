@@ -140,5 +140,6 @@ class CompressionLayer(CompressedRecords):
         Raises:
             InvalidInput: The namespace has no such dictionary.
             Conflict: A record needs it, or a session was changed while this looked for one, or a recompress is running.
+            CorruptRecord: A session is damaged, and may need it.
         """
         await remove_dictionary(self.inner, self.dictionaries, namespace, id)

@@ -31,10 +31,10 @@ class Recompressed(NamedTuple):
     """The result for one session.
 
     Attributes:
-        session: The session's id.
+        session: The session's id; empty if it is damaged and cannot be told.
         before: The bytes of its payloads, as they were stored.
         after: The bytes of its payloads, as they are stored now.
-        damaged: The number of records that cannot be read; they stay as they are.
+        damaged: The number of records that cannot be read, or 1 if no part of the session can; they stay as they are.
     """
 
     session: str
@@ -80,6 +80,9 @@ async def _passes(
         while True:
             query = Query(namespace=namespace, limit=MAX_PAGE, cursor=progress.cursor)
             page = await layer.inner.page(query)
+            if not progress.since:
+                for error in page.damaged:
+                    yield Recompressed("" if error.key is None else error.key.session, damaged=1)
             infos = [info for info in page.infos if info.updated >= progress.since]
             for place, info in enumerate(infos, 1):
                 if rate is not None:
@@ -143,6 +146,8 @@ async def _session(layer: CompressedRecords, key: Key, idle: float | None, progr
             window = await layer.inner.read(key, last=_MESSAGES, before=before, touch=False)
     except SessionNotFound:
         return None
+    except CorruptRecord:  # no part of the session that holds it can be read
+        damaged += 1
     return _Done(Recompressed(key.session, stored, stored - saved, damaged), changed)
 
 

@@ -11,9 +11,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Final
 
-from turnlog import Backend, Key, Query, Record, SessionInfo
+from turnlog import Backend, Key, Record, Store
 from turnlog.errors import Conflict, InvalidInput, SessionNotFound
-from turnlog.limits import MAX_PAGE
 from turnlog.payload import codec_of
 
 from ._codec import ZSTD_WITH_DICTIONARY
@@ -26,10 +25,10 @@ _MESSAGES: Final = 4096  # messages to read at once
 async def remove_dictionary(backend: Backend, dictionaries: Dictionaries, namespace: str, id: int) -> None:
     """See `CompressionLayer.remove_dictionary`."""
     stored = await dictionaries.stored(namespace)
-    if id not in [int(record.id) for record in stored.records]:
+    if str(id) not in [record.id for record in stored.records]:
         raise InvalidInput(f"namespace {namespace!r} has no dictionary {id!r}")
-    seen: set[int] = set()
-    async for info in _sessions(backend, namespace):
+    seen, store = set[int](), Store(backend, namespace=namespace)
+    async for info in store.sessions():
         seen.add(hash((info.key, info.version)))
         async for record in _records(backend, info.key):
             if _may_need(record, id):
@@ -37,7 +36,7 @@ async def remove_dictionary(backend: Backend, dictionaries: Dictionaries, namesp
                     f"turn {record.number} of session {info.key} needs dictionary {id}, or is damaged: "
                     "run 'turnlog recompress' with another dictionary, or without, and then try again"
                 )
-    async for info in _sessions(backend, namespace):  # one that has expired meanwhile is no sign of a writer
+    async for info in store.sessions():  # one that has expired meanwhile is no sign of a writer
         if hash((info.key, info.version)) not in seen:
             raise Conflict(
                 f"session {info.key} has changed while all sessions were read: stop all processes that write to "
@@ -48,17 +47,6 @@ async def remove_dictionary(backend: Backend, dictionaries: Dictionaries, namesp
             f"a recompress is running in namespace {namespace!r}, or was killed: run it to its end, and then try again"
         )
     await dictionaries.remove(namespace, id, stored)
-
-
-async def _sessions(backend: Backend, namespace: str) -> AsyncIterator[SessionInfo]:
-    cursor: str | None = None
-    while True:
-        page = await backend.page(Query(namespace=namespace, limit=MAX_PAGE, cursor=cursor))
-        for info in page.infos:
-            yield info
-        cursor = page.cursor
-        if cursor is None:
-            return
 
 
 async def _records(backend: Backend, key: Key) -> AsyncIterator[Record]:

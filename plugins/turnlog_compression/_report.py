@@ -37,10 +37,8 @@ class Totals:
         self.after += result.after
         if result.damaged:
             if result.session not in self._damaged:
-                print(
-                    f"turnlog: session {result.session!r}: {result.damaged} damaged records are left as they are",
-                    file=sys.stderr,
-                )
+                name = f"session {result.session!r}" if result.session else "a session without a readable name"
+                print(f"turnlog: {name}: {result.damaged} damaged records are left as they are", file=sys.stderr)
             self._damaged[result.session] = result.damaged
 
     def fields(self) -> dict[str, object]:

@@ -82,7 +82,7 @@ class ZstdLayer(CompressionLayer):
         samples: list[bytes | bytearray | memoryview] = []
         owners: set[str] = set()
         sessions = size = 0
-        with suppress(CorruptRecord):  # at the end, for damaged sessions: train without them, and damaged records
+        with suppress(CorruptRecord):  # raised at the end: train without damaged sessions
             async for info in Store(self, namespace=namespace).sessions():
                 if size >= _SAMPLED_BYTES:
                     break
@@ -92,7 +92,7 @@ class ZstdLayer(CompressionLayer):
                     continue
                 found = []
                 for record in session.records:
-                    with suppress(CorruptRecord):
+                    with suppress(CorruptRecord):  # train without damaged records
                         found += [plain_body(one.payload) for one in record.split()]
                 samples += found
                 size += sum(map(len, found))

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 import servers
@@ -29,7 +30,23 @@ from compressed import (
     stored,
 )
 from sql_places import emptied_postgresql
-from turnlog import Backend, Change, Conflict, InvalidInput, Key, Record, SessionNotFound, Store, assistant, user
+from turnlog import (
+    Backend,
+    Change,
+    Conflict,
+    CorruptRecord,
+    InvalidInput,
+    Key,
+    Layer,
+    Page,
+    Query,
+    Record,
+    Session,
+    SessionNotFound,
+    Store,
+    assistant,
+    user,
+)
 from turnlog.testing import Clock
 from turnlog_compression import CompressionLayer, GzipLayer, OffLayer, Recompressed, _progress, _recompressing
 from turnlog_compression._progress import BEAT, PATIENCE
@@ -426,6 +443,38 @@ async def test_a_session_that_is_deleted_meanwhile_is_skipped(when: str) -> None
         await fill(Store(GzipLayer(deleting.inner)), f"s{number}", 1)
         clock.advance(10)
     assert {one.session for one in await recompressed(ZstdLayer(deleting))} == {"s0", "s2"}
+
+
+class Damaged(Layer):
+    """A backend in which the header of one session and the record of another cannot be read."""
+
+    async def page(self, query: Query) -> Page:
+        page = await super().page(query)
+        error = CorruptRecord("its header is damaged", key=Key("default", "s1"))
+        infos = tuple(info for info in page.infos if info.key.session != "s1")
+        return msgspec.structs.replace(page, infos=infos, damaged=(error, CorruptRecord("whose it is cannot be told")))
+
+    async def read(self, key: Key, **options: Any) -> Session:
+        if key.session in ("s1", "s2"):
+            raise CorruptRecord("the head of a record is damaged", key=key)
+        return await super().read(key, **options)
+
+
+async def test_a_damaged_session_stays_and_is_counted() -> None:
+    """All others are recompressed; a dictionary is trained without it, and none is removed that it may need."""
+    damaged = Damaged(MemoryBackend())
+    for number in range(20):
+        for turn in range(10):
+            await Store(GzipLayer(damaged.inner)).append(f"s{number}", numbered(turn))
+    layer = ZstdLayer(damaged, seal=False)
+    results = await recompressed(layer)
+    assert sorted(one.session for one in results if one.damaged) == ["", "s1", "s2"]
+    assert set(await codecs(damaged, "s19")) == {ZSTD}
+    trained = await layer.train("default")
+    assert trained.sessions == 18
+    with pytest.raises(CorruptRecord, match="damaged"):
+        await layer.remove_dictionary("default", trained.id)
+    assert list(await layer.dictionaries.fetch("default")) == [trained.id]
 
 
 async def test_a_turn_whose_rounds_are_too_large_for_one_record_stays() -> None:

@@ -9,7 +9,7 @@ from .key import Key
 from .message import Message, MessageLike, as_message, assistant, system, tool, user
 from .metadata import Metadata, Value
 from .record import Record
-from .session import Erased, Page, Query, Session, SessionInfo, check_read
+from .session import Erased, Page, Query, Session, SessionInfo, check_read, decoded
 from .turn import Turn
 from .version import ExactVersion, SameSession, Version
 
@@ -41,6 +41,7 @@ __all__ = [
     "check_expect",
     "check_read",
     "copy_digest",
+    "decoded",
     "new_id",
     "new_session_id",
     "system",
