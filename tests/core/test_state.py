@@ -497,6 +497,16 @@ class StateMachine(RuleBasedStateMachine):
         if found is True:
             self.advance_to(SessionState.absent(KEY, ttl=self.ttl), Model())
 
+    @rule(
+        kind=st.sampled_from(["session", "exact", by_hand.PRESENT]), which=st.integers(0, 1_000), deletes=st.booleans()
+    )
+    def condition_alone(self, kind: str, which: int, deletes: bool) -> None:
+        """The conditions that other rules seldom reach, with nothing else that could refuse the change."""
+        if deletes:
+            self.delete(kind, which, None)
+        else:
+            self.commit(Ask(self.name(), self.turns([(1, 0)]), expect=self.condition(kind, which)))
+
     # ------------------------------------------------------------------------------------------------- time and reading
 
     @initialize(ttl=st.sampled_from([None, 100.0]))
