@@ -1,4 +1,4 @@
-"""Whether a flipped bit can answer wrongly: python benchmarks/bit_flips.py [--groups sqlite,log,postgresql,redis,lists]
+"""Count the wrong answers that flipped bits cause: python benchmarks/bit_flips.py [--groups sqlite,log,postgresql,redis,lists]
 
 A store of several namespaces and owners is filled, with sessions that were undone, cut, erased and made anew, so that old
 pages and rows lie about.  Then bits are flipped in what holds it, and everything is read back: each session whole, its
@@ -141,7 +141,7 @@ def plain(info) -> dict:
 
 @dataclass
 class Verdict:
-    """What became of one flip, or of one round of them."""
+    """The outcome of one flip, or of one round of flips."""
 
     seen: Counter = field(default_factory=Counter)
     examples: list[str] = field(default_factory=list)

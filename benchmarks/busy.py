@@ -76,7 +76,7 @@ async def appends_at_once(backend: str, url: str, many: int) -> list[str]:
 
 
 def at_once(many: int, work) -> list:
-    """What several forked processes answer, which meet at a barrier before they work."""
+    """Return the answers of several forked processes, which start work together at a barrier."""
     barrier, answers = processes.Barrier(many), processes.SimpleQueue()
 
     def do(number: int) -> None:

@@ -1,4 +1,4 @@
-"""Whether memory grows with the number of operations: python benchmarks/memory_growth.py [--groups sqlite,redis] [--operations 1000000]
+"""Measure how memory grows with the number of operations: python benchmarks/memory_growth.py [--groups sqlite,redis] [--operations 1000000]
 
 One process does mixed operations through `layers=cache,zstd`: loads, appends, sessions under new ids, erased ones, forks,
 stale conditions, cancelled appends.  Before it counts, it fills 10,000 sessions to the number of turns that they retain,

@@ -64,6 +64,14 @@ def shared_data() -> list[dict[str, Any]]:
         return [json.loads(line) for line in lines]
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Leave out a test whose system lacks what its mark names; fail where the part is required."""
+    for mark in item.iter_markers("only_where"):
+        has, part, why = mark.args
+        if not has:
+            servers.leave_out(part, why)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Run an async test in an event loop of its own."""

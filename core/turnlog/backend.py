@@ -219,7 +219,7 @@ class Backend(ABC):
         """Keep other writers of a session waiting during a read and a commit that depends on it.
 
         It is a hint: a commit inside it still names the version that was read, and may raise `Conflict`.  By default it
-        does nothing, and whoever reads and commits has to try again until nobody comes in between.
+        does nothing, and callers must try again when another writer has come in between.
 
         Args:
             key: The session.

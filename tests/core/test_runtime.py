@@ -19,7 +19,7 @@ import pytest
 from turnlog.errors import InvalidInput, Unavailable
 from turnlog.runtime import BoundedMap, Gate, PerLoop, Turns, keep_alive, tls_context
 
-forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+forks = pytest.mark.only_where(hasattr(os, "fork"), "forks", "this system cannot fork")
 
 # --------------------------------------------------------------------------------------------------------------- turns
 

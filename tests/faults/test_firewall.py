@@ -100,7 +100,7 @@ async def test_a_connection_that_was_idle_for_long_is_probed(url: str, monkeypat
         assert [message.text for message in await store.load("s")] == ["0", "1"]
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems have other options")
+@pytest.mark.only_where(sys.platform == "linux", "linux", "other systems have other socket options")
 @pytest.mark.parametrize("kind", [*PLACES, "redis cluster", "redis sentinels"])
 async def test_the_system_looks_after_every_connection(kind: str) -> None:
     """It probes the peer of one that is idle, and gives one up whose peer acknowledges nothing for 5 seconds."""

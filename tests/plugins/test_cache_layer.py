@@ -1343,7 +1343,7 @@ def test_threads_with_a_loop_each_over_one_cache(mode: Mode, tmp_path: Path) -> 
     asyncio.run(run_all())
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+@pytest.mark.only_where(hasattr(os, "fork"), "forks", "this system cannot fork")
 @BOTH
 def test_a_forked_child_begins_with_an_empty_cache(mode: Mode, tmp_path: Path) -> None:
     """Another thread of the parent holds the cache's lock at the fork."""

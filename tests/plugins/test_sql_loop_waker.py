@@ -21,7 +21,7 @@ from turnlog import Store, user
 from turnlog_sql._loop_waker import LoopWaker
 from turnlog_sql.sqlite import SQLiteBackend
 
-posix = pytest.mark.skipif(os.name != "posix", reason="there is no pipe that a loop can listen to")
+posix = pytest.mark.only_where(os.name == "posix", "pipes", "there is no pipe that a loop can listen to")
 
 
 class Deaf(asyncio.SelectorEventLoop):
@@ -109,7 +109,7 @@ def comes(about: Callable[[], bool]) -> bool:
 
 
 @posix
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="open files are counted in /proc")
+@pytest.mark.only_where(sys.platform == "linux", "linux", "open files are counted in /proc")
 def test_loops_that_have_ended_leave_no_file_open(tmp_path: Path) -> None:
     """One store after the other, each in a loop of its own, and one store in many loops."""
 
@@ -134,7 +134,7 @@ def test_loops_that_have_ended_leave_no_file_open(tmp_path: Path) -> None:
 
 
 @posix
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="open files are counted in /proc")
+@pytest.mark.only_where(sys.platform == "linux", "linux", "open files are counted in /proc")
 def test_loops_that_were_let_go_of_leave_no_file_open(tmp_path: Path) -> None:
     """Nobody has closed them."""
     store = Store(SQLiteBackend(f"sqlite:///{tmp_path}/t.db"))

@@ -38,7 +38,7 @@ _T = TypeVar("_T")
 
 
 class _Settings(NamedTuple):
-    """What the sources say together.
+    """The settings of all sources together.
 
     Attributes:
         url: The URL that counts.

@@ -21,7 +21,7 @@ from .tokens import TokenCounter, estimate
 from .window import Window
 
 _OPENINGS: Final = 4_096
-"""How many sessions' stored system prompts a pipeline remembers."""
+"""The most sessions whose stored system prompts a pipeline remembers."""
 
 Model: TypeAlias = Callable[..., Awaitable[MessageLike]]
 """What answers, any async callable: `await model(messages, **options)`, given a list of `Message`, answers one, or the

@@ -59,7 +59,7 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def first_read(self) -> int:
-        """How many messages to read first: enough for most windows."""
+        """The number of messages to read first, which is enough for most windows."""
         if self.messages is not None:
             return self.messages
         return _FIRST_READ if self.turns is None else 2 * self.turns

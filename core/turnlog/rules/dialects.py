@@ -43,10 +43,10 @@ _SPEAKERS: Final[dict[str, dict[str, Speaker]]] = {
         "observation": "tool",
     },
 }
-"""Who speaks, by the entry that says so and its value.  The first entry that is there decides."""
+"""The speaker of a message, by the name and the value of an entry.  The first entry that is present decides."""
 
 _REQUEST: Final[dict[str, Speaker]] = {"user-prompt": "user", "system-prompt": "system"}
-"""Who speaks in a part of a pydantic-ai request."""
+"""The speaker of each kind of part in a pydantic-ai request."""
 
 
 class Answer(NamedTuple):
@@ -78,7 +78,7 @@ class Call(NamedTuple):
 
 
 class Outline(NamedTuple):
-    """A message, whatever its dialect.
+    """The speaker, the tool calls and the results of a message, in any dialect.
 
     Attributes:
         speaker: Who speaks; None if no dialect tells.
@@ -109,7 +109,7 @@ class _Part(NamedTuple):
     answer: Answer | None = None
 
     def found_in(self, parts: list[dict[str, Any]]) -> Iterator[Call]:
-        """Yield the calls, or what is known of the calls of results, in all parts of this kind."""
+        """Yield the call of each part of this kind; for a result, the call that it answers."""
         for part in parts:
             held = part.get(self.entry)
             if isinstance(held, dict) if self.value is None else held == self.value and "state" not in part:

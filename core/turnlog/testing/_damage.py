@@ -22,7 +22,7 @@ _SESSIONS = (("a", "u1"), ("b", "u1"), ("c", "u1"), ("d", "u2"), ("e", "u2"))
 
 
 class DamageContract(ContractBase):
-    """What becomes of a session that cannot be read.  A subclass also says how to `damage` one.
+    """Contract: sessions that cannot be read.  A subclass implements `damage`, which damages one.
 
     A backend passes these tests beside those of `BackendContract`, with the same `make`.
     """
