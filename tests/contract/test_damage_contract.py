@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Unpack
+from typing import Any, Unpack
 
 import pytest
 
-from turnlog import Backend, Change, CorruptRecord, Expect, Key, Page, Query, Receipt, Session, Store, Version
+from turnlog import Backend, Change, CorruptRecord, Expect, Key, Page, Query, Receipt, Session, Store
 from turnlog.rules import page
 from turnlog.testing import BackendOptions, DamageContract
 from turnlog_memory import MemoryBackend
@@ -26,17 +26,9 @@ class Damageable(MemoryBackend):
         if key in self.damaged:
             raise CorruptRecord("it is damaged", key=key)
 
-    async def read(
-        self,
-        key: Key,
-        *,
-        last: int | None = None,
-        before: int | None = None,
-        since: Version | None = None,
-        touch: bool = True,
-    ) -> Session:
+    async def read(self, key: Key, **how: Any) -> Session:
         self.check(key)
-        return await super().read(key, last=last, before=before, since=since, touch=touch)
+        return await super().read(key, **how)
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         self.check(key)
@@ -90,18 +82,10 @@ class NamesThoseOfOthers(Damageable):
 class AnswersNothing(Damageable):
     """A session that cannot be read is one that is not there."""
 
-    async def read(
-        self,
-        key: Key,
-        *,
-        last: int | None = None,
-        before: int | None = None,
-        since: Version | None = None,
-        touch: bool = True,
-    ) -> Session:
+    async def read(self, key: Key, **how: Any) -> Session:
         if key in self.damaged:
             key = Key(key.namespace, "nobody")
-        return await super().read(key, last=last, before=before, since=since, touch=touch)
+        return await super().read(key, **how)
 
 
 class RefusesToDelete(Damageable):
