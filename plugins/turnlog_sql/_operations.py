@@ -501,18 +501,21 @@ def _row_of_new(statements: Statements, key: Key) -> Steps[int | None]:
     SQLite has no copy of its index of keys to compare it with.  So the number of a row is made of the key: a session
     that a damaged index does not lead to is found by that number, and neither taken for missing nor made anew.
 
+    One statement asks the table and the index: outside a transaction, another process may have made the session since
+    the index was first asked.
+
     Raises:
-        CorruptRecord: The session is there.
+        CorruptRecord: The session is there, and the index does not lead to it.
     """
     if statements.served:
         return None
     namespace, session = key.namespace.encode(), key.session.encode()
     digest = blake2b(b"%d:%b%b" % (len(namespace), namespace, session), digest_size=8).digest()
     number = 1 + (int.from_bytes(digest) >> _UNUSED_BITS)
-    found = yield statements.whose, statements.whose.bind({"row": number})
+    found = yield statements.led_to, statements.led_to.bind({**_key(key), "row": number})
     if not found:
         return number
-    if tuple(found[0][:2]) == (namespace, session):
+    if tuple(found[0]) == (namespace, session, 0):
         raise CorruptRecord("an index of the database does not lead to it: check the database, and repair it", key=key)
     return None
 

@@ -188,6 +188,9 @@ class Statements:
         self.header = compiled(alone)
         self.find_row = compiled(select(s.row).where(_IS_KEY))
         self.whose = compiled(select(s.namespace, s.session, s.owner).where(s.row == _ROW))
+        by_key = sessions.alias()
+        led_to = select(func.count()).select_from(by_key).where(_is_key(by_key.c)).scalar_subquery()
+        self.led_to = compiled(select(s.namespace, s.session, led_to).where(s.row == _ROW))
         self.info = compiled(select(*header, _ITS_METADATA).where(_IS_KEY))
         self.metadata = compiled(select(_METADATA).where(session_metadata.c.row == _ROW))
 

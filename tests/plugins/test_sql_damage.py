@@ -341,7 +341,7 @@ def test_a_header_found_twice_or_not_at_all_is_damage(kept: Kept) -> None:
 def test_a_session_that_the_index_of_keys_lacks_is_neither_missing_nor_made_anew(kept: Kept) -> None:
     """Its row is found by the number, which is made of the key; a stand-in for the damage is a key that was renamed."""
     damaged = copy(kept.statements)
-    for name in ("find", "header", "info"):
+    for name in ("find", "header", "info", "led_to"):
         statement = copy(getattr(damaged, name))
         statement.sql = statement.sql.replace("session = ?", "session = 'no ' || ?")
         setattr(damaged, name, statement)
@@ -362,6 +362,25 @@ def test_a_session_that_the_index_of_keys_lacks_is_neither_missing_nor_made_anew
     assert kept.rows("sessions") == 1
     with pytest.raises(SessionNotFound):
         kept.session(key=Key("shop", "nobody"))
+
+
+@pytest.mark.parametrize("last", [None, 0])
+def test_a_session_that_is_made_between_the_statements_of_a_read_is_missing_and_not_damaged(
+    kept: Kept, last: int | None
+) -> None:
+    new = Key("shop", "new")
+    steps = _operations.read(kept.statements, new, 9.0, None, last=last, before=None, since=None, touch=True)
+
+    def interrupted() -> _operations.Steps[object]:
+        rows = yield next(steps)
+        change = Change(append=(Record.of((user("x"),), id="t", time=1.0),))
+        yield from _operations.commit(kept.statements, new, change, 9.0, None)
+        while True:
+            rows = yield steps.send(rows)
+
+    with pytest.raises(SessionNotFound):
+        kept.read(interrupted())
+    assert len(kept.session(key=new).messages) == 1
 
 
 def test_two_sessions_whose_rows_would_have_one_number_are_both_kept(
