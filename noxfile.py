@@ -58,7 +58,7 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def minimal(session: nox.Session) -> None:
     """The wheel without extras, and the part of the suite that needs none."""
-    session.install("hatchling", "hypothesis", "pytest")
+    session.install("hatchling", "hypothesis", "pytest", "pytest-timeout")
     session.install(str(_built("wheel", session, Path(session.create_tmp()))))
     session.run("python", "-m", "pytest", *NEED_NO_EXTRA)
 

@@ -26,6 +26,10 @@ from ._statements import Value
 _TRIES: Final = 20  # the most attempts at a transaction that conflicts with others
 
 
+_GRACE: Final = 0.05
+"""Seconds until a driver that has ignored the end of its time to connect is stopped again."""
+
+
 class Timed(Protocol):
     """A connection whose requests have a deadline."""
 
@@ -252,8 +256,10 @@ class Server(Database, Generic[C]):
         task = asyncio.current_task()
         assert task is not None
         cancelled, limit = task.cancelling(), min(REACH, self._timeout)
+        seconds = min(until - monotonic(), limit)
         try:
-            async with asyncio.timeout(min(until - monotonic(), limit)):
+            # twice: `wait_for` in Python 3.11, which drivers use, may ignore one cancellation
+            async with asyncio.timeout(seconds + _GRACE), asyncio.timeout(seconds):
                 connection = await self.connect()
                 if task.cancelling() > cancelled:  # and the driver kept it to itself, as `wait_for` does in Python 3.11
                     self.discard(connection)

@@ -19,6 +19,8 @@ from sql_places import emptied_mariadb, emptied_postgresql
 from turnlog import OutcomeUnknown, Store, Unavailable, user
 from turnlog_redis import RedisBackend, _connection
 from turnlog_sql import _pool, _server
+from turnlog_sql._server import Server
+from turnlog_sql.mysql import MySQLBackend
 
 TIMEOUT = 1.0  # seconds: a firewall is noticed after half of it
 LATE = 1.3  # times the timeout: a busy machine may be late by as much
@@ -80,6 +82,27 @@ async def test_no_operation_takes_longer_than_its_timeout(url: str) -> None:
         assert await seconds(call(1)) < TIMEOUT * LATE
         firewall.forget(new=False)
         assert (await store.load("s"))[0].text == "0"
+
+
+async def test_connecting_ends_in_time_whenever_the_time_is_over() -> None:
+    """Also in the moment in which a server that says nothing has accepted: asyncmy ignores a cancellation there."""
+
+    async def accept(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted.append(writer)
+
+    accepted: list[asyncio.StreamWriter] = []
+    silent = await asyncio.start_server(accept, "127.0.0.1", 0)
+    url = f"mysql://nobody:secret@127.0.0.1:{silent.sockets[0].getsockname()[1]}/turnlog"
+    server = MySQLBackend(url)._database
+    assert isinstance(server, Server)
+    for step in range(100):
+        connecting = asyncio.ensure_future(server._connected(time.monotonic() + step * 1e-5))
+        await asyncio.wait([connecting], timeout=5)
+        assert connecting.done(), f"after {step * 10} µs"
+        assert isinstance(connecting.exception(), Unavailable)
+    silent.close()
+    for writer in accepted:
+        writer.transport.abort()
 
 
 async def test_a_connection_that_was_idle_for_long_is_probed(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
