@@ -697,6 +697,10 @@ class PlainVersionComparesAll(StateMachine):
 class ExactComparesTurnsAlone(StateMachine):
     """Planted: `version.exact` is compared like a plain version."""
 
+    def apply(self, state: SessionState, change: Change) -> tuple[SessionState, Receipt]:
+        expect = change.expect.version if isinstance(change.expect, ExactVersion) else change.expect
+        return super().apply(state, msgspec.structs.replace(change, expect=expect))
+
     def may_delete(self, state: SessionState, expect: Expect, for_owner: str | None) -> bool:
         return super().may_delete(state, expect.version if isinstance(expect, ExactVersion) else expect, for_owner)
 

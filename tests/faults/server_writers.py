@@ -2,7 +2,6 @@
 
 python server_writers.py append URL REPEATS [unlocked]  eight writers append to one session at once, again and again
 python server_writers.py race URL ROUNDS [unlocked]     two writers change a session at one version
-python server_writers.py busy URL SECONDS              eight writers append to one session without pause
 python server_writers.py kill URL KILLS [autocommit]    forked writers that are killed in mid-commit
 python server_writers.py fork URL                       children use the store that they inherit, and their own
 """
@@ -179,33 +178,6 @@ def race(url: str, rounds: int) -> None:
     both = at_once(2, write)
     asyncio.run(check())
     sys.stdout.write(f"{rounds} rounds, {len(both[0])} to {len(both[1])}\n")
-
-
-def busy(url: str, seconds: float) -> None:
-    """Let eight writers append to one session without pause; say what each has stored."""
-
-    async def write(number: int, barrier: Barrier) -> int:
-        async with store_at(url, pool_size=1) as store:
-            await store.append("s", [user(f"{number} begin")])
-            stored = 0
-            barrier.wait()
-            end = time.monotonic() + seconds
-            while time.monotonic() < end:
-                await store.append("s", [user(f"{number} {stored}")])
-                stored += 1
-            return stored
-
-    async def check() -> None:
-        async with store_at(url) as store:
-            texts = [message.text for message in await store.load("s")]
-        assert len(texts) == sum(stored) + WRITERS
-        for number, many in enumerate(stored):
-            own = [text for text in texts if text.startswith(f"{number} ")]
-            assert own == [f"{number} begin", *(f"{number} {place}" for place in range(many))]
-
-    stored = at_once(WRITERS, write)
-    asyncio.run(check())
-    sys.stdout.write(f"{' '.join(map(str, stored))}\n")
 
 
 # ----------------------------------------------------------------------------------------------------------- killing
@@ -404,8 +376,6 @@ if __name__ == "__main__":
         append(where, int(more[0]))
     elif what == "race":
         race(where, int(more[0]))
-    elif what == "busy":
-        busy(where, float(more[0]))
     elif what == "kill":
         kill(where, int(more[0]))
     else:
