@@ -30,6 +30,7 @@ from .errors import (
 from .layers import Layer, MessageLayer, PayloadLayer
 from .pipeline import Model, Pipeline, Result, TokenCount, Window
 from .store import Store
+from .turn_writer import TurnWriter
 from .values import (
     ABSENT,
     ANY,
@@ -96,6 +97,7 @@ __all__ = [
     "TokenCount",
     "TooLarge",
     "Turn",
+    "TurnWriter",
     "TurnlogError",
     "Unavailable",
     "Version",

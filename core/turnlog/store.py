@@ -14,8 +14,9 @@ from .backend import Backend
 from .errors import Conflict, CorruptRecord, InvalidInput, OutcomeUnknown, SessionNotFound, Unavailable
 from .layers import Layer, stack_of
 from .rules.header import check_absent, check_condition, expiry_is_due, is_met, missing, unchanged_since
-from .rules.history import common, divide, split_turns
+from .rules.history import check_extends, common, divide, split_turns
 from .rules.window import cut_off, exact
+from .turn_writer import TurnWriter
 from .undo import undo
 from .values.change import ABSENT, ANY, PRESENT, Change, Expect, Mark, Receipt, check_expect
 from .values.ids import check_id, check_namespace, nested_namespace, new_id
@@ -285,7 +286,8 @@ class Store:
 
         Args:
             session_id: The session.
-            messages: A list or tuple of messages or their dictionaries, at least one.
+            messages: A list or tuple of messages or their dictionaries, at least one; none in a later round that only
+                closes its turn.
             expect: The condition on the session: `ABSENT`, `PRESENT`, `version.session`, `version` or `version.exact`.
             turn_id: The turn's name, 1 to 200 bytes of UTF-8; send a turn again under the same name after a failure.
             part: Which round of the turn, from 0.  Later rounds need `turn_id`, and the round before stored as `open`.
@@ -325,6 +327,32 @@ class Store:
                 for_owner=self.owner if owner is None else owner,
             ),
         )
+
+    def write_turn(
+        self,
+        session_id: str,
+        *,
+        turn_id: str | None = None,
+        owner: str | None = None,
+        metadata: Mapping[str, JSON] | None = None,
+        expect: Expect = None,
+    ) -> TurnWriter:
+        """Return a writer of one turn in rounds: `async with store.write_turn("alice") as turn: await turn.add(...)`.
+
+        Without `expect` the turn belongs to the session that is there when the block begins: if that is erased or
+        expires, the next round raises `Conflict`.  `expect` and `metadata` go with the turn's first round.
+
+        Args:
+            turn_id: If rounds are stored under it, the writer has them, and continues after them.
+
+        Raises:
+            Conflict: When the block begins: another turn has interrupted this one.
+        """
+        self._key(session_id)
+        if owner is not None:
+            self._check_owner(check_id(owner, "owner"))
+        read, append = partial(self.session, session_id), partial(self.append, session_id, owner=owner)
+        return TurnWriter(read, append, turn_id=turn_id, metadata=metadata, expect=expect)
 
     async def resend(self, error: OutcomeUnknown, *, delays: Sequence[float] = _DELAYS) -> Receipt:
         """Send the change of an `OutcomeUnknown` again until the store answers, and return the receipt.
@@ -389,7 +417,7 @@ class Store:
                     raise
                 session = await self._find(key)
                 if (expect is None or expect is PRESENT) and session is not None:
-                    self._check_extends(session, wanted)
+                    check_extends(session, wanted, self._as_read)
         raise AssertionError
 
     async def _save(self, key: Key, wanted: tuple[Message, ...], expect: Expect | Literal[Mark.ANY]) -> Receipt:
@@ -400,7 +428,7 @@ class Store:
             return await self._commit(key, append=self._records(split_turns(wanted)), expect=ABSENT)
         info = session.info
         if expect is None or expect is PRESENT:
-            self._check_extends(session, wanted)
+            check_extends(session, wanted, self._as_read)
         elif not is_met(info.version, expect):
             text = f"session {key} is at {info.version!r}, the caller expected {expect!r}"
             raise Conflict(text, expected=expect, actual=info.version)
@@ -417,16 +445,6 @@ class Store:
         cut = keep if keep < info.turns else None
         append, bound = self._records(split_turns(rest)), unchanged_since(info.version, expect)
         return await self._commit(key, append=append, keep=cut, expect=bound)
-
-    def _check_extends(self, session: Session, wanted: Sequence[Message]) -> None:
-        stored = session.messages
-        if (same := common(stored, wanted, self._as_read)) < len(stored):
-            raise Conflict(
-                f"save would discard {len(stored) - same} of the {len(stored)} messages of session {session.info.key}, "
-                f"from message {same} on: load again, or pass expect=version to replace what was loaded, "
-                "or expect=ANY to overwrite",
-                actual=session.version,
-            )
 
     async def _may_meet(self, key: Key, expect: Expect | Literal[Mark.ANY]) -> bool:
         """Return whether the session may meet a condition; no cache answers, or returns anything older afterwards."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
+from ..errors import Conflict
 from ..values.message import Message
+from ..values.session import Session
 from ..values.turn import Turn
 from .dialects import begins_turn, outline_of
 
@@ -47,6 +49,29 @@ def common(
         if old != new and (as_read is None or as_read(new) != old):
             return place
     return min(len(stored), len(wanted))
+
+
+def check_extends(
+    session: Session, wanted: Sequence[Message], as_read: Callable[[Message], Message] | None = None
+) -> None:
+    """Refuse a history that lacks messages of the stored one.
+
+    Args:
+        session: The whole session, as it was read.
+        wanted: The messages to store.
+        as_read: As in `common`.
+
+    Raises:
+        Conflict: It lacks some.
+    """
+    stored = session.messages
+    if (same := common(stored, wanted, as_read)) < len(stored):
+        raise Conflict(
+            f"save would discard {len(stored) - same} of the {len(stored)} messages of session {session.info.key}, "
+            f"from message {same} on: load again, or pass expect=version to replace what was loaded, "
+            "or expect=ANY to overwrite",
+            actual=session.version,
+        )
 
 
 def divide(

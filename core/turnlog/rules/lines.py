@@ -52,7 +52,7 @@ class _Line(msgspec.Struct, frozen=True, omit_defaults=True):
     part: Count
     open: bool
     time: Finite
-    count: Several
+    count: Count
     rounds: Several
     turns: Count
     number: Count
@@ -181,7 +181,7 @@ def _record(text: bytes, key: Key, turn: int | None, start: int) -> Record:
         messages = None if line.messages is None else tuple(Message.from_dict(data) for data in line.messages)
         if messages is not None and (line.rounds, line.count) != (1, len(messages)):
             raise ValueError(f"it holds {len(messages)} messages, its head says {line.count}")
+        head = {name: getattr(line, name) for name in HEAD_FIELDS}
+        return Record.from_parts(head, messages=messages, payload=line.payload, size=line.size)
     except UNREADABLE as error:
         raise CorruptRecord(f"a record's line cannot be read: {error}", key=key, turn=turn) from None
-    head = {name: getattr(line, name) for name in HEAD_FIELDS}
-    return Record.from_parts(head, messages=messages, payload=line.payload, size=line.size)

@@ -33,7 +33,8 @@ def window(records: Sequence[Record], last: int, start: int = 0, stop: int | Non
         return start
     place = stop - (last + 1) // 2  # most turns are a question and an answer: look there first
     if place <= start or not records[place - 1].messages_until <= wanted < records[place].messages_until:
-        place = bisect_right(records, wanted, max(start, stop - last), stop, key=_messages_until)
+        # a round that only closes its turn follows one that holds messages
+        place = bisect_right(records, wanted, max(start, stop - 2 * last), stop, key=_messages_until)
     while not records[place].turns and place > start:
         place -= 1
     return place

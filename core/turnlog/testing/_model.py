@@ -77,6 +77,8 @@ class _Walk:
             said = [f"{self.made}.{place}" for place in range(dice.randint(1, 3))]
             if tail is not None and (tail[2] or (not found and dice.random() < 0.1)) and dice.random() < 0.7:
                 tail = (tail[0], tail[1] + 1, dice.random() < 0.4)
+                if not tail[2] and dice.random() < 0.3:
+                    said = []  # it only closes the turn
             else:
                 tail = (f"turn {self.made}", 0, dice.random() < 0.3)
             found.append(record(*said, id=tail[0], part=tail[1], open=tail[2]))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
-from ..errors import Conflict, IdReused
+from ..errors import Conflict, IdReused, InvalidInput
 from ..store import Store
 from ..values.change import Change
 from ._base import ContractBase
@@ -43,6 +44,37 @@ class Rounds(ContractBase):
         await store.append("bob", say("b"), turn_id="t", part=1)
         (turn,) = (await store.session("bob")).turns
         assert (turn.open, turn.interrupted) == (False, False)
+
+    async def test_a_turn_is_closed_without_messages(self, store: Store) -> None:
+        """The last round of a turn may hold no messages: it only closes the turn; windows look past it."""
+        for number, name in enumerate("stu"):
+            await store.append(ID, say(f"{name} 0"), turn_id=name, open=True)
+            await store.append(ID, say(f"{name} 1"), turn_id=name, part=1, open=True)
+            before = (await store.session(ID)).version
+            receipt = await store.append(ID, [], turn_id=name, part=2)
+            assert (receipt.number, receipt.turns, receipt.messages) == (number, number + 1, 2 * number + 2)
+            assert receipt.version != before
+            assert await store.append(ID, [], turn_id=name, part=2) == replace(receipt, previous=receipt.version)
+        every = [["s 0", "s 1"], ["t 0", "t 1"], ["u 0", "u 1"]]
+        for last, first in ((1, 2), (2, 2), (3, 1), (4, 1), (5, 0), (None, 0)):
+            session = await store.session(ID, last=last)
+            assert [texts(turn.messages) for turn in session.turns] == every[first:], f"last={last}"
+            assert not any(turn.open for turn in session.turns)
+        assert texts(await store.load(ID, last=2, before=2)) == every[1]
+        await store.fork(ID, "bob", at=2)
+        assert [texts(turn.messages) for turn in (await store.session("bob")).turns] == every[:2]
+        turn = await store.pop("bob")
+        assert turn is not None
+        assert (texts(turn.messages), turn.open) == (every[1], False)
+
+    async def test_only_a_later_round_that_closes_its_turn_may_be_empty(self, store: Store) -> None:
+        """`append` raises `InvalidInput` if a turn would begin, or stay open, without messages."""
+        await store.append(ID, say("a"), turn_id="t", open=True)
+        before = await picture(store)
+        for part, open in ((0, False), (0, True), (1, True)):
+            with pytest.raises(InvalidInput):
+                await store.append(ID, [], turn_id="t", part=part, open=open)
+        assert await picture(store) == before
 
     async def test_a_round_must_follow(self, store: Store) -> None:
         """`commit` raises `Conflict` if a round does not follow its turn’s open last one, and stores nothing."""

@@ -45,7 +45,7 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
         part: Which round of the turn, from 0; the last round's, in a sealed run.
         open: Whether more rounds of the turn were to follow.
         time: When it was said, in seconds since 1970: for people, never for order.
-        count: How many messages it holds.
+        count: How many messages it holds; 0 in a round that only closes its turn.
         rounds: How many rounds; more than one in a sealed run only.
         turns: How many turns it begins: 1, or 0 for a later round, or those of a sealed run.
         number: The number of its first turn in the session, from 0.  This and what follows is set by the store.
@@ -58,7 +58,7 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
     part: Count
     open: bool
     time: Finite
-    count: Several
+    count: Count
     rounds: Several = 1
     turns: Count = 1
     number: Count = 0
@@ -76,7 +76,7 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
         """One round of a turn, checked.
 
         Args:
-            messages: At least one, at most 10,000.
+            messages: At most 10,000, and at least one; none in a later round that closes its turn.
             id: The turn's id.
             time: When it was said, in seconds since 1970.
             part: Which round of the turn, from 0.
@@ -92,9 +92,9 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
             if type(message) is not Message:
                 raise InvalidInput(f"messages must hold messages, not {type(message).__name__}")
         count = len(messages)
-        if not 0 < count <= MAX_MESSAGES:
-            if not count:
-                raise InvalidInput("a turn needs at least one message, none was given")
+        if not count and (part == 0 or open):
+            raise InvalidInput("a turn needs at least one message, none was given")
+        if count > MAX_MESSAGES:
             raise TooLarge(f"a turn of {count} messages, the limit is {MAX_MESSAGES}: write it in rounds")
         check_values(messages)
         check_id(id, "turn id", limit=MAX_TURN_ID_BYTES)
@@ -268,8 +268,8 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
                 f"it holds {len(inner)} rounds, {turns} turns and {count} messages, "
                 f"its head says {self.rounds}, {self.turns} and {self.count}"
             )
-        if any(not r.count for r in inner) or not inner[0].turns:
-            raise self._misfit("a sealed run begins inside a turn, or a round of it is empty")
+        if not inner[0].turns or any(not r.count and (r.turns or r.open) for r in inner):
+            raise self._misfit("a sealed run begins inside a turn, or a round of it that closes no turn is empty")
         if not all(r.turns or r.follows(before) for before, r in pairwise(inner)):
             raise self._misfit("the rounds of a sealed run do not follow each other")
         last = inner[-1]
@@ -281,7 +281,7 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
         held = _body.length(body)
         if held != self.rounds:
             raise self._misfit(f"it holds {held} rounds, its head says {self.rounds}")
-        if held > MAX_SEALED_MESSAGES:
+        if held > MAX_SEALED_MESSAGES + MAX_SEALED_TURNS:  # each turn may be closed by a round without messages
             raise self._misfit(f"it holds {held} rounds, the limit is {MAX_SEALED_MESSAGES} messages")
         rounds = _body.decode_encoded_rounds(body)
         self._check_count(sum(_body.length(one.messages) for one in rounds), MAX_SEALED_MESSAGES)
@@ -364,7 +364,7 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
         try:
             if not key.is_sound(head[:-CHECKSUM_BYTES]) or head[0] != _FIELDS:
                 raise CorruptRecord("the head of a record is damaged", key=key)
-            return _decode_head(head[: -2 * CHECKSUM_BYTES])
+            return _checked(_decode_head(head[: -2 * CHECKSUM_BYTES]))
         except UNREADABLE as error:
             raise CorruptRecord(f"the head of a record cannot be read: {error}", key=key) from None
 
@@ -385,6 +385,8 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
                 if crc32(head, crc32(payload[:HEAD], start)) != SOUND or head[0] != _FIELDS:
                     raise CorruptRecord("the head of a record is damaged, or belongs to another payload", key=key)
                 record = _decode_head(head[: -2 * CHECKSUM_BYTES])
+                if not record.count:
+                    _checked(record)
             except UNREADABLE as error:
                 raise CorruptRecord(f"the head of a record cannot be read: {error}", key=key) from None
             _set(record, "_payload", payload)
@@ -401,8 +403,11 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
             messages: Its messages, if they are stored as such.
             payload: Its payload otherwise.
             size: Its size, as it was fixed when it was stored.
+
+        Raises:
+            ValueError: It is empty, and closes no turn.
         """
-        return cls(**head, _payload=payload, _messages=messages, _size=size)
+        return _checked(cls(**head, _payload=payload, _messages=messages, _size=size))
 
     def sealed_at(self, end: Record, size: int) -> Record:
         """Return a sealed record at the place of the records that it replaces.
@@ -517,6 +522,17 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
             _size=None,
             _inner=tuple(inner for record in records for inner in record.split()),
         )
+
+
+def _checked(record: Record) -> Record:
+    """Return a record that was read.
+
+    Raises:
+        ValueError: It is empty, and closes no turn.
+    """
+    if not record.count and (record.turns or record.open):
+        raise ValueError("it holds no messages, and closes no turn")
+    return record
 
 
 _head_of = attrgetter(*HEAD_FIELDS)

@@ -1,0 +1,139 @@
+"""`TurnWriter`: writes one turn in rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Self
+
+from .errors import Conflict, InvalidInput, SessionNotFound
+from .limits import MAX_TURN_ID_BYTES, REMEMBERED_CHANGES
+from .values.change import Expect, Receipt, check_expect
+from .values.ids import check_id, new_id
+from .values.json_value import JSON
+from .values.message import Message, MessageLike, as_turn
+from .values.metadata import check_json
+from .values.session import Session
+from .values.turn import Turn
+
+__all__ = ["TurnWriter"]
+
+
+class TurnWriter:
+    """Writes one turn in rounds: `Store.write_turn` makes one, for `async with`.
+
+    Each round is stored before `add` returns.  When the block ends, the turn is closed.  When the block raises, the
+    turn stays open: a writer with the same turn id continues it, until another turn begins in the session.
+
+    Args:
+        read: `Store.session` of the session.
+        append: `Store.append` to the session, with the owner.
+        turn_id: The turn's id; None: a new one.
+        metadata: Merged into the session's metadata with the turn's first round.
+        expect: The condition on the session when the turn's first round is stored.
+
+    Attributes:
+        turn_id: The turn's id.
+        rounds: The messages of each round that is stored, with those that earlier writers have stored.
+        finished: Whether the turn is closed: no round can be added.
+        receipt: The receipt of the last round that this writer has stored; None: of none yet.
+    """
+
+    def __init__(
+        self,
+        read: Callable[..., Awaitable[Session]],
+        append: Callable[..., Awaitable[Receipt]],
+        *,
+        turn_id: str | None,
+        metadata: Mapping[str, JSON] | None,
+        expect: Expect,
+    ) -> None:
+        check_expect(expect)
+        if metadata is not None:
+            check_json(metadata)
+        self.turn_id = new_id() if turn_id is None else check_id(turn_id, "turn id", limit=MAX_TURN_ID_BYTES)
+        self.rounds: tuple[tuple[Message, ...], ...] = ()
+        self.finished = False
+        self.receipt: Receipt | None = None
+        self._read = read
+        self._append = append
+        self._may_be_stored = turn_id is not None
+        self._metadata = metadata
+        self._expect = expect
+
+    @property
+    def messages(self) -> list[Message]:
+        """The messages of the turn so far; the list is the caller's own."""
+        return [message for one in self.rounds for message in one]
+
+    async def __aenter__(self) -> Self:
+        try:
+            session = await self._read(last=int(self._may_be_stored))
+        except SessionNotFound:
+            return self
+        found = await self._find(session)
+        if found is None:
+            if self._expect is None:
+                self._expect = session.version.session
+            return self
+        self._expect = session.version.session
+        turn, self.rounds = found
+        self.finished = not turn.open
+        if turn.interrupted:
+            raise Conflict(
+                f"turn {self.turn_id!r} of session {session.info.key} cannot go on: another turn has begun since; "
+                "write the rest under another turn id",
+                actual=session.version,
+            )
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        if kind is None and self.rounds and not self.finished:
+            await self._add((), last=True)
+
+    async def add(self, messages: Sequence[MessageLike], *, last: bool = False) -> Receipt:
+        """Store a round; the same round can be sent again after a failure, and is stored once.
+
+        Args:
+            messages: A list or tuple of messages or their dictionaries, at least one.
+            last: Whether this round closes the turn, which saves a write at the end of the block.
+
+        Raises:
+            Conflict: The session does not meet the condition, was erased, or another turn has begun in it.
+            IdReused: Another writer has stored another round in its place.
+            InvalidInput: An argument breaks a rule, or the turn is closed.
+            TooLarge: A limit would be passed.
+            Unavailable: The store could not be reached; nothing was stored.
+            OutcomeUnknown: The answer was lost; the same round can be sent again.
+        """
+        if self.finished:
+            raise InvalidInput(f"turn {self.turn_id!r} is closed: add to it only while `finished` is False")
+        checked = as_turn(messages)
+        if not checked:
+            raise InvalidInput("a round needs at least one message, none was given")
+        return await self._add(checked, last=last)
+
+    async def _add(self, messages: tuple[Message, ...], *, last: bool) -> Receipt:
+        part = len(self.rounds)
+        metadata = None if part else self._metadata
+        receipt = await self._append(
+            messages, turn_id=self.turn_id, part=part, open=not last, metadata=metadata, expect=self._expect
+        )
+        self._expect = receipt.version.session
+        self.receipt, self.finished = receipt, last
+        if messages:
+            self.rounds = (*self.rounds, messages)
+        return receipt
+
+    async def _find(self, session: Session) -> tuple[Turn, tuple[tuple[Message, ...], ...]] | None:
+        """Return the turn and its rounds, if it is among those whose change ids the session still remembers."""
+        oldest = max(session.info.first, session.info.turns - REMEMBERED_CHANGES)
+        while session.turns:
+            for turn in session.turns:
+                if turn.id == self.turn_id:
+                    parts = [part for record in session.records for part in record.split()]
+                    return turn, tuple([part.messages for part in parts if part.number == turn.number and part.count])
+            first = session.turns[0].number
+            if first <= oldest:
+                break
+            session = await self._read(last=2 * REMEMBERED_CHANGES, before=first, touch=False)
+        return None
