@@ -51,7 +51,7 @@ class Store:
     same backend; opening or closing a view does nothing.
 
     Args:
-        backend: The backend, with all layers around it.
+        backend: The backend, with its layers.
         namespace: The tenant, 1 to 255 bytes of UTF-8; the same text as for `within`.
         retain: How many turns a session keeps: each append drops the older ones; None: all.
         max_session_bytes: Refuse a write (`TooLarge`) that would make a session larger; None: no limit.
@@ -185,10 +185,7 @@ class Store:
             SessionNotFound: There is none, or it has expired.
         """
         key = self._key(session_id)
-        if self.owner is None:
-            session = await self.backend.read(key, last=last, before=before, touch=touch)
-        else:
-            session = await self._read(key, last=last, before=before, touch=touch)
+        session = await self._read(key, last=last, before=before, touch=touch)
         if last is not None and before is not None:
             session = await self._read_further(session, key, last, before)
         return exact(await decoded(session), last, before)
@@ -340,17 +337,20 @@ class Store:
         """Return a writer of one turn in rounds: `async with store.write_turn("alice") as turn: await turn.add(...)`.
 
         Without `expect` the turn belongs to the session that is there when the block begins: if that is erased or
-        expires, the next round raises `Conflict`.  `expect` and `metadata` go with the turn's first round.
+        expires, the next round raises `Conflict`.
 
         Args:
+            session_id: The session.
             turn_id: If rounds are stored under it, the writer has them, and continues after them.
+            owner: As in `append`.
+            metadata: As in `append`, with the first round.
+            expect: The condition on the session when the first round is stored.
 
         Raises:
             Conflict: When the block begins: another turn has interrupted this one.
         """
         self._key(session_id)
-        if owner is not None:
-            self._check_owner(check_id(owner, "owner"))
+        self._check_owner(None if owner is None else check_id(owner, "owner"))
         read, append = partial(self.session, session_id), partial(self.append, session_id, owner=owner)
         return TurnWriter(read, append, turn_id=turn_id, metadata=metadata, expect=expect)
 

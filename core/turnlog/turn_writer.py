@@ -35,7 +35,8 @@ class TurnWriter:
         turn_id: The turn's id.
         rounds: The messages of each round that is stored, with those that earlier writers have stored.
         finished: Whether the turn is closed: no round can be added.
-        receipt: The receipt of the last round that this writer has stored; None: of none yet.
+        receipt: The receipt of the last round that is stored; None: there is none.  If an earlier writer has stored it,
+            it shows the session as it was when the block began.
     """
 
     def __init__(
@@ -77,6 +78,10 @@ class TurnWriter:
             return self
         self._expect = session.version.session
         turn, self.rounds = found
+        info = session.info
+        self.receipt = Receipt(
+            info.version, turn.number, info.first, info.turns, info.messages, info.version, info.expires_in
+        )
         self.finished = not turn.open
         if turn.interrupted:
             raise Conflict(

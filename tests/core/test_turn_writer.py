@@ -166,7 +166,7 @@ async def test_sealed_rounds_are_found(store: Store) -> None:
 async def test_bad_arguments_are_refused_before_anything_is_read(store: Store) -> None:
     for bad in ({"turn_id": ""}, {"turn_id": "t" * 201}, {"owner": ""}, {"metadata": {"a": {1}}}, {"expect": "v"}):
         with pytest.raises(InvalidInput):
-            store.write_turn("s", **bad)  # type: ignore[arg-type]
+            store.write_turn("s", **bad)
     with pytest.raises(InvalidInput):
         store.write_turn("")
     with pytest.raises(InvalidInput, match="ann"):

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from turnlog import (
+    Conflict,
     InvalidInput,
     Layer,
     Message,
@@ -460,3 +461,122 @@ def test_a_model_is_something_to_call() -> None:
 def test_what_a_pipeline_is_made_of_is_checked_when_it_is_made(given: dict[str, Any], named: str) -> None:
     with pytest.raises(InvalidInput, match=named):
         Pipeline(**{"store": Store(MemoryBackend()), "model": offline, **given})
+
+
+# --------------------------------------------------------------------------------------------- called again, and lazily
+
+
+async def test_a_turn_that_is_stored_is_not_asked_for_again(store: Store) -> None:
+    """A real model would answer differently; also when many turns have followed."""
+    async with store:
+        for later in (0, 1, 30):
+            model = Recorder(assistant("first"))
+            done = await Pipeline(store, model).execute("s", "user", "Hi", turn_id=f"t{later}")
+            for number in range(later):
+                await store.append("s", [user(f"{number}"), assistant("?")])
+            turns = (await store.info("s")).turns
+            other = Recorder(assistant("second"))
+            again = await Pipeline(store, other).execute("s", "user", "Hi", turn_id=f"t{later}")
+            assert (again.response, other.given) == (assistant("first"), [])
+            assert (again.receipt.number, again.receipt.turns) == (done.receipt.number, turns)
+            assert (await store.info("s")).turns == turns
+
+
+async def test_a_model_that_failed_is_asked_again_under_the_same_id(store: Store) -> None:
+    class Fails(Exception):
+        pass
+
+    async def fails(messages: list[Message]) -> Message:
+        raise Fails
+
+    async with store:
+        with pytest.raises(Fails):
+            await Pipeline(store, fails).execute("s", "user", "Hi", turn_id="t")
+        await Pipeline(store, Recorder()).execute("s", "user", "Hi", turn_id="t")
+        assert [message.text for message in await store.load("s")] == ["Hi", "ok"]
+
+
+async def test_finished_rounds_are_given_to_the_model_and_its_answer_closes_the_turn(store: Store) -> None:
+    model = Recorder()
+    async with store:
+        await store.append("s", [user("Hi")], turn_id="t", open=True)
+        done = await Pipeline(store, model).execute("s", "user", "Hi", turn_id="t")
+        assert model.given == [["user:Hi"]]
+        (turn,) = (await store.session("s")).turns
+        assert ([message.text for message in turn.messages], turn.open) == (["Hi", "ok"], False)
+        assert done.receipt.number == 0
+
+
+@pytest.mark.parametrize("begun", [False, True])
+async def test_of_two_calls_under_one_id_one_answer_is_stored_and_both_return_it(store: Store, begun: bool) -> None:
+    entered = 0
+    both = asyncio.Event()
+
+    async def model(messages: list[Message]) -> Message:
+        nonlocal entered
+        entered += 1
+        number = entered
+        if entered == 2:
+            both.set()
+        await both.wait()
+        return assistant(f"answer {number}")
+
+    async with store:
+        if begun:
+            await store.append("s", [user("Hi")], turn_id="t", open=True)
+        pipeline = Pipeline(store, model)
+        one, two = await asyncio.gather(*(pipeline.execute("s", "user", "Hi", turn_id="t") for _ in range(2)))
+        assert one.response == two.response
+        assert [message.text for message in await store.load("s")] == ["Hi", one.response.text]
+        assert (await store.info("s")).turns == 1
+
+
+async def test_owner_metadata_and_options_of_one_call(store: Store) -> None:
+    model = Recorder()
+    async with store:
+        pipeline = Pipeline(store, model, options={"a": 1, "b": 1})
+        for turn_id in (None, "t"):
+            await pipeline.execute(
+                "s", "user", "Hi", turn_id=turn_id, owner="ann", metadata={"last": turn_id}, options={"b": 2}
+            )
+            assert model.options == {"a": 1, "b": 2}
+        info = await store.info("s")
+        assert (info.owner, info.metadata.get("last"), info.turns) == ("ann", "t", 2)
+        for turn_id in (None, "u"):
+            with pytest.raises(SessionNotFound):
+                await pipeline.execute("s", "user", "Hi", turn_id=turn_id, owner="bob")
+        with pytest.raises(InvalidInput, match="options"):
+            await pipeline.execute("s", "user", "Hi", options=[1])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("turn_id", [None, "t"])
+async def test_an_erased_session_does_not_come_back_under_an_id_either(store: Store, turn_id: str | None) -> None:
+    async def slow(messages: list[Message]) -> Message:
+        await store.erase("s")
+        return assistant("ok")
+
+    async with store:
+        await store.append("s", [user("before")])
+        with pytest.raises(Conflict):
+            await Pipeline(store, slow).execute("s", "user", "Hi", turn_id=turn_id)
+        with pytest.raises(SessionNotFound):
+            await store.info("s")
+
+
+async def test_history_is_read_only_if_it_is_needed(store: Store) -> None:
+    model = Recorder()
+    async with store:
+        await filled(store, 3)
+        pipeline = Pipeline(store, model, load_history=lambda message: "before" in message.text)
+        for text in ("What is 2 + 2?", "What was before?"):
+            await pipeline.execute("s", "user", text)
+        await store.merge_metadata("s", {"system": "Be kind."})
+        await pipeline.execute("s", "user", "And 3 + 3?")
+        await pipeline.execute("new", "user", "And 3 + 3?")
+        assert model.given[0] == ["user:What is 2 + 2?"]
+        assert model.given[1][-3:] == ["user:What is 2 + 2?", "assistant:ok", "user:What was before?"]
+        assert len(model.given[1]) == 9
+        assert model.given[2:] == [["system:Be kind.", "user:And 3 + 3?"], ["user:And 3 + 3?"]]
+        assert (await store.info("s")).turns == 6
+    with pytest.raises(InvalidInput, match="load_history"):
+        Pipeline(store, model, load_history=True)  # type: ignore[arg-type]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from typing import Final, TypeAlias, TypeGuard
 
 import msgspec
 
-from ..errors import InvalidInput, SessionNotFound
+from ..errors import IdReused, InvalidInput, SessionNotFound
 from ..rules.header import is_met
 from ..store import Store
 from ..values.change import Receipt
@@ -33,8 +34,8 @@ class Result(msgspec.Struct, frozen=True):
 
     Attributes:
         response: What the model answered.
-        messages: What the model was given.
-        receipt: Where the turn was stored.
+        messages: What the model was given; nothing, if an earlier call has stored the turn.
+        receipt: Where the turn was stored; in that case, the session as it is.
     """
 
     response: Message
@@ -57,6 +58,9 @@ class Pipeline:
             `system`, if that is one of the two.  It is sent first, and once: the message of role `system` or
             `developer` that opens the session's first turn gives way to it.  It is not stored.  Without any prompt that
             message is sent, also when its turn lies before the window.
+        load_history: Returns whether the history is needed to answer a message; without it, it always is.  Otherwise
+            the model is given the system prompt and the message, and the message is stored all the same.  A stored
+            system message counts as history.
         options: Passed to the model by keyword.
 
     Raises:
@@ -71,6 +75,7 @@ class Pipeline:
         window: Window | None = None,
         counter: TokenCounter = estimate,
         system: str | list[JSON] | None = None,
+        load_history: Callable[[Message], bool] | None = None,
         options: Mapping[str, object] | None = None,
     ) -> None:
         if not isinstance(store, Store):
@@ -79,6 +84,8 @@ class Pipeline:
             raise InvalidInput(f"window must be a Window such as Window(messages=20), not {shown(window)}")
         if options is not None:
             check_mapping(options, "options")
+        if load_history is not None and not callable(load_history):
+            raise InvalidInput(f"load_history must be a function of a message, not {shown(load_history)}")
         if not callable(model):
             raise InvalidInput(f"model must be an async callable, not {type(model).__name__}")
         if system is not None and not _is_prompt(system):
@@ -89,9 +96,20 @@ class Pipeline:
         self.counter = counter
         self._openings: dict[tuple[Key, bytes, int], Sequence[Message]] = {}
         self.system = None if system is None else system_message(system)
+        self.load_history = load_history
         self.options = dict(options or {})
 
-    async def execute(self, session_id: str, role: str, content: str | list[JSON]) -> Result:
+    async def execute(
+        self,
+        session_id: str,
+        role: str,
+        content: str | list[JSON],
+        *,
+        owner: str | None = None,
+        turn_id: str | None = None,
+        metadata: Mapping[str, JSON] | None = None,
+        options: Mapping[str, object] | None = None,
+    ) -> Result:
         """Give the model what is new with the history before it, and store both it and the answer as one turn.
 
         Nothing is stored if the model raises, or if this is cancelled while it works.  Two executions at once on one
@@ -100,14 +118,22 @@ class Pipeline:
         A session that was erased, or expired, while the model worked does not come back: the turn belongs to the
         session that was read, and is refused.
 
+        With a `turn_id` this can be called again after any failure.  A turn that is stored is returned, and the model
+        is not asked again.  If only rounds of it are stored, the model is given them, and its answer closes the turn.
+
         Args:
             session_id: The session; it is made if it is not stored.
             role: Who speaks: `"user"`.
             content: The new message's content.
+            owner: The owner of a session that this makes; one that is stored must belong to this owner.
+            turn_id: The turn's name, 1 to 200 bytes of UTF-8, such as the id of the request.
+            metadata: Also merge this into the session's metadata.
+            options: Passed to the model by keyword, on top of the pipeline's.
 
         Raises:
-            Conflict: The session was erased, or expired, while the model worked; nothing was stored.
-            SessionNotFound: It belongs to another owner than the store's view.
+            Conflict: The session was erased, or expired, while the model worked; nothing was stored.  Or another turn
+                has interrupted the one with this `turn_id`.
+            SessionNotFound: It belongs to another owner.
             InvalidInput: The message, or the model's answer, is not one.
         """
         if type(role) is not str or not role:
@@ -115,17 +141,69 @@ class Pipeline:
         if not isinstance(content, (str, list)):
             raise InvalidInput(f"content must be a str, or a list of blocks, not {shown(content)}")
         message = Message.from_dict({"role": role, "content": content})
-        session, turns = await self._read(session_id)
-        messages = (*await self._context(session, turns), message)
-        answer = self.model(list(messages), **self.options)
+        if options is not None:
+            check_mapping(options, "options")
+        options = {**self.options, **(options or {})}
+        if turn_id is not None:
+            return await self._execute_once(session_id, message, turn_id, owner, metadata, options)
+        session, context = await self._history(session_id, message)
+        messages = (*context, message)
+        response = await self._answer(messages, options)
+        bound = None if session is None else session.version.session
+        receipt = await self.store.append(session_id, [message, response], expect=bound, owner=owner, metadata=metadata)
+        return Result(response, messages, receipt)
+
+    async def _execute_once(
+        self,
+        session_id: str,
+        message: Message,
+        turn_id: str,
+        owner: str | None,
+        metadata: Mapping[str, JSON] | None,
+        options: Mapping[str, object],
+    ) -> Result:
+        """Execute a turn that may be stored already, whole or in part."""
+        for again in (False, True):
+            with nullcontext() if again else suppress(IdReused):  # another call has answered meanwhile
+                async with self.store.write_turn(session_id, turn_id=turn_id, owner=owner, metadata=metadata) as turn:
+                    if turn.finished:
+                        assert turn.receipt is not None
+                        return Result(turn.messages[-1], (), turn.receipt)
+                    _, context = await self._history(session_id, message)
+                    said = [] if turn.rounds else [message]
+                    messages = (*context, *said)
+                    response = await self._answer(messages, options)
+                    receipt = await turn.add([*said, response], last=True)
+                    return Result(response, messages, receipt)
+        raise AssertionError
+
+    async def _answer(self, messages: Sequence[Message], options: Mapping[str, object]) -> Message:
+        answer = self.model(list(messages), **options)
         if not isinstance(answer, Awaitable):
             raise InvalidInput(
                 f"model must be an async callable: it returned {type(answer).__name__}, nothing to await"
             )
-        response = as_message(await answer, "the model's answer")
-        bound = None if session is None else session.version.session
-        receipt = await self.store.append(session_id, [message, response], expect=bound)
-        return Result(response, messages, receipt)
+        return as_message(await answer, "the model's answer")
+
+    async def _history(self, session_id: str, message: Message) -> tuple[Session | None, list[Message]]:
+        """Return the session, and what the model is given before the message."""
+        if self.load_history is None or self.load_history(message):
+            session, turns = await self._read(session_id)
+            return session, await self._context(session, turns)
+        try:
+            session = await self.store.session(session_id, last=0)
+        except SessionNotFound:
+            session = None
+        return session, list(self._prompt(session))
+
+    def _prompt(self, session: Session | None) -> Sequence[Message]:
+        """Return the system prompt that is set, for all sessions or for this one."""
+        if self.system is not None:
+            return (self.system,)
+        if session is None or not session.info.metadata.encoded:
+            return ()
+        prompt = session.info.metadata.get("system")
+        return (system_message(prompt),) if _is_prompt(prompt) else ()
 
     async def _read(self, session_id: str) -> tuple[Session | None, Sequence[Turn]]:
         """Return the end of a session, and at least the turns that fill the window."""
@@ -152,13 +230,9 @@ class Pipeline:
 
     async def _context(self, session: Session | None, turns: Sequence[Turn]) -> list[Message]:
         """Return the system prompt and the turns of the window."""
+        prompt = self._prompt(session)
         if session is None:
-            return [] if self.system is None else [self.system]
-        prompt: Sequence[Message] = ()
-        if self.system is not None:
-            prompt = (self.system,)
-        elif session.info.metadata.encoded:
-            prompt = _prompt_of(session)
+            return list(prompt)
         opens = bool(turns) and turns[0].number == 0
         opening = _opening(turns[0]) if opens else ()
         if opening:  # it is sent on top of the window, or gives way to the prompt
@@ -185,11 +259,6 @@ class Pipeline:
 
     def _tokens(self, turn: Turn) -> int:
         return self.counter(turn.messages, model=None).tokens
-
-
-def _prompt_of(session: Session) -> Sequence[Message]:
-    prompt = session.info.metadata.get("system")
-    return (system_message(prompt),) if _is_prompt(prompt) else ()
 
 
 def _opening(turn: Turn) -> Sequence[Message]:
