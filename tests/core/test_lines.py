@@ -139,16 +139,6 @@ def test_a_line_of_another_session_is_noticed(place: int) -> None:
     assert (caught.value.key, caught.value.turn) == (KEY, TURNS.get(place))
 
 
-def test_format_1_can_still_be_read() -> None:
-    """No checksum in it is started with the key."""
-    state = small()
-    lines = state.lines()
-    old = [signed(line.rpartition(b',"crc32":')[0].replace(b'{"turnlog":2', b'{"turnlog":1') + b"}") for line in lines]
-    assert b'{"turnlog":1' in old[0]
-    assert read_back(old, KEY).records == state.records
-    assert read_back(old, KEY).lines() == lines
-
-
 @pytest.mark.parametrize("place", range(6))
 def test_a_damaged_session_can_only_be_deleted(place: int) -> None:
     """For its owner, or with a condition, if its header can be read; nothing else is answered."""

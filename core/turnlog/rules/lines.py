@@ -25,8 +25,8 @@ from ..values.version import Version
 from .header import Header
 from .plan import Remembered
 
-FORMAT = 2
-"""The format of the lines; it stands in the first one.  In format 1 no checksum was started with the key."""
+FORMAT = 1
+"""The format of the lines; it stands in the first one."""
 
 Changes: TypeAlias = "list[tuple[str, Remembered]]"
 
@@ -113,17 +113,17 @@ def record(key: Key, record: Record) -> bytes:
     return _encode(_Line(**head, size=record.size), start_of(key))
 
 
-def parse(header: Header, lines: Sequence[bytes], start: int) -> tuple[Changes, list[Record]]:
+def parse(header: Header, lines: Sequence[bytes]) -> tuple[Changes, list[Record]]:
     """Return the remembered changes and the records behind the lines of a session.
 
     Args:
         header: The header, and
         lines: All lines.
-        start: What the checksums of all lines but the first start with.
 
     Raises:
         CorruptRecord: A line cannot be read or belongs to another session, or some are missing.
     """
+    start = start_of(header.key)
     try:
         _check(lines[1], start)
         second = _decode_second(lines[1]).changes
@@ -133,8 +133,8 @@ def parse(header: Header, lines: Sequence[bytes], start: int) -> tuple[Changes, 
     return changes, _records(header, lines[2:], start)
 
 
-def parse_header(key: Key | None, lines: Sequence[bytes]) -> tuple[Header, int]:
-    """Return the header behind the lines of a session, and what the checksums of the other lines start with.
+def parse_header(key: Key | None, lines: Sequence[bytes]) -> Header:
+    """Return the header behind the lines of a session.
 
     Args:
         key: The session that they must belong to; None: any.
@@ -153,7 +153,7 @@ def parse_header(key: Key | None, lines: Sequence[bytes]) -> tuple[Header, int]:
         raise CorruptRecord(f"its first line cannot be read: {error}", key=key) from None
     if key is not None and found.key != key:
         raise CorruptRecord(f"what is kept in its place belongs to {found.key}", key=key)
-    return found, start_of(found.key) if form > 1 else 0
+    return found
 
 
 def _records(header: Header, lines: Sequence[bytes], start: int) -> list[Record]:

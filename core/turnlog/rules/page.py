@@ -62,7 +62,7 @@ def page_of_lines(sessions: Mapping[str, Sequence[bytes]], query: Query, now: fl
     for name, lines in sessions.items():
         if lines:
             try:
-                header, _ = parse_header(None, lines)
+                header = parse_header(None, lines)
             except CorruptRecord as error:
                 damaged.append(CorruptRecord(f"{name}: {error}"))
             else:

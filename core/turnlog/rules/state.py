@@ -299,8 +299,8 @@ class SessionState(msgspec.Struct, eq=False, gc=False, weakref=False):
             return cls.absent(key, ttl=ttl)
         header: Header | None = None
         try:
-            header, start = _lines.parse_header(key, lines)
-            changes, records = _lines.parse(header, lines, start)
+            header = _lines.parse_header(key, lines)
+            changes, records = _lines.parse(header, lines)
         except CorruptRecord as damage:
             return _Damaged(key, header, [], 0, 0, _Ring(), ttl, damage)
         first = header.changes - len(changes)
