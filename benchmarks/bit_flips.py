@@ -110,7 +110,7 @@ async def write(store: Store, key: Key, number: int, dice: random.Random) -> set
         older.add(json.dumps([message.to_dict() for message in await store.load(name)]))
 
     owner = OWNERS[number % len(OWNERS)]
-    await add("first", owner=owner, metadata={"title": f"of {key}", "n": 0})
+    await add("first", owner=owner or None, metadata={"title": f"of {key}", "n": 0})
     for turn in range((0, 2, 6, 11, 24)[number % 5]):
         await add(str(turn))
     if number % 3 == 0:

@@ -25,6 +25,7 @@ ABOVE_THE_BACKEND = {  # no backend can break these: `Store` and the values see 
     "invalid_conditions",
     "given_values_are_copied",
     "a_forged_cursor",
+    "only_a_later_round_that_closes_its_turn_may_be_empty",
 }
 
 

@@ -523,6 +523,18 @@ class RoundsAreTurns(MemoryBackend):
         )
 
 
+@fails(Rounds, "a_turn_is_closed_without_messages")
+class EmptyRoundsAreLeftOut(MemoryBackend):
+    """Stores nothing for a round that holds no messages."""
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        if change.append and not change.append[0].count:
+            info = (await self.read(key, last=0)).info
+            number = info.turns - 1
+            return Receipt(info.version, number, info.first, info.turns, info.messages, info.version, info.expires_in)
+        return await super().commit(key, change)
+
+
 @fails(Rounds, "a_round_must_follow", "a_round_of_nothing", "another_turn_came_between")
 class AnyRound(MemoryBackend):
     """Takes a round as it comes, as the beginning of a turn if it follows none."""
