@@ -695,6 +695,7 @@ class Between(Layer):
 
 
 @pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("make", ["memory"], indirect=True)  # the layer decides, over each backend alike
 @pytest.mark.parametrize("meanwhile", MEANWHILE)
 @pytest.mark.parametrize("condition", [name for name in CONDITIONS if name not in UNMET])
 async def test_a_cut_keeps_its_condition_when_another_writer_comes_between(
