@@ -283,8 +283,8 @@ class Store:
 
         Args:
             session_id: The session.
-            messages: A list or tuple of messages or their dictionaries, at least one; none in a later round that only
-                closes its turn.
+            messages: A list or tuple of messages or their dictionaries, at least one.  A later round that closes its
+                turn may have none.
             expect: The condition on the session: `ABSENT`, `PRESENT`, `version.session`, `version` or `version.exact`.
             turn_id: The turn's name, 1 to 200 bytes of UTF-8; send a turn again under the same name after a failure.
             part: Which round of the turn, from 0.  Later rounds need `turn_id`, and the round before stored as `open`.

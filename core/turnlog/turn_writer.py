@@ -35,8 +35,8 @@ class TurnWriter:
         turn_id: The turn's id.
         rounds: The messages of each round that is stored, with those that earlier writers have stored.
         finished: Whether the turn is closed: no round can be added.
-        receipt: The receipt of the last round that is stored; None: there is none.  If an earlier writer has stored it,
-            it shows the session as it was when the block began.
+        receipt: The receipt of the last stored round; None if no round is stored.  If an earlier writer has stored the
+            round, the receipt shows the session as it was when the block began.
     """
 
     def __init__(

@@ -27,7 +27,7 @@ _TRIES: Final = 20  # the most attempts at a transaction that conflicts with oth
 
 
 _GRACE: Final = 0.05
-"""Seconds until a driver that has ignored the end of its time to connect is stopped again."""
+"""Seconds after the timeout of connecting until a driver that has ignored its cancellation is cancelled again."""
 
 
 class Timed(Protocol):

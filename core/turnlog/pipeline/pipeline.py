@@ -34,8 +34,8 @@ class Result(msgspec.Struct, frozen=True):
 
     Attributes:
         response: What the model answered.
-        messages: What the model was given; nothing, if an earlier call has stored the turn.
-        receipt: Where the turn was stored; in that case, the session as it is.
+        messages: What the model was given; empty if an earlier call has stored the turn.
+        receipt: The receipt of the turn.  If an earlier call has stored the turn, it shows the session as it is now.
     """
 
     response: Message
@@ -58,9 +58,8 @@ class Pipeline:
             `system`, if that is one of the two.  It is sent first, and once: the message of role `system` or
             `developer` that opens the session's first turn gives way to it.  It is not stored.  Without any prompt that
             message is sent, also when its turn lies before the window.
-        load_history: Returns whether the history is needed to answer a message; without it, it always is.  Otherwise
-            the model is given the system prompt and the message, and the message is stored all the same.  A stored
-            system message counts as history.
+        load_history: Decides for each message whether the history is read; None: always.  If it returns False, the
+            model is given the system prompt that is set and the message alone.  The turn is stored in both cases.
         options: Passed to the model by keyword.
 
     Raises:

@@ -76,7 +76,7 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
         """One round of a turn, checked.
 
         Args:
-            messages: At most 10,000, and at least one; none in a later round that closes its turn.
+            messages: From 1 to 10,000.  A later round that closes its turn may have none.
             id: The turn's id.
             time: When it was said, in seconds since 1970.
             part: Which round of the turn, from 0.
