@@ -52,7 +52,7 @@ def typing(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The whole suite on each installed Python, in three processes; arguments after `--` go to pytest instead."""
     session.install("-e", ".[test]")
-    session.run("python", "-m", "pytest", *(session.posargs or ["-n", "3"]))
+    session.run("python", "-m", "pytest", *(session.posargs or ["-n", "3", "--dist", "worksteal"]))
 
 
 @nox.session

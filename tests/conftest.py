@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.internal.conjecture import providers
 
+import example_store
 import servers
 
 # The same examples on every machine and in every run: a failure is never a matter of luck, and costs nobody a second
@@ -62,6 +63,14 @@ def shared_data() -> list[dict[str, Any]]:
         servers.leave_out("real conversations", "shared/data/airline_conversations.jsonl is not beside this checkout")
     with path.open(encoding="utf-8") as lines:
         return [json.loads(line) for line in lines]
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder into which pip has installed the example backend's distribution."""
+    site = tmp_path_factory.mktemp("site")
+    example_store.install(site)
+    return site
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -122,13 +122,6 @@ class TestCacheOverMariaDB(LayerContract):
         return CacheLayer(inner)
 
 
-class TestTwoOverZstdOverMariaDB(LayerContract):
-    below = OverMariaDB
-
-    def layer(self, inner: Backend) -> Backend:
-        return Alternating(ZstdLayer(inner))
-
-
 class TestCacheOverRedis(LayerContract):
     below = RedisContract
 

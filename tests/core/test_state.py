@@ -39,7 +39,7 @@ from turnlog import (
 )
 from turnlog.errors import IdReused, InvalidInput, SessionNotFound, SplitsSealed, TooLarge, TurnlogError
 from turnlog.rules import SessionState, file_key, page
-from turnlog.values import ExactVersion, SameSession
+from turnlog.values import SameSession
 
 KEY = Key("shop", "alice")
 OLD_STATES = 6  # how many earlier states are kept, to be read, expected and gone on from
@@ -686,25 +686,6 @@ class AppendReachesOlderStates(StateMachine):
         return after, receipt
 
 
-class PlainVersionComparesAll(StateMachine):
-    """Planted: a plain version is compared like `version.exact`."""
-
-    def apply(self, state: SessionState, change: Change) -> tuple[SessionState, Receipt]:
-        expect = change.expect.exact if isinstance(change.expect, Version) else change.expect
-        return super().apply(state, msgspec.structs.replace(change, expect=expect))
-
-
-class ExactComparesTurnsAlone(StateMachine):
-    """Planted: `version.exact` is compared like a plain version."""
-
-    def apply(self, state: SessionState, change: Change) -> tuple[SessionState, Receipt]:
-        expect = change.expect.version if isinstance(change.expect, ExactVersion) else change.expect
-        return super().apply(state, msgspec.structs.replace(change, expect=expect))
-
-    def may_delete(self, state: SessionState, expect: Expect, for_owner: str | None) -> bool:
-        return super().may_delete(state, expect.version if isinstance(expect, ExactVersion) else expect, for_owner)
-
-
 class SessionComparesTurns(StateMachine):
     """Planted: `version.session` is compared like a plain version."""
 
@@ -754,8 +735,6 @@ class DeleteReachesAnyOwner(StateMachine):
         RepeatAppliesAgain,
         SealExtendsTheLife,
         AppendReachesOlderStates,
-        PlainVersionComparesAll,
-        ExactComparesTurnsAlone,
         SessionComparesTurns,
         PresentMakesASession,
         RepeatIsAnsweredToAnyOwner,

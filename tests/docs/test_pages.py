@@ -12,20 +12,13 @@ from textwrap import indent
 import pytest
 
 from docs.run_page import Wrong, blocks, fits, run
-from example_store import EXAMPLE, environment, install
+from example_store import EXAMPLE, environment
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = [page for page in (ROOT / "docs").rglob("*.md") if "/." not in str(page.relative_to(ROOT))]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *DOCS])
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    site = tmp_path_factory.mktemp("site")
-    install(site)
-    return site
 
 
 @pytest.mark.parametrize("name", [name for name, page in zip(NAMES, PAGES, strict=True) if "```" in page.read_text()])

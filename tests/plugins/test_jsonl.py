@@ -13,20 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from example_store import EXAMPLE, environment, install
+from example_store import EXAMPLE, environment
 
 SOURCE = EXAMPLE / "src" / "turnlog_jsonl" / "__init__.py"
 FAULTS = Path(__file__).with_name("jsonl_faults.py")
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder into which pip has installed the distribution, as it would for anybody."""
-    site = tmp_path_factory.mktemp("site")
-    install(site)
-    return site
 
 
 @pytest.fixture
