@@ -18,6 +18,7 @@ from .errors import (
     HistoryRegressed,
     IdReused,
     InvalidInput,
+    ModelError,
     OutcomeUnknown,
     PluginError,
     SchemaError,
@@ -28,7 +29,7 @@ from .errors import (
     Unavailable,
 )
 from .layers import Layer, MessageLayer, PayloadLayer
-from .pipeline import Model, Pipeline, Result, TokenCount, Window
+from .pipeline import Model, Pipeline, Reply, Result, Serialize, Stream, Summaries, TokenCount, Tool, Usage, Window
 from .store import Store
 from .turn_writer import TurnWriter
 from .values import (
@@ -79,6 +80,7 @@ __all__ = [
     "MessageLayer",
     "Metadata",
     "Model",
+    "ModelError",
     "OutcomeUnknown",
     "Page",
     "PayloadLayer",
@@ -87,19 +89,25 @@ __all__ = [
     "Query",
     "Receipt",
     "Record",
+    "Reply",
     "Result",
     "SchemaError",
+    "Serialize",
     "Session",
     "SessionInfo",
     "SessionNotFound",
     "SplitsSealed",
     "Store",
+    "Stream",
+    "Summaries",
     "TokenCount",
     "TooLarge",
+    "Tool",
     "Turn",
     "TurnWriter",
     "TurnlogError",
     "Unavailable",
+    "Usage",
     "Version",
     "Window",
     "assistant",

@@ -10,6 +10,7 @@
     ├── HistoryRegressed                not stored: the store is behind, or beside, what this caller saw
     ├── Unavailable (ConnectionError)   not stored: the store could not be reached in time
     ├── OutcomeUnknown                  stored or not: send the same change again
+    ├── ModelError                      the model's answer cannot be used; finished rounds are stored
     ├── CorruptRecord                   a stored record cannot be read
     │   └── FormatTooNew                it was written by a newer turnlog
     ├── ConfigError (ValueError)        a URL, a file or an option is wrong
@@ -36,6 +37,7 @@ __all__ = [
     "HistoryRegressed",
     "IdReused",
     "InvalidInput",
+    "ModelError",
     "OutcomeUnknown",
     "PluginError",
     "SchemaError",
@@ -156,6 +158,13 @@ class OutcomeUnknown(TurnlogError):
             return super().__str__()
         what = "call the method again" if self.change is None else "store.resend(error) stores it once"
         return f"session {self.key}: {super().__str__()}: the change may have been stored: {what}"
+
+
+class ModelError(TurnlogError):
+    """A model's answer cannot be used: it calls tools that it was not given, or never stops calling them.
+
+    No round with an unanswered call is stored.
+    """
 
 
 class CorruptRecord(TurnlogError):

@@ -67,6 +67,14 @@ class TurnWriter:
         return [message for one in self.rounds for message in one]
 
     async def __aenter__(self) -> Self:
+        return await self.find()
+
+    async def find(self) -> Self:
+        """Look for rounds that an earlier writer has stored; the beginning of the block does so.
+
+        Raises:
+            Conflict: Another turn has interrupted this one.
+        """
         try:
             session = await self._read(last=int(self._may_be_stored))
         except SessionNotFound:
@@ -95,12 +103,13 @@ class TurnWriter:
         if kind is None and self.rounds and not self.finished:
             await self._add((), last=True)
 
-    async def add(self, messages: Sequence[MessageLike], *, last: bool = False) -> Receipt:
+    async def add(self, messages: Sequence[MessageLike], *, last: bool = False, expect: Expect = None) -> Receipt:
         """Store a round; the same round can be sent again after a failure, and is stored once.
 
         Args:
             messages: A list or tuple of messages or their dictionaries, at least one.
             last: Whether this round closes the turn, which saves a write at the end of the block.
+            expect: The condition on the session for this round; None: the writer's.
 
         Raises:
             Conflict: The session does not meet the condition, was erased, or another turn has begun in it.
@@ -115,13 +124,18 @@ class TurnWriter:
         checked = as_turn(messages)
         if not checked:
             raise InvalidInput("a round needs at least one message, none was given")
-        return await self._add(checked, last=last)
+        return await self._add(checked, last=last, expect=expect)
 
-    async def _add(self, messages: tuple[Message, ...], *, last: bool) -> Receipt:
+    async def _add(self, messages: tuple[Message, ...], *, last: bool, expect: Expect = None) -> Receipt:
         part = len(self.rounds)
         metadata = None if part else self._metadata
         receipt = await self._append(
-            messages, turn_id=self.turn_id, part=part, open=not last, metadata=metadata, expect=self._expect
+            messages,
+            turn_id=self.turn_id,
+            part=part,
+            open=not last,
+            metadata=metadata,
+            expect=self._expect if expect is None else expect,
         )
         self._expect = receipt.version.session
         self.receipt, self.finished = receipt, last

@@ -7,12 +7,12 @@ import contextlib
 import inspect
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import cast
 
 from turnlog import InvalidInput, Key, Message, Model, Pipeline, PluginError, TurnlogError, Window, open_store
 from turnlog.config import find_model
-from turnlog.values import MessageLike
+from turnlog.pipeline import Piece, ask
 
 from ._show import text_of
 from ._text import Code, Printer, complain, is_terminal, note
@@ -118,9 +118,11 @@ def _model(name: str) -> Model:
 
 
 def _guarded(model: Model, name: str) -> Model:
-    async def answer(messages: Sequence[Message], **options: object) -> MessageLike:
+    async def answer(messages: Sequence[Message], **options: object) -> AsyncIterator[Piece]:
         try:
-            return await model(messages, **options)
+            async with contextlib.aclosing(ask(model, messages, options, streamed=True)) as pieces:
+                async for piece in pieces:
+                    yield piece
         except TurnlogError:
             raise
         except Exception as error:

@@ -200,9 +200,9 @@ def test_the_extras_are_those_of_the_distribution() -> None:
             "from turnlog_memory import MemoryBackend as Thing",
             "is the class MemoryBackend; it must be a subclass",
         ),
-        (find_model, "turnlog.models", "def Thing(messages): ...", "is a function; it must be an async callable"),
-        (find_model, "turnlog.models", "class Thing: pass", "is the class Thing; it must be an async callable"),
-        (find_model, "turnlog.models", "Thing = 'text'", "is a str; it must be an async callable"),
+        (find_model, "turnlog.models", "def Thing(messages): ...", "is a function; it must be an async function"),
+        (find_model, "turnlog.models", "class Thing: pass", "is the class Thing; it must be an async function"),
+        (find_model, "turnlog.models", "Thing = 'text'", "is a str; it must be an async function"),
         (find_command, "turnlog.commands", "Thing = 5", "is a int; it must be a function that takes a cyclopts.App"),
     ],
 )

@@ -16,6 +16,7 @@ from turnlog import (
     InvalidInput,
     Layer,
     Message,
+    ModelError,
     Pipeline,
     Session,
     SessionNotFound,
@@ -24,7 +25,6 @@ from turnlog import (
     Window,
     assistant,
     system,
-    tool,
     user,
 )
 from turnlog_memory import MemoryBackend
@@ -356,7 +356,9 @@ async def test_nothing_is_stored_when_the_model_raises_or_is_cancelled(store: St
 async def test_what_gives_nothing_to_await_is_no_model(store: Store) -> None:
     """A function without `async` is named as such, and nothing is stored."""
     async with store:
-        with pytest.raises(InvalidInput, match="model must be an async callable: it returned Message"):
+        with pytest.raises(
+            InvalidInput, match="model must be an async function or an async generator: it returned Message"
+        ):
             await Pipeline(store, lambda messages: assistant("a")).execute("s", "user", "hello")  # type: ignore[arg-type,return-value]  # what is refused
         with pytest.raises(SessionNotFound):
             await store.load("s")
@@ -400,15 +402,14 @@ async def test_what_a_model_does_to_its_list_changes_neither_the_result_nor_the_
     assert [message.text for message in await store.load("s")] == ["q0", "a0", "now", "a"]
 
 
-async def test_an_answer_with_tool_calls_is_stored_as_it_is(store: Store) -> None:
+async def test_calls_to_a_pipeline_without_tools_are_an_error_and_nothing_is_stored(store: Store) -> None:
     call: Any = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
     async with store:
-        answer = assistant(None, tool_calls=[call])
-        result = await Pipeline(store, Recorder(answer)).execute("s", "user", "Weather?")
-        assert result.response.tool_calls == [call]
-        assert (await store.load("s"))[-1] == answer
-        await store.append("s", [tool("sunny", tool_call_id="c1")])
-        assert (await Pipeline(store, Recorder()).execute("s", "user", "Thanks")).messages[1] == answer
+        pipeline = Pipeline(store, Recorder(assistant(None, tool_calls=[call])))
+        with pytest.raises(ModelError, match="called 'weather', and the pipeline has no tools"):
+            await pipeline.execute("s", "user", "Weather?")
+        with pytest.raises(SessionNotFound):
+            await store.load("s")
 
 
 async def at_once(stores: Sequence[Store], model: Recorder) -> list[tuple[str, ...]]:

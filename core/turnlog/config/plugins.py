@@ -137,9 +137,13 @@ def find_model(name: str) -> Callable[..., object]:
         PluginError: There is none, it cannot be loaded, it is not async, or it is claimed twice.
     """
     found, plugin = _load(_MODELS, name)
-    if callable(found) and (inspect.iscoroutinefunction(found) or inspect.iscoroutinefunction(found.__call__)):
+    if callable(found) and any(map(_is_async, (found, found.__call__))):
         return found
-    raise _unfit(plugin, found, "an async callable, or a class of them")
+    raise _unfit(plugin, found, "an async function, an async generator, or a class of them")
+
+
+def _is_async(function: object) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
 
 
 def find_command(name: str) -> Callable[..., object]:

@@ -1,9 +1,32 @@
-"""The pipeline: load the history, select the window, call the model, save the turn."""
+"""The pipeline: load the history, select the window, call the model, run its tools, save the turn."""
 
 from __future__ import annotations
 
-from .pipeline import Model, Pipeline, Result
+from .execution import Concurrency, Result, Serialize
+from .model import Model, Piece, Reply, Usage, ask
+from .pipeline import Pipeline
+from .stream import Stream
+from .summaries import Summaries, Summary
 from .tokens import TokenCount, TokenCounter, estimate
+from .tools import Tool
 from .window import Window
 
-__all__ = ["Model", "Pipeline", "Result", "TokenCount", "TokenCounter", "Window", "estimate"]
+__all__ = [
+    "Concurrency",
+    "Model",
+    "Piece",
+    "Pipeline",
+    "Reply",
+    "Result",
+    "Serialize",
+    "Stream",
+    "Summaries",
+    "Summary",
+    "TokenCount",
+    "TokenCounter",
+    "Tool",
+    "Usage",
+    "Window",
+    "ask",
+    "estimate",
+]

@@ -1,65 +1,59 @@
-"""The pipeline: load the history, choose the window, call the model, save the turn."""
+"""The pipeline: load the history, choose the window, call the model, run its tools, save the turn."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import nullcontext, suppress
-from typing import Final, TypeAlias, TypeGuard
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any, Final, Literal
 
-import msgspec
-
-from ..errors import IdReused, InvalidInput, SessionNotFound
-from ..rules.header import is_met
+from ..errors import Conflict, IdReused, InvalidInput
 from ..store import Store
-from ..values.change import Receipt
-from ..values.json_value import JSON, check_mapping, shown
-from ..values.key import Key
-from ..values.message import Message, MessageLike, as_message
+from ..values.json_value import JSON, check_mapping, check_number, shown
+from ..values.message import Message
 from ..values.message import system as system_message
-from ..values.session import Session
-from ..values.turn import Turn
+from .context import Context, is_prompt, warn
+from .execution import Concurrency, Execution, Result, Serialize, Setup
+from .model import Model
+from .stream import Stream
+from .summaries import Summaries, Summary, summarize
 from .tokens import TokenCounter, estimate
+from .tools import Tool, tools_by_name
 from .window import Window
 
-_OPENINGS: Final = 4_096
-"""The most sessions whose stored system prompts a pipeline remembers."""
+_TRIES: Final = 100
+"""How often a model is asked anew, with `concurrency="retry"`, because other requests were first."""
 
-Model: TypeAlias = Callable[..., Awaitable[MessageLike]]
-"""What answers, any async callable: `await model(messages, **options)`, given a list of `Message`, answers one, or the
-dictionary to make it from."""
-
-
-class Result(msgspec.Struct, frozen=True):
-    """What one execution did.
-
-    Attributes:
-        response: What the model answered.
-        messages: What the model was given; empty if an earlier call has stored the turn.
-        receipt: The receipt of the turn.  If an earlier call has stored the turn, it shows the session as it is now.
-    """
-
-    response: Message
-    messages: tuple[Message, ...]
-    receipt: Receipt
+_MODES: Final = ("append", "retry", "raise", "serialize")
 
 
 class Pipeline:
-    """A conversation that remembers: each execution adds one turn to a session, a message and the model's one answer.
-
-    Where a model calls tools the application leads the conversation itself, with `Store.load` and `Store.append`
-    (`docs/how-to/sessions.md`, round by round).
+    """A conversation that remembers: each execution adds one turn to a session, a message and what answers it.
 
     Args:
         store: Where the sessions are; an open one.
-        model: What answers (`Model`).
+        model: What answers (`Model`), whole or streamed.
         window: How much of the history the model is given; None: `Window(messages=20)`.
-        counter: Counts tokens, for `Window(tokens=...)`; by default an estimate.
+        counter: Counts tokens, for `Window(tokens=...)`; by default an estimate.  If the model reports its usage,
+            estimates are corrected by it.
         system: The system prompt, as text or as the provider's list of blocks; without it, the session's metadata
             `system`, if that is one of the two.  It is sent first, and once: the message of role `system` or
             `developer` that opens the session's first turn gives way to it.  It is not stored.  Without any prompt that
             message is sent, also when its turn lies before the window.
         load_history: Decides for each message whether the history is read; None: always.  If it returns False, the
             model is given the system prompt that is set and the message alone.  The turn is stored in both cases.
+        tools: Functions that the model may call, sync or async.  Each round, an answer with calls and their results, is
+            stored before the model is asked again.
+        max_rounds: The most rounds of calls in one turn; then `ModelError`.
+        summaries: When and how old turns are summarised; None: never.
+        concurrency: What happens to several requests at once on one session.  `append`: each stores its turn, and does
+            not see the others.  `retry`: a request before which another was stored asks the model again.  `raise`: it
+            raises `Conflict`.  `serialize`, or `Serialize(...)` with other times: one request at a time, across
+            processes.
+        on_error: If the model fails before it says anything: store nothing (`discard`), or the question (`keep`).
+        on_cut: If a stream is left, cancelled or fails: store what was said (`keep`), or nothing (`discard`).
+        on_load_error: If the history cannot be read: raise, or go on with an empty one, which is logged and counted
+            (`empty`).  The turn is then stored without a condition on the session.
         options: Passed to the model by keyword.
 
     Raises:
@@ -75,6 +69,13 @@ class Pipeline:
         counter: TokenCounter = estimate,
         system: str | list[JSON] | None = None,
         load_history: Callable[[Message], bool] | None = None,
+        tools: Sequence[Callable[..., Any] | Tool] = (),
+        max_rounds: int = 10,
+        summaries: Summaries | None = None,
+        concurrency: Concurrency = "append",
+        on_error: Literal["discard", "keep"] = "discard",
+        on_cut: Literal["keep", "discard"] = "keep",
+        on_load_error: Literal["raise", "empty"] = "raise",
         options: Mapping[str, object] | None = None,
     ) -> None:
         if not isinstance(store, Store):
@@ -87,16 +88,44 @@ class Pipeline:
             raise InvalidInput(f"load_history must be a function of a message, not {shown(load_history)}")
         if not callable(model):
             raise InvalidInput(f"model must be an async callable, not {type(model).__name__}")
-        if system is not None and not _is_prompt(system):
+        if not callable(counter):
+            raise InvalidInput(f"counter must be a token counter, not {type(counter).__name__}")
+        if system is not None and not is_prompt(system):
             raise InvalidInput("system must be text or a list of blocks, and not empty: leave it out to send none")
+        if summaries is not None and not isinstance(summaries, Summaries):
+            raise InvalidInput(f"summaries must be Summaries(model=...), not {shown(summaries)}")
+        if not isinstance(concurrency, Serialize):
+            _check_word(concurrency, "concurrency", _MODES)
+        _check_word(on_error, "on_error", ("discard", "keep"))
+        _check_word(on_cut, "on_cut", ("keep", "discard"))
+        _check_word(on_load_error, "on_load_error", ("raise", "empty"))
+        check_number(max_rounds, "max_rounds", least=1)
         self.store = store
         self.model = model
         self.window = Window() if window is None else window
-        self.counter = counter
-        self._openings: dict[tuple[Key, bytes, int], Sequence[Message]] = {}
-        self.system = None if system is None else system_message(system)
-        self.load_history = load_history
+        self.summaries = summaries
         self.options = dict(options or {})
+        self._counts: Counter[str] = Counter()
+        context = Context(
+            self.window,
+            counter,
+            system=None if system is None else system_message(system),
+            load_history=load_history,
+            threshold=None if summaries is None else summaries.threshold,
+            empty_on_error=on_load_error == "empty",
+            counts=self._counts,
+        )
+        self._setup = Setup(
+            store,
+            model,
+            context,
+            tools_by_name(tools),
+            max_rounds,
+            concurrency,
+            on_error == "keep",
+            on_cut == "keep",
+            self._counts,
+        )
 
     async def execute(
         self,
@@ -111,14 +140,14 @@ class Pipeline:
     ) -> Result:
         """Give the model what is new with the history before it, and store both it and the answer as one turn.
 
-        Nothing is stored if the model raises, or if this is cancelled while it works.  Two executions at once on one
-        session both store whole turns, in the order in which they end; neither sees the other's.
+        Nothing is stored if the model raises, or if this is cancelled while it works, apart from finished rounds of
+        tool calls.
 
         A session that was erased, or expired, while the model worked does not come back: the turn belongs to the
         session that was read, and is refused.
 
         With a `turn_id` this can be called again after any failure.  A turn that is stored is returned, and the model
-        is not asked again.  If only rounds of it are stored, the model is given them, and its answer closes the turn.
+        is not asked again.  If only rounds of it are stored, the model is given them, and goes on from there.
 
         Args:
             session_id: The session; it is made if it is not stored.
@@ -129,141 +158,124 @@ class Pipeline:
             metadata: Also merge this into the session's metadata.
             options: Passed to the model by keyword, on top of the pipeline's.
 
+        Returns:
+            The answer.  If it could not be stored because the store is unavailable, `result.error` says why, and
+            `result.save()` stores it later.
+
         Raises:
             Conflict: The session was erased, or expired, while the model worked; nothing was stored.  Or another turn
-                has interrupted the one with this `turn_id`.
+                has interrupted this one, or was stored before it where `concurrency` forbids that.
             SessionNotFound: It belongs to another owner.
+            ModelError: The model's answer cannot be used.
             InvalidInput: The message, or the model's answer, is not one.
         """
-        if type(role) is not str or not role:
-            raise InvalidInput(f"role must be a str such as 'user', not {shown(role)}")
-        if not isinstance(content, (str, list)):
-            raise InvalidInput(f"content must be a str, or a list of blocks, not {shown(content)}")
-        message = Message.from_dict({"role": role, "content": content})
-        if options is not None:
-            check_mapping(options, "options")
-        options = {**self.options, **(options or {})}
-        if turn_id is not None:
-            return await self._execute_once(session_id, message, turn_id, owner, metadata, options)
-        session, context = await self._history(session_id, message)
-        messages = (*context, message)
-        response = await self._answer(messages, options)
-        bound = None if session is None else session.version.session
-        receipt = await self.store.append(session_id, [message, response], expect=bound, owner=owner, metadata=metadata)
-        return Result(response, messages, receipt)
+        message, options = _message(role, content), self._options(options)
+        for tries in range(_TRIES):
+            execution = Execution(
+                self._setup,
+                session_id,
+                message,
+                owner=owner,
+                turn_id=turn_id,
+                metadata=metadata,
+                options=options,
+                streamed=False,
+            )
+            try:
+                async with aclosing(execution.pieces()) as pieces:
+                    async for _ in pieces:
+                        pass
+            except IdReused:
+                if turn_id is None or tries:
+                    raise  # otherwise another call has answered meanwhile
+            except Conflict as error:
+                if self._setup.concurrency != "retry" or not execution.may_try_again(error):
+                    raise
+            else:
+                return await self._done(session_id, execution)
+        raise Conflict(f"session {session_id!r}: other requests were first {_TRIES} times")
 
-    async def _execute_once(
+    def stream(
         self,
         session_id: str,
-        message: Message,
-        turn_id: str,
-        owner: str | None,
-        metadata: Mapping[str, JSON] | None,
-        options: Mapping[str, object],
-    ) -> Result:
-        """Execute a turn that may be stored already, whole or in part."""
-        for again in (False, True):
-            with nullcontext() if again else suppress(IdReused):  # another call has answered meanwhile
-                async with self.store.write_turn(session_id, turn_id=turn_id, owner=owner, metadata=metadata) as turn:
-                    if turn.finished:
-                        assert turn.receipt is not None
-                        return Result(turn.messages[-1], (), turn.receipt)
-                    _, context = await self._history(session_id, message)
-                    said = [] if turn.rounds else [message]
-                    messages = (*context, *said)
-                    response = await self._answer(messages, options)
-                    receipt = await turn.add([*said, response], last=True)
-                    return Result(response, messages, receipt)
-        raise AssertionError
+        role: str,
+        content: str | list[JSON],
+        *,
+        owner: str | None = None,
+        turn_id: str | None = None,
+        metadata: Mapping[str, JSON] | None = None,
+        options: Mapping[str, object] | None = None,
+    ) -> Stream:
+        """Return the answer as a stream: `async with pipeline.stream(...) as reply: async for piece in reply: ...`.
 
-    async def _answer(self, messages: Sequence[Message], options: Mapping[str, object]) -> Message:
-        answer = self.model(list(messages), **options)
-        if not isinstance(answer, Awaitable):
+        Arguments and errors are those of `execute`; errors are raised while the pieces are taken.  After the last
+        piece, `reply.result` is the outcome.  With `concurrency="retry"` it is refused: a stream cannot take back what
+        it has shown.
+        """
+        if self._setup.concurrency == "retry":
             raise InvalidInput(
-                f"model must be an async callable: it returned {type(answer).__name__}, nothing to await"
+                "a stream cannot take back what it has shown: use concurrency 'serialize' and not 'retry'"
             )
-        return as_message(await answer, "the model's answer")
+        execution = Execution(
+            self._setup,
+            session_id,
+            _message(role, content),
+            owner=owner,
+            turn_id=turn_id,
+            metadata=metadata,
+            options=self._options(options),
+            streamed=True,
+        )
+        return Stream(execution, lambda: self._done(session_id, execution))
 
-    async def _history(self, session_id: str, message: Message) -> tuple[Session | None, list[Message]]:
-        """Return the session, and what the model is given before the message."""
-        if self.load_history is None or self.load_history(message):
-            session, turns = await self._read(session_id)
-            return session, await self._context(session, turns)
-        try:
-            session = await self.store.session(session_id, last=0)
-        except SessionNotFound:
-            session = None
-        return session, list(self._prompt(session))
+    async def summarize(self, session_id: str) -> Summary | None:
+        """Summarise the turns of a session that no summary covers, but for the last ones; return None if none are due.
 
-    def _prompt(self, session: Session | None) -> Sequence[Message]:
-        """Return the system prompt that is set, for all sessions or for this one."""
-        if self.system is not None:
-            return (self.system,)
-        if session is None or not session.info.metadata.encoded:
-            return ()
-        prompt = session.info.metadata.get("system")
-        return (system_message(prompt),) if _is_prompt(prompt) else ()
+        Raises:
+            InvalidInput: The pipeline has no `summaries`.
+            SessionNotFound: There is no such session.
+        """
+        if self.summaries is None:
+            raise InvalidInput("this pipeline makes no summaries: pass Pipeline(summaries=Summaries(model=...))")
+        return await summarize(self.store, session_id, self.summaries)
 
-    async def _read(self, session_id: str) -> tuple[Session | None, Sequence[Turn]]:
-        """Return the end of a session, and at least the turns that fill the window."""
-        try:
-            session = await self.store.session(session_id, last=self.window.first_read)
-        except SessionNotFound:
-            return None, ()
-        turns: Sequence[Turn] = session.turns
-        while turns and turns[0].number > session.info.first and not self.window.is_filled_by(turns, self._tokens):
-            last = sum([len(turn.messages) for turn in turns])
-            before = await self._read_before(session, turns[0].number, last)
-            if not before or before[-1].number != turns[0].number - 1:
-                break
-            turns = (*before, *turns)
-        return session, turns
+    def stats(self) -> dict[str, int]:
+        """Return how often something went wrong in this process.
 
-    async def _read_before(self, session: Session, number: int, last: int) -> Sequence[Turn]:
-        """Return turns before a number; none if another task has erased the session since: the commit will refuse."""
-        try:
-            found = await self.store.session(session.info.key.session, last=last, before=number, touch=False)
-        except SessionNotFound:
-            return ()
-        return found.turns if is_met(found.version, session.version.session) else ()
+        Returns:
+            `failed_loads` and `failed_saves`; `cut_streams`; `failed_summaries`; `oversize_turns`, last turns that were
+            larger than the window.
+        """
+        names = ("failed_loads", "failed_saves", "cut_streams", "failed_summaries", "oversize_turns")
+        return {name: self._counts[name] for name in names}
 
-    async def _context(self, session: Session | None, turns: Sequence[Turn]) -> list[Message]:
-        """Return the system prompt and the turns of the window."""
-        prompt = self._prompt(session)
-        if session is None:
-            return list(prompt)
-        opens = bool(turns) and turns[0].number == 0
-        opening = _opening(turns[0]) if opens else ()
-        if opening:  # it is sent on top of the window, or gives way to the prompt
-            turns = (msgspec.structs.replace(turns[0], messages=turns[0].messages[len(opening) :]), *turns[1:])
-        if not prompt:
-            prompt = opening if opens else await self._stored_prompt(session)
-        window, messages = self.window, list(prompt)
-        for turn in turns[window.start(turns, self._tokens) :]:
-            messages += window.sound(turn)
-        return messages
+    def _options(self, options: Mapping[str, object] | None) -> dict[str, object]:
+        if options is not None:
+            check_mapping(options, "options")
+        return {**self.options, **(options or {})}
 
-    async def _stored_prompt(self, session: Session) -> Sequence[Message]:
-        """Return the system message that opens the session's first turn, which lies before the window."""
-        info = session.info
-        if info.first > 0 or not info.turns:
-            return ()
-        key = (info.key, info.version.epoch, info.version.generation)  # a cut may take the first turn away
-        if key not in self._openings:
-            first = await self._read_before(session, 1, 1)
-            if len(self._openings) >= _OPENINGS:
-                self._openings.clear()
-            self._openings[key] = _opening(first[0]) if first else ()
-        return self._openings[key]
-
-    def _tokens(self, turn: Turn) -> int:
-        return self.counter(turn.messages, model=None).tokens
+    async def _done(self, session_id: str, execution: Execution) -> Result:
+        """Return the result, and make a summary if one is due; if that fails, it is due again with the next turn."""
+        result, history = execution.result, execution.history
+        assert result is not None
+        due = history is not None and history.summary_due and result.error is None
+        if due and self.summaries is not None and self.summaries.automatic:
+            try:
+                await self.summarize(session_id)
+            except Exception as error:  # noqa: BLE001 - a model may raise anything
+                self._counts["failed_summaries"] += 1
+                warn("session %r could not be summarised: %s", session_id, error)
+        return result
 
 
-def _opening(turn: Turn) -> Sequence[Message]:
-    """Return the system message that opens a session's first turn, if there is one."""
-    return turn.messages[:1] if turn.messages[0].role in ("system", "developer") else ()
+def _message(role: str, content: str | list[JSON]) -> Message:
+    if type(role) is not str or not role:
+        raise InvalidInput(f"role must be a str such as 'user', not {shown(role)}")
+    if not isinstance(content, (str, list)):
+        raise InvalidInput(f"content must be a str, or a list of blocks, not {shown(content)}")
+    return Message.from_dict({"role": role, "content": content})
 
 
-def _is_prompt(value: object) -> TypeGuard[str | list[JSON]]:
-    return isinstance(value, (str, list)) and bool(value)
+def _check_word(value: object, name: str, words: tuple[str, ...]) -> None:
+    if value not in words:
+        raise InvalidInput(f"{name} must be one of {', '.join(words)}, not {shown(value)}")

@@ -12,7 +12,7 @@ from ..errors import InvalidInput, TooLarge
 from ..values.json_value import check_number, shown
 from ..values.message import Message
 from ..values.turn import Turn
-from .repair import repaired, without_results
+from .results import cleared, repaired, without_results
 
 _FIRST_READ: Final = 64  # messages, where only tokens are limited
 
@@ -33,6 +33,8 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
         interrupted: Give a call without a result one that says so (`repair`), or leave its turn out (`omit`).
         oversize: Send a last turn that is larger than a limit whole, with a warning (`send`), or raise `TooLarge`
             (`refuse`).
+        tool_results: Send the tool results of at least this many turns at the end, and a short text that names the turn
+            in place of older ones; None: send all.  What is stored stays as it is.
 
     Raises:
         InvalidInput: A limit is not a number from 1, or another attribute breaks its rule.
@@ -44,9 +46,10 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
     least: float = 0.5
     interrupted: Literal["repair", "omit"] = "repair"
     oversize: Literal["send", "refuse"] = "send"
+    tool_results: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("messages", "turns", "tokens"):
+        for name in ("messages", "turns", "tokens", "tool_results"):
             if getattr(self, name) is not None:
                 check_number(getattr(self, name), f"Window({name})", least=1)
         if type(self.least) not in (int, float) or not isfinite(self.least) or not 0 < self.least <= 1:
@@ -79,38 +82,55 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
         yield self.turns, lambda _: 1, "turns"
         yield self.tokens, tokens, "tokens"
 
-    def start(self, turns: Sequence[Turn], tokens: Callable[[Turn], int]) -> int:
-        """Return the place of the first turn to send.
+    def messages_of(self, turns: Sequence[Turn], tokens: Callable[[Turn], int]) -> list[Message]:
+        """Return the messages to send: of whole turns, with a result for each call.
 
         Args:
             turns: The last turns of a session, more than the window holds where there are more.
             tokens: Returns the tokens of a turn.
-
-        Raises:
-            TooLarge: The last turn is larger than a limit, and `oversize` is `refuse`.
         """
+        turns = turns[self.start(turns, tokens) :]
+        whole = self._results_from(turns)
+        messages: list[Message] = []
+        for place, turn in enumerate(turns):
+            sound = self._sound(turn)
+            messages += sound if place >= whole else cleared(sound, turn.number)
+        return messages
+
+    def start(self, turns: Sequence[Turn], tokens: Callable[[Turn], int]) -> int:
+        """Return the place of the first turn to send; arguments as in `messages_of`."""
         if not turns:
             return 0
         first, latest = 0, len(turns) - 1
-        for limit, size, unit in self._limits(tokens):
+        for limit, size, _ in self._limits(tokens):
             if limit is not None:
                 earliest, last = _range(turns, limit, limit * self.least, size)
-                if earliest == len(turns):
-                    self._oversized(turns[-1], size(turns[-1]), limit, unit)
                 first, latest = max(first, earliest), min(latest, last)
         first = min(first, len(turns) - 1)
-        places = range(first, max(first, latest) + 1)
-        return max(places, key=lambda place: (_roundness(turns[place].number), -place))
+        return _roundest(turns, first, max(first, latest))
 
-    def _oversized(self, turn: Turn, size: int, limit: int, unit: str) -> None:
-        text = f"turn {turn.number} has {size} {unit}, the window's limit is {limit}"
-        if self.oversize == "refuse":
-            raise TooLarge(f"{text}: raise the limit, or let Window(oversize='send') send it whole")
-        import logging
+    def oversize_of(self, turn: Turn, tokens: Callable[[Turn], int]) -> str | None:
+        """Return a text that says by what a turn is larger than a limit; None if it is not.
 
-        logging.getLogger("turnlog").warning("%s: it is sent whole", text)
+        Raises:
+            TooLarge: It is, and `oversize` is `refuse`.
+        """
+        for limit, size, unit in self._limits(tokens):
+            if limit is not None and size(turn) > limit:
+                text = f"turn {turn.number} has {size(turn)} {unit}, the window's limit is {limit}"
+                if self.oversize == "refuse":
+                    raise TooLarge(f"{text}: raise the limit, or let Window(oversize='send') send it whole")
+                return text
+        return None
 
-    def sound(self, turn: Turn) -> Sequence[Message]:
+    def _results_from(self, turns: Sequence[Turn]) -> int:
+        """Return the place of the first turn whose tool results are sent; it moves in steps, like the start."""
+        keep = self.tool_results
+        if keep is None or len(turns) <= keep:
+            return 0
+        return _roundest(turns, max(0, len(turns) - 2 * keep), len(turns) - keep)
+
+    def _sound(self, turn: Turn) -> Sequence[Message]:
         """Return the messages of a turn as a model may be given them: each call with a result, or none at all."""
         messages = turn.messages
         if all(message.is_plain for message in messages) or not without_results(messages):
@@ -142,9 +162,14 @@ def _range(turns: Sequence[Turn], limit: int, least: float, size: Callable[[Turn
     return earliest, latest
 
 
-def _roundness(number: int) -> int:
-    """Return how often 2 divides a turn's number; 0 is rounder than all others.
+def _roundest(turns: Sequence[Turn], first: int, last: int) -> int:
+    """Return the place, from `first` to `last`, of the turn whose number 2 divides most often.
 
-    The roundest number of a range stays the same while the range moves over it.
+    It stays the same while the range moves over it.  0 is rounder than all other numbers.
     """
+    numbers = range(first, last + 1)
+    return max(numbers, key=lambda place: (_roundness(turns[place].number), -place))
+
+
+def _roundness(number: int) -> int:
     return (number & -number).bit_length() if number else 64

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
+from ..values.json_value import encode
 from ..values.message import Message
 
 Speaker: TypeAlias = Literal["user", "assistant", "system", "tool"]
@@ -53,12 +54,12 @@ class Answer(NamedTuple):
     """How a dialect writes the result of a call.
 
     Attributes:
-        make: Returns the result for the call's id, the tool's name and a text.
+        make: Returns the result for the call's id, the tool's name, a text, and whether the call failed.
         carrier: The message that carries results as parts; None: a result is a message of its own.
         entry: The entry of the carrier that holds the parts.
     """
 
-    make: Callable[[str, str, str], dict[str, Any]]
+    make: Callable[[str, str, str, bool], dict[str, Any]]
     carrier: dict[str, str] | None = None
     entry: str = "content"
 
@@ -70,11 +71,13 @@ class Call(NamedTuple):
         id: Its id; for old models of Gemini, which give none, the tool's name.
         name: The tool.
         answer: How its result is written; None: the call is its own message's part that will hold it.
+        arguments: The arguments, as JSON text or decoded.
     """
 
     id: str
     name: str
     answer: Answer | None
+    arguments: object = None
 
 
 class Outline(NamedTuple):
@@ -99,14 +102,20 @@ class _Part(NamedTuple):
         value: The value of that entry; None: the entry holds the call or result itself.
         id: Where the id of the call is.
         name: Where the name of the tool is; it stands for an id that is missing.
+        arguments: Where the arguments are.
         answer: How the result of such a call is written.
+        content: Where the content of a result is.
+        short: Returns such a content for a text.
     """
 
     entry: str
     value: str | None
     id: str
     name: str = ""
+    arguments: str = ""
     answer: Answer | None = None
+    content: str = "content"
+    short: Callable[[str], object] = str
 
     def found_in(self, parts: list[dict[str, Any]]) -> Iterator[Call]:
         """Yield the call of each part of this kind; for a result, the call that it answers."""
@@ -115,14 +124,20 @@ class _Part(NamedTuple):
             if isinstance(held, dict) if self.value is None else held == self.value and "state" not in part:
                 source = held if isinstance(held, dict) else part
                 name = str(source.get(self.name) or "")
-                yield Call(str(source.get(self.id) or name), name, self.answer)
+                yield Call(str(source.get(self.id) or name), name, self.answer, source.get(self.arguments))
 
 
 def _gemini(entry: str) -> Answer:
-    def make(id: str, name: str, text: str) -> dict[str, Any]:
-        return {entry: {**({} if id == name else {"id": id}), "name": name, "response": {"error": text}}}
+    def make(id: str, name: str, text: str, failed: bool) -> dict[str, Any]:  # noqa: FBT001 - a row of the table
+        response = {"error" if failed else "output": text}
+        return {entry: {**({} if id == name else {"id": id}), "name": name, "response": response}}
 
     return Answer(make, {"role": "user"}, "parts")
+
+
+def _langchain(id: str, name: str, text: str, failed: bool) -> dict[str, Any]:  # noqa: FBT001 - a row of the table
+    status = "error" if failed else "success"
+    return {"type": "tool", "content": text, "tool_call_id": id, "name": name, "status": status}
 
 
 _CALLS: Final = (
@@ -131,8 +146,14 @@ _CALLS: Final = (
         "tool_use",
         "id",
         "name",
+        "input",
         Answer(  # Anthropic: platform.claude.com, "Handle tool calls"
-            lambda id, _, text: {"type": "tool_result", "tool_use_id": id, "content": text, "is_error": True},
+            lambda id, _, text, failed: {
+                "type": "tool_result",
+                "tool_use_id": id,
+                "content": text,
+                **({"is_error": True} if failed else {}),
+            },
             {"role": "user"},
         ),
     ),
@@ -141,24 +162,32 @@ _CALLS: Final = (
         None,
         "toolUseId",
         "name",
+        "input",
         Answer(  # Bedrock Converse: ToolResultBlock
-            lambda id, _, text: {"toolResult": {"toolUseId": id, "content": [{"text": text}], "status": "error"}},
+            lambda id, _, text, failed: {
+                "toolResult": {
+                    "toolUseId": id,
+                    "content": [{"text": text}],
+                    "status": "error" if failed else "success",
+                }
+            },
             {"role": "user"},
         ),
     ),
-    _Part("functionCall", None, "id", "name", _gemini("functionResponse")),  # Gemini: FunctionResponse
-    _Part("function_call", None, "id", "name", _gemini("function_response")),
+    _Part("functionCall", None, "id", "name", "args", _gemini("functionResponse")),  # Gemini: FunctionResponse
+    _Part("function_call", None, "id", "name", "args", _gemini("function_response")),
     _Part(
         "type",
         "tool-call",
         "toolCallId",
         "toolName",
+        "input",
         Answer(  # Vercel AI: ToolModelMessage
-            lambda id, name, text: {
+            lambda id, name, text, failed: {
                 "type": "tool-result",
                 "toolCallId": id,
                 "toolName": name,
-                "output": {"type": "error-text", "value": text},
+                "output": {"type": "error-text" if failed else "text", "value": text},
             },
             {"role": "tool"},
         ),
@@ -168,8 +197,9 @@ _CALLS: Final = (
         "tool-call",
         "tool_call_id",
         "tool_name",
+        "args",
         Answer(  # pydantic-ai: ToolReturnPart
-            lambda id, name, text: {
+            lambda id, name, text, _: {
                 "part_kind": "tool-return",
                 "tool_name": name,
                 "content": text,
@@ -183,25 +213,18 @@ _CALLS: Final = (
 
 _RESULTS: Final = (
     _Part("type", "tool_result", "tool_use_id"),
-    _Part("toolResult", None, "toolUseId"),
-    _Part("functionResponse", None, "id", "name"),
-    _Part("function_response", None, "id", "name"),
-    _Part("type", "tool-result", "toolCallId"),
+    _Part("toolResult", None, "toolUseId", short=lambda text: [{"text": text}]),
+    _Part("functionResponse", None, "id", "name", content="response", short=lambda text: {"output": text}),
+    _Part("function_response", None, "id", "name", content="response", short=lambda text: {"output": text}),
+    _Part("type", "tool-result", "toolCallId", content="output", short=lambda text: {"type": "text", "value": text}),
     _Part("part_kind", "tool-return", "tool_call_id"),
     _Part("part_kind", "retry-prompt", "tool_call_id"),
 )
 
-_CHAT: Final = Answer(lambda id, _, text: {"role": "tool", "tool_call_id": id, "content": text})
-_FUNCTION: Final = Answer(lambda _, name, text: {"role": "function", "name": name, "content": text})
-_LANGCHAIN: Final = Answer(
-    lambda id, name, text: {"type": "tool", "content": text, "tool_call_id": id, "name": name, "status": "error"}
-)
-_LANGCHAIN_NESTED: Final = Answer(
-    lambda id, name, text: {
-        "type": "tool",
-        "data": {"type": "tool", "content": text, "tool_call_id": id, "name": name, "status": "error"},
-    }
-)
+_CHAT: Final = Answer(lambda id, _, text, __: {"role": "tool", "tool_call_id": id, "content": text})
+_FUNCTION: Final = Answer(lambda _, name, text, __: {"role": "function", "name": name, "content": text})
+_LANGCHAIN: Final = Answer(_langchain)
+_LANGCHAIN_NESTED: Final = Answer(lambda *result: {"type": "tool", "data": _langchain(*result)})
 
 _PLAIN: Final = {role: Outline(speaker) for role, speaker in _SPEAKERS["role"].items()}
 
@@ -220,7 +243,8 @@ def outline_of(message: Message) -> Outline:
     for part in parts:
         if "toolCallId" in part and "state" in part:  # Vercel UI: a call and its result are one part
             kind = str(part.get("type"))
-            calls.append(Call(str(part["toolCallId"]), str(part.get("toolName") or kind.removeprefix("tool-")), None))
+            name = str(part.get("toolName") or kind.removeprefix("tool-"))
+            calls.append(Call(str(part["toolCallId"]), name, None, part.get("input")))
             if str(part["state"]).startswith("output"):
                 results.append(str(part["toolCallId"]))
     speaker = _speaker(data, parts)
@@ -233,6 +257,29 @@ def begins_turn(message: Message) -> bool:
     """Return whether a message begins a turn: the user says something, other than the result of a tool."""
     outline = outline_of(message)
     return outline.speaker == "user" and not outline.results
+
+
+def cleared(message: Message, text: str) -> Message:
+    """Return a message in which a text stands in place of each tool result that is longer; the calls stay answered."""
+    if not outline_of(message).results:
+        return message
+    data: dict[str, Any] = message.to_dict()
+    for holder in (data, data.get("data")):
+        if isinstance(holder, dict) and [*_results(holder)]:  # the message is itself a result
+            entry = "output" if "output" in holder else "content"
+            holder[entry] = _shorter(holder.get(entry), text)
+    for part in _parts(data):
+        for kind in _RESULTS:
+            if [*kind.found_in([part])]:
+                held = part if kind.value is not None else part[kind.entry]
+                held[kind.content] = _shorter(held.get(kind.content), kind.short(text))
+        if "toolCallId" in part and "output" in part and "state" in part:  # Vercel UI
+            part["output"] = _shorter(part["output"], text)
+    return Message.from_dict(data)
+
+
+def _shorter(content: object, instead: object) -> object:
+    return instead if len(encode(content)) > len(encode(instead)) else content
 
 
 def _speaker(data: _Data, parts: list[dict[str, Any]]) -> Speaker | None:
@@ -262,13 +309,14 @@ def _calls(data: _Data, *, nested: bool) -> Iterator[Call]:
             if isinstance(call, dict):
                 function = call.get("function")
                 name = (function if isinstance(function, dict) else call).get("name")
-                yield Call(str(call.get("id")), str(name), answer)
+                arguments = function.get("arguments") if isinstance(function, dict) else call.get("args")
+                yield Call(str(call.get("id")), str(name), answer, arguments)
     if isinstance(call := data.get("function_call"), dict):  # Chat Completions before tools
-        yield Call(str(call.get("name")), str(call.get("name")), _FUNCTION)
+        yield Call(str(call.get("name")), str(call.get("name")), _FUNCTION, call.get("arguments"))
     kind, id = data.get("type"), data.get("call_id")
     if isinstance(kind, str) and kind.endswith("_call") and isinstance(id, str):  # Responses
-        answer = Answer(lambda id, _, text: {"type": f"{kind}_output", "call_id": id, "output": text})
-        yield Call(id, str(data.get("name")), answer)
+        answer = Answer(lambda id, _, text, __: {"type": f"{kind}_output", "call_id": id, "output": text})
+        yield Call(id, str(data.get("name")), answer, data.get("arguments"))
 
 
 def _results(data: _Data) -> Iterator[str]:

@@ -1,16 +1,20 @@
-"""Repair for the model: a call without a result gets one that says so.  What is stored stays as it is."""
+"""Results of tool calls, in any dialect, and the repair of calls without one.  What is stored stays as it is."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final, NamedTuple
 
 from ..rules.dialects import Call, Outline, outline_of
+from ..rules.dialects import cleared as without_result
 from ..values.message import Message
 
 NO_RESULT: Final = "[This call was interrupted: it has no result, and may or may not have taken effect.]"
 """The result that a call without one gets."""
+
+CLEARED: Final = "[This result was left out to save room; it is stored in turn {turn}.]"
+"""What stands in place of an old tool result."""
 
 
 def repaired(messages: Sequence[Message]) -> list[Message]:
@@ -28,7 +32,7 @@ def repaired(messages: Sequence[Message]) -> list[Message]:
     missing: list[Call] = []
     for message, outline in zip(messages, outlines, strict=True):
         if missing and not (outline.results and not outline.calls):
-            _answer(repaired, missing)
+            add_results(repaired, _no_results(missing))
             missing = []
         unanswered = []
         for call in outline.calls:
@@ -40,8 +44,7 @@ def repaired(messages: Sequence[Message]) -> list[Message]:
         else:
             missing += unanswered
         repaired.append(message)
-    if missing:
-        _answer(repaired, missing)
+    add_results(repaired, _no_results(missing))
     return repaired
 
 
@@ -53,13 +56,32 @@ def without_results(messages: Sequence[Message]) -> bool:
     return any(count < 0 for count in results.values())
 
 
-def _answer(messages: list[Message], calls: Iterable[Call]) -> None:
-    """Add the results of calls at the end of the messages."""
-    for call in calls:
+def cleared(messages: Sequence[Message], turn: int) -> list[Message]:
+    """Return the messages of a turn with a short text in place of each tool result that is longer."""
+    return [without_result(message, CLEARED.format(turn=turn)) for message in messages]
+
+
+class ToolResult(NamedTuple):
+    """The result of a tool call.
+
+    Attributes:
+        call: The call.
+        text: What the model is told.
+        failed: Whether the call failed.
+    """
+
+    call: Call
+    text: str
+    failed: bool
+
+
+def add_results(messages: list[Message], results: Iterable[ToolResult]) -> None:
+    """Add the results of calls at the end of the messages, as their dialect writes them."""
+    for call, text, failed in results:
         answer = call.answer
         if answer is None:
             continue
-        result = answer.make(call.id, call.name, NO_RESULT)
+        result = answer.make(call.id, call.name, text, failed)
         if answer.carrier is None:
             messages.append(Message.from_dict(result))
             continue
@@ -72,6 +94,10 @@ def _answer(messages: list[Message], calls: Iterable[Call]) -> None:
             messages[-1] = Message.from_dict(last)
         else:
             messages.append(Message.from_dict({**answer.carrier, answer.entry: [result]}))
+
+
+def _no_results(calls: Iterable[Call]) -> Iterator[ToolResult]:
+    return (ToolResult(call, NO_RESULT, failed=True) for call in calls)
 
 
 def _holds_result(part: Any) -> bool:  # noqa: ANN401 - a part of any dialect

@@ -1,0 +1,306 @@
+"""One execution of a pipeline: read the history, ask the model, run its tools, store the turn."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+
+import msgspec
+
+from ..errors import Conflict, InvalidInput, ModelError, OutcomeUnknown, TurnlogError, Unavailable
+from ..rules.dialects import outline_of
+from ..rules.header import is_met
+from ..store import Store
+from ..values.change import ABSENT, Expect, Receipt
+from ..values.json_value import JSON
+from ..values.message import Message, assistant
+from ..values.version import Version
+from .context import Context, History, warn
+from .model import Model, Reply, Usage, ask
+from .results import add_results
+from .tools import Tool, run_calls
+
+if TYPE_CHECKING:
+    from .lease import Lease
+
+
+class Result(msgspec.Struct, frozen=True):
+    """The outcome of one execution.
+
+    Attributes:
+        response: The model's answer.
+        messages: What the model was given last; empty if an earlier call has stored the turn.
+        usage: The tokens of all requests of this execution, as far as the model reports them.
+        error: Why the turn could not be stored, `Unavailable` or `OutcomeUnknown`; None if it is stored.
+    """
+
+    response: Message
+    messages: tuple[Message, ...]
+    _receipt: Receipt | None
+    usage: Usage | None = None
+    error: TurnlogError | None = None
+    _again: Callable[[], Awaitable[Receipt]] | None = None
+
+    @property
+    def receipt(self) -> Receipt:
+        """The receipt of the turn.  If an earlier call has stored the turn, it shows the session as it is now.
+
+        Raises:
+            TurnlogError: `error`, if the turn could not be stored.
+        """
+        if self._receipt is None:
+            assert self.error is not None
+            raise self.error
+        return self._receipt
+
+    async def save(self) -> Receipt:
+        """Return the receipt; if the turn could not be stored, send it again first.  It is stored once.
+
+        Raises:
+            TurnlogError: It could not be stored this time either.
+        """
+        if self._receipt is not None:
+            return self._receipt
+        assert self._again is not None
+        return await self._again()
+
+
+class Serialize(msgspec.Struct, frozen=True, kw_only=True):
+    """`Pipeline(concurrency=Serialize(...))`: requests on one session take turns, across processes.
+
+    Attributes:
+        lease: Seconds after which a request whose process has died or stopped is passed over.
+        wait: The most seconds that a request waits for the others; then it raises `Conflict`.
+
+    Raises:
+        InvalidInput: A value is not above 0.
+    """
+
+    lease: float = 15.0
+    wait: float = 120.0
+
+    def __post_init__(self) -> None:
+        for name in ("lease", "wait"):
+            value = getattr(self, name)
+            if type(value) not in (int, float) or not 0 < value < float("inf"):
+                raise InvalidInput(f"Serialize({name}) must be a number of seconds above 0, not {value!r}")
+
+
+Concurrency: TypeAlias = Literal["append", "retry", "raise", "serialize"] | Serialize
+
+
+class Setup(NamedTuple):
+    """What all executions of a pipeline share."""
+
+    store: Store
+    model: Model
+    context: Context
+    tools: Mapping[str, Tool]
+    max_rounds: int
+    concurrency: Concurrency
+    keep_question: bool
+    keep_cut: bool
+    counts: Counter[str]
+
+
+class Execution:
+    """One turn: `async for piece in execution.pieces()`, then `result`.
+
+    Args:
+        setup: What all executions of the pipeline share.
+        session_id: The session.
+        message: The new message.
+        owner: The owner, as in `Store.append`.
+        turn_id: The turn's id; None: a new one.
+        metadata: Merged into the session's metadata.
+        options: Passed to the model.
+        streamed: Whether the pieces are wanted as they come.
+
+    Attributes:
+        result: The outcome, once all pieces were yielded.
+        history: What was read; None if an earlier call has stored the turn.
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        session_id: str,
+        message: Message,
+        *,
+        owner: str | None,
+        turn_id: str | None,
+        metadata: Mapping[str, JSON] | None,
+        options: Mapping[str, object],
+        streamed: bool,
+    ) -> None:
+        self.result: Result | None = None
+        self.history: History | None = None
+        self._setup = setup
+        self._store = setup.store if owner is None else setup.store.for_owner(owner)
+        self._session_id = session_id
+        self._message = message
+        self._turn = setup.store.write_turn(session_id, turn_id=turn_id, owner=owner, metadata=metadata)
+        self._may_be_stored = turn_id is not None
+        self._options = {**options, "tools": [*setup.tools.values()]} if setup.tools else options
+        self._streamed = streamed
+        self._lease: Lease | None = None
+        self._expect: Expect = None
+        self._said: list[str] = []
+        self._usage: Usage | None = None
+
+    async def pieces(self) -> AsyncGenerator[str, None]:
+        """Yield the model's text as it comes, and store the turn."""
+        how = self._setup.concurrency
+        if how == "serialize":
+            how = Serialize()
+        if isinstance(how, Serialize):
+            from .lease import Lease  # `import turnlog` does not pay for asyncio
+
+            lease = Lease(self._store, self._session_id, seconds=how.lease, wait=how.wait)
+            async with lease as self._lease, aclosing(self._pieces()) as pieces:
+                async for piece in pieces:
+                    yield piece
+            return
+        async with aclosing(self._pieces()) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    def may_try_again(self, error: Conflict) -> bool:
+        """Return whether another execution may succeed: the same session has other turns, and has none of this one."""
+        seen, now = self._expect, error.actual
+        if self._turn.rounds or not isinstance(now, Version):
+            return False
+        return seen is ABSENT or (isinstance(seen, Version) and is_met(now, seen.session))
+
+    async def _pieces(self) -> AsyncGenerator[str, None]:
+        turn = self._turn
+        if self._may_be_stored:
+            await self._find()
+            if turn.finished:
+                assert turn.receipt is not None
+                self.result = Result(turn.messages[-1], (), turn.receipt)
+                if self._streamed and (text := self.result.response.text):
+                    yield text
+                return
+        self.history = await self._setup.context.read(
+            self._store, self._session_id, self._message, own_turn=turn.turn_id if turn.rounds else None
+        )
+        self._expect = self._condition(self.history)
+        messages = [*self.history.messages, *(self._stored() if turn.rounds else (self._message,))]
+        while True:
+            try:
+                async with aclosing(ask(self._setup.model, messages, self._options, streamed=self._streamed)) as answer:
+                    async for piece in answer:
+                        if isinstance(piece, Reply):
+                            reply = piece
+                        else:
+                            self._said.append(piece)
+                            if self._streamed:
+                                yield piece
+                said = await self._round(messages, reply)
+            except BaseException as error:
+                await self._keep(error)
+                raise
+            self._said = []
+            done = len(said) == 1
+            new = said if turn.rounds else [self._message, *said]
+            if done:
+                self.result = await self._stored_as(messages, said[0], new)
+                return
+            await self._add(new)
+            messages = [*messages, *said]
+
+    async def _find(self) -> None:
+        """Look for rounds of this turn that an earlier call has stored."""
+        try:
+            await self._turn.find()
+        except Unavailable:
+            if not self._setup.context.empty_on_error:
+                raise
+
+    def _stored(self) -> list[Message]:
+        """Return the stored rounds of this turn, without an answer that was cut."""
+        messages = self._turn.messages
+        while len(messages) > 1 and (last := outline_of(messages[-1])).speaker == "assistant" and not last.calls:
+            messages.pop()
+        return messages
+
+    def _condition(self, history: History) -> Expect:
+        """Return the condition under which the turn's first round is stored."""
+        if history.failed:
+            return None
+        version = None if history.session is None else history.session.version
+        if self._lease is not None:
+            assert version is not None  # the lease has made it
+            self._lease.bind(version)
+            return version
+        if self._setup.concurrency == "append":
+            return None if version is None else version.session
+        return ABSENT if version is None else version
+
+    async def _round(self, messages: Sequence[Message], reply: Reply) -> list[Message]:
+        """Return the model's answer and, if it calls tools, their results behind it."""
+        setup, answer = self._setup, reply.message
+        assert isinstance(answer, Message)
+        if reply.usage is not None:
+            self._usage = reply.usage if self._usage is None else self._usage + reply.usage
+            if self.history is not None and self.history.session is not None:
+                setup.context.learn(self.history.session.info.key, messages, reply.usage)
+        calls = () if answer.is_plain else outline_of(answer).calls
+        if not calls:
+            return [answer]
+        if not setup.tools:
+            raise ModelError(
+                f"the model called {calls[0].name!r}, and the pipeline has no tools: pass Pipeline(tools=[...])"
+            )
+        if len(self._turn.rounds) >= setup.max_rounds:
+            raise ModelError(
+                f"the model called {calls[0].name!r} after {setup.max_rounds} rounds of calls: the finished rounds are "
+                f"stored under turn {self._turn.turn_id!r}; raise max_rounds to go on"
+            )
+        said = [answer]
+        add_results(said, await run_calls(calls, setup.tools))
+        return said
+
+    async def _add(self, messages: Sequence[Message], *, last: bool = False) -> Receipt:
+        """Store a round."""
+        turn, lease = self._turn, self._lease
+        if lease is not None:
+            return await lease.commit(lambda expect: turn.add(messages, last=last, expect=expect))
+        return await turn.add(messages, last=last, expect=None if turn.rounds else self._expect)
+
+    async def _stored_as(self, messages: Sequence[Message], answer: Message, said: Sequence[Message]) -> Result:
+        """Store the last round, and return the result; a failure does not lose the answer."""
+        try:
+            receipt = await self._add(said, last=True)
+        except (Unavailable, OutcomeUnknown) as error:
+            self._setup.counts["failed_saves"] += 1
+            warn("the answer on session %r could not be stored: %s", self._session_id, error)
+            return Result(answer, tuple(messages), None, self._usage, error, lambda: self._add(said, last=True))
+        return Result(answer, tuple(messages), receipt, self._usage)
+
+    async def _keep(self, error: BaseException) -> None:
+        """Store what was said before the model failed, or the stream was cut; the turn stays open."""
+        if isinstance(error, ModelError):
+            self._said = []
+        cut = self._streamed and (bool(self._said) or not isinstance(error, Exception))
+        if cut:
+            self._setup.counts["cut_streams"] += 1
+        if not (self._setup.keep_cut if cut else self._setup.keep_question and isinstance(error, Exception)):
+            return
+        said = [] if self._turn.rounds else [self._message]
+        if self._said:
+            said.append(assistant("".join(self._said)))
+        if said:
+            from asyncio import ensure_future, shield  # `import turnlog` does not pay for it
+
+            await shield(ensure_future(self._kept(said)))  # a second cancellation does not end it
+
+    async def _kept(self, said: Sequence[Message]) -> None:
+        try:
+            await self._add(said)
+        except TurnlogError as error:
+            self._setup.counts["failed_saves"] += 1
+            warn("what was said on session %r could not be stored: %s", self._session_id, error)

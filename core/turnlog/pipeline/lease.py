@@ -1,0 +1,178 @@
+"""A lease: one holder at a time answers on a session, across processes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any, Final, Self
+
+from ..errors import Conflict, SessionNotFound, TurnlogError
+from ..rules.header import is_met
+from ..store import Store
+from ..values.change import ABSENT, Expect, Receipt
+from ..values.ids import new_id
+from ..values.version import Version
+
+_NAME: Final = "turnlog.lease"
+"""The name of the lease in a session's metadata."""
+
+_SHORTEST, _LONGEST = 0.02, 0.5
+"""Seconds between two looks at somebody else's lease; they grow by half each time."""
+
+_RENEWALS: Final = 3
+"""How often a holder renews its lease in the time after which others take it over."""
+
+
+class Lease:
+    """The right to answer on a session, kept in the session's metadata; use it with `async with`.
+
+    The holder renews it by raising a counter.  A waiter takes it over if the counter has stood still for `seconds` by
+    the waiter's own monotonic clock, so no two clocks are compared.  `commit` writes under the condition that the
+    lease, and everything else in the session, is as this holder left it: a holder that was stopped for too long is
+    refused by the store.
+
+    Args:
+        store: The store, or a view of it.
+        session_id: The session; it is made if it is not stored.
+        seconds: How long a lease that is not renewed is respected.
+        wait: The most seconds to wait for it.
+        clock: Returns the time in seconds; only differences count.
+        sleep: Waits a number of seconds.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        session_id: str,
+        *,
+        seconds: float,
+        wait: float,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        self._store = store
+        self._session_id = session_id
+        self._seconds = seconds
+        self._wait = wait
+        self._clock = clock
+        self._sleep = sleep
+        self._holder = new_id()
+        self._beat = 0
+        self._made_session = False
+        self._version: Version | None = None
+        self._turns: Version | None = None
+        self._lock = asyncio.Lock()
+        self._renewal: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        begun = seen_since = self._clock()
+        seen: object = None
+        pause = _SHORTEST
+        while True:
+            version, found = await self._look()
+            now = self._clock()
+            if found != seen:
+                seen, seen_since, pause = found, now, _SHORTEST
+            if (found is None or now - seen_since >= self._seconds) and await self._take(version):
+                self._renewal = asyncio.create_task(self._renew())
+                return self
+            if now - begun >= self._wait:
+                raise Conflict(
+                    f"session {self._session_id!r} was being answered by other requests for {self._wait:g} s: "
+                    "try again later, or wait longer with Serialize(wait=...)",
+                    actual=version,
+                )
+            await self._sleep(pause)
+            pause = min(1.5 * pause, _LONGEST, self._seconds / _RENEWALS)
+
+    async def __aexit__(self, *error: object) -> None:
+        assert self._renewal is not None
+        self._renewal.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._renewal
+        await asyncio.shield(asyncio.ensure_future(self._release()))
+
+    def bind(self, version: Version) -> None:
+        """Let `commit` store only behind the turns of this version, which the holder has read."""
+        self._turns = version
+
+    async def commit(self, write: Callable[[Expect], Awaitable[Receipt]]) -> Receipt:
+        """Write under the lease: `write` is given the condition, and may be called again.
+
+        Raises:
+            Conflict: The lease was taken over, or somebody without a lease has written a turn.
+        """
+        async with self._lock:
+            while True:
+                assert self._version is not None
+                if self._turns is not None and not is_met(self._version, self._turns):
+                    raise Conflict(
+                        f"session {self._session_id!r} has a turn that was written without its lease",
+                        expected=self._turns,
+                        actual=self._version,
+                    )
+                try:
+                    receipt = await write(self._version.exact)
+                except Conflict:
+                    if not await self._is_mine():
+                        raise
+                else:
+                    self._version = self._turns = receipt.version
+                    return receipt
+
+    async def _look(self) -> tuple[Version | None, object]:
+        try:
+            info = await self._store.info(self._session_id)
+        except SessionNotFound:
+            return None, None
+        return info.version, info.metadata.get(_NAME)
+
+    async def _take(self, version: Version | None) -> bool:
+        expect: Expect = ABSENT if version is None else version.exact
+        try:
+            receipt = await self._mark({"holder": self._holder, "beat": self._beat}, expect)
+        except Conflict:  # another waiter was first
+            return False
+        self._version, self._made_session = receipt.version, version is None
+        return True
+
+    async def _mark(self, value: Any, expect: Expect) -> Receipt:  # noqa: ANN401 - JSON
+        return await self._store.merge_metadata(self._session_id, {_NAME: value}, expect=expect)
+
+    async def _is_mine(self) -> bool:
+        """Return whether the lease is still this holder's; if so, note the version at which it is."""
+        version, found = await self._look()
+        if version is None or found != {"holder": self._holder, "beat": self._beat}:
+            return False
+        self._version = version
+        return True
+
+    async def _renew(self) -> None:
+        while True:
+            await self._sleep(self._seconds / _RENEWALS)
+            async with self._lock:
+                assert self._version is not None
+                with suppress(TurnlogError):  # if it is lost, the commit is refused
+                    mark = {"holder": self._holder, "beat": self._beat + 1}
+                    try:
+                        receipt = await self._mark(mark, self._version.exact)
+                    except Conflict:
+                        if not await self._is_mine():
+                            return
+                        receipt = await self._mark(mark, self._version.exact)
+                    self._beat += 1
+                    self._version = receipt.version
+
+    async def _release(self) -> None:
+        with suppress(TurnlogError):  # others wait until it is over
+            assert self._version is not None
+            if self._made_session and not (await self._store.info(self._session_id)).turns:
+                await self._store.erase(self._session_id, expect=self._version.exact)
+                return
+            try:
+                await self._mark(None, self._version.exact)
+            except Conflict:
+                if await self._is_mine():
+                    await self._mark(None, self._version.exact)

@@ -1,0 +1,106 @@
+"""Models: what answers, whole or streamed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing, nullcontext
+from typing import TypeAlias
+
+import msgspec
+
+from ..errors import InvalidInput
+from ..values.message import Message, MessageLike, as_message, assistant
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """The tokens of one request, as the provider reports them.
+
+    Attributes:
+        input: Tokens of the request, cached ones included.
+        output: Tokens of the answer.
+        cached: Tokens of the request that the provider read from its prompt cache.
+    """
+
+    input: int
+    output: int
+    cached: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(self.input + other.input, self.output + other.output, self.cached + other.cached)
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """A model's answer with the usage that the provider reports.
+
+    Attributes:
+        message: The answer; a dictionary becomes a `Message`.
+        usage: The tokens of the request; None: not reported.
+    """
+
+    message: MessageLike
+    usage: Usage | None = None
+
+
+Piece: TypeAlias = str | MessageLike | Reply
+"""What a streamed model yields: pieces of text, and at the end the whole answer if it is more than the text."""
+
+Model: TypeAlias = Callable[..., Awaitable[MessageLike | Reply] | AsyncIterator[Piece]]
+"""What answers: `model(messages, **options)`, given a list of `Message`.
+
+It is an async function that returns the answer, or an async generator that yields it in pieces.  An object may have
+both: then it is called for whole answers, and its method `stream` for streamed ones.  If the pipeline has tools, they
+are the option `tools`, a list of `Tool`.
+"""
+
+
+async def ask(
+    model: Model, messages: Sequence[Message], options: Mapping[str, object], *, streamed: bool
+) -> AsyncGenerator[str | Reply, None]:
+    """Yield the answer's text in pieces, and at the end the whole `Reply`, whose message is a `Message`.
+
+    Args:
+        model: The model.
+        messages: What it is given; it gets a list of its own.
+        options: Passed by keyword.
+        streamed: Whether to use the model's method `stream`, if it has one.
+
+    Raises:
+        InvalidInput: The model is not one, or its answer is not a message.
+    """
+    call = getattr(model, "stream", model) if streamed else model
+    answer = call(list(messages), **options)
+    if isinstance(answer, Awaitable):
+        reply = _checked(await answer)
+        if streamed and (text := reply.message.text):
+            yield text
+        yield reply
+        return
+    if not isinstance(answer, AsyncIterator):
+        raise InvalidInput(
+            f"model must be an async function or an async generator: it returned {type(answer).__name__}, "
+            "nothing to await"
+        )
+    said: list[str] = []
+    whole: _Checked | None = None
+    async with aclosing(answer) if isinstance(answer, AsyncGenerator) else nullcontext():
+        async for piece in answer:
+            if isinstance(piece, str):
+                said.append(piece)
+                yield piece
+            else:
+                whole = _checked(piece)
+    if whole is None:
+        if not said:
+            raise InvalidInput("the model's answer is empty: it yielded neither text nor a message")
+        whole = _Checked(assistant("".join(said)))
+    yield whole
+
+
+class _Checked(Reply, frozen=True):
+    message: Message
+
+
+def _checked(answer: MessageLike | Reply) -> _Checked:
+    if isinstance(answer, Reply):
+        return _Checked(as_message(answer.message, "the model's answer"), answer.usage)
+    return _Checked(as_message(answer, "the model's answer"))

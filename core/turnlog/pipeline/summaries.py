@@ -1,0 +1,163 @@
+"""Summaries: what stands for old turns in the window.  The turns themselves stay stored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import aclosing
+from typing import Any, Final, cast
+
+import msgspec
+
+from ..errors import Conflict, InvalidInput, SessionNotFound
+from ..store import Store
+from ..values.json_value import JSON, check_number
+from ..values.message import Message, system, user
+from ..values.session import SessionInfo
+from ..values.turn import Turn
+from .model import Model, Reply, ask
+
+_NAME: Final = "turnlog.summary"
+"""The name of the summary in a session's metadata."""
+
+_CHUNK: Final = 100
+"""The most turns that one request summarises; the rest follows with later turns."""
+
+_TRIES: Final = 5
+"""How often a summary is offered to a session whose other metadata change at the same time."""
+
+PROMPT: Final = (
+    "Summarise the conversation below for the assistant that continues it.  Keep names, numbers, decisions, the user's "
+    "wishes and open questions.  Write at most 200 words.  If there is an earlier summary, include what it says."
+)
+"""The default instruction for the summarising model."""
+
+
+class Summaries(msgspec.Struct, frozen=True, kw_only=True):
+    """When and how old turns are summarised.
+
+    Attributes:
+        model: What writes the summary; any model.
+        threshold: A summary is due when more messages than this are stored without one.
+        keep: At least this many messages at the end stay without a summary.
+        prompt: The instruction for the model.
+        automatic: Whether the pipeline makes a due summary after it has stored a turn; if not, call
+            `Pipeline.summarize`, for example from a task queue.
+
+    Raises:
+        InvalidInput: `keep` is not below `threshold`, or another attribute breaks its rule.
+    """
+
+    model: Model
+    threshold: int = 40
+    keep: int = 20
+    prompt: str = PROMPT
+    automatic: bool = True
+
+    def __post_init__(self) -> None:
+        if not callable(self.model):
+            raise InvalidInput(f"Summaries(model) must be a model, not {type(self.model).__name__}")
+        check_number(self.threshold, "Summaries(threshold)", least=1)
+        check_number(self.keep, "Summaries(keep)", least=0)
+        if self.keep >= self.threshold:
+            raise InvalidInput(f"Summaries(keep={self.keep}) must be below threshold={self.threshold}")
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """A stored summary.
+
+    Attributes:
+        text: The summary.
+        until: It covers the turns numbered below this.
+        turn: The id of the last turn that it covers, which tells whether a cut has replaced the turns since.
+    """
+
+    text: str
+    until: int
+    turn: str
+
+    @classmethod
+    def of(cls, info: SessionInfo) -> Summary | None:
+        """Return the summary of a session; None if there is none."""
+        if not info.metadata.encoded:
+            return None
+        try:
+            return msgspec.convert(info.metadata.get(_NAME), cls)
+        except msgspec.ValidationError:
+            return None
+
+    @property
+    def message(self) -> Message:
+        """What the model is given in place of the turns."""
+        return system(f"Summary of the conversation so far:\n{self.text}")
+
+
+async def summarize(store: Store, session_id: str, summaries: Summaries) -> Summary | None:
+    """Summarise the turns of a session that no summary covers, but for the last ones; return None if there are none.
+
+    Two that summarise at once do no harm: the first one's summary stays.
+
+    Raises:
+        SessionNotFound: There is no such session.
+        Exception: The model failed.
+    """
+    end = await store.session(session_id, last=summaries.keep, touch=False)
+    info = end.info
+    before = Summary.of(info)
+    first = info.first if before is None else max(before.until, info.first)
+    until = min(end.turns[0].number if end.turns else info.turns, first + _CHUNK)
+    turns = await _between(store, session_id, first, until)
+    if not turns:
+        return None
+    text = await _written(summaries, before, turns)
+    summary = Summary(text, until, turns[-1].id)
+    return summary if await _stored(store, info, before, summary) else None
+
+
+async def _between(store: Store, session_id: str, first: int, until: int) -> Sequence[Turn]:
+    """Return the turns numbered from `first` to below `until`."""
+    turns: Sequence[Turn] = ()
+    place = until
+    while place > first:
+        found = (await store.session(session_id, last=until - first, before=place, touch=False)).turns
+        if not found:
+            break
+        turns, place = (*found, *turns), found[0].number
+    return [turn for turn in turns if turn.number >= first]
+
+
+async def _written(summaries: Summaries, before: Summary | None, turns: Sequence[Turn]) -> str:
+    lines = [] if before is None else [f"Earlier summary: {before.text}"]
+    lines += [_line(message) for turn in turns for message in turn.messages]
+    request = [system(summaries.prompt), user("\n".join(lines))]
+    async with aclosing(ask(summaries.model, request, {}, streamed=False)) as pieces:
+        async for piece in pieces:
+            if isinstance(piece, Reply):
+                return cast("Message", piece.message).text
+    raise AssertionError
+
+
+def _line(message: Message) -> str:
+    if message.role is not None and message.text:
+        return f"{message.role}: {message.text}"
+    return msgspec.json.encode(message.to_dict()).decode()
+
+
+async def _stored(store: Store, info: SessionInfo, before: Summary | None, summary: Summary) -> bool:
+    """Store a summary, unless the session has another one by now, or its turns were cut."""
+    value: dict[str, Any] = msgspec.to_builtins(summary)
+    metadata: dict[str, JSON] = {_NAME: value}
+    for _ in range(_TRIES):
+        try:
+            await store.merge_metadata(info.key.session, metadata, expect=info.version.exact)
+        except (Conflict, SessionNotFound):
+            try:
+                now = await store.info(info.key.session)
+            except SessionNotFound:
+                return False
+            same = now.version.epoch == info.version.epoch and now.version.generation == info.version.generation
+            if not same or Summary.of(now) != before:
+                return False
+            info = now
+        else:
+            return True
+    return False

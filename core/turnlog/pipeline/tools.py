@@ -1,0 +1,125 @@
+"""Tools: functions that a model may call."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, get_type_hints
+
+import msgspec
+
+from ..errors import InvalidInput
+from ..rules.dialects import Call
+from ..values.json_value import JSON
+from .results import ToolResult
+
+_NAMED: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+
+class Tool(msgspec.Struct, frozen=True, kw_only=True):
+    """A function that a model may call, sync or async; `Tool.of(function)` makes one.
+
+    Attributes:
+        name: The name by which the model calls it.
+        description: What the model is told about it.
+        schema: The JSON Schema of its arguments, an object.
+        function: The function.
+    """
+
+    name: str
+    description: str
+    schema: dict[str, JSON]
+    function: Callable[..., Any]
+    _arguments: Any
+
+    @classmethod
+    def of(cls, function: Callable[..., Any] | Tool) -> Tool:
+        """Return the tool of a function: name, docstring and annotations become its name, description and schema.
+
+        `Annotated[str, msgspec.Meta(description="...")]` describes an argument.
+
+        Raises:
+            InvalidInput: It is not a function with named arguments, or an annotation has no JSON Schema.
+        """
+        if isinstance(function, Tool):
+            return function
+        name = getattr(function, "__name__", "")
+        if not name.isidentifier():
+            raise InvalidInput(f"a tool must be a function with a name, not {type(function).__name__}")
+        parameters = inspect.signature(function).parameters.values()
+        if unnamed := [one.name for one in parameters if one.kind not in _NAMED]:
+            raise InvalidInput(f"tool {name!r} takes {unnamed[0]!r} by position or as a rest: name each argument")
+        try:
+            hints = get_type_hints(function, include_extras=True)
+            fields = [
+                (one.name, hints.get(one.name, Any), *([] if one.default is one.empty else [one.default]))
+                for one in parameters
+            ]
+            arguments = msgspec.defstruct(name, fields, kw_only=True, forbid_unknown_fields=True)
+            schema = msgspec.json.schema(arguments)
+        except (TypeError, NameError) as error:
+            raise InvalidInput(f"tool {name!r} has no JSON Schema: {error}") from None
+        definitions = schema.pop("$defs")
+        own = definitions.pop(name)
+        own.pop("title", None)
+        if definitions:
+            own["$defs"] = definitions
+        description = inspect.getdoc(function) or ""
+        return cls(name=name, description=description, schema=own, function=function, _arguments=arguments)
+
+    async def run(self, arguments: object) -> str:
+        """Call the function, in a thread if it is sync, and return the result as text: a string as it is, else JSON.
+
+        Args:
+            arguments: JSON text, or a dictionary.
+
+        Raises:
+            Exception: The arguments do not fit, or the function raised.
+        """
+        if isinstance(arguments, str | bytes):
+            given = msgspec.json.decode(arguments or "{}", type=self._arguments)
+        else:
+            given = msgspec.convert(arguments or {}, self._arguments)
+        values = {name: getattr(given, name) for name in self._arguments.__struct_fields__}
+        if inspect.iscoroutinefunction(self.function):
+            result = await self.function(**values)
+        else:
+            from asyncio import to_thread
+
+            result = await to_thread(self.function, **values)
+            if isinstance(result, Awaitable):
+                result = await result
+        return result if isinstance(result, str) else msgspec.json.encode(result).decode()
+
+
+def tools_by_name(tools: Sequence[Callable[..., Any] | Tool]) -> dict[str, Tool]:
+    """Return tools by their names.
+
+    Raises:
+        InvalidInput: They are not a list or tuple, one is not a tool, or two have one name.
+    """
+    if not isinstance(tools, (list, tuple)):
+        raise InvalidInput(f"tools must be a list of functions, not {type(tools).__name__}")
+    found: dict[str, Tool] = {}
+    for tool in map(Tool.of, tools):
+        if tool.name in found:
+            raise InvalidInput(f"two tools are named {tool.name!r}: rename one")
+        found[tool.name] = tool
+    return found
+
+
+async def run_calls(calls: Sequence[Call], tools: Mapping[str, Tool]) -> list[ToolResult]:
+    """Run the calls of one answer at once, and return their results; an error is a result that says so."""
+    from asyncio import gather  # `import turnlog` does not pay for it
+
+    return await gather(*[_run(call, tools) for call in calls])
+
+
+async def _run(call: Call, tools: Mapping[str, Tool]) -> ToolResult:
+    tool = tools.get(call.name)
+    if tool is None:
+        return ToolResult(call, f"There is no tool {call.name!r}. Use one of: {', '.join(tools)}.", failed=True)
+    try:
+        return ToolResult(call, await tool.run(call.arguments), failed=False)
+    except Exception as error:  # noqa: BLE001 - the model is told, and may try something else
+        return ToolResult(call, f"{type(error).__name__}: {error}", failed=True)
