@@ -10,7 +10,18 @@ import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import cast
 
-from turnlog import InvalidInput, Key, Message, Model, Pipeline, PluginError, TurnlogError, Window, open_store
+from turnlog import (
+    ConfigError,
+    InvalidInput,
+    Key,
+    Message,
+    Model,
+    Pipeline,
+    PluginError,
+    TurnlogError,
+    Window,
+    open_store,
+)
 from turnlog.config import find_model
 from turnlog.pipeline import Piece, ask
 
@@ -113,6 +124,8 @@ def _model(name: str) -> Model:
     try:
         inspect.signature(found).bind()
         return cast("Model", found())
+    except ConfigError:  # such as a key that is missing
+        raise
     except Exception as error:  # whatever a plugin raises
         raise PluginError(f"model {name!r} cannot be made without options: {type(error).__name__}: {error}") from error
 

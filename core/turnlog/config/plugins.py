@@ -62,10 +62,12 @@ _COMMANDS: Final = "turnlog.commands"
 _KINDS: Final = {_COMMANDS: "command", _LAYERS: "layer", _MODELS: "model", _BACKENDS: "backend"}
 
 _EXTRAS: Final = {
+    "anthropic": "anthropic",
     "asyncmy": "mysql",
     "asyncpg": "postgresql",
     "cyclopts": "cli",
     "hiredis": "redis",
+    "openai": "openai",
     "redis": "redis",
     "rich": "cli",
     "sqlalchemy": "sql",

@@ -1,0 +1,131 @@
+"""The model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any, Final
+
+from openai import APIConnectionError, AsyncOpenAI, Timeout
+from openai.types import CompletionUsage
+
+from turnlog import Message, Reply, Tool, Usage
+from turnlog.runtime import PerLoop
+
+from ._deltas import add_delta, finished
+from ._key import check_key
+
+_DEFAULT: Final = "gpt-5.4-mini"
+"""Small, current, and calls tools over Chat Completions unless it is told to reason; newer models of OpenAI refuse
+tools there without `reasoning_effort="none"` (developers.openai.com/api/docs/models)."""
+
+_CONNECT: Final = 5.0
+"""Seconds to connect: those of OpenAI's client (`openai.DEFAULT_TIMEOUT`)."""
+
+
+class OpenAIModel:
+    """A model over OpenAI's client and the Chat Completions API: `Pipeline(store, OpenAIModel())`.
+
+    Options of a call go into the request: `Pipeline(options={"temperature": 0})`.  An option that is None is left out
+    of it, such as `stream_options`, which streamed requests have by default.  `tools` may hold `Tool`s and dictionaries
+    of the API.  Messages are sent as they are stored, and answers are stored as the API sent them, without entries that
+    are None or an empty list.  Errors are those of OpenAI's client.
+
+    One object serves any number of event loops and threads.
+
+    Args:
+        model: The model's name at the server; None: that of the variable `TURNLOG_OPENAI_MODEL`, or `gpt-5.4-mini`.
+        base_url: Where the server is; None: at the address of the variable `OPENAI_BASE_URL`, or at OpenAI.
+        timeout: Seconds that a request waits for the next bytes of the answer; connecting may take 5.
+        max_retries: How often a request that failed on its way, or that the server put off, is sent again.
+
+    Attributes:
+        model: The model's name.
+
+    Raises:
+        ConfigError: The variable `OPENAI_API_KEY` is not set, or is not a key.
+    """
+
+    def __init__(
+        self,
+        model: str | None = None,
+        *,
+        base_url: str | None = None,
+        timeout: float = 600.0,  # that of OpenAI's client (`openai.DEFAULT_TIMEOUT`)
+        max_retries: int = 2,  # as many as OpenAI's client sends (`openai.DEFAULT_MAX_RETRIES`)
+    ) -> None:
+        check_key()
+        self.model = model or os.environ.get("TURNLOG_OPENAI_MODEL") or _DEFAULT
+
+        def client() -> AsyncOpenAI:
+            return AsyncOpenAI(
+                base_url=base_url, timeout=Timeout(timeout, connect=min(timeout, _CONNECT)), max_retries=max_retries
+            )
+
+        self._clients = PerLoop(client, lambda client: client.close())
+
+    async def __call__(self, messages: Sequence[Message], **options: object) -> Reply:
+        """Return the answer, whole.
+
+        Args:
+            messages: Messages of Chat Completions, or with nothing but a role and a text.
+            options: Entries of the request.
+
+        Raises:
+            openai.OpenAIError: The request failed.
+        """
+        client = await self._clients.get()
+        answer = await client.chat.completions.create(**self._request(messages, options))
+        return Reply(finished(answer.choices[0].message.to_dict()), _usage(answer.usage))
+
+    async def stream(self, messages: Sequence[Message], **options: object) -> AsyncGenerator[str | Reply, None]:
+        """Yield the answer's text in pieces, and at the end the whole answer.
+
+        Raises:
+            openai.OpenAIError: The request failed, or the answer ended before it was whole.
+        """
+        client = await self._clients.get()
+        request = self._request(messages, {"stream_options": {"include_usage": True}, **options, "stream": True})
+        message: dict[str, Any] = {}
+        usage: CompletionUsage | None = None
+        whole = False
+        async with await client.chat.completions.create(**request) as answer:
+            async for chunk in answer:
+                usage = chunk.usage or usage
+                for choice in chunk.choices[:1]:
+                    add_delta(message, choice.delta.to_dict())
+                    whole = whole or choice.finish_reason is not None
+                    if choice.delta.content:
+                        yield choice.delta.content
+            if not whole:
+                raise APIConnectionError(
+                    message="the stream ended before the answer was whole", request=answer.response.request
+                )
+        yield Reply(finished(message), _usage(usage))
+
+    async def close(self) -> None:
+        """Close the connections of all event loops; a loop that ends closes its own."""
+        await self._clients.close()
+
+    def _request(self, messages: Sequence[Message], options: dict[str, Any]) -> dict[str, Any]:
+        request = {"model": self.model, "messages": [message.to_dict() for message in messages], **options}
+        if request.get("tools"):
+            request["tools"] = [_function(tool) if isinstance(tool, Tool) else tool for tool in request["tools"]]
+        return {name: value for name, value in request.items() if value is not None}
+
+    def __repr__(self) -> str:
+        return f"OpenAIModel({self.model!r})"
+
+
+def _function(tool: Tool) -> dict[str, Any]:
+    """Return a tool as the API takes it (`FunctionDefinition`)."""
+    described = {"description": tool.description} if tool.description else {}
+    return {"type": "function", "function": {"name": tool.name, **described, "parameters": tool.schema}}
+
+
+def _usage(usage: CompletionUsage | None) -> Usage | None:
+    """Return the tokens of a request; `prompt_tokens` includes those that were cached."""
+    if usage is None:
+        return None
+    details = usage.prompt_tokens_details
+    return Usage(usage.prompt_tokens, usage.completion_tokens, (details and details.cached_tokens) or 0)
