@@ -32,13 +32,13 @@ _CONNECT: Final = 5.0
 class AnthropicModel:
     """A model over Anthropic's client and the Messages API: `Pipeline(store, AnthropicModel())`.
 
-    Options of a call go into the request: `Pipeline(options={"max_tokens": 1000})`.  By default `max_tokens` is 16,384,
-    and `cache_control` has the prompt cached.  An option that is None is left out of the request: `{"cache_control":
-    None}` turns caching off.  `tools` may hold `Tool`s and dictionaries of the API.
+    Options are arguments of the client's `messages.create`: `Pipeline(options={"max_tokens": 1000})`.  By default
+    `max_tokens` is 16,384, and `cache_control` has the prompt cached.  An option that is None is left out of the
+    request: `{"cache_control": None}` turns caching off.  `tools` may hold `Tool`s and dictionaries of the API.
 
     System messages become the parameter `system`.  Other messages are sent as they are stored; the API joins several of
     one role.  Answers are stored as the API sent them, without entries that are None; an answer that is one text is
-    stored as text.  Errors are those of Anthropic's client.
+    stored as text.  Errors are those of Anthropic's client, or of its HTTP library.
 
     One object serves any number of event loops and threads.
 
@@ -78,7 +78,7 @@ class AnthropicModel:
 
         Args:
             messages: Messages of the Messages API, or with nothing but a role and a text.
-            options: Entries of the request.
+            options: Arguments of the client's `messages.create`.
 
         Raises:
             anthropic.AnthropicError: The request failed.

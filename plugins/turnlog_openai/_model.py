@@ -26,10 +26,10 @@ _CONNECT: Final = 5.0
 class OpenAIModel:
     """A model over OpenAI's client and the Chat Completions API: `Pipeline(store, OpenAIModel())`.
 
-    Options of a call go into the request: `Pipeline(options={"temperature": 0})`.  An option that is None is left out
-    of it, such as `stream_options`, which streamed requests have by default.  `tools` may hold `Tool`s and dictionaries
-    of the API.  Messages are sent as they are stored, and answers are stored as the API sent them, without entries that
-    are None or an empty list.  Errors are those of OpenAI's client.
+    Options are arguments of the client's `chat.completions.create`: `Pipeline(options={"temperature": 0})`.  An option
+    that is None is left out of the request: `{"stream_options": None}` asks for no usage of streamed answers, for
+    servers that do not know it.  `tools` may hold `Tool`s and dictionaries of the API.  Messages are sent as they are stored, and answers are stored as the API sent them, without entries that
+    are None or an empty list.  Errors are those of OpenAI's client, or of its HTTP library.
 
     One object serves any number of event loops and threads.
 
@@ -69,7 +69,7 @@ class OpenAIModel:
 
         Args:
             messages: Messages of Chat Completions, or with nothing but a role and a text.
-            options: Entries of the request.
+            options: Arguments of the client's `chat.completions.create`.
 
         Raises:
             openai.OpenAIError: The request failed.
