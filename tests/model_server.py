@@ -128,7 +128,11 @@ class _Handler(BaseHTTPRequestHandler):
         if self.server.failures:
             self._fail(self.server.failures.pop(0), "try again")
             return
-        protocol = {"/v1/chat/completions": ChatCompletions(), "/v1/messages": Messages()}.get(self.path)
+        protocols: dict[str, ChatCompletions | Messages] = {
+            "/v1/chat/completions": ChatCompletions(),
+            "/v1/messages": Messages(),
+        }
+        protocol = protocols.get(self.path)
         if protocol is None:
             self._fail(404, f"unknown path {self.path}")
         elif not protocol.knows(headers):
@@ -284,7 +288,7 @@ class ChatCompletions:
                 message["tool_calls"] = [self._call(call) for call in said.calls]
             choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": self._reason(said)}
             return [{**head, "object": "chat.completion", "choices": [choice], "usage": usage}]
-        deltas = [{"role": "assistant", "content": None if said.calls else "", "refusal": None}]
+        deltas: list[dict[str, Any]] = [{"role": "assistant", "content": None if said.calls else "", "refusal": None}]
         deltas += [{"content": piece} for piece in _pieces(said.text)]
         for number, call in enumerate(said.calls):
             whole = self._call(call)
@@ -433,11 +437,9 @@ class Messages:
         if block["type"] == "text":
             return {**block, "text": ""}, [{"type": "text_delta", "text": piece} for piece in _pieces(block["text"])]
         if block["type"] == "thinking":
-            pieces = [{"type": "thinking_delta", "thinking": piece} for piece in _pieces(block["thinking"])]
-            return (
-                {**block, "thinking": "", "signature": ""},
-                [*pieces, {"type": "signature_delta", "signature": block["signature"]}],
-            )
+            thoughts = [{"type": "thinking_delta", "thinking": piece} for piece in _pieces(block["thinking"])]
+            signed = {"type": "signature_delta", "signature": block["signature"]}
+            return {**block, "thinking": "", "signature": ""}, [*thoughts, signed]
         pieces = _pieces(json.dumps(block["input"]))
         return {**block, "input": {}}, [{"type": "input_json_delta", "partial_json": piece} for piece in ("", *pieces)]
 

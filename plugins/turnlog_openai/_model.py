@@ -28,8 +28,10 @@ class OpenAIModel:
 
     Options are arguments of the client's `chat.completions.create`: `Pipeline(options={"temperature": 0})`.  An option
     that is None is left out of the request: `{"stream_options": None}` asks for no usage of streamed answers, for
-    servers that do not know it.  `tools` may hold `Tool`s and dictionaries of the API.  Messages are sent as they are stored, and answers are stored as the API sent them, without entries that
-    are None or an empty list.  Errors are those of OpenAI's client, or of its HTTP library.
+    servers that do not know it.  `tools` may hold `Tool`s and dictionaries of the API.
+
+    Messages are sent as they are stored.  Answers are stored as the API sent them, without entries that are None or an
+    empty list.  Errors are those of OpenAI's client, or of its HTTP library.
 
     One object serves any number of event loops and threads.
 
