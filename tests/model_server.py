@@ -8,6 +8,8 @@ without results, results without calls, messages without content.  What it says 
 - to `What is my name?`: what was said after `My name is`;
 - to anything else: `Hello!`.
 
+Anthropic's model thinks before it calls tools, and if the user says `Think`.
+
 A message, a block or the list of tools counts 10 tokens.  The beginning of a request that was the whole of an earlier
 one counts as cached; with Anthropic, if `cache_control` was set in it.
 """
@@ -389,7 +391,7 @@ class Messages:
             "output_tokens": OUTPUT_TOKENS,
         }
         blocks: list[dict[str, Any]] = []
-        if said.calls:
+        if said.calls or "Think" in texts[-1]:
             blocks.append({"type": "thinking", "thinking": "I need a tool.", "signature": SIGNATURE})
         if said.text:
             blocks.append({"type": "text", "text": said.text, "citations": None})

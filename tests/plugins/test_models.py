@@ -442,3 +442,13 @@ def test_the_prompt_is_cached_unless_it_is_turned_off(server: ModelServer) -> No
     assert usage == Usage(2 * TOKENS, OUTPUT_TOKENS)
     assert "cache_control" not in server.requests[1].body
     assert server.requests[1].body["max_tokens"] == 100
+
+
+def test_an_answer_of_several_blocks_stays_blocks_and_is_taken_again(server: ModelServer) -> None:
+    model = AnthropicModel(base_url=server.url)
+    thinking = {"type": "thinking", "thinking": "I need a tool.", "signature": SIGNATURE}
+    blocks = assistant([thinking, {"type": "text", "text": "Hello!"}])
+    pieces, reply = streamed(model, [user("Think")])
+    assert pieces == ["Hell", "o!"]
+    assert reply.message == blocks.to_dict() == whole(model, [user("Think")]).message
+    assert whole(model, [user("Think"), blocks, user("hi")]).message == {"role": "assistant", "content": "Hello!"}
