@@ -19,7 +19,19 @@ import openai
 import pytest
 
 from model_server import KEY, OUTPUT_TOKENS, SIGNATURE, TOKENS, ModelServer, serving
-from turnlog import ConfigError, Message, Pipeline, PluginError, Reply, Store, Tool, Usage, assistant, open_store, user
+from turnlog import (
+    ConfigError,
+    Message,
+    Pipeline,
+    PluginError,
+    Reply,
+    Store,
+    Tool,
+    Usage,
+    assistant,
+    open_store,
+    user,
+)
 from turnlog.config import find_model
 from turnlog_anthropic import AnthropicModel
 from turnlog_memory import MemoryBackend
@@ -446,7 +458,7 @@ def test_the_prompt_is_cached_unless_it_is_turned_off(server: ModelServer) -> No
 
 def test_an_answer_of_several_blocks_stays_blocks_and_is_taken_again(server: ModelServer) -> None:
     model = AnthropicModel(base_url=server.url)
-    thinking = {"type": "thinking", "thinking": "I need a tool.", "signature": SIGNATURE}
+    thinking: dict[str, Any] = {"type": "thinking", "thinking": "I need a tool.", "signature": SIGNATURE}
     blocks = assistant([thinking, {"type": "text", "text": "Hello!"}])
     pieces, reply = streamed(model, [user("Think")])
     assert pieces == ["Hell", "o!"]
