@@ -121,7 +121,7 @@ class Context:
         summary = Summary.of(session.info)
         if summary is not None and not await self._covers(store, session, summary):
             summary = None
-        until = session.info.first if summary is None else summary.until
+        until = session.info.first if summary is None else max(summary.until, session.info.first)
         turns = await self._turns(store, session, until)
         due = self._is_due(turns, until)
         if summary is not None:

@@ -152,18 +152,25 @@ class Lease:
     async def _renew(self) -> None:
         while True:
             await self._sleep(self._seconds / _RENEWALS)
-            async with self._lock:
-                assert self._version is not None
-                with suppress(TurnlogError):  # if it is lost, the commit is refused
-                    mark = {"holder": self._holder, "beat": self._beat + 1}
-                    try:
-                        receipt = await self._mark(mark, self._version.exact)
-                    except Conflict:
-                        if not await self._is_mine():
-                            return
-                        receipt = await self._mark(mark, self._version.exact)
-                    self._beat += 1
-                    self._version = receipt.version
+            await self._renew_once()
+
+    async def _renew_once(self) -> None:
+        """Raise the counter.  If the lease was lost, or the store cannot be reached, a later commit is refused."""
+        async with self._lock:
+            with suppress(TurnlogError):
+                mark = {"holder": self._holder, "beat": self._beat + 1}
+                self._version = (await self._marked(mark)).version
+                self._beat += 1
+
+    async def _marked(self, value: Any) -> Receipt:  # noqa: ANN401 - JSON
+        """Change the lease, if it is still this holder's, whatever else has changed in the session."""
+        assert self._version is not None
+        try:
+            return await self._mark(value, self._version.exact)
+        except Conflict:
+            if not await self._is_mine():
+                raise
+            return await self._mark(value, self._version.exact)
 
     async def _release(self) -> None:
         with suppress(TurnlogError):  # others wait until it is over
@@ -171,8 +178,4 @@ class Lease:
             if self._made_session and not (await self._store.info(self._session_id)).turns:
                 await self._store.erase(self._session_id, expect=self._version.exact)
                 return
-            try:
-                await self._mark(None, self._version.exact)
-            except Conflict:
-                if await self._is_mine():
-                    await self._mark(None, self._version.exact)
+            await self._marked(None)
