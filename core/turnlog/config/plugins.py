@@ -189,9 +189,7 @@ def find_token_counter(name: str, **options: object) -> TokenCounter:
         raise PluginError(f"token counter {name!r}, {plugin}, takes no options, not even {next(iter(options))!r}")
     else:
         counter = found
-    if callable(counter) and not (
-        inspect.iscoroutinefunction(counter) or inspect.iscoroutinefunction(counter.__call__)
-    ):
+    if callable(counter) and not _is_async(counter) and not _is_async(counter.__call__):
         return cast("TokenCounter", counter)
     raise _unfit(plugin, found, "a callable that is not async, or a class of them")
 
