@@ -22,6 +22,8 @@ DRIVERS = {
     "redis",
     "rich",
     "sqlalchemy",
+    "tiktoken",
+    "tokenizers",
     "zstandard",
 }
 
@@ -34,6 +36,7 @@ MAY_IMPORT = {
     "turnlog_offline": {"turnlog"},
     "turnlog_redis": {"hiredis", "msgspec", "redis", "turnlog"},
     "turnlog_sql": {"asyncmy", "asyncpg", "cyclopts", "msgspec", "sqlalchemy", "turnlog"},
+    "turnlog_tokens": {"tiktoken", "tokenizers", "turnlog"},
 }
 KIT_MAY_IMPORT = {"pytest"}
 

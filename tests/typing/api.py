@@ -41,7 +41,8 @@ from turnlog import (
     tool,
     user,
 )
-from turnlog.config import Plugin, find_backend, find_layer, installed
+from turnlog.config import Plugin, find_backend, find_layer, find_token_counter, installed
+from turnlog.pipeline import TokenCounter
 from turnlog.rules import SessionState, file_key, page
 
 # ------------------------------------------------------------------------------------------------------- configuration
@@ -58,6 +59,7 @@ def configure() -> None:
     open_store("memory://", None)  # type: ignore[call-arg]  # options are keyword-only
     open_store("memory://", namespcae="shop")  # type: ignore[call-arg]  # and a misspelt one is an error
     assert_type(find_backend("memory"), type[Backend])
+    assert_type(find_token_counter("estimate"), TokenCounter)
     assert_type(find_layer("zstd"), type[Layer])
     assert_type(installed(), tuple[Plugin, ...])
 
