@@ -48,9 +48,13 @@ def split_turns(messages: Sequence[Message], begins: TurnRule = begins_turn) -> 
         if not preamble and begins(message):
             turns.append(tuple(messages[start:place]))
             start = place
-        preamble = preamble and outline_of(message).speaker == "system"
+        preamble = preamble and _is_system(message)
     turns.append(tuple(messages[start:]))
     return turns
+
+
+def _is_system(message: Message) -> bool:
+    return outline_of(message).speaker == "system"
 
 
 def common(
@@ -132,13 +136,14 @@ def divide(
 
     Returns:
         The number of the first turn that does not stay, and the messages from there on: none, or such as begin a turn,
-        unless nothing stays.
+        unless nothing stays.  System messages at the beginning are no turn by themselves, as in `split_turns`.
     """
-    keep, kept, end = first, 0, 0
+    keep, kept, end, preamble = first, 0, 0, True
     for turn in turns:
         end += len(turn.messages)
         if end > same:
             break
-        if end == len(wanted) or begins(wanted[end]):
+        preamble = preamble and all(map(_is_system, turn.messages))
+        if end == len(wanted) or (not preamble and begins(wanted[end])):
             keep, kept = turn.number + 1, end
     return keep, wanted[kept:]
