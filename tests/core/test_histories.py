@@ -80,7 +80,7 @@ async def _answer(messages: list[Message], **_: object) -> Message:
     return assistant("Good.")
 
 
-@pytest.mark.parametrize("turns", map(_longer, DIALECTS.values()), ids=DIALECTS)
+@pytest.mark.parametrize("turns", list(map(_longer, DIALECTS.values())), ids=DIALECTS)
 async def test_each_dialect_is_read_in_whole_turns(turns: Turns) -> None:
     """Seen failing with results of Anthropic, Bedrock and Gemini that begin a turn, as messages of role `user`."""
     await check_history(turns, WINDOWS, [*range(1, len(flat(turns)))])
