@@ -82,8 +82,8 @@ async def _answer(messages: list[Message], **_: object) -> Message:
 
 @pytest.mark.parametrize("turns", list(map(_longer, DIALECTS.values())), ids=DIALECTS)
 async def test_each_dialect_is_read_in_whole_turns(turns: Turns) -> None:
-    # Seen failing with results of role `user` that begin a turn, with an opening system message that stays a turn of its
-    # own, with `load` that returns exactly `last` messages, and without `retain`.
+    # Seen failing with results of role `user` that begin a turn, with an opening system message that stays a turn of
+    # its own, with `load` that returns exactly `last` messages, and without `retain`.
     await check_history(turns, WINDOWS, [*range(1, len(flat(turns)))])
 
 
