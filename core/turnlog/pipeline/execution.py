@@ -150,20 +150,18 @@ class Execution:
         self._said: list[str] = []
         self._usage: Usage | None = None
 
-    async def pieces(self) -> AsyncGenerator[str, None]:
-        """Yield the model's text as it comes, and store the turn."""
+    def pieces(self) -> AsyncGenerator[str, None]:
+        """Return what yields the model's text as it comes, and then stores the turn."""
         how = self._setup.concurrency
         if how == "serialize":
             how = Serialize()
-        if isinstance(how, Serialize):
-            from .lease import Lease  # `import turnlog` does not pay for asyncio
+        return self._serialized(how) if isinstance(how, Serialize) else self._pieces()
 
-            lease = Lease(self._store, self._session_id, seconds=how.lease, wait=how.wait)
-            async with lease as self._lease, aclosing(self._pieces()) as pieces:
-                async for piece in pieces:
-                    yield piece
-            return
-        async with aclosing(self._pieces()) as pieces:
+    async def _serialized(self, how: Serialize) -> AsyncGenerator[str, None]:
+        from .lease import Lease  # `import turnlog` does not pay for asyncio
+
+        lease = Lease(self._store, self._session_id, seconds=how.lease, wait=how.wait)
+        async with lease as self._lease, aclosing(self._pieces()) as pieces:
             async for piece in pieces:
                 yield piece
 
