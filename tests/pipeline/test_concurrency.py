@@ -229,6 +229,17 @@ async def test_a_failed_model_leaves_no_session_and_no_lease(store: Store) -> No
     assert not (await store.info("s")).metadata
 
 
+async def test_a_session_that_is_erased_under_a_lease_stays_gone(store: Store) -> None:
+    async def model(messages: list[Message], **_: object) -> Message:
+        await store.erase("s")
+        return assistant("!")
+
+    with pytest.raises(Conflict):
+        await Pipeline(store, model, concurrency="serialize").execute("s", "user", "?")
+    with pytest.raises(SessionNotFound):
+        await store.info("s")
+
+
 async def test_an_owner_is_that_of_the_session_that_a_lease_makes(store: Store) -> None:
     async def model(messages: list[Message], **_: object) -> Message:
         return assistant("!")

@@ -231,7 +231,8 @@ class Execution:
             return None
         version = None if history.session is None else history.session.version
         if self._lease is not None:
-            assert version is not None  # the lease has made it
+            if version is None:
+                raise Conflict(f"session {self._session_id!r} was erased, or has expired, while its lease was held")
             self._lease.bind(version)
             return version
         if self._setup.concurrency == "append":
