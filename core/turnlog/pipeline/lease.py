@@ -13,7 +13,9 @@ from ..rules.header import is_met
 from ..store import Store
 from ..values.change import ABSENT, Expect, Receipt
 from ..values.ids import new_id
+from ..values.json_value import JSON
 from ..values.version import Version
+from .finish import finish
 
 _NAME: Final = "turnlog.lease"
 """The name of the lease in a session's metadata."""
@@ -92,7 +94,7 @@ class Lease:
         self._renewal.cancel()
         with suppress(asyncio.CancelledError):
             await self._renewal
-        await asyncio.shield(asyncio.ensure_future(self._release()))
+        await finish(self._release())
 
     def bind(self, version: Version) -> None:
         """Let `commit` store only behind the turns of this version, which the holder has read."""
@@ -127,16 +129,21 @@ class Lease:
             info = await self._store.info(self._session_id)
         except SessionNotFound:
             return None, None
-        return info.version, info.metadata.get(_NAME)
+        found = info.metadata.get(_NAME)
+        copied = isinstance(found, dict) and found.get("session") != self._session_id
+        return info.version, None if copied else found  # a fork copies the lease of its source, which nobody renews
 
     async def _take(self, version: Version | None) -> bool:
         expect: Expect = ABSENT if version is None else version.exact
         try:
-            receipt = await self._mark({"holder": self._holder, "beat": self._beat}, expect)
+            receipt = await self._mark(self._lease(self._beat), expect)
         except Conflict:  # another waiter was first
             return False
         self._version, self._made_session = receipt.version, version is None
         return True
+
+    def _lease(self, beat: int) -> dict[str, JSON]:
+        return {"session": self._session_id, "holder": self._holder, "beat": beat}
 
     async def _mark(self, value: Any, expect: Expect) -> Receipt:  # noqa: ANN401 - JSON
         return await self._store.merge_metadata(self._session_id, {_NAME: value}, expect=expect)
@@ -144,7 +151,7 @@ class Lease:
     async def _is_mine(self) -> bool:
         """Return whether the lease is still this holder's; if so, note the version at which it is."""
         version, found = await self._look()
-        if version is None or found != {"holder": self._holder, "beat": self._beat}:
+        if version is None or found != self._lease(self._beat):
             return False
         self._version = version
         return True
@@ -158,8 +165,7 @@ class Lease:
         """Raise the counter.  If the lease was lost, or the store cannot be reached, a later commit is refused."""
         async with self._lock:
             with suppress(TurnlogError):
-                mark = {"holder": self._holder, "beat": self._beat + 1}
-                self._version = (await self._marked(mark)).version
+                self._version = (await self._marked(self._lease(self._beat + 1))).version
                 self._beat += 1
 
     async def _marked(self, value: Any) -> Receipt:  # noqa: ANN401 - JSON
