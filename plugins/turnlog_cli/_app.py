@@ -71,16 +71,20 @@ def import_(
     *,
     store: StoreURL = None,
     namespace: Namespace = None,
+    begins_turn: Annotated[
+        str | None,
+        Parameter(help="Your function that returns whether a turnlog.Message begins a turn, as module:function."),
+    ] = None,
 ) -> int:
     """Store conversations from a JSON Lines file; again, it stores only what is new.
 
     A line is {"session_id": ..., "messages": [...]}; what else it holds becomes metadata, and so does an opening system
-    message. Each user message begins a turn.  What is stored is never changed or removed; a line that does not fit it
-    is an error.
+    message. A turn begins where the user speaks, in each dialect that turnlog knows, or where --begins-turn says.  What
+    is stored is never changed or removed; a line that does not fit it is an error.
     """
     from ._import import import_file
 
-    return import_file(file, store, namespace=namespace)
+    return import_file(file, store, namespace=namespace, begins_turn=begins_turn)
 
 
 def list_(

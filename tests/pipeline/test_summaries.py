@@ -35,10 +35,9 @@ async def echo(messages: Sequence[Message], **_: object) -> Message:
     return assistant(f"a{messages[-1].text[1:]}")
 
 
-def pipeline(store: Store, writer: Writer, **more: bool) -> Pipeline:
-    return Pipeline(
-        store, echo, window=Window(messages=100), summaries=Summaries(model=writer, threshold=8, keep=4, **more)
-    )
+def pipeline(store: Store, writer: Writer, *, automatic: bool = True) -> Pipeline:
+    summaries = Summaries(model=writer, threshold=8, keep=4, automatic=automatic)
+    return Pipeline(store, echo, window=Window(messages=100), summaries=summaries)
 
 
 async def test_beyond_the_threshold_old_turns_are_summarised_and_stay_stored(store: Store, writer: Writer) -> None:

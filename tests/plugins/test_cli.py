@@ -47,7 +47,7 @@ from turnlog.config import installed
 from turnlog.config.warn import warn_once
 from turnlog.errors import CorruptRecord, OutcomeUnknown, SchemaError, Unavailable
 from turnlog.payload import rewrap
-from turnlog.rules import SessionState
+from turnlog.rules import SessionState, begins_turn
 from turnlog_cli import _import, main
 from turnlog_cli._text import as_json, safe
 from turnlog_compression import GzipLayer, _progress
@@ -575,7 +575,7 @@ def test_two_imports_at_once_store_once(store: Kept, monkeypatch: Any) -> None:
     async def both() -> None:
         new = _import._parse(json.dumps(line).encode())
         grown = _import._parse(json.dumps(conversation("s", "a", "b", "c", "d")).encode())
-        await asyncio.gather(*(_import._put(store, one) for one in (new, new, grown, new)))
+        await asyncio.gather(*(_import._put(store, one, begins_turn) for one in (new, new, grown, new)))
 
     asyncio.run(both())
     assert load(store, "s") == conversation("s", "a", "b", "c", "d")["messages"]

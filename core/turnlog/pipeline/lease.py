@@ -100,6 +100,10 @@ class Lease:
         """Let `commit` store only behind the turns of this version, which the holder has read."""
         self._turns = version
 
+    def keep_session(self) -> None:
+        """Do not erase a session that was made for the lease: its first turn will be stored later."""
+        self._made_session = False
+
     async def commit(self, write: Callable[[Expect], Awaitable[Receipt]]) -> Receipt:
         """Write under the lease: `write` is given the condition, and may be called again.
 
