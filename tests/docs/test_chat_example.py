@@ -173,8 +173,8 @@ def test_tool_calls_and_their_results_are_visible(port: int) -> None:
     visitor = Visitor(port)
     session = visitor.begin()
     text = visitor.said(session, "Please roll a 2-sided die.")
-    assert text in [f"Here goes.The tool's answer is: {number}." for number in (1, 2)]
-    question, call, result, answer = visitor.turns(session)[0]["messages"]
+    assert text in [f"Here goes. The tool's answer is: {number}." for number in (1, 2)]
+    _, call, result, answer = visitor.turns(session)[0]["messages"]
     assert call["tool_calls"][0]["function"] == {"name": "roll", "arguments": '{"sides": 2}'}
     assert result["tool_call_id"] == call["tool_calls"][0]["id"]
     assert answer["content"].endswith(f"{result['content']}.")
@@ -195,7 +195,7 @@ def test_older_messages_come_page_by_page(port: int) -> None:
             break
         query = f"?before={page['turns'][0]['number']}"
     assert [len(page) for page in pages] == [10, 10, 1]
-    assert sum(reversed(pages), []) == asked
+    assert [text for page in reversed(pages) for text in page] == asked
 
 
 def test_asking_again_and_editing_leave_the_conversation_alone(port: int) -> None:

@@ -35,12 +35,12 @@ async def demo(messages: Sequence[Message], **options: object) -> AsyncIterator[
     if last.role == "tool":
         answer = assistant(f"The tool's answer is: {last.text}.")
     elif _TIME.search(last.text):
-        answer = _call("One moment.", "clock", "{}")
+        answer = _call("One moment. ", "clock", "{}")
     elif die := _DIE.search(last.text):
-        answer = _call("Here goes.", "roll", f'{{"sides": {die[1]}}}' if die[1] else "{}")
+        answer = _call("Here goes. ", "roll", f'{{"sides": {die[1]}}}' if die[1] else "{}")
     else:
         answer = await offline(messages, **options)
-    for word in re.findall(r"\s*\S+", answer.text):
+    for word in re.findall(r"\S+\s*", answer.text):
         await asyncio.sleep(_PAUSE)
         yield word
     yield answer
