@@ -13,7 +13,21 @@ from pathlib import Path
 import pytest
 
 import servers
-from turnlog import Conflict, Message, Pipeline, Serialize, SessionNotFound, Store, assistant, open_store, user
+from turnlog import (
+    Change,
+    Conflict,
+    Key,
+    Message,
+    OutcomeUnknown,
+    Pipeline,
+    Receipt,
+    Serialize,
+    SessionNotFound,
+    Store,
+    assistant,
+    open_store,
+    user,
+)
 from turnlog.pipeline.lease import Lease
 from turnlog_memory import MemoryBackend
 
@@ -166,6 +180,26 @@ async def test_a_lease_that_is_renewed_is_waited_for_and_the_wait_has_an_end(
     assert time.now - 1_000 >= 60
     await first.commit(lambda expect: store.append("s", [user("still mine")], expect=expect))
     await first.__aexit__()
+
+
+async def test_a_renewal_whose_answer_is_lost_costs_nothing() -> None:
+    class Deaf(MemoryBackend):
+        deaf = False
+
+        async def commit(self, key: Key, change: Change) -> Receipt:
+            receipt = await super().commit(key, change)
+            if self.deaf:
+                raise OutcomeUnknown("cut off")
+            return receipt
+
+    backend, never = Deaf(), asyncio.Event()
+    store = Store(backend)
+    async with Lease(store, "s", seconds=10, wait=10, sleep=lambda _: never.wait()) as lease:
+        backend.deaf = True
+        await lease._renew_once()  # noqa: SLF001 - its own task waits for a clock that stands still
+        backend.deaf = False
+        await lease.commit(lambda expect: store.append("s", [user("mine")], expect=expect))
+    assert not (await store.info("s")).metadata
 
 
 async def test_metadata_that_others_write_do_not_end_a_lease_and_turns_do(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from itertools import pairwise
 from typing import Annotated, Any
 
@@ -135,8 +135,9 @@ async def test_calls_of_one_round_run_at_once_and_sync_tools_in_threads(store: S
 
     model = Scripted(called(("meet", {}), ("meet", {})), assistant("Done."))
     await Pipeline(store, model, tools=[meet]).execute("s", "user", "?")
-    names = {message.text for message in model.given[1][-2:]}
+    names = [message.text for message in model.given[1][-2:]]
     assert threading.main_thread().name not in names
+    assert not any("Error" in name for name in names)  # the two have met
 
 
 @pytest.mark.parametrize(
@@ -263,6 +264,20 @@ async def test_a_call_that_is_cancelled_leaves_no_call_without_a_result(store: S
     with pytest.raises(asyncio.CancelledError):
         await task
     assert await store.load("s") == [user("?")]
+
+
+async def test_what_was_said_before_the_calls_of_a_finished_round_is_not_stored_again(store: Store) -> None:
+    async def model(messages: Sequence[Message], **_: object) -> AsyncIterator[str | Message]:
+        if messages[-1].role == "tool":
+            yield "It "
+            raise RuntimeError("no more")
+        yield "Let me see."
+        yield Message.from_dict({**called(("weather", {"city": "Rome"})).to_dict(), "content": "Let me see."})
+
+    async with Pipeline(store, model, tools=[weather]).stream("s", "user", "?") as reply:
+        with pytest.raises(RuntimeError):
+            [piece async for piece in reply]
+    assert [message.text for message in await store.load("s")] == ["?", "Let me see.", "Sunny in Rome", "It "]
 
 
 async def test_old_results_are_left_out_in_steps_and_stay_stored(store: Store) -> None:

@@ -155,7 +155,7 @@ class Lease:
     async def _is_mine(self) -> bool:
         """Return whether the lease is still this holder's; if so, note the version at which it is."""
         version, found = await self._look()
-        if version is None or found != self._lease(self._beat):
+        if version is None or not isinstance(found, dict) or found.get("holder") != self._holder:
             return False
         self._version = version
         return True
