@@ -196,7 +196,7 @@ async def test_a_renewal_whose_answer_is_lost_costs_nothing() -> None:
     store = Store(backend)
     async with Lease(store, "s", seconds=10, wait=10, sleep=lambda _: never.wait()) as lease:
         backend.deaf = True
-        await lease._renew_once()  # noqa: SLF001 - its own task waits for a clock that stands still
+        await lease._renew_once()  # its own task waits for a clock that stands still
         backend.deaf = False
         await lease.commit(lambda expect: store.append("s", [user("mine")], expect=expect))
     assert not (await store.info("s")).metadata
