@@ -349,8 +349,8 @@ class Store:
             Conflict: When the block begins: another turn has interrupted this one.
         """
         self._key(session_id)
-        self._check_owner(None if owner is None else check_id(owner, "owner"))
-        read, append = partial(self.session, session_id), partial(self.append, session_id, owner=owner)
+        view = self if owner is None else self.for_owner(owner)
+        read, append = partial(view.session, session_id), partial(view.append, session_id)
         return TurnWriter(read, append, turn_id=turn_id, metadata=metadata, expect=expect)
 
     async def resend(self, error: OutcomeUnknown, *, delays: Sequence[float] = DELAYS) -> Receipt:

@@ -7,7 +7,7 @@ import contextlib
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -197,6 +197,7 @@ async def test_a_renewal_whose_answer_is_lost_costs_nothing() -> None:
     async with Lease(store, "s", seconds=10, wait=10, sleep=lambda _: never.wait()) as lease:
         backend.deaf = True
         await lease._renew_once()
+        await lease._renew_once()  # its own task waits for a clock that stands still
         backend.deaf = False
         await lease.commit(lambda expect: store.append("s", [user("mine")], expect=expect))
     assert not (await store.info("s")).metadata
@@ -240,6 +241,22 @@ async def test_a_session_that_is_erased_under_a_lease_stays_gone(store: Store) -
         await store.info("s")
 
 
+async def test_a_session_that_is_erased_while_its_lease_is_awaited_stays_gone(
+    store: Store, lease: Callable[..., Lease]
+) -> None:
+    class Erased(Time):
+        async def sleep(self, seconds: float) -> None:
+            await super().sleep(seconds)
+            await store.erase("s")
+
+    await store.append("s", [user("?")])
+    await lease().__aenter__()
+    with pytest.raises(Conflict, match="while its lease was awaited"):
+        await lease(Erased()).__aenter__()
+    with pytest.raises(SessionNotFound):
+        await store.info("s")
+
+
 async def test_an_owner_is_that_of_the_session_that_a_lease_makes(store: Store) -> None:
     async def model(messages: list[Message], **_: object) -> Message:
         return assistant("!")
@@ -250,3 +267,40 @@ async def test_an_owner_is_that_of_the_session_that_a_lease_makes(store: Store) 
     with pytest.raises((SessionNotFound, Conflict)):
         await pipeline.execute("s", "user", "?", owner="bob")
     assert (await store.info("s")).turns == 1
+
+
+async def test_a_stream_that_is_cancelled_again_and_again_is_kept_and_leaves_no_lease(tmp_path: Path) -> None:
+    """A cancel scope of anyio, in which Starlette runs a request, cancels until its tasks have ended."""
+    begun = asyncio.Event()
+
+    async def model(messages: list[Message], **_: object) -> AsyncIterator[str]:
+        yield "The order "
+        begun.set()
+        await asyncio.Event().wait()
+
+    async def request(store: Store, session_id: str) -> None:
+        async with Pipeline(store, model, concurrency="serialize").stream(session_id, "user", "?") as reply:
+            async for _ in reply:
+                pass
+
+    async with open_store(f"sqlite:///{tmp_path}/chat.db") as store:
+        for session_id in ("a", "b", "c"):
+            begun.clear()
+            task = asyncio.create_task(request(store, session_id))
+            await begun.wait()
+            while not task.done():
+                task.cancel()
+                await asyncio.sleep(0)
+            session = await store.session(session_id)
+            assert [message.text for message in session.messages] == ["?", "The order "]
+            assert not session.info.metadata
+
+
+async def test_a_lease_that_a_fork_has_copied_is_none(store: Store, lease: Callable[..., Lease]) -> None:
+    async def model(messages: list[Message], **_: object) -> Message:
+        return assistant("!")
+
+    async with lease():
+        await store.fork("s", "copy")
+        await Pipeline(store, model, concurrency=Serialize(wait=0.001)).execute("copy", "user", "?")
+    assert not (await store.info("copy")).metadata

@@ -18,6 +18,7 @@ from ..values.json_value import JSON
 from ..values.message import Message, assistant
 from ..values.version import Version
 from .context import Context, History, warn
+from .finish import finish
 from .model import Model, Reply, Usage, ask
 from .results import add_results
 from .tools import Tool, run_calls
@@ -305,9 +306,7 @@ class Execution:
         if self._said:
             said.append(assistant("".join(self._said)))
         if said:
-            from asyncio import ensure_future, shield  # `import turnlog` does not pay for it
-
-            await shield(ensure_future(self._kept(said)))  # a second cancellation does not end it
+            await finish(self._kept(said))
 
     async def _kept(self, said: Sequence[Message]) -> None:
         try:
