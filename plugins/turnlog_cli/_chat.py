@@ -114,17 +114,17 @@ def _talk(runner: asyncio.Runner, conversation: Conversation) -> int:
             complain(error)
             if not interactive:
                 return Code.FAILED if isinstance(error, InvalidInput) else Code.of(error)
-        except KeyboardInterrupt:  # the second one, because `_handle` does not end after the first
-            if interactive:
-                print()
+        except KeyboardInterrupt:
+            runner.run(_stop(conversation))
             raise
         if conversation.is_over:
             break
-    return Code.FINE
+    return conversation.code
 
 
 async def _handle(conversation: Conversation, text: str) -> None:
     """Send a line, or carry out the command in it.  On a terminal Ctrl-C, which cancels this, does not end the chat."""
+    conversation.task = asyncio.current_task()
     try:
         if text.startswith("/") and not text.startswith("//"):
             await obey(conversation, text)
@@ -134,6 +134,16 @@ async def _handle(conversation: Conversation, text: str) -> None:
         if not conversation.is_interactive:
             raise
         note("stopped")
+
+
+async def _stop(conversation: Conversation) -> None:
+    """Cancel a line for the second time, where a model or a store took too long to end after the first Ctrl-C."""
+    task = conversation.task
+    if task is not None and not task.done():
+        task.cancel()
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # otherwise asyncio reports it
 
 
 def _typed() -> Iterator[str]:

@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 from turnlog import Pipeline, SessionNotFound, Turn
 
 from ._show import STYLES, indented, not_text, parts_of, shortened, text_of
-from ._text import Printer, is_terminal, note
+from ._text import Code, Printer, is_terminal, note
 
 _SHOWN: Final = 3
 """How many turns are shown on return to a session."""
@@ -31,6 +31,8 @@ class Conversation:
         out: Standard output.
         is_interactive: Whether somebody types and reads, both on a terminal.
         is_over: Whether no more lines are wanted.
+        code: The exit code if no line fails.
+        task: The task that handles the last line.
     """
 
     def __init__(self, pipeline: Pipeline, session_id: str, model: str) -> None:
@@ -40,13 +42,15 @@ class Conversation:
         self.out = Printer()
         self.is_interactive = self.out.console is not None and is_terminal(sys.stdin)
         self.is_over = False
+        self.code = Code.FINE
+        self.task: asyncio.Task[Any] | None = None
         self._model = model
 
     async def ask(self, content: str | list[Any]) -> None:
         """Send a message, and print the answer as it comes.  If this is cancelled, what was said is stored.
 
         Raises:
-            TurnlogError: The model failed, or the answer could not be stored.
+            TurnlogError: The history could not be read, or the model failed.
         """
         label = f"{self._model}: " if self.is_interactive else ""
         with _Answer(self.out, label) as answer:
@@ -56,8 +60,8 @@ class Conversation:
                     await asyncio.sleep(0)  # here Ctrl-C also ends a model that never waits
             response = reply.result.response
             answer.end(not_text(response) if answer.has_text else text_of(response))
-        if reply.result.error is not None and not self.is_interactive:
-            raise reply.result.error
+        if reply.result.error is not None and not self.is_interactive:  # the pipeline has logged it
+            self.is_over, self.code = True, Code.of(reply.result.error)
 
     async def show_return(self) -> None:
         """Print the last turns, dimmed, for somebody who returns to the session; or a note that it is a new one.

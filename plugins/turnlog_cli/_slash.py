@@ -40,7 +40,7 @@ async def obey(conversation: Conversation, text: str) -> None:
         raise InvalidInput(f"there is no command /{name[:40]}: /help lists them, and //{name[:40]} begins a message")
     if argument and not command.takes:
         raise InvalidInput(f"/{name} takes nothing after it: //{name} begins a message")
-    if command.takes.isupper() and not argument:
+    if command.takes.isalpha() and not argument:
         raise InvalidInput(f"/{name} needs something after it: /{name} {command.takes}")
     await command.run(conversation, argument)
 

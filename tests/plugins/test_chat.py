@@ -207,7 +207,7 @@ def test_an_answer_that_cannot_be_stored_is_shown_and_ends_a_chat_that_is_no_ter
     assert main(["chat", "--session=s"]) == 3
     out, err = capsys.readouterr()
     assert out.count("Hello, ") == 1
-    assert "could not be stored: down" in err
+    assert err == "turnlog: the answer on session 's' could not be stored: down\n"
 
 
 # ------------------------------------------------------------------------------------------------------------- continue
@@ -455,13 +455,13 @@ async def busy(messages, **options):
     while True:
         yield "again "
 
-async def stubborn(messages, **options):
-    while True:
-        try:
-            yield "on"
-            await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            print("never", end="", flush=True)
+async def slow(messages, **options):
+    try:
+        yield "half an"
+        await asyncio.Event().wait()
+    finally:
+        print(" cleaning", end="", flush=True)
+        await asyncio.Event().wait()
 
 async def breaks(messages, **options):
     if messages[-1].text == "hi":
@@ -580,14 +580,18 @@ def test_on_a_terminal_ctrl_c_stops_a_model_that_says_nothing_or_never_waits(
     assert stored(tmp_path)[0].messages[0].text == "hi"
 
 
-def test_on_a_terminal_a_second_ctrl_c_ends_the_chat(models: dict[str, str], tmp_path: Path) -> None:
-    with Screen("chat", "--model=stubborn", "--store=memory://", cwd=tmp_path, **models) as screen:
+def test_on_a_terminal_a_second_ctrl_c_ends_the_chat_and_what_was_said_is_stored(
+    models: dict[str, str], tmp_path: Path
+) -> None:
+    with Screen("chat", "--session=s", "--model=slow", cwd=tmp_path, **models) as screen:
         screen.say("hi")
-        screen.wait_for("on")
+        screen.wait_for("half an")
         screen.type("\x03")
-        screen.wait_for("never")
-        assert screen.end("\x03") == 130
-        assert "Traceback" not in screen.seen
+        screen.wait_for("cleaning")
+        screen.type("\x03")
+        assert screen.end() == 130
+        assert re.search(r" cleaning(\^C)?\r\n(stopped\r\n)?$", screen.seen)  # without, the signal met the model itself
+    assert [message.text for message in stored(tmp_path)[0].messages] == ["hi", "half an"]
 
 
 def test_on_a_terminal_a_model_that_fails_in_the_middle_is_one_line_and_the_chat_goes_on(
