@@ -172,7 +172,7 @@ class Screen:
         self.type(keys)
         while True:
             # readline sees a signal between its prompt and its select() with the next key only
-            if keys == "\x03" and not select.select([self._screen], [], [], 1.0)[0]:
+            if keys == "\x03" and not select.select([self._screen], [], [], 5.0)[0]:
                 self.type(keys)
             elif not self._more():
                 return self._process.wait()
