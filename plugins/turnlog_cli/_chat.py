@@ -73,7 +73,9 @@ def chat(
                 first = runner.run(_latest(store))
             conversation = Conversation(pipeline, first, model)
             try:
-                runner.run(_begin(conversation, is_new=session_id is None and not latest, is_named=not latest))
+                runner.run(
+                    _begin(conversation, is_named=session_id is not None, is_new=session_id is None and not latest)
+                )
                 return _talk(runner, conversation)
             finally:
                 if conversation.session_id != session_id and not (url or "").startswith("memory:"):
@@ -91,8 +93,8 @@ async def _latest(store: Store) -> str:
     return info.key.session
 
 
-async def _begin(conversation: Conversation, *, is_new: bool, is_named: bool) -> None:
-    if is_new or not is_named:
+async def _begin(conversation: Conversation, *, is_named: bool, is_new: bool) -> None:
+    if not is_named:
         note(f"session: {conversation.session_id}")
     if conversation.is_interactive:
         note("/help lists the commands; Ctrl-D ends the chat")
