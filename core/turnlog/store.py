@@ -11,10 +11,12 @@ from typing import Final, Literal, Self, TypeVar
 
 from . import listing
 from .backend import Backend
-from .errors import Conflict, CorruptRecord, InvalidInput, OutcomeUnknown, SessionNotFound, Unavailable
+from .errors import Conflict, CorruptRecord, InvalidInput, OutcomeUnknown, SessionNotFound
 from .layers import Layer, stack_of
+from .resend import DELAYS, send_again
 from .rules.header import check_absent, check_condition, expiry_is_due, is_met, missing, unchanged_since
-from .rules.history import check_extends, common, divide, split_turns
+from .rules.history import TurnRule, check_extends, check_replaces, check_rule, common, divide, split_turns
+from .rules.one_turn import warn_of_one_turn
 from .rules.window import cut_off, exact
 from .turn_writer import TurnWriter
 from .undo import undo
@@ -33,9 +35,6 @@ __all__ = ["Store"]
 
 _TRIES: Final = 100
 """How often in a row another writer may come between a read and the write that depends on it."""
-
-_DELAYS: Final = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8)
-"""Seconds before each further try of `resend`: about 25 in all, longer than most fail-overs take."""
 
 _L = TypeVar("_L", bound=Layer)
 
@@ -350,11 +349,11 @@ class Store:
             Conflict: When the block begins: another turn has interrupted this one.
         """
         self._key(session_id)
-        self._check_owner(None if owner is None else check_id(owner, "owner"))
-        read, append = partial(self.session, session_id), partial(self.append, session_id, owner=owner)
+        view = self if owner is None else self.for_owner(owner)
+        read, append = partial(view.session, session_id), partial(view.append, session_id)
         return TurnWriter(read, append, turn_id=turn_id, metadata=metadata, expect=expect)
 
-    async def resend(self, error: OutcomeUnknown, *, delays: Sequence[float] = _DELAYS) -> Receipt:
+    async def resend(self, error: OutcomeUnknown, *, delays: Sequence[float] = DELAYS) -> Receipt:
         """Send the change of an `OutcomeUnknown` again until the store answers, and return the receipt.
 
         The change is stored once, whether or not it was stored before.
@@ -368,25 +367,21 @@ class Store:
             OutcomeUnknown: The same error: no try was answered.
             Conflict: The change was not stored, and the session no longer meets its condition.
         """
-        from asyncio import sleep  # `import turnlog` does not pay for it
-
         if getattr(error, "change", None) is None or error.key is None:
             raise InvalidInput(f"{error!r} carries no change to send again: call the method that raised it again")
         if error.key.namespace != self.namespace or self.owner not in (None, error.change.for_owner):
             raise InvalidInput(f"the change is of another view than {self!r}: resend it there")
-        for delay in (*delays, None):
-            try:
-                return await self.backend.commit(error.key, error.change)
-            except (OutcomeUnknown, Unavailable) as failed:
-                if delay is None:
-                    raise error from failed
-            await sleep(delay)
-        raise AssertionError
+        return await send_again(self.backend, error, delays)
 
     async def save(
-        self, session_id: str, messages: Sequence[MessageLike], *, expect: Expect | Literal[Mark.ANY] = None
+        self,
+        session_id: str,
+        messages: Sequence[MessageLike],
+        *,
+        expect: Expect | Literal[Mark.ANY] = None,
+        begins_turn: TurnRule | None = None,
     ) -> Receipt:
-        """Make the stored history equal to this one; a turn begins at each user message.
+        """Make the stored history equal to this one; a turn begins where the user speaks.
 
         Only the difference is written.  Without a condition it makes a session or extends it, but never discards a
         message that the caller has not seen: load, extend, save is safe, and load, edit, save is refused.
@@ -397,6 +392,8 @@ class Store:
             expect: A version that was loaded, or another condition that it gives: then stored messages may also be
                 replaced.  `ABSENT`: only make the session.  `PRESENT`: only extend it.  `ANY`: overwrite the
                 stored history, even if a turn of it cannot be read.
+            begins_turn: Returns whether a message begins a turn; None: it does if the user speaks, in each dialect
+                that turnlog knows.  Stored turns that the history leaves unchanged are not divided again.
 
         Raises:
             Conflict: It would discard messages, or the session does not meet `expect`.
@@ -408,9 +405,10 @@ class Store:
             raise InvalidInput("save needs at least one message: to empty a session, rewind or erase it")
         if expect is not ANY:
             check_expect(expect)
+        begins = check_rule(begins_turn)
         for tries in count(1):
             try:
-                return await self._save(key, wanted, expect)
+                receipt = await self._save(key, wanted, expect, begins)
             except (Conflict, SessionNotFound) as error:
                 foreign = tries > 1 and self.owner is not None and isinstance(error, SessionNotFound)
                 if foreign or tries == _TRIES or expect is ABSENT or not await self._may_meet(key, expect):
@@ -418,20 +416,21 @@ class Store:
                 session = await self._find(key)
                 if (expect is None or expect is PRESENT) and session is not None:
                     check_extends(session, wanted, self._as_read)
+            else:
+                warn_of_one_turn(key, receipt, len(wanted))
+                return receipt
         raise AssertionError
 
-    async def _save(self, key: Key, wanted: tuple[Message, ...], expect: Expect | Literal[Mark.ANY]) -> Receipt:
+    async def _save(
+        self, key: Key, wanted: tuple[Message, ...], expect: Expect | Literal[Mark.ANY], begins: TurnRule
+    ) -> Receipt:
         session = await self._find(key)
         if session is None or expect is ABSENT:
             if expect is not ANY:
                 check_absent(key, expect)
-            return await self._commit(key, append=self._records(split_turns(wanted)), expect=ABSENT)
+            return await self._commit(key, append=self._records(split_turns(wanted, begins)), expect=ABSENT)
+        check_replaces(session, wanted, expect, self._as_read)
         info = session.info
-        if expect is None or expect is PRESENT:
-            check_extends(session, wanted, self._as_read)
-        elif not is_met(info.version, expect):
-            text = f"session {key} is at {info.version!r}, the caller expected {expect!r}"
-            raise Conflict(text, expected=expect, actual=info.version)
         stored: Sequence[Message] = ()
         turns: Sequence[Turn] = ()
         with suppress(CorruptRecord) if expect is ANY else nullcontext():  # what cannot be read is overwritten
@@ -440,10 +439,10 @@ class Store:
         if same == len(stored) == len(wanted):
             if (now := (await self._read(key, last=0, touch=False)).version) != info.version:  # no cache answers this
                 raise Conflict(f"session {key} has changed since it was read", actual=now)
-            return Receipt(info.version, None, info.first, info.turns, info.messages, info.version, info.expires_in)
-        keep, rest = divide(turns, wanted, same, info.first)
+            return Receipt.of(info)
+        keep, rest = divide(turns, wanted, same, info.first, begins)
         cut = keep if keep < info.turns else None
-        append, bound = self._records(split_turns(rest)), unchanged_since(info.version, expect)
+        append, bound = self._records(split_turns(rest, begins)), unchanged_since(info.version, expect)
         return await self._commit(key, append=append, keep=cut, expect=bound)
 
     async def _may_meet(self, key: Key, expect: Expect | Literal[Mark.ANY]) -> bool:

@@ -86,10 +86,7 @@ class TurnWriter:
             return self
         self._expect = session.version.session
         turn, self.rounds = found
-        info = session.info
-        self.receipt = Receipt(
-            info.version, turn.number, info.first, info.turns, info.messages, info.version, info.expires_in
-        )
+        self.receipt = Receipt.of(session.info, turn.number)
         self.finished = not turn.open
         if turn.interrupted:
             raise Conflict(

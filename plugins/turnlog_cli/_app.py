@@ -49,18 +49,22 @@ def chat(
     *,
     store: StoreURL = None,
     namespace: Namespace = None,
-    session: Annotated[str | None, Parameter(help="The session to go on with; without it, a new one.")] = None,
+    session: Annotated[str | None, Parameter(help="The session to continue; without it, a new one.")] = None,
+    continue_: Annotated[
+        bool, Parameter(name="--continue", help="Continue the session that was updated last.")
+    ] = False,
     model: Annotated[str, Parameter(help="The model, by its name among the plugins.")] = "offline",
     system: Annotated[str | None, Parameter(help="The system prompt; without it, the session's own.")] = None,
 ) -> int:
     """Talk to a model; the session remembers.
 
-    On a terminal it asks for each message until Ctrl-D.  Otherwise each line of standard input is a message, and
-    standard output gets the replies and nothing else.
+    On a terminal it asks for each message until Ctrl-D; Ctrl-C stops an answer.  Otherwise each line of standard input
+    is a message, and standard output gets the replies and nothing else.  A line that begins with a slash is a command:
+    /help lists them.
     """
     from ._chat import chat
 
-    return chat(store, session, model, system, namespace=namespace)
+    return chat(store, session, model, system, namespace=namespace, latest=continue_)
 
 
 def import_(
@@ -71,16 +75,20 @@ def import_(
     *,
     store: StoreURL = None,
     namespace: Namespace = None,
+    begins_turn: Annotated[
+        str | None,
+        Parameter(help="Your function that returns whether a turnlog.Message begins a turn, as module:function."),
+    ] = None,
 ) -> int:
     """Store conversations from a JSON Lines file; again, it stores only what is new.
 
     A line is {"session_id": ..., "messages": [...]}; what else it holds becomes metadata, and so does an opening system
-    message. Each user message begins a turn.  What is stored is never changed or removed; a line that does not fit it
-    is an error.
+    message. A turn begins where the user speaks, in each dialect that turnlog knows, or where --begins-turn says.  What
+    is stored is never changed or removed; a line that does not fit it is an error.
     """
     from ._import import import_file
 
-    return import_file(file, store, namespace=namespace)
+    return import_file(file, store, namespace=namespace, begins_turn=begins_turn)
 
 
 def list_(

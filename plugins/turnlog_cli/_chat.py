@@ -1,4 +1,4 @@
-"""`turnlog chat`."""
+"""`turnlog chat`: its options, its lines, and its model."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from turnlog import (
     Model,
     Pipeline,
     PluginError,
+    SessionNotFound,
+    Store,
     TurnlogError,
     Window,
     open_store,
@@ -25,21 +27,28 @@ from turnlog import (
 from turnlog.config import find_model
 from turnlog.pipeline import Piece, ask
 
-from ._show import text_of
-from ._text import Code, Printer, complain, is_terminal, note
+from ._conversation import Conversation
+from ._slash import obey
+from ._text import Code, complain, note
 
 
 class _ModelFailed(TurnlogError):
-    """The model raised something; what, is its cause."""
+    """The model raised an error, which is the cause of this one."""
 
 
 def chat(
-    url: str | None, session_id: str | None, model: str, system: str | None, *, namespace: str | None = None
+    url: str | None,
+    session_id: str | None,
+    model: str,
+    system: str | None,
+    *,
+    namespace: str | None = None,
+    latest: bool = False,
 ) -> int:
     """Read messages and print the replies, until there are no more.
 
-    On a terminal a turn that fails is reported, and the next message is asked for.  Otherwise it ends the chat, because
-    what follows was written for another conversation.
+    On a terminal an error is reported, and the next message is asked for.  Otherwise the first error ends the chat,
+    because the next lines were written for another conversation.
 
     Args:
         url: Where the session is; None: in the store that the configuration names.
@@ -47,45 +56,97 @@ def chat(
         model: The model's name.
         system: The system prompt; None: the session's own.
         namespace: The namespace; None: the one that the configuration names.
+        latest: Continue the session that was updated last.
     """
+    if latest and session_id is not None:
+        raise InvalidInput(
+            "--continue takes the session that was updated last, --session the one it names: leave one of them out"
+        )
     answer = _guarded(_model(model), model)
     store = open_store(url, namespace=namespace)
-    session = store.new_session_id() if session_id is None else Key(store.namespace, session_id).session
+    first = store.new_session_id() if session_id is None else Key(store.namespace, session_id).session
     pipeline = Pipeline(store, answer, window=Window(messages=20), system=system)
-    # The loop runs for each turn alone: where it waits for a line, Ctrl-C must reach it, and nothing else has to go on.
+    # The loop runs for each line alone: while the chat waits for a line, Ctrl-C raises KeyboardInterrupt there.
     with asyncio.Runner() as runner:
         runner.run(store.open())
         try:
-            if session_id is None:
-                note(f"session: {session}")
-                if not (url or "").startswith("memory:"):
-                    note(f"come back with: {_again(url, session, model, namespace)}")
-            return _talk(runner, pipeline, session, model)
+            if latest:
+                first = runner.run(_latest(store))
+            conversation = Conversation(pipeline, first, model)
+            try:
+                runner.run(
+                    _begin(conversation, is_named=session_id is not None, is_new=session_id is None and not latest)
+                )
+                return _talk(runner, conversation)
+            finally:
+                if conversation.session_id != session_id and not (url or "").startswith("memory:"):
+                    note(f"come back with: {_again(url, conversation.session_id, model, namespace)}")
         finally:
             runner.run(store.close())
 
 
-def _talk(runner: asyncio.Runner, pipeline: Pipeline, session_id: str, model: str) -> int:
-    out = Printer()
-    interactive = out.console is not None and is_terminal(sys.stdin)
+async def _latest(store: Store) -> str:
+    info = await anext(store.sessions(), None)
+    if info is None:
+        raise SessionNotFound(
+            f"there is no session in {store.namespace!r} to continue: to begin one, leave out --continue"
+        )
+    return info.key.session
+
+
+async def _begin(conversation: Conversation, *, is_named: bool, is_new: bool) -> None:
+    if not is_named:
+        note(f"session: {conversation.session_id}")
+    if conversation.is_interactive:
+        note("/help lists the commands; Ctrl-D ends the chat")
+        if not is_new:
+            try:
+                await conversation.show_return()
+            except TurnlogError as error:
+                complain(error)
+
+
+def _talk(runner: asyncio.Runner, conversation: Conversation) -> int:
+    interactive = conversation.is_interactive
     for text in _typed() if interactive else _piped():
         if not text.strip():
             continue
         try:
-            with out.console.status("") if interactive and out.console else contextlib.nullcontext():
-                result = runner.run(pipeline.execute(session_id, "user", text))
+            runner.run(_handle(conversation, text))
         except TurnlogError as error:
             complain(error)
-            if interactive:
-                continue
-            return Code.FAILED if isinstance(error, InvalidInput) else Code.of(error)
-        reply = text_of(result.response)
-        if interactive:
-            out((f"{model}: ", "bold cyan"), (reply, ""))
+            if not interactive:
+                return Code.FAILED if isinstance(error, InvalidInput) else Code.of(error)
+        except KeyboardInterrupt:
+            runner.run(_stop(conversation))
+            raise
+        if conversation.is_over:
+            break
+    return conversation.code
+
+
+async def _handle(conversation: Conversation, text: str) -> None:
+    """Send a line, or carry out the command in it.  On a terminal Ctrl-C, which cancels this, does not end the chat."""
+    conversation.task = asyncio.current_task()
+    try:
+        if text.startswith("/") and not text.startswith("//"):
+            await obey(conversation, text)
         else:
-            out((reply, ""))
-            sys.stdout.flush()
-    return Code.FINE
+            await conversation.ask(text[1:] if text.startswith("//") else text)
+    except asyncio.CancelledError:
+        if not conversation.is_interactive:
+            raise
+        note("stopped")
+
+
+async def _stop(conversation: Conversation) -> None:
+    """Cancel a line for the second time, where a model or a store took too long to end after the first Ctrl-C."""
+    task = conversation.task
+    if task is not None and not task.done():
+        task.cancel()
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # otherwise asyncio reports it
 
 
 def _typed() -> Iterator[str]:
@@ -97,6 +158,9 @@ def _typed() -> Iterator[str]:
         except EOFError:
             print()
             return
+        except KeyboardInterrupt:
+            print()
+            raise
 
 
 def _piped() -> Iterator[str]:
@@ -106,7 +170,7 @@ def _piped() -> Iterator[str]:
 
 
 def _again(url: str | None, session_id: str, model: str, namespace: str | None) -> str:
-    """The command that goes on with the session; a URL that may hold a password is left out."""
+    """Return the command that continues the session; a URL that may hold a password is left out."""
     words = ["turnlog", "chat", f"--session={session_id}"]
     if url is not None:
         words.append("--store=..." if "@" in url or "?" in url else f"--store={url}")

@@ -21,6 +21,7 @@ from turnlog import (
     Key,
     Message,
     Metadata,
+    Receipt,
     Record,
     Session,
     SessionNotFound,
@@ -29,13 +30,15 @@ from turnlog import (
 )
 from turnlog.errors import Closed, OutcomeUnknown, SchemaError, TooLarge, TurnlogError, Unavailable
 from turnlog.limits import MAX_MESSAGES
-from turnlog.rules import common, divide, split_turns
+from turnlog.rules import TurnRule, check_rule, common, divide, is_one_turn, one_turn_text, split_turns
 
 from ._text import Code, complain, is_terminal
+from ._turn_rule import load_turn_rule
 
 MAX_LINE_BYTES: Final = 64 * 1024 * 1024
 """A longer line is refused, so that no file needs more memory than a few times this."""
 
+_ONE_TURN: Final = "to divide it, import it under another session_id with --begins-turn module:function"
 _TRIES: Final = 10
 _STORE_IS_GONE = (Closed, OutcomeUnknown, SchemaError, Unavailable)
 
@@ -53,17 +56,19 @@ class Conversation(NamedTuple):
     notice: str = ""
 
 
-def import_file(path: str, url: str | None, *, namespace: str | None = None) -> int:
+def import_file(path: str, url: str | None, *, namespace: str | None = None, begins_turn: str | None = None) -> int:
     """Store the conversations of a file, and print how many there were.
 
     Args:
         path: The file; `-`: standard input.
         url: Where to; None: to the store that the configuration names.
         namespace: The namespace; None: the one that the configuration names.
+        begins_turn: The application's rule for where turns begin, as `module:function`; None: turnlog's.
     """
+    begins = check_rule(None) if begins_turn is None else load_turn_rule(begins_turn)
     try:
         with _opened(path) as file:
-            return _import_lines(file, "standard input" if path == "-" else path, url, namespace)
+            return _import_lines(file, "standard input" if path == "-" else path, url, namespace, begins)
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -86,7 +91,7 @@ def _opened(path: str) -> Iterator[BinaryIO]:
             yield file
 
 
-def _import_lines(file: BinaryIO, name: str, url: str | None, namespace: str | None) -> int:
+def _import_lines(file: BinaryIO, name: str, url: str | None, namespace: str | None, begins: TurnRule) -> int:
     done: Counter[str] = Counter()
     written = 0
     store = open_store(url, namespace=namespace)
@@ -100,11 +105,11 @@ def _import_lines(file: BinaryIO, name: str, url: str | None, namespace: str | N
                         raise TooLarge(f"the line has more than {MAX_LINE_BYTES} bytes: split the conversation")
                     if text.strip():
                         conversation = _parse(text)
-                        outcome, count = runner.run(_put(store, conversation))
+                        outcome, count, notices = runner.run(_put(store, conversation, begins))
                         done[outcome] += 1
                         written += count
-                        if count and conversation.notice:
-                            complain(conversation.notice, where=f"{name}:{number}")
+                        for notice in notices:
+                            complain(notice, where=f"{name}:{number}")
                 except _STORE_IS_GONE:
                     complain(f"stopped at line {number}; what is stored stays, run it again to go on", where=name)
                     raise
@@ -191,14 +196,19 @@ def _kind(value: object) -> str:
 # ------------------------------------------------------------------------------------------------------------- storing
 
 
-async def _put(store: Store, new: Conversation) -> tuple[str, int]:
+class _Outcome(NamedTuple):
+    """`stored`, `extended` or `unchanged`, how many messages were written, and notes for people."""
+
+    name: str
+    written: int = 0
+    notices: Sequence[str] = ()
+
+
+async def _put(store: Store, new: Conversation, begins: TurnRule) -> _Outcome:
     """Store what is new of a conversation.
 
     It is as `Store.save` without `expect`: it makes a session or extends it, and discards nothing.  But where the
     session holds more than the line does, it is left alone.
-
-    Returns:
-        `stored`, `extended` or `unchanged`, and how many messages were written.
 
     Raises:
         _Differs: What is stored differs, or too little of it is left to tell.
@@ -207,16 +217,22 @@ async def _put(store: Store, new: Conversation) -> tuple[str, int]:
     key = Key(store.namespace, new.session_id)
     for left in reversed(range(_TRIES)):
         session = await _find(store, key)
-        missing = _missing(new, session)
+        missing = _missing(new, session, begins)
         if missing is None:
             break
         try:
-            return ("stored" if session is None else "extended"), await _write(store, key, missing, session)
+            receipt = await _write(store, key, missing, session)
         except Conflict:
             if not left:
                 raise
             # another writer came between the read and the commit: look again
-    return "unchanged", 0
+        else:
+            notices = [new.notice] if new.notice else []
+            if is_one_turn(receipt, len(new.messages)):
+                notices.append(one_turn_text(key, len(new.messages), _ONE_TURN))
+            written = sum(len(turn) for turn in missing.turns)
+            return _Outcome("stored" if session is None else "extended", written, notices)
+    return _Outcome("unchanged")
 
 
 async def _find(store: Store, key: Key) -> Session | None:
@@ -234,8 +250,8 @@ class _Missing(NamedTuple):
     metadata: Metadata
 
 
-def _missing(new: Conversation, session: Session | None) -> _Missing | None:
-    turns = split_turns(new.messages)
+def _missing(new: Conversation, session: Session | None, begins: TurnRule) -> _Missing | None:
+    turns = split_turns(new.messages, begins)
     if session is None:
         return _Missing(0, turns, new.metadata)
     info, stored = session.info, session.messages
@@ -254,13 +270,13 @@ def _missing(new: Conversation, session: Session | None) -> _Missing | None:
             f"session {info.key} is there already and differs from this line at message {place}: nothing was changed; "
             "to store both, give the line another session_id"
         )
-    number, rest = divide(session.turns, wanted, same, info.first)
+    number, rest = divide(session.turns, wanted, same, info.first, begins)
     metadata = Metadata({name: value for name, value in new.metadata.encoded.items() if name not in info.metadata})
-    return _Missing(number, split_turns(rest), metadata)
+    return _Missing(number, split_turns(rest, begins), metadata)
 
 
-async def _write(store: Store, key: Key, missing: _Missing, session: Session | None) -> int:
-    """Append what is missing: in one change, or in several where it is more than one may hold."""
+async def _write(store: Store, key: Key, missing: _Missing, session: Session | None) -> Receipt:
+    """Append what is missing, in several changes if one cannot hold it, and return the last receipt."""
     version = None if session is None else session.version
     keep = missing.number if session is not None and missing.number < session.info.turns else None
     metadata: Metadata | None = missing.metadata or None
@@ -283,9 +299,10 @@ async def _write(store: Store, key: Key, missing: _Missing, session: Session | N
             metadata=metadata,
             expect=ABSENT if version is None else version,
         )
-        version = (await store.backend.commit(key, change)).version
+        receipt = await store.backend.commit(key, change)
+        version = receipt.version
         keep = metadata = None
-    return sum(len(turn) for turn in missing.turns)
+    return receipt
 
 
 def _record(key: Key, number: int, messages: tuple[Message, ...], now: float) -> Record:

@@ -27,7 +27,7 @@ def list_sessions(url: str | None, owner: str | None, limit: int, *, namespace: 
 
 
 async def _list_sessions(url: str | None, owner: str | None, limit: int, namespace: str | None, *, json: bool) -> int:
-    table = _Table("session", "turns", "messages", "updated", "owner")
+    table = Table("session", "turns", "messages", "updated", "owner")
     count = 0
     async with open_existing(url, namespace=namespace) as store:
         try:
@@ -50,7 +50,7 @@ def list_plugins(*, json: bool) -> int:
     """Print the installed plugins, as `list_sessions` prints sessions."""
     from turnlog.config import installed
 
-    table = _Table("group", "name", "target", "distribution", "version")
+    table = Table("group", "name", "target", "distribution", "version")
     for plugin in installed():
         fields = (plugin.group, plugin.name, plugin.target, plugin.distribution, plugin.version)
         if json:
@@ -61,7 +61,7 @@ def list_plugins(*, json: bool) -> int:
     return Code.FINE
 
 
-class _Table:
+class Table:
     """Rows: on a terminal a table at the end, else lines at once."""
 
     def __init__(self, *columns: str) -> None:

@@ -6,13 +6,14 @@ import asyncio
 import textwrap
 from collections.abc import Iterator
 from itertools import groupby
+from typing import Final
 
 from turnlog import CorruptRecord, Message, Session, Turn
 from turnlog.config import open_existing
 
 from ._text import Code, Printer, as_json, complain, line, time_of
 
-_STYLES = {
+STYLES: Final = {
     "user": "bold green",
     "assistant": "bold cyan",
     "system": "bold yellow",
@@ -58,7 +59,7 @@ def _print(session: Session) -> int:
     out, info, code = Printer(), session.info, Code.FINE
     out((f"session {line(info.key.session)}", "bold"), (_summary(session), "dim"))
     for name, value in info.metadata.items():
-        out((f"{line(name)}: ", "bold yellow"), (_shortened(as_json(value)), "dim"))
+        out((f"{line(name)}: ", "bold yellow"), (shortened(as_json(value)), "dim"))
     for turn in _turns(session):
         out()
         if isinstance(turn, CorruptRecord):
@@ -89,16 +90,22 @@ def _turns(session: Session) -> Iterator[Turn | CorruptRecord]:
 
 
 def _print_message(out: Printer, message: Message) -> None:
-    role, style = message.role or "item", _STYLES.get(message.role or "", "bold")
-    label = line(role)
+    style = STYLES.get(message.role or "", "bold")
+    for label, text in parts_of(message):
+        out((f"  {label}", style), (indented(text), ""))
+
+
+def parts_of(message: Message) -> Iterator[tuple[str, str]]:
+    """Yield the text and the calls of a message, each with its label, such as `user: ` or `assistant calls `."""
+    label = line(message.role or "item")
     for name in ("name", "tool_call_id"):
         if value := message.get(name):
             label += f" {line(str(value))}"
     text = text_of(message)
     if text or not message.tool_calls:
-        out((f"  {label}: ", style), (_indented(text), ""))
+        yield f"{label}: ", text
     for call in message.tool_calls:
-        out((f"  {label} calls ", style), (_indented(_call(call)), ""))
+        yield f"{label} calls ", _call(call)
 
 
 def text_of(message: Message) -> str:
@@ -114,6 +121,15 @@ def text_of(message: Message) -> str:
     return "" if message.tool_calls else as_json(message.to_dict())
 
 
+def not_text(message: Message) -> str:
+    """Return the blocks of a message that are not text, as JSON."""
+    content = message.content
+    blocks = content if isinstance(content, list) else []
+    return "\n".join(
+        as_json(block) for block in blocks if not (isinstance(block, dict) and isinstance(block.get("text"), str))
+    )
+
+
 def _call(call: object) -> str:
     function = call.get("function") if isinstance(call, dict) else None
     if isinstance(call, dict) and isinstance(function, dict):
@@ -123,10 +139,11 @@ def _call(call: object) -> str:
     return as_json(call)
 
 
-def _indented(text: str) -> str:
-    """Every line but the first is indented, so that no message can pass for the next turn."""
+def indented(text: str) -> str:
+    """Indent every line but the first, so that no message can pass for the next turn."""
     return textwrap.indent(text, "    ", lambda _: True)[4:] if "\n" in text else text
 
 
-def _shortened(text: str, length: int = 200) -> str:
+def shortened(text: str, length: int = 200) -> str:
+    """Return the text, or its beginning and how long it is."""
     return text if len(text) <= length else f"{text[:length]}... ({len(text)} characters)"

@@ -159,3 +159,13 @@ class Printer:
         from rich.text import Text
 
         self._console.print(Text.assemble(*((safe(text), style) for text, style in pieces)), soft_wrap=True)
+
+    def write(self, text: str, style: str = "") -> None:
+        """Print text at once, without ending the line.  It is made safe here."""
+        if style and self._console is not None:
+            from rich.text import Text
+
+            self._console.print(Text(safe(text), style), soft_wrap=True, end="")
+        else:  # rich would remove spaces at the end of a long piece
+            sys.stdout.write(safe(text))
+        sys.stdout.flush()

@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from dialects import DIALECTS, Turns
-from turnlog import Message, Store
+from turnlog import Message
 from turnlog.rules import begins_turn, outline_of, split_turns
-from turnlog_memory import MemoryBackend
 
 each = pytest.mark.parametrize("turns", DIALECTS.values(), ids=DIALECTS)
 CALLS = ["call-Paris", "call-Rome"]
@@ -43,17 +42,6 @@ def test_the_calls_of_a_dialect_are_found(dialect: str) -> None:
     assert [call.id for outline in outlines for call in outline.calls] == CALLS
     assert {call.name for outline in outlines for call in outline.calls} == {"weather"}
     assert [id for outline in outlines for id in outline.results] == CALLS
-
-
-@each
-async def test_windows_and_retention_begin_with_the_user(turns: Turns) -> None:
-    async with Store(MemoryBackend()) as store:
-        await store.save("s", _flat(turns)[:-2])
-        await store.save("s", _flat(turns))
-        assert [message.to_dict() for message in await store.load("s", last=3)] == _flat(turns[1:])
-        short = Store(store.backend, retain=2)
-        await short.append("s", _flat(turns[2:]))
-        assert [message.to_dict() for message in await short.load("s")] == _flat([turns[2], turns[2]])
 
 
 def test_older_forms() -> None:

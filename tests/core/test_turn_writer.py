@@ -184,3 +184,11 @@ async def test_a_view_writes_for_its_owner(store: Store) -> None:
         async with store.for_owner("bob").write_turn("s", turn_id="t") as turn:
             assert not turn.rounds
             await turn.add([user("x")])
+
+
+async def test_a_turn_of_another_owner_is_not_found(store: Store) -> None:
+    await store.append("s", [user("Mine"), assistant("A secret.")], turn_id="t", owner="ann")
+    async with store.write_turn("s", turn_id="t", owner="bob") as turn:
+        assert (turn.rounds, turn.finished, turn.receipt) == ((), False, None)
+        with pytest.raises(SessionNotFound):
+            await turn.add([user("Mine"), assistant("A secret.")], last=True)

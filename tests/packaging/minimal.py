@@ -12,7 +12,7 @@ from importlib.util import find_spec
 import pytest
 
 from turnlog import Change, Key, Pipeline, PluginError, Record, open_store, user
-from turnlog.config import installed
+from turnlog.config import find_token_counter, installed
 from turnlog.payload import rewrap
 from turnlog_offline import offline
 
@@ -20,7 +20,7 @@ from turnlog_offline import offline
 def test_there_is_the_wheel_and_no_driver() -> None:
     names = {distribution.name.lower() for distribution in distributions()}
     assert {"turnlog", "msgspec", "stevedore"} <= names
-    assert not {"sqlalchemy", "redis", "zstandard", "cyclopts", "rich"} & names
+    assert not {"sqlalchemy", "redis", "zstandard", "tiktoken", "tokenizers", "cyclopts", "rich"} & names
     spec = find_spec("turnlog")
     assert spec is not None
     assert "site-packages" in str(spec.origin)
@@ -74,6 +74,16 @@ def test_a_layer_whose_driver_is_missing_names_the_extra() -> None:
     assert str(error.value) == "layer 'zstd' needs zstandard, which is not installed: pip install 'turnlog[zstd]'"
 
 
+@pytest.mark.parametrize("name", ["tiktoken", "tokenizers"])
+def test_a_token_counter_whose_library_is_missing_names_the_extra(name: str) -> None:
+    with pytest.raises(PluginError) as error:
+        find_token_counter(name)
+    assert str(error.value) == (
+        f"token counter {name!r} needs {name}, which is not installed: pip install 'turnlog[{name}]'"
+    )
+    assert find_token_counter("estimate")([user("hello")], model=None) == (6, False)
+
+
 def test_a_record_whose_driver_is_missing_names_the_extra() -> None:
     async def read() -> None:
         async with open_store("memory://?layers=gzip") as store:
@@ -87,7 +97,7 @@ def test_a_record_whose_driver_is_missing_names_the_extra() -> None:
 
 
 def test_plugins_are_listed_whether_their_drivers_are_there_or_not() -> None:
-    assert {"memory", "offline", "sqlite", "gzip", "zstd"} <= {plugin.name for plugin in installed()}
+    assert {"memory", "offline", "sqlite", "gzip", "zstd", "tiktoken"} <= {plugin.name for plugin in installed()}
 
 
 def test_the_command_line_says_what_it_needs(capsys: pytest.CaptureFixture[str]) -> None:

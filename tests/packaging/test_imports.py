@@ -24,6 +24,8 @@ DRIVERS = {
     "redis",
     "rich",
     "sqlalchemy",
+    "tiktoken",
+    "tokenizers",
     "zstandard",
 }
 
@@ -38,6 +40,7 @@ MAY_IMPORT = {
     "turnlog_openai": {"openai", "turnlog"},
     "turnlog_redis": {"hiredis", "msgspec", "redis", "turnlog"},
     "turnlog_sql": {"asyncmy", "asyncpg", "cyclopts", "msgspec", "sqlalchemy", "turnlog"},
+    "turnlog_tokens": {"tiktoken", "tokenizers", "turnlog"},
 }
 KIT_MAY_IMPORT = {"pytest"}
 

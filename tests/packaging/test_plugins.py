@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from distributions import install
-from turnlog.config import find_backend, find_command, find_layer, find_model, installed, plugins
+from turnlog.config import find_backend, find_command, find_layer, find_model, find_token_counter, installed, plugins
 from turnlog.errors import PluginError
 from turnlog_memory import MemoryBackend
 
@@ -47,13 +47,15 @@ def test_the_memory_store_is_a_plugin_like_any_other() -> None:
     assert mine.version
 
 
-def test_a_strangers_store_layer_model_and_command_are_found(put: Put) -> None:
+def test_a_strangers_store_layer_model_token_counter_and_command_are_found(put: Put) -> None:
     source = (
         STORE
         + LAYER
         + "async def answer(messages): ...\n"
         + "class Answerer:\n    async def __call__(self, messages): ...\n"
         + "ready = Answerer()\n"
+        + "def count(messages, *, model): ...\n"
+        + "class Counter:\n    def __init__(self, *, step=1): self.step = step\n    __call__ = count\n"
         + "def greet(app): ..."
     )
     entries = {
@@ -61,6 +63,7 @@ def test_a_strangers_store_layer_model_and_command_are_found(put: Put) -> None:
         "turnlog.backends": {"acme": "acme_all:AcmeBackend"},
         "turnlog.layers": {"acme": "acme_all:AcmeLayer"},
         "turnlog.models": {"function": "acme_all:answer", "class": "acme_all:Answerer", "object": "acme_all:ready"},
+        "turnlog.token_counters": {"function": "acme_all:count", "class": "acme_all:Counter"},
     }
     put("turnlog-acme", entries, version="2.5", acme_all=source)
     found = [
@@ -69,6 +72,8 @@ def test_a_strangers_store_layer_model_and_command_are_found(put: Put) -> None:
         find_model("function"),
         find_model("class"),
         find_model("object"),
+        find_token_counter("function"),
+        find_token_counter("class", step=2),
         find_command("greet"),
     ]
     assert [getattr(it, "__name__", type(it).__name__) for it in found] == [
@@ -77,6 +82,8 @@ def test_a_strangers_store_layer_model_and_command_are_found(put: Put) -> None:
         "answer",
         "Answerer",
         "Answerer",
+        "count",
+        "Counter",
         "greet",
     ]
     listed = [plugin for plugin in installed() if plugin.distribution == "turnlog-acme"]
@@ -87,6 +94,8 @@ def test_a_strangers_store_layer_model_and_command_are_found(put: Put) -> None:
         ("turnlog.models", "class", "2.5"),
         ("turnlog.models", "function", "2.5"),
         ("turnlog.models", "object", "2.5"),
+        ("turnlog.token_counters", "class", "2.5"),
+        ("turnlog.token_counters", "function", "2.5"),
     ]
 
 
@@ -203,6 +212,31 @@ def test_the_extras_are_those_of_the_distribution() -> None:
         (find_model, "turnlog.models", "def Thing(messages): ...", "is a function; it must be an async function"),
         (find_model, "turnlog.models", "class Thing: pass", "is the class Thing; it must be an async function"),
         (find_model, "turnlog.models", "Thing = 'text'", "is a str; it must be an async function"),
+        (
+            find_token_counter,
+            "turnlog.token_counters",
+            "async def Thing(messages, *, model): ...",
+            "is a function; it must be a callable that is not async",
+        ),
+        (
+            find_token_counter,
+            "turnlog.token_counters",
+            "class Thing:\n    async def __call__(self, messages, *, model): ...",
+            "is the class Thing; it must be a callable that is not async",
+        ),
+        (
+            find_token_counter,
+            "turnlog.token_counters",
+            "class Thing: pass",
+            "is the class Thing; it must be a callable",
+        ),
+        (find_token_counter, "turnlog.token_counters", "Thing = 5", "is a int; it must be a callable"),
+        (
+            find_token_counter,
+            "turnlog.token_counters",
+            "class Thing:\n    def __init__(self, path): ...",
+            "cannot be made with these options: missing a required argument: 'path'",
+        ),
         (find_command, "turnlog.commands", "Thing = 5", "is a int; it must be a function that takes a cyclopts.App"),
     ],
 )
@@ -214,6 +248,15 @@ def test_what_is_no_plugin_is_refused(
         find("thing")
     assert "acme_thing:Thing of turnlog-thing 1.0" in str(error.value)
     assert says in str(error.value)
+
+
+def test_options_are_for_classes_of_token_counters_alone(put: Put) -> None:
+    source = "def count(messages, *, model): ..."
+    put("turnlog-count", {"turnlog.token_counters": {"acme": "acme_count:count"}}, acme_count=source)
+    with pytest.raises(
+        PluginError, match=r"'acme', acme_count:count of turnlog-count 1\.0, takes no options, .*'step'"
+    ):
+        find_token_counter("acme", step=2)
 
 
 def test_a_distribution_without_metadata_hides_no_other(put: Put, tmp_path: Path) -> None:

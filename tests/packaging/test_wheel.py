@@ -101,7 +101,9 @@ def test_the_metadata_is_what_an_installer_needs(wheel: Path) -> None:
     needs = metadata.get_all("Requires-Dist", [])
     always = {re.split(r"[^\w-]", need)[0] for need in needs if "extra ==" not in need}
     assert always == {"msgspec", "stevedore"}
-    assert {"sql", "redis", "zstd", "cli", "all", "test"} <= set(metadata.get_all("Provides-Extra", []))
+    assert {"sql", "redis", "zstd", "tiktoken", "tokenizers", "cli", "all", "test"} <= set(
+        metadata.get_all("Provides-Extra", [])
+    )
     assert metadata["Requires-Python"] == ">=3.11"
     assert metadata["License-Expression"] == "Apache-2.0"
     assert [Path(name).name for name in licences] == ["LICENSE"]

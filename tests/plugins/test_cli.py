@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 import logging
 import os
-import pty
 import re
-import select
 import signal
 import subprocess
 import sys
-import threading
-import time
 import unicodedata
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -25,14 +20,13 @@ from urllib.parse import quote
 import pytest
 
 import turnlog_cli
+from command_line import Kept, Screen, answers, append, load, turnlog, typed, use, version
 from turnlog import (
-    Backend,
     Change,
     Key,
     Layer,
     Message,
     Page,
-    Receipt,
     Record,
     Session,
     Store,
@@ -47,7 +41,7 @@ from turnlog.config import installed
 from turnlog.config.warn import warn_once
 from turnlog.errors import CorruptRecord, OutcomeUnknown, SchemaError, Unavailable
 from turnlog.payload import rewrap
-from turnlog.rules import SessionState
+from turnlog.rules import SessionState, begins_turn
 from turnlog_cli import _import, main
 from turnlog_cli._text import as_json, safe
 from turnlog_compression import GzipLayer, _progress
@@ -59,189 +53,12 @@ from turnlog_memory import MemoryBackend
 ESCAPES = "\x1b[31mred\x1b[0m \x07 \x9b2J \u202e"
 
 
-class KeptBackend(MemoryBackend):
-    """Outlives its closing, as a database does, and fails on demand."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self.before: Callable[[Change], None] = lambda change: None
-        self.after: Callable[[Change], None] = lambda change: None
-        self.before_seal: Callable[[], None] = lambda: None
-        self.commits = self.seals = 0
-
-    async def commit(self, key: Key, change: Change) -> Receipt:
-        self.before(change)
-        await asyncio.sleep(0)  # another task may come in here, as it may where there is I/O
-        receipt = await super().commit(key, change)
-        self.commits += 1
-        self.after(change)
-        return receipt
-
-    async def seal(self, key: Key, record: Record) -> bool:
-        self.before_seal()
-        await asyncio.sleep(0)
-        done = await super().seal(key, record)
-        self.seals += done
-        return done
-
-    async def close(self) -> None:
-        pass
-
-
-class Kept(Store):
-    """A store over such a backend."""
-
-    backend: KeptBackend
-
-    def __init__(self, *, ttl: float | None = None, clock: Callable[[], float] = time.time, **options: Any) -> None:
-        super().__init__(KeptBackend(ttl=ttl, clock=clock), **options)
-
-
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> Kept:
     """What every command opens."""
     kept = Kept(clock=lambda: 1_700_000_000.0)
     use(monkeypatch, kept)
     return kept
-
-
-def use(monkeypatch: pytest.MonkeyPatch, made: Store | Backend) -> None:
-    """Let every command open this store, or a store over this backend."""
-    store = made if isinstance(made, Store) else Store(made)
-    for module in ("turnlog_cli._chat", "turnlog_cli._import", "turnlog_sql.commands"):
-        monkeypatch.setattr(f"{module}.open_store", lambda url, **_: store)
-    for module in ("turnlog_cli._list", "turnlog_cli._show", "turnlog_compression.commands"):
-        monkeypatch.setattr(f"{module}.open_existing", lambda url, **_: store)
-
-
-def append(store: Store, session: str, *messages: Message, **more: Any) -> None:
-    """One more turn."""
-    asyncio.run(store.append(session, messages, **more))
-
-
-def load(store: Store, session: str) -> list[dict[str, Any]]:
-    """The messages of a session as dictionaries."""
-    return [message.to_dict() for message in asyncio.run(store.load(session))]
-
-
-def version(store: Store, session: str) -> Version:
-    """Where a session is."""
-    return asyncio.run(store.info(session)).version
-
-
-def typed(monkeypatch: pytest.MonkeyPatch, text: str | bytes) -> None:
-    """Make standard input hold this."""
-    data = text.encode() if isinstance(text, str) else text
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data), encoding="latin-1"))
-
-
-# ----------------------------------------------------------------------------------------------------------------- chat
-
-
-def test_chat_prints_one_reply_a_message_and_nothing_else(store: Kept, monkeypatch: Any, capsys: Any) -> None:
-    typed(monkeypatch, "My name is Alice\n\n   \r\nWhat is my name?\r\n")
-    assert main(["chat"]) == 0
-    out, err = capsys.readouterr()
-    assert len(out.splitlines()) == 2
-    assert out.splitlines()[0].startswith("Hello, Alice!")
-    assert out.splitlines()[1] == "Your name is Alice."
-    session = err.splitlines()[0].removeprefix("session: ")
-    assert f"turnlog chat --session={session}" in err
-    assert [message["content"] for message in load(store, session)][::2] == ["My name is Alice", "What is my name?"]
-
-
-def test_chat_goes_on_with_a_session(store: Kept, monkeypatch: Any, capsys: Any) -> None:
-    for line, reply in (("My name is Alice", "Hello, Alice!"), ("Who am I?", "Your name is Alice.")):
-        typed(monkeypatch, line)  # no newline at the end
-        assert main(["chat", "--session", "alice"]) == 0
-        out, err = capsys.readouterr()
-        assert out.startswith(reply)
-        assert err == ""
-
-
-def test_chat_reads_and_writes_utf8(store: Kept, monkeypatch: Any, capsys: Any) -> None:
-    typed(monkeypatch, "My name is Zoë 🎈\n".encode())
-    assert main(["chat", "--session=z"]) == 0
-    assert capsys.readouterr().out.startswith("Hello, Zoë 🎈!")
-
-
-def test_chat_hints_at_no_password(store: Kept, monkeypatch: Any, capsys: Any) -> None:
-    typed(monkeypatch, "")
-    assert main(["chat", "--store", "redis://u:hunter2@h/0", "--model=offline"]) == 0
-    assert "--store=..." in (err := capsys.readouterr().err)
-    assert "hunter2" not in err
-    typed(monkeypatch, "")
-    assert main(["chat", "--store=sqlite:///a b.db"]) == 0
-    assert "'--store=sqlite:///a b.db'" in capsys.readouterr().err
-
-
-def answers(monkeypatch: pytest.MonkeyPatch, model: Any) -> None:
-    """Have every name stand for this model."""
-    monkeypatch.setattr("turnlog_cli._chat.find_model", lambda name: model)
-
-
-def test_a_turn_that_fails_ends_a_chat_that_is_no_terminal(store: Kept, monkeypatch: Any, capsys: Any) -> None:
-    async def model(messages: Sequence[Message], **options: object) -> Message:
-        if messages[-1].text == "two":
-            raise RuntimeError("no\nmore")
-        return assistant("fine")
-
-    answers(monkeypatch, model)
-    typed(monkeypatch, "one\ntwo\nthree\n")
-    assert main(["chat", "--session=s"]) == 1
-    out, err = capsys.readouterr()
-    assert out == "fine\n"
-    assert err == "turnlog: model 'offline' failed: RuntimeError: no\\nmore\n"
-    assert [message["content"] for message in load(store, "s")] == ["one", "fine"]
-
-
-def test_a_message_that_is_not_utf8_is_an_error_and_stores_nothing(store: Kept, monkeypatch: Any, capsys: Any) -> None:
-    typed(monkeypatch, b"caf\xe9\n")
-    assert main(["chat", "--session=s"]) == 1
-    assert "surrogate" in capsys.readouterr().err
-    assert main(["show", "s"]) == 1
-
-
-def test_chat_passes_the_system_prompt_and_the_window(store: Kept, monkeypatch: Any, capsys: Any) -> None:
-    given: list[list[str]] = []
-
-    async def model(messages: Sequence[Message], **options: object) -> Message:
-        given.append([message.text for message in messages])
-        return assistant("fine")
-
-    for number in range(15):
-        append(store, "s", user(f"u{number}"), assistant(f"a{number}"))
-    answers(monkeypatch, model)
-    typed(monkeypatch, "now")
-    assert main(["chat", "--session=s", "--system=Be brief."]) == 0
-    assert given == [["Be brief.", *(f"{who}{number}" for number in range(8, 15) for who in "ua"), "now"]]
-
-
-def test_a_class_of_models_is_made(store: Kept, monkeypatch: Any, capsys: Any) -> None:
-    class Echo:
-        async def __call__(self, messages: Sequence[Message], **options: object) -> Message:
-            return assistant([{"type": "text", "text": messages[-1].text}, {"type": "x", "n": 1}])
-
-    class Needy(Echo):
-        def __init__(self, key: str) -> None: ...
-
-    answers(monkeypatch, Echo)
-    typed(monkeypatch, "hi")
-    assert main(["chat", "--model=echo"]) == 0
-    assert capsys.readouterr().out == 'hi\n{"type": "x", "n": 1}\n'
-    answers(monkeypatch, Needy)
-    assert main(["chat", "--model=needy"]) == 2
-    assert "'needy' cannot be made without options" in capsys.readouterr().err
-
-
-def test_a_reply_cannot_control_the_terminal(store: Kept, monkeypatch: Any, capsys: Any) -> None:
-    async def model(messages: Sequence[Message], **options: object) -> Message:
-        return assistant(f"[bold]{ESCAPES}\r:smile:")
-
-    answers(monkeypatch, model)
-    typed(monkeypatch, "hi")
-    assert main(["chat"]) == 0
-    assert capsys.readouterr().out == "[bold]\\x1b[31mred\\x1b[0m \\x07 \\x9b2J \\u202e\\r:smile:\n"
 
 
 # --------------------------------------------------------------------------------------------------------------- import
@@ -575,7 +392,7 @@ def test_two_imports_at_once_store_once(store: Kept, monkeypatch: Any) -> None:
     async def both() -> None:
         new = _import._parse(json.dumps(line).encode())
         grown = _import._parse(json.dumps(conversation("s", "a", "b", "c", "d")).encode())
-        await asyncio.gather(*(_import._put(store, one) for one in (new, new, grown, new)))
+        await asyncio.gather(*(_import._put(store, one, begins_turn) for one in (new, new, grown, new)))
 
     asyncio.run(both())
     assert load(store, "s") == conversation("s", "a", "b", "c", "d")["messages"]
@@ -1300,19 +1117,6 @@ def test_without_the_extra_it_says_how_to_install_it(missing: str, monkeypatch: 
     )
 
 
-def test_ctrl_c_is_130(store: Kept, monkeypatch: Any, capsys: Any) -> None:
-    async def model(messages: Sequence[Message], **options: object) -> Message:
-        signal.raise_signal(signal.SIGINT)
-        await asyncio.Event().wait()
-        return assistant("never")
-
-    answers(monkeypatch, model)
-    typed(monkeypatch, "hi")
-    assert main(["chat", "--session=s"]) == 130
-    assert capsys.readouterr() == ("", "")
-    assert main(["show", "s"]) == 1
-
-
 @pytest.mark.parametrize("name", ["turnlog.toml", "pyproject.toml"])
 def test_a_file_in_the_working_directory_destroys_nothing_elsewhere(
     name: str, tmp_path: Path, monkeypatch: Any, capsys: Any
@@ -1439,28 +1243,6 @@ def test_a_store_without_tables_has_nothing_to_migrate(capsys: Any) -> None:
 
 
 # -------------------------------------------------------------------------------------------------- in other processes
-
-
-def turnlog(*arguments: str, cwd: Path, text: str = "", **environment: str) -> subprocess.CompletedProcess[bytes]:
-    """Run it as a user does."""
-    command = [sys.executable, "-c", "import sys, turnlog_cli; sys.exit(turnlog_cli.main())", *arguments]
-    return subprocess.run(
-        command,
-        cwd=cwd,
-        input=text.encode(),
-        capture_output=True,
-        check=False,
-        env={**os.environ, **environment},
-        timeout=60,
-    )
-
-
-def test_two_processes_one_session(tmp_path: Path) -> None:
-    first = turnlog("chat", "--session=alice", cwd=tmp_path, text="My name is Alice\n")
-    assert first.returncode == 0, first.stderr
-    second = turnlog("chat", "--session=alice", cwd=tmp_path, text="What is my name?\n")
-    assert (second.returncode, second.stdout, second.stderr) == (0, b"Your name is Alice.\n", b"")
-    assert (tmp_path / "turnlog.db").exists()
 
 
 def test_imported_conversations_load_back_from_sqlite(
@@ -1632,91 +1414,23 @@ def test_importing_the_package_loads_neither_cyclopts_nor_rich_nor_a_store(tmp_p
     assert done.stdout == b"set()\n"
 
 
-@pytest.fixture
-def terminal(tmp_path: Path) -> Callable[..., tuple[int, str]]:
-    """Runs it on a terminal: waits for the prompt before each thing that is typed; after a minute it is killed."""
-
-    def run(
-        *typed: bytes, arguments: Sequence[str] = ("chat", "--store=memory://"), **environment: str
-    ) -> tuple[int, str]:
-        screen, theirs = pty.openpty()
-        code = (
-            "import fcntl, sys, termios, turnlog_cli as cli; fcntl.ioctl(0, termios.TIOCSCTTY, 0); sys.exit(cli.main())"
-        )
-        inherited = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
-        process = subprocess.Popen(
-            [sys.executable, "-c", code, *arguments],
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            cwd=tmp_path,
-            env={**inherited, **environment, "TERM": "xterm", "COLUMNS": "200"},
-            start_new_session=True,
-        )
-        os.close(theirs)
-        bound = threading.Timer(60, process.kill)
-        bound.start()
-        seen, prompts, key, keys = b"", 0, b"", iter(typed)
-        while True:
-            if not select.select([screen], [], [], 1.0)[0]:
-                if key == b"\x03":  # a signal between readline's prompt and its select() is seen with the next key only
-                    os.write(screen, key)
-                continue
-            try:
-                more = os.read(screen, 4096)
-            except OSError:  # Linux says EIO when the other end is closed
-                break
-            if not more:
-                break
-            seen += more
-            if seen.count(b"you: ") > prompts:
-                prompts = seen.count(b"you: ")
-                key = next(keys, b"")
-                os.write(screen, key)
-        exit_code = process.wait()
-        bound.cancel()
-        os.close(screen)
-        return exit_code, seen.decode(errors="replace")
-
-    return run
+def shown(*arguments: str, cwd: Path) -> tuple[int, str]:
+    """Run it on a terminal; its exit code, and what it shows."""
+    with Screen(*arguments, cwd=cwd) as screen:
+        return screen.end(), screen.seen
 
 
-def test_on_a_terminal_it_asks_and_answers_until_ctrl_d(terminal: Callable[..., tuple[int, str]]) -> None:
-    code, seen = terminal(b"My name is [b]Alice[/b]\r", b"\r", b"Who am I?\r", b"\x04")
-    assert code == 0
-    assert "session: " in seen
-    assert "Your name is [b]Alice[/b]." in seen
-    assert "Traceback" not in seen
-    assert "\x1b[1;36moffline: " in seen  # it is a terminal, so there are colours
-
-
-def test_on_a_terminal_ctrl_c_ends_it(terminal: Callable[..., tuple[int, str]]) -> None:
-    code, seen = terminal(b"Hello\r", b"\x03")
-    assert code == 130
-    assert "Traceback" not in seen
-
-
-def test_on_a_terminal_a_turn_that_fails_is_reported_and_the_chat_goes_on(
-    terminal: Callable[..., tuple[int, str]],
-) -> None:
-    # in this locale readline hands on the byte that is no UTF-8; in others it may drop it
-    code, seen = terminal(b"caf\xe9\r", b"My name is Alice\r", b"\x04", LC_ALL="C")
-    assert code == 0
-    assert "turnlog: " in seen
-    assert "Hello, Alice!" in seen
-
-
-def test_on_a_terminal_lists_are_tables(terminal: Callable[..., tuple[int, str]]) -> None:
-    code, seen = terminal(arguments=["plugins"])
+def test_on_a_terminal_lists_are_tables(tmp_path: Path) -> None:
+    code, seen = shown("plugins", cwd=tmp_path)
     assert code == 0
     assert "distribution" in seen
     assert "turnlog_memory:MemoryBackend" in seen
 
 
-def test_on_a_terminal_an_import_shows_how_far_it_is(terminal: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
+def test_on_a_terminal_an_import_shows_how_far_it_is(tmp_path: Path) -> None:
     """And errors stand on lines of their own between."""
     path = jsonl(tmp_path / "a.jsonl", conversation("one", "a"), "oops", conversation("two", "b"))
-    code, seen = terminal(arguments=["import", path, "--store=memory://"])
+    code, seen = shown("import", path, "--store=memory://", cwd=tmp_path)
     assert code == 1
     assert "import \x1b[" in seen
     assert f"{(tmp_path / 'a.jsonl').stat().st_size} bytes" in seen
@@ -1724,10 +1438,10 @@ def test_on_a_terminal_an_import_shows_how_far_it_is(terminal: Callable[..., tup
     assert "2 sessions stored, 0 extended, 0 unchanged, 0 different, 1 failed" in seen
 
 
-def test_on_a_terminal_recompress_shows_how_far_it_is(terminal: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
+def test_on_a_terminal_recompress_shows_how_far_it_is(tmp_path: Path) -> None:
     store = f"--store=sqlite:///{tmp_path}/chat.db?layers=gzip"
     assert main(["import", jsonl(tmp_path / "a.jsonl", conversation("one", LONG)), store]) == 0
-    code, seen = terminal(arguments=["recompress", store])
+    code, seen = shown("recompress", store, cwd=tmp_path)
     assert code == 0
     assert "recompress \x1b[" in seen
     assert re.search(r"\b1 sessions, .* → .* bytes", seen)

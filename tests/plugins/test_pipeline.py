@@ -147,7 +147,7 @@ async def test_only_what_the_window_needs_is_loaded(turns: int, store: Store) ->
 
 @pytest.mark.parametrize(
     ("window", "sent", "reads"),
-    [(Window(turns=4), 4, 1), (Window(turns=50), 48, 1), (Window(tokens=300), 16, 1), (Window(tokens=1_000), 48, 2)],
+    [(Window(turns=4), 4, 1), (Window(turns=50), 48, 1), (Window(tokens=300), 16, 1), (Window(tokens=600), 48, 2)],
 )
 async def test_windows_by_turns_and_by_tokens(window: Window, sent: int, reads: int, store: Store) -> None:
     """As much is read as the window can use: 1 read for most, further ones where only tokens are limited."""

@@ -27,12 +27,16 @@ from turnlog import (
     Query,
     Receipt,
     Record,
+    Reply,
     Result,
+    Serialize,
     Session,
     SessionInfo,
     SessionNotFound,
     Store,
+    Stream,
     Turn,
+    Usage,
     Version,
     Window,
     assistant,
@@ -41,7 +45,8 @@ from turnlog import (
     tool,
     user,
 )
-from turnlog.config import Plugin, find_backend, find_layer, installed
+from turnlog.config import Plugin, find_backend, find_layer, find_token_counter, installed
+from turnlog.pipeline import TokenCounter
 from turnlog.rules import SessionState, file_key, page
 
 # ------------------------------------------------------------------------------------------------------- configuration
@@ -58,6 +63,7 @@ def configure() -> None:
     open_store("memory://", None)  # type: ignore[call-arg]  # options are keyword-only
     open_store("memory://", namespcae="shop")  # type: ignore[call-arg]  # and a misspelt one is an error
     assert_type(find_backend("memory"), type[Backend])
+    assert_type(find_token_counter("estimate"), TokenCounter)
     assert_type(find_layer("zstd"), type[Layer])
     assert_type(installed(), tuple[Plugin, ...])
 
@@ -213,6 +219,17 @@ class Remote:
         return assistant(messages[-1].text)
 
 
+async def streamed(messages: Sequence[Message], **_: object) -> AsyncIterator[str | Reply]:
+    """So is an async generator of pieces."""
+    yield "To "
+    yield Reply({"role": "assistant", "content": "To you"}, Usage(10, 2))
+
+
+def sum_of(first: int, second: int = 0) -> int:
+    """Add two numbers."""
+    return first + second
+
+
 def deaf(messages: Sequence[Message]) -> Message:
     """Not a model: it is not async."""
     return messages[-1]
@@ -231,4 +248,13 @@ async def converse() -> None:
         assert_type(result.response.text, str)
         assert_type(result.receipt, Receipt)
         Pipeline(store, Remote())
+        async with Pipeline(store, streamed, tools=[sum_of], concurrency=Serialize(lease=5)).stream(
+            "s", "user", "?"
+        ) as reply:
+            assert_type(reply, Stream)
+            async for piece in reply:
+                assert_type(piece, str)
+        assert_type(reply.result.usage, Usage | None)
+        assert_type(await reply.result.save(), Receipt)
+        Pipeline(store, echo, concurrency="fast")  # type: ignore[arg-type]
         Pipeline(store, deaf)  # type: ignore[arg-type]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .configuration import open_existing, open_store
 from .options import duration
-from .plugins import Plugin, find_backend, find_command, find_layer, find_model, installed
+from .plugins import Plugin, find_backend, find_command, find_layer, find_model, find_token_counter, installed
 from .url import URL, parse_url
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "find_command",
     "find_layer",
     "find_model",
+    "find_token_counter",
     "installed",
     "open_existing",
     "open_store",

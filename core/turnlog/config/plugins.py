@@ -1,11 +1,12 @@
-"""Plugins: backends, layers, models and commands, found by the entry points of installed distributions.
+"""Plugins: backends, layers, models, token counters and commands, found by the entry points of installed distributions.
 
     [project.entry-points."turnlog.backends"]
     jsonl = "turnlog_jsonl:JsonlBackend"
 
 The name is a URL's scheme in `turnlog.backends`, a layer's name in `turnlog.layers`, a model's name in
-`turnlog.models`, and a command's name in `turnlog.commands`.  The plugins that come with turnlog are registered in the
-same way.  Only the plugin that is needed is imported.  Installed code is running code: install what you trust.
+`turnlog.models`, a token counter's name in `turnlog.token_counters`, and a command's name in `turnlog.commands`.  The
+plugins that come with turnlog are registered in the same way.  Only the plugin that is needed is imported.  Installed
+code is running code: install what you trust.
 
 `open_store` makes a plugin from the signature of its constructor:
 
@@ -40,26 +41,43 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import msgspec
 
 from ..backend import Backend
 from ..errors import PluginError
 from ..layers import Layer
+from ..pipeline import TokenCounter
 from .nearest import nearest
 from .options import duration
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-__all__ = ["Plugin", "duration", "find_backend", "find_command", "find_layer", "find_model", "installed"]
+__all__ = [
+    "Plugin",
+    "duration",
+    "find_backend",
+    "find_command",
+    "find_layer",
+    "find_model",
+    "find_token_counter",
+    "installed",
+]
 
 _BACKENDS: Final = "turnlog.backends"
 _LAYERS: Final = "turnlog.layers"
 _MODELS: Final = "turnlog.models"
+_COUNTERS: Final = "turnlog.token_counters"
 _COMMANDS: Final = "turnlog.commands"
-_KINDS: Final = {_COMMANDS: "command", _LAYERS: "layer", _MODELS: "model", _BACKENDS: "backend"}
+_KINDS: Final = {
+    _COMMANDS: "command",
+    _LAYERS: "layer",
+    _MODELS: "model",
+    _BACKENDS: "backend",
+    _COUNTERS: "token counter",
+}
 
 _EXTRAS: Final = {
     "anthropic": "anthropic",
@@ -71,6 +89,8 @@ _EXTRAS: Final = {
     "redis": "redis",
     "rich": "cli",
     "sqlalchemy": "sql",
+    "tiktoken": "tiktoken",
+    "tokenizers": "tokenizers",
     "zstandard": "zstd",
 }
 """The drivers that our own plugins import, and the extra that brings each."""
@@ -80,8 +100,8 @@ class Plugin(msgspec.Struct, frozen=True):
     """An entry point of an installed distribution; what it points at is not loaded, and may be broken.
 
     Attributes:
-        group: `turnlog.backends`, `turnlog.layers`, `turnlog.models` or `turnlog.commands`.
-        name: A URL's scheme, or the name of a layer, a model or a command.
+        group: `turnlog.backends`, `turnlog.layers`, `turnlog.models`, `turnlog.token_counters` or `turnlog.commands`.
+        name: A URL's scheme, or the name of a layer, a model, a token counter or a command.
         target: Where it is, such as `turnlog_memory:MemoryBackend`.
         distribution: The distribution that registers it.
         version: That distribution's version.
@@ -146,6 +166,34 @@ def find_model(name: str) -> Callable[..., object]:
 
 def _is_async(function: object) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+
+
+def find_token_counter(name: str, **options: object) -> TokenCounter:
+    """Return the token counter with this name, ready to be given to a pipeline.
+
+    Args:
+        name: The name, such as `estimate`, `tiktoken` or `tokenizers`.
+        options: Passed to the entry point, if it is a class of token counters.
+
+    Raises:
+        PluginError: No such counter is installed, it cannot be loaded, it takes other options, it is not callable, it
+            is async, or two distributions register it.
+        InvalidInput: An option is wrong.
+    """
+    found, plugin = _load(_COUNTERS, name)
+    if isinstance(found, type):
+        try:
+            inspect.signature(found).bind(**options)
+        except (TypeError, ValueError) as error:
+            raise PluginError(f"token counter {name!r}, {plugin}, cannot be made with these options: {error}") from None
+        counter = found(**options)
+    elif options:
+        raise PluginError(f"token counter {name!r}, {plugin}, takes no options, not even {next(iter(options))!r}")
+    else:
+        counter = found
+    if callable(counter) and not _is_async(counter) and not _is_async(counter.__call__):
+        return cast("TokenCounter", counter)
+    raise _unfit(plugin, found, "a callable that is not async, or a class of them")
 
 
 def find_command(name: str) -> Callable[..., object]:

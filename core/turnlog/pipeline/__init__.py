@@ -7,7 +7,7 @@ from .model import Model, Piece, Reply, Usage, ask
 from .pipeline import Pipeline
 from .stream import Stream
 from .summaries import Summaries, Summary
-from .tokens import TokenCount, TokenCounter, estimate
+from .tokens import TokenCount, TokenCounter, count_texts, estimate
 from .tools import Tool
 from .window import Window
 
@@ -28,5 +28,6 @@ __all__ = [
     "Usage",
     "Window",
     "ask",
+    "count_texts",
     "estimate",
 ]

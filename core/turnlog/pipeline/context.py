@@ -57,6 +57,7 @@ class Context:
     Args:
         window: How much of the history the model is given.
         counter: Counts tokens.
+        model: The name of the model, for the counter; None: not known.
         system: The system prompt for all sessions; None: each session's own.
         load_history: Decides for each message whether the history is read; None: always.
         threshold: How many messages without a summary make one due; None: summaries are not made.
@@ -70,6 +71,7 @@ class Context:
         window: Window,
         counter: TokenCounter,
         *,
+        model: str | None,
         system: Message | None,
         load_history: Callable[[Message], bool] | None,
         threshold: int | None,
@@ -78,6 +80,7 @@ class Context:
     ) -> None:
         self._window = window
         self._counter = counter
+        self._model = model
         self._system = system
         self._load_history = load_history
         self._threshold = threshold
@@ -121,7 +124,7 @@ class Context:
         summary = Summary.of(session.info)
         if summary is not None and not await self._covers(store, session, summary):
             summary = None
-        until = session.info.first if summary is None else summary.until
+        until = session.info.first if summary is None else max(summary.until, session.info.first)
         turns = await self._turns(store, session, until)
         due = self._is_due(turns, until)
         if summary is not None:
@@ -215,7 +218,7 @@ class Context:
             place = (turn.id, len(turn.messages))
             count = self._tokens.get(place)
             if count is None:
-                self._tokens[place] = count = self._counter(turn.messages, model=None).tokens
+                self._tokens[place] = count = self._counter(turn.messages, model=self._model).tokens
             return count if factor is None else round(count * factor)
 
         factor = self._factors.get(key)
@@ -231,7 +234,7 @@ class Context:
         """
         if self._window.tokens is None:
             return
-        count = self._counter(messages, model=None)
+        count = self._counter(messages, model=self._model)
         if not count.exact and count.tokens and usage.input:
             self._factors[key] = min(max(usage.input / count.tokens, 1 / _MOST_OFF), _MOST_OFF)
 

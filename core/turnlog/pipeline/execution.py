@@ -18,6 +18,7 @@ from ..values.json_value import JSON
 from ..values.message import Message, assistant
 from ..values.version import Version
 from .context import Context, History, warn
+from .finish import finish
 from .model import Model, Reply, Usage, ask
 from .results import add_results
 from .tools import Tool, run_calls
@@ -150,20 +151,18 @@ class Execution:
         self._said: list[str] = []
         self._usage: Usage | None = None
 
-    async def pieces(self) -> AsyncGenerator[str, None]:
-        """Yield the model's text as it comes, and store the turn."""
+    def pieces(self) -> AsyncGenerator[str, None]:
+        """Return what yields the model's text as it comes, and then stores the turn."""
         how = self._setup.concurrency
         if how == "serialize":
             how = Serialize()
-        if isinstance(how, Serialize):
-            from .lease import Lease  # `import turnlog` does not pay for asyncio
+        return self._serialized(how) if isinstance(how, Serialize) else self._pieces()
 
-            lease = Lease(self._store, self._session_id, seconds=how.lease, wait=how.wait)
-            async with lease as self._lease, aclosing(self._pieces()) as pieces:
-                async for piece in pieces:
-                    yield piece
-            return
-        async with aclosing(self._pieces()) as pieces:
+    async def _serialized(self, how: Serialize) -> AsyncGenerator[str, None]:
+        from .lease import Lease  # `import turnlog` does not pay for asyncio
+
+        lease = Lease(self._store, self._session_id, seconds=how.lease, wait=how.wait)
+        async with lease as self._lease, aclosing(self._pieces()) as pieces:
             async for piece in pieces:
                 yield piece
 
@@ -233,7 +232,8 @@ class Execution:
             return None
         version = None if history.session is None else history.session.version
         if self._lease is not None:
-            assert version is not None  # the lease has made it
+            if version is None:
+                raise Conflict(f"session {self._session_id!r} was erased, or has expired, while its lease was held")
             self._lease.bind(version)
             return version
         if self._setup.concurrency == "append":
@@ -269,6 +269,11 @@ class Execution:
         turn, lease = self._turn, self._lease
         if lease is not None:
             return await lease.commit(lambda expect: turn.add(messages, last=last, expect=expect))
+        return await self._add_once(messages, last=last)
+
+    async def _add_once(self, messages: Sequence[Message], *, last: bool) -> Receipt:
+        """Store a round without a lease; the turns must be those that were read."""
+        turn = self._turn
         return await turn.add(messages, last=last, expect=None if turn.rounds else self._expect)
 
     async def _stored_as(self, messages: Sequence[Message], answer: Message, said: Sequence[Message]) -> Result:
@@ -278,7 +283,14 @@ class Execution:
         except (Unavailable, OutcomeUnknown) as error:
             self._setup.counts["failed_saves"] += 1
             warn("the answer on session %r could not be stored: %s", self._session_id, error)
-            return Result(answer, tuple(messages), None, self._usage, error, lambda: self._add(said, last=True))
+
+            if self._lease is not None:
+                self._lease.keep_session()
+
+            async def again() -> Receipt:
+                return await self._add_once(said, last=True)  # the lease has ended by then
+
+            return Result(answer, tuple(messages), None, self._usage, error, again)
         return Result(answer, tuple(messages), receipt, self._usage)
 
     async def _keep(self, error: BaseException) -> None:
@@ -294,9 +306,7 @@ class Execution:
         if self._said:
             said.append(assistant("".join(self._said)))
         if said:
-            from asyncio import ensure_future, shield  # `import turnlog` does not pay for it
-
-            await shield(ensure_future(self._kept(said)))  # a second cancellation does not end it
+            await finish(self._kept(said))
 
     async def _kept(self, said: Sequence[Message]) -> None:
         try:

@@ -13,7 +13,10 @@ from ..rules.header import is_met
 from ..store import Store
 from ..values.change import ABSENT, Expect, Receipt
 from ..values.ids import new_id
+from ..values.json_value import JSON
+from ..values.session import SessionInfo
 from ..values.version import Version
+from .finish import finish
 
 _NAME: Final = "turnlog.lease"
 """The name of the lease in a session's metadata."""
@@ -70,8 +73,13 @@ class Lease:
         begun = seen_since = self._clock()
         seen: object = None
         pause = _SHORTEST
+        had_turns = False
         while True:
-            version, found = await self._look()
+            info, found = await self._look()
+            if info is None and had_turns:
+                raise Conflict(f"session {self._session_id!r} was erased, or has expired, while its lease was awaited")
+            had_turns = info is not None and info.turns > 0
+            version = None if info is None else info.version
             now = self._clock()
             if found != seen:
                 seen, seen_since, pause = found, now, _SHORTEST
@@ -88,15 +96,15 @@ class Lease:
             pause = min(1.5 * pause, _LONGEST, self._seconds / _RENEWALS)
 
     async def __aexit__(self, *error: object) -> None:
-        assert self._renewal is not None
-        self._renewal.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._renewal
-        await asyncio.shield(asyncio.ensure_future(self._release()))
+        await finish(self._release())
 
     def bind(self, version: Version) -> None:
         """Let `commit` store only behind the turns of this version, which the holder has read."""
         self._turns = version
+
+    def keep_session(self) -> None:
+        """Do not erase a session that was made for the lease: its first turn will be stored later."""
+        self._made_session = False
 
     async def commit(self, write: Callable[[Expect], Awaitable[Receipt]]) -> Receipt:
         """Write under the lease: `write` is given the condition, and may be called again.
@@ -122,57 +130,67 @@ class Lease:
                     self._version = self._turns = receipt.version
                     return receipt
 
-    async def _look(self) -> tuple[Version | None, object]:
+    async def _look(self) -> tuple[SessionInfo | None, object]:
         try:
             info = await self._store.info(self._session_id)
         except SessionNotFound:
             return None, None
-        return info.version, info.metadata.get(_NAME)
+        found = info.metadata.get(_NAME)
+        copied = isinstance(found, dict) and found.get("session") != self._session_id
+        return info, None if copied else found  # a fork copies the lease of its source, which nobody renews
 
     async def _take(self, version: Version | None) -> bool:
         expect: Expect = ABSENT if version is None else version.exact
         try:
-            receipt = await self._mark({"holder": self._holder, "beat": self._beat}, expect)
+            receipt = await self._mark(self._lease(self._beat), expect)
         except Conflict:  # another waiter was first
             return False
         self._version, self._made_session = receipt.version, version is None
         return True
+
+    def _lease(self, beat: int) -> dict[str, JSON]:
+        return {"session": self._session_id, "holder": self._holder, "beat": beat}
 
     async def _mark(self, value: Any, expect: Expect) -> Receipt:  # noqa: ANN401 - JSON
         return await self._store.merge_metadata(self._session_id, {_NAME: value}, expect=expect)
 
     async def _is_mine(self) -> bool:
         """Return whether the lease is still this holder's; if so, note the version at which it is."""
-        version, found = await self._look()
-        if version is None or found != {"holder": self._holder, "beat": self._beat}:
+        info, found = await self._look()
+        if info is None or not isinstance(found, dict) or found.get("holder") != self._holder:
             return False
-        self._version = version
+        self._version = info.version
         return True
 
     async def _renew(self) -> None:
         while True:
             await self._sleep(self._seconds / _RENEWALS)
-            async with self._lock:
-                assert self._version is not None
-                with suppress(TurnlogError):  # if it is lost, the commit is refused
-                    mark = {"holder": self._holder, "beat": self._beat + 1}
-                    try:
-                        receipt = await self._mark(mark, self._version.exact)
-                    except Conflict:
-                        if not await self._is_mine():
-                            return
-                        receipt = await self._mark(mark, self._version.exact)
-                    self._beat += 1
-                    self._version = receipt.version
+            await self._renew_once()
+
+    async def _renew_once(self) -> None:
+        """Raise the counter.  If the lease was lost, or the store cannot be reached, a later commit is refused."""
+        async with self._lock:
+            with suppress(TurnlogError):
+                self._version = (await self._marked(self._lease(self._beat + 1))).version
+                self._beat += 1
+
+    async def _marked(self, value: Any) -> Receipt:  # noqa: ANN401 - JSON
+        """Change the lease, if it is still this holder's, whatever else has changed in the session."""
+        assert self._version is not None
+        try:
+            return await self._mark(value, self._version.exact)
+        except Conflict:
+            if not await self._is_mine():
+                raise
+            return await self._mark(value, self._version.exact)
 
     async def _release(self) -> None:
+        assert self._renewal is not None
+        self._renewal.cancel()
+        await asyncio.wait([self._renewal])
         with suppress(TurnlogError):  # others wait until it is over
             assert self._version is not None
             if self._made_session and not (await self._store.info(self._session_id)).turns:
                 await self._store.erase(self._session_id, expect=self._version.exact)
                 return
-            try:
-                await self._mark(None, self._version.exact)
-            except Conflict:
-                if await self._is_mine():
-                    await self._mark(None, self._version.exact)
+            await self._marked(None)

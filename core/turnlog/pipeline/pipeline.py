@@ -35,7 +35,7 @@ class Pipeline:
         model: What answers (`Model`), whole or streamed.
         window: How much of the history the model is given; None: `Window(messages=20)`.
         counter: Counts tokens, for `Window(tokens=...)`; by default an estimate.  If the model reports its usage,
-            estimates are corrected by it.
+            estimates are corrected by it.  It is told the option `model`, if that is a text.
         system: The system prompt, as text or as the provider's list of blocks; without it, the session's metadata
             `system`, if that is one of the two.  It is sent first, and once: the message of role `system` or
             `developer` that opens the session's first turn gives way to it.  It is not stored.  Without any prompt that
@@ -109,6 +109,7 @@ class Pipeline:
         context = Context(
             self.window,
             counter,
+            model=name if isinstance(name := self.options.get("model"), str) else None,
             system=None if system is None else system_message(system),
             load_history=load_history,
             threshold=None if summaries is None else summaries.threshold,

@@ -16,7 +16,8 @@ from .header import (
     missing,
     regressed,
 )
-from .history import TurnRule, common, divide, split_turns
+from .history import TurnRule, check_rule, common, divide, split_turns
+from .one_turn import is_one_turn, one_turn_text
 from .page import page, page_of, page_of_lines
 from .plan import NOTHING, Near, Plan, Remembered, needs, plan
 from .state import SessionState
@@ -35,6 +36,7 @@ __all__ = [
     "check_absent",
     "check_condition",
     "check_delete",
+    "check_rule",
     "check_seal",
     "check_whole",
     "common",
@@ -44,10 +46,12 @@ __all__ = [
     "expiry_is_due",
     "file_key",
     "fits",
+    "is_one_turn",
     "latest_due",
     "missing",
     "needs",
     "newest",
+    "one_turn_text",
     "outline_of",
     "page",
     "page_of",

@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
-from ..errors import Conflict
+from ..errors import Conflict, InvalidInput
+from ..values.change import Expect, Mark
+from ..values.json_value import shown
 from ..values.message import Message
 from ..values.session import Session
 from ..values.turn import Turn
 from .dialects import begins_turn, outline_of
+from .header import is_met
 
 TurnRule: TypeAlias = Callable[[Message], bool]
 """Tells whether a message begins a turn."""
+
+
+def check_rule(rule: object) -> TurnRule:
+    """Return the application's rule; None: `begins_turn`, which knows the dialects.
+
+    Raises:
+        InvalidInput: It is not a function, or an async one.
+    """
+    if rule is None:
+        return begins_turn
+    if not callable(rule) or inspect.iscoroutinefunction(rule) or inspect.iscoroutinefunction(rule.__call__):
+        what = "an async function" if callable(rule) else shown(rule)
+        raise InvalidInput(f"begins_turn must be a function of a message that returns True or False, not {what}")
+    return rule
 
 
 def split_turns(messages: Sequence[Message], begins: TurnRule = begins_turn) -> list[tuple[Message, ...]]:
@@ -30,9 +48,13 @@ def split_turns(messages: Sequence[Message], begins: TurnRule = begins_turn) -> 
         if not preamble and begins(message):
             turns.append(tuple(messages[start:place]))
             start = place
-        preamble = preamble and outline_of(message).speaker == "system"
+        preamble = preamble and _is_system(message)
     turns.append(tuple(messages[start:]))
     return turns
+
+
+def _is_system(message: Message) -> bool:
+    return outline_of(message).speaker == "system"
 
 
 def common(
@@ -74,6 +96,32 @@ def check_extends(
         )
 
 
+def check_replaces(
+    session: Session,
+    wanted: Sequence[Message],
+    expect: Expect | Literal[Mark.ANY],
+    as_read: Callable[[Message], Message] | None = None,
+) -> None:
+    """Refuse to store a history in place of the session's, unless it extends it or `expect` allows to replace it.
+
+    Args:
+        session: The whole session, as it was read.
+        wanted: The messages to store.
+        expect: The condition on the session, as in `Store.save`.
+        as_read: As in `common`.
+
+    Raises:
+        Conflict: It lacks messages of the stored one and `expect` names no version, or the session does not meet
+            `expect`.
+    """
+    version = session.version
+    if expect is None or expect is Mark.PRESENT:
+        check_extends(session, wanted, as_read)
+    elif not is_met(version, expect):
+        text = f"session {session.info.key} is at {version!r}, the caller expected {expect!r}"
+        raise Conflict(text, expected=expect, actual=version)
+
+
 def divide(
     turns: Sequence[Turn], wanted: Sequence[Message], same: int, first: int, begins: TurnRule = begins_turn
 ) -> tuple[int, Sequence[Message]]:
@@ -88,13 +136,14 @@ def divide(
 
     Returns:
         The number of the first turn that does not stay, and the messages from there on: none, or such as begin a turn,
-        unless nothing stays.
+        unless nothing stays.  System messages at the beginning are no turn by themselves, as in `split_turns`.
     """
-    keep, kept, end = first, 0, 0
+    keep, kept, end, preamble = first, 0, 0, True
     for turn in turns:
         end += len(turn.messages)
         if end > same:
             break
-        if end == len(wanted) or begins(wanted[end]):
+        preamble = preamble and all(map(_is_system, turn.messages))
+        if end == len(wanted) or (not preamble and begins(wanted[end])):
             keep, kept = turn.number + 1, end
     return keep, wanted[kept:]

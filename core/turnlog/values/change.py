@@ -16,6 +16,7 @@ from .json_value import canonical, check_number, shown
 from .key import Key
 from .metadata import Metadata, Value
 from .record import Record
+from .session import SessionInfo
 from .version import Condition, ExactVersion, SameSession, Version, check_version, version_of
 
 _MAX_FIRST = 2**52  # so that no session comes to limits.MAX_NUMBER, however many turns it is given
@@ -251,3 +252,14 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
     messages: int
     previous: Version | None
     expires_in: float | None
+
+    @classmethod
+    def of(cls, info: SessionInfo, number: int | None = None) -> Receipt:
+        """Return the receipt of a session that was read, for a write that changes nothing.
+
+        Args:
+            info: What was read of the session.
+            number: The number of the turn that was to be written; None if there is none.
+        """
+        version = info.version
+        return cls(version, number, info.first, info.turns, info.messages, version, info.expires_in)

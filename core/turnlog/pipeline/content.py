@@ -1,0 +1,140 @@
+"""The content of a message as a model reads it: its texts, and attachments such as images."""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+
+import msgspec
+
+from ..values.json_value import JSON
+from ..values.message import Message
+
+_LISTS: Final = ("content", "parts")
+"""The entries of a message that hold its parts."""
+
+_PARTS: Final = frozenset({*_LISTS, "output", "value"})
+"""The entries that hold parts, at any depth: also results of tools in Responses and Vercel AI."""
+
+_TEXTS: Final = ("text", "content")
+"""The entries of a part that hold its text: `content` in pydantic-ai."""
+
+_MARKS: Final = ("type", "kind")
+"""The entries of a part that name its kind: `kind` in pydantic-ai."""
+
+_KINDS: Final = frozenset(
+    {
+        *("audio", "document", "file", "image", "media", "video"),
+        *("file-data", "image-data"),  # Vercel AI, results of tools
+        *("image_url", "input_audio", "input_file", "input_image"),  # Chat Completions, Responses
+        *("computer_screenshot", "image_generation_call"),  # Responses
+        *("audio-url", "binary", "document-url", "image-url", "video-url"),  # pydantic-ai
+    }
+)
+"""The kinds of parts that are attachments."""
+
+_HOLDERS: Final = (
+    *("audio", "document", "image", "video"),  # Bedrock Converse
+    *("fileData", "file_data", "inlineData", "inline_data"),  # Gemini
+)
+"""The entries of a part that hold an attachment, in dialects whose parts have no kind."""
+
+_OPAQUE: Final = frozenset({"encrypted_content", "signature", "thoughtSignature", "thought_signature"})
+"""The entries that a provider reads, and no model: Responses, Anthropic, Gemini."""
+
+_UNREAD: Final = re.compile(r"data:|https?://|[A-Za-z0-9+/_-]{64}")
+"""The beginning of a URL, or of base64: a line of it has up to 76 characters (RFC 2045, section 6.8), and no spaces."""
+
+
+class Content(NamedTuple):
+    """What a model reads of a message.
+
+    Attributes:
+        texts: The texts.  Tool calls and entries of no known meaning are JSON.
+        attachments: The number of images, sounds, videos and files.
+    """
+
+    texts: list[str]
+    attachments: int
+
+
+def content_of(message: Message) -> Content:
+    """Return what a model reads of a message, in any dialect, without its role.
+
+    The encoded data of an attachment is not among the texts; its other entries, such as a title, are.
+    """
+    if message.is_plain:
+        return Content([message.text], 0)
+    reader = _Reader()
+    data = reader.part(message.to_dict())
+    data.pop("role", None)
+    texts: list[str] = []
+    for name in _LISTS:
+        held = data.get(name)
+        if isinstance(held, (str, list)):
+            del data[name]
+            texts += [held] if isinstance(held, str) else map(_text_of, held)
+    rest: dict[str, JSON] = {name: value for name, value in data.items() if value is not None}
+    if rest:
+        texts.append(_json(rest))
+    return Content(texts, reader.attachments)
+
+
+class _Reader:
+    """Removes from a message what no model reads as text.
+
+    Attributes:
+        attachments: The number of attachments so far.
+    """
+
+    def __init__(self) -> None:
+        self.attachments = 0
+
+    def part(self, part: dict[str, JSON]) -> dict[str, JSON]:
+        """Return a message, or a part of one, as a model reads it."""
+        if _is_attachment(part):
+            self.attachments += 1
+            return {name: _without_data(value) for name, value in part.items()}
+        return self._entries(part)
+
+    def _entries(self, data: dict[str, JSON]) -> dict[str, JSON]:
+        return {name: self._value(value, name in _PARTS) for name, value in data.items() if name not in _OPAQUE}
+
+    def _value(self, value: JSON, holds_parts: bool) -> JSON:  # noqa: FBT001 - called for each value
+        if isinstance(value, list):
+            return [self._value(one, holds_parts) for one in value]
+        if isinstance(value, dict):
+            return self.part(value) if holds_parts else self._entries(value)
+        return value
+
+
+def _is_attachment(part: dict[str, JSON]) -> bool:
+    kinds = (part.get(name) for name in _MARKS)
+    return any(isinstance(kind, str) and kind in _KINDS for kind in kinds) or any(
+        isinstance(part.get(name), dict) for name in _HOLDERS
+    )
+
+
+def _without_data(value: JSON) -> JSON:
+    """Return a value of an attachment without its encoded data, and without where that is."""
+    if isinstance(value, dict):
+        return {name: _without_data(held) for name, held in value.items()}
+    if isinstance(value, list):
+        return [_without_data(one) for one in value]
+    return "" if isinstance(value, str) and _UNREAD.match(value) else value
+
+
+def _text_of(part: JSON) -> str:
+    """Return the text of a part, or the part as JSON if it has none."""
+    if isinstance(part, str):
+        return part
+    if isinstance(part, dict):
+        for name in _TEXTS:
+            text = part.get(name)
+            if isinstance(text, str):
+                return text
+    return _json(part)
+
+
+def _json(value: JSON) -> str:
+    return msgspec.json.encode(value).decode()

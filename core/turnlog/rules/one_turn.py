@@ -1,0 +1,50 @@
+"""The warning about a long history that is one turn."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ..values.change import Receipt
+from ..values.key import Key
+
+MOST_MESSAGES: Final = 50
+"""A history of more messages is rarely one turn: more often its dialect is unknown."""
+
+
+def is_one_turn(receipt: Receipt, messages: int) -> bool:
+    """Return whether a history of more than 50 messages is one turn.
+
+    Args:
+        receipt: The receipt of the change that stored it.
+        messages: The number of messages of the history; the session has fewer if it has dropped older turns.
+    """
+    return receipt.messages == messages > MOST_MESSAGES and receipt.turns == receipt.first + 1
+
+
+def one_turn_text(key: Key, messages: int, remedy: str) -> str:
+    """Return the text of the warning.
+
+    Args:
+        key: The session.
+        messages: The number of messages of its history.
+        remedy: What to do.
+    """
+    return (
+        f"session {key} has {messages} messages in one turn, because none after the first is known to begin a turn: "
+        f"load, windows and retention cannot divide it; {remedy}"
+    )
+
+
+def warn_of_one_turn(key: Key, receipt: Receipt, messages: int) -> None:
+    """Log a warning if `Store.save` has stored a history of more than 50 messages as one turn.
+
+    Args:
+        key: The session.
+        receipt: As in `is_one_turn`.
+        messages: As in `is_one_turn`.
+    """
+    if is_one_turn(receipt, messages):
+        import logging  # `import turnlog` does not pay for it
+
+        remedy = "to divide it, erase it and save it with begins_turn=, a function of a message"
+        logging.getLogger("turnlog").warning("%s", one_turn_text(key, messages, remedy))

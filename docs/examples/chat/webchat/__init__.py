@@ -1,0 +1,1 @@
+"""A chat application over turnlog."""

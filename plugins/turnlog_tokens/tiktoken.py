@@ -1,0 +1,72 @@
+"""The token counter for models of OpenAI."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import tiktoken
+
+from turnlog import InvalidInput, Message, TokenCount
+from turnlog.errors import ConfigError
+from turnlog.pipeline import count_texts
+
+__all__ = ["TiktokenCounter"]
+
+_NEWEST: Final = "o200k_base"
+"""The encoding of the current models (`tiktoken.model.MODEL_TO_ENCODING`)."""
+
+
+class TiktokenCounter:
+    """A token counter that encodes texts with tiktoken; the rest is counted as `turnlog.pipeline.count_texts` does.
+
+    tiktoken downloads the vocabulary of an encoding when it is first used, and keeps it in the folder that
+    TIKTOKEN_CACHE_DIR names, otherwise in the temporary folder.  The counter loads its encoding when it is made, so
+    that a vocabulary that cannot be had is noticed then.
+
+    Args:
+        encoding: The encoding of every text, or its name such as `o200k_base`.  None: the encoding of the model that is
+            named in the call, and o200k_base where none is named or tiktoken does not know it.
+
+    Raises:
+        InvalidInput: There is no such encoding.
+        ConfigError: The vocabulary is not in the cache and cannot be downloaded.  A call that names a model with
+            another encoding raises this, too.
+    """
+
+    def __init__(self, encoding: str | tiktoken.Encoding | None = None) -> None:
+        self._fixed = encoding is not None
+        name = _NEWEST if encoding is None else encoding
+        self._encoding = name if isinstance(name, tiktoken.Encoding) else _loaded(name)
+
+    def __call__(self, messages: Sequence[Message], *, model: str | None) -> TokenCount:
+        """Return how many tokens the messages take; never exact.
+
+        Args:
+            messages: The messages.
+            model: The name of the model, as OpenAI names it; None: not known.
+        """
+        encoding = self._encoding if self._fixed or model is None else self._of(model)
+        return count_texts(messages, lambda text: len(encoding.encode_ordinary(text)))
+
+    def _of(self, model: str) -> tiktoken.Encoding:
+        try:
+            name = tiktoken.encoding_name_for_model(model)
+        except KeyError:
+            return self._encoding
+        return _loaded(name)
+
+
+def _loaded(name: str) -> tiktoken.Encoding:
+    known = tiktoken.list_encoding_names()
+    if name not in known:
+        raise InvalidInput(f"encoding must be one of tiktoken's, {', '.join(sorted(known))}, not {name!r}")
+    try:
+        return tiktoken.get_encoding(name)
+    except (OSError, ValueError) as error:  # not reached, not readable, or not the file that was expected
+        raise ConfigError(
+            f"tiktoken cannot load the vocabulary {name} ({type(error).__name__}): it is downloaded when it is first "
+            "used. On a machine with access to the network, set TIKTOKEN_CACHE_DIR to an empty folder and run: "
+            f"python -c \"import tiktoken; tiktoken.get_encoding('{name}')\". Copy the folder to this machine and set "
+            "TIKTOKEN_CACHE_DIR to it, or use the token counter 'estimate'."
+        ) from error

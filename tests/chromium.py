@@ -1,0 +1,113 @@
+"""Chromium without a window, driven by its DevTools protocol over a pipe: no driver, and no library."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any, Self
+
+import servers
+
+_SECONDS = 30.0
+_FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-pipe"]
+
+
+class Chromium:
+    """A browser with one page; use it with `with`."""
+
+    def __init__(self) -> None:
+        found = servers.program("chromium", "chromium-browser", "google-chrome")
+        if found is None:
+            servers.leave_out("chromium", "it is not installed, and comes in no wheel")
+        self._folder = Path(tempfile.mkdtemp(prefix="turnlog-chromium-"))
+        theirs_in, self._write = os.pipe()
+        self._read, theirs_out = os.pipe()
+        # the browser reads from descriptor 3 and writes to 4; high numbers first, so that none is overwritten
+        shell = f'exec 13<&{theirs_in} 14>&{theirs_out}; exec 3<&13 4>&14 13<&- 14>&-; exec "$@"'
+        options = [*_FLAGS, f"--user-data-dir={self._folder}", "about:blank"]
+        self._process = subprocess.Popen(
+            ["/bin/bash", "-c", shell, "bash", found, *options],
+            pass_fds=(theirs_in, theirs_out),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        os.close(theirs_in)
+        os.close(theirs_out)
+        self._answers: SimpleQueue[dict[str, Any]] = SimpleQueue()
+        self._number = 0
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def __enter__(self) -> Self:
+        try:
+            target = self._ask("Target.createTarget", url="about:blank")["targetId"]
+            self._session = self._ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError, RuntimeError):
+            self._ask("Browser.close")
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(10)
+        os.close(self._write)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def open(self, url: str) -> None:
+        """Show a page; or show it again, from the server."""
+        self._ask("Page.navigate", session=self._session, url="about:blank")
+        self._ask("Page.navigate", session=self._session, url=url)
+
+    def run(self, script: str) -> Any:
+        """Return the value of an expression on the page."""
+        asked = {"expression": script, "returnByValue": True, "awaitPromise": True}
+        answer = self._ask("Runtime.evaluate", session=self._session, **asked)
+        assert "exceptionDetails" not in answer, answer
+        return answer["result"].get("value")
+
+    def until(self, script: str) -> Any:
+        """Wait until an expression is true, and return its value."""
+        end = time.monotonic() + _SECONDS
+        while not (value := self.run(script)):
+            if time.monotonic() > end:
+                raise AssertionError(f"{script}: the page shows {self.run('document.body?.innerText')!r}")
+            time.sleep(0.05)
+        return value
+
+    def _ask(self, method: str, *, session: str | None = None, **parameters: object) -> dict[str, Any]:
+        self._number += 1
+        question: dict[str, object] = {"id": self._number, "method": method, "params": parameters}
+        if session is not None:
+            question["sessionId"] = session
+        os.write(self._write, json.dumps(question).encode() + b"\0")
+        try:
+            while (answer := self._answers.get(timeout=_SECONDS)).get("id") != self._number:
+                pass  # an event
+        except Empty:
+            raise RuntimeError(f"no answer to {method}") from None
+        if "result" not in answer:
+            raise RuntimeError(f"{method}: {answer}")
+        result: dict[str, Any] = answer["result"]
+        return result
+
+    def _listen(self) -> None:
+        with os.fdopen(self._read, "rb") as pipe:
+            rest = b""
+            while part := os.read(pipe.fileno(), 1 << 16):
+                *lines, rest = (rest + part).split(b"\0")
+                for line in lines:
+                    self._answers.put(json.loads(line))

@@ -1,0 +1,306 @@
+"""Several requests on one session at once, from one process and from two."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import servers
+from turnlog import (
+    Change,
+    Conflict,
+    Key,
+    Message,
+    OutcomeUnknown,
+    Pipeline,
+    Receipt,
+    Serialize,
+    SessionNotFound,
+    Store,
+    assistant,
+    open_store,
+    user,
+)
+from turnlog.pipeline.lease import Lease
+from turnlog_memory import MemoryBackend
+
+SCRIPT = Path(__file__).with_name("requests_at_once.py")
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/chat.db"
+    servers.ask_redis(servers.redis(), "FLUSHDB")
+    return servers.redis()
+
+
+def start(url: str, mode: str, count: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-W", "error", str(SCRIPT), url, mode, str(count)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+@contextlib.contextmanager
+def holder(url: str) -> Iterator[subprocess.Popen[str]]:
+    """A process whose model works until a line is sent to it."""
+    with start(url, "serialize", 0) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "asked\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def turns(url: str) -> list[list[str]]:
+    """The texts of each stored turn."""
+
+    async def load() -> list[list[str]]:
+        async with open_store(url) as store:
+            return [[message.text for message in turn.messages] for turn in (await store.session("s")).turns]
+
+    return asyncio.run(load())
+
+
+@pytest.mark.parametrize("mode", ["append", "retry", "raise", "serialize"])
+def test_twenty_requests_in_two_processes(url: str, mode: str) -> None:
+    asyncio.run(made(url))
+    processes = [start(url, mode, 10) for _ in range(2)]
+    told = [line for process in processes for line in process.communicate(timeout=120)[0].split()]
+    assert [process.returncode for process in processes] == [0, 0]
+    stored = turns(url)
+    assert told.count("stored") == len(stored)
+    assert len(told) == 20
+    if mode == "append":
+        assert len(stored) == 20
+        assert all(question == "?" and answer.startswith("saw ") for question, answer in stored)
+    else:  # each model was given all turns before its own
+        assert stored == [["?", f"saw {2 * place + 1}"] for place in range(len(stored))]
+        losers = 0 if mode != "raise" else 20 - len(stored)
+        assert told.count("Conflict") == losers
+        assert (losers > 0) == (mode == "raise")
+
+
+async def made(url: str) -> None:
+    async with open_store(url):  # the tables
+        pass
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_holder_that_is_killed_or_stopped_is_passed_over_and_refused(url: str, how: signal.Signals) -> None:
+    with holder(url) as process:
+        process.send_signal(how)
+        with start(url, "serialize", 1) as other:
+            assert other.communicate(timeout=60)[0] == "stored\n"
+        if how == signal.SIGSTOP:
+            process.send_signal(signal.SIGCONT)
+            assert process.communicate("go on\n", timeout=60)[0] == "Conflict\n"
+    assert turns(url) == [["?", "saw 1"]]
+
+
+# ------------------------------------------------------------------------------------------------------------ leases
+
+
+class Time:
+    """A clock that moves on when somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+        self.slept = 0
+
+    def clock(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept += 1
+        self.now += seconds
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store(MemoryBackend())
+
+
+@pytest.fixture
+def lease(store: Store) -> Callable[..., Lease]:
+    """Makes a lease that is never renewed, and whose clock is its own."""
+
+    def lease(time: Time | None = None, **options: float) -> Lease:
+        never = asyncio.Event().wait
+        moved = time or Time()
+        return Lease(
+            store,
+            "s",
+            **{"seconds": 10.0, "wait": 60.0, **options},
+            clock=moved.clock,
+            sleep=moved.sleep if time else lambda _: never(),
+        )
+
+    return lease
+
+
+async def test_a_waiter_takes_over_once_the_lease_has_stood_still_by_its_own_clock(
+    store: Store, lease: Callable[..., Lease]
+) -> None:
+    first, time = lease(), Time()
+    await first.__aenter__()
+    second = lease(time)
+    await second.__aenter__()
+    assert 10 <= time.now - 1_000 < 11
+    with pytest.raises(Conflict):
+        await first.commit(lambda expect: store.append("s", [user("late")], expect=expect))
+    await second.commit(lambda expect: store.append("s", [user("in time")], expect=expect))
+    await first.__aexit__()  # releases nothing that is not its own
+    await second.__aexit__()
+    assert [message.text for message in await store.load("s")] == ["in time"]
+    assert "turnlog.lease" not in (await store.info("s")).metadata
+
+
+async def test_a_lease_that_is_renewed_is_waited_for_and_the_wait_has_an_end(
+    store: Store, lease: Callable[..., Lease]
+) -> None:
+    class Renewed(Time):
+        async def sleep(self, seconds: float) -> None:
+            await super().sleep(seconds)
+            if self.slept % 5 == 0:
+                await first._renew_once()
+
+    first, time = lease(), Renewed()
+    await first.__aenter__()
+    with pytest.raises(Conflict, match="for 60 s"):
+        await lease(time).__aenter__()
+    assert time.now - 1_000 >= 60
+    await first.commit(lambda expect: store.append("s", [user("still mine")], expect=expect))
+    await first.__aexit__()
+
+
+async def test_a_renewal_whose_answer_is_lost_costs_nothing() -> None:
+    class Deaf(MemoryBackend):
+        deaf = False
+
+        async def commit(self, key: Key, change: Change) -> Receipt:
+            receipt = await super().commit(key, change)
+            if self.deaf:
+                raise OutcomeUnknown("cut off")
+            return receipt
+
+    backend, never = Deaf(), asyncio.Event()
+    store = Store(backend)
+    async with Lease(store, "s", seconds=10, wait=10, sleep=lambda _: never.wait()) as lease:
+        backend.deaf = True
+        await lease._renew_once()
+        await lease._renew_once()  # its own task waits for a clock that stands still
+        backend.deaf = False
+        await lease.commit(lambda expect: store.append("s", [user("mine")], expect=expect))
+    assert not (await store.info("s")).metadata
+
+
+async def test_metadata_that_others_write_do_not_end_a_lease_and_turns_do(
+    store: Store, lease: Callable[..., Lease]
+) -> None:
+    async with lease() as one:
+        one.bind((await store.info("s")).version)
+        await store.merge_metadata("s", {"title": "T"})
+        await one.commit(lambda expect: store.append("s", [user("mine")], expect=expect))
+        await store.append("s", [user("without a lease")])
+        with pytest.raises(Conflict, match="without its lease"):
+            await one.commit(lambda expect: store.append("s", [user("mine, too")], expect=expect))
+
+
+async def test_a_failed_model_leaves_no_session_and_no_lease(store: Store) -> None:
+    async def model(messages: list[Message], **_: object) -> Message:
+        raise RuntimeError("no")
+
+    pipeline = Pipeline(store, model, concurrency="serialize")
+    with pytest.raises(RuntimeError):
+        await pipeline.execute("s", "user", "?")
+    with pytest.raises(SessionNotFound):
+        await store.info("s")
+    await store.append("s", [user("?"), assistant("!")])
+    with pytest.raises(RuntimeError):
+        await pipeline.execute("s", "user", "?")
+    assert not (await store.info("s")).metadata
+
+
+async def test_a_session_that_is_erased_under_a_lease_stays_gone(store: Store) -> None:
+    async def model(messages: list[Message], **_: object) -> Message:
+        await store.erase("s")
+        return assistant("!")
+
+    with pytest.raises(Conflict):
+        await Pipeline(store, model, concurrency="serialize").execute("s", "user", "?")
+    with pytest.raises(SessionNotFound):
+        await store.info("s")
+
+
+async def test_a_session_that_is_erased_while_its_lease_is_awaited_stays_gone(
+    store: Store, lease: Callable[..., Lease]
+) -> None:
+    class Erased(Time):
+        async def sleep(self, seconds: float) -> None:
+            await super().sleep(seconds)
+            await store.erase("s")
+
+    await store.append("s", [user("?")])
+    await lease().__aenter__()
+    with pytest.raises(Conflict, match="while its lease was awaited"):
+        await lease(Erased()).__aenter__()
+    with pytest.raises(SessionNotFound):
+        await store.info("s")
+
+
+async def test_an_owner_is_that_of_the_session_that_a_lease_makes(store: Store) -> None:
+    async def model(messages: list[Message], **_: object) -> Message:
+        return assistant("!")
+
+    pipeline = Pipeline(store, model, concurrency=Serialize(lease=5, wait=5))
+    await pipeline.execute("s", "user", "?", owner="ann")
+    assert (await store.info("s")).owner == "ann"
+    with pytest.raises((SessionNotFound, Conflict)):
+        await pipeline.execute("s", "user", "?", owner="bob")
+    assert (await store.info("s")).turns == 1
+
+
+async def test_a_stream_that_is_cancelled_again_and_again_is_kept_and_leaves_no_lease(tmp_path: Path) -> None:
+    """A cancel scope of anyio, in which Starlette runs a request, cancels until its tasks have ended."""
+    begun = asyncio.Event()
+
+    async def model(messages: list[Message], **_: object) -> AsyncIterator[str]:
+        yield "The order "
+        begun.set()
+        await asyncio.Event().wait()
+
+    async def request(store: Store, session_id: str) -> None:
+        async with Pipeline(store, model, concurrency="serialize").stream(session_id, "user", "?") as reply:
+            async for _ in reply:
+                pass
+
+    async with open_store(f"sqlite:///{tmp_path}/chat.db") as store:
+        for session_id in ("a", "b", "c"):
+            begun.clear()
+            task = asyncio.create_task(request(store, session_id))
+            await begun.wait()
+            while not task.done():
+                task.cancel()
+                await asyncio.sleep(0)
+            session = await store.session(session_id)
+            assert [message.text for message in session.messages] == ["?", "The order "]
+            assert not session.info.metadata
+
+
+async def test_a_lease_that_a_fork_has_copied_is_none(store: Store, lease: Callable[..., Lease]) -> None:
+    async def model(messages: list[Message], **_: object) -> Message:
+        return assistant("!")
+
+    async with lease():
+        await store.fork("s", "copy")
+        await Pipeline(store, model, concurrency=Serialize(wait=0.001)).execute("copy", "user", "?")
+    assert not (await store.info("copy")).metadata

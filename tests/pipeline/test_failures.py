@@ -1,0 +1,141 @@
+"""Failures of the store around a model's answer."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from turnlog import (
+    Change,
+    Key,
+    Message,
+    OutcomeUnknown,
+    Pipeline,
+    Receipt,
+    Session,
+    Store,
+    Unavailable,
+    Window,
+    assistant,
+    system,
+    user,
+)
+from turnlog_memory import MemoryBackend
+
+
+class Failing(MemoryBackend):
+    """A backend that fails at the next calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads: list[Exception] = []
+        self.commits: list[Exception] = []
+        self.stores_first = False
+
+    async def read(self, key: Key, **how: Any) -> Session:
+        if self.reads:
+            raise self.reads.pop()
+        return await super().read(key, **how)
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        if self.commits:
+            if self.stores_first:
+                await super().commit(key, change)
+            raise self.commits.pop()
+        return await super().commit(key, change)
+
+
+@pytest.fixture
+def backend() -> Failing:
+    return Failing()
+
+
+@pytest.fixture
+def store(backend: Failing) -> Store:
+    return Store(backend)
+
+
+async def count(messages: list[Message], **_: object) -> Message:
+    return assistant(str(len(messages)))
+
+
+async def test_a_failed_load_raises_before_the_model_is_asked(store: Store, backend: Failing) -> None:
+    backend.reads = [Unavailable("gone")]
+    with pytest.raises(Unavailable):
+        await Pipeline(store, never).execute("s", "user", "?")
+
+
+async def never(messages: list[Message], **_: object) -> Message:
+    raise AssertionError("the model was asked")
+
+
+async def test_a_failed_load_may_count_as_an_empty_history(
+    store: Store, backend: Failing, caplog: pytest.LogCaptureFixture
+) -> None:
+    await store.append("s", [user("q"), assistant("a")])
+    backend.reads = [Unavailable("gone")]
+    pipeline = Pipeline(store, count, on_load_error="empty", system="Be brief.")
+    with caplog.at_level(logging.WARNING, "turnlog"):
+        result = await pipeline.execute("s", "user", "?")
+    assert result.messages == (system("Be brief."), user("?"))
+    assert pipeline.stats()["failed_loads"] == 1
+    assert "'s' could not be read" in caplog.text
+    assert [message.text for message in await store.load("s")] == ["q", "a", "?", "2"]
+
+
+@pytest.mark.parametrize("concurrency", ["append", "raise", "serialize"])
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize("error", [Unavailable("gone"), OutcomeUnknown("cut off")])
+async def test_a_failed_save_returns_the_answer_and_can_be_sent_again(
+    store: Store, backend: Failing, error: Exception, stored: bool, concurrency: Any
+) -> None:
+    async def model(messages: list[Message], **_: object) -> Message:
+        backend.commits, backend.stores_first = [error, error], stored
+        return await count(messages)
+
+    pipeline = Pipeline(store, model, concurrency=concurrency)
+    result = await pipeline.execute("s", "user", "?")
+    assert (result.response.text, result.error) == ("1", error)
+    assert pipeline.stats()["failed_saves"] == 1
+    with pytest.raises(type(error)):
+        _ = result.receipt
+    if backend.commits:  # otherwise the lease has met the second failure, at its end
+        with pytest.raises(type(error)):
+            await result.save()
+    receipt = await result.save()
+    assert receipt.number == 0
+    assert [message.text for message in await store.load("s")] == ["?", "1"]
+
+
+async def test_so_does_a_stream(store: Store, backend: Failing) -> None:
+    backend.commits = [Unavailable("gone")]
+    async with Pipeline(store, count).stream("s", "user", "?") as reply:
+        assert [piece async for piece in reply] == ["1"]
+    assert isinstance(reply.result.error, Unavailable)
+    await reply.result.save()
+    assert (await store.info("s")).turns == 1
+
+
+async def test_a_result_that_is_stored_is_not_sent_again(store: Store) -> None:
+    result = await Pipeline(store, count).execute("s", "user", "?")
+    assert await result.save() == result.receipt
+
+
+async def test_a_cut_that_cannot_be_stored_hides_no_error(store: Store, backend: Failing) -> None:
+    async def broken(messages: list[Message], **_: object) -> Message:
+        raise RuntimeError("no")
+
+    backend.commits = [Unavailable("gone")]
+    pipeline = Pipeline(store, broken, on_error="keep")
+    with pytest.raises(RuntimeError):
+        await pipeline.execute("s", "user", "?")
+    assert pipeline.stats()["failed_saves"] == 1
+
+
+async def test_oversize_turns_are_counted(store: Store) -> None:
+    await store.append("s", [user("q")] * 5)
+    pipeline = Pipeline(store, count, window=Window(messages=4))
+    assert (await pipeline.execute("s", "user", "?")).response.text == "6"
+    assert pipeline.stats()["oversize_turns"] == 1

@@ -1,0 +1,205 @@
+"""Streams: a turn is stored when its last piece was taken, and as far as it was said when it is cut."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import pytest
+
+from turnlog import InvalidInput, Message, Pipeline, Reply, SessionNotFound, Store, Usage, assistant
+from turnlog_memory import MemoryBackend
+from turnlog_offline import offline
+
+PIECES = ["The ", "order ", "was ", "shipped."]
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store(MemoryBackend())
+
+
+async def spoken(messages: Sequence[Message], **_: object) -> AsyncIterator[str]:
+    for piece in PIECES:
+        yield piece
+
+
+async def texts(store: Store, session_id: str = "s") -> list[str]:
+    return [message.text for message in await store.load(session_id)]
+
+
+async def test_pieces_come_one_by_one_and_the_turn_is_stored_behind_the_last(store: Store) -> None:
+    seen = []
+    async with Pipeline(store, spoken).stream("s", "user", "Where is it?") as reply:
+        async for piece in reply:
+            seen.append(piece)
+            with pytest.raises(SessionNotFound):
+                await store.load("s")
+    assert seen == PIECES
+    assert await texts(store) == ["Where is it?", "The order was shipped."]
+    assert reply.result.response == assistant("The order was shipped.")
+    assert not (await store.session("s")).turns[0].open
+
+
+async def test_a_whole_model_is_one_piece_and_a_streamed_model_can_be_executed(store: Store) -> None:
+    async with Pipeline(store, offline).stream("a", "user", "My name is Alice") as reply:
+        whole = [piece async for piece in reply]
+    assert whole == [reply.result.response.text]
+    result = await Pipeline(store, spoken).execute("b", "user", "Where is it?")
+    assert result.response.text == "The order was shipped."
+
+
+async def test_a_model_may_yield_its_whole_answer_and_its_usage_at_the_end(store: Store) -> None:
+    answer = assistant("Shipped.", refusal=None)
+
+    async def model(messages: Sequence[Message], **_: object) -> AsyncIterator[str | Reply]:
+        yield "Shipped."
+        yield Reply(answer, Usage(12, 3, cached=4))
+
+    async with Pipeline(store, model).stream("s", "user", "Where is it?") as reply:
+        assert [piece async for piece in reply] == ["Shipped."]
+    assert reply.result.usage == Usage(12, 3, 4)
+    assert (await store.load("s"))[1] == answer
+
+
+async def test_a_model_uses_its_method_for_streams(store: Store) -> None:
+    class Both:
+        async def __call__(self, messages: Sequence[Message], **_: object) -> Message:
+            return assistant("whole")
+
+        async def stream(self, messages: Sequence[Message], **_: object) -> AsyncIterator[str]:
+            yield "streamed"
+
+    pipeline = Pipeline(store, Both())
+    assert (await pipeline.execute("s", "user", "?")).response.text == "whole"
+    async with pipeline.stream("s", "user", "?") as reply:
+        assert [piece async for piece in reply] == ["streamed"]
+
+
+@pytest.mark.parametrize("how", ["cancelled", "left", "failed"])
+@pytest.mark.parametrize("taken", range(len(PIECES) + 1))
+async def test_a_stream_that_is_cut_at_any_piece_keeps_what_was_said(store: Store, taken: int, how: str) -> None:
+    reached = asyncio.Event()
+
+    async def model(messages: Sequence[Message], **_: object) -> AsyncIterator[str]:
+        for piece in PIECES[:taken]:
+            yield piece
+        reached.set()
+        if how == "failed":
+            raise RuntimeError("no more")
+        await asyncio.Event().wait()
+
+    pipeline = Pipeline(store, model, on_error="keep")
+
+    async def take() -> None:
+        async with pipeline.stream("s", "user", "Where is it?", turn_id="t") as reply:
+            count = 0
+            async for _ in reply:
+                count += 1
+                if how == "left" and count == taken:
+                    return
+
+    if how == "left" and not taken:
+        return  # nothing was begun
+    task = asyncio.create_task(take())
+    if how == "cancelled":
+        await reached.wait()
+        task.cancel()
+    error = {"cancelled": asyncio.CancelledError, "failed": RuntimeError}.get(how)
+    if error is None:
+        await task
+    else:
+        with pytest.raises(error):
+            await task
+    (turn,) = (await store.session("s")).turns
+    said = "".join(PIECES[:taken])
+    assert turn.open
+    assert [message.text for message in turn.messages] == ["Where is it?", *([said] if said else [])]
+    assert pipeline.stats()["cut_streams"] == (0 if how == "failed" and not taken else 1)
+
+    await Pipeline(store, offline).execute("s", "user", "Hello?")
+    first, second = (await store.session("s")).turns
+    assert (first.interrupted, second.interrupted) == (True, False)
+
+
+async def test_a_cut_stream_is_answered_anew_under_its_turn_id(store: Store) -> None:
+    given = []
+
+    async def model(messages: Sequence[Message], **_: object) -> AsyncIterator[str]:
+        given.append([message.text for message in messages])
+        yield "The "
+        if len(given) == 1:
+            raise RuntimeError("no more")
+        yield "end."
+
+    pipeline = Pipeline(store, model)
+    for error in (RuntimeError, None):
+        async with pipeline.stream("s", "user", "Where is it?", turn_id="t") as reply:
+            if error is None:
+                assert [piece async for piece in reply] == ["The ", "end."]
+            else:
+                with pytest.raises(error):
+                    [piece async for piece in reply]
+    assert given == [["Where is it?"], ["Where is it?"]]  # an answer that was cut is no answer
+    (turn,) = (await store.session("s")).turns
+    assert not turn.open
+    assert [message.text for message in turn.messages] == ["Where is it?", "The ", "The end."]
+
+    async with pipeline.stream("s", "user", "Where is it?", turn_id="t") as reply:
+        assert [piece async for piece in reply] == ["The end."]
+    assert len(given) == 2
+
+
+async def test_policies_may_keep_nothing(store: Store) -> None:
+    pipeline = Pipeline(store, spoken, on_cut="discard")
+    async with pipeline.stream("s", "user", "Where is it?") as reply:
+        async for _ in reply:
+            break
+    with pytest.raises(SessionNotFound):
+        await store.load("s")
+    assert pipeline.stats()["cut_streams"] == 1
+
+
+@pytest.mark.parametrize(("on_error", "kept"), [("discard", []), ("keep", ["Where is it?"])])
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_the_question_stays_or_goes_when_the_model_fails(
+    store: Store, on_error: Any, kept: list[str], streamed: bool
+) -> None:
+    async def model(messages: Sequence[Message], **_: object) -> Message:
+        raise RuntimeError("no")
+
+    pipeline = Pipeline(store, model, on_error=on_error)
+    with pytest.raises(RuntimeError):
+        if streamed:
+            async with pipeline.stream("s", "user", "Where is it?") as reply:
+                [piece async for piece in reply]
+        else:
+            await pipeline.execute("s", "user", "Where is it?")
+    try:
+        stored = await texts(store)
+    except SessionNotFound:
+        stored = []
+    assert stored == kept
+
+
+async def test_a_model_that_yields_nothing_is_an_error(store: Store) -> None:
+    async def model(messages: Sequence[Message], **_: object) -> AsyncIterator[str]:
+        for piece in PIECES[:0]:
+            yield piece
+
+    with pytest.raises(InvalidInput, match="yielded neither text nor a message"):
+        await Pipeline(store, model).execute("s", "user", "?")
+
+
+async def test_a_result_is_there_once_all_pieces_were_taken(store: Store) -> None:
+    async with Pipeline(store, spoken).stream("s", "user", "?") as reply:
+        with pytest.raises(InvalidInput, match="take all pieces first"):
+            _ = reply.result
+    with pytest.raises(SessionNotFound):  # nothing was taken, nothing was asked
+        await store.load("s")
+
+
+def test_a_stream_cannot_be_asked_again(store: Store) -> None:
+    with pytest.raises(InvalidInput, match="serialize"):
+        Pipeline(store, spoken, concurrency="retry").stream("s", "user", "?")

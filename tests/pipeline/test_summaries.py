@@ -1,0 +1,159 @@
+"""Summaries stand for old turns in the window; the turns stay stored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from turnlog import InvalidInput, Message, Pipeline, Store, Summaries, Window, assistant, user
+from turnlog_memory import MemoryBackend
+
+
+class Writer:
+    """A summarising model that counts, and keeps what it was given."""
+
+    def __init__(self) -> None:
+        self.given: list[str] = []
+
+    async def __call__(self, messages: Sequence[Message], **_: object) -> Message:
+        self.given.append(messages[-1].text)
+        return assistant(f"summary {len(self.given)}")
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store(MemoryBackend())
+
+
+@pytest.fixture
+def writer() -> Writer:
+    return Writer()
+
+
+async def echo(messages: Sequence[Message], **_: object) -> Message:
+    return assistant(f"a{messages[-1].text[1:]}")
+
+
+def pipeline(store: Store, writer: Writer, *, automatic: bool = True) -> Pipeline:
+    summaries = Summaries(model=writer, threshold=8, keep=4, automatic=automatic)
+    return Pipeline(store, echo, window=Window(messages=100), summaries=summaries)
+
+
+async def test_beyond_the_threshold_old_turns_are_summarised_and_stay_stored(store: Store, writer: Writer) -> None:
+    chat = pipeline(store, writer)
+    for number in range(6):
+        result = await chat.execute("s", "user", f"q{number}")
+    assert [message.text for message in result.messages] == [f"{who}{n}" for n in range(5) for who in "qa"] + ["q5"]
+    assert writer.given == [
+        "user: q0\nassistant: a0\nuser: q1\nassistant: a1\nuser: q2\nassistant: a2\nuser: q3\nassistant: a3"
+    ]
+    result = await chat.execute("s", "user", "q6")
+    assert [message.text for message in result.messages] == [
+        "Summary of the conversation so far:\nsummary 1",
+        "q4",
+        "a4",
+        "q5",
+        "a5",
+        "q6",
+    ]
+    assert len(await store.load("s")) == 14
+
+
+async def test_the_next_summary_includes_the_earlier_one(store: Store, writer: Writer) -> None:
+    chat = pipeline(store, writer)
+    for number in range(12):
+        result = await chat.execute("s", "user", f"q{number}")
+    assert len(writer.given) == 2
+    assert writer.given[1].startswith("Earlier summary: summary 1\nuser: q4\n")
+    assert result.messages[0].text.endswith("summary 2")
+    texts = [message.text for message in result.messages[1:]]
+    assert texts[0] == "q9" or texts[0] == "q8"
+
+
+async def test_a_summary_of_turns_that_were_undone_is_not_used(store: Store, writer: Writer) -> None:
+    chat = pipeline(store, writer)
+    for number in range(6):
+        await chat.execute("s", "user", f"q{number}")
+    await store.rewind("s", turns=4)
+    result = await chat.execute("s", "user", "new")
+    assert [message.text for message in result.messages] == ["q0", "a0", "q1", "a1", "new"]
+    for number in range(2):
+        result = await chat.execute("s", "user", f"new {number}")
+    assert not any("summary" in message.text for message in result.messages)
+
+
+async def test_a_summary_outlives_turns_that_retention_dropped(writer: Writer) -> None:
+    store = Store(MemoryBackend(), retain=3)
+    chat = pipeline(store, writer)
+    await store.append("s", [user("q")] * 9)
+    for number in range(6):
+        result = await chat.execute("s", "user", f"q{number}")
+    assert result.messages[0].text.endswith("summary 1")
+    assert [message.text for message in result.messages[1:]] == ["q2", "a2", "q3", "a3", "q4", "a4", "q5"]
+
+
+async def test_two_that_summarise_at_once_do_no_harm(store: Store) -> None:
+    for number in range(6):
+        await store.append("s", [user(f"q{number}"), assistant(f"a{number}")])
+
+    async def slow(messages: Sequence[Message], **_: object) -> Message:
+        await pipeline(store, Writer()).summarize("s")
+        await store.append("s", [user("meanwhile")])
+        return assistant("too late")
+
+    late = Pipeline(store, echo, summaries=Summaries(model=slow, threshold=8, keep=4))
+    assert await late.summarize("s") is None
+    result = await pipeline(store, Writer()).execute("s", "user", "?")
+    assert result.messages[0].text.endswith("summary 1")
+    assert (await store.info("s")).turns == 8
+
+
+async def test_a_turn_or_a_title_that_is_written_meanwhile_does_not_lose_the_summary(store: Store) -> None:
+    for number in range(6):
+        await store.append("s", [user(f"q{number}"), assistant(f"a{number}")])
+
+    async def slow(messages: Sequence[Message], **_: object) -> Message:
+        await store.append("s", [user("meanwhile"), assistant("yes")])
+        await store.merge_metadata("s", {"title": "T"})
+        return assistant("in time")
+
+    made = await Pipeline(store, echo, summaries=Summaries(model=slow, threshold=8, keep=4)).summarize("s")
+    assert made is not None
+    assert (made.text, made.until) == ("in time", 4)
+    metadata = (await store.info("s")).metadata
+    assert metadata["title"] == "T"
+    assert metadata["turnlog.summary"] == {"text": "in time", "until": 4, "turn": made.turn}
+
+
+async def test_a_failed_summary_is_counted_and_due_again(store: Store, writer: Writer) -> None:
+    async def broken(messages: Sequence[Message], **_: object) -> Message:
+        raise RuntimeError("no")
+
+    chat = Pipeline(store, echo, summaries=Summaries(model=broken, threshold=4, keep=2))
+    for number in range(5):
+        await chat.execute("s", "user", f"q{number}")
+    assert chat.stats()["failed_summaries"] == 2
+    assert (await store.info("s")).turns == 5
+
+
+async def test_an_application_may_summarise_when_it_likes(store: Store, writer: Writer) -> None:
+    chat = pipeline(store, writer, automatic=False)
+    for number in range(8):
+        await chat.execute("s", "user", f"q{number}")
+    assert writer.given == []
+    summary = await chat.summarize("s")
+    assert summary is not None
+    assert summary.until == 6
+    assert await chat.summarize("s") is None
+
+
+@pytest.mark.parametrize(("threshold", "keep"), [(4, 4), (0, 0), (4, -1)])
+def test_limits_are_checked(writer: Writer, threshold: int, keep: int) -> None:
+    with pytest.raises(InvalidInput):
+        Summaries(model=writer, threshold=threshold, keep=keep)
+
+
+async def test_a_pipeline_without_summaries_says_so(store: Store) -> None:
+    with pytest.raises(InvalidInput, match="makes no summaries"):
+        await Pipeline(store, echo).summarize("s")

@@ -1,0 +1,307 @@
+"""Tools: schemas come from signatures, and each finished round is stored before the next starts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from itertools import pairwise
+from typing import Annotated, Any
+
+import msgspec
+import pytest
+
+from turnlog import InvalidInput, Message, ModelError, Pipeline, Store, Tool, assistant, user
+from turnlog.pipeline import Window
+from turnlog.rules import outline_of
+from turnlog_memory import MemoryBackend
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store(MemoryBackend())
+
+
+def track(order: int, carrier: Annotated[str, msgspec.Meta(description="Who carries it")] = "any") -> dict[str, Any]:
+    """Track an order."""
+    return {"order": order, "carrier": carrier}
+
+
+async def weather(city: str) -> str:
+    """Tell the weather."""
+    return f"Sunny in {city}"
+
+
+def called(*calls: tuple[str, object]) -> Message:
+    """An answer that calls tools, in Chat Completions form."""
+    return assistant(
+        None,
+        tool_calls=[
+            {"id": f"c{place}", "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}
+            for place, (name, arguments) in enumerate(calls)
+        ],
+    )
+
+
+class Scripted:
+    """Answers one by one, and keeps what it was given."""
+
+    def __init__(self, *answers: Message | Exception) -> None:
+        self.answers = [*answers]
+        self.given: list[list[Message]] = []
+        self.options: dict[str, Any] = {}
+
+    async def __call__(self, messages: list[Message], **options: Any) -> Message:
+        self.given.append(messages)
+        self.options = options
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def test_a_schema_comes_from_the_signature() -> None:
+    made = Tool.of(track)
+    assert (made.name, made.description) == ("track", "Track an order.")
+    assert made.schema == {
+        "type": "object",
+        "properties": {
+            "order": {"type": "integer"},
+            "carrier": {"type": "string", "description": "Who carries it", "default": "any"},
+        },
+        "required": ["order"],
+        "additionalProperties": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("function", "why"),
+    [
+        (lambda *rest: rest, "a function with a name"),
+        (print, "takes 'args'"),
+        (3, "a function with a name, not int"),
+    ],
+)
+def test_what_is_no_tool_is_refused(store: Store, function: Any, why: str) -> None:
+    with pytest.raises(InvalidInput, match=why):
+        Pipeline(store, Scripted(), tools=[function])
+
+
+def test_two_tools_of_one_name_are_refused(store: Store) -> None:
+    with pytest.raises(InvalidInput, match="two tools are named 'track'"):
+        Pipeline(store, Scripted(), tools=[track, Tool.of(track)])
+
+
+async def test_a_loop_stores_each_round_before_the_next(store: Store) -> None:
+    stored = []
+
+    class Watching(Scripted):
+        async def __call__(self, messages: list[Message], **options: Any) -> Message:
+            if self.given:
+                (turn,) = (await store.session("s")).turns
+                stored.append((len(turn.messages), turn.open))
+            return await super().__call__(messages, **options)
+
+    model = Watching(
+        called(("track", {"order": 7}), ("weather", {"city": "Rome"})),
+        called(("track", {"order": 8})),
+        assistant("Done."),
+    )
+    result = await Pipeline(store, model, tools=[track, weather]).execute("s", "user", "Where is it?")
+    assert [tool.name for tool in model.options["tools"]] == ["track", "weather"]
+    assert stored == [(4, True), (6, True)]
+    assert result.response.text == "Done."
+    (turn,) = (await store.session("s")).turns
+    assert not turn.open
+    assert [message.text for message in turn.messages] == [
+        "Where is it?",
+        "",
+        '{"order":7,"carrier":"any"}',
+        "Sunny in Rome",
+        "",
+        '{"order":8,"carrier":"any"}',
+        "Done.",
+    ]
+    assert [len(messages) for messages in model.given] == [1, 4, 6]
+
+
+async def test_calls_of_one_round_run_at_once_and_sync_tools_in_threads(store: Store) -> None:
+    barrier = threading.Barrier(2, timeout=10)
+
+    def meet() -> str:
+        barrier.wait()
+        return threading.current_thread().name
+
+    model = Scripted(called(("meet", {}), ("meet", {})), assistant("Done."))
+    await Pipeline(store, model, tools=[meet]).execute("s", "user", "?")
+    names = [message.text for message in model.given[1][-2:]]
+    assert threading.main_thread().name not in names
+    assert not any("Error" in name for name in names)  # the two have met
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (("track", {"order": "seven"}), "ValidationError: Expected `int`, got `str`"),
+        (("track", {"order": 7, "colour": 1}), "ValidationError: Object contains unknown field `colour`"),
+        (("fly", {}), "There is no tool 'fly'. Use one of: track, broken."),
+        (("broken", {}), "RuntimeError: out of order"),
+    ],
+)
+async def test_errors_are_given_to_the_model(store: Store, call: tuple[str, object], told: str) -> None:
+    def broken() -> str:
+        raise RuntimeError("out of order")
+
+    model = Scripted(called(call), assistant("Sorry."))
+    await Pipeline(store, model, tools=[track, broken]).execute("s", "user", "?")
+    assert model.given[1][-1].text.startswith(told)
+
+
+ANSWERS: dict[str, tuple[Message, Callable[[Message], object]]] = {
+    "Anthropic": (
+        assistant([{"type": "tool_use", "id": "c", "name": "weather", "input": {"city": "Rome"}}]),
+        lambda message: message.content,
+    ),
+    "Bedrock": (
+        assistant([{"toolUse": {"toolUseId": "c", "name": "weather", "input": {"city": "Rome"}}}]),
+        lambda message: message.content,
+    ),
+    "Gemini": (
+        Message.from_dict(
+            {"role": "model", "parts": [{"functionCall": {"name": "weather", "args": {"city": "Rome"}}}]}
+        ),
+        lambda message: message.get("parts"),
+    ),
+    "Responses": (
+        Message.from_dict(
+            {"type": "function_call", "call_id": "c", "name": "weather", "arguments": '{"city": "Rome"}'}
+        ),
+        lambda message: message.get("output"),
+    ),
+    "LangChain": (
+        Message.from_dict(
+            {"type": "ai", "content": "", "tool_calls": [{"id": "c", "name": "weather", "args": {"city": "Rome"}}]}
+        ),
+        lambda message: message.content,
+    ),
+    "pydantic-ai": (
+        Message.from_dict(
+            {
+                "kind": "response",
+                "parts": [
+                    {"part_kind": "tool-call", "tool_name": "weather", "tool_call_id": "c", "args": {"city": "Rome"}}
+                ],
+            }
+        ),
+        lambda message: message.get("parts"),
+    ),
+}
+
+
+@pytest.mark.parametrize("dialect", ANSWERS)
+async def test_calls_are_answered_in_their_dialect(store: Store, dialect: str) -> None:
+    answer, held = ANSWERS[dialect]
+    model = Scripted(answer, assistant("Done."))
+    await Pipeline(store, model, tools=[weather]).execute("s", "user", "?")
+    result = model.given[1][-1]
+    (call,) = outline_of(answer).calls
+    assert outline_of(result).results == (call.id,)
+    assert "Sunny in Rome" in json.dumps(held(result))
+    assert "rror" not in json.dumps(result.to_dict())
+
+
+async def test_rounds_have_a_bound_and_go_on_under_the_turn_id(store: Store) -> None:
+    model = Scripted(*[called(("weather", {"city": "Rome"}))] * 3, assistant("Done."))
+    pipeline = Pipeline(store, model, tools=[weather], max_rounds=2)
+    with pytest.raises(ModelError, match=r"after 2 rounds of calls.*under turn 't'"):
+        await pipeline.execute("s", "user", "?", turn_id="t")
+    (turn,) = (await store.session("s")).turns
+    assert turn.open
+    assert len(turn.messages) == 5
+    await Pipeline(store, model, tools=[weather], max_rounds=3).execute("s", "user", "?", turn_id="t")
+    (turn,) = (await store.session("s")).turns
+    assert not turn.open
+    assert turn.messages[-1].text == "Done."
+
+
+async def test_finished_rounds_are_not_run_again(store: Store) -> None:
+    runs = []
+
+    async def count(number: int) -> str:
+        runs.append(number)
+        return str(number)
+
+    model = Scripted(
+        called(("count", {"number": 1})), RuntimeError("gone"), called(("count", {"number": 2})), assistant("Done.")
+    )
+    pipeline = Pipeline(store, model, tools=[count])
+    with pytest.raises(RuntimeError):
+        await pipeline.execute("s", "user", "?", turn_id="t")
+    result = await pipeline.execute("s", "user", "?", turn_id="t")
+    assert (runs, result.response.text) == ([1, 2], "Done.")
+    assert [len(messages) for messages in model.given] == [1, 3, 3, 5]
+
+
+async def test_a_call_that_is_cancelled_leaves_no_call_without_a_result(store: Store) -> None:
+    begun = asyncio.Event()
+
+    async def slow() -> str:
+        begun.set()
+        await asyncio.Event().wait()
+        return ""
+
+    pipeline = Pipeline(store, Scripted(called(("slow", {}))), tools=[slow])
+
+    async def take() -> None:
+        async with pipeline.stream("s", "user", "?") as reply:
+            async for _ in reply:
+                pass
+
+    task = asyncio.create_task(take())
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await store.load("s") == [user("?")]
+
+
+async def test_what_was_said_before_the_calls_of_a_finished_round_is_not_stored_again(store: Store) -> None:
+    async def model(messages: Sequence[Message], **_: object) -> AsyncIterator[str | Message]:
+        if messages[-1].role == "tool":
+            yield "It "
+            raise RuntimeError("no more")
+        yield "Let me see."
+        yield Message.from_dict({**called(("weather", {"city": "Rome"})).to_dict(), "content": "Let me see."})
+
+    async with Pipeline(store, model, tools=[weather]).stream("s", "user", "?") as reply:
+        with pytest.raises(RuntimeError):
+            [piece async for piece in reply]
+    assert [message.text for message in await store.load("s")] == ["?", "Let me see.", "Sunny in Rome", "It "]
+
+
+async def test_old_results_are_left_out_in_steps_and_stay_stored(store: Store) -> None:
+    given: list[list[Message]] = []
+    long = "x" * 200
+
+    async def model(messages: Sequence[Message], **_: object) -> Message:
+        given.append([*messages])
+        return assistant("Done.") if messages[-1].role == "tool" else called(("fetch", {}))
+
+    def fetch() -> str:
+        return long
+
+    pipeline = Pipeline(store, model, tools=[fetch], window=Window(turns=40, tool_results=4))
+    for _ in range(20):
+        await pipeline.execute("s", "user", "?")
+    whole = []
+    for messages in given[::2]:
+        results = [message.text for message in messages if message.role == "tool"]
+        whole.append(sum(text == long for text in results))
+        assert results == sorted(results, key=len)
+        assert all(text == long or "stored in turn" in text for text in results)
+    moves = sum(later <= earlier for earlier, later in pairwise(whole))
+    assert whole[:5] == [0, 1, 2, 3, 4]
+    assert all(4 <= count <= 8 for count in whole[4:])
+    assert moves <= 4
+    assert [message.text for message in await store.load("s")].count(long) == 20

@@ -1,0 +1,187 @@
+"""What tests of the command line share: a store for all commands, standard input, models, processes, a terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import pty
+import select
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+
+from turnlog import Backend, Change, Key, Message, Receipt, Record, Store, Version
+from turnlog_memory import MemoryBackend
+
+
+class KeptBackend(MemoryBackend):
+    """Outlives its closing, as a database does, and fails on demand."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.before: Callable[[Change], None] = lambda change: None
+        self.after: Callable[[Change], None] = lambda change: None
+        self.before_seal: Callable[[], None] = lambda: None
+        self.commits = self.seals = 0
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        self.before(change)
+        await asyncio.sleep(0)  # another task may come in here, as it may where there is I/O
+        receipt = await super().commit(key, change)
+        self.commits += 1
+        self.after(change)
+        return receipt
+
+    async def seal(self, key: Key, record: Record) -> bool:
+        self.before_seal()
+        await asyncio.sleep(0)
+        done = await super().seal(key, record)
+        self.seals += done
+        return done
+
+    async def close(self) -> None:
+        pass
+
+
+class Kept(Store):
+    """A store over such a backend."""
+
+    backend: KeptBackend
+
+    def __init__(self, *, ttl: float | None = None, clock: Callable[[], float] = time.time, **options: Any) -> None:
+        super().__init__(KeptBackend(ttl=ttl, clock=clock), **options)
+
+
+def use(monkeypatch: pytest.MonkeyPatch, made: Store | Backend) -> None:
+    """Let every command open this store, or a store over this backend."""
+    store = made if isinstance(made, Store) else Store(made)
+    for module in ("turnlog_cli._chat", "turnlog_cli._import", "turnlog_sql.commands"):
+        monkeypatch.setattr(f"{module}.open_store", lambda url, **_: store)
+    for module in ("turnlog_cli._list", "turnlog_cli._show", "turnlog_compression.commands"):
+        monkeypatch.setattr(f"{module}.open_existing", lambda url, **_: store)
+
+
+def append(store: Store, session: str, *messages: Message, **more: Any) -> None:
+    """One more turn."""
+    asyncio.run(store.append(session, messages, **more))
+
+
+def load(store: Store, session: str) -> list[dict[str, Any]]:
+    """The messages of a session as dictionaries."""
+    return [message.to_dict() for message in asyncio.run(store.load(session))]
+
+
+def version(store: Store, session: str) -> Version:
+    """Where a session is."""
+    return asyncio.run(store.info(session)).version
+
+
+def typed(monkeypatch: pytest.MonkeyPatch, text: str | bytes) -> None:
+    """Make standard input hold this."""
+    data = text.encode() if isinstance(text, str) else text
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data), encoding="latin-1"))
+
+
+def answers(monkeypatch: pytest.MonkeyPatch, model: Any) -> None:
+    """Have every name stand for this model."""
+    monkeypatch.setattr("turnlog_cli._chat.find_model", lambda name: model)
+
+
+def turnlog(*arguments: str, cwd: Path, text: str = "", **environment: str) -> subprocess.CompletedProcess[bytes]:
+    """Run it as a user does."""
+    command = [sys.executable, "-c", "import sys, turnlog_cli; sys.exit(turnlog_cli.main())", *arguments]
+    return subprocess.run(
+        command,
+        cwd=cwd,
+        input=text.encode(),
+        capture_output=True,
+        check=False,
+        env={**os.environ, **environment},
+        timeout=60,
+    )
+
+
+class Screen:
+    """A process on a terminal, as `with Screen(...) as screen`.  After a minute it is killed, and the test fails.
+
+    Args:
+        arguments: Those of `turnlog`.
+        cwd: Its working directory.
+        environment: What it has on top of the environment of the tests.
+
+    Attributes:
+        seen: All that it has shown so far.
+    """
+
+    def __init__(self, *arguments: str, cwd: Path, **environment: str) -> None:
+        self._screen, theirs = pty.openpty()
+        code = (
+            "import fcntl, sys, termios, turnlog_cli as cli; fcntl.ioctl(0, termios.TIOCSCTTY, 0); sys.exit(cli.main())"
+        )
+        inherited = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", code, *arguments],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            cwd=cwd,
+            env={**inherited, **environment, "TERM": "xterm", "COLUMNS": "200"},
+            start_new_session=True,
+        )
+        os.close(theirs)
+        self._bound = threading.Timer(60, self._process.kill)
+        self._bound.start()
+        self._place = 0
+        self.seen = ""
+        self._raw = b""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._bound.cancel()
+        os.close(self._screen)
+
+    def wait_for(self, text: str) -> str:
+        """What it shows from here until it has shown this text."""
+        while (found := self.seen.find(text, self._place)) < 0:
+            assert self._more(), f"{text!r} was not shown: {self.seen!r}"
+        begin, self._place = self._place, found + len(text)
+        return self.seen[begin : self._place]
+
+    def type(self, keys: str | bytes) -> None:
+        """Press keys; Return is `\\r`."""
+        os.write(self._screen, keys.encode() if isinstance(keys, str) else keys)
+
+    def say(self, text: str) -> None:
+        """Wait for the prompt, and type a line."""
+        self.wait_for("you: ")
+        self.type(f"{text}\r")
+
+    def end(self, keys: str = "") -> int:
+        """Press keys, wait for the end, and return the exit code."""
+        self.type(keys)
+        while True:
+            # readline sees a signal between its prompt and its select() with the next key only
+            if keys == "\x03" and not select.select([self._screen], [], [], 5.0)[0]:
+                self.type(keys)
+            elif not self._more():
+                return self._process.wait()
+
+    def _more(self) -> bool:
+        try:
+            more = os.read(self._screen, 4096)
+        except OSError:  # Linux says EIO when the other end is closed
+            return False
+        self._raw += more
+        self.seen = self._raw.decode(errors="replace")
+        return bool(more)
