@@ -68,7 +68,10 @@ class Place:
     def connections(self) -> dict[int, bool]:
         """Of others, and of each whether it has a transaction open and does nothing."""
         if self.postgresql:
-            sql = "SELECT pid, state LIKE 'idle in%' FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datid > 0"
+            sql = (
+                "SELECT pid, state LIKE 'idle in%' FROM pg_stat_activity "
+                "WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"  # not those that vacuum
+            )
         else:
             sql = (
                 "SELECT p.id, p.command = 'Sleep' AND t.trx_id IS NOT NULL FROM information_schema.processlist p "
