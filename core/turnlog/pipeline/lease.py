@@ -121,10 +121,11 @@ class Lease:
                         expected=self._turns,
                         actual=self._version,
                     )
+                version = self._version
                 try:
-                    receipt = await write(self._version.exact)
+                    receipt = await write(version.exact)
                 except Conflict:
-                    if not await self._is_mine():
+                    if not await self._is_mine() or self._version == version:  # the same again would be refused again
                         raise
                 else:
                     self._version = self._turns = receipt.version
@@ -191,6 +192,10 @@ class Lease:
         with suppress(TurnlogError):  # others wait until it is over
             assert self._version is not None
             if self._made_session and not (await self._store.info(self._session_id)).turns:
-                await self._store.erase(self._session_id, expect=self._version.exact)
-                return
+                try:
+                    await self._store.erase(self._session_id, expect=self._version.exact)
+                except Conflict:  # somebody has written into the session: it stays
+                    pass
+                else:
+                    return
             await self._marked(None)

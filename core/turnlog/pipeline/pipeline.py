@@ -171,7 +171,8 @@ class Pipeline:
             InvalidInput: The message, or the model's answer, is not one.
         """
         message, options = _message(role, content), self._options(options)
-        for tries in range(_TRIES):
+        found = -1  # how many rounds of this turn another call had stored when this one was last refused
+        for _ in range(_TRIES):
             execution = Execution(
                 self._setup,
                 session_id,
@@ -187,8 +188,9 @@ class Pipeline:
                     async for _ in pieces:
                         pass
             except IdReused:
-                if turn_id is None or tries:
-                    raise  # otherwise another call has answered meanwhile
+                if turn_id is None or execution.rounds <= found:
+                    raise
+                found = execution.rounds  # another call under this id was first: go on behind its rounds
             except Conflict as error:
                 if self._setup.concurrency != "retry" or not execution.may_try_again(error):
                     raise

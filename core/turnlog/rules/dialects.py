@@ -238,7 +238,9 @@ def outline_of(message: Message) -> Outline:
     if nested:  # LangChain's message_to_dict
         data = {**data, **data["data"], "type": data.get("type")}
     parts = list(_parts(data))
-    calls = [*_calls(data, nested=nested), *(call for kind in _CALLS for call in kind.found_in(parts))]
+    calls = [*_calls(data, nested=nested)]
+    named = {call.id for call in calls}  # LangChain keeps what Anthropic sent, and names its calls a second time
+    calls += [call for kind in _CALLS for call in kind.found_in(parts) if call.id not in named]
     results = [*_results(data), *(call.id for kind in _RESULTS for call in kind.found_in(parts))]
     for part in parts:
         if "toolCallId" in part and "state" in part:  # Vercel UI: a call and its result are one part
