@@ -10,6 +10,7 @@ import pytest
 from turnlog import (
     Change,
     CorruptRecord,
+    InvalidInput,
     Key,
     Message,
     OutcomeUnknown,
@@ -153,3 +154,11 @@ async def test_a_damaged_history_may_count_as_an_empty_one_with_a_turn_id_too(st
     backend.reads = [CorruptRecord("damaged"), CorruptRecord("damaged")]
     result = await Pipeline(store, count, on_load_error="empty").execute("s", "user", "?", turn_id="t")
     assert result.receipt.number == 0
+
+
+def test_an_async_load_history_is_refused(store: Store) -> None:
+    async def never_asked(message: Message) -> bool:
+        return False
+
+    with pytest.raises(InvalidInput, match="load_history must be a function of a message, not an async one"):
+        Pipeline(store, count, load_history=never_asked)  # type: ignore[arg-type]

@@ -406,3 +406,19 @@ async def test_a_question_that_was_kept_is_no_round_of_calls(store: Store) -> No
     with pytest.raises(RuntimeError):
         await pipeline.execute("s", "user", "?", turn_id="t")
     assert (await pipeline.execute("s", "user", "?", turn_id="t")).response.text == "Done."
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        {"type": "computer_call_output", "output": {"type": "computer_screenshot", "image_url": "x" * 200}},
+        {"type": "shell_call_output", "output": [{"stdout": "x" * 200, "stderr": "", "outcome": {"type": "timeout"}}]},
+    ],
+)
+async def test_an_old_result_that_cannot_be_a_text_is_sent(store: Store, result: dict[str, Any]) -> None:
+    call = {"type": str(result["type"]).removesuffix("_output"), "call_id": "c", "action": {}}
+    for number in range(6):
+        await store.append("s", [user(f"q{number}"), call, {**result, "call_id": "c"}, assistant("!")])
+    window = Window(turns=10, tool_results=1)
+    given = (await Pipeline(store, Scripted(assistant("!")), window=window).execute("s", "user", "?")).messages
+    assert [message.to_dict() for message in given if message.get("output")] == [{**result, "call_id": "c"}] * 6

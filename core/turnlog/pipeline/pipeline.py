@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
+from inspect import iscoroutinefunction
 from typing import Any, Final, Literal
 
 from ..errors import Conflict, IdReused, InvalidInput
@@ -86,6 +87,8 @@ class Pipeline:
             check_mapping(options, "options")
         if load_history is not None and not callable(load_history):
             raise InvalidInput(f"load_history must be a function of a message, not {shown(load_history)}")
+        if iscoroutinefunction(load_history):
+            raise InvalidInput("load_history must be a function of a message, not an async one")
         if not callable(model):
             raise InvalidInput(f"model must be an async callable, not {type(model).__name__}")
         if not callable(counter):

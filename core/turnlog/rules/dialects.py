@@ -269,7 +269,8 @@ def cleared(message: Message, text: str) -> Message:
     for holder in (data, data.get("data")):
         if isinstance(holder, dict) and [*_results(holder)]:  # the message is itself a result
             entry = "output" if "output" in holder else "content"
-            holder[entry] = _shorter(holder.get(entry), text)
+            if entry == "content" or _may_be_text(holder[entry]):
+                holder[entry] = _shorter(holder.get(entry), text)
     for part in _parts(data):
         for kind in _RESULTS:
             if [*kind.found_in([part])]:
@@ -278,6 +279,13 @@ def cleared(message: Message, text: str) -> Message:
         if "toolCallId" in part and "output" in part and "state" in part:  # Vercel UI
             part["output"] = _shorter(part["output"], text)
     return Message.from_dict(data)
+
+
+def _may_be_text(output: object) -> bool:
+    """Return whether Responses takes a text as this output: not for a screenshot, or the results of a shell."""
+    return isinstance(output, str) or (
+        isinstance(output, list) and all(isinstance(part, dict) and "type" in part for part in output)
+    )
 
 
 def _shorter(content: object, instead: object) -> object:
