@@ -366,3 +366,36 @@ async def test_a_write_that_is_refused_for_another_reason_is_not_tried_for_ever(
 
         with pytest.raises(Conflict, match="does not follow"):
             await asyncio.wait_for(one.commit(write), 10)
+
+
+@pytest.mark.parametrize("stored", [False, True])
+async def test_a_request_that_is_cancelled_while_it_takes_the_lease_leaves_none(stored: bool) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    class Slow(MemoryBackend):
+        async def commit(self, key: Key, change: Change) -> Receipt:
+            receipt = await super().commit(key, change)
+            if change.metadata is not None:
+                begun.set()
+                await go_on.wait()
+            return receipt
+
+    store = Store(Slow())
+    if stored:
+        await store.append("s", [user("Hello"), assistant("Hi")])
+
+    async def never(messages: list[Message], **_: object) -> Message:
+        raise AssertionError("the model was asked")
+
+    task = asyncio.create_task(Pipeline(store, never, concurrency="serialize").execute("s", "user", "?"))
+    await begun.wait()
+    task.cancel()
+    await asyncio.sleep(0)
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    if stored:
+        assert not (await store.info("s")).metadata
+    else:
+        with pytest.raises(SessionNotFound):
+            await store.info("s")
