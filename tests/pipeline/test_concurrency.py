@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +18,7 @@ import servers
 from turnlog import (
     Change,
     Conflict,
+    IdReused,
     Key,
     Message,
     OutcomeUnknown,
@@ -304,3 +307,95 @@ async def test_a_lease_that_a_fork_has_copied_is_none(store: Store, lease: Calla
         await store.fork("s", "copy")
         await Pipeline(store, model, concurrency=Serialize(wait=0.001)).execute("copy", "user", "?")
     assert not (await store.info("copy")).metadata
+
+
+@pytest.mark.parametrize("concurrency", ["append", "retry", "serialize"])
+async def test_several_calls_under_one_turn_id_give_one_turn(store: Store, concurrency: Any) -> None:
+    """Their models answer differently, and each stores some of the rounds."""
+    numbers = itertools.count()
+
+    async def look() -> str:
+        """Look."""
+        return "here"
+
+    async def model(messages: list[Message], **_: object) -> Message:
+        number = next(numbers)
+        for _pause in range(number * 7 % 5):
+            await asyncio.sleep(0)
+        if sum(message.role == "tool" for message in messages) == 3:
+            return assistant(f"Answer {number}")
+        call = {"id": f"c{number}", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+        return assistant(None, tool_calls=[call])
+
+    pipeline = Pipeline(store, model, tools=[look], concurrency=concurrency)
+    results = await asyncio.gather(*[pipeline.execute("s", "user", "?", turn_id="t") for _ in range(5)])
+    (turn,) = (await store.session("s")).turns
+    assert [result.response for result in results] == [turn.messages[-1]] * 5
+    assert len(turn.messages) == 8
+
+
+async def test_an_id_of_a_turn_that_was_undone_is_refused_after_one_more_try(store: Store) -> None:
+    asked = itertools.count(1)
+
+    async def model(messages: list[Message], **_: object) -> Message:
+        return assistant(str(next(asked)))
+
+    pipeline = Pipeline(store, model)
+    await pipeline.execute("s", "user", "?", turn_id="t")
+    await store.rewind("s", turns=1)
+    with pytest.raises(IdReused):
+        await pipeline.execute("s", "user", "?", turn_id="t")
+    assert next(asked) == 4
+
+
+async def test_metadata_that_are_written_before_a_model_fails_stay_without_a_lease(store: Store) -> None:
+    async def model(messages: list[Message], **_: object) -> Message:
+        await store.merge_metadata("s", {"title": "T"})
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError):
+        await Pipeline(store, model, concurrency="serialize").execute("s", "user", "?")
+    assert dict((await store.info("s")).metadata) == {"title": "T"}
+
+
+async def test_a_write_that_is_refused_for_another_reason_is_not_tried_for_ever(store: Store, lease: Any) -> None:
+    async with lease() as one:
+
+        async def write(expect: object) -> Receipt:
+            raise Conflict("the part does not follow")
+
+        with pytest.raises(Conflict, match="does not follow"):
+            await asyncio.wait_for(one.commit(write), 10)
+
+
+@pytest.mark.parametrize("stored", [False, True])
+async def test_a_request_that_is_cancelled_while_it_takes_the_lease_leaves_none(stored: bool) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    class Slow(MemoryBackend):
+        async def commit(self, key: Key, change: Change) -> Receipt:
+            receipt = await super().commit(key, change)
+            if change.metadata is not None:
+                begun.set()
+                await go_on.wait()
+            return receipt
+
+    store = Store(Slow())
+    if stored:
+        await store.append("s", [user("Hello"), assistant("Hi")])
+
+    async def never(messages: list[Message], **_: object) -> Message:
+        raise AssertionError("the model was asked")
+
+    task = asyncio.create_task(Pipeline(store, never, concurrency="serialize").execute("s", "user", "?"))
+    await begun.wait()
+    task.cancel()
+    await asyncio.sleep(0)
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    if stored:
+        assert not (await store.info("s")).metadata
+    else:
+        with pytest.raises(SessionNotFound):
+            await store.info("s")

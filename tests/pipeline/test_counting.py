@@ -77,3 +77,17 @@ async def test_a_correction_is_that_of_its_session() -> None:
 
     pipeline = Pipeline(store, model, window=Window(tokens=120, least=1), counter=Counter())
     assert [(await pipeline.execute(name, "user", "?")).response.text for name in ("a", "a", "b")] == ["13", "7", "13"]
+
+
+async def test_a_turn_of_another_session_may_have_the_same_id() -> None:
+    store = Store(MemoryBackend())
+    for number in range(8):
+        await store.append("short", [user("q"), assistant("a")], turn_id=str(number))
+        await store.append("long", [user("q" * 400), assistant("a" * 400)], turn_id=str(number))
+
+    async def model(messages: Sequence[Message], **_: object) -> Message:
+        return assistant(str(len(messages)))
+
+    pipeline = Pipeline(store, model, window=Window(tokens=500, least=1))
+    assert (await pipeline.execute("short", "user", "?")).response.text == "17"
+    assert (await pipeline.execute("long", "user", "?")).response.text == "5"

@@ -9,6 +9,8 @@ import pytest
 
 from turnlog import (
     Change,
+    CorruptRecord,
+    InvalidInput,
     Key,
     Message,
     OutcomeUnknown,
@@ -139,3 +141,24 @@ async def test_oversize_turns_are_counted(store: Store) -> None:
     pipeline = Pipeline(store, count, window=Window(messages=4))
     assert (await pipeline.execute("s", "user", "?")).response.text == "6"
     assert pipeline.stats()["oversize_turns"] == 1
+
+
+async def test_a_turn_that_was_saved_later_may_be_saved_again(store: Store, backend: Failing) -> None:
+    backend.commits = [Unavailable("gone")]
+    result = await Pipeline(store, count).execute("s", "user", "?")
+    assert await result.save() == await result.save()
+    assert (await store.info("s")).turns == 1
+
+
+async def test_a_damaged_history_may_count_as_an_empty_one_with_a_turn_id_too(store: Store, backend: Failing) -> None:
+    backend.reads = [CorruptRecord("damaged"), CorruptRecord("damaged")]
+    result = await Pipeline(store, count, on_load_error="empty").execute("s", "user", "?", turn_id="t")
+    assert result.receipt.number == 0
+
+
+def test_an_async_load_history_is_refused(store: Store) -> None:
+    async def never_asked(message: Message) -> bool:
+        return False
+
+    with pytest.raises(InvalidInput, match="load_history must be a function of a message, not an async one"):
+        Pipeline(store, count, load_history=never_asked)  # type: ignore[arg-type]

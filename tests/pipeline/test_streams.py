@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
 
-from turnlog import InvalidInput, Message, Pipeline, Reply, SessionNotFound, Store, Usage, assistant
+from turnlog import (
+    Change,
+    InvalidInput,
+    Key,
+    Message,
+    Pipeline,
+    Receipt,
+    Reply,
+    SessionNotFound,
+    Store,
+    Unavailable,
+    Usage,
+    assistant,
+)
 from turnlog_memory import MemoryBackend
 from turnlog_offline import offline
 
@@ -203,3 +217,102 @@ async def test_a_result_is_there_once_all_pieces_were_taken(store: Store) -> Non
 def test_a_stream_cannot_be_asked_again(store: Store) -> None:
     with pytest.raises(InvalidInput, match="serialize"):
         Pipeline(store, spoken, concurrency="retry").stream("s", "user", "?")
+
+
+async def test_a_stream_that_is_cancelled_while_its_turn_is_stored_keeps_it() -> None:
+    class Slow(MemoryBackend):
+        begun: asyncio.Event
+        go_on: asyncio.Event
+
+        async def commit(self, key: Key, change: Change) -> Receipt:
+            self.begun.set()
+            await self.go_on.wait()
+            return await super().commit(key, change)
+
+    backend = Slow()
+    backend.begun, backend.go_on = asyncio.Event(), asyncio.Event()
+    store = Store(backend)
+
+    async def client() -> None:
+        async with Pipeline(store, spoken).stream("s", "user", "Where is it?") as reply:
+            async for _ in reply:
+                pass
+
+    task = asyncio.create_task(client())
+    await backend.begun.wait()
+    task.cancel()
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.sleep(0)
+    backend.go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await texts(store) == ["Where is it?", "The order was shipped."]
+
+
+async def test_a_cancellation_is_not_lost_if_the_store_fails_meanwhile() -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    class Gone(MemoryBackend):
+        async def commit(self, key: Key, change: Change) -> Receipt:
+            begun.set()
+            await go_on.wait()
+            raise Unavailable("gone")
+
+    pipeline = Pipeline(Store(Gone()), spoken)
+
+    async def client() -> None:
+        async with pipeline.stream("s", "user", "Where is it?") as reply:
+            async for _ in reply:
+                pass
+
+    task = asyncio.create_task(client())
+    await begun.wait()
+    task.cancel()
+    await asyncio.sleep(0)
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert pipeline.stats()["failed_saves"] == 1
+
+
+async def test_an_empty_piece_says_nothing(store: Store) -> None:
+    """Chat Completions begins each stream with one."""
+
+    async def model(messages: Sequence[Message], **_: object) -> AsyncIterator[str]:
+        yield ""
+        if len(messages) > 1:
+            raise RuntimeError("no")
+
+    with pytest.raises(InvalidInput, match="the model's answer is empty"):
+        await Pipeline(store, model).execute("s", "user", "?")
+    await store.append("s", [assistant("Hello.")])
+    with pytest.raises(RuntimeError):
+        async with Pipeline(store, model).stream("s", "user", "?") as reply:
+            assert [piece async for piece in reply] == []
+    assert await texts(store) == ["Hello."]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "stored"), [(["Hi \ud83d", "\ude00"], "Hi \U0001f600"), (["Hi \ud83d", "!"], "Hi \ufffd!")]
+)
+@pytest.mark.parametrize("cut", [False, True])
+async def test_pieces_may_part_a_character(store: Store, pieces: list[str], stored: str, cut: bool) -> None:
+    async def model(messages: Sequence[Message], **_: object) -> AsyncIterator[str]:
+        for piece in pieces:
+            yield piece
+        if cut:
+            raise RuntimeError("no more")
+
+    with pytest.raises(RuntimeError) if cut else contextlib.nullcontext():
+        async with Pipeline(store, model).stream("s", "user", "?") as reply:
+            assert [piece async for piece in reply] == pieces
+    assert await texts(store) == ["?", stored]
+
+
+async def test_a_usage_is_one(store: Store) -> None:
+    async def model(messages: Sequence[Message], **_: object) -> Any:
+        return Reply(assistant("!"), {"input": 1})  # type: ignore[arg-type]
+
+    with pytest.raises(InvalidInput, match="the usage must be Usage"):
+        await Pipeline(store, model).execute("s", "user", "?")

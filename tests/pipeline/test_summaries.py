@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 
 from turnlog import InvalidInput, Message, Pipeline, Store, Summaries, Window, assistant, user
@@ -123,7 +124,7 @@ async def test_a_turn_or_a_title_that_is_written_meanwhile_does_not_lose_the_sum
     assert (made.text, made.until) == ("in time", 4)
     metadata = (await store.info("s")).metadata
     assert metadata["title"] == "T"
-    assert metadata["turnlog.summary"] == {"text": "in time", "until": 4, "turn": made.turn}
+    assert metadata["turnlog.summary"] == msgspec.to_builtins(made)
 
 
 async def test_a_failed_summary_is_counted_and_due_again(store: Store, writer: Writer) -> None:
@@ -157,3 +158,57 @@ def test_limits_are_checked(writer: Writer, threshold: int, keep: int) -> None:
 async def test_a_pipeline_without_summaries_says_so(store: Store) -> None:
     with pytest.raises(InvalidInput, match="makes no summaries"):
         await Pipeline(store, echo).summarize("s")
+
+
+async def test_a_summary_of_turns_that_were_undone_is_no_part_of_the_next(store: Store, writer: Writer) -> None:
+    chat = pipeline(store, writer)
+    for number in range(6):
+        await chat.execute("s", "user", f"q{number}")
+    await store.rewind("s", turns=5)
+    for number in range(9):
+        await store.append("s", [user(f"new {number}"), assistant("!")])
+    made = await chat.summarize("s")
+    assert made is not None
+    assert "summary 1" not in writer.given[-1]
+    assert [f"new {number}" in writer.given[-1] for number in range(9)] == [True] * 7 + [False] * 2
+    assert "q0" in writer.given[-1]
+    result = await chat.execute("s", "user", "?")
+    assert result.messages[0].text.endswith(made.text)
+
+
+async def test_a_summary_of_undone_turns_does_not_come_back_when_retention_drops_the_rest(writer: Writer) -> None:
+    store = Store(MemoryBackend(), retain=4)
+    chat = Pipeline(
+        store, echo, summaries=Summaries(model=writer, threshold=4, keep=2, automatic=False), window=Window(messages=40)
+    )
+    for number in range(4):
+        await store.append("s", [user(f"q{number}"), assistant("!")])
+    assert await chat.summarize("s") is not None
+    await store.rewind("s", turns=4)
+    for number in range(9):
+        result = await chat.execute("s", "user", f"new {number}")
+        assert not any("summary" in message.text for message in result.messages)
+
+
+async def test_an_open_turn_is_not_summarised(store: Store, writer: Writer) -> None:
+    chat = Pipeline(store, echo, summaries=Summaries(model=writer, threshold=1, keep=0, automatic=False))
+    await store.append("s", [user("q0"), assistant("a0")])
+    await store.append("s", [user("q1"), assistant("One moment.")], turn_id="t", open=True)
+    made = await chat.summarize("s")
+    assert made is not None
+    assert made.until == 1
+    await store.append("s", [assistant("a1")], turn_id="t", part=1)
+    result = await chat.execute("s", "user", "?")
+    assert [message.text for message in result.messages[1:]] == ["q1", "One moment.", "a1", "?"]
+
+
+@pytest.mark.parametrize("text", ["", " \n"])
+async def test_an_empty_summary_stands_for_nothing(store: Store, text: str) -> None:
+    async def empty(messages: Sequence[Message], **_: object) -> Message:
+        return assistant(text)
+
+    chat = Pipeline(store, echo, summaries=Summaries(model=empty, threshold=4, keep=2))
+    for number in range(4):
+        result = await chat.execute("s", "user", f"q{number}")
+    assert [message.text for message in result.messages][:2] == ["q0", "a0"]
+    assert chat.stats()["failed_summaries"] == 1

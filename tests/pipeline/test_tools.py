@@ -305,3 +305,120 @@ async def test_old_results_are_left_out_in_steps_and_stay_stored(store: Store) -
     assert all(4 <= count <= 8 for count in whole[4:])
     assert moves <= 4
     assert [message.text for message in await store.load("s")].count(long) == 20
+
+
+async def test_a_tool_that_raises_what_asyncio_cannot_pass_on_ends(store: Store) -> None:
+    def first() -> str:
+        return next(iter(()))
+
+    async def waits_for_another() -> str:
+        other = asyncio.ensure_future(asyncio.sleep(60))
+        other.cancel()
+        await other
+        return "unreachable"
+
+    model = Scripted(called(("first", {}), ("waits_for_another", {})), assistant("Sorry."))
+    await asyncio.wait_for(Pipeline(store, model, tools=[first, waits_for_another]).execute("s", "user", "?"), 10)
+    assert [message.text for message in model.given[1][-2:]] == [
+        "RuntimeError: the function raised StopIteration()",
+        "CancelledError: the tool was cancelled",
+    ]
+
+
+@pytest.mark.parametrize(("told", "stored"), [("a\ud800b", "a\ufffdb"), ("\ud83d\ude00", "\U0001f600")])
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_result_may_hold_lone_surrogates(store: Store, told: str, stored: str, fails: bool) -> None:
+    def reads() -> str:
+        if fails:
+            raise ValueError(told)
+        return told
+
+    model = Scripted(called(("reads", {})), assistant("Done."))
+    await Pipeline(store, model, tools=[reads]).execute("s", "user", "?")
+    assert model.given[1][-1].text == ("ValueError: " if fails else "") + stored
+
+
+async def test_an_argument_may_have_a_type_of_the_tools_name(store: Store) -> None:
+    class order(msgspec.Struct):  # noqa: N801 - the name of the tool
+        number: int
+
+    def ask(what: order) -> int:
+        return what.number
+
+    ask.__name__ = "order"
+    ask.__annotations__ = {"what": order}
+    tool = Tool.of(ask)
+    assert tool.schema["properties"] == {"what": {"$ref": "#/$defs/order"}}
+    assert await tool.run({"what": {"number": 7}}) == "7"
+
+
+@pytest.mark.parametrize("function", [int, json])
+def test_what_tells_no_arguments_is_refused(store: Store, function: Any) -> None:
+    with pytest.raises(InvalidInput, match="does not tell its arguments"):
+        Pipeline(store, Scripted(), tools=[function])
+
+
+PROVIDERS_OWN: dict[str, dict[str, Any]] = {
+    "Vercel AI": {
+        "role": "assistant",
+        "content": [
+            {"type": "tool-call", "toolCallId": "c", "toolName": "web", "input": {}, "providerExecuted": True},
+            {"type": "tool-result", "toolCallId": "c", "toolName": "web", "output": {"type": "text", "value": "x"}},
+            {"type": "text", "text": "Done."},
+        ],
+    },
+    "Vercel UI": {
+        "role": "assistant",
+        "parts": [
+            {"type": "tool-web", "toolCallId": "c", "state": "output-available", "input": {}, "output": "x"},
+            {"type": "text", "text": "Done."},
+        ],
+    },
+}
+
+
+@pytest.mark.parametrize("dialect", PROVIDERS_OWN)
+@pytest.mark.parametrize("tools", [[], [weather]])
+async def test_a_call_that_the_provider_has_answered_is_not_run(store: Store, dialect: str, tools: list[Any]) -> None:
+    answer = Message.from_dict(PROVIDERS_OWN[dialect])
+    result = await Pipeline(store, Scripted(answer), tools=tools).execute("s", "user", "?")
+    assert result.response == answer
+    assert (await store.load("s"))[1:] == [answer]
+
+
+@pytest.mark.parametrize("nested", [False, True])
+async def test_a_call_that_is_written_in_two_dialects_is_one_call(store: Store, nested: bool) -> None:
+    """LangChain keeps the blocks of Anthropic beside its own calls."""
+    content = [{"type": "tool_use", "id": "c", "name": "weather", "input": {"city": "Rome"}}]
+    data = {"content": content, "tool_calls": [{"id": "c", "name": "weather", "args": {"city": "Rome"}}]}
+    answer = Message.from_dict({"type": "ai", "data": data} if nested else {"type": "ai", **data})
+    model = Scripted(answer, assistant("Done."), assistant("Yes."))
+    pipeline = Pipeline(store, model, tools=[weather])
+    await pipeline.execute("s", "user", "?")
+    assert [*map(outline_of, model.given[1])][-1].results == ("c",)
+    await pipeline.execute("s", "user", "Sure?")
+    assert model.given[2][:-1] == (await store.load("s"))[:4]
+
+
+async def test_a_question_that_was_kept_is_no_round_of_calls(store: Store) -> None:
+    model = Scripted(RuntimeError("no"), called(("weather", {"city": "Rome"})), assistant("Done."))
+    pipeline = Pipeline(store, model, tools=[weather], max_rounds=1, on_error="keep")
+    with pytest.raises(RuntimeError):
+        await pipeline.execute("s", "user", "?", turn_id="t")
+    assert (await pipeline.execute("s", "user", "?", turn_id="t")).response.text == "Done."
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        {"type": "computer_call_output", "output": {"type": "computer_screenshot", "image_url": "x" * 200}},
+        {"type": "shell_call_output", "output": [{"stdout": "x" * 200, "stderr": "", "outcome": {"type": "timeout"}}]},
+    ],
+)
+async def test_an_old_result_that_cannot_be_a_text_is_sent(store: Store, result: dict[str, Any]) -> None:
+    call = {"type": str(result["type"]).removesuffix("_output"), "call_id": "c", "action": {}}
+    for number in range(6):
+        await store.append("s", [user(f"q{number}"), call, {**result, "call_id": "c"}, assistant("!")])
+    window = Window(turns=10, tool_results=1)
+    given = (await Pipeline(store, Scripted(assistant("!")), window=window).execute("s", "user", "?")).messages
+    assert [message.to_dict() for message in given if message.get("output")] == [{**result, "call_id": "c"}] * 6

@@ -18,13 +18,13 @@ from ..values.message import system as system_message
 from ..values.session import Session
 from ..values.turn import Turn
 from .model import Usage
-from .summaries import Summary
+from .summaries import Summary, covers
 from .tokens import TokenCounter
 from .window import Window
 
 _SESSIONS: Final = 4_096
-"""The most sessions of which a pipeline remembers the stored system prompt, the summary's last turn, and how far token
-counts were off."""
+"""The most sessions of which a pipeline remembers the stored system prompt, whether its summary covers it, and how far
+token counts were off."""
 
 _TURNS: Final = 16_384
 """The most turns whose tokens a pipeline remembers: about 3 MB."""
@@ -32,7 +32,8 @@ _TURNS: Final = 16_384
 _MOST_OFF: Final = 4.0
 """Estimates are corrected by this factor at most: a larger one means that the request held more than the messages."""
 
-_FAILED: Final = (Unavailable, CorruptRecord, HistoryRegressed)
+UNREADABLE: Final = (Unavailable, CorruptRecord, HistoryRegressed)
+"""The errors that mean that a history cannot be read."""
 
 
 class History(NamedTuple):
@@ -89,9 +90,9 @@ class Context:
         from ..runtime import BoundedMap  # `import turnlog` does not pay for it
 
         self._openings: BoundedMap[tuple[Key, bytes, int], Sequence[Message]] = BoundedMap(_SESSIONS)
-        self._covered: BoundedMap[tuple[Key, bytes, int, int], str] = BoundedMap(_SESSIONS)
+        self._covered: BoundedMap[tuple[Key, bytes, int, int, str], bool] = BoundedMap(_SESSIONS)
         self._factors: BoundedMap[Key, float] = BoundedMap(_SESSIONS)
-        self._tokens: BoundedMap[tuple[str, int], int] = BoundedMap(_TURNS)
+        self._tokens: BoundedMap[tuple[Key, bytes, str, int], int] = BoundedMap(_TURNS)
 
     async def read(self, store: Store, session_id: str, message: Message, *, own_turn: str | None = None) -> History:
         """Return the history before a message.
@@ -109,7 +110,7 @@ class Context:
             return await self._history(store, session_id, message, own_turn)
         except SessionNotFound:
             return History(None, [*self._prompt(None)])
-        except _FAILED as error:
+        except UNREADABLE as error:
             if not self.empty_on_error:
                 raise
             self._counts["failed_loads"] += 1
@@ -142,7 +143,7 @@ class Context:
     async def _turns(self, store: Store, session: Session, until: int) -> Sequence[Turn]:
         """Return the turns that were read, and those before them that fit the window and that no summary covers."""
         turns: Sequence[Turn] = session.turns
-        tokens = self._tokens_of(session.info.key)
+        tokens = self._tokens_of(session)
         while turns and turns[0].number > until and not self._window.is_filled_by(turns, tokens):
             last = sum([len(turn.messages) for turn in turns])
             before = await _read_before(store, session, turns[0].number, last)
@@ -154,19 +155,13 @@ class Context:
     async def _covers(self, store: Store, session: Session, summary: Summary) -> bool:
         """Return whether the turns that a summary covers are still those that it was made of."""
         info, version = session.info, session.version
-        if summary.until <= info.first:
-            return True  # they were dropped, and cannot be cut off the end any more
-        if summary.until > info.turns:
-            return False
-        place = (info.key, version.epoch, version.generation, summary.until)  # a cut raises the generation
-        covered = self._covered.get(place)
+        if summary.is_of_state(version):
+            return True
+        place = (info.key, version.epoch, version.generation, summary.until, summary.turn)
+        covered = self._covered.get(place)  # a cut raises the generation
         if covered is None:
-            last = [turn for turn in session.turns if turn.number == summary.until - 1]
-            last = last or [*await _read_before(store, session, summary.until, 1)][-1:]
-            if not last:
-                return False
-            self._covered[place] = covered = last[0].id
-        return covered == summary.turn
+            self._covered[place] = covered = await covers(store, info, summary)
+        return covered
 
     async def _messages(
         self, store: Store, session: Session, turns: Sequence[Turn], summary: Summary | None
@@ -182,7 +177,7 @@ class Context:
         messages = list(prompt)
         if summary is not None:
             messages.append(summary.message)
-        tokens = self._tokens_of(session.info.key)
+        tokens = self._tokens_of(session)
         if turns and (oversize := self._window.oversize_of(turns[-1], tokens)):
             self._counts["oversize_turns"] += 1
             warn("session %r: %s: it is sent whole", session.info.key.session, oversize)
@@ -211,16 +206,17 @@ class Context:
 
     # ---------------------------------------------------------------------------------------------------------- tokens
 
-    def _tokens_of(self, key: Key) -> Callable[[Turn], int]:
+    def _tokens_of(self, session: Session) -> Callable[[Turn], int]:
         """Return what counts the tokens of this session's turns."""
 
         def tokens(turn: Turn) -> int:
-            place = (turn.id, len(turn.messages))
+            place = (key, epoch, turn.id, len(turn.messages))  # another session may have a turn of the same id
             count = self._tokens.get(place)
             if count is None:
                 self._tokens[place] = count = self._counter(turn.messages, model=self._model).tokens
             return count if factor is None else round(count * factor)
 
+        key, epoch = session.info.key, session.version.epoch
         factor = self._factors.get(key)
         return tokens
 

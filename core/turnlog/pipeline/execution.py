@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
@@ -17,14 +17,17 @@ from ..values.change import ABSENT, Expect, Receipt
 from ..values.json_value import JSON
 from ..values.message import Message, assistant
 from ..values.version import Version
-from .context import Context, History, warn
+from .context import UNREADABLE, Context, History, warn
 from .finish import finish
 from .model import Model, Reply, Usage, ask
-from .results import add_results
+from .results import add_results, calls_of
+from .surrogates import paired
 from .tools import Tool, run_calls
 
 if TYPE_CHECKING:
     from .lease import Lease
+
+_T = TypeVar("_T")
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -151,6 +154,11 @@ class Execution:
         self._said: list[str] = []
         self._usage: Usage | None = None
 
+    @property
+    def rounds(self) -> int:
+        """How many rounds of the turn are stored, as far as this execution knows."""
+        return len(self._turn.rounds)
+
     def pieces(self) -> AsyncGenerator[str, None]:
         """Return what yields the model's text as it comes, and then stores the turn."""
         how = self._setup.concurrency
@@ -206,16 +214,20 @@ class Execution:
             done = len(said) == 1
             new = said if turn.rounds else [self._message, *said]
             if done:
-                self.result = await self._stored_as(messages, said[0], new)
+                self.result = await self._whole(self._stored_as(messages, said[0], new))
                 return
-            await self._add(new)
+            await self._whole(self._add(new))
             messages = [*messages, *said]
+
+    async def _whole(self, write: Coroutine[Any, Any, _T]) -> _T:
+        """Write a round; a stream that is cancelled meanwhile loses nothing of what it has shown."""
+        return await (finish(write) if self._streamed else write)
 
     async def _find(self) -> None:
         """Look for rounds of this turn that an earlier call has stored."""
         try:
             await self._turn.find()
-        except Unavailable:
+        except UNREADABLE:
             if not self._setup.context.empty_on_error:
                 raise
 
@@ -248,14 +260,14 @@ class Execution:
             self._usage = reply.usage if self._usage is None else self._usage + reply.usage
             if self.history is not None and self.history.session is not None:
                 setup.context.learn(self.history.session.info.key, messages, reply.usage)
-        calls = () if answer.is_plain else outline_of(answer).calls
+        calls = calls_of(answer)
         if not calls:
             return [answer]
         if not setup.tools:
             raise ModelError(
                 f"the model called {calls[0].name!r}, and the pipeline has no tools: pass Pipeline(tools=[...])"
             )
-        if len(self._turn.rounds) >= setup.max_rounds:
+        if sum(map(_holds_call, self._turn.rounds)) >= setup.max_rounds:
             raise ModelError(
                 f"the model called {calls[0].name!r} after {setup.max_rounds} rounds of calls: the finished rounds are "
                 f"stored under turn {self._turn.turn_id!r}; raise max_rounds to go on"
@@ -288,6 +300,10 @@ class Execution:
                 self._lease.keep_session()
 
             async def again() -> Receipt:
+                turn = self._turn
+                if turn.finished:
+                    assert turn.receipt is not None
+                    return turn.receipt
                 return await self._add_once(said, last=True)  # the lease has ended by then
 
             return Result(answer, tuple(messages), None, self._usage, error, again)
@@ -304,7 +320,7 @@ class Execution:
             return
         said = [] if self._turn.rounds else [self._message]
         if self._said:
-            said.append(assistant("".join(self._said)))
+            said.append(assistant(paired("".join(self._said))))
         if said:
             await finish(self._kept(said))
 
@@ -314,3 +330,7 @@ class Execution:
         except TurnlogError as error:
             self._setup.counts["failed_saves"] += 1
             warn("what was said on session %r could not be stored: %s", self._session_id, error)
+
+
+def _holds_call(messages: Sequence[Message]) -> bool:
+    return any(outline_of(message).calls for message in messages)

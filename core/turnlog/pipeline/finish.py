@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
 
 
-async def finish(work: Coroutine[Any, Any, None]) -> None:
-    """Wait until work has ended, however often the waiting task is cancelled; then raise the cancellation.
+async def finish(work: Coroutine[Any, Any, _T]) -> _T:
+    """Return what work returns.  If the waiting task is cancelled, however often, the work ends first.
 
     One `asyncio.shield` is not enough: a cancel scope of anyio, in which Starlette runs a request, cancels again and
     again until its tasks have ended.
@@ -21,5 +23,10 @@ async def finish(work: Coroutine[Any, Any, None]) -> None:
             await shield(task)
         except CancelledError as error:
             cancelled = error
+        except BaseException:  # noqa: BLE001 - `result` raises it, unless there is a cancellation to raise
+            break
     if cancelled is not None:
+        if not task.cancelled():
+            task.exception()  # otherwise asyncio logs that nobody has asked for it
         raise cancelled
+    return task.result()

@@ -83,9 +83,16 @@ class Lease:
             now = self._clock()
             if found != seen:
                 seen, seen_since, pause = found, now, _SHORTEST
-            if (found is None or now - seen_since >= self._seconds) and await self._take(version):
-                self._renewal = asyncio.create_task(self._renew())
-                return self
+            if found is None or now - seen_since >= self._seconds:
+                try:
+                    taken = await finish(self._take(version))
+                except asyncio.CancelledError:
+                    if self._version is not None:  # it was taken all the same
+                        await finish(self._release())
+                    raise
+                if taken:
+                    self._renewal = asyncio.create_task(self._renew())
+                    return self
             if now - begun >= self._wait:
                 raise Conflict(
                     f"session {self._session_id!r} was being answered by other requests for {self._wait:g} s: "
@@ -121,10 +128,11 @@ class Lease:
                         expected=self._turns,
                         actual=self._version,
                     )
+                version = self._version
                 try:
-                    receipt = await write(self._version.exact)
+                    receipt = await write(version.exact)
                 except Conflict:
-                    if not await self._is_mine():
+                    if not await self._is_mine() or self._version == version:  # the same again would be refused again
                         raise
                 else:
                     self._version = self._turns = receipt.version
@@ -185,12 +193,16 @@ class Lease:
             return await self._mark(value, self._version.exact)
 
     async def _release(self) -> None:
-        assert self._renewal is not None
-        self._renewal.cancel()
-        await asyncio.wait([self._renewal])
+        if self._renewal is not None:
+            self._renewal.cancel()
+            await asyncio.wait([self._renewal])
         with suppress(TurnlogError):  # others wait until it is over
             assert self._version is not None
             if self._made_session and not (await self._store.info(self._session_id)).turns:
-                await self._store.erase(self._session_id, expect=self._version.exact)
-                return
+                try:
+                    await self._store.erase(self._session_id, expect=self._version.exact)
+                except Conflict:  # somebody has written into the session: it stays
+                    pass
+                else:
+                    return
             await self._marked(None)

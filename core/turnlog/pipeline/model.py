@@ -9,7 +9,9 @@ from typing import TypeAlias
 import msgspec
 
 from ..errors import InvalidInput
+from ..values.json_value import shown
 from ..values.message import Message, MessageLike, as_message, assistant
+from .surrogates import paired
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -85,14 +87,15 @@ async def ask(
     async with aclosing(answer) if isinstance(answer, AsyncGenerator) else nullcontext():
         async for piece in answer:
             if isinstance(piece, str):
-                said.append(piece)
-                yield piece
+                if piece:  # providers begin with an empty piece, before the model has said anything
+                    said.append(piece)
+                    yield piece
             else:
                 whole = _checked(piece)
     if whole is None:
         if not said:
             raise InvalidInput("the model's answer is empty: it yielded neither text nor a message")
-        whole = _Checked(assistant("".join(said)))
+        whole = _Checked(assistant(paired("".join(said))))
     yield whole
 
 
@@ -102,5 +105,7 @@ class _Checked(Reply, frozen=True):
 
 def _checked(answer: MessageLike | Reply) -> _Checked:
     if isinstance(answer, Reply):
+        if answer.usage is not None and not isinstance(answer.usage, Usage):
+            raise InvalidInput(f"the usage must be Usage(input=..., output=...), not {shown(answer.usage)}")
         return _Checked(as_message(answer.message, "the model's answer"), answer.usage)
     return _Checked(as_message(answer, "the model's answer"))

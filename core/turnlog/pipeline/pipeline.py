@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
+from inspect import iscoroutinefunction
 from typing import Any, Final, Literal
 
 from ..errors import Conflict, IdReused, InvalidInput
@@ -86,6 +87,8 @@ class Pipeline:
             check_mapping(options, "options")
         if load_history is not None and not callable(load_history):
             raise InvalidInput(f"load_history must be a function of a message, not {shown(load_history)}")
+        if iscoroutinefunction(load_history):
+            raise InvalidInput("load_history must be a function of a message, not an async one")
         if not callable(model):
             raise InvalidInput(f"model must be an async callable, not {type(model).__name__}")
         if not callable(counter):
@@ -171,7 +174,8 @@ class Pipeline:
             InvalidInput: The message, or the model's answer, is not one.
         """
         message, options = _message(role, content), self._options(options)
-        for tries in range(_TRIES):
+        found = -1  # how many rounds of this turn another call had stored when this one was last refused
+        for _ in range(_TRIES):
             execution = Execution(
                 self._setup,
                 session_id,
@@ -187,8 +191,9 @@ class Pipeline:
                     async for _ in pieces:
                         pass
             except IdReused:
-                if turn_id is None or tries:
-                    raise  # otherwise another call has answered meanwhile
+                if turn_id is None or execution.rounds <= found:
+                    raise
+                found = execution.rounds  # another call under this id was first: go on behind its rounds
             except Conflict as error:
                 if self._setup.concurrency != "retry" or not execution.may_try_again(error):
                     raise

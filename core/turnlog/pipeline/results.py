@@ -56,6 +56,14 @@ def without_results(messages: Sequence[Message]) -> bool:
     return any(count < 0 for count in results.values())
 
 
+def calls_of(answer: Message) -> list[Call]:
+    """Return the calls of an answer that wait for a result: a provider answers those of its own tools in it."""
+    if answer.is_plain:
+        return []
+    _, calls, results = outline_of(answer)
+    return [call for call in calls if call.id not in results]
+
+
 def cleared(messages: Sequence[Message], turn: int) -> list[Message]:
     """Return the messages of a turn with a short text in place of each tool result that is longer."""
     return [without_result(message, CLEARED.format(turn=turn)) for message in messages]
@@ -86,11 +94,11 @@ def add_results(messages: list[Message], results: Iterable[ToolResult]) -> None:
             messages.append(Message.from_dict(result))
             continue
         last: dict[str, Any] = messages[-1].to_dict()
-        if outline_of(messages[-1]).results:  # the message that carries the other results
-            held = last[answer.entry]
+        held = last.get(answer.entry)
+        held = held if isinstance(held, list) else []
+        if places := [place for place, part in enumerate(held) if _holds_result(part)]:
             # results come before other parts: Anthropic refuses a text that precedes one
-            place = max(place for place, part in enumerate(held) if _holds_result(part)) + 1
-            last[answer.entry] = [*held[:place], result, *held[place:]]
+            last[answer.entry] = [*held[: places[-1] + 1], result, *held[places[-1] + 1 :]]
             messages[-1] = Message.from_dict(last)
         else:
             messages.append(Message.from_dict({**answer.carrier, answer.entry: [result]}))

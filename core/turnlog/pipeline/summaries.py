@@ -8,12 +8,13 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from ..errors import Conflict, InvalidInput, SessionNotFound
+from ..errors import Conflict, InvalidInput, ModelError, SessionNotFound
 from ..store import Store
 from ..values.json_value import JSON, check_number
 from ..values.message import Message, system, user
 from ..values.session import SessionInfo
 from ..values.turn import Turn
+from ..values.version import Version
 from .model import Model, Reply, ask
 
 _NAME: Final = "turnlog.summary"
@@ -69,11 +70,14 @@ class Summary(msgspec.Struct, frozen=True):
         text: The summary.
         until: It covers the turns numbered below this.
         turn: The id of the last turn that it covers, which tells whether a cut has replaced the turns since.
+        state: The session, and how often turns had been cut off its end.  If that is still so once retention has
+            dropped the last turn, no cut has replaced it.
     """
 
     text: str
     until: int
     turn: str
+    state: str = ""
 
     @classmethod
     def of(cls, info: SessionInfo) -> Summary | None:
@@ -85,10 +89,34 @@ class Summary(msgspec.Struct, frozen=True):
         except msgspec.ValidationError:
             return None
 
+    def is_of_state(self, version: Version) -> bool:
+        """Return whether no turn was cut off the session since the summary was made."""
+        return self.state == _state_of(version)
+
     @property
     def message(self) -> Message:
         """What the model is given in place of the turns."""
         return system(f"Summary of the conversation so far:\n{self.text}")
+
+
+def _state_of(version: Version) -> str:
+    return f"{version.epoch.hex()}.{version.generation}"
+
+
+async def covers(store: Store, info: SessionInfo, summary: Summary) -> bool:
+    """Return whether the turns that a summary covers are still those that it was made of."""
+    if summary.is_of_state(info.version):
+        return True
+    if not info.first < summary.until <= info.turns:
+        return False  # the last one was undone, or nobody can tell: it was dropped
+    try:
+        found = await store.session(info.key.session, last=1, before=summary.until, touch=False)
+    except SessionNotFound:
+        return False
+    last = found.turns[-1:]
+    return found.version.epoch == info.version.epoch and [summary.until - 1, summary.turn] == [
+        value for turn in last for value in (turn.number, turn.id)
+    ]
 
 
 async def summarize(store: Store, session_id: str, summaries: Summaries) -> Summary | None:
@@ -100,17 +128,20 @@ async def summarize(store: Store, session_id: str, summaries: Summaries) -> Summ
         SessionNotFound: There is no such session.
         Exception: The model failed.
     """
-    end = await store.session(session_id, last=summaries.keep, touch=False)
+    end = await store.session(session_id, last=summaries.keep or 1, touch=False)
     info = end.info
-    before = Summary.of(info)
+    kept = end.turns if summaries.keep else [turn for turn in end.turns if turn.open]  # an open one has rounds to come
+    stored = before = Summary.of(info)
+    if before is not None and not await covers(store, info, before):
+        before = None
     first = info.first if before is None else max(before.until, info.first)
-    until = min(end.turns[0].number if end.turns else info.turns, first + _CHUNK)
+    until = min(kept[0].number if kept else info.turns, first + _CHUNK)
     turns = await _between(store, session_id, first, until)
     if not turns:
         return None
     text = await _written(summaries, before, turns)
-    summary = Summary(text, until, turns[-1].id)
-    return summary if await _stored(store, info, before, summary) else None
+    summary = Summary(text, until, turns[-1].id, _state_of(info.version))
+    return summary if await _stored(store, info, stored, summary) else None
 
 
 async def _between(store: Store, session_id: str, first: int, until: int) -> Sequence[Turn]:
@@ -132,7 +163,9 @@ async def _written(summaries: Summaries, before: Summary | None, turns: Sequence
     async with aclosing(ask(summaries.model, request, {}, streamed=False)) as pieces:
         async for piece in pieces:
             if isinstance(piece, Reply):
-                return cast("Message", piece.message).text
+                if text := cast("Message", piece.message).text.strip():
+                    return text
+                raise ModelError("the model's summary is empty: nothing would stand for the turns")
     raise AssertionError
 
 

@@ -12,6 +12,7 @@ from ..errors import InvalidInput
 from ..rules.dialects import Call
 from ..values.json_value import JSON
 from .results import ToolResult
+from .surrogates import paired
 
 _NAMED: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
@@ -44,9 +45,12 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
         if isinstance(function, Tool):
             return function
         name = getattr(function, "__name__", "")
-        if not name.isidentifier():
+        if not isinstance(name, str) or not name.isidentifier():
             raise InvalidInput(f"a tool must be a function with a name, not {type(function).__name__}")
-        parameters = inspect.signature(function).parameters.values()
+        try:
+            parameters = inspect.signature(function).parameters.values()
+        except (TypeError, ValueError) as error:
+            raise InvalidInput(f"tool {name!r} does not tell its arguments: {error}") from None
         if unnamed := [one.name for one in parameters if one.kind not in _NAMED]:
             raise InvalidInput(f"tool {name!r} takes {unnamed[0]!r} by position or as a rest: name each argument")
         try:
@@ -55,12 +59,13 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
                 (one.name, hints.get(one.name, Any), *([] if one.default is one.empty else [one.default]))
                 for one in parameters
             ]
-            arguments = msgspec.defstruct(name, fields, kw_only=True, forbid_unknown_fields=True)
+            # the dot keeps its name apart from those of the types of the arguments
+            arguments = msgspec.defstruct(f"{name}.arguments", fields, kw_only=True, forbid_unknown_fields=True)
             schema = msgspec.json.schema(arguments)
-        except (TypeError, NameError) as error:
+        except (TypeError, NameError, RuntimeError) as error:
             raise InvalidInput(f"tool {name!r} has no JSON Schema: {error}") from None
         definitions = schema.pop("$defs")
-        own = definitions.pop(name)
+        own = definitions.pop(f"{name}.arguments")
         own.pop("title", None)
         if definitions:
             own["$defs"] = definitions
@@ -86,10 +91,18 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
         else:
             from asyncio import to_thread
 
-            result = await to_thread(self.function, **values)
+            result = await to_thread(_called, self.function, values)
             if isinstance(result, Awaitable):
                 result = await result
         return result if isinstance(result, str) else msgspec.json.encode(result).decode()
+
+
+def _called(function: Callable[..., Any], values: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any result
+    """Call a function.  Python 3.11 never ends the wait for a thread that raises StopIteration."""
+    try:
+        return function(**values)
+    except StopIteration as error:
+        raise RuntimeError(f"the function raised {error!r}") from error
 
 
 def tools_by_name(tools: Sequence[Callable[..., Any] | Tool]) -> dict[str, Tool]:
@@ -119,7 +132,15 @@ async def _run(call: Call, tools: Mapping[str, Tool]) -> ToolResult:
     tool = tools.get(call.name)
     if tool is None:
         return ToolResult(call, f"There is no tool {call.name!r}. Use one of: {', '.join(tools)}.", failed=True)
+    from asyncio import CancelledError, current_task
+
     try:
-        return ToolResult(call, await tool.run(call.arguments), failed=False)
+        return ToolResult(call, paired(await tool.run(call.arguments)), failed=False)
     except Exception as error:  # noqa: BLE001 - the model is told, and may try something else
-        return ToolResult(call, f"{type(error).__name__}: {error}", failed=True)
+        return ToolResult(call, paired(f"{type(error).__name__}: {error}"), failed=True)
+    except CancelledError:
+        task = current_task()
+        if task is None or task.cancelling():
+            raise
+        # nobody has cancelled this request: the tool has waited for something that was
+        return ToolResult(call, "CancelledError: the tool was cancelled", failed=True)

@@ -238,7 +238,9 @@ def outline_of(message: Message) -> Outline:
     if nested:  # LangChain's message_to_dict
         data = {**data, **data["data"], "type": data.get("type")}
     parts = list(_parts(data))
-    calls = [*_calls(data, nested=nested), *(call for kind in _CALLS for call in kind.found_in(parts))]
+    calls = [*_calls(data, nested=nested)]
+    named = {call.id for call in calls}  # LangChain keeps what Anthropic sent, and names its calls a second time
+    calls += [call for kind in _CALLS for call in kind.found_in(parts) if call.id not in named]
     results = [*_results(data), *(call.id for kind in _RESULTS for call in kind.found_in(parts))]
     for part in parts:
         if "toolCallId" in part and "state" in part:  # Vercel UI: a call and its result are one part
@@ -267,7 +269,8 @@ def cleared(message: Message, text: str) -> Message:
     for holder in (data, data.get("data")):
         if isinstance(holder, dict) and [*_results(holder)]:  # the message is itself a result
             entry = "output" if "output" in holder else "content"
-            holder[entry] = _shorter(holder.get(entry), text)
+            if entry == "content" or _may_be_text(holder[entry]):
+                holder[entry] = _shorter(holder.get(entry), text)
     for part in _parts(data):
         for kind in _RESULTS:
             if [*kind.found_in([part])]:
@@ -276,6 +279,13 @@ def cleared(message: Message, text: str) -> Message:
         if "toolCallId" in part and "output" in part and "state" in part:  # Vercel UI
             part["output"] = _shorter(part["output"], text)
     return Message.from_dict(data)
+
+
+def _may_be_text(output: object) -> bool:
+    """Return whether Responses takes a text as this output: not for a screenshot, or the results of a shell."""
+    return isinstance(output, str) or (
+        isinstance(output, list) and all(isinstance(part, dict) and "type" in part for part in output)
+    )
 
 
 def _shorter(content: object, instead: object) -> object:
