@@ -112,6 +112,7 @@ def commit_plan(  # noqa: PLR0917 - they are of one commit, in the order in whic
         "" if change.max_bytes is None else change.max_bytes,
         metadata,
         "" if ttl is None else repr(ttl),
+        "" if change.ttl is None else "1",
         keys.member,
         old,
         header.owner,

@@ -97,7 +97,7 @@ local function summed(header)
     .. string.sub(header, {HEADER["owner"]})
 end
 
-local function extend(key, header, default)
+local function extend(key, header, default, restart)
   local ttl = number(header, {HEADER["ttl"]})
   if ttl < 0 then ttl = tonumber(default) or 0 end
   local left = redis.call('PTTL', key)
@@ -106,7 +106,7 @@ local function extend(key, header, default)
     return -1
   end
   local whole = math.max(1, math.floor(ttl * 1000))
-  if left > whole * {SLIDE} and left <= whole then return left end
+  if not restart and left > whole * {SLIDE} and left <= whole then return left end
   redis.call('PEXPIRE', key, whole)
   return whole
 end
@@ -255,10 +255,10 @@ return {top[1], top[2] or '', redis.call('PTTL', KEYS[1]), hash ~= '' and known(
 
 COMMIT: Final = _script(
     # the hashes of one or several changes, one after the other; the header that the caller has seen, the next header,
-    # how many elements to keep, the turn before which to drop, the most bytes, the owner before and now, the beginnings
-    # of the keys of other sessions and of indexes of owners, and the name of the writer; the changes to remember and
-    # then the records follow
-    "hash expected header keep drop limit metadata default session was owner sessions owners writer",
+    # how many elements to keep, the turn before which to drop, the most bytes, whether the change sets the time to live,
+    # the owner before and now, the beginnings of the keys of other sessions and of indexes of owners, and the name of
+    # the writer; the changes to remember and then the records follow
+    "hash expected header keep drop limit metadata default restart session was owner sessions owners writer",
     f"""
 local key = KEYS[1]
 local top = redis.call('LRANGE', key, 0, 2)
@@ -349,7 +349,7 @@ while more <= #ARGV do
   more = more + 1000
 end
 if first == writer and writer ~= '' then pass(line) end
-local left = extend(key, header, default)
+local left = extend(key, header, default, restart == '1')
 
 local updated = number(header, {HEADER["updated"]})
 redis.call('ZADD', KEYS[2], updated, session .. '\\0' .. owner)

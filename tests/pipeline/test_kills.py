@@ -6,6 +6,8 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -81,15 +83,20 @@ async def stored(folder: Path) -> list[list[str]]:
         return [[message.text for message in turn.messages] for turn in (await store.session("s")).turns]
 
 
-def test_a_hundred_kills(tmp_path: Path) -> None:
-    asyncio.run(answer(tmp_path, 0, 0))  # the children find all modules loaded
+def kill_a_hundred(folder: Path) -> None:
+    asyncio.run(answer(folder, 0, 0))  # the children find all modules loaded
     kills, turn = 0, 1
     while kills < KILLS:
         dies_at = 1 + turn % 6
-        while killed(tmp_path, turn, dies_at):
+        while killed(folder, turn, dies_at):
             kills += 1
             dies_at = max(dies_at, 3)  # a process that gets no further than its second step finishes no round
         turn += 1
+
+
+def test_a_hundred_kills(tmp_path: Path) -> None:
+    # a process of its own, because a small one forks faster
+    subprocess.run([sys.executable, "-W", "error", __file__, str(tmp_path)], check=True, timeout=120)
     for number, texts in enumerate(asyncio.run(stored(tmp_path))):
         assert texts == [f"question {number}", "", "0", "", "1", "", "2", "Done."]
         finished = 0
@@ -98,3 +105,7 @@ def test_a_hundred_kills(tmp_path: Path) -> None:
             assert round >= finished  # the model is given all finished rounds, and none of them is run again
             if what == "asked with":
                 finished = round
+
+
+if __name__ == "__main__":
+    kill_a_hundred(Path(sys.argv[1]))

@@ -217,24 +217,23 @@ def prepare(place: Place, *, filled: bool) -> None:
 @pytest.mark.parametrize("filled", [False, True])
 def test_eight_processes_at_once_do_each_step_once(place: Place, filled: bool) -> None:
     """From nothing, and from today's tables with a session in them."""
-    for _ in range(3):
-        prepare(place, filled=filled)
-        gate, opener = os.pipe()
+    prepare(place, filled=filled)
+    gate, opener = os.pipe()
 
-        def start(gate: int = gate, opener: int = opener) -> None:
-            os.close(opener)
-            os.read(gate, 1)  # returns once the parent has closed its end
-            open_and_close(place.store())
+    def start() -> None:
+        os.close(opener)
+        os.read(gate, 1)  # returns once the parent has closed its end
+        open_and_close(place.store())
 
-        with turnlog_of(LATER):
-            started = [fork(start) for _ in range(8)]
-            os.close(gate)
-            os.close(opener)
-            assert [ended(pid) for pid in started] == [0] * 8
-            asyncio.run(go_on(place.store(migrate="check"), filled=filled))
-        assert place.versions() == list(range(NOW if filled else 1, LATER + 1))
-        assert place.numbers("SELECT step FROM planted ORDER BY step") == [2, 3]
-        assert not filled or place.numbers("SELECT extra FROM turnlog_sessions") == [7]
+    with turnlog_of(LATER):
+        started = [fork(start) for _ in range(8)]
+        os.close(gate)
+        os.close(opener)
+        assert [ended(pid) for pid in started] == [0] * 8
+        asyncio.run(go_on(place.store(migrate="check"), filled=filled))
+    assert place.versions() == list(range(NOW if filled else 1, LATER + 1))
+    assert place.numbers("SELECT step FROM planted ORDER BY step") == [2, 3]
+    assert not filled or place.numbers("SELECT extra FROM turnlog_sessions") == [7]
 
 
 def die_at(at: int) -> None:
