@@ -192,7 +192,9 @@ class Postgres:
         self.port = free_port()
         self.folder = folder_for("postgresql")
         self._bin = _postgres_binaries(self.folder)
-        self.settings = [*settings, f"fsync={'on' if safe else 'off'}"]
+        # little memory to map makes a connection's process cheap
+        small = ("shared_buffers=4MB", "jit=off", "update_process_title=off")
+        self.settings = [*small, *settings, f"fsync={'on' if safe else 'off'}"]
         data = self.folder / "data"
         initdb = [self._bin / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]
         prepare(initdb, self.folder / "log")
