@@ -255,9 +255,9 @@ return {top[1], top[2] or '', redis.call('PTTL', KEYS[1]), hash ~= '' and known(
 
 COMMIT: Final = _script(
     # the hashes of one or several changes, one after the other; the header that the caller has seen, the next header,
-    # how many elements to keep, the turn before which to drop, the most bytes, whether the change sets the time to live,
-    # the owner before and now, the beginnings of the keys of other sessions and of indexes of owners, and the name of
-    # the writer; the changes to remember and then the records follow
+    # how many elements to keep, the turn before which to drop, the most bytes, whether to restart the time to live, the
+    # owner before and now, the beginnings of the keys of other sessions and of indexes of owners, and the name of the
+    # writer; the changes to remember and then the records follow
     "hash expected header keep drop limit metadata default restart session was owner sessions owners writer",
     f"""
 local key = KEYS[1]
