@@ -455,12 +455,13 @@ async def busy(messages, **options):
     while True:
         yield "again "
 
-async def slow(messages, **options):
+async def waits(messages, **options):
+    yield "half an"
+    asyncio.get_running_loop().call_soon(lambda: print(" waiting", end="", flush=True))  # once it does
     try:
-        yield "half an"
         await asyncio.Event().wait()
     finally:
-        asyncio.get_running_loop().call_soon(lambda: print(" cleaning", end="", flush=True))  # once it waits
+        asyncio.get_running_loop().call_soon(lambda: print(" cleaning", end="", flush=True))
         await asyncio.Event().wait()
 
 async def breaks(messages, **options):
@@ -583,9 +584,9 @@ def test_on_a_terminal_ctrl_c_stops_a_model_that_says_nothing_or_never_waits(
 def test_on_a_terminal_a_second_ctrl_c_ends_the_chat_and_what_was_said_is_stored(
     models: dict[str, str], tmp_path: Path
 ) -> None:
-    with Screen("chat", "--session=s", "--model=slow", cwd=tmp_path, **models) as screen:
+    with Screen("chat", "--session=s", "--model=waits", cwd=tmp_path, **models) as screen:
         screen.say("hi")
-        screen.wait_for("half an")
+        screen.wait_for("half an waiting")
         screen.type("\x03")
         screen.wait_for("cleaning")
         screen.type("\x03")
