@@ -1,4 +1,4 @@
-"""What windows save: python benchmarks/windows.py [--data airline_conversations.jsonl] [--turns 200]
+"""Measure the tokens and the cost that windows save: python benchmarks/windows.py [--data airline_conversations.jsonl] [--turns 200]
 
 Joins real conversations to one session and plays it turn by turn.  Prints for each window: the part of the requests that
 begin with the whole of the request before, of all and of the first in each turn, the tokens sent, and what they cost at the prices of a provider's prompt cache.

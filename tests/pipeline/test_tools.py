@@ -312,7 +312,7 @@ async def test_a_tool_that_raises_what_asyncio_cannot_pass_on_ends(store: Store)
         return next(iter(()))
 
     async def waits_for_another() -> str:
-        other = asyncio.ensure_future(asyncio.sleep(60))
+        other: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         other.cancel()
         await other
         return "unreachable"

@@ -47,7 +47,7 @@ _UNREAD: Final = re.compile(r"data:|https?://|[A-Za-z0-9+/_-]{64}")
 
 
 class Content(NamedTuple):
-    """What a model reads of a message.
+    """The texts and attachments that a model reads in a message.
 
     Attributes:
         texts: The texts.  Tool calls and entries of no known meaning are JSON.

@@ -35,7 +35,7 @@ class Result(msgspec.Struct, frozen=True):
 
     Attributes:
         response: The model's answer.
-        messages: What the model was given last; empty if an earlier call has stored the turn.
+        messages: The messages of the last request to the model; empty if an earlier call has stored the turn.
         usage: The tokens of all requests of this execution, as far as the model reports them.
         error: Why the turn could not be stored, `Unavailable` or `OutcomeUnknown`; None if it is stored.
     """
@@ -96,7 +96,7 @@ Concurrency: TypeAlias = Literal["append", "retry", "raise", "serialize"] | Seri
 
 
 class Setup(NamedTuple):
-    """What all executions of a pipeline share."""
+    """The settings that all executions of a pipeline share."""
 
     store: Store
     model: Model
@@ -113,18 +113,18 @@ class Execution:
     """One turn: `async for piece in execution.pieces()`, then `result`.
 
     Args:
-        setup: What all executions of the pipeline share.
+        setup: The settings that all executions of the pipeline share.
         session_id: The session.
         message: The new message.
         owner: The owner, as in `Store.append`.
         turn_id: The turn's id; None: a new one.
         metadata: Merged into the session's metadata.
         options: Passed to the model.
-        streamed: Whether the pieces are wanted as they come.
+        streamed: Whether to yield pieces while the model answers.
 
     Attributes:
         result: The outcome, once all pieces were yielded.
-        history: What was read; None if an earlier call has stored the turn.
+        history: The history that was read; None if an earlier call has stored the turn.
     """
 
     def __init__(
@@ -156,7 +156,7 @@ class Execution:
 
     @property
     def rounds(self) -> int:
-        """How many rounds of the turn are stored, as far as this execution knows."""
+        """The number of stored rounds that this execution has found or written."""
         return len(self._turn.rounds)
 
     def pieces(self) -> AsyncGenerator[str, None]:

@@ -183,7 +183,7 @@ class Lease:
                 self._beat += 1
 
     async def _marked(self, value: Any) -> Receipt:  # noqa: ANN401 - JSON
-        """Change the lease, if it is still this holder's, whatever else has changed in the session."""
+        """Change the lease if this holder still has it; other changes of the session do not matter."""
         assert self._version is not None
         try:
             return await self._mark(value, self._version.exact)

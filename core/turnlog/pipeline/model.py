@@ -1,4 +1,4 @@
-"""Models: what answers, whole or streamed."""
+"""Models, which answer whole or in pieces."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 Piece: TypeAlias = str | MessageLike | Reply
-"""What a streamed model yields: pieces of text, and at the end the whole answer if it is more than the text."""
+"""An item of a streamed answer: a piece of text, or at the end the whole answer if it holds more than text."""
 
 Model: TypeAlias = Callable[..., Awaitable[MessageLike | Reply] | AsyncIterator[Piece]]
-"""What answers: `model(messages, **options)`, given a list of `Message`.
+"""A model: `model(messages, **options)` answers a list of `Message`.
 
 It is an async function that returns the answer, or an async generator that yields it in pieces.  An object may have
 both: then it is called for whole answers, and its method `stream` for streamed ones.  If the pipeline has tools, they
@@ -62,7 +62,7 @@ async def ask(
 
     Args:
         model: The model.
-        messages: What it is given; it gets a list of its own.
+        messages: The request; the model gets a list of its own.
         options: Passed by keyword.
         streamed: Whether to use the model's method `stream`, if it has one.
 

@@ -14,7 +14,7 @@ NO_RESULT: Final = "[This call was interrupted: it has no result, and may or may
 """The result that a call without one gets."""
 
 CLEARED: Final = "[This result was left out to save room; it is stored in turn {turn}.]"
-"""What stands in place of an old tool result."""
+"""The text that replaces an old tool result."""
 
 
 def repaired(messages: Sequence[Message]) -> list[Message]:

@@ -1,4 +1,4 @@
-"""Summaries: what stands for old turns in the window.  The turns themselves stay stored."""
+"""Summaries, which replace old turns in the window.  The turns stay stored."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class Summary(msgspec.Struct, frozen=True):
 
     @property
     def message(self) -> Message:
-        """What the model is given in place of the turns."""
+        """The message that the model is given in place of the turns."""
         return system(f"Summary of the conversation so far:\n{self.text}")
 
 
