@@ -233,9 +233,11 @@ class SharedConnection(asyncio.Protocol):
         if self._unsent:
             self._flush()
         waiting = {future for _, _, future, *_ in self._waiting if not future.done()}
-        if waiting:
-            await asyncio.wait(waiting)  # `_look` limits the wait
-        self._break(Lost("the store was closed", sent=True))
+        try:
+            if waiting:
+                await asyncio.wait(waiting)  # `_look` limits the wait
+        finally:
+            self._break(Lost("the store was closed", sent=True))
         await asyncio.sleep(0)  # the transport closes its socket in the next iteration of the loop
 
 

@@ -103,7 +103,7 @@ class RetryingServer:
                 before = wait
                 await asyncio.sleep(_PAUSE)
             if self._closed:
-                raise self._not_open()
+                raise self._error(before, unknown=True) if unknown and before else self._not_open()
             topology = await self._topology.get()
             replies = await topology.ask_all([commands[one] for one in left], until)
             for number, answer in zip(left, replies, strict=True):

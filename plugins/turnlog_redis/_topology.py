@@ -283,10 +283,10 @@ async def _connected(connection: AbstractConnection) -> AbstractConnection:
 async def _drop(connection: AbstractConnection) -> None:
     """End a connection at once: with TLS, closing it would wait for the server."""
     writer = connection._writer  # noqa: SLF001 - its transport is not public
-    with suppress(Exception):
-        await connection.disconnect(nowait=True)
     if writer is not None:
         writer.transport.abort()
+    with suppress(Exception):
+        await connection.disconnect(nowait=True)
 
 
 async def _asked(connection: AbstractConnection, *command: str) -> Any:  # noqa: ANN401 - what a server answers

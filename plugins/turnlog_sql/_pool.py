@@ -95,7 +95,10 @@ class Pool(Generic[C]):
                     "nothing was done; pool_size allows for more"
                 ) from None
             raise
-        return await self._make(until) if lent is None or not self._alive(lent) else lent
+        if lent is not None and not self._alive(lent):  # it was lost since `release` saw it
+            self._discard(lent)
+            lent = None
+        return lent or await self._make(until)
 
     async def _probed(self) -> C | None:
         """Take a connection out of the pool that was idle for long, if it answers; otherwise drop all such ones."""

@@ -126,9 +126,15 @@ class Server(Database, Generic[C]):
         await self._pools.close()
 
     async def _close_pool(self, pool: Pool[C]) -> None:
-        for connection in pool.close():
-            with suppress(Exception):  # the connection is not used any more, whatever the error
-                await self.close_connection(connection)
+        left = pool.close()
+        try:
+            for connection in left:
+                with suppress(Exception):  # the connection is not used any more, whatever the error
+                    await self.close_connection(connection)
+        except BaseException:  # such as the cancellation of a loop that ends
+            for connection in left:
+                self.discard(connection)
+            raise
 
     def left(self, connection: C) -> float:
         """Return how many seconds the next request of a connection may take."""

@@ -138,7 +138,7 @@ class _MySQL(Server[_BufferedConnection]):
         connection = _BufferedConnection(
             await asyncmy.connect(**self._options, charset="utf8mb4", autocommit=True), _JOINED
         )
-        keep_alive(getattr(connection.driver, "_transport"))  # noqa: B009 -- private, and it has no other way
+        keep_alive(_transport(connection.driver))
         try:
             ((connection.limit,),) = await self.fetch(connection, self._session, ())
         except BaseException:
@@ -152,6 +152,9 @@ class _MySQL(Server[_BufferedConnection]):
         return driver.connected and not broken
 
     def discard(self, connection: _BufferedConnection) -> None:
+        transport = _transport(connection.driver)
+        if transport is not None:
+            transport.abort()  # the driver's `close` would wait until what was written is sent
         connection.driver.close()
 
     async def close_connection(self, connection: _BufferedConnection) -> None:
@@ -285,6 +288,11 @@ _LOST: Final = (
 
 
 @cache
+def _transport(driver: Connection) -> asyncio.Transport | None:
+    found: asyncio.Transport | None = getattr(driver, "_transport")  # noqa: B009 -- private, and it has no other way
+    return found
+
+
 def _probe() -> str:
     return _migrations.probe(_statements().dialect)
 

@@ -26,6 +26,7 @@ class Firewall:
         self._behind = urlsplit(url)
         self._delay = delay
         self._connections: list[_Connection] = []
+        self._ended = False
         self._shut = False
         self.made = 0
 
@@ -37,6 +38,7 @@ class Firewall:
         return self
 
     async def __aexit__(self, *error: object) -> None:
+        self._ended = True
         self._server.close()
         for connection in self._connections:
             connection.end()
@@ -59,6 +61,8 @@ class Firewall:
         connection = _Connection((reader, writer), there, self._delay)
         connection.requests = connection.replies = not self._shut
         self._connections.append(connection)
+        if self._ended:
+            connection.end()
 
 
 class _Connection:

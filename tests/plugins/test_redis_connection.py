@@ -323,3 +323,25 @@ async def test_others_may_come_first_until_the_deadline_and_then_it_is_unavailab
         with planted(*always), pytest.raises((Unavailable, OutcomeUnknown), match=r"others wrote|no answer"):
             await store.append("s", [user("1")])
         assert len(await store.load("s")) == 1
+
+
+async def test_closing_that_is_cancelled_ends_the_connection() -> None:
+    """It waits for an answer that does not come."""
+    async with Proxy(emptied()) as proxy, at(proxy.url) as store:
+        await store.append("s", [user("0")])
+        with raw(emptied()) as client:
+            client.execute_command("CLIENT", "PAUSE", 60_000, "WRITE")
+            try:
+                append = asyncio.ensure_future(store.append("s", [user("1")]))
+                await asyncio.sleep(0)
+                closing = asyncio.ensure_future(store.close())
+                for _ in range(5):
+                    await asyncio.sleep(0)
+                assert not closing.done()
+                closing.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await closing
+                with pytest.raises(OutcomeUnknown, match="closed"):
+                    await append
+            finally:
+                client.execute_command("CLIENT", "UNPAUSE")

@@ -187,6 +187,7 @@ class Lender:
     def __init__(self, *, size: int = 1) -> None:
         self.made: list[Connection] = []
         self.probed: list[Connection] = []
+        self.discarded: list[Connection] = []
         self.fails = False
         self.pool: Pool[Connection] = Pool(
             self.connect, self.discard, lambda one: one.open, self.answers, size=size, name="a server"
@@ -213,6 +214,7 @@ class Lender:
     def discard(self, connection: Connection) -> None:
         """Drop one."""
         connection.open = False
+        self.discarded.append(connection)
 
 
 async def settle() -> None:
@@ -282,6 +284,18 @@ async def test_who_is_cancelled_while_waiting_leaves_the_connection_to_the_next(
     assert (await second is held) == sound
     assert first.cancelled()
     assert sum(one.open for one in lender.made) == 1
+
+
+async def test_a_connection_that_is_lost_as_it_is_handed_over_is_dropped_and_replaced() -> None:
+    """A driver may keep the socket of a connection open that the server has ended."""
+    lender = Lender()
+    held = await lender.acquire()
+    waiting = asyncio.ensure_future(lender.acquire())
+    await settle()
+    lender.pool.release(held, sound=True)
+    held.open = False
+    assert await waiting is lender.made[1]
+    assert lender.discarded == [held]
 
 
 async def test_who_waits_too_long_is_told_so() -> None:
@@ -591,6 +605,24 @@ def test_each_loop_has_connections_of_its_own_which_end_with_it() -> None:
 
     assert asyncio.run(asked()) == [True]
     assert asyncio.run(asked()) == [False, True]
+    assert [connection.open for connection in driver.made] == [False, False]
+
+
+async def test_closing_that_is_cancelled_drops_every_connection() -> None:
+    driver = Driver()
+    closing = asyncio.Event()
+
+    async def hangs(connection: Connection) -> None:
+        closing.set()
+        await asyncio.Event().wait()
+
+    driver.close_connection = hangs  # type: ignore[method-assign]
+    await asyncio.gather(driver.asked("a"), driver.asked("b"))
+    task = asyncio.ensure_future(driver.close())
+    await closing.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
     assert [connection.open for connection in driver.made] == [False, False]
 
 
