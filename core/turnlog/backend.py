@@ -14,9 +14,10 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Self, final
 
-from .errors import Closed, CorruptRecord, SplitsSealed
+from .errors import Closed
+from .rules.copying import copy_change
 from .rules.header import check_condition, missing
-from .values.change import ABSENT, Change, Expect, Receipt, check_ttl, copy_digest
+from .values.change import Change, Expect, Receipt, check_ttl
 from .values.key import Key
 from .values.record import Record
 from .values.session import Page, Query, Session
@@ -182,38 +183,14 @@ class Backend(ABC):
             CorruptRecord: `at` falls inside a sealed record that cannot be read.
         """
         session = await self.read(source, before=at, touch=for_owner is None)
-        info, records = session.info, session.records
+        info = session.info
         if for_owner is not None:
             if info.owner != for_owner:
                 raise missing(source)
             await self.read(source, last=0)  # extends the life of what is the owner's own
         if expect is not None:
             check_condition(source, info.version, expect)
-        if at is not None and records and records[-1].next_turn > at:
-            last = records[-1]
-            if not last.plain:
-                raise SplitsSealed(
-                    f"turns {last.number} to {last.next_turn - 1} of session {source} are sealed in one record, and "
-                    f"turn {at} is inside: put the layer that wrote it over the backend",
-                    boundary=last.number,
-                )
-            try:
-                records = (*records[:-1], last.until(at))
-            except CorruptRecord as error:
-                error.key = source
-                raise
-        change = Change(
-            id=change_id,
-            append=records,
-            metadata=info.metadata,
-            owner=info.owner,
-            ttl=info.ttl,
-            expect=ABSENT,
-            for_owner=for_owner,
-            first=info.first if at is None else min(at, info.first),
-            asked=copy_digest(source, at),
-        )
-        return await self.commit(target, change)
+        return await self.commit(target, copy_change(source, session, at, change_id, for_owner))
 
     def alone(self, key: Key) -> AbstractAsyncContextManager[None]:  # noqa: ARG002 - for those that support it
         """Keep other writers of a session waiting during a read and a commit that depends on it.
