@@ -17,10 +17,12 @@ from typing import Self, final
 from .errors import Closed
 from .rules.copying import copy_change
 from .rules.header import check_condition, missing
+from .rules.totals import totals_of
 from .values.change import Change, Expect, Receipt, check_ttl
 from .values.key import Key
 from .values.record import Record
 from .values.session import Page, Query, Session
+from .values.totals import Totals
 from .values.version import Version
 
 __all__ = ["Backend"]
@@ -191,6 +193,21 @@ class Backend(ABC):
         if expect is not None:
             check_condition(source, info.version, expect)
         return await self.commit(target, copy_change(source, session, at, change_id, for_owner))
+
+    async def totals(self, namespace: str) -> Totals:
+        """Return how many sessions that have not expired a namespace has, and what they hold; extend no life.
+
+        A session that cannot be read may be left out, and hides no other.  So may one that changes meanwhile.  This
+        reads all pages of the namespace; override it if the backend can do better.
+
+        Args:
+            namespace: The tenant.
+
+        Raises:
+            InvalidInput: The namespace breaks a rule.
+            Unavailable: The backend could not be reached.
+        """
+        return await totals_of(self.page, namespace)
 
     def alone(self, key: Key) -> AbstractAsyncContextManager[None]:  # noqa: ARG002 - for those that support it
         """Keep other writers of a session waiting during a read and a commit that depends on it.

@@ -21,6 +21,7 @@ from .values.message import Message, check_values
 from .values.metadata import Value
 from .values.record import Record
 from .values.session import Page, Query, Session
+from .values.totals import Totals
 from .values.version import Version
 
 __all__ = ["POSITIONS", "Layer", "MessageLayer", "PayloadLayer", "Position", "stack_of"]
@@ -124,6 +125,9 @@ class Layer(Backend):
 
     async def _restore(self, error: OutcomeUnknown) -> None:
         """Turn the change of an error from what is stored into what comes through this layer when it is sent again."""
+
+    async def totals(self, namespace: str) -> Totals:
+        return await self.inner.totals(namespace)
 
     def alone(self, key: Key) -> AbstractAsyncContextManager[None]:
         return self.inner.alone(key)

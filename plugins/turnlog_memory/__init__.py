@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Final
 
-from turnlog import Backend, Change, Expect, Key, Metadata, Page, Query, Receipt, Record, Session, Version
+from turnlog import Backend, Change, Expect, Key, Metadata, Page, Query, Receipt, Record, Session, Totals, Version
 from turnlog.errors import InvalidInput
 from turnlog.rules import SessionState, page
 
@@ -111,6 +111,18 @@ class MemoryBackend(Backend):
         now = self.clock()
         headers = (state.header for state in self._states.values())
         return page((h.info(now) for h in headers if h is not None and h.alive(now)), query)
+
+    async def totals(self, namespace: str) -> Totals:
+        self.check_open()
+        namespace, now = Query(namespace=namespace).namespace, self.clock()
+        headers = [state.header for key, state in self._states.items() if key.namespace == namespace]
+        found = [h for h in headers if h is not None and h.alive(now)]
+        return Totals(
+            sessions=len(found),
+            messages=sum([h.messages_until - h.start for h in found]),
+            bytes=sum([h.bytes for h in found]),
+            stored=self._bytes,
+        )
 
     async def close(self) -> None:
         await super().close()

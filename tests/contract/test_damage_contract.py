@@ -6,7 +6,7 @@ from typing import Any, Unpack
 
 import pytest
 
-from turnlog import Backend, Change, CorruptRecord, Expect, Key, Page, Query, Receipt, Session, Store
+from turnlog import Backend, Change, CorruptRecord, Expect, Key, Page, Query, Receipt, Session, Store, Totals
 from turnlog.rules import page
 from turnlog.testing import BackendOptions, DamageContract
 from turnlog_memory import MemoryBackend
@@ -79,6 +79,15 @@ class NamesThoseOfOthers(Damageable):
         return Page(found.infos, found.cursor, () if query.cursor else every.damaged)
 
 
+class StopsCounting(Damageable):
+    """Totals meet a damaged session and end there."""
+
+    async def totals(self, namespace: str) -> Totals:
+        for key in self.damaged:
+            self.check(key)
+        return await super().totals(namespace)
+
+
 class AnswersNothing(Damageable):
     """A session that cannot be read is one that is not there."""
 
@@ -103,9 +112,10 @@ class DeletesForAnyOwner(NamesThoseOfOthers):
         return await super().delete(key, expect=expect, for_owner=self.damaged.get(key, for_owner))
 
 
-PAGE, OWNED, ENDS, ANSWERED, ERASE, ERASE_OWNER = (
+PAGE, OWNED, TOTALS, ENDS, ANSWERED, ERASE, ERASE_OWNER = (
     "test_a_damaged_session_is_on_no_page_and_hides_no_other",
     "test_a_page_of_an_owner_reports_no_session_of_another_owner",
+    "test_totals_count_what_can_be_read",
     "test_sessions_ends_with_the_error",
     "test_a_damaged_session_is_not_answered",
     "test_erase_a_damaged_session",
@@ -120,6 +130,7 @@ NAIVE: dict[type[Damageable], set[str]] = {
     AnswersNothing: {ANSWERED, ERASE_OWNER},
     RefusesToDelete: {ERASE, ERASE_OWNER},
     DeletesForAnyOwner: {OWNED, ERASE_OWNER},
+    StopsCounting: {TOTALS},
 }
 
 

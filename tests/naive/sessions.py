@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from contextlib import suppress
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
@@ -22,9 +23,11 @@ from turnlog import (
     Session,
     SessionNotFound,
     TooLarge,
+    Totals,
     Version,
 )
-from turnlog.rules import SessionState
+from turnlog.rules import Header, SessionState
+from turnlog.testing._counting import Counting
 from turnlog.testing._describing import Describing
 from turnlog.testing._expiring import Expiring
 from turnlog.testing._limits import Limits
@@ -35,6 +38,91 @@ from turnlog.testing._values import Values
 from turnlog.values.json_value import JSON
 from turnlog.values.version import ExactVersion
 from turnlog_memory import MemoryBackend
+
+# ----------------------------------------------------------------------------------------------------------- counting
+
+
+class _Counts(MemoryBackend):
+    """Counts the headers that it picks."""
+
+    def picks(self, header: Header, namespace: str) -> bool:
+        return header.key.namespace == namespace and header.alive(self.clock())
+
+    async def totals(self, namespace: str) -> Totals:
+        await super().totals(namespace)
+        headers = [state.header for state in self._states.values()]
+        found = [header for header in headers if header is not None and self.picks(header, namespace)]
+        messages = sum(header.messages_until - header.start for header in found)
+        return Totals(sessions=len(found), messages=messages, bytes=sum(header.bytes for header in found))
+
+
+@fails(Counting, "totals_leave_out_what_has_expired", "totals_extend_no_life")
+class CountsTheExpired(_Counts):
+    """Counts what is stored, also what nobody can read any more."""
+
+    def picks(self, header: Header, namespace: str) -> bool:
+        return header.key.namespace == namespace
+
+
+@fails(Counting, "totals_are_of_one_namespace")
+class CountsWhatIsBelow(_Counts):
+    """Finds a namespace by what its name begins with."""
+
+    def picks(self, header: Header, namespace: str) -> bool:
+        return header.key.namespace.startswith(namespace) and header.alive(self.clock())
+
+
+@fails(Counting, "totals_of_many_sessions")
+class CountsAPage(MemoryBackend):
+    """Counts the first page."""
+
+    async def totals(self, namespace: str) -> Totals:
+        infos = (await self.page(Query(namespace=namespace, limit=1_000))).infos
+        return Totals(
+            sessions=len(infos), messages=sum(one.messages for one in infos), bytes=sum(one.bytes for one in infos)
+        )
+
+
+@fails(Counting, "totals_are_the_sums_of_all_sessions", "totals_follow_each_change")
+class CountsMetadata(MemoryBackend):
+    """Counts the bytes of what is stored beside the messages, too."""
+
+    async def totals(self, namespace: str) -> Totals:
+        found = await super().totals(namespace)
+        return replace(found, bytes=found.stored or 0)
+
+
+@fails(Counting, "totals_follow_each_change")
+class CountsAllThereWas(MemoryBackend):
+    """Takes the number of the last message for how many there are."""
+
+    async def totals(self, namespace: str) -> Totals:
+        found = await super().totals(namespace)
+        headers = [state.header for key, state in self._states.items() if key.namespace == namespace]
+        return replace(found, messages=sum(one.messages_until for one in headers if one is not None))
+
+
+@fails(Counting, "totals_extend_no_life")
+class CountsByReading(MemoryBackend):
+    """Reads each session to count it."""
+
+    async def totals(self, namespace: str) -> Totals:
+        for key in [key for key in self._states if key.namespace == namespace]:
+            with suppress(SessionNotFound):
+                await self.read(key)
+        return await super().totals(namespace)
+
+
+@fails(Counting, "totals_of_no_namespace")
+class CountsNothing(MemoryBackend):
+    """Has no session in a namespace that cannot be."""
+
+    async def totals(self, namespace: str) -> Totals:
+        try:
+            return await super().totals(namespace)
+        except InvalidInput:
+            return Totals(sessions=0, messages=0, bytes=0)
+
 
 # --------------------------------------------------------------------------------------------------------- describing
 

@@ -21,6 +21,7 @@ from .one_turn import is_one_turn, one_turn_text
 from .page import page, page_of, page_of_lines
 from .plan import NOTHING, Near, Plan, Remembered, needs, plan
 from .state import SessionState
+from .totals import totals_of
 from .window import check_whole, cut_off, exact, newest, window
 
 __all__ = [
@@ -59,5 +60,6 @@ __all__ = [
     "plan",
     "regressed",
     "split_turns",
+    "totals_of",
     "window",
 ]

@@ -15,6 +15,7 @@ from ._cancelling import Cancelling
 from ._concurrency import Concurrency
 from ._conditions import Conditions
 from ._copying import Copying
+from ._counting import Counting
 from ._describing import Describing
 from ._expecting import Expecting
 from ._expiring import Expiring
@@ -48,6 +49,7 @@ class BackendContract(
     Naming,
     Namespaces,
     Owners,
+    Counting,
     Paging,
     Describing,
     Retaining,

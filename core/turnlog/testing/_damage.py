@@ -62,6 +62,13 @@ class DamageContract(ContractBase):
             assert found <= ({key(store, own)} if None not in found and own else {None}), owner
             assert damaged or not own
 
+    async def test_totals_count_what_can_be_read(self, store: Store) -> None:
+        """`totals` counts all sessions that can be read; those that are damaged may be left out."""
+        store = await self._damaged(store)
+        found = await store.backend.totals(store.namespace)
+        assert 3 <= found.sessions <= len(_SESSIONS)
+        assert found.messages == found.sessions
+
     async def test_sessions_ends_with_the_error(self, store: Store) -> None:
         """`sessions` and `export_owner` yield all sessions that can be read, and then raise `CorruptRecord`."""
         store = await self._damaged(store)

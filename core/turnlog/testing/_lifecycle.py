@@ -60,6 +60,7 @@ class Lifecycle(ContractBase):
             lambda: store.backend.delete(one, expect=version),
             lambda: store.backend.delete(one, for_owner="u1"),
             lambda: store.backend.page(Query(namespace=store.namespace)),
+            lambda: store.backend.totals(store.namespace),
             lambda: store.backend.copy(one, Key(store.namespace, "bob"), at=None, change_id="f"),
             lambda: store.load(ID),
             lambda: store.session(ID),

@@ -10,6 +10,7 @@ from .message import Message, MessageLike, as_message, assistant, system, tool, 
 from .metadata import Metadata, Value
 from .record import Record
 from .session import Erased, Page, Query, Session, SessionInfo, check_read, decoded
+from .totals import Totals
 from .turn import Turn
 from .version import ExactVersion, SameSession, Version
 
@@ -33,6 +34,7 @@ __all__ = [
     "SameSession",
     "Session",
     "SessionInfo",
+    "Totals",
     "Turn",
     "Value",
     "Version",
