@@ -84,6 +84,10 @@ class Database(ABC):
     def alone(self, key: Key) -> AbstractAsyncContextManager[None]:
         """As `Backend.alone`."""
 
+    def log_bytes(self) -> int:
+        """Return how many bytes a log takes that no statement counts."""
+        return 0
+
     def check_version(self, found: int | None, migrate: Migrate) -> bool:
         """Return whether the tables must be created or upgraded; refuse those that this version cannot use.
 

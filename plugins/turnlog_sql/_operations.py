@@ -33,6 +33,7 @@ from turnlog import (
     Record,
     Session,
     SessionInfo,
+    Totals,
     Version,
 )
 from turnlog.errors import TurnlogError
@@ -252,6 +253,22 @@ def _uncounted(statements: Statements, query: Query) -> Steps[list[CorruptRecord
             "check the database, and repair it"
         )
     ]
+
+
+def totals(statements: Statements, namespace: str, now: float) -> Steps[Totals]:
+    """Return what `Backend.totals` returns.
+
+    Raises:
+        CorruptRecord: The database refuses to read a row, or a sum is no number.
+    """
+    values: dict[str, Value] = {"namespace": namespace.encode(), "now": now}
+    rows = yield statements.totals, statements.totals.bind(values)
+    stored = yield statements.stored, ()
+    try:  # servers return a sum as a `Decimal`
+        sessions, messages, size, occupied = (int(number) for number in (*rows[0], *stored[0]))
+    except (TypeError, ValueError, OverflowError):
+        raise CorruptRecord(f"the sizes of the sessions of namespace {namespace!r} are damaged") from None
+    return Totals(sessions=sessions, messages=messages, bytes=size, stored=occupied)
 
 
 def listed_keys(statements: Statements, query: Query, limit: int) -> Steps[Sequence[Row]]:

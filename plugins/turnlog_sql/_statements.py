@@ -55,6 +55,15 @@ _MOVED = (
     "head",
 )  # what every change may move
 
+_STORED: Final = {
+    "sqlite": "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size",
+    "postgresql": "SELECT sum(pg_total_relation_size(oid)) FROM pg_class WHERE pg_table_is_visible(oid) AND relname IN "
+    "('turnlog_sessions', 'turnlog_metadata', 'turnlog_records', 'turnlog_changes')",
+    "mysql": "SELECT sum(data_length + index_length) FROM information_schema.tables WHERE table_schema = database() "
+    "AND table_name IN ('turnlog_sessions', 'turnlog_metadata', 'turnlog_records', 'turnlog_changes')",
+}
+"""How many bytes the tables and their indexes take, by the dialect; of SQLite the file, without its log."""
+
 SNAPSHOT: Final = (
     "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY;"
 )
@@ -281,6 +290,15 @@ class Statements:
             "(SELECT count(*) FROM turnlog_sessions INDEXED BY turnlog_sessions_updated WHERE namespace = :namespace)"
         )
         self.counts = None if self.served else compiled(counts)
+        living = or_(s.expires.is_(None), s.expires > now)
+        sums = (func.coalesce(func.sum(_counted(one)), 0) for one in (s.messages_until - s.start, s.bytes))
+        self.totals = compiled(select(func.count(), *sums).where(of_namespace, living))
+        self.stored = compiled(text(_STORED[dialect.name]))
+
+
+def _counted(number: ColumnElement[int]) -> ColumnElement[int]:
+    """Return a number that can be added up: 0 in place of one that damage has made too large."""
+    return case((number.between(-MAX_NUMBER, MAX_NUMBER), number), else_=0)
 
 
 def _unmoved(was: BindParameter[float]) -> ColumnElement[bool]:

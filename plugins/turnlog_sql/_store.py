@@ -10,6 +10,8 @@ from functools import partial
 from math import isfinite
 from typing import Final
 
+import msgspec
+
 from turnlog import (
     Backend,
     Change,
@@ -23,6 +25,7 @@ from turnlog import (
     Record,
     Session,
     SessionInfo,
+    Totals,
     Version,
 )
 from turnlog.errors import Closed, InvalidInput
@@ -219,6 +222,15 @@ class SQLBackend(Backend):
             return await self._database.read(lambda: _operations.page(statements, query, now))
         except CorruptRecord:  # the database refuses to read a row, and with it the whole statement
             return await self._page_in_parts(query, now)
+
+    async def totals(self, namespace: str) -> Totals:
+        self.check_open()
+        namespace, now, statements = Query(namespace=namespace).namespace, self.clock(), self._statements
+        try:
+            found = await self._database.read(lambda: _operations.totals(statements, namespace, now))
+        except CorruptRecord:  # as for a page: some of the rows can be read
+            return await super().totals(namespace)
+        return msgspec.structs.replace(found, stored=(found.stored or 0) + self._database.log_bytes())
 
     async def _page_in_parts(self, query: Query, now: float) -> Page:
         """Return a page whose sessions are read one by one, so that a row that cannot be read hides no other."""

@@ -177,6 +177,12 @@ class _SQLite(Database):
         self._gate = self._gate or Gate(self.name)
         return self._gate.alone(key, time.monotonic() + self._timeout)
 
+    def log_bytes(self) -> int:
+        try:
+            return os.path.getsize(f"{os.path.realpath(self._path)}-wal")
+        except FileNotFoundError:
+            return 0
+
     def _look(self) -> Steps[None]:
         yield self.statements.version, ()
 
