@@ -73,6 +73,7 @@ HEADER: Final = Table(
     first="d",
     start="d",
     bytes="d",
+    messages_until="d",  # repeated from `Header.pack`: the script that counts messages cannot read that
     rounds="d",
     generation="d",
     epoch="16s",
@@ -121,9 +122,15 @@ def keys_of(namespace: str, session: bytes) -> Keys:
     """
     tenant = namespace.encode()
     bucket = crc32(session, crc32(tenant)) % BUCKETS
-    prefix = b"turnlog:{%d}:s:%d:%b:" % (bucket, len(tenant), tenant)
+    prefix = prefix_of(bucket, namespace)
     owners = b"turnlog:{%d}:o:%d:%b:" % (bucket, len(tenant), tenant)
     return Keys(bucket, prefix + session, index_of(bucket, namespace, None), prefix, session, owners)
+
+
+def prefix_of(bucket: int, namespace: str) -> bytes:
+    """Return the beginning of the keys of all sessions in a bucket and namespace."""
+    tenant = namespace.encode()
+    return b"turnlog:{%d}:s:%d:%b:" % (bucket, len(tenant), tenant)
 
 
 def key_of(place: object) -> Key | None:
@@ -161,7 +168,8 @@ def header_bytes(header: Header) -> bytes:
     h, v, owner = header, header.version, header.owner.encode()
     ttl, length = _NO_TTL if h.ttl is None else h.ttl, len(owner)
     numbers = HEADER.struct.pack(
-        h.created, h.updated, h.first, h.start, h.bytes, v.rounds, v.generation, v.epoch, ttl, h.changes, 0, length
+        *(h.created, h.updated, h.first, h.start, h.bytes, h.messages_until),
+        *(v.rounds, v.generation, v.epoch, ttl, h.changes, 0, length),
     )
     return b"%b%b%b" % (numbers, owner, h.pack())
 

@@ -430,6 +430,47 @@ return 1
 """,
 )
 
+COUNT: Final = _script(
+    # the beginning of the keys of sessions, the score to begin at, how many entries of that score to skip, how many
+    # entries to count, and of every how many sessions to ask for the memory
+    "sessions top skip many every",
+    f"""
+local call, find, sub, unpack = redis.pcall, string.find, string.sub, struct.unpack
+local found = redis.call('ZREVRANGEBYSCORE', KEYS[1], top, '-inf', 'WITHSCORES', 'LIMIT', skip, many)
+local count, messages, bytes, sampled, memory, index = 0, 0, 0, 0, 0, 0
+for i = 1, #found, 2 do
+  local stop = find(found[i], '\\0', 1, true)
+  local key = stop and sessions .. sub(found[i], 1, stop - 1)
+  -- a key that cannot be read, or that is elsewhere while a slot moves, must not hide the others
+  local header = stop and call('LINDEX', key, 0)
+  if type(header) == 'string' and #header >= {HEADER.size} then
+    local updated, _, start, size, ends = unpack('>ddddd', header, {HEADER["updated"]})
+    local sound = start >= 0 and start <= ends and ends <= {MAX_NUMBER} and math.abs(size) <= {MAX_NUMBER}
+    -- an expired session leaves an entry, also where another owner has made it anew
+    if sound and updated == tonumber(found[i + 1]) then
+      if count % every == 0 then
+        local used = call('MEMORY', 'USAGE', key)
+        if type(used) == 'number' then sampled, memory = sampled + 1, memory + used end
+      end
+      count, messages, bytes = count + 1, messages + ends - start, bytes + size
+    end
+  end
+end
+if top == '+inf' then
+  local used = redis.pcall('MEMORY', 'USAGE', KEYS[1])
+  if type(used) == 'number' then index = used end
+end
+local last, ties = found[#found] or '', 0
+for i = #found, 2, -2 do
+  if found[i] ~= last then break end
+  ties = ties + 1
+end
+if last == top then ties = ties + skip end
+return {{count, messages, bytes, sampled, memory, index, #found / 2, last, ties}}
+""",
+)
+"""Counts the sessions in a part of a bucket's index."""
+
 STAND: Final = _script("writer", "return stand(line_of(KEYS[1]), writer)")
 """Answers the writer's place in the line of a session; at 0 the session does not change until the writer commits."""
 

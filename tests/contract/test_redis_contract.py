@@ -15,6 +15,7 @@ import servers
 from further_ways import FurtherWay
 from redis_places import Mover, RedisContract
 from turnlog import Store, user
+from turnlog.testing._counting import Counting
 from turnlog.testing._paging import Paging
 
 REDIRECTIONS = ("errorstat_ASK", "errorstat_MOVED", "errorstat_TRYAGAIN")
@@ -94,11 +95,11 @@ class TestValkeyOfAWheel(FurtherWay):
     below = OnValkeyOfAWheel
 
 
-class TestLeastPrivileges(FurtherWay, Paging):
+class TestLeastPrivileges(FurtherWay, Counting, Paging):
     below = WithLeastPrivileges
 
 
-class TestCluster(FurtherWay):
+class TestCluster(FurtherWay, Counting):
     below = OnCluster
 
 

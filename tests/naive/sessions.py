@@ -56,6 +56,24 @@ class _Counts(MemoryBackend):
         return Totals(sessions=len(found), messages=messages, bytes=sum(header.bytes for header in found))
 
 
+@fails(Counting, "totals_count_a_session_once_that_was_made_anew")
+class CountsOwners(MemoryBackend):
+    """Counts the entries of an index by owner, in which a session that has expired keeps its entry."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.entries: set[tuple[Key, str]] = set()
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        receipt = await super().commit(key, change)
+        self.entries.add((key, change.for_owner or ""))
+        return receipt
+
+    async def totals(self, namespace: str) -> Totals:
+        found = await super().totals(namespace)
+        return replace(found, sessions=len({(key, owner) for key, owner in self.entries if key.namespace == namespace}))
+
+
 @fails(Counting, "totals_leave_out_what_has_expired", "totals_extend_no_life")
 class CountsTheExpired(_Counts):
     """Counts what is stored, also what nobody can read any more."""

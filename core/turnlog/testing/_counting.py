@@ -84,6 +84,14 @@ class Counting(ContractBase):
         assert await _totals(store) == _sums(await _infos(store))
         assert (await _totals(store))[:2] == (1, 3)
 
+    async def test_totals_count_a_session_once_that_was_made_anew(self) -> None:
+        """`totals` counts a session once that has expired and was made anew, for another owner, too."""
+        store = await self.opened(ttl=TTL)
+        for number in range(3):
+            await store.append("a", say(f"{number}"), owner=f"u{number}")
+            assert (await _totals(store))[:2] == (1, 1)
+            await self.advance(TTL + 1)
+
     async def test_totals_extend_no_life(self) -> None:
         """`totals` extends the life of no session."""
         store = await self.opened(ttl=TTL)
