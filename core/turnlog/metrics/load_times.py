@@ -111,7 +111,7 @@ class _Failures:
     """Counts the failures that pass through its blocks; any number of tasks may be inside at once."""
 
     def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter({failure.__name__: 0 for failure in _FAILURES})
 
     def __enter__(self) -> None:
         pass

@@ -1,0 +1,8 @@
+"""Metrics for people and for Prometheus: the command `turnlog stats`, and `turnlog_metrics.prometheus`.
+
+`turnlog.metrics.StateMetrics` measures.
+"""
+
+from __future__ import annotations
+
+__all__: list[str] = []

@@ -1,0 +1,119 @@
+"""The command `turnlog stats`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from contextlib import nullcontext
+from typing import Final
+
+from cyclopts import App
+
+from turnlog import InvalidInput, PluginError, Store
+from turnlog.config import open_existing
+from turnlog.layers import stack_of
+from turnlog.metrics import Measurement, StateMetrics
+
+from ._screen import as_json, as_lines, as_table
+
+__all__ = ["stats"]
+
+_PROBES: Final = 100
+_SECONDS: Final = 2.0  # between two measurements of --watch
+_sleep = asyncio.sleep
+
+
+def stats(app: App) -> None:
+    """Register `turnlog stats`."""
+    app.command(_stats, name="stats")
+
+
+async def _stats(
+    *,
+    store: str | None = None,
+    namespace: str | None = None,
+    watch: bool = False,
+    json: bool = False,
+    serve: str | None = None,
+) -> None:
+    """Show how many sessions a store has, how large they are, how fast they load, and what is stored.
+
+    Latency is that of 100 probe reads, which load the last 20 messages of stored sessions and extend no life.
+
+    Args:
+        store: The URL of the store, such as sqlite:///chat.db.
+        namespace: The namespace; a nested one is written outer/inner.
+        watch: Measure again every 2 seconds, until Ctrl-C.
+        json: Print one JSON object a measurement.
+        serve: Serve the metrics to Prometheus on this HOST:PORT, such as 127.0.0.1:9464, until Ctrl-C.
+    """
+    if serve is not None and (watch or json):
+        raise InvalidInput("--serve prints nothing: leave out --watch and --json")
+    address = None if serve is None else _address(serve)
+    opened = open_existing(store, namespace=namespace)
+    async with opened:
+        metrics = StateMetrics(opened)
+        if address is not None:
+            await _serve(metrics, *address)
+        else:
+            await _show(metrics, _title(opened), watch=watch, json=json)
+
+
+async def _show(metrics: StateMetrics, title: str, *, watch: bool, json: bool) -> None:
+    from rich.console import Console
+    from rich.live import Live
+
+    is_table = not json and sys.stdout.isatty()
+    console = Console(highlight=False, markup=False)
+    live = Live(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
+    noted = ""
+    with live if is_table and watch else nullcontext():
+        while True:
+            probes = await metrics.probe(_PROBES)
+            measured = await metrics.measure()
+            note = _note(metrics, measured, probes)
+            if is_table and watch:
+                live.update(as_table(measured, title, note), refresh=True)
+            elif is_table:
+                console.print(as_table(measured, title, note))
+            else:
+                print(as_json(measured) if json else as_lines(measured), flush=True)
+                if note != noted:
+                    print(f"turnlog: {note}", file=sys.stderr)
+                    noted = note
+            if not watch:
+                return
+            await _sleep(_SECONDS)
+
+
+def _note(metrics: StateMetrics, measured: Measurement, probes: int) -> str:
+    if not measured.active_sessions:
+        return f"there are no sessions in namespace {metrics.namespace!r}"
+    return f"load_latency is that of {probes} probe reads of the last 20 messages"
+
+
+async def _serve(metrics: StateMetrics, host: str, port: int) -> None:
+    try:
+        from .prometheus import serving
+    except ModuleNotFoundError as error:
+        text = f"--serve needs {error.name}, which is not installed: pip install 'turnlog[prometheus]'"
+        raise PluginError(text) from error
+    async with serving(metrics, host, port, probes=_PROBES) as url:
+        print(f"turnlog: serving {url}, each scrape with {_PROBES} probe reads; Ctrl-C ends it", file=sys.stderr)
+        await _for_ever()
+
+
+async def _for_ever() -> None:
+    await asyncio.Event().wait()
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise InvalidInput(f"--serve must be HOST:PORT, such as 127.0.0.1:9464, not {text!r}")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def _title(store: Store) -> str:
+    *_, backend = stack_of(store.backend)
+    return f"namespace {store.namespace!r} of {backend!r}"

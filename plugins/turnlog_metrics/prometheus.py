@@ -1,0 +1,145 @@
+"""An endpoint for Prometheus, with `prometheus-client` (extra `prometheus`)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
+from prometheus_client.registry import Collector
+
+from turnlog import TurnlogError
+from turnlog.errors import InvalidInput
+from turnlog.metrics import LoadLatency, Measurement, StateMetrics
+
+__all__ = ["StateCollector", "serving"]
+
+
+class StateCollector(Collector):
+    """A collector for a registry of `prometheus-client`: each scrape measures the store.
+
+    It is made in the event loop that uses the store, and collected in another thread, as `start_http_server` does.
+
+    Args:
+        metrics: What to measure.
+        probes: How many sessions to load before each scrape (`StateMetrics.probe`); 0 in an application, whose own
+            loads are timed.
+        timeout: Seconds that a scrape waits for the store.
+    """
+
+    def __init__(self, metrics: StateMetrics, *, probes: int = 0, timeout: float = 10.0) -> None:
+        self._metrics = metrics
+        self._probes = probes
+        self._timeout = timeout
+        self._loop = asyncio.get_running_loop()
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics; if the store cannot be measured, `turnlog_up` is 0 and its own metrics are left out.
+
+        Raises:
+            RuntimeError: It is called in the event loop that must measure meanwhile.
+        """
+        measured = self._measured()
+        up = _gauge("up", "Whether the store could be measured: 1 or 0.")
+        up.add_metric([self._metrics.namespace], measured is not None)
+        yield up
+        yield _errors(self._metrics)
+        if measured is not None:
+            yield _latency(measured.load_latency)
+            yield from _sizes(measured, self._metrics.namespace)
+
+    def describe(self) -> Iterator[Metric]:
+        """Yield no metrics, so that a registry does not measure when the collector is registered."""
+        return iter(())
+
+    def _measured(self) -> Measurement | None:
+        if self._loop.is_closed():
+            return None
+        if _running_loop() is self._loop:  # waiting here would keep it from measuring
+            raise RuntimeError("a StateCollector is collected in another thread than its event loop's: use serving()")
+        future = asyncio.run_coroutine_threadsafe(self._measure(), self._loop)
+        try:
+            return future.result(self._timeout)
+        except (TurnlogError, TimeoutError):
+            future.cancel()
+            return None
+
+    async def _measure(self) -> Measurement:
+        if self._probes:
+            await self._metrics.probe(self._probes)
+        return await self._metrics.measure()
+
+
+@asynccontextmanager
+async def serving(metrics: StateMetrics, host: str, port: int, *, probes: int = 0) -> AsyncIterator[str]:
+    """Serve the metrics over HTTP in a thread, until the block ends; yield the URL.
+
+    Args:
+        metrics: What to measure.
+        host: The address to listen on, such as 127.0.0.1; nothing asks for a password there.
+        port: The port; 0: a free one.
+        probes: As in `StateCollector`.
+
+    Raises:
+        InvalidInput: The address cannot be listened on.
+    """
+    registry = CollectorRegistry()
+    registry.register(StateCollector(metrics, probes=probes))
+    try:
+        server, thread = start_http_server(port, host, registry)
+    except (OSError, OverflowError) as error:
+        raise InvalidInput(f"cannot listen on {host}:{port}: {error}: choose another address or port") from error
+    try:
+        shown = f"[{host}]" if ":" in host else host
+        yield f"http://{shown}:{server.server_port}/metrics"
+    finally:
+        await asyncio.to_thread(server.shutdown)
+        server.server_close()
+        thread.join()
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def _gauge(name: str, text: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"turnlog_{name}", text, labels=["namespace"])
+
+
+def _errors(metrics: StateMetrics) -> Metric:
+    family = CounterMetricFamily("turnlog_errors", "Calls of this process that failed.", labels=["error"])
+    for name, count in metrics.errors.items():
+        family.add_metric([name], count)
+    return family
+
+
+def _latency(found: LoadLatency) -> Metric:
+    """Return a summary; the library's families have no quantiles."""
+    name = "turnlog_load_latency_seconds"
+    family = SummaryMetricFamily(name, "Loads of this process; the quantiles are of the last 1,000.")
+    for quantile, seconds in (("0.5", found.p50), ("0.95", found.p95), ("0.99", found.p99)):
+        if seconds is not None:
+            family.add_sample(name, {"quantile": quantile}, seconds)
+    family.add_sample(f"{name}_count", {}, found.loads)
+    family.add_sample(f"{name}_sum", {}, found.seconds)
+    return family
+
+
+def _sizes(measured: Measurement, namespace: str) -> Iterator[Metric]:
+    size, storage = measured.avg_history_size, measured.storage_used
+    for name, text, value in (
+        ("active_sessions", "Sessions that have not expired.", measured.active_sessions),
+        ("avg_history_messages", "Mean number of messages of a session.", size.messages),
+        ("avg_history_bytes", "Mean bytes of a session, before compression.", size.bytes),
+        ("history_bytes", "Bytes of all sessions, before compression.", storage.history_bytes),
+        ("storage_used_bytes", "Bytes that the backend occupies.", storage.bytes),
+    ):
+        if value is not None:
+            family = _gauge(name, text)
+            family.add_metric([namespace], value)
+            yield family
