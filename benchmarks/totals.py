@@ -19,7 +19,9 @@ from statistics import median
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import servers
-from turnlog import assistant, open_store, user
+from turnlog import Store, assistant, open_store, user
+from turnlog.metrics import StateMetrics
+from turnlog_memory import MemoryBackend
 
 AT_ONCE = 100
 
@@ -59,6 +61,23 @@ async def timed(url: str, many: int) -> str:
         return f"{median(spent):.0f} ms, {found}{longest_script(url) if url.startswith('redis') else ''}"
 
 
+async def cost_of_a_load() -> str:
+    """The least of nine rounds, with the layer that times loads and without."""
+    stores = [Store(MemoryBackend()), Store(MemoryBackend())]
+    StateMetrics(stores[1])
+    spent = ([], [])
+    for store in stores:
+        for _ in range(10):
+            await store.append("s", [user("hello"), assistant("x" * 600)])
+    for _ in range(9):
+        for store, rounds in zip(stores, spent, strict=True):
+            before = time.perf_counter()
+            for _ in range(10_000):
+                await store.session("s", last=20)
+            rounds.append((time.perf_counter() - before) * 100)
+    return f"load(last=20): {min(spent[0]):.1f} µs, with StateMetrics {min(spent[1]):.1f} µs"
+
+
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--backends", default="memory,sqlite,postgresql,mariadb,redis")
@@ -69,6 +88,7 @@ async def main() -> None:
             url = servers.started(backend, stack)
             url += "?synchronous=NORMAL" if backend == "sqlite" else ""
             print(f"{backend}: {await timed(url, args.sessions)}", flush=True)
+    print(await cost_of_a_load())
 
 
 if __name__ == "__main__":

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 
+from rich.console import Group
 from rich.filesize import decimal
 from rich.table import Table
+from rich.text import Text
 
 from turnlog.metrics import Measurement
 
@@ -25,24 +27,23 @@ def as_lines(measured: Measurement) -> str:
     return "\n".join(lines)
 
 
-def as_table(measured: Measurement, title: str, note: str) -> Table:
-    """Return a table for people.
+def as_screen(measured: Measurement, title: str, note: str) -> Group:
+    """Return the numbers for people.
 
     Args:
         measured: The numbers.
         title: What was measured.
         note: How.
     """
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, show_header=False, padding=(0, 2))
-    table.caption, table.caption_justify, table.caption_style = note, "left", "dim"
-    table.add_column(style="cyan", no_wrap=True)
-    table.add_column(overflow="fold")
     size, latency, storage = measured.avg_history_size, measured.load_latency, measured.storage_used
     percentiles = (("p50", latency.p50), ("p95", latency.p95), ("p99", latency.p99))
     times = ", ".join(f"{name} {seconds * 1e3:.2f} ms" for name, seconds in percentiles if seconds is not None)
     occupied = "unknown" if storage.bytes is None else decimal(storage.bytes)
+    table = Table(box=None, show_header=False, padding=(0, 2))
+    table.add_column(style="cyan", no_wrap=True)
+    table.add_column(overflow="fold")
     table.add_row("active_sessions", f"{measured.active_sessions:,}")
     table.add_row("avg_history_size", f"{size.messages:,.1f} messages, {decimal(round(size.bytes))}")
     table.add_row("load_latency", times or "no sessions to load")
     table.add_row("storage_used", f"{occupied}; histories {decimal(storage.history_bytes)} before compression")
-    return table
+    return Group(Text(title, style="bold"), table, Text(note, style="dim"))

@@ -14,7 +14,7 @@ from turnlog.config import open_existing
 from turnlog.layers import stack_of
 from turnlog.metrics import Measurement, StateMetrics
 
-from ._screen import as_json, as_lines, as_table
+from ._screen import as_json, as_lines, as_screen
 
 __all__ = ["stats"]
 
@@ -63,19 +63,19 @@ async def _show(metrics: StateMetrics, title: str, *, watch: bool, json: bool) -
     from rich.console import Console
     from rich.live import Live
 
-    is_table = not json and sys.stdout.isatty()
+    is_terminal = not json and sys.stdout.isatty()
     console = Console(highlight=False, markup=False)
     live = Live(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
     noted = ""
-    with live if is_table and watch else nullcontext():
+    with live if is_terminal and watch else nullcontext():
         while True:
             probes = await metrics.probe(_PROBES)
             measured = await metrics.measure()
             note = _note(metrics, measured, probes)
-            if is_table and watch:
-                live.update(as_table(measured, title, note), refresh=True)
-            elif is_table:
-                console.print(as_table(measured, title, note))
+            if is_terminal and watch:
+                live.update(as_screen(measured, title, note), refresh=True)
+            elif is_terminal:
+                console.print(as_screen(measured, title, note))
             else:
                 print(as_json(measured) if json else as_lines(measured), flush=True)
                 if note != noted:
