@@ -20,6 +20,7 @@ from turnlog import (
     open_store,
     user,
 )
+from turnlog.metrics import StateMetrics
 from turnlog.testing import Clock
 from turnlog_memory import MemoryBackend
 from turnlog_offline import offline
@@ -108,6 +109,21 @@ async def test_go_on_with_an_empty_history_if_the_store_fails() -> None:
     for session_id in ("alice", "bob"):
         assert (await pipeline.execute(session_id, "user", "Hello")).response.text
     assert pipeline.stats()["failed_loads"] == 2
+
+
+@pytest.mark.parametrize("layers", ["", "?layers=cache,zstd"])
+async def test_how_many_sessions_there_are_and_how_fast_they_load(layers: str, tmp_path: Path) -> None:
+    async with open_store(f"sqlite:///{tmp_path}/chat.db{layers}") as store:
+        metrics = StateMetrics(store)
+        pipeline = Pipeline(store, offline)
+        for name in ("alice", "alice", "bob"):
+            await pipeline.execute(name, "user", "Hello. " * 100)
+        measured = (await metrics.measure()).to_dict()
+        assert (measured["active_sessions"], measured["avg_history_size"]["messages"]) == (2, 3.0)
+        assert measured["load_latency"]["loads"] == 1  # there was nothing to load at the beginning of a session
+        assert 0 < measured["load_latency"]["p50"] < 60
+        assert measured["storage_used"]["history_bytes"] > 2_000
+        assert (await StateMetrics(store.within("tenant")).measure()).active_sessions == 0
 
 
 @pytest.mark.parametrize("url", ["memory://", "sqlite:///chat.db", "sqlite:///chat.db?layers=cache,zstd"])

@@ -7,6 +7,7 @@ from typing import ClassVar, Unpack
 from sql_places import OverSQLite
 from turnlog import Backend, Key, Layer, Message, MessageLayer, PayloadLayer, assistant, user
 from turnlog.layers import Position
+from turnlog.metrics import LoadTimes
 from turnlog.testing import BackendContract, BackendOptions, LayerContract, MessageLayerContract
 from turnlog_memory import MemoryBackend
 
@@ -21,6 +22,11 @@ class TestLayerOverSQLite(LayerContract):
 
     def layer(self, inner: Backend) -> Backend:
         return Layer(inner)
+
+
+class TestLoadTimesOverMemory(BackendContract):
+    def make(self, **options: Unpack[BackendOptions]) -> Backend:
+        return LoadTimes(MemoryBackend(**options))
 
 
 class Renaming(MessageLayer):
