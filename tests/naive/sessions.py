@@ -95,7 +95,7 @@ class CountsAPage(MemoryBackend):
     """Counts the first page."""
 
     async def totals(self, namespace: str) -> Totals:
-        infos = (await self.page(Query(namespace=namespace, limit=1_000))).infos
+        infos = (await self.page(Query(namespace=namespace))).infos
         return Totals(
             sessions=len(infos), messages=sum(one.messages for one in infos), bytes=sum(one.bytes for one in infos)
         )
