@@ -68,6 +68,7 @@ The rows are a sequence; those of a lazy statement are an iterator.
 """
 
 _NO_METADATA = Metadata({})
+_BEHIND_ALL: Final = b"\xff"  # no session id begins with it: it is no UTF-8
 _UNUSED_BITS: Final = 17
 """Of 64: SQLite stores a number of 47 bits in 6 bytes.  Two of a million sessions get the same number in one of 280
 databases; then the second one gets the next number, and only the index of keys leads to it."""
@@ -255,20 +256,41 @@ def _uncounted(statements: Statements, query: Query) -> Steps[list[CorruptRecord
     ]
 
 
-def totals(statements: Statements, namespace: str, now: float) -> Steps[Totals]:
-    """Return what `Backend.totals` returns.
+def totals(
+    statements: Statements, namespace: str, now: float, after: bytes, many: int
+) -> Steps[tuple[Totals, bytes | None]]:
+    """Return the totals of a part of a namespace, and the session id that it ends with; None: it was the last one.
+
+    Args:
+        statements: The statements of the database.
+        namespace: The tenant.
+        now: As in `read`.
+        after: The session id that the part before ends with; empty: this is the first one.
+        many: How many sessions a part has.
 
     Raises:
         CorruptRecord: The database refuses to read a row, or a sum is no number.
     """
-    values: dict[str, Value] = {"namespace": namespace.encode(), "now": now}
+    values: dict[str, Value] = {"namespace": namespace.encode(), "now": now, "after": after, "part": many - 1}
+    marks = yield statements.mark, statements.mark.bind(values)
+    end = marks[0][0] if marks else None
+    values["until"] = _BEHIND_ALL if end is None else end
     rows = yield statements.totals, statements.totals.bind(values)
-    stored = yield statements.stored, ()
+    sessions, messages, size = _whole(namespace, rows[0])
+    return Totals(sessions=sessions, messages=messages, bytes=size), end
+
+
+def stored(statements: Statements, namespace: str) -> Steps[int]:
+    """Return how many bytes the tables take."""
+    rows = yield statements.stored, ()
+    return _whole(namespace, rows[0])[0]
+
+
+def _whole(namespace: str, sums: Row) -> list[int]:
     try:  # servers return a sum as a `Decimal`
-        sessions, messages, size, occupied = (int(number) for number in (*rows[0], *stored[0]))
+        return [int(number) for number in sums]
     except (TypeError, ValueError, OverflowError):
         raise CorruptRecord(f"the sizes of the sessions of namespace {namespace!r} are damaged") from None
-    return Totals(sessions=sessions, messages=messages, bytes=size, stored=occupied)
 
 
 def listed_keys(statements: Statements, query: Query, limit: int) -> Steps[Sequence[Row]]:

@@ -292,7 +292,11 @@ class Statements:
         self.counts = None if self.served else compiled(counts)
         living = or_(s.expires.is_(None), s.expires > now)
         sums = (func.coalesce(func.sum(_counted(one)), 0) for one in (s.messages_until - s.start, s.bytes))
-        self.totals = compiled(select(func.count(), *sums).where(of_namespace, living))
+        # In parts, so that other operations come in between: SQLite has one thread for all.
+        behind, up_to = s.session > bindparam("after"), s.session <= bindparam("until")
+        self.totals = compiled(select(func.count(), *sums).where(of_namespace, behind, up_to, living))
+        part = bindparam("part", type_=BigInteger)
+        self.mark = compiled(select(s.session).where(of_namespace, behind).order_by(s.session).limit(_ONE).offset(part))
         self.stored = compiled(text(_STORED[dialect.name]))
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import servers
 from sql_places import emptied_mariadb, emptied_postgresql
 from turnlog import Backend, Store, user
+from turnlog_sql import _store
 from turnlog_sql.mysql import MySQLBackend
 from turnlog_sql.postgresql import PostgreSQLBackend
 from turnlog_sql.sqlite import SQLiteBackend
@@ -17,6 +19,13 @@ from turnlog_sql.sqlite import SQLiteBackend
 
 def at(folder: Path) -> SQLiteBackend:
     return SQLiteBackend(f"sqlite:///{folder}/chat.db", sweep=0)
+
+
+def made(kind: str, folder: Path) -> Backend:
+    """Return a backend without sessions."""
+    if kind == "postgresql":
+        return PostgreSQLBackend(emptied_postgresql(), sweep=0)
+    return MySQLBackend(emptied_mariadb(), sweep=0) if kind == "mariadb" else at(folder)
 
 
 async def fill(backend: Backend, sessions: int) -> None:
@@ -36,14 +45,25 @@ async def test_sqlite_occupies_its_file_and_the_log(tmp_path: Path) -> None:
     assert (tmp_path / "chat.db").stat().st_size == pages, "the log was written to the file when it was closed"
 
 
+@pytest.mark.parametrize("part", [1, 2, 3, 7, 8, 9])
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql", "mariadb"])
+async def test_a_namespace_is_counted_in_parts(kind: str, part: int, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(_store, "_COUNTED", part)
+    async with made(kind, tmp_path) as backend:
+        store = Store(backend)
+        for name in ("\x21", "a", "A", "ä", "z", "\uffee", "\U0001f600", "\U0010ffff"):
+            await store.append(name, [user("x"), user("y")])
+        found = await backend.totals("default")
+        infos = [info async for info in store.sessions()]
+    assert (found.sessions, found.messages, found.bytes) == (8, 16, sum(info.bytes for info in infos))
+
+
 @pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
-async def test_a_server_tells_what_the_tables_occupy(kind: str) -> None:
-    url = emptied_postgresql() if kind == "postgresql" else emptied_mariadb()
-    backend = PostgreSQLBackend(url, sweep=0) if kind == "postgresql" else MySQLBackend(url, sweep=0)
-    async with backend:
+async def test_a_server_tells_what_the_tables_occupy(kind: str, tmp_path: Path) -> None:
+    async with made(kind, tmp_path) as backend:
         await fill(backend, 50)
         if kind == "mariadb":  # the server counts now and then
-            servers.ask(url, "ANALYZE TABLE turnlog_records")
+            servers.ask(servers.mariadb(), "ANALYZE TABLE turnlog_records")
         found = await backend.totals("default")
     assert found.stored is not None
     assert found.stored > found.bytes > 50_000
