@@ -309,7 +309,9 @@ def test_a_pipeline_with_a_prompt_that_is_none_is_refused(prompt: Any) -> None:
         Pipeline(Store(MemoryBackend()), Recorder(), system=prompt)
 
 
-@pytest.mark.parametrize("answer", ["text", 5, {}, {"role": "assistant", "content": {1, 2}}])
+@pytest.mark.parametrize(
+    "answer", ["text", 5, {}, {"role": "assistant", "content": {1, 2}}, {"role": "user", "content": "hello"}]
+)
 async def test_what_is_no_answer_is_refused_and_nothing_is_stored(answer: object, store: Store) -> None:
     async with store:
         with pytest.raises(InvalidInput, match="the model's answer"):

@@ -107,5 +107,12 @@ def _checked(answer: MessageLike | Reply) -> _Checked:
     if isinstance(answer, Reply):
         if answer.usage is not None and not isinstance(answer.usage, Usage):
             raise InvalidInput(f"the usage must be Usage(input=..., output=...), not {shown(answer.usage)}")
-        return _Checked(as_message(answer.message, "the model's answer"), answer.usage)
-    return _Checked(as_message(answer, "the model's answer"))
+        return _Checked(_answered(answer.message), answer.usage)
+    return _Checked(_answered(answer))
+
+
+def _answered(answer: MessageLike) -> Message:
+    message = as_message(answer, "the model's answer")
+    if message.role == "user":
+        raise InvalidInput(f"the model's answer must not be a message of the user: {shown(message.to_dict())}")
+    return message
