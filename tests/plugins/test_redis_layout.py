@@ -274,7 +274,7 @@ async def test_no_flipped_bit_is_silently_wrong(element: str) -> None:
         wanted = await all_of_it()
         with raw(url) as client:
             data = client.lindex(ALICE, place)
-            for bit in range(len(data) * 8):
+            for bit in range(0, len(data) * 8, 3):  # each byte, and each place in a byte
                 damaged = bytearray(data)
                 damaged[bit // 8] ^= 1 << bit % 8
                 client.lset(ALICE, place, bytes(damaged))
@@ -855,7 +855,7 @@ class Machine(RuleBasedStateMachine):
 @pytest.mark.usefixtures("runner")
 def test_the_store_agrees_with_the_state() -> None:
     chosen = settings(
-        max_examples=settings().max_examples // 2,  # a step takes several round trips
+        max_examples=settings().max_examples // 4,  # a step takes several round trips
         stateful_step_count=20,
         report_multiple_bugs=False,
     )
