@@ -138,11 +138,11 @@ def figures(done: subprocess.CompletedProcess[str]) -> list[int]:
 
 
 def test_eight_processes_append_to_one_session(place: Place) -> None:
-    """8 times 8 by 25 turns, from no tables on: none lost, twice or torn, and each writer's are in its order."""
+    """4 times 8 by 25 turns, from no tables on: none lost, twice or torn, and each writer's are in its order."""
     place.forget()
-    repeats, mixed = figures(python("append", place.url, "8"))
-    assert repeats == 8
-    assert mixed > 4
+    repeats, mixed = figures(python("append", place.url, "4"))
+    assert repeats == 4
+    assert mixed > 2
 
 
 def test_without_a_lock_turns_are_lost(place: Place) -> None:
@@ -152,9 +152,9 @@ def test_without_a_lock_turns_are_lost(place: Place) -> None:
 
 
 def test_of_two_writers_with_one_version_one_wins(place: Place) -> None:
-    """300 times; the loser is told so, and has changed nothing."""
-    rounds, ann, ben = figures(python("race", place.url, "300"))
-    assert rounds == ann + ben == 300
+    """150 times; the loser is told so, and has changed nothing."""
+    rounds, ann, ben = figures(python("race", place.url, "150"))
+    assert rounds == ann + ben == 150
     assert min(ann, ben) > 0
 
 
