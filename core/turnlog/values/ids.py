@@ -59,9 +59,8 @@ def check_id(value: object, name: str, *, limit: int = MAX_ID_BYTES) -> str:
                 raise InvalidInput(f"{name} holds the control character {sign!a}: remove it")
         size = len(value.encode())
     if not value or value.isspace():
-        raise InvalidInput(
-            f"{name} is {'blank' if value else 'empty'}: name it, or use new_session_id() for a fresh one"
-        )
+        hint = ", or use new_session_id() for a fresh one" if name == "session id" else ""
+        raise InvalidInput(f"{name} is {'blank' if value else 'empty'}: name it{hint}")
     if size > limit:
         raise InvalidInput(f"{name} has {size} bytes of UTF-8, the limit is {limit}")
     return value
