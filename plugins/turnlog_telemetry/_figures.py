@@ -48,6 +48,8 @@ def _of_commit(change: Change, receipt: Receipt) -> Figures:
         return Figures(0, 0)
     if receipt.previous == receipt.version:
         return Figures(0, 0, repeat=True)
+    if len(append) == 1:
+        return Figures(append[0].count, append[0].size)
     return Figures(sum([record.count for record in append]), sum([record.size for record in append]))
 
 
