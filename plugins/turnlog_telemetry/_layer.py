@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
-from typing import ClassVar, Final
+from typing import ClassVar
 
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider, get_tracer
@@ -15,10 +14,9 @@ from turnlog.errors import InvalidInput
 from turnlog.layers import Position, stack_of
 
 from . import _conventions as names
+from ._failures import Failures
 from ._instruments import instruments_of
 from ._measured import Measured, Operation, Tools
-
-_logger: Final = logging.getLogger(__name__)
 
 
 class TelemetryLayer(Layer):
@@ -55,9 +53,8 @@ class TelemetryLayer(Layer):
             raise InvalidInput(f"ids must be True or False, not {ids!r}")
         tracer = get_tracer(names.SCOPE, tracer_provider=tracer_provider, schema_url=names.SCHEMA_URL)
         self._instruments = instruments_of(meter_provider)
-        self._tools = Tools(tracer, self._instruments.duration, timer, ids, self._failed)
+        self._tools = Tools(tracer, self._instruments.duration, timer, ids, Failures())
         self._operations: dict[tuple[str, str | None], Operation] = {}
-        self._has_failed = False
         *layers, backend = stack_of(inner)
         self._system = type(backend).__name__.removesuffix("Backend").lower()
         for layer in layers:
@@ -160,10 +157,4 @@ class TelemetryLayer(Layer):
         try:
             self._instruments.watch(layer, self._system)
         except Exception as failure:  # noqa: BLE001 - a store works without the figures of a layer
-            self._failed(failure)
-
-    def _failed(self, failure: Exception) -> None:
-        """Log the class of the first error; its message may show an id."""
-        if not self._has_failed:
-            self._has_failed = True
-            _logger.warning("OpenTelemetry raised %s; the store goes on without it", type(failure).__qualname__)
+            self._tools.failures.note(failure)

@@ -15,6 +15,7 @@ from turnlog import Conflict, Session, SessionNotFound, SplitsSealed
 from turnlog.errors import TurnlogError
 
 from . import _conventions as names
+from ._failures import Failures
 from ._figures import Figures, figures_of, status_code_of
 from ._instruments import Series
 
@@ -46,14 +47,14 @@ class Tools(NamedTuple):
         duration: Takes the seconds of each operation.
         timer: Returns seconds, never backwards.
         ids: Whether spans show session ids and owners.
-        failed: Is given each error of OpenTelemetry, so that the operation goes on without it.
+        failures: Takes the errors of telemetry itself.
     """
 
     tracer: Tracer
     duration: Histogram
     timer: Callable[[], float]
     ids: bool
-    failed: Callable[[Exception], None]
+    failures: Failures
 
 
 class Measured:
@@ -86,7 +87,6 @@ class Measured:
 
     def __enter__(self) -> Self:
         tools, operation = self._tools, self._operation
-        self._start = tools.timer()
         try:
             attributes: dict[str, str | int] | Mapping[str, str] = operation.attributes
             records = len(getattr(self._asked, "append", ()))
@@ -97,22 +97,24 @@ class Measured:
                 self._span = span
                 self._token = attach(set_span_in_context(span))
         except Exception as failure:  # noqa: BLE001 - an operation never fails because of telemetry
-            tools.failed(failure)
+            tools.failures.note(failure)
+        self._start = tools.timer()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        seconds = self._tools.timer() - self._start
         if self._token is not None:
             detach(self._token)
         try:
             try:
-                self._record(error)
+                self._record(error, seconds)
             finally:
                 if self._span is not None:
                     self._span.end()
         except Exception as failure:  # noqa: BLE001 - as above
-            self._tools.failed(failure)
+            self._tools.failures.note(failure)
 
     def _more(self, records: int) -> dict[str, str | int]:
         """Return the attributes that depend on the call."""
@@ -127,8 +129,7 @@ class Measured:
                 more[names.ENDUSER_ID] = owner
         return more
 
-    def _record(self, error: BaseException | None) -> None:
-        seconds = self._tools.timer() - self._start
+    def _record(self, error: BaseException | None, seconds: float) -> None:
         series, span = self._operation.series, self._span
         if error is None:
             self._tools.duration.record(seconds, series.attributes)
