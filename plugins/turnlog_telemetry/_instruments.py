@@ -109,7 +109,7 @@ class Instruments:
             self._watched.setdefault(name, WeakKeyDictionary())[layer] = system
         for stat in layer.stats():
             full = f"turnlog.{name}.{stat}"
-            if full not in self._reported:
+            if full not in self._reported:  # without an SDK, the API keeps each instrument that it is asked for
                 self._reported.add(full)
                 self._meter.create_observable_up_down_counter(
                     full, [partial(self._stats, name, stat)], description=f"{stat}, as {type(layer).__name__} counts."
