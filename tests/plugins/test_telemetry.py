@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -51,7 +53,7 @@ from turnlog_compression.zstd import ZstdLayer
 from turnlog_memory import MemoryBackend
 from turnlog_redis import RedisBackend
 from turnlog_sql.sqlite import SQLiteBackend
-from turnlog_telemetry import TelemetryLayer, _conventions
+from turnlog_telemetry import TelemetryLayer, _conventions, _instruments
 from turnlog_telemetry._figures import status_code_of
 from turnlog_telemetry._instruments import MAX_NAMESPACES, Series
 from watched import KEY, Watched
@@ -384,6 +386,20 @@ async def test_an_error_passes_and_its_class_alone_is_recorded(error: Exception,
     assert sdk.total("turnlog.messages") == 0
 
 
+async def test_a_lost_answer_and_the_repeat_that_follows_are_counted() -> None:
+    sdk = SDK()
+    watched = Watched(MemoryBackend())
+    watched.fail("commit", OutcomeUnknown("the answer was lost"), applied=True)
+    store = Store(sdk.over(watched))
+    with pytest.raises(OutcomeUnknown):
+        await store.append("s", SAID, turn_id="t")
+    await store.append("s", SAID, turn_id="t")
+    await store.append("s", SAID, turn_id="t", expect=None)
+    assert sdk.values(DURATION, "error.type") == {"OutcomeUnknown": 1, None: 2}
+    assert sdk.total("turnlog.repeats") == 2
+    assert sdk.total("turnlog.messages") == 0, "a turn whose answer was lost was not acknowledged"
+
+
 async def test_a_cancelled_operation_ends_as_cancelled_and_is_measured() -> None:
     sdk = SDK()
     watched = Watched(MemoryBackend())
@@ -568,6 +584,21 @@ def test_event_loops_of_several_threads_count_right() -> None:
     for thread in number.threads:
         thread.join()
     assert series.messages == 2
+
+
+@pytest.mark.only_where(hasattr(os, "fork"), "forks", "this system cannot fork")
+def test_a_forked_child_counts_even_if_a_thread_of_its_parent_held_the_lock() -> None:
+    with _instruments._lock:
+        pid = os.fork()
+        if not pid:
+            code = 1
+            signal.alarm(5)
+            try:
+                Series({}).add(1, 1, repeat=False)
+                code = 0
+            finally:
+                os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 LATER = """
