@@ -65,7 +65,7 @@ class Layer(Backend):
         self.inner = inner
 
     def stats(self) -> Mapping[str, float]:
-        """Return what the layer has counted, by name, for a telemetry layer to report; nothing by default."""
+        """Return what the layer has counted, always under the same names, for a telemetry layer; nothing by default."""
         return {}
 
     async def traces(self, namespace: str, owner: str) -> tuple[str, ...]:

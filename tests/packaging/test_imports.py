@@ -20,6 +20,7 @@ DRIVERS = {
     "hiredis",
     "hypothesis",
     "openai",
+    "opentelemetry",
     "pytest",
     "redis",
     "rich",
@@ -40,6 +41,7 @@ MAY_IMPORT = {
     "turnlog_openai": {"openai", "turnlog"},
     "turnlog_redis": {"hiredis", "msgspec", "redis", "turnlog"},
     "turnlog_sql": {"asyncmy", "asyncpg", "cyclopts", "msgspec", "sqlalchemy", "turnlog"},
+    "turnlog_telemetry": {"opentelemetry", "turnlog"},
     "turnlog_tokens": {"tiktoken", "tokenizers", "turnlog"},
 }
 KIT_MAY_IMPORT = {"pytest"}

@@ -86,6 +86,7 @@ _EXTRAS: Final = {
     "cyclopts": "cli",
     "hiredis": "redis",
     "openai": "openai",
+    "opentelemetry": "telemetry",
     "redis": "redis",
     "rich": "cli",
     "sqlalchemy": "sql",
