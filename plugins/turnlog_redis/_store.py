@@ -44,7 +44,7 @@ from turnlog.rules import (
     window,
 )
 from turnlog.runtime import BoundedMap, PerLoop, SSLMode
-from turnlog.values import check_read
+from turnlog.values import check_listing, check_read
 
 from . import _layout, _scripts, _server_warnings
 from ._commit_plan import CommitPlan, Seen, commit_plan, receipt_of
@@ -480,6 +480,16 @@ class RedisBackend(Backend):
             if page is not None:
                 return page
             after = entries[-1][:2]
+
+    async def namespaces(self, *, after: str | None = None, limit: int = 1_000) -> Sequence[str]:
+        check_listing(after, limit)
+        places = [_layout.namespaces_of(bucket) for bucket in range(_layout.BUCKETS)]
+        start = "" if after is None else after
+        commands = [_call(_scripts.NAMESPACES, (names,), (start, limit, index)) for names, index in places]
+        answers = await self._all(monotonic() + self._timeout, commands)
+        return [
+            _layout.listed_namespace(name) for name in sorted({name for names in answers for name in names})[:limit]
+        ]
 
     async def _next(
         self, until: float, indexes: Sequence[bytes], after: tuple[float, bytes] | None, many: int

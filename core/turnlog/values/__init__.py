@@ -9,7 +9,7 @@ from .key import Key
 from .message import Message, MessageLike, as_message, assistant, system, tool, user
 from .metadata import Metadata, Value
 from .record import Record
-from .session import Erased, Page, Query, Session, SessionInfo, check_read, decoded
+from .session import Erased, Page, Query, Session, SessionInfo, check_listing, check_read, decoded
 from .turn import Turn
 from .version import ExactVersion, SameSession, Version
 
@@ -39,6 +39,7 @@ __all__ = [
     "as_message",
     "assistant",
     "check_expect",
+    "check_listing",
     "check_read",
     "copy_digest",
     "decoded",
