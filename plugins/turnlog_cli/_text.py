@@ -8,7 +8,8 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Iterator
+import traceback
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -36,6 +37,7 @@ _CONTROL: Final = re.compile(
     "\u2060-\u206f\u3164\ud800-\udfff\ufe00-\ufe0d\ufeff\uffa0\ufff0-\ufffb"
     "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
+_INDENT: Final = 4  # spaces before the further lines of a text that wraps
 _BREAK: Final = re.compile("[\t\n]")
 _PASSWORD: Final = re.compile(r"://\S*@")
 _SECRET: Final = re.compile(r"([?&][^=&\s]*(?:pass|secret|token|key)[^=&\s]*=)[^&\s'\"]+", re.IGNORECASE)
@@ -102,11 +104,37 @@ def time_of(seconds: float) -> str:
         return f"{seconds} s"
 
 
+def minute_of(seconds: float) -> str:
+    """Return the same without seconds."""
+    return time_of(seconds).rpartition(":")[0] or time_of(seconds)
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, as `1 session` and `2 sessions`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def title_of(metadata: Mapping[str, object]) -> str:
+    """Return the title of a session: its metadata `title`, if that is text."""
+    title = metadata.get("title")
+    return title if isinstance(title, str) else ""
+
+
+def without_secrets(text: str) -> str:
+    """Return a text with `***` in place of what looks like a password in a URL."""
+    return _SECRET.sub(r"\1***", _PASSWORD.sub("://***@", text))
+
+
 def complain(error: TurnlogError | OSError | str, *, where: str = "turnlog") -> None:
     """One line on standard error, without passwords."""
     text = error if isinstance(error, str) else str(error) or type(error).__name__
-    text = _SECRET.sub(r"\1***", _PASSWORD.sub("://***@", text))
-    tell(f"{line(where)}: {line(text)}")
+    tell(f"{line(where)}: {line(without_secrets(text))}")
+
+
+def explain(error: Exception) -> None:
+    """Print where an error was raised, without passwords."""
+    for row in "".join(traceback.format_exception(error)).splitlines():
+        tell(line(without_secrets(row)))
 
 
 class _Lines(logging.Handler):
@@ -159,6 +187,18 @@ class Printer:
         from rich.text import Text
 
         self._console.print(Text.assemble(*((safe(text), style) for text, style in pieces)), soft_wrap=True)
+
+    def wrapped(self, *pieces: tuple[str, str]) -> None:
+        """Print the same; on a terminal it wraps between words, and all lines but the first are indented."""
+        if self._console is None:
+            self(*pieces)
+            return
+        from rich.text import Text
+
+        text = Text.assemble(*((safe(text), style) for text, style in pieces))
+        for number, row in enumerate(text.wrap(self._console, max(20, self._console.width - _INDENT))):
+            row.rstrip()
+            self._console.print(Text(" " * _INDENT if number else "").append_text(row), soft_wrap=True)
 
     def write(self, text: str, style: str = "") -> None:
         """Print text at once, without ending the line.  It is made safe here."""

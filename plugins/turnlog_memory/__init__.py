@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from turnlog import Backend, Change, Expect, Key, Metadata, Page, Query, Receipt, Record, Session, Version
 from turnlog.errors import InvalidInput
 from turnlog.rules import SessionState, page
-from turnlog.values import check_listing
+from turnlog.values import Remainder, check_listing
 
 if TYPE_CHECKING:
     from turnlog.runtime import Gate
@@ -120,6 +120,10 @@ class MemoryBackend(Backend):
         headers = (state.header for state in self._states.values())
         found = {h.key.namespace for h in headers if h is not None and h.alive(now)}
         return sorted(name for name in found if after is None or name > after)[:limit]  # code points sort as UTF-8 does
+
+    async def scrub(self) -> Sequence[Remainder]:
+        """Return nothing: no file holds what was deleted."""
+        return ()
 
     async def close(self) -> None:
         await super().close()

@@ -44,7 +44,7 @@ from turnlog.rules import (
     window,
 )
 from turnlog.runtime import BoundedMap, PerLoop, SSLMode
-from turnlog.values import check_listing, check_read
+from turnlog.values import Finding, Remainder, check_listing, check_read
 
 from . import _layout, _scripts, _server_warnings
 from ._commit_plan import CommitPlan, Seen, commit_plan, receipt_of
@@ -565,6 +565,16 @@ class RedisBackend(Backend):
         return _call(_scripts.FORGET, (keys.session, index), (member, session, (query.owner or "").encode()))
 
     # ------------------------------------------------------------------------------------------------------ the server
+
+    async def scrub(self) -> Sequence[Remainder]:
+        """Return what deleted sessions leave on the server; only its administrator can remove that."""
+        self.check_open()
+        return await _server_warnings.remainders(self._server)
+
+    async def diagnose(self) -> Sequence[Finding]:
+        """Return which settings of the server are a risk."""
+        self.check_open()
+        return await _server_warnings.risks(self._server)
 
     @property
     def _default_ttl(self) -> str:

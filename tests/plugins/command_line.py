@@ -64,7 +64,8 @@ def use(monkeypatch: pytest.MonkeyPatch, made: Store | Backend) -> None:
     store = made if isinstance(made, Store) else Store(made)
     for module in ("turnlog_cli._chat", "turnlog_cli._import", "turnlog_sql.commands"):
         monkeypatch.setattr(f"{module}.open_store", lambda url, **_: store)
-    for module in ("turnlog_cli._list", "turnlog_cli._show", "turnlog_compression.commands"):
+    ours = ("_doctor", "_edit", "_erase", "_list", "_namespaces", "_search", "_show", "_sweep", "_verify")
+    for module in (*(f"turnlog_cli.{name}" for name in ours), "turnlog_compression.commands"):
         monkeypatch.setattr(f"{module}.open_existing", lambda url, **_: store)
 
 

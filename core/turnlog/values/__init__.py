@@ -11,6 +11,7 @@ from .metadata import Metadata, Value
 from .record import Record
 from .session import Erased, Page, Query, Session, SessionInfo, check_listing, check_read, decoded
 from .turn import Turn
+from .upkeep import Finding, Remainder
 from .version import ExactVersion, SameSession, Version
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Erased",
     "ExactVersion",
     "Expect",
+    "Finding",
     "Key",
     "Message",
     "MessageLike",
@@ -30,6 +32,7 @@ __all__ = [
     "Query",
     "Receipt",
     "Record",
+    "Remainder",
     "SameSession",
     "Session",
     "SessionInfo",

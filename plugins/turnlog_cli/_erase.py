@@ -1,0 +1,182 @@
+"""`turnlog erase`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from turnlog import CorruptRecord, InvalidInput, Layer, SessionInfo, SessionNotFound, Store
+from turnlog.config import open_existing
+from turnlog.layers import stack_of
+from turnlog.values import Remainder
+
+from ._hooks import Scrubs, lowest
+from ._namespaces import check_one, stores_of
+from ._table import Table
+from ._text import Code, Printer, as_json, complain, counted, is_terminal, line, note, title_of
+
+
+class _Receipt(NamedTuple):
+    """What was removed, and what remains."""
+
+    sessions: dict[str, int]
+    """How many sessions were removed, by namespace."""
+    damaged: Sequence[CorruptRecord]
+    """Sessions that may be the owner's, and were left."""
+    remains: Sequence[Remainder]
+
+
+def erase(
+    session_id: str | None,
+    url: str | None,
+    *,
+    namespace: str | None,
+    owner: str | None,
+    everywhere: bool,
+    yes: bool,
+    json: bool,
+) -> int:
+    """Remove a session, or all of an owner, and print what was removed, and what remains where and until when.
+
+    Args:
+        session_id: The session; or
+        url: Where; None: in the store that the configuration names.
+        namespace: The namespace; None: the one that the configuration names.
+        owner: the owner.
+        everywhere: The owner's sessions in all namespaces.
+        yes: Do not ask.
+        json: One object.
+
+    Raises:
+        InvalidInput: Neither or both are given, or nobody can be asked.
+    """
+    if (session_id is None) == (owner is None):
+        raise InvalidInput("erase takes either a session or --owner")
+    if everywhere and owner is None:
+        raise InvalidInput("--all-namespaces needs --owner: a session is in one namespace")
+    check_one(namespace, everywhere=everywhere)
+    if not yes and not is_terminal(sys.stdin):
+        raise InvalidInput("erase asks before it removes anything, and standard input is no terminal: give --yes")
+    return asyncio.run(_erase(session_id, url, namespace, owner, everywhere=everywhere, yes=yes, json=json))
+
+
+async def _erase(
+    session_id: str | None,
+    url: str | None,
+    namespace: str | None,
+    owner: str | None,
+    *,
+    everywhere: bool,
+    yes: bool,
+    json: bool,
+) -> int:
+    async with open_existing(url, namespace=namespace) as store:
+        if owner is None:
+            assert session_id is not None
+            info = await _info(store, session_id)
+            if not yes and not _agreed(f"Erase session {session_id!r} in {store.namespace!r}{_described(info)}?"):
+                return Code.FAILED
+            if not await store.erase(session_id):
+                raise SessionNotFound(f"there is no session {session_id!r} in {store.namespace!r}")
+            found = {store.namespace: 1}
+            damaged: Sequence[CorruptRecord] = ()
+            owners = [(store.namespace, info.owner)] if info is not None and info.owner else []
+        else:
+            stores = [view async for view in stores_of(store, everywhere=everywhere)]
+            if not yes and not _agreed(await _question(stores, owner)):
+                return Code.FAILED
+            erased = [(view.namespace, await view.erase_owner(owner)) for view in stores]
+            found = {name: one.sessions for name, one in erased if one.sessions}
+            damaged = [error for _, one in erased for error in one.damaged]
+            owners = [(name, owner) for name, _ in erased]
+        receipt = _Receipt(found, damaged, await _remains(store, owners))
+    _print_json(receipt) if json else _print(receipt)
+    return Code.FAILED if damaged else Code.FINE
+
+
+async def _info(store: Store, session_id: str) -> SessionInfo | None:
+    """Return what is known of a session; None if it is damaged, which can be erased, too."""
+    try:
+        return await store.info(session_id)
+    except CorruptRecord as error:
+        complain(error)
+        return None
+
+
+def _described(info: SessionInfo | None) -> str:
+    if info is None:
+        return ""
+    owner = f", owner {info.owner!r}" if info.owner else ""
+    title = f", {title_of(info.metadata)!r}" if title_of(info.metadata) else ""
+    size = f"{counted(info.turns - info.first, 'turn')}, {counted(info.messages, 'message')}"
+    return f" ({size}{owner}{title})"
+
+
+async def _question(stores: Sequence[Store], owner: str) -> str:
+    counts: dict[str, int] = {}
+    for view in stores:
+        try:
+            async for _ in view.sessions(owner=owner):
+                counts[view.namespace] = counts.get(view.namespace, 0) + 1
+        except CorruptRecord:  # the receipt names what could not be read
+            continue
+    names = ", ".join(map(repr, counts)) or ", ".join(repr(view.namespace) for view in stores)
+    return f"Erase {counted(sum(counts.values()), 'session')} of owner {owner!r} in {names}?"
+
+
+def _agreed(question: str) -> bool:
+    print(f"{line(question)} [y/N] ", end="", file=sys.stderr, flush=True)
+    agreed = sys.stdin.readline().strip().lower() in ("y", "yes")
+    if not agreed:
+        note("turnlog: nothing was erased")
+    return agreed
+
+
+async def _remains(store: Store, owners: Sequence[tuple[str, str]]) -> list[Remainder]:
+    """Return what may still hold parts of what was erased."""
+    backend = store.backend
+    found = []
+    if isinstance(backend, Layer):
+        for name, owner in owners:
+            traces = await backend.traces(name, owner)
+            found += [Remainder(trace, "it is removed, as the page of its layer says") for trace in traces]
+    if any(isinstance(layer, Layer) and layer.position == "cache" for layer in stack_of(backend)):
+        found.append(Remainder("copies in other processes with a cache", "they use the session again, or end"))
+    below = lowest(backend)
+    if isinstance(below, Scrubs):
+        found += await below.scrub()
+    else:
+        found.append(Remainder(f"perhaps the files of {below!r}", "its documentation says"))
+    return [*found, Remainder("backups and exports", "you delete them")]
+
+
+def _print_json(receipt: _Receipt) -> None:
+    print(
+        as_json(
+            {
+                "sessions": sum(receipt.sessions.values()),
+                "namespaces": receipt.sessions,
+                "damaged": [str(error) for error in receipt.damaged],
+                "remains": [msgspec.structs.asdict(one) for one in receipt.remains],
+            }
+        )
+    )
+
+
+def _print(receipt: _Receipt) -> None:
+    for error in receipt.damaged:
+        complain(error)
+    out = Printer()
+    for name, count in receipt.sessions.items():
+        out((f"erased: {counted(count, 'session')} in {name!r}", ""))
+    if not receipt.sessions:
+        out(("there was nothing to erase", ""))
+    out()
+    table = Table("what remains", "until", "to remove it now")
+    for one in receipt.remains:
+        table.add(one.where, one.until, one.command)
+    table.end()
