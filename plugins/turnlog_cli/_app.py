@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Coroutine, Sequence
+from traceback import format_exception
 from typing import Annotated, Final
 
 from cyclopts import App, CycloptsError, Parameter
 
 from turnlog import TurnlogError
+from turnlog.config import mask
 
 from ._commands import add_commands
 from ._options import Namespace, StoreURL
@@ -165,13 +167,24 @@ def run(arguments: Sequence[str]) -> int:
         raise
     except Exception as error:  # noqa: BLE001 - a plugin may raise anything, and people get a sentence
         if len(words) < len(arguments):
-            explain(error)
+            explain(mask("".join(format_exception(error)), _store_in(words)))
+        said = mask(str(error) or type(error).__name__, _store_in(words))
         if isinstance(error, TurnlogError):
-            complain(error)
+            complain(said)
             return Code.of(error)
-        complain(f"{type(error).__name__}: {error}: this is a fault of turnlog or of a plugin; {_DEBUG} shows where")
+        complain(f"{type(error).__name__}: {said}: this is a fault of turnlog or of a plugin; {_DEBUG} shows where")
         return Code.FAILED
     return code if isinstance(code, int) else Code.FINE
+
+
+def _store_in(words: Sequence[str]) -> str | None:
+    """Return the URL that the arguments give."""
+    for word, value in zip(words, [*words[1:], ""], strict=True):
+        if word == "--store":
+            return value
+        if word.startswith("--store="):
+            return word.partition("=")[2]
+    return None
 
 
 def _wait(command: Coroutine[object, object, object]) -> object:

@@ -14,7 +14,7 @@ from turnlog.config import open_existing
 from turnlog.layers import stack_of
 from turnlog.values import Remainder
 
-from ._hooks import Scrubs, lowest
+from ._hooks import Scrubs, Sweeps, lowest
 from ._namespaces import check_one, stores_of
 from ._table import Table
 from ._text import Code, Printer, as_json, complain, counted, is_terminal, line, note, title_of
@@ -147,11 +147,13 @@ async def _remains(store: Store, owners: Sequence[tuple[str, str]]) -> list[Rema
     if any(isinstance(layer, Layer) and layer.position == "cache" for layer in stack_of(backend)):
         found.append(Remainder("copies in other processes with a cache", "they use the session again, or end"))
     below = lowest(backend)
+    if isinstance(below, Sweeps):  # an expired session is listed nowhere, but is stored until it is swept
+        await below.sweep()
     if isinstance(below, Scrubs):
         found += await below.scrub()
     else:
         found.append(Remainder(f"perhaps the files of {below!r}", "its documentation says"))
-    return [*found, Remainder("backups and exports", "you delete them")]
+    return [*found, Remainder("backups, snapshots and exports", "you delete them")]
 
 
 def _print_json(receipt: _Receipt) -> None:

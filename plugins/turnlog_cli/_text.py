@@ -8,7 +8,6 @@ import json
 import logging
 import re
 import sys
-import traceback
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
@@ -131,9 +130,9 @@ def complain(error: TurnlogError | OSError | str, *, where: str = "turnlog") -> 
     tell(f"{line(where)}: {line(without_secrets(text))}")
 
 
-def explain(error: Exception) -> None:
-    """Print where an error was raised, without passwords."""
-    for row in "".join(traceback.format_exception(error)).splitlines():
+def explain(text: str) -> None:
+    """Print a traceback to standard error, without passwords."""
+    for row in text.splitlines():
         tell(line(without_secrets(row)))
 
 

@@ -45,6 +45,12 @@ def rewritten(statements: Statements) -> Steps[bool]:
     return not busy
 
 
+def expired_in_sqlite(path: str) -> list[Remainder]:
+    """Return where expired sessions are that no sweep removes yet, because another process may have another clock."""
+    where = f"{path!r}, which has sessions that expired less than an hour ago"
+    return [Remainder(where, "an hour after their expiry", "turnlog sweep, an hour later")]
+
+
 def remainders_of_sqlite(path: str, *, why: str) -> list[Remainder]:
     """Return what remains where a file was not written anew.
 

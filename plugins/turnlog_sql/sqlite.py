@@ -18,7 +18,7 @@ from turnlog.errors import InvalidInput
 from turnlog.runtime import Gate
 from turnlog.values import Finding, Remainder
 
-from . import _migrations, _upkeep
+from . import _migrations, _operations, _upkeep
 from ._database import RESTORE, Database, Migrate
 from ._location import parse_database_url
 from ._operations import Row, Steps
@@ -112,12 +112,14 @@ class SQLiteBackend(SQLBackend):
         It takes about as long as copying the file, needs as much room again, and keeps other writers waiting.
         """
         self.check_open()
-        path = self._file.path
+        path, now = self._file.path, self.clock()
+        expired = await self._database.read(lambda: _operations.any_expired(self._statements, now))
+        remains = _upkeep.expired_in_sqlite(path) if expired else []
         try:
             emptied = await self._database.read(lambda: _upkeep.rewritten(self._statements))
         except Unavailable as error:
-            return _upkeep.remainders_of_sqlite(path, why=str(error))
-        return [] if emptied else _upkeep.remainders_of_sqlite(path, why="another process reads its log")
+            return remains + _upkeep.remainders_of_sqlite(path, why=str(error))
+        return remains if emptied else remains + _upkeep.remainders_of_sqlite(path, why="another process reads its log")
 
     async def diagnose(self) -> Sequence[Finding]:
         """Return what is wrong with the file, its rights, its disk and its settings."""

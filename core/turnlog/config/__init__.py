@@ -5,7 +5,7 @@ from __future__ import annotations
 from .configuration import open_existing, open_store
 from .options import duration
 from .plugins import Plugin, fault_of, find_backend, find_command, find_layer, find_model, find_token_counter, installed
-from .settings import Setting, settings_of
+from .settings import Setting, mask, settings_of
 from .url import URL, parse_url
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "find_model",
     "find_token_counter",
     "installed",
+    "mask",
     "open_existing",
     "open_store",
     "parse_url",

@@ -8,11 +8,12 @@ from typing import Final
 
 import msgspec
 
+from ..errors import TurnlogError
 from .configuration import merged
 from .options import Given
 from .url import URL
 
-__all__ = ["Setting", "settings_of"]
+__all__ = ["Setting", "mask", "settings_of"]
 
 _SECRET: Final = re.compile("pass|secret|token|key", re.IGNORECASE)
 """The names of settings whose values are not shown."""
@@ -45,6 +46,19 @@ def settings_of(url: str | None = None, *, namespace: str | None = None) -> list
         if name != "url":
             settings.append(Setting(name, _shown(name, given, found.location), given.where))
     return settings
+
+
+def mask(text: str, url: str | None = None) -> str:
+    """Return a text with `***` in place of the password of the store, such as the text of a driver's error.
+
+    Args:
+        text: The text.
+        url: The URL of the store; None: the one that the configuration names.
+    """
+    try:
+        return merged(url, namespace=None).location.masked(text)
+    except TurnlogError:  # then there is no store whose driver could show its password
+        return text
 
 
 def _shown(name: str, given: Given, location: URL) -> str:
