@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from itertools import groupby
+from typing import Final
 
 import msgspec
 
@@ -13,6 +14,8 @@ from turnlog.config import Plugin, fault_of, installed, open_existing
 
 from ._table import Table
 from ._text import Code, Printer, as_json, complain, line, minute_of, note, time_of, title_of
+
+_TITLE: Final = 48  # characters of a title on a terminal
 
 
 def list_sessions(url: str | None, owner: str | None, limit: int, *, namespace: str | None = None, json: bool) -> int:
@@ -45,7 +48,9 @@ async def _list_sessions(url: str | None, owner: str | None, limit: int, namespa
                 else:
                     turns, messages = str(info.turns - info.first), str(info.messages)
                     updated = (minute_of if table.on_terminal else time_of)(info.updated)
-                    table.add(info.key.session, turns, messages, updated, info.owner, title_of(info.metadata))
+                    title = title_of(info.metadata)
+                    shown = f"{title[:_TITLE]}..." if table.on_terminal and len(title) > _TITLE else title
+                    table.add(info.key.session, turns, messages, updated, info.owner, shown)
         finally:
             table.end()
         if not count:

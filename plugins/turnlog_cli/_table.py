@@ -15,7 +15,7 @@ _WHOLE: Final = (*_NUMBERS, "updated", "session", "operation", "name", "setting"
 """Columns whose cells stay on one line, so that they can be copied; all others wrap between words."""
 
 _GAP: Final = 2  # columns of the screen between two cells
-_NARROW: Final = 20  # columns of the screen that a cell needs that wraps
+_NARROW: Final = 12  # columns of the screen that a cell needs that wraps
 
 
 class Table:
