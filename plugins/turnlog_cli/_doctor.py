@@ -8,8 +8,6 @@ from statistics import median
 from time import perf_counter
 from typing import Final
 
-import msgspec
-
 from turnlog import Store, TurnlogError, assistant, user
 from turnlog.config import open_existing, settings_of
 from turnlog.layers import stack_of
@@ -53,8 +51,8 @@ async def _doctor(url: str | None, *, json: bool) -> int:
     findings = [Finding(without_secrets(one.text), without_secrets(one.command)) for one in findings]
     if json:
         operations = {name: {"median": median(taken), "slowest": max(taken)} for name, taken in times.items()}
-        shown = [msgspec.structs.asdict(one) for one in settings]
-        wrong = [msgspec.structs.asdict(one) for one in findings]
+        shown = [{"name": one.name, "value": without_secrets(one.value), "from": one.where} for one in settings]
+        wrong = [{"text": one.text, "command": one.command} for one in findings]
         print(as_json({"stack": stack, "settings": shown, "operations": operations, "findings": wrong}))
     else:
         _print_settings(stack, [(one.name, without_secrets(one.value), one.where) for one in settings])

@@ -7,8 +7,6 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import msgspec
-
 from turnlog import CorruptRecord, InvalidInput, Layer, SessionInfo, SessionNotFound, Store
 from turnlog.config import open_existing
 from turnlog.layers import stack_of
@@ -163,7 +161,9 @@ def _print_json(receipt: _Receipt) -> None:
                 "sessions": sum(receipt.sessions.values()),
                 "namespaces": receipt.sessions,
                 "damaged": [str(error) for error in receipt.damaged],
-                "remains": [msgspec.structs.asdict(one) for one in receipt.remains],
+                "remains": [
+                    {"where": one.where, "until": one.until, "command": one.command} for one in receipt.remains
+                ],
             }
         )
     )

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Final
 
-import msgspec
-
 from turnlog import InvalidInput
 from turnlog.config import Plugin, fault_of, installed, open_existing
 
@@ -65,7 +63,8 @@ def list_plugins(*, json: bool) -> int:
     if not json and Printer().console is not None:
         return _print_groups(found)
     for plugin, fault in found:
-        fields = msgspec.structs.asdict(plugin) | {"fault": fault}
+        names = ("group", "name", "target", "distribution", "version")
+        fields = {**{name: str(getattr(plugin, name)) for name in names}, "fault": fault}
         print(as_json(fields) if json else "\t".join(map(line, fields.values())))
     return Code.FINE
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
@@ -13,7 +14,7 @@ from ._hooks import Checks, lowest
 from ._namespaces import check_one
 from ._progress import progress
 from ._show import turns_of
-from ._text import Code, as_json, counted, line, note
+from ._text import Code, as_json, counted, is_terminal, line, note
 
 
 def verify(url: str | None, *, namespace: str | None, everywhere: bool, json: bool) -> int:
@@ -35,7 +36,8 @@ async def _verify(url: str | None, namespace: str | None, *, everywhere: bool, j
     async with open_existing(url, namespace=namespace) as store:
         backend = lowest(store.backend)
         if isinstance(backend, Checks):
-            note("turnlog: the database checks itself")
+            if is_terminal(sys.stderr):
+                note("turnlog: the database checks itself")
             damaged += await backend.check()
         with progress("verify") as show:
             async with aclosing(_read(store, everywhere=everywhere)) as found:

@@ -74,10 +74,9 @@ def risks_of_sqlite(path: str, synchronous: str, size: int) -> list[Finding]:
     if synchronous != "FULL":
         text = f"synchronous={synchronous}: a loss of power may take the last acknowledged turns with it"
         found.append(Finding(text, "remove synchronous from the configuration"))
-    if os.name == "posix" and (mode := stat.S_IMODE(os.stat(path).st_mode)) & 0o077:
-        found.append(
-            Finding(f"other users of the machine may use {path!r} (mode {mode:04o})", f"chmod 600 {quote(path)}")
-        )
+    if os.name == "posix" and (mode := stat.S_IMODE(os.stat(path).st_mode)) & 0o007:  # a group may share it
+        risk = f"anybody on the machine may use {path!r} (mode {mode:04o})"
+        found.append(Finding(risk, f"chmod o= {quote(path)}"))
     free = shutil.disk_usage(path).free
     if free < size:
         found.append(

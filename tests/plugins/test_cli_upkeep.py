@@ -258,7 +258,7 @@ def test_doctor_judges_an_sqlite_file(tmp_path: Path, capsys: Any) -> None:
     (tmp_path / "chat.db").chmod(0o644)
     first, second = json.loads(printed(capsys, "doctor", "--json", url, code=1))["findings"]
     assert "synchronous=NORMAL" in first["text"]
-    assert second["command"] == f"chmod 600 {tmp_path}/chat.db"
+    assert second["command"] == f"chmod o= {tmp_path}/chat.db"
 
 
 def findings(capsys: Any, url: str) -> str:
@@ -545,4 +545,4 @@ def test_on_a_terminal_erase_asks_and_doctor_advises(chats: Path) -> None:
     code, seen = screen("doctor", cwd=chats)
     assert code == 1
     assert max(map(len, seen)) <= 80
-    assert any(row.startswith("    to mend it: chmod 600 ") for row in seen)
+    assert any(row.startswith("    to mend it: chmod o= ") for row in seen)
