@@ -145,6 +145,7 @@ class Backend(ABC):
 
         Raises:
             Unsupported: The backend cannot list them.
+            InvalidInput: `after` cannot name a namespace, or `limit` is out of bounds.
         """
         raise Unsupported(f"{type(self).__name__} cannot list its namespaces: name the namespace")
 

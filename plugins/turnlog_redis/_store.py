@@ -46,7 +46,7 @@ from turnlog.rules import (
 from turnlog.runtime import BoundedMap, PerLoop, SSLMode
 from turnlog.values import Finding, Remainder, check_listing, check_read
 
-from . import _layout, _scripts, _server_warnings
+from . import _layout, _scripts, _upkeep
 from ._commit_plan import CommitPlan, Seen, commit_plan, receipt_of
 from ._connection import Argument, Command
 from ._layout import Keys, keys_of
@@ -136,7 +136,7 @@ class RedisBackend(Backend):
         self._server.open()
         try:
             await self._all(monotonic() + self._timeout, [(b"PING",)])
-            await _server_warnings.warn(self._server)
+            await _upkeep.warn(self._server)
         except BaseException:
             await self.close()
             raise
@@ -569,12 +569,12 @@ class RedisBackend(Backend):
     async def scrub(self) -> Sequence[Remainder]:
         """Return what deleted sessions leave on the server; only its administrator can remove that."""
         self.check_open()
-        return await _server_warnings.remainders(self._server)
+        return await _upkeep.remainders(self._server)
 
     async def diagnose(self) -> Sequence[Finding]:
         """Return which settings of the server are a risk."""
         self.check_open()
-        return await _server_warnings.risks(self._server)
+        return await _upkeep.risks(self._server)
 
     @property
     def _default_ttl(self) -> str:

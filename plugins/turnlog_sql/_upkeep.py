@@ -98,7 +98,7 @@ def remainders_of_postgresql(name: str) -> list[Remainder]:
         Remainder(
             f"dead rows in the tables of {name}",
             "other rows are written over them, after a vacuum",
-            f"VACUUM FULL {', '.join(_TABLES)}; CHECKPOINT (it locks the tables while it runs)",
+            f"VACUUM FULL {', '.join(_TABLES)}; CHECKPOINT",  # which locks the tables: so turnlog does not do it
         ),
         Remainder(
             f"the write-ahead log of {name}, its archive and its replicas",
@@ -151,7 +151,7 @@ def remainders_of_mysql(name: str, settings: Sequence[Any]) -> list[Remainder]:
         Remainder(
             f"free room in the table files of {name}",
             "other rows are written over it, after InnoDB has purged the deletion",
-            f"OPTIMIZE TABLE {', '.join(_TABLES)} (it copies the tables)",
+            f"OPTIMIZE TABLE {', '.join(_TABLES)}",
         ),
         Remainder(f"the undo log, the redo log and the doublewrite buffer of {name}", "they are written over"),
     ]
@@ -159,8 +159,8 @@ def remainders_of_mysql(name: str, settings: Sequence[Any]) -> list[Remainder]:
         found.append(
             Remainder(
                 f"the binary log of {name}, and its replicas",
-                "its files expire (expire_logs_days, binlog_expire_logs_seconds)",
-                "FLUSH BINARY LOGS; PURGE BINARY LOGS BEFORE NOW() (once all replicas have read them)",
+                "its files expire (expire_logs_days, binlog_expire_logs_seconds), or all replicas have read them",
+                "FLUSH BINARY LOGS; PURGE BINARY LOGS BEFORE NOW()",
             )
         )
     return found
@@ -184,8 +184,8 @@ def risks_of_mysql(name: str, settings: Sequence[Any]) -> list[Finding]:
         text = f"{name} has no doublewrite buffer: a crash of the machine may damage pages that were being written"
         found.append(Finding(text, "remove skip-innodb-doublewrite from the server's configuration, and restart it"))
     if _is_on(binary) and int(sync) != 1:
-        text = f"{name} has sync_binlog={sync}: after a crash a replica may lack the last acknowledged turns"
-        found.append(Finding(text, "SET GLOBAL sync_binlog = 1 (and in the server's configuration)"))
+        text = f"{name} has sync_binlog={sync}: after a crash a replica may lack acknowledged turns; set it in its configuration, too"
+        found.append(Finding(text, "SET GLOBAL sync_binlog = 1"))
     return found
 
 
