@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from statistics import median
 from time import perf_counter
 from typing import Final
@@ -39,7 +41,7 @@ async def _doctor(url: str | None, *, json: bool) -> int:
     findings: list[Finding] = []
     code = Code.FINE
     try:
-        async with store:
+        async with _quietly(), store:
             if isinstance(backend := lowest(store.backend), Diagnoses):
                 findings += await backend.diagnose()
             times = await _timed(store)
@@ -59,6 +61,16 @@ async def _doctor(url: str | None, *, json: bool) -> int:
         _print_times(times)
         _print_findings(findings)
     return code
+
+
+@asynccontextmanager
+async def _quietly() -> AsyncIterator[None]:
+    """Log no warnings meanwhile: what a backend warns of when it is opened is among its findings."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 async def _timed(store: Store) -> dict[str, list[float]]:
@@ -118,4 +130,4 @@ def _print_findings(findings: Sequence[Finding]) -> None:
     for one in findings:
         out.wrapped(("wrong: ", "bold red"), (one.text, ""))
         if one.command:
-            out.wrapped(("    to mend it: ", "dim"), (one.command, "bold"))
+            out(("    to mend it: ", "dim"), (one.command, "bold"))  # unbroken, so that it can be copied

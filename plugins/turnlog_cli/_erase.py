@@ -14,7 +14,6 @@ from turnlog.values import Remainder
 
 from ._hooks import Scrubs, Sweeps, lowest
 from ._namespaces import check_one, stores_of
-from ._table import Table
 from ._text import Code, Printer, as_json, complain, counted, is_terminal, line, note, title_of
 
 
@@ -178,7 +177,9 @@ def _print(receipt: _Receipt) -> None:
     if not receipt.sessions:
         out(("there was nothing to erase", ""))
     out()
-    table = Table("what remains", "until", "to remove it now")
+    out(("what remains:", "bold"))
     for one in receipt.remains:
-        table.add(one.where, one.until, one.command)
-    table.end()
+        out.wrapped(("  ", ""), (one.where, ""))
+        out.wrapped(("    until ", "dim"), (one.until, ""), indent=6)
+        if one.command:
+            out(("    to remove it now: ", "dim"), (one.command, "bold"))  # unbroken, so that it can be copied

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _NUMBERS: Final = ("turns", "messages", "turn", "median ms", "slowest ms")
-_WHOLE: Final = (*_NUMBERS, "updated", "session", "operation", "name", "setting", "who", "distribution")
+_NAMES: Final = ("session", "namespace", "owner", "who", "operation", "setting", "name", "distribution")
+_WHOLE: Final = (*_NUMBERS, *_NAMES, "updated")
 """Columns whose cells stay on one line, so that they can be copied; all others wrap between words."""
 
 _GAP: Final = 2  # columns of the screen between two cells

@@ -36,7 +36,6 @@ _CONTROL: Final = re.compile(
     "\u2060-\u206f\u3164\ud800-\udfff\ufe00-\ufe0d\ufeff\uffa0\ufff0-\ufffb"
     "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
-_INDENT: Final = 4  # spaces before the further lines of a text that wraps
 _BREAK: Final = re.compile("[\t\n]")
 _PASSWORD: Final = re.compile(r"://\S*@")
 _SECRET: Final = re.compile(r"([?&][^=&\s]*(?:pass|secret|token|key)[^=&\s]*=)[^&\s'\"]+", re.IGNORECASE)
@@ -187,17 +186,22 @@ class Printer:
 
         self._console.print(Text.assemble(*((safe(text), style) for text, style in pieces)), soft_wrap=True)
 
-    def wrapped(self, *pieces: tuple[str, str]) -> None:
-        """Print the same; on a terminal it wraps between words, and all lines but the first are indented."""
+    def wrapped(self, *pieces: tuple[str, str], indent: int = 4) -> None:
+        """Print the same; on a terminal it wraps between words.
+
+        Args:
+            pieces: As in `__call__`.
+            indent: Spaces before each line but the first.
+        """
         if self._console is None:
             self(*pieces)
             return
         from rich.text import Text
 
         text = Text.assemble(*((safe(text), style) for text, style in pieces))
-        for number, row in enumerate(text.wrap(self._console, max(20, self._console.width - _INDENT))):
+        for number, row in enumerate(text.wrap(self._console, max(20, self._console.width - indent))):
             row.rstrip()
-            self._console.print(Text(" " * _INDENT if number else "").append_text(row), soft_wrap=True)
+            self._console.print(Text(" " * indent if number else "").append_text(row), soft_wrap=True)
 
     def write(self, text: str, style: str = "") -> None:
         """Print text at once, without ending the line.  It is made safe here."""

@@ -179,12 +179,14 @@ def risks_of_mysql(name: str, settings: Sequence[Any]) -> list[Finding]:
         text = (
             f"{name} has innodb_flush_log_at_trx_commit={flush}: a crash may take the last acknowledged turns with it"
         )
-        found.append(Finding(text, "SET GLOBAL innodb_flush_log_at_trx_commit = 1 (and in the server's configuration)"))
+        found.append(Finding(text, "SET GLOBAL innodb_flush_log_at_trx_commit = 1"))
     if not _is_on(double):
         text = f"{name} has no doublewrite buffer: a crash of the machine may damage pages that were being written"
         found.append(Finding(text, "remove skip-innodb-doublewrite from the server's configuration, and restart it"))
     if _is_on(binary) and int(sync) != 1:
-        text = f"{name} has sync_binlog={sync}: after a crash a replica may lack acknowledged turns; set it in its configuration, too"
+        text = (
+            f"{name} has sync_binlog={sync}: after a crash a replica may lack turns; set it in its configuration, too"
+        )
         found.append(Finding(text, "SET GLOBAL sync_binlog = 1"))
     return found
 
