@@ -71,7 +71,7 @@ async def _search(
     table = Table(*(["namespace"] if everywhere else []), "session", "turn", "who", "text")
     wanted, found, damaged = re.compile(re.escape(text), re.IGNORECASE), 0, 0
     async with open_existing(url, namespace=namespace) as store:
-        with progress("search") as show:
+        with progress("search", prints=json) as show:
             async with aclosing(_found(store, wanted, owner, everywhere=everywhere)) as hits:
                 async for hit in hits:
                     if isinstance(hit, CorruptRecord):

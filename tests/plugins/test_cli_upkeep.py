@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import pty
 import re
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -546,3 +549,22 @@ def test_on_a_terminal_erase_asks_and_doctor_advises(chats: Path) -> None:
     assert code == 1
     assert max(len(row) for row in seen if "to mend it" not in row) <= 80
     assert any(row.startswith("    to mend it: chmod o= ") for row in seen)
+
+
+def test_results_go_to_standard_output_while_the_terminal_shows_progress(chats: Path) -> None:
+    screen, theirs = pty.openpty()
+    code = "import sys, turnlog_cli; sys.exit(turnlog_cli.main())"
+    for form in ([], ["--json"]):
+        done = subprocess.run(
+            [sys.executable, "-c", code, "search", "Hi", *form],
+            cwd=chats,
+            stdout=subprocess.PIPE,
+            stderr=theirs,
+            env={**os.environ, "TERM": "xterm"},
+            check=True,
+            timeout=60,
+        )
+        assert b"b" * 22 in done.stdout
+        assert b"search" in os.read(screen, 10_000)
+    os.close(screen)
+    os.close(theirs)
