@@ -152,7 +152,8 @@ def run(arguments: Sequence[str]) -> int:
         BrokenPipeError: Nobody reads standard output any more.
         OutputFailed: It cannot be written.
     """
-    words = [word for word in arguments if word != _DEBUG]
+    end = list(arguments).index("--") if "--" in arguments else len(arguments)  # what follows is no option
+    words = [word for place, word in enumerate(arguments) if word != _DEBUG or place > end]
     app = _app()
     add_commands(app, words)
     try:

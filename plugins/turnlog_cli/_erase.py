@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from turnlog import CorruptRecord, InvalidInput, Layer, SessionInfo, SessionNotFound, Store
@@ -15,6 +16,14 @@ from turnlog.values import Remainder
 from ._hooks import Scrubs, Sweeps, lowest
 from ._namespaces import check_one, stores_of
 from ._text import Code, Printer, as_json, complain, counted, is_terminal, line, note, title_of
+
+
+class _What(NamedTuple):
+    """What to remove: a session, or the sessions of an owner in one namespace or in all."""
+
+    session_id: str | None
+    owner: str | None
+    everywhere: bool
 
 
 class _Receipt(NamedTuple):
@@ -56,43 +65,47 @@ def erase(
     if everywhere and owner is None:
         raise InvalidInput("--all-namespaces needs --owner: a session is in one namespace")
     check_one(namespace, everywhere=everywhere)
-    if not yes and not is_terminal(sys.stdin):
-        raise InvalidInput("erase asks before it removes anything, and standard input is no terminal: give --yes")
-    return asyncio.run(_erase(session_id, url, namespace, owner, everywhere=everywhere, yes=yes, json=json))
+    what = _What(session_id, owner, everywhere=everywhere)
+    if not yes:
+        if not is_terminal(sys.stdin):
+            raise InvalidInput("erase asks before it removes anything, and standard input is no terminal: give --yes")
+        # asked outside of an event loop, which would swallow the first Ctrl-C
+        if not _agreed(asyncio.run(_question(what, url, namespace))):
+            return Code.FAILED
+    receipt = asyncio.run(_erase(what, url, namespace))
+    _print_json(receipt) if json else _print(receipt)
+    return Code.FAILED if receipt.damaged else Code.FINE
 
 
-async def _erase(
-    session_id: str | None,
-    url: str | None,
-    namespace: str | None,
-    owner: str | None,
-    *,
-    everywhere: bool,
-    yes: bool,
-    json: bool,
-) -> int:
+async def _question(what: _What, url: str | None, namespace: str | None) -> str:
     async with open_existing(url, namespace=namespace) as store:
-        if owner is None:
-            assert session_id is not None
+        if what.owner is None:
+            info = await _info(store, what.session_id or "")
+            return f"Erase session {what.session_id!r} in {store.namespace!r}{_described(info)}?"
+        counts: dict[str, int] = {}
+        async for view in stores_of(store, everywhere=what.everywhere):
+            counts[view.namespace] = 0
+            with suppress(CorruptRecord):  # the receipt names what cannot be read
+                async for _ in view.sessions(owner=what.owner):
+                    counts[view.namespace] += 1
+    names = ", ".join(repr(name) for name, count in counts.items() if count or len(counts) == 1) or "any namespace"
+    return f"Erase {counted(sum(counts.values()), 'session')} of owner {what.owner!r} in {names}?"
+
+
+async def _erase(what: _What, url: str | None, namespace: str | None) -> _Receipt:
+    async with open_existing(url, namespace=namespace) as store:
+        if what.owner is None:
+            session_id = what.session_id or ""
             info = await _info(store, session_id)
-            if not yes and not _agreed(f"Erase session {session_id!r} in {store.namespace!r}{_described(info)}?"):
-                return Code.FAILED
             if not await store.erase(session_id):
                 raise SessionNotFound(f"there is no session {session_id!r} in {store.namespace!r}")
-            found = {store.namespace: 1}
-            damaged: Sequence[CorruptRecord] = ()
             owners = [(store.namespace, info.owner)] if info is not None and info.owner else []
-        else:
-            stores = [view async for view in stores_of(store, everywhere=everywhere)]
-            if not yes and not _agreed(await _question(stores, owner)):
-                return Code.FAILED
-            erased = [(view.namespace, await view.erase_owner(owner)) for view in stores]
-            found = {name: one.sessions for name, one in erased if one.sessions}
-            damaged = [error for _, one in erased for error in one.damaged]
-            owners = [(name, owner) for name, _ in erased]
-        receipt = _Receipt(found, damaged, await _remains(store, owners))
-    _print_json(receipt) if json else _print(receipt)
-    return Code.FAILED if damaged else Code.FINE
+            return _Receipt({store.namespace: 1}, (), await _remains(store, owners))
+        stores = [view async for view in stores_of(store, everywhere=what.everywhere)]
+        erased = [(view.namespace, await view.erase_owner(what.owner)) for view in stores]
+        remains = await _remains(store, [(name, what.owner) for name, _ in erased])
+    damaged = [error for _, one in erased for error in one.damaged]
+    return _Receipt({name: one.sessions for name, one in erased if one.sessions}, damaged, remains)
 
 
 async def _info(store: Store, session_id: str) -> SessionInfo | None:
@@ -111,18 +124,6 @@ def _described(info: SessionInfo | None) -> str:
     title = f", {title_of(info.metadata)!r}" if title_of(info.metadata) else ""
     size = f"{counted(info.turns - info.first, 'turn')}, {counted(info.messages, 'message')}"
     return f" ({size}{owner}{title})"
-
-
-async def _question(stores: Sequence[Store], owner: str) -> str:
-    counts: dict[str, int] = {}
-    for view in stores:
-        try:
-            async for _ in view.sessions(owner=owner):
-                counts[view.namespace] = counts.get(view.namespace, 0) + 1
-        except CorruptRecord:  # the receipt names what could not be read
-            continue
-    names = ", ".join(map(repr, counts)) or ", ".join(repr(view.namespace) for view in stores)
-    return f"Erase {counted(sum(counts.values()), 'session')} of owner {owner!r} in {names}?"
 
 
 def _agreed(question: str) -> bool:

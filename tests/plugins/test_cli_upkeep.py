@@ -480,6 +480,11 @@ def test_any_error_is_one_sentence_without_passwords(monkeypatch: Any, capsys: A
     assert "hunter2" not in refused(capsys, "list", "--store=redis://:hunter2@h", code=1)
 
 
+def test_debug_is_a_word_behind_two_hyphens(shops: Kept, capsys: Any) -> None:
+    append(shops, "three", user("how do I use --debug?"))
+    assert printed(capsys, "search", "--", "--debug").startswith("three\t")
+
+
 def test_plugins_says_what_cannot_be_used_and_why(monkeypatch: Any, capsys: Any) -> None:
     monkeypatch.setitem(sys.modules, "asyncmy", None)
     monkeypatch.delitem(sys.modules, "turnlog_sql.mysql")
@@ -544,6 +549,9 @@ def test_on_a_terminal_erase_asks_and_doctor_advises(chats: Path) -> None:
     code, seen = screen("erase", "b" * 22, cwd=chats, keys="n\r")
     assert code == 1
     assert any(f"Erase session '{'b' * 22}' in 'default' (1 turn, 1 message)? [y/N]" in row for row in seen)
+    with Screen("erase", "b" * 22, cwd=chats) as asked:
+        asked.wait_for("[y/N] ")
+        assert asked.end("\x03") == 130
     (chats / "turnlog.db").chmod(0o644)
     code, seen = screen("doctor", cwd=chats)
     assert code == 1
