@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Self, final
 
-from .errors import Closed
+from .errors import Closed, Unsupported
 from .rules.copying import copy_change
 from .rules.header import check_condition, missing
 from .values.change import Change, Expect, Receipt, check_ttl
@@ -133,6 +133,21 @@ class Backend(ABC):
 
         A session that cannot be read hides no other: it is left out of `Page.infos` and reported in `Page.damaged`.
         """
+
+    async def namespaces(self, *, after: str | None = None, limit: int = 1_000) -> Sequence[str]:  # noqa: ARG002
+        """Return the namespaces that have sessions, those of layers included, in the order of their bytes.
+
+        Expired sessions may keep a namespace listed until the backend removes them.
+
+        Args:
+            after: Only namespaces that follow this text, which need not be one of them; None: from the beginning.
+            limit: How many at most, 1 to 1,000; fewer say that no others follow.
+
+        Raises:
+            Unsupported: The backend cannot list them.
+            InvalidInput: `after` cannot name a namespace, or `limit` is out of bounds.
+        """
+        raise Unsupported(f"{type(self).__name__} cannot list its namespaces: name the namespace")
 
     async def seal(self, key: Key, record: Record) -> bool | None:  # noqa: ARG002 - for those that support it
         """Replace the records that hold the same rounds by one record.  Readers see no difference, nor do versions.

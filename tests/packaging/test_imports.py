@@ -163,7 +163,9 @@ def after(arguments: list[str], folder: Path) -> set[str]:
     return loaded(code, folder)
 
 
-@pytest.mark.parametrize("arguments", [["--version"], ["list", "--store=memory://"], ["plugins"]])
+@pytest.mark.parametrize(
+    "arguments", [["--version"], ["list", "--store=memory://"], ["namespaces", "--store=memory://"]]
+)
 def test_a_built_in_command_loads_no_command_of_a_plugin(arguments: list[str], tmp_path: Path) -> None:
     modules = after(arguments, tmp_path)
     assert "turnlog_cli._app" in modules

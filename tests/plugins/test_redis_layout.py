@@ -537,6 +537,30 @@ async def test_a_page_shows_no_dead_and_removes_them() -> None:
             assert not client.keys("*")
 
 
+async def test_a_namespace_whose_index_is_gone_leaves_the_list() -> None:
+    """As when the server evicts an index, or its last sessions expired and a page has removed them."""
+    url = emptied()
+    async with at(url) as store:
+        for name in ("a", "b"):
+            await store.within(name).append("s", [user("x")])
+        with raw(url) as client:
+            client.delete(*every(client, b"i"))
+            assert await store.backend.namespaces() == []
+            assert every(client, b"n") == []
+
+
+@pytest.mark.parametrize("entry", [b"\xff", b"", b"x" * 256])
+async def test_a_damaged_entry_in_the_list_of_namespaces_is_reported(entry: bytes) -> None:
+    url = emptied()
+    async with at(url) as store:
+        await store.append("alice", [user("x")])
+        with raw(url) as client:
+            client.zadd("turnlog:{0}:n", {entry: 0})
+            client.zadd(b"turnlog:{0}:i:" + entry, {"s": 0})
+        with pytest.raises(CorruptRecord, match="damaged entry"):
+            await store.backend.namespaces()
+
+
 async def test_pages_while_others_insert_show_each_once() -> None:
     """Whatever was there before, and stays as it is, is shown once; what comes meanwhile does not move it."""
     url = emptied()

@@ -21,6 +21,7 @@ from ._expiring import Expiring
 from ._lifecycle import Lifecycle
 from ._limits import Limits
 from ._model import Model
+from ._namespace_lists import NamespaceLists
 from ._namespaces import Namespaces
 from ._naming import Naming
 from ._owners import Owners
@@ -46,6 +47,7 @@ class BackendContract(
     Values,
     Expiring,
     Naming,
+    NamespaceLists,
     Namespaces,
     Owners,
     Paging,
