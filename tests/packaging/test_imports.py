@@ -41,6 +41,7 @@ MAY_IMPORT = {
     "turnlog_redis": {"hiredis", "msgspec", "redis", "turnlog"},
     "turnlog_sql": {"asyncmy", "asyncpg", "cyclopts", "msgspec", "sqlalchemy", "turnlog"},
     "turnlog_tokens": {"tiktoken", "tokenizers", "turnlog"},
+    "turnlog_transfer": {"cyclopts", "msgspec", "rich", "turnlog"},
 }
 KIT_MAY_IMPORT = {"pytest"}
 

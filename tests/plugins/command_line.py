@@ -62,9 +62,14 @@ class Kept(Store):
 def use(monkeypatch: pytest.MonkeyPatch, made: Store | Backend) -> None:
     """Let every command open this store, or a store over this backend."""
     store = made if isinstance(made, Store) else Store(made)
-    for module in ("turnlog_cli._chat", "turnlog_cli._import", "turnlog_sql.commands"):
+    for module in ("turnlog_cli._chat", "turnlog_sql.commands", "turnlog_transfer.commands"):
         monkeypatch.setattr(f"{module}.open_store", lambda url, **_: store)
-    for module in ("turnlog_cli._list", "turnlog_cli._show", "turnlog_compression.commands"):
+    for module in (
+        "turnlog_cli._list",
+        "turnlog_cli._show",
+        "turnlog_compression.commands",
+        "turnlog_transfer.commands",
+    ):
         monkeypatch.setattr(f"{module}.open_existing", lambda url, **_: store)
 
 
