@@ -79,8 +79,8 @@ class _Session:
         turns = self.head.first if self._last is None else self._last.next_turn
         if ends and (turns, self._messages) != (self.head.turns, self.head.messages):
             raise InvalidInput(
-                f"session {self.head.session!r} ends after turn {turns - 1} and {self._messages} messages, its line says "
-                f"{self.head.turns - 1} and {self.head.messages}: lines are missing"
+                f"session {self.head.session!r} ends after turn {turns - 1} and {self._messages} messages, its line "
+                f"says {self.head.turns - 1} and {self.head.messages}: lines are missing"
             )
         part = Part(self.head, tuple(self.records), self._begins, ends)
         self.records, self.size, self._begins = [], 0, False
