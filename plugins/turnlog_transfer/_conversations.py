@@ -70,7 +70,7 @@ def conversation_of(session_id: str, items: Sequence[object]) -> Conversation:
 def _line(line: object) -> Conversation:
     if not isinstance(line, dict):
         raise InvalidInput(
-            f'a line must be an object such as {{"session_id": ..., "messages": [...]}}, not {kind_of(line)}'
+            f'a conversation must be an object such as {{"session_id": ..., "messages": [...]}}, not {kind_of(line)}'
         )
     for name in ("session_id", "messages"):
         if name not in line:

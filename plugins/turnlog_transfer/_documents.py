@@ -102,9 +102,10 @@ class Items:
         self._ended = False
         self.begun = self.line = first.number
         self.size = 0
-        self._take(first.text or b"")
+        self._first = first.text or b""
 
     def __iter__(self) -> Iterator[object]:
+        self._take(self._first)
         self._next("[")
         if self._next("") == "]":
             self._step()

@@ -173,9 +173,8 @@ class Importer:
 
     def _array(self, file: BinaryIO, first: Line) -> Iterator[Read]:
         messages: list[object] = []
-        begun, seen = first.number, 0
+        items, begun, seen = Items(file, first), first.number, 0
         try:
-            items = Items(file, first)
             for item in items:
                 size, seen = items.size - seen, items.size
                 if messages or is_message(item):

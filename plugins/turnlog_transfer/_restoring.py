@@ -9,7 +9,7 @@ from turnlog import ABSENT, Change, Key, Metadata, Receipt, Record, Store
 from ._format import SessionLine
 from ._naming import Differs, name_of, own_or_none
 from ._result import ImportResult
-from ._snapshot import batches, contents
+from ._snapshot import batches, contents, read_back
 
 
 class Restoring:
@@ -78,8 +78,7 @@ class Restoring:
 
     async def _missing(self, records: Sequence[Record]) -> Sequence[Record]:
         """Return the rounds that the session lacks, once the others are found equal."""
-        last, messages = records[-1].number, sum([record.count for record in records])
-        part = await self._store.session(self._key.session, before=last + 1, last=max(1, messages), touch=False)
+        part = await read_back(self._store, self._key.session, records)
         self._stored = info = part.info
         held = {(record.number, record.part): record for record in part.records}
         for place, record in enumerate(records):

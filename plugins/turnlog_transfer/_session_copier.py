@@ -18,7 +18,7 @@ from turnlog.errors import Conflict, HistoryRegressed, OutcomeUnknown, TurnlogEr
 from turnlog.values import Value
 
 from ._copy_state import CopyState, Entry
-from ._snapshot import batches, contents, snapshot
+from ._snapshot import batches, contents, read_back, snapshot
 
 _ROUNDS: Final = 1_000
 """A session that has grown by more rounds is copied anew, in parts: what follows a version is read at once."""
@@ -226,8 +226,7 @@ class SessionCopier:
 
     async def _verify(self, key: Key, records: Sequence[Record]) -> None:
         """Read rounds back, and compare them with those that were written."""
-        last, messages = records[-1].number, sum([record.count for record in records])
-        part = await self._target.session(key.session, before=last + 1, last=max(1, messages), touch=False)
+        part = await read_back(self._target, key.session, records)
         held = {(record.number, record.part): contents(record) for record in part.records}
         for record in records:
             if held.get((record.number, record.part)) != contents(record):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Final
 
-from turnlog import Record, SessionInfo, Store
+from turnlog import Record, Session, SessionInfo, Store
 from turnlog.limits import MAX_MESSAGES
 
 _MESSAGES: Final = 1_000
@@ -75,6 +75,21 @@ async def _read(store: Store, info: SessionInfo, last: int, before: int) -> Sequ
     if (now.epoch, now.generation) != (then.epoch, then.generation) or now.rounds < then.rounds:
         raise Changed
     return [record for record in part.records if record.rounds_until <= then.rounds]
+
+
+async def read_back(store: Store, session_id: str, records: Sequence[Record]) -> Session:
+    """Return the part of a session that holds these rounds, if they are stored, and ends with their last turn.
+
+    Raises:
+        SessionNotFound: There is none.
+    """
+    first, last = records[0].number, records[-1].number
+    messages = max(1, sum([record.count for record in records]))
+    while True:
+        part = await store.session(session_id, last=messages, before=last + 1, touch=False)
+        if not part.records or part.records[0].number <= max(first, part.info.first):
+            return part
+        messages *= 2  # the first round only closes its turn, or the last turn has more rounds than these
 
 
 def batches(records: Sequence[Record]) -> Iterator[tuple[Record, ...]]:
