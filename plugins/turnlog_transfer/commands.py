@@ -9,7 +9,7 @@ import stat
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Annotated, BinaryIO, Final
 
 from cyclopts import App, Parameter
@@ -63,7 +63,8 @@ async def _export(
         namespace: The namespace; a nested one is written outer/inner.
     """
     opened, done = open_existing(store, namespace=namespace), Exported()
-    with progress("export") as show:
+    on_screen = output is None and sys.stdout.isatty()  # where a bar would stand between the lines
+    with nullcontext(_ignore) if on_screen else progress("export") as show:
 
         def count(now: Exported) -> None:
             nonlocal done
@@ -81,6 +82,10 @@ async def _export(
         complain(damaged)
     print(f"turnlog: {done.sessions} sessions exported, {done.messages} messages", file=sys.stderr)
     return 0 if damaged is None else 1
+
+
+def _ignore(count: int, text: str) -> None:
+    """Show nothing."""
 
 
 async def _write(lines: AsyncIterator[bytes], write: Callable[[bytes], object]) -> TurnlogError | None:

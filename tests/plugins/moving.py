@@ -64,7 +64,14 @@ STEPS: Final = st.lists(
 )
 """Histories of one session."""
 
-ODD: Final = {"n": MAX_NUMBER, "big": 2**64 - 1, "f": 0.1, "e": 1e300, "z": -0.0, "deep": [{"a": [None, True]}]}
+ODD: Final[dict[str, Any]] = {
+    "n": MAX_NUMBER,
+    "big": 2**64 - 1,
+    "f": 0.1,
+    "e": 1e300,
+    "z": -0.0,
+    "deep": [{"a": [None, True]}],
+}
 
 
 async def happen(store: Store, session_id: str, steps: Sequence[Step], *, name: str = "t") -> None:
@@ -97,7 +104,8 @@ async def happen(store: Store, session_id: str, steps: Sequence[Step], *, name: 
         elif kind == "describe":
             await store.merge_metadata(session_id, {f"k{size}": [ODD, time]}, owner="bob" if size > 2 else "")
         elif kind == "bytes":
-            change = Change(metadata={"raw": b"\x00\xff" * size, "list": [b"x", {"y": b""}], "plain": size})
+            held: dict[str, Any] = {"raw": b"\x00\xff" * size, "list": [b"x", {"y": b""}], "plain": size}
+            change = Change(metadata=held)
             await store.backend.commit(key, change)
         elif kind == "ttl":
             await store.merge_metadata(session_id, ttl=86_400.0 * size)

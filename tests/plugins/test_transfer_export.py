@@ -146,7 +146,7 @@ class Moving(MemoryBackend):
 
     meanwhile: Any = None
 
-    async def read(self, key: Key, **options: Any) -> Session:  # type: ignore[override]
+    async def read(self, key: Key, **options: Any) -> Session:
         session = await super().read(key, **options)
         if self.meanwhile is not None and options.get("before") is not None:
             work, self.meanwhile = self.meanwhile, None

@@ -40,7 +40,7 @@ def store() -> Store:
     return Store(MemoryBackend(clock=lambda: 5.0))
 
 
-# -------------------------------------------------------------------------------------------------------- other programs
+# ------------------------------------------------------------------------------------------------------- other programs
 
 
 async def test_chatgpt_the_chosen_branch_with_its_times(store: Store) -> None:
@@ -234,7 +234,7 @@ def test_an_item_that_is_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) ->
         next(items)
 
 
-# -------------------------------------------------------------------------------------------------------------- an owner
+# ------------------------------------------------------------------------------------------------------------- an owner
 
 
 async def test_an_owner_gets_what_is_made_and_no_more(store: Store) -> None:
@@ -255,7 +255,7 @@ async def test_an_owner_gets_what_is_made_and_no_more(store: Store) -> None:
     assert (await imported(other, data, owner="bob"))[0] == Imported(different=1)
 
 
-# -------------------------------------------------------------------------------------------------- an export of turnlog
+# ------------------------------------------------------------------------------------------------- an export of turnlog
 
 
 async def lines_of(*names: str) -> list[bytes]:
