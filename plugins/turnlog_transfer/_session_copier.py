@@ -94,8 +94,6 @@ class SessionCopier:
             done = await self._extend(info, entry)
             if done is not None:
                 return done
-            entry = entry._replace(source=None)
-            self._state.set(key, entry)
         await self._clear(key, entry)
         return await self._write(key)
 

@@ -30,15 +30,24 @@ def state(tmp_path: Path) -> Path:
     return tmp_path / "copy.db"
 
 
+async def copied(source: Store, target: Store, state: Path | str) -> Copied:
+    """Copy, and find nothing wrong in any pass: a session that has failed is copied whole by the next one."""
+    results: list[CopyResult] = []
+    done = await copy(source, target, state=state, progress=results.append)
+    assert [result.error for result in results if result.error is not None] == []
+    assert done.complete
+    return done
+
+
 @pytest.mark.parametrize("kind", BACKENDS)
 async def test_a_copy_is_equal_and_follows_its_source(kind: str, tmp_path: Path, state: Path) -> None:
     # Seen failing without `retain`, without names of metadata that are removed, and without removing what is gone.
     source = await filled()
     async with Store(BACKENDS[kind](tmp_path)) as target:
-        done = await copy(source, target, state=state)
+        done = await copied(source, target, state)
         assert (done.passes, done.sessions, done.copied, done.complete) == (2, 12, 12, True)
         assert await described(target) == await described(source)
-        again = await copy(source, target, state=state)
+        again = await copied(source, target, state)
         assert (again.passes, again.copied, again.complete) == (1, 0, True)
         ids = [info.key.session async for info in source.sessions() if info.messages]
         await source.erase(ids[0])
@@ -48,11 +57,11 @@ async def test_a_copy_is_equal_and_follows_its_source(kind: str, tmp_path: Path,
         await source.erase(ids[4])
         await happen(source, ids[4], [Step("turn", 2, 1.0)])
         await source.append("new", [user("new"), assistant("yes")])
-        done = await copy(source, target, state=state)
+        done = await copied(source, target, state)
         assert (done.copied, done.removed, done.complete) == (5, 1, True)
         assert await described(target) == await described(source)
         await source.append(ids[1], [user("and more")], turn_id="more", part=1)
-        assert (await copy(source, target, state=state)).messages == 1
+        assert (await copied(source, target, state)).messages == 1  # of the many that it has
         assert await described(target) == await described(source)
 
 
@@ -62,9 +71,9 @@ def test_a_history_is_followed_wherever_it_goes(steps: list[Step], more: list[St
     async def run(folder: str) -> None:
         source, target = Store(MemoryBackend()), Store(MemoryBackend())
         await happen(source, "s", steps)
-        await copy(source, target, state=f"{folder}/copy.db")
+        await copied(source, target, f"{folder}/copy.db")
         await happen(source, "s", more, name="u")
-        assert (await copy(source, target, state=f"{folder}/copy.db")).complete
+        await copied(source, target, f"{folder}/copy.db")
         assert await described(target) == await described(source)
 
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
@@ -72,6 +81,36 @@ def test_a_history_is_followed_wherever_it_goes(steps: list[Step], more: list[St
             patch.setattr(_snapshot, "_MESSAGES", 2)
             patch.setattr(_snapshot, "MAX_MESSAGES", 1)
         asyncio.run(run(folder))
+
+
+async def test_what_has_grown_or_dropped_turns_is_not_copied_whole(state: Path) -> None:
+    # Seen failing without `retain`, and without the names of metadata that are gone.
+    source, target = Store(MemoryBackend(), retain=3), Store(MemoryBackend())
+    for number in range(5):
+        await source.append("s", [user(str(number))])
+    await copied(source, target, state)
+    await source.append("s", [user("5")], metadata={"a": 1, "b": 2})
+    assert (await copied(source, target, state)).messages == 1
+    await source.merge_metadata("s", {"a": None}, owner="ann", ttl=60.0)
+    assert (await copied(source, target, state)).messages == 0
+    for number in range(2):
+        await source.append("s", [user(str(number))], turn_id="t", part=number, open=True)
+    await source.backend.commit(Key("default", "s"), Change(retain=1))  # the version stays
+    assert (await copied(source, target, state)).messages == 2
+    await source.backend.commit(Key("default", "s"), Change(retain=1))
+    assert (await copied(source, target, state)).copied == 0
+    assert await described(target) == await described(source)
+    assert (await target.info("s")).first == 6
+
+
+async def test_turns_that_are_dropped_by_themselves_are_dropped_from_the_copy(state: Path) -> None:
+    source, target = Store(MemoryBackend()), Store(MemoryBackend())
+    for number in range(3):
+        await source.append("s", [user(str(number))])
+    await copied(source, target, state)
+    await source.backend.commit(Key("default", "s"), Change(retain=1))
+    assert (await copied(source, target, state)).messages == 0
+    assert await described(target) == await described(source)
 
 
 class Killed(BaseException):
@@ -221,11 +260,30 @@ async def test_a_half_copied_session_that_others_wrote_to_is_left_as_it_is(
     assert await described(target) == before
 
 
+async def test_a_write_of_others_between_a_look_and_a_deletion_is_kept(state: Path) -> None:
+    # Seen failing with a deletion without a condition.
+    class Late(MemoryBackend):
+        async def delete(self, key: Key, **options: Any) -> bool:
+            await Store(self).append(key.session, [user("mine")])
+            return await super().delete(key, **options)
+
+    source, target = await start(), Store(Late())
+    await copied(source, target, state)
+    await source.erase("gone")
+    await source.rewind("cut", turns=1)
+    done = await copy(source, target, state=state)
+    assert (done.removed, done.copied, done.different) == (0, 0, 2)
+    assert [(await target.load(name))[-1] for name in ("gone", "cut")] == [user("mine")] * 2
+
+
 async def test_without_its_state_a_copy_accepts_what_is_equal(tmp_path: Path, state: Path) -> None:
+    # Seen failing with a comparison of infos alone, and with one of turns alone.
     source, target = await filled(), Store(MemoryBackend())
     await copy(source, target, state=state)
-    ids = [info.key.session async for info in source.sessions()]
-    await source.append(ids[0], [user("more")])
+    ids = [info.key.session async for info in source.sessions() if info.messages]
+    last = await source.pop(ids[0])
+    assert last is not None
+    await source.append(ids[0], [user("other")] * len(last.messages), turn_id="other")
     await source.merge_metadata(ids[1], {"title": "other"})
     done = await copy(source, target, state=tmp_path / "other.db")
     assert (done.copied, done.different, done.sessions) == (0, 2, 12)
@@ -246,9 +304,11 @@ async def test_a_copy_that_is_gone_is_made_again(state: Path) -> None:
 
 
 async def test_what_does_not_read_back_is_an_error(state: Path) -> None:
-    # Seen failing without the comparison.
+    # Seen failing without the comparison of rounds, and without that of the info.
     class Forging(MemoryBackend):
         async def commit(self, key: Key, change: Change) -> Receipt:
+            if key.session == "c":
+                change = change.rewrite(metadata={"forged": 1})
             if change.append and change.append[0].messages == (user("b"),):
                 (record,) = change.append
                 change = change.rewrite(append=(record.mapped(lambda _: user("B")),))
@@ -257,12 +317,13 @@ async def test_what_does_not_read_back_is_an_error(state: Path) -> None:
     source, target = Store(MemoryBackend()), Store(Forging())
     await source.append("a", [user("a")])
     await source.append("b", [user("b")])
+    await source.append("c", [user("c")])
     results: list[CopyResult] = []
     done = await copy(source, target, state=state, progress=results.append)
-    assert (done.copied, done.failed, done.complete) == (1, 1, False)
-    assert "does not read back as it was written: turn 0 differs" in str(
-        next(result.error for result in results if result.error)
-    )
+    assert (done.copied, done.failed, done.complete) == (1, 2, False)
+    errors = {result.key.session: str(result.error) for result in results if result.key and result.error}
+    assert "does not read back as it was written: turn 0 differs" in errors["b"]
+    assert "does not read back as it was written: its info differs" in errors["c"]
 
 
 # ---------------------------------------------------------------------------------------------- a source that is in use
