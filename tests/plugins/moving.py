@@ -142,9 +142,13 @@ def histories(count: int, seed: int = 1) -> list[list[Step]]:
     ]
 
 
+RICH: Final = [Step(kind, 2, 1.5) for kind in ("turn", "turn", "retain", "turn", "seal", "ttl", "bytes", "open")]
+"""A history whose first turns were dropped, with a sealed record and an open turn."""
+
+
 async def filled(count: int = 12) -> Store:
     """A store in memory with sessions of every feature."""
     store = Store(MemoryBackend())
-    for number, steps in enumerate(histories(count)):
+    for number, steps in enumerate([RICH, *histories(count - 1)]):
         await happen(store, f"s{number}", steps)
     return store

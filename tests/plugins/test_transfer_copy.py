@@ -41,7 +41,7 @@ async def copied(source: Store, target: Store, state: Path | str) -> Copied:
 
 @pytest.mark.parametrize("kind", BACKENDS)
 async def test_a_copy_is_equal_and_follows_its_source(kind: str, tmp_path: Path, state: Path) -> None:
-    # Seen failing without `retain`, without names of metadata that are removed, and without removing what is gone.
+    # Seen failing without names of metadata that are removed, and without removing what is gone.
     source = await filled()
     async with Store(BACKENDS[kind](tmp_path)) as target:
         done = await copied(source, target, state)
@@ -168,7 +168,7 @@ async def start() -> Store:
 async def test_a_copy_that_is_killed_at_any_moment_goes_on(
     changes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Seen failing without the id of the change that was sent last, and with one that is stored after it was sent.
+    # Seen failing without a look at the change that was sent last, and without storing its id before it is sent.
     monkeypatch.setattr(_snapshot, "MAX_MESSAGES", 2)  # each session takes two changes
     kills, number = 1, 0
     while kills:
@@ -216,7 +216,7 @@ async def test_a_lost_answer_is_asked_for_again(state: Path) -> None:
 
 
 async def test_a_session_that_others_wrote_to_is_left_as_it_is(state: Path) -> None:
-    # Seen failing with conditions of `version.session`, and without the look at the target's version.
+    # Seen failing without the look at a copy that is unchanged in the source, and without that at one that has grown.
     source, target = await start(), Store(MemoryBackend())
     await target.append("gone", [user("mine")])
     results: list[CopyResult] = []
@@ -243,6 +243,7 @@ async def test_a_session_that_others_wrote_to_is_left_as_it_is(state: Path) -> N
 async def test_a_half_copied_session_that_others_wrote_to_is_left_as_it_is(
     state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Seen failing without the look at the target's version.
     monkeypatch.setattr(_snapshot, "MAX_MESSAGES", 2)
     source, backend = Store(MemoryBackend()), Mortal()
     for number in range(3):
@@ -277,7 +278,7 @@ async def test_a_write_of_others_between_a_look_and_a_deletion_is_kept(state: Pa
 
 
 async def test_without_its_state_a_copy_accepts_what_is_equal(tmp_path: Path, state: Path) -> None:
-    # Seen failing with a comparison of infos alone, and with one of turns alone.
+    # Seen failing with a comparison of infos alone.
     source, target = await filled(), Store(MemoryBackend())
     await copy(source, target, state=state)
     ids = [info.key.session async for info in source.sessions() if info.messages]

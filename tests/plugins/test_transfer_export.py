@@ -33,7 +33,7 @@ def parsed(data: bytes) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("kind", BACKENDS)
 async def test_export_and_import_is_the_identity(kind: str, tmp_path: Path) -> None:
-    # Seen failing without `first`, without `ttl`, with rounds joined to turns, and with the time of the import.
+    # Seen failing without `first`, without `ttl`, and without `open`.
     source = await filled()
     before = await described(source)
     data = await exported(source)
@@ -155,7 +155,7 @@ class Moving(MemoryBackend):
 
 
 async def test_a_long_session_is_as_it_was_when_its_export_began(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Seen failing without the filter on later rounds, and with one that compares turns instead of rounds.
+    # Seen failing without the filter on later rounds, and without the comparison of versions.
     monkeypatch.setattr(_snapshot, "_MESSAGES", 3)
     backend = Moving()
     store = Store(backend)

@@ -44,7 +44,7 @@ def store() -> Store:
 
 
 async def test_chatgpt_the_chosen_branch_with_its_times(store: Store) -> None:
-    # Seen failing with the last child of each node, and with the order of the file.
+    # Seen failing with the last child of each node.
     data = (DATA / "chatgpt.json").read_bytes()
     totals, results = await imported(store, data)
     assert (totals.stored, totals.unchanged, totals.failed) == (1, 1, 0)
@@ -282,7 +282,7 @@ def without(lines: list[bytes], *places: int) -> bytes:
 
 
 async def test_an_export_that_is_not_complete_is_said(store: Store) -> None:
-    # Seen failing without the last line, and with a session that counts its turns alone.
+    # Seen failing without the comparison of the numbers of turns.
     lines = await lines_of("s", "t")
     assert len(lines) == 10
     for places, line, why in (
@@ -336,7 +336,8 @@ async def test_a_newer_version_of_the_format_is_refused(store: Store) -> None:
 
 
 async def test_an_import_that_was_interrupted_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Seen failing with a comparison of turns, which takes a half stored turn for a different one.
+    # Seen failing where the stored rounds were read by the number of their messages alone: a round that closes a turn
+    # holds none, and the last turn may have more rounds than were asked for.
     monkeypatch.setattr(_snapshot, "MAX_MESSAGES", 1)
     monkeypatch.setattr("turnlog_transfer._export_reader._MESSAGES", 1)
     source = await filled()
