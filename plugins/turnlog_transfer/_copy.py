@@ -22,7 +22,7 @@ from turnlog.errors import (
 from turnlog.layers import stack_of
 
 from ._copy_state import CopyState
-from ._namespaces import in_namespace, stores_of
+from ._namespaces import views_of
 from ._pace import Pace
 from ._session_copier import SessionCopier
 from ._snapshot import Changed
@@ -122,7 +122,8 @@ async def copy(
         source: The store to copy.  Its reads extend no life.
         target: The store to write to.  Its `retain` does not count.
         state: Where to keep the state; the file is made if it is missing.
-        all_namespaces: Copy all namespaces, each into the one of the same name.
+        all_namespaces: Copy all namespaces, each into the one of the same name.  Of views of a namespace: those that
+            are nested in it.
         passes: How many passes to make at most.
         sessions_per_second: How many sessions to copy in a second at most; None: no bound.
         bytes_per_second: How many bytes of sessions to copy in a second at most; None: no bound.
@@ -175,28 +176,28 @@ class _Work(NamedTuple):
     async def run_pass(self, *, all_namespaces: bool) -> AsyncIterator[CopyResult]:
         """Yield the result of each session that the source has, or had when it was copied."""
         self.state.begin_pass()
-        async for source in stores_of(self.source, all_namespaces=all_namespaces):
-            copier = self._copier(source, all_namespaces=all_namespaces)
+        async for name, source in views_of(self.source, all_namespaces=all_namespaces):
+            copier = self._copier(name)
             try:
                 async for info in source.sessions():
                     yield await self._session(copier, info)
             except CorruptRecord as error:  # after all others
                 yield CopyResult(None, "failed", error=error)
-        for key in self.state.unseen():
-            source = in_namespace(self.source, key.namespace)
-            copier = self._copier(source, all_namespaces=all_namespaces)
+        for name, id in self.state.unseen():
+            copier = self._copier(name)
             try:
-                info = await source.info(key.session)
+                info = await copier.source.info(id)
             except SessionNotFound:
-                yield await self._gone(copier, key)
+                yield await self._gone(copier, id)
             except CorruptRecord:  # it is among those that the list has reported
                 continue
             else:  # it moved to the front of the list while the list was read
                 yield await self._session(copier, info)
 
-    def _copier(self, source: Store, *, all_namespaces: bool) -> SessionCopier:
-        target = in_namespace(self.target, source.namespace) if all_namespaces else self.target
-        return SessionCopier(source, target, self.state)
+    def _copier(self, name: str | None) -> SessionCopier:
+        if not name:
+            return SessionCopier("", self.source, self.target, self.state)
+        return SessionCopier(name, self.source.within(name), self.target.within(name), self.state)
 
     async def _session(self, copier: SessionCopier, info: SessionInfo) -> CopyResult:
         try:
@@ -209,14 +210,15 @@ class _Work(NamedTuple):
         except Changed:
             return CopyResult(info.key, "changing")
         except SessionNotFound:
-            return await self._gone(copier, info.key)
+            return await self._gone(copier, info.key.session)
         except TurnlogError as error:
             return _problem(info.key, error)
 
     @staticmethod
-    async def _gone(copier: SessionCopier, key: Key) -> CopyResult:
+    async def _gone(copier: SessionCopier, session_id: str) -> CopyResult:
+        key = Key(copier.source.namespace, session_id)
         try:
-            await copier.remove(key.session)
+            await copier.remove(session_id)
         except TurnlogError as error:
             return _problem(key, error)
         return CopyResult(key, "removed")

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from typing import Final, NamedTuple, Self
 
-from turnlog import Conflict, InvalidInput, Key
+from turnlog import Conflict, InvalidInput
 
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS copy (source TEXT NOT NULL, target TEXT NOT NULL, pass INTEGER NOT NULL);
@@ -45,6 +45,8 @@ class Entry(NamedTuple):
 
 class CopyState:
     """The file.  Each call is one transaction, which a kill of the process does not undo.
+
+    A namespace is a name that `Store.within` takes, or empty where one namespace is copied.
 
     Args:
         path: Where it is; it is made if it is missing, for its owner alone.
@@ -99,30 +101,28 @@ class CopyState:
         """Begin a pass over all sessions."""
         ((self._pass,),) = self._connection.execute("UPDATE copy SET pass = pass + 1 RETURNING pass").fetchall()
 
-    def get(self, key: Key) -> Entry | None:
+    def get(self, namespace: str, session_id: str) -> Entry | None:
         """Return what is known of a session, and note that this pass has seen it."""
         found = self._connection.execute(
             "UPDATE sessions SET pass = ? WHERE namespace = ? AND session = ? "
             "RETURNING source, first, target, change, digest",
-            (self._pass, key.namespace, key.session),
+            (self._pass, namespace, session_id),
         ).fetchall()
         return Entry(*found[0]) if found else None
 
-    def set(self, key: Key, entry: Entry) -> None:
+    def set(self, namespace: str, session_id: str, entry: Entry) -> None:
         """Store what is known of a session, and note that this pass has seen it."""
         self._connection.execute(
             "INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (key.namespace, key.session, *entry, self._pass),
+            (namespace, session_id, *entry, self._pass),
         )
 
-    def forget(self, key: Key) -> None:
+    def forget(self, namespace: str, session_id: str) -> None:
         """Remove what is known of a session."""
-        self._connection.execute(
-            "DELETE FROM sessions WHERE namespace = ? AND session = ?", (key.namespace, key.session)
-        )
+        self._connection.execute("DELETE FROM sessions WHERE namespace = ? AND session = ?", (namespace, session_id))
 
-    def unseen(self) -> Iterator[Key]:
-        """Yield the sessions that this pass has not seen."""
+    def unseen(self) -> Iterator[tuple[str, str]]:
+        """Yield the namespace and the id of each session that this pass has not seen."""
         after = ("", "")
         while rows := self._connection.execute(
             "SELECT namespace, session FROM sessions WHERE pass < ? AND (namespace, session) > (?, ?) "
@@ -130,4 +130,4 @@ class CopyState:
             (self._pass, *after),
         ).fetchall():
             for after in rows:
-                yield Key(*after)
+                yield after

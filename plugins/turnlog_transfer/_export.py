@@ -11,7 +11,7 @@ from turnlog import SessionInfo, Store
 from turnlog.errors import Conflict, CorruptRecord, InvalidInput, SessionNotFound
 
 from ._format import FIRST, EndLine, RoundLine, SessionLine, encode_line
-from ._namespaces import stores_of
+from ._namespaces import views_of
 from ._snapshot import Changed, snapshot
 
 _TRIES: Final = 10
@@ -50,10 +50,11 @@ async def export(
     sessions, so that it exports each once, also those that change meanwhile.
 
     Args:
-        store: The store.
+        store: The store, or a view.
         session: Only this session.
         owner: Only the sessions of this owner.
-        all_namespaces: The sessions of all namespaces; the lines name them.
+        all_namespaces: The sessions of all namespaces; the lines name them.  Of a view of a namespace: those of the
+            namespaces that are nested in it.
         progress: Called after each session.
 
     Yields:
@@ -67,17 +68,18 @@ async def export(
     """
     if session is not None and all_namespaces:
         raise InvalidInput("one session cannot be exported from all namespaces: leave out one of the two")
-    view = store if owner is None else store.for_owner(owner)
     if session is not None:
+        view = store if owner is None else store.for_owner(owner)
         await view.info(session)  # if there is none, nothing is written
     yield FIRST
     done = Exported(bytes=len(FIRST))
     damaged: list[CorruptRecord] = []
-    async for place in stores_of(view, all_namespaces=all_namespaces):
-        async for id in _ids(place, session, damaged):
+    async for name, place in views_of(store, all_namespaces=all_namespaces):
+        view = place if owner is None else place.for_owner(owner)
+        async for id in _ids(view, session, damaged):
             messages = size = 0
             try:
-                async for info, line in _lines(place, id, named=all_namespaces):
+                async for info, line in _lines(view, id, name):
                     messages, size = info.messages, size + len(line)
                     yield line
             except SessionNotFound:  # erased meanwhile
@@ -123,7 +125,7 @@ async def _ids(store: Store, session: str | None, damaged: list[CorruptRecord]) 
         first = False
 
 
-async def _lines(store: Store, session_id: str, *, named: bool) -> AsyncIterator[tuple[SessionInfo, bytes]]:
+async def _lines(store: Store, session_id: str, namespace: str | None) -> AsyncIterator[tuple[SessionInfo, bytes]]:
     """Yield the lines of a session, once all of it was read."""
     for _ in range(_TRIES):
         info, parts = await snapshot(store, session_id)
@@ -135,7 +137,7 @@ async def _lines(store: Store, session_id: str, *, named: bool) -> AsyncIterator
             except Changed:
                 continue
             spool.seek(0)
-            yield info, encode_line(SessionLine.of(info, named=named))
+            yield info, encode_line(SessionLine.of(info, namespace))
             for line in spool:
                 yield info, line
             return

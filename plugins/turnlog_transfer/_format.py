@@ -55,12 +55,12 @@ class SessionLine(msgspec.Struct, tag="session", tag_field="kind", omit_defaults
     expires_in: float | None = None
 
     @classmethod
-    def of(cls, info: SessionInfo, *, named: bool) -> SessionLine:
+    def of(cls, info: SessionInfo, namespace: str | None) -> SessionLine:
         """Return the line of a session.
 
         Args:
             info: What is known of the session.
-            named: Whether the line names the namespace.
+            namespace: The namespace to name; None: the line names none.
         """
         values = dict(info.metadata)
         binary = {name for name, value in values.items() if _has_bytes(value)}
@@ -73,7 +73,7 @@ class SessionLine(msgspec.Struct, tag="session", tag_field="kind", omit_defaults
             ttl=info.ttl,
             metadata={name: value for name, value in values.items() if name not in binary},
             binary={name: info.metadata.encoded[name] for name in sorted(binary)},
-            namespace=info.key.namespace if named else None,
+            namespace=namespace,
             created=info.created,
             updated=info.updated,
             expires_in=info.expires_in,

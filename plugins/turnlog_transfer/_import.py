@@ -16,7 +16,6 @@ from ._conversations import Conversation, conversation_of, is_message, parse_con
 from ._documents import Items, Line, lines, parse_json
 from ._export_reader import Part, read_export
 from ._format import is_export
-from ._namespaces import in_namespace
 from ._naming import Differs
 from ._restoring import Restoring
 from ._result import ImportResult
@@ -89,7 +88,7 @@ async def import_file(
     is reported in its result, and loses nothing else.
 
     Args:
-        store: The store.
+        store: The store, or a view.  Namespaces that an export names are nested in that of a view.
         file: The file, in binary mode.
         session: The session id of a list of messages; no other file needs it.
         owner: The owner of the sessions that are made; a stored session must belong to this owner.  None: the owner of
@@ -220,7 +219,8 @@ class Importer:
 
     async def _restore(self, line: int, part: Part) -> ImportResult | None:
         if part.begins:
-            store = self.store if part.head.namespace is None else in_namespace(self.store, part.head.namespace)
+            # a view nests the name: no file leads out of it
+            store = self.store if part.head.namespace is None else self.store.within(part.head.namespace)
             self._restoring = Restoring(store, line, part.head, part.head.all_metadata())
             await self._restoring.begin()
         if self._restoring is None:  # an earlier part has failed

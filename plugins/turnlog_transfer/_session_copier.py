@@ -47,13 +47,18 @@ class SessionCopier:
     """Copies sessions of one namespace into another store's namespace.
 
     Args:
+        name: The name of the namespace in the state.
         source: The store to copy.
         target: The store to write to.
         state: What was copied before.
+
+    Attributes:
+        source: The store to copy.
     """
 
-    def __init__(self, source: Store, target: Store, state: CopyState) -> None:
-        self._source = source
+    def __init__(self, name: str, source: Store, target: Store, state: CopyState) -> None:
+        self._name = name
+        self.source = source
         self._target = target
         self._state = state
 
@@ -66,7 +71,7 @@ class SessionCopier:
         Raises:
             Conflict: Others wrote to the copy.
         """
-        entry = self._state.get(info.key)
+        entry = self._state.get(self._name, info.key.session)
         if entry is None or (entry.source, entry.first) != (str(info.version), info.first):
             return False
         held = await self._held(info.key.session)
@@ -85,17 +90,17 @@ class SessionCopier:
             SessionNotFound: The source has no such session.
             Conflict: Others wrote to the target's session, or made it.
         """
-        key = info.key
-        entry = self._state.get(key)
+        id = info.key.session
+        entry = self._state.get(self._name, id)
         if entry is None:
-            held = await self._held(key.session)
-            return await (self._write(key) if held is None else self._compare(key, held))
+            held = await self._held(id)
+            return await (self._write(id) if held is None else self._compare(id, held))
         if entry.source is not None:
             done = await self._extend(info, entry)
             if done is not None:
                 return done
-        await self._clear(key, entry)
-        return await self._write(key)
+        await self._clear(id, entry)
+        return await self._write(id)
 
     async def remove(self, session_id: str) -> None:
         """Remove the copy of a session that the source no longer has.
@@ -103,17 +108,16 @@ class SessionCopier:
         Raises:
             Conflict: Others wrote to the target's session.
         """
-        key = Key(self._source.namespace, session_id)
-        entry = self._state.get(key)
+        entry = self._state.get(self._name, session_id)
         if entry is not None:
-            await self._clear(key, entry)
-            self._state.forget(key)
+            await self._clear(session_id, entry)
+            self._state.forget(self._name, session_id)
 
     # -------------------------------------------------------------------------------------------------------- writing
 
-    async def _write(self, key: Key) -> Done:
+    async def _write(self, id: str) -> Done:
         """Make the target's session, which does not exist."""
-        info, parts = await snapshot(self._source, key.session)
+        info, parts = await snapshot(self.source, id)
         entry, version = Entry(None, info.first, None), None
         begins = Change(metadata=info.metadata, owner=info.owner, ttl=info.ttl, first=info.first, expect=ABSENT)
         async for records in parts:
@@ -123,10 +127,10 @@ class SessionCopier:
                     if version is None
                     else Change(append=batch, expect=version.exact)
                 )
-                entry, version = await self._commit(key, entry, change)
-                await self._verify(key, batch)
+                entry, version = await self._commit(id, entry, change)
+                await self._verify(id, batch)
         if version is None:
-            entry, version = await self._commit(key, entry, begins)
+            entry, version = await self._commit(id, entry, begins)
         await self._finish(info, version)
         return Done(changed=True, messages=info.messages, bytes=info.bytes)
 
@@ -144,7 +148,7 @@ class SessionCopier:
         if str(held.version) != entry.target:
             raise _foreign(held.key)
         try:
-            part = await self._source.backend.read(info.key, since=then, touch=False)
+            part = await self.source.backend.read(info.key, since=then, touch=False)
         except HistoryRegressed:  # the source was restored from a backup
             return None
         if not part.continues:
@@ -154,35 +158,35 @@ class SessionCopier:
         for change in _differences(info, held, list(batches(records))):
             # from here on the session is neither as it was nor as it will be
             entry, version = await self._commit(
-                info.key,
+                info.key.session,
                 entry._replace(source=None),
                 msgspec.structs.replace(change, expect=version.exact),
             )
             if change.append:
-                await self._verify(info.key, change.append)
+                await self._verify(info.key.session, change.append)
             messages += sum([record.count for record in change.append])
             size += sum([record.size for record in change.append])
         await self._finish(info, version)
         return Done(changed=version != held.version or info.first != held.first, messages=messages, bytes=size)
 
-    async def _commit(self, key: Key, entry: Entry, change: Change) -> tuple[Entry, Version]:
+    async def _commit(self, id: str, entry: Entry, change: Change) -> tuple[Entry, Version]:
         """Commit a change to the target, and return what is known afterwards, and the target's version."""
-        self._state.set(key, entry._replace(change=change.id, digest=change.digest))
+        self._state.set(self._name, id, entry._replace(change=change.id, digest=change.digest))
         try:
-            receipt: Receipt = await self._target.backend.commit(self._there(key.session), change)
+            receipt: Receipt = await self._target.backend.commit(self._there(id), change)
         except OutcomeUnknown as error:
             receipt = await self._target.resend(error)
         entry = entry._replace(target=str(receipt.version), change=None, digest=None)
-        self._state.set(key, entry)
+        self._state.set(self._name, id, entry)
         return entry, receipt.version
 
-    async def _clear(self, key: Key, entry: Entry) -> None:
+    async def _clear(self, id: str, entry: Entry) -> None:
         """Remove the target's session, if only this copy wrote to it.
 
         Raises:
             Conflict: Others wrote to it.
         """
-        held = await self._held(key.session)
+        held = await self._held(id)
         if held is None:
             return
         made = [entry.target]
@@ -200,15 +204,15 @@ class SessionCopier:
 
     # ------------------------------------------------------------------------------------------------------ comparing
 
-    async def _compare(self, key: Key, held: SessionInfo) -> Done:
+    async def _compare(self, id: str, held: SessionInfo) -> Done:
         """Accept a session that is in the target already, if it equals the source's.
 
         Raises:
             Conflict: It does not.
         """
         infos, digests = [], []
-        for store in (self._source, self._target):
-            info, parts = await snapshot(store, key.session)
+        for store in (self.source, self._target):
+            info, parts = await snapshot(store, id)
             digest = sha256()
             async for records in parts:
                 for record in records:
@@ -219,12 +223,12 @@ class SessionCopier:
         here, there = infos
         if _described(here) != _described(there) or digests[0] != digests[1]:
             raise _foreign(held.key)
-        self._state.set(key, Entry(str(here.version), here.first, str(there.version)))
+        self._state.set(self._name, id, Entry(str(here.version), here.first, str(there.version)))
         return Done(changed=False)
 
-    async def _verify(self, key: Key, records: Sequence[Record]) -> None:
+    async def _verify(self, id: str, records: Sequence[Record]) -> None:
         """Read rounds back, and compare them with those that were written."""
-        part = await read_back(self._target, key.session, records)
+        part = await read_back(self._target, id, records)
         held = {(record.number, record.part): contents(record) for record in part.records}
         for record in records:
             if held.get((record.number, record.part)) != contents(record):
@@ -237,7 +241,7 @@ class SessionCopier:
             raise _foreign(self._there(info.key.session))
         if _described(held) != _described(info):
             raise _not_equal(held.key, "its info")
-        self._state.set(info.key, Entry(str(info.version), info.first, str(version)))
+        self._state.set(self._name, info.key.session, Entry(str(info.version), info.first, str(version)))
 
     async def _held(self, session_id: str) -> SessionInfo | None:
         try:
