@@ -176,13 +176,16 @@ class _Work(NamedTuple):
     async def run_pass(self, *, all_namespaces: bool) -> AsyncIterator[CopyResult]:
         """Yield the result of each session that the source has, or had when it was copied."""
         self.state.begin_pass()
-        async for name, source in views_of(self.source, all_namespaces=all_namespaces):
-            copier = self._copier(name)
-            try:
-                async for info in source.sessions():
-                    yield await self._session(copier, info)
-            except CorruptRecord as error:  # after all others
-                yield CopyResult(None, "failed", error=error)
+        try:
+            async for name, source in views_of(self.source, all_namespaces=all_namespaces):
+                copier = self._copier(name)
+                try:
+                    async for info in source.sessions():
+                        yield await self._session(copier, info)
+                except CorruptRecord as error:  # after all others
+                    yield CopyResult(None, "failed", error=error)
+        except CorruptRecord as error:  # after all other namespaces: of some the names cannot be read
+            yield CopyResult(None, "failed", error=error)
         for name, id in self.state.unseen():
             copier = self._copier(name)
             try:

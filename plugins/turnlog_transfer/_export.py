@@ -74,22 +74,25 @@ async def export(
     yield FIRST
     done = Exported(bytes=len(FIRST))
     damaged: list[CorruptRecord] = []
-    async for name, place in views_of(store, all_namespaces=all_namespaces):
-        view = place if owner is None else place.for_owner(owner)
-        async for id in _ids(view, session, damaged):
-            messages = size = 0
-            try:
-                async for info, line in _lines(view, id, name):
-                    messages, size = info.messages, size + len(line)
-                    yield line
-            except SessionNotFound:  # erased meanwhile
-                continue
-            except CorruptRecord as error:
-                damaged.append(error)
-                continue
-            done = Exported(done.sessions + 1, done.messages + messages, done.bytes + size)
-            if progress is not None:
-                progress(done)
+    try:
+        async for name, place in views_of(store, all_namespaces=all_namespaces):
+            view = place if owner is None else place.for_owner(owner)
+            async for id in _ids(view, session, damaged):
+                messages = size = 0
+                try:
+                    async for info, line in _lines(view, id, name):
+                        messages, size = info.messages, size + len(line)
+                        yield line
+                except SessionNotFound:  # erased meanwhile
+                    continue
+                except CorruptRecord as error:
+                    damaged.append(error)
+                    continue
+                done = Exported(done.sessions + 1, done.messages + messages, done.bytes + size)
+                if progress is not None:
+                    progress(done)
+    except CorruptRecord as error:  # after all other namespaces: of some the names cannot be read
+        damaged.append(error)
     end = encode_line(EndLine(done.sessions, len(damaged)))
     yield end
     if progress is not None:

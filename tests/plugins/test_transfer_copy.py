@@ -437,9 +437,15 @@ async def test_a_time_to_live_begins_anew(state: Path) -> None:
 
 
 class Naming(Store):
+    """A store that knows its namespaces."""
+
+    damage: CorruptRecord | None = None
+
     async def namespaces(self) -> AsyncIterator[str]:
         for name in ("default", "a/b"):
             yield name
+        if self.damage is not None:
+            raise self.damage
 
 
 async def test_all_namespaces_or_one(tmp_path: Path) -> None:
@@ -452,6 +458,9 @@ async def test_all_namespaces_or_one(tmp_path: Path) -> None:
         assert await described(target.within(name)) == await described(source.within(name))
     await source.within("a/b").erase("s")
     assert (await copy(source, target, state=tmp_path / "1.db", all_namespaces=True)).removed == 1
+    source.damage = CorruptRecord("a namespace cannot be read")
+    done = await copy(source, target, state=tmp_path / "1.db", all_namespaces=True)
+    assert (done.failed, done.removed, done.complete) == (1, 0, False)
     other = Store(MemoryBackend(), namespace="c")
     assert (await copy(source, other, state=tmp_path / "2.db")).sessions == 1  # into another name
     assert await described(other) == await described(source)

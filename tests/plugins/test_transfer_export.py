@@ -123,9 +123,13 @@ async def test_one_session_or_those_of_an_owner() -> None:
 class Naming(Store):
     """A store that knows its namespaces."""
 
+    damage: CorruptRecord | None = None
+
     async def namespaces(self) -> AsyncIterator[str]:
         for name in ("a", "a/b"):
             yield name
+        if self.damage is not None:
+            raise self.damage
 
 
 async def test_all_namespaces_go_into_namespaces_of_the_same_name() -> None:
@@ -141,6 +145,12 @@ async def test_all_namespaces_go_into_namespaces_of_the_same_name() -> None:
     assert await described(target.within("x/a%2Fb")) == await described(source.within("a/b"))
     owned = parsed(await exported(source, all_namespaces=True, owner="ann"))
     assert [line.get("sessions") for line in owned] == [None, 0]
+    source.damage = CorruptRecord("a namespace cannot be read")
+    lines = []
+    with pytest.raises(CorruptRecord, match="a namespace cannot be read"):
+        async for line in export(source, all_namespaces=True):
+            lines.append(line)  # noqa: PERF401 - the lines before the error count
+    assert parsed(lines[-1]) == [{"kind": "end", "sessions": 2, "damaged": 1}]
     # without their names they go where they are imported
     await imported(target, await exported(source.within("a")))
     assert await described(target) == await described(source.within("a"))
