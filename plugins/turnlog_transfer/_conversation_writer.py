@@ -1,4 +1,4 @@
-"""Stores what is new of a conversation."""
+"""`store_conversation`: stores the new messages of a conversation."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _TRIES: Final = 10
 
 
 async def store_conversation(store: Store, line: int, new: Conversation, begins: TurnRule) -> ImportResult:
-    """Store what is new of a conversation.
+    """Store the new messages of a conversation.
 
     It is as `Store.save` without `expect`: it makes a session or extends it, and discards nothing.  But where the
     session holds more than the conversation does, it is left alone.
@@ -42,7 +42,7 @@ async def store_conversation(store: Store, line: int, new: Conversation, begins:
         begins: Tells whether a message begins a turn.
 
     Raises:
-        Differs: What is stored differs, too little of it is left to tell, or it belongs to another owner.
+        Differs: The stored session differs, has too few turns left to compare, or belongs to another owner.
         Conflict: Others write to the session all the time.
     """
     if not new.messages:
@@ -79,7 +79,7 @@ async def _find(store: Store, key: Key) -> Session | None:
 
 
 class _Missing(NamedTuple):
-    """What a session lacks: its turns from `number` on, and metadata under names that it does not have."""
+    """The difference between a conversation and a session: turns from `number` on, and metadata under new names."""
 
     number: int
     turns: Sequence[tuple[Message, ...]]
@@ -112,7 +112,7 @@ def _missing(new: Conversation, session: Session | None, begins: TurnRule) -> _M
 
 
 async def _write(store: Store, key: Key, new: Conversation, missing: _Missing, session: Session | None) -> Receipt:
-    """Append what is missing, in several changes if one cannot hold it, and return the last receipt."""
+    """Append the missing turns, in several changes if one cannot hold it, and return the last receipt."""
     version = None if session is None else session.version
     keep = missing.number if session is not None and missing.number < session.info.turns else None
     metadata: Metadata | None = missing.metadata or None

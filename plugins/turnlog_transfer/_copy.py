@@ -55,7 +55,7 @@ class Copied:
     Attributes:
         passes: How many passes were made.
         sessions: How many sessions the last pass has found.
-        copied: How many times a session was copied, or what it had more of.
+        copied: How many times a session was copied, or its new rounds.
         removed: How many sessions were removed from the target.
         messages: How many messages were written.
         bytes: About how many bytes they take.
@@ -108,15 +108,15 @@ async def copy(
     bytes_per_second: float | None = None,
     progress: Callable[[CopyResult], None] | None = None,
 ) -> Copied:
-    """Copy the sessions of the source's namespace into the target's, and remove from there what the source has erased.
+    """Copy the sessions of the source's namespace into the target's, and remove erased ones from there.
 
-    A copy is equal in turns, rounds, numbers, times, owner, metadata and time to live, which begins anew.  What was
+    A copy is equal in turns, rounds, numbers, times, owner, metadata and time to live, which begins anew.  All that is
     written is read back and compared.  Applications may use the source meanwhile.  Passes are repeated until one finds
     nothing changed.
 
     The state is a local file.  Call `copy` again with it after any failure, or later: only sessions that have changed
-    are copied.  A session of the target that others wrote to, or made, is left as it is, unless it equals the source's.
-    Without its state a copy goes on, too, but leaves the sessions that have changed meanwhile.
+    are copied.  A session of the target that others wrote to, or made, stays as it is, unless it equals the source's.
+    A copy whose state is lost accepts equal sessions, and leaves those that have changed meanwhile.
 
     Args:
         source: The store to copy.  Its reads extend no life.

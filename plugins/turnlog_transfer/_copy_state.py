@@ -26,7 +26,7 @@ CREATE TABLE IF NOT EXISTS sessions (
 
 
 class Entry(NamedTuple):
-    """What is known of the copy of a session.
+    """The state of the copy of a session.
 
     Attributes:
         source: The version of the source that was copied, as text; None: a copy was begun and not finished.
@@ -102,7 +102,7 @@ class CopyState:
         ((self._pass,),) = self._connection.execute("UPDATE copy SET pass = pass + 1 RETURNING pass").fetchall()
 
     def get(self, namespace: str, session_id: str) -> Entry | None:
-        """Return what is known of a session, and note that this pass has seen it."""
+        """Return the entry of a session, and note that this pass has seen it."""
         found = self._connection.execute(
             "UPDATE sessions SET pass = ? WHERE namespace = ? AND session = ? "
             "RETURNING source, first, target, change, digest",
@@ -111,14 +111,14 @@ class CopyState:
         return Entry(*found[0]) if found else None
 
     def set(self, namespace: str, session_id: str, entry: Entry) -> None:
-        """Store what is known of a session, and note that this pass has seen it."""
+        """Store the entry of a session, and note that this pass has seen it."""
         self._connection.execute(
             "INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (namespace, session_id, *entry, self._pass),
         )
 
     def forget(self, namespace: str, session_id: str) -> None:
-        """Remove what is known of a session."""
+        """Remove the entry of a session."""
         self._connection.execute("DELETE FROM sessions WHERE namespace = ? AND session = ?", (namespace, session_id))
 
     def unseen(self) -> Iterator[tuple[str, str]]:

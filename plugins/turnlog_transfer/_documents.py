@@ -1,4 +1,4 @@
-"""Files as they are read: lines, and the items of a JSON array, one at a time."""
+"""Readers of files: lines, and the items of a JSON array, one at a time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Line(NamedTuple):
 
     Attributes:
         number: Its number, from 1.
-        text: What stands in it; None if that is too long.
+        text: Its text; None if it is too long.
         size: Its bytes.
     """
 
@@ -67,7 +67,7 @@ def parse_json(text: bytes) -> object:
 
 
 def kind_of(value: object) -> str:
-    """Return what a JSON value is, for an error."""
+    """Return the kind of a JSON value, for an error."""
     if value == []:
         return "an empty list"
     names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", int: "a number", float: "a number"}
@@ -148,7 +148,7 @@ class Items:
                 value, end = self._scan(self._text, self._place)
             except RecursionError:
                 raise self._wrong("nested too deep") from None
-            except ValueError as error:  # also where the item goes on behind what was read
+            except ValueError as error:  # also if the item goes on after the end of the buffer
                 if len(self._text) - self._place > MAX_LINE_BYTES:
                     raise TooLarge(f"the item has more than {MAX_LINE_BYTES} bytes") from None
                 if not self._more():

@@ -1,4 +1,4 @@
-"""`export`: sessions as lines of JSON, nothing lost."""
+"""`export`: sessions as lines of JSON, without loss."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SPOOL: Final = 8 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export holds so far.
+    """The size of an export so far.
 
     Attributes:
         sessions: How many sessions.

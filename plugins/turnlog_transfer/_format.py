@@ -59,7 +59,7 @@ class SessionLine(msgspec.Struct, tag="session", tag_field="kind", omit_defaults
         """Return the line of a session.
 
         Args:
-            info: What is known of the session.
+            info: The session.
             namespace: The namespace to name; None: the line names none.
         """
         values = dict(info.metadata)

@@ -21,11 +21,11 @@ from ._restoring import Restoring
 from ._result import ImportResult
 
 STORE_IS_GONE = (Closed, OutcomeUnknown, SchemaError, Unavailable)
-"""Errors that end an import: what follows in the file could not be stored either."""
+"""Errors that end an import, because the rest of the file could not be stored either."""
 
 
 class Read(NamedTuple):
-    """What was read of a file.
+    """A piece of a file.
 
     Attributes:
         line: The number of the line where it begins, from 1.
@@ -47,7 +47,7 @@ class Imported:
         extended: Sessions that were there and were extended.
         unchanged: Sessions that were there already.
         different: Sessions that are there and do not fit; they stay as they are.
-        failed: What could not be read or stored.
+        failed: Sessions, or parts of the file, that could not be read or stored.
         messages: Messages that were written.
         dropped: Turns of them that the store's `retain` has dropped.
     """
@@ -81,11 +81,11 @@ async def import_file(
     begins_turn: TurnRule | None = None,
     progress: Callable[[ImportResult], None] | None = None,
 ) -> Imported:
-    """Store the sessions and conversations of a file; again, it stores only what is new.
+    """Store the sessions and conversations of a file; a second call stores only new ones.
 
     The file holds an export of turnlog, conversations as JSON Lines, ChatGPT's or Claude's `conversations.json`, or a
-    list of messages: its beginning tells.  Nothing that is stored is changed or removed.  What cannot be read or stored
-    is reported in its result, and loses nothing else.
+    list of messages: its beginning tells.  Nothing that is stored is changed or removed.  A part that cannot be
+    read or stored is reported in its result, and the rest is stored.
 
     Args:
         store: The store, or a view.  Namespaces that an export names are nested in that of a view.
@@ -97,7 +97,7 @@ async def import_file(
         progress: Called with the result of each session.
 
     Raises:
-        Unavailable: The store could not be reached; what is stored stays, and another call goes on.
+        Unavailable: The store could not be reached; another call goes on.
         OutcomeUnknown: An answer was lost; the same holds.
         OSError: The file cannot be read.
     """
@@ -143,7 +143,7 @@ class Importer:
     # -------------------------------------------------------------------------------------------------------- reading
 
     def read(self, file: BinaryIO) -> Iterator[Read]:
-        """Yield what a file holds."""
+        """Yield the pieces of a file."""
         each = lines(file)
         for line in each:
             if line.text is None or line.text.strip():
@@ -197,7 +197,7 @@ class Importer:
     # -------------------------------------------------------------------------------------------------------- storing
 
     async def put(self, read: Read) -> ImportResult | None:
-        """Store what was read; return the result once a session is complete, or has failed.
+        """Store a piece; return the result once a session is complete, or has failed.
 
         Raises:
             Unavailable: The store could not be reached.

@@ -1,4 +1,4 @@
-"""Shared by what stores conversations and what restores sessions."""
+"""Ids of imported turns and changes, and the errors of sessions that do not fit."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from turnlog import Conflict, Key, SessionInfo, SessionNotFound, Store
 
 
 class Differs(Conflict):
-    """What is stored does not fit what is imported, or cannot be compared with it.  Nothing was changed."""
+    """The stored session does not fit the imported one, or cannot be compared with it.  Nothing was changed."""
 
 
 def name_of(*parts: object) -> str:
-    """Return an id that is made of what it stands for: what is imported twice is stored once."""
+    """Return an id that is the digest of its parts: the same turn or change has the same id in each import."""
     return f"import-{sha256(repr(parts).encode()).hexdigest()[:32]}"
 
 
 async def own_or_none(store: Store, key: Key) -> SessionInfo | None:
-    """Return what is known of a session; None if there is none.
+    """Return the info of a session; None if there is none.
 
     Raises:
         Differs: It belongs to another owner than the store's view.

@@ -1,4 +1,4 @@
-"""What the commands print on standard error: problems, a line each, and the progress."""
+"""Output on standard error: problems, a line each, and the progress."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from ._copy_state import CopyState, Entry
 from ._snapshot import batches, contents, read_back, snapshot
 
 _ROUNDS: Final = 1_000
-"""A session that has grown by more rounds is copied anew, in parts: what follows a version is read at once."""
+"""A session that has grown by more rounds is copied anew, in parts: the rounds that follow a version are read at once."""
 
 _NO_SESSION: Final = Version(bytes(16), 0, 0, bytes(16), bytes(16)).session
 """A condition that no session meets, so that a change under it stores nothing: an epoch is 16 random bytes."""
@@ -30,7 +30,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class Done(NamedTuple):
-    """What copying a session has done.
+    """The result of copying a session.
 
     Attributes:
         changed: Whether the target was changed.
@@ -50,7 +50,7 @@ class SessionCopier:
         name: The name of the namespace in the state.
         source: The store to copy.
         target: The store to write to.
-        state: What was copied before.
+        state: The versions that were copied before.
 
     Attributes:
         source: The store to copy.
@@ -135,7 +135,7 @@ class SessionCopier:
         return Done(changed=True, messages=info.messages, bytes=info.bytes)
 
     async def _extend(self, info: SessionInfo, entry: Entry) -> Done | None:
-        """Append what the source has more of; return None if the target's session has to be made anew.
+        """Append the new rounds of the source; return None if the target's session has to be made anew.
 
         Raises:
             Conflict: Others wrote to the target's session.
@@ -170,7 +170,7 @@ class SessionCopier:
         return Done(changed=version != held.version or info.first != held.first, messages=messages, bytes=size)
 
     async def _commit(self, id: str, entry: Entry, change: Change) -> tuple[Entry, Version]:
-        """Commit a change to the target, and return what is known afterwards, and the target's version."""
+        """Commit a change to the target, and return the new entry and the target's version."""
         self._state.set(self._name, id, entry._replace(change=change.id, digest=change.digest))
         try:
             receipt: Receipt = await self._target.backend.commit(self._there(id), change)
@@ -235,7 +235,7 @@ class SessionCopier:
                 raise _not_equal(part.info.key, f"turn {record.number}")
 
     async def _finish(self, info: SessionInfo, version: Version) -> None:
-        """Compare the rest with what was written, and note that the session is copied."""
+        """Compare the info with the source's, and note that the session is copied."""
         held = await self._held(info.key.session)
         if held is None or held.version != version:
             raise _foreign(self._there(info.key.session))

@@ -20,10 +20,10 @@ class Changed(Exception):
 
 
 async def snapshot(store: Store, session_id: str) -> tuple[SessionInfo, AsyncIterator[tuple[Record, ...]]]:
-    """Return what is known of a session, and its rounds in order; extend no life.
+    """Return the info of a session, and its rounds in order; extend no life.
 
-    A session of up to `_MESSAGES` messages is one read.  A longer one is read in parts.  What other writers append
-    meanwhile is left out.
+    A session of up to `_MESSAGES` messages is one read.  A longer one is read in parts.  Rounds that
+    other writers append meanwhile are left out.
 
     Args:
         store: The store.
@@ -108,5 +108,5 @@ def batches(records: Sequence[Record]) -> Iterator[tuple[Record, ...]]:
 
 
 def contents(record: Record) -> tuple[object, ...]:
-    """Return what a copy of a round must have in common with it."""
+    """Return the values that a copy of a round must have in common with it."""
     return record.number, record.id, record.part, record.open, record.time, record.messages

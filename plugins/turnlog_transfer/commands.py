@@ -49,7 +49,7 @@ async def _export(
     store: str | None = None,
     namespace: str | None = None,
 ) -> int:
-    """Write sessions as JSON Lines, with nothing lost: turnlog import reads them.
+    """Write sessions as JSON Lines, without loss; turnlog import reads them.
 
     Each session is written as it is at one moment.  Applications may use the store meanwhile.
 
@@ -147,7 +147,7 @@ def import_(app: App) -> None:
 
 
 def _no_option(_: object, file: str) -> None:
-    """Refuse what is meant as an option, because with `-` any word with a hyphen would be taken for the file."""
+    """Refuse a misspelt option: because `-` is allowed, any word with a hyphen would be taken for the file."""
     if file.startswith("-") and file != "-":
         raise ValueError(f"There is no such option; a file of that name is ./{file}")
 
@@ -162,13 +162,13 @@ def _import(
     session: str | None = None,
     begins_turn: str | None = None,
 ) -> int:
-    """Store conversations from a file; again, it stores only what is new.
+    """Store conversations from a file; a second import stores only new messages.
 
     The file holds an export of turnlog, conversations as JSON Lines, ChatGPT's or Claude's conversations.json, or a
-    list of messages of OpenAI or LangChain.  A line of a conversation is {"session_id": ..., "messages": [...]}; what
-    else it holds becomes metadata, and so does an opening system message.  A turn begins where the user speaks, in each
-    dialect that turnlog knows, or where --begins-turn says.  What is stored is never changed or removed; a conversation
-    that does not fit it is an error.
+    list of messages of OpenAI or LangChain.  A line of a conversation is {"session_id": ..., "messages": [...]}; its
+    other keys become metadata, and so does an opening system message.  A turn begins where the user speaks, in each
+    dialect that turnlog knows, or where --begins-turn says.  Stored sessions are never changed or removed; a
+    conversation that does not fit is an error.
 
     Args:
         file: The file; - for standard input.
@@ -206,7 +206,7 @@ def _opened(path: str) -> Iterator[BinaryIO]:
 
 def _import_from(file: BinaryIO, name: str, importer: Importer) -> int:
     totals, root = Imported(), importer.root
-    # The loop runs for what is stored alone: where it waits for a line, Ctrl-C must reach it.
+    # The loop runs only while something is stored: Ctrl-C must reach a command that waits for a line.
     with asyncio.Runner() as runner, progress("import", total=_size(file)) as show:
         runner.run(root.open())
         try:
@@ -228,7 +228,7 @@ def _import_from(file: BinaryIO, name: str, importer: Importer) -> int:
         f"{totals.different} different, {totals.failed} failed; {totals.messages} messages written"
     )
     if totals.dropped:
-        complain(f"retain={root.retain} has dropped the oldest {totals.dropped} turns of what was imported")
+        complain(f"retain={root.retain} has dropped the oldest {totals.dropped} of the imported turns")
     return 0 if totals.complete else 1
 
 
@@ -258,16 +258,16 @@ async def _copy(
     rate: str | None = None,
     passes: int = 10,
 ) -> int:
-    """Copy the sessions of a store into another store, and remove from there what the first has erased since.
+    """Copy the sessions of a store into another store, and remove from there the sessions that were erased since.
 
     Applications may use the source meanwhile, but not write to the target.  The command makes passes until one finds
-    nothing changed.  To continue after an interruption, or to copy what has changed since, run the same command again.
+    nothing changed.  To continue after an interruption, or to copy later changes, run the same command again.
 
     Args:
         source: The URL of the store to copy, such as sqlite:///chat.db; ?namespace= names another namespace.
         target: The URL of the store to write to.
         all_namespaces: Copy all namespaces.
-        state: The file that says what was copied; it is made if it is missing.  Delete it after the last copy.
+        state: The file of the versions that were copied; it is made if it is missing.  Delete it after the last copy.
         rate: The most to copy in a second: sessions, such as 50, or bytes, such as 10MB.
         passes: The maximum number of passes.
     """
@@ -307,7 +307,7 @@ async def _copy(
     )
     if totals.changed:
         complain(
-            f"the last of {totals.passes} passes has found {totals.changed} sessions changed: stop what writes to the "
+            f"the last of {totals.passes} passes has found {totals.changed} sessions changed: stop all writers of the "
             "source, and run the same command again"
         )
     return 0 if totals.complete else 1

@@ -131,7 +131,7 @@ def test_what_retention_drops_is_reported(store: Kept, tmp_path: Path, monkeypat
     assert main(["import", str(path)]) == 0
     assert capsys.readouterr() == (
         "2 sessions stored, 0 extended, 0 unchanged, 0 different, 0 failed; 7 messages written\n",
-        "turnlog: retain=2 has dropped the oldest 2 turns of what was imported\n",
+        "turnlog: retain=2 has dropped the oldest 2 of the imported turns\n",
     )
 
 
@@ -212,7 +212,7 @@ def test_a_copy_that_its_passes_do_not_finish_says_so(tmp_path: Path, monkeypatc
     monkeypatch.chdir(tmp_path)
     fill("sqlite:///a.db", "s")
     assert main(["copy", "sqlite:///a.db", "sqlite:///b.db", "--passes=1"]) == 1
-    assert "the last of 1 passes has found 1 sessions changed: stop what writes" in capsys.readouterr().err
+    assert "the last of 1 passes has found 1 sessions changed: stop all writers" in capsys.readouterr().err
     assert main(["copy", "sqlite:///a.db", "sqlite:///b.db", "--passes=0"]) == 2
 
 
