@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from turnlog import (
     ABSENT,
@@ -46,7 +46,7 @@ async def store_conversation(store: Store, line: int, new: Conversation, begins:
         Conflict: Others write to the session all the time.
     """
     if not new.messages:
-        return ImportResult(line, "unchanged", notices=(new.notice,))
+        return ImportResult(line, new.session_id, "unchanged", notices=(new.notice,))
     key = Key(store.namespace, new.session_id)
     for left in reversed(range(_TRIES)):
         session = await _find(store, key)
@@ -65,8 +65,9 @@ async def store_conversation(store: Store, line: int, new: Conversation, begins:
                 notices.append(one_turn_text(key, len(new.messages), _ONE_TURN))
             written = sum(len(turn) for turn in missing.turns)
             dropped = receipt.first - (0 if session is None else session.info.first)
-            return ImportResult(line, "stored" if session is None else "extended", written, dropped, tuple(notices))
-    return ImportResult(line, "unchanged")
+            outcome: Literal["stored", "extended"] = "stored" if session is None else "extended"
+            return ImportResult(line, new.session_id, outcome, written, dropped, tuple(notices))
+    return ImportResult(line, new.session_id, "unchanged")
 
 
 async def _find(store: Store, key: Key) -> Session | None:

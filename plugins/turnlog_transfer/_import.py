@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, Literal, NamedTuple
 
 from turnlog import InvalidInput, Store
 from turnlog.errors import Closed, OutcomeUnknown, SchemaError, TooLarge, TurnlogError, Unavailable
@@ -36,6 +36,13 @@ class Read(NamedTuple):
     line: int
     size: int
     found: Conversation | Part | TurnlogError | None
+
+    @property
+    def session(self) -> str | None:
+        """The session id, if it is known."""
+        if isinstance(self.found, Conversation):
+            return self.found.session_id
+        return self.found.head.session if isinstance(self.found, Part) else None
 
 
 @dataclass
@@ -214,7 +221,8 @@ class Importer:
             raise
         except TurnlogError as error:
             self._restoring = None
-            return ImportResult(read.line, "different" if isinstance(error, Differs) else "failed", error=error)
+            outcome: Literal["different", "failed"] = "different" if isinstance(error, Differs) else "failed"
+            return ImportResult(read.line, read.session, outcome, error=error)
         return None
 
     async def _restore(self, line: int, part: Part) -> ImportResult | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from turnlog import ABSENT, Change, Key, Metadata, Receipt, Record, Store
 
@@ -72,9 +73,10 @@ class Restoring:
                     f"session {self._key} is there already and holds none of the turns {head.first} to "
                     f"{head.turns - 1} of the export, so that nothing can be compared: nothing was changed"
                 )
-            return ImportResult(self._line, "unchanged")
+            return ImportResult(self._line, head.session, "unchanged")
         dropped = receipt.first - (head.first if stored is None else stored.first)
-        return ImportResult(self._line, "stored" if stored is None else "extended", self._written, dropped)
+        outcome: Literal["stored", "extended"] = "stored" if stored is None else "extended"
+        return ImportResult(self._line, head.session, outcome, self._written, dropped)
 
     async def _missing(self, records: Sequence[Record]) -> Sequence[Record]:
         """Return the rounds that the session lacks, once the others are found equal."""

@@ -12,6 +12,7 @@ class ImportResult(NamedTuple):
 
     Attributes:
         line: The number of the line where it begins, from 1.
+        session: The session id; None if it cannot be read.
         outcome: `stored`, `extended`, `unchanged`; `different`: the stored session does not fit, nothing was changed;
             or `failed`.
         written: How many messages were written.
@@ -21,6 +22,7 @@ class ImportResult(NamedTuple):
     """
 
     line: int
+    session: str | None
     outcome: Literal["stored", "extended", "unchanged", "different", "failed"]
     written: int = 0
     dropped: int = 0

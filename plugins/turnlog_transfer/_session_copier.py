@@ -21,7 +21,7 @@ from ._copy_state import CopyState, Entry
 from ._snapshot import batches, contents, read_back, snapshot
 
 _ROUNDS: Final = 1_000
-"""A session that has grown by more rounds is copied anew, in parts: the rounds that follow a version are read at once."""
+"""A session that has grown by more rounds is copied anew, in parts: rounds that follow a version are read at once."""
 
 _NO_SESSION: Final = Version(bytes(16), 0, 0, bytes(16), bytes(16)).session
 """A condition that no session meets, so that a change under it stores nothing: an epoch is 16 random bytes."""

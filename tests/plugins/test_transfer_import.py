@@ -69,6 +69,7 @@ async def test_chatgpt_the_chosen_branch_with_its_times(store: Store) -> None:
     ]
     assert [turn.time for turn in found] == [1738500000.25, 5.0]  # the second has no time
     assert dict((await store.info("67a0-plan")).metadata) == {"title": "Paris"}
+    assert [result.session for result in results] == ["67a0-plan", "67a0-empty"]
     assert results[1].notices == ("conversation '67a0-empty' says nothing: no session is made of it",)
     assert (await imported(store, data))[0] == Imported(unchanged=2)
 
@@ -418,6 +419,7 @@ async def test_turns_that_cannot_be_compared_are_not_appended(store: Store) -> N
     totals, results = await imported(store, data)
     assert totals == Imported(different=1)
     assert "differs from the export at turn 2" in said(results[0])
+    assert results[0].session == "s"
     lines = await lines_of("empty")
     assert (await imported(store, b"".join(lines)))[0].extended == 1  # nothing is there to compare with
 
