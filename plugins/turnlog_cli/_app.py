@@ -21,7 +21,8 @@ from ._upkeep import add_upkeep
 _DEBUG: Final = "--debug"
 
 _HELP: Final = """\
-Keep the conversations of LLM applications: talk, import, list, show, edit and erase sessions, and look after the store.
+Keep the conversations of LLM applications: talk, list, show, edit, erase, import, export and copy sessions, and look
+after the store.
 
 Without --store it is the store that TURNLOG_STORE_URL or turnlog.toml names, else sqlite:///turnlog.db.  With --store,
 a turnlog.toml in the working directory is ignored.
@@ -35,12 +36,6 @@ def _version() -> str:
     from importlib.metadata import version
 
     return version("turnlog")
-
-
-def _no_option(_: object, file: str) -> None:
-    """Refuse what is meant as an option, because with `-` any word with a hyphen would be taken for the file."""
-    if file.startswith("-") and file != "-":
-        raise ValueError(f"There is no such option; a file of that name is ./{file}")
 
 
 def chat(
@@ -63,30 +58,6 @@ def chat(
     from ._chat import chat
 
     return chat(store, session, model, system, namespace=namespace, latest=continue_)
-
-
-def import_(
-    file: Annotated[
-        str, Parameter(help="The file; - for standard input.", allow_leading_hyphen=True, validator=_no_option)
-    ],
-    /,
-    *,
-    store: StoreURL = None,
-    namespace: Namespace = None,
-    begins_turn: Annotated[
-        str | None,
-        Parameter(help="Your function that returns whether a turnlog.Message begins a turn, as module:function."),
-    ] = None,
-) -> int:
-    """Store conversations from a JSON Lines file; again, it stores only what is new.
-
-    A line is {"session_id": ..., "messages": [...]}; what else it holds becomes metadata, and so does an opening system
-    message. A turn begins where the user speaks, in each dialect that turnlog knows, or where --begins-turn says.  What
-    is stored is never changed or removed; a line that does not fit it is an error.
-    """
-    from ._import import import_file
-
-    return import_file(file, store, namespace=namespace, begins_turn=begins_turn)
 
 
 def list_(
@@ -138,7 +109,7 @@ def _app() -> App:
         version=_version,
         default_parameter=Parameter(negative=()),  # `--json` without `--no-json`
     )
-    for command, name in ((chat, "chat"), (import_, "import"), (list_, "list"), (plugins, "plugins"), (show, "show")):
+    for command, name in ((chat, "chat"), (list_, "list"), (plugins, "plugins"), (show, "show")):
         app.command(command, name=name)
     add_upkeep(app)
     return app

@@ -43,6 +43,7 @@ MAY_IMPORT = {
     "turnlog_sql": {"asyncmy", "asyncpg", "cyclopts", "msgspec", "sqlalchemy", "turnlog"},
     "turnlog_telemetry": {"opentelemetry", "turnlog"},
     "turnlog_tokens": {"tiktoken", "tokenizers", "turnlog"},
+    "turnlog_transfer": {"cyclopts", "msgspec", "rich", "turnlog"},
 }
 KIT_MAY_IMPORT = {"pytest"}
 

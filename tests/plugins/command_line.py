@@ -62,10 +62,14 @@ class Kept(Store):
 def use(monkeypatch: pytest.MonkeyPatch, made: Store | Backend) -> None:
     """Let every command open this store, or a store over this backend."""
     store = made if isinstance(made, Store) else Store(made)
-    for module in ("turnlog_cli._chat", "turnlog_cli._import", "turnlog_sql.commands"):
+    for module in ("turnlog_cli._chat", "turnlog_sql.commands", "turnlog_transfer.commands"):
         monkeypatch.setattr(f"{module}.open_store", lambda url, **_: store)
     ours = ("_doctor", "_edit", "_erase", "_list", "_namespaces", "_search", "_show", "_sweep", "_verify")
-    for module in (*(f"turnlog_cli.{name}" for name in ours), "turnlog_compression.commands"):
+    for module in (
+        *(f"turnlog_cli.{name}" for name in ours),
+        "turnlog_compression.commands",
+        "turnlog_transfer.commands",
+    ):
         monkeypatch.setattr(f"{module}.open_existing", lambda url, namespace=None: _view(store, namespace))
 
 

@@ -42,13 +42,16 @@ from turnlog.config.warn import warn_once
 from turnlog.errors import CorruptRecord, OutcomeUnknown, SchemaError, Unavailable
 from turnlog.payload import rewrap
 from turnlog.rules import SessionState, begins_turn
-from turnlog_cli import _import, main
+from turnlog_cli import main
 from turnlog_cli._text import as_json, safe
 from turnlog_compression import GzipLayer, _progress
 from turnlog_compression._dictionaries import Dictionaries
 from turnlog_compression._progress import Progress
 from turnlog_compression.zstd import ZstdLayer
 from turnlog_memory import MemoryBackend
+from turnlog_transfer import _documents, _snapshot
+from turnlog_transfer._conversation_writer import store_conversation
+from turnlog_transfer._conversations import parse_conversation
 
 ESCAPES = "\x1b[31mred\x1b[0m \x07 \x9b2J \u202e"
 
@@ -197,7 +200,7 @@ def test_a_line_may_end_in_crlf_and_the_file_begin_with_a_byte_order_mark(store:
 def test_a_line_that_is_too_long_is_refused_and_passed_over(
     store: Kept, tmp_path: Path, monkeypatch: Any, capsys: Any
 ) -> None:
-    monkeypatch.setattr(_import, "MAX_LINE_BYTES", 200)
+    monkeypatch.setattr(_documents, "MAX_LINE_BYTES", 200)
     long = conversation("long", "a" * 5_000)
     path = jsonl(tmp_path / "a.jsonl", conversation("one", "a"), long, conversation("two", "b"), long)
     assert main(["import", path]) == 1
@@ -337,7 +340,7 @@ def test_a_store_that_retains_few_turns_takes_them_once(monkeypatch: Any, tmp_pa
 def test_an_import_that_was_interrupted_goes_on_to_the_same_end(
     store: Kept, tmp_path: Path, monkeypatch: Any, capsys: Any
 ) -> None:
-    monkeypatch.setattr(_import, "MAX_MESSAGES", 4)
+    monkeypatch.setattr(_snapshot, "MAX_MESSAGES", 4)
     lines = [conversation(name, "a", "b", "c", "d", "e", title="T") for name in ("one", "two")]
     path = jsonl(tmp_path / "a.jsonl", *lines)
     whole = Kept()
@@ -386,13 +389,13 @@ def test_an_answer_that_was_lost_stores_nothing_twice(store: Kept, tmp_path: Pat
 
 
 def test_two_imports_at_once_store_once(store: Kept, monkeypatch: Any) -> None:
-    monkeypatch.setattr(_import, "MAX_MESSAGES", 2)
+    monkeypatch.setattr(_snapshot, "MAX_MESSAGES", 2)
     line = conversation("s", "a", "b", "c", title="T")
 
     async def both() -> None:
-        new = _import._parse(json.dumps(line).encode())
-        grown = _import._parse(json.dumps(conversation("s", "a", "b", "c", "d")).encode())
-        await asyncio.gather(*(_import._put(store, one, begins_turn) for one in (new, new, grown, new)))
+        new = parse_conversation(dict(line))
+        grown = parse_conversation(conversation("s", "a", "b", "c", "d"))
+        await asyncio.gather(*(store_conversation(store, 1, one, begins_turn) for one in (new, new, grown, new)))
 
     asyncio.run(both())
     assert load(store, "s") == conversation("s", "a", "b", "c", "d")["messages"]
