@@ -27,6 +27,7 @@ from .errors import (
     TooLarge,
     TurnlogError,
     Unavailable,
+    Unsupported,
 )
 from .layers import Layer, MessageLayer, PayloadLayer
 from .pipeline import Model, Pipeline, Reply, Result, Serialize, Stream, Summaries, TokenCount, Tool, Usage, Window
@@ -109,6 +110,7 @@ __all__ = [
     "TurnWriter",
     "TurnlogError",
     "Unavailable",
+    "Unsupported",
     "Usage",
     "Version",
     "Window",

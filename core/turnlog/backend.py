@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Self, final
 
-from .errors import Closed
+from .errors import Closed, Unsupported
 from .rules.copying import copy_change
 from .rules.header import check_condition, missing
 from .rules.totals import totals_of
@@ -136,6 +136,19 @@ class Backend(ABC):
         A session that cannot be read hides no other: it is left out of `Page.infos` and reported in `Page.damaged`.
         """
 
+    async def namespaces(self, *, after: str | None = None, limit: int = 1_000) -> Sequence[str]:  # noqa: ARG002
+        """Return the namespaces that have sessions, expired ones perhaps, and those of layers, in the order of their bytes.
+
+        Args:
+            after: Only namespaces that follow this text, which need not be one of them; None: from the beginning.
+            limit: How many at most, 1 to 1,000; fewer say that no others follow.
+
+        Raises:
+            Unsupported: The backend cannot list them.
+            InvalidInput: `after` cannot name a namespace, or `limit` is out of bounds.
+        """
+        raise Unsupported(f"{type(self).__name__} cannot list its namespaces: name the namespace")
+
     async def seal(self, key: Key, record: Record) -> bool | None:  # noqa: ARG002 - for those that support it
         """Replace the records that hold the same rounds by one record.  Readers see no difference, nor do versions.
 
@@ -185,23 +198,19 @@ class Backend(ABC):
             CorruptRecord: `at` falls inside a sealed record that cannot be read.
         """
         session = await self.read(source, before=at, touch=for_owner is None)
-        info = session.info
         if for_owner is not None:
-            if info.owner != for_owner:
+            if session.info.owner != for_owner:
                 raise missing(source)
             await self.read(source, last=0)  # extends the life of what is the owner's own
         if expect is not None:
-            check_condition(source, info.version, expect)
+            check_condition(source, session.info.version, expect)
         return await self.commit(target, copy_change(source, session, at, change_id, for_owner))
 
     async def totals(self, namespace: str) -> Totals:
-        """Return how many sessions that have not expired a namespace has, and what they hold; extend no life.
+        """Return how many unexpired sessions a namespace has, and what they hold; extend no life.
 
-        A session that cannot be read may be left out, and hides no other.  So may one that changes meanwhile.  This
-        reads all pages of the namespace; override it if the backend can do better.
-
-        Args:
-            namespace: The tenant.
+        A session that cannot be read, or that changes meanwhile, may be left out.  This reads all pages of the
+        namespace; override it if the backend can do better.
 
         Raises:
             InvalidInput: The namespace breaks a rule.
@@ -214,9 +223,6 @@ class Backend(ABC):
 
         It is a hint: a commit inside it still names the version that was read, and may raise `Conflict`.  By default it
         does nothing, and callers must try again when another writer has come in between.
-
-        Args:
-            key: The session.
 
         Raises:
             Unavailable: Other writers left no turn in time, or the backend could not be reached.

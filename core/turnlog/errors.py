@@ -16,6 +16,7 @@
     ├── ConfigError (ValueError)        a URL, a file or an option is wrong
     ├── PluginError                     a plugin is missing, broken or claimed twice
     ├── SchemaError                     the tables of a database do not fit this turnlog
+    ├── Unsupported                     the backend has not implemented an optional method
     └── Closed                          the store has been closed
 
 The values that an error carries are typed `Any`: a `Key`, a `Version` or a `Change`, or None where it is not known.
@@ -46,6 +47,7 @@ __all__ = [
     "TooLarge",
     "TurnlogError",
     "Unavailable",
+    "Unsupported",
 ]
 
 
@@ -205,6 +207,10 @@ class PluginError(TurnlogError):
 
 class SchemaError(TurnlogError):
     """The tables of a database were made by an older or a newer turnlog, or by something else."""
+
+
+class Unsupported(TurnlogError):
+    """The backend has not implemented an optional method of the contract.  Nothing was done."""
 
 
 class Closed(TurnlogError):

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import ClassVar, Final, Literal, TypeAlias
 
@@ -66,7 +66,7 @@ class Layer(Backend):
         self.inner = inner
 
     def stats(self) -> Mapping[str, float]:
-        """Return what the layer has counted, by name, for a telemetry layer to report; nothing by default."""
+        """Return what the layer has counted, always under the same names, for a telemetry layer; nothing by default."""
         return {}
 
     async def traces(self, namespace: str, owner: str) -> tuple[str, ...]:
@@ -101,6 +101,9 @@ class Layer(Backend):
 
     async def page(self, query: Query) -> Page:
         return await self.inner.page(query)
+
+    async def namespaces(self, *, after: str | None = None, limit: int = 1_000) -> Sequence[str]:
+        return await self.inner.namespaces(after=after, limit=limit)
 
     async def seal(self, key: Key, record: Record) -> bool | None:
         return await self.inner.seal(key, record)

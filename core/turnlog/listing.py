@@ -1,6 +1,6 @@
-"""Lists of sessions: `Store.sessions`, `Store.export_owner` and `Store.erase_owner` page by page.
+"""Lists of sessions and namespaces: `Store.sessions`, `export_owner`, `erase_owner` and `namespaces`, page by page.
 
-A damaged session blocks none of them.  The first two yield all other sessions and then raise its error.
+A damaged session blocks none of them.  `sessions` and `export_owner` yield all others and then raise its error.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ from typing import Final
 
 from .backend import Backend
 from .errors import Conflict, CorruptRecord, SessionNotFound
+from .limits import MAX_ID_BYTES
+from .values.ids import OWN, nested_name
 from .values.session import Erased, Page, Query, Session, SessionInfo
 
-__all__ = ["erase", "export", "infos", "pages"]
+__all__ = ["erase", "export", "infos", "namespaces", "pages"]
 
 _LIMIT: Final = 100
 """Sessions on a page."""
@@ -100,6 +102,35 @@ async def erase(backend: Backend, namespace: str, owner: str) -> Erased:
         tries = 0 if erased > before else tries + 1
         if tries == _TRIES:
             raise Conflict(f"session {page.infos[0].key} is listed for owner {owner!r}, but cannot be deleted")
+
+
+async def namespaces(backend: Backend, view: str | None) -> AsyncIterator[str]:
+    """Yield what `Store.namespaces` yields.
+
+    Args:
+        backend: The backend.
+        view: The namespace of a view that `within` returned; None: of a store.
+    """
+    shown: set[str] = set()  # `a/b` and `a/b/c` both show `b` within `a`, and `a/b!` may stand between them
+    after = None if view is None else f"{view}/"
+    while after is None or len(after.encode()) < MAX_ID_BYTES:  # a longer one has no room for a nested name
+        found = await backend.namespaces(after=after)
+        for name in found:
+            if view is None:
+                if not name.startswith(OWN):  # where layers keep what is theirs
+                    yield name
+                continue
+            if not name.startswith(f"{view}/"):
+                return  # the nested ones follow each other
+            nested = nested_name(view, name)
+            if nested is not None and nested not in shown:
+                shown.add(nested)
+                yield nested
+        if not found:
+            return
+        if after is not None and found[-1] <= after:  # no backend may lead an application round in circles
+            raise CorruptRecord("the list of namespaces does not go on")
+        after = found[-1]
 
 
 def _report(damaged: Sequence[CorruptRecord]) -> None:

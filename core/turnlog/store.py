@@ -15,7 +15,7 @@ from .errors import Conflict, CorruptRecord, InvalidInput, OutcomeUnknown, Sessi
 from .layers import Layer, stack_of
 from .resend import DELAYS, send_again
 from .rules.header import check_absent, check_condition, expiry_is_due, is_met, missing, unchanged_since
-from .rules.history import TurnRule, check_extends, check_replaces, check_rule, common, divide, split_turns
+from .rules.history import TurnRule, check_extends, check_replaces, check_rule, common, divide, rewound, split_turns
 from .rules.one_turn import warn_of_one_turn
 from .rules.window import cut_off, exact
 from .turn_writer import TurnWriter
@@ -260,6 +260,22 @@ class Store:
             read = partial(self.session, touch=False)
             async for session in listing.export(self.backend, self.namespace, owner, read):
                 yield session
+
+    async def namespaces(self) -> AsyncIterator[str]:
+        """Yield the namespaces that have sessions, in the order of their bytes; `within` takes each.
+
+        A view that `within` returned yields the names nested in its namespace, not those of other tenants: `b` within
+        `a` if `a/b` has sessions, or `a/b/c`.  Namespaces in which layers keep what is theirs are left out.
+
+        Raises:
+            InvalidInput: This is a view of one owner's sessions.
+            Unsupported: The backend cannot list them.
+        """
+        self.backend.check_open()
+        if self.owner is not None:
+            raise InvalidInput(f"{self!r} shows one owner's sessions, namespaces are everybody's: ask the store")
+        async for name in listing.namespaces(self.backend, self.namespace if self._is_tenant else None):
+            yield name
 
     # -------------------------------------------------------------------------------------------------------- writing
 
@@ -514,27 +530,11 @@ class Store:
             if not is_met(session.version, expect) and (await self.info(session_id)).version != session.version:
                 session = await self.session(session_id, last=messages or 0)  # a cache has answered the first time
             check_condition(key, session.version, expect)
-            return await self._rewind(key, session, turns, messages, unchanged_since(session.version, expect))
+            keep, append = rewound(session, turns, messages)
+            bound = unchanged_since(session.version, expect)
+            return await self._commit(key, keep=keep, append=append, expect=bound)
 
         return await undo(self.backend, key, attempt, lambda: self._may_meet(key, expect))
-
-    async def _rewind(
-        self, key: Key, session: Session, turns: int | None, messages: int | None, bound: Expect
-    ) -> Receipt:
-        info = session.info
-        if turns is not None:
-            if turns > info.turns - info.first:
-                raise InvalidInput(f"session {info.key} has {info.turns - info.first} turns, {turns} cannot be undone")
-            return await self._commit(key, keep=info.turns - turns, expect=bound)
-        assert messages is not None
-        if messages > info.messages:
-            raise InvalidInput(f"session {info.key} has {info.messages} messages, {messages} cannot be undone")
-        turn = session.turns[0]
-        rest = sum([len(one.messages) for one in session.turns]) - messages
-        if not rest:
-            return await self._commit(key, keep=turn.number, expect=bound)
-        record = Record.of(turn.messages[:rest], id=new_id(), time=turn.time)
-        return await self._commit(key, keep=turn.number, append=(record,), expect=bound)
 
     async def pop(self, session_id: str) -> Turn | None:
         """Remove the last turn and return it; return None if the session has none.

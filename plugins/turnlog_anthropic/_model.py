@@ -9,9 +9,8 @@ from typing import Any, Final
 from anthropic import APIConnectionError, AsyncAnthropic, Timeout
 
 from turnlog import Message, Reply, Tool
-from turnlog.runtime import PerLoop
+from turnlog.runtime import PerLoop, check_key
 
-from ._key import check_key
 from ._messages import answer_of, blocks_of, split, tool_of, usage_of
 
 _DEFAULT: Final = "claude-sonnet-5-5"
@@ -24,6 +23,9 @@ client refuses more than 21,333 for answers that are not streamed, because they 
 _CACHE: Final = {"type": "ephemeral"}
 """Have the prompt cached up to its last block, for 5 minutes after each use (platform.claude.com, "Prompt caching",
 "Automatic caching").  The next request begins with the same blocks, because windows move in steps."""
+
+_KEYS: Final = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
+"""The variables that Anthropic's client reads, the first one that is set."""
 
 _CONNECT: Final = 5.0
 """Seconds to connect: those of Anthropic's client (`anthropic.DEFAULT_TIMEOUT`)."""
@@ -63,7 +65,7 @@ class AnthropicModel:
         timeout: float = 600.0,  # that of Anthropic's client (`anthropic.DEFAULT_TIMEOUT`)
         max_retries: int = 2,  # as many as Anthropic's client sends (`anthropic.DEFAULT_MAX_RETRIES`)
     ) -> None:
-        check_key()
+        check_key(_KEYS, f"there is no key for Anthropic: set {_KEYS[0]}, or {_KEYS[1]} for a bearer token")
         self.model = model or os.environ.get("TURNLOG_ANTHROPIC_MODEL") or _DEFAULT
 
         def client() -> AsyncAnthropic:

@@ -1,4 +1,4 @@
-"""The command line: chat, import, list, plugins and show, and the commands of installed plugins."""
+"""The command line: chat, list, plugins and show, and the commands of installed plugins."""
 
 from __future__ import annotations
 

@@ -4,45 +4,38 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Coroutine, Sequence
-from typing import Annotated, Final, TypeAlias
+from traceback import format_exception
+from typing import Annotated, Final
 
 from cyclopts import App, CycloptsError, Parameter
 
 from turnlog import TurnlogError
+from turnlog.config import mask
 
 from ._commands import add_commands
-from ._text import Code, complain
+from ._options import Namespace, StoreURL
+from ._output import OutputFailed
+from ._text import Code, complain, explain
+from ._upkeep import add_upkeep
+
+_DEBUG: Final = "--debug"
 
 _HELP: Final = """\
-Keep the conversations of LLM applications: talk, import, list and show sessions.
+Keep the conversations of LLM applications: talk, list, show, edit, erase, import, export and copy sessions, and look
+after the store.
 
 Without --store it is the store that TURNLOG_STORE_URL or turnlog.toml names, else sqlite:///turnlog.db.  With --store,
 a turnlog.toml in the working directory is ignored.
 
 Exit codes: 0 fine, 1 something failed or was not found, 2 the command line or the configuration is wrong, 3 the store
-is unavailable, 130 interrupted (Ctrl-C), 141 the reader of the output has gone."""
+is unavailable, 130 interrupted (Ctrl-C), 141 the reader of the output has gone.  With --debug an error also shows where
+it was raised."""
 
 
 def _version() -> str:
     from importlib.metadata import version
 
     return version("turnlog")
-
-
-StoreURL: TypeAlias = Annotated[
-    str | None,
-    Parameter(name="--store", help="The URL of the store, such as sqlite:///chat.db; memory:// stores nothing."),
-]
-
-Namespace: TypeAlias = Annotated[
-    str | None, Parameter(name="--namespace", help="The namespace; a nested one is written outer/inner.")
-]
-
-
-def _no_option(_: object, file: str) -> None:
-    """Refuse what is meant as an option, because with `-` any word with a hyphen would be taken for the file."""
-    if file.startswith("-") and file != "-":
-        raise ValueError(f"There is no such option; a file of that name is ./{file}")
 
 
 def chat(
@@ -65,30 +58,6 @@ def chat(
     from ._chat import chat
 
     return chat(store, session, model, system, namespace=namespace, latest=continue_)
-
-
-def import_(
-    file: Annotated[
-        str, Parameter(help="The file; - for standard input.", allow_leading_hyphen=True, validator=_no_option)
-    ],
-    /,
-    *,
-    store: StoreURL = None,
-    namespace: Namespace = None,
-    begins_turn: Annotated[
-        str | None,
-        Parameter(help="Your function that returns whether a turnlog.Message begins a turn, as module:function."),
-    ] = None,
-) -> int:
-    """Store conversations from a JSON Lines file; again, it stores only what is new.
-
-    A line is {"session_id": ..., "messages": [...]}; what else it holds becomes metadata, and so does an opening system
-    message. A turn begins where the user speaks, in each dialect that turnlog knows, or where --begins-turn says.  What
-    is stored is never changed or removed; a line that does not fit it is an error.
-    """
-    from ._import import import_file
-
-    return import_file(file, store, namespace=namespace, begins_turn=begins_turn)
 
 
 def list_(
@@ -140,8 +109,9 @@ def _app() -> App:
         version=_version,
         default_parameter=Parameter(negative=()),  # `--json` without `--no-json`
     )
-    for command, name in ((chat, "chat"), (import_, "import"), (list_, "list"), (plugins, "plugins"), (show, "show")):
+    for command, name in ((chat, "chat"), (list_, "list"), (plugins, "plugins"), (show, "show")):
         app.command(command, name=name)
+    add_upkeep(app)
     return app
 
 
@@ -153,20 +123,40 @@ def run(arguments: Sequence[str]) -> int:
         BrokenPipeError: Nobody reads standard output any more.
         OutputFailed: It cannot be written.
     """
+    end = list(arguments).index("--") if "--" in arguments else len(arguments)  # what follows is no option
+    words = [word for place, word in enumerate(arguments) if word != _DEBUG or place > end]
     app = _app()
-    add_commands(app, arguments)
+    add_commands(app, words)
     try:
-        command, bound, _ = app.parse_args(list(arguments), exit_on_error=False, print_error=False)
+        command, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
         code = command(*bound.args, **bound.kwargs)
         if inspect.iscoroutine(code):
             code = _wait(code)
     except CycloptsError as error:
         complain(f"{error} (turnlog --help tells more)")
         return Code.USAGE
-    except TurnlogError as error:
-        complain(error)
-        return Code.of(error)
+    except (OutputFailed, BrokenPipeError):
+        raise
+    except Exception as error:  # noqa: BLE001 - a plugin may raise anything, and people get a sentence
+        if len(words) < len(arguments):
+            explain(mask("".join(format_exception(error)), _store_in(words)))
+        said = mask(str(error) or type(error).__name__, _store_in(words))
+        if isinstance(error, TurnlogError):
+            complain(said)
+            return Code.of(error)
+        complain(f"{type(error).__name__}: {said}: this is a fault of turnlog or of a plugin; {_DEBUG} shows where")
+        return Code.FAILED
     return code if isinstance(code, int) else Code.FINE
+
+
+def _store_in(words: Sequence[str]) -> str | None:
+    """Return the URL that the arguments give."""
+    for word, value in zip(words, [*words[1:], ""], strict=True):
+        if word == "--store":
+            return value
+        if word.startswith("--store="):
+            return word.partition("=")[2]
+    return None
 
 
 def _wait(command: Coroutine[object, object, object]) -> object:

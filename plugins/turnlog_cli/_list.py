@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from itertools import groupby
+from typing import Final
 
 from turnlog import InvalidInput
-from turnlog.config import open_existing
+from turnlog.config import Plugin, fault_of, installed, open_existing
 
-from ._text import Code, Printer, as_json, line, note, time_of
+from ._table import Table
+from ._text import Code, Printer, as_json, complain, line, minute_of, note, time_of, title_of
+
+_TITLE: Final = 48  # characters of a title on a terminal
 
 
 def list_sessions(url: str | None, owner: str | None, limit: int, *, namespace: str | None = None, json: bool) -> int:
@@ -27,7 +32,7 @@ def list_sessions(url: str | None, owner: str | None, limit: int, *, namespace: 
 
 
 async def _list_sessions(url: str | None, owner: str | None, limit: int, namespace: str | None, *, json: bool) -> int:
-    table = Table("session", "turns", "messages", "updated", "owner")
+    table = Table("session", "turns", "messages", "updated", "owner", "title")
     count = 0
     async with open_existing(url, namespace=namespace) as store:
         try:
@@ -40,53 +45,40 @@ async def _list_sessions(url: str | None, owner: str | None, limit: int, namespa
                     print(as_json(info.to_dict()))
                 else:
                     turns, messages = str(info.turns - info.first), str(info.messages)
-                    table.add(info.key.session, turns, messages, time_of(info.updated), info.owner)
+                    updated = (minute_of if table.on_terminal else time_of)(info.updated)
+                    title = title_of(info.metadata)
+                    shown = f"{title[:_TITLE]}..." if table.on_terminal and len(title) > _TITLE else title
+                    table.add(info.key.session, turns, messages, updated, info.owner, shown)
         finally:
             table.end()
+        if not count:
+            whose = "" if owner is None else f" of owner {owner!r}" if owner else " without an owner"
+            note(f"turnlog: there are no sessions{whose} in namespace {store.namespace!r}")
     return Code.FINE
 
 
 def list_plugins(*, json: bool) -> int:
-    """Print the installed plugins, as `list_sessions` prints sessions."""
-    from turnlog.config import installed
-
-    table = Table("group", "name", "target", "distribution", "version")
-    for plugin in installed():
-        fields = (plugin.group, plugin.name, plugin.target, plugin.distribution, plugin.version)
-        if json:
-            print(as_json(dict(zip(table.columns, fields, strict=True))))
-        else:
-            table.add(*fields)
-    table.end()
+    """Print the installed plugins, as `list_sessions` prints sessions, and why some cannot be used; it loads all."""
+    found = [(plugin, fault_of(plugin)) for plugin in installed()]
+    if not json and Printer().console is not None:
+        return _print_groups(found)
+    for plugin, fault in found:
+        names = ("group", "name", "target", "distribution", "version")
+        fields = {**{name: str(getattr(plugin, name)) for name in names}, "fault": fault}
+        print(as_json(fields) if json else "\t".join(map(line, fields.values())))
     return Code.FINE
 
 
-class Table:
-    """Rows: on a terminal a table at the end, else lines at once."""
-
-    def __init__(self, *columns: str) -> None:
-        self.columns: Sequence[str] = columns
-        self._rows: list[tuple[str, ...]] = []
-        self._console = Printer().console
-
-    def add(self, *cells: str) -> None:
-        """One more row."""
-        if self._console is None:
-            print("\t".join(line(cell) for cell in cells))
-        else:
-            self._rows.append(cells)
-
-    def end(self) -> None:
-        """There are no more."""
-        if self._console is None or not self._rows:
-            return
-        from rich import box
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table(box=box.SIMPLE_HEAD)
-        for column in self.columns:
-            table.add_column(column, justify="right" if column in ("turns", "messages") else "left", overflow="fold")
-        for row in self._rows:
-            table.add_row(*(Text(line(cell)) for cell in row))
-        self._console.print(table)
+def _print_groups(found: Sequence[tuple[Plugin, str]]) -> int:
+    out = Printer()
+    for group, plugins in groupby(found, key=lambda one: one[0].group):
+        out((group, "bold"))
+        table = Table("name", "target", "distribution")
+        for plugin, _ in plugins:
+            table.add(plugin.name, plugin.target, f"{plugin.distribution} {plugin.version}")
+        table.end()
+        out()
+    for _, fault in found:
+        if fault:
+            complain(fault)
+    return Code.FINE

@@ -57,10 +57,10 @@ def _document(session: Session) -> dict[str, object]:
 
 def _print(session: Session) -> int:
     out, info, code = Printer(), session.info, Code.FINE
-    out((f"session {line(info.key.session)}", "bold"), (_summary(session), "dim"))
+    out.wrapped((f"session {line(info.key.session)}", "bold"), (_summary(session), "dim"))
     for name, value in info.metadata.items():
-        out((f"{line(name)}: ", "bold yellow"), (shortened(as_json(value)), "dim"))
-    for turn in _turns(session):
+        out.wrapped((f"{line(name)}: ", "bold yellow"), (shortened(as_json(value)), "dim"))
+    for turn in turns_of(session):
         out()
         if isinstance(turn, CorruptRecord):
             complain(turn)
@@ -80,8 +80,8 @@ def _summary(session: Session) -> str:
     return f", {info.turns} turns{dropped}, {info.messages} messages{owner}, updated {time_of(info.updated)}"
 
 
-def _turns(session: Session) -> Iterator[Turn | CorruptRecord]:
-    """The turns, one by one, so that one that cannot be read does not hide the others."""
+def turns_of(session: Session) -> Iterator[Turn | CorruptRecord]:
+    """Yield the turns one by one, so that one that cannot be read does not hide the others."""
     for _, records in groupby(session.records, key=lambda record: record.number):
         try:
             yield from Session(session.info, tuple(records)).turns
@@ -92,7 +92,7 @@ def _turns(session: Session) -> Iterator[Turn | CorruptRecord]:
 def _print_message(out: Printer, message: Message) -> None:
     style = STYLES.get(message.role or "", "bold")
     for label, text in parts_of(message):
-        out((f"  {label}", style), (indented(text), ""))
+        out.wrapped((f"  {label}", style), (indented(text), ""))
 
 
 def parts_of(message: Message) -> Iterator[tuple[str, str]]:

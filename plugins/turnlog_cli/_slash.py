@@ -10,8 +10,8 @@ from typing import Final, NamedTuple
 from turnlog import InvalidInput, SessionNotFound, TurnlogError
 
 from ._conversation import Conversation
-from ._list import Table
 from ._show import text_of
+from ._table import Table
 from ._text import as_json, note, time_of
 
 _LINE: Final = re.compile(r"/(\S*)\s*(.*?)\s*", re.DOTALL)

@@ -8,7 +8,7 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -102,11 +102,37 @@ def time_of(seconds: float) -> str:
         return f"{seconds} s"
 
 
+def minute_of(seconds: float) -> str:
+    """Return the same without seconds."""
+    return time_of(seconds).rpartition(":")[0] or time_of(seconds)
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, as `1 session` and `2 sessions`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def title_of(metadata: Mapping[str, object]) -> str:
+    """Return the title of a session: its metadata `title`, if that is text."""
+    title = metadata.get("title")
+    return title if isinstance(title, str) else ""
+
+
+def without_secrets(text: str) -> str:
+    """Return a text with `***` in place of what looks like a password in a URL."""
+    return _SECRET.sub(r"\1***", _PASSWORD.sub("://***@", text))
+
+
 def complain(error: TurnlogError | OSError | str, *, where: str = "turnlog") -> None:
     """One line on standard error, without passwords."""
     text = error if isinstance(error, str) else str(error) or type(error).__name__
-    text = _SECRET.sub(r"\1***", _PASSWORD.sub("://***@", text))
-    tell(f"{line(where)}: {line(text)}")
+    tell(f"{line(where)}: {line(without_secrets(text))}")
+
+
+def explain(text: str) -> None:
+    """Print a traceback to standard error, without passwords."""
+    for row in text.splitlines():
+        tell(line(without_secrets(row)))
 
 
 class _Lines(logging.Handler):
@@ -159,6 +185,23 @@ class Printer:
         from rich.text import Text
 
         self._console.print(Text.assemble(*((safe(text), style) for text, style in pieces)), soft_wrap=True)
+
+    def wrapped(self, *pieces: tuple[str, str], indent: int = 4) -> None:
+        """Print the same; on a terminal it wraps between words.
+
+        Args:
+            pieces: As in `__call__`.
+            indent: Spaces before each line but the first.
+        """
+        if self._console is None:
+            self(*pieces)
+            return
+        from rich.text import Text
+
+        text = Text.assemble(*((safe(text), style) for text, style in pieces))
+        for number, row in enumerate(text.wrap(self._console, max(20, self._console.width - indent))):
+            row.rstrip()
+            self._console.print(Text(" " * indent if number else "").append_text(row), soft_wrap=True)
 
     def write(self, text: str, style: str = "") -> None:
         """Print text at once, without ending the line.  It is made safe here."""

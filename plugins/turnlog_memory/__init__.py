@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Final
 
 from turnlog import Backend, Change, Expect, Key, Metadata, Page, Query, Receipt, Record, Session, Totals, Version
 from turnlog.errors import InvalidInput
 from turnlog.rules import SessionState, page
+from turnlog.values import Remainder, check_listing
 
 if TYPE_CHECKING:
     from turnlog.runtime import Gate
@@ -123,6 +124,18 @@ class MemoryBackend(Backend):
             bytes=sum([h.bytes for h in found]),
             stored=self._bytes,
         )
+
+    async def namespaces(self, *, after: str | None = None, limit: int = 1_000) -> Sequence[str]:
+        check_listing(after, limit)
+        self.check_open()
+        now = self.clock()
+        headers = (state.header for state in self._states.values())
+        found = {h.key.namespace for h in headers if h is not None and h.alive(now)}
+        return sorted(name for name in found if after is None or name > after)[:limit]  # code points sort as UTF-8 does
+
+    async def scrub(self) -> Sequence[Remainder]:
+        """Return nothing: no file holds what was deleted."""
+        return ()
 
     async def close(self) -> None:
         await super().close()

@@ -10,14 +10,16 @@ from openai import APIConnectionError, AsyncOpenAI, Timeout
 from openai.types import CompletionUsage
 
 from turnlog import Message, Reply, Tool, Usage
-from turnlog.runtime import PerLoop
+from turnlog.runtime import PerLoop, check_key
 
 from ._deltas import add_delta, finished
-from ._key import check_key
 
 _DEFAULT: Final = "gpt-5.4-mini"
 """Small, current, and calls tools over Chat Completions unless it is told to reason; newer models of OpenAI refuse
 tools there without `reasoning_effort="none"` (developers.openai.com/api/docs/models)."""
+
+_KEY: Final = "OPENAI_API_KEY"
+"""The variable that OpenAI's client reads."""
 
 _CONNECT: Final = 5.0
 """Seconds to connect: those of OpenAI's client (`openai.DEFAULT_TIMEOUT`)."""
@@ -56,7 +58,7 @@ class OpenAIModel:
         timeout: float = 600.0,  # that of OpenAI's client (`openai.DEFAULT_TIMEOUT`)
         max_retries: int = 2,  # as many as OpenAI's client sends (`openai.DEFAULT_MAX_RETRIES`)
     ) -> None:
-        check_key()
+        check_key([_KEY], f"there is no key for OpenAI: set {_KEY} (to any text, if the server asks for no key)")
         self.model = model or os.environ.get("TURNLOG_OPENAI_MODEL") or _DEFAULT
 
         def client() -> AsyncOpenAI:

@@ -118,12 +118,14 @@ def commit_plan(  # noqa: PLR0917 - they are of one commit, in the order in whic
         header.owner,
         keys.prefix,
         keys.owners,
+        key.namespace.encode(),
         writer,
         *entries,
         *records,
     ]
     owners = [_layout.index_of(keys.bucket, key.namespace, it) if it else keys.listing for it in (header.owner, old)]
-    return CommitPlan(todo, added, (keys.session, keys.listing, *owners), arguments, metadata)
+    names = [_layout.namespaces_of(keys.bucket)[0]] if before is None else []
+    return CommitPlan(todo, added, (keys.session, keys.listing, *owners, *names), arguments, metadata)
 
 
 def _entry(key: Key, hashed: bytes, change: Change, todo: Plan) -> bytes:

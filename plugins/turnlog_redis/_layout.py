@@ -12,7 +12,8 @@ compute.
 
 Pages have an index.  Each bucket has one sorted set per namespace, of session ids and owners, and one per owner, of
 session ids, ordered by the time of the last change.  The hash tags of a session's key and of its index hold the same
-bucket, so one script can change both on one node of a cluster.
+bucket, so one script can change both on one node of a cluster.  One sorted set per bucket has the namespaces that have
+sessions there, all with the score 0, so in the order of their bytes.
 """
 
 from __future__ import annotations
@@ -152,12 +153,29 @@ def listed_key(namespace: str, session: bytes) -> Key:
         raise CorruptRecord(f"a session of namespace {namespace!r} has the damaged id {session!r}") from None
 
 
+def listed_namespace(name: bytes) -> str:
+    """Return a namespace out of the set of a bucket.
+
+    Raises:
+        CorruptRecord: The entry is no namespace.
+    """
+    try:
+        return Key(name.decode(), "-").namespace  # any session will do
+    except (UnicodeDecodeError, InvalidInput):
+        raise CorruptRecord(f"the list of namespaces has the damaged entry {name!r}") from None
+
+
 def index_of(bucket: int, namespace: str, owner: str | None) -> bytes:
     """Return the Redis key of an index: of all sessions of a bucket and namespace, or of one owner's."""
     tenant = namespace.encode()
     if not owner:
         return b"turnlog:{%d}:i:%b" % (bucket, tenant)
     return b"turnlog:{%d}:o:%d:%b:%b" % (bucket, len(tenant), tenant, owner.encode())
+
+
+def namespaces_of(bucket: int) -> tuple[bytes, bytes]:
+    """Return the Redis key of a bucket's namespaces, and the beginning of the keys of their indexes."""
+    return b"turnlog:{%d}:n" % bucket, b"turnlog:{%d}:i:" % bucket
 
 
 # ---------------------------------------------------------------------------------------------------------- the header

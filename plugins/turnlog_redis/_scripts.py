@@ -171,6 +171,13 @@ local function pass(line)
   redis.call('PEXPIRE', line, {LEASE})
 end
 
+-- an index that lists no session any more: its namespace has none in this bucket.  While a slot moves, the set may be
+-- out of reach; then `NAMESPACES` removes the entry
+local function unlist(index)
+  local bucket, namespace = string.match(index, '^(.-}}):i:(.*)$')
+  if redis.pcall('EXISTS', index) == 0 then redis.pcall('ZREM', bucket .. ':n', namespace) end
+end
+
 -- elements in the middle of the list
 local function remove(key, from, many)
   for place = from, from + many - 1 do redis.call('LSET', key, place, 'gone') end
@@ -256,9 +263,9 @@ return {top[1], top[2] or '', redis.call('PTTL', KEYS[1]), hash ~= '' and known(
 COMMIT: Final = _script(
     # the hashes of one or several changes, one after the other; the header that the caller has seen, the next header,
     # how many elements to keep, the turn before which to drop, the most bytes, whether to restart the time to live, the
-    # owner before and now, the beginnings of the keys of other sessions and of indexes of owners, and the name of the
-    # writer; the changes to remember and then the records follow
-    "hash expected header keep drop limit metadata default restart session was owner sessions owners writer",
+    # owner before and now, the beginnings of the keys of other sessions and of indexes of owners, the namespace, and
+    # the name of the writer; the changes to remember and then the records follow
+    "hash expected header keep drop limit metadata default restart session was owner sessions owners namespace writer",
     f"""
 local key = KEYS[1]
 local top = redis.call('LRANGE', key, 0, 2)
@@ -330,6 +337,7 @@ for i = 0, many - 1 do
   hashes = string.sub(hashes, 1, place) .. string.sub(hash, at + 1, at + 4) .. string.sub(hashes, place + 5)
 end
 if seen == '' then
+  redis.call('ZADD', KEYS[5], 0, namespace)
   redis.call('RPUSH', key, header, metadata, hashes, unpack(ARGV, entries, entries + many - 1))
   local empty = {{}}
   for i = 1, {REMEMBERED_CHANGES} - many do empty[i] = '' end
@@ -386,6 +394,7 @@ if not length then return 1 end
 local owner = string.sub(header, {HEADER.size + 1}, {HEADER.size} + length)
 redis.call('ZREM', KEYS[2], session .. '\\0' .. owner)
 if owner ~= '' then redis.pcall('ZREM', owners .. owner, session) end
+unlist(KEYS[2])
 return 1
 """,
 )
@@ -502,6 +511,28 @@ if header then
   end
 end
 redis.call('ZREM', KEYS[2], member)
+if whose == '' then unlist(KEYS[2]) end
 return 1
+""",
+)
+
+NAMESPACES: Final = _script(
+    "after limit index",  # the beginning of the keys of indexes of namespaces
+    """
+-- the next namespaces of a bucket; those whose index has expired, or was evicted, are removed
+local found, start = {}, after == '' and '-' or '(' .. after
+while #found < tonumber(limit) do
+  local names = redis.call('ZRANGEBYLEX', KEYS[1], start, '+', 'LIMIT', 0, limit - #found)
+  if #names == 0 then break end
+  for _, name in ipairs(names) do
+    if redis.pcall('EXISTS', index .. name) == 0 then
+      redis.call('ZREM', KEYS[1], name)
+    else
+      found[#found + 1] = name
+    end
+  end
+  start = '(' .. names[#names]
+end
+return found
 """,
 )

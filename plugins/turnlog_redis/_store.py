@@ -45,9 +45,9 @@ from turnlog.rules import (
     window,
 )
 from turnlog.runtime import BoundedMap, PerLoop, SSLMode
-from turnlog.values import check_read
+from turnlog.values import Finding, Remainder, check_listing, check_read
 
-from . import _layout, _scripts, _server_warnings
+from . import _layout, _scripts, _upkeep
 from ._commit_plan import CommitPlan, Seen, commit_plan, receipt_of
 from ._connection import Argument, Command
 from ._layout import Keys, keys_of
@@ -154,7 +154,7 @@ class RedisBackend(Backend):
         self._server.open()
         try:
             await self._all(monotonic() + self._timeout, [(b"PING",)])
-            await _server_warnings.warn(self._server)
+            await _upkeep.warn(self._server)
         except BaseException:
             await self.close()
             raise
@@ -522,6 +522,16 @@ class RedisBackend(Backend):
         stored = None if sessions and not sampled else index + memory * sessions // max(sampled, 1)
         return Totals(sessions=sessions, messages=messages, bytes=size, stored=stored)
 
+    async def namespaces(self, *, after: str | None = None, limit: int = 1_000) -> Sequence[str]:
+        check_listing(after, limit)
+        places = [_layout.namespaces_of(bucket) for bucket in range(_layout.BUCKETS)]
+        start = "" if after is None else after
+        commands = [_call(_scripts.NAMESPACES, (names,), (start, limit, index)) for names, index in places]
+        answers = await self._all(monotonic() + self._timeout, commands)
+        return [
+            _layout.listed_namespace(name) for name in sorted({name for names in answers for name in names})[:limit]
+        ]
+
     async def _next(
         self, until: float, indexes: Sequence[bytes], after: tuple[float, bytes] | None, many: int
     ) -> list[tuple[float, bytes, bytes]]:
@@ -596,6 +606,16 @@ class RedisBackend(Backend):
         return _call(_scripts.FORGET, (keys.session, index), (member, session, (query.owner or "").encode()))
 
     # ------------------------------------------------------------------------------------------------------ the server
+
+    async def scrub(self) -> Sequence[Remainder]:
+        """Return what deleted sessions leave on the server; only its administrator can remove that."""
+        self.check_open()
+        return await _upkeep.remainders(self._server)
+
+    async def diagnose(self) -> Sequence[Finding]:
+        """Return which settings of the server are a risk."""
+        self.check_open()
+        return await _upkeep.risks(self._server)
 
     @property
     def _default_ttl(self) -> str:

@@ -306,6 +306,20 @@ def every_key(statements: Statements, query: Query) -> Steps[Sequence[Row]]:
     return rows
 
 
+def namespaces(statements: Statements, after: str | None, limit: int) -> Steps[list[str]]:
+    """Return what `Backend.namespaces` returns.
+
+    Raises:
+        CorruptRecord: The index has an entry that is no namespace.
+    """
+    statement = statements.namespaces[after is not None]
+    rows = yield statement, statement.bind({"after": None if after is None else after.encode(), "limit": limit})
+    try:
+        return [Key(row[0].decode(), "-").namespace for row in rows]  # any session will do
+    except (TurnlogError, ValueError, AttributeError):
+        raise CorruptRecord("the index has an entry that is no namespace: check the database, and repair it") from None
+
+
 def listed(
     statements: Statements, query: Query, session: bytes, row: int, now: float
 ) -> Steps[SessionInfo | CorruptRecord | None]:

@@ -282,6 +282,7 @@ class Statements:
         self.keys = _pages(select(s.session, s.row), dialect)
         of_namespace = s.namespace == bindparam("namespace")
         self.every_key = compiled(select(s.session, s.row).where(of_namespace).order_by(s.session))
+        self.namespaces = _namespaces(dialect)
         self.listed = compiled(select(*header, _ITS_METADATA).where(s.row == _ROW))
         # How many sessions of a namespace one index has, and another one: cheap where both are in this process.
         counts = text(
@@ -526,3 +527,28 @@ def _pages(query: Select[Any], dialect: Dialect) -> dict[tuple[bool | None, bool
         for owned, one in queries.items()
         for later in (False, True)
     }
+
+
+def _namespaces(dialect: Dialect) -> dict[bool, Statement]:
+    """Return the statements that read the next namespaces, from the beginning (False) or after another one (True).
+
+    Each namespace costs one search in an index, however many sessions it has.  MySQL does this for DISTINCT by itself
+    (a loose index scan), and would scan the whole index for each step of the recursion.
+    """
+    name, limit = sessions.c.namespace, bindparam("limit", type_=BigInteger)
+
+    def later(than: ColumnElement[bytes]) -> Select[tuple[bytes]]:
+        return select(name).where(name > than).order_by(name).limit(_ONE)
+
+    after: BindParameter[bytes] = bindparam("after", type_=LargeBinary)
+    if dialect.name == "mysql":
+        query = select(name).distinct().order_by(name).limit(limit)
+        return {False: Statement(query, dialect), True: Statement(query.where(name > after), dialect)}
+    found = {}
+    for follows, first in ((False, select(name).order_by(name).limit(_ONE)), (True, later(after))):
+        names = select(first.scalar_subquery().label("namespace")).cte("names", recursive=True)
+        following = later(names.c.namespace).correlate(names).scalar_subquery()
+        names = names.union_all(select(following).where(names.c.namespace.is_not(None)))
+        query = select(names.c.namespace).where(names.c.namespace.is_not(None)).limit(limit)
+        found[follows] = Statement(query, dialect)
+    return found

@@ -29,7 +29,7 @@ from turnlog import (
 from turnlog.errors import Closed, InvalidInput
 from turnlog.rules import check_seal, page, page_of
 from turnlog.runtime import BoundedMap
-from turnlog.values import check_read
+from turnlog.values import check_listing, check_read
 
 from . import _migrations, _operations
 from ._database import Database, Migrate
@@ -264,6 +264,12 @@ class SQLBackend(Backend):
             except CorruptRecord as error:
                 found.append(_operations.unreadable(query, session, error))
         return found
+
+    async def namespaces(self, *, after: str | None = None, limit: int = 1_000) -> Sequence[str]:
+        check_listing(after, limit)
+        self.check_open()
+        statements = self._statements
+        return await self._database.read(lambda: _operations.namespaces(statements, after, limit))
 
     async def sweep(self) -> int:
         """Remove the sessions that have expired, at most 100 in a transaction; return how many.

@@ -21,8 +21,9 @@ from sqlalchemy.dialects.mysql.asyncmy import MySQLDialect_asyncmy
 
 from turnlog import CorruptRecord, SchemaError, TooLarge, TurnlogError, Unavailable
 from turnlog.runtime import SSLMode, keep_alive, tls_context
+from turnlog.values import Finding, Remainder
 
-from . import _migrations
+from . import _migrations, _upkeep
 from ._database import RESTORE, Migrate
 from ._location import host_and_port, parse_database_url
 from ._operations import Row
@@ -96,6 +97,19 @@ class MySQLBackend(SQLBackend):
             sweep=sweep,
             clock=clock,
         )
+
+    async def scrub(self) -> Sequence[Remainder]:
+        """Return what deleted sessions leave on the server; only its administrator can remove that."""
+        return _upkeep.remainders_of_mysql(self._database.name, await self._settings())
+
+    async def diagnose(self) -> Sequence[Finding]:
+        """Return which settings of the server are a risk."""
+        return _upkeep.risks_of_mysql(self._database.name, await self._settings())
+
+    async def _settings(self) -> Sequence[Any]:
+        self.check_open()
+        query = _upkeep.SETTINGS_OF_MYSQL
+        return await self._database.read(lambda: _upkeep.asked(self._statements, query))
 
 
 @dataclass

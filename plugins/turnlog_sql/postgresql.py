@@ -15,8 +15,9 @@ from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 
 from turnlog import CorruptRecord, SchemaError, TurnlogError, Unavailable
 from turnlog.runtime import SSLMode, keep_alive, tls_context
+from turnlog.values import Finding, Remainder
 
-from . import _migrations
+from . import _migrations, _upkeep
 from ._database import RESTORE, Migrate
 from ._location import host_and_port, parse_database_url
 from ._operations import Row
@@ -96,6 +97,17 @@ class PostgreSQLBackend(SQLBackend):
             sweep=sweep,
             clock=clock,
         )
+
+    async def scrub(self) -> Sequence[Remainder]:
+        """Return what deleted sessions leave on the server; only its administrator can remove that."""
+        return _upkeep.remainders_of_postgresql(self._database.name)
+
+    async def diagnose(self) -> Sequence[Finding]:
+        """Return which settings of the server are a risk."""
+        self.check_open()
+        query = _upkeep.SETTINGS_OF_POSTGRESQL
+        settings = await self._database.read(lambda: _upkeep.asked(self._statements, query))
+        return _upkeep.risks_of_postgresql(self._database.name, settings)
 
 
 class _Connection(asyncpg.Connection):  # type: ignore[misc]  # the driver has no types

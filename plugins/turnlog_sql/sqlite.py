@@ -16,8 +16,9 @@ from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from turnlog import CorruptRecord, Key, OutcomeUnknown, SchemaError, TooLarge, TurnlogError, Unavailable
 from turnlog.errors import InvalidInput
 from turnlog.runtime import Gate
+from turnlog.values import Finding, Remainder
 
-from . import _migrations
+from . import _migrations, _operations, _upkeep
 from ._database import RESTORE, Database, Migrate
 from ._location import parse_database_url
 from ._operations import Row, Steps
@@ -75,8 +76,9 @@ class SQLiteBackend(SQLBackend):
     ) -> None:
         if synchronous not in ("FULL", "NORMAL"):
             raise InvalidInput(f"synchronous must be FULL or NORMAL, not {synchronous!r}")
+        self._file = _SQLite(_path(url), synchronous=synchronous, timeout=timeout)
         super().__init__(
-            _SQLite(_path(url), synchronous=synchronous, timeout=timeout),
+            self._file,
             ttl=ttl,
             timeout=timeout,
             migrate=migrate,
@@ -104,6 +106,28 @@ class SQLiteBackend(SQLBackend):
 
         return await self._database.read(steps)
 
+    async def scrub(self) -> Sequence[Remainder]:
+        """Write the file anew without what deletions have left in it, and empty the log; return what remains.
+
+        It takes about as long as copying the file, needs as much room again, and keeps other writers waiting.
+        """
+        self.check_open()
+        path, now = self._file.path, self.clock()
+        expired = await self._database.read(lambda: _operations.any_expired(self._statements, now))
+        remains = _upkeep.expired_in_sqlite(path) if expired else []
+        try:
+            emptied = await self._database.read(lambda: _upkeep.rewritten(self._statements))
+        except Unavailable as error:
+            return remains + _upkeep.remainders_of_sqlite(path, why=str(error))
+        return remains if emptied else remains + _upkeep.remainders_of_sqlite(path, why="another process reads its log")
+
+    async def diagnose(self) -> Sequence[Finding]:
+        """Return what is wrong with the file, its rights, its disk and its settings."""
+        self.check_open()
+        query = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()"
+        (size,) = await self._database.read(lambda: _upkeep.asked(self._statements, query))
+        return _upkeep.risks_of_sqlite(self._file.path, self._file.synchronous, size)
+
 
 def _path(url: str) -> str:
     """Return the path of the file that a URL for SQLite names."""
@@ -130,8 +154,8 @@ class _SQLite(Database):
     def __init__(self, path: str, *, synchronous: _Synchronous, timeout: float) -> None:
         self.name = f"sqlite {path!r}"
         self.statements = _statements()
-        self._path = path
-        self._synchronous = synchronous
+        self.path = path
+        self.synchronous = synchronous
         self._timeout = timeout
         self._migrate: Migrate = "check"
         self._found: int | None = None
@@ -142,7 +166,7 @@ class _SQLite(Database):
 
     async def open(self, migrate: Migrate) -> int | None:
         self._migrate = migrate
-        self._path = os.path.abspath(self._path)  # noqa: ASYNC240 - it asks for the working directory, which may change
+        self.path = os.path.abspath(self.path)  # noqa: ASYNC240 - it asks for the working directory, which may change
         if not self._worker.start():
             return _migrations.newest()
         self._creates = migrate == "auto"
@@ -194,14 +218,14 @@ class _SQLite(Database):
             raise SchemaError(
                 f"this Python comes with SQLite {sqlite3.sqlite_version}, turnlog needs {lowest} or newer"
             )
-        refuse_kept(self._path)
+        refuse_kept(self.path)
         self._check_log()
         connection: Connection | None = None
         try:
             if self._creates:
-                _create(self._path)
+                _create(self.path)
             connection = sqlite3.connect(
-                f"file://{quote(self._path)}?mode=rw",
+                f"file://{quote(self.path)}?mode=rw",
                 uri=True,
                 timeout=0,  # the thread waits, so that it holds up no fork
                 isolation_level=None,
@@ -210,13 +234,13 @@ class _SQLite(Database):
                 factory=Connection,
             )
             connection.text_factory = _text
-            connection.execute(f"PRAGMA synchronous={self._synchronous}")
+            connection.execute(f"PRAGMA synchronous={self.synchronous}")
             found = self._version(connection)
             behind = self.check_version(found, self._migrate)
             self._use_wal(connection)
             self._found = self._bring_up(connection) if behind else found
             connection.execute(_probe())
-            connection.watch(self._path)
+            connection.watch(self.path)
         except BaseException as error:
             if connection is not None:
                 connection.close()
@@ -232,7 +256,7 @@ class _SQLite(Database):
         """Refuse a log in which damage hides acknowledged transactions, once, before SQLite removes it."""
         if self._log_is_checked:
             return
-        found = hidden_from(f"{os.path.realpath(self._path)}-wal")
+        found = hidden_from(f"{os.path.realpath(self.path)}-wal")
         if found is not None:
             raise CorruptRecord(
                 f"the log of {self.name} is damaged at frame {found}, and SQLite would drop all that was stored from "
@@ -370,12 +394,12 @@ class _SQLite(Database):
             return CorruptRecord(f"the database {self.name} is damaged: {error}")
         if code == sqlite3.SQLITE_ERROR:
             return SchemaError(f"the tables in {self.name} are not as turnlog made them: {error}: {RESTORE}")
-        if code == sqlite3.SQLITE_CANTOPEN and not os.path.isdir(folder := os.path.dirname(self._path)):
+        if code == sqlite3.SQLITE_CANTOPEN and not os.path.isdir(folder := os.path.dirname(self.path)):
             return Unavailable(f"{self.name}: the folder {folder!r} is not there: make it, or name another")
-        if code == sqlite3.SQLITE_CANTOPEN and self._migrate == "check" and not os.path.exists(self._path):
-            make = f"turnlog migrate --store 'sqlite:///{quote(self._path)}'"
+        if code == sqlite3.SQLITE_CANTOPEN and self._migrate == "check" and not os.path.exists(self.path):
+            make = f"turnlog migrate --store 'sqlite:///{quote(self.path)}'"
             return SchemaError(f"{self.name} is not there; if it is to be made here: {make}")
-        if code == sqlite3.SQLITE_CANTOPEN and not self._creates and not os.path.exists(self._path):
+        if code == sqlite3.SQLITE_CANTOPEN and not self._creates and not os.path.exists(self.path):
             return Unavailable(
                 f"{self.name} is not there any more: restore it; or close the store, and open it to begin anew"
             )

@@ -16,6 +16,7 @@ ABOVE_THE_BACKEND = {  # no backend can break these: `Store` and the values see 
     "a_record_is_checked_before_it_is_sent",
     "how_many_values",
     "load_edit_save_is_refused",
+    "namespaces_of_no_owner",
     "new_session_ids",
     "nothing_to_set",
     "rewind_more_than_there_is",

@@ -15,7 +15,7 @@ import pytest
 
 from distributions import install
 from turnlog import Backend, Store, open_store, user
-from turnlog.config import duration, open_existing
+from turnlog.config import duration, mask, open_existing, settings_of
 from turnlog.config.options import Given
 from turnlog.config.warn import warn_once
 from turnlog.errors import ConfigError, PluginError, TurnlogError
@@ -116,6 +116,31 @@ def refused(*arguments: object, kind: type[TurnlogError] = ConfigError, **option
     with pytest.raises(kind) as error:
         open_store(*arguments, **options)  # type: ignore[arg-type]
     return str(error.value)
+
+
+def test_settings_name_their_source_and_hide_what_is_secret(alone: Path, monkeypatch: Any) -> None:
+    (alone / "turnlog.toml").write_text(
+        '[store]\nurl = "fakenet://u:hunter2@h/x?level=2"\nprefix = "p-hunter2"\n'
+        'layers = ["outer", { name = "inner", api_key = "k", level = 3 }]\n'
+    )
+    monkeypatch.setenv("TURNLOG_STORE_TTL", "30d")
+    found = {one.name: (one.value, one.where) for one in settings_of()}
+    assert found == {
+        "url": ("fakenet://u:***@h/x", "turnlog.toml: store.url"),
+        "level": ("2", "turnlog.toml: store.url: ?level"),
+        "prefix": ("p-***", "turnlog.toml: store.prefix"),
+        "layers": ("outer, inner (api_key=***, level=3)", "turnlog.toml: store.layers"),
+        "ttl": ("30d", "TURNLOG_STORE_TTL"),
+    }
+    assert settings_of("memory://", namespace="shop")[-2].value == "shop"
+    assert mask("no hunter2 here") == "no *** here"
+    assert mask("no hunter3 here", "fakenet://:hunter3@h") == "no *** here"
+    assert mask("hunter2", "nowhere://:hunter2@h") == "hunter2"
+
+
+def test_an_existing_store_is_not_swept(alone: Path) -> None:
+    assert open_existing("sqlite:///a.db?sweep=5m").backend._sweep == 0  # type: ignore[attr-defined]
+    assert open_store("sqlite:///a.db?sweep=5m").backend._sweep == 300  # type: ignore[attr-defined]
 
 
 def test_an_existing_store_is_checked_and_not_migrated(alone: Path) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import ast
 import builtins
 import io
+import os
 import re
 import subprocess
 import sys
@@ -178,10 +179,18 @@ def _shell(command: str) -> subprocess.CompletedProcess[str]:
 
 
 if __name__ == "__main__":
+    from contextlib import nullcontext
+    from tempfile import TemporaryDirectory
+
+    from quick_turnlog import commands_in
+
     page = Path(sys.argv[1])
     sys.path.insert(0, "")  # as in a session of Python: what a page has written to a file can be imported
-    try:
-        number = run(page.read_text(encoding="utf-8"), page.name)
-    except Wrong as wrong:
-        sys.exit(f"{wrong}")
+    text = page.read_text(encoding="utf-8")
+    with TemporaryDirectory() as folder, commands_in(Path(folder)) if "turnlog " in text else nullcontext():
+        os.environ["PATH"] = f"{folder}:{os.environ['PATH']}"
+        try:
+            number = run(text, page.name)
+        except Wrong as wrong:
+            sys.exit(f"{wrong}")
     sys.stdout.write(f"{number} blocks\n")

@@ -11,8 +11,8 @@ from textwrap import indent
 
 import pytest
 
-from docs.run_page import Wrong, blocks, fits, run
 from example_store import EXAMPLE, environment
+from run_page import Wrong, blocks, fits, run
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = [page for page in (ROOT / "docs").rglob("*.md") if "/." not in str(page.relative_to(ROOT))]

@@ -33,19 +33,19 @@ def figures(done: subprocess.CompletedProcess[str]) -> list[int]:
 
 
 def test_validate_shows_every_turn_that_was_acknowledged_to_another_process() -> None:
-    """10,000 operations: 0 stale reads, 0 turns lost."""
-    stale, refused, stored = figures(python("10000", "validate"))
+    """5,000 operations: 0 stale reads, 0 turns lost."""
+    stale, refused, stored = figures(python("5000", "validate"))
     assert stale == 0
-    assert refused > 100
-    assert stored > 3_000
+    assert refused > 50
+    assert stored > 1_500
 
 
 def test_trust_shows_nothing_older_than_max_age_and_refuses_changes_that_expect_a_stale_version() -> None:
-    """10,000 operations: 0 changes with a stale `expect` accepted, 0 turns lost, 0 reads older than `max_age`."""
-    stale, refused, stored = figures(python("10000", "trust"))
-    assert stale > 100, "no read was stale, so nothing was tested"
-    assert refused > 100
-    assert stored > 3_000
+    """5,000 operations: 0 changes with a stale `expect` accepted, 0 turns lost, 0 reads older than `max_age`."""
+    stale, refused, stored = figures(python("5000", "trust"))
+    assert stale > 50, "no read was stale, so nothing was tested"
+    assert refused > 50
+    assert stored > 1_500
 
 
 @pytest.mark.parametrize(

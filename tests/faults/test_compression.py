@@ -39,7 +39,7 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize(("place", "operations"), [(sqlite, 4_000), (redis, 4_000), (postgresql, 1_000)])
+@pytest.mark.parametrize(("place", "operations"), [(sqlite, 2_000), (redis, 2_000), (postgresql, 1_000)])
 def test_two_processes_write_while_a_third_seals(tmp_path: Path, place: Callable[[Path], str], operations: int) -> None:
     """Appends, and cuts inside sealed records: 0 lost, 0 twice, 0 in another order."""
     done = python(place(tmp_path), f"{operations}")

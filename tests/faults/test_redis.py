@@ -126,10 +126,10 @@ def figures(done: subprocess.CompletedProcess[str]) -> list[int]:
 
 
 def test_eight_processes_append_to_one_session() -> None:
-    """20 times 8 by 25 turns: none lost, twice or torn, and each writer's are in its order."""
-    repeats, mixed = figures(python("append", emptied(), "20"))
-    assert repeats == 20
-    assert mixed > 10
+    """8 times 8 by 25 turns: none lost, twice or torn, and each writer's are in its order."""
+    repeats, mixed = figures(python("append", emptied(), "8"))
+    assert repeats == 8
+    assert mixed > 4
 
 
 def test_without_a_look_at_the_header_turns_are_lost() -> None:
@@ -139,9 +139,9 @@ def test_without_a_look_at_the_header_turns_are_lost() -> None:
 
 
 def test_of_two_writers_with_one_version_one_wins() -> None:
-    """1,000 times; the loser is told so, and has changed nothing."""
-    rounds, ann, ben = figures(python("race", emptied(), "1000"))
-    assert rounds == ann + ben == 1000
+    """400 times; the loser is told so, and has changed nothing."""
+    rounds, ann, ben = figures(python("race", emptied(), "400"))
+    assert rounds == ann + ben == 400
     assert min(ann, ben) > 0
 
 

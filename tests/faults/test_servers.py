@@ -138,11 +138,11 @@ def figures(done: subprocess.CompletedProcess[str]) -> list[int]:
 
 
 def test_eight_processes_append_to_one_session(place: Place) -> None:
-    """8 times 8 by 25 turns, from no tables on: none lost, twice or torn, and each writer's are in its order."""
+    """4 times 8 by 25 turns, from no tables on: none lost, twice or torn, and each writer's are in its order."""
     place.forget()
-    repeats, mixed = figures(python("append", place.url, "8"))
-    assert repeats == 8
-    assert mixed > 4
+    repeats, mixed = figures(python("append", place.url, "4"))
+    assert repeats == 4
+    assert mixed > 2
 
 
 def test_without_a_lock_turns_are_lost(place: Place) -> None:
@@ -152,9 +152,9 @@ def test_without_a_lock_turns_are_lost(place: Place) -> None:
 
 
 def test_of_two_writers_with_one_version_one_wins(place: Place) -> None:
-    """300 times; the loser is told so, and has changed nothing."""
-    rounds, ann, ben = figures(python("race", place.url, "300"))
-    assert rounds == ann + ben == 300
+    """150 times; the loser is told so, and has changed nothing."""
+    rounds, ann, ben = figures(python("race", place.url, "150"))
+    assert rounds == ann + ben == 150
     assert min(ann, ben) > 0
 
 
@@ -305,11 +305,11 @@ async def test_what_survives_the_loss_of_power_is_what_the_server_is_set_to(kill
 
 
 def test_a_writer_may_be_killed_at_any_moment(place: Place) -> None:
-    """40 forked writers are killed in mid-append: every acknowledged turn is there, and none is torn."""
-    kills, acknowledged, unacknowledged = figures(python("kill", place.url, "40"))
-    assert kills == 40
-    assert acknowledged >= 80
-    assert 0 < unacknowledged < 40  # some died after the moment that counts, and some before it
+    """24 forked writers are killed in mid-append: every acknowledged turn is there, and none is torn."""
+    kills, acknowledged, unacknowledged = figures(python("kill", place.url, "24"))
+    assert kills == 24
+    assert acknowledged >= 48
+    assert 0 < unacknowledged < 24  # some died after the moment that counts, and some before it
 
 
 def test_without_a_transaction_a_killed_writer_tears_a_turn(place: Place) -> None:
@@ -366,9 +366,9 @@ async def cancel(place: Place, cancellations: int) -> None:
         assert not any(place.connections().values()), "a transaction was left open"
 
 
-async def test_five_hundred_cancelled_calls(place: Place) -> None:
+async def test_cancelled_calls(place: Place) -> None:
     """No answer crosses sessions, no connection leaks, and what is sent again is there once."""
-    await cancel(place, 500)
+    await cancel(place, 250)
 
 
 async def test_connections_that_are_kept_after_a_cancellation_are_of_no_use(monkeypatch: pytest.MonkeyPatch) -> None:

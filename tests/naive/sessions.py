@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -31,10 +32,12 @@ from turnlog.testing._counting import Counting
 from turnlog.testing._describing import Describing
 from turnlog.testing._expiring import Expiring
 from turnlog.testing._limits import Limits
+from turnlog.testing._namespace_lists import NamespaceLists
 from turnlog.testing._namespaces import Namespaces
 from turnlog.testing._naming import Naming
 from turnlog.testing._paging import Paging
 from turnlog.testing._values import Values
+from turnlog.values import check_listing
 from turnlog.values.json_value import JSON
 from turnlog.values.version import ExactVersion
 from turnlog_memory import MemoryBackend
@@ -1062,3 +1065,48 @@ class Shallow(MemoryBackend):
                 if str(message.to_dict()).count("[") > 20:
                     raise InvalidInput("it is deep")
         return await super().commit(key, change)
+
+
+# ---------------------------------------------------------------------------------------------------- namespace lists
+
+
+@fails(NamespaceLists, "a_namespace_without_sessions", "more_than_a_page_of_namespaces", "namespaces_page_by_page")
+class NamespacesUsed(MemoryBackend):
+    """Notes each namespace that is written to, and forgets none; returns all of them at once."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._names: set[str] = set()
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        self._names.add(key.namespace)
+        return await super().commit(key, change)
+
+    async def namespaces(self, *, after: str | None = None, limit: int = 1_000) -> Sequence[str]:
+        check_listing(after, limit)
+        self.check_open()
+        return sorted(self._names)
+
+
+@fails(
+    NamespaceLists,
+    "namespaces_page_by_page",
+    "namespaces_that_cannot_be_asked_for",
+    "namespaces_that_have_sessions",
+    "nested_namespaces",
+)
+class NamespacesAsTheyCome(MemoryBackend):
+    """Lists the namespaces in the order of their sessions, one of them for each session."""
+
+    async def namespaces(self, *, after: str | None = None, limit: int = 1_000) -> Sequence[str]:
+        names = [key.namespace for key in self._states if after is None or key.namespace > after]
+        return names[:limit]
+
+
+@fails(NamespaceLists, "namespaces_of_layers")
+class NamespacesOfApplications(MemoryBackend):
+    """Leaves out the namespaces of layers, so that no tool can copy them."""
+
+    async def namespaces(self, *, after: str | None = None, limit: int = 1_000) -> Sequence[str]:
+        names = await super().namespaces(after=after, limit=limit)
+        return [name for name in names if not Key(name, "-").is_internal]

@@ -21,7 +21,17 @@ def test_there_is_the_wheel_and_no_driver() -> None:
     names = {distribution.name.lower() for distribution in distributions()}
     assert {"turnlog", "msgspec", "stevedore"} <= names
     assert (
-        not {"sqlalchemy", "redis", "zstandard", "tiktoken", "tokenizers", "cyclopts", "rich", "prometheus-client"}
+        not {
+            "opentelemetry-api",
+            "prometheus-client",
+            "sqlalchemy",
+            "redis",
+            "zstandard",
+            "tiktoken",
+            "tokenizers",
+            "cyclopts",
+            "rich",
+        }
         & names
     )
     spec = find_spec("turnlog")
@@ -71,10 +81,13 @@ def test_a_layer_that_needs_no_driver_works(layer: str) -> None:
     assert asyncio.run(talk()) == [text]
 
 
-def test_a_layer_whose_driver_is_missing_names_the_extra() -> None:
+@pytest.mark.parametrize(("layer", "driver"), [("telemetry", "opentelemetry"), ("zstd", "zstandard")])
+def test_a_layer_whose_driver_is_missing_names_the_extra(layer: str, driver: str) -> None:
     with pytest.raises(PluginError) as error:
-        open_store("memory://?layers=zstd")
-    assert str(error.value) == "layer 'zstd' needs zstandard, which is not installed: pip install 'turnlog[zstd]'"
+        open_store(f"memory://?layers={layer}")
+    assert str(error.value) == (
+        f"layer {layer!r} needs {driver}, which is not installed: pip install 'turnlog[{layer}]'"
+    )
 
 
 @pytest.mark.parametrize("name", ["tiktoken", "tokenizers"])

@@ -20,6 +20,7 @@ DRIVERS = {
     "hiredis",
     "hypothesis",
     "openai",
+    "opentelemetry",
     "prometheus_client",
     "pytest",
     "redis",
@@ -42,7 +43,9 @@ MAY_IMPORT = {
     "turnlog_openai": {"openai", "turnlog"},
     "turnlog_redis": {"hiredis", "msgspec", "redis", "turnlog"},
     "turnlog_sql": {"asyncmy", "asyncpg", "cyclopts", "msgspec", "sqlalchemy", "turnlog"},
+    "turnlog_telemetry": {"opentelemetry", "turnlog"},
     "turnlog_tokens": {"tiktoken", "tokenizers", "turnlog"},
+    "turnlog_transfer": {"cyclopts", "msgspec", "rich", "turnlog"},
 }
 KIT_MAY_IMPORT = {"pytest"}
 
@@ -163,7 +166,9 @@ def after(arguments: list[str], folder: Path) -> set[str]:
     return loaded(code, folder)
 
 
-@pytest.mark.parametrize("arguments", [["--version"], ["list", "--store=memory://"], ["plugins"]])
+@pytest.mark.parametrize(
+    "arguments", [["--version"], ["list", "--store=memory://"], ["namespaces", "--store=memory://"]]
+)
 def test_a_built_in_command_loads_no_command_of_a_plugin(arguments: list[str], tmp_path: Path) -> None:
     modules = after(arguments, tmp_path)
     assert "turnlog_cli._app" in modules

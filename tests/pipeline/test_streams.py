@@ -11,14 +11,17 @@ import pytest
 
 from turnlog import (
     Change,
+    Conflict,
     InvalidInput,
     Key,
     Message,
     Pipeline,
     Receipt,
     Reply,
+    Serialize,
     SessionNotFound,
     Store,
+    Stream,
     Unavailable,
     Usage,
     assistant,
@@ -208,10 +211,84 @@ async def test_a_model_that_yields_nothing_is_an_error(store: Store) -> None:
 
 async def test_a_result_is_there_once_all_pieces_were_taken(store: Store) -> None:
     async with Pipeline(store, spoken).stream("s", "user", "?") as reply:
-        with pytest.raises(InvalidInput, match="take all pieces first"):
+        with pytest.raises(InvalidInput, match="not all of its pieces were taken"):
             _ = reply.result
     with pytest.raises(SessionNotFound):  # nothing was taken, nothing was asked
         await store.load("s")
+
+
+@pytest.mark.parametrize("concurrency", ["append", "serialize"])
+@pytest.mark.parametrize("reads_all", [False, True])
+async def test_a_stream_that_is_left_while_another_task_waits_for_a_piece(
+    store: Store, concurrency: Any, reads_all: bool
+) -> None:
+    """As a server does that sends a sign of life between the pieces, and whose client goes away."""
+    waits = asyncio.Event()
+
+    async def model(messages: Sequence[Message], **_: object) -> AsyncIterator[str]:
+        yield "The "
+        waits.set()
+        await asyncio.Event().wait()
+
+    async def reader(reply: Stream) -> None:
+        async for _ in reply:
+            if not reads_all:
+                await anext(reply)
+
+    with pytest.raises(ConnectionResetError):
+        async with Pipeline(store, model, concurrency=concurrency).stream("s", "user", "?") as reply:
+            reading = asyncio.ensure_future(reader(reply))
+            await waits.wait()
+            raise ConnectionResetError
+    assert reading.cancelled()
+    assert await texts(store) == ["?", "The "]
+    again = Pipeline(store, spoken, concurrency=Serialize(wait=0.2) if concurrency == "serialize" else "append")
+    await again.execute("s", "user", "?")  # no lease is held
+
+
+async def test_a_stream_is_for_one_block(store: Store) -> None:
+    reply = Pipeline(store, spoken).stream("s", "user", "?")
+    with pytest.raises(InvalidInput, match="inside the block"):
+        async for _ in reply:
+            pass
+    async with reply:
+        assert [piece async for piece in reply] == PIECES
+    with pytest.raises(InvalidInput, match="inside the block"):
+        async for _ in reply:
+            pass
+    with pytest.raises(InvalidInput, match="entered once"):
+        async with reply:
+            pass
+
+
+async def test_of_two_streams_under_one_id_the_second_is_told_to_ask_again(store: Store) -> None:
+    answers = iter(["one", "two", "three"])
+
+    async def model(messages: Sequence[Message], **_: object) -> AsyncIterator[str]:
+        answer = next(answers)
+        yield answer
+        yield "."
+
+    pipeline = Pipeline(store, model)
+    async with pipeline.stream("s", "user", "?", turn_id="t") as first:
+        assert await anext(first) == "one"
+        async with pipeline.stream("s", "user", "?", turn_id="t") as second:
+            assert [piece async for piece in second] == ["two", "."]
+        with pytest.raises(Conflict, match="call again with this id"):
+            async for _ in first:
+                pass
+    async with pipeline.stream("s", "user", "?", turn_id="t") as third:
+        assert [piece async for piece in third] == ["two."]
+    assert await texts(store) == ["?", "two."]
+
+
+async def test_nothing_follows_a_whole_answer(store: Store) -> None:
+    async def model(messages: Sequence[Message], **_: object) -> AsyncIterator[str | Reply]:
+        yield Reply(assistant("Shipped."))
+        yield "And more."
+
+    with pytest.raises(InvalidInput, match="goes on after its whole message"):
+        await Pipeline(store, model).execute("s", "user", "?")
 
 
 def test_a_stream_cannot_be_asked_again(store: Store) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from itertools import pairwise
@@ -323,6 +324,17 @@ async def test_a_tool_that_raises_what_asyncio_cannot_pass_on_ends(store: Store)
         "RuntimeError: the function raised StopIteration()",
         "CancelledError: the tool was cancelled",
     ]
+
+
+async def test_a_tool_that_exits_the_process_fails(store: Store) -> None:
+    """As `argparse` does for wrong arguments."""
+
+    def leaves() -> str:
+        sys.exit(3)
+
+    model = Scripted(called(("leaves", {})), assistant("Sorry."))
+    await Pipeline(store, model, tools=[leaves]).execute("s", "user", "?")
+    assert model.given[1][-1].text == "RuntimeError: the function raised SystemExit(3)"
 
 
 @pytest.mark.parametrize(("told", "stored"), [("a\ud800b", "a\ufffdb"), ("\ud83d\ude00", "\U0001f600")])

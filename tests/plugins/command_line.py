@@ -62,15 +62,20 @@ class Kept(Store):
 def use(monkeypatch: pytest.MonkeyPatch, made: Store | Backend) -> None:
     """Let every command open this store, or a store over this backend."""
     store = made if isinstance(made, Store) else Store(made)
-    for module in ("turnlog_cli._chat", "turnlog_cli._import", "turnlog_sql.commands"):
+    for module in ("turnlog_cli._chat", "turnlog_sql.commands", "turnlog_transfer.commands"):
         monkeypatch.setattr(f"{module}.open_store", lambda url, **_: store)
+    ours = ("_doctor", "_edit", "_erase", "_list", "_namespaces", "_search", "_show", "_sweep", "_verify")
     for module in (
-        "turnlog_cli._list",
-        "turnlog_cli._show",
+        *(f"turnlog_cli.{name}" for name in ours),
         "turnlog_compression.commands",
         "turnlog_metrics.commands",
+        "turnlog_transfer.commands",
     ):
-        monkeypatch.setattr(f"{module}.open_existing", lambda url, **_: store)
+        monkeypatch.setattr(f"{module}.open_existing", lambda url, namespace=None: _view(store, namespace))
+
+
+def _view(store: Store, namespace: str | None) -> Store:
+    return store if namespace is None else Store(store.backend, namespace=namespace)
 
 
 def append(store: Store, session: str, *messages: Message, **more: Any) -> None:
@@ -137,7 +142,7 @@ class Screen:
             stdout=theirs,
             stderr=theirs,
             cwd=cwd,
-            env={**inherited, **environment, "TERM": "xterm", "COLUMNS": "200"},
+            env={**inherited, "COLUMNS": "200", **environment, "TERM": "xterm"},
             start_new_session=True,
         )
         os.close(theirs)

@@ -42,13 +42,16 @@ from turnlog.config.warn import warn_once
 from turnlog.errors import CorruptRecord, OutcomeUnknown, SchemaError, Unavailable
 from turnlog.payload import rewrap
 from turnlog.rules import SessionState, begins_turn
-from turnlog_cli import _import, main
+from turnlog_cli import main
 from turnlog_cli._text import as_json, safe
 from turnlog_compression import GzipLayer, _progress
 from turnlog_compression._dictionaries import Dictionaries
 from turnlog_compression._progress import Progress
 from turnlog_compression.zstd import ZstdLayer
 from turnlog_memory import MemoryBackend
+from turnlog_transfer import _documents, _snapshot
+from turnlog_transfer._conversation_writer import store_conversation
+from turnlog_transfer._conversations import parse_conversation
 
 ESCAPES = "\x1b[31mred\x1b[0m \x07 \x9b2J \u202e"
 
@@ -197,7 +200,7 @@ def test_a_line_may_end_in_crlf_and_the_file_begin_with_a_byte_order_mark(store:
 def test_a_line_that_is_too_long_is_refused_and_passed_over(
     store: Kept, tmp_path: Path, monkeypatch: Any, capsys: Any
 ) -> None:
-    monkeypatch.setattr(_import, "MAX_LINE_BYTES", 200)
+    monkeypatch.setattr(_documents, "MAX_LINE_BYTES", 200)
     long = conversation("long", "a" * 5_000)
     path = jsonl(tmp_path / "a.jsonl", conversation("one", "a"), long, conversation("two", "b"), long)
     assert main(["import", path]) == 1
@@ -337,7 +340,7 @@ def test_a_store_that_retains_few_turns_takes_them_once(monkeypatch: Any, tmp_pa
 def test_an_import_that_was_interrupted_goes_on_to_the_same_end(
     store: Kept, tmp_path: Path, monkeypatch: Any, capsys: Any
 ) -> None:
-    monkeypatch.setattr(_import, "MAX_MESSAGES", 4)
+    monkeypatch.setattr(_snapshot, "MAX_MESSAGES", 4)
     lines = [conversation(name, "a", "b", "c", "d", "e", title="T") for name in ("one", "two")]
     path = jsonl(tmp_path / "a.jsonl", *lines)
     whole = Kept()
@@ -386,13 +389,13 @@ def test_an_answer_that_was_lost_stores_nothing_twice(store: Kept, tmp_path: Pat
 
 
 def test_two_imports_at_once_store_once(store: Kept, monkeypatch: Any) -> None:
-    monkeypatch.setattr(_import, "MAX_MESSAGES", 2)
+    monkeypatch.setattr(_snapshot, "MAX_MESSAGES", 2)
     line = conversation("s", "a", "b", "c", title="T")
 
     async def both() -> None:
-        new = _import._parse(json.dumps(line).encode())
-        grown = _import._parse(json.dumps(conversation("s", "a", "b", "c", "d")).encode())
-        await asyncio.gather(*(_import._put(store, one, begins_turn) for one in (new, new, grown, new)))
+        new = parse_conversation(dict(line))
+        grown = parse_conversation(conversation("s", "a", "b", "c", "d"))
+        await asyncio.gather(*(store_conversation(store, 1, one, begins_turn) for one in (new, new, grown, new)))
 
     asyncio.run(both())
     assert load(store, "s") == conversation("s", "a", "b", "c", "d")["messages"]
@@ -642,7 +645,8 @@ def test_a_warning_is_one_line_and_cannot_control_the_terminal(store: Kept, monk
 
     monkeypatch.setattr(store.backend, "page", page)
     assert main(["list"]) == 0
-    assert capsys.readouterr().err == "turnlog: not sealed: \\x1b[31mred\\x1b[0m \\x07 \\x9b2J \\u202e\\n\\u200e\n"
+    warning, _ = capsys.readouterr().err.splitlines()
+    assert warning == "turnlog: not sealed: \\x1b[31mred\\x1b[0m \\x07 \\x9b2J \\u202e\\n\\u200e"
 
 
 def test_a_file_name_cannot_control_the_terminal(store: Kept, tmp_path: Path, capsys: Any) -> None:
@@ -994,7 +998,8 @@ def test_plugins_lists_what_is_installed(capsys: Any) -> None:
     assert main(["plugins", "--json"]) == 0
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [list(plugin.values()) for plugin in found] == rows
-    assert list(found[0]) == ["group", "name", "target", "distribution", "version"]
+    assert list(found[0]) == ["group", "name", "target", "distribution", "version", "fault"]
+    assert {plugin["fault"] for plugin in found} == {""}
 
 
 def test_help_names_the_commands_and_the_exit_codes(capsys: Any) -> None:
@@ -1206,7 +1211,7 @@ def test_migrate_makes_the_tables_once(tmp_path: Path, monkeypatch: Any, capsys:
     assert capsys.readouterr() == ("sqlite 'chat.db': made the tables, version 1\n", "")
     assert [path.name for path in tmp_path.iterdir()] == ["chat.db"]  # closed again: no log is left
     assert main(["list", url]) == 0
-    assert capsys.readouterr() == ("", "")
+    assert capsys.readouterr() == ("", "turnlog: there are no sessions in namespace 'default'\n")
     assert main(["migrate", url]) == 0
     assert capsys.readouterr() == ("sqlite 'chat.db': the tables are of version 1, nothing to do\n", "")
 

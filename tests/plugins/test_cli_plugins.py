@@ -191,4 +191,17 @@ def test_plugins_lists_commands(put: Put, capsys: Any) -> None:
     assert main(["plugins", "--json"]) == 0
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     names = {plugin["name"] for plugin in found if plugin["group"] == "turnlog.commands"}
-    assert names == {"check", "migrate", "recompress", "remove-dictionary", "stats", "train-dictionary", *SAID}
+    assert names == {
+        *(
+            "check",
+            "copy",
+            "export",
+            "import",
+            "migrate",
+            "recompress",
+            "remove-dictionary",
+            "stats",
+            "train-dictionary",
+        ),
+        *SAID,
+    }

@@ -226,10 +226,10 @@ def outcomes(records: Iterator[Record], reader: Reader) -> dict[str, int]:
 
 @pytest.mark.parametrize("codec", CODECS)
 def test_no_flipped_bit_and_no_cut_returns_wrong_messages(codec: str) -> None:
-    found = outcomes(islice(hundred(codec), 0, None, 3), read)
+    found = outcomes(islice(hundred(codec), 0, None, 6), read)
     assert found["wrong"] == 0
     assert found["right"] < found["error"] / 10  # for example, a flipped bit in the time field of gzip
-    assert found["error"] > 40_000
+    assert found["error"] > 20_000
 
 
 def test_the_hundred_records_have_all_sizes_up_to_4_kb() -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from turnlog import (
     Conflict,
+    IdReused,
     InvalidInput,
     Layer,
     Message,
@@ -309,7 +310,9 @@ def test_a_pipeline_with_a_prompt_that_is_none_is_refused(prompt: Any) -> None:
         Pipeline(Store(MemoryBackend()), Recorder(), system=prompt)
 
 
-@pytest.mark.parametrize("answer", ["text", 5, {}, {"role": "assistant", "content": {1, 2}}])
+@pytest.mark.parametrize(
+    "answer", ["text", 5, {}, {"role": "assistant", "content": {1, 2}}, {"role": "user", "content": "hello"}]
+)
 async def test_what_is_no_answer_is_refused_and_nothing_is_stored(answer: object, store: Store) -> None:
     async with store:
         with pytest.raises(InvalidInput, match="the model's answer"):
@@ -451,8 +454,51 @@ def test_a_window_is_a_number_from_1(messages: Any) -> None:
 
 
 def test_a_model_is_something_to_call() -> None:
-    with pytest.raises(InvalidInput, match="model"):
+    with pytest.raises(InvalidInput, match="find_model finds one by its name"):
         Pipeline(Store(MemoryBackend()), "gpt")  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match=r"not a class: write Recorder\(\)"):
+        Pipeline(Store(MemoryBackend()), Recorder)  # type: ignore[arg-type]
+
+
+async def test_a_counter_returns_a_token_count() -> None:
+    def counter(messages: Sequence[Message], *, model: str | None) -> int:
+        return 3
+
+    pipeline = Pipeline(Store(MemoryBackend()), Recorder(), window=Window(tokens=100), counter=counter)  # type: ignore[arg-type]
+    await pipeline.execute("s", "user", "hello")
+    with pytest.raises(InvalidInput, match=r"must return TokenCount\(tokens, exact\), not 3"):
+        await pipeline.execute("s", "user", "hello")
+
+
+async def test_a_turn_id_stands_for_one_message() -> None:
+    store = Store(MemoryBackend())
+    for answer, begins in ((Recorder(), True), (Recorder(), False)):
+        pipeline = Pipeline(store, answer)
+        if begins:
+            await pipeline.execute("s", "user", "Where is my order?", turn_id="t")
+        with pytest.raises(IdReused, match="stands for another message"):
+            await pipeline.execute("s", "user", "Cancel my order!", turn_id="t")
+    assert len(await store.load("s")) == 2
+
+
+async def test_an_answer_that_does_not_fit_is_not_lost() -> None:
+    """Room is made, and it is stored."""
+    store = Store(MemoryBackend(), max_session_bytes=1_000)
+    await store.append("s", [user("x" * 900)])
+    result = await Pipeline(store, Recorder(assistant("y" * 300))).execute("s", "user", "hello")
+    assert isinstance(result.error, TooLarge)
+    assert result.response.text == "y" * 300
+    with pytest.raises(TooLarge):
+        await result.save()
+    assert len(await store.load("s")) == 1
+
+
+async def test_a_role_is_one_of_those_that_speak_to_the_model() -> None:
+    pipeline = Pipeline(Store(MemoryBackend()), model := Recorder())
+    for role in ("usr", "assistant", "hello", "", 5):
+        with pytest.raises(InvalidInput, match="role must be one of user, human, system, developer"):
+            await pipeline.execute("s", role, "user")  # type: ignore[arg-type]  # what is refused
+    assert model.given == []
 
 
 @pytest.mark.parametrize(

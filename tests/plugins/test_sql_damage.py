@@ -338,6 +338,13 @@ def test_a_header_found_twice_or_not_at_all_is_damage(kept: Kept) -> None:
             kept.session(last=last)
 
 
+@pytest.mark.parametrize("namespace", ["x''", "x'ff'", "''", "7"])
+def test_what_is_no_namespace_is_reported_by_the_list(kept: Kept, namespace: str) -> None:
+    kept.connection.execute(f"UPDATE turnlog_sessions SET namespace = {namespace}")
+    with pytest.raises(CorruptRecord, match="no namespace"):
+        kept.read(_operations.namespaces(kept.statements, None, 10))
+
+
 def test_a_session_that_the_index_of_keys_lacks_is_neither_missing_nor_made_anew(kept: Kept) -> None:
     """Its row is found by the number, which is made of the key; a stand-in for the damage is a key that was renamed."""
     damaged = copy(kept.statements)

@@ -119,6 +119,7 @@ async def talk() -> None:
         assert_type(await store.erase("s"), bool)
         assert_type(await store.erase_owner("ann"), Erased)
         assert_type(store.sessions(owner="ann"), AsyncIterator[SessionInfo])
+        assert_type(store.namespaces(), AsyncIterator[str])
         assert_type(store.export_owner("ann"), AsyncIterator[Session])
         assert_type(store.within("shop").for_owner("ann"), Store)
 

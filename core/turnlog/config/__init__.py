@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from .configuration import open_existing, open_store
 from .options import duration
-from .plugins import Plugin, find_backend, find_command, find_layer, find_model, find_token_counter, installed
+from .plugins import Plugin, fault_of, find_backend, find_command, find_layer, find_model, find_token_counter, installed
+from .settings import Setting, mask, settings_of
 from .url import URL, parse_url
 
 __all__ = [
     "URL",
     "Plugin",
+    "Setting",
     "duration",
+    "fault_of",
     "find_backend",
     "find_command",
     "find_layer",
     "find_model",
     "find_token_counter",
     "installed",
+    "mask",
     "open_existing",
     "open_store",
     "parse_url",
+    "settings_of",
 ]

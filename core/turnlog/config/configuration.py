@@ -100,14 +100,20 @@ def open_store(
 def open_existing(url: str | None = None, *, namespace: str | None = None) -> Store:
     """Make the store that the configuration names, for a command that only needs stored sessions.
 
-    It is the store of `open_store(url, namespace=namespace)`, but opening it creates and changes no tables: this calls
-    the backend with `migrate="check"` if its constructor takes `migrate: Literal["auto", "check"]`.
+    It is the store of `open_store(url, namespace=namespace)`, but opening it changes nothing: this calls the backend
+    with `migrate="check"` if its constructor takes `migrate: Literal["auto", "check"]`, so that it creates no tables,
+    and with `sweep=0` if it takes `sweep: float`, so that it removes no expired sessions.
 
     Raises:
         ConfigError: A URL, the file, a variable or an option is wrong.
         PluginError: The backend or a layer is not installed, or is broken.
     """
-    return _build(_merge(arguments_given({"url": url, "namespace": namespace}), None), existing=True)
+    return _build(merged(url, namespace=namespace), existing=True)
+
+
+def merged(url: str | None, *, namespace: str | None) -> _Settings:
+    """Return the settings of all sources, as for `open_existing`."""
+    return _merge(arguments_given({"url": url, "namespace": namespace}), None)
 
 
 # ------------------------------------------------------------------------------------------------------------ merging
@@ -176,6 +182,8 @@ def _build(settings: _Settings, *, existing: bool = False) -> Store:
     arguments = _arguments(kind, options, ("url", "layers", *_OF_STORE))
     if existing and "migrate" in has and "check" in has["migrate"].choices:
         arguments["migrate"] = "check"
+    if existing and "sweep" in has and has["sweep"].kind is float:
+        arguments["sweep"] = 0.0
     backend = _make(kind, first, arguments, options, url, location)
     for layer, own, where in reversed(layers):
         backend = _make(layer, (backend,), _arguments(layer, own, ("name",)), own, where, location)

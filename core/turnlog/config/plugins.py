@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Plugin",
     "duration",
+    "fault_of",
     "find_backend",
     "find_command",
     "find_layer",
@@ -86,6 +87,7 @@ _EXTRAS: Final = {
     "cyclopts": "cli",
     "hiredis": "redis",
     "openai": "openai",
+    "opentelemetry": "telemetry",
     "redis": "redis",
     "rich": "cli",
     "sqlalchemy": "sql",
@@ -207,6 +209,19 @@ def find_command(name: str) -> Callable[..., object]:
     if callable(found):
         return found
     raise _unfit(plugin, found, "a function that takes a cyclopts.App")
+
+
+def fault_of(plugin: Plugin) -> str:
+    """Load a plugin, and return why it cannot be used; an empty text if it can."""
+    find = {_BACKENDS: find_backend, _LAYERS: find_layer, _MODELS: find_model, _COMMANDS: find_command}
+    try:
+        if plugin.group in find:
+            find[plugin.group](plugin.name)
+        else:
+            _load(plugin.group, plugin.name)  # a token counter that is made may fetch a vocabulary
+    except PluginError as error:
+        return str(error)
+    return ""
 
 
 def _entries(group: str) -> list[EntryPoint]:

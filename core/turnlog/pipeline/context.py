@@ -8,10 +8,10 @@ from typing import Final, NamedTuple, TypeGuard
 
 import msgspec
 
-from ..errors import CorruptRecord, HistoryRegressed, SessionNotFound, Unavailable
+from ..errors import CorruptRecord, HistoryRegressed, InvalidInput, SessionNotFound, Unavailable
 from ..rules.header import is_met
 from ..store import Store
-from ..values.json_value import JSON
+from ..values.json_value import JSON, shown
 from ..values.key import Key
 from ..values.message import Message
 from ..values.message import system as system_message
@@ -19,7 +19,7 @@ from ..values.session import Session
 from ..values.turn import Turn
 from .model import Usage
 from .summaries import Summary, covers
-from .tokens import TokenCounter
+from .tokens import TokenCount, TokenCounter
 from .window import Window
 
 _SESSIONS: Final = 4_096
@@ -213,7 +213,7 @@ class Context:
             place = (key, epoch, turn.id, len(turn.messages))  # another session may have a turn of the same id
             count = self._tokens.get(place)
             if count is None:
-                self._tokens[place] = count = self._counter(turn.messages, model=self._model).tokens
+                self._tokens[place] = count = self._counted(turn.messages).tokens
             return count if factor is None else round(count * factor)
 
         key, epoch = session.info.key, session.version.epoch
@@ -230,9 +230,15 @@ class Context:
         """
         if self._window.tokens is None:
             return
-        count = self._counter(messages, model=self._model)
+        count = self._counted(messages)
         if not count.exact and count.tokens and usage.input:
             self._factors[key] = min(max(usage.input / count.tokens, 1 / _MOST_OFF), _MOST_OFF)
+
+    def _counted(self, messages: Sequence[Message]) -> TokenCount:
+        count = self._counter(messages, model=self._model)
+        if not isinstance(count, TokenCount):
+            raise InvalidInput(f"a token counter must return TokenCount(tokens, exact), not {shown(count)}")
+        return count
 
 
 async def _read_before(store: Store, session: Session, number: int, last: int) -> Sequence[Turn]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
-from ..errors import Conflict, InvalidInput, ModelError, OutcomeUnknown, TurnlogError, Unavailable
+from ..errors import Conflict, IdReused, InvalidInput, ModelError, OutcomeUnknown, TooLarge, TurnlogError, Unavailable
 from ..rules.dialects import outline_of
 from ..rules.header import is_met
 from ..store import Store
@@ -37,7 +37,7 @@ class Result(msgspec.Struct, frozen=True):
         response: The model's answer.
         messages: The messages of the last request to the model; empty if an earlier call has stored the turn.
         usage: The tokens of all requests of this execution, as far as the model reports them.
-        error: Why the turn could not be stored, `Unavailable` or `OutcomeUnknown`; None if it is stored.
+        error: Why the turn could not be stored, `Unavailable`, `OutcomeUnknown` or `TooLarge`; None if it is stored.
     """
 
     response: Message
@@ -185,6 +185,11 @@ class Execution:
         turn = self._turn
         if self._may_be_stored:
             await self._find()
+            if turn.rounds and turn.messages[0] != self._message:
+                raise IdReused(
+                    f"turn id {turn.turn_id!r} stands for another message in session {self._session_id!r}: "
+                    "make a new id for each message"
+                )
             if turn.finished:
                 assert turn.receipt is not None
                 self.result = Result(turn.messages[-1], (), turn.receipt)
@@ -221,7 +226,14 @@ class Execution:
 
     async def _whole(self, write: Coroutine[Any, Any, _T]) -> _T:
         """Write a round; a stream that is cancelled meanwhile loses nothing of what it has shown."""
-        return await (finish(write) if self._streamed else write)
+        if not self._streamed:
+            return await write
+        try:
+            return await finish(write)
+        except IdReused as error:
+            raise Conflict(
+                f"another request with turn id {self._turn.turn_id!r} was first: call again with this id for its answer"
+            ) from error
 
     async def _find(self) -> None:
         """Look for rounds of this turn that an earlier call has stored."""
@@ -292,7 +304,7 @@ class Execution:
         """Store the last round, and return the result; a failure does not lose the answer."""
         try:
             receipt = await self._add(said, last=True)
-        except (Unavailable, OutcomeUnknown) as error:
+        except (Unavailable, OutcomeUnknown, TooLarge) as error:
             self._setup.counts["failed_saves"] += 1
             warn("the answer on session %r could not be stored: %s", self._session_id, error)
 

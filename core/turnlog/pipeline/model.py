@@ -86,6 +86,8 @@ async def ask(
     whole: _Checked | None = None
     async with aclosing(answer) if isinstance(answer, AsyncGenerator) else nullcontext():
         async for piece in answer:
+            if whole is not None:
+                raise InvalidInput("the model's answer goes on after its whole message: yield that last")
             if isinstance(piece, str):
                 if piece:  # providers begin with an empty piece, before the model has said anything
                     said.append(piece)
@@ -107,5 +109,14 @@ def _checked(answer: MessageLike | Reply) -> _Checked:
     if isinstance(answer, Reply):
         if answer.usage is not None and not isinstance(answer.usage, Usage):
             raise InvalidInput(f"the usage must be Usage(input=..., output=...), not {shown(answer.usage)}")
-        return _Checked(as_message(answer.message, "the model's answer"), answer.usage)
-    return _Checked(as_message(answer, "the model's answer"))
+        return _Checked(_answered(answer.message), answer.usage)
+    return _Checked(_answered(answer))
+
+
+def _answered(answer: MessageLike) -> Message:
+    if isinstance(answer, str):
+        raise InvalidInput("the model's answer must be a Message, such as assistant(text), or a dictionary, not a str")
+    message = as_message(answer, "the model's answer")
+    if message.role == "user":
+        raise InvalidInput(f"the model's answer must not be a message of the user: {shown(message.to_dict())}")
+    return message

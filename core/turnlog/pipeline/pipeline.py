@@ -25,6 +25,9 @@ from .window import Window
 _TRIES: Final = 100
 """How often a model is asked anew, with `concurrency="retry"`, because other requests were first."""
 
+_ROLES: Final = ("user", "human", "system", "developer")
+"""The roles of new messages: the user's in all dialects, and those of an application that reports an event."""
+
 _MODES: Final = ("append", "retry", "raise", "serialize")
 
 
@@ -89,16 +92,23 @@ class Pipeline:
             raise InvalidInput(f"load_history must be a function of a message, not {shown(load_history)}")
         if iscoroutinefunction(load_history):
             raise InvalidInput("load_history must be a function of a message, not an async one")
+        if isinstance(model, type):
+            raise InvalidInput(f"model must be an object, not a class: write {model.__name__}()")
         if not callable(model):
-            raise InvalidInput(f"model must be an async callable, not {type(model).__name__}")
+            raise InvalidInput(
+                f"model must be an async callable, not {shown(model)}; turnlog.config.find_model finds one by its name"
+            )
         if not callable(counter):
-            raise InvalidInput(f"counter must be a token counter, not {type(counter).__name__}")
+            raise InvalidInput(
+                f"counter must be a token counter, not {shown(counter)}; "
+                "turnlog.config.find_token_counter finds one by its name"
+            )
         if system is not None and not is_prompt(system):
             raise InvalidInput("system must be text or a list of blocks, and not empty: leave it out to send none")
         if summaries is not None and not isinstance(summaries, Summaries):
             raise InvalidInput(f"summaries must be Summaries(model=...), not {shown(summaries)}")
         if not isinstance(concurrency, Serialize):
-            _check_word(concurrency, "concurrency", _MODES)
+            _check_word(concurrency, "concurrency", _MODES, ", or Serialize(...)")
         _check_word(on_error, "on_error", ("discard", "keep"))
         _check_word(on_cut, "on_cut", ("keep", "discard"))
         _check_word(on_load_error, "on_load_error", ("raise", "empty"))
@@ -155,7 +165,7 @@ class Pipeline:
 
         Args:
             session_id: The session; it is made if it is not stored.
-            role: Who speaks: `"user"`.
+            role: Who speaks: `"user"`; or `human`, `system` or `developer`.
             content: The new message's content.
             owner: The owner of a session that this makes; one that is stored must belong to this owner.
             turn_id: The turn's name, 1 to 200 bytes of UTF-8, such as the id of the request.
@@ -163,13 +173,14 @@ class Pipeline:
             options: Passed to the model by keyword, on top of the pipeline's.
 
         Returns:
-            The answer.  If it could not be stored because the store is unavailable, `result.error` says why, and
-            `result.save()` stores it later.
+            The answer.  If it could not be stored because the store is unavailable, or the session is full,
+            `result.error` says why, and `result.save()` stores it later.
 
         Raises:
             Conflict: The session was erased, or expired, while the model worked; nothing was stored.  Or another turn
                 has interrupted this one, or was stored before it where `concurrency` forbids that.
             SessionNotFound: It belongs to another owner.
+            IdReused: The turn id stands for another message.
             ModelError: The model's answer cannot be used.
             InvalidInput: The message, or the model's answer, is not one.
         """
@@ -275,13 +286,13 @@ class Pipeline:
 
 
 def _message(role: str, content: str | list[JSON]) -> Message:
-    if type(role) is not str or not role:
-        raise InvalidInput(f"role must be a str such as 'user', not {shown(role)}")
+    if role not in _ROLES:
+        raise InvalidInput(f"role must be one of {', '.join(_ROLES)}, not {shown(role)}")
     if not isinstance(content, (str, list)):
         raise InvalidInput(f"content must be a str, or a list of blocks, not {shown(content)}")
     return Message.from_dict({"role": role, "content": content})
 
 
-def _check_word(value: object, name: str, words: tuple[str, ...]) -> None:
+def _check_word(value: object, name: str, words: tuple[str, ...], more: str = "") -> None:
     if value not in words:
-        raise InvalidInput(f"{name} must be one of {', '.join(words)}, not {shown(value)}")
+        raise InvalidInput(f"{name} must be one of {', '.join(words)}{more}, not {shown(value)}")

@@ -98,10 +98,13 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _called(function: Callable[..., Any], values: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any result
-    """Call a function.  Python 3.11 never ends the wait for a thread that raises StopIteration."""
+    """Call a function.
+
+    Python 3.11 never ends the wait for a thread that raises `StopIteration`, and `SystemExit` would end the event loop.
+    """
     try:
         return function(**values)
-    except StopIteration as error:
+    except (StopIteration, SystemExit) as error:
         raise RuntimeError(f"the function raised {error!r}") from error
 
 

@@ -8,8 +8,10 @@ from typing import Literal, TypeAlias
 
 from ..errors import Conflict, InvalidInput
 from ..values.change import Expect, Mark
+from ..values.ids import new_id
 from ..values.json_value import shown
 from ..values.message import Message
+from ..values.record import Record
 from ..values.session import Session
 from ..values.turn import Turn
 from .dialects import begins_turn, outline_of
@@ -147,3 +149,29 @@ def divide(
         if end == len(wanted) or (not preamble and begins(wanted[end])):
             keep, kept = turn.number + 1, end
     return keep, wanted[kept:]
+
+
+def rewound(session: Session, turns: int | None, messages: int | None) -> tuple[int, tuple[Record, ...]]:
+    """Return how many turns an undo keeps, and the record to append after them: the rest of a turn that it shortens.
+
+    Args:
+        session: The session, with at least the turns that are undone.
+        turns: How many turns to undo; or
+        messages: how many messages to undo.
+
+    Raises:
+        InvalidInput: There are not so many.
+    """
+    info = session.info
+    if turns is not None:
+        if turns > info.turns - info.first:
+            raise InvalidInput(f"session {info.key} has {info.turns - info.first} turns, {turns} cannot be undone")
+        return info.turns - turns, ()
+    assert messages is not None
+    if messages > info.messages:
+        raise InvalidInput(f"session {info.key} has {info.messages} messages, {messages} cannot be undone")
+    turn = session.turns[0]
+    rest = sum([len(one.messages) for one in session.turns]) - messages
+    if not rest:
+        return turn.number, ()
+    return turn.number, (Record.of(turn.messages[:rest], id=new_id(), time=turn.time),)

@@ -1,4 +1,4 @@
-"""Tools for backends on a server: one resource per event loop, turns, TLS, keepalive, and a bounded map.
+"""Tools for backends and models on a server: one resource per event loop, turns, TLS, keepalive, keys, a bounded map.
 
 `import turnlog` does not import this package, which needs `asyncio` and `ssl`.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from .bounded import BoundedMap
 from .keepalive import IDLE, PROBE, REACH, keep_alive
+from .keys import check_key
 from .per_loop import PerLoop
 from .tls import SSLMode, tls_context
 from .turns import Gate, Turns
@@ -20,6 +21,7 @@ __all__ = [
     "PerLoop",
     "SSLMode",
     "Turns",
+    "check_key",
     "keep_alive",
     "tls_context",
 ]

@@ -22,6 +22,7 @@ from ._expiring import Expiring
 from ._lifecycle import Lifecycle
 from ._limits import Limits
 from ._model import Model
+from ._namespace_lists import NamespaceLists
 from ._namespaces import Namespaces
 from ._naming import Naming
 from ._owners import Owners
@@ -47,6 +48,7 @@ class BackendContract(
     Values,
     Expiring,
     Naming,
+    NamespaceLists,
     Namespaces,
     Owners,
     Counting,

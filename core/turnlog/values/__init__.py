@@ -9,9 +9,10 @@ from .key import Key
 from .message import Message, MessageLike, as_message, assistant, system, tool, user
 from .metadata import Metadata, Value
 from .record import Record
-from .session import Erased, Page, Query, Session, SessionInfo, check_read, decoded
+from .session import Erased, Page, Query, Session, SessionInfo, check_listing, check_read, decoded
 from .totals import Totals
 from .turn import Turn
+from .upkeep import Finding, Remainder
 from .version import ExactVersion, SameSession, Version
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Erased",
     "ExactVersion",
     "Expect",
+    "Finding",
     "Key",
     "Message",
     "MessageLike",
@@ -31,6 +33,7 @@ __all__ = [
     "Query",
     "Receipt",
     "Record",
+    "Remainder",
     "SameSession",
     "Session",
     "SessionInfo",
@@ -41,6 +44,7 @@ __all__ = [
     "as_message",
     "assistant",
     "check_expect",
+    "check_listing",
     "check_read",
     "copy_digest",
     "decoded",

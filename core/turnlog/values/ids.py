@@ -59,9 +59,8 @@ def check_id(value: object, name: str, *, limit: int = MAX_ID_BYTES) -> str:
                 raise InvalidInput(f"{name} holds the control character {sign!a}: remove it")
         size = len(value.encode())
     if not value or value.isspace():
-        raise InvalidInput(
-            f"{name} is {'blank' if value else 'empty'}: name it, or use new_session_id() for a fresh one"
-        )
+        hint = ", or use new_session_id() for a fresh one" if name == "session id" else ""
+        raise InvalidInput(f"{name} is {'blank' if value else 'empty'}: name it{hint}")
     if size > limit:
         raise InvalidInput(f"{name} has {size} bytes of UTF-8, the limit is {limit}")
     return value
@@ -88,9 +87,28 @@ def nested_namespace(outer: str, name: str) -> str:
     Raises:
         InvalidInput: It would have more than 255 bytes.
     """
-    namespace = f"{outer}/{name.replace('%', '%25').replace('/', '%2F')}"
+    namespace = f"{outer}/{_escaped(name)}"
     check_id(namespace, "the nested namespace")
     return namespace
+
+
+def nested_name(outer: str, namespace: str) -> str | None:
+    """Return the name that leads from one namespace towards another that is nested in it, at any depth.
+
+    Returns:
+        The name; None if no name leads there, as to the text `a/` within `a`.
+    """
+    written = namespace[len(outer) + 1 :].partition("/")[0]
+    name = written.replace("%2F", "/").replace("%25", "%")
+    try:
+        check_namespace(name)
+    except InvalidInput:
+        return None
+    return name if _escaped(name) == written else None
+
+
+def _escaped(name: str) -> str:
+    return name.replace("%", "%25").replace("/", "%2F")
 
 
 def _forbidden(sign: str) -> bool:

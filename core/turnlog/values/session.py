@@ -244,6 +244,18 @@ class Erased(msgspec.Struct, frozen=True):
     damaged: tuple[CorruptRecord, ...] = ()
 
 
+def check_listing(after: object, limit: object) -> None:
+    """Refuse what `Backend.namespaces` cannot be asked for.
+
+    Raises:
+        InvalidInput: `after` is no namespace, or `limit` is no int from 1 to 1,000.
+    """
+    if after is not None:
+        check_id(after, "after")
+    if type(limit) is not int or not 1 <= limit <= MAX_PAGE:
+        raise InvalidInput(f"limit must be an int from 1 to {MAX_PAGE}, not {shown(limit)}")
+
+
 def check_read(last: object, before: object, since: object) -> None:
     """Refuse what `Backend.read` cannot be asked for.
 

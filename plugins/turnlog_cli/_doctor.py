@@ -1,0 +1,133 @@
+"""`turnlog doctor`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from statistics import median
+from time import perf_counter
+from typing import Final
+
+from turnlog import Store, TurnlogError, assistant, user
+from turnlog.config import open_existing, settings_of
+from turnlog.layers import stack_of
+from turnlog.values import Finding
+
+from ._hooks import Diagnoses, lowest
+from ._table import Table
+from ._text import Code, Printer, as_json, without_secrets
+
+_NAMESPACE: Final = "turnlog-doctor"
+_TRIES: Final = 10  # of each operation
+
+
+def doctor(url: str | None, *, json: bool) -> int:
+    """Say what the store is made of, how fast it is, and what is wrong with it.
+
+    Args:
+        url: The store; None: the one that the configuration names.
+        json: One object.
+    """
+    return asyncio.run(_doctor(url, json=json))
+
+
+async def _doctor(url: str | None, *, json: bool) -> int:
+    settings = settings_of(url)
+    store = open_existing(url)
+    stack = [type(layer).__name__ for layer in stack_of(store.backend)]
+    times: dict[str, list[float]] = {}
+    findings: list[Finding] = []
+    code = Code.FINE
+    try:
+        async with _quietly(), store:
+            if isinstance(backend := lowest(store.backend), Diagnoses):
+                findings += await backend.diagnose()
+            times = await _timed(store)
+    except TurnlogError as error:
+        findings.append(Finding(str(error)))  # it says itself what to do
+        code = Code.of(error)
+    if findings and code is Code.FINE:
+        code = Code.FAILED
+    findings = [Finding(without_secrets(one.text), without_secrets(one.command)) for one in findings]
+    if json:
+        operations = {name: {"median": median(taken), "slowest": max(taken)} for name, taken in times.items()}
+        shown = [{"name": one.name, "value": without_secrets(one.value), "from": one.where} for one in settings]
+        wrong = [{"text": one.text, "command": one.command} for one in findings]
+        print(as_json({"stack": stack, "settings": shown, "operations": operations, "findings": wrong}))
+    else:
+        _print_settings(stack, [(one.name, without_secrets(one.value), one.where) for one in settings])
+        _print_times(times)
+        _print_findings(findings)
+    return code
+
+
+@asynccontextmanager
+async def _quietly() -> AsyncIterator[None]:
+    """Log no warnings meanwhile: what a backend warns of when it is opened is among its findings."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+async def _timed(store: Store) -> dict[str, list[float]]:
+    """Return the seconds that each operation takes, on sessions that are removed again."""
+    view = store.within(_NAMESPACE)
+    name, copy = view.new_session_id(), view.new_session_id()
+    times: dict[str, list[float]] = {}
+
+    async def take(operation: str, work: Callable[[], Awaitable[object]]) -> None:
+        begin = perf_counter()
+        await work()
+        times.setdefault(operation, []).append(perf_counter() - begin)
+
+    async def page() -> None:
+        _ = [info async for info in view.sessions()]
+
+    try:
+        for _ in range(_TRIES):
+            await take("append", lambda: view.append(name, [user("x"), assistant("x")]))
+            await take("load", lambda: view.load(name, last=20))
+            await take("list", page)
+            await take("fork", lambda: view.fork(name, copy))
+            await take("rewind", lambda: view.rewind(copy, turns=1))
+            await take("erase", lambda: view.erase(copy))
+    finally:
+        for one in (name, copy):
+            await view.erase(one)
+    return times
+
+
+def _print_settings(stack: Sequence[str], settings: Sequence[tuple[str, str, str]]) -> None:
+    out = Printer()
+    out(("stack: ", "bold"), (" over ".join(stack), ""))
+    out()
+    table = Table("setting", "value", "from")
+    for setting in settings:
+        table.add(*setting)
+    table.end()
+
+
+def _print_times(times: dict[str, list[float]]) -> None:
+    if not times:
+        return
+    out = Printer()
+    out()
+    table = Table("operation", "median ms", "slowest ms")
+    for name, taken in times.items():
+        table.add(name, f"{median(taken) * 1e3:.2f}", f"{max(taken) * 1e3:.2f}")
+    table.end()
+
+
+def _print_findings(findings: Sequence[Finding]) -> None:
+    out = Printer()
+    out()
+    if not findings:
+        out(("nothing is wrong", "bold green"))
+    for one in findings:
+        out.wrapped(("wrong: ", "bold red"), (one.text, ""))
+        if one.command:
+            out(("    to mend it: ", "dim"), (one.command, "bold"))  # unbroken, so that it can be copied

@@ -1,0 +1,195 @@
+"""What deletions leave behind in each database, and which of its settings are a risk.
+
+The sources are the manuals: sqlite.org/pragma.html, sqlite.org/lang_vacuum.html, postgresql.org/docs/current
+(sql-vacuum, wal-configuration, runtime-config-wal) and mariadb.com/kb (optimize-table, innodb-system-variables,
+replication-and-binary-log-system-variables).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Sequence
+from shlex import quote
+from typing import Any, Final
+
+from sqlalchemy import text
+
+from turnlog.values import Finding, Remainder
+
+from ._operations import Steps
+from ._statements import Statement, Statements
+
+_TABLES: Final = ("turnlog_records", "turnlog_changes", "turnlog_metadata", "turnlog_sessions")
+
+
+def asked(statements: Statements, query: str) -> Steps[Sequence[Any]]:
+    """Return the first row of a query."""
+    rows = yield Statement(text(query), statements.dialect), ()
+    first: Sequence[Any] = rows[0]
+    return first
+
+
+# -------------------------------------------------------------------------------------------------------------- SQLite
+
+
+def rewritten(statements: Statements) -> Steps[bool]:
+    """Write an SQLite file anew, and empty its log; return whether the log was emptied.
+
+    A page that a deletion frees keeps its text until it is used again, unless SQLite was built with `secure_delete`,
+    which does not clear the room inside of other pages.
+    """
+    yield Statement(text("VACUUM"), statements.dialect), ()
+    busy, *_ = yield from asked(statements, "PRAGMA wal_checkpoint(TRUNCATE)")
+    return not busy
+
+
+def expired_in_sqlite(path: str) -> list[Remainder]:
+    """Return where expired sessions are that no sweep removes yet, because another process may have another clock."""
+    where = f"{path!r}, which has sessions that expired less than an hour ago"
+    return [Remainder(where, "an hour after their expiry", "turnlog sweep, an hour later")]
+
+
+def remainders_of_sqlite(path: str, *, why: str) -> list[Remainder]:
+    """Return what remains where a file was not written anew.
+
+    Args:
+        path: The file.
+        why: Why it was not.
+    """
+    where = f"free pages of {path!r} and its log, because it could not be written anew: {why}"
+    return [Remainder(where, "they are written over", "run the same command again")]
+
+
+def risks_of_sqlite(path: str, synchronous: str, size: int) -> list[Finding]:
+    """Return what is wrong with a file.
+
+    Args:
+        path: The file.
+        synchronous: The setting of the backend.
+        size: Bytes of the database.
+    """
+    found = []
+    if synchronous != "FULL":
+        text = f"synchronous={synchronous}: a loss of power may take the last acknowledged turns with it"
+        found.append(Finding(text, "remove synchronous from the configuration"))
+    if os.name == "posix" and (mode := stat.S_IMODE(os.stat(path).st_mode)) & 0o007:  # a group may share it
+        risk = f"anybody on the machine may use {path!r} (mode {mode:04o})"
+        found.append(Finding(risk, f"chmod o= {quote(path)}"))
+    free = shutil.disk_usage(path).free
+    if free < size:
+        found.append(
+            Finding(f"the disk of {path!r} has {free} bytes free, {size} are needed to write the file anew: free some")
+        )
+    return found
+
+
+# ---------------------------------------------------------------------------------------------------------- PostgreSQL
+
+SETTINGS_OF_POSTGRESQL: Final = (
+    "SELECT current_setting('fsync'), current_setting('synchronous_commit'), current_setting('full_page_writes')"
+)
+
+
+def remainders_of_postgresql(name: str) -> list[Remainder]:
+    """Return what remains in a database after a deletion."""
+    return [
+        Remainder(
+            f"dead rows in the tables of {name}",
+            "other rows are written over them, after a vacuum",
+            f"VACUUM FULL {', '.join(_TABLES)}; CHECKPOINT",  # which locks the tables: so turnlog does not do it
+        ),
+        Remainder(
+            f"the write-ahead log of {name}, its archive and its replicas",
+            "its segments are written over or removed (max_wal_size, wal_keep_size, the archive's own rules)",
+        ),
+    ]
+
+
+def risks_of_postgresql(name: str, settings: Sequence[str]) -> list[Finding]:
+    """Return what is wrong with a server.
+
+    Args:
+        name: The database.
+        settings: The row of `SETTINGS_OF_POSTGRESQL`.
+    """
+    fsync, commit, pages = settings
+    found = []
+    for setting, value, lost in (
+        ("fsync", fsync, "a crash of the machine may damage the database"),
+        ("full_page_writes", pages, "a crash of the machine may damage pages that were being written"),
+    ):
+        if value == "off":
+            found.append(Finding(f"{name} has {setting}=off: {lost}", _alter_system(setting)))
+    if commit == "off":
+        text = f"{name} has synchronous_commit=off: a crash may take the last acknowledged turns with it"
+        found.append(Finding(text, _alter_system("synchronous_commit")))
+    return found
+
+
+def _alter_system(setting: str) -> str:
+    return f"ALTER SYSTEM SET {setting} = on; SELECT pg_reload_conf()"
+
+
+# ------------------------------------------------------------------------------------------------------------- MariaDB
+
+SETTINGS_OF_MYSQL: Final = (
+    "SELECT @@GLOBAL.innodb_flush_log_at_trx_commit, @@GLOBAL.innodb_doublewrite, "
+    "@@GLOBAL.log_bin, @@GLOBAL.sync_binlog"
+)
+
+
+def remainders_of_mysql(name: str, settings: Sequence[Any]) -> list[Remainder]:
+    """Return what remains in a database after a deletion.
+
+    Args:
+        name: The database.
+        settings: The row of `SETTINGS_OF_MYSQL`.
+    """
+    found = [
+        Remainder(
+            f"free room in the table files of {name}",
+            "other rows are written over it, after InnoDB has purged the deletion",
+            f"OPTIMIZE TABLE {', '.join(_TABLES)}",
+        ),
+        Remainder(f"the undo log, the redo log and the doublewrite buffer of {name}", "they are written over"),
+    ]
+    if _is_on(settings[2]):
+        found.append(
+            Remainder(
+                f"the binary log of {name}, and its replicas",
+                "its files expire (expire_logs_days, binlog_expire_logs_seconds), or all replicas have read them",
+                "FLUSH BINARY LOGS; PURGE BINARY LOGS BEFORE NOW()",
+            )
+        )
+    return found
+
+
+def risks_of_mysql(name: str, settings: Sequence[Any]) -> list[Finding]:
+    """Return what is wrong with a server.
+
+    Args:
+        name: The database.
+        settings: The row of `SETTINGS_OF_MYSQL`.
+    """
+    flush, double, binary, sync = settings
+    found = []
+    if int(flush) != 1:
+        text = (
+            f"{name} has innodb_flush_log_at_trx_commit={flush}: a crash may take the last acknowledged turns with it"
+        )
+        found.append(Finding(text, "SET GLOBAL innodb_flush_log_at_trx_commit = 1"))
+    if not _is_on(double):
+        text = f"{name} has no doublewrite buffer: a crash of the machine may damage pages that were being written"
+        found.append(Finding(text, "remove skip-innodb-doublewrite from the server's configuration, and restart it"))
+    if _is_on(binary) and int(sync) != 1:
+        text = (
+            f"{name} has sync_binlog={sync}: after a crash a replica may lack turns; set it in its configuration, too"
+        )
+        found.append(Finding(text, "SET GLOBAL sync_binlog = 1"))
+    return found
+
+
+def _is_on(value: object) -> bool:
+    return str(value).upper() not in ("0", "OFF")

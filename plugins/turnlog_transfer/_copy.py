@@ -1,0 +1,233 @@
+"""`copy`: all sessions of a store into another store, while the first is in use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from turnlog import Key, SessionInfo, Store
+from turnlog.errors import (
+    Closed,
+    Conflict,
+    CorruptRecord,
+    InvalidInput,
+    OutcomeUnknown,
+    SchemaError,
+    SessionNotFound,
+    TurnlogError,
+    Unavailable,
+)
+from turnlog.layers import stack_of
+
+from ._copy_state import CopyState
+from ._namespaces import views_of
+from ._pace import Pace
+from ._session_copier import SessionCopier
+from ._snapshot import Changed
+
+
+class CopyResult(NamedTuple):
+    """The result for one session in one pass.
+
+    Attributes:
+        key: The session in the source; None: the list of sessions holds some that cannot be read.
+        outcome: `copied`; `unchanged`: its copy was there already; `removed`: the source has no such session any more,
+            and its copy was removed; `changing`: it was cut or replaced while it was read, and the next pass copies it;
+            `different`: others wrote to the target's session, which stays as it is; or `failed`.
+        messages: How many messages were written.
+        bytes: About how many bytes they take.
+        error: Why it is different or has failed.
+    """
+
+    key: Key | None
+    outcome: Literal["copied", "unchanged", "removed", "changing", "different", "failed"]
+    messages: int = 0
+    bytes: int = 0
+    error: TurnlogError | None = None
+
+
+@dataclass
+class Copied:
+    """The totals of a copy.
+
+    Attributes:
+        passes: How many passes were made.
+        sessions: How many sessions the last pass has found.
+        copied: How many times a session was copied, or its new rounds.
+        removed: How many sessions were removed from the target.
+        messages: How many messages were written.
+        bytes: About how many bytes they take.
+        changed: How many sessions the last pass has found changed since the pass before.
+        different: How many sessions of the last pass are different in the target.
+        failed: How many have failed in it.
+    """
+
+    passes: int = 0
+    sessions: int = 0
+    copied: int = 0
+    removed: int = 0
+    messages: int = 0
+    bytes: int = 0
+    changed: int = 0
+    different: int = 0
+    failed: int = 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether the last pass has found every session of the source in the target, and nothing else to do."""
+        return not self.changed and not self.different and not self.failed
+
+    def begin_pass(self) -> None:
+        """Count a pass."""
+        self.passes += 1
+        self.sessions = self.changed = self.different = self.failed = 0
+
+    def add(self, result: CopyResult) -> None:
+        """Count the result of one session."""
+        outcome = result.outcome
+        self.sessions += outcome != "removed"
+        self.copied += outcome == "copied"
+        self.removed += outcome == "removed"
+        self.changed += outcome in ("copied", "removed", "changing")
+        self.different += outcome == "different"
+        self.failed += outcome == "failed"
+        self.messages += result.messages
+        self.bytes += result.bytes
+
+
+async def copy(
+    source: Store,
+    target: Store,
+    *,
+    state: str | os.PathLike[str],
+    all_namespaces: bool = False,
+    passes: int = 10,
+    sessions_per_second: float | None = None,
+    bytes_per_second: float | None = None,
+    progress: Callable[[CopyResult], None] | None = None,
+) -> Copied:
+    """Copy the sessions of the source's namespace into the target's, and remove erased ones from there.
+
+    A copy is equal in turns, rounds, numbers, times, owner, metadata and time to live, which begins anew.  All that is
+    written is read back and compared.  Applications may use the source meanwhile.  Passes are repeated until one finds
+    nothing changed.
+
+    The state is a local file.  Call `copy` again with it after any failure, or later: only sessions that have changed
+    are copied.  A session of the target that others wrote to, or made, stays as it is, unless it equals the source's.
+    A copy whose state is lost accepts equal sessions, and leaves those that have changed meanwhile.
+
+    Args:
+        source: The store to copy.  Its reads extend no life.
+        target: The store to write to.  Its `retain` does not count.
+        state: Where to keep the state; the file is made if it is missing.
+        all_namespaces: Copy all namespaces, each into the one of the same name.  Of views of a namespace: those that
+            are nested in it.
+        passes: How many passes to make at most.
+        sessions_per_second: How many sessions to copy in a second at most; None: no bound.
+        bytes_per_second: How many bytes of sessions to copy in a second at most; None: no bound.
+        progress: Called with each result of each pass.
+
+    Raises:
+        InvalidInput: An argument breaks a rule, or the state belongs to another copy.
+        Conflict: Another copy uses the state.
+        Unavailable: A store could not be reached.
+        OutcomeUnknown: An answer of the target was lost, and so were those to further tries.
+        OSError: The state cannot be made.
+    """
+    if source.owner is not None or target.owner is not None:
+        raise InvalidInput("copy takes whole stores: give it the stores without for_owner")
+    for name, rate in (("sessions_per_second", sessions_per_second), ("bytes_per_second", bytes_per_second)):
+        if rate is not None and not rate > 0:
+            raise InvalidInput(f"{name} must be a number over 0, not {rate!r}")
+    if type(passes) is not int or passes < 1:
+        raise InvalidInput(f"passes must be an int from 1, not {passes!r}")
+    names = [_name(store, all_namespaces=all_namespaces) for store in (source, target)]
+    if names[0] == names[1] and source.backend is target.backend:
+        raise InvalidInput("the source and the target are the same store")
+    totals = Copied()
+    with CopyState(os.fspath(state), *names) as kept:
+        work = _Work(source, target, kept, Pace(sessions_per_second), Pace(bytes_per_second))
+        while totals.passes < passes:
+            totals.begin_pass()
+            async for result in work.run_pass(all_namespaces=all_namespaces):
+                totals.add(result)
+                if progress is not None:
+                    progress(result)
+            if not totals.changed:
+                break
+    return totals
+
+
+def _name(store: Store, *, all_namespaces: bool) -> str:
+    """Return the place and the namespace of a store, without a password."""
+    *_, backend = stack_of(store.backend)
+    return f"{backend!r}, {'all namespaces' if all_namespaces else f'namespace {store.namespace!r}'}"
+
+
+class _Work(NamedTuple):
+    source: Store
+    target: Store
+    state: CopyState
+    by_session: Pace
+    by_bytes: Pace
+
+    async def run_pass(self, *, all_namespaces: bool) -> AsyncIterator[CopyResult]:
+        """Yield the result of each session that the source has, or had when it was copied."""
+        self.state.begin_pass()
+        try:
+            async for name, source in views_of(self.source, all_namespaces=all_namespaces):
+                copier = self._copier(name)
+                try:
+                    async for info in source.sessions():
+                        yield await self._session(copier, info)
+                except CorruptRecord as error:  # after all others
+                    yield CopyResult(None, "failed", error=error)
+        except CorruptRecord as error:  # after all other namespaces: of some the names cannot be read
+            yield CopyResult(None, "failed", error=error)
+        for name, id in self.state.unseen():
+            copier = self._copier(name)
+            try:
+                info = await copier.source.info(id)
+            except SessionNotFound:
+                yield await self._gone(copier, id)
+            except CorruptRecord:  # it is among those that the list has reported
+                continue
+            else:  # it moved to the front of the list while the list was read
+                yield await self._session(copier, info)
+
+    def _copier(self, name: str | None) -> SessionCopier:
+        if not name:
+            return SessionCopier("", self.source, self.target, self.state)
+        return SessionCopier(name, self.source.within(name), self.target.within(name), self.state)
+
+    async def _session(self, copier: SessionCopier, info: SessionInfo) -> CopyResult:
+        try:
+            if await copier.is_copied(info):
+                return CopyResult(info.key, "unchanged")
+            await self.by_session.wait(1)
+            await self.by_bytes.wait(info.bytes)
+            done = await copier.copy(info)
+            return CopyResult(info.key, "copied" if done.changed else "unchanged", done.messages, done.bytes)
+        except Changed:
+            return CopyResult(info.key, "changing")
+        except SessionNotFound:
+            return await self._gone(copier, info.key.session)
+        except TurnlogError as error:
+            return _problem(info.key, error)
+
+    @staticmethod
+    async def _gone(copier: SessionCopier, session_id: str) -> CopyResult:
+        key = Key(copier.source.namespace, session_id)
+        try:
+            await copier.remove(session_id)
+        except TurnlogError as error:
+            return _problem(key, error)
+        return CopyResult(key, "removed")
+
+
+def _problem(key: Key, error: TurnlogError) -> CopyResult:
+    if isinstance(error, Closed | OutcomeUnknown | SchemaError | Unavailable):
+        raise error
+    return CopyResult(key, "different" if isinstance(error, Conflict) else "failed", error=error)

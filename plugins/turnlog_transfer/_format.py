@@ -1,0 +1,200 @@
+"""The lines of an export (`docs/reference/export-format.md`)."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from turnlog import InvalidInput, Message, Metadata, Record, SessionInfo
+from turnlog.values import Value
+
+NAME: Final = "turnlog-export"
+"""The name of the format, in the first line."""
+
+VERSION: Final = 1
+"""The version of the format, in the first line.  A reader refuses a higher one."""
+
+
+class First(msgspec.Struct):
+    """The first line."""
+
+    format: str
+    version: int
+
+
+class SessionLine(msgspec.Struct, tag="session", tag_field="kind", omit_defaults=True):
+    """The line of a session; the lines of its rounds follow.
+
+    Attributes:
+        session: The session id.
+        first: The number of the first turn that follows.
+        turns: One more than the number of the last turn.
+        messages: How many messages follow.
+        owner: Its owner; empty if it has none.
+        ttl: Its own time to live in seconds; None: it has none.
+        metadata: The metadata that are JSON.
+        binary: The metadata that hold bytes, each in MessagePack.
+        namespace: Its namespace, in an export of all namespaces.
+        created: When it was made, in seconds since 1970.  No import sets it.
+        updated: When it last changed, in seconds since 1970.  No import sets it.
+        expires_in: Seconds until it would have expired.  No import sets it.
+    """
+
+    session: str
+    first: int
+    turns: int
+    messages: int
+    owner: str = ""
+    ttl: float | None = None
+    metadata: dict[str, Any] = {}
+    binary: dict[str, bytes] = {}
+    namespace: str | None = None
+    created: float | None = None
+    updated: float | None = None
+    expires_in: float | None = None
+
+    @classmethod
+    def of(cls, info: SessionInfo, namespace: str | None) -> SessionLine:
+        """Return the line of a session.
+
+        Args:
+            info: The session.
+            namespace: The namespace to name; None: the line names none.
+        """
+        values = dict(info.metadata)
+        binary = {name for name, value in values.items() if _has_bytes(value)}
+        return cls(
+            session=info.key.session,
+            first=info.first,
+            turns=info.turns,
+            messages=info.messages,
+            owner=info.owner,
+            ttl=info.ttl,
+            metadata={name: value for name, value in values.items() if name not in binary},
+            binary={name: info.metadata.encoded[name] for name in sorted(binary)},
+            namespace=namespace,
+            created=info.created,
+            updated=info.updated,
+            expires_in=info.expires_in,
+        )
+
+    def all_metadata(self) -> Metadata:
+        """Return all metadata.
+
+        Raises:
+            InvalidInput: A value is neither JSON nor bytes.
+        """
+        values: dict[str, Value] = {**self.metadata}
+        try:
+            values |= {name: msgspec.msgpack.decode(value) for name, value in self.binary.items()}
+        except msgspec.MsgspecError as error:
+            raise InvalidInput(f"binary metadata cannot be read: {error}") from None
+        return Metadata.of(values)
+
+
+class RoundLine(msgspec.Struct, tag="round", tag_field="kind", omit_defaults=True):
+    """The line of one round of a turn.
+
+    Attributes:
+        turn: The number of the turn.
+        id: The turn's id.
+        time: When it was said, in seconds since 1970.
+        messages: The messages.
+        part: Which round of the turn, from 0.
+        open: Whether more rounds were to follow.
+    """
+
+    turn: int
+    id: str
+    time: float
+    messages: list[dict[str, Any]]
+    part: int = 0
+    open: bool = False
+
+    @classmethod
+    def of(cls, record: Record) -> RoundLine:
+        """Return the line of a round."""
+        messages = [message.to_dict() for message in record.messages]
+        return cls(record.number, record.id, record.time, messages, record.part, record.open)
+
+    def record(self) -> Record:
+        """Return the round as a record.
+
+        Raises:
+            InvalidInput: A value breaks a rule.
+        """
+        messages = tuple([_message(item, place) for place, item in enumerate(self.messages)])
+        record = Record.of(messages, id=self.id, time=self.time, part=self.part, open=self.open)
+        return record.placed(number=self.turn, rounds_until=0, messages_until=0, tip=b"")
+
+
+class EndLine(msgspec.Struct, tag="end", tag_field="kind", omit_defaults=True):
+    """The last line: without it, an export is not complete.
+
+    Attributes:
+        sessions: How many sessions the export holds.
+        damaged: How many sessions are left out because they cannot be read.
+    """
+
+    sessions: int
+    damaged: int = 0
+
+
+Line = SessionLine | RoundLine | EndLine
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Line).decode
+_decode_first = msgspec.json.Decoder(First).decode
+
+FIRST: Final = _encode(First(NAME, VERSION)) + b"\n"
+"""The first line, as it is written."""
+
+
+def encode_line(line: Line) -> bytes:
+    """Return a line as UTF-8, with its end."""
+    return _encode(line) + b"\n"
+
+
+def is_export(text: bytes) -> bool:
+    """Return whether a file that begins with this line is an export.
+
+    Raises:
+        InvalidInput: It is one in a newer version of the format.
+    """
+    try:
+        first = _decode_first(text)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return False
+    if first.format != NAME:
+        return False
+    if first.version > VERSION:
+        raise InvalidInput(
+            f"the export is in version {first.version} of the format, this turnlog reads up to {VERSION}: upgrade it"
+        )
+    return True
+
+
+def decode_line(text: bytes) -> Line:
+    """Return a line of an export.
+
+    Raises:
+        InvalidInput: It is not one.
+    """
+    try:
+        return _decode(text)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise InvalidInput(f"not a line of an export: {error}") from None
+
+
+def _message(item: dict[str, Any], place: int) -> Message:
+    try:
+        return Message.from_dict(item)
+    except InvalidInput as error:
+        raise type(error)(f"messages[{place}]: {error}") from None
+
+
+def _has_bytes(value: object) -> bool:
+    if isinstance(value, dict):
+        return any(map(_has_bytes, value.values()))
+    return isinstance(value, bytes) or (isinstance(value, list) and any(map(_has_bytes, value)))

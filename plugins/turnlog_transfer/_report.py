@@ -1,0 +1,50 @@
+"""Output on standard error: problems, a line each, and the progress."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+_PASSWORD: Final = re.compile(r"://\S*@")
+
+
+def complain(text: object, *, where: str = "turnlog") -> None:
+    """Print one line on standard error, without passwords and characters that could control a terminal."""
+    print(f"{on_one_line(where)}: {on_one_line(_PASSWORD.sub('://***@', str(text)))}", file=sys.stderr, flush=True)
+
+
+def on_one_line(text: str) -> str:
+    r"""Return a text whose characters that could control a terminal are written out, as `\x1b`."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+
+
+@contextmanager
+def progress(name: str, *, total: int | None = None) -> Iterator[Callable[[int, str], None]]:
+    """Show a bar on standard error if it is a terminal.
+
+    Args:
+        name: The name of the command.
+        total: How many bytes there are; None: not known.
+
+    Yields:
+        A function of the bytes that were processed since the last call, and a text about the rest.
+    """
+    if not sys.stderr.isatty():
+        yield lambda *_: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console, text = Console(stderr=True), TextColumn("{task.fields[text]}", markup=False)
+    with Progress(
+        name, BarColumn(), DownloadColumn(), text, TimeElapsedColumn(), console=console, transient=True
+    ) as bar:
+        task = bar.add_task(name, total=total, text="")
+
+        def show(count: int, text: str) -> None:
+            bar.update(task, advance=count, text=text)
+
+        yield show

@@ -1,0 +1,112 @@
+"""A session as it was at one moment, read in parts from its beginning, so that no session has to fit into memory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Final
+
+from turnlog import Record, Session, SessionInfo, Store
+from turnlog.limits import MAX_MESSAGES
+
+_MESSAGES: Final = 1_000
+"""Messages to read at once: a few megabytes as a rule, and few sessions have more."""
+
+_BYTES: Final = 4 * 1024 * 1024
+"""Bytes to read or write at once, where the messages are large."""
+
+
+class Changed(Exception):
+    """The session was cut, replaced, deleted or dropped from while it was read."""
+
+
+async def snapshot(store: Store, session_id: str) -> tuple[SessionInfo, AsyncIterator[tuple[Record, ...]]]:
+    """Return the info of a session, and its rounds in order; extend no life.
+
+    A session of up to `_MESSAGES` messages is one read.  A longer one is read in parts.  Rounds that
+    other writers append meanwhile are left out.
+
+    Args:
+        store: The store.
+        session_id: The session.
+
+    Returns:
+        The info, and an iterator that raises `Changed` if the session as it was cannot be read to its end.
+
+    Raises:
+        SessionNotFound: There is none.
+    """
+    session = await store.session(session_id, last=_MESSAGES, touch=False)
+    info, records = session.info, session.records
+    if records and records[0].number > info.first:
+        return info, _parts(store, info)
+    return info, _whole(records)
+
+
+async def _whole(records: tuple[Record, ...]) -> AsyncIterator[tuple[Record, ...]]:
+    if records:
+        yield records
+
+
+async def _parts(store: Store, info: SessionInfo) -> AsyncIterator[tuple[Record, ...]]:
+    last = max(1, min(_MESSAGES, _BYTES * info.messages // max(1, info.bytes)))
+    step = max(1, last * (info.turns - info.first) // (2 * info.messages))  # turns that hold about half as many
+    start = info.first
+    while start < info.turns:
+        end = min(start + step, info.turns)
+        while True:
+            records = await _read(store, info, last, end)
+            if records and records[0].number <= start:
+                break
+            if end == start + 1:
+                raise Changed
+            end = start + (end - start) // 2  # the turns hold more messages than others: read fewer
+        yield tuple([record for record in records if record.number >= start])
+        start = end
+
+
+async def _read(store: Store, info: SessionInfo, last: int, before: int) -> Sequence[Record]:
+    """Return the rounds at the end of the turns below `before`, without those that were added since.
+
+    Raises:
+        Changed: The session is not the one of `info` with turns added.
+    """
+    part = await store.session(info.key.session, last=last, before=before, touch=False)
+    then, now = info.version, part.version
+    if (now.epoch, now.generation) != (then.epoch, then.generation) or now.rounds < then.rounds:
+        raise Changed
+    return [record for record in part.records if record.rounds_until <= then.rounds]
+
+
+async def read_back(store: Store, session_id: str, records: Sequence[Record]) -> Session:
+    """Return the part of a session that holds these rounds, if they are stored, and ends with their last turn.
+
+    Raises:
+        SessionNotFound: There is none.
+    """
+    first, last = records[0].number, records[-1].number
+    messages = max(1, sum([record.count for record in records]))
+    while True:
+        part = await store.session(session_id, last=messages, before=last + 1, touch=False)
+        if not part.records or part.records[0].number <= max(first, part.info.first):
+            return part
+        messages *= 2  # the first round only closes its turn, or the last turn has more rounds than these
+
+
+def batches(records: Sequence[Record]) -> Iterator[tuple[Record, ...]]:
+    """Yield records in groups that one change may hold: `MAX_MESSAGES` messages, or about `_BYTES` bytes."""
+    batch: list[Record] = []
+    count = size = 0
+    for record in records:
+        count += record.count
+        size += record.size
+        if batch and (count > MAX_MESSAGES or size > _BYTES):
+            yield tuple(batch)
+            batch, count, size = [], record.count, record.size
+        batch.append(record)
+    if batch:
+        yield tuple(batch)
+
+
+def contents(record: Record) -> tuple[object, ...]:
+    """Return the values that a copy of a round must have in common with it."""
+    return record.number, record.id, record.part, record.open, record.time, record.messages

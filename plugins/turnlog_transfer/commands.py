@@ -1,0 +1,326 @@
+"""The commands `turnlog export`, `turnlog import` and `turnlog copy`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import stat
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from typing import Annotated, BinaryIO, Final
+
+from cyclopts import App, Parameter
+
+from turnlog import InvalidInput, TurnlogError, open_store
+from turnlog.config import open_existing
+
+from ._copy import CopyResult
+from ._copy import copy as copy_sessions
+from ._export import Exported
+from ._export import export as export_sessions
+from ._import import STORE_IS_GONE, Imported, Importer
+from ._report import complain, on_one_line, progress
+from ._turn_rule import load_turn_rule
+
+__all__ = ["copy", "export", "import_"]
+
+_UNITS: Final = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_RATE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([KMG]i?B)?")
+
+
+# --------------------------------------------------------------------------------------------------------------- export
+
+
+def export(app: App) -> None:
+    """Register `turnlog export`."""
+    app.command(_export, name="export")
+
+
+async def _export(
+    session: str | None = None,
+    /,
+    *,
+    owner: str | None = None,
+    all_namespaces: bool = False,
+    output: Annotated[str | None, Parameter(name=["--output", "-o"])] = None,
+    store: str | None = None,
+    namespace: str | None = None,
+) -> int:
+    """Write sessions as JSON Lines, without loss; turnlog import reads them.
+
+    Each session is written as it is at one moment.  Applications may use the store meanwhile.
+
+    Args:
+        session: Only this session; without it, all sessions of the namespace.
+        owner: Only the sessions of this owner.
+        all_namespaces: The sessions of all namespaces.
+        output: The file to write; it is there once it is complete, and only its owner may read it.  Without it, the
+            lines go to standard output.
+        store: The URL of the store, such as sqlite:///chat.db.
+        namespace: The namespace; a nested one is written outer/inner.
+    """
+    opened, done = open_existing(store, namespace=namespace), Exported()
+    on_screen = output is None and sys.stdout.isatty()  # where a bar would stand between the lines
+    with nullcontext(_ignore) if on_screen else progress("export") as show:
+
+        def count(now: Exported) -> None:
+            nonlocal done
+            show(now.bytes - done.bytes, f"{now.sessions} sessions")
+            done = now
+
+        async with opened:
+            lines = export_sessions(opened, session=session, owner=owner, all_namespaces=all_namespaces, progress=count)
+            if output is None:
+                damaged = await _write(lines, _write_standard_output())
+            else:
+                with _whole_file(output) as file:
+                    damaged = await _write(lines, file.write)
+    if damaged is not None:
+        complain(damaged)
+    print(f"turnlog: {done.sessions} sessions exported, {done.messages} messages", file=sys.stderr)
+    return 0 if damaged is None else 1
+
+
+def _ignore(count: int, text: str) -> None:
+    """Show nothing."""
+
+
+async def _write(lines: AsyncIterator[bytes], write: Callable[[bytes], object]) -> TurnlogError | None:
+    """Write the lines, and return the error about sessions that are left out."""
+    begun = ended = False
+    try:
+        async for line in lines:
+            write(line)
+            begun, ended = True, line.startswith(b'{"kind":"end"')
+    except TurnlogError as error:
+        if not begun or not ended:
+            raise
+        return error
+    return None
+
+
+def _write_standard_output() -> Callable[[bytes], object]:
+    if sys.stdout.isatty():  # other characters may control a terminal; JSON says them in ASCII, too
+        return lambda line: sys.stdout.write(_ascii(line.decode()))
+    return lambda line: sys.stdout.write(line.decode())
+
+
+def _ascii(text: str) -> str:
+    signs = (sign if sign.isascii() and sign != "\x7f" else sign.encode("utf-16-be").hex() for sign in text)
+    return "".join(
+        sign if len(sign) == 1 else "".join(f"\\u{sign[place : place + 4]}" for place in range(0, len(sign), 4))
+        for sign in signs
+    )
+
+
+@contextmanager
+def _whole_file(path: str) -> Iterator[BinaryIO]:
+    """Yield a file that takes the place of `path` once it is complete."""
+    folder, name = os.path.split(os.path.abspath(path))
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{name[:50]}.", dir=folder)  # its mode is 0600
+        try:
+            with open(handle, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise
+    except OSError as error:
+        if isinstance(error, TurnlogError):
+            raise
+        raise TurnlogError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+# --------------------------------------------------------------------------------------------------------------- import
+
+
+def import_(app: App) -> None:
+    """Register `turnlog import`."""
+    app.command(_import, name="import")
+
+
+def _no_option(_: object, file: str) -> None:
+    """Refuse a misspelt option: because `-` is allowed, any word with a hyphen would be taken for the file."""
+    if file.startswith("-") and file != "-":
+        raise ValueError(f"There is no such option; a file of that name is ./{file}")
+
+
+def _import(
+    file: Annotated[str, Parameter(allow_leading_hyphen=True, validator=_no_option)],
+    /,
+    *,
+    store: str | None = None,
+    namespace: str | None = None,
+    owner: str | None = None,
+    session: str | None = None,
+    begins_turn: str | None = None,
+) -> int:
+    """Store conversations from a file; a second import stores only new messages.
+
+    The file holds an export of turnlog, conversations as JSON Lines, ChatGPT's or Claude's conversations.json, or a
+    list of messages of OpenAI or LangChain.  A line of a conversation is {"session_id": ..., "messages": [...]}; its
+    other keys become metadata, and so does an opening system message.  A turn begins where the user speaks, in each
+    dialect that turnlog knows, or where --begins-turn says.  Stored sessions are never changed or removed; a
+    conversation that does not fit is an error.
+
+    Args:
+        file: The file; - for standard input.
+        store: The URL of the store, such as sqlite:///chat.db; memory:// stores nothing.
+        namespace: The namespace; a nested one is written outer/inner.
+        owner: The owner of the sessions that are made; without it, that of an export, else nobody.
+        session: The session id of a list of messages.
+        begins_turn: Your function that returns whether a turnlog.Message begins a turn, as module:function.
+    """
+    begins = None if begins_turn is None else load_turn_rule(begins_turn)
+    importer = Importer(open_store(store, namespace=namespace), session=session, owner=owner, begins_turn=begins)
+    try:
+        with _opened(file) as opened:
+            return _import_from(opened, "standard input" if file == "-" else file, importer)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if isinstance(error, TurnlogError):
+            raise
+        complain(f"{file}: cannot be read: {error.strerror or error}")
+        return 1
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[BinaryIO]:
+    if path == "-":
+        if sys.stdin is None:
+            raise OSError("standard input is closed")
+        yield sys.stdin.buffer
+    else:
+        # the name as it was typed, whatever the locale
+        with open(path.encode("utf-8", "surrogateescape"), "rb") as file:
+            yield file
+
+
+def _import_from(file: BinaryIO, name: str, importer: Importer) -> int:
+    totals, root = Imported(), importer.root
+    # The loop runs only while something is stored: Ctrl-C must reach a command that waits for a line.
+    with asyncio.Runner() as runner, progress("import", total=_size(file)) as show:
+        runner.run(root.open())
+        try:
+            for read in importer.read(file):
+                try:
+                    result = None if read.found is None else runner.run(importer.put(read))
+                except STORE_IS_GONE:
+                    complain(f"stopped at line {read.line}; what is stored stays, run it again to go on", where=name)
+                    raise
+                if result is not None:
+                    totals.add(result)
+                    for said in (*result.notices, *([result.error] if result.error else [])):
+                        complain(said, where=f"{name}:{result.line}")
+                show(read.size, f"{totals.stored + totals.extended + totals.unchanged} sessions")
+        finally:
+            runner.run(root.close())
+    print(
+        f"{totals.stored} sessions stored, {totals.extended} extended, {totals.unchanged} unchanged, "
+        f"{totals.different} different, {totals.failed} failed; {totals.messages} messages written"
+    )
+    if totals.dropped:
+        complain(f"retain={root.retain} has dropped the oldest {totals.dropped} of the imported turns")
+    return 0 if totals.complete else 1
+
+
+def _size(file: BinaryIO) -> int | None:
+    try:
+        status = os.fstat(file.fileno())
+    except OSError:  # io.UnsupportedOperation is one
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+# ----------------------------------------------------------------------------------------------------------------- copy
+
+
+def copy(app: App) -> None:
+    """Register `turnlog copy`."""
+    app.command(_copy, name="copy")
+
+
+async def _copy(
+    source: str,
+    target: str,
+    /,
+    *,
+    all_namespaces: bool = False,
+    state: str = "turnlog-copy.db",
+    rate: str | None = None,
+    passes: int = 10,
+) -> int:
+    """Copy the sessions of a store into another store, and remove from there the sessions that were erased since.
+
+    Applications may use the source meanwhile, but not write to the target.  The command makes passes until one finds
+    nothing changed.  To continue after an interruption, or to copy later changes, run the same command again.
+
+    Args:
+        source: The URL of the store to copy, such as sqlite:///chat.db; ?namespace= names another namespace.
+        target: The URL of the store to write to.
+        all_namespaces: Copy all namespaces.
+        state: The file of the versions that were copied; it is made if it is missing.  Delete it after the last copy.
+        rate: The most to copy in a second: sessions, such as 50, or bytes, such as 10MB.
+        passes: The maximum number of passes.
+    """
+    sessions, size = _parse_rate(rate)
+    stores = open_existing(source), open_store(target)
+    with progress("copy") as show:
+        done = [0, 0]
+
+        def report(result: CopyResult) -> None:
+            if result.error is not None:
+                complain(result.error)
+            done[0] += 1
+            done[1] += result.outcome == "copied"
+            show(result.bytes, f"{done[0]} sessions read, {done[1]} copied")
+
+        async with stores[0], stores[1]:
+            try:
+                totals = await copy_sessions(
+                    *stores,
+                    state=state,
+                    all_namespaces=all_namespaces,
+                    passes=passes,
+                    sessions_per_second=sessions,
+                    bytes_per_second=size,
+                    progress=report,
+                )
+            except asyncio.CancelledError:  # Ctrl-C
+                complain(f"stopped after {done[1]} sessions; to continue, run the same command again")
+                raise
+            except OSError as error:
+                if isinstance(error, TurnlogError):
+                    raise
+                raise TurnlogError(f"{state}: cannot be used: {error.strerror or error}") from error
+    print(
+        f"{totals.sessions} sessions in {totals.passes} passes: {totals.copied} copied, {totals.removed} removed, "
+        f"{totals.different} different, {totals.failed} failed; {totals.messages} messages written"
+    )
+    if totals.changed:
+        complain(
+            f"the last of {totals.passes} passes has found {totals.changed} sessions changed: stop all writers of the "
+            "source, and run the same command again"
+        )
+    return 0 if totals.complete else 1
+
+
+def _parse_rate(rate: str | None) -> tuple[float | None, float | None]:
+    """Return the sessions and the bytes a second that a rate allows; one of them is None."""
+    if rate is None:
+        return None, None
+    found = _RATE.fullmatch(rate)
+    if found is None or not float(found[1]):
+        raise InvalidInput(
+            f"--rate takes sessions a second, such as 50, or bytes, such as 10MB, not {on_one_line(rate)}"
+        )
+    amount = float(found[1])
+    return (None, amount * _UNITS[found[2]]) if found[2] else (amount, None)

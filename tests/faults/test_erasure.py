@@ -1,0 +1,204 @@
+"""What is left of an owner's words after `turnlog erase`: the files of SQLite and of the servers are read as bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import sqlite3
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import servers
+from sql_places import emptied_mariadb, emptied_postgresql
+from turnlog import Store, assistant, open_store, user
+from turnlog_cli import main
+from turnlog_redis import RedisBackend
+from turnlog_sql.mysql import MySQLBackend
+from turnlog_sql.postgresql import PostgreSQLBackend
+from turnlog_sql.sqlite import SQLiteBackend
+
+
+@pytest.fixture
+def secret() -> str:
+    """Words that no codec folds, and that are nowhere else."""
+    return secrets.token_hex(24)
+
+
+async def fill(store: Store, secret: str) -> None:
+    """Two sessions of the owner, with undone turns and a title, and one of somebody else, who stays."""
+    for name in ("one", "two"):
+        for number in range(30):
+            text = f"{secret} {number} " + secret * (number % 3 * 40)  # some go to overflow pages
+            await store.append(name, [user(text), assistant(secret)], owner="alice", metadata={"title": secret})
+        await store.rewind(name, turns=5)
+    await store.append("theirs", [user("what stays")], owner="bob")
+
+
+def receipt(capsys: Any, *arguments: str) -> dict[str, Any]:
+    assert main(["erase", "--owner=alice", "--yes", "--json", *arguments]) == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def held(folder: Path, word: str, pattern: str = "*") -> list[str]:
+    """The files that hold a word."""
+    return [path.name for path in folder.rglob(pattern) if path.is_file() and word.encode() in path.read_bytes()]
+
+
+def test_no_byte_is_left_in_an_sqlite_file_or_its_log(tmp_path: Path, secret: str, capsys: Any) -> None:
+    """Neither of what pages that were freed before still hold, nor while another process has the file open."""
+    path, url = tmp_path / "chat.db", f"sqlite:///{tmp_path}/chat.db?sweep=0"
+
+    async def work() -> None:
+        async with open_store(url) as store:
+            await fill(store, secret)
+            await fill(store.within("shop"), secret)
+            raw = sqlite3.connect(path, isolation_level=None)
+            raw.execute("PRAGMA secure_delete=OFF")  # as SQLite does unless it was built otherwise
+            raw.execute("DELETE FROM turnlog_records WHERE number = 20")
+            raw.close()
+            assert held(tmp_path, secret)
+            found = await asyncio.to_thread(receipt, capsys, f"--store={url}", "--all-namespaces")
+            assert found["sessions"] == 4
+            assert found["namespaces"] == {"default": 2, "shop": 2}
+            assert [one["where"] for one in found["remains"]] == ["backups, snapshots and exports"]
+            assert held(tmp_path, secret) == []
+            assert held(tmp_path, "what stays")
+
+    asyncio.run(work())
+
+
+def test_what_a_reader_keeps_in_the_log_is_named(tmp_path: Path, secret: str, capsys: Any) -> None:
+    """And is gone once the command runs again without that reader."""
+    url = f"sqlite:///{tmp_path}/chat.db"
+
+    async def work() -> None:
+        async with open_store(url) as store:
+            await fill(store, secret)
+
+    asyncio.run(work())
+    reader = sqlite3.connect(tmp_path / "chat.db", isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM turnlog_sessions").fetchone()
+    found = receipt(capsys, f"--store={url}")
+    assert ("another process reads its log" in found["remains"][0]["where"], found["sessions"]) == (True, 2)
+    assert found["remains"][0]["command"] == "run the same command again"
+    assert held(tmp_path, secret)
+    reader.execute("COMMIT")
+    reader.close()
+    assert receipt(capsys, f"--store={url}")["sessions"] == 0
+    assert held(tmp_path, secret) == []
+
+
+@pytest.mark.parametrize(("ago", "named"), [(700.0, True), (5000.0, False)])
+def test_expired_sessions_are_gone_or_named(ago: float, named: bool, tmp_path: Path, secret: str, capsys: Any) -> None:
+    """SQLite keeps them for an hour, for processes whose clocks differ."""
+    url = f"sqlite:///{tmp_path}/chat.db"
+
+    async def work() -> None:
+        async with Store(SQLiteBackend(url, ttl=600.0, sweep=0, clock=lambda: time.time() - ago)) as store:
+            await store.append("gone", [user(secret)], owner="alice")
+
+    asyncio.run(work())
+    where = receipt(capsys, f"--store={url}")["remains"][0]["where"]
+    assert ("expired less than an hour ago" in where) is named
+    assert bool(held(tmp_path, secret)) is named
+
+
+def test_a_dictionary_is_named(tmp_path: Path, capsys: Any) -> None:
+    url = f"sqlite:///{tmp_path}/chat.db?layers=zstd"
+
+    async def work() -> None:
+        async with open_store(url) as store:
+            for number in range(40):
+                texts = [f"Where is my order {number * 7919}, please? It was to be here on Monday, by noon."] * 5
+                await store.append(f"s{number}", [user(text) for text in texts], owner="alice")
+
+    asyncio.run(work())
+    assert main(["train-dictionary", f"--store={url}"]) == 0
+    capsys.readouterr()
+    assert receipt(capsys, f"--store={url}")["remains"][0]["where"].startswith("dictionary ")
+
+
+def test_no_byte_is_left_in_a_new_dump_of_redis(secret: str, capsys: Any) -> None:
+    url = servers.redis()
+    servers.ask_redis(url, "FLUSHDB")
+    servers.ask_redis(url, "CONFIG", "SET", "rdbcompression", "no")  # the text is to be found before
+
+    async def work() -> None:
+        async with Store(RedisBackend(url)) as store:
+            await fill(store, secret)
+
+    def dump() -> bytes:
+        servers.ask_redis(url, "SAVE")
+        settings = servers.ask_redis(url, "CONFIG", "GET", "d*")
+        return Path(settings["dir"], settings["dbfilename"]).read_bytes()
+
+    asyncio.run(work())
+    assert secret.encode() in dump()
+    found = receipt(capsys, f"--store={url}")
+    assert found["sessions"] == 2
+    assert secret.encode() not in (data := dump())
+    assert b"what stays" in data
+    assert b"alice" not in data
+
+
+def test_redis_names_the_files_that_it_writes(capsys: Any) -> None:
+    url = servers.redis()
+    servers.ask_redis(url, "CONFIG", "SET", "save", "3600 1")
+    try:
+        found = receipt(capsys, f"--store={url}")
+    finally:
+        servers.ask_redis(url, "CONFIG", "SET", "save", "")
+    assert [one["command"] for one in found["remains"]] == ["BGSAVE", ""]
+
+
+def test_postgresql_is_free_of_it_after_the_command_that_the_receipt_names(secret: str, capsys: Any) -> None:
+    url = emptied_postgresql()
+    folder = Path(servers.ask(url, "SHOW data_directory")[0][0])
+
+    async def work() -> None:
+        async with Store(PostgreSQLBackend(url, sweep=0)) as store:
+            await fill(store, secret)
+
+    asyncio.run(work())
+    found = receipt(capsys, f"--store={url}")
+    tables, log, _ = found["remains"]
+    assert "write-ahead log" in log["where"]
+    command = tables["command"].partition(" (")[0]
+    if not (folder / "base").exists():
+        pytest.skip("the server's files are elsewhere")
+    servers.ask(url, "CHECKPOINT")
+    assert held(folder / "base", secret), "dead rows are there until they are written over"
+    for statement in command.split("; "):
+        servers.ask(url, statement)
+    assert held(folder / "base", secret) == []
+    assert held(folder / "base", "what stays")
+
+
+def test_mariadb_is_free_of_it_after_the_command_that_the_receipt_names(secret: str, capsys: Any) -> None:
+    url = emptied_mariadb()
+    folder = Path(servers.ask(url, "SELECT @@datadir")[0][0]) / "turnlog"
+
+    async def work() -> None:
+        async with Store(MySQLBackend(url, sweep=0)) as store:
+            await fill(store, secret)
+
+    def flushed() -> list[str]:
+        servers.ask(url, "FLUSH TABLES turnlog_records, turnlog_metadata FOR EXPORT", "UNLOCK TABLES")
+        return held(folder, secret, "*.ibd")
+
+    asyncio.run(work())
+    if not folder.exists():
+        pytest.skip("the server's files are elsewhere")
+    assert flushed()
+    tables, logs, *_ = receipt(capsys, f"--store={url}")["remains"]
+    assert "redo log" in logs["where"]
+    assert flushed(), "freed room keeps it until it is written over"
+    servers.ask(url, tables["command"].partition(" (")[0])
+    assert flushed() == []
+    assert held(folder, "what stays", "*.ibd")

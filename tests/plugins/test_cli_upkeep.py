@@ -1,0 +1,578 @@
+"""The commands that look after data: namespaces, erase, verify, doctor, sweep, edit, search."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import servers
+from command_line import Kept, KeptBackend, Screen, append, typed, use
+from sql_places import emptied_mariadb, emptied_postgresql
+from turnlog import Backend, Key, Query, Store, assistant, user
+from turnlog.errors import Unavailable
+from turnlog.values import Finding
+from turnlog_cache import CacheLayer
+from turnlog_cli import main
+from turnlog_cli._text import as_json
+from turnlog_memory import MemoryBackend
+from turnlog_sql.sqlite import SQLiteBackend
+
+CODES = re.compile("\x1b\\[[0-9;?]*[A-Za-z]")
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Kept:
+    """What every command opens."""
+    kept = Kept(clock=lambda: 1_700_000_000.0)
+    use(monkeypatch, kept)
+    return kept
+
+
+@pytest.fixture
+def shops(store: Kept) -> Kept:
+    """Sessions of two owners in three namespaces, one of them nested."""
+    for name in ("default", "shop", "shop/a"):
+        view = store.within(name)
+        append(view, "one", user("Where is my ORDER?"), assistant("On its way."), owner="alice")
+        append(view, "two", user("Thank you"), owner="bob")
+    return store
+
+
+def printed(capsys: Any, *arguments: str, code: int = 0) -> str:
+    """Standard output of a command."""
+    assert main(list(arguments)) == code, capsys.readouterr().err
+    out: str = capsys.readouterr().out
+    return out
+
+
+def refused(capsys: Any, *arguments: str, code: int = 2) -> str:
+    """The one line that a command says that does nothing."""
+    assert main(list(arguments)) == code
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1), err
+    return str(err)
+
+
+def ids(store: Store) -> list[str]:
+    """The sessions of a store, without the error of those that are damaged."""
+    page = asyncio.run(store.backend.page(Query(namespace=store.namespace)))
+    return sorted(info.key.session for info in page.infos)
+
+
+# ---------------------------------------------------------------------------------------------------------- namespaces
+
+
+def test_namespaces_that_have_sessions(shops: Kept, capsys: Any) -> None:
+    assert printed(capsys, "namespaces") == "default\nshop\nshop/a\n"
+    assert [json.loads(line) for line in printed(capsys, "namespaces", "--json").splitlines()][2] == "shop/a"
+
+
+def test_a_store_without_sessions_says_so(store: Kept, capsys: Any) -> None:
+    for command, said in (
+        (["namespaces"], "the store has no sessions"),
+        (["list"], "there are no sessions in namespace 'default'"),
+        (["list", "--owner=ann"], "there are no sessions of owner 'ann' in namespace 'default'"),
+        (["list", "--owner="], "there are no sessions without an owner in namespace 'default'"),
+        (["search", "x"], "no message holds 'x'"),
+    ):
+        assert main(command) == 0
+        assert capsys.readouterr() == ("", f"turnlog: {said}\n")
+
+
+def test_a_backend_that_lists_no_namespaces_says_so(monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.setattr(MemoryBackend, "namespaces", Backend.namespaces)
+    use(monkeypatch, MemoryBackend())
+    for command in (["namespaces"], ["search", "x", "--all-namespaces"], ["verify", "--all-namespaces"]):
+        assert "MemoryBackend cannot list its namespaces: name the namespace" in refused(capsys, *command, code=1)
+
+
+# --------------------------------------------------------------------------------------------------------------- erase
+
+
+def test_erase_removes_one_session_and_says_what_remains(shops: Kept, capsys: Any) -> None:
+    out = printed(capsys, "erase", "one", "--yes")
+    assert out.startswith("erased: 1 session in 'default'\n")
+    assert out.endswith("what remains:\n  backups, snapshots and exports\n    until you delete them\n")
+    assert (ids(shops), ids(shops.within("shop"))) == (["two"], ["one", "two"])
+    assert "there is no session 'one' in 'default'" in refused(capsys, "erase", "one", "--yes", code=1)
+
+
+def test_erase_removes_the_sessions_of_an_owner(shops: Kept, capsys: Any) -> None:
+    assert printed(capsys, "erase", "--owner=alice", "--yes", "--namespace=shop").startswith("erased: 1 session")
+    assert [ids(shops.within(name)) for name in ("default", "shop")] == [["one", "two"], ["two"]]
+    found = json.loads(printed(capsys, "erase", "--owner=alice", "--all-namespaces", "--yes", "--json"))
+    assert [ids(shops.within(name)) for name in ("default", "shop", "shop/a")] == [["two"]] * 3
+    assert set(found) == {"sessions", "namespaces", "damaged", "remains"}
+    assert set(found["remains"][-1]) == {"where", "until", "command"}
+    assert printed(capsys, "erase", "--owner=alice", "--yes").startswith("there was nothing to erase\n")
+
+
+@pytest.mark.parametrize(
+    ("answer", "erased"), [("y\n", True), ("YES\n", True), ("\n", False), ("n\n", False), ("", False)]
+)
+def test_erase_asks_a_person_first(answer: str, erased: bool, shops: Kept, monkeypatch: Any, capsys: Any) -> None:
+    typed(monkeypatch, answer)
+    monkeypatch.setattr("turnlog_cli._erase.is_terminal", lambda stream: True)
+    for arguments, question in (
+        (["--owner=alice"], "Erase 1 session of owner 'alice' in 'default'? [y/N] "),
+        (["two"], "Erase session 'two' in 'default' (1 turn, 1 message, owner 'bob')? [y/N] "),
+    ):
+        typed(monkeypatch, answer)
+        assert main(["erase", *arguments]) == (0 if erased else 1)
+        assert capsys.readouterr().err.startswith(question)
+    assert ids(shops) == ([] if erased else ["one", "two"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["one"], "give --yes"),
+        ([], "erase takes either a session or --owner"),
+        (["one", "--owner=alice", "--yes"], "erase takes either a session or --owner"),
+        (["one", "--all-namespaces", "--yes"], "--all-namespaces needs --owner"),
+        (["--owner=alice", "--all-namespaces", "--namespace=shop", "--yes"], "leave one of them out"),
+        (["--owner=", "--yes"], "owner is empty"),
+    ],
+)
+def test_erase_refuses_what_is_not_clear(
+    arguments: list[str], said: str, shops: Kept, monkeypatch: Any, capsys: Any
+) -> None:
+    typed(monkeypatch, "y\n")
+    assert said in refused(capsys, "erase", *arguments)
+    assert ids(shops) == ["one", "two"]
+
+
+def test_erase_names_copies_and_files_that_it_cannot_know(monkeypatch: Any, capsys: Any) -> None:
+    class Silent(KeptBackend):
+        scrub = None  # type: ignore[assignment]
+
+    backend = Silent()
+    append(Store(backend), "one", user("a"), owner="alice")
+    use(monkeypatch, CacheLayer(backend))
+    where = [one["where"] for one in json.loads(printed(capsys, "erase", "one", "--yes", "--json"))["remains"]]
+    assert where[0] == "copies in other processes with a cache"
+    assert where[1] == "perhaps the files of <Silent>"
+
+
+def damaged(tmp_path: Path) -> str:
+    """The URL of a store with a sound session, one with a damaged turn, and one that cannot be read at all."""
+    import sqlite3
+
+    url = f"sqlite:///{tmp_path}/chat.db"
+
+    async def work() -> None:
+        async with Store(SQLiteBackend(url, sweep=0)) as store:
+            for name in ("sound", "turn", "header"):
+                for number in range(3):
+                    await store.append(name, [user(f"{name} {number}")], owner="alice")
+
+    asyncio.run(work())
+    raw = sqlite3.connect(tmp_path / "chat.db", isolation_level=None)
+    (row,) = raw.execute("SELECT row FROM turnlog_sessions WHERE session = ?", (b"turn",)).fetchone()
+    raw.execute("UPDATE turnlog_records SET payload = x'c1' WHERE row = ? AND number = 1", (row,))
+    raw.execute("UPDATE turnlog_sessions SET head = x'c1' WHERE session = ?", (b"header",))
+    raw.close()
+    return url
+
+
+def test_erase_removes_what_is_damaged_too(tmp_path: Path, capsys: Any) -> None:
+    url = damaged(tmp_path)
+    assert main(["erase", "header", "--yes", f"--store={url}"]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("erased: 1 session in 'default'")
+    assert "'header' in 'default'" in err
+
+
+# -------------------------------------------------------------------------------------------------------------- verify
+
+
+def test_verify_names_what_is_damaged_and_changes_nothing(tmp_path: Path, capsys: Any) -> None:
+    url = damaged(tmp_path)
+    out = printed(capsys, "verify", f"--store={url}", code=1).splitlines()
+    assert len(out) == 3
+    assert any("'turn' in 'default', turn 1: " in line for line in out)
+    assert any("'header' in 'default': " in line for line in out)
+    assert out[-1] == "2 sessions with 3 turns read, 2 of their parts damaged"
+    again = json.loads(printed(capsys, "verify", "--json", "--all-namespaces", f"--store={url}", code=1))
+    assert (again["sessions"], again["turns"], len(again["damaged"])) == (2, 3, 2)
+
+
+def test_verify_extends_no_life_and_reads_every_namespace(monkeypatch: Any, capsys: Any) -> None:
+    now = [1_000.0]
+    kept = Kept(ttl=100.0, clock=lambda: now[0])
+    use(monkeypatch, kept)
+    for name in ("default", "shop"):
+        append(kept.within(name), "s", user("a"))
+    internal = kept.backend._states[Key("default", "s")]
+    kept.backend._states[Key("turnlog:own", "s")] = internal
+    now[0] += 60
+    assert printed(capsys, "verify", "--all-namespaces") == "3 sessions with 3 turns read, no damage was found\n"
+    assert printed(capsys, "verify", "--namespace=shop") == "1 session with 1 turn read, no damage was found\n"
+    now[0] += 60
+    assert printed(capsys, "verify", "--all-namespaces") == "0 sessions with 0 turns read, no damage was found\n"
+
+
+def test_verify_has_the_database_check_itself(monkeypatch: Any, capsys: Any) -> None:
+    class Checked(MemoryBackend):
+        async def check(self, *, quick: bool = False) -> list[str]:
+            return ["a page\nis damaged"]
+
+    use(monkeypatch, Checked())
+    assert printed(capsys, "verify", code=1).startswith("a page\\nis damaged\n")
+
+
+# -------------------------------------------------------------------------------------------------------------- doctor
+
+
+def test_doctor_shows_settings_times_and_leaves_nothing(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "turnlog.toml").write_text('[store]\nurl = "sqlite:///chat.db"\nlayers = ["gzip"]\n')
+    monkeypatch.setenv("TURNLOG_STORE_TTL", "30d")
+    assert main(["migrate"]) == 0
+    capsys.readouterr()
+    out = printed(capsys, "doctor")
+    assert out.startswith("stack: GzipLayer over SQLiteBackend\n")
+    assert "url\tsqlite:///chat.db\tturnlog.toml: store.url\n" in out
+    assert "ttl\t30d\tTURNLOG_STORE_TTL\n" in out
+    assert "layers\tgzip\tturnlog.toml: store.layers\n" in out
+    found = json.loads(printed(capsys, "doctor", "--json"))
+    assert list(found["operations"]) == ["append", "load", "list", "fork", "rewind", "erase"]
+    assert all(0 < one["median"] <= one["slowest"] for one in found["operations"].values())
+    assert found["findings"] == []
+    assert main(["namespaces"]) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_doctor_judges_an_sqlite_file(tmp_path: Path, capsys: Any) -> None:
+    url = f"--store=sqlite:///{tmp_path}/chat.db?synchronous=NORMAL"
+    assert main(["migrate", url]) == 0
+    capsys.readouterr()
+    (tmp_path / "chat.db").chmod(0o644)
+    first, second = json.loads(printed(capsys, "doctor", "--json", url, code=1))["findings"]
+    assert "synchronous=NORMAL" in first["text"]
+    assert second["command"] == f"chmod o= {tmp_path}/chat.db"
+
+
+def findings(capsys: Any, url: str) -> str:
+    """What doctor finds wrong with a server."""
+    found = json.loads(printed(capsys, "doctor", "--json", f"--store={url}", code=1))
+    assert found["operations"]
+    return as_json(found)
+
+
+def test_doctor_judges_servers(capsys: Any) -> None:
+    """Those of the tests do not wait for the disk."""
+    url = emptied_postgresql()
+    assert main(["migrate", f"--store={url}"]) == 0
+    capsys.readouterr()
+    out = findings(capsys, url)
+    assert "ALTER SYSTEM SET fsync = on; SELECT pg_reload_conf()" in out
+    assert "synchronous_commit=off" in out
+    assert "CONFIG SET appendonly yes; CONFIG REWRITE" in findings(capsys, servers.redis())
+    url = emptied_mariadb()
+    assert main(["migrate", f"--store={url}"]) == 0
+    capsys.readouterr()
+    out = findings(capsys, url)
+    assert "SET GLOBAL innodb_flush_log_at_trx_commit = 1" in out
+    assert "no doublewrite buffer" in out
+    assert servers.MariaDB.password not in out
+    assert "***@127.0.0.1" in out
+
+
+def test_doctor_says_why_a_store_does_not_open(tmp_path: Path, capsys: Any) -> None:
+    assert "turnlog migrate" in printed(capsys, "doctor", f"--store=sqlite:///{tmp_path}/no.db", code=3)
+    for form in ([], ["--json"]):
+        out = printed(capsys, "doctor", "--store=redis://:hunter2@127.0.0.1:1?timeout=100ms", *form, code=3)
+        assert "127.0.0.1:1" in out
+        assert "hunter2" not in out
+
+
+def test_doctor_removes_its_sessions_if_an_operation_fails(monkeypatch: Any, capsys: Any) -> None:
+    kept = Kept()
+
+    async def copy(*_: object, **__: object) -> None:
+        raise Unavailable("the disk is full")
+
+    monkeypatch.setattr(kept.backend, "copy", copy)
+    use(monkeypatch, kept)
+    monkeypatch.setattr("turnlog_cli._doctor.settings_of", lambda url: [])
+    assert "wrong: the disk is full\n" in printed(capsys, "doctor", code=3)
+    assert asyncio.run(kept.backend.namespaces()) == []
+
+
+def test_doctor_shows_what_any_backend_finds_without_passwords(monkeypatch: Any, capsys: Any) -> None:
+    class Ill(MemoryBackend):
+        async def diagnose(self) -> Sequence[Finding]:
+            return [Finding("acme://u:hunter2@h is slow", "acmectl\nfaster acme://u:hunter2@h")]
+
+    use(monkeypatch, Ill())
+    monkeypatch.setattr("turnlog_cli._doctor.settings_of", lambda url: [])
+    out = printed(capsys, "doctor", code=1)
+    assert "wrong: acme://***@h is slow\n" in out
+    assert "hunter2" not in out
+
+
+# -------------------------------------------------------------------------------------------------------- sweep, edit
+
+
+def test_sweep_removes_expired_sessions(tmp_path: Path, capsys: Any) -> None:
+    url = f"sqlite:///{tmp_path}/chat.db"
+
+    async def work() -> None:
+        for ago in (0.0, 10_000.0):
+            async with Store(SQLiteBackend(url, ttl=600.0, sweep=0, clock=lambda: time.time() - ago)) as store:  # noqa: B023
+                await store.append(f"s{ago}", [user("a")])
+
+    asyncio.run(work())
+    assert printed(capsys, "sweep", f"--store={url}") == "1 expired session removed\n"
+    assert printed(capsys, "sweep", f"--store={url}") == "0 expired sessions removed\n"
+    assert "removes expired sessions by itself" in printed(capsys, "sweep", "--store=memory://")
+
+
+def test_a_command_that_reads_sweeps_nothing(tmp_path: Path, capsys: Any) -> None:
+    url = f"sqlite:///{tmp_path}/chat.db"
+
+    async def work() -> None:
+        async with Store(SQLiteBackend(url, ttl=600.0, sweep=0, clock=lambda: time.time() - 10_000)) as store:
+            await store.append("old", [user("a")])
+
+    asyncio.run(work())
+    assert printed(capsys, "verify", f"--store={url}") == "0 sessions with 0 turns read, no damage was found\n"
+    assert printed(capsys, "sweep", f"--store={url}") == "1 expired session removed\n"
+
+
+def test_edit_sets_what_is_known_of_a_session(shops: Kept, capsys: Any) -> None:
+    out = printed(
+        capsys,
+        "edit",
+        "one",
+        "--owner=carol",
+        "--title=Order 7",
+        "--metadata",
+        'tags=["a", 1]',
+        "--metadata=x=null",
+        "--ttl=1h",
+    )
+    assert out == "session one: tags, x, title, owner, ttl set\n"
+    info = asyncio.run(shops.info("one"))
+    assert (info.owner, dict(info.metadata), info.ttl) == ("carol", {"tags": ["a", 1], "title": "Order 7"}, 3600.0)
+    assert printed(capsys, "list", "--owner=carol").split("\t")[-1] == "Order 7\n"
+    printed(capsys, "edit", "one", "--owner=", "--title=", "--ttl=0")
+    info = asyncio.run(shops.info("one"))
+    assert (info.owner, dict(info.metadata), info.ttl) == ("", {"tags": ["a", 1]}, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["one"], 2, "nothing to set: give --owner, --title, --metadata or --ttl"),
+        (["one", "--metadata=x"], 2, "it has no name, or no ="),
+        (["one", "--metadata==1"], 2, "it has no name, or no ="),
+        (["one", "--metadata=x=word"], 2, "is not NAME=JSON: Expecting value"),
+        (["one", "--ttl=soon"], 2, '--ttl: "soon" is not a duration'),
+        (["nobody", "--title=x"], 1, "there is no session 'nobody'"),
+        (["one", f"--owner={'x' * 256}"], 2, "owner has 256 bytes"),
+    ],
+)
+def test_edit_refuses_what_it_cannot_set(arguments: list[str], code: int, said: str, shops: Kept, capsys: Any) -> None:
+    assert said in refused(capsys, "edit", *arguments, code=code)
+    assert dict(asyncio.run(shops.info("one")).metadata) == {}
+    assert "nobody" not in ids(shops)
+
+
+# -------------------------------------------------------------------------------------------------------------- search
+
+
+def test_search_shows_session_turn_and_snippet(shops: Kept, capsys: Any) -> None:
+    assert printed(capsys, "search", "order") == "one\t0\tuser\tWhere is my ORDER?\n"
+    assert printed(capsys, "search", "order", "--owner=bob") == ""
+    rows = printed(capsys, "search", "order", "--all-namespaces").splitlines()
+    assert [row.split("\t")[:2] for row in rows] == [[name, "one"] for name in ("default", "shop", "shop/a")]
+    found = json.loads(printed(capsys, "search", "WAY.", "--json"))
+    assert found == {
+        "namespace": "default",
+        "session_id": "one",
+        "turn": 0,
+        "who": "assistant",
+        "snippet": "On its way.",
+    }
+    append(shops, "long", user(f"{'a ' * 500}needle\n\x1b[31m{' b' * 500}"))
+    out = printed(capsys, "search", "needle")
+    assert out.startswith("long\t0\tuser\t... a a ")
+    assert "needle \\x1b[31m b" in out
+    assert len(out) < 150
+
+
+def test_search_is_bounded(shops: Kept, capsys: Any) -> None:
+    for number in range(30):
+        append(shops, f"s{number}", user("needle"))
+    assert main(["search", "needle"]) == 0
+    out, err = capsys.readouterr()
+    assert (out.count("\n"), err) == (20, "turnlog: 20 messages shown, there are more: --limit 0 shows all\n")
+    assert printed(capsys, "search", "needle", "--limit=0").count("\n") == 30
+    assert main(["search", "needle", "--limit=30"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_search_reports_what_it_cannot_read(tmp_path: Path, capsys: Any) -> None:
+    assert main(["search", "sound", f"--store={damaged(tmp_path)}"]) == 1
+    out, err = capsys.readouterr()
+    assert [row.split("\t")[1] for row in out.splitlines()] == ["0", "1", "2"]
+    assert err.count("\n") == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([" "], "the text to look for is blank"),
+        (["x", "--limit=-1"], "--limit must be a number from 0"),
+        (["x", "--namespace=a", "--all-namespaces"], "leave one of them out"),
+        ([], "TEXT"),
+    ],
+)
+def test_search_refuses_what_it_cannot_look_for(arguments: list[str], said: str, store: Kept, capsys: Any) -> None:
+    assert said in refused(capsys, "search", *arguments)
+
+
+# -------------------------------------------------------------------------------------------------------------- errors
+
+
+def test_any_error_is_one_sentence_without_passwords(monkeypatch: Any, capsys: Any) -> None:
+    """Also one that a plugin did not mean to raise; `--debug` shows where it was raised."""
+
+    class Broken(MemoryBackend):
+        async def open(self) -> None:
+            raise RuntimeError("no\nroute for hunter2 to acme://u:hunter2@h")
+
+    monkeypatch.setenv("TURNLOG_STORE_URL", "postgresql://u:hunter2@h/x")
+    use(monkeypatch, Broken())
+    for command in (
+        ["list"],
+        ["show", "s"],
+        ["erase", "s", "--yes"],
+        ["verify"],
+        ["search", "x"],
+        ["edit", "s", "--ttl=0"],
+    ):
+        said = refused(capsys, *command, code=1)
+        assert said == (
+            "turnlog: RuntimeError: no\\nroute for *** to acme://***@h: this is a fault of turnlog or of a plugin; "
+            "--debug shows where\n"
+        )
+    assert main(["list", "--debug"]) == 1
+    err = capsys.readouterr().err
+    assert "Traceback" in err
+    assert "in open" in err
+    assert "hunter2" not in err
+    monkeypatch.delenv("TURNLOG_STORE_URL")
+    assert "hunter2" not in refused(capsys, "list", "--store", "redis://:hunter2@h", code=1)
+    assert "hunter2" not in refused(capsys, "list", "--store=redis://:hunter2@h", code=1)
+
+
+def test_debug_is_a_word_behind_two_hyphens(shops: Kept, capsys: Any) -> None:
+    append(shops, "three", user("how do I use --debug?"))
+    assert printed(capsys, "search", "--", "--debug").startswith("three\t")
+
+
+def test_plugins_says_what_cannot_be_used_and_why(monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.setitem(sys.modules, "asyncmy", None)
+    monkeypatch.delitem(sys.modules, "turnlog_sql.mysql")
+    rows = [row.split("\t") for row in printed(capsys, "plugins").splitlines()]
+    faults = {(row[0], row[1]): row[5] for row in rows if row[5]}
+    assert faults == {
+        (
+            "turnlog.backends",
+            "mysql",
+        ): "backend 'mysql' needs asyncmy, which is not installed: pip install 'turnlog[mysql]'"
+    }
+
+
+# ------------------------------------------------------------------------------------------------------------- screens
+
+
+def screen(*arguments: str, cwd: Path, keys: str = "") -> tuple[int, list[str]]:
+    """The exit code and the lines of a command on a terminal."""
+    with Screen(*arguments, cwd=cwd, COLUMNS="80") as shown:
+        code = shown.end(keys)
+        return code, CODES.sub("", shown.seen).replace("\r", "").splitlines()
+
+
+@pytest.fixture(scope="module")
+def chats(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a store of two sessions, one of them with a long title."""
+    folder = tmp_path_factory.mktemp("chats")
+
+    async def work() -> None:
+        async with Store(SQLiteBackend(f"sqlite:///{folder}/turnlog.db")) as store:
+            await store.append("a" * 22, [user("word " * 40)], owner="alice", metadata={"title": "long " * 20})
+            await store.append("b" * 22, [user("Hi")])
+
+    asyncio.run(work())
+    return folder
+
+
+def test_on_a_terminal_tables_fit_and_ids_stay_whole(chats: Path) -> None:
+    code, seen = screen("list", cwd=chats)
+    assert code == 0
+    assert seen[0].split() == ["session", "turns", "messages", "updated", "owner", "title"]
+    assert max(map(len, seen)) <= 80
+    assert [row.split()[0] for row in seen if row.startswith(("aaa", "bbb"))] == ["b" * 22, "a" * 22]
+    code, seen = screen("show", "a" * 22, cwd=chats)
+    assert max(map(len, seen)) <= 80
+    assert all(row.startswith("    word") for row in seen if "word" in row and "user" not in row)
+    assert not any("wor " in row or row.endswith("wor") for row in seen)
+
+
+def test_on_a_terminal_a_row_that_does_not_fit_is_a_paragraph(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with Store(SQLiteBackend(f"sqlite:///{tmp_path}/turnlog.db")) as store:
+            await store.append("x" * 100, [user("a")], owner="alice", metadata={"title": "T"})
+
+    asyncio.run(work())
+    _, seen = screen("list", cwd=tmp_path)
+    assert seen[0] == "x" * 100
+    assert re.fullmatch("  turns 1  messages 1  updated .*  owner alice  title T", seen[1])
+
+
+def test_on_a_terminal_erase_asks_and_doctor_advises(chats: Path) -> None:
+    code, seen = screen("erase", "b" * 22, cwd=chats, keys="n\r")
+    assert code == 1
+    assert any(f"Erase session '{'b' * 22}' in 'default' (1 turn, 1 message)? [y/N]" in row for row in seen)
+    with Screen("erase", "b" * 22, cwd=chats) as asked:
+        asked.wait_for("[y/N] ")
+        assert asked.end("\x03") == 130
+    (chats / "turnlog.db").chmod(0o644)
+    code, seen = screen("doctor", cwd=chats)
+    assert code == 1
+    assert max(len(row) for row in seen if "to mend it" not in row) <= 80
+    assert any(row.startswith("    to mend it: chmod o= ") for row in seen)
+
+
+def test_results_go_to_standard_output_while_the_terminal_shows_progress(chats: Path) -> None:
+    screen, theirs = pty.openpty()
+    code = "import sys, turnlog_cli; sys.exit(turnlog_cli.main())"
+    for form in ([], ["--json"]):
+        done = subprocess.run(
+            [sys.executable, "-c", code, "search", "Hi", *form],
+            cwd=chats,
+            stdout=subprocess.PIPE,
+            stderr=theirs,
+            env={**os.environ, "TERM": "xterm"},
+            check=True,
+            timeout=60,
+        )
+        assert b"b" * 22 in done.stdout
+        assert b"search" in os.read(screen, 10_000)
+    os.close(screen)
+    os.close(theirs)

@@ -1,0 +1,278 @@
+"""`turnlog export`, `turnlog import` and `turnlog copy`, in this process; a copy that is killed, in processes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from command_line import Kept, Screen, append, load, turnlog, typed, use
+from moving import described
+from turnlog import Key, Session, Store, assistant, open_store, user
+from turnlog.errors import CorruptRecord, Unavailable
+from turnlog_cli import main
+from turnlog_transfer.commands import _ascii, _parse_rate
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Kept:
+    """What every command opens."""
+    kept = Kept(clock=lambda: 5.0)
+    use(monkeypatch, kept)
+    append(kept, "a", user("One \u202e \x9b"), assistant("1"), owner="ann")
+    append(kept, "b", user("Two"), assistant("2"), owner="bob", metadata={"title": "T"})
+    return kept
+
+
+def all_of(store: Store) -> dict[str, Any]:
+    return asyncio.run(described(store))
+
+
+def test_export_and_import_over_a_file(store: Kept, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    path = tmp_path / "all.jsonl"
+    path.write_text("old")
+    assert main(["export", "-o", str(path)]) == 0
+    assert capsys.readouterr() == ("", "turnlog: 2 sessions exported, 4 messages\n")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [entry.name for entry in tmp_path.iterdir()] == ["all.jsonl"]
+    use(monkeypatch, other := Kept())
+    assert main(["import", str(path)]) == 0
+    assert capsys.readouterr() == (
+        "2 sessions stored, 0 extended, 0 unchanged, 0 different, 0 failed; 4 messages written\n",
+        "",
+    )
+    assert all_of(other) == all_of(store)
+
+
+def test_export_and_import_over_a_pipe(store: Kept, monkeypatch: Any, capsys: Any) -> None:
+    assert main(["export", "b"]) == 0
+    out, err = capsys.readouterr()
+    assert err == "turnlog: 1 sessions exported, 2 messages\n"
+    assert [json.loads(line).get("session") for line in out.splitlines()] == [None, "b", None, None]
+    assert main(["export", "--owner", "ann"]) == 0
+    out = capsys.readouterr().out
+    use(monkeypatch, other := Kept(retain=1))
+    typed(monkeypatch, out)
+    assert main(["import", "-", "--owner", "eve"]) == 0
+    assert asyncio.run(other.info("a")).owner == "eve"
+
+
+def test_what_goes_wrong_leaves_the_file_as_it_was(store: Kept, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    path = tmp_path / "all.jsonl"
+    path.write_text("old")
+    assert main(["export", "none", "-o", str(path)]) == 1
+    assert capsys.readouterr().err == "turnlog: there is no session 'none' in 'default', or it has expired\n"
+    read = store.backend.read
+
+    async def gone(key: Key, **options: Any) -> Session:
+        if key.session == "a":
+            raise Unavailable("gone")
+        return await read(key, **options)
+
+    monkeypatch.setattr(store.backend, "read", gone)
+    assert main(["export", f"--output={path}"]) == 3
+    assert capsys.readouterr().err == "turnlog: gone\n"
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["all.jsonl"]
+    assert main(["export", "-o", str(tmp_path / "none" / "x")]) == 1
+    assert "x: cannot be written: No such file or directory" in capsys.readouterr().err
+    assert main(["export", "a", "--all-namespaces"]) == 2
+
+
+def test_a_damaged_session_is_reported_and_the_rest_is_written(
+    store: Kept, tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    read = store.backend.read
+
+    async def damaged(key: Key, **options: Any) -> Session:
+        if key.session == "a":
+            raise CorruptRecord("broken\x1b", key=key)
+        return await read(key, **options)
+
+    monkeypatch.setattr(store.backend, "read", damaged)
+    assert main(["export", "-o", str(path := tmp_path / "x")]) == 1
+    err = capsys.readouterr().err
+    assert err == "turnlog: session 'a' in 'default': broken\\x1b\nturnlog: 1 sessions exported, 2 messages\n"
+    assert [json.loads(line)["session"] for line in path.read_text().splitlines() if '"session":' in line] == ["b"]
+
+
+def test_on_a_terminal_an_export_cannot_control_it(tmp_path: Path) -> None:
+    text = "\u202e\x9b2J\x7f é 😀"
+
+    async def fill() -> None:
+        async with open_store(f"sqlite:///{tmp_path}/chat.db") as store:
+            await store.append("s", [user(text)])
+
+    asyncio.run(fill())
+    with Screen("export", "--store=sqlite:///chat.db", cwd=tmp_path) as screen:
+        assert screen.end() == 0
+    assert not set(screen.seen) & set("\u202e\x9b\x7f")
+    (line,) = [line for line in screen.seen.splitlines() if '"round"' in line]
+    assert "\x1b" not in line
+    assert json.loads(line)["messages"][0]["content"] == text
+    assert _ascii('"é😀"') == '"\\u00e9\\ud83d\\ude00"'
+
+
+def test_what_retention_drops_is_reported(store: Kept, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    for text in "xyz":
+        append(store, "a", user(text))
+    main(["export", "-o", str(path := tmp_path / "x")])
+    use(monkeypatch, Kept(retain=2))
+    capsys.readouterr()
+    assert main(["import", str(path)]) == 0
+    assert capsys.readouterr() == (
+        "2 sessions stored, 0 extended, 0 unchanged, 0 different, 0 failed; 7 messages written\n",
+        "turnlog: retain=2 has dropped the oldest 2 of the imported turns\n",
+    )
+
+
+def test_a_list_of_messages_takes_a_session(store: Kept, tmp_path: Path, capsys: Any) -> None:
+    path = tmp_path / "x"
+    path.write_text('\n[{"role": "user", "content": "hi"}]')
+    assert main(["import", str(path)]) == 1
+    assert f"{path}:2: a list of messages has no session id: name one with --session" in capsys.readouterr().err
+    assert main(["import", str(path), "--session", "new"]) == 0
+    assert load(store, "new") == [{"role": "user", "content": "hi"}]
+
+
+class Naming(Kept):
+    async def namespaces(self) -> AsyncIterator[str]:
+        for name in ("default", "x"):
+            yield name
+
+
+def test_all_namespaces(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    use(monkeypatch, store := Naming())
+    append(store, "s", user("1"))
+    append(store.within("x"), "s", user("2"))
+    assert main(["export", "--all-namespaces", "-o", str(path := tmp_path / "x")]) == 0
+    use(monkeypatch, other := Kept())
+    assert main(["import", str(path)]) == 0
+    assert all_of(other) == all_of(store)
+    assert all_of(other.within("x")) == all_of(store.within("x"))
+
+
+# ----------------------------------------------------------------------------------------------------------------- copy
+
+
+def fill(url: str, *ids: str, turns: int = 1) -> None:
+    async def run() -> None:
+        async with open_store(url) as store:
+            for id in ids:
+                for number in range(turns):
+                    await store.append(id, [user(f"{id} {number}"), assistant("yes")])
+
+    asyncio.run(run())
+
+
+def sessions_at(url: str) -> dict[str, Any]:
+    async def run() -> dict[str, Any]:
+        async with open_store(url) as store:
+            return await described(store)
+
+    return asyncio.run(run())
+
+
+def test_copy_and_copy_again(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    source, target = "sqlite:///a.db?namespace=x", "sqlite:///b.db?namespace=y"
+    fill(source, "s", "t")
+    assert main(["copy", source, target]) == 0
+    assert capsys.readouterr() == (
+        "2 sessions in 2 passes: 2 copied, 0 removed, 0 different, 0 failed; 4 messages written\n",
+        "",
+    )
+    assert sessions_at(target) == sessions_at(source)
+    fill(source, "t")
+    assert main(["copy", source, target, "--rate=1000MB"]) == 0
+    assert "1 copied" in capsys.readouterr().out
+    assert main(["copy", source, "sqlite:///c.db"]) == 2
+    assert "turnlog-copy.db is the state of a copy from " in capsys.readouterr().err
+    fill(target, "t")
+    assert main(["copy", source, target]) == 1
+    out, err = capsys.readouterr()
+    assert "1 different" in out
+    assert err.startswith("turnlog: session 't' in 'y' of the target is not as this copy left it")
+    assert main(["copy", source, "sqlite:///c.db", "--state=none/x.db"]) == 1
+    assert "none/x.db: cannot be used: No such file or directory" in capsys.readouterr().err
+    assert main(["copy", "sqlite:///none.db", target, "--state=o.db"]) == 3
+    assert not (tmp_path / "none.db").exists()
+
+
+def test_a_copy_that_its_passes_do_not_finish_says_so(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    fill("sqlite:///a.db", "s")
+    assert main(["copy", "sqlite:///a.db", "sqlite:///b.db", "--passes=1"]) == 1
+    assert "the last of 1 passes has found 1 sessions changed: stop all writers" in capsys.readouterr().err
+    assert main(["copy", "sqlite:///a.db", "sqlite:///b.db", "--passes=0"]) == 2
+
+
+def test_a_rate_is_sessions_or_bytes(capsys: Any) -> None:
+    assert _parse_rate(None) == (None, None)
+    assert _parse_rate("50") == (50, None)
+    assert _parse_rate("0.5") == (0.5, None)
+    assert _parse_rate("10MB") == (None, 10_000_000)
+    assert _parse_rate("1.5 KiB") == (None, 1536)
+    for bad in ("0", "x", "5 XB", "-1", "MB", "0MB", "1e3"):
+        assert main(["copy", "memory://", "memory://", f"--rate={bad}"]) == 2
+        assert "--rate takes sessions a second, such as 50, or bytes, such as 10MB" in capsys.readouterr().err
+
+
+def test_a_copy_that_is_killed_and_continued_while_others_write(tmp_path: Path) -> None:
+    source, target = f"sqlite:///{tmp_path}/a.db", f"sqlite:///{tmp_path}/b.db"
+    fill(source, *(f"s{number}" for number in range(30)), turns=2)
+    command = [sys.executable, "-c", "import sys, turnlog_cli; sys.exit(turnlog_cli.main())", "copy", source, target]
+    kills = 0
+    for turn in range(2):
+        with subprocess.Popen([*command, "--rate=40"], cwd=tmp_path, stdout=subprocess.DEVNULL) as process:
+            while not _has_sessions(tmp_path / "b.db", at_least=3 * (turn + 1)):
+                assert process.poll() is None
+            process.send_signal(signal.SIGKILL)
+        kills += process.returncode == -signal.SIGKILL
+        fill(source, f"s{turn}", f"new {turn}")
+        asyncio.run(_change(source, turn))
+    assert kills == 2
+    done = turnlog("copy", source, target, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert sessions_at(target) == sessions_at(source)
+
+
+async def _change(source: str, turn: int) -> None:
+    async with open_store(source) as store:
+        await store.rewind(f"s{10 + turn}", turns=1)
+        await store.erase(f"s{20 + turn}")
+        newest = [info.key.session async for info in store.sessions()][-1]  # the first to be copied are the last
+        await store.rewind(newest, turns=1)
+
+
+def _has_sessions(path: Path, *, at_least: int) -> bool:
+    if not path.exists() or not path.stat().st_size:
+        return False
+    import sqlite3
+
+    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+    try:
+        ((found,),) = connection.execute("SELECT count(*) FROM turnlog_sessions").fetchall()
+    except sqlite3.OperationalError:  # the tables are not there yet
+        return False
+    finally:
+        connection.close()
+    return bool(found >= at_least)
+
+
+def test_a_copy_in_a_terminal_shows_how_far_it_is(tmp_path: Path) -> None:
+    fill(f"sqlite:///{tmp_path}/a.db", "s")
+    with Screen("copy", "sqlite:///a.db", "sqlite:///b.db", cwd=tmp_path) as screen:
+        assert screen.end() == 0
+    assert "copy \x1b[" in screen.seen
+    assert "2 sessions read, 1 copied" in screen.seen
+    assert os.path.exists(tmp_path / "turnlog-copy.db")
