@@ -137,7 +137,7 @@ class Backend(ABC):
         """
 
     async def namespaces(self, *, after: str | None = None, limit: int = 1_000) -> Sequence[str]:  # noqa: ARG002
-        """Return the namespaces that have sessions, expired ones perhaps, and those of layers, in the order of their bytes.
+        """Return the namespaces that have sessions, also expired ones and those of layers, in the order of their bytes.
 
         Args:
             after: Only namespaces that follow this text, which need not be one of them; None: from the beginning.
