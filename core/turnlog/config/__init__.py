@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from .configuration import open_existing, open_store
-from .options import duration
+from .options import duration, size
 from .plugins import Plugin, find_backend, find_command, find_layer, find_model, find_token_counter, installed
+from .sources import read_table
 from .url import URL, parse_url
 
 __all__ = [
@@ -20,4 +21,6 @@ __all__ = [
     "open_existing",
     "open_store",
     "parse_url",
+    "read_table",
+    "size",
 ]
