@@ -191,4 +191,4 @@ def test_plugins_lists_commands(put: Put, capsys: Any) -> None:
     assert main(["plugins", "--json"]) == 0
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     names = {plugin["name"] for plugin in found if plugin["group"] == "turnlog.commands"}
-    assert names == {"check", "migrate", "recompress", "remove-dictionary", "train-dictionary", *SAID}
+    assert names == {"alerts", "check", "migrate", "recompress", "remove-dictionary", "train-dictionary", *SAID}
