@@ -73,6 +73,7 @@ class Webhook:
         raise TurnlogError(f"{1 + len(WAITS)} attempts failed, the last one {failure}")
 
     async def _post(self, transport: httpx2.AsyncHTTPTransport, event: Event) -> int:
-        response = await transport.handle_async_request(httpx2.Request("POST", self._url, json=event.to_dict()))
+        request = httpx2.Request("POST", self._url, headers={"User-Agent": "turnlog"}, json=event.to_dict())
+        response = await transport.handle_async_request(request)
         await response.aclose()  # the body is not read: it may be endless
         return response.status_code
