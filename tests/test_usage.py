@@ -21,6 +21,7 @@ from turnlog import (
     user,
 )
 from turnlog.testing import Clock
+from turnlog_alerts import Alerts, Event, read_alerts
 from turnlog_memory import MemoryBackend
 from turnlog_offline import offline
 
@@ -108,6 +109,20 @@ async def test_go_on_with_an_empty_history_if_the_store_fails() -> None:
     for session_id in ("alice", "bob"):
         assert (await pipeline.execute(session_id, "user", "Hello")).response.text
     assert pipeline.stats()["failed_loads"] == 2
+
+
+async def test_an_alert_fires_once_while_a_metric_moves_around_its_threshold() -> None:
+    latencies = iter([0.1, *[0.3, 0.15] * 50, 0.1, 0.1])
+
+    async def measure() -> dict[str, object]:
+        return {"load_latency": {"p95": next(latencies)}}
+
+    config = {"alerts": [{"metric": "load_latency.p95", "above": "200ms", "clear_at": "100ms"}]}
+    events: list[Event] = []
+    alerts = Alerts(measure, read_alerts(config=config), deliver=events.append)
+    for _ in range(103):
+        await alerts.check()
+    assert [event.state for event in events] == ["firing", "resolved"]
 
 
 @pytest.mark.parametrize("url", ["memory://", "sqlite:///chat.db", "sqlite:///chat.db?layers=cache,zstd"])

@@ -65,9 +65,9 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidInput("above or below must be given, and not both: write the threshold as above = 0.2")
         for name in ("above", "below", "clear_at"):
             if getattr(self, name) is not None:
-                _check_number(getattr(self, name), name)
+                check_number(getattr(self, name), name)
         for name in ("for_", "cooldown"):
-            _check_number(getattr(self, name), name)
+            check_number(getattr(self, name), name)
             if getattr(self, name) < 0:
                 raise InvalidInput(f"{name} must be 0 or more seconds, not {getattr(self, name)}")
         if self.clear_at is not None and self.is_beyond(self.clear_at):
@@ -133,16 +133,17 @@ def shown(value: float) -> str:
     return f"{value:.0f}" if abs(value) >= 1e6 else f"{value:.6g}"
 
 
-def _check_text(value: object, name: str) -> None:
-    if not isinstance(value, str):
-        raise InvalidInput(f"{name} must be text, not {type(value).__name__}")
-
-
-def _check_number(value: object, name: str) -> None:
+def check_number(value: object, name: str) -> None:
+    """Raise InvalidInput if a value is not a finite number."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise InvalidInput(f"{name} must be a number, not {type(value).__name__}")
     if not abs(value) <= MAX_NUMBER:  # nor is NaN
         raise InvalidInput(f"{name} must be a number from -2**53 to 2**53")
+
+
+def _check_text(value: object, name: str) -> None:
+    if not isinstance(value, str):
+        raise InvalidInput(f"{name} must be text, not {type(value).__name__}")
 
 
 def _paths(measured: Mapping[str, object], before: str = "") -> list[str]:

@@ -9,11 +9,11 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from turnlog import InvalidInput
 
-from ._alert import Alert
+from ._alert import Alert, check_number
 from ._delivery import Delivery
 from ._event import Event
 from ._measure import Measure, metrics_of
-from ._sender import Send, Sleep, sender
+from ._sender import Send, sender
 from ._state import State
 
 _logger = logging.getLogger("turnlog.alerts")
@@ -46,13 +46,14 @@ class Alerts:
         measure: Measure,
         alerts: Iterable[Alert],
         *,
-        deliver: Callable[[Event], object] | None = None,
+        deliver: Send | None = None,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
-        for what, function in (("measure", measure), ("deliver", deliver)):
-            if function is not None and not callable(function):
-                raise InvalidInput(f"{what} must be a function, not {type(function).__name__}")
+        if not callable(measure):
+            raise InvalidInput(f"measure must be a function, not {type(measure).__name__}")
+        if deliver is not None and not callable(deliver):
+            raise InvalidInput(f"deliver must be a function, not {type(deliver).__name__}")
         self._measure = measure
         self._clock = clock
         self._sleep = sleep
@@ -78,7 +79,8 @@ class Alerts:
         Raises:
             InvalidInput: `every` is not greater than 0.
         """
-        if not every > 0:
+        check_number(every, "every")
+        if every <= 0:
             raise InvalidInput(f"every must be more than 0 seconds, not {every}")
         async with asyncio.TaskGroup() as group:
             while True:
@@ -117,7 +119,7 @@ def _checked(alerts: Iterable[Alert]) -> list[Alert]:
     return list(found.values())
 
 
-def _deliveries(alert: Alert, deliver: Send | None, sleep: Sleep) -> list[Delivery]:
+def _deliveries(alert: Alert, deliver: Send | None, sleep: Callable[[float], Awaitable[object]]) -> list[Delivery]:
     senders = [sender(text, sleep) for text in alert.to]
     if deliver is not None:
         senders.append(("the function deliver", deliver))

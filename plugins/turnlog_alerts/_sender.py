@@ -14,11 +14,8 @@ from ._event import Event
 Send: TypeAlias = Callable[[Event], object]
 """Delivers an event.  What it returns is awaited if it is awaitable."""
 
-Sleep: TypeAlias = Callable[[float], Awaitable[object]]
-"""Waits for this many seconds."""
 
-
-def sender(destination: str, sleep: Sleep) -> tuple[str, Send]:
+def sender(destination: str, sleep: Callable[[float], Awaitable[object]]) -> tuple[str, Send]:
     """Return the name of a destination in messages, and its sender.
 
     Args:

@@ -8,6 +8,7 @@ send the event to another host.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import httpx2
@@ -15,7 +16,6 @@ import httpx2
 from turnlog import ConfigError, TurnlogError
 
 from ._event import Event
-from ._sender import Sleep
 
 TIMEOUT: Final = 10.0
 """Seconds for one attempt, from connecting to the status: the limit of GitHub's webhooks
@@ -38,7 +38,13 @@ class Webhook:
         ConfigError: The URL is malformed.
     """
 
-    def __init__(self, url: str, *, timeout: float = TIMEOUT, sleep: Sleep = asyncio.sleep) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout: float = TIMEOUT,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
         try:
             self._url = httpx2.URL(url)
         except httpx2.InvalidURL:

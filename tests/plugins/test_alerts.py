@@ -352,6 +352,7 @@ def nothing() -> Awaitable[Mapping[str, object]]:
     ("arguments", "options", "says"),
     [
         ((5, []), {}, "measure must be a function, not int"),
+        ((None, []), {}, "measure must be a function, not NoneType"),
         ((nothing, []), {"deliver": "log"}, "deliver must be a function, not str"),
         ((nothing, [{"metric": "m"}]), {}, "alerts must hold Alert objects, not dict"),
         ((nothing, [slow(), slow(to=("log", "log"))]), {}, "two alerts are named 'load_latency.p95 above 0.2'"),
@@ -406,9 +407,17 @@ async def test_cancelling_ends_the_deliveries(caplog: Any) -> None:
     assert len(asyncio.all_tasks()) == 1
 
 
-@pytest.mark.parametrize("every", [0, -1.0, math.nan])
-async def test_an_interval_that_is_none_is_refused(every: float) -> None:
-    with pytest.raises(InvalidInput, match="every must be more than 0 seconds"):
+@pytest.mark.parametrize(
+    ("every", "says"),
+    [
+        (0, "every must be more than 0 seconds, not 0"),
+        (-1.5, "every must be more than 0 seconds, not -1.5"),
+        (math.nan, "every must be a number from"),
+        ("5m", "every must be a number, not str"),
+    ],
+)
+async def test_an_interval_that_is_none_is_refused(every: Any, says: str) -> None:
+    with pytest.raises(InvalidInput, match=says):
         await Alerts(nothing, []).run(every=every)
 
 
