@@ -112,6 +112,8 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
         """
         value: object = measured
         for key in self.metric.split("."):
+            if value is None:
+                return None
             if not isinstance(value, Mapping) or key not in value:
                 known = ", ".join(sorted(_paths(measured))) or "none"
                 raise InvalidInput(f"the measurement has no metric {self.metric!r}; its metrics are {known}")
