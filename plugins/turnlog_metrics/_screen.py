@@ -35,15 +35,15 @@ def as_screen(measured: Measurement, title: str, note: str) -> Group:
         title: What was measured.
         note: How.
     """
-    size, latency, storage = measured.avg_history_size, measured.load_latency, measured.storage_used
+    size, latency = measured.avg_history_size, measured.load_latency
     percentiles = (("p50", latency.p50), ("p95", latency.p95), ("p99", latency.p99))
     times = ", ".join(f"{name} {seconds * 1e3:.2f} ms" for name, seconds in percentiles if seconds is not None)
-    occupied = "unknown" if storage.bytes is None else decimal(storage.bytes)
+    occupied = "unknown" if measured.storage_used is None else decimal(measured.storage_used)
     table = Table(box=None, show_header=False, padding=(0, 2))
     table.add_column(style="cyan", no_wrap=True)
     table.add_column(overflow="fold")
     table.add_row("active_sessions", f"{measured.active_sessions:,}")
-    table.add_row("avg_history_size", f"{size.messages:,.1f} messages, {decimal(round(size.bytes))}")
+    table.add_row("avg_history_size", f"{size.messages:,.1f} messages, {decimal(round(size.bytes))} before compression")
     table.add_row("load_latency", times or "no sessions to load")
-    table.add_row("storage_used", f"{occupied}; histories {decimal(storage.history_bytes)} before compression")
+    table.add_row("storage_used", occupied)
     return Group(Text(title, style="bold"), table, Text(note, style="dim"))

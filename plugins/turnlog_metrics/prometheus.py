@@ -131,13 +131,12 @@ def _latency(found: LoadLatency) -> Metric:
 
 
 def _sizes(measured: Measurement, namespace: str) -> Iterator[Metric]:
-    size, storage = measured.avg_history_size, measured.storage_used
+    size = measured.avg_history_size
     for name, text, value in (
         ("active_sessions", "Sessions that have not expired.", measured.active_sessions),
         ("avg_history_messages", "Mean number of messages of a session.", size.messages),
         ("avg_history_bytes", "Mean bytes of a session, before compression.", size.bytes),
-        ("history_bytes", "Bytes of all sessions, before compression.", storage.history_bytes),
-        ("storage_used_bytes", "Bytes that the backend occupies.", storage.bytes),
+        ("storage_used_bytes", "Bytes that the backend occupies.", measured.storage_used),
     ):
         if value is not None:
             family = _gauge(name, text)

@@ -15,7 +15,7 @@ import pytest
 
 from distributions import install
 from turnlog import Backend, Store, open_store, user
-from turnlog.config import duration, mask, open_existing, settings_of
+from turnlog.config import duration, mask, open_existing, read_table, settings_of, size
 from turnlog.config.options import Given
 from turnlog.config.warn import warn_once
 from turnlog.errors import ConfigError, PluginError, TurnlogError
@@ -206,8 +206,8 @@ def in_force(store: Store, key: str) -> object:
 
 
 def subsets(places: Sequence[str]) -> Iterator[frozenset[str]]:
-    for size in range(len(places) + 1):
-        yield from map(frozenset, combinations(places, size))
+    for count in range(len(places) + 1):
+        yield from map(frozenset, combinations(places, count))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -398,7 +398,10 @@ def test_nothing_configured_is_sqlite_here(monkeypatch: pytest.MonkeyPatch) -> N
         ("[store]\na = \n", "(at line 2, column 5)"),
         (b"\xff\xfe", "'turnlog.toml' is not valid TOML: it is not UTF-8"),
         ("store = 5", "turnlog.toml: store must be a table, not int"),
-        ("[stroe]\na = 1", "turnlog.toml: stroe is not known: there is the table store; did you mean 'store'?"),
+        (
+            "[stroe]\na = 1",
+            "turnlog.toml: stroe is not known: there are the tables store and alerts; did you mean 'store'?",
+        ),
         ("[store]\nnamspace = 'x'", "turnlog.toml: store.namspace: MemoryBackend has no such option"),
         ("[store]\nnamspace = 'x'", "; did you mean 'namespace'?"),
         (
@@ -589,8 +592,33 @@ def test_a_plugin_reads_durations_as_the_configuration_does() -> None:
         duration("soon", "--idle")
 
 
+def test_a_plugin_reads_sizes_as_the_configuration_does() -> None:
+    assert (size("64KiB", "--most"), size(0, "--most")) == (65_536, 0)
+    with pytest.raises(ConfigError, match=r'^--most: "much" is not a size; write 65536, "64KiB" or "10MB"$'):
+        size("much", "--most")
+
+
+def test_a_plugin_reads_its_table_where_the_store_is_configured(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read_table("alerts") == (None, "turnlog.toml: alerts")
+    alone.joinpath("pyproject.toml").write_text("[tool.other]\nalerts = 1\n")
+    assert read_table("alerts") == (None, "turnlog.toml: alerts")
+    alone.joinpath("pyproject.toml").write_text("[tool.turnlog]\nalerts = 1\n")
+    assert read_table("alerts") == (1, "pyproject.toml: tool.turnlog.alerts")
+    alone.joinpath("turnlog.toml").write_text("[store]\nurl = 'memory://'\n[[alerts]]\nname = 'x'\n")
+    assert read_table("alerts") == ([{"name": "x"}], "turnlog.toml: alerts")
+    assert open_store().namespace == "default"
+    alone.joinpath("named.toml").write_text("alerts = 2")
+    monkeypatch.setenv("TURNLOG_CONFIG", "named.toml")
+    assert read_table("alerts") == (2, "named.toml: alerts")
+    assert read_table("alerts", config={"alerts": 3}) == (3, "config: alerts")
+    with pytest.raises(ConfigError, match=r"^config: alert is not known: .*; did you mean 'alerts'\?$"):
+        read_table("alerts", config={"alert": 3})
+    with pytest.raises(ConfigError, match=r"gone\.toml cannot be read"):
+        read_table("alerts", config="gone.toml")
+
+
 @pytest.mark.parametrize(
-    ("given", "size"),
+    ("given", "expected"),
     [
         (65536, 65536),
         ("65536", 65536),
@@ -602,8 +630,8 @@ def test_a_plugin_reads_durations_as_the_configuration_does() -> None:
         ("5B", 5),
     ],
 )
-def test_sizes(given: str | int, size: int) -> None:
-    assert open_store("memory://", max_session_bytes=given).max_session_bytes == size
+def test_sizes(given: str | int, expected: int) -> None:
+    assert open_store("memory://", max_session_bytes=given).max_session_bytes == expected
 
 
 @pytest.mark.parametrize("given", ["", "10M", "1.5GiB", "-5", "KiB", 1.5, True, "10**3"])

@@ -18,6 +18,7 @@ DRIVERS = {
     "asyncpg",
     "cyclopts",
     "hiredis",
+    "httpx2",
     "hypothesis",
     "openai",
     "opentelemetry",
@@ -33,6 +34,7 @@ DRIVERS = {
 
 MAY_IMPORT = {
     "turnlog": {"msgspec", "stevedore"},
+    "turnlog_alerts": {"cyclopts", "httpx2", "msgspec", "turnlog"},
     "turnlog_anthropic": {"anthropic", "turnlog"},
     "turnlog_cache": {"msgspec", "turnlog"},
     "turnlog_cli": {"cyclopts", "rich", "turnlog"},

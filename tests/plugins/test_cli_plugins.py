@@ -193,6 +193,7 @@ def test_plugins_lists_commands(put: Put, capsys: Any) -> None:
     names = {plugin["name"] for plugin in found if plugin["group"] == "turnlog.commands"}
     assert names == {
         *(
+            "alerts",
             "check",
             "copy",
             "export",

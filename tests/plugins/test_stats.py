@@ -20,7 +20,7 @@ from rich.console import Console
 from checkout import ROOT
 from command_line import Kept, Screen, append, use
 from turnlog import InvalidInput, Key, Session, Store, Totals, Unavailable, open_store, user
-from turnlog.metrics import HistorySize, LoadLatency, Measurement, StateMetrics, StorageUsed
+from turnlog.metrics import HistorySize, LoadLatency, Measurement, StateMetrics
 from turnlog.testing import Clock
 from turnlog_cli import main
 from turnlog_memory import MemoryBackend
@@ -52,7 +52,7 @@ def test_one_object_with_four_keys(store: Kept, capsys: Any) -> None:
     assert (found["active_sessions"], found["avg_history_size"]["messages"]) == (2, 1.5)
     assert found["load_latency"]["loads"] == 100
     assert 0 < found["load_latency"]["p50"] <= found["load_latency"]["p95"] <= found["load_latency"]["p99"]
-    assert found["storage_used"]["bytes"] > 0
+    assert found["storage_used"] > 0
     assert err == NOTE
 
 
@@ -120,7 +120,7 @@ def test_a_screen_of_six_lines(width: int) -> None:
         active_sessions=1_000_000_000,
         avg_history_size=HistorySize(messages=123_456.7, bytes=987_654_321.0),
         load_latency=LoadLatency(loads=100, seconds=9.0, p50=1.23456, p95=22.5, p99=30.0),
-        storage_used=StorageUsed(bytes=987_654_321_000, history_bytes=987_654_321_000_000),
+        storage_used=987_654_321_000,
     )
     console = Console(width=width, file=io.StringIO(), markup=False)
     console.print(
@@ -206,8 +206,7 @@ async def test_a_scrape_has_the_figures_of_the_store() -> None:
             ("active_sessions", here, 2),
             ("avg_history_messages", here, 3),
             ("avg_history_bytes", here, measured.avg_history_size.bytes),
-            ("history_bytes", here, measured.storage_used.history_bytes),
-            ("storage_used_bytes", here, measured.storage_used.bytes),
+            ("storage_used_bytes", here, measured.storage_used),
             ("load_latency_seconds", {"quantile": "0.5"}, latency.p50),
             ("load_latency_seconds", {"quantile": "0.95"}, latency.p95),
             ("load_latency_seconds", {"quantile": "0.99"}, latency.p99),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from .configuration import open_existing, open_store
-from .options import duration
+from .options import duration, size
 from .plugins import Plugin, fault_of, find_backend, find_command, find_layer, find_model, find_token_counter, installed
 from .settings import Setting, mask, settings_of
+from .sources import read_table
 from .url import URL, parse_url
 
 __all__ = [
@@ -24,5 +25,7 @@ __all__ = [
     "open_existing",
     "open_store",
     "parse_url",
+    "read_table",
     "settings_of",
+    "size",
 ]

@@ -64,7 +64,7 @@ class Option(NamedTuple):
         if self.kind is float:
             return duration(value, given.where)
         if self.kind is int and self.name.endswith("bytes"):
-            return _bytes(given)
+            return size(given.value, given.where)
         if self.kind is int:
             return _whole(given)
         if self.kind is bool:
@@ -141,15 +141,23 @@ def duration(value: object, where: str) -> float:
     raise ConfigError(f'{where}: {_shown(value)} is not a duration; write 90, "90s", "24h" or "30d"')
 
 
-def _bytes(given: Given) -> int:
-    value = given.value
+def size(value: object, where: str) -> int:
+    """Bytes: a number of them, or text such as `"64KiB"` and `"10MB"`.
+
+    Args:
+        value: What was given.
+        where: Where it was given, for the error.
+
+    Raises:
+        ConfigError: It is no size.
+    """
     if isinstance(value, str):
         found = _SIZE.fullmatch(value)
         if found and found[2].lower() in _BYTES:
             return int(found[1]) * _BYTES[found[2].lower()]
     elif isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_NUMBER:
         return value
-    raise ConfigError(f'{given.where}: {_shown(value)} is not a size; write 65536, "64KiB" or "10MB"')
+    raise ConfigError(f'{where}: {_shown(value)} is not a size; write 65536, "64KiB" or "10MB"')
 
 
 def _whole(given: Given) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from ..errors import ConfigError
 from .nearest import nearest
@@ -19,9 +19,18 @@ CONFIG: Final = "TURNLOG_CONFIG"
 
 _FILE: Final = "turnlog.toml"
 _PROJECT: Final = "pyproject.toml"
+_STORE: Final = "store"
+_TABLES: Final = (_STORE, "alerts")  # any other is refused, because it is probably a misspelling
 
 Source: TypeAlias = dict[str, Given]
 """Settings by name."""
+
+
+class _Contents(NamedTuple):
+    """The contents of a file, and where they are: what a message puts before the name of a table."""
+
+    tables: Mapping[str, object]
+    where: str
 
 
 def arguments_given(arguments: Mapping[str, object]) -> Source:
@@ -42,18 +51,10 @@ def file_given(config: object, *, url_given: bool) -> Source:
     Raises:
         ConfigError: The file cannot be read, or has no such table.
     """
-    if isinstance(config, Mapping):
-        return _table(config, "config: ")
-    if config is not None:
-        if not isinstance(config, str | os.PathLike):
-            raise ConfigError(f"the argument config must be a path or a mapping, not {type(config).__name__}")
-        return _named(os.fspath(config), "the argument config")
-    if CONFIG in os.environ:
-        return _named(os.environ[CONFIG], CONFIG)
-    if not url_given:
-        return _found()
+    if config is not None or CONFIG in os.environ or not url_given:
+        return _store(_contents(config))
     try:
-        ignored = [given.where for key, given in _found().items() if key != "url"]
+        ignored = [given.where for key, given in _store(_found()).items() if key != "url"]
     except ConfigError as error:
         warn_once(f"{error}: the file is ignored, because the URL of the store is an argument")
     else:
@@ -65,28 +66,56 @@ def file_given(config: object, *, url_given: bool) -> Source:
     return {}
 
 
+def read_table(name: str, *, config: str | os.PathLike[str] | Mapping[str, object] | None = None) -> tuple[object, str]:
+    """Return a table of the file, for a plugin, and where it is, for error messages: `turnlog.toml: alerts`.
+
+    The table is not checked.  It is None if there is no file, or the file has no such table.
+
+    Args:
+        name: The name of the table: `alerts`.
+        config: As in `open_store`.
+
+    Raises:
+        ConfigError: The file cannot be read, or holds a table that is not known.
+    """
+    tables, where = _contents(config)
+    return tables.get(name), f"{where}{name}"
+
+
 def twice(key: str, one: Given, other: Given) -> ConfigError:
     """Return the error for a key that is given twice in one source."""
     return ConfigError(f"{one.where} and {other.where}: {key} is given twice: remove one of them")
 
 
-def _found() -> Source:
+def _contents(config: object) -> _Contents:
+    if isinstance(config, Mapping):
+        return _known(_Contents(config, "config: "))
+    if config is not None:
+        if not isinstance(config, str | os.PathLike):
+            raise ConfigError(f"the argument config must be a path or a mapping, not {type(config).__name__}")
+        return _named(os.fspath(config), "the argument config")
+    if CONFIG in os.environ:
+        return _named(os.environ[CONFIG], CONFIG)
+    return _found()
+
+
+def _found() -> _Contents:
     if os.path.exists(_FILE):
-        return _table(_read(_FILE, _FILE), f"{_FILE}: ")
+        return _known(_Contents(_read(_FILE, _FILE), f"{_FILE}: "))
     table = _tool(_read(_PROJECT, _PROJECT)) if os.path.exists(_PROJECT) else None
-    return {} if table is None else _table(table, f"{_PROJECT}: tool.turnlog.")
+    return _Contents({}, f"{_FILE}: ") if table is None else _known(_Contents(table, f"{_PROJECT}: tool.turnlog."))
 
 
-def _named(path: str | bytes, where: str) -> Source:
+def _named(path: str | bytes, where: str) -> _Contents:
     if not path or isinstance(path, bytes):
         raise ConfigError(f"{where} names no file: give the path of a {_FILE}")
     contents = _read(path, where)
     if os.path.basename(path) != _PROJECT:
-        return _table(contents, f"{path}: ")
+        return _known(_Contents(contents, f"{path}: "))
     table = _tool(contents)
     if table is None:
         raise ConfigError(f"{where}: {path} has no table [tool.turnlog]")
-    return _table(table, f"{path}: tool.turnlog.")
+    return _known(_Contents(table, f"{path}: tool.turnlog."))
 
 
 def _read(path: str, where: str) -> Mapping[str, object]:
@@ -110,16 +139,22 @@ def _tool(contents: Mapping[str, object]) -> Mapping[str, object] | None:
     return table
 
 
-def _table(contents: Mapping[str, object], where: str) -> Source:
-    for name in contents:
-        if name != "store":
+def _known(contents: _Contents) -> _Contents:
+    """Return the contents if all their tables are known."""
+    for name in contents.tables:
+        if name not in _TABLES:
             raise ConfigError(
-                f"{where}{_shown(name)} is not known: there is the table store{nearest(str(name), ['store'])}"
+                f"{contents.where}{_shown(name)} is not known: there are the tables {' and '.join(_TABLES)}"
+                f"{nearest(str(name), _TABLES)}"
             )
-    store = contents.get("store", {})
+    return contents
+
+
+def _store(contents: _Contents) -> Source:
+    store = contents.tables.get(_STORE, {})
     if not isinstance(store, Mapping):
-        raise ConfigError(f"{where}store must be a table, not {type(store).__name__}")
-    return {str(key): Given(value, f"{where}store.{_shown(key)}", text=False) for key, value in store.items()}
+        raise ConfigError(f"{contents.where}store must be a table, not {type(store).__name__}")
+    return {str(key): Given(value, f"{contents.where}store.{_shown(key)}", text=False) for key, value in store.items()}
 
 
 def _shown(key: object) -> str:

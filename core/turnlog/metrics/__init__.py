@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from .load_times import LoadTimes
-from .measurement import HistorySize, LoadLatency, Measurement, StorageUsed
+from .measurement import HistorySize, LoadLatency, Measurement
 from .state_metrics import StateMetrics
 
-__all__ = ["HistorySize", "LoadLatency", "LoadTimes", "Measurement", "StateMetrics", "StorageUsed"]
+__all__ = ["HistorySize", "LoadLatency", "LoadTimes", "Measurement", "StateMetrics"]

@@ -37,18 +37,6 @@ class LoadLatency(msgspec.Struct, frozen=True, kw_only=True):
     p99: float | None
 
 
-class StorageUsed(msgspec.Struct, frozen=True, kw_only=True):
-    """How many bytes are stored.
-
-    Attributes:
-        bytes: `Totals.stored`: what the backend occupies, after compression; None if it cannot tell.
-        history_bytes: `Totals.bytes`: the histories of the namespace before a layer compresses or encrypts them.
-    """
-
-    bytes: int | None
-    history_bytes: int
-
-
 class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     """What `StateMetrics.measure` returns.
 
@@ -56,13 +44,13 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
         active_sessions: How many sessions of the namespace have not expired.
         avg_history_size: Their mean size.
         load_latency: How long loads took in this process.
-        storage_used: How much is stored.
+        storage_used: `Totals.stored`: the bytes that the backend occupies, after compression; None if it cannot tell.
     """
 
     active_sessions: int
     avg_history_size: HistorySize
     load_latency: LoadLatency
-    storage_used: StorageUsed
+    storage_used: int | None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the same as dictionaries of numbers; None where a number is not known."""

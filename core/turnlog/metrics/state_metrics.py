@@ -15,7 +15,7 @@ from ..store import Store
 from ..values.json_value import check_number
 from ..values.session import Query
 from .load_times import LoadTimes
-from .measurement import HistorySize, Measurement, StorageUsed
+from .measurement import HistorySize, Measurement
 
 _WINDOW: Final = 20
 """Messages that a probe reads: as many as a pipeline by default."""
@@ -68,7 +68,7 @@ class StateMetrics:
             active_sessions=totals.sessions,
             avg_history_size=HistorySize(messages=totals.messages / sessions, bytes=totals.bytes / sessions),
             load_latency=self._times.latency(),
-            storage_used=StorageUsed(bytes=totals.stored, history_bytes=totals.bytes),
+            storage_used=totals.stored,
         )
 
     async def probe(self, reads: int = 100) -> int:

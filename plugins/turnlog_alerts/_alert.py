@@ -1,0 +1,155 @@
+"""`Alert`: the definition of an alert."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from math import isfinite
+from typing import Final
+
+import msgspec
+
+from turnlog import InvalidInput
+from turnlog.limits import MAX_NUMBER
+
+from ._destination import check_destination
+
+COOLDOWN: Final = 300.0
+"""Seconds between two firings by default: Prometheus Alertmanager's default `group_interval`, the time between two
+notifications about new alerts of one group (prometheus.io/docs/alerting/latest/configuration, "route")."""
+
+_MAX_NAME: Final = 200  # characters; a message with the name must fit on a line of a log and into a chat
+_PATH: Final = re.compile(r"[\w-]+(\.[\w-]+)*")
+
+_set = msgspec.structs.force_setattr
+
+
+class Alert(msgspec.Struct, frozen=True, kw_only=True):
+    """A threshold for one metric, and where to report that the metric is beyond it.
+
+    The alert fires once the metric has been beyond the threshold for `for_` seconds, but at most once in `cooldown`
+    seconds.  It is resolved once the metric is at `clear_at`, or beyond it on the good side.
+
+    Its `repr` shows only the name, because `to` may hold a secret.
+
+    Attributes:
+        metric: The dotted path of a number in the measurement, such as `load_latency.p95`.
+        above: The alert holds while the metric is greater than this.
+        below: The alert holds while the metric is less than this.  An alert has either `above` or `below`.
+        for_: Seconds for which every measurement must be beyond the threshold before the alert fires; 0: one is enough.
+        cooldown: The least seconds between two firings.  An alert that still holds when they are over fires then.
+        clear_at: The value at which a firing alert is resolved, on the good side of the threshold; None: the threshold
+            itself.
+        to: The destinations: `log`, the URL of a webhook, or `env:NAME`, where the variable NAME holds such a URL.
+        name: The name of the alert, up to 200 characters; empty: metric and threshold, such as
+            `load_latency.p95 above 0.2`.
+
+    Raises:
+        InvalidInput: An attribute breaks a rule.
+    """
+
+    metric: str
+    above: float | None = None
+    below: float | None = None
+    for_: float = 0.0
+    cooldown: float = COOLDOWN
+    clear_at: float | None = None
+    to: tuple[str, ...] = ("log",)
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        _check_text(self.metric, "metric")
+        if not _PATH.fullmatch(self.metric):
+            raise InvalidInput('metric must be a dotted path such as "load_latency.p95"')
+        if (self.above is None) == (self.below is None):
+            raise InvalidInput("above or below must be given, and not both: write the threshold as above = 0.2")
+        for name in ("above", "below", "clear_at"):
+            if getattr(self, name) is not None:
+                check_number(getattr(self, name), name)
+        for name in ("for_", "cooldown"):
+            check_number(getattr(self, name), name)
+            if getattr(self, name) < 0:
+                raise InvalidInput(f"{name} must be 0 or more seconds, not {getattr(self, name)}")
+        if self.clear_at is not None and self.is_beyond(self.clear_at):
+            side = "at most" if self.above is not None else "at least"
+            raise InvalidInput(
+                f"clear_at must be {side} the threshold, not {shown(self.clear_at)}: the alert is {self.condition}"
+            )
+        if type(self.to) is not tuple:
+            raise InvalidInput(f'to must be a tuple of destinations such as ("log",), not {type(self.to).__name__}')
+        if not self.to:
+            raise InvalidInput('to must hold at least one destination, such as "log"')
+        for destination in self.to:
+            check_destination(destination)
+        _check_text(self.name, "name")
+        if len(self.name) > _MAX_NAME or not self.name.isprintable():
+            raise InvalidInput(f"name must be printable text of up to {_MAX_NAME} characters")
+        if not self.name:
+            _set(self, "name", f"{self.metric} {self.condition}")
+
+    @property
+    def condition(self) -> str:
+        """The threshold in words: `above 0.2`."""
+        return f"above {shown(self.above)}" if self.above is not None else f"below {shown(self.below or 0)}"
+
+    def is_beyond(self, value: float) -> bool:
+        """Return whether a value is beyond the threshold."""
+        if self.above is not None:
+            return value > self.above
+        return self.below is not None and value < self.below
+
+    def is_cleared(self, value: float) -> bool:
+        """Return whether a value resolves the alert if it fires."""
+        if self.clear_at is None:
+            return not self.is_beyond(value)
+        return value <= self.clear_at if self.above is not None else value >= self.clear_at
+
+    def value_in(self, measured: Mapping[str, object]) -> float | None:
+        """Return the value of the metric in a measurement; None if there is none yet: it is None, NaN or infinite.
+
+        Raises:
+            InvalidInput: The measurement has no such metric, or it is not a number.
+        """
+        value: object = measured
+        for key in self.metric.split("."):
+            if value is None:
+                return None
+            if not isinstance(value, Mapping) or key not in value:
+                known = ", ".join(sorted(_paths(measured))) or "none"
+                raise InvalidInput(f"the measurement has no metric {self.metric!r}; its metrics are {known}")
+            value = value[key]
+        if value is None:
+            return None
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise InvalidInput(f"the metric {self.metric!r} must be a number or None, not {type(value).__name__}")
+        return None if isinstance(value, float) and not isfinite(value) else value
+
+    def __repr__(self) -> str:
+        return f"Alert({self.name!r})"
+
+
+def shown(value: float) -> str:
+    """Return a number as messages show it: whole, or with six significant digits."""
+    if isinstance(value, int):
+        return str(value)
+    return f"{value:.0f}" if abs(value) >= 1e6 else f"{value:.6g}"
+
+
+def check_number(value: object, name: str) -> None:
+    """Raise InvalidInput if a value is not a finite number."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise InvalidInput(f"{name} must be a number, not {type(value).__name__}")
+    if not abs(value) <= MAX_NUMBER:  # nor is NaN
+        raise InvalidInput(f"{name} must be a number from -2**53 to 2**53")
+
+
+def _check_text(value: object, name: str) -> None:
+    if not isinstance(value, str):
+        raise InvalidInput(f"{name} must be text, not {type(value).__name__}")
+
+
+def _paths(measured: Mapping[str, object], before: str = "") -> list[str]:
+    found: list[str] = []
+    for key, value in measured.items():
+        found += _paths(value, f"{before}{key}.") if isinstance(value, Mapping) else [f"{before}{key}"]
+    return found

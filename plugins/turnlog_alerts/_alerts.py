@@ -1,0 +1,126 @@
+"""`Alerts`: evaluates alerts against measurements, once or at an interval."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable
+
+from turnlog import InvalidInput
+
+from ._alert import Alert, check_number
+from ._delivery import Delivery
+from ._event import Event
+from ._measure import Measure, metrics_of
+from ._sender import Send, sender
+from ._state import State
+
+_logger = logging.getLogger("turnlog.alerts")
+
+
+class Alerts:
+    """Evaluates alerts, and delivers an event when one begins to fire and when it ends.
+
+    The state of the alerts is in the memory of this object: a new one fires alerts again that still hold.  It belongs
+    to one event loop, and `check` and `run` must not run at the same time.
+
+    `Alerts(StateMetrics(store).measure, read_alerts())` evaluates the configured alerts of a store.
+
+    Args:
+        measure: Returns a measurement: a mapping, or an object whose `to_dict()` returns one.
+        alerts: The alerts; no two have the same name.
+        deliver: Receives each event, besides the destinations of the alert: an async function, or one that does not
+            block.
+        clock: Returns seconds since 1970.
+        sleep: Waits for this many seconds.
+
+    Raises:
+        InvalidInput: An argument breaks a rule.
+        ConfigError: The variable of a destination is not set, or holds no URL of a webhook.
+        PluginError: A destination is a webhook, and httpx2 is not installed.
+    """
+
+    def __init__(
+        self,
+        measure: Measure,
+        alerts: Iterable[Alert],
+        *,
+        deliver: Send | None = None,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        if not callable(measure):
+            raise InvalidInput(f"measure must be a function, not {type(measure).__name__}")
+        if deliver is not None and not callable(deliver):
+            raise InvalidInput(f"deliver must be a function, not {type(deliver).__name__}")
+        self._measure = measure
+        self._clock = clock
+        self._sleep = sleep
+        self._watched = [(alert, State(alert), _deliveries(alert, deliver, sleep)) for alert in _checked(alerts)]
+
+    async def check(self) -> tuple[Event, ...]:
+        """Evaluate all alerts once.  Return the events, once each of them was delivered, or could not be.
+
+        A failed measurement, and a failed delivery, is logged as an error.
+        """
+        found = await self._evaluate()
+        await asyncio.gather(*(deliver(event) for event, deliveries in found for deliver in deliveries))
+        return tuple(event for event, _ in found)
+
+    async def run(self, *, every: float = 60.0) -> None:
+        """Evaluate all alerts again and again, until this is cancelled.  It waits for no delivery.
+
+        When it is cancelled, deliveries that are not finished are cancelled as well.
+
+        Args:
+            every: Seconds between the end of one evaluation and the next.
+
+        Raises:
+            InvalidInput: `every` is not greater than 0.
+        """
+        check_number(every, "every")
+        if every <= 0:
+            raise InvalidInput(f"every must be more than 0 seconds, not {every}")
+        async with asyncio.TaskGroup() as group:
+            while True:
+                for event, deliveries in await self._evaluate():
+                    for deliver in deliveries:
+                        group.create_task(deliver(event))
+                await self._sleep(every)
+
+    async def _evaluate(self) -> list[tuple[Event, list[Delivery]]]:
+        try:
+            metrics = await metrics_of(self._measure)
+        except Exception as error:  # noqa: BLE001 - an alert must outlive any failure of what it watches
+            _logger.error("the metrics could not be measured: %s: %s", type(error).__name__, error)  # noqa: TRY400
+            return []
+        now = self._clock()
+        found = []
+        for alert, state, deliveries in self._watched:
+            try:
+                event = state.step(alert.value_in(metrics), now)
+            except InvalidInput as error:
+                _logger.error("alert %r cannot be evaluated: %s", alert.name, error)  # noqa: TRY400
+            else:
+                if event is not None:
+                    found.append((event, deliveries))
+        return found
+
+
+def _checked(alerts: Iterable[Alert]) -> list[Alert]:
+    found: dict[str, Alert] = {}
+    for alert in alerts:
+        if not isinstance(alert, Alert):
+            raise InvalidInput(f"alerts must hold Alert objects, not {type(alert).__name__}")
+        if alert.name in found:
+            raise InvalidInput(f"two alerts are named {alert.name!r}: give one of them another name")
+        found[alert.name] = alert
+    return list(found.values())
+
+
+def _deliveries(alert: Alert, deliver: Send | None, sleep: Callable[[float], Awaitable[object]]) -> list[Delivery]:
+    senders = [sender(text, sleep) for text in alert.to]
+    if deliver is not None:
+        senders.append(("the function deliver", deliver))
+    return [Delivery(name, send) for name, send in senders]

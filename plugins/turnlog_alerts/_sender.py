@@ -1,0 +1,43 @@
+"""Senders: the functions that deliver events to destinations."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+from turnlog import PluginError
+
+from ._destination import LOG, host_of, url_of
+from ._event import Event
+
+Send: TypeAlias = Callable[[Event], object]
+"""Delivers an event.  What it returns is awaited if it is awaitable."""
+
+
+def sender(destination: str, sleep: Callable[[float], Awaitable[object]]) -> tuple[str, Send]:
+    """Return the name of a destination in messages, and its sender.
+
+    Args:
+        destination: A destination of an alert.
+        sleep: Waits between two attempts.
+
+    Raises:
+        ConfigError: The variable of the destination is not set, or holds no URL of a webhook.
+        PluginError: The destination is a webhook, and httpx2 is not installed.
+    """
+    if destination == LOG:
+        return "the log", _log
+    url = url_of(destination)
+    try:
+        from ._webhook import Webhook
+    except ModuleNotFoundError as error:
+        raise PluginError(
+            f"a webhook needs {error.name}, which is not installed: pip install 'turnlog[alerts]'"
+        ) from None
+    return f"the webhook at {host_of(url, 'to')}", Webhook(url, sleep=sleep)
+
+
+def _log(event: Event) -> None:
+    # the end of an alert is a warning, too, because without configuration Python shows nothing below warnings
+    logging.getLogger("turnlog.alerts").warning("%s", event)

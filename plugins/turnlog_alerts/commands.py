@@ -1,0 +1,82 @@
+"""The commands `turnlog alerts run` and `turnlog alerts check`."""
+
+from __future__ import annotations
+
+import sys
+
+from cyclopts import App
+
+from turnlog import ConfigError, Store
+from turnlog.config import duration, open_existing
+
+from ._alert import Alert, shown
+from ._alerts import Alerts
+from ._configured import read_alerts
+from ._measure import Measure, metrics_of
+
+__all__ = ["alerts"]
+
+
+def alerts(app: App) -> None:
+    """Register `turnlog alerts`."""
+    group = App(name="alerts", help="Evaluate the alerts of the configuration against the state of a store.")
+    group.command(_run, name="run")
+    group.command(_check, name="check")
+    app.command(group)
+
+
+async def _run(*, store: str | None = None, namespace: str | None = None, every: str = "1m") -> None:
+    """Evaluate the alerts at an interval, and report each one that begins or ends, until Ctrl-C.
+
+    Run one such process for a deployment: each process reports for itself.
+
+    Args:
+        store: The URL of the store, such as sqlite:///chat.db.  The alerts are those of turnlog.toml all the same.
+        namespace: The namespace; a nested one is written outer/inner.
+        every: The time between two evaluations, such as 30s or 5m.
+    """
+    seconds = duration(every, "--every")
+    if not seconds:
+        raise ConfigError("--every: must be more than 0 seconds; write 30s or 5m")
+    configured = _configured()
+    opened = open_existing(store, namespace=namespace)
+    watch = Alerts(_measure_of(opened), configured)
+    async with opened:
+        print(f"turnlog: {len(configured)} alerts, evaluated every {every}; Ctrl-C stops it", file=sys.stderr)
+        await watch.run(every=seconds)
+
+
+async def _check(*, store: str | None = None, namespace: str | None = None) -> int:
+    """Measure once, and print each alert: name, state, value and condition.  Nothing is reported elsewhere.
+
+    The exit code is 1 if a metric is beyond its threshold, for however short a time.
+
+    Args:
+        store: The URL of the store, such as sqlite:///chat.db.  The alerts are those of turnlog.toml all the same.
+        namespace: The namespace; a nested one is written outer/inner.
+    """
+    configured = _configured()
+    opened = open_existing(store, namespace=namespace)
+    measure = _measure_of(opened)
+    async with opened:
+        metrics = await metrics_of(measure)
+    states = []
+    for alert in configured:
+        value = alert.value_in(metrics)
+        states.append("unknown" if value is None else "beyond" if alert.is_beyond(value) else "ok")
+        print(f"{alert.name}\t{states[-1]}\t{'' if value is None else shown(value)}\t{alert.metric} {alert.condition}")
+    return 1 if "beyond" in states else 0
+
+
+def _configured() -> tuple[Alert, ...]:
+    found = read_alerts()
+    if not found:
+        raise ConfigError("no alert is configured: write [[alerts]] tables in turnlog.toml (docs/how-to/alerts.md)")
+    return found
+
+
+def _measure_of(store: Store) -> Measure:
+    """Return the function that measures the state of a store."""
+    from turnlog.metrics import StateMetrics
+
+    return StateMetrics(store).measure
