@@ -203,7 +203,7 @@ class _SQLite(Database):
 
     def log_bytes(self) -> int:
         try:
-            return os.path.getsize(f"{os.path.realpath(self._path)}-wal")
+            return os.path.getsize(f"{os.path.realpath(self.path)}-wal")
         except FileNotFoundError:
             return 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from turnlog import ConfigError, Store, Unavailable, open_store
+from turnlog import ConfigError, Store, Unavailable, open_store, user
 from turnlog_alerts import Alert, read_alerts
 from turnlog_cli import main
 
@@ -150,6 +151,24 @@ def test_check_prints_each_alert_and_returns_1_if_one_is_beyond(
     second = "storage_used above 10000000000\tok\t1000000000\tstorage_used above 10000000000"
     assert capsys.readouterr() == (f"{line}\n{second}\n", "")
     assert [store.namespace for store in stores] == ["shop"]
+
+
+def test_check_measures_a_real_store(capsys: Any) -> None:
+    """With 100 probe reads, so that latencies are known."""
+
+    async def filled() -> None:
+        async with open_store("sqlite:///chat.db") as store:
+            await store.append("alice", [user("hello")])
+
+    asyncio.run(filled())
+    Path("turnlog.toml").write_text(
+        "[[alerts]]\nmetric = 'active_sessions'\nabove = 0\n[[alerts]]\nmetric = 'load_latency.p50'\nabove = '1m'\n"
+    )
+    assert main(["alerts", "check", "--store=sqlite:///chat.db"]) == 1
+    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert rows[0] == ["active_sessions above 0", "beyond", "1", "active_sessions above 0"]
+    assert rows[1][1] == "ok"
+    assert 0 < float(rows[1][2]) < 60
 
 
 def test_run_reports_each_alert_that_begins_or_ends(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

@@ -130,7 +130,7 @@ def test_a_screen_of_six_lines(width: int) -> None:
     assert len(lines) == 6
     assert max(map(len, lines)) <= width
     text = "\n".join(lines)
-    assert all(name in text for name in ("1,000,000,000", "123,456.7 messages", "p99 30000.00 ms", "987.7 TB"))
+    assert all(name in text for name in ("1,000,000,000", "123,456.7 messages", "p99 30000.00 ms", "987.7 GB"))
 
 
 @pytest.mark.parametrize(
