@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from typing import Final
 
 from turnlog import InvalidInput
 
@@ -15,6 +16,9 @@ from ._event import Event
 from ._measure import Measure, metrics_of
 from ._sender import Send, sender
 from ._state import State
+
+_PATIENCE: Final = 60.0
+"""Seconds to wait for a measurement: twice the default timeout of backends."""
 
 _logger = logging.getLogger("turnlog.alerts")
 
@@ -32,7 +36,8 @@ class Alerts:
         alerts: The alerts; no two have the same name.
         deliver: Receives each event, besides the destinations of the alert: an async function, or one that does not
             block.
-        clock: Returns seconds since 1970.
+        clock: Returns seconds since 1970: events show them.
+        timer: Returns seconds from any beginning, which never go back: durations are measured by them.
         sleep: Waits for this many seconds.
 
     Raises:
@@ -48,6 +53,7 @@ class Alerts:
         *,
         deliver: Send | None = None,
         clock: Callable[[], float] = time.time,
+        timer: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         if not callable(measure):
@@ -56,6 +62,7 @@ class Alerts:
             raise InvalidInput(f"deliver must be a function, not {type(deliver).__name__}")
         self._measure = measure
         self._clock = clock
+        self._timer = timer
         self._sleep = sleep
         self._watched = [(alert, State(alert), _deliveries(alert, deliver, sleep)) for alert in _checked(alerts)]
 
@@ -91,15 +98,19 @@ class Alerts:
 
     async def _evaluate(self) -> list[tuple[Event, list[Delivery]]]:
         try:
-            metrics = await metrics_of(self._measure)
+            async with asyncio.timeout(_PATIENCE):
+                metrics = await metrics_of(self._measure)
+        except TimeoutError:
+            _logger.error("the metrics could not be measured: no answer within %g s", _PATIENCE)  # noqa: TRY400
+            return []
         except Exception as error:  # noqa: BLE001 - an alert must outlive any failure of what it watches
             _logger.error("the metrics could not be measured: %s: %s", type(error).__name__, error)  # noqa: TRY400
             return []
-        now = self._clock()
+        now, ticks = self._clock(), self._timer()
         found = []
         for alert, state, deliveries in self._watched:
             try:
-                event = state.step(alert.value_in(metrics), now)
+                event = state.step(alert.value_in(metrics), now, ticks)
             except InvalidInput as error:
                 _logger.error("alert %r cannot be evaluated: %s", alert.name, error)  # noqa: TRY400
             else:

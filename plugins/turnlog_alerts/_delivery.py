@@ -36,7 +36,7 @@ class Delivery:
     async def __call__(self, event: Event) -> None:
         """Deliver an event, or log an error."""
         if self._waiting >= MAX_WAITING:
-            _logger.error("%s; not delivered to %s: %d earlier events wait", event, self._name, self._waiting)
+            _logger.error("not delivered to %s, %d earlier events wait: %s", self._name, self._waiting, event)
             return
         self._waiting += 1
         try:
@@ -45,8 +45,8 @@ class Delivery:
                 if inspect.isawaitable(sent):
                     await sent
         except TurnlogError as error:
-            _logger.error("%s; not delivered to %s: %s", event, self._name, error)  # noqa: TRY400 - no traceback needed
+            _logger.error("not delivered to %s: %s: %s", self._name, error, event)  # noqa: TRY400 - no traceback needed
         except Exception:
-            _logger.exception("%s; not delivered to %s", event, self._name)
+            _logger.exception("not delivered to %s: %s", self._name, event)
         finally:
             self._waiting -= 1

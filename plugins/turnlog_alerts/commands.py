@@ -60,6 +60,7 @@ async def _check(*, store: str | None = None, namespace: str | None = None) -> i
     configured = _configured()
     opened = open_existing(store, namespace=namespace)
     measure = _measure_of(opened)
+    Alerts(measure, configured)  # which checks the destinations
     async with opened:
         metrics = await metrics_of(measure)
     states = []

@@ -9,7 +9,7 @@ from typing import Final
 
 from cyclopts import App
 
-from turnlog import InvalidInput, PluginError, Store
+from turnlog import InvalidInput, PluginError, Store, TurnlogError
 from turnlog.config import open_existing
 from turnlog.layers import stack_of
 from turnlog.metrics import Measurement, StateMetrics
@@ -69,8 +69,15 @@ async def _show(metrics: StateMetrics, title: str, *, watch: bool, json: bool) -
     noted = ""
     with live if is_terminal and watch else nullcontext():
         while True:
-            probes = await metrics.probe(_PROBES)
-            measured = await metrics.measure()
+            try:
+                probes = await metrics.probe(_PROBES)
+                measured = await metrics.measure()
+            except TurnlogError as error:
+                if not watch:
+                    raise
+                print(f"turnlog: {error}", file=sys.stderr)  # the next measurement may succeed
+                await _sleep(_SECONDS)
+                continue
             note = _note(metrics, measured, probes)
             if is_terminal and watch:
                 live.update(as_screen(measured, title, note), refresh=True)

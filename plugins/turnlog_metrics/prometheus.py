@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
@@ -10,11 +11,12 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 from prometheus_client.registry import Collector
 
-from turnlog import TurnlogError
 from turnlog.errors import InvalidInput
 from turnlog.metrics import LoadLatency, Measurement, StateMetrics
 
 __all__ = ["StateCollector", "serving"]
+
+_logger = logging.getLogger("turnlog.metrics")
 
 
 class StateCollector(Collector):
@@ -62,8 +64,9 @@ class StateCollector(Collector):
         future = asyncio.run_coroutine_threadsafe(self._measure(), self._loop)
         try:
             return future.result(self._timeout)
-        except (TurnlogError, TimeoutError):
+        except Exception as error:  # noqa: BLE001 - whatever a backend raises, a scrape shows it as `turnlog_up 0`
             future.cancel()
+            _logger.warning("the store could not be measured: %s: %s", type(error).__name__, error)
             return None
 
     async def _measure(self) -> Measurement:

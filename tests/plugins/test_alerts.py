@@ -29,7 +29,7 @@ def slow(**options: Any) -> Alert:
 def states(alert: Alert, values: Sequence[float | None], step: float = 60.0) -> list[tuple[int, str]]:
     """Which events an alert makes of a value every `step` seconds, with the place of each."""
     state = State(alert)
-    events = [state.step(value, START + place * step) for place, value in enumerate(values)]
+    events = [state.step(value, START + place * step, START + place * step) for place, value in enumerate(values)]
     return [(place, event.state) for place, event in enumerate(events) if event is not None]
 
 
@@ -123,7 +123,7 @@ def test_an_alert_does_what_its_model_does(alert: Alert, steps: list[tuple[int, 
     for wait, value in steps:
         now += wait
         timed.append((now, value))
-        event = state.step(value, now)
+        event = state.step(value, now, now)
         if event is not None:
             assert event.since <= event.time == now
             found.append((now, event.state))
@@ -197,16 +197,16 @@ def test_an_alert_without_a_name_is_named_by_its_condition() -> None:
 
 def test_an_alert_and_its_events_show_no_webhook() -> None:
     alert = slow(to=("https://example.com/hunter2",))
-    event = State(alert).step(0.3, START)
+    event = State(alert).step(0.3, START, START)
     assert "hunter2" not in f"{alert!r} {alert} {event!r} {event}"
     assert repr(alert) == "Alert('load_latency.p95 above 0.2')"
 
 
 def test_an_event_says_what_has_happened() -> None:
     state = State(slow(name="slow loads", for_=60))
-    state.step(0.3, START)
-    firing = state.step(0.31234567, START + 60)
-    resolved = state.step(0, START + 120)
+    state.step(0.3, START, START)
+    firing = state.step(0.31234567, START + 60, START + 60)
+    resolved = state.step(0, START + 120, START + 120)
     assert str(firing) == "alert 'slow loads' is firing: load_latency.p95 is 0.312346, above 0.2"
     assert str(resolved) == "alert 'slow loads' is resolved: load_latency.p95 is 0, no longer above 0.2"
     assert firing is not None
@@ -220,7 +220,7 @@ def test_an_event_says_what_has_happened() -> None:
         "time": START + 60,
         "text": str(firing),
     }
-    large = State(Alert(metric="storage_used", below=2.5e9)).step(123_456_789.25, START)
+    large = State(Alert(metric="storage_used", below=2.5e9)).step(123_456_789.25, START, START)
     assert large is not None
     assert large.to_dict()["below"] == 2.5e9
     assert str(large).endswith("storage_used is 123456789, below 2500000000")
@@ -289,7 +289,7 @@ class Time(Clock):
 async def test_check_evaluates_once_and_returns_the_events(caplog: Any) -> None:
     clock = Clock(START)
     got: list[Event] = []
-    alerts = Alerts(Metrics(0.3, 0.3, 0.1), [slow(for_=60, name="slow")], deliver=got.append, clock=clock)
+    alerts = Alerts(Metrics(0.3, 0.3, 0.1), [slow(for_=60, name="slow")], deliver=got.append, clock=clock, timer=clock)
     assert await alerts.check() == ()
     clock.advance(60)
     (firing,) = await alerts.check()
@@ -315,11 +315,37 @@ async def test_a_measurement_may_be_an_object_with_to_dict() -> None:
 
 
 async def test_a_failed_measurement_is_logged_and_changes_nothing(caplog: Any) -> None:
-    alerts = Alerts(Metrics(0.3, Unavailable("the server is gone"), 0.3, 0.1), [slow()], clock=Clock(START))
+    alerts = Alerts(
+        Metrics(0.3, Unavailable("the server is gone"), 0.3, 0.1), [slow()], clock=(clock := Clock(START)), timer=clock
+    )
     events = [await alerts.check() for _ in range(4)]
     assert [[event.state for event in found] for found in events] == [["firing"], [], [], ["resolved"]]
     errors = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
     assert errors == ["the metrics could not be measured: Unavailable: the server is gone"]
+
+
+async def test_a_measurement_that_hangs_is_a_failed_one(caplog: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def hangs() -> Mapping[str, object]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr("turnlog_alerts._alerts._PATIENCE", 0.01)
+    assert await Alerts(hangs, [slow()]).check() == ()
+    (error,) = [record.getMessage() for record in caplog.records]
+    assert error == "the metrics could not be measured: no answer within 0.01 s"
+
+
+def test_a_clock_that_is_set_changes_no_duration() -> None:
+    """Neither back, which would silence it, nor forward, which would let it fire early."""
+    state = State(slow(for_=60, cooldown=60))
+    assert state.step(0.3, START, 0) is None
+    assert state.step(0.3, START + 86_400, 30) is None
+    firing = state.step(0.3, START - 86_400, 60)
+    assert firing is not None
+    assert (firing.since, firing.time) == (START, START - 86_400)
+    assert state.step(0.1, START, 61) is not None
+    assert state.step(0.3, START, 62) is None
+    assert state.step(0.3, START - 86_400, 122) is not None
 
 
 async def test_an_alert_that_cannot_be_evaluated_is_logged_and_stops_no_other(caplog: Any) -> None:
@@ -339,9 +365,9 @@ async def test_a_delivery_that_fails_is_logged_and_stops_no_other(caplog: Any) -
     said = [(record.levelname, record.getMessage(), bool(record.exc_info)) for record in caplog.records]
     assert said == [
         ("WARNING", str(events[0]), False),
-        ("ERROR", f"{events[0]}; not delivered to the function deliver: no line is free", False),
+        ("ERROR", f"not delivered to the function deliver: no line is free: {events[0]}", False),
         ("WARNING", str(events[1]), False),
-        ("ERROR", f"{events[1]}; not delivered to the function deliver", True),
+        ("ERROR", f"not delivered to the function deliver: {events[1]}", True),
     ]
 
 
@@ -378,7 +404,7 @@ async def test_run_evaluates_at_its_interval_until_it_is_cancelled(caplog: Any) 
         got.append((event.state, event.time - START))
 
     running = asyncio.ensure_future(
-        Alerts(metrics, [slow()], deliver=deliver, clock=clock, sleep=clock.sleep).run(every=30)
+        Alerts(metrics, [slow()], deliver=deliver, clock=clock, timer=clock, sleep=clock.sleep).run(every=30)
     )
     await metrics.exhausted.wait()
     assert got == [("firing", 60.0), ("resolved", 120.0)]
@@ -397,7 +423,7 @@ async def test_cancelling_ends_the_deliveries(caplog: Any) -> None:
         finally:
             ended.append(event.state)
 
-    alerts = Alerts(metrics, [slow()], deliver=hang, clock=clock, sleep=clock.sleep)
+    alerts = Alerts(metrics, [slow()], deliver=hang, clock=clock, timer=clock, sleep=clock.sleep)
     running = asyncio.ensure_future(alerts.run())
     await metrics.exhausted.wait()
     assert not ended
@@ -427,7 +453,7 @@ async def test_an_interval_that_is_none_is_refused(every: Any, says: str) -> Non
 
 async def test_the_events_of_an_alert_arrive_in_order_and_one_at_a_time() -> None:
     state, free, got = State(slow()), asyncio.Event(), []
-    firing, resolved = state.step(0.3, START), state.step(0.1, START)
+    firing, resolved = state.step(0.3, START, START), state.step(0.1, START, START)
 
     async def send(event: Event) -> None:
         if event.state == "firing":
@@ -444,7 +470,7 @@ async def test_the_events_of_an_alert_arrive_in_order_and_one_at_a_time() -> Non
 
 
 async def test_events_that_wait_are_bounded(caplog: Any) -> None:
-    event, free, got = State(slow()).step(0.3, START), asyncio.Event(), []
+    event, free, got = State(slow()).step(0.3, START, START), asyncio.Event(), []
     assert event is not None
 
     async def send(event: Event) -> None:
@@ -458,6 +484,6 @@ async def test_events_that_wait_are_bounded(caplog: Any) -> None:
     await asyncio.gather(*tasks)
     assert len(got) == MAX_WAITING
     errors = [record.getMessage() for record in caplog.records]
-    assert errors == [f"{event}; not delivered to the test: {MAX_WAITING} earlier events wait"] * 2
+    assert errors == [f"not delivered to the test, {MAX_WAITING} earlier events wait: {event}"] * 2
     await delivery(event)
     assert len(got) == MAX_WAITING + 1

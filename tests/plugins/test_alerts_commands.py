@@ -153,6 +153,13 @@ def test_check_prints_each_alert_and_returns_1_if_one_is_beyond(
     assert [store.namespace for store in stores] == ["shop"]
 
 
+def test_check_refuses_a_destination_that_is_not_set(capsys: Any) -> None:
+    """As `run` would."""
+    Path("turnlog.toml").write_text("[[alerts]]\nmetric = 'active_sessions'\nabove = 0\nto = 'env:NOT_SET'\n")
+    assert main(["alerts", "check", "--store=memory://"]) == 2
+    assert "the variable NOT_SET is not set" in capsys.readouterr().err
+
+
 def test_check_measures_a_real_store(capsys: Any) -> None:
     """With 100 probe reads, so that latencies are known."""
 

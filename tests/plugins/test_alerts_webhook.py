@@ -32,7 +32,7 @@ def alert(*to: str, **options: Any) -> Alert:
 
 
 def event() -> Event:
-    event = State(alert()).step(11, 1_800_000_000.0)
+    event = State(alert()).step(11, 1_800_000_000.0, 1_800_000_000.0)
     assert event is not None
     return event
 
@@ -90,8 +90,8 @@ async def test_a_server_that_is_gone_is_an_error_without_its_url(caplog: Any) ->
         url = server.url(HOOK)
     await Alerts(measured(11), [alert(url)], sleep=Slept()).check()
     (error,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
-    assert error.endswith(
-        "; not delivered to the webhook at 127.0.0.1: 4 attempts failed, the last one with ConnectError"
+    assert error.startswith(
+        "not delivered to the webhook at 127.0.0.1: 4 attempts failed, the last one with ConnectError: alert "
     )
 
 

@@ -99,6 +99,28 @@ def test_watch_measures_again_until_it_is_interrupted(store: Kept, capsys: Any, 
     assert waited == [2.0] * 3
 
 
+def test_watch_goes_on_after_a_measurement_that_fails(store: Kept, capsys: Any, monkeypatch: Any) -> None:
+    waited: list[float] = []
+    measure = StateMetrics.measure
+
+    async def fails_once(self: StateMetrics) -> Measurement:
+        if not waited:
+            raise Unavailable("the server is gone")
+        return await measure(self)
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        if len(waited) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(StateMetrics, "measure", fails_once)
+    monkeypatch.setattr("turnlog_metrics.commands._sleep", sleep)
+    assert main(["stats", "--watch", "--json"]) == 130
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 1
+    assert err.startswith("turnlog: the server is gone\n")
+
+
 async def _fill(url: str) -> None:
     async with open_store(url) as store:
         await store.append("a", [user("x")])
