@@ -230,4 +230,6 @@ class _Work(NamedTuple):
 def _problem(key: Key, error: TurnlogError) -> CopyResult:
     if isinstance(error, Closed | OutcomeUnknown | SchemaError | Unavailable):
         raise error
+    if isinstance(error, CorruptRecord) and error.key is None:  # a record does not know its session
+        error.key = key
     return CopyResult(key, "different" if isinstance(error, Conflict) else "failed", error=error)
