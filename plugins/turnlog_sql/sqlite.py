@@ -86,6 +86,10 @@ class SQLiteBackend(SQLBackend):
             clock=clock,
         )
 
+    @property
+    def location(self) -> str:
+        return f"sqlite {os.path.realpath(self._file.path)!r}"
+
     async def check(self, *, quick: bool = False) -> list[str]:
         """Have SQLite check the file, and return what is damaged, a line each; nothing is changed.
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from turnlog import Key, SessionInfo, Store
+from turnlog import Backend, Key, SessionInfo, Store
 from turnlog.errors import (
     Closed,
     Conflict,
@@ -143,9 +143,12 @@ async def copy(
             raise InvalidInput(f"{name} must be a number over 0, not {rate!r}")
     if type(passes) is not int or passes < 1:
         raise InvalidInput(f"passes must be an int from 1, not {passes!r}")
+    if _place(source) == _place(target) and (all_namespaces or source.namespace == target.namespace):
+        raise InvalidInput(
+            "the source and the target are the same place"
+            + (": copy one namespace of it to another" if all_namespaces else ": name another store or namespace")
+        )
     names = [_name(store, all_namespaces=all_namespaces) for store in (source, target)]
-    if names[0] == names[1] and source.backend is target.backend:
-        raise InvalidInput("the source and the target are the same store")
     totals = Copied()
     with CopyState(os.fspath(state), *names) as kept:
         work = _Work(source, target, kept, Pace(sessions_per_second), Pace(bytes_per_second))
@@ -162,8 +165,18 @@ async def copy(
 
 def _name(store: Store, *, all_namespaces: bool) -> str:
     """Return the place and the namespace of a store, without a password."""
+    place = _place(store)
+    sessions = f"namespace {store.namespace!r}"
+    if all_namespaces:
+        nests = store.within("a").namespace != "a"  # as a view of a namespace does
+        sessions = f"all namespaces in {store.namespace!r}" if nests else "all namespaces"
+    return f"{place if isinstance(place, str) else repr(place)}, {sessions}"
+
+
+def _place(store: Store) -> str | Backend:
+    """Return the location of a store; of one that has none, such as one in memory, its backend."""
     *_, backend = stack_of(store.backend)
-    return f"{backend!r}, {'all namespaces' if all_namespaces else f'namespace {store.namespace!r}'}"
+    return backend.location or backend
 
 
 class _Work(NamedTuple):

@@ -15,7 +15,7 @@ from typing import Annotated, BinaryIO, Final
 from cyclopts import App, Parameter
 
 from turnlog import InvalidInput, TurnlogError, open_store
-from turnlog.config import open_existing
+from turnlog.config import open_existing, parse_url
 
 from ._copy import CopyResult
 from ._copy import copy as copy_sessions
@@ -63,6 +63,8 @@ async def _export(
         namespace: The namespace; a nested one is written outer/inner.
     """
     opened, done = open_existing(store, namespace=namespace), Exported()
+    if all_namespaces and (namespace is not None or _names_namespace(store)):
+        raise InvalidInput("a namespace and --all-namespaces contradict each other: leave out one of the two")
     on_screen = output is None and sys.stdout.isatty()  # where a bar would stand between the lines
     with nullcontext(_ignore) if on_screen else progress("export") as show:
 
@@ -136,6 +138,10 @@ def _whole_file(path: str) -> Iterator[BinaryIO]:
         if isinstance(error, TurnlogError):
             raise
         raise TurnlogError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def _names_namespace(url: str | None) -> bool:
+    return url is not None and "namespace" in parse_url(url).query
 
 
 # --------------------------------------------------------------------------------------------------------------- import
@@ -273,6 +279,8 @@ async def _copy(
     """
     sessions, size = _parse_rate(rate)
     stores = open_existing(source), open_store(target)
+    if all_namespaces and (_names_namespace(source) or _names_namespace(target)):
+        raise InvalidInput("?namespace= in a URL and --all-namespaces contradict each other: leave out one of the two")
     with progress("copy") as show:
         done = [0, 0]
 

@@ -208,6 +208,26 @@ def test_copy_and_copy_again(tmp_path: Path, monkeypatch: Any, capsys: Any) -> N
     assert not (tmp_path / "none.db").exists()
 
 
+def test_a_copy_onto_itself_is_refused(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    fill("sqlite:///a.db", "s")
+    assert main(["copy", "sqlite:///a.db", f"sqlite:///{tmp_path}/a.db"]) == 2
+    assert "the source and the target are the same place" in capsys.readouterr().err
+
+
+def test_a_namespace_and_all_of_them_contradict_each_other(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    # Seen failing without the check: all namespaces are copied, and those of the target emptied.
+    monkeypatch.chdir(tmp_path)
+    one, other = "sqlite:///a.db", "sqlite:///b.db"
+    for urls in ((f"{one}?namespace=x", other), (one, f"{other}?namespace=x")):
+        assert main(["copy", *urls, "--all-namespaces"]) == 2
+        assert "?namespace= in a URL and --all-namespaces contradict each other" in capsys.readouterr().err
+    for where in (["--store", f"{one}?namespace=x"], ["--store", one, "--namespace", "x"]):
+        assert main(["export", "--all-namespaces", *where]) == 2
+        assert "a namespace and --all-namespaces contradict each other" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_copy_that_its_passes_do_not_finish_says_so(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
     monkeypatch.chdir(tmp_path)
     fill("sqlite:///a.db", "s")

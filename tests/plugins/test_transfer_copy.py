@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moving import BACKENDS, STEPS, Step, described, filled, happen
-from turnlog import Change, Key, Receipt, Record, Session, Store, TurnlogError, assistant, user
+from turnlog import Change, Key, Receipt, Record, Session, Store, TurnlogError, assistant, open_store, user
 from turnlog.errors import Conflict, CorruptRecord, InvalidInput, OutcomeUnknown, Unavailable
 from turnlog_compression.zstd import ZstdLayer
 from turnlog_memory import MemoryBackend
@@ -527,6 +527,49 @@ async def test_all_namespaces_or_one(tmp_path: Path) -> None:
     assert await described(other) == await described(source)
 
 
+async def test_two_opens_of_one_file_are_the_same_place(tmp_path: Path, state: Path) -> None:
+    # Seen failing with a comparison of backends, and with one of paths as they are typed.
+    (tmp_path / "link.db").symlink_to(tmp_path / "a.db")
+    async with (
+        open_store(f"sqlite:///{tmp_path}/a.db") as source,
+        open_store(f"sqlite:///{tmp_path}/../{tmp_path.name}/link.db") as target,
+    ):
+        await source.append("s", [user("1")])
+        for options in ({}, {"all_namespaces": True}):
+            with pytest.raises(InvalidInput, match="the same place"):
+                await copy(source, target, state=state, **options)
+        assert (await copy(source, target.within("b"), state=state)).complete
+        assert await described(target.within("b")) == await described(source)
+
+
+async def test_a_state_belongs_to_the_file_itself(tmp_path: Path, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Seen failing with the path as it is typed: the copy of the first is emptied.
+    target = Store(MemoryBackend())
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        monkeypatch.chdir(tmp_path / folder)
+        async with open_store("sqlite:///turnlog.db") as source:
+            await source.append(folder, [user("1")])
+            if folder == "a":
+                await copied(source, target, state)
+            else:
+                with pytest.raises(
+                    InvalidInput, match=r"is the state of a copy from .*a/turnlog\.db.* not from .*b/turn"
+                ):
+                    await copy(source, target, state=state)
+    monkeypatch.chdir(tmp_path)
+    async with open_store("sqlite:///a/turnlog.db") as source:
+        await copied(source, target, state)
+
+
+async def test_a_state_belongs_to_the_view_of_a_namespace(state: Path) -> None:
+    source, target = Naming(MemoryBackend()), Store(MemoryBackend())
+    await copy(source.within("a"), target, state=state, all_namespaces=True)
+    for store in (source.within("b"), source):
+        with pytest.raises(InvalidInput, match=r"is the state of a copy from .* all namespaces in 'a' to"):
+            await copy(store, target, state=state, all_namespaces=True)
+
+
 async def test_the_targets_retain_does_not_count(state: Path) -> None:
     source, target = await start(), Store(MemoryBackend(), retain=1)
     assert (await copy(source, target, state=state)).complete
@@ -546,7 +589,13 @@ async def test_bad_arguments_are_refused_before_anything_is_read(state: Path) ->
         ((source, target), {"passes": 0}, "passes must be an int from 1, not 0"),
         ((source, target), {"sessions_per_second": 0}, "sessions_per_second must be a number over 0, not 0"),
         ((source, target), {"bytes_per_second": -1.0}, "bytes_per_second must be a number over 0"),
-        ((source, Store(source.backend)), {}, "the same store"),
+        ((source, Store(source.backend)), {}, "the same place: name another store or namespace"),
+        ((source, Store(ZstdLayer(source.backend))), {}, "the same place"),
+        (
+            (source, Store(source.backend, namespace="b")),
+            {"all_namespaces": True},
+            "the same place: copy one namespace",
+        ),
     ):
         with pytest.raises(InvalidInput, match=why):
             await copy(*stores, state=state, **options)
