@@ -103,6 +103,7 @@ async def copy(
     *,
     state: str | os.PathLike[str],
     all_namespaces: bool = False,
+    allow_empty: bool = False,
     passes: int = 10,
     sessions_per_second: float | None = None,
     bytes_per_second: float | None = None,
@@ -124,6 +125,7 @@ async def copy(
         state: Where to keep the state; the file is made if it is missing.
         all_namespaces: Copy all namespaces, each into the one of the same name.  Of views of a namespace: those that
             are nested in it.
+        allow_empty: Whether the source may be empty although sessions were copied from it: all copies are then removed.
         passes: How many passes to make at most.
         sessions_per_second: How many sessions to copy in a second at most; None: no bound.
         bytes_per_second: How many bytes of sessions to copy in a second at most; None: no bound.
@@ -134,6 +136,7 @@ async def copy(
         Conflict: Another copy uses the state.
         Unavailable: A store could not be reached.
         OutcomeUnknown: An answer of the target was lost, and so were those to further tries.
+        TurnlogError: The source has no session, although sessions were copied from it.
         OSError: The state cannot be made.
     """
     if source.owner is not None or target.owner is not None:
@@ -154,7 +157,7 @@ async def copy(
         work = _Work(source, target, kept, Pace(sessions_per_second), Pace(bytes_per_second))
         while totals.passes < passes:
             totals.begin_pass()
-            async for result in work.run_pass(all_namespaces=all_namespaces):
+            async for result in work.run_pass(all_namespaces=all_namespaces, allow_empty=allow_empty):
                 totals.add(result)
                 if progress is not None:
                     progress(result)
@@ -186,20 +189,34 @@ class _Work(NamedTuple):
     by_session: Pace
     by_bytes: Pace
 
-    async def run_pass(self, *, all_namespaces: bool) -> AsyncIterator[CopyResult]:
-        """Yield the result of each session that the source has, or had when it was copied."""
+    async def run_pass(self, *, all_namespaces: bool, allow_empty: bool) -> AsyncIterator[CopyResult]:
+        """Yield the result of each session that the source has, or had when it was copied.
+
+        Raises:
+            TurnlogError: The source has no session, sessions were copied from it, and `allow_empty` is false.
+        """
         self.state.begin_pass()
+        any_found = allow_empty
         try:
             async for name, source in views_of(self.source, all_namespaces=all_namespaces):
                 copier = self._copier(name)
                 try:
                     async for info in source.sessions():
+                        any_found = True
                         yield await self._session(copier, info)
                 except CorruptRecord as error:  # after all others
+                    any_found = True
                     yield CopyResult(None, "failed", error=error)
         except CorruptRecord as error:  # after all other namespaces: of some the names cannot be read
+            any_found = True
             yield CopyResult(None, "failed", error=error)
         for name, id in self.state.unseen():
+            if not any_found:
+                raise TurnlogError(
+                    "the source has no sessions, and sessions were copied from it before: nothing was removed from the "
+                    "target: check that the source is the right one; if all its sessions were erased or have expired, "
+                    "allow that with --allow-empty, or allow_empty=True"
+                )
             copier = self._copier(name)
             try:
                 info = await copier.source.info(id)

@@ -9,12 +9,12 @@ import stat
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from typing import Annotated, BinaryIO, Final
 
 from cyclopts import App, Parameter
 
-from turnlog import InvalidInput, TurnlogError, open_store
+from turnlog import InvalidInput, SchemaError, Store, TurnlogError, open_store
 from turnlog.config import open_existing, parse_url
 
 from ._copy import CopyResult
@@ -260,6 +260,7 @@ async def _copy(
     /,
     *,
     all_namespaces: bool = False,
+    allow_empty: bool = False,
     state: str = "turnlog-copy.db",
     rate: str | None = None,
     passes: int = 10,
@@ -273,6 +274,7 @@ async def _copy(
         source: The URL of the store to copy, such as sqlite:///chat.db; ?namespace= names another namespace.
         target: The URL of the store to write to.
         all_namespaces: Copy all namespaces.
+        allow_empty: The source may have no sessions left: then all copies are removed.
         state: The file of the versions that were copied; it is made if it is missing.  Delete it after the last copy.
         rate: The most to copy in a second: sessions, such as 50, or bytes, such as 10MB.
         passes: The maximum number of passes.
@@ -291,12 +293,13 @@ async def _copy(
             done[1] += result.outcome == "copied"
             show(result.bytes, f"{done[0]} sessions read, {done[1]} copied")
 
-        async with stores[0], stores[1]:
+        async with _source(stores[0]), stores[1]:
             try:
                 totals = await copy_sessions(
                     *stores,
                     state=state,
                     all_namespaces=all_namespaces,
+                    allow_empty=allow_empty,
                     passes=passes,
                     sessions_per_second=sessions,
                     bytes_per_second=size,
@@ -319,6 +322,22 @@ async def _copy(
             "source, and run the same command again"
         )
     return 0 if totals.complete else 1
+
+
+@asynccontextmanager
+async def _source(store: Store) -> AsyncIterator[None]:
+    """Open the source; one that is not there is a mistake, not a store to be made."""
+    try:
+        await store.open()
+    except SchemaError as error:
+        if not error.missing:
+            raise
+        place = store.backend.location or repr(store.backend)
+        raise SchemaError(f"the source, {place}, has no tables of turnlog or is not there: check its URL") from error
+    try:
+        yield
+    finally:
+        await store.close()
 
 
 def _parse_rate(rate: str | None) -> tuple[float | None, float | None]:

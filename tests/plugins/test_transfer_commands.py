@@ -208,6 +208,26 @@ def test_copy_and_copy_again(tmp_path: Path, monkeypatch: Any, capsys: Any) -> N
     assert not (tmp_path / "none.db").exists()
 
 
+def test_a_source_that_is_gone_or_empty_is_said(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    source, target = "sqlite:///a.db", "sqlite:///b.db"
+    fill(source, "s")
+    main(["copy", source, target])
+    (tmp_path / "a.db").rename("old.db")
+    capsys.readouterr()
+    assert main(["copy", source, target]) == 3
+    err = capsys.readouterr().err
+    assert "the source, sqlite '" in err
+    assert "a.db', has no tables of turnlog or is not there: check its URL" in err
+    assert "migrate" not in err
+    fill(source)
+    assert main(["copy", source, target]) == 1
+    assert "check that the source is the right one" in capsys.readouterr().err
+    assert list(sessions_at(target)) == ["s"]
+    assert main(["copy", source, target, "--allow-empty"]) == 0
+    assert not sessions_at(target)
+
+
 def test_a_copy_onto_itself_is_refused(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
     monkeypatch.chdir(tmp_path)
     fill("sqlite:///a.db", "s")

@@ -397,6 +397,23 @@ async def test_a_session_that_is_erased_while_it_is_read_is_removed(state: Path)
     assert await described(target) == {}
 
 
+@pytest.mark.parametrize("all_namespaces", [False, True])
+async def test_a_source_without_sessions_does_not_empty_the_target(all_namespaces: bool, state: Path) -> None:
+    # Seen failing without the error: everything was removed.
+    source, target = Naming(MemoryBackend()), Store(MemoryBackend())
+    how = partial(copy, source, target, state=state, all_namespaces=all_namespaces)
+    assert (await how()).complete  # nothing was copied before
+    await source.append("s", [user("1")])
+    await how()
+    await source.erase("s")
+    for _ in range(2):
+        with pytest.raises(TurnlogError, match="the source has no sessions, and sessions were copied from it before"):
+            await how()
+        assert [info.key.session async for info in target.sessions()] == ["s"]
+    assert (await how(allow_empty=True)).removed == 1
+    assert (await how()).complete
+
+
 async def test_a_session_that_the_source_cannot_read_is_not_removed(state: Path) -> None:
     source, target = await start(), Store(MemoryBackend())
     await copy(source, target, state=state)
@@ -494,7 +511,7 @@ async def test_a_time_to_live_begins_anew(state: Path) -> None:
     assert (await source.info("a")).expires_in == 40  # the source's life is not extended
     assert (await target.info("a")).expires_in == 100
     now[0] += 60
-    assert (await copy(source, target, state=state)).removed == 1
+    assert (await copy(source, target, state=state, allow_empty=True)).removed == 1
 
 
 class Naming(Store):
