@@ -27,6 +27,9 @@ from ._turn_rule import load_turn_rule
 
 __all__ = ["copy", "export", "import_"]
 
+_SQLITE: Final = b"SQLite format 3\0"
+"""The beginning of an SQLite database (sqlite.org/fileformat.html#magic_header_string)."""
+
 _UNITS: Final = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _RATE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([KMG]i?B)?")
 
@@ -65,6 +68,8 @@ async def _export(
     opened, done = open_existing(store, namespace=namespace), Exported()
     if all_namespaces and (namespace is not None or _names_namespace(store)):
         raise InvalidInput("a namespace and --all-namespaces contradict each other: leave out one of the two")
+    if output is not None:
+        _refuse_database(output)
     on_screen = output is None and sys.stdout.isatty()  # where a bar would stand between the lines
     with nullcontext(_ignore) if on_screen else progress("export") as show:
 
@@ -120,16 +125,21 @@ def _ascii(text: str) -> str:
 
 @contextmanager
 def _whole_file(path: str) -> Iterator[BinaryIO]:
-    """Yield a file that takes the place of `path` once it is complete."""
-    folder, name = os.path.split(os.path.abspath(path))
+    """Yield a file that takes the place of `path` once it is complete; a device or a pipe is written to as it is."""
+    target = os.path.realpath(path)  # a link stays, and what it leads to is replaced
+    folder, name = os.path.split(target)
     try:
+        if os.path.exists(target) and not os.path.isfile(target):
+            with open(target, "wb") as file:  # a folder is refused here
+                yield file
+            return
         handle, temporary = tempfile.mkstemp(prefix=f".{name[:50]}.", dir=folder)  # its mode is 0600
         try:
             with open(handle, "wb") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, path)
+            os.replace(temporary, target)
         except BaseException:
             with suppress(FileNotFoundError):
                 os.unlink(temporary)
@@ -138,6 +148,19 @@ def _whole_file(path: str) -> Iterator[BinaryIO]:
         if isinstance(error, TurnlogError):
             raise
         raise TurnlogError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def _refuse_database(path: str) -> None:
+    """Refuse a file that an export must not replace.
+
+    Raises:
+        InvalidInput: It is a database.
+    """
+    with suppress(OSError):  # there is none, or it is reported when it is written
+        if os.path.isfile(path):
+            with open(path, "rb") as file:
+                if file.read(len(_SQLITE)) == _SQLITE:
+                    raise InvalidInput(f"{path} is an SQLite database, which -o would replace: name another file")
 
 
 def _names_namespace(url: str | None) -> bool:

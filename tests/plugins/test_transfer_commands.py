@@ -88,6 +88,37 @@ def test_what_goes_wrong_leaves_the_file_as_it_was(store: Kept, tmp_path: Path, 
     assert main(["export", "a", "--all-namespaces"]) == 2
 
 
+def test_an_export_follows_links_and_writes_into_pipes(store: Kept, tmp_path: Path, capsys: Any) -> None:
+    # Seen failing when the link, or the pipe, was replaced by a file.
+    (link := tmp_path / "link").symlink_to(tmp_path / "real")
+    (tmp_path / "real").write_text("old")
+    assert main(["export", "-o", str(link)]) == 0
+    assert link.is_symlink()
+    assert (tmp_path / "real").read_bytes().startswith(b'{"format"')
+    os.mkfifo(pipe := tmp_path / "pipe")
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    assert main(["export", "-o", str(pipe)]) == 0
+    assert os.read(reader, 2**16) == (tmp_path / "real").read_bytes()
+    os.close(reader)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert main(["export", "-o", "/dev/null"]) == 0
+    capsys.readouterr()
+    assert main(["export", "-o", str(tmp_path)]) == 1
+    assert "cannot be written: Is a directory" in capsys.readouterr().err
+
+
+def test_an_export_and_a_state_replace_no_store(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    # Seen failing without the checks: the store was gone, or had tables of the state.
+    monkeypatch.chdir(tmp_path)
+    fill("sqlite:///a.db", "s")
+    before = (tmp_path / "a.db").read_bytes()
+    assert main(["export", "--store=sqlite:///a.db", "-o", "a.db"]) == 2
+    assert "a.db is an SQLite database, which -o would replace" in capsys.readouterr().err
+    assert main(["copy", "sqlite:///a.db", "sqlite:///b.db", "--state=a.db"]) == 2
+    assert "a.db is the database of something else: name another file with --state" in capsys.readouterr().err
+    assert (tmp_path / "a.db").read_bytes() == before
+
+
 def test_a_damaged_session_is_reported_and_the_rest_is_written(
     store: Kept, tmp_path: Path, monkeypatch: Any, capsys: Any
 ) -> None:

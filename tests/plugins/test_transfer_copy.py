@@ -680,10 +680,12 @@ def test_another_file_is_no_state(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="text is not the state of a copy"):
         CopyState(str(tmp_path / "text"), "a", "b")
     connection = sqlite3.connect(tmp_path / "other.db")
-    connection.execute("CREATE TABLE copy (x)")
+    connection.execute("CREATE TABLE x (y)")
     connection.close()
-    with pytest.raises((InvalidInput, OSError), match=r"other\.db"):
+    before = (tmp_path / "other.db").read_bytes()
+    with pytest.raises(InvalidInput, match=r"other\.db is the database of something else: name another file"):
         CopyState(str(tmp_path / "other.db"), "a", "b")
+    assert (tmp_path / "other.db").read_bytes() == before
     with pytest.raises(OSError, match="none"):
         CopyState(str(tmp_path / "none" / "x.db"), "a", "b")
 
