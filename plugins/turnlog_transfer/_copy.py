@@ -22,6 +22,7 @@ from turnlog.errors import (
 from turnlog.layers import stack_of
 
 from ._copy_state import CopyState
+from ._damage import each_of, named
 from ._namespaces import views_of
 from ._pace import Pace
 from ._session_copier import SessionCopier
@@ -32,7 +33,7 @@ class CopyResult(NamedTuple):
     """The result for one session in one pass.
 
     Attributes:
-        key: The session in the source; None: the list of sessions holds some that cannot be read.
+        key: The session in the source; None: the list holds something that cannot be read and is not known by name.
         outcome: `copied`; `unchanged`: its copy was there already; `removed`: the source has no such session any more,
             and its copy was removed; `changing`: it was cut or replaced while it was read, and the next pass copies it;
             `different`: others wrote to the target's session, which stays as it is; or `failed`.
@@ -206,10 +207,12 @@ class _Work(NamedTuple):
                         yield await self._session(copier, info)
                 except CorruptRecord as error:  # after all others
                     any_found = True
-                    yield CopyResult(None, "failed", error=error)
+                    for one in each_of(error):
+                        yield CopyResult(one.key, "failed", error=one)
         except CorruptRecord as error:  # after all other namespaces: of some the names cannot be read
             any_found = True
-            yield CopyResult(None, "failed", error=error)
+            for one in each_of(error):
+                yield CopyResult(one.key, "failed", error=one)
         for name, id in self.state.unseen():
             if not any_found:
                 raise TurnlogError(
@@ -260,6 +263,6 @@ class _Work(NamedTuple):
 def _problem(key: Key, error: TurnlogError) -> CopyResult:
     if isinstance(error, Closed | OutcomeUnknown | SchemaError | Unavailable):
         raise error
-    if isinstance(error, CorruptRecord) and error.key is None:  # a record does not know its session
-        error.key = key
+    if isinstance(error, CorruptRecord):
+        error = named(error, key)
     return CopyResult(key, "different" if isinstance(error, Conflict) else "failed", error=error)

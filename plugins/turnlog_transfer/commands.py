@@ -14,11 +14,12 @@ from typing import Annotated, BinaryIO, Final
 
 from cyclopts import App, Parameter
 
-from turnlog import InvalidInput, SchemaError, Store, TurnlogError, open_store
+from turnlog import CorruptRecord, InvalidInput, SchemaError, Store, TurnlogError, open_store
 from turnlog.config import open_existing, parse_url
 
 from ._copy import CopyResult
 from ._copy import copy as copy_sessions
+from ._damage import each_of
 from ._export import Exported
 from ._export import export as export_sessions
 from ._import import STORE_IS_GONE, Imported, Importer
@@ -85,8 +86,8 @@ async def _export(
             else:
                 with _whole_file(output) as file:
                     damaged = await _write(lines, file.write)
-    if damaged is not None:
-        complain(damaged)
+    for error in [] if damaged is None else each_of(damaged):
+        complain(error)
     print(f"turnlog: {done.sessions} sessions exported, {done.messages} messages", file=sys.stderr)
     return 0 if damaged is None else 1
 
@@ -95,15 +96,15 @@ def _ignore(count: int, text: str) -> None:
     """Show nothing."""
 
 
-async def _write(lines: AsyncIterator[bytes], write: Callable[[bytes], object]) -> TurnlogError | None:
+async def _write(lines: AsyncIterator[bytes], write: Callable[[bytes], object]) -> CorruptRecord | None:
     """Write the lines, and return the error about sessions that are left out."""
-    begun = ended = False
+    ended = False
     try:
         async for line in lines:
             write(line)
-            begun, ended = True, line.startswith(b'{"kind":"end"')
-    except TurnlogError as error:
-        if not begun or not ended:
+            ended = line.startswith(b'{"kind":"end"')
+    except CorruptRecord as error:
+        if not ended:
             raise
         return error
     return None
@@ -307,10 +308,11 @@ async def _copy(
     if all_namespaces and (_names_namespace(source) or _names_namespace(target)):
         raise InvalidInput("?namespace= in a URL and --all-namespaces contradict each other: leave out one of the two")
     with progress("copy") as show:
-        done = [0, 0]
+        done, said = [0, 0], set[str]()
 
         def report(result: CopyResult) -> None:
-            if result.error is not None:
+            if result.error is not None and str(result.error) not in said:  # each pass finds it again
+                said.add(str(result.error))
                 complain(result.error)
             done[0] += 1
             done[1] += result.outcome == "copied"

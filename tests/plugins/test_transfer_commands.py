@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -134,6 +135,26 @@ def test_a_damaged_session_is_reported_and_the_rest_is_written(
     err = capsys.readouterr().err
     assert err == "turnlog: session 'a' in 'default': broken\\x1b\nturnlog: 1 sessions exported, 2 messages\n"
     assert [json.loads(line)["session"] for line in path.read_text().splitlines() if '"session":' in line] == ["b"]
+
+
+def test_each_damaged_session_is_named_once(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    # Seen failing when a record's error named no session, when a copy said it in each pass, and with one line for all.
+    monkeypatch.chdir(tmp_path)
+    fill("sqlite:///a.db", *"abcdef")
+    connection = sqlite3.connect("a.db")
+    for id in "bd":
+        (row,) = connection.execute("SELECT row FROM turnlog_sessions WHERE session = ?", (id.encode(),)).fetchone()
+        connection.execute("UPDATE turnlog_records SET payload = payload || x'00' WHERE row = ?", (row,))
+    for id in "ce":
+        connection.execute("UPDATE turnlog_sessions SET head = x'00' WHERE session = ?", (id.encode(),))
+    connection.commit()
+    connection.close()
+    for command in (["export", "-o", "x", "--store=sqlite:///a.db"], ["copy", "sqlite:///a.db", "sqlite:///b.db"]):
+        assert main(command) == 1
+        err = capsys.readouterr().err
+        named = [line.split("'")[1] for line in err.splitlines() if line.startswith("turnlog: session '")]
+        assert sorted(named) == ["b", "c", "d", "e"], err
+    assert list(sessions_at("sqlite:///b.db")) == ["f", "a"]
 
 
 def test_on_a_terminal_an_export_cannot_control_it(tmp_path: Path) -> None:
