@@ -11,11 +11,12 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from typing import Annotated, BinaryIO, Final
+from urllib.parse import parse_qs
 
 from cyclopts import App, Parameter
 
 from turnlog import CorruptRecord, InvalidInput, SchemaError, Store, TurnlogError, open_store
-from turnlog.config import open_existing, parse_url
+from turnlog.config import open_existing
 
 from ._copy import CopyResult
 from ._copy import copy as copy_sessions
@@ -23,7 +24,7 @@ from ._damage import each_of
 from ._export import Exported
 from ._export import export as export_sessions
 from ._import import STORE_IS_GONE, Imported, Importer
-from ._report import complain, on_one_line, progress
+from ._report import complain, counted, on_one_line, progress
 from ._turn_rule import load_turn_rule
 
 __all__ = ["copy", "export", "import_"]
@@ -76,19 +77,26 @@ async def _export(
 
         def count(now: Exported) -> None:
             nonlocal done
-            show(now.bytes - done.bytes, f"{now.sessions} sessions")
+            show(now.bytes - done.bytes, counted(now.sessions, "session"))
             done = now
 
         async with opened:
             lines = export_sessions(opened, session=session, owner=owner, all_namespaces=all_namespaces, progress=count)
-            if output is None:
-                damaged = await _write(lines, _write_standard_output())
-            else:
-                with _whole_file(output) as file:
-                    damaged = await _write(lines, file.write)
+            try:
+                if output is None:
+                    damaged = await _write(lines, _write_standard_output())
+                else:
+                    with _whole_file(output) as file:
+                        damaged = await _write(lines, file.write)
+            except asyncio.CancelledError:  # Ctrl-C
+                rest = "the output is not complete" if output is None else f"{output} is as it was"
+                complain(f"stopped after {counted(done.sessions, 'session')}: {rest}; run it again from the beginning")
+                raise
     for error in [] if damaged is None else each_of(damaged):
         complain(error)
-    print(f"turnlog: {done.sessions} sessions exported, {done.messages} messages", file=sys.stderr)
+    print(
+        f"turnlog: {counted(done.sessions, 'session')} exported, {counted(done.messages, 'message')}", file=sys.stderr
+    )
     return 0 if damaged is None else 1
 
 
@@ -165,7 +173,7 @@ def _refuse_database(path: str) -> None:
 
 
 def _names_namespace(url: str | None) -> bool:
-    return url is not None and "namespace" in parse_url(url).query
+    return url is not None and "namespace" in parse_qs(url.partition("?")[2], keep_blank_values=True)
 
 
 # --------------------------------------------------------------------------------------------------------------- import
@@ -209,7 +217,13 @@ def _import(
         begins_turn: Your function that returns whether a turnlog.Message begins a turn, as module:function.
     """
     begins = None if begins_turn is None else load_turn_rule(begins_turn)
-    importer = Importer(open_store(store, namespace=namespace), session=session, owner=owner, begins_turn=begins)
+    importer = Importer(
+        open_store(store, namespace=namespace),
+        session=session,
+        owner=owner,
+        begins_turn=begins,
+        one_namespace=namespace is not None or _names_namespace(store),
+    )
     try:
         with _opened(file) as opened:
             return _import_from(opened, "standard input" if file == "-" else file, importer)
@@ -235,12 +249,13 @@ def _opened(path: str) -> Iterator[BinaryIO]:
 
 
 def _import_from(file: BinaryIO, name: str, importer: Importer) -> int:
-    totals, root = Imported(), importer.root
+    totals, root, line, seen = Imported(), importer.root, 1, False
     # The loop runs only while something is stored: Ctrl-C must reach a command that waits for a line.
     with asyncio.Runner() as runner, progress("import", total=_size(file)) as show:
         runner.run(root.open())
         try:
             for read in importer.read(file):
+                line, seen = read.line, seen or read.found is not None
                 try:
                     result = None if read.found is None else runner.run(importer.put(read))
                 except STORE_IS_GONE:
@@ -250,13 +265,19 @@ def _import_from(file: BinaryIO, name: str, importer: Importer) -> int:
                     totals.add(result)
                     for said in (*result.notices, *([result.error] if result.error else [])):
                         complain(said, where=f"{name}:{result.line}")
-                show(read.size, f"{totals.stored + totals.extended + totals.unchanged} sessions")
+                show(read.size, counted(totals.stored + totals.extended + totals.unchanged, "session"))
+        except KeyboardInterrupt:
+            done = f"{counted(totals.stored, 'session')} stored, {totals.extended} extended"
+            complain(f"stopped at line {line}: {done}; what is stored stays, run it again to go on", where=name)
+            raise
         finally:
             runner.run(root.close())
     print(
-        f"{totals.stored} sessions stored, {totals.extended} extended, {totals.unchanged} unchanged, "
-        f"{totals.different} different, {totals.failed} failed; {totals.messages} messages written"
+        f"{counted(totals.stored, 'session')} stored, {totals.extended} extended, {totals.unchanged} unchanged, "
+        f"{totals.different} different, {totals.failed} failed; {counted(totals.messages, 'message')} written"
     )
+    if not seen:
+        complain("holds nothing to import", where=name)
     if totals.dropped:
         complain(f"retain={root.retain} has dropped the oldest {totals.dropped} of the imported turns")
     return 0 if totals.complete else 1
@@ -316,7 +337,7 @@ async def _copy(
                 complain(result.error)
             done[0] += 1
             done[1] += result.outcome == "copied"
-            show(result.bytes, f"{done[0]} sessions read, {done[1]} copied")
+            show(result.bytes, f"{counted(done[0], 'session')} read, {done[1]} copied")
 
         async with _source(stores[0]), stores[1]:
             try:
@@ -331,20 +352,21 @@ async def _copy(
                     progress=report,
                 )
             except asyncio.CancelledError:  # Ctrl-C
-                complain(f"stopped after {done[1]} sessions; to continue, run the same command again")
+                complain(f"stopped after {counted(done[1], 'session')}; to continue, run the same command again")
                 raise
             except OSError as error:
                 if isinstance(error, TurnlogError):
                     raise
                 raise TurnlogError(f"{state}: cannot be used: {error.strerror or error}") from error
     print(
-        f"{totals.sessions} sessions in {totals.passes} passes: {totals.copied} copied, {totals.removed} removed, "
-        f"{totals.different} different, {totals.failed} failed; {totals.messages} messages written"
+        f"{counted(totals.sessions, 'session')} in {counted(totals.passes, 'pass')}: "
+        f"{totals.copied} copied, {totals.removed} removed, {totals.different} different, {totals.failed} failed; "
+        f"{counted(totals.messages, 'message')} written"
     )
     if totals.changed:
         complain(
-            f"the last of {totals.passes} passes has found {totals.changed} sessions changed: stop all writers of the "
-            "source, and run the same command again"
+            f"pass {totals.passes}, the last, has found {counted(totals.changed, 'session')} changed: "
+            "stop all writers of the source, and run the same command again"
         )
     return 0 if totals.complete else 1
 

@@ -552,9 +552,9 @@ async def test_two_opens_of_one_file_are_the_same_place(tmp_path: Path, state: P
         open_store(f"sqlite:///{tmp_path}/../{tmp_path.name}/link.db") as target,
     ):
         await source.append("s", [user("1")])
-        for options in ({}, {"all_namespaces": True}):
+        for every in (False, True):
             with pytest.raises(InvalidInput, match="the same place"):
-                await copy(source, target, state=state, **options)
+                await copy(source, target, state=state, all_namespaces=every)
         assert (await copy(source, target.within("b"), state=state)).complete
         assert await described(target.within("b")) == await described(source)
 
