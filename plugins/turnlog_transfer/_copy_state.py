@@ -68,7 +68,10 @@ class CopyState:
         # A descriptor that is closed releases the locks of this process on its file: open none that was there before.
         with suppress(FileExistsError):
             os.close(os.open(os.path.realpath(path), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-        self._connection = sqlite3.connect(path, isolation_level=None, timeout=0)
+        try:
+            self._connection = sqlite3.connect(path, isolation_level=None, timeout=0)
+        except sqlite3.OperationalError as error:  # a folder, for example
+            raise OSError(f"{path} cannot be used as the state of a copy: {error}") from error
         try:
             self._begin(path, source, target)
         except sqlite3.OperationalError as error:

@@ -686,6 +686,8 @@ def test_another_file_is_no_state(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"other\.db is the database of something else: name another file"):
         CopyState(str(tmp_path / "other.db"), "a", "b")
     assert (tmp_path / "other.db").read_bytes() == before
+    with pytest.raises(OSError, match="cannot be used as the state of a copy: unable to open"):  # seen failing
+        CopyState(str(tmp_path), "a", "b")
     with pytest.raises(OSError, match="none"):
         CopyState(str(tmp_path / "none" / "x.db"), "a", "b")
 
