@@ -2,8 +2,7 @@
 
 Four methods make a backend: `read`, `commit`, `delete` and `page`.  The rules that they follow are in `turnlog.rules`:
 `SessionState` applies them to a session that is stored as a whole, `needs` and `plan` to one that is stored in parts.
-`Store` builds everything that an application calls on these methods.  `turnlog.testing.BackendContract` has a test for
-each sentence of this page.
+`Store` builds what applications call on these methods.  `turnlog.testing.BackendContract` tests each sentence here.
 """
 
 from __future__ import annotations
@@ -49,6 +48,11 @@ class Backend(ABC):
         self.ttl = None if ttl is None else check_ttl(ttl) or None
         self.clock = clock
         self._closed = False
+
+    @property
+    def location(self) -> str | None:
+        """The place of the sessions, the same in each process and without a password; None: only this object's."""
+        return None
 
     @abstractmethod
     async def read(
@@ -179,15 +183,13 @@ class Backend(ABC):
     ) -> Receipt:
         """Make a session out of another: its turns with their numbers and times, metadata, owner and time to live.
 
-        The copy starts a new epoch and remembers none of the source's changes.  This reads the source and commits the
-        copy; override it if the backend can do better.
+        The copy starts a new epoch and remembers none of the source's changes.  Override it to do better.
 
         Args:
             source: The session to copy.
             target: The new session.
             at: Copy only the turns numbered below this; None: all.
-            change_id: As `Change.id`: a repeat is answered as the first time, if the source is still there and meets
-                `expect`.
+            change_id: As `Change.id`: a repeat is answered as the first time, if the source still meets `expect`.
             expect: The condition on the source.
             for_owner: Only a source of this owner: any other does not exist for this call.
 
@@ -209,8 +211,7 @@ class Backend(ABC):
     async def totals(self, namespace: str) -> Totals:
         """Return how many unexpired sessions a namespace has, and what they hold; extend no life.
 
-        A session that cannot be read, or that changes meanwhile, may be left out.  This reads all pages of the
-        namespace; override it if the backend can do better.
+        A session that cannot be read, or changes meanwhile, may be left out.  Override it to do better.
 
         Raises:
             InvalidInput: The namespace breaks a rule.

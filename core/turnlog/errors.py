@@ -206,7 +206,17 @@ class PluginError(TurnlogError):
 
 
 class SchemaError(TurnlogError):
-    """The tables of a database were made by an older or a newer turnlog, or by something else."""
+    """The tables of a database were made by an older or a newer turnlog, or by something else.
+
+    Attributes:
+        missing: Whether there are no tables at all, or no database.
+    """
+
+    missing: bool
+
+    def __init__(self, message: str, *, missing: bool = False) -> None:
+        super().__init__(message)
+        self.missing = missing
 
 
 class Unsupported(TurnlogError):

@@ -65,6 +65,10 @@ class Layer(Backend):
         super().__init__(ttl=inner.ttl, clock=inner.clock)
         self.inner = inner
 
+    @property
+    def location(self) -> str | None:
+        return self.inner.location
+
     def stats(self) -> Mapping[str, float]:
         """Return what the layer has counted, always under the same names, for a telemetry layer; nothing by default."""
         return {}

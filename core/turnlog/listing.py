@@ -139,4 +139,5 @@ def _report(damaged: Sequence[CorruptRecord]) -> None:
         raise damaged[0]
     if damaged:
         shown = "; ".join(map(str, damaged[:10])) + ("; ..." if len(damaged) > 10 else "")
-        raise CorruptRecord(f"{len(damaged)} sessions cannot be read: {shown}")
+        # the group holds each error, for commands that say a line for each
+        raise CorruptRecord(f"{len(damaged)} sessions cannot be read: {shown}") from ExceptionGroup("damaged", damaged)

@@ -661,6 +661,11 @@ class RedisBackend(Backend):
                 raise CorruptRecord("it is damaged, or its key holds something else", key=key) from error
             raise
 
+    @property
+    def location(self) -> str:
+        place = self._server.location
+        return f"{place.name}, master {place.service}" if place.kind == "sentinel" else place.name
+
     def __repr__(self) -> str:
         return f"<RedisBackend {self._server.location.name}>"
 

@@ -106,7 +106,7 @@ class Database(ABC):
         if migrate == "auto" and (found is None or found < version):
             return True
         if found is None:
-            raise SchemaError(f"{self.name} has no tables of turnlog: make them with 'turnlog migrate'")
+            raise SchemaError(f"{self.name} has no tables of turnlog: make them with 'turnlog migrate'", missing=True)
         if found > version:
             raise SchemaError(
                 f"the tables in {self.name} are of version {found}, this turnlog knows {version}: upgrade it"

@@ -88,6 +88,10 @@ class SQLBackend(Backend):
         self._seen: BoundedMap[Key, Seen] = BoundedMap(_SEEN)
         self._closed = True
 
+    @property
+    def location(self) -> str:
+        return self._database.name
+
     async def open(self) -> None:
         await self._open(self.migrate)
         if self._closed and self._sweep:

@@ -86,6 +86,10 @@ class SQLiteBackend(SQLBackend):
             clock=clock,
         )
 
+    @property
+    def location(self) -> str:
+        return f"sqlite {os.path.realpath(self._file.path)!r}"
+
     async def check(self, *, quick: bool = False) -> list[str]:
         """Have SQLite check the file, and return what is damaged, a line each; nothing is changed.
 
@@ -398,7 +402,7 @@ class _SQLite(Database):
             return Unavailable(f"{self.name}: the folder {folder!r} is not there: make it, or name another")
         if code == sqlite3.SQLITE_CANTOPEN and self._migrate == "check" and not os.path.exists(self.path):
             make = f"turnlog migrate --store 'sqlite:///{quote(self.path)}'"
-            return SchemaError(f"{self.name} is not there; if it is to be made here: {make}")
+            return SchemaError(f"{self.name} is not there; if it is to be made here: {make}", missing=True)
         if code == sqlite3.SQLITE_CANTOPEN and not self._creates and not os.path.exists(self.path):
             return Unavailable(
                 f"{self.name} is not there any more: restore it; or close the store, and open it to begin anew"

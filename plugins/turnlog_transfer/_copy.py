@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from turnlog import Key, SessionInfo, Store
+from turnlog import Backend, Key, SessionInfo, Store
 from turnlog.errors import (
     Closed,
     Conflict,
@@ -22,6 +22,7 @@ from turnlog.errors import (
 from turnlog.layers import stack_of
 
 from ._copy_state import CopyState
+from ._damage import each_of, named
 from ._namespaces import views_of
 from ._pace import Pace
 from ._session_copier import SessionCopier
@@ -32,7 +33,7 @@ class CopyResult(NamedTuple):
     """The result for one session in one pass.
 
     Attributes:
-        key: The session in the source; None: the list of sessions holds some that cannot be read.
+        key: The session in the source; None: the list holds something that cannot be read and is not known by name.
         outcome: `copied`; `unchanged`: its copy was there already; `removed`: the source has no such session any more,
             and its copy was removed; `changing`: it was cut or replaced while it was read, and the next pass copies it;
             `different`: others wrote to the target's session, which stays as it is; or `failed`.
@@ -103,6 +104,7 @@ async def copy(
     *,
     state: str | os.PathLike[str],
     all_namespaces: bool = False,
+    allow_empty: bool = False,
     passes: int = 10,
     sessions_per_second: float | None = None,
     bytes_per_second: float | None = None,
@@ -124,6 +126,7 @@ async def copy(
         state: Where to keep the state; the file is made if it is missing.
         all_namespaces: Copy all namespaces, each into the one of the same name.  Of views of a namespace: those that
             are nested in it.
+        allow_empty: Whether the source may be empty although sessions were copied from it: all copies are then removed.
         passes: How many passes to make at most.
         sessions_per_second: How many sessions to copy in a second at most; None: no bound.
         bytes_per_second: How many bytes of sessions to copy in a second at most; None: no bound.
@@ -134,6 +137,7 @@ async def copy(
         Conflict: Another copy uses the state.
         Unavailable: A store could not be reached.
         OutcomeUnknown: An answer of the target was lost, and so were those to further tries.
+        TurnlogError: The source has no session, although sessions were copied from it.
         OSError: The state cannot be made.
     """
     if source.owner is not None or target.owner is not None:
@@ -143,15 +147,18 @@ async def copy(
             raise InvalidInput(f"{name} must be a number over 0, not {rate!r}")
     if type(passes) is not int or passes < 1:
         raise InvalidInput(f"passes must be an int from 1, not {passes!r}")
+    if _place(source) == _place(target) and (all_namespaces or source.namespace == target.namespace):
+        raise InvalidInput(
+            "the source and the target are the same place"
+            + (": copy one namespace of it to another" if all_namespaces else ": name another store or namespace")
+        )
     names = [_name(store, all_namespaces=all_namespaces) for store in (source, target)]
-    if names[0] == names[1] and source.backend is target.backend:
-        raise InvalidInput("the source and the target are the same store")
     totals = Copied()
     with CopyState(os.fspath(state), *names) as kept:
         work = _Work(source, target, kept, Pace(sessions_per_second), Pace(bytes_per_second))
         while totals.passes < passes:
             totals.begin_pass()
-            async for result in work.run_pass(all_namespaces=all_namespaces):
+            async for result in work.run_pass(all_namespaces=all_namespaces, allow_empty=allow_empty):
                 totals.add(result)
                 if progress is not None:
                     progress(result)
@@ -162,8 +169,18 @@ async def copy(
 
 def _name(store: Store, *, all_namespaces: bool) -> str:
     """Return the place and the namespace of a store, without a password."""
+    place = _place(store)
+    sessions = f"namespace {store.namespace!r}"
+    if all_namespaces:
+        nests = store.within("a").namespace != "a"  # as a view of a namespace does
+        sessions = f"all namespaces in {store.namespace!r}" if nests else "all namespaces"
+    return f"{place if isinstance(place, str) else repr(place)}, {sessions}"
+
+
+def _place(store: Store) -> str | Backend:
+    """Return the location of a store; of one that has none, such as one in memory, its backend."""
     *_, backend = stack_of(store.backend)
-    return f"{backend!r}, {'all namespaces' if all_namespaces else f'namespace {store.namespace!r}'}"
+    return backend.location or backend
 
 
 class _Work(NamedTuple):
@@ -173,20 +190,36 @@ class _Work(NamedTuple):
     by_session: Pace
     by_bytes: Pace
 
-    async def run_pass(self, *, all_namespaces: bool) -> AsyncIterator[CopyResult]:
-        """Yield the result of each session that the source has, or had when it was copied."""
+    async def run_pass(self, *, all_namespaces: bool, allow_empty: bool) -> AsyncIterator[CopyResult]:
+        """Yield the result of each session that the source has, or had when it was copied.
+
+        Raises:
+            TurnlogError: The source has no session, sessions were copied from it, and `allow_empty` is false.
+        """
         self.state.begin_pass()
+        any_found = allow_empty
         try:
             async for name, source in views_of(self.source, all_namespaces=all_namespaces):
                 copier = self._copier(name)
                 try:
                     async for info in source.sessions():
+                        any_found = True
                         yield await self._session(copier, info)
                 except CorruptRecord as error:  # after all others
-                    yield CopyResult(None, "failed", error=error)
+                    any_found = True
+                    for one in each_of(error):
+                        yield CopyResult(one.key, "failed", error=one)
         except CorruptRecord as error:  # after all other namespaces: of some the names cannot be read
-            yield CopyResult(None, "failed", error=error)
+            any_found = True
+            for one in each_of(error):
+                yield CopyResult(one.key, "failed", error=one)
         for name, id in self.state.unseen():
+            if not any_found:
+                raise TurnlogError(
+                    "the source has no sessions, and sessions were copied from it before: nothing was removed from the "
+                    "target: check that the source is the right one; if all its sessions were erased or have expired, "
+                    "allow that with --allow-empty, or allow_empty=True"
+                )
             copier = self._copier(name)
             try:
                 info = await copier.source.info(id)
@@ -230,4 +263,6 @@ class _Work(NamedTuple):
 def _problem(key: Key, error: TurnlogError) -> CopyResult:
     if isinstance(error, Closed | OutcomeUnknown | SchemaError | Unavailable):
         raise error
+    if isinstance(error, CorruptRecord):
+        error = named(error, key)
     return CopyResult(key, "different" if isinstance(error, Conflict) else "failed", error=error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Final, NamedTuple, Self
 
 from turnlog import Conflict, InvalidInput
@@ -23,6 +24,10 @@ CREATE TABLE IF NOT EXISTS sessions (
     PRIMARY KEY (namespace, session)
 ) WITHOUT ROWID;
 """
+
+
+_APPLICATION: Final = int.from_bytes(b"tlcp")
+"""What the file says that it is (sqlite.org/pragma.html#pragma_application_id)."""
 
 
 class Entry(NamedTuple):
@@ -60,8 +65,13 @@ class CopyState:
     """
 
     def __init__(self, path: str, source: str, target: str) -> None:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        self._connection = sqlite3.connect(path, isolation_level=None, timeout=0)
+        # A descriptor that is closed releases the locks of this process on its file: open none that was there before.
+        with suppress(FileExistsError):
+            os.close(os.open(os.path.realpath(path), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        try:
+            self._connection = sqlite3.connect(path, isolation_level=None, timeout=0)
+        except sqlite3.OperationalError as error:  # a folder, for example
+            raise OSError(f"{path} cannot be used as the state of a copy: {error}") from error
         try:
             self._begin(path, source, target)
         except sqlite3.OperationalError as error:
@@ -77,9 +87,14 @@ class CopyState:
             raise
 
     def _begin(self, path: str, source: str, target: str) -> None:
+        ((application,),) = self._connection.execute("PRAGMA application_id").fetchall()
+        ((tables,),) = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
+        if application != _APPLICATION and (application or tables):
+            raise InvalidInput(f"{path} is the database of something else: name another file with --state")
         self._connection.executescript(
             # WAL: a commit does not wait for the disk, and a killed process loses none
-            "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;" + _TABLES
+            "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
+            f"PRAGMA application_id={_APPLICATION};" + _TABLES
         )
         found = self._connection.execute("SELECT source, target FROM copy").fetchone()
         if found is None:

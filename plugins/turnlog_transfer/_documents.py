@@ -20,6 +20,10 @@ _CHUNK: Final = 64 * 1024
 _SPACE: Final = " \t\r\n"
 
 
+class NotText(InvalidInput):
+    """Something that is no text in UTF-8."""
+
+
 class Line(NamedTuple):
     """A line.
 
@@ -52,12 +56,15 @@ def parse_json(text: bytes) -> object:
     """Return the value of a line.
 
     Raises:
-        InvalidInput: It is not JSON in UTF-8.
+        NotText: It is not UTF-8, or holds a zero byte.
+        InvalidInput: It is not JSON.
     """
+    if b"\0" in text:  # JSON writes it as \u0000
+        raise NotText(f"not text: byte {text.index(0) + 1} of the line is zero")
     try:
         return json.loads(text.decode("utf-8"))
     except UnicodeDecodeError as error:
-        raise InvalidInput(f"not UTF-8: byte {error.start + 1} of the line") from None
+        raise NotText(f"not UTF-8: byte {error.start + 1} of the line") from None
     except json.JSONDecodeError as error:  # whose own text counts lines within this one
         raise InvalidInput(f"not JSON: {error.msg}, at character {error.pos + 1}") from None
     except RecursionError:

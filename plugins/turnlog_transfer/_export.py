@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from tempfile import SpooledTemporaryFile
 from typing import Final
 
-from turnlog import SessionInfo, Store
+from turnlog import Key, SessionInfo, Store
 from turnlog.errors import Conflict, CorruptRecord, InvalidInput, SessionNotFound
 
+from ._damage import each_of, named, together
 from ._format import FIRST, EndLine, RoundLine, SessionLine, encode_line
 from ._namespaces import views_of
 from ._snapshot import Changed, snapshot
@@ -86,22 +87,19 @@ async def export(
                 except SessionNotFound:  # erased meanwhile
                     continue
                 except CorruptRecord as error:
-                    damaged.append(error)
+                    damaged.append(named(error, Key(view.namespace, id)))
                     continue
                 done = Exported(done.sessions + 1, done.messages + messages, done.bytes + size)
                 if progress is not None:
                     progress(done)
     except CorruptRecord as error:  # after all other namespaces: of some the names cannot be read
-        damaged.append(error)
+        damaged += each_of(error)
     end = encode_line(EndLine(done.sessions, len(damaged)))
     yield end
     if progress is not None:
         progress(replace(done, bytes=done.bytes + len(end)))
-    if len(damaged) == 1:
-        raise damaged[0]
     if damaged:
-        shown = "; ".join(map(str, damaged[:10]))
-        raise CorruptRecord(f"{len(damaged)} sessions cannot be read and are left out: {shown}")
+        raise together(damaged)
 
 
 async def _ids(store: Store, session: str | None, damaged: list[CorruptRecord]) -> AsyncIterator[str]:
@@ -124,7 +122,7 @@ async def _ids(store: Store, session: str | None, damaged: list[CorruptRecord]) 
                     yield info.key.session
         except CorruptRecord as error:
             if first:
-                damaged.append(error)
+                damaged += each_of(error)
         first = False
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import BinaryIO, Literal, NamedTuple
 
 from turnlog import InvalidInput, Store
@@ -13,7 +14,7 @@ from turnlog.rules import TurnRule, check_rule
 from . import _documents
 from ._conversation_writer import store_conversation
 from ._conversations import Conversation, conversation_of, is_message, parse_conversation
-from ._documents import Items, Line, lines, parse_json
+from ._documents import Items, Line, NotText, lines, parse_json
 from ._export_reader import Part, read_export
 from ._format import is_export
 from ._naming import Differs
@@ -97,13 +98,14 @@ async def import_file(
     Args:
         store: The store, or a view.  Namespaces that an export names are nested in that of a view.
         file: The file, in binary mode.
-        session: The session id of a list of messages; no other file needs it.
+        session: The session id of a list of messages; other files name their sessions.
         owner: The owner of the sessions that are made; a stored session must belong to this owner.  None: the owner of
             an export, else nobody.
         begins_turn: As in `Store.save`; an export has its turns.
         progress: Called with the result of each session.
 
     Raises:
+        InvalidInput: An argument breaks a rule, or `session` is given and the file names its sessions.
         Unavailable: The store could not be reached; another call goes on.
         OutcomeUnknown: An answer was lost; the same holds.
         OSError: The file cannot be read.
@@ -128,6 +130,7 @@ class Importer:
         session: As in `import_file`.
         owner: As in `import_file`.
         begins_turn: As in `import_file`.
+        one_namespace: Refuse an export that names namespaces, because the caller has named one.
 
     Raises:
         InvalidInput: An argument breaks a rule.
@@ -137,9 +140,11 @@ class Importer:
     session: str | None = None
     owner: str | None = None
     begins_turn: TurnRule | None = None
+    one_namespace: bool = False
     root: Store = field(init=False)
     _begins: TurnRule = field(init=False)
     _restoring: Restoring | None = field(init=False, default=None)
+    _names_none: bool = field(init=False, default=False)  # the file is a list of messages
 
     def __post_init__(self) -> None:
         self.root = self.store
@@ -150,7 +155,18 @@ class Importer:
     # -------------------------------------------------------------------------------------------------------- reading
 
     def read(self, file: BinaryIO) -> Iterator[Read]:
-        """Yield the pieces of a file."""
+        """Yield the pieces of a file.
+
+        A file that is no text ends with its first error.
+
+        Raises:
+            InvalidInput: The file names what the caller has named: sessions, or namespaces.
+        """
+        for read in self._pieces(file):
+            self._check_names(read)
+            yield read
+
+    def _pieces(self, file: BinaryIO) -> Iterator[Read]:
         each = lines(file)
         for line in each:
             if line.text is None or line.text.strip():
@@ -173,9 +189,30 @@ class Importer:
             for number, size, found in read_export(rest):
                 yield Read(number, size, found)
             return
-        yield _conversation(first)
-        for line in rest:
-            yield _conversation(line)
+        is_text = False
+        for line in chain([first], rest):
+            read = _conversation(line)
+            is_text = is_text or isinstance(read.found, Conversation)
+            if isinstance(read.found, NotText) and not is_text:
+                yield read._replace(
+                    found=InvalidInput(f"{read.found}: this is no file of conversations; it is not read on")
+                )
+                return
+            yield read
+
+    def _check_names(self, read: Read) -> None:
+        """Refuse a session whose id or namespace the caller has named, because the file names it."""
+        line, found = read.line, read.found
+        namespace = found.head.namespace if isinstance(found, Part) else None
+        if self.session is not None and read.session is not None and not self._names_none:
+            raise InvalidInput(
+                f"line {line}: the file names its sessions: leave out --session, or session=, which names a list of "
+                "messages"
+            )
+        if self.one_namespace and namespace is not None:
+            raise InvalidInput(
+                f"line {line}: the file names the namespace of each session, here {namespace!r}: leave out --namespace"
+            )
 
     def _array(self, file: BinaryIO, first: Line) -> Iterator[Read]:
         messages: list[object] = []
@@ -184,6 +221,7 @@ class Importer:
             for item in items:
                 size, seen = items.size - seen, items.size
                 if messages or is_message(item):
+                    self._names_none = True
                     messages.append(item)
                     yield Read(items.begun, size, None)
                 else:

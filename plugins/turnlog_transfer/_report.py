@@ -16,6 +16,11 @@ def complain(text: object, *, where: str = "turnlog") -> None:
     print(f"{on_one_line(where)}: {on_one_line(_PASSWORD.sub('://***@', str(text)))}", file=sys.stderr, flush=True)
 
 
+def counted(number: int, what: str) -> str:
+    """Return a number and what it counts: `1 session`, `2 passes`."""
+    return f"{number} {what if number == 1 else what + ('es' if what.endswith('s') else 's')}"
+
+
 def on_one_line(text: str) -> str:
     r"""Return a text whose characters that could control a terminal are written out, as `\x1b`."""
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)

@@ -3,11 +3,12 @@
 Before each change the state stores its id and digest, and after it the version that the target has answered.  So after
 a kill at most one change is in doubt.  The target itself tells whether it was stored: it remembers the ids of the last
 changes of a session.  A session of the target is written to, or removed, only at a version that this copy has made.
+Before that, all that is to be copied is decoded: damage in the source changes nothing in the target.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from hashlib import sha256
 from typing import Final, NamedTuple
 
@@ -18,7 +19,7 @@ from turnlog.errors import Conflict, HistoryRegressed, OutcomeUnknown, TurnlogEr
 from turnlog.values import Value
 
 from ._copy_state import CopyState, Entry
-from ._snapshot import batches, contents, read_back, snapshot
+from ._snapshot import batches, check_rounds, checked_snapshot, contents, read_back, snapshot
 
 _ROUNDS: Final = 1_000
 """A session that has grown by more rounds is copied anew, in parts: rounds that follow a version are read at once."""
@@ -88,19 +89,23 @@ class SessionCopier:
         Raises:
             Changed: The session was cut or replaced while it was read.
             SessionNotFound: The source has no such session.
+            CorruptRecord: The session is damaged; the target's stays as it is.
             Conflict: Others wrote to the target's session, or made it.
         """
         id = info.key.session
         entry = self._state.get(self._name, id)
         if entry is None:
             held = await self._held(id)
-            return await (self._write(id) if held is None else self._compare(id, held))
+            return await (
+                self._compare(id, held) if held is not None else self._write(*await checked_snapshot(self.source, id))
+            )
         if entry.source is not None:
             done = await self._extend(info, entry)
             if done is not None:
                 return done
+        checked = await checked_snapshot(self.source, id)
         await self._clear(id, entry)
-        return await self._write(id)
+        return await self._write(*checked)
 
     async def remove(self, session_id: str) -> None:
         """Remove the copy of a session that the source no longer has.
@@ -115,9 +120,9 @@ class SessionCopier:
 
     # -------------------------------------------------------------------------------------------------------- writing
 
-    async def _write(self, id: str) -> Done:
+    async def _write(self, info: SessionInfo, parts: AsyncIterator[tuple[Record, ...]]) -> Done:
         """Make the target's session, which does not exist."""
-        info, parts = await snapshot(self.source, id)
+        id = info.key.session
         entry, version = Entry(None, info.first, None), None
         begins = Change(metadata=info.metadata, owner=info.owner, ttl=info.ttl, first=info.first, expect=ABSENT)
         async for records in parts:
@@ -154,6 +159,7 @@ class SessionCopier:
         if not part.continues:
             return None
         info, records = part.info, [one for record in part.records for one in record.split()]
+        check_rounds(records)
         version, messages, size = held.version, 0, 0
         for change in _differences(info, held, list(batches(records))):
             # from here on the session is neither as it was nor as it will be
@@ -261,8 +267,9 @@ def _differences(info: SessionInfo, held: SessionInfo, groups: list[tuple[Record
         held: The session in the target.
         groups: The rounds that it lacks.
     """
-    old, new = held.metadata, info.metadata
-    patch: dict[str, Value] = {name: value for name, value in new.items() if name not in old or old[name] != value}
+    # as bytes: Python holds 1, 1.0 and True for equal
+    old, new = Metadata.of(held.metadata).canonical(), Metadata.of(info.metadata).canonical()
+    patch: dict[str, Value] = {name: info.metadata[name] for name, value in new.items() if old.get(name) != value}
     patch |= dict.fromkeys([name for name in old if name not in new])
     owner = info.owner if info.owner != held.owner else None
     ttl = info.ttl if info.ttl != held.ttl else None

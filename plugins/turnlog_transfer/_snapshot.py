@@ -42,6 +42,33 @@ async def snapshot(store: Store, session_id: str) -> tuple[SessionInfo, AsyncIte
     return info, _whole(records)
 
 
+async def checked_snapshot(store: Store, session_id: str) -> tuple[SessionInfo, AsyncIterator[tuple[Record, ...]]]:
+    """Return a snapshot after decoding all of its rounds; one that has to be read in parts is read twice.
+
+    Raises:
+        SessionNotFound: There is none.
+        CorruptRecord: A round cannot be decoded.
+        Changed: The session as it was could not be read to its end.
+    """
+    info, parts = await snapshot(store, session_id)
+    records: tuple[Record, ...] = ()
+    read = 0
+    async for records in parts:
+        check_rounds(records)
+        read += 1
+    return info, _whole(records) if read < 2 else _parts(store, info)
+
+
+def check_rounds(records: Sequence[Record]) -> None:
+    """Decode rounds.
+
+    Raises:
+        CorruptRecord: One of them cannot be decoded.
+    """
+    for record in records:
+        contents(record)
+
+
 async def _whole(records: tuple[Record, ...]) -> AsyncIterator[tuple[Record, ...]]:
     if records:
         yield records

@@ -9,23 +9,28 @@ import stat
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from typing import Annotated, BinaryIO, Final
+from urllib.parse import parse_qs
 
 from cyclopts import App, Parameter
 
-from turnlog import InvalidInput, TurnlogError, open_store
+from turnlog import CorruptRecord, InvalidInput, SchemaError, Store, TurnlogError, open_store
 from turnlog.config import open_existing
 
 from ._copy import CopyResult
 from ._copy import copy as copy_sessions
+from ._damage import each_of
 from ._export import Exported
 from ._export import export as export_sessions
 from ._import import STORE_IS_GONE, Imported, Importer
-from ._report import complain, on_one_line, progress
+from ._report import complain, counted, on_one_line, progress
 from ._turn_rule import load_turn_rule
 
 __all__ = ["copy", "export", "import_"]
+
+_SQLITE: Final = b"SQLite format 3\0"
+"""The beginning of an SQLite database (sqlite.org/fileformat.html#magic_header_string)."""
 
 _UNITS: Final = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _RATE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([KMG]i?B)?")
@@ -63,24 +68,35 @@ async def _export(
         namespace: The namespace; a nested one is written outer/inner.
     """
     opened, done = open_existing(store, namespace=namespace), Exported()
+    if all_namespaces and (namespace is not None or _names_namespace(store)):
+        raise InvalidInput("a namespace and --all-namespaces contradict each other: leave out one of the two")
+    if output is not None:
+        _refuse_database(output)
     on_screen = output is None and sys.stdout.isatty()  # where a bar would stand between the lines
     with nullcontext(_ignore) if on_screen else progress("export") as show:
 
         def count(now: Exported) -> None:
             nonlocal done
-            show(now.bytes - done.bytes, f"{now.sessions} sessions")
+            show(now.bytes - done.bytes, counted(now.sessions, "session"))
             done = now
 
         async with opened:
             lines = export_sessions(opened, session=session, owner=owner, all_namespaces=all_namespaces, progress=count)
-            if output is None:
-                damaged = await _write(lines, _write_standard_output())
-            else:
-                with _whole_file(output) as file:
-                    damaged = await _write(lines, file.write)
-    if damaged is not None:
-        complain(damaged)
-    print(f"turnlog: {done.sessions} sessions exported, {done.messages} messages", file=sys.stderr)
+            try:
+                if output is None:
+                    damaged = await _write(lines, _write_standard_output())
+                else:
+                    with _whole_file(output) as file:
+                        damaged = await _write(lines, file.write)
+            except asyncio.CancelledError:  # Ctrl-C
+                rest = "the output is not complete" if output is None else f"{output} is as it was"
+                complain(f"stopped after {counted(done.sessions, 'session')}: {rest}; run it again from the beginning")
+                raise
+    for error in [] if damaged is None else each_of(damaged):
+        complain(error)
+    print(
+        f"turnlog: {counted(done.sessions, 'session')} exported, {counted(done.messages, 'message')}", file=sys.stderr
+    )
     return 0 if damaged is None else 1
 
 
@@ -88,15 +104,15 @@ def _ignore(count: int, text: str) -> None:
     """Show nothing."""
 
 
-async def _write(lines: AsyncIterator[bytes], write: Callable[[bytes], object]) -> TurnlogError | None:
+async def _write(lines: AsyncIterator[bytes], write: Callable[[bytes], object]) -> CorruptRecord | None:
     """Write the lines, and return the error about sessions that are left out."""
-    begun = ended = False
+    ended = False
     try:
         async for line in lines:
             write(line)
-            begun, ended = True, line.startswith(b'{"kind":"end"')
-    except TurnlogError as error:
-        if not begun or not ended:
+            ended = line.startswith(b'{"kind":"end"')
+    except CorruptRecord as error:
+        if not ended:
             raise
         return error
     return None
@@ -118,16 +134,21 @@ def _ascii(text: str) -> str:
 
 @contextmanager
 def _whole_file(path: str) -> Iterator[BinaryIO]:
-    """Yield a file that takes the place of `path` once it is complete."""
-    folder, name = os.path.split(os.path.abspath(path))
+    """Yield a file that takes the place of `path` once it is complete; a device or a pipe is written to as it is."""
+    target = os.path.realpath(path)  # a link stays, and what it leads to is replaced
+    folder, name = os.path.split(target)
     try:
+        if os.path.exists(target) and not os.path.isfile(target):
+            with open(target, "wb") as file:  # a folder is refused here
+                yield file
+            return
         handle, temporary = tempfile.mkstemp(prefix=f".{name[:50]}.", dir=folder)  # its mode is 0600
         try:
             with open(handle, "wb") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, path)
+            os.replace(temporary, target)
         except BaseException:
             with suppress(FileNotFoundError):
                 os.unlink(temporary)
@@ -136,6 +157,23 @@ def _whole_file(path: str) -> Iterator[BinaryIO]:
         if isinstance(error, TurnlogError):
             raise
         raise TurnlogError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def _refuse_database(path: str) -> None:
+    """Refuse a file that an export must not replace.
+
+    Raises:
+        InvalidInput: It is a database.
+    """
+    with suppress(OSError):  # there is none, or it is reported when it is written
+        if os.path.isfile(path):
+            with open(path, "rb") as file:
+                if file.read(len(_SQLITE)) == _SQLITE:
+                    raise InvalidInput(f"{path} is an SQLite database, which -o would replace: name another file")
+
+
+def _names_namespace(url: str | None) -> bool:
+    return url is not None and "namespace" in parse_qs(url.partition("?")[2], keep_blank_values=True)
 
 
 # --------------------------------------------------------------------------------------------------------------- import
@@ -179,7 +217,13 @@ def _import(
         begins_turn: Your function that returns whether a turnlog.Message begins a turn, as module:function.
     """
     begins = None if begins_turn is None else load_turn_rule(begins_turn)
-    importer = Importer(open_store(store, namespace=namespace), session=session, owner=owner, begins_turn=begins)
+    importer = Importer(
+        open_store(store, namespace=namespace),
+        session=session,
+        owner=owner,
+        begins_turn=begins,
+        one_namespace=namespace is not None or _names_namespace(store),
+    )
     try:
         with _opened(file) as opened:
             return _import_from(opened, "standard input" if file == "-" else file, importer)
@@ -205,12 +249,13 @@ def _opened(path: str) -> Iterator[BinaryIO]:
 
 
 def _import_from(file: BinaryIO, name: str, importer: Importer) -> int:
-    totals, root = Imported(), importer.root
+    totals, root, line, seen = Imported(), importer.root, 1, False
     # The loop runs only while something is stored: Ctrl-C must reach a command that waits for a line.
     with asyncio.Runner() as runner, progress("import", total=_size(file)) as show:
         runner.run(root.open())
         try:
             for read in importer.read(file):
+                line, seen = read.line, seen or read.found is not None
                 try:
                     result = None if read.found is None else runner.run(importer.put(read))
                 except STORE_IS_GONE:
@@ -220,13 +265,19 @@ def _import_from(file: BinaryIO, name: str, importer: Importer) -> int:
                     totals.add(result)
                     for said in (*result.notices, *([result.error] if result.error else [])):
                         complain(said, where=f"{name}:{result.line}")
-                show(read.size, f"{totals.stored + totals.extended + totals.unchanged} sessions")
+                show(read.size, counted(totals.stored + totals.extended + totals.unchanged, "session"))
+        except KeyboardInterrupt:
+            done = f"{counted(totals.stored, 'session')} stored, {totals.extended} extended"
+            complain(f"stopped at line {line}: {done}; what is stored stays, run it again to go on", where=name)
+            raise
         finally:
             runner.run(root.close())
     print(
-        f"{totals.stored} sessions stored, {totals.extended} extended, {totals.unchanged} unchanged, "
-        f"{totals.different} different, {totals.failed} failed; {totals.messages} messages written"
+        f"{counted(totals.stored, 'session')} stored, {totals.extended} extended, {totals.unchanged} unchanged, "
+        f"{totals.different} different, {totals.failed} failed; {counted(totals.messages, 'message')} written"
     )
+    if not seen:
+        complain("holds nothing to import", where=name)
     if totals.dropped:
         complain(f"retain={root.retain} has dropped the oldest {totals.dropped} of the imported turns")
     return 0 if totals.complete else 1
@@ -254,6 +305,7 @@ async def _copy(
     /,
     *,
     all_namespaces: bool = False,
+    allow_empty: bool = False,
     state: str = "turnlog-copy.db",
     rate: str | None = None,
     passes: int = 10,
@@ -267,50 +319,72 @@ async def _copy(
         source: The URL of the store to copy, such as sqlite:///chat.db; ?namespace= names another namespace.
         target: The URL of the store to write to.
         all_namespaces: Copy all namespaces.
+        allow_empty: The source may have no sessions left: then all copies are removed.
         state: The file of the versions that were copied; it is made if it is missing.  Delete it after the last copy.
         rate: The most to copy in a second: sessions, such as 50, or bytes, such as 10MB.
         passes: The maximum number of passes.
     """
     sessions, size = _parse_rate(rate)
     stores = open_existing(source), open_store(target)
+    if all_namespaces and (_names_namespace(source) or _names_namespace(target)):
+        raise InvalidInput("?namespace= in a URL and --all-namespaces contradict each other: leave out one of the two")
     with progress("copy") as show:
-        done = [0, 0]
+        done, said = [0, 0], set[str]()
 
         def report(result: CopyResult) -> None:
-            if result.error is not None:
+            if result.error is not None and str(result.error) not in said:  # each pass finds it again
+                said.add(str(result.error))
                 complain(result.error)
             done[0] += 1
             done[1] += result.outcome == "copied"
-            show(result.bytes, f"{done[0]} sessions read, {done[1]} copied")
+            show(result.bytes, f"{counted(done[0], 'session')} read, {done[1]} copied")
 
-        async with stores[0], stores[1]:
+        async with _source(stores[0]), stores[1]:
             try:
                 totals = await copy_sessions(
                     *stores,
                     state=state,
                     all_namespaces=all_namespaces,
+                    allow_empty=allow_empty,
                     passes=passes,
                     sessions_per_second=sessions,
                     bytes_per_second=size,
                     progress=report,
                 )
             except asyncio.CancelledError:  # Ctrl-C
-                complain(f"stopped after {done[1]} sessions; to continue, run the same command again")
+                complain(f"stopped after {counted(done[1], 'session')}; to continue, run the same command again")
                 raise
             except OSError as error:
                 if isinstance(error, TurnlogError):
                     raise
                 raise TurnlogError(f"{state}: cannot be used: {error.strerror or error}") from error
     print(
-        f"{totals.sessions} sessions in {totals.passes} passes: {totals.copied} copied, {totals.removed} removed, "
-        f"{totals.different} different, {totals.failed} failed; {totals.messages} messages written"
+        f"{counted(totals.sessions, 'session')} in {counted(totals.passes, 'pass')}: "
+        f"{totals.copied} copied, {totals.removed} removed, {totals.different} different, {totals.failed} failed; "
+        f"{counted(totals.messages, 'message')} written"
     )
     if totals.changed:
         complain(
-            f"the last of {totals.passes} passes has found {totals.changed} sessions changed: stop all writers of the "
-            "source, and run the same command again"
+            f"pass {totals.passes}, the last, has found {counted(totals.changed, 'session')} changed: "
+            "stop all writers of the source, and run the same command again"
         )
     return 0 if totals.complete else 1
+
+
+@asynccontextmanager
+async def _source(store: Store) -> AsyncIterator[None]:
+    """Open the source; one that is not there is a mistake, not a store to be made."""
+    try:
+        await store.open()
+    except SchemaError as error:
+        if not error.missing:
+            raise
+        place = store.backend.location or repr(store.backend)
+        raise SchemaError(f"the source, {place}, has no tables of turnlog or is not there: check its URL") from error
+    try:
+        yield
+    finally:
+        await store.close()
 
 
 def _parse_rate(rate: str | None) -> tuple[float | None, float | None]:

@@ -21,6 +21,7 @@ KEY, VERSION, OTHER = Key("shop", "alice"), Version(b"e", 0, 1, b"t", b"s"), Ver
 FIELDS: dict[str, dict[str, Any]] = {
     "SessionNotFound": {"key": KEY},
     "Conflict": {"expected": VERSION, "actual": OTHER},
+    "SchemaError": {"missing": True},
     "SplitsSealed": {"boundary": 7},
     "HistoryRegressed": {"seen": OTHER, "actual": VERSION},
     "OutcomeUnknown": {"key": KEY, "change": Change(id="c", owner="ann", metadata={"a": [1]})},

@@ -298,7 +298,7 @@ def test_only_what_equals_a_session_is_unchanged(
     assert main(["import", path]) == 1
     out, err = capsys.readouterr()
     unchanged, different = (1, 0) if same else (0, 1)
-    assert out.startswith(f"1 sessions stored, 0 extended, {unchanged} unchanged, {different} different, 1 failed;")
+    assert out.startswith(f"1 session stored, 0 extended, {unchanged} unchanged, {different} different, 1 failed;")
     assert [text.split(": ")[0] for text in err.splitlines()] == [f"{path}:1"] * different + [f"{path}:2"]
     assert same or f"{path}:1: session 's' in 'default' is there already and " in err
     assert (version(store, "s"), load(store, "s")) == (before, stored)
@@ -1407,7 +1407,10 @@ def test_one_ctrl_c_ends_an_import_that_waits_for_a_line(tmp_path: Path) -> None
             assert process.stderr.readline().startswith(b"standard input:2: not JSON")
             process.send_signal(signal.SIGINT)
             assert process.wait(timeout=20) == 130
-            assert process.stderr.read() == b""
+            assert process.stderr.read() == (
+                b"standard input: stopped at line 2: 1 session stored, 0 extended; what is stored stays, run it again "
+                b"to go on\n"
+            )
         finally:
             process.kill()
     assert turnlog("show", "s", "--store=sqlite:///chat.db", cwd=tmp_path).returncode == 0

@@ -155,7 +155,9 @@ def test_every_scheme_finds_the_store() -> None:
         ("redis+sentinel://a,b/1?service=main", "redis a:26379,b:26379/1"),
         ("rediss+cluster://a,b?sslmode=require", "redis a:6379,b:6379/0"),
     ):
-        assert repr(open_store(url).backend) == f"<RedisBackend {name}>"
+        backend = open_store(url).backend
+        assert repr(backend) == f"<RedisBackend {name}>"
+        assert backend.location == (f"{name}, master main" if "sentinel" in url else name)
     with pytest.raises(ConfigError, match="host"):
         open_store("redis://a,b")
 

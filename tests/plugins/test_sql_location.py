@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import traceback
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from turnlog.errors import InvalidInput
+from turnlog_compression.zstd import ZstdLayer
+from turnlog_memory import MemoryBackend
 from turnlog_sql._store import SQLBackend
 from turnlog_sql.mysql import MySQLBackend
 from turnlog_sql.postgresql import PostgreSQLBackend
@@ -22,6 +25,16 @@ def store(url: str) -> SQLBackend:
     """The store of a URL, not opened."""
     made: SQLBackend = STORES[url.partition(":")[0].partition("+")[0]](url)
     return made
+
+
+def test_the_location_is_the_same_in_each_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link.db").symlink_to("a.db")
+    for url in ("sqlite:///a.db", "sqlite:///link.db", f"sqlite:///{tmp_path}/../{tmp_path.name}/a.db"):
+        assert store(url).location == f"sqlite {str(tmp_path.resolve() / 'a.db')!r}"
+    assert store("postgresql://u:secret@h/d").location == "postgresql h:5432/d"
+    assert ZstdLayer(store("mysql://u:secret@h/d")).location == "mysql h:3306/d"
+    assert MemoryBackend().location is None
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moving import BACKENDS, STEPS, Step, described, filled, happen
-from turnlog import Change, Key, Receipt, Session, Store, TurnlogError, assistant, user
+from turnlog import Change, Key, Receipt, Record, Session, Store, TurnlogError, assistant, open_store, user
 from turnlog.errors import Conflict, CorruptRecord, InvalidInput, OutcomeUnknown, Unavailable
 from turnlog_compression.zstd import ZstdLayer
 from turnlog_memory import MemoryBackend
@@ -396,6 +397,23 @@ async def test_a_session_that_is_erased_while_it_is_read_is_removed(state: Path)
     assert await described(target) == {}
 
 
+@pytest.mark.parametrize("all_namespaces", [False, True])
+async def test_a_source_without_sessions_does_not_empty_the_target(all_namespaces: bool, state: Path) -> None:
+    # Seen failing without the error: everything was removed.
+    source, target = Naming(MemoryBackend()), Store(MemoryBackend())
+    how = partial(copy, source, target, state=state, all_namespaces=all_namespaces)
+    assert (await how()).complete  # nothing was copied before
+    await source.append("s", [user("1")])
+    await how()
+    await source.erase("s")
+    for _ in range(2):
+        with pytest.raises(TurnlogError, match="the source has no sessions, and sessions were copied from it before"):
+            await how()
+        assert [info.key.session async for info in target.sessions()] == ["s"]
+    assert (await how(allow_empty=True)).removed == 1
+    assert (await how()).complete
+
+
 async def test_a_session_that_the_source_cannot_read_is_not_removed(state: Path) -> None:
     source, target = await start(), Store(MemoryBackend())
     await copy(source, target, state=state)
@@ -420,7 +438,67 @@ async def test_a_session_that_the_source_cannot_read_is_not_removed(state: Path)
     assert "grows" in await described(target)
 
 
+class Damaged(MemoryBackend):
+    """A source that returns a turn of its session `s` as damaged."""
+
+    damaged: int | None = None
+
+    async def read(self, key: Key, **options: Any) -> Session:
+        session = await super().read(key, **options)
+        if key.session != "s":
+            return session
+        records = [self._spoilt(one) if one.number == self.damaged else one for one in session.records]
+        return msgspec.structs.replace(session, records=tuple(records))
+
+    @staticmethod
+    def _spoilt(record: Record) -> Record:
+        return record.with_payload(record.payload[:-1] + bytes([record.payload[-1] ^ 1]))
+
+
+@pytest.mark.parametrize("at_once", [1_000, 4])
+@pytest.mark.parametrize("then", ["first", "cut", "grown", "grown much"])
+async def test_damage_in_the_source_changes_nothing_in_the_target(
+    then: str, at_once: int, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Seen failing without decoding what is new, and without decoding a whole session before the copy is removed.
+    monkeypatch.setattr(_snapshot, "_MESSAGES", at_once)
+    monkeypatch.setattr(_snapshot, "MAX_MESSAGES", 4)  # a session takes several changes
+    backend, target = Damaged(), Store(MemoryBackend())
+    source = Store(backend)
+    for number in range(10):
+        await source.append("s", [user(str(number)), assistant("yes")])
+    await source.append("sound", [user("yes")])
+    if then != "first":
+        await copied(source, target, state)
+    before = (await described(target)).get("s")
+    if then == "cut":
+        await source.rewind("s", turns=1)
+    elif then != "first":
+        monkeypatch.setattr("turnlog_transfer._session_copier._ROUNDS", 1 if then == "grown much" else 1_000)
+        for _ in range(3):
+            await source.append("s", [user("more"), assistant("yes")])
+    backend.damaged = 12 if then == "grown" else 8
+    results: list[CopyResult] = []
+    done = await copy(source, target, state=state, progress=results.append)
+    assert (done.failed, done.complete) == (1, False)
+    assert [str(one.error)[:24] for one in results if one.error] == ["session 's' in 'default'"] * done.passes
+    assert (await described(target)).get("s") == before
+    backend.damaged = None
+    await copied(source, target, state)
+    assert await described(target) == await described(source)
+
+
 # ------------------------------------------------------------------------------------------------------------- the rest
+
+
+async def test_metadata_are_compared_as_they_are_stored(state: Path) -> None:
+    # Seen failing with a comparison of values: Python holds 1, 1.0 and True for equal.
+    source, target = Store(MemoryBackend()), Store(MemoryBackend())
+    await source.append("s", [user("hi")], metadata={"a": 1, "b": [0], "c": 2})
+    await copied(source, target, state)
+    await source.merge_metadata("s", {"a": True, "b": [False], "c": 2.0})
+    await copied(source, target, state)
+    assert repr(dict((await target.info("s")).metadata)) == "{'a': True, 'b': [False], 'c': 2.0}"
 
 
 async def test_a_time_to_live_begins_anew(state: Path) -> None:
@@ -433,7 +511,7 @@ async def test_a_time_to_live_begins_anew(state: Path) -> None:
     assert (await source.info("a")).expires_in == 40  # the source's life is not extended
     assert (await target.info("a")).expires_in == 100
     now[0] += 60
-    assert (await copy(source, target, state=state)).removed == 1
+    assert (await copy(source, target, state=state, allow_empty=True)).removed == 1
 
 
 class Naming(Store):
@@ -466,6 +544,49 @@ async def test_all_namespaces_or_one(tmp_path: Path) -> None:
     assert await described(other) == await described(source)
 
 
+async def test_two_opens_of_one_file_are_the_same_place(tmp_path: Path, state: Path) -> None:
+    # Seen failing with a comparison of backends, and with one of paths as they are typed.
+    (tmp_path / "link.db").symlink_to(tmp_path / "a.db")
+    async with (
+        open_store(f"sqlite:///{tmp_path}/a.db") as source,
+        open_store(f"sqlite:///{tmp_path}/../{tmp_path.name}/link.db") as target,
+    ):
+        await source.append("s", [user("1")])
+        for every in (False, True):
+            with pytest.raises(InvalidInput, match="the same place"):
+                await copy(source, target, state=state, all_namespaces=every)
+        assert (await copy(source, target.within("b"), state=state)).complete
+        assert await described(target.within("b")) == await described(source)
+
+
+async def test_a_state_belongs_to_the_file_itself(tmp_path: Path, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Seen failing with the path as it is typed: the copy of the first is emptied.
+    target = Store(MemoryBackend())
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        monkeypatch.chdir(tmp_path / folder)
+        async with open_store("sqlite:///turnlog.db") as source:
+            await source.append(folder, [user("1")])
+            if folder == "a":
+                await copied(source, target, state)
+            else:
+                with pytest.raises(
+                    InvalidInput, match=r"is the state of a copy from .*a/turnlog\.db.* not from .*b/turn"
+                ):
+                    await copy(source, target, state=state)
+    monkeypatch.chdir(tmp_path)
+    async with open_store("sqlite:///a/turnlog.db") as source:
+        await copied(source, target, state)
+
+
+async def test_a_state_belongs_to_the_view_of_a_namespace(state: Path) -> None:
+    source, target = Naming(MemoryBackend()), Store(MemoryBackend())
+    await copy(source.within("a"), target, state=state, all_namespaces=True)
+    for store in (source.within("b"), source):
+        with pytest.raises(InvalidInput, match=r"is the state of a copy from .* all namespaces in 'a' to"):
+            await copy(store, target, state=state, all_namespaces=True)
+
+
 async def test_the_targets_retain_does_not_count(state: Path) -> None:
     source, target = await start(), Store(MemoryBackend(), retain=1)
     assert (await copy(source, target, state=state)).complete
@@ -485,7 +606,13 @@ async def test_bad_arguments_are_refused_before_anything_is_read(state: Path) ->
         ((source, target), {"passes": 0}, "passes must be an int from 1, not 0"),
         ((source, target), {"sessions_per_second": 0}, "sessions_per_second must be a number over 0, not 0"),
         ((source, target), {"bytes_per_second": -1.0}, "bytes_per_second must be a number over 0"),
-        ((source, Store(source.backend)), {}, "the same store"),
+        ((source, Store(source.backend)), {}, "the same place: name another store or namespace"),
+        ((source, Store(ZstdLayer(source.backend))), {}, "the same place"),
+        (
+            (source, Store(source.backend, namespace="b")),
+            {"all_namespaces": True},
+            "the same place: copy one namespace",
+        ),
     ):
         with pytest.raises(InvalidInput, match=why):
             await copy(*stores, state=state, **options)
@@ -553,10 +680,14 @@ def test_another_file_is_no_state(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="text is not the state of a copy"):
         CopyState(str(tmp_path / "text"), "a", "b")
     connection = sqlite3.connect(tmp_path / "other.db")
-    connection.execute("CREATE TABLE copy (x)")
+    connection.execute("CREATE TABLE x (y)")
     connection.close()
-    with pytest.raises((InvalidInput, OSError), match=r"other\.db"):
+    before = (tmp_path / "other.db").read_bytes()
+    with pytest.raises(InvalidInput, match=r"other\.db is the database of something else: name another file"):
         CopyState(str(tmp_path / "other.db"), "a", "b")
+    assert (tmp_path / "other.db").read_bytes() == before
+    with pytest.raises(OSError, match="cannot be used as the state of a copy: unable to open"):  # seen failing
+        CopyState(str(tmp_path), "a", "b")
     with pytest.raises(OSError, match="none"):
         CopyState(str(tmp_path / "none" / "x.db"), "a", "b")
 
