@@ -105,7 +105,7 @@ def _app() -> App:
     app = App(
         name="turnlog",
         help=_HELP,
-        help_format="plaintext",
+        help_format="markdown",
         version=_version,
         default_parameter=Parameter(negative=()),  # `--json` without `--no-json`
     )

@@ -99,8 +99,8 @@ async def _erase(what: _What, url: str | None, namespace: str | None) -> _Receip
             info = await _info(store, session_id)
             if not await store.erase(session_id):
                 raise SessionNotFound(f"there is no session {session_id!r} in {store.namespace!r}")
-            owners = [(store.namespace, info.owner)] if info is not None and info.owner else []
-            return _Receipt({store.namespace: 1}, (), await _remains(store, owners))
+            owner = info.owner if info is not None and info.owner else None
+            return _Receipt({store.namespace: 1}, (), await _remains(store, [(store.namespace, owner)]))
         stores = [view async for view in stores_of(store, everywhere=what.everywhere)]
         erased = [(view.namespace, await view.erase_owner(what.owner)) for view in stores]
         remains = await _remains(store, [(name, what.owner) for name, _ in erased])
@@ -134,8 +134,13 @@ def _agreed(question: str) -> bool:
     return agreed
 
 
-async def _remains(store: Store, owners: Sequence[tuple[str, str]]) -> list[Remainder]:
-    """Return what may still hold parts of what was erased."""
+async def _remains(store: Store, owners: Sequence[tuple[str, str | None]]) -> list[Remainder]:
+    """Return what may still hold parts of what was erased.
+
+    Args:
+        store: The store.
+        owners: Each namespace with the owner of what was erased; None: it had none, or nobody can tell.
+    """
     backend = store.backend
     found = []
     if isinstance(backend, Layer):
