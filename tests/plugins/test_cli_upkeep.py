@@ -10,7 +10,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,8 @@ import pytest
 import servers
 from command_line import Kept, KeptBackend, Screen, append, typed, use
 from sql_places import emptied_mariadb, emptied_postgresql
-from turnlog import Backend, Key, Query, Store, assistant, user
-from turnlog.errors import Unavailable
+from turnlog import Backend, Key, Page, Query, Store, assistant, user
+from turnlog.errors import CorruptRecord, Unavailable
 from turnlog.values import Finding
 from turnlog_cache import CacheLayer
 from turnlog_cli import main
@@ -230,6 +230,53 @@ def test_verify_has_the_database_check_itself(monkeypatch: Any, capsys: Any) -> 
 
     use(monkeypatch, Checked())
     assert printed(capsys, "verify", code=1).startswith("a page\\nis damaged\n")
+
+
+def test_verify_goes_on_where_the_database_cannot_check_itself(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    async def check(*_: object, **__: object) -> list[str]:
+        raise CorruptRecord("the check cannot go on")
+
+    monkeypatch.setattr(SQLiteBackend, "check", check)
+    assert main(["verify", "--json", f"--store={damaged(tmp_path)}"]) == 1
+    out, err = capsys.readouterr()
+    found = json.loads(out)
+    assert (found["sessions"], found["turns"], found["complete"]) == (2, 3, True)
+    assert found["damaged"][0] == "the check cannot go on"
+    assert len(found["damaged"]) == 3
+    assert "restore a backup" in err
+
+
+def test_verify_says_what_it_found_where_it_cannot_go_on(shops: Kept, monkeypatch: Any, capsys: Any) -> None:
+    """Ctrl-C cancels it; and the pages of a namespace may be damaged."""
+    for error, code in ((asyncio.CancelledError(), 130), (CorruptRecord("a page is damaged"), 1)):
+        page = shops.backend.page
+
+        async def failing(query: Query) -> Page:
+            if query.namespace == "shop":
+                raise error  # noqa: B023
+            return await page(query)  # noqa: B023
+
+        with monkeypatch.context() as patch:
+            patch.setattr(shops.backend, "page", failing)
+            patch.setattr("turnlog_cli._verify.asyncio.run", run_until_interrupted)
+            assert main(["verify", "--json", "--all-namespaces"]) == code
+        found = json.loads(capsys.readouterr().out)
+        assert (found["sessions"], found["complete"]) == ((2, False) if code == 130 else (4, True))
+
+
+def run_until_interrupted(work: Coroutine[Any, Any, int]) -> int:
+    """Do what `asyncio.run` does after Ctrl-C."""
+    with asyncio.Runner() as runner:
+        try:
+            return runner.run(work)
+        except asyncio.CancelledError:
+            raise KeyboardInterrupt from None
+
+
+def test_verify_of_a_namespace_without_sessions_says_so(store: Kept, capsys: Any) -> None:
+    for arguments, where in ((["--namespace=typo"], "namespace 'typo'"), (["--all-namespaces"], "the store")):
+        assert main(["verify", *arguments]) == 0
+        assert capsys.readouterr().err == f"turnlog: there are no sessions in {where}\n"
 
 
 # -------------------------------------------------------------------------------------------------------------- doctor
