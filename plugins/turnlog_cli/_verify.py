@@ -103,8 +103,8 @@ async def _read(store: Store, *, everywhere: bool) -> AsyncGenerator[int | Corru
         while True:
             try:
                 page = await backend.page(Query(namespace=namespace, cursor=cursor))
-            except CorruptRecord as error:  # the rest of the namespace is out of reach, but not the other namespaces
-                yield error
+            except CorruptRecord as unreadable:  # the rest of the namespace is out of reach, other namespaces are not
+                yield unreadable
                 break
             for error in page.damaged:
                 yield error

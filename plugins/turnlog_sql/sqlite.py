@@ -112,14 +112,19 @@ class SQLiteBackend(SQLBackend):
         It takes about as long as copying the file, needs as much room again, and keeps other writers waiting.
         """
         self.check_open()
-        path, now = self._file.path, self.clock()
-        expired = await self._database.read(lambda: _operations.any_expired(self._statements, now))
-        remains = _upkeep.expired_in_sqlite(path) if expired else []
+        path, remains = self._file.path, [*await self.unswept()]
         try:
             emptied = await self._database.read(lambda: _upkeep.rewritten(self._statements))
         except Unavailable as error:
             return remains + _upkeep.remainders_of_sqlite(path, why=str(error))
         return remains if emptied else remains + _upkeep.remainders_of_sqlite(path, why="another process reads its log")
+
+    async def unswept(self) -> Sequence[Remainder]:
+        """Return how many expired sessions `sweep` leaves, because they expired within the last hour, and how long."""
+        self.check_open()
+        now = self.clock()
+        count, last = await self._database.read(lambda: _operations.count_expired(self._statements, now))
+        return _upkeep.expired_in_sqlite(self._file.path, count, last + self._file.grace)
 
     async def diagnose(self) -> Sequence[Finding]:
         """Return what is wrong with the file, its rights, its disk and its settings."""

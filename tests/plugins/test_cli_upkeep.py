@@ -7,10 +7,12 @@ import json
 import os
 import pty
 import re
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Coroutine, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -113,9 +115,9 @@ def test_erase_removes_the_sessions_of_an_owner(shops: Kept, capsys: Any) -> Non
     assert [ids(shops.within(name)) for name in ("default", "shop")] == [["one", "two"], ["two"]]
     found = json.loads(printed(capsys, "erase", "--owner=alice", "--all-namespaces", "--yes", "--json"))
     assert [ids(shops.within(name)) for name in ("default", "shop", "shop/a")] == [["two"]] * 3
-    assert set(found) == {"sessions", "namespaces", "damaged", "remains"}
+    assert set(found) == {"sessions", "namespaces", "expired", "damaged", "remains"}
     assert set(found["remains"][-1]) == {"where", "until", "command"}
-    assert printed(capsys, "erase", "--owner=alice", "--yes").startswith("there was nothing to erase\n")
+    assert printed(capsys, "erase", "--owner=alice", "--yes") == "there was nothing to erase\n"
 
 
 @pytest.mark.parametrize(
@@ -167,8 +169,6 @@ def test_erase_names_copies_and_files_that_it_cannot_know(monkeypatch: Any, caps
 
 def damaged(tmp_path: Path) -> str:
     """The URL of a store with a sound session, one with a damaged turn, and one that cannot be read at all."""
-    import sqlite3
-
     url = f"sqlite:///{tmp_path}/chat.db"
 
     async def work() -> None:
@@ -373,18 +373,69 @@ def test_doctor_shows_what_any_backend_finds_without_passwords(monkeypatch: Any,
 # -------------------------------------------------------------------------------------------------------- sweep, edit
 
 
-def test_sweep_removes_expired_sessions(tmp_path: Path, capsys: Any) -> None:
+def expired(tmp_path: Path, *ages: float) -> str:
+    """The URL of a store whose sessions, named after the seconds, expired so long ago."""
     url = f"sqlite:///{tmp_path}/chat.db"
 
     async def work() -> None:
-        for ago in (0.0, 10_000.0):
-            async with Store(SQLiteBackend(url, ttl=600.0, sweep=0, clock=lambda: time.time() - ago)) as store:  # noqa: B023
-                await store.append(f"s{ago}", [user("a")])
+        for age in ages:
+            then = time.time() - age - 600.0
+            async with Store(SQLiteBackend(url, ttl=600.0, sweep=0, clock=lambda: then)) as store:  # noqa: B023
+                await store.append(f"s{age:.0f}", [user(f"text of {age:.0f}")], owner="alice")
 
     asyncio.run(work())
-    assert printed(capsys, "sweep", f"--store={url}") == "1 expired session removed\n"
+    return url
+
+
+def test_sweep_removes_expired_sessions_and_says_which_are_left(tmp_path: Path, capsys: Any) -> None:
+    url = expired(tmp_path, 10.0, 10_000.0, 60.0)
+    out = printed(capsys, "sweep", f"--store={url}").splitlines()
+    assert out[0] == "1 expired session removed"
+    assert out[2:4] == ["what remains:", f"  2 expired sessions in '{tmp_path}/chat.db'"]
+    (until,) = re.findall("    until the first sweep after (.*)Z", out[4])
+    left = datetime.fromisoformat(f"{until}+00:00").timestamp() - time.time()
+    assert 3_500 < left < 3_592, "an hour after the younger one expired"
+    _, command = out[5].split("    to remove it now: turnlog ")
+    assert b"text of 10" in (tmp_path / "chat.db").read_bytes()
+    assert printed(capsys, *command.split()) == "2 expired sessions removed\n"
+    assert b"text of 10" not in (tmp_path / "chat.db").read_bytes()
     assert printed(capsys, "sweep", f"--store={url}") == "0 expired sessions removed\n"
     assert "removes expired sessions by itself" in printed(capsys, "sweep", "--store=memory://")
+
+
+@pytest.mark.parametrize("arguments", [["s10"], ["--owner=alice"]])
+def test_erase_removes_what_has_just_expired(arguments: list[str], tmp_path: Path, capsys: Any) -> None:
+    url = f"--store={expired(tmp_path, 10.0)}"
+    assert printed(capsys, "erase", *arguments, "--yes", url).startswith("erased: 1 expired session of the store\n")
+    assert b"text of 10" not in (tmp_path / "chat.db").read_bytes()
+    if arguments == ["s10"]:
+        assert "there is no session 's10'" in refused(capsys, "erase", "s10", "--yes", url, code=1)
+
+
+def test_erase_asks_before_it_removes_what_has_expired(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    url = f"--store={expired(tmp_path, 10.0)}"
+    monkeypatch.setattr("turnlog_cli._erase.is_terminal", lambda stream: True)
+    for answer, code in (("n\n", 1), ("y\n", 0), ("y\n", 1)):
+        typed(monkeypatch, answer)
+        assert main(["erase", "s10", url]) == code
+    assert "Erase all expired sessions? Session 's10' may be one of them. [y/N]" in capsys.readouterr().err
+
+
+def test_erase_fails_while_another_process_keeps_the_text(tmp_path: Path, capsys: Any) -> None:
+    """It names a command that removes it, which fails as long, too."""
+    url = f"--store={damaged(tmp_path)}"
+    reader = sqlite3.connect(tmp_path / "chat.db", isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM turnlog_sessions").fetchone()
+    assert main(["erase", "sound", "--yes", "--json", f"{url}?timeout=100ms"]) == 1
+    out, err = capsys.readouterr()
+    command = json.loads(out)["remains"][0]["command"].split()
+    assert "parts of what was erased are still in the store" in err
+    assert printed(capsys, *command[1:-1], f"{command[-1]}?timeout=100ms", code=1).endswith(f"{' '.join(command)}\n")
+    assert b"sound 1" in (tmp_path / "chat.db").read_bytes()
+    reader.close()
+    assert printed(capsys, *command[1:]) == "0 expired sessions removed\n"
+    assert b"sound 1" not in (tmp_path / "chat.db").read_bytes()
 
 
 def test_a_command_that_reads_sweeps_nothing(tmp_path: Path, capsys: Any) -> None:
