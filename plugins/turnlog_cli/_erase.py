@@ -86,7 +86,9 @@ def erase(
     receipt = asyncio.run(_erase(what, url, namespace))
     _print_json(receipt) if json else _print(receipt)
     if unfinished(receipt.remains):
-        note("turnlog: parts of what was erased are still in the store: the receipt names the command that removes them")
+        note(
+            "turnlog: parts of what was erased are still in the store: the receipt names the command that removes them"
+        )
     return Code.FAILED if receipt.damaged or unfinished(receipt.remains) else Code.FINE
 
 
