@@ -462,11 +462,15 @@ def test_edit_sets_what_is_known_of_a_session(shops: Kept, capsys: Any) -> None:
         "--metadata=x=null",
         "--ttl=1h",
     )
-    assert out == "session one: tags, x, title, owner, ttl set\n"
+    assert out == "session one: tags, title, owner, ttl set; there was no x\n"
     info = asyncio.run(shops.info("one"))
     assert (info.owner, dict(info.metadata), info.ttl) == ("carol", {"tags": ["a", 1], "title": "Order 7"}, 3600.0)
     assert printed(capsys, "list", "--owner=carol").split("\t")[-1] == "Order 7\n"
-    printed(capsys, "edit", "one", "--owner=", "--title=", "--ttl=0")
+    out = printed(capsys, "edit", "one", "--owner=", "--title=", "--ttl=0")
+    assert out == "session one: ttl set; title, owner removed\n"
+    assert printed(capsys, "edit", "one", "--owner=", "--metadata=title=null") == (
+        "session one: there was no title and no owner\n"
+    )
     info = asyncio.run(shops.info("one"))
     assert (info.owner, dict(info.metadata), info.ttl) == ("", {"tags": ["a", 1]}, 0.0)
 
@@ -478,6 +482,8 @@ def test_edit_sets_what_is_known_of_a_session(shops: Kept, capsys: Any) -> None:
         (["one", "--metadata=x"], 2, "it has no name, or no ="),
         (["one", "--metadata==1"], 2, "it has no name, or no ="),
         (["one", "--metadata=x=word"], 2, "is not NAME=JSON: Expecting value"),
+        (["one", "--metadata=title=1", "--title=x"], 2, "the metadata 'title' are given twice"),
+        (["one", "--metadata=x=1", "--metadata=x=2"], 2, "the metadata 'x' are given twice"),
         (["one", "--ttl=soon"], 2, '--ttl: "soon" is not a duration'),
         (["nobody", "--title=x"], 1, "there is no session 'nobody'"),
         (["one", f"--owner={'x' * 256}"], 2, "owner has 256 bytes"),
