@@ -641,12 +641,12 @@ def test_on_a_terminal_tables_fit_and_ids_stay_whole(chats: Path) -> None:
 def test_on_a_terminal_a_row_that_does_not_fit_is_a_paragraph(tmp_path: Path) -> None:
     async def work() -> None:
         async with Store(SQLiteBackend(f"sqlite:///{tmp_path}/turnlog.db")) as store:
-            await store.append("x" * 100, [user("a")], owner="alice", metadata={"title": "T"})
+            await store.append("x" * 100, [user("a")], owner="o" * 60, metadata={"title": "T"})
 
     asyncio.run(work())
     _, seen = screen("list", cwd=tmp_path)
     assert seen[0] == "x" * 100
-    assert re.fullmatch("  turns 1  messages 1  updated .*  owner alice  title T", seen[1])
+    assert re.fullmatch("  turns 1  messages 1  updated .*  owner\n  o{24}\\.\\.\\.  title T", "\n".join(seen[1:]))
 
 
 def test_on_a_terminal_erase_asks_and_doctor_advises(chats: Path) -> None:
