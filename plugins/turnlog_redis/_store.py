@@ -660,7 +660,7 @@ class RedisBackend(Backend):
     async def diagnose(self) -> Sequence[Finding]:
         """Return which settings of the server are a risk."""
         self.check_open()
-        return await _upkeep.risks(self._server)
+        return await _upkeep.findings(self._server)
 
     @property
     def _default_ttl(self) -> str:

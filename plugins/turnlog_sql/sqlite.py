@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from functools import cache
+from shlex import quote as quote_word
 from typing import Final, Literal, TypeAlias, TypeVar
 from urllib.parse import quote
 
@@ -408,9 +409,18 @@ class _SQLite(Database):
             return Unavailable(
                 f"{self.name} is not there any more: restore it; or close the store, and open it to begin anew"
             )
+        if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN) and (locked := _read_only(self.path)):
+            mend = f"chmod u+w {' '.join(map(quote_word, locked))}"
+            return Unavailable(f"{self.name}: {error}: nothing was stored; to let its owner write to it: {mend}")
         if isinstance(error, _CommitFailed):
             return OutcomeUnknown(f"{self.name}: the commit failed: {error}")
         return Unavailable(f"{self.name}: {error}: nothing was stored")
+
+
+def _read_only(path: str) -> list[str]:
+    """Return which of the file and its folder this process may not write to."""
+    path = os.path.realpath(path)
+    return [place for place in (path, os.path.dirname(path)) if not os.access(place, os.W_OK)]
 
 
 def _create(path: str) -> None:

@@ -326,7 +326,9 @@ def test_doctor_judges_servers(capsys: Any) -> None:
     out = findings(capsys, url)
     assert "ALTER SYSTEM SET fsync = on; SELECT pg_reload_conf()" in out
     assert "synchronous_commit=off" in out
-    assert "CONFIG SET appendonly yes; CONFIG REWRITE" in findings(capsys, servers.redis())
+    url = servers.redis()
+    tool = f"redis-cli -u {url.removesuffix('/0')}"
+    assert f"{tool} CONFIG SET appendonly yes && {tool} CONFIG REWRITE" in findings(capsys, url)
     url = emptied_mariadb()
     assert main(["migrate", f"--store={url}"]) == 0
     capsys.readouterr()
@@ -335,6 +337,50 @@ def test_doctor_judges_servers(capsys: Any) -> None:
     assert "no doublewrite buffer" in out
     assert servers.MariaDB.password not in out
     assert "***@127.0.0.1" in out
+
+
+def test_doctor_judges_what_a_redis_server_keeps_and_whom_it_lets_in(capsys: Any) -> None:
+    server = servers.Redis("appendonly=yes", "bind=127.0.0.1", "protected-mode=no")
+    doctor = ("doctor", "--json", f"--store={server.url}")
+
+    def found(code: int) -> list[dict[str, str]]:
+        findings: list[dict[str, str]] = json.loads(printed(capsys, *doctor, code=code))["findings"]
+        return findings
+
+    (one,) = found(1)
+    assert "appendfsync=everysec: a crash of the machine may take the turns of the last second" in one["text"]
+    _, _, _, *words = one["command"].partition(" && ")[0].split()  # redis-cli -u URL
+    server.ask(*words)
+    assert found(0) == [], "the command mends it; and nobody else reaches it"
+    server.ask("CONFIG", "SET", "bind", "*")
+    (one,) = found(1)
+    assert "asks nobody who they are, and lets other machines in" in one["text"]
+    server.ask("CONFIG", "SET", "protected-mode", "yes")
+    server.ask("CONFIG", "SET", "appendonly", "no")
+    server.ask("CONFIG", "SET", "save", "60 1000")
+    (one,) = found(1)
+    assert "keeps snapshots alone" in one["text"]
+    server.ask("CONFIG", "SET", "save", "")
+    server.ask("CONFIG", "SET", "requirepass", "hunter2")
+    doctor = ("doctor", "--json", f"--store={server.url.replace('//', '//:hunter2@')}")
+    (one,) = found(1)
+    assert one["command"].startswith("redis-cli --askpass -u redis://127.0.0.1:")
+    assert "hunter2" not in one["command"]
+
+
+def test_doctor_says_how_to_mend_what_denies_access(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    for url in (emptied_mariadb(), servers.postgresql()):
+        wrong = re.sub("//[^@/]*@", "//nobody:hunter2@", url)
+        out = printed(capsys, "doctor", f"--store={wrong}", code=3)
+        assert "set the right user and password in the URL" in out
+        assert "hunter2" not in out
+    file, connect, access = f"{tmp_path}/chat.db", sqlite3.connect, os.access
+    assert main(["migrate", f"--store=sqlite:///{file}"]) == 0
+    # the tests may run as root, who may write to any file
+    monkeypatch.setattr(sqlite3, "connect", lambda name, **more: connect(name.replace("=rw", "=ro"), **more))
+    monkeypatch.setattr(os, "access", lambda place, mode: place != file and access(place, mode))
+    out = printed(capsys, "doctor", f"--store=sqlite:///{file}", code=3)
+    assert f"to let its owner write to it: chmod u+w {file}\n" in out
 
 
 def test_doctor_says_why_a_store_does_not_open(tmp_path: Path, capsys: Any) -> None:
