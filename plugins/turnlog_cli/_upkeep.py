@@ -55,8 +55,8 @@ def erase(
     """Remove a session, or all sessions of an owner, for good; print what remains where, and until when.
 
     An SQLite file is written anew, so that nothing of them is left in it.  A server keeps parts of them for a while.
-    All expired sessions of the store are removed, too.  The exit code is 1 if a damaged session was left, or if a further
-    command of turnlog could remove more now: the receipt names it.
+    All expired sessions of the store are removed, too.  The exit code is 1 if a damaged session was left, or if a
+    further command of turnlog could remove more now: the receipt names it.
     """
     from ._erase import erase
 
