@@ -29,26 +29,32 @@ def entries(client: Any) -> int:
     return sum(client.zcard(key) for kind in ("i", "o") for key in client.keys(f"turnlog:{{*}}:{kind}:*"))
 
 
+async def swept(store: Store, **options: bool) -> int:
+    """Sweep, and return how many sessions had expired."""
+    assert isinstance(store.backend, RedisBackend)
+    return await store.backend.sweep(**options)
+
+
 def place_of(session: str, namespace: str = "default") -> bytes:
     return keys_of(namespace, session.encode()).session
 
 
 async def test_a_sweep_forgets_expired_sessions_in_all_namespaces(client: Any) -> None:
     async with Store(RedisBackend(servers.redis())) as store:
-        assert await store.backend.sweep() == 0
+        assert await swept(store) == 0
         for name in ("default", "shop", "a:b/c"):
             for number in range(10):
                 await store.within(name).append(f"s{number}", [user("x")], owner="ann" if number % 2 else None)
             for number in range(7):
                 client.delete(place_of(f"s{number}", name))
-        assert await store.backend.sweep() == 21
+        assert await swept(store) == 21
         assert entries(client) == 3 * (3 + 2)
-        assert await store.backend.sweep(now=True) == 0
+        assert await swept(store, now=True) == 0
         assert len([info async for info in store.within("shop").sessions()]) == 3
         for name in ("default", "shop", "a:b/c"):
             await store.within(name).erase_owner("ann")
             client.delete(place_of("s8", name))
-        assert await store.backend.sweep() == 3
+        assert await swept(store) == 3
         assert not client.keys("*")
 
 
@@ -63,7 +69,7 @@ async def test_large_indexes_and_many_namespaces_are_swept_in_parts(
         keys = keys_of("default", b"s0")
         client.zadd(keys.listing, {f"gone{number}\0ann": number for number in range(700)})
         client.zadd(keys.owners + b"ann", {f"gone{number}": number for number in range(700)})
-        assert await store.backend.sweep() == 700
+        assert await swept(store) == 700
         assert entries(client) == 5
 
 
@@ -74,7 +80,7 @@ async def test_a_sweep_forgets_the_owner_before_the_session_was_made_anew(client
         async with Store(RedisBackend(servers.redis())) as other:
             await other.append("s", [user("anew")], owner="ben")
         assert entries(client) == 4
-        assert await store.backend.sweep() == 1
+        assert await swept(store) == 1
         assert entries(client) == 2
         assert [info.owner async for info in store.sessions()] == ["ben"]
 
@@ -89,7 +95,7 @@ async def test_a_sweep_keeps_what_is_damaged_in_the_index(client: Any) -> None:
                 client.set(place_of(name), "no list")
             else:
                 client.lset(place_of(name), 0, value)
-        assert await store.backend.sweep() == 0
+        assert await swept(store) == 0
         assert entries(client) == 4
 
 
