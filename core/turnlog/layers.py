@@ -73,12 +73,12 @@ class Layer(Backend):
         """Return what the layer has counted, always under the same names, for a telemetry layer; nothing by default."""
         return {}
 
-    async def traces(self, namespace: str, owner: str) -> tuple[str, ...]:
+    async def traces(self, namespace: str, owner: str | None) -> tuple[str, ...]:
         """Return, for people to read, what may hold fragments of an owner's messages after the sessions were deleted.
 
         Args:
             namespace: The tenant.
-            owner: The owner.
+            owner: The owner; None: the sessions had none, or it is unknown, and everything that may hold anybody's.
         """
         return await self.inner.traces(namespace, owner) if isinstance(self.inner, Layer) else ()
 

@@ -7,12 +7,13 @@ from collections.abc import Coroutine, Sequence
 from traceback import format_exception
 from typing import Annotated, Final
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 
 from turnlog import TurnlogError
 from turnlog.config import mask
 
 from ._commands import add_commands
+from ._help import HelpFormatter
 from ._options import Namespace, StoreURL
 from ._output import OutputFailed
 from ._text import Code, complain, explain
@@ -105,7 +106,8 @@ def _app() -> App:
     app = App(
         name="turnlog",
         help=_HELP,
-        help_format="plaintext",
+        help_format="markdown",  # which joins the lines of a paragraph, and wraps it to the terminal
+        help_formatter=HelpFormatter(),
         version=_version,
         default_parameter=Parameter(negative=()),  # `--json` without `--no-json`
     )
@@ -133,7 +135,7 @@ def run(arguments: Sequence[str]) -> int:
         if inspect.iscoroutine(code):
             code = _wait(code)
     except CycloptsError as error:
-        complain(f"{error} (turnlog --help tells more)")
+        complain(_usage(error))
         return Code.USAGE
     except (OutputFailed, BrokenPipeError):
         raise
@@ -147,6 +149,15 @@ def run(arguments: Sequence[str]) -> int:
         complain(f"{type(error).__name__}: {said}: this is a fault of turnlog or of a plugin; {_DEBUG} shows where")
         return Code.FAILED
     return code if isinstance(code, int) else Code.FINE
+
+
+def _usage(error: CycloptsError) -> str:
+    """Return what is wrong with the command line, with the help of the command that was given."""
+    command = " ".join(("turnlog", *(error.command_chain or ())))
+    if isinstance(error, UnusedCliTokensError):
+        words = ", ".join(map(repr, error.unused_tokens or ()))
+        return f"{command} takes no further argument, but {words} was given: '{command} --help' lists what it takes"
+    return f"{error} ('{command} --help' tells more)"
 
 
 def _store_in(words: Sequence[str]) -> str | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from typing import Annotated, Final
 
 from cyclopts import App, Parameter
 
@@ -11,6 +12,8 @@ from turnlog import PluginError, TurnlogError
 from turnlog.config import find_command, installed
 
 from ._text import line
+
+_MARKUP: Final = re.compile(r"[\\`*_<\[&]")  # what begins markup in the help, which is in Markdown
 
 
 def add_commands(app: App, arguments: Sequence[str]) -> None:
@@ -33,7 +36,7 @@ def add_commands(app: App, arguments: Sequence[str]) -> None:
         except TurnlogError as error:
             if name in app:
                 del app[name]
-            app.command(_failing(error), name=name, help=line(str(error)))
+            app.command(_failing(error), name=name, help=_MARKUP.sub(r"\\\g<0>", line(str(error))))
 
 
 def _register(app: App, name: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from turnlog import PRESENT, InvalidInput
 from turnlog.config import duration, open_existing
@@ -35,11 +36,13 @@ def edit(
         ttl: Its own time to live as a duration; 0: for ever.
 
     Raises:
-        InvalidInput: Nothing is given, or metadata are not of that form.
+        InvalidInput: Nothing is given, a name is given twice, or metadata are not of that form.
     """
-    values = dict(map(_value, metadata))
-    if title is not None:
-        values["title"] = title or None
+    pairs: list[tuple[str, JSON]] = [*map(_value, metadata), *([] if title is None else [("title", title or None)])]
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        twice = next(name for name in values if [one for one, _ in pairs].count(name) > 1)
+        raise InvalidInput(f"the metadata {twice!r} are given twice, by --metadata or --title: give them once")
     if not values and owner is None and ttl is None:
         raise InvalidInput("nothing to set: give --owner, --title, --metadata or --ttl")
     seconds = None if ttl is None else duration(ttl, "--ttl")
@@ -55,10 +58,32 @@ async def _edit(
     ttl: float | None,
 ) -> int:
     async with open_existing(url, namespace=namespace) as store:
+        before = await store.info(session_id)
         await store.merge_metadata(session_id, values or None, owner=owner, ttl=ttl, expect=PRESENT)
-    changed = [*values, *(name for name, value in (("owner", owner), ("ttl", ttl)) if value is not None)]
-    print(line(f"session {session_id}: {', '.join(changed)} set"))
+    steps = [_Step(name, value is None, name in before.metadata) for name, value in values.items()]
+    if owner is not None:
+        steps.append(_Step("owner", not owner, bool(before.owner)))
+    if ttl is not None:
+        steps.append(_Step("ttl", removes=False, was_there=True))
+    print(line(f"session {session_id}: {_said(steps)}"))
     return Code.FINE
+
+
+class _Step(NamedTuple):
+    """What was done with one name."""
+
+    name: str
+    removes: bool
+    was_there: bool
+
+
+def _said(steps: Sequence[_Step]) -> str:
+    """Say what was done."""
+    done = [step.name for step in steps if not step.removes]
+    removed = [step.name for step in steps if step.removes and step.was_there]
+    missing = [step.name for step in steps if step.removes and not step.was_there]
+    parts = [f"{', '.join(names)} {verb}" for names, verb in ((done, "set"), (removed, "removed")) if names]
+    return "; ".join([*parts, *([f"there was no {' and no '.join(missing)}"] if missing else [])])
 
 
 def _value(text: str) -> tuple[str, JSON]:

@@ -13,8 +13,9 @@ from turnlog.config import open_existing
 from turnlog.layers import stack_of
 from turnlog.values import Remainder
 
-from ._hooks import Scrubs, Sweeps, lowest
+from ._hooks import Postpones, Sweeps, lowest, scrubbed, unfinished
 from ._namespaces import check_one, stores_of
+from ._remains import print_remains
 from ._text import Code, Printer, as_json, complain, counted, is_terminal, line, note, title_of
 
 
@@ -33,7 +34,14 @@ class _Receipt(NamedTuple):
     """How many sessions were removed, by namespace."""
     damaged: Sequence[CorruptRecord]
     """Sessions that may be the owner's, and were left."""
+    expired: int
+    """How many expired sessions of the store were removed, of any owner: nobody can list them."""
     remains: Sequence[Remainder]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there was nothing to remove."""
+        return not (self.sessions or self.damaged or self.expired)
 
 
 def erase(
@@ -57,6 +65,9 @@ def erase(
         yes: Do not ask.
         json: One object.
 
+    Returns:
+        1 if a damaged session was left, or if a further command of turnlog can remove now something that remains.
+
     Raises:
         InvalidInput: Neither or both are given, or nobody can be asked.
     """
@@ -74,13 +85,23 @@ def erase(
             return Code.FAILED
     receipt = asyncio.run(_erase(what, url, namespace))
     _print_json(receipt) if json else _print(receipt)
-    return Code.FAILED if receipt.damaged else Code.FINE
+    if unfinished(receipt.remains):
+        note(
+            "turnlog: parts of what was erased are still in the store: the receipt names the command that removes them"
+        )
+    return Code.FAILED if receipt.damaged or unfinished(receipt.remains) else Code.FINE
 
 
 async def _question(what: _What, url: str | None, namespace: str | None) -> str:
     async with open_existing(url, namespace=namespace) as store:
         if what.owner is None:
-            info = await _info(store, what.session_id or "")
+            try:
+                info = await _info(store, what.session_id or "")
+            except SessionNotFound:
+                backend = lowest(store.backend)
+                if not (isinstance(backend, Postpones) and await backend.unswept()):
+                    raise
+                return f"Erase all expired sessions? Session {what.session_id!r} may be one of them."
             return f"Erase session {what.session_id!r} in {store.namespace!r}{_described(info)}?"
         counts: dict[str, int] = {}
         async for view in stores_of(store, everywhere=what.everywhere):
@@ -95,17 +116,34 @@ async def _question(what: _What, url: str | None, namespace: str | None) -> str:
 async def _erase(what: _What, url: str | None, namespace: str | None) -> _Receipt:
     async with open_existing(url, namespace=namespace) as store:
         if what.owner is None:
-            session_id = what.session_id or ""
-            info = await _info(store, session_id)
-            if not await store.erase(session_id):
-                raise SessionNotFound(f"there is no session {session_id!r} in {store.namespace!r}")
-            owners = [(store.namespace, info.owner)] if info is not None and info.owner else []
-            return _Receipt({store.namespace: 1}, (), await _remains(store, owners))
+            return await _erase_one(store, what.session_id or "")
         stores = [view async for view in stores_of(store, everywhere=what.everywhere)]
         erased = [(view.namespace, await view.erase_owner(what.owner)) for view in stores]
+        damaged = [error for _, one in erased for error in one.damaged]
+        sessions = {name: one.sessions for name, one in erased if one.sessions}
+        expired = await _sweep(store)
         remains = await _remains(store, [(name, what.owner) for name, _ in erased])
-    damaged = [error for _, one in erased for error in one.damaged]
-    return _Receipt({name: one.sessions for name, one in erased if one.sessions}, damaged, remains)
+    return _Receipt(sessions, damaged, expired, remains)
+
+
+async def _erase_one(store: Store, session_id: str) -> _Receipt:
+    try:
+        info = await _info(store, session_id)
+        is_there = await store.erase(session_id)
+    except SessionNotFound:
+        info, is_there = None, False
+    expired = await _sweep(store)  # the session may be among them
+    if not (is_there or expired):
+        raise SessionNotFound(f"there is no session {session_id!r} in {store.namespace!r}")
+    owner = info.owner if info is not None and info.owner else None
+    remains = await _remains(store, [(store.namespace, owner)])
+    return _Receipt({store.namespace: 1} if is_there else {}, (), expired, remains)
+
+
+async def _sweep(store: Store) -> int:
+    """Remove the expired sessions, which no list shows, and return how many there were."""
+    backend = lowest(store.backend)
+    return await backend.sweep(now=True) if isinstance(backend, Sweeps) else 0
 
 
 async def _info(store: Store, session_id: str) -> SessionInfo | None:
@@ -134,8 +172,13 @@ def _agreed(question: str) -> bool:
     return agreed
 
 
-async def _remains(store: Store, owners: Sequence[tuple[str, str]]) -> list[Remainder]:
-    """Return what may still hold parts of what was erased."""
+async def _remains(store: Store, owners: Sequence[tuple[str, str | None]]) -> list[Remainder]:
+    """Return what may still hold parts of what was erased.
+
+    Args:
+        store: The store.
+        owners: Each namespace with the owner of what was erased; None: it had none, or nobody can tell.
+    """
     backend = store.backend
     found = []
     if isinstance(backend, Layer):
@@ -144,13 +187,7 @@ async def _remains(store: Store, owners: Sequence[tuple[str, str]]) -> list[Rema
             found += [Remainder(trace, "it is removed, as the page of its layer says") for trace in traces]
     if any(isinstance(layer, Layer) and layer.position == "cache" for layer in stack_of(backend)):
         found.append(Remainder("copies in other processes with a cache", "they use the session again, or end"))
-    below = lowest(backend)
-    if isinstance(below, Sweeps):  # an expired session is listed nowhere, but is stored until it is swept
-        await below.sweep()
-    if isinstance(below, Scrubs):
-        found += await below.scrub()
-    else:
-        found.append(Remainder(f"perhaps the files of {below!r}", "its documentation says"))
+    found += await scrubbed(lowest(backend))
     return [*found, Remainder("backups, snapshots and exports", "you delete them")]
 
 
@@ -160,6 +197,7 @@ def _print_json(receipt: _Receipt) -> None:
             {
                 "sessions": sum(receipt.sessions.values()),
                 "namespaces": receipt.sessions,
+                "expired": receipt.expired,
                 "damaged": [str(error) for error in receipt.damaged],
                 "remains": [
                     {"where": one.where, "until": one.until, "command": one.command} for one in receipt.remains
@@ -175,12 +213,11 @@ def _print(receipt: _Receipt) -> None:
     out = Printer()
     for name, count in receipt.sessions.items():
         out((f"erased: {counted(count, 'session')} in {name!r}", ""))
-    if not receipt.sessions:
+    if receipt.expired:
+        out((f"erased: {counted(receipt.expired, 'expired session')} of the store", ""))
+    if receipt.is_empty:
         out(("there was nothing to erase", ""))
+        if not unfinished(receipt.remains):
+            return
     out()
-    out(("what remains:", "bold"))
-    for one in receipt.remains:
-        out.wrapped(("  ", ""), (one.where, ""))
-        out.wrapped(("    until ", "dim"), (one.until, ""), indent=6)
-        if one.command:
-            out(("    to remove it now: ", "dim"), (one.command, "bold"))  # unbroken, so that it can be copied
+    print_remains(out, receipt.remains)

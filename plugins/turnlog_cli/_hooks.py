@@ -30,8 +30,20 @@ class Diagnoses(Protocol):
 class Sweeps(Protocol):
     """It removes expired sessions when it is told to."""
 
-    async def sweep(self) -> int:
-        """Remove the sessions that have expired, and return how many there were."""
+    async def sweep(self, *, now: bool = False) -> int:
+        """Remove the sessions that have expired, and return how many there were.
+
+        Args:
+            now: Also those that the backend would keep for a while, because clocks differ.
+        """
+
+
+@runtime_checkable
+class Postpones(Protocol):
+    """It keeps expired sessions for a while, because clocks differ."""
+
+    async def unswept(self) -> Sequence[Remainder]:
+        """Return where expired sessions are that a sweep leaves, and until when."""
 
 
 @runtime_checkable
@@ -40,6 +52,18 @@ class Checks(Protocol):
 
     async def check(self, *, quick: bool = False) -> list[str]:
         """Return what is damaged, a line each."""
+
+
+async def scrubbed(backend: Backend) -> list[Remainder]:
+    """Have the backend below all layers remove what deletions left, as far as it can, and return what remains."""
+    if isinstance(backend, Scrubs):
+        return [*await backend.scrub()]
+    return [Remainder(f"perhaps the files of {backend!r}", "its documentation says")]
+
+
+def unfinished(remains: Sequence[Remainder]) -> bool:
+    """Return whether a further command of turnlog could remove now something that an erasure has left."""
+    return any(one.command.startswith("turnlog ") for one in remains)
 
 
 def lowest(backend: Backend) -> Backend:

@@ -14,6 +14,7 @@ from ._table import Table
 from ._text import Code, Printer, as_json, complain, line, minute_of, note, time_of, title_of
 
 _TITLE: Final = 48  # characters of a title on a terminal
+_OWNER: Final = 24  # of an owner
 
 
 def list_sessions(url: str | None, owner: str | None, limit: int, *, namespace: str | None = None, json: bool) -> int:
@@ -46,15 +47,20 @@ async def _list_sessions(url: str | None, owner: str | None, limit: int, namespa
                 else:
                     turns, messages = str(info.turns - info.first), str(info.messages)
                     updated = (minute_of if table.on_terminal else time_of)(info.updated)
-                    title = title_of(info.metadata)
-                    shown = f"{title[:_TITLE]}..." if table.on_terminal and len(title) > _TITLE else title
-                    table.add(info.key.session, turns, messages, updated, info.owner, shown)
+                    owner_shown, title = info.owner, title_of(info.metadata)
+                    if table.on_terminal:
+                        owner_shown, title = _shortened(owner_shown, _OWNER), _shortened(title, _TITLE)
+                    table.add(info.key.session, turns, messages, updated, owner_shown, title)
         finally:
             table.end()
         if not count:
             whose = "" if owner is None else f" of owner {owner!r}" if owner else " without an owner"
             note(f"turnlog: there are no sessions{whose} in namespace {store.namespace!r}")
     return Code.FINE
+
+
+def _shortened(text: str, most: int) -> str:
+    return f"{text[:most]}..." if len(text) > most else text
 
 
 def list_plugins(*, json: bool) -> int:

@@ -5,27 +5,39 @@ from __future__ import annotations
 import asyncio
 
 from turnlog.config import open_existing
+from turnlog.values import Remainder
 
-from ._hooks import Sweeps, lowest
-from ._text import Code, counted, line
+from ._hooks import Postpones, Sweeps, lowest, scrubbed, unfinished
+from ._remains import print_remains
+from ._text import Code, Printer, counted, line
 
 
-def sweep(url: str | None) -> int:
-    """Remove the sessions of a store that have expired, in all namespaces.
+def sweep(url: str | None, *, now: bool) -> int:
+    """Remove the sessions of a store that have expired, in all namespaces, and say which ones are left.
 
     Args:
         url: Where they are; None: what the configuration names.
+        now: Leave none, and remove what deleted sessions have left, as `erase` does.
     """
-    return asyncio.run(_sweep(url))
+    return asyncio.run(_sweep(url, now=now))
 
 
-async def _sweep(url: str | None) -> int:
+async def _sweep(url: str | None, *, now: bool) -> int:
     store = open_existing(url)
     backend = lowest(store.backend)
     if not isinstance(backend, Sweeps):
         print(line(f"{backend!r} removes expired sessions by itself: nothing to do"))
         return Code.FINE
+    remains: list[Remainder] = []
     async with store:
-        count = await backend.sweep()
+        count = await backend.sweep(now=now)
+        if now:
+            remains = await scrubbed(backend)
+        elif isinstance(backend, Postpones):
+            remains = [*await backend.unswept()]
     print(f"{counted(count, 'expired session')} removed")
-    return Code.FINE
+    if remains:
+        out = Printer()
+        out()
+        print_remains(out, remains)
+    return Code.FAILED if now and unfinished(remains) else Code.FINE

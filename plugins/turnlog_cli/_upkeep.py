@@ -55,6 +55,8 @@ def erase(
     """Remove a session, or all sessions of an owner, for good; print what remains where, and until when.
 
     An SQLite file is written anew, so that nothing of them is left in it.  A server keeps parts of them for a while.
+    All expired sessions of the store are removed, too.  The exit code is 1 if a damaged session was left, or if a
+    further command of turnlog could remove more now: the receipt names it.
     """
     from ._erase import erase
 
@@ -85,11 +87,21 @@ def search(
     return search(text, store, namespace=namespace, everywhere=all_namespaces, owner=owner, limit=limit, json=json)
 
 
-def sweep(*, store: StoreURL = None) -> int:
-    """Remove expired sessions now, in all namespaces; an application that runs does this by itself."""
+def sweep(
+    *,
+    store: StoreURL = None,
+    now: Annotated[
+        bool, Parameter(help="Leave none, and write an SQLite file anew, so that nothing of them is left in it.")
+    ] = False,
+) -> int:
+    """Remove expired sessions, in all namespaces; on SQL an application that runs does this by itself.
+
+    SQLite keeps those that expired within the last hour, because the clock of another process may be behind; the
+    command says how many are left, and until when.  With --now it removes them, too: so the clock must be right.
+    """
     from ._sweep import sweep
 
-    return sweep(store)
+    return sweep(store, now=now)
 
 
 def verify(

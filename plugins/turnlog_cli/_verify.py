@@ -30,31 +30,69 @@ def verify(url: str | None, *, namespace: str | None, everywhere: bool, json: bo
     return asyncio.run(_verify(url, namespace, everywhere=everywhere, json=json))
 
 
+class _Found:
+    """The result so far."""
+
+    def __init__(self) -> None:
+        self.namespace = ""
+        self.sessions = self.turns = 0
+        self.damaged: list[str] = []
+        self.complete = False
+
+
 async def _verify(url: str | None, namespace: str | None, *, everywhere: bool, json: bool) -> int:
-    sessions = turns = 0
-    damaged: list[str] = []
-    async with open_existing(url, namespace=namespace) as store:
-        backend = lowest(store.backend)
-        if isinstance(backend, Checks):
-            if is_terminal(sys.stderr):
-                note("turnlog: the database checks itself")
-            damaged += await backend.check()
-        with progress("verify") as show:
-            async with aclosing(_read(store, everywhere=everywhere)) as found:
-                async for one in found:
-                    if isinstance(one, CorruptRecord):
-                        damaged.append(str(one))
-                    else:
-                        sessions, turns = sessions + 1, turns + one
-                        show(f"{len(damaged)} damaged" if damaged else "")
+    found = _Found()
+    try:
+        async with open_existing(url, namespace=namespace) as store:
+            found.namespace = store.namespace
+            await _look(store, found, everywhere=everywhere)
+        found.complete = True
+    except CorruptRecord as error:  # so damaged that the rest cannot be reached
+        found.damaged.append(str(error))
+    finally:  # also after Ctrl-C, and if the server has gone
+        if found.complete or found.sessions or found.damaged:
+            _print(found, everywhere=everywhere, json=json)
+    return Code.FAILED if found.damaged else Code.FINE
+
+
+async def _look(store: Store, found: _Found, *, everywhere: bool) -> None:
+    backend = lowest(store.backend)
+    if isinstance(backend, Checks):
+        if is_terminal(sys.stderr):
+            note("turnlog: the database checks itself")
+        try:
+            found.damaged += await backend.check()
+        except CorruptRecord as error:  # the check stops, but many sessions can still be read
+            found.damaged.append(str(error))
+    with progress("verify") as show:
+        async with aclosing(_read(store, everywhere=everywhere)) as parts:
+            async for one in parts:
+                if isinstance(one, CorruptRecord):
+                    found.damaged.append(str(one))
+                else:
+                    found.sessions, found.turns = found.sessions + 1, found.turns + one
+                    show(f"{len(found.damaged)} damaged" if found.damaged else "")
+
+
+def _print(found: _Found, *, everywhere: bool, json: bool) -> None:
+    sessions, turns, damaged = found.sessions, found.turns, found.damaged
     if json:
-        print(as_json({"sessions": sessions, "turns": turns, "damaged": damaged}))
+        print(as_json({"sessions": sessions, "turns": turns, "damaged": damaged, "complete": found.complete}))
     else:
         for text in damaged:
             print(line(text))
         read = f"{counted(sessions, 'session')} with {counted(turns, 'turn')} read"
         print(f"{read}, {len(damaged)} of their parts damaged" if damaged else f"{read}, no damage was found")
-    return Code.FAILED if damaged else Code.FINE
+    if not found.complete:
+        note("turnlog: the store was not read to its end: more may be damaged")
+    if damaged:
+        note(
+            "turnlog: to mend it, restore a backup; without one, 'turnlog export -o FILE' writes the sessions that can "
+            "be read, for 'turnlog import' into a new store, and 'turnlog erase SESSION' removes a damaged one"
+        )
+    elif found.complete and not sessions:
+        where = "the store" if everywhere else f"namespace {found.namespace!r}"
+        note(f"turnlog: there are no sessions in {where}")
 
 
 async def _read(store: Store, *, everywhere: bool) -> AsyncGenerator[int | CorruptRecord, None]:
@@ -63,7 +101,11 @@ async def _read(store: Store, *, everywhere: bool) -> AsyncGenerator[int | Corru
     async for namespace in _namespaces(store, everywhere=everywhere):
         cursor: str | None = None
         while True:
-            page = await backend.page(Query(namespace=namespace, cursor=cursor))
+            try:
+                page = await backend.page(Query(namespace=namespace, cursor=cursor))
+            except CorruptRecord as unreadable:  # the rest of the namespace is out of reach, other namespaces are not
+                yield unreadable
+                break
             for error in page.damaged:
                 yield error
             for info in page.infos:

@@ -92,10 +92,10 @@ class Dictionaries:
         await self._backend.commit(Key(_HOME, namespace), Change(append=(record,), ttl=0))
         self._newest.pop(namespace, None)
 
-    async def trained_on(self, namespace: str, owner: str) -> list[int]:
-        """Return the ids of the dictionaries that may hold fragments of an owner's messages."""
+    async def trained_on(self, namespace: str, owner: str | None) -> list[int]:
+        """Return the ids of the dictionaries that may hold fragments of an owner's messages; None: of anybody's."""
         stored = await self.stored(namespace)
-        return [_id(record) for record in stored.records if _may_hold(record, _digest(owner))]
+        return [_id(record) for record in stored.records if owner is None or _may_hold(record, _digest(owner))]
 
     async def remove(self, namespace: str, id: int, stored: Stored) -> None:
         """Remove a dictionary.  The caller must have checked that nothing needs it.

@@ -59,7 +59,7 @@ class CompressionLayer(CompressedRecords):
             await self._sealer.close()
         await super().close()
 
-    async def traces(self, namespace: str, owner: str) -> tuple[str, ...]:
+    async def traces(self, namespace: str, owner: str | None) -> tuple[str, ...]:
         found = await self.dictionaries.trained_on(namespace, owner)
         return (*await super().traces(namespace, owner), *(f"dictionary {id} of {namespace!r}" for id in found))
 

@@ -123,8 +123,7 @@ def keys_of(namespace: str, session: bytes) -> Keys:
     """
     tenant = namespace.encode()
     bucket = crc32(session, crc32(tenant)) % BUCKETS
-    prefix = prefix_of(bucket, namespace)
-    owners = b"turnlog:{%d}:o:%d:%b:" % (bucket, len(tenant), tenant)
+    prefix, owners = prefix_of(bucket, namespace), owners_prefix_of(bucket, namespace)
     return Keys(bucket, prefix + session, index_of(bucket, namespace, None), prefix, session, owners)
 
 
@@ -132,6 +131,12 @@ def prefix_of(bucket: int, namespace: str) -> bytes:
     """Return the beginning of the keys of all sessions in a bucket and namespace."""
     tenant = namespace.encode()
     return b"turnlog:{%d}:s:%d:%b:" % (bucket, len(tenant), tenant)
+
+
+def owners_prefix_of(bucket: int, namespace: str) -> bytes:
+    """Return the beginning of the keys of the indexes of all owners in a bucket and namespace."""
+    tenant = namespace.encode()
+    return b"turnlog:{%d}:o:%d:%b:" % (bucket, len(tenant), tenant)
 
 
 def key_of(place: object) -> Key | None:
@@ -167,10 +172,9 @@ def listed_namespace(name: bytes) -> str:
 
 def index_of(bucket: int, namespace: str, owner: str | None) -> bytes:
     """Return the Redis key of an index: of all sessions of a bucket and namespace, or of one owner's."""
-    tenant = namespace.encode()
     if not owner:
-        return b"turnlog:{%d}:i:%b" % (bucket, tenant)
-    return b"turnlog:{%d}:o:%d:%b:%b" % (bucket, len(tenant), tenant, owner.encode())
+        return b"turnlog:{%d}:i:%b" % (bucket, namespace.encode())
+    return owners_prefix_of(bucket, namespace) + owner.encode()
 
 
 def namespaces_of(bucket: int) -> tuple[bytes, bytes]:

@@ -116,6 +116,8 @@ class RetryingServer:
         said = str(answer).rstrip(".")
         if said.startswith("NOAUTH"):
             said += "; a password goes before the host, as in redis://:password@host"
+        if said.startswith(("invalid username-password", "WRONGPASS")):
+            said += "; set the right ones in the URL, as in redis://user:password@host"
         if unknown:
             error: OutcomeUnknown | Unavailable = OutcomeUnknown(f"{self.location.name}: {said}")
         else:

@@ -142,6 +142,10 @@ local function known(key, hashes, hash)
   return nil
 end
 
+local function owner_in(header)
+  return string.sub(header, {HEADER.size + 1}, {HEADER.size} + (string.byte(header, {HEADER["owner"]}) or 0))
+end
+
 local function line_of(key)
   return (string.gsub(key, ':s:', ':w:', 1))
 end
@@ -494,7 +498,9 @@ MOVED: Final = 2
 """The answer of `FORGET` if the entry was put to its place."""
 
 FORGET: Final = _script(
-    "member session whose",  # the entry, the session id in it, and the owner whose index it is; or nothing
+    # the entry, the session id in it, the owner whose index it is, or nothing, and the beginning of the keys of indexes
+    # of owners
+    "member session whose owners",
     f"""
 -- remove an entry of an index, unless the session has its time: then another caller has put it there again
 local header, score = redis.call('LINDEX', KEYS[1], 0), redis.call('ZSCORE', KEYS[2], member)
@@ -502,8 +508,7 @@ if not score then return 0 end
 if header then
   local updated = number(header, {HEADER["updated"]})
   if updated == tonumber(score) then return 0 end
-  local length = string.byte(header, {HEADER["owner"]}) or 0
-  local owner = string.sub(header, {HEADER.size + 1}, {HEADER.size} + length)
+  local owner = owner_in(header)
   -- each commit writes the time of the entry, so one that is in the right index with a wrong time is damaged
   if (whose == '' and member == session .. '\\0' .. owner) or (whose ~= '' and whose == owner) then
     redis.call('ZADD', KEYS[2], updated, member)
@@ -511,10 +516,44 @@ if header then
   end
 end
 redis.call('ZREM', KEYS[2], member)
-if whose == '' then unlist(KEYS[2]) end
+-- the same entry in the other index: nobody would look for it there once this one is gone
+local other = whose ~= '' and whose or string.sub(member, #session + 2)
+if not (header and owner_in(header) == other) then
+  redis.call('ZREM', KEYS[3], session .. '\\0' .. other)
+  if other ~= '' then redis.pcall('ZREM', owners .. other, session) end
+end
+unlist(KEYS[3])
 return 1
 """,
 )
+
+SWEEP: Final = _script(
+    "sessions owners cursor many",  # the beginnings of the keys of sessions and of indexes of owners
+    """
+-- remove the entries of sessions that have expired, also where another owner has made the session anew; return where
+-- to go on.  While a slot moves, a session may be out of reach: its entry stays
+local found, count = redis.call('ZSCAN', KEYS[1], cursor, 'COUNT', many), 0
+for i = 1, #found[2], 2 do
+  local member = found[2][i]
+  local stop = string.find(member, '\\0', 1, true)
+  if stop then
+    local session, owner = string.sub(member, 1, stop - 1), string.sub(member, stop + 1)
+    local header = redis.pcall('LINDEX', sessions .. session, 0)
+    local gone = not header
+    if type(header) == 'string' and owner_in(header) ~= owner then
+      gone = redis.call('ZSCORE', KEYS[1], session .. '\\0' .. owner_in(header))  -- otherwise the header is damaged
+    end
+    if gone then
+      count = count + redis.call('ZREM', KEYS[1], member)
+      if owner ~= '' then redis.pcall('ZREM', owners .. owner, session) end
+    end
+  end
+end
+if count > 0 then unlist(KEYS[1]) end
+return {found[1], count}
+""",
+)
+"""Removes the entries of expired sessions from a part of a bucket's index of a namespace, and from those of owners."""
 
 NAMESPACES: Final = _script(
     "after limit index",  # the beginning of the keys of indexes of namespaces

@@ -62,6 +62,7 @@ _NO_CHANGE: Final = b""
 
 _AT_ONCE: Final = 500
 """Sessions that the server counts before it answers other clients: one or two milliseconds."""
+_SWEPT: Final = 100  # entries that the server sweeps before it answers other clients, and indexes in one round trip
 _EVERY: Final = 16  # of so many sessions one is asked for its memory
 
 
@@ -603,7 +604,51 @@ class RedisBackend(Backend):
     @staticmethod
     def _forget(query: Query, session: bytes, member: bytes, keys: Keys) -> Command:
         index = _layout.index_of(keys.bucket, query.namespace, query.owner)
-        return _call(_scripts.FORGET, (keys.session, index), (member, session, (query.owner or "").encode()))
+        arguments = (member, session, (query.owner or "").encode(), keys.owners)
+        return _call(_scripts.FORGET, (keys.session, index, keys.listing), arguments)
+
+    async def sweep(self, *, now: bool = False) -> int:  # noqa: ARG002 - the server's clock is that of all sessions
+        """Remove what the lists of all namespaces still say of sessions that have expired: their ids and owners.
+
+        The server removes the sessions themselves.  Each script reads about 100 entries.
+
+        Args:
+            now: Makes no difference: a session expires by the server's clock.
+
+        Returns:
+            How many such sessions there were.
+
+        Raises:
+            Unavailable: The server could not be reached.
+        """
+        self.check_open()
+        swept, left = 0, dict.fromkeys(range(_layout.BUCKETS), b"")
+        while left:
+            places = [(after, *_layout.namespaces_of(bucket)) for bucket, after in left.items()]
+            commands = [_call(_scripts.NAMESPACES, (names,), (after, _SWEPT, index)) for after, names, index in places]
+            answers = await self._all(monotonic() + self._timeout, commands)
+            found = dict(zip(left, answers, strict=True))
+            swept += await self._sweep([(bucket, name, b"0") for bucket, names in found.items() for name in names])
+            left = {bucket: names[-1] for bucket, names in found.items() if len(names) == _SWEPT}
+        return swept
+
+    async def _sweep(self, parts: list[tuple[int, bytes, bytes]]) -> int:
+        """Sweep indexes, each given by its bucket, its namespace and the place to begin at; return how many entries."""
+        swept = 0
+        while parts:
+            some, parts = parts[:_SWEPT], parts[_SWEPT:]
+            commands = []
+            for bucket, name, cursor in some:
+                namespace = _layout.listed_namespace(name)
+                prefixes = _layout.prefix_of(bucket, namespace), _layout.owners_prefix_of(bucket, namespace)
+                index = _layout.index_of(bucket, namespace, None)
+                commands.append(_call(_scripts.SWEEP, (index,), (*prefixes, cursor, _SWEPT)))
+            answers = await self._all(monotonic() + self._timeout, commands)
+            for (bucket, name, _), (cursor, count) in zip(some, answers, strict=True):
+                swept += count
+                if cursor != b"0":
+                    parts.append((bucket, name, cursor))
+        return swept
 
     # ------------------------------------------------------------------------------------------------------ the server
 
@@ -615,7 +660,7 @@ class RedisBackend(Backend):
     async def diagnose(self) -> Sequence[Finding]:
         """Return which settings of the server are a risk."""
         self.check_open()
-        return await _upkeep.risks(self._server)
+        return await _upkeep.findings(self._server)
 
     @property
     def _default_ttl(self) -> str:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from ipaddress import ip_address
+from shlex import quote
 from typing import Final
+
+from redis.asyncio.connection import SSLConnection
 
 from turnlog import Unavailable
 from turnlog.values import Finding, Remainder
 
+from ._encrypted import EncryptedConnection
+from ._location import written
 from ._retry import RetryingServer
 
 _log: Final = logging.getLogger("turnlog.redis")
-_KEPT: Final = "; CONFIG REWRITE"  # so that it stays after a restart (redis.io/commands/config-rewrite)
+_SETTINGS: Final = (b"save", b"appendonly", b"appendfsync", b"maxmemory-policy", b"protected-mode", b"bind", b"port")
 
 
 async def warn(server: RetryingServer) -> None:
@@ -23,20 +29,78 @@ async def warn(server: RetryingServer) -> None:
 
 
 async def risks(server: RetryingServer) -> list[Finding]:
-    """Return what is wrong; the user may lack the right to read the server's settings."""
+    """Return what may lose sessions or show them to anyone; the user may lack the right to read the settings."""
     name, peer = server.location.name, await server.peer()
-    found = []
-    if not server.location.authenticates and peer is not None and not ip_address(peer.partition("%")[0]).is_loopback:
-        text = f"{name} asks nobody who they are: set a password, or whoever reaches it reads every session"
-        found.append(Finding(text, "CONFIG SET requirepass PASSWORD" + _KEPT))
     settings = await _settings(server)
+    found = []
+    if not server.location.authenticates and not _is_near(peer):
+        text = f"{name} asks nobody who they are: set a password, or whoever reaches it reads every session"
+        found.append(Finding(text, _command(server, peer, settings, "requirepass", "PASSWORD")))
     if settings.get(b"save") == b"" and settings.get(b"appendonly") == b"no":
         text = f"{name} keeps nothing on disk: set appendonly, or what it holds is lost when it ends"
-        found.append(Finding(text, "CONFIG SET appendonly yes" + _KEPT))
+        found.append(Finding(text, _command(server, peer, settings, "appendonly", "yes")))
     if settings.get(b"maxmemory-policy", b"").startswith(b"allkeys-"):
         text = f"{name} drops sessions when its memory is full: set maxmemory-policy to volatile-ttl"
-        found.append(Finding(text, "CONFIG SET maxmemory-policy volatile-ttl" + _KEPT))
+        found.append(Finding(text, _command(server, peer, settings, "maxmemory-policy", "volatile-ttl")))
     return found
+
+
+async def findings(server: RetryingServer) -> list[Finding]:
+    """Return the risks, and those that are usual: no warning names these, but `turnlog doctor` does."""
+    name, peer = server.location.name, await server.peer()
+    settings = await _settings(server)
+    found = await risks(server)
+    # a server in protected mode refuses other machines until it has a password (redis.io/docs/management/security)
+    is_open = settings.get(b"protected-mode") == b"no" and not _binds_near(settings.get(b"bind", b""))
+    if not server.location.authenticates and peer is not None and _is_near(peer) and is_open:
+        text = f"{name} asks nobody who they are, and lets other machines in: set a password, or protected-mode"
+        found.append(Finding(text, _command(server, peer, settings, "protected-mode", "yes")))
+    if settings.get(b"appendonly") == b"yes" and settings.get(b"appendfsync") != b"always":
+        how = settings[b"appendfsync"].decode()
+        lost = "the turns of the last second" if how == "everysec" else "the turns that the system has not written yet"
+        text = f"{name} has appendfsync={how}: a crash of the machine may take {lost} with it"
+        found.append(Finding(text, _command(server, peer, settings, "appendfsync", "always")))
+    if settings.get(b"appendonly") == b"no" and settings.get(b"save"):
+        text = f"{name} keeps snapshots alone: a crash may take the turns since the last one with it"
+        found.append(Finding(text, _command(server, peer, settings, "appendonly", "yes")))
+    return found
+
+
+def _is_near(peer: str | None) -> bool:
+    """Return whether a server is on this machine."""
+    return peer is None or ip_address(peer.partition("%")[0]).is_loopback
+
+
+def _binds_near(bind: bytes) -> bool:
+    """Return whether a server listens to this machine alone.
+
+    Args:
+        bind: Its addresses with spaces between; a hyphen marks one that it may lack.
+    """
+    with suppress(ValueError):
+        addresses = [ip_address(address.decode().removeprefix("-")) for address in bind.split()]
+        return bool(addresses) and all(address.is_loopback for address in addresses)
+    return False
+
+
+def _command(server: RetryingServer, peer: str | None, settings: Mapping[bytes, bytes], name: str, value: str) -> str:
+    """Return the command of a shell that changes a setting, also after a restart (redis.io/commands/config-rewrite).
+
+    It holds no password: `--askpass` asks for it.
+    """
+    location = server.location
+    path = location.settings.get("path")
+    ask = " --askpass" if location.settings.get("password") else ""
+    encrypts = issubclass(location.maker, (EncryptedConnection, SSLConnection))
+    if location.kind == "cluster":  # all of its nodes
+        tool = f"redis-cli{' --tls' if encrypts else ''}{ask} --cluster call {written(location.addresses[0])}"
+    elif path is not None:
+        tool = f"redis-cli{ask} -s {quote(path)}"
+    else:
+        is_named = location.kind == "server" or peer is None  # sentinels know others
+        host = location.addresses[0] if is_named else (str(peer), int(settings.get(b"port", b"6379")))
+        tool = f"redis-cli{ask} -u {'rediss' if encrypts else 'redis'}://{written(host)}"
+    return f"{tool} CONFIG SET {name} {value} && {tool} CONFIG REWRITE"
 
 
 async def remainders(server: RetryingServer) -> list[Remainder]:
@@ -54,7 +118,7 @@ async def remainders(server: RetryingServer) -> list[Remainder]:
 
 async def _settings(server: RetryingServer) -> Mapping[bytes, bytes]:
     try:
-        (answer,) = await server.ask_all([(b"CONFIG", b"GET", b"save", b"appendonly", b"maxmemory-policy")])
+        (answer,) = await server.ask_all([(b"CONFIG", b"GET", *_SETTINGS)])
     except Unavailable:
         return {}
     return dict(zip(answer[::2], answer[1::2], strict=True))

@@ -697,6 +697,17 @@ def any_expired(statements: Statements, now: float) -> Steps[bool]:
     return bool(rows)
 
 
+def count_expired(statements: Statements, now: float) -> Steps[tuple[int, float]]:
+    """Return how many sessions have expired and are not swept yet, and when the last of them expired.
+
+    Args:
+        statements: The statements of the database.
+        now: As in `read`.
+    """
+    ((count, last),) = yield statements.count_expired, statements.count_expired.bind({"now": now})
+    return count, last or 0.0
+
+
 def sweep(statements: Statements, now: float, limit: int) -> Steps[int]:
     """Remove sessions that have expired; return how many.
 

@@ -236,6 +236,8 @@ class Statements:
             .limit(bindparam("limit", type_=BigInteger))
         )
         self.expired = compiled(over.with_for_update(skip_locked=True))
+        still = select(func.count(), func.max(s.expires)).where(s.expires <= now, s.times == s.updated + s.expires)
+        self.count_expired = compiled(still)
 
         # Cuts, retention and seals need the heads next to the place, and the sizes of the records to remove.
         below, above, until = (

@@ -275,18 +275,23 @@ class SQLBackend(Backend):
         statements = self._statements
         return await self._database.read(lambda: _operations.namespaces(statements, after, limit))
 
-    async def sweep(self) -> int:
+    async def sweep(self, *, now: bool = False) -> int:
         """Remove the sessions that have expired, at most 100 in a transaction; return how many.
 
-        On SQLite these are the sessions that expired more than an hour ago.
+        On SQLite these are the sessions that expired more than an hour ago, by the clock of this process: so one whose
+        clock is ahead by less removes no session that others still use.
 
         An open backend does this by itself.  Any number of processes may do it at once.
+
+        Args:
+            now: On SQLite, also remove those that expired within the last hour.  If this process's clock is ahead,
+                sessions that others still use may be among them.
 
         Raises:
             Unavailable: The database could not be reached.
         """
         self.check_open()
-        swept, statements, grace = 0, self._statements, self._database.grace
+        swept, statements, grace = 0, self._statements, 0.0 if now else self._database.grace
         while await self._database.read(lambda: _operations.any_expired(statements, self.clock() - grace)):
             swept += await self._database.write(lambda: _operations.sweep(statements, self.clock() - grace, _SWEPT))
         return swept

@@ -11,8 +11,11 @@ import os
 import shutil
 import stat
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from math import ceil
 from shlex import quote
 from typing import Any, Final
+from urllib.parse import quote as url_quote
 
 from sqlalchemy import text
 
@@ -45,10 +48,23 @@ def rewritten(statements: Statements) -> Steps[bool]:
     return not busy
 
 
-def expired_in_sqlite(path: str) -> list[Remainder]:
-    """Return where expired sessions are that no sweep removes yet, because another process may have another clock."""
-    where = f"{path!r}, which has sessions that expired less than an hour ago"
-    return [Remainder(where, "an hour after their expiry", "turnlog sweep, an hour later")]
+def expired_in_sqlite(path: str, count: int, until: float) -> list[Remainder]:
+    """Return where expired sessions are that no sweep removes yet, because another process may have another clock.
+
+    Args:
+        path: The file.
+        count: How many such sessions it has.
+        until: When a sweep may remove the last of them, in seconds since 1970.
+    """
+    if not count:
+        return []
+    sessions = "1 expired session" if count == 1 else f"{count} expired sessions"
+    when = datetime.fromtimestamp(ceil(until), UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    return [Remainder(f"{sessions} in {path!r}", f"the first sweep after {when}", _sweep_now(path))]
+
+
+def _sweep_now(path: str) -> str:
+    return f"turnlog sweep --now --store {quote(f'sqlite:///{url_quote(path)}')}"
 
 
 def remainders_of_sqlite(path: str, *, why: str) -> list[Remainder]:
@@ -59,7 +75,7 @@ def remainders_of_sqlite(path: str, *, why: str) -> list[Remainder]:
         why: Why it was not.
     """
     where = f"free pages of {path!r} and its log, because it could not be written anew: {why}"
-    return [Remainder(where, "they are written over", "run the same command again")]
+    return [Remainder(where, "they are written over", _sweep_now(path))]
 
 
 def risks_of_sqlite(path: str, synchronous: str, size: int) -> list[Finding]:

@@ -256,6 +256,8 @@ class _MySQL(Server[_BufferedConnection]):
             return CorruptRecord(f"the database {self.name} is damaged: {said}")
         if code in (1146, 1054):  # ER_NO_SUCH_TABLE, ER_BAD_FIELD_ERROR
             return SchemaError(f"the tables in {self.name} are not as turnlog made them: {said}: {RESTORE}")
+        if code == 1045:  # ER_ACCESS_DENIED_ERROR
+            said += "; set the right user and password in the URL, as in mysql://user:password@host/database"
         return Unavailable(f"{self.name}: {said}: nothing was done")
 
     # ------------------------------------------------------------------------------------------------------- the tables

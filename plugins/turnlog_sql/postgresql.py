@@ -203,6 +203,8 @@ class _Postgres(Server[_Connection]):
             return SchemaError(f"the tables in {self.name} are not as turnlog made them: {said}: {RESTORE}")
         if isinstance(error, OSError):
             return Unavailable(f"{self.name} cannot be reached: {said}: nothing was done")
+        if isinstance(error, asyncpg.InvalidAuthorizationSpecificationError):  # which a wrong password also is
+            said += "; set the right user and password in the URL, as in postgresql://user:password@host/database"
         return Unavailable(f"{self.name}: {said}: nothing was done")
 
     # ------------------------------------------------------------------------------------------------------- the tables

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from functools import cache
+from shlex import quote as quote_word
 from typing import Final, Literal, TypeAlias, TypeVar
 from urllib.parse import quote
 
@@ -116,14 +117,19 @@ class SQLiteBackend(SQLBackend):
         It takes about as long as copying the file, needs as much room again, and keeps other writers waiting.
         """
         self.check_open()
-        path, now = self._file.path, self.clock()
-        expired = await self._database.read(lambda: _operations.any_expired(self._statements, now))
-        remains = _upkeep.expired_in_sqlite(path) if expired else []
+        path, remains = self._file.path, [*await self.unswept()]
         try:
             emptied = await self._database.read(lambda: _upkeep.rewritten(self._statements))
         except Unavailable as error:
             return remains + _upkeep.remainders_of_sqlite(path, why=str(error))
         return remains if emptied else remains + _upkeep.remainders_of_sqlite(path, why="another process reads its log")
+
+    async def unswept(self) -> Sequence[Remainder]:
+        """Return how many expired sessions `sweep` leaves, because they expired within the last hour, and how long."""
+        self.check_open()
+        now = self.clock()
+        count, last = await self._database.read(lambda: _operations.count_expired(self._statements, now))
+        return _upkeep.expired_in_sqlite(self._file.path, count, last + self._file.grace)
 
     async def diagnose(self) -> Sequence[Finding]:
         """Return what is wrong with the file, its rights, its disk and its settings."""
@@ -407,9 +413,18 @@ class _SQLite(Database):
             return Unavailable(
                 f"{self.name} is not there any more: restore it; or close the store, and open it to begin anew"
             )
+        if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN) and (locked := _read_only(self.path)):
+            mend = f"chmod u+w {' '.join(map(quote_word, locked))}"
+            return Unavailable(f"{self.name}: {error}: nothing was stored; to let its owner write to it: {mend}")
         if isinstance(error, _CommitFailed):
             return OutcomeUnknown(f"{self.name}: the commit failed: {error}")
         return Unavailable(f"{self.name}: {error}: nothing was stored")
+
+
+def _read_only(path: str) -> list[str]:
+    """Return which of the file and its folder this process may not write to."""
+    path = os.path.realpath(path)
+    return [place for place in (path, os.path.dirname(path)) if not os.access(place, os.W_OK)]
 
 
 def _create(path: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import logging
 import os
@@ -1017,6 +1018,34 @@ def test_help_names_the_commands_and_the_exit_codes(capsys: Any) -> None:
         assert "--store" in out
         offered = set(re.findall(r"([a-z]+)://", out))
         assert offered <= {plugin.name for plugin in installed() if plugin.group == "turnlog.backends"}
+
+
+def test_help_fills_the_lines_and_shows_no_default_of_a_flag(monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for command in ([], ["chat"], ["recompress"], ["alerts", "check"]):
+        assert main([*command, "--help"]) == 0
+        usage, *paragraphs = capsys.readouterr().out.partition("╭")[0].strip().split("\n\n")
+        assert usage.startswith(f"Usage: {' '.join(['turnlog', *command])}")
+        for rows in ([row.rstrip() for row in paragraph.splitlines()] for paragraph in paragraphs):
+            for row, following in itertools.pairwise(rows):
+                assert len(f"{row} {following.split()[0]}") > 78, row
+    for command, default in ((["list"], "100"), (["chat"], "offline"), (["erase"], "")):
+        assert main([*command, "--help"]) == 0
+        out = " ".join(capsys.readouterr().out.replace("│", "").split())
+        assert re.findall(r"\[default: *([^\]]*)\]", out) == [default] * bool(default)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["list", "a", "b"], "turnlog list takes no further argument, but 'a', 'b' was given: 'turnlog list --help'"),
+        (["alerts", "check", "x"], "'turnlog alerts check --help' lists what it takes"),
+        (["list", "--nothing"], "('turnlog list --help' tells more)"),
+    ],
+)
+def test_a_wrong_command_line_names_the_help_of_the_command(arguments: list[str], said: str, capsys: Any) -> None:
+    assert main(arguments) == 2
+    assert said in capsys.readouterr().err
 
 
 def test_errors_and_open_store_offer_only_what_is_installed(capsys: Any) -> None:

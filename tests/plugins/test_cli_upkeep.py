@@ -7,10 +7,12 @@ import json
 import os
 import pty
 import re
+import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,8 @@ import pytest
 import servers
 from command_line import Kept, KeptBackend, Screen, append, typed, use
 from sql_places import emptied_mariadb, emptied_postgresql
-from turnlog import Backend, Key, Query, Store, assistant, user
-from turnlog.errors import Unavailable
+from turnlog import Backend, Key, Page, Query, Store, assistant, user
+from turnlog.errors import CorruptRecord, Unavailable
 from turnlog.values import Finding
 from turnlog_cache import CacheLayer
 from turnlog_cli import main
@@ -113,9 +115,9 @@ def test_erase_removes_the_sessions_of_an_owner(shops: Kept, capsys: Any) -> Non
     assert [ids(shops.within(name)) for name in ("default", "shop")] == [["one", "two"], ["two"]]
     found = json.loads(printed(capsys, "erase", "--owner=alice", "--all-namespaces", "--yes", "--json"))
     assert [ids(shops.within(name)) for name in ("default", "shop", "shop/a")] == [["two"]] * 3
-    assert set(found) == {"sessions", "namespaces", "damaged", "remains"}
+    assert set(found) == {"sessions", "namespaces", "expired", "damaged", "remains"}
     assert set(found["remains"][-1]) == {"where", "until", "command"}
-    assert printed(capsys, "erase", "--owner=alice", "--yes").startswith("there was nothing to erase\n")
+    assert printed(capsys, "erase", "--owner=alice", "--yes") == "there was nothing to erase\n"
 
 
 @pytest.mark.parametrize(
@@ -167,8 +169,6 @@ def test_erase_names_copies_and_files_that_it_cannot_know(monkeypatch: Any, caps
 
 def damaged(tmp_path: Path) -> str:
     """The URL of a store with a sound session, one with a damaged turn, and one that cannot be read at all."""
-    import sqlite3
-
     url = f"sqlite:///{tmp_path}/chat.db"
 
     async def work() -> None:
@@ -232,6 +232,53 @@ def test_verify_has_the_database_check_itself(monkeypatch: Any, capsys: Any) -> 
     assert printed(capsys, "verify", code=1).startswith("a page\\nis damaged\n")
 
 
+def test_verify_goes_on_where_the_database_cannot_check_itself(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    async def check(*_: object, **__: object) -> list[str]:
+        raise CorruptRecord("the check cannot go on")
+
+    monkeypatch.setattr(SQLiteBackend, "check", check)
+    assert main(["verify", "--json", f"--store={damaged(tmp_path)}"]) == 1
+    out, err = capsys.readouterr()
+    found = json.loads(out)
+    assert (found["sessions"], found["turns"], found["complete"]) == (2, 3, True)
+    assert found["damaged"][0] == "the check cannot go on"
+    assert len(found["damaged"]) == 3
+    assert "restore a backup" in err
+
+
+def test_verify_says_what_it_found_where_it_cannot_go_on(shops: Kept, monkeypatch: Any, capsys: Any) -> None:
+    """Ctrl-C cancels it; and the pages of a namespace may be damaged."""
+    for error, code in ((asyncio.CancelledError(), 130), (CorruptRecord("a page is damaged"), 1)):
+        page = shops.backend.page
+
+        async def failing(query: Query) -> Page:
+            if query.namespace == "shop":
+                raise error  # noqa: B023
+            return await page(query)  # noqa: B023
+
+        with monkeypatch.context() as patch:
+            patch.setattr(shops.backend, "page", failing)
+            patch.setattr("turnlog_cli._verify.asyncio.run", run_until_interrupted)
+            assert main(["verify", "--json", "--all-namespaces"]) == code
+        found = json.loads(capsys.readouterr().out)
+        assert (found["sessions"], found["complete"]) == ((2, False) if code == 130 else (4, True))
+
+
+def run_until_interrupted(work: Coroutine[Any, Any, int]) -> int:
+    """Do what `asyncio.run` does after Ctrl-C."""
+    with asyncio.Runner() as runner:
+        try:
+            return runner.run(work)
+        except asyncio.CancelledError:
+            raise KeyboardInterrupt from None
+
+
+def test_verify_of_a_namespace_without_sessions_says_so(store: Kept, capsys: Any) -> None:
+    for arguments, where in ((["--namespace=typo"], "namespace 'typo'"), (["--all-namespaces"], "the store")):
+        assert main(["verify", *arguments]) == 0
+        assert capsys.readouterr().err == f"turnlog: there are no sessions in {where}\n"
+
+
 # -------------------------------------------------------------------------------------------------------------- doctor
 
 
@@ -279,7 +326,9 @@ def test_doctor_judges_servers(capsys: Any) -> None:
     out = findings(capsys, url)
     assert "ALTER SYSTEM SET fsync = on; SELECT pg_reload_conf()" in out
     assert "synchronous_commit=off" in out
-    assert "CONFIG SET appendonly yes; CONFIG REWRITE" in findings(capsys, servers.redis())
+    url = servers.redis()
+    tool = f"redis-cli -u {url.removesuffix('/0')}"
+    assert f"{tool} CONFIG SET appendonly yes && {tool} CONFIG REWRITE" in findings(capsys, url)
     url = emptied_mariadb()
     assert main(["migrate", f"--store={url}"]) == 0
     capsys.readouterr()
@@ -288,6 +337,50 @@ def test_doctor_judges_servers(capsys: Any) -> None:
     assert "no doublewrite buffer" in out
     assert servers.MariaDB.password not in out
     assert "***@127.0.0.1" in out
+
+
+def test_doctor_judges_what_a_redis_server_keeps_and_whom_it_lets_in(capsys: Any) -> None:
+    server = servers.Redis("appendonly=yes", "bind=127.0.0.1", "protected-mode=no")
+    doctor = ("doctor", "--json", f"--store={server.url}")
+
+    def found(code: int) -> list[dict[str, str]]:
+        findings: list[dict[str, str]] = json.loads(printed(capsys, *doctor, code=code))["findings"]
+        return findings
+
+    (one,) = found(1)
+    assert "appendfsync=everysec: a crash of the machine may take the turns of the last second" in one["text"]
+    _, _, _, *words = one["command"].partition(" && ")[0].split()  # redis-cli -u URL
+    server.ask(*words)
+    assert found(0) == [], "the command mends it; and nobody else reaches it"
+    server.ask("CONFIG", "SET", "bind", "*")
+    (one,) = found(1)
+    assert "asks nobody who they are, and lets other machines in" in one["text"]
+    server.ask("CONFIG", "SET", "protected-mode", "yes")
+    server.ask("CONFIG", "SET", "appendonly", "no")
+    server.ask("CONFIG", "SET", "save", "60 1000")
+    (one,) = found(1)
+    assert "keeps snapshots alone" in one["text"]
+    server.ask("CONFIG", "SET", "save", "")
+    server.ask("CONFIG", "SET", "requirepass", "hunter2")
+    doctor = ("doctor", "--json", f"--store={server.url.replace('//', '//:hunter2@')}")
+    (one,) = found(1)
+    assert one["command"].startswith("redis-cli --askpass -u redis://127.0.0.1:")
+    assert "hunter2" not in one["command"]
+
+
+def test_doctor_says_how_to_mend_what_denies_access(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    for url in (emptied_mariadb(), servers.postgresql()):
+        wrong = re.sub("//[^@/]*@", "//nobody:hunter2@", url)
+        out = printed(capsys, "doctor", f"--store={wrong}", code=3)
+        assert "set the right user and password in the URL" in out
+        assert "hunter2" not in out
+    file, connect, access = f"{tmp_path}/chat.db", sqlite3.connect, os.access
+    assert main(["migrate", f"--store=sqlite:///{file}"]) == 0
+    # the tests may run as root, who may write to any file
+    monkeypatch.setattr(sqlite3, "connect", lambda name, **more: connect(name.replace("=rw", "=ro"), **more))
+    monkeypatch.setattr(os, "access", lambda place, mode: place != file and access(place, mode))
+    out = printed(capsys, "doctor", f"--store=sqlite:///{file}", code=3)
+    assert f"to let its owner write to it: chmod u+w {file}\n" in out
 
 
 def test_doctor_says_why_a_store_does_not_open(tmp_path: Path, capsys: Any) -> None:
@@ -326,18 +419,69 @@ def test_doctor_shows_what_any_backend_finds_without_passwords(monkeypatch: Any,
 # -------------------------------------------------------------------------------------------------------- sweep, edit
 
 
-def test_sweep_removes_expired_sessions(tmp_path: Path, capsys: Any) -> None:
+def expired(tmp_path: Path, *ages: float) -> str:
+    """The URL of a store whose sessions, named after the seconds, expired so long ago."""
     url = f"sqlite:///{tmp_path}/chat.db"
 
     async def work() -> None:
-        for ago in (0.0, 10_000.0):
-            async with Store(SQLiteBackend(url, ttl=600.0, sweep=0, clock=lambda: time.time() - ago)) as store:  # noqa: B023
-                await store.append(f"s{ago}", [user("a")])
+        for age in ages:
+            then = time.time() - age - 600.0
+            async with Store(SQLiteBackend(url, ttl=600.0, sweep=0, clock=lambda: then)) as store:  # noqa: B023
+                await store.append(f"s{age:.0f}", [user(f"text of {age:.0f}")], owner="alice")
 
     asyncio.run(work())
-    assert printed(capsys, "sweep", f"--store={url}") == "1 expired session removed\n"
+    return url
+
+
+def test_sweep_removes_expired_sessions_and_says_which_are_left(tmp_path: Path, capsys: Any) -> None:
+    url = expired(tmp_path, 10.0, 10_000.0, 60.0)
+    out = printed(capsys, "sweep", f"--store={url}").splitlines()
+    assert out[0] == "1 expired session removed"
+    assert out[2:4] == ["what remains:", f"  2 expired sessions in '{tmp_path}/chat.db'"]
+    (until,) = re.findall("    until the first sweep after (.*)Z", out[4])
+    left = datetime.fromisoformat(f"{until}+00:00").timestamp() - time.time()
+    assert 3_500 < left < 3_592, "an hour after the younger one expired"
+    _, command = out[5].split("    to remove it now: turnlog ")
+    assert b"text of 10" in (tmp_path / "chat.db").read_bytes()
+    assert printed(capsys, *command.split()) == "2 expired sessions removed\n"
+    assert b"text of 10" not in (tmp_path / "chat.db").read_bytes()
     assert printed(capsys, "sweep", f"--store={url}") == "0 expired sessions removed\n"
     assert "removes expired sessions by itself" in printed(capsys, "sweep", "--store=memory://")
+
+
+@pytest.mark.parametrize("arguments", [["s10"], ["--owner=alice"]])
+def test_erase_removes_what_has_just_expired(arguments: list[str], tmp_path: Path, capsys: Any) -> None:
+    url = f"--store={expired(tmp_path, 10.0)}"
+    assert printed(capsys, "erase", *arguments, "--yes", url).startswith("erased: 1 expired session of the store\n")
+    assert b"text of 10" not in (tmp_path / "chat.db").read_bytes()
+    if arguments == ["s10"]:
+        assert "there is no session 's10'" in refused(capsys, "erase", "s10", "--yes", url, code=1)
+
+
+def test_erase_asks_before_it_removes_what_has_expired(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    url = f"--store={expired(tmp_path, 10.0)}"
+    monkeypatch.setattr("turnlog_cli._erase.is_terminal", lambda stream: True)
+    for answer, code in (("n\n", 1), ("y\n", 0), ("y\n", 1)):
+        typed(monkeypatch, answer)
+        assert main(["erase", "s10", url]) == code
+    assert "Erase all expired sessions? Session 's10' may be one of them. [y/N]" in capsys.readouterr().err
+
+
+def test_erase_fails_while_another_process_keeps_the_text(tmp_path: Path, capsys: Any) -> None:
+    """It names a command that removes it, which fails as long, too."""
+    url = f"--store={damaged(tmp_path)}"
+    reader = sqlite3.connect(tmp_path / "chat.db", isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM turnlog_sessions").fetchone()
+    assert main(["erase", "sound", "--yes", "--json", f"{url}?timeout=100ms"]) == 1
+    out, err = capsys.readouterr()
+    command = json.loads(out)["remains"][0]["command"].split()
+    assert "parts of what was erased are still in the store" in err
+    assert printed(capsys, *command[1:-1], f"{command[-1]}?timeout=100ms", code=1).endswith(f"{' '.join(command)}\n")
+    assert b"sound 1" in (tmp_path / "chat.db").read_bytes()
+    reader.close()
+    assert printed(capsys, *command[1:]) == "0 expired sessions removed\n"
+    assert b"sound 1" not in (tmp_path / "chat.db").read_bytes()
 
 
 def test_a_command_that_reads_sweeps_nothing(tmp_path: Path, capsys: Any) -> None:
@@ -364,11 +508,15 @@ def test_edit_sets_what_is_known_of_a_session(shops: Kept, capsys: Any) -> None:
         "--metadata=x=null",
         "--ttl=1h",
     )
-    assert out == "session one: tags, x, title, owner, ttl set\n"
+    assert out == "session one: tags, title, owner, ttl set; there was no x\n"
     info = asyncio.run(shops.info("one"))
     assert (info.owner, dict(info.metadata), info.ttl) == ("carol", {"tags": ["a", 1], "title": "Order 7"}, 3600.0)
     assert printed(capsys, "list", "--owner=carol").split("\t")[-1] == "Order 7\n"
-    printed(capsys, "edit", "one", "--owner=", "--title=", "--ttl=0")
+    out = printed(capsys, "edit", "one", "--owner=", "--title=", "--ttl=0")
+    assert out == "session one: ttl set; title, owner removed\n"
+    assert printed(capsys, "edit", "one", "--owner=", "--metadata=title=null") == (
+        "session one: there was no title and no owner\n"
+    )
     info = asyncio.run(shops.info("one"))
     assert (info.owner, dict(info.metadata), info.ttl) == ("", {"tags": ["a", 1]}, 0.0)
 
@@ -380,6 +528,8 @@ def test_edit_sets_what_is_known_of_a_session(shops: Kept, capsys: Any) -> None:
         (["one", "--metadata=x"], 2, "it has no name, or no ="),
         (["one", "--metadata==1"], 2, "it has no name, or no ="),
         (["one", "--metadata=x=word"], 2, "is not NAME=JSON: Expecting value"),
+        (["one", "--metadata=title=1", "--title=x"], 2, "the metadata 'title' are given twice"),
+        (["one", "--metadata=x=1", "--metadata=x=2"], 2, "the metadata 'x' are given twice"),
         (["one", "--ttl=soon"], 2, '--ttl: "soon" is not a duration'),
         (["nobody", "--title=x"], 1, "there is no session 'nobody'"),
         (["one", f"--owner={'x' * 256}"], 2, "owner has 256 bytes"),
@@ -537,12 +687,12 @@ def test_on_a_terminal_tables_fit_and_ids_stay_whole(chats: Path) -> None:
 def test_on_a_terminal_a_row_that_does_not_fit_is_a_paragraph(tmp_path: Path) -> None:
     async def work() -> None:
         async with Store(SQLiteBackend(f"sqlite:///{tmp_path}/turnlog.db")) as store:
-            await store.append("x" * 100, [user("a")], owner="alice", metadata={"title": "T"})
+            await store.append("x" * 100, [user("a")], owner="o" * 60, metadata={"title": "T"})
 
     asyncio.run(work())
     _, seen = screen("list", cwd=tmp_path)
     assert seen[0] == "x" * 100
-    assert re.fullmatch("  turns 1  messages 1  updated .*  owner alice  title T", seen[1])
+    assert re.fullmatch("  turns 1  messages 1  updated .*  owner\n  o{24}\\.\\.\\.  title T", "\n".join(seen[1:]))
 
 
 def test_on_a_terminal_erase_asks_and_doctor_advises(chats: Path) -> None:

@@ -295,7 +295,8 @@ async def test_traces_are_found_by_every_compression_layer_and_through_other_lay
         await fill_sessions(layer)
         trained = await layer.train("default")
         for outer in (Layer(layer), OffLayer(backend), GzipLayer(Layer(backend))):
-            assert await outer.traces("default", "owner 1") == (f"dictionary {trained.id} of 'default'",)
+            for owner in ("owner 1", None):  # None: nobody knows whose the sessions were
+                assert await outer.traces("default", owner) == (f"dictionary {trained.id} of 'default'",)
 
 
 async def test_a_damaged_dictionary_hides_only_the_records_that_need_it() -> None:

@@ -18,7 +18,8 @@ class Remainder(msgspec.Struct, frozen=True):
     Attributes:
         where: The place.
         until: When they are gone without further action, such as `the next snapshot`.
-        command: What removes them now; empty if no single command does.
+        command: What removes them now; empty if no single command does.  If it is one of turnlog, such as `turnlog
+            sweep --now`, the erasure was not finished, and `turnlog erase` returns 1.
     """
 
     where: str
