@@ -63,7 +63,10 @@ class Notes:
         self._stream: TextIO = _Nowhere() if stream is None else stream
 
     def write(self, text: str) -> int:
-        """Write the text, or drop it."""
+        """Write the text, or drop it.  Results that were printed before it come first, where both go to one file."""
+        if sys.stdout is not None:
+            with contextlib.suppress(OSError, OutputFailed, ValueError):  # the last flush reports it
+                sys.stdout.flush()
         with self._dropping():
             self._stream.write(text)
         return len(text)

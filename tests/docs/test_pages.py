@@ -25,6 +25,7 @@ LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 def test_what_a_page_shows_is_what_happens(name: str, site: Path, tmp_path: Path) -> None:
     variables = environment(site)
     variables["PATH"] = f"{Path(sys.executable).parent}:{variables['PATH']}"
+    variables.pop("PYTHONUNBUFFERED", None)  # it would hide that results come too late
     done = subprocess.run(
         [sys.executable, "-W", "error", str(ROOT / "tests" / "docs" / "run_page.py"), str(ROOT / name)],
         cwd=tmp_path,
