@@ -138,11 +138,6 @@ def test_settings_name_their_source_and_hide_what_is_secret(alone: Path, monkeyp
     assert mask("hunter2", "nowhere://:hunter2@h") == "hunter2"
 
 
-def test_an_existing_store_is_not_swept(alone: Path) -> None:
-    assert open_existing("sqlite:///a.db?sweep=5m").backend._sweep == 0  # type: ignore[attr-defined]
-    assert open_store("sqlite:///a.db?sweep=5m").backend._sweep == 300  # type: ignore[attr-defined]
-
-
 def test_an_existing_store_is_checked_and_not_migrated(alone: Path) -> None:
     def existing(url: str | None) -> tuple[list[str], str, str]:
         store = open_existing(url)

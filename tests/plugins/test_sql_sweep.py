@@ -15,7 +15,8 @@ import pytest
 
 import servers
 from sql_places import advance, emptied_mariadb, emptied_postgresql
-from turnlog import SessionNotFound, Store, assistant, user
+from turnlog import SessionNotFound, Store, assistant, open_store, user
+from turnlog.config import open_existing
 from turnlog_sql import _store
 from turnlog_sql._database import Database
 from turnlog_sql._store import SQLBackend
@@ -434,3 +435,9 @@ async def test_not_even_what_nobody_foresaw_ends_the_sweeper(
     await pauses.next()
     assert place.left() == set()
     await sweeping.close()
+
+
+def test_a_store_that_a_command_opens_is_not_swept(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/a.db?sweep=5m"
+    assert open_existing(url).backend._sweep == 0  # type: ignore[attr-defined]
+    assert open_store(url).backend._sweep == 300  # type: ignore[attr-defined]
