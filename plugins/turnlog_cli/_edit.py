@@ -70,7 +70,7 @@ async def _edit(
 
 
 class _Step(NamedTuple):
-    """What was done with one name."""
+    """The change of one name."""
 
     name: str
     removes: bool

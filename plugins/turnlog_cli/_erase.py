@@ -20,7 +20,7 @@ from ._text import Code, Printer, as_json, complain, counted, is_terminal, line,
 
 
 class _What(NamedTuple):
-    """What to remove: a session, or the sessions of an owner in one namespace or in all."""
+    """The target: a session, or the sessions of an owner in one namespace or in all."""
 
     session_id: str | None
     owner: str | None
@@ -28,14 +28,14 @@ class _What(NamedTuple):
 
 
 class _Receipt(NamedTuple):
-    """What was removed, and what remains."""
+    """The receipt: sessions that were removed, and data that remains."""
 
     sessions: dict[str, int]
-    """How many sessions were removed, by namespace."""
+    """The number of removed sessions by namespace."""
     damaged: Sequence[CorruptRecord]
     """Sessions that may be the owner's, and were left."""
     expired: int
-    """How many expired sessions of the store were removed, of any owner: nobody can list them."""
+    """The number of expired sessions that were removed from the store, of any owner, because no list shows them."""
     remains: Sequence[Remainder]
 
     @property

@@ -1,4 +1,4 @@
-"""What a backend of any plugin may offer to the commands that look after data."""
+"""Optional methods of backends, of any plugin, for the commands that look after data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What remains of sessions after they were removed, as the commands print it."""
+"""Data that remains after sessions were removed, as the commands print it."""
 
 from __future__ import annotations
 

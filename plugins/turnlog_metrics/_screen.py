@@ -1,4 +1,4 @@
-"""What `turnlog stats` prints."""
+"""The output of `turnlog stats`."""
 
 from __future__ import annotations
 

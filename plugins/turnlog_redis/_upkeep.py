@@ -1,4 +1,4 @@
-"""What is wrong with servers that may lose sessions or show them to anyone, and what deletions leave on them."""
+"""Settings of servers that may lose sessions or show them to anyone, and data that deletions leave on servers."""
 
 from __future__ import annotations
 

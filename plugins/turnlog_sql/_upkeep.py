@@ -1,4 +1,4 @@
-"""What deletions leave behind in each database, and which of its settings are a risk.
+"""Data that deletions leave behind in each database, and settings of the database that are a risk.
 
 The sources are the manuals: sqlite.org/pragma.html, sqlite.org/lang_vacuum.html, postgresql.org/docs/current
 (sql-vacuum, wal-configuration, runtime-config-wal) and mariadb.com/kb (optimize-table, innodb-system-variables,

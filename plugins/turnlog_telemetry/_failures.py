@@ -1,4 +1,4 @@
-"""What becomes of an error that telemetry itself raises."""
+"""Errors of telemetry itself: the first is logged, and none reaches the application."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be counted in the input and the output of an operation."""
+"""The figures of an operation: messages, bytes and rows, counted in its input and its output."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ _ANSWERS: Final[tuple[type[TurnlogError], ...]] = (SessionNotFound, Conflict, Sp
 
 
 class Operation(NamedTuple):
-    """What all spans and measurements of one operation in one namespace share.
+    """The data that all spans and measurements of one operation in one namespace share.
 
     Attributes:
         name: The name of the method of the backend.
@@ -40,7 +40,7 @@ class Operation(NamedTuple):
 
 
 class Tools(NamedTuple):
-    """What a layer measures with.
+    """The tools with which a layer measures.
 
     Attributes:
         tracer: Makes the spans.

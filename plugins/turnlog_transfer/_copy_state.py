@@ -27,7 +27,7 @@ CREATE TABLE IF NOT EXISTS sessions (
 
 
 _APPLICATION: Final = int.from_bytes(b"tlcp")
-"""What the file says that it is (sqlite.org/pragma.html#pragma_application_id)."""
+"""The number that marks the file as the state of a copy (sqlite.org/pragma.html#pragma_application_id)."""
 
 
 class Entry(NamedTuple):

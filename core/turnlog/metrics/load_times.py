@@ -47,7 +47,7 @@ class LoadTimes(Layer):
 
     @property
     def errors(self) -> Mapping[str, int]:
-        """How many calls failed, by the name of the error: `Unavailable`, `OutcomeUnknown`, `CorruptRecord` and so on.
+        """The number of failed calls by the name of the error, such as `Unavailable` or `CorruptRecord`.
 
         Errors that answer a caller, such as `Conflict` or `SessionNotFound`, are not counted.
         """

@@ -38,7 +38,7 @@ class LoadLatency(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Measurement(msgspec.Struct, frozen=True, kw_only=True):
-    """What `StateMetrics.measure` returns.
+    """The result of `StateMetrics.measure`.
 
     Attributes:
         active_sessions: How many sessions of the namespace have not expired.

@@ -24,8 +24,8 @@ _WINDOW: Final = 20
 class StateMetrics:
     """Measures the sessions of a store's namespace, and the loads of this process.
 
-    It puts the layer `LoadTimes` over the store's backend, if the store has none: loads are timed from then on, those
-    of views that are made later included, whatever their namespace.
+    It puts the layer `LoadTimes` over the store's backend, if the store has none.  From then on the layer times the
+    loads of the store, and of all views that are made later, in every namespace.
 
     Args:
         store: The store, or a view of a namespace.

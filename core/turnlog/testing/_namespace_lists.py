@@ -37,7 +37,7 @@ class NamespaceLists(ContractBase):
         assert await _listed(await self.another(store)) == _NAMES
 
     async def test_namespaces_page_by_page(self, store: Store) -> None:
-        """`namespaces` returns at most `limit` namespaces, those that follow `after`, whatever that is."""
+        """`namespaces` returns at most `limit` namespaces that follow `after`, which need not be a namespace itself."""
         await _listed(store)
         for name in reversed(_NAMES):
             await store.within(name).append(ID, say("x"))

@@ -6,7 +6,7 @@ import msgspec
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True):
-    """What the sessions of a namespace that have not expired hold together.
+    """The totals of the unexpired sessions of a namespace.
 
     Attributes:
         sessions: How many there are.

@@ -1,4 +1,4 @@
-"""What a backend says of its data and its server, for people to read: what deletions leave behind, and what is wrong.
+"""Reports of a backend for people: `Remainder`, data that deletions leave behind, and `Finding`, a fault of a server.
 
 A backend offers either by a method that the commands `turnlog erase` and `turnlog doctor` call if it is there:
 
