@@ -96,7 +96,7 @@ def test_a_backend_that_lists_no_namespaces_says_so(monkeypatch: Any, capsys: An
     monkeypatch.setattr(MemoryBackend, "namespaces", Backend.namespaces)
     use(monkeypatch, MemoryBackend())
     for command in (["namespaces"], ["search", "x", "--all-namespaces"], ["verify", "--all-namespaces"]):
-        assert "MemoryBackend cannot list its namespaces: name the namespace" in refused(capsys, *command, code=1)
+        assert "MemoryBackend cannot list namespaces: name one" in refused(capsys, *command, code=1)
 
 
 # --------------------------------------------------------------------------------------------------------------- erase
