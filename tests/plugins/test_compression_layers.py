@@ -332,8 +332,8 @@ def test_a_stack_takes_one_compression_layer(outer: str, inner: str) -> None:
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        (lambda layer: layer(Messages(MemoryBackend())), r"Messages \(messages\): .*, so put Messages before it"),
-        (lambda layer: layer(CacheLayer(MemoryBackend())), r"CacheLayer \(cache\): .*, so put CacheLayer before it"),
+        (lambda layer: layer(Messages(MemoryBackend())), r"Messages \(messages\): .*; put Messages before it"),
+        (lambda layer: layer(CacheLayer(MemoryBackend())), r"CacheLayer \(cache\): .*; put CacheLayer before it"),
         (
             lambda layer: layer(Anywhere(CacheLayer(Encryption(MemoryBackend())))),
             r"CacheLayer \(cache\): the order is messages, cache, compression, encryption, outermost first",
@@ -371,7 +371,7 @@ def test_two_compression_layers_in_the_configuration_are_an_error(layers: str, a
 
 
 def test_a_wrong_order_in_the_configuration_is_an_error(alone: Path) -> None:
-    with pytest.raises(ConfigError, match=r"layers\[0\]: ZstdLayer .* over CacheLayer .*, so put CacheLayer before it"):
+    with pytest.raises(ConfigError, match=r"layers\[0\]: ZstdLayer .* over CacheLayer .*; put CacheLayer before it"):
         open_store("memory://?layers=zstd,cache")
     assert isinstance(open_store("memory://?layers=cache,zstd").backend, CacheLayer)
 
