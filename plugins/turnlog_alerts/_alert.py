@@ -73,9 +73,8 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
                 raise InvalidInput(f"{name} must be 0 or more seconds, not {getattr(self, name)}")
         if self.clear_at is not None and self.is_beyond(self.clear_at):
             side = "at most" if self.above is not None else "at least"
-            raise InvalidInput(
-                f"clear_at must be {side} the threshold, not {with_unit(self.metric, self.clear_at)}: the alert is {self.condition}"
-            )
+            given = with_unit(self.metric, self.clear_at)
+            raise InvalidInput(f"clear_at must be {side} the threshold, not {given}: the alert is {self.condition}")
         if type(self.to) is not tuple:
             raise InvalidInput(f'to must be a tuple of destinations such as ("log",), not {type(self.to).__name__}')
         if not self.to:

@@ -174,7 +174,7 @@ def _name(store: Store, *, all_namespaces: bool) -> str:
     if all_namespaces:
         nests = store.within("a").namespace != "a"  # as a view of a namespace does
         sessions = f"all namespaces in {store.namespace!r}" if nests else "all namespaces"
-    return f"{place if isinstance(place, str) else repr(place)}, {sessions}"
+    return f"{place if isinstance(place, str) else type(place).__name__}, {sessions}"
 
 
 def _place(store: Store) -> str | Backend:

@@ -16,7 +16,7 @@ from urllib.parse import parse_qs
 from cyclopts import App, Parameter
 
 from turnlog import CorruptRecord, InvalidInput, SchemaError, Store, TurnlogError, open_store
-from turnlog.config import open_existing
+from turnlog.config import masked_url, open_existing
 
 from ._copy import CopyResult
 from ._copy import copy as copy_sessions
@@ -339,7 +339,7 @@ async def _copy(
             done[1] += result.outcome == "copied"
             show(result.bytes, f"{counted(done[0], 'session')} read, {done[1]} copied")
 
-        async with _source(stores[0]), stores[1]:
+        async with _source(stores[0], source), stores[1]:
             try:
                 totals = await copy_sessions(
                     *stores,
@@ -372,14 +372,14 @@ async def _copy(
 
 
 @asynccontextmanager
-async def _source(store: Store) -> AsyncIterator[None]:
+async def _source(store: Store, url: str) -> AsyncIterator[None]:
     """Open the source; one that is not there is a mistake, not a store to be made."""
     try:
         await store.open()
     except SchemaError as error:
         if not error.missing:
             raise
-        place = store.backend.location or repr(store.backend)
+        place = masked_url(url)
         raise SchemaError(f"the source, {place}, has no tables of turnlog or is not there: check its URL") from error
     try:
         yield

@@ -164,7 +164,7 @@ def test_erase_names_copies_and_files_that_it_cannot_know(monkeypatch: Any, caps
     use(monkeypatch, CacheLayer(backend))
     where = [one["where"] for one in json.loads(printed(capsys, "erase", "one", "--yes", "--json"))["remains"]]
     assert where[0] == "copies in other processes with a cache"
-    assert where[1] == "perhaps the files of <Silent>"
+    assert where[1] == "perhaps the files of Silent"
 
 
 def damaged(tmp_path: Path) -> str:
