@@ -11,7 +11,7 @@ from typing import Final
 from cyclopts import App
 
 from turnlog import InvalidInput, PluginError, TurnlogError
-from turnlog.config import mask, masked_url, open_existing
+from turnlog.config import masked_url, open_existing
 from turnlog.metrics import Measurement, StateMetrics
 
 from ._screen import as_failure, as_json, as_lines, as_screen, time_of
@@ -77,11 +77,10 @@ async def _show(metrics: StateMetrics, title: str, clock: Callable[[], float], *
             except TurnlogError as error:
                 if time is None:
                     raise
-                said = mask(str(error), store)
                 if is_terminal:  # the next measurement may succeed
-                    live.update(as_failure(title, said, time), refresh=True)
+                    live.update(as_failure(title, str(error), time), refresh=True)
                 else:
-                    print(f"turnlog: {time_of(time)}: {said}", file=sys.stderr)
+                    print(f"turnlog: {time_of(time)}: {error}", file=sys.stderr)
                 await _sleep(_SECONDS)
                 continue
             note = _note(metrics, measured, probes)
