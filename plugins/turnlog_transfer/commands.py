@@ -329,15 +329,17 @@ async def _copy(
     if all_namespaces and (_names_namespace(source) or _names_namespace(target)):
         raise InvalidInput("?namespace= in a URL and --all-namespaces contradict each other: leave out one of the two")
     with progress("copy") as show:
-        done, said = [0, 0], set[str]()
+        passes_seen, read, copied, said = 0, 0, 0, set[str]()
 
         def report(result: CopyResult) -> None:
+            nonlocal passes_seen, read, copied
             if result.error is not None and str(result.error) not in said:  # each pass finds it again
                 said.add(str(result.error))
                 complain(result.error)
-            done[0] += 1
-            done[1] += result.outcome == "copied"
-            show(result.bytes, f"{counted(done[0], 'session')} read, {done[1]} copied")
+            read = read + 1 if result.in_pass == passes_seen else 1
+            passes_seen = result.in_pass
+            copied += result.outcome == "copied"
+            show(result.bytes, f"pass {passes_seen}: {counted(read, 'session')} read, {copied} copied in all")
 
         async with _source(stores[0], source), stores[1]:
             try:
@@ -352,7 +354,7 @@ async def _copy(
                     progress=report,
                 )
             except asyncio.CancelledError:  # Ctrl-C
-                complain(f"stopped after {counted(done[1], 'session')}; to continue, run the same command again")
+                complain(f"stopped after {counted(copied, 'session')}; to continue, run the same command again")
                 raise
             except OSError as error:
                 if isinstance(error, TurnlogError):
