@@ -272,9 +272,10 @@ def _import_from(file: BinaryIO, name: str, importer: Importer) -> int:
             raise
         finally:
             runner.run(root.close())
+    empty = f"{totals.empty} empty, " if totals.empty else ""
     print(
         f"{counted(totals.stored, 'session')} stored, {totals.extended} extended, {totals.unchanged} unchanged, "
-        f"{totals.different} different, {totals.failed} failed; {counted(totals.messages, 'message')} written"
+        f"{empty}{totals.different} different, {totals.failed} failed; {counted(totals.messages, 'message')} written"
     )
     if not seen:
         complain("holds nothing to import", where=name)

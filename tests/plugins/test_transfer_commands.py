@@ -187,6 +187,21 @@ def test_what_retention_drops_is_reported(store: Kept, tmp_path: Path, monkeypat
     )
 
 
+@pytest.mark.parametrize("name", ["chatgpt", "claude"])
+def test_empty_conversations_are_counted_and_named_and_a_second_import_changes_nothing(
+    name: str, store: Kept, capsys: Any
+) -> None:
+    path = Path(__file__).parent / "exports" / f"{name}.json"
+    for stored, unchanged in ((1, 0), (0, 1)):
+        assert main(["import", str(path), "--owner=ann"]) == 0
+        out, err = capsys.readouterr()
+        assert out.startswith(
+            f"{'1 session' if stored else '0 sessions'} stored, 0 extended, {unchanged} unchanged, 1 em"
+        )
+        (line,) = err.splitlines()
+        assert line.endswith("' is empty, it has no messages: no session is made of it")
+
+
 def test_a_list_of_messages_takes_a_session(store: Kept, tmp_path: Path, capsys: Any) -> None:
     path = tmp_path / "x"
     path.write_text('\n[{"role": "user", "content": "hi"}]')
