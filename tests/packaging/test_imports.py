@@ -34,7 +34,7 @@ DRIVERS = {
 
 MAY_IMPORT = {
     "turnlog": {"msgspec", "stevedore"},
-    "turnlog_alerts": {"cyclopts", "httpx2", "msgspec", "turnlog"},
+    "turnlog_alerts": {"cyclopts", "httpx2", "msgspec", "rich", "turnlog"},
     "turnlog_anthropic": {"anthropic", "turnlog"},
     "turnlog_cache": {"msgspec", "turnlog"},
     "turnlog_cli": {"cyclopts", "rich", "turnlog"},

@@ -20,6 +20,7 @@ code is running code: install what you trust.
   `| None`.  A parameter of any other type, such as a clock or a client, is for code only.
 - `InvalidInput` says that an option is wrong, in a message that begins with the option's name.
 - A driver is imported at the top of the plugin's module, so that its absence is noticed when the plugin is looked up.
+  One whose import takes long is imported where it is used; then `turnlog.runtime.check_installed` is called at the top.
 
 A plugin in `turnlog.commands` is a function that takes the `cyclopts.App` of the program `turnlog` and registers one
 command on it, under the name of the entry point:

@@ -15,6 +15,7 @@ from ..layers import Layer
 from ..values.change import Change, Expect, Receipt
 from ..values.key import Key
 from ..values.session import Page, Query, Session
+from ..values.totals import Totals
 from ..values.version import Version
 from .measurement import LoadLatency
 
@@ -92,6 +93,10 @@ class LoadTimes(Layer):
     async def page(self, query: Query) -> Page:
         with self._failures:
             return await self.inner.page(query)
+
+    async def totals(self, namespace: str) -> Totals:
+        with self._failures:
+            return await self.inner.totals(namespace)
 
     async def copy(
         self,

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from .bounded import BoundedMap
+from .installed import check_installed
 from .keepalive import IDLE, PROBE, REACH, keep_alive
 from .keys import check_key
 from .per_loop import PerLoop
@@ -21,6 +22,7 @@ __all__ = [
     "PerLoop",
     "SSLMode",
     "Turns",
+    "check_installed",
     "check_key",
     "keep_alive",
     "tls_context",
