@@ -228,7 +228,7 @@ async def test_how_many_probes(reads: Any) -> None:
 def test_what_has_no_metrics() -> None:
     with pytest.raises(InvalidInput, match="must be a Store"):
         StateMetrics(MemoryBackend())  # type: ignore[arg-type]
-    with pytest.raises(InvalidInput, match="give the store"):
+    with pytest.raises(InvalidInput, match="pass the store"):
         StateMetrics(Store(MemoryBackend()).for_owner("ann"))
 
 

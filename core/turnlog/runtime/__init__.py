@@ -1,6 +1,6 @@
-"""Tools for backends and models on a server: one resource per event loop, turns, TLS, keepalive, keys, a bounded map.
+"""Tools for plugins that talk to servers: one resource per event loop, turns, TLS, keepalive, API keys, a bounded map.
 
-`import turnlog` does not import this package, which needs `asyncio` and `ssl`.
+`import turnlog` does not import this package, because it needs `asyncio` and `ssl`.
 """
 
 from __future__ import annotations
