@@ -34,11 +34,12 @@ PYTHONS = [version for version in (f"3.{minor}" for minor in range(11, 30)) if _
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Form, findings, and which module may import which."""
+    """Form, findings, prose, and which module may import which."""
     session.install("-e", ".[dev]")
     session.run("ruff", "format", "--check", ".")
     session.run("ruff", "check", ".")
     session.run("lint-imports")
+    session.run("python", "tests/docs/prose.py")
 
 
 @nox.session
