@@ -70,8 +70,8 @@ def maps(store: Store) -> dict[str, int]:
     cache = store.find(CacheLayer)
     *_, backend = stack_of(store.backend)
     found = {"cached": len(cache._entries), "cached KiB": cache._stats.bytes // 1024, "seen": len(backend._seen)}
-    found |= {"sent": len(cache._sent), "missing": len(cache._missing)}
-    found["flights"] = sum(len(each) for each in cache._flights.values())
+    found |= {"pending": len(cache._pending), "missing": len(cache._missing)}
+    found["shared reads"] = sum(len(each) for each in cache._reads.values())
     found["tasks"] = len(asyncio.all_tasks())
     for function in (keys.cached_key, keys.start_of):
         found[function.__wrapped__.__name__] = function.cache_info().currsize

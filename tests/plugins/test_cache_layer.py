@@ -1338,7 +1338,7 @@ def test_threads_with_a_loop_each_over_one_cache(mode: Mode, tmp_path: Path) -> 
             assert problems == []
             assert len(await Store(backend).load("shared")) == threads * turns
             assert cache.counters.bytes == sum(entry.size for entry in cache._entries.values())
-            assert cache._sent == {}
+            assert cache._pending == {}
 
     asyncio.run(run_all())
 
