@@ -1,6 +1,6 @@
-"""The wheel without extras: what works, and what an error says where something is missing.
+"""The wheel without extras: the features that work, and the errors for a missing package.
 
-Run by `nox -s minimal`, in an environment that holds nothing else: with the extras there, it is not true.
+Run by `nox -s minimal`, in an environment without other packages.  The errors do not occur if the extras are installed.
 """
 
 from __future__ import annotations
