@@ -12,6 +12,7 @@ from .keys import check_key
 from .per_loop import PerLoop
 from .tls import SSLMode, tls_context
 from .turns import Gate, Turns
+from .unreachable import Reason, why_unreachable
 
 __all__ = [
     "IDLE",
@@ -20,10 +21,12 @@ __all__ = [
     "BoundedMap",
     "Gate",
     "PerLoop",
+    "Reason",
     "SSLMode",
     "Turns",
     "check_installed",
     "check_key",
     "keep_alive",
     "tls_context",
+    "why_unreachable",
 ]
