@@ -1527,7 +1527,7 @@ def test_a_wrong_order_of_layers_is_a_configuration_error() -> None:
     ):
         with pytest.raises(ConfigError, match=message):
             open_store(f"memory://?layers={wrong}")
-    with pytest.raises(InvalidInput, match="a stack has one layer for cache"):
+    with pytest.raises(InvalidInput, match="a stack may have one layer for cache"):
         CacheLayer(CacheLayer(MemoryBackend()))
     cache = open_store("memory://?layers=cache,zstd").find(CacheLayer)
     assert isinstance(cache.inner, ZstdLayer)
