@@ -1097,9 +1097,18 @@ def test_version(capsys: Any) -> None:
             '--idle: "soon" is not a duration; write 90, ',
         ),
         (["recompress", "--idle=-1s", "--store=memory://?layers=gzip"], '--idle: "-1s" is not a duration'),
-        (["recompress", "--rate=0", "--store=memory://?layers=gzip"], "rate must be a number of sessions per second greater than 0, not 0.0"),
-        (["recompress", "--rate=-1", "--store=memory://?layers=gzip"], "rate must be a number of sessions per second greater than 0, not -1.0"),
-        (["recompress", "--rate=nan", "--store=memory://?layers=gzip"], "rate must be a number of sessions per second greater than 0, not nan"),
+        (
+            ["recompress", "--rate=0", "--store=memory://?layers=gzip"],
+            "rate must be a number of sessions per second greater than 0, not 0.0",
+        ),
+        (
+            ["recompress", "--rate=-1", "--store=memory://?layers=gzip"],
+            "rate must be a number of sessions per second greater than 0, not -1.0",
+        ),
+        (
+            ["recompress", "--rate=nan", "--store=memory://?layers=gzip"],
+            "rate must be a number of sessions per second greater than 0, not nan",
+        ),
         (["recompress", "--rate=few", "--store=memory://?layers=gzip"], "--rate"),
         (["recompress", "--store=memory://"], "has no compression layer: name one, as in --store 'sqlite:///chat.db?"),
         (["train-dictionary", "--store=memory://"], "has no layer that compresses with a dictionary: name one, as in"),
