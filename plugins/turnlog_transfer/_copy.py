@@ -10,6 +10,7 @@ from typing import Final, Literal, NamedTuple
 
 from turnlog import Backend, Key, SessionInfo, Store
 from turnlog.errors import (
+    AccessError,
     Closed,
     Conflict,
     CorruptRecord,
@@ -272,7 +273,7 @@ class _Work(NamedTuple):
 
 
 def _problem(key: Key, error: TurnlogError) -> CopyResult:
-    if isinstance(error, Closed | OutcomeUnknown | SchemaError | Unavailable):
+    if isinstance(error, AccessError | Closed | OutcomeUnknown | SchemaError | Unavailable):
         raise error
     if isinstance(error, CorruptRecord):
         error = named(error, key)
