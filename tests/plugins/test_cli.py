@@ -695,7 +695,10 @@ def test_show_and_list_extend_nobodys_life(monkeypatch: Any) -> None:
 
 def test_a_session_that_is_not_there_is_an_error(store: Kept, capsys: Any) -> None:
     assert main(["show", "nobody"]) == 1
-    assert capsys.readouterr() == ("", "turnlog: there is no session 'nobody' in 'default', or it has expired\n")
+    assert capsys.readouterr() == (
+        "",
+        "turnlog: there is no session 'nobody' in 'default', or it has expired; 'turnlog list' lists the sessions\n",
+    )
     assert main(["show", "\x1b[31m"]) == 2
     assert "\x1b" not in capsys.readouterr().err
 
