@@ -440,7 +440,8 @@ def append(
 
 
 def _is_plain(change: Change) -> bool:
-    return change.metadata is None and change.keep is None and change.ttl is None and change.expect is not ABSENT
+    described = (change.metadata, change.keep, change.ttl, change.times) != (None, None, None, None)
+    return not described and change.expect is not ABSENT
 
 
 def commit(
