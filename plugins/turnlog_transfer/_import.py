@@ -54,6 +54,7 @@ class Imported:
         stored: Sessions that were made.
         extended: Sessions that were there and were extended.
         unchanged: Sessions that were there already.
+        expired: Sessions of an export that have expired since, and are not stored.
         different: Sessions that are there and do not fit; they stay as they are.
         failed: Sessions, or parts of the file, that could not be read or stored.
         messages: Messages that were written.
@@ -63,6 +64,7 @@ class Imported:
     stored: int = 0
     extended: int = 0
     unchanged: int = 0
+    expired: int = 0
     different: int = 0
     failed: int = 0
     messages: int = 0
@@ -76,7 +78,7 @@ class Imported:
 
     @property
     def complete(self) -> bool:
-        """Whether the store holds all that the file holds."""
+        """Whether the store holds all that the file holds and that has not expired."""
         return not self.different and not self.failed
 
 
@@ -267,7 +269,7 @@ class Importer:
         if part.begins:
             # a view nests the name: no file leads out of it
             store = self.store if part.head.namespace is None else self.store.within(part.head.namespace)
-            self._restoring = Restoring(store, line, part.head, part.head.all_metadata())
+            self._restoring = Restoring(store, line, part.head, part.head.all_metadata(), part.head.times())
             await self._restoring.begin()
         if self._restoring is None:  # an earlier part has failed
             return None

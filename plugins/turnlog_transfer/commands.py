@@ -276,6 +276,10 @@ def _import_from(file: BinaryIO, name: str, importer: Importer) -> int:
         f"{counted(totals.stored, 'session')} stored, {totals.extended} extended, {totals.unchanged} unchanged, "
         f"{totals.different} different, {totals.failed} failed; {counted(totals.messages, 'message')} written"
     )
+    if totals.expired:
+        complain(
+            f"{counted(totals.expired, 'session')} of the export expired since: nothing of them is stored", where=name
+        )
     if not seen:
         complain("holds nothing to import", where=name)
     if totals.dropped:

@@ -401,10 +401,11 @@ class Header(msgspec.Struct, frozen=True, gc=False):
 
     def with_times(self, times: Times) -> Header:
         """Return the header with the times of a session that comes from another store."""
-        # another clock computed the expiry, so it is not known with which time to live
-        return msgspec.structs.replace(
-            self, created=times.created, updated=times.updated, expires=times.expires, expiry_ttl=None
-        )
+        header = msgspec.structs.replace(self, created=times.created, updated=times.updated)
+        if times.expires is None:
+            return header
+        # another store computed the expiry, so it is not known with which time to live
+        return msgspec.structs.replace(header, expires=times.expires, expiry_ttl=None)
 
     def expiry_may_move(self, ttl: float | None) -> bool:
         """Return whether `slide` may change anything: whether the session expires, or the backend's sessions do."""

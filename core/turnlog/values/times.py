@@ -20,7 +20,7 @@ class Times(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         created: When it was made, in seconds since 1970.
         updated: When turns were last written or cut, in seconds since 1970.
-        expires: When it expires unless it is used, in seconds since 1970; None: its time to live begins anew.
+        expires: When it expires unless it is used, in seconds since 1970; None: as any change moves it.
 
     Raises:
         InvalidInput: A time is not a number over 0, up to 2**53 - 1.
