@@ -277,9 +277,7 @@ def _import_from(file: BinaryIO, name: str, importer: Importer) -> int:
         f"{totals.different} different, {totals.failed} failed; {counted(totals.messages, 'message')} written"
     )
     if totals.expired:
-        complain(
-            f"{counted(totals.expired, 'session')} of the export expired since: nothing of them is stored", where=name
-        )
+        complain(f"left out {counted(totals.expired, 'session')} whose time to live is over", where=name)
     if not seen:
         complain("holds nothing to import", where=name)
     if totals.dropped:
