@@ -90,7 +90,7 @@ async def test_times_that_a_change_carries_are_those_of_the_entry(mode: Mode, pa
     # Seen failing where a change that makes no other version counts as a repeat.
     it = Setup(mode, ttl=400.0)
     await it.fill(3)
-    it.advance(50)
+    it.advance(10)
     now = it.clock.now
     await it.cache.commit(KEY, Change(**parts, times=Times(now - 90, now - 80, now + 70)))
     assert (await it.agrees()).info.updated == now - 80

@@ -92,17 +92,17 @@ async def test_a_change_that_carries_times_is_committed_alone() -> None:
         def moved(number: int) -> Change:
             return Change(append=(Record.of((user("moved"),), id=f"m{number}", time=0.0),), times=times)
 
-        await asyncio.gather(store.append("s", [user("a")]), store.backend.commit(key, moved(1)))
+        await asyncio.gather(*(store.append("s", [user(text)]) for text in "ab"), store.backend.commit(key, moved(1)))
         info = await store.info("s")
         assert (info.created, info.updated) == (times.created, times.updated)
         assert 60 < (info.expires_in or 0) <= 70
         await asyncio.gather(
-            store.append("s", [user("b")]), store.backend.commit(key, moved(2)), store.append("s", [user("c")])
+            store.append("s", [user("c")]), store.backend.commit(key, moved(2)), store.append("s", [user("d")])
         )
         info = await store.info("s")
         assert info.updated >= now
         assert 50 < (info.expires_in or 0) <= 60
-        assert await texts(store) == ["first", "a", "moved", "b", "moved", "c"]
+        assert await texts(store) == ["first", "a", "b", "moved", "c", "moved", "d"]
 
 
 async def test_one_change_that_is_sent_twice_at_once_is_stored_once() -> None:

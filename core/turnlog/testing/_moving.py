@@ -68,7 +68,9 @@ class Moving(ContractBase):
         """A change with an expiry in the past leaves no session."""
         now = await _now(store)
         for ttl in (None, 800.0):
-            await _moved(store, Times(now - 50, now - 40, now - 30), ttl=ttl)
+            left = await _moved(store, Times(now - 50, now - 40, now - 30), ttl=ttl)
+            assert left is not None
+            assert left <= 0
             assert await _ends(store)
         assert (await store.backend.page(Query(namespace=store.namespace))).infos == ()
         assert (await store.append(ID, say("b"), expect=ABSENT)).previous is None
@@ -83,6 +85,9 @@ class Moving(ContractBase):
         change = Change(append=(record("a"),), times=times)
         await store.backend.commit(key(store), change)
         assert (await store.touch(ID)).expires_in == pytest.approx(TTL, abs=1)
+        await _moved(store, Times(now - 50, now - 40, now + 500), "far")
+        assert (await store.info("far")).expires_in == pytest.approx(500, abs=1)
+        assert (await store.touch("far")).expires_in == pytest.approx(TTL, abs=1)
         await self.advance(10)
         await store.merge_metadata(ID, {"title": "x"})
         assert (await store.info(ID)).updated == times.updated
