@@ -366,7 +366,7 @@ local left
 if (tonumber(expires) or 0) > 0 then
   local time = redis.call('TIME')
   left = math.floor(tonumber(expires) * 1000 - tonumber(time[1]) * 1000 - tonumber(time[2]) / 1000)
-  redis.call('PEXPIRE', key, left)
+  redis.call('PEXPIRE', key, string.format('%.0f', left))  -- a large number would be sent with an exponent
   left = math.max(0, left)
 else
   left = extend(key, header, default, expires == '0')

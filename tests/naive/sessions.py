@@ -288,6 +288,7 @@ class TurnsFirst(MemoryBackend):
     "an_expiry_in_the_past",
     "each_change_may_carry_the_times",
     "times_alone",
+    "times_at_the_limits",
 )
 class IgnoresTimes(MemoryBackend):
     """Sets all times by its own clock."""

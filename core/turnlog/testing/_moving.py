@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ..errors import SessionNotFound
+from ..limits import MAX_NUMBER
 from ..store import Store
 from ..values.change import ABSENT, Change
 from ..values.session import Query
@@ -49,6 +50,18 @@ class Moving(ContractBase):
             assert (info.created, info.updated, info.ttl) == (times.created, times.updated, 800.0)
             assert info.expires_in == pytest.approx(500, abs=1)
         assert left == pytest.approx(500, abs=1)
+
+    async def test_times_at_the_limits(self, store: Store) -> None:
+        """Times may be any number over 0, up to 2**53 - 1."""
+        most = float(MAX_NUMBER)
+        for name, times in (("old", Times(5e-324, 0.001, most)), ("new", Times(most, most, most))):
+            await _moved(store, times, name)
+            info = await store.info(name)
+            assert (info.created, info.updated) == (times.created, times.updated)
+            assert info.expires_in is not None
+            assert info.expires_in == pytest.approx(most, rel=1e-5)
+        page = await store.backend.page(Query(namespace=store.namespace))
+        assert [info.key.session for info in page.infos] == ["new", "old"]
 
     async def test_a_moved_session_expires_with_its_source(self) -> None:
         """A moved session expires when it would have in its source; without such a time its life begins anew."""
