@@ -440,8 +440,8 @@ def append(
 
 
 def _is_plain(change: Change) -> bool:
-    described = (change.metadata, change.keep, change.ttl, change.times) != (None, None, None, None)
-    return not described and change.expect is not ABSENT
+    described = change.metadata is not None or change.ttl is not None or change.times is not None
+    return not described and change.keep is None and change.expect is not ABSENT
 
 
 def commit(

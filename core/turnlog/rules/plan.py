@@ -250,7 +250,7 @@ def plan(
         header, placed, drop = _drop(header, placed, near, drop)
     if change.max_bytes is not None:
         header.check_bytes(change.max_bytes, taken)
-    if (times is None or times.expires is None) and header.expiry_may_move(ttl):
+    if header.expiry_may_move(ttl) and (times is None or times.expires is None):
         header = header.slide(now, ttl)
     return Plan(header, placed, number, previous, keep, drop)
 

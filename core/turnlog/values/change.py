@@ -73,11 +73,11 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, repr
         expect: The condition on the session (`Expect`).
         for_owner: Only if the session belongs to this owner: otherwise it does not exist for this change.  A session
             that the change makes belongs to the owner.
-        times: For tools that move sessions: the session's times in another store, in place of those of the backend's
-            clock.  They hold until the session is used or changed again: every use moves the expiry as always, and the
-            next change of turns moves `updated`.  So each change of a session that takes several carries them, and the
-            last one decides.  `expires` prevails over `ttl`; in the past, it is that of a session that is not there.
-            None: the backend's clock.
+        times: For tools that move sessions: the session's times in another store, in place of those that the backend
+            sets by its clock.  They hold until the next use, which moves the expiry as always, and the next change of
+            turns, which sets `updated`.  If a tool stores a session in several changes, each carries the times, and
+            the last one decides.  `times.expires` prevails over `ttl`; if it has passed, no session is left.  None:
+            the backend sets them.
         first: For layers and backends: the number of the first turn, if this change makes the session; at most 2**52.
         restored: For layers and backends: how many of the records to append were not in the request, because a layer
             had to cut more than `keep` and puts them back.  The receipt's `number` does not count them.
