@@ -111,7 +111,7 @@ class CompressionLayer(CompressedRecords):
 
         Args:
             namespace: The namespace.
-            idle: Also seal all turns of sessions that have not changed for at least this many seconds.
+            idle: Also seal all turns of sessions whose turns have not changed for at least this many seconds.
             rate: The maximum number of sessions per second.
 
         Yields:

@@ -46,6 +46,9 @@ class Refused(Exception):
     """The server answered with an error; the text begins with its code in capitals, such as `NOAUTH`."""
 
 
+PLAIN: Final = "it answers without TLS only"
+"""The text of `Refused` if a server does not use TLS."""
+
 _FAILURES: Final = frozenset((Lost, Refused))
 
 
@@ -156,6 +159,8 @@ class SharedConnection(asyncio.Protocol):
                 connection = await self._make()
         except TimeoutError as error:
             raise Lost(f"no connection within {limit:g} s", sent=False, again=False) from error
+        except exceptions.AuthenticationError as error:  # a ConnectionError of redis-py
+            raise Refused(said(error)) from error
         except (OSError, exceptions.ConnectionError, exceptions.TimeoutError) as error:
             again = isinstance(error, exceptions.BusyLoadingError)
             raise Lost(said(error), sent=False, again=again) from error

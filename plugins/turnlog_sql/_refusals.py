@@ -1,4 +1,4 @@
-"""Reasons for which a database server refuses a request, for error messages."""
+"""Reasons for which a database server refuses access, for error messages."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ from typing import Final
 
 from turnlog.runtime import Reason
 
-NO_DATABASE: Final = Reason("the database does not exist", "create it, or set another one in the URL")
-NO_PERMISSION: Final = Reason("the server denies permission", "grant it to the user in the URL")
-DENIED: Final = Reason("the server denies access", "set the right user and password in the URL, before the host")
+NO_DATABASE: Final = Reason("the database does not exist", "create it, or set another one in the URL", permanent=True)
+NO_PERMISSION: Final = Reason("the server denies permission", "grant it to the user in the URL", permanent=True)
+DENIED: Final = Reason(
+    "the server denies access", "set the right user and password in the URL, before the host", permanent=True
+)
+NO_TLS: Final = Reason(
+    "the server offers no TLS", "set it up on the server, or leave sslmode out of the URL", permanent=True
+)

@@ -21,7 +21,7 @@ from sqlalchemy import Double, literal_column
 from sqlalchemy.dialects.mysql.asyncmy import MySQLDialect_asyncmy
 
 from turnlog import CorruptRecord, SchemaError, TooLarge, TurnlogError, Unavailable
-from turnlog.runtime import SSLMode, keep_alive, tls_context, why_unreachable
+from turnlog.runtime import Reason, SSLMode, keep_alive, tls_context, why_unreachable
 from turnlog.values import Finding, Remainder
 
 from . import _migrations, _upkeep
@@ -260,10 +260,11 @@ class _MySQL(Server[_BufferedConnection]):
             return CorruptRecord(f"the database {self.name} is damaged: {said}")
         if code in (1146, 1054):  # ER_NO_SUCH_TABLE, ER_BAD_FIELD_ERROR
             return SchemaError(f"the tables in {self.name} are not as turnlog created them: {said}: {RESTORE}")
-        if code == 2003 and (reason := why_unreachable(error)):  # CR_CONN_HOST_ERROR
-            return Unavailable(f"{self.name} cannot be reached: {reason.why}: nothing was done; {reason.remedy}")
-        if reason := _REASONS.get(code):
-            return Unavailable(f"{self.name}: {reason.why} ({said}): nothing was done; {reason.remedy}")
+        reason = _REASONS.get(code)
+        if reason is not None:
+            return reason.error(self.name, said)
+        if (code == 2003 or isinstance(error, OSError)) and (reason := why_unreachable(error)):  # CR_CONN_HOST_ERROR
+            return reason.error(self.name)
         return Unavailable(f"{self.name}: {said}: nothing was done")
 
     # ------------------------------------------------------------------------------------------------------- the tables
@@ -324,11 +325,14 @@ def _probe() -> str:
     return _migrations.probe(_statements().dialect)
 
 
-_REASONS: Final = {
+_REASONS: Final[dict[object, Reason]] = {
     1044: NO_PERMISSION,  # ER_DBACCESS_DENIED_ERROR
     1045: DENIED,  # ER_ACCESS_DENIED_ERROR
     1049: NO_DATABASE,  # ER_BAD_DB_ERROR
     1142: NO_PERMISSION,  # ER_TABLEACCESS_DENIED_ERROR
+    1143: NO_PERMISSION,  # ER_COLUMNACCESS_DENIED_ERROR
+    1227: NO_PERMISSION,  # ER_SPECIFIC_ACCESS_DENIED_ERROR
+    1698: DENIED,  # ER_ACCESS_DENIED_NO_PASSWORD_ERROR
 }
 """The meanings of refusals."""
 

@@ -24,7 +24,7 @@ from . import _migrations, _upkeep
 from ._database import RESTORE, Migrate
 from ._location import host_and_port, parse_database_url
 from ._operations import Row
-from ._refusals import DENIED, NO_DATABASE, NO_PERMISSION
+from ._refusals import DENIED, NO_DATABASE, NO_PERMISSION, NO_TLS
 from ._server import Failure, Server, in_a_line
 from ._statements import Statements, Value
 from ._store import SQLBackend
@@ -206,12 +206,15 @@ class _Postgres(Server[_Connection]):
         if isinstance(error, (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError)):
             return SchemaError(f"the tables in {self.name} are not as turnlog created them: {said}: {RESTORE}")
         if isinstance(error, OSError):
-            reason = _NO_TLS if "rejected SSL upgrade" in said else why_unreachable(error)
-            why, remedy = (said, "") if reason is None else (reason.why, f"; {reason.remedy}")
-            return Unavailable(f"{self.name} cannot be reached: {why}: nothing was done{remedy}")
+            found = NO_TLS if "rejected SSL upgrade" in said else why_unreachable(error)
+            if found is None:
+                return Unavailable(f"{self.name} cannot be reached: {said}: nothing was done")
+            return found.error(self.name)
         for kind, reason in _REASONS.items():
             if isinstance(error, kind):
-                return Unavailable(f"{self.name}: {reason.why} ({said}): nothing was done; {reason.remedy}")
+                return reason.error(self.name, said)
+        if isinstance(error, asyncpg.ProtocolViolationError) and "startup parameter" in said:
+            return _POOLED.error(self.name, said)
         return Unavailable(f"{self.name}: {said}: nothing was done")
 
     # ------------------------------------------------------------------------------------------------------- the tables
@@ -239,7 +242,7 @@ class _Postgres(Server[_Connection]):
         return found
 
 
-_NO_TLS: Final = Reason("the server offers no TLS", "set it up on the server, or leave sslmode out of the URL")
+_POOLED: Final = Reason("pgbouncer refuses the settings of turnlog", "add prepare=no to the URL", permanent=True)
 _REASONS: Final = {
     asyncpg.InvalidAuthorizationSpecificationError: DENIED,  # also the base class of the error for a wrong password
     asyncpg.InvalidCatalogNameError: NO_DATABASE,

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
-from turnlog import CorruptRecord, Key, OutcomeUnknown, SchemaError, TooLarge, TurnlogError, Unavailable
+from turnlog import AccessError, CorruptRecord, Key, OutcomeUnknown, SchemaError, TooLarge, TurnlogError, Unavailable
 from turnlog.errors import InvalidInput
 from turnlog.runtime import Gate
 from turnlog.values import Finding, Remainder
@@ -122,7 +122,7 @@ class SQLiteBackend(SQLBackend):
         path, remains = self._file.path, [*await self.unswept()]
         try:
             emptied = await self._database.read(lambda: _upkeep.rewritten(self._statements))
-        except Unavailable as error:
+        except (AccessError, Unavailable) as error:
             return remains + _upkeep.remainders_of_sqlite(path, why=str(error))
         return remains if emptied else remains + _upkeep.remainders_of_sqlite(path, why="another process reads its log")
 
@@ -408,9 +408,9 @@ class _SQLite(Database):
         if code == sqlite3.SQLITE_ERROR:
             return SchemaError(f"the tables in {self.name} are not as turnlog created them: {error}: {RESTORE}")
         if code == sqlite3.SQLITE_CANTOPEN and not os.path.isdir(folder := os.path.dirname(self.path)):
-            return Unavailable(f"{self.name}: the folder {folder!r} does not exist: create it, or correct the path")
+            return AccessError(f"{self.name}: the folder {folder!r} does not exist: create it, or name another one")
         if code == sqlite3.SQLITE_CANTOPEN and os.path.isdir(self.path):
-            return Unavailable(f"{self.name} is a folder: name a file in it")
+            return AccessError(f"{self.name} is a folder: name a file in it")
         if code == sqlite3.SQLITE_CANTOPEN and self._migrate == "check" and not os.path.exists(self.path):
             make = f"turnlog migrate --store 'sqlite:///{quote(self.path)}'"
             return SchemaError(f"{self.name} does not exist; to create it, run: {make}", missing=True)
@@ -421,10 +421,10 @@ class _SQLite(Database):
         if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN) and (locked := _read_only(self.path)):
             mend = f"chmod u+w {' '.join(map(quote_word, locked))}"
             text = f"{self.name}: this process has no permission to write to it ({error}): nothing was stored"
-            return Unavailable(f"{text}; to allow its owner to write to it, run: {mend}")
+            return AccessError(f"{text}; to allow its owner to write to it, run: {mend}")
         if code == sqlite3.SQLITE_CANTOPEN:
             text = f"{self.name}: this process has no permission to open or create it ({error}): nothing was stored"
-            return Unavailable(f"{text}; check the path, and the permissions of the file and its folder")
+            return AccessError(f"{text}; check the path, and the permissions of the file and its folder")
         if isinstance(error, _CommitFailed):
             return OutcomeUnknown(f"{self.name}: the commit failed: {error}")
         return Unavailable(f"{self.name}: {error}: nothing was stored")

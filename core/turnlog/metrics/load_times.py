@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import ClassVar, Final
 
 from ..backend import Backend
-from ..errors import CorruptRecord, HistoryRegressed, OutcomeUnknown, Unavailable
+from ..errors import AccessError, CorruptRecord, HistoryRegressed, OutcomeUnknown, Unavailable
 from ..layers import Layer
 from ..values.change import Change, Expect, Receipt
 from ..values.key import Key
@@ -22,7 +22,7 @@ from .measurement import LoadLatency
 _KEPT: Final = 1_000
 """Number of loads whose times are kept: ten of them are slower than the 99th percentile."""
 
-_FAILURES: Final = (Unavailable, OutcomeUnknown, CorruptRecord, HistoryRegressed)
+_FAILURES: Final = (AccessError, Unavailable, OutcomeUnknown, CorruptRecord, HistoryRegressed)
 """The errors that count as failures of the store.  Other errors, such as `Conflict`, are answers to the caller."""
 
 

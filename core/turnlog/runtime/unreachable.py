@@ -1,10 +1,13 @@
-"""Why a server cannot be reached, for messages."""
+"""`why_unreachable`: the reason why a connection failed, for messages."""
 
 from __future__ import annotations
 
 import errno
 import socket
+import ssl
 from typing import Final, NamedTuple
+
+from ..errors import AccessError, Unavailable
 
 _CAUSES: Final = 8
 """How many causes of an error are looked at."""
@@ -18,10 +21,22 @@ class Reason(NamedTuple):
     Attributes:
         why: The reason, as a clause.
         remedy: What to do, as a clause in the imperative.
+        permanent: Whether each further attempt fails, too: `AccessError`, not `Unavailable`.
     """
 
     why: str
     remedy: str
+    permanent: bool = False
+
+    def error(self, name: str, said: str = "") -> AccessError | Unavailable:
+        """Return the error to raise.
+
+        Args:
+            name: The name of the server.
+            said: The text of the server; empty if it could not be reached.
+        """
+        failed = f"{name}: {self.why} ({said})" if said else f"{name} cannot be reached: {self.why}"
+        return (AccessError if self.permanent else Unavailable)(f"{failed}: nothing was done; {self.remedy}")
 
 
 def why_unreachable(error: BaseException) -> Reason | None:
@@ -42,7 +57,17 @@ def why_unreachable(error: BaseException) -> Reason | None:
         if isinstance(cause, FileNotFoundError):
             return Reason("there is no such socket", f"check the path in the URL, {_RUNS}")
         if isinstance(cause, PermissionError):
-            return Reason("the system denies access", "allow this process to connect to it")
+            return Reason("the system denies access", "allow this process to connect to it", permanent=True)
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return Reason(
+                f"its certificate is not accepted ({cause.verify_message})",
+                "set sslrootcert to the file of the authority that signed it, and use the host name in the certificate",
+                permanent=True,
+            )
+        if isinstance(cause, ssl.SSLError) and cause.reason == "WRONG_VERSION_NUMBER":
+            return Reason(
+                "it does not use TLS on this port", "set the port for TLS, or connect without TLS", permanent=True
+            )
         cause = cause.__cause__ or cause.__context__
     return None
 
