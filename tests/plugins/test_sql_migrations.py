@@ -318,7 +318,11 @@ REFUSED: dict[str, tuple[Callable[[Place], None], int, str]] = {
     "nothing": (nothing, NOW, "turnlog migrate"),
     "older": (older, LATER, f"have version {NOW}, but this turnlog needs version {LATER}: run 'turnlog migrate'"),
     "newer": (newer, NOW, f"have version {LATER}, but this turnlog supports only version {NOW}: upgrade turnlog"),
-    "version 0": (damaged("UPDATE turnlog_schema SET version = 0"), NOW, "impossible version 0: restore them from a backup"),
+    "version 0": (
+        damaged("UPDATE turnlog_schema SET version = 0"),
+        NOW,
+        "impossible version 0: restore them from a backup",
+    ),
     "no version": (damaged("DELETE FROM turnlog_schema"), NOW, "without a version: restore them from a backup"),
     "no table": (
         damaged("DROP TABLE turnlog_changes"),
