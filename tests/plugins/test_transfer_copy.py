@@ -719,7 +719,7 @@ async def test_bad_arguments_are_refused_before_anything_is_read(state: Path) ->
         (
             (source, Store(source.backend, namespace="b")),
             {"all_namespaces": True},
-            "the same place: copy one namespace",
+            "the same place: copy one of its namespaces",
         ),
     ):
         with pytest.raises(InvalidInput, match=why):
