@@ -10,6 +10,7 @@ async with open_store("sqlite:///chat.db") as store:
 from .backend import Backend
 from .config import open_store
 from .errors import (
+    AccessError,
     Closed,
     ConfigError,
     Conflict,
@@ -64,6 +65,7 @@ __all__ = [
     "ABSENT",
     "ANY",
     "PRESENT",
+    "AccessError",
     "Backend",
     "Change",
     "Closed",

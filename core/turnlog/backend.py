@@ -1,8 +1,9 @@
-"""The contract for plugin authors: what a backend does.
+"""`Backend`: the contract for plugin authors.
 
-Four methods make a backend: `read`, `commit`, `delete` and `page`.  The rules that they follow are in `turnlog.rules`:
-`SessionState` applies them to a session that is stored as a whole, `needs` and `plan` to one that is stored in parts.
-`Store` builds what applications call on these methods.  `turnlog.testing.BackendContract` tests each sentence here.
+A backend implements four methods: `read`, `commit`, `delete` and `page`.  `turnlog.rules` holds the rules that they
+follow.  A backend that stores each session as one value uses `SessionState`; one that stores records separately calls
+`needs` and `plan`.  `Store` is the API for applications on top of these methods.  `turnlog.testing.BackendContract`
+checks every statement on this page.
 """
 
 from __future__ import annotations
@@ -28,16 +29,16 @@ __all__ = ["Backend"]
 
 
 class Backend(ABC):
-    """A place that keeps sessions.
+    """Storage for sessions.
 
-    A session is a log of turns with an owner and some metadata, named by a `Key`.  Sessions know nothing of each other.
-    Any number of tasks and processes may work on one session at once, and the event loops of several threads where the
-    backend says so.  Every commit is atomic and is stored once; nothing that was acknowledged is lost.
+    A session is a log of turns with an owner and metadata, named by a `Key`.  Sessions are independent of each other.
+    Any number of tasks and processes may use one session at once.  A backend says whether several event loops may use
+    it.  Every commit is atomic and stored once, and no acknowledged commit is lost.
 
-    `async with backend:` opens and closes it.  A backend that acquires nothing works without.
+    `async with backend:` opens and closes it.  A backend that needs no connection or file also works unopened.
 
     Args:
-        ttl: Seconds that a session lives after its last use, unless it has a time to live of its own; None: for ever.
+        ttl: Seconds from a session's last use to its expiry, for sessions without their own; None: they never expire.
         clock: Returns seconds since 1970.
 
     Raises:
@@ -51,7 +52,7 @@ class Backend(ABC):
 
     @property
     def location(self) -> str | None:
-        """The place of the sessions, the same in each process and without a password; None: only this object's."""
+        """The same text in every process for the same storage, without a password; None: only this object has it."""
         return None
 
     @abstractmethod
@@ -68,105 +69,104 @@ class Backend(ABC):
 
         Args:
             key: The session.
-            last: Only the fewest whole turns at the end that hold at least this many messages; 0: the info alone.  A
-                sealed record is returned whole, and counted whole.
-            before: Only turns numbered below this; with `last`, counted from there backwards.  A sealed record that
-                begins below it is included.
-            since: Only what follows this version, if the history has only grown: then `Session.continues` is true, no
-                records mean that nothing has changed, and the first record may be a later round of a turn.  Otherwise
-                (turns were cut, the session was made anew, or the records there were sealed or dropped) the answer is
-                the same as without `since`.  It cannot be given together with `before`.
-            touch: Extend the session's life.
+            last: Return the fewest whole turns at the end that hold at least this many messages; 0: no turns, only the
+                info.  A sealed record is returned, and counted, as a whole.
+            before: Return only turns numbered below this; `last` then counts back from there.  A sealed record that
+                begins below it is returned.
+            since: Return only the records after this version.  If turns were only added, `Session.continues` is true;
+                an empty answer means that nothing has changed, and the first record may be a later round of a turn.
+                If turns were cut, or the session was recreated, or records after the version were sealed or dropped,
+                the answer is the same as without `since`.  Not together with `before`.
+            touch: Restart the session's time to live.
 
         Raises:
-            SessionNotFound: There is none, or it has expired.
-            HistoryRegressed: The session is older than `since`, or has diverged from it: the store has lost what it
-                had acknowledged.
-            InvalidInput: `last` or `before` is not a number from 0 to 2**53 - 1, or `since` is not a version, or is
-                given with `before`.
+            SessionNotFound: The session does not exist, or has expired.
+            HistoryRegressed: The session is older than `since`, or has diverged from it: the storage lost acknowledged
+                commits.
+            InvalidInput: `last` or `before` is not a number from 0 to 2**53 - 1, or `since` is not a version, or both
+                `since` and `before` are given.
             Unavailable: The backend could not be reached.
         """
 
     @abstractmethod
     async def commit(self, key: Key, change: Change) -> Receipt:
-        """Apply a change: all of it or nothing, once per change id.
+        """Apply a change atomically, and once per change id.
 
-        The owner (`change.for_owner`) is compared first.  Then the id is looked up: a repeat stores nothing and is
-        answered with the version and the turn number of the first time.  Then `change.expect` is compared.  A change
-        to a session that is not stored makes it, unless the change puts nothing into it.  A commit extends the
-        session's life.  A session remembers at least its last 64 changes.
+        The backend compares the owner (`change.for_owner`) first.  Then it looks up the id: for a repeated change it
+        stores nothing, and returns the version and the turn number of the first commit.  Then it compares
+        `change.expect`.  If the session does not exist, the commit creates it, unless the change adds nothing.  Each
+        commit restarts the session's time to live.  A session remembers at least its last 64 changes.
 
         Args:
             key: The session.
             change: The change.
 
         Raises:
-            Conflict: The session does not meet `change.expect`, or a round does not follow its turn's open last one.
-            IdReused: The id stands for another change.
+            Conflict: The session does not meet `change.expect`, or a round does not continue the turn that is open.
+            IdReused: Another change was committed under this id.
             SplitsSealed: The cut falls inside a sealed record.
-            SessionNotFound: There is no session and the change makes none, or it belongs to another owner.
+            SessionNotFound: The session does not exist and the change does not create it, or it has another owner.
             HistoryRegressed: The session is older than `change.expect`, or has diverged from it.
-            TooLarge: A limit would be passed.
+            TooLarge: The change would exceed a limit.
             Unavailable: The backend could not be reached; nothing was stored.
             OutcomeUnknown: The answer was lost; the same change can be sent again.
         """
 
     @abstractmethod
     async def delete(self, key: Key, *, expect: Expect = None, for_owner: str | None = None) -> bool:
-        """Remove a session, all of it at once.  Without `expect`, a damaged session is removed, too.
+        """Remove a session atomically.  Without `expect` this also removes a damaged session.
 
         Args:
             key: The session.
             expect: The condition on the session.
-            for_owner: Only a session of this owner: any other does not exist for this call.  A damaged session is
-                removed if what is stored with it still tells that it is this owner's.
+            for_owner: Remove only a session of this owner; sessions of others do not exist for this call.  A damaged
+                session is removed if its stored owner can still be read.
 
         Returns:
-            False if there was none.
+            False if the session did not exist.
 
         Raises:
-            Conflict: The session does not meet `expect`, or there is none and `expect` names a version.
-            SessionNotFound: There is none, and `expect` is `PRESENT`.
+            Conflict: The session does not meet `expect`, or does not exist and `expect` names a version.
+            SessionNotFound: The session does not exist, and `expect` is `PRESENT`.
             HistoryRegressed: The session is older than `expect`, or has diverged from it.
-            CorruptRecord: It is damaged: whether it meets `expect`, or whose it is, cannot be told.
+            CorruptRecord: The session is damaged, so that its version or its owner cannot be compared.
             Unavailable: The backend could not be reached; nothing was removed.
             OutcomeUnknown: The answer was lost.
         """
 
     @abstractmethod
     async def page(self, query: Query) -> Page:
-        """Return one page of sessions, the last updated first, without those that have expired; extend no life.
+        """Return one page of unexpired sessions, the last updated first.  No time to live is restarted.
 
-        A session that cannot be read hides no other: it is left out of `Page.infos` and reported in `Page.damaged`.
+        A damaged session is left out of `Page.infos` and reported in `Page.damaged`.
         """
 
     async def namespaces(self, *, after: str | None = None, limit: int = 1_000) -> Sequence[str]:  # noqa: ARG002
-        """Return the namespaces that have sessions, also expired ones and those of layers, in the order of their bytes.
+        """Return the namespaces that have sessions, sorted by their bytes; expired and internal sessions count.
 
         Args:
-            after: Only namespaces that follow this text, which need not be one of them; None: from the beginning.
-            limit: How many at most, 1 to 1,000; fewer say that no others follow.
+            after: Return only namespaces that sort after this text; None: all.
+            limit: The largest number to return, 1 to 1,000.  A shorter answer is the last one.
 
         Raises:
             Unsupported: The backend cannot list them.
-            InvalidInput: `after` cannot name a namespace, or `limit` is out of bounds.
+            InvalidInput: `after` is not a valid namespace, or `limit` is out of bounds.
         """
-        raise Unsupported(f"{type(self).__name__} cannot list its namespaces: name the namespace")
+        raise Unsupported(f"{type(self).__name__} cannot list namespaces: name one")
 
-    async def seal(self, key: Key, record: Record) -> bool | None:  # noqa: ARG002 - for those that support it
-        """Replace the records that hold the same rounds by one record.  Readers see no difference, nor do versions.
+    async def seal(self, key: Key, record: Record) -> bool | None:  # noqa: ARG002 - subclasses use them
+        """Replace the records that hold the same rounds by one record.  Messages, turns and versions stay the same.
 
         Args:
             key: The session.
             record: The sealed record (`Record.seal`).
 
         Returns:
-            True if it was done; False if the records have changed since they were read; None if seals are not
-            supported.
+            True if replaced, False if the records have changed since they were read, None if seals are not supported.
 
         Raises:
-            SessionNotFound: There is no session.
-            InvalidInput: The record does not begin a turn.
+            SessionNotFound: The session does not exist.
+            InvalidInput: The record does not begin with the first round of a turn.
             Unavailable: The backend could not be reached.
         """
         return None
@@ -181,37 +181,37 @@ class Backend(ABC):
         expect: Expect = None,
         for_owner: str | None = None,
     ) -> Receipt:
-        """Make a session out of another: its turns with their numbers and times, metadata, owner and time to live.
+        """Create a session from another one: turns with numbers and times, metadata, owner and time to live.
 
-        The copy starts a new epoch and remembers none of the source's changes.  Override it to do better.
+        The new session remembers none of the source's changes.  A backend that can copy on its server overrides this.
 
         Args:
             source: The session to copy.
             target: The new session.
             at: Copy only the turns numbered below this; None: all.
-            change_id: As `Change.id`: a repeat is answered as the first time, if the source still meets `expect`.
+            change_id: As `Change.id`.  A repeated copy returns the first receipt if the source still meets `expect`.
             expect: The condition on the source.
-            for_owner: Only a source of this owner: any other does not exist for this call.
+            for_owner: Copy only a session of this owner; sessions of others do not exist for this call.
 
         Raises:
-            SessionNotFound: There is no source, or `expect` or `for_owner` excludes it.
-            Conflict: The source does not meet `expect`, or the target exists and another change made it.
-            SplitsSealed: `at` falls inside a sealed record that only a layer can open.
-            CorruptRecord: `at` falls inside a sealed record that cannot be read.
+            SessionNotFound: The source does not exist, or has another owner.
+            Conflict: The source does not meet `expect`, or the target exists and was created by another change.
+            SplitsSealed: `at` falls inside a sealed record that only a layer can decode.
+            CorruptRecord: `at` falls inside a damaged sealed record.
         """
         session = await self.read(source, before=at, touch=for_owner is None)
         if for_owner is not None:
             if session.info.owner != for_owner:
                 raise missing(source)
-            await self.read(source, last=0)  # extends the life of what is the owner's own
+            await self.read(source, last=0)  # the session is the owner's: restart its time to live
         if expect is not None:
             check_condition(source, session.info.version, expect)
         return await self.commit(target, copy_change(source, session, at, change_id, for_owner))
 
     async def totals(self, namespace: str) -> Totals:
-        """Return how many unexpired sessions a namespace has, and what they hold; extend no life.
+        """Return the number and the size of a namespace's unexpired sessions.  No time to live is restarted.
 
-        A session that cannot be read, or changes meanwhile, may be left out.  Override it to do better.
+        Damaged and concurrently changed sessions may be left out.  A backend whose server can count overrides this.
 
         Raises:
             InvalidInput: The namespace breaks a rule.
@@ -219,30 +219,30 @@ class Backend(ABC):
         """
         return await totals_of(self.page, namespace)
 
-    def alone(self, key: Key) -> AbstractAsyncContextManager[None]:  # noqa: ARG002 - for those that support it
-        """Keep other writers of a session waiting during a read and a commit that depends on it.
+    def alone(self, key: Key) -> AbstractAsyncContextManager[None]:  # noqa: ARG002 - subclasses use them
+        """Let other writers of a session wait during a read and the commit that depends on it.
 
-        It is a hint: a commit inside it still names the version that was read, and may raise `Conflict`.  By default it
-        does nothing, and callers must try again when another writer has come in between.
+        This is a hint.  The commit must still name the version that was read, and may raise `Conflict`: callers try
+        again.  The default does nothing.
 
         Raises:
-            Unavailable: Other writers left no turn in time, or the backend could not be reached.
+            Unavailable: Other writers kept the session busy for too long, or the backend could not be reached.
         """
         return nullcontext()
 
     async def open(self) -> None:
-        """Acquire what the backend needs.  Overrides must call `super().open()`."""
+        """Open files and connections.  Overrides must call `super().open()`."""
         self._closed = False
 
     async def close(self) -> None:
-        """Release it; afterwards every call raises `Closed`.  Overrides must call `super().close()`."""
+        """Close files and connections; later calls raise `Closed`.  Overrides must call `super().close()`."""
         self._closed = True
 
     def check_open(self) -> None:
-        """Refuse a call while the backend is closed: the four methods call this first.
+        """Refuse a call while the backend is closed.  The four methods call this first.
 
         Raises:
-            Closed: The backend was closed, or was never opened and has to be.
+            Closed: The backend is closed, or needs to be opened first.
         """
         if self._closed:
             raise Closed(f"{self!r} is not open: open it with 'async with'")

@@ -9,6 +9,7 @@
     ├── SplitsSealed                    not stored: the cut falls inside a sealed record
     ├── HistoryRegressed                not stored: the session is older than the caller's version, or has diverged
     ├── Unavailable (ConnectionError)   not stored: the store could not be reached in time
+    ├── AccessError                     not stored: the store refuses access, and will refuse each further attempt
     ├── OutcomeUnknown                  stored or not stored: send the same change again
     ├── ModelError                      the model's answer cannot be used; finished rounds are stored
     ├── CorruptRecord                   a stored record cannot be read
@@ -30,6 +31,7 @@ from __future__ import annotations
 from typing import Any
 
 __all__ = [
+    "AccessError",
     "Closed",
     "ConfigError",
     "Conflict",
@@ -136,6 +138,13 @@ class HistoryRegressed(TurnlogError):
 
 class Unavailable(TurnlogError, ConnectionError):
     """The store could not be reached, or was busy for too long.  Nothing was stored."""
+
+
+class AccessError(TurnlogError):
+    """The store refuses access: a wrong password, database, right, option or certificate.  Nothing was stored.
+
+    Each further attempt fails, too, until a person changes the configuration or the server; the message says how.
+    """
 
 
 class OutcomeUnknown(TurnlogError):

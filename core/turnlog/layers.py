@@ -1,6 +1,6 @@
-"""Layers: backends that wrap a backend.
+"""`Layer`, `MessageLayer` and `PayloadLayer`: backends that wrap a backend.
 
-`Layer` forwards everything.  `MessageLayer` and `PayloadLayer` are enough for most: they need one or two functions.
+`Layer` forwards every call.  Most layers derive from `MessageLayer` or `PayloadLayer` and implement one or two methods.
 """
 
 from __future__ import annotations
@@ -27,40 +27,42 @@ from .values.version import Version
 __all__ = ["POSITIONS", "Layer", "MessageLayer", "PayloadLayer", "Position", "stack_of"]
 
 Position: TypeAlias = Literal["messages", "cache", "compression", "encryption", "anywhere"]
-"""Where in a stack a layer belongs."""
+"""The position of a layer in a stack."""
 
 POSITIONS: Final[tuple[Position, ...]] = ("messages", "cache", "compression", "encryption")
-"""The order of a stack, the outermost first."""
+"""The positions in the order of a stack, outermost first."""
 
 
 class Layer(Backend):
     """A backend that wraps a backend and forwards every call.
 
-    Override the methods that the layer is for.  A layer that stores something else than it is given also overrides
-    `read`, `commit` and `seal`; `copy` then reads and commits through the layer, so that the copy is encoded anew.
+    A subclass overrides the methods whose behaviour it changes.  A layer that changes the stored data overrides `read`,
+    `commit` and `seal`.  `copy` then reads and commits through the layer, which encodes the copy again.
 
     Args:
-        inner: The backend to wrap; it is opened and closed with the layer.
+        inner: The backend to wrap; the layer opens and closes it.
 
     Raises:
-        InvalidInput: `inner` is not a backend, or a layer in it belongs outside of this one.
+        InvalidInput: `inner` is not a backend, or contains a layer whose position is outside this one's.
     """
 
     position: ClassVar[Position] = "anywhere"
-    """Where in a stack the layer belongs; a stack in another order is refused.
+    """The layer's position in a stack; the constructor refuses any other order.
 
-    A stack may have any number of layers for `messages` and `anywhere`, and one for each of the others.
+    A stack may have any number of layers at `messages` and `anywhere`, and one at each other position.
     """
 
     portable: ClassVar[bool] = False
-    """True if what the layer stores does not depend on the session: then the backend below copies sessions itself."""
+    """True if the stored form does not depend on the session's key: then the backend may copy records as they are."""
 
     inner: Backend
-    """The backend that is wrapped."""
+    """The wrapped backend."""
 
     def __init__(self, inner: Backend) -> None:
         if not isinstance(inner, Backend):
-            raise InvalidInput(f"inner must be a Backend, not {type(inner).__name__}: a Store goes around all layers")
+            raise InvalidInput(
+                f"inner must be a Backend, not {type(inner).__name__}: give the layer a backend, and the layer to Store"
+            )
         _check_position(type(self), inner)
         super().__init__(ttl=inner.ttl, clock=inner.clock)
         self.inner = inner
@@ -70,20 +72,20 @@ class Layer(Backend):
         return self.inner.location
 
     def stats(self) -> Mapping[str, float]:
-        """Return what the layer has counted, always under the same names, for a telemetry layer; nothing by default."""
+        """Return the layer's counters by name, for a telemetry layer.  The names never change; by default none."""
         return {}
 
     async def traces(self, namespace: str, owner: str | None) -> tuple[str, ...]:
-        """Return, for people to read, what may hold fragments of an owner's messages after the sessions were deleted.
+        """Describe data that may still contain parts of an owner's messages after the sessions were deleted.
 
         Args:
             namespace: The tenant.
-            owner: The owner; None: the sessions had none, or it is unknown, and everything that may hold anybody's.
+            owner: The owner; None: describe the data that may contain messages of anybody.
         """
         return await self.inner.traces(namespace, owner) if isinstance(self.inner, Layer) else ()
 
     def as_read(self, message: Message) -> Message:
-        """Return a message as it would be read once it is stored: `Store.save` compares that with what is stored."""
+        """Return a message as `read` would return it after it was stored; `Store.save` compares this form."""
         return self.inner.as_read(message) if isinstance(self.inner, Layer) else message
 
     async def read(
@@ -131,7 +133,7 @@ class Layer(Backend):
             raise
 
     async def _restore(self, error: OutcomeUnknown) -> None:
-        """Turn the change of an error from what is stored into what comes through this layer when it is sent again."""
+        """Decode `error.change`, so that it passes through this layer again when it is sent again."""
 
     async def totals(self, namespace: str) -> Totals:
         return await self.inner.totals(namespace)
@@ -153,7 +155,7 @@ class Layer(Backend):
 
 
 def stack_of(backend: Backend) -> Iterator[Backend]:
-    """Yield the layers of a stack, the outermost first, and then the backend below them."""
+    """Yield the layers of a stack, outermost first, and then its backend."""
     while isinstance(backend, Layer):
         yield backend
         backend = backend.inner
@@ -161,10 +163,10 @@ def stack_of(backend: Backend) -> Iterator[Backend]:
 
 
 def _check_position(outer: type[Layer], inner: Backend) -> None:
-    """Refuse a layer that belongs below one of those that it is put over.
+    """Refuse a layer over one that must be outside it, or over another one at the same position.
 
     Raises:
-        InvalidInput: One of them belongs outside of it, or at the same position.
+        InvalidInput: The order is wrong; the message names the right one.
     """
     if outer.position == "anywhere":
         return
@@ -176,34 +178,35 @@ def _check_position(outer: type[Layer], inner: Backend) -> None:
         if POSITIONS.index(below) < rank:
             raise InvalidInput(
                 f"{outer.__name__} ({outer.position}) cannot be over {name} ({below}): the order is "
-                f"{', '.join(POSITIONS)}, the outermost first, so put {name} before it"
+                f"{', '.join(POSITIONS)}, outermost first; put {name} before it"
             )
         if below == outer.position != "messages":
             raise InvalidInput(
-                f"{outer.__name__} cannot be over {name}: a stack has one layer for {below}, leave one of them out"
+                f"{outer.__name__} cannot be over {name}: a stack may have one layer for {below}; leave one of them out"
             )
 
 
 class MessageLayer(Layer):
-    """A layer that changes messages: redaction, enrichment.  Override `write_message`, and if needed the other two.
+    """A layer that changes messages, for redaction or enrichment.
 
-    `write_message` must be deterministic, and `write_message(read_message(stored)) == stored`: then a history that was
-    loaded and extended can be saved.  Nothing below the layer keeps what the layer was given.
+    A subclass overrides `write_message`, and `read_message` and `write_metadata` if it needs them.  `write_message`
+    must be deterministic, and `write_message(read_message(stored)) == stored`; otherwise `Store.save` of a loaded
+    history raises `Conflict`.  The layers and the backend below see only written messages.
     """
 
     position: ClassVar[Position] = "messages"
     portable: ClassVar[bool] = True
 
     def write_message(self, message: Message) -> Message:
-        """Return the message to store in place of one that the application writes; by default the same."""
+        """Return the message to store for a message that the application writes; by default the same one."""
         return message
 
     def read_message(self, message: Message) -> Message:
-        """Return the message to hand out in place of one that is stored; by default the same."""
+        """Return the message that the application reads for a stored message; by default the same one."""
         return message
 
     def write_metadata(self, metadata: Mapping[str, Value]) -> Mapping[str, Value]:
-        """Return the metadata to store in place of those that the application writes; by default the same."""
+        """Return the metadata to store for metadata that the application writes; by default the same."""
         return metadata
 
     def as_read(self, message: Message) -> Message:
@@ -229,7 +232,7 @@ class MessageLayer(Layer):
         try:
             return await self.inner.commit(key, change.rewrite(append=append, metadata=metadata))
         except OutcomeUnknown as error:
-            error.change = change  # it comes through this layer again
+            error.change = change  # plain: it passes through this layer again
             raise
 
     async def seal(self, key: Key, record: Record) -> bool | None:
@@ -248,48 +251,50 @@ class MessageLayer(Layer):
         try:
             return record.mapped(self.read_message)
         except CorruptRecord:
-            return record  # it raises the error when its messages are read
+            return record  # reading its messages raises the error
 
 
 class PayloadLayer(Layer):
-    """A layer that changes encoded payloads: compression, encryption.  Implement `encode` and `decode`.
+    """A layer that changes encoded payloads, for compression or encryption.
 
-    An envelope names one codec.  A layer at the position `compression` is given the plain body and its envelope keeps
-    the body's length and checksum; one at `encryption` is given the whole payload, compressed or not.
+    A subclass implements `encode` and `decode` and sets `codec` and `position`.  At the position `compression` it gets
+    the plain body of a payload, and the envelope keeps the body's length and checksum.  At `encryption` it gets the
+    whole payload, compressed or not.  Each envelope names one codec.
     """
 
     codec: ClassVar[int]
-    """The codec id in the envelopes of what `encode` returns; 128 to 255 are free for private use."""
+    """The codec id that the envelope stores; 128 to 255 are for private use."""
 
     def encode(self, key: Key, record_id: str, payload: bytes) -> bytes | None:
-        """Return the bytes to store; None: store the payload as it is.
+        """Return the bytes to store; None: store the payload unchanged.
 
         Args:
             key: The session.
-            record_id: Names the record within the session, the same in `decode`: bind what is encrypted to it.
+            record_id: The record's name within the session; `decode` gets the same one.  Encryption should authenticate
+                it together with the key.
             payload: The plain body, or at the position `encryption` the whole payload.
         """
         raise NotImplementedError
 
     def decode(self, key: Key, record_id: str, payload: bytes) -> bytes:
-        """Return what `encode` was given.
+        """Return the payload that `encode` was called with.
 
         Args:
             key: The session.
             record_id: As in `encode`.
-            payload: What `encode` returned.
+            payload: The bytes that `encode` returned.
 
         Raises:
-            ValueError: It cannot be decoded; the message says why.
+            ValueError: The bytes cannot be decoded; the message says why.
         """
         raise NotImplementedError
 
     async def encode_records(self, key: Key, records: tuple[Record, ...]) -> tuple[Record, ...]:
-        """Return records as they are stored; override it to work in a thread, or to fetch a key first."""
+        """Return records in their stored form.  Override this to encode in a thread, or to fetch a key first."""
         return tuple([self._encoded(key, record) for record in records])
 
     async def decode_records(self, key: Key, records: tuple[Record, ...]) -> tuple[Record, ...]:
-        """Return records as they were given to `encode_records`; override it together with that."""
+        """Return stored records in their plain form.  Override this together with `encode_records`."""
         return tuple([self._decoded(key, record) for record in records])
 
     async def _restore(self, error: OutcomeUnknown) -> None:
@@ -336,7 +341,7 @@ class PayloadLayer(Layer):
         try:
             return await self.inner.commit(key, change.rewrite(append=await self.encode_records(key, change.append)))
         except OutcomeUnknown as error:
-            error.change = change  # it comes through this layer again
+            error.change = change  # plain: it passes through this layer again
             raise
 
     async def seal(self, key: Key, record: Record) -> bool | None:
@@ -346,5 +351,5 @@ class PayloadLayer(Layer):
 
 
 def _record_id(record: Record) -> str:
-    """Return a name for a record within its session, known before it is stored and the same when it is read."""
+    """Return a record's name within its session: known before the commit, and the same when it is read."""
     return f"{record.part}:{record.rounds}:{record.id}"

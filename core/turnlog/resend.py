@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from .backend import Backend
-from .errors import OutcomeUnknown, Unavailable
+from .errors import AccessError, OutcomeUnknown, Unavailable
 from .values.change import Receipt
 
 __all__ = ["DELAYS", "send_again"]
@@ -34,7 +34,7 @@ async def send_again(backend: Backend, error: OutcomeUnknown, delays: Sequence[f
     for delay in (*delays, None):
         try:
             return await backend.commit(error.key, error.change)
-        except (OutcomeUnknown, Unavailable) as failed:
+        except (AccessError, OutcomeUnknown, Unavailable) as failed:
             if delay is None:
                 raise error from failed
         await sleep(delay)

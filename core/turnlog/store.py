@@ -1,4 +1,4 @@
-"""`Store`: what an application calls.  It is built once, on the methods of `turnlog.backend.Backend`."""
+"""`Store`: the API for applications, built on the methods of `turnlog.backend.Backend`."""
 
 from __future__ import annotations
 
@@ -34,26 +34,25 @@ from .values.turn import Turn
 __all__ = ["Store"]
 
 _TRIES: Final = 100
-"""How often in a row another writer may come between a read and the write that depends on it."""
+"""Tries of a read and the write that depends on it, while other writers change the session in between."""
 
 _L = TypeVar("_L", bound=Layer)
 
 
 class Store:
-    """The sessions of one namespace: load them, append turns to them, fork, undo, list and erase them.
+    """The sessions of one namespace: load, append, fork, undo, list and erase them.
 
-    Everything that a store returns is immutable or the caller's own.  Any number of tasks and processes may work on one
-    session at once: every write is atomic and stored once.  A session id that is not stored yet needs no preparation:
-    the first write makes the session.
+    Any number of tasks and processes may use one session at once: every write is atomic and stored once.  The first
+    write to a session id creates the session.  Returned values are immutable or belong to the caller.
 
     `async with store:` opens and closes the backend.  `within` and `for_owner` return views, which are stores over the
     same backend; opening or closing a view does nothing.
 
     Args:
         backend: The backend, with its layers.
-        namespace: The tenant, 1 to 255 bytes of UTF-8; the same text as for `within`.
-        retain: How many turns a session keeps: each append drops the older ones; None: all.
-        max_session_bytes: Refuse a write (`TooLarge`) that would make a session larger; None: no limit.
+        namespace: The name of the tenant, 1 to 255 bytes of UTF-8, as in `within`.
+        retain: The number of turns that a session keeps; each append drops older ones.  None: all.
+        max_session_bytes: The largest size of a session; a write beyond it raises `TooLarge`.  None: no limit.
 
     Raises:
         InvalidInput: An argument breaks a rule.
@@ -90,15 +89,15 @@ class Store:
     def within(self, namespace: str) -> Store:
         """Return a view of another namespace.
 
-        On a store it replaces the namespace.  On a view that `within` returned it nests: the view of `b` in the view of
-        `a` is the namespace `a/b`, which a store also takes as text.  A `/` or `%` in a nested name is written `%2F` or
-        `%25`, so that two names never share a namespace; nest names that users choose.
+        On a store, `within` replaces the namespace.  On a view that `within` returned, it nests: `b` within `a` is the
+        namespace `a/b`.  `/` and `%` in a nested name are written `%2F` and `%25`, so that two names never share a
+        namespace; use nesting for names that users choose.
 
         Args:
             namespace: 1 to 255 bytes of UTF-8, nested names included.
 
         Raises:
-            InvalidInput: It breaks a rule.
+            InvalidInput: The name breaks a rule.
         """
         check_namespace(namespace)
         view = copy(self)
@@ -109,14 +108,14 @@ class Store:
     def for_owner(self, owner: str) -> Store:
         """Return a view of the sessions of one owner.
 
-        A session of another owner does not exist in it: `SessionNotFound`, as for one that is not stored.  A session
-        that the view makes belongs to the owner.  The backend compares the owner in the same step as the write.
+        In the view, a session of another owner raises `SessionNotFound`, like a missing one.  A session that the view
+        creates belongs to the owner.  The backend compares the owner atomically with the write.
 
         Args:
             owner: 1 to 255 bytes of UTF-8.
 
         Raises:
-            InvalidInput: It breaks a rule, or this is a view of another owner's sessions.
+            InvalidInput: The name breaks a rule, or this is a view of another owner.
         """
         check_id(owner, "owner")
         self._check_owner(owner)
@@ -135,7 +134,7 @@ class Store:
         for layer in stack_of(self.backend):
             if isinstance(layer, kind):
                 return layer
-        raise InvalidInput(f"{self!r} has no {kind.__name__}")
+        raise InvalidInput(f"{self!r} has no {kind.__name__}: add the layer where the store is opened")
 
     async def open(self) -> None:
         """Open the backend; a view does nothing."""
@@ -161,11 +160,11 @@ class Store:
 
         Args:
             session_id: The session.
-            last: Only the fewest whole turns at the end that hold at least this many messages.
-            before: Only turns numbered below this.
+            last: Return the fewest whole turns at the end that hold at least this many messages; None: all.
+            before: Return only turns numbered below this; `last` then counts back from there.
 
         Raises:
-            SessionNotFound: There is none, or it has expired.
+            SessionNotFound: The session does not exist, or has expired.
         """
         return (await self.session(session_id, last=last, before=before)).messages
 
@@ -178,10 +177,10 @@ class Store:
             session_id: The session.
             last: As in `load`.
             before: As in `load`.
-            touch: Extend the session's life.
+            touch: Restart the session's time to live.
 
         Raises:
-            SessionNotFound: There is none, or it has expired.
+            SessionNotFound: The session does not exist, or has expired.
         """
         key = self._key(session_id)
         session = await self._read(key, last=last, before=before, touch=touch)
@@ -192,9 +191,9 @@ class Store:
     async def _read(
         self, key: Key, *, last: int | None = None, before: int | None = None, touch: bool = True
     ) -> Session:
-        """Return what the backend answers, if it is of the view's owner.
+        """Read a session, if it belongs to the view's owner.
 
-        A read must not extend the life of someone else's session: so a view looks at the owner first.
+        A view compares the owner before it touches, because it must not extend the life of someone else's session.
         """
         if self.owner is None:
             return await self.backend.read(key, last=last, before=before, touch=touch)
@@ -207,9 +206,9 @@ class Store:
         return session
 
     async def _read_further(self, session: Session, key: Key, last: int, before: int) -> Session:
-        """Read further back if `before` falls inside a sealed record, which `exact` will cut off."""
+        """Read further back if `before` falls inside a sealed record: `exact` cuts off a part of that record."""
         read = 0
-        while (cut := cut_off(session, before)) > read:  # more than the last time: it was sealed again meanwhile
+        while (cut := cut_off(session, before)) > read:  # more than the last time: another task has sealed more turns
             records = session.records
             if sum([record.count for record in records]) - cut >= last or records[0].number <= session.info.first:
                 break
@@ -218,29 +217,29 @@ class Store:
         return session
 
     async def info(self, session_id: str) -> SessionInfo:
-        """Return what is known of a session without its turns; extend no life.
+        """Return a session's info without its turns; its time to live is not restarted.
 
         Raises:
-            SessionNotFound: There is none, or it has expired.
+            SessionNotFound: The session does not exist, or has expired.
         """
         return (await self._read(self._key(session_id), last=0, touch=False)).info
 
     async def touch(self, session_id: str) -> SessionInfo:
-        """Extend a session's life, and return what is known of it.
+        """Restart a session's time to live and return its info.
 
         Raises:
-            SessionNotFound: There is none, or it has expired.
+            SessionNotFound: The session does not exist, or has expired.
         """
         return (await self._read(self._key(session_id), last=0)).info
 
     async def sessions(self, *, owner: str | None = None) -> AsyncIterator[SessionInfo]:
-        """Yield all sessions, or those of one owner, the last updated first; one that changes meanwhile may be missed.
+        """Yield the sessions, the last updated first.  Sessions that change during the iteration may be missed.
 
         Args:
-            owner: Only this owner's; the empty string: those that have none.
+            owner: Yield only this owner's sessions; the empty string: sessions without an owner; None: all.
 
         Raises:
-            CorruptRecord: At the end, after all other sessions: some cannot be read.
+            CorruptRecord: After all other sessions, if some are damaged.
         """
         self.backend.check_open()
         if owner is not None and self.owner not in (None, owner):
@@ -249,10 +248,10 @@ class Store:
             yield info
 
     async def export_owner(self, owner: str) -> AsyncIterator[Session]:
-        """Yield every session of an owner, whole, also those that change meanwhile; extend no life.
+        """Yield every session of an owner with all turns.  Sessions that change during the iteration are included.
 
         Raises:
-            CorruptRecord: At the end, after all other sessions: some cannot be read.
+            CorruptRecord: After all other sessions, if some are damaged.
         """
         check_id(owner, "owner")
         self.backend.check_open()
@@ -262,18 +261,18 @@ class Store:
                 yield session
 
     async def namespaces(self) -> AsyncIterator[str]:
-        """Yield the namespaces that have sessions, in the order of their bytes; `within` takes each.
+        """Yield the namespaces that have sessions, sorted by their bytes, as `within` takes them.
 
-        A view that `within` returned yields the names nested in its namespace, not those of other tenants: `b` within
-        `a` if `a/b` has sessions, or `a/b/c`.  Namespaces in which layers keep what is theirs are left out.
+        A view that `within` returned yields the names nested in its namespace: `b` within `a` if `a/b` or `a/b/c` has
+        sessions.  Internal namespaces of layers are left out.
 
         Raises:
-            InvalidInput: This is a view of one owner's sessions.
+            InvalidInput: This is a view of one owner.
             Unsupported: The backend cannot list them.
         """
         self.backend.check_open()
         if self.owner is not None:
-            raise InvalidInput(f"{self!r} shows one owner's sessions, namespaces are everybody's: ask the store")
+            raise InvalidInput(f"{self!r} shows the sessions of one owner: list namespaces with the store instead")
         async for name in listing.namespaces(self.backend, self.namespace if self._is_tenant else None):
             yield name
 
@@ -291,28 +290,28 @@ class Store:
         owner: str | None = None,
         metadata: Mapping[str, JSON] | None = None,
     ) -> Receipt:
-        """Store one turn, or one round of it.  A session that is not stored is made, unless `expect` forbids it.
+        """Store one turn, or one round of it.  The session is created if it does not exist and `expect` allows it.
 
-        A turn that is sent again under its `turn_id` is stored once, and answered with the first receipt, even if it
-        was undone in between: a retry never brings it back.
+        A turn that is sent again under its `turn_id` is stored once and returns the first receipt.  If the turn was
+        undone in between, it stays undone.
 
         Args:
             session_id: The session.
-            messages: A list or tuple of messages or their dictionaries, at least one.  A later round that closes its
-                turn may have none.
+            messages: A list or tuple of messages or their dictionaries, at least one.  The round that closes a turn may
+                be an empty list.
             expect: The condition on the session: `ABSENT`, `PRESENT`, `version.session`, `version` or `version.exact`.
             turn_id: The turn's name, 1 to 200 bytes of UTF-8; send a turn again under the same name after a failure.
-            part: Which round of the turn, from 0.  Later rounds need `turn_id`, and the round before stored as `open`.
+            part: The number of the round in its turn, from 0.  Later rounds need `turn_id`, and an open round before.
             open: Whether more rounds of this turn will follow.
-            owner: The owner of a session that this makes; one that is stored must belong to this owner.
+            owner: The owner of a new session; an existing session must belong to this owner.
             metadata: Also merge this into the session's metadata.
 
         Raises:
-            Conflict: The session does not meet `expect`, or the round does not follow its turn's open last one.
-            SessionNotFound: There is none and `expect` is `PRESENT`, or it belongs to another owner, or to none.
+            Conflict: The session does not meet `expect`, or the round does not continue the turn that is open.
+            SessionNotFound: The session does not exist and `expect` is `PRESENT`, or has another owner or none.
             IdReused: Other messages were stored under this `turn_id` and `part`.
             InvalidInput: An argument breaks a rule.
-            TooLarge: A limit would be passed.
+            TooLarge: The turn would exceed a limit.
             HistoryRegressed: The session is older than `expect`, or has diverged from it.
             Unavailable: The store could not be reached; nothing was stored.
             OutcomeUnknown: The answer was lost; the same turn can be sent again.
@@ -351,18 +350,18 @@ class Store:
     ) -> TurnWriter:
         """Return a writer of one turn in rounds: `async with store.write_turn("alice") as turn: await turn.add(...)`.
 
-        Without `expect` the turn belongs to the session that is there when the block begins: if that is erased or
+        Without `expect`, the turn belongs to the session that exists when the block begins: if the session is erased or
         expires, the next round raises `Conflict`.
 
         Args:
             session_id: The session.
-            turn_id: If rounds are stored under it, the writer has them, and continues after them.
+            turn_id: The turn's name.  If rounds are stored under it, the writer continues after them.
             owner: As in `append`.
-            metadata: As in `append`, with the first round.
+            metadata: As in `append`; stored with the first round.
             expect: The condition on the session when the first round is stored.
 
         Raises:
-            Conflict: When the block begins: another turn has interrupted this one.
+            Conflict: At the beginning of the block, if another turn follows the rounds stored under `turn_id`.
         """
         self._key(session_id)
         view = self if owner is None else self.for_owner(owner)
@@ -372,21 +371,21 @@ class Store:
     async def resend(self, error: OutcomeUnknown, *, delays: Sequence[float] = DELAYS) -> Receipt:
         """Send the change of an `OutcomeUnknown` again until the store answers, and return the receipt.
 
-        The change is stored once, whether or not it was stored before.
+        The change is stored once, even if the first try had stored it.
 
         Args:
             error: The error.
-            delays: Seconds to wait before each try but the first.
+            delays: Seconds to wait before the second and each later try.
 
         Raises:
-            InvalidInput: The error carries no change, as that of a deletion, or one that this view cannot reach.
-            OutcomeUnknown: The same error: no try was answered.
-            Conflict: The change was not stored, and the session no longer meets its condition.
+            InvalidInput: The error has no change (a deletion has none), or its session is not in this view.
+            OutcomeUnknown: No try was answered; this is the same error.
+            Conflict: The change was not stored, and the session no longer meets the change's condition.
         """
         if getattr(error, "change", None) is None or error.key is None:
             raise InvalidInput(f"{error!r} carries no change to send again: call the method that raised it again")
         if error.key.namespace != self.namespace or self.owner not in (None, error.change.for_owner):
-            raise InvalidInput(f"the change is of another view than {self!r}: resend it there")
+            raise InvalidInput(f"the change belongs to another view than {self!r}: resend it with that view")
         return await send_again(self.backend, error, delays)
 
     async def save(
@@ -397,23 +396,23 @@ class Store:
         expect: Expect | Literal[Mark.ANY] = None,
         begins_turn: TurnRule | None = None,
     ) -> Receipt:
-        """Make the stored history equal to this one; a turn begins where the user speaks.
+        """Make the stored history equal to `messages`, and write only the difference.
 
-        Only the difference is written.  Without a condition it makes a session or extends it, but never discards a
-        message that the caller has not seen: load, extend, save is safe, and load, edit, save is refused.
+        Without `expect`, `save` creates or extends the session and never discards a message: load, extend, save
+        succeeds, and load, edit, save raises `Conflict`.
 
         Args:
             session_id: The session.
             messages: A list or tuple of messages or their dictionaries, at least one.
-            expect: A version that was loaded, or another condition that it gives: then stored messages may also be
-                replaced.  `ABSENT`: only make the session.  `PRESENT`: only extend it.  `ANY`: overwrite the
-                stored history, even if a turn of it cannot be read.
-            begins_turn: Returns whether a message begins a turn; None: it does if the user speaks, in each dialect
-                that turnlog knows.  Stored turns that the history leaves unchanged are not divided again.
+            expect: The version that was loaded (or its `session` or `exact`): stored messages may be replaced.
+                `ABSENT`: only create the session.  `PRESENT`: only extend it.  `ANY`: overwrite the stored history,
+                even if a turn of it is damaged.
+            begins_turn: Returns whether a message begins a turn.  None: each message of the user does, in the dialects
+                that turnlog knows.  Stored turns that `messages` leaves unchanged keep their boundaries.
 
         Raises:
-            Conflict: It would discard messages, or the session does not meet `expect`.
-            SessionNotFound: There is none, and `expect` is `PRESENT`.
+            Conflict: `save` would discard messages, or the session does not meet `expect`.
+            SessionNotFound: The session does not exist, and `expect` is `PRESENT`.
             InvalidInput: An argument breaks a rule.
         """
         key, wanted = self._key(session_id), as_messages(messages)
@@ -449,12 +448,13 @@ class Store:
         info = session.info
         stored: Sequence[Message] = ()
         turns: Sequence[Turn] = ()
-        with suppress(CorruptRecord) if expect is ANY else nullcontext():  # what cannot be read is overwritten
+        with suppress(CorruptRecord) if expect is ANY else nullcontext():  # damaged turns are overwritten
             stored, turns = session.messages, session.turns
         same = common(stored, wanted, self._as_read)
         if same == len(stored) == len(wanted):
-            if (now := (await self._read(key, last=0, touch=False)).version) != info.version:  # no cache answers this
-                raise Conflict(f"session {key} has changed since it was read", actual=now)
+            # a trusting cache may have answered the first read; it does not answer `last=0`
+            if (now := (await self._read(key, last=0, touch=False)).version) != info.version:
+                raise Conflict(f"session {key} has changed since it was read: load it again", actual=now)
             return Receipt.of(info)
         keep, rest = divide(turns, wanted, same, info.first, begins)
         cut = keep if keep < info.turns else None
@@ -462,7 +462,7 @@ class Store:
         return await self._commit(key, append=append, keep=cut, expect=bound)
 
     async def _may_meet(self, key: Key, expect: Expect | Literal[Mark.ANY]) -> bool:
-        """Return whether the session may meet a condition; no cache answers, or returns anything older afterwards."""
+        """Return whether the session may meet a condition.  A cache does not answer `last=0`, and drops older turns."""
         try:
             version = (await self._read(key, last=0, touch=False)).info.version
         except SessionNotFound:
@@ -478,17 +478,17 @@ class Store:
     async def fork(
         self, source: str, target: str, *, at: int | None = None, expect: Expect = None, change_id: str | None = None
     ) -> Receipt:
-        """Make a session out of another, or of its turns numbered below `at`; afterwards they are independent.
+        """Create a session from another one, or from its first turns; afterwards both are independent.
 
         Args:
             source: The id of the session to copy.
             target: The id of the new session.
             at: Copy only the turns numbered below this; None: all.
             expect: The condition on the source.
-            change_id: Send it again under the same id after a failure; by default a new id is made.
+            change_id: The id of the fork; use the same one to send it again after a failure.  None: a new id.
 
         Raises:
-            SessionNotFound: There is no source.
+            SessionNotFound: The source does not exist.
             Conflict: The source does not meet `expect`, or the target exists.
         """
         keys = self._key(source), self._key(target)
@@ -505,30 +505,31 @@ class Store:
     ) -> Receipt:
         """Undo the last turns, or the last messages.
 
-        If that ends inside a turn, the shortened turn is stored as a new one; it may end with an unanswered tool call.
-        Without `expect` it undoes the turns that are last when the store gets to it, whoever wrote them.
+        If a turn loses only some of its messages, the rest is stored as a new turn; it may end with an unanswered tool
+        call.  Without `expect`, `rewind` also undoes turns that other writers have just added.
 
         Args:
             session_id: The session.
-            turns: How many turns to undo; or
-            messages: how many messages to undo.
+            turns: The number of turns to undo.
+            messages: The number of messages to undo, in place of `turns`.
             expect: The condition on the session.
 
         Raises:
-            SessionNotFound: There is none.
-            Conflict: It does not meet `expect`.
-            InvalidInput: Neither or both are given, or more than there are.
+            SessionNotFound: The session does not exist.
+            Conflict: The session does not meet `expect`.
+            InvalidInput: Neither or both numbers are given, or one is larger than the session.
         """
         key = self._key(session_id)
         if (turns is None) == (messages is None):
-            raise InvalidInput("rewind takes either turns or messages")
+            given = "neither was" if turns is None else "both were"
+            raise InvalidInput(f"rewind needs a number of turns or a number of messages, {given} given")
         check_number(messages if turns is None else turns, "messages" if turns is None else "turns", least=1)
         check_expect(expect)
 
         async def attempt() -> Receipt:
             session = await self.session(session_id, last=messages or 0)
             if not is_met(session.version, expect) and (await self.info(session_id)).version != session.version:
-                session = await self.session(session_id, last=messages or 0)  # a cache has answered the first time
+                session = await self.session(session_id, last=messages or 0)  # a cache answered the first read
             check_condition(key, session.version, expect)
             keep, append = rewound(session, turns, messages)
             bound = unchanged_since(session.version, expect)
@@ -540,7 +541,7 @@ class Store:
         """Remove the last turn and return it; return None if the session has none.
 
         Raises:
-            SessionNotFound: There is no such session.
+            SessionNotFound: The session does not exist.
         """
         key = self._key(session_id)
 
@@ -548,7 +549,7 @@ class Store:
             session = await self.session(session_id, last=1)
             if not session.turns:
                 if (await self.info(session_id)).messages:
-                    raise Conflict(f"session {key} has turns, a cache has answered with an earlier state")
+                    raise Conflict(f"session {key} has changed since the cache read it: try again")
                 return None
             turn = session.turns[-1]
             await self._commit(key, keep=turn.number, expect=session.version)
@@ -565,20 +566,20 @@ class Store:
         ttl: float | None = None,
         expect: Expect = None,
     ) -> Receipt:
-        """Set metadata name by name, the owner, or the session's own time to live; make a session that is not stored.
+        """Set metadata name by name, the owner, or the session's time to live.  A missing session is created.
 
         Args:
             session_id: The session.
             metadata: Values by name; None removes a name.
             owner: The new owner; the empty string clears it.
-            ttl: Seconds that the session lives after its last use; 0: for ever.
-            expect: The condition on the session; `version.exact` makes it compare-and-set.
+            ttl: Seconds from the session's last use to its expiry; 0: it never expires.
+            expect: The condition on the session; `version.exact` makes this a compare-and-set.
 
         Raises:
             Conflict: The session does not meet `expect`.
-            SessionNotFound: There is none and `expect` is `PRESENT`, or it belongs to another owner than the view's.
-            InvalidInput: Nothing is given, or a value is not JSON.
-            TooLarge: Over 64 KiB of metadata.
+            SessionNotFound: The session does not exist and `expect` is `PRESENT`, or is not the view's owner's.
+            InvalidInput: No argument is given, or a value is not JSON.
+            TooLarge: The metadata would exceed 64 KiB.
         """
         key = self._key(session_id)
         if metadata is not None:
@@ -590,25 +591,25 @@ class Store:
         return await self.backend.commit(key, change)
 
     async def erase(self, session_id: str, *, expect: Expect = None) -> bool:
-        """Remove a session; return False if there was none.
+        """Remove a session; return False if it did not exist.
 
         Args:
             session_id: The session.
             expect: The condition on the session.
 
         Raises:
-            Conflict: It does not meet `expect`, or there is none and `expect` names a version.
-            SessionNotFound: There is none, and `expect` is `PRESENT`.
+            Conflict: The session does not meet `expect`, or does not exist and `expect` names a version.
+            SessionNotFound: The session does not exist, and `expect` is `PRESENT`.
         """
         return await self.backend.delete(self._key(session_id), expect=expect, for_owner=self.owner)
 
     async def erase_owner(self, owner: str) -> Erased:
-        """Delete every session of an owner; return how many there were, and what may still hold fragments of them.
+        """Remove every session of an owner; return their number, and the data that may still contain parts of them.
 
-        A damaged session is deleted if the owner can still be told; `Erased.damaged` reports the others.
+        A damaged session is removed if its owner can still be read; `Erased.damaged` reports the others.
 
         Raises:
-            Conflict: A session stays listed, but cannot be deleted.
+            Conflict: A session is still listed, but cannot be removed.
         """
         check_id(owner, "owner")
         self.backend.check_open()
@@ -623,12 +624,12 @@ class Store:
 
     @staticmethod
     def new_session_id() -> str:
-        """Return an id for an anonymous session: 128 random bits, safe in a URL, not to be guessed."""
+        """Return an id for an anonymous session: 128 random bits that nobody can guess, safe in a URL."""
         return _new_session_id()
 
     def _check_owner(self, owner: str | None) -> None:
         if owner is not None and self.owner not in (None, owner):
-            raise InvalidInput(f"owner {owner!r} cannot be reached from a view of the sessions of {self.owner!r}")
+            raise InvalidInput(f"{owner!r} is not the owner of this view, {self.owner!r}: use the store, or their view")
 
     def _key(self, session_id: str) -> Key:
         return (cached_key if type(session_id) is str else Key)(self.namespace, session_id)

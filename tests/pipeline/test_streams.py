@@ -1,4 +1,4 @@
-"""Streams: a turn is stored when its last piece was taken, and as far as it was said when it is cut."""
+"""Streams: a complete stream is stored after its last piece; a cut stream is stored up to the cut."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ async def test_a_stream_that_is_cut_at_any_piece_keeps_what_was_said(store: Stor
                     return
 
     if how == "left" and not taken:
-        return  # nothing was begun
+        return  # nothing was sent
     task = asyncio.create_task(take())
     if how == "cancelled":
         await reached.wait()
@@ -158,7 +158,7 @@ async def test_a_cut_stream_is_answered_anew_under_its_turn_id(store: Store) -> 
             else:
                 with pytest.raises(error):
                     [piece async for piece in reply]
-    assert given == [["Where is it?"], ["Where is it?"]]  # an answer that was cut is no answer
+    assert given == [["Where is it?"], ["Where is it?"]]  # a cut answer is not in the history
     (turn,) = (await store.session("s")).turns
     assert not turn.open
     assert [message.text for message in turn.messages] == ["Where is it?", "The ", "The end."]
@@ -213,7 +213,7 @@ async def test_a_result_is_there_once_all_pieces_were_taken(store: Store) -> Non
     async with Pipeline(store, spoken).stream("s", "user", "?") as reply:
         with pytest.raises(InvalidInput, match="read all of its pieces first"):
             _ = reply.result
-    with pytest.raises(SessionNotFound):  # nothing was taken, nothing was asked
+    with pytest.raises(SessionNotFound):  # no piece was taken, so the model was not called
         await store.load("s")
 
 
@@ -222,7 +222,9 @@ async def test_a_result_is_there_once_all_pieces_were_taken(store: Store) -> Non
 async def test_a_stream_that_is_left_while_another_task_waits_for_a_piece(
     store: Store, concurrency: Any, reads_all: bool
 ) -> None:
-    """As a server does that sends a sign of life between the pieces, and whose client goes away."""
+    """A server may send keep-alives between pieces, with the pieces read by another task, and its client may
+    disconnect.
+    """
     waits = asyncio.Event()
 
     async def model(messages: Sequence[Message], **_: object) -> AsyncIterator[str]:
@@ -243,7 +245,7 @@ async def test_a_stream_that_is_left_while_another_task_waits_for_a_piece(
     assert reading.cancelled()
     assert await texts(store) == ["?", "The "]
     again = Pipeline(store, spoken, concurrency=Serialize(wait=0.2) if concurrency == "serialize" else "append")
-    await again.execute("s", "user", "?")  # no lease is held
+    await again.execute("s", "user", "?")  # no lease is left
 
 
 async def test_a_stream_is_for_one_block(store: Store) -> None:
@@ -354,7 +356,7 @@ async def test_a_cancellation_is_not_lost_if_the_store_fails_meanwhile() -> None
 
 
 async def test_an_empty_piece_says_nothing(store: Store) -> None:
-    """Chat Completions begins each stream with one."""
+    """Chat Completions begins each stream with an empty piece."""
 
     async def model(messages: Sequence[Message], **_: object) -> AsyncIterator[str]:
         yield ""

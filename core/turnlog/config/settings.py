@@ -13,7 +13,7 @@ from .configuration import merged
 from .options import Given
 from .url import URL
 
-__all__ = ["Setting", "mask", "settings_of"]
+__all__ = ["Setting", "mask", "masked_url", "settings_of"]
 
 _SECRET: Final = re.compile("pass|secret|token|key", re.IGNORECASE)
 """The names of settings whose values are not shown."""
@@ -46,6 +46,17 @@ def settings_of(url: str | None = None, *, namespace: str | None = None) -> list
         if name != "url":
             settings.append(Setting(name, _shown(name, given, found.location), given.where))
     return settings
+
+
+def masked_url(url: str | None = None) -> str:
+    """Return the URL of the store that `open_existing(url)` makes, without its options, and with `***` for a password.
+
+    Raises:
+        ConfigError: A URL, the file or a variable is wrong.
+        PluginError: The backend is not installed, or is broken.
+    """
+    location = merged(url, namespace=None).location
+    return location.masked(location.base)
 
 
 def mask(text: str, url: str | None = None) -> str:

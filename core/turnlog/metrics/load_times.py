@@ -10,18 +10,19 @@ from types import TracebackType
 from typing import ClassVar, Final
 
 from ..backend import Backend
-from ..errors import CorruptRecord, HistoryRegressed, OutcomeUnknown, Unavailable
+from ..errors import AccessError, CorruptRecord, HistoryRegressed, OutcomeUnknown, Unavailable
 from ..layers import Layer
 from ..values.change import Change, Expect, Receipt
 from ..values.key import Key
 from ..values.session import Page, Query, Session
+from ..values.totals import Totals
 from ..values.version import Version
 from .measurement import LoadLatency
 
 _KEPT: Final = 1_000
 """Number of loads whose times are kept: ten of them are slower than the 99th percentile."""
 
-_FAILURES: Final = (Unavailable, OutcomeUnknown, CorruptRecord, HistoryRegressed)
+_FAILURES: Final = (AccessError, Unavailable, OutcomeUnknown, CorruptRecord, HistoryRegressed)
 """The errors that count as failures of the store.  Other errors, such as `Conflict`, are answers to the caller."""
 
 
@@ -92,6 +93,10 @@ class LoadTimes(Layer):
     async def page(self, query: Query) -> Page:
         with self._failures:
             return await self.inner.page(query)
+
+    async def totals(self, namespace: str) -> Totals:
+        with self._failures:
+            return await self.inner.totals(namespace)
 
     async def copy(
         self,

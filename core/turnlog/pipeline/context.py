@@ -8,7 +8,7 @@ from typing import Final, NamedTuple, TypeGuard
 
 import msgspec
 
-from ..errors import CorruptRecord, HistoryRegressed, InvalidInput, SessionNotFound, Unavailable
+from ..errors import AccessError, CorruptRecord, HistoryRegressed, InvalidInput, SessionNotFound, Unavailable
 from ..rules.header import is_met
 from ..store import Store
 from ..values.json_value import JSON, shown
@@ -31,7 +31,7 @@ _TURNS: Final = 16_384
 _MOST_OFF: Final = 4.0
 """Maximum factor of a correction: a larger factor means that the request held more than the messages."""
 
-UNREADABLE: Final = (Unavailable, CorruptRecord, HistoryRegressed)
+UNREADABLE: Final = (AccessError, Unavailable, CorruptRecord, HistoryRegressed)
 """The errors of a history that cannot be read."""
 
 

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
-from ..errors import Conflict, IdReused, InvalidInput, ModelError, OutcomeUnknown, TooLarge, TurnlogError, Unavailable
+from ..errors import (
+    AccessError,
+    Conflict,
+    IdReused,
+    InvalidInput,
+    ModelError,
+    OutcomeUnknown,
+    TooLarge,
+    TurnlogError,
+    Unavailable,
+)
 from ..rules.dialects import outline_of
 from ..rules.header import is_met
 from ..store import Store
@@ -37,8 +47,8 @@ class Result(msgspec.Struct, frozen=True):
         response: The model's answer.
         messages: The messages of the last request to the model; empty if an earlier call has stored the turn.
         usage: The tokens of all requests of this execution, as far as the model reports them.
-        error: The error that prevented the write of the turn, `Unavailable`, `OutcomeUnknown` or `TooLarge`; None if
-            the turn is stored.
+        error: The error that prevented the write of the turn, `AccessError`, `Unavailable`, `OutcomeUnknown` or
+            `TooLarge`; None if the turn is stored.
     """
 
     response: Message
@@ -312,7 +322,7 @@ class Execution:
         """Store the last round, and return the result.  If the store fails, the result still holds the answer."""
         try:
             receipt = await self._add(said, last=True)
-        except (Unavailable, OutcomeUnknown, TooLarge) as error:
+        except (AccessError, Unavailable, OutcomeUnknown, TooLarge) as error:
             self._setup.counts["failed_saves"] += 1
             warn("the answer in session %r could not be stored: %s", self._session_id, error)
 
