@@ -57,7 +57,7 @@ class TurnlogError(Exception):
     """The base class of all errors that turnlog raises.
 
     Args:
-        message: What failed and where, what was expected, and what to do next.
+        message: The failure and its place, the expected state, and the next step.
     """
 
     def __init__(self, message: str = "") -> None:

@@ -31,7 +31,7 @@ class Retaining(ContractBase):
             assert (session.info.first, session.info.turns) == (first, number + 1)
 
     async def test_the_option_of_a_store(self) -> None:
-        """`Store(retain=...)` keeps that many turns: each append drops the older ones."""
+        """`Store(retain=n)` keeps the last `n` turns: each append drops older turns."""
         store = await self.opened(retain=2)
         for text in "abcd":
             await store.append(ID, say(text))

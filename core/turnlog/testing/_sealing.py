@@ -69,7 +69,7 @@ class Sealing(ContractBase):
                 assert shown == expected, f"session: {last=}, {before=}"
 
     async def test_parts_that_begin_or_end_in_a_sealed_run(self, store: Store) -> None:
-        """`read` returns and counts the whole of a sealed record that begins below `before`."""
+        """`read` returns a sealed record that begins below `before` as a whole, and counts all of it."""
         session = await _turns(store)
         sealed = await _seal(store, session, 2, 6)
         parts: list[tuple[int | None, int | None, int, int]] = [
