@@ -177,7 +177,7 @@ class Entry:
             if found is not None and found[0].version == receipt.version:
                 header, new = found
                 return self.grown(self._counted(header.info(now), receipt, new), new, seen)
-        if info.version != receipt.version:
+        if info.version != receipt.version or change.times is not None:  # times make no other version
             return None
         if (receipt.first, receipt.turns, receipt.messages) == (info.first, info.turns, info.messages):
             return self  # an earlier read returned this state, or the change is a repeat
@@ -205,7 +205,7 @@ class Entry:
             tail,
             info.bytes,
             info.created,
-            now,
+            info.updated,
             info.owner,
             info.metadata,
             info.ttl,

@@ -38,6 +38,7 @@ from turnlog import (
     tool,
     user,
 )
+from turnlog.errors import Closed
 from turnlog.layers import POSITIONS, Position, stack_of
 from turnlog.payload import codec_of, plain_body, wrap
 from turnlog.values import JSON, Value
@@ -131,8 +132,9 @@ async def test_a_layer_has_the_options_of_its_backend_and_opens_and_closes_it() 
     assert await layer.traces("default", "ann") == ()
     async with layer:
         layer.check_open()
-    with pytest.raises(Exception, match="is not open"):
+    with pytest.raises(Closed) as closed:
         backend.check_open()
+    assert str(closed.value) == "MemoryBackend is not open: open it with 'async with'"
 
 
 # ------------------------------------------------------------------------------------------------------ message layers

@@ -23,6 +23,7 @@ from turnlog import (
     Record,
     Session,
     SessionNotFound,
+    Times,
     TooLarge,
     Totals,
     Version,
@@ -32,6 +33,7 @@ from turnlog.testing._counting import Counting
 from turnlog.testing._describing import Describing
 from turnlog.testing._expiring import Expiring
 from turnlog.testing._limits import Limits
+from turnlog.testing._moving import Moving
 from turnlog.testing._namespace_lists import NamespaceLists
 from turnlog.testing._namespaces import Namespaces
 from turnlog.testing._naming import Naming
@@ -273,6 +275,65 @@ class TurnsFirst(MemoryBackend):
             await self.delete(key)
             return await super().read(key, **asked)
         return session
+
+
+# ------------------------------------------------------------------------------------------------------------- moving
+
+
+@fails(
+    Moving,
+    "a_moved_session_expires_with_its_source",
+    "a_moved_session_has_the_times_of_its_source",
+    "a_moved_session_is_listed_by_its_time",
+    "an_expiry_in_the_past",
+    "each_change_may_carry_the_times",
+    "times_alone",
+    "times_at_the_limits",
+)
+class IgnoresTimes(MemoryBackend):
+    """Sets all times by its own clock."""
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        return await super().commit(key, replace(change, times=None, metadata=change.metadata or {}))
+
+
+@fails(
+    Moving,
+    "a_moved_session_expires_with_its_source",
+    "a_moved_session_has_the_times_of_its_source",
+    "an_expiry_in_the_past",
+)
+class MovesTheListAlone(MemoryBackend):
+    """Takes over the times that people see, and lets the life begin anew."""
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        if change.times is not None:
+            change = replace(change, times=replace(change.times, expires=None))
+        return await super().commit(key, change)
+
+
+@fails(Moving, "each_change_may_carry_the_times", "times_alone", "a_moved_session_is_listed_by_its_time")
+class TimesWhenItIsMade(MemoryBackend):
+    """Takes over the times only with the change that makes the session."""
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        if change.times is not None and await stored(self, key) is not None:
+            return await super().commit(key, replace(change, times=None, metadata=change.metadata or {}))
+        return await super().commit(key, change)
+
+
+@fails(Moving, "the_next_use_and_change_move_the_times")
+class KeepsTimes(MemoryBackend):
+    """Sets no time of a moved session any more."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.times: dict[Key, Times] = {}
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        if change.times is not None:
+            self.times[key] = change.times
+        return await super().commit(key, replace(change, times=self.times.get(key)))
 
 
 # ------------------------------------------------------------------------------------------------------------- paging

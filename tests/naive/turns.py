@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from naive import fails, stored
 from turnlog import Change, Key, Message, Receipt, Record, Session, SessionNotFound, Version
 from turnlog.testing._conditions import Conditions
+from turnlog.testing._paging import Paging
 from turnlog.testing._reading import Reading
 from turnlog.testing._retaining import Retaining
 from turnlog.testing._rounds import Rounds
@@ -361,6 +362,19 @@ class UpdatedByAppend(MemoryBackend):
             state = self._states[key]
             assert state.header is not None
             state.header = replace(state.header, updated=before.info.updated)
+        return receipt
+
+
+@fails(Paging, "the_last_updated_first")
+@fails(Reading, "created_and_updated")
+class RenamingIsAnUpdate(MemoryBackend):
+    """Takes each change for an update, also one of the metadata alone."""
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        receipt = await super().commit(key, change)
+        state = self._states[key]
+        assert state.header is not None
+        state.header = replace(state.header, updated=self.clock())
         return receipt
 
 

@@ -76,6 +76,13 @@ async def test_what_servers_refuse() -> None:
         assert f": {why}" in text
         assert "): nothing was done; " in text
         assert "hunter2" not in text
+    servers.ask_redis(url, "ACL", "SETUSER", "reader", "on", ">pw", "~*", "+@read", "+@connection")
+    try:
+        text = await said(url.replace("//", "//reader:pw@"))
+    finally:
+        servers.ask_redis(url, "ACL", "DELUSER", "reader")
+    assert ": the server denies permission (NOPERM " in text
+    assert text.endswith("): nothing was done; grant it to the user in the URL")
 
 
 @pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
