@@ -108,7 +108,7 @@ async def test_what_is_no_cluster_says_so() -> None:
     with pytest.raises(Unavailable, match="cluster support disabled"):
         await RedisBackend(servers.redis().replace("redis://", "redis+cluster://")).open()
     watched = servers.redis_sentinels().url
-    with pytest.raises(Unavailable, match="it knows no master 'other'"):
+    with pytest.raises(Unavailable, match="watches no master 'other'"):
         await RedisBackend(watched, service="other", timeout=0.2).open()
 
 

@@ -838,7 +838,7 @@ def test_a_damaged_record_is_left_said_once_and_exit_code_1(plain: Kept, monkeyp
     assert main(["recompress"]) == 1
     out, err = capsys.readouterr()
     assert out.endswith("%); 1 damaged records\n")
-    assert err == "turnlog: session 'two': 1 damaged records are left as they are\n"
+    assert err == "turnlog: session 'two': 1 damaged records are left unchanged\n"
     assert main(["recompress", "--json"]) == 1
     out, err = capsys.readouterr()
     assert json.loads(out)["damaged"] == 1
@@ -975,7 +975,7 @@ def test_recompress_says_that_another_is_running(plain: Kept, monkeypatch: Any, 
     assert main(["recompress"]) == 1
     assert capsys.readouterr().err == (
         "turnlog: another recompress is running in namespace 'default': wait until it ends, or stop it; this one has "
-        "stopped, and what it has done is kept\n"
+        "stopped, and its results are kept\n"
     )
     assert slept == 1
 
@@ -987,8 +987,7 @@ def test_too_little_to_train_on_is_exit_code_1(json: list[str], plain: Kept, mon
     assert main(["train-dictionary", *json]) == 1
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith("turnlog: 1 rounds of 1 sessions in 'default', ")
-    assert "are too few to train a dictionary on" in err
+    assert err.startswith("turnlog: namespace 'default' has too few rounds to train a dictionary: 1 in 1 sessions, ")
     assert err.count("\n") == 1
 
 
@@ -1101,9 +1100,18 @@ def test_version(capsys: Any) -> None:
             '--idle: "soon" is not a duration; write 90, ',
         ),
         (["recompress", "--idle=-1s", "--store=memory://?layers=gzip"], '--idle: "-1s" is not a duration'),
-        (["recompress", "--rate=0", "--store=memory://?layers=gzip"], "rate must be a number over 0, not 0.0"),
-        (["recompress", "--rate=-1", "--store=memory://?layers=gzip"], "rate must be a number over 0, not -1.0"),
-        (["recompress", "--rate=nan", "--store=memory://?layers=gzip"], "rate must be a number over 0, not nan"),
+        (
+            ["recompress", "--rate=0", "--store=memory://?layers=gzip"],
+            "rate must be a number of sessions per second greater than 0, not 0.0",
+        ),
+        (
+            ["recompress", "--rate=-1", "--store=memory://?layers=gzip"],
+            "rate must be a number of sessions per second greater than 0, not -1.0",
+        ),
+        (
+            ["recompress", "--rate=nan", "--store=memory://?layers=gzip"],
+            "rate must be a number of sessions per second greater than 0, not nan",
+        ),
         (["recompress", "--rate=few", "--store=memory://?layers=gzip"], "--rate"),
         (["recompress", "--store=memory://"], "has no compression layer: name one, as in --store 'sqlite:///chat.db?"),
         (["train-dictionary", "--store=memory://"], "has no layer that compresses with a dictionary: name one, as in"),

@@ -377,8 +377,8 @@ def test_a_wrong_order_in_the_configuration_is_an_error(alone: Path) -> None:
 
 
 WRONG: list[tuple[Any, dict[str, Any], str]] = [
-    *((GzipLayer, {"level": level}, "level must be from 1 to 9") for level in (0, 10, -1, 3.0, "3", True, None)),
-    *((ZstdLayer, {"level": level}, "level must be from 1 to 19") for level in (0, 20, -5, 3.0, "3", True, None)),
+    *((GzipLayer, {"level": level}, "level must be an int from 1 to 9") for level in (0, 10, -1, 3.0, "3", True, None)),
+    *((ZstdLayer, {"level": level}, "level must be an int from 1 to 19") for level in (0, 20, -5, 3.0, "3", True, None)),
     *((GzipLayer, {"seal": value}, "seal must be True or False") for value in (1, "yes", None)),
     *((ZstdLayer, {"seal": value}, "seal must be True or False") for value in (1, "yes", None)),
     *((ZstdLayer, {"dictionary": value}, "dictionary must be True or False") for value in (1, "yes", None)),
@@ -394,9 +394,9 @@ def test_a_bad_option_is_refused(make: Any, options: dict[str, Any], says: str) 
 @pytest.mark.parametrize(
     ("layer", "says"),
     [
-        ({"name": "zstd", "level": 20}, r"layers\[0\]\.level: level must be from 1 to 19, not 20"),
+        ({"name": "zstd", "level": 20}, r"layers\[0\]\.level: level must be an int from 1 to 19, not 20"),
         ({"name": "zstd", "level": "3"}, r"layers\[0\]\.level: "),
-        ({"name": "gzip", "level": 0}, r"layers\[0\]\.level: level must be from 1 to 9, not 0"),
+        ({"name": "gzip", "level": 0}, r"layers\[0\]\.level: level must be an int from 1 to 9, not 0"),
         ({"name": "gzip", "dictionary": True}, r"layers\[0\]\.dictionary: GzipLayer has no such option"),
         ({"name": "zstd", "dictionary": "yes"}, r"layers\[0\]\.dictionary: "),
         ({"name": "zstd", "seal": 1}, r"layers\[0\]\.seal: "),

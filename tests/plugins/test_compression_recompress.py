@@ -595,7 +595,7 @@ async def test_a_call_that_was_killed_is_taken_over(anywhere: Backend, loop_time
         results = [await anext(rest)]
         assert PATIENCE <= loop_time.slept <= PATIENCE + 1
         loop_time.now += BEAT
-        with pytest.raises(Conflict, match="this one has stopped, and what it has done is kept"):
+        with pytest.raises(Conflict, match="this one has stopped, and its results are kept"):
             await anext(slow)
         results += [result async for result in rest]
         assert len(results) < 8, "it does not begin anew"

@@ -320,7 +320,7 @@ async def test_others_may_come_first_until_the_deadline_and_then_it_is_unavailab
     always = ("COMMIT", "if seen ~= expected or another then", "if seen ~= '' then")
     async with at(emptied(), timeout=0.2) as store:
         await store.append("s", [user("0")])
-        with planted(*always), pytest.raises((Unavailable, OutcomeUnknown), match=r"others wrote|no answer"):
+        with planted(*always), pytest.raises((Unavailable, OutcomeUnknown), match=r"other writers used|no answer"):
             await store.append("s", [user("1")])
         assert len(await store.load("s")) == 1
 

@@ -173,7 +173,7 @@ async def warned(store: RedisBackend, caplog: pytest.LogCaptureFixture) -> list[
 
 async def test_it_is_said_that_nothing_is_kept_on_disk(caplog: pytest.LogCaptureFixture) -> None:
     server = servers.Redis()
-    assert await warned(RedisBackend(server.url), caplog) == ["keeps nothing on disk"]
+    assert await warned(RedisBackend(server.url), caplog) == ["stores nothing on disk"]
     server.ask("CONFIG", "SET", "save", "60 1000")
     assert await warned(RedisBackend(server.url), caplog) == []
     server.ask("CONFIG", "SET", "save", "")
@@ -187,7 +187,7 @@ async def test_it_is_said_that_nothing_is_kept_on_disk(caplog: pytest.LogCapture
 @pytest.mark.parametrize("policy", ["noeviction", "volatile-ttl", "allkeys-lru", "allkeys-random"])
 async def test_it_is_said_that_sessions_are_evicted(policy: str, caplog: pytest.LogCaptureFixture) -> None:
     server = servers.Redis(f"maxmemory-policy={policy}", "appendonly=yes")
-    evicts = ["drops sessions when its memory is full"] if policy.startswith("allkeys") else []
+    evicts = ["evicts sessions when its memory is full"] if policy.startswith("allkeys") else []
     assert await warned(RedisBackend(server.url), caplog) == evicts
 
 
@@ -204,7 +204,7 @@ async def test_it_is_said_that_anybody_may_come(
     assert await warned(RedisBackend(server.url), caplog) == []
     monkeypatch.setattr(RetryingServer, "peer", other)
     far = peer in {"10.0.0.1", "fe80::1%eth0"}
-    assert await warned(RedisBackend(server.url), caplog) == (["asks nobody who they are"] if far else [])
+    assert await warned(RedisBackend(server.url), caplog) == (["requires no password"] if far else [])
     server.ask("CONFIG", "SET", "requirepass", "x")
     assert await warned(RedisBackend(server.url.replace("//", "//:x@")), caplog) == []
 
