@@ -222,9 +222,7 @@ async def test_a_result_is_there_once_all_pieces_were_taken(store: Store) -> Non
 async def test_a_stream_that_is_left_while_another_task_waits_for_a_piece(
     store: Store, concurrency: Any, reads_all: bool
 ) -> None:
-    """A server may send keep-alives between pieces, with the pieces read by another task, and its client may
-    disconnect.
-    """
+    """A server may send keep-alives while another task waits for a piece, and its client may disconnect."""
     waits = asyncio.Event()
 
     async def model(messages: Sequence[Message], **_: object) -> AsyncIterator[str]:
