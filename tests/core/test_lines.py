@@ -80,7 +80,7 @@ def test_every_flipped_bit_and_every_cut_is_noticed(place: int) -> None:
         assert (caught.value.key, caught.value.turn) == (KEY, TURNS.get(place))
 
 
-def test_behind_an_open_round_the_turn_is_not_known() -> None:
+def test_after_an_open_round_the_turn_is_not_known() -> None:
     """The next line may be of the same turn or of another."""
     state, _ = SessionState.absent(KEY).apply(Change(append=(Record.of((user("a"),), id="t", time=0, open=True),)), 0.0)
     state, _ = state.apply(Change(append=(Record.of((user("b"),), id="t", time=0, part=1),)), 0.0)

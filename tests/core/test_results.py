@@ -65,7 +65,7 @@ def test_one_of_two_results_is_missing(turn: list[dict[str, Any]]) -> None:
     assert str([message.to_dict() for message in whole]).count(NO_RESULT) == 1
 
 
-def test_a_result_precedes_the_text_beside_it() -> None:
+def test_a_result_precedes_the_text_next_to_it() -> None:
     """Anthropic refuses a message in which a text precedes a result."""
     carrier = repaired(_messages(_without_rome(DIALECTS["anthropic"][1])))[2]
     assert isinstance(carrier.content, list)

@@ -333,7 +333,7 @@ def test_find_returns_the_outermost_layer_of_a_class() -> None:
     assert Store(inner).find(Lossy) is inner
 
 
-def test_find_refuses_a_class_that_is_not_there() -> None:
+def test_find_refuses_a_missing_class() -> None:
     for one in (Store(MemoryBackend()), Store(Lossy(MemoryBackend()))):
         with pytest.raises(InvalidInput, match="has no Inner"):
             one.find(Inner)

@@ -272,7 +272,7 @@ async def test_an_owner_is_that_of_the_session_that_a_lease_makes(store: Store) 
     assert (await store.info("s")).turns == 1
 
 
-async def test_a_stream_that_is_cancelled_again_and_again_is_kept_and_leaves_no_lease(tmp_path: Path) -> None:
+async def test_a_stream_that_is_cancelled_repeatedly_is_kept_and_leaves_no_lease(tmp_path: Path) -> None:
     """A cancel scope of anyio, as used by Starlette, repeats the cancellation until all its tasks have ended."""
     begun = asyncio.Event()
 

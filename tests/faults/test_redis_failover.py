@@ -91,7 +91,7 @@ async def test_a_node_of_a_cluster_is_replaced() -> None:
 
 
 async def test_servers_that_do_not_exist_are_unavailable() -> None:
-    """The error names each address, and comes at once."""
+    """The error names each address, and is raised at once."""
     port = servers.free_port()
     for url in (
         f"redis://127.0.0.1:{port}",

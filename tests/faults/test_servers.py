@@ -556,7 +556,7 @@ async def test_a_session_that_somebody_locks_keeps_no_other_waiting(place: Place
         assert not any(place.connections().values())
 
 
-async def test_a_server_that_is_not_there_or_refuses_is_unavailable(killable: Any) -> None:
+async def test_a_server_that_is_missing_or_refuses_is_unavailable(killable: Any) -> None:
     """The message names the server but not the password, and nothing was done."""
     found = urlsplit(killable.url)
     kind, database, there = found.scheme, found.path[1:], f"127.0.0.1:{found.port}"

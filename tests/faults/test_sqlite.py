@@ -190,7 +190,7 @@ def test_without_a_transaction_a_killed_writer_tears_a_turn(tmp_path: Path) -> N
     assert "a record is missing" in done.stderr
 
 
-def test_what_a_full_disk_refuses_is_not_there_and_what_it_leaves_open_can_be_sent_again(tmp_path: Path) -> None:
+def test_a_full_disk_refuses_changes_and_an_unknown_outcome_can_be_sent_again(tmp_path: Path) -> None:
     done = python(tmp_path, "fill", "turnlog.db")
     assert done.returncode == 0, done.stderr
     stored, unknown = map(int, re.findall(r"\d+", done.stdout))

@@ -363,7 +363,7 @@ async def test_two_stores_of_a_process_leave_a_removed_log_together(tmp_path: Pa
         assert other.visit(tmp_path) == {"alice": said, "visitor": ["hello"]}
 
 
-async def test_a_store_that_is_opened_beside_one_with_a_removed_log(tmp_path: Path, other: Other) -> None:
+async def test_a_store_that_is_opened_next_to_one_with_a_removed_log(tmp_path: Path, other: Other) -> None:
     async with at(tmp_path) as idle:
         await append(idle, "a")
         for name in (LOG, INDEX):

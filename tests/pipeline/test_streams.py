@@ -46,7 +46,7 @@ async def texts(store: Store, session_id: str = "s") -> list[str]:
     return [message.text for message in await store.load(session_id)]
 
 
-async def test_pieces_come_one_by_one_and_the_turn_is_stored_behind_the_last(store: Store) -> None:
+async def test_pieces_come_one_by_one_and_the_turn_is_stored_after_the_last(store: Store) -> None:
     seen = []
     async with Pipeline(store, spoken).stream("s", "user", "Where is it?") as reply:
         async for piece in reply:
@@ -261,7 +261,7 @@ async def test_a_stream_is_for_one_block(store: Store) -> None:
             pass
 
 
-async def test_of_two_streams_under_one_id_the_second_is_told_to_ask_again(store: Store) -> None:
+async def test_of_two_streams_under_one_id_the_second_must_ask_again(store: Store) -> None:
     answers = iter(["one", "two", "three"])
 
     async def model(messages: Sequence[Message], **_: object) -> AsyncIterator[str]:
