@@ -1,9 +1,9 @@
 """`Backend`: the contract for plugin authors.
 
 A backend implements four methods: `read`, `commit`, `delete` and `page`.  `turnlog.rules` holds the rules that they
-follow: `SessionState` applies them to a session that is stored as a whole, `needs` and `plan` to one that is stored in
-parts.  `Store` builds the API for applications on these methods.  `turnlog.testing.BackendContract` tests each sentence
-on this page.
+follow.  A backend that stores each session as one value uses `SessionState`; one that stores records separately calls
+`needs` and `plan`.  `Store` is the API for applications on top of these methods.  `turnlog.testing.BackendContract`
+checks every statement on this page.
 """
 
 from __future__ import annotations
@@ -152,9 +152,9 @@ class Backend(ABC):
             Unsupported: The backend cannot list them.
             InvalidInput: `after` is not a valid namespace, or `limit` is out of bounds.
         """
-        raise Unsupported(f"{type(self).__name__} cannot list its namespaces: name the namespace")
+        raise Unsupported(f"{type(self).__name__} cannot list namespaces: name one")
 
-    async def seal(self, key: Key, record: Record) -> bool | None:  # noqa: ARG002 - for those that support it
+    async def seal(self, key: Key, record: Record) -> bool | None:  # noqa: ARG002 - subclasses use them
         """Replace the records that hold the same rounds by one record.  Messages, turns and versions stay the same.
 
         Args:
@@ -219,7 +219,7 @@ class Backend(ABC):
         """
         return await totals_of(self.page, namespace)
 
-    def alone(self, key: Key) -> AbstractAsyncContextManager[None]:  # noqa: ARG002 - for those that support it
+    def alone(self, key: Key) -> AbstractAsyncContextManager[None]:  # noqa: ARG002 - subclasses use them
         """Let other writers of a session wait during a read and the commit that depends on it.
 
         This is a hint.  The commit must still name the version that was read, and may raise `Conflict`: callers try

@@ -60,7 +60,9 @@ class Layer(Backend):
 
     def __init__(self, inner: Backend) -> None:
         if not isinstance(inner, Backend):
-            raise InvalidInput(f"inner must be a Backend, not {type(inner).__name__}: a Store goes around all layers")
+            raise InvalidInput(
+                f"inner must be a Backend, not {type(inner).__name__}: give the layer a backend, and the layer to Store"
+            )
         _check_position(type(self), inner)
         super().__init__(ttl=inner.ttl, clock=inner.clock)
         self.inner = inner
@@ -176,11 +178,11 @@ def _check_position(outer: type[Layer], inner: Backend) -> None:
         if POSITIONS.index(below) < rank:
             raise InvalidInput(
                 f"{outer.__name__} ({outer.position}) cannot be over {name} ({below}): the order is "
-                f"{', '.join(POSITIONS)}, the outermost first, so put {name} before it"
+                f"{', '.join(POSITIONS)}, outermost first; put {name} before it"
             )
         if below == outer.position != "messages":
             raise InvalidInput(
-                f"{outer.__name__} cannot be over {name}: a stack has one layer for {below}, leave one of them out"
+                f"{outer.__name__} cannot be over {name}: a stack may have one layer for {below}; leave one of them out"
             )
 
 

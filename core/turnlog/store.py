@@ -34,7 +34,7 @@ from .values.turn import Turn
 __all__ = ["Store"]
 
 _TRIES: Final = 100
-"""How often a read and the write that depends on it are tried again while other writers come in between."""
+"""Tries of a read and the write that depends on it, while other writers change the session in between."""
 
 _L = TypeVar("_L", bound=Layer)
 
@@ -50,7 +50,7 @@ class Store:
 
     Args:
         backend: The backend, with its layers.
-        namespace: The tenant, 1 to 255 bytes of UTF-8; the same text as for `within`.
+        namespace: The name of the tenant, 1 to 255 bytes of UTF-8, as in `within`.
         retain: The number of turns that a session keeps; each append drops older ones.  None: all.
         max_session_bytes: The largest size of a session; a write beyond it raises `TooLarge`.  None: no limit.
 
@@ -134,7 +134,7 @@ class Store:
         for layer in stack_of(self.backend):
             if isinstance(layer, kind):
                 return layer
-        raise InvalidInput(f"{self!r} has no {kind.__name__}")
+        raise InvalidInput(f"{self!r} has no {kind.__name__}: add the layer where the store is opened")
 
     async def open(self) -> None:
         """Open the backend; a view does nothing."""
@@ -297,8 +297,8 @@ class Store:
 
         Args:
             session_id: The session.
-            messages: A list or tuple of messages or their dictionaries, at least one.  A later round that closes its
-                turn may have none.
+            messages: A list or tuple of messages or their dictionaries, at least one.  The round that closes a turn may
+                be an empty list.
             expect: The condition on the session: `ABSENT`, `PRESENT`, `version.session`, `version` or `version.exact`.
             turn_id: The turn's name, 1 to 200 bytes of UTF-8; send a turn again under the same name after a failure.
             part: The number of the round in its turn, from 0.  Later rounds need `turn_id`, and an open round before.
@@ -380,7 +380,7 @@ class Store:
         Raises:
             InvalidInput: The error has no change (a deletion has none), or its session is not in this view.
             OutcomeUnknown: No try was answered; this is the same error.
-            Conflict: The change was not stored, and the session no longer meets its condition.
+            Conflict: The change was not stored, and the session no longer meets the change's condition.
         """
         if getattr(error, "change", None) is None or error.key is None:
             raise InvalidInput(f"{error!r} carries no change to send again: call the method that raised it again")
@@ -454,7 +454,7 @@ class Store:
         if same == len(stored) == len(wanted):
             # a trusting cache may have answered the first read; it does not answer `last=0`
             if (now := (await self._read(key, last=0, touch=False)).version) != info.version:
-                raise Conflict(f"session {key} has changed since it was read", actual=now)
+                raise Conflict(f"session {key} has changed since it was read: load it again", actual=now)
             return Receipt.of(info)
         keep, rest = divide(turns, wanted, same, info.first, begins)
         cut = keep if keep < info.turns else None
@@ -521,7 +521,8 @@ class Store:
         """
         key = self._key(session_id)
         if (turns is None) == (messages is None):
-            raise InvalidInput("rewind takes either turns or messages")
+            given = "neither was" if turns is None else "both were"
+            raise InvalidInput(f"rewind needs a number of turns or a number of messages, {given} given")
         check_number(messages if turns is None else turns, "messages" if turns is None else "turns", least=1)
         check_expect(expect)
 
@@ -548,7 +549,7 @@ class Store:
             session = await self.session(session_id, last=1)
             if not session.turns:
                 if (await self.info(session_id)).messages:
-                    raise Conflict(f"session {key} has turns, a cache has answered with an earlier state")
+                    raise Conflict(f"session {key} has changed since the cache read it: try again")
                 return None
             turn = session.turns[-1]
             await self._commit(key, keep=turn.number, expect=session.version)
@@ -628,7 +629,7 @@ class Store:
 
     def _check_owner(self, owner: str | None) -> None:
         if owner is not None and self.owner not in (None, owner):
-            raise InvalidInput(f"owner {owner!r} cannot be reached from a view of the sessions of {self.owner!r}")
+            raise InvalidInput(f"{owner!r} is not the owner of this view, {self.owner!r}: use the store, or their view")
 
     def _key(self, session_id: str) -> Key:
         return (cached_key if type(session_id) is str else Key)(self.namespace, session_id)

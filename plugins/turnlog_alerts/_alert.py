@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from math import isfinite
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -13,6 +13,7 @@ from turnlog import InvalidInput
 from turnlog.limits import MAX_NUMBER
 
 from ._destination import check_destination
+from ._units import number, with_unit
 
 COOLDOWN: Final = 300.0
 """Seconds between two firings by default: Prometheus Alertmanager's default `group_interval`, the time between two
@@ -42,7 +43,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
             itself.
         to: The destinations: `log`, the URL of a webhook, or `env:NAME`, where the variable NAME holds such a URL.
         name: The name of the alert, up to 200 characters; empty: metric and threshold, such as
-            `load_latency.p95 above 0.2`.
+            `load_latency.p95 above 200 ms`.
 
     Raises:
         InvalidInput: An attribute breaks a rule.
@@ -72,9 +73,8 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
                 raise InvalidInput(f"{name} must be 0 or more seconds, not {getattr(self, name)}")
         if self.clear_at is not None and self.is_beyond(self.clear_at):
             side = "at most" if self.above is not None else "at least"
-            raise InvalidInput(
-                f"clear_at must be {side} the threshold, not {shown(self.clear_at)}: the alert is {self.condition}"
-            )
+            given = with_unit(self.metric, self.clear_at)
+            raise InvalidInput(f"clear_at must be {side} the threshold, not {given}: the alert is {self.condition}")
         if type(self.to) is not tuple:
             raise InvalidInput(f'to must be a tuple of destinations such as ("log",), not {type(self.to).__name__}')
         if not self.to:
@@ -89,8 +89,20 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def condition(self) -> str:
-        """The threshold in words: `above 0.2`."""
-        return f"above {shown(self.above)}" if self.above is not None else f"below {shown(self.below or 0)}"
+        """The threshold for people, with its unit: `above 200 ms`."""
+        side, threshold = self.threshold
+        return f"{side} {with_unit(self.metric, threshold)}"
+
+    @property
+    def plain_condition(self) -> str:
+        """The threshold for programs, in the unit of the metric: `above 0.2`."""
+        side, threshold = self.threshold
+        return f"{side} {number(threshold)}"
+
+    @property
+    def threshold(self) -> tuple[Literal["above", "below"], float]:
+        """The side on which the alert holds, and the threshold."""
+        return ("above", self.above) if self.above is not None else ("below", self.below or 0)
 
     def is_beyond(self, value: float) -> bool:
         """Return whether a value is beyond the threshold."""
@@ -126,13 +138,6 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"Alert({self.name!r})"
-
-
-def shown(value: float) -> str:
-    """Return a number as messages show it: whole, or with six significant digits."""
-    if isinstance(value, int):
-        return str(value)
-    return f"{value:.0f}" if abs(value) >= 1e6 else f"{value:.6g}"
 
 
 def check_number(value: object, name: str) -> None:

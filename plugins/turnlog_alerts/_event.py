@@ -6,7 +6,8 @@ from typing import Literal
 
 import msgspec
 
-from ._alert import Alert, shown
+from ._alert import Alert
+from ._units import with_unit
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,7 +29,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
     def to_dict(self) -> dict[str, object]:
         """Return the event as JSON: what a webhook receives (`docs/how-to/alerts.md`)."""
-        side, threshold = ("above", self.alert.above) if self.alert.above is not None else ("below", self.alert.below)
+        side, threshold = self.alert.threshold
         return {
             "alert": self.alert.name,
             "state": self.state,
@@ -42,7 +43,5 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         longer = "no longer " if self.state == "resolved" else ""
-        return (
-            f"alert {self.alert.name!r} is {self.state}: {self.alert.metric} is {shown(self.value)}, "
-            f"{longer}{self.alert.condition}"
-        )
+        alert, value = self.alert, with_unit(self.alert.metric, self.value)
+        return f"alert {alert.name!r} is {self.state}: {alert.metric} is {value}, {longer}{alert.condition}"

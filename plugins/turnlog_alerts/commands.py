@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 from cyclopts import App
 
@@ -10,10 +11,11 @@ from turnlog import ConfigError, Store
 from turnlog.config import duration, open_existing
 from turnlog.metrics import Measurement, StateMetrics
 
-from ._alert import Alert, shown
+from ._alert import Alert
 from ._alerts import Alerts
 from ._configured import read_alerts
 from ._measure import Measure, metrics_of
+from ._units import number, with_unit
 
 __all__ = ["alerts"]
 
@@ -51,7 +53,8 @@ async def _run(*, store: str | None = None, namespace: str | None = None, every:
 async def _check(*, store: str | None = None, namespace: str | None = None) -> int:
     """Measure once, and print each alert: name, state, value and condition.  Nothing is reported elsewhere.
 
-    The exit code is 1 if a metric is beyond its threshold, for however short a time.
+    On a terminal it is a table, with units.  Otherwise each alert is a line with tabs, and numbers are plain.  The exit
+    code is 1 if a metric is beyond its threshold, for however short a time.
 
     Args:
         store: The URL of the store, such as sqlite:///chat.db.  The alerts are those of turnlog.toml all the same.
@@ -63,12 +66,30 @@ async def _check(*, store: str | None = None, namespace: str | None = None) -> i
     Alerts(measure, configured)  # which checks the destinations
     async with opened:
         metrics = await metrics_of(measure)
-    states = []
-    for alert in configured:
-        value = alert.value_in(metrics)
-        states.append("unknown" if value is None else "beyond" if alert.is_beyond(value) else "ok")
-        print(f"{alert.name}\t{states[-1]}\t{'' if value is None else shown(value)}\t{alert.metric} {alert.condition}")
-    return 1 if "beyond" in states else 0
+    measured = [(alert, alert.value_in(metrics)) for alert in configured]
+    if sys.stdout.isatty():
+        _print_table(measured)
+    else:
+        for alert, value in measured:
+            shown = "" if value is None else number(value)
+            print(f"{alert.name}\t{_state(alert, value)}\t{shown}\t{alert.metric} {alert.plain_condition}")
+    return 1 if any(_state(alert, value) == "beyond" for alert, value in measured) else 0
+
+
+def _state(alert: Alert, value: float | None) -> str:
+    return "unknown" if value is None else "beyond" if alert.is_beyond(value) else "ok"
+
+
+def _print_table(measured: Sequence[tuple[Alert, float | None]]) -> None:
+    from rich.console import Console
+
+    from ._table import table_of
+
+    rows = []
+    for alert, value in measured:
+        shown = "" if value is None else with_unit(alert.metric, value)
+        rows.append((alert.name, _state(alert, value), shown, f"{alert.metric} {alert.condition}"))
+    Console(highlight=False).print(table_of(rows))
 
 
 def _configured() -> tuple[Alert, ...]:

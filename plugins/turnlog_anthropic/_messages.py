@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
-
-import anthropic
+from typing import TYPE_CHECKING, Any
 
 from turnlog import Message, Tool, Usage
 from turnlog.rules import outline_of
+
+if TYPE_CHECKING:
+    import anthropic
 
 
 def split(messages: Sequence[Message]) -> tuple[list[Any], list[dict[str, Any]]]:

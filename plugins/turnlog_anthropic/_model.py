@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from typing import Any, Final
-
-from anthropic import APIConnectionError, AsyncAnthropic, Timeout
+from typing import TYPE_CHECKING, Any, Final
 
 from turnlog import Message, Reply, Tool
-from turnlog.runtime import PerLoop, check_key
+from turnlog.runtime import PerLoop, check_installed, check_key
 
 from ._messages import answer_of, blocks_of, split, tool_of, usage_of
+
+if TYPE_CHECKING:
+    from anthropic import AsyncAnthropic
+
+check_installed("anthropic")  # its import takes about a second, which looking the model up need not wait for
 
 _DEFAULT: Final = "claude-sonnet-5-5"
 """The middle one of Anthropic's current models (platform.claude.com, "Models overview")."""
@@ -68,6 +71,8 @@ class AnthropicModel:
         check_key(_KEYS, f"there is no key for Anthropic: set {_KEYS[0]}, or {_KEYS[1]} for a bearer token")
         self.model = model or os.environ.get("TURNLOG_ANTHROPIC_MODEL") or _DEFAULT
 
+        from anthropic import AsyncAnthropic, Timeout
+
         def client() -> AsyncAnthropic:
             return AsyncAnthropic(
                 base_url=base_url, timeout=Timeout(timeout, connect=min(timeout, _CONNECT)), max_retries=max_retries
@@ -103,6 +108,8 @@ class AnthropicModel:
                     yield event.text
                 whole = whole or event.type == "message_stop"
             if not whole:
+                from anthropic import APIConnectionError
+
                 raise APIConnectionError(
                     message="the stream ended before the answer was whole", request=answer.response.request
                 )

@@ -11,7 +11,7 @@ from time import perf_counter
 from typing import Final
 
 from turnlog import Store, TurnlogError, assistant, user
-from turnlog.config import open_existing, settings_of
+from turnlog.config import Setting, open_existing, settings_of
 from turnlog.layers import stack_of
 from turnlog.values import Finding
 
@@ -24,7 +24,7 @@ _TRIES: Final = 10  # of each operation
 
 
 def doctor(url: str | None, *, json: bool) -> int:
-    """Say what the store is made of, how fast it is, and what is wrong with it.
+    """Say what the store is made of, how fast it is, and what is wrong with it; a wrong configuration is a finding.
 
     Args:
         url: The store; None: the one that the configuration names.
@@ -34,13 +34,15 @@ def doctor(url: str | None, *, json: bool) -> int:
 
 
 async def _doctor(url: str | None, *, json: bool) -> int:
-    settings = settings_of(url)
-    store = open_existing(url)
-    stack = [type(layer).__name__ for layer in stack_of(store.backend)]
+    settings: list[Setting] = []
+    stack: list[str] = []
     times: dict[str, list[float]] = {}
     findings: list[Finding] = []
     code = Code.FINE
     try:
+        settings = settings_of(url)
+        store = open_existing(url)
+        stack = [type(layer).__name__ for layer in stack_of(store.backend)]
         async with _quietly(), store:
             if isinstance(backend := lowest(store.backend), Diagnoses):
                 findings += await backend.diagnose()
@@ -57,7 +59,9 @@ async def _doctor(url: str | None, *, json: bool) -> int:
         wrong = [{"text": one.text, "command": one.command} for one in findings]
         print(as_json({"stack": stack, "settings": shown, "operations": operations, "findings": wrong}))
     else:
-        _print_settings(stack, [(one.name, without_secrets(one.value), one.where) for one in settings])
+        if stack:
+            _print_stack(stack)
+        _print_settings([(one.name, without_secrets(one.value), one.where) for one in settings])
         _print_times(times)
         _print_findings(findings)
     return code
@@ -101,10 +105,13 @@ async def _timed(store: Store) -> dict[str, list[float]]:
     return times
 
 
-def _print_settings(stack: Sequence[str], settings: Sequence[tuple[str, str, str]]) -> None:
+def _print_stack(stack: Sequence[str]) -> None:
     out = Printer()
     out(("stack: ", "bold"), (" over ".join(stack), ""))
     out()
+
+
+def _print_settings(settings: Sequence[tuple[str, str, str]]) -> None:
     table = Table("setting", "value", "from")
     for setting in settings:
         table.add(*setting)

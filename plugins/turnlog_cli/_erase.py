@@ -16,6 +16,7 @@ from turnlog.values import Remainder
 from ._hooks import Postpones, Sweeps, lowest, scrubbed, unfinished
 from ._namespaces import check_one, stores_of
 from ._remains import print_remains
+from ._suggestion import suggested
 from ._text import Code, Printer, as_json, complain, counted, is_terminal, line, note, title_of
 
 
@@ -97,10 +98,10 @@ async def _question(what: _What, url: str | None, namespace: str | None) -> str:
         if what.owner is None:
             try:
                 info = await _info(store, what.session_id or "")
-            except SessionNotFound:
+            except SessionNotFound as error:
                 backend = lowest(store.backend)
                 if not (isinstance(backend, Postpones) and await backend.unswept()):
-                    raise
+                    raise SessionNotFound(f"{error}{await suggested(store, what.session_id or '')}") from None
                 return f"Erase all expired sessions? Session {what.session_id!r} may be one of them."
             return f"Erase session {what.session_id!r} in {store.namespace!r}{_described(info)}?"
         counts: dict[str, int] = {}
@@ -133,8 +134,12 @@ async def _erase_one(store: Store, session_id: str) -> _Receipt:
     except SessionNotFound:
         info, is_there = None, False
     expired = await _sweep(store)  # the session may be among them
-    if not (is_there or expired):
-        raise SessionNotFound(f"there is no session {session_id!r} in {store.namespace!r}")
+    if not is_there:
+        missing = f"there is no session {session_id!r} in {store.namespace!r}"
+        suggestion = await suggested(store, session_id)
+        if not expired:
+            raise SessionNotFound(f"{missing}{suggestion}")
+        complain(f"{missing}, unless it was one of the expired sessions that were removed{suggestion}")
     owner = info.owner if info is not None and info.owner else None
     remains = await _remains(store, [(store.namespace, owner)])
     return _Receipt({store.namespace: 1} if is_there else {}, (), expired, remains)

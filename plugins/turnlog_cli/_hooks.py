@@ -58,7 +58,7 @@ async def scrubbed(backend: Backend) -> list[Remainder]:
     """Have the backend below all layers remove what deletions left, as far as it can, and return what remains."""
     if isinstance(backend, Scrubs):
         return [*await backend.scrub()]
-    return [Remainder(f"perhaps the files of {backend!r}", "its documentation says")]
+    return [Remainder(f"perhaps the files of {backend.location or type(backend).__name__}", "its documentation says")]
 
 
 def unfinished(remains: Sequence[Remainder]) -> bool:

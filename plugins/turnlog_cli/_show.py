@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Final
 
-from turnlog import CorruptRecord, Message, Session, Turn
+from turnlog import CorruptRecord, Message, Session, SessionNotFound, Turn
 from turnlog.config import open_existing
 
+from ._suggestion import suggested
 from ._text import Code, Printer, as_json, complain, line, time_of
 
 STYLES: Final = {
@@ -43,7 +44,10 @@ def show_session(
 
 async def _load(session_id: str, url: str | None, last: int | None, namespace: str | None) -> Session:
     async with open_existing(url, namespace=namespace) as store:
-        return await store.session(session_id, last=last, touch=False)
+        try:
+            return await store.session(session_id, last=last, touch=False)
+        except SessionNotFound as error:
+            raise SessionNotFound(f"{error}{await suggested(store, session_id)}") from None
 
 
 def _document(session: Session) -> dict[str, object]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from turnlog.config import open_existing
+from turnlog.config import masked_url, open_existing
 from turnlog.values import Remainder
 
 from ._hooks import Postpones, Sweeps, lowest, scrubbed, unfinished
@@ -26,7 +26,7 @@ async def _sweep(url: str | None, *, now: bool) -> int:
     store = open_existing(url)
     backend = lowest(store.backend)
     if not isinstance(backend, Sweeps):
-        print(line(f"{backend!r} removes expired sessions by itself: nothing to do"))
+        print(line(f"{masked_url(url)} removes expired sessions by itself: nothing to do"))
         return Code.FINE
     remains: list[Remainder] = []
     async with store:

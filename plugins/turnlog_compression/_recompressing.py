@@ -61,7 +61,9 @@ async def recompress(
         await progress.finish()
     except _Unsupported:
         await progress.finish()
-        raise InvalidInput(f"{backend!r} does not support seals: its sessions cannot be recompressed") from None
+        raise InvalidInput(
+            f"{type(backend).__name__} does not support seals: its sessions cannot be recompressed"
+        ) from None
     finally:
         await progress.release()
 

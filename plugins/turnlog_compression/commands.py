@@ -163,25 +163,25 @@ def _compression_layer(store: Store) -> _Recompresses:
     for layer in stack_of(store.backend):
         if isinstance(layer, _Recompresses):
             return layer
-    raise _missing(store, "compression layer")
+    raise _missing("compression layer")
 
 
 def _training_layer(store: Store) -> _Trains:
     for layer in stack_of(store.backend):
         if isinstance(layer, _Trains):
             return layer
-    raise _missing(store, "layer that compresses with a dictionary")
+    raise _missing("layer that compresses with a dictionary")
 
 
 def _removing_layer(store: Store) -> _Removes:
     for layer in stack_of(store.backend):
         if isinstance(layer, _Removes):
             return layer
-    raise _missing(store, "compression layer")
+    raise _missing("compression layer")
 
 
-def _missing(store: Store, what: str) -> ConfigError:
+def _missing(what: str) -> ConfigError:
     return ConfigError(
-        f"{store!r} has no {what}: name one, as in --store 'sqlite:///chat.db?layers=zstd', "
+        f"the store has no {what}: name one, as in --store 'sqlite:///chat.db?layers=zstd', "
         'or in turnlog.toml, as in layers = ["zstd"]'
     )

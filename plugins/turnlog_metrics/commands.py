@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Final
 
 from cyclopts import App
 
-from turnlog import InvalidInput, PluginError, Store, TurnlogError
-from turnlog.config import open_existing
-from turnlog.layers import stack_of
+from turnlog import InvalidInput, PluginError, TurnlogError
+from turnlog.config import masked_url, open_existing
 from turnlog.metrics import Measurement, StateMetrics
 
-from ._screen import as_json, as_lines, as_screen
+from ._screen import as_failure, as_json, as_lines, as_screen, time_of
 
 __all__ = ["stats"]
 
@@ -43,7 +43,7 @@ async def _stats(
     Args:
         store: The URL of the store, such as sqlite:///chat.db.
         namespace: The namespace; a nested one is written outer/inner.
-        watch: Measure again every 2 seconds, until Ctrl-C.
+        watch: Measure again every 2 seconds, until Ctrl-C; each measurement has its time.
         json: Print one JSON object a measurement.
         serve: Serve the metrics to Prometheus on this HOST:PORT, such as 127.0.0.1:9464, until Ctrl-C.
     """
@@ -56,10 +56,11 @@ async def _stats(
         if address is not None:
             await _serve(metrics, *address)
         else:
-            await _show(metrics, _title(opened), watch=watch, json=json)
+            title = f"namespace {opened.namespace!r} of {masked_url(store)}"
+            await _show(metrics, title, opened.backend.clock, watch=watch, json=json)
 
 
-async def _show(metrics: StateMetrics, title: str, *, watch: bool, json: bool) -> None:
+async def _show(metrics: StateMetrics, title: str, clock: Callable[[], float], *, watch: bool, json: bool) -> None:
     from rich.console import Console
     from rich.live import Live
 
@@ -69,22 +70,26 @@ async def _show(metrics: StateMetrics, title: str, *, watch: bool, json: bool) -
     noted = ""
     with live if is_terminal and watch else nullcontext():
         while True:
+            time = clock() if watch else None
             try:
                 probes = await metrics.probe(_PROBES)
                 measured = await metrics.measure()
             except TurnlogError as error:
-                if not watch:
+                if time is None:
                     raise
-                print(f"turnlog: {error}", file=sys.stderr)  # the next measurement may succeed
+                if is_terminal:  # the next measurement may succeed
+                    live.update(as_failure(title, str(error), time), refresh=True)
+                else:
+                    print(f"turnlog: {time_of(time)}: {error}", file=sys.stderr)
                 await _sleep(_SECONDS)
                 continue
             note = _note(metrics, measured, probes)
             if is_terminal and watch:
-                live.update(as_screen(measured, title, note), refresh=True)
+                live.update(as_screen(measured, title, note, time), refresh=True)
             elif is_terminal:
                 console.print(as_screen(measured, title, note))
             else:
-                print(as_json(measured) if json else as_lines(measured), flush=True)
+                print((as_json if json else as_lines)(measured, time), flush=True)
                 if note != noted:
                     print(f"turnlog: {note}", file=sys.stderr)
                     noted = note
@@ -119,8 +124,3 @@ def _address(text: str) -> tuple[str, int]:
     if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
         raise InvalidInput(f"--serve must be HOST:PORT, such as 127.0.0.1:9464, not {text!r}")
     return host.removeprefix("[").removesuffix("]"), int(port)
-
-
-def _title(store: Store) -> str:
-    *_, backend = stack_of(store.backend)
-    return f"namespace {store.namespace!r} of {backend!r}"

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from typing import Final
 
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
@@ -17,6 +18,12 @@ from turnlog.metrics import LoadLatency, Measurement, StateMetrics
 __all__ = ["StateCollector", "serving"]
 
 _logger = logging.getLogger("turnlog.metrics")
+
+_UP: Final = (
+    "Whether the store could be measured: 1 or 0. If 0, the label error of turnlog_failure has the kind of the error; "
+    "the logger turnlog.metrics and the command 'turnlog stats' have its text."
+)
+_FAILURE: Final = "1 while the store cannot be measured, with the kind of the error, such as Unavailable."
 
 
 class StateCollector(Collector):
@@ -40,13 +47,19 @@ class StateCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics; if the store cannot be measured, `turnlog_up` is 0 and its own metrics are left out.
 
+        `turnlog_failure` then has the kind of the error, and the logger `turnlog.metrics` has its text.
+
         Raises:
             RuntimeError: It is called in the event loop that must measure meanwhile.
         """
-        measured = self._measured()
-        up = _gauge("up", "Whether the store could be measured: 1 or 0.")
+        measured, failure = self._measured()
+        up = _gauge("up", _UP)
         up.add_metric([self._metrics.namespace], measured is not None)
         yield up
+        failed = _gauge("failure", _FAILURE, "error")
+        if failure:
+            failed.add_metric([self._metrics.namespace, failure], 1)
+        yield failed
         yield _errors(self._metrics)
         if measured is not None:
             yield _latency(measured.load_latency)
@@ -56,18 +69,20 @@ class StateCollector(Collector):
         """Yield no metrics, so that a registry does not measure when the collector is registered."""
         return iter(())
 
-    def _measured(self) -> Measurement | None:
+    def _measured(self) -> tuple[Measurement | None, str]:
+        """Return the measurement, or None and the kind of the error."""
         if self._loop.is_closed():
-            return None
+            return None, "Closed"
         if _running_loop() is self._loop:  # waiting here would keep it from measuring
             raise RuntimeError("a StateCollector is collected in another thread than its event loop's: use serving()")
         future = asyncio.run_coroutine_threadsafe(self._measure(), self._loop)
         try:
-            return future.result(self._timeout)
+            return future.result(self._timeout), ""
         except Exception as error:  # noqa: BLE001 - whatever a backend raises, a scrape shows it as `turnlog_up 0`
             future.cancel()
-            _logger.warning("the store could not be measured: %s: %s", type(error).__name__, error)
-            return None
+            said = str(error) or f"no answer within {self._timeout:g} s"
+            _logger.warning("the store could not be measured: %s: %s", type(error).__name__, said)
+            return None, type(error).__name__
 
     async def _measure(self) -> Measurement:
         if self._probes:
@@ -110,8 +125,8 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return None
 
 
-def _gauge(name: str, text: str) -> GaugeMetricFamily:
-    return GaugeMetricFamily(f"turnlog_{name}", text, labels=["namespace"])
+def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"turnlog_{name}", text, labels=["namespace", *labels])
 
 
 def _errors(metrics: StateMetrics) -> Metric:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator, Sequence
-from typing import Any, Final
-
-from openai import APIConnectionError, AsyncOpenAI, Timeout
-from openai.types import CompletionUsage
+from typing import TYPE_CHECKING, Any, Final
 
 from turnlog import Message, Reply, Tool, Usage
-from turnlog.runtime import PerLoop, check_key
+from turnlog.runtime import PerLoop, check_installed, check_key
 
 from ._deltas import add_delta, finished
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+    from openai.types import CompletionUsage
+
+check_installed("openai")  # its import takes about half a second, which looking the model up need not wait for
 
 _DEFAULT: Final = "gpt-5.4-mini"
 """Small, current, and calls tools over Chat Completions unless it is told to reason; newer models of OpenAI refuse
@@ -61,6 +64,8 @@ class OpenAIModel:
         check_key([_KEY], f"there is no key for OpenAI: set {_KEY} (to any text, if the server asks for no key)")
         self.model = model or os.environ.get("TURNLOG_OPENAI_MODEL") or _DEFAULT
 
+        from openai import AsyncOpenAI, Timeout
+
         def client() -> AsyncOpenAI:
             return AsyncOpenAI(
                 base_url=base_url, timeout=Timeout(timeout, connect=min(timeout, _CONNECT)), max_retries=max_retries
@@ -102,6 +107,8 @@ class OpenAIModel:
                     if choice.delta.content:
                         yield choice.delta.content
             if not whole:
+                from openai import APIConnectionError
+
                 raise APIConnectionError(
                     message="the stream ended before the answer was whole", request=answer.response.request
                 )

@@ -17,7 +17,7 @@ import hiredis
 from redis import exceptions
 from redis.asyncio.connection import AbstractConnection
 
-from turnlog.runtime import IDLE, PROBE, REACH, keep_alive
+from turnlog.runtime import IDLE, PROBE, REACH, keep_alive, why_unreachable
 
 T = TypeVar("T")
 Argument: TypeAlias = "bytes | str | int | float"
@@ -260,5 +260,7 @@ async def shielded(task: asyncio.Task[T], until: float) -> T:
 
 
 def said(error: BaseException) -> str:
-    """Return the message of an error in one line."""
+    """Return why a server cannot be reached, or else the message of an error in one line."""
+    if reason := why_unreachable(error):
+        return reason.why
     return " ".join(str(error).split()) or type(error).__name__

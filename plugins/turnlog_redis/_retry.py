@@ -8,7 +8,7 @@ from time import monotonic
 from typing import Any, Final
 
 from turnlog import Closed, OutcomeUnknown, Unavailable
-from turnlog.runtime import PerLoop
+from turnlog.runtime import PerLoop, Reason, why_unreachable
 
 from ._connection import Command, Lost, Refused, any_failed
 from ._location import Location
@@ -27,6 +27,17 @@ _TEMPORARY: Final = (
     "BUSY",
     "NOREPLICAS",
 )
+
+_DENIED: Final = Reason("the server denies access", "set the right user and password in the URL, before the host")
+_REASONS: Final = {
+    "NOAUTH": Reason("the server asks for a password", "set it in the URL, before the host"),
+    "WRONGPASS": _DENIED,
+    "invalid username-password": _DENIED,
+    "AUTH <password> called": Reason("the server asks for no password", "leave it out of the URL"),
+    "DB index is out of range": Reason("the server has no database of this number", "set another one in the URL"),
+    "NOPERM": Reason("the server denies permission", "grant it to the user in the URL"),
+}
+"""The meanings of refusals, by the beginnings of their texts."""
 
 
 class RetryingServer:
@@ -113,15 +124,15 @@ class RetryingServer:
         return Closed(f"{self.location.name} is not open: open the store with 'async with'")
 
     def _error(self, answer: Lost | Refused, *, unknown: bool) -> OutcomeUnknown | Unavailable:
-        said = str(answer).rstrip(".")
-        if said.startswith("NOAUTH"):
-            said += "; a password goes before the host, as in redis://:password@host"
-        if said.startswith(("invalid username-password", "WRONGPASS")):
-            said += "; set the right ones in the URL, as in redis://user:password@host"
+        said, name = str(answer).rstrip("."), self.location.name
         if unknown:
-            error: OutcomeUnknown | Unavailable = OutcomeUnknown(f"{self.location.name}: {said}")
+            error: OutcomeUnknown | Unavailable = OutcomeUnknown(f"{name}: {said}")
+        elif self.location.kind == "server" and (reason := why_unreachable(answer)):
+            error = Unavailable(f"{name} cannot be reached: {reason.why}: nothing was done; {reason.remedy}")
+        elif reason := next((one for start, one in _REASONS.items() if said.startswith(start)), None):
+            error = Unavailable(f"{name}: {reason.why} ({said}): nothing was done; {reason.remedy}")
         else:
-            error = Unavailable(f"{self.location.name}: {said}: nothing was done")
+            error = Unavailable(f"{name}: {said}: nothing was done")
         error.__cause__ = answer
         return error
 

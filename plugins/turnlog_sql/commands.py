@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 from cyclopts import App
 
 from turnlog import open_store
-from turnlog.config import open_existing
+from turnlog.config import masked_url, open_existing
 from turnlog.layers import stack_of
 
 __all__ = ["check", "migrate"]
@@ -46,7 +46,7 @@ async def _migrate(*, store: str | None = None) -> None:
     if isinstance(backend, _HasTables):
         print(_on_one_line(await backend.bring_up()))
     else:
-        print(f"{backend!r} has no tables: nothing to do")
+        print(_on_one_line(f"{masked_url(store)} has no tables: nothing to do"))
 
 
 def check(app: App) -> None:
@@ -66,14 +66,14 @@ async def _check(*, store: str | None = None, quick: bool = False) -> int:
     opened = open_existing(store)
     *_, backend = stack_of(opened.backend)
     if not isinstance(backend, _HasCheck):
-        print(f"{backend!r} is not checked by turnlog: use the tools of its server")
+        print(_on_one_line(f"{masked_url(store)} is not checked by turnlog: use the tools of its server"))
         return 0
     async with opened:
         found = await backend.check(quick=quick)
     for one in found:
         print(_on_one_line(one))
     if not found:
-        print(_on_one_line(f"{backend!r}: no damage was found"))
+        print(_on_one_line(f"{masked_url(store)}: no damage was found"))
     return 1 if found else 0
 
 

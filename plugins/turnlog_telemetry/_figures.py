@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
@@ -19,7 +19,7 @@ class Figures(NamedTuple):
         messages: How many messages were read or stored; None if the operation is not about messages.
         size: The bytes of their records, before any layer compresses or encrypts them; None if that is not known.
         repeat: Whether the change was stored before, so that this operation stored nothing.
-        rows: How many sessions a page holds; None for all other operations.
+        rows: How many sessions a page holds, or how many names a list of namespaces; None for all other operations.
     """
 
     messages: int | None = None
@@ -66,8 +66,19 @@ def _of_page(_: Query, page: Page) -> Figures:
     return Figures(rows=len(page.infos))
 
 
+def _of_namespaces(_: None, names: Sequence[str]) -> Figures:
+    return Figures(rows=len(names))
+
+
 _FIGURES: Final[Mapping[str, Callable[[Any, Any], Figures]]] = MappingProxyType(
-    {"read": _of_read, "commit": _of_commit, "copy": _of_copy, "seal": _of_seal, "page": _of_page}
+    {
+        "read": _of_read,
+        "commit": _of_commit,
+        "copy": _of_copy,
+        "seal": _of_seal,
+        "page": _of_page,
+        "namespaces": _of_namespaces,
+    }
 )
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider, get_tracer
 
-from turnlog import Backend, Change, Expect, Key, Layer, Page, Query, Receipt, Record, Session, Version
+from turnlog import Backend, Change, Expect, Key, Layer, Page, Query, Receipt, Record, Session, Totals, Version
 from turnlog.errors import InvalidInput
 from turnlog.layers import Position, stack_of
 
@@ -93,6 +93,16 @@ class TelemetryLayer(Layer):
             measured.answer = page
         return page
 
+    async def namespaces(self, *, after: str | None = None, limit: int = 1_000) -> Sequence[str]:
+        with self._measured("namespaces", None) as measured:
+            names = await self.inner.namespaces(after=after, limit=limit)
+            measured.answer = names
+        return names
+
+    async def totals(self, namespace: str) -> Totals:
+        with self._measured("totals", None, namespace=namespace):
+            return await self.inner.totals(namespace)
+
     async def seal(self, key: Key, record: Record) -> bool | None:
         with self._measured("seal", key, record) as measured:
             done = await self.inner.seal(key, record)
@@ -127,12 +137,21 @@ class TelemetryLayer(Layer):
         asked: Change | Query | Record | None = None,
         *,
         owner: str | None = None,
+        namespace: str | None = None,
     ) -> Measured:
         """Return the context manager for one operation.
 
         Nothing is checked here: the backend refuses a key of another type, and the error is measured.
+
+        Args:
+            name: The name of the method of the backend.
+            place: The key or the query; None: the operation has neither.
+            asked: As in `Measured`.
+            owner: As in `Measured`.
+            namespace: The namespace of an operation without `place`; None: there is none.
         """
-        namespace = getattr(place, "namespace", None)
+        if not isinstance(namespace, str):
+            namespace = getattr(place, "namespace", None)
         operation = self._operations.get((name, namespace))
         if operation is None:
             operation = self._operation(name, namespace)

@@ -46,7 +46,7 @@ async def store_conversation(store: Store, line: int, new: Conversation, begins:
         Conflict: Others write to the session all the time.
     """
     if not new.messages:
-        return ImportResult(line, new.session_id, "unchanged", notices=(new.notice,))
+        return ImportResult(line, new.session_id, "empty", notices=(new.notice,))
     key = Key(store.namespace, new.session_id)
     for left in reversed(range(_TRIES)):
         session = await _find(store, key)

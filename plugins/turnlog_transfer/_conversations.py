@@ -191,7 +191,7 @@ _EXPORTS: Final[dict[str, Callable[[dict[str, Any]], Conversation]]] = {"mapping
 
 def _export(session_id: str, made: Sequence[tuple[Message, float | None]], title: object) -> Conversation:
     metadata = Metadata.of({"title": title} if isinstance(title, str) and title else {})
-    notice = "" if made else f"conversation {session_id!r} says nothing: no session is made of it"
+    notice = "" if made else f"conversation {session_id!r} is empty, it has no messages: no session is made of it"
     return Conversation(
         session_id, tuple([message for message, _ in made]), metadata, tuple([time for _, time in made]), notice
     )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from turnlog import Backend, Key, SessionInfo, Store
 from turnlog.errors import (
@@ -28,6 +29,10 @@ from ._pace import Pace
 from ._session_copier import SessionCopier
 from ._snapshot import Changed
 
+_PAUSE: Final = 1.0
+"""Seconds before the third pass and each later one.  These passes find what was written during the short pass before:
+without a pause, they would list the source again and again while applications write to it."""
+
 
 class CopyResult(NamedTuple):
     """The result for one session in one pass.
@@ -40,6 +45,7 @@ class CopyResult(NamedTuple):
         messages: How many messages were written.
         bytes: About how many bytes they take.
         error: Why it is different or has failed.
+        in_pass: The number of the pass, from 1.
     """
 
     key: Key | None
@@ -47,6 +53,7 @@ class CopyResult(NamedTuple):
     messages: int = 0
     bytes: int = 0
     error: TurnlogError | None = None
+    in_pass: int = 1
 
 
 @dataclass
@@ -109,12 +116,13 @@ async def copy(
     sessions_per_second: float | None = None,
     bytes_per_second: float | None = None,
     progress: Callable[[CopyResult], None] | None = None,
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
 ) -> Copied:
     """Copy the sessions of the source's namespace into the target's, and remove erased ones from there.
 
     A copy is equal in turns, rounds, numbers, times, owner, metadata and time to live, which begins anew.  All that is
     written is read back and compared.  Applications may use the source meanwhile.  Passes are repeated until one finds
-    nothing changed.
+    nothing changed, with a second between them from the third on.
 
     The state is a local file.  Call `copy` again with it after any failure, or later: only sessions that have changed
     are copied.  A session of the target that others wrote to, or made, stays as it is, unless it equals the source's.
@@ -131,6 +139,7 @@ async def copy(
         sessions_per_second: How many sessions to copy in a second at most; None: no bound.
         bytes_per_second: How many bytes of sessions to copy in a second at most; None: no bound.
         progress: Called with each result of each pass.
+        sleep: Waits for some seconds.
 
     Raises:
         InvalidInput: An argument breaks a rule, or the state belongs to another copy.
@@ -155,13 +164,15 @@ async def copy(
     names = [_name(store, all_namespaces=all_namespaces) for store in (source, target)]
     totals = Copied()
     with CopyState(os.fspath(state), *names) as kept:
-        work = _Work(source, target, kept, Pace(sessions_per_second), Pace(bytes_per_second))
+        work = _Work(source, target, kept, Pace(sessions_per_second, sleep=sleep), Pace(bytes_per_second, sleep=sleep))
         while totals.passes < passes:
+            if totals.passes >= 2:
+                await sleep(_PAUSE)
             totals.begin_pass()
             async for result in work.run_pass(all_namespaces=all_namespaces, allow_empty=allow_empty):
                 totals.add(result)
                 if progress is not None:
-                    progress(result)
+                    progress(result._replace(in_pass=totals.passes))
             if not totals.changed:
                 break
     return totals
@@ -174,7 +185,7 @@ def _name(store: Store, *, all_namespaces: bool) -> str:
     if all_namespaces:
         nests = store.within("a").namespace != "a"  # as a view of a namespace does
         sessions = f"all namespaces in {store.namespace!r}" if nests else "all namespaces"
-    return f"{place if isinstance(place, str) else repr(place)}, {sessions}"
+    return f"{place if isinstance(place, str) else type(place).__name__}, {sessions}"
 
 
 def _place(store: Store) -> str | Backend:

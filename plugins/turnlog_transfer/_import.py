@@ -54,6 +54,7 @@ class Imported:
         stored: Sessions that were made.
         extended: Sessions that were there and were extended.
         unchanged: Sessions that were there already.
+        empty: Conversations without messages, of which no session is made.
         different: Sessions that are there and do not fit; they stay as they are.
         failed: Sessions, or parts of the file, that could not be read or stored.
         messages: Messages that were written.
@@ -63,6 +64,7 @@ class Imported:
     stored: int = 0
     extended: int = 0
     unchanged: int = 0
+    empty: int = 0
     different: int = 0
     failed: int = 0
     messages: int = 0

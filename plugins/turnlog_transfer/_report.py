@@ -41,12 +41,11 @@ def progress(name: str, *, total: int | None = None) -> Iterator[Callable[[int, 
         yield lambda *_: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, DownloadColumn, FileSizeColumn, Progress, TextColumn, TimeElapsedColumn
 
     console, text = Console(stderr=True), TextColumn("{task.fields[text]}", markup=False)
-    with Progress(
-        name, BarColumn(), DownloadColumn(), text, TimeElapsedColumn(), console=console, transient=True
-    ) as bar:
+    size = FileSizeColumn() if total is None else DownloadColumn()  # which would show an unknown total as "?"
+    with Progress(name, BarColumn(), size, text, TimeElapsedColumn(), console=console, transient=True) as bar:
         task = bar.add_task(name, total=total, text="")
 
         def show(count: int, text: str) -> None:

@@ -13,8 +13,8 @@ class ImportResult(NamedTuple):
     Attributes:
         line: The number of the line where it begins, from 1.
         session: The session id; None if it cannot be read.
-        outcome: `stored`, `extended`, `unchanged`; `different`: the stored session does not fit, nothing was changed;
-            or `failed`.
+        outcome: `stored`, `extended`, `unchanged`; `empty`: the conversation has no messages, so no session is made of
+            it; `different`: the stored session does not fit, nothing was changed; or `failed`.
         written: How many messages were written.
         dropped: How many turns the store's `retain` has dropped of those that were written.
         notices: Notes for people.
@@ -23,7 +23,7 @@ class ImportResult(NamedTuple):
 
     line: int
     session: str | None
-    outcome: Literal["stored", "extended", "unchanged", "different", "failed"]
+    outcome: Literal["stored", "extended", "unchanged", "empty", "different", "failed"]
     written: int = 0
     dropped: int = 0
     notices: tuple[str, ...] = ()

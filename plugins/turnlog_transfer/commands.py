@@ -16,7 +16,7 @@ from urllib.parse import parse_qs
 from cyclopts import App, Parameter
 
 from turnlog import CorruptRecord, InvalidInput, SchemaError, Store, TurnlogError, open_store
-from turnlog.config import open_existing
+from turnlog.config import masked_url, open_existing
 
 from ._copy import CopyResult
 from ._copy import copy as copy_sessions
@@ -272,9 +272,10 @@ def _import_from(file: BinaryIO, name: str, importer: Importer) -> int:
             raise
         finally:
             runner.run(root.close())
+    empty = f"{totals.empty} empty, " if totals.empty else ""
     print(
         f"{counted(totals.stored, 'session')} stored, {totals.extended} extended, {totals.unchanged} unchanged, "
-        f"{totals.different} different, {totals.failed} failed; {counted(totals.messages, 'message')} written"
+        f"{empty}{totals.different} different, {totals.failed} failed; {counted(totals.messages, 'message')} written"
     )
     if not seen:
         complain("holds nothing to import", where=name)
@@ -329,17 +330,19 @@ async def _copy(
     if all_namespaces and (_names_namespace(source) or _names_namespace(target)):
         raise InvalidInput("?namespace= in a URL and --all-namespaces contradict each other: leave out one of the two")
     with progress("copy") as show:
-        done, said = [0, 0], set[str]()
+        passes_seen, read, copied, said = 0, 0, 0, set[str]()
 
         def report(result: CopyResult) -> None:
+            nonlocal passes_seen, read, copied
             if result.error is not None and str(result.error) not in said:  # each pass finds it again
                 said.add(str(result.error))
                 complain(result.error)
-            done[0] += 1
-            done[1] += result.outcome == "copied"
-            show(result.bytes, f"{counted(done[0], 'session')} read, {done[1]} copied")
+            read = read + 1 if result.in_pass == passes_seen else 1
+            passes_seen = result.in_pass
+            copied += result.outcome == "copied"
+            show(result.bytes, f"pass {passes_seen}: {counted(read, 'session')} read, {copied} copied in all")
 
-        async with _source(stores[0]), stores[1]:
+        async with _source(stores[0], source), stores[1]:
             try:
                 totals = await copy_sessions(
                     *stores,
@@ -352,7 +355,7 @@ async def _copy(
                     progress=report,
                 )
             except asyncio.CancelledError:  # Ctrl-C
-                complain(f"stopped after {counted(done[1], 'session')}; to continue, run the same command again")
+                complain(f"stopped after {counted(copied, 'session')}; to continue, run the same command again")
                 raise
             except OSError as error:
                 if isinstance(error, TurnlogError):
@@ -372,14 +375,14 @@ async def _copy(
 
 
 @asynccontextmanager
-async def _source(store: Store) -> AsyncIterator[None]:
+async def _source(store: Store, url: str) -> AsyncIterator[None]:
     """Open the source; one that is not there is a mistake, not a store to be made."""
     try:
         await store.open()
     except SchemaError as error:
         if not error.missing:
             raise
-        place = store.backend.location or repr(store.backend)
+        place = masked_url(url)
         raise SchemaError(f"the source, {place}, has no tables of turnlog or is not there: check its URL") from error
     try:
         yield

@@ -473,7 +473,7 @@ async def test_a_record_of_another_codec_is_passed_on() -> None:
     assert [codec_of(payload) for payload in await payloads(backend)] == [0, 201, 200]
     read = (await packed.session("s")).records
     assert [record.messages for record in read[:2]] == [(user("0" * 200),), (user("1" * 200),)]
-    with pytest.raises(CorruptRecord, match="codec 200, which is not known here"):
+    with pytest.raises(CorruptRecord, match="codec 200, which is unknown"):
         _ = read[2].messages
     encoded = Record.of((user("2" * 200),), id="again", time=0.0)
     other = encoded.with_payload(wrap(b"of another layer", 222))

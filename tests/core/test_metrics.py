@@ -152,6 +152,9 @@ async def test_failures_are_counted_and_answers_are_not() -> None:
         async def copy(self, source: Key, target: Key, **how: Any) -> Receipt:
             raise self.error
 
+        async def totals(self, namespace: str) -> Totals:
+            raise self.error
+
     backend = Failing()
     store = Store(backend)
     metrics = StateMetrics(store)
@@ -162,13 +165,14 @@ async def test_failures_are_counted_and_answers_are_not() -> None:
         lambda: store.erase("a"),
         lambda: anext(store.sessions()),
         lambda: store.fork("a", "b"),
+        metrics.measure,
     ]
     for error in (Unavailable("gone"), CorruptRecord("bad"), OutcomeUnknown("lost"), Conflict("no"), KeyError("bug")):
         backend.error = error
         for call in calls:
             with pytest.raises(type(error)):
                 await call()
-    assert metrics.errors == {"Unavailable": 5, "OutcomeUnknown": 5, "CorruptRecord": 5, "HistoryRegressed": 0}
+    assert metrics.errors == {"Unavailable": 6, "OutcomeUnknown": 6, "CorruptRecord": 6, "HistoryRegressed": 0}
 
 
 async def test_a_failed_load_is_not_timed() -> None:
@@ -224,7 +228,7 @@ async def test_how_many_probes(reads: Any) -> None:
 def test_what_has_no_metrics() -> None:
     with pytest.raises(InvalidInput, match="must be a Store"):
         StateMetrics(MemoryBackend())  # type: ignore[arg-type]
-    with pytest.raises(InvalidInput, match="give the store"):
+    with pytest.raises(InvalidInput, match="pass the store"):
         StateMetrics(Store(MemoryBackend()).for_owner("ann"))
 
 

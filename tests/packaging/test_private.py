@@ -1,4 +1,4 @@
-"""Private attributes stay within their module: no module uses a private name of another module's class."""
+"""No module uses private names that another module defines."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def defined(tree: ast.AST) -> set[str]:
 
 
 def used(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """Yield each private attribute or keyword that a module uses, with its line, but none of `self` or `cls`."""
+    """Yield each private attribute or keyword that a module uses, with its line, except those of `self` and `cls`."""
     for node in ast.walk(tree):
         match node:
             case ast.Attribute(value=ast.Name(id="self" | "cls")):
@@ -52,11 +52,11 @@ def parsed(path: Path) -> ast.AST:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-OURS = set().union(*(defined(parsed(path)) for path in MODULES)) - {"_replace"}  # named tuples have `_replace`
+OURS = set().union(*(defined(parsed(path)) for path in MODULES)) - {"_replace"}  # a public method of named tuples
 
 
 def strange(tree: ast.AST) -> list[str]:
-    """Return the uses of private names that only other modules of the project define."""
+    """Return the places where a module uses a private name that only other modules of turnlog define."""
     own = defined(tree)
     return [f"line {line}: {name}" for line, name in used(tree) if name in OURS - own]
 

@@ -1,4 +1,4 @@
-"""The public names: each module exports a complete and sorted list, and every name has a docstring."""
+"""Each module lists its public names, and every public name has a docstring."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MODULES = sorted(
 
 
 def names(module: ModuleType) -> tuple[set[str], set[str]]:
-    """Return the public names that a module defines, and those that it imports from modules of its package."""
+    """Return the public names that a module defines, and the names that it imports from its package."""
     defined: set[str] = set()
     imported: set[str] = set()
     for node in ast.parse(inspect.getsource(module)).body:
@@ -40,12 +40,12 @@ def names(module: ModuleType) -> tuple[set[str], set[str]]:
 
 
 def as_ruff_sorts(name: str) -> tuple[bool, bool, str]:
-    """Sort constants first, then classes, then functions."""
+    """Return a sort key: constants, then classes, then functions."""
     return not name.isupper(), not name[0].isupper(), name
 
 
 def described(module: ModuleType) -> Iterator[tuple[str, str | None]]:
-    """Yield each public class, function, method and property with its docstring, which may be inherited."""
+    """Yield each public class, function, method and property with its docstring, which methods may inherit."""
     for name in module.__all__:
         value = getattr(module, name)
         if inspect.isclass(value):

@@ -211,7 +211,7 @@ async def test_a_model_that_yields_nothing_is_an_error(store: Store) -> None:
 
 async def test_a_result_is_there_once_all_pieces_were_taken(store: Store) -> None:
     async with Pipeline(store, spoken).stream("s", "user", "?") as reply:
-        with pytest.raises(InvalidInput, match="not all of its pieces were taken"):
+        with pytest.raises(InvalidInput, match="read all of its pieces first"):
             _ = reply.result
     with pytest.raises(SessionNotFound):  # no piece was taken, so the model was not called
         await store.load("s")
@@ -248,15 +248,15 @@ async def test_a_stream_that_is_left_while_another_task_waits_for_a_piece(
 
 async def test_a_stream_is_for_one_block(store: Store) -> None:
     reply = Pipeline(store, spoken).stream("s", "user", "?")
-    with pytest.raises(InvalidInput, match="inside the block"):
+    with pytest.raises(InvalidInput, match="only in its block"):
         async for _ in reply:
             pass
     async with reply:
         assert [piece async for piece in reply] == PIECES
-    with pytest.raises(InvalidInput, match="inside the block"):
+    with pytest.raises(InvalidInput, match="only in its block"):
         async for _ in reply:
             pass
-    with pytest.raises(InvalidInput, match="entered once"):
+    with pytest.raises(InvalidInput, match="entered only once"):
         async with reply:
             pass
 
@@ -274,7 +274,7 @@ async def test_of_two_streams_under_one_id_the_second_must_ask_again(store: Stor
         assert await anext(first) == "one"
         async with pipeline.stream("s", "user", "?", turn_id="t") as second:
             assert [piece async for piece in second] == ["two", "."]
-        with pytest.raises(Conflict, match="call again with this id"):
+        with pytest.raises(Conflict, match="call again with this turn id"):
             async for _ in first:
                 pass
     async with pipeline.stream("s", "user", "?", turn_id="t") as third:
@@ -287,7 +287,7 @@ async def test_nothing_follows_a_whole_answer(store: Store) -> None:
         yield Reply(assistant("Shipped."))
         yield "And more."
 
-    with pytest.raises(InvalidInput, match="goes on after its whole message"):
+    with pytest.raises(InvalidInput, match="another piece after its whole message"):
         await Pipeline(store, model).execute("s", "user", "?")
 
 

@@ -366,7 +366,7 @@ async def test_an_argument_may_have_a_type_of_the_tools_name(store: Store) -> No
 
 @pytest.mark.parametrize("function", [int, json])
 def test_what_tells_no_arguments_is_refused(store: Store, function: Any) -> None:
-    with pytest.raises(InvalidInput, match="does not tell its arguments"):
+    with pytest.raises(InvalidInput, match="has no readable signature"):
         Pipeline(store, Scripted(), tools=[function])
 
 

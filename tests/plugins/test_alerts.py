@@ -161,7 +161,7 @@ def test_the_model_makes_events() -> None:
         ({"for_": "5m"}, "for_ must be a number, not str"),
         ({"cooldown": math.nan}, "cooldown must be a number"),
         ({"cooldown": -0.5}, "cooldown must be 0 or more seconds, not -0.5"),
-        ({"clear_at": 0.3}, "clear_at must be at most the threshold, not 0.3: the alert is above 0.2"),
+        ({"clear_at": 0.3}, "clear_at must be at most the threshold, not 300 ms: the alert is above 200 ms"),
         ({"above": None, "below": 5, "clear_at": 4}, "clear_at must be at least the threshold, not 4"),
         ({"clear_at": "0.1"}, "clear_at must be a number, not str"),
         ({"to": "log"}, 'to must be a tuple of destinations such as ("log",), not str'),
@@ -190,8 +190,8 @@ def test_a_bad_alert_says_what_is_wrong(options: dict[str, Any], says: str) -> N
 
 
 def test_an_alert_without_a_name_is_named_by_its_condition() -> None:
-    assert slow().name == "load_latency.p95 above 0.2"
-    assert Alert(metric="active_sessions", below=10).name == "active_sessions below 10"
+    assert slow().name == "load_latency.p95 above 200 ms"
+    assert Alert(metric="active_sessions", below=10).name == "active_sessions below 10 sessions"
     assert slow(name="slow loads").name == "slow loads"
 
 
@@ -199,7 +199,7 @@ def test_an_alert_and_its_events_show_no_webhook() -> None:
     alert = slow(to=("https://example.com/hunter2",))
     event = State(alert).step(0.3, START, START)
     assert "hunter2" not in f"{alert!r} {alert} {event!r} {event}"
-    assert repr(alert) == "Alert('load_latency.p95 above 0.2')"
+    assert repr(alert) == "Alert('load_latency.p95 above 200 ms')"
 
 
 def test_an_event_says_what_has_happened() -> None:
@@ -207,8 +207,8 @@ def test_an_event_says_what_has_happened() -> None:
     state.step(0.3, START, START)
     firing = state.step(0.31234567, START + 60, START + 60)
     resolved = state.step(0, START + 120, START + 120)
-    assert str(firing) == "alert 'slow loads' is firing: load_latency.p95 is 0.312346, above 0.2"
-    assert str(resolved) == "alert 'slow loads' is resolved: load_latency.p95 is 0, no longer above 0.2"
+    assert str(firing) == "alert 'slow loads' is firing: load_latency.p95 is 312.346 ms, above 200 ms"
+    assert str(resolved) == "alert 'slow loads' is resolved: load_latency.p95 is 0 ms, no longer above 200 ms"
     assert firing is not None
     assert firing.to_dict() == {
         "alert": "slow loads",
@@ -223,7 +223,7 @@ def test_an_event_says_what_has_happened() -> None:
     large = State(Alert(metric="storage_used", below=2.5e9)).step(123_456_789.25, START, START)
     assert large is not None
     assert large.to_dict()["below"] == 2.5e9
-    assert str(large).endswith("storage_used is 123456789, below 2500000000")
+    assert str(large).endswith("storage_used is 123.457 MB, below 2.5 GB")
 
 
 @pytest.mark.parametrize(
@@ -350,7 +350,7 @@ def test_a_clock_that_is_set_changes_no_duration() -> None:
 
 async def test_an_alert_that_cannot_be_evaluated_is_logged_and_stops_no_other(caplog: Any) -> None:
     alerts = Alerts(Metrics(0.3), [slow(metric="load_latency.p96", name="typo"), slow()])
-    assert [event.alert.name for event in await alerts.check()] == ["load_latency.p95 above 0.2"]
+    assert [event.alert.name for event in await alerts.check()] == ["load_latency.p95 above 200 ms"]
     (error,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
     assert error.startswith("alert 'typo' cannot be evaluated: the measurement has no metric 'load_latency.p96'")
 
@@ -382,7 +382,7 @@ def nothing() -> Awaitable[Mapping[str, object]]:
         ((None, []), {}, "measure must be a function, not NoneType"),
         ((nothing, []), {"deliver": "log"}, "deliver must be a function, not str"),
         ((nothing, [{"metric": "m"}]), {}, "alerts must hold Alert objects, not dict"),
-        ((nothing, [slow(), slow(to=("log", "log"))]), {}, "two alerts are named 'load_latency.p95 above 0.2'"),
+        ((nothing, [slow(), slow(to=("log", "log"))]), {}, "two alerts are named 'load_latency.p95 above 200 ms'"),
     ],
 )
 def test_bad_arguments_are_refused(arguments: Any, options: Any, says: str) -> None:

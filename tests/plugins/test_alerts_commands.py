@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ def wrong(**options: object) -> dict[str, object]:
     [
         ({"alerts": {"metric": "m"}}, "config: alerts: must be a list of tables, not dict: write [[alerts]]"),
         ({"alerts": ["slow"]}, "config: alerts[0]: must be a table, not str: write [[alerts]]"),
-        ({"alert": []}, "config: alert is not known: there are the tables store and alerts; did you mean 'alerts'?"),
+        ({"alert": []}, "config: alert is not known: the tables are store and alerts; did you mean 'alerts'?"),
         (wrong(), "config: alerts[1]: above or below must be given, and not both: write the threshold as above = 0.2"),
         (wrong(above=1, abov=2), "config: alerts[1]: there is no key 'abov'; there are metric, above, below, for,"),
         (wrong(above=1, for_=2), "config: alerts[1]: there is no key 'for_'; there are"),
@@ -85,8 +86,8 @@ def wrong(**options: object) -> dict[str, object]:
         (wrong(above=1, to="https://u:hunter2@example.com"), "config: alerts[1]: to is a URL with a user"),
         (wrong(above=1, name=5), "config: alerts[1]: name must be text, not int"),
         (
-            wrong(above=1, name="active_sessions above 1"),
-            "config: alerts[1]: config: alerts[0] has the same name 'active_sessions above 1': give one",
+            wrong(above=1, name="active_sessions above 1 session"),
+            "config: alerts[1]: config: alerts[0] has the same name 'active_sessions above 1 session': give one",
         ),
     ],
 )
@@ -148,9 +149,26 @@ def test_check_prints_each_alert_and_returns_1_if_one_is_beyond(
 ) -> None:
     stores = measures(monkeypatch, value)
     assert main(["alerts", "check", "--store=memory://", "--namespace=shop"]) == code
-    second = "storage_used above 10000000000\tok\t1000000000\tstorage_used above 10000000000"
+    second = "storage_used above 10 GB\tok\t1000000000\tstorage_used above 10000000000"
     assert capsys.readouterr() == (f"{line}\n{second}\n", "")
     assert [store.namespace for store in stores] == ["shop"]
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_check_prints_a_table_with_units_on_a_terminal(
+    columns: int, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    measures(monkeypatch, 0.25)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert main(["alerts", "check", "--store=memory://"]) == 1
+    head, _, first, second = capsys.readouterr().out.splitlines()
+    assert head.split() == ["alert", "state", "value", "condition"]
+    assert first.startswith("slow loads  ")
+    assert "beyond  250 ms  load_latency.p95 above 200 ms" in first
+    assert "ok        1 GB  storage_used above 10 GB" in second
+    assert max(map(len, (head, first, second))) <= columns
 
 
 def test_check_refuses_a_destination_that_is_not_set(capsys: Any) -> None:
@@ -173,7 +191,7 @@ def test_check_measures_a_real_store(capsys: Any) -> None:
     )
     assert main(["alerts", "check", "--store=sqlite:///chat.db"]) == 1
     rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
-    assert rows[0] == ["active_sessions above 0", "beyond", "1", "active_sessions above 0"]
+    assert rows[0] == ["active_sessions above 0 sessions", "beyond", "1", "active_sessions above 0"]
     assert rows[1][1] == "ok"
     assert 0 < float(rows[1][2]) < 60
 
@@ -185,8 +203,8 @@ def test_run_reports_each_alert_that_begins_or_ends(monkeypatch: pytest.MonkeyPa
     assert out == ""
     assert err == (
         "turnlog: 2 alerts, evaluated every 1ms; Ctrl-C stops it\n"
-        "turnlog: alert 'slow loads' is firing: load_latency.p95 is 0.3, above 0.2\n"
-        "turnlog: alert 'slow loads' is resolved: load_latency.p95 is 0.1, no longer above 0.2\n"
+        "turnlog: alert 'slow loads' is firing: load_latency.p95 is 300 ms, above 200 ms\n"
+        "turnlog: alert 'slow loads' is resolved: load_latency.p95 is 100 ms, no longer above 200 ms\n"
     )
 
 

@@ -1338,7 +1338,7 @@ def test_threads_with_a_loop_each_over_one_cache(mode: Mode, tmp_path: Path) -> 
             assert problems == []
             assert len(await Store(backend).load("shared")) == threads * turns
             assert cache.counters.bytes == sum(entry.size for entry in cache._entries.values())
-            assert cache._sent == {}
+            assert cache._pending == {}
 
     asyncio.run(run_all())
 
@@ -1527,7 +1527,7 @@ def test_a_wrong_order_of_layers_is_a_configuration_error() -> None:
     ):
         with pytest.raises(ConfigError, match=message):
             open_store(f"memory://?layers={wrong}")
-    with pytest.raises(InvalidInput, match="a stack has one layer for cache"):
+    with pytest.raises(InvalidInput, match="a stack may have one layer for cache"):
         CacheLayer(CacheLayer(MemoryBackend()))
     cache = open_store("memory://?layers=cache,zstd").find(CacheLayer)
     assert isinstance(cache.inner, ZstdLayer)

@@ -96,7 +96,7 @@ def test_a_backend_that_lists_no_namespaces_says_so(monkeypatch: Any, capsys: An
     monkeypatch.setattr(MemoryBackend, "namespaces", Backend.namespaces)
     use(monkeypatch, MemoryBackend())
     for command in (["namespaces"], ["search", "x", "--all-namespaces"], ["verify", "--all-namespaces"]):
-        assert "MemoryBackend cannot list its namespaces: name the namespace" in refused(capsys, *command, code=1)
+        assert "MemoryBackend cannot list namespaces: name one" in refused(capsys, *command, code=1)
 
 
 # --------------------------------------------------------------------------------------------------------------- erase
@@ -108,6 +108,27 @@ def test_erase_removes_one_session_and_says_what_remains(shops: Kept, capsys: An
     assert out.endswith("what remains:\n  backups, snapshots and exports\n    until you delete them\n")
     assert (ids(shops), ids(shops.within("shop"))) == (["two"], ["one", "two"])
     assert "there is no session 'one' in 'default'" in refused(capsys, "erase", "one", "--yes", code=1)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "suggestion"),
+    [
+        ("TW", "; did you mean 'two'?"),
+        ("tvo", "; did you mean 'two'?"),
+        ("o", "; did you mean 'one' or 'other'?"),
+        ("x", "; 'turnlog list' lists the sessions"),
+    ],
+)
+def test_a_session_that_does_not_exist_is_said_with_the_ids_close_to_it(
+    wrong: str, suggestion: str, shops: Kept, capsys: Any
+) -> None:
+    append(shops, "other", user("Hi"))
+    before = ids(shops)
+    missing = f"turnlog: there is no session {wrong!r} in 'default'"
+    said = refused(capsys, "erase", wrong, "--yes", code=1)
+    assert said == f"{missing}{suggestion}\n"
+    assert refused(capsys, "show", wrong, code=1).startswith(f"{missing}, or it has expired; ")
+    assert ids(shops) == before
 
 
 def test_erase_removes_the_sessions_of_an_owner(shops: Kept, capsys: Any) -> None:
@@ -164,7 +185,7 @@ def test_erase_names_copies_and_files_that_it_cannot_know(monkeypatch: Any, caps
     use(monkeypatch, CacheLayer(backend))
     where = [one["where"] for one in json.loads(printed(capsys, "erase", "one", "--yes", "--json"))["remains"]]
     assert where[0] == "copies in other processes with a cache"
-    assert where[1] == "perhaps the files of <Silent>"
+    assert where[1] == "perhaps the files of Silent"
 
 
 def damaged(tmp_path: Path) -> str:
@@ -391,6 +412,24 @@ def test_doctor_says_why_a_store_does_not_open(tmp_path: Path, capsys: Any) -> N
         assert "hunter2" not in out
 
 
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("sqlite:///chat.db?tlt=5", "tlt"),
+        ("sqlit:///chat.db", "no backend is named 'sqlit'"),
+        ("redis://:hunter2@h:port/0", "url"),
+    ],
+)
+def test_doctor_finds_a_wrong_configuration(url: str, says: str, capsys: Any) -> None:
+    found = json.loads(printed(capsys, "doctor", "--json", f"--store={url}", code=2))
+    (one,) = found["findings"]
+    assert says in one["text"]
+    assert (found["stack"], found["operations"], one["command"]) == ([], {}, "")
+    out = printed(capsys, "doctor", f"--store={url}", code=2)
+    assert out.splitlines()[-1] == f"wrong: {one['text']}"
+    assert "hunter2" not in out
+
+
 def test_doctor_removes_its_sessions_if_an_operation_fails(monkeypatch: Any, capsys: Any) -> None:
     kept = Kept()
 
@@ -452,7 +491,10 @@ def test_sweep_removes_expired_sessions_and_says_which_are_left(tmp_path: Path, 
 @pytest.mark.parametrize("arguments", [["s10"], ["--owner=alice"]])
 def test_erase_removes_what_has_just_expired(arguments: list[str], tmp_path: Path, capsys: Any) -> None:
     url = f"--store={expired(tmp_path, 10.0)}"
-    assert printed(capsys, "erase", *arguments, "--yes", url).startswith("erased: 1 expired session of the store\n")
+    assert main(["erase", *arguments, "--yes", url]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("erased: 1 expired session of the store\n")
+    assert ("unless it was one of the expired sessions that were removed" in err) == (arguments == ["s10"])
     assert b"text of 10" not in (tmp_path / "chat.db").read_bytes()
     if arguments == ["s10"]:
         assert "there is no session 's10'" in refused(capsys, "erase", "s10", "--yes", url, code=1)
@@ -573,6 +615,29 @@ def test_search_is_bounded(shops: Kept, capsys: Any) -> None:
     assert printed(capsys, "search", "needle", "--limit=0").count("\n") == 30
     assert main(["search", "needle", "--limit=30"]) == 0
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_on_a_terminal_search_prints_a_line_for_each_message_and_marks_the_text(
+    columns: int, store: Kept, monkeypatch: Any, capsys: Any
+) -> None:
+    append(store, "s" * 60, user(f"{'before ' * 99}NEEDLE{' after' * 99}"), assistant("\x1b[2J\n需needle"))
+    append(store, "long", user("x" * 500), assistant("x" * 500))
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    heading, first, second = printed(capsys, "search", "needle").splitlines()
+    assert "\x1b[7mNEEDLE\x1b[0m" in first
+    heading, first, second = (CODES.sub("", row) for row in (heading, first, second))
+    assert heading == "s" * 60
+    assert re.fullmatch(r"  turn 0  user       \.\.\..* before NEEDLE after .*\.\.\.", first)
+    assert len(first) == columns
+    assert abs(first.index("NEEDLE") - (21 + (columns - 21) // 2)) < 6, "about in the middle"
+    assert second == r"  turn 0  assistant  \x1b[2J 需needle"
+    rows = [CODES.sub("", row) for row in printed(capsys, "search", "x" * 500, "--all-namespaces").splitlines()]
+    assert rows[0] == "long in default"
+    assert [len(row) for row in rows[1:]] == [columns] * 2
+    assert all(row.endswith("xxx...") for row in rows[1:])
 
 
 def test_search_reports_what_it_cannot_read(tmp_path: Path, capsys: Any) -> None:

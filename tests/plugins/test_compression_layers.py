@@ -323,7 +323,7 @@ class Encryption(PayloadLayer):
 def test_a_stack_takes_one_compression_layer(outer: str, inner: str) -> None:
     betweens: list[Callable[[Backend], Backend]] = [lambda layer: layer, Anywhere, lambda one: Anywhere(Anywhere(one))]
     for between in betweens:
-        with pytest.raises(InvalidInput, match="a stack has one layer for compression, leave one of them out"):
+        with pytest.raises(InvalidInput, match="a stack may have one layer for compression; leave one of them out"):
             LAYERS[outer](between(LAYERS[inner](MemoryBackend())))
     assert isinstance(LAYERS[outer](Anywhere(MemoryBackend())), CompressionLayer)
 
@@ -332,11 +332,11 @@ def test_a_stack_takes_one_compression_layer(outer: str, inner: str) -> None:
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        (lambda layer: layer(Messages(MemoryBackend())), r"Messages \(messages\): .*, so put Messages before it"),
-        (lambda layer: layer(CacheLayer(MemoryBackend())), r"CacheLayer \(cache\): .*, so put CacheLayer before it"),
+        (lambda layer: layer(Messages(MemoryBackend())), r"Messages \(messages\): .*; put Messages before it"),
+        (lambda layer: layer(CacheLayer(MemoryBackend())), r"CacheLayer \(cache\): .*; put CacheLayer before it"),
         (
             lambda layer: layer(Anywhere(CacheLayer(Encryption(MemoryBackend())))),
-            r"CacheLayer \(cache\): the order is messages, cache, compression, encryption, the outermost first",
+            r"CacheLayer \(cache\): the order is messages, cache, compression, encryption, outermost first",
         ),
         (
             lambda layer: Encryption(layer(MemoryBackend())),
@@ -365,13 +365,13 @@ def test_a_layer_takes_a_backend_and_no_store() -> None:
 @pytest.mark.parametrize("layers", ["zstd,gzip", "gzip,zstd", "off,zstd", "gzip,off"])
 def test_two_compression_layers_in_the_configuration_are_an_error(layers: str, alone: Path) -> None:
     with pytest.raises(
-        ConfigError, match=r"layers\[0\]: \w+ cannot be over \w+: a stack has one layer for compression"
+        ConfigError, match=r"layers\[0\]: \w+ cannot be over \w+: a stack may have one layer for compression"
     ):
         open_store(f"memory://?layers={layers}")
 
 
 def test_a_wrong_order_in_the_configuration_is_an_error(alone: Path) -> None:
-    with pytest.raises(ConfigError, match=r"layers\[0\]: ZstdLayer .* over CacheLayer .*, so put CacheLayer before it"):
+    with pytest.raises(ConfigError, match=r"layers\[0\]: ZstdLayer .* over CacheLayer .*; put CacheLayer before it"):
         open_store("memory://?layers=zstd,cache")
     assert isinstance(open_store("memory://?layers=cache,zstd").backend, CacheLayer)
 
@@ -401,7 +401,7 @@ def test_a_bad_option_is_refused(make: Any, options: dict[str, Any], says: str) 
         ({"name": "zstd", "dictionary": "yes"}, r"layers\[0\]\.dictionary: "),
         ({"name": "zstd", "seal": 1}, r"layers\[0\]\.seal: "),
         ({"name": "zstd", "levle": 3}, r"levle: ZstdLayer has no such option; .*; did you mean 'level'\?"),
-        ({"name": "off", "level": 3}, r"layers\[0\]\.level: OffLayer has no such option; there are name"),
+        ({"name": "off", "level": 3}, r"layers\[0\]\.level: OffLayer has no such option; the options are name"),
         ({"name": "off", "seal": True}, r"layers\[0\]\.seal: OffLayer has no such option"),
     ],
 )

@@ -223,7 +223,7 @@ async def test_a_backend_without_seals_is_refused() -> None:
         assert not unsealing.seals
         gzip = GzipLayer(unsealing)
         for _ in range(2):
-            with pytest.raises(InvalidInput, match=r"<Unsealing over .*> does not support seals"):
+            with pytest.raises(InvalidInput, match="Unsealing does not support seals"):
                 await recompressed(gzip)
         assert len(unsealing.seals) == 2
         assert await codecs(unsealing) == [ZSTD] * 3

@@ -391,6 +391,17 @@ def test_a_client_that_is_missing_is_named_by_its_extra(provider: Provider, monk
         find_model(provider.name)
 
 
+def test_a_model_is_looked_up_without_the_long_import_of_its_client() -> None:
+    code = (
+        "import sys; from turnlog.config import find_model; [find_model(name) for name in sys.argv[1:]]; "
+        "sys.exit(str([name for name in sys.argv[1:] if name in sys.modules]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "anthropic", "openai"], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.stderr == "[]\n"
+
+
 # -------------------------------------------------------------------------------------------------------- OpenAI's own
 
 

@@ -210,7 +210,8 @@ async def test_it_is_said_that_anybody_may_come(
 
 
 @pytest.mark.parametrize(
-    ("user", "said"), [("", "as in redis://:password@host: nothing"), (":hunter2@", "set the right ones in the URL")]
+    ("user", "said"),
+    [("", "nothing was done; set it in the URL"), (":hunter2@", "set the right user and password in the URL")],
 )
 async def test_a_password_that_is_missing_or_wrong_is_told_and_not_shown(user: str, said: str) -> None:
     server = servers.Redis()

@@ -94,7 +94,9 @@ def test_watch_measures_again_until_it_is_interrupted(store: Kept, capsys: Any, 
     monkeypatch.setattr("turnlog_metrics.commands._sleep", sleep)
     assert main(["stats", "--watch", "--json"]) == 130
     out, err = capsys.readouterr()
-    assert [json.loads(line)["active_sessions"] for line in out.splitlines()] == [0, 1, 2]
+    found = [json.loads(line) for line in out.splitlines()]
+    assert [one["active_sessions"] for one in found] == [0, 1, 2]
+    assert [one["time"] for one in found] == [store.backend.clock()] * 3
     assert err == f"turnlog: there are no sessions in namespace 'default'\n{NOTE}"
     assert waited == [2.0] * 3
 
@@ -118,7 +120,52 @@ def test_watch_goes_on_after_a_measurement_that_fails(store: Kept, capsys: Any, 
     assert main(["stats", "--watch", "--json"]) == 130
     out, err = capsys.readouterr()
     assert len(out.splitlines()) == 1
-    assert err.startswith("turnlog: the server is gone\n")
+    assert re.match(r"turnlog: \d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ: the server is gone\n", err)
+
+
+def on_screen(monkeypatch: Any, capsys: Any, *arguments: str) -> str:
+    """The output of a command on a terminal of 80 columns."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    main(list(arguments))
+    out: str = capsys.readouterr().out
+    return out
+
+
+def test_an_empty_namespace_has_no_sessions_on_a_terminal(store: Kept, monkeypatch: Any, capsys: Any) -> None:
+    out = on_screen(monkeypatch, capsys, "stats")
+    assert re.search("avg_history_size +no sessions *\n", out)
+    assert re.search("load_latency +no sessions *\n", out)
+    assert "0.0" not in out
+
+
+def test_the_title_is_the_url_without_its_password(store: Kept, monkeypatch: Any, capsys: Any) -> None:
+    out = on_screen(monkeypatch, capsys, "stats", "--store=redis://:hunter2@localhost:6379/0?ttl=1h")
+    assert out.splitlines()[0] == "namespace 'default' of redis://:***@localhost:6379/0"
+
+
+def test_watch_shows_the_time_or_the_reason_on_a_terminal(store: Kept, monkeypatch: Any, capsys: Any) -> None:
+    errors = [None, Unavailable("the server is gone")]
+
+    async def sleep(_: float) -> None:
+        if not errors:
+            raise KeyboardInterrupt
+
+    measure = StateMetrics.measure
+
+    async def fails_at_last(self: StateMetrics) -> Measurement:
+        error = errors.pop(0)
+        if error is not None:
+            raise error
+        return await measure(self)
+
+    monkeypatch.setattr(StateMetrics, "measure", fails_at_last)
+    monkeypatch.setattr("turnlog_metrics.commands._sleep", sleep)
+    monkeypatch.setattr("turnlog_metrics.commands.time_of", lambda _: "never")
+    monkeypatch.setattr("turnlog_metrics._screen.time_of", lambda seconds: f"time {seconds}")
+    out = on_screen(monkeypatch, capsys, "stats", "--watch")
+    assert f"The measurement at time {store.backend.clock()} failed: the server is gone" in out
 
 
 async def _fill(url: str) -> None:
@@ -129,9 +176,9 @@ async def _fill(url: str) -> None:
 def test_watch_on_a_terminal(tmp_path: Path) -> None:
     asyncio.run(_fill(f"sqlite:///{tmp_path}/chat.db"))
     with Screen("stats", "--watch", "--store", "sqlite:///chat.db", cwd=tmp_path) as screen:
-        screen.wait_for("load_latency is that of 100 probe reads")
+        assert re.search(r"time\W.*\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ", screen.wait_for("100 probe reads"))
         assert re.search(r"active_sessions\W.*\b1\b", screen.seen)
-        assert "chat.db" in screen.seen
+        assert "namespace 'default' of sqlite:///chat.db" in screen.seen
         assert screen.end("\x03") == 130
 
 
@@ -145,9 +192,7 @@ def test_a_screen_of_six_lines(width: int) -> None:
         storage_used=987_654_321_000,
     )
     console = Console(width=width, file=io.StringIO(), markup=False)
-    console.print(
-        as_screen(measured, "namespace 'default' of <PostgreSQLBackend postgresql localhost:5432/chat>", "note")
-    )
+    console.print(as_screen(measured, "namespace 'default' of postgresql://localhost:5432/chat", "note"))
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert len(lines) == 6
     assert max(map(len, lines)) <= width
@@ -271,11 +316,15 @@ async def test_a_store_that_fails_is_down_and_its_errors_are_counted() -> None:
                 await store.load("a")
         found = await asyncio.to_thread(scraped, url)
         assert sample(found, "up", namespace="default") == 0
+        assert sample(found, "failure", namespace="default", error="Unavailable") == 1
+        assert not any("gone" in str(one) for one in found)
         assert sample(found, "errors_total", error="Unavailable") >= 2
         assert sample(found, "errors_total", error="CorruptRecord") == 0
         assert ("turnlog_active_sessions", (("namespace", "default"),)) not in found
         backend.error = None
-        assert sample(await asyncio.to_thread(scraped, url), "up", namespace="default") == 1
+        found = await asyncio.to_thread(scraped, url)
+        assert sample(found, "up", namespace="default") == 1
+        assert not any(name == "turnlog_failure" for name, _ in found)
 
 
 async def test_a_store_that_does_not_answer_is_down() -> None:
@@ -285,16 +334,19 @@ async def test_a_store_that_does_not_answer_is_down() -> None:
             raise AssertionError
 
     collector = StateCollector(StateMetrics(Store(Silent())), timeout=0.01)
-    up, *_ = await asyncio.to_thread(lambda: [*collector.collect()])
+    up, failure, *_ = await asyncio.to_thread(lambda: [*collector.collect()])
     assert up.samples[0].value == 0
+    assert "'turnlog stats'" in up.documentation
+    assert failure.samples[0].labels == {"namespace": "default", "error": "TimeoutError"}
 
 
 def test_a_store_whose_event_loop_has_ended_is_down() -> None:
     async def made() -> StateCollector:
         return StateCollector(StateMetrics(Store(MemoryBackend())))
 
-    up, *_ = asyncio.run(made()).collect()
+    up, failure, *_ = asyncio.run(made()).collect()
     assert up.samples[0].value == 0
+    assert failure.samples[0].labels["error"] == "Closed"
 
 
 async def test_a_collector_does_not_wait_for_its_own_event_loop() -> None:
@@ -342,7 +394,8 @@ def exported() -> set[str]:
         await store.load("a")
         collector = StateCollector(metrics)
         families = await asyncio.to_thread(lambda: [*collector.collect()])
-        return {one.name for family in families for one in family.samples}
+        assert not families[1].samples  # it has none while the store can be measured
+        return {families[1].name} | {one.name for family in families for one in family.samples}
 
     return asyncio.run(collected())
 

@@ -219,6 +219,24 @@ async def test_each_operation_has_a_span_with_its_attributes() -> None:
     }
     assert await attributes(layer.delete(KEY), "delete", "delete_memory") == {}
 
+    await layer.totals("default")
+    (span,) = sdk.spans()
+    assert span.name == "totals default"
+    assert dict(span.attributes or {}) == {**BASE, "db.operation.name": "totals"}
+    assert await layer.namespaces() == ["default"]
+    assert sdk.attributes() == {
+        "db.system.name": "memory",
+        "db.operation.name": "namespaces",
+        "db.response.returned_rows": 1,
+    }
+    wrong: Any
+    for wrong in ("", []):
+        with pytest.raises(InvalidInput):
+            await layer.totals(wrong)
+        assert sdk.attributes()["error.type"] == "InvalidInput"
+    found = sdk.values(DURATION, "db.operation.name", "error.type")
+    assert (found["totals", None], found["namespaces", None]) == (1, 1)
+
     await layer.open()
     (span,) = sdk.spans()
     assert (span.name, dict(span.attributes or {})) == (

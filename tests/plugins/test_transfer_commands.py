@@ -187,6 +187,21 @@ def test_what_retention_drops_is_reported(store: Kept, tmp_path: Path, monkeypat
     )
 
 
+@pytest.mark.parametrize("name", ["chatgpt", "claude"])
+def test_empty_conversations_are_counted_and_named_and_a_second_import_changes_nothing(
+    name: str, store: Kept, capsys: Any
+) -> None:
+    path = Path(__file__).parent / "exports" / f"{name}.json"
+    for stored, unchanged in ((1, 0), (0, 1)):
+        assert main(["import", str(path), "--owner=ann"]) == 0
+        out, err = capsys.readouterr()
+        assert out.startswith(
+            f"{'1 session' if stored else '0 sessions'} stored, 0 extended, {unchanged} unchanged, 1 em"
+        )
+        (line,) = err.splitlines()
+        assert line.endswith("' is empty, it has no messages: no session is made of it")
+
+
 def test_a_list_of_messages_takes_a_session(store: Kept, tmp_path: Path, capsys: Any) -> None:
     path = tmp_path / "x"
     path.write_text('\n[{"role": "user", "content": "hi"}]')
@@ -348,8 +363,7 @@ def test_a_source_that_is_gone_or_empty_is_said(tmp_path: Path, monkeypatch: Any
     capsys.readouterr()
     assert main(["copy", source, target]) == 3
     err = capsys.readouterr().err
-    assert "the source, sqlite '" in err
-    assert "a.db', has no tables of turnlog or is not there: check its URL" in err
+    assert "the source, sqlite:///a.db, has no tables of turnlog or is not there: check its URL" in err
     assert "migrate" not in err
     fill(source)
     assert main(["copy", source, target]) == 1
@@ -445,5 +459,6 @@ def test_a_copy_in_a_terminal_shows_how_far_it_is(tmp_path: Path) -> None:
     with Screen("copy", "sqlite:///a.db", "sqlite:///b.db", cwd=tmp_path) as screen:
         assert screen.end() == 0
     assert "copy \x1b[" in screen.seen
-    assert "2 sessions read, 1 copied" in screen.seen
+    assert "pass 2: 1 session read, 1 copied in all" in screen.seen
+    assert "/?" not in screen.seen
     assert os.path.exists(tmp_path / "turnlog-copy.db")

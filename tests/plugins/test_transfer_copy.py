@@ -370,9 +370,19 @@ async def test_passes_are_repeated_until_nothing_has_changed(state: Path, monkey
             lambda: source.erase("c"),
             lambda: source.append("c", [user("c")]),
         ]
-    done = await copy(source, target, state=state, passes=100)
+    waited: list[float] = []
+    results: list[CopyResult] = []
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+
+    done = await copy(source, target, state=state, passes=100, progress=results.append, sleep=sleep)
     assert done.passes > 3
     assert done.complete
+    assert waited == [1.0] * (done.passes - 2), "the second pass follows at once"
+    numbers = [result.in_pass for result in results]
+    assert numbers == sorted(numbers)
+    assert set(numbers) == set(range(1, done.passes + 1))
     assert await described(target) == await described(source)
 
 

@@ -47,7 +47,7 @@ async def test_chatgpt_the_chosen_branch_with_its_times(store: Store) -> None:
     # Seen failing with the last child of each node.
     data = (DATA / "chatgpt.json").read_bytes()
     totals, results = await imported(store, data)
-    assert (totals.stored, totals.unchanged, totals.failed) == (1, 1, 0)
+    assert (totals.stored, totals.unchanged, totals.empty, totals.failed) == (1, 0, 1, 0)
     found = await turns(store, "67a0-plan")
     assert [[message.to_dict() for message in turn.messages] for turn in found] == [
         [
@@ -70,8 +70,8 @@ async def test_chatgpt_the_chosen_branch_with_its_times(store: Store) -> None:
     assert [turn.time for turn in found] == [1738500000.25, 5.0]  # the second has no time
     assert dict((await store.info("67a0-plan")).metadata) == {"title": "Paris"}
     assert [result.session for result in results] == ["67a0-plan", "67a0-empty"]
-    assert results[1].notices == ("conversation '67a0-empty' says nothing: no session is made of it",)
-    assert (await imported(store, data))[0] == Imported(unchanged=2)
+    assert results[1].notices == ("conversation '67a0-empty' is empty, it has no messages: no session is made of it",)
+    assert (await imported(store, data))[0] == Imported(unchanged=1, empty=1)
 
 
 async def test_chatgpt_a_conversation_that_went_on_extends_its_session(store: Store) -> None:
@@ -80,10 +80,10 @@ async def test_chatgpt_a_conversation_that_went_on_extends_its_session(store: St
     data[0]["current_node"] = data[0]["mapping"][data[0]["mapping"][whole]["parent"]]["parent"]
     assert (await imported(store, data))[0].messages == 4
     data[0]["current_node"] = whole
-    assert (await imported(store, data))[0] == Imported(extended=1, unchanged=1, messages=2)
+    assert (await imported(store, data))[0] == Imported(extended=1, empty=1, messages=2)
     data[0]["current_node"] = "b2"  # another branch
     totals, results = await imported(store, data)
-    assert totals == Imported(different=1, unchanged=1)
+    assert totals == Imported(different=1, empty=1)
     assert "differs from this line at message 1" in said(results[0])
 
 
@@ -103,14 +103,14 @@ async def test_chatgpt_a_conversation_that_went_on_extends_its_session(store: St
 async def test_chatgpt_what_is_broken_is_said(change: dict[str, Any], why: str, store: Store) -> None:
     good: dict[str, Any] = {"id": "c", "current_node": "n", "mapping": {"n": {"parent": None, "message": None}}}
     totals, results = await imported(store, [{**good, **change}, good])
-    assert (totals.failed, totals.unchanged) == (1, 1)
+    assert (totals.failed, totals.empty) == (1, 1)
     assert why in said(results[0])
 
 
 async def test_claude_with_its_times(store: Store) -> None:
     data = (DATA / "claude.json").read_bytes()
     totals, _ = await imported(store, data, owner="ann")
-    assert (totals.stored, totals.unchanged, totals.failed) == (1, 1, 0)
+    assert (totals.stored, totals.empty, totals.failed) == (1, 1, 0)
     found = await turns(store, "0f9b-trip")
     assert [[message.to_dict() for message in turn.messages] for turn in found] == [
         [

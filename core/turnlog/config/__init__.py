@@ -1,11 +1,11 @@
-"""Configuration: a store out of a URL, a file, variables and arguments, made of installed plugins."""
+"""Configuration: makes a store of installed plugins from a URL, a file, variables and arguments."""
 
 from __future__ import annotations
 
 from .configuration import open_existing, open_store
 from .options import duration, size
 from .plugins import Plugin, fault_of, find_backend, find_command, find_layer, find_model, find_token_counter, installed
-from .settings import Setting, mask, settings_of
+from .settings import Setting, mask, masked_url, settings_of
 from .sources import read_table
 from .url import URL, parse_url
 
@@ -22,6 +22,7 @@ __all__ = [
     "find_token_counter",
     "installed",
     "mask",
+    "masked_url",
     "open_existing",
     "open_store",
     "parse_url",

@@ -1,4 +1,4 @@
-"""`settings_of`: the settings of a store for people to read, with the place that each comes from."""
+"""`settings_of`: the settings of a store in a readable form, with the source of each."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from .configuration import merged
 from .options import Given
 from .url import URL
 
-__all__ = ["Setting", "mask", "settings_of"]
+__all__ = ["Setting", "mask", "masked_url", "settings_of"]
 
 _SECRET: Final = re.compile("pass|secret|token|key", re.IGNORECASE)
 """The names of settings whose values are not shown."""
 
 
 class Setting(msgspec.Struct, frozen=True):
-    """A setting that counts.
+    """A setting in effect.
 
     Attributes:
-        name: Its name, such as `ttl`.
-        value: Its value as text; what is secret is `***`.
-        where: Where it was given, such as `turnlog.toml: store.ttl`.
+        name: The name, such as `ttl`.
+        value: The value as text; `***` if it is a secret.
+        where: The source, such as `turnlog.toml: store.ttl`.
     """
 
     name: str
@@ -48,16 +48,27 @@ def settings_of(url: str | None = None, *, namespace: str | None = None) -> list
     return settings
 
 
+def masked_url(url: str | None = None) -> str:
+    """Return the URL of the store that `open_existing(url)` makes, without its options, and with `***` for a password.
+
+    Raises:
+        ConfigError: A URL, the file or a variable is wrong.
+        PluginError: The backend is not installed, or is broken.
+    """
+    location = merged(url, namespace=None).location
+    return location.masked(location.base)
+
+
 def mask(text: str, url: str | None = None) -> str:
     """Return a text with `***` in place of the password of the store, such as the text of a driver's error.
 
     Args:
         text: The text.
-        url: The URL of the store; None: the one that the configuration names.
+        url: The URL of the store; None: the URL in the configuration.
     """
     try:
         return merged(url, namespace=None).location.masked(text)
-    except TurnlogError:  # then there is no store whose driver could show its password
+    except TurnlogError:  # without a valid configuration there is no driver whose error could show a password
         return text
 
 
