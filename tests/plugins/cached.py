@@ -21,7 +21,7 @@ class Setup:
     Args:
         mode: The mode of the cache.
         ttl: The time to live of the backend.
-        retain: How many turns both stores keep.
+        retain: The number of turns that both stores keep.
         backend: Makes the backend.
         options: The other options of the cache.
 

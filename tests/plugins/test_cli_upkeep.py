@@ -1,4 +1,4 @@
-"""The commands that look after data: namespaces, erase, verify, doctor, sweep, edit, search."""
+"""The commands that maintain data: namespaces, erase, verify, doctor, sweep, edit, search."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CODES = re.compile("\x1b\\[[0-9;?]*[A-Za-z]")
 
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> Kept:
-    """What every command opens."""
+    """Return the store that every command opens."""
     kept = Kept(clock=lambda: 1_700_000_000.0)
     use(monkeypatch, kept)
     return kept
@@ -43,7 +43,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Kept:
 
 @pytest.fixture
 def shops(store: Kept) -> Kept:
-    """Sessions of two owners in three namespaces, one of them nested."""
+    """Return a store with sessions of two owners in three namespaces, one of them nested."""
     for name in ("default", "shop", "shop/a"):
         view = store.within(name)
         append(view, "one", user("Where is my ORDER?"), assistant("On its way."), owner="alice")
@@ -52,14 +52,14 @@ def shops(store: Kept) -> Kept:
 
 
 def printed(capsys: Any, *arguments: str, code: int = 0) -> str:
-    """Standard output of a command."""
+    """Return the standard output of a command."""
     assert main(list(arguments)) == code, capsys.readouterr().err
     out: str = capsys.readouterr().out
     return out
 
 
 def refused(capsys: Any, *arguments: str, code: int = 2) -> str:
-    """The one line that a command says that does nothing."""
+    """Return the error line of a command that does nothing."""
     assert main(list(arguments)) == code
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1), err
@@ -67,7 +67,7 @@ def refused(capsys: Any, *arguments: str, code: int = 2) -> str:
 
 
 def ids(store: Store) -> list[str]:
-    """The sessions of a store, without the error of those that are damaged."""
+    """Return the ids of a store's sessions, and ignore damaged ones."""
     page = asyncio.run(store.backend.page(Query(namespace=store.namespace)))
     return sorted(info.key.session for info in page.infos)
 
@@ -189,7 +189,7 @@ def test_erase_names_copies_and_files_that_it_cannot_know(monkeypatch: Any, caps
 
 
 def damaged(tmp_path: Path) -> str:
-    """The URL of a store with a sound session, one with a damaged turn, and one that cannot be read at all."""
+    """Return the URL of a store with a sound session, one with a damaged turn, and one with an unreadable header."""
     url = f"sqlite:///{tmp_path}/chat.db"
 
     async def work() -> None:
@@ -268,7 +268,7 @@ def test_verify_goes_on_where_the_database_cannot_check_itself(tmp_path: Path, m
 
 
 def test_verify_says_what_it_found_where_it_cannot_go_on(shops: Kept, monkeypatch: Any, capsys: Any) -> None:
-    """Ctrl-C cancels it; and the pages of a namespace may be damaged."""
+    """Ctrl-C cancels the command; and the pages of a namespace may be damaged."""
     for error, code in ((asyncio.CancelledError(), 130), (CorruptRecord("a page is damaged"), 1)):
         page = shops.backend.page
 
@@ -286,7 +286,7 @@ def test_verify_says_what_it_found_where_it_cannot_go_on(shops: Kept, monkeypatc
 
 
 def run_until_interrupted(work: Coroutine[Any, Any, int]) -> int:
-    """Do what `asyncio.run` does after Ctrl-C."""
+    """Run a coroutine; raise KeyboardInterrupt if it is cancelled, as `asyncio.run` does after Ctrl-C."""
     with asyncio.Runner() as runner:
         try:
             return runner.run(work)
@@ -333,14 +333,14 @@ def test_doctor_judges_an_sqlite_file(tmp_path: Path, capsys: Any) -> None:
 
 
 def findings(capsys: Any, url: str) -> str:
-    """What doctor finds wrong with a server."""
+    """Return the findings of `doctor` about a server, as JSON."""
     found = json.loads(printed(capsys, "doctor", "--json", f"--store={url}", code=1))
     assert found["operations"]
     return as_json(found)
 
 
 def test_doctor_judges_servers(capsys: Any) -> None:
-    """Those of the tests do not wait for the disk."""
+    """The servers of the tests do not wait for the disk."""
     url = emptied_postgresql()
     assert main(["migrate", f"--store={url}"]) == 0
     capsys.readouterr()
@@ -397,7 +397,7 @@ def test_doctor_says_how_to_mend_what_denies_access(tmp_path: Path, monkeypatch:
         assert "hunter2" not in out
     file, connect, access = f"{tmp_path}/chat.db", sqlite3.connect, os.access
     assert main(["migrate", f"--store=sqlite:///{file}"]) == 0
-    # the tests may run as root, who may write to any file
+    # the tests may run as root, which may write to any file
     monkeypatch.setattr(sqlite3, "connect", lambda name, **more: connect(name.replace("=rw", "=ro"), **more))
     monkeypatch.setattr(os, "access", lambda place, mode: place != file and access(place, mode))
     out = printed(capsys, "doctor", f"--store=sqlite:///{file}", code=3)
@@ -459,7 +459,7 @@ def test_doctor_shows_what_any_backend_finds_without_passwords(monkeypatch: Any,
 
 
 def expired(tmp_path: Path, *ages: float) -> str:
-    """The URL of a store whose sessions, named after the seconds, expired so long ago."""
+    """Return the URL of a store with sessions that expired these numbers of seconds ago, named after the number."""
     url = f"sqlite:///{tmp_path}/chat.db"
 
     async def work() -> None:
@@ -510,7 +510,7 @@ def test_erase_asks_before_it_removes_what_has_expired(tmp_path: Path, monkeypat
 
 
 def test_erase_fails_while_another_process_keeps_the_text(tmp_path: Path, capsys: Any) -> None:
-    """It names a command that removes it, which fails as long, too."""
+    """The error names a command that removes the text. That command fails too until the other process is done."""
     url = f"--store={damaged(tmp_path)}"
     reader = sqlite3.connect(tmp_path / "chat.db", isolation_level=None)
     reader.execute("BEGIN")
@@ -664,7 +664,7 @@ def test_search_refuses_what_it_cannot_look_for(arguments: list[str], said: str,
 
 
 def test_any_error_is_one_sentence_without_passwords(monkeypatch: Any, capsys: Any) -> None:
-    """Also one that a plugin did not mean to raise; `--debug` shows where it was raised."""
+    """An unexpected error of a plugin is also one sentence; `--debug` shows where it was raised."""
 
     class Broken(MemoryBackend):
         async def open(self) -> None:
@@ -717,7 +717,7 @@ def test_plugins_says_what_cannot_be_used_and_why(monkeypatch: Any, capsys: Any)
 
 
 def screen(*arguments: str, cwd: Path, keys: str = "") -> tuple[int, list[str]]:
-    """The exit code and the lines of a command on a terminal."""
+    """Run `turnlog` on a terminal; return its exit code and the lines that it shows."""
     with Screen(*arguments, cwd=cwd, COLUMNS="80") as shown:
         code = shown.end(keys)
         return code, CODES.sub("", shown.seen).replace("\r", "").splitlines()
@@ -725,7 +725,7 @@ def screen(*arguments: str, cwd: Path, keys: str = "") -> tuple[int, list[str]]:
 
 @pytest.fixture(scope="module")
 def chats(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a store of two sessions, one of them with a long title."""
+    """Return a folder with a store of two sessions, one of them with a long title."""
     folder = tmp_path_factory.mktemp("chats")
 
     async def work() -> None:
