@@ -144,7 +144,7 @@ def test_bad_arguments_are_refused(session: Any, instances: Any, why: str) -> No
 # -------------------------------------------------------------------------------------------------------- naive routers
 
 
-def test_the_naive_router_is_found_out() -> None:
+def test_the_naive_router_is_detected() -> None:
     """It spreads evenly, but processes disagree, the order of instances matters, and nearly every session moves."""
     assert uneven(naive, FOUR) < 0.05
     assert elsewhere("naive") != " ".join(naive(session, FOUR) for session in SESSIONS[:200])
@@ -154,5 +154,5 @@ def test_the_naive_router_is_found_out() -> None:
     assert moves.total() / len(SESSIONS) > 0.8
 
 
-def test_an_uneven_router_is_found_out() -> None:
+def test_an_uneven_router_is_detected() -> None:
     assert uneven(lambda session, instances: instances[len(session) % len(instances)], FOUR) > 0.5

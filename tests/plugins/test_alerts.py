@@ -1,4 +1,4 @@
-"""Alerts: each fires once when it begins and resolves once when it ends, whatever values the metric takes in between."""
+"""Alerts: each fires once when it begins and resolves once when it ends, whatever the metric does in between."""
 
 from __future__ import annotations
 

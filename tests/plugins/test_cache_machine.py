@@ -620,7 +620,7 @@ def _found(machine: type[Machine]) -> None:
         run_state_machine_as_test(machine, settings=briefly)
 
 
-def test_a_cache_that_keeps_every_answer_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_that_keeps_every_answer_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     put = CacheLayer._put
 
     def naive(self: CacheLayer, key: Key, base: Entry | None, entry: Entry, *_: object) -> None:

@@ -194,7 +194,7 @@ async def test_never_an_older_state_after_a_newer_one(mode: Mode, order: tuple[s
     assert await wrong_in(mode, order, TIMES) == []
 
 
-async def test_a_cache_that_keeps_every_answer_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_cache_that_keeps_every_answer_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     def put(self: CacheLayer, key: Key, base: Entry | None, entry: Entry, *_: object) -> None:
         self._entries[key] = entry
 
@@ -202,7 +202,7 @@ async def test_a_cache_that_keeps_every_answer_is_found_out(monkeypatch: pytest.
     assert await wrong_in("trust", ("fill applied", "other applied", "other answered", "fill answered"), 50)
 
 
-async def test_a_cache_that_ignores_dropped_entries_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_cache_that_ignores_dropped_entries_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     """The naive cache compares an answer with the current entry, and a dropped entry is not current."""
     put = CacheLayer._put
 

@@ -69,7 +69,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Kept:
 
 
 def jsonl(path: Path, *lines: object) -> str:
-    """Write a file with these lines and return its path. Strings and bytes are written unchanged, other values as JSON."""
+    """Write a file with these lines and return its path. Strings and bytes are unchanged, other values are JSON."""
     raw = (
         line if isinstance(line, bytes) else (line if isinstance(line, str) else json.dumps(line)).encode()
         for line in lines
@@ -218,7 +218,7 @@ def test_import_reads_standard_input(arguments: list[str], store: Kept, monkeypa
     assert load(store, "one") == conversation("one", "a")["messages"]
 
 
-def test_a_file_that_is_not_there_is_an_error(store: Kept, tmp_path: Path, capsys: Any) -> None:
+def test_a_missing_file_is_an_error(store: Kept, tmp_path: Path, capsys: Any) -> None:
     assert main(["import", str(tmp_path / "none")]) == 1
     assert "none: cannot be read: No such file" in capsys.readouterr().err
     assert main(["import", str(tmp_path)]) == 1
@@ -286,7 +286,7 @@ DIFFERENT = {
 
 @pytest.mark.parametrize("line", DIFFERENT.values(), ids=DIFFERENT)
 @pytest.mark.parametrize("retain", [2, None])
-def test_only_what_equals_a_session_is_unchanged(
+def test_only_a_line_that_equals_its_session_is_unchanged(
     line: dict[str, Any], retain: int | None, monkeypatch: Any, tmp_path: Path, capsys: Any
 ) -> None:
     """A turn that retention has dropped cannot be compared, so the import does not report it as equal."""
@@ -318,7 +318,7 @@ def test_a_line_that_differs_is_enough_for_exit_code_1(monkeypatch: Any, tmp_pat
     assert err.count("\n") == 1
 
 
-def test_what_was_undone_since_comes_back_each_time(store: Kept, tmp_path: Path) -> None:
+def test_undone_turns_are_imported_again_each_time(store: Kept, tmp_path: Path) -> None:
     line = conversation("s", "a", "b")
     for _ in range(3):
         assert main(["import", jsonl(tmp_path / "a.jsonl", line)]) == 0
@@ -432,7 +432,7 @@ def three(monkeypatch: pytest.MonkeyPatch) -> Kept:
     return store
 
 
-def test_list_shows_sessions_the_last_updated_first(three: Kept, capsys: Any) -> None:
+def test_list_shows_the_most_recently_updated_sessions_first(three: Kept, capsys: Any) -> None:
     assert main(["list"]) == 0
     out, err = capsys.readouterr()
     rows = [line.split("\t") for line in out.splitlines()]
@@ -557,7 +557,7 @@ def test_show_says_which_turn_was_interrupted_and_what_was_dropped(monkeypatch: 
     assert "Z, open\n  user: c" in out
 
 
-def test_what_is_stored_cannot_control_the_terminal(store: Kept, capsys: Any) -> None:
+def test_stored_text_cannot_control_the_terminal(store: Kept, capsys: Any) -> None:
     call: dict[str, Any] = {"id": ESCAPES, "function": {"name": ESCAPES, "arguments": ESCAPES}}
     append(
         store,
@@ -586,7 +586,7 @@ INVISIBLE = (
 @pytest.mark.parametrize(
     "command", [["show", "s"], ["show", "s", "--json"], ["list"], ["list", "--json"], ["chat", "--session=s"]], ids=str
 )
-def test_what_is_stored_cannot_reorder_or_hide_text(
+def test_stored_text_cannot_reorder_or_hide_text(
     store: Kept, monkeypatch: Any, capsys: Any, command: list[str]
 ) -> None:
     async def model(messages: Sequence[Message], **options: object) -> Message:
@@ -693,7 +693,7 @@ def test_show_and_list_extend_nobodys_life(monkeypatch: Any) -> None:
     assert main(["show", "s"]) == 1
 
 
-def test_a_session_that_is_not_there_is_an_error(store: Kept, capsys: Any) -> None:
+def test_a_missing_session_is_an_error(store: Kept, capsys: Any) -> None:
     assert main(["show", "nobody"]) == 1
     assert capsys.readouterr() == ("", "turnlog: there is no session 'nobody' in 'default', or it has expired\n")
     assert main(["show", "\x1b[31m"]) == 2
@@ -794,9 +794,7 @@ def test_recompress_of_nothing_saves_nothing(monkeypatch: Any, capsys: Any) -> N
 
 
 @pytest.mark.parametrize(("idle", "whole"), [(["--idle=1h"], True), (["--idle=2h"], False), ([], False)])
-def test_recompress_seals_whole_what_was_idle_for_so_long(
-    idle: list[str], whole: bool, plain: Kept, monkeypatch: Any
-) -> None:
+def test_recompress_seals_idle_sessions_as_a_whole(idle: list[str], whole: bool, plain: Kept, monkeypatch: Any) -> None:
     for number in range(5):
         append(plain, "s", user(f"{number} {LONG}"))
     assert isinstance(plain.backend.clock, Clock)
@@ -828,9 +826,8 @@ def test_a_damaged_record_is_left_said_once_and_exit_code_1(plain: Kept, monkeyp
     append(plain, "one", user(LONG))
     damage(plain, "two")
     append(plain, "two", user(LONG))
-    monkeypatch.setattr(
-        plain.backend, "clock", lambda: 1_700_000_000.0
-    )  # recompress reads sessions twice that changed just before it began
+    # By this clock all sessions changed after the call began, so recompress reads them twice.
+    monkeypatch.setattr(plain.backend, "clock", lambda: 1_700_000_000.0)
     use(monkeypatch, ZstdLayer(plain.backend))
     assert main(["recompress"]) == 1
     out, err = capsys.readouterr()
@@ -889,7 +886,7 @@ class Became(NamedTuple):
     damaged: int = 0
 
 
-def test_any_layer_that_recompresses_is_found_and_told_what_was_asked(
+def test_any_layer_that_recompresses_is_found_and_receives_the_options(
     store: Kept, monkeypatch: Any, capsys: Any
 ) -> None:
     asked: list[tuple[float | None, float | None]] = []
@@ -1124,7 +1121,7 @@ def test_a_wrong_command_line_is_one_line_without_passwords(arguments: list[str]
     ("error", "code"),
     [(Unavailable("down"), 3), (SchemaError("old"), 3), (OutcomeUnknown("?"), 3), (CorruptRecord("x"), 1)],
 )
-def test_what_the_store_raises_decides_the_exit_code(
+def test_the_error_of_the_store_decides_the_exit_code(
     error: Exception, code: int, monkeypatch: Any, capsys: Any
 ) -> None:
     class Down(MemoryBackend):
@@ -1191,7 +1188,7 @@ def test_a_file_in_the_working_directory_destroys_nothing_elsewhere(
 
 @pytest.mark.parametrize("command", [["list"], ["show", "s"], ["recompress"], ["train-dictionary"]])
 @pytest.mark.parametrize("scheme", ["sqlite", "SQLite"])
-def test_a_command_for_what_is_stored_makes_no_file(
+def test_a_command_that_needs_a_store_creates_no_file(
     command: list[str], scheme: str, tmp_path: Path, monkeypatch: Any, capsys: Any
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -1211,7 +1208,7 @@ def test_a_command_for_what_is_stored_makes_no_file(
 
 
 @pytest.mark.parametrize("command", [["list"], ["migrate"]])
-def test_a_folder_that_is_not_there_is_named(command: list[str], tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+def test_a_missing_folder_is_named(command: list[str], tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
     monkeypatch.chdir(tmp_path)
     assert main([*command, "--store=sqlite:///nowhere/chat.db"]) == 3
     folder = str(tmp_path / "nowhere")
@@ -1245,7 +1242,7 @@ def test_migrate_makes_the_tables_once(tmp_path: Path, monkeypatch: Any, capsys:
     assert capsys.readouterr() == ("sqlite 'chat.db': the tables are of version 1, nothing to do\n", "")
 
 
-def test_migrate_takes_the_store_of_the_configuration_whatever_that_says_of_migrating(
+def test_migrate_takes_the_configured_store_and_ignores_its_option_migrate(
     tmp_path: Path, monkeypatch: Any, capsys: Any
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -1282,7 +1279,7 @@ def test_a_store_without_tables_has_nothing_to_migrate(capsys: Any) -> None:
 def test_imported_conversations_load_back_from_sqlite(
     shared_data: list[dict[str, Any]], tmp_path: Path, capsys: Any
 ) -> None:
-    """All messages equal those of the file, and a turn begins at each message of the user; `list` and `show` show them."""
+    """All messages equal those of the file, and each user message begins a turn; `list` and `show` show them."""
     path = jsonl(tmp_path / "a.jsonl", *shared_data)
     store = f"--store=sqlite:///{tmp_path / 'chat.db'}"
     for outcome in (b"200 sessions stored, 0 extended, 0 unchanged", b"0 sessions stored, 0 extended, 200 unchanged"):
@@ -1408,7 +1405,7 @@ def test_without_standard_error_notes_and_errors_go_nowhere(redirection: str, st
     assert (done.returncode, done.stdout, done.stderr) == (1, b"", b"")
 
 
-def test_without_either_it_still_answers(stored: Path) -> None:
+def test_without_both_outputs_the_exit_code_remains(stored: Path) -> None:
     done = redirected(">/dev/full 2>&-", "list", cwd=stored)
     assert (done.returncode, done.stdout, done.stderr) == (1, b"", b"")
     done = redirected(">&- 2>&-", "list", cwd=stored)
@@ -1464,7 +1461,7 @@ def test_on_a_terminal_lists_are_tables(tmp_path: Path) -> None:
     assert "turnlog_memory:MemoryBackend" in seen
 
 
-def test_on_a_terminal_an_import_shows_how_far_it_is(tmp_path: Path) -> None:
+def test_on_a_terminal_an_import_shows_its_progress(tmp_path: Path) -> None:
     """Errors appear on lines of their own."""
     path = jsonl(tmp_path / "a.jsonl", conversation("one", "a"), "oops", conversation("two", "b"))
     code, seen = shown("import", path, "--store=memory://", cwd=tmp_path)
@@ -1475,7 +1472,7 @@ def test_on_a_terminal_an_import_shows_how_far_it_is(tmp_path: Path) -> None:
     assert "2 sessions stored, 0 extended, 0 unchanged, 0 different, 1 failed" in seen
 
 
-def test_on_a_terminal_recompress_shows_how_far_it_is(tmp_path: Path) -> None:
+def test_on_a_terminal_recompress_shows_its_progress(tmp_path: Path) -> None:
     store = f"--store=sqlite:///{tmp_path}/chat.db?layers=gzip"
     assert main(["import", jsonl(tmp_path / "a.jsonl", conversation("one", LONG)), store]) == 0
     code, seen = shown("recompress", store, cwd=tmp_path)

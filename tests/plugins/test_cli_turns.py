@@ -122,9 +122,8 @@ def test_no_file_of_the_working_directory_replaces_an_installed_module(folder: P
     # Seen failing with the working directory at the front of `sys.path`.
     (folder / "colorsys.py").write_text("1 / 0")
     sys.modules.pop("colorsys", None)
-    assert (
-        import_({"s": UNKNOWN}, "--begins-turn", "colorsys:rgb_to_hsv") == 1
-    )  # the function takes three numbers, so the line fails
+    # The function takes three numbers, so the line fails.
+    assert import_({"s": UNKNOWN}, "--begins-turn", "colorsys:rgb_to_hsv") == 1
 
 
 @pytest.mark.usefixtures("folder")

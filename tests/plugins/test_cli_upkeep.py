@@ -168,7 +168,7 @@ def test_erase_asks_a_person_first(answer: str, erased: bool, shops: Kept, monke
         (["--owner=", "--yes"], "owner is empty"),
     ],
 )
-def test_erase_refuses_what_is_not_clear(
+def test_erase_refuses_ambiguous_arguments(
     arguments: list[str], said: str, shops: Kept, monkeypatch: Any, capsys: Any
 ) -> None:
     typed(monkeypatch, "y\n")
@@ -207,7 +207,7 @@ def damaged(tmp_path: Path) -> str:
     return url
 
 
-def test_erase_removes_what_is_damaged_too(tmp_path: Path, capsys: Any) -> None:
+def test_erase_removes_damaged_sessions(tmp_path: Path, capsys: Any) -> None:
     url = damaged(tmp_path)
     assert main(["erase", "header", "--yes", f"--store={url}"]) == 0
     out, err = capsys.readouterr()
@@ -218,7 +218,7 @@ def test_erase_removes_what_is_damaged_too(tmp_path: Path, capsys: Any) -> None:
 # -------------------------------------------------------------------------------------------------------------- verify
 
 
-def test_verify_names_what_is_damaged_and_changes_nothing(tmp_path: Path, capsys: Any) -> None:
+def test_verify_names_damage_and_changes_nothing(tmp_path: Path, capsys: Any) -> None:
     url = damaged(tmp_path)
     out = printed(capsys, "verify", f"--store={url}", code=1).splitlines()
     assert len(out) == 3
@@ -229,7 +229,7 @@ def test_verify_names_what_is_damaged_and_changes_nothing(tmp_path: Path, capsys
     assert (again["sessions"], again["turns"], len(again["damaged"])) == (2, 3, 2)
 
 
-def test_verify_extends_no_life_and_reads_every_namespace(monkeypatch: Any, capsys: Any) -> None:
+def test_verify_restarts_no_time_to_live_and_reads_every_namespace(monkeypatch: Any, capsys: Any) -> None:
     now = [1_000.0]
     kept = Kept(ttl=100.0, clock=lambda: now[0])
     use(monkeypatch, kept)
@@ -267,7 +267,7 @@ def test_verify_goes_on_where_the_database_cannot_check_itself(tmp_path: Path, m
     assert "restore a backup" in err
 
 
-def test_verify_says_what_it_found_where_it_cannot_go_on(shops: Kept, monkeypatch: Any, capsys: Any) -> None:
+def test_verify_reports_its_findings_when_it_has_to_stop(shops: Kept, monkeypatch: Any, capsys: Any) -> None:
     """Ctrl-C cancels the command; and the pages of a namespace may be damaged."""
     for error, code in ((asyncio.CancelledError(), 130), (CorruptRecord("a page is damaged"), 1)):
         page = shops.backend.page
@@ -360,7 +360,7 @@ def test_doctor_judges_servers(capsys: Any) -> None:
     assert "***@127.0.0.1" in out
 
 
-def test_doctor_judges_what_a_redis_server_keeps_and_whom_it_lets_in(capsys: Any) -> None:
+def test_doctor_judges_the_persistence_and_the_access_of_redis(capsys: Any) -> None:
     server = servers.Redis("appendonly=yes", "bind=127.0.0.1", "protected-mode=no")
     doctor = ("doctor", "--json", f"--store={server.url}")
 
@@ -389,7 +389,7 @@ def test_doctor_judges_what_a_redis_server_keeps_and_whom_it_lets_in(capsys: Any
     assert "hunter2" not in one["command"]
 
 
-def test_doctor_says_how_to_mend_what_denies_access(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+def test_doctor_names_the_remedy_when_access_is_denied(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
     for url in (emptied_mariadb(), servers.postgresql()):
         wrong = re.sub("//[^@/]*@", "//nobody:hunter2@", url)
         out = printed(capsys, "doctor", f"--store={wrong}", code=3)
@@ -443,7 +443,7 @@ def test_doctor_removes_its_sessions_if_an_operation_fails(monkeypatch: Any, cap
     assert asyncio.run(kept.backend.namespaces()) == []
 
 
-def test_doctor_shows_what_any_backend_finds_without_passwords(monkeypatch: Any, capsys: Any) -> None:
+def test_doctor_shows_findings_of_any_backend_without_passwords(monkeypatch: Any, capsys: Any) -> None:
     class Ill(MemoryBackend):
         async def diagnose(self) -> Sequence[Finding]:
             return [Finding("acme://u:hunter2@h is slow", "acmectl\nfaster acme://u:hunter2@h")]
@@ -538,7 +538,7 @@ def test_a_command_that_reads_sweeps_nothing(tmp_path: Path, capsys: Any) -> Non
     assert printed(capsys, "sweep", f"--store={url}") == "1 expired session removed\n"
 
 
-def test_edit_sets_what_is_known_of_a_session(shops: Kept, capsys: Any) -> None:
+def test_edit_sets_the_properties_of_a_session(shops: Kept, capsys: Any) -> None:
     out = printed(
         capsys,
         "edit",
@@ -577,7 +577,7 @@ def test_edit_sets_what_is_known_of_a_session(shops: Kept, capsys: Any) -> None:
         (["one", f"--owner={'x' * 256}"], 2, "owner has 256 bytes"),
     ],
 )
-def test_edit_refuses_what_it_cannot_set(arguments: list[str], code: int, said: str, shops: Kept, capsys: Any) -> None:
+def test_edit_refuses_invalid_arguments(arguments: list[str], code: int, said: str, shops: Kept, capsys: Any) -> None:
     assert said in refused(capsys, "edit", *arguments, code=code)
     assert dict(asyncio.run(shops.info("one")).metadata) == {}
     assert "nobody" not in ids(shops)
@@ -640,7 +640,7 @@ def test_on_a_terminal_search_prints_a_line_for_each_message_and_marks_the_text(
     assert all(row.endswith("xxx...") for row in rows[1:])
 
 
-def test_search_reports_what_it_cannot_read(tmp_path: Path, capsys: Any) -> None:
+def test_search_reports_damaged_sessions(tmp_path: Path, capsys: Any) -> None:
     assert main(["search", "sound", f"--store={damaged(tmp_path)}"]) == 1
     out, err = capsys.readouterr()
     assert [row.split("\t")[1] for row in out.splitlines()] == ["0", "1", "2"]
@@ -656,7 +656,7 @@ def test_search_reports_what_it_cannot_read(tmp_path: Path, capsys: Any) -> None
         ([], "TEXT"),
     ],
 )
-def test_search_refuses_what_it_cannot_look_for(arguments: list[str], said: str, store: Kept, capsys: Any) -> None:
+def test_search_refuses_invalid_arguments(arguments: list[str], said: str, store: Kept, capsys: Any) -> None:
     assert said in refused(capsys, "search", *arguments)
 
 
@@ -695,12 +695,12 @@ def test_any_error_is_one_sentence_without_passwords(monkeypatch: Any, capsys: A
     assert "hunter2" not in refused(capsys, "list", "--store=redis://:hunter2@h", code=1)
 
 
-def test_debug_is_a_word_behind_two_hyphens(shops: Kept, capsys: Any) -> None:
+def test_debug_after_two_hyphens_is_a_word(shops: Kept, capsys: Any) -> None:
     append(shops, "three", user("how do I use --debug?"))
     assert printed(capsys, "search", "--", "--debug").startswith("three\t")
 
 
-def test_plugins_says_what_cannot_be_used_and_why(monkeypatch: Any, capsys: Any) -> None:
+def test_plugins_names_unusable_plugins_with_the_reason(monkeypatch: Any, capsys: Any) -> None:
     monkeypatch.setitem(sys.modules, "asyncmy", None)
     monkeypatch.delitem(sys.modules, "turnlog_sql.mysql")
     rows = [row.split("\t") for row in printed(capsys, "plugins").splitlines()]
