@@ -52,7 +52,7 @@ class Setup:
         self.other_process = Store(self.backend, retain=retain)
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, by the clock and by the timer."""
+        """Advance the clock and the timer."""
         self.clock.advance(seconds)
         self.timer.advance(seconds)
 

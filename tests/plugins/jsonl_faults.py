@@ -20,9 +20,7 @@ CALLS = {"mkdir", "open", "flock", "read", "readall", "write", "writelines", "fl
 
 
 def without_the_lock() -> None:
-    """Install the naive store without a lock: of two writers that read the same session, one overwrites the other's
-    turn.
-    """
+    """Install the naive store without a lock: two writers read one session, and the second overwrites the first."""
     vars(import_module("turnlog_jsonl"))["fcntl"] = SimpleNamespace(LOCK_EX=0, LOCK_UN=0, flock=lambda *_: None)
 
 
@@ -112,7 +110,7 @@ def kill(folder: str, kills: int) -> None:
     unknown = 0
     for number in range(kills):
         acknowledged, status, _ = forked(folder, number, number % points)
-        assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, f"it ended by itself: {status}"
+        assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, f"it was not killed: {status}"
         assert acknowledged == [f"{number}-warm"]
         expected += acknowledged
         found = asyncio.run(stored(folder))

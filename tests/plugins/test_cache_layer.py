@@ -104,7 +104,7 @@ async def test_trust_does_not_read_within_max_age_and_reads_again_after_it() -> 
     assert len(it.watched.reads) == 1
     it.advance(10.0)
     assert (await it.store.load("s"))[-1].text == "new"
-    assert len(it.watched.reads) == 1, "it is current for another max_age"
+    assert len(it.watched.reads) == 1, "the entry is valid for another max_age"
 
 
 @pytest.mark.parametrize("source", ["read", "receipt", "its own ttl"])
@@ -207,9 +207,7 @@ async def test_a_write_that_expects_the_version_of_a_stale_read_is_refused(mode:
 
 @BOTH
 async def test_the_backend_compares_each_strength_of_a_version(mode: Mode) -> None:
-    """After a change of metadata `version` matches but not `version.exact`; after other turns only `version.session`
-    matches.
-    """
+    """A change of metadata conflicts only with `version.exact`. A change of turns also conflicts with `version`."""
     it = Setup(mode)
     await it.fill(3)
     seen = (await it.store.session("s")).version
@@ -825,9 +823,7 @@ async def test_200_tasks_that_load_a_cold_session_cause_one_read(mode: Mode) -> 
 
 @BOTH
 async def test_a_load_during_a_read_of_the_same_session(mode: Mode) -> None:
-    """In `validate` mode a second read begins after the load and shows every stored turn; in `trust` mode the load
-    joins.
-    """
+    """In `validate` mode a second read begins after the load and shows all turns. In `trust` mode the load joins."""
     it = Setup(mode)
     await it.other_process.append("s", [user("x")])
     hold = it.watched.hold("read")

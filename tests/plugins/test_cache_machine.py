@@ -173,9 +173,7 @@ class Machine(RuleBasedStateMachine):
     # ------------------------------------------------------------------------------------------------------- the model
 
     def look(self, name: str) -> State | None:
-        """Return the state by the model. After 7/8 of its time to live, the backend decides whether the session has
-        expired.
-        """
+        """Return the state by the model. After 7/8 of its time to live, the backend decides whether it has expired."""
         past = self.past[name]
         if past.now is not None:
             try:

@@ -260,9 +260,7 @@ def test_in_a_pipe_a_return_shows_no_earlier_turns(store: Kept, monkeypatch: Any
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """Install a model; return the messages of each call. It answers `a1`, `a2`, ..., and fails if the question is
-    `fail`.
-    """
+    """Install a model; return the messages of each call. It answers `a1`, `a2`, ..., and fails for `fail`."""
     given: list[list[str]] = []
 
     async def model(messages: Sequence[Message], **options: object) -> Message:

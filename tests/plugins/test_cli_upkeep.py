@@ -268,7 +268,7 @@ def test_verify_goes_on_where_the_database_cannot_check_itself(tmp_path: Path, m
 
 
 def test_verify_reports_its_findings_when_it_has_to_stop(shops: Kept, monkeypatch: Any, capsys: Any) -> None:
-    """Ctrl-C cancels the command; and the pages of a namespace may be damaged."""
+    """Ctrl-C may cancel the command, or the pages of a namespace may be damaged."""
     for error, code in ((asyncio.CancelledError(), 130), (CorruptRecord("a page is damaged"), 1)):
         page = shops.backend.page
 
@@ -372,7 +372,7 @@ def test_doctor_judges_the_persistence_and_the_access_of_redis(capsys: Any) -> N
     assert "appendfsync=everysec: a crash of the machine may take the turns of the last second" in one["text"]
     _, _, _, *words = one["command"].partition(" && ")[0].split()  # redis-cli -u URL
     server.ask(*words)
-    assert found(0) == [], "the command mends it; and nobody else reaches it"
+    assert found(0) == [], "the command is the remedy, and no other machine can connect"
     server.ask("CONFIG", "SET", "bind", "*")
     (one,) = found(1)
     assert "asks nobody who they are, and lets other machines in" in one["text"]
@@ -479,7 +479,7 @@ def test_sweep_removes_expired_sessions_and_says_which_are_left(tmp_path: Path, 
     assert out[2:4] == ["what remains:", f"  2 expired sessions in '{tmp_path}/chat.db'"]
     (until,) = re.findall("    until the first sweep after (.*)Z", out[4])
     left = datetime.fromisoformat(f"{until}+00:00").timestamp() - time.time()
-    assert 3_500 < left < 3_592, "an hour after the younger one expired"
+    assert 3_500 < left < 3_592, "an hour after the last one expired"
     _, command = out[5].split("    to remove it now: turnlog ")
     assert b"text of 10" in (tmp_path / "chat.db").read_bytes()
     assert printed(capsys, *command.split()) == "2 expired sessions removed\n"

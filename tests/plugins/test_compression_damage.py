@@ -353,7 +353,7 @@ FORGED_DICTIONARIES: dict[str, tuple[str, object]] = {
 
 @pytest.mark.parametrize("which", FORGED_DICTIONARIES)
 async def test_a_forged_dictionary_is_corrupt_for_records_that_need_it(which: str) -> None:
-    """Readers get no error of a driver, and writers do not use it. Turns without a dictionary stay usable."""
+    """Readers get no error of a driver, and writers do not use the dictionary. Other turns stay usable."""
     id, content = FORGED_DICTIONARIES[which]
     async with Store(MemoryBackend()) as plain:
         await with_damage(plain.backend, bytes, "dictionary", turns=1)

@@ -150,7 +150,7 @@ async def test_turns_are_written_with_a_dictionary_and_read_by_every_layer(make:
         for writer in (layer, ZstdLayer(backend)):
             (written,) = await writer.encode_records(Key("default", "x"), (plain,))
             sizes.append(len(written.payload))
-            assert written.size == plain.size == len(plain.payload), "what a reader holds"
+            assert written.size == plain.size == len(plain.payload), "the size of the decoded record"
         assert plain.size / sizes[0] >= 2.0
         assert sizes[1] / sizes[0] >= 1.5
 
@@ -264,9 +264,7 @@ async def test_the_error_of_a_record_names_its_missing_dictionary(make: Make) ->
 
 
 async def test_erasing_an_owner_names_the_dictionaries_that_may_hold_their_words(make: Make) -> None:
-    """The dictionary is a trace until a new one is trained, all records are compressed with it, and the old one is
-    removed.
-    """
+    """It stays a trace until another is trained, all records are compressed with that one, and it is removed."""
     async with make() as backend:
         layer = ZstdLayer(backend, dictionary=True)
         store = Store(layer)
@@ -344,9 +342,7 @@ class Elsewhere(Layer):
 async def test_training_while_another_process_recompresses_loses_nothing(
     make: Make, ahead: float, *, remembers: bool, writes: bool
 ) -> None:
-    """The other process may remember an older dictionary or have a wrong clock. A third process still uses the older
-    one.
-    """
+    """The other process may know only an older dictionary or have a wrong clock. A third process uses the older one."""
     clock, wrong = Clock(), Clock()
     async with make(clock=clock) as backend:
         trainer, other = (ZstdLayer(backend, dictionary=True, seal=False) for _ in range(2))
@@ -386,7 +382,7 @@ async def test_a_dictionary_that_is_not_in_memory_is_read_from_the_backend() -> 
 
 
 async def test_a_bounded_memory_backend_keeps_a_dictionary() -> None:
-    """The backend evicts the least recently used sessions, and a dictionary is read only once per process."""
+    """The backend evicts the least recently used sessions, but a process reads a dictionary only once."""
     async with MemoryBackend(max_sessions=40) as backend:
         layer = ZstdLayer(backend, dictionary=True, seal=False)
         await fill_at_once(layer)

@@ -145,7 +145,7 @@ async def test_a_copy_is_encoded_again(name: str) -> None:
             assert await Store(layer).load(target.session) == whole
 
 
-# -------------------------------------------------------------------------------------------------------------- floor
+# -------------------------------------------------------------------------------------------------------- small records
 
 
 @pytest.mark.parametrize("name", ["gzip", "zstd", "dictionary"])
@@ -279,7 +279,7 @@ def test_any_messages_are_read_as_they_were_written_and_never_take_more_bytes_th
 @pytest.mark.parametrize("size", [0, 1, 255, 256, 257, 65_535, 65_536, 262_143, 262_144, 262_145, 3 * MIB])
 @pytest.mark.parametrize("name", ["gzip", "zstd", "dictionary"])
 async def test_bodies_of_every_size_are_decompressed(name: str, size: int) -> None:
-    """The sizes are near the limits at which a codec or its decompressor changes its method."""
+    """The sizes are near the limits at which a codec or its decompressor switches to another method."""
     for body in (
         bytes(size),
         (words(60_000).encode() * (size // 60_000 + 1))[:size],

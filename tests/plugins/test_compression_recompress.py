@@ -112,7 +112,7 @@ async def test_every_codec_is_replaced_by_any_other(anywhere: Backend) -> None:
                 before.info.updated,
                 before.info.messages,
             )
-            assert info.bytes == pytest.approx(before.info.bytes, rel=0.01), "what a reader holds"
+            assert info.bytes == pytest.approx(before.info.bytes, rel=0.01), "the size of the decoded records"
             assert result.after == sum(len(record.payload) for record in await stored(anywhere))
             assert not await changed(layer), "a second call has nothing to do"
 
@@ -547,7 +547,7 @@ async def test_a_second_call_says_that_one_is_running(anywhere: Backend, loop_ti
         loop_time.meanwhile = None
         assert len(done) + len([result async for result in first]) == 40
         await all_zstd(anywhere, 40)
-        assert not await changed(ZstdLayer(anywhere)), "and then another may begin at once"
+        assert not await changed(ZstdLayer(anywhere)), "another call may begin right after the first"
         assert loop_time.slept <= BEAT + 1
 
 
@@ -586,7 +586,7 @@ async def test_a_call_that_was_killed_is_taken_over(anywhere: Backend, loop_time
         with pytest.raises(Conflict, match="this one has stopped, and what it has done is kept"):
             await anext(slow)
         results += [result async for result in rest]
-        assert len(results) < 8, "it does not begin anew"
+        assert len(results) < 8, "it continues"
         await all_zstd(anywhere, 8)
 
 

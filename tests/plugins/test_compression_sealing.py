@@ -713,7 +713,7 @@ async def test_a_cut_keeps_its_condition_when_another_writer_comes_between(
             async with ZstdLayer(between) as layer:
                 versions = await prepared(layer)
                 found = await outcome(layer, Change(keep=5, append=append, **CONDITIONS[condition](versions)))
-                assert between.act is None, "the other writer has not come between"
+                assert between.act is None, "the other writer did not run"
                 assert found == expected
                 await layer.delete(KEY)  # the next iteration writes to the same file
 

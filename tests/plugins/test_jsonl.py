@@ -79,7 +79,7 @@ def test_it_takes_under_80_lines_of_120_columns() -> None:
 
 
 def test_it_uses_public_names_alone() -> None:
-    """Its private names are its own, and every name that it imports from turnlog is in an `__all__`."""
+    """It uses only private names that it defines, and imports only names that are in an `__all__` of turnlog."""
     tree = ast.parse(SOURCE.read_text(encoding="utf-8"))
     own = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
     used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
@@ -127,7 +127,7 @@ def test_the_installed_copy_keeps_the_contract(python: Run) -> None:
     assert re.search(r"^[5-9][0-9] passed|^[1-9][0-9]{2,} passed", done.stdout, re.MULTILINE), done.stdout
 
 
-# -------------------------------------------------------------------------------------------------- for its owner alone
+# ----------------------------------------------------------------------------------------------------- access of others
 
 MODES = """
 import asyncio, os, pathlib, sys

@@ -176,7 +176,7 @@ async def test_expired_sessions_do_not_accumulate() -> None:
 
 
 async def test_expired_sessions_do_not_accumulate_among_permanent_ones() -> None:
-    """Sessions that never expire are the least recently used, and there are more than one sweep looks at."""
+    """Sessions that never expire are the least recently used, and there are more of them than one sweep visits."""
     clock = Clock()
     store = Store(MemoryBackend(ttl=10, clock=clock))
     for place in range(40):
@@ -197,7 +197,7 @@ class Racing(Clock):
 
 
 async def test_a_session_does_not_expire_during_its_write() -> None:
-    """A session expires by the time of its write, and older sessions make room for it."""
+    """The write uses one time: by it the written session is alive, and the older session has expired."""
     store = Store(MemoryBackend(ttl=10, clock=Racing()))
     for name in ("a", "b"):
         await store.append(name, [user(name)])
@@ -261,7 +261,7 @@ async def test_many_tasks_lose_nothing() -> None:
 
 
 async def test_changes_of_a_caller_to_loaded_objects_reach_nobody() -> None:
-    """Changes to stored objects after the call reach nobody either."""
+    """Changes to the arguments of an earlier call reach nobody either."""
     store = Store(MemoryBackend())
     said: dict[str, Any] = {"role": "user", "content": [{"type": "text", "text": "a"}]}
     metadata: dict[str, Any] = {"tags": ["a"]}

@@ -188,8 +188,7 @@ def test_a_pipeline_runs_tools_and_adds_up_the_usage(model: AnyModel, server: Mo
             else:
                 result = await pipeline.execute(*question)
             assert result.response == assistant("It is fine in Oslo and fine in Rome.")
-            # each prompt holds the tools, the system prompt and the question; later ones also the calls and their
-            # results
+            # each prompt holds the tools, the system prompt and the question; later ones also the calls and results
             inputs = [sum(_counts(request.body)) for request in server.requests]
             assert result.usage == Usage(TOKENS * sum(inputs), 2 * OUTPUT_TOKENS, TOKENS * inputs[0])
             # the next turn sends the stored calls and results, over a new or an open connection
@@ -340,7 +339,7 @@ def test_variables_give_the_base_url_and_the_models_name(
     assert provider.model("given").model == "given"
     assert repr(provider.model()) == f"{provider.model.__name__}('from-the-environment')"
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # no warning takes the variable for a misspelt setting of the store
+        warnings.simplefilter("error")  # the variable causes no warning about a misspelt setting of the store
         open_store("memory://")
 
 

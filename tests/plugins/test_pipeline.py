@@ -67,7 +67,7 @@ async def filled(store: Store, turns: int) -> Store:
 
 
 async def test_the_second_message_remembers_the_first(store: Store) -> None:
-    """Only a session of the same id and namespace is remembered."""
+    """The model receives the history of this session in this namespace only."""
     async with store:
         pipeline = Pipeline(store, offline)
         await pipeline.execute("s", "user", "My name is Alice")
@@ -130,7 +130,7 @@ class Counting(Layer):
 
 @pytest.mark.parametrize("turns", [15, 150])
 async def test_only_the_records_of_the_window_are_loaded(turns: int, store: Store) -> None:
-    """An execution is one read of the records of the window and one commit, for any length of the history.
+    """An execution reads the records of the window once and commits once, for any length of the history.
 
     Without a prompt, the first execution also reads the opening of the session, which may be a stored prompt.
     """
@@ -238,7 +238,7 @@ async def test_the_system_prompt_is_first_and_once(role: str, store: Store) -> N
 
 
 async def test_the_system_prompt_is_outside_the_window_stored_or_not(store: Store) -> None:
-    """The prompt is sent even without the first turn, and does not use the place of a message of the first turn."""
+    """The prompt is sent even if the first turn is not. A stored prompt does not count towards the window."""
     async with store:
         await store.append("s", [system("history"), user("q"), assistant("a")])
         await filled(store, 1)

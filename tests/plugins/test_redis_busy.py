@@ -27,7 +27,7 @@ async def outcomes(*calls: Awaitable[Any]) -> list[Any]:
     return await asyncio.gather(*calls, return_exceptions=True)
 
 
-# ------------------------------------------------------------------------------------------------------------ together
+# ------------------------------------------------------------------------------------------------------ common commits
 
 
 async def test_a_thousand_appends_at_once_are_a_few_commands() -> None:

@@ -273,7 +273,7 @@ async def test_a_malformed_answer_ends_the_connection(nonsense: bytes) -> None:
 
 
 async def test_answers_for_another_session_are_detected() -> None:
-    """T14: the answers of a connection are shifted by one. The header names the session to which it belongs."""
+    """The answers of a connection are shifted by one. The header names the session to which it belongs."""
     held: list[bytes] = []
 
     async with Proxy(emptied()) as proxy, at(proxy.url) as store:

@@ -123,7 +123,7 @@ async def test_a_refused_cut_is_one_script() -> None:
 
 
 def same(short: dict[str, int], long: dict[str, int]) -> bool:
-    """Return whether the server ran the same commands for both lengths, and not many."""
+    """Return whether the server ran the same few commands for both lengths."""
     return short == long and sum(short.values()) < 40
 
 
@@ -233,4 +233,4 @@ async def test_no_more_changes_are_kept_than_are_remembered(many: int) -> None:
         assert max(sizes) < 20_000
         again = await place.store.backend.commit(KEY, Change(id=f"c{many - 64}", metadata={"n": 1}))
         assert again.version != receipt.version
-        assert (await place.store.info("s")).version == receipt.version, "it was not remembered"
+        assert (await place.store.info("s")).version == receipt.version, "the change was not remembered"

@@ -302,7 +302,7 @@ async def test_a_seal_that_saves_no_byte_is_noticed() -> None:
         assert client.llen(place_of("alice")) == RECORDS + 1
         assert client.lindex(place_of("alice"), 0) != before
         receipt = await store.append("alice", [user("2")], turn_id="t2")
-        assert (receipt.number, receipt.previous) == (2, receipt.version), "what it remembers is where it was"
+        assert (receipt.number, receipt.previous) == (2, receipt.version), "the change is remembered"
         client.close()
 
 

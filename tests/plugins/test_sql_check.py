@@ -36,7 +36,7 @@ def test_a_sound_database(path: Path, capsys: Any) -> None:
 def test_an_index_that_lacks_a_session(path: Path, capsys: Any) -> None:
     """`--quick` does not compare indexes with tables."""
     data = bytearray(path.read_bytes())
-    assert data.count(b"defaultann") == 3, "in the index of owners alone"
+    assert data.count(b"defaultann") == 3, "only in the index of owners"
     data[data.index(b"defaultann") + 9] ^= 1
     path.write_bytes(bytes(data))
     assert main(["check", "--store", f"sqlite:///{path}", "--quick"]) == 0

@@ -29,7 +29,6 @@ from turnlog_sql import _operations
 from turnlog_sql._statements import Statement
 
 LONG = Key("shop", "long")
-OLD = 190  # the number of turns from the end that is in the middle of the shorter history
 
 
 class Filled(Database):

@@ -236,7 +236,7 @@ def test_a_damaged_session_hides_no_other_and_can_be_deleted(kept: Kept) -> None
             if cursor is None:
                 break
         assert found == names
-        assert damaged == ([] if owner == "bob" else [Key("shop", "b")]), "on one page, and of its owner's alone"
+        assert damaged == ([] if owner == "bob" else [Key("shop", "b")]), "on one page, and only on pages of its owner"
     assert len(kept.session(key=Key("shop", "a")).messages) == 1
     assert not erased(kept, "b", "bob")
     assert erased(kept, "b", "ann")

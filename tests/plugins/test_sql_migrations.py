@@ -285,7 +285,7 @@ def test_the_next_process_finishes_an_interrupted_migration(place: Place, filled
     assert kills >= (8 if filled else 17)
 
 
-# ------------------------------------------------------------------------------------------------------- checks
+# -------------------------------------------------------------------------------------------------------------- checks
 
 
 def nothing(place: Place) -> None:

@@ -385,7 +385,7 @@ def test_a_size_is_from_1_to_1000() -> None:
             Driver(pool_size=size)  # type: ignore[arg-type]
 
 
-# ------------------------------------------------------------------------------------------ lost connections
+# ----------------------------------------------------------------------------------- lost connections
 
 
 async def test_connections_that_were_all_cut_silently_are_no_error() -> None:
@@ -509,7 +509,7 @@ async def test_an_unexpected_error_is_raised_and_ends_the_connection() -> None:
     assert not driver.made[0].open
 
 
-# ------------------------------------------------------------------------------------------ writers of one session
+# ----------------------------------------------------------------------------- writers of one session
 
 
 async def test_a_session_that_many_write_to_occupies_one_connection() -> None:

@@ -25,7 +25,7 @@ from turnlog_sql.postgresql import PostgreSQLBackend
 from turnlog_sql.sqlite import SQLiteBackend
 
 LONG = 4_000.0
-"""Seconds. SQLite keeps an expired session for a shorter time."""
+"""Seconds, longer than SQLite keeps an expired session."""
 TABLES = ("sessions", "metadata", "records", "changes")
 
 
@@ -46,7 +46,7 @@ class Place(ABC):
 
     @abstractmethod
     async def pass_time(self, seconds: float) -> None:
-        """Let time pass."""
+        """Advance the time."""
 
     @abstractmethod
     def sessions(self, table: str) -> list[int]:
@@ -290,7 +290,7 @@ async def test_erase_owner_leaves_what_has_expired_to_the_sweep(place: Place) ->
         assert place.left() == set()
 
 
-# ----------------------------------------------------------------------------------------------------- the sweeper
+# --------------------------------------------------------------------------------------------------------- the sweeper
 
 
 class Pauses:

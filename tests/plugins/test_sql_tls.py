@@ -76,7 +76,7 @@ def postgresql() -> servers.Postgres:
     server = servers.Postgres("log_connections=on")
     if not servers.ask(server.url, "SHOW ssl_library")[0][0]:
         server.stop()
-        servers.leave_out("tls", "this PostgreSQL was built without it")
+        servers.leave_out("tls", "this PostgreSQL was built without TLS")
     server.stop()
     server.settings += ["ssl=on", f"ssl_cert_file={files.certificate}", f"ssl_key_file={files.key}"]
     server.start()

@@ -68,7 +68,7 @@ def test_tiktoken_counts_tokens_of_texts_and_frames_of_messages() -> None:
     assert TiktokenCounter(BYTES)(messages, model=None) == (len(TEXT) + 5 + 2 * 4, False)
     saved = len("quick") - 1 + len("brown") - 1 + len("lazy") - 1
     assert TiktokenCounter(WORDS)(messages, model="gpt-4o") == (len(TEXT) - saved + 5 + 2 * 4, False)
-    assert WORDS.decode(WORDS.encode_ordinary(TEXT)) == TEXT, "it is an encoding"
+    assert WORDS.decode(WORDS.encode_ordinary(TEXT)) == TEXT, "decoding returns the text"
     assert TiktokenCounter(BYTES)([], model=None) == (0, False)
 
 
@@ -145,7 +145,7 @@ def test_tokenizers_counts_tokens_of_texts_and_frames_of_messages(trained: Token
     count = TokenizersCounter(trained)(messages, model=None)
     length = len(trained.encode(TEXT).ids)
     assert count == (4 * length + 2 * 4, False)
-    assert length < len(TEXT) / 3, "it has learned something"
+    assert length < len(TEXT) / 3, "it merges bytes into tokens"
     assert count == count_texts(messages, lambda text: len(trained.encode(text).ids))
 
 

@@ -32,7 +32,7 @@ def state(tmp_path: Path) -> Path:
 
 
 async def copied(source: Store, target: Store, state: Path | str) -> Copied:
-    """Copy, and check that no pass reports an error. A later pass would otherwise hide it with a whole copy."""
+    """Copy, and check that no pass reports an error. Later passes would hide it by copying the session as a whole."""
     results: list[CopyResult] = []
     done = await copy(source, target, state=state, progress=results.append)
     assert [result.error for result in results if result.error is not None] == []
@@ -62,7 +62,7 @@ async def test_a_copy_is_equal_and_follows_its_source(kind: str, tmp_path: Path,
         assert (done.copied, done.removed, done.complete) == (5, 1, True)
         assert await described(target) == await described(source)
         await source.append(ids[1], [user("and more")], turn_id="more", part=1)
-        assert (await copied(source, target, state)).messages == 1  # the session has many messages
+        assert (await copied(source, target, state)).messages == 1  # only the new message
         assert await described(target) == await described(source)
 
 
