@@ -1,4 +1,4 @@
-"""The checks of a change: `nox` runs all of them, `nox -s lint` a part; `.ci/run` does the same on a fresh machine."""
+"""The checks of a change: `nox` runs all of them, `nox -s lint` one of them; `.ci/run` runs them on a new machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NEED_NO_EXTRA = [
 
 
 def _installed(version: str) -> bool:
-    """Return whether this Python runs here: a name may be on the path and lead nowhere."""
+    """Return whether a version of Python works: a name on the path may be a launcher without an interpreter."""
     name = shutil.which(f"python{version}")
     if name is None:
         return False
@@ -29,12 +29,12 @@ def _installed(version: str) -> bool:
 
 
 PYTHONS = [version for version in (f"3.{minor}" for minor in range(11, 30)) if _installed(version)]
-"""Python 3.11 to the newest that is installed."""
+"""The installed versions of Python, from 3.11."""
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Form, findings, prose, and which module may import which."""
+    """Check the format, the lint rules, the imports between modules, and the prose."""
     session.install("-e", ".[dev]")
     session.run("ruff", "format", "--check", ".")
     session.run("ruff", "check", ".")
@@ -44,21 +44,21 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def typing(session: nox.Session) -> None:
-    """Types of the core, the plugins and the tests, strictly."""
+    """Check the types of the core, the plugins and the tests with mypy in strict mode."""
     session.install("-e", ".[dev]")
     session.run("mypy")
 
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """The whole suite on each installed Python, in three processes; arguments after `--` go to pytest instead."""
+    """Run the suite on each installed Python, in three processes; arguments after `--` replace those of pytest."""
     session.install("-e", ".[test]")
     session.run("python", "-m", "pytest", *(session.posargs or ["-n", "3", "--dist", "worksteal"]))
 
 
 @nox.session
 def minimal(session: nox.Session) -> None:
-    """The wheel without extras, and the part of the suite that needs none."""
+    """Run the tests that need no extras on the wheel without extras."""
     session.install("hatchling", "hypothesis", "pytest", "pytest-timeout")
     session.install(str(_built("wheel", session, Path(session.create_tmp()))))
     session.run("python", "-m", "pytest", *NEED_NO_EXTRA)
@@ -66,14 +66,14 @@ def minimal(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """The snippets of the documentation, and its links."""
+    """Run the snippets of the documentation, and check its links."""
     session.install("-e", ".[test]")
     session.run("python", "-m", "pytest", "tests/docs", *session.posargs)
 
 
 @nox.session
 def build(session: nox.Session) -> None:
-    """The source distribution and the wheel, in dist/."""
+    """Build the source distribution and the wheel in dist/."""
     session.install("hatchling")
     for kind in ("sdist", "wheel"):
         session.log(_built(kind, session, Path("dist")))

@@ -1,25 +1,26 @@
 """Count the wrong answers that flipped bits cause: python benchmarks/bit_flips.py [--groups sqlite,log,postgresql,redis,lists]
 
-A store of several namespaces and owners is filled, with sessions that were undone, cut, erased and made anew, so that old
-pages and rows lie about.  Then bits are flipped in what holds it, and everything is read back: each session whole, its
-last 20 messages, its info, and the pages of each namespace and each owner.  Every answer is judged:
+The script fills a store of several namespaces and owners.  Some sessions are undone, cut, erased and created again, so
+that the files contain old pages and rows.  Then the script flips bits in the stored data and reads everything back: each
+whole session, its last 20 messages, its info, and the pages of each namespace and each owner.  It classifies every
+answer:
 
-    equal       as it was before
-    error       a `TurnlogError` (by class), or a session that a page names as damaged
-    not found   `SessionNotFound` for a session that is there
-    list        a page misses a session, shows one in another place, or an old or wrong info, without an error
-    info        the same of `info`
-    blocked     a page that raises an error, so that no other session is listed
+    equal       the same as before the flip
+    error       a `TurnlogError` (by class), or a session that a page reports as damaged
+    not found   `SessionNotFound` for a stored session
+    list        a page without an error that lacks a session, or has one at a wrong place, or an old or wrong info
+    info        an old or wrong answer of `info`, without an error
+    blocked     a page that raises an error, so that it lists no session
     raw         an exception that is not turnlog's
-    history     a history that is not the session's own, whole: an older state, a part, or something else
-    foreign     messages, infos or pages with what belongs to another session, owner or namespace
+    history     an incorrect history: an older state, a part, or other contents
+    foreign     messages, infos or pages that contain data of another session, owner or namespace
 
 `sqlite`: one bit of the file; `--targeted` flips only in the headers, pointers and cell heads of pages.
-`log`: one bit of the write-ahead log beside the file, which no process has open: the next one recovers it.
-`postgresql`: in each round one bit in one of four blocks of the tables, of the indexes and of their side tables, while a
-private server without block checksums is stopped.
+`log`: one bit of the write-ahead log, while no process has the database open: the next process recovers the log.
+`postgresql`: in each round one bit in a quarter of the blocks of the tables, the indexes and their side tables, while a private
+server without block checksums is stopped.
 `redis`: in each round one bit of one element of each session's list.  `lists`: one bit of an index, or of a key's name.
-`--writes` also writes to and erases sessions after a flip, and judges the sessions that were not written to.
+`--writes` also writes to and erases sessions after a flip, and checks the sessions that it did not write to.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ from turnlog import Change, Key, Query, Record, SessionNotFound, Store, TurnlogE
 NAMESPACES, OWNERS = ("acme", "acme-corp"), ("", "ann", "bob")
 RAM = "/dev/shm" if os.path.isdir("/dev/shm") else None
 BAD = ("foreign", "history", "raw", "blocked", "info", "list", "not found")
-"""From the worst on; what a flip is counted as is its worst answer."""
+"""The kinds of wrong answers, the worst first.  A flip counts as its worst answer."""
 
 logging.disable(logging.CRITICAL)
 
@@ -64,7 +65,7 @@ logging.disable(logging.CRITICAL)
 
 @dataclass
 class Known:
-    """A session as it was stored, and its earlier states."""
+    """The stored state of a session, and its earlier states."""
 
     messages: list[dict]
     info: dict
@@ -82,13 +83,13 @@ def said(dice: random.Random, key: Key, turn: str) -> list:
 
 
 async def fill(store: Store, many: int, dice: random.Random) -> Truth:
-    """Fill namespaces with sessions; `many` in each."""
+    """Fill each namespace with `many` sessions."""
     truth: Truth = {}
     for namespace in NAMESPACES:
         inside = store.within(namespace)
         for number in range(many):
             key = Key(namespace, f"s{number}")
-            for _ in range(2 if number % 5 == 0 else 1):  # some are erased and made anew
+            for _ in range(2 if number % 5 == 0 else 1):  # some are erased and created again
                 if number % 5 == 0:
                     await inside.erase(key.session)
                 older = await write(inside, key, number, dice)
@@ -187,7 +188,7 @@ def judge_history(verdict: Verdict, key: Key, known: Known, found: list[dict], l
 
 
 async def judge(store: Store, truth: Truth, verdict: Verdict, *, touched: frozenset[Key] = frozenset()) -> None:
-    """Ask for everything; `touched` sessions are not judged, because they were written to."""
+    """Read everything and classify the answers, except for the `touched` sessions, which have changed since."""
     for key, known in truth.items():
         if key in touched:
             continue
@@ -271,7 +272,7 @@ def _ordered(belongs: Truth, found: dict) -> list[Key]:
 
 
 async def write_after(store: Store, truth: Truth, dice: random.Random, verdict: Verdict) -> frozenset[Key]:
-    """Write to, undo and erase a few sessions, and an owner; return the ones that may have changed."""
+    """Write to, undo and erase a few sessions and one owner; return the sessions that may have changed."""
     touched = set(dice.sample(list(truth), 6))
     for number, key in enumerate(sorted(touched)):
         inside = store.within(key.namespace)
@@ -307,7 +308,7 @@ def report(name: str, flips: int, total: Counter, examples: list[str], unit: str
 
 
 def structure(data: bytes, size: int) -> list[int]:
-    """The bytes of headers, pointers and heads of cells of every page of an SQLite file (sqlite.org/fileformat2.html)."""
+    """Return the offsets of headers, pointers and cell heads of all pages of a SQLite file (sqlite.org/fileformat2.html)."""
     found = list(range(100))
     for page in range(len(data) // size):
         start = page * size
@@ -387,10 +388,10 @@ def sqlite(args: argparse.Namespace, name: str) -> None:
             if name != "log":
                 return await fill(store, args.sessions, random.Random(1))
             await fill(store, args.sessions, random.Random(1))
-        holder = sqlite3.connect(path)  # so that the log stays when the store is closed
+        holder = sqlite3.connect(path)  # keeps the log when the store is closed
         holder.execute("SELECT count(*) FROM turnlog_sessions").fetchone()
         async with open_store(url, layers=layers) as store:
-            for number in range(args.sessions):  # most of the log is of acknowledged turns
+            for number in range(args.sessions):  # most of the log contains acknowledged turns
                 for namespace in NAMESPACES:
                     await store.within(namespace).erase(f"s{number}")
             truth = await fill(store, args.sessions, random.Random(2))
@@ -439,7 +440,7 @@ def sqlite(args: argparse.Namespace, name: str) -> None:
 
 
 class Stopped(servers.Postgres):
-    """A private PostgreSQL that can be stopped and started again over its files."""
+    """A private PostgreSQL server that can be stopped and started again on the same files."""
 
     def stop(self) -> None:
         servers._stop(self.proc, signal.SIGINT)
@@ -455,7 +456,7 @@ class Stopped(servers.Postgres):
         servers._wait(self.port)
 
     def files(self) -> list[str]:
-        """The files of the tables, their indexes and side tables."""
+        """Return the files of the tables, their indexes and side tables."""
         mine = "relname LIKE 'turnlog_%'"
         rows = f"SELECT pg_relation_filepath(oid) FROM pg_class WHERE {mine} OR oid IN (SELECT reltoastrelid FROM pg_class WHERE {mine})"
         rows += f" OR oid IN (SELECT indexrelid FROM pg_index WHERE indrelid IN (SELECT reltoastrelid FROM pg_class WHERE {mine}))"
@@ -476,7 +477,7 @@ async def judged(url: str, truth: Truth, verdict: Verdict, dice: random.Random, 
 
 
 def summed(name: str, flips: int, rounds: int, verdict: Verdict, examples: list[str]) -> None:
-    """Print the judgement of all answers, of rounds with many flips each."""
+    """Print the counts of all answers, for rounds with many flips each."""
     total = Counter({kind: verdict.seen[kind] for kind in verdict.seen})
     for kind in [kind for kind in total if kind.startswith("raw ")]:
         total["raw"] += total.pop(kind)
@@ -570,7 +571,7 @@ def flipped(data: bytes, dice: random.Random) -> bytes:
 
 
 def damage_lists(client, dice: random.Random, keys: list[bytes], one_in: int) -> int:
-    """Flip a bit in some names of keys, and in an entry or a time of some indexes."""
+    """Flip a bit in the names of some keys, and in an entry or a time of some indexes."""
     flips = 0
     for key in dice.sample(keys, len(keys) // one_in):
         flips += 1
@@ -595,17 +596,19 @@ def main() -> None:
     parser.add_argument("--groups", default="sqlite")
     parser.add_argument("--flips", type=int, default=20_000)
     parser.add_argument(
-        "--sessions", type=int, default=12, help="in each of two namespaces; on servers 20 times as many"
+        "--sessions", type=int, default=12, help="sessions in each of two namespaces; servers get 20 times this number"
     )
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--chunk", type=int, default=500, help="flips of a process at a time")
-    parser.add_argument("--one-in", type=int, default=4, help="of how many blocks, or keys, one is damaged in a round")
+    parser.add_argument("--chunk", type=int, default=500, help="flips in one task of a process")
+    parser.add_argument(
+        "--one-in", type=int, default=4, help="damage one of this number of blocks or keys in each round"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--layers", default="")
     parser.add_argument("--targeted", action="store_true")
     parser.add_argument("--writes", action="store_true")
     parser.add_argument("--verbose", action="store_true")
-    parser.add_argument("--all", action="store_true", help="print every flip that is not answered rightly")
+    parser.add_argument("--all", action="store_true", help="print every flip with a wrong answer")
     args = parser.parse_args()
     for group in args.groups.split(","):
         GROUPS[group](args, group)

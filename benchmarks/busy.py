@@ -1,14 +1,14 @@
-"""One session that many write to at once: python benchmarks/busy.py [--backends sqlite,redis] [--seconds 60]
+"""Measure one session with many concurrent writers: python benchmarks/busy.py [--backends sqlite,redis] [--seconds 60]
 
-Three tables, each for every backend:
+The script prints three tables for every backend:
 
-1. 1,000 appends at once, from as many tasks of one process: how many are stored, and in how many seconds.
-2. Eight processes that append without pause: how many a second, how many are refused, what the slowest process
-   stored as a part of a fair share (one eighth of all), and the longest that an append took.
-3. `rewind` and `pop` while 20 tasks of the same process, and then seven other processes, append without pause: how many
-   of 40 calls are done, and the longest that one took.
+1. 1,000 concurrent appends, one from each of 1,000 tasks of one process: the number of stored appends, and the seconds.
+2. Eight processes that append without pause: appends a second, the number of refused ones, the appends of the slowest
+   process divided by a fair share (one eighth of all), and the time of the longest append.
+3. `rewind` and `pop` while 20 tasks of the same process, and then seven other processes, append without pause: the number
+   of successful calls of 40, and the time of the longest call.
 
-It ends with status 1 if an append, a rewind or a pop is refused, or a process gets less than half of a fair share.
+The exit status is 1 if an append, a rewind or a pop is refused, or a process gets less than half of a fair share.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ async def appends_at_once(backend: str, url: str, many: int) -> list[str]:
 
 
 def at_once(many: int, work) -> list:
-    """Return the answers of several forked processes, which start work together at a barrier."""
+    """Run `work` in several forked processes, which start it together at a barrier; return their answers."""
     barrier, answers = processes.Barrier(many), processes.SimpleQueue()
 
     def do(number: int) -> None:
@@ -204,7 +204,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--appends", type=int, default=1000)
     parser.add_argument("--undo", type=int, default=40)
-    parser.add_argument("--tables", default="123", help="which of the three")
+    parser.add_argument("--tables", default="123", help="digits of the tables to print")
     given = parser.parse_args()
     names = given.backends.split(",")
     ok = True

@@ -1,13 +1,14 @@
-"""The figures that turnlog promises, as ratios, against what they are promised of: python benchmarks/claims.py [--groups memory,sqlite,postgres,redis,cache] [--seconds 20]
+"""Compare turnlog with its peers and floors, and check the promised ratios:
+python benchmarks/claims.py [--groups memory,sqlite,postgres,redis,cache] [--seconds 20]
 
-One operation, a full turn: load the last 20 messages and append two.  All stores and all sizes of history take part at once:
-in every round each of them does a few turns, in an order that changes, so that a busy second of the machine falls on all of
-them.  A ratio is taken within each round, of medians, and the middle one of all rounds is shown.  Ends with status 1 if a
-ratio is over its limit, 2 if a store is missing.  Then 50 sessions at once, each with a turn after the other: turns a second.
+The measured operation is a full turn: load the last 20 messages and append two.  In every round each store does a few turns
+at each size of history, in an order that changes, so that other work on the machine affects all stores.  The script computes
+a ratio of medians within each round, and shows the median of all rounds.  Then it measures turns a second with 50 concurrent
+sessions, each with one turn after the other.  The exit status is 1 if a ratio is over its limit, 2 if a store is missing.
 
-The group `cache` is on Redis, too, and parts of a turn take part in it: an append, a load of the last 20 and of everything,
-and the smallest round trip there is: redis-py's GET, because redis-py is what all but turnlog connect by; and turnlog's own
-PING, which is shown and not judged.
+The group `cache` also uses Redis.  It includes parts of a turn: an append, a load of the last 20 messages, and a load of
+everything.  Its smallest round trip is redis-py's GET, because all peers use redis-py.  turnlog's own PING is shown without
+a limit.
 """
 
 from __future__ import annotations
@@ -36,9 +37,14 @@ from run import check
 
 import servers
 
-SIZES = {10: 400, 100: 60, 1000: 8, 10_000: 2}  # messages: sessions of that length that the turns are spread over
+SIZES = {
+    10: 400,
+    100: 60,
+    1000: 8,
+    10_000: 2,
+}  # number of messages: number of sessions of that length, used in rotation
 BLOCK = {"memory": 40, "sqlite": 6, "postgres": 6, "redis": 6, "cache": 6}  # turns of one store and size in one round
-SESSIONS, EACH = 50, 10  # at once, and how many turns of each in one round
+SESSIONS, EACH = 50, 10  # concurrent sessions, and turns of each session in one round
 STORES = {
     "memory": {
         "turnlog_stores": ("turnlog memory",),
@@ -70,7 +76,7 @@ STORES = {
         "floor_redis": ("floor list/turn mp",),
     },
 }
-PARTS = {  # of a turn, that a store does alone, too
+PARTS = {  # parts of a turn that are also measured alone, by store
     "redis": {"turnlog redis": ("append",), "floor list/turn mp EVALSHA": ("append",)},
     "cache": {
         "turnlog redis": ("append", "last 20", "all", "PING"),
@@ -79,13 +85,18 @@ PARTS = {  # of a turn, that a store does alone, too
         "floor list/turn mp": ("GET",),
     },
 }
-BLOCKS = {"last 20": 20, "all": 1}  # where a round has more, or fewer, than of turns
+BLOCKS = {"last 20": 20, "all": 1}  # number of a part in one round, if it differs from that of turns
 
 
 class Claim(NamedTuple):
-    """A store takes at most `limit` times what another takes; without a limit the ratio is shown, not judged.
+    """A promised ratio: a store takes at most `limit` times as long as another.
 
-    Without another the limit is in microseconds.  It is judged at so many stored messages.
+    Attributes:
+        group: The group of both stores.
+        store: The name of the store.
+        other: The name of the other store; None: `limit` is in microseconds.
+        limit: The maximum of the ratio; None: the ratio is shown without a limit.
+        at: The number of stored messages at which the limit applies.
     """
 
     group: str
@@ -121,7 +132,7 @@ CLAIMS = (
     Claim("cache", "turnlog redis cache validate", "turnlog redis, append", 2.1),
     Claim("cache", "turnlog redis cache trust", "turnlog redis, append", 1.4),
 )
-AT_ONCE = (  # so many times the turns a second of another, with 50 sessions at once
+AT_ONCE = (  # here `limit` is a minimum: turns a second with 50 concurrent sessions, divided by those of the other
     Claim("sqlite", "turnlog sqlite FULL", "openai-agents SQLiteSession", 2.0),
     Claim("sqlite", "turnlog sqlite NORMAL", "openai-agents SQLiteSession", 3.5),
     Claim("postgres", "turnlog postgresql", "openai-agents SQLAlchemySession pg", 4.0),
@@ -130,11 +141,11 @@ AT_ONCE = (  # so many times the turns a second of another, with 50 sessions at 
     Claim("sqlite", "turnlog sqlite NORMAL", "floor row/turn mp thread", None),
     Claim("redis", "turnlog redis", "floor list/turn mp", None),
 )
-FLAT = 1.5  # a turn at 10,000 stored messages over one at 100; at 10 there are no 20 to load
+FLAT = 1.5  # a turn at 10,000 stored messages / one at 100, because a load of 20 messages needs more than 10
 
 
 class Part:
-    """A store that does a part of a turn, where another makes a full one."""
+    """A store whose turn is only a part of a full turn."""
 
     def __init__(self, store: Adapter, part: str) -> None:
         self.store = store
@@ -188,7 +199,7 @@ class Run:
                 base = workload.generate(n)
                 for s in range(sessions):
                     await store.seed(f"{n}-{s}", store.convert(fresh(base, f"{place:x}{n:x}{s:x}q")))
-                    await store.load(f"{n}-{s}")  # where there is a cache it is warm
+                    await store.load(f"{n}-{s}")  # fills the cache, if the store has one
         for name, parts in PARTS.get(self.group, {}).items():
             if name in self.stores:
                 self.both |= {f"{name}, {part}": Part(self.stores[name], part) for part in parts}
@@ -213,7 +224,7 @@ class Run:
         gc.unfreeze()
 
     async def measure_at_once(self, seconds: float) -> None:
-        """Turns a second, with 50 sessions at once."""
+        """Measure turns a second with 50 concurrent sessions."""
         wanted = {name for claim in AT_ONCE for name in (claim.store, claim.other) if claim.group == self.group}
         turns, order = Turns(), random.Random(2)
         names = [name for name in self.stores if name in wanted]
@@ -260,9 +271,7 @@ class Run:
 async def timed(store: Adapter, plans: list[tuple[str, list]]) -> list[float]:
     turn, clock, times = store.turn, time.perf_counter, []
     for sid, said in plans:
-        messages = store.convert(
-            said
-        )  # between the turns, as in an application: a turn never finds its code in every cache
+        messages = store.convert(said)  # between turns, as in an application, so that the CPU caches are not too warm
         before = clock()
         await turn(sid, messages)
         times.append(clock() - before)
@@ -281,9 +290,9 @@ def judged(value: float, limit: float | None) -> str:
 
 
 def report(run: Run) -> tuple[int, int]:
-    """Print the tables; answers how many claims failed and how many could not be tried."""
+    """Print the tables; return the number of claims that failed and the number that could not be measured."""
     failed = missing = 0
-    print(f"\n**{run.group}: a full turn in µs, median (least)**\n")
+    print(f"\n**{run.group}: a full turn in µs, median (minimum)**\n")
     names = list(run.both)
     table(
         ["", *(f"{n:,}" for n in SIZES)],
@@ -308,7 +317,7 @@ def report(run: Run) -> tuple[int, int]:
         name = f"{claim.store}, in µs" if claim.other is None else f"{claim.store} / {claim.other}"
         rows.append([name, *(f"{one:.3g}" for one in values.values()), judged(value, claim.limit)])
         failed += claim.limit is not None and value > claim.limit
-    print(f"**{run.group}: ratios, judged at 1,000 stored messages, loads of everything at 10,000**\n")
+    print(f"**{run.group}: ratios, with limits at 1,000 stored messages, for loads of everything at 10,000**\n")
     table(["", *(f"{n:,}" for n in SIZES), ""], rows)
     rows = []
     for claim in AT_ONCE:
@@ -343,7 +352,7 @@ def report(run: Run) -> tuple[int, int]:
 async def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--groups", default="memory,sqlite")
-    parser.add_argument("--seconds", type=float, default=20.0, help="how long each group is measured")
+    parser.add_argument("--seconds", type=float, default=20.0, help="seconds of measurement for each group")
     args = parser.parse_args()
     print(f"CPython {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {os.cpu_count()} cores")
     failed = missing = 0
@@ -363,7 +372,7 @@ async def main() -> int:
             stack.close()
             shutil.rmtree(folder, ignore_errors=True)
         failed, missing = failed + bad, missing + gone
-    print(f"{failed} over the limit, {missing} not tried")
+    print(f"{failed} over the limit, {missing} not measured")
     return 1 if failed else 2 if missing else 0
 
 

@@ -1,10 +1,10 @@
-"""What compression saves: python benchmarks/compression.py CONVERSATIONS [--groups sqlite,redis]
+"""Measure the savings by compression: python benchmarks/compression.py CONVERSATIONS [--groups sqlite,redis]
 
-CONVERSATIONS is a file with one `{"session_id": ..., "messages": [...]}` a line.  They are stored once each in a session of
-its own, and once joined ten by ten into long sessions, with the first system message only; turn by turn, as an application
-does.  Shows the bytes of the payloads as they are stored, and what the database says that all of it takes: for SQLite the
-file after VACUUM, for Redis MEMORY USAGE of all keys.  A dictionary is trained on the same conversations that are then
-written with it, and is among all that is taken.  Prints; judges nothing: the limits are held by the tests.
+CONVERSATIONS is a file with one `{"session_id": ..., "messages": [...]}` a line.  The script stores each conversation in
+a separate session.  Then it joins ten conversations at a time into long sessions, with the first system message only.  It
+stores turn by turn, as an application does.  It prints the bytes of the stored payloads, and the total size in the database:
+for SQLite the file after VACUUM, for Redis MEMORY USAGE of all keys.  A dictionary is trained on the same conversations that
+are then written with it, and the total includes it.  The script checks no limits; the tests do.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ WAYS = {
     "zstd, sealed whole": ZstdLayer,
 }
 AFTERWARDS = {"zstd, sealed but for the last 32 turns": None, "zstd, sealed whole": 0}
-"""What they are recompressed with, by how long they must have been idle to be sealed whole."""
+"""The ways that recompress after writing, with the idle seconds after which a session is sealed whole; None: never."""
 
 
 def conversations(path: str) -> dict[str, dict[str, list]]:
-    """Sessions by name, as lists of messages."""
+    """Return the sessions by name, as lists of messages."""
     with open(path, encoding="utf-8") as lines:
         separate = {told["session_id"]: told["messages"] for told in map(json.loads, lines)}
     joined = {}
@@ -103,7 +103,7 @@ async def emptied(store: Store) -> Store:
 
 
 async def stored(place, way: str, sessions: dict[str, list]) -> tuple[int, int]:
-    """The bytes of payloads, and of all."""
+    """Return the bytes of the payloads and the total size."""
     async with place.store() as backend:
         layer = WAYS[way](backend)
         store = Store(layer)

@@ -4,12 +4,12 @@ The script executes 10 turns of `Pipeline.execute`, then counts 5 more and print
 and on Redis with the layers cache and zstd.  It starts a private Redis server on loopback.
 
 It counts calls of the functions defined in `core/` and `plugins/` of the checkout, in all threads, from the start of
-`execute` until 50 ms after its end, because a store may finish work after it has answered.  A coroutine or a generator
-counts once, however often it resumes.  Comprehensions and generator expressions do not count: CPython 3.11 calls each of
+`execute` until 50 ms after its end, because a store may finish work after it has answered.  A call of a coroutine or a
+generator counts once.  Comprehensions and generator expressions do not count: CPython 3.11 calls each of
 them, CPython 3.12 inlines most of them.
 
 The script runs on every commit from 2ff1f43.  Plugins are found by the entry points of the installed distribution, and these
-differ between commits.  Install another checkout in a virtual environment of its own, and run this script there:
+differ between commits.  Install another checkout in a separate virtual environment, and run this script there:
 
     python3 -m venv PATH/.venv && PATH/.venv/bin/pip install -e 'PATH[all]'
     PATH/.venv/bin/python benchmarks/crossings.py --checkout PATH
@@ -40,7 +40,7 @@ sys.path.insert(0, HERE)
 import servers
 
 WARM, COUNTED = 10, 5  # turns; 10 turns of two messages fill the pipeline's window of 20
-SETTLE = 0.05  # seconds after a turn that still belong to it
+SETTLE = 0.05  # seconds after a turn in which its calls are still counted
 Function = tuple[str, CodeType]  # with the file: equal code objects may come from two files
 EXPRESSIONS = ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>")
 
@@ -133,7 +133,7 @@ def show_functions(name: str, counted: list[list[Function]], checkout: str) -> N
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkout", default=os.path.dirname(HERE), metavar="PATH", help="default: this one")
-    parser.add_argument("--functions", action="store_true", help="print each function, too")
+    parser.add_argument("--functions", action="store_true", help="also print each function")
     args = parser.parse_args()
     checkout = os.path.realpath(args.checkout)
     paths = [os.path.join(checkout, part) for part in ("core", "plugins")]

@@ -1,7 +1,7 @@
-"""Whether time depends on how much there is: python benchmarks/flat.py [--groups sqlite,postgres] [--sessions 100000] [--messages 100000]
+"""Measure the influence of the stored amount on times: python benchmarks/flat.py [--groups sqlite,postgres] [--sessions 100000] [--messages 100000]
 
-Two tables for each database: a page of 100 sessions at several places among many sessions, and `load(last=20)` and `append`
-on a short and on a long session, in µs, medians.  Prints; judges nothing: what is flat is proved by counts, in the tests.
+The script prints medians in µs for each database: a page of 100 sessions at several places among many sessions, and
+`load(last=20)` and `append` on a short and on a long session.  It checks no limits; tests check the counts of statements.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NAMED = ", ".join(("namespace", "session", "updated", "head", *COLUMNS))
 
 
 async def fill_sessions(store, many: int) -> None:
-    """One session, and its header many times under other names and times, written as rows."""
+    """Store one session, and insert its row again under many other names and times."""
     await store.append("one", [user("hello")])
     database = store.backend._database
     sqlite = "sqlite" in repr(store)

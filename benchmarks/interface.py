@@ -1,4 +1,4 @@
-"""The interface every adapter implements, and the small statistics used on it."""
+"""The interface that every adapter implements, and helper functions for statistics."""
 
 from __future__ import annotations
 
@@ -11,24 +11,22 @@ import workload
 
 
 class NotSupported(Exception):
-    """The peer has no such operation, nor a sensible way for its user to do it."""
+    """The peer has no such operation, and its users cannot reasonably write it themselves."""
 
 
 class Adapter:
     """One store under test.
 
-    `convert` turns the workload's dicts into the peer's own message objects and
-    is never timed; everything async below is.  `append`, `load` and the rest
-    must behave as for a new request: clients, engines and pools are warm, but
-    nothing may be remembered about the session between calls, unless the peer
-    itself remembers it (a cache the peer ships counts as the peer's).
+    `convert` turns the workload's dicts into the peer's message objects and is not timed.  All async methods below are
+    timed.  They must behave as in a new request: clients, engines and pools are warm, but an adapter keeps no data
+    about the session between calls, unless the peer itself keeps it.
     """
 
-    name = "?"  # unique: what the tables show
+    name = "?"  # unique: the name in the tables
     peer = "?"  # the library
     backend = "?"  # memory | redis | sqlite | postgres
     floor = False  # True: hand-written lower bound, not a product
-    notes: dict[str, str] = {}  # op -> what the user has to do, where the peer lacks it
+    notes: dict[str, str] = {}  # op -> the steps of the user, if the peer lacks the operation
     save_max = 10_000  # largest N for which save() is worth timing
     blocking = False  # True: its calls block the event loop
 
@@ -49,7 +47,7 @@ class Adapter:
         raise NotSupported
 
     async def seed(self, sid: str, msgs: list) -> None:
-        """Untimed set-up of a session; override where save() is too slow for it."""
+        """Store a session for a measurement, untimed; override it if `save` is too slow."""
         await self.save(sid, msgs)
 
     async def load(self, sid: str) -> list:
@@ -69,12 +67,12 @@ class Adapter:
         await self.append(sid, msgs)
 
     async def stored_bytes(self) -> int:
-        """Bytes the backend holds for everything this adapter stored."""
+        """Return the bytes that the backend takes for all data that this adapter stored."""
         raise NotSupported
 
 
 class Turns:
-    """An endless supply of turns: fresh ids, rising timestamps, realistic text."""
+    """An endless sequence of turns with new ids, increasing timestamps and realistic text."""
 
     def __init__(self, start_ts: float = 1_770_000_000.0, prefix: str = "x") -> None:
         self._pool = workload.generate(2000, seed=workload.SEED + 1)
@@ -96,7 +94,7 @@ class Turns:
 
 
 def fresh(msgs: Iterable[dict], prefix: str) -> list[dict]:
-    """The same messages under ids of their own (some stores key by message id)."""
+    """Return the same messages under new ids, because some stores use the message id as a key."""
     out = []
     for i, m in enumerate(msgs):
         m = copy.copy(m)

@@ -1,20 +1,20 @@
 """Measure how memory grows with the number of operations: python benchmarks/memory_growth.py [--groups sqlite,redis] [--operations 1000000]
 
-One process does mixed operations through `layers=cache,zstd`: loads, appends, sessions under new ids, erased ones, forks,
-stale conditions, cancelled appends.  Before it counts, it fills 10,000 sessions to the number of turns that they retain,
-so the backend holds about the same amount all the time, and the cache, which is smaller, always evicts.  Every tenth of
-the operations it prints a line:
+One process does mixed operations through `layers=cache,zstd`: loads, appends, new sessions, erased sessions, forks, stale
+conditions, cancelled appends.  Before the first measurement it fills 10,000 sessions to the number of turns that they
+retain.  So the amount in the backend stays about the same, and the smaller cache always evicts.  After each tenth of the
+operations the script prints a line:
 
     resident    MiB of the process, as the kernel counts them, after a collection of garbage
-    allocated   MiB that the C library has handed out and not got back (mallinfo2: uordblks and hblkhd), so
-                the difference to `resident` is what it keeps for reuse
-    blocks      blocks that Python's own allocator has handed out (`sys.getallocatedblocks`): small objects of any kind
+    allocated   MiB in use of the C library's allocator (mallinfo2: uordblks and hblkhd); the library keeps the
+                difference to `resident` for reuse
+    blocks      blocks in use of Python's allocator (`sys.getallocatedblocks`): small objects of any kind
     objects     Python objects that the collector tracks, and below them the types that grew most since the first line
-    maps        entries of each map that is meant to be bounded
+    maps        entries of each bounded map
 
-`resident` rises until the maps are full; after that a rise of `allocated`, `blocks` or `objects` is a leak, and a rise of
-`resident` alone is room that the C library keeps.  At the end `malloc_trim` shows how much of that it gives back.
-Linux with glibc; for redis a private server is started.
+`resident` rises until the maps are full.  After that, a rise of `allocated`, `blocks` or `objects` is a leak.  If only
+`resident` rises, the C library keeps free memory; at the end `malloc_trim` shows the amount that it can release.
+The script needs Linux with glibc, and starts a private server for redis.
 """
 
 from __future__ import annotations
@@ -66,12 +66,12 @@ def allocated() -> float:
 
 
 def maps(store: Store) -> dict[str, int]:
-    """The sizes of the maps: of the cache, of the backend, and of the core's functions that remember."""
+    """Return the sizes of the maps in the cache, the backend and the memoised functions of the core."""
     cache = store.find(CacheLayer)
     *_, backend = stack_of(store.backend)
     found = {"cached": len(cache._entries), "cached KiB": cache._stats.bytes // 1024, "seen": len(backend._seen)}
-    found |= {"sent": len(cache._sent), "missing": len(cache._missing)}
-    found["flights"] = sum(len(each) for each in cache._flights.values())
+    found |= {"pending": len(cache._pending), "missing": len(cache._missing)}
+    found["shared reads"] = sum(len(each) for each in cache._reads.values())
     found["tasks"] = len(asyncio.all_tasks())
     for function in (keys.cached_key, keys.start_of):
         found[function.__wrapped__.__name__] = function.cache_info().currsize
@@ -79,7 +79,7 @@ def maps(store: Store) -> dict[str, int]:
 
 
 class Work:
-    """The operations; each returns how many calls of the store it made."""
+    """The operations; each returns the number of its calls of the store."""
 
     def __init__(self, store: Store, long: Store) -> None:
         self.store, self.long = store, long
@@ -100,7 +100,7 @@ class Work:
                 await store.load(name, last=20)
             elif choice < 0.82:
                 await store.append(name, self.turn())
-            elif choice < 0.86:  # a session that nobody will ask for again
+            elif choice < 0.86:  # a session that no later operation reads
                 fresh = store.within(f"tenant {self.made}") if dice.random() < 0.5 else store
                 id = fresh.new_session_id()
                 await fresh.append(id, self.turn(), owner=f"owner {self.made}")
@@ -145,7 +145,7 @@ class Work:
         async def task() -> None:
             while self.made < until:
                 made = await self.one()
-                self.made += made  # in one step: other tasks add theirs meanwhile
+                self.made += made  # in one step, because other tasks also add to it
 
         await asyncio.gather(*(task() for _ in range(TASKS)))
 

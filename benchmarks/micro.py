@@ -1,7 +1,7 @@
-"""Where the time goes: codecs, compression, round trips, drivers, pragmas, transactions.
+"""Measure single parts: codecs, compression, round trips, drivers, pragmas, transactions.
 
 python micro.py [--sections await,codec,compress,redis,sqlite,postgres,open] [--out DIR]
-Writes DIR/micro.csv and DIR/compression.csv.
+The script writes DIR/micro.csv and DIR/compression.csv.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def record(section, case, times, inner=1, extra=""):
 
 
 async def race(section, cases, seconds=0.35, rounds=5, inner=1, max_reps=2000, extras=None):
-    """Interleave the cases round by round.  A case is a callable; a coroutine it returns is awaited."""
+    """Alternate the cases round by round.  A case is a callable; if it returns a coroutine, that is awaited."""
     times = {k: [] for k in cases}
     gc.collect()
     for _ in range(rounds):
@@ -280,7 +280,7 @@ async def sec_compress():
                 codecs[f"zstd {lv} + dict 64K"] = (cd.compress, zstandard.ZstdDecompressor(dict_data=zd).decompress)
             packed = {}
             times = {c: ([], []) for c in codecs}
-            for _ in range(3):  # interleaved passes, the best one is kept
+            for _ in range(3):  # interleaved passes; the fastest one counts
                 for cn, (co, de) in codecs.items():
                     t0 = time.perf_counter()
                     packed[cn] = [co(f) for f in frames]
@@ -310,7 +310,7 @@ async def sec_compress():
 
 
 def real_text() -> list[str]:
-    """Paragraph runs of the installed packages' descriptions: written by people, nothing generated."""
+    """Return consecutive paragraphs of the descriptions of installed packages: text that people wrote."""
     import importlib.metadata as md
     import random
     import re
@@ -330,7 +330,7 @@ def real_text() -> list[str]:
 
 
 async def sec_realtext():
-    """Ratios on text the chain did not make, with a dictionary of the same kind and one of another kind."""
+    """Measure ratios on real text, with a dictionary of the same kind of text and one of another kind."""
     texts = real_text()
     shapes = workload.generate(len(texts), seed=11)
     msgs = []
@@ -421,7 +421,7 @@ async def sec_redis():
             sock.sendall(b"*1\r\n$4\r\nPING\r\n")
             sock.recv(64)
 
-        # a wake-up across virtual cores costs more than the work, so both placements are shown
+        # waking another virtual core takes longer than the work, so both placements are measured
         everywhere = os.sched_getaffinity(0)
         cores = sorted(everywhere)
         for where, mine, its in (
@@ -445,7 +445,7 @@ async def sec_redis():
                 },
                 seconds=0.6,
             )
-        if PIN:  # what follows compares commands: keep client and server on one core
+        if PIN:  # the cases below compare commands, so client and server share one core
             os.sched_setaffinity(0, {cores[0]})
             for task in os.listdir(f"/proc/{srv.proc.pid}/task"):
                 os.sched_setaffinity(int(task), {cores[0]})
@@ -603,7 +603,7 @@ async def sec_redis():
 
 
 class Batch:
-    """Coalesce the commands of one loop turn into one redis-py pipeline without MULTI."""
+    """Sends the commands of one iteration of the event loop in one redis-py pipeline without MULTI."""
 
     def __init__(self, client):
         self.client, self.waiting, self.running = client, [], False
@@ -696,7 +696,7 @@ async def sec_sqlite():
         wal_n.execute("CREATE TABLE big(sid TEXT PRIMARY KEY, n INT, data BLOB)")
         wal_n.execute("INSERT INTO big VALUES('s', 0, x'')")
 
-        def rewrite():  # one row per 64-message segment, grown in place
+        def rewrite():  # one row per 64-message segment, extended in place
             n = rewrite.n = (rewrite.n + 1) % 32
             if n == 0:
                 wal_n.execute("UPDATE big SET data = ? WHERE sid='s'", (mp_enc.encode(nxt()),))
@@ -785,7 +785,7 @@ async def sec_sqlite():
             seconds=0.6,
         )
 
-        # reading 1000 messages in each unit, and the file they need
+        # reading 1000 messages in each unit, and the size of the file
         structs = [to_struct(x) for x in workload.generate(1000)]
         c3, d3 = zstandard.ZstdCompressor(3), zstandard.ZstdDecompressor()
         shapes = {
@@ -1117,7 +1117,7 @@ def main():
             print(f"section {s} failed: {type(e).__name__}: {e}", flush=True)
         print(f"section {s}: {time.time() - t0:.0f} s", flush=True)
 
-    def keep(name, fresh):  # a run of some sections replaces only those
+    def keep(name, fresh):  # a run of some sections replaces only their rows
         path = os.path.join(a.out, name)
         done = {r[0] for r in fresh}
         return [r for r in list(csv.reader(open(path)))[1:] if r[0] not in done] if os.path.exists(path) else []

@@ -19,7 +19,7 @@ TITLES = {
 
 
 def t(us) -> str:
-    """microseconds, readable"""
+    """Return a number of microseconds as readable text."""
     if us == "" or us is None:
         return "-"
     us = float(us)

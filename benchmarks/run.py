@@ -1,7 +1,7 @@
 """Measure every adapter: python run.py [--groups memory,redis,sqlite,postgres] [--only TEXT] [--out DIR] [--quick]
 
-Each backend group runs in a process of its own, all its adapters interleaved
-round by round, so that noise falls on all alike.  Writes DIR/<group>.csv.
+Each backend group runs in a separate process.  Its adapters alternate round by round, so that other work on the machine
+affects all of them equally.  The script writes DIR/<group>.csv.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ import servers
 GROUPS = ("memory", "redis", "sqlite", "postgres")
 SIZES = (10, 100, 1000, 10_000)
 OPS = ("load", "tail", "append", "turn", "fork", "save")
-POOL = {10: 60, 100: 20, 1000: 4, 10_000: 1}  # sessions an operation is spread over
+POOL = {10: 60, 100: 20, 1000: 4, 10_000: 1}  # number of messages: number of sessions, used in rotation
 ROUNDS = 8
-CELL = 0.5  # seconds aimed at for one cell (adapter x N x operation)
-CELL_MAX = 10.0  # no cell is started again past this
+CELL = 0.5  # intended seconds for one cell (adapter x N x operation)
+CELL_MAX = 10.0  # seconds after which no further round of a cell starts
 MAX_REPS = 320
 CONC = (50, 40)  # sessions, turns
 CONC_MAX = 6.0
@@ -61,7 +61,7 @@ def adapters_for(group: str, only: str) -> list:
 
 
 async def check(a, tag: str) -> None:
-    """A store that loses, reorders or invents messages has no business being timed."""
+    """Refuse a store that loses, reorders or invents messages."""
     msgs = fresh(workload.generate(40), "c" + tag)
     native, more = a.convert(msgs), Turns(1_765_000_000.0, "c" + tag)
     sid = f"check-{tag}"
@@ -256,7 +256,7 @@ async def concurrent(ads, rows):
 
 
 async def sizes(make, env, rows):
-    """Bytes held for one session of 1000 messages, built turn by turn in an empty store."""
+    """Measure the bytes of one session of 1000 messages, appended turn by turn to an empty store."""
     for cls, opts in make:
         a = cls(**opts)
         if a.backend == "memory" and not getattr(a, "traced", True):
@@ -287,7 +287,7 @@ async def sizes(make, env, rows):
             before = tracemalloc.get_traced_memory()[0] if a.backend == "memory" else await a.stored_bytes()
             t0 = time.perf_counter()
             n = 2
-            # text is shared with the turn source, so count fresh copies of it
+            # the source of turns shares the text, so count copies
             while n < 1002:
                 turn = src.next()
                 for m in turn:
@@ -359,7 +359,7 @@ async def group_main(group, out, only, quick, steps):
         if group == "postgres":
             env["pg_port"] = stack.enter_context(servers.Postgres()).port
         if "bytes" in steps:
-            # a store of its own for each adapter: they are all empty now
+            # each adapter has a separate, empty store
             sub = {**env, "dir": os.path.join(env["dir"], "bytes")}
             os.mkdir(sub["dir"])
             await sizes([(type(a), {}) for a in adapters_for(group, only)], sub, rows)
@@ -400,7 +400,7 @@ async def group_main(group, out, only, quick, steps):
             except BaseException as e:
                 print(f"  close {a.name}: {type(e).__name__}: {e}", flush=True)
     path = os.path.join(out, f"{group}.csv")
-    kept = []  # a run of some steps only, or of one peer, replaces just those rows
+    kept = []  # a run of some steps or of one peer replaces only its rows
     if os.path.exists(path):
         step = {"concurrent": "concurrent", "bytes1000": "bytes"}
         done = {r[1] for r in rows}
@@ -419,7 +419,7 @@ async def group_main(group, out, only, quick, steps):
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--groups", default=",".join(GROUPS))
-    p.add_argument("--only", default="", help="only adapters whose name holds this text")
+    p.add_argument("--only", default="", help="only adapters whose name contains this text")
     p.add_argument("--out", default=os.path.join(HERE, "results"))
     p.add_argument("--quick", action="store_true", help="N up to 1000")
     p.add_argument("--steps", default="grid,concurrent,bytes")
@@ -429,7 +429,7 @@ def main():
     if a.one:
         asyncio.run(group_main(a.one, a.out, a.only, a.quick, a.steps.split(",")))
         sys.stdout.flush()
-        os._exit(0)  # some peers leave non-daemon threads behind
+        os._exit(0)  # some peers do not stop their non-daemon threads
     for g in a.groups.split(","):
         print(f"== {g}", flush=True)
         t0 = time.time()

@@ -1,4 +1,4 @@
-"""The frozen message used by the hand-written floors."""
+"""The frozen message of the hand-written floors."""
 
 from __future__ import annotations
 

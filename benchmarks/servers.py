@@ -43,7 +43,7 @@ def _stop(proc: subprocess.Popen, sig: int) -> None:
 
 
 class Redis:
-    """redis-server, no persistence: the store in memory, as caches and session stores run it."""
+    """redis-server without persistence, a common configuration for caches and session stores."""
 
     def __enter__(self) -> Self:
         self.dir = tempfile.mkdtemp(prefix="bench-redis-")
@@ -152,7 +152,7 @@ class MariaDB:
         data, first = f"--datadir={self.dir}/data", os.path.join(self.dir, "first.sql")
         with open(first, "w") as file:
             file.write("CREATE DATABASE IF NOT EXISTS bench;\nCREATE USER IF NOT EXISTS bench@'127.0.0.1';\n")
-            file.write("GRANT ALL ON bench.* TO bench@'127.0.0.1';\n")  # a line for each statement
+            file.write("GRANT ALL ON bench.* TO bench@'127.0.0.1';\n")  # mariadbd reads one statement per line
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": "/"}
         install = ["mariadb-install-db", "--no-defaults", "--skip-test-db", "--auth-root-authentication-method=normal"]
         subprocess.run([*install, data], check=True, **quiet, **demote)
@@ -172,7 +172,7 @@ _running: dict[str, object] = {}
 
 
 def started(backend: str, stack: ExitStack) -> str:
-    """The URL of a backend of turnlog without a session in it, of which a server runs until the stack ends."""
+    """Return the URL of an empty turnlog backend; a private server for it runs until the stack ends."""
     if backend == "memory":
         return ""
     if backend == "sqlite":

@@ -1,13 +1,13 @@
 """Measure the cost of the layer `telemetry`: python benchmarks/telemetry.py [--rounds 60]
 
-Four operations on a memory backend: alone, through the layer without an SDK, through the layer with an SDK that drops the
-spans, and through a bare layer: a span without attributes, and one record of a histogram with the attributes of
-`db.client.operation.duration`.  The script prints what each layer adds, in microseconds, and the ratio of the layer with
-an SDK to the bare one.
+The script measures operations on a memory backend in four variants: without a layer, through the layer without an SDK,
+through the layer with an SDK that drops the spans, and through a bare layer.  The bare layer makes a span without
+attributes, and one record of a histogram with the attributes of `db.client.operation.duration`.  The script prints the
+microseconds that each layer adds, and the ratio of the layer with an SDK to the bare one.
 
-All variants take turns in rounds of a few milliseconds, in an order that changes.  A difference and a ratio are taken
-within a round, and the script prints the median of all rounds; in parentheses is the difference between the least of all
-rounds.  It ends with status 1 if a limit is passed: the least without an SDK 6 µs, or the ratio 2.
+All variants alternate in rounds of a few milliseconds, in an order that changes.  Differences and ratios are computed
+within a round, and the script prints the median of all rounds.  In parentheses is the difference between the minima of
+all rounds.  The exit status is 1 if a limit is exceeded: 6 µs for the minimum without an SDK, or 2 for the ratio.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from turnlog_memory import MemoryBackend
 from turnlog_telemetry import TelemetryLayer
 
 KEY = Key("default", "s")
-TURNS = 50  # 100 messages: a window of 20 is a part of them
+TURNS = 50  # 100 messages, so that a window of 20 is a part of the session
 REPEATS = 200  # operations of one variant in a round, a few milliseconds
 WITHOUT_SDK, WITH_SDK = 6.0, 2.0  # the limits: µs, and times the bare layer
 ATTRIBUTES = {"db.system.name": "memory", "db.namespace": "default", "db.operation.name": "read"}
 
 
 class Dropped(SpanExporter):
-    """Takes spans and keeps none."""
+    """An exporter that drops all spans."""
 
     def export(self, spans: object) -> SpanExportResult:
         return SpanExportResult.SUCCESS
@@ -64,7 +64,7 @@ CALLS: dict[str, Call] = {
 
 
 async def seconds(call: Call, backend: Backend, numbers: range) -> float:
-    """Return what one operation takes."""
+    """Return the mean seconds of one operation."""
     began = perf_counter()
     for number in numbers:
         await call(backend, number)
@@ -126,7 +126,7 @@ async def measure(call: Call, rounds: int) -> dict[str, list[float]]:
 
 
 def added(layer: list[float], alone: list[float]) -> tuple[list[float], float]:
-    """Return the microseconds that a layer adds in each round, and from the least to the least."""
+    """Return the microseconds that a layer adds in each round, and the difference between the minima."""
     return [1e6 * (one - other) for one, other in zip(layer, alone)], 1e6 * (min(layer) - min(alone))
 
 

@@ -1,8 +1,8 @@
-"""How long `Backend.totals` takes: python benchmarks/totals.py [--backends memory,sqlite,postgresql,mariadb,redis] [--sessions 100000]
+"""Measure `Backend.totals`: python benchmarks/totals.py [--backends memory,sqlite,postgresql,mariadb,redis] [--sessions 100000]
 
-A table: the time of `totals` among that many sessions of two messages each, the median of 5, in ms.  For Redis also the
-longest script that it ran, which is how long the server answered nobody else.  Then what a load costs with `StateMetrics`
-and without.  Prints; judges nothing.
+The script prints the median time of 5 calls of `totals`, in ms, for the given number of sessions with two messages each.
+For Redis it also prints the time of the longest script, during which the server answers no other client.  Then it prints
+the time of a load with and without `StateMetrics`.  It checks no limits.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ async def fill(store, many: int) -> None:
 
 
 def longest_script(url: str) -> str:
-    """The slowest script since the log was emptied, in µs."""
+    """Return the time of the slowest script since the slow log was emptied, in µs."""
     port = url.rpartition(":")[2].partition("/")[0]
     found = subprocess.run(
         ["redis-cli", "-p", port, "slowlog", "get", "200"], capture_output=True, text=True, check=True
@@ -62,7 +62,7 @@ async def timed(url: str, many: int) -> str:
 
 
 async def cost_of_a_load() -> str:
-    """The least of nine rounds, with the layer that times loads and without."""
+    """Return the minimum of nine rounds, with and without the layer that measures loads."""
     stores = [Store(MemoryBackend()), Store(MemoryBackend())]
     StateMetrics(stores[1])
     spent = ([], [])

@@ -1,9 +1,10 @@
 """Measure the tokens and the cost that windows save: python benchmarks/windows.py [--data airline_conversations.jsonl] [--turns 200]
 
-Joins real conversations to one session and plays it turn by turn.  Prints for each window: the part of the requests that
-begin with the whole of the request before, of all and of the first in each turn, the tokens sent, and what they cost at the prices of a provider's prompt cache.
-All tokens are estimates (`turnlog.pipeline.estimate`).  The answers cost the same in every row and are left out; what
-a summary costs to write is included.
+The script joins real conversations to one session and replays it turn by turn.  For each window it prints the share of
+requests that begin with the whole previous request, among all requests and among the first ones of each turn, the number
+of tokens sent, and their cost at the prices of a provider's prompt cache.  All numbers of tokens are estimates
+(`turnlog.pipeline.estimate`).  Answers cost the same in every row and are excluded.  The cost of writing summaries is
+included.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ SUMMARY = "The customer's flights, what was decided and what is open. " * 15  # 
 
 
 class Bill:
-    """Counts requests, each compared with the one before."""
+    """Counts requests and compares each with the previous one."""
 
     def __init__(self) -> None:
         self.before: Sequence[Message] = ()
@@ -70,13 +71,13 @@ async def play(prompt: str, turns: Sequence[tuple[Message, ...]], window: Window
         await store.append("s", turn)
         history = bill.given[:-1]
         for place, message in enumerate(turn):
-            if outline_of(message).speaker == "assistant":  # the model is asked once for each of its messages
+            if outline_of(message).speaker == "assistant":  # the model gets one request for each of its messages
                 bill.send([*history, *turn[:place]], first=place == 1)
     return bill
 
 
 async def covered(store: Store) -> int:
-    """The messages that no summary stands for."""
+    """Return the number of messages that no summary replaces."""
     try:
         session = await store.session("s")
     except LookupError:

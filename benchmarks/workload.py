@@ -1,16 +1,15 @@
-"""Deterministic chat messages: the one workload every adapter is given.
+"""Deterministic chat messages: the workload of every adapter.
 
-A message is a plain dict in the shape most chat APIs share:
+A message is a plain dict in the form that most chat APIs use:
 
     {"id", "role", "content", "ts"}                               user, assistant
     {..., "tool_calls": [{"id", "name", "arguments": "<json>"}]}  assistant calling a tool
     {..., "tool_call_id": "..."}                                  the tool's answer (JSON text)
 
-The text comes from a second-order word chain learnt from the documentation
-topics that ship with CPython (`pydoc_data.topics`): English prose with some
-code, different in every message, so that compression ratios are believable.
-Mean content is about 600 bytes.  One turn is two messages; one turn in eight
-is a tool call and its result.
+The text comes from a second-order Markov chain of words from the documentation topics of CPython
+(`pydoc_data.topics`).  It is English prose with some code and differs in every message, so compression ratios are
+realistic.  The mean content is about 600 bytes.  One turn is two messages, and one turn in eight is a tool call and its
+result.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ def _text(rng: random.Random, target: int) -> str:
     out, size = [a, b], len(a) + len(b) + 2
     while size < target:
         nexts = table.get((a, b))
-        # a jump now and then keeps the chain from quoting its source
+        # an occasional jump prevents long quotations of the source
         if not nexts or rng.random() < 0.08:
             a, b = keys[rng.randrange(len(keys))]
             out += (a, b)
@@ -63,7 +62,7 @@ def _hex(rng: random.Random, n: int) -> str:
 
 
 def generate(n: int, seed: int = SEED) -> list[dict]:
-    """n messages, user and assistant in turn; the same for the same n and seed."""
+    """Return n messages, alternately of user and assistant; equal for equal n and seed."""
     rng = random.Random(seed)
     out: list[dict] = []
     ts = 1_760_000_000.0
@@ -116,7 +115,7 @@ def generate(n: int, seed: int = SEED) -> list[dict]:
                     "ts": round(ts + 3.1, 3),
                 }
             )
-        ts += 4  # timestamps only ever rise: some stores order by them
+        ts += 4  # some stores order by timestamps, so they must increase
         turn += 1
     return out[:n]
 

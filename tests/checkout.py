@@ -10,4 +10,4 @@ ROOT = Path(__file__).resolve().parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 PACKAGES = {path.name: path for root in ("core", "plugins") for path in (ROOT / root).iterdir() if path.is_dir()}
-"""The folder of each import package that goes into the wheel, by its name."""
+"""The folder of each import package in the wheel, by package name."""

@@ -1,4 +1,4 @@
-"""Chromium without a window, driven by its DevTools protocol over a pipe: no driver, and no library."""
+"""Headless Chromium, controlled with the DevTools protocol over a pipe, without a driver or a library."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ _FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-
 
 
 class Chromium:
-    """A browser with one page; use it with `with`."""
+    """A browser with one page, as a context manager."""
 
     def __init__(self) -> None:
         found = servers.program("chromium", "chromium-browser", "google-chrome")
         if found is None:
-            servers.leave_out("chromium", "it is not installed, and comes in no wheel")
+            servers.leave_out("chromium", "not installed: install the system's package chromium")
         self._folder = Path(tempfile.mkdtemp(prefix="turnlog-chromium-"))
         theirs_in, self._write = os.pipe()
         self._read, theirs_out = os.pipe()
-        # the browser reads from descriptor 3 and writes to 4; high numbers first, so that none is overwritten
+        # The browser reads from descriptor 3 and writes to 4.  Duplicate to high numbers first: the pipe may use 3 or 4
+        # itself.
         shell = f'exec 13<&{theirs_in} 14>&{theirs_out}; exec 3<&13 4>&14 13<&- 14>&-; exec "$@"'
         options = [*_FLAGS, f"--user-data-dir={self._folder}", "about:blank"]
         self._process = subprocess.Popen(
@@ -68,12 +69,12 @@ class Chromium:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def open(self, url: str) -> None:
-        """Show a page; or show it again, from the server."""
+        """Load a page from the server, also if the browser shows it already."""
         self._ask("Page.navigate", session=self._session, url="about:blank")
         self._ask("Page.navigate", session=self._session, url=url)
 
     def run(self, script: str) -> Any:
-        """Return the value of an expression on the page."""
+        """Evaluate an expression on the page and return its value."""
         asked = {"expression": script, "returnByValue": True, "awaitPromise": True}
         answer = self._ask("Runtime.evaluate", session=self._session, **asked)
         assert "exceptionDetails" not in answer, answer

@@ -1,4 +1,4 @@
-"""What all tests share: settings of hypothesis, and the real conversations."""
+"""Shared setup of the tests: settings of hypothesis, the real conversations, and the summary of servers."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ from hypothesis.internal.conjecture import providers
 import example_store
 import servers
 
-# The same examples on every machine and in every run: a failure is never a matter of luck, and costs nobody a second
-# look.
+# Use the same examples on every machine and in every run, so that each failure can be reproduced.
 settings.register_profile(
     "default",
     derandomize=True,
@@ -32,8 +31,8 @@ settings.register_profile(
 settings.register_profile("thorough", settings.get_profile("default"), max_examples=300)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
-# Newer versions draw from the constants in all sources that are imported so far.  Then a change anywhere, or another
-# selection of tests, would change the examples of every test.
+# Newer versions of hypothesis draw examples from the constants of all imported sources.  Then a change anywhere, or
+# another selection of tests, would change the examples of every test.
 if hasattr(providers, "_get_local_constants"):
     _none = providers._local_constants
     providers._get_local_constants = lambda: _none
@@ -42,47 +41,48 @@ _DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Have Ctrl-C end what it is to end, also where the suite itself runs in the background and would ignore it.
+    """Refuse `-n` with a server from the environment, and make sure that Ctrl-C works.
 
-    Processes that test beside each other (pytest-xdist) have servers of their own; one that is given is one for all.
+    A worker of pytest-xdist starts servers for itself, but a server from the environment is shared by all workers.  A
+    suite that runs in the background ignores SIGINT, and so would its child processes.
     """
     given = [name for name in ("POSTGRESQL", "MYSQL", "REDIS") if os.environ.get(f"TURNLOG_TEST_{name}")]
     if given and config.getoption("numprocesses", None):
         names = ", ".join(f"TURNLOG_TEST_{name}" for name in given)
         raise pytest.UsageError(
-            f"{names} names one server, which each process would empty under the others: leave out -n"
+            f"{names} names one server, and each process would delete the data of the others: leave out -n"
         )
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:
-    """Keep the garbage collector from visiting modules and collected tests, which took half of the suite's time."""
+    """Exclude modules and collected tests from garbage collection, which took half of the suite's time."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 50)  # hypothesis allocates so much that the usual pace takes 1/8 of the time
+    gc.set_threshold(50_000, 20, 50)  # hypothesis allocates many objects: the default costs 1/8 of the time
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> list[dict[str, Any]]:
-    """200 customer-service conversations with tool calls, as `{"session_id": ..., "messages": [...]}`."""
+    """Return 200 customer-service conversations with tool calls, as `{"session_id": ..., "messages": [...]}`."""
     path = _DATA / "airline_conversations.jsonl"
     if not path.exists():
-        servers.leave_out("real conversations", "shared/data/airline_conversations.jsonl is not beside this checkout")
+        servers.leave_out("real conversations", "shared/data/airline_conversations.jsonl is not next to the checkout")
     with path.open(encoding="utf-8") as lines:
         return [json.loads(line) for line in lines]
 
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder into which pip has installed the example backend's distribution."""
+    """Return a folder into which pip has installed the distribution of the example backend."""
     site = tmp_path_factory.mktemp("site")
     example_store.install(site)
     return site
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Leave out a test whose system lacks what its mark names; fail where the part is required."""
+    """Skip a test if the system lacks the part that its mark names; fail if that part is required."""
     for mark in item.iter_markers("only_where"):
         has, part, why = mark.args
         if not has:
@@ -91,7 +91,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Run an async test in an event loop of its own."""
+    """Run an async test in a new event loop."""
     if not inspect.iscoroutinefunction(pyfuncitem.obj):
         return None
     names = inspect.signature(pyfuncitem.obj).parameters
@@ -100,7 +100,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Name the servers that were used, and each part that was left out, with the reason."""
+    """Print the servers that were used, and each part that was left out, with the reason."""
     if servers.named:
         terminalreporter.write_line("servers: " + ", ".join(f"{name} {what}" for name, what in servers.named.items()))
     for part, why in servers.left_out.items():
@@ -108,7 +108,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Tell the process that writes the summary, where this is one of several that test."""
+    """Send the servers of a pytest-xdist worker to the process that writes the summary."""
     output = getattr(session.config, "workeroutput", None)
     if output is not None:
         output["servers"] = servers.named, servers.left_out
@@ -116,7 +116,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """Hear it (pytest-xdist)."""
+    """Receive the servers of a pytest-xdist worker."""
     named, left_out = getattr(node, "workeroutput", {}).get("servers", ({}, {}))
     servers.named.update(named)
     servers.left_out.update(left_out)

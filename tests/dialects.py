@@ -1,6 +1,6 @@
-"""The same small history in each dialect: three turns, of which the second calls two tools at once.
+"""The same small history in each dialect: three turns, the second with two tool calls at once.
 
-Each is made from its provider's documented schema.
+Each history follows its provider's documented schema.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tiny distributions, written to disk as an installer would, for tests of plugins."""
+"""Small distributions, written to disk as an installer writes them, for tests of plugins."""
 
 from __future__ import annotations
 
@@ -29,6 +29,6 @@ def install(
     info.joinpath("entry_points.txt").write_text("\n".join(groups))
     for module, source in modules.items():
         place.joinpath(f"{module}.py").write_text(dedent(source))
-        monkeypatch.setitem(sys.modules, module, None)  # so that its absence from before is restored afterwards
+        monkeypatch.setitem(sys.modules, module, None)  # monkeypatch then restores the absence of the module
         del sys.modules[module]
     monkeypatch.syspath_prepend(place)

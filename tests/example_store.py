@@ -1,4 +1,4 @@
-"""The example store as its users have it: a wheel that pip has installed."""
+"""The example store as an installed wheel."""
 
 from __future__ import annotations
 
@@ -19,6 +19,6 @@ def install(site: Path) -> None:
 
 
 def environment(site: Path) -> dict[str, str]:
-    """The environment of a process that finds what is installed there."""
+    """Return the environment of a process that can import the packages in the folder."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TURNLOG_")}
     return {**kept, "PYTHONPATH": str(site), "PYTHONDONTWRITEBYTECODE": "1"}

@@ -1,4 +1,4 @@
-"""The contract for a further way to a place that is tested by itself."""
+"""The contract for another way to connect to a server that has full tests."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from turnlog.testing import LayerContract
 
 
 class FurtherWay(LayerContract):
-    """The short contract, without a layer.  A subclass names in `below` the contract that takes the other way."""
+    """The short contract, without a layer.  A subclass sets `below` to the contract class with the other connection."""
 
     def layer(self, inner: Backend) -> Backend:
         return inner

@@ -1,17 +1,17 @@
-"""A server on the loopback that speaks Chat Completions and Anthropic's Messages, whole and streamed, and is strict.
+"""A strict server on the loopback for Chat Completions and Anthropic's Messages, with and without streaming.
 
-It holds requests to the documented schemas and refuses what the providers refuse: entries that they do not know, calls
-without results, results without calls, messages without content.  What it says follows from the messages:
+It checks requests against the documented schemas and refuses the same errors as the providers: unknown entries, calls
+without results, results without calls, messages without content.  Its answers depend on the messages:
 
-- to `weather`, with tools: a call of the first tool for Oslo and one for Rome;
+- to `weather`, with tools: two calls of the first tool, for Oslo and for Rome;
 - to results of tools: `It is` and the results;
-- to `What is my name?`: what was said after `My name is`;
+- to `What is my name?`: the word that followed `My name is`;
 - to anything else: `Hello!`.
 
-Anthropic's model thinks before it calls tools, and if the user says `Think`.
+Anthropic's model sends a thinking block before it calls tools, and if the user says `Think`.
 
-A message, a block or the list of tools counts 10 tokens.  The beginning of a request that was the whole of an earlier
-one counts as cached; with Anthropic, if `cache_control` was set in it.
+A message, a block and the list of tools count 10 tokens each.  If a request begins with all the parts of an earlier
+request, these parts count as cached.  With Anthropic, that earlier request must have set `cache_control`.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ TOKENS = 10
 
 
 class Refused(Exception):
-    """The request breaks a rule of the API."""
+    """A request that breaks a rule of the API."""
 
 
 class Request(NamedTuple):
-    """A request that came in."""
+    """A request that the server received."""
 
     path: str
     headers: dict[str, str]
@@ -58,7 +58,7 @@ class Call(NamedTuple):
 
 
 class Said(NamedTuple):
-    """What the model says: a text, calls, or both."""
+    """An answer of the model: a text, calls, or both."""
 
     text: str
     calls: list[Call]
@@ -68,10 +68,10 @@ class ModelServer(ThreadingHTTPServer):
     """The server.
 
     Attributes:
-        requests: What came in, valid or not.
-        failures: Statuses with which the next requests are answered.
-        cut: How many events of a stream are sent before it breaks off; None: all.
-        how: How it breaks off: the response ends, the connection ends, or an event reports an error.
+        requests: The received requests, valid or not.
+        failures: Statuses for the next answers.
+        cut: The number of events after which a stream breaks off; None: it is complete.
+        how: The way that a stream breaks off: the response ends, the connection ends, or an event reports an error.
     """
 
     daemon_threads = True
@@ -86,11 +86,11 @@ class ModelServer(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """The base URL, without a path."""
         return f"http://127.0.0.1:{self.server_address[1]}"
 
     def cached(self, parts: list[Any], *, write: bool) -> int:
-        """Return how many of the first parts of a prompt are cached, and cache the whole of it."""
+        """Return the number of leading parts of a prompt that are cached, and cache all parts if `write` is true."""
         for count in range(len(parts), 0, -1):
             if json.dumps(parts[:count]) in self.known:
                 break
@@ -103,7 +103,7 @@ class ModelServer(ThreadingHTTPServer):
 
 @contextmanager
 def serving() -> Iterator[ModelServer]:
-    """Run a server."""
+    """Run a server until the block ends."""
     with ModelServer() as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
@@ -120,10 +120,10 @@ class _Handler(BaseHTTPRequestHandler):
     server: ModelServer
 
     def log_request(self, code: object = "-", size: object = "-") -> None:
-        """Stay silent."""
+        """Log nothing."""
 
     def do_POST(self) -> None:
-        """Answer."""
+        """Answer a request."""
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.server.requests.append(Request(self.path, headers, body))
@@ -181,7 +181,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _known(what: dict[str, Any], where: str, *required: str, optional: str = "") -> None:
-    """Refuse entries that a schema does not have, and want those that it requires."""
+    """Refuse unknown entries and missing required ones."""
     if not isinstance(what, dict):
         raise Refused(f"{where}: must be an object")
     for name in required:
@@ -202,7 +202,7 @@ def _pieces(text: str) -> list[str]:
 
 
 def _says(texts: list[str], results: list[str], tools: list[str]) -> Said:
-    """What the model says to what the user has said, the results at the end, and the names of the tools."""
+    """Return the model's answer to the user's texts, the results at the end, and the names of the tools."""
     if results:
         return Said(f"It is {' and '.join(results)}.", [])
     if "weather" in texts[-1] and tools:
@@ -220,11 +220,11 @@ class ChatCompletions:
     failure = f"data: {json.dumps({'error': {'message': 'overloaded', 'type': 'server_error'}})}\n\n"
 
     def knows(self, headers: dict[str, str]) -> bool:
-        """Whether the key is right."""
+        """Return whether the key is right."""
         return headers.get("authorization") == f"Bearer {KEY}"
 
     def check(self, body: dict[str, Any]) -> None:
-        """Refuse what breaks the schema."""
+        """Refuse a request that breaks the schema."""
         optional = "max_completion_tokens metadata stream stream_options temperature tools"
         _known(body, "body", "model", "messages", optional=optional)
         if "stream_options" in body:
@@ -265,7 +265,7 @@ class ChatCompletions:
             raise Refused(f"messages: 'tool_calls' must be followed by results for {waiting}")
 
     def answer(self, server: ModelServer, body: dict[str, Any]) -> list[dict[str, Any]]:
-        """Return the answer, or the chunks of it."""
+        """Return the answer, or its chunks."""
         messages = body["messages"]
         last = max(number for number, message in enumerate(messages) if message["role"] == "user")
         results = [message["content"] for message in messages[last:] if message["role"] == "tool"]
@@ -309,7 +309,7 @@ class ChatCompletions:
         return chunks
 
     def lines(self, events: list[dict[str, Any]]) -> list[str]:
-        """Return events as they are sent."""
+        """Return the lines of a stream of server-sent events."""
         return [*(f"data: {json.dumps(event)}\n\n" for event in events), "data: [DONE]\n\n"]
 
     def _call(self, call: Call) -> dict[str, Any]:
@@ -332,12 +332,12 @@ class Messages:
     )
 
     def knows(self, headers: dict[str, str]) -> bool:
-        """Whether the key is right, and the version is given."""
-        given = headers.get("x-api-key") or headers.get("authorization", "").removeprefix("Bearer ")  # older and newer
+        """Return whether the key is right and the version is given."""
+        given = headers.get("x-api-key") or headers.get("authorization", "").removeprefix("Bearer ")  # older, newer
         return given == KEY and "anthropic-version" in headers
 
     def check(self, body: dict[str, Any]) -> None:
-        """Refuse what breaks the schema."""
+        """Refuse a request that breaks the schema."""
         optional = "cache_control metadata stream system tools"
         _known(body, "body", "model", "max_tokens", "messages", optional=optional)
         if not isinstance(body["max_tokens"], int) or body["max_tokens"] < 1:
@@ -372,7 +372,7 @@ class Messages:
             raise Refused("messages: must begin with the user, and have a result for each call")
 
     def answer(self, server: ModelServer, body: dict[str, Any]) -> list[dict[str, Any]]:
-        """Return the answer, or the events of it."""
+        """Return the answer, or its events."""
         merged = self._merged(body)
         texts = [
             block["text"] for role, blocks in merged if role == "user" for block in blocks if block["type"] == "text"
@@ -431,11 +431,11 @@ class Messages:
         return events
 
     def lines(self, events: list[dict[str, Any]]) -> list[str]:
-        """Return events as they are sent."""
+        """Return the lines of a stream of server-sent events."""
         return [f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events]
 
     def _deltas(self, block: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """Return the block as it begins, and its deltas."""
+        """Return the empty block that starts a stream, and its deltas."""
         if block["type"] == "text":
             return {**block, "text": ""}, [{"type": "text_delta", "text": piece} for piece in _pieces(block["text"])]
         if block["type"] == "thinking":
@@ -449,7 +449,7 @@ class Messages:
         return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
     def _merged(self, body: dict[str, Any]) -> list[tuple[str, list[dict[str, Any]]]]:
-        """Return the turns: the blocks of messages of one role in a row, joined."""
+        """Return the blocks by role, those of consecutive messages with one role joined."""
         merged: list[tuple[str, list[dict[str, Any]]]] = []
         for message in body["messages"]:
             blocks = self._blocks(message["content"])

@@ -1,4 +1,4 @@
-"""The contract on Redis, wherever its servers are."""
+"""The contract on Redis, for any topology of its servers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from turnlog_redis._layout import keys_of
 
 
 class RedisContract(BackendContract, DamageContract):
-    """The contract, for a backend whose server has the clock."""
+    """The contract, for a backend that uses the clock of its server."""
 
     shared = True
 
@@ -31,12 +31,12 @@ class RedisContract(BackendContract, DamageContract):
         return [servers.redis()]
 
     def place(self) -> str:
-        """The URL of the backend."""
+        """The URL for the backend."""
         return self.nodes()[0]
 
     @cached_property
     def url(self) -> str:
-        """Where this test's sessions are, which begins empty."""
+        """The URL for the backend, with the servers emptied."""
         for node in self.nodes():
             servers.ask_redis(node, "FLUSHDB")
         return self.place()
@@ -56,14 +56,14 @@ class RedisContract(BackendContract, DamageContract):
     async def damage(self, store: Store, session_id: str) -> None:
         place = keys_of(store.namespace, session_id.encode()).session
         for node in self.nodes():
-            with redis.Redis.from_url(node) as client, suppress(ResponseError):  # another node of the cluster has it
+            with redis.Redis.from_url(node) as client, suppress(ResponseError):  # another node has the key
                 data: Any = client.lindex(place.decode(), 0)
                 if data is not None:
                     client.lset(place.decode(), 0, data[:-1])
 
 
 class Mover:
-    """Moves slots that hold keys from one node of a cluster to another and back, without pause."""
+    """Moves slots with keys from one node of a cluster to another and back, without pause."""
 
     def __init__(self, nodes: Sequence[servers.Redis]) -> None:
         self._nodes = nodes
@@ -72,25 +72,25 @@ class Mover:
         self._ended = threading.Event()
         self._random = Random(1)
         self.still = threading.Lock()
-        """Who has it knows that no slot is on its way."""
+        """Locked while a slot is moved: the holder knows that no slot is in transit."""
         self.moves = 0
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     @property
     def moves_on(self) -> bool:
-        """Whether nothing has failed."""
+        """Whether the thread still runs, because no command has failed."""
         return self._thread.is_alive()
 
     def stop(self) -> None:
-        """Leave every slot with one node."""
+        """Stop after the current move, so that one node owns each slot."""
         self._ended.set()
         self._thread.join()
         for client in self._clients:
             client.close()
 
     def redirected(self) -> dict[str, int]:
-        """How often the nodes have said so."""
+        """Return the number of errors and redirections that the nodes have sent, by kind."""
         found: dict[str, int] = {}
         for node in self._nodes:
             for kind, said in node.ask("INFO", "errorstats").items():
@@ -107,16 +107,17 @@ class Mover:
             if keys:
                 with self.still:
                     self._move(key_slot(self._random.choice(keys).encode()), source, target)
-                # who has not heard of the last move would claim the next slot with too low an epoch, and lose it
+                # A node that has not received the last move would claim the next slot with too low an epoch, and lose
+                # it.
                 servers.until(self._agree, self._nodes[0].process, "agreement of the nodes")
                 self.moves += 1
 
     def _move(self, slot: int, source: int, target: int) -> None:
-        """As redis.io/docs/reference/cluster-spec says, one key at a time."""
+        """Move a slot as redis.io/docs/reference/cluster-spec describes, one key at a time."""
         self._ask(target, "CLUSTER", "SETSLOT", slot, "IMPORTING", self._names[source])
         self._ask(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", self._names[target])
         while True:
-            self._ended.wait(0.003)  # whoever asks meanwhile finds some keys here and some there
+            self._ended.wait(0.003)  # clients now find some keys here and some there
             keys = self._ask(source, "CLUSTER", "GETKEYSINSLOT", slot, 1)
             if not keys:
                 break

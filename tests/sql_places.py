@@ -18,7 +18,7 @@ from turnlog_sql.sqlite import SQLiteBackend
 
 
 class OverSQLite(BackendContract, DamageContract):
-    """On a file that no other test uses."""
+    """The contract on SQLite, with a file for each test."""
 
     shared = True
 
@@ -32,7 +32,7 @@ class OverSQLite(BackendContract, DamageContract):
 
 
 class ServerContract(BackendContract, DamageContract):
-    """The contract for a backend on a server, which has the clock."""
+    """The contract for a backend on a server, which provides the clock."""
 
     shared = True
     damaged: ClassVar[str]
@@ -40,15 +40,15 @@ class ServerContract(BackendContract, DamageContract):
 
     @abstractmethod
     def empty(self) -> str:
-        """The URL of a server without a session in it."""
+        """Return the URL of a server without sessions."""
 
     @abstractmethod
     def backend(self, url: str, **options: Unpack[BackendOptions]) -> SQLBackend:
-        """Return a backend there that does not sweep."""
+        """Return a backend for this URL that does not sweep."""
 
     @cached_property
     def url(self) -> str:
-        """Where this test's sessions are."""
+        """The URL of this test's sessions."""
         return self.empty()
 
     def make(self, **options: Unpack[BackendOptions]) -> SQLBackend:
@@ -64,7 +64,7 @@ class ServerContract(BackendContract, DamageContract):
 
 
 class OverPostgreSQL(ServerContract):
-    """On PostgreSQL."""
+    """The contract on PostgreSQL."""
 
     damaged = "decode('c1', 'hex')"
 
@@ -76,7 +76,7 @@ class OverPostgreSQL(ServerContract):
 
 
 class OverMariaDB(ServerContract):
-    """On MariaDB."""
+    """The contract on MariaDB."""
 
     damaged = "x'c1'"
 
@@ -88,7 +88,7 @@ class OverMariaDB(ServerContract):
 
 
 async def keeps_every_byte(store: Store) -> None:
-    """Store sixteen mebibytes of bytes that no character set knows, and of those that a driver may have to escape."""
+    """Check payloads of 16 MiB: one with every byte value, one with the bytes that a driver may have to escape."""
     key, empty = Key(store.namespace, "s"), Record.of((user("x"),), id="t", time=0.0)
     half = MAX_PAYLOAD_BYTES // 2
     for number, payload in enumerate((bytes(range(256)) * (half // 128), b"\0'" * half)):
@@ -97,30 +97,30 @@ async def keeps_every_byte(store: Store) -> None:
 
 
 def emptied_postgresql() -> str:
-    """The URL of a PostgreSQL without a session in it."""
+    """Return the URL of a PostgreSQL server without sessions."""
     return _emptied(servers.postgresql())
 
 
 def emptied_pgbouncer() -> str:
-    """The URL of a pgbouncer, in front of the PostgreSQL without a session in it."""
+    """Return the URL of a pgbouncer in front of a PostgreSQL server without sessions."""
     url = servers.pgbouncer()
     emptied_postgresql()
     return url
 
 
 def emptied_mariadb() -> str:
-    """The URL of a MariaDB without a session in it."""
+    """Return the URL of a MariaDB server without sessions."""
     return _emptied(servers.mariadb())
 
 
-_deletions: dict[str, list[str]] = {}  # what empties a server that had tables the last time
+_deletions: dict[str, list[str]] = {}  # statements that empty the tables of a server, by URL
 
 
 def _emptied(url: str) -> str:
     if url in _deletions:
         try:
             servers.ask(url, *_deletions[url])
-        except Exception:  # noqa: BLE001 - whatever the driver calls it: a test has dropped them
+        except Exception:  # noqa: BLE001 - the error depends on the driver: a test has dropped the tables
             del _deletions[url]
         else:
             return url
@@ -133,7 +133,7 @@ def _emptied(url: str) -> str:
 
 
 async def advance(backend: Any, seconds: float) -> None:
-    """Let time pass for a backend whose server has the clock: sessions that would expire by then now have expired."""
+    """Move all expiries back by some seconds, for a backend that uses the clock of its server."""
     database = backend._database
     for statement in (
         f"UPDATE turnlog_sessions SET expires = expires - {seconds!r} WHERE expires IS NOT NULL",

@@ -1,4 +1,4 @@
-"""What turnlog is used for, each use as a short test."""
+"""The uses of turnlog, each as a short test."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ async def test_how_many_sessions_there_are_and_how_fast_they_load(layers: str, t
             await pipeline.execute(name, "user", "Hello. " * 100)
         measured = (await metrics.measure()).to_dict()
         assert (measured["active_sessions"], measured["avg_history_size"]["messages"]) == (2, 3.0)
-        assert measured["load_latency"]["loads"] == 1  # there was nothing to load at the beginning of a session
+        assert measured["load_latency"]["loads"] == 1  # the first turn of a session loads nothing
         assert 0 < measured["load_latency"]["p50"] < 60
         assert measured["storage_used"] > 2_000
         assert (await StateMetrics(store.within("tenant")).measure()).active_sessions == 0

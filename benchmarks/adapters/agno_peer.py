@@ -1,4 +1,4 @@
-"""agno: a session row plus one row per run; a turn is a run holding its two messages."""
+"""agno: a session row plus one row per run; a turn is a run with its two messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Floor, memory: a dict of lists (or tuples) of frozen Structs behind async defs."""
+"""Floor, memory: a dict of lists (or tuples) of frozen Structs with async methods."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ListFloor(_Base):
 
 
 class TupleFloor(_Base):
-    """Immutable snapshots: load and fork hand out the same object, append copies pointers."""
+    """Immutable snapshots: load and fork return the same object, and append copies pointers."""
 
     name = "floor dict[tuple]"
 

@@ -104,13 +104,13 @@ async def _no_reset(con):
 
 
 class PerTurnNoReset(PerTurn):
-    """The pool's reset query left out: one round trip less on every release."""
+    """A pool without its reset query, which saves one round trip on every release."""
 
     name, table, pool_args = "floor asyncpg row/turn mp noreset", "f_turn_nr", {"reset": _no_reset}
 
 
 class PerTurnOneConn(PerTurn):
-    """No pool at all: one connection held by the adapter (serial use only)."""
+    """One connection of the adapter, without a pool (serial use only)."""
 
     name, table = "floor asyncpg row/turn mp 1conn", "f_turn_1"
 
@@ -146,7 +146,7 @@ class PerTurnOneConn(PerTurn):
 
 
 class Segments(_Pg):
-    """Open turns as rows, sealed 64-message zstd segments as rows; the seal is one in 32 appends."""
+    """Open turns as rows, sealed 64-message zstd segments as rows; one of 32 appends seals."""
 
     name, table, seal = "floor asyncpg segments zstd mp", "f_open", 32
     pool_args = {"reset": _no_reset}
@@ -287,7 +287,7 @@ class Psycopg(Adapter):
 
 
 class CoreFloor(Adapter):
-    """SQLAlchemy Core: same table shape, same statements, over a chosen driver."""
+    """SQLAlchemy Core with the same tables and statements, over a given driver."""
 
     peer, backend, floor = "floor", "postgres", True
     driver, table = "asyncpg", "f_core"

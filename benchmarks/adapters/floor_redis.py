@@ -16,7 +16,7 @@ _c, _d = zstandard.ZstdCompressor(3), zstandard.ZstdDecompressor()
 
 
 class Mux:
-    """One connection, many callers: commands go out as they come, replies are matched in order."""
+    """One connection for many callers: it sends commands immediately and matches replies by their order."""
 
     class _Protocol(asyncio.Protocol):
         def __init__(self):
@@ -165,7 +165,7 @@ class PerTurnSync(PerTurn):
 
 
 class PerTurnMux(PerTurn):
-    """The same through the multiplexing client: what redis-py itself costs."""
+    """The same through the multiplexing client, to measure the cost of redis-py."""
 
     name, tag, enc, dec = "floor list/turn mp mux", "fx:", mp_enc, mp_msgs
 

@@ -122,7 +122,7 @@ class PerTurn(_Sqlite):
 
 
 class PerTurnThread(PerTurn):
-    """One worker thread owns the connection; the loop hands it callables."""
+    """A worker thread owns the connection and calls the functions that the loop queues."""
 
     name, blocking = "floor row/turn mp thread", False
 
@@ -139,7 +139,7 @@ class PerTurnThread(PerTurn):
             fut, fn, args = job
             try:
                 call(fut.set_result, fn(con, *args))
-            except BaseException as e:  # handed to the awaiting task
+            except BaseException as e:  # the awaiting task raises it
                 call(fut.set_exception, e)
 
     def _do(self, fn, *args):
@@ -169,7 +169,7 @@ class PerTurnThread(PerTurn):
 
 
 class PerTurnThreadFull(PerTurnThread):
-    """The same, and every commit waits for the disk: what an acknowledged turn that survives power loss costs."""
+    """The same with commits that wait for the disk, so that an acknowledged turn survives a power failure."""
 
     name = "floor row/turn mp thread FULL"
 

@@ -1,16 +1,16 @@
 """Floor, memory: the values and the coroutines of turnlog's contract over a plain dict of lists, without its rules.
 
-What any store with this contract must do for a `load` and an `append`, even if it kept no promise: answer the application's
-method from a coroutine below it (`read`, `commit`), and make the values that pass between them anew for each call.
+These stores do the minimum that any store with this contract must do for a `load` and an `append`: a method of the
+application awaits a second coroutine (`read`, `commit`), and each call creates new values for both.
 
-A load makes a `Key`, takes the records of the last n messages (every turn of the workload has two), makes a `SessionInfo` and
-a `Session`, and joins the records' messages into a list.  An append makes a `Key`, a `Record` and a `Change`, with an id from
-`new_id` and a time from the clock; the store puts the record with its place in the session (number, rounds, messages) at the
-end of the session's list, keeps a new `Version`, and makes a `Receipt`.
+A load creates a `Key`, takes the records of the last n messages (every turn of the workload has two), creates a `SessionInfo`
+and a `Session`, and joins the records' messages into a list.  An append creates a `Key`, a `Record` and a `Change`, with an id
+from `new_id` and a time from the clock.  The store adds the record with its position in the session (number, rounds, messages)
+to the end of the session's list, stores a new `Version`, and creates a `Receipt`.
 
-It knows no `expect`, repeat, chain value, digest, retention, expiry, limit, size, eviction or closed store, and compares
-nothing.  The values are checked twice over, once with and once without: `floor memory same values` uses turnlog's own types,
-which check themselves when they are made; `floor memory bare values` has types of the same fields that check nothing.
+The stores have no `expect`, repeats, chain values, digests, retention, expiry, limits, sizes, eviction or closed state, and
+compare nothing.  `floor memory same values` uses turnlog's types, which check their values.  `floor memory bare values` uses
+types with the same fields and no checks.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class BareChange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Log:
-    """A session: its records, what counts them, and what readers are told."""
+    """A session: its records, its counts, and the version and info for readers."""
 
     __slots__ = ("created", "epoch", "messages", "records", "updated", "version")
 
@@ -66,7 +66,7 @@ class _Log:
 
 
 class _Store:
-    """The two methods that a turn needs, and the two below them."""
+    """The two methods of a turn, and the two coroutines that they await."""
 
     def __init__(self, key: type, change: type) -> None:
         self.namespace, self.clock = "default", time.time

@@ -1,7 +1,7 @@
 """google-adk session services.
 
-append: get_session without events (num_recent_events=0), then append_event per message,
-the least a request can do; the ADK Runner itself loads the session first.
+append: get_session without events (num_recent_events=0), then append_event per message.  This is the minimum for a request;
+the ADK Runner loads the session first.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ class Redis(_Lc):
     def make(self, sid):
         h = RedisChatMessageHistory(sid, url=f"redis://127.0.0.1:{self.env['redis_port']}/4")
         h.redis_client.close()
-        h.redis_client = self.r  # one pool for all histories, kinder than its default
+        h.redis_client = self.r  # one pool for all histories, faster than the default
         return h
 
     async def open(self, env):

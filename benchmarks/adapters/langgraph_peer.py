@@ -1,10 +1,10 @@
 """LangGraph checkpointers.
 
 Saver level: a conversation is a thread whose latest checkpoint holds channel "messages".
-append = aget_tuple + aput of a new checkpoint with the longer list (what the graph runtime does, without the runtime).
+append = aget_tuple + aput of a new checkpoint with the longer list, as the graph runtime does.
 Graph level ("graph"): a compiled one-node MessagesState graph; append = ainvoke.
 Delta: the same graph with the (beta) DeltaChannel, which stores writes instead of whole lists.
-langgraph-checkpoint-redis is left out: it needs the RediSearch and RedisJSON modules.
+langgraph-checkpoint-redis is not included, because it needs the RediSearch and RedisJSON modules.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class _Saver(Adapter):
         await self._put(cfg(dst), t.checkpoint["channel_values"]["messages"])
 
     async def turn(self, sid, msgs):
-        # the tuple loaded for the turn's start is the one the new checkpoint is built on
+        # the new checkpoint is based on the tuple that was loaded at the start of the turn
         t = await self.saver.aget_tuple(cfg(sid))
         old = t.checkpoint["channel_values"]["messages"]
         old[-20:]
@@ -168,7 +168,7 @@ class PgSaver(_PgSaver, _Saver):
 
 
 class _Graph(_Saver):
-    """append = ainvoke of a compiled graph whose node answers with the given second message."""
+    """A compiled graph whose node answers with the given second message; append = ainvoke."""
 
     state = MessagesState
     notes = {

@@ -1,4 +1,4 @@
-"""openai-agents sessions.  One session object per conversation, kept between calls (its user may keep it)."""
+"""openai-agents sessions.  One session object per conversation is kept between calls, as its users may do."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ class Redis(_Sessions):
     name, backend = "openai-agents RedisSession", "redis"
 
     async def open(self, env):
-        import redis.asyncio as aioredis  # here, so that the SQLite sessions do without it
+        import redis.asyncio as aioredis  # here, because the SQLite sessions do not need it
         from agents.extensions.memory import RedisSession
 
         await super().open(env)

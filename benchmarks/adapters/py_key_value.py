@@ -1,4 +1,4 @@
-"""py-key-value-aio: a general key-value store; its user keeps a session under one key as {"messages": [...]}."""
+"""py-key-value-aio: a general key-value store; one key holds a session as {"messages": [...]}."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class _Kv(Adapter):
         await self.save(sid, (await self.load(sid)) + msgs)
 
     async def turn(self, sid, msgs):
-        old = await self.load(sid)  # the value read for the turn is the one written back
+        old = await self.load(sid)  # based on the value that was read for the turn
         await self.save(sid, old + msgs)
 
 

@@ -1,7 +1,7 @@
-"""turnlog: the memory store, SQLite with commits that wait for the disk (FULL) and that do not (NORMAL), PostgreSQL, Redis.
+"""turnlog: memory, SQLite with commits that wait for the disk (FULL) or do not wait (NORMAL), PostgreSQL, Redis.
 
-An operation is what an application does in a new request: `load` and `append` by session id, with nothing kept in between,
-but by a cache where the name says so.
+An operation is that of an application in a new request: `load` and `append` by session id.  Nothing is kept between
+operations, except by a cache if the name of the adapter includes one.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class _Turnlog(Adapter):
         await self.store.close()
 
     async def seed(self, sid, msgs):
-        """Turns of two messages, as the workload's, in one commit."""
+        """Store turns of two messages, like those of the workload, in one commit."""
         turns = (Record.of(tuple(msgs[i : i + 2]), id=f"t{i}", time=0.0) for i in range(0, len(msgs), 2))
         await self.store.backend.commit(Key(self.store.namespace, sid), Change(append=tuple(turns), expect=ABSENT))
 
@@ -59,7 +59,7 @@ class _Turnlog(Adapter):
 
 
 def _cached(backend, mode):
-    """Return a backend with a cache; in `trust` it asks the backend nothing during a run."""
+    """Return a backend with a cache, which in `trust` sends no requests to the backend during a run."""
     from turnlog_cache import CacheLayer
 
     return CacheLayer(backend, mode=mode, max_age=3600.0)

@@ -10,6 +10,7 @@ async with open_store("sqlite:///chat.db") as store:
 from .backend import Backend
 from .config import open_store
 from .errors import (
+    AccessError,
     Closed,
     ConfigError,
     Conflict,
@@ -49,6 +50,7 @@ from .values import (
     Record,
     Session,
     SessionInfo,
+    Times,
     Totals,
     Turn,
     Version,
@@ -64,6 +66,7 @@ __all__ = [
     "ABSENT",
     "ANY",
     "PRESENT",
+    "AccessError",
     "Backend",
     "Change",
     "Closed",
@@ -102,6 +105,7 @@ __all__ = [
     "Store",
     "Stream",
     "Summaries",
+    "Times",
     "TokenCount",
     "TooLarge",
     "Tool",

@@ -1,28 +1,29 @@
-"""Every error that turnlog raises: one tree.
+"""The errors that turnlog raises, in one tree.
 
     TurnlogError
-    ├── InvalidInput (ValueError)       not stored: what was passed breaks a rule; raised before any I/O
-    │   └── TooLarge                    not stored: over one of the limits of `docs/reference/limits.md`
-    ├── SessionNotFound (LookupError)   there is no such session, or it has expired
-    ├── Conflict                        not stored: the session is not where `expect` says
+    ├── InvalidInput (ValueError)       not stored: an argument breaks a rule; raised before any I/O
+    │   └── TooLarge                    not stored: a value exceeds a limit of `docs/reference/limits.md`
+    ├── SessionNotFound (LookupError)   the session does not exist, or has expired
+    ├── Conflict                        not stored: the session does not meet `expect`
     ├── IdReused                        not stored: this change id was used for another change
     ├── SplitsSealed                    not stored: the cut falls inside a sealed record
-    ├── HistoryRegressed                not stored: the store is behind, or beside, what this caller saw
+    ├── HistoryRegressed                not stored: the session is older than the caller's version, or has diverged
     ├── Unavailable (ConnectionError)   not stored: the store could not be reached in time
-    ├── OutcomeUnknown                  stored or not: send the same change again
+    ├── AccessError                     not stored: the store refuses access, and will refuse each further attempt
+    ├── OutcomeUnknown                  stored or not stored: send the same change again
     ├── ModelError                      the model's answer cannot be used; finished rounds are stored
     ├── CorruptRecord                   a stored record cannot be read
-    │   └── FormatTooNew                it was written by a newer turnlog
+    │   └── FormatTooNew                a newer turnlog wrote the record
     ├── ConfigError (ValueError)        a URL, a file or an option is wrong
-    ├── PluginError                     a plugin is missing, broken or claimed twice
+    ├── PluginError                     a plugin is missing or broken, or two distributions register it
     ├── SchemaError                     the tables of a database do not fit this turnlog
-    ├── Unsupported                     the backend has not implemented an optional method
+    ├── Unsupported                     the backend does not implement an optional method
     └── Closed                          the store has been closed
 
-The values that an error carries are typed `Any`: a `Key`, a `Version` or a `Change`, or None where it is not known.
+The attributes of errors have the type `Any`.  They hold a `Key`, a `Version` or a `Change`; None if it is unknown.
 
-Returned means stored.  Cancellation and the death of the process leave the outcome unknown, as `OutcomeUnknown` does;
-sending the same `Change` again is safe.
+A call that returns has stored its change.  After a cancellation, or a crash of the process, the outcome is unknown, as
+after `OutcomeUnknown`.  Sending the same `Change` again is safe.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from __future__ import annotations
 from typing import Any
 
 __all__ = [
+    "AccessError",
     "Closed",
     "ConfigError",
     "Conflict",
@@ -52,7 +54,7 @@ __all__ = [
 
 
 class TurnlogError(Exception):
-    """The root of all errors that turnlog raises on purpose.
+    """The base class of all errors that turnlog raises.
 
     Args:
         message: What failed and where, what was expected, and what to do next.
@@ -67,11 +69,11 @@ class InvalidInput(TurnlogError, ValueError):
 
 
 class TooLarge(InvalidInput):
-    """A value is over a limit.  Nothing was stored."""
+    """A value exceeds a limit.  Nothing was stored."""
 
 
 class SessionNotFound(TurnlogError, LookupError):
-    """There is no session under this key, or it has expired."""
+    """The session does not exist, or it has expired."""
 
     key: Any
 
@@ -81,11 +83,11 @@ class SessionNotFound(TurnlogError, LookupError):
 
 
 class Conflict(TurnlogError):
-    """The session is not where the change expected it.  Nothing was stored.
+    """The session does not meet the condition of the change.  Nothing was stored.
 
     Attributes:
-        expected: What the change named; None where it was `ABSENT`, or named nothing.
-        actual: Where the session is; None where it does not exist.
+        expected: The condition of the change; None for `ABSENT`, or for no condition.
+        actual: The version of the session; None if it does not exist.
     """
 
     expected: Any
@@ -98,14 +100,14 @@ class Conflict(TurnlogError):
 
 
 class IdReused(TurnlogError):
-    """This change id stands for a change with other contents.  Nothing was stored."""
+    """The change id was used for a change with other contents.  Nothing was stored."""
 
 
 class SplitsSealed(TurnlogError):
     """A cut would fall inside a sealed record.  Nothing was stored.
 
     Attributes:
-        boundary: The number of the first turn of that record, where a cut is possible.
+        boundary: The number of the first turn of that record: a cut before it is possible.
     """
 
     boundary: int
@@ -116,9 +118,9 @@ class SplitsSealed(TurnlogError):
 
 
 class HistoryRegressed(TurnlogError):
-    """The store holds less than, or something else than, what this caller was told.  Nothing was stored.
+    """The stored session is older than the caller's version, or has diverged from it.  Nothing was stored.
 
-    A fail-over that lost acknowledged writes looks like this.  It is never retried silently.
+    A fail-over that lost acknowledged writes causes this error.  turnlog never retries it.
 
     Attributes:
         seen: The version that the caller holds.
@@ -138,12 +140,19 @@ class Unavailable(TurnlogError, ConnectionError):
     """The store could not be reached, or was busy for too long.  Nothing was stored."""
 
 
+class AccessError(TurnlogError):
+    """The store refuses access: a wrong password, database, right, option or certificate.  Nothing was stored.
+
+    Each further attempt fails, too, until a person changes the configuration or the server; the message says how.
+    """
+
+
 class OutcomeUnknown(TurnlogError):
     """The answer was lost after the change was sent.  Commit the same change again: it is stored once.
 
     Attributes:
         key: The session.
-        change: The change, to be committed again as it is.
+        change: The change, to be committed again unchanged; None for a call without a change, such as a deletion.
     """
 
     key: Any
@@ -155,7 +164,7 @@ class OutcomeUnknown(TurnlogError):
         self.change = change
 
     def __str__(self) -> str:
-        """Return what happened; if the session is known, also what to do."""
+        """Return the message; if the session is known, with its key and the next step."""
         if self.key is None:
             return super().__str__()
         what = "call the method again" if self.change is None else "store.resend(error) stores it once"
@@ -163,18 +172,19 @@ class OutcomeUnknown(TurnlogError):
 
 
 class ModelError(TurnlogError):
-    """A model's answer cannot be used: it calls tools that it was not given, or never stops calling them.
+    """A model's answer cannot be used.
 
-    No round with an unanswered call is stored.
+    For example, it calls a tool and the pipeline has no tools, or it calls tools for more than `max_rounds`.  A round
+    with an unanswered call is never stored.
     """
 
 
 class CorruptRecord(TurnlogError):
-    """A stored record cannot be read.  It is neither skipped nor deleted, and does not hide the others.
+    """A stored record cannot be read.  turnlog does not skip or delete it.  Other records stay readable.
 
     Attributes:
-        key: The session, where it is known.
-        turn: The number of the record's first turn, where it is known.
+        key: The session; None if unknown.
+        turn: The number of the record's first turn; None if unknown.
     """
 
     key: Any
@@ -186,7 +196,10 @@ class CorruptRecord(TurnlogError):
         self.turn = turn
 
     def __str__(self) -> str:
-        """The place, as far as it is known, and what is wrong there: whoever knows more of it sets the attribute."""
+        """Return the message with the session and the turn, if they are known.
+
+        A caller that knows them may set the attributes later.
+        """
         place = [] if self.key is None else [f"session {self.key}"]
         if self.turn is not None:
             place.append(f"turn {self.turn}")
@@ -194,7 +207,7 @@ class CorruptRecord(TurnlogError):
 
 
 class FormatTooNew(CorruptRecord):
-    """A stored record was written by a newer turnlog: upgrade this one."""
+    """A newer turnlog wrote a stored record: upgrade turnlog."""
 
 
 class ConfigError(TurnlogError, ValueError):
@@ -202,14 +215,14 @@ class ConfigError(TurnlogError, ValueError):
 
 
 class PluginError(TurnlogError):
-    """A plugin is missing, cannot be loaded, or two distributions claim one name."""
+    """A plugin is missing or cannot be loaded, or two distributions register its name."""
 
 
 class SchemaError(TurnlogError):
-    """The tables of a database were made by an older or a newer turnlog, or by something else.
+    """The tables of a database are from an older or a newer turnlog, or from another program.
 
     Attributes:
-        missing: Whether there are no tables at all, or no database.
+        missing: Whether the tables, or the database, do not exist.
     """
 
     missing: bool
@@ -220,7 +233,7 @@ class SchemaError(TurnlogError):
 
 
 class Unsupported(TurnlogError):
-    """The backend has not implemented an optional method of the contract.  Nothing was done."""
+    """The backend does not implement an optional method of the contract.  Nothing was done."""
 
 
 class Closed(TurnlogError):

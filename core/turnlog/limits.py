@@ -1,6 +1,6 @@
-"""The limits, one table: `docs/reference/limits.md` is held to it by a test.
+"""The limits.  A test compares them with `docs/reference/limits.md`.
 
-The same limits hold on writing and on reading, so what can be stored can be read back.
+The same limits apply to writes and to reads, so every stored value can be read back.
 """
 
 from __future__ import annotations
@@ -26,50 +26,51 @@ __all__ = [
 ]
 
 MAX_ID_BYTES: Final = 255
-"""A namespace, a session id, an owner or a change id, in bytes of UTF-8."""
+"""Maximum length of a namespace, a session id, an owner or a change id, in bytes of UTF-8."""
 
 MAX_TURN_ID_BYTES: Final = 200
-"""A turn id, in bytes of UTF-8; shorter, because a change id is made of it and a part number."""
+"""Maximum length of a turn id, in bytes of UTF-8; shorter, because a change id consists of a turn id and a part."""
 
 MAX_MESSAGES: Final = 10_000
-"""Messages in one change."""
+"""Maximum number of messages in one change."""
 
 MAX_DEPTH: Final = 100
-"""Lists and objects inside each other in one message or metadata value."""
+"""Maximum nesting depth of lists and objects in one message or metadata value."""
 
 MAX_VALUES: Final = 100_000
-"""Values, and names of values, inside the lists and objects of one record's messages, together.
+"""Maximum total number of values and names in the lists and objects of one record's messages.
 
-Each costs about half a microsecond of the event loop whenever its message is made or read, so all of them about 50
-milliseconds, not much longer than 16 MiB of text.  A model reads fewer: each takes a token or more.
+Each value takes about half a microsecond of the event loop whenever its message is made or read.  The maximum takes
+about 50 milliseconds, not much longer than 16 MiB of text.  A model reads fewer values, because each of them takes at
+least one token.
 """
 
 MAX_PAYLOAD_BYTES: Final = 16 * 1024 * 1024
-"""One encoded record, before compression."""
+"""Maximum size of one encoded record, before compression, in bytes."""
 
 MAX_METADATA_BYTES: Final = 64 * 1024
-"""All metadata of a session, encoded."""
+"""Maximum size of the encoded metadata of a session, in bytes."""
 
 MAX_PAGE: Final = 1_000
-"""Sessions in one page."""
+"""Maximum number of sessions in one page."""
 
 MAX_TTL: Final = 10 * 365 * 86_400.0
-"""A time to live, in seconds: ten years."""
+"""Maximum time to live, in seconds: ten years."""
 
 MIN_TTL: Final = 0.001
-"""The shortest time to live, in seconds: a backend's clock may count milliseconds."""
+"""Minimum time to live, in seconds: a backend's clock may count milliseconds."""
 
 SLIDE: Final = 7 / 8
-"""An expiry stays where it is while more than this share of the time to live is left."""
+"""Share of the time to live: the use of a session does not extend its expiry while more than this share is left."""
 
 REMEMBERED_CHANGES: Final = 64
-"""Changes of a session whose ids a store remembers at the least."""
+"""Minimum number of last changes of a session whose ids a store remembers."""
 
 MAX_SEALED_TURNS: Final = 1_024
-"""Turns in one sealed record."""
+"""Maximum number of turns in one sealed record."""
 
 MAX_SEALED_MESSAGES: Final = 20_000
-"""Messages in one sealed record."""
+"""Maximum number of messages in one sealed record."""
 
 MAX_NUMBER: Final = 2**53 - 1
-"""A turn number or a count: what any language reads back exactly from a double."""
+"""Maximum turn number or count: every language reads it back exactly from a double."""

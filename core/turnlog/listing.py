@@ -1,6 +1,6 @@
 """Lists of sessions and namespaces: `Store.sessions`, `export_owner`, `erase_owner` and `namespaces`, page by page.
 
-A damaged session blocks none of them.  `sessions` and `export_owner` yield all others and then raise its error.
+A damaged session does not end a list: `sessions` and `export_owner` yield all other sessions and then raise its error.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from .values.session import Erased, Page, Query, Session, SessionInfo
 __all__ = ["erase", "export", "infos", "namespaces", "pages"]
 
 _LIMIT: Final = 100
-"""Sessions on a page."""
+"""Number of sessions per page."""
 
 _TRIES: Final = 100
-"""How often in a row nothing of a page could be deleted."""
+"""Maximum number of consecutive pages without a session that can be deleted."""
 
 
 async def pages(backend: Backend, namespace: str, owner: str | None) -> AsyncIterator[Page]:
@@ -31,13 +31,13 @@ async def pages(backend: Backend, namespace: str, owner: str | None) -> AsyncIte
         yield page
         if page.cursor is None:
             return
-        if page.cursor == cursor:  # no backend may lead an application round in circles
-            raise CorruptRecord(f"the list of the sessions of namespace {namespace!r} does not go on")
+        if page.cursor == cursor:  # a faulty backend must not cause an endless loop
+            raise CorruptRecord(f"the list of the sessions of namespace {namespace!r} repeats pages: check the backend")
         cursor = page.cursor
 
 
 async def infos(backend: Backend, namespace: str, owner: str | None) -> AsyncIterator[SessionInfo]:
-    """Yield what `Store.sessions` yields."""
+    """Implement `Store.sessions`."""
     damaged: list[CorruptRecord] = []
     async for page in pages(backend, namespace, owner):
         for info in page.infos:
@@ -49,7 +49,7 @@ async def infos(backend: Backend, namespace: str, owner: str | None) -> AsyncIte
 async def export(
     backend: Backend, namespace: str, owner: str, read: Callable[[str], Awaitable[Session]]
 ) -> AsyncIterator[Session]:
-    """Yield what `Store.export_owner` yields.
+    """Implement `Store.export_owner`.
 
     Args:
         backend: The backend.
@@ -61,7 +61,7 @@ async def export(
     damaged: list[CorruptRecord] = []
     listed: list[CorruptRecord] = []
     found = True
-    while found:  # a session that changes meanwhile moves to the front: go on until a pass finds nothing new
+    while found:  # a session that changes meanwhile moves to the front: repeat until a pass finds nothing new
         found, listed = False, []
         async for page in pages(backend, namespace, owner):
             listed += page.damaged
@@ -77,18 +77,18 @@ async def export(
                     damaged.append(error)
                     continue
                 found = True
-                if session.info.owner == owner:  # it may have got another owner since the page was read
+                if session.info.owner == owner:  # another task may have changed the owner since the page was read
                     yield session
     _report([*listed, *damaged])
 
 
 async def erase(backend: Backend, namespace: str, owner: str) -> Erased:
-    """Do what `Store.erase_owner` does; return it without the traces."""
+    """Implement `Store.erase_owner`, without the traces."""
     erased = tries = 0
     while True:
         page = await backend.page(Query(namespace=namespace, owner=owner, limit=_LIMIT))
         before, left = erased, []
-        for info in page.infos:  # a session that got another owner meanwhile is left alone
+        for info in page.infos:  # `for_owner`: another task may have changed the owner since the page was read
             erased += await backend.delete(info.key, for_owner=owner)
         for error in page.damaged:
             try:
@@ -105,39 +105,39 @@ async def erase(backend: Backend, namespace: str, owner: str) -> Erased:
 
 
 async def namespaces(backend: Backend, view: str | None) -> AsyncIterator[str]:
-    """Yield what `Store.namespaces` yields.
+    """Implement `Store.namespaces`.
 
     Args:
         backend: The backend.
-        view: The namespace of a view that `within` returned; None: of a store.
+        view: The namespace of a view that `within` returned; None: list the namespaces of a store.
     """
-    shown: set[str] = set()  # `a/b` and `a/b/c` both show `b` within `a`, and `a/b!` may stand between them
+    shown: set[str] = set()  # `a/b` and `a/b/c` both show `b` within `a`, and `a/b!` may come between them
     after = None if view is None else f"{view}/"
-    while after is None or len(after.encode()) < MAX_ID_BYTES:  # a longer one has no room for a nested name
+    while after is None or len(after.encode()) < MAX_ID_BYTES:  # a longer namespace has no room for a nested name
         found = await backend.namespaces(after=after)
         for name in found:
             if view is None:
-                if not name.startswith(OWN):  # where layers keep what is theirs
+                if not name.startswith(OWN):  # a namespace for the data of layers
                     yield name
                 continue
             if not name.startswith(f"{view}/"):
-                return  # the nested ones follow each other
+                return  # the nested namespaces are adjacent
             nested = nested_name(view, name)
             if nested is not None and nested not in shown:
                 shown.add(nested)
                 yield nested
         if not found:
             return
-        if after is not None and found[-1] <= after:  # no backend may lead an application round in circles
-            raise CorruptRecord("the list of namespaces does not go on")
+        if after is not None and found[-1] <= after:  # a faulty backend must not cause an endless loop
+            raise CorruptRecord("the list of namespaces repeats pages: check the backend")
         after = found[-1]
 
 
 def _report(damaged: Sequence[CorruptRecord]) -> None:
-    """Raise one error for all sessions that were left out, if there are any."""
+    """Raise one error for all damaged sessions, if there are any."""
     if len(damaged) == 1:
         raise damaged[0]
     if damaged:
         shown = "; ".join(map(str, damaged[:10])) + ("; ..." if len(damaged) > 10 else "")
-        # the group holds each error, for commands that say a line for each
+        # the group holds each error, for commands that print a line for each
         raise CorruptRecord(f"{len(damaged)} sessions cannot be read: {shown}") from ExceptionGroup("damaged", damaged)

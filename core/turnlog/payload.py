@@ -1,15 +1,15 @@
-"""The envelope around a record's body, version 1: what a layer that compresses or encrypts opens and makes anew.
+"""The envelope around a record's body, version 1, which layers for compression and encryption replace.
 
 offset  bytes  field
-0       2      magic C1 54: MessagePack never uses C1, so an envelope is never taken for a bare value
+0       2      magic C1 54: MessagePack never uses C1, so an envelope differs from every bare value
 2       1      format version: 1
-3       1      codec id: how the body is written
+3       1      codec id of the body
 4       4      length of the plain body, big-endian
 8       4      CRC-32 (zlib's) over bytes 4 to 7 and the plain body, big-endian
 12      -      body
 
-Length and digest are those of the plain body, whatever the codec: who compresses a payload carries them over, and who
-reads it in the end checks them.  Specified, with what is in a body, in `docs/reference/format.md`.
+Length and digest are those of the plain body, with every codec.  Compression keeps them, and the reader checks them
+after decompression.  `docs/reference/format.md` specifies the envelope and the body.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ __all__ = [
 ]
 
 HEAD: Final = 12
-"""Bytes of an envelope before its body."""
+"""Number of bytes of an envelope before its body."""
 
 PLAIN: Final = 0
-"""The codec of a body that is as it was encoded."""
+"""The codec id of a plain body."""
 
 CODECS: Final = {1: "gzip", 2: "zstd", 3: "zstd"}
 """The other codec ids, and the layer that reads each; 128 to 255 are free for private use."""
@@ -53,12 +53,12 @@ _HEAD = struct.Struct(">4sII")
 
 
 class Envelope(NamedTuple):
-    """What stands around a body.
+    """The parts of an envelope.
 
     Attributes:
-        codec: How the body is written.
-        size: Bytes of the plain body; at most 16 MiB.
-        body: All that follows.
+        codec: The codec id of the body.
+        size: Number of bytes of the plain body; at most 16 MiB.
+        body: The body.
     """
 
     codec: int
@@ -67,12 +67,12 @@ class Envelope(NamedTuple):
 
 
 def codec_of(payload: bytes) -> int:
-    """Return the codec of a payload, unchecked; `PLAIN` if it is too short to say."""
+    """Return the codec id of a payload, unchecked; `PLAIN` if the payload is too short."""
     return payload[3] if len(payload) > 3 else PLAIN
 
 
 def plain_size(payload: bytes) -> int:
-    """Return the bytes that a payload takes once its body is plain, as its envelope states them, unchecked."""
+    """Return the size of a payload with its plain body, as its envelope states it, unchecked."""
     if codec_of(payload) == PLAIN:
         return len(payload)
     return HEAD + min(int.from_bytes(payload[4:8]), MAX_PAYLOAD_BYTES)
@@ -82,11 +82,11 @@ def wrap(raw: bytes, codec: int = PLAIN) -> bytes:
     """Return a payload: an envelope around an encoded body.
 
     Args:
-        raw: The plain body; with another codec, the bytes that the envelope's length and digest are of.
-        codec: How the body is written.
+        raw: The encoded body; the envelope states its length and digest.
+        codec: The codec id of the body.
 
     Raises:
-        TooLarge: More than 16 MiB.
+        TooLarge: The body is larger than 16 MiB.
     """
     size = len(raw)
     if size > MAX_PAYLOAD_BYTES:
@@ -98,16 +98,16 @@ def wrap(raw: bytes, codec: int = PLAIN) -> bytes:
 
 
 def rewrap(payload: bytes, codec: int, body: bytes) -> bytes:
-    """Return a payload whose body is written with another codec; the length and digest of the plain body stay."""
+    """Return a payload with the body in another codec; the length and digest of the plain body stay."""
     return b"%b%b%b" % (_STARTS[codec], payload[4:12], body)
 
 
 def unwrap(payload: bytes) -> Envelope:
-    """Return the envelope, checked as far as it can be before the body is read.
+    """Return the envelope of a payload, after all checks that do not need the body.
 
     Raises:
-        FormatTooNew: Written by a newer turnlog.
-        CorruptRecord: Not an envelope, cut short, or larger than the limit.
+        FormatTooNew: A newer turnlog wrote it.
+        CorruptRecord: It is not an envelope, is cut short, or states a length over the limit.
     """
     if len(payload) < HEAD:
         raise CorruptRecord(f"a record of {len(payload)} bytes is cut short: an envelope alone takes {HEAD}")
@@ -122,9 +122,9 @@ def unwrap(payload: bytes) -> Envelope:
             raise FormatTooNew(
                 f"a record is of format {payload[2]}, this turnlog reads up to {_FORMAT}: upgrade turnlog"
             )
-        raise CorruptRecord(f"a record is of format {payload[2]}, which never was")
+        raise CorruptRecord(f"a record is of format {payload[2]}, which does not exist")
     if size > MAX_PAYLOAD_BYTES:
-        raise CorruptRecord(f"a record says that it takes {size} bytes, the limit is {MAX_PAYLOAD_BYTES}")
+        raise CorruptRecord(f"a record states a length of {size} bytes, the limit is {MAX_PAYLOAD_BYTES}")
     return Envelope(payload[3], size, payload[HEAD:])
 
 
@@ -133,7 +133,7 @@ def plain_body(payload: bytes) -> bytes:
 
     Raises:
         FormatTooNew: A newer turnlog wrote it.
-        CorruptRecord: It is cut short, damaged, compressed, or something else.
+        CorruptRecord: It is cut short, damaged, compressed, or not an envelope.
     """
     body, size = payload[HEAD:], len(payload) - HEAD
     if 0 <= size <= MAX_PAYLOAD_BYTES and _HEAD.unpack_from(payload) == (
@@ -147,25 +147,25 @@ def plain_body(payload: bytes) -> bytes:
         layer = CODECS.get(envelope.codec)
         if layer is None:
             raise CorruptRecord(
-                f"a record is written with codec {envelope.codec}, which is not known here: add the layer that wrote it"
+                f"a record is encoded with codec {envelope.codec}, which is unknown: add the layer that wrote it"
             )
         raise CorruptRecord(f"a record is compressed with {layer}: add the layer {layer!r} to read it")
     return checked_body(payload)
 
 
 def checked_body(payload: bytes) -> bytes:
-    """Return the body of a payload whose length and digest are of the body as it is written.
+    """Return the body of a payload whose envelope states the length and digest of the stored body.
 
     Raises:
         FormatTooNew: A newer turnlog wrote it.
-        CorruptRecord: It is cut short, damaged, or something else.
+        CorruptRecord: It is cut short, damaged, or not an envelope.
     """
     envelope = unwrap(payload)
     size = len(envelope.body)
     if size != envelope.size:
         raise CorruptRecord(
-            f"a record holds {size} bytes of the {envelope.size} that it says: it was cut short, or grew"
+            f"a record holds {size} bytes, its envelope states {envelope.size}: it was cut short, or extended"
         )
     if crc32(envelope.body, crc32(payload[4:8])) != int.from_bytes(payload[8:HEAD]):
-        raise CorruptRecord("a record's digest does not fit its contents: it was damaged")
+        raise CorruptRecord("a record's digest does not match its contents: it was damaged")
     return envelope.body

@@ -1,4 +1,4 @@
-"""`send_again`: sends a change whose outcome is unknown until the backend answers."""
+"""`send_again`: repeats a change with an unknown outcome until the backend answers."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Final
 
 from .backend import Backend
-from .errors import OutcomeUnknown, Unavailable
+from .errors import AccessError, OutcomeUnknown, Unavailable
 from .values.change import Receipt
 
 __all__ = ["DELAYS", "send_again"]
 
 DELAYS: Final = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8)
-"""Seconds before each further try: about 25 in all, longer than most fail-overs take."""
+"""Seconds before each further attempt: about 25 in total, longer than most fail-overs."""
 
 
 async def send_again(backend: Backend, error: OutcomeUnknown, delays: Sequence[float]) -> Receipt:
@@ -21,20 +21,20 @@ async def send_again(backend: Backend, error: OutcomeUnknown, delays: Sequence[f
     Args:
         backend: The backend.
         error: The error, with its key and its change.
-        delays: Seconds to wait before each try but the first.
+        delays: Seconds to wait before each attempt after the first.
 
     Raises:
-        OutcomeUnknown: The same error: no try was answered.
+        OutcomeUnknown: The same error, if no attempt was answered.
         Conflict: The change was not stored, and the session no longer meets its condition.
     """
-    from asyncio import sleep  # `import turnlog` does not pay for it
+    from asyncio import sleep  # imported late, to keep `import turnlog` fast
 
     assert error.key is not None
     assert error.change is not None
     for delay in (*delays, None):
         try:
             return await backend.commit(error.key, error.change)
-        except (OutcomeUnknown, Unavailable) as failed:
+        except (AccessError, OutcomeUnknown, Unavailable) as failed:
             if delay is None:
                 raise error from failed
         await sleep(delay)

@@ -19,7 +19,7 @@ __all__ = ["TurnWriter"]
 
 
 class TurnWriter:
-    """Writes one turn in rounds: `Store.write_turn` makes one, for `async with`.
+    """A writer of one turn in rounds; `Store.write_turn` makes it for `async with`.
 
     Each round is stored before `add` returns.  When the block ends, the turn is closed.  When the block raises, the
     turn stays open: a writer with the same turn id continues it, until another turn begins in the session.
@@ -33,8 +33,8 @@ class TurnWriter:
 
     Attributes:
         turn_id: The turn's id.
-        rounds: The messages of each round that is stored, with those that earlier writers have stored.
-        finished: Whether the turn is closed: no round can be added.
+        rounds: The messages of each stored round, the rounds of earlier writers included.
+        finished: Whether the turn is closed, so that no round can be added.
         receipt: The receipt of the last stored round; None if no round is stored.  If an earlier writer has stored the
             round, the receipt shows the session as it was when the block began.
     """
@@ -70,7 +70,7 @@ class TurnWriter:
         return await self.find()
 
     async def find(self) -> Self:
-        """Look for rounds that an earlier writer has stored; the beginning of the block does so.
+        """Find the rounds that an earlier writer has stored; entering the block calls this.
 
         Raises:
             Conflict: Another turn has interrupted this one.
@@ -90,7 +90,7 @@ class TurnWriter:
         self.finished = not turn.open
         if turn.interrupted:
             raise Conflict(
-                f"turn {self.turn_id!r} of session {session.info.key} cannot go on: another turn has begun since; "
+                f"turn {self.turn_id!r} of session {session.info.key} cannot continue: another turn has begun since; "
                 "write the rest under another turn id",
                 actual=session.version,
             )
@@ -101,7 +101,7 @@ class TurnWriter:
             await self._add((), last=True)
 
     async def add(self, messages: Sequence[MessageLike], *, last: bool = False, expect: Expect = None) -> Receipt:
-        """Store a round; the same round can be sent again after a failure, and is stored once.
+        """Store a round.  After a failure the same round can be sent again; it is stored once.
 
         Args:
             messages: A list or tuple of messages or their dictionaries, at least one.
@@ -141,7 +141,7 @@ class TurnWriter:
         return receipt
 
     async def _find(self, session: Session) -> tuple[Turn, tuple[tuple[Message, ...], ...]] | None:
-        """Return the turn and its rounds, if it is among those whose change ids the session still remembers."""
+        """Return the turn and its rounds; None if it is not among the turns whose change ids the session remembers."""
         oldest = max(session.info.first, session.info.turns - REMEMBERED_CHANGES)
         while session.turns:
             for turn in session.turns:

@@ -1,4 +1,4 @@
-"""`undo`: a read and a cut that depends on it, on a session that others write to all the time."""
+"""`undo`: reads and cuts a session to which other tasks write at the same time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["undo"]
 _T = TypeVar("_T")
 
 _PATIENCE: Final = 30.0
-"""Seconds until it gives up: the default timeout of backends."""
+"""Seconds until `undo` gives up: the default timeout of backends."""
 
 
 async def _always() -> bool:
@@ -30,18 +30,18 @@ async def undo(
     attempt: Callable[[], Awaitable[_T]],
     may_succeed: Callable[[], Awaitable[bool]] = _always,
 ) -> _T:
-    """Return what a function returns that reads a session and cuts it; call it until no other writer comes in between.
+    """Call a function that reads and cuts a session until it meets no conflict, and return its result.
 
-    The first attempt costs nothing more than the function.  The backend keeps other writers waiting during the others.
+    The first attempt is only a call of the function.  During further attempts the backend keeps other writers waiting.
 
     Args:
         backend: The backend.
         key: The session.
         attempt: The function; it raises `Conflict` if the session has changed between its read and its commit.
-        may_succeed: Returns whether another attempt may succeed, after one that did not.
+        may_succeed: Returns whether another attempt may succeed after a conflict.
 
     Raises:
-        Conflict: Another attempt cannot succeed, or none has in 30 seconds.
+        Conflict: Another attempt cannot succeed, or no attempt has succeeded within 30 seconds.
     """
     end = inf
     while True:

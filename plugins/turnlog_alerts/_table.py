@@ -16,7 +16,7 @@ def table_of(rows: Sequence[tuple[str, str, str, str]]) -> Table:
     """Return a table of alerts, which wraps between words.
 
     Args:
-        rows: The name, the state, the value and the condition of each alert.
+        rows: The name, the state, the value and the condition of each alert; no condition if the name is the same.
     """
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     table.add_column("alert", overflow="fold")

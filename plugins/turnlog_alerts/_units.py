@@ -9,43 +9,44 @@ _SIZES: Final = (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
 """Decimal units, as in sizes of the configuration."""
 
 
-def with_unit(metric: str, value: float) -> str:
+def with_unit(metric: str, value: float, *, digits: int = 6) -> str:
     """Return the value of a metric with its unit, such as `214 ms`; without one if the metric is not of `StateMetrics`.
 
     Args:
         metric: The dotted path of the metric.
         value: Its value, in seconds, bytes, messages or sessions.
+        digits: Significant digits.
     """
-    return _SHOWN.get(metric, number)(value)
+    return _SHOWN.get(metric, number)(value, digits)
 
 
-def number(value: float) -> str:
-    """Return a number: whole, or with six significant digits."""
+def number(value: float, digits: int = 6) -> str:
+    """Return a number: whole, or with significant digits."""
     if isinstance(value, int):
         return str(value)
-    return f"{value:.0f}" if abs(value) >= 1e6 else f"{value:.6g}"
+    return f"{value:.0f}" if abs(value) >= 10**digits else f"{value:.{digits}g}"
 
 
-def _seconds(value: float) -> str:
-    return f"{number(value)} s" if abs(value) >= 1 else f"{value * 1e3:.6g} ms"
+def _seconds(value: float, digits: int) -> str:
+    return f"{number(value, digits)} s" if abs(value) >= 1 else f"{value * 1e3:.{digits}g} ms"
 
 
-def _bytes(value: float) -> str:
+def _bytes(value: float, digits: int) -> str:
     for unit, size in _SIZES:
         if abs(value) >= size:
-            return f"{value / size:.6g} {unit}"
-    return f"{number(value)} bytes"
+            return f"{value / size:.{digits}g} {unit}"
+    return f"{number(value, digits)} bytes"
 
 
-def _sessions(value: float) -> str:
-    return f"{number(value)} {'session' if value == 1 else 'sessions'}"
+def _sessions(value: float, digits: int) -> str:
+    return f"{number(value, digits)} {'session' if value == 1 else 'sessions'}"
 
 
-def _messages(value: float) -> str:
-    return f"{number(value)} {'message' if value == 1 else 'messages'}"
+def _messages(value: float, digits: int) -> str:
+    return f"{number(value, digits)} {'message' if value == 1 else 'messages'}"
 
 
-_SHOWN: Final[Mapping[str, Callable[[float], str]]] = {
+_SHOWN: Final[Mapping[str, Callable[[float, int], str]]] = {
     "active_sessions": _sessions,
     "avg_history_size.messages": _messages,
     "avg_history_size.bytes": _bytes,

@@ -87,8 +87,9 @@ def _print_table(measured: Sequence[tuple[Alert, float | None]]) -> None:
 
     rows = []
     for alert, value in measured:
-        shown = "" if value is None else with_unit(alert.metric, value)
-        rows.append((alert.name, _state(alert, value), shown, f"{alert.metric} {alert.condition}"))
+        shown = "" if value is None else with_unit(alert.metric, value, digits=4)
+        condition = f"{alert.metric} {alert.condition}"
+        rows.append((alert.name, _state(alert, value), shown, "" if condition == alert.name else condition))
     Console(highlight=False).print(table_of(rows))
 
 

@@ -1,8 +1,8 @@
-"""Caching as a layer: `layers=cache` keeps the turns of recent sessions in this process, decoded.
+"""A cache layer: `layers=cache` keeps the decoded turns of recent sessions in this process.
 
-With session affinity the process that serves a session has read and written most of it before.  Affinity is a hint
-about load and never a lock: a deploy, a retry or a new instance breaks it.  So the store stays the judge of what is
-current, by version, and what is kept here is never older than it may be.
+With session affinity, the process that serves a session has already read or written most of it.  Affinity only reduces
+load and is not a lock: a deploy, a retry or a new instance breaks it.  The backend therefore decides by version whether
+an entry is current, and no answer is older than the mode allows.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which instance a session belongs to, for who routes requests in Python."""
+"""Session affinity: choose the instance that serves a session, for routers written in Python."""
 
 from __future__ import annotations
 
@@ -9,25 +9,27 @@ from turnlog.errors import InvalidInput
 
 
 def choose(session_id: str, instances: Iterable[str]) -> str:
-    """The instance that serves a session: the same for all who know the same instances, in whatever order.
+    """Return the instance that serves a session.
 
-    By rendezvous hashing (Thaler and Ravishankar, "Using name-based mappings to increase hit rates", 1998): each
-    instance draws a number for the session, and the highest wins.  When one leaves only its sessions move, evenly to
-    the others; when one comes it takes its share, evenly from all.
+    Every caller that passes the same instances gets the same answer; their order has no effect.  The method is
+    rendezvous hashing (Thaler and Ravishankar, "Using name-based mappings to increase hit rates", 1998): a hash of the
+    session and the name of the instance gives each instance a number, and the highest number wins.  If an instance is
+    removed, only its sessions move, evenly to the others.  If an instance is added, it receives an even share of the
+    sessions of each other instance.
 
     Args:
-        session_id: Which session.
-        instances: Their names, such as `host:port`; at least one.
+        session_id: The session.
+        instances: The names of the instances, such as `host:port`; at least one.
 
     Raises:
-        InvalidInput: There is none, or something is no text.
+        InvalidInput: `instances` is empty or a single text, or a value is not text.
     """
     if type(instances) is str:
-        raise InvalidInput(f"instances are several: put {instances!r} into [ ]")
+        raise InvalidInput(f"instances must be a list of names, not a str: write [{instances!r}]")
     session = blake2b(_bytes(session_id, "session id"), digest_size=32).digest()
     drawn = [(blake2b(session + _bytes(name, "instance"), digest_size=8).digest(), name) for name in instances]
     if not drawn:
-        raise InvalidInput("there are no instances to choose from")
+        raise InvalidInput("instances is empty: pass the name of at least one instance")
     return max(drawn)[1]
 
 
@@ -37,4 +39,4 @@ def _bytes(value: str, name: str) -> bytes:
     except AttributeError:
         raise InvalidInput(f"{name} must be a str, not {type(value).__name__}") from None
     except UnicodeEncodeError:
-        raise InvalidInput(f"{name} {value!a} holds a lone surrogate: it is no text") from None
+        raise InvalidInput(f"{name} {value!a} contains a lone surrogate, which UTF-8 cannot encode") from None

@@ -1,4 +1,4 @@
-"""What is kept of one session: its last turns, as they were at one version."""
+"""`Entry`: the last turns of one session at one version."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from turnlog.errors import CorruptRecord, TurnlogError
 from turnlog.rules import Header, Near, plan, window
 
 _number = attrgetter("number")
-_DEFERRED: Final = Near(deferred=True)  # the receipt says what was dropped
+_DEFERRED: Final = Near(deferred=True)  # the receipt has the number of the first kept turn
 
 _ENTRY: Final = 1_900
 _RECORD: Final = 496
 _MESSAGE: Final = 64
 _VALUE: Final = 100
-"""Bytes that an entry, a round, a message and a value of metadata take beside their text, as measured with tracemalloc
-on CPython 3.11."""
+"""Bytes that an entry, a round, a message and a value of metadata take in addition to their text, as measured with
+tracemalloc on CPython 3.11."""
 
 
 class Entry:
-    """A session as it was at one version: immutable, but for when it was last used.
+    """A session at one version: immutable, except for the time of its last use.
 
-    Entries of one session share a list that only grows, of which each sees a part of its own; so what follows a version
-    is added without copying what was before.
+    The entries of one session share a list of records that only grows.  Each entry is a range of it, so that new
+    records are added without copying the earlier ones.
 
     Args:
-        info: What the store told; its `expires_in` counts from `seen`.
+        info: The info that the backend returned; its `expires_in` counts from `seen`.
         log: The list of records, in order.
-        start: Where this entry's part begins, with a record that begins a turn.
-        stop: Where it ends.
-        seen: When the store was asked that told so, by the cache's timer.
-        held: About how many bytes the list takes in memory up to there.
-        whole: Whether that is all of the session, and not the end alone.
+        start: Index of the first record of this entry, which begins a turn.
+        stop: Index after the last record of this entry.
+        seen: Time of the request to the backend, by the cache's timer.
+        held: Estimated memory of the list up to `stop`, in bytes.
+        whole: Whether the entry has all turns of the session.
     """
 
     __slots__ = ("expires", "held", "info", "log", "seen", "size", "start", "stop", "used", "whole")
@@ -62,20 +62,20 @@ class Entry:
 
     @classmethod
     def of(cls, session: Session, seen: float) -> Entry:
-        """What a store answered, decoded."""
+        """Return an entry of a decoded session."""
         log = [record.unencoded() for record in session.records]
         return cls(session.info, log, 0, len(log), seen, _size(log), whole=_whole(session.info, log, 0, len(log)))
 
     @classmethod
     def made(cls, key: Key, change: Change, receipt: Receipt, now: float, seen: float) -> Entry | None:
-        """What a change made where there was no session; None, if that cannot be told from here.
+        """Return an entry of a session that a change has created; None if the receipt differs from the prediction.
 
         Args:
-            key: Which session.
-            change: What was asked.
-            receipt: What was answered.
-            now: Seconds since 1970, by the store's clock.
-            seen: When the change was sent, by the cache's timer.
+            key: The session.
+            change: The change.
+            receipt: The answer of the backend.
+            now: Seconds since 1970, by the backend's clock.
+            seen: Time at which the change was sent, by the cache's timer.
         """
         try:
             done = plan(key, None, change, _DEFERRED, now, ttl=None, nonce=lambda _: receipt.version.epoch)
@@ -90,10 +90,10 @@ class Entry:
     # ------------------------------------------------------------------------------------------------------- answering
 
     def session(self, info: SessionInfo, last: int | None, before: int | None) -> Session | None:
-        """What is asked for; None, if it does not hold all of it.
+        """Return the answer to a read; None if the entry does not have all its records.
 
         Args:
-            info: What is told of the session.
+            info: The info of the answer.
             last: As in `Backend.read`.
             before: As in `Backend.read`.
         """
@@ -101,7 +101,7 @@ class Entry:
         return None if records is None else Session(info, records)
 
     def records(self, last: int | None, before: int | None) -> tuple[Record, ...] | None:
-        """The records that are asked for; None, if it does not hold them all."""
+        """Return the records of the answer to a read; None if the entry does not have all of them."""
         log, start, stop, whole = self.log, self.start, self.stop, self.whole
         if start == stop:
             return () if whole else None
@@ -115,20 +115,20 @@ class Entry:
         return tuple(log[window(log, last, start, stop) : stop])
 
     def info_at(self, now: float) -> SessionInfo:
-        """What the store told, with what is left of its life, where that has an end."""
+        """Return the info of a session that expires, with the seconds left at a time."""
         return msgspec.structs.replace(self.info, expires_in=self.expires - now)
 
-    # ----------------------------------------------------------------------------------------------------- what is next
-    # Whoever calls these holds the cache's lock, because of the list.
+    # -------------------------------------------------------------------------------------------------- later entries
+    # Callers hold the cache's lock, because these methods change the shared list.
 
     def grown(self, info: SessionInfo, records: Sequence[Record], seen: float) -> Entry | None:
-        """With what follows it, and without what is no longer retained; None, if that does not fit together."""
+        """Return the entry with new records and without dropped turns; None if the records do not follow it."""
         log, start, stop, held = self.log, self.start, self.stop, self.held
         if records:
             new = [record.unencoded() for record in records]
             if start < stop and new[0].rounds_until - new[0].rounds != log[stop - 1].rounds_until:
                 return None
-            if len(log) != stop:  # another entry has added something else
+            if len(log) != stop:  # another entry has added other records
                 log, start, stop = log[start:stop], 0, stop - start
                 held = _size(log)
             log += new
@@ -142,12 +142,12 @@ class Entry:
         return Entry(info, log, start, stop, seen, held, whole=_whole(info, log, start, stop))
 
     def led_by(self, session: Session) -> Entry | None:
-        """With what the store told of the time before it; None, if that does not fit together."""
+        """Return the entry with earlier records in front; None if the entry does not follow them."""
         log, start, stop = self.log, self.start, self.stop
         first = log[start]
         begin = first.rounds_until - first.rounds
         found = list(session.records)
-        if found and found[-1].rounds_until > begin:  # sealed since, over the place
+        if found and found[-1].rounds_until > begin:  # sealed since, across the entry's beginning
             try:
                 found[-1:] = found[-1].split()
             except CorruptRecord:
@@ -163,31 +163,31 @@ class Entry:
         return Entry(self.info, log, 0, len(log), self.seen, _size(log), whole=_whole(self.info, log, 0, len(log)))
 
     def after(self, change: Change, receipt: Receipt, now: float, seen: float) -> Entry | None:
-        """Return the entry as a change left it; None if that cannot be told from here.
+        """Return the entry after a change; None if the entry does not determine the new state.
 
         Args:
             change: The change that was stored.
-            receipt: What the store answered.
-            now: Seconds since 1970, by the store's clock.
-            seen: When the change was sent, by the cache's timer.
+            receipt: The answer of the backend.
+            now: Seconds since 1970, by the backend's clock.
+            seen: Time at which the change was sent, by the cache's timer.
         """
         info = self.info
-        if info.version == receipt.previous and receipt.version != receipt.previous:  # it is no repeat
+        if info.version == receipt.previous and receipt.version != receipt.previous:  # not a repeat
             found = self._applied(change, now)
             if found is not None and found[0].version == receipt.version:
                 header, new = found
                 return self.grown(self._counted(header.info(now), receipt, new), new, seen)
-        if info.version != receipt.version:
+        if info.version != receipt.version or change.times is not None:  # times make no other version
             return None
         if (receipt.first, receipt.turns, receipt.messages) == (info.first, info.turns, info.messages):
-            return self  # a read saw it before, or it is a repeat
+            return self  # an earlier read returned this state, or the change is a repeat
         if change.append or change.describes:
-            return None  # a repeat is answered with the version of the first time, and with the counts of now
-        kept = self.grown(self._counted(info, receipt, ()), (), seen)  # it only dropped turns
+            return None  # the receipt of a repeat has the version of the first commit and the present counts
+        kept = self.grown(self._counted(info, receipt, ()), (), seen)  # the change only dropped turns
         return kept if kept is not None and kept.whole else None
 
     def _applied(self, change: Change, now: float) -> tuple[Header, list[Record]] | None:
-        """Apply a change by the rules of the core; return None if that takes more than what is here."""
+        """Apply a change by the rules of the core; return None if they need more than the entry has."""
         info, log, start, stop = self.info, self.log, self.start, self.stop
         if change.keep is not None or not (change.append or change.describes) or (start == stop and info.messages):
             return None
@@ -205,7 +205,7 @@ class Entry:
             tail,
             info.bytes,
             info.created,
-            now,
+            info.updated,
             info.owner,
             info.metadata,
             info.ttl,
@@ -217,7 +217,7 @@ class Entry:
         return done.header, [record.unencoded() for record in done.append]
 
     def _counted(self, info: SessionInfo, receipt: Receipt, new: Sequence[Record]) -> SessionInfo:
-        """An info with what only the store can tell: what was dropped, as far as it is here, and when it expires."""
+        """Return an info with the counts and the expiry of a receipt, less the bytes of dropped records."""
         place, dropped = self.start, sum(record.size for record in new if record.next_turn <= receipt.first)
         while place < self.stop and self.log[place].next_turn <= receipt.first:
             dropped += self.log[place].size
@@ -232,25 +232,26 @@ class Entry:
 
 
 def _whole(info: SessionInfo, log: list[Record], start: int, stop: int) -> bool:
-    """Whether a part of a list of records is all that a session has."""
+    """Return whether a range of records has all messages of a session."""
     return info.messages == (
         log[stop - 1].messages_until - log[start].messages_until + log[start].count if start < stop else 0
     )
 
 
 def _size(records: Sequence[Record]) -> int:
-    """About how many bytes records take in memory: a string of ASCII takes one a character, of anything up to four.
+    """Return the estimated memory of records in bytes: 1 byte for each ASCII character, up to 4 for others.
 
-    A string that is not of ASCII takes more once it has been encoded; so what goes is never subtracted.
+    Encoding a string that is not ASCII caches its UTF-8 form, which takes more memory.  Sums are therefore computed
+    anew, not by subtraction.
     """
     size = 0
     for record in records:
         size += _RECORD * record.rounds
         try:
             messages = record.messages if record.decoded else None
-        except CorruptRecord:  # in a sealed run
+        except CorruptRecord:  # a damaged record of a sealed run
             messages = None
-        if messages is None:  # it is kept as it is, because it cannot be
+        if messages is None:  # kept in its encoded form
             size += record.size
             continue
         size += sum([_MESSAGE + message.memory for message in messages])

@@ -1,4 +1,4 @@
-"""The layer: what it answers by itself, what it asks the store, and what each answer makes of what it keeps."""
+"""`CacheLayer`: answers reads from its entries, and updates the entries from the answers of the backend."""
 
 from __future__ import annotations
 
@@ -25,24 +25,25 @@ from ._entry import Entry
 Mode: TypeAlias = Literal["validate", "trust"]
 
 _MISSING: Final = 1.0
-"""Seconds at most that `trust` remembers that a session is not there."""
+"""Longest time in seconds for which `trust` remembers that a session does not exist."""
 
 _Asked: TypeAlias = tuple[Key, int | None, bool]
 
 
 @dataclass
 class CacheStats:
-    """What a cache has done since it was made, and what it holds.
+    """Counters of a cache since its creation, and its present size.
 
     Attributes:
-        hits: Reads that were answered from here, for a question that was answered "unchanged", or for none.
-        misses: Reads of sessions, or of parts of them, that were not here.
-        stale: How often the store was further than what was here, because somebody else had written.  In `trust` that
-            may have been served for up to `max_age`: if it keeps rising, affinity leaks.
-        conflicts: Changes that were refused.
-        evictions: Sessions that went to make room, or that nobody used for `idle` seconds.
-        sessions: How many are here.
-        bytes: About how many bytes they take.
+        hits: Reads that were answered from an entry, with or without a validation by the backend.
+        misses: Reads of sessions, or of parts of sessions, that were not cached.
+        stale: Number of times that the backend had a later state than the entry, because another process had written.
+            In `trust` the entry may have been served for up to `max_age`.  A number that keeps rising means that
+            requests of one session reach several processes.
+        conflicts: Changes that the backend refused with `Conflict`.
+        evictions: Entries that were removed to make room, or because they were not used for `idle` seconds.
+        sessions: Number of cached sessions.
+        bytes: Estimated memory of the entries in bytes.
     """
 
     hits: int = 0
@@ -55,24 +56,25 @@ class CacheStats:
 
 
 class CacheLayer(Layer):
-    """Keeps the turns of recent sessions in this process, decoded.
+    """Keeps the decoded turns of recent sessions in this process.
 
-    A change is stored first and kept then.  One that expects a version is compared by the store in either mode, so what
-    was made of a stale read is refused; one that expects none is never refused because of the cache.
+    The backend stores a change before the cache keeps it.  In both modes the backend compares the version that a change
+    expects, so a change that is based on a stale read is refused.  A change without `expect` is never refused because
+    of the cache.
 
     Args:
-        inner: The store to wrap; any number of processes may have caches over it.
-        mode: `validate`: each read asks the store whether what is here is current, in the smallest of questions, and
-            gets what is new.  `trust`: what was current `max_age` seconds ago, or less, is served without asking; such
-            a read extends nobody's life, and may miss what another process has written since.
-        max_age: Seconds, for `trust`.
-        max_bytes: About how many bytes all that is kept takes in memory.
-        max_sessions: How many sessions are kept.
-        idle: Seconds after which a session that nobody used is dropped.
-        timer: Seconds from anywhere, never backwards: it tells ages.
+        inner: The backend to wrap; any number of processes may have caches over it.
+        mode: `validate`: each read asks the backend only for the records after the entry's version.  `trust`: an entry
+            that was current at most `max_age` seconds ago is served without asking the backend.  Such a read does not
+            restart the session's time to live, and may miss later changes of other processes.
+        max_age: Longest time in seconds for which `trust` serves an entry without asking.
+        max_bytes: Limit of the estimated memory of all entries, in bytes.
+        max_sessions: Largest number of cached sessions.
+        idle: Seconds after its last use until an entry is dropped.
+        timer: Returns seconds from an arbitrary start, never decreasing; it measures ages.
 
     Raises:
-        InvalidInput: An argument breaks a rule, or a layer below belongs outside of this one.
+        InvalidInput: An argument breaks a rule, or a layer in `inner` must be outside of this one.
     """
 
     position: ClassVar[Position] = "cache"
@@ -91,13 +93,13 @@ class CacheLayer(Layer):
     ) -> None:
         super().__init__(inner)
         if mode not in ("validate", "trust"):
-            raise InvalidInput(f"mode must be validate or trust, not {mode!r}")
+            raise InvalidInput(f"mode must be 'validate' or 'trust', not {mode!r}")
         for name, value in (("max_age", max_age), ("idle", idle)):
             if type(value) not in (int, float) or not isfinite(value) or value <= 0:
-                raise InvalidInput(f"{name} must be a number of seconds over 0, not {value!r}")
+                raise InvalidInput(f"{name} must be a number of seconds greater than 0, not {value!r}")
         for name, value in (("max_bytes", max_bytes), ("max_sessions", max_sessions)):
             if type(value) is not int or value < 1:
-                raise InvalidInput(f"{name} must be an int from 1, not {value!r}")
+                raise InvalidInput(f"{name} must be an int of at least 1, not {value!r}")
         self.mode = mode
         self.max_age = max_age
         self.max_bytes = max_bytes
@@ -105,17 +107,17 @@ class CacheLayer(Layer):
         self.idle = idle
         self._timer = timer
         self._trusted = max_age if mode == "trust" else -1.0
-        self._entries: OrderedDict[Key, Entry] = OrderedDict()  # the least recently used first
-        self._missing: dict[Key, float] = {}  # when it was asked for
-        self._sent: dict[Key, set[_Flight]] = {}  # those that may have passed the store already
-        self._flights: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[_Asked, _Flight]] = WeakKeyDictionary()
+        self._entries: OrderedDict[Key, Entry] = OrderedDict()  # least recently used first
+        self._missing: dict[Key, float] = {}  # the time of the read that did not find the session
+        self._pending: dict[Key, set[_Request]] = {}  # sent; the backend may have answered already
+        self._reads: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[_Asked, _Request]] = WeakKeyDictionary()
         self._stats = CacheStats()
-        self._lock = threading.Lock()  # held to change what is kept, never to look at it
+        self._lock = threading.Lock()  # held to change the entries, not to read them
         _layers.add(self)
 
     @property
     def counters(self) -> CacheStats:
-        """What the cache has done, and what it holds now."""
+        """The counters, and the present size of the cache."""
         return replace(self._stats, sessions=len(self._entries))
 
     def stats(self) -> Mapping[str, float]:
@@ -148,25 +150,25 @@ class CacheLayer(Layer):
             if session is not None:
                 self._stats.hits += 1
                 entry.used = now
-                try:  # noqa: SIM105 - contextlib.suppress takes longer than what it would be about
+                try:  # noqa: SIM105 - contextlib.suppress takes longer than the call itself
                     self._entries.move_to_end(key)
-                except KeyError:  # another thread has dropped it
+                except KeyError:  # another thread may drop the entry here
                     pass
                 return session
         return await self._validated(key, entry, last, before, touch=touch)
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         sent = self._timer()
-        flight = None if key in self._entries else self._set_out(key)
+        request = None if key in self._entries else self._begin_request(key)
         try:
             receipt = await self.inner.commit(key, change)
-        except BaseException as error:  # cancelled, or its outcome is unknown: it may have been stored
+        except BaseException as error:  # after a cancellation or `OutcomeUnknown` the change may be stored
             with self._lock:
-                self._came_back(key, flight)
+                self._end_request(key, request)
                 self._forget(key)
             self._stats.conflicts += isinstance(error, Conflict)
             raise
-        self._wrote(key, change, receipt, sent, flight)
+        self._wrote(key, change, receipt, sent, request)
         return receipt
 
     async def delete(self, key: Key, *, expect: Expect = None, for_owner: str | None = None) -> bool:
@@ -193,7 +195,7 @@ class CacheLayer(Layer):
     ) -> Receipt:
         try:
             return await super().copy(source, target, at=at, change_id=change_id, expect=expect, for_owner=for_owner)
-        except BaseException:  # the source may not be what the entry shows: the caller reads it again
+        except BaseException:  # the source may differ from its entry: drop it, and the next read asks the backend
             self._drop(source)
             raise
         finally:
@@ -212,7 +214,7 @@ class CacheLayer(Layer):
     async def _passed(
         self, key: Key, last: int | None, before: int | None, since: Version | None, *, touch: bool
     ) -> Session:
-        """What the store answers, and is not kept.  Nothing that is behind it is served afterwards."""
+        """Read from the backend without caching the answer; an entry that is older than the answer is dropped."""
         try:
             session = await self.inner.read(key, last=last, before=before, since=since, touch=touch)
         except (SessionNotFound, HistoryRegressed):
@@ -232,14 +234,14 @@ class CacheLayer(Layer):
         return session
 
     async def _validated(self, key: Key, entry: Entry, last: int | None, before: int | None, *, touch: bool) -> Session:
-        """Ask whether an entry is current, and answer from it and from what is new."""
+        """Read the records after the entry's version, and answer from the entry and these records."""
         if before is not None and entry.records(last, before) is None:
             self._stats.misses += 1
             return await self._passed(key, last, before, None, touch=touch)
         asked, version = self._timer(), entry.info.version
         try:
             session = await self.inner.read(key, last=last if before is None else 0, since=version, touch=touch)
-            session = await decoded(session)  # for the entry
+            session = await decoded(session)  # entries hold decoded records
             self._stats.stale += session.info.version != version
             if session.continues:
                 with self._lock:
@@ -258,14 +260,14 @@ class CacheLayer(Layer):
                 self._stats.misses += 1
                 self._put(key, entry, Entry.of(session, asked))
                 return session
-        except (SessionNotFound, HistoryRegressed):  # gone, or behind what was seen here: the caller is told that once
+        except (SessionNotFound, HistoryRegressed):  # without the entry, the next read does not raise HistoryRegressed
             self._drop(key)
             raise
         self._drop(key)
         return await self._passed(key, last, before, None, touch=touch)
 
     async def _led(self, key: Key, entry: Entry, last: int | None) -> Entry | None:
-        """An entry with what is missing before it; None, if somebody has cut or made anew what is in between."""
+        """Return the entry with earlier records in front; None if the session was cut or recreated since."""
         if entry.start == entry.stop:
             return None
         first = entry.log[entry.start]
@@ -279,54 +281,57 @@ class CacheLayer(Layer):
             return entry.led_by(rest)
 
     async def _fetched(self, key: Key, last: int | None, *, touch: bool) -> Session:
-        """What is not here: one of those who ask for it at the same moment reads it for all of them.
+        """Read a session that is not cached; callers that ask before the read is sent share it.
 
-        A read that has been sent already may have passed a change that was acknowledged before somebody asked.  So who
-        comes later waits for it, and is answered by the next one: in `validate`, and in `trust` after `max_age`.
+        A read that was sent earlier may miss a change that was acknowledged before this call.  In `validate`, and in
+        `trust` if that read is older than `max_age`, this call therefore waits for the earlier read and then starts
+        another one.
         """
         self._check_missing(key)
         loop = asyncio.get_running_loop()
-        flights = self._flights.get(loop)
-        if flights is None:
-            flights = self._flights.setdefault(loop, {})
+        reads = self._reads.get(loop)
+        if reads is None:
+            reads = self._reads.setdefault(loop, {})
         asked = key, last, touch
-        flight = flights.get(asked)
-        if flight is None or flight.void or flight.landed or self._timer() - flight.sent > self._trusted:
-            ahead = flight
-            flight = flights[asked] = _Flight()
-            flight.task = loop.create_task(self._fly(flight, ahead, key, last, touch=touch))
-            flight.task.add_done_callback(partial(_landed, flights, asked, flight))
-        assert flight.task is not None
-        return await asyncio.shield(flight.task)
+        request = reads.get(asked)
+        if request is None or request.invalidated or request.done or self._timer() - request.sent > self._trusted:
+            earlier = request
+            request = reads[asked] = _Request()
+            request.task = loop.create_task(self._shared_read(request, earlier, key, last, touch=touch))
+            request.task.add_done_callback(partial(_remove_finished, reads, asked, request))
+        assert request.task is not None
+        return await asyncio.shield(request.task)
 
-    async def _fly(self, flight: _Flight, ahead: _Flight | None, key: Key, last: int | None, *, touch: bool) -> Session:
-        if ahead is not None and ahead.task is not None:
-            await asyncio.wait([ahead.task])
-        self._set_out(key, flight)
+    async def _shared_read(
+        self, request: _Request, earlier: _Request | None, key: Key, last: int | None, *, touch: bool
+    ) -> Session:
+        if earlier is not None and earlier.task is not None:
+            await asyncio.wait([earlier.task])
+        self._begin_request(key, request)
         try:
             entry = self._entries.get(key)
-            if entry is not None:  # it came with the flight ahead
+            if entry is not None:  # the earlier read has cached it
                 return await self._validated(key, entry, last, None, touch=touch)
             self._stats.misses += 1
-            return await self._filled(flight, key, last, touch=touch)
+            return await self._filled(request, key, last, touch=touch)
         finally:
             with self._lock:
-                self._came_back(key, flight)
+                self._end_request(key, request)
 
-    async def _filled(self, flight: _Flight, key: Key, last: int | None, *, touch: bool) -> Session:
+    async def _filled(self, request: _Request, key: Key, last: int | None, *, touch: bool) -> Session:
         asked = self._timer()
         try:
             session = await decoded(await self.inner.read(key, last=last, touch=touch))
         except SessionNotFound:
             with self._lock:
-                nothing_since = not flight.void and key not in self._entries
+                nothing_since = not request.invalidated and key not in self._entries
                 self._forget(key)
                 if self.mode == "trust" and nothing_since:
                     if len(self._missing) >= self.max_sessions:
                         self._missing.clear()
                     self._missing[key] = asked
             raise
-        self._put(key, None, Entry.of(session, asked), flight)
+        self._put(key, None, Entry.of(session, asked), request)
         return session
 
     def _check_missing(self, key: Key) -> None:
@@ -337,23 +342,23 @@ class CacheLayer(Layer):
                 raise missing(key)
             self._missing.pop(key, None)
 
-    # --------------------------------------------------------------------------------------------------- what is kept
+    # -------------------------------------------------------------------------------------------------------- entries
 
-    def _set_out(self, key: Key, flight: _Flight | None = None) -> _Flight:
-        """Have a read, or a change that may make a session, know what happens until it comes back."""
-        flight = flight or _Flight()
+    def _begin_request(self, key: Key, request: _Request | None = None) -> _Request:
+        """Register a read, or a change that may create a session, so that other changes can invalidate it."""
+        request = request or _Request()
         with self._lock:
-            flight.sent = self._timer()
-            self._sent.setdefault(key, set()).add(flight)
-        return flight
+            request.sent = self._timer()
+            self._pending.setdefault(key, set()).add(request)
+        return request
 
-    def _came_back(self, key: Key, flight: _Flight | None) -> None:
-        """It needs to know no more.  Whoever calls this holds the lock."""
-        sent = self._sent.get(key)
-        if sent is not None and flight in sent:
-            sent.remove(flight)
+    def _end_request(self, key: Key, request: _Request | None) -> None:
+        """Unregister a request.  The caller holds the lock."""
+        sent = self._pending.get(key)
+        if sent is not None and request in sent:
+            sent.remove(request)
             if not sent:
-                del self._sent[key]
+                del self._pending[key]
 
     def _wrote(
         self,
@@ -361,15 +366,15 @@ class CacheLayer(Layer):
         change: Change,
         receipt: Receipt,
         sent: float,
-        flight: _Flight | None,
+        request: _Request | None,
     ) -> None:
-        """Keep a change that was acknowledged: it tells whether anybody has written in between."""
+        """Update the entry after a commit; drop it if the receipt shows that another process has written."""
         with self._lock:
-            self._came_back(key, flight)
+            self._end_request(key, request)
             self._drop_idle()
             entry, after = self._entries.get(key), None
             if entry is None:
-                if flight is not None and not flight.void and receipt.previous is None:
+                if request is not None and not request.invalidated and receipt.previous is None:
                     after = Entry.made(key, change, receipt, self.clock(), sent)
             else:
                 after = entry.after(change, receipt, self.clock(), sent)
@@ -382,22 +387,22 @@ class CacheLayer(Layer):
             elif after is not entry:
                 self._keep(key, entry, after)
 
-    def _put(self, key: Key, base: Entry | None, entry: Entry, flight: _Flight | None = None) -> None:
-        """Keep an entry that was made of `base`, unless something else has come, or gone, meanwhile."""
+    def _put(self, key: Key, base: Entry | None, entry: Entry, request: _Request | None = None) -> None:
+        """Keep an entry that was derived from `base`, unless another task has replaced or dropped `base`."""
         with self._lock:
             found = self._entries.get(key)
-            if found is not base or (flight is not None and flight.void):
-                # a read and a write, or two reads, came back in another order than they were sent
+            if found is not base or (request is not None and request.invalidated):
+                # two requests were answered in another order than they were sent
                 if found is not None and _newer(found, entry):
                     return
-                if found is None or not _newer(entry, found):  # gone, or of another epoch: which came first?
+                if found is None or not _newer(entry, found):  # dropped, or of another epoch: the order is unknown
                     self._forget(key)
                     return
             self._keep(key, found, entry)
             self._drop_idle()
 
     def _keep(self, key: Key, found: Entry | None, entry: Entry) -> None:
-        """Keep an entry in place of another, and what else there is room for."""
+        """Replace an entry, and evict the least recently used ones that exceed the limits."""
         entries, stats = self._entries, self._stats
         if entry.size > self.max_bytes:
             self._forget(key)
@@ -429,16 +434,16 @@ class CacheLayer(Layer):
         while True:
             try:
                 return next(iter(self._entries))
-            except RuntimeError:  # a hit in another thread has moved its session to the end, which takes no lock
+            except RuntimeError:  # a hit in another thread may move an entry here, without the lock
                 pass
 
     def _forget(self, key: Key) -> None:
-        """Without a session, and without whatever is read of it by those who have not come back yet.
+        """Drop the entry of a session, and invalidate its pending requests.
 
-        What was here, or has just been told, can no longer be compared with what they bring.
+        Without the entry, the cache cannot tell whether their answers are older than the last known state.
         """
-        for flight in self._sent.get(key, ()):
-            flight.void = True
+        for request in self._pending.get(key, ()):
+            request.invalidated = True
         self._missing.pop(key, None)
         entry = self._entries.pop(key, None)
         if entry is not None:
@@ -446,53 +451,55 @@ class CacheLayer(Layer):
 
     def _clear(self) -> None:
         with self._lock:
-            for key in (*self._sent, *self._entries):
+            for key in (*self._pending, *self._entries):
                 self._forget(key)
             self._missing.clear()
 
     def _empty(self) -> None:
-        """Begin anew in a child that was forked, whatever other threads were at in the parent."""
+        """Reset the cache in a forked child, where another thread of the parent may have held the lock."""
         self._lock = threading.Lock()
         self._entries = OrderedDict()
-        self._missing, self._sent, self._flights = {}, {}, WeakKeyDictionary()
+        self._missing, self._pending, self._reads = {}, {}, WeakKeyDictionary()
         self._stats.bytes = 0
 
 
-class _Flight:
-    """A read for all who asked before it was sent, or a change of a session that is not here.
+class _Request:
+    """A request to the backend: a read that callers share, or a change of a session that is not cached.
 
-    It is `void` once something has happened that it may not have seen.
+    It is `invalidated` by an event that its answer may not reflect.
     """
 
-    __slots__ = ("sent", "task", "void")
+    __slots__ = ("invalidated", "sent", "task")
 
     def __init__(self) -> None:
-        self.sent = inf  # when it was, by the timer; not yet
-        self.void = False
+        self.sent = inf  # the time by the timer; infinite: not sent yet
+        self.invalidated = False
         self.task: asyncio.Task[Session] | None = None
 
     @property
-    def landed(self) -> bool:
-        """Whether it has its answer."""
+    def done(self) -> bool:
+        """Whether the request has been answered."""
         return self.task is not None and self.task.done()
 
 
 def _newer(one: Entry, other: Entry) -> bool:
-    """Whether an entry is of a later state than another, or of the same one and asked for no earlier."""
+    """Return whether an entry has a later version than another, or the same version and was not read earlier."""
     a, b = one.info.version, other.info.version
     if a != b:
         return a.is_later_than(b)
-    return (one.info.first, one.seen) >= (other.info.first, other.seen)  # dropping turns makes no other version
+    return (one.info.first, one.seen) >= (other.info.first, other.seen)  # dropped turns do not change the version
 
 
-def _landed(flights: dict[_Asked, _Flight], asked: _Asked, flight: _Flight, task: asyncio.Task[Session]) -> None:
-    if flights.get(asked) is flight:
-        del flights[asked]
+def _remove_finished(
+    reads: dict[_Asked, _Request], asked: _Asked, request: _Request, task: asyncio.Task[Session]
+) -> None:
+    if reads.get(asked) is request:
+        del reads[asked]
     if not task.cancelled():
-        task.exception()  # those who waited may all have been cancelled, and nobody need be told of it then
+        task.exception()  # if all callers were cancelled, asyncio would log an exception that was never retrieved
 
 
-# A child that is forked while another thread holds the lock would wait for it for ever.
+# If another thread holds the lock during a fork, the child would wait for it for ever.
 _layers: WeakSet[CacheLayer] = WeakSet()
 
 

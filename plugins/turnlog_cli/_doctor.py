@@ -61,8 +61,10 @@ async def _doctor(url: str | None, *, json: bool) -> int:
     else:
         if stack:
             _print_stack(stack)
-        _print_settings([(one.name, without_secrets(one.value), one.where) for one in settings])
-        _print_times(times)
+        if settings:
+            _print_settings([(one.name, without_secrets(one.value), one.where) for one in settings])
+        if times:
+            _print_times(times)
         _print_findings(findings)
     return code
 
@@ -116,22 +118,19 @@ def _print_settings(settings: Sequence[tuple[str, str, str]]) -> None:
     for setting in settings:
         table.add(*setting)
     table.end()
+    Printer()()
 
 
 def _print_times(times: dict[str, list[float]]) -> None:
-    if not times:
-        return
-    out = Printer()
-    out()
     table = Table("operation", "median ms", "slowest ms")
     for name, taken in times.items():
         table.add(name, f"{median(taken) * 1e3:.2f}", f"{max(taken) * 1e3:.2f}")
     table.end()
+    Printer()()
 
 
 def _print_findings(findings: Sequence[Finding]) -> None:
     out = Printer()
-    out()
     if not findings:
         out(("nothing is wrong", "bold green"))
     for one in findings:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from turnlog.errors import (
+    AccessError,
     ConfigError,
     InvalidInput,
     OutcomeUnknown,
@@ -54,7 +55,7 @@ class Code(enum.IntEnum):
     @classmethod
     def of(cls, error: Exception) -> Code:
         """The code for an error that ends a command."""
-        if isinstance(error, Unavailable | OutcomeUnknown | SchemaError):
+        if isinstance(error, AccessError | Unavailable | OutcomeUnknown | SchemaError):
             return cls.UNAVAILABLE
         if isinstance(error, ConfigError | PluginError | InvalidInput):
             return cls.USAGE

@@ -111,7 +111,7 @@ class CompressionLayer(CompressedRecords):
 
         Args:
             namespace: The namespace.
-            idle: Seconds: sessions that have not changed for at least this long are sealed as a whole.
+            idle: Seconds: sessions whose turns have not changed for at least this long are sealed as a whole.
             rate: The maximum number of sessions a second.
 
         Yields:

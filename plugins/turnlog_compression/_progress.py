@@ -1,7 +1,8 @@
 """The progress of a call of `recompress`, stored in the backend: a later call continues it, and two never work at once.
 
-It is the metadata of a session of its own, `Key("turnlog:recompress", namespace)`.  Each write is bound to the version
-that the one before has made, so a call finds out when another has taken over.
+It is the metadata of a session of its own, `Key("turnlog:recompress", namespace)`, with one turn for the time at which
+the pass began.  Each write is bound to the version that the one before has made, so a call finds out when another has
+taken over.
 
 A call that is killed leaves a progress that says it is running.  No wall clock decides that: a later call watches the
 progress, and takes it over if nothing was written for `PATIENCE` seconds that it has waited itself.  If the first call
@@ -17,7 +18,7 @@ from typing import Final, Self
 
 import msgspec
 
-from turnlog import ABSENT, Backend, Change, Expect, Key, Query, SessionInfo
+from turnlog import ABSENT, Backend, Change, Expect, Key, Query, Record, SessionInfo, user
 from turnlog.errors import Conflict, InvalidInput, SessionNotFound, TurnlogError
 from turnlog.values import new_id
 
@@ -112,8 +113,8 @@ class Progress:
         self._state.cursor = cursor
 
     async def begin_pass(self) -> None:
-        """Note when this pass began."""
-        await self.store()
+        """Note when this pass began: the turn that this appends sets `SessionInfo.updated` by the backend's clock."""
+        await self.store(append=(Record.of((user("a pass begins"),), id=new_id(), time=0.0),), retain=1)
         info = await _info(self._backend, self._home)
         if info is None:
             raise _running(self._home.session)
@@ -132,13 +133,18 @@ class Progress:
         if asyncio.get_running_loop().time() - self._written >= BEAT:
             await self.store()
 
-    async def store(self) -> None:
+    async def store(self, *, append: tuple[Record, ...] = (), retain: int | None = None) -> None:
         """Write the progress.
+
+        Args:
+            append: Also append these records.
+            retain: Also drop the turns before the last ones; None: none.
 
         Raises:
             Conflict: Another call has taken over.
         """
-        change = Change(metadata=msgspec.to_builtins(self._state), ttl=0, expect=self._expect)
+        state = msgspec.to_builtins(self._state)
+        change = Change(append=append, retain=retain, metadata=state, ttl=0, expect=self._expect)
         try:
             receipt = await self._backend.commit(self._home, change)
         except Conflict:

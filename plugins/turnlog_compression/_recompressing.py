@@ -76,6 +76,7 @@ async def _passes(
     for _ in range(_PASSES):
         # A session that changes meanwhile moves to the front, and this pass may miss it.  So repeat the pass for those
         # that were updated since it began, until all of them are on one page, which is a snapshot, and none changes.
+        # An import or a copy may meanwhile store a session with an earlier time, which the next call then finds.
         snapshot, changed = progress.cursor is None, False
         if progress.cursor is None:
             await progress.begin_pass()

@@ -72,7 +72,7 @@ async def _recompress(
     Args:
         store: The URL of the store, such as sqlite:///chat.db?layers=zstd.
         namespace: The namespace; a nested one is written outer/inner.
-        idle: Also seal sessions that have not changed for at least this long, such as 0s, 24h or 30d.
+        idle: Also seal sessions whose turns have not changed for at least this long, such as 0s, 24h or 30d.
         rate: The maximum number of sessions a second.
         json: Print one JSON object.
     """

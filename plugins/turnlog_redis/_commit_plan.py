@@ -92,7 +92,7 @@ def commit_plan(  # noqa: PLR0917 - they are of one commit, in the order in whic
     before, raw = (None, b"") if seen is None else (seen.header, seen.raw)
     near = _DEFERRED if near is NOTHING else msgspec.structs.replace(near, deferred=True)
     todo = plan(key, before, change, near, 0.0, ttl=ttl, nonce=os.urandom)
-    added = _added(key, change, todo, others, ttl) if others else []
+    added = _added(key, change, todo, others, ttl) if others and change.times is None else []
     header = added[-1].todo.header if added else todo.header
     entries: list[bytes] = [_entry(key, hashed, change, todo)]
     records = [_layout.record_bytes(key, record) for record in todo.append]
@@ -112,7 +112,7 @@ def commit_plan(  # noqa: PLR0917 - they are of one commit, in the order in whic
         "" if change.max_bytes is None else change.max_bytes,
         metadata,
         "" if ttl is None else repr(ttl),
-        "" if change.ttl is None else "1",
+        _expires(change),
         keys.member,
         old,
         header.owner,
@@ -126,6 +126,13 @@ def commit_plan(  # noqa: PLR0917 - they are of one commit, in the order in whic
     owners = [_layout.index_of(keys.bucket, key.namespace, it) if it else keys.listing for it in (header.owner, old)]
     names = [_layout.namespaces_of(keys.bucket)[0]] if before is None else []
     return CommitPlan(todo, added, (keys.session, keys.listing, *owners, *names), arguments, metadata)
+
+
+def _expires(change: Change) -> str:
+    """Return when the session expires, in seconds since 1970; 0: its time to live restarts; empty: it slides."""
+    if change.times is not None and change.times.expires is not None:
+        return repr(change.times.expires)
+    return "" if change.ttl is None else "0"
 
 
 def _entry(key: Key, hashed: bytes, change: Change, todo: Plan) -> bytes:
@@ -143,6 +150,8 @@ def _added(
     for turn, waiting in others:
         other = waiting.change
         if other is None or not other.append or other.describes or other.max_bytes != change.max_bytes:
+            break
+        if other.times is not None:
             break
         if other.id in ids or len(ids) == REMEMBERED_CHANGES:
             break

@@ -17,7 +17,7 @@ import hiredis
 from redis import exceptions
 from redis.asyncio.connection import AbstractConnection
 
-from turnlog.runtime import IDLE, PROBE, REACH, keep_alive
+from turnlog.runtime import IDLE, PROBE, REACH, keep_alive, why_unreachable
 
 T = TypeVar("T")
 Argument: TypeAlias = "bytes | str | int | float"
@@ -44,6 +44,9 @@ class Lost(Exception):
 class Refused(Exception):
     """The server answered with an error; the text begins with its code in capitals, such as `NOAUTH`."""
 
+
+PLAIN: Final = "it answers without TLS only"
+"""The text of `Refused` if a server does not use TLS."""
 
 _FAILURES: Final = frozenset((Lost, Refused))
 
@@ -154,6 +157,8 @@ class SharedConnection(asyncio.Protocol):
                 connection = await self._make()
         except TimeoutError as error:
             raise Lost(f"no connection within {limit:g} s", sent=False, again=False) from error
+        except exceptions.AuthenticationError as error:  # a ConnectionError of redis-py
+            raise Refused(said(error)) from error
         except (OSError, exceptions.ConnectionError, exceptions.TimeoutError) as error:
             again = isinstance(error, exceptions.BusyLoadingError)
             raise Lost(said(error), sent=False, again=again) from error
@@ -260,5 +265,7 @@ async def shielded(task: asyncio.Task[T], until: float) -> T:
 
 
 def said(error: BaseException) -> str:
-    """Return the message of an error in one line."""
+    """Return why a server cannot be reached, or else the message of an error in one line."""
+    if reason := why_unreachable(error):
+        return reason.why
     return " ".join(str(error).split()) or type(error).__name__

@@ -11,9 +11,9 @@ those of the core, which also cover the session's key, and the exclusive or of t
 compute.
 
 Pages have an index.  Each bucket has one sorted set per namespace, of session ids and owners, and one per owner, of
-session ids, ordered by the time of the last change.  The hash tags of a session's key and of its index hold the same
-bucket, so one script can change both on one node of a cluster.  One sorted set per bucket has the namespaces that have
-sessions there, all with the score 0, so in the order of their bytes.
+session ids, ordered by `updated`.  The hash tags of a session's key and of its index hold the same bucket, so one
+script can change both on one node of a cluster.  One sorted set per bucket has the namespaces that have sessions there,
+all with the score 0, so in the order of their bytes.
 """
 
 from __future__ import annotations

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import Any, Final
 
-from turnlog import Closed, OutcomeUnknown, Unavailable
-from turnlog.runtime import PerLoop
+from turnlog import AccessError, Closed, OutcomeUnknown, Unavailable
+from turnlog.runtime import PerLoop, Reason, why_unreachable
 
-from ._connection import Command, Lost, Refused, any_failed
+from ._connection import PLAIN, Command, Lost, Refused, any_failed
 from ._location import Location
 from ._scripts import TEXTS
 from ._topology import Topology, topology_of
@@ -27,6 +27,30 @@ _TEMPORARY: Final = (
     "BUSY",
     "NOREPLICAS",
 )
+
+_DENIED: Final = Reason(
+    "the server denies access", "set the right user and password in the URL, before the host", permanent=True
+)
+_ONE_NODE: Final = Reason(
+    "the server is one node of a cluster", "write redis+cluster:// in place of redis://", permanent=True
+)
+_REASONS: Final = {
+    "NOAUTH": Reason("the server asks for a password", "set it in the URL, before the host", permanent=True),
+    "WRONGPASS": _DENIED,
+    "invalid username-password": _DENIED,
+    "AUTH <password> called": Reason("the server asks for no password", "leave it out of the URL", permanent=True),
+    "DB index is out of range": Reason(
+        "the server has no database of this number", "set another one in the URL", permanent=True
+    ),
+    "NOPERM": Reason("the server denies permission", "grant it to the user in the URL", permanent=True),
+    PLAIN: Reason(
+        "the server does not use TLS on this port",
+        "write redis:// in place of rediss://, or set its TLS port",
+        permanent=True,
+    ),
+    "SELECT is not allowed in cluster mode": _ONE_NODE,
+}
+"""The meanings of refusals, by the beginnings of their texts."""
 
 
 class RetryingServer:
@@ -58,6 +82,7 @@ class RetryingServer:
 
         Raises:
             Closed: It is not open.
+            AccessError: The server refuses access.
             Unavailable: The command was not carried out.
             OutcomeUnknown: The answer was lost.
         """
@@ -88,7 +113,7 @@ class RetryingServer:
                 elif isinstance(answer, Refused):
                     if str(answer).startswith("NOSCRIPT"):
                         commands[number] = _whole(commands[number])
-                    elif str(answer).startswith(_TEMPORARY):
+                    elif str(answer).startswith(_TEMPORARY) and not self._reason(str(answer)):
                         wait = answer
                     else:
                         raise self._error(answer, unknown=unknown)
@@ -109,19 +134,25 @@ class RetryingServer:
             for number, answer in zip(left, replies, strict=True):
                 answers[number] = answer
 
+    def _reason(self, said: str) -> Reason | None:
+        """Return the reason of a refusal; None if it is not known."""
+        if said.startswith("MOVED"):
+            return None if self.location.kind == "cluster" else _ONE_NODE
+        return next((reason for start, reason in _REASONS.items() if said.startswith(start)), None)
+
     def _not_open(self) -> Closed:
         return Closed(f"{self.location.name} is not open: open the store with 'async with'")
 
-    def _error(self, answer: Lost | Refused, *, unknown: bool) -> OutcomeUnknown | Unavailable:
-        said = str(answer).rstrip(".")
-        if said.startswith("NOAUTH"):
-            said += "; a password goes before the host, as in redis://:password@host"
-        if said.startswith(("invalid username-password", "WRONGPASS")):
-            said += "; set the right ones in the URL, as in redis://user:password@host"
+    def _error(self, answer: Lost | Refused, *, unknown: bool) -> AccessError | OutcomeUnknown | Unavailable:
+        said, name = str(answer).rstrip("."), self.location.name
         if unknown:
-            error: OutcomeUnknown | Unavailable = OutcomeUnknown(f"{self.location.name}: {said}")
+            error: AccessError | OutcomeUnknown | Unavailable = OutcomeUnknown(f"{name}: {said}")
+        elif reason := self._reason(said):
+            error = reason.error(name, said)
+        elif (reason := why_unreachable(answer)) and (self.location.kind == "server" or reason.permanent):
+            error = reason.error(name)
         else:
-            error = Unavailable(f"{self.location.name}: {said}: nothing was done")
+            error = Unavailable(f"{name}: {said}: nothing was done")
         error.__cause__ = answer
         return error
 

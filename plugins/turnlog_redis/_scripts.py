@@ -266,10 +266,11 @@ return {top[1], top[2] or '', redis.call('PTTL', KEYS[1]), hash ~= '' and known(
 
 COMMIT: Final = _script(
     # the hashes of one or several changes, one after the other; the header that the caller has seen, the next header,
-    # how many elements to keep, the turn before which to drop, the most bytes, whether to restart the time to live, the
-    # owner before and now, the beginnings of the keys of other sessions and of indexes of owners, the namespace, and
-    # the name of the writer; the changes to remember and then the records follow
-    "hash expected header keep drop limit metadata default restart session was owner sessions owners namespace writer",
+    # how many elements to keep, the turn before which to drop, the most bytes, the metadata, the backend's time to
+    # live, when the session expires in seconds since 1970 (0: its time to live restarts; nothing: it slides), the
+    # session id, the owner before and now, the beginnings of the keys of other sessions and of indexes of owners, the
+    # namespace, and the name of the writer; the changes to remember and then the records follow
+    "hash expected header keep drop limit metadata default expires session was owner sessions owners namespace writer",
     f"""
 local key = KEYS[1]
 local top = redis.call('LRANGE', key, 0, 2)
@@ -326,7 +327,7 @@ if limit ~= '' and bytes > tonumber(limit) and bytes > (seen ~= '' and number(se
   return {{'large', bytes}}
 end
 
--- a header without a time is one that changes now
+-- a header without a time is one whose turns change now
 if number(header, {HEADER["updated"]}) == 0 then
   local time = redis.call('TIME')
   local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
@@ -361,7 +362,15 @@ while more <= #ARGV do
   more = more + 1000
 end
 if first == writer and writer ~= '' then pass(line) end
-local left = extend(key, header, default, restart == '1')
+local left
+if (tonumber(expires) or 0) > 0 then
+  local time = redis.call('TIME')
+  left = math.floor(tonumber(expires) * 1000 - tonumber(time[1]) * 1000 - tonumber(time[2]) / 1000)
+  redis.call('PEXPIRE', key, string.format('%.0f', left))  -- a large number would be sent with an exponent
+  left = math.max(0, left)
+else
+  left = extend(key, header, default, expires == '0')
+end
 
 local updated = number(header, {HEADER["updated"]})
 redis.call('ZADD', KEYS[2], updated, session .. '\\0' .. owner)

@@ -154,7 +154,9 @@ class RedisBackend(Backend):
         await super().open()
         self._server.open()
         try:
-            await self._all(monotonic() + self._timeout, [(b"PING",)])
+            # a key of each bucket: one node of a cluster refuses the slots of the others
+            buckets = [_layout.namespaces_of(bucket)[0] for bucket in range(_layout.BUCKETS)]
+            await self._all(monotonic() + self._timeout, [(b"EXISTS", name) for name in buckets])
             await _upkeep.warn(self._server)
         except BaseException:
             await self.close()

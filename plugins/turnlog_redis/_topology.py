@@ -17,7 +17,8 @@ from redis.crc import key_slot
 
 from turnlog.runtime import REACH
 
-from ._connection import Command, Lost, Refused, SharedConnection, any_failed, said, shielded
+from ._connection import PLAIN, Command, Lost, Refused, SharedConnection, any_failed, said, shielded
+from ._encrypted import EncryptedConnection
 from ._location import Address, Location, written
 from ._scripts import without_line
 
@@ -89,6 +90,8 @@ class _Master(_Server):
         try:
             async with asyncio.timeout(min(self._timeout, REACH)):
                 connection = await _connected(self._location.connection(address))
+        except exceptions.AuthenticationError:  # a ConnectionError of redis-py
+            raise
         except (TimeoutError, OSError, exceptions.ConnectionError, exceptions.TimeoutError) as error:
             raise Lost(f"the master at {written(address)}: {said(error)}", sent=False) from error
         try:
@@ -274,8 +277,11 @@ _KEYLESS: Final = (b"PING", b"CONFIG")
 async def _connected(connection: AbstractConnection) -> AbstractConnection:
     try:
         await connection.connect()  # type: ignore[no-untyped-call]
-    except BaseException:
+    except BaseException as error:
         await _drop(connection)
+        handshake = "SSL handshake" in str(error)
+        if handshake and isinstance(connection, EncryptedConnection) and await connection.speaks_plainly():
+            raise Refused(PLAIN) from error
         raise
     return connection
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from redis.asyncio.connection import SSLConnection
 
-from turnlog import Unavailable
+from turnlog import AccessError, Unavailable
 from turnlog.values import Finding, Remainder
 
 from ._encrypted import EncryptedConnection
@@ -119,6 +119,6 @@ async def remainders(server: RetryingServer) -> list[Remainder]:
 async def _settings(server: RetryingServer) -> Mapping[bytes, bytes]:
     try:
         (answer,) = await server.ask_all([(b"CONFIG", b"GET", *_SETTINGS)])
-    except Unavailable:
+    except (AccessError, Unavailable):
         return {}
     return dict(zip(answer[::2], answer[1::2], strict=True))

@@ -440,7 +440,8 @@ def append(
 
 
 def _is_plain(change: Change) -> bool:
-    return change.metadata is None and change.keep is None and change.ttl is None and change.expect is not ABSENT
+    described = change.metadata is not None or change.ttl is not None or change.times is not None
+    return not described and change.keep is None and change.expect is not ABSENT
 
 
 def commit(
@@ -760,7 +761,7 @@ def _seen(key: Key, row: Row, before: Seen | None = None) -> tuple[float, Seen]:
     if header.owner.encode() != owner:
         raise CorruptRecord("its owner is another in the column than in the header", key=key)
     if times != updated + (expires or 0.0):
-        raise CorruptRecord("the time of its last change, or of its expiry, is damaged", key=key)
+        raise CorruptRecord("the time of its last update, or of its expiry, is damaged", key=key)
     return now, Seen(number, header, head)
 
 

@@ -13,7 +13,7 @@ from math import inf
 from time import monotonic
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-from turnlog import Key, OutcomeUnknown, TurnlogError, Unavailable
+from turnlog import AccessError, Key, OutcomeUnknown, TurnlogError, Unavailable
 from turnlog.errors import InvalidInput
 from turnlog.runtime import PROBE, REACH, PerLoop, Turns
 
@@ -213,7 +213,7 @@ class Server(Database, Generic[C]):
                 if lost > 1 or monotonic() > until or (unknown and not again):
                     kind = OutcomeUnknown if unknown else Unavailable
                     raise kind(f"{self.name}: {error}") from error.__cause__
-            except Unavailable as error:
+            except (AccessError, Unavailable) as error:
                 if unknown:
                     raise OutcomeUnknown(str(error)) from error
                 raise
@@ -241,7 +241,7 @@ class Server(Database, Generic[C]):
             finally:
                 _keeping.reset(token)
                 if kept.connection is not None:
-                    with suppress(_Lost, _Duplicate, Unavailable):  # then the server ends the transaction
+                    with suppress(_Lost, _Duplicate, AccessError, Unavailable):  # then the server ends the transaction
                         await self._used(kept.take(), self.roll_back, pool.release)
 
     def _kept(self, key: Key | None = None) -> _Kept[C] | None:

@@ -82,7 +82,8 @@ class Connection(sqlite3.Connection):
             self.replaced = True
             raise FilesReplaced(name, committed=False) from None
         except OSError as error:
-            raise Unavailable(f"{name}: {error}: nothing was stored") from error
+            why = error.strerror or error
+            raise Unavailable(f"{name}: the files cannot be opened or locked ({why}): nothing was stored") from error
 
     def check(self, *, committed: bool = False) -> None:
         """Refuse to go on if a file is not the one at its path any more.

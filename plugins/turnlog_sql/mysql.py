@@ -20,13 +20,14 @@ from sqlalchemy import Double, literal_column
 from sqlalchemy.dialects.mysql.asyncmy import MySQLDialect_asyncmy
 
 from turnlog import CorruptRecord, SchemaError, TooLarge, TurnlogError, Unavailable
-from turnlog.runtime import SSLMode, keep_alive, tls_context
+from turnlog.runtime import Reason, SSLMode, keep_alive, tls_context, why_unreachable
 from turnlog.values import Finding, Remainder
 
 from . import _migrations, _upkeep
 from ._database import RESTORE, Migrate
 from ._location import host_and_port, parse_database_url
 from ._operations import Row
+from ._refusals import DENIED, NO_DATABASE, NO_PERMISSION
 from ._server import Failure, Server, in_a_line
 from ._statements import SNAPSHOT, Statements, Value
 from ._store import SQLBackend
@@ -256,8 +257,11 @@ class _MySQL(Server[_BufferedConnection]):
             return CorruptRecord(f"the database {self.name} is damaged: {said}")
         if code in (1146, 1054):  # ER_NO_SUCH_TABLE, ER_BAD_FIELD_ERROR
             return SchemaError(f"the tables in {self.name} are not as turnlog made them: {said}: {RESTORE}")
-        if code == 1045:  # ER_ACCESS_DENIED_ERROR
-            said += "; set the right user and password in the URL, as in mysql://user:password@host/database"
+        reason = _REASONS.get(code)
+        if reason is not None:
+            return reason.error(self.name, said)
+        if (code == 2003 or isinstance(error, OSError)) and (reason := why_unreachable(error)):  # CR_CONN_HOST_ERROR
+            return reason.error(self.name)
         return Unavailable(f"{self.name}: {said}: nothing was done")
 
     # ------------------------------------------------------------------------------------------------------- the tables
@@ -312,6 +316,17 @@ def _transport(driver: Connection) -> asyncio.Transport | None:
 def _probe() -> str:
     return _migrations.probe(_statements().dialect)
 
+
+_REASONS: Final[dict[object, Reason]] = {
+    1044: NO_PERMISSION,  # ER_DBACCESS_DENIED_ERROR
+    1045: DENIED,  # ER_ACCESS_DENIED_ERROR
+    1049: NO_DATABASE,  # ER_BAD_DB_ERROR
+    1142: NO_PERMISSION,  # ER_TABLEACCESS_DENIED_ERROR
+    1143: NO_PERMISSION,  # ER_COLUMNACCESS_DENIED_ERROR
+    1227: NO_PERMISSION,  # ER_SPECIFIC_ACCESS_DENIED_ERROR
+    1698: DENIED,  # ER_ACCESS_DENIED_NO_PASSWORD_ERROR
+}
+"""The meanings of refusals."""
 
 _DAMAGE: Final = (
     1034,  # ER_NOT_KEYFILE

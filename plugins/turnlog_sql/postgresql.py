@@ -14,13 +14,14 @@ from sqlalchemy import Double, cast, extract, func
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 
 from turnlog import CorruptRecord, SchemaError, TurnlogError, Unavailable
-from turnlog.runtime import SSLMode, keep_alive, tls_context
+from turnlog.runtime import Reason, SSLMode, keep_alive, tls_context, why_unreachable
 from turnlog.values import Finding, Remainder
 
 from . import _migrations, _upkeep
 from ._database import RESTORE, Migrate
 from ._location import host_and_port, parse_database_url
 from ._operations import Row
+from ._refusals import DENIED, NO_DATABASE, NO_PERMISSION, NO_TLS
 from ._server import Failure, Server, in_a_line
 from ._statements import Statements, Value
 from ._store import SQLBackend
@@ -202,9 +203,15 @@ class _Postgres(Server[_Connection]):
         if isinstance(error, (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError)):
             return SchemaError(f"the tables in {self.name} are not as turnlog made them: {said}: {RESTORE}")
         if isinstance(error, OSError):
-            return Unavailable(f"{self.name} cannot be reached: {said}: nothing was done")
-        if isinstance(error, asyncpg.InvalidAuthorizationSpecificationError):  # which a wrong password also is
-            said += "; set the right user and password in the URL, as in postgresql://user:password@host/database"
+            found = NO_TLS if "rejected SSL upgrade" in said else why_unreachable(error)
+            if found is None:
+                return Unavailable(f"{self.name} cannot be reached: {said}: nothing was done")
+            return found.error(self.name)
+        for kind, reason in _REASONS.items():
+            if isinstance(error, kind):
+                return reason.error(self.name, said)
+        if isinstance(error, asyncpg.ProtocolViolationError) and "startup parameter" in said:
+            return _POOLED.error(self.name, said)
         return Unavailable(f"{self.name}: {said}: nothing was done")
 
     # ------------------------------------------------------------------------------------------------------- the tables
@@ -229,6 +236,14 @@ class _Postgres(Server[_Connection]):
                 await connection.execute(self.statements.set_version.sql, version, timeout=self.left(connection))
         return found
 
+
+_POOLED: Final = Reason("pgbouncer refuses the settings of turnlog", "add prepare=no to the URL", permanent=True)
+_REASONS: Final = {
+    asyncpg.InvalidAuthorizationSpecificationError: DENIED,  # which a wrong password also is
+    asyncpg.InvalidCatalogNameError: NO_DATABASE,
+    asyncpg.InsufficientPrivilegeError: NO_PERMISSION,
+}
+"""The meanings of refusals."""
 
 _ENDED: Final = (
     asyncpg.IdleInTransactionSessionTimeoutError,

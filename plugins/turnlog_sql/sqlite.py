@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
-from turnlog import CorruptRecord, Key, OutcomeUnknown, SchemaError, TooLarge, TurnlogError, Unavailable
+from turnlog import AccessError, CorruptRecord, Key, OutcomeUnknown, SchemaError, TooLarge, TurnlogError, Unavailable
 from turnlog.errors import InvalidInput
 from turnlog.runtime import Gate
 from turnlog.values import Finding, Remainder
@@ -120,7 +120,7 @@ class SQLiteBackend(SQLBackend):
         path, remains = self._file.path, [*await self.unswept()]
         try:
             emptied = await self._database.read(lambda: _upkeep.rewritten(self._statements))
-        except Unavailable as error:
+        except (AccessError, Unavailable) as error:
             return remains + _upkeep.remainders_of_sqlite(path, why=str(error))
         return remains if emptied else remains + _upkeep.remainders_of_sqlite(path, why="another process reads its log")
 
@@ -405,7 +405,9 @@ class _SQLite(Database):
         if code == sqlite3.SQLITE_ERROR:
             return SchemaError(f"the tables in {self.name} are not as turnlog made them: {error}: {RESTORE}")
         if code == sqlite3.SQLITE_CANTOPEN and not os.path.isdir(folder := os.path.dirname(self.path)):
-            return Unavailable(f"{self.name}: the folder {folder!r} is not there: make it, or name another")
+            return AccessError(f"{self.name}: the folder {folder!r} does not exist: create it, or name another one")
+        if code == sqlite3.SQLITE_CANTOPEN and os.path.isdir(self.path):
+            return AccessError(f"{self.name} is a folder: name a file in it")
         if code == sqlite3.SQLITE_CANTOPEN and self._migrate == "check" and not os.path.exists(self.path):
             make = f"turnlog migrate --store 'sqlite:///{quote(self.path)}'"
             return SchemaError(f"{self.name} is not there; if it is to be made here: {make}", missing=True)
@@ -415,7 +417,11 @@ class _SQLite(Database):
             )
         if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN) and (locked := _read_only(self.path)):
             mend = f"chmod u+w {' '.join(map(quote_word, locked))}"
-            return Unavailable(f"{self.name}: {error}: nothing was stored; to let its owner write to it: {mend}")
+            text = f"{self.name}: this process may not write to it ({error}): nothing was stored"
+            return AccessError(f"{text}; to let its owner write to it: {mend}")
+        if code == sqlite3.SQLITE_CANTOPEN:
+            text = f"{self.name}: the system does not let this process open or create it ({error}): nothing was stored"
+            return AccessError(f"{text}; check the path, and the permissions of the file and its folder")
         if isinstance(error, _CommitFailed):
             return OutcomeUnknown(f"{self.name}: the commit failed: {error}")
         return Unavailable(f"{self.name}: {error}: nothing was stored")
@@ -424,7 +430,8 @@ class _SQLite(Database):
 def _read_only(path: str) -> list[str]:
     """Return which of the file and its folder this process may not write to."""
     path = os.path.realpath(path)
-    return [place for place in (path, os.path.dirname(path)) if not os.access(place, os.W_OK)]
+    places = [place for place in (path, os.path.dirname(path)) if os.path.exists(place)]
+    return [place for place in places if not os.access(place, os.W_OK)]
 
 
 def _create(path: str) -> None:

@@ -17,6 +17,7 @@ from turnlog import (
     Session,
     SessionNotFound,
     Store,
+    Times,
 )
 from turnlog.rules import TurnRule, common, divide, is_one_turn, one_turn_text, split_turns
 
@@ -115,6 +116,9 @@ def _missing(new: Conversation, session: Session | None, begins: TurnRule) -> _M
 async def _write(store: Store, key: Key, new: Conversation, missing: _Missing, session: Session | None) -> Receipt:
     """Append the missing turns, in several changes if one cannot hold it, and return the last receipt."""
     version = None if session is None else session.version
+    times = new.session_times()
+    if times is not None and session is not None:
+        times = Times(min(times.created, session.info.created), max(times.updated, session.info.updated))
     keep = missing.number if session is not None and missing.number < session.info.turns else None
     metadata: Metadata | None = missing.metadata or None
     for records in batches(_records(store, key, new, missing)):
@@ -133,6 +137,7 @@ async def _write(store: Store, key: Key, new: Conversation, missing: _Missing, s
             metadata=metadata,
             expect=ABSENT if version is None else version,
             for_owner=store.owner,
+            times=times,
         )
         receipt = await store.backend.commit(key, change)
         version = receipt.version

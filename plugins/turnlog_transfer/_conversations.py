@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from turnlog import InvalidInput, Key, Message, Metadata
+from turnlog import InvalidInput, Key, Message, Metadata, Times
 from turnlog.errors import TooLarge
+from turnlog.limits import MAX_NUMBER
 
 from ._documents import kind_of
 
@@ -23,6 +24,8 @@ class Conversation(NamedTuple):
         metadata: The session's metadata.
         times: When each message was said, in seconds since 1970, or None; empty if no time is known.
         notice: A note for people.
+        created: When it was made, in seconds since 1970; None: not known.
+        updated: When it was last written to, in seconds since 1970; None: not known.
     """
 
     session_id: str
@@ -30,6 +33,14 @@ class Conversation(NamedTuple):
     metadata: Metadata
     times: tuple[float | None, ...] = ()
     notice: str = ""
+    created: float | None = None
+    updated: float | None = None
+
+    def session_times(self) -> Times | None:
+        """Return the session's times; None if the conversation does not have them."""
+        if self.created is None or self.updated is None:
+            return None
+        return Times(self.created, self.updated)
 
     def time_of(self, start: int, end: int) -> float | None:
         """Return the first known time of the messages from `start` to `end`; None if there is none."""
@@ -127,7 +138,7 @@ def _chatgpt(data: _Data) -> Conversation:
         name = node.get("parent")
     said = [node["message"] for node in reversed(branch.values()) if isinstance(node.get("message"), dict)]
     made = [(message, _seconds(one.get("create_time"))) for one in said if (message := _from_chatgpt(one))]
-    return _export(session_id, made, data.get("title"))
+    return _export(session_id, made, data.get("title"), data.get("create_time"), data.get("update_time"))
 
 
 def _from_chatgpt(data: _Data) -> Message | None:
@@ -162,7 +173,7 @@ def _claude(data: _Data) -> Conversation:
             raise InvalidInput(f"chat_messages[{place}] has no sender that is one of {', '.join(_SENDERS)}")
         if message := _from_claude(item):
             made.append((message, _seconds(item.get("created_at"))))
-    return _export(session_id, made, data.get("name"))
+    return _export(session_id, made, data.get("name"), data.get("created_at"), data.get("updated_at"))
 
 
 _SENDERS: Final = {"human": "user", "assistant": "assistant"}
@@ -189,12 +200,27 @@ _EXPORTS: Final[dict[str, Callable[[dict[str, Any]], Conversation]]] = {"mapping
 """The formats of exports, by the key that only they have."""
 
 
-def _export(session_id: str, made: Sequence[tuple[Message, float | None]], title: object) -> Conversation:
+def _export(
+    session_id: str, made: Sequence[tuple[Message, float | None]], title: object, created: object, updated: object
+) -> Conversation:
+    """Return a conversation; where it does not tell its times, they are those of its first and its last message."""
     metadata = Metadata.of({"title": title} if isinstance(title, str) and title else {})
     notice = "" if made else f"conversation {session_id!r} is empty, it has no messages: no session is made of it"
+    times = [time for _, time in made]
     return Conversation(
-        session_id, tuple([message for message, _ in made]), metadata, tuple([time for _, time in made]), notice
+        session_id,
+        tuple([message for message, _ in made]),
+        metadata,
+        tuple(times),
+        notice,
+        _first_moment(created, *times),
+        _first_moment(updated, *reversed(times)),
     )
+
+
+def _first_moment(*times: object) -> float | None:
+    """Return the first of some times that a session can have; None if there is none."""
+    return next((time for one in times if (time := _seconds(one)) is not None and 0 < time <= MAX_NUMBER), None)
 
 
 def _text(data: _Data, *names: str) -> str:

@@ -10,6 +10,7 @@ from typing import Final, Literal, NamedTuple
 
 from turnlog import Backend, Key, SessionInfo, Store
 from turnlog.errors import (
+    AccessError,
     Closed,
     Conflict,
     CorruptRecord,
@@ -63,7 +64,7 @@ class Copied:
     Attributes:
         passes: How many passes were made.
         sessions: How many sessions the last pass has found.
-        copied: How many times a session was copied, or its new rounds.
+        copied: How many times a session was copied, or its new rounds or times.
         removed: How many sessions were removed from the target.
         messages: How many messages were written.
         bytes: About how many bytes they take.
@@ -120,9 +121,10 @@ async def copy(
 ) -> Copied:
     """Copy the sessions of the source's namespace into the target's, and remove erased ones from there.
 
-    A copy is equal in turns, rounds, numbers, times, owner, metadata and time to live, which begins anew.  All that is
-    written is read back and compared.  Applications may use the source meanwhile.  Passes are repeated until one finds
-    nothing changed, with a second between them from the third on.
+    A copy is equal in turns, rounds, numbers, times, owner, metadata and time to live.  It has the times at which its
+    source was created and updated, and expires when its source does; differences of less than a minute do not count.
+    Everything that is written is read back and compared.  Applications may use the source meanwhile.  Passes are
+    repeated until one finds nothing changed, with a second between them from the third on.
 
     The state is a local file.  Call `copy` again with it after any failure, or later: only sessions that have changed
     are copied.  A session of the target that others wrote to, or made, stays as it is, unless it equals the source's.
@@ -272,7 +274,7 @@ class _Work(NamedTuple):
 
 
 def _problem(key: Key, error: TurnlogError) -> CopyResult:
-    if isinstance(error, Closed | OutcomeUnknown | SchemaError | Unavailable):
+    if isinstance(error, AccessError | Closed | OutcomeUnknown | SchemaError | Unavailable):
         raise error
     if isinstance(error, CorruptRecord):
         error = named(error, key)

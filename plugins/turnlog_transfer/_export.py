@@ -129,6 +129,7 @@ async def _ids(store: Store, session: str | None, damaged: list[CorruptRecord]) 
 async def _lines(store: Store, session_id: str, namespace: str | None) -> AsyncIterator[tuple[SessionInfo, bytes]]:
     """Yield the lines of a session, once all of it was read."""
     for _ in range(_TRIES):
+        now = store.backend.clock()
         info, parts = await snapshot(store, session_id)
         with SpooledTemporaryFile(max_size=_SPOOL) as spool:
             try:
@@ -138,7 +139,7 @@ async def _lines(store: Store, session_id: str, namespace: str | None) -> AsyncI
             except Changed:
                 continue
             spool.seek(0)
-            yield info, encode_line(SessionLine.of(info, namespace))
+            yield info, encode_line(SessionLine.of(info, namespace, now))
             for line in spool:
                 yield info, line
             return

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from turnlog import InvalidInput, Message, Metadata, Record, SessionInfo
+from turnlog import InvalidInput, Message, Metadata, Record, SessionInfo, Times
 from turnlog.values import Value
 
 NAME: Final = "turnlog-export"
@@ -36,9 +36,9 @@ class SessionLine(msgspec.Struct, tag="session", tag_field="kind", omit_defaults
         metadata: The metadata that are JSON.
         binary: The metadata that hold bytes, each in MessagePack.
         namespace: Its namespace, in an export of all namespaces.
-        created: When it was made, in seconds since 1970.  No import sets it.
-        updated: When it last changed, in seconds since 1970.  No import sets it.
-        expires_in: Seconds until it would have expired.  No import sets it.
+        created: When it was made, in seconds since 1970.
+        updated: When turns were last written or cut, in seconds since 1970.
+        expires: When it expires unless it is used, in seconds since 1970; None: never, or it is not known.
     """
 
     session: str
@@ -52,15 +52,16 @@ class SessionLine(msgspec.Struct, tag="session", tag_field="kind", omit_defaults
     namespace: str | None = None
     created: float | None = None
     updated: float | None = None
-    expires_in: float | None = None
+    expires: float | None = None
 
     @classmethod
-    def of(cls, info: SessionInfo, namespace: str | None) -> SessionLine:
+    def of(cls, info: SessionInfo, namespace: str | None, now: float) -> SessionLine:
         """Return the line of a session.
 
         Args:
             info: The session.
             namespace: The namespace to name; None: the line names none.
+            now: Seconds since 1970 when the session was read.
         """
         values = dict(info.metadata)
         binary = {name for name, value in values.items() if _has_bytes(value)}
@@ -76,8 +77,18 @@ class SessionLine(msgspec.Struct, tag="session", tag_field="kind", omit_defaults
             namespace=namespace,
             created=info.created,
             updated=info.updated,
-            expires_in=info.expires_in,
+            expires=None if info.expires_in is None else now + info.expires_in,
         )
+
+    def times(self) -> Times | None:
+        """Return the session's times; None if the line does not have them.
+
+        Raises:
+            InvalidInput: One of them is out of bounds.
+        """
+        if self.created is None or self.updated is None:
+            return None
+        return Times(self.created, self.updated, self.expires)
 
     def all_metadata(self) -> Metadata:
         """Return all metadata.

@@ -55,6 +55,7 @@ class Imported:
         extended: Sessions that were there and were extended.
         unchanged: Sessions that were there already.
         empty: Conversations without messages, of which no session is made.
+        expired: Sessions of an export that have expired since, and are not stored.
         different: Sessions that are there and do not fit; they stay as they are.
         failed: Sessions, or parts of the file, that could not be read or stored.
         messages: Messages that were written.
@@ -65,6 +66,7 @@ class Imported:
     extended: int = 0
     unchanged: int = 0
     empty: int = 0
+    expired: int = 0
     different: int = 0
     failed: int = 0
     messages: int = 0
@@ -78,7 +80,7 @@ class Imported:
 
     @property
     def complete(self) -> bool:
-        """Whether the store holds all that the file holds."""
+        """Whether the store holds all that the file holds and that has not expired."""
         return not self.different and not self.failed
 
 
@@ -269,7 +271,7 @@ class Importer:
         if part.begins:
             # a view nests the name: no file leads out of it
             store = self.store if part.head.namespace is None else self.store.within(part.head.namespace)
-            self._restoring = Restoring(store, line, part.head, part.head.all_metadata())
+            self._restoring = Restoring(store, line, part.head, part.head.all_metadata(), part.head.times())
             await self._restoring.begin()
         if self._restoring is None:  # an earlier part has failed
             return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from turnlog import ABSENT, Change, Key, Metadata, Receipt, Record, Store
+from turnlog import ABSENT, Change, Key, Metadata, Receipt, Record, Store, Times
 
 from ._format import SessionLine
 from ._naming import Differs, name_of, own_or_none
@@ -16,23 +16,26 @@ from ._snapshot import batches, contents, read_back
 class Restoring:
     """Stores one session of an export.  Call `add` with its rounds in order, and then `finish`.
 
-    A session that is not there is made, with its numbers, times, owner, metadata and time to live.  One that is there
-    is compared round by round.  Rounds that it lacks at its end are appended, as after an import that was interrupted.
-    Where it holds more, it is left alone.
+    A session that is not there is made, with its numbers, times, owner, metadata and time to live, unless it has
+    expired since the export.  One that is there is compared round by round.  Rounds that it lacks at its end are
+    appended, as after an import that was interrupted.  Where it holds more, it is left alone.
 
     Args:
         store: The store; a view of an owner makes sessions of that owner.
         line: The number of the session's line.
         head: The session's line.
         metadata: Its metadata.
+        times: When it was made, updated, and expires; None: not known.
     """
 
-    def __init__(self, store: Store, line: int, head: SessionLine, metadata: Metadata) -> None:
+    def __init__(self, store: Store, line: int, head: SessionLine, metadata: Metadata, times: Times | None) -> None:
         self._store = store
         self._key = Key(store.namespace, head.session)
         self._line = line
         self._head = head
         self._metadata = metadata
+        self._times = times
+        self._expired = False
         self._receipt: Receipt | None = None
         self._written = 0
         self._compared = False
@@ -44,6 +47,8 @@ class Restoring:
             Differs: It belongs to another owner.
         """
         self._stored = await own_or_none(self._store, self._key)
+        if self._stored is None and self._times is not None and self._times.expires is not None:
+            self._expired = self._times.expires <= self._store.backend.clock()
 
     async def add(self, records: Sequence[Record]) -> None:
         """Store the next rounds, or compare them with those that are there.
@@ -52,8 +57,12 @@ class Restoring:
             Differs: The session differs.
             Conflict: Another writer came between the comparison and the write.
         """
+        if self._expired:
+            return
         if self._stored is not None and self._receipt is None:
             records = await self._missing(records)
+            if self._times is not None:
+                self._times = _joined(self._times, Times.of(self._stored, self._store.backend.clock()))
         for batch in batches(records):
             await self._commit(batch)
 
@@ -64,6 +73,8 @@ class Restoring:
             Differs: Of the turns of the export the session has kept none, so that nothing could be compared.
         """
         head, stored, receipt = self._head, self._stored, self._receipt
+        if self._expired:
+            return ImportResult(self._line, head.session, "expired")
         if receipt is None and stored is None:  # a session without turns
             receipt = await self._commit(())
         if receipt is None:
@@ -126,7 +137,14 @@ class Restoring:
                 first=head.first if begins else 0,
                 expect=ABSENT if version is None else version,
                 for_owner=self._store.owner,
+                times=self._times,
             ),
         )
         self._written += sum([record.count for record in records])
         return self._receipt
+
+
+def _joined(new: Times, stored: Times) -> Times:
+    """Return the times of a stored session that is extended: none of them moves backwards, nor does its beginning."""
+    expires = None if new.expires is None or stored.expires is None else max(new.expires, stored.expires)
+    return Times(min(new.created, stored.created), max(new.updated, stored.updated), expires)

@@ -13,8 +13,9 @@ class ImportResult(NamedTuple):
     Attributes:
         line: The number of the line where it begins, from 1.
         session: The session id; None if it cannot be read.
-        outcome: `stored`, `extended`, `unchanged`; `empty`: the conversation has no messages, so no session is made of
-            it; `different`: the stored session does not fit, nothing was changed; or `failed`.
+        outcome: `stored`, `extended`, `unchanged`; `empty`: the conversation has no messages, so no session is created;
+            `expired`: the time to live of the session is over, nothing was stored; `different`: the stored session does
+            not fit, nothing was changed; or `failed`.
         written: How many messages were written.
         dropped: How many turns the store's `retain` has dropped of those that were written.
         notices: Notes for people.
@@ -23,7 +24,7 @@ class ImportResult(NamedTuple):
 
     line: int
     session: str | None
-    outcome: Literal["stored", "extended", "unchanged", "empty", "different", "failed"]
+    outcome: Literal["stored", "extended", "unchanged", "empty", "expired", "different", "failed"]
     written: int = 0
     dropped: int = 0
     notices: tuple[str, ...] = ()

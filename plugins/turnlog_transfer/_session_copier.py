@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from turnlog import ABSENT, Change, Key, Metadata, Receipt, Record, SessionInfo, SessionNotFound, Store, Version
+from turnlog import ABSENT, Change, Key, Metadata, Receipt, Record, SessionInfo, SessionNotFound, Store, Times, Version
 from turnlog.errors import Conflict, HistoryRegressed, OutcomeUnknown, TurnlogError
 from turnlog.values import Value
 
@@ -23,6 +23,9 @@ from ._snapshot import batches, check_rounds, checked_snapshot, contents, read_b
 
 _ROUNDS: Final = 1_000
 """A session that has grown by more rounds is copied anew, in parts: rounds that follow a version are read at once."""
+
+_CLOCKS: Final = 60.0
+"""Seconds by which the clocks of two servers may differ: expiries that differ by less count as equal."""
 
 _NO_SESSION: Final = Version(bytes(16), 0, 0, bytes(16), bytes(16)).session
 """A condition that no session meets, so that a change under it stores nothing: an epoch is 16 random bytes."""
@@ -78,7 +81,9 @@ class SessionCopier:
         held = await self._held(info.key.session)
         if held is not None and str(held.version) != entry.target:
             raise _foreign(held.key)
-        return held is not None
+        if held is not None and not _same_times(info, held):
+            info = await self.source.info(info.key.session)  # it may have been read long ago, with a page of others
+        return held is not None and _same_times(info, held)
 
     async def copy(self, info: SessionInfo) -> Done:
         """Make the target's session equal to the source's.
@@ -96,16 +101,14 @@ class SessionCopier:
         entry = self._state.get(self._name, id)
         if entry is None:
             held = await self._held(id)
-            return await (
-                self._compare(id, held) if held is not None else self._write(*await checked_snapshot(self.source, id))
-            )
+            if held is None:
+                return await self._write_new(id, None)
+            entry = await self._accept(id, held)
         if entry.source is not None:
             done = await self._extend(info, entry)
             if done is not None:
                 return done
-        checked = await checked_snapshot(self.source, id)
-        await self._clear(id, entry)
-        return await self._write(*checked)
+        return await self._write_new(id, entry)
 
     async def remove(self, session_id: str) -> None:
         """Remove the copy of a session that the source no longer has.
@@ -120,17 +123,27 @@ class SessionCopier:
 
     # -------------------------------------------------------------------------------------------------------- writing
 
-    async def _write(self, info: SessionInfo, parts: AsyncIterator[tuple[Record, ...]]) -> Done:
+    async def _write_new(self, id: str, entry: Entry | None) -> Done:
+        """Make the target's session, in place of the one that an entry is about."""
+        now = self.source.backend.clock()
+        info, parts = await checked_snapshot(self.source, id)
+        if entry is not None:
+            await self._clear(id, entry)
+        return await self._write(info, parts, Times.of(info, now))
+
+    async def _write(self, info: SessionInfo, parts: AsyncIterator[tuple[Record, ...]], times: Times) -> Done:
         """Make the target's session, which does not exist."""
         id = info.key.session
         entry, version = Entry(None, info.first, None), None
-        begins = Change(metadata=info.metadata, owner=info.owner, ttl=info.ttl, first=info.first, expect=ABSENT)
+        begins = Change(
+            metadata=info.metadata, owner=info.owner, ttl=info.ttl, times=times, first=info.first, expect=ABSENT
+        )
         async for records in parts:
             for batch in batches(records):
                 change = (
                     msgspec.structs.replace(begins, append=batch)
                     if version is None
-                    else Change(append=batch, expect=version.exact)
+                    else Change(append=batch, times=times, expect=version.exact)
                 )
                 entry, version = await self._commit(id, entry, change)
                 await self._verify(id, batch)
@@ -152,6 +165,7 @@ class SessionCopier:
             return None
         if str(held.version) != entry.target:
             raise _foreign(held.key)
+        now = self.source.backend.clock()
         try:
             part = await self.source.backend.read(info.key, since=then, touch=False)
         except HistoryRegressed:  # the source was restored from a backup
@@ -161,7 +175,8 @@ class SessionCopier:
         info, records = part.info, [one for record in part.records for one in record.split()]
         check_rounds(records)
         version, messages, size = held.version, 0, 0
-        for change in _differences(info, held, list(batches(records))):
+        changes = _differences(info, held, list(batches(records)), Times.of(info, now))
+        for change in changes:
             # from here on the session is neither as it was nor as it will be
             entry, version = await self._commit(
                 info.key.session,
@@ -173,7 +188,7 @@ class SessionCopier:
             messages += sum([record.count for record in change.append])
             size += sum([record.size for record in change.append])
         await self._finish(info, version)
-        return Done(changed=version != held.version or info.first != held.first, messages=messages, bytes=size)
+        return Done(changed=bool(changes), messages=messages, bytes=size)
 
     async def _commit(self, id: str, entry: Entry, change: Change) -> tuple[Entry, Version]:
         """Commit a change to the target, and return the new entry and the target's version."""
@@ -210,8 +225,8 @@ class SessionCopier:
 
     # ------------------------------------------------------------------------------------------------------ comparing
 
-    async def _compare(self, id: str, held: SessionInfo) -> Done:
-        """Accept a session that is in the target already, if it equals the source's.
+    async def _accept(self, id: str, held: SessionInfo) -> Entry:
+        """Accept a session that is in the target already, if it equals the source's but for its times.
 
         Raises:
             Conflict: It does not.
@@ -229,8 +244,9 @@ class SessionCopier:
         here, there = infos
         if _described(here) != _described(there) or digests[0] != digests[1]:
             raise _foreign(held.key)
-        self._state.set(self._name, id, Entry(str(here.version), here.first, str(there.version)))
-        return Done(changed=False)
+        entry = Entry(str(here.version), here.first, str(there.version))
+        self._state.set(self._name, id, entry)
+        return entry
 
     async def _verify(self, id: str, records: Sequence[Record]) -> None:
         """Read rounds back, and compare them with those that were written."""
@@ -245,7 +261,7 @@ class SessionCopier:
         held = await self._held(info.key.session)
         if held is None or held.version != version:
             raise _foreign(self._there(info.key.session))
-        if _described(held) != _described(info):
+        if _described(held) != _described(info) or (held.created, held.updated) != (info.created, info.updated):
             raise _not_equal(held.key, "its info")
         self._state.set(self._name, info.key.session, Entry(str(info.version), info.first, str(version)))
 
@@ -259,13 +275,14 @@ class SessionCopier:
         return Key(self._target.namespace, session_id)
 
 
-def _differences(info: SessionInfo, held: SessionInfo, groups: list[tuple[Record, ...]]) -> list[Change]:
+def _differences(info: SessionInfo, held: SessionInfo, groups: list[tuple[Record, ...]], times: Times) -> list[Change]:
     """Return the changes that make the target's session equal, without their conditions.
 
     Args:
         info: The session in the source.
         held: The session in the target.
         groups: The rounds that it lacks.
+        times: The times of the session in the source.
     """
     # as bytes: Python holds 1, 1.0 and True for equal
     old, new = Metadata.of(held.metadata).canonical(), Metadata.of(info.metadata).canonical()
@@ -274,12 +291,21 @@ def _differences(info: SessionInfo, held: SessionInfo, groups: list[tuple[Record
     owner = info.owner if info.owner != held.owner else None
     ttl = info.ttl if info.ttl != held.ttl else None
     retain = info.turns - info.first if info.first > held.first else None
-    changes = [Change(append=group) for group in groups]
+    changes = [Change(append=group, times=times) for group in groups]
     if patch or owner is not None or ttl is not None:
-        changes.insert(0, Change(metadata=patch or None, owner=owner, ttl=ttl))
+        changes.insert(0, Change(metadata=patch or None, owner=owner, ttl=ttl, times=times))
     if retain is not None:
-        changes.append(Change(retain=retain))
-    return changes
+        changes.append(Change(retain=retain, times=times))
+    return changes if changes or _same_times(info, held) else [Change(times=times)]
+
+
+def _same_times(info: SessionInfo, held: SessionInfo) -> bool:
+    """Return whether the target's session has the times of the source's, both just read."""
+    if (held.created, held.updated) != (info.created, info.updated):
+        return False
+    if info.expires_in is None:
+        return True
+    return held.expires_in is not None and abs(held.expires_in - info.expires_in) < _CLOCKS
 
 
 def _described(info: SessionInfo) -> tuple[object, ...]:

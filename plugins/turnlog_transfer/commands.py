@@ -277,6 +277,8 @@ def _import_from(file: BinaryIO, name: str, importer: Importer) -> int:
         f"{counted(totals.stored, 'session')} stored, {totals.extended} extended, {totals.unchanged} unchanged, "
         f"{empty}{totals.different} different, {totals.failed} failed; {counted(totals.messages, 'message')} written"
     )
+    if totals.expired:
+        complain(f"left out {counted(totals.expired, 'session')} whose time to live is over", where=name)
     if not seen:
         complain("holds nothing to import", where=name)
     if totals.dropped:

@@ -1,4 +1,4 @@
-"""The cache meets the contract over every backend, bare and over compression, and so do two caches that take turns."""
+"""The cache meets the contract over every backend, alone and over compression, and so do two alternating caches."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from turnlog_memory import MemoryBackend
 
 
 class Alternating(Layer):
-    """Two caches over one backend that take turns, as behind a router without affinity.
+    """Two caches over one backend that serve calls alternately, as if a load balancer without affinity distributed
+    them.
 
-    It does not support seals: a seal through one cache would leave the other one with the records of before.  Seals
-    belong below a cache.
+    It does not support seals: a seal through one cache would leave the earlier records in the other one.  Seals belong
+    below a cache.
     """
 
     def __init__(self, inner: Backend) -> None:

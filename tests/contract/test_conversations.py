@@ -1,4 +1,4 @@
-"""Real conversations come back as they were."""
+"""Real conversations are read back unchanged."""
 
 from __future__ import annotations
 

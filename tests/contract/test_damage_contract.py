@@ -1,4 +1,4 @@
-"""The tests of damage can fail: each naive backend fails those that are named with it."""
+"""The tests of damage can fail: each naive backend fails the tests that its parameters name."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ TESTS = [name for name in dir(DamageContract) if name.startswith("test_")]
 
 
 class Damageable(MemoryBackend):
-    """A memory backend with sessions that cannot be read."""
+    """A memory backend on which tests can make sessions unreadable."""
 
     def __init__(self, **options: Unpack[BackendOptions]) -> None:
         super().__init__(**options)
         self.damaged: dict[Key, str] = {}
 
     def check(self, key: Key) -> None:
-        """Refuse a session that cannot be read."""
+        """Raise `CorruptRecord` if the session is damaged."""
         if key in self.damaged:
             raise CorruptRecord("it is damaged", key=key)
 
@@ -53,7 +53,7 @@ class Damageable(MemoryBackend):
 
 
 class RaisesOnThePage(Damageable):
-    """A page that meets a damaged session raises its error: nobody can list the others."""
+    """A page with a damaged session raises the session's error, so the other sessions cannot be listed."""
 
     async def page(self, query: Query) -> Page:
         found = await super().page(query)
@@ -63,7 +63,7 @@ class RaisesOnThePage(Damageable):
 
 
 class LeavesOut(Damageable):
-    """A page leaves damaged sessions out: nobody is told."""
+    """A page leaves damaged sessions out without a report."""
 
     async def page(self, query: Query) -> Page:
         found = await super().page(query)
@@ -71,7 +71,7 @@ class LeavesOut(Damageable):
 
 
 class NamesThoseOfOthers(Damageable):
-    """The first page has all damaged sessions of the namespace."""
+    """The first page reports all damaged sessions of the namespace, also those of other owners."""
 
     async def page(self, query: Query) -> Page:
         found = await super().page(query)
@@ -80,7 +80,7 @@ class NamesThoseOfOthers(Damageable):
 
 
 class StopsCounting(Damageable):
-    """Totals meet a damaged session and end there."""
+    """Totals stop at the first damaged session."""
 
     async def totals(self, namespace: str) -> Totals:
         for key in self.damaged:
@@ -89,7 +89,7 @@ class StopsCounting(Damageable):
 
 
 class AnswersNothing(Damageable):
-    """A session that cannot be read is one that is not there."""
+    """A damaged session is reported as missing."""
 
     async def read(self, key: Key, **how: Any) -> Session:
         if key in self.damaged:
@@ -98,7 +98,7 @@ class AnswersNothing(Damageable):
 
 
 class RefusesToDelete(Damageable):
-    """A deletion reads the session first."""
+    """A deletion reads the session first, and fails."""
 
     async def delete(self, key: Key, *, expect: Expect = None, for_owner: str | None = None) -> bool:
         self.check(key)
@@ -106,7 +106,7 @@ class RefusesToDelete(Damageable):
 
 
 class DeletesForAnyOwner(NamesThoseOfOthers):
-    """A deletion for an owner removes every damaged session: it might be the owner's."""
+    """A deletion for an owner removes every damaged session, because it may be the owner's."""
 
     async def delete(self, key: Key, *, expect: Expect = None, for_owner: str | None = None) -> bool:
         return await super().delete(key, expect=expect, for_owner=self.damaged.get(key, for_owner))

@@ -1,4 +1,4 @@
-"""The kit itself: what an author writes, and what a failing test reports."""
+"""The kit itself: the code of an author, and the report of a failing test."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ TESTS = [name for name in dir(BackendContract) if name.startswith("test_")]
 
 
 class Kit(BackendContract):
-    """What an author writes, with tests of their own."""
+    """The code of an author, with additional tests."""
 
     def make(self, **options: Unpack[BackendOptions]) -> Backend:
         return MemoryBackend(**options)
@@ -59,7 +59,7 @@ class Kit(BackendContract):
 
 
 def run(kit: Kit, name: str) -> None:
-    """Run one test as pytest does."""
+    """Run a test of the kit as pytest does."""
     getattr(kit, f"test_{name}")()
 
 
@@ -75,7 +75,7 @@ def test_no_chapter_hides_a_test_of_another() -> None:
 
 
 def test_no_plugin_takes_a_test_for_its_own() -> None:
-    """To pytest each is a plain method without fixtures, so none that runs coroutines interferes."""
+    """pytest sees plain methods without fixtures, so no plugin that runs coroutines interferes."""
     for name in TESTS:
         test = getattr(BackendContract, name)
         assert not inspect.iscoroutinefunction(test), name
@@ -94,7 +94,7 @@ def test_a_failing_test_tells_the_sentence_and_the_values() -> None:
 
 
 def test_asserts_show_their_values() -> None:
-    """pytest rewrites the kit's asserts as it does a test module's."""
+    """pytest rewrites the asserts of the kit as those of a test module."""
 
     class OneTurn(Kit):
         def made(self, **options: Any) -> Store:
@@ -137,7 +137,7 @@ def test_the_clock_stands_still_until_it_is_moved() -> None:
 
 
 def test_simple_tests_run_first() -> None:
-    """pytest runs the tests of the last base class first, each class in the order of its body."""
+    """pytest runs the tests of the last base class first, and each class in the order of its body."""
     order = [name for base in reversed(BackendContract.__mro__) for name in vars(base) if name.startswith("test_")]
     assert (order[0], order[-1]) == ("test_append_stores_one_turn", "test_walks")
     assert order.index("test_what_makes_a_session") < order.index("test_no_two_ids_share_a_place")
@@ -176,7 +176,7 @@ def test_a_backend_need_not_support_seals() -> None:
 
 
 class Marking(MessageLayer):
-    """Marks each message that it stores, once."""
+    """Marks each message before it is stored, but never twice."""
 
     def write_message(self, message: Message) -> Message:
         return message if message.text.endswith("!") else user(f"{message.text}!")
@@ -210,7 +210,7 @@ class OnlyWhenRead(Marking):
 
 
 class Shown(Marking):
-    """Saves compare the message itself, not the one that would be read."""
+    """Compares the given message on save, not the message that would be read back."""
 
     def as_read(self, message: Message) -> Message:
         return message
@@ -246,5 +246,5 @@ def test_the_laws_of_message_layers(layer: type[MessageLayer], failed: set[str])
 
 @pytest.mark.parametrize("kind", [MemoryBackend, SQLiteBackend, PostgreSQLBackend, MySQLBackend, RedisBackend])
 def test_our_backends_list_their_namespaces(kind: type[Backend]) -> None:
-    """So the kit skips none of its tests there: the default of the contract alone raises `Unsupported`."""
+    """The kit skips its tests of namespaces only for the default of the contract, which raises `Unsupported`."""
     assert kind.namespaces is not Backend.namespaces

@@ -30,7 +30,7 @@ class TestLoadTimesOverMemory(BackendContract):
 
 
 class Renaming(MessageLayer):
-    """Stores each entry of a message under another name."""
+    """Renames each entry of a message for storage."""
 
     def write_message(self, message: Message) -> Message:
         return Message.from_dict({f"~{name}": value for name, value in message.to_dict().items()})
@@ -54,7 +54,7 @@ class TestRenaming(MessageLayerContract):
 
 
 class Redacting(MessageLayer):
-    """Removes a word."""
+    """Replaces a word."""
 
     def write_message(self, message: Message) -> Message:
         if "secret" not in message.text:
@@ -89,7 +89,7 @@ class Reversing(PayloadLayer):
 
 
 class Whole(Reversing):
-    """The same for whole payloads."""
+    """The same at the position of encryption, where a payload is changed whole."""
 
     codec = 201
     position: ClassVar[Position] = "encryption"

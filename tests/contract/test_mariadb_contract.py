@@ -1,4 +1,4 @@
-"""The SQL backend keeps the contract on MariaDB."""
+"""The SQL backend meets the contract on MariaDB."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class TestMySQLStore(OverMariaDB):
 
 @pytest.fixture
 def packets(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many statements went in each packet."""
+    """The number of statements in each packet."""
     sent: list[int] = []
     send = _MySQL._send
 
@@ -36,12 +36,12 @@ def packets(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def at(url: str, **options: Any) -> Store:
-    """Return a store there that does not sweep."""
+    """Return a store at this URL that does not sweep."""
     return Store(MySQLBackend(url, sweep=0, **options))
 
 
 async def test_how_many_round_trips(packets: list[int]) -> None:
-    """One for a read, and for an append to a session that was seen; two for a commit that looks for it first."""
+    """A read takes one, as does an append to a known session; a commit that looks the session up takes two."""
     async with at(emptied_mariadb()) as store, at(emptied_mariadb()) as other:
 
         async def trips(work: Awaitable[object]) -> int:
@@ -49,18 +49,18 @@ async def test_how_many_round_trips(packets: list[int]) -> None:
             await work
             return len(packets)
 
-        await other.erase("a")  # a connection is made
-        assert await trips(store.append("a", [user("x")])) == 4  # it is looked for, the time asked, made, filled
+        await other.erase("a")  # connect
+        assert await trips(store.append("a", [user("x")])) == 4  # find, ask the time, create, fill
         assert await trips(store.append("a", [user("x")])) == 1
         assert await trips(store.session("a")) == 1
         assert await trips(other.append("a", [user("x")])) == 2
-        assert await trips(store.append("a", [user("x")])) == 3  # it is not where it was seen
+        assert await trips(store.append("a", [user("x")])) == 3  # the version is no longer the known one
         assert await trips(store.merge_metadata("a", {"title": "x"})) == 3
         assert await trips(store.erase("a")) == 2
 
 
 async def test_what_is_looked_at_does_not_grow_with_the_history() -> None:
-    """Rows and keys that the server reads: as many for a short session as for a long one."""
+    """The server reads equally many rows and keys for a short and for a long session."""
     async with at(emptied_mariadb(), pool_size=1) as store:
         looked_at = []
         for turns in (60, 600):
@@ -79,7 +79,7 @@ async def test_what_is_looked_at_does_not_grow_with_the_history() -> None:
 
 
 async def rows_read(store: Any, work: Callable[[], Awaitable[object]]) -> int:
-    """How many rows and keys the server reads for it."""
+    """Return the number of rows and keys that the server reads for the work."""
 
     async def asked(sql: str) -> Any:
         database = store.backend._database
@@ -91,11 +91,11 @@ async def rows_read(store: Any, work: Callable[[], Awaitable[object]]) -> int:
 
 
 async def test_a_statement_over_the_limit_of_the_server() -> None:
-    """`max_allowed_packet`: it is refused here, as the server would end the connection; nothing of it is stored."""
+    """The client refuses a statement over `max_allowed_packet`, because the server would close the connection."""
     async with at(servers.MariaDB("max-allowed-packet=1M").url, pool_size=1) as store:
         connection = await lent(store)
         await store.append("a", [user("x")])
-        for name in ("a", "b"):  # at once, and after a look
+        for name in ("a", "b"):  # known session, unknown session
             with pytest.raises(TooLarge, match="raise its max_allowed_packet"):
                 await store.append(name, [user("x" * (1 << 20))])
         await store.append("a", [user("y" * 1_000_000)])
@@ -106,7 +106,7 @@ async def test_a_statement_over_the_limit_of_the_server() -> None:
 
 
 async def lent(store: Any) -> object:
-    """The connection that a store has."""
+    """Return the only connection of a store."""
 
     async def itself(connection: object) -> object:
         return connection

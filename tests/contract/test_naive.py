@@ -8,11 +8,11 @@ from naive import NAIVE, Naive, changes, failed_by, names_of, owners, sessions, 
 from turnlog.testing import BackendContract
 from turnlog_memory import MemoryBackend
 
-MODULES = (turns, changes, owners, sessions, work)  # each registers its naive backends
+MODULES = (turns, changes, owners, sessions, work)  # each module registers its naive backends
 CHAPTERS = [
     chapter for chapter in BackendContract.__mro__ if vars(chapter).keys() & {f"test_{t}" for t in names_of(chapter)}
 ]
-ABOVE_THE_BACKEND = {  # no backend can break these: `Store` and the values see to them
+ABOVE_THE_BACKEND = {  # no backend can break these: `Store` and the values ensure them
     "a_record_is_checked_before_it_is_sent",
     "how_many_values",
     "load_edit_save_is_refused",

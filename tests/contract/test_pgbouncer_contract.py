@@ -1,4 +1,4 @@
-"""The SQL backend keeps the contract on PostgreSQL through pgbouncer."""
+"""The SQL backend meets the contract on PostgreSQL through pgbouncer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ class OverPgBouncer(OverPostgreSQL):
 
 
 class TestPgBouncer(FurtherWay):
-    """PostgreSQL's own tests cover the statements; these cover how they are sent."""
+    """The short contract: the PostgreSQL tests cover the statements, these tests cover the connection through
+    pgbouncer.
+    """
 
     below = OverPgBouncer
 

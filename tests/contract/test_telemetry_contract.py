@@ -1,4 +1,4 @@
-"""The telemetry layer meets the contract, with and without an SDK, and with one that always fails."""
+"""The telemetry layer meets the contract without an SDK, with an SDK, and with an SDK that always fails."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from turnlog_telemetry import TelemetryLayer
 
 
 class Nowhere(SpanExporter):
-    """Drops spans."""
+    """Exports nothing."""
 
     def export(self, spans: object) -> SpanExportResult:
         return SpanExportResult.SUCCESS
 
 
 class Broken(SimpleSpanProcessor):
-    """Raises wherever it is called."""
+    """Raises on every call."""
 
     def on_start(self, *_: object, **__: object) -> None:
         raise RuntimeError

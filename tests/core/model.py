@@ -161,7 +161,6 @@ class Model:
                 metadata={name: value for name, value in merged.items() if value is not None},
                 owner=model.owner if ask.owner is None else ask.owner,
                 ttl=model.ttl if ask.ttl is None else ask.ttl,
-                updated=now,
             )
         if ask.retain is not None:
             kept = tuple(piece for piece in model.pieces if piece[-1].number >= model.turns - ask.retain)

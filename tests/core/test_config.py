@@ -395,7 +395,7 @@ def test_nothing_configured_is_sqlite_here(monkeypatch: pytest.MonkeyPatch) -> N
         ("store = 5", "turnlog.toml: store must be a table, not int"),
         (
             "[stroe]\na = 1",
-            "turnlog.toml: stroe is not known: there are the tables store and alerts; did you mean 'store'?",
+            "turnlog.toml: stroe is not known: the tables are store and alerts; did you mean 'store'?",
         ),
         ("[store]\nnamspace = 'x'", "turnlog.toml: store.namspace: MemoryBackend has no such option"),
         ("[store]\nnamspace = 'x'", "; did you mean 'namespace'?"),
@@ -508,7 +508,7 @@ def test_an_option_of_a_layer_in_a_variable_is_warned_about(
     store = open_store("memory://?layers=outer,inner")
     assert store.backend.inner.level == 1  # type: ignore[attr-defined]
     assert caplog.messages == [
-        "the variable TURNLOG_STORE_LEVEL is ignored: give it beside the name of the layer inner, in layers"
+        "the variable TURNLOG_STORE_LEVEL is ignored: give the option with the name of the layer inner, in layers"
     ]
 
 
@@ -644,7 +644,9 @@ def test_choices_come_from_the_annotation() -> None:
 
 def test_an_option_that_the_backend_lacks() -> None:
     text = refused("fakefile:///x?pooled=yes")
-    assert "FileStore has no such option; there are layers, max_session_bytes, namespace, retain, ttl, url" in text
+    assert (
+        "FileStore has no such option; the options are layers, max_session_bytes, namespace, retain, ttl, url" in text
+    )
 
 
 def test_where_it_is() -> None:
@@ -674,7 +676,7 @@ def test_the_first_layer_is_the_outermost() -> None:
 @pytest.mark.parametrize(
     ("layers", "says"),
     [
-        (["outer", "outer"], "the argument layers[1]: the layer 'outer' is there twice"),
+        (["outer", "outer"], "the argument layers[1]: the layer 'outer' is named twice"),
         ("outer", "the argument layers: must be a list"),
         ([5], "the argument layers[0]: must be the name of a layer"),
         ([""], "the argument layers[0]: must be the name of a layer"),
@@ -735,7 +737,7 @@ def test_an_unknown_layer() -> None:
         ("memory://?ttl=1h&ttl=2h", "the query has ttl twice"),
         ("memory://?ttll=5", "did you mean 'ttl'?"),
         ("memory://?url=memory://", "cannot hold another url"),
-        ("memory://?=5", "a key that is no name"),
+        ("memory://?=5", "a key in the query is not a name"),
         (b"memory://", "a URL must be text, not bytes"),
         (Path("chat.db"), "a URL must be text, not "),
     ],

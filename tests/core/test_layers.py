@@ -38,6 +38,7 @@ from turnlog import (
     tool,
     user,
 )
+from turnlog.errors import Closed
 from turnlog.layers import POSITIONS, Position, stack_of
 from turnlog.payload import codec_of, plain_body, wrap
 from turnlog.values import JSON, Value
@@ -131,8 +132,9 @@ async def test_a_layer_has_the_options_of_its_backend_and_opens_and_closes_it() 
     assert await layer.traces("default", "ann") == ()
     async with layer:
         layer.check_open()
-    with pytest.raises(Exception, match="is not open"):
+    with pytest.raises(Closed) as closed:
         backend.check_open()
+    assert str(closed.value) == "MemoryBackend is not open: open it with 'async with'"
 
 
 # ------------------------------------------------------------------------------------------------------ message layers
@@ -474,7 +476,7 @@ async def test_a_record_of_another_codec_is_passed_on() -> None:
     assert [codec_of(payload) for payload in await payloads(backend)] == [0, 201, 200]
     read = (await packed.session("s")).records
     assert [record.messages for record in read[:2]] == [(user("0" * 200),), (user("1" * 200),)]
-    with pytest.raises(CorruptRecord, match="codec 200, which is not known here"):
+    with pytest.raises(CorruptRecord, match="codec 200, which is unknown"):
         _ = read[2].messages
     encoded = Record.of((user("2" * 200),), id="again", time=0.0)
     other = encoded.with_payload(wrap(b"of another layer", 222))

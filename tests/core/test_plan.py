@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from turnlog import ABSENT, PRESENT, Change, Expect, Key, Record, user
+from turnlog import ABSENT, PRESENT, Change, Expect, Key, Record, Times, user
 from turnlog.errors import (
     Conflict,
     CorruptRecord,
@@ -241,6 +241,18 @@ def test_a_new_session_begins_with_an_epoch_of_its_own() -> None:
     assert (header.first, header.turns, header.start, header.messages_until, header.changes) == (7, 9, 0, 2, 1)
     again = planned(header, done.append, Change(append=turns(1), for_owner="bob"), nonce=count)
     assert (again.previous, again.number, again.header.changes, sizes) == (header.version, 9, 2, [16])
+
+
+def test_times_prevail_also_where_a_server_moves_the_expiry() -> None:
+    times = Times(5.0, 6.0, 70.0)
+    lives = msgspec.structs.replace(HEADER, expires=60.0, expiry_ttl=30.0)
+    for deferred in (False, True):
+        near = Near(deferred=deferred)
+        for change in (Change(append=turns(1), ttl=10.0, times=times), Change(times=times)):
+            header = plan(KEY, lives, change, near, 50.0, ttl=30.0, nonce=nonce).header
+            assert (header.created, header.updated, header.expires, header.expiry_ttl) == (5.0, 6.0, 70.0, None)
+    begins = plan(KEY, HEADER, Change(times=Times(5.0, 6.0)), NOTHING, 50.0, ttl=30.0, nonce=nonce).header
+    assert (begins.updated, begins.expires, begins.version) == (6.0, 80.0, HEADER.version)
 
 
 def test_a_round_follows_its_turn() -> None:

@@ -469,8 +469,8 @@ def test_a_root_replaces_the_systems_authorities(tmp_path: Path) -> None:
     ("mode", "root", "says"),
     [
         ("verify-ca", None, "sslmode must be disable, require or verify-full, not 'verify-ca'"),
-        ("disable", "none.crt", "sslrootcert is of no use with sslmode disable"),
-        ("require", "none.crt", "sslrootcert is of no use with sslmode require"),
+        ("disable", "none.crt", "sslrootcert has no effect with sslmode disable"),
+        ("require", "none.crt", "sslrootcert has no effect with sslmode require"),
         ("verify-full", "none.crt", "none.crt' cannot be read"),
         ("verify-full", "nowhere.crt", "nowhere.crt' cannot be read"),
     ],

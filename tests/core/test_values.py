@@ -16,6 +16,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import astuple, replace
 
 from turnlog import (
     ABSENT,
@@ -30,6 +31,7 @@ from turnlog import (
     Session,
     SessionInfo,
     Store,
+    Times,
     Turn,
     Version,
     assistant,
@@ -381,12 +383,35 @@ def test_versions_are_not_ordered() -> None:
         ({"metadata": {"": 1}}, "metadata"),
         ({"metadata": {"\ud800": 1}}, "metadata"),
         ({"metadata": {"a": "\ud800"}}, "metadata.a"),
+        ({"times": (1.0, 2.0)}, "times must be Times, not tuple"),
     ],
     ids=short,
 )
 def test_a_bad_change_is_refused(parts: dict[str, Any], place: str) -> None:
     with pytest.raises(InvalidInput, match=place):
         Change(**parts)
+
+
+@pytest.mark.parametrize("place", range(3))
+@pytest.mark.parametrize("bad", [0, -1.0, float("nan"), float("inf"), 2**53, "1", True, b"1"], ids=short)
+def test_times_are_numbers_over_0(bad: Any, place: int) -> None:
+    times: list[Any] = [1, 2.5, 2**53 - 1]
+    assert [type(time) for time in astuple(Times(*times))] == [float, float, float]
+    times[place] = bad
+    with pytest.raises(InvalidInput, match=f"{('created', 'updated', 'expires')[place]} must be a number of seconds"):
+        Times(*times)
+
+
+def test_times_of_an_info_that_was_read() -> None:
+    state, _ = SessionState.absent(Key("n", "s"), ttl=50.0).apply(Change(append=(record(),)), 10.0)
+    info = state.read(20.0, touch=False)[1].info
+    assert Times.of(info, 20.0) == Times(10.0, 10.0, 60.0)
+    assert Times.of(replace(info, expires_in=None), 20.0) == Times(10.0, 10.0, None)
+
+
+def test_a_layer_keeps_the_times_of_a_change() -> None:
+    times = Times(1.0, 2.0)
+    assert Change(append=(record(),), times=times).rewrite(keep=1).times == times
 
 
 def test_a_change_may_go_on_with_an_open_turn_and_begin_others() -> None:
@@ -436,6 +461,7 @@ SAME: dict[str, Any] = {
         {"retain": 5},
         {"max_bytes": 5},
         {"first": 5},
+        {"times": Times(1.0, 2.0, 3.0)},
         {"append": (record(time=99.0),)},
         {"metadata": {"b": 2, "a": {"y": 2, "x": 1}}},
         {"ttl": 5.0},

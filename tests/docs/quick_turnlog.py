@@ -1,7 +1,8 @@
-"""A `turnlog` that starts in a tenth of the time: each command is a fork of a process that has imported it.
+"""A fast program `turnlog` for tests: each command is a fork of a process that has already imported turnlog.
 
-`with commands_in(FOLDER):` puts a program `turnlog` into a folder.  The program sends its arguments, variables, working
-directory, and standard input, output and error to the process, and exits with the code of the fork.
+`with commands_in(FOLDER):` writes a program `turnlog` into a folder.  The program sends its arguments, variables,
+working directory, and standard input, output and error to the process, and exits with the exit code of the fork.  It
+starts in a tenth of the time of the real command.
 """
 
 from __future__ import annotations
@@ -29,7 +30,10 @@ with socket.socket(socket.AF_UNIX) as server:
 
 @contextmanager
 def commands_in(folder: Path) -> Iterator[None]:
-    """Serve the program `turnlog` in a folder, from a fork of this process.  Its path must be short."""
+    """Serve the program `turnlog` in a folder, from a fork of this process.
+
+    The path of the folder must be short, because it contains a Unix socket.
+    """
     place, program = folder / "socket", folder / "turnlog"
     program.write_text(CLIENT.format(python=sys.executable, place=str(place)), encoding="utf-8")
     program.chmod(0o755)
@@ -49,7 +53,7 @@ def commands_in(folder: Path) -> Iterator[None]:
 def _serve(listening: socket.socket) -> NoReturn:
     import turnlog_sql.sqlite  # noqa: F401 - what nearly every command imports
 
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system reaps the forks
     while True:
         client, _ = listening.accept()
         if not os.fork():

@@ -1,11 +1,12 @@
 """Run the snippets of one page, in order, in the working directory: python run_page.py PAGE.
 
-- A block of `python` is executed, all of a page's in one namespace.  What it prints must be shown: as a comment on the
-  line of the `print`, or on the last line of the statement that led to it, or in a block of `text` right behind.
-- A block of `console` holds commands behind `$ ` and what each prints; `...` stands for anything.
-- A block of `sh` is run, and must succeed.
-- `<!-- file: NAME -->` before a block writes it to a file instead.
-- `<!-- not run: REASON -->` leaves it alone, and so do the words of `ELSEWHERE`.
+- The script executes the `python` blocks of a page in one namespace.  The page must show their output: in a comment on
+  the line of the `print`, in a comment on the last line of the statement that printed it, or in a `text` block directly
+  after the `python` block.
+- A `console` block has commands after `$ `, each followed by its output.  `...` matches any text.
+- The script runs a `sh` block, which must succeed.
+- `<!-- file: NAME -->` before a block: the script writes the block to a file and does not run it.
+- `<!-- not run: REASON -->` before a block, or a word of `ELSEWHERE`: the script skips the block.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ SHOWN = {"text", "toml", "json", "jsonl", "markdown"}
 
 
 class Block(NamedTuple):
-    """A fenced block of a page: its language, its text, the line it begins in, and the comment before it."""
+    """A fenced block of a page: its language, its text, its first line, and the comment before it."""
 
     kind: str
     body: str
@@ -44,21 +45,21 @@ class Block(NamedTuple):
 
 
 class Wrong(Exception):
-    """A page says what is not so."""
+    """A block behaves differently from the page."""
 
 
 def blocks(text: str) -> Iterator[Block]:
-    """The blocks of a page."""
+    """Yield the blocks of a page."""
     for found in _FENCE.finditer(text):
         line = text.count("\n", 0, found.start("body")) + 1
         yield Block(found["kind"], found["body"], line, found["remark"] or "")
 
 
 def run(text: str, name: str) -> int:
-    """Run a page's blocks; how many there were to run.
+    """Run the blocks of a page; return their number.
 
     Raises:
-        Wrong: One does something else than the page says.
+        Wrong: A block behaves differently from the page.
     """
     namespace: dict[str, object] = {"__name__": "__main__"}
     count, found = 0, [*blocks(text)]
@@ -84,13 +85,13 @@ def run(text: str, name: str) -> int:
         elif block.kind in SHOWN:
             continue
         else:
-            raise Wrong(f"{where}: a block of {block.kind or 'nothing'}: say what it is, one of {sorted(RUN | SHOWN)}")
+            raise Wrong(f"{where}: the block has the language {block.kind!r}: name one of {sorted(RUN | SHOWN)}")
         count += 1
     return count
 
 
 class Python:
-    """A block of Python, which knows what each of its lines is to print."""
+    """A block of Python with the expected output of each line."""
 
     def __init__(self, block: Block, name: str, namespace: dict[str, object]) -> None:
         self.source = "\n" * (block.line - 1) + block.body
@@ -109,10 +110,10 @@ class Python:
         self.loose: list[str] = []
 
     def run(self, shown: str | None) -> None:
-        """Run it.
+        """Run the block and compare its output.
 
         Args:
-            shown: The output that the page shows behind the block.
+            shown: The contents of the `text` block directly after it; None: the page has none.
         """
         self.namespace["print"] = self.print
         unclaimed: list[str] = []
@@ -126,15 +127,15 @@ class Python:
             else:
                 unclaimed += self.loose
         if self.unseen:
-            raise Wrong(f"{self.name}:{min(self.unseen)}: this is never printed")
+            raise Wrong(f"{self.name}:{min(self.unseen)}: the output in this comment is never printed")
         line = self.tree.body[0].lineno
         if shown is not None:
             self._compare("\n".join(unclaimed), shown.strip("\n"), line)
         elif unclaimed:
-            raise Wrong(f"{self.name}:{line}: the page does not show what is printed:\n" + "\n".join(unclaimed))
+            raise Wrong(f"{self.name}:{line}: the page does not show this output:\n" + "\n".join(unclaimed))
 
     def print(self, *values: object, **options: object) -> None:
-        """Stands for `print`, and compares what is printed with the comment on the line."""
+        """Replace `print` in a block: compare the output with the comment on the line."""
         stream = io.StringIO()
         builtins.print(*values, **{**options, "file": stream, "flush": False})  # type: ignore[call-overload]
         text = stream.getvalue().removesuffix("\n")
@@ -154,7 +155,7 @@ class Python:
 def _console(block: Block, where: str) -> None:
     commands = re.split(r"^\$ ", block.body, flags=re.MULTILINE)
     if commands[0].strip() or len(commands) == 1:
-        raise Wrong(f"{where}: commands stand behind '$ '")
+        raise Wrong(f"{where}: a console block must begin with a command: write '$ ' before each command")
     for command in commands[1:]:
         typed, _, shown = command.partition("\n")
         done = _shell(typed)
@@ -163,7 +164,7 @@ def _console(block: Block, where: str) -> None:
 
 
 def fits(printed: str, shown: str) -> bool:
-    """Whether what is printed is what is shown, where `...` stands for anything."""
+    """Return whether the printed text matches the shown text, in which `...` matches any text."""
     return re.fullmatch(".*?".join(map(re.escape, shown.split("..."))), printed, re.DOTALL) is not None
 
 
@@ -185,7 +186,7 @@ if __name__ == "__main__":
     from quick_turnlog import commands_in
 
     page = Path(sys.argv[1])
-    sys.path.insert(0, "")  # as in a session of Python: what a page has written to a file can be imported
+    sys.path.insert(0, "")  # as in an interactive session: pages import the files that they write
     text = page.read_text(encoding="utf-8")
     with TemporaryDirectory() as folder, commands_in(Path(folder)) if "turnlog " in text else nullcontext():
         os.environ["PATH"] = f"{folder}:{os.environ['PATH']}"

@@ -1,4 +1,4 @@
-"""The affinity example loses nothing when an instance dies, and its figures are as its page describes them."""
+"""The affinity example loses no turn when an instance dies, and its figures match its page."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SESSIONS, ROUNDS = 40, 3
 @pytest.fixture(scope="module")
 def figures() -> dict[str, dict[str, Figures]]:
     """Return the figures by mode and part; the run itself checks that no acknowledged turn is lost."""
-    server = servers.Redis()  # of its own, because its commands are counted
+    server = servers.Redis()  # a separate server, because the test counts its commands
     try:
         done = [asyncio.run(run(server.url, mode, SESSIONS, ROUNDS)) for mode in MODES]
     finally:
@@ -63,7 +63,7 @@ def test_without_a_cache_there_are_no_hits(figures: dict[str, dict[str, Figures]
 
 
 class Naive:
-    """Instances that keep the histories of their sessions themselves; also the connection to their router."""
+    """Instances that keep histories in memory only; the class is also the connection to their router."""
 
     def __init__(self) -> None:
         self.said: dict[str, dict[str, list[str]]] = {"one": {}, "two": {}}

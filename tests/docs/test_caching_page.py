@@ -14,14 +14,14 @@ UNITS = {"": 1, "s": 1, "h": 3600, "MiB": 1024**2}
 
 
 def rows(heading: str) -> list[list[str]]:
-    """The rows of the table under a heading, without its head."""
+    """Return the rows of the table under a heading, without its header."""
     _, _, below = PAGE.read_text(encoding="utf-8").partition(f"\n## {heading}\n")
     lines = [line for line in below.partition("\n## ")[0].splitlines() if line.startswith("| ")]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[1:]]
 
 
 def value(text: str) -> object:
-    """What a default stands for: a number with a unit, or a word."""
+    """Return the value of a default in the table: a number with a unit, or a word."""
     number = re.fullmatch(r"([\d,]+) ?(\w*)", text)
     return int(number[1].replace(",", "")) * UNITS[number[2]] if number else text.strip("`")
 

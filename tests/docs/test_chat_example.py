@@ -1,4 +1,4 @@
-"""The chat of the examples, as its visitors have it: a real server, real HTTP, and a real browser."""
+"""The chat example works for its visitors: a real server, real HTTP, and a real browser."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NUMBERS = count()
 
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """The port of a server with an empty store."""
+    """Start a server with an empty store; yield its port."""
     folder, port = tmp_path_factory.mktemp("chat"), servers.free_port()
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("TURNLOG_", "CHAT_"))}
     command = [sys.executable, "-W", "error", "-m", "uvicorn", "webchat.app:app", "--port", str(port)]
@@ -44,7 +44,7 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 
 class Visitor:
-    """A browser with a cookie, without a page."""
+    """An HTTP client with the cookie of a browser."""
 
     def __init__(self, port: int, name: str = "") -> None:
         self.port = port
@@ -54,7 +54,7 @@ class Visitor:
             assert self.ask("POST", "/api/user", {"name": name})[0] == 200
 
     def open(self, method: str, path: str, data: object = None, **headers: str) -> http.client.HTTPResponse:
-        """Send a request, and return the answer as soon as it begins."""
+        """Send a request, and return the response when its headers have arrived."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         if data is not None:
             headers = {"Content-Type": "application/json", **headers}
@@ -67,13 +67,13 @@ class Visitor:
         return answer
 
     def ask(self, method: str, path: str, data: object = None, **headers: str) -> tuple[int, Any]:
-        """Return the status of an answer, and its JSON."""
+        """Send a request, and return the status and the JSON of the response."""
         with closing(self.open(method, path, data, **headers)) as answer:
             text = answer.read()
             return answer.status, json.loads(text) if "json" in answer.headers.get("Content-Type", "") else None
 
     def begin(self) -> str:
-        """Return the id of a new session."""
+        """Create a session, and return its id."""
         return str(self.ask("POST", "/api/sessions", {})[1]["id"])
 
     def say(self, session: str, text: str, turn_id: str = "") -> http.client.HTTPResponse:
@@ -94,7 +94,7 @@ class Visitor:
         return found
 
     def questions(self, session: str) -> list[str]:
-        """Return what was asked."""
+        """Return the questions of the last turns."""
         return [turn["messages"][0]["content"] for turn in self.turns(session)]
 
 
@@ -165,7 +165,7 @@ def test_what_was_said_is_kept_if_the_browser_goes_away(port: int) -> None:
     assert cut["content"].startswith(first)
     begun = time.monotonic()
     assert visitor.said(session, "What did I say first?") == "You said first: Hello there"
-    assert time.monotonic() - begun < 10  # nobody waits for a request that was cut
+    assert time.monotonic() - begun < 10  # shutdown does not wait for a request that was cut off
     assert [turn["interrupted"] for turn in visitor.turns(session)] == [True, False]
 
 

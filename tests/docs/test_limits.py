@@ -1,4 +1,4 @@
-"""The table of limits says what the code says, and all of it."""
+"""The page of limits lists every limit of the code, with its value."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROW = re.compile(r"^\| [^|]+ \| (?:1 to )?([\d,.]+) ?(KiB|MiB)?[^|]*\| `(\w+)` \
 
 
 def said() -> dict[str, float]:
-    """The limits that the page gives, by name."""
+    """Return the limits of the page, by name."""
     rows = ROW.findall(PAGE.read_text(encoding="utf-8"))
     return {name: float(number.replace(",", "")) * UNITS.get(unit, 1) for number, unit, name in rows}
 

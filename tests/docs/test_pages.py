@@ -1,4 +1,4 @@
-"""README and docs: what they show is what happens, their links lead somewhere, and every page can be reached."""
+"""README and docs: the snippets print the shown output, links have targets, and the index leads to every page."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 def test_what_a_page_shows_is_what_happens(name: str, site: Path, tmp_path: Path) -> None:
     variables = environment(site)
     variables["PATH"] = f"{Path(sys.executable).parent}:{variables['PATH']}"
-    variables.pop("PYTHONUNBUFFERED", None)  # it would hide that results come too late
+    variables.pop("PYTHONUNBUFFERED", None)  # unbuffered output would hide results that are printed too late
     done = subprocess.run(
         [sys.executable, "-W", "error", str(ROOT / "tests" / "docs" / "run_page.py"), str(ROOT / name)],
         cwd=tmp_path,
@@ -48,7 +48,7 @@ def test_tables_of_configuration_are_toml(name: str) -> None:
 
 
 def without_blanks(text: str) -> str:
-    """Without empty lines, which the formatter sets as it likes."""
+    """Return text without empty lines, because the formatter adds and removes them."""
     return re.sub(r"\n\n+", "\n", text)
 
 
@@ -79,7 +79,7 @@ FAULTS = {
     "a name of another block": ("```python\nx = 1\n```\n\n```python\nprint(x)  # 2\n```", "page.md:6"),
     "a command's output": ("```console\n$ echo one\ntwo\n```", "but this is printed:\none"),
     "a command that fails": ("```sh\nfalse\n```", "exit code 1"),
-    "a block that is not named": ("```\nprint(2)\n```", "say what it is"),
+    "a block that is not named": ("```\nprint(2)\n```", "name one of"),
 }
 
 
@@ -136,7 +136,7 @@ for number in range(2):
 
 
 def links(page: Path) -> list[tuple[str, Path, str]]:
-    """The links of a page to others of ours: as written, the file, the heading."""
+    """Return the links of a page to other files: the link, the file, the heading."""
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     found = []
     for link in LINK.findall(text):
@@ -147,7 +147,7 @@ def links(page: Path) -> list[tuple[str, Path, str]]:
 
 
 def headings(page: Path) -> set[str]:
-    """The anchors of a page's headings."""
+    """Return the anchors of a page's headings."""
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}

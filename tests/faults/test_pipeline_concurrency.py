@@ -254,7 +254,7 @@ async def test_a_session_that_is_erased_while_its_lease_is_awaited_stays_gone(
 
     await store.append("s", [user("?")])
     await lease().__aenter__()
-    with pytest.raises(Conflict, match="while its lease was awaited"):
+    with pytest.raises(Conflict, match="while a request waited for its lease"):
         await lease(Erased()).__aenter__()
     with pytest.raises(SessionNotFound):
         await store.info("s")

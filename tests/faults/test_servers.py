@@ -558,7 +558,7 @@ async def test_a_server_that_is_not_there_or_refuses_is_unavailable(killable: An
     found = urlsplit(killable.url)
     kind, database, there = found.scheme, found.path[1:], f"127.0.0.1:{found.port}"
     port, account = servers.free_port(), f"{killable.url.rpartition('@')[0]}@"
-    unreachable = "(cannot be reached|Can't connect)"
+    unreachable = "cannot be reached"
     cases = {
         f"{account}127.0.0.1:{port}/{database}": f"{kind} 127.0.0.1:{port}/{database}.*{unreachable}",
         f"{account}localhost.invalid/{database}": f"{kind} localhost.invalid:.*{unreachable}",
@@ -569,7 +569,7 @@ async def test_a_server_that_is_not_there_or_refuses_is_unavailable(killable: An
         store = server_writers.store_at(url, timeout=10)
         with pytest.raises(Unavailable, match=message) as caught:
             await store.open()
-        assert str(caught.value).endswith("nothing was done")
+        assert ": nothing was done; " in str(caught.value)
         assert "\n" not in str(caught.value)
         assert "wr0ng-w0rd" not in "".join(traceback.format_exception(caught.value)) + repr(store)
 

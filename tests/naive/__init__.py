@@ -1,6 +1,6 @@
-"""Naive backends: each has an idea of the contract that looks right, and fails the tests that show why it is not.
+"""Naive backends: each has a plausible mistake, and fails the tests that detect it.
 
-They derive from the memory backend, which meets the contract, and differ from it in one thing.
+They derive from the memory backend, which meets the contract, and each changes one thing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ B = TypeVar("B", bound=type[Backend])
 
 @dataclass(frozen=True)
 class Naive:
-    """A naive backend, a chapter of the kit, and the tests of that chapter that it must fail."""
+    """A naive backend, a chapter of the kit, and the tests of the chapter that it must fail."""
 
     backend: type[Backend]
     chapter: type
@@ -27,11 +27,11 @@ class Naive:
 
 
 NAIVE: list[Naive] = []
-"""All of them."""
+"""All naive backends."""
 
 
 def fails(chapter: type, *tests: str, shared: bool = False) -> Callable[[B], B]:
-    """Register a backend that fails at least these tests of a chapter, named without their `test_`."""
+    """Register a backend that fails at least these tests of a chapter, named without their `test_` prefix."""
 
     def register(backend: B) -> B:
         NAIVE.append(Naive(backend, chapter, frozenset(tests), shared))
@@ -41,12 +41,12 @@ def fails(chapter: type, *tests: str, shared: bool = False) -> Callable[[B], B]:
 
 
 def names_of(chapter: type) -> list[str]:
-    """Return the names of a chapter's tests, without their `test_`."""
+    """Return the names of a chapter's tests, without their `test_` prefix."""
     return [name.removeprefix("test_") for name in dir(chapter) if name.startswith("test_")]
 
 
 def failed_by(backend: type[Backend], tests: Iterable[str], *, shared: bool = False) -> dict[str, BaseException]:
-    """Return those of the tests that a backend fails, with the errors."""
+    """Run tests on a backend and return the errors of those that fail, by name."""
     is_shared = shared
 
     class Kit(BackendContract):
@@ -67,7 +67,7 @@ def failed_by(backend: type[Backend], tests: Iterable[str], *, shared: bool = Fa
 
 
 async def stored(backend: MemoryBackend, key: Key) -> Session | None:
-    """Return what the memory backend stores, whatever the naive one makes of it; extend no life."""
+    """Read from the memory backend itself, past overrides of the naive one, without an extension of the expiry."""
     try:
         return await MemoryBackend.read(backend, key, touch=False)
     except SessionNotFound:

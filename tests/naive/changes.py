@@ -35,7 +35,7 @@ from turnlog_memory import MemoryBackend
 )
 @fails(Expiring, "a_slow_model_brings_no_session_back")
 class LastWriteWins(MemoryBackend):
-    """Stores every change: the last writer wins."""
+    """Ignores conditions: the last writer wins."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         return await super().commit(key, replace(change, expect=None))
@@ -43,7 +43,7 @@ class LastWriteWins(MemoryBackend):
 
 @fails(Expecting, "a_version_of_another_session", "no_version_comes_twice")
 class Counter(MemoryBackend):
-    """Counts from the beginning in each session that is made: no epoch."""
+    """Numbers versions from the start of each session, without a random epoch."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         state, receipt = self._state(key).apply(change, self.clock(), nonce=bytes)
@@ -63,7 +63,7 @@ class Counter(MemoryBackend):
     "no_version_comes_twice",
 )
 class ClockVersion(MemoryBackend):
-    """Takes the time of the last change for a version."""
+    """Uses the time of the last change as the version."""
 
     def _told(self, version: Version) -> Version:
         now = int(self.clock()).to_bytes(8, "big")
@@ -90,7 +90,7 @@ class ClockVersion(MemoryBackend):
     "a_version_of_another_session",
 )
 class CountsMessages(MemoryBackend):
-    """Takes a history of the same length for the same."""
+    """Treats histories of equal length as equal."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         session = await stored(self, key)
@@ -106,7 +106,7 @@ class CountsMessages(MemoryBackend):
     "a_session_that_is_older_than_expect",
 )
 class DeletesAnyVersion(MemoryBackend):
-    """Deletes what is there."""
+    """Ignores the expected version of a deletion."""
 
     async def delete(self, key: Key, **how: Any) -> bool:
         return await super().delete(key)
@@ -143,7 +143,7 @@ class RefusesAll(MemoryBackend):
 
 @fails(Conditions, "same_turns")
 class NoConflictIfMissing(MemoryBackend):
-    """Raises `SessionNotFound` if a version is expected of a session that is not stored."""
+    """Raises `SessionNotFound` instead of `Conflict` if a version is expected and the session is missing."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         if isinstance(change.expect, Version):
@@ -153,7 +153,7 @@ class NoConflictIfMissing(MemoryBackend):
 
 @fails(Expecting, "a_session_that_is_older_than_expect")
 class RegressedIsConflict(MemoryBackend):
-    """Raises `Conflict` where the history has regressed."""
+    """Raises `Conflict` instead of `HistoryRegressed`."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         try:
@@ -164,7 +164,7 @@ class RegressedIsConflict(MemoryBackend):
 
 @fails(Expecting, "a_session_that_is_older_than_expect")
 class RegressedIsFine(MemoryBackend):
-    """Stores a change of a writer that saw more than is stored."""
+    """Accepts a change whose version is newer than the stored one."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         try:
@@ -181,7 +181,7 @@ class RegressedIsFine(MemoryBackend):
 
 @fails(Conditions, "session_must_be_absent")
 class AbsentIsEmpty(MemoryBackend):
-    """Takes ABSENT for: overwrite."""
+    """Treats `ABSENT` as a request to overwrite."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         if change.expect is ABSENT:
@@ -203,7 +203,7 @@ class BareConflict(MemoryBackend):
 
 @fails(Expecting, "a_refused_change_can_be_made_anew")
 class RefusedIsRemembered(MemoryBackend):
-    """Remembers each id that it saw."""
+    """Remembers the ids of refused changes."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -222,7 +222,7 @@ class RefusedIsRemembered(MemoryBackend):
     "a_version_stays_while_nothing_changes",
 )
 class ReadersChangeIt(MemoryBackend):
-    """Gives each reader a version of its own."""
+    """Changes the version on every read."""
 
     async def read(self, key: Key, **asked: Any) -> Session:
         session = await super().read(key, **asked)
@@ -250,7 +250,7 @@ class ReadersChangeIt(MemoryBackend):
 )
 @fails(Cancelling, "a_caller_holds_what_it_sent")
 class Forgetful(MemoryBackend):
-    """Stores a change as often as it comes."""
+    """Never recognises a repeat."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         return await super().commit(key, replace(change, id=Change(owner="").id))
@@ -270,7 +270,7 @@ class Forgetful(MemoryBackend):
     "what_may_not_differ",
 )
 class RemembersLast(MemoryBackend):
-    """Recognises the last change only."""
+    """Recognises a repeat of the last change only."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -286,7 +286,7 @@ class RemembersLast(MemoryBackend):
 
 @fails(Repeating, "64_changes_are_remembered")
 class RemembersSixty(MemoryBackend):
-    """Recognises 60 changes, which must do."""
+    """Recognises repeats of the last 60 changes, fewer than required."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         state = self._state(key)
@@ -310,7 +310,7 @@ class RemembersSixty(MemoryBackend):
     "what_may_not_differ",
 )
 class RemembersInTurns(MemoryBackend):
-    """Looks for the id among the turns that are there."""
+    """Looks for the change id in the stored turns."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         session = await stored(self, key)
@@ -323,7 +323,7 @@ class RemembersInTurns(MemoryBackend):
 
 @fails(Repeating, "a_repeat_undoes_nothing", "every_kind_of_change_is_recognised", "what_may_not_differ")
 class AppendsOnlyOnce(MemoryBackend):
-    """Recognises appends; what else there is can be done twice."""
+    """Recognises repeats of appends, but not of other changes."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         return await super().commit(key, change if change.append else replace(change, id=Change(owner="").id))
@@ -331,7 +331,7 @@ class AppendsOnlyOnce(MemoryBackend):
 
 @fails(Repeating, "another_encoding_is_the_same_change")
 class ComparesPayloads(MemoryBackend):
-    """Takes a change for the same if its bytes are."""
+    """Treats changes with equal payloads as repeats."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         parts = [(r.id, r.part, r.open, hashlib.sha256(r.payload).digest()) for r in change.append]
@@ -342,7 +342,7 @@ class ComparesPayloads(MemoryBackend):
 
 @fails(Repeating, "a_turn_id_stands_for_its_messages", "what_may_differ")
 class ComparesEverything(MemoryBackend):
-    """Takes a change for the same if all of it is."""
+    """Treats a change as a repeat only if all its fields are equal."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         asked = (change.digest, str(change.expect), change.retain, change.max_bytes, [r.time for r in change.append])
@@ -351,7 +351,7 @@ class ComparesEverything(MemoryBackend):
 
 @fails(Repeating, "a_turn_id_stands_for_its_messages", "another_encoding_is_the_same_change", "what_may_not_differ")
 class TrustsIds(MemoryBackend):
-    """Takes a change for the same if its id is."""
+    """Treats every change with a known id as a repeat, also one with other contents."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         return await super().commit(key, replace(change, asked=b"the same"))
@@ -359,7 +359,7 @@ class TrustsIds(MemoryBackend):
 
 @fails(Repeating, "the_id_is_looked_up_before_expect", "what_may_differ")
 class ExpectsFirst(MemoryBackend):
-    """Compares `expect` before anything else."""
+    """Checks `expect` before it looks for a repeat."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         session = await stored(self, key)
@@ -370,7 +370,7 @@ class ExpectsFirst(MemoryBackend):
 
 @fails(Repeating, "a_late_repeat", "64_changes_are_remembered", "the_id_is_looked_up_before_expect")
 class AnswersNow(MemoryBackend):
-    """Answers a repeat with where the session is."""
+    """Answers a repeat with the current version."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         receipt = await super().commit(key, change)
@@ -381,7 +381,7 @@ class AnswersNow(MemoryBackend):
 
 @fails(Repeating, "a_late_repeat", "five_times_the_same")
 class AnswersThen(MemoryBackend):
-    """Answers a repeat with the receipt that it kept."""
+    """Answers a repeat with the stored receipt."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -402,7 +402,7 @@ class AnswersThen(MemoryBackend):
     "what_may_not_differ",
 )
 class IdsOfAll(MemoryBackend):
-    """Remembers ids for all sessions together, and for ever."""
+    """Shares the remembered ids between all sessions, and never forgets them."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -418,7 +418,7 @@ class IdsOfAll(MemoryBackend):
 
 @fails(Repeating, "what_was_refused_is_not_remembered")
 class RefusedOnce(MemoryBackend):
-    """Answers a change that was refused as it did the first time."""
+    """Raises the first error again if a refused change is repeated."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -445,7 +445,7 @@ class RefusedOnce(MemoryBackend):
     "onto_a_session_that_is_there",
 )
 class SharesTheState(MemoryBackend):
-    """Copies nothing: the new session is the old one until somebody writes."""
+    """Copies nothing: the target shares the state of the source, version included, until the next write."""
 
     async def copy(self, source: Key, target: Key, *, at: int | None, change_id: str, **how: Any) -> Receipt:
         if at is not None:
@@ -470,7 +470,7 @@ class SharesTheState(MemoryBackend):
     "all_that_is_copied",
 )
 class OneSessionTwoNames(MemoryBackend):
-    """Points the new name to the old session."""
+    """Stores the source's state under the target's name."""
 
     async def copy(self, source: Key, target: Key, *, at: int | None, change_id: str, **how: Any) -> Receipt:
         receipt = await super().copy(source, target, at=at, change_id=change_id, **how)
@@ -489,7 +489,7 @@ class OneSessionTwoNames(MemoryBackend):
     "both_go_on_apart",
 )
 class Aliases(MemoryBackend):
-    """Gives a session a second name."""
+    """Stores the target as an alias of the source."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -519,7 +519,7 @@ class Aliases(MemoryBackend):
     "up_to_a_turn",
 )
 class CopiesMessages(MemoryBackend):
-    """Copies what was said, as one turn of today."""
+    """Copies all messages into one new turn."""
 
     async def copy(self, source: Key, target: Key, *, at: int | None, change_id: str, **how: Any) -> Receipt:
         session = await self.read(source, before=at)
@@ -529,7 +529,7 @@ class CopiesMessages(MemoryBackend):
 
 @fails(Copying, "a_copy_of_what_was_retained")
 class CopiesFromZero(MemoryBackend):
-    """Numbers the turns of the copy from 0."""
+    """Renumbers the turns of the copy from 0."""
 
     async def copy(self, source: Key, target: Key, *, at: int | None, change_id: str, **how: Any) -> Receipt:
         session = await self.read(source, before=at)
@@ -548,7 +548,7 @@ class CopiesFromZero(MemoryBackend):
 
 @fails(Copying, "a_repeat_after_the_source_has_grown", "a_repeat_of_a_copy", "onto_a_session_that_is_there")
 class CopiesOver(MemoryBackend):
-    """Puts the copy in place of what is there."""
+    """Overwrites an existing target."""
 
     async def copy(self, source: Key, target: Key, *, at: int | None, change_id: str, **how: Any) -> Receipt:
         await self.read(source, last=0)
@@ -558,7 +558,7 @@ class CopiesOver(MemoryBackend):
 
 @fails(Copying, "a_repeat_after_the_source_has_grown")
 class CopiesWhatItFound(MemoryBackend):
-    """Takes a copy for the same if it finds the same."""
+    """Recognises a repeated copy only if the source has not changed."""
 
     async def copy(self, source: Key, target: Key, *, at: int | None, change_id: str, **how: Any) -> Receipt:
         session = await self.read(source, before=at)
@@ -577,7 +577,7 @@ class CopiesWhatItFound(MemoryBackend):
 
 @fails(Copying, "across_namespaces")
 class CopiesWithin(MemoryBackend):
-    """Copies within one namespace."""
+    """Copies into the namespace `default`, whatever the target."""
 
     async def copy(self, source: Key, target: Key, *, at: int | None, change_id: str, **how: Any) -> Receipt:
         return await super().copy(source, Key("default", target.session), at=at, change_id=change_id)
@@ -585,7 +585,7 @@ class CopiesWithin(MemoryBackend):
 
 @fails(Copying, "payloads_are_copied_as_they_are")
 class CopiesDecoded(MemoryBackend):
-    """Reads what it copies."""
+    """Decodes the records of the source."""
 
     async def copy(self, source: Key, target: Key, *, at: int | None, change_id: str, **how: Any) -> Receipt:
         for record in (await self.read(source)).records:
@@ -595,7 +595,7 @@ class CopiesDecoded(MemoryBackend):
 
 @fails(Copying, "without_a_source")
 class MakesASource(MemoryBackend):
-    """Copies a session that is not there as an empty one."""
+    """Copies a missing session as an empty one."""
 
     async def copy(self, source: Key, target: Key, *, at: int | None, change_id: str, **how: Any) -> Receipt:
         try:
@@ -623,7 +623,7 @@ class MakesASource(MemoryBackend):
     "since_over_a_sealed_run",
 )
 class SaysItSeals(MemoryBackend):
-    """Answers that it has sealed, and has not."""
+    """Returns True for a seal, but seals nothing."""
 
     async def seal(self, key: Key, record: Record) -> bool:
         return True
@@ -651,7 +651,7 @@ class SaysItSeals(MemoryBackend):
     "windows_over_a_sealed_run",
 )
 class RefusesLoudly(MemoryBackend):
-    """Does not support seals, and raises an error."""
+    """Raises an error for a seal instead of returning None."""
 
     async def seal(self, key: Key, record: Record) -> bool:
         raise Unavailable("this backend does not support seals")
@@ -668,7 +668,7 @@ class RefusesLoudly(MemoryBackend):
     "since_over_a_sealed_run",
 )
 class SealsAnyway(MemoryBackend):
-    """Seals, and answers that it does not support seals."""
+    """Seals, but returns None as if seals were not supported."""
 
     async def seal(self, key: Key, record: Record) -> None:  # type: ignore[override]
         await super().seal(key, record)
@@ -686,7 +686,7 @@ class SealsAnyway(MemoryBackend):
     "since_over_a_sealed_run",
 )
 class SealsByRewriting(MemoryBackend):
-    """Seals by a cut and an append."""
+    """Seals with a cut and an append."""
 
     async def seal(self, key: Key, record: Record) -> bool:
         rest = tuple(one for one in (await self.read(key)).records if one.number >= record.next_turn)
@@ -702,7 +702,7 @@ class SealsByRewriting(MemoryBackend):
     "a_sealed_record_that_is_too_large",
 )
 class SealsUnchecked(MemoryBackend):
-    """Puts the sealed record in place of those of the same numbers."""
+    """Replaces the records in the range of turns without comparing them."""
 
     async def seal(self, key: Key, record: Record) -> bool:
         state = self._state(key)
@@ -727,7 +727,7 @@ class SealsUnchecked(MemoryBackend):
 
 @fails(Sealing, "a_seal_is_not_remembered")
 class RemembersSeals(MemoryBackend):
-    """Remembers a seal like any other change, in place of the oldest one."""
+    """Remembers a seal as a change, so an earlier change id is forgotten."""
 
     async def seal(self, key: Key, record: Record) -> bool:
         return self._forget(key, 1) if await super().seal(key, record) else False
@@ -741,7 +741,7 @@ class RemembersSeals(MemoryBackend):
 
 @fails(Sealing, "a_seal_is_not_remembered")
 class SealsForgetful(RemembersSeals):
-    """Forgets what it remembered of the turns that are sealed."""
+    """Forgets the change ids of the sealed turns."""
 
     async def seal(self, key: Key, record: Record) -> bool:
         return self._forget(key, 64) if await MemoryBackend.seal(self, key, record) else False
@@ -749,7 +749,7 @@ class SealsForgetful(RemembersSeals):
 
 @fails(Sealing, "a_seal_extends_no_life")
 class SealsAreUses(MemoryBackend):
-    """Extends a session's life when it is sealed."""
+    """Extends the expiry of a session on a seal."""
 
     async def seal(self, key: Key, record: Record) -> bool:
         await self.read(key, last=0)
@@ -758,7 +758,7 @@ class SealsAreUses(MemoryBackend):
 
 @fails(Sealing, "a_cut_inside_a_sealed_run", "a_cut_inside_a_sealed_run_and_nothing_more")
 class CutsAtTheBoundary(MemoryBackend):
-    """Cuts a sealed record off whole, where the cut falls inside."""
+    """Removes a sealed record as a whole if a cut falls inside it."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         try:
@@ -769,7 +769,7 @@ class CutsAtTheBoundary(MemoryBackend):
 
 @fails(Sealing, "retention_keeps_a_sealed_run_whole")
 class RetainsExactly(MemoryBackend):
-    """Drops a sealed record whole, where retention falls inside."""
+    """Drops a sealed record as a whole if the retention limit falls inside it."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         if change.retain is not None:
@@ -783,7 +783,7 @@ class RetainsExactly(MemoryBackend):
 
 @fails(Sealing, "a_session_counts_what_readers_hold")
 class CountsCompressed(MemoryBackend):
-    """Counts the bytes that the records take once they are compressed."""
+    """Counts the compressed size of the records."""
 
     async def read(self, key: Key, **how: Any) -> Session:
         session = await super().read(key, **how)
@@ -800,7 +800,7 @@ class SealsWithoutLimit(MemoryBackend):
 
 @fails(Sealing, "a_copy_inside_a_sealed_run", "parts_that_begin_or_end_in_a_sealed_run", "windows_over_a_sealed_run")
 class CountsWhatIsBelow(MemoryBackend):
-    """Leaves out a sealed record that does not end below `before`."""
+    """Leaves out a sealed record that reaches beyond `before`."""
 
     async def read(self, key: Key, *, last: int | None = None, before: int | None = None, **asked: Any) -> Session:
         session = await super().read(key, last=last, before=before, **asked)
@@ -811,7 +811,7 @@ class CountsWhatIsBelow(MemoryBackend):
 
 @fails(Sealing, "a_seal_makes_no_session")
 class MakesASealedSession(MemoryBackend):
-    """Makes a session for a seal."""
+    """Creates a missing session for a seal."""
 
     async def seal(self, key: Key, record: Record) -> bool:
         try:
@@ -823,7 +823,7 @@ class MakesASealedSession(MemoryBackend):
 
 @fails(Sealing, "a_seal_begins_a_turn")
 class SealsRounds(MemoryBackend):
-    """Seals a round as it is."""
+    """Accepts a single round as a seal."""
 
     async def seal(self, key: Key, record: Record) -> bool:
         return True if not record.turns else await super().seal(key, record)
@@ -831,7 +831,7 @@ class SealsRounds(MemoryBackend):
 
 @fails(Sealing, "since_over_a_sealed_run")
 class SinceInsideTheRun(MemoryBackend):
-    """Sends what follows a sealed run to a reader who is inside it."""
+    """Returns only the records after a sealed run to a reader whose version is inside the run."""
 
     async def read(self, key: Key, *, since: Version | None = None, **asked: Any) -> Session:
         session = await super().read(key, since=since, **asked)

@@ -40,7 +40,7 @@ class _Expecting(MemoryBackend):
 
 @fails(Conditions, "session_must_be_present")
 class PresentIsNone(_Expecting):
-    """Takes `PRESENT` for no condition."""
+    """Treats `PRESENT` as no condition."""
 
     def condition(self, expect: Any, change: Change | None = None) -> Any:
         return None if expect is PRESENT else expect
@@ -48,7 +48,7 @@ class PresentIsNone(_Expecting):
 
 @fails(Conditions, "same_session")
 class SessionIsVersion(_Expecting):
-    """Compares the turns if it should compare the session."""
+    """Compares the turns instead of the session for `version.session`."""
 
     def condition(self, expect: Any, change: Change | None = None) -> Any:
         return expect.version if isinstance(expect, SameSession) else expect
@@ -56,7 +56,7 @@ class SessionIsVersion(_Expecting):
 
 @fails(Conditions, "same_session")
 class SessionIsPresent(_Expecting):
-    """Takes `version.session` for any session of that name."""
+    """Treats `version.session` as `PRESENT`."""
 
     def condition(self, expect: Any, change: Change | None = None) -> Any:
         return PRESENT if isinstance(expect, SameSession) else expect
@@ -64,7 +64,7 @@ class SessionIsPresent(_Expecting):
 
 @fails(Conditions, "same_turns")
 class WholeVersion(_Expecting):
-    """Refuses a turn because a title was written."""
+    """Compares metadata for a plain version, so a new title refuses a turn."""
 
     def condition(self, expect: Any, change: Change | None = None) -> Any:
         return expect.exact if isinstance(expect, Version) else expect
@@ -72,7 +72,7 @@ class WholeVersion(_Expecting):
 
 @fails(Conditions, "same_turns")
 class WholeVersionForMetadata(_Expecting):
-    """Compares a plain version on metadata, too, if the change is one of metadata."""
+    """Compares metadata for a plain version if the change has no turns."""
 
     def condition(self, expect: Any, change: Change | None = None) -> Any:
         turns = change is None or change.append or change.keep is not None
@@ -82,7 +82,7 @@ class WholeVersionForMetadata(_Expecting):
 @fails(Conditions, "exact_version")
 @fails(Describing, "compare_and_set")
 class TurnsOnly(_Expecting):
-    """Compares the turns, whatever the condition."""
+    """Compares the turns for every condition."""
 
     def condition(self, expect: Any, change: Change | None = None) -> Any:
         return expect.version if isinstance(expect, ExactVersion) else expect
@@ -90,7 +90,7 @@ class TurnsOnly(_Expecting):
 
 @fails(Conditions, "without_a_condition", "session_must_be_present")
 class NoneIsAbsent(_Expecting):
-    """Takes no condition for a session that must be new."""
+    """Treats a missing condition as `ABSENT`."""
 
     def condition(self, expect: Any, change: Change | None = None) -> Any:
         return ABSENT if expect is None and change is None else expect
@@ -98,7 +98,7 @@ class NoneIsAbsent(_Expecting):
 
 @fails(Conditions, "session_must_be_absent", "same_session", "same_turns", "exact_version", "session_must_be_present")
 class DeletesUnconditionally(MemoryBackend):
-    """Deletes the session, whatever the condition."""
+    """Ignores the condition of a deletion."""
 
     async def delete(self, key: Key, **how: Any) -> bool:
         return await super().delete(key, for_owner=how.get("for_owner"))
@@ -106,7 +106,7 @@ class DeletesUnconditionally(MemoryBackend):
 
 @fails(Conditions, "session_must_be_absent", "same_session", "same_turns", "exact_version")
 class CopiesUnconditionally(MemoryBackend):
-    """Copies the session, whatever the condition."""
+    """Ignores the condition of a copy."""
 
     async def copy(self, source: Key, target: Key, **how: Any) -> Receipt:
         return await super().copy(source, target, **{**how, "expect": None})
@@ -114,7 +114,7 @@ class CopiesUnconditionally(MemoryBackend):
 
 @fails(Conditions, "session_must_be_present")
 class PresentIsAConflict(MemoryBackend):
-    """Raises `Conflict` whenever a condition is not met."""
+    """Raises `Conflict` instead of `SessionNotFound` for `PRESENT`."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         try:
@@ -143,7 +143,7 @@ class PresentIsAConflict(MemoryBackend):
 @fails(Concurrency, "the_owner_is_compared_in_the_same_step")
 @fails(Namespaces, "views_keep_the_options_of_their_store")
 class CommitsForAll(MemoryBackend):
-    """Ignores the owner that a change is for."""
+    """Ignores `for_owner` of a change."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         return await super().commit(key, replace(change, for_owner=None))
@@ -161,7 +161,7 @@ class LooksUpFirst(MemoryBackend):
 
 @fails(Owners, "the_owner_is_compared_before_the_condition")
 class ComparesTheVersionFirst(MemoryBackend):
-    """Compares the condition before the owner, and so shows that there is a session."""
+    """Checks the condition before the owner, and so reveals that the session exists."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         session = await stored(self, key)
@@ -172,7 +172,7 @@ class ComparesTheVersionFirst(MemoryBackend):
 
 @fails(Owners, "a_change_for_an_owner", "a_view_of_an_owner")
 class NobodysIsEverybodys(MemoryBackend):
-    """Gives a session without an owner to the first who writes to it."""
+    """Lets any owner write to a session without an owner."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         session = await stored(self, key)
@@ -194,7 +194,7 @@ class AnotherOwnerIsAConflict(MemoryBackend):
 
 @fails(Owners, "a_session_that_is_made_for_an_owner", "a_view_works_on_the_sessions_of_its_owner")
 class MakesNobodys(MemoryBackend):
-    """Compares the owner, and sets it only if the change says so."""
+    """Checks `for_owner`, but does not set it as the owner of a new session."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         if await stored(self, key) is None:
@@ -204,7 +204,7 @@ class MakesNobodys(MemoryBackend):
 
 @fails(Owners, "an_expired_session_has_no_owner")
 class TheDeadOwn(MemoryBackend):
-    """Compares the owner of a session that has expired."""
+    """Checks the owner of an expired session."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         header = self._state(key).header
@@ -220,7 +220,7 @@ class TheDeadOwn(MemoryBackend):
     "invalid_owners",
 )
 class DeletesForAll(MemoryBackend):
-    """Ignores the owner that a deletion is for."""
+    """Ignores `for_owner` of a deletion."""
 
     async def delete(self, key: Key, **how: Any) -> bool:
         return await super().delete(key, expect=how.get("expect"))
@@ -228,7 +228,7 @@ class DeletesForAll(MemoryBackend):
 
 @fails(Owners, "delete_for_an_owner")
 class DeletesLoudly(MemoryBackend):
-    """Compares the condition of a deletion before the owner."""
+    """Checks the condition of a deletion before the owner."""
 
     async def delete(self, key: Key, **how: Any) -> bool:
         session, expect = await stored(self, key), how.get("expect")
@@ -246,7 +246,7 @@ class DeletesLoudly(MemoryBackend):
     "copy_for_an_owner",
 )
 class CopiesForAll(MemoryBackend):
-    """Ignores the owner that a copy is for."""
+    """Ignores `for_owner` of a copy."""
 
     async def copy(self, source: Key, target: Key, **how: Any) -> Receipt:
         return await super().copy(source, target, **{**how, "for_owner": None})
@@ -254,7 +254,7 @@ class CopiesForAll(MemoryBackend):
 
 @fails(Owners, "a_view_extends_the_lives_of_its_owners_sessions_only")
 class CopiesThenCompares(MemoryBackend):
-    """Reads the source of a copy before it compares the owner."""
+    """Reads the source of a copy before it checks the owner."""
 
     async def copy(self, source: Key, target: Key, **how: Any) -> Receipt:
         await self.read(source, last=0)
@@ -263,7 +263,7 @@ class CopiesThenCompares(MemoryBackend):
 
 @fails(Owners, "a_view_extends_the_lives_of_its_owners_sessions_only")
 class EveryReadIsAUse(MemoryBackend):
-    """Extends a life in every read."""
+    """Extends the expiry on every read."""
 
     async def read(self, key: Key, **asked: Any) -> Session:
         return await super().read(key, **{**asked, "touch": True})
@@ -274,19 +274,19 @@ class EveryReadIsAUse(MemoryBackend):
 
 @fails(Concurrency, "the_owner_is_compared_in_the_same_step")
 class ComparesThenCommits(MemoryBackend):
-    """Compares the owner, and then stores."""
+    """Compares the owner, and then commits in a second step."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         if change.for_owner is None or await stored(self, key) is None:
             return await super().commit(key, change)
-        self._state(key).header.check_owner(change.for_owner)  # type: ignore[union-attr]  # it is stored
+        self._state(key).header.check_owner(change.for_owner)  # type: ignore[union-attr]  # the session exists
         await asyncio.sleep(0)
         return await super().commit(key, replace(change, for_owner=None))
 
 
 @fails(Concurrency, "deleting_for_an_owner_is_one_step")
 class ComparesThenDeletes(MemoryBackend):
-    """Compares the owner, and then deletes."""
+    """Compares the owner, and then deletes in a second step."""
 
     async def delete(self, key: Key, **how: Any) -> bool:
         session = await stored(self, key)
@@ -298,7 +298,7 @@ class ComparesThenDeletes(MemoryBackend):
 
 @fails(Concurrency, "copying_for_an_owner_is_one_step")
 class ComparesThenCopies(MemoryBackend):
-    """Compares the owner, and then copies."""
+    """Compares the owner, and then copies in a second step."""
 
     async def copy(self, source: Key, target: Key, **how: Any) -> Receipt:
         session = await stored(self, source)
@@ -314,15 +314,15 @@ class ComparesThenCopies(MemoryBackend):
 @fails(Namespaces, "opening_and_closing_a_view_does_nothing")
 @fails(Lifecycle, "close_twice")
 class NeedsNoOpening(MemoryBackend):
-    """Works whether it is open or not."""
+    """Works even if it is not open."""
 
     def check_open(self) -> None:
-        """Never refuse."""
+        """Never raise."""
 
 
 @fails(Repeating, "resend", "resend_without_an_answer")
 class StoresAgain(MemoryBackend):
-    """Stores a change as often as it is sent."""
+    """Stores a change again each time it is sent."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         receipt = await super().commit(key, replace(change, id=Change(owner="").id))

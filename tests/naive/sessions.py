@@ -23,6 +23,7 @@ from turnlog import (
     Record,
     Session,
     SessionNotFound,
+    Times,
     TooLarge,
     Totals,
     Version,
@@ -32,6 +33,7 @@ from turnlog.testing._counting import Counting
 from turnlog.testing._describing import Describing
 from turnlog.testing._expiring import Expiring
 from turnlog.testing._limits import Limits
+from turnlog.testing._moving import Moving
 from turnlog.testing._namespace_lists import NamespaceLists
 from turnlog.testing._namespaces import Namespaces
 from turnlog.testing._naming import Naming
@@ -46,7 +48,7 @@ from turnlog_memory import MemoryBackend
 
 
 class _Counts(MemoryBackend):
-    """Counts the headers that it picks."""
+    """Counts the sessions for which `picks` returns true."""
 
     def picks(self, header: Header, namespace: str) -> bool:
         return header.key.namespace == namespace and header.alive(self.clock())
@@ -61,7 +63,7 @@ class _Counts(MemoryBackend):
 
 @fails(Counting, "totals_count_a_session_once_that_was_made_anew")
 class CountsOwners(MemoryBackend):
-    """Counts the entries of an index by owner, in which a session that has expired keeps its entry."""
+    """Counts the entries of an index by owner, in which an expired session keeps its entry."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -79,7 +81,7 @@ class CountsOwners(MemoryBackend):
 
 @fails(Counting, "totals_leave_out_what_has_expired", "totals_extend_no_life")
 class CountsTheExpired(_Counts):
-    """Counts what is stored, also what nobody can read any more."""
+    """Counts expired sessions."""
 
     def picks(self, header: Header, namespace: str) -> bool:
         return header.key.namespace == namespace
@@ -87,7 +89,7 @@ class CountsTheExpired(_Counts):
 
 @fails(Counting, "totals_are_of_one_namespace")
 class CountsWhatIsBelow(_Counts):
-    """Finds a namespace by what its name begins with."""
+    """Counts all namespaces with a common prefix."""
 
     def picks(self, header: Header, namespace: str) -> bool:
         return header.key.namespace.startswith(namespace) and header.alive(self.clock())
@@ -95,7 +97,7 @@ class CountsWhatIsBelow(_Counts):
 
 @fails(Counting, "totals_of_many_sessions")
 class CountsAPage(MemoryBackend):
-    """Counts the first page."""
+    """Counts only the first page."""
 
     async def totals(self, namespace: str) -> Totals:
         infos = (await self.page(Query(namespace=namespace))).infos
@@ -106,7 +108,7 @@ class CountsAPage(MemoryBackend):
 
 @fails(Counting, "totals_are_the_sums_of_all_sessions", "totals_follow_each_change")
 class CountsMetadata(MemoryBackend):
-    """Counts the bytes of what is stored beside the messages, too."""
+    """Counts all stored bytes, metadata included."""
 
     async def totals(self, namespace: str) -> Totals:
         found = await super().totals(namespace)
@@ -115,7 +117,7 @@ class CountsMetadata(MemoryBackend):
 
 @fails(Counting, "totals_follow_each_change")
 class CountsAllThereWas(MemoryBackend):
-    """Takes the number of the last message for how many there are."""
+    """Uses the number of the last message as the number of messages."""
 
     async def totals(self, namespace: str) -> Totals:
         found = await super().totals(namespace)
@@ -136,7 +138,7 @@ class CountsByReading(MemoryBackend):
 
 @fails(Counting, "totals_of_no_namespace")
 class CountsNothing(MemoryBackend):
-    """Has no session in a namespace that cannot be."""
+    """Returns zeros for an invalid namespace."""
 
     async def totals(self, namespace: str) -> Totals:
         try:
@@ -150,7 +152,7 @@ class CountsNothing(MemoryBackend):
 
 @fails(Describing, "names_are_merged_one_by_one", "too_much_metadata")
 class ReplacesMetadata(MemoryBackend):
-    """Sets the metadata to what it is given."""
+    """Replaces all metadata."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         session = await stored(self, key)
@@ -161,7 +163,7 @@ class ReplacesMetadata(MemoryBackend):
 
 @fails(Describing, "names_are_merged_one_by_one")
 class MergesDeeply(MemoryBackend):
-    """Merges what is inside the values, too."""
+    """Merges nested dictionaries."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         session = await stored(self, key)
@@ -177,7 +179,7 @@ class MergesDeeply(MemoryBackend):
 
 @fails(Describing, "names_are_merged_one_by_one", "too_much_metadata")
 class KeepsNone(MemoryBackend):
-    """Takes None for a value."""
+    """Stores None as a value."""
 
     async def read(self, key: Key, **asked: Any) -> Session:
         session = await super().read(key, **asked)
@@ -203,7 +205,7 @@ class KeepsNone(MemoryBackend):
     "names_are_merged_one_by_one",
 )
 class MetadataAsText(MemoryBackend):
-    """Keeps metadata values as text."""
+    """Stores metadata values as text."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         if change.metadata is not None:
@@ -217,7 +219,7 @@ class MetadataAsText(MemoryBackend):
 
 @fails(Describing, "compare_and_set", "metadata_leaves_the_turns_alone")
 class MetadataIsNoChange(MemoryBackend):
-    """Leaves the version as it is when a title is written."""
+    """Keeps the version when metadata changes."""
 
     async def read(self, key: Key, **asked: Any) -> Session:
         session = await super().read(key, **asked)
@@ -234,7 +236,7 @@ class MetadataIsNoChange(MemoryBackend):
 
 @fails(Describing, "the_owner")
 class OwnerSticks(MemoryBackend):
-    """Takes the empty owner for None."""
+    """Ignores an empty owner."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         if change.owner == "" and await stored(self, key) is not None:
@@ -244,7 +246,7 @@ class OwnerSticks(MemoryBackend):
 
 @fails(Describing, "too_much_metadata")
 class MetadataUnlimited(MemoryBackend):
-    """Checks how large the metadata is that it is given, not how large it becomes."""
+    """Checks the size of the given metadata, not of the result."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         try:
@@ -265,7 +267,7 @@ class MetadataUnlimited(MemoryBackend):
     "too_much_metadata",
 )
 class TurnsFirst(MemoryBackend):
-    """A session begins with its first turn."""
+    """Treats a session without turns as missing."""
 
     async def read(self, key: Key, **asked: Any) -> Session:
         session = await super().read(key, **asked)
@@ -275,12 +277,71 @@ class TurnsFirst(MemoryBackend):
         return session
 
 
+# ------------------------------------------------------------------------------------------------------------- moving
+
+
+@fails(
+    Moving,
+    "a_moved_session_expires_with_its_source",
+    "a_moved_session_has_the_times_of_its_source",
+    "a_moved_session_is_listed_by_its_time",
+    "an_expiry_in_the_past",
+    "each_change_may_carry_the_times",
+    "times_alone",
+    "times_at_the_limits",
+)
+class IgnoresTimes(MemoryBackend):
+    """Sets all times by its own clock."""
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        return await super().commit(key, replace(change, times=None, metadata=change.metadata or {}))
+
+
+@fails(
+    Moving,
+    "a_moved_session_expires_with_its_source",
+    "a_moved_session_has_the_times_of_its_source",
+    "an_expiry_in_the_past",
+)
+class MovesTheListAlone(MemoryBackend):
+    """Takes over the times that people see, and lets the life begin anew."""
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        if change.times is not None:
+            change = replace(change, times=replace(change.times, expires=None))
+        return await super().commit(key, change)
+
+
+@fails(Moving, "each_change_may_carry_the_times", "times_alone", "a_moved_session_is_listed_by_its_time")
+class TimesWhenItIsMade(MemoryBackend):
+    """Takes over the times only with the change that makes the session."""
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        if change.times is not None and await stored(self, key) is not None:
+            return await super().commit(key, replace(change, times=None, metadata=change.metadata or {}))
+        return await super().commit(key, change)
+
+
+@fails(Moving, "the_next_use_and_change_move_the_times")
+class KeepsTimes(MemoryBackend):
+    """Sets no time of a moved session any more."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.times: dict[Key, Times] = {}
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        if change.times is not None:
+            self.times[key] = change.times
+        return await super().commit(key, replace(change, times=self.times.get(key)))
+
+
 # ------------------------------------------------------------------------------------------------------------- paging
 
 
 @fails(Paging, "the_last_updated_first", "what_changes_meanwhile")
 class PagesByCreation(MemoryBackend):
-    """Shows the sessions in the order in which they were made."""
+    """Orders the sessions by creation."""
 
     async def page(self, query: Query) -> Page:
         states = [state for state in self._states.values() if state.header is not None]
@@ -297,7 +358,7 @@ class PagesByCreation(MemoryBackend):
 
 @fails(Paging, "what_changes_meanwhile")
 class PagesByOffset(MemoryBackend):
-    """Counts how many sessions it has shown."""
+    """Uses the number of returned sessions as the cursor."""
 
     async def page(self, query: Query) -> Page:
         start = self._shown.get(query.cursor or "", 0)
@@ -316,7 +377,7 @@ class PagesByOffset(MemoryBackend):
 
 @fails(Paging, "by_owner", "equal_times_by_session_id", "more_than_a_page_of_sessions", "page_by_page")
 class PagesByTime(MemoryBackend):
-    """Goes on with what was updated before the last one shown."""
+    """Continues strictly before the last time of the page, and so skips sessions of the same time."""
 
     async def page(self, query: Query) -> Page:
         page = await super().page(replace(query, cursor=None, limit=1000))
@@ -329,7 +390,7 @@ class PagesByTime(MemoryBackend):
 
 @fails(Paging, "cursors_at_the_limits")
 class PagesByDate(MemoryBackend):
-    """Compares dates, whose last year is 9999."""
+    """Converts times to dates, which end in the year 9999."""
 
     async def page(self, query: Query) -> Page:
         if query.after is not None:
@@ -349,7 +410,7 @@ class PagesByDate(MemoryBackend):
     "what_is_gone_is_on_no_page",
 )
 class OnePageMore(MemoryBackend):
-    """Gives the last page a cursor."""
+    """Returns a cursor on the last page."""
 
     async def page(self, query: Query) -> Page:
         page = await super().page(query)
@@ -358,7 +419,7 @@ class OnePageMore(MemoryBackend):
 
 @fails(Paging, "one_namespace_only")
 class PagesOfAll(MemoryBackend):
-    """Shows the namespaces that begin alike."""
+    """Lists all namespaces with a common prefix."""
 
     async def page(self, query: Query) -> Page:
         now = self.clock()
@@ -384,7 +445,7 @@ class PagesOfAll(MemoryBackend):
     "what_changes_meanwhile",
 )
 class OwnersIgnored(MemoryBackend):
-    """Shows everybody's sessions."""
+    """Lists the sessions of all owners."""
 
     async def page(self, query: Query) -> Page:
         return Page((await super().page(Query(namespace=query.namespace, limit=1000))).infos[: query.limit])
@@ -400,7 +461,7 @@ class OwnersIgnored(MemoryBackend):
     "one_namespace_only",
 )
 class NothingIsAnError(MemoryBackend):
-    """Raises where there is nothing to show."""
+    """Raises an error for an empty page."""
 
     async def page(self, query: Query) -> Page:
         page = await super().page(query)
@@ -411,7 +472,7 @@ class NothingIsAnError(MemoryBackend):
 
 @fails(Paging, "by_owner")
 class OwnersAlike(MemoryBackend):
-    """Compares owners as a database's collation does."""
+    """Compares owners as a case-insensitive collation does."""
 
     async def page(self, query: Query) -> Page:
         if not query.owner:
@@ -429,7 +490,7 @@ class OwnersAlike(MemoryBackend):
 
 @fails(Paging, "by_owner")
 class EmptyOwnerIsAll(MemoryBackend):
-    """Takes the empty owner for all."""
+    """Treats the empty owner as all owners."""
 
     async def page(self, query: Query) -> Page:
         if query.owner == "":
@@ -439,7 +500,7 @@ class EmptyOwnerIsAll(MemoryBackend):
 
 @fails(Paging, "by_owner", "export_an_owner")
 class OneSessionAnOwner(MemoryBackend):
-    """Finds the last of an owner's sessions."""
+    """Returns only the last session of an owner."""
 
     async def page(self, query: Query) -> Page:
         page = await super().page(query)
@@ -448,7 +509,7 @@ class OneSessionAnOwner(MemoryBackend):
 
 @fails(Paging, "a_page_extends_no_life", "what_is_gone_is_on_no_page")
 class ShowsTheDead(MemoryBackend):
-    """Leaves it to a sweeper to remove what has expired."""
+    """Lists expired sessions until a sweep removes them."""
 
     async def page(self, query: Query) -> Page:
         clock, self.clock = self.clock, lambda: 0.0
@@ -460,7 +521,7 @@ class ShowsTheDead(MemoryBackend):
 
 @fails(Paging, "a_page_extends_no_life")
 class PagesAreUses(MemoryBackend):
-    """Takes what it shows for used."""
+    """Extends the expiry of the sessions on a page."""
 
     async def page(self, query: Query) -> Page:
         page = await super().page(query)
@@ -471,7 +532,7 @@ class PagesAreUses(MemoryBackend):
 
 @fails(Paging, "infos_on_pages")
 class BareInfos(MemoryBackend):
-    """Shows names and versions; who wants more may ask."""
+    """Returns names and versions only."""
 
     async def page(self, query: Query) -> Page:
         page = await super().page(query)
@@ -488,7 +549,7 @@ class BareInfos(MemoryBackend):
     "what_changes_meanwhile",
 )
 class AtMostAHundred(MemoryBackend):
-    """Shows the first hundred, which nobody ever scrolls past."""
+    """Lists only the first hundred sessions."""
 
     async def page(self, query: Query) -> Page:
         return Page((await super().page(replace(query, limit=100))).infos[: query.limit])
@@ -517,7 +578,7 @@ class _Folding(MemoryBackend):
 @fails(Naming, "an_id_is_no_pattern", "no_two_ids_share_a_place")
 @fails(Namespaces, "namespace_and_id_do_not_run_together")
 class FoldsCase(_Folding):
-    """Keeps sessions in files on a disk that knows no case."""
+    """Ignores the case of ids, as a case-insensitive file system does."""
 
     def _fold(self, key: Key) -> Key:
         return Key(key.namespace, key.session.lower())
@@ -525,7 +586,7 @@ class FoldsCase(_Folding):
 
 @fails(Naming, "an_id_is_no_pattern", "no_two_ids_share_a_place")
 class FoldsForms(_Folding):
-    """Takes ids that look alike for the same."""
+    """Treats ids with equal Unicode normal forms as equal."""
 
     def _fold(self, key: Key) -> Key:
         return Key(key.namespace, unicodedata.normalize("NFC", key.session))
@@ -533,7 +594,7 @@ class FoldsForms(_Folding):
 
 @fails(Naming, "an_id_is_no_pattern", "no_two_ids_share_a_place")
 class Strips(_Folding):
-    """Keeps ids in a column of type CHAR."""
+    """Ignores trailing spaces in ids, as a column of type CHAR does."""
 
     def _fold(self, key: Key) -> Key:
         return Key(key.namespace, key.session.rstrip())
@@ -541,7 +602,7 @@ class Strips(_Folding):
 
 @fails(Naming, "an_id_is_no_pattern", "no_two_ids_share_a_place")
 class CutsIds(_Folding):
-    """Keeps as much of an id as fits."""
+    """Truncates long ids."""
 
     def _fold(self, key: Key) -> Key:
         return Key(key.namespace, key.session[:200])
@@ -550,7 +611,7 @@ class CutsIds(_Folding):
 @fails(Naming, "an_id_is_no_pattern", "no_two_ids_share_a_place")
 @fails(Namespaces, "namespace_and_id_do_not_run_together")
 class Glues(_Folding):
-    """Puts namespace and id together with a colon."""
+    """Joins namespace and id with a colon."""
 
     def _fold(self, key: Key) -> Key:
         glued = f"{key.namespace}:{key.session}"
@@ -565,7 +626,7 @@ class Glues(_Folding):
 
 @fails(Naming, "invalid_keys")
 class LooksUpWhatever(MemoryBackend):
-    """Returns False for a deletion whose key is not a key."""
+    """Returns False for a deletion with an invalid key, instead of an error."""
 
     async def delete(self, key: Key, **how: Any) -> bool:
         return (bool(how.get("expect")) or key in self._states) and await super().delete(key, **how)
@@ -573,7 +634,7 @@ class LooksUpWhatever(MemoryBackend):
 
 @fails(Naming, "an_id_is_no_pattern")
 class DeletesByPattern(MemoryBackend):
-    """Deletes by a pattern, as a shell does."""
+    """Treats an id as a pattern on deletion."""
 
     async def delete(self, key: Key, **how: Any) -> bool:
         found = await super().delete(key, **how)
@@ -593,7 +654,7 @@ class DeletesByPattern(MemoryBackend):
     "within_a_view",
 )
 class OneTenant(_Folding):
-    """Has one namespace, its own."""
+    """Uses one namespace for all sessions."""
 
     def _fold(self, key: Key) -> Key:
         return Key("default", key.session)
@@ -602,7 +663,7 @@ class OneTenant(_Folding):
 @fails(Naming, "no_two_ids_share_a_place")
 @fails(Namespaces, "a_namespace_is_a_tenants_own")
 class PagesItsOwn(MemoryBackend):
-    """Shows one namespace, whatever the query."""
+    """Lists the same namespace for every query."""
 
     async def page(self, query: Query) -> Page:
         own = Query(namespace="default", owner=query.owner, limit=query.limit)
@@ -611,7 +672,7 @@ class PagesItsOwn(MemoryBackend):
 
 @fails(Namespaces, "the_namespace_of_a_store", "within_a_store", "within_a_view")
 class AlwaysDefault(MemoryBackend):
-    """Returns every session as one of the namespace `default`."""
+    """Returns every session with the namespace `default`."""
 
     async def read(self, key: Key, **asked: Any) -> Session:
         session = await super().read(key, **asked)
@@ -620,7 +681,7 @@ class AlwaysDefault(MemoryBackend):
 
 @fails(Namespaces, "a_namespace_is_a_tenants_own", "namespace_and_id_do_not_run_together")
 class DeletesFromAll(MemoryBackend):
-    """Deletes a session wherever it is."""
+    """Deletes the session from all namespaces."""
 
     async def delete(self, key: Key, **how: Any) -> bool:
         found = await super().delete(key, **how)
@@ -647,7 +708,7 @@ class DeletesFromAll(MemoryBackend):
     "what_extends_no_life",
 )
 class LivesForEver(MemoryBackend):
-    """Leaves expiring to others."""
+    """Ignores the time to live."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{**options, "ttl": None})
@@ -658,7 +719,7 @@ class LivesForEver(MemoryBackend):
 
 @fails(Expiring, "for_ever_by_default")
 class LivesADay(MemoryBackend):
-    """Has a time to live by default."""
+    """Expires sessions after a day if no time to live is given."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{**options, "ttl": options.get("ttl") or 86_400.0})
@@ -673,7 +734,7 @@ class LivesADay(MemoryBackend):
     "what_extends_a_life",
 )
 class ExpiresFixed(MemoryBackend):
-    """Sets the end of a session when it is made."""
+    """Sets the expiry only when a session is created."""
 
     async def read(self, key: Key, **asked: Any) -> Session:
         return await super().read(key, **{**asked, "touch": False})
@@ -690,7 +751,7 @@ class ExpiresFixed(MemoryBackend):
 
 @fails(Expiring, "a_clock_that_is_behind_ends_no_session")
 class TrustsTheClock(MemoryBackend):
-    """Takes an expiry that is too far away for one of a longer time to live."""
+    """Shortens an expiry that is further away than the store's time to live."""
 
     def _state(self, key: Key) -> SessionState:
         state = super()._state(key)
@@ -712,7 +773,7 @@ class TrustsTheClock(MemoryBackend):
 
 @fails(Expiring, "a_session_lives_so_long_after_its_last_use", "how_long_it_still_lives", "what_extends_no_life")
 class EveryLookIsAUse(MemoryBackend):
-    """Extends a session's life in every read, also of the info."""
+    """Extends the expiry on every read, also with `touch=False`."""
 
     async def read(self, key: Key, **asked: Any) -> Session:
         return await super().read(key, **{**asked, "touch": True})
@@ -726,7 +787,7 @@ class EveryLookIsAUse(MemoryBackend):
     "what_extends_a_life",
 )
 class OnlyWritesAreUses(MemoryBackend):
-    """Extends a session's life when something is written."""
+    """Extends the expiry on writes only."""
 
     async def read(self, key: Key, **asked: Any) -> Session:
         return await super().read(key, **{**asked, "touch": False})
@@ -734,7 +795,7 @@ class OnlyWritesAreUses(MemoryBackend):
 
 @fails(Expiring, "what_extends_no_life")
 class RefusedIsAUse(MemoryBackend):
-    """Extends a session's life before it looks at the change."""
+    """Extends the expiry before it checks the change."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         if await stored(self, key) is not None:
@@ -744,7 +805,7 @@ class RefusedIsAUse(MemoryBackend):
 
 @fails(Expiring, "what_extends_a_life")
 class RepeatsAreNoUse(MemoryBackend):
-    """Answers a repeat from memory, and does nothing else."""
+    """Does not extend the expiry on a repeat."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         state = self._state(key)
@@ -769,7 +830,7 @@ class RepeatsAreNoUse(MemoryBackend):
     "what_extends_no_life",
 )
 class ServesTheDead(MemoryBackend):
-    """Serves what has expired until it is swept."""
+    """Returns expired sessions until a sweep removes them."""
 
     async def read(self, key: Key, **asked: Any) -> Session:
         header = self._state(key).header
@@ -788,7 +849,7 @@ class ServesTheDead(MemoryBackend):
     "the_shortest_and_the_longest",
 )
 class StoresTtlOnly(MemoryBackend):
-    """Has one time to live, the store's."""
+    """Ignores the time to live of a session, and uses the store's."""
 
     async def read(self, key: Key, **asked: Any) -> Session:
         session = await super().read(key, **asked)
@@ -807,7 +868,7 @@ class StoresTtlOnly(MemoryBackend):
 
 @fails(Expiring, "a_time_to_live_of_its_own", "how_long_it_still_lives")
 class ZeroIsNone(MemoryBackend):
-    """Takes a time to live of 0 for none given."""
+    """Treats a time to live of 0 as none given."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         receipt = await super().commit(key, change)
@@ -819,7 +880,7 @@ class ZeroIsNone(MemoryBackend):
 
 @fails(Expiring, "a_time_to_live_takes_effect_at_once", "how_long_it_still_lives")
 class TtlFromTheNextUse(MemoryBackend):
-    """Applies a new time to live when the session is used next."""
+    """Applies a new time to live only on the next use."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         before = self._state(key).header
@@ -845,7 +906,7 @@ class TurnsExpire(MemoryBackend):
 
 @fails(Expiring, "using_it_changes_no_version")
 class SlidingIsAChange(MemoryBackend):
-    """Writes a new version when it moves the expiry."""
+    """Changes the version when it extends the expiry."""
 
     async def read(self, key: Key, **asked: Any) -> Session:
         header = self._state(key).header
@@ -858,7 +919,7 @@ class SlidingIsAChange(MemoryBackend):
 
 @fails(Expiring, "an_expired_session_is_not_there")
 class DeletesTheDead(MemoryBackend):
-    """Says that it has deleted a session that had expired."""
+    """Returns True for the deletion of an expired session."""
 
     async def delete(self, key: Key, **how: Any) -> bool:
         header = self._state(key).header
@@ -870,7 +931,7 @@ class DeletesTheDead(MemoryBackend):
 
 @fails(Expiring, "a_copy_has_a_life_of_its_own")
 class CopiesOutOfTime(MemoryBackend):
-    """Copies for ever."""
+    """Copies a session without its time to live."""
 
     async def copy(self, source: Key, target: Key, *, at: int | None, change_id: str, **how: Any) -> Receipt:
         session = await self.read(source, before=at)
@@ -887,7 +948,7 @@ class CopiesOutOfTime(MemoryBackend):
     "the_shortest_and_the_longest",
 )
 class WholeMinutes(MemoryBackend):
-    """Counts time to live in minutes."""
+    """Rounds the time to live to minutes."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         if change.ttl:
@@ -900,7 +961,7 @@ class WholeMinutes(MemoryBackend):
 
 @fails(Values, "metadata_is_the_callers_own")
 class OneMetadataForAll(MemoryBackend):
-    """Hands out the metadata that it keeps."""
+    """Returns the metadata object that it stores."""
 
     async def read(self, key: Key, **asked: Any) -> Session:
         session = await super().read(key, **asked)
@@ -913,7 +974,7 @@ class OneMetadataForAll(MemoryBackend):
 
 
 class _Loose(Message, frozen=True):
-    """A message that decodes itself once, for all."""
+    """A message that returns the same decoded dictionary on every call."""
 
     def to_dict(self) -> dict[str, JSON]:
         return _DECODED.setdefault(repr(self._rest), super().to_dict())
@@ -924,7 +985,7 @@ _DECODED: dict[str, dict[str, JSON]] = {}
 
 @fails(Values, "one_message_in_two_sessions", "loaded_messages_are_the_callers_own")
 class DecodesOnce(MemoryBackend):
-    """Hands out messages that decode themselves once."""
+    """Returns messages that share their decoded dictionaries."""
 
     async def read(self, key: Key, **asked: Any) -> Session:
         session = await super().read(key, **asked)
@@ -938,8 +999,8 @@ class DecodesOnce(MemoryBackend):
         return replace(session, records=records)
 
 
-class _Live(tuple[Record, ...]):  # noqa: SLOT001 - it carries where to look
-    """Records as they are now, whenever that is."""
+class _Live(tuple[Record, ...]):  # noqa: SLOT001 - it needs attributes
+    """The current records of a session, read again on each iteration."""
 
     store: MemoryBackend
     key: Key
@@ -950,7 +1011,7 @@ class _Live(tuple[Record, ...]):  # noqa: SLOT001 - it carries where to look
 
 @fails(Values, "a_session_is_a_snapshot", "returned_values_are_immutable")
 class LiveView(MemoryBackend):
-    """Hands out a view of what it keeps."""
+    """Returns a view of the stored records instead of a snapshot."""
 
     async def read(self, key: Key, **asked: Any) -> Session:
         session = await super().read(key, **asked)
@@ -961,7 +1022,7 @@ class LiveView(MemoryBackend):
 
 @fails(Values, "returned_values_are_immutable")
 class HandsOutLists(MemoryBackend):
-    """Hands out lists, which are handy."""
+    """Returns lists instead of tuples."""
 
     async def read(self, key: Key, **asked: Any) -> Session:
         session = await super().read(key, **asked)
@@ -973,7 +1034,7 @@ class HandsOutLists(MemoryBackend):
 
 @fails(Limits, "a_cut_is_never_too_large", "how_large_a_session")
 class Unlimited(MemoryBackend):
-    """Has no limit of bytes."""
+    """Ignores the limit of bytes."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         return await super().commit(key, replace(change, max_bytes=None))
@@ -981,7 +1042,7 @@ class Unlimited(MemoryBackend):
 
 @fails(Limits, "a_cut_is_never_too_large", "how_large_a_session")
 class ChecksAfterwards(MemoryBackend):
-    """Stores, and then looks whether it was too much."""
+    """Stores first, and checks the limit afterwards."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         receipt = await super().commit(key, replace(change, max_bytes=None))
@@ -1008,7 +1069,7 @@ class RefusesCuts(MemoryBackend):
 
 @fails(Limits, "a_cut_is_never_too_large", "retention_makes_room")
 class ChecksFirst(MemoryBackend):
-    """Adds what comes to what is there, before it drops what must go."""
+    """Checks the limit before it removes turns."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         session = await stored(self, key)
@@ -1020,7 +1081,7 @@ class ChecksFirst(MemoryBackend):
 
 @fails(Limits, "a_sessions_bytes", "how_large_a_record", "how_large_a_session")
 class CountsAll(MemoryBackend):
-    """Counts bytes that were ever written."""
+    """Counts all bytes that were ever written."""
 
     async def read(self, key: Key, **asked: Any) -> Session:
         session = await super().read(key, **asked)
@@ -1037,7 +1098,7 @@ class CountsAll(MemoryBackend):
 
 @fails(Limits, "ids_as_long_as_they_may_be", "invalid_arguments_of_append")
 class ShortColumns(MemoryBackend):
-    """Has columns of 64 bytes."""
+    """Limits turn ids and namespaces to 64 bytes, as a column of that length does."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         if any(len(record.id.encode()) > 64 for record in change.append) or len(key.namespace.encode()) > 64:
@@ -1047,7 +1108,7 @@ class ShortColumns(MemoryBackend):
 
 @fails(Limits, "how_many_messages")
 class FewMessages(MemoryBackend):
-    """Stores a thousand messages in a turn, which is a lot."""
+    """Limits a turn to a thousand messages."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         if any(record.count > 1000 for record in change.append):
@@ -1057,7 +1118,7 @@ class FewMessages(MemoryBackend):
 
 @fails(Limits, "how_deep")
 class Shallow(MemoryBackend):
-    """Stores what a template needs, not deeper."""
+    """Refuses deeply nested messages."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         for record in change.append:
@@ -1072,7 +1133,7 @@ class Shallow(MemoryBackend):
 
 @fails(NamespaceLists, "a_namespace_without_sessions", "more_than_a_page_of_namespaces", "namespaces_page_by_page")
 class NamespacesUsed(MemoryBackend):
-    """Notes each namespace that is written to, and forgets none; returns all of them at once."""
+    """Records each namespace that is written to, never removes one, and returns all at once."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -1096,7 +1157,7 @@ class NamespacesUsed(MemoryBackend):
     "nested_namespaces",
 )
 class NamespacesAsTheyCome(MemoryBackend):
-    """Lists the namespaces in the order of their sessions, one of them for each session."""
+    """Lists the namespaces in the order of their sessions, once for each session."""
 
     async def namespaces(self, *, after: str | None = None, limit: int = 1_000) -> Sequence[str]:
         names = [key.namespace for key in self._states if after is None or key.namespace > after]
@@ -1105,7 +1166,7 @@ class NamespacesAsTheyCome(MemoryBackend):
 
 @fails(NamespaceLists, "namespaces_of_layers")
 class NamespacesOfApplications(MemoryBackend):
-    """Leaves out the namespaces of layers, so that no tool can copy them."""
+    """Leaves out the namespaces of layers, so no tool can copy them."""
 
     async def namespaces(self, *, after: str | None = None, limit: int = 1_000) -> Sequence[str]:
         names = await super().namespaces(after=after, limit=limit)

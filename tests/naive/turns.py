@@ -1,4 +1,4 @@
-"""Naive backends: what a commit stores and a read answers."""
+"""Naive backends: the effects of a commit and the result of a read."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from naive import fails, stored
 from turnlog import Change, Key, Message, Receipt, Record, Session, SessionNotFound, Version
 from turnlog.testing._conditions import Conditions
+from turnlog.testing._paging import Paging
 from turnlog.testing._reading import Reading
 from turnlog.testing._retaining import Retaining
 from turnlog.testing._rounds import Rounds
@@ -23,7 +24,7 @@ from turnlog_memory import MemoryBackend
 
 @fails(Writing, "a_change_does_its_parts_in_order", "all_of_a_change_or_nothing", "what_makes_a_session")
 class PartByPart(MemoryBackend):
-    """Does the parts of a change one after the other: when the last is refused, the first ones are stored."""
+    """Applies the parts of a change one after the other: an error in the last part leaves the first ones stored."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         parts: list[dict[str, Any]] = [{"keep": change.keep}, {"append": change.append, "retain": change.retain}]
@@ -38,7 +39,7 @@ class PartByPart(MemoryBackend):
 
 @fails(Writing, "a_tool_call_stays_with_its_result", "messages_come_back_as_they_were_sent")
 class RoleAndContent(MemoryBackend):
-    """Keeps of a message what chat models have in common."""
+    """Stores only the entries that chat models have in common."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         kept = tuple(
@@ -64,7 +65,7 @@ class RoleAndContent(MemoryBackend):
     "keep_0_leaves_an_empty_session",
 )
 class TurnsAlone(MemoryBackend):
-    """Stores turns; owner and metadata have a method of their own."""
+    """Ignores owner and metadata in a change with turns."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         if change.append:
@@ -74,7 +75,7 @@ class TurnsAlone(MemoryBackend):
 
 @fails(Writing, "all_of_a_change_or_nothing", "sessions_know_nothing_of_each_other")
 class MetadataOfAll(MemoryBackend):
-    """Keeps metadata by name, for all sessions."""
+    """Shares metadata between all sessions."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -91,7 +92,7 @@ class MetadataOfAll(MemoryBackend):
 
 @fails(Writing, "messages_come_back_as_they_were_sent")
 class AsJSON(MemoryBackend):
-    """Keeps JSON with numbers as JavaScript reads them."""
+    """Converts integers to floats, as JavaScript does."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         kept = tuple(
@@ -111,7 +112,7 @@ class AsJSON(MemoryBackend):
 
 @fails(Writing, "a_turn_has_its_id_and_its_time")
 class WhenItWasStored(MemoryBackend):
-    """Gives turns ids and times of its own."""
+    """Replaces the ids and times of turns."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         kept = tuple(replace(record, id=f"of {record.id}", time=0.0) for record in change.append)
@@ -120,7 +121,7 @@ class WhenItWasStored(MemoryBackend):
 
 @fails(Writing, "a_change_does_its_parts_in_order", "a_change_may_append_several_turns")
 class OneTurnAChange(MemoryBackend):
-    """Takes all that a change appends for one turn."""
+    """Stores all records of a change as one turn."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         if len(change.append) < 2 or not all(record.decoded for record in change.append):
@@ -132,7 +133,7 @@ class OneTurnAChange(MemoryBackend):
 
 @fails(Writing, "what_makes_no_session")
 class KeepMakesIt(MemoryBackend):
-    """Makes a session for any change."""
+    """Creates a session for any change."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         try:
@@ -144,7 +145,7 @@ class KeepMakesIt(MemoryBackend):
 
 @fails(Writing, "what_makes_a_session")
 class NeedsTurns(MemoryBackend):
-    """Makes a session for turns only."""
+    """Creates a session for turns only."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         if not change.append:
@@ -156,7 +157,7 @@ class NeedsTurns(MemoryBackend):
     Writing, "a_change_does_its_parts_in_order", "keep_0_leaves_an_empty_session", "keep_cuts_the_turns_from_there_on"
 )
 class KeepIsACount(MemoryBackend):
-    """Takes `keep` for the number of the last turn that stays."""
+    """Treats `keep` as the number of the last turn to keep."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         return await super().commit(key, change if change.keep is None else change.rewrite(keep=change.keep + 1))
@@ -164,7 +165,7 @@ class KeepIsACount(MemoryBackend):
 
 @fails(Writing, "keep_beyond_the_end_cuts_nothing")
 class CutsAlways(MemoryBackend):
-    """Begins a new generation at each `keep`, also where it cuts nothing."""
+    """Starts a new generation for each `keep`, even if nothing is removed."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         receipt = await super().commit(key, change)
@@ -179,7 +180,7 @@ class CutsAlways(MemoryBackend):
 
 @fails(Writing, "a_payload_is_kept_as_it_is")
 class Decodes(MemoryBackend):
-    """Looks into what it stores."""
+    """Decodes the records that it stores."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         for record in change.append:
@@ -199,7 +200,7 @@ class Decodes(MemoryBackend):
     "what_makes_a_session",
 )
 class BareReceipt(MemoryBackend):
-    """Answers with the version, and takes the rest of the receipt for decoration."""
+    """Returns a receipt with the version only."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         receipt = await super().commit(key, change)
@@ -217,7 +218,7 @@ class BareReceipt(MemoryBackend):
     "turns_keep_their_order",
 )
 class NewestFirst(MemoryBackend):
-    """Hands out the newest records first."""
+    """Returns the newest records first."""
 
     async def read(self, key: Key, **asked: Any) -> Session:
         session = await super().read(key, **asked)
@@ -249,7 +250,7 @@ class ReadsAPage(MemoryBackend):
     "invalid_arguments",
 )
 class CutsTurns(MemoryBackend):
-    """Takes `last` for a number of records."""
+    """Treats `last` as a number of records."""
 
     async def read(self, key: Key, *, last: int | None = None, **asked: Any) -> Session:
         session = await super().read(key, **asked)
@@ -266,7 +267,7 @@ class CutsTurns(MemoryBackend):
     "invalid_arguments",
 )
 class OneTurnMore(MemoryBackend):
-    """Asks for one message more than it needs, to be sure."""
+    """Reads one message more than requested."""
 
     async def read(self, key: Key, *, last: int | None = None, **asked: Any) -> Session:
         return await super().read(key, last=last if last is None else last + 1, **asked)
@@ -280,7 +281,7 @@ class OneTurnMore(MemoryBackend):
     "invalid_arguments",
 )
 class BeforeIncluded(MemoryBackend):
-    """Takes `before` for the last turn to show."""
+    """Includes the turn `before`."""
 
     async def read(self, key: Key, *, before: int | None = None, **asked: Any) -> Session:
         return await super().read(key, before=before if before is None else before + 1, **asked)
@@ -288,7 +289,7 @@ class BeforeIncluded(MemoryBackend):
 
 @fails(Reading, "last_with_before_counts_backwards_from_there", "invalid_arguments")
 class LastFirst(MemoryBackend):
-    """Chooses the last messages, and of these the turns before."""
+    """Applies `last` first, and then `before`."""
 
     async def read(self, key: Key, *, before: int | None = None, **asked: Any) -> Session:
         session = await super().read(key, **asked)
@@ -297,7 +298,7 @@ class LastFirst(MemoryBackend):
 
 @fails(Reading, "last_0_returns_the_info_alone", "the_info_is_of_the_whole_session")
 class InfoOfThePart(MemoryBackend):
-    """Counts what it sends."""
+    """Counts the returned messages in the info."""
 
     async def read(self, key: Key, **asked: Any) -> Session:
         session = await super().read(key, **asked)
@@ -308,7 +309,7 @@ class InfoOfThePart(MemoryBackend):
 @fails(Reading, "a_session_that_was_deleted_is_gone", "an_unknown_session")
 @fails(Undoing, "save_at_a_version_that_is_gone")
 class EmptyIfMissing(MemoryBackend):
-    """Makes a session when one is read."""
+    """Creates a missing session on a read."""
 
     async def read(self, key: Key, **asked: Any) -> Session:
         try:
@@ -320,7 +321,7 @@ class EmptyIfMissing(MemoryBackend):
 
 @fails(Reading, "an_unknown_session_to_remove")
 class TrueIfDeleted(MemoryBackend):
-    """A session that is not there afterwards was deleted."""
+    """Returns True for every deletion, also of a missing session."""
 
     async def delete(self, key: Key, **how: Any) -> bool:
         await super().delete(key, **how)
@@ -329,7 +330,7 @@ class TrueIfDeleted(MemoryBackend):
 
 @fails(Reading, "a_session_that_was_deleted_is_gone", "an_unknown_session_to_remove")
 class OnlyTurnsDeleted(MemoryBackend):
-    """Deletes the history, and keeps the metadata for the next time."""
+    """Deletes the turns, but keeps the metadata."""
 
     async def delete(self, key: Key, **how: Any) -> bool:
         if not self._state(key).check_delete(how["expect"], how["for_owner"], self.clock()):
@@ -340,7 +341,7 @@ class OnlyTurnsDeleted(MemoryBackend):
 
 @fails(Reading, "created_and_updated", "reading_changes_nothing", "the_info_is_of_the_whole_session")
 class ReadingIsAChange(MemoryBackend):
-    """Notes that a session was read as its last update."""
+    """Sets the time of the last update on a read."""
 
     async def read(self, key: Key, **asked: Any) -> Session:
         session = await super().read(key, **asked)
@@ -352,7 +353,7 @@ class ReadingIsAChange(MemoryBackend):
 
 @fails(Reading, "created_and_updated")
 class UpdatedByAppend(MemoryBackend):
-    """Takes appends for the only updates."""
+    """Changes the time of the last update on appends only."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         before = await stored(self, key)
@@ -364,9 +365,22 @@ class UpdatedByAppend(MemoryBackend):
         return receipt
 
 
+@fails(Paging, "the_last_updated_first")
+@fails(Reading, "created_and_updated")
+class RenamingIsAnUpdate(MemoryBackend):
+    """Takes each change for an update, also one of the metadata alone."""
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        receipt = await super().commit(key, change)
+        state = self._states[key]
+        assert state.header is not None
+        state.header = replace(state.header, updated=self.clock())
+        return receipt
+
+
 @fails(Reading, "invalid_arguments")
 class AsksAnything(MemoryBackend):
-    """Leaves odd numbers to Python."""
+    """Converts invalid numbers instead of refusing them."""
 
     async def read(self, key: Key, *, last: Any = None, before: Any = None, **asked: Any) -> Session:
         last = last if last is None else max(0, int(last if last == last else 0))  # noqa: PLR0124 - NaN
@@ -392,7 +406,7 @@ class AsksAnything(MemoryBackend):
     "with_last_since_decides_where_it_continues",
 )
 class AllOfItAlways(MemoryBackend):
-    """Sends everything, which is never wrong."""
+    """Ignores `since` and returns all records."""
 
     async def read(self, key: Key, *, since: Version | None = None, **asked: Any) -> Session:
         return await super().read(key, **asked)
@@ -410,7 +424,7 @@ class AllOfItAlways(MemoryBackend):
     "with_last_since_decides_where_it_continues",
 )
 class SinceAsACount(MemoryBackend):
-    """Returns the records after a number of rounds, without comparing them."""
+    """Returns the records after a number of rounds, without comparing tips."""
 
     async def read(self, key: Key, *, since: Version | None = None, **asked: Any) -> Session:
         if since is None:
@@ -430,7 +444,7 @@ class SinceAsACount(MemoryBackend):
     "everything_after_a_cut",
 )
 class OlderIsUnchanged(MemoryBackend):
-    """Has nothing to send to a reader who has seen more."""
+    """Returns no records to a reader with a newer version, instead of an error."""
 
     async def read(self, key: Key, *, since: Version | None = None, **asked: Any) -> Session:
         session = await super().read(key, **asked)
@@ -442,7 +456,7 @@ class OlderIsUnchanged(MemoryBackend):
 
 @fails(Since, "a_session_that_has_diverged_from_since")
 class TipUnchecked(MemoryBackend):
-    """Trusts that a reader's rounds are its own."""
+    """Does not compare the tip of the reader's version."""
 
     async def read(self, key: Key, *, since: Version | None = None, **asked: Any) -> Session:
         session = await super().read(key, **asked)
@@ -455,7 +469,7 @@ class TipUnchecked(MemoryBackend):
 
 @fails(Since, "there_must_be_a_session")
 class UnchangedIfGone(MemoryBackend):
-    """Finds nothing that follows in a session that is not there."""
+    """Returns an empty continuation for a missing session."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -477,7 +491,7 @@ class UnchangedIfGone(MemoryBackend):
 
 @fails(Since, "with_last_since_decides_where_it_continues")
 class LastBeforeSince(MemoryBackend):
-    """Cuts a continuation to the window."""
+    """Applies `last` to a continuation."""
 
     async def read(self, key: Key, *, last: int | None = None, since: Version | None = None, **asked: Any) -> Session:
         session = await super().read(key, last=last, since=since, **asked)
@@ -488,7 +502,7 @@ class LastBeforeSince(MemoryBackend):
 
 @fails(Since, "the_first_may_be_a_later_round")
 class WholeTurnsOnly(MemoryBackend):
-    """Sends what follows from the beginning of its turn."""
+    """Starts a continuation at the beginning of a turn, with rounds that the reader has."""
 
     async def read(self, key: Key, *, since: Version | None = None, **asked: Any) -> Session:
         session = await super().read(key, since=since, **asked)
@@ -515,7 +529,7 @@ class WholeTurnsOnly(MemoryBackend):
     "several_rounds_in_one_change",
 )
 class RoundsAreTurns(MemoryBackend):
-    """Takes each round for a turn."""
+    """Stores each round as a turn."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         return await super().commit(
@@ -525,7 +539,7 @@ class RoundsAreTurns(MemoryBackend):
 
 @fails(Rounds, "a_turn_is_closed_without_messages")
 class EmptyRoundsAreLeftOut(MemoryBackend):
-    """Stores nothing for a round that holds no messages."""
+    """Ignores a round without messages."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         if change.append and not change.append[0].count:
@@ -537,7 +551,7 @@ class EmptyRoundsAreLeftOut(MemoryBackend):
 
 @fails(Rounds, "a_round_must_follow", "a_round_of_nothing", "another_turn_came_between")
 class AnyRound(MemoryBackend):
-    """Takes a round as it comes, as the beginning of a turn if it follows none."""
+    """Accepts any round, and starts a turn if it continues none."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         if change.append and change.append[0].part:
@@ -555,7 +569,7 @@ class AnyRound(MemoryBackend):
 
 @fails(Rounds, "a_copy_of_an_open_turn_goes_on", "open_and_interrupted")
 class NeverOpen(MemoryBackend):
-    """Keeps no note of whether a turn is open."""
+    """Returns every turn as closed."""
 
     async def read(self, key: Key, **asked: Any) -> Session:
         session = await super().read(key, **asked)
@@ -564,7 +578,7 @@ class NeverOpen(MemoryBackend):
 
 @fails(Rounds, "retention_counts_turns")
 class RetainsRounds(MemoryBackend):
-    """Counts records where turns are meant."""
+    """Applies the retention limit to records instead of turns."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         receipt = await super().commit(key, change)
@@ -580,7 +594,7 @@ class RetainsRounds(MemoryBackend):
 
 @fails(Undoing, "rewind_messages", "rewind_turns")
 class CutsMessages(MemoryBackend):
-    """Takes `keep` for a number of messages."""
+    """Treats `keep` as a number of messages."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         if change.keep is not None:
@@ -591,7 +605,7 @@ class CutsMessages(MemoryBackend):
 
 @fails(Undoing, "load_extend_save", "pop", "rewind_messages", "rewind_turns", "rewind_what_was_seen")
 class Overwrites(MemoryBackend):
-    """Keeps a document: what is written takes the place of what was there."""
+    """Replaces the history on every append."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         return await super().commit(key, change.rewrite(keep=0) if change.append else change)
@@ -599,7 +613,7 @@ class Overwrites(MemoryBackend):
 
 @fails(Conditions, "same_turns")
 class MakesWhatIsGone(MemoryBackend):
-    """Makes a session anew if the change expects one."""
+    """Creates a missing session although the change expects a version."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         if isinstance(change.expect, Version) and await stored(self, key) is None:
@@ -609,7 +623,7 @@ class MakesWhatIsGone(MemoryBackend):
 
 @fails(Undoing, "save_makes_the_history_equal")
 class OneTurnASave(MemoryBackend):
-    """Takes all that a change appends for one turn."""
+    """Stores all records of a change as one turn."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         if len(change.append) > 1:
@@ -628,7 +642,7 @@ class OneTurnASave(MemoryBackend):
     "save_what_was_loaded_and_edited",
 )
 class AppendsOnly(MemoryBackend):
-    """Cuts nothing: a log is a log."""
+    """Ignores `keep`."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         return await super().commit(key, change if change.keep is None else change.rewrite(keep=2**40))
@@ -636,7 +650,7 @@ class AppendsOnly(MemoryBackend):
 
 @fails(Undoing, "rewind_what_was_seen")
 class CutsUnchecked(MemoryBackend):
-    """Looks at `expect` where something is added, not where something is cut."""
+    """Ignores `expect` on a cut."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         return await super().commit(key, change if change.keep is None else replace(change, expect=None))
@@ -657,7 +671,7 @@ class CutsUnchecked(MemoryBackend):
     "windows_into_what_is_left",
 )
 class KeepsAll(MemoryBackend):
-    """Retains everything: space is cheap."""
+    """Ignores the retention limit."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         return await super().commit(key, change if change.retain is None else replace(change, retain=2**40))
@@ -665,7 +679,7 @@ class KeepsAll(MemoryBackend):
 
 @fails(Retaining, "all_turns_by_default")
 class KeepsAHundred(MemoryBackend):
-    """Retains a hundred turns by default."""
+    """Retains a hundred turns if no limit is given."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         return await super().commit(key, change if change.retain is not None else replace(change, retain=100))
@@ -684,7 +698,7 @@ class KeepsAHundred(MemoryBackend):
     "windows_into_what_is_left",
 )
 class OneTurnLess(MemoryBackend):
-    """Makes room for the next turn."""
+    """Retains one turn less than the limit."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         if change.retain is not None:
@@ -700,7 +714,7 @@ class OneTurnLess(MemoryBackend):
     "undo_in_what_is_left",
 )
 class Renumbers(MemoryBackend):
-    """Numbers the turns that are left from 0."""
+    """Renumbers the remaining turns from 0."""
 
     async def read(self, key: Key, **asked: Any) -> Session:
         session = await super().read(key, **asked)
@@ -712,7 +726,7 @@ class Renumbers(MemoryBackend):
 
 @fails(Retaining, "since_a_version_that_was_dropped", "a_thousand_turns", "retention_changes_no_version")
 class RetentionIsACut(MemoryBackend):
-    """Begins a new generation where the beginning is dropped."""
+    """Starts a new generation when retention drops turns."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         before = await stored(self, key)
@@ -737,7 +751,7 @@ class RetentionIsACut(MemoryBackend):
     "windows_into_what_is_left",
 )
 class RetainsFirst(MemoryBackend):
-    """Drops before it appends: one turn too many is left."""
+    """Applies the limit before the append, so one turn too many remains."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         if change.retain is not None:
@@ -747,7 +761,7 @@ class RetainsFirst(MemoryBackend):
 
 @fails(Retaining, "since_a_version_that_was_dropped")
 class LosesTheGap(MemoryBackend):
-    """Sends the turns that are left after a dropped version, as if none were missing."""
+    """Continues a version whose next turns were dropped, as if none were missing."""
 
     async def read(self, key: Key, *, since: Version | None = None, **asked: Any) -> Session:
         session = await super().read(key, since=since, **asked)

@@ -1,4 +1,4 @@
-"""Naive backends: many at once, cancellation, opening and closing."""
+"""Naive backends: concurrency, cancellation, opening and closing."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from turnlog_memory import MemoryBackend
     "undo_on_a_busy_session",
 )
 class ReadsThenWrites(MemoryBackend):
-    """Reads a session, waits for nothing much, and writes it back."""
+    """Reads a session, yields to other tasks, and writes it back."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         before = self._state(key)
@@ -52,7 +52,7 @@ class ReadsThenWrites(MemoryBackend):
 
 @fails(Concurrency, "however_many_append_at_once")
 class CountsItsTries(MemoryBackend):
-    """Compares and sets, a hundred times at most."""
+    """Retries compare-and-set a hundred times at most."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         for _ in range(100):
@@ -65,7 +65,7 @@ class CountsItsTries(MemoryBackend):
 
 @fails(Concurrency, "count_by_compare_and_set", "each_turn_is_popped_once", "one_of_those_who_expect_the_same_wins")
 class ChecksThenWrites(MemoryBackend):
-    """Compares `expect`, and then stores."""
+    """Checks `expect`, and then stores in a second step."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         session = await stored(self, key)
@@ -87,7 +87,7 @@ class ChecksThenWrites(MemoryBackend):
     "the_same_change_from_many_tasks",
 )
 class MakesThenWrites(MemoryBackend):
-    """Makes a session that is not there, and then goes on with it."""
+    """Creates a missing session in two steps, and overwrites another task's."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         if await stored(self, key) is not None:
@@ -99,7 +99,7 @@ class MakesThenWrites(MemoryBackend):
 
 @fails(Concurrency, "reads_since_among_writers", "readers_see_whole_turns")
 class InfoThenRecords(MemoryBackend):
-    """Reads the info, and then the records."""
+    """Reads the info, and then the records in a second step."""
 
     async def read(self, key: Key, **asked: Any) -> Session:
         info = (await super().read(key, **asked)).info
@@ -110,7 +110,7 @@ class InfoThenRecords(MemoryBackend):
 
 @fails(Concurrency, "readers_see_whole_turns", "the_same_change_from_many_tasks")
 class TurnByTurn(MemoryBackend):
-    """Stores the turns of a change one after the other."""
+    """Stores the turns of a change in separate steps."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         if len(change.append) < 2 or change.expect is not None:
@@ -125,7 +125,7 @@ class TurnByTurn(MemoryBackend):
 
 @fails(Concurrency, "delete_among_writers")
 class DeletesInSteps(MemoryBackend):
-    """Deletes the turns, and then the rest."""
+    """Deletes the turns, and then the metadata in a second step."""
 
     async def delete(self, key: Key, **how: Any) -> bool:
         if not self._state(key).check_delete(how["expect"], how["for_owner"], self.clock()):
@@ -140,7 +140,7 @@ class DeletesInSteps(MemoryBackend):
 
 @fails(Concurrency, "the_same_change_from_many_tasks")
 class LooksThenStores(MemoryBackend):
-    """Looks whether a change is known, and then stores it."""
+    """Looks for a repeat, and then stores in a second step."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -155,7 +155,7 @@ class LooksThenStores(MemoryBackend):
 
 @fails(Concurrency, "many_sessions_at_once")
 class OneAnswerForAll(MemoryBackend):
-    """Gives the last reply to the first reader that waits."""
+    """Returns the most recent reply to all waiting readers."""
 
     async def read(self, key: Key, **asked: Any) -> Session:
         self._reply = await super().read(key, **asked)
@@ -165,7 +165,7 @@ class OneAnswerForAll(MemoryBackend):
 
 @fails(Concurrency, "copies_at_once")
 class CopiesThenChecks(MemoryBackend):
-    """Looks whether there is a target, and then copies onto it."""
+    """Checks that the target is missing, and then overwrites it in a second step."""
 
     async def copy(self, source: Key, target: Key, *, at: int | None, change_id: str, **how: Any) -> Receipt:
         if await stored(self, target) is not None:
@@ -180,7 +180,7 @@ class CopiesThenChecks(MemoryBackend):
 
 @fails(Cancelling, "others_are_not_cancelled", "sent_again_it_is_stored_once")
 class RemembersThenStores(MemoryBackend):
-    """Remembers a change, and then stores it."""
+    """Remembers the change id, and then stores the change in a second step."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         before = self._state(key)
@@ -197,7 +197,7 @@ class RemembersThenStores(MemoryBackend):
 
 @fails(Cancelling, "all_of_it_or_nothing")
 class CutsThenAppends(MemoryBackend):
-    """Cuts, and then appends."""
+    """Cuts, and then appends in a second step."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         if change.keep is None or not change.append:
@@ -209,7 +209,7 @@ class CutsThenAppends(MemoryBackend):
 
 @fails(Cancelling, "a_cancelled_call_ends_as_cancelled")
 class SwallowsCancellation(MemoryBackend):
-    """Finishes the call, and does not raise `CancelledError`."""
+    """Completes a cancelled call without `CancelledError`."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         with contextlib.suppress(asyncio.CancelledError):
@@ -219,7 +219,7 @@ class SwallowsCancellation(MemoryBackend):
 
 @fails(Cancelling, "a_cancelled_call_ends_as_cancelled", "others_are_not_cancelled")
 class BreaksWhenCancelled(MemoryBackend):
-    """Takes a cancelled call for a broken connection, for all that wait."""
+    """Treats a cancelled call as a broken connection, for all waiting calls."""
 
     async def read(self, key: Key, **asked: Any) -> Session:
         self._broken = True
@@ -240,7 +240,7 @@ class BreaksWhenCancelled(MemoryBackend):
 
 @fails(Cancelling, "the_store_goes_on")
 class OneReplyBehind(MemoryBackend):
-    """Leaves the reply of a cancelled call for the next one."""
+    """Returns the reply of a cancelled call to the next call."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -264,10 +264,10 @@ class OneReplyBehind(MemoryBackend):
     "open_again",
 )
 class NeverCloses(MemoryBackend):
-    """Has nothing to release, and so nothing to close."""
+    """Works after `close`."""
 
     async def close(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 @fails(
@@ -282,19 +282,19 @@ class NeverCloses(MemoryBackend):
     "with",
 )
 class NeverOpens(MemoryBackend):
-    """Is closed until it is opened, and forgets to say that it was."""
+    """Raises `Closed` even after `open`."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._closed = True
 
     async def open(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 @fails(Lifecycle, "after_closing_every_call_raises_closed")
 class ForgetsToTell(MemoryBackend):
-    """Answers reads after it was closed."""
+    """Answers reads after `close`."""
 
     async def read(self, key: Key, **asked: Any) -> Session:
         closed, self._closed = self._closed, False
@@ -306,7 +306,7 @@ class ForgetsToTell(MemoryBackend):
 
 @fails(Lifecycle, "after_closing_every_call_raises_closed")
 class PagesWhenClosed(MemoryBackend):
-    """Answers pages after it was closed."""
+    """Answers pages after `close`."""
 
     async def page(self, query: Query) -> Page:
         closed, self._closed = self._closed, False
@@ -318,7 +318,7 @@ class PagesWhenClosed(MemoryBackend):
 
 @fails(Lifecycle, "close_twice")
 class ClosesOnce(MemoryBackend):
-    """Cannot be closed twice."""
+    """Raises an error if closed twice."""
 
     async def close(self) -> None:
         self.check_open()
@@ -327,7 +327,7 @@ class ClosesOnce(MemoryBackend):
 
 @fails(Lifecycle, "open_again")
 class OpensOnce(MemoryBackend):
-    """Cannot be opened again."""
+    """Raises an error if opened again."""
 
     async def open(self) -> None:
         self.check_open()
@@ -336,7 +336,7 @@ class OpensOnce(MemoryBackend):
 
 @fails(Lifecycle, "closing_leaves_nothing_running")
 class LeavesASweeper(MemoryBackend):
-    """Starts a sweeper, and never ends it."""
+    """Starts a task and never cancels it."""
 
     async def open(self) -> None:
         await super().open()
@@ -345,7 +345,7 @@ class LeavesASweeper(MemoryBackend):
 
 @fails(Lifecycle, "another_event_loop")
 class BoundToALoop(MemoryBackend):
-    """Binds what it has to the event loop that it was opened in."""
+    """Works only on the event loop that opened it."""
 
     async def open(self) -> None:
         await super().open()
@@ -359,7 +359,7 @@ class BoundToALoop(MemoryBackend):
 
 @fails(Lifecycle, "two_stores_over_one_place")
 class AllInOnePlace(MemoryBackend):
-    """Keeps the sessions in the class."""
+    """Stores the sessions of all objects in a class attribute."""
 
     kept: ClassVar[OrderedDict[Key, SessionState]] = OrderedDict()
 
@@ -372,7 +372,7 @@ class AllInOnePlace(MemoryBackend):
     Lifecycle, "closing_among_writers", "two_stores_over_one_place", "what_is_stored_outlives_the_store", shared=True
 )
 class ForgetsAtTheEnd(MemoryBackend):
-    """Should keep sessions in a place, and keeps them to itself."""
+    """Keeps sessions in memory although it has a location."""
 
     def __init__(self, *, place: Path, **options: Any) -> None:
         super().__init__(**options)
@@ -380,7 +380,7 @@ class ForgetsAtTheEnd(MemoryBackend):
 
 @fails(Lifecycle, "two_stores_over_one_place", "what_is_stored_outlives_the_store", shared=True)
 class ForgetsChanges(MemoryBackend):
-    """Keeps sessions in a place, and what they remember to itself."""
+    """Keeps sessions in its location, but remembered changes in memory."""
 
     places: ClassVar[dict[Path, dict[Key, SessionState]]] = {}
 
@@ -411,7 +411,7 @@ class ForgetsChanges(MemoryBackend):
 
 @fails(Lifecycle, "two_stores_over_one_place", shared=True)
 class CachesForGood(MemoryBackend):
-    """Keeps sessions in a place, and looks there once."""
+    """Reads a session from its location only once."""
 
     places: ClassVar[dict[Path, dict[Key, SessionState]]] = {}
 
@@ -439,7 +439,7 @@ class CachesForGood(MemoryBackend):
 
 @fails(Model, "walks")
 class KeepsTheTip(MemoryBackend):
-    """Goes on from the last change after a cut, not from the last record that is kept."""
+    """Keeps the tip of the removed turns after a cut."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         before = await stored(self, key)
@@ -454,7 +454,7 @@ class KeepsTheTip(MemoryBackend):
 
 @fails(Model, "walks")
 class LooksAtIds(MemoryBackend):
-    """Lets a turn go on in another one's place: looks at its id, not at its part."""
+    """Continues an open turn by its id only, whatever the number of the part."""
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         header = self._state(key).header

@@ -1,6 +1,6 @@
-"""The wheel without extras: what works, and what an error says where something is missing.
+"""The wheel without extras works, and errors name the missing packages.
 
-Run by `nox -s minimal`, in an environment that holds nothing else: with the extras there, it is not true.
+`nox -s minimal` runs these tests in an environment with the wheel only.  They fail if the extras are installed.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def test_a_missing_driver_names_the_extra(url: str, driver: str, extra: str) -> 
     assert str(error.value) == (
         f"backend {scheme!r} needs {driver}, which is not installed: pip install 'turnlog[{extra}]'"
     )
-    assert error.value.__suppress_context__, "that says it all"
+    assert error.value.__suppress_context__, "the traceback must not show the ImportError"
 
 
 @pytest.mark.parametrize("layer", ["gzip", "off"])

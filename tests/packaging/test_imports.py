@@ -1,4 +1,4 @@
-"""What is imported: by whom it may be, and what stays out until it is asked for."""
+"""Packages import only the permitted packages, and load modules only when they are needed."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ KIT_MAY_IMPORT = {"pytest"}
 
 
 def imported(path: Path) -> set[str]:
-    """The packages outside the standard library that a module imports, anywhere in it."""
+    """Return the packages outside the standard library that a module imports, in any scope."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -86,14 +86,14 @@ def test_the_contracts_on_imports_know_every_package() -> None:
 
 
 def module_of(path: Path) -> str:
-    """The dotted name of a module of ours."""
+    """Return the dotted name of a module of turnlog."""
     (folder,) = (folder for folder in PACKAGES.values() if path.is_relative_to(folder))
     parts = path.relative_to(folder.parent).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 def arrows(path: Path, modules: set[str]) -> set[str]:
-    """The modules of ours that a module imports, anywhere in it, for type checkers alone included."""
+    """Return the modules of turnlog that a module imports, in any scope, also for type checkers only."""
     name = module_of(path)
     package = name if path.stem == "__init__" else name.rpartition(".")[0]
     found: set[str] = set()
@@ -105,13 +105,13 @@ def arrows(path: Path, modules: set[str]) -> set[str]:
             origin = ".".join(part for part in (base, node.module) if part)
             inner = {f"{origin}.{alias.name}" for alias in node.names} & modules
             found |= inner
-            if len(inner) < len(node.names):  # otherwise only modules of the package are imported
+            if len(inner) < len(node.names):  # otherwise the statement imports only modules of the package
                 found.add(origin)
     return (found & modules) - {name}
 
 
 def cycles(graph: dict[str, set[str]]) -> list[list[str]]:
-    """Modules that can be reached from themselves, cycle by cycle."""
+    """Return the cycles of a graph, each as the list of its modules."""
     reach: dict[str, set[str]] = {}
     for start in graph:
         seen: set[str] = set()
@@ -140,7 +140,7 @@ def test_a_planted_cycle_is_found() -> None:
 
 
 def loaded(code: str, folder: Path) -> set[str]:
-    """The modules that are there after some code has run in a new process."""
+    """Run code in a new process, and return the modules that it has loaded."""
     code = f"import json, sys; {code}; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, check=True, capture_output=True, timeout=60)
     return set(json.loads(done.stdout))
@@ -162,7 +162,7 @@ def test_a_memory_store_loads_no_driver_and_no_event_loop(tmp_path: Path) -> Non
 
 
 def after(arguments: list[str], folder: Path) -> set[str]:
-    """The modules that are there after a command has run in a new process."""
+    """Run a command in a new process, and return the modules that it has loaded."""
     code = "import contextlib, io, json, sys, turnlog_cli\n"
     code += f"with contextlib.redirect_stdout(io.StringIO()): turnlog_cli.main({arguments})\npass"
     return loaded(code, folder)

@@ -1,4 +1,4 @@
-"""Plugins: found by entry points of distributions that are really there."""
+"""turnlog finds plugins by the entry points of real, installed distributions."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_a_broken_plugin_says_which_distribution_and_why(put: Put, source: str, 
 
 
 def test_a_missing_driver_of_ours_names_the_extra(monkeypatch: pytest.MonkeyPatch, put: Put) -> None:
-    monkeypatch.setitem(sys.modules, "sqlalchemy", None)  # as if it were not installed
+    monkeypatch.setitem(sys.modules, "sqlalchemy", None)  # makes `import sqlalchemy` fail
     entry = {"turnlog.backends": {"lite": "acme_driver:AcmeBackend"}}
     put("turnlog", entry, version="9", acme_driver="import sqlalchemy.engine")
     with pytest.raises(PluginError) as error:
@@ -178,7 +178,7 @@ def test_the_extras_are_those_of_the_distribution() -> None:
         for name, needs in project["optional-dependencies"].items()
     }
     for driver, extra in plugins._EXTRAS.items():
-        assert {driver, f"{driver}-api"} & set(extras[extra])  # opentelemetry comes in opentelemetry-api
+        assert {driver, f"{driver}-api"} & set(extras[extra])  # as opentelemetry in opentelemetry-api
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_options_are_for_classes_of_token_counters_alone(put: Put) -> None:
     source = "def count(messages, *, model): ..."
     put("turnlog-count", {"turnlog.token_counters": {"acme": "acme_count:count"}}, acme_count=source)
     with pytest.raises(
-        PluginError, match=r"'acme', acme_count:count of turnlog-count 1\.0, takes no options, .*'step'"
+        PluginError, match=r"'acme', acme_count:count of turnlog-count 1\.0, takes no options: remove 'step'"
     ):
         find_token_counter("acme", step=2)
 

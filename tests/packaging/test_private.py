@@ -1,4 +1,4 @@
-"""Private attributes stay within their module: nothing reads those of a class that another module defines."""
+"""No module uses private names that another module defines."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def is_private(name: str | None) -> bool:
 
 
 def defined(tree: ast.AST) -> set[str]:
-    """The private names that a module defines: attributes, fields, methods, functions and variables."""
+    """Return the private names that a module defines: attributes, fields, methods, functions and variables."""
     names: set[str] = set()
     for node in ast.walk(tree):
         match node:
@@ -37,7 +37,7 @@ def defined(tree: ast.AST) -> set[str]:
 
 
 def used(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """Each private attribute or keyword that a module uses, with its line; `self` and `cls` are its own."""
+    """Yield each private attribute or keyword that a module uses, with its line, except those of `self` and `cls`."""
     for node in ast.walk(tree):
         match node:
             case ast.Attribute(value=ast.Name(id="self" | "cls")):
@@ -52,11 +52,11 @@ def parsed(path: Path) -> ast.AST:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-OURS = set().union(*(defined(parsed(path)) for path in MODULES)) - {"_replace"}  # which named tuples have
+OURS = set().union(*(defined(parsed(path)) for path in MODULES)) - {"_replace"}  # a public method of named tuples
 
 
 def strange(tree: ast.AST) -> list[str]:
-    """The places where a module uses a private name that only another module of ours defines."""
+    """Return the places where a module uses a private name that only other modules of turnlog define."""
     own = defined(tree)
     return [f"line {line}: {name}" for line, name in used(tree) if name in OURS - own]
 

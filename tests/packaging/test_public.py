@@ -1,4 +1,4 @@
-"""The public door: what each module says it exports, and that all of it is described."""
+"""Each module lists its public names, and every public name has a docstring."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MODULES = sorted(
 
 
 def names(module: ModuleType) -> tuple[set[str], set[str]]:
-    """The names without an underscore that a module defines, and those it imports from modules of its package."""
+    """Return the public names that a module defines, and the names that it imports from its package."""
     defined: set[str] = set()
     imported: set[str] = set()
     for node in ast.parse(inspect.getsource(module)).body:
@@ -40,12 +40,12 @@ def names(module: ModuleType) -> tuple[set[str], set[str]]:
 
 
 def as_ruff_sorts(name: str) -> tuple[bool, bool, str]:
-    """Constants, classes, functions."""
+    """Return a sort key: constants, then classes, then functions."""
     return not name.isupper(), not name[0].isupper(), name
 
 
 def described(module: ModuleType) -> Iterator[tuple[str, str | None]]:
-    """Each public class, function, method and property, and its docstring: its own, or the one it inherits."""
+    """Yield each public class, function, method and property with its docstring, which methods may inherit."""
     for name in module.__all__:
         value = getattr(module, name)
         if inspect.isclass(value):
@@ -76,7 +76,7 @@ def test_everything_public_is_described(name: str) -> None:
 
 
 def signatures(module: ModuleType) -> Iterator[tuple[str, Callable[..., object]]]:
-    """Each public class, function and method, by name."""
+    """Yield each public class, function and method with its name."""
     for name in module.__all__:
         value = getattr(module, name)
         if (inspect.isclass(value) and not typing.is_typeddict(value)) or inspect.isfunction(value):

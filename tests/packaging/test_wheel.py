@@ -1,4 +1,4 @@
-"""What is built from the tree: the wheel, as a user gets it, and the source distribution."""
+"""The wheel and the source distribution that are built from the tree have the right contents."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ JUNK = [
     "tests/core/__pycache__/model.pyc",
 ]
 
-# Loads every entry point that the unpacked wheel registers, out of that wheel, and says which.
+# Loads every entry point of the unpacked wheel from that wheel, and prints them.
 LOAD = """
 import json, sys
 from importlib.metadata import Distribution
@@ -47,7 +47,7 @@ print(json.dumps(sorted([entry.group, entry.name, entry.value] for entry in dist
 
 
 def build(kind: str, tree: Path, folder: Path) -> Path:
-    """Build one of the two from a tree, without the network."""
+    """Build a wheel or a source distribution from a tree, without the network; return its path."""
     command = [sys.executable, "-m", "hatchling", "build", "--target", kind, "--directory", str(folder)]
     subprocess.run(command, cwd=tree, check=True, capture_output=True, timeout=60)
     (built,) = folder.iterdir()
@@ -56,12 +56,12 @@ def build(kind: str, tree: Path, folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel that is built from the tree."""
+    """Build the wheel from the tree."""
     return build("wheel", ROOT, tmp_path_factory.mktemp("wheel"))
 
 
 def contents(wheel: Path) -> dict[str, bytes]:
-    """What a wheel installs: the bytes of each file but those that describe the distribution."""
+    """Return the files that a wheel installs, with their bytes, without those of the metadata."""
     with ZipFile(wheel) as archive:
         return {name: archive.read(name) for name in archive.namelist() if ".dist-info/" not in name}
 
@@ -125,7 +125,7 @@ def test_the_source_distribution_holds_no_junk_and_builds_the_same_wheel(wheel: 
 
     with tarfile.open(build("sdist", tree, tmp_path / "sdist")) as archive:
         held = {name.partition("/")[2] for name in archive.getnames()}
-        if hasattr(tarfile, "data_filter"):  # Python 3.11.4
+        if hasattr(tarfile, "data_filter"):  # since Python 3.11.4
             archive.extraction_filter = tarfile.data_filter
         archive.extractall(tmp_path)
     assert held == clean | {"PKG-INFO"}

@@ -1,4 +1,4 @@
-"""Token counts: each turn is counted once, and estimates are corrected by what the provider has counted."""
+"""Token counts: each turn is counted once, and the provider's counts correct the estimates."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from turnlog_memory import MemoryBackend
 
 
 class Counter:
-    """Ten tokens a message."""
+    """Counts ten tokens for each message."""
 
     def __init__(self, *, exact: bool = False) -> None:
         self.exact = exact
@@ -26,7 +26,7 @@ class Counter:
 
 
 async def asked(counter: Counter, usage: Usage | None, **more: Any) -> tuple[Store, list[int]]:
-    """Twelve turns; the number of messages that the model was given each time."""
+    """Run twelve turns; return the store, and the number of messages in each call of the model."""
     store, given = Store(MemoryBackend()), []
 
     async def model(messages: Sequence[Message], **_: object) -> Reply:
@@ -52,7 +52,7 @@ async def test_each_turn_is_counted_once() -> None:
         (None, False, 13),
         (Usage(20, 1), False, 7),  # twice the estimate: half of the messages
         (Usage(1_000, 1), False, 3),  # at most four times the estimate
-        (Usage(20, 1), True, 13),  # what is exact is not corrected
+        (Usage(20, 1), True, 13),  # an exact count is not corrected
     ],
 )
 async def test_estimates_are_corrected_by_the_usage(usage: Usage | None, exact: bool, most: int) -> None:

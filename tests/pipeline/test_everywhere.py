@@ -1,4 +1,4 @@
-"""The pipeline over every backend and stack: it remembers, and what was erased while the model works stays gone."""
+"""The pipeline over every backend and stack: it remembers, and a session that is erased during a call stays erased."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class OverMemory(ContractBase):
 
 
 class Everywhere(ContractBase):
-    """A subclass names the backend and the layers."""
+    """The tests.  A subclass sets `below` to the contract class of a backend, and sets `layers`."""
 
     below: ClassVar[type[ContractBase]]
     layers: ClassVar[Sequence[Callable[[Backend], Backend]]] = ()
@@ -47,7 +47,7 @@ class Everywhere(ContractBase):
         return self._made
 
     async def test_the_second_message_remembers_the_first(self, store: Store) -> None:
-        """The model is given what was said before, whole and streamed, and no other session's."""
+        """The model receives the history of its session only, with and without streaming."""
         pipeline = Pipeline(store, offline)
         await pipeline.execute("alice", "user", "My name is Alice")
         await pipeline.execute("bob", "user", "My name is Bob")
@@ -57,7 +57,7 @@ class Everywhere(ContractBase):
         assert [len(turn.messages) for turn in (await store.session("bob")).turns] == [2, 2]
 
     async def test_what_was_erased_or_has_expired_while_the_model_works_stays_gone(self) -> None:
-        """Erasure, expiry and another owner are noticed when the turn is stored."""
+        """Erasure, expiry and a change of owner are detected when the turn is stored."""
         store = await self.opened(ttl=60.0)
 
         async def erase(session_id: str) -> None:
@@ -101,7 +101,7 @@ class Everywhere(ContractBase):
                 await store.info(session_id)
 
     async def test_one_request_at_a_time(self, store: Store) -> None:
-        """Requests that take turns see each other's turns."""
+        """Serialized requests see each other's turns."""
 
         async def count(messages: Sequence[Message], **_: object) -> Message:
             return assistant(str(len(messages)))

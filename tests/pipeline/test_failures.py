@@ -1,4 +1,4 @@
-"""Failures of the store around a model's answer."""
+"""Failures of the store before and after the model's answer."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from turnlog_memory import MemoryBackend
 
 
 class Failing(MemoryBackend):
-    """A backend that fails at the next calls."""
+    """A backend that raises the given errors at its next calls."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ async def test_a_failed_save_returns_the_answer_and_can_be_sent_again(
     assert pipeline.stats()["failed_saves"] == 1
     with pytest.raises(type(error)):
         _ = result.receipt
-    if backend.commits:  # otherwise the lease has met the second failure, at its end
+    if backend.commits:  # otherwise the end of the lease has raised the second error
         with pytest.raises(type(error)):
             await result.save()
     receipt = await result.save()

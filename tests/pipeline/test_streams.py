@@ -1,4 +1,4 @@
-"""Streams: a turn is stored when its last piece was taken, and as far as it was said when it is cut."""
+"""Streams: a complete stream is stored after its last piece; a cut stream is stored up to the cut."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ async def test_a_stream_that_is_cut_at_any_piece_keeps_what_was_said(store: Stor
                     return
 
     if how == "left" and not taken:
-        return  # nothing was begun
+        return  # nothing was sent
     task = asyncio.create_task(take())
     if how == "cancelled":
         await reached.wait()
@@ -158,7 +158,7 @@ async def test_a_cut_stream_is_answered_anew_under_its_turn_id(store: Store) -> 
             else:
                 with pytest.raises(error):
                     [piece async for piece in reply]
-    assert given == [["Where is it?"], ["Where is it?"]]  # an answer that was cut is no answer
+    assert given == [["Where is it?"], ["Where is it?"]]  # a cut answer is not in the history
     (turn,) = (await store.session("s")).turns
     assert not turn.open
     assert [message.text for message in turn.messages] == ["Where is it?", "The ", "The end."]
@@ -211,9 +211,9 @@ async def test_a_model_that_yields_nothing_is_an_error(store: Store) -> None:
 
 async def test_a_result_is_there_once_all_pieces_were_taken(store: Store) -> None:
     async with Pipeline(store, spoken).stream("s", "user", "?") as reply:
-        with pytest.raises(InvalidInput, match="not all of its pieces were taken"):
+        with pytest.raises(InvalidInput, match="read all of its pieces first"):
             _ = reply.result
-    with pytest.raises(SessionNotFound):  # nothing was taken, nothing was asked
+    with pytest.raises(SessionNotFound):  # no piece was taken, so the model was not called
         await store.load("s")
 
 
@@ -222,7 +222,9 @@ async def test_a_result_is_there_once_all_pieces_were_taken(store: Store) -> Non
 async def test_a_stream_that_is_left_while_another_task_waits_for_a_piece(
     store: Store, concurrency: Any, reads_all: bool
 ) -> None:
-    """As a server does that sends a sign of life between the pieces, and whose client goes away."""
+    """A server may send keep-alives between pieces, with the pieces read by another task, and its client may
+    disconnect.
+    """
     waits = asyncio.Event()
 
     async def model(messages: Sequence[Message], **_: object) -> AsyncIterator[str]:
@@ -243,20 +245,20 @@ async def test_a_stream_that_is_left_while_another_task_waits_for_a_piece(
     assert reading.cancelled()
     assert await texts(store) == ["?", "The "]
     again = Pipeline(store, spoken, concurrency=Serialize(wait=0.2) if concurrency == "serialize" else "append")
-    await again.execute("s", "user", "?")  # no lease is held
+    await again.execute("s", "user", "?")  # no lease is left
 
 
 async def test_a_stream_is_for_one_block(store: Store) -> None:
     reply = Pipeline(store, spoken).stream("s", "user", "?")
-    with pytest.raises(InvalidInput, match="inside the block"):
+    with pytest.raises(InvalidInput, match="only in its block"):
         async for _ in reply:
             pass
     async with reply:
         assert [piece async for piece in reply] == PIECES
-    with pytest.raises(InvalidInput, match="inside the block"):
+    with pytest.raises(InvalidInput, match="only in its block"):
         async for _ in reply:
             pass
-    with pytest.raises(InvalidInput, match="entered once"):
+    with pytest.raises(InvalidInput, match="entered only once"):
         async with reply:
             pass
 
@@ -274,7 +276,7 @@ async def test_of_two_streams_under_one_id_the_second_is_told_to_ask_again(store
         assert await anext(first) == "one"
         async with pipeline.stream("s", "user", "?", turn_id="t") as second:
             assert [piece async for piece in second] == ["two", "."]
-        with pytest.raises(Conflict, match="call again with this id"):
+        with pytest.raises(Conflict, match="call again with this turn id"):
             async for _ in first:
                 pass
     async with pipeline.stream("s", "user", "?", turn_id="t") as third:
@@ -287,7 +289,7 @@ async def test_nothing_follows_a_whole_answer(store: Store) -> None:
         yield Reply(assistant("Shipped."))
         yield "And more."
 
-    with pytest.raises(InvalidInput, match="goes on after its whole message"):
+    with pytest.raises(InvalidInput, match="another piece after its whole message"):
         await Pipeline(store, model).execute("s", "user", "?")
 
 
@@ -354,7 +356,7 @@ async def test_a_cancellation_is_not_lost_if_the_store_fails_meanwhile() -> None
 
 
 async def test_an_empty_piece_says_nothing(store: Store) -> None:
-    """Chat Completions begins each stream with one."""
+    """Chat Completions begins each stream with an empty piece."""
 
     async def model(messages: Sequence[Message], **_: object) -> AsyncIterator[str]:
         yield ""

@@ -1,4 +1,4 @@
-"""Summaries stand for old turns in the window; the turns stay stored."""
+"""Summaries replace old turns in the window; the turns stay stored."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from turnlog_memory import MemoryBackend
 
 
 class Writer:
-    """A summarising model that counts, and keeps what it was given."""
+    """A summarising model that counts its calls and records its input."""
 
     def __init__(self) -> None:
         self.given: list[str] = []

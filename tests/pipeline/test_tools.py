@@ -1,4 +1,4 @@
-"""Tools: schemas come from signatures, and each finished round is stored before the next starts."""
+"""Tools: signatures define their schemas, and each finished round is stored before the next one starts."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def weather(city: str) -> str:
 
 
 def called(*calls: tuple[str, object]) -> Message:
-    """An answer that calls tools, in Chat Completions form."""
+    """Return an answer that calls tools, in Chat Completions form."""
     return assistant(
         None,
         tool_calls=[
@@ -46,7 +46,7 @@ def called(*calls: tuple[str, object]) -> Message:
 
 
 class Scripted:
-    """Answers one by one, and keeps what it was given."""
+    """A model that returns or raises prepared answers in order, and records its input."""
 
     def __init__(self, *answers: Message | Exception) -> None:
         self.answers = [*answers]
@@ -138,7 +138,7 @@ async def test_calls_of_one_round_run_at_once_and_sync_tools_in_threads(store: S
     await Pipeline(store, model, tools=[meet]).execute("s", "user", "?")
     names = [message.text for message in model.given[1][-2:]]
     assert threading.main_thread().name not in names
-    assert not any("Error" in name for name in names)  # the two have met
+    assert not any("Error" in name for name in names)  # both tools have reached the barrier
 
 
 @pytest.mark.parametrize(
@@ -327,7 +327,7 @@ async def test_a_tool_that_raises_what_asyncio_cannot_pass_on_ends(store: Store)
 
 
 async def test_a_tool_that_exits_the_process_fails(store: Store) -> None:
-    """As `argparse` does for wrong arguments."""
+    """`argparse` exits for wrong arguments."""
 
     def leaves() -> str:
         sys.exit(3)
@@ -366,7 +366,7 @@ async def test_an_argument_may_have_a_type_of_the_tools_name(store: Store) -> No
 
 @pytest.mark.parametrize("function", [int, json])
 def test_what_tells_no_arguments_is_refused(store: Store, function: Any) -> None:
-    with pytest.raises(InvalidInput, match="does not tell its arguments"):
+    with pytest.raises(InvalidInput, match="has no readable signature"):
         Pipeline(store, Scripted(), tools=[function])
 
 
@@ -400,7 +400,7 @@ async def test_a_call_that_the_provider_has_answered_is_not_run(store: Store, di
 
 @pytest.mark.parametrize("nested", [False, True])
 async def test_a_call_that_is_written_in_two_dialects_is_one_call(store: Store, nested: bool) -> None:
-    """LangChain keeps the blocks of Anthropic beside its own calls."""
+    """LangChain keeps Anthropic's blocks in addition to its own calls."""
     content = [{"type": "tool_use", "id": "c", "name": "weather", "input": {"city": "Rome"}}]
     data = {"content": content, "tool_calls": [{"id": "c", "name": "weather", "args": {"city": "Rome"}}]}
     answer = Message.from_dict({"type": "ai", "data": data} if nested else {"type": "ai", **data})

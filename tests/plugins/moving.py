@@ -120,6 +120,15 @@ async def happen(store: Store, session_id: str, steps: Sequence[Step], *, name: 
                 await store.rewind(session_id, messages=1)
 
 
+class Moment(float):
+    """A time from a clock. It equals all times that are less than a second away."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Moment) and abs(self - other) < 1
+
+
 async def described(store: Store) -> dict[str, Any]:
     """Return all properties of a store's sessions that a move must preserve."""
     found: dict[str, Any] = {}
@@ -127,7 +136,9 @@ async def described(store: Store) -> dict[str, Any]:
         session = await store.session(info.key.session, touch=False)
         rounds = [contents(one) for record in session.records for one in record.split()]
         turns = [(turn.number, turn.id, turn.open, turn.interrupted) for turn in session.turns]
-        about = (info.first, info.turns, info.messages, info.owner, info.ttl, dict(info.metadata))
+        expires = None if info.expires_in is None else Moment(store.backend.clock() + info.expires_in)
+        times = (info.created, info.updated, expires)
+        about = (info.first, info.turns, info.messages, info.owner, info.ttl, dict(info.metadata), times)
         found[info.key.session] = (about, rounds, turns)
     return found
 

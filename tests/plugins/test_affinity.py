@@ -127,11 +127,11 @@ def test_any_text_is_an_id_and_a_name(session: str, instances: list[str]) -> Non
 @pytest.mark.parametrize(
     ("session", "instances", "why"),
     [
-        ("s", [], "no instances"),
+        ("s", [], "instances is empty"),
         (5, FOUR, "session id must be a str, not int"),
         (b"s", FOUR, "session id must be a str, not bytes"),
         ("s", [None], "instance must be a str, not NoneType"),
-        ("s", "10.0.0.1:8000", r"put '10.0.0.1:8000' into \[ \]"),
+        ("s", "10.0.0.1:8000", r"must be a list of names, not a str"),
         ("\ud800", FOUR, "lone surrogate"),
         ("s", ["\udfff"], "lone surrogate"),
     ],

@@ -39,6 +39,7 @@ from turnlog import (
     Session,
     SessionNotFound,
     Store,
+    Times,
     Unavailable,
     Version,
     assistant,
@@ -79,6 +80,25 @@ async def test_validate_reads_once_with_since_and_last_and_gets_nothing_if_nothi
     await it.store.load("s")
     assert answered == [0, 0]
     assert (it.cache.counters.hits, it.cache.counters.misses, it.cache.counters.stale) == (2, 1, 0)
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "parts", [{}, {"append": (Record.of((user("x"),), id="x", time=0.0),)}, {"metadata": {"a": 1}}]
+)
+async def test_times_that_a_change_carries_are_those_of_the_entry(mode: Mode, parts: dict[str, Any]) -> None:
+    # Seen failing when a change that leaves the version counts as a repeat.
+    it = Setup(mode, ttl=400.0)
+    await it.fill(3)
+    it.advance(10)
+    now = it.clock.now
+    await it.cache.commit(KEY, Change(**parts, times=Times(now - 90, now - 80, now + 70)))
+    assert (await it.agrees()).info.updated == now - 80
+    it.advance(10)
+    await it.store.merge_metadata("s", {"title": "renamed"})
+    assert (await it.agrees()).info.updated == now - 80
+    await it.store.append("s", [user("more")])
+    assert (await it.agrees()).info.updated == now + 10
 
 
 async def test_validate_gets_only_the_new_records() -> None:
@@ -1338,7 +1358,7 @@ def test_threads_with_a_loop_each_over_one_cache(mode: Mode, tmp_path: Path) -> 
             assert problems == []
             assert len(await Store(backend).load("shared")) == threads * turns
             assert cache.counters.bytes == sum(entry.size for entry in cache._entries.values())
-            assert cache._sent == {}
+            assert cache._pending == {}
 
     asyncio.run(run_all())
 

@@ -184,7 +184,7 @@ async def wrong_in(mode: Mode, order: tuple[str, ...], times: int) -> list[str]:
         it.cache.max_sessions = 1 if evict else 3
         await race.run(order, other, evict=evict)
         wrong += [f"{other}, {evict=}: {what}" for what in race.wrong]
-    assert it.cache._sent == {}
+    assert it.cache._pending == {}
     return wrong
 
 

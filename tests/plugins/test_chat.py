@@ -207,7 +207,7 @@ def test_an_answer_that_cannot_be_stored_is_shown_and_ends_a_chat_that_is_no_ter
     assert main(["chat", "--session=s"]) == 3
     out, err = capsys.readouterr()
     assert out.count("Hello, ") == 1
-    assert err == "turnlog: the answer on session 's' could not be stored: down\n"
+    assert err == "turnlog: the answer in session 's' could not be stored: down\n"
 
 
 # ------------------------------------------------------------------------------------------------------------- continue

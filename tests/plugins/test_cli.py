@@ -695,7 +695,10 @@ def test_show_and_list_extend_nobodys_life(monkeypatch: Any) -> None:
 
 def test_a_missing_session_is_an_error(store: Kept, capsys: Any) -> None:
     assert main(["show", "nobody"]) == 1
-    assert capsys.readouterr() == ("", "turnlog: there is no session 'nobody' in 'default', or it has expired\n")
+    assert capsys.readouterr() == (
+        "",
+        "turnlog: there is no session 'nobody' in 'default', or it has expired; 'turnlog list' lists the sessions\n",
+    )
     assert main(["show", "\x1b[31m"]) == 2
     assert "\x1b" not in capsys.readouterr().err
 
@@ -1212,7 +1215,7 @@ def test_a_missing_folder_is_named(command: list[str], tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     assert main([*command, "--store=sqlite:///nowhere/chat.db"]) == 3
     folder = str(tmp_path / "nowhere")
-    said = f"turnlog: sqlite 'nowhere/chat.db': the folder {folder!r} is not there: make it, or name another\n"
+    said = f"turnlog: sqlite 'nowhere/chat.db': the folder {folder!r} does not exist: create it, or name another one\n"
     assert capsys.readouterr() == ("", said)
     assert list(tmp_path.iterdir()) == []
 

@@ -427,6 +427,7 @@ def test_doctor_finds_a_wrong_configuration(url: str, says: str, capsys: Any) ->
     assert (found["stack"], found["operations"], one["command"]) == ([], {}, "")
     out = printed(capsys, "doctor", f"--store={url}", code=2)
     assert out.splitlines()[-1] == f"wrong: {one['text']}"
+    assert not out.startswith("\n")
     assert "hunter2" not in out
 
 

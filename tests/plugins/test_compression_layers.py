@@ -401,7 +401,7 @@ def test_a_bad_option_is_refused(make: Any, options: dict[str, Any], says: str) 
         ({"name": "zstd", "dictionary": "yes"}, r"layers\[0\]\.dictionary: "),
         ({"name": "zstd", "seal": 1}, r"layers\[0\]\.seal: "),
         ({"name": "zstd", "levle": 3}, r"levle: ZstdLayer has no such option; .*; did you mean 'level'\?"),
-        ({"name": "off", "level": 3}, r"layers\[0\]\.level: OffLayer has no such option; there are name"),
+        ({"name": "off", "level": 3}, r"layers\[0\]\.level: OffLayer has no such option; the options are name"),
         ({"name": "off", "seal": True}, r"layers\[0\]\.seal: OffLayer has no such option"),
     ],
 )

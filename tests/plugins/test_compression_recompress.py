@@ -49,7 +49,7 @@ from turnlog import (
 )
 from turnlog.testing import Clock
 from turnlog_compression import CompressionLayer, GzipLayer, OffLayer, Recompressed, _progress, _recompressing
-from turnlog_compression._progress import BEAT, PATIENCE
+from turnlog_compression._progress import BEAT, PATIENCE, Progress
 from turnlog_compression.zstd import ZstdLayer
 from turnlog_memory import MemoryBackend
 from turnlog_redis import RedisBackend
@@ -407,6 +407,20 @@ async def test_another_pass_finds_a_session_that_moved(monkeypatch: pytest.Monke
         visited.append(result.session)
     assert await codecs(backend, "old") == [ZSTD if passes > 1 else GZIP, ZSTD]
     assert len(visited) == (21 if passes > 1 else 20)
+
+
+async def test_a_pass_begins_by_the_backends_clock() -> None:
+    # Seen failing without the turn: metadata alone set no time, so later passes read too many sessions.
+    clock = Clock()
+    backend = MemoryBackend(clock=clock)
+    progress = await Progress.begin(backend, "default", "zstd")
+    for _ in range(3):
+        clock.advance(100)
+        await progress.begin_pass()
+        clock.advance(10)
+        progress.end_pass(1.0)
+        assert progress.since == clock.now - 11
+    assert (await backend.read(Key("turnlog:recompress", "default"))).info.messages == 1
 
 
 async def test_the_number_of_passes_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

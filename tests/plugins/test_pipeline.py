@@ -406,7 +406,7 @@ async def test_calls_to_a_pipeline_without_tools_are_an_error_and_nothing_is_sto
     call: Any = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
     async with store:
         pipeline = Pipeline(store, Recorder(assistant(None, tool_calls=[call])))
-        with pytest.raises(ModelError, match="called 'weather', and the pipeline has no tools"):
+        with pytest.raises(ModelError, match="called 'weather', but the pipeline has no tools"):
             await pipeline.execute("s", "user", "Weather?")
         with pytest.raises(SessionNotFound):
             await store.load("s")
@@ -451,7 +451,7 @@ def test_a_window_is_a_number_from_1(messages: Any) -> None:
 
 
 def test_a_model_is_something_to_call() -> None:
-    with pytest.raises(InvalidInput, match="find_model finds one by its name"):
+    with pytest.raises(InvalidInput, match=r"to find a model by its name, call turnlog.config.find_model"):
         Pipeline(Store(MemoryBackend()), "gpt")  # type: ignore[arg-type]
     with pytest.raises(InvalidInput, match=r"not a class: write Recorder\(\)"):
         Pipeline(Store(MemoryBackend()), Recorder)  # type: ignore[arg-type]

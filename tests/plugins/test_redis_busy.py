@@ -11,7 +11,7 @@ import pytest
 
 from firewall import Firewall
 from redis_writers import CUT_REPLY, Fate, Proxy, RedisStore, at, emptied, place_of, raw
-from turnlog import Change, Conflict, IdReused, Key, OutcomeUnknown, Receipt, TooLarge, Unavailable, user
+from turnlog import Change, Conflict, IdReused, Key, OutcomeUnknown, Receipt, Record, Times, TooLarge, Unavailable, user
 from turnlog_redis import _scripts
 
 LINE = place_of("s").replace(b":s:", b":w:", 1)
@@ -80,6 +80,29 @@ async def test_each_change_that_is_committed_together_has_its_own_answer() -> No
         assert found[4].number == 1
         assert await texts(store) == ["first", "second", "a", "b", "c", "d", "e", "part", "part", "f"]
         assert dict((await store.info("s")).metadata) == {"by": "d"}
+
+
+async def test_a_change_that_carries_times_is_committed_alone() -> None:
+    # Seen failing when it was committed with the previous change, and with the next one.
+    async with at(emptied(), ttl=60) as store:
+        await store.append("s", [user("first")])
+        now = (await store.info("s")).updated
+        times, key = Times(now - 90, now - 80, now + 70), Key("default", "s")
+
+        def moved(number: int) -> Change:
+            return Change(append=(Record.of((user("moved"),), id=f"m{number}", time=0.0),), times=times)
+
+        await asyncio.gather(*(store.append("s", [user(text)]) for text in "ab"), store.backend.commit(key, moved(1)))
+        info = await store.info("s")
+        assert (info.created, info.updated) == (times.created, times.updated)
+        assert 60 < (info.expires_in or 0) <= 70
+        await asyncio.gather(
+            store.append("s", [user("c")]), store.backend.commit(key, moved(2)), store.append("s", [user("d")])
+        )
+        info = await store.info("s")
+        assert info.updated >= now
+        assert 50 < (info.expires_in or 0) <= 60
+        assert await texts(store) == ["first", "a", "b", "moved", "c", "moved", "d"]
 
 
 async def test_one_change_that_is_sent_twice_at_once_is_stored_once() -> None:

@@ -162,7 +162,6 @@ def test_watch_shows_the_time_or_the_reason_on_a_terminal(store: Kept, monkeypat
 
     monkeypatch.setattr(StateMetrics, "measure", fails_at_last)
     monkeypatch.setattr("turnlog_metrics.commands._sleep", sleep)
-    monkeypatch.setattr("turnlog_metrics.commands.time_of", lambda _: "never")
     monkeypatch.setattr("turnlog_metrics._screen.time_of", lambda seconds: f"time {seconds}")
     out = on_screen(monkeypatch, capsys, "stats", "--watch")
     assert f"The measurement at time {store.backend.clock()} failed: the server is gone" in out

@@ -54,6 +54,20 @@ def test_export_and_import_over_a_file(store: Kept, tmp_path: Path, monkeypatch:
     assert all_of(other) == all_of(store)
 
 
+def test_an_import_says_what_has_expired(store: Kept, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    asyncio.run(store.merge_metadata("a", ttl=100.0))
+    path = tmp_path / "all.jsonl"
+    assert main(["export", "-o", str(path)]) == 0
+    capsys.readouterr()
+    use(monkeypatch, other := Kept(clock=lambda: 105.0))
+    assert main(["import", str(path)]) == 0
+    assert capsys.readouterr() == (
+        "1 session stored, 0 extended, 0 unchanged, 0 different, 0 failed; 2 messages written\n",
+        f"{path}: left out 1 session whose time to live is over\n",
+    )
+    assert [*all_of(other)] == ["b"]
+
+
 def test_export_and_import_over_a_pipe(store: Kept, monkeypatch: Any, capsys: Any) -> None:
     assert main(["export", "b"]) == 0
     out, err = capsys.readouterr()

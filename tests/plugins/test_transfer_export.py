@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from moving import BACKENDS, STEPS, Step, described, filled, happen
 from turnlog import Change, Key, Record, Session, Store, Version, listing, user
 from turnlog.errors import Conflict, CorruptRecord, InvalidInput, SessionNotFound
+from turnlog.testing import Clock
 from turnlog_memory import MemoryBackend
 from turnlog_transfer import Exported, Imported, _export, _snapshot, export, import_file
 
@@ -89,6 +90,95 @@ async def test_real_conversations_come_back(shared_data: list[dict[str, Any]]) -
     assert (await imported(target, data)).messages == seen[-1].messages
     assert (seen[-1].sessions, seen[-1].bytes) == (40, len(data))
     assert await described(target) == await described(source)
+
+
+async def test_an_import_is_listed_in_the_order_of_its_export() -> None:
+    # Seen failing with the times of the import.
+    clock = Clock()
+    source, target = (Store(MemoryBackend(clock=clock)) for _ in range(2))
+    for name in ("a", "b", "c"):
+        await source.append(name, [user(name)])
+        clock.advance(10)
+    await source.append("a", [user("more")])
+    await source.merge_metadata("b", {"title": "renamed"}, ttl=800.0)
+    clock.advance(10)
+    data = await exported(source)
+    clock.advance(400)
+    await imported(target, data)
+    assert [info.key.session async for info in target.sessions()] == ["a", "c", "b"]
+    assert (await target.info("b")).expires_in == 390
+    assert await described(target) == await described(source)
+
+
+async def test_a_session_that_has_expired_since_its_export_is_not_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Seen failing with a session whose time to live restarted, and with one whose second part was refused.
+    monkeypatch.setattr("turnlog_transfer._export_reader._MESSAGES", 1)
+    clock = Clock()
+    source, target = (Store(MemoryBackend(ttl=ttl, clock=clock)) for ttl in (100.0, None))
+    for _ in range(3):
+        await source.append("s", [user("hi"), user("hi")])
+    data = await exported(source)
+    clock.advance(99)
+    await imported(alive := Store(MemoryBackend(clock=clock)), data)
+    assert (await alive.info("s")).expires_in == 1
+    clock.advance(1)
+    totals = await imported(target, data)
+    assert (totals, totals.complete) == (Imported(expired=1), True)
+    assert await described(target) == {}
+    never = b"".join(line for line in _without(data, "expires"))  # as the documentation suggests
+    assert (await imported(target, never)).stored == 1
+    assert (await target.info("s")).expires_in is None
+
+
+def _without(data: bytes, *names: str) -> list[bytes]:
+    lines = parsed(data)
+    for line in lines:
+        for name in names:
+            line.pop(name, None)
+    return [json.dumps(line).encode() + b"\n" for line in lines]
+
+
+async def test_an_extended_session_expires_no_earlier() -> None:
+    # Seen failing with the times of the export: a session in use expired early.
+    clock = Clock()
+    source, target = (Store(MemoryBackend(ttl=4_000.0, clock=clock)) for _ in range(2))
+    await source.append("s", [user("1")])
+    made = (await source.info("s")).created
+    await imported(target, await exported(source))
+    clock.advance(100)
+    await source.append("s", [user("2")])
+    updated = (await source.info("s")).updated
+    data = await exported(source)
+    clock.advance(3_000)
+    await target.touch("s")
+    await target.append("other", [user("1")])
+    assert (await imported(target, data)).extended == 1
+    info = await target.info("s")
+    assert (info.created, info.updated, info.expires_in) == (made, updated, 4_000)
+    assert await imported(target, data) == Imported(unchanged=1)
+
+
+async def test_an_export_without_times_has_those_of_its_import() -> None:
+    """Earlier exports state the seconds until the expiry, not its time."""
+    clock = Clock()
+    source, target = (Store(MemoryBackend(ttl=4_000.0, clock=clock)) for _ in range(2))
+    await source.append("s", [user("1")])
+    clock.advance(100)
+    await imported(target, b"".join(_without(await exported(source), "created", "expires")))
+    info = await target.info("s")
+    assert (info.created, info.updated, info.expires_in) == (clock.now, clock.now, 4_000)
+
+
+@pytest.mark.parametrize("time", [0, -1.5, 1e300, "soon"])
+@pytest.mark.parametrize("name", ["created", "updated", "expires"])
+async def test_times_out_of_bounds_fail_their_session(name: str, time: object) -> None:
+    source, target = Store(MemoryBackend(ttl=4_000.0)), Store(MemoryBackend())
+    await source.append("s", [user("1")])
+    lines = parsed(await exported(source))
+    lines[1][name] = time
+    totals = await imported(target, b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+    assert totals.stored == 0
+    assert not totals.complete
 
 
 async def test_an_export_begins_with_the_format_and_ends_with_a_count() -> None:

@@ -68,7 +68,9 @@ async def test_chatgpt_the_chosen_branch_with_its_times(store: Store) -> None:
         ],
     ]
     assert [turn.time for turn in found] == [1738500000.25, 5.0]  # the second turn has no time
-    assert dict((await store.info("67a0-plan")).metadata) == {"title": "Paris"}
+    info = await store.info("67a0-plan")
+    assert dict(info.metadata) == {"title": "Paris"}
+    assert (info.created, info.updated, info.expires_in) == (1738500000.0, 1738500300.0, None)
     assert [result.session for result in results] == ["67a0-plan", "67a0-empty"]
     assert results[1].notices == ("conversation '67a0-empty' is empty, it has no messages: no session is made of it",)
     assert (await imported(store, data))[0] == Imported(unchanged=1, empty=1)
@@ -79,12 +81,32 @@ async def test_chatgpt_a_conversation_that_went_on_extends_its_session(store: St
     whole = data[0]["current_node"]
     data[0]["current_node"] = data[0]["mapping"][data[0]["mapping"][whole]["parent"]]["parent"]
     assert (await imported(store, data))[0].messages == 4
-    data[0]["current_node"] = whole
+    data[0]["current_node"], data[0]["update_time"] = whole, 1738500400.0
+    data[0]["create_time"] = 1738500100.0  # the session stays as old as before
     assert (await imported(store, data))[0] == Imported(extended=1, empty=1, messages=2)
+    info = await store.info("67a0-plan")
+    assert (info.created, info.updated) == (1738500000.0, 1738500400.0)
     data[0]["current_node"] = "b2"  # another branch
     totals, results = await imported(store, data)
     assert totals == Imported(different=1, empty=1)
     assert "differs from this line at message 1" in said(results[0])
+
+
+@pytest.mark.parametrize("unknown", [None, 0, -5.0, 1e300, float("nan"), "today", True])
+async def test_a_conversation_without_times_has_those_of_its_messages(unknown: object, store: Store) -> None:
+    data = json.loads((DATA / "chatgpt.json").read_text())
+    data[0]["create_time"] = data[0]["update_time"] = unknown
+    await imported(store, data)
+    info = await store.info("67a0-plan")
+    times = [one["message"]["create_time"] for one in data[0]["mapping"].values() if one["message"]]
+    known = sorted(time for time in times if time is not None)
+    assert info.created == known[0] == 1738500000.25
+    assert known[0] <= info.updated <= known[-1]
+    for one in data[0]["mapping"].values():
+        if one["message"]:
+            one["message"]["create_time"] = None
+    await imported(other := Store(MemoryBackend(clock=lambda: 5.0)), data)
+    assert ((await other.info("67a0-plan")).created, (await other.info("67a0-plan")).updated) == (5.0, 5.0)
 
 
 @pytest.mark.parametrize(
@@ -136,6 +158,7 @@ async def test_claude_with_its_times(store: Store) -> None:
     assert [turn.time for turn in found] == [1738422000.5, 1738422120.0]
     info = await store.info("0f9b-trip")
     assert (dict(info.metadata), info.owner) == ({"title": "A trip"}, "ann")
+    assert (info.created, info.updated) == (1738422000.5, 1738422180.0)
     # Seen failing with the times of the first messages for the added ones.
     grown = json.loads(data)
     del grown[0]["chat_messages"][2:]

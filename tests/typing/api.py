@@ -1,6 +1,6 @@
-"""turnlog as its users write it, for a type checker alone: nothing here is run.
+"""Typical code of users and plugin authors, for a type checker only: no test runs it.
 
-What `assert_type` holds still is what an editor shows, and what a plugin's author is checked against.
+Each `assert_type` fixes the type that an editor shows for a public call.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ from turnlog.rules import SessionState, file_key, page
 
 
 def configure() -> None:
-    """Each way to name a store gives a store."""
+    """Open a store in each way."""
     assert_type(open_store(), Store)
     open_store("sqlite:///chat.db?ttl=30d&retain=500", namespace="shop", ttl="24h", retain=100, max_session_bytes="1MB")
     open_store("memory://", ttl=86_400.0, max_session_bytes=65_536)
@@ -72,14 +72,14 @@ def configure() -> None:
 
 
 class Wire(TypedDict):
-    """A message as a provider's client types it."""
+    """A message as a client of a provider types it."""
 
     role: str
     content: str
 
 
 async def talk() -> None:
-    """What an application calls, and what it is given."""
+    """Call each method of an application, and check the type of the result."""
     async with open_store("memory://") as store:
         assert_type(store, Store)
         assert_type(store.new_session_id(), str)
@@ -125,7 +125,7 @@ async def talk() -> None:
 
 
 async def fail(store: Store) -> None:
-    """What an error carries."""
+    """Read the attributes of errors."""
     try:
         await store.append("s", [user("Hello")], turn_id="t")
     except Conflict as error:
@@ -141,7 +141,7 @@ async def fail(store: Store) -> None:
 
 
 class FolderBackend(Backend):
-    """A backend as a stranger writes it."""
+    """A backend of a third party."""
 
     def __init__(self, path: str, *, ttl: float | None = None) -> None:
         super().__init__(ttl=ttl)
@@ -160,45 +160,45 @@ class FolderBackend(Backend):
         since: Version | None = None,
         touch: bool = True,
     ) -> Session:
-        """As the contract says."""
+        """See the contract."""
         state, session = self._state(key).read(self.clock(), last=last, before=before, since=since, touch=touch)
         assert_type(state, SessionState)
         return session
 
     async def commit(self, key: Key, change: Change) -> Receipt:
-        """As the contract says."""
+        """See the contract."""
         self.states[file_key(key)], receipt = self._state(key).apply(change, self.clock())
         return receipt
 
     async def delete(self, key: Key, *, expect: Expect = None, for_owner: str | None = None) -> bool:
-        """As the contract says."""
+        """See the contract."""
         return self._state(key).check_delete(expect, for_owner, self.clock())
 
     async def page(self, query: Query) -> Page:
-        """As the contract says."""
+        """See the contract."""
         return page([], query)
 
 
 class ShoutingLayer(Layer):
-    """A layer as a stranger writes it: payload to payload."""
+    """A layer of a third party that changes payloads."""
 
     def __init__(self, inner: Backend, *, level: int = 3) -> None:
         super().__init__(inner)
         self.level = level
 
     async def commit(self, key: Key, change: Change) -> Receipt:
-        """Each record with another payload."""
+        """Change the payload of each record, then commit."""
         records = tuple(record.with_payload(record.payload.upper()) for record in change.append)
         assert_type(records, tuple[Record, ...])
         return await self.inner.commit(key, change.rewrite(append=records))
 
 
 class HalfBackend(Backend):
-    """A backend that lacks what the contract asks for."""
+    """A backend that lacks required methods."""
 
 
 def misuse() -> None:
-    """What a checker refuses."""
+    """Make mistakes that a type checker refuses."""
     HalfBackend()  # type: ignore[abstract]
     ShoutingLayer()  # type: ignore[call-arg]
     Layer(ShoutingLayer)  # type: ignore[arg-type]
@@ -208,12 +208,12 @@ def misuse() -> None:
 
 
 async def echo(messages: Sequence[Message], *, temperature: float = 0.0) -> Message:
-    """A model is any async callable."""
+    """A model is an async callable."""
     return assistant(f"{temperature}: {messages[-1].text}")
 
 
 class Remote:
-    """So is an object that can be called."""
+    """An object with an async `__call__` is a model."""
 
     async def __call__(self, messages: list[Message]) -> Message:
         """Answer."""
@@ -221,7 +221,7 @@ class Remote:
 
 
 async def streamed(messages: Sequence[Message], **_: object) -> AsyncIterator[str | Reply]:
-    """So is an async generator of pieces."""
+    """An async generator of pieces is a model."""
     yield "To "
     yield Reply({"role": "assistant", "content": "To you"}, Usage(10, 2))
 
@@ -232,12 +232,12 @@ def sum_of(first: int, second: int = 0) -> int:
 
 
 def deaf(messages: Sequence[Message]) -> Message:
-    """Not a model: it is not async."""
+    """Not a model: the function is not async."""
     return messages[-1]
 
 
 async def converse() -> None:
-    """A pipeline over two layers over a store."""
+    """Use a pipeline over two layers and a store."""
     stack = ShoutingLayer(ShoutingLayer(FolderBackend("chats"), level=1))
     async with Store(stack, namespace="shop") as store:
         assert_type(store, Store)

@@ -1,4 +1,4 @@
-"""Configuration: a store out of a URL, a file, variables and arguments, made of installed plugins."""
+"""Configuration: makes a store of installed plugins from a URL, a file, variables and arguments."""
 
 from __future__ import annotations
 

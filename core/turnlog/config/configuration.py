@@ -1,13 +1,13 @@
-"""Configuration: a store out of a URL, a TOML table, variables and arguments.
+"""Configuration: makes a store from a URL, a TOML table, variables and arguments.
 
-There are three sources: arguments, variables, a file.  Key by key the highest source counts.  The query of a URL
-belongs to the source of that URL, and goes with it: where another URL counts, it is ignored.  A key that stands twice
-in one source, in the query and beside the URL, is an error.
+The three sources, in the order of their precedence, are arguments, variables and a file.  Each key is taken from the
+first source that sets it.  The query of a URL belongs to the source of the URL.  If another URL replaces the URL, the
+query is ignored.  A source that sets a key twice, in the query and outside of the URL, is an error.
 
-A file that was only found in the working directory is ignored where an argument names the store.  The options of a
-backend itself are ignored beside another backend's URL, or where the chosen backend has not got them.
+A file that is only found in the working directory is ignored if an argument names the store.  An option of a backend is
+ignored if its source names the URL of another backend, or if the chosen backend does not have the option.
 
-A URL is never printed, because it may hold a password, and neither is anything that a plugin says while it holds one.
+Messages never contain a URL, because it may hold a password.  The password is masked in errors of plugins.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ _T = TypeVar("_T")
 
 
 class _Settings(NamedTuple):
-    """The settings of all sources together.
+    """The merged settings of all sources.
 
     Attributes:
-        url: The URL that counts.
-        location: Its parts.
-        kind: The backend that it names.
+        url: The URL in effect.
+        location: The parts of the URL.
+        kind: The backend that the URL names.
         has: The options of that backend.
-        given: All settings that count, `url` among them.
+        given: All settings in effect, `url` included.
     """
 
     url: Given
@@ -67,15 +67,15 @@ def open_store(
 ) -> Store:
     """Make the store that the configuration names; `async with` opens it.
 
-    What is given neither as an argument nor in the query of `url` is taken from the variables `TURNLOG_STORE_URL`,
-    `TURNLOG_STORE_TTL` and so on, then from the table `[store]` of the file.  A file that was only found in the working
-    directory is ignored where `url` is given, and a warning names what it would have set.  Where nothing names a store
-    it is `sqlite:///turnlog.db`.
+    Settings come from the arguments and the query of `url`, then from the variables `TURNLOG_STORE_URL`,
+    `TURNLOG_STORE_TTL` and so on, then from the table `[store]` of the file.  If `url` is given, a file that is only
+    found in the working directory is ignored, and a warning names the settings in it.  The default of `url` is
+    `sqlite:///turnlog.db`.
 
     Args:
-        url: Which backend and where, such as `sqlite:///chat.db?namespace=shop&ttl=24h` or `memory://`.
-        config: The file, or its contents as a mapping.  Otherwise the file that `TURNLOG_CONFIG` names, `turnlog.toml`
-            in the working directory, or `[tool.turnlog]` in its `pyproject.toml`.
+        url: The backend and its location, such as `sqlite:///chat.db?namespace=shop&ttl=24h` or `memory://`.
+        config: The path of the file, or its contents as a mapping.  None: the file that `TURNLOG_CONFIG` names, else
+            `turnlog.toml`, else the table `[tool.turnlog]` of `pyproject.toml`, both in the working directory.
         namespace: As in `Store`; the same text as for `Store.within`.
         ttl: As in `Backend`; seconds, or a duration such as `"24h"` or `"30d"`; 0: for ever.
         retain: As in `Store`.
@@ -83,7 +83,7 @@ def open_store(
         layers: The names of layers, or mappings with the `name` and options; the first is the outermost.
 
     Raises:
-        ConfigError: A URL, the file, a variable or an option is wrong, or given twice; it says which.
+        ConfigError: A URL, the file, a variable or an option is wrong, or an option is given twice.
         PluginError: The backend or a layer is not installed, or is broken.
     """
     arguments = {
@@ -100,9 +100,10 @@ def open_store(
 def open_existing(url: str | None = None, *, namespace: str | None = None) -> Store:
     """Make the store that the configuration names, for a command that only needs stored sessions.
 
-    It is the store of `open_store(url, namespace=namespace)`, but opening it changes nothing: this calls the backend
-    with `migrate="check"` if its constructor takes `migrate: Literal["auto", "check"]`, so that it creates no tables,
-    and with `sweep=0` if it takes `sweep: float`, so that it removes no expired sessions.
+    The store is the store of `open_store(url, namespace=namespace)`, but opening it changes nothing.  If the
+    constructor of the backend takes `migrate: Literal["auto", "check"]`, it is called with `migrate="check"`, and the
+    backend creates no tables.  If the constructor takes `sweep: float`, it is called with `sweep=0`, and the backend
+    removes no expired sessions.
 
     Raises:
         ConfigError: A URL, the file, a variable or an option is wrong.
@@ -155,7 +156,7 @@ def _scheme(url: Given) -> str:
 
 
 def _warn_of_query(replaced: Given, url: Given, given: Source) -> None:
-    """Warn of settings that went with a URL: without them a store may keep what it should not."""
+    """Warn of settings in the query of a replaced URL: without them, a store may keep data that it should not keep."""
     try:
         query = options_in(read_url(replaced), replaced)
     except ConfigError:
@@ -164,7 +165,7 @@ def _warn_of_query(replaced: Given, url: Given, given: Source) -> None:
     if lost:
         warn_once(
             f"{', '.join(lost)}: ignored, because {url.where} replaces that URL with its query; "
-            "what is to stay belongs beside the URL"
+            "to keep a setting, give it outside of the URL"
         )
 
 
@@ -191,7 +192,7 @@ def _build(settings: _Settings, *, existing: bool = False) -> Store:
 
 
 def _place(backend: type[Backend], location: URL, url: Given) -> tuple[str, ...]:
-    """Return the location as the constructor's first parameter takes it: a URL, a path, or nothing."""
+    """Return the location for the constructor's first parameter: a URL, a path, or nothing."""
     parameters = [p for p in signature_of(backend).values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     names = [p.name for p in parameters if p.default is p.empty] or [p.name for p in parameters[:1]]
     if names == ["url"]:
@@ -220,7 +221,7 @@ def _path(location: URL, url: Given) -> str:
 
 
 def _layers(given: Given | None) -> list[tuple[type[Layer], Source, Given]]:
-    """Each layer's class, what is given for it, and where it is named; the outermost first."""
+    """Return the class, the options and the name of each layer, the outermost first."""
     if given is None:
         return []
     value = given.value
@@ -239,7 +240,7 @@ def _layers(given: Given | None) -> list[tuple[type[Layer], Source, Given]]:
                 f'{where}: must be the name of a layer, or a table such as {{ name = "zstd", level = 3 }}'
             )
         if name in seen:
-            raise ConfigError(f"{where}: the layer {name!r} is there twice")
+            raise ConfigError(f"{where}: the layer {name!r} is named twice: remove one of them")
         seen.add(name)
         options = {
             str(key): Given(value, f"{where}.{key}", given.text) for key, value in table.items() if key != "name"
@@ -249,12 +250,12 @@ def _layers(given: Given | None) -> list[tuple[type[Layer], Source, Given]]:
 
 
 def _check_whose(given: Source, has: Mapping[str, Option], layers: Sequence[tuple[type[Layer], Source, Given]]) -> None:
-    """Refuse what is given to the store and is an option of a layer."""
+    """Refuse an option of a layer that is given as an option of the store."""
     for layer, _, name in layers:
         for key, value in given.items():
             if key not in has and key in options_of(layer):
                 raise ConfigError(
-                    f"{value.where}: {key} is an option of the layer {name.value}: give it beside the layer's name, "
+                    f"{value.where}: {key} is an option of the layer {name.value}: give it with the layer's name, "
                     f'layers = [{{ name = "{name.value}", {key} = ... }}], in turnlog.toml or as an argument'
                 )
 
@@ -265,7 +266,8 @@ def _arguments(maker: type, given: Source, beside: Sequence[str]) -> dict[str, o
         if key not in options:
             known = sorted({*options, *beside})
             raise ConfigError(
-                f"{value.where}: {maker.__name__} has no such option; there are {', '.join(known)}{nearest(key, known)}"
+                f"{value.where}: {maker.__name__} has no such option; the options are {', '.join(known)}"
+                f"{nearest(key, known)}"
             )
     return {key: options[key].of(value) for key, value in given.items()}
 
@@ -290,7 +292,7 @@ def _make(
         if _is_clean(error, location):
             raise
         raise type(error)(location.masked(str(error))) from None
-    except Exception as error:  # noqa: BLE001 - whatever a plugin raises may show the password
+    except Exception as error:  # noqa: BLE001 - any error of a plugin may show the password
         text = f"{type(error).__name__}: {location.masked(str(error))}"
         raise PluginError(f"{maker.__module__}:{maker.__qualname__} cannot be made: {text}") from (
             error if _is_clean(error, location) else None
@@ -298,7 +300,7 @@ def _make(
 
 
 def _is_clean(error: Exception, location: URL) -> bool:
-    """Whether its traceback, with all that led to it, shows no password."""
+    """Return whether the traceback of an error, with its causes, shows no password."""
     import traceback
 
     shown = "".join(traceback.format_exception(error))

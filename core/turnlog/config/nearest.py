@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """`; did you mean 'ttl'?`, or nothing where no known name is near."""
+    """Return a text such as `; did you mean 'ttl'?`; an empty text if no known name is near."""
     import difflib
 
     found = difflib.get_close_matches(name, sorted(known), 1)

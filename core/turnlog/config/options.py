@@ -1,4 +1,4 @@
-"""Options: what a constructor's signature says may be configured, and values for it out of text or TOML.
+"""Options: the parameters of a constructor that can be configured, and their values from text or TOML.
 
 Durations are seconds (`90`, `"1.5s"`, `"24h"`), sizes are bytes (`65536`, `"64KiB"`, `"10MB"`).
 """
@@ -36,16 +36,16 @@ _TRUTH: Final = {
 
 
 class Given(NamedTuple):
-    """A value and where it was given: `turnlog.toml: store.ttl`."""
+    """A value and its source, such as `turnlog.toml: store.ttl`."""
 
     value: object
     where: str
     text: bool
-    """Out of a URL or a variable, where everything is text: `5` is a number there."""
+    """Whether the source is a URL or a variable, which hold numbers as text."""
 
 
 class Option(NamedTuple):
-    """What a keyword-only parameter takes."""
+    """The values that a keyword-only parameter accepts."""
 
     name: str
     kind: type
@@ -53,10 +53,10 @@ class Option(NamedTuple):
     nullable: bool
 
     def of(self, given: Given) -> object:
-        """The value for the constructor.
+        """Return the value for the constructor.
 
         Raises:
-            ConfigError: It does not fit.
+            ConfigError: The value does not fit the parameter.
         """
         value = given.value
         if value is None and self.nullable:
@@ -72,15 +72,15 @@ class Option(NamedTuple):
         if self.choices:
             return _choice(given, self.choices)
         if not isinstance(value, str):
-            raise ConfigError(f"{given.where}: must be text, not {type(value).__name__}")  # it may be a secret
+            raise ConfigError(f"{given.where}: must be text, not {type(value).__name__}")  # the value may be a secret
         return value
 
 
 def options_of(maker: type) -> dict[str, Option]:
-    """The keyword-only parameters of a class whose types can be configured.
+    """Return the keyword-only parameters of a class that can be configured, by name.
 
     Raises:
-        PluginError: Its constructor has no signature.
+        PluginError: The constructor has no readable signature.
     """
     options = {}
     for parameter in signature_of(maker).values():
@@ -92,7 +92,7 @@ def options_of(maker: type) -> dict[str, Option]:
 
 
 def signature_of(maker: type) -> Mapping[str, inspect.Parameter]:
-    """The parameters of a class's constructor, without `self`."""
+    """Return the parameters of a class's constructor, without `self`."""
     try:
         return inspect.signature(maker).parameters
     except (ValueError, TypeError, NameError) as error:
@@ -100,7 +100,7 @@ def signature_of(maker: type) -> Mapping[str, inspect.Parameter]:
 
 
 def _annotation(maker: type, parameter: inspect.Parameter) -> object:
-    """The type, or None where its name cannot be resolved, as when it is imported for type checkers alone."""
+    """Return the type; None if its name cannot be resolved, for example because only type checkers import it."""
     function = inspect.unwrap(maker.__init__)  # type: ignore[misc]
     holder = types.SimpleNamespace(__annotations__={"it": parameter.annotation})
     try:
@@ -123,14 +123,14 @@ def _option(name: str, annotation: object) -> Option | None:
 
 
 def duration(value: object, where: str) -> float:
-    """Seconds: a number of them, or text such as `"90s"`, `"24h"` and `"30d"`.
+    """Return a duration in seconds.
 
     Args:
-        value: What was given.
-        where: Where it was given, for the error.
+        value: A number of seconds, or text such as `"90s"`, `"24h"` or `"30d"`.
+        where: The source of the value, for the error message.
 
     Raises:
-        ConfigError: It is no duration.
+        ConfigError: The value is not a duration.
     """
     if isinstance(value, str):
         found = _DURATION.fullmatch(value)
@@ -142,14 +142,14 @@ def duration(value: object, where: str) -> float:
 
 
 def size(value: object, where: str) -> int:
-    """Bytes: a number of them, or text such as `"64KiB"` and `"10MB"`.
+    """Return a size in bytes.
 
     Args:
-        value: What was given.
-        where: Where it was given, for the error.
+        value: A number of bytes, or text such as `"64KiB"` or `"10MB"`.
+        where: The source of the value, for the error message.
 
     Raises:
-        ConfigError: It is no size.
+        ConfigError: The value is not a size.
     """
     if isinstance(value, str):
         found = _SIZE.fullmatch(value)

@@ -5,22 +5,24 @@
 
 The name is a URL's scheme in `turnlog.backends`, a layer's name in `turnlog.layers`, a model's name in
 `turnlog.models`, a token counter's name in `turnlog.token_counters`, and a command's name in `turnlog.commands`.  The
-plugins that come with turnlog are registered in the same way.  Only the plugin that is needed is imported.  Installed
-code is running code: install what you trust.
+plugins that come with turnlog are registered in the same way.  Only the plugin that is needed is imported.  A plugin
+runs with all rights of the application: install only plugins that you trust.
 
 `open_store` makes a plugin from the signature of its constructor:
 
-- A backend takes its location first, as `url` (the URL without its query) or as `path` (what follows `scheme:///`,
-  percent-decoded: `jsonl:///chats` gives `chats`, `jsonl:////var/chats` gives `/var/chats`), or takes none (the URL is
-  then bare, `memory://`).  `parse_url` splits a URL into its parts.  A `+` ends the name of the plugin:
-  `postgresql+psycopg://` finds `postgresql`, and the backend interprets the rest of the scheme.
-- A layer takes the backend that it wraps first, as `inner`.
-- Options are keyword-only.  Their annotations say what may be configured: `float` (seconds: `90`, `"1.5s"`, `"24h"`),
-  `int` (and where the name ends in `bytes`, a size: `"64KiB"`), `bool`, `str`, `Literal[...]`, and each of them
-  `| None`.  A parameter of any other type, such as a clock or a client, is for code only.
-- `InvalidInput` says that an option is wrong, in a message that begins with the option's name.
-- A driver is imported at the top of the plugin's module, so that its absence is noticed when the plugin is looked up.
-  One whose import takes long is imported where it is used; then `turnlog.runtime.check_installed` is called at the top.
+- The first parameter of a backend is its location: `url`, the URL without its query, or `path`, the text after
+  `scheme:///`, percent-decoded (`jsonl:///chats` gives `chats`, `jsonl:////var/chats` gives `/var/chats`).  A backend
+  without a location has neither parameter, and a bare URL: `memory://`.  `parse_url` splits a URL into its parts.  A
+  `+` ends the name of the plugin: `postgresql+psycopg://` finds `postgresql`, and the backend interprets the rest of
+  the scheme.
+- The first parameter of a layer is `inner`, the backend that it wraps.
+- Options are keyword-only.  Their annotations define the values in a configuration: `float` (seconds: `90`, `"1.5s"`,
+  `"24h"`), `int` (if the name ends in `bytes`, a size: `"64KiB"`), `bool`, `str`, `Literal[...]`, and each of them
+  `| None`.  A parameter of any other type, such as a clock or a client, cannot be configured.
+- The constructor raises `InvalidInput` for a wrong option.  The message begins with the option's name.
+- The plugin's module imports its driver at the top.  A missing driver is then reported when the plugin is looked up.
+  If importing the driver takes long, the module calls `turnlog.runtime.check_installed` at the top instead, and imports
+  the driver where it is used.
 
 A plugin in `turnlog.commands` is a function that takes the `cyclopts.App` of the program `turnlog` and registers one
 command on it, under the name of the entry point:
@@ -96,16 +98,16 @@ _EXTRAS: Final = {
     "tokenizers": "tokenizers",
     "zstandard": "zstd",
 }
-"""The drivers that our own plugins import, and the extra that brings each."""
+"""The drivers that turnlog's plugins import, and the extra that installs each."""
 
 
 class Plugin(msgspec.Struct, frozen=True):
-    """An entry point of an installed distribution; what it points at is not loaded, and may be broken.
+    """An entry point of an installed distribution.  Its object is not loaded, and may be broken.
 
     Attributes:
         group: `turnlog.backends`, `turnlog.layers`, `turnlog.models`, `turnlog.token_counters` or `turnlog.commands`.
         name: A URL's scheme, or the name of a layer, a model, a token counter or a command.
-        target: Where it is, such as `turnlog_memory:MemoryBackend`.
+        target: The module and the object, such as `turnlog_memory:MemoryBackend`.
         distribution: The distribution that registers it.
         version: That distribution's version.
     """
@@ -121,7 +123,7 @@ class Plugin(msgspec.Struct, frozen=True):
 
 
 def installed() -> tuple[Plugin, ...]:
-    """All installed plugins, by group and name, without loading any of them."""
+    """Return all installed plugins, sorted by group and name, without loading them."""
     plugins = [_plugin(entry) for group in _KINDS for entry in _entries(group)]
     return tuple(sorted(plugins, key=lambda plugin: (plugin.group, plugin.name, plugin.distribution)))
 
@@ -130,7 +132,8 @@ def find_backend(name: str) -> type[Backend]:
     """Return the backend class with this URL scheme.
 
     Raises:
-        PluginError: There is none, it cannot be loaded, it is not a backend, or it is claimed twice.
+        PluginError: No such backend is installed, it cannot be loaded, it is not a backend, or two distributions
+            register it.
     """
     found, plugin = _load(_BACKENDS, name)
     if isinstance(found, type) and issubclass(found, Backend) and not issubclass(found, Layer):
@@ -144,10 +147,11 @@ def find_backend(name: str) -> type[Backend]:
 
 
 def find_layer(name: str) -> type[Layer]:
-    """The class of the layers with this name.
+    """Return the layer class with this name.
 
     Raises:
-        PluginError: There is none, it cannot be loaded, it is no layer, or it is claimed twice.
+        PluginError: No such layer is installed, it cannot be loaded, it is not a layer, or two distributions register
+            it.
     """
     found, plugin = _load(_LAYERS, name)
     if isinstance(found, type) and issubclass(found, Layer):
@@ -156,10 +160,10 @@ def find_layer(name: str) -> type[Layer]:
 
 
 def find_model(name: str) -> Callable[..., object]:
-    """The model with this name (`turnlog.Model`), or a class of models, for the caller to make one with its options.
+    """Return the model with this name (`turnlog.Model`), or a class of models that the caller instantiates.
 
     Raises:
-        PluginError: There is none, it cannot be loaded, it is not async, or it is claimed twice.
+        PluginError: No such model is installed, it cannot be loaded, it is not async, or two distributions register it.
     """
     found, plugin = _load(_MODELS, name)
     if callable(found) and any(map(_is_async, (found, found.__call__))):
@@ -191,7 +195,7 @@ def find_token_counter(name: str, **options: object) -> TokenCounter:
             raise PluginError(f"token counter {name!r}, {plugin}, cannot be made with these options: {error}") from None
         counter = found(**options)
     elif options:
-        raise PluginError(f"token counter {name!r}, {plugin}, takes no options, not even {next(iter(options))!r}")
+        raise PluginError(f"token counter {name!r}, {plugin}, takes no options: remove {next(iter(options))!r}")
     else:
         counter = found
     if callable(counter) and not _is_async(counter) and not _is_async(counter.__call__):
@@ -213,13 +217,13 @@ def find_command(name: str) -> Callable[..., object]:
 
 
 def fault_of(plugin: Plugin) -> str:
-    """Load a plugin, and return why it cannot be used; an empty text if it can."""
+    """Load a plugin, and return the reason that it cannot be used; an empty text if it can be used."""
     find = {_BACKENDS: find_backend, _LAYERS: find_layer, _MODELS: find_model, _COMMANDS: find_command}
     try:
         if plugin.group in find:
             find[plugin.group](plugin.name)
         else:
-            _load(plugin.group, plugin.name)  # a token counter that is made may fetch a vocabulary
+            _load(plugin.group, plugin.name)  # making a token counter may fetch a vocabulary
     except PluginError as error:
         return str(error)
     return ""
@@ -238,7 +242,7 @@ def _plugin(entry: EntryPoint) -> Plugin:
             said = entry.dist.metadata
             name, version = (said[field] if field in said else "" for field in ("Name", "Version"))  # noqa: SIM401 - they have no `get`
     except (AttributeError, LookupError, OSError, TypeError, ValueError):
-        pass  # its METADATA is damaged or gone, which raises one of these or gives None: it must not hide the others
+        pass  # METADATA is damaged or missing, which raises one of these or gives None: other plugins must stay listed
     return Plugin(
         entry.group,
         entry.name,
@@ -249,12 +253,12 @@ def _plugin(entry: EntryPoint) -> Plugin:
 
 
 def _load(group: str, name: str) -> tuple[object, Plugin]:
-    """What the entry point gives.  No other entry point is loaded.
+    """Load the object of an entry point.  No other entry point is loaded.
 
-    The entry points are read afresh, and stevedore is given the one to load.  Left to itself it reads them from a file
-    in the user's cache folder, whose name tells two states of an `entry_points.txt` apart only when they are two
-    minutes apart (a timestamp as a 32-bit float), forgets which distribution they are of, and loads all that share a
-    name.
+    This function reads the entry points itself, and passes one of them to stevedore.  By default, stevedore reads them
+    from a file in the user's cache folder.  The name of that file distinguishes two states of an `entry_points.txt`
+    only if they are two minutes apart (a timestamp as a 32-bit float), and the file does not contain the distributions.
+    Stevedore would also load all entry points with the same name.
     """
     entries = _entries(group)
     claims = [entry for entry in entries if entry.name == name]
@@ -285,7 +289,7 @@ def _unknown(group: str, name: str, known: Iterable[str]) -> PluginError:
 
 
 def _missing_of(plugin: Plugin, error: Exception) -> str | None:
-    """The package of an extra that is not installed, if that is all that is wrong."""
+    """Return the missing package of an extra, if that is the only fault."""
     if plugin.distribution != "turnlog" or not isinstance(error, ModuleNotFoundError):
         return None
     name = (error.name or "").partition(".")[0]
@@ -293,7 +297,8 @@ def _missing_of(plugin: Plugin, error: Exception) -> str | None:
 
 
 def _incomplete(plugin: Plugin, missing: str) -> PluginError:
-    extra = plugin.name if plugin.name in _EXTRAS.values() else _EXTRAS[missing]  # which brings what else it needs
+    # prefer the extra with the plugin's name, which installs all packages that the plugin needs
+    extra = plugin.name if plugin.name in _EXTRAS.values() else _EXTRAS[missing]
     return PluginError(
         f"{_KINDS[plugin.group]} {plugin.name!r} needs {missing}, which is not installed: "
         f"pip install 'turnlog[{extra}]'"

@@ -1,4 +1,4 @@
-"""The settings of a store for people to read, with the place that each comes from, and without passwords."""
+"""`settings_of`: the settings of a store in a readable form, with the source of each."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _SECRET: Final = re.compile("pass|secret|token|key", re.IGNORECASE)
 
 
 class Setting(msgspec.Struct, frozen=True):
-    """A setting that counts.
+    """A setting in effect.
 
     Attributes:
-        name: Its name, such as `ttl`.
-        value: Its value as text; what is secret is `***`.
-        where: Where it was given, such as `turnlog.toml: store.ttl`.
+        name: The name, such as `ttl`.
+        value: The value as text; `***` if it is a secret.
+        where: The source, such as `turnlog.toml: store.ttl`.
     """
 
     name: str
@@ -64,11 +64,11 @@ def mask(text: str, url: str | None = None) -> str:
 
     Args:
         text: The text.
-        url: The URL of the store; None: the one that the configuration names.
+        url: The URL of the store; None: the URL in the configuration.
     """
     try:
         return merged(url, namespace=None).location.masked(text)
-    except TurnlogError:  # then there is no store whose driver could show its password
+    except TurnlogError:  # without a valid configuration there is no driver whose error could show a password
         return text
 
 

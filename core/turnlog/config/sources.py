@@ -1,4 +1,4 @@
-"""Where settings are given: arguments, and a file that is named or found."""
+"""Sources of settings: arguments, and a file that is named or found."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Source: TypeAlias = dict[str, Given]
 
 
 class _Contents(NamedTuple):
-    """The contents of a file, and where they are: what a message puts before the name of a table."""
+    """The contents of a file, and the prefix of its table names in messages."""
 
     tables: Mapping[str, object]
     where: str
@@ -46,10 +46,10 @@ def file_given(config: object, *, url_given: bool) -> Source:
     Args:
         config: The argument `config` of `open_store`.
         url_given: Whether an argument names the store.  Then a file that is only found is ignored: a file in the
-            working directory, such as one for development, must not destroy what is kept elsewhere.
+            working directory, for example for development, must not destroy sessions in another store.
 
     Raises:
-        ConfigError: The file cannot be read, or has no such table.
+        ConfigError: The file cannot be read, or its tables are wrong.
     """
     if config is not None or CONFIG in os.environ or not url_given:
         return _store(_contents(config))
@@ -67,16 +67,16 @@ def file_given(config: object, *, url_given: bool) -> Source:
 
 
 def read_table(name: str, *, config: str | os.PathLike[str] | Mapping[str, object] | None = None) -> tuple[object, str]:
-    """Return a table of the file, for a plugin, and where it is, for error messages: `turnlog.toml: alerts`.
+    """Return a table of the file, for a plugin, and its place for error messages, such as `turnlog.toml: alerts`.
 
-    The table is not checked.  It is None if there is no file, or the file has no such table.
+    The table is not checked.  It is None if the file does not exist, or does not contain the table.
 
     Args:
         name: The name of the table: `alerts`.
         config: As in `open_store`.
 
     Raises:
-        ConfigError: The file cannot be read, or holds a table that is not known.
+        ConfigError: The file cannot be read, or contains an unknown table.
     """
     tables, where = _contents(config)
     return tables.get(name), f"{where}{name}"
@@ -144,7 +144,7 @@ def _known(contents: _Contents) -> _Contents:
     for name in contents.tables:
         if name not in _TABLES:
             raise ConfigError(
-                f"{contents.where}{_shown(name)} is not known: there are the tables {' and '.join(_TABLES)}"
+                f"{contents.where}{_shown(name)} is not known: the tables are {' and '.join(_TABLES)}"
                 f"{nearest(str(name), _TABLES)}"
             )
     return contents
@@ -158,5 +158,5 @@ def _store(contents: _Contents) -> Source:
 
 
 def _shown(key: object) -> str:
-    """A key as a message names it: a file may hold any, such as one that would control a terminal."""
+    """Return a key for a message, escaped: a key in a file may hold control characters for a terminal."""
     return key if isinstance(key, str) and key.isidentifier() else repr(key)

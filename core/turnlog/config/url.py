@@ -1,6 +1,6 @@
 """URLs of backends: `scheme://[user[:password]@][host[:port][,...]]/path[?key=value&...]` (RFC 3986, section 3).
 
-No message here shows a piece of the URL: in a malformed one, any piece may be the password.
+Error messages contain no part of the URL: in a malformed URL, any part may be the password.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class URL(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         scheme: The scheme up to a `+`, in lower case: the name of the plugin.
-        driver: The scheme after a `+`, in lower case; empty if there is no `+`.
+        driver: The scheme after a `+`, in lower case; empty without a `+`.
         username: None if it is missing or empty.
         password: None if it is missing.
         hosts: Each host with its port; a port is None if it is missing, and an IPv6 address has no brackets.
-        path: The path with its first `/`; empty if there is none.
+        path: The path with its first `/`; empty if it is missing.
         query: The keys and values after the `?`.
         base: The URL as it was given, without its query and with the scheme in lower case.
     """
@@ -47,7 +47,10 @@ class URL(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def database(self) -> str:
-        """The path without its first `/`: `chat.db` in `sqlite:///chat.db`, `/var/chat.db` in `sqlite:////var/chat.db`."""
+        """The path without its first `/`.
+
+        It is `chat.db` in `sqlite:///chat.db`, and `/var/chat.db` in `sqlite:////var/chat.db`.
+        """
         return self.path.removeprefix("/")
 
     @property
@@ -56,7 +59,7 @@ class URL(msgspec.Struct, frozen=True, kw_only=True):
         return bool(self.hosts) or self.username is not None or self.password is not None
 
     def masked(self, text: str) -> str:
-        """Return a text with `***` in place of the password, decoded or as it stands in the URL."""
+        """Return a text with `***` in place of the password, decoded or as it is written in the URL."""
         authority = self.base.partition("://")[2].partition("/")[0]
         encoded = authority.rpartition("@")[0].partition(":")[2]
         for secret in sorted({encoded, self.password or ""} - {""}, key=len, reverse=True):
@@ -71,21 +74,21 @@ def parse_url(url: str, *, where: str = "url") -> URL:
     """Return the parts of a URL.
 
     Args:
-        url: The URL; an IPv6 address in it stands in brackets.
+        url: The URL; an IPv6 address in it must be in brackets.
         where: The name of the URL in error messages.
 
     Raises:
-        InvalidInput: The URL is malformed.  The message holds no piece of it, except a key that the query repeats.
+        InvalidInput: The URL is malformed.  The message contains no part of it, except a key that the query repeats.
     """
     scheme, rest, query = _split(url, where)
     authority, slash, path = rest.partition("/")
     user, _, hosts = authority.rpartition("@")
     if "@" in query and "@" not in rest and not rest.startswith("/"):
-        raise InvalidInput(f"{where}: a ? stands before the @: write %3F for a ? in a password")
+        raise InvalidInput(f"{where}: the URL has a ? before the @: write %3F for a ? in a password")
     if "@" in user:
-        raise InvalidInput(f"{where}: there are two @ before the host: write %40 for an @ in a password")
+        raise InvalidInput(f"{where}: the URL has two @ before the host: write %40 for an @ in a password")
     if authority and not user and "@" in path:
-        raise InvalidInput(f"{where}: a / stands before the @: write %2F for a / in a password")
+        raise InvalidInput(f"{where}: the URL has a / before the @: write %2F for a / in a password")
     name, _, driver = scheme.lower().partition("+")
     username, colon, password = user.partition(":")
     return URL(
@@ -107,7 +110,7 @@ def read_url(given: Given) -> URL:
         ConfigError: The URL is malformed.
     """
     try:
-        return parse_url(cast("str", given.value), where=given.where)  # which refuses other types
+        return parse_url(cast("str", given.value), where=given.where)  # `parse_url` refuses other types
     except InvalidInput as error:
         raise ConfigError(str(error)) from None
 
@@ -165,7 +168,7 @@ def _hosts(text: str, where: str) -> tuple[tuple[str, int | None], ...]:
                 "(in a password, write %2F for a / and %40 for an @)"
             )
         if not part:
-            raise InvalidInput(f"{where}: a host is empty: write one between two commas")
+            raise InvalidInput(f"{where}: a host is empty: write a host between two commas")
         hosts.append((unquote(found[1] or found[2]), port))
     return tuple(hosts)
 
@@ -174,12 +177,12 @@ def _query(text: str, where: str) -> dict[str, str]:
     try:
         pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=True, errors="strict") if text else []
     except ValueError:
-        raise InvalidInput(f"{where}: the query must be like ?namespace=shop&ttl=24h") from None  # it would be shown
+        raise InvalidInput(f"{where}: the query must be like ?namespace=shop&ttl=24h") from None  # it shows the query
     found: dict[str, str] = {}
     for key, value in pairs:
         if not _KEY.fullmatch(key):
-            raise InvalidInput(f"{where}: the query has a key that is no name: write it like ?namespace=shop&ttl=24h")
+            raise InvalidInput(f"{where}: a key in the query is not a name: write it like ?namespace=shop&ttl=24h")
         if key in found:
-            raise InvalidInput(f"{where}: the query has {key} twice")
+            raise InvalidInput(f"{where}: the query has {key} twice: remove one of them")
         found[key] = value
     return found

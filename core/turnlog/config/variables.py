@@ -1,6 +1,7 @@
-"""Variables of the environment.  Other programs may set some that begin alike, so one that is not known is no error.
+"""Variables of the environment.
 
-Kubernetes sets such variables for each Service: for one named `turnlog-store`, `TURNLOG_STORE_PORT` is an address.
+An unknown variable is not an error, because other programs may set variables with the same prefix.  Kubernetes sets
+such variables for each Service: for a Service named `turnlog-store`, `TURNLOG_STORE_PORT` is an address.
 """
 
 from __future__ import annotations
@@ -21,15 +22,17 @@ _NAME: Final = re.compile(r"TURNLOG_(?!TEST_)[A-Za-z0-9_]+")
 _KUBERNETES: Final = re.compile(
     r".*_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
 )
-"""Names that Kubernetes makes of a Service (kubernetes.io/docs/concepts/services-networking/service, "Discovering
-services")."""
+"""Names of the variables that Kubernetes sets for a Service.
+
+Source: kubernetes.io/docs/concepts/services-networking/service, "Discovering services".
+"""
 
 _NEAR: Final = 0.9
-"""How alike two names must be (`difflib.SequenceMatcher.ratio`): about one letter after the prefix may differ."""
+"""Minimum similarity of two names (`difflib.SequenceMatcher.ratio`): about one letter after the prefix may differ."""
 
 
 def variables_given() -> Source:
-    """Return the settings that variables give, also those that no backend has.
+    """Return the settings in variables, unknown settings included.
 
     Raises:
         ConfigError: Two variables differ only in the case of their letters.
@@ -45,11 +48,11 @@ def variables_given() -> Source:
 
 
 def warn_of_unknown(known: Iterable[str], of_layers: Mapping[str, str]) -> None:
-    """Warn of variables that are ignored, but are nearly the name of one that would count.
+    """Warn of ignored variables with nearly the name of a known variable.
 
     Args:
-        known: The settings that a variable can give.
-        of_layers: The options of the store's layers, which no variable gives, and the layer of each.
+        known: The settings that a variable can set.
+        of_layers: The options of the store's layers, which no variable can set, and the layer of each.
     """
     names = {CONFIG, *(_VARIABLE + key.upper() for key in known)}
     for name in _names():
@@ -57,7 +60,7 @@ def warn_of_unknown(known: Iterable[str], of_layers: Mapping[str, str]) -> None:
             continue
         layer = of_layers.get(name.removeprefix(_VARIABLE).lower())
         if layer is not None:
-            warn_once(f"the variable {name} is ignored: give it beside the name of the layer {layer}, in layers")
+            warn_once(f"the variable {name} is ignored: give the option with the name of the layer {layer}, in layers")
         elif near := _near(name.upper(), names):
             warn_once(f"the variable {name} is ignored: did you mean {near}?")
 

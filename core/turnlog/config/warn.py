@@ -1,4 +1,4 @@
-"""Warnings about settings that do not count."""
+"""Warnings about ignored settings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import lru_cache
 
 @lru_cache(256)
 def warn_once(text: str) -> None:
-    """Log a warning, once in a process; the command line prints it on standard error."""
+    """Log a warning once per process; the command line prints it on standard error."""
     import logging
 
     logging.getLogger("turnlog.config").warning("%s", text)

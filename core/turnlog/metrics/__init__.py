@@ -1,10 +1,10 @@
-"""Metrics of a store's sessions: how many there are, how large they are, and how fast this process loads them.
+"""Metrics of a store's sessions: their number, their size, and the load times of this process.
 
     metrics = StateMetrics(store)
     ...
     print((await metrics.measure()).to_dict())
 
-`docs/how-to/metrics.md` says what each number means on each backend.
+`docs/how-to/metrics.md` explains each number for each backend.
 """
 
 from __future__ import annotations

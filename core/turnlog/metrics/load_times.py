@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import ClassVar, Final
 
 from ..backend import Backend
-from ..errors import CorruptRecord, HistoryRegressed, OutcomeUnknown, Unavailable
+from ..errors import AccessError, CorruptRecord, HistoryRegressed, OutcomeUnknown, Unavailable
 from ..layers import Layer
 from ..values.change import Change, Expect, Receipt
 from ..values.key import Key
@@ -20,20 +20,20 @@ from ..values.version import Version
 from .measurement import LoadLatency
 
 _KEPT: Final = 1_000
-"""Loads whose times are kept: ten of them are slower than the 99th percentile."""
+"""Number of loads whose times are kept: ten of them are slower than the 99th percentile."""
 
-_FAILURES: Final = (Unavailable, OutcomeUnknown, CorruptRecord, HistoryRegressed)
-"""The errors of a store that fails.  Other errors answer a caller, such as `Conflict`."""
+_FAILURES: Final = (AccessError, Unavailable, OutcomeUnknown, CorruptRecord, HistoryRegressed)
+"""The errors that count as failures of the store.  Other errors, such as `Conflict`, are answers to the caller."""
 
 
 class LoadTimes(Layer):
     """A layer that times loads, and counts the calls that fail.
 
-    A load is a read that returns records.  Reads of the info alone are not timed, nor are reads that raise.
+    A load is a read that returns records.  The layer does not time reads of the info alone, and reads that raise.
 
     Args:
         inner: The backend, with its layers.
-        timer: Returns seconds, from any beginning.
+        timer: Returns seconds; only differences count.
     """
 
     portable: ClassVar[bool] = True
@@ -48,14 +48,14 @@ class LoadTimes(Layer):
 
     @property
     def errors(self) -> Mapping[str, int]:
-        """The number of failed calls by the name of the error, such as `Unavailable` or `CorruptRecord`.
+        """Number of failed calls by the name of the error, such as `Unavailable` or `CorruptRecord`.
 
-        Errors that answer a caller, such as `Conflict` or `SessionNotFound`, are not counted.
+        Errors that are answers to the caller, such as `Conflict` or `SessionNotFound`, are not counted.
         """
         return dict(self._failures.counts)
 
     def latency(self) -> LoadLatency:
-        """Return how long loads took."""
+        """Return the times of loads."""
         times = sorted(self._last)
         p50, p95, p99 = (times[ceil(share * len(times)) - 1] if times else None for share in (0.50, 0.95, 0.99))
         return LoadLatency(loads=self._loads, seconds=self._seconds, p50=p50, p95=p95, p99=p99)
@@ -113,7 +113,7 @@ class LoadTimes(Layer):
 
 
 class _Failures:
-    """Counts the failures that pass through its blocks; any number of tasks may be inside at once."""
+    """Counts the failures that its `with` blocks raise; tasks may share it."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter({failure.__name__: 0 for failure in _FAILURES})

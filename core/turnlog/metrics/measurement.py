@@ -1,4 +1,4 @@
-"""`Measurement`: the numbers of one moment."""
+"""`Measurement`: the metrics of a store at one moment."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import msgspec
 
 
 class HistorySize(msgspec.Struct, frozen=True, kw_only=True):
-    """The mean size of a history; 0 if there are no sessions.
+    """The mean size of a history; 0 without sessions.
 
     Attributes:
-        messages: Messages for each session.
-        bytes: Bytes for each session, before a layer compresses or encrypts them.
+        messages: Mean number of messages per session.
+        bytes: Mean number of bytes per session, before a layer compresses or encrypts them.
     """
 
     messages: float
@@ -20,14 +20,16 @@ class HistorySize(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LoadLatency(msgspec.Struct, frozen=True, kw_only=True):
-    """How long loads took in this process, in seconds, with all layers; messages are decoded later.
+    """The times of loads in this process, in seconds.
+
+    They include the time in all layers, but not the time to decode messages.
 
     Attributes:
-        loads: How many loads there were; the percentiles are of the last 1,000.
-        seconds: How long all of them took together.
-        p50: Half of them took at most this long; None if there were no loads.
-        p95: The same for 95 of 100.
-        p99: The same for 99 of 100.
+        loads: Number of loads.
+        seconds: Sum of the times of all loads.
+        p50: Median of the times of the last 1,000 loads; None without loads.
+        p95: 95th percentile of these times.
+        p99: 99th percentile of these times.
     """
 
     loads: int
@@ -41,10 +43,10 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     """The result of `StateMetrics.measure`.
 
     Attributes:
-        active_sessions: How many sessions of the namespace have not expired.
-        avg_history_size: Their mean size.
-        load_latency: How long loads took in this process.
-        storage_used: `Totals.stored`: the bytes that the backend occupies, after compression; None if it cannot tell.
+        active_sessions: Number of sessions in the namespace that have not expired.
+        avg_history_size: The mean size of these sessions.
+        load_latency: The times of loads in this process.
+        storage_used: `Totals.stored`: the bytes that the backend occupies, after compression; None if unknown.
     """
 
     active_sessions: int
@@ -53,6 +55,6 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     storage_used: int | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the same as dictionaries of numbers; None where a number is not known."""
+        """Return the measurement as nested dictionaries of numbers; an unknown number is None."""
         found: dict[str, Any] = msgspec.to_builtins(self)
         return found

@@ -18,28 +18,28 @@ from .load_times import LoadTimes
 from .measurement import HistorySize, Measurement
 
 _WINDOW: Final = 20
-"""Messages that a probe reads: as many as a pipeline by default."""
+"""Number of messages that a probe reads: the default window of a pipeline."""
 
 
 class StateMetrics:
     """Measures the sessions of a store's namespace, and the loads of this process.
 
-    It puts the layer `LoadTimes` over the store's backend, if the store has none.  From then on the layer times the
+    If the store has no layer `LoadTimes`, the constructor puts one over its backend.  From then on the layer times the
     loads of the store, and of all views that are made later, in every namespace.
 
     Args:
         store: The store, or a view of a namespace.
-        timer: Returns seconds, from any beginning; it times loads.
+        timer: Returns seconds, to time loads; only differences count.
 
     Raises:
-        InvalidInput: `store` is no store, or the view of one owner: metrics are of all sessions in a namespace.
+        InvalidInput: `store` is not a store, or is a view of one owner: metrics cover all sessions in a namespace.
     """
 
     def __init__(self, store: Store, *, timer: Callable[[], float] = perf_counter) -> None:
         if not isinstance(store, Store):
             raise InvalidInput(f"store must be a Store such as open_store(...), not {type(store).__name__}")
         if store.owner is not None:
-            raise InvalidInput(f"metrics are of all sessions in a namespace: give the store, not {store!r}")
+            raise InvalidInput(f"metrics cover all sessions in a namespace: pass the store, not {store!r}")
         times = next((layer for layer in stack_of(store.backend) if isinstance(layer, LoadTimes)), None)
         if times is None:
             times = store.backend = LoadTimes(store.backend, timer=timer)
@@ -53,11 +53,11 @@ class StateMetrics:
 
     @property
     def errors(self) -> Mapping[str, int]:
-        """`LoadTimes.errors`: how many calls of this process failed, by the name of the error."""
+        """`LoadTimes.errors`: number of failed calls in this process, by the name of the error."""
         return self._times.errors
 
     async def measure(self) -> Measurement:
-        """Return the numbers of this moment.
+        """Return the current metrics.
 
         Raises:
             Unavailable: The store could not be reached.
@@ -72,18 +72,19 @@ class StateMetrics:
         )
 
     async def probe(self, reads: int = 100) -> int:
-        """Load the last 20 messages of stored sessions, so that `load_latency` has loads; extend no life.
+        """Load the last 20 messages of stored sessions, to fill `load_latency`.  This extends no session's life.
 
-        The sessions are those that were updated last, each as often as it takes.
+        The probe loads the sessions that were updated last, and repeats them until it has made `reads` loads.
 
         Args:
-            reads: How many loads, at least 1.
+            reads: Number of loads, at least 1.
 
         Returns:
-            How many sessions were loaded: fewer if some have just expired or cannot be read, 0 if there are none.
+            Number of loads that succeeded: fewer than `reads` if sessions have just expired or cannot be read, 0 if
+            the namespace has no sessions.
 
         Raises:
-            InvalidInput: `reads` is no such number.
+            InvalidInput: `reads` is not a number from 1.
             Unavailable: The store could not be reached.
         """
         check_number(reads, "reads", least=1)

@@ -1,4 +1,4 @@
-"""The content of a message as a model reads it: its texts, and attachments such as images."""
+"""The content of a message for a model: its texts, and attachments such as images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LISTS: Final = ("content", "parts")
 """The entries of a message that hold its parts."""
 
 _PARTS: Final = frozenset({*_LISTS, "output", "value"})
-"""The entries that hold parts, at any depth: also results of tools in Responses and Vercel AI."""
+"""The entries that hold parts, at any depth: `output` and `value` hold tool results in Responses and Vercel AI."""
 
 _TEXTS: Final = ("text", "content")
 """The entries of a part that hold its text: `content` in pydantic-ai."""
@@ -40,17 +40,20 @@ _HOLDERS: Final = (
 """The entries of a part that hold an attachment, in dialects whose parts have no kind."""
 
 _OPAQUE: Final = frozenset({"encrypted_content", "signature", "thoughtSignature", "thought_signature"})
-"""The entries that a provider reads, and no model: Responses, Anthropic, Gemini."""
+"""The entries that a provider does not pass on to the model: Responses, Anthropic, Gemini."""
 
 _UNREAD: Final = re.compile(r"data:|https?://|[A-Za-z0-9+/_-]{64}")
-"""The beginning of a URL, or of base64: a line of it has up to 76 characters (RFC 2045, section 6.8), and no spaces."""
+"""The beginning of a URL or of base64.
+
+A line of base64 has up to 76 characters (RFC 2045, section 6.8) and no spaces.
+"""
 
 
 class Content(NamedTuple):
     """The texts and attachments that a model reads in a message.
 
     Attributes:
-        texts: The texts.  Tool calls and entries of no known meaning are JSON.
+        texts: The texts; tool calls and unknown entries are JSON.
         attachments: The number of images, sounds, videos and files.
     """
 
@@ -59,9 +62,9 @@ class Content(NamedTuple):
 
 
 def content_of(message: Message) -> Content:
-    """Return what a model reads of a message, in any dialect, without its role.
+    """Return the content of a message, in any dialect, without its role.
 
-    The encoded data of an attachment is not among the texts; its other entries, such as a title, are.
+    The texts include the entries of an attachment, such as a title, but not its encoded data.
     """
     if message.is_plain:
         return Content([message.text], 0)
@@ -81,17 +84,17 @@ def content_of(message: Message) -> Content:
 
 
 class _Reader:
-    """Removes from a message what no model reads as text.
+    """Removes opaque entries and encoded data from a message, and counts its attachments.
 
     Attributes:
-        attachments: The number of attachments so far.
+        attachments: Number of attachments so far.
     """
 
     def __init__(self) -> None:
         self.attachments = 0
 
     def part(self, part: dict[str, JSON]) -> dict[str, JSON]:
-        """Return a message, or a part of one, as a model reads it."""
+        """Return a message, or a part of a message, without opaque entries and encoded data."""
         if _is_attachment(part):
             self.attachments += 1
             return {name: _without_data(value) for name, value in part.items()}
@@ -116,7 +119,7 @@ def _is_attachment(part: dict[str, JSON]) -> bool:
 
 
 def _without_data(value: JSON) -> JSON:
-    """Return a value of an attachment without its encoded data, and without where that is."""
+    """Return a value of an attachment without encoded data and URLs."""
     if isinstance(value, dict):
         return {name: _without_data(held) for name, held in value.items()}
     if isinstance(value, list):

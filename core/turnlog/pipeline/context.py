@@ -8,7 +8,7 @@ from typing import Final, NamedTuple, TypeGuard
 
 import msgspec
 
-from ..errors import CorruptRecord, HistoryRegressed, InvalidInput, SessionNotFound, Unavailable
+from ..errors import AccessError, CorruptRecord, HistoryRegressed, InvalidInput, SessionNotFound, Unavailable
 from ..rules.header import is_met
 from ..store import Store
 from ..values.json_value import JSON, shown
@@ -23,27 +23,26 @@ from .tokens import TokenCount, TokenCounter
 from .window import Window
 
 _SESSIONS: Final = 4_096
-"""The most sessions of which a pipeline remembers the stored system prompt, whether its summary covers it, and how far
-token counts were off."""
+"""Maximum number of sessions with a cached system prompt, a checked summary, or a correction of token counts."""
 
 _TURNS: Final = 16_384
-"""The most turns whose tokens a pipeline remembers: about 4 MB, measured with tracemalloc."""
+"""Maximum number of turns with a cached token count: about 4 MB, measured with tracemalloc."""
 
 _MOST_OFF: Final = 4.0
-"""Estimates are corrected by this factor at most: a larger one means that the request held more than the messages."""
+"""Maximum factor of a correction: a larger factor means that the request held more than the messages."""
 
-UNREADABLE: Final = (Unavailable, CorruptRecord, HistoryRegressed)
-"""The errors that mean that a history cannot be read."""
+UNREADABLE: Final = (AccessError, Unavailable, CorruptRecord, HistoryRegressed)
+"""The errors of a history that cannot be read."""
 
 
 class History(NamedTuple):
-    """A session as it was read, and its messages for the model.
+    """A session that was read, and its messages for the model.
 
     Attributes:
         session: The session; None if it is not stored, or could not be read.
         messages: The system prompt, the summary and the turns of the window.
         failed: Whether the session could not be read.
-        summary_due: Whether more messages than the threshold of `Summaries` precede the new one without a summary.
+        summary_due: Whether more than `Summaries.threshold` stored messages have no summary.
     """
 
     session: Session | None
@@ -53,15 +52,15 @@ class History(NamedTuple):
 
 
 class Context:
-    """Reads the messages that a model is given before a new one.
+    """Reads the history before a new message, and selects the messages for the model.
 
     Args:
-        window: How much of the history the model is given.
+        window: The part of the history that the model receives.
         counter: Counts tokens.
-        model: The name of the model, for the counter; None: not known.
-        system: The system prompt for all sessions; None: each session's own.
+        model: The name of the model, for the counter; None: unknown.
+        system: The system prompt for all sessions; None: the prompt of each session.
         load_history: Decides for each message whether the history is read; None: always.
-        threshold: How many messages without a summary make one due; None: summaries are not made.
+        threshold: `Summaries.threshold`; None: no summaries.
         empty_on_error: Whether a session that cannot be read counts as empty.
         counts: Counts histories that could not be read (`failed_loads`) and last turns that are larger than the window
             (`oversize_turns`).
@@ -87,7 +86,7 @@ class Context:
         self._threshold = threshold
         self.empty_on_error = empty_on_error
         self._counts = counts
-        from ..runtime import BoundedMap  # `import turnlog` does not pay for it
+        from ..runtime import BoundedMap  # imported late, to keep `import turnlog` fast
 
         self._openings: BoundedMap[tuple[Key, bytes, int], Sequence[Message]] = BoundedMap(_SESSIONS)
         self._covered: BoundedMap[tuple[Key, bytes, int, int, str], bool] = BoundedMap(_SESSIONS)
@@ -98,13 +97,13 @@ class Context:
         """Return the history before a message.
 
         Args:
-            store: Where the session is, or a view of it.
+            store: The store, or a view of it.
             session_id: The session.
             message: The new message.
-            own_turn: The id of the turn that the message begins, whose stored rounds are left out.
+            own_turn: The id of the turn that the message begins; its stored rounds are left out.
 
         Raises:
-            TurnlogError: The session cannot be read, and does not count as empty then.
+            TurnlogError: The session cannot be read, and `empty_on_error` is False.
         """
         try:
             return await self._history(store, session_id, message, own_turn)
@@ -114,7 +113,7 @@ class Context:
             if not self.empty_on_error:
                 raise
             self._counts["failed_loads"] += 1
-            warn("the history of session %r could not be read, the model is given none: %s", session_id, error)
+            warn("the history of session %r could not be read, the model receives none: %s", session_id, error)
             return History(None, [*self._prompt(None)], failed=True)
 
     async def _history(self, store: Store, session_id: str, message: Message, own_turn: str | None) -> History:
@@ -141,7 +140,7 @@ class Context:
         return turns[0].number > until or uncovered > self._threshold
 
     async def _turns(self, store: Store, session: Session, until: int) -> Sequence[Turn]:
-        """Return the turns that were read, and those before them that fit the window and that no summary covers."""
+        """Return the turns that were read, and the earlier turns that fit the window and have no summary."""
         turns: Sequence[Turn] = session.turns
         tokens = self._tokens_of(session)
         while turns and turns[0].number > until and not self._window.is_filled_by(turns, tokens):
@@ -153,7 +152,7 @@ class Context:
         return turns
 
     async def _covers(self, store: Store, session: Session, summary: Summary) -> bool:
-        """Return whether the turns that a summary covers are still those that it was made of."""
+        """Return whether the turns that a summary covers are unchanged since it was made."""
         info, version = session.info, session.version
         if summary.is_of_state(version):
             return True
@@ -170,7 +169,7 @@ class Context:
         prompt = self._prompt(session)
         opens = bool(turns) and turns[0].number == 0
         opening = _opening(turns[0]) if opens else ()
-        if opening:  # it is sent on top of the window, or gives way to the prompt
+        if opening:  # the window does not count it, and a prompt replaces it
             turns = (msgspec.structs.replace(turns[0], messages=turns[0].messages[len(opening) :]), *turns[1:])
         if not prompt:
             prompt = opening if opens else await self._stored_prompt(store, session)
@@ -184,7 +183,7 @@ class Context:
         return messages + self._window.messages_of(turns, tokens)
 
     def _prompt(self, session: Session | None) -> Sequence[Message]:
-        """Return the system prompt that is set, for all sessions or for this one."""
+        """Return the system prompt that is set for all sessions or for this session."""
         if self._system is not None:
             return (self._system,)
         if session is None or not session.info.metadata.encoded:
@@ -193,11 +192,11 @@ class Context:
         return (system_message(prompt),) if is_prompt(prompt) else ()
 
     async def _stored_prompt(self, store: Store, session: Session) -> Sequence[Message]:
-        """Return the system message that opens the session's first turn, which lies before the window."""
+        """Return the system message that opens the session's first turn, a turn before the window."""
         info = session.info
         if info.first > 0 or not info.turns:
             return ()
-        place = (info.key, info.version.epoch, info.version.generation)  # a cut may take the first turn away
+        place = (info.key, info.version.epoch, info.version.generation)  # a cut may remove the first turn
         opening = self._openings.get(place)
         if opening is None:
             first = await _read_before(store, session, 1, 1)
@@ -207,10 +206,10 @@ class Context:
     # ---------------------------------------------------------------------------------------------------------- tokens
 
     def _tokens_of(self, session: Session) -> Callable[[Turn], int]:
-        """Return what counts the tokens of this session's turns."""
+        """Return a function that counts the tokens of a turn of this session."""
 
         def tokens(turn: Turn) -> int:
-            place = (key, epoch, turn.id, len(turn.messages))  # another session may have a turn of the same id
+            place = (key, epoch, turn.id, len(turn.messages))  # another session may have a turn with the same id
             count = self._tokens.get(place)
             if count is None:
                 self._tokens[place] = count = self._counted(turn.messages).tokens
@@ -221,12 +220,12 @@ class Context:
         return tokens
 
     def learn(self, key: Key, messages: Sequence[Message], usage: Usage) -> None:
-        """Correct the estimates of a session's tokens by what the provider has counted.
+        """Correct the token estimates of a session by a count of the provider.
 
         Args:
             key: The session.
             messages: The messages of a request.
-            usage: What the provider reported for it.
+            usage: The usage that the provider reported for the request.
         """
         if self._window.tokens is None:
             return
@@ -242,7 +241,10 @@ class Context:
 
 
 async def _read_before(store: Store, session: Session, number: int, last: int) -> Sequence[Turn]:
-    """Return turns before a number; none if another task has erased the session since: the commit will refuse."""
+    """Return turns before a number.
+
+    Another task may have erased the session since it was read.  Then return no turns: the commit raises `Conflict`.
+    """
     try:
         found = await store.session(session.info.key.session, last=last, before=number, touch=False)
     except SessionNotFound:
@@ -252,16 +254,16 @@ async def _read_before(store: Store, session: Session, number: int, last: int) -
 
 def warn(text: str, *values: object) -> None:
     """Log a warning."""
-    import logging  # `import turnlog` does not pay for it
+    import logging  # imported late, to keep `import turnlog` fast
 
     logging.getLogger("turnlog").warning(text, *values)
 
 
 def is_prompt(value: object) -> TypeGuard[str | list[JSON]]:
-    """Return whether a value is a system prompt: a text or a list of blocks that is not empty."""
+    """Return whether a value is a system prompt: a text or a list of blocks, not empty."""
     return isinstance(value, (str, list)) and bool(value)
 
 
 def _opening(turn: Turn) -> Sequence[Message]:
-    """Return the system message that opens a session's first turn, if there is one."""
+    """Return the system message that opens a session's first turn, if it has one."""
     return turn.messages[:1] if turn.messages[0].role in ("system", "developer") else ()

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
-from ..errors import Conflict, IdReused, InvalidInput, ModelError, OutcomeUnknown, TooLarge, TurnlogError, Unavailable
+from ..errors import (
+    AccessError,
+    Conflict,
+    IdReused,
+    InvalidInput,
+    ModelError,
+    OutcomeUnknown,
+    TooLarge,
+    TurnlogError,
+    Unavailable,
+)
 from ..rules.dialects import outline_of
 from ..rules.header import is_met
 from ..store import Store
@@ -37,7 +47,8 @@ class Result(msgspec.Struct, frozen=True):
         response: The model's answer.
         messages: The messages of the last request to the model; empty if an earlier call has stored the turn.
         usage: The tokens of all requests of this execution, as far as the model reports them.
-        error: Why the turn could not be stored, `Unavailable`, `OutcomeUnknown` or `TooLarge`; None if it is stored.
+        error: The reason that the turn is not stored: `AccessError`, `Unavailable`, `OutcomeUnknown` or
+            `TooLarge`; None if it is.
     """
 
     response: Message
@@ -49,7 +60,7 @@ class Result(msgspec.Struct, frozen=True):
 
     @property
     def receipt(self) -> Receipt:
-        """The receipt of the turn.  If an earlier call has stored the turn, it shows the session as it is now.
+        """The receipt of the turn.  If an earlier call has stored the turn, the receipt shows the session as it is now.
 
         Raises:
             TurnlogError: `error`, if the turn could not be stored.
@@ -60,10 +71,10 @@ class Result(msgspec.Struct, frozen=True):
         return self._receipt
 
     async def save(self) -> Receipt:
-        """Return the receipt; if the turn could not be stored, send it again first.  It is stored once.
+        """Store the turn if that has failed before, and return its receipt.  Repeated calls store it once.
 
         Raises:
-            TurnlogError: It could not be stored this time either.
+            TurnlogError: The turn could not be stored this time either.
         """
         if self._receipt is not None:
             return self._receipt
@@ -72,11 +83,11 @@ class Result(msgspec.Struct, frozen=True):
 
 
 class Serialize(msgspec.Struct, frozen=True, kw_only=True):
-    """`Pipeline(concurrency=Serialize(...))`: requests on one session take turns, across processes.
+    """Settings for `Pipeline(concurrency=Serialize(...))`: one request at a time on a session, across processes.
 
     Attributes:
-        lease: Seconds after which a request whose process has died or stopped is passed over.
-        wait: The most seconds that a request waits for the others; then it raises `Conflict`.
+        lease: Seconds until other requests proceed after the process of a request has died or stopped.
+        wait: Maximum seconds that a request waits for other requests; then it raises `Conflict`.
 
     Raises:
         InvalidInput: A value is not above 0.
@@ -110,7 +121,7 @@ class Setup(NamedTuple):
 
 
 class Execution:
-    """One turn: `async for piece in execution.pieces()`, then `result`.
+    """One execution of a pipeline, which adds one turn: read all `pieces()`, then `result`.
 
     Args:
         setup: The settings that all executions of the pipeline share.
@@ -123,7 +134,7 @@ class Execution:
         streamed: Whether to yield pieces while the model answers.
 
     Attributes:
-        result: The outcome, once all pieces were yielded.
+        result: The outcome; None until all pieces have been yielded.
         history: The history that was read; None if an earlier call has stored the turn.
     """
 
@@ -156,18 +167,18 @@ class Execution:
 
     @property
     def rounds(self) -> int:
-        """The number of stored rounds that this execution has found or written."""
+        """Number of stored rounds that this execution has found or written."""
         return len(self._turn.rounds)
 
     def pieces(self) -> AsyncGenerator[str, None]:
-        """Return what yields the model's text as it comes, and then stores the turn."""
+        """Return a generator that yields the model's text while it arrives, and then stores the turn."""
         how = self._setup.concurrency
         if how == "serialize":
             how = Serialize()
         return self._serialized(how) if isinstance(how, Serialize) else self._pieces()
 
     async def _serialized(self, how: Serialize) -> AsyncGenerator[str, None]:
-        from .lease import Lease  # `import turnlog` does not pay for asyncio
+        from .lease import Lease  # imported late, to keep `import turnlog` fast
 
         lease = Lease(self._store, self._session_id, seconds=how.lease, wait=how.wait)
         async with lease as self._lease, aclosing(self._pieces()) as pieces:
@@ -175,7 +186,10 @@ class Execution:
                 yield piece
 
     def may_try_again(self, error: Conflict) -> bool:
-        """Return whether another execution may succeed: the same session has other turns, and has none of this one."""
+        """Return whether another execution may succeed after a conflict.
+
+        It may if other turns were stored in the same session, and no round of this turn is stored.
+        """
         seen, now = self._expect, error.actual
         if self._turn.rounds or not isinstance(now, Version):
             return False
@@ -225,18 +239,21 @@ class Execution:
             messages = [*messages, *said]
 
     async def _whole(self, write: Coroutine[Any, Any, _T]) -> _T:
-        """Write a round; a stream that is cancelled meanwhile loses nothing of what it has shown."""
+        """Write a round.
+
+        If a stream is cancelled during the write, the write still completes: the text has been shown already.
+        """
         if not self._streamed:
             return await write
         try:
             return await finish(write)
         except IdReused as error:
             raise Conflict(
-                f"another request with turn id {self._turn.turn_id!r} was first: call again with this id for its answer"
+                f"another request has stored turn {self._turn.turn_id!r}: call again with this turn id for its answer"
             ) from error
 
     async def _find(self) -> None:
-        """Look for rounds of this turn that an earlier call has stored."""
+        """Find the rounds of this turn that an earlier call has stored."""
         try:
             await self._turn.find()
         except UNREADABLE:
@@ -244,7 +261,7 @@ class Execution:
                 raise
 
     def _stored(self) -> list[Message]:
-        """Return the stored rounds of this turn, without an answer that was cut."""
+        """Return the stored messages of this turn, without the incomplete answer of a cut stream."""
         messages = self._turn.messages
         while len(messages) > 1 and (last := outline_of(messages[-1])).speaker == "assistant" and not last.calls:
             messages.pop()
@@ -265,7 +282,7 @@ class Execution:
         return ABSENT if version is None else version
 
     async def _round(self, messages: Sequence[Message], reply: Reply) -> list[Message]:
-        """Return the model's answer and, if it calls tools, their results behind it."""
+        """Return the model's answer, followed by the results of its tool calls."""
         setup, answer = self._setup, reply.message
         assert isinstance(answer, Message)
         if reply.usage is not None:
@@ -277,12 +294,12 @@ class Execution:
             return [answer]
         if not setup.tools:
             raise ModelError(
-                f"the model called {calls[0].name!r}, and the pipeline has no tools: pass Pipeline(tools=[...])"
+                f"the model called {calls[0].name!r}, but the pipeline has no tools: pass Pipeline(tools=[...])"
             )
         if sum(map(_holds_call, self._turn.rounds)) >= setup.max_rounds:
             raise ModelError(
                 f"the model called {calls[0].name!r} after {setup.max_rounds} rounds of calls: the finished rounds are "
-                f"stored under turn {self._turn.turn_id!r}; raise max_rounds to go on"
+                f"stored under turn {self._turn.turn_id!r}; raise max_rounds to continue"
             )
         said = [answer]
         add_results(said, await run_calls(calls, setup.tools))
@@ -296,17 +313,17 @@ class Execution:
         return await self._add_once(messages, last=last)
 
     async def _add_once(self, messages: Sequence[Message], *, last: bool) -> Receipt:
-        """Store a round without a lease; the turns must be those that were read."""
+        """Store a round without a lease; `_expect` is the condition for the first round."""
         turn = self._turn
         return await turn.add(messages, last=last, expect=None if turn.rounds else self._expect)
 
     async def _stored_as(self, messages: Sequence[Message], answer: Message, said: Sequence[Message]) -> Result:
-        """Store the last round, and return the result; a failure does not lose the answer."""
+        """Store the last round, and return the result.  If the store fails, the result still holds the answer."""
         try:
             receipt = await self._add(said, last=True)
-        except (Unavailable, OutcomeUnknown, TooLarge) as error:
+        except (AccessError, Unavailable, OutcomeUnknown, TooLarge) as error:
             self._setup.counts["failed_saves"] += 1
-            warn("the answer on session %r could not be stored: %s", self._session_id, error)
+            warn("the answer in session %r could not be stored: %s", self._session_id, error)
 
             if self._lease is not None:
                 self._lease.keep_session()
@@ -322,7 +339,7 @@ class Execution:
         return Result(answer, tuple(messages), receipt, self._usage)
 
     async def _keep(self, error: BaseException) -> None:
-        """Store what was said before the model failed, or the stream was cut; the turn stays open."""
+        """Store the question and the text so far after a failure or a cut, and leave the turn open."""
         if isinstance(error, ModelError):
             self._said = []
         cut = self._streamed and (bool(self._said) or not isinstance(error, Exception))
@@ -341,7 +358,7 @@ class Execution:
             await self._add(said)
         except TurnlogError as error:
             self._setup.counts["failed_saves"] += 1
-            warn("what was said on session %r could not be stored: %s", self._session_id, error)
+            warn("an unfinished turn of session %r could not be stored: %s", self._session_id, error)
 
 
 def _holds_call(messages: Sequence[Message]) -> bool:

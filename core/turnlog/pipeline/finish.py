@@ -1,4 +1,4 @@
-"""Work that a cancellation does not end."""
+"""`finish`: completes work in spite of cancellation."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ _T = TypeVar("_T")
 
 
 async def finish(work: Coroutine[Any, Any, _T]) -> _T:
-    """Return what work returns.  If the waiting task is cancelled, however often, the work ends first.
+    """Await work and return its result; if the waiting task is cancelled, complete the work before the cancellation.
 
-    One `asyncio.shield` is not enough: a cancel scope of anyio, in which Starlette runs a request, cancels again and
-    again until its tasks have ended.
+    One `asyncio.shield` is not enough: a cancel scope of anyio, in which Starlette runs a request, repeats the
+    cancellation until its tasks have ended.
     """
-    from asyncio import CancelledError, ensure_future, shield  # `import turnlog` does not pay for it
+    from asyncio import CancelledError, ensure_future, shield  # imported late, to keep `import turnlog` fast
 
     task = ensure_future(work)
     cancelled: CancelledError | None = None
@@ -23,10 +23,10 @@ async def finish(work: Coroutine[Any, Any, _T]) -> _T:
             await shield(task)
         except CancelledError as error:
             cancelled = error
-        except BaseException:  # noqa: BLE001 - `result` raises it, unless there is a cancellation to raise
+        except BaseException:  # noqa: BLE001 - `task.result` raises it below, unless the cancellation is raised
             break
     if cancelled is not None:
         if not task.cancelled():
-            task.exception()  # otherwise asyncio logs that nobody has asked for it
+            task.exception()  # otherwise asyncio logs that the exception was never retrieved
         raise cancelled
     return task.result()

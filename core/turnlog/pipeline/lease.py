@@ -1,4 +1,4 @@
-"""A lease: one holder at a time answers on a session, across processes."""
+"""`Lease`: lets one holder at a time answer on a session, across processes."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ _NAME: Final = "turnlog.lease"
 """The name of the lease in a session's metadata."""
 
 _SHORTEST, _LONGEST = 0.02, 0.5
-"""Seconds between two looks at somebody else's lease; they grow by half each time."""
+"""Shortest and longest pause, in seconds, between two reads of another holder's lease; each is 1.5 times the last."""
 
 _RENEWALS: Final = 3
-"""How often a holder renews its lease in the time after which others take it over."""
+"""Number of renewals within `Lease(seconds=)`."""
 
 
 class Lease:
-    """The right to answer on a session, kept in the session's metadata; use it with `async with`.
+    """The right to answer on a session, stored in the session's metadata; use it with `async with`.
 
-    The holder renews it by raising a counter.  A waiter takes it over if the counter has stood still for `seconds` by
-    the waiter's own monotonic clock, so no two clocks are compared.  `commit` writes under the condition that the
-    lease, and everything else in the session, is as this holder left it: a holder that was stopped for too long is
-    refused by the store.
+    The holder renews the lease by raising a counter.  A waiter takes the lease over if the counter has not changed for
+    `seconds` by the waiter's monotonic clock.  Clocks of different processes are never compared.  `commit` writes under
+    the condition that the whole session, the lease included, is as this holder last saw it.  The store therefore
+    refuses a holder that was stopped for too long.
 
     Args:
         store: The store, or a view of it.
         session_id: The session; it is made if it is not stored.
-        seconds: How long a lease that is not renewed is respected.
-        wait: The most seconds to wait for it.
+        seconds: Seconds after which waiters take over a lease that is not renewed.
+        wait: Maximum seconds to wait for the lease.
         clock: Returns the time in seconds; only differences count.
         sleep: Waits a number of seconds.
     """
@@ -77,7 +77,9 @@ class Lease:
         while True:
             info, found = await self._look()
             if info is None and had_turns:
-                raise Conflict(f"session {self._session_id!r} was erased, or has expired, while its lease was awaited")
+                raise Conflict(
+                    f"session {self._session_id!r} was erased, or has expired, while a request waited for its lease"
+                )
             had_turns = info is not None and info.turns > 0
             version = None if info is None else info.version
             now = self._clock()
@@ -87,7 +89,7 @@ class Lease:
                 try:
                     taken = await finish(self._take(version))
                 except asyncio.CancelledError:
-                    if self._version is not None:  # it was taken all the same
+                    if self._version is not None:  # the lease was taken before the cancellation
                         await finish(self._release())
                     raise
                 if taken:
@@ -95,7 +97,7 @@ class Lease:
                     return self
             if now - begun >= self._wait:
                 raise Conflict(
-                    f"session {self._session_id!r} was being answered by other requests for {self._wait:g} s: "
+                    f"other requests have held the lease of session {self._session_id!r} for {self._wait:g} s: "
                     "try again later, or wait longer with Serialize(wait=...)",
                     actual=version,
                 )
@@ -106,18 +108,18 @@ class Lease:
         await finish(self._release())
 
     def bind(self, version: Version) -> None:
-        """Let `commit` store only behind the turns of this version, which the holder has read."""
+        """Let `commit` store only after the turns of this version, which the holder has read."""
         self._turns = version
 
     def keep_session(self) -> None:
-        """Do not erase a session that was made for the lease: its first turn will be stored later."""
+        """Keep a session that was made for the lease: its first turn will be stored later."""
         self._made_session = False
 
     async def commit(self, write: Callable[[Expect], Awaitable[Receipt]]) -> Receipt:
-        """Write under the lease: `write` is given the condition, and may be called again.
+        """Write under the lease: `write` receives the condition, and may be called more than once.
 
         Raises:
-            Conflict: The lease was taken over, or somebody without a lease has written a turn.
+            Conflict: The lease was taken over, or a writer without the lease has stored a turn.
         """
         async with self._lock:
             while True:
@@ -132,7 +134,7 @@ class Lease:
                 try:
                     receipt = await write(version.exact)
                 except Conflict:
-                    if not await self._is_mine() or self._version == version:  # the same again would be refused again
+                    if not await self._is_mine() or self._version == version:  # unchanged: a retry would fail again
                         raise
                 else:
                     self._version = self._turns = receipt.version
@@ -145,13 +147,13 @@ class Lease:
             return None, None
         found = info.metadata.get(_NAME)
         copied = isinstance(found, dict) and found.get("session") != self._session_id
-        return info, None if copied else found  # a fork copies the lease of its source, which nobody renews
+        return info, None if copied else found  # a fork copies the lease of its source, which no holder renews
 
     async def _take(self, version: Version | None) -> bool:
         expect: Expect = ABSENT if version is None else version.exact
         try:
             receipt = await self._mark(self._lease(self._beat), expect)
-        except Conflict:  # another waiter was first
+        except Conflict:  # another waiter has taken it
             return False
         self._version, self._made_session = receipt.version, version is None
         return True
@@ -163,7 +165,7 @@ class Lease:
         return await self._store.merge_metadata(self._session_id, {_NAME: value}, expect=expect)
 
     async def _is_mine(self) -> bool:
-        """Return whether the lease is still this holder's; if so, note the version at which it is."""
+        """Return whether this holder still has the lease; if so, remember the version of the session."""
         info, found = await self._look()
         if info is None or not isinstance(found, dict) or found.get("holder") != self._holder:
             return False
@@ -176,14 +178,14 @@ class Lease:
             await self._renew_once()
 
     async def _renew_once(self) -> None:
-        """Raise the counter.  If the lease was lost, or the store cannot be reached, a later commit is refused."""
+        """Raise the counter.  If the lease was lost, or the store cannot be reached, a later commit fails."""
         async with self._lock:
             with suppress(TurnlogError):
                 self._version = (await self._marked(self._lease(self._beat + 1))).version
                 self._beat += 1
 
     async def _marked(self, value: Any) -> Receipt:  # noqa: ANN401 - JSON
-        """Change the lease if this holder still has it; other changes of the session do not matter."""
+        """Change the lease if this holder still has it, even if the rest of the session has changed."""
         assert self._version is not None
         try:
             return await self._mark(value, self._version.exact)
@@ -196,12 +198,12 @@ class Lease:
         if self._renewal is not None:
             self._renewal.cancel()
             await asyncio.wait([self._renewal])
-        with suppress(TurnlogError):  # others wait until it is over
+        with suppress(TurnlogError):  # if this fails, others take the lease over after `seconds`
             assert self._version is not None
             if self._made_session and not (await self._store.info(self._session_id)).turns:
                 try:
                     await self._store.erase(self._session_id, expect=self._version.exact)
-                except Conflict:  # somebody has written into the session: it stays
+                except Conflict:  # another task has written to the session: keep it
                     pass
                 else:
                     return

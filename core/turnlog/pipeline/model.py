@@ -1,4 +1,4 @@
-"""Models, which answer whole or in pieces."""
+"""Models: async callables that return an answer whole or in pieces."""
 
 from __future__ import annotations
 
@@ -44,30 +44,30 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 Piece: TypeAlias = str | MessageLike | Reply
-"""An item of a streamed answer: a piece of text, or at the end the whole answer if it holds more than text."""
+"""An item of a streamed answer: a piece of text.  The last item is the whole answer if that holds more than text."""
 
 Model: TypeAlias = Callable[..., Awaitable[MessageLike | Reply] | AsyncIterator[Piece]]
 """A model: `model(messages, **options)` answers a list of `Message`.
 
-It is an async function that returns the answer, or an async generator that yields it in pieces.  An object may have
-both: then it is called for whole answers, and its method `stream` for streamed ones.  If the pipeline has tools, they
-are the option `tools`, a list of `Tool`.
+A model is an async function that returns the answer, or an async generator that yields the answer in pieces.  An object
+may offer both: the pipeline calls the object itself for a whole answer, and its method `stream` for a streamed answer.
+A pipeline with tools passes them in the option `tools`, a list of `Tool`.
 """
 
 
 async def ask(
     model: Model, messages: Sequence[Message], options: Mapping[str, object], *, streamed: bool
 ) -> AsyncGenerator[str | Reply, None]:
-    """Yield the answer's text in pieces, and at the end the whole `Reply`, whose message is a `Message`.
+    """Yield the text of an answer in pieces, and then the whole answer: a `Reply` that holds a `Message`.
 
     Args:
         model: The model.
-        messages: The request; the model gets a list of its own.
+        messages: The request; the model receives a copy of the list.
         options: Passed by keyword.
         streamed: Whether to use the model's method `stream`, if it has one.
 
     Raises:
-        InvalidInput: The model is not one, or its answer is not a message.
+        InvalidInput: The model is neither an async function nor an async generator, or its answer is not a message.
     """
     call = getattr(model, "stream", model) if streamed else model
     answer = call(list(messages), **options)
@@ -80,16 +80,16 @@ async def ask(
     if not isinstance(answer, AsyncIterator):
         raise InvalidInput(
             f"model must be an async function or an async generator: it returned {type(answer).__name__}, "
-            "nothing to await"
+            "which cannot be awaited"
         )
     said: list[str] = []
     whole: _Checked | None = None
     async with aclosing(answer) if isinstance(answer, AsyncGenerator) else nullcontext():
         async for piece in answer:
             if whole is not None:
-                raise InvalidInput("the model's answer goes on after its whole message: yield that last")
+                raise InvalidInput("the model yielded another piece after its whole message: yield the message last")
             if isinstance(piece, str):
-                if piece:  # providers begin with an empty piece, before the model has said anything
+                if piece:  # providers send an empty first piece
                     said.append(piece)
                     yield piece
             else:

@@ -1,4 +1,4 @@
-"""The pipeline: load the history, choose the window, call the model, run its tools, save the turn."""
+"""`Pipeline`: loads the history, selects the window, calls the model, runs its tools and saves the turn."""
 
 from __future__ import annotations
 
@@ -23,41 +23,44 @@ from .tools import Tool, tools_by_name
 from .window import Window
 
 _TRIES: Final = 100
-"""How often a model is asked anew, with `concurrency="retry"`, because other requests were first."""
+"""Maximum number of executions for one message while other requests store their turns first."""
 
 _ROLES: Final = ("user", "human", "system", "developer")
-"""The roles of new messages: the user's in all dialects, and those of an application that reports an event."""
+"""The roles of new messages: the roles of the user in all dialects, and the roles of events from an application."""
 
 _MODES: Final = ("append", "retry", "raise", "serialize")
 
 
 class Pipeline:
-    """A conversation that remembers: each execution adds one turn to a session, a message and what answers it.
+    """A conversation with a model over sessions in a store.
+
+    Each execution adds one turn to a session: a new message, and everything that the model does to answer it.
 
     Args:
-        store: Where the sessions are; an open one.
-        model: What answers (`Model`), whole or streamed.
-        window: How much of the history the model is given; None: `Window(messages=20)`.
-        counter: Counts tokens, for `Window(tokens=...)`; by default an estimate.  If the model reports its usage,
-            estimates are corrected by it.  It is told the option `model`, if that is a text.
-        system: The system prompt, as text or as the provider's list of blocks; without it, the session's metadata
-            `system`, if that is one of the two.  It is sent first, and once: the message of role `system` or
-            `developer` that opens the session's first turn gives way to it.  It is not stored.  Without any prompt that
-            message is sent, also when its turn lies before the window.
+        store: The store; it must be open.
+        model: The model, an async function or an async generator (`Model`).
+        window: The part of the history that the model receives; None: `Window(messages=20)`.
+        counter: Counts tokens for `Window(tokens=...)`; by default an estimate.  If the model reports its usage, the
+            pipeline corrects estimates by it.  The counter receives the option `model`, if that is a text.
+        system: The system prompt, as text or as the provider's list of blocks; None: the value `system` in the
+            session's metadata, if it is a text or a list of blocks.  The prompt is sent as the first message, and is
+            not stored.  It replaces a message with the role `system` or `developer` that opens the session's first
+            turn.  Without a prompt, that message is sent, even if its turn is before the window.
         load_history: Decides for each message whether the history is read; None: always.  If it returns False, the
-            model is given the system prompt that is set and the message alone.  The turn is stored in both cases.
-        tools: Functions that the model may call, sync or async.  Each round, an answer with calls and their results, is
-            stored before the model is asked again.
-        max_rounds: The most rounds of calls in one turn; then `ModelError`.
-        summaries: When and how old turns are summarised; None: never.
-        concurrency: What happens to several requests at once on one session.  `append`: each stores its turn, and does
-            not see the others.  `retry`: a request before which another was stored asks the model again.  `raise`: it
-            raises `Conflict`.  `serialize`, or `Serialize(...)` with other times: one request at a time, across
-            processes.
-        on_error: If the model fails before it says anything: store nothing (`discard`), or the question (`keep`).
-        on_cut: If a stream is left, cancelled or fails: store what was said (`keep`), or nothing (`discard`).
-        on_load_error: If the history cannot be read: raise, or go on with an empty one, which is logged and counted
-            (`empty`).  The turn is then stored without a condition on the session.
+            model receives only the system prompt and the message.  The turn is stored in both cases.
+        tools: Functions that the model may call, sync or async.  A round is an answer with calls, and their results.
+            The pipeline stores each round before it calls the model again.
+        max_rounds: Maximum number of rounds of calls in one turn; then the pipeline raises `ModelError`.
+        summaries: Settings for summaries of old turns; None: no summaries.
+        concurrency: Behaviour of concurrent requests on one session.  `append`: each request stores its turn, and does
+            not see the others.  `retry`: if another request stores its turn first, the pipeline calls the model again.
+            `raise`: if another request stores its turn first, raise `Conflict`.  `serialize`, or `Serialize(...)` with
+            other times: one request at a time, across processes.
+        on_error: If the model fails before it returns any text, store nothing (`discard`), or the question (`keep`).
+        on_cut: If a stream is left, is cancelled or fails, store the question and the text so far (`keep`), or nothing
+            (`discard`).
+        on_load_error: If the history cannot be read, raise the error (`raise`), or log and count it and continue with
+            an empty history (`empty`).  In the second case the turn is stored without a condition on the session.
         options: Passed to the model by keyword.
 
     Raises:
@@ -83,7 +86,7 @@ class Pipeline:
         options: Mapping[str, object] | None = None,
     ) -> None:
         if not isinstance(store, Store):
-            raise InvalidInput(f"store must be a Store, as open_store makes one, not {type(store).__name__}")
+            raise InvalidInput(f"store must be a Store such as open_store(...), not {type(store).__name__}")
         if window is not None and not isinstance(window, Window):
             raise InvalidInput(f"window must be a Window such as Window(messages=20), not {shown(window)}")
         if options is not None:
@@ -96,15 +99,16 @@ class Pipeline:
             raise InvalidInput(f"model must be an object, not a class: write {model.__name__}()")
         if not callable(model):
             raise InvalidInput(
-                f"model must be an async callable, not {shown(model)}; turnlog.config.find_model finds one by its name"
+                f"model must be an async callable, not {shown(model)}; "
+                "to find a model by its name, call turnlog.config.find_model"
             )
         if not callable(counter):
             raise InvalidInput(
                 f"counter must be a token counter, not {shown(counter)}; "
-                "turnlog.config.find_token_counter finds one by its name"
+                "to find a counter by its name, call turnlog.config.find_token_counter"
             )
         if system is not None and not is_prompt(system):
-            raise InvalidInput("system must be text or a list of blocks, and not empty: leave it out to send none")
+            raise InvalidInput("system must be text or a list of blocks, not empty: leave it out to send no prompt")
         if summaries is not None and not isinstance(summaries, Summaries):
             raise InvalidInput(f"summaries must be Summaries(model=...), not {shown(summaries)}")
         if not isinstance(concurrency, Serialize):
@@ -152,40 +156,40 @@ class Pipeline:
         metadata: Mapping[str, JSON] | None = None,
         options: Mapping[str, object] | None = None,
     ) -> Result:
-        """Give the model what is new with the history before it, and store both it and the answer as one turn.
+        """Send a new message and the history before it to the model, and store the message and the answer as one turn.
 
-        Nothing is stored if the model raises, or if this is cancelled while it works, apart from finished rounds of
-        tool calls.
+        If the model raises, or this call is cancelled while the model works, only finished rounds of tool calls are
+        stored.  With `on_error="keep"`, the question is also stored if the model raises.
 
-        A session that was erased, or expired, while the model worked does not come back: the turn belongs to the
-        session that was read, and is refused.
+        If the session is erased, or expires, while the model works, the turn is refused: it belongs to the session that
+        was read.
 
-        With a `turn_id` this can be called again after any failure.  A turn that is stored is returned, and the model
-        is not asked again.  If only rounds of it are stored, the model is given them, and goes on from there.
+        With a `turn_id`, the call can be repeated after any failure.  If the turn is stored, it is returned, and the
+        model is not called again.  If only some rounds of the turn are stored, the model receives them and continues.
 
         Args:
-            session_id: The session; it is made if it is not stored.
-            role: Who speaks: `"user"`; or `human`, `system` or `developer`.
-            content: The new message's content.
-            owner: The owner of a session that this makes; one that is stored must belong to this owner.
+            session_id: The session; the first turn makes it.
+            role: The role of the message: `"user"`, `"human"`, `"system"` or `"developer"`.
+            content: The content of the message.
+            owner: The owner of a session that this call makes.  A stored session must belong to this owner.
             turn_id: The turn's name, 1 to 200 bytes of UTF-8, such as the id of the request.
             metadata: Also merge this into the session's metadata.
-            options: Passed to the model by keyword, on top of the pipeline's.
+            options: Passed to the model by keyword, in addition to the pipeline's options.
 
         Returns:
-            The answer.  If it could not be stored because the store is unavailable, or the session is full,
-            `result.error` says why, and `result.save()` stores it later.
+            The result.  If the turn could not be stored because the store is unavailable, or the session is full,
+            `result.error` is the reason, and `result.save()` stores the turn later.
 
         Raises:
             Conflict: The session was erased, or expired, while the model worked; nothing was stored.  Or another turn
-                has interrupted this one, or was stored before it where `concurrency` forbids that.
-            SessionNotFound: It belongs to another owner.
-            IdReused: The turn id stands for another message.
+                has interrupted this turn, or was stored first and `concurrency` forbids that.
+            SessionNotFound: The session belongs to another owner.
+            IdReused: The turn id was used for another message.
             ModelError: The model's answer cannot be used.
-            InvalidInput: The message, or the model's answer, is not one.
+            InvalidInput: The message or the model's answer is not a valid message.
         """
         message, options = _message(role, content), self._options(options)
-        found = -1  # how many rounds of this turn another call had stored when this one was last refused
+        found = -1  # the number of stored rounds that the last refused execution had found
         for _ in range(_TRIES):
             execution = Execution(
                 self._setup,
@@ -204,13 +208,16 @@ class Pipeline:
             except IdReused:
                 if turn_id is None or execution.rounds <= found:
                     raise
-                found = execution.rounds  # another call under this id was first: go on behind its rounds
+                found = execution.rounds  # another call with this id has stored a round: continue after its rounds
             except Conflict as error:
                 if self._setup.concurrency != "retry" or not execution.may_try_again(error):
                     raise
             else:
                 return await self._done(session_id, execution)
-        raise Conflict(f"session {session_id!r}: other requests were first {_TRIES} times")
+        raise Conflict(
+            f"session {session_id!r}: other requests stored their turns first, {_TRIES} times in a row: "
+            "try again later, or use concurrency 'serialize'"
+        )
 
     def stream(
         self,
@@ -225,13 +232,16 @@ class Pipeline:
     ) -> Stream:
         """Return the answer as a stream: `async with pipeline.stream(...) as reply: async for piece in reply: ...`.
 
-        Arguments and errors are those of `execute`; errors are raised while the pieces are taken.  After the last
-        piece, `reply.result` is the outcome.  With `concurrency="retry"` it is refused: a stream cannot take back what
-        it has shown.
+        The arguments and errors are those of `execute`; reading the pieces raises the errors.  After the last piece,
+        `reply.result` is the outcome.
+
+        Raises:
+            InvalidInput: An argument breaks a rule, or `concurrency` is `retry`: a stream cannot replace text that it
+                has shown.
         """
         if self._setup.concurrency == "retry":
             raise InvalidInput(
-                "a stream cannot take back what it has shown: use concurrency 'serialize' and not 'retry'"
+                "a stream cannot replace text that it has shown: use concurrency 'serialize' instead of 'retry'"
             )
         execution = Execution(
             self._setup,
@@ -246,22 +256,24 @@ class Pipeline:
         return Stream(execution, lambda: self._done(session_id, execution))
 
     async def summarize(self, session_id: str) -> Summary | None:
-        """Summarise the turns of a session that no summary covers, but for the last ones; return None if none are due.
+        """Summarise the turns of a session that no summary covers, except the last ones; return the summary.
+
+        Return None if there are no such turns, or another call has stored a summary first.
 
         Raises:
             InvalidInput: The pipeline has no `summaries`.
-            SessionNotFound: There is no such session.
+            SessionNotFound: The session does not exist.
         """
         if self.summaries is None:
             raise InvalidInput("this pipeline makes no summaries: pass Pipeline(summaries=Summaries(model=...))")
         return await summarize(self.store, session_id, self.summaries)
 
     def stats(self) -> dict[str, int]:
-        """Return how often something went wrong in this process.
+        """Return the number of failures in this process, by name.
 
         Returns:
-            `failed_loads` and `failed_saves`; `cut_streams`; `failed_summaries`; `oversize_turns`, last turns that were
-            larger than the window.
+            `failed_loads`, `failed_saves`, `cut_streams`, `failed_summaries`, and `oversize_turns`, the last turns that
+            were larger than the window.
         """
         names = ("failed_loads", "failed_saves", "cut_streams", "failed_summaries", "oversize_turns")
         return {name: self._counts[name] for name in names}
@@ -272,7 +284,7 @@ class Pipeline:
         return {**self.options, **(options or {})}
 
     async def _done(self, session_id: str, execution: Execution) -> Result:
-        """Return the result, and make a summary if one is due; if that fails, it is due again with the next turn."""
+        """Make a summary if one is due, and return the result.  If it fails, it is due again after the next turn."""
         result, history = execution.result, execution.history
         assert result is not None
         due = history is not None and history.summary_due and result.error is None

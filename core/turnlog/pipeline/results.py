@@ -1,4 +1,4 @@
-"""Results of tool calls, in any dialect, and the repair of calls without one.  What is stored stays as it is."""
+"""Results of tool calls in any dialect, and the repair of calls without a result.  Stored messages do not change."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..rules.dialects import cleared as without_result
 from ..values.message import Message
 
 NO_RESULT: Final = "[This call was interrupted: it has no result, and may or may not have taken effect.]"
-"""The result that a call without one gets."""
+"""The result that is added to a call without a result."""
 
 CLEARED: Final = "[This result was left out to save room; it is stored in turn {turn}.]"
 """The text that replaces an old tool result."""
@@ -20,8 +20,8 @@ CLEARED: Final = "[This result was left out to save room; it is stored in turn {
 def repaired(messages: Sequence[Message]) -> list[Message]:
     """Return the messages of a turn with a result for each call.
 
-    Providers refuse a history in which a call has no result.  The result goes where the dialect wants it: behind the
-    results that are there, or into the message that carries them.
+    Providers refuse a history in which a call has no result.  The dialect determines the place of an added result:
+    after the existing results, or in the message that carries them.
 
     Args:
         messages: The messages of one turn.
@@ -57,7 +57,7 @@ def without_results(messages: Sequence[Message]) -> bool:
 
 
 def calls_of(answer: Message) -> list[Call]:
-    """Return the calls of an answer that wait for a result: a provider answers those of its own tools in it."""
+    """Return the calls of an answer that need a result: those of the provider's own tools have it in the answer."""
     if answer.is_plain:
         return []
     _, calls, results = outline_of(answer)
@@ -65,7 +65,7 @@ def calls_of(answer: Message) -> list[Call]:
 
 
 def cleared(messages: Sequence[Message], turn: int) -> list[Message]:
-    """Return the messages of a turn with a short text in place of each tool result that is longer."""
+    """Return the messages of a turn with a short text in place of each longer tool result."""
     return [without_result(message, CLEARED.format(turn=turn)) for message in messages]
 
 
@@ -74,7 +74,7 @@ class ToolResult(NamedTuple):
 
     Attributes:
         call: The call.
-        text: What the model is told.
+        text: The text for the model.
         failed: Whether the call failed.
     """
 
@@ -84,7 +84,7 @@ class ToolResult(NamedTuple):
 
 
 def add_results(messages: list[Message], results: Iterable[ToolResult]) -> None:
-    """Add the results of calls at the end of the messages, as their dialect writes them."""
+    """Append the results of calls to the messages, in their dialect."""
     for call, text, failed in results:
         answer = call.answer
         if answer is None:
@@ -97,7 +97,7 @@ def add_results(messages: list[Message], results: Iterable[ToolResult]) -> None:
         held = last.get(answer.entry)
         held = held if isinstance(held, list) else []
         if places := [place for place, part in enumerate(held) if _holds_result(part)]:
-            # results come before other parts: Anthropic refuses a text that precedes one
+            # insert before other parts: Anthropic refuses a text before a result
             last[answer.entry] = [*held[: places[-1] + 1], result, *held[places[-1] + 1 :]]
             messages[-1] = Message.from_dict(last)
         else:
@@ -113,7 +113,7 @@ def _holds_result(part: Any) -> bool:  # noqa: ANN401 - a part of any dialect
 
 
 def _failed(message: Message, ids: set[str]) -> Message:
-    """Return a message of Vercel's UI with an error in the parts of these calls."""
+    """Return a message of the Vercel AI UI with an error in the parts of these calls."""
     data: dict[str, Any] = message.to_dict()
     data["parts"] = [
         {**part, "state": "output-error", "errorText": NO_RESULT}

@@ -1,4 +1,4 @@
-"""A reply that comes in pieces."""
+"""`Stream`: a reply in pieces."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 
 class Stream:
-    """A reply that comes in pieces: `async with pipeline.stream(...) as reply: async for piece in reply: ...`.
+    """A reply in pieces: `async with pipeline.stream(...) as reply: async for piece in reply: ...`.
 
-    The turn is stored when the last piece was taken.  If the block is left before, the turn is stored as far as it
-    was said, and stays open: it reads as interrupted once another turn begins.  A task that still waits for a piece
-    then is cancelled.
+    The turn is stored after the last piece.  If the block ends earlier, the pipeline stores the question and the text
+    so far, unless `on_cut` is `discard`.  Such a turn stays open, and reads as interrupted once another turn begins.
+    If another task still waits for a piece when the block ends, that task is cancelled.
 
     Args:
-        execution: The execution, which was not begun.
-        done: Returns its result, and does what follows it.
+        execution: An execution that has not begun.
+        done: Completes the execution after the last piece, and returns its result.
     """
 
     def __init__(self, execution: Execution, done: Callable[[], Awaitable[Result]]) -> None:
@@ -40,17 +40,17 @@ class Stream:
 
     async def __aenter__(self) -> Self:
         if self._state != "new":
-            raise InvalidInput("a stream is entered once: call pipeline.stream() for another one")
+            raise InvalidInput("a stream can be entered only once: call pipeline.stream() for another one")
         self._state = "entered"
         return self
 
     def __aiter__(self) -> Self:
         if self._state != "entered":
-            raise InvalidInput("pieces are taken inside the block: async with pipeline.stream(...) as reply")
+            raise InvalidInput("a stream can be read only in its block: async with pipeline.stream(...) as reply")
         return self
 
     async def __anext__(self) -> str:
-        from asyncio import current_task  # `import turnlog` does not pay for it
+        from asyncio import current_task  # imported late, to keep `import turnlog` fast
 
         self._taker = current_task()
         try:
@@ -69,11 +69,11 @@ class Stream:
 
     @property
     def result(self) -> Result:
-        """The outcome, once all pieces were taken.
+        """The outcome, available after the last piece.
 
         Raises:
-            InvalidInput: There is none.
+            InvalidInput: Not all pieces have been read.
         """
         if self._execution.result is None:
-            raise InvalidInput("the stream has no result: not all of its pieces were taken")
+            raise InvalidInput("the stream has no result yet: read all of its pieces first")
         return self._execution.result

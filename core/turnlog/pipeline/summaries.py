@@ -1,4 +1,4 @@
-"""Summaries, which replace old turns in the window.  The turns stay stored."""
+"""Summaries that replace old turns in the window.  The turns stay stored."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _NAME: Final = "turnlog.summary"
 """The name of the summary in a session's metadata."""
 
 _CHUNK: Final = 100
-"""The most turns that one request summarises; the rest follows with later turns."""
+"""Maximum number of turns that one request summarises; later requests summarise the rest."""
 
 _TRIES: Final = 5
-"""How often a summary is offered to a session whose other metadata change at the same time."""
+"""Number of attempts to store a summary while other metadata of the session change."""
 
 PROMPT: Final = (
     "Summarise the conversation below for the assistant that continues it.  Keep names, numbers, decisions, the user's "
@@ -34,14 +34,14 @@ PROMPT: Final = (
 
 
 class Summaries(msgspec.Struct, frozen=True, kw_only=True):
-    """When and how old turns are summarised.
+    """Settings for summaries of old turns.
 
     Attributes:
-        model: What writes the summary; any model.
-        threshold: A summary is due when more messages than this are stored without one.
-        keep: At least this many messages at the end stay without a summary.
+        model: The model that writes summaries.
+        threshold: A summary is due when more than this many stored messages have no summary.
+        keep: Minimum number of messages at the end that stay without a summary.
         prompt: The instruction for the model.
-        automatic: Whether the pipeline makes a due summary after it has stored a turn; if not, call
+        automatic: Whether the pipeline makes a due summary after it has stored a turn.  If False, call
             `Pipeline.summarize`, for example from a task queue.
 
     Raises:
@@ -68,10 +68,10 @@ class Summary(msgspec.Struct, frozen=True):
 
     Attributes:
         text: The summary.
-        until: It covers the turns numbered below this.
-        turn: The id of the last turn that it covers, which tells whether a cut has replaced the turns since.
-        state: The session, and how often turns had been cut off its end.  If that is still so once retention has
-            dropped the last turn, no cut has replaced it.
+        until: The summary covers the turns numbered below this.
+        turn: The id of the last turn that the summary covers.  If the stored turn has another id, it has been replaced.
+        state: The epoch and the generation of the session.  While both are the same, no turn has been cut.  This check
+            also works after retention has dropped the last covered turn.
     """
 
     text: str
@@ -81,7 +81,7 @@ class Summary(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, info: SessionInfo) -> Summary | None:
-        """Return the summary of a session; None if there is none."""
+        """Return the summary of a session; None if the session has none."""
         if not info.metadata.encoded:
             return None
         try:
@@ -90,12 +90,12 @@ class Summary(msgspec.Struct, frozen=True):
             return None
 
     def is_of_state(self, version: Version) -> bool:
-        """Return whether no turn was cut off the session since the summary was made."""
+        """Return whether no turn of the session has been cut since the summary was made."""
         return self.state == _state_of(version)
 
     @property
     def message(self) -> Message:
-        """The message that the model is given in place of the turns."""
+        """The message that replaces the turns in a request to the model."""
         return system(f"Summary of the conversation so far:\n{self.text}")
 
 
@@ -104,11 +104,11 @@ def _state_of(version: Version) -> str:
 
 
 async def covers(store: Store, info: SessionInfo, summary: Summary) -> bool:
-    """Return whether the turns that a summary covers are still those that it was made of."""
+    """Return whether the turns that a summary covers are unchanged since it was made."""
     if summary.is_of_state(info.version):
         return True
     if not info.first < summary.until <= info.turns:
-        return False  # the last one was undone, or nobody can tell: it was dropped
+        return False  # the last covered turn was undone, or it was dropped and cannot be compared
     try:
         found = await store.session(info.key.session, last=1, before=summary.until, touch=False)
     except SessionNotFound:
@@ -120,17 +120,20 @@ async def covers(store: Store, info: SessionInfo, summary: Summary) -> bool:
 
 
 async def summarize(store: Store, session_id: str, summaries: Summaries) -> Summary | None:
-    """Summarise the turns of a session that no summary covers, but for the last ones; return None if there are none.
+    """Summarise the turns of a session that no summary covers, except the last ones.
 
-    Two that summarise at once do no harm: the first one's summary stays.
+    Concurrent calls are safe: the first summary that is stored stays.
+
+    Returns:
+        The summary.  None if there are no such turns, or another call has stored a summary first.
 
     Raises:
-        SessionNotFound: There is no such session.
+        SessionNotFound: The session does not exist.
         Exception: The model failed.
     """
     end = await store.session(session_id, last=summaries.keep or 1, touch=False)
     info = end.info
-    kept = end.turns if summaries.keep else [turn for turn in end.turns if turn.open]  # an open one has rounds to come
+    kept = end.turns if summaries.keep else [turn for turn in end.turns if turn.open]  # open: more rounds may follow
     stored = before = Summary.of(info)
     if before is not None and not await covers(store, info, before):
         before = None
@@ -145,7 +148,7 @@ async def summarize(store: Store, session_id: str, summaries: Summaries) -> Summ
 
 
 async def _between(store: Store, session_id: str, first: int, until: int) -> Sequence[Turn]:
-    """Return the turns numbered from `first` to below `until`."""
+    """Return the turns numbered `first` to `until - 1`."""
     turns: Sequence[Turn] = ()
     place = until
     while place > first:
@@ -165,7 +168,7 @@ async def _written(summaries: Summaries, before: Summary | None, turns: Sequence
             if isinstance(piece, Reply):
                 if text := cast("Message", piece.message).text.strip():
                     return text
-                raise ModelError("the model's summary is empty: nothing would stand for the turns")
+                raise ModelError("the model returned an empty summary, which cannot replace the turns")
     raise AssertionError
 
 
@@ -176,7 +179,7 @@ def _line(message: Message) -> str:
 
 
 async def _stored(store: Store, info: SessionInfo, before: Summary | None, summary: Summary) -> bool:
-    """Store a summary, unless the session has another one by now, or its turns were cut."""
+    """Store a summary; return False if another task has stored one, or has cut or erased the session."""
     value: dict[str, Any] = msgspec.to_builtins(summary)
     metadata: dict[str, JSON] = {_NAME: value}
     for _ in range(_TRIES):

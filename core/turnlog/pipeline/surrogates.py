@@ -1,11 +1,11 @@
-"""Text that a store takes: without lone surrogates."""
+"""Text without lone surrogates, which a store accepts."""
 
 from __future__ import annotations
 
 
 def paired(text: str) -> str:
-    """Return a text whose surrogates are joined in pairs, with a replacement character for each that has no other half.
+    """Return a text whose surrogate pairs are joined, with a replacement character for each lone surrogate.
 
-    Pieces of a stream may part a pair, and what a tool or an error says may hold anything.
+    A stream may split a pair between two pieces, and the result of a tool or the text of an error may hold anything.
     """
     return text if text.isascii() else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

@@ -18,12 +18,12 @@ _NAMED: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYW
 
 
 class Tool(msgspec.Struct, frozen=True, kw_only=True):
-    """A function that a model may call, sync or async; `Tool.of(function)` makes one.
+    """A function that a model may call, sync or async; `Tool.of(function)` makes a tool.
 
     Attributes:
         name: The name by which the model calls it.
-        description: What the model is told about it.
-        schema: The JSON Schema of its arguments, an object.
+        description: The description for the model.
+        schema: The JSON Schema of the arguments, an object.
         function: The function.
     """
 
@@ -35,12 +35,12 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, function: Callable[..., Any] | Tool) -> Tool:
-        """Return the tool of a function: name, docstring and annotations become its name, description and schema.
+        """Make a tool of a function; its name, docstring and annotations become the name, description and schema.
 
         `Annotated[str, msgspec.Meta(description="...")]` describes an argument.
 
         Raises:
-            InvalidInput: It is not a function with named arguments, or an annotation has no JSON Schema.
+            InvalidInput: `function` is not a function with named arguments, or an annotation has no JSON Schema.
         """
         if isinstance(function, Tool):
             return function
@@ -50,16 +50,18 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
         try:
             parameters = inspect.signature(function).parameters.values()
         except (TypeError, ValueError) as error:
-            raise InvalidInput(f"tool {name!r} does not tell its arguments: {error}") from None
+            raise InvalidInput(f"tool {name!r} has no readable signature: {error}") from None
         if unnamed := [one.name for one in parameters if one.kind not in _NAMED]:
-            raise InvalidInput(f"tool {name!r} takes {unnamed[0]!r} by position or as a rest: name each argument")
+            raise InvalidInput(
+                f"tool {name!r} takes {unnamed[0]!r} by position only or as a rest argument: name each argument"
+            )
         try:
             hints = get_type_hints(function, include_extras=True)
             fields = [
                 (one.name, hints.get(one.name, Any), *([] if one.default is one.empty else [one.default]))
                 for one in parameters
             ]
-            # the dot keeps its name apart from those of the types of the arguments
+            # the dot prevents a clash with the name of an argument's type
             arguments = msgspec.defstruct(f"{name}.arguments", fields, kw_only=True, forbid_unknown_fields=True)
             schema = msgspec.json.schema(arguments)
         except (TypeError, NameError, RuntimeError) as error:
@@ -73,7 +75,7 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
         return cls(name=name, description=description, schema=own, function=function, _arguments=arguments)
 
     async def run(self, arguments: object) -> str:
-        """Call the function, in a thread if it is sync, and return the result as text: a string as it is, else JSON.
+        """Call the function, in a thread if it is sync, and return its result: a string as it is, other values as JSON.
 
         Args:
             arguments: JSON text, or a dictionary.
@@ -98,9 +100,10 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _called(function: Callable[..., Any], values: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any result
-    """Call a function.
+    """Call a function; raise `RuntimeError` in place of `StopIteration` and `SystemExit`.
 
-    Python 3.11 never ends the wait for a thread that raises `StopIteration`, and `SystemExit` would end the event loop.
+    In Python 3.11, a task that waits for a thread waits forever if the thread raises `StopIteration`.  `SystemExit`
+    would end the event loop.
     """
     try:
         return function(**values)
@@ -112,7 +115,7 @@ def tools_by_name(tools: Sequence[Callable[..., Any] | Tool]) -> dict[str, Tool]
     """Return tools by their names.
 
     Raises:
-        InvalidInput: They are not a list or tuple, one is not a tool, or two have one name.
+        InvalidInput: `tools` is not a list or tuple, an item is not a tool, or two tools have the same name.
     """
     if not isinstance(tools, (list, tuple)):
         raise InvalidInput(f"tools must be a list of functions, not {type(tools).__name__}")
@@ -125,8 +128,8 @@ def tools_by_name(tools: Sequence[Callable[..., Any] | Tool]) -> dict[str, Tool]
 
 
 async def run_calls(calls: Sequence[Call], tools: Mapping[str, Tool]) -> list[ToolResult]:
-    """Run the calls of one answer at once, and return their results; an error is a result that says so."""
-    from asyncio import gather  # `import turnlog` does not pay for it
+    """Run the calls of one answer concurrently, and return their results; an error becomes the result of its call."""
+    from asyncio import gather  # imported late, to keep `import turnlog` fast
 
     return await gather(*[_run(call, tools) for call in calls])
 
@@ -139,11 +142,11 @@ async def _run(call: Call, tools: Mapping[str, Tool]) -> ToolResult:
 
     try:
         return ToolResult(call, paired(await tool.run(call.arguments)), failed=False)
-    except Exception as error:  # noqa: BLE001 - the model is told, and may try something else
+    except Exception as error:  # noqa: BLE001 - the model receives the error, and may try something else
         return ToolResult(call, paired(f"{type(error).__name__}: {error}"), failed=True)
     except CancelledError:
         task = current_task()
         if task is None or task.cancelling():
             raise
-        # nobody has cancelled this request: the tool has waited for something that was
+        # this request was not cancelled: the tool awaited a task that was cancelled
         return ToolResult(call, "CancelledError: the tool was cancelled", failed=True)

@@ -1,4 +1,4 @@
-"""The part of a history that a model is given."""
+"""`Window`: the part of a history that a model receives."""
 
 from __future__ import annotations
 
@@ -14,27 +14,28 @@ from ..values.message import Message
 from ..values.turn import Turn
 from .results import cleared, repaired, without_results
 
-_FIRST_READ: Final = 64  # messages, where only tokens are limited
+_FIRST_READ: Final = 64  # messages, if only tokens are limited
 
 
 class Window(msgspec.Struct, frozen=True, kw_only=True):
-    """How much of the history a model is given: whole turns from the end, within every limit that is set.
+    """The part of the history that a model receives: the last whole turns within every limit that is set.
 
-    The system prompt and the new message come on top.  The start of the window moves in steps: each time a limit is
-    passed it moves on by several turns, and then stays, so that most requests begin with the whole of the one before
-    and the provider's prompt cache hits.  It is a function of turn numbers alone, so all processes choose the same.
+    The limits do not include the system prompt and the new message.  The start of the window moves in steps: when a
+    limit is passed, the start moves past several turns and then stays.  Most requests therefore begin with the whole
+    previous request, and the provider's prompt cache hits.  The start depends on turn numbers alone, so all processes
+    choose the same start.
 
     Attributes:
-        messages: At most this many messages; None: no such limit, or 20 if no other limit is set.
-        turns: At most this many turns.
-        tokens: At most this many tokens, by the pipeline's counter.
-        least: How much of each limit stays in use when the start moves, from 0 to 1: a smaller part moves it less
-            often; 1 moves it at each turn.
-        interrupted: Give a call without a result one that says so (`repair`), or leave its turn out (`omit`).
-        oversize: Send a last turn that is larger than a limit whole, with a warning (`send`), or raise `TooLarge`
-            (`refuse`).
-        tool_results: Send the tool results of at least this many turns at the end, and a short text that names the turn
-            in place of older ones; None: send all.  What is stored stays as it is.
+        messages: Maximum number of messages; None: no limit, or 20 if no other limit is set.
+        turns: Maximum number of turns; None: no limit.
+        tokens: Maximum number of tokens, by the pipeline's counter; None: no limit.
+        least: Minimum share of each limit that stays in use when the start moves, above 0 and up to 1.  With a smaller
+            share the start moves less often; with 1 it moves at each turn.
+        interrupted: Add a result to a call that was interrupted (`repair`), or leave its turn out (`omit`).
+        oversize: If the last turn alone is larger than a limit, send it whole with a warning (`send`), or raise
+            `TooLarge` (`refuse`).
+        tool_results: Minimum number of turns at the end whose tool results are sent.  In earlier turns, a short text
+            that names the turn replaces each result.  None: send all results.  The stored messages do not change.
 
     Raises:
         InvalidInput: A limit is not a number from 1, or another attribute breaks its rule.
@@ -62,32 +63,32 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def first_read(self) -> int:
-        """The number of messages to read first, which is enough for most windows."""
+        """Number of messages to read first, which is enough for most windows."""
         if self.messages is not None:
             return self.messages
         return _FIRST_READ if self.turns is None else 2 * self.turns
 
     def is_filled_by(self, turns: Sequence[Turn], tokens: Callable[[Turn], int]) -> bool:
-        """Return whether no turn before these could be sent, too.
+        """Return whether these turns fill the window, so that no earlier turn fits.
 
         Args:
             turns: The last turns of a session.
-            tokens: Returns the tokens of a turn.
+            tokens: Returns the number of tokens of a turn.
         """
         return any(limit is not None and sum(map(size, turns)) >= limit for limit, size, _ in self._limits(tokens))
 
     def _limits(self, tokens: Callable[[Turn], int]) -> Iterator[tuple[int | None, Callable[[Turn], int], str]]:
-        """Yield each limit, what it counts of a turn, and its unit."""
+        """Yield each limit, the function that measures a turn, and the unit."""
         yield self.messages, _messages_of, "messages"
         yield self.turns, lambda _: 1, "turns"
         yield self.tokens, tokens, "tokens"
 
     def messages_of(self, turns: Sequence[Turn], tokens: Callable[[Turn], int]) -> list[Message]:
-        """Return the messages to send: of whole turns, with a result for each call.
+        """Return the messages to send: whole turns, with a result for each call.
 
         Args:
-            turns: The last turns of a session, more than the window holds where there are more.
-            tokens: Returns the tokens of a turn.
+            turns: The last turns of a session: all of them, or more than the window holds.
+            tokens: Returns the number of tokens of a turn.
         """
         turns = turns[self.start(turns, tokens) :]
         whole = self._results_from(turns)
@@ -98,7 +99,7 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
         return messages
 
     def start(self, turns: Sequence[Turn], tokens: Callable[[Turn], int]) -> int:
-        """Return the place of the first turn to send; arguments as in `messages_of`."""
+        """Return the index of the first turn to send; arguments as in `messages_of`."""
         if not turns:
             return 0
         first, latest = 0, len(turns) - 1
@@ -110,10 +111,10 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
         return _roundest(turns, first, max(first, latest))
 
     def oversize_of(self, turn: Turn, tokens: Callable[[Turn], int]) -> str | None:
-        """Return a text that says by what a turn is larger than a limit; None if it is not.
+        """Return a text about the limit that a turn exceeds; None if it exceeds no limit.
 
         Raises:
-            TooLarge: It is, and `oversize` is `refuse`.
+            TooLarge: The turn exceeds a limit, and `oversize` is `refuse`.
         """
         for limit, size, unit in self._limits(tokens):
             if limit is not None and size(turn) > limit:
@@ -124,14 +125,14 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
         return None
 
     def _results_from(self, turns: Sequence[Turn]) -> int:
-        """Return the place of the first turn whose tool results are sent; it moves in steps, like the start."""
+        """Return the index of the first turn whose tool results are sent; it moves in steps, like the start."""
         keep = self.tool_results
         if keep is None or len(turns) <= keep:
             return 0
         return _roundest(turns, max(0, len(turns) - 2 * keep), len(turns) - keep)
 
     def _sound(self, turn: Turn) -> Sequence[Message]:
-        """Return the messages of a turn as a model may be given them: each call with a result, or none at all."""
+        """Return the messages of a turn with a result for each call, or no messages if the turn is left out."""
         messages = turn.messages
         if all(message.is_plain for message in messages) or not without_results(messages):
             return messages
@@ -143,12 +144,12 @@ def _messages_of(turn: Turn) -> int:
 
 
 def _range(turns: Sequence[Turn], limit: int, least: float, size: Callable[[Turn], int]) -> tuple[int, int]:
-    """Return the earliest place from which a limit holds, and the latest that leaves enough of the limit in use.
+    """Return the indices of the earliest start within a limit, and of the latest start that uses enough of the limit.
 
     Args:
         turns: The turns.
         limit: The limit.
-        least: How much is to stay in use.
+        least: The size that must stay in use.
         size: Returns the size of a turn.
     """
     used, earliest, latest = 0, len(turns), 0
@@ -163,9 +164,9 @@ def _range(turns: Sequence[Turn], limit: int, least: float, size: Callable[[Turn
 
 
 def _roundest(turns: Sequence[Turn], first: int, last: int) -> int:
-    """Return the place, from `first` to `last`, of the turn whose number 2 divides most often.
+    """Return the index, from `first` to `last`, of the turn whose number is divisible by the highest power of 2.
 
-    It stays the same while the range moves over it.  0 is rounder than all other numbers.
+    The result stays the same while it is in the range.  0 counts as divisible by a higher power than any other number.
     """
     numbers = range(first, last + 1)
     return max(numbers, key=lambda place: (_roundness(turns[place].number), -place))

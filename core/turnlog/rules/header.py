@@ -27,6 +27,7 @@ from ..values.metadata import EMPTY, Metadata
 from ..values.record import Record
 from ..values.session import SessionInfo
 from ..values.stored import UNREADABLE, Count, Finite, Moment, OwnTTL, Token, Whole
+from ..values.times import Times
 from ..values.version import ExactVersion, Version, version_of
 
 SURE_TO_FIT: Final = MAX_PAYLOAD_BYTES // 2
@@ -54,7 +55,7 @@ class Header(msgspec.Struct, frozen=True, gc=False):
         tail: The last round's turn id, part, and whether it is open; None if there is no round.
         bytes: The sum of its records' sizes (`Record.size`): what they take without compression or encryption.
         created: When it was made, in seconds since 1970, by the backend's clock.
-        updated: When it last changed, by the same clock.
+        updated: When turns were last written or cut, by the same clock; otherwise `created`.
         owner: Its owner; empty if it has none.
         metadata: What the application keeps with it.
         ttl: Its own time to live in seconds (0: never expires); None: the backend's.
@@ -138,7 +139,7 @@ class Header(msgspec.Struct, frozen=True, gc=False):
         Args:
             key: The session that the header must belong to.
             data: The result of `pack`.
-            updated: When the session last changed.
+            updated: As in `Header`.
             expires: When it expires; None if it does not.
 
         Raises:
@@ -152,7 +153,7 @@ class Header(msgspec.Struct, frozen=True, gc=False):
             )
             updated, expires = float(updated), None if expires is None else float(expires)
             if not 0 <= updated <= MAX_NUMBER or not (expires is None or isfinite(expires)):
-                raise CorruptRecord(f"it changed at {updated}, and expires at {expires}", key=key)
+                raise CorruptRecord(f"it was updated at {updated}, and expires at {expires}", key=key)
         except UNREADABLE as error:
             raise CorruptRecord(f"its header cannot be read: {error}", key=key) from None
         return cls(
@@ -376,7 +377,7 @@ class Header(msgspec.Struct, frozen=True, gc=False):
             self, first=first.number, start=first.messages_until - first.count, bytes=self.bytes - size
         )
 
-    def describe(self, change: Change, now: float) -> Header:
+    def describe(self, change: Change) -> Header:
         """Return the header with the change's metadata, owner and time to live.
 
         Raises:
@@ -394,10 +395,17 @@ class Header(msgspec.Struct, frozen=True, gc=False):
             metadata_sum=total,
             owner=self.owner if owner is None else owner,
             ttl=self.ttl if ttl is None else ttl,
-            updated=now,
             expires=self.expires if ttl is None else None,  # `slide` sets it anew
             expiry_ttl=self.expiry_ttl if ttl is None else None,
         )
+
+    def with_times(self, times: Times) -> Header:
+        """Return the header with the times of a session that comes from another store."""
+        header = msgspec.structs.replace(self, created=times.created, updated=times.updated)
+        if times.expires is None:
+            return header
+        # another store computed the expiry, so it is not known with which time to live
+        return msgspec.structs.replace(header, expires=times.expires, expiry_ttl=None)
 
     def expiry_may_move(self, ttl: float | None) -> bool:
         """Return whether `slide` may change anything: whether the session expires, or the backend's sessions do."""

@@ -238,16 +238,19 @@ def plan(
         if len(placed) > change.restored:
             number = placed[change.restored].number
     if change.describes:
-        header = header.describe(change, now)
+        header = header.describe(change)
     if not change.append:
         header = msgspec.structs.replace(header, changes=header.changes + 1)
+    times = change.times
+    if times is not None:
+        header = header.with_times(times)
     if near.deferred:
         return Plan(header, placed, number, previous, keep, drop)
     if drop is not None:
         header, placed, drop = _drop(header, placed, near, drop)
     if change.max_bytes is not None:
         header.check_bytes(change.max_bytes, taken)
-    if header.expiry_may_move(ttl):
+    if header.expiry_may_move(ttl) and (times is None or times.expires is None):
         header = header.slide(now, ttl)
     return Plan(header, placed, number, previous, keep, drop)
 

@@ -1,6 +1,6 @@
-"""Tools for backends and models on a server: one resource per event loop, turns, TLS, keepalive, keys, a bounded map.
+"""Tools for plugins that talk to servers: one resource per event loop, turns, TLS, keepalive, API keys, a bounded map.
 
-`import turnlog` does not import this package, which needs `asyncio` and `ssl`.
+`import turnlog` does not import this package, because it needs `asyncio` and `ssl`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from .keys import check_key
 from .per_loop import PerLoop
 from .tls import SSLMode, tls_context
 from .turns import Gate, Turns
+from .unreachable import Reason, why_unreachable
 
 __all__ = [
     "IDLE",
@@ -20,10 +21,12 @@ __all__ = [
     "BoundedMap",
     "Gate",
     "PerLoop",
+    "Reason",
     "SSLMode",
     "Turns",
     "check_installed",
     "check_key",
     "keep_alive",
     "tls_context",
+    "why_unreachable",
 ]

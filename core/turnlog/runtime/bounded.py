@@ -12,13 +12,13 @@ V = TypeVar("V")
 class BoundedMap(Generic[K, V]):
     """A map that drops the least recently used entry beyond a maximum.  Threads may share it.
 
-    Setting and getting an entry both use it.
+    Setting or getting an entry counts as use.
 
     The map uses no lock: a fork could copy a lock that another thread holds.  Each call of an `OrderedDict` method is
     atomic, provided that comparing keys runs no Python code.  Between two such calls another thread may drop an entry.
 
     Args:
-        maximum: The most entries that the map keeps.
+        maximum: Maximum number of entries.
     """
 
     def __init__(self, maximum: int) -> None:
@@ -26,10 +26,10 @@ class BoundedMap(Generic[K, V]):
         self._entries: OrderedDict[K, V] = OrderedDict()
 
     def get(self, key: K) -> V | None:
-        """Return the value of a key; None if there is none."""
+        """Return the value of a key; None if the map does not contain the key."""
         value = self._entries.get(key)
         if value is not None:
-            try:  # noqa: SIM105 - contextlib.suppress takes longer than all the rest
+            try:  # noqa: SIM105 - contextlib.suppress takes longer than the rest of this method
                 self._entries.move_to_end(key)
             except KeyError:  # another thread has dropped the entry
                 pass
@@ -45,7 +45,7 @@ class BoundedMap(Generic[K, V]):
             pass
 
     def pop(self, key: K, default: V | None = None) -> V | None:
-        """Remove a key and return its value; the default if there is none."""
+        """Remove a key and return its value; return the default if the map does not contain the key."""
         return self._entries.pop(key, default)
 
     def clear(self) -> None:

@@ -1,4 +1,4 @@
-"""Peers that are gone without a word: keepalive, and the times after which a connection is doubted."""
+"""Detection of lost peers: TCP keepalive, and the timeouts of connections."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from contextlib import suppress
 from typing import Final
 
 REACH: Final = 5.0
-"""Seconds within which a server that is there accepts a connection, and its system acknowledges what was sent.
+"""Seconds within which a running server accepts a connection, and its system acknowledges data.
 
-The retransmissions of TCP wait 1, 2 and 4 seconds (RFC 6298), so two of them may be lost."""
+TCP retransmits after 1, 2 and 4 seconds (RFC 6298), so two packets may be lost."""
 
 IDLE: Final = 30.0
-"""Seconds; a connection that was idle for longer is probed before it is used: firewalls forget one after 60 or more."""
+"""Seconds of idleness after which a connection is probed before use.
+
+Firewalls drop idle connections after 60 seconds or more."""
 
 PROBE: Final = 2.0
 """Seconds to wait for the answer to a probe; then the connection is replaced."""
@@ -21,16 +23,16 @@ PROBE: Final = 2.0
 _OPTIONS: Final = {
     "TCP_KEEPIDLE": int(IDLE),  # seconds without traffic before the system's first probe
     "TCP_KEEPINTVL": 5,  # seconds between probes
-    "TCP_KEEPCNT": 3,  # the connection ends after so many probes without an answer
-    "TCP_USER_TIMEOUT": int(REACH * 1000),  # or after so many milliseconds in which nothing sent was acknowledged
+    "TCP_KEEPCNT": 3,  # the connection ends after this number of unanswered probes
+    "TCP_USER_TIMEOUT": int(REACH * 1000),  # or if sent data is not acknowledged for this number of milliseconds
 }
 
 
 def keep_alive(transport: asyncio.BaseTransport | None) -> None:
-    """Have the system probe a connection over TCP while it is idle, and end it if the peer does not acknowledge.
+    """Let the system probe an idle TCP connection, and end it if the peer does not acknowledge.
 
     Args:
-        transport: The connection's; nothing is done for one that is closed, or by a socket in the file system.
+        transport: The transport of the connection.  A closed transport and a Unix socket are left unchanged.
     """
     found = None if transport is None else transport.get_extra_info("socket")
     if found is None or found.family not in (socket.AF_INET, socket.AF_INET6):

@@ -1,4 +1,4 @@
-"""The key of a provider, which only the environment holds."""
+"""API keys of providers, which are read from the environment."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from ..errors import ConfigError
 
 
 def check_key(variables: Sequence[str], missing: str) -> None:
-    """Check that the environment has a key that an HTTP header can hold.
+    """Check that the environment has an API key that is valid in an HTTP header.
 
-    HTTP libraries quote a header that they refuse in their errors, such as a key with a line break, as a file of
-    secrets may end in one.
+    HTTP libraries quote an invalid header in their errors, and would show the key.  A key that was read from a file may
+    end with a line break, for example.
 
     Args:
-        variables: The variables that the provider's client reads: the first that is set counts.
-        missing: The error if none is set.
+        variables: The variables that the provider's client reads; the first that is set is used.
+        missing: The error message if no variable is set.
 
     Raises:
-        ConfigError: There is no key, or it has a character that no header holds.
+        ConfigError: No key is set, or the key has a character that is invalid in a header.
     """
     for variable in variables:
         key = os.environ.get(variable, "")
@@ -27,7 +27,8 @@ def check_key(variables: Sequence[str], missing: str) -> None:
             continue
         if not (key.isascii() and key.isprintable()) or " " in key:
             raise ConfigError(
-                f"the variable {variable} holds more than a key: a blank, a line break or a character that is not ASCII"
+                f"the variable {variable} holds more than a key: remove blanks, line breaks and characters that are "
+                "not ASCII"
             )
         return
     raise ConfigError(missing)

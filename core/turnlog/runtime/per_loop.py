@@ -14,12 +14,12 @@ T = TypeVar("T")
 class PerLoop(Generic[T]):
     """One resource per event loop, such as a pool of connections.  Threads may share it.
 
-    A resource is closed with the `PerLoop`, or when its loop shuts down its asynchronous generators, as `asyncio.run`
-    does at its end.  A forked child makes resources of its own, and leaves those of its parent open.
+    `close` closes a resource.  Otherwise its loop closes it when the loop shuts down its asynchronous generators, as
+    `asyncio.run` does at its end.  A forked child makes new resources, and leaves the resources of its parent open.
 
     Args:
         make: Makes a resource, in its loop.
-        close: Closes a resource, in its loop; None: it needs no closing.
+        close: Closes a resource, in its loop; None: the resource needs no closing.
     """
 
     def __init__(self, make: Callable[[], T], close: Callable[[T], Awaitable[None]] | None = None) -> None:
@@ -71,9 +71,9 @@ class PerLoop(Generic[T]):
     def abandon(self) -> None:
         """Forget the resources without closing them, in a forked child: they belong to the parent.
 
-        They are kept referenced, because a resource closes its sockets when it is freed.  The child shares the parent's
-        list of watched sockets (epoll): closing one here would remove it from that list, and the parent would receive
-        nothing on it any more.
+        The child keeps a reference to the resources, because a resource closes its sockets when it is freed.  The child
+        shares the parent's list of watched sockets (epoll).  Closing a socket here would remove it from that list, and
+        the parent would receive nothing more on it.
         """
         _abandoned.append(self._made)
         self._made = {}

@@ -24,7 +24,7 @@ def tls_context(mode: SSLMode, root: str | None) -> ssl.SSLContext | None:
     if mode not in ("disable", "require", "verify-full"):
         raise InvalidInput(f"sslmode must be disable, require or verify-full, not {mode!r}")
     if root is not None and mode != "verify-full":
-        raise InvalidInput(f"sslrootcert is of no use with sslmode {mode}: set sslmode to verify-full")
+        raise InvalidInput(f"sslrootcert has no effect with sslmode {mode}: set sslmode to verify-full")
     if mode == "disable":
         return None
     try:

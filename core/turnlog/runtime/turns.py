@@ -1,4 +1,4 @@
-"""Tasks that work on the same key take turns."""
+"""Fair locks by key: the tasks that work on a key run one at a time, in order."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ R = TypeVar("R")
 _Waiting: TypeAlias = tuple[asyncio.Future[R | None], W]
 
 _alone: ContextVar[tuple[Turns[Any, Any, Any], object] | None] = ContextVar("turnlog_alone", default=None)
-"""The turn that encloses the current code, and everything that is awaited in it, in other tasks as well."""
+"""The turn that encloses the current code; tasks that this code creates inherit it."""
 
 
 class Turns(Generic[K, W, R]):
-    """Gives the tasks of one event loop their turns at a key, in the order in which they ask.
+    """Fair locks by key for the tasks of one event loop: a task waits for its turn, in the order of the calls.
 
-    A task that waits leaves its work, so that a task that has its turn may do it as well.  A key that no task works on
-    costs two operations on a dictionary, and is kept nowhere.
+    A waiting task deposits its work.  The task that has the turn may do this work as well.  A turn at a key without
+    other tasks takes two operations on a dictionary.  Unused keys take no memory.
 
     Args:
-        name: Where the keys are, in error messages.
+        name: The location of the keys, for error messages.
     """
 
     def __init__(self, name: str) -> None:
@@ -38,7 +38,7 @@ class Turns(Generic[K, W, R]):
         self._taken: dict[K, deque[_Waiting[R, W]] | None] = {}
 
     def take(self, key: K) -> bool:
-        """Take the turn at a key if it is free; return whether it was.  `leave` ends the turn."""
+        """Take the turn at a key if it is free; return whether it was free.  `leave` ends the turn."""
         if key in self._taken:
             return False
         self._taken[key] = None
@@ -49,12 +49,12 @@ class Turns(Generic[K, W, R]):
 
         Args:
             key: The key.
-            until: When to give up, by the monotonic clock; None: never.
+            until: The deadline, by the monotonic clock; None: no deadline.
             work: The work, for the task that has the turn.
 
         Returns:
-            True: the caller has the turn.  False: it is inside of `alone`, and has the turn already.  Otherwise the
-            result, if another task has done the work.
+            True: the caller has the turn.  False: the caller is inside `alone`, and has the turn already.  Otherwise
+            the result of the work, which another task has done.
 
         Raises:
             Unavailable: The turn did not come in time.
@@ -71,7 +71,7 @@ class Turns(Generic[K, W, R]):
                 result = await turn
         except BaseException as error:
             if turn.done() and not turn.cancelled() and turn.result() is None:
-                self.leave(key)  # it got the turn just before: pass it on
+                self.leave(key)  # the task got the turn before it was cancelled: pass the turn on
             if isinstance(error, TimeoutError):
                 said = f"{self._name}: other tasks write to session {key} all the time: nothing was stored"
                 raise Unavailable(said) from None
@@ -79,12 +79,12 @@ class Turns(Generic[K, W, R]):
         return True if result is None else result
 
     def waiting(self, key: K) -> list[_Waiting[R, W]]:
-        """Return the tasks that wait for their turn, in order: a future that takes the result, and the work."""
+        """Return the future for the result and the work of each waiting task, in order."""
         queue = self._taken.get(key)
         return [(turn, work) for turn, work in queue if not turn.done()] if queue else []
 
     def leave(self, key: K) -> None:
-        """End a turn: the next task that waits has its turn."""
+        """End a turn, and give the next waiting task its turn."""
         queue = self._taken[key]
         while queue:
             turn, _ = queue.popleft()
@@ -95,12 +95,12 @@ class Turns(Generic[K, W, R]):
 
     @asynccontextmanager
     async def alone(self, key: K, until: float | None, work: W) -> AsyncGenerator[None, None]:
-        """Keep a turn for several operations, each of which takes it.
+        """Hold a turn during several operations that each take a turn.
 
         Args:
             key: The key.
             until: As in `wait`.
-            work: Work that no other task can do.
+            work: Work that other tasks cannot do.
 
         Raises:
             Unavailable: The turn did not come in time.
@@ -117,7 +117,7 @@ class Turns(Generic[K, W, R]):
 
 
 class Gate(Generic[K]):
-    """Lets one task of an event loop be alone with a key, where tasks do not take turns otherwise.
+    """Gives one task of an event loop exclusive use of a key, for tasks that otherwise run at the same time.
 
     Args:
         name: As in `Turns`.
@@ -129,14 +129,14 @@ class Gate(Generic[K]):
         self._turns = weakref.WeakKeyDictionary()
 
     async def pass_by(self, key: K, until: float | None = None) -> None:
-        """Wait while another task is alone with a key.
+        """Wait while another task has exclusive use of a key.
 
         Args:
             key: The key.
             until: As in `Turns.wait`.
 
         Raises:
-            Unavailable: It took longer.
+            Unavailable: The exclusive use did not end in time.
         """
         turns = self._turns.get(asyncio.get_running_loop())
         if turns is not None and (turns.take(key) or await turns.wait(key, until, None)):
@@ -144,14 +144,14 @@ class Gate(Generic[K]):
 
     @asynccontextmanager
     async def alone(self, key: K, until: float | None = None) -> AsyncGenerator[None, None]:
-        """Have the other tasks wait in `pass_by`.
+        """Take exclusive use of a key: other tasks wait in `pass_by`.
 
         Args:
             key: The key.
             until: As in `Turns.wait`.
 
         Raises:
-            Unavailable: Other tasks were alone with the key for longer.
+            Unavailable: The exclusive use of other tasks did not end in time.
         """
         turns = self._turns.setdefault(asyncio.get_running_loop(), Turns(self._name))
         async with turns.alone(key, until, None):

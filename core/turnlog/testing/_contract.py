@@ -22,6 +22,7 @@ from ._expiring import Expiring
 from ._lifecycle import Lifecycle
 from ._limits import Limits
 from ._model import Model
+from ._moving import Moving
 from ._namespace_lists import NamespaceLists
 from ._namespaces import Namespaces
 from ._naming import Naming
@@ -46,6 +47,7 @@ class BackendContract(
     Sealing,
     Limits,
     Values,
+    Moving,
     Expiring,
     Naming,
     NamespaceLists,

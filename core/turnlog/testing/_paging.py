@@ -30,13 +30,15 @@ async def _pages(store: Store, limit: int, owner: str | None = None) -> list[str
 
 class Paging(ContractBase):
     async def test_the_last_updated_first(self, store: Store) -> None:
-        """`page` returns the last updated session first."""
+        """`page` returns the session first whose turns were written last; a rename moves none."""
         for name in ("one", "two", "three", "four"):
             await store.append(name, say("a"))
             await self.advance(1)
-        await store.merge_metadata("two", {"title": "x"})
+        await store.backend.commit(key(store, "two"), Change(keep=0))
         await self.advance(1)
         await store.append("one", say("b"))
+        await self.advance(1)
+        await store.merge_metadata("three", {"title": "x"}, owner="u1")
         await self.advance(1)
         await store.load("three")  # a read changes nothing
         page = await store.backend.page(Query(namespace=store.namespace))

@@ -110,7 +110,7 @@ class Reading(ContractBase):
         assert (after.info, after.turns) == (before.info, before.turns)
 
     async def test_created_and_updated(self, store: Store) -> None:
-        """`created` is the time when the session was made, and `updated` the time of its last change."""
+        """`created` is when the session was made, and `updated` when its turns were last written or cut."""
         await store.append(ID, say("a"))
         made = await store.info(ID)
         assert made.created == made.updated
@@ -118,13 +118,25 @@ class Reading(ContractBase):
         await store.load(ID)
         assert (await store.info(ID)).updated == made.updated, "a read changes nothing"
         seen = made
-        for change in (Change(append=(record("b"),)), Change(metadata={"title": "x"}), Change(keep=1)):
+        for change in (
+            Change(append=(record("b"),)),
+            Change(append=(record("c"),), metadata={"title": "x"}),
+            Change(keep=2),
+        ):
             await self.advance(10)
             await store.backend.commit(key(store), change)
             info = await store.info(ID)
-            assert info.updated > seen.updated
+            assert info.updated > seen.updated, change
             assert info.created == made.created
             seen = info
+        for change in (Change(metadata={"title": "y"}), Change(owner="u1"), Change(ttl=800.0), Change(retain=1)):
+            await self.advance(10)
+            await store.backend.commit(key(store), change)
+            assert (await store.info(ID)).updated == seen.updated, change
+        described = await store.merge_metadata("described", {"title": "x"})
+        assert described.previous is None
+        info = await store.info("described")
+        assert info.updated == info.created > seen.updated, "it was made"
 
     async def test_an_unknown_session(self, store: Store) -> None:
         """`load`, `session`, `read`, `info`, `touch`, `rewind` and `pop` raise `SessionNotFound` if there is none."""

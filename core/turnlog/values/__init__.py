@@ -10,6 +10,7 @@ from .message import Message, MessageLike, as_message, assistant, system, tool, 
 from .metadata import Metadata, Value
 from .record import Record
 from .session import Erased, Page, Query, Session, SessionInfo, check_listing, check_read, decoded
+from .times import Times
 from .totals import Totals
 from .turn import Turn
 from .upkeep import Finding, Remainder
@@ -37,6 +38,7 @@ __all__ = [
     "SameSession",
     "Session",
     "SessionInfo",
+    "Times",
     "Totals",
     "Turn",
     "Value",

@@ -17,6 +17,7 @@ from .key import Key
 from .metadata import Metadata, Value
 from .record import Record
 from .session import SessionInfo
+from .times import Times
 from .version import Condition, ExactVersion, SameSession, Version, check_version, version_of
 
 _MAX_FIRST = 2**52  # so that no session comes to limits.MAX_NUMBER, however many turns it is given
@@ -56,8 +57,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, repr
     """What one commit does: all of it or nothing, once per id.
 
     A backend applies the parts in this order: keep the turns numbered below `keep`, append, retain the last `retain`
-    turns, merge the metadata, set owner and time to live.  A change checks itself when it is made.  It may be committed
-    again: it is stored once.
+    turns, merge the metadata, set owner and time to live, set the times.  A change checks itself when it is made.  It
+    may be committed again: it is stored once.
 
     Attributes:
         id: 1 to 255 bytes of UTF-8; made once, before the first try.
@@ -72,6 +73,11 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, repr
         expect: The condition on the session (`Expect`).
         for_owner: Only if the session belongs to this owner: otherwise it does not exist for this change.  A session
             that the change makes belongs to the owner.
+        times: For tools that move sessions: the session's times in another store, in place of those that the backend
+            sets by its clock.  They hold until the next use, which moves the expiry as always, and the next change of
+            turns, which sets `updated`.  If a tool stores a session in several changes, each carries the times, and
+            the last one decides.  `times.expires` prevails over `ttl`; if it has passed, no session is left.  None:
+            the backend sets them.
         first: For layers and backends: the number of the first turn, if this change makes the session; at most 2**52.
         restored: For layers and backends: how many of the records to append were not in the request, because a layer
             had to cut more than `keep` and puts them back.  The receipt's `number` does not count them.
@@ -92,6 +98,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, repr
     ttl: float | None = None
     expect: Expect = None
     for_owner: str | None = None
+    times: Times | None = None
     first: int = 0
     restored: int = 0
     asked: bytes | None = None
@@ -100,8 +107,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, repr
         check_id(self.id, "change id")
         if self.append or type(self.append) is not tuple:
             self._check_append()
-        elif all(part is None for part in (self.metadata, self.owner, self.ttl, self.keep, self.retain)):
-            raise InvalidInput("a change must have a part: append, keep, retain, metadata, owner or ttl")
+        elif all(part is None for part in (self.metadata, self.owner, self.ttl, self.keep, self.retain, self.times)):
+            raise InvalidInput("a change must have a part: append, keep, retain, metadata, owner, ttl or times")
         if self.keep is not None:
             check_number(self.keep, "keep", least=0)
         if self.retain is not None:
@@ -122,6 +129,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, repr
             check_expect(self.expect)
         if self.for_owner is not None:
             check_id(self.for_owner, "for_owner")
+        if self.times is not None and type(self.times) is not Times:
+            raise InvalidInput(f"times must be Times, not {type(self.times).__name__}")
 
     def _check_append(self) -> None:
         if type(self.append) is not tuple:
@@ -150,7 +159,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, repr
         """16 bytes that are the same for the same request, made when first needed; layers carry them over.
 
         They cover `append`, `keep`, `metadata`, `owner` and `ttl`.  They do not cover `expect`, `for_owner`, `retain`,
-        `max_bytes` and `first`, which callers vary or the configuration sets, nor the times of turns.
+        `max_bytes` and `first`, which callers vary or the configuration sets, nor the times of turns and of the
+        session.
         """
         if self.asked is None:
             metadata = None if self.metadata is None else sorted(Metadata.of(self.metadata).canonical().items())

@@ -33,7 +33,8 @@ class SessionInfo(msgspec.Struct, frozen=True):
         messages: How many messages are there.
         bytes: About how many bytes its records take encoded, before a layer compresses or encrypts them.
         created: When it was made, in seconds since 1970, by the store's clock.
-        updated: When it last changed, in seconds since 1970, by the store's clock.
+        updated: When turns were last written or cut, in seconds since 1970, by the store's clock; otherwise `created`.
+            A change of metadata, owner or time to live leaves it as it is, and so does retention.
         owner: Whose it is; empty if nobody's.
         metadata: What the application keeps beside the turns.
         ttl: Its own time to live in seconds (0: never expires); None: the store's.

@@ -1,9 +1,10 @@
 """A chat service of several processes over one store.
 
 python chat.py router
-python chat.py instance ROUTER [off|validate|trust]    with the store that TURNLOG_STORE_URL names
+python chat.py instance ROUTER [off|validate|trust]
 
-Each process prints its address and serves until it is killed.  A request is a line of JSON, and so is the answer.
+TURNLOG_STORE_URL names the store.  Each process prints its address and runs until it is killed.  Requests and answers
+are lines of JSON.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Peer:
         """Send a request and return the answer.
 
         Raises:
-            OSError: There was no answer.
+            OSError: No answer arrived.
         """
         self.writer.write(json.dumps(question).encode() + b"\n")
         async with asyncio.timeout(10):
@@ -66,7 +67,7 @@ class Peer:
 
 
 class Router:
-    """Sends the requests of each session to one instance, chosen among those that have joined and answer."""
+    """Sends the requests of a session to one instance, among those that have joined and answer."""
 
     def __init__(self) -> None:
         self.instances: dict[str, list[Peer]] = {}
@@ -83,7 +84,7 @@ class Router:
             try:
                 peer = idle.pop() if idle else await Peer.at(name)
                 answer = await peer.ask(question)
-            except OSError:  # dead or unreachable: ask another; a turn that was stored is not stored again
+            except OSError:  # the instance may have stored the turn: another one stores no second turn under its id
                 self.instances.pop(name, None)
             else:
                 idle.append(peer)
@@ -92,13 +93,13 @@ class Router:
 
 
 class Instance:
-    """Answers for any session: affinity is a hint, and the store decides which turns are accepted."""
+    """Answers requests of any session; the store decides which turns are accepted."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
 
     async def answer(self, question: Line) -> Line:
-        """Store a turn, and return what the user has said in all turns; or return the counters of the cache."""
+        """Store a turn, and return the user's messages of all turns; or return the counters of the cache."""
         if "stats" in question:
             try:
                 return dict(self.store.find(CacheLayer).stats())
@@ -108,18 +109,18 @@ class Instance:
             try:
                 return {"said": await self.turn(**question)}
             except (Conflict, IdReused):
-                continue  # another instance has written since, perhaps this same turn: read again
+                continue  # another instance has written after the read, perhaps this same turn: read again
             except TurnlogError as error:
                 return {"error": str(error)}
 
     async def turn(self, session: str, turn: str, text: str) -> list[str]:
-        """Load the history and append a turn, if no other turn was stored since."""
+        """Load the history and append a turn, if no other writer has changed the session meanwhile."""
         found = None
         with suppress(SessionNotFound):
             found = await self.store.session(session)
         turns = found.turns if found else ()
         said = [one.messages[0].text for one in turns]
-        if turn in (one.id for one in turns):  # an instance stored it and died before it answered
+        if turn in (one.id for one in turns):  # an instance stored the turn, and died before it answered
             return said
         reply = assistant(f"That was your message number {len(said) + 1}.")
         await self.store.append(session, [user(text), reply], turn_id=turn, expect=found.version if found else ABSENT)
@@ -159,7 +160,7 @@ async def run_router() -> None:
 
 
 async def run_instance(router: str, mode: str = "validate") -> None:
-    """Run an instance.  It joins every second, so that a router that was restarted or had dropped it finds it."""
+    """Run an instance.  It joins every second, because the router may have been restarted, or may have dropped it."""
     layers = [] if mode == "off" else [{"name": "cache", "mode": mode}]
     async with open_store(layers=layers) as store:
         server = await listen(Instance(store).answer)

@@ -1,10 +1,10 @@
-"""Four instances behind a router, under load; one is killed and one is added.
+"""Run a router and four instances under load; kill one instance, and add another.
 
 python demo.py --redis URL
 
-Each session sends a message, waits for the answer, and sends the next one.  The answer lists the messages of the
-session, as the instance found them: it must be all that were acknowledged before, once and in order.  The demo runs
-without a cache and with a cache in each mode, and prints the work of Redis and of the caches.
+Each session sends a message, waits for the answer, and sends the next message.  The answer lists the messages that the
+instance found in the session.  These must be all acknowledged messages, once and in order.  The demo runs without a
+cache, and with a cache in each mode, and prints the load of Redis and the counters of the caches.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Figures(NamedTuple):
     turns: int
     commands: float  # of Redis, per turn
     bytes: float  # sent by Redis, per turn
-    hits: int  # these three of the instances that are alive at the end
+    hits: int  # hits, misses and stale: sums over the instances that run at the end
     misses: int
     stale: int
 
@@ -94,7 +94,7 @@ class Service:
         self.instances.append(await self._run("instance", self.router, self.mode))
 
     async def kill(self) -> None:
-        """Kill an instance in the middle of its work."""
+        """Kill an instance under load."""
         process, _ = self.instances.pop(0)
         process.kill()
         await process.wait()
@@ -124,7 +124,7 @@ class Service:
 
 
 class Load:
-    """Sessions that send messages and record what was acknowledged.
+    """Sessions that send messages and record the acknowledged ones.
 
     Args:
         service: The service.
@@ -149,7 +149,7 @@ class Load:
 
         Args:
             part: The name of this part of the run.
-            rounds: How many messages each session sends.
+            rounds: Number of messages that each session sends.
             event: `kill` or `add`: kill or add an instance when a quarter of the sessions have sent a message.
         """
         before, did_before = await self.service.stats(), await self._redis_did()
@@ -189,7 +189,7 @@ async def run(url: str, mode: str, sessions: int, rounds: int) -> list[Figures]:
     """Run all parts in one mode.
 
     Raises:
-        AssertionError: Something was lost, stored twice, or in another order.
+        AssertionError: A message was lost, stored twice, or stored in another order.
     """
     async with Redis.from_url(url) as redis, Service(url, mode) as service:
         with closing(Load(service, redis, sessions)) as load:

@@ -1,4 +1,4 @@
-"""A chat application: visitors with their own sessions, streamed answers, tools, and two browsers at once."""
+"""A chat application: sessions per visitor, streamed answers, tools, and concurrent browsers."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ _PAGE: Final = 20  # messages
 _LISTED: Final = 100  # sessions
 _LONGEST: Final = 64 * 1024  # bytes of a request
 _HEADERS: Final = {"Cache-Control": "no-store", "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'"}
-_SECRET: Final = os.environ.get("CHAT_SECRET") or secrets.token_hex()  # a random one: cookies end with the process
+_SECRET: Final = os.environ.get("CHAT_SECRET") or secrets.token_hex()  # a random key ends with the process
 _STATUS: Final = {TooLarge: 413, InvalidInput: 400, SessionNotFound: 404, Conflict: 409}
 
 
 @asynccontextmanager
 async def lifespan(_: Starlette) -> AsyncIterator[dict[str, object]]:
-    """Open the store.  Requests on one session take turns, so that each sees what the others have stored."""
+    """Open the store.  Requests on one session run one at a time, so each sees the turns of the earlier ones."""
     name = os.environ.get("CHAT_MODEL")
     model: Any = find_model(name) if name else demo
     async with open_store() as store:
@@ -45,18 +45,18 @@ async def lifespan(_: Starlette) -> AsyncIterator[dict[str, object]]:
 
 
 def owner_of(request: Request) -> str:
-    """Return whose sessions the visitor sees.  A new visitor is a guest, under an id that nobody can guess."""
+    """Return the owner of the visitor's sessions.  A new visitor is a guest, with an id that nobody can guess."""
     return str(request.session.setdefault("owner", f"guest:{Store.new_session_id()}"))
 
 
 def view_of(request: Request) -> Store:
-    """Return the store as the visitor sees it: the sessions of others do not exist in it."""
+    """Return a view of the visitor's sessions, in which the sessions of others do not exist."""
     store: Store = request.state.store
     return store.for_owner(owner_of(request))
 
 
 async def body_of(request: Request, **kinds: type) -> dict[str, Any]:
-    """Return the JSON of a request, with these names and types.  A form of another site cannot send JSON."""
+    """Return the JSON of a request, with these names and types.  Forms on other sites cannot send JSON."""
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
         raise HTTPException(415, "Content-Type must be application/json")
     if not 0 < int(request.headers.get("content-length", 0)) <= _LONGEST:
@@ -71,7 +71,7 @@ async def body_of(request: Request, **kinds: type) -> dict[str, Any]:
 
 
 async def show_page(request: Request) -> Response:
-    """Return the page; its cookie makes a new visitor a guest."""
+    """Return the page.  Its cookie makes a new visitor a guest."""
     owner_of(request)
     return FileResponse(_STATIC / "index.html", headers=_HEADERS)
 
@@ -88,10 +88,10 @@ async def show_user(request: Request) -> Response:
 
 
 async def sign_in(request: Request) -> Response:
-    """Believe a visitor's name: put a login here.  A guest's sessions become the user's; an empty name signs out."""
+    """Accept any name: put a login here.  The user becomes the owner of the guest's sessions.  No name: sign out."""
     name = (await body_of(request, name=str))["name"].strip()
     store, owner = request.state.store, f"user:{name}"
-    store.for_owner(owner)  # refuses what cannot be an owner
+    store.for_owner(owner)  # raises InvalidInput if the name cannot be an owner
     if name and owner_of(request).startswith("guest:"):
         for info in [info async for info in view_of(request).sessions()]:
             await store.merge_metadata(info.key.session, owner=owner, expect=info.version.session)
@@ -102,14 +102,14 @@ async def sign_in(request: Request) -> Response:
 
 
 async def erase_user(request: Request) -> Response:
-    """Erase all sessions of the visitor.  An answer that is being written is refused by the store."""
+    """Erase all sessions of the visitor.  The store refuses answers in progress."""
     erased = await request.state.store.erase_owner(owner_of(request))
     request.session.clear()
     return JSONResponse({"erased": erased.sessions})
 
 
 async def begin(request: Request) -> Response:
-    """Make an empty session."""
+    """Create an empty session."""
     await body_of(request)
     session_id = Store.new_session_id()
     await view_of(request).merge_metadata(session_id, {"title": ""}, expect=ABSENT)
@@ -117,7 +117,7 @@ async def begin(request: Request) -> Response:
 
 
 async def read(request: Request) -> Response:
-    """Return the last turns of a session, or those before a turn; 304 if it is as in `If-None-Match`."""
+    """Return the last turns of a session, or the turns before a turn; 304 if the version is that of `If-None-Match`."""
     view, session_id, asked = view_of(request), request.path_params["id"], request.query_params.get("before", "")
     before = int(asked) if asked.isdecimal() else None
     seen = request.headers.get("if-none-match")
@@ -130,7 +130,7 @@ async def read(request: Request) -> Response:
 
 
 async def say(request: Request) -> Response:
-    """Answer as a stream of JSON lines.  `turn_id` names the request: sent again, it is stored once."""
+    """Answer with a stream of JSON lines.  A request that is sent again under its `turn_id` is stored once."""
     data, session_id = await body_of(request, text=str, turn_id=str), request.path_params["id"]
     text, owner, pipeline = data["text"].strip(), owner_of(request), request.state.pipeline
     if not text:
@@ -142,7 +142,7 @@ async def say(request: Request) -> Response:
 
 
 class Lines(StreamingResponse):
-    """A stream that is closed at once when the browser has gone, so that what was said is stored."""
+    """A stream that closes as soon as the browser disconnects, so the pipeline stores the pieces so far."""
 
     async def stream_response(self, send: Send) -> None:
         """Send the lines."""
@@ -156,22 +156,22 @@ async def _lines(reply: Stream) -> AsyncGenerator[str, None]:
         async with reply:
             async for piece in reply:
                 yield json.dumps({"text": piece}) + "\n"
-        receipt = await reply.result.save()  # the store may have been away
+        receipt = await reply.result.save()  # stores the turn if the store could not be reached before
         yield json.dumps({"turn": receipt.number}) + "\n"
-    except Exception as error:  # the status was sent before
+    except Exception as error:  # the response has begun, so its status cannot report the error
         logging.getLogger("uvicorn.error").exception("no answer")
         yield json.dumps({"error": type(error).__name__}) + "\n"
 
 
 async def fork(request: Request) -> Response:
-    """Copy the turns below `at` to a new session, where that turn can be asked again or edited."""
+    """Copy the turns numbered below `at` to a new session, where the visitor can repeat or edit the question."""
     data, session_id = await body_of(request, at=int), Store.new_session_id()
     await view_of(request).fork(request.path_params["id"], session_id, at=data["at"])
     return JSONResponse({"id": session_id})
 
 
 async def refuse(_: Request, error: Exception) -> Response:
-    """Return the status of an error.  A session of another owner is as absent as one that never was."""
+    """Return the status of an error.  A session of another owner gives 404, as a missing one."""
     return JSONResponse({"error": str(error)}, next(_STATUS[kind] for kind in _STATUS if isinstance(error, kind)))
 
 

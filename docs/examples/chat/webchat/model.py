@@ -1,4 +1,4 @@
-"""The model of the example: two rules that call tools, and `offline` for everything else; and the tools."""
+"""The model and the tools of the example.  Two rules call tools, and `offline` answers all other messages."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def roll(sides: Annotated[int, Meta(ge=2, le=100)] = 6) -> int:
 
 
 async def demo(messages: Sequence[Message], **options: object) -> AsyncIterator[str | Message]:
-    """Answer in pieces, in the form of Chat Completions; call a tool for the time or a die."""
+    """Answer in pieces, in the format of Chat Completions.  Call a tool for the time or a die."""
     last = messages[-1]
     if last.role == "tool":
         answer = assistant(f"The tool's answer is: {last.text}.")

@@ -83,7 +83,7 @@ async function refresh() {
   const page = await response.json();
   const first = page.turns.length ? page.turns[0].number : 0;
   let kept = page.older ? state.turns.filter((turn) => turn.number < first) : [];
-  if (kept.length && kept.at(-1).number + 1 < first) kept = []; // more was said than one page shows
+  if (kept.length && kept.at(-1).number + 1 < first) kept = []; // turns between the old page and this one are missing
   state.turns = [...kept, ...page.turns];
   if (!kept.length) state.older = page.older;
   state.etag = response.headers.get("ETag");
@@ -113,7 +113,7 @@ function edit(question, number) {
   $("status").textContent = "The changed text continues in a copy of the conversation.";
 }
 
-// A question that is sent again after a failure has the same id, and is stored once.
+// A question that is sent again after a failure has the same id, so it is stored once.
 async function ask(text, fork = null) {
   if (fork !== null) {
     const copy = await (await call(`/api/sessions/${state.session}/forks`, "POST", { at: fork })).json();
@@ -190,5 +190,5 @@ on("sign-out", "click", () => signIn(""));
 on("erase", "click", eraseUser);
 on("new", "click", () => choose(""));
 on("older", "click", showOlder);
-setInterval(() => state.busy || document.hidden || refresh().catch(() => {}), 2000); // what other browsers have said
+setInterval(() => state.busy || document.hidden || refresh().catch(() => {}), 2000); // turns of other browsers
 guarded(start);

@@ -1,7 +1,7 @@
-"""A backend for turnlog: each session is a file of JSON Lines, replaced as a whole by each commit.
+"""A backend for turnlog that stores each session in a file of JSON Lines.  A commit replaces the whole file.
 
-`SessionState` holds the rules of the contract.  The backend decides where a session is kept, lets one writer change it
-at a time, and leaves no reader and no crash with half of it.
+`SessionState` holds the rules of the contract.  The backend stores the states: it lets one writer change a session at a
+time, and neither a reader nor a crash sees a partial state.
 """
 
 import fcntl
@@ -22,12 +22,12 @@ T = TypeVar("T")
 class JsonlBackend(Backend):
     """Sessions as files in a folder, on a local disk of a POSIX system.
 
-    An acknowledged turn survives the death of any process, and of the machine if the disk keeps what it reports as
-    written.  Threads, event loops and processes may share the folder; one of them writes at a time.  A commit reads and
-    writes its session whole, so this is for sessions of up to some megabytes.
+    An acknowledged turn survives the end of any process.  It also survives a crash of the machine, if the disk keeps
+    the data that it reports as written.  Threads, event loops and processes may share the folder; one of them writes
+    at a time.  A commit reads and writes the whole session, so use this backend for sessions of up to some megabytes.
 
     Args:
-        path: The folder; the first commit makes it, readable by its owner alone as the files in it.
+        path: The folder.  The first commit creates it; only the owner can read the folder and its files.
         ttl: As in `Backend`.
         clock: As in `Backend`.
     """
@@ -44,7 +44,7 @@ class JsonlBackend(Backend):
         def read() -> Session:
             self.check_open()
             new, session = step(old := self._load(key))
-            return session if new is old else self._run(key, step)  # its expiry has to be moved
+            return session if new is old else self._run(key, step)  # the read extends the session's life
 
         return await to_thread(read)
 
@@ -72,10 +72,10 @@ class JsonlBackend(Backend):
     # ------------------------------------------------------------------------------------------------- in threads
 
     def _run(self, key: Key, step: Callable[[SessionState], tuple[SessionState, T]], change: Change | None = None) -> T:
-        """Replace the session by the result of a step, while no other writer does."""
+        """Run a step on a session under the lock, store the new state, and return the answer."""
         self.check_open()
         try:
-            self.folder.mkdir(0o700, parents=True, exist_ok=True)  # what people say is for the owner alone
+            self.folder.mkdir(0o700, parents=True, exist_ok=True)  # only the owner may read messages
             folder = os.open(self.folder, os.O_RDONLY)
         except OSError as error:
             raise Unavailable(f"{self.folder}: {error}: nothing was stored") from error
@@ -88,7 +88,7 @@ class JsonlBackend(Backend):
         except OSError as error:
             raise OutcomeUnknown(f"session {key}: {error}", key=key, change=change) from error
         finally:
-            fcntl.flock(folder, fcntl.LOCK_UN)  # closing alone would leave it to a process that was forked meanwhile
+            fcntl.flock(folder, fcntl.LOCK_UN)  # a process forked meanwhile keeps the lock after a close
             os.close(folder)
         return answer
 
@@ -99,7 +99,7 @@ class JsonlBackend(Backend):
         return self.folder / f"{file_key(key)}.jsonl"
 
     def _lines(self, path: Path) -> list[bytes]:
-        """Return the lines of a file; none if there is no file.  No lock: files are only replaced, never changed."""
+        """Return the lines of a file, if it exists.  No lock is needed: no writer changes an existing file."""
         try:
             with open(os.open(path, os.O_NOFOLLOW), "rb") as file:  # a planted link names another file
                 return file.read().removesuffix(b"\n").split(b"\n")
@@ -110,8 +110,8 @@ class JsonlBackend(Backend):
 
 
 def _replace(path: Path, lines: list[bytes]) -> None:
-    new = path.with_name("new")  # one name is enough: the writer holds the lock
-    new.unlink(missing_ok=True)  # a crash has left it, or somebody has put a link there
+    new = path.with_name("new")  # one name is enough: only the holder of the lock uses it
+    new.unlink(missing_ok=True)  # a crash may have left the file, or somebody may have put a link there
     with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.writelines(line + b"\n" for line in lines)
         file.flush()

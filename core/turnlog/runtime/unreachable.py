@@ -1,0 +1,76 @@
+"""`why_unreachable`: the reason why a connection failed, for messages."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import ssl
+from typing import Final, NamedTuple
+
+from ..errors import AccessError, Unavailable
+
+_CAUSES: Final = 8
+"""How many causes of an error are looked at."""
+
+_RUNS: Final = "and that the server runs"
+
+
+class Reason(NamedTuple):
+    """Why a server does not do what it is asked, and what to do.
+
+    Attributes:
+        why: The reason, as a clause.
+        remedy: What to do, as a clause in the imperative.
+        permanent: Whether each further attempt fails, too: `AccessError`, not `Unavailable`.
+    """
+
+    why: str
+    remedy: str
+    permanent: bool = False
+
+    def error(self, name: str, said: str = "") -> AccessError | Unavailable:
+        """Return the error to raise.
+
+        Args:
+            name: The name of the server.
+            said: The text of the server; empty if it could not be reached.
+        """
+        failed = f"{name}: {self.why} ({said})" if said else f"{name} cannot be reached: {self.why}"
+        return (AccessError if self.permanent else Unavailable)(f"{failed}: nothing was done; {self.remedy}")
+
+
+def why_unreachable(error: BaseException) -> Reason | None:
+    """Return why a connection could not be made; None if that is not known.
+
+    Args:
+        error: The error of the driver; its causes are looked at as well.
+    """
+    cause: BaseException | None = error
+    for _ in range(_CAUSES):
+        if cause is None:
+            return None
+        if isinstance(cause, socket.gaierror):
+            return Reason("its host name is not known", "check the host in the URL")
+        # of a host with several addresses asyncio raises one OSError, whose text has the number of each error
+        if isinstance(cause, ConnectionRefusedError) or _has_number(cause, errno.ECONNREFUSED):
+            return Reason("nothing accepts connections there", f"check the host and the port in the URL, {_RUNS}")
+        if isinstance(cause, FileNotFoundError):
+            return Reason("there is no such socket", f"check the path in the URL, {_RUNS}")
+        if isinstance(cause, PermissionError):
+            return Reason("the system denies access", "allow this process to connect to it", permanent=True)
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return Reason(
+                f"its certificate is not accepted ({cause.verify_message})",
+                "set sslrootcert to the file of the authority that signed it, and use the host name in the certificate",
+                permanent=True,
+            )
+        if isinstance(cause, ssl.SSLError) and cause.reason == "WRONG_VERSION_NUMBER":
+            return Reason(
+                "it does not use TLS on this port", "set the port for TLS, or connect without TLS", permanent=True
+            )
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+def _has_number(error: BaseException, number: int) -> bool:
+    return isinstance(error, OSError) and f"[Errno {number}]" in str(error)

@@ -1,0 +1,16 @@
+"""The reasons why servers refuse access, for messages."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from turnlog.runtime import Reason
+
+NO_DATABASE: Final = Reason("there is no such database", "create it, or set another one in the URL", permanent=True)
+NO_PERMISSION: Final = Reason("the server denies permission", "grant it to the user in the URL", permanent=True)
+DENIED: Final = Reason(
+    "the server denies access", "set the right user and password in the URL, before the host", permanent=True
+)
+NO_TLS: Final = Reason(
+    "the server offers no TLS", "set it up on the server, or leave sslmode out of the URL", permanent=True
+)

@@ -1,0 +1,145 @@
+"""Servers and files that cannot be used: each error names the failure, the stored part and the next step."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+import servers
+from turnlog import AccessError, TurnlogError, Unavailable, open_store
+from turnlog.runtime import why_unreachable
+
+RUNS = "and that the server runs"
+
+
+async def said(url: str, kind: type[TurnlogError] = AccessError) -> str:
+    """Return the message of the error that opening and reading a store raises."""
+    with pytest.raises(kind) as caught:
+        async with open_store(url) as store:
+            await store.backend.namespaces()
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("redis://:hunter2@127.0.0.1:1/0", "redis 127.0.0.1:1/0"),
+        ("postgresql://u:hunter2@127.0.0.1:1/x", "postgresql 127.0.0.1:1/x"),
+        ("postgresql://u:hunter2@localhost:1/x", "postgresql localhost:1/x"),
+        ("mysql://u:hunter2@127.0.0.1:1/x", "mysql 127.0.0.1:1/x"),
+    ],
+)
+async def test_a_refused_connection(url: str, place: str) -> None:
+    assert await said(f"{url}?timeout=100ms", Unavailable) == (
+        f"{place} cannot be reached: nothing accepts connections there: nothing was done; "
+        f"check the host and the port in the URL, {RUNS}"
+    )
+
+
+@pytest.mark.parametrize("kind", ["redis", "postgresql", "mysql"])
+async def test_a_host_that_has_no_address(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    text = await said(f"{kind}://host.invalid:7/1?timeout=100ms", Unavailable)
+    assert text == (
+        f"{kind} host.invalid:7/1 cannot be reached: its host name is not known: nothing was done; "
+        "check the host in the URL"
+    )
+
+
+async def test_nodes_and_sentinels_that_refuse_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for kind in ("sentinel", "cluster"):
+        text = await said(f"redis+{kind}://127.0.0.1:1,127.0.0.1:2/0?timeout=100ms", Unavailable)
+        for port in (1, 2):
+            assert f"127.0.0.1:{port}: nothing accepts connections there" in text
+
+
+async def test_a_missing_socket(tmp_path: Path) -> None:
+    text = await said(f"unix://{tmp_path}/s?timeout=100ms", Unavailable)
+    assert text.endswith(
+        f"cannot be reached: there is no such socket: nothing was done; check the path in the URL, {RUNS}"
+    )
+
+
+async def test_redis_refuses_access() -> None:
+    url = servers.redis()
+    for wrong, why in (
+        (url.replace("//", "//:hunter2@"), "the server asks for no password (AUTH <password> called"),
+        (url.replace("//", "//u:hunter2@"), "the server denies access (invalid username-password pair"),
+        (url.removesuffix("/0") + "/99", "the server has no database of this number (DB index is out of range)"),
+    ):
+        text = await said(wrong)
+        assert f": {why}" in text
+        assert "): nothing was done; " in text
+        assert "hunter2" not in text
+    servers.ask_redis(url, "ACL", "SETUSER", "reader", "on", ">pw", "~*", "+@read", "+@connection")
+    try:
+        text = await said(url.replace("//", "//reader:pw@"))
+    finally:
+        servers.ask_redis(url, "ACL", "DELUSER", "reader")
+    assert ": the server denies permission (NOPERM " in text
+    assert text.endswith("): nothing was done; grant it to the user in the URL")
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
+async def test_databases_refuse_access(kind: str) -> None:
+    url = getattr(servers, kind)()
+    text = await said(f"{url.rpartition('/')[0]}/no_such_database")
+    assert ": there is no such database (" in text
+    assert text.endswith("): nothing was done; create it, or set another one in the URL")
+    scheme, _, rest = url.partition("://")
+    text = await said(f"{scheme}://nobody:hunter2@{rest.rpartition('@')[2]}")
+    assert ": the server denies access (" in text
+    assert text.endswith("): nothing was done; set the right user and password in the URL, before the host")
+    assert "hunter2" not in text
+
+
+async def test_one_node_of_a_cluster_is_refused_when_it_is_opened() -> None:
+    node = servers.redis_cluster().nodes[1]
+    text = await said(f"redis://127.0.0.1:{node.port}")
+    assert ": the server is one node of a cluster (MOVED " in text
+    assert text.endswith("): nothing was done; write redis+cluster:// in place of redis://")
+
+
+async def test_a_port_without_tls() -> None:
+    text = await said(servers.redis().replace("redis://", "rediss://"))
+    assert ": the server does not use TLS on this port (" in text
+    assert text.endswith("): nothing was done; write redis:// in place of rediss://, or set its TLS port")
+
+
+async def test_pgbouncer_refuses_settings() -> None:
+    text = await said(servers.pgbouncer().partition("?")[0])
+    assert ": pgbouncer refuses the settings of turnlog (unsupported startup parameter" in text
+    assert text.endswith("): nothing was done; add prepare=no to the URL")
+
+
+async def test_a_server_without_tls() -> None:
+    text = await said(f"{servers.postgresql()}?sslmode=require")
+    assert text.endswith(
+        "cannot be reached: the server offers no TLS: nothing was done; set it up on the server, or leave sslmode out "
+        "of the URL"
+    )
+
+
+async def test_a_folder_is_no_database(tmp_path: Path) -> None:
+    assert await said(f"sqlite:///{tmp_path}") == f"sqlite '{tmp_path}' is a folder: name a file in it"
+
+
+async def test_a_folder_without_write_access() -> None:
+    text = await said("sqlite:////proc/turnlog.db")
+    assert text == (
+        "sqlite '/proc/turnlog.db': the system does not let this process open or create it (unable to open "
+        "database file): nothing was stored; check the path, and the permissions of the file and its folder"
+    ) or text.endswith("to let its owner write to it: chmod u+w /proc")
+
+
+def test_other_errors_have_no_reason() -> None:
+    assert why_unreachable(OSError("no")) is None
+    assert why_unreachable(ConnectionResetError()) is None
+    denied = why_unreachable(PermissionError(13, "Permission denied"))
+    assert denied is not None
+    assert denied.why == "the system denies access"
