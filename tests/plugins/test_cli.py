@@ -1223,7 +1223,7 @@ def test_a_missing_folder_is_named(command: list[str], tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     assert main([*command, "--store=sqlite:///nowhere/chat.db"]) == 3
     folder = str(tmp_path / "nowhere")
-    said = f"turnlog: sqlite 'nowhere/chat.db': the folder {folder!r} does not exist: create it, or name another one\n"
+    said = f"turnlog: sqlite 'nowhere/chat.db': the folder {folder!r} does not exist: create it, or correct the path\n"
     assert capsys.readouterr() == ("", said)
     assert list(tmp_path.iterdir()) == []
 
