@@ -1,6 +1,7 @@
-"""`AnthropicModel`: a model of Anthropic, or of any server that speaks its Messages API.
+"""`AnthropicModel`: a model of Anthropic, or of any server with its Messages API.
 
-The extra is `turnlog[anthropic]`, and the name `anthropic` in `turnlog chat --model anthropic`.
+To install it, run `pip install 'turnlog[anthropic]'`.  On the command line, its name is `anthropic`: `turnlog chat
+--model anthropic`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Messages, tools and answers in the form of the Messages API."""
+"""Convert messages, tools and answers to and from the format of the Messages API."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def split(messages: Sequence[Message]) -> tuple[list[Any], list[dict[str, Any]]]:
     """Return the blocks of all system messages, and the other messages.
 
-    Messages without content are left out: an answer may have none, and the API refuses it in a history.
+    Messages without content are left out: the API may answer with such a message, but refuses it in a history.
     """
     blocks: list[Any] = []
     said: list[dict[str, Any]] = []
@@ -35,7 +35,7 @@ def blocks_of(content: object) -> list[Any]:
 
 
 def answer_of(message: anthropic.types.Message) -> dict[str, Any]:
-    """Return an answer as a message: its blocks without entries that are None, or the text if there is nothing else."""
+    """Return an answer as a message: its text if it is only a text, otherwise its blocks without None entries."""
     blocks = [
         {name: value for name, value in block.to_dict().items() if value is not None} for block in message.content
     ]
@@ -48,7 +48,7 @@ def answer_of(message: anthropic.types.Message) -> dict[str, Any]:
 def usage_of(usage: anthropic.types.Usage) -> Usage:
     """Return the tokens of a request.
 
-    `input_tokens` are those that were neither read from the cache nor written to it (platform.claude.com, "Prompt
+    `input_tokens` excludes tokens that were read from the cache or written to it (platform.claude.com, "Prompt
     caching", "Tracking cache performance").
     """
     cached = usage.cache_read_input_tokens or 0
@@ -56,6 +56,6 @@ def usage_of(usage: anthropic.types.Usage) -> Usage:
 
 
 def tool_of(tool: Tool) -> dict[str, Any]:
-    """Return a tool as the API takes it (`ToolParam`)."""
+    """Return a tool in the format of the API (`ToolParam`)."""
     described = {"description": tool.description} if tool.description else {}
     return {"name": tool.name, **described, "input_schema": tool.schema}

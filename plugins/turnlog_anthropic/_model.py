@@ -1,4 +1,4 @@
-"""The model."""
+"""`AnthropicModel`: calls the Messages API."""
 
 from __future__ import annotations
 
@@ -17,47 +17,49 @@ if TYPE_CHECKING:
 check_installed("anthropic")  # its import takes about a second, which looking the model up need not wait for
 
 _DEFAULT: Final = "claude-sonnet-5-5"
-"""The middle one of Anthropic's current models (platform.claude.com, "Models overview")."""
+"""The medium-sized current model of Anthropic (platform.claude.com, "Models overview")."""
 
 _MAX_TOKENS: Final = 16_384
-"""The most tokens of an answer.  The API has no default.  Every current model can write 64,000 or more; Anthropic's
-client refuses more than 21,333 for answers that are not streamed, because they may take more than 10 minutes."""
+"""The largest number of tokens of an answer.  The API has no default.  Every current model can write 64,000 or more.
+Anthropic's client refuses more than 21,333 for answers that are not streamed, because they may take more than 10
+minutes."""
 
 _CACHE: Final = {"type": "ephemeral"}
-"""Have the prompt cached up to its last block, for 5 minutes after each use (platform.claude.com, "Prompt caching",
+"""Caches the prompt up to its last block, for 5 minutes after each use (platform.claude.com, "Prompt caching",
 "Automatic caching").  The next request begins with the same blocks, because windows move in steps."""
 
 _KEYS: Final = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
-"""The variables that Anthropic's client reads, the first one that is set."""
+"""The environment variables that Anthropic's client reads; it uses the first one that is set."""
 
 _CONNECT: Final = 5.0
-"""Seconds to connect: those of Anthropic's client (`anthropic.DEFAULT_TIMEOUT`)."""
+"""Timeout for a connection in seconds, the default of Anthropic's client (`anthropic.DEFAULT_TIMEOUT`)."""
 
 
 class AnthropicModel:
     """A model over Anthropic's client and the Messages API: `Pipeline(store, AnthropicModel())`.
 
     Options are arguments of the client's `messages.create`: `Pipeline(options={"max_tokens": 1000})`.  By default
-    `max_tokens` is 16,384, and `cache_control` has the prompt cached.  An option that is None is left out of the
-    request: `{"cache_control": None}` turns caching off.  `tools` may hold `Tool`s and dictionaries of the API.
+    `max_tokens` is 16,384, and `cache_control` caches the prompt.  An option that is None is left out of the request:
+    `{"cache_control": None}` turns caching off.  `tools` may contain `Tool`s and dictionaries of the API.
 
-    System messages become the parameter `system`.  Other messages are sent as they are stored; the API joins several of
-    one role.  Answers are stored as the API sent them, without entries that are None; an answer that is one text is
-    stored as text.  Errors are those of Anthropic's client, or of its HTTP library.
+    System messages become the parameter `system`.  Other messages are sent as they are stored; the API joins
+    consecutive messages of one role.  Answers are stored as the API sent them, without entries that are None; an answer
+    with a single text block is stored as text.  Errors are those of Anthropic's client, or of its HTTP library.
 
-    One object serves any number of event loops and threads.
+    Several event loops and threads may use one object.
 
     Args:
-        model: The model's name; None: that of the variable `TURNLOG_ANTHROPIC_MODEL`, or `claude-sonnet-5-5`.
-        base_url: Where the server is; None: at the address of the variable `ANTHROPIC_BASE_URL`, or at Anthropic.
-        timeout: Seconds that a request waits for the next bytes of the answer; connecting may take 5.
-        max_retries: How often a request that failed on its way, or that the server put off, is sent again.
+        model: The model's name; None: the environment variable `TURNLOG_ANTHROPIC_MODEL`, or `claude-sonnet-5-5`.
+        base_url: The address of the server; None: the environment variable `ANTHROPIC_BASE_URL`, or Anthropic.
+        timeout: Seconds to wait for the next bytes of the answer; the limit for a connection is 5 or less.
+        max_retries: The largest number of retries if the connection fails, or the server asks for a retry.
 
     Attributes:
         model: The model's name.
 
     Raises:
-        ConfigError: Neither of the variables `ANTHROPIC_API_KEY` and `ANTHROPIC_AUTH_TOKEN` is set, or it is not a key.
+        ConfigError: Neither `ANTHROPIC_API_KEY` nor `ANTHROPIC_AUTH_TOKEN` is set in the environment, or the value is
+            not a key.
     """
 
     def __init__(
@@ -65,8 +67,8 @@ class AnthropicModel:
         model: str | None = None,
         *,
         base_url: str | None = None,
-        timeout: float = 600.0,  # that of Anthropic's client (`anthropic.DEFAULT_TIMEOUT`)
-        max_retries: int = 2,  # as many as Anthropic's client sends (`anthropic.DEFAULT_MAX_RETRIES`)
+        timeout: float = 600.0,  # the default of Anthropic's client (`anthropic.DEFAULT_TIMEOUT`)
+        max_retries: int = 2,  # the default of Anthropic's client (`anthropic.DEFAULT_MAX_RETRIES`)
     ) -> None:
         check_key(_KEYS, f"there is no key for Anthropic: set {_KEYS[0]}, or {_KEYS[1]} for a bearer token")
         self.model = model or os.environ.get("TURNLOG_ANTHROPIC_MODEL") or _DEFAULT
@@ -81,10 +83,10 @@ class AnthropicModel:
         self._clients = PerLoop(client, lambda client: client.close())
 
     async def __call__(self, messages: Sequence[Message], **options: object) -> Reply:
-        """Return the answer, whole.
+        """Return the whole answer.
 
         Args:
-            messages: Messages of the Messages API, or with nothing but a role and a text.
+            messages: Messages of the Messages API, or messages with only a role and a text.
             options: Arguments of the client's `messages.create`.
 
         Raises:
@@ -95,10 +97,10 @@ class AnthropicModel:
         return Reply(answer_of(answer), usage_of(answer.usage))
 
     async def stream(self, messages: Sequence[Message], **options: object) -> AsyncGenerator[str | Reply, None]:
-        """Yield the answer's text in pieces, and at the end the whole answer.
+        """Yield the text of the answer in pieces, then the whole answer.
 
         Raises:
-            anthropic.AnthropicError: The request failed, or the answer ended before it was whole.
+            anthropic.AnthropicError: The request failed, or the connection ended before the whole answer arrived.
         """
         client = await self._clients.get()
         whole = False
@@ -111,13 +113,13 @@ class AnthropicModel:
                 from anthropic import APIConnectionError
 
                 raise APIConnectionError(
-                    message="the stream ended before the answer was whole", request=answer.response.request
+                    message="the stream ended before the whole answer arrived", request=answer.response.request
                 )
             message = await answer.get_final_message()
         yield Reply(answer_of(message), usage_of(message.usage))
 
     async def close(self) -> None:
-        """Close the connections of all event loops; a loop that ends closes its own."""
+        """Close the connections of all event loops.  The end of a loop also closes the connections of that loop."""
         await self._clients.close()
 
     def _request(self, messages: Sequence[Message], options: Mapping[str, Any]) -> dict[str, Any]:

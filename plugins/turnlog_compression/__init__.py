@@ -1,7 +1,7 @@
-"""Compression as a layer: `layers=zstd`, `layers=gzip`, and `layers=off`, which writes plain and reads both.
+"""Compression layers: `layers=zstd`, `layers=gzip`, and `layers=off`, which writes plain records and reads all codecs.
 
-The envelope of a record names its codec, so one session may hold records of every codec, and each of the three layers
-reads them all.  Old turns are sealed, many in one record, because they compress better together.
+The envelope of a record names its codec.  One session may therefore hold records of several codecs, and each of the
+three layers reads all of them.  Many old turns are sealed in one record, because they compress better together.
 """
 
 from __future__ import annotations

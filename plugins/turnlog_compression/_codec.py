@@ -1,4 +1,4 @@
-"""Codecs: their ids in envelopes, and the base class of the compressors."""
+"""Codec ids in envelopes, and the base class of the codecs."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ class Codec(ABC):
     """The codec id in the envelope."""
 
     floors: tuple[int, int] = 4096, 1024
-    """Bytes: smaller payloads stay plain.  The first is for one or two messages, the second for more.
+    """Smallest payloads that are compressed, in bytes: with one or two messages, and with more messages.
 
-    A question with its answer is prose, and short prose shrinks by less than 40 %; the lists and objects of tool
-    results shrink sooner.  Measured on 1,510 turns of real conversations: 4,096 compresses 32 % of them and saves as
-    much as 256, which compresses 81 %.
+    A question and its answer are prose, and short prose shrinks by less than 40 %.  The lists and objects of tool
+    results shrink already at smaller sizes.  Measured on 1,510 turns of real conversations: 4,096 compresses 32 % of
+    them and saves as much as 256, which compresses 81 %.
     """
 
     slow: ClassVar[int]
-    """Bytes that take about a millisecond to compress: larger work is done in a thread."""
+    """Number of bytes that take about a millisecond to compress; more bytes are compressed in a thread."""
 
     @abstractmethod
     def compress(self, body: bytes) -> bytes:
-        """Return a plain body, compressed."""
+        """Compress a plain body."""
 
     def wrote(self, payload: bytes) -> bool:
         """Return whether a payload was written with this codec; levels are not distinguished."""

@@ -1,7 +1,7 @@
-"""Decompression with bounds: stored data cannot make it allocate more than the limit of a payload.
+"""Bounded decompression: stored data cannot make it allocate more than the limit of a payload.
 
-The body and the envelope both state the decompressed size.  The two are compared with each other and with the limit
-before anything is decompressed, and the decompressor is bounded by them.
+The body and the envelope both state the decompressed size.  Before the decompression, the two sizes are compared with
+each other and with the limit.  The decompressor stops at the stated size.
 """
 
 from __future__ import annotations
@@ -22,16 +22,18 @@ if TYPE_CHECKING:
 
 _TRAILER: Final = 4  # ISIZE, the last bytes of gzip: the size, modulo 2**32 (RFC 1952, section 2.3.1)
 _LEAST: Final = 18  # bytes of gzip's header and trailer
-_CHUNK: Final = 256 * 1024  # zlib holds each result twice while it assembles it: keep the results small
+_CHUNK: Final = 256 * 1024  # zlib copies each result while it assembles it: small results limit the memory
 
 
 def decompressed(record: Record, dictionaries: Mapping[int, Dictionary], *, fetched: bool) -> Record:
-    """Return a record with a plain payload; one that cannot be decompressed raises when its messages are read.
+    """Return a record with a plain payload.
+
+    If the record cannot be decompressed, the messages of the returned record raise `CorruptRecord`.
 
     Args:
         record: A compressed record.
         dictionaries: The dictionaries in memory, by id.
-        fetched: Whether `dictionaries` holds all that are stored.
+        fetched: Whether `dictionaries` has all stored dictionaries.
 
     Raises:
         DictionaryMissing: The record needs a dictionary that may be stored, but is not in memory.
@@ -58,23 +60,23 @@ def decompressed(record: Record, dictionaries: Mapping[int, Dictionary], *, fetc
 
 def _expand_gzip(body: bytes, size: int, _: Mapping[int, Dictionary]) -> bytes:
     if len(body) < _LEAST:
-        raise Unreadable(f"gzip takes at least {_LEAST} bytes, the body has {len(body)}")
+        raise Unreadable(f"a gzip body has at least {_LEAST} bytes, this one has {len(body)}")
     stated = int.from_bytes(body[-_TRAILER:], "little")
     if stated != size:
-        raise Unreadable(f"gzip states {stated} bytes, the envelope {size}")
+        raise Unreadable(f"the gzip trailer states {stated} bytes, the envelope states {size}")
     expander = zlib.decompressobj(31)
     parts: list[bytes] = []
     try:
         while not expander.eof and size >= 0:
             part = expander.decompress(expander.unconsumed_tail if parts else body, min(size + 1, _CHUNK))
             if not part and not expander.eof:
-                raise Unreadable("gzip ends too early")
+                raise Unreadable("the gzip body is truncated")
             parts.append(part)
             size -= len(part)
     except zlib.error as error:
-        raise Unreadable(f"gzip is damaged: {error}") from None
+        raise Unreadable(f"the gzip body is damaged: {error}") from None
     if size != 0 or not expander.eof or expander.unused_data:
-        raise Unreadable("gzip does not hold the number of bytes that it states")
+        raise Unreadable("the gzip body does not have the number of bytes that its trailer states")
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 

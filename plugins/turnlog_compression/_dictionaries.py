@@ -1,8 +1,8 @@
 """Dictionaries of a namespace, trained from its turns and stored in the same backend.
 
-They are the turns of a session of their own, `Key("turnlog:dictionaries", namespace)`.  No application can name that
-namespace, so no listing shows them.  A dictionary may hold fragments of messages, so it is stored with digests of the
-owners whose sessions it was trained on.
+Each dictionary is a turn of the session `Key("turnlog:dictionaries", namespace)`.  Applications cannot name that
+namespace, and listings do not show its sessions.  A dictionary may contain fragments of messages.  It is therefore
+stored with digests of the owners whose sessions it was trained on.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 _HOME: Final = "turnlog:dictionaries"
 
 LOOKED_FOR: Final = 600.0
-"""Seconds after which a writer looks for a newer dictionary."""
+"""Seconds between two searches of a writer for a newer dictionary."""
 
 
 class Stored(NamedTuple):
     """The dictionaries of a namespace, as the backend stores them.
 
     Attributes:
-        version: The version of the session that holds them; None: there is none.
-        records: One record for each, the oldest first.
+        version: The version of the session of the dictionaries; None: the session does not exist.
+        records: One record for each dictionary, oldest first.
     """
 
     version: Version | None = None
@@ -38,12 +38,12 @@ class Stored(NamedTuple):
 
 
 class Dictionaries:
-    """The stored dictionaries of all namespaces; those that were needed stay in memory.
+    """The stored dictionaries of all namespaces, and those that were fetched into memory.
 
-    Memory only adds to what is stored: a dictionary that is not in memory is looked for in the backend each time.
+    A dictionary that is not in memory is looked for in the backend each time it is needed.
 
     Args:
-        backend: The backend that stores them.
+        backend: The backend that stores the dictionaries.
     """
 
     def __init__(self, backend: Backend) -> None:
@@ -52,11 +52,13 @@ class Dictionaries:
         self._newest: dict[str, tuple[float, Dictionary | None]] = {}
 
     def in_memory(self, namespace: str) -> Mapping[int, Dictionary]:
-        """Return the dictionaries that were fetched so far, by id."""
+        """Return the fetched dictionaries by id."""
         return self._in_memory.get(namespace, {})
 
     async def newest(self, namespace: str, *, fresh: bool = False) -> Dictionary | None:
-        """Return the dictionary to write with; one that another process stored is used within `LOOKED_FOR` seconds.
+        """Return the newest dictionary, for writing.
+
+        A dictionary that another process stores is found within `LOOKED_FOR` seconds.
 
         Args:
             namespace: The namespace.
@@ -73,16 +75,16 @@ class Dictionaries:
         return seen[1]
 
     async def fetch(self, namespace: str) -> Mapping[int, Dictionary]:
-        """Read the stored dictionaries of a namespace, and return all that are known by id."""
+        """Read the stored dictionaries of a namespace, and return all dictionaries in memory by id."""
         return self._remember(namespace, (await self.stored(namespace)).records)
 
     async def add(self, namespace: str, dictionary: Dictionary, owners: Iterable[str]) -> None:
-        """Store a dictionary, and write with it from now on.
+        """Store a dictionary, and use it for the next records.
 
         Args:
             namespace: The namespace.
             dictionary: The dictionary.
-            owners: The owners of the sessions that it was trained on.
+            owners: The owners of the sessions of its training.
         """
         content = base64.b64encode(dictionary.data).decode()
         message = Message.from_dict(
@@ -93,20 +95,25 @@ class Dictionaries:
         self._newest.pop(namespace, None)
 
     async def trained_on(self, namespace: str, owner: str | None) -> list[int]:
-        """Return the ids of the dictionaries that may hold fragments of an owner's messages; None: of anybody's."""
+        """Return the ids of the dictionaries that may contain fragments of an owner's messages.
+
+        Args:
+            namespace: The namespace.
+            owner: The owner; None: return the ids of all dictionaries.
+        """
         stored = await self.stored(namespace)
         return [_id(record) for record in stored.records if owner is None or _may_hold(record, _digest(owner))]
 
     async def remove(self, namespace: str, id: int, stored: Stored) -> None:
-        """Remove a dictionary.  The caller must have checked that nothing needs it.
+        """Remove a dictionary.  The caller must have checked that no record needs it.
 
         Args:
             namespace: The namespace.
             id: The dictionary's id.
-            stored: The dictionaries, as they were read before the check.
+            stored: The dictionaries that were read before the check.
 
         Raises:
-            Conflict: Another one was trained or removed since.
+            Conflict: Another dictionary was trained or removed since.
         """
         rest = tuple([record for record in stored.records if _id(record) != id])
         await self._backend.commit(Key(_HOME, namespace), Change(keep=0, append=rest, expect=stored.version))
@@ -121,7 +128,7 @@ class Dictionaries:
         return Stored(session.version, session.records)
 
     def _remember(self, namespace: str, records: Iterable[Record]) -> Mapping[int, Dictionary]:
-        """Add dictionaries to those in memory; a damaged one is missing, and only the records that need it are."""
+        """Add dictionaries to those in memory, without damaged ones: only records that need them cannot be read."""
         every = self._in_memory.setdefault(namespace, {})
         for record in records:
             with suppress(CorruptRecord):
@@ -138,10 +145,10 @@ def _id(record: Record) -> int:
 
 
 def _dictionary(id: int, record: Record) -> Dictionary:
-    """Return the dictionary that a record holds.
+    """Return the dictionary of a record.
 
     Raises:
-        CorruptRecord: The record is damaged, or holds another one.
+        CorruptRecord: The record is damaged, or has another dictionary.
     """
     import zstandard
 
@@ -149,16 +156,16 @@ def _dictionary(id: int, record: Record) -> Dictionary:
 
     try:
         found = Dictionary(base64.b64decode(record.messages[0].text))
-        found.compressor(1).compress(b"")  # a damaged one is noticed here, and no turn is written with it
+        found.compressor(1).compress(b"")  # raises for a damaged dictionary, before a turn is written with it
     except (ValueError, zstandard.ZstdError) as error:
         raise CorruptRecord(f"dictionary {id} cannot be read: {error}") from None
     if found.id != id:
-        raise CorruptRecord(f"dictionary {id} holds another one, {found.id}")
+        raise CorruptRecord(f"the record of dictionary {id} has another dictionary, {found.id}")
     return found
 
 
 def _may_hold(record: Record, digest: str) -> bool:
-    """Return whether a dictionary may hold fragments of an owner's messages: also one that cannot be read."""
+    """Return whether a dictionary may contain fragments of an owner's messages; True if it cannot be read."""
     try:
         owners = record.messages[0].get("owners")
     except CorruptRecord:

@@ -1,4 +1,4 @@
-"""gzip (RFC 1952): the codec that needs no extra."""
+"""gzip (RFC 1952): the codec that needs no third-party package."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from turnlog.errors import InvalidInput
 from ._codec import GZIP, Codec
 from ._layer import CompressionLayer
 
-_WBITS: Final = 31  # of zlib: a window of 32 KiB, in gzip's container
+_WBITS: Final = 31  # zlib's value for a window of 32 KiB in the gzip format
 
 
 class _Gzip(Codec):
@@ -29,18 +29,20 @@ class _Gzip(Codec):
 
 
 class GzipLayer(CompressionLayer):
-    """A layer that writes gzip, which needs no extra; `zstd` is several times faster and compresses as well.
+    """A layer that writes gzip.
+
+    It needs no third-party package.  `zstd` is several times faster, with similar sizes.
 
     Args:
         inner: The backend to wrap.
-        level: 1 (fastest) to 9 (smallest).
+        level: The compression level, 1 (fastest) to 9 (smallest).
         seal: Seal old turns in the background, 32 in a record.
 
     Raises:
-        InvalidInput: An argument breaks a rule, or a layer below belongs outside of this one.
+        InvalidInput: An argument breaks a rule, or a layer in `inner` must be outside of this one.
     """
 
     def __init__(self, inner: Backend, *, level: int = 6, seal: bool = True) -> None:
         if type(level) is not int or not 1 <= level <= 9:
-            raise InvalidInput(f"level must be from 1 to 9, not {level!r}")
+            raise InvalidInput(f"level must be an int from 1 to 9, not {level!r}")
         super().__init__(inner, _Gzip(level), seal=seal)

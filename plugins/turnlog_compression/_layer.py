@@ -17,20 +17,20 @@ from ._removing import remove_dictionary
 from ._sealing import Sealer
 
 _TRIES: Final = 100
-"""How often in a row another writer may come between the read and the commit of a cut."""
+"""Largest number of attempts to cut a session that other writers change between the read and the commit."""
 
 
 class CompressionLayer(CompressedRecords):
-    """Compresses what is written, and reads what any compression layer wrote.
+    """Compresses new records, and reads the records of every compression layer.
 
     Args:
         inner: The backend to wrap.
-        writes: The codec for what is written.
-        seal: Seal old turns in the background, 32 in a record, all but the last 32.
+        writes: The codec for new records.
+        seal: Seal old turns in the background, 32 in a record, except the last 32.
         trained: As in `CompressedRecords`.
 
     Raises:
-        InvalidInput: An argument breaks a rule, or a layer below belongs outside of this one.
+        InvalidInput: An argument breaks a rule, or a layer in `inner` must be outside of this one.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class CompressionLayer(CompressedRecords):
             except SplitsSealed:
                 receipt = await self._cut_inside(key, change)
         except OutcomeUnknown as error:
-            error.change = change  # it comes through this layer again
+            error.change = change  # a repeat passes through this layer again
             raise
         if self._sealer is not None and change.append and receipt.turns >= _sealing.RUN + _sealing.REST:
             self._sealer.note(key, change, receipt)
@@ -64,7 +64,7 @@ class CompressionLayer(CompressedRecords):
         return (*await super().traces(namespace, owner), *(f"dictionary {id} of {namespace!r}" for id in found))
 
     async def _cut_inside(self, key: Key, change: Change) -> Receipt:
-        """Cut inside a sealed record, which other writers may seal anew, or cut away, at any time."""
+        """Cut inside a sealed record.  Other writers may replace or remove the record meanwhile; then try again."""
         tries = 0
         while True:
             tries += 1
@@ -73,17 +73,17 @@ class CompressionLayer(CompressedRecords):
                 return await super().commit(key, around)
             except (Conflict, SplitsSealed) as error:
                 if tries == _TRIES or (around.expect is change.expect and isinstance(error, Conflict)):
-                    raise  # otherwise another writer came between the read and the commit
+                    raise  # otherwise another writer has changed the session between the read and the commit
 
     async def _around(self, key: Key, change: Change) -> Change:
-        """Return the change with a cut where the sealed record begins, and with its turns before `keep` put back."""
+        """Return a change that cuts before the sealed record and appends its turns before `keep` again."""
         assert change.keep is not None
         try:
             session = await self.read(key, last=1, before=change.keep, touch=False)
         except SessionNotFound:
             return change
         if not session.records or session.records[-1].next_turn <= change.keep:
-            return change  # another writer has cut it away
+            return change  # another writer has removed the sealed record
         expect = change.expect
         if type(expect) is SameSession and not expect.met_by(session.version):
             return change  # the commit refuses it
@@ -104,15 +104,15 @@ class CompressionLayer(CompressedRecords):
     def recompress(
         self, namespace: str, *, idle: float | None = None, rate: float | None = None
     ) -> AsyncIterator[Recompressed]:
-        """Write the sessions of a namespace again as this layer writes them now, and seal old turns.
+        """Rewrite the sessions of a namespace with the codec that this layer writes now, and seal old turns.
 
-        It may be stopped at any time; called again with the same arguments, it continues.  Two calls never work in one
-        namespace at once.  One that was killed is taken over by the next, which waits for 20 seconds first.
+        A call may be stopped at any time; another call with the same arguments continues it.  Only one call can run in
+        a namespace.  If a call was killed, the next one waits for 20 seconds and then continues it.
 
         Args:
             namespace: The namespace.
-            idle: Seconds: sessions whose turns have not changed for at least this long are sealed as a whole.
-            rate: The maximum number of sessions a second.
+            idle: Also seal all turns of sessions whose turns have not changed for at least this many seconds.
+            rate: The maximum number of sessions per second.
 
         Yields:
             The result for each session.
@@ -122,16 +122,16 @@ class CompressionLayer(CompressedRecords):
             Conflict: Another call is running, or has taken over because this one has written nothing for 20 seconds.
         """
         if idle is not None and not idle >= 0:
-            raise InvalidInput(f"idle must be a number of seconds from 0, not {idle!r}")
+            raise InvalidInput(f"idle must be a number of seconds, at least 0, not {idle!r}")
         if rate is not None and not rate > 0:
-            raise InvalidInput(f"rate must be a number over 0, not {rate!r}")
+            raise InvalidInput(f"rate must be a number of sessions per second greater than 0, not {rate!r}")
         return recompress(self, namespace, idle=idle, rate=rate)
 
     async def remove_dictionary(self, namespace: str, id: int) -> None:
-        """Remove a dictionary, for what it may hold of people (`Erased.traces`), while nobody writes.
+        """Remove a dictionary that may contain fragments of messages (`Erased.traces`).
 
-        Stop all processes that write to the namespace first.  A process that still runs may write with the dictionary,
-        and what it writes can then never be read.  Nothing else removes a dictionary.
+        First stop all processes that write to the namespace.  A process that still runs may compress turns with the
+        removed dictionary, and these turns can never be read.  Dictionaries are removed only by this method.
 
         Args:
             namespace: The namespace.
@@ -139,7 +139,8 @@ class CompressionLayer(CompressedRecords):
 
         Raises:
             InvalidInput: The namespace has no such dictionary.
-            Conflict: A record needs it, or a session was changed while this looked for one, or a recompress is running.
-            CorruptRecord: A session is damaged, and may need it.
+            Conflict: A record needs the dictionary, or a session was changed during the search for such a record, or a
+                recompress is running.
+            CorruptRecord: A session is damaged, and may need the dictionary.
         """
         await remove_dictionary(self.inner, self.dictionaries, namespace, id)

@@ -1,4 +1,4 @@
-"""The layer to use after compression is turned off."""
+"""`OffLayer`: reads compressed records after compression was turned off."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class _Plain(Codec):
 
 
 class OffLayer(CompressionLayer):
-    """A layer that writes plain and reads the records of every compression layer.
+    """A layer that writes plain records and reads the records of every compression layer.
 
     Args:
         inner: The backend to wrap.
 
     Raises:
-        InvalidInput: A layer below belongs outside of this one.
+        InvalidInput: A layer in `inner` must be outside of this one.
     """
 
     def __init__(self, inner: Backend) -> None:

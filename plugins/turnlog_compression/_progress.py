@@ -4,10 +4,9 @@ It is the metadata of a session of its own, `Key("turnlog:recompress", namespace
 the pass began.  Each write is bound to the version that the one before has made, so a call finds out when another has
 taken over.
 
-A call that is killed leaves a progress that says it is running.  No wall clock decides that: a later call watches the
-progress, and takes it over if nothing was written for `PATIENCE` seconds that it has waited itself.  If the first call
-was only slow, it ends at its next write.  Both may have sealed at once by then, which does no harm: the backend refuses
-a seal of records that have changed.
+The progress of a killed call still names it as running.  A later call therefore waits, and takes over if the progress
+has not changed for `PATIENCE` seconds by its own clock.  If the first call was only slow, it ends at its next write.
+Until then both calls may send seals, which is safe: the backend refuses a seal of records that have changed.
 """
 
 from __future__ import annotations
@@ -25,24 +24,24 @@ from turnlog.values import new_id
 _HOME: Final = "turnlog:recompress"
 
 BEAT: Final = 5.0
-"""Seconds after which a running call writes its progress again."""
+"""Seconds between two writes of the progress by a running call."""
 
 PATIENCE: Final = 20.0
-"""Seconds without a write after which a call counts as killed: several times `BEAT`, because one session may take
-longer."""
+"""Seconds without a write after which a call counts as killed: several times `BEAT`, because a single session may take
+longer than `BEAT`."""
 
-_LOOK: Final = 1.0  # seconds between two looks at the progress of another call
+_LOOK: Final = 1.0  # seconds between two reads of the progress of another call
 
 
 class _State(msgspec.Struct):
-    """The progress, as it is stored.
+    """The stored progress.
 
     Attributes:
         asked: The codec and the arguments.
-        since: This pass looks at sessions that were updated since then.
-        began: When this pass began, by the backend's clock.
-        cursor: The position of this pass; None: at its beginning.
-        run: The call that is running; empty: none.
+        since: This pass rewrites only sessions that were updated at this time or later.
+        began: Start of this pass, by the backend's clock.
+        cursor: The position of this pass; None: its beginning.
+        run: The id of the running call; empty: none.
     """
 
     asked: str
@@ -53,11 +52,11 @@ class _State(msgspec.Struct):
 
 
 class Progress:
-    """The progress of the call that is running; `begin` makes it.
+    """The progress of the running call; created by `begin`.
 
     Attributes:
-        since: This pass looks at sessions that were updated since then.
-        cursor: The position of this pass; None: at its beginning.
+        since: This pass rewrites only sessions that were updated at this time or later.
+        cursor: The position of this pass; None: its beginning.
     """
 
     def __init__(self, backend: Backend, home: Key, state: _State, expect: Expect) -> None:
@@ -72,7 +71,7 @@ class Progress:
         """Return the progress of an earlier call with the same codec and arguments, or a new one.
 
         Args:
-            backend: The backend that stores it.
+            backend: The backend that stores the progress.
             namespace: The namespace.
             asked: The codec and the arguments.
 
@@ -96,7 +95,7 @@ class Progress:
                 state = _State(asked)
             state.run = new_id()
             progress = cls(backend, home, state, ABSENT if info is None else info.version.exact)
-            with suppress(Conflict):  # another call begins at the same moment: look again
+            with suppress(Conflict):  # another call has begun since the read: read again
                 await progress.store()
                 return progress
 
@@ -121,11 +120,11 @@ class Progress:
         self._state.began = info.updated
 
     def end_pass(self, slack: float) -> None:
-        """Let the next pass look at sessions that were updated since `slack` seconds before this one began."""
+        """Let the next pass begin with sessions that were updated `slack` seconds before the start of this one."""
         self._state.since, self._state.cursor = self._state.began - slack, None
 
     async def beat(self) -> None:
-        """Write the progress if the last write is `BEAT` seconds ago.
+        """Write the progress if the last write was at least `BEAT` seconds ago.
 
         Raises:
             Conflict: Another call has taken over.
@@ -153,16 +152,16 @@ class Progress:
         self._written = asyncio.get_running_loop().time()
 
     async def finish(self) -> None:
-        """Remove the progress: the next call begins anew."""
+        """Remove the progress: the next call starts from the beginning."""
         with suppress(Conflict):  # another call has taken over
             await self._backend.delete(self._home, expect=self._expect)
 
     async def release(self) -> None:
-        """Let another call continue at once; if that fails, it continues after `PATIENCE` seconds."""
+        """Allow another call to continue at once; if this fails, the other call waits for `PATIENCE` seconds."""
         with suppress(TurnlogError):
             info = await _info(self._backend, self._home)
             if info is not None and _state_of(info).run == self._state.run:
-                self._expect = info.version.exact  # a write that was cancelled may have been done
+                self._expect = info.version.exact  # a cancelled write may have been stored
                 self._state.run = ""
                 await self.store()
 
@@ -180,7 +179,7 @@ async def _info(backend: Backend, home: Key) -> SessionInfo | None:
 
 
 def _state_of(info: SessionInfo | None) -> _State:
-    """Return the progress that is stored; a new one if there is none, or if it is damaged."""
+    """Return the stored progress; a new one if none is stored, or if it is damaged."""
     if info is None:
         return _State("")
     try:
@@ -194,5 +193,5 @@ def _state_of(info: SessionInfo | None) -> _State:
 def _running(namespace: str) -> Conflict:
     return Conflict(
         f"another recompress is running in namespace {namespace!r}: wait until it ends, or stop it; this one has "
-        "stopped, and what it has done is kept"
+        "stopped, and its results are kept"
     )

@@ -1,7 +1,8 @@
-"""Recompressing: write sessions again with the codec that the layer writes now, while applications go on.
+"""Recompressing: rewrite sessions with the codec that the layer writes now, while applications use them.
 
-Each record with another codec is replaced by a seal.  Readers see no difference.  The backend refuses a seal if the
-records have changed since they were read.  So recompressing may be stopped and continued at any time.
+Each record with another codec is replaced by a seal.  Messages, turns and versions stay the same.  The backend refuses
+a seal if the records have changed since they were read.  Recompressing may therefore be stopped and continued at any
+time.
 """
 
 from __future__ import annotations
@@ -23,18 +24,19 @@ from ._sealing import REST, RUN_BYTES
 
 _MESSAGES: Final = 4096  # messages to read at once
 _SESSIONS: Final = 100  # sessions between two writes of the progress
-_PASSES: Final = 100  # the most passes over sessions that changed meanwhile
-_SLACK: Final = 1.0  # seconds: a change may become visible this much later than its time
+_PASSES: Final = 100  # the largest number of passes over sessions that changed meanwhile
+_SLACK: Final = 1.0  # seconds: the longest delay from the time of a change to its visibility
 
 
 class Recompressed(NamedTuple):
     """The result for one session.
 
     Attributes:
-        session: The session's id; empty if it is damaged and cannot be told.
-        before: The bytes of its payloads, as they were stored.
-        after: The bytes of its payloads, as they are stored now.
-        damaged: The number of records that cannot be read, or 1 if no part of the session can; they stay as they are.
+        session: The session's id; empty if the session is damaged and its id cannot be read.
+        before: The stored bytes of its payloads before.
+        after: The stored bytes of its payloads after.
+        damaged: The number of records that cannot be read, or 1 if the session cannot be read at all.  Damaged records
+            stay unchanged.
     """
 
     session: str
@@ -74,9 +76,9 @@ async def _passes(
     loop = asyncio.get_running_loop()
     due = loop.time()
     for _ in range(_PASSES):
-        # A session that changes meanwhile moves to the front, and this pass may miss it.  So repeat the pass for those
-        # that were updated since it began, until all of them are on one page, which is a snapshot, and none changes.
-        # An import or a copy may meanwhile store a session with an earlier time, which the next call then finds.
+        # A session that changes during a pass moves to the front, where the pass may miss it.  Repeat the pass for the
+        # sessions that were updated since its start, until they fit on one page, which is a snapshot, and none changes.
+        # An import or a copy may store a session with an earlier time during a pass; the next call finds that session.
         snapshot, changed = progress.cursor is None, False
         if progress.cursor is None:
             await progress.begin_pass()
@@ -97,7 +99,7 @@ async def _passes(
                 progress.cursor = query.cursor_after(info)
                 if done is not None:
                     changed = changed or done.changed
-                    if done.changed or not progress.since:  # in later passes only sessions that were changed again
+                    if done.changed or not progress.since:  # later passes yield only sessions that changed again
                         yield done.result
                 await (progress.beat() if place % _SESSIONS else progress.store())
             if page.cursor is None or len(infos) < len(page.infos):
@@ -113,7 +115,7 @@ class _Done(NamedTuple):
 
     Attributes:
         result: The result for the caller.
-        changed: Whether a seal was sent, done or refused.
+        changed: Whether a seal was sent, even if the backend refused it.
     """
 
     result: Recompressed
@@ -121,7 +123,7 @@ class _Done(NamedTuple):
 
 
 async def _session(layer: CompressedRecords, key: Key, idle: float | None, progress: Progress) -> _Done | None:
-    """Write one session again as the layer writes now; return None if it was deleted.
+    """Rewrite one session with the present codec; return None if it was deleted.
 
     Raises:
         _Unsupported: The backend does not support seals.
@@ -139,7 +141,7 @@ async def _session(layer: CompressedRecords, key: Key, idle: float | None, progr
             for run in _plan(window.records, sealable, whole=whole):
                 if (run[-1].next_turn <= sealable and len(run) > 1) or not all(codec.wrote(one.payload) for one in run):
                     if left_open and run[-1].next_turn == found.turns:
-                        continue  # more rounds may follow: the backend refuses a seal of an open turn
+                        continue  # the backend refuses a seal of an open turn, because more rounds may follow
                     done = await _replace(layer, key, run, codec)
                     damaged, changed, saved = damaged + done.damaged, changed or done.sent, saved + done.saved
                     await progress.beat()
@@ -149,7 +151,7 @@ async def _session(layer: CompressedRecords, key: Key, idle: float | None, progr
             window = await layer.inner.read(key, last=_MESSAGES, before=before, touch=False)
     except SessionNotFound:
         return None
-    except CorruptRecord:  # no part of the session that holds it can be read
+    except CorruptRecord:  # the session cannot be read
         damaged += 1
     return _Done(Recompressed(key.session, stored, stored - saved, damaged), changed)
 
@@ -159,9 +161,10 @@ def _bytes(records: Sequence[Record]) -> int:
 
 
 def _plan(records: Sequence[Record], sealable: int, *, whole: bool) -> Iterator[list[Record]]:
-    """Yield groups of records, each to be replaced by one record: many turns below `sealable`, single turns above.
+    """Yield groups of records; each group is to be replaced by one record.
 
-    A sealed record is joined with others only in a session that is sealed as a whole, and only if it is small.
+    Turns below `sealable` are grouped; later turns stay single.  A sealed record is joined with others only if it is
+    small and the whole session is sealed.
     """
     run: list[Record] = []
     for turn in _turns(records):
@@ -196,9 +199,9 @@ class _Replaced(NamedTuple):
     """The outcome for one run.
 
     Attributes:
-        damaged: How many of its records cannot be read: then it stays as it is.
-        sent: Whether a seal was sent, done or refused.
-        saved: How many bytes less are stored.
+        damaged: The number of records that cannot be read; if there are any, the run stays unchanged.
+        sent: Whether a seal was sent, even if the backend refused it.
+        saved: The number of stored bytes that were saved.
     """
 
     damaged: int = 0
@@ -207,14 +210,14 @@ class _Replaced(NamedTuple):
 
 
 async def _replace(layer: CompressedRecords, key: Key, run: list[Record], codec: Codec) -> _Replaced:
-    """Replace a run by one record if all of it can be read and that saves bytes or changes the codec."""
+    """Replace a run by one record, if all its records can be read and the record is smaller or has another codec."""
     records = await layer.decode_records(key, tuple(run))
     damaged = sum(map(_damaged, records))
     if damaged:
         return _Replaced(damaged)
     try:
         (written,) = await layer.encode_records(key, (Record.seal(records) if len(records) > 1 else records[0],))
-    except TooLarge:  # the rounds of one turn, which a seal cannot divide
+    except TooLarge:  # a seal cannot divide the rounds of one turn
         return _Replaced()
     if len(run) == 1 and codec_of(written.payload) == codec_of(run[0].payload) == PLAIN:
         return _Replaced()

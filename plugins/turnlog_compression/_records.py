@@ -1,4 +1,4 @@
-"""Compress records that are written, and decompress records of every compression layer."""
+"""Compress new records, and decompress the records of every compression layer."""
 
 from __future__ import annotations
 
@@ -19,22 +19,24 @@ if TYPE_CHECKING:
     from ._zstd import Dictionary
 
 _WORTH: Final = 0.6
-"""The largest compressed share of a turn's size.  A turn that shrinks less stays plain, because every window that holds
-it would decompress it.  A sealed record is stored compressed if that saves a byte."""
+"""The largest ratio of compressed to plain size for a turn.  A turn that shrinks less stays plain, because every window
+with this turn would decompress it.  A sealed record is stored compressed if this saves at least one byte."""
 
 _SLOW_TO_DECOMPRESS: Final = 512 * 1024
-"""Plain bytes that zstd decompresses in about 0.5 ms, as long as five hops to a thread; larger work is done in one."""
+"""Number of plain bytes that zstd decompresses in about 0.5 ms, the time of five switches to a thread; more bytes are
+decompressed in a thread."""
 
 
 class CompressedRecords(PayloadLayer):
     """A payload layer that reads records of every codec and writes with one of them.
 
-    Work that would hold up the event loop for about a millisecond is done in a thread.
+    Work that would block the event loop for about a millisecond runs in a thread.
 
     Args:
         inner: The backend to wrap.
-        writes: The codec for what is written.
-        trained: Returns the codec for a dictionary, to write with the newest of the namespace; None: without.
+        writes: The codec for new records.
+        trained: Returns the codec for a dictionary; new records then use the namespace's newest dictionary.  None: new
+            records use no dictionary.
     """
 
     position: ClassVar[Position] = "compression"
@@ -48,11 +50,11 @@ class CompressedRecords(PayloadLayer):
         self._counting = threading.Lock()
 
     def stats(self) -> Mapping[str, float]:
-        """Return what this layer has compressed since it was made, also while sealing and recompressing.
+        """Return counters since the creation of this layer; they include sealing and recompressing.
 
         Returns:
-            `compressed`: the number of records; `bytes_before` and `bytes_after`: their payloads, plain and compressed.
-            Records that stay plain are not counted.
+            `compressed`: the number of compressed records; `bytes_before` and `bytes_after`: the plain and the
+            compressed size of their payloads.  Records that stay plain are not counted.
         """
         with self._counting:
             return {
@@ -62,7 +64,7 @@ class CompressedRecords(PayloadLayer):
             }
 
     async def codec_for(self, namespace: str, *, fresh: bool = False) -> Codec:
-        """Return the codec for what is written in a namespace now.
+        """Return the present codec for new records in a namespace.
 
         Args:
             namespace: The namespace.
@@ -105,7 +107,7 @@ class CompressedRecords(PayloadLayer):
 
 
 def plain_bytes(record: Record) -> int:
-    """Return the size of a record's plain body, as its envelope states it."""
+    """Return the size of a record's plain body, from its envelope."""
     return int.from_bytes(record.payload[4:8])
 
 

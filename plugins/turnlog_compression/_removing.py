@@ -1,9 +1,9 @@
-"""Remove a dictionary, for what it holds of people: a step that is taken on purpose, while nobody writes.
+"""Remove a dictionary that may contain fragments of messages, while all writers are stopped.
 
-No backend can compare the dictionaries in the same step in which it stores a turn of some session.  So another process
-may always hold a turn that it has compressed already, and no check proves that it will not be stored.  That is why
-nothing removes a dictionary by itself, and why this needs all writers to be stopped.  What can be checked is checked:
-that no record needs it, that no session changes meanwhile, and that no recompressing goes on.
+A backend cannot check the dictionaries in the same atomic step in which it stores a turn of another session.  A running
+process may therefore have compressed a turn with the dictionary, and may store it after every check.  For this reason
+dictionaries are never removed automatically, and all writers must be stopped first.  `remove_dictionary` checks that no
+record needs the dictionary, that no session changes meanwhile, and that no recompress is running.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ async def remove_dictionary(backend: Backend, dictionaries: Dictionaries, namesp
             if _may_need(record, id):
                 raise Conflict(
                     f"turn {record.number} of session {info.key} needs dictionary {id}, or is damaged: "
-                    "run 'turnlog recompress' with another dictionary, or without, and then try again"
+                    "run 'turnlog recompress' with another dictionary or with none, and try again"
                 )
-    async for info in store.sessions():  # one that has expired meanwhile is no sign of a writer
+    async for info in store.sessions():  # a session that has expired meanwhile is absent here, which is no conflict
         if hash((info.key, info.version)) not in seen:
             raise Conflict(
                 f"session {info.key} has changed while all sessions were read: stop all processes that write to "
-                f"namespace {namespace!r}, and then try again"
+                f"namespace {namespace!r}, and try again"
             )
     if await is_running(backend, namespace):
         raise Conflict(
-            f"a recompress is running in namespace {namespace!r}, or was killed: run it to its end, and then try again"
+            f"a recompress is running in namespace {namespace!r}, or was killed: run it to its end, and try again"
         )
     await dictionaries.remove(namespace, id, stored)
 
@@ -64,7 +64,7 @@ async def _records(backend: Backend, key: Key) -> AsyncIterator[Record]:
 
 
 def _may_need(record: Record, id: int) -> bool:
-    """Return whether a record is compressed with a dictionary, or with one that cannot be told."""
+    """Return whether a record is compressed with this dictionary, or with an unknown one."""
     if codec_of(record.payload) != ZSTD_WITH_DICTIONARY:
         return False
     from ._zstd import dictionary_of

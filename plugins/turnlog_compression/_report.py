@@ -12,7 +12,7 @@ from ._recompressing import Recompressed
 
 
 def as_json(fields: Mapping[str, object]) -> str:
-    """Return numbers, and lists of them, as JSON on one line."""
+    """Return numbers and lists of numbers as JSON on one line."""
     return json.dumps(fields)
 
 
@@ -23,7 +23,7 @@ class Totals:
     sessions: int = 0
     before: int = 0
     after: int = 0
-    _damaged: dict[str, int] = field(default_factory=dict)  # by session: a session that changes comes again
+    _damaged: dict[str, int] = field(default_factory=dict)  # by session: a session that changes has several results
 
     @property
     def damaged(self) -> int:
@@ -38,7 +38,7 @@ class Totals:
         if result.damaged:
             if result.session not in self._damaged:
                 name = f"session {result.session!r}" if result.session else "a session without a readable name"
-                print(f"turnlog: {name}: {result.damaged} damaged records are left as they are", file=sys.stderr)
+                print(f"turnlog: {name}: {result.damaged} damaged records are left unchanged", file=sys.stderr)
             self._damaged[result.session] = result.damaged
 
     def fields(self) -> dict[str, object]:
@@ -63,7 +63,7 @@ class Totals:
 
 @contextmanager
 def progress() -> Iterator[Callable[[Totals], None]]:
-    """Show the totals on standard error if it is a terminal.  The number of sessions to come is unknown."""
+    """Show the totals on standard error if it is a terminal.  The number of remaining sessions is unknown."""
     if not sys.stderr.isatty():
         yield lambda _: None
         return

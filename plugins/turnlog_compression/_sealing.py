@@ -1,9 +1,9 @@
 """Sealing: join many old turns in one record, which compresses better than single turns.
 
-A run is `RUN` turns.  The number of its first turn is a multiple of `RUN`, so every process chooses the same runs.  A
-run is sealed when `REST` turns follow it, so most windows and undos touch no sealed record.  Readers see no difference.
-The backend refuses a seal if the records have changed since they were read.  So sealing needs no lock, and a run may
-stay unsealed.
+A run has `RUN` turns.  The number of its first turn is a multiple of `RUN`, so every process chooses the same runs.  A
+run is sealed when `REST` turns follow it, so most windows and undos do not read a sealed record.  Messages, turns and
+versions stay the same.  The backend refuses a seal if the records have changed since they were read.  Sealing therefore
+needs no lock, and some runs may stay unsealed.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from turnlog.errors import CorruptRecord, InvalidInput, SessionNotFound, Turnlog
 from ._records import plain_bytes
 
 RUN: Final = 32
-"""Turns in a sealed record, normally."""
+"""Usual number of turns in a sealed record."""
 
 REST: Final = 32
-"""Turns at the end of a session that are not sealed."""
+"""Number of turns at the end of a session that are not sealed."""
 
 RUN_BYTES: Final = 1024 * 1024
-"""About the most plain bytes in a sealed record: a reader of one turn decompresses the whole record."""
+"""Approximate limit of the plain bytes in a sealed record: a reader of one turn decompresses the whole record."""
 
-_LEAST_RETAINED: Final = 8 * RUN  # a sealed run is dropped as a whole: with less it would keep many turns too long
-_MESSAGES: Final = 4 * RUN  # messages to read at once: most runs hold no more
-_WAITING: Final = 1000  # runs in the queue: a longer queue drops the oldest
+_LEAST_RETAINED: Final = 8 * RUN  # a sealed run is dropped as a whole: a smaller `retain` would keep too many turns
+_MESSAGES: Final = 4 * RUN  # messages to read at once: most runs have no more
+_WAITING: Final = 1000  # the largest number of queued runs: a full queue drops the oldest
 
 _log = logging.getLogger("turnlog.compression")
 
 
 class Sealer:
-    """Seals runs in the background, one after the other, in a task of the event loop that wrote their turns.
+    """Seals runs in the background, one after the other, in a task of the event loop that has written their turns.
 
     Args:
         layer: The layer whose sessions are sealed.
@@ -51,7 +51,7 @@ class Sealer:
         self._tasks: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Task[None]] = WeakKeyDictionary()
 
     def note(self, key: Key, change: Change, receipt: Receipt) -> None:
-        """Queue the runs that a change has completed."""
+        """Queue the runs that are complete after a change."""
         turns = receipt.turns - REST
         appended = sum(record.turns for record in change.append)
         if not self._supported or turns < RUN or turns % RUN >= appended:
@@ -74,14 +74,14 @@ class Sealer:
                 task.cancel()
                 await asyncio.wait([task])
             else:
-                with suppress(RuntimeError):  # the loop is closed, and the task has ended with it
+                with suppress(RuntimeError):  # the loop is closed, and its task has ended
                     loop.call_soon_threadsafe(task.cancel)
 
     async def _work(self) -> None:
         while True:
             try:
                 key, first = self._due.popleft()
-            except IndexError:  # no check before: a task in another thread's loop may take the last run in between
+            except IndexError:  # a check before is not enough: another thread's task may take the last run after it
                 return
             try:
                 if not await seal(self._layer, key, first, first + RUN):
@@ -96,14 +96,14 @@ class Sealer:
 
 
 async def seal(layer: PayloadLayer, key: Key, first: int, after: int) -> bool:
-    """Seal the turns from `first` up to `after` that are not sealed already.
+    """Seal the turns from `first` up to `after` that are not sealed yet.
 
     Returns:
         False if the backend does not support seals.
 
     Raises:
-        SessionNotFound: There is no session.
-        CorruptRecord: A turn cannot be read.  It is not sealed, because a damaged sealed record hides all its turns.
+        SessionNotFound: The session does not exist.
+        CorruptRecord: A turn cannot be read.  It is not sealed: in a damaged sealed record, no turn can be read.
     """
     found = await _unsealed(layer, key, first, after)
     stored = {record.rounds_until: len(record.payload) for record in found}
@@ -113,7 +113,7 @@ async def seal(layer: PayloadLayer, key: Key, first: int, after: int) -> bool:
         try:
             sealed = Record.seal(run)
         except InvalidInput:
-            return True  # it was read in two parts, and another writer cut the session in between
+            return True  # the run was read in two parts, and another writer has cut the session between the reads
         (written,) = await layer.encode_records(key, (sealed,))
         saves = len(written.payload) < sum(stored[record.rounds_until] for record in run)
         if saves and await layer.inner.seal(key, written) is None:
@@ -122,7 +122,7 @@ async def seal(layer: PayloadLayer, key: Key, first: int, after: int) -> bool:
 
 
 def runs(records: Sequence[Record]) -> Iterator[list[Record]]:
-    """Yield runs of two or more whole turns, each up to about a megabyte."""
+    """Yield runs of two or more whole turns, each of at most about `RUN_BYTES`."""
     run: list[Record] = []
     size = 0
     for record in records:
@@ -137,7 +137,7 @@ def runs(records: Sequence[Record]) -> Iterator[list[Record]]:
 
 
 async def _unsealed(layer: PayloadLayer, key: Key, first: int, after: int) -> tuple[Record, ...]:
-    """Return the records of these turns that follow the last sealed one."""
+    """Return the records of these turns after the last sealed record."""
     found: tuple[Record, ...] = ()
     while after > first:
         session = await layer.inner.read(key, last=_MESSAGES, before=after, touch=False)

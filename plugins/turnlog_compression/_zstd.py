@@ -1,4 +1,4 @@
-"""Zstandard (RFC 8878), with and without a dictionary, in frames that state their size and carry a checksum."""
+"""Zstandard (RFC 8878), with or without a dictionary, in frames with their content size and a checksum."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from turnlog.payload import HEAD
 from ._codec import ZSTD, ZSTD_WITH_DICTIONARY, Codec, DictionaryMissing, Unreadable
 
 _WINDOW: Final = 8 * 1024 * 1024
-"""Bytes: the largest window that is decompressed.  Level 19 writes none larger, and every decoder should support it
-(RFC 8878, section 3.1.1.1.2)."""
+"""Largest supported window in bytes.  Level 19 does not write larger ones, and every decoder should support it (RFC
+8878, section 3.1.1.1.2)."""
 
 
 class Dictionary:
     """A trained dictionary.
 
     Args:
-        data: The bytes that training returned; they contain the id.
+        data: The result of the training; it contains the id.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -40,7 +40,7 @@ class Dictionary:
 
 
 class _Contexts(threading.local):
-    """Compressors and decompressors, made once per thread: making one takes longer than using it."""
+    """Compressors and decompressors, created once per thread: creation takes longer than one use."""
 
     def __init__(self) -> None:
         self.decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW)
@@ -53,7 +53,7 @@ _frame_of = zstandard.get_frame_parameters
 
 
 class Zstd(Codec):
-    """Zstandard with one level, and perhaps a dictionary.
+    """Zstandard with one level and an optional dictionary.
 
     Args:
         level: 1 to 19.
@@ -80,7 +80,7 @@ class Zstd(Codec):
         try:
             return compressor.compress(body)
         except zstandard.ZstdError as error:
-            raise CorruptRecord(f"{self} cannot compress, the dictionary is damaged: {error}") from None
+            raise CorruptRecord(f"{self} cannot compress because the dictionary is damaged: {error}") from None
 
     def wrote(self, payload: bytes) -> bool:
         if not super().wrote(payload) or self._dictionary is None:
@@ -92,7 +92,7 @@ class Zstd(Codec):
 
 
 def dictionary_of(payload: bytes) -> int | None:
-    """Return the id of the dictionary that a compressed payload needs, 0 for none; None if it cannot be told."""
+    """Return the id of the dictionary that a compressed payload needs; 0: none; None: the payload is damaged."""
     try:
         return _frame_of(payload[HEAD:]).dict_id
     except zstandard.ZstdError:
@@ -122,10 +122,10 @@ def expand(body: bytes, size: int, dictionaries: Mapping[int, Dictionary]) -> by
     if frame.content_size == zstandard.CONTENTSIZE_UNKNOWN:
         raise Unreadable("its frame does not state its size")
     if frame.content_size != size:
-        raise Unreadable(f"its frame states {frame.content_size} bytes, the envelope {size}")
+        raise Unreadable(f"its frame states {frame.content_size} bytes, the envelope states {size}")
     if not frame.has_checksum:
         raise Unreadable("its frame has no checksum")
-    raise Unreadable(f"its frame needs a window of {frame.window_size} bytes, the limit is {_WINDOW}")
+    raise Unreadable(f"its frame needs a window of {frame.window_size} bytes, but the limit is {_WINDOW}")
 
 
 def _with_dictionary(id: int, dictionaries: Mapping[int, Dictionary]) -> zstandard.ZstdDecompressor:

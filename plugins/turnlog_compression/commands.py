@@ -64,16 +64,16 @@ async def _recompress(
     rate: float | None = None,
     json: bool = False,
 ) -> int:
-    """Write sessions again with the codec of the store's compression layer, and seal old turns.
+    """Rewrite sessions with the codec of the store's compression layer, and seal old turns.
 
-    Applications see no difference, and may run at the same time.  To continue after an interruption, run the same
-    command again.  A second command in the same namespace fails while one is running.
+    Applications may run at the same time.  They load the same messages as before.  To continue after an interruption,
+    run the same command again.  A second command in the same namespace fails while one is running.
 
     Args:
         store: The URL of the store, such as sqlite:///chat.db?layers=zstd.
         namespace: The namespace; a nested one is written outer/inner.
         idle: Also seal sessions whose turns have not changed for at least this long, such as 0s, 24h or 30d.
-        rate: The maximum number of sessions a second.
+        rate: The maximum number of sessions per second.
         json: Print one JSON object.
     """
     seconds = None if idle is None else duration(idle, "--idle")
@@ -85,7 +85,7 @@ async def _recompress(
                 async for result in results:
                     totals.add(result)
                     show(totals)
-        except Conflict:  # another one is running
+        except Conflict:  # another recompress is running
             raise
         except (asyncio.CancelledError, TurnlogError):  # cancelled: Ctrl-C
             print(
@@ -106,9 +106,9 @@ def train_dictionary(app: App) -> None:
 
 
 async def _train_dictionary(*, store: str | None = None, namespace: str | None = None, json: bool = False) -> None:
-    """Train a dictionary for the layer zstd on the sessions of the store, and keep it in the store.
+    """Train a dictionary for the layer zstd on the sessions of the store, and store it there.
 
-    A dictionary may hold fragments of messages.
+    A dictionary may contain fragments of messages.
 
     Args:
         store: The URL of the store, such as sqlite:///chat.db?layers=zstd.
@@ -120,7 +120,7 @@ async def _train_dictionary(*, store: str | None = None, namespace: str | None =
     async with opened:
         try:
             trained = await layer.train(opened.namespace)
-        except InvalidInput as error:  # too few sessions: the command line is right, so its exit code is another
+        except InvalidInput as error:  # the store has too few sessions: not a usage error, so exit code 1, not 2
             raise TurnlogError(str(error)) from error
     found = {"id": trained.id, "bytes": trained.size, "sessions": trained.sessions, "rounds": trained.rounds}
     if json:
@@ -139,10 +139,11 @@ def remove_dictionary(app: App) -> None:
 
 
 async def _remove_dictionary(id: int, /, *, store: str | None = None, namespace: str | None = None) -> None:
-    """Remove a dictionary that may hold fragments of messages.  Stop all processes that write to the namespace first.
+    """Remove a dictionary that may contain fragments of messages.
 
-    A process that still runs may write with the dictionary, and what it writes can then never be read.  The command
-    refuses if a record needs the dictionary, or if a session changes while it looks for one.
+    First stop all processes that write to the namespace.  A process that still runs may compress turns with the removed
+    dictionary, and these turns can never be read.  The command removes nothing if a record needs the dictionary, or if
+    a session changes during the check.
 
     Args:
         id: The dictionary's id.

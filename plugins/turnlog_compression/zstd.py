@@ -1,4 +1,4 @@
-"""The layer that writes Zstandard (RFC 8878)."""
+"""`ZstdLayer`: writes Zstandard (RFC 8878)."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ __all__ = ["Trained", "ZstdLayer"]
 
 _DICTIONARY_BYTES: Final = 64 * 1024
 _SAMPLED_BYTES: Final = 100 * _DICTIONARY_BYTES  # zstd's manual recommends this factor
-_SAMPLED_MESSAGES: Final = 40  # of each session, so that the samples come from many sessions
-_FREE_IDS: Final = 32768, 2**31  # the ids outside of it are reserved for a registry (RFC 8878, section 5)
+_SAMPLED_MESSAGES: Final = 40  # messages of each session, so that the samples come from many sessions
+_FREE_IDS: Final = 32768, 2**31  # ids outside of this range are reserved for a registry (RFC 8878, section 5)
 
 
 class Trained(NamedTuple):
     """A new dictionary.
 
     Attributes:
-        id: The id that frames name it by.
-        size: Its size in bytes.
-        sessions: The number of sessions that it was trained on.
-        rounds: The number of rounds of turns in them.
+        id: The id by which frames name the dictionary.
+        size: The size in bytes.
+        sessions: The number of sessions in the training.
+        rounds: The number of rounds in the training.
     """
 
     id: int
@@ -47,17 +47,17 @@ class ZstdLayer(CompressionLayer):
 
     Args:
         inner: The backend to wrap.
-        level: 1 (fastest) to 19 (smallest).
+        level: The compression level, 1 (fastest) to 19 (smallest).
         seal: Seal old turns in the background, 32 in a record.
-        dictionary: Write with the newest dictionary of the namespace, if one was trained (`turnlog train-dictionary`).
+        dictionary: Use the newest dictionary of the namespace, if one was trained (`turnlog train-dictionary`).
 
     Raises:
-        InvalidInput: An argument breaks a rule, or a layer below belongs outside of this one.
+        InvalidInput: An argument breaks a rule, or a layer in `inner` must be outside of this one.
     """
 
     def __init__(self, inner: Backend, *, level: int = 3, seal: bool = True, dictionary: bool = False) -> None:
         if type(level) is not int or not 1 <= level <= 19:
-            raise InvalidInput(f"level must be from 1 to 19, not {level!r}")
+            raise InvalidInput(f"level must be an int from 1 to 19, not {level!r}")
         if dictionary is not True and dictionary is not False:
             raise InvalidInput(f"dictionary must be True or False, not {dictionary!r}")
         super().__init__(inner, Zstd(level), seal=seal, trained=self._codec_with if dictionary else None)
@@ -71,18 +71,18 @@ class ZstdLayer(CompressionLayer):
         return codec
 
     async def train(self, namespace: str) -> Trained:
-        """Train a dictionary on the sessions of a namespace, the last updated first, and store it.
+        """Train a dictionary on the most recently updated sessions of a namespace, and store it.
 
         Args:
             namespace: The namespace.
 
         Raises:
-            InvalidInput: The namespace holds too little to train on.
+            InvalidInput: The namespace has too few rounds for a training.
         """
         samples: list[bytes | bytearray | memoryview] = []
         owners: set[str] = set()
         sessions = size = 0
-        with suppress(CorruptRecord):  # raised at the end: train without damaged sessions
+        with suppress(CorruptRecord):  # `sessions` raises it at its end: train without damaged sessions
             async for info in Store(self, namespace=namespace).sessions():
                 if size >= _SAMPLED_BYTES:
                     break
@@ -105,8 +105,9 @@ class ZstdLayer(CompressionLayer):
             )
         except (zstandard.ZstdError, ValueError) as error:
             raise InvalidInput(
-                f"{len(samples)} rounds of {sessions} sessions in {namespace!r}, {size} bytes, are too few to "
-                f"train a dictionary on ({error}): it takes ten or so, and some hundreds to be worth it"
+                f"namespace {namespace!r} has too few rounds to train a dictionary: {len(samples)} in {sessions} "
+                f"sessions, {size} bytes ({error}). Training needs at least about 10 rounds, and some hundreds for a "
+                "useful dictionary"
             ) from None
         dictionary = Dictionary(trained.as_bytes())
         await self.dictionaries.add(namespace, dictionary, owners - {""})

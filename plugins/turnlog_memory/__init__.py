@@ -1,4 +1,4 @@
-"""The memory backend: sessions in this process, bounded, for development and tests."""
+"""The memory backend: a bounded number of sessions in this process, for development and tests."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
 __all__ = ["MemoryBackend"]
 
 _SWEEP: Final = 16
-"""How many other sessions each new session looks at, in turn: so at most one in 16 has expired."""
+"""Number of sessions that each new session checks for expiry: at most about one stored session in 16 has expired."""
 
 
 class MemoryBackend(Backend):
-    """Sessions in the memory of this process: nothing survives it.
+    """Sessions in the memory of this process; they are lost when it ends.
 
-    It is bounded: over `max_sessions` or `max_bytes` it drops the least recently used sessions, each as a whole.  It
-    never drops what layers keep for themselves, such as a dictionary.  It waits for nothing and holds no lock, so any
-    event loop may use it, but one thread at a time.
+    Above `max_sessions` or `max_bytes`, the backend drops whole sessions, least recently used first.  It never drops
+    the internal sessions of layers, such as dictionaries.  Several event loops may use it, but only one thread at a
+    time, because it has no lock.
 
     Args:
         ttl: As in `Backend`.
-        max_sessions: How many sessions it keeps.
-        max_bytes: About how many bytes of records, before a layer compresses them, and metadata it keeps; the session
-            that is being written always stays.
+        max_sessions: The largest number of sessions.
+        max_bytes: The approximate limit of the bytes of all metadata and records; compressed records count with their
+            plain size.  The session of the present write is never dropped.
         clock: As in `Backend`.
 
     Raises:
@@ -51,13 +51,13 @@ class MemoryBackend(Backend):
         super().__init__(ttl=ttl, clock=clock)
         for name, value in (("max_sessions", max_sessions), ("max_bytes", max_bytes)):
             if type(value) is not int or value < 1:
-                raise InvalidInput(f"{name} must be an int from 1, not {value!r}")
+                raise InvalidInput(f"{name} must be an int of at least 1, not {value!r}")
         self.max_sessions = max_sessions
         self.max_bytes = max_bytes
-        self._states: OrderedDict[Key, SessionState] = OrderedDict()  # the least recently used first
+        self._states: OrderedDict[Key, SessionState] = OrderedDict()  # least recently used first
         self._bytes = 0
-        self._unswept: list[Key] = []  # sessions that this round has not looked at
-        self._gate: Gate[Key] | None = None  # made when it is needed first
+        self._unswept: list[Key] = []  # sessions that the present sweep has not checked yet
+        self._gate: Gate[Key] | None = None  # created on first use
 
     async def read(
         self,
@@ -84,7 +84,7 @@ class MemoryBackend(Backend):
         after, receipt = state.apply(change, now)
         if after is not state:
             self._put(key, state, after, now)
-        else:  # a repeat is a use, too
+        else:  # a repeat also counts as a use
             self._states.move_to_end(key)
         return receipt
 
@@ -102,7 +102,7 @@ class MemoryBackend(Backend):
         return done
 
     def alone(self, key: Key) -> AbstractAsyncContextManager[None]:
-        from turnlog.runtime import Gate  # which imports asyncio
+        from turnlog.runtime import Gate  # imports asyncio: only when needed
 
         self._gate = self._gate or Gate("memory")
         return self._gate.alone(key)
@@ -134,7 +134,7 @@ class MemoryBackend(Backend):
         return sorted(name for name in found if after is None or name > after)[:limit]  # code points sort as UTF-8 does
 
     async def scrub(self) -> Sequence[Remainder]:
-        """Return nothing: no file holds what was deleted."""
+        """Return an empty list: no file contains deleted sessions."""
         return ()
 
     async def close(self) -> None:
@@ -144,7 +144,7 @@ class MemoryBackend(Backend):
         self._bytes = 0
 
     def _state(self, key: Key) -> SessionState:
-        self.check_open()  # a closed backend has no sessions, so one that was found needs no check
+        self.check_open()  # after `close` no session is found, so callers check only here
         return self._states.get(key) or SessionState.absent(key, ttl=self.ttl)
 
     def _put(self, key: Key, before: SessionState, after: SessionState, now: float) -> None:
@@ -160,7 +160,7 @@ class MemoryBackend(Backend):
             if header.metadata is not old.metadata:
                 self._bytes += _size(header.metadata) - _size(old.metadata)
         while len(states) > self.max_sessions or (self._bytes > self.max_bytes and len(states) > 1):
-            # what layers keep for themselves, such as a dictionary, is needed to read the other sessions
+            # internal sessions of layers, such as dictionaries, are needed to read the other sessions
             oldest = next((one for one in states if not one.is_internal), key)
             if oldest == key:
                 return
@@ -175,7 +175,7 @@ class MemoryBackend(Backend):
         for _ in range(_SWEEP):
             if not self._unswept:
                 self._unswept = list(reversed(self._states))
-                if not self._unswept:  # all of them had expired
+                if not self._unswept:  # all sessions had expired
                     return
             key = self._unswept.pop()
             state = self._states.get(key)

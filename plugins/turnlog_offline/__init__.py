@@ -1,4 +1,4 @@
-"""The offline model: it answers by rule from the history it is given, to try turnlog without a network or a key."""
+"""The offline model: a few rules that answer from the history, to try turnlog without a network or a key."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SENTENCE: Final = re.compile(r"(?<=[.!?])\s+|\n+")
 _END: Final = r"(?=\s*(?:[,;]|\band my\b|\bbut\b|$))"
 _STATED: Final = re.compile(rf"\bmy ([\w'-]+(?: [\w'-]+){{0,3}}?) (?:is|are) (?!not\b)(\S.*?){_END}", re.IGNORECASE)
 _CALLED: Final = re.compile(rf"\b(?:i am|i'm) called (?!not\b)(\S.*?){_END}", re.IGNORECASE)
-# "I'm tired" names nobody: here a name is capital words, followed by nothing that makes them something else
+# "I'm tired" states no name: a name is a row of capitalised words, at the end of a clause or before "and" or "from"
 _I_AM: Final = re.compile(
     r"^(?:\w+[,!]? )??(?:[Ii] am|[Ii]'m) ((?:[^\W\d_a-z][\w'.-]*)(?: [^\W\d_a-z][\w'-]*){0,3})"
     r"(?=\s*(?:[,;]|\band\b|\bfrom\b|$))"
@@ -49,13 +49,14 @@ _HOW_MANY: Final = re.compile(r"\bhow many messages\b", re.IGNORECASE)
 
 
 async def offline(messages: Sequence[Message], **options: object) -> Message:  # noqa: ARG001 - models take options
-    """Answer the last message by rule, out of the messages given and nothing else.
+    """Answer the last message by rules that use only the given messages.
 
-    It remembers nothing itself: what a window leaves out, it does not know.  The same messages get the same answer.
+    The model keeps no state and does not know the messages that a window leaves out.  The same messages get the same
+    answer.
 
     Args:
-        messages: The history and, last, what the user says.
-        options: Accepted, because models take options, and without effect.
+        messages: The history, followed by the user's message.
+        options: Ignored; models must accept options.
     """
     said = [message.text for message in messages if message.role == "user"]
     answer = _answer(messages, said)
@@ -89,7 +90,7 @@ def _answer(messages: Sequence[Message], said: Sequence[str]) -> str | None:
 
 
 def _question(text: str) -> str | None:
-    """What the last sentence asks for, by its name; None if it asks for nothing of the user's."""
+    """Return the name of the fact that the last sentence asks for, such as "name"; None if it asks for none."""
     last = _SENTENCE.split(_plain(text))[-1]
     if _WHO_AM_I.search(last):
         return "name"
@@ -98,7 +99,7 @@ def _question(text: str) -> str | None:
 
 
 def _facts(said: Sequence[str]) -> dict[str, str]:
-    """What the user has stated; the last statement wins."""
+    """Return the facts that the user has stated, by name; the last statement wins."""
     facts: dict[str, str] = {}
     for text in said:
         for part in _SENTENCE.split(_plain(text)):

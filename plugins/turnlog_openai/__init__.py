@@ -1,6 +1,7 @@
-"""`OpenAIModel`: a model of OpenAI, or of any server that speaks Chat Completions.
+"""`OpenAIModel`: a model of OpenAI, or of any server with the Chat Completions API.
 
-The extra is `turnlog[openai]`, and the name `openai` in `turnlog chat --model openai`.
+To install it, run `pip install 'turnlog[openai]'`.  On the command line, its name is `openai`: `turnlog chat --model
+openai`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The message of a streamed answer, put together from its deltas."""
+"""Build the message of a streamed answer from its deltas."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 _WHOLE: Final = frozenset({"id", "index", "name", "role", "type"})
-"""Entries that are not sent in pieces; some servers repeat them in each delta."""
+"""Entries that are sent whole, not in pieces; some servers repeat them in each delta."""
 
 
 def add_delta(message: dict[str, Any], delta: Mapping[str, Any]) -> None:
-    """Add a delta to a message: texts are continued, and items of lists are found by their `index`."""
+    """Add a delta to a message: append to texts, and find items of lists by their `index`."""
     for name, value in delta.items():
         held = message.get(name)
         if value is None:
@@ -26,10 +26,10 @@ def add_delta(message: dict[str, Any], delta: Mapping[str, Any]) -> None:
 
 
 def finished(message: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a message as a request takes it: without entries that are None or an empty list.
+    """Return a message for a request: without entries that are None or an empty list.
 
-    A whole answer has such entries, and OpenAI refuses an empty list of tool calls.  Tool calls lose the `index` that
-    they have in deltas.
+    Answers that were not streamed have such entries, and OpenAI refuses an empty list of tool calls.  The `index` of
+    tool calls in deltas is removed.
     """
     kept = {name: value for name, value in message.items() if value is not None and value != []}
     if calls := kept.get("tool_calls"):

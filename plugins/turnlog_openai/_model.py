@@ -1,4 +1,4 @@
-"""The model."""
+"""`OpenAIModel`: calls the Chat Completions API."""
 
 from __future__ import annotations
 
@@ -18,39 +18,39 @@ if TYPE_CHECKING:
 check_installed("openai")  # its import takes about half a second, which looking the model up need not wait for
 
 _DEFAULT: Final = "gpt-5.4-mini"
-"""Small, current, and calls tools over Chat Completions unless it is told to reason; newer models of OpenAI refuse
-tools there without `reasoning_effort="none"` (developers.openai.com/api/docs/models)."""
+"""A small, current model.  It calls tools over Chat Completions unless reasoning is requested.  Newer models of OpenAI
+refuse tools there without `reasoning_effort="none"` (developers.openai.com/api/docs/models)."""
 
 _KEY: Final = "OPENAI_API_KEY"
-"""The variable that OpenAI's client reads."""
+"""The environment variable that OpenAI's client reads."""
 
 _CONNECT: Final = 5.0
-"""Seconds to connect: those of OpenAI's client (`openai.DEFAULT_TIMEOUT`)."""
+"""Timeout for a connection in seconds, the default of OpenAI's client (`openai.DEFAULT_TIMEOUT`)."""
 
 
 class OpenAIModel:
     """A model over OpenAI's client and the Chat Completions API: `Pipeline(store, OpenAIModel())`.
 
     Options are arguments of the client's `chat.completions.create`: `Pipeline(options={"temperature": 0})`.  An option
-    that is None is left out of the request: `{"stream_options": None}` asks for no usage of streamed answers, for
-    servers that do not know it.  `tools` may hold `Tool`s and dictionaries of the API.
+    that is None is left out of the request.  For example, `{"stream_options": None}` does not request the usage of
+    streamed answers, for servers without this parameter.  `tools` may contain `Tool`s and dictionaries of the API.
 
     Messages are sent as they are stored.  Answers are stored as the API sent them, without entries that are None or an
     empty list.  Errors are those of OpenAI's client, or of its HTTP library.
 
-    One object serves any number of event loops and threads.
+    Several event loops and threads may use one object.
 
     Args:
-        model: The model's name at the server; None: that of the variable `TURNLOG_OPENAI_MODEL`, or `gpt-5.4-mini`.
-        base_url: Where the server is; None: at the address of the variable `OPENAI_BASE_URL`, or at OpenAI.
-        timeout: Seconds that a request waits for the next bytes of the answer; connecting may take 5.
-        max_retries: How often a request that failed on its way, or that the server put off, is sent again.
+        model: The model's name at the server; None: the environment variable `TURNLOG_OPENAI_MODEL`, or `gpt-5.4-mini`.
+        base_url: The address of the server; None: the environment variable `OPENAI_BASE_URL`, or OpenAI.
+        timeout: Seconds to wait for the next bytes of the answer; the limit for a connection is 5 or less.
+        max_retries: The largest number of retries if the connection fails, or the server asks for a retry.
 
     Attributes:
         model: The model's name.
 
     Raises:
-        ConfigError: The variable `OPENAI_API_KEY` is not set, or is not a key.
+        ConfigError: The environment variable `OPENAI_API_KEY` is not set, or is not a key.
     """
 
     def __init__(
@@ -58,8 +58,8 @@ class OpenAIModel:
         model: str | None = None,
         *,
         base_url: str | None = None,
-        timeout: float = 600.0,  # that of OpenAI's client (`openai.DEFAULT_TIMEOUT`)
-        max_retries: int = 2,  # as many as OpenAI's client sends (`openai.DEFAULT_MAX_RETRIES`)
+        timeout: float = 600.0,  # the default of OpenAI's client (`openai.DEFAULT_TIMEOUT`)
+        max_retries: int = 2,  # the default of OpenAI's client (`openai.DEFAULT_MAX_RETRIES`)
     ) -> None:
         check_key([_KEY], f"there is no key for OpenAI: set {_KEY} (to any text, if the server asks for no key)")
         self.model = model or os.environ.get("TURNLOG_OPENAI_MODEL") or _DEFAULT
@@ -74,10 +74,10 @@ class OpenAIModel:
         self._clients = PerLoop(client, lambda client: client.close())
 
     async def __call__(self, messages: Sequence[Message], **options: object) -> Reply:
-        """Return the answer, whole.
+        """Return the whole answer.
 
         Args:
-            messages: Messages of Chat Completions, or with nothing but a role and a text.
+            messages: Messages of Chat Completions, or messages with only a role and a text.
             options: Arguments of the client's `chat.completions.create`.
 
         Raises:
@@ -88,10 +88,10 @@ class OpenAIModel:
         return Reply(finished(answer.choices[0].message.to_dict()), _usage(answer.usage))
 
     async def stream(self, messages: Sequence[Message], **options: object) -> AsyncGenerator[str | Reply, None]:
-        """Yield the answer's text in pieces, and at the end the whole answer.
+        """Yield the text of the answer in pieces, then the whole answer.
 
         Raises:
-            openai.OpenAIError: The request failed, or the answer ended before it was whole.
+            openai.OpenAIError: The request failed, or the connection ended before the whole answer arrived.
         """
         client = await self._clients.get()
         request = self._request(messages, {"stream_options": {"include_usage": True}, **options, "stream": True})
@@ -110,12 +110,12 @@ class OpenAIModel:
                 from openai import APIConnectionError
 
                 raise APIConnectionError(
-                    message="the stream ended before the answer was whole", request=answer.response.request
+                    message="the stream ended before the whole answer arrived", request=answer.response.request
                 )
         yield Reply(finished(message), _usage(usage))
 
     async def close(self) -> None:
-        """Close the connections of all event loops; a loop that ends closes its own."""
+        """Close the connections of all event loops.  The end of a loop also closes the connections of that loop."""
         await self._clients.close()
 
     def _request(self, messages: Sequence[Message], options: dict[str, Any]) -> dict[str, Any]:
@@ -129,13 +129,13 @@ class OpenAIModel:
 
 
 def _function(tool: Tool) -> dict[str, Any]:
-    """Return a tool as the API takes it (`FunctionDefinition`)."""
+    """Return a tool in the format of the API (`FunctionDefinition`)."""
     described = {"description": tool.description} if tool.description else {}
     return {"type": "function", "function": {"name": tool.name, **described, "parameters": tool.schema}}
 
 
 def _usage(usage: CompletionUsage | None) -> Usage | None:
-    """Return the tokens of a request; `prompt_tokens` includes those that were cached."""
+    """Return the tokens of a request; `prompt_tokens` includes the cached tokens."""
     if usage is None:
         return None
     details = usage.prompt_tokens_details

@@ -1,4 +1,4 @@
-"""The Redis store: `redis://host:6379/0`, `rediss://` with TLS, `unix:///path`; Valkey, too."""
+"""The backend for Redis and Valkey: `redis://host:6379/0`, `rediss://` with TLS, `unix:///path`."""
 
 from __future__ import annotations
 

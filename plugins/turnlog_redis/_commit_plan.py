@@ -1,4 +1,4 @@
-"""`CommitPlan`: what a commit sends, for one change, or for several that are committed together."""
+"""`CommitPlan`: the keys and arguments of a commit of one change, or of several changes together."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ._layout import Keys
 from ._writer import Waiting
 
 _TOGETHER: Final = 1 << 20
-"""Bytes: the records of other tasks that are committed together with a change take no more."""
+"""Largest number of bytes of records of other tasks in a commit."""
 
 _DEFERRED: Final = Near(deferred=True)
 
@@ -28,17 +28,17 @@ Turn: TypeAlias = "asyncio.Future[Receipt | None]"
 
 
 class Seen(NamedTuple):
-    """The header of a session as it was last seen: a commit need not read it first."""
+    """The last seen header of a session, with which a commit needs no read before."""
 
     header: Header
     raw: bytes
-    """The element that the header was read from."""
+    """The stored element of the header."""
     metadata: bytes
-    """The element that its metadata were read from."""
+    """The stored element of the metadata."""
 
 
 class Other(NamedTuple):
-    """A change of another task, which waits for its turn."""
+    """A change of another task that waits for the lock."""
 
     turn: Turn
     waiting: Waiting
@@ -55,10 +55,10 @@ class CommitPlan(NamedTuple):
     keys: tuple[bytes, ...]
     arguments: list[Argument]
     metadata: bytes
-    """The new element for the metadata; empty: they stay."""
+    """The new element of the metadata; empty: the metadata stay unchanged."""
 
 
-def commit_plan(  # noqa: PLR0917 - they are of one commit, in the order in which they become known
+def commit_plan(  # noqa: PLR0917 - the values of one commit, in the order in which they become known
     key: Key,
     keys: Keys,
     change: Change,
@@ -78,15 +78,15 @@ def commit_plan(  # noqa: PLR0917 - they are of one commit, in the order in whic
         keys: The Redis keys of the session.
         change: The change.
         hashed: The hash of the change.
-        seen: The session; None: there is none.
+        seen: The last seen header; None: the session does not exist.
         near: The stored records that the change touches.
-        elements: How many elements stay; None: all.
-        others: Changes that may be committed with it.
+        elements: The number of elements to keep; None: all.
+        others: Other changes that may be committed together with this one.
         ttl: The backend's time to live in seconds.
         writer: The name of the writer.
 
     Raises:
-        Conflict: A round does not follow its turn's open last one.
+        Conflict: A round does not continue the turn that is open.
         SplitsSealed: The cut falls inside a sealed record.
     """
     before, raw = (None, b"") if seen is None else (seen.header, seen.raw)
@@ -136,14 +136,14 @@ def _expires(change: Change) -> str:
 
 
 def _entry(key: Key, hashed: bytes, change: Change, todo: Plan) -> bytes:
-    """Return the element for a change to remember."""
+    """Return the element of a remembered change."""
     return hashed + Remembered(change.digest, todo.header.version, todo.number).pack(key)
 
 
 def _added(
     key: Key, change: Change, todo: Plan, others: Sequence[tuple[Turn, Waiting]], ttl: float | None
 ) -> list[Other]:
-    """Return the first changes that can be committed with one: those that append, and touch no stored record."""
+    """Return the first waiting changes that can join a commit: they only append, and touch no stored record."""
     added: list[Other] = []
     ids = {change.id}
     header, most = todo.header, todo.header.bytes + _TOGETHER
@@ -159,7 +159,7 @@ def _added(
             if needs(key, header, other) is not NOTHING:
                 break
             todo = plan(key, header, other, _DEFERRED, 0.0, ttl=ttl, nonce=os.urandom)
-        except TurnlogError:  # its own task raises it
+        except TurnlogError:  # the change's own task will raise it
             break
         header = todo.header
         if header.bytes > most:
@@ -170,11 +170,11 @@ def _added(
 
 
 def receipt_of(todo: Plan, after: Header) -> Receipt:
-    """Return the answer to a change that was committed.
+    """Return the receipt of a committed change.
 
     Args:
-        todo: Its plan.
-        after: The header that was stored, with this change, and perhaps with further ones.
+        todo: The plan of the change.
+        after: The stored header, after this change and possibly further ones.
     """
     header = todo.header
     if header.changes != after.changes:

@@ -1,8 +1,9 @@
-"""One connection for all operations of an event loop; commands of one iteration of the loop are sent together.
+"""`SharedConnection`: one connection for all operations of an event loop, with pipelined commands.
 
-redis-py makes the connection, with its addresses, TLS, authentication and protocol.  Its pool and its pipelines lend a
-connection to one caller at a time and wait for each answer, which costs more than the answer.  So `SharedConnection`
-takes over the transport: it writes commands as they come, and assigns answers by their order, which Redis keeps.
+redis-py opens the connection, with name resolution, TLS, authentication and protocol.  Its pools and pipelines lend a
+connection to one caller at a time and wait for each answer, which takes longer than the answer itself.
+`SharedConnection` therefore takes over the transport.  It sends the commands of one iteration of the event loop
+together, and assigns answers to commands by their order, which Redis preserves.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ T = TypeVar("T")
 Argument: TypeAlias = "bytes | str | int | float"
 Command: TypeAlias = "tuple[Argument, ...]"
 _Batch: TypeAlias = "tuple[list[Any], int, asyncio.Future[list[Any]], float, float]"
-"""The answers so far, the number of answers, the future that receives all of them, when it was queued, and when its
-caller gives up."""
+"""The answers so far, the number of expected answers, the future that receives all of them, the time at which the batch
+was queued, and the deadline of its caller."""
 
 
 class Lost(Exception):
@@ -57,36 +58,37 @@ def any_failed(answers: Sequence[object]) -> bool:
 
 
 class SharedConnection(asyncio.Protocol):
-    """A connection that serves many callers at the same time.  It connects at the first command.
+    """A connection that serves many callers at the same time.  The first command opens it.
 
-    A connection on which nothing arrives for half of the timeout counts as lost: the other half is for another try.
+    If no data arrives for half of the timeout while answers are outstanding, the connection counts as lost.  The other
+    half is left for another attempt.
 
     Args:
-        connect: Makes a connection.
-        timeout: Seconds that an operation may take.
+        connect: Opens a connection.
+        timeout: Limit of the duration of an operation in seconds.
     """
 
     def __init__(self, connect: Callable[[], Awaitable[AbstractConnection]], timeout: float) -> None:
         self._make = connect
         self._timeout = timeout
         self._patience = timeout / 2
-        self._used = 0.0  # when the last command was queued
-        self._heard = 0.0  # when something arrived
+        self._used = 0.0  # the time at which the last command was queued
+        self._received = 0.0  # the time at which data last arrived
         self._transport: asyncio.WriteTransport | None = None
         self._kept: AbstractConnection | None = None
         self._connecting: asyncio.Task[None] | None = None
-        self._callers = 0  # that wait for it
+        self._callers = 0  # the number of callers that wait for `_connecting`
         self._replies = hiredis.Reader(replyError=Refused)
         self._unsent: list[tuple[bytes, _Batch]] = []
         self._waiting: deque[_Batch] = deque()  # one entry for each answer
         self._watch: asyncio.TimerHandle | None = None
 
     async def ask_all(self, commands: Sequence[Command], until: float) -> list[Any]:
-        """Return the answers to commands, each a value, `Refused` or `Lost`; no other command is sent between them.
+        """Return the answers to commands: values, `Refused` or `Lost`.  No other command is sent between them.
 
         Args:
             commands: The commands.
-            until: When to give up, by the monotonic clock.
+            until: The deadline, by the monotonic clock.
         """
         now = monotonic()
         if now - self._used > IDLE and self._transport is not None and not self._waiting:
@@ -106,7 +108,7 @@ class SharedConnection(asyncio.Protocol):
         if len(self._unsent) == 1:
             if self._waiting:
                 loop.call_soon(self._flush)
-            else:  # no answer is outstanding: do not wait for further commands of this iteration of the loop
+            else:  # no answer is outstanding: send at once, without waiting for further commands of this iteration
                 self._flush()
         if now + self._patience <= until:
             return await future  # `_look` limits the wait
@@ -117,20 +119,20 @@ class SharedConnection(asyncio.Protocol):
             return [Lost(f"no answer within {self._timeout:g} s", sent=True)] * len(commands)
 
     async def _probe(self, now: float) -> None:
-        """Drop the connection unless the server answers at once; other callers go on behind the probe."""
+        """Drop the connection unless the server answers at once; commands of other callers follow the probe."""
         self._used = now
         (answer,) = await self.ask_all([(b"PING",)], now + min(PROBE, self._patience))
         if isinstance(answer, Lost):
-            self._break(Lost("the connection was idle, and a probe of it was not answered", sent=True))
+            self._break(Lost("the connection was idle, and the server did not answer a probe", sent=True))
 
     @property
     def peer(self) -> str | None:
-        """The host of the server; None if there is no connection, or by a socket in the file system."""
+        """The host of the server; None without a connection, and for a Unix socket."""
         peer = None if self._transport is None else self._transport.get_extra_info("peername")
         return str(peer[0]) if isinstance(peer, tuple) else None
 
     async def _connected(self, until: float) -> None:
-        """Connect, once for all callers; one that is cancelled does not cancel the others."""
+        """Connect once for all callers; the cancellation of one caller does not affect the others."""
         if self._connecting is None:
             self._connecting = asyncio.get_running_loop().create_task(self._connect())
             self._connecting.add_done_callback(self._settled)
@@ -140,7 +142,7 @@ class SharedConnection(asyncio.Protocol):
             await shielded(connecting, until)
         finally:
             self._callers -= 1
-            if not self._callers and connecting is self._connecting:  # the last one has given up
+            if not self._callers and connecting is self._connecting:  # the last caller has given up
                 self._connecting = None
                 connecting.cancel()
 
@@ -166,7 +168,7 @@ class SharedConnection(asyncio.Protocol):
             raise Refused(said(error)) from error
         writer = connection._writer  # noqa: SLF001 - its transport is not public
         assert writer is not None
-        self._kept = connection  # it would close its socket when it is freed
+        self._kept = connection  # without a reference, garbage collection would close its socket
         self._replies = hiredis.Reader(replyError=Refused)
         keep_alive(writer.transport)
         writer.transport.set_protocol(self)
@@ -187,12 +189,12 @@ class SharedConnection(asyncio.Protocol):
             self._watch = asyncio.get_running_loop().call_later(self._patience, self._look)
 
     def _look(self) -> None:
-        """Drop the connection if nothing arrives any more, or what arrives is too late for the oldest command."""
+        """Drop the connection if no data arrives, or if the oldest command has reached its deadline."""
         self._watch = None
         if not self._waiting:
             return
         _, _, _, queued, until = self._waiting[0]
-        end = until if self._heard > queued else queued + self._patience
+        end = until if self._received > queued else queued + self._patience
         left = end - monotonic()
         if left > 0:
             self._watch = asyncio.get_running_loop().call_later(left, self._look)
@@ -201,7 +203,7 @@ class SharedConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         replies, waiting = self._replies, self._waiting
-        self._heard = monotonic()
+        self._received = monotonic()
         replies.feed(data)
         try:
             while (answer := replies.gets()) is not False:
@@ -209,7 +211,7 @@ class SharedConnection(asyncio.Protocol):
                 answers.append(answer)
                 if len(answers) == size and not future.done():  # a cancelled caller's answers are dropped
                     future.set_result(answers)
-        except (hiredis.HiredisError, IndexError) as error:  # the rest cannot be assigned to commands either
+        except (hiredis.HiredisError, IndexError) as error:  # later data cannot be assigned to commands
             self._break(Lost(f"the server sent no valid answer: {said(error)}", sent=True))
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -228,11 +230,11 @@ class SharedConnection(asyncio.Protocol):
         if transport is not None:
             transport.abort()
         if self._kept is not None:
-            self._kept._writer = None  # noqa: SLF001 - it is aborted, and must not be closed again
+            self._kept._writer = None  # noqa: SLF001 - the transport is aborted, and must not be closed again
             self._kept = None
 
     async def close(self) -> None:
-        """Wait for the answers to the commands so far, then end the connection."""
+        """Wait for the answers to the commands so far, then close the connection."""
         if self._connecting is not None:
             self._connecting.cancel()
         if self._unsent:
@@ -251,10 +253,10 @@ async def shielded(task: asyncio.Task[T], until: float) -> T:
 
     Args:
         task: The task.
-        until: When to give up, by the monotonic clock.
+        until: The deadline, by the monotonic clock.
 
     Raises:
-        Lost: The task was cancelled, or is not done in time.
+        Lost: The task was cancelled, or was not done in time.
     """
     await asyncio.wait([task], timeout=max(0.0, until - monotonic()))
     if not task.done():

@@ -14,14 +14,14 @@ from turnlog.runtime import REACH
 
 
 class EncryptedConnection(SSLConnection):
-    """A connection with a given TLS context.  redis-py's own would trust the system's authorities as well.
+    """A connection with a given TLS context; redis-py's own context would also trust the system's authorities.
 
     Args:
         context: The TLS context.
         settings: As in `SSLConnection`.
     """
 
-    def __init__(self, *, context: ssl.SSLContext, **settings: Any) -> None:  # noqa: ANN401 - they are redis-py's
+    def __init__(self, *, context: ssl.SSLContext, **settings: Any) -> None:  # noqa: ANN401 - redis-py's arguments
         super().__init__(**settings)
         self.ssl_context.context = context
 

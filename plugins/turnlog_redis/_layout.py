@@ -1,4 +1,4 @@
-"""The layout of a session in Redis: one list, so that expiry, eviction and a cluster's slots apply to all of it.
+"""The layout of a session in Redis: one list.  Expiry, eviction and cluster slots therefore apply to a whole session.
 
     0  the header: the numbers of `HEADER` and their sum, the owner after a byte with its length, `Header.pack`
     1  the metadata: `Metadata.pack`
@@ -6,9 +6,9 @@
     3  64 places for remembered changes: the hash and `Remembered.pack`; the newest change replaces the oldest
    67  the records, in order: the numbers of `RECORD`, `Record.pack`, the payload
 
-The numbers of `HEADER` and `RECORD` are at fixed places, because scripts read and write them.  Checksums detect damage:
-those of the core, which also cover the session's key, and the exclusive or of the header's numbers, which a script can
-compute.
+The numbers of `HEADER` and `RECORD` are at fixed offsets, because scripts read and write them.  Two kinds of checksums
+detect damage.  Those of the core also cover the session's key.  The exclusive or of the header's numbers can be
+computed by a script.
 
 Pages have an index.  Each bucket has one sorted set per namespace, of session ids and owners, and one per owner, of
 session ids, ordered by `updated`.  The hash tags of a session's key and of its index hold the same bucket, so one
@@ -34,24 +34,24 @@ from turnlog.limits import MAX_NUMBER, REMEMBERED_CHANGES
 from turnlog.rules import Header
 
 BUCKETS: Final = 128
-"""Each bucket is one slot of a cluster.  They spread over three nodes to within 12 %; a page reads all of them, which
-takes about a millisecond."""
+"""Number of buckets; each is one slot of a cluster.  On three nodes, the buckets are distributed evenly to within 12 %.
+A page reads all buckets, which takes about a millisecond."""
 
 CHANGES: Final = 3
-"""The place of the first remembered change in the list."""
+"""Index of the first remembered change in the list."""
 
 RECORDS: Final = CHANGES + REMEMBERED_CHANGES
-"""The place of the first record in the list."""
+"""Index of the first record in the list."""
 
 HASH_BYTES: Final = 16
-"""Bytes of a change's hash."""
+"""Size of a change's hash in bytes."""
 
 
 class Table:
-    """Numbers at fixed places of an element: Python packs them, scripts find them by their offsets.
+    """Numbers at fixed offsets of an element: Python packs them, and scripts read and write them.
 
     Args:
-        fields: The `struct` code of each field, in order, by name.
+        fields: The `struct` code of each field by its name, in order.
     """
 
     def __init__(self, **fields: str) -> None:
@@ -64,7 +64,7 @@ class Table:
             before += code
 
     def __getitem__(self, name: str) -> int:
-        """Return the offset of a field, counted from 1 as Lua does."""
+        """Return the offset of a field, counted from 1 as in Lua."""
         return self._offsets[name]
 
 
@@ -74,20 +74,20 @@ HEADER: Final = Table(
     first="d",
     start="d",
     bytes="d",
-    messages_until="d",  # repeated from `Header.pack`: the script that counts messages cannot read that
+    messages_until="d",  # repeated from `Header.pack`, which the script that counts messages cannot read
     rounds="d",
     generation="d",
     epoch="16s",
-    ttl="d",  # the session's own; `_NO_TTL`: it has none
+    ttl="d",  # the session's own time to live; `_NO_TTL`: none
     changes="d",  # a seal counts as 64
-    sum="I",  # the exclusive or of the words before it
-    owner="B",  # the length of the owner, which follows
+    sum="I",  # the exclusive or of the preceding words
+    owner="B",  # the length of the owner, whose text follows
 )
-"""The numbers of a header.  Scripts set `created`, `updated`, `first`, `start`, `bytes` and `changes`; the values of
-these in `Header.pack` may be older."""
+"""The numbers of a header.  Scripts set `created`, `updated`, `first`, `start`, `bytes` and `changes`; the values in
+`Header.pack` may be older."""
 
 WORDS: Final = (HEADER["sum"] - 1) // 4
-"""How many words of a header its sum covers."""
+"""Number of words of a header that its sum covers."""
 
 RECORD: Final = Table(number="d", turns="d", count="d", messages_until="d", size="d", rounds_until="d", head="H")
 """The numbers of a record; `head` is the length of `Record.pack`."""
@@ -106,20 +106,20 @@ class Keys(NamedTuple):
     session: bytes
     listing: bytes
     prefix: bytes
-    """The beginning of the keys of all sessions in the same namespace and bucket."""
+    """The common prefix of the keys of all sessions in the same namespace and bucket."""
     member: bytes
     """The rest of the session's key: the session id."""
     owners: bytes
-    """The beginning of the keys of the indexes of all owners in the same namespace and bucket."""
+    """The common prefix of the keys of the indexes of all owners in the same namespace and bucket."""
 
 
 @lru_cache(4_096)
 def keys_of(namespace: str, session: bytes) -> Keys:
     """Return the Redis keys of a session.
 
-    No two sessions share a key: it holds the length of the namespace, and the session id is the rest.  A hash tag
-    is the text between the first brace and the next closing one (redis.io/docs/reference/cluster-spec); the bucket's
-    braces come first.
+    No two sessions share a key, because the key contains the length of the namespace and ends with the session id.  A
+    hash tag is the text between the first opening brace and the next closing one
+    (redis.io/docs/reference/cluster-spec).  The first braces of a key enclose the bucket.
     """
     tenant = namespace.encode()
     bucket = crc32(session, crc32(tenant)) % BUCKETS
@@ -128,13 +128,13 @@ def keys_of(namespace: str, session: bytes) -> Keys:
 
 
 def prefix_of(bucket: int, namespace: str) -> bytes:
-    """Return the beginning of the keys of all sessions in a bucket and namespace."""
+    """Return the common prefix of the keys of all sessions in a bucket and namespace."""
     tenant = namespace.encode()
     return b"turnlog:{%d}:s:%d:%b:" % (bucket, len(tenant), tenant)
 
 
 def owners_prefix_of(bucket: int, namespace: str) -> bytes:
-    """Return the beginning of the keys of the indexes of all owners in a bucket and namespace."""
+    """Return the common prefix of the keys of the indexes of all owners in a bucket and namespace."""
     tenant = namespace.encode()
     return b"turnlog:{%d}:o:%d:%b:" % (bucket, len(tenant), tenant)
 
@@ -150,7 +150,7 @@ def listed_key(namespace: str, session: bytes) -> Key:
     """Return the key of a session in an index.
 
     Raises:
-        CorruptRecord: The entry is no session id.
+        CorruptRecord: The entry is not a session id.
     """
     try:
         return Key(namespace, session.decode())
@@ -159,26 +159,26 @@ def listed_key(namespace: str, session: bytes) -> Key:
 
 
 def listed_namespace(name: bytes) -> str:
-    """Return a namespace out of the set of a bucket.
+    """Return a namespace from the set of a bucket.
 
     Raises:
-        CorruptRecord: The entry is no namespace.
+        CorruptRecord: The entry is not a namespace.
     """
     try:
-        return Key(name.decode(), "-").namespace  # any session will do
+        return Key(name.decode(), "-").namespace  # `Key` checks the namespace; the session id is arbitrary
     except (UnicodeDecodeError, InvalidInput):
         raise CorruptRecord(f"the list of namespaces has the damaged entry {name!r}") from None
 
 
 def index_of(bucket: int, namespace: str, owner: str | None) -> bytes:
-    """Return the Redis key of an index: of all sessions of a bucket and namespace, or of one owner's."""
+    """Return the Redis key of an index: of all sessions of a bucket and namespace, or of the sessions of one owner."""
     if not owner:
         return b"turnlog:{%d}:i:%b" % (bucket, namespace.encode())
     return owners_prefix_of(bucket, namespace) + owner.encode()
 
 
 def namespaces_of(bucket: int) -> tuple[bytes, bytes]:
-    """Return the Redis key of a bucket's namespaces, and the beginning of the keys of their indexes."""
+    """Return the Redis key of a bucket's namespaces, and the common prefix of the keys of their indexes."""
     return b"turnlog:{%d}:n" % bucket, b"turnlog:{%d}:i:" % bucket
 
 
@@ -186,7 +186,7 @@ def namespaces_of(bucket: int) -> tuple[bytes, bytes]:
 
 
 def header_bytes(header: Header) -> bytes:
-    """Return the first element for a header, without the sum: a script sets it together with its own numbers."""
+    """Return the first element for a header, without the sum; a script adds the sum after it has set its numbers."""
     h, v, owner = header, header.version, header.owner.encode()
     ttl, length = _NO_TTL if h.ttl is None else h.ttl, len(owner)
     numbers = HEADER.struct.pack(
@@ -197,16 +197,16 @@ def header_bytes(header: Header) -> bytes:
 
 
 def header_from(key: Key, data: bytes, metadata: bytes | None, left: int) -> Header:
-    """Return the header that is stored.
+    """Return the stored header.
 
     Args:
         key: The session.
         data: The first element.
         metadata: The second element; None: the metadata are not needed.
-        left: Milliseconds until the session expires; negative: it does not.
+        left: Milliseconds until the session expires; negative: it never expires.
 
     Raises:
-        CorruptRecord: It is damaged, or belongs to another session.
+        CorruptRecord: The header is damaged, or belongs to another session.
     """
     try:
         *_, total, length = HEADER.struct.unpack_from(data)
@@ -224,7 +224,7 @@ def header_from(key: Key, data: bytes, metadata: bytes | None, left: int) -> Hea
 
 
 def owners_of(key: Key, data: bytes) -> set[bytes]:
-    """Return whose a session with a damaged header is: by the text in the element, and by what can still be read of it.
+    """Return the owners that a damaged header names: in the element's text, and in the packed header if it is readable.
 
     Args:
         key: The session.
@@ -242,8 +242,8 @@ def completed(header: Header, data: bytes, left: int) -> Header:
     """Return the header with the numbers that scripts set, and its expiry.
 
     Args:
-        header: The header without them.
-        data: The first element, which was written for this header.
+        header: The header without these numbers.
+        data: The first element of this header.
         left: As in `header_from`.
     """
     created, updated, first, start, size, *_, changes, _, _ = HEADER.struct.unpack_from(data)
@@ -260,7 +260,7 @@ def completed(header: Header, data: bytes, left: int) -> Header:
 
 
 def expiry(left: int) -> float | None:
-    """Return when a session expires, in seconds from now.
+    """Return the seconds until a session expires; None: it never expires.
 
     Args:
         left: As in `header_from`.
@@ -279,15 +279,15 @@ def record_bytes(key: Key, record: Record) -> bytes:
 
 
 def records_from(key: Key, rows: Iterable[bytes]) -> list[Record]:
-    """Return the records that are stored.
+    """Return the stored records.
 
     Raises:
-        CorruptRecord: One is damaged, or belongs to another session.
+        CorruptRecord: A record is damaged, or belongs to another session.
     """
     try:
         return list(Record.unpack_each(key, _heads_and_payloads(rows)))
     except struct.error:
-        raise CorruptRecord("the head of a record is cut short", key=key) from None
+        raise CorruptRecord("the head of a record is truncated", key=key) from None
 
 
 def _heads_and_payloads(rows: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
@@ -298,7 +298,7 @@ def _heads_and_payloads(rows: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
 
 
 def head_of(data: bytes) -> bytes:
-    """Return the part of an element that precedes the payload of a record."""
+    """Return the part of a record's element before the payload."""
     return data[: RECORD.size + _HEAD.unpack_from(data, _HEAD_AT)[0]]
 
 
@@ -306,5 +306,5 @@ def head_of(data: bytes) -> bytes:
 
 
 def change_hash(change_id: str) -> bytes:
-    """Return the hash by which a change is found: 16 bytes of BLAKE2b (RFC 7693) of its id, which may be long."""
+    """Return the hash that identifies a change: 16 bytes of BLAKE2b (RFC 7693) of its id."""
     return blake2b(change_id.encode(), digest_size=HASH_BYTES).digest()

@@ -1,4 +1,4 @@
-"""`Location`: a server, the master that sentinels name, or a cluster, and the settings of connections to it."""
+"""`Location`: a server, a master that sentinels watch, or a cluster, with the settings of connections to it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Kind: TypeAlias = Literal["server", "sentinel", "cluster"]
 
 _OWN: Final[dict[str, Any]] = {"retry": None, "socket_timeout": None, "protocol": 2}  # `RetryingServer` retries
 _TAKEN: Final = (
-    re.compile(  # settings of a caller's client; the others are its pool's, or `SharedConnection` has its own
+    re.compile(  # settings of a caller's client; the others belong to its pool, or `SharedConnection` replaces them
         "username|password|credential_provider|client_name|driver_info|lib_name|lib_version|db|path|host|port|"
         "socket_connect_timeout|socket_keepalive|socket_keepalive_options|socket_type|ssl_.*"
     )
@@ -29,13 +29,13 @@ _EXAMPLE: Final = "write redis://user:password@host:6379/0"
 
 
 class Location(NamedTuple):
-    """A server, the master that sentinels name, or a cluster."""
+    """A server, a master that sentinels watch, or a cluster."""
 
     name: str
     """The name in messages, without a password."""
     kind: Kind
     addresses: tuple[Address, ...]
-    """The server, its sentinels, or some nodes of the cluster; none for a socket in the file system."""
+    """The server, its sentinels, or some nodes of the cluster; empty for a Unix socket."""
     maker: type[AbstractConnection]
     """The class of connections to servers."""
     settings: dict[str, Any]
@@ -46,11 +46,11 @@ class Location(NamedTuple):
     """The name of the master, for sentinels."""
 
     def connection(self, address: Address | None) -> AbstractConnection:
-        """Return a connection to a server, not connected yet; None: to the only one."""
+        """Return an unopened connection to a server; None: the only server."""
         return self.maker(**self.settings, **_at(address), **_OWN)
 
     def sentinel_connection(self, address: Address) -> AbstractConnection:
-        """Return a connection to a sentinel, not connected yet."""
+        """Return an unopened connection to a sentinel."""
         maker, settings = self.sentinel
         return maker(**settings, **_at(address), **_OWN)
 
@@ -66,17 +66,17 @@ def _at(address: Address | None) -> dict[str, Any]:
 
 
 def location_of_url(url: str, *, service: str, db: int | None, mode: SSLMode | None, root: str | None) -> Location:
-    """Return the location that a URL names.
+    """Return the location of a URL.
 
     Args:
         url: The URL, without a query.
         service: The name of the master, for sentinels.
-        db: The number of the database, if the URL names none.
-        mode: None: `verify-full` with `rediss`, otherwise `disable`.
+        db: The number of the database, if the URL has none.
+        mode: The TLS mode; None: `verify-full` with `rediss`, otherwise `disable`.
         root: As in `tls_context`.
 
     Raises:
-        InvalidInput: The URL is malformed, or an option contradicts it.  The message holds no piece of the URL.
+        InvalidInput: The URL is malformed, or an option contradicts it.  The message does not contain the URL.
     """
     found = parse_url(url)
     if found.scheme not in ("redis", "rediss", "unix") or found.driver not in (
@@ -86,11 +86,11 @@ def location_of_url(url: str, *, service: str, db: int | None, mode: SSLMode | N
             "url must begin with redis://, redis+sentinel:// or redis+cluster://, with rediss for TLS, or with unix://"
         )
     if found.query:
-        raise InvalidInput("url has a query: give options by keyword, or the whole URL to open_store")
+        raise InvalidInput("url has a query: pass options by keyword, or pass the whole URL to open_store")
     settings: dict[str, Any] = {"username": found.username, "password": found.password or None}
     if found.scheme == "unix":
         if mode not in (None, "disable") or root is not None:
-            raise InvalidInput("sslmode is of no use with unix://: no other machine takes part")
+            raise InvalidInput("sslmode has no effect with unix://, which does not use the network: leave it out")
         if found.hosts or not found.path:
             raise InvalidInput("url cannot be read: write unix:///path/to/socket")
         settings |= {"path": found.path, "db": _database("", db)}
@@ -118,15 +118,17 @@ def _addresses(url: URL, default: int) -> tuple[Address, ...]:
 
 def _database(path: str, db: int | None) -> int:
     if db is not None and (path or type(db) is not int or db < 0):
-        raise InvalidInput("db must be an int from 0 up, and stand in the URL or beside it, not in both")
+        raise InvalidInput("db must be an int of at least 0, either in the URL or as an option, not both")
     if not re.fullmatch("[0-9]{0,9}", path):
-        raise InvalidInput(f"url cannot be read: the number of a database follows the host: {_EXAMPLE}")
+        raise InvalidInput(f"url must have the number of a database, or nothing, after the host: {_EXAMPLE}")
     return int(path or db or 0)
 
 
 def _encryption(scheme: str, mode: SSLMode | None, root: str | None) -> tuple[type[Connection], dict[str, Any]]:
     if scheme == "rediss" and mode == "disable":
-        raise InvalidInput("sslmode is disable, and the url asks for TLS: write redis:// without it")
+        raise InvalidInput(
+            "sslmode is 'disable', but the url requests TLS: for a connection without TLS, write redis://"
+        )
     context = tls_context(mode or ("verify-full" if scheme == "rediss" else "disable"), root)
     return (Connection, {}) if context is None else (EncryptedConnection, {"context": context})
 
@@ -153,7 +155,9 @@ def location_of_client(client: object) -> Location:
         maker = SSLConnection if issubclass(pool.connection_class, SSLConnection) else Connection
         return _taken("sentinel", sentinels, maker, given, how, pool.service_name)
     if issubclass(pool.connection_class, SentinelManagedConnection):
-        raise InvalidInput("client has connections of a sentinel without its pool: take Sentinel.master_for")
+        raise InvalidInput(
+            "client has sentinel connections without a sentinel pool: create it with Sentinel.master_for"
+        )
     local = given.get("path") is not None
     where = () if local else ((given.get("host", "localhost"), int(given.get("port", 6379))),)
     return _taken("server", where, pool.connection_class, given, (Connection, {}), "")
@@ -182,6 +186,6 @@ def _settings(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def written(address: Address) -> str:
-    """Return an address as it stands in a URL."""
+    """Return an address in the form of a URL."""
     host, port = address
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

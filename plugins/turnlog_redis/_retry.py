@@ -1,4 +1,4 @@
-"""`RetryingServer` sends commands, and repeats them until a deadline if that is safe."""
+"""`RetryingServer`: sends commands, and repeats them until a deadline if a repeat is safe."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class RetryingServer:
 
     Args:
         location: The location.
-        timeout: Seconds that an operation may take, with all that it sends, the connecting and the repeats.
+        timeout: Limit of the duration of an operation in seconds, including connections and repeats.
     """
 
     def __init__(self, location: Location, timeout: float) -> None:
@@ -76,12 +76,12 @@ class RetryingServer:
 
         Args:
             commands: The commands; a command that writes must be the only one.
-            until: The deadline of the operation, by the monotonic clock; None: these commands are all of it.
+            until: The deadline of the operation, by the monotonic clock; None: these commands are the whole operation.
             writes: Whether the command writes.
-            again: Whether the command may be sent twice: it recognizes a repeat, or writes nothing.
+            again: Whether the command may be sent twice, because it recognizes a repeat or writes nothing.
 
         Raises:
-            Closed: It is not open.
+            Closed: The server is not open.
             AccessError: The server refuses access.
             Unavailable: The command was not carried out.
             OutcomeUnknown: The answer was lost.
@@ -123,7 +123,7 @@ class RetryingServer:
             if not left:
                 return
             if wait is not None:
-                if monotonic() + _PAUSE > until:  # the last answer may say no more than that the time was over
+                if monotonic() + _PAUSE > until:  # raise the earlier error: the last one may only be the timeout
                     raise self._error(before or wait, unknown=unknown)
                 before = wait
                 await asyncio.sleep(_PAUSE)
@@ -157,7 +157,7 @@ class RetryingServer:
         return error
 
     async def peer(self) -> str | None:
-        """Return the host of a server; None if there is no connection, or by a socket in the file system."""
+        """Return the host of a server; None without a connection, and for a Unix socket."""
         return (await self._topology.get()).peer
 
     def open(self) -> None:
@@ -165,7 +165,7 @@ class RetryingServer:
         self._closed = False
 
     async def close(self) -> None:
-        """Wait for the answers to the commands so far, then end all connections."""
+        """Wait for the answers to the commands so far, then close all connections."""
         self._closed = True
         await self._topology.close()
 

@@ -1,16 +1,16 @@
-"""The scripts: each is one atomic step on the server.
+"""The Lua scripts; each is one atomic step on the server.
 
-A commit is compare-and-set.  A backend that has seen a session's header computes the next one by the rules of the core;
-the script writes it if the stored header is still the same, and otherwise answers with the stored one.  The tables in
+A commit is a compare-and-set.  The backend computes the next header from the last seen one, by the rules of the core.
+The script writes it if the stored header is still the same; otherwise it returns the stored header.  The tables in
 `_layout` give the offsets of all numbers.
 
-A script that meets damage stops before it writes anything, or returns the damaged data for the reader to report.
+A script that finds damage stops before it writes, or returns the damaged data, and the reader reports it.
 
-Writers that find a session changed stand in a line, a list of their names (`line_of`).  Its first element is the writer
-that has the session's header and is about to commit: until it has, all others are refused.  Then the first element is
-empty until the next writer in the line asks again and becomes the first; meanwhile any writer that knows the header may
-commit.  So every writer has its turn, however far away it is, and nobody waits for a turn that nobody takes.  Redis
-drops a line whose first writer does nothing for `LEASE`: that writer may have been killed.
+Writers that find a session changed wait in a queue, a list of their names (`line_of`).  The first element is the writer
+that has received the session's header and is about to commit.  Until its commit, all other writers are refused.  After
+it the first element is empty, until the next writer in the queue asks again and becomes the first.  In between, any
+writer that knows the header may commit.  Thus a distant writer is not starved, and no writer waits for one that does
+not return.  Redis drops the queue if its first writer does nothing for `LEASE`, because it may have been killed.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ from ._layout import CHANGES, HASH_BYTES, HEADER, RECORD, RECORDS, WORDS
 
 
 class Script(NamedTuple):
-    """A script and the name that the server gives it."""
+    """A script and its name on the server, a hash of the text."""
 
     text: bytes
     sha: bytes
 
 
 DAMAGED: Final = "turnlog: damaged"
-"""The server's error contains this text if a script has met damage."""
+"""The server's error contains this text if a script has found damage."""
 
 TEXTS: Final[dict[object, bytes]] = {}
-"""The text of each script by its name: sent to a server that does not know the name."""
+"""The text of each script by its name; it is sent to a server that does not know the name."""
 
 _WRITERS: Final[dict[object, int]] = {}
-"""The place of the writer among the arguments of a script that uses a line, by its name and by its text."""
+"""The index of the argument `writer` of each script that uses the queue, by the script's name and by its text."""
 
 
 def without_line(command: Command) -> Command:
-    """Return a command that uses no line: it goes to a node that takes over a slot, while the line may be elsewhere.
+    """Return a command that does not use the queue, for a node that is taking over a slot.
 
-    A line on both nodes would keep the slot from moving (`BUSYKEY`).
+    The queue may still be on the other node.  A second queue on this node would stop the move of the slot (`BUSYKEY`).
     """
     place = _WRITERS.get(command[1]) if command[0] in (b"EVALSHA", b"EVAL") else None
     if place is None:
         return command
-    place += 3 + int(command[2])  # the command, the script, the number of keys, and the keys come first
+    place += 3 + int(command[2])  # after the command, the script, the number of keys, and the keys
     return (*command[:place], b"", *command[place + 1 :])
 
 
@@ -57,12 +57,12 @@ def _script(arguments: str, text: str) -> Script:
     """Return a script.
 
     Args:
-        arguments: The names of its first arguments; `more` is the place of the first one after these.
-        text: Its body.
+        arguments: The names of the first arguments; `more` is the index of the first argument after them.
+        text: The body.
     """
     names = arguments.split()
     text = f"local {', '.join(names)} = unpack(ARGV, 1, {len(names)})\nlocal more = {len(names) + 1}\n{text}"
-    for function in reversed(_FUNCTIONS.split("\n\n")):  # each uses only functions above it
+    for function in reversed(_FUNCTIONS.split("\n\n")):  # each function uses only functions above it
         name = function.partition("function ")[2].partition("(")[0]
         if f"{name}(" in text:
             text = f"{function}\n{text}"
@@ -75,7 +75,7 @@ def _script(arguments: str, text: str) -> Script:
 
 
 LEASE: Final = 250
-"""Milliseconds until a line ends whose first writer does nothing.  A writer needs one round trip for its commit."""
+"""Milliseconds until the queue is dropped if its first writer does nothing; a commit needs one round trip."""
 
 _FUNCTIONS: Final = f"""local function number(data, offset)
   local value = data and #data >= offset + 7 and struct.unpack('>d', data, offset)
@@ -87,7 +87,7 @@ local function put(data, offset, value)
   return string.sub(data, 1, offset - 1) .. struct.pack('>d', value) .. string.sub(data, offset + 8)
 end
 
--- struct.unpack also returns the offset after the words: bit.bxor with the same number removes it
+-- struct.unpack also returns the offset after the words; bit.bxor with the same number removes it
 local function sum(header)
   return bit.bxor({HEADER["sum"]}, struct.unpack('>{"I4" * WORDS}', header))
 end
@@ -112,13 +112,13 @@ local function extend(key, header, default, restart)
 end
 
 local function look(key, header, touch, default)
-  -- a time to live that is damaged must not end the session
+  -- a damaged time to live must not end the session
   if touch ~= '1' or #header < {HEADER["owner"]} then return redis.call('PTTL', key) end
   if bit.tobit((struct.unpack('>I4', header, {HEADER["sum"]}))) ~= sum(header) then return redis.call('PTTL', key) end
   return extend(key, header, default)
 end
 
--- the first record whose number at an offset is not below the one that is wanted
+-- the index of the first record whose number at an offset is at least the wanted one
 local function search(key, offset, wanted)
   local low, high = {RECORDS}, redis.call('LLEN', key)
   while low < high do
@@ -150,8 +150,8 @@ local function line_of(key)
   return (string.gsub(key, ':s:', ':w:', 1))
 end
 
--- a writer's place in the line, from 0; it is put at the end if it is not there.  While a slot moves, a line that is
--- not stored yet is out of reach: then there is none
+-- a writer's place in the queue, from 0; a new writer is added at the end.  While a slot moves, a queue that does not
+-- exist yet cannot be created: then the place is 0
 local function stand(line, writer)
   local first = redis.pcall('LINDEX', line, 0)
   if writer == '' or first == writer or type(first) == 'table' then return 0 end
@@ -169,20 +169,20 @@ local function stand(line, writer)
   return 0
 end
 
--- the first writer in the line has committed, or will not
+-- the first writer in the queue has committed, or gives up its place
 local function pass(line)
   redis.call('LSET', line, 0, '')
   redis.call('PEXPIRE', line, {LEASE})
 end
 
--- an index that lists no session any more: its namespace has none in this bucket.  While a slot moves, the set may be
--- out of reach; then `NAMESPACES` removes the entry
+-- remove a namespace whose index in this bucket is empty.  While a slot moves, the set may be on the other node; then
+-- `NAMESPACES` removes the entry later
 local function unlist(index)
   local bucket, namespace = string.match(index, '^(.-}}):i:(.*)$')
   if redis.pcall('EXISTS', index) == 0 then redis.pcall('ZREM', bucket .. ':n', namespace) end
 end
 
--- elements in the middle of the list
+-- remove elements in the middle of the list
 local function remove(key, from, many)
   for place = from, from + many - 1 do redis.call('LSET', key, place, 'gone') end
   redis.call('LREM', key, many, 'gone')
@@ -255,7 +255,7 @@ return {header, top[2] or '', look(KEYS[1], header, touch, default), redis.call(
 )
 
 LOOK: Final = _script(
-    "hash",  # of a change; or nothing
+    "hash",  # the hash of a change, or nothing
     """
 local top = redis.pcall('LRANGE', KEYS[1], 0, 2)
 if top.err then return {'no list', '', -1, ''} end
@@ -294,7 +294,7 @@ end
 local entries = more
 more = more + many
 
--- drop turns at the beginning, of those that are stored and of those to append
+-- drop the first turns, from the stored records and then from the records to append
 local dropped, bytes = 0, number(header, {HEADER["bytes"]})
 if drop ~= '' then
   local first, start = number(header, {HEADER["first"]}), number(header, {HEADER["start"]})
@@ -309,7 +309,7 @@ if drop ~= '' then
     local at, turns = number(record, {RECORD["number"]}), number(record, {RECORD["turns"]})
     local ends = number(record, {RECORD["messages_until"]})
     local begins = ends - number(record, {RECORD["count"]})
-    -- a number that is damaged must drop no turn that is retained
+    -- a damaged number must not drop a retained turn
     if begins ~= expected_start or at ~= expected_turn - (turns == 0 and 1 or 0) then error('{DAMAGED}') end
     expected_turn, expected_start = at + math.max(turns, 1), ends
     if expected_turn > wanted then
@@ -379,8 +379,9 @@ if was ~= owner then
   redis.call('ZREM', KEYS[2], session .. '\\0' .. was)
   if was ~= '' then redis.call('ZREM', KEYS[4], session) end
 end
--- expired sessions leave entries in the index: every eighth change of a session, and its first, looks at 16 entries, so
--- at most about every second one is of an expired session; while a slot moves, another session may be out of reach
+-- Expired sessions leave entries in the index.  The first change of a session, and every eighth one, checks 16 entries,
+-- so that at most about half of the entries belong to expired sessions.  While a slot moves, another session may be on
+-- the other node.
 if math.floor((count + 7) / 8) ~= math.floor((count + many + 7) / 8) then
   for _, other in ipairs(redis.call('ZRANDMEMBER', KEYS[2], 16)) do
     local stop = string.find(other, '\\0', 1, true)
@@ -396,7 +397,7 @@ return {{'stored', header, left}}
 )
 
 DELETE: Final = _script(
-    "expected session owners",  # the header that the caller has seen, or nothing
+    "expected session owners",  # `expected`: the header that the caller has seen, or nothing
     f"""
 local header = redis.pcall('LINDEX', KEYS[1], 0)
 if not header then return 0 end
@@ -415,7 +416,7 @@ return 1
 AROUND: Final = _script(
     "turn",
     f"""
--- the header, the place and the bytes of the records from a turn on, and the record before them
+-- the header, the index and the bytes of the records from a turn on, and the record before them
 local key = KEYS[1]
 local place = search(key, {RECORD["number"]}, tonumber(turn))
 local bytes = 0
@@ -437,13 +438,13 @@ if not header then return 0 end
 local place = search(key, {RECORD["number"]}, tonumber(turn))
 many = tonumber(many)
 local run = redis.call('LRANGE', key, place, place + many - 1)
-if run[1] == sealed then return 1 end  -- done before, and the answer was lost
+if run[1] == sealed then return 1 end  -- this is a repeat: the first answer was lost
 if #run < many then return 0 end
 if string.sub(run[1], 1, #first) ~= first or string.sub(run[many], 1, #last) ~= last then return 0 end
 local bytes = number(header, {HEADER["bytes"]}) + number(sealed, {RECORD["size"]})
 for i = 1, many do bytes = bytes - number(run[i], {RECORD["size"]}) end
 header = put(header, {HEADER["bytes"]}, bytes)
--- the place of the next change stays the same, and a writer that has seen the header before notices the seal
+-- the index of the next change stays the same, and the header differs for writers that have seen the old one
 header = put(header, {HEADER["changes"]}, number(header, {HEADER["changes"]}) + {REMEMBERED_CHANGES})
 redis.call('LSET', key, 0, summed(header))
 redis.call('LSET', key, place, sealed)
@@ -453,8 +454,8 @@ return 1
 )
 
 COUNT: Final = _script(
-    # the beginning of the keys of sessions, the score to begin at, how many entries of that score to skip, how many
-    # entries to count, and of every how many sessions to ask for the memory
+    # the prefix of the keys of sessions, the score to begin at, the number of entries with this score to skip, the
+    # number of entries to count, and the number of sessions for each of which one is asked for its memory
     "sessions top skip many every",
     f"""
 local call, find, sub, unpack = redis.pcall, string.find, string.sub, struct.unpack
@@ -463,12 +464,12 @@ local count, messages, bytes, sampled, memory, index = 0, 0, 0, 0, 0, 0
 for i = 1, #found, 2 do
   local stop = find(found[i], '\\0', 1, true)
   local key = stop and sessions .. sub(found[i], 1, stop - 1)
-  -- a key that cannot be read, or that is elsewhere while a slot moves, must not hide the others
+  -- a key that cannot be read, or that is on another node while a slot moves, must not hide the others
   local header = stop and call('LINDEX', key, 0)
   if type(header) == 'string' and #header >= {HEADER.size} then
     local updated, _, start, size, ends = unpack('>ddddd', header, {HEADER["updated"]})
     local sound = start >= 0 and start <= ends and ends <= {MAX_NUMBER} and math.abs(size) <= {MAX_NUMBER}
-    -- an expired session leaves an entry, also where another owner has made it anew
+    -- an expired session leaves an entry, even if another owner has created a session with the same id
     if sound and updated == tonumber(found[i + 1]) then
       if count % every == 0 then
         local used = call('MEMORY', 'USAGE', key)
@@ -494,7 +495,7 @@ return {{count, messages, bytes, sampled, memory, index, #found / 2, last, ties}
 """Counts the sessions in a part of a bucket's index."""
 
 STAND: Final = _script("writer", "return stand(line_of(KEYS[1]), writer)")
-"""Answers the writer's place in the line of a session; at 0 the session does not change until the writer commits."""
+"""Returns the writer's place in a session's queue; at 0, no other writer changes the session before its commit."""
 
 PASS: Final = _script(
     "writer",
@@ -504,28 +505,28 @@ if writer ~= '' and redis.pcall('LINDEX', line, 0) == writer then pass(line) end
 """,
 )
 MOVED: Final = 2
-"""The answer of `FORGET` if the entry was put to its place."""
+"""The answer of `FORGET` if the entry was corrected."""
 
 FORGET: Final = _script(
-    # the entry, the session id in it, the owner whose index it is, or nothing, and the beginning of the keys of indexes
-    # of owners
+    # the entry, the session id in it, the owner of the index or nothing, and the prefix of the keys of indexes of
+    # owners
     "member session whose owners",
     f"""
--- remove an entry of an index, unless the session has its time: then another caller has put it there again
+-- remove an entry of an index, unless it has the time of the session: then another caller has added it again
 local header, score = redis.call('LINDEX', KEYS[1], 0), redis.call('ZSCORE', KEYS[2], member)
 if not score then return 0 end
 if header then
   local updated = number(header, {HEADER["updated"]})
   if updated == tonumber(score) then return 0 end
   local owner = owner_in(header)
-  -- each commit writes the time of the entry, so one that is in the right index with a wrong time is damaged
+  -- each commit writes the time of the entry, so an entry in the right index with a wrong time is damaged
   if (whose == '' and member == session .. '\\0' .. owner) or (whose ~= '' and whose == owner) then
     redis.call('ZADD', KEYS[2], updated, member)
     return {MOVED}
   end
 end
 redis.call('ZREM', KEYS[2], member)
--- the same entry in the other index: nobody would look for it there once this one is gone
+-- also remove the entry from the other index: without this entry, nothing leads to it
 local other = whose ~= '' and whose or string.sub(member, #session + 2)
 if not (header and owner_in(header) == other) then
   redis.call('ZREM', KEYS[3], session .. '\\0' .. other)
@@ -537,10 +538,10 @@ return 1
 )
 
 SWEEP: Final = _script(
-    "sessions owners cursor many",  # the beginnings of the keys of sessions and of indexes of owners
+    "sessions owners cursor many",  # the prefixes of the keys of sessions and of indexes of owners
     """
--- remove the entries of sessions that have expired, also where another owner has made the session anew; return where
--- to go on.  While a slot moves, a session may be out of reach: its entry stays
+-- remove the entries of expired sessions, even if another owner has created a session with the same id; return the
+-- cursor of the next part.  While a slot moves, a session may be on another node: its entry stays
 local found, count = redis.call('ZSCAN', KEYS[1], cursor, 'COUNT', many), 0
 for i = 1, #found[2], 2 do
   local member = found[2][i]
@@ -565,9 +566,9 @@ return {found[1], count}
 """Removes the entries of expired sessions from a part of a bucket's index of a namespace, and from those of owners."""
 
 NAMESPACES: Final = _script(
-    "after limit index",  # the beginning of the keys of indexes of namespaces
+    "after limit index",  # the prefix of the keys of indexes of namespaces
     """
--- the next namespaces of a bucket; those whose index has expired, or was evicted, are removed
+-- the next namespaces of a bucket; a namespace without an index is removed: its index is empty or was evicted
 local found, start = {}, after == '' and '-' or '(' .. after
 while #found < tonumber(limit) do
   local names = redis.call('ZRANGEBYLEX', KEYS[1], start, '+', 'LIMIT', 0, limit - #found)

@@ -1,4 +1,4 @@
-"""The Redis backend."""
+"""`RedisBackend`: the backend for Redis and Valkey."""
 
 from __future__ import annotations
 
@@ -56,30 +56,30 @@ from ._retry import RetryingServer
 from ._scripts import Script
 from ._writer import Waiting, Writer
 
-_SEEN: Final = 4_096  # sessions whose header is kept; about a kilobyte each
+_SEEN: Final = 4_096  # the number of sessions whose last seen header is kept; each takes about a kilobyte
 _NO_CHANGE: Final = b""
 
 
 _AT_ONCE: Final = 500
-"""Sessions that the server counts before it answers other clients: one or two milliseconds."""
-_SWEPT: Final = 100  # entries that the server sweeps before it answers other clients, and indexes in one round trip
-_EVERY: Final = 16  # of so many sessions one is asked for its memory
+"""Number of sessions that one script counts: other clients wait for one or two milliseconds."""
+_SWEPT: Final = 100  # the number of entries that one script sweeps, and of indexes in one round trip
+_EVERY: Final = 16  # the memory of one session in this number of sessions is measured
 
 
 class _Part(NamedTuple):
-    """A part of a bucket's index that is not counted yet."""
+    """The uncounted part of a bucket's index."""
 
     bucket: int
     many: int
-    """About how many entries are left."""
+    """Approximate number of entries that are left."""
     top: Argument = "+inf"
-    """The score of the entry before it."""
+    """The score of the last counted entry."""
     skip: int = 0
-    """How many entries of that score were counted."""
+    """Number of counted entries with this score."""
 
 
 class _Job(msgspec.Struct, gc=False):
-    """A change that is being committed."""
+    """The commit of a change."""
 
     key: Key
     keys: Keys
@@ -90,30 +90,30 @@ class _Job(msgspec.Struct, gc=False):
     until: float
     """The deadline of the operation."""
     sure: bool = False
-    """Whether the session was read for this change: otherwise it is only what was seen before."""
+    """Whether the session was read for this change; if not, the header was seen earlier."""
     together: bool = True
-    """Whether changes of other tasks may be committed with it."""
+    """Whether changes of other tasks may be committed together with it."""
     done: Receipt | None = None
-    """The answer, if the session remembers the change."""
+    """The receipt, if the session remembers the change."""
 
 
 class RedisBackend(Backend):
-    """Sessions in Redis, for many processes: one key per session, one round trip per operation.
+    """Sessions in Redis, for many processes, with one key per session and usually one round trip per operation.
 
     Args:
         url: `redis://user:password@host:6379/0`, `rediss://...` with TLS, `unix:///path/to/socket`,
             `redis+sentinel://host:26379,host2:26379/0`, `redis+cluster://host:6379,host2:6379`, or the latter two with
-            `rediss+`; None: give a `client`.
-        ttl: As in `Backend`; the server's clock counts it.
-        timeout: Seconds that an operation may take, with all that it sends, before `Unavailable` or `OutcomeUnknown`.
-            Connecting may take 5 of them.
-        db: The number of the database, if the URL names none; None: 0.
+            `rediss+`; None: pass a `client`.
+        ttl: As in `Backend`; measured by the server's clock.
+        timeout: Limit of the duration of an operation in seconds.  After it, the operation raises `Unavailable` or
+            `OutcomeUnknown`.  A connection attempt takes at most 5 of these seconds.
+        db: The number of the database, if the URL has none; None: 0.
         service: The name of the master that the sentinels watch.
-        sslmode: `disable`, `require`, or `verify-full`, the only one that an attacker in the network cannot read; None:
-            `verify-full` with `rediss://`, and `disable` otherwise.
-        sslrootcert: The file with the certificates that `verify-full` trusts; None: the system's.
-        client: A client in place of a URL: the backend connects with its settings.  It uses none of the client's own
-            connections, and does not close the client.
+        sslmode: `disable`, `require` or `verify-full`; only `verify-full` is safe against an attacker in the network.
+            None: `verify-full` with `rediss://`, and `disable` otherwise.
+        sslrootcert: The file of the certificates that `verify-full` trusts; None: the certificates of the system.
+        client: A client whose settings the backend uses instead of a URL.  The backend opens its own connections, and
+            does not close the client.
         clock: The time of turns; the server's clock sets the times of sessions.
 
     Raises:
@@ -135,13 +135,13 @@ class RedisBackend(Backend):
     ) -> None:
         super().__init__(ttl=ttl, clock=clock)
         if type(timeout) not in (int, float) or not 0 < timeout <= 3600:
-            raise InvalidInput(f"timeout must be above 0 and up to 3600 seconds, not {timeout!r}")
+            raise InvalidInput(f"timeout must be a number of seconds greater than 0, at most 3600, not {timeout!r}")
         if (url is None) == (client is None):
-            raise InvalidInput("url must be given, or client, and not both")
+            raise InvalidInput("RedisBackend needs either a url or a client, not both")
         if url is not None:
             location = location_of_url(url, service=service, db=db, mode=sslmode, root=sslrootcert)
         elif (db, sslmode, sslrootcert) != (None, None, None):
-            raise InvalidInput("client has db and sslmode of its own: give them to it")
+            raise InvalidInput("db, sslmode and sslrootcert cannot be combined with client: set them in the client")
         else:
             location = location_of_client(client)
         self._timeout = float(timeout)
@@ -205,17 +205,18 @@ class RedisBackend(Backend):
         records = _layout.records_from(key, rows)
         continues = since is not None and _continues(found, since, kind, records)
         if kind == b"after" and continues:
-            del records[0]  # it ends at `since`
+            del records[0]  # this record ends at `since`
         elif last is not None and not continues:
             del records[: window(records, last)]
         check_whole(found, records, last, before, since if continues else None)
         return Session(found.info(0.0), tuple(records), continues)
 
     async def _end(self, key: Key, keys: Keys, until: float, last: int | None, *, touch: bool) -> Session | None:
-        """Return the end of a session, or all of it; None if the answers do not fit together.
+        """Return the end of a session, or all of it; None if the two answers do not fit together.
 
-        A script would copy every row once more, so these are two commands in one trip.  Another writer's command may
-        run between them, and turns may hold fewer messages than two: then `READ` answers in one step.
+        Two commands are sent in one round trip, because a script would copy every row once more.  Another writer may
+        change the session between the commands, and turns may have fewer than two messages.  In both cases the caller
+        runs `READ`, a single atomic step.
         """
         commands = [_call(_scripts.TOP, (keys.session,), (self._default_ttl, "1" if touch else "0"))]
         if last is None:
@@ -227,11 +228,11 @@ class RedisBackend(Backend):
             raise missing(key)
         raw, metadata, left, length = top
         rows = rest[0] if rest else []
-        if len(rows) > length - _layout.RECORDS:  # the first ones are no records
+        if len(rows) > length - _layout.RECORDS:  # the first rows are not records
             del rows[: len(rows) - max(0, length - _layout.RECORDS)]
         found = self._header(key, raw, metadata, left)
         try:
-            # if the script was sent again and another writer appended meanwhile, some rows are still no records
+            # if the script was sent again after another writer has appended, some rows may not be records
             records = _layout.records_from(key, rows)
             if last is not None:
                 del records[: window(records, last)]
@@ -242,7 +243,7 @@ class RedisBackend(Backend):
         return Session(found.info(0.0), tuple(records))
 
     def _header(self, key: Key, raw: bytes, metadata: bytes, left: int) -> Header:
-        """Return the header that is stored, without decoding it again if it is the same as the last time."""
+        """Return the stored header; it is not decoded again if it has not changed."""
         seen = self._seen.get(key)
         if seen is None or seen.raw != raw or seen.metadata != metadata:
             return _layout.header_from(key, raw, metadata, left)
@@ -252,7 +253,7 @@ class RedisBackend(Backend):
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         for record in change.append:
-            _ = record.payload  # a record over the limit is refused before any I/O
+            _ = record.payload  # raises for a record over the limit, before any I/O
         keys, hashed = keys_of(key.namespace, key.session.encode()), _layout.change_hash(change.id)
         writer, until = await self._writers.get(), monotonic() + self._timeout
         job = _Job(key, keys, change, hashed, writer, until)
@@ -285,7 +286,7 @@ class RedisBackend(Backend):
                 writer.turns.leave(key)
 
     async def _turn(self, job: _Job) -> Receipt | bool:
-        """Wait until no other task of this loop writes to the session, as `Turns.wait`."""
+        """Wait until no other task of this event loop writes to the session, as `Turns.wait`."""
         waiting = Waiting(job.change)
         try:
             return await job.writer.turns.wait(job.key, job.until, waiting)
@@ -297,7 +298,7 @@ class RedisBackend(Backend):
             raise unknown from error
 
     async def _look_again(self, job: _Job) -> Seen | None:
-        """Return the session as it is; `job.done` is set if it remembers the change."""
+        """Read the header of the session; set `job.done` if the session remembers the change."""
         seen, entry = await self._look(job.key, job.keys, job.until, job.hashed)
         job.sure = True
         if seen is not None and entry:
@@ -307,7 +308,7 @@ class RedisBackend(Backend):
     async def _otherwise(
         self, job: _Job, work: CommitPlan, seen: Seen | None, sent: float, found: list[Any]
     ) -> Seen | None:
-        """Return the session as it is seen after a change was not stored; `job.done` is set if it had been before."""
+        """Return the last seen header after the script stored nothing; set `job.done` if the change is a repeat."""
         kind, *answer = found
         for other in work.others:
             other.waiting.sent = False
@@ -321,7 +322,7 @@ class RedisBackend(Backend):
             raw, left, metadata = answer
             seen, job.sure = _seen(job.key, raw, metadata, left), True
             await self._wait(0, sent, job.until)
-        elif work.others:  # one of them is a repeat, or all together are too large
+        elif work.others:  # another change is a repeat, or all changes together are too large
             job.together = False
         else:
             before = 0 if seen is None else seen.header.bytes
@@ -330,7 +331,7 @@ class RedisBackend(Backend):
         return seen
 
     def _stored(self, job: _Job, work: CommitPlan, seen: Seen | None, raw: bytes, left: int) -> Receipt:
-        """Return the receipt of a change that was stored, and pass on those of the others."""
+        """Return the receipt of a stored change, and give the other tasks their receipts."""
         job.writer.first.discard(job.key)
         todo = work.others[-1].todo if work.others else work.todo
         after = _layout.completed(todo.header, raw, left)
@@ -359,27 +360,27 @@ class RedisBackend(Backend):
             raise
 
     async def _wait(self, ahead: int, sent: float, until: float) -> None:
-        """Wait until a writer that stands in a line may have its turn.
+        """Wait until this writer is probably the first in a session's queue.
 
         Args:
-            ahead: How many writers stand before it; each needs about one round trip.
-            sent: When it asked.
+            ahead: The number of writers before it in the queue; each needs about one round trip.
+            sent: The time of its last request.
             until: The deadline of the operation.
 
         Raises:
-            Unavailable: There is no time for another round trip, whose answer would come too late.
+            Unavailable: The answer to another request would arrive after the deadline.
         """
         now = monotonic()
         trip = now - sent
         if now + (ahead + 2) * trip > until:
             raise Unavailable(
-                f"{self._server.location.name}: others wrote to the session all the time: nothing was stored"
+                f"{self._server.location.name}: other writers used the session until the timeout: nothing was stored"
             )
         if ahead:
             await asyncio.sleep(ahead * trip)
 
     async def _pass(self, writer: Writer, key: Key, until: float) -> None:
-        """Pass a place in the line that was not used; otherwise the next writer would wait for `LEASE`."""
+        """Give up the first place in the queue; otherwise the next writer would wait for `LEASE`."""
         if key in writer.first:
             writer.first.discard(key)
             with suppress(TurnlogError):
@@ -387,7 +388,7 @@ class RedisBackend(Backend):
                 await self._run(until, _scripts.PASS, (place,), writer.name)
 
     async def _look(self, key: Key, keys: Keys, until: float, hashed: bytes) -> tuple[Seen | None, bytes]:
-        """Return a session's header, None if there is no session, and the change that it remembers under a hash."""
+        """Return a session's header (None if the session does not exist), and the remembered change with a hash."""
         answer = await self._run(until, _scripts.LOOK, (keys.session,), hashed)
         if answer is None:
             return None, b""
@@ -395,7 +396,7 @@ class RedisBackend(Backend):
         return Seen(_layout.header_from(key, raw, metadata, left), raw, metadata), entry
 
     async def _repeat(self, job: _Job, header: Header, entry: bytes) -> Receipt:
-        """Return the answer to a change that the session remembers, and extend the session's life."""
+        """Return the receipt of a remembered change, and restart the session's time to live."""
         slid = header.slide(0.0, self.ttl)
         receipt = Remembered.unpack(header.key, entry).receipt(slid, job.change, 0.0)
         if slid is not header:
@@ -403,7 +404,7 @@ class RedisBackend(Backend):
         return receipt
 
     async def _plan(self, job: _Job, seen: Seen | None) -> CommitPlan | None:
-        """Return what a commit sends; None if the session must be looked at first."""
+        """Return the plan of a commit; None if the header must be read first."""
         if seen is None and not job.sure:
             return None
         key, keys, change = job.key, job.keys, job.change
@@ -420,7 +421,7 @@ class RedisBackend(Backend):
                 key, keys, change, job.hashed, seen, near, elements, others=others, ttl=self.ttl, writer=job.writer.name
             )
         except TurnlogError:
-            if job.sure:  # otherwise the header may be out of date, or the session remembers the change
+            if job.sure:  # if not, the header may be outdated, or the session may remember the change
                 raise
             return None
 
@@ -452,7 +453,7 @@ class RedisBackend(Backend):
         return done
 
     async def _delete(self, key: Key, expect: Expect, for_owner: str | None) -> bool | None:
-        """Remove a session; return None if another writer changed it after the look."""
+        """Remove a session; return None if another writer has changed it after `_deletable`."""
         keys, until = keys_of(key.namespace, key.session.encode()), monotonic() + self._timeout
         raw = b""
         if expect is not None or for_owner is not None:
@@ -470,10 +471,10 @@ class RedisBackend(Backend):
     async def _deletable(
         self, key: Key, keys: Keys, until: float, expect: Expect, for_owner: str | None
     ) -> bytes | None:
-        """Return the element of the header if there is a session to delete.
+        """Return the element of the header if the session may be deleted; None if it does not exist for the caller.
 
         Raises:
-            CorruptRecord: It is damaged: whether it meets `expect`, or whose it is, cannot be told.
+            CorruptRecord: The session is damaged, so that its version or its owner cannot be compared.
         """
         answer = await self._run(until, _scripts.LOOK, (keys.session,), _NO_CHANGE)
         raw, _, left, _ = answer or (b"", b"", 0, b"")
@@ -538,13 +539,13 @@ class RedisBackend(Backend):
     async def _next(
         self, until: float, indexes: Sequence[bytes], after: tuple[float, bytes] | None, many: int
     ) -> list[tuple[float, bytes, bytes]]:
-        """Return the next entries of the index out of all buckets, the last updated first: time, session, member.
+        """Return the next entries of all buckets, most recently updated first: time, session and member of each.
 
         Args:
             until: The deadline of the operation.
             indexes: The index of each bucket.
-            after: The time and the session that the entries follow; None: from the beginning.
-            many: How many entries to return at most.
+            after: The time and the session of the entry before; None: from the beginning.
+            many: The largest number of entries to return.
         """
         some = min(many, many // (_layout.BUCKETS // 4) + 4)
         top = "+inf" if after is None else repr(after[0])
@@ -568,16 +569,17 @@ class RedisBackend(Backend):
                     least.append(places[-1][0])
             found.sort(key=lambda place: (-place[0], place[1]))
             reached = found[many - 1][0] if len(found) >= many else float("-inf")
-            # if the last entry read from a bucket is among those to return, the bucket's next ones may be, too
+            # if the last entry from a bucket is among those to return, the next entries of the bucket may be as well
             asked = [one for one, score in zip(more, least, strict=True) if score >= reached]
         return found[:many]
 
     async def _listed(
         self, until: float, query: Query, entries: Sequence[tuple[float, bytes, bytes]]
     ) -> list[SessionInfo | CorruptRecord | None]:
-        """Return the sessions of some entries: an error for each that cannot be read, None for those that are gone.
+        """Return the session of each entry: an error if it cannot be read, None if it does not exist any more.
 
-        An entry whose session is gone is removed from the index.  One at a wrong place is moved, and reported.
+        The entry of a session that does not exist is removed from the index.  An entry with a wrong time is corrected
+        and reported.
         """
         places = [keys_of(query.namespace, session) for _, session, _ in entries]
         replies = await self._all(until, [_call(_scripts.LOOK, (one.session,), (_NO_CHANGE,)) for one in places])
@@ -599,7 +601,7 @@ class RedisBackend(Backend):
             forget = [self._forget(query, *entries[number][1:], places[number]) for number, _ in stale]
             for done, (number, header) in zip(await self._all(until, forget), stale, strict=True):
                 if done == _scripts.MOVED and header is not None:
-                    text = "its place in the list of sessions was damaged, and was put right: list them again"
+                    text = "its index entry was damaged and has been repaired: list the sessions again"
                     found[number] = CorruptRecord(text, key=header.key)
         return found
 
@@ -609,16 +611,16 @@ class RedisBackend(Backend):
         arguments = (member, session, (query.owner or "").encode(), keys.owners)
         return _call(_scripts.FORGET, (keys.session, index, keys.listing), arguments)
 
-    async def sweep(self, *, now: bool = False) -> int:  # noqa: ARG002 - the server's clock is that of all sessions
-        """Remove what the lists of all namespaces still say of sessions that have expired: their ids and owners.
+    async def sweep(self, *, now: bool = False) -> int:  # noqa: ARG002 - sessions expire by the server's clock
+        """Remove the index entries of expired sessions in all namespaces, with their ids and owners.
 
-        The server removes the sessions themselves.  Each script reads about 100 entries.
+        The server has removed the sessions already.  Each script reads about 100 entries.
 
         Args:
-            now: Makes no difference: a session expires by the server's clock.
+            now: Has no effect: sessions expire by the server's clock.
 
         Returns:
-            How many such sessions there were.
+            The number of removed entries.
 
         Raises:
             Unavailable: The server could not be reached.
@@ -635,7 +637,11 @@ class RedisBackend(Backend):
         return swept
 
     async def _sweep(self, parts: list[tuple[int, bytes, bytes]]) -> int:
-        """Sweep indexes, each given by its bucket, its namespace and the place to begin at; return how many entries."""
+        """Sweep indexes and return the number of removed entries.
+
+        Args:
+            parts: The bucket, the namespace and the start cursor of each index.
+        """
         swept = 0
         while parts:
             some, parts = parts[:_SWEPT], parts[_SWEPT:]
@@ -655,12 +661,12 @@ class RedisBackend(Backend):
     # ------------------------------------------------------------------------------------------------------ the server
 
     async def scrub(self) -> Sequence[Remainder]:
-        """Return what deleted sessions leave on the server; only its administrator can remove that."""
+        """Return the remains of deleted sessions on the server; only its administrator can remove them."""
         self.check_open()
         return await _upkeep.remainders(self._server)
 
     async def diagnose(self) -> Sequence[Finding]:
-        """Return which settings of the server are a risk."""
+        """Return the settings of the server that put sessions at risk."""
         self.check_open()
         return await _upkeep.findings(self._server)
 
@@ -676,7 +682,7 @@ class RedisBackend(Backend):
         *arguments: Argument,
         writes: bool = False,
         again: bool = True,
-    ) -> Any:  # noqa: ANN401 - what a script answers
+    ) -> Any:  # noqa: ANN401 - an answer of a script
         """Run a script and return its answer.
 
         Args:
@@ -684,13 +690,13 @@ class RedisBackend(Backend):
             script: The script.
             keys: Its keys.
             arguments: Its arguments.
-            writes: Whether it changes anything.
-            again: Whether it may run twice, because it changes nothing, or nothing more the second time.
+            writes: Whether the script writes.
+            again: Whether the script may run twice, because it writes nothing or recognizes a repeat.
 
         Raises:
-            Unavailable: It did not run.
+            Unavailable: The script did not run.
             OutcomeUnknown: The answer was lost.
-            CorruptRecord: It met damage, or a key that is not a session's list.
+            CorruptRecord: The script found damage, or a key that is not a session's list.
         """
         (answer,) = await self._all(until, [_call(script, keys, arguments)], writes=writes, again=again)
         return answer
@@ -705,7 +711,7 @@ class RedisBackend(Backend):
             said = str(error.__cause__)
             if said.startswith("WRONGTYPE") or _scripts.DAMAGED in said:
                 key = _layout.key_of(commands[0][3])
-                raise CorruptRecord("it is damaged, or its key holds something else", key=key) from error
+                raise CorruptRecord("the session is damaged, or its key has another type of value", key=key) from error
             raise
 
     @property

@@ -1,4 +1,4 @@
-"""`Topology` sends commands to the right server: the only one, the current master, or a node of a cluster."""
+"""`Topology`: sends commands to the right server: the only one, the current master, or a node of a cluster."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from ._encrypted import EncryptedConnection
 from ._location import Address, Location, written
 from ._scripts import without_line
 
-_SENTINEL: Final = 1.0  # seconds to wait for a sentinel before the next (redis.io/docs/reference/sentinel-clients)
-_REDIRECTIONS: Final = 8  # the most redirections that a command follows at once
-_ELSEWHERE: Final = ("CLUSTERDOWN", "MASTERDOWN", "READONLY")  # another server may be the master by now
+_SENTINEL: Final = 1.0  # seconds to wait for one sentinel (redis.io/docs/reference/sentinel-clients)
+_REDIRECTIONS: Final = 8  # the largest number of redirections that a command follows without a pause
+_ELSEWHERE: Final = ("CLUSTERDOWN", "MASTERDOWN", "READONLY")  # another server may have become the master
 
 
 class Topology(ABC):
@@ -32,11 +32,11 @@ class Topology(ABC):
 
     @abstractmethod
     async def ask_all(self, commands: Sequence[Command], until: float) -> list[Any]:
-        """Return the answers to commands, as `SharedConnection.ask_all`; each goes to the server that has its key."""
+        """Return the answers to commands, as `SharedConnection.ask_all`; each is sent to the server of its key."""
 
     @abstractmethod
     async def close(self) -> None:
-        """Wait for the answers to the commands so far, then end all connections."""
+        """Wait for the answers to the commands so far, then close all connections."""
 
     @property
     @abstractmethod
@@ -62,10 +62,12 @@ class _Server(Topology):
     async def ask_all(self, commands: Sequence[Command], until: float) -> list[Any]:
         connection = self._connection
         answers = await connection.ask_all(commands, until)
-        # the host's name may belong to another server by now: connect anew
+        # the name of the host may resolve to another server now: connect again
         if any_failed(answers) and connection is self._connection and any(map(_is_elsewhere, answers)):
             self._connection = SharedConnection(self._connect, self._timeout)
-            closing = asyncio.get_running_loop().create_task(connection.close())  # after the answers to other callers
+            closing = asyncio.get_running_loop().create_task(
+                connection.close()
+            )  # waits for the answers of other callers
             self._closing.add(closing)
             closing.add_done_callback(self._closing.discard)
         return answers
@@ -79,7 +81,7 @@ class _Server(Topology):
 
 
 class _Master(_Server):
-    """The master that sentinels name; each new connection asks them again."""
+    """A master that sentinels watch; each new connection asks the sentinels for its address."""
 
     def __init__(self, location: Location, timeout: float) -> None:
         super().__init__(location, timeout)
@@ -96,7 +98,7 @@ class _Master(_Server):
             raise Lost(f"the master at {written(address)}: {said(error)}", sent=False) from error
         try:
             role = await _asked(connection, "ROLE")
-        except exceptions.ResponseError:  # the user may not call ROLE; a replica refuses writes anyway
+        except exceptions.ResponseError:  # the user has no right to call ROLE; a replica refuses writes anyway
             return connection
         except BaseException:
             await _drop(connection)
@@ -127,9 +129,9 @@ class _Master(_Server):
             answered = True
             if found is not None:
                 self._sentinels.remove(sentinel)
-                self._sentinels.insert(0, sentinel)  # ask this one first next time
+                self._sentinels.insert(0, sentinel)  # the next connection asks this sentinel first
                 return found[0].decode(), int(found[1])
-            errors.append(f"{written(sentinel)}: it knows no master {self._location.service!r}")
+            errors.append(f"{written(sentinel)} watches no master {self._location.service!r}")
         raise Lost(f"no sentinel names a master: {'; '.join(errors)}", sent=False, again=answered)
 
 
@@ -185,7 +187,7 @@ class _Cluster(Topology):
     async def _ask(
         self, address: Address, group: Sequence[tuple[int, bool]], commands: Sequence[Command], until: float
     ) -> list[Any]:
-        """Return the answers of one node; `ASKING` precedes each command for a slot that is moving to it."""
+        """Return the answers of one node; `ASKING` precedes each command for a slot that is moving to the node."""
         if not any(asking for _, asking in group):
             answers = await self._connection_to(address).ask_all([commands[number] for number, _ in group], until)
         else:
@@ -200,7 +202,7 @@ class _Cluster(Topology):
                 answers.append(next(replies))
         for answer in answers:
             if isinstance(answer, Lost):
-                answer.again = True  # another node may have its slots by then
+                answer.again = True  # another node may have taken over the slots at the next attempt
         return answers
 
     def _connection_to(self, address: Address) -> SharedConnection:
@@ -230,7 +232,7 @@ class _Cluster(Topology):
 
         Raises:
             Lost: No node answers.
-            Refused: The server is no part of a cluster, or the user may not call `CLUSTER SLOTS`.
+            Refused: The server is not part of a cluster, or the user may not call `CLUSTER SLOTS`.
         """
         errors = []
         known = dict.fromkeys([self._last, *self._connections, *self._location.addresses])
@@ -287,7 +289,7 @@ async def _connected(connection: AbstractConnection) -> AbstractConnection:
 
 
 async def _drop(connection: AbstractConnection) -> None:
-    """End a connection at once: with TLS, closing it would wait for the server."""
+    """Abort a connection: with TLS, closing it would wait for the server."""
     writer = connection._writer  # noqa: SLF001 - its transport is not public
     if writer is not None:
         writer.transport.abort()
@@ -295,6 +297,6 @@ async def _drop(connection: AbstractConnection) -> None:
         await connection.disconnect(nowait=True)
 
 
-async def _asked(connection: AbstractConnection, *command: str) -> Any:  # noqa: ANN401 - what a server answers
+async def _asked(connection: AbstractConnection, *command: str) -> Any:  # noqa: ANN401 - an answer of the server
     await connection.send_command(*command)
     return await connection.read_response(disable_decoding=True)

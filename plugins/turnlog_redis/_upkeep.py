@@ -1,4 +1,4 @@
-"""Settings of servers that may lose sessions or show them to anyone, and data that deletions leave on servers."""
+"""Server settings that put sessions at risk, and the data that remains on servers after deletions."""
 
 from __future__ import annotations
 
@@ -29,39 +29,42 @@ async def warn(server: RetryingServer) -> None:
 
 
 async def risks(server: RetryingServer) -> list[Finding]:
-    """Return what may lose sessions or show them to anyone; the user may lack the right to read the settings."""
+    """Return the settings by which sessions may be lost or read by anyone.
+
+    If the user has no right to read the settings, only the missing password is found.
+    """
     name, peer = server.location.name, await server.peer()
     settings = await _settings(server)
     found = []
     if not server.location.authenticates and not _is_near(peer):
-        text = f"{name} asks nobody who they are: set a password, or whoever reaches it reads every session"
+        text = f"{name} requires no password: any client that can connect can read every session; set a password"
         found.append(Finding(text, _command(server, peer, settings, "requirepass", "PASSWORD")))
     if settings.get(b"save") == b"" and settings.get(b"appendonly") == b"no":
-        text = f"{name} keeps nothing on disk: set appendonly, or what it holds is lost when it ends"
+        text = f"{name} stores nothing on disk: all sessions are lost when the server ends; set appendonly"
         found.append(Finding(text, _command(server, peer, settings, "appendonly", "yes")))
     if settings.get(b"maxmemory-policy", b"").startswith(b"allkeys-"):
-        text = f"{name} drops sessions when its memory is full: set maxmemory-policy to volatile-ttl"
+        text = f"{name} evicts sessions when its memory is full: set maxmemory-policy to volatile-ttl"
         found.append(Finding(text, _command(server, peer, settings, "maxmemory-policy", "volatile-ttl")))
     return found
 
 
 async def findings(server: RetryingServer) -> list[Finding]:
-    """Return the risks, and those that are usual: no warning names these, but `turnlog doctor` does."""
+    """Return the risks for `turnlog doctor`, including common ones that are not logged as warnings."""
     name, peer = server.location.name, await server.peer()
     settings = await _settings(server)
     found = await risks(server)
     # a server in protected mode refuses other machines until it has a password (redis.io/docs/management/security)
     is_open = settings.get(b"protected-mode") == b"no" and not _binds_near(settings.get(b"bind", b""))
     if not server.location.authenticates and peer is not None and _is_near(peer) and is_open:
-        text = f"{name} asks nobody who they are, and lets other machines in: set a password, or protected-mode"
+        text = f"{name} requires no password and accepts other machines: set a password, or turn on protected-mode"
         found.append(Finding(text, _command(server, peer, settings, "protected-mode", "yes")))
     if settings.get(b"appendonly") == b"yes" and settings.get(b"appendfsync") != b"always":
         how = settings[b"appendfsync"].decode()
         lost = "the turns of the last second" if how == "everysec" else "the turns that the system has not written yet"
-        text = f"{name} has appendfsync={how}: a crash of the machine may take {lost} with it"
+        text = f"{name} has appendfsync={how}: a crash of the machine may lose {lost}"
         found.append(Finding(text, _command(server, peer, settings, "appendfsync", "always")))
     if settings.get(b"appendonly") == b"no" and settings.get(b"save"):
-        text = f"{name} keeps snapshots alone: a crash may take the turns since the last one with it"
+        text = f"{name} stores only snapshots: a crash may lose the turns since the last snapshot; set appendonly"
         found.append(Finding(text, _command(server, peer, settings, "appendonly", "yes")))
     return found
 
@@ -72,10 +75,10 @@ def _is_near(peer: str | None) -> bool:
 
 
 def _binds_near(bind: bytes) -> bool:
-    """Return whether a server listens to this machine alone.
+    """Return whether a server accepts connections only from this machine.
 
     Args:
-        bind: Its addresses with spaces between; a hyphen marks one that it may lack.
+        bind: The setting `bind`: addresses, separated by spaces; a hyphen marks an optional address.
     """
     with suppress(ValueError):
         addresses = [ip_address(address.decode().removeprefix("-")) for address in bind.split()]
@@ -84,27 +87,27 @@ def _binds_near(bind: bytes) -> bool:
 
 
 def _command(server: RetryingServer, peer: str | None, settings: Mapping[bytes, bytes], name: str, value: str) -> str:
-    """Return the command of a shell that changes a setting, also after a restart (redis.io/commands/config-rewrite).
+    """Return the shell command that changes a setting permanently (redis.io/commands/config-rewrite).
 
-    It holds no password: `--askpass` asks for it.
+    The command contains no password: `--askpass` prompts for it.
     """
     location = server.location
     path = location.settings.get("path")
     ask = " --askpass" if location.settings.get("password") else ""
     encrypts = issubclass(location.maker, (EncryptedConnection, SSLConnection))
-    if location.kind == "cluster":  # all of its nodes
+    if location.kind == "cluster":  # the command runs on all nodes
         tool = f"redis-cli{' --tls' if encrypts else ''}{ask} --cluster call {written(location.addresses[0])}"
     elif path is not None:
         tool = f"redis-cli{ask} -s {quote(path)}"
     else:
-        is_named = location.kind == "server" or peer is None  # sentinels know others
+        is_named = location.kind == "server" or peer is None  # with sentinels, the addresses are those of the sentinels
         host = location.addresses[0] if is_named else (str(peer), int(settings.get(b"port", b"6379")))
         tool = f"redis-cli{ask} -u {'rediss' if encrypts else 'redis'}://{written(host)}"
     return f"{tool} CONFIG SET {name} {value} && {tool} CONFIG REWRITE"
 
 
 async def remainders(server: RetryingServer) -> list[Remainder]:
-    """Return where a server keeps deleted sessions, as far as its settings can be read."""
+    """Return the files of a server that may contain deleted sessions; settings that cannot be read count as enabled."""
     name, settings = server.location.name, await _settings(server)
     found = []
     if settings.get(b"appendonly") != b"no":

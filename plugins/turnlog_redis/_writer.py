@@ -1,4 +1,4 @@
-"""`Writer`: an event loop as one of the writers of sessions."""
+"""`Writer`: the tasks of an event loop that write to sessions."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from turnlog.runtime import Turns
 
 
 class Waiting:
-    """A change whose task waits for its turn; the task that has the turn may commit it together with its own.
+    """A change of a waiting task; the task that holds the lock may commit it together with its own change.
 
     Args:
-        change: The change; None: it must be committed by its own task.
+        change: The change; None: no other task may commit it.
     """
 
     __slots__ = ("change", "sent")
@@ -20,11 +20,11 @@ class Waiting:
     def __init__(self, change: Change | None) -> None:
         self.change = change
         self.sent = False
-        """Whether it may have been stored."""
+        """Whether the change may have been stored."""
 
 
 class Writer:
-    """An event loop as one of the writers of sessions: its tasks take turns, and share its place in the lines.
+    """The tasks of one event loop: they write to a session one after the other, and share a place in its queue.
 
     Args:
         place: The name of the server in error messages.
@@ -34,4 +34,4 @@ class Writer:
         self.name = os.urandom(8)
         self.turns: Turns[Key, Waiting, Receipt] = Turns(place)
         self.first: set[Key] = set()
-        """The sessions in whose line it is the first."""
+        """The sessions in whose queue this writer is the first."""

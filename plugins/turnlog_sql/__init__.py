@@ -1,6 +1,6 @@
 """The SQL backends: `sqlite:///path`, `postgresql://host/database` and `mysql://host/database`.
 
-Each database is a module of its own, which imports its driver: `turnlog_sql.sqlite.SQLiteBackend`,
+Each database has a module, which imports its driver: `turnlog_sql.sqlite.SQLiteBackend`,
 `turnlog_sql.postgresql.PostgreSQLBackend` and `turnlog_sql.mysql.MySQLBackend`.
 """
 

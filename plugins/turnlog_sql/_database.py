@@ -1,4 +1,4 @@
-"""`Database`: what executes the steps of an operation."""
+"""`Database`: executes the steps of operations."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ RESTORE: Final = "restore them from a backup"
 
 
 class Database(ABC):
-    """Executes the steps of operations.  It receives a function that makes them, so that it can begin again.
+    """Executes the steps of operations.  It receives a function that creates the steps, so that it can repeat them.
 
     Attributes:
-        name: Its name in messages, without a password.
-        statements: The statements, compiled for it.
+        name: The name in messages, without a password.
+        statements: The statements, compiled for this database.
         grace: Seconds from the expiry of a session until a sweep may remove it.
     """
 
@@ -38,16 +38,16 @@ class Database(ABC):
         """Connect, and create or upgrade the tables, or only check them.
 
         Returns:
-            The version that the tables had before; None: there were none.
+            The previous version of the tables; None: they did not exist.
 
         Raises:
-            SchemaError: The tables are of another version, damaged, or missing and not to be created.
+            SchemaError: The tables have another version, are damaged, or are missing and must not be created.
             Unavailable: The database cannot be reached.
         """
 
     @abstractmethod
     async def close(self) -> None:
-        """Finish the operations that have begun, then disconnect."""
+        """Finish the running operations, then disconnect."""
 
     @abstractmethod
     async def read(self, make: Callable[[], Steps[T]]) -> T:
@@ -69,15 +69,15 @@ class Database(ABC):
         """Execute steps in one transaction.
 
         Args:
-            make: Makes the steps.
-            first: Makes the steps of a shortcut.  They come first; if they return None, or violate a primary key
-                because the change was stored before, those of `make` follow.
-            key: The session that they change; None: several.
-            again: Whether the steps recognize that they were carried out before, if the answer was lost.
+            make: Creates the steps.
+            first: Creates the steps of a shortcut, which are executed first.  The steps of `make` follow if the
+                shortcut returns None, or violates a primary key because the change was stored before.
+            key: The session that the steps change; None: several sessions.
+            again: Whether the steps recognize a repeat, so that they may be executed again if the answer was lost.
 
         Raises:
             Unavailable: Nothing was stored.
-            OutcomeUnknown: The connection was lost before the answer came.
+            OutcomeUnknown: The connection was lost before the answer arrived.
         """
 
     @abstractmethod
@@ -85,32 +85,35 @@ class Database(ABC):
         """As `Backend.alone`."""
 
     def log_bytes(self) -> int:
-        """Return how many bytes a log takes that no statement counts."""
+        """Return the size in bytes of a log that the statement for stored bytes does not count."""
         return 0
 
     def check_version(self, found: int | None, migrate: Migrate) -> bool:
-        """Return whether the tables must be created or upgraded; refuse those that this version cannot use.
+        """Return whether the tables must be created or upgraded; refuse tables that this version cannot use.
 
         Args:
-            found: Their version; None: there are none.
-            migrate: Whether they may be created or upgraded.
+            found: The version of the tables; None: they do not exist.
+            migrate: Whether the tables may be created or upgraded.
 
         Raises:
-            SchemaError: They are newer, or damaged; or they are older, or missing, and only to be checked.
+            SchemaError: The tables are newer than this turnlog, or damaged; or they are older or missing, and must not
+                be changed.
         """
         version = _migrations.newest()
         if found is not None and found < 1:
-            raise SchemaError(f"the tables in {self.name} are of version {found}, which there never was: {RESTORE}")
+            raise SchemaError(f"the tables in {self.name} have the impossible version {found}: {RESTORE}")
         if found == version:
             return False
         if migrate == "auto" and (found is None or found < version):
             return True
         if found is None:
-            raise SchemaError(f"{self.name} has no tables of turnlog: make them with 'turnlog migrate'", missing=True)
+            raise SchemaError(f"{self.name} has no turnlog tables: to create them, run 'turnlog migrate'", missing=True)
         if found > version:
             raise SchemaError(
-                f"the tables in {self.name} are of version {found}, this turnlog knows {version}: upgrade it"
+                f"the tables in {self.name} have version {found}, but this turnlog supports only version {version}: "
+                "upgrade turnlog"
             )
         raise SchemaError(
-            f"the tables in {self.name} are of version {found}, this turnlog needs {version}: run 'turnlog migrate'"
+            f"the tables in {self.name} have version {found}, but this turnlog needs version {version}: "
+            "run 'turnlog migrate'"
         )

@@ -1,4 +1,4 @@
-"""The URLs of databases."""
+"""Parse the URLs of databases."""
 
 from __future__ import annotations
 
@@ -11,29 +11,30 @@ def parse_database_url(url: str, scheme: str, example: str) -> URL:
 
     Args:
         url: The URL, without a query.
-        scheme: The scheme that it must have.
+        scheme: The expected scheme.
         example: A URL of such a database, for error messages.
 
     Raises:
-        InvalidInput: The URL is malformed or does not name a database of this kind.  The message holds no piece of it.
+        InvalidInput: The URL is malformed or does not name a database of this kind.  The message does not contain the
+            URL.
     """
     found = parse_url(url)
     if found.scheme != scheme:
         raise InvalidInput(f"url has another scheme: write {example}")
     if found.query:
-        raise InvalidInput("url has a query: give options by keyword, or the whole URL to open_store")
+        raise InvalidInput("url has a query: pass options by keyword, or pass the whole URL to open_store")
     if not found.database:
         raise InvalidInput(f"url names no database: write {example}")
     return found
 
 
 def host_and_port(url: URL) -> tuple[str | None, int | None]:
-    """Return the host and the port in a URL; None for each that it does not name.
+    """Return the host and the port of a URL; None for each one that it does not contain.
 
     Raises:
         InvalidInput: The URL names several hosts.
     """
     if len(url.hosts) > 1:
-        raise InvalidInput("url has several hosts: name one")
+        raise InvalidInput("url has several hosts: write only one")
     host, port = url.hosts[0] if url.hosts else ("", None)
     return host or None, port

@@ -1,4 +1,4 @@
-"""`LoopWaker` passes items from any thread to an event loop."""
+"""`LoopWaker`: passes items from any thread to an event loop."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ T = TypeVar("T")
 class LoopWaker(Generic[T]):
     """Wakes an event loop from any thread and passes items to it, in order.
 
-    The loop watches a pipe.  `call_soon_threadsafe` would use a pair of sockets, which costs four times as much to
-    write and to read: with the pipe, a turn on SQLite takes 4 to 7 % less.  `call_soon_threadsafe` wakes a loop that
-    cannot watch a pipe, as on Windows.
+    The loop watches a pipe.  `call_soon_threadsafe` uses a pair of sockets, whose reads and writes take four times as
+    long: with the pipe, a turn on SQLite takes 4 to 7 % less time.  A loop that cannot watch a pipe, as on Windows, is
+    woken by `call_soon_threadsafe`.
 
     Args:
-        loop: The running loop; it is not kept alive.
+        loop: The running loop; this object holds only a weak reference to it.
         receive: Called in the loop with each item.
 
     Attributes:
@@ -35,8 +35,8 @@ class LoopWaker(Generic[T]):
         if os.name != "posix":
             return
         pipe = _pipe()
-        # The pipe stays open as long as this object: another thread may be about to write to it, and once it is closed
-        # its number may name another file.
+        # The pipe stays open until this object is freed.  Another thread may be about to write to its descriptor, which
+        # may belong to another file after the pipe is closed.
         close = weakref.finalize(self, _close, *pipe)
         close.atexit = False
         try:
@@ -47,14 +47,14 @@ class LoopWaker(Generic[T]):
         self._pipe = pipe
 
     def wake(self, *items: T) -> None:
-        """Pass items to the loop, from any thread.  They are dropped if the loop is closed."""
+        """Pass items to the loop, from any thread.  If the loop is closed, they are dropped."""
         self._items.extend(items)
         try:
             if self._pipe is not None:
                 os.write(self._pipe[1], b"\0")
             elif (loop := self.loop()) is not None:
                 loop.call_soon_threadsafe(self._receive_all)
-        except BlockingIOError:  # the pipe is full: the loop wakes anyway
+        except BlockingIOError:  # the pipe is full: an earlier write will wake the loop
             pass
         except RuntimeError:  # the loop is closed
             pass
@@ -62,7 +62,7 @@ class LoopWaker(Generic[T]):
     def reconnect_after_fork(self) -> None:
         """Replace the pipe, in a forked child.
 
-        Parent and child would otherwise read from the same pipe, and each would take bytes that should wake the other.
+        Otherwise parent and child would read from the same pipe, and each could take bytes that should wake the other.
         """
         if self._pipe is not None:
             for old, new in zip(self._pipe, _pipe(), strict=True):
@@ -78,7 +78,7 @@ class LoopWaker(Generic[T]):
                     pass
             while self._items:
                 self._receive(self._items.popleft())
-        except BaseException:  # such as KeyboardInterrupt, which stops the loop; a later run receives the rest
+        except BaseException:  # such as KeyboardInterrupt, which stops the loop: the next run receives the other items
             self.wake()
             raise
 

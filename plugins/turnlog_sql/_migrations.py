@@ -1,4 +1,4 @@
-"""Migrations: the steps from each version of the tables to the next.  Each step can be repeated; none goes back."""
+"""Migrations: the steps from each version of the tables to the next.  Each step can be repeated, but not reverted."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ def _first(dialect: Dialect) -> list[str]:
     made = []
     for table in tables.sorted_tables:
         made.append(str(CreateTable(table, if_not_exists=True).compile(dialect=dialect)))
-        if dialect.name == "postgresql":  # the server does not compress them: a layer may
+        if dialect.name == "postgresql":  # the server must not compress these columns, because a layer may
             blobs = [column.name for column in table.c if column.name in ("payload", "metadata")]
             made += [f"ALTER TABLE {table.name} ALTER COLUMN {name} SET STORAGE EXTERNAL" for name in blobs]
         for index in sorted(table.indexes, key=lambda index: str(index.name)):
             statement = CreateIndex(
                 index, if_not_exists=dialect.name != "mysql"
-            )  # MySQL reports an error that is ignored
+            )  # on MySQL the caller ignores the error of an existing index
             made.append(str(statement.compile(dialect=dialect)))
     return made
 
 
 MIGRATIONS: Final[Sequence[Callable[[Dialect], list[str]]]] = [_first]
-"""The statements that lead to version 1, 2, ...: `MIGRATIONS[n]` leads from version n to n + 1.
+"""The statements of each upgrade: `MIGRATIONS[n]` upgrades version n to n + 1; version 0 has no tables.
 
-A database that can roll back a change of its tables executes all steps in one transaction.  Any other repeats a step
-that was interrupted, from its beginning.
+A database that can roll back a change of its tables executes all steps in one transaction.  On other databases, an
+interrupted step is repeated from its beginning.
 """
 
 
@@ -41,7 +41,7 @@ def newest() -> int:
 
 
 def missing(found: int | None, dialect: Dialect) -> list[tuple[int, list[str]]]:
-    """Return the steps that tables of a version still need, and the version that each leads to."""
+    """Return the steps that tables of a version need, each with the version that it produces."""
     return [(n + 1, step(dialect)) for n, step in enumerate(MIGRATIONS) if n >= (found or 0)]
 
 

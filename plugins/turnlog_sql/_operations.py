@@ -1,9 +1,9 @@
 """The operations of a backend as steps: generators that yield statements and receive their rows.
 
-Steps do no I/O, so one set of them serves every database and every driver, blocking or not.  The caller that drives
-them controls the transaction.  `commit`, `seal`, `delete` and `sweep` need one: they lock a session before they read
-it.  Each statement of `read`, `page` and `append` stands alone, except that `read` opens and ends a snapshot itself
-where a statement costs no round trip.
+Steps do no I/O, so the same steps serve every database and every driver, blocking or not.  The caller that drives them
+controls the transaction.  `commit`, `seal`, `delete` and `sweep` need a transaction, because they lock a session before
+they read it.  `read`, `page` and `append` need none.  On databases without round trips, `read` opens and ends a
+snapshot itself.
 
 The rules are those of `turnlog.rules`: `needs` names the stored records that a change touches, these steps read them,
 `plan` computes the result, and these steps write it.
@@ -61,28 +61,29 @@ T = TypeVar("T")
 
 Row: TypeAlias = "Sequence[Any]"
 Steps: TypeAlias = "Generator[tuple[Statement, tuple[Value, ...] | list[tuple[Value, ...]]], Any, T]"
-"""Yields a statement with its parameters, or with a list of parameters to execute it several times; receives the rows;
-returns the answer.
+"""A generator of steps: it yields statements, receives their rows, and returns the answer.
 
-The rows are a sequence; those of a lazy statement are an iterator.
+A statement comes with its parameters, or with a list of parameters to execute it several times.  The rows are a
+sequence, for a lazy statement an iterator.
 """
 
 _NO_METADATA = Metadata({})
-_BEHIND_ALL: Final = b"\xff"  # no session id begins with it: it is no UTF-8
+_AFTER_ALL: Final = b"\xff"  # sorts after every session id, because it is not valid UTF-8
 _UNUSED_BITS: Final = 17
-"""Of 64: SQLite stores a number of 47 bits in 6 bytes.  Two of a million sessions get the same number in one of 280
-databases; then the second one gets the next number, and only the index of keys leads to it."""
+"""Number of unused bits of a 64-bit hash: SQLite stores a number of 47 bits in 6 bytes.  In one of 280 databases with a
+million sessions, two sessions get the same number.  The second one then gets another number, and can only be found by
+the index of keys."""
 _rounds_until = attrgetter("rounds_until")
 
 
 class Seen(NamedTuple):
-    """A session as this process last saw it, so that an append need not read it first."""
+    """The last seen state of a session, with which an append needs no read before."""
 
     row: int
     header: Header
-    """Without the metadata."""
+    """The header without the metadata."""
     head: bytes
-    """The header as it is stored."""
+    """The stored header."""
 
 
 # ------------------------------------------------------------------------------------------------------------- reading
@@ -100,24 +101,24 @@ def read(
     touch: bool,
     seen: Seen | None = None,
 ) -> Steps[tuple[Session, Seen]]:
-    """Return what `Backend.read` returns, and the session as it is now seen.
+    """Execute `Backend.read`; also return the seen state of the session.
 
     Args:
         statements: The statements of the database.
         key: The session.
-        now: Seconds since 1970, by the backend's clock; unused if the server has one.
-        ttl: The backend's time to live in seconds, for sessions that have none of their own.
+        now: Seconds since 1970, by the backend's clock; unused if the server has a clock.
+        ttl: The backend's time to live in seconds, for sessions without their own.
         last: As in `Backend.read`.
         before: As in `Backend.read`.
         since: As in `Backend.read`.
         touch: As in `Backend.read`.
-        seen: The session as it was last seen, if it was.
+        seen: The last seen state of the session, if known.
     """
     values = _key(key)
     values["now"] = now
     walks = bool(last) and since is None and bool(statements.newest)
     if walks:
-        yield statements.begin, ()  # the two reads below must see the same moment
+        yield statements.begin, ()  # the two reads below must see the same state
     alone = walks or (last == 0 and since is None)
     if alone:
         rows = yield statements.info, statements.info.bind(values)
@@ -133,9 +134,9 @@ def read(
     if not rows:
         yield from _row_of_new(statements, key)
         raise missing(key)
-    first = next((row for row in rows if row[0] is not None), None)  # it comes first, as a rule
+    first = next((row for row in rows if row[0] is not None), None)  # usually the first row
     if first is None or (alone and len(rows) > 1):
-        raise CorruptRecord("it has records without a header, or two headers", key=key)
+        raise CorruptRecord("the session has records without a header, or two headers", key=key)
     now, seen = _seen(key, first, seen)
     header = seen.header
     if not header.alive(now):
@@ -161,13 +162,13 @@ def read(
 
 
 def _records(statements: Statements, seen: Seen, rows: Iterable[Row], last: int | None) -> Steps[list[Record]]:
-    """Return the records in rows of a head and a payload, in order.
+    """Return the records of rows with a head and a payload, in order.
 
     Args:
         statements: The statements of the database.
         seen: The session.
-        rows: The rows, in any order; with `last` the last one first.
-        last: Take rows only until they hold this many messages and begin a turn; None: take all.
+        rows: The rows, in any order; with `last` from the last one backwards.
+        last: Stop at the beginning of a turn after at least this number of messages; None: take all rows.
     """
     head = b""
 
@@ -187,12 +188,12 @@ def _records(statements: Statements, seen: Seen, rows: Iterable[Row], last: int 
 
 
 def _continues(header: Header, since: Version, at: bytes | None) -> bool:
-    """Return whether what follows `since` can be read alone.
+    """Return whether the records after `since` continue the history that the reader has.
 
     Args:
-        header: The session's.
-        since: The version that the reader saw.
-        at: The head of the last record that ends at `since` or before it; None if there is none.
+        header: The header of the session.
+        since: The version that the reader has.
+        at: The head of the last record that ends at `since` or before it; None if there is no such record.
     """
     if not header.may_continue(since):
         return False
@@ -202,29 +203,29 @@ def _continues(header: Header, since: Version, at: bytes | None) -> bool:
         return header.start == 0
     record = None if at is None else Record.unpack(header.key, at)
     if record is None or record.rounds_until != since.rounds:
-        return False  # the record that ended there was sealed over, or dropped
+        return False  # the record that ended at `since` was sealed or dropped
     if record.tip != since.tip:
         raise regressed(header.key, header.version, since)
     return True
 
 
 def _slide(statements: Statements, seen: Seen, now: float, ttl: float | None) -> Steps[Seen]:
-    """Move the expiry if it is due.  If another writer has changed the session meanwhile, its change stays."""
+    """Move the expiry if this is due, unless another writer has changed the session since the read."""
     header = seen.header.slide(now, ttl)
     if header is seen.header:
         return seen
     times = header.updated + (header.expires or 0.0)
-    head = header.pack()  # another one only where the time to live has changed
+    head = header.pack()  # differs only if the time to live has changed
     values: dict[str, Value] = {"row": seen.row, "was": seen.header.expires, "seen": seen.head, "now": now}
     yield statements.slide, statements.slide.bind(values | {"expires": header.expires, "times": times, "head": head})
     return Seen(seen.row, header, head)
 
 
 def page(statements: Statements, query: Query, now: float) -> Steps[Page]:
-    """Return what `Backend.page` returns.
+    """Execute `Backend.page`.
 
     Raises:
-        CorruptRecord: The database refuses to read a row: then `listed_keys` and `listed` read the page in parts.
+        CorruptRecord: The database cannot read a row; the caller then reads the page with `listed_keys` and `listed`.
     """
     statement, values = _page(statements.pages, query)
     values["now"] = now
@@ -238,11 +239,11 @@ def page(statements: Statements, query: Query, now: float) -> Steps[Page]:
         page = page_of(query, found, is_last=is_last)
         if page is not None:
             return page
-        limit += sum(isinstance(one, CorruptRecord) for one in found)  # those that are left out make room
+        limit += sum(isinstance(one, CorruptRecord) for one in found)  # damaged sessions do not count
 
 
 def _uncounted(statements: Statements, query: Query) -> Steps[list[CorruptRecord]]:
-    """Return an error if the index that pages are read from lacks a session, or has one too many."""
+    """Return an error if the index of pages has more or fewer sessions than the index of keys."""
     if statements.counts is None:
         return []
     ((by_key, by_time),) = yield statements.counts, statements.counts.bind({"namespace": query.namespace.encode()})
@@ -250,8 +251,8 @@ def _uncounted(statements: Statements, query: Query) -> Steps[list[CorruptRecord
         return []
     return [
         CorruptRecord(
-            f"one index of the database has {by_key} sessions of namespace {query.namespace!r}, another one {by_time}: "
-            "check the database, and repair it"
+            f"one index of the database has {by_key} sessions of namespace {query.namespace!r}, another one has "
+            f"{by_time}: check and repair the database"
         )
     ]
 
@@ -259,29 +260,29 @@ def _uncounted(statements: Statements, query: Query) -> Steps[list[CorruptRecord
 def totals(
     statements: Statements, namespace: str, now: float, after: bytes, many: int
 ) -> Steps[tuple[Totals, bytes | None]]:
-    """Return the totals of a part of a namespace, and the session id that it ends with; None: it was the last one.
+    """Return the totals of a part of a namespace, and the last session id of the part; None: it is the last part.
 
     Args:
         statements: The statements of the database.
         namespace: The tenant.
         now: As in `read`.
-        after: The session id that the part before ends with; empty: this is the first one.
-        many: How many sessions a part has.
+        after: The last session id of the part before; empty: this is the first part.
+        many: The number of sessions in a part.
 
     Raises:
-        CorruptRecord: The database refuses to read a row, or a sum is no number.
+        CorruptRecord: The database cannot read a row, or a sum is not a number.
     """
     values: dict[str, Value] = {"namespace": namespace.encode(), "now": now, "after": after, "part": many - 1}
     marks = yield statements.mark, statements.mark.bind(values)
     end = marks[0][0] if marks else None
-    values["until"] = _BEHIND_ALL if end is None else end
+    values["until"] = _AFTER_ALL if end is None else end
     rows = yield statements.totals, statements.totals.bind(values)
     sessions, messages, size = _whole(namespace, rows[0])
     return Totals(sessions=sessions, messages=messages, bytes=size), end
 
 
 def stored(statements: Statements, namespace: str) -> Steps[int]:
-    """Return how many bytes the tables take."""
+    """Return the size of the tables in bytes."""
     rows = yield statements.stored, ()
     return _whole(namespace, rows[0])[0]
 
@@ -294,38 +295,39 @@ def _whole(namespace: str, sums: Row) -> list[int]:
 
 
 def listed_keys(statements: Statements, query: Query, limit: int) -> Steps[Sequence[Row]]:
-    """Return session ids and rows in the order of a page, also of expired sessions; only an index is read."""
-    statement, values = _page(statements.keys, query, owned=bool(query.owner))  # no index has those without an owner
+    """Return session ids and rows in the order of a page, including expired sessions; only an index is read."""
+    statement, values = _page(statements.keys, query, owned=bool(query.owner))  # the index of owners omits no owner
     rows: Sequence[Row] = yield statement, statement.bind(values | {"limit": limit})
     return rows
 
 
 def every_key(statements: Statements, query: Query) -> Steps[Sequence[Row]]:
-    """Return the session ids and the rows of a namespace out of another index than those of pages."""
+    """Return the session ids and the rows of a namespace from the index of keys, not from an index of pages."""
     rows: Sequence[Row] = yield statements.every_key, statements.every_key.bind({"namespace": query.namespace.encode()})
     return rows
 
 
 def namespaces(statements: Statements, after: str | None, limit: int) -> Steps[list[str]]:
-    """Return what `Backend.namespaces` returns.
+    """Execute `Backend.namespaces`.
 
     Raises:
-        CorruptRecord: The index has an entry that is no namespace.
+        CorruptRecord: The index has an entry that is not a namespace.
     """
     statement = statements.namespaces[after is not None]
     rows = yield statement, statement.bind({"after": None if after is None else after.encode(), "limit": limit})
     try:
-        return [Key(row[0].decode(), "-").namespace for row in rows]  # any session will do
+        return [Key(row[0].decode(), "-").namespace for row in rows]  # `Key` checks the namespace; the id is arbitrary
     except (TurnlogError, ValueError, AttributeError):
-        raise CorruptRecord("the index has an entry that is no namespace: check the database, and repair it") from None
+        text = "an index of the database has an entry that is not a namespace: check and repair the database"
+        raise CorruptRecord(text) from None
 
 
 def listed(
     statements: Statements, query: Query, session: bytes, row: int, now: float
 ) -> Steps[SessionInfo | CorruptRecord | None]:
-    """Return the info of a session, or an error in its place; None if it is gone, expired, or not of the query."""
+    """Return the info of a session, or an error; None if it does not exist any more or does not match the query."""
     rows = yield statements.listed, statements.listed.bind({"row": row, "now": now})
-    if not rows:  # gone, or the row's number in the index is damaged
+    if not rows:  # the session was deleted, or the row's number in the index is damaged
         values: dict[str, Value] = {"namespace": query.namespace.encode(), "session": session, "now": now}
         rows = yield statements.info, statements.info.bind(values)
     found = _info(query, query.after, (session, *rows[0]), owned=False) if rows else None
@@ -336,7 +338,7 @@ def listed(
 
 
 def unreadable(query: Query, session: bytes, error: CorruptRecord) -> CorruptRecord:
-    """Return the error of the database with the session that it stands for on a page, if the id can be read."""
+    """Add the session to an error of the database, if its id can be read; return the error."""
     with suppress(CorruptRecord):
         error.key = _key_of(query.namespace, session)
     return error
@@ -350,7 +352,7 @@ def _page(
     Args:
         statements: The statements (see `Statements.pages`).
         query: The query.
-        owned: Whether the query's owner counts.
+        owned: Whether to select by the query's owner.
     """
     values: dict[str, Value] = {"namespace": query.namespace.encode()}
     owned = owned and query.owner is not None
@@ -365,13 +367,13 @@ def _page(
 def _info(
     query: Query, after: tuple[float, str] | None, row: Row, *, owned: bool = True
 ) -> SessionInfo | CorruptRecord:
-    """Return the info in a row of a page, or an error in its place.
+    """Return the info of a row of a page, or an error.
 
     Args:
         query: The query.
-        after: `query.after`, which is decoded at each call.
+        after: `query.after`, which would be decoded at each access.
         row: The session id, and the columns of a header with the metadata.
-        owned: Whether the session must be of the query's owner.
+        owned: Whether the session must belong to the query's owner.
     """
     try:
         key = _key_of(query.namespace, row[0])
@@ -379,10 +381,10 @@ def _info(
         info = seen.header.with_metadata(row[WIDTH + 1]).info(now)
     except CorruptRecord as error:
         return error
-    if owned and query.owner not in (None, info.owner):  # an index gave the row: do not name another owner's session
-        return CorruptRecord(f"the list of the sessions of owner {query.owner!r} holds another session")
+    if owned and query.owner not in (None, info.owner):  # a damaged index: do not name another owner's session
+        return CorruptRecord(f"the index entry of a session of owner {query.owner!r} leads to another session")
     if after is not None and (-info.updated, row[0]) <= (-after[0], after[1].encode()):  # its cursor would lead back
-        return CorruptRecord("its place in an index of the database is not that of its time", key=key)
+        return CorruptRecord("its index entry does not have the time of the session", key=key)
     return info
 
 
@@ -392,10 +394,10 @@ def _info(
 def append(
     statements: Statements, seen: Seen | None, change: Change, now: float, ttl: float | None
 ) -> Steps[tuple[Receipt, Seen] | None]:
-    """Append one record to a session without reading it first, if it is still as it was last seen.
+    """Append one record to a session without reading it first, if the session is in the last seen state.
 
-    Otherwise, and for any other change, nothing is stored and the answer is None: then `commit` has to do it.  A repeat
-    violates the primary key of the table of changes.
+    Otherwise, and for any other change, nothing is stored and the answer is None: the caller then uses `commit`.  A
+    repeat violates the primary key of the table of changes.
     """
     if seen is None:
         return None
@@ -403,10 +405,10 @@ def append(
     if len(change.append) != 1 or not _is_plain(change):
         return None
     if header.changes % REMEMBERED_CHANGES == 0:
-        return None  # `commit` also forgets old changes
+        return None  # `commit` also removes old changes
     if statements.append is None and (change.owner is not None or not header.alive(now)):
         return None
-    try:  # `seen` may be out of date, so `commit` decides whether to refuse the change
+    try:  # `seen` may be outdated, so only `commit` may refuse the change
         if needs(header.key, header, change) is not NOTHING:
             return None
         done = plan(header.key, header, change, NOTHING, now, ttl=ttl, nonce=os.urandom)
@@ -416,7 +418,7 @@ def append(
     moves: dict[str, Value] = {}
     if statements.append is not None:
         own = (ttl if header.ttl is None else header.ttl) or None
-        after = msgspec.structs.replace(after, expiry_ttl=own)  # `plan` has decided by another clock than the server's
+        after = msgspec.structs.replace(after, expiry_ttl=own)  # `plan` has not used the server's clock
         moves = {"ttl": own, "latest_due": 0.0 if own is None else latest_due(own, header.expiry_ttl or own)}
     values = _header_values(after)
     head = values["head"]
@@ -452,7 +454,7 @@ def commit(
     ttl: float | None,
     nonce: Callable[[int], bytes] = os.urandom,
 ) -> Steps[tuple[Receipt, Seen]]:
-    """Apply a change as `Backend.commit` does; return its receipt and the session as it is now seen.
+    """Execute `Backend.commit`; also return the seen state of the session.
 
     Args:
         statements: The statements of the database.
@@ -460,7 +462,7 @@ def commit(
         change: The change.
         now: As in `read`.
         ttl: As in `read`.
-        nonce: Makes random bytes.
+        nonce: Returns random bytes.
     """
     values: dict[str, Value] = {**_key(key), "id": change.id.encode(), "now": now}
     rows = yield from _locked(statements, statements.find, values)
@@ -479,7 +481,7 @@ def commit(
             seen = yield from _slide(statements, seen, now, ttl)
             return Remembered.unpack(key, known).receipt(seen.header, change, now), seen
     stored = None if seen is None else seen.header
-    near = needs(key, stored, change)  # what it refuses costs no further round trip
+    near = needs(key, stored, change)  # refuses an impossible change before any further round trip
     if seen is not None:
         if near is not NOTHING:
             near = yield from _near(statements, key, seen.row, near)
@@ -511,13 +513,13 @@ def commit(
 
 
 def lock(statements: Statements, key: Key) -> Steps[None]:
-    """Lock a session until the transaction ends, if it is stored."""
+    """Lock a session until the transaction ends, if it exists."""
     statement = statements.lock if statements.locks else statements.header
     yield statement, statement.bind({**_key(key), "now": 0.0})
 
 
 def _locked(statements: Statements, statement: Statement, values: dict[str, Value]) -> Steps[Sequence[Row]]:
-    """Return the rows of a statement that finds a session, once no other transaction can change it."""
+    """Lock a session, and return the rows of a statement that reads it."""
     locked: Sequence[Row] = ((),)
     while True:
         if statements.locks:
@@ -525,11 +527,11 @@ def _locked(statements: Statements, statement: Statement, values: dict[str, Valu
         rows: Sequence[Row] = yield statement, statement.bind(values)
         if locked or not rows:
             return rows
-        # another transaction made the session between the two statements: it was found, but is not locked
+        # another transaction has created the session between the two statements: it is not locked yet
 
 
 def _near(statements: Statements, key: Key, row: int, near: Near) -> Steps[Near]:
-    """Read the stored records that `needs` named."""
+    """Read the stored records that `needs` has named."""
     keep, drop, below, cut, first, dropped = near.keep, near.drop, None, 0, None, 0
     if keep is not None:
         at = {"row": row, "number": keep}
@@ -542,7 +544,7 @@ def _near(statements: Statements, key: Key, row: int, near: Near) -> Steps[Near]
             rows = yield statements.head_at, statements.head_at.bind({"row": row, "number": drop})
             first = Record.unpack(key, rows[0][0]) if rows else None
             if first is not None and first.next_turn <= drop:
-                first = None  # it is the last one
+                first = None  # no later record is kept
         end = first.number if first is not None else MAX_NUMBER if keep is None else keep
         sizes = yield statements.size_below, statements.size_below.bind({"row": row, "number": end})
         dropped = _bytes(key, sizes[0][0])
@@ -550,16 +552,16 @@ def _near(statements: Statements, key: Key, row: int, near: Near) -> Steps[Near]
 
 
 def _row_of_new(statements: Statements, key: Key) -> Steps[int | None]:
-    """Return the number for the row of a new session; None: the next one.
+    """Return the row number for a new session; None: the next free number.
 
-    SQLite has no copy of its index of keys to compare it with.  So the number of a row is made of the key: a session
-    that a damaged index does not lead to is found by that number, and neither taken for missing nor made anew.
+    On SQLite the row number is a hash of the key.  If a damaged index of keys lacks a session, the session is found by
+    its number.  It is then neither reported as missing nor created a second time.
 
-    One statement asks the table and the index: outside a transaction, another process may have made the session since
-    the index was first asked.
+    One statement queries both the table and the index.  Outside a transaction, another process may have created the
+    session after the first query of the index.
 
     Raises:
-        CorruptRecord: The session is there, and the index does not lead to it.
+        CorruptRecord: The session exists, but the index does not contain it.
     """
     if statements.served:
         return None
@@ -570,7 +572,7 @@ def _row_of_new(statements: Statements, key: Key) -> Steps[int | None]:
     if not found:
         return number
     if tuple(found[0]) == (namespace, session, 0):
-        raise CorruptRecord("an index of the database does not lead to it: check the database, and repair it", key=key)
+        raise CorruptRecord("an index of the database does not contain it: check and repair the database", key=key)
     return None
 
 
@@ -581,10 +583,10 @@ def _store(
 
     Args:
         statements: The statements of the database.
-        row: The session's; None: make the session.
+        row: The row of the session; None: create the session.
         header: The header, with its metadata if the change sets some.
         change: The change.
-        number: The number of the row to make; None: the next one.
+        number: The number of the new row; None: the next free number.
     """
     created, values = row is None, _header_values(header)
     if row is None:
@@ -594,7 +596,8 @@ def _store(
         yield insert, insert.bind(values)
         rows = yield statements.find_row, statements.find_row.bind(values)
         if not rows:
-            raise CorruptRecord("an index of the database does not lead to the row that was just made", key=header.key)
+            text = "an index of the database does not contain the row that was just inserted"
+            raise CorruptRecord(f"{text}: check and repair the database", key=header.key)
         row = int(rows[0][0])
     else:
         values["row"] = row
@@ -613,7 +616,7 @@ def _store(
 
 
 def seal(statements: Statements, key: Key, record: Record, now: float) -> Steps[tuple[bool, Seen]]:
-    """Replace records as `Backend.seal` does; return whether that was done, and the session as it is now seen."""
+    """Execute `Backend.seal`; return whether the records were replaced, and the seen state of the session."""
     values: dict[str, Value] = {**_key(key), "now": now}
     rows = yield from _locked(statements, statements.header, values)
     if not rows:
@@ -642,7 +645,7 @@ def seal(statements: Statements, key: Key, record: Record, now: float) -> Steps[
 
 
 def delete(statements: Statements, key: Key, now: float, expect: Expect, for_owner: str | None) -> Steps[bool]:
-    """Remove a session as `Backend.delete` does."""
+    """Execute `Backend.delete`."""
     values: dict[str, Value] = {**_key(key), "now": now}
     rows = yield from _locked(statements, statements.header, values)
     if not rows:
@@ -668,19 +671,20 @@ def delete(statements: Statements, key: Key, now: float, expect: Expect, for_own
 
 
 def _owners_of_damaged(statements: Statements, key: Key, row: Row) -> Steps[set[object]]:
-    """Return whose a damaged session is, by its column and by its header, if that can be read.
+    """Return the owners that a damaged session names, in its column and in its header if that can be read.
 
     Args:
         statements: The statements of the database.
         key: The session.
-        row: The row that was found under the key.
+        row: The row that an index returned for the key.
 
     Raises:
-        CorruptRecord: The row is another session's, which an index takes for this one.
+        CorruptRecord: The row belongs to another session: the index is damaged.
     """
     found = yield statements.whose, statements.whose.bind({"row": row[1]})
     if len(found) != 1 or tuple(found[0][:2]) != (key.namespace.encode(), key.session.encode()):
-        raise CorruptRecord("the row that is found under its key is another session's: check the database", key=key)
+        text = "an index of the database leads to the row of another session: check and repair the database"
+        raise CorruptRecord(text, key=key)
     owners = {found[0][2]}
     with suppress(CorruptRecord):
         owners.add(Header.unpack(key, row[WIDTH - 1], updated=0.0, expires=None).owner.encode())
@@ -693,13 +697,13 @@ def _remove(statements: Statements, row: int) -> Steps[None]:
 
 
 def any_expired(statements: Statements, now: float) -> Steps[bool]:
-    """Return whether there is something to sweep."""
+    """Return whether a sweep would remove a session."""
     rows = yield statements.expired, statements.expired.bind({"now": now, "limit": 1})
     return bool(rows)
 
 
 def count_expired(statements: Statements, now: float) -> Steps[tuple[int, float]]:
-    """Return how many sessions have expired and are not swept yet, and when the last of them expired.
+    """Return the number of expired sessions that are still stored, and the time of the last expiry among them.
 
     Args:
         statements: The statements of the database.
@@ -710,12 +714,12 @@ def count_expired(statements: Statements, now: float) -> Steps[tuple[int, float]
 
 
 def sweep(statements: Statements, now: float, limit: int) -> Steps[int]:
-    """Remove sessions that have expired; return how many.
+    """Remove expired sessions; return their number.
 
     Args:
         statements: The statements of the database.
         now: As in `read`.
-        limit: Remove at most this many.
+        limit: The largest number of sessions to remove.
     """
     rows = yield statements.expired, statements.expired.bind({"now": now, "limit": limit})
     if rows:
@@ -731,7 +735,7 @@ def _key(key: Key) -> dict[str, Value]:
     try:
         return {"namespace": key.namespace.encode(), "session": key.session.encode()}
     except AttributeError:
-        raise missing(key) from None  # InvalidInput: it is not a key
+        raise missing(key) from None  # raises InvalidInput if `key` is not a key
 
 
 def _key_of(namespace: str, session: bytes) -> Key:
@@ -742,12 +746,12 @@ def _key_of(namespace: str, session: bytes) -> Key:
 
 
 def _seen(key: Key, row: Row, before: Seen | None = None) -> tuple[float, Seen]:
-    """Return the time, and the session in a row, without its metadata.
+    """Return the time, and the state of the session in a row, without its metadata.
 
     Args:
         key: The session.
         row: The clock and the columns of a header.
-        before: The session as it was last seen: returned if nothing has changed.
+        before: The last seen state, which is returned if nothing has changed.
     """
     now, number, updated, owner, expires, times, head = row[:WIDTH]
     if before is not None and before.head == head and before.row == number:
@@ -757,9 +761,9 @@ def _seen(key: Key, row: Row, before: Seen | None = None) -> tuple[float, Seen]:
     header = Header.unpack(key, head, updated=updated, expires=expires)
     times_are_floats = type(updated) is float and type(times) is float and (expires is None or type(expires) is float)
     if type(number) is not int or type(owner) is not bytes or not times_are_floats:
-        raise CorruptRecord("its row holds a value of another type", key=key)
+        raise CorruptRecord("its row has a value of the wrong type", key=key)
     if header.owner.encode() != owner:
-        raise CorruptRecord("its owner is another in the column than in the header", key=key)
+        raise CorruptRecord("its owner in the column differs from its owner in the header", key=key)
     if times != updated + (expires or 0.0):
         raise CorruptRecord("the time of its last update, or of its expiry, is damaged", key=key)
     return now, Seen(number, header, head)
@@ -768,7 +772,7 @@ def _seen(key: Key, row: Row, before: Seen | None = None) -> tuple[float, Seen]:
 def _bytes(key: Key, size: object) -> int:
     """Return a sum of sizes."""
     try:
-        return int(size)  # type: ignore[call-overload, no-any-return]  # what is no number raises
+        return int(size)  # type: ignore[call-overload, no-any-return]  # raises if `size` is not a number
     except (TypeError, ValueError, OverflowError):
         raise CorruptRecord("the size of a record is damaged", key=key) from None
 

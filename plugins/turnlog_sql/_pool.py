@@ -1,4 +1,4 @@
-"""A pool of connections in one event loop, with a maximum size and a limited wait."""
+"""`Pool`: the connections of one event loop, with a maximum size and a limited wait."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ C = TypeVar("C")
 
 
 class Pool(Generic[C]):
-    """A pool of connections, each of which serves one operation at a time.  It lends the most recently used one first.
+    """A pool of connections.  Each connection serves one operation at a time; the most recently used one is lent first.
 
-    A connection that was idle for more than `IDLE` seconds must answer before it is lent.
+    A connection that was idle for more than `IDLE` seconds is probed before it is lent.
 
-    The drivers have pools of their own.  asyncpg's took 78 µs of a turn of 400 (`docs/decisions/0011-servers.md`), and
-    asyncmy's differs from it in a cancellation, after a fork and in a second event loop.
+    The pools of the drivers are not used.  The pool of asyncpg took 78 µs of 400 µs for a turn
+    (`docs/decisions/0011-servers.md`).  The pool of asyncmy behaves differently after a cancellation, after a fork and
+    in a second event loop.
 
     Args:
-        connect: Makes a connection until a time by the monotonic clock.
+        connect: Opens a connection before a deadline by the monotonic clock.
         discard: Drops a connection at once, without sending anything to the server.
-        alive: Returns whether a connection is open, as far as this side knows.
+        alive: Returns whether a connection is open, as far as the client knows.
         answers: Returns whether the server still answers on a connection.
-        size: The most connections that are open at the same time.
+        size: The largest number of open connections.
         name: The name of the database in error messages.
     """
 
@@ -47,13 +48,13 @@ class Pool(Generic[C]):
         self._answers = answers
         self._size = size
         self._name = name
-        self._count = 0  # connections that are idle, lent or being made
+        self._count = 0  # the number of connections that are idle, lent or being opened
         self._idle: list[tuple[C, float]] = []  # each with the time of its release
         self._waiting: deque[asyncio.Future[C | None]] = deque()
         self._closed = False
 
     def idle(self) -> C | None:
-        """Take an idle connection that need not be probed out of the pool; None if there is none."""
+        """Take an idle connection that need not be probed; return None if the pool has none."""
         while self._idle:
             connection, since = self._idle[-1]
             if monotonic() - since > IDLE:
@@ -66,13 +67,13 @@ class Pool(Generic[C]):
         return None
 
     async def acquire(self, until: float) -> C:
-        """Take a connection: an idle one, a new one, or the next that is released.
+        """Take an idle connection, a new one, or the next one that is released.
 
         Args:
-            until: When to give up, by the monotonic clock.
+            until: The deadline, by the monotonic clock.
 
         Raises:
-            Unavailable: No connection was released in time, or none could be made.
+            Unavailable: No connection was released in time, or a new one could not be opened.
         """
         idle = self.idle() or await self._probed()
         if idle is not None:
@@ -86,22 +87,22 @@ class Pool(Generic[C]):
             async with asyncio.timeout(until - monotonic()):
                 lent = await waiter
         except BaseException as error:
-            if waiter.done() and not waiter.cancelled():  # `release` gave it a connection just before: pass that on
+            if waiter.done() and not waiter.cancelled():  # `release` has given it a connection since: pass it on
                 given = waiter.result()
                 self.release(given, sound=given is not None)
             if isinstance(error, TimeoutError):
                 raise Unavailable(
-                    f"{self._name}: all {self._size} connections were in use all the time: "
-                    "nothing was done; pool_size allows for more"
+                    f"{self._name}: all {self._size} connections were in use until the timeout: "
+                    "nothing was done; increase pool_size"
                 ) from None
             raise
-        if lent is not None and not self._alive(lent):  # it was lost since `release` saw it
+        if lent is not None and not self._alive(lent):  # the connection was lost after `release`
             self._discard(lent)
             lent = None
         return lent or await self._make(until)
 
     async def _probed(self) -> C | None:
-        """Take a connection out of the pool that was idle for long, if it answers; otherwise drop all such ones."""
+        """Probe and take a connection that was idle for long; if the server does not answer, drop all idle ones."""
         if not self._idle:
             return None
         connection, _ = self._idle.pop()
@@ -115,7 +116,7 @@ class Pool(Generic[C]):
         return connection if answers else None
 
     async def _make(self, until: float) -> C:
-        """Make a connection, which `_count` includes already."""
+        """Open a connection, which `_count` already includes."""
         try:
             return await self._connect(until)
         except BaseException:
@@ -126,8 +127,8 @@ class Pool(Generic[C]):
         """Give a connection back.
 
         Args:
-            connection: The connection; None: it was counted, but could not be made.
-            sound: Whether its next answer belongs to the next request; otherwise the connection is dropped.
+            connection: The connection; None: it was counted, but could not be opened.
+            sound: Whether no answer is outstanding on the connection; if one is, the connection is dropped.
         """
         if connection is not None and not (sound and not self._closed and self._alive(connection)):
             self._discard(connection)
@@ -135,7 +136,7 @@ class Pool(Generic[C]):
         while self._waiting:
             waiter = self._waiting.popleft()
             if not waiter.done():
-                waiter.set_result(connection)  # None: the waiter makes a new one
+                waiter.set_result(connection)  # None: the waiter opens a new connection
                 return
         if connection is None:
             self._count -= 1
@@ -143,13 +144,13 @@ class Pool(Generic[C]):
             self._idle.append((connection, monotonic()))
 
     def drop_idle(self) -> None:
-        """Drop the idle connections, after one was lost: the same cause may have ended them unnoticed."""
+        """Drop the idle connections after one connection was lost: the same cause may have ended the others."""
         while self._idle:
             self._count -= 1
             self._discard(self._idle.pop()[0])
 
     def close(self) -> list[C]:
-        """Return the idle connections for the caller to close.  A lent one is dropped on its release."""
+        """Return the idle connections for the caller to close.  Lent connections are dropped when they are released."""
         self._closed = True
         idle, self._idle = self._idle, []
         self._count -= len(idle)

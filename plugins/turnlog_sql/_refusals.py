@@ -1,4 +1,4 @@
-"""The reasons why servers refuse access, for messages."""
+"""Reasons for which a database server refuses a request, for error messages."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Final
 
 from turnlog.runtime import Reason
 
-NO_DATABASE: Final = Reason("there is no such database", "create it, or set another one in the URL", permanent=True)
+NO_DATABASE: Final = Reason("the database does not exist", "create it, or set another one in the URL", permanent=True)
 NO_PERMISSION: Final = Reason("the server denies permission", "grant it to the user in the URL", permanent=True)
 DENIED: Final = Reason(
     "the server denies access", "set the right user and password in the URL, before the host", permanent=True

@@ -1,13 +1,13 @@
 """The tables, version 1.
 
-The columns `head`, `metadata`, `payload` and `answer` hold what the core packs, with a checksum
-(`docs/reference/format.md`).  The other columns repeat the values that statements compare, count and sort by.  There
-are no more of them, because a driver takes about as long for each column of a row as for decoding a whole head.
+The columns `head`, `metadata`, `payload` and `answer` contain values that the core packs, with a checksum
+(`docs/reference/format.md`).  The other columns repeat the values that statements compare, count and sort.  Their
+number is small, because a driver takes about as long for each column of a row as for decoding a whole head.
 
 Each session has one row in `turnlog_sessions`, its header.  Its metadata are one row of `turnlog_metadata`, so that an
-append never rewrites them.  A row of `turnlog_records` is a record, and a row of `turnlog_changes` is one of the last
-changes, which is compared with repeats.  Namespaces, session ids, owners and change ids are bytes of UTF-8, so that no
-collation folds two of them into one.
+append never rewrites them.  A row of `turnlog_records` is a record.  A row of `turnlog_changes` is a remembered change,
+by which repeats are recognized.  Namespaces, session ids, owners and change ids are bytes of UTF-8: no collation treats
+two of them as equal.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ tables = MetaData()
 
 
 def _bytes(limit: int | None = None) -> TypeEngine[bytes]:
-    """Return the type of at most `limit` bytes; None: of as many as the database takes."""
+    """Return the type of at most `limit` bytes; None: the longest type of the database."""
     kind = LargeBinary(limit)
     return kind.with_variant(mysql.LONGBLOB() if limit is None else mysql.VARBINARY(limit), "mysql")
 
 
 def _number() -> TypeEngine[int]:
-    return BigInteger().with_variant(Integer(), "sqlite")  # SQLite numbers rows itself only under this name
+    return BigInteger().with_variant(Integer(), "sqlite")  # SQLite numbers rows automatically only with this type name
 
 
 def _row() -> Column[int]:
-    return Column("row", BigInteger, primary_key=True, autoincrement=False)  # of the session
+    return Column("row", BigInteger, primary_key=True, autoincrement=False)  # the session's row
 
 
 schema = Table(
@@ -40,7 +40,7 @@ schema = Table(
 sessions = Table(
     "turnlog_sessions",
     tables,
-    # an identity: PostgreSQL requires no rights to its sequence
+    # an identity column: PostgreSQL requires no rights to its sequence
     Column("row", _number(), Identity(), primary_key=True, autoincrement=True),
     Column("namespace", _bytes(255), nullable=False),
     Column("session", _bytes(255), nullable=False),
@@ -55,13 +55,13 @@ sessions = Table(
     Column("expires", Double),
     Column(
         "times", Double, nullable=False
-    ),  # `updated` plus `expires`: a server sets both, so `head` cannot cover them
+    ),  # `updated` plus `expires`, as a checksum: a server sets both, so `head` cannot cover them
     Column("head", _bytes(1024), nullable=False),  # `Header.pack`
     mysql_engine="InnoDB",
 )
 Index("turnlog_sessions_key", sessions.c.namespace, sessions.c.session, unique=True)
 Index("turnlog_sessions_updated", sessions.c.namespace, sessions.c.updated.desc(), sessions.c.session)
-# sessions without an owner, or without an expiry, take no room in these indexes if the database has partial ones
+# if the database has partial indexes, these do not contain sessions without an owner, or without an expiry
 _OWNED, _EXPIRING = sessions.c.owner != text("''"), sessions.c.expires.is_not(None)
 Index(
     "turnlog_sessions_owner",
@@ -89,7 +89,7 @@ records = Table(
     Column("number", BigInteger, primary_key=True, autoincrement=False),
     Column("part", BigInteger, primary_key=True, autoincrement=False),
     Column("rounds", BigInteger, nullable=False),  # `Record.rounds_until`
-    Column("begin", BigInteger),  # how many messages precede it, if it begins a turn
+    Column("begin", BigInteger),  # the number of messages before it, if it begins a turn
     Column("messages_until", BigInteger, nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("head", _bytes(1024), nullable=False),  # `Record.pack`

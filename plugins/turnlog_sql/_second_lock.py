@@ -1,4 +1,4 @@
-"""`SecondLock`: a lock on a file of SQLite that this process keeps when it closes the file elsewhere."""
+"""`SecondLock`: a lock on an SQLite file that survives when this process closes another descriptor of the file."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ except ImportError:  # as on Windows
 fcntl: Any = _fcntl
 
 DATABASE: Final = (0x40000002, 510)
-"""The bytes that each user of a database locks for reading, and whoever removes its log for writing: SHARED_FIRST and
-SHARED_SIZE in SQLite's `src/os.h`."""
+"""The bytes that each user of a database locks for reading, and the process that removes its log for writing:
+SHARED_FIRST and SHARED_SIZE in SQLite's `src/os.h`."""
 
 INDEX: Final = (128, 1)
-"""The byte that each user of a log's index locks for reading, and whoever empties it for writing: UNIX_SHM_DMS in
-`src/os_unix.c`."""
+"""The byte that each user of a log's index locks for reading, and the process that empties the index for writing:
+UNIX_SHM_DMS in `src/os_unix.c`."""
 
-_IDLE: Final = 64  # files that are kept open, so that they can be locked again
+_IDLE: Final = 64  # the number of unlocked files that stay open, to be locked again
 _locks: dict[tuple[int, int], SecondLock] = {}  # by device and inode
 
 
 class SecondLock:
-    """The lock of a reader of one file, next to SQLite's own.
+    """A second read lock on a file, in addition to the lock of SQLite.
 
-    The system releases all locks that a process holds on a file when the process closes any descriptor of it, as after
-    `open("chat.db", "rb")` (sqlite.org/howtocorrupt.html, section 2.2).  Another process may then take itself for the
-    only one, and remove the log.  A lock of an open file description, which Linux has, stays.
+    When a process closes any descriptor of a file, as after `open("chat.db", "rb")`, the system releases all locks that
+    the process holds on the file (sqlite.org/howtocorrupt.html, section 2.2).  Another process may then conclude that
+    it is the only user, and remove the log.  Linux also has locks of open file descriptions, which are not released.
 
-    Closing the descriptor would release the locks of other connections, too.  So it stays open for the next connection.
-    The functions must not be called by two threads at once.
+    Closing the descriptor would also release the locks of other connections.  It therefore stays open for the next
+    connection.  Two threads must not call these functions at the same time.
 
     Attributes:
         descriptor: An open descriptor of the file.
-        holders: How many connections hold the lock.
-        works: False if the file system has no such locks.
+        holders: The number of connections that hold the lock.
+        works: False if the file system does not support such locks.
     """
 
     def __init__(self, descriptor: int, span: tuple[int, int]) -> None:
@@ -49,15 +49,15 @@ class SecondLock:
 
     @classmethod
     def hold(cls, path: str, span: tuple[int, int]) -> SecondLock | None:
-        """Return the lock of a file, and hold it; None if the system has no such locks.
+        """Acquire the lock of a file; return None if the system does not support such locks.
 
         Args:
             path: The path of the file.
-            span: The first byte to lock, and how many: `DATABASE` or `INDEX`.
+            span: The first byte and the number of bytes to lock: `DATABASE` or `INDEX`.
 
         Raises:
-            BlockingIOError: Another process has locked the file for itself.
-            FileNotFoundError: The file is not there.
+            BlockingIOError: Another process has an exclusive lock on the file.
+            FileNotFoundError: The file does not exist.
         """
         if not hasattr(fcntl, "F_OFD_SETLK"):
             return None
@@ -73,7 +73,7 @@ class SecondLock:
         return lock
 
     def release(self) -> None:
-        """Release the lock once all have released it who hold it."""
+        """Release the lock for one holder; the last release unlocks the file."""
         self.holders -= 1
         if not self.holders:
             self._set(fcntl.F_UNLCK)
@@ -92,6 +92,6 @@ class SecondLock:
 
 
 def close_in_the_child() -> None:
-    """Close all files in a forked child, which shares the locks with its parent; none of them may be held."""
+    """Close all files in a forked child, which shares the locks with its parent; no lock may be held."""
     while _locks:
         os.close(_locks.popitem()[1].descriptor)

@@ -1,4 +1,4 @@
-"""`Server`: a database on a server, with a pool of connections and retries."""
+"""`Server`: a database on a server, with connection pools and retries."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from ._operations import Row, Steps
 from ._pool import Pool
 from ._statements import Value
 
-_TRIES: Final = 20  # the most attempts at a transaction that conflicts with others
+_TRIES: Final = 20  # the largest number of attempts for a transaction that conflicts with others
 
 
 _GRACE: Final = 0.05
-"""Seconds after the timeout of connecting until a driver that has ignored its cancellation is cancelled again."""
+"""Seconds from the connection timeout until a driver that has ignored its cancellation is cancelled again."""
 
 
 class Timed(Protocol):
     """A connection whose requests have a deadline."""
 
     until: float
-    """When they must have been answered, by the monotonic clock."""
+    """The deadline of the requests, by the monotonic clock."""
 
 
 T = TypeVar("T")
@@ -45,10 +45,10 @@ C_contra = TypeVar("C_contra", bound=Timed, contravariant=True)
 class Failure(enum.Enum):
     """The meaning of a driver's error."""
 
-    DUPLICATE = enum.auto()  # a key is there already: nothing was done
-    BEGIN_ANEW = enum.auto()  # a deadlock, or the like: nothing was done
-    LOST = enum.auto()  # the connection
-    REFUSED = enum.auto()  # by the server: nothing was done
+    DUPLICATE = enum.auto()  # the key exists: nothing was done
+    BEGIN_ANEW = enum.auto()  # a deadlock or a similar conflict: nothing was done
+    LOST = enum.auto()  # the connection was lost
+    REFUSED = enum.auto()  # the server has refused the request: nothing was done
 
 
 class Server(Database, Generic[C]):
@@ -56,8 +56,8 @@ class Server(Database, Generic[C]):
 
     Args:
         name: The name in messages, without a password.
-        pool_size: The most connections in each event loop.
-        timeout: Seconds that an operation may take, with all that it waits for, the connecting and the repeats.
+        pool_size: The largest number of connections in each event loop.
+        timeout: Limit of the duration of an operation in seconds, including waits, connections and repeats.
     """
 
     def __init__(self, name: str, *, pool_size: int, timeout: float) -> None:
@@ -71,7 +71,7 @@ class Server(Database, Generic[C]):
         )
         self._turns: PerLoop[Turns[Key, None, None]] = PerLoop(lambda: Turns(name))
 
-    # -------------------------------------------------------------------------------------------------- of the driver
+    # ----------------------------------------------------------------------------------------------------- the driver
 
     @abstractmethod
     async def connect(self) -> C:
@@ -79,7 +79,7 @@ class Server(Database, Generic[C]):
 
     @abstractmethod
     def alive(self, connection: C) -> bool:
-        """Return whether a connection is open, as far as this side knows."""
+        """Return whether a connection is open, as far as the client knows."""
 
     @abstractmethod
     def discard(self, connection: C) -> None:
@@ -87,7 +87,7 @@ class Server(Database, Generic[C]):
 
     @abstractmethod
     async def close_connection(self, connection: C) -> None:
-        """Close a connection, and say so to the server."""
+        """Close a connection with a message to the server."""
 
     @abstractmethod
     async def fetch(self, connection: C, sql: str, values: tuple[Value, ...]) -> Sequence[Row]:
@@ -102,7 +102,7 @@ class Server(Database, Generic[C]):
 
     @abstractmethod
     async def begin(self, connection: C) -> None:
-        """Begin a transaction in which each statement sees what was committed before it."""
+        """Begin a transaction with the isolation level READ COMMITTED."""
 
     @abstractmethod
     async def commit(self, connection: C) -> None:
@@ -114,13 +114,13 @@ class Server(Database, Generic[C]):
 
     @abstractmethod
     def meaning(self, error: BaseException) -> Failure | None:
-        """Return the meaning of an error; None if it is not the driver's."""
+        """Return the meaning of an error; None if the driver has not raised it."""
 
     @abstractmethod
     def translated(self, error: BaseException) -> TurnlogError:
-        """Return the error to raise for one of the driver's; nothing was stored."""
+        """Return the error to raise in place of an error of the driver after which nothing was stored."""
 
-    # ------------------------------------------------------------------------------------------------------- for steps
+    # ------------------------------------------------------------------------------------------------------- the steps
 
     async def close(self) -> None:
         await self._pools.close()
@@ -129,21 +129,21 @@ class Server(Database, Generic[C]):
         left = pool.close()
         try:
             for connection in left:
-                with suppress(Exception):  # the connection is not used any more, whatever the error
+                with suppress(Exception):  # the connection is not used any more, so errors do not matter
                     await self.close_connection(connection)
-        except BaseException:  # such as the cancellation of a loop that ends
+        except BaseException:  # such as a cancellation at the end of the event loop
             for connection in left:
                 self.discard(connection)
             raise
 
     def left(self, connection: C) -> float:
-        """Return how many seconds the next request of a connection may take."""
+        """Return the timeout of the next request of a connection in seconds."""
         return min(self._timeout, connection.until - monotonic())
 
     async def read(self, make: Callable[[], Steps[T]]) -> T:
         lost, kept = 0, self._kept()
         until = monotonic() + self._timeout
-        for tries in range(_TRIES):  # it changes nothing that another would not: it may be done again
+        for tries in range(_TRIES):  # a read may be repeated
             try:
                 if kept is not None and kept.connection is not None:
                     return await self._used(kept.take(), lambda one: self._drive(one, make()), kept.give_back)
@@ -190,9 +190,9 @@ class Server(Database, Generic[C]):
                 if answer is not None:
                     return answer
             except _Duplicate:
-                pass  # it was done before, or is being done
+                pass  # the change was stored before, or another task is storing it
             except _Lost as error:
-                unknown, lost = True, 1  # the steps below find out
+                unknown, lost = True, 1  # the steps below find out whether the change was stored
                 if monotonic() > until:
                     raise OutcomeUnknown(f"{self.name}: {error}") from error.__cause__
         for tries in range(_TRIES):
@@ -206,7 +206,7 @@ class Server(Database, Generic[C]):
             except _Duplicate as error:
                 if tries == _TRIES - 1 or monotonic() > until:
                     kind = OutcomeUnknown if unknown else Unavailable
-                    text = f"{self.name}: others were in the way {tries + 1} times, the last time: {error}"
+                    text = f"{self.name}: other transactions conflicted {tries + 1} times, the last time: {error}"
                     raise kind(text if unknown else f"{text}: nothing was stored") from error.__cause__
             except _Lost as error:
                 unknown, lost = unknown or committing[0], lost + 1
@@ -221,7 +221,7 @@ class Server(Database, Generic[C]):
 
     @asynccontextmanager
     async def alone(self, key: Key) -> AsyncGenerator[None, None]:
-        """As `Backend.alone`: a transaction locks the session, and the next write to it takes place in this one."""
+        """As `Backend.alone`: a transaction locks the session, and the next write to it uses this transaction."""
         until = monotonic() + self._timeout
         turns = await self._turns.get()
         async with turns.alone(key, until, None):
@@ -232,7 +232,7 @@ class Server(Database, Generic[C]):
             try:
                 await self._used(connection, partial(self._begin_locked, key=key), kept.give_back)
                 connection.until = until
-            except (_Lost, _Duplicate):  # it goes on without the lock
+            except (_Lost, _Duplicate):  # go on without the lock
                 if kept.connection is not None:
                     pool.release(kept.take(), sound=True)
             token = _keeping.set(kept)
@@ -241,11 +241,11 @@ class Server(Database, Generic[C]):
             finally:
                 _keeping.reset(token)
                 if kept.connection is not None:
-                    with suppress(_Lost, _Duplicate, AccessError, Unavailable):  # then the server ends the transaction
+                    with suppress(_Lost, _Duplicate, AccessError, Unavailable):  # the server then ends the transaction
                         await self._used(kept.take(), self.roll_back, pool.release)
 
     def _kept(self, key: Key | None = None) -> _Kept[C] | None:
-        """Return the connection of the `alone` that encloses the caller, of any session or of this one."""
+        """Return the connection of the enclosing `alone`: of a session, or without `key` of any session."""
         kept = _keeping.get()
         return kept if kept is not None and kept.server is self and key in (None, kept.key) else None
 
@@ -264,12 +264,12 @@ class Server(Database, Generic[C]):
         cancelled, limit = task.cancelling(), min(REACH, self._timeout)
         seconds = min(until - monotonic(), limit)
         try:
-            # twice: `wait_for` in Python 3.11, which drivers use, may ignore one cancellation
+            # two timeouts: `wait_for` in Python 3.11, which drivers use, may ignore one cancellation
             async with asyncio.timeout(seconds + _GRACE), asyncio.timeout(seconds):
                 connection = await self.connect()
-                if task.cancelling() > cancelled:  # and the driver kept it to itself, as `wait_for` does in Python 3.11
+                if task.cancelling() > cancelled:  # the driver has swallowed a cancellation (`wait_for`, Python 3.11)
                     self.discard(connection)
-                    raise asyncio.CancelledError  # noqa: TRY301 - it is the task's own
+                    raise asyncio.CancelledError  # noqa: TRY301 - the cancellation of this task
                 return connection
         except TimeoutError:
             raise Unavailable(f"{self.name} did not answer within {limit:g} s: nothing was done") from None
@@ -295,7 +295,7 @@ class Server(Database, Generic[C]):
         Args:
             work: The function.
             until: The deadline of the operation, by the monotonic clock.
-            spare: Give the function half of the time that is left, so that there is time for another connection.
+            spare: Give the function only half of the remaining time, so that time is left for another connection.
         """
         pool = await self._pools.get()
         connection = pool.idle() or await pool.acquire(until)
@@ -352,7 +352,7 @@ class Server(Database, Generic[C]):
         return await self._finish(connection, make=make, committing=committing)
 
     async def _finish(self, connection: C, *, make: Callable[[], Steps[T]], committing: list[bool]) -> T:
-        """Run steps in a transaction that has begun, and end it."""
+        """Run steps in a transaction that was begun before, and end it."""
         try:
             answer = await self._drive(connection, make())
         except Exception:
@@ -364,7 +364,7 @@ class Server(Database, Generic[C]):
         return answer
 
     async def with_connection(self, work: Callable[[C], Awaitable[T]]) -> T:
-        """Call a function with a connection, outside the steps; each of its requests may take as long as an operation.
+        """Call a function with a connection, without steps; the timeout applies to each of its requests.
 
         Raises:
             Unavailable: The connection was lost.
@@ -397,17 +397,17 @@ class _Kept(Generic[C]):
         self.server = server
         self.key = key
         self.connection: C | None = None
-        """None while it is in use, and before and after the transaction."""
+        """The connection; None while it is in use, and before and after the transaction."""
         self.release = release
 
     def take(self) -> C:
-        """Take the connection, to be given back, or released with the end of the transaction."""
+        """Take the connection; the caller gives it back, or releases it when it ends the transaction."""
         connection, self.connection = self.connection, None
         assert connection is not None
         return connection
 
     def give_back(self, connection: C, *, sound: bool) -> None:
-        """Keep the connection further if it is sound."""
+        """Keep the connection if it is sound; otherwise release it."""
         if sound:
             self.connection = connection
         else:
@@ -422,9 +422,9 @@ class _Lost(Exception):
 
 
 class _Duplicate(Exception):
-    """The transaction conflicts with another: nothing was done."""
+    """The transaction conflicts with another one: nothing was done."""
 
 
 def in_a_line(error: BaseException) -> str:
-    """Return the message of an error in one line."""
+    """Return the message of an error as one line."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -1,4 +1,4 @@
-"""`Connection`: a connection to SQLite that notices when its files are removed or replaced."""
+"""`Connection`: a connection to SQLite that detects the removal or replacement of its files."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from turnlog import Unavailable
 from ._second_lock import DATABASE, INDEX, SecondLock
 
 _File: TypeAlias = "tuple[str, int, int]"
-"""Its path, inode and device."""
+"""The path, inode and device of a file."""
 
 _COARSE: Final = 2_500_000_000
-"""Nanoseconds: a file system may count time in steps of 2 s, as FAT does, so that a second change of a folder in the
-same step leaves its time as it is."""
+"""Resolution of file times in nanoseconds.  A file system such as FAT has steps of 2 s; two changes of a folder in the
+same step have the same time."""
 
-_kept: list[Connection] = []  # those that cannot be closed without copying their logs
+_kept: list[Connection] = []  # connections that cannot be closed without copying their logs
 
 
 class FilesReplaced(sqlite3.OperationalError):
-    """A file of the database is not the one at its path any more.
+    """A file of the database was removed, or replaced by another one.
 
     Attributes:
-        committed: Whether the transaction was committed, to the files that were replaced.
+        committed: Whether the transaction was committed to the replaced files.
     """
 
     def __init__(self, path: str, *, committed: bool) -> None:
@@ -37,44 +37,44 @@ class FilesReplaced(sqlite3.OperationalError):
 
 
 class Connection(sqlite3.Connection):
-    """A connection that knows its three files: the database, the write-ahead log, and the index of the log.
+    """A connection that watches its three files: the database, the write-ahead log, and the index of the log.
 
-    SQLite opens files by name once.  If another program removes or replaces one of them, SQLite reads and writes the
-    old file without an error, and no other process sees what is written.
+    SQLite opens each file by name once.  If another program removes or replaces a file, SQLite continues with the old
+    file without an error, and no other process sees the writes.
 
     Attributes:
-        files: The database, the log and its index, as they were when SQLite had opened them.
-        replaced: Whether `check` has failed: then the connection must be closed.
+        files: The database, the log and the index, as SQLite has opened them.
+        replaced: Whether `check` has failed; if so, the connection must be closed.
     """
 
     files: tuple[_File, ...] = ()
     replaced = False
-    _folder: int | None = None  # a descriptor of the folder that they are in
-    _unchanged: int | None = None  # when the folder had last changed before its files were found there
-    _again = 0.0  # when to look for the files again, by the monotonic clock, even if the folder has not changed
-    _locks: tuple[SecondLock, ...] = ()  # of the database and of the index; none if the system has no such locks
+    _folder: int | None = None  # a descriptor of the folder of the files
+    _unchanged: int | None = None  # the time of the folder's last change before the files were found there
+    _again = 0.0  # the time of the next look at the files by the monotonic clock, even if the folder has not changed
+    _locks: tuple[SecondLock, ...] = ()  # of the database and of the index; empty if the system has no such locks
 
     def watch(self, path: str) -> None:
-        """Remember the files, once SQLite has opened all three.
+        """Remember the files after SQLite has opened all three.
 
         Raises:
-            FilesReplaced: One of them is not there.
-            sqlite3.OperationalError: Another process has locked the database for itself.
+            FilesReplaced: A file does not exist.
+            sqlite3.OperationalError: Another process has an exclusive lock on the database.
             Unavailable: A file cannot be opened.
         """
-        if os.name != "posix":  # a file that is open cannot be removed or replaced
+        if os.name != "posix":  # an open file cannot be removed or replaced
             return
-        real = os.path.realpath(path)  # SQLite puts the log next to the file itself, not next to a symbolic link
+        real = os.path.realpath(path)  # SQLite creates the log next to the file itself, not next to a symbolic link
         name = path
         try:
             for name, span in ((path, DATABASE), (f"{real}-shm", INDEX)):
                 if (lock := SecondLock.hold(name, span)) is not None:
                     self._locks += (lock,)
             name = os.path.dirname(real)
-            self._folder = os.open(name, getattr(os, "O_PATH", os.O_RDONLY))  # it need not be readable
+            self._folder = os.open(name, getattr(os, "O_PATH", os.O_RDONLY))  # works without the right to read it
             for name in (path, f"{real}-wal", f"{real}-shm"):
                 self.files += (_found(name),)
-        except BlockingIOError:  # this process has closed the file meanwhile, and so lost the lock of SQLite
+        except BlockingIOError:  # this process has closed the file since, which released the lock of SQLite
             error = sqlite3.OperationalError("database is locked")
             error.sqlite_errorcode = sqlite3.SQLITE_BUSY
             raise error from None
@@ -86,24 +86,24 @@ class Connection(sqlite3.Connection):
             raise Unavailable(f"{name}: the files cannot be opened or locked ({why}): nothing was stored") from error
 
     def check(self, *, committed: bool = False) -> None:
-        """Refuse to go on if a file is not the one at its path any more.
+        """Check that the files were not removed or replaced.
 
-        Whoever removes or renames a file changes the time of its folder.  While that stays the same, the files are
-        looked for once a second only, in case a symbolic link or a folder above has changed: looking takes 5 times as
-        long.
+        Removing or renaming a file changes the time of its folder.  While this time stays the same, the files are only
+        looked for once a second, in case a symbolic link or a parent folder has changed.  Looking for the files takes 5
+        times as long as reading the time.
 
         Args:
             committed: Whether a transaction was committed just before.
 
         Raises:
-            FilesReplaced: It is not.
+            FilesReplaced: A file was removed or replaced.
         """
         folder = self._folder
         if folder is not None and (fstat(folder).st_mtime_ns != self._unchanged or monotonic() > self._again):
             self._look(folder, committed=committed)
 
     def _look(self, folder: int, *, committed: bool) -> None:
-        now, changed = time_ns(), fstat(folder).st_mtime_ns  # before the files are looked for
+        now, changed = time_ns(), fstat(folder).st_mtime_ns  # read before the files are looked for
         for file in self.files:
             if not _is_there(file):
                 self.replaced = True
@@ -112,27 +112,27 @@ class Connection(sqlite3.Connection):
         self._again = monotonic() + 1
 
     def is_intact(self) -> bool:
-        """Return whether all files are still those at their paths."""
+        """Return whether no file was removed or replaced."""
         return not self.replaced and all(map(_is_there, self.files))
 
     def close(self) -> None:
         """Close the connection.
 
-        The last connection to a database copies the log into it and removes the log.  If the log is not the one at its
-        path any more, others may have changed the database since, and the old log would overwrite their changes: then
-        it is not copied.
+        The last connection to a database copies the log into the database and removes the log.  If a file was replaced,
+        other processes may have changed the database since, and the old log would overwrite their changes.  In this
+        case the log is not copied.
         """
         locks, self._locks = self._locks, ()
         folder, self._folder = self._folder, None
         if folder is not None:
             os.close(folder)
         if self.is_intact():
-            _release(locks)  # or SQLite would take another process for a user of the log
+            _release(locks)  # otherwise SQLite would take this lock for another user of the log
             super().close()
             return
         self._set_the_log_aside()
         if locks and locks[0].works:
-            super().close()  # it copies nothing, because it cannot lock the database for itself
+            super().close()  # SQLite copies nothing, because the second lock prevents an exclusive lock
             _release(locks)
         elif sys.version_info >= (3, 12):
             self.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE)
@@ -142,7 +142,7 @@ class Connection(sqlite3.Connection):
             _kept.append(self)
 
     def _set_the_log_aside(self) -> None:
-        """Rename the log if another database was put in the place of its own, which it would damage."""
+        """Rename the log if its database was replaced by another one, which the log would damage."""
         if not self.files or _is_there(self.files[0]) or not os.path.exists(self.files[0][0]):
             return
         for file in filter(_is_there, self.files[1:]):
@@ -151,10 +151,10 @@ class Connection(sqlite3.Connection):
 
 
 def refuse_kept(path: str) -> None:
-    """Refuse to open a database that this process has open with a removed log, and cannot close.
+    """Refuse a database of which this process has an open connection with a removed log, which it cannot close.
 
     Raises:
-        Unavailable: It is such a database.
+        Unavailable: The path names such a database.
     """
     for connection in _kept:
         if os.path.exists(path) and _found(path)[1:] == connection.files[0][1:]:

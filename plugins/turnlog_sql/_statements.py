@@ -1,4 +1,4 @@
-"""The statements, written once with SQLAlchemy and compiled once for a dialect."""
+"""The SQL statements, written with SQLAlchemy and compiled once for each dialect."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Value: TypeAlias = "int | float | str | bytes | None"
 Columns: TypeAlias = "ReadOnlyColumnCollection[str, Column[Any]]"
 
 WIDTH = 7
-"""How many columns a header is read from, without its metadata: the clock, and those of `_HEADER`."""
+"""Number of columns of a header without its metadata: the clock, and the columns of `_HEADER`."""
 _HEADER = [sessions.c[name] for name in ("row", "updated", "owner", "expires", "times", "head")]
 _MOVED = (
     "generation",
@@ -53,7 +53,7 @@ _MOVED = (
     "expires",
     "times",
     "head",
-)  # what every change may move
+)  # the columns that any change may write
 
 _STORED: Final = {
     "sqlite": "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size",
@@ -62,15 +62,16 @@ _STORED: Final = {
     "mysql": "SELECT sum(data_length + index_length) FROM information_schema.tables WHERE table_schema = database() "
     "AND table_name IN ('turnlog_sessions', 'turnlog_metadata', 'turnlog_records', 'turnlog_changes')",
 }
-"""How many bytes the tables and their indexes take, by the dialect; of SQLite the file, without its log."""
+"""Statements for the size of the tables and their indexes in bytes, by dialect; on SQLite of the file, without its
+log."""
 
 SNAPSHOT: Final = (
     "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY;"
 )
-"""The beginning of a statement that reads a snapshot, on MySQL; it ends with `;COMMIT`."""
+"""The beginning of a statement that reads a snapshot on MySQL; such a statement ends with `;COMMIT`."""
 
 _ROW = bindparam("row", type_=BigInteger)
-_ONE: ColumnElement[int] = literal_column("1")  # a planner does not know the value of a parameter
+_ONE: ColumnElement[int] = literal_column("1")  # a literal, because a planner does not know the value of a parameter
 _METADATA = session_metadata.c.metadata
 
 
@@ -82,9 +83,9 @@ _IS_KEY = _is_key(sessions.c)
 
 
 def _of_it(query: Select[Any]) -> ScalarSelect[Any]:
-    """Return a column of another table's row for the session, as a subquery.
+    """Return a column of the session's row in another table, as a subquery.
 
-    With a join, a planner that believes a table to be empty may scan all of it.
+    With a join, a planner that takes a table for empty may scan the whole table.
     """
     return query.correlate(sessions).scalar_subquery()
 
@@ -98,8 +99,8 @@ class Statement:
     Args:
         statement: The statement to compile.
         dialect: The dialect to compile it for.
-        counts: Whether it returns one row if it changed something, and none otherwise.
-        lazy: Whether its rows are fetched one by one, so that the caller can stop early.
+        counts: Whether the statement returns one row if it has changed a row, and no row otherwise.
+        lazy: Whether the rows are fetched one by one, so that the caller can stop early.
     """
 
     __slots__ = ("_constants", "_pick", "counts", "lazy", "names", "sql")
@@ -116,7 +117,7 @@ class Statement:
 
     @classmethod
     def joined(cls, *parts: str | Statement) -> Statement:
-        """Return one statement of several that are sent at once, for a dialect that writes parameters as `%s`."""
+        """Join several statements to one that is sent at once, for a dialect with parameters as `%s`."""
         made = cls.__new__(cls)
         made.counts = made.lazy = False
         statements = [part for part in parts if isinstance(part, Statement)]
@@ -151,10 +152,9 @@ class Statements:
 
     Args:
         dialect: The dialect to compile for.
-        clock: Seconds since 1970 by the server's clock; None: by the backend's, as the parameter `now`.
-        later: The same after a statement has waited for its locks, for a server whose locking reads return what was
-            committed last.  None: a statement sees what was committed before it began, so a lock takes a statement of
-            its own.
+        clock: Seconds since 1970 by the server's clock; None: by the backend's clock, as the parameter `now`.
+        later: The same, after a statement has waited for its locks, for a server whose locking reads see the latest
+            commit.  None: a statement sees only commits before its beginning, so a separate statement acquires locks.
     """
 
     def __init__(
@@ -175,22 +175,22 @@ class Statements:
         self.set_version = compiled(insert(schema).values(version=bindparam("version")))
         self.clock = compiled(select(now))
         self.served = clock is not None
-        """Whether there is a server, with a clock."""
+        """Whether the database is a server with a clock."""
         self.locks = self.served and later is None
-        """Whether rows are locked by a statement of their own."""
+        """Whether a separate statement locks rows."""
 
-        # The header, and the change if it is remembered.  PostgreSQL locks by a statement before: a statement that
-        # waited for the lock would still see the changes as they were when it began.
+        # The header, and the remembered change.  On PostgreSQL an earlier statement locks the row: a statement that
+        # has waited for the lock would still see the changes from before its beginning.
         known = and_(c.row == s.row, c.id == bindparam("id", type_=LargeBinary))
-        # PostgreSQL keeps rows apart from their indexes.  What follows finds the row by its number, so the header is
-        # read by the number, too: if that is damaged, it is the header of another session, which is noticed.
+        # PostgreSQL stores rows separately from their indexes.  Later statements find the row by its number, so the
+        # header is also read by the number: a damaged number leads to the header of another session, which is detected.
         key = sessions.alias()
         its_row = select(key.c.row).where(_is_key(key.c)).scalar_subquery()
         alone = select(now if later is None else later, *_HEADER).where(s.row == its_row if self.locks else _IS_KEY)
         self.lock = compiled(select(s.row).where(_IS_KEY).with_for_update())
         if later is None:
             found = alone.add_columns(_of_it(select(c.answer).where(known)))
-        else:  # a joined row is locked, too
+        else:  # the joined row is also locked
             found = alone.add_columns(c.answer).select_from(sessions.outerjoin(changes, known)).with_for_update()
             alone = alone.with_for_update()
         self.find = compiled(found)
@@ -217,7 +217,7 @@ class Statements:
         self.insert_metadata = compiled(insert(session_metadata).values(_bound("row", "metadata")))
         self.insert_record = compiled(insert(records).values(_bound(*(column.name for column in r))))
         self.insert_change = compiled(insert(changes).values(_bound(*(column.name for column in c))))
-        # The append to a session that is still as this process saw it last: one round trip to a server.
+        # The append to a session in the last seen state takes one round trip to a server.
         self.append: Statement | None = None
         if dialect.name == "postgresql":
             self.append = compiled(_append(now))
@@ -239,7 +239,7 @@ class Statements:
         still = select(func.count(), func.max(s.expires)).where(s.expires <= now, s.times == s.updated + s.expires)
         self.count_expired = compiled(still)
 
-        # Cuts, retention and seals need the heads next to the place, and the sizes of the records to remove.
+        # Cuts, retention and seals need the heads of the neighbouring records, and the sizes of the removed records.
         below, above, until = (
             r.number < bindparam("number"),
             r.number >= bindparam("number"),
@@ -247,8 +247,8 @@ class Statements:
         )
         head = select(r.head).where(r.row == _ROW).limit(_ONE)
         size = select(func.coalesce(func.sum(r.size), 0)).where(r.row == _ROW)
-        # A sealed run may end with an open turn.  The later rounds of that turn have a number inside of the run, so
-        # the record that holds a turn's beginning is looked for.
+        # A sealed run may end with an open turn.  The later rounds of this turn have a number inside the run.  The
+        # statements therefore search for the record with the beginning of a turn.
         begins = and_(r.number <= bindparam("number"), r.begin.is_not(None))
         self.head_below = compiled(head.where(below).order_by(r.number.desc(), r.part.desc()))
         self.head_at = compiled(head.where(begins).order_by(r.number.desc(), r.part.desc()))
@@ -260,7 +260,7 @@ class Statements:
         self.cut_above = compiled(delete(records).where(r.row == _ROW, above))
         self.cut_between = compiled(delete(records).where(r.row == _ROW, above, until))
 
-        # Where a statement costs no round trip, records are read backwards until they are enough.
+        # On SQLite, where statements need no round trip, records are read backwards until they are enough.
         self.newest: dict[bool, Statement] = {}
         if clock is None:
             newest = select(r.head, r.payload).where(r.row == _ROW).order_by(r.number.desc(), r.part.desc())
@@ -279,14 +279,14 @@ class Statements:
         alive = or_(s.expires.is_(None), s.expires > now, s.times != s.updated + s.expires)
         listed = select(s.session, *header, _ITS_METADATA)
         self.pages = _pages(listed.where(alive), dialect)
-        # The same in parts, for a table that is damaged: the keys out of the index of the page or out of another one,
-        # and a session by its row or by its key.
+        # The same in parts, for a damaged table: the keys from the index of the page or from the index of keys, and
+        # each session by its row or by its key.
         self.keys = _pages(select(s.session, s.row), dialect)
         of_namespace = s.namespace == bindparam("namespace")
         self.every_key = compiled(select(s.session, s.row).where(of_namespace).order_by(s.session))
         self.namespaces = _namespaces(dialect)
         self.listed = compiled(select(*header, _ITS_METADATA).where(s.row == _ROW))
-        # How many sessions of a namespace one index has, and another one: cheap where both are in this process.
+        # The number of sessions of a namespace in two indexes; only SQLite, in this process, counts them quickly.
         counts = text(
             "SELECT "
             "(SELECT count(*) FROM turnlog_sessions INDEXED BY turnlog_sessions_key WHERE namespace = :namespace), "
@@ -295,24 +295,24 @@ class Statements:
         self.counts = None if self.served else compiled(counts)
         living = or_(s.expires.is_(None), s.expires > now)
         sums = (func.coalesce(func.sum(_counted(one)), 0) for one in (s.messages_until - s.start, s.bytes))
-        # In parts, so that other operations come in between: SQLite has one thread for all.
-        behind, up_to = s.session > bindparam("after"), s.session <= bindparam("until")
-        self.totals = compiled(select(func.count(), *sums).where(of_namespace, behind, up_to, living))
+        # In parts, because other operations wait for SQLite's only thread.
+        beyond, up_to = s.session > bindparam("after"), s.session <= bindparam("until")
+        self.totals = compiled(select(func.count(), *sums).where(of_namespace, beyond, up_to, living))
         part = bindparam("part", type_=BigInteger)
-        self.mark = compiled(select(s.session).where(of_namespace, behind).order_by(s.session).limit(_ONE).offset(part))
+        self.mark = compiled(select(s.session).where(of_namespace, beyond).order_by(s.session).limit(_ONE).offset(part))
         self.stored = compiled(text(_STORED[dialect.name]))
 
 
 def _counted(number: ColumnElement[int]) -> ColumnElement[int]:
-    """Return a number that can be added up: 0 in place of one that damage has made too large."""
+    """Return a number that can be added up: 0 in place of a damaged, too large one."""
     return case((number.between(-MAX_NUMBER, MAX_NUMBER), number), else_=0)
 
 
 def _unmoved(was: BindParameter[float]) -> ColumnElement[bool]:
     """Return the condition that a session's expiry has not been moved.
 
-    The addition keeps MySQL from using the index of that column.  MySQL would lock the index entry first, and other
-    statements lock it last, so they could deadlock.
+    The addition of 0 prevents MySQL from using the index of the column.  With the index, MySQL would lock the index
+    entry first.  Other statements lock it last, so a deadlock would be possible.
     """
     return (sessions.c.expires + literal_column("0")).is_not_distinct_from(was)
 
@@ -322,7 +322,7 @@ def _bound(*names: str) -> dict[str, object]:
 
 
 def _move(now: ColumnElement[float], *others: str) -> Update:
-    """Return the update of a header, if it is still as it was last seen and has not expired.
+    """Return the update of a header that is still the last seen one and has not expired.
 
     Args:
         now: The clock.
@@ -344,7 +344,7 @@ def _returning(moved: Update) -> ReturningUpdate[tuple[float, float | None, int]
 
 
 def _append(now: ColumnElement[float]) -> ClauseElement:
-    """Return the append of one record as one statement: no row is changed if the session is not as it was last seen.
+    """Return one statement that appends one record; it changes no row if the session is not in the last seen state.
 
     A repeat violates the primary key of `turnlog_changes`, so the whole statement fails.
     """
@@ -362,11 +362,12 @@ def _append(now: ColumnElement[float]) -> ClauseElement:
 
 
 def _append_in_turn(now: ColumnElement[float]) -> list[ClauseElement]:
-    """Return the same as the statements of one transaction, for a dialect that cannot nest them.
+    """Return the statements of one transaction that does the same, for a dialect that cannot nest them.
 
-    The first updates the header; the others require the head that it wrote.  If another writer wrote an equal head, it
-    stored the same change, because a tip depends on all change ids before it: then the primary keys are violated and
-    nothing is committed.  `row_count()` cannot be used: MariaDB forgets it when the client disconnects.
+    The first statement updates the header; the others require the new head.  If another writer has written an equal
+    head, it has stored the same change, because a tip depends on all earlier change ids.  In this case the primary keys
+    are violated, and nothing is committed.  `row_count()` cannot be used, because MariaDB loses it when the client
+    disconnects.
     """
     s = sessions.c
     moved = and_(s.row == _ROW, s.head == bindparam("head"))
@@ -381,7 +382,7 @@ def _append_in_turn(now: ColumnElement[float]) -> list[ClauseElement]:
 
 
 def _named(column: Column[Any]) -> str:
-    """Return the parameter of a column, in a statement that writes both kinds of heads."""
+    """Return the name of a column's parameter in a statement that writes both kinds of heads."""
     return "record_head" if column is records.c.head else column.name
 
 
@@ -398,9 +399,9 @@ def _nearest(
     Args:
         row: The session's row.
         column: The column to return.
-        number: The name of the parameter that its turn number must be below.
-        rounds: The name of the parameter that its `rounds_until` must not exceed.
-        begin: It must begin a turn, with at most this many messages before it.
+        number: The parameter with an upper bound of the turn number, exclusive.
+        rounds: The parameter with an upper bound of `rounds_until`, inclusive.
+        begin: The record must begin a turn, and this is the largest number of messages before it.
     """
     b = records.alias()
     query = select(b.c[column]).where(b.c.row == row)
@@ -424,8 +425,8 @@ def _reading(
 ) -> Statement:
     """Return the statement that reads the header and the requested records, in one round trip and one snapshot.
 
-    MySQL scans a range of an index only if it knows the bounds beforehand; otherwise it would read the whole session.
-    So it gets the row and the start in variables, which are set in the same snapshot.
+    MySQL scans a range of an index only if the bounds are known before; otherwise it would read the whole session.  On
+    MySQL, variables therefore hold the row and the start.  They are set in the same snapshot.
     """
     s = sessions.c
     its_row = select(s.row).where(_IS_KEY)
@@ -437,7 +438,7 @@ def _reading(
     if not by_variables:
         start = None if its_start is None else its_start.scalar_subquery()
         return Statement(_read(columns, its_row.scalar_subquery(), start, at, before=before), dialect)
-    # not SET @variable = (...), which ignores the snapshot and locks what it reads
+    # not SET @variable = (...), which ignores the snapshot and locks the rows
     setting: list[str | Statement] = ["SELECT (", Statement(its_row, dialect), ") INTO @turnlog_row;"]
     if its_start is not None:
         setting += ["SELECT (", Statement(its_start, dialect), ") INTO @turnlog_start;"]
@@ -450,13 +451,13 @@ def _reading(
 
 
 def _start(row: ColumnElement[int], *, last: bool, before: bool, since: bool) -> ColumnElement[int] | None:
-    """Return the number of the first turn to read; None: read all.
+    """Return the number of the first turn to read; None: read all turns.
 
     Args:
         row: The session's row.
-        last: Read the last messages only.
+        last: Read only the last messages.
         before: Read only turns below a number.
-        since: Read what follows a version, from the turn that the version ends in.
+        since: Read only the turns after a version, from the turn in which the version ends.
     """
     s = sessions.c
     start: ColumnElement[int] | None = None
@@ -490,7 +491,7 @@ def _read(
     """Return the statement that reads the header and the records from a turn on.
 
     One row is the header, with its metadata and the head of the record that ends at `since`.  Each other row is the
-    head and the payload of a record, preceded by NULLs up to the same width.  They come in any order.
+    head and the payload of a record, after NULLs for the other columns.  The order of the rows is undefined.
     """
     r = records.c
     header = select(*columns, _ITS_METADATA, at).where(_IS_KEY)
@@ -503,19 +504,19 @@ def _read(
 
 
 def _pages(query: Select[Any], dialect: Dialect) -> dict[tuple[bool | None, bool], Statement]:
-    """Return the statements that read one page of a namespace's sessions, the last updated first.
+    """Return the statements that read one page of a namespace's sessions, most recently updated first.
 
     Args:
-        query: Selects what is wanted of each session.
-        dialect: The dialect to compile them for.
+        query: The query for the columns of each session.
+        dialect: The dialect to compile for.
 
     Returns:
-        The statements by what they read: the sessions of one owner (True), those without an owner (False), or all
-        (None); and whether only those after another session.
+        The statements by two keys: the sessions of one owner (True), those without an owner (False), or all sessions
+        (None); and whether only sessions after another one are read.
     """
     s = sessions.c
     query = query.where(s.namespace == bindparam("namespace"))
-    # A planner does not know that the owner is not empty, and would leave the index alone that has no empty ones.
+    # Without this condition a planner could not use the partial index, which has no entries with an empty owner.
     named = s.owner != text("x''" if dialect.name == "sqlite" else "''")
     updated: BindParameter[float] = bindparam("updated")
     after = and_(s.updated <= updated, or_(s.updated < updated, s.session > bindparam("session")))
@@ -534,8 +535,8 @@ def _pages(query: Select[Any], dialect: Dialect) -> dict[tuple[bool | None, bool
 def _namespaces(dialect: Dialect) -> dict[bool, Statement]:
     """Return the statements that read the next namespaces, from the beginning (False) or after another one (True).
 
-    Each namespace costs one search in an index, however many sessions it has.  MySQL does this for DISTINCT by itself
-    (a loose index scan), and would scan the whole index for each step of the recursion.
+    Each namespace takes one search in an index, regardless of its number of sessions.  MySQL already does this for
+    DISTINCT (a loose index scan); it would scan the whole index for each step of the recursion.
     """
     name, limit = sessions.c.namespace, bindparam("limit", type_=BigInteger)
 

@@ -1,4 +1,4 @@
-"""`SQLBackend`: what the backends of all databases have in common."""
+"""`SQLBackend`: the common base of the backends of all databases."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ from . import _migrations, _operations
 from ._database import Database, Migrate
 from ._operations import Row, Seen
 
-_SEEN: Final = 4_096  # sessions that an append need not look for first; about a kilobyte each
-_COUNTED: Final = 5_000  # sessions that one statement adds up, in about ten milliseconds
-_SWEPT: Final = 100  # expired sessions that are removed in one transaction
+_SEEN: Final = 4_096  # the number of sessions whose last seen state is kept; each takes about a kilobyte
+_COUNTED: Final = 5_000  # the number of sessions that one statement counts, in about ten milliseconds
+_SWEPT: Final = 100  # the number of expired sessions that are removed in one transaction
 
 _log = logging.getLogger("turnlog.sql")
 _sleep = asyncio.sleep
@@ -46,17 +46,17 @@ _sleep = asyncio.sleep
 class SQLBackend(Backend):
     """A backend that stores sessions in a database.
 
-    A commit is one transaction, or one statement; a read is one statement, or one snapshot.  An acknowledged commit is
-    on the disk (`docs/explanation/promises.md`).
+    A commit is one transaction or one statement; a read is one statement or one snapshot.  An acknowledged commit is on
+    the disk (`docs/explanation/promises.md`).
 
     Args:
         database: Executes the statements.
         ttl: As in `Backend`.
-        timeout: Seconds to wait for the database before raising `Unavailable`.
-        migrate: `auto`: opening creates the tables, or upgrades older ones to this version.  `check`: opening only
-            checks them, and refuses tables that `turnlog migrate` has not made; rights to their rows are then enough.
-        sweep: Seconds between two removals of expired sessions, the first when the backend is opened, while the event
-            loop runs that opened it; 0: never.
+        timeout: Seconds to wait for the database before `Unavailable` is raised.
+        migrate: `auto`: `open` creates the tables, or upgrades older ones to this version.  `check`: `open` only checks
+            the tables, and refuses missing or older ones, so the user needs no right to change tables.
+        sweep: Seconds between two removals of expired sessions in the event loop that opened the backend.  The first
+            one begins at `open`.  0: never.
         clock: As in `Backend`.
 
     Raises:
@@ -75,11 +75,11 @@ class SQLBackend(Backend):
     ) -> None:
         super().__init__(ttl=ttl, clock=clock)
         if type(timeout) not in (int, float) or not 0 <= timeout <= 3600:
-            raise InvalidInput(f"timeout must be from 0 to 3600 seconds, not {timeout!r}")
+            raise InvalidInput(f"timeout must be a number of seconds from 0 to 3600, not {timeout!r}")
         if migrate not in ("auto", "check"):
-            raise InvalidInput(f"migrate must be auto or check, not {migrate!r}")
+            raise InvalidInput(f"migrate must be 'auto' or 'check', not {migrate!r}")
         if type(sweep) not in (int, float) or not isfinite(sweep) or sweep < 0:
-            raise InvalidInput(f"sweep must be a number of seconds from 0, not {sweep!r}")
+            raise InvalidInput(f"sweep must be a number of seconds, at least 0, not {sweep!r}")
         self.migrate = migrate
         self._database = database
         self._statements = database.statements
@@ -113,10 +113,10 @@ class SQLBackend(Backend):
         await self._database.close()
 
     async def bring_up(self) -> str:
-        """Create the tables, or upgrade them, as opening with `migrate="auto"` does; a closed backend stays closed.
+        """Create or upgrade the tables, as `open` with `migrate="auto"`; a closed backend stays closed.
 
         Returns:
-            One line of text that says what was done.
+            A report in one line.
 
         Raises:
             SchemaError: The tables are newer than this turnlog, or damaged.
@@ -126,10 +126,10 @@ class SQLBackend(Backend):
         if self._closed:
             await self._database.close()
         if found is None:
-            return f"{self._database.name}: made the tables, version {version}"
+            return f"{self._database.name}: created the tables, version {version}"
         if found == version:
-            return f"{self._database.name}: the tables are of version {version}, nothing to do"
-        return f"{self._database.name}: brought the tables from version {found} to {version}"
+            return f"{self._database.name}: the tables have version {version}, nothing to do"
+        return f"{self._database.name}: upgraded the tables from version {found} to version {version}"
 
     async def _open(self, migrate: Migrate) -> int | None:
         try:
@@ -169,13 +169,13 @@ class SQLBackend(Backend):
         if self._closed:
             self.check_open()
         for record in change.append:
-            _ = record.payload  # encodes it before a lock is taken, and raises TooLarge before any I/O
+            _ = record.payload  # encodes it before a lock is acquired, and raises TooLarge before any I/O
         _ = change.digest
         now, ttl, statements, seen = self.clock(), self.ttl, self._statements, self._seen
         try:
             receipt, after = await self._database.write(
                 lambda: _operations.commit(statements, key, change, now, ttl),
-                # another task may change the session before this one has its turn
+                # a function, because another task may change `seen` while this one waits for its turn
                 first=(lambda: _operations.append(statements, seen.get(key), change, now, ttl))
                 if change.append and key in seen
                 else None,
@@ -223,7 +223,7 @@ class SQLBackend(Backend):
         now, statements = self.clock(), self._statements
         try:
             return await self._database.read(lambda: _operations.page(statements, query, now))
-        except CorruptRecord:  # the database refuses to read a row, and with it the whole statement
+        except CorruptRecord:  # the database cannot read a row, and refuses the whole statement
             return await self._page_in_parts(query, now)
 
     async def totals(self, namespace: str) -> Totals:
@@ -237,18 +237,18 @@ class SQLBackend(Backend):
                 part, after = await self._database.read(steps)
                 sessions, messages, size = sessions + part.sessions, messages + part.messages, size + part.bytes
             stored = await self._database.read(partial(_operations.stored, statements, namespace))
-        except CorruptRecord:  # as for a page: some of the rows can be read
+        except CorruptRecord:  # as for a page: other rows can be read
             return await super().totals(namespace)
         stored += self._database.log_bytes()
         return Totals(sessions=sessions, messages=messages, bytes=size, stored=stored)
 
     async def _page_in_parts(self, query: Query, now: float) -> Page:
-        """Return a page whose sessions are read one by one, so that a row that cannot be read hides no other."""
+        """Return a page whose sessions are read one by one, so that damaged rows do not affect the others."""
         limit = query.limit + 1
         while True:
             try:
                 keys = await self._database.read(partial(_operations.listed_keys, self._statements, query, limit))
-            except CorruptRecord:  # the index is damaged: another one has all keys, but in another order
+            except CorruptRecord:  # the index is damaged: the index of keys has all sessions, in another order
                 keys = await self._database.read(partial(_operations.every_key, self._statements, query))
                 found = await self._listed(query, keys, now)
                 damaged = [one for one in found if isinstance(one, CorruptRecord)]
@@ -276,16 +276,16 @@ class SQLBackend(Backend):
         return await self._database.read(lambda: _operations.namespaces(statements, after, limit))
 
     async def sweep(self, *, now: bool = False) -> int:
-        """Remove the sessions that have expired, at most 100 in a transaction; return how many.
+        """Remove the expired sessions, at most 100 in a transaction; return their number.
 
-        On SQLite these are the sessions that expired more than an hour ago, by the clock of this process: so one whose
-        clock is ahead by less removes no session that others still use.
+        On SQLite, only sessions that expired more than an hour ago are removed, by the clock of this process.  A
+        process whose clock is ahead by less than an hour therefore removes no session that is still in use.
 
-        An open backend does this by itself.  Any number of processes may do it at once.
+        An open backend sweeps periodically.  Any number of processes may sweep at the same time.
 
         Args:
-            now: On SQLite, also remove those that expired within the last hour.  If this process's clock is ahead,
-                sessions that others still use may be among them.
+            now: On SQLite, also remove sessions that expired within the last hour.  If the clock of this process is
+                ahead, they may still be in use.
 
         Raises:
             Unavailable: The database could not be reached.

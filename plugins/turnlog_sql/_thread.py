@@ -1,4 +1,4 @@
-"""A thread that owns a connection to SQLite and serves any number of event loops."""
+"""`Worker`: a thread with a connection to SQLite, which serves any number of event loops."""
 
 from __future__ import annotations
 
@@ -18,35 +18,36 @@ from ._loop_waker import LoopWaker
 from ._second_lock import close_in_the_child
 from ._sqlite_connection import Connection
 
-_MOST: Final = 64  # requests that are served together
+_MOST: Final = 64  # the largest number of requests that are served together
 
 
 _AGAIN: Final = (0.001, 0.005)
-"""Seconds until the next attempt while another process holds a lock: from the first to the second, at random.  A
-transaction takes up to a few milliseconds.  Waits that grow to 0.1 s, as those of SQLite itself, favour whoever has
+"""Shortest and longest wait in seconds before the next attempt to get a lock of another process; the wait is random.  A
+transaction takes up to a few milliseconds.  Waits that grow to 0.1 s, as in SQLite itself, favour the process that has
 waited least (`docs/decisions/0009-sqlite.md`)."""
 
 Work: TypeAlias = "tuple[asyncio.Future[Any], bool, Callable[[], Any] | None, Callable[[], Any] | None, float]"
-"""A request: the future of its answer, whether it writes, a function that makes its steps, another that makes steps to
-try first, and until when it may wait for a lock, by the monotonic clock.  A request without steps ends the thread."""
+"""A request: the future of its answer, whether it writes, a function that creates its steps, a function that creates
+steps to try first, and the deadline for getting a lock, by the monotonic clock.  A request without steps ends the
+thread."""
 
 Outcome: TypeAlias = "tuple[Work, Any, BaseException | None]"
 """A request with its answer or its error."""
 
 
 class Locked(Exception):
-    """Another process holds a lock of the database: the thread serves the request again, until its time is over."""
+    """Another process holds a lock of the database: the thread repeats the request until its deadline."""
 
 
 class Worker:
-    """Serves requests in a thread; a forked child starts a thread of its own.
+    """Serves requests in a thread; a forked child starts another thread.
 
     Args:
         name: The name of the database in error messages.
         timeout: Seconds that a request may wait for a lock.
-        connect: Makes the connection, in the thread.  It must not wait for a lock, but raise `Locked`.
-        serve: Serves the requests that wait at the same moment, and returns their outcomes in one or more parts.  The
-            error of a request that a lock refuses is `Locked`.
+        connect: Opens the connection, in the thread.  It must not wait for a lock, but raise `Locked`.
+        serve: Serves the queued requests, and returns their outcomes in one or more parts.  The error of a request that
+            did not get a lock is `Locked`.
     """
 
     def __init__(
@@ -63,14 +64,14 @@ class Worker:
         self._thread: _Thread | None = None
 
     def start(self) -> bool:
-        """Start the thread; return False if it runs already."""
+        """Start the thread; return False if it is running."""
         if self._thread is not None:
             return False
         self._thread = self._started()
         return True
 
     async def stop(self) -> None:
-        """Serve the requests that are queued, close the connection and end the thread."""
+        """Serve the queued requests, close the connection and end the thread."""
         thread, self._thread = self._thread, None
         if thread is not None and thread.owned:
             future = _future()
@@ -82,7 +83,7 @@ class Worker:
     ) -> asyncio.Future[Any]:
         """Queue a request and return the future of its answer.
 
-        The thread skips a request that is cancelled before its turn.  It still serves one that is cancelled later.
+        The thread skips a request that is cancelled before it begins, and finishes one that is cancelled later.
 
         Raises:
             Closed: The thread was stopped, or never started.
@@ -112,16 +113,16 @@ class _Thread:
         self.busy = threading.Lock()  # held while the connection is in use
         self._connect = connect
         self._serve = serve
-        self._late = late  # what to say if a lock stays
+        self._late = late  # the message of the error if a lock is not released
         self._works: SimpleQueue[Work] = SimpleQueue()
         self._queueing = threading.Lock()
         self._closed = False
-        self._wanted = False  # whether another thread waits to disconnect this one
+        self._wanted = False  # True while another thread waits to disconnect this one
         _threads.add(self)
         threading.Thread(target=self._work, name="turnlog-sqlite", daemon=True).start()
 
     def put(self, work: Work) -> bool:
-        """Queue a request; return False if the end was queued before, after which nothing is served."""
+        """Queue a request; return False if the end of the thread was queued before."""
         with self._queueing:
             if self._closed:
                 return False
@@ -130,7 +131,7 @@ class _Thread:
             return True
 
     def disconnect(self) -> None:
-        """Close the connection, from any thread that holds `_connecting`, as soon as it is not in use."""
+        """Close the connection as soon as it is not in use.  The caller is any thread that holds `_connecting`."""
         self._wanted = True
         with self.busy:
             self._wanted = False
@@ -139,7 +140,7 @@ class _Thread:
                 connection.close()
 
     def _work(self) -> None:
-        works: list[Work] = []  # those that a lock refused
+        works: list[Work] = []  # requests that did not get a lock
         end: Work | None = None
         while works or end is None:
             works, end = self._waiting(works, end)
@@ -151,13 +152,13 @@ class _Thread:
         _deliver([(end, None, None)])
 
     def _waiting(self, works: list[Work], end: Work | None) -> tuple[list[Work], Work | None]:
-        """Wait for a request, or until it is time to serve those again that a lock refused.
+        """Wait for a request, or until the next attempt of the requests that did not get a lock.
 
         Returns:
-            These and all that are queued then, and the end if it is among them.
+            The requests to serve, and the request that ends the thread if it was queued.
         """
         try:
-            work = self._works.get(timeout=uniform(*_AGAIN) if works else None)  # noqa: S311 - no secret
+            work = self._works.get(timeout=uniform(*_AGAIN) if works else None)  # noqa: S311 - not a secret
         except Empty:
             return works, end
         while work[2] is not None:
@@ -168,19 +169,19 @@ class _Thread:
         return works, work
 
     def _do(self, works: list[Work]) -> list[Work]:
-        """Serve requests; return those that a lock refused, and whose time is not over."""
+        """Serve requests; return those that did not get a lock and are still before their deadline."""
         locked: list[Work] = []
         try:
             if self.connection is None:
                 with _connecting:
                     _disconnect_replaced()
                     self.connection = self._connect()
-            elif self._wanted:  # the lock is not fair: without this, the other thread could wait for long
+            elif self._wanted:  # the lock is not fair: let the other thread get it first
                 with _connecting:
                     pass
             with self.busy:
                 connection = self.connection
-                if connection is None:  # closed by a fork in another thread
+                if connection is None:  # a fork in another thread has closed it
                     return works
                 for outcomes in self._serve(connection, works):
                     locked += self._delivered(outcomes)
@@ -192,7 +193,7 @@ class _Thread:
         return locked
 
     def _delivered(self, outcomes: list[Outcome]) -> list[Work]:
-        """Deliver outcomes; return the requests that a lock refused, and whose time is not over."""
+        """Deliver outcomes; return the requests that did not get a lock and are still before their deadline."""
         for _, _, error in outcomes:
             if isinstance(error, Locked):
                 break
@@ -229,7 +230,7 @@ def _deliver(outcomes: list[Outcome]) -> None:
         _deliver(others)
 
 
-# by the id of the loop: a dictionary of weak references takes five times as long
+# by the id of the loop: a lookup in a dictionary of weak references takes five times as long
 _wakers: dict[int, LoopWaker[list[Outcome]]] = {}
 
 
@@ -249,7 +250,7 @@ def _future() -> asyncio.Future[Any]:
 def _settle(outcomes: list[Outcome]) -> None:
     for (future, *_), answer, error in outcomes:
         if future.done():
-            continue  # its caller was cancelled
+            continue  # the caller was cancelled
         if error is None:
             future.set_result(answer)
         else:
@@ -258,23 +259,24 @@ def _settle(outcomes: list[Outcome]) -> None:
 
 # ---------------------------------------------------------------------------------------------------------- forking
 #
-# SQLite keeps in memory which locks a process holds on a file.  A forked child has a copy of that memory, but not the
-# locks: the next process to close the file would consider itself the last one, and delete the write-ahead log that the
-# child still uses (sqlite.org/howtocorrupt.html, section 2.6).  So each connection is closed before a fork, and parent
-# and child open new ones when they need them.
+# SQLite stores in memory which locks a process holds on a file.  A forked child has a copy of that memory, but not the
+# locks.  The next process to close the file would then consider itself the last user, and delete the write-ahead log
+# that the child still uses (sqlite.org/howtocorrupt.html, section 2.6).  Therefore each connection is closed before a
+# fork, and parent and child open new connections when they need them.
 #
-# A thread connects only with `_connecting` held.  A fork holds it, too: a thread that another one starts meanwhile
-# waits until the fork is done.  No event loop takes it, and nobody waits for a lock of the database with it.
+# A thread holds `_connecting` while it connects.  A fork also holds it: a thread that is started during a fork waits
+# until the fork is done.  Event loops never acquire it, and no thread waits for a lock of the database while it holds
+# `_connecting`.
 
-_threads: set[_Thread] = set()  # the running ones; other threads may copy it, but not iterate over it
+_threads: set[_Thread] = set()  # the running threads; other threads may copy the set, but not iterate over it
 _connecting = threading.Lock()
 
 
 def _disconnect_replaced() -> None:
-    """Close the connections of this process whose files were replaced, before one is made to the files there are now.
+    """Close the connections of this process whose files were replaced, before a connection to the new files is opened.
 
-    All connections of a process to one database share one index of the log: with an old one open, SQLite would use the
-    old index for the new log.
+    All connections of a process to one database share one index of the log.  If an old connection were open, SQLite
+    would use the old index for the new log.
     """
     for thread in list(_threads):
         connection = thread.connection
@@ -286,7 +288,7 @@ def _before_fork() -> None:
     _connecting.acquire()
     for thread in list(_threads):
         if thread.connection is not None:
-            with suppress(Exception):  # the others must be closed, too
+            with suppress(Exception):  # the other connections must also be closed
                 thread.disconnect()
 
 

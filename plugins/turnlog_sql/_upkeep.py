@@ -1,4 +1,4 @@
-"""Data that deletions leave behind in each database, and settings of the database that are a risk.
+"""The remains of deleted sessions in each database, and settings of the database that put sessions at risk.
 
 The sources are the manuals: sqlite.org/pragma.html, sqlite.org/lang_vacuum.html, postgresql.org/docs/current
 (sql-vacuum, wal-configuration, runtime-config-wal) and mariadb.com/kb (optimize-table, innodb-system-variables,
@@ -38,10 +38,10 @@ def asked(statements: Statements, query: str) -> Steps[Sequence[Any]]:
 
 
 def rewritten(statements: Statements) -> Steps[bool]:
-    """Write an SQLite file anew, and empty its log; return whether the log was emptied.
+    """Rewrite an SQLite file and empty its log; return whether the log was emptied.
 
-    A page that a deletion frees keeps its text until it is used again, unless SQLite was built with `secure_delete`,
-    which does not clear the room inside of other pages.
+    A freed page keeps its text until it is used again.  With `secure_delete`, SQLite clears freed pages, but not the
+    free space inside other pages.
     """
     yield Statement(text("VACUUM"), statements.dialect), ()
     busy, *_ = yield from asked(statements, "PRAGMA wal_checkpoint(TRUNCATE)")
@@ -49,12 +49,12 @@ def rewritten(statements: Statements) -> Steps[bool]:
 
 
 def expired_in_sqlite(path: str, count: int, until: float) -> list[Remainder]:
-    """Return where expired sessions are that no sweep removes yet, because another process may have another clock.
+    """Return the expired sessions that no sweep removes yet, because the clocks of processes may differ.
 
     Args:
         path: The file.
-        count: How many such sessions it has.
-        until: When a sweep may remove the last of them, in seconds since 1970.
+        count: The number of these sessions.
+        until: The time from which a sweep may remove the last of them, in seconds since 1970.
     """
     if not count:
         return []
@@ -68,35 +68,35 @@ def _sweep_now(path: str) -> str:
 
 
 def remainders_of_sqlite(path: str, *, why: str) -> list[Remainder]:
-    """Return what remains where a file was not written anew.
+    """Return the remains of deleted sessions in a file that could not be rewritten.
 
     Args:
         path: The file.
-        why: Why it was not.
+        why: The reason.
     """
-    where = f"free pages of {path!r} and its log, because it could not be written anew: {why}"
-    return [Remainder(where, "they are written over", _sweep_now(path))]
+    where = f"free pages of {path!r} and its log, because the file could not be rewritten: {why}"
+    return [Remainder(where, "they are overwritten", _sweep_now(path))]
 
 
 def risks_of_sqlite(path: str, synchronous: str, size: int) -> list[Finding]:
-    """Return what is wrong with a file.
+    """Return the problems of a file, its disk and its settings.
 
     Args:
         path: The file.
         synchronous: The setting of the backend.
-        size: Bytes of the database.
+        size: The size of the database in bytes.
     """
     found = []
     if synchronous != "FULL":
-        text = f"synchronous={synchronous}: a loss of power may take the last acknowledged turns with it"
+        text = f"synchronous={synchronous}: a power failure may lose the last acknowledged turns"
         found.append(Finding(text, "remove synchronous from the configuration"))
-    if os.name == "posix" and (mode := stat.S_IMODE(os.stat(path).st_mode)) & 0o007:  # a group may share it
-        risk = f"anybody on the machine may use {path!r} (mode {mode:04o})"
+    if os.name == "posix" and (mode := stat.S_IMODE(os.stat(path).st_mode)) & 0o007:  # access of the group is accepted
+        risk = f"every user of this machine can access {path!r} (mode {mode:04o})"
         found.append(Finding(risk, f"chmod o= {quote(path)}"))
     free = shutil.disk_usage(path).free
     if free < size:
         found.append(
-            Finding(f"the disk of {path!r} has {free} bytes free, {size} are needed to write the file anew: free some")
+            Finding(f"the disk of {path!r} has {free} free bytes, but rewriting the file needs {size}: free some space")
         )
     return found
 
@@ -109,22 +109,22 @@ SETTINGS_OF_POSTGRESQL: Final = (
 
 
 def remainders_of_postgresql(name: str) -> list[Remainder]:
-    """Return what remains in a database after a deletion."""
+    """Return the remains of deleted sessions in a database."""
     return [
         Remainder(
             f"dead rows in the tables of {name}",
-            "other rows are written over them, after a vacuum",
-            f"VACUUM FULL {', '.join(_TABLES)}; CHECKPOINT",  # which locks the tables: so turnlog does not do it
+            "a vacuum frees them, and other rows overwrite them",
+            f"VACUUM FULL {', '.join(_TABLES)}; CHECKPOINT",  # not done by turnlog, because it locks the tables
         ),
         Remainder(
             f"the write-ahead log of {name}, its archive and its replicas",
-            "its segments are written over or removed (max_wal_size, wal_keep_size, the archive's own rules)",
+            "its segments are overwritten or removed (max_wal_size, wal_keep_size, the archive's own rules)",
         ),
     ]
 
 
 def risks_of_postgresql(name: str, settings: Sequence[str]) -> list[Finding]:
-    """Return what is wrong with a server.
+    """Return the settings of a server that put sessions at risk.
 
     Args:
         name: The database.
@@ -139,7 +139,7 @@ def risks_of_postgresql(name: str, settings: Sequence[str]) -> list[Finding]:
         if value == "off":
             found.append(Finding(f"{name} has {setting}=off: {lost}", _alter_system(setting)))
     if commit == "off":
-        text = f"{name} has synchronous_commit=off: a crash may take the last acknowledged turns with it"
+        text = f"{name} has synchronous_commit=off: a crash may lose the last acknowledged turns"
         found.append(Finding(text, _alter_system("synchronous_commit")))
     return found
 
@@ -157,7 +157,7 @@ SETTINGS_OF_MYSQL: Final = (
 
 
 def remainders_of_mysql(name: str, settings: Sequence[Any]) -> list[Remainder]:
-    """Return what remains in a database after a deletion.
+    """Return the remains of deleted sessions in a database.
 
     Args:
         name: The database.
@@ -165,11 +165,11 @@ def remainders_of_mysql(name: str, settings: Sequence[Any]) -> list[Remainder]:
     """
     found = [
         Remainder(
-            f"free room in the table files of {name}",
-            "other rows are written over it, after InnoDB has purged the deletion",
+            f"free space in the table files of {name}",
+            "InnoDB purges the deletion, and other rows overwrite it",
             f"OPTIMIZE TABLE {', '.join(_TABLES)}",
         ),
-        Remainder(f"the undo log, the redo log and the doublewrite buffer of {name}", "they are written over"),
+        Remainder(f"the undo log, the redo log and the doublewrite buffer of {name}", "they are overwritten"),
     ]
     if _is_on(settings[2]):
         found.append(
@@ -183,7 +183,7 @@ def remainders_of_mysql(name: str, settings: Sequence[Any]) -> list[Remainder]:
 
 
 def risks_of_mysql(name: str, settings: Sequence[Any]) -> list[Finding]:
-    """Return what is wrong with a server.
+    """Return the settings of a server that put sessions at risk.
 
     Args:
         name: The database.
@@ -192,16 +192,14 @@ def risks_of_mysql(name: str, settings: Sequence[Any]) -> list[Finding]:
     flush, double, binary, sync = settings
     found = []
     if int(flush) != 1:
-        text = (
-            f"{name} has innodb_flush_log_at_trx_commit={flush}: a crash may take the last acknowledged turns with it"
-        )
+        text = f"{name} has innodb_flush_log_at_trx_commit={flush}: a crash may lose the last acknowledged turns"
         found.append(Finding(text, "SET GLOBAL innodb_flush_log_at_trx_commit = 1"))
     if not _is_on(double):
         text = f"{name} has no doublewrite buffer: a crash of the machine may damage pages that were being written"
         found.append(Finding(text, "remove skip-innodb-doublewrite from the server's configuration, and restart it"))
     if _is_on(binary) and int(sync) != 1:
         text = (
-            f"{name} has sync_binlog={sync}: after a crash a replica may lack turns; set it in its configuration, too"
+            f"{name} has sync_binlog={sync}: after a crash a replica may lack turns; also set it in the configuration"
         )
         found.append(Finding(text, "SET GLOBAL sync_binlog = 1"))
     return found

@@ -18,7 +18,7 @@ class _HasTables(Protocol):
     """A backend with tables, of any plugin (`docs/how-to/databases.md`)."""
 
     async def bring_up(self) -> str:
-        """Create the tables, or upgrade them, close all connections, and return one line that says what was done."""
+        """Create or upgrade the tables, close all connections, and return a report in one line."""
 
 
 @runtime_checkable
@@ -26,7 +26,7 @@ class _HasCheck(Protocol):
     """A backend whose database can check itself, of any plugin."""
 
     async def check(self, *, quick: bool = False) -> list[str]:
-        """Return what is damaged, a line each."""
+        """Return one line for each problem."""
 
 
 def migrate(app: App) -> None:
@@ -37,7 +37,7 @@ def migrate(app: App) -> None:
 async def _migrate(*, store: str | None = None) -> None:
     """Create the tables of a store, or upgrade them to the version that this turnlog needs.
 
-    A store without tables, or with tables of that version, stays as it is.
+    If the tables have this version, or the backend has no tables, the command changes nothing.
 
     Args:
         store: The URL of the store, such as sqlite:///chat.db.
@@ -55,18 +55,18 @@ def check(app: App) -> None:
 
 
 async def _check(*, store: str | None = None, quick: bool = False) -> int:
-    """Have an SQLite database check itself for damage, and print what is found; nothing is changed.
+    """Check an SQLite database for damage, and print each problem.  The check changes nothing.
 
-    The exit code is 1 if something is damaged.
+    The exit code is 1 if the database is damaged.
 
     Args:
         store: The URL of the store, such as sqlite:///chat.db.
-        quick: Do not compare indexes with tables, which takes longest.
+        quick: Skip the comparison of indexes with tables, which takes longest.
     """
     opened = open_existing(store)
     *_, backend = stack_of(opened.backend)
     if not isinstance(backend, _HasCheck):
-        print(_on_one_line(f"{masked_url(store)} is not checked by turnlog: use the tools of its server"))
+        print(_on_one_line(f"turnlog checks only SQLite, not {masked_url(store)}: use the tools of the database"))
         return 0
     async with opened:
         found = await backend.check(quick=quick)

@@ -1,6 +1,7 @@
-"""MySQL and MariaDB, by asyncmy: one round trip a read, and one for an append to a session that was read before.
+"""`MySQLBackend`: MySQL and MariaDB, with the driver asyncmy.
 
-Several statements go in one packet, so that another commit takes two: what it looks for and locks, and what it stores.
+A read takes one round trip, and so does an append to a session that was read before.  Several statements are sent in
+one packet, so that any other commit takes two round trips: one to find and lock rows, and one to store.
 """
 
 from __future__ import annotations
@@ -34,15 +35,15 @@ from ._store import SQLBackend
 
 __all__ = ["MySQLBackend"]
 
-_LOCK: Final = "turnlog"  # the named lock of whoever changes the tables
-_JOINED: Final = 1 << 20  # bytes of statements that are sent at once, at the most, unless one alone has more
+_LOCK: Final = "turnlog"  # the named lock that is held to change the tables
+_JOINED: Final = 1 << 20  # the limit in bytes for statements that are sent together; a single one may be larger
 _SESSION: Final = (
-    "SET NAMES utf8mb4;"  # whatever the server sets for those who connect: parameters are quoted on this side
+    "SET NAMES utf8mb4;"  # overrides the server's default, because the client quotes the parameters
     "SET SESSION autocommit = 1;"
-    "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED;"  # a statement sees what was committed before it
-    "SET SESSION sql_mode = 'STRICT_ALL_TABLES', time_zone = '+00:00';"  # nothing is cut to fit; no hour comes twice
-    "SET SESSION innodb_lock_wait_timeout = {third};"  # seconds: so that another try has time
-    "/*M!100300 SET SESSION idle_transaction_timeout = {third} */;"  # MariaDB: the client is gone
+    "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED;"  # a statement sees all earlier commits
+    "SET SESSION sql_mode = 'STRICT_ALL_TABLES', time_zone = '+00:00';"  # no truncation; no repeated hour
+    "SET SESSION innodb_lock_wait_timeout = {third};"  # seconds: a third leaves time for another attempt
+    "/*M!100300 SET SESSION idle_transaction_timeout = {third} */;"  # MariaDB: ends the transaction of a lost client
     "SELECT @@max_allowed_packet"
 )
 
@@ -53,14 +54,14 @@ class MySQLBackend(SQLBackend):
     Args:
         url: `mysql://user:password@host:3306/database`.
         ttl: As in `Backend`.
-        pool_size: How many connections at most, in each event loop.
-        timeout: Seconds that an operation may take, with all that it waits for; then it is `Unavailable`.  Connecting
-            may take 5 of them, and a lock a third.
-        sslmode: `disable`, `require`, or `verify-full`, which is the one that cannot be listened to.
-        sslrootcert: The file with the certificates that `verify-full` trusts; None: the system's.
+        pool_size: The largest number of connections in each event loop.
+        timeout: Limit of the duration of an operation in seconds, including waits; after it, `Unavailable` is raised.
+            A connection attempt takes at most 5 of these seconds, and the wait for a lock at most a third of them.
+        sslmode: `disable`, `require` or `verify-full`; only `verify-full` is safe against an attacker in the network.
+        sslrootcert: The file of the certificates that `verify-full` trusts; None: the certificates of the system.
         migrate: As in `SQLBackend`.
         sweep: As in `SQLBackend`.
-        clock: Not used for sessions: their times, and what has expired, are told by the server's.
+        clock: The time of turns; the server's clock sets the times and the expiry of sessions.
 
     Raises:
         InvalidInput: An argument breaks a rule.
@@ -85,7 +86,7 @@ class MySQLBackend(SQLBackend):
             "host": host or "localhost",
             "port": port or 3306,
             "user": found.username or "",
-            "password": (found.password or "").encode(),  # the driver takes text for latin-1
+            "password": (found.password or "").encode(),  # the driver would encode text as latin-1
             "db": found.database,
             "ssl": tls_context(sslmode, sslrootcert),
         }
@@ -100,11 +101,11 @@ class MySQLBackend(SQLBackend):
         )
 
     async def scrub(self) -> Sequence[Remainder]:
-        """Return what deleted sessions leave on the server; only its administrator can remove that."""
+        """Return the remains of deleted sessions on the server; only its administrator can remove them."""
         return _upkeep.remainders_of_mysql(self._database.name, await self._settings())
 
     async def diagnose(self) -> Sequence[Finding]:
-        """Return which settings of the server are a risk."""
+        """Return the settings of the server that put sessions at risk."""
         return _upkeep.risks_of_mysql(self._database.name, await self._settings())
 
     async def _settings(self) -> Sequence[Any]:
@@ -115,13 +116,13 @@ class MySQLBackend(SQLBackend):
 
 @dataclass
 class _BufferedConnection:
-    """A connection, and the statements of a transaction that were not sent yet."""
+    """A connection, and the unsent statements of a transaction."""
 
     driver: Connection
     limit: int
     """The server's `max_allowed_packet`, in bytes."""
     until: float = inf
-    """When its requests must have been answered, by the monotonic clock."""
+    """The deadline of its requests, by the monotonic clock."""
     transacts: bool = False
     waiting: list[bytes] = field(default_factory=list)
 
@@ -131,7 +132,7 @@ class _MySQL(Server[_BufferedConnection]):
 
     Args:
         name: As in `Server`.
-        options: What asyncmy connects with.
+        options: The arguments of `asyncmy.connect`.
         pool_size: As in `Server`.
         timeout: As in `Server`.
     """
@@ -163,13 +164,13 @@ class _MySQL(Server[_BufferedConnection]):
 
     def alive(self, connection: _BufferedConnection) -> bool:
         driver = connection.driver
-        broken: bool = getattr(driver, "_stream_broken")  # noqa: B009 -- private, but its own pool asks it, too
+        broken: bool = getattr(driver, "_stream_broken")  # noqa: B009 -- private, but the driver's pool also uses it
         return driver.connected and not broken
 
     def discard(self, connection: _BufferedConnection) -> None:
         transport = _transport(connection.driver)
         if transport is not None:
-            transport.abort()  # the driver's `close` would wait until what was written is sent
+            transport.abort()  # the driver's `close` would wait until all data is sent
         connection.driver.close()
 
     async def close_connection(self, connection: _BufferedConnection) -> None:
@@ -178,7 +179,7 @@ class _MySQL(Server[_BufferedConnection]):
     async def fetch(self, connection: _BufferedConnection, sql: str, values: tuple[Value, ...]) -> Sequence[Row]:
         cursor = connection.driver.cursor()
         if connection.transacts:
-            sql = sql.removeprefix(SNAPSHOT).removesuffix(";COMMIT")  # a snapshot of its own would end the transaction
+            sql = sql.removeprefix(SNAPSHOT).removesuffix(";COMMIT")  # beginning a snapshot would end the transaction
         statement = cursor.mogrify(sql, values or None).encode("utf-8", "surrogateescape")
         if not connection.transacts:
             return await self._send(connection, [statement])
@@ -213,9 +214,9 @@ class _MySQL(Server[_BufferedConnection]):
         return await self._send(connection, waiting) if waiting else ()
 
     async def _send(self, connection: _BufferedConnection, statements: list[bytes]) -> Sequence[Row]:
-        """Execute statements in one round trip; answers the rows of the last that has some.
+        """Execute statements in one round trip; return the rows of the last statement that returns rows.
 
-        After one that fails, none is executed: not the COMMIT that may be among them.
+        After a failed statement the server executes none of the others, and thus no COMMIT.
         """
         packet = b";".join(statements)
         rows: Sequence[Row] = ()
@@ -230,14 +231,16 @@ class _MySQL(Server[_BufferedConnection]):
                     more = await cursor.nextset()
         except (errors.MySQLError, TooLarge):
             if not connection.transacts and self.alive(connection) and statements != [b"ROLLBACK"]:
-                await self.roll_back(connection)  # there may be a transaction in the packet
+                await self.roll_back(connection)  # the packet may have begun a transaction
             raise
         return rows
 
     def _check_size(self, connection: _BufferedConnection, packet: bytes) -> None:
-        """Refuse here what makes the server end the connection."""
+        """Refuse a packet that would make the server close the connection."""
         if len(packet) >= connection.limit:
-            raise TooLarge(f"{self.name} takes no statement of {len(packet)} bytes: raise its max_allowed_packet")
+            raise TooLarge(
+                f"{self.name} refuses statements of {len(packet)} bytes: increase max_allowed_packet on the server"
+            )
 
     def meaning(self, error: BaseException) -> Failure | None:
         code = error.args[0] if error.args else 0
@@ -256,7 +259,7 @@ class _MySQL(Server[_BufferedConnection]):
         if code in _DAMAGE:
             return CorruptRecord(f"the database {self.name} is damaged: {said}")
         if code in (1146, 1054):  # ER_NO_SUCH_TABLE, ER_BAD_FIELD_ERROR
-            return SchemaError(f"the tables in {self.name} are not as turnlog made them: {said}: {RESTORE}")
+            return SchemaError(f"the tables in {self.name} are not as turnlog created them: {said}: {RESTORE}")
         reason = _REASONS.get(code)
         if reason is not None:
             return reason.error(self.name, said)
@@ -274,12 +277,17 @@ class _MySQL(Server[_BufferedConnection]):
         return found
 
     async def _bring_up(self, connection: _BufferedConnection) -> int | None:
-        """Step by step, under a lock; each can be done again, as this server rolls back no change of its tables."""
+        """Create or upgrade the tables under a lock; return their previous version.
+
+        The server cannot roll back a change of its tables, so each step can be repeated.
+        """
         if not (await self.fetch(connection, "SELECT GET_LOCK(%s, %s)", (_LOCK, self._timeout)))[0][0]:
-            raise Unavailable(f"{self.name}: another process changes the tables for {self._timeout:g} s already")
+            raise Unavailable(
+                f"{self.name}: another process has been changing the tables for {self._timeout:g} s: try again later"
+            )
         try:
             found = await self._version(connection)
-            self.check_version(found, "auto")  # another process may have been quicker, or newer
+            self.check_version(found, "auto")  # another process may have changed the tables since the first check
             for version, step in _migrations.missing(found, self.statements.dialect):
                 for statement in step:
                     await self._change(connection, statement)
@@ -292,14 +300,14 @@ class _MySQL(Server[_BufferedConnection]):
         try:
             await self.fetch(connection, statement, ())
         except errors.MySQLError as error:
-            if error.args[0] != 1061:  # ER_DUP_KEYNAME: the index is there already
+            if error.args[0] != 1061:  # ER_DUP_KEYNAME: the index exists
                 raise
 
 
 _LOST: Final = (
     1053,  # ER_SERVER_SHUTDOWN
     1080,  # ER_FORCING_CLOSE
-    1180,  # ER_ERROR_DURING_COMMIT: as good as lost, as nobody knows what became of it
+    1180,  # ER_ERROR_DURING_COMMIT: the outcome is unknown
     1927,  # ER_CONNECTION_KILLED
     2006,  # CR_SERVER_GONE_ERROR
     2013,  # CR_SERVER_LOST
@@ -309,7 +317,7 @@ _LOST: Final = (
 
 @cache
 def _transport(driver: Connection) -> asyncio.Transport | None:
-    found: asyncio.Transport | None = getattr(driver, "_transport")  # noqa: B009 -- private, and it has no other way
+    found: asyncio.Transport | None = getattr(driver, "_transport")  # noqa: B009 -- private, but the driver has no public attribute
     return found
 
 
@@ -340,10 +348,12 @@ _DAMAGE: Final = (
 
 @cache
 def _statements() -> Statements:
-    """`now` is when a statement began, and lets an index be used; `sysdate` when it is asked, after a wait for a lock.
+    """Return the statements, with two clocks.
 
-    A locking read sees what was committed last (dev.mysql.com/doc/refman/8.4/en/innodb-consistent-read.html), in the
-    changes, too, as they are found by the row that was locked before.
+    `now` is the time at which a statement began, and allows the use of an index.  `sysdate` is the present time, after
+    a wait for a lock.  A locking read sees the latest commit
+    (dev.mysql.com/doc/refman/8.4/en/innodb-consistent-read.html).  This includes the remembered changes, because they
+    are found by the row that was locked before.
     """
     now, later = (literal_column(f"(unix_timestamp({clock}(6)) + 0e0)", Double) for clock in ("now", "sysdate"))
     return Statements(MySQLDialect_asyncmy(), now, later)

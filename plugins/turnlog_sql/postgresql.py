@@ -1,4 +1,7 @@
-"""PostgreSQL, by asyncpg: one round trip a read, and one for an append to a session that was read before."""
+"""`PostgreSQLBackend`: PostgreSQL, with the driver asyncpg.
+
+A read takes one round trip, and so does an append to a session that was read before.
+"""
 
 from __future__ import annotations
 
@@ -28,15 +31,15 @@ from ._store import SQLBackend
 
 __all__ = ["PostgreSQLBackend"]
 
-_LOCK: Final = 0x7475_726E_6C6F_6721  # "turnlog!": the advisory lock of whoever changes the tables
+_LOCK: Final = 0x7475_726E_6C6F_6721  # "turnlog!": the advisory lock that is held to change the tables
 
-_THERE: Final = (  # to_regclass would answer what it remembers from before it waited for the lock
+_EXISTS: Final = (  # to_regclass would return a cached answer from before the wait for the lock
     "SELECT EXISTS (SELECT FROM pg_class WHERE relname = 'turnlog_schema' AND pg_table_is_visible(oid))"
 )
 
 _PLANS: Final = {
-    "plan_cache_mode": "force_generic_plan",  # one plan is enough, whatever the values: planning takes as long again
-    "enable_seqscan": "off",  # and it must be right for a table that was empty when it was made, too
+    "plan_cache_mode": "force_generic_plan",  # the values do not matter, and planning takes as long as the execution
+    "enable_seqscan": "off",  # the plan may be made while the table is empty, but must also suit a large table
     "enable_bitmapscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
@@ -50,16 +53,16 @@ class PostgreSQLBackend(SQLBackend):
     Args:
         url: `postgresql://user:password@host:5432/database`.
         ttl: As in `Backend`.
-        pool_size: How many connections at most, in each event loop.
-        timeout: Seconds that an operation may take, with all that it waits for; then it is `Unavailable`.  Connecting
-            may take 5 of them, and a lock a third.
-        sslmode: `disable`, `require`, or `verify-full`, which is the one that cannot be listened to.
-        sslrootcert: The file with the certificates that `verify-full` trusts; None: the system's.
-        prepare: Whether statements are prepared; not behind a pgbouncer, which shares its connections by transaction,
-            and takes no settings from those who connect.
+        pool_size: The largest number of connections in each event loop.
+        timeout: Limit of the duration of an operation in seconds, including waits; after it, `Unavailable` is raised.
+            A connection attempt takes at most 5 of these seconds, and the wait for a lock at most a third of them.
+        sslmode: `disable`, `require` or `verify-full`; only `verify-full` is safe against an attacker in the network.
+        sslrootcert: The file of the certificates that `verify-full` trusts; None: the certificates of the system.
+        prepare: Whether statements are prepared.  False is needed with pgbouncer in transaction mode, which shares
+            connections between clients and accepts no settings from them.
         migrate: As in `SQLBackend`.
         sweep: As in `SQLBackend`.
-        clock: Not used for sessions: their times, and what has expired, are told by the server's.
+        clock: The time of turns; the server's clock sets the times and the expiry of sessions.
 
     Raises:
         InvalidInput: An argument breaks a rule.
@@ -100,11 +103,11 @@ class PostgreSQLBackend(SQLBackend):
         )
 
     async def scrub(self) -> Sequence[Remainder]:
-        """Return what deleted sessions leave on the server; only its administrator can remove that."""
+        """Return the remains of deleted sessions on the server; only its administrator can remove them."""
         return _upkeep.remainders_of_postgresql(self._database.name)
 
     async def diagnose(self) -> Sequence[Finding]:
-        """Return which settings of the server are a risk."""
+        """Return the settings of the server that put sessions at risk."""
         self.check_open()
         query = _upkeep.SETTINGS_OF_POSTGRESQL
         settings = await self._database.read(lambda: _upkeep.asked(self._statements, query))
@@ -112,7 +115,7 @@ class PostgreSQLBackend(SQLBackend):
 
 
 class _Connection(asyncpg.Connection):  # type: ignore[misc]  # the driver has no types
-    """A connection that the system looks after, and whose requests have a deadline."""
+    """A connection with TCP keep-alive and a deadline for its requests."""
 
     until = inf
 
@@ -126,8 +129,8 @@ class _Postgres(Server[_Connection]):
 
     Args:
         name: As in `Server`.
-        options: What asyncpg connects with.
-        prepare: Whether it may keep statements prepared.
+        options: The arguments of `asyncpg.connect`.
+        prepare: Whether to keep prepared statements.
         pool_size: As in `Server`.
         timeout: As in `Server`.
     """
@@ -137,8 +140,8 @@ class _Postgres(Server[_Connection]):
         self.statements = _statements()
         third = str(int(timeout * 1000 / 3) + 1)  # milliseconds
         settings = _PLANS | {
-            "lock_timeout": third,  # so that another try has time
-            "idle_in_transaction_session_timeout": third,  # the client is gone: its locks must not outlive its next try
+            "lock_timeout": third,  # a third leaves time for another attempt
+            "idle_in_transaction_session_timeout": third,  # releases the locks of a lost client before its next attempt
         }
         kept = {"statement_cache_size": 200, "max_cached_statement_lifetime": 0, "server_settings": settings}
         self._options = options | (kept if prepare else {"statement_cache_size": 0})
@@ -168,7 +171,7 @@ class _Postgres(Server[_Connection]):
         rows: Sequence[Row]
         if self._prepare or connection.is_in_transaction():
             rows = await connection.fetch(sql, *values, timeout=self.left(connection))
-        else:  # the driver asks about a statement before it executes it: both must reach the same server
+        else:  # the driver describes a statement before it executes it: both requests must reach the same server
             async with asyncio.timeout(self.left(connection)), connection.transaction():
                 rows = await connection.fetch(sql, *values, timeout=self.left(connection))
         return rows
@@ -201,7 +204,7 @@ class _Postgres(Server[_Connection]):
         if isinstance(error, _DAMAGE):
             return CorruptRecord(f"the database {self.name} is damaged: {said}")
         if isinstance(error, (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError)):
-            return SchemaError(f"the tables in {self.name} are not as turnlog made them: {said}: {RESTORE}")
+            return SchemaError(f"the tables in {self.name} are not as turnlog created them: {said}: {RESTORE}")
         if isinstance(error, OSError):
             found = NO_TLS if "rejected SSL upgrade" in said else why_unreachable(error)
             if found is None:
@@ -217,7 +220,7 @@ class _Postgres(Server[_Connection]):
     # ------------------------------------------------------------------------------------------------------- the tables
 
     async def _version(self, connection: _Connection) -> int | None:
-        if not (await self.fetch(connection, _THERE, ()))[0][0]:
+        if not (await self.fetch(connection, _EXISTS, ()))[0][0]:
             return None
         found: int | None = (await self.fetch(connection, self.statements.version.sql, ()))[0][0]
         if found is None:
@@ -225,11 +228,13 @@ class _Postgres(Server[_Connection]):
         return found
 
     async def _bring_up(self, connection: _Connection) -> int | None:
-        async with connection.transaction(isolation="read_committed"):  # or it would not see what it waited for
-            await connection.execute("SET LOCAL lock_timeout = 0", timeout=self.left(connection))  # another may migrate
+        async with connection.transaction(isolation="read_committed"):  # to see the commit that it waited for
+            await connection.execute(
+                "SET LOCAL lock_timeout = 0", timeout=self.left(connection)
+            )  # wait for another migration
             await connection.execute(f"SELECT pg_advisory_xact_lock({_LOCK})", timeout=self.left(connection))
             found = await self._version(connection)
-            self.check_version(found, "auto")  # another process may have been quicker, or newer
+            self.check_version(found, "auto")  # another process may have changed the tables since the first check
             for version, step in _migrations.missing(found, self.statements.dialect):
                 for statement in step:
                     await connection.execute(statement, timeout=self.left(connection))
@@ -239,7 +244,7 @@ class _Postgres(Server[_Connection]):
 
 _POOLED: Final = Reason("pgbouncer refuses the settings of turnlog", "add prepare=no to the URL", permanent=True)
 _REASONS: Final = {
-    asyncpg.InvalidAuthorizationSpecificationError: DENIED,  # which a wrong password also is
+    asyncpg.InvalidAuthorizationSpecificationError: DENIED,  # also the base class of the error for a wrong password
     asyncpg.InvalidCatalogNameError: NO_DATABASE,
     asyncpg.InsufficientPrivilegeError: NO_PERMISSION,
 }
@@ -250,7 +255,7 @@ _ENDED: Final = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.CannotConnectNowError,
-    asyncpg.InternalClientError,  # between the server's farewell and the end of the connection
+    asyncpg.InternalClientError,  # between the server's last message and the end of the connection
 )
 
 
@@ -258,10 +263,10 @@ _DAMAGE: Final = (
     asyncpg.DataCorruptedError,
     asyncpg.IndexCorruptedError,
     asyncpg.InternalServerError,  # such as a block or a value that cannot be read
-    asyncpg.CardinalityViolationError,  # two rows for one key
+    asyncpg.CardinalityViolationError,  # two rows with one key
     asyncpg.UndefinedFileError,
 )
-"""What the server reports if its files are damaged (postgresql.org/docs/current/errcodes-appendix.html)."""
+"""Errors of a server with damaged files (postgresql.org/docs/current/errcodes-appendix.html)."""
 
 
 @cache

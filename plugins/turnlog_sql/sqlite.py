@@ -1,4 +1,4 @@
-"""SQLite: one thread with one connection, and one hop to it and back an operation."""
+"""`SQLiteBackend`: SQLite in one thread with one connection."""
 
 from __future__ import annotations
 
@@ -35,27 +35,27 @@ _T = TypeVar("_T")
 
 _Synchronous: TypeAlias = Literal["FULL", "NORMAL"]
 
-_LOWEST: Final = (3, 35, 0)  # sqlite.org/changes.html: the first with all that the statements use
+_LOWEST: Final = (3, 35, 0)  # the first version with all features that the statements use (sqlite.org/changes.html)
 _GRACE: Final = 3600.0
-"""Seconds: a process whose clock is ahead by less removes no session that others still use.  The others see it again,
-though that process does not."""
-_CACHED: Final = 128  # compiled statements that a connection keeps; there are about 50
+"""Seconds from the expiry of a session to its removal.  A process whose clock is ahead by less does not see the session
+any more, but does not remove it from other processes."""
+_CACHED: Final = 128  # the number of compiled statements that a connection keeps; turnlog has about 50
 
 
 class SQLiteBackend(SQLBackend):
     """Sessions in a file, for any number of processes on one machine.
 
-    A commit is one transaction, a read one snapshot; each is one hop to the thread that has the connection.  What
-    waits for that thread at the same moment is done in one hop, and the writes among it in one transaction.
+    A commit is one transaction, and a read is one snapshot.  A thread with the connection executes them.  It serves all
+    requests in its queue together, and the writes among them in one transaction.
 
     Args:
-        url: `sqlite:///relative/path.db` or `sqlite:////absolute/path.db`.  A file that is not there is created for its
-            owner only (mode 0600); one that is there keeps its mode.
+        url: `sqlite:///relative/path.db` or `sqlite:////absolute/path.db`.  A missing file is created with mode 0600,
+            for its owner only; an existing file keeps its mode.
         ttl: As in `Backend`.
-        synchronous: `FULL`: an acknowledged turn survives the loss of power.  `NORMAL`: it survives the end of the
-            process, and the last ones may be lost with the power (sqlite.org/pragma.html#pragma_synchronous); it is
-            about twice as fast.
-        timeout: Seconds to wait for another process that writes; then it is `Unavailable`.
+        synchronous: `FULL`: an acknowledged turn survives a power failure.  `NORMAL`: it survives the end of the
+            process, but a power failure may lose the last turns (sqlite.org/pragma.html#pragma_synchronous); commits
+            are about twice as fast.
+        timeout: Seconds to wait for another process that writes, before `Unavailable` is raised.
         migrate: As in `SQLBackend`.
         sweep: As in `SQLBackend`.
         clock: As in `Backend`.
@@ -76,7 +76,7 @@ class SQLiteBackend(SQLBackend):
         clock: Callable[[], float] = time.time,
     ) -> None:
         if synchronous not in ("FULL", "NORMAL"):
-            raise InvalidInput(f"synchronous must be FULL or NORMAL, not {synchronous!r}")
+            raise InvalidInput(f"synchronous must be 'FULL' or 'NORMAL', not {synchronous!r}")
         self._file = _SQLite(_path(url), synchronous=synchronous, timeout=timeout)
         super().__init__(
             self._file,
@@ -92,15 +92,16 @@ class SQLiteBackend(SQLBackend):
         return f"sqlite {os.path.realpath(self._file.path)!r}"
 
     async def check(self, *, quick: bool = False) -> list[str]:
-        """Have SQLite check the file, and return what is damaged, a line each; nothing is changed.
+        """Check the file with SQLite, and return one line for each problem.  The check changes nothing.
 
-        SQLite does not check the contents of rows: reading a session does.
+        SQLite does not check the contents of rows; a read of a session does.
 
         Args:
-            quick: Do not compare indexes with tables (sqlite.org/pragma.html#pragma_quick_check); that takes longest.
+            quick: Skip the comparison of indexes with tables (sqlite.org/pragma.html#pragma_quick_check), which takes
+                longest.
 
         Raises:
-            CorruptRecord: The damage is such that SQLite cannot go on.
+            CorruptRecord: SQLite cannot finish the check because of the damage.
         """
         self.check_open()
         statement = self._statements.quick_check if quick else self._statements.check
@@ -112,9 +113,10 @@ class SQLiteBackend(SQLBackend):
         return await self._database.read(steps)
 
     async def scrub(self) -> Sequence[Remainder]:
-        """Write the file anew without what deletions have left in it, and empty the log; return what remains.
+        """Rewrite the file without the remains of deleted sessions, and empty the log; return the remains.
 
-        It takes about as long as copying the file, needs as much room again, and keeps other writers waiting.
+        This takes about as long as copying the file, needs free space of the size of the file, and blocks other
+        writers.
         """
         self.check_open()
         path, remains = self._file.path, [*await self.unswept()]
@@ -125,14 +127,14 @@ class SQLiteBackend(SQLBackend):
         return remains if emptied else remains + _upkeep.remainders_of_sqlite(path, why="another process reads its log")
 
     async def unswept(self) -> Sequence[Remainder]:
-        """Return how many expired sessions `sweep` leaves, because they expired within the last hour, and how long."""
+        """Return the expired sessions that `sweep` does not remove yet, because they expired within the last hour."""
         self.check_open()
         now = self.clock()
         count, last = await self._database.read(lambda: _operations.count_expired(self._statements, now))
         return _upkeep.expired_in_sqlite(self._file.path, count, last + self._file.grace)
 
     async def diagnose(self) -> Sequence[Finding]:
-        """Return what is wrong with the file, its rights, its disk and its settings."""
+        """Return the problems of the file, its permissions, its disk and its settings."""
         self.check_open()
         query = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()"
         (size,) = await self._database.read(lambda: _upkeep.asked(self._statements, query))
@@ -140,7 +142,7 @@ class SQLiteBackend(SQLBackend):
 
 
 def _path(url: str) -> str:
-    """Return the path of the file that a URL for SQLite names."""
+    """Return the path of the file in a URL for SQLite."""
     example = "sqlite:///relative/path.db or sqlite:////absolute/path.db"
     found = parse_database_url(url, "sqlite", example)
     if found.database == ":memory:":
@@ -154,8 +156,8 @@ class _SQLite(Database):
     """A database file.
 
     Args:
-        path: Where it is; it is made if it is not there.
-        synchronous: Whether every commit waits until the disk has it (`FULL`), or only a checkpoint does (`NORMAL`).
+        path: The path of the file, which is created if it is missing.
+        synchronous: `FULL`: every commit waits for the disk.  `NORMAL`: only checkpoints wait for the disk.
         timeout: Seconds to wait for a lock that another process holds.
     """
 
@@ -176,12 +178,12 @@ class _SQLite(Database):
 
     async def open(self, migrate: Migrate) -> int | None:
         self._migrate = migrate
-        self.path = os.path.abspath(self.path)  # noqa: ASYNC240 - it asks for the working directory, which may change
+        self.path = os.path.abspath(self.path)  # noqa: ASYNC240 - does no I/O; the working directory may change later
         if not self._worker.start():
             return _migrations.newest()
         self._creates = migrate == "auto"
         try:
-            await self.read(self._look)  # which connects
+            await self.read(self._look)  # the first request opens the connection
         except BaseException:
             await self._worker.stop()
             raise
@@ -200,7 +202,7 @@ class _SQLite(Database):
         *,
         first: Callable[[], Steps[_T | None]] | None = None,
         key: Key | None = None,
-        again: bool = False,  # noqa: ARG002 - no connection is lost here
+        again: bool = False,  # noqa: ARG002 - a connection to a file is never lost
     ) -> _T:
         if self._gate is not None and key is not None:
             await self._gate.pass_by(key, time.monotonic() + self._timeout)
@@ -226,7 +228,8 @@ class _SQLite(Database):
         if sqlite3.sqlite_version_info < _LOWEST:
             lowest = ".".join(map(str, _LOWEST))
             raise SchemaError(
-                f"this Python comes with SQLite {sqlite3.sqlite_version}, turnlog needs {lowest} or newer"
+                f"this Python has SQLite {sqlite3.sqlite_version}, but turnlog needs {lowest} or newer: use a newer "
+                "Python"
             )
         refuse_kept(self.path)
         self._check_log()
@@ -237,7 +240,7 @@ class _SQLite(Database):
             connection = sqlite3.connect(
                 f"file://{quote(self.path)}?mode=rw",
                 uri=True,
-                timeout=0,  # the thread waits, so that it holds up no fork
+                timeout=0,  # `Worker` waits for locks; a wait inside SQLite would block forks
                 isolation_level=None,
                 check_same_thread=False,  # another thread closes it before a fork
                 cached_statements=_CACHED,
@@ -254,29 +257,29 @@ class _SQLite(Database):
         except BaseException as error:
             if connection is not None:
                 connection.close()
-            if isinstance(error, UnicodeDecodeError):  # the text of an error that the tables' own text is part of
+            if isinstance(error, UnicodeDecodeError):  # raised by an error message that quotes a damaged schema
                 raise CorruptRecord(f"the database {self.name} is damaged: {error}") from error
             if isinstance(error, sqlite3.DatabaseError):
                 raise self._translated(error) from error
             raise
-        self._creates = False  # a file that is removed later is not made anew, as if there had been nothing in it
+        self._creates = False  # a file that is removed later must not be replaced by an empty one without an error
         return connection
 
     def _check_log(self) -> None:
-        """Refuse a log in which damage hides acknowledged transactions, once, before SQLite removes it."""
+        """Refuse a log in which damage hides acknowledged transactions; check it once, before SQLite reads the log."""
         if self._log_is_checked:
             return
         found = hidden_from(f"{os.path.realpath(self.path)}-wal")
         if found is not None:
             raise CorruptRecord(
-                f"the log of {self.name} is damaged at frame {found}, and SQLite would drop all that was stored from "
-                "there on: restore both files from a backup; to accept the loss, open the database with sqlite3 and "
+                f"the log of {self.name} is damaged at frame {found}, and SQLite would drop all transactions from this "
+                "frame on: restore both files from a backup; to accept the loss, open the database with sqlite3 and "
                 "read a table"
             )
         self._log_is_checked = True
 
     def _version(self, connection: sqlite3.Connection) -> int | None:
-        """The version of the tables; None where there are none."""
+        """Return the version of the tables; None if they do not exist."""
         query = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'turnlog_schema'"
         if not connection.execute(query).fetchone()[0]:
             return None
@@ -286,16 +289,14 @@ class _SQLite(Database):
         return found
 
     def _use_wal(self, connection: sqlite3.Connection) -> None:
-        """Switch the file to a write-ahead log, which lets readers and a writer go on beside each other."""
+        """Switch the file to a write-ahead log, with which readers and a writer do not block each other."""
         if connection.execute("PRAGMA journal_mode=WAL").fetchone()[0] != "wal":
-            raise Unavailable(
-                f"{self.name} cannot have a write-ahead log: put it on a local disk that can be written to"
-            )
+            raise Unavailable(f"{self.name} cannot have a write-ahead log: move it to a local, writable disk")
 
     def _bring_up(self, connection: sqlite3.Connection) -> int | None:
-        """Make the tables, or bring them to this version; answers which they had before."""
+        """Create or upgrade the tables; return their previous version."""
         connection.execute("BEGIN IMMEDIATE")
-        try:  # another process may have been quicker, or newer
+        try:  # another process may have changed the tables since the first check
             found = self._version(connection)
             self.check_version(found, self._migrate)
             for version, step in _migrations.missing(found, self.statements.dialect):
@@ -309,18 +310,18 @@ class _SQLite(Database):
         return found
 
     def _serve(self, connection: Connection, works: Sequence[Work]) -> Iterable[list[Outcome]]:
-        """Do works that were waiting at the same moment."""
+        """Execute the requests that were in the queue at the same time."""
         if len(works) > 1:
             return self._in_turn(connection, works)
-        (work,) = works  # as a rule
+        (work,) = works  # the usual case
         if work[0].cancelled():
             return ()
         return ([self._alone(connection, work, _transact)] if work[1] else self._read(connection, works),)
 
     def _in_turn(self, connection: Connection, works: Sequence[Work]) -> Iterator[list[Outcome]]:
-        """First those that read, then those that write.
+        """Execute the reads, then the writes.
 
-        A read sees nothing of a write beside it, which is not acknowledged yet.
+        The reads therefore do not see these writes, which are not acknowledged yet.
         """
         works = [work for work in works if not work[0].cancelled()]
         reads = [work for work in works if not work[1]]
@@ -339,21 +340,21 @@ class _SQLite(Database):
             return work, None, CorruptRecord(f"the database {self.name} is damaged: {error}")
         except sqlite3.DatabaseError as error:
             return work, None, self._translated(error)
-        except BaseException as error:  # noqa: BLE001 - whoever waits for it is told
+        except BaseException as error:  # noqa: BLE001 - the caller raises it
             return work, None, error
 
     def _read(self, connection: Connection, works: Sequence[Work]) -> list[Outcome]:
         outcomes = [self._alone(connection, work, _drive) for work in works]
         try:
             connection.check()
-        except FilesReplaced as error:  # the answers might be old
+        except FilesReplaced as error:  # the answers may be outdated
             return self._all_of(works, error)
         return outcomes
 
     def _together(self, connection: Connection, works: Sequence[Work]) -> list[Outcome]:
-        """Do writes in one transaction, each behind a savepoint, so that one that is refused leaves the others alone.
+        """Execute writes in one transaction with a savepoint for each, so that a refused write does not affect others.
 
-        Where the database itself refuses something, each is done again on its own, to find out what is its own.
+        After an error of the database, each write is repeated in its own transaction.
         """
         outcomes: list[Outcome] = []
         try:
@@ -367,7 +368,7 @@ class _SQLite(Database):
                     outcomes.append((work, _do(connection, work), None))
                 except sqlite3.DatabaseError:
                     raise
-                except BaseException as error:  # noqa: BLE001 - whoever waits for it is told
+                except BaseException as error:  # noqa: BLE001 - the caller raises it
                     connection.execute("ROLLBACK TO work")
                     outcomes.append((work, None, error))
                 connection.execute("RELEASE work")
@@ -376,12 +377,14 @@ class _SQLite(Database):
             return [self._alone(connection, work, _transact) for work in works]
         try:
             _commit(connection)
-        except sqlite3.DatabaseError as error:  # what was refused may have been so because of what is not stored now
+        except sqlite3.DatabaseError as error:  # a refusal may depend on another write that is not stored now
             return self._all_of(works, error)
         return outcomes
 
     def _all_of(self, works: Sequence[Work], error: sqlite3.DatabaseError) -> list[Outcome]:
-        return [(work, None, self._translated(error)) for work in works]  # each sets the key and the change in its own
+        return [
+            (work, None, self._translated(error)) for work in works
+        ]  # one error each: the callers set `key` and `change`
 
     def _translated(self, error: sqlite3.DatabaseError) -> TurnlogError | Locked:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
@@ -395,32 +398,32 @@ class _SQLite(Database):
             text = f"{self.name}: {error}"
             if error.committed:
                 return OutcomeUnknown(text)
-            return Unavailable(f"{text}: nothing was stored: the next call uses the files that are there now")
+            return Unavailable(f"{text}: nothing was stored; the next call opens the files that are now at this path")
         if code == sqlite3.SQLITE_TOOBIG:
-            return TooLarge(f"{self.name}: SQLite refuses the size: {error}")
+            return TooLarge(f"{self.name}: SQLite refuses a value of this size: {error}")
         if code == sqlite3.SQLITE_NOTADB:
             return SchemaError(f"{self.name} is not an SQLite database: name another file")
         if code == sqlite3.SQLITE_CORRUPT:
             return CorruptRecord(f"the database {self.name} is damaged: {error}")
         if code == sqlite3.SQLITE_ERROR:
-            return SchemaError(f"the tables in {self.name} are not as turnlog made them: {error}: {RESTORE}")
+            return SchemaError(f"the tables in {self.name} are not as turnlog created them: {error}: {RESTORE}")
         if code == sqlite3.SQLITE_CANTOPEN and not os.path.isdir(folder := os.path.dirname(self.path)):
-            return AccessError(f"{self.name}: the folder {folder!r} does not exist: create it, or name another one")
+            return AccessError(f"{self.name}: the folder {folder!r} does not exist: create it, or correct the path")
         if code == sqlite3.SQLITE_CANTOPEN and os.path.isdir(self.path):
             return AccessError(f"{self.name} is a folder: name a file in it")
         if code == sqlite3.SQLITE_CANTOPEN and self._migrate == "check" and not os.path.exists(self.path):
             make = f"turnlog migrate --store 'sqlite:///{quote(self.path)}'"
-            return SchemaError(f"{self.name} is not there; if it is to be made here: {make}", missing=True)
+            return SchemaError(f"{self.name} does not exist; to create it, run: {make}", missing=True)
         if code == sqlite3.SQLITE_CANTOPEN and not self._creates and not os.path.exists(self.path):
             return Unavailable(
-                f"{self.name} is not there any more: restore it; or close the store, and open it to begin anew"
+                f"{self.name} does not exist any more: restore it; to create an empty one, close and reopen the store"
             )
         if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN) and (locked := _read_only(self.path)):
             mend = f"chmod u+w {' '.join(map(quote_word, locked))}"
-            text = f"{self.name}: this process may not write to it ({error}): nothing was stored"
-            return AccessError(f"{text}; to let its owner write to it: {mend}")
+            text = f"{self.name}: this process has no permission to write to it ({error}): nothing was stored"
+            return AccessError(f"{text}; to allow its owner to write to it, run: {mend}")
         if code == sqlite3.SQLITE_CANTOPEN:
-            text = f"{self.name}: the system does not let this process open or create it ({error}): nothing was stored"
+            text = f"{self.name}: this process has no permission to open or create it ({error}): nothing was stored"
             return AccessError(f"{text}; check the path, and the permissions of the file and its folder")
         if isinstance(error, _CommitFailed):
             return OutcomeUnknown(f"{self.name}: the commit failed: {error}")
@@ -428,25 +431,25 @@ class _SQLite(Database):
 
 
 def _read_only(path: str) -> list[str]:
-    """Return which of the file and its folder this process may not write to."""
+    """Return those of the file and its folder to which this process may not write."""
     path = os.path.realpath(path)
     places = [place for place in (path, os.path.dirname(path)) if os.path.exists(place)]
     return [place for place in places if not os.access(place, os.W_OK)]
 
 
 def _create(path: str) -> None:
-    """Make an empty file for its owner only, if there is none; SQLite gives the log and its index the same rights.
+    """Create an empty file with mode 0600 if it is missing; SQLite gives the log and its index the same mode.
 
-    An error is left to SQLite, which then cannot open the file either.
+    Errors are ignored here: SQLite then cannot open the file and reports the reason.
     """
     with suppress(OSError):
-        # Closing a descriptor of a file releases the locks that this process has on it.  So this one opens no file
-        # that was there before, and no other thread connects meanwhile.
+        # Closing a descriptor of a file releases the locks that this process holds on the file.  Therefore an existing
+        # file is not opened here, and no other thread connects at the same time.
         os.close(os.open(os.path.realpath(path), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
 
 def _text(data: bytes) -> str:
-    """Return text that a column holds: there should be none, so it is not a value that is looked for, but no crash."""
+    """Decode a text column.  turnlog stores no text, so only damaged data gets here, and must not raise."""
     return data.decode(errors="replace")
 
 
@@ -461,24 +464,24 @@ def _statements() -> Statements:
 
 
 class _CommitFailed(sqlite3.OperationalError):
-    """The transaction was ended by an error of the commit itself."""
+    """An error of the commit itself has ended the transaction."""
 
 
 def _drive(connection: Connection, work: Work) -> object:
-    """Drive steps of which each statement stands for itself."""
+    """Execute steps without a transaction."""
     _, _, make, _, _ = work
     assert make is not None
     try:
         return _steps(connection, make())
     finally:
-        _roll_back(connection)  # what failed in the middle of a snapshot has left it open
+        _roll_back(connection)  # ends a snapshot that an error has left open
 
 
 def _transact(connection: Connection, work: Work) -> object:
-    """Drive the steps in a transaction that holds the lock for writing from the beginning.
+    """Execute steps in a transaction that holds the write lock from its beginning.
 
-    One that begins as a reader cannot become a writer once another process has written: it fails at once, however long
-    it is ready to wait (sqlite.org/lang_transaction.html, "Read transactions versus write transactions").
+    A transaction that begins as a read cannot become a write after another process has written.  It fails at once,
+    regardless of the timeout (sqlite.org/lang_transaction.html, "Read transactions versus write transactions").
     """
     future, writes, make, first, until = work
     _begin(connection)
@@ -488,7 +491,7 @@ def _transact(connection: Connection, work: Work) -> object:
         _roll_back(connection)
         if first is None:
             raise
-        return _transact(connection, (future, writes, make, None, until))  # what came first was done before
+        return _transact(connection, (future, writes, make, None, until))  # the change of `first` is a repeat
     except BaseException:
         _roll_back(connection)
         raise
@@ -528,7 +531,7 @@ def _steps(connection: sqlite3.Connection, steps: Steps[_T]) -> _T:
         answer: _T = stop.value
         return answer
     finally:
-        cursor.close()  # or an error that is kept would keep its statement, and the statement would keep the files open
+        cursor.close()  # otherwise the traceback of an error would keep the statement, and with it the files, open
 
 
 def _begin(connection: Connection) -> None:
@@ -541,7 +544,7 @@ def _begin(connection: Connection) -> None:
 
 
 def _commit(connection: Connection) -> None:
-    """Commit, and check that the files were not replaced since `_begin`: another process sees nothing of it then."""
+    """Commit, and check that the files were not replaced since `_begin`: other processes would not see the commit."""
     try:
         connection.execute("COMMIT")
     except sqlite3.DatabaseError as error:
@@ -557,5 +560,5 @@ def _commit(connection: Connection) -> None:
 
 
 def _roll_back(connection: sqlite3.Connection) -> None:
-    if connection.in_transaction:  # some errors have rolled it back already
+    if connection.in_transaction:  # some errors have already rolled it back
         connection.execute("ROLLBACK")

@@ -1,4 +1,4 @@
-"""The token counter for models of OpenAI."""
+"""`TiktokenCounter`: the token counter for models of OpenAI."""
 
 from __future__ import annotations
 
@@ -18,20 +18,19 @@ _NEWEST: Final = "o200k_base"
 
 
 class TiktokenCounter:
-    """A token counter that encodes texts with tiktoken; the rest is counted as `turnlog.pipeline.count_texts` does.
+    """A token counter that encodes texts with tiktoken; it counts other content like `turnlog.pipeline.count_texts`.
 
-    tiktoken downloads the vocabulary of an encoding when it is first used, and keeps it in the folder that
-    TIKTOKEN_CACHE_DIR names, otherwise in the temporary folder.  The counter loads its encoding when it is made, so
-    that a vocabulary that cannot be had is noticed then.
+    tiktoken downloads the vocabulary of an encoding on first use.  It keeps the file in the folder TIKTOKEN_CACHE_DIR,
+    by default in the temporary folder.  The constructor loads the encoding, so a missing vocabulary is reported early.
 
     Args:
-        encoding: The encoding of every text, or its name such as `o200k_base`.  None: the encoding of the model that is
-            named in the call, and o200k_base where none is named or tiktoken does not know it.
+        encoding: The encoding of every text, or its name, such as `o200k_base`.  None: the encoding of the model that
+            is named in the call; o200k_base if the call names no model, or one that tiktoken does not know.
 
     Raises:
-        InvalidInput: There is no such encoding.
+        InvalidInput: tiktoken has no such encoding.
         ConfigError: The vocabulary is not in the cache and cannot be downloaded.  A call that names a model with
-            another encoding raises this, too.
+            another encoding may also raise it.
     """
 
     def __init__(self, encoding: str | tiktoken.Encoding | None = None) -> None:
@@ -40,11 +39,11 @@ class TiktokenCounter:
         self._encoding = name if isinstance(name, tiktoken.Encoding) else _loaded(name)
 
     def __call__(self, messages: Sequence[Message], *, model: str | None) -> TokenCount:
-        """Return how many tokens the messages take; never exact.
+        """Return the number of tokens of the messages, never as an exact count.
 
         Args:
             messages: The messages.
-            model: The name of the model, as OpenAI names it; None: not known.
+            model: OpenAI's name of the model; None: unknown.
         """
         encoding = self._encoding if self._fixed or model is None else self._of(model)
         return count_texts(messages, lambda text: len(encoding.encode_ordinary(text)))
@@ -63,10 +62,10 @@ def _loaded(name: str) -> tiktoken.Encoding:
         raise InvalidInput(f"encoding must be one of tiktoken's, {', '.join(sorted(known))}, not {name!r}")
     try:
         return tiktoken.get_encoding(name)
-    except (OSError, ValueError) as error:  # not reached, not readable, or not the file that was expected
+    except (OSError, ValueError) as error:  # no network, an unreadable file, or a file with another checksum
         raise ConfigError(
-            f"tiktoken cannot load the vocabulary {name} ({type(error).__name__}): it is downloaded when it is first "
-            "used. On a machine with access to the network, set TIKTOKEN_CACHE_DIR to an empty folder and run: "
+            f"tiktoken cannot load the vocabulary {name} ({type(error).__name__}), which it downloads on first "
+            "use. On a machine with access to the network, set TIKTOKEN_CACHE_DIR to an empty folder and run: "
             f"python -c \"import tiktoken; tiktoken.get_encoding('{name}')\". Copy the folder to this machine and set "
             "TIKTOKEN_CACHE_DIR to it, or use the token counter 'estimate'."
         ) from error

@@ -1,4 +1,4 @@
-"""The token counter for models whose tokenizer is a file, as those on the Hugging Face Hub."""
+"""`TokenizersCounter`: the token counter for models with a tokenizer file, such as those on the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["TokenizersCounter"]
 
 
 class TokenizersCounter:
-    """A token counter that encodes texts with a tokenizer; the rest is counted as `turnlog.pipeline.count_texts` does.
+    """A token counter that encodes texts with a tokenizer; it counts other content like `turnlog.pipeline.count_texts`.
 
     Args:
         tokenizer: A tokenizer, or the path of a `tokenizer.json`.
@@ -28,17 +28,17 @@ class TokenizersCounter:
             tokenizer = _read(os.fspath(tokenizer))
         elif tokenizer.truncation is not None or tokenizer.padding is not None:
             raise InvalidInput(
-                "tokenizer must not truncate or pad texts, which would change the count: call its no_truncation() and "
-                "no_padding()"
+                "tokenizer must not truncate or pad texts, because this would change the count: call its "
+                "no_truncation() and no_padding()"
             )
         self._tokenizer = tokenizer
 
     def __call__(self, messages: Sequence[Message], *, model: str | None) -> TokenCount:  # noqa: ARG002 - one tokenizer
-        """Return how many tokens the messages take; never exact.
+        """Return the number of tokens of the messages, never as an exact count.
 
         Args:
             messages: The messages.
-            model: Ignored: the tokenizer is that of one model.
+            model: Ignored: the tokenizer belongs to one model.
         """
         return count_texts(messages, self._length)
 
@@ -49,7 +49,7 @@ class TokenizersCounter:
 def _read(path: str) -> tokenizers.Tokenizer:
     try:
         tokenizer = tokenizers.Tokenizer.from_file(path)
-    except Exception as error:  # from_file raises no other class
+    except Exception as error:  # from_file raises only this class
         raise InvalidInput(f"tokenizer {path!r} is not the path of a readable tokenizer.json: {error}") from error
     tokenizer.no_truncation()  # a tokenizer.json holds the settings of its training
     tokenizer.no_padding()
