@@ -218,7 +218,7 @@ def test_run_reports_each_alert_that_begins_or_ends(monkeypatch: pytest.MonkeyPa
         (["run", "--every=often"], CONFIG, 2, '--every: "often" is not a duration'),
         (["run"], f"{CONFIG}\nto = 'env:NO_SUCH_URL'", 2, "the variable NO_SUCH_URL is not set"),
         (["check"], f"{CONFIG}\nfro = '5m'", 2, "turnlog.toml: alerts[1]: there is no key 'fro'"),
-        (["check", "--store=sqlite:///none.db"], CONFIG, 3, "none.db' is not there"),
+        (["check", "--store=sqlite:///none.db"], CONFIG, 3, "none.db' does not exist"),
         (["chek"], CONFIG, 2, 'Did you mean "check"?'),
     ],
 )

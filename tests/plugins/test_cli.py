@@ -1211,10 +1211,10 @@ def test_a_command_that_needs_a_store_creates_no_file(
     ):
         assert main([*command, f"--store={url}"]) == 3
         make = f"turnlog migrate --store 'sqlite:///{quote(str(tmp_path / name))}'"
-        assert capsys.readouterr() == ("", f"turnlog: sqlite {name!r} is not there; if it is to be made here: {make}\n")
+        assert capsys.readouterr() == ("", f"turnlog: sqlite {name!r} does not exist; to create it, run: {make}\n")
     monkeypatch.setenv("TURNLOG_STORE_URL", f"{scheme}:///typo.db")
     assert main(command) == 3
-    assert "'typo.db' is not there" in capsys.readouterr().err
+    assert "'typo.db' does not exist" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -1245,12 +1245,12 @@ def test_migrate_makes_the_tables_once(tmp_path: Path, monkeypatch: Any, capsys:
     monkeypatch.chdir(tmp_path)
     url = "--store=sqlite:///chat.db?ttl=30d"
     assert main(["migrate", url]) == 0
-    assert capsys.readouterr() == ("sqlite 'chat.db': made the tables, version 1\n", "")
+    assert capsys.readouterr() == ("sqlite 'chat.db': created the tables, version 1\n", "")
     assert [path.name for path in tmp_path.iterdir()] == ["chat.db"]  # the store was closed: no log remains
     assert main(["list", url]) == 0
     assert capsys.readouterr() == ("", "turnlog: there are no sessions in namespace 'default'\n")
     assert main(["migrate", url]) == 0
-    assert capsys.readouterr() == ("sqlite 'chat.db': the tables are of version 1, nothing to do\n", "")
+    assert capsys.readouterr() == ("sqlite 'chat.db': the tables have version 1, nothing to do\n", "")
 
 
 def test_migrate_takes_the_configured_store_and_ignores_its_option_migrate(
@@ -1260,9 +1260,9 @@ def test_migrate_takes_the_configured_store_and_ignores_its_option_migrate(
     (tmp_path / "turnlog.toml").write_text('[store]\nurl = "sqlite:///chat.db"\nmigrate = "check"\n')
     typed(monkeypatch, "hi\n")
     assert main(["chat", "--session=s"]) == 3
-    assert "if it is to be made here: turnlog migrate --store " in capsys.readouterr().err
+    assert "to create it, run: turnlog migrate --store " in capsys.readouterr().err
     assert main(["migrate"]) == 0
-    assert "made the tables" in capsys.readouterr().out
+    assert "created the tables" in capsys.readouterr().out
     typed(monkeypatch, "hi\n")
     assert main(["chat", "--session=s"]) == 0
 

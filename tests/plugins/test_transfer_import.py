@@ -489,7 +489,7 @@ async def test_a_namespace_of_layers_is_not_imported(store: Store) -> None:
     lines = await lines_of("s")
     head = {**json.loads(lines[1]), "namespace": "turnlog:x"}
     _, results = await imported(store, b"".join([lines[0], json.dumps(head).encode() + b"\n", *lines[2:]]))
-    assert "where turnlog keeps what is its own" in said(results[0])
+    assert "which turnlog reserves for internal data" in said(results[0])
 
 
 async def test_an_empty_file_holds_nothing(store: Store) -> None:
