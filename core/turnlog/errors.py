@@ -9,7 +9,7 @@
     ├── SplitsSealed                    not stored: the cut falls inside a sealed record
     ├── HistoryRegressed                not stored: the session is older than the caller's version, or has diverged
     ├── Unavailable (ConnectionError)   not stored: the store could not be reached in time
-    ├── AccessError                     not stored: the store refuses access, and will refuse each further attempt
+    ├── AccessError                     not stored: the store refuses access, and every further attempt will fail
     ├── OutcomeUnknown                  stored or not stored: send the same change again
     ├── ModelError                      the model's answer cannot be used; finished rounds are stored
     ├── CorruptRecord                   a stored record cannot be read
@@ -57,7 +57,7 @@ class TurnlogError(Exception):
     """The base class of all errors that turnlog raises.
 
     Args:
-        message: What failed and where, what was expected, and what to do next.
+        message: The failure and its place, the expected state, and the next step.
     """
 
     def __init__(self, message: str = "") -> None:
@@ -143,7 +143,7 @@ class Unavailable(TurnlogError, ConnectionError):
 class AccessError(TurnlogError):
     """The store refuses access: a wrong password, database, right, option or certificate.  Nothing was stored.
 
-    Each further attempt fails, too, until a person changes the configuration or the server; the message says how.
+    Every further attempt fails until a person changes the configuration or the server.  The message names the change.
     """
 
 

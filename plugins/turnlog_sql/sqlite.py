@@ -408,7 +408,7 @@ class _SQLite(Database):
         if code == sqlite3.SQLITE_ERROR:
             return SchemaError(f"the tables in {self.name} are not as turnlog created them: {error}: {RESTORE}")
         if code == sqlite3.SQLITE_CANTOPEN and not os.path.isdir(folder := os.path.dirname(self.path)):
-            return AccessError(f"{self.name}: the folder {folder!r} does not exist: create it, or name another one")
+            return AccessError(f"{self.name}: the folder {folder!r} does not exist: create it, or correct the path")
         if code == sqlite3.SQLITE_CANTOPEN and os.path.isdir(self.path):
             return AccessError(f"{self.name} is a folder: name a file in it")
         if code == sqlite3.SQLITE_CANTOPEN and self._migrate == "check" and not os.path.exists(self.path):

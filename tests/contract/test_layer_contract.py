@@ -89,7 +89,7 @@ class Reversing(PayloadLayer):
 
 
 class Whole(Reversing):
-    """The same at the position of encryption, where a payload is changed whole."""
+    """The same at the position of encryption, where a whole payload is encoded."""
 
     codec = 201
     position: ClassVar[Position] = "encryption"

@@ -1,4 +1,4 @@
-"""Stored bytes as someone forges them who can write to the database: each value in them in turn is another one."""
+"""Forged bytes: stored data in which each value in turn is replaced, as an attacker with database access can do."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ PACKED: list[Any] = [
     *_NUMBERS,
     *[float("nan"), float("inf"), float("-inf"), b"", b"x", b"\xff" * 100, b"\x91" * 10_000, {1: 2}],
     *[msgspec.Raw(b"\x91" * depth + b"\x90") for depth in (500, 100_000)],
-    *[msgspec.msgpack.Ext(5, b"x"), msgspec.Raw(b"\xd6\xff\x00\x00\x00\x01")],  # the latter is decoded as a datetime
-    msgspec.Raw(b"\xc1"),  # which MessagePack never uses
+    *[msgspec.msgpack.Ext(5, b"x"), msgspec.Raw(b"\xd6\xff\x00\x00\x00\x01")],  # the last one decodes as a datetime
+    msgspec.Raw(b"\xc1"),  # MessagePack never uses this byte
 ]
 LINES: list[Any] = [
     *_NUMBERS,
@@ -30,13 +30,13 @@ LINES: list[Any] = [
 
 
 def forged(data: bytes) -> Iterator[bytes]:
-    """Yield MessagePack in which one value is another one, is missing, or is one too many."""
+    """Yield variants of MessagePack with one value replaced, removed or added."""
     for value in _one_other(msgspec.msgpack.decode(data), PACKED):
         yield msgspec.msgpack.encode(value)
 
 
 def forged_json(data: bytes) -> Iterator[bytes]:
-    """Yield the same of an object in JSON, without the member `crc32`."""
+    """Yield variants of a JSON object with one value replaced, removed or added, without the member `crc32`."""
     value = msgspec.json.decode(data)
     del value["crc32"]
     for other in _one_other(value, LINES):
@@ -44,13 +44,13 @@ def forged_json(data: bytes) -> Iterator[bytes]:
 
 
 def packed_head(key: Key, head: bytes, payload: bytes) -> bytes:
-    """Return a head as `Record.pack` does, of fields that are encoded already."""
+    """Return a head with its checksums, as `Record.pack` does, from encoded fields."""
     head += key.checksum(head)
     return head + key.checksum(payload[:HEAD] + head)
 
 
 def with_records_inside(record: Record, depth: int) -> bytes:
-    """Return the fields of a sealed record's head that holds another such record as its rounds, and so on."""
+    """Return the fields of a sealed record's head whose rounds are such records too, nested to a depth."""
     fields = [
         *("t", 0, False, 0.0, 1, 2, 1, 0, 2, 1, b""),  # as in `HEAD_FIELDS`
         *(None, None),
@@ -71,7 +71,7 @@ def _one_other(value: Any, others: Sequence[Any]) -> Iterator[Any]:
             yield from ([*before, other, *after] for other in _one_other(item, others))
         for other in others:
             yield [*value, other]
-            yield [*value, None, None, other, None, None]  # a record's head has five more fields in memory
+            yield [*value, None, None, other, None, None]  # in memory, a record's head has five more fields
     if isinstance(value, dict):
         for name, item in value.items():
             yield {key: one for key, one in value.items() if key != name}

@@ -1,8 +1,8 @@
-"""A session by brute force, which `SessionState` must agree with: written from the contract, not from the code.
+"""A brute-force model of a session, to compare with `SessionState`: written from the contract, not from the code.
 
-It keeps every live round in a plain tuple and answers by looking at all of them.  It has versions of its own, `Point`:
-the ids of the changes that made the rounds since the epoch, and of those that changed the rest.  Two versions must be
-equal exactly where their points are.
+It keeps every live round in a plain tuple and searches all of them for each answer.  Its versions are `Point`s: the ids
+of the changes that wrote the rounds since the epoch, and the ids of other changes.  Two versions must be equal if and
+only if their points are.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PRESENT = "present"
 
 @dataclass(frozen=True)
 class Round:
-    """One round of a turn, as it is asked for."""
+    """A round of a turn, as requested."""
 
     id: str
     part: int
@@ -28,19 +28,19 @@ class Round:
 
 @dataclass(frozen=True)
 class Placed:
-    """A round with its turn's number and how many rounds there were up to its end."""
+    """A stored round, with the number of its turn and the number of rounds up to its end."""
 
     round: Round
     number: int
     end: int
 
 
-Piece = tuple[Placed, ...]  # what is stored as one record: one round, or a sealed run
+Piece = tuple[Placed, ...]  # one record: one round, or a sealed run
 
 
 @dataclass(frozen=True)
 class Point:
-    """A version as the model sees it."""
+    """A version in the model."""
 
     epoch: int
     generation: int = 0
@@ -48,13 +48,13 @@ class Point:
     stamps: tuple[str, ...] = ()
 
     def turns(self) -> tuple[object, ...]:
-        """The part that stands for the turns."""
+        """Return the part that identifies the turns."""
         return self.epoch, self.generation, self.trail
 
 
 @dataclass(frozen=True)
 class Condition:
-    """A condition that names a version: `version.session`, `version` or `version.exact`."""
+    """A condition with a version: `version.session`, `version` or `version.exact`."""
 
     kind: str  # "session", "turns" or "exact"
     point: Point
@@ -67,7 +67,7 @@ class Condition:
 
 @dataclass(frozen=True)
 class Ask:
-    """A change, as the model sees it."""
+    """A change in the model."""
 
     id: str
     append: tuple[Round, ...] = ()
@@ -81,7 +81,7 @@ class Ask:
     first: int = 0
 
     def contents(self) -> tuple[object, ...]:
-        """The parts that must be equal in a repeat."""
+        """Return the parts that a repeat must share."""
         return (
             self.append,
             self.keep,
@@ -93,7 +93,7 @@ class Ask:
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer of a commit."""
+    """The receipt of a commit."""
 
     point: Point
     number: int | None
@@ -102,7 +102,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Model:
-    """A session that exists, or none (`point` is None)."""
+    """A session; it does not exist if `point` is None."""
 
     point: Point | None = None
     first: int = 0
@@ -130,12 +130,12 @@ class Model:
     # -------------------------------------------------------------------------------------------------------- writing
 
     def apply(self, ask: Ask, now: float, epoch: int) -> tuple[Model, Answer]:
-        """The session after a change, and the answer; raises the error that the commit must raise."""
+        """Return the session after a change and the answer, or raise the error that the commit must raise."""
         model, previous = self, self.point
         if not self.alive(now):
             self._check_absent(ask.expect)
             if not ask.append and ask.metadata is None and ask.owner is None and ask.ttl is None:
-                raise SessionNotFound("there is none")
+                raise SessionNotFound("no session")
             owner = ask.for_owner or ""
             model, previous = Model(Point(epoch), ask.first, ask.first, owner=owner, created=now, updated=now), None
         else:
@@ -171,7 +171,7 @@ class Model:
         return replace(model, remembered=(*model.remembered, (ask, answer))), answer
 
     def delete(self, now: float, expect: Condition | str | None, for_owner: str | None) -> bool:
-        """Whether there is a session to delete; raises the error that the call must raise."""
+        """Return whether a session would be deleted, or raise the error that the call must raise."""
         if not self.alive(now) or (for_owner is not None and for_owner != self.owner):
             self._check_absent(expect)
             return False
@@ -181,9 +181,9 @@ class Model:
     @staticmethod
     def _check_absent(expect: Condition | str | None) -> None:
         if expect == PRESENT:
-            raise SessionNotFound("there is none")
+            raise SessionNotFound("no session")
         if isinstance(expect, Condition):
-            raise Conflict("there is none")
+            raise Conflict("no session")
 
     def _check(self, expect: Condition | str | None) -> None:
         assert self.point is not None
@@ -201,7 +201,7 @@ class Model:
             return
         ahead = len(seen.trail) > len(here.trail) or (len(seen.trail) == len(here.trail) and seen.trail != here.trail)
         if seen.generation > here.generation or ahead:
-            raise HistoryRegressed("ahead, or beside")
+            raise HistoryRegressed("newer, or diverged")
 
     def _cut(self, keep: int, now: float) -> Model:
         assert self.point is not None
@@ -229,7 +229,10 @@ class Model:
         return replace(self, point=point, pieces=tuple(pieces), turns=turns, updated=now), number
 
     def seal(self, run: tuple[Placed, ...], trail: tuple[str, ...]) -> Model:
-        """With these rounds, read where the session had this trail, in one piece; itself where that is refused."""
+        """Return the session with these rounds as one piece, or the session itself if the seal is refused.
+
+        `trail` is the trail of the session when the rounds were read.
+        """
         assert self.point is not None
         first, last = run[0].number, run[-1].number
         inside = [place for place, piece in enumerate(self.pieces) if first <= piece[0].number <= last]
@@ -247,9 +250,9 @@ class Model:
     def read(
         self, now: float, last: int | None, before: int | None, since: Point | None
     ) -> tuple[tuple[Piece, ...], bool]:
-        """The pieces that a read must be answered, and whether they continue."""
+        """Return the pieces that a read must return, and whether they continue `since`."""
         if not self.alive(now):
-            raise SessionNotFound("there is none")
+            raise SessionNotFound("no session")
         if since is not None:
             found = self._behind(since)
             if found is not None:
@@ -277,6 +280,6 @@ class Model:
         for place, piece in enumerate(self.pieces):
             if piece[-1].end == end:
                 if here.trail[:end] != since.trail:
-                    raise HistoryRegressed("beside")
+                    raise HistoryRegressed("diverged")
                 return self.pieces[place + 1 :]
         return self.pieces if end == 0 and self.pieces[0][0].end == 1 else None

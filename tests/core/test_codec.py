@@ -1,4 +1,4 @@
-"""The payload format: every damage is noticed, every lie is an error, and the specification can be followed by hand."""
+"""The payload format: damage is detected, wrong headers are errors, and the specification suffices for a reader."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from turnlog.values import json_value
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "format.md"
 pack = msgspec.msgpack.encode
-unpack = msgspec.msgpack.decode  # a generic decoder: it knows nothing of turnlog
+unpack = msgspec.msgpack.decode  # a generic decoder, without turnlog's types
 
 
 def envelope(
     body: bytes, *, magic: bytes = b"\xc1\x54", version: int = 1, codec: int = 0, size: int | None = None
 ) -> bytes:
-    """An envelope written from the specification, with the right digest whatever it says."""
+    """Return an envelope by the specification, with a correct digest for any header."""
     start = magic + bytes([version, codec]) + struct.pack(">I", len(body) if size is None else size)
     return start + struct.pack(">I", crc32(start[4:] + body)) + body
 
 
 def stored(payload: bytes, *, count: int = 1, rounds: int = 1, turns: int = 1, **head: Any) -> Record:
-    """A record as a backend makes it."""
+    """Return a record as a backend creates it."""
     return Record(
         **{
             "id": "t",
@@ -57,7 +57,7 @@ def stored(payload: bytes, *, count: int = 1, rounds: int = 1, turns: int = 1, *
 
 
 def conversations(how_many: int) -> list[tuple[Message, ...]]:
-    """Rounds of different kinds and sizes, up to about 2 KB."""
+    """Return rounds of different kinds and sizes, up to about 2 KB."""
     dice = random.Random(7)
     made = []
     for place in range(how_many):
@@ -75,7 +75,7 @@ def conversations(how_many: int) -> list[tuple[Message, ...]]:
 
 
 def wrong(read: Callable[[bytes], object], payload: bytes, value: object) -> list[int]:
-    """The bits whose flip gives another value without an error."""
+    """Return the bits whose flip gives another value without an error."""
     found = []
     data = bytearray(payload)
     for bit in range(len(payload) * 8):
@@ -156,7 +156,7 @@ def test_a_sealed_run_comes_back_as_its_rounds() -> None:
 
 
 def stored_again(record: Record) -> Record:
-    """As it is read back from its head and its payload."""
+    """Return the record as a backend reads it, from its head and its payload."""
     names = (
         "id",
         "part",
@@ -209,12 +209,12 @@ HELLO = [{"r": "user", "c": "hello"}]
 @pytest.mark.parametrize(
     ("rounds", "turns"),
     [
-        ([["t", 1, False, 0.0, HELLO], ["u", 0, False, 0.0, HELLO]], 1),  # begins inside a turn
+        ([["t", 1, False, 0.0, HELLO], ["u", 0, False, 0.0, HELLO]], 1),  # starts inside a turn
         ([["t", 0, True, 0.0, HELLO], ["t", -1, False, 0.0, HELLO]], 1),
         ([["t", 0, True, 0.0, HELLO], ["t", 2, False, 0.0, HELLO]], 1),
-        ([["t", 0, True, 0.0, HELLO], ["u", 1, False, 0.0, HELLO]], 1),  # goes on with another turn
-        ([["t", 0, False, 0.0, HELLO], ["t", 1, False, 0.0, HELLO]], 1),  # goes on with one that was not open
-        ([["t", 0, False, 0.0, []], ["u", 0, False, 0.0, HELLO + HELLO]], 2),  # holds nothing
+        ([["t", 0, True, 0.0, HELLO], ["u", 1, False, 0.0, HELLO]], 1),  # continues another turn
+        ([["t", 0, False, 0.0, HELLO], ["t", 1, False, 0.0, HELLO]], 1),  # continues a closed turn
+        ([["t", 0, False, 0.0, []], ["u", 0, False, 0.0, HELLO + HELLO]], 2),  # has no messages
     ],
 )
 def test_rounds_that_do_not_follow_each_other_are_an_error(rounds: list[Any], turns: int) -> None:
@@ -261,7 +261,7 @@ NOT_ENVELOPES: dict[str, tuple[bytes, type[CorruptRecord], str]] = {
     "a role that is no text": (envelope(pack([{"r": 1}])), CorruptRecord, "messages"),
     "rest that is no bytes": (envelope(pack([{"x": {"a": 1}}])), CorruptRecord, "messages"),
     "rest that is text": (envelope(pack([{"x": "abc"}])), CorruptRecord, "messages"),
-    "bytes behind": (envelope(pack(HELLO) + b"\x00"), CorruptRecord, "messages"),
+    "bytes at the end": (envelope(pack(HELLO) + b"\x00"), CorruptRecord, "messages"),
     "no UTF-8": (envelope(b"\x91\x81\xa1r\xa2\xff\xff"), CorruptRecord, "messages"),
     "a surrogate": (envelope(b"\x91\x81\xa1r\xa3\xed\xa0\x80"), CorruptRecord, "messages"),
     "4 billion messages": (envelope(b"\xdd\xff\xff\xff\xff"), CorruptRecord, "messages"),
@@ -310,7 +310,7 @@ REST: dict[str, bytes] = {
     "not MessagePack": b"\xc1",
     "empty": b"",
     "cut short": pack({"a": "hello"})[:-1],
-    "bytes behind": pack({"a": 1}) + b"\x00",
+    "bytes at the end": pack({"a": 1}) + b"\x00",
     "a list": pack([1]),
     "a list of pairs": pack([["a", 1]]),
     "a number": pack(5),
@@ -347,7 +347,7 @@ TOO_MANY = MAX_VALUES + 1
     ],
 )
 def test_a_message_of_too_many_values_is_corrupt_before_they_are_made(value: Any, monkeypatch: Any) -> None:
-    """Nothing that turnlog writes holds so many; making them would hold up the event loop."""
+    """No message that turnlog stores has this many values.  Their creation would block the event loop."""
     monkeypatch.setattr(json_value, "_decode", None)
     record = stored(envelope(pack([{"x": pack({"content": value})}])))
     for use in (lambda: record.messages[0].content, record.messages[0].to_dict, record.canonical):
@@ -403,7 +403,7 @@ def test_a_message_as_deep_as_allowed_is_read_back() -> None:
 
 
 def read_all(record: Record) -> None:
-    """All that a reader can ask of a record."""
+    """Read everything that a record offers."""
     for part in record.split():
         for message in part.messages:
             message.to_dict()
@@ -449,7 +449,7 @@ def test_any_bytes_are_corrupt(data: bytes) -> None:
 
 
 def example(name: str) -> bytes:
-    """The bytes of an example in the specification: a block of hexadecimal digits, with remarks behind `#`."""
+    """Return the bytes of an example in the specification: a block of hexadecimal digits, with remarks after `#`."""
     block = (
         PAGE.read_text(encoding="utf-8")
         .partition(f"<!-- example: {name} -->")[2]
@@ -460,7 +460,7 @@ def example(name: str) -> bytes:
 
 
 def by_hand(payload: bytes) -> Any:
-    """The body of a payload, read by the specification: with `struct`, CRC-32 and a generic MessagePack decoder."""
+    """Decode the body of a payload by the specification, with `struct`, CRC-32 and a generic MessagePack decoder."""
     magic, version, codec, size, digest = struct.unpack(">2sBBII", payload[:12])
     body = payload[12:]
     assert (magic, version, codec, size) == (b"\xc1\x54", 1, 0, len(body))

@@ -1,4 +1,4 @@
-"""`open_store`: sources and their order, options from signatures, bad inputs, and passwords that are never shown."""
+"""`open_store`: sources and their precedence, options from signatures, bad input, and passwords in no error message."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ ENTRIES = {
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """An empty working directory, no variable of ours, and the fakes installed."""
+    """Change to an empty working directory, remove variables of turnlog, and install the fake plugins."""
     for name in [name for name in os.environ if name.startswith("TURNLOG_")]:
         monkeypatch.delenv(name)
     folder = tmp_path / "work"
@@ -176,9 +176,7 @@ KINDS = {
     "named by a variable": "given.toml: ",
     "mapping": "config: ",
 }
-VALUES: dict[
-    str, list[Any]
-] = {  # a value for each place, and one for the query of the URL there: as an argument, as text, and as it is read
+VALUES: dict[str, list[Any]] = {  # the values for each place, then for the query of each place's URL
     "ttl": ["1h", "2h", "3h", "4h", "5h", "6h"],
     "retain": [1, 2, 3, 4, 5, 6],
     "namespace": list("abcdef"),
@@ -188,7 +186,7 @@ VALUES: dict[
 
 
 def in_force(store: Store, key: str) -> object:
-    """What a store was made with, as an index of `VALUES`, or None."""
+    """Return the value in force as an index into `VALUES`, or None."""
     if key == "layers":
         found: object = [type(layer).__name__.lower() for layer in stack_of(store.backend)][:-1]
         return VALUES[key].index(found) if found else None
@@ -209,10 +207,11 @@ def subsets(places: Sequence[str]) -> Iterator[frozenset[str]]:
 def test_every_combination_of_places(
     alone: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
-    """The table: where the URL is given, in the query of which one a key is, and where the key stands beside.
+    """Each case: the places with a URL, those whose URL has the key in its query, and those with the key itself.
 
-    The highest place counts.  The query belongs to its URL.  Twice in one place is an error that names both.  A file
-    that was only found says nothing beside an argument.  What is ignored with its URL, or with the file, is named.
+    The place with the highest precedence wins.  A query belongs to its URL.  A key that is given twice in one place is
+    an error that names both.  A file that was found, not named, is ignored if an argument gives the URL.  A warning
+    names the keys that are ignored with their URL or with the file.
     """
     monkeypatch.setattr("turnlog.config.configuration._DEFAULT_URL", Given("memory://", "default", True))
     wheres = {"argument": "the argument ", "variable": "TURNLOG_STORE_", "file": f"{KINDS[kind]}store."}
@@ -226,7 +225,7 @@ def test_every_combination_of_places(
         for queries in subsets(sorted(urls))
         for keys in subsets(PLACES)
     ]
-    whole = kind in ("found", "named")  # the other kinds of files differ from these in where they are
+    whole = kind in ("found", "named")  # the other kinds of files differ only in their location
     for (urls, queries, keys), key in zip(table if whole else table[::7], cycle(VALUES), strict=False):
         values = VALUES[key]
         texts = [",".join(value) if isinstance(value, list) else str(value) for value in values]
@@ -264,7 +263,7 @@ def test_every_combination_of_places(
 
 
 def given_file(alone: Path, monkeypatch: pytest.MonkeyPatch, kind: str, store: dict[str, Any]) -> Any:
-    """Write the settings to a file of a kind; the argument `config` for it."""
+    """Write the settings to a file of a kind, and return the argument `config` for it."""
     for name in ("turnlog.toml", "pyproject.toml", "given.toml"):
         (alone / name).unlink(missing_ok=True)
     if kind == "mapping":
@@ -294,7 +293,7 @@ def test_a_file_in_the_working_directory_reaches_no_store_that_an_argument_names
     assert "TURNLOG_CONFIG" in said and "'\\x1b[2J'" in said and "\x1b" not in said
     assert (
         "turnlog.toml: store.prefix: FileStore has no such option" in refused()
-    )  # where no argument names the store, a mistake in the file is still one
+    )  # without an argument for the store, an error in the file is raised
 
 
 @pytest.mark.parametrize("contents", [b"[store\n", b"\xff\xfe", b"store = 5", b"[stroe]\na = 1"])
@@ -311,7 +310,7 @@ def test_a_file_that_says_nothing_is_no_error(
 
 
 def test_a_url_in_a_variable_replaces_the_url_alone(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A deployment that names another database keeps the settings that protect people."""
+    """A deployment on another database keeps the settings that protect people."""
     alone.joinpath("turnlog.toml").write_text(
         '[store]\nurl = "fakefile:///dev"\nttl = "30d"\nretain = 5\nnamespace = "shop"\nlayers = ["redact"]\n'
     )
@@ -342,9 +341,9 @@ def test_options_of_a_backend_travel_with_their_url(alone: Path, monkeypatch: py
     for store in (open_store(), open_store("fakenet://other")):
         assert store.backend.timeout == 2.0  # type: ignore[attr-defined]
     assert open_store("memory://").backend.ttl == 9.0
-    monkeypatch.setenv("TURNLOG_STORE_URL", "memory://")  # which has no such option
+    monkeypatch.setenv("TURNLOG_STORE_URL", "memory://")  # MemoryBackend has no timeout
     assert type(open_store().backend).__name__ == "MemoryBackend"
-    store = open_store("fakenet://other")  # beside another backend's URL it says nothing
+    store = open_store("fakenet://other")  # the variable belongs to the other URL
     assert store.backend.timeout == 5.0  # type: ignore[attr-defined]
 
 
@@ -472,7 +471,7 @@ def test_a_variable_that_is_nearly_known_is_warned_about_once_and_its_value_not_
 def test_variables_that_kubernetes_sets_for_a_service_say_nothing(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, service: str, url: str | None
 ) -> None:
-    """As kubelet makes them: one set for the Service, and one in the form of Docker's links."""
+    """The kubelet sets one group of variables for the Service, and another in the form of Docker's links."""
     prefix = service.upper().replace("-", "_")
     monkeypatch.setenv(f"{prefix}_SERVICE_HOST", "10.0.0.11")
     monkeypatch.setenv(f"{prefix}_SERVICE_PORT", "6379")
@@ -690,7 +689,7 @@ def test_bad_layers(layers: object, says: str) -> None:
 
 
 def test_a_stack_in_the_wrong_order_is_refused() -> None:
-    # Seen failing with `check_position` emptied: both stores were made.
+    # Fails if `_check_position` does nothing: both stores were created.
     assert repr(open_store("memory://?layers=redact,squeeze").backend) == "<Redact over <Squeeze over <MemoryBackend>>>"
     text = refused("memory://?layers=squeeze,redact")
     assert text.startswith("the argument url: ?layers[0]: Squeeze (compression) cannot be over Redact (messages)")

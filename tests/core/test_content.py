@@ -1,4 +1,4 @@
-"""What a model reads of a message: texts and attachments, in every dialect."""
+"""The parts of a message that a model reads: texts and attachments, in every dialect."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from turnlog.pipeline.content import content_of
 from turnlog.values.json_value import JSON
 
 DATA = base64.b64encode(bytes(range(256)) * 400).decode()
-"""An attachment, 136 KB: more than the 128,000 tokens of a large context where its bytes counted."""
+"""An attachment of 136 KB: if its bytes counted, it would exceed the 128,000 tokens of a large context."""
 URL = f"data:image/png;base64,{DATA}"
 
 
@@ -103,12 +103,12 @@ def test_an_attachment_counts_as_one_and_not_as_text(name: str) -> None:
 
 
 def test_bytes_alone_would_fill_a_context_with_one_image() -> None:
-    """The naive count that the others replace."""
+    """The naive count, by bytes, would be wrong."""
     assert Message.from_dict(ATTACHED["chat image"]).size // 4 > 30_000
 
 
 def said(value: Any) -> set[str]:
-    """The strings that the user, the model and the tools said, anywhere in a message."""
+    """Return the known texts of the user, the model and the tools, anywhere in a message."""
     if isinstance(value, dict):
         return set().union(*map(said, value.values()))
     if isinstance(value, list):
@@ -118,7 +118,7 @@ def said(value: Any) -> set[str]:
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_what_is_said_is_among_the_texts(dialect: str) -> None:
-    """Names of tools that stand beside a text are left out."""
+    """A tool's name next to a text may be left out."""
     heard: set[str] = set()
     for data in chain(*DIALECTS[dialect]):
         texts, attachments = content_of(Message.from_dict(data))
@@ -130,7 +130,7 @@ def test_what_is_said_is_among_the_texts(dialect: str) -> None:
 
 
 def test_text_that_looks_like_an_attachment_is_text() -> None:
-    """A tool that answers base64 or lists files: the model reads all of it."""
+    """A model reads all of a tool's result, also base64 and lists of files."""
     assert content_of(tool(DATA, tool_call_id="call-1")).texts[0] == DATA
     assert content_of(user([{"type": "text", "text": URL}])) == ([URL], 0)
     files = [{"type": "file", "path": f"{number}.txt"} for number in range(50)]
@@ -141,7 +141,7 @@ def test_text_that_looks_like_an_attachment_is_text() -> None:
 
 
 def test_the_text_of_an_attachment_is_text() -> None:
-    """Anthropic's documents may hold text and have a title."""
+    """A document of Anthropic may contain text and have a title."""
     source: JSON = {"type": "text", "media_type": "text/plain", "data": "All happy families are alike. " * 20}
     part: JSON = {"type": "document", "title": "A novel", "source": source}
     texts, attachments = content_of(user([part]))

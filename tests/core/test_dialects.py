@@ -1,4 +1,4 @@
-"""Where turns begin, and which calls and results messages hold, in each dialect."""
+"""The starts of turns, and the calls and results of messages, in each dialect."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _flat(turns: Turns) -> list[dict[str, Any]]:
 
 @each
 def test_a_turn_begins_where_the_user_speaks(turns: Turns) -> None:
-    """Not where a tool answers, however its dialect says so."""
+    """No result of a tool starts a turn, in any dialect."""
     messages = [Message.from_dict(data) for data in _flat(turns)]
     assert [[message.to_dict() for message in turn] for turn in split_turns(messages)] == turns
     assert sum(begins_turn(message) for message in messages) == 3
@@ -36,7 +36,7 @@ def test_each_result_has_its_call_in_the_same_turn(turns: Turns) -> None:
     assert all(outline_of(Message.from_dict(data)).speaker or data["type"] == "reasoning" for data in _flat(turns))
 
 
-@pytest.mark.parametrize("dialect", [name for name in DIALECTS if name != "sharegpt"])  # it gives calls no ids
+@pytest.mark.parametrize("dialect", [name for name in DIALECTS if name != "sharegpt"])  # its calls have no ids
 def test_the_calls_of_a_dialect_are_found(dialect: str) -> None:
     outlines = [outline_of(Message.from_dict(data)) for data in DIALECTS[dialect][1]]
     assert [call.id for outline in outlines for call in outline.calls] == CALLS
@@ -45,7 +45,7 @@ def test_the_calls_of_a_dialect_are_found(dialect: str) -> None:
 
 
 def test_older_forms() -> None:
-    """Functions before tools, Gemini's calls without an id and in Python's spelling, a UI part without an output."""
+    """Functions before tools, Gemini's calls without ids and with Python's spelling, and a UI part without output."""
     call = Message.from_dict({"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}})
     result = Message.from_dict({"role": "function", "name": "f", "content": "1"})
     assert ([one.id for one in outline_of(call).calls], outline_of(result).results) == (["f"], ("f",))

@@ -1,4 +1,4 @@
-"""The error tree: whole, documented, and able to travel."""
+"""The error tree: complete, documented, and possible to pickle."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FIELDS: dict[str, dict[str, Any]] = {
 
 
 def drawn() -> dict[str, tuple[str, list[str]]]:
-    """The tree of the module's docstring: name to its parent and the other base that is named."""
+    """Return the tree in the module's docstring: each name with its parent and its other base."""
     tree: dict[str, tuple[str, list[str]]] = {}
     parents = {0: "TurnlogError"}
     for line in (errors.__doc__ or "").splitlines():
@@ -105,7 +105,7 @@ def test_an_error_needs_only_its_message(name: str) -> None:
 
 def test_every_field_of_an_error_is_tried_here() -> None:
     taking = {name for name, kind in CLASSES.items() if kind.__init__ is not TurnlogError.__init__}
-    taking -= {"Unavailable", "InvalidInput", "TooLarge", "ConfigError"}  # their __init__ is that of a builtin
+    taking -= {"Unavailable", "InvalidInput", "TooLarge", "ConfigError"}  # builtins define their __init__
     assert taking == set(FIELDS)
 
 
@@ -124,4 +124,4 @@ def test_builtin_bases_catch_ours() -> None:
         ("Unavailable", ConnectionError),
     ):
         assert issubclass(CLASSES[name], base)
-    assert not issubclass(errors.OutcomeUnknown, OSError)  # who retries on a lost connection must not take it for one
+    assert not issubclass(errors.OutcomeUnknown, OSError)  # a retry on a lost connection must not catch it

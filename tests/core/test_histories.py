@@ -1,4 +1,4 @@
-"""Histories of all dialects, and real ones, are saved and read in whole turns, so that no call loses its result."""
+"""Histories of all dialects, and real ones, are saved and read in whole turns, with calls next to their results."""
 
 from __future__ import annotations
 
@@ -24,13 +24,15 @@ def flat(turns: Turns) -> list[dict[str, Any]]:
 
 
 def by_role(messages: list[dict[str, Any]]) -> Turns:
-    """Return the turns of a Chat Completions history, by its roles alone."""
+    """Return the turns of a Chat Completions history, split by roles only."""
     starts = [place for place, message in enumerate(messages) if message["role"] == "user"]
     return [messages[start:end] for start, end in zip([0, *starts[1:]], [*starts[1:], None], strict=True)]
 
 
 def check_whole(found: list[Message], turns: Turns) -> None:
-    """The messages are the last turns, perhaps after the opening system message; no call or result is alone."""
+    """Check that the messages are the last turns, perhaps after the opening system message, and that calls have
+    results.
+    """
     messages = [message.to_dict() for message in found]
     ends = [flat(turns[start:]) for start in range(len(turns) + 1)]
     assert messages in ends or (messages[1:] in ends and messages[:1] == turns[0][:1] and _is_system(messages[0]))
@@ -53,7 +55,7 @@ async def stored_turns(store: Store, session_id: str) -> Turns:
 
 
 async def check_history(turns: Turns, windows: list[Window], cuts: list[int]) -> None:
-    """Save a history at each of these lengths and whole; then read it through `load`, `retain` and windows."""
+    """Save a history at each of these lengths and as a whole, then read it with `load`, `retain` and windows."""
     history = flat(turns)
     async with Store(MemoryBackend()) as store:
         for end in [*cuts, len(history)]:
@@ -72,7 +74,7 @@ async def check_history(turns: Turns, windows: list[Window], cuts: list[int]) ->
 
 
 def _longer(turns: Turns) -> Turns:
-    """Four times the turns, with the opening system message once."""
+    """Return four times the turns, with the opening system message once."""
     return turns + [[message for message in turn if not _is_system(message)] for turn in turns] * 3
 
 
@@ -82,13 +84,13 @@ async def _answer(messages: list[Message], **_: object) -> Message:
 
 @pytest.mark.parametrize("turns", list(map(_longer, DIALECTS.values())), ids=DIALECTS)
 async def test_each_dialect_is_read_in_whole_turns(turns: Turns) -> None:
-    # Seen failing with results of role `user` that begin a turn, with an opening system message that stays a turn of
-    # its own, with `load` that returns exactly `last` messages, and without `retain`.
+    # Fails if results of role `user` start a turn, if an opening system message becomes a turn, if `load` returns
+    # exactly `last` messages, or without `retain`.
     await check_history(turns, WINDOWS, [*range(1, len(flat(turns)))])
 
 
 async def test_real_conversations_are_read_in_whole_turns(shared_data: list[dict[str, Any]]) -> None:
-    # Seen failing with a turn that begins at each message of the assistant, too.
+    # Fails if each message of the assistant also starts a turn.
     for line in shared_data[::5]:
         turns = by_role(line["messages"])
         await check_history(turns, WINDOWS[::3], [len(line["messages"]) // 3, len(line["messages"]) // 2])
@@ -104,7 +106,7 @@ def me(message: Message) -> bool:
 
 
 async def test_the_applications_rule_says_where_turns_begin() -> None:
-    # Seen failing with a rule that is not passed to `divide`, or to `split_turns` for the rest of a history.
+    # Fails if the rule is not passed to `divide`, or not to `split_turns` for the rest of a history.
     async with Store(MemoryBackend()) as store:
         for end in range(1, 12):
             await store.save("s", UNKNOWN[:end], begins_turn=me)
@@ -116,7 +118,7 @@ async def test_the_applications_rule_says_where_turns_begin() -> None:
         cut = await store.save("s", UNKNOWN[:6], begins_turn=me, expect=(await store.info("s")).version)
         grown = await store.save("s", UNKNOWN[:8], begins_turn=me)
         assert (cut.turns, grown.turns) == (3, 4)
-        assert cut.version.generation == grown.version.generation  # nothing was written again
+        assert cut.version.generation == grown.version.generation  # no turn was written again
 
 
 async def _async_rule(message: Message) -> bool:
@@ -132,7 +134,7 @@ class _AsyncRule:
     "rule", ["user", True, 5, _async_rule, _AsyncRule()], ids=["str", "bool", "int", "async", "async call"]
 )
 async def test_a_rule_that_is_no_function_is_refused_before_anything_is_read(rule: Any) -> None:
-    # Seen failing with a check that comes after the first read, and with one that takes any callable.
+    # Fails if the check comes after the first read, or accepts any callable.
     store = Store(MemoryBackend())
     await store.open()
     await store.close()
@@ -155,7 +157,7 @@ async def test_a_rule_that_is_no_function_is_refused_before_anything_is_read(rul
 async def test_a_long_history_that_is_one_turn_is_warned_of_once_a_call(
     messages: list[dict[str, Any]], options: Any, warns: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # Seen failing with limits of 49 and 51 messages, with two warnings, and with one for several turns.
+    # Fails with a limit of 49 or 51 messages, with two warnings, or with a warning for several turns.
     caplog.set_level(logging.WARNING, "turnlog")
     async with Store(MemoryBackend()) as store:
         for saved in (messages[:-1], messages, messages):
@@ -170,7 +172,7 @@ async def test_a_long_history_that_is_one_turn_is_warned_of_once_a_call(
 
 
 async def test_retention_that_leaves_one_turn_is_no_reason_to_warn(caplog: pytest.LogCaptureFixture) -> None:
-    # Seen failing with a warning that counts the messages of the history alone, not those that are stored.
+    # Fails if the warning counts the messages of the history instead of the stored ones.
     async with Store(MemoryBackend(), retain=1) as store:
         receipt = await store.save("s", [*UNKNOWN, {"who": "me", "says": "Bye"}], begins_turn=me)
         await store.save("t", [{"role": "user", "content": "a"}, *flat([[{"role": "user", "content": "b"}], UNKNOWN])])

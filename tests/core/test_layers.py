@@ -1,7 +1,7 @@
 """Layers: positions in a stack, message layers and payload layers.
 
-The layers of these tests are small ones of the kind that an application writes.  Each test was seen failing with a bug
-in `turnlog.layers`, which a comment names.
+These tests use small layers, like those of an application.  A comment names the bugs in `turnlog.layers` with which
+each test has failed.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from turnlog.values import JSON, Value
 from turnlog_memory import MemoryBackend
 
 KEY = Key("default", "s")
-SECRET = "hunter2"  # noqa: S105 - a text that the tests look for
+SECRET = "hunter2"  # noqa: S105 - the text that `leaks` searches for
 
 # ------------------------------------------------------------------------------------------------------------ positions
 
@@ -70,7 +70,7 @@ LAYERS: list[type[Layer]] = [Messages, Cache, Compression, Encryption]
 
 
 def stack(*layers: type[Layer]) -> Backend:
-    """Return a stack, the outermost layer first."""
+    """Return a stack over memory, with the outermost layer first."""
     backend: Backend = MemoryBackend()
     for layer in reversed(layers):
         backend = layer(backend)
@@ -87,8 +87,7 @@ def test_there_is_a_layer_here_for_each_position() -> None:
 def test_a_layer_may_be_over_those_that_come_after_it(
     outer: type[Layer], inner: type[Layer], between: tuple[type[Layer], ...]
 ) -> None:
-    # Seen failing with `_check_position` that looks at the next layer alone, that takes `<=` for `<`, and without its
-    # second error.
+    # Fails if `_check_position` compares only the next layer, uses `<=` for `<`, or lacks its second error.
     right = LAYERS.index(outer) < LAYERS.index(inner) or outer is inner is Messages
     if right:
         stacked = stack(outer, *between, inner)
@@ -111,7 +110,7 @@ def test_one_order_of_all_four_is_right() -> None:
 
 
 def test_a_layer_for_anywhere_may_be_anywhere() -> None:
-    # Seen failing without the `continue` for `anywhere`.
+    # Fails without the `continue` for `anywhere`.
     for place in range(len(LAYERS) + 1):
         stack(*LAYERS[:place], Layer, *LAYERS[place:])
     stack(Layer, Messages, Layer, Messages, Layer, Cache, Layer, Compression, Layer, Encryption, Layer)
@@ -124,7 +123,7 @@ def test_a_layer_is_made_over_a_backend() -> None:
 
 
 async def test_a_layer_has_the_options_of_its_backend_and_opens_and_closes_it() -> None:
-    # Seen failing with `Layer.close` that only marks the layer itself as closed.
+    # Fails if `Layer.close` closes only the layer itself.
     backend = MemoryBackend(ttl=5, clock=lambda: 7.0)
     layer = Layer(Layer(backend))
     assert (layer.ttl, layer.clock()) == (5, 7.0)
@@ -141,7 +140,7 @@ async def test_a_layer_has_the_options_of_its_backend_and_opens_and_closes_it() 
 
 
 def redacted(value: JSON) -> JSON:
-    """Return a JSON value without the secret in any text, at any depth; names of entries stay."""
+    """Return a JSON value with the secret removed from all texts, but not from names of entries."""
     if isinstance(value, str):
         return value.replace(SECRET, "[redacted]")
     if isinstance(value, list):
@@ -152,7 +151,7 @@ def redacted(value: JSON) -> JSON:
 
 
 class Redaction(MessageLayer):
-    """Keeps a secret out of the store."""
+    """Removes a secret before messages and metadata are stored."""
 
     def write_message(self, message: Message) -> Message:
         return Message.from_dict(cast("dict[str, JSON]", redacted(message.to_dict())))
@@ -176,7 +175,7 @@ SAID = [
 
 
 def reachable(root: object) -> Iterator[object]:
-    """Yield every object that is reachable from an instance, but for code and what is reachable through it alone."""
+    """Yield every object that can be reached from an instance, except code and objects reachable through code only."""
     seen: set[int] = set()
     waiting = [root]
     while waiting:
@@ -187,12 +186,12 @@ def reachable(root: object) -> Iterator[object]:
         seen.add(id(one))
         yield one
         waiting += gc.get_referents(one)
-        if isinstance(one, msgspec.Struct):  # the garbage collector does not look into those with gc=False
+        if isinstance(one, msgspec.Struct):  # `get_referents` ignores objects with gc=False
             waiting += [getattr(one, name) for name in one.__struct_fields__]
 
 
 def leaks(backend: Backend, secret: str = SECRET) -> list[object]:
-    """Return the texts and bytes that a backend keeps, and that hold a secret."""
+    """Return the texts and bytes in a backend that contain a secret."""
     found = list(reachable(backend))
     assert len(found) > 30
     return [
@@ -203,7 +202,7 @@ def leaks(backend: Backend, secret: str = SECRET) -> list[object]:
 
 
 async def test_a_secret_in_a_store_without_the_layer_is_found() -> None:
-    """The search finds it in a text, in blocks, in arguments, in metadata, and in what is encoded."""
+    """`leaks` finds the secret in a text, in blocks, in arguments, in metadata, and in encoded records."""
     for message in SAID[:4]:
         backend = MemoryBackend()
         await Store(backend).append("s", [message])
@@ -218,8 +217,8 @@ async def test_a_secret_in_a_store_without_the_layer_is_found() -> None:
 
 
 async def test_nothing_below_a_redaction_keeps_what_it_removed() -> None:
-    # Seen failing with `MessageLayer.commit` that passes on the metadata, the records, or `replace(change, ...)` with
-    # the old change in `asked`; with `Record.mapped` that keeps the payload; and with `seal` that maps nothing.
+    # Fails if `MessageLayer.commit` passes on the metadata, the records, or the old change in `asked`, if
+    # `Record.mapped` keeps the payload, or if `seal` maps nothing.
     backend = MemoryBackend()
     store = Store(Redaction(backend))
     for place, message in enumerate(SAID):
@@ -243,8 +242,8 @@ async def test_nothing_below_a_redaction_keeps_what_it_removed() -> None:
 
 
 async def test_a_seal_is_redacted_too() -> None:
-    """A record that is sealed by a caller who holds other messages."""
-    # Seen failing with `seal` that maps nothing.
+    """The caller seals a record with other messages than the stored ones."""
+    # Fails if `seal` maps nothing.
     backend = MemoryBackend()
     store = Store(Redaction(backend))
     for place in range(3):
@@ -257,13 +256,13 @@ async def test_a_seal_is_redacted_too() -> None:
 
 
 async def test_a_loaded_history_is_extended_and_saved() -> None:
-    # Seen failing with `Store` that compares what is written: `as_read=None` in `common`.
+    # Fails if `Store` compares the messages to be written: `as_read=None` in `common`.
     backend = MemoryBackend()
-    store = Store(Layer(Redaction(backend)))  # the layers outside of it pass `as_read` on
+    store = Store(Layer(Redaction(backend)))  # an outer layer passes `as_read` on
     receipt = await store.save("s", SAID)
     loaded = await store.load("s")
     assert loaded[0].text == "My password is [redacted]."
-    for history in (loaded, SAID):  # what was loaded, and what the application kept itself
+    for history in (loaded, SAID):  # the loaded history, and the application's own
         more = [*history, user(f"And {SECRET}")]
         extended = await store.save("s", more)
         assert extended.turns == receipt.turns + 1
@@ -276,7 +275,7 @@ async def test_a_loaded_history_is_extended_and_saved() -> None:
 
 
 class Numbering(MessageLayer):
-    """Stores texts in lower case letters, and hands them out marked."""
+    """Stores texts in lower case, and returns them with a mark."""
 
     def write_message(self, message: Message) -> Message:
         return user(message.text.removesuffix(" (read)").lower())
@@ -286,7 +285,7 @@ class Numbering(MessageLayer):
 
 
 async def test_a_layer_that_changes_what_is_read_is_saved_through_as_well() -> None:
-    # Seen failing with `as_read` that leaves out `read_message`.
+    # Fails if `as_read` does not call `read_message`.
     backend = MemoryBackend()
     store = Store(Numbering(backend))
     await store.save("s", [user("One"), user("Two")])
@@ -299,7 +298,7 @@ async def test_a_layer_that_changes_what_is_read_is_saved_through_as_well() -> N
 
 
 async def test_message_layers_are_applied_from_the_outside_in_and_back() -> None:
-    # Seen failing with `as_read` that does not call `super().as_read`.
+    # Fails if `as_read` does not call `super().as_read`.
     store = Store(Numbering(Layer(Redaction(MemoryBackend()))))
     await store.save("s", [user(f"One {SECRET}")])
     assert [message.text for message in await store.load("s")] == ["one [redacted] (read)"]
@@ -308,7 +307,7 @@ async def test_message_layers_are_applied_from_the_outside_in_and_back() -> None
 
 
 async def test_a_damaged_record_hides_no_other_from_a_message_layer() -> None:
-    # Seen failing with `MessageLayer.read` that maps without `_restored`.
+    # Fails if `MessageLayer.read` maps without `_restored`.
     backend = MemoryBackend()
     store = Store(Numbering(backend))
     records = [Record.of((user(f"q{n}"),), id=f"t{n}", time=0.0) for n in range(3)]
@@ -325,7 +324,7 @@ async def test_a_damaged_record_hides_no_other_from_a_message_layer() -> None:
 
 
 class Secret(PayloadLayer):
-    """Encrypts, as far as a test needs it: XOR with a key stream that is made of the session and the record."""
+    """Encrypts well enough for a test: XOR with a key stream derived from the session and the record."""
 
     codec = 200
     position: ClassVar[Position] = "encryption"
@@ -341,7 +340,7 @@ class Secret(PayloadLayer):
 
 
 class Deflate(PayloadLayer):
-    """Compresses what becomes smaller by it."""
+    """Compresses payloads that become smaller."""
 
     codec = 201
     position: ClassVar[Position] = "compression"
@@ -365,7 +364,7 @@ async def payloads(backend: Backend, session: str = "s") -> list[bytes]:
 
 
 async def test_encryption_below_compression_stores_neither_text_nor_compressed_text() -> None:
-    # Seen failing with `_encoded` that gives the encryption the plain body, and with `commit` that encodes nothing.
+    # Fails if `_encoded` passes the plain body to the encryption, or if `commit` encodes nothing.
     backend = MemoryBackend()
     store = Store(Deflate(Secret(backend)))
     assert repr(store.backend) == "<Deflate over <Secret over <MemoryBackend>>>"
@@ -379,12 +378,12 @@ async def test_encryption_below_compression_stores_neither_text_nor_compressed_t
     assert leaks(backend) == []
     assert zlib.compress(plain_body(Record.of((LONG,), id="t0", time=0.0).payload)) not in stored[0]
     between = await payloads(store.find(Secret))
-    assert [codec_of(payload) for payload in between] == [201, 0, 0]  # a short payload stays as it is
+    assert [codec_of(payload) for payload in between] == [201, 0, 0]  # a short payload is not compressed
     assert [len(payload) + 12 for payload in between] == [len(payload) for payload in stored]
 
 
 async def test_a_record_that_is_compressed_and_encrypted_counts_what_a_reader_holds() -> None:
-    # Seen failing with a size that is taken from the payload as it is stored.
+    # Fails if the size is that of the stored payload.
     plain, backend = Store(MemoryBackend()), MemoryBackend()
     store = Store(Deflate(Secret(backend)), max_session_bytes=5_000)
     said = [user(f"{number} {SECRET} " + "and so on, " * 100) for number in range(4)]
@@ -417,7 +416,7 @@ async def test_a_message_layer_cannot_bring_a_turn_over_the_limit_of_values() ->
 
 
 async def test_a_copy_and_a_seal_are_encoded_anew() -> None:
-    # Seen failing with `portable = True`, with `copy` that forwards, and with `seal` that forwards.
+    # Fails with `portable = True`, or if `copy` or `seal` forwards the call.
     backend = MemoryBackend()
     store = Store(Deflate(Secret(backend)))
     said = [LONG, user("b"), user("c"), user("d")]
@@ -437,7 +436,7 @@ async def test_a_copy_and_a_seal_are_encoded_anew() -> None:
 
 @pytest.mark.parametrize("kind", [Secret, Deflate])
 async def test_a_damaged_payload_is_an_error_only_when_its_messages_are_read(kind: type[PayloadLayer]) -> None:
-    # Seen failing with `_decoded` that raises, and that catches one of its two errors alone.
+    # Fails if `_decoded` raises, or catches only one of its two errors.
     source, backend = MemoryBackend(), MemoryBackend()
     for message in (LONG, user("x" * 500), user("y" * 500)):
         await Store(kind(source)).append("s", [message])
@@ -458,7 +457,7 @@ async def test_a_damaged_payload_is_an_error_only_when_its_messages_are_read(kin
         assert (session.info.turns, session.records[0].messages, session.records[2].count) == (3, (LONG,), 1)
         assert (await store.load("s", last=1), (await store.info("s")).messages) == ([user("y" * 500)], 3), name
         if name == "another record" and kind is Deflate:
-            continue  # it is not bound to its record: a backend stores the envelope with the head, and notices it there
+            continue  # without encryption, the backend detects it: it stores the envelope with the head
         for of, what in ((session.records[1], "messages"), (session, "messages"), (session, "turns")):
             with pytest.raises(CorruptRecord) as caught:
                 getattr(of, what)
@@ -468,7 +467,7 @@ async def test_a_damaged_payload_is_an_error_only_when_its_messages_are_read(kin
 
 
 async def test_a_record_of_another_codec_is_passed_on() -> None:
-    # Seen failing with `_decoded` and `_encoded` that do not look at the codec.
+    # Fails if `_decoded` and `_encoded` ignore the codec.
     backend = MemoryBackend()
     plain, packed, sealed = Store(backend), Store(Deflate(backend)), Store(Secret(backend))
     for place, store in enumerate((plain, packed, sealed)):
@@ -488,7 +487,7 @@ async def test_a_record_of_another_codec_is_passed_on() -> None:
 
 
 class Lossy(Layer):
-    """Loses the answer to the first commit."""
+    """Stores the first commit, but loses its answer."""
 
     lost = False
 
@@ -502,7 +501,7 @@ class Lossy(Layer):
 
 @pytest.mark.parametrize("layer", [Redaction, Numbering, Secret, Deflate])
 async def test_a_change_whose_answer_was_lost_is_sent_again_from_the_top(layer: type[Layer]) -> None:
-    # Seen failing with layers that leave the inner change in the error.
+    # Fails if a layer leaves the inner change in the error.
     backend = MemoryBackend()
     store = Store(layer(Lossy(backend)))
     with pytest.raises(OutcomeUnknown) as caught:
@@ -517,7 +516,7 @@ async def test_a_change_whose_answer_was_lost_is_sent_again_from_the_top(layer: 
 
 
 class Lost(Layer):
-    """Loses the answer of the next commit."""
+    """Loses the next commit, and reports an unknown outcome."""
 
     lose = False
 
@@ -537,7 +536,7 @@ class Brackets(MessageLayer):
 
 
 class Backwards(PayloadLayer):
-    """An encryption of a kind, the same for every session."""
+    """A simple encryption, the same for every session."""
 
     codec: ClassVar[int] = 201
     position: ClassVar[Position] = "encryption"
@@ -552,7 +551,7 @@ class Backwards(PayloadLayer):
 
 @pytest.mark.parametrize("layer", [Brackets, Backwards])
 async def test_a_copy_that_is_sent_again_is_encoded_once(layer: type[Layer]) -> None:
-    # Seen failing with the change as it was stored in the error.
+    # Fails if the error has the encoded change.
     backend = MemoryBackend()
     lossy = Lost(backend)
     store = Store(layer(lossy))

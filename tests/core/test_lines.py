@@ -1,4 +1,4 @@
-"""The lines of a session: what is damaged in them, or missing, is noticed and named."""
+"""The lines of a session: damaged and missing lines are detected and named."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KEY = Key("shop", "älice")
 
 
 def small() -> SessionState:
-    """A session of five records: two rounds of a turn, a sealed run, an encoded one, and one with a number in it."""
+    """Return a session of four records: a sealed run, two turns, and an encoded turn.  Its first turn was dropped."""
     turns = [
         Record.of((user("Wie spät?"),), id="t0", time=1.5, open=True),
         Record.of((tool("12:30", tool_call_id="c1"), assistant("12:30")), id="t0", time=2.0, part=1),
@@ -37,7 +37,7 @@ def small() -> SessionState:
 
 
 def damaged(line: bytes) -> Iterator[bytes]:
-    """The line with every single bit turned, with every byte missing, and cut everywhere."""
+    """Yield the line with each bit flipped, with each byte removed, and cut at each byte."""
     for place in range(len(line)):
         for bit in range(8):
             yield line[:place] + bytes([line[place] ^ 1 << bit]) + line[place + 1 :]
@@ -46,10 +46,10 @@ def damaged(line: bytes) -> Iterator[bytes]:
 
 
 def read_back(lines: list[bytes], key: Key, *, ttl: float | None = None) -> SessionState:
-    """The state behind lines.
+    """Return the state that lines contain.
 
     Raises:
-        CorruptRecord: They are damaged.
+        CorruptRecord: The lines are damaged.
     """
     state = SessionState.from_lines(lines, key, ttl=ttl)
     _ = state.records
@@ -57,7 +57,7 @@ def read_back(lines: list[bytes], key: Key, *, ttl: float | None = None) -> Sess
 
 
 TURNS = {2: 1, 3: 3, 4: 4, 5: 5}
-"""The turns of the lines of records."""
+"""The turn number of each line with a record."""
 
 
 def test_what_is_kept_is_read_back() -> None:
@@ -71,7 +71,7 @@ def test_what_is_kept_is_read_back() -> None:
 
 @pytest.mark.parametrize("place", range(6))
 def test_every_flipped_bit_and_every_cut_is_noticed(place: int) -> None:
-    """It names the session, and the turn of a record's line: nothing is read as what it is not."""
+    """The error names the session, and the turn if a record's line is damaged."""
     lines = small().lines()
     for line in damaged(lines[place]):
         with pytest.raises(CorruptRecord) as caught:
@@ -80,7 +80,7 @@ def test_every_flipped_bit_and_every_cut_is_noticed(place: int) -> None:
         assert (caught.value.key, caught.value.turn) == (KEY, TURNS.get(place))
 
 
-def test_behind_an_open_round_the_turn_is_not_known() -> None:
+def test_after_an_open_round_the_turn_is_not_known() -> None:
     """The next line may be of the same turn or of another."""
     state, _ = SessionState.absent(KEY).apply(Change(append=(Record.of((user("a"),), id="t", time=0, open=True),)), 0.0)
     state, _ = state.apply(Change(append=(Record.of((user("b"),), id="t", time=0, part=1),)), 0.0)
@@ -107,12 +107,12 @@ def test_every_lost_repeated_or_moved_line_is_noticed() -> None:
 
 
 def signed(text: bytes, start: int = 0) -> bytes:
-    """A line made by the specification, by hand."""
+    """Return a line with a checksum, computed by the specification."""
     return text[:-1] + b',"crc32":"%08x"}' % crc32(text[:-1], start)
 
 
 def start() -> int:
-    """What the checksums of all lines but the first start with, by the specification."""
+    """Return the initial value of the checksums of all lines but the first, by the specification."""
     namespace, session = KEY.namespace.encode(), KEY.session.encode()
     return crc32(b"%d:%b:%b" % (len(namespace), namespace, session))
 
@@ -128,7 +128,7 @@ def test_a_line_can_be_made_by_hand() -> None:
 
 @pytest.mark.parametrize("place", range(1, 6))
 def test_a_line_of_another_session_is_noticed(place: int) -> None:
-    """It fits in its place and is sound, but the checksum is started with another key."""
+    """The line is valid and in the right place, but its checksum starts with another key."""
     lines, state = small().lines(), small()
     other = Key("shop", "bob")
     assert state.header is not None
@@ -141,7 +141,7 @@ def test_a_line_of_another_session_is_noticed(place: int) -> None:
 
 @pytest.mark.parametrize("place", range(6))
 def test_a_damaged_session_can_only_be_deleted(place: int) -> None:
-    """For its owner, or with a condition, if its header can be read; nothing else is answered."""
+    """A deletion for an owner, or with a condition, needs a readable header.  All other calls are errors."""
     state = small()
     lines = state.lines()
     lines[place] = lines[place][1:]
@@ -217,7 +217,7 @@ USES: list[Callable[[SessionState], object]] = [
 
 @pytest.mark.parametrize("place", range(5))
 def test_what_is_forged_with_a_right_digest_is_a_session_or_corrupt(place: int) -> None:
-    """Never another error, also when what was read is used."""
+    """No other error occurs, also when the session is used."""
     lines = small().lines()
     for body in forged_json(lines[place]):
         try:
@@ -225,7 +225,7 @@ def test_what_is_forged_with_a_right_digest_is_a_session_or_corrupt(place: int) 
         except CorruptRecord:
             continue
         for use in USES:
-            with contextlib.suppress(TurnlogError):  # such as for a session that has expired
+            with contextlib.suppress(TurnlogError):  # such as an expired session
                 use(state)
 
 

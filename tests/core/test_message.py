@@ -1,4 +1,4 @@
-"""Messages: kept verbatim, immutable, refused with the place named."""
+"""Messages: stored verbatim, immutable, and refused with the place of the error."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ SAID: dict[str, dict[str, Any]] = {
         "c": 2,
         "x": 3,
     },
-    "what others take for markers": {
+    "markers of other formats": {
         "role": "user",
         "content": "Hi",
         "lc": 1,
@@ -127,7 +127,7 @@ def test_any_json_object_comes_back_as_it_was(data: dict[str, Any]) -> None:
     assert found == data
     assert json.dumps(found, sort_keys=True) == json.dumps(
         data, sort_keys=True
-    )  # also 1 and 1.0, 0.0 and -0.0, True and 1
+    )  # also distinguishes 1 from 1.0, 0.0 from -0.0, True from 1
     assert Message.from_dict(found) == message and hash(Message.from_dict(found)) == hash(message)
     assert Message.from_dict(dict(reversed(data.items()))) == message
     assert hash(Message.from_dict(dict(reversed(data.items())))) == hash(message)
@@ -156,7 +156,7 @@ def test_a_key_order_that_differs_deep_inside_is_the_same_message() -> None:
         user("a", meta={"x": {"a": [{"c": 2, "d": 1}], "b": 1}}),
     )
     assert one == other and hash(one) == hash(other) and one.canonical() == other.canonical()
-    assert json.dumps(one.to_dict()["meta"]) == '{"x": {"b": 1, "a": [{"d": 1, "c": 2}]}}'  # kept as it was said
+    assert json.dumps(one.to_dict()["meta"]) == '{"x": {"b": 1, "a": [{"d": 1, "c": 2}]}}'  # in the given order
 
 
 def test_what_a_reader_does_to_what_it_was_given_reaches_nobody() -> None:
@@ -193,11 +193,11 @@ def test_nothing_can_be_assigned(name: str) -> None:
         setattr(user("a"), name, "b")
 
 
-# ------------------------------------------------------------------------------------------------------ what is refused
+# ------------------------------------------------------------------------------------------------------- bad messages
 
 
 def nested(levels: int, kind: type = list) -> dict[str, Any]:
-    """A dictionary whose innermost list or dictionary is so many levels deep, counting the dictionary itself."""
+    """Return a dictionary with nested lists or dictionaries, of a depth that includes the dictionary itself."""
     value: Any = kind()
     for _ in range(levels - 2):
         value = [value] if kind is list else {"a": value}
@@ -217,7 +217,7 @@ def own_dict() -> dict[str, Any]:
 
 
 class Text(str):
-    """A string of another type."""
+    """A subclass of str."""
 
 
 REFUSED: dict[str, tuple[Any, str]] = {
@@ -287,7 +287,7 @@ def test_what_holds_too_many_values_is_refused(value: Any) -> None:
 
 
 def test_a_value_that_is_there_many_times_counts_each_time() -> None:
-    """Ten lists inside each other, each with ten times the next: a small value in memory, and 10**10 to encode."""
+    """Ten nested lists, each with the next one ten times: small in memory, but 10**10 values to encode."""
     value: list[Any] = []
     for _ in range(10):
         value = [value] * 10
@@ -296,7 +296,7 @@ def test_a_value_that_is_there_many_times_counts_each_time() -> None:
 
 
 def test_the_messages_of_a_turn_are_counted_together_and_the_rest_is_not_made() -> None:
-    """Rounds are counted one by one, and so are the turns of a history that is saved."""
+    """Rounds count separately, and so do the turns of a saved history."""
     read: list[int] = []
 
     class Watched(Mapping[str, object]):
@@ -331,7 +331,7 @@ def test_a_secret_is_not_in_the_message_of_an_error() -> None:
 
 
 class Untouched(MemoryBackend):
-    """Fails at any I/O."""
+    """Raises an error on any I/O."""
 
     async def commit(self, key: Any, change: Any) -> Any:
         raise AssertionError("a bad value reached the store")

@@ -1,4 +1,4 @@
-"""`StateMetrics`: what it measures, without I/O."""
+"""The measurements of `StateMetrics`, without I/O."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from turnlog_memory import MemoryBackend
 
 
 def timer(*seconds: float) -> Callable[[], float]:
-    """A timer that is asked at the beginning and at the end of loads that take these times, and then none."""
+    """Return a timer for loads that take these times, one after the other, and then no time."""
     return accumulate(chain.from_iterable((0.0, one) for one in chain(seconds, repeat(0.0)))).__next__
 
 
@@ -266,7 +266,7 @@ async def test_pages_that_go_round_in_circles_end() -> None:
     async def same(query: Query) -> Page:
         return first
 
-    with pytest.raises(CorruptRecord, match="does not go on"):
+    with pytest.raises(CorruptRecord, match="repeats pages"):
         await totals_of(same, "default")
 
 

@@ -1,4 +1,4 @@
-"""The window that a model is given: its limits, and a start that moves in steps."""
+"""The window of messages for a model: its limits, and a start that moves in steps."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _tokens(turn: Turn) -> int:
 
 
 def _kept_prefixes(window: Window, sizes: list[int]) -> float:
-    """Which part of the requests begins with the whole of the request before it."""
+    """Return the share of requests that begin with all messages of the previous request."""
     turns, before, kept = _turns(sizes), 0, 0
     for end in range(1, len(turns) + 1):
         start = window.start(turns[max(0, end - 40) : end], _tokens) + max(0, end - 40)
@@ -33,7 +33,7 @@ def _kept_prefixes(window: Window, sizes: list[int]) -> float:
 
 
 def test_the_start_moves_in_steps() -> None:
-    """Over 200 turns and a window of 20 messages; a window that slides at each turn is the measure."""
+    """The share over 200 turns with a window of 20 messages, compared with a window that moves on every turn."""
     assert _kept_prefixes(Window(messages=20), [2] * 200) >= 0.75
     assert _kept_prefixes(Window(messages=20, least=0.25), [2] * 200) >= 0.85
     assert _kept_prefixes(Window(turns=10), [2, 4, 1, 3] * 50) >= 0.75
@@ -49,7 +49,7 @@ limits = st.none() | st.integers(1, 40)
 def test_limits(
     sizes: list[int], first: int, messages: int | None, turns: int | None, tokens: int | None, least: float
 ) -> None:
-    """No limit is passed, unless by the last turn alone; what is left out would not fit, or the start has moved."""
+    """Only a single last turn may exceed a limit.  An omitted turn would not fit, or the start has moved."""
     window = Window(messages=messages, turns=turns, tokens=tokens, least=least)
     all_turns = _turns(sizes, first)
     start = window.start(all_turns, _tokens)

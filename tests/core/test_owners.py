@@ -10,14 +10,14 @@ from turnlog_memory import MemoryBackend
 
 
 class Interposed(Layer):
-    """Another task changes the owner of session `s` after each page is read and before the page is used."""
+    """Changes the owner of session `s` after each page is read and before the caller uses the page."""
 
     def __init__(self, inner: Backend, owner: str) -> None:
         super().__init__(inner)
         self.owner = owner
 
     async def page(self, query: Query) -> Page:
-        """Return a page that is out of date by the time it arrives."""
+        """Return a page that is already outdated."""
         page = await super().page(query)
         await Store(self.inner).merge_metadata("s", owner=self.owner)
         return page
@@ -43,18 +43,18 @@ async def test_what_was_given_away_meanwhile_is_not_erased() -> None:
 
 
 class Stale(Layer):
-    """Lists a page that never changes, as a broken index would."""
+    """Always lists the first page, as a damaged index would."""
 
     stored: Page | None = None
 
     async def page(self, query: Query) -> Page:
-        """Return the first page again and again."""
+        """Return the first page on every call."""
         self.stored = self.stored or await super().page(query)
         return self.stored
 
 
 class InCircles(Layer):
-    """Each page leads to itself, as a damaged index would."""
+    """Returns pages whose cursor leads back to them, as a damaged index would."""
 
     async def page(self, query: Query) -> Page:
         """Return a page with the cursor that led to it."""

@@ -1,7 +1,7 @@
-"""`pack` and `unpack`: stored bytes are read back, and damaged ones are a `CorruptRecord`.
+"""`pack` and `unpack`: stored bytes are read back, and damaged ones raise `CorruptRecord`.
 
-Each test was seen failing with a bug in the core: `Key.is_sound` that always returns True, a checksum that leaves out
-the key, a `Record.pack` whose second checksum leaves out the envelope, or `unpack` without one of its `except` clauses.
+Each test has failed with a bug in the core: `Key.is_sound` that always returns True, a checksum without the key, a
+second checksum in `Record.pack` without the envelope, or `unpack` without one of its `except` clauses.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from turnlog.rules import Header, Remembered, SessionState
 EMPTY = Metadata({})
 KEY = Key("shop", "älice")
 OTHERS = [Key("shop", "alice"), Key("shöp", "älice"), Key("shopä", "lice"), Key("sho", "pälice"), Key("älice", "shop")]
-"""Keys whose texts are alike."""
+"""Keys with similar texts."""
 
 METADATA = Metadata.of({"title": "Zeit", "list": [1, {"a": None}], "raw": b"\x00\xff"})
 
 
 def session() -> SessionState:
-    """Return a session whose header has a value in every field: a sealed record, and an open round."""
+    """Return a session with a value in every field of its header: a sealed record, and an open round."""
     rounds = (
         Record.of((user("Wie spät?"),), id="t0", time=1.5, open=True),
         Record.of((assistant("12:30", tool_calls=[]), assistant("!")), id="t0", time=2.0, part=1),
@@ -48,7 +48,7 @@ def session() -> SessionState:
 
 
 def head_of(record: Record) -> tuple[Any, ...]:
-    """Return the fields that are not the body."""
+    """Return the fields without the body."""
     return msgspec.structs.astuple(record)[:11]
 
 
@@ -75,7 +75,7 @@ packed = pytest.mark.parametrize("name", PACKED)
 
 
 def damaged(data: bytes) -> Iterator[bytes]:
-    """Yield the data with every single bit flipped, cut after every byte, and with bytes added."""
+    """Yield the data with every bit flipped, cut at every byte, and with bytes added or removed."""
     for place in range(len(data)):
         for bit in range(8):
             yield data[:place] + bytes([data[place] ^ 1 << bit]) + data[place + 1 :]
@@ -94,7 +94,7 @@ def test_every_flipped_bit_and_every_cut_is_corrupt(name: str) -> None:
     data, read, _ = PACKED[name]
     for wrong in damaged(data):
         if name == "head of a record" and wrong[:-4] == data[:-4]:
-            continue  # the last four bytes are the checksum over the envelope, which is not read with the head alone
+            continue  # the last four bytes are the checksum of the envelope, which is not checked without the payload
         with pytest.raises(CorruptRecord) as caught:
             read(KEY, wrong)
         assert caught.value.key == KEY
@@ -132,7 +132,7 @@ def test_times_that_are_no_numbers_are_corrupt() -> None:
 
 
 def test_metadata_that_are_not_the_last_ones_are_corrupt() -> None:
-    """They are missing, or of an earlier change of this session, though they are sound by themselves."""
+    """The metadata are missing, or valid but of another change or session."""
     header = msgspec.structs.replace(HEADER, metadata=EMPTY)
     assert header.with_metadata(HEADER.metadata.pack(KEY)) == HEADER
     for wrong in (None, EMPTY.pack(KEY), Metadata.of({"title": "old"}).pack(KEY), b"", HEADER.metadata.pack(OTHERS[0])):
@@ -150,7 +150,7 @@ def test_no_metadata_are_empty() -> None:
 
 
 def test_a_head_belongs_to_one_payload() -> None:
-    """A record's head is refused with the payload of another record, and with a payload whose envelope is damaged."""
+    """A head is refused with the payload of another record, and with a damaged envelope."""
     for record in (SEALED, OPEN):
         head, payload = record.pack(KEY), record.payload
         assert Record.unpack(KEY, head, payload).messages == record.messages
@@ -163,7 +163,7 @@ def test_a_head_belongs_to_one_payload() -> None:
 
 
 def test_a_damaged_body_is_found_when_the_messages_are_read() -> None:
-    """The envelope holds the checksum of the body, so a backend need not read the body."""
+    """The envelope has a checksum of the body, so a backend need not read the body."""
     head, payload = OPEN.pack(KEY), OPEN.payload
     for place in range(HEAD, len(payload)):
         body = payload[:place] + bytes([payload[place] ^ 1]) + payload[place + 1 :]
@@ -251,7 +251,7 @@ def test_any_bytes_with_a_right_checksum_are_a_value_or_corrupt(data: bytes, nam
 
 @packed
 def test_what_is_forged_with_right_checksums_is_a_value_or_corrupt(name: str) -> None:
-    """Never another error, also when what was read is used: whoever writes to a database can make checksums fit."""
+    """No other error occurs, also when the value is used.  A writer to a database can forge checksums."""
     data, read, value = PACKED[name]
     sizes = {"head of a record": 8, "record": 8}
     for body in forged(data[: -sizes.get(name, 4)]):
@@ -265,7 +265,7 @@ def test_what_is_forged_with_right_checksums_is_a_value_or_corrupt(name: str) ->
 
 
 def _used(value: Any) -> None:
-    """Use a value as stores do."""
+    """Use a value as a store does."""
     if isinstance(value, Header):
         assert 0 <= value.first + value.turns + value.start + value.messages_until + value.changes <= 5 * MAX_NUMBER
         assert abs(value.bytes) <= MAX_NUMBER and isfinite(value.created)
@@ -282,7 +282,7 @@ def _used(value: Any) -> None:
 
 @pytest.mark.parametrize("depth", [0, 1, 400, 100_000])
 def test_a_head_that_holds_records_in_each_other_is_corrupt(depth: int) -> None:
-    """Also where the caller's stack is higher than the decoder's was, as behind a thread that reads."""
+    """It is detected even if the stack of the reader is deeper than that of the decoder, as in another thread."""
     head = packed_head(KEY, with_records_inside(SEALED, depth), SEALED.payload)
 
     def messages(record: Record, frames: int) -> object:

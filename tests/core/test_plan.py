@@ -1,8 +1,8 @@
-"""`needs` and `plan`, the two functions that say what a change does to a session.
+"""`needs` and `plan`: the two functions that define the effect of a change on a session.
 
-The tests were seen failing with bugs in `turnlog.rules.plan`: `needs` that compares `expect` before the owner, leaves
-out `min(first, keep)`, or does not count the appended turns; `_drop` with `<` for `<=`, without its first `return`, or
-without `skip`; `plan` that does not count the change, slides the expiry of a deferred plan, or checks the size before
+The tests have failed with these bugs in `turnlog.rules.plan`: `needs` that compares `expect` before the owner, omits
+`min(first, keep)`, or does not count the appended turns; `_drop` with `<` for `<=`, without its first `return`, or
+without `skip`; `plan` that does not count the change, extends the expiry of a deferred plan, or checks the size before
 the drop.
 """
 
@@ -40,7 +40,7 @@ def turn(id: str, *, part: int = 0, open: bool = False, size: int = 1) -> Record
 
 
 def turns(count: int) -> tuple[Record, ...]:
-    """Return turns `t0`, `t1` and so on, each larger than the one before it."""
+    """Return turns `t0`, `t1` and so on, each larger than the previous one."""
     return tuple(turn(f"t{n}", size=n + 1) for n in range(count))
 
 
@@ -59,7 +59,7 @@ def session(append: Sequence[Record], *runs: slice, **parts: Any) -> tuple[Heade
 
 
 def fill(near: Near, records: Sequence[Record]) -> Near:
-    """Fill in the records as the attributes of `Near` describe them."""
+    """Fill in the records that the attributes of `Near` describe."""
     below = [one for one in records if near.keep is None or one.number < near.keep]
     first = next((one for one in below if near.drop is not None and one.next_turn > near.drop), None)
     dropped = below if first is None else below[: below.index(first)]
@@ -80,7 +80,7 @@ def planned(header: Header | None, records: Sequence[Record], change: Change, **
 
 
 def stored(records: Sequence[Record], done: Plan) -> list[Record]:
-    """Return the records that are stored after a backend has carried out the plan."""
+    """Return the stored records after a backend has carried out the plan."""
     kept = [
         one
         for one in records
@@ -132,7 +132,7 @@ def test_turns_that_were_dropped_before_are_not_needed() -> None:
     for retain in (2, 3, 9):
         assert needs(KEY, after, Change(retain=retain)) is NOTHING
     assert needs(KEY, after, Change(retain=1)) == Near(None, 4)
-    # a cut below the first turn that is left: the numbers begin there
+    # A cut below the first remaining turn: numbering continues from the cut.
     assert needs(KEY, after, Change(keep=1, append=turns(2), retain=2)) == Near(1)
     assert needs(KEY, after, Change(keep=1, append=turns(2), retain=1)) == Near(1, 2)
 
@@ -183,7 +183,7 @@ CONDITIONS: list[tuple[Expect, type[Exception] | None, type[Exception] | None]] 
     (OTHER.exact, Conflict, Conflict),
     (OTHER.session, Conflict, Conflict),
 ]
-"""A condition, and the error where there is a session and where there is none."""
+"""Each condition, with the error for an existing session and for a missing one."""
 
 
 @pytest.mark.parametrize(("expect", "existing", "absent"), CONDITIONS, ids=range(len(CONDITIONS)))
@@ -278,7 +278,7 @@ def test_a_cut_inside_a_sealed_record_names_its_boundary() -> None:
 
 @pytest.mark.parametrize("lost", [slice(0, 4), slice(2, 4), slice(3, 4)])
 def test_a_cut_over_a_gap_is_refused(lost: slice) -> None:
-    """Otherwise what is left would be taken for all that there was, and the turns before the cut would be gone."""
+    """Otherwise the remaining records would count as complete, and the turns before the cut would be lost."""
     header, records = session(turns(6))
     change = Change(keep=4)
     del records[lost]
@@ -289,7 +289,7 @@ def test_a_cut_over_a_gap_is_refused(lost: slice) -> None:
 
 @pytest.mark.parametrize("lost", [slice(2, 4), slice(2, 6), slice(3, 4)])
 def test_a_drop_up_to_a_gap_is_refused(lost: slice) -> None:
-    """Otherwise turns that are retained would be taken for dropped ones."""
+    """Otherwise missing turns that should be retained would count as dropped."""
     header, records = session(turns(6))
     del records[lost]
     with pytest.raises(CorruptRecord, match="missing") as caught:
@@ -305,7 +305,7 @@ def test_a_cut_of_everything_begins_again_at_the_epoch() -> None:
     assert (after.tail, after.bytes, after.first, after.turns, after.messages_until) == (None, 0, 0, 0, 0)
 
 
-# Each branch of the drop: the first record that stays is stored or is appended, something is dropped or nothing.
+# Each branch of the drop: the first remaining record is stored or appended; records are dropped or not.
 
 
 def test_drop_of_stored_records() -> None:
@@ -354,11 +354,11 @@ def test_drop_of_appended_records_alone_in_a_new_session() -> None:
 
 
 def test_drop_where_every_stored_record_is_cut_and_the_appended_ones_stay() -> None:
-    """The first appended record begins at the first turn: nothing is dropped."""
+    """The first appended record starts at the first turn, so nothing is dropped."""
     header, records = session(turns(5))
     after = planned(header, records, Change(retain=2))
     records = stored(records, after)
-    run = Record.seal(session(turns(3))[1])  # a run of three turns, which is kept whole
+    run = Record.seal(session(turns(3))[1])  # a run of three turns, which is kept as a whole
     done = planned(after.header, records, Change(keep=1, append=(run,), retain=2))
     assert (done.keep, done.drop, len(done.append)) == (1, None, 1)
     assert (done.header.first, done.header.turns, done.header.bytes) == (1, 4, run.size)
@@ -381,7 +381,7 @@ def test_the_size_is_compared_after_the_drop() -> None:
     larger = (turn("next", size=1_100),)
     with pytest.raises(TooLarge):
         planned(header, records, Change(append=larger, retain=1, max_bytes=limit))
-    planned(header, records, Change(append=append, retain=1, max_bytes=1))  # too large, and smaller than before
+    planned(header, records, Change(append=append, retain=1, max_bytes=1))  # too large, but smaller than before
 
 
 def test_a_deferred_plan_leaves_the_drop_the_size_and_the_expiry_to_the_backend() -> None:
@@ -406,21 +406,21 @@ def test_the_expiry_is_moved(ttl: float | None, own: float | None, expires: floa
     [
         (80.0, 80.0, 71.0, None),
         (80.0, 80.0, 70.0, 80.0),
-        (80.0, 80.0, 80.5, None),  # this clock is behind
+        (80.0, 80.0, 80.5, None),  # this clock is slow
         (80.0, 80.0, 1e9, None),
-        (800.0, 80.0, 79.0, 800.0),  # longer
+        (800.0, 80.0, 79.0, 800.0),  # a longer ttl
         (800.0, 80.0, 790.0, None),
-        (8.0, 80.0, 79.0, 8.0),  # shorter
+        (8.0, 80.0, 79.0, 8.0),  # a shorter ttl
         (8.0, 80.0, 80.5, 8.0),
-        (8.0, 80.0, 7.5, 8.0),  # or a clock that is behind would take it for shorter later
-        (8.0, 80.0, 82.0, None),  # shorter, and this clock is behind
-        (80.0, None, 75.0, None),  # not known
+        (8.0, 80.0, 7.5, 8.0),  # else a slow clock could see a shorter ttl later
+        (8.0, 80.0, 82.0, None),  # a shorter ttl, and this clock is slow
+        (80.0, None, 75.0, None),  # ttl of the expiry unknown
         (80.0, None, 81.0, 80.0),
         (80.0, None, 70.0, 80.0),
     ],
 )
 def test_a_use_moves_an_expiry(ttl: float, expiry_ttl: float | None, left: float, after: float | None) -> None:
-    """It moves forwards, or backwards to a shorter time to live; after None it stays where it is."""
+    """It moves forwards, or backwards for a shorter time to live; with None it does not move."""
     now = 1_800_000_000.0
     header, _ = session(turns(1))
     header = msgspec.structs.replace(header, expires=now + left, expiry_ttl=expiry_ttl)
@@ -436,7 +436,7 @@ def test_a_use_moves_an_expiry(ttl: float, expiry_ttl: float | None, left: float
 
 def test_the_number_is_that_of_the_first_record_that_was_asked_for() -> None:
     header, records = session(turns(4), slice(1, 4))
-    again = records[1].until(3)  # a layer cuts the sealed run, and puts its first two turns back
+    again = records[1].until(3)  # a layer cuts the sealed run and restores its first two turns
     done = planned(header, records, Change(keep=1, append=(again, turn("new")), restored=1))
     assert (done.number, [one.number for one in done.append]) == (3, [1, 3])
     assert planned(header, records, Change(keep=1, append=(again,), restored=1)).number is None
@@ -469,7 +469,7 @@ def built(kinds: Sequence[str], name: Callable[[], str]) -> tuple[Record, ...]:
 def test_a_plan_agrees_with_the_definition(
     before: list[str], dropped: int, after: list[str], keep: int | None, retain: int | None
 ) -> None:
-    """Cut, append, then drop the records that end before the last `retain` turns: on a list, one step at a time."""
+    """Cut, append, then drop the records that end before the last `retain` turns, step by step on a list."""
     names = iter(range(10_000))
     header, records = session(built(before, lambda: f"n{next(names)}"))
     first = planned(header, records, Change(retain=dropped))
@@ -477,7 +477,7 @@ def test_a_plan_agrees_with_the_definition(
     append = built(after, lambda: f"n{next(names)}")
     change = Change(append=append, keep=keep, retain=retain, owner="ann")
     below = [one for one in records if keep is None or one.number < keep]
-    if len(below) < len(records) and below and keep is not None and below[-1].next_turn > keep:
+    if below and keep is not None and keep < min(header.turns, below[-1].next_turn):
         with pytest.raises(SplitsSealed):
             planned(header, records, change)
         return

@@ -1,4 +1,4 @@
-"""A turn that ends, or goes on, without the results of its calls is repaired for the model, in each dialect."""
+"""A turn with missing results of calls is repaired for the model, in each dialect."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _messages(turn: list[dict[str, Any]]) -> list[Message]:
 
 
 def _without_rome(turn: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The turn without the result of its second call."""
+    """Return the turn without the result of its second call."""
     kept = []
     for data in turn:
         if outline_of(Message.from_dict(data)).results == ("call-Rome",):
@@ -38,7 +38,7 @@ def _results(data: dict[str, Any]) -> tuple[str, ...]:
 
 @pytest.mark.parametrize("turn", TOOLS.values(), ids=TOOLS)
 def test_a_turn_that_is_cut_anywhere(turn: list[dict[str, Any]]) -> None:
-    """Each call has one result, right behind the calls; what was there stays, in its order."""
+    """Each call has one result, directly after the calls.  The existing messages stay in their order."""
     for end in range(1, len(turn) + 1):
         cut = _messages(turn[:end])
         whole = repaired(cut)
@@ -54,7 +54,7 @@ def test_a_turn_that_is_cut_anywhere(turn: list[dict[str, Any]]) -> None:
 
 @pytest.mark.parametrize("turn", TOOLS.values(), ids=TOOLS)
 def test_one_of_two_results_is_missing(turn: list[dict[str, Any]]) -> None:
-    """The result goes behind the one that is there, or into the same message, and before other text in it."""
+    """The result follows the existing one, or is in the same message, before other text."""
     cut = _messages(_without_rome(turn))
     assert without_results(cut)
     whole = repaired(cut)
@@ -65,7 +65,7 @@ def test_one_of_two_results_is_missing(turn: list[dict[str, Any]]) -> None:
     assert str([message.to_dict() for message in whole]).count(NO_RESULT) == 1
 
 
-def test_a_result_precedes_the_text_beside_it() -> None:
+def test_a_result_precedes_the_text_next_to_it() -> None:
     """Anthropic refuses a message in which a text precedes a result."""
     carrier = repaired(_messages(_without_rome(DIALECTS["anthropic"][1])))[2]
     assert isinstance(carrier.content, list)
@@ -82,7 +82,7 @@ def test_a_part_of_a_ui_message_gets_an_error() -> None:
 
 
 def test_calls_of_one_tool_without_ids() -> None:
-    """Two calls of an old model of Gemini, of which one has its result."""
+    """Two calls of an old Gemini model, and one result."""
     call = {"functionCall": {"name": "f", "args": {}}}
     turn = [
         {"role": "user", "parts": [{"text": "x"}]},

@@ -1,4 +1,4 @@
-"""What backends on a server share: a resource per event loop, turns, a bounded map, keepalive, and a TLS context."""
+"""Shared tools of backends on a server: a resource per event loop, queues, a bounded map, keepalive, and TLS."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ forks = pytest.mark.only_where(hasattr(os, "fork"), "forks", "this system cannot
 
 
 async def turn(turns: Turns[str, str, str], key: str = "k", *, until: float | None = None) -> str | bool:
-    """Take or wait for a turn, and say which."""
+    """Take the key, or wait for it; return the result."""
     return turns.take(key) or await turns.wait(key, until, f"work on {key}")
 
 
 async def settle() -> None:
-    """Let every task go as far as it can."""
+    """Let every task run until it waits."""
     for _ in range(10):
         await asyncio.sleep(0)
 
@@ -47,7 +47,7 @@ async def test_turns_come_in_the_order_in_which_tasks_ask() -> None:
 
     await asyncio.gather(*(work(number) for number in range(50)))
     assert order == list(range(50))
-    assert turns._taken == {}, "a key that nobody works on is kept"
+    assert turns._taken == {}, "a free key is still stored"
 
 
 async def test_other_keys_are_free() -> None:
@@ -59,7 +59,7 @@ async def test_other_keys_are_free() -> None:
 
 @pytest.mark.parametrize("given", [True, False])
 async def test_a_task_that_is_cancelled_while_it_waits_passes_its_turn_on(given: bool) -> None:
-    """Also if it was given the turn in the same moment."""
+    """The same if it has just received the key."""
     turns: Turns[str, str, str] = Turns("here")
     assert turns.take("k")
     first, second = (asyncio.ensure_future(turn(turns)) for _ in "ab")
@@ -87,7 +87,7 @@ async def test_a_wait_for_a_turn_has_an_end() -> None:
 
 
 async def test_a_task_may_do_the_work_of_those_that_wait() -> None:
-    """They get the result and no turn; one that was cancelled is not among them."""
+    """The waiting tasks receive the result, except the cancelled one.  The others wait for the key."""
     turns: Turns[str, str, str] = Turns("here")
     assert turns.take("k")
     tasks = [asyncio.ensure_future(turn(turns)) for _ in range(4)]
@@ -105,7 +105,7 @@ async def test_a_task_may_do_the_work_of_those_that_wait() -> None:
 
 
 async def test_a_turn_can_be_kept_for_several_operations() -> None:
-    """Also where one of them is awaited in another task; the tasks that waited meanwhile follow in their order."""
+    """The holder may await an operation in another task.  The waiting tasks follow in their order."""
     turns: Turns[str, str, str] = Turns("here")
     ready, order = asyncio.Event(), []
 
@@ -168,7 +168,7 @@ def test_a_gate_keeps_no_loop() -> None:
 
 
 async def test_only_connections_over_tcp_are_kept_alive(tmp_path: Path) -> None:
-    """A connection that is closed, or by a socket in the file system, is left as it is."""
+    """A closed connection, or one over a socket in the file system, is not changed."""
     keep_alive(None)
 
     def nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -188,7 +188,7 @@ async def test_only_connections_over_tcp_are_kept_alive(tmp_path: Path) -> None:
 
 
 class Resource:
-    """Something that is closed once, in the loop that it was made in."""
+    """A resource that must be closed once, in the loop that created it."""
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
@@ -203,7 +203,7 @@ class Resource:
 
 
 class Made(PerLoop[Resource]):
-    """It remembers what it has made."""
+    """Records the resources that it has created."""
 
     def __init__(self) -> None:
         self.all: list[Resource] = []
@@ -275,7 +275,7 @@ async def test_close_reaches_the_loop_of_another_thread() -> None:
     thread = asyncio.create_task(asyncio.to_thread(asyncio.run, elsewhere()))
     here = await made.get()
     await ready.wait()
-    held = list(made._made.values())  # or the garbage collector would close them, too
+    held = list(made._made.values())  # keeps the garbage collector from closing them
     assert len(held) == len(made.all) == 2
     await made.close()
     assert here.closed == 1
@@ -295,7 +295,7 @@ async def test_loops_of_other_threads_come_and_go_during_the_search_for_closed_o
 
 
 def in_child(work: Callable[[], None]) -> None:
-    """Run something in a forked child, which must not raise."""
+    """Run a function in a forked child, which must not raise."""
     pid = os.fork()
     if not pid:
         code = 1
@@ -310,7 +310,7 @@ def in_child(work: Callable[[], None]) -> None:
 @forks
 @pytest.mark.parametrize("ending", ["close", "shutdown"])
 def test_a_forked_child_drops_its_parents_resource_and_leaves_it_open(ending: str) -> None:
-    """Even in the same loop, and also when the child shuts that loop down."""
+    """The same loop in the child uses another resource, also when the child shuts the loop down."""
     made = Made()
     with asyncio.Runner() as runner:
         inherited = runner.run(made.get())
@@ -331,7 +331,7 @@ def test_a_forked_child_drops_its_parents_resource_and_leaves_it_open(ending: st
 
 @forks
 def test_a_forked_child_never_frees_its_parents_resource() -> None:
-    """To free it would close its sockets."""
+    """Its destruction would close the parent's sockets."""
     made = [Made()]
     with asyncio.Runner() as runner:
         runner.run(made[0].get())
@@ -340,7 +340,7 @@ def test_a_forked_child_never_frees_its_parents_resource() -> None:
 
         def child() -> None:
             made.clear()
-            runner.run(asyncio.sleep(0))  # which runs finalizers of asynchronous generators
+            runner.run(asyncio.sleep(0))  # runs finalizers of asynchronous generators
             gc.collect()
             assert freed == []
 
@@ -391,7 +391,7 @@ def test_entries_are_removed() -> None:
 
 @pytest.mark.parametrize("step", ["get", "set"])
 def test_another_thread_may_drop_an_entry_between_two_steps(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No error reaches the caller."""
+    """The caller sees no error."""
     found: Any = bounded(2, "a")
 
     class Interrupted(type(found._entries)):  # type: ignore[misc]
@@ -424,7 +424,7 @@ def test_threads_share_a_map() -> None:
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(work, range(4)))
     found[0] = 0
-    assert len(found) <= 9 + 4  # each thread that is between setting an entry and dropping another has one more
+    assert len(found) <= 9 + 4  # each of four threads may hold one more between its two steps
 
 
 # ------------------------------------------------------------------------------------------------------------------ TLS
@@ -446,7 +446,7 @@ AQH/MAoGCCqGSM49BAMCA0gAMEUCIQC+5X6cX2vdgkCwNsf5QlSLTHvYiTI3U0FJ
 DN4BVTXdhwIgUkt7NAB3DfWKCDBLimsIBrZMPsUxsai+xQ+owbfCi0Y=
 -----END CERTIFICATE-----
 """
-"""An authority that signed itself; nobody has its key."""
+"""A self-signed certificate authority whose private key was deleted."""
 
 
 @pytest.mark.parametrize("mode", ["require", "verify-full"])

@@ -1,4 +1,4 @@
-"""`SessionState` against a brute-force model, and the helpers beside it."""
+"""`SessionState` against a brute-force model, and its helper functions."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from turnlog.rules import SessionState, file_key, page
 from turnlog.values import SameSession
 
 KEY = Key("shop", "alice")
-OLD_STATES = 6  # how many earlier states are kept, to be read, expected and gone on from
+OLD_STATES = 6  # number of earlier states to read, expect and continue from
 
 small = st.integers(0, 7)
 kinds = st.sampled_from(["session", "turns", "exact", by_hand.ABSENT, by_hand.PRESENT])
@@ -51,14 +51,14 @@ rounds = st.lists(st.tuples(st.integers(1, 3), st.integers(0, 3)), min_size=1, m
 
 
 def record(round: Round, time: float = 0.0) -> Record:
-    """The record that asks for a round."""
+    """Return the record of a round."""
     return Record.of(
         tuple(user(text) for text in round.texts), id=round.id, part=round.part, open=round.open, time=time
     )
 
 
 def head(one: Record) -> tuple[object, ...]:
-    """All of a record but its body."""
+    """Return all fields of a record but its body."""
     return (
         one.id,
         one.part,
@@ -76,7 +76,7 @@ def head(one: Record) -> tuple[object, ...]:
 
 
 def shape(records: tuple[Record, ...]) -> tuple[Piece, ...]:
-    """Records as the model's pieces."""
+    """Return records as pieces of the model."""
     pieces = []
     for whole in records:
         placed = []
@@ -88,7 +88,7 @@ def shape(records: tuple[Record, ...]) -> tuple[Piece, ...]:
 
 
 class StateMachine(RuleBasedStateMachine):
-    """Does the same to a state and to the model, and compares all that can be seen of them."""
+    """Applies each step to a state and to the model, and compares all visible results."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ class StateMachine(RuleBasedStateMachine):
         self.follower: Session | None = None
         self.followed: tuple[Placed, ...] = ()
 
-    # The calls of the state.  A test that plants a bug overrides one of them.
+    # The calls of the state.  A planted bug overrides one of them.
 
     def apply(self, state: SessionState, change: Change) -> tuple[SessionState, Receipt]:
         return state.apply(change, self.now, nonce=self.nonce)
@@ -125,17 +125,17 @@ class StateMachine(RuleBasedStateMachine):
         return f"n{self.names}"
 
     def versions(self) -> list[Version]:
-        """Every version ever seen, in the order of seeing: of this session, of its branches and of earlier epochs."""
+        """Return every version seen so far, in that order: of this session, its branches and earlier epochs."""
         return list(self.points)
 
     def see(self, version: Version, point: Point | None) -> None:
-        """Versions are equal exactly where points are."""
+        """Check that versions are equal if and only if their points are."""
         assert point is not None
         assert self.points.setdefault(version, point) == point
         assert point not in [other for seen, other in self.points.items() if seen != version]
 
     def expected(self, expect: Condition | str | None) -> Expect:
-        """The condition that a change carries for one of the model's."""
+        """Return the condition of a change for a condition of the model."""
         if isinstance(expect, Condition):
             version = next(seen for seen, point in self.points.items() if point == expect.point)
             conditions: dict[str, Expect] = {"session": version.session, "turns": version, "exact": version.exact}
@@ -144,7 +144,7 @@ class StateMachine(RuleBasedStateMachine):
         return marks[expect]
 
     def condition(self, kind: str | None, which: int) -> Condition | str | None:
-        """A condition of this kind, on one of the versions ever seen; mostly on one of the last."""
+        """Return a condition of this kind on a version seen so far, mostly on one of the last six."""
         if kind is None or kind in (by_hand.ABSENT, by_hand.PRESENT):
             return kind
         if not self.points:
@@ -157,7 +157,7 @@ class StateMachine(RuleBasedStateMachine):
         self.state, self.model = state, model
 
     def slid(self, model: Model, state: SessionState, *, used: bool) -> Model:
-        """The model with the expiry that the state chose, held to what it may choose."""
+        """Return the model with the expiry of the state, after a check of its range."""
         header = state.header
         assert header is not None
         ttl = self.ttl if model.ttl is None else model.ttl
@@ -171,7 +171,7 @@ class StateMachine(RuleBasedStateMachine):
         return replace(model, expires=header.expires)
 
     def same(self, state: SessionState, model: Model) -> None:
-        """Everything that can be seen of a state without changing it."""
+        """Compare everything that can be read from a state without a change."""
         header = state.header
         assert (header is None) == (model.point is None)
         if header is None:
@@ -216,7 +216,7 @@ class StateMachine(RuleBasedStateMachine):
     # ---------------------------------------------------------------------------------------------------------- writing
 
     def commit(self, ask: Ask, *, max_bytes: int | None = None) -> None:
-        """Apply a change to both, and compare the answers."""
+        """Apply a change to both, and compare the results."""
         change = Change(
             id=ask.id,
             append=tuple(record(one, self.now) for one in ask.append),
@@ -262,7 +262,7 @@ class StateMachine(RuleBasedStateMachine):
         self.advance_to(after, wanted)
 
     def turns(self, sizes: list[tuple[int, int]], *, goes_on: bool = False) -> tuple[Round, ...]:
-        """Rounds of new turns, of so many messages; the first may go on with the turn that is open."""
+        """Return rounds of new turns with these numbers of messages; the first may continue the open turn."""
         made: list[Round] = []
         tail = self.model.pieces[-1][-1].round if goes_on and self.model.pieces else None
         for count, kind in sizes:
@@ -272,7 +272,7 @@ class StateMachine(RuleBasedStateMachine):
             else:
                 tail = Round(self.name(), 0, kind in (1, 2), texts)
             made.append(tail)
-            if kind == 2:  # interrupted: the next one begins a turn
+            if kind == 2:  # interrupted: the next round starts a turn
                 tail = None
         return tuple(made)
 
@@ -350,7 +350,7 @@ class StateMachine(RuleBasedStateMachine):
 
     @rule(first=st.integers(0, 5), sizes=st.none() | rounds, for_owner=owners)
     def create(self, first: int, sizes: list[tuple[int, int]] | None, for_owner: str | None) -> None:
-        """As a copy does: a session that exists is a conflict."""
+        """Create a session as a copy does: an existing session is a conflict."""
         append, owner = (self.turns(sizes), None) if sizes else ((), "ann")
         ask = Ask(self.name(), append, owner=owner, expect=by_hand.ABSENT, for_owner=for_owner, first=first)
         self.commit(ask)
@@ -358,7 +358,7 @@ class StateMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.model.remembered)
     @rule(
         which=st.integers(0, 63),
-        kind=st.sampled_from(["same", "made anew", "other"]),
+        kind=st.sampled_from(["same", "another retain", "other"]),
         expect=st.none() | kinds,
         version=st.integers(0, 1_000),
         for_owner=owners,
@@ -375,7 +375,7 @@ class StateMachine(RuleBasedStateMachine):
             else:
                 ask = replace(known, owner=(known.owner or "") + "x")
         else:
-            # a repeat may have another `expect`, `for_owner` and `retain` than the first time
+            # A repeat may have another `expect`, `for_owner` and `retain` than the first time.
             ask = replace(known, retain=None if kind == "same" or not known.append else 1)
         ask = replace(ask, expect=self.condition(expect, version), for_owner=for_owner)
         if (
@@ -391,7 +391,7 @@ class StateMachine(RuleBasedStateMachine):
     @precondition(lambda self: len(self.model.remembered) > 64 and self.model.alive(self.now))
     @rule(which=st.integers(0, 1_000))
     def repeat_forgotten(self, which: int) -> None:
-        """Beyond the last 64 it may be known or not: but it is either a repeat or a change, nothing between."""
+        """Send a change older than the last 64: it is either recognised as a repeat or applied as a new change."""
         known, answer = self.model.remembered[which % (len(self.model.remembered) - 64)]
         if (
             known.keep is not None
@@ -399,14 +399,14 @@ class StateMachine(RuleBasedStateMachine):
             or known.ttl is not None
             or not (known.append or known.owner)
         ):
-            return  # a cut that cuts nothing looks like a repeat
+            return  # a cut without an effect looks like a repeat
         model = self.model
         try:
             after, receipt = self.apply(
                 self.state, Change(id=known.id, append=tuple(map(record, known.append)), owner=known.owner)
             )
         except TurnlogError:
-            return  # it was forgotten, and does not fit any more: the invariant says that nothing was stored
+            return  # it was forgotten and is refused: the invariant checks that nothing was stored
         if receipt.previous == receipt.version:
             self.see(receipt.version, answer.point)
             self.advance_to(after, self.slid(model, after, used=True))
@@ -418,7 +418,7 @@ class StateMachine(RuleBasedStateMachine):
 
     @rule(sizes=rounds, retain=st.none() | st.integers(1, 3), back=st.none() | small, room=st.sampled_from([0, -1, 1]))
     def max_bytes(self, sizes: list[tuple[int, int]], retain: int | None, back: int | None, room: int) -> None:
-        """What a change would take is known: it can be tried on a state, and the state thrown away."""
+        """Set a limit close to the resulting size, which a trial on the state determines."""
         keep = None if back is None else max(0, self.model.turns - back)
         ask = Ask(self.name(), self.turns(sizes), keep, retain)
         change = Change(id=ask.id, append=tuple(map(record, ask.append)), keep=keep, retain=retain)
@@ -430,7 +430,7 @@ class StateMachine(RuleBasedStateMachine):
         limit = trial.header.bytes + room
         here = self.state.header
         before = here.bytes if here is not None and here.alive(self.now) else 0
-        if room < 0 and trial.header.bytes > before:  # one that is too large may become smaller
+        if room < 0 and trial.header.bytes > before:  # a session over the limit may shrink
             with pytest.raises(TooLarge):
                 self.apply(self.state, msgspec.structs.replace(change, max_bytes=limit))
         else:
@@ -445,7 +445,7 @@ class StateMachine(RuleBasedStateMachine):
         wait=st.sampled_from([0.0, 20.0]),
     )
     def seal(self, stale: int, start: int, length: int, later: bool, wait: float) -> None:
-        """Seal a run that was read now, or of an earlier state: False if the records have changed since."""
+        """Seal a run of the current or an earlier state; the result is False if the records have changed since."""
         self.now += wait
         state, model = self.state, self.model
         if later and self.old:
@@ -501,7 +501,7 @@ class StateMachine(RuleBasedStateMachine):
         kind=st.sampled_from(["session", "exact", by_hand.PRESENT]), which=st.integers(0, 1_000), deletes=st.booleans()
     )
     def condition_alone(self, kind: str, which: int, deletes: bool) -> None:
-        """The conditions that other rules seldom reach, with nothing else that could refuse the change."""
+        """Use the conditions that other rules rarely reach, in a change without another reason for an error."""
         if deletes:
             self.delete(kind, which, None)
         else:
@@ -565,7 +565,7 @@ class StateMachine(RuleBasedStateMachine):
 
     @rule(last=st.none() | st.integers(1, 9))
     def follow(self, last: int | None) -> None:
-        """Read only what is new, and hold all the same what a full read gives."""
+        """Read only new records, and compare the collected ones with a full read."""
         if self.follower is None or not self.model.alive(self.now):
             session = self.compare_read(self.state, self.model, None, None, None, True)
             self.followed = ()
@@ -573,7 +573,7 @@ class StateMachine(RuleBasedStateMachine):
             session = self.compare_read(self.state, self.model, None, None, self.follower.version, True)
             if (
                 session is None or session.info.first < self.follower.info.first
-            ):  # it was lost, or went back: begin anew
+            ):  # turns were lost or removed: start again
                 session = self.compare_read(self.state, self.model, None, None, None, True)
                 self.followed = ()
         self.follower = session
@@ -586,7 +586,7 @@ class StateMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.old)
     @rule(which=small, last=st.none() | st.integers(0, 9), since=st.integers(0, 1_000))
     def read_old(self, which: int, last: int | None, since: int) -> None:
-        """A state answers as before, whatever was made of it since."""
+        """Read an earlier state: later changes must not have affected it."""
         for state, model in self.old:
             self.same(state, model)
         state, model = self.old[which % len(self.old)]
@@ -597,13 +597,13 @@ class StateMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.old)
     @rule(which=small)
     def go_on_from_old(self, which: int) -> None:
-        """As after a fail-over that lost the last writes."""
+        """Continue from an earlier state, as after a fail-over that lost the last writes."""
         self.advance_to(*self.old[which % len(self.old)])
 
     @precondition(lambda self: self.old)
     @rule(which=small, sizes=rounds)
     def lose_and_grow(self, which: int, sizes: list[tuple[int, int]]) -> None:
-        """A fail-over that lost writes, and others since: who saw what was lost is told, whatever there is again."""
+        """Lose writes in a fail-over and append others: a reader of the lost writes must get an error."""
         lost = self.state.header
         self.advance_to(*self.old[which % len(self.old)])
         for size in sizes:
@@ -613,7 +613,7 @@ class StateMachine(RuleBasedStateMachine):
 
     @rule()
     def reload(self) -> None:
-        """From its lines, it is the same."""
+        """Load the state from its lines: it must be the same."""
         lines = self.state.lines()
         state = SessionState.from_lines(lines, KEY, ttl=self.ttl)
         assert state.lines() == lines
@@ -628,7 +628,7 @@ class StateMachine(RuleBasedStateMachine):
 
 
 def check(machine: type[StateMachine], examples: int, steps: int) -> None:
-    """Run a machine; it stops at the first failure, without making it smaller when it is one that was planted."""
+    """Run a machine.  A planted bug stops at the first failure, without shrinking."""
     phases = settings().phases if machine is StateMachine else (Phase.generate,)
     chosen = settings(max_examples=examples, stateful_step_count=steps, phases=phases, report_multiple_bugs=False)
     run_state_machine_as_test(machine, settings=chosen)
@@ -639,7 +639,7 @@ def test_a_state_agrees_with_the_model() -> None:
 
 
 class SinceIgnoresTheTip(StateMachine):
-    """Planted: whoever has seen as many rounds is taken to have seen the same ones."""
+    """Planted: `since` matches any version with the same number of rounds."""
 
     def read(self, state: SessionState, **options: Any) -> tuple[SessionState, Session]:
         since = options["since"]
@@ -651,7 +651,7 @@ class SinceIgnoresTheTip(StateMachine):
 
 
 class RetainDropsOneTooMany(StateMachine):
-    """Planted."""
+    """Planted: `retain` drops one turn too many."""
 
     def apply(self, state: SessionState, change: Change) -> tuple[SessionState, Receipt]:
         if change.retain is not None and change.retain > 1:
@@ -660,7 +660,7 @@ class RetainDropsOneTooMany(StateMachine):
 
 
 class RepeatAppliesAgain(StateMachine):
-    """Planted: a change that is sent again is stored again."""
+    """Planted: a repeat is stored again."""
 
     def apply(self, state: SessionState, change: Change) -> tuple[SessionState, Receipt]:
         if any(known.id == change.id for known, _ in self.model.remembered):
@@ -669,7 +669,7 @@ class RepeatAppliesAgain(StateMachine):
 
 
 class SealExtendsTheLife(StateMachine):
-    """Planted: a seal is taken for a use of the session."""
+    """Planted: a seal extends the expiry."""
 
     def seal_run(self, state: SessionState, record: Record) -> tuple[SessionState, bool]:
         after, done = super().seal_run(state, record)
@@ -677,7 +677,7 @@ class SealExtendsTheLife(StateMachine):
 
 
 class AppendReachesOlderStates(StateMachine):
-    """Planted: an append changes the header of the state before it."""
+    """Planted: an append changes the header of the previous state."""
 
     def apply(self, state: SessionState, change: Change) -> tuple[SessionState, Receipt]:
         after, receipt = super().apply(state, change)
@@ -695,7 +695,7 @@ class SessionComparesTurns(StateMachine):
 
 
 class PresentMakesASession(StateMachine):
-    """Planted: `PRESENT` is no condition."""
+    """Planted: `PRESENT` is ignored."""
 
     def apply(self, state: SessionState, change: Change) -> tuple[SessionState, Receipt]:
         expect = None if change.expect is PRESENT else change.expect
@@ -703,7 +703,7 @@ class PresentMakesASession(StateMachine):
 
 
 class RepeatIsAnsweredToAnyOwner(StateMachine):
-    """Planted: the id is looked up before the owner is compared."""
+    """Planted: a repeat is recognised before the owner is compared."""
 
     def apply(self, state: SessionState, change: Change) -> tuple[SessionState, Receipt]:
         if any(known.id == change.id for known, _ in self.model.remembered):
@@ -712,7 +712,7 @@ class RepeatIsAnsweredToAnyOwner(StateMachine):
 
 
 class NewSessionIsNobodys(StateMachine):
-    """Planted: a session that a change for an owner makes does not belong to the owner."""
+    """Planted: `for_owner` does not set the owner of a new session."""
 
     def apply(self, state: SessionState, change: Change) -> tuple[SessionState, Receipt]:
         if state.header is None:
@@ -744,12 +744,12 @@ class DeleteReachesAnyOwner(StateMachine):
 )
 def test_the_machine_finds_what_is_planted(planted: type[StateMachine]) -> None:
     with pytest.raises(AssertionError):
-        check(planted, 2_000, 40)  # it ends at the first failure, as a rule far earlier
+        check(planted, 2_000, 40)  # it stops at the first failure, far earlier as a rule
 
 
 def test_a_record_whose_body_was_encoded_meanwhile_takes_as_many_bytes_as_it_was_counted_with() -> None:
     state, _ = SessionState.absent(KEY).apply(Change(append=(record(Round("a", 0, False, ("\u00e9" * 1_000,))),)), 0.0)
-    assert state.records[0].payload  # whoever reads it may ask for the other face
+    assert state.records[0].payload  # a reader may encode the body
     assert state.header is not None
     assert state.header.bytes == state.records[0].size
     empty, _ = state.apply(Change(keep=0), 0.0)
@@ -780,7 +780,7 @@ def test_pages_are_complete_and_in_order(
 ) -> None:
     every = [info(*key, *value) for key, value in infos.items()]
     wanted = [one for one in every if one.key.namespace == "shop" and owner in (None, one.owner)]
-    # bytes of UTF-8 and not code units: an application in another language, and a database, order them so
+    # The order of UTF-8 bytes, not of code units, as in databases and in other languages.
     wanted.sort(key=lambda one: (-one.updated, one.key.session.encode()))
     found: list[SessionInfo] = []
     cursor = None

@@ -1,6 +1,6 @@
 """`Store`: views of namespaces and owners, `find` and `resend`.
 
-Each test was seen failing with a bug in `turnlog.store` or `turnlog.values.ids`; the comments name them.
+Each test has failed with a bug in `turnlog.store` or `turnlog.values.ids`, which a comment names.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def nested(path: Sequence[str]) -> str:
 @example([["a%2Fb"], ["a", "b"]])
 @given(st.lists(paths, min_size=2, max_size=30, unique_by=tuple))
 def test_no_two_nested_names_share_a_namespace(paths: list[list[str]]) -> None:
-    # Seen failing with `nested_namespace` that escapes `/` alone, `%` alone, or in the other order.
+    # Fails if `nested_namespace` escapes `/` only, `%` only, or both in the other order.
     assert len({nested(path) for path in paths}) == len(paths)
 
 
@@ -77,7 +77,7 @@ def test_a_nested_namespace_can_be_taken_apart(path: list[str]) -> None:
 
 
 def test_within_replaces_on_a_store_and_nests_on_a_view_of_it() -> None:
-    # Seen failing with `within` that always nests, that never nests, and that forgets `_is_tenant`.
+    # Fails if `within` always nests, never nests, or ignores `_is_tenant`.
     shop = Store(MemoryBackend(), namespace="shop")
     view = shop.within("a")
     assert [one.namespace for one in (view, view.within("b"), view.within("b").within("c"))] == ["a", "a/b", "a/b/c"]
@@ -122,7 +122,7 @@ async def test_namespaces_are_apart() -> None:
 
 
 async def test_a_view_opens_and_closes_nothing() -> None:
-    # Seen failing with `close` that ignores `_is_view`.
+    # Fails if `close` ignores `_is_view`.
     one = store()
     async with one:
         await one.append("s", [user("a")], owner="ann")
@@ -163,7 +163,7 @@ OPERATIONS: dict[str, Callable[[Store, Version], Awaitable[object]]] = {
     "append another": lambda view, _: view.append("s", [user("x")], turn_id="two"),
     "save": lambda view, _: view.save("s", [user("one"), user("two"), user("three")]),
     "save any": lambda view, _: view.save("s", [user("x")], expect=ANY),
-    "save what is there": lambda view, _: view.save("s", [user("one"), user("two")], expect=PRESENT),
+    "save an existing session": lambda view, _: view.save("s", [user("one"), user("two")], expect=PRESENT),
     "rewind": lambda view, _: view.rewind("s", turns=1),
     "rewind messages": lambda view, seen: view.rewind("s", messages=1, expect=seen),
     "pop": lambda view, _: view.pop("s"),
@@ -173,14 +173,14 @@ OPERATIONS: dict[str, Callable[[Store, Version], Awaitable[object]]] = {
     "fork a version": lambda view, seen: view.fork("s", "copy", at=1, expect=seen),
     "fork onto": lambda view, _: view.fork("own", "s"),
     "erase": lambda view, _: view.erase("s"),
-    "erase one that is there": lambda view, _: view.erase("s", expect=PRESENT),
+    "erase an existing session": lambda view, _: view.erase("s", expect=PRESENT),
 }
-"""Calls that read the session `s`, or write to it; all but `erase` need it."""
+"""Calls that read or write the session `s`; all but `erase` require it."""
 
 
 @pytest.mark.parametrize("name", [name for name in OPERATIONS if name != "erase"])
 async def test_a_session_of_another_owner_does_not_exist(name: str) -> None:
-    # Seen failing with `for_owner=None` in the changes, in `fork` and in `erase`, and with `_read` without its check.
+    # Fails with `for_owner=None` in the changes, in `fork` or in `erase`, or with `_read` without its check.
     one = await of_bob()
     before = await one.session("s")
     ann, bob = one.for_owner("ann"), one.for_owner("bob")
@@ -192,14 +192,14 @@ async def test_a_session_of_another_owner_does_not_exist(name: str) -> None:
     assert (after.version, after.turns, after.info.owner) == (before.version, before.turns, "bob")
     with pytest.raises(SessionNotFound):
         await one.load("copy")
-    if name in ("append another", "append for an owner", "take", "fork onto"):  # these fail in the owner's view, too
+    if name in ("append another", "append for an owner", "take", "fork onto"):  # these fail in the owner's view as well
         return
     if name != "append again":
         await OPERATIONS[name](bob, before.version)
 
 
 async def test_erasing_a_session_of_another_owner_finds_none() -> None:
-    # Seen failing with `erase` that passes no owner.
+    # Fails if `erase` passes no owner.
     one = await of_bob()
     seen = (await one.info("s")).version
     ann = one.for_owner("ann")
@@ -213,7 +213,7 @@ async def test_erasing_a_session_of_another_owner_finds_none() -> None:
 
 
 async def test_a_session_that_a_view_makes_belongs_to_its_owner() -> None:
-    # Seen failing with `Header.new` without the owner.
+    # Fails if `Header.new` omits the owner.
     one = store()
     ann = one.for_owner("ann")
     await ann.append("appended", [user("x")])
@@ -226,7 +226,7 @@ async def test_a_session_that_a_view_makes_belongs_to_its_owner() -> None:
 
 
 async def test_lists_exports_and_erasures_are_of_the_views_owner_alone() -> None:
-    # Seen failing with `sessions` and `erase_owner` without their check of the view's owner.
+    # Fails if `sessions` or `erase_owner` does not check the owner of the view.
     one = await of_bob()
     ann = one.for_owner("ann")
     await ann.append("t", [user("x")])
@@ -242,7 +242,7 @@ async def test_lists_exports_and_erasures_are_of_the_views_owner_alone() -> None
 
 
 def test_a_view_of_one_owner_is_no_way_to_another() -> None:
-    # Seen failing with `for_owner` that replaces the owner.
+    # Fails if `for_owner` replaces the owner.
     ann = store().for_owner("ann")
     assert ann.for_owner("ann").owner == "ann"
     for view in (ann, ann.within("a"), ann.within("a").within("b")):
@@ -258,7 +258,7 @@ def test_an_owner_that_breaks_a_rule_is_refused(owner: Any) -> None:
 
 @pytest.mark.parametrize("name", OPERATIONS)
 async def test_another_owners_session_lives_no_longer(name: str) -> None:
-    # Seen failing with `_read` that touches at once, and with `Backend.copy` that reads with `touch=True`.
+    # Fails if `_read` touches at once, or if `Backend.copy` reads with `touch=True`.
     clock = Clock()
     one = await of_bob(clock, ttl=100)
     seen = (await one.info("s")).version
@@ -271,7 +271,7 @@ async def test_another_owners_session_lives_no_longer(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["load", "load the last", "session", "touch", "append", "fork", "metadata"])
 async def test_the_owners_own_session_lives_longer(name: str) -> None:
-    # Seen failing with `_read` of a view that never touches, and with `Backend.copy` without its second read.
+    # Fails if `_read` of a view never touches, or if `Backend.copy` lacks its second read.
     clock = Clock()
     one = await of_bob(clock, ttl=100)
     clock.advance(60)
@@ -280,7 +280,7 @@ async def test_the_owners_own_session_lives_longer(name: str) -> None:
 
 
 async def test_a_view_reads_once_until_the_expiry_has_to_be_moved() -> None:
-    # Seen failing with `_read` that always reads twice.
+    # Fails if `_read` always reads twice.
     clock = Clock()
     backend = Lossy(MemoryBackend(ttl=100, clock=clock))
     ann = Store(backend).for_owner("ann")
@@ -296,7 +296,7 @@ async def test_a_view_reads_once_until_the_expiry_has_to_be_moved() -> None:
 
 
 class Lossy(Layer):
-    """Counts the reads, and raises errors instead of the answers of commits, the first error first."""
+    """Counts the reads, and raises the given errors instead of answers to commits, in order."""
 
     def __init__(self, inner: Backend, *errors: type[TurnlogError]) -> None:
         super().__init__(inner)
@@ -319,11 +319,11 @@ class Lossy(Layer):
 
 
 class Inner(Lossy):
-    """A layer of a class of its own."""
+    """A subclass, for a search by class."""
 
 
 def test_find_returns_the_outermost_layer_of_a_class() -> None:
-    # Seen failing with `find` that looks at the outermost layer alone.
+    # Fails if `find` checks only the outermost layer.
     inner = Inner(MemoryBackend())
     middle = Lossy(inner)
     outer = Lossy(middle)
@@ -333,7 +333,7 @@ def test_find_returns_the_outermost_layer_of_a_class() -> None:
     assert Store(inner).find(Lossy) is inner
 
 
-def test_find_refuses_a_class_that_is_not_there() -> None:
+def test_find_refuses_a_missing_class() -> None:
     for one in (Store(MemoryBackend()), Store(Lossy(MemoryBackend()))):
         with pytest.raises(InvalidInput, match="has no Inner"):
             one.find(Inner)
@@ -350,7 +350,7 @@ def test_find_refuses_a_class_that_is_not_there() -> None:
     ],
 )
 async def test_resend_goes_on_until_there_is_an_answer_and_stores_once(lost: list[Any], tries: int) -> None:
-    # Seen failing with `resend` that catches one of the two errors alone, or stops after the first try.
+    # Fails if `resend` catches only one of the two errors, or stops after the first attempt.
     backend = Lossy(MemoryBackend(), OutcomeUnknown, *lost)
     one = Store(backend)
     with pytest.raises(OutcomeUnknown) as caught:
@@ -373,7 +373,7 @@ async def test_resend_gives_up_after_the_last_delay(last: type[TurnlogError]) ->
 
 
 async def test_resend_passes_on_the_conflict_of_a_change_that_was_not_stored() -> None:
-    # Seen failing with `resend` that catches TurnlogError.
+    # Fails if `resend` catches TurnlogError.
     one = Store(MemoryBackend())
     seen = (await one.append("s", [user("a")])).version
     change = Change(owner="ann", expect=seen)
@@ -413,7 +413,7 @@ def test_a_store_is_made_over_a_backend() -> None:
 
 
 class Trusting:
-    """A store over a cache that trusts what it has, and another writer on the same backend."""
+    """A store over a cache in mode `trust`, and another writer on the same backend."""
 
     def __init__(self) -> None:
         memory = MemoryBackend()
@@ -421,7 +421,7 @@ class Trusting:
 
 
 async def test_a_rewind_of_one_session_does_not_cut_what_others_have_written_since() -> None:
-    # Seen failing with `expect` instead of the version that was read as the condition of the cut.
+    # Fails if the condition of the cut is `expect` instead of the version that was read.
     it = Trusting()
     made = await it.store.append("s", [user("a")])
     await it.store.append("s", [user("b")])
@@ -431,10 +431,10 @@ async def test_a_rewind_of_one_session_does_not_cut_what_others_have_written_sin
     assert [message.text for message in await it.other.load("s")] == ["a", "b", "c", "d"]
 
 
-@pytest.mark.parametrize("change", ["erased", "grown", "made anew"])
+@pytest.mark.parametrize("change", ["erased", "grown", "recreated"])
 @pytest.mark.parametrize("how", ["nothing", "any", "present", "version", "exact", "session"])
 async def test_a_save_that_changes_nothing_is_compared_with_the_backend(change: str, how: str) -> None:
-    # Seen failing without the second read.
+    # Fails without the second read.
     it = Trusting()
     await it.store.append("s", [user("a")])
     seen = (await it.store.append("s", [user("b")])).version
@@ -516,7 +516,7 @@ def test_find_takes_a_class() -> None:
 
 
 class Encoded(PayloadLayer):
-    """Reads records that are not decoded, as from a database."""
+    """Returns records that are not decoded yet, as a database does."""
 
     codec = 200
     position: ClassVar[Position] = "encryption"
@@ -530,7 +530,7 @@ class Encoded(PayloadLayer):
 
 @pytest.mark.parametrize(("turns", "pieces"), [(3, 0), (20, 20)])
 async def test_a_large_session_is_decoded_in_pieces(turns: int, pieces: int) -> None:
-    """Other tasks run after each megabyte; a session that is not larger than a record may be, is decoded at once."""
+    """Other tasks run after each megabyte.  A session up to the limit of one record is decoded at once."""
     large = Store(Encoded(MemoryBackend()))
     for number in range(turns):
         await large.append("s", [user(f"{number} " + "x" * 1_100_000)])

@@ -1,4 +1,4 @@
-"""`Store.write_turn`: one turn in rounds, whatever happens between them."""
+"""`Store.write_turn`: a turn in several rounds, with other changes between them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def store() -> Store:
 
 
 async def written(store: Store, session_id: str = "s") -> list[tuple[str, list[str], bool, bool]]:
-    """The id of each turn, its texts, and whether it is open and interrupted."""
+    """Return the id and the texts of each turn, and whether it is open and interrupted."""
     turns = (await store.session(session_id)).turns
     return [(turn.id, [message.text for message in turn.messages], turn.open, turn.interrupted) for turn in turns]
 

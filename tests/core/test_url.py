@@ -1,4 +1,4 @@
-"""`parse_url`: the parts of a URL, decoded, and errors that show no piece of a malformed one."""
+"""`parse_url`: the decoded parts of a URL, and errors that show no part of a malformed one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from turnlog.config import URL, parse_url
 from turnlog.errors import InvalidInput
 
-_PASSWORD = "b9-sesame"  # noqa: S105 - no message may show it
+_PASSWORD = "b9-sesame"  # noqa: S105 - no error message may show it
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_the_password_is_masked_in_any_encoding() -> None:
 
 
 def with_password(url: Any) -> Any:
-    """The URL with the password in place of PW."""
+    """Return the URL with the password in place of PW."""
     return url.replace("PW", _PASSWORD) if isinstance(url, str) else url
 
 
@@ -186,7 +186,7 @@ def test_an_error_names_the_place_of_the_url() -> None:
 
 
 def test_an_error_can_be_pickled() -> None:
-    """As process pools do with it."""
+    """Process pools pickle errors."""
     with pytest.raises(InvalidInput) as caught:
         parse_url("")
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)

@@ -1,4 +1,4 @@
-"""Key, Version, Change, Query, Record, Metadata and ids: checked when made, equal when equal, immutable."""
+"""Key, Version, Change, Query, Record, Metadata and ids: checked on creation, equal by value, immutable."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ async def test_no_application_works_in_a_namespace_where_turnlog_keeps_what_is_i
         open_store("memory://", namespace=name)
     with pytest.raises(ConfigError, match=r"namespace: .* begins with 'turnlog:'"):
         open_store(f"memory://?namespace={name}")
-    await store.backend.commit(Key(name, "s"), Change(append=(record("kept"),)))  # a layer may keep something there
+    await store.backend.commit(Key(name, "s"), Change(append=(record("kept"),)))  # layers may use such a name
     assert (await store.backend.read(Key(name, "s"))).messages == [user("kept")]
     assert [info async for info in store.sessions()] == []
 
@@ -262,7 +262,7 @@ def test_what_is_no_version_is_refused(text: Any) -> None:
 @pytest.mark.parametrize("part", ["epoch", "tip", "stamp"])
 @pytest.mark.parametrize("size", [17, 1_000_000])
 def test_a_version_from_a_client_is_no_longer_than_a_stores_own(part: str, size: int) -> None:
-    """A server would refuse the statement, and the message would hold the text."""
+    """A server would refuse the statement, and the error message would contain the text."""
     with pytest.raises(InvalidInput) as caught:
         Version.parse(str(msgspec.structs.replace(VERSION, **{part: b"x" * size})))
     assert len(str(caught.value)) < 200
@@ -316,7 +316,7 @@ def test_a_later_version_has_more_cuts_or_more_rounds_in_the_same_session(change
 
 def test_versions_are_not_ordered() -> None:
     with pytest.raises(TypeError):
-        VERSION < VERSION  # type: ignore[operator]  # noqa: B015, PLR0124 - the comparison is what is tested
+        VERSION < VERSION  # type: ignore[operator]  # noqa: B015, PLR0124 - the comparison itself must fail
 
 
 # -------------------------------------------------------------------------------------------------------------- changes
@@ -559,7 +559,7 @@ def test_the_two_faces_of_a_body() -> None:
     one = record()
     assert one.decoded
     payload = one.payload
-    assert payload is one.payload  # made once
+    assert payload is one.payload  # encoded once
     stored = Record(one.id, one.part, one.open, one.time, one.count, _payload=payload)
     assert not stored.decoded
     assert stored.messages == one.messages and stored.messages is stored.messages and stored.decoded
@@ -576,7 +576,7 @@ def test_a_record_is_equal_to_itself_whichever_face_was_asked_for() -> None:
 
 
 def sealed(*ends: int) -> tuple[Record, tuple[Record, ...]]:
-    """A sealed run of turns with so many rounds each, and what it was made of."""
+    """Return a sealed run of turns with these numbers of rounds, and its records before the seal."""
     rounds = tuple(
         record(f"{turn}.{part}", id=f"t{turn}", part=part, open=part < n - 1)
         for turn, n in enumerate(ends)
@@ -614,7 +614,7 @@ def test_what_cannot_be_sealed() -> None:
 
 
 def test_a_seal_holds_a_limited_number_of_messages() -> None:
-    """Sealing and reading would hold up the event loop."""
+    """More messages would block the event loop during a seal or a read."""
     half = tuple(user("x") for _ in range(MAX_SEALED_MESSAGES // 2))
     records = tuple(Record.of(half, id=f"t{number}", time=0.0) for number in range(3))
     state = SessionState.absent(Key("n", "s"))
@@ -636,12 +636,12 @@ def upper(message: Message) -> Message:
 
 
 def encoded(one: Record) -> Record:
-    """Return the record as a backend reads it, with its payload alone."""
+    """Return the record as a backend reads it, with its payload only."""
     return one.with_payload(bytes(one.payload))
 
 
-# The tests of `mapped` were seen failing with a `mapped` that keeps the payload, the messages, the parts or the size of
-# the record before it, that always returns a new record, and that maps the messages of a sealed run as one round.
+# The tests of `mapped` fail if `mapped` keeps the earlier payload, messages, parts or size, if it always returns a new
+# record, or if it maps the messages of a sealed run as one round.
 
 
 @pytest.mark.parametrize("stored", [False, True])
@@ -661,7 +661,7 @@ def test_a_record_is_mapped_message_by_message(stored: bool) -> None:
 def test_a_sealed_run_is_mapped_round_by_round(stored: bool) -> None:
     whole, parts = sealed(1, 3, 2)
     before = encoded(whole) if stored else whole
-    assert before.messages  # the messages are kept once they were read
+    assert before.messages  # messages are kept after the first read
     after = before.mapped(lambda message: user(f"<{message.text}>"))
     expected = [f"<{message.text}>" for message in whole.messages]
     for one in (after, encoded(after)):
@@ -751,7 +751,7 @@ def test_a_bad_query_is_refused(parts: dict[str, Any]) -> None:
 
 
 def test_a_limit_of_5001_digits_is_refused() -> None:
-    with pytest.raises(InvalidInput):  # Python refuses to write it out
+    with pytest.raises(InvalidInput):  # Python refuses to print it
         Query(namespace="shop", limit=10**5_000)
 
 
@@ -807,7 +807,7 @@ def test_rounds_are_read_as_turns() -> None:
 
 
 def test_a_turn_and_an_info_are_dictionaries_of_json() -> None:
-    # Seen failing with a `to_dict` that leaves out a field, and one that hands out a `Message` or a `Metadata`.
+    # Fails if `to_dict` omits a field, or returns a `Message` or a `Metadata`.
     change = Change(append=(record("a", id="t", time=2.5, open=True),), metadata={"a": [1]}, owner="ann", ttl=60)
     state, receipt = SessionState.absent(Key("n", "s")).apply(change, 10.0)
     session = state.read(15.0, touch=False)[1]
@@ -879,4 +879,4 @@ def test_session_ids_cannot_be_guessed() -> None:
     ids = {Store.new_session_id() for _ in range(1_000)}
     assert len(ids) == 1_000
     assert all(len(id) >= 22 and set(id) <= set(string.ascii_letters + string.digits + "-_") for id in ids)
-    assert len({id[:8] for id in ids}) == 1_000  # nothing that they have in common
+    assert len({id[:8] for id in ids}) == 1_000  # the first 8 characters differ

@@ -1,7 +1,7 @@
-"""Windows: the fewest whole turns at the end, and the exact turns where some of them are sealed in one record.
+"""Windows: the fewest whole turns at the end, and the exact turns if some of them are sealed in one record.
 
-The tests of `window` and `newest` were seen failing with bugs: a window that begins with a later round, one that is a
-record too short or too long, and one that ignores `start` or `stop`.
+The tests of `window` and `newest` have failed with these bugs: a window that starts with a later round, that is a
+record too short or too long, or that ignores `start` or `stop`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ few = st.integers(1, 9) | st.integers(1, 40)
 
 
 def placed(shape: list[tuple[str, int]], start: int) -> list[Record]:
-    """Return records of these kinds and counts, of a session from whose beginning `start` messages were dropped."""
+    """Return records of these kinds and counts, of a session whose first `start` messages were dropped."""
     records: list[Record] = []
     number = rounds = 0
     messages = start
@@ -38,7 +38,7 @@ def placed(shape: list[tuple[str, int]], start: int) -> list[Record]:
 
 
 def by_definition(records: list[Record], last: int) -> int:
-    """Return where the fewest whole turns that hold `last` messages begin: try every place, the last one first."""
+    """Return the start of the fewest whole turns with `last` messages, by a search from the end."""
     for place in range(len(records), 0, -1):
         begins = place == len(records) or records[place].turns > 0
         if begins and sum(record.count for record in records[place:]) >= last:
@@ -54,13 +54,13 @@ def test_a_window_agrees_with_the_definition(
     assert window(records, last) == by_definition(records, last)
     start, stop = (min(end, len(records)) for end in sorted(ends))
     while start and start < len(records) and not records[start].turns:
-        start -= 1  # it should begin a turn
+        start -= 1  # it must start a turn
     assert window(records, last, start, stop) == start + by_definition(records[start:stop], last)
 
 
 @given(shape=shapes, dropped=st.integers(0, 9), last=few)
 def test_the_newest_records_are_the_window(shape: list[tuple[str, int]], dropped: int, last: int) -> None:
-    """And no record before it is read."""
+    """No earlier record is read."""
     records = placed(shape, dropped)
     backwards = iter(records[::-1])
     found = newest(backwards, last)
@@ -69,13 +69,13 @@ def test_the_newest_records_are_the_window(shape: list[tuple[str, int]], dropped
 
 
 class Counting(Layer):
-    """Notes the `last` of each read, and can seal a record right after a read."""
+    """Records the `last` of each read, and can seal a record directly after a read."""
 
     asked: list[int | None]
     sealed_next: Record | None = None
 
     async def read(self, key: Key, **how: Any) -> Session:
-        """Note and forward."""
+        """Record the read and forward it."""
         self.asked.append(how.get("last"))
         session = await super().read(key, **how)
         if self.sealed_next is not None:
@@ -85,7 +85,7 @@ class Counting(Layer):
 
 
 async def ten(*runs: slice) -> Counting:
-    """Ten turns of one message, `q0` to `q9`, with some sealed."""
+    """Return ten turns of one message, `q0` to `q9`, with these runs sealed."""
     store = Counting(MemoryBackend())
     store.asked = []
     turns = tuple(Record.of((user(f"q{n}"),), id=f"t{n}", time=0.0) for n in range(10))
@@ -97,7 +97,7 @@ async def ten(*runs: slice) -> Counting:
 
 
 async def shown(store: Counting, last: int, before: int) -> list[str]:
-    """Return the texts of `load`; `session` returns the same messages and takes at least as many reads."""
+    """Return the texts of `load`.  `session` must return the same messages with at least the same number of reads."""
     store.asked.clear()
     session = await Store(store).session("s", last=last, before=before)
     reads = store.asked.copy()
@@ -127,7 +127,7 @@ async def test_every_part_is_exact_and_takes_one_read_more_at_most_and_only_wher
 
 
 async def test_a_run_that_is_sealed_between_the_two_reads() -> None:
-    """More is cut off than the second read added, so there is a third one."""
+    """The cut is larger than the addition of the second read, so a third read follows."""
     store = await ten(slice(2, 5))
     store.sealed_next = Record.seal((await store.inner.read(KEY)).records[2:4])
     session = await Store(store).session("s", last=4, before=4)
@@ -144,7 +144,7 @@ async def test_a_window_that_is_wider_than_asked_for_is_cut_though_nothing_in_it
 
 
 async def test_the_second_read_is_answered_with_what_is_not_sealed() -> None:
-    """A cache may still hold the single records: then the second read returns more than is needed."""
+    """A cache may still have the single records.  Then the second read returns more than needed."""
     sealed, single = await ten(slice(2, 7)), await ten()
 
     async def read(key: Key, **how: Any) -> Session:

@@ -1,8 +1,8 @@
-"""A program for the tests of the cache: two processes, each with a cache, take turns.
+"""A program for the tests of the cache: two processes with a cache each, which operate alternately.
 
 python cache_writers.py URL OPERATIONS validate|trust [unfenced|ageless]
 
-Each operation begins after the operation of the other process has ended.
+Each operation begins after the other process's operation has ended.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from turnlog_cache._layer import Mode
 
 SESSIONS: Final = 20
 MAX_AGE: Final = {"": 0.2, "unfenced": 0.2, "ageless": 0.02}
-"""Seconds, the last for the naive cache: a fast machine must find it out, too."""
+"""Seconds.  The last is for the naive cache: a fast machine must find a stale read as well."""
 NEXT: Final = b"n"
 FAILED: Final = b"f"
 
@@ -32,7 +32,7 @@ Counts = tuple[int, int, int]  # stale reads, refused changes, stored turns
 
 
 def unfenced(cache: CacheLayer) -> None:
-    """Make a naive cache: the backend does not compare conditions."""
+    """Make a naive cache: its backend ignores conditions."""
     commit = cache.inner.commit
 
     async def naive(key: Key, change: Change) -> Any:
@@ -46,10 +46,10 @@ class Writer:
 
     Args:
         cache: The cache of the process.
-        max_age: Seconds: how old a read may be in `trust`.
+        max_age: The maximum age of a read in `trust`, in seconds.
         number: The number of the process.
-        turns: How many turns of each session were acknowledged to either process.
-        sent: When each of them was sent, by the clock that all processes share.
+        turns: The number of acknowledged turns of each session, shared by both processes.
+        sent: The time at which each turn was sent, by the clock that both processes share.
     """
 
     def __init__(self, cache: CacheLayer, max_age: float, number: int, turns: Any, sent: Any) -> None:
@@ -110,14 +110,14 @@ class Writer:
 
 
 def main(url: str, operations: int, mode: Mode, naive: str) -> None:
-    """Let both processes take turns, and check what is stored."""
+    """Let both processes operate alternately, and check the stored turns."""
     turns = server_writers.processes.Array("q", SESSIONS, lock=False)
     sent = server_writers.processes.Array("d", SESSIONS * operations, lock=False)
     pipes = os.pipe(), os.pipe()
 
     async def work(number: int, barrier: Barrier) -> Counts:
         mine, others = pipes[number][0], pipes[1 - number][1]
-        max_age = 3600 if naive == "ageless" else MAX_AGE[naive]  # which trusts its entries too long
+        max_age = 3600 if naive == "ageless" else MAX_AGE[naive]  # trusts its entries for too long
         cache = CacheLayer(server_writers.at(url), mode=mode, max_age=max_age)
         if naive == "unfenced":
             unfenced(cache)
@@ -131,7 +131,7 @@ def main(url: str, operations: int, mode: Mode, naive: str) -> None:
                     await writer.operate()
                     os.write(others, NEXT)
             except BaseException:
-                os.write(others, FAILED)  # the other process waits for it
+                os.write(others, FAILED)  # the other process waits for a byte
                 raise
             return writer.stale, writer.refused, writer.stored
 

@@ -57,7 +57,7 @@ def rewritten(inner: Backend, progress: Any) -> None:
 
 
 def unchecked(inner: Backend, progress: Any) -> None:
-    """Make a seal that replaces all records with the same numbers, whatever they hold."""
+    """Make a seal that replaces all records with the same numbers without comparing them."""
     checked = inner.seal
 
     async def seal(key: Key, record: Record) -> bool | None:
@@ -79,7 +79,7 @@ NAIVE: Final = {"rewritten": rewritten, "unchecked": unchecked}
 
 
 async def write(store: Store, writer: int, operations: int, progress: Any) -> tuple[list[int], dict[str, list[int]]]:
-    """Append and cut; return the numbers that were appended to shared sessions, and those in each own session."""
+    """Append and cut; return the numbers appended to shared sessions, and the numbers in each own session."""
     dice, shared = Random(writer), list[int]()
     own: dict[str, list[int]] = {f"{writer} {number}": [] for number in range(2)}
     for number in range(operations):
@@ -104,7 +104,7 @@ async def write(store: Store, writer: int, operations: int, progress: Any) -> tu
 
 
 async def seal(layer: ZstdLayer, progress: Any) -> int:
-    """Seal all sessions as a whole until the writers have ended; return how often a session became smaller."""
+    """Seal all sessions as a whole until the writers have ended; return the number of sessions that became smaller."""
     sealed = 0
     while progress.value < ENDED:
         async for result in layer.recompress("default", idle=0):
@@ -133,7 +133,7 @@ async def check(layer: ZstdLayer, written: list[Any]) -> int:
 
 def main(url: str, operations: int, naive: str) -> None:
     """Run all processes, and check the result."""
-    progress = server_writers.processes.Value("i", 0)  # operations that were begun, and `ENDED` after the last writer
+    progress = server_writers.processes.Value("i", 0)  # started operations, plus `ENDED` after the last writer
 
     async def work(number: int, barrier: Barrier) -> Any:
         async with layer_at(url) as layer:

@@ -1,4 +1,4 @@
-"""A firewall between a store and its server: it passes bytes on, or drops them and says nothing."""
+"""A firewall between a store and its server: it forwards bytes, or drops them silently."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from urllib.parse import urlsplit
 
 
 class Firewall:
-    """Passes the bytes of connections on to a server, in both directions, until it is told to drop them.
+    """Forwards the bytes of connections to a server and back, until `forget` makes it drop them.
 
-    No connection is closed by it while it drops: neither side hears of anything.
+    It closes no connection while it drops bytes, so neither side is notified.
 
     Args:
         url: The URL of the server.
-        delay: Seconds until it passes bytes on, in each direction.
+        delay: Seconds before bytes are forwarded, in each direction.
 
     Attributes:
-        url: The URL of the same through the firewall.
-        made: How many connections were made through it.
+        url: The URL of the server through the firewall.
+        made: The number of connections made through it.
     """
 
     def __init__(self, url: str, *, delay: float = 0.0) -> None:
@@ -44,12 +44,12 @@ class Firewall:
             connection.end()
 
     def forget(self, *, requests: bool = True, replies: bool = True, new: bool = False) -> None:
-        """Drop what comes on the connections that there are.
+        """Drop the bytes of existing connections.
 
         Args:
-            requests: What the store sends.
-            replies: What the server sends.
-            new: Also everything on connections that are made later.
+            requests: Whether to drop the bytes from the store.
+            replies: Whether to drop the bytes from the server.
+            new: Whether to drop all bytes of later connections.
         """
         self._shut = new
         for connection in self._connections:
@@ -90,7 +90,7 @@ class _Connection:
             self.end()
 
     def end(self) -> None:
-        """End it."""
+        """Abort both connections."""
         for task in self._tasks:
             task.cancel()
         for writer in self._writers:

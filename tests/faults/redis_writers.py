@@ -1,6 +1,6 @@
-"""What tests of Redis share: stores and naive ones, a proxy that loses things, and writers in processes of their own.
+"""Shared code of the Redis tests: stores, naive scripts, a proxy that loses messages, and writers in other processes.
 
-python redis_writers.py append URL REPEATS [unchecked]  eight writers append to one session at once, again and again
+python redis_writers.py append URL REPEATS [unchecked]  eight writers append to one session concurrently, repeatedly
 python redis_writers.py race URL ROUNDS [unchecked]     two writers change a session at one version
 """
 
@@ -38,7 +38,7 @@ def at(url: str, *, namespace: str = "default", **options: Any) -> RedisStore:
     """Return the store at a URL.
 
     Args:
-        url: The place of its backend.
+        url: The URL of the server.
         namespace: As in `Store`.
         options: The options of the backend.
     """
@@ -46,12 +46,12 @@ def at(url: str, *, namespace: str = "default", **options: Any) -> RedisStore:
 
 
 def raw(url: str) -> redis.Redis:
-    """A connection beside turnlog, that blocks: what it does is done when it answers."""
+    """Return a blocking client without turnlog: a command has been executed when the call returns."""
     return redis.Redis.from_url(url, protocol=2)
 
 
 def emptied() -> str:
-    """The URL of a Redis without a session in it."""
+    """Return the URL of a Redis server without sessions."""
     url = servers.redis()
     with raw(url) as client:
         client.flushdb()
@@ -59,7 +59,7 @@ def emptied() -> str:
 
 
 def place_of(session: str, namespace: str = "default") -> bytes:
-    """The key of a session in Redis."""
+    """Return the key of a session in Redis."""
     return keys_of(namespace, Key(namespace, session).session.encode()).session
 
 
@@ -67,7 +67,7 @@ def place_of(session: str, namespace: str = "default") -> bytes:
 
 
 def rewritten(name: str, old: str, new: str) -> _scripts.Script:
-    """A script with another text in place of some of its own."""
+    """Return a script with some of its text replaced, and register it."""
     text = getattr(_scripts, name).text.decode()
     assert old in text, "nothing to replace"
     data = text.replace(old, new).encode()
@@ -78,7 +78,7 @@ def rewritten(name: str, old: str, new: str) -> _scripts.Script:
 
 @contextmanager
 def planted(name: str, old: str, new: str) -> Iterator[None]:
-    """With a script that is not as it should be."""
+    """Replace a script by a naive one until the block ends."""
     sound = getattr(_scripts, name)
     setattr(_scripts, name, rewritten(name, old, new))
     try:
@@ -92,7 +92,7 @@ FORGETFUL: Final = ("COMMIT", "if found then", "if false then")
 
 
 def unchecked() -> None:
-    """The naive store: it reads, then writes, and does not look whether another was quicker."""
+    """Make commits naive: a script no longer checks that the header is the one that was read."""
     _scripts.COMMIT = rewritten(*UNCHECKED)  # type: ignore[misc]
 
 
@@ -100,12 +100,13 @@ def unchecked() -> None:
 
 
 class Proxy:
-    """Stands between a store and its server, knows the commands, and decides over each.
+    """A proxy between a store and its server that reads the commands and decides the fate of each.
 
     Args:
-        url: Where the server is.
-        fate: What becomes of a command: None: it is done; `CUT_REQUEST`: the connection is cut before the server sees
-            it; `CUT_REPLY`: after it was done; bytes: they are the answer, and the server never sees it.
+        url: The URL of the server.
+        fate: A function that returns the fate of a command.  None: it is forwarded.  `CUT_REQUEST`: the connection ends
+            before the server receives it.  `CUT_REPLY`: the connection ends after the server has executed it.  Bytes:
+            the proxy answers with them, and the server does not receive the command.
     """
 
     def __init__(self, url: str, fate: Callable[[list[bytes]], Fate] = lambda command: None) -> None:
@@ -134,11 +135,11 @@ class Proxy:
 
     @property
     def connections(self) -> int:
-        """How many there are."""
+        """The number of connections."""
         return len(self._tasks)
 
     def count(self) -> None:
-        """Count from here on."""
+        """Reset the counts."""
         self.commands, self.trips, self.sent, self.received = [], 0, 0, 0
 
     def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -189,7 +190,7 @@ class Proxy:
 
 
 async def _reply(answers: asyncio.StreamReader) -> bytes:
-    """All bytes of the one answer that is awaited."""
+    """Read the bytes of one reply."""
     reader, parts = hiredis.Reader(), []
     while True:
         data = await answers.read(1 << 20)
@@ -202,7 +203,7 @@ async def _reply(answers: asyncio.StreamReader) -> bytes:
 
 
 def servers_port(url: str) -> int:
-    """The port of a URL."""
+    """Return the port of a URL."""
     return urlsplit(url).port or 6379
 
 

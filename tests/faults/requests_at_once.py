@@ -1,7 +1,8 @@
 """Several requests on one session from one process: python requests_at_once.py URL MODE COUNT.
 
-Prints a line for each request: `stored` or the name of the error.  The model's answer says how many messages it was
-given.  With COUNT 0 there is one request, whose model prints `asked` and answers once a line comes in.
+The program prints a line for each request: `stored` or the name of the error.  The model's answer contains the number
+of messages that it received.  With COUNT 0 there is one request, whose model prints `asked` and answers after a line on
+standard input.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ LEASE = 1.0
 
 
 async def quick(messages: list[Message], **_: object) -> Message:
-    await asyncio.sleep(0.005)  # what a model takes, so that requests overlap
+    await asyncio.sleep(0.005)  # time of a model, so that requests overlap
     return assistant(f"saw {len(messages)}")
 
 

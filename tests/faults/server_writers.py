@@ -1,9 +1,9 @@
-"""What tests of servers do in processes of their own.
+"""Programs for the tests of servers, which run in other processes.
 
-python server_writers.py append URL REPEATS [unlocked]  eight writers append to one session at once, again and again
+python server_writers.py append URL REPEATS [unlocked]  eight writers append to one session concurrently, repeatedly
 python server_writers.py race URL ROUNDS [unlocked]     two writers change a session at one version
-python server_writers.py kill URL KILLS [autocommit]    forked writers that are killed in mid-commit
-python server_writers.py fork URL                       children use the store that they inherit, and their own
+python server_writers.py kill URL KILLS [autocommit]    forked writers are killed during a commit
+python server_writers.py fork URL                       children use the inherited store and stores of their own
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ processes = multiprocessing.get_context("fork")
 
 
 naive: list[Callable[[SQLBackend], None]] = []
-"""Functions that make naive backends of those that are opened."""
+"""Functions that turn each new backend into a naive one."""
 
 
 def at(url: str, **options: Any) -> Any:
@@ -55,7 +55,7 @@ def store_at(url: str, **options: Any) -> Store:
 
 
 def server_of(store: Store | SQLBackend) -> Server[Any]:
-    """Return the server that it uses."""
+    """Return the database object of a store or backend."""
     backend = store.backend if isinstance(store, Store) else store
     assert isinstance(backend, SQLBackend)
     assert isinstance(backend._database, Server)
@@ -63,7 +63,7 @@ def server_of(store: Store | SQLBackend) -> Server[Any]:
 
 
 def unlocked(backend: SQLBackend) -> None:
-    """The naive backend: it reads, then writes; no row is locked, and a record takes the place of another."""
+    """Make a backend naive: it reads and then writes without row locks, and overwrites existing records."""
     server = server_of(backend)
     statements = server.statements = backend._statements = copy(server.statements)
     statements.locks = False
@@ -78,7 +78,7 @@ def unlocked(backend: SQLBackend) -> None:
 
 
 def autocommit(backend: SQLBackend) -> None:
-    """The naive backend: each statement for itself."""
+    """Make a backend naive: each statement is a transaction."""
 
     async def nothing(connection: Any) -> None:
         pass
@@ -91,7 +91,10 @@ def autocommit(backend: SQLBackend) -> None:
 
 
 def at_once(count: int, work: Callable[[int, Barrier], Coroutine[Any, Any, Any]]) -> list[Any]:
-    """What several forked processes answer, which meet at a barrier; they all end where one of them fails."""
+    """Run the work in several forked processes that meet at a barrier, and return their answers.
+
+    If one process fails, all of them end.
+    """
     barrier, answers = processes.Barrier(count, timeout=60), processes.SimpleQueue()
 
     def do(number: int) -> None:
@@ -113,7 +116,7 @@ def at_once(count: int, work: Callable[[int, Barrier], Coroutine[Any, Any, Any]]
 
 
 def append(url: str, repeats: int) -> None:
-    """Let eight writers append to one session at once, and look at what is there."""
+    """Let eight writers append to one session concurrently, and check the stored turns."""
 
     async def write(number: int, barrier: Barrier) -> None:
         async with store_at(url, pool_size=1) as store:
@@ -143,7 +146,7 @@ def append(url: str, repeats: int) -> None:
 
 
 def race(url: str, rounds: int) -> None:
-    """Let two writers change a session at one version: every other time in a statement, and in a transaction."""
+    """Let two writers change a session at one version, alternately with a statement and in a transaction."""
 
     async def write(number: int, barrier: Barrier) -> list[str]:
         won = []
@@ -171,7 +174,7 @@ def race(url: str, rounds: int) -> None:
             session = await store.session("s")
         texts = [message.text for message in session.messages[1:]]
         assert [int(text.split()[1]) for text in texts] == list(range(rounds))
-        assert sorted(texts) == sorted(text for won in both for text in won), "what was not acknowledged is there"
+        assert sorted(texts) == sorted(text for won in both for text in won), "an unacknowledged turn is stored"
         assert session.info.metadata["by"] == texts[rounds - 1 - rounds % 2], "the loser changed the metadata"
 
     asyncio.run(begin())
@@ -182,26 +185,26 @@ def race(url: str, rounds: int) -> None:
 
 # ----------------------------------------------------------------------------------------------------------- killing
 
-CALLS: Final = {  # of the driver, for an append
+CALLS: Final = {  # number of driver calls in an append
     False: 1,
     True: 10,  # begin, lock, find, metadata, move, no metadata, metadata, record, change, commit
 }
 
 
 async def write_until_killed(url: str, number: int, moment: int | None, acknowledge: int) -> None:
-    """Append turns and say on a pipe which are acknowledged; die at a moment of the third, if one is named."""
+    """Append turns and write the acknowledged ones to a pipe; die at a given moment of the third append."""
     async with store_at(url, pool_size=1) as store:
         for turn in range(10_000):
             if turn == 2 and moment is not None:
                 die_at(server_of(store), moment)
             said = f"{number}-{turn}"
-            by = {"by": said} if number % 2 else None  # a transaction; otherwise a statement
+            by = {"by": said} if number % 2 else None  # a transaction, else a statement
             await store.append("s", [user(said), assistant(said)], turn_id=said, metadata=by)
             os.write(acknowledge, f"{said}\n".encode())
 
 
 def die_at(server: Server[Any], moment: int) -> None:
-    """Kill this process: 2n: before its nth call of the driver from now on; 2n + 1: when that is under way."""
+    """Kill this process at a moment: 2n is before the nth driver call from now on, 2n + 1 is during that call."""
     left = [moment]
 
     def dying(call: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Coroutine[Any, Any, Any]]:
@@ -209,7 +212,7 @@ def die_at(server: Server[Any], moment: int) -> None:
             if not left[0]:
                 os.kill(os.getpid(), signal.SIGKILL)
             elif left[0] == 1:
-                asyncio.get_running_loop().call_soon(os.kill, os.getpid(), signal.SIGKILL)  # it has been sent
+                asyncio.get_running_loop().call_soon(os.kill, os.getpid(), signal.SIGKILL)  # after it was sent
             left[0] -= 2
             return await call(*arguments)
 
@@ -220,7 +223,7 @@ def die_at(server: Server[Any], moment: int) -> None:
 
 
 def killed(url: str, number: int, moment: int | None) -> list[str]:
-    """The turns that a forked writer had acknowledged when it was killed."""
+    """Return the turns that a forked writer had acknowledged before it was killed."""
     here, there = os.pipe()
     pid = os.fork()
     if not pid:
@@ -233,22 +236,22 @@ def killed(url: str, number: int, moment: int | None) -> list[str]:
         if moment is None:
             while told.count(b"\n") < 3 + number % 5:
                 more = pipe.read(1000)
-                assert more, "it ended by itself"
+                assert more, "the writer ended by itself"
                 told += more
-            end = time.perf_counter() + number % 25 * 100e-6  # somewhere inside one of the next
+            end = time.perf_counter() + number % 25 * 100e-6  # somewhere in one of the next appends
             while time.perf_counter() < end:
                 pass
             os.kill(pid, signal.SIGKILL)
         while more := pipe.read(10_000):
             told += more
     _, status = os.waitpid(pid, 0)
-    assert os.WIFSIGNALED(status), "it ended by itself"
-    assert os.WTERMSIG(status) == signal.SIGKILL, f"it ended by itself: {status}"
+    assert os.WIFSIGNALED(status), "the writer ended by itself"
+    assert os.WTERMSIG(status) == signal.SIGKILL, f"the writer ended by itself: {status}"
     return told.decode().split()
 
 
 async def look(store: Store) -> list[str]:
-    """The ids of the turns that are there; none of them is torn, and header and metadata fit them."""
+    """Return the ids of the stored turns, after a check that turns, header and metadata fit together."""
     try:
         session = await store.session("s")
     except SessionNotFound:
@@ -265,7 +268,7 @@ async def look(store: Store) -> list[str]:
 
 
 def kill(url: str, kills: int) -> None:
-    """Kill writers, look after each what is there, and send again what it may have lost."""
+    """Kill writers, check the stored turns after each kill, and send the unacknowledged turn again."""
 
     async def check(expected: list[str], number: int, acknowledged: list[str]) -> int:
         begun = f"{number}-{len(acknowledged)}"
@@ -276,7 +279,7 @@ def kill(url: str, kills: int) -> None:
             by = {"by": begun} if number % 2 else None
             await store.append("s", [user(begun), assistant(begun)], turn_id=begun, metadata=by)
             expected.append(begun)
-            assert await look(store) == expected, "torn: what was there was not known"
+            assert await look(store) == expected, "torn: an earlier turn is missing"
         return len(found) + 1 - len(expected)
 
     expected: list[str] = []
@@ -292,7 +295,7 @@ def kill(url: str, kills: int) -> None:
 
 
 async def use(store: Store, name: str, count: int) -> None:
-    """Append to a session of one's own and to a shared one, and look whether the answers are one's own."""
+    """Append to a private and to a shared session, and check that each answer belongs to its request."""
     for place in range(count):
         said = f"{name} {place}"
         await asyncio.gather(
@@ -304,7 +307,7 @@ async def use(store: Store, name: str, count: int) -> None:
 
 
 def child(work: Callable[[], None]) -> int:
-    """Fork, and do something in the child."""
+    """Fork, and run a function in the child."""
     pid = os.fork()
     if not pid:
         code = 1
@@ -325,7 +328,7 @@ async def _with_own(url: str, name: str) -> None:
 
 
 async def forks(url: str) -> None:
-    """Fork while a loop runs, with connections open: children use the store, close it, and open others."""
+    """Fork in a running loop with open connections: children use the store, close it, and open others."""
     async with store_at(url, pool_size=3) as store:
         server, made = server_of(store), [0]
         connect = server.connect
@@ -336,7 +339,7 @@ async def forks(url: str) -> None:
 
         server.connect = connected  # type: ignore[method-assign]
         await asyncio.gather(*(store.append(f"p{number}", [user("hello")]) for number in range(3)))
-        assert made[0] == 2  # one was made when the store was opened
+        assert made[0] == 2  # opening the store made the first one
 
         def inherits(name: str) -> None:
             asyncio.run(use(store, name, 10))

@@ -1,9 +1,9 @@
-"""What tests of SQLite do in processes of their own.
+"""Programs for the tests of SQLite, which run in other processes.
 
-python sqlite_writers.py append FILE NAME COUNT [deferred]   append turns, in step with the others
-python sqlite_writers.py kill FILE KILLS [autocommit|NORMAL] forked writers that are killed in mid-append
-python sqlite_writers.py fill FILE                           append until the disk, as far as it is let, is full
-python sqlite_writers.py visit                               open, read, perhaps append, and close, as often as asked
+python sqlite_writers.py append FILE NAME COUNT [deferred]   append turns at the same time as others
+python sqlite_writers.py kill FILE KILLS [autocommit|NORMAL] forked writers are killed during an append
+python sqlite_writers.py fill FILE                           append with a limited file size, as on a full disk
+python sqlite_writers.py visit                               open, read, append if requested, and close, for each input
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def at(path: str) -> Store:
 
 
 def deferred() -> None:
-    """The naive backend: its transaction begins as a reader, as SQLite's and SQLAlchemy's do by default."""
+    """Make the backend naive: its transaction begins with a read, as by default in SQLite and SQLAlchemy."""
 
     def transact(connection: Connection, work: Work) -> Any:
         connection.execute("PRAGMA busy_timeout=30000")
@@ -53,12 +53,12 @@ def deferred() -> None:
 
 
 def autocommit() -> None:
-    """The naive backend: each statement for itself."""
+    """Make the backend naive: each statement is a transaction."""
     sqlite._transact = sqlite._do
 
 
 async def append(path: str, name: str, count: int) -> None:
-    """Append turns; each says its writer and its place, twice."""
+    """Append turns of two messages, each with the name of the writer and the number of the turn."""
     meet("ready")
     async with at(path) as store:
         for place in range(count):
@@ -69,7 +69,7 @@ async def append(path: str, name: str, count: int) -> None:
 
 
 def meet(word: str) -> None:
-    """Wait for the others."""
+    """Print a word, and wait for a line from the parent."""
     sys.stdout.write(f"{word}\n")
     sys.stdout.flush()
     sys.stdin.readline()
@@ -79,7 +79,7 @@ def meet(word: str) -> None:
 
 
 async def write_until_killed(path: str, number: int, statement: int | None, acknowledge: int) -> None:
-    """Append turns and say on a pipe which are acknowledged; die before a statement of the third, if one is named."""
+    """Append turns and write the acknowledged ones to a pipe; die before a given statement of the third append."""
     async with at(path) as store:
         for turn in range(10_000):
             if turn == 2 and statement is not None:
@@ -89,11 +89,11 @@ async def write_until_killed(path: str, number: int, statement: int | None, ackn
             os.write(acknowledge, f"{said}\n".encode())
 
 
-STATEMENTS = 5  # of an append: begin, update, insert twice, commit
+STATEMENTS = 5  # in an append: begin, update, insert twice, commit
 
 
 def connection_of(store: Store) -> Connection:
-    """Return the connection of its thread; while the thread waits, another may use it."""
+    """Return the connection of the worker thread, which other threads may use only while the worker waits."""
     assert isinstance(store.backend, SQLiteBackend)
     database = store.backend._database
     assert isinstance(database, sqlite._SQLite)
@@ -104,7 +104,7 @@ def connection_of(store: Store) -> Connection:
 
 
 def die_before(connection: Connection, statement: int) -> None:
-    """Kill this process when the connection begins its nth statement from now on; after the last, when it has ended."""
+    """Kill this process before the connection's nth statement from now on; after the transaction for `STATEMENTS`."""
     left = [statement]
 
     def watch(sql: str) -> None:
@@ -125,7 +125,7 @@ def die_before(connection: Connection, statement: int) -> None:
 
 
 def killed(path: str, number: int, statement: int | None) -> list[str]:
-    """The turns that a forked writer had acknowledged when it was killed."""
+    """Return the turns that a forked writer had acknowledged before it was killed."""
     here, there = os.pipe()
     pid = os.fork()
     if not pid:
@@ -138,20 +138,20 @@ def killed(path: str, number: int, statement: int | None) -> list[str]:
         if statement is None:
             while told.count(b"\n") < 3 + number % 5:
                 told += pipe.read(1000)
-            end = time.perf_counter() + number % 25 * 40e-6  # an append takes some 300: it is somewhere inside the next
+            end = time.perf_counter() + number % 25 * 40e-6  # an append takes 300 µs: somewhere in the next one
             while time.perf_counter() < end:
                 pass
             os.kill(pid, signal.SIGKILL)
         while more := pipe.read(10_000):
             told += more
     _, status = os.waitpid(pid, 0)
-    assert os.WIFSIGNALED(status), "it ended by itself"
-    assert os.WTERMSIG(status) == signal.SIGKILL, f"it ended by itself: {status}"
+    assert os.WIFSIGNALED(status), "the writer ended by itself"
+    assert os.WTERMSIG(status) == signal.SIGKILL, f"the writer ended by itself: {status}"
     return told.decode().split()
 
 
 async def stored(path: str) -> list[str]:
-    """The ids of the turns that are there; none of them is torn, and the header fits them."""
+    """Return the ids of the stored turns, after a check that no turn is torn and that the header matches them."""
     async with at(path) as store:
         try:
             session = await store.session("shared")
@@ -166,13 +166,13 @@ async def stored(path: str) -> list[str]:
 
 
 async def send_again(path: str, turn: str) -> None:
-    """What a client does whose writer has died."""
+    """Append a turn again, as a client does after the death of its writer."""
     async with at(path) as store:
         await store.append("shared", [user(turn), assistant(turn)], turn_id=turn)
 
 
 def kill(path: str, kills: int) -> None:
-    """Kill writers, look after each what is there, and send again what it may have lost."""
+    """Kill writers, check the stored turns after each kill, and send the unacknowledged turn again."""
     expected: list[str] = []
     unknown = 0
     for number in range(kills):
@@ -191,11 +191,14 @@ def kill(path: str, kills: int) -> None:
 
 
 async def fill(path: str) -> None:
-    """Append while the disk is full again and again; what was refused is not there, what is unknown is sent again."""
+    """Append while the disk is repeatedly full, then send the turns with an unknown outcome again.
+
+    Refused turns must not be stored, and the other turns must be stored once.
+    """
     async with at(path) as store:
         await store.append("shared", [user("0")], turn_id="0")
         told, unknown = ["0"], list[OutcomeUnknown]()
-        room = os.path.getsize(f"{path}-wal")  # noqa: ASYNC240 - nothing else is to run
+        room = os.path.getsize(f"{path}-wal")  # noqa: ASYNC240 - no other task runs
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         most = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
         for turn in range(1, 30):
@@ -221,7 +224,7 @@ async def fill(path: str) -> None:
 
 
 async def visit(path: str, said: str | None) -> dict[str, list[str]]:
-    """Return the texts of all sessions, once SQLite finds no damage; first append one to a session of its own."""
+    """Append a text to session `visitor` if one is given, check the integrity, and return the texts of all sessions."""
     async with at(path) as store:
         if said is not None:
             await store.append("visitor", [user(said)])
@@ -232,7 +235,7 @@ async def visit(path: str, said: str | None) -> dict[str, list[str]]:
 
 
 def visit_as_asked() -> None:
-    """Answer each line of JSON, a path and what to say there, with a line of JSON."""
+    """Answer each line of JSON, with a path and a text or null, with a line of JSON."""
     for line in sys.stdin:
         found = asyncio.run(visit(*json.loads(line)))
         sys.stdout.write(json.dumps(found) + "\n")

@@ -1,4 +1,4 @@
-"""One flipped bit in an SQLite file answers with an error, or as before: `benchmarks/bit_flips.py`, in short."""
+"""A flipped bit in an SQLite file causes an error or no difference: a short run of `benchmarks/bit_flips.py`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def at(path: Path) -> Store:
 
 
 async def fill(store: Store) -> None:
-    """Sessions of two tenants and two owners, with turns that were undone, cut and erased."""
+    """Store sessions of two tenants and two owners, with undone, cut and erased turns."""
     for tenant in ("acme", "acme-corp"):
         inside = store.within(tenant)
         for number, name in enumerate(("a", "b", "c", "d")):
@@ -41,7 +41,7 @@ async def answer(store: Store, name: str) -> Answer:
 
 
 def structure(data: bytes) -> list[int]:
-    """The bytes of the file's header, and of the heads of pages and cells (sqlite.org/fileformat2.html)."""
+    """Return the positions of the file header and of the headers of pages and cells (sqlite.org/fileformat2.html)."""
     found = list(range(100))
     for start in range(0, len(data), PAGE):
         head = start + (100 if start == 0 else 0)
@@ -55,10 +55,10 @@ def structure(data: bytes) -> list[int]:
 
 
 async def check(path: Path, sound: dict[Key, Answer], flip: str) -> None:
-    """Ask for everything.
+    """Read everything.
 
     Raises:
-        AssertionError: An answer is neither as it was nor an error.
+        AssertionError: A result is wrong, and no error was raised.
     """
     try:
         async with at(path) as store:
@@ -77,11 +77,11 @@ async def check(path: Path, sound: dict[Key, Answer], flip: str) -> None:
                     if owner is None and not page.damaged:
                         assert len(page.infos) == 4, flip
     except (CorruptRecord, SchemaError, Unavailable) as error:
-        assert type(error) in (CorruptRecord, SchemaError, Unavailable), flip  # nothing more special, such as not found
+        assert type(error) in (CorruptRecord, SchemaError, Unavailable), flip  # no subclass, such as not found
 
 
 def test_no_flipped_bit_is_silently_wrong(tmp_path: Path) -> None:
-    """Neither a wrong history nor a missing session, and no page without a reason."""
+    """No history is wrong and no session is missing without an error."""
     path, dice = tmp_path / "chat.db", random.Random(5)
 
     async def run() -> None:

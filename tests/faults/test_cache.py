@@ -17,7 +17,7 @@ WRITERS = Path(__file__).with_name("cache_writers.py")
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run `cache_writers.py`."""
+    """Run `cache_writers.py` on an emptied Redis."""
     servers.redis()
     command = [sys.executable, "-W", "error", str(WRITERS), emptied(), *arguments]
     search = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

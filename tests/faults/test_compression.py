@@ -31,7 +31,7 @@ def postgresql(folder: Path) -> str:
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the script of the processes."""
+    """Run `compression_writers.py`."""
     command = [sys.executable, "-W", "error", str(WRITERS), *arguments]
     search = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     return subprocess.run(
@@ -41,7 +41,7 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize(("place", "operations"), [(sqlite, 2_000), (redis, 2_000), (postgresql, 1_000)])
 def test_two_processes_write_while_a_third_seals(tmp_path: Path, place: Callable[[Path], str], operations: int) -> None:
-    """Appends, and cuts inside sealed records: 0 lost, 0 twice, 0 in another order."""
+    """With appends and cuts inside sealed records, no turn is lost, stored twice or reordered."""
     done = python(place(tmp_path), f"{operations}")
     assert done.returncode == 0, done.stderr
     written, sealed, records = map(int, re.findall(r"\d+", done.stdout))
@@ -53,7 +53,7 @@ def test_two_processes_write_while_a_third_seals(tmp_path: Path, place: Callable
 @pytest.mark.parametrize("naive", ["rewritten", "unchecked"])
 @pytest.mark.parametrize("place", [sqlite, redis])
 def test_the_check_detects_a_naive_seal(tmp_path: Path, place: Callable[[Path], str], naive: str) -> None:
-    """A seal that rewrites the records that it read, and one that replaces all records with the same numbers."""
+    """The naive seals rewrite the records that they have read, or replace all records with the same numbers."""
     done = python(place(tmp_path), "4000", naive)
     assert done.returncode != 0
     assert re.search("AssertionError: (lost|torn)|a record is missing|cannot be undone", done.stderr), done.stderr

@@ -1,4 +1,4 @@
-"""What is left of an owner's words after `turnlog erase`: the files of SQLite and of the servers are read as bytes."""
+"""The remains of an owner's data after `turnlog erase`, in the bytes of the files of SQLite and of the servers."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from turnlog_sql.sqlite import SQLiteBackend
 
 @pytest.fixture
 def secret() -> str:
-    """Words that no codec folds, and that are nowhere else."""
+    """Random text that no codec compresses and no other file contains."""
     return secrets.token_hex(24)
 
 
 async def fill(store: Store, secret: str) -> None:
-    """Two sessions of the owner, with undone turns and a title, and one of somebody else, who stays."""
+    """Store two sessions of the owner, with undone turns and a title, and a session of another owner."""
     for name in ("one", "two"):
         for number in range(30):
-            text = f"{secret} {number} " + secret * (number % 3 * 40)  # some go to overflow pages
+            text = f"{secret} {number} " + secret * (number % 3 * 40)  # some on overflow pages
             await store.append(name, [user(text), assistant(secret)], owner="alice", metadata={"title": secret})
         await store.rewind(name, turns=5)
     await store.append("theirs", [user("what stays")], owner="bob")
@@ -45,12 +45,12 @@ def receipt(capsys: Any, *arguments: str, code: int = 0) -> dict[str, Any]:
 
 
 def held(folder: Path, word: str, pattern: str = "*") -> list[str]:
-    """The files that hold a word."""
+    """Return the names of the files that contain a word."""
     return [path.name for path in folder.rglob(pattern) if path.is_file() and word.encode() in path.read_bytes()]
 
 
 def test_no_byte_is_left_in_an_sqlite_file_or_its_log(tmp_path: Path, secret: str, capsys: Any) -> None:
-    """Neither of what pages that were freed before still hold, nor while another process has the file open."""
+    """Pages freed earlier are erased as well, even while another process has the file open."""
     path, url = tmp_path / "chat.db", f"sqlite:///{tmp_path}/chat.db?sweep=0"
 
     async def work() -> None:
@@ -58,7 +58,7 @@ def test_no_byte_is_left_in_an_sqlite_file_or_its_log(tmp_path: Path, secret: st
             await fill(store, secret)
             await fill(store.within("shop"), secret)
             raw = sqlite3.connect(path, isolation_level=None)
-            raw.execute("PRAGMA secure_delete=OFF")  # as SQLite does unless it was built otherwise
+            raw.execute("PRAGMA secure_delete=OFF")  # SQLite's default
             raw.execute("DELETE FROM turnlog_records WHERE number = 20")
             raw.close()
             assert held(tmp_path, secret)
@@ -73,7 +73,7 @@ def test_no_byte_is_left_in_an_sqlite_file_or_its_log(tmp_path: Path, secret: st
 
 
 def test_what_a_reader_keeps_in_the_log_is_named(tmp_path: Path, secret: str, capsys: Any) -> None:
-    """And is gone once the command that is named runs without that reader."""
+    """The named command removes the remains after that reader has ended."""
     url = f"sqlite:///{tmp_path}/chat.db"
 
     async def work() -> None:
@@ -95,7 +95,7 @@ def test_what_a_reader_keeps_in_the_log_is_named(tmp_path: Path, secret: str, ca
 
 @pytest.mark.parametrize("ago", [700.0, 5000.0])
 def test_expired_sessions_are_gone(ago: float, tmp_path: Path, secret: str, capsys: Any) -> None:
-    """Also those that a sweep of SQLite keeps for an hour, for processes whose clocks differ."""
+    """They include sessions that a sweep of SQLite keeps for an hour, for processes with other clocks."""
     url = f"sqlite:///{tmp_path}/chat.db"
 
     async def work() -> None:
@@ -126,7 +126,7 @@ def test_a_dictionary_is_named(tmp_path: Path, capsys: Any) -> None:
 def test_no_byte_is_left_in_a_new_dump_of_redis(secret: str, capsys: Any) -> None:
     url = servers.redis()
     servers.ask_redis(url, "FLUSHDB")
-    servers.ask_redis(url, "CONFIG", "SET", "rdbcompression", "no")  # the text is to be found before
+    servers.ask_redis(url, "CONFIG", "SET", "rdbcompression", "no")  # first make the text visible
 
     async def work() -> None:
         async with Store(RedisBackend(url)) as store:

@@ -1,4 +1,4 @@
-"""Connections that a firewall drops silently, and rows that somebody locks: an operation ends within its timeout."""
+"""Connections that a firewall drops silently: an operation ends within its timeout."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from turnlog_sql import _pool, _server
 from turnlog_sql._server import Server
 from turnlog_sql.mysql import MySQLBackend
 
-TIMEOUT = 1.0  # seconds: a firewall is noticed after half of it
-LATE = 1.3  # times the timeout: a busy machine may be late by as much
+TIMEOUT = 1.0  # seconds: a firewall is detected after half of it
+LATE = 1.3  # factor of the timeout, for a busy machine
 
 PLACES: dict[str, Callable[[], str]] = {
     "redis": emptied_redis,
@@ -34,23 +34,23 @@ PLACES: dict[str, Callable[[], str]] = {
 
 @pytest.fixture(params=PLACES)
 def url(request: pytest.FixtureRequest) -> str:
-    """Each server, without a session in it."""
+    """Return the URL of each server, without sessions."""
     return PLACES[request.param]()
 
 
 async def seconds(work: Awaitable[object]) -> float:
-    """How long something takes."""
+    """Return the duration of some work."""
     began = time.monotonic()
     await work
     return time.monotonic() - began
 
 
 async def test_what_a_firewall_has_forgotten_is_replaced_within_the_timeout(url: str) -> None:
-    """A read and a write are done on another connection, in one operation, and the write is done once."""
+    """A read and a write are repeated on another connection in the same call, and the write is stored once."""
     async with Firewall(url) as firewall, store_at(firewall.url, timeout=TIMEOUT) as store:
         await store.append("s", [user("0")])
         for number, (requests, replies) in enumerate([(True, True), (False, True), (True, False)], 1):
-            firewall.forget(requests=requests, replies=replies)  # the second time it is done, and the answer is lost
+            firewall.forget(requests=requests, replies=replies)  # the second time, only the answer is lost
             assert await seconds(store.append("s", [user(f"{number}")])) < TIMEOUT * LATE
             firewall.forget()
             assert await seconds(store.load("s")) < TIMEOUT * LATE
@@ -58,8 +58,8 @@ async def test_what_a_firewall_has_forgotten_is_replaced_within_the_timeout(url:
 
 
 async def test_a_transaction_that_is_forgotten_is_done_again_within_the_timeout(url: str) -> None:
-    """With what is no plain append; what it has locked does not stay locked."""
-    timeout = 3.2 if url.startswith("mysql") else TIMEOUT  # MariaDB ends a transaction after a second at the earliest
+    """A change of metadata runs in a transaction.  Its locks are released."""
+    timeout = 3.2 if url.startswith("mysql") else TIMEOUT  # MariaDB ends a lost transaction after 1 s at the earliest
     async with Firewall(url) as firewall, store_at(firewall.url, timeout=timeout) as store:
         await store.append("s", [user("0")])
         firewall.forget(requests=False)
@@ -68,7 +68,10 @@ async def test_a_transaction_that_is_forgotten_is_done_again_within_the_timeout(
 
 
 async def test_no_operation_takes_longer_than_its_timeout(url: str) -> None:
-    """Nor does any of many at once, if no new connection passes either: all say so, and what may have been stored."""
+    """The limit holds for many concurrent operations and without new connections.
+
+    Each error states whether anything may have been stored.
+    """
     async with Firewall(url) as firewall, store_at(firewall.url, timeout=TIMEOUT) as store:
         await store.append("s", [user("0")])
         firewall.forget(new=True)
@@ -85,7 +88,7 @@ async def test_no_operation_takes_longer_than_its_timeout(url: str) -> None:
 
 
 async def test_connecting_ends_in_time_whenever_the_time_is_over() -> None:
-    """Also in the moment in which a server that says nothing has accepted: asyncmy ignores a cancellation there."""
+    """The time may end just after a silent server has accepted, where asyncmy ignores a cancellation."""
 
     async def accept(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         accepted.append(writer)
@@ -106,7 +109,7 @@ async def test_connecting_ends_in_time_whenever_the_time_is_over() -> None:
 
 
 async def test_a_connection_that_was_idle_for_long_is_probed(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It costs the time of a probe, and not half of the timeout; one that is well is kept."""
+    """The probe takes its own short timeout, not half of the operation's.  A working connection is kept."""
     for module in (_connection, _pool):
         monkeypatch.setattr(module, "IDLE", 0.05)
     for module in (_connection, _server):
@@ -126,7 +129,7 @@ async def test_a_connection_that_was_idle_for_long_is_probed(url: str, monkeypat
 @pytest.mark.only_where(sys.platform == "linux", "linux", "other systems have other socket options")
 @pytest.mark.parametrize("kind", [*PLACES, "redis cluster", "redis sentinels"])
 async def test_the_system_looks_after_every_connection(kind: str) -> None:
-    """It probes the peer of one that is idle, and gives one up whose peer acknowledges nothing for 5 seconds."""
+    """It probes the peers of idle connections, and ends a connection whose peer acknowledges nothing for 5 seconds."""
     made = {"redis cluster": servers.redis_cluster, "redis sentinels": servers.redis_sentinels}
     async with store_at(made[kind]().url if kind in made else PLACES[kind]()) as store:  # type: ignore[attr-defined]
         await store.append("s", [user("0")])
@@ -140,7 +143,7 @@ async def test_the_system_looks_after_every_connection(kind: str) -> None:
 
 
 async def transports(store: Store) -> list[Any]:
-    """The transports of a store's connections."""
+    """Return the transports of a store's connections."""
     if isinstance(store.backend, RedisBackend):
         topology: Any = await store.backend._server._topology.get()
         shared = [topology._connection] if hasattr(topology, "_connection") else topology._connections.values()

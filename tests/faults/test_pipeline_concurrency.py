@@ -1,4 +1,4 @@
-"""Several requests on one session at once, from one process and from two."""
+"""Concurrent requests on one session, from one process and from two."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def start(url: str, mode: str, count: int) -> subprocess.Popen[str]:
 
 @contextlib.contextmanager
 def holder(url: str) -> Iterator[subprocess.Popen[str]]:
-    """A process whose model works until a line is sent to it."""
+    """Run a process that holds a lease while its model waits for a line on standard input."""
     with start(url, "serialize", 0) as process:
         try:
             assert process.stdout is not None
@@ -63,7 +63,7 @@ def holder(url: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def turns(url: str) -> list[list[str]]:
-    """The texts of each stored turn."""
+    """Return the texts of each stored turn."""
 
     async def load() -> list[list[str]]:
         async with open_store(url) as store:
@@ -84,7 +84,7 @@ def test_twenty_requests_in_two_processes(url: str, mode: str) -> None:
     if mode == "append":
         assert len(stored) == 20
         assert all(question == "?" and answer.startswith("saw ") for question, answer in stored)
-    else:  # each model was given all turns before its own
+    else:  # each model received all earlier turns
         assert stored == [["?", f"saw {2 * place + 1}"] for place in range(len(stored))]
         losers = 0 if mode != "raise" else 20 - len(stored)
         assert told.count("Conflict") == losers
@@ -92,7 +92,7 @@ def test_twenty_requests_in_two_processes(url: str, mode: str) -> None:
 
 
 async def made(url: str) -> None:
-    async with open_store(url):  # the tables
+    async with open_store(url):  # creates the tables
         pass
 
 
@@ -112,7 +112,7 @@ def test_a_holder_that_is_killed_or_stopped_is_passed_over_and_refused(url: str,
 
 
 class Time:
-    """A clock that moves on when somebody sleeps."""
+    """A clock that advances with each sleep."""
 
     def __init__(self) -> None:
         self.now = 1_000.0
@@ -134,7 +134,7 @@ def store() -> Store:
 
 @pytest.fixture
 def lease(store: Store) -> Callable[..., Lease]:
-    """Makes a lease that is never renewed, and whose clock is its own."""
+    """Return a function that creates leases without renewal, each with its own clock."""
 
     def lease(time: Time | None = None, **options: float) -> Lease:
         never = asyncio.Event().wait
@@ -161,7 +161,7 @@ async def test_a_waiter_takes_over_once_the_lease_has_stood_still_by_its_own_clo
     with pytest.raises(Conflict):
         await first.commit(lambda expect: store.append("s", [user("late")], expect=expect))
     await second.commit(lambda expect: store.append("s", [user("in time")], expect=expect))
-    await first.__aexit__()  # releases nothing that is not its own
+    await first.__aexit__()  # another holder's lease stays
     await second.__aexit__()
     assert [message.text for message in await store.load("s")] == ["in time"]
     assert "turnlog.lease" not in (await store.info("s")).metadata
@@ -200,7 +200,7 @@ async def test_a_renewal_whose_answer_is_lost_costs_nothing() -> None:
     async with Lease(store, "s", seconds=10, wait=10, sleep=lambda _: never.wait()) as lease:
         backend.deaf = True
         await lease._renew_once()
-        await lease._renew_once()  # its own task waits for a clock that stands still
+        await lease._renew_once()  # no automatic renewal: its clock does not move
         backend.deaf = False
         await lease.commit(lambda expect: store.append("s", [user("mine")], expect=expect))
     assert not (await store.info("s")).metadata
@@ -272,8 +272,8 @@ async def test_an_owner_is_that_of_the_session_that_a_lease_makes(store: Store) 
     assert (await store.info("s")).turns == 1
 
 
-async def test_a_stream_that_is_cancelled_again_and_again_is_kept_and_leaves_no_lease(tmp_path: Path) -> None:
-    """A cancel scope of anyio, in which Starlette runs a request, cancels until its tasks have ended."""
+async def test_a_stream_that_is_cancelled_repeatedly_is_kept_and_leaves_no_lease(tmp_path: Path) -> None:
+    """A cancel scope of anyio, as used by Starlette, repeats the cancellation until all its tasks have ended."""
     begun = asyncio.Event()
 
     async def model(messages: list[Message], **_: object) -> AsyncIterator[str]:
@@ -311,7 +311,7 @@ async def test_a_lease_that_a_fork_has_copied_is_none(store: Store, lease: Calla
 
 @pytest.mark.parametrize("concurrency", ["append", "retry", "serialize"])
 async def test_several_calls_under_one_turn_id_give_one_turn(store: Store, concurrency: Any) -> None:
-    """Their models answer differently, and each stores some of the rounds."""
+    """The models of the calls answer differently, and each call stores some of the rounds."""
     numbers = itertools.count()
 
     async def look() -> str:

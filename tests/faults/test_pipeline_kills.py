@@ -1,4 +1,4 @@
-"""A process that is killed between the rounds of a tool loop loses no finished round, and none is run twice."""
+"""A kill between the rounds of a tool loop loses no finished round, and no finished round runs again."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Work:
     """Answers one question with three rounds of calls, and kills its process at one of its steps.
 
     Args:
-        log: Where each step is noted, as one line of JSON.
-        dies_at: At which of its steps the process dies.
+        log: The file for the steps, one line of JSON each.
+        dies_at: The number of the step at which the process dies; 0: never.
     """
 
     def __init__(self, log: Path, dies_at: int) -> None:
@@ -84,25 +84,25 @@ async def stored(folder: Path) -> list[list[str]]:
 
 
 def kill_a_hundred(folder: Path) -> None:
-    asyncio.run(answer(folder, 0, 0))  # the children find all modules loaded
+    asyncio.run(answer(folder, 0, 0))  # loads all modules before the forks
     kills, turn = 0, 1
     while kills < KILLS:
         dies_at = 1 + turn % 6
         while killed(folder, turn, dies_at):
             kills += 1
-            dies_at = max(dies_at, 3)  # a process that gets no further than its second step finishes no round
+            dies_at = max(dies_at, 3)  # a process that dies in its first two steps finishes no round
         turn += 1
 
 
 def test_a_hundred_kills(tmp_path: Path) -> None:
-    # a process of its own, because a small one forks faster
+    # A separate process is smaller, so it forks faster.
     subprocess.run([sys.executable, "-W", "error", __file__, str(tmp_path)], check=True, timeout=120)
     for number, texts in enumerate(asyncio.run(stored(tmp_path))):
         assert texts == [f"question {number}", "", "0", "", "1", "", "2", "Done."]
         finished = 0
         for line in (tmp_path / f"log-{number}").read_text().splitlines():
             _, what, round = json.loads(line)
-            assert round >= finished  # the model is given all finished rounds, and none of them is run again
+            assert round >= finished  # the model receives all finished rounds, and none runs again
             if what == "asked with":
                 finished = round
 

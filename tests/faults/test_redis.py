@@ -1,4 +1,4 @@
-"""Redis under what happens to it: lost requests and answers, other writers, cancellations, kills, fail-overs."""
+"""Redis with faults: lost requests and answers, other writers, cancellations, kills, fail-overs."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ WRITERS = Path(__file__).with_name("redis_writers.py")
 
 @pytest.fixture
 def own(request: pytest.FixtureRequest) -> Iterator[Callable[..., servers.Redis]]:
-    """Makes servers of a test's own, which end with it."""
+    """Return a function that starts private servers, which end with the test."""
     made: list[servers.Redis] = []
 
     def make(*settings: str) -> servers.Redis:
@@ -74,7 +74,7 @@ def own(request: pytest.FixtureRequest) -> Iterator[Callable[..., servers.Redis]
 
 
 async def send_200(*, seed: int) -> list[str]:
-    """What is there after 200 turns were sent through a proxy that loses every third."""
+    """Send 200 turns through a proxy that loses requests and answers; return the stored texts."""
     dice = Random(seed)
     lost = {CUT_REQUEST: 0, CUT_REPLY: 0}
 
@@ -98,7 +98,7 @@ async def send_200(*, seed: int) -> list[str]:
 
 
 async def test_lost_requests_and_answers_neither_lose_nor_repeat_a_turn() -> None:
-    """A tenth of the requests and a fifth of the answers: 200 turns sent, 200 stored, in order."""
+    """With a tenth of the requests and a fifth of the answers lost, 200 turns are sent and 200 stored, in order."""
     assert await send_200(seed=1) == [f"{turn}" for turn in range(200) for _ in "qa"]
 
 
@@ -111,7 +111,7 @@ async def test_without_the_memory_of_changes_turns_are_stored_twice() -> None:
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the other processes' script."""
+    """Run `redis_writers.py`."""
     command = [sys.executable, "-W", "error", str(WRITERS), *arguments]
     search = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     return subprocess.run(
@@ -120,13 +120,13 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def figures(done: subprocess.CompletedProcess[str]) -> list[int]:
-    """The numbers that the script ends with."""
+    """Return the numbers in the program's output."""
     assert done.returncode == 0, done.stderr
     return [int(number) for number in re.findall(r"\d+", done.stdout)]
 
 
 def test_eight_processes_append_to_one_session() -> None:
-    """8 times 8 by 25 turns: none lost, twice or torn, and each writer's are in its order."""
+    """In 8 runs of 8 times 25 turns no turn is lost, stored twice or torn, and each writer's turns are in its order."""
     repeats, mixed = figures(python("append", emptied(), "8"))
     assert repeats == 8
     assert mixed > 4
@@ -139,7 +139,7 @@ def test_without_a_look_at_the_header_turns_are_lost() -> None:
 
 
 def test_of_two_writers_with_one_version_one_wins() -> None:
-    """400 times; the loser is told so, and has changed nothing."""
+    """In each of 400 rounds the other one receives `Conflict`, and has changed nothing."""
     rounds, ann, ben = figures(python("race", emptied(), "400"))
     assert rounds == ann + ben == 400
     assert min(ann, ben) > 0
@@ -155,7 +155,7 @@ def test_without_a_look_at_the_header_both_win() -> None:
 
 
 async def cancel(cancellations: int) -> None:
-    """Cancel loads and appends at random moments, send the appends again, and look at everything."""
+    """Cancel loads and appends at random moments, send the appends again, and check all sessions."""
     sent: dict[str, list[str]] = {f"s{number}": [] for number in range(20)}
     cancelled, numbers = 0, count()
 
@@ -200,12 +200,15 @@ async def cancel(cancellations: int) -> None:
 
 
 async def test_a_thousand_cancelled_calls() -> None:
-    """On the one connection: no answer crosses sessions, and what is sent again is there once."""
+    """On the single connection, no answer reaches another call, and a repeated append is stored once."""
     await cancel(1000)
 
 
 async def test_answers_that_are_not_told_apart_by_their_order_cross(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The naive connection: it forgets who was cancelled, and the next gets the answer.  The test above can tell."""
+    """The naive connection forgets cancelled calls, so the next call receives their answers.
+
+    The test above detects it.
+    """
     received = SharedConnection.data_received
 
     def forgets(connection: SharedConnection, data: bytes) -> None:
@@ -221,7 +224,7 @@ async def test_answers_that_are_not_told_apart_by_their_order_cross(monkeypatch:
 
 
 def elements(client: redis.Redis, places: list[bytes]) -> list[int]:
-    """How many each list has, all at one moment."""
+    """Return the length of each list, all at one moment."""
     with client.pipeline() as asked:
         for place in places:
             asked.llen(place)
@@ -229,7 +232,7 @@ def elements(client: redis.Redis, places: list[bytes]) -> list[int]:
 
 
 async def test_what_expires_is_whole_or_gone() -> None:
-    """1,000 sessions that live 4 s after their last use, watched without pause: half of them are used once more."""
+    """Watch 1,000 sessions with a time to live of 4 s without pause, and use half of them once more."""
     url, turns = emptied(), 5
     names = [f"s{number}" for number in range(1000)]
     places = [place_of(name) for name in names]
@@ -260,21 +263,21 @@ async def test_what_expires_is_whole_or_gone() -> None:
 
 
 async def made(store: RedisStore, name: str, turns: int) -> tuple[float, float]:
-    """Make a session; when it was last used."""
+    """Create a session; return the times before and after its last use."""
     for turn in range(turns):
         used = await timed(store.append(name, [user(f"{name} {turn}"), assistant(f"{name} {turn}")]))
     return used
 
 
 async def timed(work: Awaitable[object]) -> tuple[float, float]:
-    """Do something; before and after."""
+    """Await some work; return the times before and after."""
     began = time.monotonic()
     await work
     return began, time.monotonic()
 
 
 async def read_whole(store: RedisStore, name: str, turns: int) -> bool:
-    """Whether it is all there; otherwise, that nothing is."""
+    """Return whether the session exists, after a check that it is complete."""
     try:
         session = await store.backend.read(Key("default", name), touch=False)
     except SessionNotFound:
@@ -287,7 +290,7 @@ async def read_whole(store: RedisStore, name: str, turns: int) -> bool:
 
 
 async def test_what_is_evicted_is_evicted_whole(own: Callable[..., servers.Redis]) -> None:
-    """Far past `maxmemory`: each session reads whole or is not found, and no page shows one that is gone."""
+    """Far above `maxmemory`, each session is complete or not found, and no page lists an evicted one."""
     server = own("maxmemory=20mb", "maxmemory-policy=allkeys-lru")
     turns, size = 8, 2_000
     names = [f"s{number}" for number in range(2500)]
@@ -304,7 +307,7 @@ async def test_what_is_evicted_is_evicted_whole(own: Callable[..., servers.Redis
             await asyncio.gather(*(write(name) for name in names[place : place + 50]))
         with raw(server.url) as client:
             assert client.info("stats")["evicted_keys"] > 500
-            client.config_set("maxmemory", 0)  # or reading would evict more
+            client.config_set("maxmemory", 0)  # otherwise reads would evict more
         there = set()
         for name in names:
             try:
@@ -323,7 +326,7 @@ async def test_what_is_evicted_is_evicted_whole(own: Callable[..., servers.Redis
 
 
 async def test_a_server_without_memory_refuses_appends_and_goes_on_reading(own: Callable[..., servers.Redis]) -> None:
-    """Nothing of what was refused is there; with more memory, the same turns are stored once."""
+    """Refused turns are not stored.  With more memory, the same turns are stored once."""
     server = own("maxmemory=20mb", "maxmemory-policy=noeviction")
     stored: dict[str, int] = {}
     async with at(server.url, ttl=3600) as store:
@@ -336,7 +339,7 @@ async def test_a_server_without_memory_refuses_appends_and_goes_on_reading(own: 
         refused = sum(stored.values())
         assert refused > 1000
         with raw(server.url) as client:
-            client.config_set("maxmemory", "19mb")  # whatever a script that ended has given back meanwhile
+            client.config_set("maxmemory", "19mb")  # ended scripts may have freed memory
         for name in stored:
             with pytest.raises(Unavailable, match="OOM"):
                 record = Record.of((user("y"),), id="y", time=0.0)
@@ -358,25 +361,26 @@ async def test_a_server_without_memory_refuses_appends_and_goes_on_reading(own: 
 
 
 async def test_a_server_that_writes_first_may_be_killed_at_any_moment(own: Callable[..., servers.Redis]) -> None:
-    """10 times under load, with `appendfsync always`: nothing acknowledged is lost, and the same store goes on."""
+    """In 10 kills under load, with `appendfsync always`, no acknowledged turn is lost, and the same store continues."""
     await load_and_kill(own("appendonly=yes", "appendfsync=always"), 10, "safe")
 
 
 async def test_a_server_that_keeps_nothing_loses_turns(own: Callable[..., servers.Redis]) -> None:
-    """The naive setting: the test above can tell."""
+    """With this naive setting the test above fails."""
     with pytest.raises(AssertionError, match="lost"):
         await load_and_kill(own(), 1, "unsafe")
 
 
 def log_of(server: servers.Redis) -> Path:
-    """The file that it appends to."""
+    """Return the append-only file of the server."""
     return max((server.folder / "appendonlydir").glob("*.incr.aof"), key=lambda path: path.stat().st_mtime)
 
 
 async def told(store: RedisStore, versions: list[Version], survived: int) -> None:
-    """Whoever saw more than survived is told, and writes nothing; whoever did not goes on.
+    """Check that a lost version is refused, and that a surviving version continues.
 
-    To a writer that names a version which the session has passed since then, it has moved on: it must read again.
+    A read since a lost version raises `HistoryRegressed`.  An append with a lost version raises the same error, or
+    `Conflict` if the session has more rounds by now.
     """
     key = Key("default", "s")
     there = (await store.info("s")).turns
@@ -391,9 +395,10 @@ async def told(store: RedisStore, versions: list[Version], survived: int) -> Non
 
 
 async def test_what_a_killed_server_has_lost_is_told(own: Callable[..., servers.Redis]) -> None:
-    """With `appendfsync everysec` and power that went with it: what was not on disk yet is cut from its file.
+    """With `appendfsync everysec` and a power failure, simulated by a truncated file, each lost version is refused.
 
-    Those who saw more are told so, before and after others append as much again; the store that wrote it, too.
+    The error occurs in the store that wrote and in another one, before and after others append the same number of
+    turns.
     """
     server = own("appendonly=yes", "appendfsync=everysec")
     async with at(server.url) as store, at(server.url) as fresh:
@@ -432,7 +437,7 @@ async def test_what_a_killed_server_has_kept_is_not_called_lost(own: Callable[..
 
 
 async def test_a_replica_may_take_over_under_load(own: Callable[..., servers.Redis]) -> None:
-    """Appends resume within 10 s; what had not come over is told to those who saw it, and everything is whole."""
+    """Appends resume within 10 s.  Versions that were not replicated are refused, and all sessions are complete."""
     master = own("repl-diskless-sync-delay=0")
     replica = own(f"replicaof=127.0.0.1 {master.port}")
     acknowledged: dict[str, list[float]] = {name: [] for name in "abcd"}
@@ -451,9 +456,9 @@ async def test_a_replica_may_take_over_under_load(own: Callable[..., servers.Red
             try:
                 await until_all(lambda: all(len(times) > 50 for times in acknowledged.values()))
                 seen += [(await store.append("s", [user(f"{turn}")])).version for turn in range(10)]
-                old.set("marker", 1)  # what came before it has come over once it has
+                old.set("marker", 1)  # replicated after all earlier writes
                 await until_all(lambda: new.exists("marker"))
-                new.execute_command("REPLICAOF", "127.0.0.1", "1")  # cut off: what comes now is lost
+                new.execute_command("REPLICAOF", "127.0.0.1", "1")  # cut off: later writes are lost
                 seen += [(await store.append("s", [user(f"{turn}")])).version for turn in range(10, 20)]
                 await asyncio.to_thread(master.kill)
                 killed = time.monotonic()
@@ -480,24 +485,24 @@ async def test_a_replica_may_take_over_under_load(own: Callable[..., servers.Red
 
 
 def until(there: Callable[[], bool]) -> None:
-    """Wait for what a server does in its own time."""
+    """Wait until a server reaches a state."""
     end = time.monotonic() + 20
     while not there():
-        assert time.monotonic() < end, "it did not come to that"
+        assert time.monotonic() < end, "the state was not reached in 20 s"
         time.sleep(0.01)
 
 
 def refusals(replica: redis.Redis) -> int:
-    """How often a replica was asked to write, and refused."""
+    """Return the number of writes that a replica has refused."""
     told: dict[str, dict[str, int]] = replica.info("errorstats")
     return told.get("errorstat_READONLY", {"count": 0})["count"]
 
 
 async def until_all(there: Callable[[], object]) -> None:
-    """Wait for what other tasks do."""
+    """Wait until other tasks reach a state."""
     end = time.monotonic() + 20
     while not there():
-        assert time.monotonic() < end, "it did not come to that"
+        assert time.monotonic() < end, "the state was not reached in 20 s"
         await asyncio.sleep(0.01)
 
 
@@ -505,7 +510,7 @@ async def until_all(there: Callable[[], object]) -> None:
 
 
 def test_several_event_loops_share_one_store() -> None:
-    """Eight threads at once, several times: nothing is mixed up, and no connection outlives its loop."""
+    """With eight threads at once, several times, no answers are mixed up and no connection outlives its loop."""
     url = emptied()
     store = at(url)
     with warnings.catch_warnings(record=True) as found:
@@ -530,7 +535,7 @@ def test_several_event_loops_share_one_store() -> None:
 
 
 def test_a_forked_child_leaves_its_parents_connection_alone() -> None:
-    """Children use and close the store that they inherit, while the parent goes on."""
+    """Children use and close the inherited store while the parent continues."""
     url = emptied()
 
     async def forks() -> None:
@@ -558,7 +563,7 @@ def test_a_forked_child_leaves_its_parents_connection_alone() -> None:
 
 
 async def test_what_another_process_changes_is_seen() -> None:
-    """T38: what a store has seen of a session is compared before it writes: two stores alternate 2,000 operations."""
+    """Each write compares the known version: two stores share a session in 2,000 operations."""
     url, dice = emptied(), Random(1)
     async with at(url) as one, at(url) as other:
         turns, seen = 0, (await one.append("s", [user("0")])).version

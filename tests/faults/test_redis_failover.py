@@ -1,4 +1,4 @@
-"""A replica takes the place of its master: whoever writes waits, and goes on there."""
+"""A replica replaces its master: writers wait, and continue there."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from turnlog import HistoryRegressed, Store, Unavailable, user
 from turnlog_redis import RedisBackend
 
 _SECONDS = 10.0
-"""Within which appends go on."""
+"""The maximum duration of a fail-over for a writer, in seconds."""
 
 
 async def resumes(store: Store, sessions: int, fail: Callable[[], object]) -> float:
-    """The longest that one of many writers waited, in seconds, while their master was lost."""
+    """Run many writers while their master fails; return the longest wait of a writer, in seconds."""
     told: dict[str, list[str]] = {f"s{number}": [] for number in range(sessions)}
     longest, ended = 0.0, False
 
@@ -31,14 +31,14 @@ async def resumes(store: Store, sessions: int, fail: Callable[[], object]) -> fl
             began, text = time.monotonic(), f"{len(told[name])}"
             try:
                 await store.append(name, [user(text)], turn_id=text)
-            except HistoryRegressed:  # the last turns had not reached the replica: what there is counts
+            except HistoryRegressed:  # the last turns were not replicated: continue from the stored ones
                 told[name] = [message.text for message in await store.load(name, last=100_000)]
                 continue
             told[name].append(text)
             longest = max(longest, time.monotonic() - began)
 
     async def on() -> None:
-        """Let each write five more."""
+        """Let each writer append five more turns."""
         before = {name: len(texts) for name, texts in told.items()}
         while any(len(told[name]) < before[name] + 5 for name in told) and not any(one.done() for one in writers):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
@@ -52,14 +52,14 @@ async def resumes(store: Store, sessions: int, fail: Callable[[], object]) -> fl
     await asyncio.gather(*writers)
     for name, texts in told.items():
         stored = [message.text for message in await store.load(name, last=100_000)]
-        assert len(stored) == len(set(stored))  # none twice
+        assert len(stored) == len(set(stored))  # no turn is stored twice
         assert texts[-5:] == stored[-5:]
     return longest
 
 
 @pytest.mark.parametrize("way", ["killed", "told"])
 async def test_sentinels_name_another_master(way: str) -> None:
-    """After it was killed, and after they were told to: it is a replica then, and refuses what it is sent."""
+    """It happens after a kill, and after the command FAILOVER, which makes the old master a read-only replica."""
     watched = servers.RedisSentinels()
 
     def fail() -> None:
@@ -70,7 +70,7 @@ async def test_sentinels_name_another_master(way: str) -> None:
             servers.until(promoted, watched.replica.process, "a failover")
 
     def promoted() -> bool:
-        with contextlib.suppress(redis.ConnectionError):  # whoever is promoted ends its connections
+        with contextlib.suppress(redis.ConnectionError):  # the promotion ends its connections
             return bool(watched.replica.ask("ROLE")[0] == "master")
         return False
 
@@ -90,8 +90,8 @@ async def test_a_node_of_a_cluster_is_replaced() -> None:
         assert len([info async for info in store.sessions()]) == 30
 
 
-async def test_nobody_is_there() -> None:
-    """Told at once, of each that was asked."""
+async def test_servers_that_do_not_exist_are_unavailable() -> None:
+    """The error names each address, and is raised at once."""
     port = servers.free_port()
     for url in (
         f"redis://127.0.0.1:{port}",
@@ -114,7 +114,7 @@ async def test_what_is_no_cluster_says_so() -> None:
 
 @pytest.mark.parametrize("kind", ["cluster", "sentinel"])
 async def test_the_documented_rights_are_enough(kind: str) -> None:
-    """Those of a cluster, also while it sends what is asked elsewhere; and those of a master of sentinels."""
+    """The rights suffice on a cluster, also with redirections, and on a master with sentinels."""
     page = Path(__file__).parents[2] / "docs" / "how-to" / "databases.md"
     (command,) = re.findall("^ACL SETUSER app .*>secret .*$", page.read_text(encoding="utf-8"), re.MULTILINE)
     place: servers.RedisCluster | servers.RedisSentinels

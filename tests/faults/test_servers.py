@@ -1,4 +1,4 @@
-"""Servers under what happens to them and to their connections: other writers, kills, cancellations, forks, loops."""
+"""SQL servers with faults: other writers, kills, cancellations, lost connections, forks, several event loops."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ WRITERS = Path(__file__).with_name("server_writers.py")
 
 
 class Place:
-    """A server without a session in it, and who is connected to it since this was made."""
+    """A server without sessions, and the connections to it since this object was created."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -58,19 +58,19 @@ class Place:
         self._before = self.connections()
 
     def at(self, **options: Any) -> Store:
-        """Return a store there."""
+        """Return a store on the server."""
         return server_writers.store_at(self.url, **options)
 
     def ask(self, sql: str) -> Any:
-        """The rows that the server answers."""
+        """Run a statement and return the rows."""
         return servers.ask(self.url, sql)
 
     def connections(self) -> dict[int, bool]:
-        """Of others, and of each whether it has a transaction open and does nothing."""
+        """Return the new connections by id, each with whether it is idle in an open transaction."""
         if self.postgresql:
             sql = (
                 "SELECT pid, state LIKE 'idle in%' FROM pg_stat_activity "
-                "WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"  # not those that vacuum
+                "WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"  # without autovacuum
             )
         else:
             sql = (
@@ -81,7 +81,7 @@ class Place:
         return {number: bool(idle) for number, idle in self.ask(sql) if number not in self._before}
 
     def end(self) -> None:
-        """End all of them, and wait until they are gone."""
+        """End all new connections, and wait until they are gone."""
         for number in self.connections():
             self.ask(f"SELECT pg_terminate_backend({number})" if self.postgresql else f"KILL {number}")
         eventually(lambda: not self.connections())
@@ -93,22 +93,22 @@ class Place:
 
 
 def eventually(there: Callable[[], bool]) -> None:
-    """Wait for what a server does in its own time."""
+    """Wait until a server reaches a state."""
     end = time.monotonic() + 20
     while not there():
-        assert time.monotonic() < end, "it did not come to that"
+        assert time.monotonic() < end, "the state was not reached in 20 s"
         time.sleep(0.01)
 
 
 @pytest.fixture(params=[emptied_postgresql, emptied_mariadb], ids=["postgresql", "mariadb"])
 def place(request: pytest.FixtureRequest) -> Place:
-    """Each server."""
+    """Return each server."""
     return Place(request.param())
 
 
 @pytest.fixture(scope="module", params=[servers.Postgres, servers.MariaDB], ids=["postgresql", "mariadb"])
 def killable(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """Each server, one that may be killed, and asks `somebody` for a password."""
+    """Return each server, as a private one that may be killed and that requires a password of `somebody`."""
     server = request.param(safe=True)
     if isinstance(server, servers.Postgres):
         servers.ask(server.url, "CREATE ROLE somebody LOGIN PASSWORD 'secret'")
@@ -123,13 +123,13 @@ def killable(request: pytest.FixtureRequest) -> Iterator[Any]:
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the other processes' script."""
+    """Run `server_writers.py`."""
     command = [sys.executable, "-W", "error", str(WRITERS), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
 
 
 def figures(done: subprocess.CompletedProcess[str]) -> list[int]:
-    """The numbers that the script ends with."""
+    """Return the numbers in the program's output."""
     assert done.returncode == 0, done.stderr
     return [int(number) for number in re.findall(r"\d+", done.stdout)]
 
@@ -138,7 +138,10 @@ def figures(done: subprocess.CompletedProcess[str]) -> list[int]:
 
 
 def test_eight_processes_append_to_one_session(place: Place) -> None:
-    """4 times 8 by 25 turns, from no tables on: none lost, twice or torn, and each writer's are in its order."""
+    """In 4 runs of 8 times 25 turns no turn is lost, stored twice or torn, and each writer's turns are in its order.
+
+    The first run begins without tables.
+    """
     place.forget()
     repeats, mixed = figures(python("append", place.url, "4"))
     assert repeats == 4
@@ -152,7 +155,7 @@ def test_without_a_lock_turns_are_lost(place: Place) -> None:
 
 
 def test_of_two_writers_with_one_version_one_wins(place: Place) -> None:
-    """150 times; the loser is told so, and has changed nothing."""
+    """In each of 150 rounds the other one receives `Conflict`, and has changed nothing."""
     rounds, ann, ben = figures(python("race", place.url, "150"))
     assert rounds == ann + ben == 150
     assert min(ann, ben) > 0
@@ -168,9 +171,9 @@ def test_without_a_lock_both_win(place: Place) -> None:
 
 
 async def load_and_kill(server: Any, kills: int, session: str, *, enough: int | None = None) -> int:
-    """Kill a server while eight write through one store, and look after each what is there; how many were unknown.
+    """Kill a server while eight writers use one store, and return the number of unknown outcomes.
 
-    It ends after `enough` kills if something was unknown by then.
+    It checks the stored turns after each kill, and ends after `enough` kills if an outcome was unknown by then.
     """
     up, told, acknowledged, unknown = asyncio.Event(), asyncio.Semaphore(0), dict.fromkeys("abcdefgh", 0), 0
     up.set()
@@ -217,7 +220,7 @@ async def load_and_kill(server: Any, kills: int, session: str, *, enough: int | 
                     await told.acquire()
                 up.clear()
                 await asyncio.to_thread(server.kill)
-                server.start()  # in this thread: it ends with the one that starts it
+                server.start()  # a server ends with the thread that started it
                 up.set()
                 await look(store)
         finally:
@@ -229,15 +232,15 @@ async def load_and_kill(server: Any, kills: int, session: str, *, enough: int | 
 
 
 async def test_a_server_may_be_killed_at_any_moment(killable: Any) -> None:
-    """4 to 20 times: nothing acknowledged is lost, nothing torn, what was unknown and sent again is there once.
+    """After 4 to 20 kills no acknowledged turn is lost, no turn is torn, and a turn that was sent again is stored once.
 
-    The store goes on, without being opened again.
+    The same store continues without `open`.
     """
     assert await load_and_kill(killable, 20, "safe", enough=4) > 0
 
 
 async def test_a_server_that_answers_before_it_has_written_loses_turns(killable: Any) -> None:
-    """The naive setting: the test above can tell."""
+    """With this naive setting the test above fails."""
     if isinstance(killable, servers.Postgres):
         servers.ask(killable.url, "ALTER DATABASE postgres SET synchronous_commit = off")
         try:
@@ -246,13 +249,13 @@ async def test_a_server_that_answers_before_it_has_written_loses_turns(killable:
         finally:
             servers.ask(killable.url, "ALTER DATABASE postgres RESET synchronous_commit")
     else:
-        servers.ask(killable.url, "SET GLOBAL innodb_flush_log_at_trx_commit = 0")  # until it is started again
+        servers.ask(killable.url, "SET GLOBAL innodb_flush_log_at_trx_commit = 0")  # until the next start
         with pytest.raises(AssertionError, match="lost"):
             await load_and_kill(killable, 1, "unsafe")
 
 
 async def test_what_has_expired_does_not_come_back_by_a_read_that_began_before(place: Place) -> None:
-    """Between the look and the move of the expiry it expires, and others are told that it is gone."""
+    """The session expires between the query of a read and its update of the expiry, and others see it as missing."""
     async with place.at(ttl=100.0) as store:
         await store.append("a", [user("hello")])
         await advance(store.backend, 50)
@@ -271,7 +274,7 @@ async def test_what_has_expired_does_not_come_back_by_a_read_that_began_before(p
 
 
 async def test_a_server_may_set_what_it_likes_for_those_who_connect() -> None:
-    """Parameters are quoted for the right characters, each statement stands for itself, and eight may open at once."""
+    """Parameters use the right character set, each statement commits, and eight stores may open at once."""
     mariadb = servers.MariaDB("init-connect=SET NAMES gbk, autocommit = 0")
     servers.ask(mariadb.url, "CREATE USER plain@'127.0.0.1' IDENTIFIED BY 'x'")
     servers.ask(mariadb.url, "GRANT CREATE, INDEX, SELECT, INSERT, UPDATE, DELETE ON turnlog.* TO plain@'127.0.0.1'")
@@ -291,7 +294,7 @@ async def test_a_server_may_set_what_it_likes_for_those_who_connect() -> None:
 
 
 async def test_what_survives_the_loss_of_power_is_what_the_server_is_set_to(killable: Any) -> None:
-    """A store's connections lower none of its settings, and those of a new server wait for the disk."""
+    """A store changes no durability setting of a connection, and the default of a new server waits for the disk."""
     wanted: dict[str, object]
     if isinstance(killable, servers.Postgres):
         wanted = {"SHOW fsync": "on", "SHOW synchronous_commit": "on", "SHOW full_page_writes": "on"}
@@ -305,11 +308,11 @@ async def test_what_survives_the_loss_of_power_is_what_the_server_is_set_to(kill
 
 
 def test_a_writer_may_be_killed_at_any_moment(place: Place) -> None:
-    """24 forked writers are killed in mid-append: every acknowledged turn is there, and none is torn."""
+    """After 24 kills of forked writers during an append, every acknowledged turn is stored and no turn is torn."""
     kills, acknowledged, unacknowledged = figures(python("kill", place.url, "24"))
     assert kills == 24
     assert acknowledged >= 48
-    assert 0 < unacknowledged < 24  # some died after the moment that counts, and some before it
+    assert 0 < unacknowledged < 24  # some died after the commit, and some before
 
 
 def test_without_a_transaction_a_killed_writer_tears_a_turn(place: Place) -> None:
@@ -322,7 +325,7 @@ def test_without_a_transaction_a_killed_writer_tears_a_turn(place: Place) -> Non
 
 
 async def cancel(place: Place, cancellations: int) -> None:
-    """Cancel loads and appends at random moments, send the appends again, and look at everything."""
+    """Cancel loads and appends at random moments, send the appends again, and check everything."""
     sent: dict[str, list[str]] = {f"s{number}": [] for number in range(20)}
     cancelled, numbers = 0, count()
 
@@ -367,12 +370,12 @@ async def cancel(place: Place, cancellations: int) -> None:
 
 
 async def test_cancelled_calls(place: Place) -> None:
-    """No answer crosses sessions, no connection leaks, and what is sent again is there once."""
+    """No answer reaches another session, no connection leaks, and a repeated append is stored once."""
     await cancel(place, 250)
 
 
 async def test_connections_that_are_kept_after_a_cancellation_are_of_no_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The naive pool: the test above can tell.  MariaDB's driver gives up such a connection by itself."""
+    """With this naive pool the test above fails.  MariaDB's driver closes such a connection by itself."""
     place, release = Place(emptied_postgresql()), Pool.release
     monkeypatch.setattr(Pool, "release", lambda pool, connection, **_: release(pool, connection, sound=True))
     with pytest.raises((AssertionError, TurnlogError, asyncpg.InterfaceError, TimeoutError)):
@@ -384,7 +387,7 @@ async def test_connections_that_are_kept_after_a_cancellation_are_of_no_use(monk
 
 @pytest.mark.parametrize("awake", [True, False])
 async def test_connections_that_the_server_ended_meanwhile_are_no_error(place: Place, awake: bool) -> None:
-    """While the application waits for its model; also where its loop was busy, and has heard nothing of it."""
+    """They end while the application waits for its model, or while its loop is blocked and cannot notice it."""
     async with place.at(pool_size=5) as store, place.at(pool_size=1) as other:
         await store.append("a", [user("begin")])
         calls: list[Callable[[], Any]] = [
@@ -408,8 +411,8 @@ async def test_connections_that_the_server_ended_meanwhile_are_no_error(place: P
         assert sorted(texts) == [*["by another"] * 6, "not read before"]
 
 
-async def test_a_connection_that_is_between_farewell_and_end_is_no_error() -> None:
-    """What the server said last has come, that nothing follows has not: the driver takes it for an operation."""
+async def test_a_connection_that_the_server_is_closing_is_no_error() -> None:
+    """The server's close message has arrived, but not the end of the connection: asyncpg reports an operation."""
     async with Place(emptied_postgresql()).at() as store, asyncio.timeout(30):
         await store.append("a", [user("begin")])
         database: Any = server_of(store)
@@ -430,13 +433,13 @@ async def test_a_connection_that_is_between_farewell_and_end_is_no_error() -> No
 
 
 def test_a_forked_child_leaves_its_parents_connections_alone(place: Place) -> None:
-    """Children use, close or drop the store that they inherit, and use their own, while the parent goes on."""
+    """Children use, close or drop the inherited store, and use their own, while the parent continues."""
     done = python("fork", place.url)
     assert (done.returncode, done.stdout) == (0, "parted\n"), done.stderr
 
 
 def test_several_event_loops_share_one_store(place: Place) -> None:
-    """Eight threads at once, several times: nothing is mixed up, and no connection outlives its loop."""
+    """With eight threads at once, several times, no answers are mixed up and no connection outlives its loop."""
     store = place.at(pool_size=2)
     asyncio.run(store.open())
     interval = sys.getswitchinterval()
@@ -458,12 +461,12 @@ def test_several_event_loops_share_one_store(place: Place) -> None:
 
 
 def test_a_loop_that_ends_leaves_no_connection_behind(place: Place) -> None:
-    """Also where it ends in the middle of an operation."""
+    """The loop may end in the middle of an operation."""
     store = place.at(pool_size=3)
 
     async def use(name: str) -> None:
         await asyncio.gather(*(store.append(f"{name}{number}", [user("hello")]) for number in range(3)))
-        asyncio.ensure_future(store.append("left", [user("?")]))  # noqa: RUF006 - that is the point
+        asyncio.ensure_future(store.append("left", [user("?")]))  # noqa: RUF006 - left unfinished on purpose
         await asyncio.sleep(0)
 
     with warnings.catch_warnings(record=True) as found:
@@ -481,7 +484,7 @@ def test_a_loop_that_ends_leaves_no_connection_behind(place: Place) -> None:
 
 
 def counted(server: Server[Any]) -> list[int]:
-    """How many connections it makes from now on."""
+    """Count the connections that a server object makes from now on."""
     made, connect = [0], server.connect
 
     async def connected() -> Any:
@@ -493,19 +496,19 @@ def counted(server: Server[Any]) -> list[int]:
 
 
 async def test_there_are_never_more_connections_than_pool_size(place: Place) -> None:
-    """Under 200 operations at once, all of which are done."""
+    """The limit holds with 200 concurrent operations, and all of them complete."""
     async with place.at(pool_size=5) as store:
         made = counted(server_of(store))
         await asyncio.gather(*(store.append(f"s{number % 40}", [user(str(number))]) for number in range(200)))
         loaded = await asyncio.gather(*(store.load(f"s{number % 40}") for number in range(200)))
         assert sorted(message.text for messages in loaded[:40] for message in messages) == sorted(map(str, range(200)))
-        assert made[0] == 4  # one was made when it was opened
+        assert made[0] == 4  # `open` made one
         assert len(place.connections()) == 5
 
 
 @asynccontextmanager
 async def locked(place: Place, session: str) -> AsyncGenerator[None, None]:
-    """Hold the lock of a session."""
+    """Hold the lock of a session until the block ends."""
     async with place.at(pool_size=1) as store:
         server = server_of(store)
         pool = await server._pools.get()
@@ -522,7 +525,7 @@ async def locked(place: Place, session: str) -> AsyncGenerator[None, None]:
 
 
 async def test_a_session_that_somebody_locks_keeps_no_other_waiting(place: Place) -> None:
-    """It occupies one connection; no wait for it is without an end, and it works again once the lock is gone."""
+    """It occupies one connection.  Each call on it ends within its timeout, and succeeds after the lock is released."""
     async with place.at(pool_size=2, timeout=1.0) as store:
         await store.append("a", [user("begin")])
         await store.append("b", [user("begin")])
@@ -553,8 +556,8 @@ async def test_a_session_that_somebody_locks_keeps_no_other_waiting(place: Place
         assert not any(place.connections().values())
 
 
-async def test_a_server_that_is_not_there_or_refuses_is_unavailable(killable: Any) -> None:
-    """With a message that names it, and not the password, before anything is done."""
+async def test_a_server_that_is_missing_or_refuses_is_unavailable(killable: Any) -> None:
+    """The message names the server but not the password, and nothing was done."""
     found = urlsplit(killable.url)
     kind, database, there = found.scheme, found.path[1:], f"127.0.0.1:{found.port}"
     port, account = servers.free_port(), f"{killable.url.rpartition('@')[0]}@"
@@ -578,7 +581,7 @@ async def test_a_server_that_is_not_there_or_refuses_is_unavailable(killable: An
 
 
 def watched(store: Store) -> list[tuple[str, Any, Any]]:
-    """What the driver is asked from now on: the call, the statement, and its values."""
+    """Record the driver calls from now on: the method, the statement, and its values."""
     server, calls = server_of(store), list[tuple[str, Any, Any]]()
 
     def watching(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
@@ -594,7 +597,7 @@ def watched(store: Store) -> list[tuple[str, Any, Any]]:
 
 
 async def names(calls: list[tuple[str, Any, Any]], work: Any) -> str:
-    """The calls that something makes."""
+    """Return the driver calls of some work."""
     calls.clear()
     await work
     return " ".join(name for name, *_ in calls)
@@ -614,7 +617,7 @@ async def test_a_read_is_one_round_trip(place: Place) -> None:
 
 
 async def test_an_append_to_what_was_read_or_written_is_one_statement() -> None:
-    """On PostgreSQL, also with an owner; what is sent again is answered as it was, and nothing is stored twice."""
+    """On PostgreSQL this includes an append with an owner.  A repeat returns the first answer and stores nothing."""
     place = Place(emptied_postgresql())
     async with place.at() as store, place.at() as other:
         await store.append("a", [user("written")], owner="alice")
@@ -652,7 +655,7 @@ async def test_eight_at_once_in_one_process_fall_back_to_the_transaction_and_los
 
 
 async def test_what_is_asked_costs_the_same_rows_whatever_the_length() -> None:
-    """The store's own statements on PostgreSQL, at 10 and at 20,000 messages: no table is looked at as a whole."""
+    """With 10 and 20,000 messages on PostgreSQL, no statement of the store scans a whole table."""
     place = Place(emptied_postgresql())
     async with place.at() as store:
         for session, turns in (("short", 5), ("long", 10_000)):
@@ -677,16 +680,16 @@ async def test_what_is_asked_costs_the_same_rows_whatever_the_length() -> None:
         for short, long in zip(seen["short"], seen["long"], strict=True):
             assert not [node for node in long if node[0] == "Seq Scan"], long
             assert rows(long) <= rows(short) + 40
-        assert max(map(rows, seen["long"])) > 20  # it did look at the twenty
+        assert max(map(rows, seen["long"])) > 20  # it has read the twenty messages
         plans.clear()
         assert len(await store.load("long")) > 20_000
-        assert rows(plans[0]) > 10_000  # the measure can tell
+        assert rows(plans[0]) > 10_000  # the measurement detects a full read
 
 
 def explained(store: Store) -> list[list[tuple[str, float]]]:
-    """The plans of the statements that PostgreSQL executes from now on: their nodes, and how many rows each looked at.
+    """Record the plans of PostgreSQL's statements from now on: the nodes, with the number of rows that each examined.
 
-    Each is executed twice: what it does the first time is undone.
+    Each statement runs twice, and the first run is rolled back.
     """
     server = server_of(store)
     plans, fetch = list[list[tuple[str, float]]](), server.fetch
@@ -710,5 +713,5 @@ def explained(store: Store) -> list[list[tuple[str, float]]]:
 
 
 def rows(nodes: list[tuple[str, float]]) -> float:
-    """How many rows a plan looks at."""
+    """Return the number of rows that a plan examines."""
     return sum(looked for _, looked in nodes)

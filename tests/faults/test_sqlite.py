@@ -1,4 +1,4 @@
-"""SQLite under what happens to it: other writers, kills, forks, a full disk, a lock that stays, damage."""
+"""SQLite with faults: other writers, kills, forks, a full disk, a lock that is not released, damage."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def at(folder: Path, **options: Any) -> Store:
 
 
 def python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the other processes' script in a folder."""
+    """Run `sqlite_writers.py` in a folder."""
     command = [sys.executable, str(WRITERS), *arguments]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
 def writers(folder: Path, count: int, *naive: str) -> list[str]:
-    """Let several processes append so many turns each to one session, at once; their last lines of errors."""
+    """Let two processes append turns to one session concurrently; return the last line of each error output."""
     command = [sys.executable, str(WRITERS), "append", "turnlog.db"]
     started = [
         subprocess.Popen(
@@ -68,7 +68,7 @@ def writers(folder: Path, count: int, *naive: str) -> list[str]:
         for writer in started:
             assert writer.stdout is not None
             if writer.stdout.readline() != word:
-                break  # it has failed, and says why
+                break  # it has failed, with an error message
         for writer in started:
             assert writer.stdin is not None
             with contextlib.suppress(BrokenPipeError):
@@ -78,7 +78,7 @@ def writers(folder: Path, count: int, *naive: str) -> list[str]:
 
 
 def turns(folder: Path) -> list[tuple[int, list[str]]]:
-    """The numbers and texts of what two writers have written."""
+    """Return the numbers and texts of the stored turns."""
 
     async def load() -> list[tuple[int, list[str]]]:
         async with at(folder) as store:
@@ -92,7 +92,7 @@ def turns(folder: Path) -> list[tuple[int, list[str]]]:
 
 
 def test_two_processes_append_to_a_file_that_is_not_there_yet(tmp_path: Path) -> None:
-    """400 are stored, none lost, none torn, each writer's order kept, and nobody sees "database is locked"."""
+    """All 400 turns are stored, none torn, in the order of each writer, without an error "database is locked"."""
     assert writers(tmp_path, 200) == ["", ""]
     stored = turns(tmp_path)
     assert [number for number, _ in stored] == list(range(400))
@@ -100,7 +100,7 @@ def test_two_processes_append_to_a_file_that_is_not_there_yet(tmp_path: Path) ->
     said = [texts[0] for _, texts in stored]
     for name in ("ann", "ben"):
         assert [text for text in said if text.startswith(name)] == [f"{name} {place}" for place in range(200)]
-    assert [text.split()[0] for text in said] != sorted(text.split()[0] for text in said)  # they did write at once
+    assert [text.split()[0] for text in said] != sorted(text.split()[0] for text in said)  # they wrote concurrently
 
 
 def test_a_transaction_that_begins_as_a_reader_is_refused_however_long_it_waits(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_a_transaction_that_begins_as_a_reader_is_refused_however_long_it_waits(
 
 
 async def test_eight_stores_open_an_empty_place_at_once(tmp_path: Path) -> None:
-    """The tables are made once; nobody finds them half made."""
+    """The tables are created once, and no store sees incomplete ones."""
     for place in range(10):
         folder = tmp_path / str(place)
         folder.mkdir()
@@ -132,7 +132,7 @@ async def test_a_stale_expect_is_refused_and_writes_nothing(tmp_path: Path) -> N
 
 
 async def test_the_same_change_five_times_is_stored_once(tmp_path: Path) -> None:
-    """From two processes' stores, also when others write between: five answers, equal in version and number."""
+    """Two stores send it, with other writes in between, and the five receipts have one version and number."""
     async with at(tmp_path) as ours, at(tmp_path) as theirs:
         await ours.append("alice", [user("before")])
         receipts: list[Receipt] = []
@@ -163,7 +163,7 @@ async def test_only_one_of_many_makes_a_session(tmp_path: Path) -> None:
 async def test_what_survives_the_loss_of_power_is_what_the_connection_is_set_to(
     tmp_path: Path, synchronous: str, level: int
 ) -> None:
-    """Read back as SQLite has it: a write-ahead log, and 2 for FULL, 1 for NORMAL (sqlite.org/pragma.html)."""
+    """SQLite reports a write-ahead log, and 2 for FULL, 1 for NORMAL (sqlite.org/pragma.html)."""
     async with at(tmp_path, synchronous=synchronous) as store:
         connection = sqlite_writers.connection_of(store)
         found = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")]
@@ -175,13 +175,13 @@ async def test_what_survives_the_loss_of_power_is_what_the_connection_is_set_to(
 
 @pytest.mark.parametrize("synchronous", ["FULL", "NORMAL"])
 def test_a_writer_may_be_killed_at_any_moment(tmp_path: Path, synchronous: str) -> None:
-    """50 forked writers are killed in mid-append: every acknowledged turn is there, none is torn, the file is sound."""
+    """After 50 kills during an append, every acknowledged turn is stored, no turn is torn, and the file is sound."""
     done = python(tmp_path, "kill", "turnlog.db", "50", synchronous)
     assert done.returncode == 0, done.stderr
     found = re.fullmatch(r"50 kills, (\d+) acknowledged, (\d+) there unacknowledged\n", done.stdout)
     assert found is not None
     assert int(found[1]) >= 100
-    assert 0 < int(found[2]) < 50  # some died after the moment that counts, and some before it
+    assert 0 < int(found[2]) < 50  # some died after the commit, and some before
 
 
 def test_without_a_transaction_a_killed_writer_tears_a_turn(tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_without_a_transaction_a_killed_writer_tears_a_turn(tmp_path: Path) -> N
     assert "a record is missing" in done.stderr
 
 
-def test_what_a_full_disk_refuses_is_not_there_and_what_it_leaves_open_can_be_sent_again(tmp_path: Path) -> None:
+def test_a_full_disk_refuses_changes_and_an_unknown_outcome_can_be_sent_again(tmp_path: Path) -> None:
     done = python(tmp_path, "fill", "turnlog.db")
     assert done.returncode == 0, done.stderr
     stored, unknown = map(int, re.findall(r"\d+", done.stdout))
@@ -199,7 +199,7 @@ def test_what_a_full_disk_refuses_is_not_there_and_what_it_leaves_open_can_be_se
 
 
 async def test_a_lock_that_stays_is_unavailable(tmp_path: Path) -> None:
-    """After the wait, with nothing stored; and it works again once the lock is gone."""
+    """The error comes after the timeout, and nothing is stored.  The store works again after the lock is released."""
     async with at(tmp_path, timeout=0.01) as store:
         await store.append("alice", [user("a")])
         other = sqlite3.connect(tmp_path / "turnlog.db", isolation_level=None)
@@ -214,7 +214,7 @@ async def test_a_lock_that_stays_is_unavailable(tmp_path: Path) -> None:
 
 
 async def test_those_who_wait_together_wait_once(tmp_path: Path) -> None:
-    """For a lock that stays, ten writes at once are refused after the time of one."""
+    """With a lock that is not released, ten concurrent writes are refused after the time of one."""
     async with at(tmp_path, timeout=0.2) as store:
         await store.append("alice", [user("a")])
         other = sqlite3.connect(tmp_path / "turnlog.db", isolation_level=None)
@@ -223,13 +223,13 @@ async def test_those_who_wait_together_wait_once(tmp_path: Path) -> None:
         writes = [store.append("alice", [user(str(n))]) for n in range(10)]
         outcomes = await asyncio.gather(*writes, return_exceptions=True)
         assert all(isinstance(outcome, Unavailable) for outcome in outcomes)
-        assert time.monotonic() - begun < 1.0  # the first waits alone, the others together; one by one they take two
+        assert time.monotonic() - begun < 1.0  # the first waits 0.2 s, then the others together; in sequence 2 s
         other.execute("ROLLBACK")
         other.close()
 
 
 async def test_a_caller_that_is_cancelled_leaves_the_others_alone(tmp_path: Path) -> None:
-    """What was cancelled is stored or not; sent again while it would be remembered, it is stored once."""
+    """A cancelled append is stored or not.  If it is sent again while its id is remembered, it is stored once."""
     async with at(tmp_path) as store:
         tasks = [asyncio.ensure_future(store.append("s", [user(str(n))], turn_id=str(n))) for n in range(60)]
         for place, task in enumerate(tasks):
@@ -273,7 +273,7 @@ def test_a_forked_child_goes_on_with_a_connection_of_its_own(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("own", [False, True])
 def test_what_a_child_stores_outlives_the_parents_store(tmp_path: Path, own: bool) -> None:
-    """The parent closes, and others open and close, while the child goes on, with its parent's store or its own."""
+    """The parent closes its store, and others open and close the file, while the child writes with either store."""
     store = at(tmp_path)
     asyncio.run(store.open())
     asyncio.run(_append(store, "p", 1))
@@ -296,7 +296,7 @@ def test_what_a_child_stores_outlives_the_parents_store(tmp_path: Path, own: boo
     os.read(parent_reads, 1)
     asyncio.run(_append(store, "q", 1))
     asyncio.run(store.close())
-    for _ in range(2):  # whoever closes last removes the log
+    for _ in range(2):  # the last one to close removes the log
         assert len(turns(tmp_path)) == 4
     os.write(parent_writes, b".")
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
@@ -306,7 +306,7 @@ def test_what_a_child_stores_outlives_the_parents_store(tmp_path: Path, own: boo
 
 
 def test_a_fork_waits_until_the_parents_transaction_has_ended(tmp_path: Path) -> None:
-    """So no child inherits a lock that nobody would release."""
+    """Otherwise a child could inherit a lock that nobody releases."""
     store = at(tmp_path)
     asyncio.run(store.open())
     writer = threading.Thread(target=lambda: asyncio.run(_append(store, "p", 200)))
@@ -329,7 +329,7 @@ def test_a_fork_waits_until_the_parents_transaction_has_ended(tmp_path: Path) ->
 
 
 def test_two_threads_fork_at_once(tmp_path: Path) -> None:
-    """The one that has forked leaves what the other holds to the other."""
+    """The thread that has forked does not release the locks of another thread's fork."""
     store = at(tmp_path)
     asyncio.run(store.open())
     writer = threading.Thread(target=lambda: asyncio.run(_append(store, "p", 150)))
@@ -364,9 +364,9 @@ while True:
 
 
 def test_a_fork_while_other_threads_open_stores(tmp_path: Path) -> None:
-    """No child inherits an open connection, and each can append, with a store of its own and the inherited one.
+    """No child inherits an open connection, and each child can append, with a new store and with the inherited one.
 
-    While a lock comes and goes, so that threads are at every point of what they do.
+    Another process repeatedly takes a lock, so the forks meet the threads at every step.
     """
     store = at(tmp_path, synchronous="NORMAL")
     asyncio.run(store.open())
@@ -405,7 +405,7 @@ def test_a_fork_while_other_threads_open_stores(tmp_path: Path) -> None:
         assert not thread.is_alive()
     lock.kill()
     lock.wait()
-    assert codes == [0] * 10  # 1: it could not append; 2: it had a connection; -14: it hung
+    assert codes == [0] * 10  # 1: the append failed; 2: it inherited a connection; -14: it hung
     texts = [message.text for message in asyncio.run(store.load("shared"))]
     assert (texts.count("own0"), texts.count("inherited0")) == (10, 10)
     asyncio.run(store.close())
@@ -418,7 +418,7 @@ async def _append_in_a_child(folder: Path, inherited: Store) -> None:
 
 
 def _open_databases() -> bool:
-    """Return whether a database is open; False where that cannot be seen."""
+    """Return whether this process has a database file open; always False on systems other than Linux."""
     if sys.platform != "linux":
         return False
     names = [Path(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")]
@@ -426,7 +426,7 @@ def _open_databases() -> bool:
 
 
 async def test_a_fork_waits_for_no_lock_of_another_process(tmp_path: Path) -> None:
-    """It would hold up the event loop: here until the write that waits has given up, because the lock stays so long."""
+    """Otherwise a fork would block the event loop until the waiting write times out."""
     async with at(tmp_path, timeout=2) as store:
         await _append(store, "a", 1)
         lock = sqlite3.connect(tmp_path / "turnlog.db", isolation_level=None)
@@ -461,12 +461,12 @@ async def _append(store: Store, name: str, count: int) -> None:
 
 
 def test_several_event_loops_share_one_store(tmp_path: Path) -> None:
-    """One that ends with its operation under way does not hold up the others."""
+    """A loop that ends during its operation does not block the others."""
     store = at(tmp_path)
     asyncio.run(store.open())
 
     async def leave() -> None:
-        asyncio.ensure_future(store.append("left", [user("?")]))  # noqa: RUF006 - that is the point
+        asyncio.ensure_future(store.append("left", [user("?")]))  # noqa: RUF006 - left unfinished on purpose
         await asyncio.sleep(0)
 
     asyncio.run(leave())
@@ -483,7 +483,7 @@ def test_several_event_loops_share_one_store(tmp_path: Path) -> None:
 
 
 async def test_a_damaged_record_is_named_and_hides_nothing_else(tmp_path: Path) -> None:
-    """What does not need it is read, more is appended, it is never deleted; restored, all is there again."""
+    """Other records can be read, turns can be appended, and nothing is deleted.  A restored record is read again."""
     async with at(tmp_path) as store:
         for place in range(10):
             await store.append("alice", [user(f"turn {place}"), assistant("ok")])
@@ -511,7 +511,7 @@ OF_ALICE = f"row = (SELECT row FROM turnlog_sessions WHERE session = x'{b'alice'
 
 
 def _payload(folder: Path, number: int, replaced: bytes | None = None) -> bytes:
-    """The payload of a turn of the first session, which may be replaced."""
+    """Return the payload of a turn of the first session, after replacing it if `replaced` is given."""
     connection = sqlite3.connect(folder / "turnlog.db", isolation_level=None)
     if replaced is not None:
         connection.execute(
@@ -525,7 +525,7 @@ def _payload(folder: Path, number: int, replaced: bytes | None = None) -> bytes:
 
 
 async def test_a_session_with_a_damaged_record_can_be_overwritten(tmp_path: Path) -> None:
-    """By who says so; whoever names a version, or would only extend it, is told of the damage."""
+    """`expect=ANY` overwrites it.  With a version, or to extend it, the error names the damaged turn."""
     async with at(tmp_path) as store:
         for place in range(5):
             await store.append("alice", [user(f"turn {place}"), assistant("ok")])

@@ -1,4 +1,4 @@
-"""SQLite's files are touched from outside while a store has them open: what is acknowledged is there, or it is said.
+"""SQLite files that other programs change while a store has them open: no acknowledged turn is lost without an error.
 
 The other process is a real one, because the system releases locks by process.
 """
@@ -29,19 +29,19 @@ from turnlog_sql.sqlite import SQLiteBackend
 LOG, INDEX = "chat.db-wal", "chat.db-shm"
 ALL = ("chat.db", LOG, INDEX)
 CLOSES_ANYWHERE = sys.version_info >= (3, 12)
-"""Whether SQLite can be told not to copy the log; before, that takes a lock that only Linux has."""
+"""Whether SQLite can close a database without copying the log.  Before, that requires a lock that only Linux has."""
 GONE = "was removed or replaced while this store had it open: nothing was stored"
 
 
 class Other:
-    """Another process that opens, reads and closes."""
+    """Another process that opens the database, reads it, and closes it."""
 
     def __init__(self) -> None:
         command = [sys.executable, str(Path(__file__).with_name("sqlite_writers.py")), "visit"]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def visit(self, folder: Path, said: str | None = None) -> dict[str, list[str]]:
-        """Return the texts of all sessions, which must be sound; first append one to a session of its own."""
+        """Append a text to session `visitor` if one is given; return the texts of all sessions, which must be sound."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps([str(folder / "chat.db"), said]) + "\n")
@@ -56,7 +56,7 @@ class Other:
 
 @pytest.fixture(scope="module")
 def other() -> Iterator[Other]:
-    """One for all tests."""
+    """Return one process for all tests."""
     made = Other()
     yield made
     made.end()
@@ -70,12 +70,12 @@ NO_SECOND_LOCKS = {
     "no such system": SimpleNamespace(),
     "no such file system": SimpleNamespace(F_OFD_SETLK=37, F_RDLCK=0, F_UNLCK=2, fcntl=_refuse),
 }
-"""Where there are no locks of open file descriptions."""
+"""Replacements of `fcntl` on systems without locks of open file descriptions."""
 
 
 @pytest.fixture(params=list(NO_SECOND_LOCKS))
 def without_second_locks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Such a place."""
+    """Run the test without these locks."""
     monkeypatch.setattr(_second_lock, "fcntl", NO_SECOND_LOCKS[request.param])
 
 
@@ -85,13 +85,13 @@ def at(folder: Path, **options: Any) -> Store:
 
 
 def close_in_this_process(folder: Path, *names: str) -> None:
-    """Do what drops this process's locks."""
+    """Open and close files, which releases the locks of this process."""
     for name in names:
         (folder / name).open("rb").close()
 
 
 async def append(store: Store, *texts: str) -> list[str]:
-    """Append turns; return those that are acknowledged."""
+    """Append turns; return the acknowledged ones."""
     acknowledged = []
     for text in texts:
         try:
@@ -109,7 +109,7 @@ async def append(store: Store, *texts: str) -> list[str]:
 @pytest.mark.only_where(sys.platform == "linux", "linux", "other systems drop all locks when a file is closed")
 @pytest.mark.parametrize("names", [("chat.db",), ALL], ids=["the database", "all three"])
 async def test_a_process_may_close_the_files_itself(tmp_path: Path, other: Other, names: tuple[str, ...]) -> None:
-    """Another process opens, reads and closes then; each turn is acknowledged, and there."""
+    """Another process then opens, reads and closes the database.  Each turn is acknowledged and stored."""
     async with at(tmp_path) as store:
         said = await append(store, "a")
         for text in ("b", "c", "d"):
@@ -125,7 +125,7 @@ async def test_a_process_may_close_the_files_itself(tmp_path: Path, other: Other
 
 @pytest.mark.usefixtures("without_second_locks")
 async def test_without_such_locks_the_next_turn_is_refused(tmp_path: Path, other: Other) -> None:
-    """And the one after it is stored, if the connection can be closed."""
+    """The turn after it is stored, if the connection can be closed."""
     async with at(tmp_path) as store:
         said = await append(store, "a")
         close_in_this_process(tmp_path, "chat.db")
@@ -137,7 +137,7 @@ async def test_without_such_locks_the_next_turn_is_refused(tmp_path: Path, other
             close_in_this_process(tmp_path, "chat.db")
             other.visit(tmp_path, "again")
             with pytest.raises(Unavailable, match=GONE):
-                await store.load("alice")  # not old data
+                await store.load("alice")  # no old data
             assert [message.text for message in await store.load("visitor")] == ["hello", "again"]
         else:
             with pytest.raises(Unavailable, match="restart the process"):
@@ -150,7 +150,7 @@ async def test_without_such_locks_the_next_turn_is_refused(tmp_path: Path, other
 
 @pytest.mark.parametrize("names", [(LOG, INDEX), (LOG,), (INDEX,)], ids=["log and index", "log", "index"])
 async def test_a_log_that_was_removed(tmp_path: Path, other: Other, names: tuple[str, ...]) -> None:
-    """The next call is refused, a read too, and the one after it uses what is there."""
+    """The next call is refused, also a read.  The call after it uses the existing files."""
     async with at(tmp_path) as store:
         await append(store, "a")
     for call in ("append", "load"):
@@ -167,7 +167,7 @@ async def test_a_log_that_was_removed(tmp_path: Path, other: Other, names: tuple
 
 
 async def test_everything_was_removed(tmp_path: Path, other: Other) -> None:
-    """No new file is made in its place until the store is opened anew; a file that is put back is used."""
+    """No new file is created until the store is opened again.  A restored file is used."""
     saved = tmp_path / "saved"
     async with at(tmp_path) as store:
         await append(store, "a")
@@ -195,13 +195,13 @@ async def test_everything_was_removed(tmp_path: Path, other: Other) -> None:
 
 
 async def test_another_database_is_put_in_its_place(tmp_path: Path, other: Other) -> None:
-    """It is used, and the log of the former one does not damage it: it is renamed."""
+    """It is used.  The old log is renamed, so it cannot damage the new database."""
     backup = tmp_path / "backup"
     async with at(tmp_path) as store:
         await append(store, *map(str, range(50)))
     shutil.copy(tmp_path / "chat.db", backup)
     async with at(tmp_path) as store, at(tmp_path) as idle:
-        await append(store, *map(str, range(50, 300)))  # in the log
+        await append(store, *map(str, range(50, 300)))  # only in the log
         await idle.load("alice")
         number = (tmp_path / "chat.db").stat().st_ino
         backup.replace(tmp_path / "chat.db")
@@ -214,7 +214,7 @@ async def test_another_database_is_put_in_its_place(tmp_path: Path, other: Other
 
 
 async def test_a_symbolic_link_that_leads_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is noticed within a second, although nothing changes where the files are."""
+    """It is detected within a second, although the folder of the files does not change."""
     for name in ("old", "new"):
         (tmp_path / name).mkdir()
         async with at(tmp_path / name) as store:
@@ -236,7 +236,7 @@ async def test_a_symbolic_link_that_leads_elsewhere(tmp_path: Path, monkeypatch:
 
 @pytest.mark.parametrize("name", ALL)
 async def test_a_folder_that_has_not_changed_for_long(tmp_path: Path, name: str) -> None:
-    """The files are not looked for as long as that stays so, and a removed one is noticed at once."""
+    """The files are not checked until the folder changes, so a removed file is detected at once."""
     async with at(tmp_path) as store:
         await append(store, "a")
         _age(tmp_path)
@@ -261,7 +261,7 @@ def _age(folder: Path) -> None:
 
 
 async def test_files_that_go_before_the_commit_leave_the_outcome_unknown(tmp_path: Path) -> None:
-    """To each of the callers whose changes were committed at once, with its own change to send again."""
+    """Each of the callers in the same commit receives the error, with its own change to send again."""
     async with at(tmp_path) as store:
         await append(store, "a")
         connection = sqlite_writers.connection_of(store)
@@ -279,7 +279,7 @@ async def test_files_that_go_before_the_commit_leave_the_outcome_unknown(tmp_pat
 
         connection = sqlite_writers.connection_of(store)
         lock = sqlite3.connect(tmp_path / "chat.db", isolation_level=None)
-        lock.execute("BEGIN IMMEDIATE")  # so that what follows waits, and is committed at once
+        lock.execute("BEGIN IMMEDIATE")  # the next writes wait and are committed together
         tasks = [asyncio.ensure_future(store.append(name, [user(name)], turn_id=name)) for name in ("x", "y", "z")]
         await asyncio.sleep(0.05)
         connection.set_trace_callback(remove)
@@ -317,7 +317,7 @@ def _fork(store: Store) -> None:
 def test_an_old_log_is_never_copied_over_what_others_have_written(
     tmp_path: Path, other: Other, how: Callable[[Store], None], missing: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever ends the connection: closing, the next call, a fork."""
+    """The connection ends with a close, with the next call, or with a fork."""
     if missing is not None:
         monkeypatch.setattr(_second_lock, "fcntl", NO_SECOND_LOCKS[missing])
     store = at(tmp_path)
@@ -345,7 +345,7 @@ def test_an_old_log_is_never_copied_over_what_others_have_written(
 
 
 async def test_two_stores_of_a_process_leave_a_removed_log_together(tmp_path: Path, other: Other) -> None:
-    """All connections of a process share one index of the log, so none may stay with the old one."""
+    """All connections of a process share one index of the log, so none may keep the old one."""
     async with at(tmp_path) as one, at(tmp_path) as idle:
         await append(one, "a")
         await idle.load("alice")
@@ -363,7 +363,7 @@ async def test_two_stores_of_a_process_leave_a_removed_log_together(tmp_path: Pa
         assert other.visit(tmp_path) == {"alice": said, "visitor": ["hello"]}
 
 
-async def test_a_store_that_is_opened_beside_one_with_a_removed_log(tmp_path: Path, other: Other) -> None:
+async def test_a_store_that_is_opened_next_to_one_with_a_removed_log(tmp_path: Path, other: Other) -> None:
     async with at(tmp_path) as idle:
         await append(idle, "a")
         for name in (LOG, INDEX):
@@ -372,7 +372,7 @@ async def test_a_store_that_is_opened_beside_one_with_a_removed_log(tmp_path: Pa
             said = await append(store, "b")
             assert other.visit(tmp_path, "hello")["alice"] == said
             said += await append(store, "c")
-            said += await append(idle, "d")  # which was disconnected meanwhile
+            said += await append(idle, "d")  # `idle` was disconnected by the other store
     assert other.visit(tmp_path) == {"alice": ["b", "c", "d"], "visitor": ["hello"]}
 
 
@@ -385,18 +385,18 @@ async def test_an_error_that_is_kept_keeps_no_connection_open(tmp_path: Path) ->
         connection.execute("ALTER TABLE turnlog_changes RENAME TO hidden")
         try:
             await store.append("alice", [user("b")], turn_id="b")
-        except Exception as error:  # noqa: BLE001 - whatever it is
+        except Exception as error:  # noqa: BLE001 - any error
             kept.append(error)
         connection.execute("ALTER TABLE hidden RENAME TO turnlog_changes")
     assert len(kept) == 1
-    assert not (tmp_path / LOG).exists()  # the last to close removes it
+    assert not (tmp_path / LOG).exists()  # the last connection to close removes it
 
 
 # ------------------------------------------------------------------------------------------------------------ resources
 
 
 async def test_descriptors_are_not_used_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Locked files stay open for the next connection, but not all of them for ever."""
+    """Locked files stay open for the next connection, but only a limited number."""
 
     def opened() -> int:
         return len(os.listdir("/proc/self/fd" if sys.platform == "linux" else "/dev/fd"))
@@ -425,7 +425,7 @@ async def test_files_are_for_their_owner_only(tmp_path: Path, umask: int) -> Non
 
 
 async def test_a_file_that_is_there_keeps_its_permissions(tmp_path: Path) -> None:
-    """And the log gets the same: so a group may share a database."""
+    """The log gets the same permissions, so a group may share a database."""
     (tmp_path / "chat.db").touch()
     (tmp_path / "chat.db").chmod(0o660)
     async with at(tmp_path) as store:

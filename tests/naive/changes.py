@@ -452,7 +452,7 @@ class SharesTheState(MemoryBackend):
             return await super().copy(source, target, at=at, change_id=change_id, **how)
         state = self._state(source)
         if state.header is None:
-            raise SessionNotFound("there is none")
+            raise SessionNotFound("no session")
         header = replace(state.header, key=target)
         self._states[target] = SessionState(
             target, header, state._log, state._start, state._stop, state._ring, self.ttl

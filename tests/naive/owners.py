@@ -122,7 +122,7 @@ class PresentIsAConflict(MemoryBackend):
         except SessionNotFound:
             if change.expect is not PRESENT:
                 raise
-            raise Conflict("there is no session") from None
+            raise Conflict("no session") from None
 
 
 # ------------------------------------------------------------------------------------------------------------- owners
@@ -235,7 +235,7 @@ class DeletesLoudly(MemoryBackend):
         if session is not None and isinstance(expect, Version) and not expect.met_by(session.version):
             raise Conflict("it has changed", expected=expect, actual=session.version)
         if session is not None and expect is ABSENT:
-            raise Conflict("there is one", actual=session.version)
+            raise Conflict("the session exists", actual=session.version)
         return await super().delete(key, **how)
 
 
@@ -303,7 +303,7 @@ class ComparesThenCopies(MemoryBackend):
     async def copy(self, source: Key, target: Key, **how: Any) -> Receipt:
         session = await stored(self, source)
         if session is None or how.get("for_owner") not in (None, session.info.owner):
-            raise SessionNotFound("there is none")
+            raise SessionNotFound("no session")
         await asyncio.sleep(0)
         return await super().copy(source, target, **{**how, "for_owner": None})
 

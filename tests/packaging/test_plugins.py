@@ -47,7 +47,7 @@ def test_the_memory_store_is_a_plugin_like_any_other() -> None:
     assert mine.version
 
 
-def test_a_strangers_store_layer_model_token_counter_and_command_are_found(put: Put) -> None:
+def test_a_third_partys_store_layer_model_token_counter_and_command_are_found(put: Put) -> None:
     source = (
         STORE
         + LAYER
@@ -163,7 +163,7 @@ def test_a_missing_driver_of_ours_names_the_extra(monkeypatch: pytest.MonkeyPatc
     assert str(error.value) == "backend 'lite' needs sqlalchemy, which is not installed: pip install 'turnlog[sql]'"
 
 
-def test_a_missing_driver_of_a_stranger_names_no_extra_of_ours(monkeypatch: pytest.MonkeyPatch, put: Put) -> None:
+def test_a_missing_driver_of_a_third_party_names_no_extra_of_ours(monkeypatch: pytest.MonkeyPatch, put: Put) -> None:
     monkeypatch.setitem(sys.modules, "sqlalchemy", None)
     put("turnlog-other", {"turnlog.backends": {"lite": "acme_other:AcmeBackend"}}, acme_other="import sqlalchemy")
     with pytest.raises(PluginError, match=r"turnlog-other 1\.0.*sqlalchemy") as error:

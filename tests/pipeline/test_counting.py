@@ -60,7 +60,7 @@ async def test_estimates_are_corrected_by_the_usage(usage: Usage | None, exact: 
     assert given[-1] == most
 
 
-async def test_a_counter_is_told_the_model() -> None:
+async def test_a_counter_receives_the_model() -> None:
     counter = Counter()
     await asked(counter, None, options={"model": "gpt-9"})
     assert counter.models == {"gpt-9"}

@@ -46,7 +46,7 @@ async def texts(store: Store, session_id: str = "s") -> list[str]:
     return [message.text for message in await store.load(session_id)]
 
 
-async def test_pieces_come_one_by_one_and_the_turn_is_stored_behind_the_last(store: Store) -> None:
+async def test_pieces_come_one_by_one_and_the_turn_is_stored_after_the_last(store: Store) -> None:
     seen = []
     async with Pipeline(store, spoken).stream("s", "user", "Where is it?") as reply:
         async for piece in reply:
@@ -222,9 +222,7 @@ async def test_a_result_is_there_once_all_pieces_were_taken(store: Store) -> Non
 async def test_a_stream_that_is_left_while_another_task_waits_for_a_piece(
     store: Store, concurrency: Any, reads_all: bool
 ) -> None:
-    """A server may send keep-alives between pieces, with the pieces read by another task, and its client may
-    disconnect.
-    """
+    """A server may send keep-alives while another task waits for a piece, and its client may disconnect."""
     waits = asyncio.Event()
 
     async def model(messages: Sequence[Message], **_: object) -> AsyncIterator[str]:
@@ -263,7 +261,7 @@ async def test_a_stream_is_for_one_block(store: Store) -> None:
             pass
 
 
-async def test_of_two_streams_under_one_id_the_second_is_told_to_ask_again(store: Store) -> None:
+async def test_of_two_streams_under_one_id_the_second_must_ask_again(store: Store) -> None:
     answers = iter(["one", "two", "three"])
 
     async def model(messages: Sequence[Message], **_: object) -> AsyncIterator[str]:

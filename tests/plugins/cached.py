@@ -21,7 +21,7 @@ class Setup:
     Args:
         mode: The mode of the cache.
         ttl: The time to live of the backend.
-        retain: How many turns both stores keep.
+        retain: The number of turns that both stores keep.
         backend: Makes the backend.
         options: The other options of the cache.
 
@@ -52,7 +52,7 @@ class Setup:
         self.other_process = Store(self.backend, retain=retain)
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, by the clock and by the timer."""
+        """Advance the clock and the timer."""
         self.clock.advance(seconds)
         self.timer.advance(seconds)
 

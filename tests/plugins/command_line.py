@@ -1,4 +1,4 @@
-"""What tests of the command line share: a store for all commands, standard input, models, processes, a terminal."""
+"""Helpers for the tests of the command line: a shared store, standard input, models, processes and a terminal."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from turnlog_memory import MemoryBackend
 
 
 class KeptBackend(MemoryBackend):
-    """Outlives its closing, as a database does, and fails on demand."""
+    """A memory backend that keeps its sessions after `close`, as a database does, and fails on demand."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -33,7 +33,7 @@ class KeptBackend(MemoryBackend):
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         self.before(change)
-        await asyncio.sleep(0)  # another task may come in here, as it may where there is I/O
+        await asyncio.sleep(0)  # as with real I/O, another task may run here
         receipt = await super().commit(key, change)
         self.commits += 1
         self.after(change)
@@ -51,7 +51,7 @@ class KeptBackend(MemoryBackend):
 
 
 class Kept(Store):
-    """A store over such a backend."""
+    """A store over a `KeptBackend`."""
 
     backend: KeptBackend
 
@@ -79,33 +79,33 @@ def _view(store: Store, namespace: str | None) -> Store:
 
 
 def append(store: Store, session: str, *messages: Message, **more: Any) -> None:
-    """One more turn."""
+    """Append one turn."""
     asyncio.run(store.append(session, messages, **more))
 
 
 def load(store: Store, session: str) -> list[dict[str, Any]]:
-    """The messages of a session as dictionaries."""
+    """Return the messages of a session as dictionaries."""
     return [message.to_dict() for message in asyncio.run(store.load(session))]
 
 
 def version(store: Store, session: str) -> Version:
-    """Where a session is."""
+    """Return the version of a session."""
     return asyncio.run(store.info(session)).version
 
 
 def typed(monkeypatch: pytest.MonkeyPatch, text: str | bytes) -> None:
-    """Make standard input hold this."""
+    """Provide this text on standard input."""
     data = text.encode() if isinstance(text, str) else text
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data), encoding="latin-1"))
 
 
 def answers(monkeypatch: pytest.MonkeyPatch, model: Any) -> None:
-    """Have every name stand for this model."""
+    """Make every model name refer to this model."""
     monkeypatch.setattr("turnlog_cli._chat.find_model", lambda name: model)
 
 
 def turnlog(*arguments: str, cwd: Path, text: str = "", **environment: str) -> subprocess.CompletedProcess[bytes]:
-    """Run it as a user does."""
+    """Run `turnlog` in a process of its own."""
     command = [sys.executable, "-c", "import sys, turnlog_cli; sys.exit(turnlog_cli.main())", *arguments]
     return subprocess.run(
         command,
@@ -119,15 +119,17 @@ def turnlog(*arguments: str, cwd: Path, text: str = "", **environment: str) -> s
 
 
 class Screen:
-    """A process on a terminal, as `with Screen(...) as screen`.  After a minute it is killed, and the test fails.
+    """A process on a terminal, used as `with Screen(...) as screen`.
+
+    After a minute the process is killed, and the test fails.
 
     Args:
-        arguments: Those of `turnlog`.
-        cwd: Its working directory.
-        environment: What it has on top of the environment of the tests.
+        arguments: The arguments of `turnlog`.
+        cwd: The working directory of the process.
+        environment: Variables that are added to the environment of the tests.
 
     Attributes:
-        seen: All that it has shown so far.
+        seen: The output so far.
     """
 
     def __init__(self, *arguments: str, cwd: Path, **environment: str) -> None:
@@ -162,14 +164,14 @@ class Screen:
         os.close(self._screen)
 
     def wait_for(self, text: str) -> str:
-        """What it shows from here until it has shown this text."""
+        """Wait until the process shows this text; return the output since the last call."""
         while (found := self.seen.find(text, self._place)) < 0:
             assert self._more(), f"{text!r} was not shown: {self.seen!r}"
         begin, self._place = self._place, found + len(text)
         return self.seen[begin : self._place]
 
     def type(self, keys: str | bytes) -> None:
-        """Press keys; Return is `\\r`."""
+        """Press keys. Return is `\\r`."""
         os.write(self._screen, keys.encode() if isinstance(keys, str) else keys)
 
     def say(self, text: str) -> None:
@@ -181,7 +183,7 @@ class Screen:
         """Press keys, wait for the end, and return the exit code."""
         self.type(keys)
         while True:
-            # readline sees a signal between its prompt and its select() with the next key only
+            # readline notices a signal only between its prompt and its `select()` for the next key
             if keys == "\x03" and not select.select([self._screen], [], [], 5.0)[0]:
                 self.type(keys)
             elif not self._more():
@@ -190,7 +192,7 @@ class Screen:
     def _more(self) -> bool:
         try:
             more = os.read(self._screen, 4096)
-        except OSError:  # Linux says EIO when the other end is closed
+        except OSError:  # Linux raises EIO when the other end is closed
             return False
         self._raw += more
         self.seen = self._raw.decode(errors="replace")

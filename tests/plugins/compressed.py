@@ -1,4 +1,4 @@
-"""Shared by the tests of compression: messages, records of every codec, a watched backend, and the end of sealing."""
+"""Helpers for the tests of compression: messages, records of every codec, a watched backend and the end of sealing."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ LAYERS: Mapping[str, Callable[[Backend], CompressionLayer]] = {
     "zstd": lambda inner: ZstdLayer(inner, seal=False),
     "dictionary": lambda inner: ZstdLayer(inner, seal=False, dictionary=True),
 }
-"""Each of the layers, without sealing; `dictionary` needs one that is stored (`store_dictionary`)."""
+"""The layers, without sealing. `dictionary` needs a stored dictionary (`store_dictionary`)."""
 
 WRITTEN = {"off": PLAIN, "gzip": GZIP, "zstd": ZSTD, "dictionary": WITH_DICTIONARY}
-"""The codec that each of them writes."""
+"""The codec that each layer writes."""
 
 
 # ------------------------------------------------------------------------------------------------------------ messages
@@ -70,7 +70,7 @@ def numbers(messages: Sequence[Message]) -> list[int]:
 
 
 async def fill(store: Store, session: str, count: int, *, start: int = 0) -> None:
-    """Append numbered turns, one by one."""
+    """Append numbered turns one by one."""
     for number in range(start, start + count):
         await store.append(session, numbered(number), turn_id=f"turn {number}")
 
@@ -80,30 +80,30 @@ async def fill(store: Store, session: str, count: int, *, start: int = 0) -> Non
 
 @cache
 def dictionary() -> Dictionary:
-    """Return a dictionary that was trained on such turns."""
+    """Return a dictionary that was trained on numbered turns."""
     samples = [Record.of(talk(500, seed), id="t", time=0.0).payload[HEAD:] for seed in range(100, 300)]
     return Dictionary(zstandard.train_dictionary(4096, [*samples], dict_id=40_000, level=3).as_bytes())
 
 
 async def store_dictionary(layer: CompressionLayer, namespace: str = "default") -> None:
-    """Store that dictionary for a namespace."""
+    """Store the dictionary for a namespace."""
     await layer.dictionaries.add(namespace, dictionary(), ["ann"])
 
 
 @cache
 def codecs() -> dict[str, Codec]:
-    """Return the codecs that compress, by the name of their layer."""
+    """Return the compressing codecs by the name of their layer."""
     return {"gzip": _Gzip(6), "zstd": Zstd(3), "dictionary": Zstd(3, dictionary())}
 
 
 def compressed(record: Record, codec: str) -> Record:
-    """Return a record compressed, also if that saves nothing."""
+    """Return a record compressed, even if compression saves nothing."""
     payload, by = record.payload, codecs()[codec]
     return record.with_payload(rewrap(payload, by.id, by.compress(payload[HEAD:])))
 
 
 def envelope(codec: int, size: int, body: bytes, plain: bytes = b"") -> bytes:
-    """Return a payload made by hand from the specification, with the checksum of `plain`."""
+    """Build a payload by hand from the specification, with the checksum of `plain`."""
     length = size.to_bytes(4)
     return b"\xc1\x54\x01" + bytes([codec]) + length + crc32(plain, crc32(length)).to_bytes(4) + body
 
@@ -119,7 +119,7 @@ async def stored(backend: Backend, key: Key = KEY) -> tuple[Record, ...]:
 
 
 async def shape(backend: Backend, session: str = KEY.session) -> list[int]:
-    """Return how many turns each stored record of a session holds."""
+    """Return the number of turns in each stored record of a session."""
     return [record.turns for record in await stored(backend, Key("default", session))]
 
 
@@ -127,7 +127,7 @@ async def shape(backend: Backend, session: str = KEY.session) -> list[int]:
 
 
 class Watched(Layer):
-    """A layer that records the calls of the backend below, and holds seals back on demand.
+    """A layer that records the calls to the backend below, and delays seals on demand.
 
     Args:
         inner: The backend below.
@@ -176,7 +176,7 @@ class Unsealing(Watched):
 
 
 async def settled(layer: CompressionLayer) -> None:
-    """Wait until the sealer has nothing left to do in this event loop."""
+    """Wait until the sealer of this event loop is idle."""
     assert layer._sealer is not None
     task = layer._sealer._tasks.get(asyncio.get_running_loop())
     if task is not None:

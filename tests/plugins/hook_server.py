@@ -1,4 +1,4 @@
-"""A server on the loopback that receives webhooks, and fails on demand."""
+"""A server on the loopback that receives webhooks and fails on demand."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal, TypeAlias
 
 Answer: TypeAlias = int | Literal["hang", "drop", "endless"]
-"""A status; no answer until the test ends; an end of the connection; or 200 with a body that does not end."""
+"""A status code; no answer until the test ends; a closed connection; or 200 with an endless body."""
 
 
 class HookServer(ThreadingHTTPServer):
     """The server.
 
     Attributes:
-        answers: The next answers by path; a path without one answers 204.
+        answers: The next answers, by path. The default is 204.
         received: The paths and bodies of the requests.
         headers: The headers of the last request, with names in lower case.
     """
@@ -65,7 +65,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: HookServer
 
     def log_request(self, code: object = "-", size: object = "-") -> None:
-        """Stay silent."""
+        """Log nothing."""
 
     def do_POST(self) -> None:
         """Receive an event."""

@@ -1,7 +1,7 @@
-"""What tests of the example store do in processes of their own, with the installed copy.
+"""Processes for the tests of the example store, with the installed copy.
 
-python jsonl_faults.py append FOLDER NAME COUNT [unlocked]   append turns, once a line comes in
-python jsonl_faults.py kill FOLDER KILLS [in-place]          writers that die before or after each call to the system
+python jsonl_faults.py append FOLDER NAME COUNT [unlocked]   append turns once a line arrives on standard input
+python jsonl_faults.py kill FOLDER KILLS [in-place]          kill writers before or after each system call
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ CALLS = {"mkdir", "open", "flock", "read", "readall", "write", "writelines", "fl
 
 
 def without_the_lock() -> None:
-    """The naive store: two writers read the same session, and the second one's replaces the first one's."""
+    """Install the naive store without a lock: two writers read one session, and the second overwrites the first."""
     vars(import_module("turnlog_jsonl"))["fcntl"] = SimpleNamespace(LOCK_EX=0, LOCK_UN=0, flock=lambda *_: None)
 
 
 def in_place() -> None:
-    """The naive store: it writes over the only copy."""
+    """Install the naive store that overwrites the only copy."""
     vars(import_module("turnlog_jsonl"))["_replace"] = lambda path, lines: path.write_bytes(b"\n".join(lines))
 
 
 async def append(folder: str, name: str, count: int) -> None:
-    """Append turns; each says its writer and its place, twice."""
+    """Append turns. Both messages of a turn name its writer and its place."""
     async with open_store(f"jsonl:///{folder}") as store:
         sys.stdout.write("ready\n")
         sys.stdout.flush()
@@ -41,16 +41,16 @@ async def append(folder: str, name: str, count: int) -> None:
 
 
 class Death:
-    """Kills this process at one of its calls to the system, and counts them."""
+    """Kills this process at one of its system calls, and counts them."""
 
     def __init__(self) -> None:
         self.calls = 0
         self.at: int | None = None
         self.armed = False
-        threading.setprofile(self.watch)  # for threads that begin later: the store's work is done in one
+        threading.setprofile(self.watch)  # for threads that start later: the store works in one of them
 
     def watch(self, frame: object, event: str, call: object) -> None:
-        """Called by Python before and after each call of a function that is written in C."""
+        """Count a call. Python calls this before and after each call of a C function."""
         if self.armed and event in ("c_call", "c_return") and getattr(call, "__name__", "") in CALLS:
             if self.calls == self.at:
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -58,7 +58,7 @@ class Death:
 
 
 async def write_and_die(folder: str, kill: int, at: int | None, acknowledge: int) -> int:
-    """Append one turn, and begin another; say on a pipe which are acknowledged."""
+    """Append one turn and begin another; write the ids of the acknowledged turns to a pipe."""
     death = Death()
     async with open_store(f"jsonl:///{folder}") as store:
         for turn in (f"{kill}-warm", f"{kill}-killed"):
@@ -69,7 +69,7 @@ async def write_and_die(folder: str, kill: int, at: int | None, acknowledge: int
 
 
 def forked(folder: str, kill: int, at: int | None) -> tuple[list[str], int, int]:
-    """The turns that a forked writer had acknowledged, how it ended, and how many calls it made."""
+    """Fork a writer; return its acknowledged turns, its exit status and the number of its system calls."""
     here, there = os.pipe()
     pid = os.fork()
     if not pid:
@@ -85,7 +85,7 @@ def forked(folder: str, kill: int, at: int | None) -> tuple[list[str], int, int]
 
 
 async def stored(folder: str) -> list[str]:
-    """The ids of the turns that are there; none of them is torn."""
+    """Return the ids of the stored turns; fail if one is torn."""
     async with open_store(f"jsonl:///{folder}") as store:
         try:
             session = await store.session("shared")
@@ -98,19 +98,19 @@ async def stored(folder: str) -> list[str]:
 
 
 async def send_again(folder: str, turn: str) -> None:
-    """What a client does whose writer has died."""
+    """Send a turn again, as the client of a killed writer does."""
     async with open_store(f"jsonl:///{folder}") as store:
         await store.append("shared", [user(turn), assistant(turn)], turn_id=turn)
 
 
 def kill(folder: str, kills: int) -> None:
-    """Kill writers, look after each what is there, and send again what it may have lost."""
+    """Kill writers. After each kill, check the stored turns and send the unacknowledged turn again."""
     points = forked(f"{folder}-counted", 0, None)[2]
     expected: list[str] = []
     unknown = 0
     for number in range(kills):
         acknowledged, status, _ = forked(folder, number, number % points)
-        assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, f"it ended by itself: {status}"
+        assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, f"it was not killed: {status}"
         assert acknowledged == [f"{number}-warm"]
         expected += acknowledged
         found = asyncio.run(stored(folder))
@@ -120,7 +120,7 @@ def kill(folder: str, kills: int) -> None:
         expected.append(f"{number}-killed")
         assert asyncio.run(stored(folder)) == expected
     sys.stdout.write(f"{kills} kills at {points} places, {unknown} turns were there unacknowledged\n")
-    assert 0 < unknown < kills  # it died on both sides of the moment that counts
+    assert 0 < unknown < kills  # the kills fell both before and after the commit
 
 
 if __name__ == "__main__":

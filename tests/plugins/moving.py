@@ -1,4 +1,4 @@
-"""What tests of moving data share: sessions with every feature, backends to move them between, and what is compared."""
+"""Helpers for the tests of moving data: sessions with every feature, backends of each kind, and a comparison."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ BACKENDS: Final[dict[str, Callable[[Path], Any]]] = {
     "mariadb": lambda _: MySQLBackend(emptied_mariadb(), pool_size=2, sweep=0),
     "redis": _redis,
 }
-"""Makes an empty backend of each kind."""
+"""Functions that make an empty backend of each kind."""
 
 
 class Step(NamedTuple):
-    """One thing that happens to a session."""
+    """One change of a session."""
 
     kind: str
     size: int
@@ -76,7 +76,7 @@ ODD: Final[dict[str, Any]] = {
 
 
 async def happen(store: Store, session_id: str, steps: Sequence[Step], *, name: str = "t") -> None:
-    """Let a history happen to a session; the ids of its turns begin with a name."""
+    """Apply a history to a session. The ids of its turns begin with `name`."""
     key = Key(store.namespace, session_id)
     await store.merge_metadata(session_id, {"title": "Ünïcode \u2028 \x00"}, owner="ann")
     for number, (kind, size, time) in enumerate(steps):
@@ -121,7 +121,7 @@ async def happen(store: Store, session_id: str, steps: Sequence[Step], *, name: 
 
 
 class Moment(float):
-    """A time that was read by a clock: equal to one that is less than a second away."""
+    """A time from a clock. It equals all times that are less than a second away."""
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -130,7 +130,7 @@ class Moment(float):
 
 
 async def described(store: Store) -> dict[str, Any]:
-    """Everything about the sessions of a store that moving must keep."""
+    """Return all properties of a store's sessions that a move must preserve."""
     found: dict[str, Any] = {}
     async for info in store.sessions():
         session = await store.session(info.key.session, touch=False)
@@ -144,7 +144,7 @@ async def described(store: Store) -> dict[str, Any]:
 
 
 def histories(count: int, seed: int = 1) -> list[list[Step]]:
-    """Some histories, the same in each run."""
+    """Return random histories, the same in each run."""
     dice = Random(seed)
     kinds = ["turn", "rounds", "open", "close", "rewind", "retain", "describe", "bytes", "ttl", "seal", "cut"]
     return [
@@ -158,7 +158,7 @@ RICH: Final = [Step(kind, 2, 1.5) for kind in ("turn", "turn", "retain", "turn",
 
 
 async def filled(count: int = 12) -> Store:
-    """A store in memory with sessions of every feature."""
+    """Return a store in memory with sessions of every feature."""
     store = Store(MemoryBackend())
     for number, steps in enumerate([RICH, *histories(count - 1)]):
         await happen(store, f"s{number}", steps)

@@ -1,6 +1,6 @@
-"""Read a session that holds a payload, and measure that: python open_bomb.py FILE LAYER [naive].
+"""Read a session that holds a payload, and measure the read: python open_bomb.py FILE LAYER [naive].
 
-With `naive` the payload is decompressed without bounds.
+With `naive`, the payload is decompressed without bounds.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from turnlog_memory import MemoryBackend
 
 
 def memory(what: str) -> int:
-    """Return the bytes of memory that this process has (`VmRSS`), or had at most (`VmHWM`).
+    """Return this process's resident memory in bytes: the current one (`VmRSS`), or the peak (`VmHWM`).
 
-    `getrusage` would also count the process that started this one.
+    `getrusage` would include the parent process.
     """
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(status.partition(f"{what}:")[2].split()[0]) * 1024
 
 
 async def measured(payload: bytes, name: str) -> dict[str, object]:
-    """Return the error of a read, the memory that it took, and the least CPU time of three."""
+    """Return the error of a read, the memory that it took, and the lowest CPU time of three reads."""
     sound = Record.of(talk(600), id="t", time=0.0)
     layer = LAYERS[name](MemoryBackend())
     async with Store(layer) as store:
@@ -61,12 +61,12 @@ async def measured(payload: bytes, name: str) -> dict[str, object]:
 
 
 def naive_gzip(body: bytes, size: int, _: object) -> bytes:
-    """Decompress everything."""
+    """Decompress the whole body."""
     return zlib.decompress(body, 31)
 
 
 def naive_zstd(body: bytes, size: int, _: object) -> bytes:
-    """Decompress as much as the frame states."""
+    """Decompress the size that the frame states."""
     return zstandard.decompress(body)
 
 

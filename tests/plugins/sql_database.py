@@ -1,4 +1,4 @@
-"""The SQL store's statements over a database in memory, without a thread: for tests that look closely."""
+"""The statements of the SQL store over a database in memory, without a thread: for tests of single statements."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ class Database:
                 self.connection.execute(statement)
 
     def close(self) -> None:
-        """Free it."""
+        """Close the connection."""
         self.connection.close()
 
     def read(self, steps: Steps[T]) -> T:
-        """Without a transaction, but for those of the steps."""
+        """Run the operation without a transaction, unless it begins one."""
         nobody = cast("Future[object]", None)
         return cast("T", _drive(self.connection, (nobody, False, lambda: steps, None, 0.0)))
 
     def write(self, steps: Steps[T], *, first: Steps[T | None] | None = None) -> T:
-        """In one."""
+        """Run the operation in one transaction."""
         nobody = cast("Future[object]", None)
         made = None if first is None else lambda: first
         return cast("T", _transact(self.connection, (nobody, True, lambda: steps, made, 0.0)))
 
     def rows(self, table: str) -> int:
-        """How many rows a table has."""
+        """Return the number of rows in a table."""
         (found,) = self.connection.execute(f"SELECT count(*) FROM turnlog_{table}").fetchone()
         return int(found)

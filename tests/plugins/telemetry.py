@@ -1,4 +1,4 @@
-"""The real SDK of OpenTelemetry with everything in memory, for the tests of the telemetry layer."""
+"""The SDK of OpenTelemetry with everything in memory, for the tests of the telemetry layer."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ TICK = 0.25
 
 
 class SDK:
-    """Providers of spans and metrics, and what they were given.
+    """Providers of spans and metrics, with the spans and metrics that they received.
 
     Args:
-        sampler: Decides which spans are recorded; None: all.
+        sampler: Decides which spans are recorded. None: all.
     """
 
     def __init__(self, sampler: Sampler | None = None) -> None:
@@ -36,7 +36,7 @@ class SDK:
         self.meters = MeterProvider([self.reader], shutdown_on_exit=False)
 
     def over(self, inner: Backend, *, ids: bool = False, timer: Callable[[], float] | None = None) -> TelemetryLayer:
-        """Return a layer that uses these providers, by whose timer each operation takes `TICK` seconds."""
+        """Return a layer that uses these providers. By its timer each operation takes `TICK` seconds."""
         timer = count(0, TICK).__next__ if timer is None else timer
         return TelemetryLayer(inner, ids=ids, tracer_provider=self.tracers, meter_provider=self.meters, timer=timer)
 
@@ -63,7 +63,7 @@ class SDK:
         ]
 
     def values(self, name: str, *by: str) -> dict[Any, float]:
-        """Return the values of one metric, and for a histogram the counts, by the values of some attributes."""
+        """Return the values of one metric by the values of some attributes. For a histogram, return the counts."""
         found: dict[Any, float] = {}
         for point in self.points(name):
             attributes: Mapping[str, Any] = point.attributes or {}

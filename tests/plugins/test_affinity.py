@@ -25,7 +25,7 @@ Router = Callable[[str, list[str]], str]
 
 
 def naive(session_id: str, instances: list[str]) -> str:
-    """Python's hash, modulo the number of instances."""
+    """Choose by Python's hash, modulo the number of instances."""
     return instances[hash(session_id) % len(instances)]
 
 
@@ -33,20 +33,20 @@ def naive(session_id: str, instances: list[str]) -> str:
 
 
 def uneven(router: Router, instances: list[str], sessions: Iterable[str] = SESSIONS) -> float:
-    """Return the largest relative distance of an instance's sessions from its share."""
+    """Return the largest relative difference between an instance's sessions and its share."""
     counts = Counter(router(session, instances) for session in sessions)
     share = counts.total() / len(instances)
     return max(abs(counts[name] - share) / share for name in instances)
 
 
 def moved(router: Router, before: list[str], after: list[str]) -> Counter[tuple[str, str]]:
-    """Count the sessions that change their instance when the instances change, by old and new instance."""
+    """Count the sessions that change their instance, by old and new instance."""
     places = ((router(session, before), router(session, after)) for session in SESSIONS)
     return Counter((old, new) for old, new in places if old != new)
 
 
 def elsewhere(name: str) -> str:
-    """Return the choices of a router, by its name, in another process, whose hashes have another salt."""
+    """Return the choices of a named router in another process, where hashes have another salt."""
     program = (
         f"from test_affinity import {name} as router, FOUR, SESSIONS\n"
         "print(*(router(session, FOUR) for session in SESSIONS[:200]))"
@@ -144,8 +144,8 @@ def test_bad_arguments_are_refused(session: Any, instances: Any, why: str) -> No
 # -------------------------------------------------------------------------------------------------------- naive routers
 
 
-def test_the_naive_router_is_found_out() -> None:
-    """It is even, but each process chooses differently, the order counts, and nearly every session moves."""
+def test_the_naive_router_is_detected() -> None:
+    """It spreads evenly, but processes disagree, the order of instances matters, and nearly every session moves."""
     assert uneven(naive, FOUR) < 0.05
     assert elsewhere("naive") != " ".join(naive(session, FOUR) for session in SESSIONS[:200])
     assert len({naive(SESSIONS[0], list(order)) for order in permutations(FOUR)}) == len(FOUR)
@@ -154,5 +154,5 @@ def test_the_naive_router_is_found_out() -> None:
     assert moves.total() / len(SESSIONS) > 0.8
 
 
-def test_an_uneven_router_is_found_out() -> None:
+def test_an_uneven_router_is_detected() -> None:
     assert uneven(lambda session, instances: instances[len(session) % len(instances)], FOUR) > 0.5

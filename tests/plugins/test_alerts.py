@@ -1,4 +1,4 @@
-"""Alerts: each fires once when it begins and is resolved once when it ends, whatever the metric does in between."""
+"""Alerts: each fires once when it begins and resolves once when it ends, whatever the metric does in between."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def slow(**options: Any) -> Alert:
 
 
 def states(alert: Alert, values: Sequence[float | None], step: float = 60.0) -> list[tuple[int, str]]:
-    """Which events an alert makes of a value every `step` seconds, with the place of each."""
+    """Return the index and state of each event that an alert emits for one value every `step` seconds."""
     state = State(alert)
     events = [state.step(value, START + place * step, START + place * step) for place, value in enumerate(values)]
     return [(place, event.state) for place, event in enumerate(events) if event is not None]
@@ -92,7 +92,7 @@ STEPS = st.lists(st.tuples(st.integers(1, 4), st.none() | st.integers(0, 6)), ma
 
 
 def model(alert: Alert, steps: Sequence[tuple[float, int | None]]) -> list[tuple[float, str]]:
-    """What the documentation says, by looking back over all measurements each time."""
+    """Return the events by the definition in the documentation, recomputed from all measurements each time."""
     events: list[tuple[float, str]] = []
     seen: list[tuple[float, bool]] = []
     for time, value in steps:
@@ -262,7 +262,7 @@ def test_a_measurement_without_the_metric_is_an_error(measured: Mapping[str, obj
 
 
 class Metrics:
-    """Measures one value after the other, or raises it; after the last one, it hangs."""
+    """Returns one value after the other, or raises it. After the last one, it blocks."""
 
     def __init__(self, *values: object) -> None:
         self.values = list(values)
@@ -279,7 +279,7 @@ class Metrics:
 
 
 class Time(Clock):
-    """A clock that sleeping advances."""
+    """A clock that advances when something sleeps."""
 
     async def sleep(self, seconds: float) -> None:
         self.advance(seconds)
@@ -336,7 +336,7 @@ async def test_a_measurement_that_hangs_is_a_failed_one(caplog: Any, monkeypatch
 
 
 def test_a_clock_that_is_set_changes_no_duration() -> None:
-    """Neither back, which would silence it, nor forward, which would let it fire early."""
+    """A clock set back would suppress the alert, and a clock set forward would fire it early."""
     state = State(slow(for_=60, cooldown=60))
     assert state.step(0.3, START, 0) is None
     assert state.step(0.3, START + 86_400, 30) is None

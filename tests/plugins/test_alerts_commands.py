@@ -1,4 +1,4 @@
-"""Alerts out of the configuration, and the commands `turnlog alerts run` and `turnlog alerts check`."""
+"""Alerts from the configuration, and the commands `turnlog alerts run` and `turnlog alerts check`."""
 
 from __future__ import annotations
 
@@ -120,13 +120,13 @@ CONFIG = """
 
 @pytest.fixture(autouse=True)
 def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A working directory with two alerts."""
+    """Enter a working directory whose configuration has two alerts."""
     monkeypatch.chdir(tmp_path)
     Path("turnlog.toml").write_text(CONFIG)
 
 
 def measures(monkeypatch: pytest.MonkeyPatch, *values: float | None) -> list[Store]:
-    """Let the commands measure these latencies one after the other, and then press Ctrl-C; the stores measured."""
+    """Make the commands measure these latencies in order, then press Ctrl-C; return the stores that they measure."""
     left, stores = list(values), []
 
     async def measure() -> Mapping[str, object]:
@@ -179,14 +179,14 @@ def test_check_prints_a_table_with_units_on_a_terminal(
 
 
 def test_check_refuses_a_destination_that_is_not_set(capsys: Any) -> None:
-    """As `run` would."""
+    """`turnlog alerts run` refuses it in the same way."""
     Path("turnlog.toml").write_text("[[alerts]]\nmetric = 'active_sessions'\nabove = 0\nto = 'env:NOT_SET'\n")
     assert main(["alerts", "check", "--store=memory://"]) == 2
     assert "variable NOT_SET is not set" in capsys.readouterr().err
 
 
 def test_check_measures_a_real_store(capsys: Any) -> None:
-    """With 100 probe reads, so that latencies are known."""
+    """It measures latencies with 100 probe reads."""
 
     async def filled() -> None:
         async with open_store("sqlite:///chat.db") as store:

@@ -1,4 +1,4 @@
-"""Alerts to webhooks: a real server that fails, hangs, redirects and recovers; and secrets that are never shown."""
+"""Webhooks of alerts: a real server that fails, hangs, redirects and recovers, and secrets that are never shown."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def event() -> Event:
 
 
 class Slept(list[float]):
-    """Remembers how long it was to sleep."""
+    """A `sleep` that records the durations."""
 
     async def __call__(self, seconds: float) -> None:
         self.append(seconds)
@@ -102,7 +102,7 @@ async def test_a_body_without_end_is_not_read(server: HookServer) -> None:
 
 
 def measured(*values: float) -> Any:
-    """Measures one value after the other; after the last one, it hangs."""
+    """Return a function that measures one value after the other, and then blocks."""
     left = list(values)
 
     async def measure() -> Mapping[str, object]:
@@ -140,7 +140,7 @@ async def test_nothing_that_is_logged_shows_the_url(server: HookServer, caplog: 
     assert len(server.received) == 11
     assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 4
     assert "hunter2" not in caplog.text
-    assert "httpcore2" in {record.name.partition(".")[0] for record in caplog.records}  # which logs what it does
+    assert "httpcore2" in {record.name.partition(".")[0] for record in caplog.records}  # it logs each request
 
 
 # ------------------------------------------------------------------------------------------------ before any connection

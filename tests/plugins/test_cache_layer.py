@@ -1,4 +1,4 @@
-"""The calls that the cache makes to the backend, the entries that it keeps, and the reasons to drop one."""
+"""The calls of the cache to its backend, the entries that it keeps, and the reasons to drop an entry."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ async def test_validate_reads_once_with_since_and_last_and_gets_nothing_if_nothi
     "parts", [{}, {"append": (Record.of((user("x"),), id="x", time=0.0),)}, {"metadata": {"a": 1}}]
 )
 async def test_times_that_a_change_carries_are_those_of_the_entry(mode: Mode, parts: dict[str, Any]) -> None:
-    # Seen failing where a change that makes no other version counts as a repeat.
+    # Seen failing when a change that leaves the version counts as a repeat.
     it = Setup(mode, ttl=400.0)
     await it.fill(3)
     it.advance(10)
@@ -124,7 +124,7 @@ async def test_trust_does_not_read_within_max_age_and_reads_again_after_it() -> 
     assert len(it.watched.reads) == 1
     it.advance(10.0)
     assert (await it.store.load("s"))[-1].text == "new"
-    assert len(it.watched.reads) == 1, "it is current for another max_age"
+    assert len(it.watched.reads) == 1, "the entry is valid for another max_age"
 
 
 @pytest.mark.parametrize("source", ["read", "receipt", "its own ttl"])
@@ -171,7 +171,7 @@ async def test_jumps_of_the_backends_clock_change_nothing(mode: Mode) -> None:
 
 
 async def test_no_older_state_is_served_after_a_forwarded_read_returned_a_newer_one() -> None:
-    """In `trust`, too, the backend answers an info, a part that is not cached, and a read with `since`."""
+    """In `trust` mode the cache also forwards `info`, a read of a part that is not cached, and a read with `since`."""
     reads: list[Callable[[Setup, Version], Awaitable[object]]] = [
         lambda it, _: it.store.info("s"),
         lambda it, _: it.store.touch("s"),
@@ -227,7 +227,7 @@ async def test_a_write_that_expects_the_version_of_a_stale_read_is_refused(mode:
 
 @BOTH
 async def test_the_backend_compares_each_strength_of_a_version(mode: Mode) -> None:
-    """Other metadata meet `version` and fail `version.exact`; other turns meet `version.session` alone."""
+    """A change of metadata conflicts only with `version.exact`. A change of turns also conflicts with `version`."""
     it = Setup(mode)
     await it.fill(3)
     seen = (await it.store.session("s")).version
@@ -286,7 +286,7 @@ async def test_every_condition_and_owner_reaches_the_backend(mode: Mode, owner: 
 
 @pytest.mark.parametrize("how", ["rewind", "save", "save without a condition"])
 async def test_a_write_that_expects_a_later_version_is_not_computed_from_a_trusted_read(how: str) -> None:
-    """Another process gave the caller a version; the last two messages of the session are not the cached ones."""
+    """Another process gave the caller a version. The last two messages of the session are not the cached ones."""
     it = Setup("trust")
     await it.fill(3)
     receipt = await it.other_process.append("s", [user("between"), user("and")])
@@ -331,7 +331,7 @@ async def test_own_writes_are_cached_without_another_read(mode: Mode, last: int 
         lambda: it.store.merge_metadata("s", ttl=500.0),
         lambda: it.store.merge_metadata("s", ttl=0),
     ]
-    if last is None:  # with a part of the session, the cache does not know the dropped bytes and messages
+    if last is None:  # with a part of the session, the cache does not know the size of dropped turns
         writes.append(lambda: it.cache.commit(KEY, Change(append=(_record("r"),), retain=4)))
         writes.append(lambda: it.cache.commit(KEY, Change(retain=2)))
     for write in writes:
@@ -349,7 +349,7 @@ async def test_own_writes_are_cached_without_another_read(mode: Mode, last: int 
 @BOTH
 @pytest.mark.parametrize("ttl", [None, 100.0])
 async def test_a_session_that_is_made_through_the_cache_is_cached(mode: Mode, ttl: float | None) -> None:
-    """Its first turn is not read again."""
+    """The cache does not read its first turn again."""
     it = Setup(mode, ttl=ttl)
     first: list[Callable[[], Awaitable[object]]] = [
         lambda: it.store.append("s", [user("one"), assistant("two")]),
@@ -418,14 +418,14 @@ async def test_a_repeat_of_the_change_that_made_a_session_makes_no_entry(mode: M
     change = Change(append=(_record("r"),))
     await (it.cache if made == "through the cache" else it.backend).commit(KEY, change)
     await it.other_process.append("s", [user("another's")])
-    await it.cache.open()  # empties it
+    await it.cache.open()  # empties the cache
     receipt = await it.cache.commit(KEY, change)
     assert receipt.previous == receipt.version
     await it.agrees()
 
 
 class Together(Layer):
-    """Answers a read, and a later deletion, in one iteration of the event loop."""
+    """Answers a read and a later deletion in one iteration of the event loop."""
 
     def __init__(self, inner: Backend) -> None:
         super().__init__(inner)
@@ -443,7 +443,7 @@ class Together(Layer):
 
 
 async def test_no_read_joins_one_that_has_its_answer() -> None:
-    """A deletion was acknowledged after that answer, in the same iteration of the event loop."""
+    """The deletion is acknowledged after that answer, in the same iteration of the event loop."""
     together = Together(MemoryBackend())
     store = Store(CacheLayer(together, mode="trust"))
     await store.append("s", [user("secret")])
@@ -478,7 +478,7 @@ async def test_several_records_in_one_change_are_cached(mode: Mode) -> None:
 @pytest.mark.parametrize("ttl", [None, 100.0])
 @pytest.mark.parametrize("retain", [None, 4])
 async def test_windows_stay_right_while_the_session_changes(mode: Mode, ttl: float | None, retain: int | None) -> None:
-    """With turns of one to five messages, and rounds of them, a read by number of messages begins at the right turn."""
+    """Turns have one to five messages, or rounds of them; a read by number of messages begins at the right turn."""
     chance = Random(7)
     for last in (1, 2, 3, 5, 8, 300, None):
         it = Setup(mode, ttl=ttl, retain=retain)
@@ -491,11 +491,11 @@ async def test_windows_stay_right_while_the_session_changes(mode: Mode, ttl: flo
             part, id = (part + 1, id) if more else (0, f"turn {number}")
             if mode == "validate" and chance.random() < 0.2:
                 await it.other_process.append("s", [user(f"{number}, and another")])
-                await it.store.load("s", last=1, before=1_000)  # shows the cache the change, not the new turn
+                await it.store.load("s", last=1, before=1_000)  # shows the change to the cache, but not the new turn
                 part, id = 0, f"another turn {number}"
             if chance.random() < 0.2:
                 await it.store.merge_metadata("s", {"number": number})
-            if chance.random() < 0.2:  # some changes are not read at once
+            if chance.random() < 0.2:  # some changes are not followed by a read
                 continue
             it.advance(1.0)
             shown, stored = await it.store.session("s", last=last), await it.other_process.session("s", last=last)
@@ -532,7 +532,7 @@ async def test_a_change_is_not_shown_before_it_is_stored(lost: bool) -> None:
 
 @BOTH
 async def test_metadata_that_another_process_sets_during_a_commit_are_shown(mode: Mode) -> None:
-    """The turns are as computed, and the metadata are not."""
+    """The turns are as the cache computed them, but the metadata are not."""
     it = Setup(mode)
     await it.fill(3)
     hold = it.watched.hold("commit")
@@ -547,7 +547,7 @@ async def test_metadata_that_another_process_sets_during_a_commit_are_shown(mode
 
 @BOTH
 async def test_a_repeat_of_another_processs_change_is_not_cached_as_a_new_one(mode: Mode) -> None:
-    """Its version is the computed one, but its time is not, and the session has grown since."""
+    """Its version is the computed one. Its time is not, and the session has grown since."""
     it = Setup(mode)
     await it.fill(3, last=2)
     await it.other_process.append("s", [user("x")], turn_id="x", open=True)
@@ -584,7 +584,7 @@ class EncodesLater(Layer):
 
 
 async def test_a_dropped_record_is_subtracted_at_the_size_that_was_added() -> None:
-    """A string that is not ASCII takes more memory once it has been encoded."""
+    """A string with non-ASCII characters takes more memory once it has been encoded."""
     cache = CacheLayer(EncodesLater(MemoryBackend()), mode="trust")
     store = Store(cache, retain=3)
     for number in range(40):
@@ -611,7 +611,7 @@ async def test_commits_alone_drop_idle_sessions(waits: bool) -> None:
 
 
 async def test_two_entries_that_share_a_list_each_see_their_own_records() -> None:
-    """A read finds a turn of another process, and before its entry is kept an append is acknowledged."""
+    """A read finds a turn of another process. Before the cache stores its entry, an append is acknowledged."""
     it = Setup("trust")
     await it.fill(3)
     entry = it.cache._entries[KEY]
@@ -690,7 +690,7 @@ async def test_a_change_that_only_drops_turns_extends_the_life_of_the_entry(mode
 
 @pytest.mark.parametrize("dropped", ["before", "after"])
 async def test_dropped_turns_do_not_come_back(dropped: str) -> None:
-    """Two reads surround a change that drops turns, which leaves the version as it is."""
+    """Two reads overlap a change that drops turns. The change does not alter the version."""
     it = Setup("trust", max_age=1_000.0)
     for number in range(6):
         await it.other_process.append("s", [user(f"{number}")])
@@ -712,7 +712,7 @@ async def test_dropped_turns_do_not_come_back(dropped: str) -> None:
 
 
 async def test_a_sealed_record_with_a_damaged_turn_hides_no_other_record() -> None:
-    """The envelope of the damaged turn is sound, so the record can be sealed; its body holds no messages."""
+    """The envelope of the damaged turn is sound, so the backend can seal the record; its body holds no messages."""
     it = Setup()
     await it.other_process.append("s", [user("a")])
     await it.backend.commit(KEY, Change(append=(_record("bad").with_payload(wrap(b"\x01")),)))
@@ -736,7 +736,7 @@ async def test_a_repeat_keeps_the_entry_unless_another_process_wrote_since() -> 
     await send()
     await send()
     assert it.has()
-    await it.other_process.append("s", [user("r1")], turn_id="r", part=1)  # one more message, no more turns
+    await it.other_process.append("s", [user("r1")], turn_id="r", part=1)  # one more message, but no more turns
     await send()
     assert not it.has()
     await it.agrees()
@@ -786,7 +786,7 @@ async def test_a_failed_change_drops_the_entry(mode: Mode, error: Exception, app
 
 @BOTH
 async def test_a_refused_fork_drops_the_entry_of_its_source(mode: Mode) -> None:
-    """The caller reads the source again, and finds the version that the fork must expect."""
+    """The caller reads the source again and finds the version that the fork must expect."""
     it = Setup(mode)
     await it.fill(3)
     seen = (await it.store.session("s")).version
@@ -843,7 +843,7 @@ async def test_200_tasks_that_load_a_cold_session_cause_one_read(mode: Mode) -> 
 
 @BOTH
 async def test_a_load_during_a_read_of_the_same_session(mode: Mode) -> None:
-    """In `validate` a second read begins after the load, and shows every stored turn; in `trust` the load joins."""
+    """In `validate` mode a second read begins after the load and shows all turns. In `trust` mode the load joins."""
     it = Setup(mode)
     await it.other_process.append("s", [user("x")])
     hold = it.watched.hold("read")
@@ -917,7 +917,7 @@ async def test_cancelling_one_of_many_loads_leaves_the_others(mode: Mode) -> Non
 
 @BOTH
 async def test_a_cancelled_shared_read_does_not_block_the_next_one(mode: Mode) -> None:
-    """A program that cancels all tasks of a loop cancels the shared read, before it has begun or while it waits."""
+    """A program that cancels all tasks of a loop also cancels the shared read, before it starts or while it waits."""
     it = Setup(mode)
     await it.other_process.append("s", [user("x")])
     for begun in (False, True):
@@ -932,7 +932,7 @@ async def test_a_cancelled_shared_read_does_not_block_the_next_one(mode: Mode) -
             task.cancel()
         await asyncio.wait(ended)
         assert len(await it.store.load("s")) == 1
-        await it.cache.open()  # empties it
+        await it.cache.open()  # empties the cache
 
 
 @BOTH
@@ -949,7 +949,7 @@ async def test_a_failed_read_is_raised_in_all_tasks_and_never_logged(
         hold = it.watched.hold("read")
         alone = asyncio.create_task(it.store.load("s"))
         await hold.sent.wait()
-        alone.cancel()  # no task waits for the read now
+        alone.cancel()  # no task waits for the read any more
         hold.answer()
         await asyncio.wait([alone])
         await asyncio.sleep(0.01)
@@ -1074,7 +1074,7 @@ async def test_before_inside_and_outside_the_entry(mode: Mode) -> None:
 async def test_turns_that_are_sealed_after_they_were_cached(
     mode: Mode, kind: str, run: tuple[int, int], tmp_path: Path
 ) -> None:
-    """The entry holds turns 6 to 9 as single records, however the backend stores them now."""
+    """The entry holds turns 6 to 9 as single records; the backend may store them sealed."""
 
     def sqlite(**options: Any) -> SQLiteBackend:
         return SQLiteBackend(f"sqlite:///{tmp_path}/t.db", sweep=0, synchronous="NORMAL", **options)
@@ -1173,7 +1173,7 @@ async def test_a_session_larger_than_max_bytes_evicts_no_other(mode: Mode) -> No
         assert len((await it.store.load("large"))[0].text) == 200_000
     assert it.has()
     assert not it.has("large")
-    await it.store.append("s", [user("x" * 200_000)])  # grows over max_bytes
+    await it.store.append("s", [user("x" * 200_000)])  # exceeds max_bytes
     assert not it.has()
     assert it.cache.counters.bytes == 0
     await it.agrees()
@@ -1200,7 +1200,7 @@ async def test_sessions_are_bounded_and_idle_ones_are_evicted(mode: Mode) -> Non
     assert [it.has(f"s{number}") for number in range(5)] == [False, False, True, True, True]
     await it.store.load("s2")
     it.advance(55.0)
-    await it.fill(1, "new")  # s3 was last used 75 seconds ago, s4 65
+    await it.fill(1, "new")  # s3 was last used 75 seconds ago, s4 65 seconds ago
     assert [it.has(f"s{number}") for number in (2, 3, 4)] == [True, False, False]
     assert it.cache.counters.evictions == 4
     assert it.cache.counters.bytes == _sizes(it)
@@ -1210,10 +1210,10 @@ async def test_counters_count_each_outcome() -> None:
     it = Setup("trust", max_age=10.0)
     await it.fill(3, last=2)  # a miss
     await it.store.load("s", last=1)  # a hit
-    await it.store.load("s")  # a miss: a part is not cached
+    await it.store.load("s")  # a miss: the cache holds only a part
     await it.other_process.append("s", [user("x")])
     it.advance(11.0)
-    await it.store.load("s")  # a hit, and stale
+    await it.store.load("s")  # a hit on a stale entry
     with pytest.raises(Conflict):
         await it.store.append("s", [user("x")], expect=Version(b"e" * 16, 0, 0, b"", b""))
     assert it.cache.counters == CacheStats(hits=2, misses=2, stale=1, conflicts=1, evictions=0, sessions=0, bytes=0)
@@ -1324,7 +1324,7 @@ async def test_opening_and_closing_empty_the_cache(mode: Mode) -> None:
 
 @BOTH
 def test_threads_with_a_loop_each_over_one_cache(mode: Mode, tmp_path: Path) -> None:
-    """Each thread sees its own turns at once and in order, and at the end every turn is stored."""
+    """Each thread sees its own turns at once and in order. At the end every turn is stored."""
     threads, turns = 4, 40
     backend = SQLiteBackend(f"sqlite:///{tmp_path}/t.db", synchronous="NORMAL", sweep=0)
     cache = CacheLayer(backend, mode=mode, max_bytes=60_000)
@@ -1366,7 +1366,7 @@ def test_threads_with_a_loop_each_over_one_cache(mode: Mode, tmp_path: Path) -> 
 @pytest.mark.only_where(hasattr(os, "fork"), "forks", "this system cannot fork")
 @BOTH
 def test_a_forked_child_begins_with_an_empty_cache(mode: Mode, tmp_path: Path) -> None:
-    """Another thread of the parent holds the cache's lock at the fork."""
+    """Another thread of the parent holds the cache's lock during the fork."""
     cache = CacheLayer(SQLiteBackend(f"sqlite:///{tmp_path}/t.db", sweep=0), mode=mode)
     store = Store(cache)
 
@@ -1400,7 +1400,7 @@ def test_a_forked_child_begins_with_an_empty_cache(mode: Mode, tmp_path: Path) -
 
 @BOTH
 async def test_a_view_of_one_owner_shows_no_other_owners_session(mode: Mode) -> None:
-    """Others reach the session through the same cache, so its entry is there."""
+    """Other callers use the session through the same cache, so the cache has an entry."""
     it = Setup(mode)
     await it.store.append("s", [user("ann's")], owner="ann")
     await it.store.load("s")
@@ -1496,14 +1496,14 @@ async def test_trust_refuses_the_writes_of_a_former_owner_at_once() -> None:
 
 
 class Upper(MessageLayer):
-    """Changes messages."""
+    """A layer that changes messages."""
 
     def write_message(self, message: Message) -> Message:
         return user(message.text.upper())
 
 
 class Reversing(PayloadLayer):
-    """Stands for an encryption."""
+    """A stand-in for an encryption."""
 
     position = "encryption"
     codec = 128

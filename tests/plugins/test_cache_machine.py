@@ -1,8 +1,8 @@
 """Two caches over one backend, compared with a plain model.
 
-The model lists the states of a session and when each of them ended.  One cache validates.  The other one validates, or
-trusts: then it may show a state that ended at most `max_age` ago, unless it has shown a later one.  In both, a change
-is accepted only if its condition is met in the backend.
+The model lists the states of a session and the time at which each ended. The first cache validates. The second
+validates or trusts. A trusting cache may show a state that ended at most `max_age` ago, unless it has shown a later
+one. Through both caches a change is accepted only if its condition holds in the backend.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class State:
 
     @property
     def texts(self) -> list[str]:
-        """The texts of all messages."""
+        """Return the texts of all messages."""
         return [text for turn in self.turns for text in turn[2]]
 
     def part(self, last: int | None, before: int | None) -> list[tuple[int, str, tuple[str, ...], bool]]:
@@ -102,7 +102,7 @@ class State:
 
 @dataclass
 class Past:
-    """The states of a session; None: there is no session."""
+    """The states of a session. None: the session does not exist."""
 
     states: list[State | None] = field(default_factory=lambda: [None])
     ended: list[float] = field(default_factory=lambda: [inf])
@@ -110,19 +110,19 @@ class Past:
 
     @property
     def now(self) -> State | None:
-        """The last state."""
+        """Return the last state."""
         return self.states[-1]
 
 
 class Held:
-    """A call that the backend has applied, and that is not answered yet."""
+    """A call that the backend has applied but not answered."""
 
     def __init__(self, name: str, cache: int, hold: Hold, task: asyncio.Task[Any], since: int) -> None:
         self.name, self.cache, self.hold, self.task, self.since = name, cache, hold, task, since
 
 
 class Machine(RuleBasedStateMachine):
-    """The operations."""
+    """The operations on both caches and from another process."""
 
     second: ClassVar[Mode] = "validate"
 
@@ -173,7 +173,7 @@ class Machine(RuleBasedStateMachine):
     # ------------------------------------------------------------------------------------------------------- the model
 
     def look(self, name: str) -> State | None:
-        """Return the state by the model; from 7/8 of its life on, the backend decides whether the session expired."""
+        """Return the state by the model. After 7/8 of its time to live, the backend decides whether it has expired."""
         past = self.past[name]
         if past.now is not None:
             try:
@@ -187,7 +187,7 @@ class Machine(RuleBasedStateMachine):
         return past.now
 
     def became(self, name: str, state: State | None, cache: int | None, version: Version | None = None) -> None:
-        """Note a change that was acknowledged to a cache, or to another process."""
+        """Record a change that was acknowledged to a cache or to another process."""
         past = self.past[name]
         past.ended[-1] = self.timer()
         past.states.append(None if state is None else replace(state, version=version))
@@ -199,7 +199,7 @@ class Machine(RuleBasedStateMachine):
             self.shown[cache][name] = len(past.states) - 1
 
     def allowed(self, cache: int, name: str, *, since: int | None = None) -> set[int]:
-        """Return which states a cache may show to a read that begins now, or that began at state `since`."""
+        """Return the states that a cache may show to a read that begins now, or that began at state `since`."""
         past = self.past[name]
         newest = len(past.states) - 1
         least = self.shown[cache][name]
@@ -240,7 +240,7 @@ class Machine(RuleBasedStateMachine):
         return f"{number}" + "x" * (number * 37 % 200)
 
     def write(self, cache: int, name: str, call: Coroutine[Any, Any, Receipt], new: State, *, fine: bool) -> None:
-        """Make a change, which must be accepted if its condition is met, and otherwise refused."""
+        """Make a change. It must be accepted if its condition holds, and otherwise refused."""
         try:
             receipt = self.run(call)
         except (Conflict, SessionNotFound):
@@ -319,7 +319,7 @@ class Machine(RuleBasedStateMachine):
             task = asyncio.ensure_future(call)
             sent = asyncio.ensure_future(hold.sent.wait())
             await asyncio.wait([sent, task], return_when=asyncio.FIRST_COMPLETED)
-            if not sent.done():  # the cache answered it
+            if not sent.done():  # the cache answered the call
                 sent.cancel()
                 self.watched[cache].holds[kind].remove(hold)
                 task.exception()
@@ -396,7 +396,7 @@ class Machine(RuleBasedStateMachine):
                 self._dropped(name)
 
     def _dropped(self, name: str) -> None:
-        """Take over which turns the backend dropped: sealed turns stay together, but no retained turn is dropped."""
+        """Adopt the turns that the backend dropped. Sealed turns stay together, but no retained turn is dropped."""
         past = self.past[name]
         state = past.now
         assert state is not None
@@ -448,7 +448,7 @@ class Machine(RuleBasedStateMachine):
         except Conflict:
             assert not fine, "refused"
             self._unchanged(name)
-        except SessionNotFound:  # or, for a second, `trust` remembers that there was none
+        except SessionNotFound:  # or `trust` remembers for a second that the session did not exist
             assert not fine or self.caches[cache].mode == "trust", "refused"
             assert expect is PRESENT
             self._unchanged(name)
@@ -485,7 +485,7 @@ class Machine(RuleBasedStateMachine):
         try:
             if by == "pop":
                 turn = self.run(store.pop(name))
-                if turn is None:  # by a trusted read it has no turns
+                if turn is None:  # a trusted read shows no turns
                     assert self.caches[cache].mode == "trust"
                     self._unchanged(name)
                     return
@@ -499,7 +499,7 @@ class Machine(RuleBasedStateMachine):
         except Conflict:
             assert not fine, "refused"
             self._unchanged(name)
-        except (SessionNotFound, ValueError):  # by a trusted read there is no session, or it has fewer messages
+        except (SessionNotFound, ValueError):  # a trusted read shows no session, or one with fewer messages
             assert self.caches[cache].mode == "trust" and by != "turns"
             self._unchanged(name)
         else:
@@ -583,13 +583,13 @@ async def _outcome(task: asyncio.Task[T]) -> T:
 
 
 class Trusting(Machine):
-    """One cache validates and one trusts."""
+    """The first cache validates, and the second trusts."""
 
     second = "trust"
 
 
 class OverSQLite(Machine):
-    """Both caches validate, over a file."""
+    """Both caches validate, over a SQLite file."""
 
     def make(self, **options: Any) -> Backend:
         folder = self.ends.enter_context(tempfile.TemporaryDirectory(prefix="turnlog-"))
@@ -597,7 +597,7 @@ class OverSQLite(Machine):
 
 
 class TrustingOverSQLite(OverSQLite):
-    """One cache validates and one trusts, over a file."""
+    """The first cache validates, and the second trusts, over a SQLite file."""
 
     second = "trust"
 
@@ -607,7 +607,7 @@ CHOSEN: Final = settings(max_examples=EXAMPLES, stateful_step_count=50)
 
 @pytest.mark.parametrize("machine", [Machine, Trusting, OverSQLite, TrustingOverSQLite])
 def test_two_caches_agree_with_a_plain_model(machine: type[Machine]) -> None:
-    """500 examples of 50 steps over memory, and a fifth of that over SQLite, which exercises the cache the same way."""
+    """The thorough profile runs 500 examples of 50 steps over memory, and a fifth of that over SQLite."""
     examples = EXAMPLES // (5 if THOROUGH else 3) if issubclass(machine, OverSQLite) else EXAMPLES
     run_state_machine_as_test(machine, settings=settings(CHOSEN, max_examples=examples))
 
@@ -618,7 +618,7 @@ def _found(machine: type[Machine]) -> None:
         run_state_machine_as_test(machine, settings=briefly)
 
 
-def test_a_cache_that_keeps_every_answer_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_that_keeps_every_answer_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     put = CacheLayer._put
 
     def naive(self: CacheLayer, key: Key, base: Entry | None, entry: Entry, *_: object) -> None:

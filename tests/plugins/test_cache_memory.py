@@ -1,4 +1,4 @@
-"""The bytes that the cache counts are about the memory that it takes."""
+"""The bytes that the cache counts approximate the memory that it takes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def unchanged(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def with_emoji(message: dict[str, Any]) -> dict[str, Any]:
-    """Add a character beyond the Basic Multilingual Plane: Python then takes four bytes for each character."""
+    """Add a character beyond the Basic Multilingual Plane, so that Python stores four bytes per character."""
     content = message.get("content")
     return {**message, "content": f"{content} \N{GRINNING FACE}"} if isinstance(content, str) else message
 
@@ -35,8 +35,8 @@ async def taken(
             await Store(backend).save(name, messages)
         cache = CacheLayer(backend)
         store = Store(cache)
-        await store.load(conversations[0][0])  # makes the objects that are made once
-        await cache.open()  # empties it
+        await store.load(conversations[0][0])  # creates the objects that all loads share
+        await cache.open()  # empties the cache
         gc.collect()
         tracemalloc.start()
         try:
@@ -57,7 +57,7 @@ async def test_counted_bytes_are_the_memory_taken(
     layer: Callable[[Backend], Backend],
     change: Callable[[dict[str, Any]], dict[str, Any]],
 ) -> None:
-    """Over the real conversations, within a factor of 1.5, also with four bytes a character."""
+    """The ratio for real conversations is within a factor of 1.5, also with four bytes per character."""
     conversations = [
         (one["session_id"], [Message.from_dict(change(message)) for message in one["messages"]]) for one in shared_data
     ]

@@ -26,13 +26,13 @@ ORDERS: Final = [
     if order.index("fill applied") < order.index("fill answered")
     and order.index("other applied") < order.index("other answered")
 ]
-"""Which call the backend applies first, and which it answers first: the fill, or a change or a second fill."""
+"""The orders in which the backend applies and answers the fill and the other call: a change or a second fill."""
 
 OTHERS: Final = ["append", "describe", "cut", "erase", "erase, made again", "fill, appended", "fill, made again"]
 
 
 class Ranked(Layer):
-    """Records the versions of each session, in order; None: there was no session."""
+    """Records the versions of each session, in order. None: the session did not exist."""
 
     states: defaultdict[Key, list[Version | None]]
 
@@ -74,7 +74,7 @@ class Race:
         return self.states.index(version)
 
     def served(self, rank: int) -> None:
-        """Note that the application got a state."""
+        """Record that the cache served a state to the application."""
         self.newest = max(self.newest, rank)
 
     async def read(self, last: int | None) -> int:
@@ -85,7 +85,7 @@ class Race:
             return self.rank(None)
 
     async def check(self, last: int | None) -> None:
-        """Read the session, and note if the state is older than one that was served before."""
+        """Read the session; record an error if the state is older than one that was served before."""
         known = self.newest
         rank = await self.read(last)
         if rank < known:
@@ -95,7 +95,7 @@ class Race:
         self.served(rank)
 
     async def run(self, order: tuple[str, ...], other: str, *, evict: bool) -> None:
-        """Make a fill and another call, held so that they are applied and answered in this order."""
+        """Make a fill and another call, and delay them so that they are applied and answered in this order."""
         it, session = self.it, self.session
         for number in range(3):
             await it.other_process.append(session, [user(f"{number}")])
@@ -147,7 +147,7 @@ class Race:
 
 
 class Held:
-    """A call that is held before the backend applies it, and before its caller gets the answer."""
+    """A call that is delayed before the backend applies it, and before its caller gets the answer."""
 
     def __init__(self, it: Setup, kind: Kind, call: Coroutine[Any, Any, Any]) -> None:
         self.holds = it.watched.holds[kind]
@@ -155,7 +155,7 @@ class Held:
         self.task = asyncio.create_task(call)
 
     async def begun(self) -> None:
-        """Wait until the call is sent, or, in `trust`, is answered by the cache."""
+        """Wait until the call reaches the backend or, in `trust` mode, until the cache answers it."""
         sent = asyncio.create_task(self.hold.sent.wait())
         await asyncio.wait([sent, self.task], return_when=asyncio.FIRST_COMPLETED)
         if not sent.done():
@@ -174,7 +174,7 @@ class Held:
 
 
 async def wrong_in(mode: Mode, order: tuple[str, ...], times: int) -> list[str]:
-    """Return the errors of a number of races in one order, each with its own session."""
+    """Return the errors of a number of races in one order. Each race has a session of its own."""
     it = Setup(mode, backend=ranked, max_sessions=3)
     await it.other_process.append("another", [user("x")])
     others, evicted = cycle(OTHERS), cycle([False, True])
@@ -194,7 +194,7 @@ async def test_never_an_older_state_after_a_newer_one(mode: Mode, order: tuple[s
     assert await wrong_in(mode, order, TIMES) == []
 
 
-async def test_a_cache_that_keeps_every_answer_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_cache_that_keeps_every_answer_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     def put(self: CacheLayer, key: Key, base: Entry | None, entry: Entry, *_: object) -> None:
         self._entries[key] = entry
 
@@ -202,8 +202,8 @@ async def test_a_cache_that_keeps_every_answer_is_found_out(monkeypatch: pytest.
     assert await wrong_in("trust", ("fill applied", "other applied", "other answered", "fill answered"), 50)
 
 
-async def test_a_cache_that_ignores_dropped_entries_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It compares an answer with the entry that is there, and a dropped entry is not."""
+async def test_a_cache_that_ignores_dropped_entries_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The naive cache compares an answer with the current entry, and a dropped entry is not current."""
     put = CacheLayer._put
 
     def naive(self: CacheLayer, key: Key, base: Entry | None, entry: Entry, *_: object) -> None:

@@ -1,4 +1,4 @@
-"""`turnlog chat`: in pipes, most in this process over one memory store, and on a terminal."""
+"""`turnlog chat`: in pipes, mostly in this process over one memory store, and on a terminal."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ESCAPES = "\x1b[31mred\x1b[0m \x07 \x9b2J \u202e"
 
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> Kept:
-    """What every command opens."""
+    """Return the store that every command opens."""
     kept = Kept(clock=lambda: 1_700_000_000.0)
     use(monkeypatch, kept)
     return kept
@@ -145,11 +145,11 @@ def test_ctrl_c_is_130(store: Kept, monkeypatch: Any, capsys: Any) -> None:
     typed(monkeypatch, "hi")
     assert main(["chat", "--session=s"]) == 130
     assert capsys.readouterr() == ("", "")
-    assert turns(store, "s") == [["hi"]]  # as with every stream that is cut, the question is stored
+    assert turns(store, "s") == [["hi"]]  # a stream that is cut off also stores the question
 
 
 def turns(store: Kept, session: str) -> list[list[str]]:
-    """The texts of each turn."""
+    """Return the texts of each turn."""
     return [[message.text for message in turn.messages] for turn in asyncio.run(store.session(session)).turns]
 
 
@@ -260,7 +260,7 @@ def test_in_a_pipe_a_return_shows_no_earlier_turns(store: Kept, monkeypatch: Any
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """What the model was given each time; it answers `a1`, `a2`, ..., and fails where the question is `fail`."""
+    """Install a model; return the messages of each call. It answers `a1`, `a2`, ..., and fails for `fail`."""
     given: list[list[str]] = []
 
     async def model(messages: Sequence[Message], **options: object) -> Message:
@@ -474,7 +474,7 @@ async def breaks(messages, **options):
 
 @pytest.fixture
 def models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, str]:
-    """The environment of a process that has these models."""
+    """Return the environment of a process in which these models are installed."""
     names = re.findall(r"async def (\w+)", MODELS)
     entries = {"turnlog.models": {name: f"acme_models:{name}" for name in names}}
     install(monkeypatch, tmp_path, "turnlog-acme", entries, acme_models=MODELS)
@@ -496,7 +496,7 @@ def test_in_a_pipe_each_piece_is_flushed(models: dict[str, str], tmp_path: Path)
         try:
             process.stdin.write(b"hi\n")
             process.stdin.close()
-            assert process.stdout.read(6) == b"first "  # and the model waits until something is written to the gate
+            assert process.stdout.read(6) == b"first "  # the model waits until something is written to the gate
             (tmp_path / "gate").write_text("open")
             assert process.stdout.read() == b"second\n"
             assert process.wait(timeout=20) == 0
@@ -508,7 +508,7 @@ def test_in_a_pipe_each_piece_is_flushed(models: dict[str, str], tmp_path: Path)
 
 
 def stored(tmp_path: Path) -> tuple[Turn, ...]:
-    """The turns of the session `s` in the default store."""
+    """Return the turns of the session `s` in the default store."""
 
     async def read() -> tuple[Turn, ...]:
         async with open_store(f"sqlite:///{tmp_path}/turnlog.db") as opened:
@@ -539,7 +539,7 @@ def test_on_a_terminal_ctrl_c_at_the_prompt_ends_it_with_a_clean_line(tmp_path: 
 
 
 def test_on_a_terminal_a_turn_that_fails_is_reported_and_the_chat_goes_on(tmp_path: Path) -> None:
-    # in this locale readline hands on the byte that is no UTF-8; in others it may drop it
+    # in this locale readline passes on a byte that is not UTF-8; in others it may drop the byte
     with Screen("chat", "--store=memory://", cwd=tmp_path, LC_ALL="C") as screen:
         screen.wait_for("you: ")
         screen.type(b"caf\xe9\r")

@@ -1,4 +1,4 @@
-"""The command line: most in this process, over one memory store; a few cases in processes of their own."""
+"""The command line: mostly in this process over one memory store; a few cases in processes of their own."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ ESCAPES = "\x1b[31mred\x1b[0m \x07 \x9b2J \u202e"
 
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> Kept:
-    """What every command opens."""
+    """Return the store that every command opens."""
     kept = Kept(clock=lambda: 1_700_000_000.0)
     use(monkeypatch, kept)
     return kept
@@ -69,7 +69,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Kept:
 
 
 def jsonl(path: Path, *lines: object) -> str:
-    """A file with these lines; strings and bytes as they are, anything else as JSON."""
+    """Write a file with these lines and return its path. Strings and bytes are unchanged, other values are JSON."""
     raw = (
         line if isinstance(line, bytes) else (line if isinstance(line, str) else json.dumps(line)).encode()
         for line in lines
@@ -79,7 +79,7 @@ def jsonl(path: Path, *lines: object) -> str:
 
 
 def conversation(session: str, *turns: str, **more: object) -> dict[str, Any]:
-    """A line: each turn is a question and its answer."""
+    """Return a line of an import file. Each turn is a question and its answer."""
     messages = [
         message
         for turn in turns
@@ -218,7 +218,7 @@ def test_import_reads_standard_input(arguments: list[str], store: Kept, monkeypa
     assert load(store, "one") == conversation("one", "a")["messages"]
 
 
-def test_a_file_that_is_not_there_is_an_error(store: Kept, tmp_path: Path, capsys: Any) -> None:
+def test_a_missing_file_is_an_error(store: Kept, tmp_path: Path, capsys: Any) -> None:
     assert main(["import", str(tmp_path / "none")]) == 1
     assert "none: cannot be read: No such file" in capsys.readouterr().err
     assert main(["import", str(tmp_path)]) == 1
@@ -227,7 +227,7 @@ def test_a_file_that_is_not_there_is_an_error(store: Kept, tmp_path: Path, capsy
 def test_a_session_that_went_on_is_left_alone(store: Kept, tmp_path: Path, capsys: Any) -> None:
     path = jsonl(tmp_path / "a.jsonl", conversation("s", "a", "b", title="T"))
     main(["import", path])
-    for number in range(70):  # more than the changes that a store remembers
+    for number in range(70):  # more than the number of changes that a store remembers
         append(store, "s", user(f"more {number}"))
     asyncio.run(store.merge_metadata("s", {"title": None}))
     before = version(store, "s")
@@ -251,7 +251,7 @@ def test_a_line_that_has_grown_extends_its_session(store: Kept, tmp_path: Path, 
     session = asyncio.run(store.session("s"))
     assert [message.to_dict() for message in session.messages] == grown["messages"]
     assert [turn.number for turn in session.turns] == [0, 1, 2, 3]
-    assert session.version.generation == 0  # nothing was cut
+    assert session.version.generation == 0  # no turn was removed
     assert dict(session.info.metadata) == {"title": "mine", "n": 1, "new": True}
 
 
@@ -286,16 +286,16 @@ DIFFERENT = {
 
 @pytest.mark.parametrize("line", DIFFERENT.values(), ids=DIFFERENT)
 @pytest.mark.parametrize("retain", [2, None])
-def test_only_what_equals_a_session_is_unchanged(
+def test_only_a_line_that_equals_its_session_is_unchanged(
     line: dict[str, Any], retain: int | None, monkeypatch: Any, tmp_path: Path, capsys: Any
 ) -> None:
-    """What retention has dropped cannot be compared, and is not said to be equal."""
+    """A turn that retention has dropped cannot be compared, so the import does not report it as equal."""
     use(monkeypatch, store := Kept(retain=retain))
     assert main(["import", jsonl(tmp_path / "a.jsonl", conversation("s", "a", "b", "c", "d"))]) == 0
     before, stored = version(store, "s"), load(store, "s")
     capsys.readouterr()
     path = jsonl(tmp_path / "b.jsonl", line, "oops", conversation("t", "a"))
-    same = retain is None and line is DIFFERENT["what was dropped"]  # then it is still there
+    same = retain is None and line is DIFFERENT["what was dropped"]  # without retention the turns are still stored
     assert main(["import", path]) == 1
     out, err = capsys.readouterr()
     unchanged, different = (1, 0) if same else (0, 1)
@@ -316,7 +316,7 @@ def test_a_line_that_differs_is_enough_for_exit_code_1(monkeypatch: Any, tmp_pat
     assert err.count("\n") == 1
 
 
-def test_what_was_undone_since_comes_back_each_time(store: Kept, tmp_path: Path) -> None:
+def test_undone_turns_are_imported_again_each_time(store: Kept, tmp_path: Path) -> None:
     line = conversation("s", "a", "b")
     for _ in range(3):
         assert main(["import", jsonl(tmp_path / "a.jsonl", line)]) == 0
@@ -421,7 +421,7 @@ def test_a_session_over_the_stores_limit_is_an_error(monkeypatch: Any, tmp_path:
 
 @pytest.fixture
 def three(monkeypatch: pytest.MonkeyPatch) -> Kept:
-    """A store with three sessions, the last updated last."""
+    """Return a store with three sessions. The last one is the most recently updated."""
     now = iter(range(1_700_000_000, 1_800_000_000))
     use(monkeypatch, store := Kept(clock=lambda: float(next(now))))
     append(store, "one", user("a"), assistant("b"), owner="alice")
@@ -430,7 +430,7 @@ def three(monkeypatch: pytest.MonkeyPatch) -> Kept:
     return store
 
 
-def test_list_shows_sessions_the_last_updated_first(three: Kept, capsys: Any) -> None:
+def test_list_shows_the_most_recently_updated_sessions_first(three: Kept, capsys: Any) -> None:
     assert main(["list"]) == 0
     out, err = capsys.readouterr()
     rows = [line.split("\t") for line in out.splitlines()]
@@ -477,7 +477,7 @@ def test_list_as_json_is_an_object_a_line(three: Kept, capsys: Any) -> None:
 
 
 def test_every_command_takes_the_namespace_as_text(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
-    """The namespace of a nested view is the text that the command line, the configuration and `within` take."""
+    """The command line, the configuration and `within` all take the namespace of a nested view as the same text."""
     url = f"sqlite:///{tmp_path}/t.db"
     typed(monkeypatch, "My name is Alice")
     assert main(["chat", "--session=a", f"--store={url}", "--namespace=shops/s%2F1"]) == 0
@@ -555,7 +555,7 @@ def test_show_says_which_turn_was_interrupted_and_what_was_dropped(monkeypatch: 
     assert "Z, open\n  user: c" in out
 
 
-def test_what_is_stored_cannot_control_the_terminal(store: Kept, capsys: Any) -> None:
+def test_stored_text_cannot_control_the_terminal(store: Kept, capsys: Any) -> None:
     call: dict[str, Any] = {"id": ESCAPES, "function": {"name": ESCAPES, "arguments": ESCAPES}}
     append(
         store,
@@ -569,7 +569,7 @@ def test_what_is_stored_cannot_control_the_terminal(store: Kept, capsys: Any) ->
         assert main(command) == 0
         out = capsys.readouterr().out.replace("\n", "")
         if command == ["list"]:
-            out = out.replace("\t", "")  # they part the columns
+            out = out.replace("\t", "")  # tabs separate the columns
         assert not {sign for sign in out if ord(sign) < 32 or 127 <= ord(sign) < 160 or sign == "\u202e"}
     main(["show", "s"])
     assert "user \\x1b[31mred\\x1b[0m \\x07 \\x9b2J \\u202e: [red]\\x1b[31mred" in capsys.readouterr().out
@@ -584,7 +584,7 @@ INVISIBLE = (
 @pytest.mark.parametrize(
     "command", [["show", "s"], ["show", "s", "--json"], ["list"], ["list", "--json"], ["chat", "--session=s"]], ids=str
 )
-def test_what_is_stored_cannot_reorder_or_hide_text(
+def test_stored_text_cannot_reorder_or_hide_text(
     store: Kept, monkeypatch: Any, capsys: Any, command: list[str]
 ) -> None:
     async def model(messages: Sequence[Message], **options: object) -> Message:
@@ -609,7 +609,7 @@ def test_what_is_stored_cannot_reorder_or_hide_text(
 
 
 def test_each_character_that_could_reorder_or_hide_text_is_escaped() -> None:
-    """All of Unicode: the format characters but those that are seen, that join letters, or that choose an emoji."""
+    """All format characters of Unicode, except those that are visible, join letters or choose the form of an emoji."""
     kept = {*"\u200c\u200d\ufe0e\ufe0f\t\n"}
     seen = {  # Prepended_Concatenation_Mark, and controls that arrange hieroglyphs
         *map(chr, range(0x600, 0x606)),
@@ -691,7 +691,7 @@ def test_show_and_list_extend_nobodys_life(monkeypatch: Any) -> None:
     assert main(["show", "s"]) == 1
 
 
-def test_a_session_that_is_not_there_is_an_error(store: Kept, capsys: Any) -> None:
+def test_a_missing_session_is_an_error(store: Kept, capsys: Any) -> None:
     assert main(["show", "nobody"]) == 1
     assert capsys.readouterr() == (
         "",
@@ -729,7 +729,7 @@ LONG = "What was said is said again and again, so that there is something to lea
 
 
 class Clock:
-    """Moves on with each look, as a clock does."""
+    """Advances with each call, as a real clock does."""
 
     def __init__(self) -> None:
         self.now = 1_700_000_000.0
@@ -741,23 +741,23 @@ class Clock:
 
 @pytest.fixture
 def plain() -> Kept:
-    """A store whose clock moves on."""
+    """Return a store whose clock advances."""
     return Kept(clock=Clock())
 
 
 def rounds(store: Store, session: str) -> list[int]:
-    """How many rounds each record of a session holds."""
+    """Return the number of rounds in each record of a session."""
     return [record.rounds for record in asyncio.run(store.backend.read(Key("default", session), touch=False)).records]
 
 
 def size(store: Store, session: str) -> int:
-    """How many bytes the payloads of a session take where they are stored."""
+    """Return the size of a session's stored payloads in bytes."""
     records = asyncio.run(store.backend.read(Key("default", session), touch=False)).records
     return sum(len(record.payload) for record in records)
 
 
 def damage(store: Store, session: str) -> None:
-    """One more turn, compressed with gzip, which cannot be opened."""
+    """Append a turn whose gzip payload cannot be decompressed."""
     record = Record.of((user(LONG),), id="damaged", time=0.0)
     record = record.with_payload(rewrap(record.payload, 1, b"no gzip, but long enough to look like it"))
     asyncio.run(store.backend.commit(Key("default", session), Change(append=(record,))))
@@ -795,9 +795,7 @@ def test_recompress_of_nothing_saves_nothing(monkeypatch: Any, capsys: Any) -> N
 
 
 @pytest.mark.parametrize(("idle", "whole"), [(["--idle=1h"], True), (["--idle=2h"], False), ([], False)])
-def test_recompress_seals_whole_what_was_idle_for_so_long(
-    idle: list[str], whole: bool, plain: Kept, monkeypatch: Any
-) -> None:
+def test_recompress_seals_idle_sessions_as_a_whole(idle: list[str], whole: bool, plain: Kept, monkeypatch: Any) -> None:
     for number in range(5):
         append(plain, "s", user(f"{number} {LONG}"))
     assert isinstance(plain.backend.clock, Clock)
@@ -829,9 +827,8 @@ def test_a_damaged_record_is_left_said_once_and_exit_code_1(plain: Kept, monkeyp
     append(plain, "one", user(LONG))
     damage(plain, "two")
     append(plain, "two", user(LONG))
-    monkeypatch.setattr(
-        plain.backend, "clock", lambda: 1_700_000_000.0
-    )  # it looks at what did not change before it began twice
+    # By this clock all sessions changed after the call began, so recompress reads them twice.
+    monkeypatch.setattr(plain.backend, "clock", lambda: 1_700_000_000.0)
     use(monkeypatch, ZstdLayer(plain.backend))
     assert main(["recompress"]) == 1
     out, err = capsys.readouterr()
@@ -882,7 +879,7 @@ def test_recompress_says_how_to_go_on_where_the_store_is_gone(plain: Kept, monke
 
 
 class Became(NamedTuple):
-    """What another layer than ours says of a session."""
+    """The result for one session from a layer of a third party."""
 
     session: str
     before: int = 0
@@ -890,7 +887,7 @@ class Became(NamedTuple):
     damaged: int = 0
 
 
-def test_any_layer_that_recompresses_is_found_and_told_what_was_asked(
+def test_any_layer_that_recompresses_is_found_and_receives_the_options(
     store: Kept, monkeypatch: Any, capsys: Any
 ) -> None:
     asked: list[tuple[float | None, float | None]] = []
@@ -913,7 +910,7 @@ def test_any_layer_that_recompresses_is_found_and_told_what_was_asked(
 
 
 def talk(store: Store) -> None:
-    """As many conversations as a dictionary needs."""
+    """Append enough conversations for a dictionary."""
     words = ["order", "refund", "parcel", "please", "number", "address", "waiting", "thanks", "where", "total", "day"]
     for number in range(60):
         said = [words[number * place % len(words)] for place in range(1, 40)]
@@ -1136,7 +1133,7 @@ def test_a_wrong_command_line_is_one_line_without_passwords(arguments: list[str]
     ("error", "code"),
     [(Unavailable("down"), 3), (SchemaError("old"), 3), (OutcomeUnknown("?"), 3), (CorruptRecord("x"), 1)],
 )
-def test_what_the_store_raises_decides_the_exit_code(
+def test_the_error_of_the_store_decides_the_exit_code(
     error: Exception, code: int, monkeypatch: Any, capsys: Any
 ) -> None:
     class Down(MemoryBackend):
@@ -1167,7 +1164,7 @@ def test_without_the_extra_it_says_how_to_install_it(missing: str, monkeypatch: 
 def test_a_file_in_the_working_directory_destroys_nothing_elsewhere(
     name: str, tmp_path: Path, monkeypatch: Any, capsys: Any
 ) -> None:
-    """A session of ten turns in production keeps them, whatever a file for development retains."""
+    """A session of ten turns in production keeps them, whatever retention a file for development sets."""
     prod = f"sqlite:///{tmp_path}/prod.db"
 
     async def turns(fill: int = 0) -> int:
@@ -1193,17 +1190,17 @@ def test_a_file_in_the_working_directory_destroys_nothing_elsewhere(
     assert asyncio.run(turns()) == 12
     for command in (["list"], ["show", "s"], ["recompress"], ["migrate"]):
         main([*command, f"--store={prod}"])
-    assert "ignored" not in capsys.readouterr().err  # it was said once
+    assert "ignored" not in capsys.readouterr().err  # the warning was printed before
     assert asyncio.run(turns()) == 12
     typed(monkeypatch, "hello\nand\non\n")
-    assert main(["chat", "--session=s"]) == 0  # and where no argument names the store, the file counts
+    assert main(["chat", "--session=s"]) == 0  # without an argument that names the store, the file applies
     assert main(["show", "s"]) == 0
     assert "3 turns (the first 1 were dropped)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", [["list"], ["show", "s"], ["recompress"], ["train-dictionary"]])
 @pytest.mark.parametrize("scheme", ["sqlite", "SQLite"])
-def test_a_command_for_what_is_stored_makes_no_file(
+def test_a_command_that_needs_a_store_creates_no_file(
     command: list[str], scheme: str, tmp_path: Path, monkeypatch: Any, capsys: Any
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -1223,11 +1220,11 @@ def test_a_command_for_what_is_stored_makes_no_file(
 
 
 @pytest.mark.parametrize("command", [["list"], ["migrate"]])
-def test_a_folder_that_is_not_there_is_named(command: list[str], tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+def test_a_missing_folder_is_named(command: list[str], tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
     monkeypatch.chdir(tmp_path)
     assert main([*command, "--store=sqlite:///nowhere/chat.db"]) == 3
     folder = str(tmp_path / "nowhere")
-    said = f"turnlog: sqlite 'nowhere/chat.db': the folder {folder!r} does not exist: create it, or name another one\n"
+    said = f"turnlog: sqlite 'nowhere/chat.db': the folder {folder!r} does not exist: create it, or correct the path\n"
     assert capsys.readouterr() == ("", said)
     assert list(tmp_path.iterdir()) == []
 
@@ -1250,14 +1247,14 @@ def test_migrate_makes_the_tables_once(tmp_path: Path, monkeypatch: Any, capsys:
     url = "--store=sqlite:///chat.db?ttl=30d"
     assert main(["migrate", url]) == 0
     assert capsys.readouterr() == ("sqlite 'chat.db': created the tables, version 1\n", "")
-    assert [path.name for path in tmp_path.iterdir()] == ["chat.db"]  # closed again: no log is left
+    assert [path.name for path in tmp_path.iterdir()] == ["chat.db"]  # the store was closed: no log remains
     assert main(["list", url]) == 0
     assert capsys.readouterr() == ("", "turnlog: there are no sessions in namespace 'default'\n")
     assert main(["migrate", url]) == 0
     assert capsys.readouterr() == ("sqlite 'chat.db': the tables have version 1, nothing to do\n", "")
 
 
-def test_migrate_takes_the_store_of_the_configuration_whatever_that_says_of_migrating(
+def test_migrate_takes_the_configured_store_and_ignores_its_option_migrate(
     tmp_path: Path, monkeypatch: Any, capsys: Any
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -1294,7 +1291,7 @@ def test_a_store_without_tables_has_nothing_to_migrate(capsys: Any) -> None:
 def test_imported_conversations_load_back_from_sqlite(
     shared_data: list[dict[str, Any]], tmp_path: Path, capsys: Any
 ) -> None:
-    """All of them equal to their lines, in turns that begin where the user speaks; `list` and `show` show them."""
+    """All messages equal those of the file, and each user message begins a turn; `list` and `show` show them."""
     path = jsonl(tmp_path / "a.jsonl", *shared_data)
     store = f"--store=sqlite:///{tmp_path / 'chat.db'}"
     for outcome in (b"200 sessions stored, 0 extended, 0 unchanged", b"0 sessions stored, 0 extended, 200 unchanged"):
@@ -1349,7 +1346,7 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
 
 
 def redirected(redirection: str, *arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[bytes]:
-    """Run it from a shell, with a message on standard input."""
+    """Run `turnlog` from a shell, with one message on standard input."""
     code = "import sys, turnlog_cli; sys.exit(turnlog_cli.main())"
     script = f'exec "$@" {redirection}'
     return subprocess.run(
@@ -1378,7 +1375,7 @@ PRINTING = [
 
 @pytest.fixture
 def stored(tmp_path: Path) -> Path:
-    """A directory with a session in its store that does not fit into a buffer of output, and a file to be imported."""
+    """Return a directory with a file to import and a store whose session is larger than an output buffer."""
     big = jsonl(tmp_path / "a.jsonl", conversation("big", "a" * 50_000))
     assert main(["import", big, f"--store=sqlite:///{tmp_path}/turnlog.db"]) == 0
     jsonl(tmp_path / "a.jsonl", conversation("new", "a"))
@@ -1408,10 +1405,10 @@ def test_a_standard_output_that_is_closed_is_one_line_and_nothing_is_done(
 @pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full"])
 def test_without_standard_error_notes_and_errors_go_nowhere(redirection: str, stored: Path) -> None:
     turnlog("import", "a.jsonl", cwd=stored)
-    done = redirected(redirection, "list", "--json", "--limit=1", cwd=stored)  # it notes that there are more
+    done = redirected(redirection, "list", "--json", "--limit=1", cwd=stored)  # the note: there are more sessions
     assert [json.loads(row)["session_id"] for row in done.stdout.splitlines()] == ["new"]
     assert (done.returncode, done.stderr) == (0, b"")
-    done = redirected(redirection, "chat", cwd=stored)  # it notes the session's id
+    done = redirected(redirection, "chat", cwd=stored)  # the note: the session's id
     assert (done.returncode, done.stdout.count(b"\n"), done.stderr) == (0, 1, b"")
     done = redirected(redirection, "import", "-", cwd=stored)
     assert done.stdout == b"0 sessions stored, 0 extended, 0 unchanged, 0 different, 1 failed; 0 messages written\n"
@@ -1420,7 +1417,7 @@ def test_without_standard_error_notes_and_errors_go_nowhere(redirection: str, st
     assert (done.returncode, done.stdout, done.stderr) == (1, b"", b"")
 
 
-def test_without_either_it_still_answers(stored: Path) -> None:
+def test_without_both_outputs_the_exit_code_remains(stored: Path) -> None:
     done = redirected(">/dev/full 2>&-", "list", cwd=stored)
     assert (done.returncode, done.stdout, done.stderr) == (1, b"", b"")
     done = redirected(">&- 2>&-", "list", cwd=stored)
@@ -1428,7 +1425,7 @@ def test_without_either_it_still_answers(stored: Path) -> None:
 
 
 def test_one_ctrl_c_ends_an_import_that_waits_for_a_line(tmp_path: Path) -> None:
-    # where the tests run in the background of a shell, SIGINT is ignored in whatever they start
+    # in a background job of a shell, child processes ignore SIGINT
     code = (
         "import signal, sys, turnlog_cli as cli; signal.signal(signal.SIGINT, signal.default_int_handler); "
         "sys.exit(cli.main(['import', '-', '--store=sqlite:///chat.db']))"
@@ -1464,7 +1461,7 @@ def test_importing_the_package_loads_neither_cyclopts_nor_rich_nor_a_store(tmp_p
 
 
 def shown(*arguments: str, cwd: Path) -> tuple[int, str]:
-    """Run it on a terminal; its exit code, and what it shows."""
+    """Run `turnlog` on a terminal; return its exit code and its output."""
     with Screen(*arguments, cwd=cwd) as screen:
         return screen.end(), screen.seen
 
@@ -1476,8 +1473,8 @@ def test_on_a_terminal_lists_are_tables(tmp_path: Path) -> None:
     assert "turnlog_memory:MemoryBackend" in seen
 
 
-def test_on_a_terminal_an_import_shows_how_far_it_is(tmp_path: Path) -> None:
-    """And errors stand on lines of their own between."""
+def test_on_a_terminal_an_import_shows_its_progress(tmp_path: Path) -> None:
+    """Errors appear on lines of their own."""
     path = jsonl(tmp_path / "a.jsonl", conversation("one", "a"), "oops", conversation("two", "b"))
     code, seen = shown("import", path, "--store=memory://", cwd=tmp_path)
     assert code == 1
@@ -1487,7 +1484,7 @@ def test_on_a_terminal_an_import_shows_how_far_it_is(tmp_path: Path) -> None:
     assert "2 sessions stored, 0 extended, 0 unchanged, 0 different, 1 failed" in seen
 
 
-def test_on_a_terminal_recompress_shows_how_far_it_is(tmp_path: Path) -> None:
+def test_on_a_terminal_recompress_shows_its_progress(tmp_path: Path) -> None:
     store = f"--store=sqlite:///{tmp_path}/chat.db?layers=gzip"
     assert main(["import", jsonl(tmp_path / "a.jsonl", conversation("one", LONG)), store]) == 0
     code, seen = shown("recompress", store, cwd=tmp_path)

@@ -1,4 +1,4 @@
-"""`turnlog erase` names trained dictionaries, which may hold fragments of what was erased."""
+"""`turnlog erase` names trained dictionaries, which may hold fragments of the erased text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from turnlog_compression.zstd import ZstdLayer
 
 
 async def _trained(store: Store, backend: KeptBackend) -> None:
-    """Store sessions with and without an owner, train a dictionary on those with one, and damage a session."""
+    """Store sessions with and without an owner, train a dictionary on those with an owner, and damage one session."""
     for number in range(40):
         texts = [user(f"patient record {number} {word}" * 20) for word in ("alpha", "beta", "gamma")]
         await store.append(f"s{number}", texts, owner="alice" if number else None)

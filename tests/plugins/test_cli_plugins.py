@@ -1,4 +1,4 @@
-"""The entry-point group `turnlog.commands`: commands of installed distributions, whole and broken."""
+"""The entry-point group `turnlog.commands`: commands of installed distributions, both working and broken."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ Put = Callable[..., None]
 
 @pytest.fixture
 def put(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Put:
-    """Install a distribution with commands."""
+    """Return a function that installs a distribution with commands."""
     monkeypatch.chdir(tmp_path)
 
     def put(name: str, commands: dict[str, str], **modules: str) -> None:

@@ -1,4 +1,4 @@
-"""Where `turnlog import` begins turns: in each dialect, and by the application's rule."""
+"""The turns that `turnlog import` begins: in each dialect, and by the application's rule."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ UNKNOWN = [{"who": who, "says": str(number)} for number in range(30) for who in 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory, with a module of rules."""
+    """Enter a folder with modules of rules."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.delitem(sys.modules, "house_rules", raising=False)
@@ -61,7 +61,7 @@ def turns_of(session: Session) -> Turns:
 
 @pytest.mark.usefixtures("folder")
 def test_import_divides_each_dialect_also_where_a_history_has_grown() -> None:
-    # Seen failing with results that begin a turn, and with an opening system message that stays a turn of its own.
+    # Seen failing when results begin a turn, and when an opening system message stays a turn of its own.
     histories = {name: [message for turn in turns for message in turn] for name, turns in DIALECTS.items()}
     for end in (1, 3, 5, None):
         assert import_({name: history[:end] for name, history in histories.items()}) == 0
@@ -71,7 +71,7 @@ def test_import_divides_each_dialect_also_where_a_history_has_grown() -> None:
 
 @pytest.mark.usefixtures("folder")
 def test_import_takes_the_applications_rule(capsys: pytest.CaptureFixture[str]) -> None:
-    # Seen failing with a rule that is not passed to `divide`, or to one of the two calls of `split_turns`.
+    # Seen failing when the rule is not passed to `divide`, or to one of the two calls of `split_turns`.
     for end in (4, 8, 60):
         assert import_({"s": UNKNOWN[:end]}, "--begins-turn", "house_rules:me") == 0
     session = stored("s")
@@ -109,7 +109,7 @@ def test_a_rule_that_fails_is_an_error_of_its_line(capsys: pytest.CaptureFixture
 def test_a_rule_that_cannot_be_used_is_one_line_and_nothing_is_stored(
     name: str, reason: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # Seen failing with a name that is resolved at the first line, and with `except ImportError`.
+    # Seen failing when the name is resolved at the first line, and with `except ImportError`.
     assert import_({"s": UNKNOWN}, "--begins-turn", name) == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -119,17 +119,16 @@ def test_a_rule_that_cannot_be_used_is_one_line_and_nothing_is_stored(
 
 
 def test_no_file_of_the_working_directory_replaces_an_installed_module(folder: Path) -> None:
-    # Seen failing with the working directory in front of all others.
+    # Seen failing with the working directory at the front of `sys.path`.
     (folder / "colorsys.py").write_text("1 / 0")
     sys.modules.pop("colorsys", None)
-    assert (
-        import_({"s": UNKNOWN}, "--begins-turn", "colorsys:rgb_to_hsv") == 1
-    )  # the line fails: it takes three numbers
+    # The function takes three numbers, so the line fails.
+    assert import_({"s": UNKNOWN}, "--begins-turn", "colorsys:rgb_to_hsv") == 1
 
 
 @pytest.mark.usefixtures("folder")
 def test_a_long_history_that_is_one_turn_is_reported_with_its_line(capsys: pytest.CaptureFixture[str]) -> None:
-    # Seen failing with a report of every line that is written, with none, and with limits of 49 and 51 messages.
+    # Seen failing with a report of every line that is written, with no report, and with limits of 49 and 51 messages.
     assert import_({"short": UNKNOWN[:50], "s": UNKNOWN[:51]}) == 0
     said = capsys.readouterr().err
     assert said.startswith("a.jsonl:2: session 's' in 'default' has 51 messages in one turn")

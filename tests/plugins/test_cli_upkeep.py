@@ -1,4 +1,4 @@
-"""The commands that look after data: namespaces, erase, verify, doctor, sweep, edit, search."""
+"""The commands that maintain data: namespaces, erase, verify, doctor, sweep, edit, search."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CODES = re.compile("\x1b\\[[0-9;?]*[A-Za-z]")
 
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> Kept:
-    """What every command opens."""
+    """Return the store that every command opens."""
     kept = Kept(clock=lambda: 1_700_000_000.0)
     use(monkeypatch, kept)
     return kept
@@ -43,7 +43,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Kept:
 
 @pytest.fixture
 def shops(store: Kept) -> Kept:
-    """Sessions of two owners in three namespaces, one of them nested."""
+    """Return a store with sessions of two owners in three namespaces, one of them nested."""
     for name in ("default", "shop", "shop/a"):
         view = store.within(name)
         append(view, "one", user("Where is my ORDER?"), assistant("On its way."), owner="alice")
@@ -52,14 +52,14 @@ def shops(store: Kept) -> Kept:
 
 
 def printed(capsys: Any, *arguments: str, code: int = 0) -> str:
-    """Standard output of a command."""
+    """Return the standard output of a command."""
     assert main(list(arguments)) == code, capsys.readouterr().err
     out: str = capsys.readouterr().out
     return out
 
 
 def refused(capsys: Any, *arguments: str, code: int = 2) -> str:
-    """The one line that a command says that does nothing."""
+    """Return the error line of a command that does nothing."""
     assert main(list(arguments)) == code
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1), err
@@ -67,7 +67,7 @@ def refused(capsys: Any, *arguments: str, code: int = 2) -> str:
 
 
 def ids(store: Store) -> list[str]:
-    """The sessions of a store, without the error of those that are damaged."""
+    """Return the ids of a store's sessions, and ignore damaged ones."""
     page = asyncio.run(store.backend.page(Query(namespace=store.namespace)))
     return sorted(info.key.session for info in page.infos)
 
@@ -168,7 +168,7 @@ def test_erase_asks_a_person_first(answer: str, erased: bool, shops: Kept, monke
         (["--owner=", "--yes"], "owner is empty"),
     ],
 )
-def test_erase_refuses_what_is_not_clear(
+def test_erase_refuses_ambiguous_arguments(
     arguments: list[str], said: str, shops: Kept, monkeypatch: Any, capsys: Any
 ) -> None:
     typed(monkeypatch, "y\n")
@@ -189,7 +189,7 @@ def test_erase_names_copies_and_files_that_it_cannot_know(monkeypatch: Any, caps
 
 
 def damaged(tmp_path: Path) -> str:
-    """The URL of a store with a sound session, one with a damaged turn, and one that cannot be read at all."""
+    """Return the URL of a store with a sound session, one with a damaged turn, and one with an unreadable header."""
     url = f"sqlite:///{tmp_path}/chat.db"
 
     async def work() -> None:
@@ -207,7 +207,7 @@ def damaged(tmp_path: Path) -> str:
     return url
 
 
-def test_erase_removes_what_is_damaged_too(tmp_path: Path, capsys: Any) -> None:
+def test_erase_removes_damaged_sessions(tmp_path: Path, capsys: Any) -> None:
     url = damaged(tmp_path)
     assert main(["erase", "header", "--yes", f"--store={url}"]) == 0
     out, err = capsys.readouterr()
@@ -218,7 +218,7 @@ def test_erase_removes_what_is_damaged_too(tmp_path: Path, capsys: Any) -> None:
 # -------------------------------------------------------------------------------------------------------------- verify
 
 
-def test_verify_names_what_is_damaged_and_changes_nothing(tmp_path: Path, capsys: Any) -> None:
+def test_verify_names_damage_and_changes_nothing(tmp_path: Path, capsys: Any) -> None:
     url = damaged(tmp_path)
     out = printed(capsys, "verify", f"--store={url}", code=1).splitlines()
     assert len(out) == 3
@@ -229,7 +229,7 @@ def test_verify_names_what_is_damaged_and_changes_nothing(tmp_path: Path, capsys
     assert (again["sessions"], again["turns"], len(again["damaged"])) == (2, 3, 2)
 
 
-def test_verify_extends_no_life_and_reads_every_namespace(monkeypatch: Any, capsys: Any) -> None:
+def test_verify_restarts_no_time_to_live_and_reads_every_namespace(monkeypatch: Any, capsys: Any) -> None:
     now = [1_000.0]
     kept = Kept(ttl=100.0, clock=lambda: now[0])
     use(monkeypatch, kept)
@@ -267,8 +267,8 @@ def test_verify_goes_on_where_the_database_cannot_check_itself(tmp_path: Path, m
     assert "restore a backup" in err
 
 
-def test_verify_says_what_it_found_where_it_cannot_go_on(shops: Kept, monkeypatch: Any, capsys: Any) -> None:
-    """Ctrl-C cancels it; and the pages of a namespace may be damaged."""
+def test_verify_reports_its_findings_when_it_has_to_stop(shops: Kept, monkeypatch: Any, capsys: Any) -> None:
+    """Ctrl-C may cancel the command, or the pages of a namespace may be damaged."""
     for error, code in ((asyncio.CancelledError(), 130), (CorruptRecord("a page is damaged"), 1)):
         page = shops.backend.page
 
@@ -286,7 +286,7 @@ def test_verify_says_what_it_found_where_it_cannot_go_on(shops: Kept, monkeypatc
 
 
 def run_until_interrupted(work: Coroutine[Any, Any, int]) -> int:
-    """Do what `asyncio.run` does after Ctrl-C."""
+    """Run a coroutine; raise KeyboardInterrupt if it is cancelled, as `asyncio.run` does after Ctrl-C."""
     with asyncio.Runner() as runner:
         try:
             return runner.run(work)
@@ -333,14 +333,14 @@ def test_doctor_judges_an_sqlite_file(tmp_path: Path, capsys: Any) -> None:
 
 
 def findings(capsys: Any, url: str) -> str:
-    """What doctor finds wrong with a server."""
+    """Return the findings of `doctor` about a server, as JSON."""
     found = json.loads(printed(capsys, "doctor", "--json", f"--store={url}", code=1))
     assert found["operations"]
     return as_json(found)
 
 
 def test_doctor_judges_servers(capsys: Any) -> None:
-    """Those of the tests do not wait for the disk."""
+    """The servers of the tests do not wait for the disk."""
     url = emptied_postgresql()
     assert main(["migrate", f"--store={url}"]) == 0
     capsys.readouterr()
@@ -360,7 +360,7 @@ def test_doctor_judges_servers(capsys: Any) -> None:
     assert "***@127.0.0.1" in out
 
 
-def test_doctor_judges_what_a_redis_server_keeps_and_whom_it_lets_in(capsys: Any) -> None:
+def test_doctor_judges_the_persistence_and_the_access_of_redis(capsys: Any) -> None:
     server = servers.Redis("appendonly=yes", "bind=127.0.0.1", "protected-mode=no")
     doctor = ("doctor", "--json", f"--store={server.url}")
 
@@ -372,7 +372,7 @@ def test_doctor_judges_what_a_redis_server_keeps_and_whom_it_lets_in(capsys: Any
     assert "appendfsync=everysec: a crash of the machine may lose the turns of the last second" in one["text"]
     _, _, _, *words = one["command"].partition(" && ")[0].split()  # redis-cli -u URL
     server.ask(*words)
-    assert found(0) == [], "the command mends it; and nobody else reaches it"
+    assert found(0) == [], "the command is the remedy, and no other machine can connect"
     server.ask("CONFIG", "SET", "bind", "*")
     (one,) = found(1)
     assert "requires no password and accepts other machines" in one["text"]
@@ -389,7 +389,7 @@ def test_doctor_judges_what_a_redis_server_keeps_and_whom_it_lets_in(capsys: Any
     assert "hunter2" not in one["command"]
 
 
-def test_doctor_says_how_to_mend_what_denies_access(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+def test_doctor_names_the_remedy_when_access_is_denied(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
     for url in (emptied_mariadb(), servers.postgresql()):
         wrong = re.sub("//[^@/]*@", "//nobody:hunter2@", url)
         out = printed(capsys, "doctor", f"--store={wrong}", code=3)
@@ -397,7 +397,7 @@ def test_doctor_says_how_to_mend_what_denies_access(tmp_path: Path, monkeypatch:
         assert "hunter2" not in out
     file, connect, access = f"{tmp_path}/chat.db", sqlite3.connect, os.access
     assert main(["migrate", f"--store=sqlite:///{file}"]) == 0
-    # the tests may run as root, who may write to any file
+    # the tests may run as root, which may write to any file
     monkeypatch.setattr(sqlite3, "connect", lambda name, **more: connect(name.replace("=rw", "=ro"), **more))
     monkeypatch.setattr(os, "access", lambda place, mode: place != file and access(place, mode))
     out = printed(capsys, "doctor", f"--store=sqlite:///{file}", code=3)
@@ -444,7 +444,7 @@ def test_doctor_removes_its_sessions_if_an_operation_fails(monkeypatch: Any, cap
     assert asyncio.run(kept.backend.namespaces()) == []
 
 
-def test_doctor_shows_what_any_backend_finds_without_passwords(monkeypatch: Any, capsys: Any) -> None:
+def test_doctor_shows_findings_of_any_backend_without_passwords(monkeypatch: Any, capsys: Any) -> None:
     class Ill(MemoryBackend):
         async def diagnose(self) -> Sequence[Finding]:
             return [Finding("acme://u:hunter2@h is slow", "acmectl\nfaster acme://u:hunter2@h")]
@@ -460,7 +460,7 @@ def test_doctor_shows_what_any_backend_finds_without_passwords(monkeypatch: Any,
 
 
 def expired(tmp_path: Path, *ages: float) -> str:
-    """The URL of a store whose sessions, named after the seconds, expired so long ago."""
+    """Return the URL of a store with sessions that expired these numbers of seconds ago, named after the number."""
     url = f"sqlite:///{tmp_path}/chat.db"
 
     async def work() -> None:
@@ -480,7 +480,7 @@ def test_sweep_removes_expired_sessions_and_says_which_are_left(tmp_path: Path, 
     assert out[2:4] == ["what remains:", f"  2 expired sessions in '{tmp_path}/chat.db'"]
     (until,) = re.findall("    until the first sweep after (.*)Z", out[4])
     left = datetime.fromisoformat(f"{until}+00:00").timestamp() - time.time()
-    assert 3_500 < left < 3_592, "an hour after the younger one expired"
+    assert 3_500 < left < 3_592, "an hour after the last one expired"
     _, command = out[5].split("    to remove it now: turnlog ")
     assert b"text of 10" in (tmp_path / "chat.db").read_bytes()
     assert printed(capsys, *command.split()) == "2 expired sessions removed\n"
@@ -511,7 +511,7 @@ def test_erase_asks_before_it_removes_what_has_expired(tmp_path: Path, monkeypat
 
 
 def test_erase_fails_while_another_process_keeps_the_text(tmp_path: Path, capsys: Any) -> None:
-    """It names a command that removes it, which fails as long, too."""
+    """The error names a command that removes the text. That command fails too until the other process is done."""
     url = f"--store={damaged(tmp_path)}"
     reader = sqlite3.connect(tmp_path / "chat.db", isolation_level=None)
     reader.execute("BEGIN")
@@ -539,7 +539,7 @@ def test_a_command_that_reads_sweeps_nothing(tmp_path: Path, capsys: Any) -> Non
     assert printed(capsys, "sweep", f"--store={url}") == "1 expired session removed\n"
 
 
-def test_edit_sets_what_is_known_of_a_session(shops: Kept, capsys: Any) -> None:
+def test_edit_sets_the_properties_of_a_session(shops: Kept, capsys: Any) -> None:
     out = printed(
         capsys,
         "edit",
@@ -578,7 +578,7 @@ def test_edit_sets_what_is_known_of_a_session(shops: Kept, capsys: Any) -> None:
         (["one", f"--owner={'x' * 256}"], 2, "owner has 256 bytes"),
     ],
 )
-def test_edit_refuses_what_it_cannot_set(arguments: list[str], code: int, said: str, shops: Kept, capsys: Any) -> None:
+def test_edit_refuses_invalid_arguments(arguments: list[str], code: int, said: str, shops: Kept, capsys: Any) -> None:
     assert said in refused(capsys, "edit", *arguments, code=code)
     assert dict(asyncio.run(shops.info("one")).metadata) == {}
     assert "nobody" not in ids(shops)
@@ -641,7 +641,7 @@ def test_on_a_terminal_search_prints_a_line_for_each_message_and_marks_the_text(
     assert all(row.endswith("xxx...") for row in rows[1:])
 
 
-def test_search_reports_what_it_cannot_read(tmp_path: Path, capsys: Any) -> None:
+def test_search_reports_damaged_sessions(tmp_path: Path, capsys: Any) -> None:
     assert main(["search", "sound", f"--store={damaged(tmp_path)}"]) == 1
     out, err = capsys.readouterr()
     assert [row.split("\t")[1] for row in out.splitlines()] == ["0", "1", "2"]
@@ -657,7 +657,7 @@ def test_search_reports_what_it_cannot_read(tmp_path: Path, capsys: Any) -> None
         ([], "TEXT"),
     ],
 )
-def test_search_refuses_what_it_cannot_look_for(arguments: list[str], said: str, store: Kept, capsys: Any) -> None:
+def test_search_refuses_invalid_arguments(arguments: list[str], said: str, store: Kept, capsys: Any) -> None:
     assert said in refused(capsys, "search", *arguments)
 
 
@@ -665,7 +665,7 @@ def test_search_refuses_what_it_cannot_look_for(arguments: list[str], said: str,
 
 
 def test_any_error_is_one_sentence_without_passwords(monkeypatch: Any, capsys: Any) -> None:
-    """Also one that a plugin did not mean to raise; `--debug` shows where it was raised."""
+    """An unexpected error of a plugin is also one sentence; `--debug` shows where it was raised."""
 
     class Broken(MemoryBackend):
         async def open(self) -> None:
@@ -696,12 +696,12 @@ def test_any_error_is_one_sentence_without_passwords(monkeypatch: Any, capsys: A
     assert "hunter2" not in refused(capsys, "list", "--store=redis://:hunter2@h", code=1)
 
 
-def test_debug_is_a_word_behind_two_hyphens(shops: Kept, capsys: Any) -> None:
+def test_debug_after_two_hyphens_is_a_word(shops: Kept, capsys: Any) -> None:
     append(shops, "three", user("how do I use --debug?"))
     assert printed(capsys, "search", "--", "--debug").startswith("three\t")
 
 
-def test_plugins_says_what_cannot_be_used_and_why(monkeypatch: Any, capsys: Any) -> None:
+def test_plugins_names_unusable_plugins_with_the_reason(monkeypatch: Any, capsys: Any) -> None:
     monkeypatch.setitem(sys.modules, "asyncmy", None)
     monkeypatch.delitem(sys.modules, "turnlog_sql.mysql")
     rows = [row.split("\t") for row in printed(capsys, "plugins").splitlines()]
@@ -718,7 +718,7 @@ def test_plugins_says_what_cannot_be_used_and_why(monkeypatch: Any, capsys: Any)
 
 
 def screen(*arguments: str, cwd: Path, keys: str = "") -> tuple[int, list[str]]:
-    """The exit code and the lines of a command on a terminal."""
+    """Run `turnlog` on a terminal; return its exit code and the lines that it shows."""
     with Screen(*arguments, cwd=cwd, COLUMNS="80") as shown:
         code = shown.end(keys)
         return code, CODES.sub("", shown.seen).replace("\r", "").splitlines()
@@ -726,7 +726,7 @@ def screen(*arguments: str, cwd: Path, keys: str = "") -> tuple[int, list[str]]:
 
 @pytest.fixture(scope="module")
 def chats(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a store of two sessions, one of them with a long title."""
+    """Return a folder with a store of two sessions, one of them with a long title."""
     folder = tmp_path_factory.mktemp("chats")
 
     async def work() -> None:

@@ -34,7 +34,7 @@ SECONDS, BYTES = 0.1, 32_000_000
 
 @cache
 def gzip_of_zeros(size: int) -> bytes:
-    """Return a valid gzip of zeros: one mebibyte is compressed, and repeated."""
+    """Return a valid gzip of zeros: one mebibyte is compressed, and its deflate blocks are repeated."""
     zeros = bytes(MIB)
     piece = zlib.compressobj(9, zlib.DEFLATED, -15)
     blocks = (piece.compress(zeros) + piece.flush(zlib.Z_FULL_FLUSH)) * (size // MIB)
@@ -47,7 +47,7 @@ def gzip_of_zeros(size: int) -> bytes:
 
 @cache
 def zstd_of_zeros(size: int, *, states_size: bool = True) -> bytes:
-    """Return a valid frame of zeros, which states its size or does not."""
+    """Return a valid frame of zeros that states its size or not."""
     compressor = zstandard.ZstdCompressor(level=1, write_checksum=True, write_content_size=states_size)
     frame = compressor.compressobj(size=size) if states_size else compressor.compressobj()
     zeros = bytes(MIB)
@@ -55,25 +55,25 @@ def zstd_of_zeros(size: int, *, states_size: bool = True) -> bytes:
 
 
 def gzip_stating(body: bytes, size: int) -> bytes:
-    """Return a gzip whose trailer states another size (RFC 1952, section 2.3)."""
+    """Return a gzip whose trailer states a different size (RFC 1952, section 2.3)."""
     return body[:-4] + size.to_bytes(4, "little")
 
 
 def zstd_stating(body: bytes, size: int) -> bytes:
-    """Return a frame whose header states another size: 4 bytes at offset 6 (RFC 8878, section 3.1.1)."""
+    """Return a frame whose header states a different size: 4 bytes at offset 6 (RFC 8878, section 3.1.1)."""
     assert body[4] >> 6 == 2 and not body[4] & 0x23
     return body[:6] + size.to_bytes(4, "little") + body[10:]
 
 
 def zstd_with_window(body: bytes, exponent: int) -> bytes:
-    """Return a frame that needs another window, of 2**(10 + exponent) bytes."""
+    """Return a frame that needs a different window, of 2**(10 + exponent) bytes."""
     assert not body[4] & 0x20
     return body[:5] + bytes([exponent << 3]) + body[6:]
 
 
 @cache
 def sound(size: int = 70_000) -> bytes:
-    """Return an encoded body."""
+    """Return an encoded body that is not damaged."""
     return Record.of(talk(size), id="t", time=0.0).payload[HEAD:]
 
 
@@ -84,7 +84,7 @@ def sound_zstd() -> bytes:
 
 
 def nested(*, deep: int) -> bytes:
-    """Return a gzip of a gzip of ... of 1 GiB."""
+    """Return 1 GiB of zeros, compressed repeatedly with gzip."""
     body = gzip_of_zeros(GIB)
     for _ in range(deep):
         body = gzip.compress(body, mtime=0)
@@ -139,7 +139,7 @@ BOMBS: dict[str, Callable[[], bytes]] = {
 
 
 def read_by_another_process(payload: bytes, folder: Path, layer: str, *how: str) -> dict[str, Any]:
-    """Return the error that a reader of the payload gets, and the CPU time and memory that it takes."""
+    """Return the error, the CPU time and the memory of a read of the payload in another process."""
     if not Path("/proc/self/status").exists():
         servers.leave_out("memory of a process", "this system has no /proc")
     folder.joinpath("bomb").write_bytes(payload)
@@ -166,13 +166,13 @@ def test_the_bombs_are_what_their_names_say() -> None:
         assert zstandard.frame_content_size(body) == GIB
     assert zstandard.frame_content_size(zstd_of_zeros(GIB, states_size=False)) == -1
     assert zstandard.get_frame_parameters(zstd_with_window(sound_zstd(), 20)).window_size == GIB
-    size = 4 * MIB  # the ones of 1 GiB are made in the same way
+    size = 4 * MIB  # the bodies of 1 GiB are built in the same way
     assert zlib.decompress(gzip_of_zeros(size), 31) == zstandard.decompress(zstd_of_zeros(size)) == bytes(size)
 
 
 @pytest.mark.parametrize(("codec", "zeros"), [(1, gzip_of_zeros), (2, zstd_of_zeros)])
 def test_the_bombs_detect_unbounded_decompression(codec: int, zeros: Callable[[int], bytes], tmp_path: Path) -> None:
-    """64 MiB in an envelope that states 1,000 bytes."""
+    """The payload expands to 64 MiB, and its envelope states 1,000 bytes."""
     payload = envelope(codec, 1000, zeros(64 * MIB))
     assert read_by_another_process(payload, tmp_path, "zstd")["bytes"] <= BYTES
     assert read_by_another_process(payload, tmp_path, "zstd", "naive")["bytes"] > BYTES
@@ -185,21 +185,21 @@ Reader = Callable[[Record], object]
 
 
 def hundred(codec: str) -> Iterator[Record]:
-    """Yield 100 records from 80 bytes to 4 KB: half of them are below 120 bytes, six are above 2 KB."""
+    """Yield 100 records from 80 bytes to 4 KB. Half of them are below 120 bytes, and six are above 2 KB."""
     for place in range(100):
         record = Record.of(talk(int(40 * 100 ** (place / 99) ** 3), place), id="t", time=0.0)
         yield record if codec == "plain" else compressed(record, codec)
 
 
 def read(record: Record) -> object:
-    """Return the messages of a record, decompressed as a layer does it."""
+    """Return the messages of a record, decompressed as in a layer."""
     if not record.plain:
         record = _decompress.decompressed(record, {dictionary().id: dictionary()}, fetched=True)
     return record.messages
 
 
 def damaged(payload: bytes) -> Iterator[bytes]:
-    """Yield a payload with each bit flipped, and cut at each place."""
+    """Yield the payload with each bit flipped, and truncated at each byte."""
     data = bytearray(payload)
     for place in range(len(payload)):
         for bit in range(8):
@@ -210,7 +210,7 @@ def damaged(payload: bytes) -> Iterator[bytes]:
 
 
 def outcomes(records: Iterator[Record], reader: Reader) -> dict[str, int]:
-    """Count how often reading raises `CorruptRecord`, returns the right messages, and returns wrong ones."""
+    """Count the reads that raise `CorruptRecord`, return the right messages, and return wrong messages."""
     found = {"error": 0, "right": 0, "wrong": 0}
     for record in records:
         messages = read(record)
@@ -265,7 +265,7 @@ def test_reading_without_the_checksum_is_detected(codec: str) -> None:
     assert wrong > 0
 
 
-# --------------------------------------------------------------------------------------------------- what a reader gets
+# ---------------------------------------------------------------------------------------------------- errors of readers
 
 BACKENDS: dict[str, Callable[[Path], Backend]] = {
     "memory": lambda folder: MemoryBackend(),
@@ -333,7 +333,7 @@ async def test_the_error_names_a_missing_dictionary(name: str) -> None:
             await store.load("alice")
         await store.append("alice", [user("and on")])
         assert [message.text for message in await store.load("alice", last=1)] == ["and on"]
-        await layer.dictionaries.add("default", dictionary(), [])  # as after a restore
+        await layer.dictionaries.add("default", dictionary(), [])  # as after a restore from a backup
         assert len(await store.load("alice")) == 11
 
 
@@ -352,8 +352,8 @@ FORGED_DICTIONARIES: dict[str, tuple[str, object]] = {
 
 
 @pytest.mark.parametrize("which", FORGED_DICTIONARIES)
-async def test_a_forged_dictionary_is_corrupt_for_whoever_needs_it(which: str) -> None:
-    """No error of a driver, and nothing is written with it; turns that need none can be read and written."""
+async def test_a_forged_dictionary_is_corrupt_for_records_that_need_it(which: str) -> None:
+    """Readers get no error of a driver, and writers do not use the dictionary. Other turns stay usable."""
     id, content = FORGED_DICTIONARIES[which]
     async with Store(MemoryBackend()) as plain:
         await with_damage(plain.backend, bytes, "dictionary", turns=1)
@@ -386,7 +386,7 @@ async def test_without_zstandard_the_error_for_a_zstd_record_names_the_extra(
             _decompress._zstd.cache_clear()
             with pytest.raises(PluginError, match=r"zstd: pip install 'turnlog\[zstd\]' to read it"):
                 await store.load("bob")
-            assert len(await store.load("alice")) == 4  # gzip needs nothing
+            assert len(await store.load("alice")) == 4  # gzip records need no zstandard
             await store.append("bob", list(talk(600, 1)))
             assert tuple(await store.load("bob", last=1)) == talk(600, 1)
         _decompress._zstd.cache_clear()

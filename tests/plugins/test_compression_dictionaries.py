@@ -1,4 +1,4 @@
-"""Dictionaries: they make short turns smaller, appear in no listing, and are removed on purpose only."""
+"""Dictionaries: they make short turns smaller, appear in no listing, and are removed only on request."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ WORDS = "please cancel my reservation and refund the certificate to the payment 
 
 
 def exchange(dice: Random) -> list[Message]:
-    """Return a turn with an agent; such turns have much text in common."""
+    """Return one turn with an agent. Such turns share much text."""
     question = " ".join(dice.choice(WORDS.split()) for _ in range(25))
     answer = (
         f"I have found reservation {dice.randrange(10**6)}. The details are: origin {dice.choice('ABC')}, cabin "
@@ -68,7 +68,7 @@ async def fill_sessions(backend: Backend, sessions: int = 60, *, start: int = 0,
 
 
 async def fill_at_once(backend: Backend, *, start: int = 0) -> None:
-    """Write 30 sessions of 20 turns each, every session in one commit."""
+    """Write 30 sessions of 20 turns each, each in one commit."""
     dice = Random(start)
     for number in range(start, start + 30):
         history = [message for _ in range(20) for message in exchange(dice)]
@@ -99,7 +99,7 @@ async def ids(backend: Backend) -> list[int]:
 
 
 async def test_single_turns_shrink_two_to_three_times(shared_data: list[dict[str, Any]]) -> None:
-    """Turns of an airline's agents, of conversations that the dictionary was not trained on."""
+    """The turns of airline agents come from conversations on which the dictionary was not trained."""
     split = 150
     async with MemoryBackend(max_bytes=1 << 30) as backend:
         layer = ZstdLayer(backend, seal=False)
@@ -119,7 +119,7 @@ async def test_single_turns_shrink_two_to_three_times(shared_data: list[dict[str
                 session = f"{name} {conversation['session_id']}"
                 await Store(writer).save(session, conversation["messages"])
                 records = await stored(backend, Key("default", session))
-                total += sum(len(record.payload) for record in records[1:])  # the first holds the policy, too
+                total += sum(len(record.payload) for record in records[1:])  # the first record also holds the policy
                 messages = [message.to_dict() for message in await Store(layer).load(session)]
                 assert messages == conversation["messages"]
             sizes[name] = total
@@ -127,7 +127,7 @@ async def test_single_turns_shrink_two_to_three_times(shared_data: list[dict[str
         assert sizes["zstd"] / sizes["dictionary"] >= 2.0
 
 
-async def test_turns_are_written_with_it_and_read_by_every_layer(make: Make) -> None:
+async def test_turns_are_written_with_a_dictionary_and_read_by_every_layer(make: Make) -> None:
     async with make() as backend:
         layer = ZstdLayer(backend, dictionary=True)
         await fill_sessions(layer)
@@ -150,13 +150,13 @@ async def test_turns_are_written_with_it_and_read_by_every_layer(make: Make) -> 
         for writer in (layer, ZstdLayer(backend)):
             (written,) = await writer.encode_records(Key("default", "x"), (plain,))
             sizes.append(len(written.payload))
-            assert written.size == plain.size == len(plain.payload), "what a reader holds"
+            assert written.size == plain.size == len(plain.payload), "the size of the decoded record"
         assert plain.size / sizes[0] >= 2.0
         assert sizes[1] / sizes[0] >= 1.5
 
 
-async def test_it_appears_in_no_listing(make: Make) -> None:
-    """It belongs to no owner, and no application can name its namespace."""
+async def test_a_dictionary_appears_in_no_listing(make: Make) -> None:
+    """The dictionary has no owner, and applications cannot use its namespace."""
     async with make() as backend:
         layer = ZstdLayer(backend, dictionary=True)
         store = Store(layer)
@@ -173,8 +173,8 @@ async def test_it_appears_in_no_listing(make: Make) -> None:
             store.within("turnlog:dictionaries")
 
 
-async def test_it_belongs_to_its_namespace(make: Make) -> None:
-    """A copy to another namespace is written without it, or with the dictionary of that namespace."""
+async def test_a_dictionary_belongs_to_its_namespace(make: Make) -> None:
+    """A copy to another namespace is written with the dictionary of that namespace, or without a dictionary."""
     async with make() as backend:
         layer = ZstdLayer(backend, dictionary=True)
         await fill_sessions(layer)
@@ -264,7 +264,7 @@ async def test_the_error_of_a_record_names_its_missing_dictionary(make: Make) ->
 
 
 async def test_erasing_an_owner_names_the_dictionaries_that_may_hold_their_words(make: Make) -> None:
-    """Until another is trained without them, every record is compressed with it, and the older one is removed."""
+    """It stays a trace until another is trained, all records are compressed with that one, and it is removed."""
     async with make() as backend:
         layer = ZstdLayer(backend, dictionary=True)
         store = Store(layer)
@@ -295,12 +295,12 @@ async def test_traces_are_found_by_every_compression_layer_and_through_other_lay
         await fill_sessions(layer)
         trained = await layer.train("default")
         for outer in (Layer(layer), OffLayer(backend), GzipLayer(Layer(backend))):
-            for owner in ("owner 1", None):  # None: nobody knows whose the sessions were
+            for owner in ("owner 1", None):  # None: the owner of the sessions is unknown
                 assert await outer.traces("default", owner) == (f"dictionary {trained.id} of 'default'",)
 
 
 async def test_a_damaged_dictionary_hides_only_the_records_that_need_it() -> None:
-    """It counts as one that may hold anybody's words."""
+    """It counts as a dictionary that may hold text of any owner."""
     async with MemoryBackend() as backend:
         layer = ZstdLayer(backend, dictionary=True, seal=False)
         await fill_sessions(layer)
@@ -316,11 +316,11 @@ async def test_a_damaged_dictionary_hides_only_the_records_that_need_it() -> Non
         assert await reader.traces("default", "anybody") == (f"dictionary {trained.id} of 'default'",)
 
 
-# ----------------------------------------------------------------------------------------------- none is ever forgotten
+# ------------------------------------------------------------------------------------------------ dictionaries are kept
 
 
 async def unreadable(backend: Backend, sessions: int = 60) -> int:
-    """Return how many sessions a new process cannot read."""
+    """Return the number of sessions that a new process cannot read."""
     failed, reader = 0, ZstdLayer(backend)
     for number in range(sessions):
         try:
@@ -342,7 +342,7 @@ class Elsewhere(Layer):
 async def test_training_while_another_process_recompresses_loses_nothing(
     make: Make, ahead: float, *, remembers: bool, writes: bool
 ) -> None:
-    """That process may remember an older dictionary, its clock may be wrong, and a third one goes on with the older."""
+    """The other process may know only an older dictionary or have a wrong clock. A third process uses the older one."""
     clock, wrong = Clock(), Clock()
     async with make(clock=clock) as backend:
         trainer, other = (ZstdLayer(backend, dictionary=True, seal=False) for _ in range(2))
@@ -369,8 +369,8 @@ async def test_training_while_another_process_recompresses_loses_nothing(
         assert len(await ids(backend)) == 3
 
 
-async def test_a_dictionary_is_looked_for_in_the_backend_each_time_it_is_not_in_memory() -> None:
-    """Another process may have stored it a moment ago."""
+async def test_a_dictionary_that_is_not_in_memory_is_read_from_the_backend() -> None:
+    """Another process may have stored it just before."""
     async with MemoryBackend(clock=Clock()) as backend:
         layer, reader = (ZstdLayer(backend, dictionary=True, seal=False) for _ in range(2))
         await fill_sessions(layer)
@@ -381,8 +381,8 @@ async def test_a_dictionary_is_looked_for_in_the_backend_each_time_it_is_not_in_
             assert len(await texts(reader, f"s{number}")) == 40
 
 
-async def test_a_bounded_memory_backend_keeps_it() -> None:
-    """The backend drops the sessions that were not used for longest, and a dictionary is read once."""
+async def test_a_bounded_memory_backend_keeps_a_dictionary() -> None:
+    """The backend evicts the least recently used sessions, but a process reads a dictionary only once."""
     async with MemoryBackend(max_sessions=40) as backend:
         layer = ZstdLayer(backend, dictionary=True, seal=False)
         await fill_at_once(layer)
@@ -393,11 +393,11 @@ async def test_a_bounded_memory_backend_keeps_it() -> None:
         assert len(await ids(backend)) == 1
 
 
-# ------------------------------------------------------------------------------------------------- removed on purpose
+# ------------------------------------------------------------------------------------------------- removal on request
 
 
-async def test_one_that_no_record_needs_is_removed_on_purpose(make: Make) -> None:
-    """Every session stays readable, and its own process forgets nothing that it may still read."""
+async def test_a_dictionary_that_no_record_needs_can_be_removed(make: Make) -> None:
+    """Every session stays readable, also in the process that removes the dictionary."""
     async with make() as backend:
         layer = ZstdLayer(backend, dictionary=True, seal=False)
         await fill_at_once(layer)
@@ -424,7 +424,7 @@ async def test_one_that_no_record_needs_is_removed_on_purpose(make: Make) -> Non
         assert await unreadable(backend, 30) == 0
 
 
-async def test_one_that_a_damaged_record_or_an_open_turn_may_need_stays(make: Make) -> None:
+async def test_a_dictionary_that_a_damaged_record_or_an_open_turn_may_need_stays(make: Make) -> None:
     async with make() as backend:
         layer = ZstdLayer(backend, dictionary=True, seal=False)
         await fill_at_once(layer)
@@ -447,7 +447,7 @@ async def test_one_that_a_damaged_record_or_an_open_turn_may_need_stays(make: Ma
 
 
 class Busy(Layer):
-    """A backend in which something happens after every session was read."""
+    """A backend that runs another operation after a session was read."""
 
     then: Callable[[], Awaitable[object]] | None = None
 
@@ -459,8 +459,8 @@ class Busy(Layer):
         return session
 
 
-async def test_a_sign_of_a_writer_refuses_a_removal() -> None:
-    """A session that was changed or made, another dictionary, or a recompress; not a session that has expired."""
+async def test_a_removal_is_refused_while_others_write() -> None:
+    """Signs are a changed or new session, another dictionary, and a running recompress, but not an expired session."""
     clock = Clock()
     busy = Busy(MemoryBackend(clock=clock))
     layer, other = (ZstdLayer(one, dictionary=True, seal=False) for one in (busy, busy.inner))

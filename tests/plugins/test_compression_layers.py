@@ -63,7 +63,7 @@ BACKENDS: dict[str, Callable[[Path], Backend]] = {
 
 @pytest.mark.parametrize("kind", BACKENDS)
 async def test_every_layer_reads_what_all_of_them_wrote_in_one_session(kind: str, tmp_path: Path) -> None:
-    """Turns, rounds of a turn, and sealed runs, of each codec."""
+    """One session holds turns, rounds of a turn and sealed runs of each codec."""
     async with BACKENDS[kind](tmp_path) as backend:
         layers = {name: make(backend) for name, make in LAYERS.items()}
         await store_dictionary(layers["dictionary"])
@@ -77,7 +77,7 @@ async def test_every_layer_reads_what_all_of_them_wrote_in_one_session(kind: str
             assert set(codecs_of((await backend.read(KEY, last=8)).records)) == {WRITTEN[name]}
             await seal(layer, first, first + 2)
             written += [WRITTEN[name]] * 3
-        for part in range(4):  # one turn, each round of it written by another layer
+        for part in range(4):  # one turn, with each round written by another layer
             store = Store(layers[[*LAYERS][part]])
             await store.append("s", list(talk(5_000, 100 + part)), turn_id="rounds", part=part, open=part < 3)
             messages += talk(5_000, 100 + part)
@@ -121,13 +121,13 @@ async def test_a_layer_that_is_added_later_reads_plain_records(name: str) -> Non
         store = Store(LAYERS[name](backend))
         await store.append("s", list(talk(5_000, 1)))
         assert tuple(await store.load("s")) == talk(5_000) + talk(5_000, 1)
-        if name == "dictionary":  # none is stored yet
+        if name == "dictionary":  # no dictionary was stored at the first append
             assert codecs_of(await stored(backend)) == [PLAIN, 2]
 
 
 @pytest.mark.parametrize("name", LAYERS)
-async def test_a_copy_is_encoded_anew(name: str) -> None:
-    """By the layer that copies, whichever layer wrote the source; a cut inside a sealed record is possible."""
+async def test_a_copy_is_encoded_again(name: str) -> None:
+    """The layer that copies chooses the codec, whichever layer wrote the source. A copy may end in a sealed record."""
     async with MemoryBackend() as backend:
         layer = LAYERS[name](backend)
         await store_dictionary(layer)
@@ -145,13 +145,13 @@ async def test_a_copy_is_encoded_anew(name: str) -> None:
             assert await Store(layer).load(target.session) == whole
 
 
-# -------------------------------------------------------------------------------------------------------------- floor
+# -------------------------------------------------------------------------------------------------------- small records
 
 
 @pytest.mark.parametrize("name", ["gzip", "zstd", "dictionary"])
 @pytest.mark.parametrize("messages", [1, 2, 3])
 async def test_small_records_stay_plain(name: str, messages: int) -> None:
-    """Even if they would compress well; a dictionary lowers the limit."""
+    """This holds even for records that compress well. A dictionary lowers the limit."""
     floor = 128 if name == "dictionary" else 1024 if messages > 2 else 4096
     async with LAYERS[name](MemoryBackend()) as layer:
         await store_dictionary(layer)
@@ -162,12 +162,12 @@ async def test_small_records_stay_plain(name: str, messages: int) -> None:
             record = Record.of(tuple(map(user, texts)), id=f"t{size}", time=0.0)
             await layer.commit(KEY, Change(append=(record,)))
             written = (await stored(layer.inner))[-1]
-            assert abs(len(record.payload) - size) <= 2 * messages  # a short text has a shorter head
+            assert abs(len(record.payload) - size) <= 2 * messages  # a short text has a shorter header
             assert codec_of(written.payload) == (PLAIN if len(record.payload) < floor else WRITTEN[name])
 
 
 def noise(size: int, seed: int = 0) -> Record:
-    """Return a record of random bytes, which no codec makes smaller; its body cannot be read."""
+    """Return a record of random bytes that no codec makes smaller. Its body cannot be read."""
     record = Record.of((user("x"),), id=f"t{seed}", time=0.0)
     return record.with_payload(wrap(random.Random(seed).randbytes(size)))
 
@@ -233,7 +233,7 @@ message = st.dictionaries(st.sampled_from(["role", "content", "tool_calls"]) | p
 
 
 class RoundTrips:
-    """Each layer, over a backend of its own."""
+    """Writes to each layer, over a backend of its own."""
 
     def __init__(self) -> None:
         self.layers = {name: make(MemoryBackend()) for name, make in LAYERS.items()}
@@ -279,7 +279,7 @@ def test_any_messages_are_read_as_they_were_written_and_never_take_more_bytes_th
 @pytest.mark.parametrize("size", [0, 1, 255, 256, 257, 65_535, 65_536, 262_143, 262_144, 262_145, 3 * MIB])
 @pytest.mark.parametrize("name", ["gzip", "zstd", "dictionary"])
 async def test_bodies_of_every_size_are_decompressed(name: str, size: int) -> None:
-    """The sizes are around the limits at which a codec or its decompressor changes its way."""
+    """The sizes are near the limits at which a codec or its decompressor switches to another method."""
     for body in (
         bytes(size),
         (words(60_000).encode() * (size // 60_000 + 1))[:size],
@@ -297,7 +297,7 @@ async def test_bodies_of_every_size_are_decompressed(name: str, size: int) -> No
 
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Return an empty working directory, and remove the variables of turnlog."""
+    """Return an empty working directory, and remove the environment variables of turnlog."""
     for name in [name for name in os.environ if name.startswith("TURNLOG_")]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
@@ -309,11 +309,11 @@ class Anywhere(Layer):
 
 
 class Messages(MessageLayer):
-    """A layer that looks into messages."""
+    """A layer that reads messages."""
 
 
 class Encryption(PayloadLayer):
-    """A layer that encrypts, by name only."""
+    """A layer with the position of encryption."""
 
     position: ClassVar[Position] = "encryption"
 
@@ -378,7 +378,7 @@ def test_a_wrong_order_in_the_configuration_is_an_error(alone: Path) -> None:
 
 WRONG: list[tuple[Any, dict[str, Any], str]] = [
     *((GzipLayer, {"level": level}, "level must be an int from 1 to 9") for level in (0, 10, -1, 3.0, "3", True, None)),
-    *((ZstdLayer, {"level": level}, "level must be an int from 1 to 19") for level in (0, 20, -5, 3.0, "3", True, None)),
+    *((ZstdLayer, {"level": one}, "level must be an int from 1 to 19") for one in (0, 20, -5, 3.0, "3", True, None)),
     *((GzipLayer, {"seal": value}, "seal must be True or False") for value in (1, "yes", None)),
     *((ZstdLayer, {"seal": value}, "seal must be True or False") for value in (1, "yes", None)),
     *((ZstdLayer, {"dictionary": value}, "dictionary must be True or False") for value in (1, "yes", None)),
@@ -518,7 +518,7 @@ def test_stats_are_right_when_several_threads_write() -> None:
 
 
 class Where:
-    """The threads in which records are compressed and decompressed."""
+    """Records the threads in which records are compressed and decompressed."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.here = threading.get_ident()
@@ -534,7 +534,7 @@ class Where:
         return watched
 
     def off_the_loop(self) -> list[bool]:
-        """Return for each call since the last question whether it was in another thread."""
+        """Return for each call since the last time whether it ran in another thread."""
         threads, self.threads = self.threads, []
         return [thread != self.here for thread in threads]
 
@@ -600,7 +600,7 @@ async def test_plain_records_are_not_decompressed(monkeypatch: pytest.MonkeyPatc
 
 
 class Counted:
-    """The number of contexts that are made, by kind and thread."""
+    """Counts the contexts that are created, by kind and thread."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.made: Counter[tuple[str, int]] = Counter()
@@ -625,7 +625,7 @@ async def test_contexts_are_made_once_a_thread(name: str, monkeypatch: pytest.Mo
             await store.append("s", list(talk(5_000, turn)))
             await store.load("s", last=1)
         here = threading.get_ident()
-        checked = 1 if name == "dictionary" else 0  # a dictionary is tried when it is fetched
+        checked = 1 if name == "dictionary" else 0  # a dictionary is tested when it is fetched
         assert counted.made["ZstdCompressor", here] == 1 + checked
         assert counted.made["ZstdDecompressor", here] <= 1  # this thread may have one already
         large = list(talk(600_000))
@@ -635,19 +635,19 @@ async def test_contexts_are_made_once_a_thread(name: str, monkeypatch: pytest.Mo
         assert len({thread for _, thread in counted.made}) > 1
         made = {kind for kind, thread in counted.made if thread != here}
         assert made == {"ZstdCompressor", "ZstdDecompressor"}
-        for (kind, thread), times in counted.made.items():  # with a dictionary, a thread also has one without it
+        for (kind, thread), times in counted.made.items():  # a thread has a context with the dictionary and one without
             assert times <= 1 + checked, (kind, thread)
 
 
 async def test_the_count_detects_new_contexts(monkeypatch: pytest.MonkeyPatch) -> None:
     counted = Counted(monkeypatch)
     for _ in range(2):
-        await Store(ZstdLayer(MemoryBackend())).append("s", list(talk(5_000)))  # a new layer makes its own
+        await Store(ZstdLayer(MemoryBackend())).append("s", list(talk(5_000)))  # a new layer creates its own
     assert counted.made["ZstdCompressor", threading.get_ident()] == 2
 
 
 def test_many_threads_and_many_loops_at_once() -> None:
-    """Each has a layer, a backend and contexts of its own."""
+    """Each thread has a layer, a backend and contexts of its own."""
     failed: list[BaseException] = []
 
     async def work(seed: int) -> None:
@@ -662,7 +662,7 @@ def test_many_threads_and_many_loops_at_once() -> None:
     def run(seed: int) -> None:
         try:
             asyncio.run(work(seed))
-        except BaseException as error:  # noqa: BLE001 - assertions too
+        except BaseException as error:  # noqa: BLE001 - also catches failed assertions
             failed.append(error)
 
     threads = [threading.Thread(target=run, args=(seed,)) for seed in range(8)]

@@ -41,7 +41,7 @@ def payloads(path: Path) -> int:
 
 
 async def test_long_conversations_shrink_as_documented(shared_data: list[dict[str, Any]], tmp_path: Path) -> None:
-    """2.8 times with the last 32 turns unsealed, 1.2 times more than turn by turn; 3.5 times sealed as a whole."""
+    """The ratio is 2.8 with the last 32 turns unsealed, 1.2 times that of single turns, and 3.5 if sealed whole."""
     sessions = joined(shared_data)
     assert len(sessions) == 20
     sizes = {}

@@ -1,4 +1,4 @@
-"""Recompressing: write sessions again with the codec of the layer, while other writers go on."""
+"""Recompressing: it rewrites sessions with the codec of the layer while other writers continue."""
 
 from __future__ import annotations
 
@@ -112,13 +112,13 @@ async def test_every_codec_is_replaced_by_any_other(anywhere: Backend) -> None:
                 before.info.updated,
                 before.info.messages,
             )
-            assert info.bytes == pytest.approx(before.info.bytes, rel=0.01), "what a reader holds"
+            assert info.bytes == pytest.approx(before.info.bytes, rel=0.01), "the size of the decoded records"
             assert result.after == sum(len(record.payload) for record in await stored(anywhere))
             assert not await changed(layer), "a second call has nothing to do"
 
 
 async def test_an_idle_session_is_sealed_as_a_whole(anywhere: Backend) -> None:
-    """All but an open turn, which more rounds may follow; of other sessions, all but the last 32 turns."""
+    """With `idle`, all turns are sealed except an open one. Without it, the last 32 turns stay unsealed."""
     async with anywhere:
         layer = ZstdLayer(anywhere, seal=False)
         store = Store(layer)
@@ -143,7 +143,7 @@ async def test_an_idle_session_is_sealed_as_a_whole(anywhere: Backend) -> None:
 
 
 async def test_a_long_session_is_sealed_in_runs_of_about_a_megabyte() -> None:
-    """A reader of one turn decompresses the whole run."""
+    """Runs are bounded because a reader of one turn decompresses the whole run."""
     layer = ZstdLayer(MemoryBackend(), seal=False)
     async with Store(layer) as store:
         for number in range(40):
@@ -165,7 +165,7 @@ async def test_levels_are_not_distinguished() -> None:
 
 
 async def test_a_damaged_record_stays_and_is_counted() -> None:
-    """The rest of its session and the other sessions are recompressed."""
+    """Its neighbours and the other sessions are recompressed."""
     watched = Watched(MemoryBackend())
     layer = GzipLayer(watched, seal=False)
     async with Store(layer) as store:
@@ -195,8 +195,8 @@ async def test_other_namespaces_stay_as_they_are() -> None:
         assert [info.key.session async for info in store.within("other").sessions()] == ["s"]
 
 
-async def test_the_life_of_a_session_is_neither_extended_nor_shortened() -> None:
-    """Expired sessions are skipped."""
+async def test_the_expiry_of_a_session_does_not_change() -> None:
+    """Recompressing changes no expiry, and skips expired sessions."""
     clock = Clock()
     backend = MemoryBackend(clock=clock, ttl=1000.0)
     async with Store(GzipLayer(backend)) as store:
@@ -214,7 +214,7 @@ async def test_the_life_of_a_session_is_neither_extended_nor_shortened() -> None
 
 
 async def test_a_backend_without_seals_is_refused() -> None:
-    """The error names the backend after the first attempt, and nothing is left behind."""
+    """The first attempt raises an error that names the backend, and no progress stays stored."""
     unsealing = Unsealing(MemoryBackend())
     layer = ZstdLayer(unsealing)
     async with layer:
@@ -270,7 +270,7 @@ def sessions_read(watched: Watched) -> set[str]:
 
 
 async def test_it_continues_where_it_was_stopped() -> None:
-    """It reads no session again but the last hundred at most."""
+    """It reads at most the last hundred sessions again."""
     clock = Clock()
     watched = await many(clock)
     done = await stopped_after(ZstdLayer(watched), 230)
@@ -298,8 +298,8 @@ async def test_a_call_with_other_arguments_starts_from_the_beginning(other: dict
 
 
 @pytest.mark.parametrize("wrong", [{"cursor": "forged"}, {"cursor": 5}, {"since": "now"}, {"asked": None}])
-async def test_a_forged_progress_is_none(wrong: dict[str, Any]) -> None:
-    """A call begins anew: it raises no error of a decoder, and none about a caller's input."""
+async def test_forged_progress_is_ignored(wrong: dict[str, Any]) -> None:
+    """The call starts from the beginning. It raises no error of a decoder and none about invalid input."""
     watched = await many(Clock(), 120)
     await stopped_after(ZstdLayer(watched), 110)
     await watched.commit(Key("turnlog:recompress", "default"), Change(metadata=wrong))
@@ -315,7 +315,7 @@ async def test_its_progress_appears_in_no_listing() -> None:
 
 
 async def test_sessions_that_changed_since_it_was_stopped_are_recompressed_too() -> None:
-    """They have moved to the front of the listing, which was done already."""
+    """They have moved to the front of the listing, which was read before."""
     clock = Clock()
     watched = await many(clock)
     await stopped_after(ZstdLayer(watched), 230)
@@ -332,7 +332,7 @@ async def test_sessions_that_changed_since_it_was_stopped_are_recompressed_too()
 
 @pytest.mark.parametrize("rate", [None, 0.5, 20.0])
 async def test_its_rate_is_bounded(monkeypatch: pytest.MonkeyPatch, rate: float | None) -> None:
-    """Each session begins at least `1 / rate` seconds after the one before; without a rate nothing waits."""
+    """Each session begins at least `1 / rate` seconds after the previous one. Without a rate nothing waits."""
     now, slept, times = 100.0, 0, list[float]()
 
     async def sleep(seconds: float) -> None:
@@ -347,7 +347,7 @@ async def test_its_rate_is_bounded(monkeypatch: pytest.MonkeyPatch, rate: float 
     watched = await many(Clock(), 30)
     async for _ in ZstdLayer(watched).recompress("default", rate=rate):
         times.append(now)
-        now += 0.001  # the time that a session takes
+        now += 0.001  # the duration of one session
     assert len(times) == 30
     if rate is None:
         assert slept == 0
@@ -360,7 +360,7 @@ async def test_its_rate_is_bounded(monkeypatch: pytest.MonkeyPatch, rate: float 
 
 
 async def test_other_writers_lose_nothing(anywhere: Backend) -> None:
-    """They append or cut at every step; at the end all sessions are recompressed and complete."""
+    """They append or cut at every step. At the end all sessions are recompressed and complete."""
     async with anywhere:
         writer = Store(GzipLayer(anywhere, seal=False))
         turns = {f"s{number}": 40 for number in range(8)}
@@ -387,7 +387,7 @@ async def test_other_writers_lose_nothing(anywhere: Backend) -> None:
 
 @pytest.mark.parametrize("passes", [100, 1])
 async def test_another_pass_finds_a_session_that_moved(monkeypatch: pytest.MonkeyPatch, passes: int) -> None:
-    """It moves from the part of the listing that is still to come to the part that is done: one pass misses it."""
+    """The session moves from the unread part of the listing to the part that was read, so one pass misses it."""
     monkeypatch.setattr(_recompressing, "MAX_PAGE", 5)
     monkeypatch.setattr(_recompressing, "_PASSES", passes)
     clock = Clock()
@@ -410,7 +410,7 @@ async def test_another_pass_finds_a_session_that_moved(monkeypatch: pytest.Monke
 
 
 async def test_a_pass_begins_by_the_backends_clock() -> None:
-    # Seen failing without the turn: metadata alone set no time, so later passes looked at too many sessions.
+    # Seen failing without the turn: metadata alone set no time, so later passes read too many sessions.
     clock = Clock()
     backend = MemoryBackend(clock=clock)
     progress = await Progress.begin(backend, "default", "zstd")
@@ -424,7 +424,7 @@ async def test_a_pass_begins_by_the_backends_clock() -> None:
 
 
 async def test_the_number_of_passes_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It ends even if another writer always writes with another codec."""
+    """The call ends even if another writer always writes with another codec."""
     monkeypatch.setattr(_recompressing, "_PASSES", 7)
     backend = MemoryBackend(clock=Clock())
     layer, other = ZstdLayer(backend, seal=False), Store(GzipLayer(backend, seal=False))
@@ -460,7 +460,7 @@ async def test_a_session_that_is_deleted_meanwhile_is_skipped(when: str) -> None
 
 
 class Damaged(Layer):
-    """A backend in which the header of one session and the record of another cannot be read."""
+    """A backend in which the header of one session and a record of another cannot be read."""
 
     async def page(self, query: Query) -> Page:
         page = await super().page(query)
@@ -475,7 +475,7 @@ class Damaged(Layer):
 
 
 async def test_a_damaged_session_stays_and_is_counted() -> None:
-    """All others are recompressed; a dictionary is trained without it, and none is removed that it may need."""
+    """The other sessions are recompressed. Training skips it, and no dictionary that it may need is removed."""
     damaged = Damaged(MemoryBackend())
     for number in range(20):
         for turn in range(10):
@@ -492,7 +492,7 @@ async def test_a_damaged_session_stays_and_is_counted() -> None:
 
 
 async def test_a_turn_whose_rounds_are_too_large_for_one_record_stays() -> None:
-    """Its session is recompressed all the same."""
+    """The other records of its session are recompressed."""
     layer = ZstdLayer(MemoryBackend(), seal=False)
     store = Store(GzipLayer(layer.inner, seal=False))
     for part in range(3):
@@ -507,7 +507,7 @@ async def test_a_turn_whose_rounds_are_too_large_for_one_record_stays() -> None:
 
 
 class Time:
-    """The time of the event loop in `_progress`: it passes when a call sleeps, and then `meanwhile` happens."""
+    """The event loop's time in `_progress`. It advances when a call sleeps, which then runs `meanwhile`."""
 
     def __init__(self) -> None:
         self.now = self.slept = 0.0
@@ -524,7 +524,7 @@ class Time:
 
 @pytest.fixture
 def loop_time(monkeypatch: pytest.MonkeyPatch) -> Time:
-    """Return the time that `_progress` sees."""
+    """Return the time that `_progress` uses."""
     time = Time()
     monkeypatch.setattr(_progress, "asyncio", SimpleNamespace(sleep=time.sleep, get_running_loop=lambda: time))
     return time
@@ -544,7 +544,7 @@ async def all_zstd(backend: Backend, count: int) -> None:
 
 
 async def test_a_second_call_says_that_one_is_running(anywhere: Backend, loop_time: Time) -> None:
-    """It finds that out within a few seconds, and does not disturb the first."""
+    """The second call detects the first within a few seconds and does not disturb it."""
     async with anywhere:
         await gzipped(anywhere, 40)
         first = ZstdLayer(anywhere).recompress("default")
@@ -561,7 +561,7 @@ async def test_a_second_call_says_that_one_is_running(anywhere: Backend, loop_ti
         loop_time.meanwhile = None
         assert len(done) + len([result async for result in first]) == 40
         await all_zstd(anywhere, 40)
-        assert not await changed(ZstdLayer(anywhere)), "and then another may begin at once"
+        assert not await changed(ZstdLayer(anywhere)), "another call may begin right after the first"
         assert loop_time.slept <= BEAT + 1
 
 
@@ -583,8 +583,10 @@ async def test_a_second_call_runs_when_the_first_ends_while_it_watches(anywhere:
 
 
 async def test_a_call_that_was_killed_is_taken_over(anywhere: Backend, loop_time: Time) -> None:
-    """By the time that the next call has waited, whatever any clock says; it continues.  The first, if it was only
-    slow, ends at its next write, and has done no harm."""
+    """The next call decides by the time that it has waited itself, not by other clocks, and continues the work.
+
+    If the first call was only slow, its next write fails and nothing is lost.
+    """
     async with anywhere:
         await gzipped(anywhere, 8)
         slow = ZstdLayer(anywhere).recompress("default")
@@ -598,12 +600,12 @@ async def test_a_call_that_was_killed_is_taken_over(anywhere: Backend, loop_time
         with pytest.raises(Conflict, match="this one has stopped, and its results are kept"):
             await anext(slow)
         results += [result async for result in rest]
-        assert len(results) < 8, "it does not begin anew"
+        assert len(results) < 8, "it continues"
         await all_zstd(anywhere, 8)
 
 
 async def test_of_calls_that_begin_together_one_runs(anywhere: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The others say so, or run after it."""
+    """The other calls raise `Conflict` or run afterwards."""
     monkeypatch.setattr(_progress, "_LOOK", 0.01)
     async with anywhere:
         await gzipped(anywhere, 30)
@@ -614,7 +616,7 @@ async def test_of_calls_that_begin_together_one_runs(anywhere: Backend, monkeypa
 
 
 async def test_a_call_that_waits_for_its_rate_is_running(loop_time: Time, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It writes its progress while it waits."""
+    """The call writes its progress while it waits."""
     time = SimpleNamespace(sleep=loop_time.sleep, get_running_loop=lambda: loop_time)
     monkeypatch.setattr(_recompressing, "asyncio", time)
     watched = Watched(MemoryBackend(clock=Clock()))

@@ -1,4 +1,4 @@
-"""Sealing: in the background, invisible to readers, and refused by the backend if the records have changed."""
+"""Sealing: it runs in the background, is invisible to readers, and is refused if the records have changed."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Seal runs of two turns, and keep one unsealed at the end."""
+    """Seal runs of two turns, and keep one turn unsealed at the end."""
     for name, value in (("RUN", 2), ("REST", 1), ("_MESSAGES", 3)):
         monkeypatch.setattr(_sealing, name, value)
     monkeypatch.setattr(_recompressing, "REST", 1)
@@ -84,7 +84,7 @@ async def listed(store: Store) -> list[str]:
 
 
 async def test_appends_return_before_any_seal() -> None:
-    """Even if a seal never ends: a writer waits for its own commit only."""
+    """An append waits only for its own commit, even if a seal never ends."""
     watched = Watched(MemoryBackend())
     watched.gate = asyncio.Event()
     layer = ZstdLayer(watched)
@@ -160,7 +160,7 @@ async def test_a_seal_changes_nothing_that_readers_see() -> None:
 
 @pytest.mark.parametrize("act", ["rewind", "erase", "erase and fill", "retain", "seal"])
 async def test_a_seal_is_refused_if_the_records_have_changed(act: str, caplog: pytest.LogCaptureFixture) -> None:
-    """The session stays as the other writer left it, and the log says nothing."""
+    """The session stays as the other writer left it, and nothing is logged."""
     watched = Watched(MemoryBackend())
     watched.gate = asyncio.Event()
     layer = ZstdLayer(watched)
@@ -222,7 +222,7 @@ async def test_a_turn_that_is_written_during_a_seal_stays(kind: type[Watched]) -
 async def test_closing_ends_the_sealer_and_the_layer_can_be_opened_again(
     make: Make, hangs: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Closing warns of nothing and removes no turn, whatever the sealer is doing."""
+    """Closing emits no warning and removes no turn, whatever the sealer is doing."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         watched = Watched(make())
@@ -272,7 +272,7 @@ def test_an_event_loop_that_ends_during_a_seal_warns_of_nothing(
 
 
 def test_event_loops_in_several_threads_seal_at_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Each thread writes a session of its own and a shared one; no turn is missing, and the runs are sealed."""
+    """Each thread writes to its own session and to a shared one. No turn is lost, and the runs are sealed."""
     layer = ZstdLayer(SQLiteBackend(f"sqlite:///{tmp_path}/turnlog.db", synchronous="NORMAL"))
     store = Store(layer)
     asyncio.run(store.open())
@@ -313,10 +313,10 @@ def test_event_loops_in_several_threads_seal_at_once(tmp_path: Path, caplog: pyt
 
 
 async def test_two_tasks_that_take_the_last_run_at_once(caplog: pytest.LogCaptureFixture) -> None:
-    """The task of another event loop takes the last run in between; this task ends and logs nothing."""
+    """The task of another event loop takes the last run first. This task ends and logs nothing."""
 
     class Emptied(list[Any]):
-        """It has an element when that is checked, and none when it is taken."""
+        """A list that is not empty when it is checked, and empty when an element is taken."""
 
         def __bool__(self) -> bool:
             return True
@@ -344,7 +344,7 @@ async def test_a_short_retention_never_seals(make: Make) -> None:
 
 
 async def test_a_long_retention_drops_whole_runs(make: Make) -> None:
-    """At least `retain` turns stay, and less than a run more."""
+    """At least `retain` turns stay, and fewer than one run more."""
     layer = ZstdLayer(make())
     async with Store(layer, retain=256) as store:
         for number in range(0, 400, 50):
@@ -372,7 +372,7 @@ async def test_retention_inside_and_at_the_edges_of_runs(make: Make, retain: int
 
 
 async def test_a_damaged_turn_is_not_sealed(make: Make, caplog: pytest.LogCaptureFixture) -> None:
-    """The other turns of its run stay readable, and the log reports it once."""
+    """The other turns of its run stay readable, and the log reports the damage once."""
     layer = ZstdLayer(make())
     async with Store(layer) as store:
         await fill(store, "s", 5)
@@ -414,7 +414,7 @@ async def test_a_backend_that_cannot_be_reached_is_logged_at_info(caplog: pytest
         )
 
 
-# ------------------------------------------------------------------------------------------- which layers and backends
+# ------------------------------------------------------------------------------------------------- layers and backends
 
 
 async def test_gzip_seals_and_a_layer_with_seal_false_does_not() -> None:
@@ -434,7 +434,7 @@ async def test_gzip_seals_and_a_layer_with_seal_false_does_not() -> None:
 async def test_the_sealer_stops_if_the_backend_does_not_support_seals(
     between: Callable[[Backend], Backend], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It tries once; everything else of the layer works on."""
+    """It tries once. The other operations of the layer still work."""
     unsealing = Unsealing(MemoryBackend())
     layer = ZstdLayer(between(unsealing))
     async with Store(layer) as store:
@@ -490,7 +490,7 @@ async def test_sealing_works_over_a_layer_that_encrypts() -> None:
 
 
 async def test_a_run_that_would_not_become_smaller_is_not_sealed() -> None:
-    """The head of each turn is part of the body of a sealed record, which takes more than a few words can save."""
+    """The body of a sealed record includes the header of each turn, which costs more than a few words can save."""
     watched = Watched(MemoryBackend())
     layer = ZstdLayer(watched)
     async with Store(layer) as store:
@@ -536,16 +536,16 @@ async def test_ids_that_are_sent_again_after_a_cut_are_remembered(make: Make) ->
 
 
 class Versions(NamedTuple):
-    """The versions that a session had."""
+    """Versions of one session, the first of an earlier session."""
 
-    gone: Version  # of an earlier session under the same key
+    gone: Version  # of a deleted session under the same key
     before_append: Version
     before_metadata: Version
     now: Version
 
 
 async def prepared(backend: Backend) -> Versions:
-    """Write a session of 11 turns, of which a compression layer seals ten; return its versions."""
+    """Write a session of 11 turns and return its versions. A compression layer seals ten of the turns."""
     store = Store(backend)
     await store.append("s", numbered(0))
     gone = (await store.session("s")).version
@@ -579,7 +579,7 @@ CONDITIONS: Mapping[str, Callable[[Versions], dict[str, Any]]] = {
     "for_owner and version": lambda versions: {"for_owner": "ann", "expect": versions.now},
     "for_owner and PRESENT": lambda versions: {"for_owner": "ann", "expect": PRESENT},
 }
-"""Conditions of a change, met and not met."""
+"""Conditions of a change. Some are met, others are not."""
 
 UNMET: Mapping[str, type[TurnlogError]] = {
     "ABSENT": Conflict,
@@ -661,7 +661,7 @@ MEANWHILE: Mapping[str, Callable[[Backend], Awaitable[object]]] = {
     "cut after": lambda backend: backend.commit(KEY, Change(keep=8)),
     "seal": seal_wider,
 }
-"""What another writer does between the refusal of the cut and the commit of the layer."""
+"""Actions of another writer between the refusal of the cut and the commit of the layer."""
 
 
 class Between(Layer):
@@ -695,13 +695,13 @@ class Between(Layer):
 
 
 @pytest.mark.usefixtures("small")
-@pytest.mark.parametrize("make", ["memory"], indirect=True)  # the layer decides, over each backend alike
+@pytest.mark.parametrize("make", ["memory"], indirect=True)  # the layer decides, in the same way over each backend
 @pytest.mark.parametrize("meanwhile", MEANWHILE)
 @pytest.mark.parametrize("condition", [name for name in CONDITIONS if name not in UNMET])
 async def test_a_cut_keeps_its_condition_when_another_writer_comes_between(
     make: Make, condition: str, meanwhile: str
 ) -> None:
-    """The outcome is the same as that of a backend without seals, where the other writer came first."""
+    """The outcome equals that of a backend without seals on which the other writer came first."""
     for before_read in (True, False):
         for append in ((new_turn(),), ()):
             async with MemoryBackend() as plain:
@@ -713,9 +713,9 @@ async def test_a_cut_keeps_its_condition_when_another_writer_comes_between(
             async with ZstdLayer(between) as layer:
                 versions = await prepared(layer)
                 found = await outcome(layer, Change(keep=5, append=append, **CONDITIONS[condition](versions)))
-                assert between.act is None, "the other writer has not come between"
+                assert between.act is None, "the other writer did not run"
                 assert found == expected
-                await layer.delete(KEY)  # the next one writes to the same file
+                await layer.delete(KEY)  # the next iteration writes to the same file
 
 
 @pytest.mark.usefixtures("small")
@@ -766,7 +766,7 @@ def round_of(id: str, part: int, *, open: bool) -> Record:
 
 
 async def test_a_cut_after_which_another_writer_has_written_rounds(make: Make) -> None:
-    """The session that the layer reads again has one turn of two rounds."""
+    """The layer reads the session again and finds one turn of two rounds."""
 
     async def act(backend: Backend) -> None:
         rounds = (round_of("r", 0, open=True), round_of("r", 1, open=False))
@@ -782,7 +782,7 @@ async def test_a_cut_after_which_another_writer_has_written_rounds(make: Make) -
 
 @pytest.mark.usefixtures("small")
 async def test_a_cut_inside_a_damaged_record_names_it(make: Make) -> None:
-    """Nothing is cut, and a cut at its beginning is possible."""
+    """Nothing is cut. A cut at the beginning of the record is possible."""
     async with ZstdLayer(make()) as layer:
         records = [Record.of(tuple(numbered(number)), id=f"t{number}", time=0.0) for number in range(4)]
         await layer.inner.commit(KEY, Change(append=tuple(records)))
@@ -800,7 +800,7 @@ async def test_a_cut_inside_a_damaged_record_names_it(make: Make) -> None:
 
 
 class Losing(Layer):
-    """Loses the answer to one commit, before or after it was stored."""
+    """Loses the answer to one commit, before or after the commit was stored."""
 
     lose_next = False
     lose_after_refusal = False
@@ -821,7 +821,7 @@ class Losing(Layer):
 
 @pytest.mark.parametrize("stores", [True, False])
 async def test_an_unknown_outcome_carries_the_change_of_the_caller(make: Make, stores: bool) -> None:
-    """It is uncompressed, and sending it again stores it once."""
+    """The change is uncompressed, and sending it again stores it once."""
     losing = Losing(make())
     layer = ZstdLayer(losing)
     async with Store(layer) as store:
@@ -851,7 +851,7 @@ async def test_an_unknown_outcome_carries_the_change_of_the_caller(make: Make, s
 @pytest.mark.parametrize("stores", [True, False])
 @pytest.mark.parametrize("meanwhile", ["nothing", "sealed whole"])
 async def test_a_cut_with_an_unknown_outcome_can_be_sent_again(make: Make, stores: bool, meanwhile: str) -> None:
-    """The backend refuses the cut of the caller first; the answer to the second commit of the layer is lost."""
+    """The backend first refuses the caller's cut. Then the answer to the second commit of the layer is lost."""
     losing = Losing(make())
     layer, store = await sealed(losing)
     async with store:
@@ -879,7 +879,7 @@ OWNERS: Final = st.sampled_from(["owner 0", "owner 1", "owner 2"])
 
 
 class LikePlain(RuleBasedStateMachine):
-    """Every call goes to a layer that seals, in runs of two, and to a plain backend: the answers are the same."""
+    """Sends every call to a layer that seals runs of two turns and to a plain backend, and compares the answers."""
 
     below: Callable[..., Backend] = MemoryBackend
 
@@ -916,7 +916,7 @@ class LikePlain(RuleBasedStateMachine):
 
     @staticmethod
     def comparable(answer: Any) -> Any:
-        """Return an answer without versions and generated ids, which differ between the two."""
+        """Return an answer without versions and generated ids, which differ between the stores."""
         if isinstance(answer, Receipt):
             return answer.number, answer.first, answer.turns, answer.messages, answer.expires_in
         if isinstance(answer, Session):
@@ -1016,7 +1016,7 @@ class LikePlain(RuleBasedStateMachine):
 
     @rule(name=NAMES)
     def read_since(self, name: str) -> None:
-        """The messages at a version and those that follow it are the whole session."""
+        """The messages at a version plus those that follow it equal the whole session."""
         if name not in self.seen:
             return
         versions, before = self.seen[name]
@@ -1090,7 +1090,7 @@ def test_a_layer_over_sqlite_answers_like_a_plain_backend(tmp_path: Path) -> Non
 
 @pytest.fixture(params=["cut at the edge", "shifted", "last one missing"])
 def planted(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Plant a bug in the layer."""
+    """Break the layer in one way."""
     if request.param == "cut at the edge":
 
         async def inside(layer: CompressionLayer, key: Key, change: Change) -> Receipt:

@@ -1,4 +1,4 @@
-"""The example backend: a distribution of its own, installed as any, under 80 lines, and as safe as it says."""
+"""The example backend: a distribution of its own in under 80 lines, with the documented guarantees."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def python(site: Path, tmp_path: Path) -> Run:
-    """Runs Python where the distribution is installed, in a folder of the test's own."""
+    """Return a function that runs Python in the test's folder, with the distribution installed."""
 
     def python(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, *arguments]
@@ -32,11 +32,11 @@ def python(site: Path, tmp_path: Path) -> Run:
     return python
 
 
-# ------------------------------------------------------------------------------------------- what a stranger writes
+# ------------------------------------------------------------------------------------------- the code of a third party
 
 
 def code_lines(source: str) -> int:
-    """How many lines hold code: neither blank, nor comment, nor docstring alone."""
+    """Return the number of lines of code, without blank lines, comments and docstrings."""
     quiet = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
     lines = {
         line
@@ -79,7 +79,7 @@ def test_it_takes_under_80_lines_of_120_columns() -> None:
 
 
 def test_it_uses_public_names_alone() -> None:
-    """What begins with an underscore is its own; what it imports from turnlog is in an `__all__`."""
+    """It uses only private names that it defines, and imports only names that are in an `__all__` of turnlog."""
     tree = ast.parse(SOURCE.read_text(encoding="utf-8"))
     own = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
     used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
@@ -121,13 +121,13 @@ def test_it_is_found_by_the_scheme_of_a_url(python: Run, site: Path, tmp_path: P
 
 
 def test_the_installed_copy_keeps_the_contract(python: Run) -> None:
-    """Its own test, as its author runs it."""
+    """The example's own test passes as its author runs it."""
     done = python("-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", str(EXAMPLE / "tests"))
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"^[5-9][0-9] passed|^[1-9][0-9]{2,} passed", done.stdout, re.MULTILINE), done.stdout
 
 
-# -------------------------------------------------------------------------------------------------- for its owner alone
+# ----------------------------------------------------------------------------------------------------- access of others
 
 MODES = """
 import asyncio, os, pathlib, sys
@@ -147,19 +147,19 @@ print(*sorted({oct(path.stat().st_mode & 0o777) for path in (chats, *chats.iterd
 
 
 @pytest.mark.parametrize("umask", ["000", "022", "077"])
-def test_what_it_creates_is_readable_by_its_owner_alone(python: Run, umask: str) -> None:
+def test_files_are_readable_by_their_owner_alone(python: Run, umask: str) -> None:
     done = python("-c", MODES, umask)
     assert (done.stdout, done.stderr) == ("0o600 0o700\n", "")
 
 
-def test_a_file_that_others_could_read_is_so_no_more_after_a_commit(python: Run, tmp_path: Path) -> None:
+def test_a_commit_makes_a_file_unreadable_for_others(python: Run, tmp_path: Path) -> None:
     python("-c", MODES, "022")
     for path in (tmp_path / "chats").iterdir():
         path.chmod(0o644)
     (tmp_path / "chats" / "new").write_text("a crash has left it")
     (tmp_path / "chats").chmod(0o755)
     done = python("-c", MODES, "022")
-    assert (done.stdout, done.stderr) == ("0o600 0o755\n", "")  # the folder is its owner's decision
+    assert (done.stdout, done.stderr) == ("0o600 0o755\n", "")  # the mode of the folder is up to its owner
 
 
 PLANTED = """
@@ -194,7 +194,7 @@ asyncio.run(main())
 
 
 def test_a_planted_link_is_not_followed(python: Run) -> None:
-    """Neither to write what it names nor to read it."""
+    """A commit does not write to the target of the link, and a read does not read it."""
     done = python("-c", PLANTED)
     assert done.stderr == ""
     assert done.stdout.splitlines() == ["2 True False", *["Unavailable True"] * 3, "OutcomeUnknown True"]
@@ -204,7 +204,7 @@ def test_a_planted_link_is_not_followed(python: Run) -> None:
 
 
 def two_writers(site: Path, folder: Path, *naive: str) -> list[str]:
-    """Two processes append 200 turns each to one session, in a folder that is not there yet; their last errors."""
+    """Run two processes that append 200 turns each to one session in a missing folder; return their last errors."""
     folder.mkdir()
     command = [sys.executable, str(FAULTS), "append", "chats"]
     writers = [
@@ -243,14 +243,14 @@ asyncio.run(main())
 
 
 def said(python: Run, folder: str) -> list[list[str]]:
-    """The turns as numbers and texts."""
+    """Return the turns as numbers and texts."""
     done = python("-c", f"import os; os.chdir({folder!r})\n{READ}")
     assert done.stderr == ""
     return [line.split(",") for line in done.stdout.splitlines()]
 
 
 def check_400(turns: list[list[str]]) -> None:
-    """None lost, none torn, each writer's order kept."""
+    """Check that no turn is lost or torn, and that the turns of each writer are in order."""
     assert [turn[0] for turn in turns] == [str(number) for number in range(400)]
     assert all(len(turn) == 3 and turn[1] == turn[2] for turn in turns)
     for name in ("ann", "ben"):
@@ -262,19 +262,19 @@ def test_two_processes_lose_nothing(python: Run, site: Path, tmp_path: Path) -> 
     turns = said(python, "shared")
     check_400(turns)
     first = [turn[1].split()[0] for turn in turns]
-    assert first != sorted(first)  # they did write at once
+    assert first != sorted(first)  # the writers ran at the same time
 
 
 def test_without_the_lock_two_processes_do_lose(python: Run, site: Path, tmp_path: Path) -> None:
     errors = two_writers(site, tmp_path / "shared", "unlocked")
     if errors == ["", ""]:
         assert len(said(python, "shared")) < 400
-    else:  # one of them found the other's new file gone
+    else:  # another writer had moved the new file of this one
         assert any("OutcomeUnknown" in error for error in errors)
 
 
 def test_a_writer_may_be_killed_at_any_moment(python: Run) -> None:
-    """50 forked writers die before or after a call to the system: what was acknowledged is there, and none is torn."""
+    """50 forked writers die before or after a system call. Every acknowledged turn is stored, and no turn is torn."""
     done = python(str(FAULTS), "kill", "chats", "50")
     assert done.returncode == 0, done.stderr
     found = re.match(r"50 kills at (\d+) places, (\d+) turns", done.stdout)
@@ -282,7 +282,7 @@ def test_a_writer_may_be_killed_at_any_moment(python: Run) -> None:
     assert int(found[1]) > 20  # before and after mkdir, open, flock, read, open, write, flush, fsync, replace, fsync
 
 
-def test_a_store_that_writes_in_place_is_torn_by_it(python: Run) -> None:
+def test_kills_tear_a_store_that_writes_in_place(python: Run) -> None:
     done = python(str(FAULTS), "kill", "chats", "50", "in-place")
     assert done.returncode != 0
     assert "CorruptRecord" in done.stderr or "torn" in done.stderr

@@ -1,4 +1,4 @@
-"""The memory backend: bounded, least recently used first, whole sessions only."""
+"""The memory backend: bounded, with eviction of whole, least recently used sessions."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ async def names(store: Store) -> set[str]:
 
 
 def inside(store: Store) -> MemoryBackend:
-    """Return the backend, to look at its states: a bound cannot be seen from outside."""
+    """Return the backend. Tests read its private state, because the contract does not show the bounds."""
     assert isinstance(store.backend, MemoryBackend)
     return store.backend
 
 
-async def test_over_the_number_of_sessions_the_least_recently_used_goes() -> None:
-    """Reading is use, asking for the info is not."""
+async def test_too_many_sessions_evict_the_least_recently_used_one() -> None:
+    """`load` counts as use, `info` does not."""
     store = Store(MemoryBackend(max_sessions=3))
     for name in "abc":
         await store.append(name, [user(name)])
@@ -40,7 +40,7 @@ async def test_over_the_number_of_sessions_the_least_recently_used_goes() -> Non
         await store.load("b")
 
 
-async def test_over_the_bytes_whole_sessions_go_but_never_the_one_that_is_written() -> None:
+async def test_too_many_bytes_evict_whole_sessions_but_never_the_written_one() -> None:
     store = Store(MemoryBackend(max_bytes=3_000))
     for name in "abc":
         await store.append(name, [user("x" * 900)])
@@ -52,8 +52,8 @@ async def test_over_the_bytes_whole_sessions_go_but_never_the_one_that_is_writte
     assert len(await store.load("a")) == 3
 
 
-async def test_what_uses_a_session_keeps_it_and_what_only_looks_does_not() -> None:
-    """Reading, writing and sending again are use; reading without `touch`, listing, failing are not."""
+async def test_uses_keep_a_session_and_other_reads_do_not() -> None:
+    """Reads, writes and repeats count as use. Reads without `touch`, listings and failed calls do not."""
     store = Store(MemoryBackend(max_sessions=3))
     uses: dict[str, Callable[[], Awaitable[object]]] = {
         "load": lambda: store.load("a"),
@@ -82,8 +82,8 @@ async def test_what_uses_a_session_keeps_it_and_what_only_looks_does_not() -> No
     assert kept == {"load", "append", "again", "touch"}
 
 
-async def test_a_session_that_was_dropped_begins_anew() -> None:
-    """It is gone whole: turns, metadata, remembered changes and version."""
+async def test_an_evicted_session_restarts_empty() -> None:
+    """The turns, metadata, remembered changes and version are all removed."""
     store = Store(MemoryBackend(max_sessions=1))
     before = await store.append("a", [user("a")], turn_id="t", metadata={"title": "A"}, owner="alice")
     await store.append("b", [user("b")])
@@ -93,8 +93,8 @@ async def test_a_session_that_was_dropped_begins_anew() -> None:
     assert after.version.epoch != before.version.epoch
 
 
-async def test_metadata_counts() -> None:
-    """Sessions that hold nothing else are bounded by bytes, too."""
+async def test_metadata_count_as_bytes() -> None:
+    """The limit of bytes also applies to sessions that hold only metadata."""
     store = Store(MemoryBackend(max_bytes=100_000))
     for place in range(10):
         await store.merge_metadata(f"s{place}", {"big": "x" * 30_000})
@@ -161,11 +161,11 @@ async def _counted(taken: list[tuple[str, str, int]]) -> None:
 
 
 @given(steps)
-def test_the_bytes_are_those_of_what_is_there(taken: list[tuple[str, str, int]]) -> None:
+def test_the_counted_bytes_are_those_of_the_stored_sessions(taken: list[tuple[str, str, int]]) -> None:
     asyncio.run(_counted(taken))
 
 
-async def test_what_has_expired_does_not_pile_up() -> None:
+async def test_expired_sessions_do_not_accumulate() -> None:
     clock = Clock()
     store = Store(MemoryBackend(ttl=10, clock=clock))
     for place in range(500):
@@ -175,8 +175,8 @@ async def test_what_has_expired_does_not_pile_up() -> None:
     assert len(await names(store)) == 9
 
 
-async def test_nor_behind_sessions_that_never_expire() -> None:
-    """Those are the least recently used, and more than are looked at in one go."""
+async def test_expired_sessions_do_not_accumulate_among_permanent_ones() -> None:
+    """Sessions that never expire are the least recently used, and there are more of them than one sweep visits."""
     clock = Clock()
     store = Store(MemoryBackend(ttl=10, clock=clock))
     for place in range(40):
@@ -189,15 +189,15 @@ async def test_nor_behind_sessions_that_never_expire() -> None:
 
 
 class Racing(Clock):
-    """A clock that has moved each time it is looked at."""
+    """A clock that advances with each call."""
 
     def __call__(self) -> float:
         self.advance(100)
         return self.now
 
 
-async def test_what_is_written_is_there_however_long_it_took() -> None:
-    """It is alive by the time it was written with, and what is older makes room for it."""
+async def test_a_session_does_not_expire_during_its_write() -> None:
+    """The write uses one time: by it the written session is alive, and the older session has expired."""
     store = Store(MemoryBackend(ttl=10, clock=Racing()))
     for name in ("a", "b"):
         await store.append(name, [user(name)])
@@ -206,15 +206,15 @@ async def test_what_is_written_is_there_however_long_it_took() -> None:
     assert inside(store)._bytes == sum(state.header.bytes for state in inside(store)._states.values() if state.header)
 
 
-async def test_a_clock_that_cannot_tell_a_ttl_expires_at_once() -> None:
-    """So far from 1970 two floats lie further apart than that."""
+async def test_a_time_to_live_below_the_precision_of_the_clock_ends_at_once() -> None:
+    """At this distance from 1970, neighbouring floats differ by more than the time to live."""
     store = Store(MemoryBackend(ttl=1, clock=Clock(1e300)))
     await store.append("a", [user("a")])
     assert await names(store) == set()
     assert inside(store)._bytes == 0
 
 
-async def test_what_has_expired_is_not_there_whether_it_was_swept_or_not() -> None:
+async def test_an_expired_session_is_missing_before_it_is_swept() -> None:
     clock = Clock()
     store = Store(MemoryBackend(ttl=10, clock=clock))
     await store.append("a", [user("a")])
@@ -226,8 +226,8 @@ async def test_what_has_expired_is_not_there_whether_it_was_swept_or_not() -> No
     assert inside(store)._bytes == 0
 
 
-def test_it_waits_for_nothing_and_starts_nothing() -> None:
-    """Every call ends without giving way once, so no task, thread or lock is on its path, nor an event loop."""
+def test_calls_never_suspend_and_start_no_thread() -> None:
+    """Every call ends without suspending, so it needs no task, thread, lock or event loop."""
     store = Store(MemoryBackend(), retain=3)
     threads = threading.active_count()
 
@@ -260,8 +260,8 @@ async def test_many_tasks_lose_nothing() -> None:
     assert sorted(int(message.text) for message in await store.load("a")) == list(range(200))
 
 
-async def test_what_a_caller_does_to_what_it_loaded_reaches_nobody() -> None:
-    """Nor what it does afterwards to what it stored."""
+async def test_changes_of_a_caller_to_loaded_objects_reach_nobody() -> None:
+    """Changes to the arguments of an earlier call reach nobody either."""
     store = Store(MemoryBackend())
     said: dict[str, Any] = {"role": "user", "content": [{"type": "text", "text": "a"}]}
     metadata: dict[str, Any] = {"tags": ["a"]}
@@ -283,7 +283,7 @@ async def test_what_a_caller_does_to_what_it_loaded_reaches_nobody() -> None:
         assert [type(message) for message in await store.load("a")] == [Message]
 
 
-async def test_closed_it_holds_nothing() -> None:
+async def test_a_closed_backend_is_empty() -> None:
     store = Store(MemoryBackend())
     await store.append("a", [user("a")], metadata={"title": "A"})
     await store.close()

@@ -23,28 +23,28 @@ from turnlog_memory import MemoryBackend
 
 TTL = 80.0
 STEP = TTL + 1
-"""Seconds that pass at once: a session with the backend's time to live expires, whenever it was used."""
+"""Seconds of one step. A session with the backend's time to live expires in each step, whenever it was last used."""
 LONG = 300.0
-"""A time to live that three steps do not end, wherever the expiry stands (`turnlog.limits.SLIDE`), and four do."""
+"""A time to live that lasts for three steps and ends within four, in any state of the expiry (`limits.SLIDE`)."""
 RETAIN = 5
 KINDS = ("new", "append", "load", "rewind", "erase", "fork", "ttl")
 AT_ONCE = 50
-"""Operations in flight, each on a session of its own."""
+"""Concurrent operations, each on a session of its own."""
 
 
 @dataclass
 class Known:
-    """A session, as a count by hand knows it: the messages of each turn."""
+    """The expected state of a session: the number of messages in each turn."""
 
     turns: list[int]
     lives: float = 1
-    """How many steps it outlives after a use."""
+    """The steps that the session survives after a use."""
     left: float = 1
-    """How many steps it outlives from now on; at 0 it has expired."""
+    """The steps that the session still survives; it has expired at 0."""
 
 
 class ByHand:
-    """A store, and what is in it."""
+    """A store and its expected sessions."""
 
     def __init__(self, store: Store, random: Random) -> None:
         self.store = store
@@ -53,7 +53,7 @@ class ByHand:
         self.made = 0
 
     def operation(self, busy: set[str]) -> Awaitable[object]:
-        """Begin one operation, on sessions that no other operation is busy with."""
+        """Begin one operation on sessions that no other operation uses."""
         kind = self.random.choices(KINDS, (4, 12, 4, 2, 1, 1, 1))[0]
         free = [name for name in self.known if name not in busy]
         name = self.random.choice(free) if free and kind != "new" else self._new_name()
@@ -91,7 +91,7 @@ class ByHand:
         return f"s{self.made}"
 
     def step(self) -> None:
-        """Let time pass by hand, too."""
+        """Advance the expected sessions by one step."""
         for name, one in [*self.known.items()]:
             one.left -= 1
             if one.left <= 0:
@@ -99,7 +99,7 @@ class ByHand:
 
 
 class Everywhere(ContractBase):
-    """The test, on the backend of another contract."""
+    """The test on the backend of another contract."""
 
     below: ClassVar[type[ContractBase]]
     layers: ClassVar[tuple[str, ...]] = ()
@@ -121,7 +121,7 @@ class Everywhere(ContractBase):
         await self._below.advance(seconds)
 
     async def test_metrics_equal_a_count_by_hand(self) -> None:
-        """`StateMetrics` equals a count by hand after random operations and expiries."""
+        """`StateMetrics` equals the expected sessions after random operations and expiries."""
         store = await self.opened(ttl=TTL, retain=RETAIN)
         metrics, by_hand = StateMetrics(store), ByHand(store, Random(7))
         for done in range(0, self.operations, AT_ONCE):
@@ -148,14 +148,14 @@ class Everywhere(ContractBase):
 
 
 class OverMemory(BackendContract):
-    """On memory."""
+    """The contract over memory."""
 
     def make(self, **options: Unpack[BackendOptions]) -> Backend:
         return MemoryBackend(**options)
 
 
 class OnCluster(RedisContract):
-    """On a cluster of three nodes."""
+    """The contract over a cluster of three nodes."""
 
     def nodes(self) -> list[str]:
         return [node.url for node in servers.redis_cluster().nodes]

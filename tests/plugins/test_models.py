@@ -1,4 +1,4 @@
-"""The models of OpenAI and Anthropic, against a server on the loopback that speaks their protocols and is strict."""
+"""The models of OpenAI and Anthropic, against a strict server on the loopback that implements their protocols."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ AnyModel = OpenAIModel | AnthropicModel
 
 
 class Provider(NamedTuple):
-    """What differs between the two."""
+    """The differences between the two providers."""
 
     name: str
     model: type[OpenAIModel | AnthropicModel]
@@ -50,12 +50,12 @@ class Provider(NamedTuple):
 
     @property
     def key(self) -> str:
-        """The variable of the key."""
+        """The environment variable of the key."""
         return f"{self.name.upper()}_API_KEY"
 
     @property
     def base(self) -> str:
-        """The variable of the base URL."""
+        """The environment variable of the base URL."""
         return f"{self.name.upper()}_BASE_URL"
 
 
@@ -67,14 +67,14 @@ CITIES = ("Oslo", "Rome")
 
 @pytest.fixture(params=[OPENAI, ANTHROPIC], ids=lambda provider: provider.name)
 def provider(request: pytest.FixtureRequest) -> Provider:
-    """Each of the two."""
+    """Return each of the two providers."""
     found: Provider = request.param
     return found
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelServer]:
-    """A server, and nothing in the environment but its key."""
+    """Run a server. The environment holds only its keys."""
     for name in os.environ:
         if name.upper().startswith(("OPENAI_", "ANTHROPIC_", "TURNLOG_")) or name.upper().endswith("_PROXY"):
             monkeypatch.delenv(name)
@@ -86,17 +86,17 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelServer]:
 
 @pytest.fixture
 def model(server: ModelServer, provider: Provider) -> AnyModel:
-    """A model on the server, which sends nothing twice."""
+    """Return a model on the server, without retries."""
     return provider.model("m", base_url=server.url + provider.path, max_retries=0)
 
 
 def whole(asked: AnyModel, messages: Sequence[Message], **options: object) -> Reply:
-    """The whole answer."""
+    """Return the whole answer."""
     return asyncio.run(asked(messages, **options))
 
 
 def streamed(asked: AnyModel, messages: Sequence[Message], **options: object) -> tuple[list[str], Reply]:
-    """The pieces of the answer, and the answer."""
+    """Return the pieces of the answer, and the answer."""
 
     async def collect() -> list[str | Reply]:
         return [piece async for piece in asked.stream(messages, **options)]
@@ -188,10 +188,10 @@ def test_a_pipeline_runs_tools_and_adds_up_the_usage(model: AnyModel, server: Mo
             else:
                 result = await pipeline.execute(*question)
             assert result.response == assistant("It is fine in Oslo and fine in Rome.")
-            # tools, system, question; then also the calls, with a thought, and their results
+            # each prompt holds the tools, the system prompt and the question; later ones also the calls and results
             inputs = [sum(_counts(request.body)) for request in server.requests]
             assert result.usage == Usage(TOKENS * sum(inputs), 2 * OUTPUT_TOKENS, TOKENS * inputs[0])
-            # the stored calls and results are taken again by the next turn, over a new connection or not
+            # the next turn sends the stored calls and results, over a new or an open connection
             again = await pipeline.execute("s", "user", "My name is Alice")
             assert again.response.text == "Hello, Alice!"
             assert [message.role for message in (await store.load("s"))[-2:]] == ["user", "assistant"]
@@ -201,7 +201,7 @@ def test_a_pipeline_runs_tools_and_adds_up_the_usage(model: AnyModel, server: Mo
 
 
 def _counts(body: dict[str, Any]) -> list[int]:
-    """How many parts of a prompt the tools, the system prompt and each message are."""
+    """Return the number of parts of the tools, the system prompt and each message in a prompt."""
     blocks = [message["content"] for message in body["messages"] if "max_tokens" in body]
     if not blocks:
         return [1, len(body["messages"])]
@@ -240,10 +240,10 @@ def test_a_broken_off_stream_is_an_error_and_what_was_said_is_kept(
         async with Store(MemoryBackend()) as store:
             pipeline = Pipeline(store, model)
             said = []
-            with pytest.raises(Exception) as caught:  # noqa: PT011 - of the client, or of its HTTP library
+            with pytest.raises(Exception) as caught:  # noqa: PT011 - an error of the client, or of its HTTP library
                 async with pipeline.stream("s", "user", "My name is Alice") as reply:
                     async for piece in reply:
-                        said.append(piece)  # noqa: PERF401 - what came before the error is wanted
+                        said.append(piece)  # noqa: PERF401 - the pieces before the error are kept
             assert isinstance(caught.value, provider.errors.APIError) or "httpx" in type(caught.value).__module__
             assert "".join(said).startswith("Hello, A")
             assert KEY not in "".join(traceback.format_exception(caught.value))
@@ -339,7 +339,7 @@ def test_variables_give_the_base_url_and_the_models_name(
     assert provider.model("given").model == "given"
     assert repr(provider.model()) == f"{provider.model.__name__}('from-the-environment')"
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # the variable is not taken for a misspelt setting of the store
+        warnings.simplefilter("error")  # the variable causes no warning about a misspelt setting of the store
         open_store("memory://")
 
 

@@ -1,4 +1,4 @@
-"""The offline model: every rule, and that it knows nothing but what it is given."""
+"""The offline model: each rule, and answers from the given messages alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from turnlog_offline import offline
 
 
 def ask(*said: str | Message) -> str:
-    """What it answers to messages; strings are the user's."""
+    """Return the answer to messages. A string is a user message."""
     messages = [user(item) if isinstance(item, str) else item for item in said]
     return asyncio.run(offline(messages)).text
 
@@ -45,7 +45,7 @@ def test_options_are_accepted_and_change_nothing() -> None:
         ("My name is Alice, and my favourite colour is blue", "Alice"),
     ],
 )
-def test_it_greets_by_the_name_it_is_told_and_knows_it_later(said: str, name: str) -> None:
+def test_it_greets_by_name_and_remembers_the_name(said: str, name: str) -> None:
     greeting = ask(said)
     assert greeting.startswith((f"Hello, {name}!", f"Noted: your name is {name}."))
     for question in ("What is my name?", "what's my name", "Who am I?", "Do you remember my name?", "Tell me my name."):
@@ -55,7 +55,7 @@ def test_it_greets_by_the_name_it_is_told_and_knows_it_later(said: str, name: st
 @pytest.mark.parametrize(
     "said", ["I'm tired", "I am looking for a flight", "My name is not Alice", "What if my name is Alice?", "Alice"]
 )
-def test_what_states_no_name_is_not_taken_for_one(said: str) -> None:
+def test_a_sentence_without_a_name_states_none(said: str) -> None:
     assert ask(said, assistant("?"), "What is my name?").startswith("I do not know your name")
 
 
@@ -66,13 +66,13 @@ def test_the_last_statement_wins() -> None:
     assert ask("My dog is Rex", "My dog is Max", assistant("!"), "What is my dog?") == "Your dog is Max."
 
 
-def test_asked_before_it_is_told_it_does_not_know_in_this_conversation() -> None:
+def test_an_unknown_name_is_unknown_in_this_conversation() -> None:
     answer = ask("What is my name?")
     assert "do not know your name" in answer
     assert "in this conversation" in answer
 
 
-def test_what_the_model_or_a_tool_said_is_not_the_users_word() -> None:
+def test_only_user_messages_state_facts() -> None:
     others = [assistant("My name is Eve"), tool("My name is Eve", tool_call_id="1"), system("My name is Eve")]
     assert ask("Hello", *others, "What is my name?").startswith("I do not know")
 
@@ -86,7 +86,7 @@ def test_it_keeps_simple_facts() -> None:
     assert ask(told, assistant("!"), "What is my hat?").startswith("I do not know your hat")
 
 
-def test_it_says_what_was_said_first_and_last_word_for_word() -> None:
+def test_it_quotes_the_first_and_the_last_message() -> None:
     history: list[str | Message] = ["It’s raining.", assistant("Yes."), "Now it snows.", assistant("No.")]
     assert ask(*history, "What did I say first?") == "You said first: It’s raining."
     assert ask(*history, "What did I say last?") == "You said last: Now it snows."
@@ -109,19 +109,19 @@ def test_otherwise_it_says_what_it_is_and_how_to_use_another() -> None:
 @pytest.mark.parametrize(
     "said", ["My name is Alice", "What is my name?", "What did I say first?", "How many messages?", "Sing!"]
 )
-def test_its_first_reply_says_what_it_is_and_later_answers_do_not_repeat_it(said: str) -> None:
+def test_only_the_first_reply_names_the_model(said: str) -> None:
     assert ask(system("Be brief."), said).count("turnlog's offline model") == 1
     if said != "Sing!":
         assert "offline" not in ask("a", assistant("b"), said)
 
 
-def test_a_window_that_forgets_makes_it_forget() -> None:
+def test_it_forgets_messages_outside_the_window() -> None:
     history: list[str | Message] = ["My name is Alice", assistant("Hello"), "a", assistant("b"), "What is my name?"]
     assert "Alice" in ask(*history)
     assert ask(*history[2:]).startswith("I do not know")
 
 
-def test_it_reads_blocks_and_bears_messages_without_text() -> None:
+def test_it_reads_blocks_and_accepts_messages_without_text() -> None:
     blocks = Message.from_dict(
         {"role": "user", "content": [{"type": "text", "text": "My name is Alice"}, {"type": "image", "url": "x"}]}
     )

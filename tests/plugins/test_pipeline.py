@@ -1,4 +1,4 @@
-"""The pipeline: it remembers, sends the model what fits, and stores a turn whole or not at all."""
+"""The pipeline: it remembers, sends the model a window of the history, and stores a turn whole or not at all."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ from turnlog_sql.sqlite import SQLiteBackend
 
 
 def on_sqlite(folder: Path) -> Store:
-    """A store over a file in this folder."""
+    """Return a store over a file in this folder."""
     return Store(SQLiteBackend(f"sqlite:///{folder / 'x.db'}", synchronous="NORMAL"))
 
 
 @pytest.fixture(params=["memory", "sqlite"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    """A store that is not open yet."""
+    """Return a store that is not open yet."""
     return Store(MemoryBackend()) if request.param == "memory" else on_sqlite(tmp_path)
 
 
 class Recorder:
-    """A model that answers anything, and keeps what it was given."""
+    """A model that gives one answer and records its messages."""
 
     def __init__(self, answer: object = None) -> None:
         self.answer = assistant("ok") if answer is None else answer
@@ -53,21 +53,21 @@ class Recorder:
         self.options: dict[str, object] = {}
 
     async def __call__(self, messages: Sequence[Message], **options: object) -> Any:
-        """Answer."""
+        """Record the messages and answer."""
         self.given.append([f"{message.role}:{message.text}" for message in messages])
         self.options = options
         return self.answer
 
 
 async def filled(store: Store, turns: int) -> Store:
-    """A session `s` of so many turns of two messages."""
+    """Store `turns` turns of two messages in the session `s`."""
     for place in range(turns):
         await store.append("s", [user(f"q{place}"), assistant(f"a{place}")])
     return store
 
 
 async def test_the_second_message_remembers_the_first(store: Store) -> None:
-    """Of the same session in the same namespace."""
+    """The model receives the history of this session in this namespace only."""
     async with store:
         pipeline = Pipeline(store, offline)
         await pipeline.execute("s", "user", "My name is Alice")
@@ -101,7 +101,7 @@ async def test_it_remembers_in_another_store_over_the_file_and_in_another_proces
     assert done.stdout == "Your name is Alice.\n"
 
 
-async def test_a_turn_is_what_was_said_and_the_answer(store: Store) -> None:
+async def test_a_turn_holds_the_message_and_the_answer(store: Store) -> None:
     async with store:
         result = await Pipeline(store, Recorder(assistant("a"))).execute("s", "user", [{"type": "text", "text": "q"}])
         (turn,) = (await store.session("s")).turns
@@ -111,28 +111,28 @@ async def test_a_turn_is_what_was_said_and_the_answer(store: Store) -> None:
 
 
 class Counting(Layer):
-    """Counts the reads and the records that it hands out."""
+    """Counts the reads, the records that they return, and the commits."""
 
     reads = records = commits = 0
 
     async def read(self, *arguments: Any, **options: Any) -> Session:
-        """Read, and count."""
+        """Read and count."""
         session = await super().read(*arguments, **options)
         self.reads += 1
         self.records += len(session.records)
         return session
 
     async def commit(self, *arguments: Any) -> Any:
-        """Commit, and count."""
+        """Commit and count."""
         self.commits += 1
         return await super().commit(*arguments)
 
 
 @pytest.mark.parametrize("turns", [15, 150])
-async def test_only_what_the_window_needs_is_loaded(turns: int, store: Store) -> None:
-    """One read, of as many records as hold the window, and one commit, whatever the length.
+async def test_only_the_records_of_the_window_are_loaded(turns: int, store: Store) -> None:
+    """An execution reads the records of the window once and commits once, for any length of the history.
 
-    Without a prompt the first execution also looks whether a stored one opens the session.
+    Without a prompt, the first execution also reads the opening of the session, which may be a stored prompt.
     """
     counting = Counting(store.backend)
     async with Store(counting) as counted:
@@ -151,7 +151,7 @@ async def test_only_what_the_window_needs_is_loaded(turns: int, store: Store) ->
     [(Window(turns=4), 4, 1), (Window(turns=50), 48, 1), (Window(tokens=300), 16, 1), (Window(tokens=600), 48, 2)],
 )
 async def test_windows_by_turns_and_by_tokens(window: Window, sent: int, reads: int, store: Store) -> None:
-    """As much is read as the window can use: 1 read for most, further ones where only tokens are limited."""
+    """Most windows need one read. A limit of tokens alone may need more."""
     counting = Counting(store.backend)
     async with Store(counting) as counted:
         await store.save("s", [message for n in range(208) for message in (user(f"q{n}"), assistant(f"a{n}"))])
@@ -164,7 +164,7 @@ async def test_windows_by_turns_and_by_tokens(window: Window, sent: int, reads: 
 async def test_a_turn_larger_than_the_window_is_sent_whole_or_refused(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Sent with a warning; refused before the model is called."""
+    """It is sent with a warning, or refused before the model is called."""
     model = Recorder()
     async with store:
         await filled(store, 3)
@@ -179,7 +179,7 @@ async def test_a_turn_larger_than_the_window_is_sent_whole_or_refused(
 
 
 async def test_an_interrupted_turn_is_repaired_or_left_out(store: Store) -> None:
-    """What is stored stays as it is."""
+    """The stored turn does not change."""
     call = assistant(None, tool_calls=[{"id": "c1", "function": {"name": "f", "arguments": "{}"}}])
     async with store:
         await filled(store, 1)
@@ -213,7 +213,7 @@ async def test_the_window_cuts_at_turns_and_never_below_the_last(store: Store) -
 
 
 async def prompts(store: Store, **options: Any) -> AsyncIterator[list[str]]:
-    """What a model is given with the pipeline's prompt, the metadata's, and none; each undone."""
+    """Yield the messages for the model with the pipeline's prompt, the metadata's prompt and no prompt."""
     for prompt, metadata in (("pipeline", "metadata"), (None, "metadata"), (None, None)):
         await store.merge_metadata("s", {"system": metadata})
         model = Recorder()
@@ -226,7 +226,7 @@ async def prompts(store: Store, **options: Any) -> AsyncIterator[list[str]]:
 
 @pytest.mark.parametrize("role", ["system", "developer"])
 async def test_the_system_prompt_is_first_and_once(role: str, store: Store) -> None:
-    """The pipeline's, else the metadata's, else what opens the history."""
+    """The pipeline's prompt comes first, then that of the metadata, then the opening message of the history."""
     async with store:
         opening = Message.from_dict({"role": role, "content": "history"})
         await store.append("s", [opening, user("q"), assistant("a")])
@@ -234,11 +234,11 @@ async def test_the_system_prompt_is_first_and_once(role: str, store: Store) -> N
         rest = ["user:q", "assistant:a", "user:q0", "assistant:a0"]
         expected = [["system:pipeline", *rest], ["system:metadata", *rest], [f"{role}:history", *rest]]
         assert [given async for given in prompts(store)] == expected
-        assert (await store.load("s"))[0] == opening  # and what is stored stays as it is
+        assert (await store.load("s"))[0] == opening  # the stored message does not change
 
 
 async def test_the_system_prompt_is_outside_the_window_stored_or_not(store: Store) -> None:
-    """It is there when the first turn is not, and the first turn is not left out for the message that gives way."""
+    """The prompt is sent even if the first turn is not. A stored prompt does not count towards the window."""
     async with store:
         await store.append("s", [system("history"), user("q"), assistant("a")])
         await filled(store, 1)
@@ -251,7 +251,7 @@ async def test_the_system_prompt_is_outside_the_window_stored_or_not(store: Stor
 
 
 async def test_only_the_message_that_opens_the_first_turn_gives_way(store: Store) -> None:
-    """Not a second one, and not one that opens a later turn, which is first where the first turn was dropped."""
+    """A second system message stays, and so does one that opens a later turn, even after the first turn was dropped."""
     async with store:
         await store.append("s", [system("history"), system("another"), user("q")])
         await store.append("s", [system("from now on"), user("q")])
@@ -267,7 +267,7 @@ async def test_only_the_message_that_opens_the_first_turn_gives_way(store: Store
 
 
 async def test_a_session_that_holds_a_system_message_alone_or_nothing(store: Store) -> None:
-    """And one that is not there yet: the prompt itself is never stored."""
+    """This also holds for a new session. The prompt itself is never stored."""
     async with store:
         await store.merge_metadata("s", {"title": "T"})
         assert [given async for given in prompts(store)] == [["system:pipeline"], ["system:metadata"], []]
@@ -277,14 +277,11 @@ async def test_a_session_that_holds_a_system_message_alone_or_nothing(store: Sto
         model = Recorder()
         await Pipeline(store, model, system="pipeline").execute("new", "user", "now")
         assert model.given == [["system:pipeline", "user:now"]]
-        assert [message.role for message in await store.load("new")] == [
-            "user",
-            "assistant",
-        ]  # the prompt is not stored
+        assert [message.role for message in await store.load("new")] == ["user", "assistant"]
 
 
 async def test_a_system_prompt_may_be_a_list_of_blocks(store: Store) -> None:
-    """It is sent as it was when the pipeline was made."""
+    """The pipeline sends the prompt as it was when the pipeline was created."""
     blocks: list[Any] = [{"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}]
     async with store:
         await store.merge_metadata("s", {"system": blocks})
@@ -313,7 +310,7 @@ def test_a_pipeline_with_a_prompt_that_is_none_is_refused(prompt: Any) -> None:
 @pytest.mark.parametrize(
     "answer", ["text", 5, {}, {"role": "assistant", "content": {1, 2}}, {"role": "user", "content": "hello"}]
 )
-async def test_what_is_no_answer_is_refused_and_nothing_is_stored(answer: object, store: Store) -> None:
+async def test_an_invalid_answer_is_refused_and_nothing_is_stored(answer: object, store: Store) -> None:
     async with store:
         with pytest.raises(InvalidInput, match="the model's answer"):
             await Pipeline(store, Recorder(answer)).execute("s", "user", "hello")
@@ -331,7 +328,7 @@ async def test_a_dictionary_is_an_answer_and_options_reach_the_model() -> None:
 
 
 async def test_nothing_is_stored_when_the_model_raises_or_is_cancelled(store: Store) -> None:
-    """Neither in a session that is there, nor a session where there was none."""
+    """An existing session does not change, and a missing session is not created."""
     begun = asyncio.Event()
 
     async def fails(messages: Sequence[Message], **_: object) -> Message:
@@ -356,28 +353,28 @@ async def test_nothing_is_stored_when_the_model_raises_or_is_cancelled(store: St
         assert [(info.key.session, info.version) async for info in store.sessions()] == [("s", before)]
 
 
-async def test_what_gives_nothing_to_await_is_no_model(store: Store) -> None:
-    """A function without `async` is named as such, and nothing is stored."""
+async def test_a_function_without_async_is_no_model(store: Store) -> None:
+    """The error names a function without `async`, and nothing is stored."""
     async with store:
         with pytest.raises(
             InvalidInput, match="model must be an async function or an async generator: it returned Message"
         ):
-            await Pipeline(store, lambda messages: assistant("a")).execute("s", "user", "hello")  # type: ignore[arg-type,return-value]  # what is refused
+            await Pipeline(store, lambda messages: assistant("a")).execute("s", "user", "hello")  # type: ignore[arg-type,return-value]
         with pytest.raises(SessionNotFound):
             await store.load("s")
 
 
-async def test_what_is_no_message_or_no_session_never_reaches_the_model() -> None:
+async def test_an_invalid_message_or_session_never_reaches_the_model() -> None:
     pipeline = Pipeline(Store(MemoryBackend()), model := Recorder())
     for session, content in (("", "hello"), ("a\nb", "hello"), ("s", {1}), ("s", "\ud800")):
         with pytest.raises(InvalidInput):
-            await pipeline.execute(session, "user", content)  # type: ignore[arg-type]  # what is refused
+            await pipeline.execute(session, "user", content)  # type: ignore[arg-type]
     assert model.given == []
 
 
 @pytest.mark.parametrize("role", [None, "", 5, b"user", ["user"]])
-async def test_who_speaks_is_named(role: Any) -> None:
-    """Before anything is read: this store would say that it is closed."""
+async def test_a_role_is_required(role: Any) -> None:
+    """The check comes before any read: this store is closed, and a read would raise `Closed`."""
     model, store = Recorder(), Store(MemoryBackend())
     await store.close()
     with pytest.raises(InvalidInput, match="role"):
@@ -386,7 +383,7 @@ async def test_who_speaks_is_named(role: Any) -> None:
 
 
 @pytest.mark.parametrize("content", [None, {"a": 1}, 5, b"hello", ("hello",), user("hello")])
-async def test_what_is_said_is_text_or_blocks(content: Any) -> None:
+async def test_content_is_text_or_blocks(content: Any) -> None:
     model, store = Recorder(), Store(MemoryBackend())
     await store.close()
     with pytest.raises(InvalidInput, match="content must be a str, or a list of blocks"):
@@ -394,7 +391,7 @@ async def test_what_is_said_is_text_or_blocks(content: Any) -> None:
     assert model.given == []
 
 
-async def test_what_a_model_does_to_its_list_changes_neither_the_result_nor_the_session() -> None:
+async def test_a_model_that_changes_its_list_changes_neither_the_result_nor_the_session() -> None:
     async def rude(messages: list[Message], **_: object) -> Message:
         messages.clear()
         return assistant("a")
@@ -416,7 +413,7 @@ async def test_calls_to_a_pipeline_without_tools_are_an_error_and_nothing_is_sto
 
 
 async def at_once(stores: Sequence[Store], model: Recorder) -> list[tuple[str, ...]]:
-    """One execution a store, on one session, all models at work at once; the turns as texts."""
+    """Execute once on each store, on one session, with all models working at once; return the texts of the turns."""
     barrier = asyncio.Barrier(len(stores))
 
     async def answer(messages: Sequence[Message], **_: object) -> Message:
@@ -476,13 +473,13 @@ async def test_a_turn_id_stands_for_one_message() -> None:
         pipeline = Pipeline(store, answer)
         if begins:
             await pipeline.execute("s", "user", "Where is my order?", turn_id="t")
-        with pytest.raises(IdReused, match="stands for another message"):
+        with pytest.raises(IdReused, match="was used for another message"):
             await pipeline.execute("s", "user", "Cancel my order!", turn_id="t")
     assert len(await store.load("s")) == 2
 
 
 async def test_an_answer_that_does_not_fit_is_not_lost() -> None:
-    """Room is made, and it is stored."""
+    """The result holds it, and it can be saved once there is room."""
     store = Store(MemoryBackend(), max_session_bytes=1_000)
     await store.append("s", [user("x" * 900)])
     result = await Pipeline(store, Recorder(assistant("y" * 300))).execute("s", "user", "hello")
@@ -497,7 +494,7 @@ async def test_a_role_is_one_of_those_that_speak_to_the_model() -> None:
     pipeline = Pipeline(Store(MemoryBackend()), model := Recorder())
     for role in ("usr", "assistant", "hello", "", 5):
         with pytest.raises(InvalidInput, match="role must be one of user, human, system, developer"):
-            await pipeline.execute("s", role, "user")  # type: ignore[arg-type]  # what is refused
+            await pipeline.execute("s", role, "user")  # type: ignore[arg-type]
     assert model.given == []
 
 
@@ -505,16 +502,16 @@ async def test_a_role_is_one_of_those_that_speak_to_the_model() -> None:
     ("given", "named"),
     [({"store": "sqlite:///x.db"}, "store"), ({"window": 20}, "window"), ({"options": ["x"]}, "options")],
 )
-def test_what_a_pipeline_is_made_of_is_checked_when_it_is_made(given: dict[str, Any], named: str) -> None:
+def test_the_arguments_of_a_pipeline_are_checked_at_once(given: dict[str, Any], named: str) -> None:
     with pytest.raises(InvalidInput, match=named):
         Pipeline(**{"store": Store(MemoryBackend()), "model": offline, **given})
 
 
-# --------------------------------------------------------------------------------------------- called again, and lazily
+# ----------------------------------------------------------------------------------------------- repeats and lazy reads
 
 
 async def test_a_turn_that_is_stored_is_not_asked_for_again(store: Store) -> None:
-    """A real model would answer differently; also when many turns have followed."""
+    """The stored answer is returned, even after many later turns. A real model might answer differently."""
     async with store:
         for later in (0, 1, 30):
             model = Recorder(assistant("first"))

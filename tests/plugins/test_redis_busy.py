@@ -1,4 +1,4 @@
-"""One Redis session that many write to at once: changes that are committed together, and the line of writers."""
+"""Concurrent writers of one Redis session: changes that are committed together, and the queue of writers."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ LINE = place_of("s").replace(b":s:", b":w:", 1)
 
 
 async def texts(store: RedisStore) -> list[str]:
-    """What the session holds."""
+    """Return the texts of the session `s`."""
     return [message.text for message in await store.load("s")]
 
 
 async def outcomes(*calls: Awaitable[Any]) -> list[Any]:
-    """The results and errors of calls that begin at the same moment."""
+    """Return the results and errors of calls that begin at the same moment."""
     return await asyncio.gather(*calls, return_exceptions=True)
 
 
-# ------------------------------------------------------------------------------------------------------------ together
+# ------------------------------------------------------------------------------------------------------ common commits
 
 
 async def test_a_thousand_appends_at_once_are_a_few_commands() -> None:
-    """All are stored, in the order in which they were sent, and each receipt is that of its own turn."""
+    """All are stored in the order of the calls, and each receipt is that of its own turn."""
     async with Proxy(emptied()) as proxy, at(proxy.url) as store:
         await store.append("s", [user("first")])
         proxy.count()
@@ -46,8 +46,9 @@ async def test_a_thousand_appends_at_once_are_a_few_commands() -> None:
         assert len(set(versions)) == 1000
 
 
-async def test_what_made_the_session_is_committed_with_others() -> None:
+async def test_the_append_that_creates_a_session_is_committed_with_others() -> None:
     async with Proxy(emptied()) as proxy, at(proxy.url, ttl=60) as store:
+        proxy.count()
         receipts = await asyncio.gather(*(store.append("s", [user(f"{n}")]) for n in range(100)))
         assert len(proxy.commands) < 10
         assert await texts(store) == list(map(str, range(100)))
@@ -56,7 +57,7 @@ async def test_what_made_the_session_is_committed_with_others() -> None:
 
 
 async def test_each_change_that_is_committed_together_has_its_own_answer() -> None:
-    """Some are stored, others are refused, one is a repeat, and one describes the session."""
+    """Some are stored, some are refused, one is a repeat, and one changes the metadata."""
     async with at(emptied()) as store:
         old = (await store.append("s", [user("first")])).version
         await store.append("s", [user("second")], turn_id="second")
@@ -83,7 +84,7 @@ async def test_each_change_that_is_committed_together_has_its_own_answer() -> No
 
 
 async def test_a_change_that_carries_times_is_committed_alone() -> None:
-    # Seen failing where it was committed with the one before it, and where the next one was committed with it.
+    # Seen failing when it was committed with the previous change, and with the next one.
     async with at(emptied(), ttl=60) as store:
         await store.append("s", [user("first")])
         now = (await store.info("s")).updated
@@ -121,8 +122,8 @@ async def test_one_change_that_is_sent_twice_at_once_is_stored_once() -> None:
         assert await texts(store) == ["first", "0", "1", "2", "same", "x", "z"]
 
 
-async def test_a_limit_refuses_those_that_pass_it() -> None:
-    """Though the changes before them, which are committed together, do not."""
+async def test_only_changes_over_the_limit_are_refused() -> None:
+    """The changes before them are committed together and fit within the limit."""
     async with at(emptied()) as store:
         await store.append("s", [user("x" * 1000)])
         size = (await store.info("s")).bytes
@@ -141,8 +142,8 @@ async def test_turns_that_are_no_longer_retained_are_dropped_by_each() -> None:
         assert [receipt.messages for receipt in receipts] == [min(n, 3) for n in range(1, 21)]
 
 
-async def test_a_cancelled_task_leaves_the_others_theirs() -> None:
-    """Whether it commits for others, waits for its turn, or another commits for it."""
+async def test_a_cancelled_task_cancels_no_change_of_others() -> None:
+    """The cancelled task may commit for others, wait in the queue, or have its change committed by another task."""
     async with at(emptied()) as store:
         stored = ["first"]
         await store.append("s", [user("first")])
@@ -161,7 +162,7 @@ async def test_a_cancelled_task_leaves_the_others_theirs() -> None:
 
 
 async def test_changes_whose_common_answer_is_lost_are_stored_once() -> None:
-    """They are sent again, each by its own task; where no answer comes at all, each carries its own change."""
+    """Each task sends its change again. If no answer ever arrives, each error carries the task's own change."""
     lost: list[str] = []
 
     def fate(command: list[bytes]) -> Fate:
@@ -183,11 +184,11 @@ async def test_changes_whose_common_answer_is_lost_are_stored_once() -> None:
         assert len(again) == len(set(again)) == sum(isinstance(outcome, OutcomeUnknown) for outcome in found)
 
 
-# ------------------------------------------------------------------------------------------------------------ the line
+# ----------------------------------------------------------------------------------------------------------- the queue
 
 
-async def test_a_writer_that_is_far_away_has_its_turn() -> None:
-    """Its commits always come later than those of a writer beside the server, which appends without pause."""
+async def test_a_distant_writer_is_not_starved() -> None:
+    """A writer close to the server appends without pause, so its commits always arrive first."""
     url = emptied()
     async with Firewall(url, delay=0.003) as way, at(url) as near, at(way.url) as far:
         await far.append("s", [user("first")])
@@ -203,8 +204,8 @@ async def test_a_writer_that_is_far_away_has_its_turn() -> None:
         assert done["far"] == 20
 
 
-async def test_a_writer_that_was_killed_keeps_nobody_waiting() -> None:
-    """It was the first in the line, or in the middle of it; then the line ends, and nothing of it stays."""
+async def test_a_killed_writer_does_not_block_others() -> None:
+    """It was at the head of the queue or in the middle. The queue then expires, and nothing of it remains."""
     url = emptied()
     async with at(url) as store, at(url) as other:
         await store.append("s", [user("0")])
@@ -213,7 +214,7 @@ async def test_a_writer_that_was_killed_keeps_nobody_waiting() -> None:
             for number, dead in enumerate((1, 2), 1):
                 for name in range(dead):
                     assert client.eval(script, 1, place, f"dead {name}") == name
-                await other.append("s", [user(f"{number}")])  # which the store does not know
+                await other.append("s", [user(f"{number}")])  # this store has not seen the turn
                 began = time.monotonic()
                 await store.append("s", [user(f"{number}.")])
                 assert time.monotonic() - began < 2
@@ -224,7 +225,7 @@ async def test_a_writer_that_was_killed_keeps_nobody_waiting() -> None:
 
 
 async def test_a_writer_that_does_not_commit_leaves_its_place() -> None:
-    """A refused change, and a cut that was not made; the next writer need not wait until the line ends."""
+    """This holds for a refused change and for `alone` without a commit. The next writer need not wait for the lease."""
     url = emptied()
     async with at(url) as store, at(url) as other:
         old = (await store.append("s", [user("0")])).version
@@ -240,7 +241,7 @@ async def test_a_writer_that_does_not_commit_leaves_its_place() -> None:
 
 
 async def test_no_other_writer_comes_between_a_read_and_a_commit() -> None:
-    """Inside of `alone`; those that came meanwhile are served afterwards."""
+    """The commit runs inside `alone`. Writers that arrive in the meantime are served afterwards."""
     url, key = emptied(), Key("default", "s")
     async with at(url) as store, at(url) as other:
         await store.append("s", [user("0")])

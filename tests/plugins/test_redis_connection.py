@@ -1,4 +1,4 @@
-"""The one connection of a loop: what travels together, what becomes of it, and what each answer means."""
+"""The one connection of an event loop: batches of requests, lost connections, and the meaning of each answer."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ KEY = Key("default", "s")
 
 
 def script(command: list[bytes]) -> bool:
-    """Whether it is one of the store's."""
+    """Return whether a command runs a script of the store."""
     return command[0].startswith(b"EVAL")
 
 
-async def test_what_one_turn_of_the_loop_asks_travels_together() -> None:
-    """100 callers, one connection, one round trip; each hears of its own session."""
+async def test_requests_of_one_loop_iteration_share_a_round_trip() -> None:
+    """100 callers share one connection and one round trip. Each receives the answer for its own session."""
     async with Proxy(emptied()) as proxy, at(proxy.url) as store:
         names = [f"s{number}" for number in range(100)]
         await asyncio.gather(*(store.append(name, [user(name)]) for name in names))
         proxy.count()
         said = await asyncio.gather(*(store.load(name, last=1) for name in names))
         assert [messages[-1].text for messages in said] == names
-        assert proxy.trips <= 3  # by TCP's measure
+        assert proxy.trips <= 3  # as counted at the level of TCP
         assert proxy.connections == 1
         proxy.count()
         await asyncio.gather(*(store.append(name, [user(name)]) for name in names))
@@ -38,7 +38,7 @@ async def test_what_one_turn_of_the_loop_asks_travels_together() -> None:
 
 
 async def test_a_cancelled_caller_leaves_the_others_alone() -> None:
-    """Before it was sent, and while the answer is awaited."""
+    """A caller may be cancelled before its request is sent, or while it waits for the answer."""
     async with Proxy(emptied()) as proxy, at(proxy.url) as store:
         names = [f"s{number}" for number in range(20)]
         await asyncio.gather(*(store.append(name, [user(name)]) for name in names))
@@ -57,7 +57,7 @@ async def test_a_first_caller_that_is_cancelled_leaves_the_others_a_connection()
     async with Proxy(emptied()) as proxy, at(proxy.url) as store:
         await store.append("s", [user("x")])
         await proxy.cut()
-        await asyncio.sleep(0.01)  # it hears of it
+        await asyncio.sleep(0.01)  # the store detects the closed connection
         tasks = [asyncio.ensure_future(store.load("s")) for _ in range(5)]
         await asyncio.sleep(0)
         tasks[0].cancel()
@@ -67,7 +67,7 @@ async def test_a_first_caller_that_is_cancelled_leaves_the_others_a_connection()
 
 
 async def test_a_connection_that_was_ended_meanwhile_is_no_error() -> None:
-    """Whether the store has heard of it, or not yet; and a batch that lost its answers is asked again, as a whole."""
+    """The store may have detected the loss or not. A batch without answers is sent again as a whole."""
     async with Proxy(emptied()) as proxy, at(proxy.url) as store, at(proxy.url) as other:
         await store.append("s", [user("0")])
         for number, wait in enumerate([0.0, 0.01] * 5, 1):
@@ -91,7 +91,7 @@ ANSWERS: dict[str, tuple[bytes, type[TurnlogError]]] = {
 
 
 @pytest.mark.parametrize("kind", ANSWERS)
-async def test_what_the_server_refuses_was_not_done(kind: str) -> None:
+async def test_a_refused_command_was_not_executed(kind: str) -> None:
     answer, error = ANSWERS[kind]
     refuses = [False]
 
@@ -100,7 +100,7 @@ async def test_what_the_server_refuses_was_not_done(kind: str) -> None:
 
     async with Proxy(emptied(), fate) as proxy, at(proxy.url) as store:
         await store.append("s", [user("0")])
-        store.backend._timeout = 0.25  # from here on: a machine that is busy may take longer to connect
+        store.backend._timeout = 0.25  # from here on, because a busy machine may take longer to connect
         refuses[0] = True
         with pytest.raises(error, match=answer.decode()[1:8]):
             await store.append("s", [user("1")], turn_id="t")
@@ -111,7 +111,7 @@ async def test_what_the_server_refuses_was_not_done(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["loading", "a replica", "try again", "down", "replicas", "busy"])
-async def test_what_is_refused_for_a_moment_is_tried_again(kind: str) -> None:
+async def test_a_temporary_refusal_is_retried(kind: str) -> None:
     left = [0]
 
     def fate(command: list[bytes]) -> Fate:
@@ -129,7 +129,7 @@ async def test_what_is_refused_for_a_moment_is_tried_again(kind: str) -> None:
         assert left == [0]
 
 
-async def test_a_server_that_forgot_the_scripts_is_told_them_again() -> None:
+async def test_scripts_are_sent_again_to_a_server_that_lost_them() -> None:
     url = emptied()
     async with Proxy(url) as proxy, at(proxy.url) as store:
         await store.append("s", [user("0")])
@@ -142,7 +142,7 @@ async def test_a_server_that_forgot_the_scripts_is_told_them_again() -> None:
 
 
 async def test_turns_that_come_while_a_script_is_sent_again_are_no_damage(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The end of the list was answered before the script was, and holds what is no record."""
+    """The answer for the end of the list came before that of the script, and holds elements that are not records."""
     url = emptied()
     async with at(url) as other, at(url) as store:
         await other.backend.commit(KEY, Change(metadata={"title": "T"}))
@@ -160,8 +160,8 @@ async def test_turns_that_come_while_a_script_is_sent_again_are_no_damage(monkey
         assert [message.text for message in await store.load("s", last=4)] == ["a", "b"]
 
 
-async def test_an_answer_that_is_lost_for_good_is_unknown() -> None:
-    """And says what to send again; of a question nothing is unknown, and a deletion is never sent twice."""
+async def test_a_lost_answer_is_an_unknown_outcome() -> None:
+    """The error carries the change to send again. Reads raise `Unavailable`, and a deletion is never sent twice."""
     lost: list[str] = []
 
     def fate(command: list[bytes]) -> Fate:
@@ -176,7 +176,7 @@ async def test_an_answer_that_is_lost_for_good_is_unknown() -> None:
         with pytest.raises(OutcomeUnknown) as caught:
             await store.append("s", [user("1")])
         with pytest.raises(Unavailable):
-            await store.append("not seen", [user("1")])  # it has only looked
+            await store.append("not seen", [user("1")])  # the append has only read
         with pytest.raises(Unavailable):
             await store.load("s", before=1)
         with pytest.raises(OutcomeUnknown):
@@ -220,8 +220,8 @@ async def test_a_seal_whose_answer_is_lost_is_sent_again_and_was_done() -> None:
         assert [message.text for message in await store.load("s")] == ["a", "b", "c", "more", "more"]
 
 
-async def test_no_wait_is_without_an_end() -> None:
-    """A server that hears and says nothing: Unavailable for questions, OutcomeUnknown for changes, within the bound."""
+async def test_every_wait_has_a_timeout() -> None:
+    """A server that never answers: reads raise Unavailable and changes OutcomeUnknown within the timeout."""
 
     async def nobody(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -250,8 +250,8 @@ async def test_no_wait_is_without_an_end() -> None:
 
 
 @pytest.mark.parametrize("nonsense", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\0\1\2\3\r\n", b"*1\r\n$x\r\n"])
-async def test_what_is_no_answer_ends_the_connection(nonsense: bytes) -> None:
-    """Whatever comes behind it could be anybody's."""
+async def test_a_malformed_answer_ends_the_connection(nonsense: bytes) -> None:
+    """Later answers on this connection might belong to other callers."""
     wrong = [False]
 
     def fate(command: list[bytes]) -> Fate:
@@ -272,8 +272,8 @@ async def test_what_is_no_answer_ends_the_connection(nonsense: bytes) -> None:
                 assert [message.text for message in await store.load(name)] == [name]
 
 
-async def test_answers_that_are_anothers_are_noticed() -> None:
-    """T14: a connection that is off by one, whoever's fault it is: the header says whose it is."""
+async def test_answers_for_another_session_are_detected() -> None:
+    """The answers of a connection are shifted by one. The header names the session to which it belongs."""
     held: list[bytes] = []
 
     async with Proxy(emptied()) as proxy, at(proxy.url) as store:
@@ -293,8 +293,8 @@ async def test_answers_that_are_anothers_are_noticed() -> None:
     assert b"b" in held[0]
 
 
-class raw_socket:  # noqa: N801 - a context manager, used as a function is
-    """Asks a server in bytes."""
+class raw_socket:  # noqa: N801 - a context manager that is used like a function
+    """Sends commands to a server and returns the answers as bytes."""
 
     def __init__(self, port: int) -> None:
         import socket
@@ -305,7 +305,7 @@ class raw_socket:  # noqa: N801 - a context manager, used as a function is
         return self.ask
 
     def ask(self, *command: bytes) -> bytes:
-        """The answer."""
+        """Return the answer to a command."""
         import hiredis
 
         self.socket.sendall(hiredis.pack_command(command))  # type: ignore[arg-type]
@@ -315,8 +315,8 @@ class raw_socket:  # noqa: N801 - a context manager, used as a function is
         self.socket.close()
 
 
-async def test_others_may_come_first_until_the_deadline_and_then_it_is_unavailable() -> None:
-    """A writer that always meets another is told so, and has stored nothing."""
+async def test_an_append_that_others_always_precede_is_unavailable_at_the_deadline() -> None:
+    """Another writer commits first each time. The append raises an error and stores nothing."""
     always = ("COMMIT", "if seen ~= expected or another then", "if seen ~= '' then")
     async with at(emptied(), timeout=0.2) as store:
         await store.append("s", [user("0")])
@@ -326,7 +326,7 @@ async def test_others_may_come_first_until_the_deadline_and_then_it_is_unavailab
 
 
 async def test_closing_that_is_cancelled_ends_the_connection() -> None:
-    """It waits for an answer that does not come."""
+    """`close` waits for an answer that does not come."""
     async with Proxy(emptied()) as proxy, at(proxy.url) as store:
         await store.append("s", [user("0")])
         with raw(emptied()) as client:

@@ -1,4 +1,4 @@
-"""What the Redis store costs: round trips, scripts, the commands inside them, and bytes, whatever the length."""
+"""The costs of the Redis store: round trips, scripts, their commands, and bytes, for any length of the history."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ SHORT, LONG = 5, 50_000  # turns of two messages
 
 
 class Place:
-    """A store whose commands are counted on their way."""
+    """A store behind a proxy that counts its commands."""
 
     def __init__(self, proxy: Proxy, store: RedisStore, url: str) -> None:
         self.proxy, self.store, self.url = proxy, store, url
 
     async def names(self, work: Awaitable[object]) -> tuple[int, str]:
-        """How many round trips something takes, and which commands."""
+        """Return the number of round trips of an operation, and its commands."""
         self.proxy.count()
         await work
         return self.proxy.trips, b" ".join(self.proxy.commands).decode()
 
     async def calls(self, work: Awaitable[object]) -> dict[str, int]:
-        """The commands that the server does for it, those of scripts, too."""
+        """Return the number of calls of each command on the server, including those inside scripts."""
         with raw(self.url) as client:
             client.config_resetstat()
             await work
@@ -37,7 +37,7 @@ class Place:
         return {name: calls for name, calls in ours.items() if not name.startswith(("config", "info"))}
 
     async def bytes(self, work: Awaitable[object]) -> tuple[int, int]:
-        """How many bytes go there, and come back."""
+        """Return the number of bytes that were sent and received."""
         self.proxy.count()
         await work
         return self.proxy.sent, self.proxy.received
@@ -45,7 +45,7 @@ class Place:
 
 @asynccontextmanager
 async def placed(**options: Any) -> AsyncGenerator[Place, None]:
-    """An empty server, and a store that has asked it before."""
+    """Yield a place on an empty server, with a store that has already used the server."""
     url = emptied()
     async with Proxy(url) as proxy, at(proxy.url, **options) as store:
         for _ in "ab":  # the server knows the scripts from here on
@@ -59,7 +59,7 @@ async def placed(**options: Any) -> AsyncGenerator[Place, None]:
 
 
 async def fill(store: RedisStore, turns: int) -> Version:
-    """A session of so many turns, by commits of a thousand; where it is."""
+    """Write a session of `turns` turns, with a thousand turns per commit; return its version."""
     messages = (user("a question of some words"), assistant("an answer of a few more words than that"))
     for begin in range(0, turns, 1000):
         numbers = range(begin, min(turns, begin + 1000))
@@ -69,7 +69,7 @@ async def fill(store: RedisStore, turns: int) -> Version:
 
 
 async def test_a_read_is_one_round_trip() -> None:
-    """Of a part at the end a second, where turns are shorter than a question and an answer."""
+    """A read of the last messages takes a second one if the turns are shorter than a question and an answer."""
     async with placed(ttl=3600) as place:
         store = place.store
         version = await fill(store, SHORT)
@@ -88,8 +88,8 @@ async def test_a_read_is_one_round_trip() -> None:
         assert (await place.names(store.load("s", last=1)))[0] == 1
 
 
-async def test_an_append_to_what_was_seen_is_one_script() -> None:
-    """Read, or written; with metadata, an owner, or an expected version; a change that was made before is answered."""
+async def test_an_append_to_a_known_session_is_one_script() -> None:
+    """The store has read or written the session. Metadata, an owner, a condition or a repeat add no script."""
     async with placed() as place, at(place.url) as other:
         store = place.store
         await store.append("written", [user("1")], owner="ann")
@@ -109,7 +109,7 @@ async def test_an_append_to_what_was_seen_is_one_script() -> None:
 
 
 async def test_a_refused_cut_is_one_script() -> None:
-    """The header is read again, because it may be out of date; the records around the cut are not."""
+    """The header is read again, because it may be out of date. The records around the cut are not read."""
     async with placed() as place:
         old = await fill(place.store, SHORT)
         await place.store.append("s", [user("more")])
@@ -123,7 +123,7 @@ async def test_a_refused_cut_is_one_script() -> None:
 
 
 def same(short: dict[str, int], long: dict[str, int]) -> bool:
-    """Whether the server did as much."""
+    """Return whether the server ran the same few commands for both lengths."""
     return short == long and sum(short.values()) < 40
 
 
@@ -138,7 +138,7 @@ OPERATIONS: dict[str, Callable[[RedisStore], Coroutine[Any, Any, object]]] = {
 
 
 async def measured(turns: int) -> dict[str, tuple[dict[str, int], tuple[int, int]]]:
-    """The commands and the bytes of each operation, where there are so many turns."""
+    """Return the commands and the bytes of each operation on a session of `turns` turns."""
     found = {}
     async with placed() as place:
         await fill(place.store, turns)
@@ -155,30 +155,30 @@ async def measured(turns: int) -> dict[str, tuple[dict[str, int], tuple[int, int
 
 
 def place_of_next(turns: int) -> int:
-    """The number of the next change: every eighth also looks after the index."""
+    """Return the number of the next change. Every eighth change also cleans up the index."""
     return -(-turns // 1000)
 
 
-async def test_what_is_done_costs_the_same_whatever_the_length() -> None:
-    """At 10 messages and at 100,000: the same commands on the server, and as many bytes but for a few digits."""
+async def test_an_operation_costs_the_same_for_any_length() -> None:
+    """At 10 messages and at 100,000 the server runs the same commands, and the bytes differ only by a few digits."""
     short, long = await measured(SHORT), await measured(LONG)
     for name in OPERATIONS:
         (few, little), (many, much) = short[name], long[name]
-        if name == "undo":  # it looks for the turn
+        if name == "undo":  # it searches for the turn
             assert sum(many.values()) <= sum(few.values()) + 2 * 17
             continue
-        if name == "last 20":  # there were not as many
+        if name == "last 20":  # the short session has fewer than 20 messages
             assert sum(many.values()) <= sum(few.values()) + 2
             assert much[1] < little[1] + 3_000
             continue
         assert same(few, many), name
         assert abs(much[0] - little[0]) < 60, name
         assert abs(much[1] - little[1]) < 60, name
-    assert long["all"][1][1] > 1000 * short["all"][1][1]  # the measure can tell
+    assert long["all"][1][1] > 1000 * short["all"][1][1]  # the measurement can fail
 
 
-async def test_a_store_that_reads_everything_would_be_found() -> None:
-    """The naive window: it is cut out of the whole."""
+async def test_a_store_that_reads_everything_is_detected() -> None:
+    """The naive store reads the whole session and cuts the window out of it."""
     whole = ("READ", "local some = math.floor((last + 1) / 2)", "local some = 1000000")
     async with placed() as place:
         await fill(place.store, 2000)
@@ -190,8 +190,8 @@ async def test_a_store_that_reads_everything_would_be_found() -> None:
         assert many[1] > 100_000
 
 
-async def test_what_has_not_changed_is_said_in_a_few_bytes() -> None:
-    """Also of a session of 100,000 messages; what has is sent, and no more."""
+async def test_an_unchanged_session_is_reported_in_a_few_bytes() -> None:
+    """This holds even for a session of 100,000 messages. Only new turns are sent."""
     async with placed(ttl=3600) as place, at(place.url) as other:
         store = place.store
         version = await fill(store, LONG)
@@ -204,8 +204,8 @@ async def test_what_has_not_changed_is_said_in_a_few_bytes() -> None:
         assert sum(calls.values()) < 30
 
 
-async def test_a_page_is_a_few_round_trips_whatever_there_is() -> None:
-    """All indexes at once, then all sessions at once."""
+async def test_a_page_is_a_few_round_trips_for_any_number_of_sessions() -> None:
+    """All indexes are read at once, then all sessions at once."""
     async with placed() as place:
         for number in range(600):
             await place.store.append(f"s{number}", [user("x")], owner=f"o{number % 3}")
@@ -233,4 +233,4 @@ async def test_no_more_changes_are_kept_than_are_remembered(many: int) -> None:
         assert max(sizes) < 20_000
         again = await place.store.backend.commit(KEY, Change(id=f"c{many - 64}", metadata={"n": 1}))
         assert again.version != receipt.version
-        assert (await place.store.info("s")).version == receipt.version, "it was not remembered"
+        assert (await place.store.info("s")).version == receipt.version, "the change was not remembered"

@@ -1,4 +1,4 @@
-"""How sessions lie in Redis: where, what becomes of damage, and the same answers as `SessionState` gives."""
+"""The layout of sessions in Redis: their keys, their damage, and the same answers as `SessionState`."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ pairs = st.tuples(ids, ids)
 
 
 def decoded(place: bytes) -> tuple[str, str]:
-    """The namespace and the session id behind a session's key: that there is an answer is why no two share one."""
+    """Return the namespace and the session id of a key. Both can be decoded, so no two sessions share a key."""
     _, _, rest = place.partition(b"}:s:")
     length, _, rest = rest.partition(b":")
     return rest[: int(length)].decode(), rest[int(length) + 1 :].decode()
@@ -72,7 +72,7 @@ def decoded(place: bytes) -> tuple[str, str]:
 @given(pairs)
 @example(("a:1:b", "c"))
 @example(("{1}", "{2}"))
-def test_a_key_says_whose_it_is_and_its_hash_tag_is_its_bucket(pair: tuple[str, str]) -> None:
+def test_a_key_names_its_session_and_its_hash_tag_is_its_bucket(pair: tuple[str, str]) -> None:
     namespace, session = pair
     keys = keys_of(namespace, session.encode())
     assert decoded(keys.session) == pair
@@ -93,7 +93,7 @@ def test_no_two_keys_or_indexes_share_a_place(found: list[tuple[str, str]], buck
 
 
 def test_a_key_that_is_only_joined_would_collide() -> None:
-    """The naive key: the example above can tell."""
+    """The naive key joins the parts. The example of the test above detects the collision."""
     found = [("a", "b:c"), ("a:b", "c")]
     assert len({":".join(pair) for pair in found}) < len(
         {keys_of(*pair) for pair in ((n, s.encode()) for n, s in found)}
@@ -101,14 +101,14 @@ def test_a_key_that_is_only_joined_would_collide() -> None:
 
 
 @pytest.mark.parametrize("bad", ["", "a\nb", "a\0b", "\x7f", " ", "a" * 256, "\ud800"])
-def test_what_is_no_name_is_refused_before_it_is_a_key(bad: str) -> None:
+def test_an_invalid_name_is_refused_before_it_is_a_key(bad: str) -> None:
     for names in ((bad, "s"), ("n", bad)):
         with pytest.raises(InvalidInput):
             Key(*names)
 
 
 def test_buckets_spread_over_three_nodes() -> None:
-    """Within 12 % of a third, on the slots that redis-cli gives to three nodes."""
+    """Each node has a third of the buckets within 12 %, for the slots that redis-cli assigns to three nodes."""
     nodes = [0, 0, 0]
     for bucket in range(BUCKETS):
         nodes[min(2, key_slot(b"%d" % bucket) * 3 // 16384)] += 1
@@ -116,13 +116,13 @@ def test_buckets_spread_over_three_nodes() -> None:
 
 
 def every(client: redis.Redis, kind: bytes) -> list[bytes]:
-    """All keys that hold sessions (s), or places of a namespace (i) or an owner (o)."""
+    """Return all keys of one kind: s for sessions, i for indexes of a namespace, o for indexes of an owner."""
     keys: list[Any] = list(client.keys("turnlog:*"))
     return [key for key in keys if key.partition(b"}")[2].startswith(b":%b:" % kind)]
 
 
 async def test_hostile_names_are_sessions_of_their_own() -> None:
-    """Each says what was put there; a deletion deletes one, and a namespace shows its own."""
+    """Each returns its own text. A deletion removes one session, and a namespace lists its own sessions."""
     url = emptied()
     async with at(url) as store:
         for namespace in HOSTILE:
@@ -147,7 +147,7 @@ ALICE = place_of("alice")
 
 
 async def kept(store: RedisStore, name: str = "alice") -> Version:
-    """A session of a few turns, with an owner and metadata; where its third turn ends."""
+    """Write a session of a few turns with an owner and metadata; return the version after the third turn."""
     versions = []
     for turn in range(TURNS):
         said = [user(f"question {turn}"), assistant(f"answer {turn}")]
@@ -157,7 +157,7 @@ async def kept(store: RedisStore, name: str = "alice") -> Version:
 
 
 async def looked(store: RedisStore, version: Version) -> None:
-    """Ask a session everything: each answers, or says what is wrong with this session, and nothing else."""
+    """Call every operation on a session. Each answers, or raises a known error that names this session."""
     append = Record.of((user("more"),), id="more", time=0.0)
     asked: list[Callable[[], Coroutine[Any, Any, Any]]] = [
         lambda: store.load("alice"),
@@ -191,8 +191,8 @@ VALUES = [b"", b"text", b"\xc1", b"\xff" * 79, b"\xff" * 200, b"\0" * 80, b"\0" 
 
 @pytest.mark.parametrize("element", ELEMENTS)
 @pytest.mark.parametrize("value", VALUES, ids=range(len(VALUES)))
-async def test_what_is_no_such_element_is_no_crash(element: str, value: bytes) -> None:
-    """It is told as this session's damage, by whoever asks for it; other sessions are as they were."""
+async def test_a_wrong_element_is_damage_and_no_crash(element: str, value: bytes) -> None:
+    """Each reader gets an error that names this session. Other sessions are unaffected."""
     url = emptied()
     async with at(url) as store, at(url) as other:
         version = await kept(store)
@@ -226,7 +226,7 @@ async def test_a_forged_number_with_a_right_sum_is_corrupt(field: str) -> None:
             place = _layout.HEADER[field] - 1
             for number in NUMBERS:
                 if number == -1.0 and field in ("bytes", "created"):
-                    continue  # sizes are about right, and a turn may be older than 1970
+                    continue  # sizes are estimates, and a turn may be older than 1970
                 forged = data[:place] + struct.pack(">d", number) + data[place + 8 :]
                 total = reduce(xor, struct.unpack_from(f">{_layout.WORDS}I", forged)).to_bytes(4)
                 forged = forged[: _layout.WORDS * 4] + total + forged[_layout.WORDS * 4 + 4 :]
@@ -254,7 +254,7 @@ async def test_an_entry_of_the_index_that_is_no_session_id_is_corrupt(name: byte
 
 
 def nothing() -> AbstractContextManager[None]:
-    """Where nothing needs to be raised."""
+    """Return a context that expects no error."""
     from contextlib import nullcontext
 
     return nullcontext()
@@ -262,7 +262,7 @@ def nothing() -> AbstractContextManager[None]:
 
 @pytest.mark.parametrize("element", ["header", "metadata", "record"])
 async def test_no_flipped_bit_is_silently_wrong(element: str) -> None:
-    """An error that names the session, or still what was said."""
+    """A read raises an error that names the session, or returns the right contents."""
     url, place = emptied(), ELEMENTS[element]
     async with at(url) as store:
         await kept(store)
@@ -274,7 +274,7 @@ async def test_no_flipped_bit_is_silently_wrong(element: str) -> None:
         wanted = await all_of_it()
         with raw(url) as client:
             data = client.lindex(ALICE, place)
-            for bit in range(0, len(data) * 8, 3):  # each byte, and each place in a byte
+            for bit in range(0, len(data) * 8, 3):  # each byte, and each bit position
                 damaged = bytearray(data)
                 damaged[bit // 8] ^= 1 << bit % 8
                 client.lset(ALICE, place, bytes(damaged))
@@ -287,7 +287,7 @@ async def test_no_flipped_bit_is_silently_wrong(element: str) -> None:
 
 
 async def test_a_seal_that_saves_no_byte_is_noticed() -> None:
-    """By whoever looked at the session before, and would cut where a record no longer is."""
+    """The seal changes the header, so a writer that saw the session before cannot cut at a record that was removed."""
     url = emptied()
     async with at(url) as store:
         client = raw(url)
@@ -302,12 +302,12 @@ async def test_a_seal_that_saves_no_byte_is_noticed() -> None:
         assert client.llen(place_of("alice")) == RECORDS + 1
         assert client.lindex(place_of("alice"), 0) != before
         receipt = await store.append("alice", [user("2")], turn_id="t2")
-        assert (receipt.number, receipt.previous) == (2, receipt.version), "what it remembers is where it was"
+        assert (receipt.number, receipt.previous) == (2, receipt.version), "the change is remembered"
         client.close()
 
 
-async def test_a_session_at_anothers_place_is_noticed() -> None:
-    """Under a key that was renamed: every checksum covers the session's key."""
+async def test_a_session_under_another_key_is_detected() -> None:
+    """The key was renamed. Every checksum covers the session's key."""
     url = emptied()
     async with at(url) as store, at(url) as other:
         version = await kept(store)
@@ -327,7 +327,7 @@ async def test_a_session_at_anothers_place_is_noticed() -> None:
             assert client.llen(ALICE) == RECORDS + TURNS
 
 
-async def test_what_is_no_list_is_no_session_and_hides_no_other() -> None:
+async def test_a_key_that_is_no_list_is_damage_and_hides_no_other_session() -> None:
     url = emptied()
     async with at(url) as store:
         version = await kept(store)
@@ -343,7 +343,7 @@ async def test_what_is_no_list_is_no_session_and_hides_no_other() -> None:
 
 
 @pytest.mark.parametrize("turn", range(TURNS))
-async def test_a_lost_record_is_noticed_by_whoever_asks_for_it(turn: int) -> None:
+async def test_each_read_of_a_lost_record_detects_the_loss(turn: int) -> None:
     url = emptied()
     async with at(url) as store, at(url) as other:
         await kept(store)
@@ -377,8 +377,8 @@ async def test_a_lost_record_is_noticed_by_whoever_asks_for_it(turn: int) -> Non
     ("start", "stop"),
     [(0, -2), (0, RECORDS), (0, RECORDS - 1), (0, 9), (0, 2), (0, 1), (0, 0), (1, -1), (3, -1), (-1, -1)],
 )
-async def test_whatever_was_cut_off_is_noticed(start: int, stop: int) -> None:
-    """At the end and at the beginning, down to one element; no write makes it worse."""
+async def test_missing_elements_are_detected(start: int, stop: int) -> None:
+    """Elements are missing at the end or at the beginning. No write makes the damage worse."""
     url = emptied()
     async with at(url) as store, at(url) as other:
         version = await kept(store)
@@ -425,7 +425,7 @@ async def test_a_damaged_session_is_on_its_page_and_can_be_deleted() -> None:
 
 
 async def test_a_damaged_session_is_deleted_for_its_owner_alone() -> None:
-    """As far as the element tells; where its two copies of the owner differ, nobody is believed."""
+    """The owner is taken from the element. If its two copies of the owner differ, no owner is trusted."""
     url = emptied()
     async with at(url) as store:
         for sound in (True, False):
@@ -460,7 +460,7 @@ async def test_metadata_that_are_older_are_noticed() -> None:
 
 @pytest.mark.parametrize("owner", [None, "ann"])
 async def test_a_wrong_time_in_the_index_is_reported_and_put_right(owner: str | None) -> None:
-    """No listing misses the session silently."""
+    """A listing reports the session instead of omitting it."""
     url = emptied()
     async with at(url) as store:
         await store.append("alice", [user("x")], owner="ann")
@@ -495,20 +495,20 @@ async def test_a_damaged_number_of_a_record_drops_no_turn_that_is_retained(field
 
 
 def places(client: redis.Redis) -> int:
-    """How many places all indexes have."""
+    """Return the number of entries in all indexes."""
     return sum(client.zcard(key) for kind in (b"i", b"o") for key in every(client, kind))
 
 
 def expire(client: redis.Redis, names: list[str]) -> None:
-    """Let sessions expire, and wait until they are gone."""
+    """Expire sessions, and wait until the server has removed them."""
     for name in names:
         client.pexpire(place_of(name), 1)
     while any(client.exists(place_of(name)) for name in names):
         pass
 
 
-async def test_the_dead_leave_the_index() -> None:
-    """Those who commit meet them; nobody has to look at a page for that, and no index outlives its sessions."""
+async def test_expired_sessions_leave_the_index() -> None:
+    """Commits remove expired entries, without any listing. No index outlives its sessions."""
     url = emptied()
     async with at(url, ttl=3600) as store:
         dead = [f"dead {number}" for number in range(1000)]
@@ -521,7 +521,7 @@ async def test_the_dead_leave_the_index() -> None:
             assert places(client) <= 2 * 200
 
 
-async def test_a_page_shows_no_dead_and_removes_them() -> None:
+async def test_a_page_omits_expired_sessions_and_removes_their_entries() -> None:
     url = emptied()
     async with at(url) as store:
         names = [f"s{number:03}" for number in range(300)]
@@ -537,8 +537,8 @@ async def test_a_page_shows_no_dead_and_removes_them() -> None:
             assert not client.keys("*")
 
 
-async def test_a_namespace_whose_index_is_gone_leaves_the_list() -> None:
-    """As when the server evicts an index, or its last sessions expired and a page has removed them."""
+async def test_a_namespace_without_an_index_leaves_the_list() -> None:
+    """The server may evict an index, or a page may have removed its expired sessions."""
     url = emptied()
     async with at(url) as store:
         for name in ("a", "b"):
@@ -562,7 +562,7 @@ async def test_a_damaged_entry_in_the_list_of_namespaces_is_reported(entry: byte
 
 
 async def test_pages_while_others_insert_show_each_once() -> None:
-    """Whatever was there before, and stays as it is, is shown once; what comes meanwhile does not move it."""
+    """Sessions that existed before and do not change are shown once. New sessions do not move them."""
     url = emptied()
     async with at(url) as store:
         names = [f"s{number:03}" for number in range(100)]
@@ -580,7 +580,7 @@ async def test_pages_while_others_insert_show_each_once() -> None:
         assert shown == names[::-1]
 
 
-async def test_an_owner_who_changes_takes_the_place_along() -> None:
+async def test_a_change_of_owner_moves_the_entry_of_the_index() -> None:
     url = emptied()
     async with at(url) as store, at(url) as other:
 
@@ -597,7 +597,7 @@ async def test_an_owner_who_changes_takes_the_place_along() -> None:
         await store.append("b", [user("x")], owner="ann")
         with raw(url) as client:
             client.delete(place_of("a"))
-        await other.append("a", [user("anew")], owner="ben")  # nobody told its index of the end
+        await other.append("a", [user("anew")], owner="ben")  # nothing removed the expired session from its index
         assert await of("cid:1:x") == []
         assert await of("ben") == ["a"]
         assert sorted([info.key.session async for info in other.sessions()]) == ["a", "b"]
@@ -619,7 +619,7 @@ _runner: list[asyncio.Runner] = []
 
 @pytest.fixture(scope="module")
 def runner() -> Iterator[None]:
-    """One event loop for all machines."""
+    """Return one event loop for all machines."""
     with asyncio.Runner() as made:
         _runner.append(made)
         yield
@@ -627,12 +627,12 @@ def runner() -> Iterator[None]:
 
 
 def wait(work: Coroutine[Any, Any, T]) -> T:
-    """Its result."""
+    """Run a coroutine and return its result."""
     return _runner[0].run(work)
 
 
 class Side:
-    """What one of the two answered: a value, or the kind of error."""
+    """The answer of one side: a value, or the type of the error."""
 
     def __init__(self, call: Callable[[], Any]) -> None:
         self.value: Any = None
@@ -644,7 +644,7 @@ class Side:
 
 
 def same(found: Any, wanted: Any) -> None:
-    """All that is told, but for times, which are the server's: of the expiry it must be less than half a second."""
+    """Compare all fields except times, which are those of the server. Expiries may differ by half a second."""
     for name in wanted.__struct_fields__:
         one, other = getattr(found, name), getattr(wanted, name)
         if name == "expires_in" and other is not None:
@@ -654,9 +654,9 @@ def same(found: Any, wanted: Any) -> None:
 
 
 class Machine(RuleBasedStateMachine):
-    """Two sessions, each as a state and in Redis: the same is done to both sides, and their answers are compared.
+    """Two sessions, each as a state and in Redis. Each step runs on both sides, and the answers are compared.
 
-    Of two stores each has seen what the other changed meanwhile, or not.
+    Two stores take part. Each may or may not have seen the changes of the other.
     """
 
     keys = (Key("shop", "alice"), Key("shop", "Alice"))
@@ -672,7 +672,7 @@ class Machine(RuleBasedStateMachine):
 
     @initialize(ttl=st.sampled_from([None, 80.0]))
     def configure(self, ttl: float | None) -> None:
-        """The stores' own time to live."""
+        """Open the stores with a time to live."""
         self.states = {key: SessionState.absent(key, ttl=ttl) for key in self.keys}
         self.stores = [RedisBackend(emptied(), ttl=ttl) for _ in "ab"]
         for store in self.stores:
@@ -680,7 +680,7 @@ class Machine(RuleBasedStateMachine):
 
     @property
     def now(self) -> float:
-        """The time, by a clock that goes as the server's does."""
+        """Return the time of a clock that advances as the server's clock does."""
         return self.passed + time.monotonic() - self.began
 
     def teardown(self) -> None:
@@ -688,10 +688,10 @@ class Machine(RuleBasedStateMachine):
             wait(store.close())
         self.client.close()
 
-    # -------------------------------------------------------------------------------------------------- what is done
+    # -------------------------------------------------------------------------------------------------- the operations
 
     def commit(self, key: Key, change: Change, by: int) -> None:
-        """Commit to both."""
+        """Commit on both sides."""
         store = self.stores[by % 2]
         rows = Side(lambda: wait(store.commit(key, change)))
         epoch = b"?" * 16 if rows.error else rows.value.version.epoch
@@ -704,7 +704,7 @@ class Machine(RuleBasedStateMachine):
         self.changes = [*self.changes, (key, change)][-8:]
 
     def condition(self, expect: Any) -> Expect:
-        """Return the condition that is drawn as the number of a version and a strength."""
+        """Return the condition for the drawn number of a version and its strength."""
         if not isinstance(expect, tuple):
             return expect  # type: ignore[no-any-return]
         if not self.versions:
@@ -714,7 +714,7 @@ class Machine(RuleBasedStateMachine):
         return strengths[expect[1]]
 
     def record(self, id: str, part: int, *, open: bool, texts: int) -> Record:
-        """A round of a few messages."""
+        """Return a round of a few messages."""
         said = tuple(user(f"{id}.{part}.{place}") for place in range(texts))
         return Record.of(said, id=id, part=part, open=open, time=self.now)
 
@@ -734,7 +734,7 @@ class Machine(RuleBasedStateMachine):
     def change(
         self, key: Key, by: int, turns: Any, expect: Any, for_owner: str | None, limit: int | None, **parts: Any
     ) -> None:
-        """Anything that a change can ask for, in any combination."""
+        """Combine all parts of a change at random."""
         rounds = []
         for how_many, texts, open in turns:
             name = f"t{next(self.names)}"
@@ -748,18 +748,18 @@ class Machine(RuleBasedStateMachine):
 
     @rule(key=st.sampled_from(keys), by=small, turns=st.integers(1, 4), retain=st.none() | st.integers(1, 4))
     def append(self, key: Key, by: int, turns: int, retain: int | None) -> None:
-        """What an application does, most of the time."""
+        """Append turns, as applications usually do."""
         said = tuple(self.record(f"t{next(self.names)}", 0, open=False, texts=1 + place % 3) for place in range(turns))
         self.commit(key, Change(id=f"c{next(self.names)}", append=said, retain=retain), by)
 
     @rule(key=st.sampled_from(keys), by=small, retain=st.integers(1, 6))
     def retain(self, key: Key, by: int, retain: int) -> None:
-        """The beginning goes."""
+        """Drop the first turns."""
         self.commit(key, Change(id=f"c{next(self.names)}", retain=retain), by)
 
     @rule(key=st.sampled_from(keys), by=small, texts=st.integers(1, 2), open=st.booleans())
     def go_on(self, key: Key, by: int, texts: int, open: bool) -> None:
-        """The next round of the last turn, whether it is open or not."""
+        """Append the next round of the last turn, which may be open or closed."""
         header = self.states[key].header
         if header is not None and header.tail is not None:
             round = self.record(header.tail[0], header.tail[1] + 1, open=open, texts=texts)
@@ -768,14 +768,14 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.changes)
     @rule(key=st.none() | st.sampled_from(keys), by=small, which=small, other=st.booleans(), for_owner=owners)
     def repeat(self, key: Key | None, by: int, which: int, other: bool, for_owner: str | None) -> None:
-        """A change that was sent before, or another under its id; to its session, or to any; for anybody."""
+        """Repeat a change or reuse its id for another one, on any session and for any owner."""
         its, change = self.changes[which % len(self.changes)]
         change = Change(id=change.id, owner="someone else") if other else change
         self.commit(key or its, msgspec.structs.replace(change, for_owner=for_owner), by)
 
     @rule(key=st.sampled_from(keys), by=small, start=small, length=st.integers(1, 5))
     def seal(self, key: Key, by: int, start: int, length: int) -> None:
-        """Some of the records, as they are now."""
+        """Seal some of the current records."""
         records = self.states[key].records
         run = records[start % max(1, len(records)) :][:length]
         try:
@@ -791,7 +791,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(key=st.sampled_from(keys), by=small, expect=conditions, for_owner=owners, dice=st.integers(0, 3))
     def delete(self, key: Key, by: int, expect: Any, for_owner: str | None, dice: int) -> None:
-        """The whole session, now and then."""
+        """Delete the session, in a quarter of the calls."""
         if dice:
             return
         wanted = self.condition(expect)
@@ -803,7 +803,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([1.1, 5.3, 15.7, 50.9]))
     def time_passes(self, seconds: float) -> None:
-        """For a server by its deadlines; no sum of these is that of a time to live, or close to it."""
+        """Move the deadlines on the server. No sum of these durations is close to a time to live."""
         self.passed += seconds
         for key in self.keys:
             place = place_of(key.session, key.namespace)
@@ -820,7 +820,7 @@ class Machine(RuleBasedStateMachine):
         touch=st.booleans(),
     )
     def read(self, key: Key, by: int, last: int | None, before: int | None, since: int | None, touch: bool) -> None:
-        """Any part of a session."""
+        """Read any part of a session."""
         seen = self.versions[since % len(self.versions)] if since is not None and self.versions else None
         asked: Any = {"last": last, "before": None if seen else before, "since": seen, "touch": touch}
         state = Side(lambda: self.states[key].read(self.now, **asked))
@@ -835,14 +835,14 @@ class Machine(RuleBasedStateMachine):
 
     @rule(key=st.sampled_from(keys), by=small)
     def load(self, key: Key, by: int) -> None:
-        """All of it, as an application does."""
+        """Read the whole session, as an application does."""
         Machine.read.__wrapped__(self, key, by, None, None, None, touch=True)  # type: ignore[attr-defined]
 
-    # ---------------------------------------------------------------------------------------------------- what is so
+    # --------------------------------------------------------------------------------------------------- the invariants
 
     @rule(by=small)
     def pages_show_the_same(self, by: int) -> None:
-        """Page by page, of all and of an owner."""
+        """List all sessions and those of an owner, page by page."""
         headers = [state.header for state in self.states.values()]
         alive = [header.info(self.now) for header in headers if header is not None and header.alive(self.now)]
         alive.sort(key=lambda info: -info.updated)
@@ -859,7 +859,7 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_left_over(self) -> None:
-        """As many elements as there are records, no more changes than are remembered twice over, and the right sums."""
+        """Check the number of elements, the bound of remembered changes and the sum of bytes."""
         if not self.stores:
             return
         for key, state in self.states.items():
@@ -897,12 +897,12 @@ PLANTED = {
 
 @pytest.mark.usefixtures("runner")
 @pytest.mark.parametrize("fault", PLANTED)
-def test_the_machine_finds_what_is_planted(fault: str) -> None:
+def test_the_machine_finds_planted_faults(fault: str) -> None:
     chosen = settings(max_examples=1000, stateful_step_count=30, phases=[Phase.generate], report_multiple_bugs=False)
     with planted(*PLANTED[fault]), pytest.raises((AssertionError, TurnlogError)):
         run_state_machine_as_test(Machine, settings=chosen)
 
 
-def test_no_two_names_of_this_file_are_one() -> None:
-    """The list of hostile names is what it seems."""
+def test_all_hostile_names_are_different() -> None:
+    """No two hostile names are equal."""
     assert all(one != other for one, other in combinations(HOSTILE, 2))

@@ -1,4 +1,4 @@
-"""The servers that a URL or a client names for a Redis store, and errors that show no password."""
+"""The servers that a URL or a client names for a Redis store, and errors without the password."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from turnlog_redis._encrypted import EncryptedConnection
 from turnlog_redis._location import Location, location_of_client, location_of_url
 from turnlog_redis._topology import _slot
 
-_PASSWORD = "b9-sesame"  # noqa: S105 - what must be in no message
+_PASSWORD = "b9-sesame"  # noqa: S105 - no message may contain it
 
 
 def read(url: str, **options: Any) -> Location:
-    """The location of a URL."""
+    """Return the location of a URL."""
     return location_of_url(url, **{"service": "mymaster", "db": None, "mode": None, "root": None, **options})
 
 
@@ -39,7 +39,7 @@ def read(url: str, **options: Any) -> Location:
         ("redis+cluster://a,b:2", "cluster", (("a", 6379), ("b", 2)), "redis a:6379,b:2/0"),
     ],
 )
-def test_what_a_url_says(url: str, kind: str, addresses: object, name: str) -> None:
+def test_the_location_of_a_url(url: str, kind: str, addresses: object, name: str) -> None:
     location = read(url)
     assert (location.kind, location.addresses, location.name) == (kind, addresses, name)
     assert (location.maker is EncryptedConnection) == url.startswith("rediss")
@@ -52,7 +52,7 @@ def test_a_name_and_a_password_may_hold_anything() -> None:
     assert read("redis://:c@h").settings["username"] is None
 
 
-def test_the_database_stands_in_the_url_or_beside_it() -> None:
+def test_the_database_is_in_the_url_or_an_option() -> None:
     assert read("unix:///s", db=3).settings["db"] == 3
     assert read("redis://h", db=3).name == "redis h:6379/3"
     for options in ({"db": 3}, {"db": 2}):
@@ -83,14 +83,14 @@ def test_the_database_stands_in_the_url_or_beside_it() -> None:
         3,
     ],
 )
-def test_what_cannot_be_read_is_refused_without_a_piece_of_it(url: Any) -> None:
+def test_an_error_quotes_nothing_of_a_bad_url(url: Any) -> None:
     with pytest.raises(InvalidInput) as caught:
         read(url.replace("PW", _PASSWORD) if isinstance(url, str) else url)
     assert _PASSWORD not in str(caught.value)
     assert caught.value.__cause__ is None
 
 
-def test_options_of_tls_that_would_not_do_what_they_say_are_refused(tmp_path: Path) -> None:
+def test_options_of_tls_without_effect_are_refused(tmp_path: Path) -> None:
     (tmp_path / "none.crt").write_text("no certificate")
     none = str(tmp_path / "none.crt")
     for url, options in (
@@ -162,8 +162,8 @@ def test_every_scheme_finds_the_store() -> None:
         open_store("redis://a,b")
 
 
-def test_where_a_commands_key_is() -> None:
-    """redis.io/docs/reference/cluster-spec: the slot of 123456789 is 12739."""
+def test_the_slot_of_a_command() -> None:
+    """The slot of 123456789 is 12739, according to redis.io/docs/reference/cluster-spec."""
     assert _slot((b"LRANGE", b"123456789", 0, -1)) == 12739
     assert _slot((b"EVALSHA", b"x", 1, b"a{123456789}b", b"{other}")) == 12739
     assert _slot((b"PING",)) is None

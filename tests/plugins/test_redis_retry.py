@@ -30,7 +30,7 @@ from turnlog_redis._topology import Topology
 
 
 class Scripted(Topology):
-    """Answers what it was told to, one batch after the other, and then to all that it is well."""
+    """Returns the given answers, one batch after the other, and then `well` for each command."""
 
     def __init__(self, *answers: list[Any]) -> None:
         self.answers = list(answers)
@@ -49,7 +49,7 @@ class Scripted(Topology):
 
 
 def server(topology: Topology, *, timeout: float = 5.0) -> RetryingServer:
-    """One with this topology."""
+    """Return a server with this topology."""
     location = location_of_url("redis://h", service="", db=None, mode=None, root=None)
     made = RetryingServer(location, timeout)
     made.open()
@@ -73,7 +73,7 @@ FOR_NOW = [
 
 
 @pytest.mark.parametrize("refusal", FOR_NOW)
-async def test_what_is_refused_for_the_moment_is_asked_again(refusal: str) -> None:
+async def test_a_temporary_refusal_is_retried(refusal: str) -> None:
     topology = Scripted([Refused(refusal)])
     assert await server(topology).ask_all([(b"X",)], writes=True, again=False) == ["well"]
     with pytest.raises(Unavailable, match="nothing was done") as caught:
@@ -82,7 +82,7 @@ async def test_what_is_refused_for_the_moment_is_asked_again(refusal: str) -> No
 
 
 @pytest.mark.parametrize("refusal", ["NOPERM no", "MOVED 1 h:1", "OOM command not allowed", "WRONGTYPE", "ERR what?"])
-async def test_what_is_refused_for_good_is_told_at_once(refusal: str) -> None:
+async def test_a_permanent_refusal_is_raised_at_once(refusal: str) -> None:
     topology = Scripted([Refused(refusal)])
     with pytest.raises((AccessError, Unavailable), match="nothing was done") as caught:
         await server(topology).ask_all([(b"X",)], writes=True)
@@ -90,7 +90,7 @@ async def test_what_is_refused_for_good_is_told_at_once(refusal: str) -> None:
     assert len(topology.asked) == 1
 
 
-async def test_only_what_was_refused_is_asked_again() -> None:
+async def test_only_refused_commands_are_sent_again() -> None:
     topology = Scripted(["a", Refused(FOR_NOW[0]), SENT(), "d"], [Refused(FOR_NOW[1]), "c"])
     assert await server(topology).ask_all([(b"A",), (b"B",), (b"C",), (b"D",)]) == ["a", "well", "c", "d"]
     assert topology.asked[1:] == [[(b"B",), (b"C",)], [(b"B",)]]
@@ -107,11 +107,11 @@ async def test_a_script_that_the_server_does_not_know_is_sent_whole() -> None:
     [
         ([SENT], False, True, None),
         ([SENT], True, True, None),
-        ([SENT], True, False, OutcomeUnknown),  # it may have been done, and would be done twice
+        ([SENT], True, False, OutcomeUnknown),  # the command may have run, and would run twice
         ([UNSENT], True, False, None),
-        ([ABSENT], True, True, Unavailable),  # nobody is there: nothing was sent, and nobody need wait
+        ([ABSENT], True, True, Unavailable),  # no server accepts connections: nothing was sent, and waiting is useless
         ([SENT, ABSENT], False, True, Unavailable),
-        ([SENT, ABSENT], True, True, None),  # until it is known what became of it
+        ([SENT, ABSENT], True, True, None),  # retried until the outcome is known
         ([SENT, lambda: Refused("NOPERM")], True, True, OutcomeUnknown),
         ([lambda: Refused("TRYAGAIN"), SENT], True, False, OutcomeUnknown),
     ],
@@ -130,8 +130,8 @@ async def test_a_lost_answer(
 
 
 @pytest.mark.parametrize("scheme", ["redis", "redis+cluster"])
-async def test_who_still_connects_when_it_is_closed_is_told_so(scheme: str) -> None:
-    """Not cancelled: nobody asked for that."""
+async def test_closing_the_store_while_it_connects_raises_unavailable(scheme: str) -> None:
+    """The error is `Unavailable`, because nobody cancelled the task."""
     came: asyncio.Future[asyncio.StreamWriter] = asyncio.get_running_loop().create_future()
 
     def silent(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -162,7 +162,7 @@ async def test_nothing_is_asked_again_of_a_store_that_was_closed() -> None:
 
 
 async def warned(store: RedisBackend, caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What is said when it is opened."""
+    """Open a store and return its warnings."""
     caplog.clear()
     with caplog.at_level(logging.WARNING):
         async with store:
@@ -171,7 +171,7 @@ async def warned(store: RedisBackend, caplog: pytest.LogCaptureFixture) -> list[
     return [record.getMessage().partition(": ")[0].split(" ", 2)[2] for record in caplog.records]
 
 
-async def test_it_is_said_that_nothing_is_kept_on_disk(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_server_without_persistence_causes_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     server = servers.Redis()
     assert await warned(RedisBackend(server.url), caplog) == ["stores nothing on disk"]
     server.ask("CONFIG", "SET", "save", "60 1000")
@@ -185,17 +185,17 @@ async def test_it_is_said_that_nothing_is_kept_on_disk(caplog: pytest.LogCapture
 
 
 @pytest.mark.parametrize("policy", ["noeviction", "volatile-ttl", "allkeys-lru", "allkeys-random"])
-async def test_it_is_said_that_sessions_are_evicted(policy: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_server_that_evicts_sessions_causes_a_warning(policy: str, caplog: pytest.LogCaptureFixture) -> None:
     server = servers.Redis(f"maxmemory-policy={policy}", "appendonly=yes")
     evicts = ["evicts sessions when its memory is full"] if policy.startswith("allkeys") else []
     assert await warned(RedisBackend(server.url), caplog) == evicts
 
 
 @pytest.mark.parametrize("peer", ["10.0.0.1", "fe80::1%eth0", "127.0.0.1", "::1", None])
-async def test_it_is_said_that_anybody_may_come(
+async def test_a_server_without_a_password_causes_a_warning(
     peer: str | None, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From elsewhere, without a password."""
+    """The warning is for connections from other hosts without a password."""
 
     async def other(_: RetryingServer) -> str | None:
         return peer
@@ -213,7 +213,7 @@ async def test_it_is_said_that_anybody_may_come(
     ("user", "said"),
     [("", "nothing was done; set it in the URL"), (":hunter2@", "set the right user and password in the URL")],
 )
-async def test_a_password_that_is_missing_or_wrong_is_told_and_not_shown(user: str, said: str) -> None:
+async def test_a_missing_or_wrong_password_is_an_error_without_the_password(user: str, said: str) -> None:
     server = servers.Redis()
     server.ask("CONFIG", "SET", "requirepass", "secret")
     with pytest.raises(AccessError) as caught:
@@ -224,7 +224,7 @@ async def test_a_password_that_is_missing_or_wrong_is_told_and_not_shown(user: s
     assert ".:" not in str(caught.value)
 
 
-async def test_the_peer_is_whoever_is_connected_to() -> None:
+async def test_the_peer_is_the_other_end_of_the_connection() -> None:
     server = servers.Redis(f"unixsocket={servers.folder_for('socket') / 's'}", "unixsocketperm=777")
     async with RedisBackend(server.url) as store:
         assert await store._server.peer() == "127.0.0.1"
@@ -240,18 +240,18 @@ async def test_the_peer_is_whoever_is_connected_to() -> None:
 
 
 def connected(url: str) -> set[str]:
-    """The names of the connections to a server, beside the one that asks."""
+    """Return the addresses of the connections to a server, except the one that asks."""
     lines = str(servers.ask_redis(url, "CLIENT", "LIST", "TYPE", "normal")).splitlines()
     return {line.split()[0] for line in lines if "cmd=client" not in line}
 
 
 def connections(url: str) -> int:
-    """How many they are."""
+    """Return the number of connections to a server."""
     return len(connected(url))
 
 
 def eventually(there: Callable[[], bool]) -> None:
-    """A server hears of an end a moment later."""
+    """Wait until a condition holds. A server detects a closed connection a moment later."""
     end = time.monotonic() + 10
     while not there():
         assert time.monotonic() < end
@@ -260,19 +260,19 @@ def eventually(there: Callable[[], bool]) -> None:
 
 @pytest.fixture
 def alone() -> servers.Redis:
-    """A server that nobody else uses."""
+    """Start a server for one test alone."""
     return servers.Redis()
 
 
 async def use(store: Store, name: str, turns: int) -> None:
-    """Write to a session of its own, and to one that is shared."""
+    """Write to a session with this name and to a shared one."""
     for turn in range(turns):
         await asyncio.gather(store.append(name, [user(f"{turn}")]), store.append("shared", [user(name)]))
     assert [message.text for message in await store.load(name)] == [f"{turn}" for turn in range(turns)]
 
 
 def test_several_event_loops_share_one_store(alone: servers.Redis) -> None:
-    """Eight threads at once, several times: nothing is mixed up, and no connection outlives its loop."""
+    """Eight threads run at once, several times. No data is mixed up, and no connection outlives its loop."""
     store = Store(RedisBackend(alone.url))
     asyncio.run(store.open())
     interval = sys.getswitchinterval()
@@ -291,22 +291,22 @@ def test_several_event_loops_share_one_store(alone: servers.Redis) -> None:
 
 
 @pytest.mark.parametrize("kind", ["server", "cluster", "sentinel"])
-def test_a_loop_that_ends_leaves_no_connection_behind(kind: str, alone: servers.Redis) -> None:
-    """Also where it ends in the middle of an operation, and where nobody cancels what is left."""
+def test_a_loop_that_ends_leaves_no_connection_open(kind: str, alone: servers.Redis) -> None:
+    """The loop may end during an operation, with its tasks still pending."""
     url, nodes = alone.url, [alone.url]
     if kind == "cluster":
         url, nodes = servers.redis_cluster().url, [node.url for node in servers.redis_cluster().nodes]
     elif kind == "sentinel":
         url, nodes = servers.redis_sentinels().url, [servers.redis_sentinels().master.url]
     store = Store(RedisBackend(url))
-    before = [connections(node) for node in nodes]  # a sentinel has some
+    before = [connections(node) for node in nodes]  # sentinels hold connections of their own
 
     def ended() -> bool:
         return [connections(node) for node in nodes] == before
 
     async def work(name: str) -> None:
         await asyncio.gather(*(store.append(f"{name}{number}", [user("hello")]) for number in range(30)))
-        asyncio.ensure_future(store.append("left", [user("?")]))  # noqa: RUF006 - that is the point
+        asyncio.ensure_future(store.append("left", [user("?")]))  # noqa: RUF006 - the task is meant to stay pending
         await asyncio.sleep(0)
 
     with warnings.catch_warnings(record=True) as found:
@@ -327,7 +327,7 @@ def test_a_loop_that_ends_leaves_no_connection_behind(kind: str, alone: servers.
 
 
 def test_a_forked_child_leaves_its_parents_connections_alone(alone: servers.Redis) -> None:
-    """Children use, close or drop the store that they inherit, in a loop of their own, while the parent goes on."""
+    """Children use, close or drop the inherited store in a loop of their own while the parent continues."""
     held = [Store(RedisBackend(alone.url))]
     with asyncio.Runner() as runner:
         runner.run(held[0].open())
@@ -345,7 +345,7 @@ def test_a_forked_child_leaves_its_parents_connections_alone(alone: servers.Redi
                         held.clear()
                         gc.collect()
                     code = 0
-                except BaseException:  # noqa: BLE001 - it is the end of the process
+                except BaseException:  # noqa: BLE001 - the process ends here
                     traceback.print_exc()
                 finally:
                     os._exit(code)
@@ -358,7 +358,7 @@ def test_a_forked_child_leaves_its_parents_connections_alone(alone: servers.Redi
 
 @pytest.mark.parametrize("naive", [False, True])
 def test_a_child_in_the_same_loop_leaves_its_parents_connections_alone(naive: bool, alone: servers.Redis) -> None:
-    """One that did not forget them would close them, and its parent, whose list of sockets it shares, goes deaf."""
+    """A naive child closes the inherited connections. Both processes share an epoll set, so the parent never wakes."""
     backend = RedisBackend(alone.url, timeout=0.5 if naive else 30)
     store = Store(backend)
     with asyncio.Runner() as runner:

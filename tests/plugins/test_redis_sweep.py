@@ -1,4 +1,4 @@
-"""`RedisBackend.sweep`: the indexes of all namespaces forget the ids and owners of sessions that have expired."""
+"""`RedisBackend.sweep`: it removes the ids and owners of expired sessions from the indexes of all namespaces."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def client() -> Any:
 
 
 def entries(client: Any) -> int:
-    """How many entries all indexes have."""
+    """Return the number of entries in all indexes."""
     return sum(client.zcard(key) for kind in ("i", "o") for key in client.keys(f"turnlog:{{*}}:{kind}:*"))
 
 
 async def swept(store: Store, **options: bool) -> int:
-    """Sweep, and return how many sessions had expired."""
+    """Sweep, and return the number of expired sessions."""
     assert isinstance(store.backend, RedisBackend)
     return await store.backend.sweep(**options)
 
@@ -73,7 +73,7 @@ async def test_large_indexes_and_many_namespaces_are_swept_in_parts(
         assert entries(client) == 5
 
 
-async def test_a_sweep_forgets_the_owner_before_the_session_was_made_anew(client: Any) -> None:
+async def test_a_sweep_forgets_the_former_owner_of_a_recreated_session(client: Any) -> None:
     async with Store(RedisBackend(servers.redis())) as store:
         await store.append("s", [user("x")], owner="ann")
         client.delete(place_of("s"))
@@ -85,8 +85,8 @@ async def test_a_sweep_forgets_the_owner_before_the_session_was_made_anew(client
         assert [info.owner async for info in store.sessions()] == ["ben"]
 
 
-async def test_a_sweep_keeps_what_is_damaged_in_the_index(client: Any) -> None:
-    """Otherwise no page would report it."""
+async def test_a_sweep_keeps_damaged_sessions_in_the_index(client: Any) -> None:
+    """A listing reports the damage only while the index has the entry."""
     async with Store(RedisBackend(servers.redis())) as store:
         for name, value in (("header", b"damaged"), ("kind", None)):
             await store.append(name, [user("x")], owner="ann")
@@ -101,7 +101,7 @@ async def test_a_sweep_keeps_what_is_damaged_in_the_index(client: Any) -> None:
 
 @pytest.mark.parametrize("owner", [None, "ann"])
 async def test_a_page_forgets_a_session_in_both_indexes(owner: str | None, client: Any) -> None:
-    """An owner's index has entries that only the page of the owner would find, and the main index the other way."""
+    """Without this, an entry could remain that only the listing of the owner, or only the main listing, would find."""
     async with Store(RedisBackend(servers.redis())) as store:
         await store.append("s", [user("x")], owner="ann")
         client.delete(place_of("s"))

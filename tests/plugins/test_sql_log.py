@@ -1,4 +1,4 @@
-"""A damaged write-ahead log of SQLite is refused before SQLite drops what was committed; a crash leaves no such log."""
+"""SQLite's write-ahead log: a damaged one is refused before SQLite drops commits; a crash leaves no such log."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PAGE, HEADER, FRAME = 4096, 32, 24
 
 @pytest.fixture
 def log(tmp_path: Path) -> Iterator[Path]:
-    """The log of a database that a process has not closed: six transactions of two frames or more."""
+    """Return the log of a database that was not closed: six transactions of two or more frames."""
     connection = sqlite3.connect(tmp_path / "a.db", isolation_level=None)
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("CREATE TABLE t (a, b)")
@@ -35,7 +35,7 @@ def log(tmp_path: Path) -> Iterator[Path]:
 
 
 def frames(log: Path) -> list[bool]:
-    """Whether each frame ends a transaction."""
+    """Return for each frame whether it ends a transaction."""
     data = log.read_bytes()
     return [struct.unpack_from(">I", data, at + 4)[0] > 0 for at in range(HEADER, len(data), FRAME + PAGE)]
 
@@ -43,7 +43,7 @@ def frames(log: Path) -> list[bool]:
 @pytest.mark.parametrize("big", [False, True])
 @pytest.mark.parametrize("size", [8, 24, 104, 4104])
 def test_the_checksums_are_those_of_the_format(size: int, big: bool) -> None:
-    """As sqlite.org/fileformat2.html defines them, step by step."""
+    """The test follows the definition in sqlite.org/fileformat2.html."""
     dice = random.Random(size)
     before, data = (dice.getrandbits(32), dice.getrandbits(32)), dice.randbytes(size)
     a, b = before
@@ -61,7 +61,7 @@ def test_a_sound_log_hides_nothing(log: Path) -> None:
 
 
 def test_every_flipped_bit_is_noticed(log: Path) -> None:
-    """In the header, in the head of a frame and in its page; also in the last transaction, by what one bit changes."""
+    """Bits are flipped in the header, in the headers of frames and in pages, also in those of the last transaction."""
     data, dice = log.read_bytes(), random.Random(3)
     places = [*range(HEADER)]
     starts = list(range(HEADER, len(data), FRAME + PAGE))
@@ -76,7 +76,7 @@ def test_every_flipped_bit_is_noticed(log: Path) -> None:
 
 
 def test_a_transaction_that_is_half_written_is_no_damage(log: Path) -> None:
-    """Whatever is missing from the last one; but two cannot be half-written."""
+    """Any part of the last transaction may be missing. A second incomplete transaction is damage."""
     data, ends = log.read_bytes(), frames(log)
     last = max(place for place, end in enumerate(ends[:-1]) if end) + 1  # the first frame of the last transaction
     starts = [HEADER + place * (FRAME + PAGE) for place in range(len(ends))]
@@ -93,7 +93,7 @@ def test_a_transaction_that_is_half_written_is_no_damage(log: Path) -> None:
 
 
 def test_frames_of_an_earlier_use_of_the_log_are_no_damage(log: Path) -> None:
-    """A log that was copied into the database begins anew, with other salts, over what it held."""
+    """SQLite restarts a log after a checkpoint, with other salts, and overwrites the old frames one by one."""
     data = log.read_bytes()
     start = HEADER + 3 * (FRAME + PAGE)
     for place in range(start, len(data), FRAME + PAGE):
@@ -103,7 +103,7 @@ def test_frames_of_an_earlier_use_of_the_log_are_no_damage(log: Path) -> None:
 
 
 async def stored(path: Path, turns: int) -> None:
-    """Store turns, and leave the files as a process that is killed would."""
+    """Store turns, and copy the files as a killed process leaves them."""
     async with Store(SQLiteBackend(f"sqlite:///{path}/chat.db", sweep=0)) as store:
         for number in range(turns):
             await store.append("alice", [user(f"turn {number}")])
@@ -112,7 +112,7 @@ async def stored(path: Path, turns: int) -> None:
 
 
 def test_a_store_does_not_open_over_a_damaged_log(tmp_path: Path) -> None:
-    """Otherwise alice would have fewer turns, without an error; the log stays for a restoration."""
+    """Otherwise alice would lose turns without an error. The log is kept so that it can be restored."""
     asyncio.run(stored(tmp_path, 5))
     log = tmp_path / "killed.db-wal"
     data = log.read_bytes()

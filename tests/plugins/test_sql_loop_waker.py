@@ -25,14 +25,14 @@ posix = pytest.mark.only_where(os.name == "posix", "pipes", "there is no pipe th
 
 
 class Deaf(asyncio.SelectorEventLoop):
-    """It listens to nothing, as Windows' own."""
+    """An event loop that cannot watch a pipe, like that of Windows."""
 
     def add_reader(self, *args: Any) -> None:  # type: ignore[override]
         raise NotImplementedError
 
 
 async def passed(times: int) -> list[int]:
-    """The items that a loop receives from a thread that wakes it while it is busy."""
+    """Return the items that a busy loop receives from a thread."""
     received: list[int] = []
     complete = asyncio.Event()
 
@@ -49,7 +49,7 @@ async def passed(times: int) -> list[int]:
 
     thread = threading.Thread(target=wake)
     thread.start()
-    thread.join()  # which blocks the loop
+    thread.join()  # blocks the loop
     assert received == []
     await asyncio.wait_for(complete.wait(), 30)
     return received
@@ -57,7 +57,7 @@ async def passed(times: int) -> list[int]:
 
 @pytest.mark.parametrize("make", [asyncio.SelectorEventLoop, Deaf])
 def test_all_items_arrive_in_order(make: Callable[[], asyncio.AbstractEventLoop]) -> None:
-    """Even more than a pipe holds."""
+    """The items are more than a pipe can hold."""
     loop = make()
     try:
         assert loop.run_until_complete(passed(100_000)) == list(range(100_000))
@@ -77,7 +77,7 @@ def test_a_loop_that_is_woken_for_nothing_goes_on() -> None:
     asyncio.run(talk())
 
 
-def test_a_loop_that_cannot_listen_has_its_turns(tmp_path: Path) -> None:
+def test_a_store_works_in_a_loop_that_cannot_watch_a_pipe(tmp_path: Path) -> None:
     async def talk() -> list[str]:
         async with Store(SQLiteBackend(f"sqlite:///{tmp_path}/t.db")) as store:
             for number in range(3):
@@ -92,13 +92,13 @@ def test_a_loop_that_cannot_listen_has_its_turns(tmp_path: Path) -> None:
 
 
 def open_files() -> int:
-    """How many this process has, once nothing is left that nobody can reach."""
+    """Return the number of open files of this process after a garbage collection."""
     gc.collect()
     return len(os.listdir("/proc/self/fd"))
 
 
 def comes(about: Callable[[], bool]) -> bool:
-    """Whether something comes about once a store's thread is back from the call that woke a loop.
+    """Return whether a condition becomes true, after the store's thread has returned from the call that woke a loop.
 
     Until then the thread holds the waker, and the loop if there is no pipe.
     """
@@ -111,7 +111,7 @@ def comes(about: Callable[[], bool]) -> bool:
 @posix
 @pytest.mark.only_where(sys.platform == "linux", "linux", "open files are counted in /proc")
 def test_loops_that_have_ended_leave_no_file_open(tmp_path: Path) -> None:
-    """One store after the other, each in a loop of its own, and one store in many loops."""
+    """Stores are used one after the other, each in a loop of its own. Another store is used in many loops."""
 
     async def talk(store: Store) -> None:
         await store.append("s", [user("hello")])
@@ -135,8 +135,8 @@ def test_loops_that_have_ended_leave_no_file_open(tmp_path: Path) -> None:
 
 @posix
 @pytest.mark.only_where(sys.platform == "linux", "linux", "open files are counted in /proc")
-def test_loops_that_were_let_go_of_leave_no_file_open(tmp_path: Path) -> None:
-    """Nobody has closed them."""
+def test_abandoned_loops_leave_no_file_open(tmp_path: Path) -> None:
+    """The loops were garbage-collected without being closed."""
     store = Store(SQLiteBackend(f"sqlite:///{tmp_path}/t.db"))
     asyncio.run(store.open())
     before = open_files()
@@ -154,7 +154,7 @@ def test_loops_that_were_let_go_of_leave_no_file_open(tmp_path: Path) -> None:
 
 @posix
 def test_a_child_takes_nothing_that_should_wake_its_parent(tmp_path: Path) -> None:
-    """Both go on with the loop that was there, which listens to one pipe in both."""
+    """Both processes keep using the inherited loop, which watches the same pipe in both."""
     loop = asyncio.SelectorEventLoop()
     store = Store(SQLiteBackend(f"sqlite:///{tmp_path}/t.db"))
     loop.run_until_complete(store.open())
@@ -216,7 +216,7 @@ def test_an_interrupt_that_stops_the_loop_leaves_the_other_items_to_its_next_run
 
 @posix
 def test_a_loop_that_was_closed_is_not_woken(tmp_path: Path) -> None:
-    """Its requests are carried out, and their answers are dropped."""
+    """Its requests are executed, and their answers are dropped."""
     store = Store(SQLiteBackend(f"sqlite:///{tmp_path}/t.db"))
     asyncio.run(store.open())
     loop = asyncio.SelectorEventLoop(selectors.SelectSelector())
@@ -229,7 +229,7 @@ def test_a_loop_that_was_closed_is_not_woken(tmp_path: Path) -> None:
     for task in asyncio.all_tasks(loop):
         task._log_destroy_pending = False  # type: ignore[attr-defined]
     loop.close()
-    asyncio.run(store.close())  # which does what was asked for until now
+    asyncio.run(store.close())  # executes the pending requests
     asyncio.run(store.open())
     assert [message.text for message in asyncio.run(store.load("s"))] == ["left behind"]
     asyncio.run(store.close())

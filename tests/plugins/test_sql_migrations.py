@@ -1,4 +1,4 @@
-"""The way from one version of the tables to the next: many at once, killed half-way, only looked at, without rights."""
+"""Migrations: many processes at once, killed processes, checks without changes, and missing rights."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ NOW = _migrations.newest()
 
 
 class Place(ABC):
-    """A database without a table of turnlog."""
+    """A database without tables of turnlog."""
 
     def __init__(self) -> None:
         self.empty()
 
     @abstractmethod
     def backend(self, **options: Any) -> SQLBackend:
-        """Return a backend there."""
+        """Return a backend on the database."""
 
     def store(self, **options: Any) -> Store:
-        """Return a store there."""
+        """Return a store on the database."""
         return Store(self.backend(**options))
 
     @abstractmethod
     def ask(self, sql: str) -> Sequence[Sequence[Any]]:
-        """The rows that the database answers to a statement."""
+        """Return the rows of a statement."""
 
     @abstractmethod
     def empty(self) -> None:
@@ -52,19 +52,19 @@ class Place(ABC):
 
     @abstractmethod
     def state(self) -> object:
-        """All that opening might change."""
+        """Return everything that opening a store might change."""
 
     def numbers(self, sql: str) -> list[int]:
-        """The first column of the rows."""
+        """Return the first column of the rows."""
         return [int(row[0]) for row in self.ask(sql)]
 
     def versions(self) -> list[int]:
-        """Those that were reached."""
+        """Return the versions in the table of versions."""
         return self.numbers("SELECT version FROM turnlog_schema ORDER BY version")
 
 
 class SQLite(Place):
-    """A file of its own."""
+    """A SQLite file."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -89,7 +89,7 @@ class SQLite(Place):
 
 
 class OnServer(Place):
-    """A database of a server's."""
+    """A database on a server."""
 
     def __init__(self, url: str, make: type[PostgreSQLBackend | MySQLBackend]) -> None:
         self.url = url
@@ -113,12 +113,12 @@ class OnServer(Place):
         return sorted(map(tuple, columns)), [list(map(tuple, self.ask(f"SELECT * FROM {t}"))) for t in self.tables()]
 
     def tables(self) -> list[str]:
-        """The names of those that are there."""
+        """Return the names of the tables."""
         return sorted(row[0] for row in self.ask(f"SELECT table_name FROM information_schema.tables {self.ours}"))
 
 
 def place_named(name: str, folder: Path) -> Place:
-    """SQLite, or a server, which may be left out."""
+    """Return a place by its name. A missing server skips the test."""
     if name == "sqlite":
         return SQLite(folder)
     if name == "postgresql":
@@ -128,17 +128,17 @@ def place_named(name: str, folder: Path) -> Place:
 
 @pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    """Each database in turn."""
+    """Return each kind of database."""
     found = place_named(request.param, tmp_path)
     yield found
     found.empty()
 
 
-# ---------------------------------------------------------------------------------------------- the steps of the future
+# ---------------------------------------------------------------------------------------------- steps of later versions
 
 
 def _table(dialect: Dialect) -> list[str]:
-    """Fails where it is done twice; on MySQL, which cannot take it back, it finds what is there."""
+    """Fail if the step runs twice. MySQL cannot roll it back, so there it skips the existing objects."""
     again = "IF NOT EXISTS " if dialect.name == "mysql" else ""
     return [
         f"CREATE TABLE {again}planted (step INTEGER)",
@@ -157,20 +157,20 @@ LATER = len(STEPS)
 
 @contextmanager
 def turnlog_of(version: int) -> Iterator[None]:
-    """As if this turnlog knew the tables up to a version."""
+    """Run as a turnlog that knows the tables up to a version."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_migrations, "MIGRATIONS", STEPS[:version])
         yield
 
 
 def open_and_close(store: Store) -> None:
-    """As a process does that has nothing else to do."""
+    """Open and close a store."""
     asyncio.run(store.open())
     asyncio.run(store.close())
 
 
 def fork(work: Callable[[], None]) -> int:
-    """Do something in a process of its own; its id."""
+    """Run work in a forked process; return its id."""
     pid = os.fork()
     if not pid:
         code = 1
@@ -185,19 +185,19 @@ def fork(work: Callable[[], None]) -> int:
 
 
 def ended(pid: int) -> int:
-    """How a process ended: its exit code, or minus the number of its signal."""
+    """Return the exit code of a process, or minus the number of the signal that killed it."""
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 async def fill(store: Store) -> None:
-    """Two turns with metadata and an owner."""
+    """Write two turns with metadata and an owner."""
     async with store:
         await store.append("alice", [user("hello"), assistant("hi")], metadata={"title": "T"}, owner="u1")
         await store.append("alice", [user("bye"), assistant("bye")])
 
 
 async def go_on(store: Store, *, filled: bool) -> None:
-    """All of `fill` is there, and more can be written."""
+    """Check that the contents of `fill` are complete and that a turn can be appended."""
     async with store:
         if filled:
             session = await store.session("alice")
@@ -208,7 +208,7 @@ async def go_on(store: Store, *, filled: bool) -> None:
 
 
 def prepare(place: Place, *, filled: bool) -> None:
-    """Tables of today with something in them, or none."""
+    """Empty a place, and fill the current tables if `filled`."""
     place.empty()
     if filled:
         asyncio.run(fill(place.store()))
@@ -216,7 +216,7 @@ def prepare(place: Place, *, filled: bool) -> None:
 
 @pytest.mark.parametrize("filled", [False, True])
 def test_eight_processes_at_once_do_each_step_once(place: Place, filled: bool) -> None:
-    """From nothing, and from today's tables with a session in them."""
+    """The processes start from an empty database, or from the current tables with a session."""
     prepare(place, filled=filled)
     gate, opener = os.pipe()
 
@@ -237,9 +237,9 @@ def test_eight_processes_at_once_do_each_step_once(place: Place, filled: bool) -
 
 
 def die_at(at: int) -> None:
-    """Have this process killed before one statement of the steps, or behind the last of a step, or of all.
+    """Kill this process before one statement of the steps, after the last one of a step, or at the end.
 
-    It can do nothing else afterwards: it must be one of its own.
+    The process cannot run anything else afterwards, so it must be a forked one.
     """
     count = itertools.count()
     found_missing = _migrations.missing
@@ -263,8 +263,8 @@ def die_at(at: int) -> None:
 
 
 @pytest.mark.parametrize("filled", [False, True])
-def test_what_a_killed_process_leaves_is_finished_by_the_next(place: Place, filled: bool) -> None:
-    """Killed at each statement; the data is as it was."""
+def test_the_next_process_finishes_an_interrupted_migration(place: Place, filled: bool) -> None:
+    """The process is killed at each statement. The data is unchanged."""
     kills = 0
     for at in itertools.count():
         prepare(place, filled=filled)
@@ -285,7 +285,7 @@ def test_what_a_killed_process_leaves_is_finished_by_the_next(place: Place, fill
     assert kills >= (8 if filled else 17)
 
 
-# ------------------------------------------------------------------------------------------------------- only to look
+# -------------------------------------------------------------------------------------------------------------- checks
 
 
 def nothing(place: Place) -> None:
@@ -293,18 +293,18 @@ def nothing(place: Place) -> None:
 
 
 def older(place: Place) -> None:
-    """Tables of today, for a turnlog of tomorrow."""
+    """The current tables, for a later turnlog."""
     asyncio.run(fill(place.store()))
 
 
 def newer(place: Place) -> None:
-    """Tables of tomorrow."""
+    """The tables of a later turnlog."""
     with turnlog_of(LATER):
         asyncio.run(fill(place.store()))
 
 
 def damaged(*sql: str) -> Callable[[Place], None]:
-    """Tables of today to which something has happened."""
+    """Return a function that makes the current tables and damages them."""
 
     def make(place: Place) -> None:
         asyncio.run(fill(place.store()))
@@ -336,7 +336,7 @@ REFUSED: dict[str, tuple[Callable[[Place], None], int, str]] = {
     ),
 }
 ALWAYS = [name for name in REFUSED if name not in ("nothing", "older")]
-DATABASES = {"no version": 2}  # on MariaDB that is what a kill leaves: it is finished
+DATABASES = {"no version": 2}  # on MariaDB a killed process leaves this state, and the next one continues
 CASES = [
     (database, name, migrate)
     for name in REFUSED
@@ -346,8 +346,8 @@ CASES = [
 
 
 @pytest.mark.parametrize(("place", "how", "migrate"), CASES, indirect=["place"])
-def test_what_does_not_fit_is_refused_and_stays_as_it_is(place: Place, how: str, migrate: str) -> None:
-    """It says what to do."""
+def test_unsuitable_tables_are_refused_and_not_changed(place: Place, how: str, migrate: str) -> None:
+    """The error names the next step."""
     make, version, said = REFUSED[how]
     make(place)
     before = place.state()
@@ -358,12 +358,12 @@ def test_what_does_not_fit_is_refused_and_stays_as_it_is(place: Place, how: str,
     assert place.state() == before
 
 
-def test_what_fits_is_looked_at_and_used(place: Place) -> None:
+def test_current_tables_are_checked_and_used(place: Place) -> None:
     asyncio.run(place.backend().bring_up())
     asyncio.run(go_on(place.store(migrate="check"), filled=False))
 
 
-def test_bring_up_says_what_it_did_whatever_the_option(place: Place) -> None:
+def test_bring_up_reports_its_work_with_any_option(place: Place) -> None:
     said = [asyncio.run(place.backend(migrate="check").bring_up()).partition(": ")[2] for _ in range(2)]
     assert said == [f"created the tables, version {NOW}", f"the tables have version {NOW}, nothing to do"]
     with turnlog_of(LATER):
@@ -372,12 +372,12 @@ def test_bring_up_says_what_it_did_whatever_the_option(place: Place) -> None:
 
 
 def test_the_wait_for_another_process_that_migrates_has_an_end() -> None:
-    """PostgreSQL: it says so, and the next opening finds nothing half done."""
+    """On PostgreSQL the wait ends with an error, and the next opening finds no partial migration."""
     place = OnServer(servers.postgresql(), PostgreSQLBackend)
 
     async def work() -> None:
         async with PostgreSQLBackend(place.url, sweep=0) as backend:
-            other = backend._database  # a connection to it that holds the lock
+            other = backend._database  # its connection holds the lock
             assert isinstance(other, postgresql._Postgres)
 
             async def hold(connection: Any) -> None:
@@ -409,7 +409,7 @@ async def test_bring_up_leaves_an_open_store_open(tmp_path: Path) -> None:
 
 @pytest.fixture
 def app() -> Iterator[tuple[str, str]]:
-    """PostgreSQL without tables: the URL of its owner, and of a role without any rights there."""
+    """Return the URLs of the owner and of a role without rights, on PostgreSQL without tables."""
     place = OnServer(servers.postgresql(), PostgreSQLBackend)
     url = place.url.partition("://")[2].rpartition("@")[2]
     place.ask("CREATE ROLE turnlog_app LOGIN PASSWORD 'secret'")
@@ -419,8 +419,8 @@ def app() -> Iterator[tuple[str, str]]:
     place.ask("DROP ROLE turnlog_app")
 
 
-async def test_rights_to_the_rows_are_enough_once_the_tables_are_there(app: tuple[str, str]) -> None:
-    """Both to look and by default, for all that a store does."""
+async def test_rights_to_the_rows_are_enough_once_the_tables_exist(app: tuple[str, str]) -> None:
+    """A role with rights to the rows can use every operation, with `migrate="check"` and with the default."""
     owner, url = app
     with pytest.raises(AccessError, match=r"the server denies permission \(permission denied"):
         await PostgreSQLBackend(url).open()

@@ -1,4 +1,4 @@
-"""The operations of the SQL backends against `SessionState`: the same calls have the same answers."""
+"""The operations of the SQL backends compared with `SessionState`: the same calls have the same answers."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from turnlog_sql import _operations
 small = st.integers(0, 7)
 owners = st.none() | st.none() | st.sampled_from(["ann", "ben"])
 conditions = st.none() | st.none() | st.sampled_from([ABSENT, PRESENT]) | st.tuples(small, st.integers(0, 2))
-"""A condition; a tuple is one of the last versions, and which of its three strengths."""
+"""A condition. A tuple holds the number of one of the last versions and of one of its three strengths."""
 
 
 class Side:
-    """What one of the two answered: a value, or the kind of error."""
+    """The answer of one side: a value, or the type of the error."""
 
     def __init__(self, call: Callable[[], Any]) -> None:
         self.value: Any = None
@@ -46,7 +46,7 @@ class Side:
 
 
 class Machine(RuleBasedStateMachine):
-    """Two sessions, each as a state and as rows: the same is done to both sides, and their answers are compared."""
+    """Two sessions, each as a state and as rows. Each step runs on both sides, and the answers are compared."""
 
     keys = (Key("shop", "alice"), Key("shop", "Alice"))
 
@@ -67,14 +67,14 @@ class Machine(RuleBasedStateMachine):
 
     @initialize(ttl=st.sampled_from([None, None, 80.0]))
     def configure(self, ttl: float | None) -> None:
-        """The store's own time to live."""
+        """Set the time to live of the store."""
         self.ttl = ttl
         self.states = {key: SessionState.absent(key, ttl=ttl) for key in self.keys}
 
-    # -------------------------------------------------------------------------------------------------- what is done
+    # -------------------------------------------------------------------------------------------------- the operations
 
     def commit(self, key: Key, change: Change) -> None:
-        """Commit to both."""
+        """Commit on both sides."""
         epoch = next(self.epochs).to_bytes(16, "big")
         state = Side(lambda: self.states[key].apply(change, self.now, nonce=lambda _: epoch))
         statements, seen = self.database.statements, self.seen.get(key)
@@ -99,7 +99,7 @@ class Machine(RuleBasedStateMachine):
         return (version, version.session, version.exact)[drawn[1]]
 
     def record(self, id: str, part: int, *, open: bool, texts: int) -> Record:
-        """A round of a few messages."""
+        """Return a round of a few messages."""
         said = tuple(user(f"{id}.{part}.{place}") for place in range(texts))
         return Record.of(said, id=id, part=part, open=open, time=self.now)
 
@@ -116,7 +116,7 @@ class Machine(RuleBasedStateMachine):
         limit=st.none() | st.integers(50, 300),
     )
     def change(self, key: Key, turns: Any, expect: Any, for_owner: str | None, limit: int | None, **parts: Any) -> None:
-        """Anything that a change can ask for, in any combination."""
+        """Combine all parts of a change at random."""
         rounds = []
         for how_many, texts, open in turns:
             name = f"t{next(self.names)}"
@@ -137,19 +137,19 @@ class Machine(RuleBasedStateMachine):
         open=st.booleans(),
     )
     def append(self, key: Key, turns: int, retain: int | None, expect: Any, for_owner: str | None, open: bool) -> None:
-        """What an application does, most of the time."""
+        """Append turns, as applications usually do."""
         said = tuple(self.record(f"t{next(self.names)}", 0, open=open, texts=1 + place % 3) for place in range(turns))
         id, expect = f"c{next(self.names)}", self.condition(expect)
         self.commit(key, Change(id=id, append=said, retain=retain, expect=expect, for_owner=for_owner))
 
     @rule(key=st.sampled_from(keys), retain=st.integers(1, 6))
     def retain(self, key: Key, retain: int) -> None:
-        """The beginning goes."""
+        """Drop the first turns."""
         self.commit(key, Change(id=f"c{next(self.names)}", retain=retain))
 
     @rule(key=st.sampled_from(keys), texts=st.integers(1, 2), open=st.booleans())
     def go_on(self, key: Key, texts: int, open: bool) -> None:
-        """The next round of the last turn, whether it is open or not."""
+        """Append the next round of the last turn, which may be open or closed."""
         header = self.states[key].header
         if header is not None and header.tail is not None:
             round = self.record(header.tail[0], header.tail[1] + 1, open=open, texts=texts)
@@ -158,7 +158,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.changes)
     @rule(key=st.sampled_from(keys), which=small, other=st.booleans(), for_owner=owners)
     def repeat(self, key: Key, which: int, other: bool, for_owner: str | None) -> None:
-        """A change that was sent before, also for another owner, or another under its id."""
+        """Repeat a change, also for another owner, or reuse its id for another change."""
         change = self.changes[which % len(self.changes)]
         if other:
             change = Change(id=change.id, owner="someone else", for_owner=for_owner)
@@ -168,7 +168,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(key=st.sampled_from(keys), start=small, length=st.integers(2, 5))
     def seal(self, key: Key, start: int, length: int) -> None:
-        """Some of the records, as they are now."""
+        """Seal some of the current records."""
         records = self.states[key].records
         run = records[start % max(1, len(records)) :][:length]
         try:
@@ -185,7 +185,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(key=st.sampled_from(keys), expect=conditions, for_owner=owners, dice=st.integers(0, 3))
     def delete(self, key: Key, expect: Any, for_owner: str | None, dice: int) -> None:
-        """The whole session, now and then."""
+        """Delete the session, in a part of the calls."""
         if dice:
             return
         wanted = self.condition(expect)
@@ -198,7 +198,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([1.0, 5.0, 15.0, 50.0]))
     def wait(self, seconds: float) -> None:
-        """Time passes."""
+        """Advance the time."""
         self.now += seconds
 
     @rule(
@@ -209,7 +209,7 @@ class Machine(RuleBasedStateMachine):
         touch=st.booleans(),
     )
     def read(self, key: Key, last: int | None, before: int | None, since: int | None, touch: bool) -> None:
-        """Any part of a session."""
+        """Read any part of a session."""
         seen = self.versions[since % len(self.versions)] if since is not None and self.versions else None
         asked: Any = {"last": last, "before": None if seen else before, "since": seen, "touch": touch}
         state = Side(lambda: self.states[key].read(self.now, **asked))
@@ -222,18 +222,18 @@ class Machine(RuleBasedStateMachine):
             self.same(answer, session)
 
     def same(self, found: Session, wanted: Session) -> None:
-        """All that is told of a session, but for the bytes, which a state estimates."""
+        """Compare all fields of a session except the bytes, which a state estimates."""
         assert found.continues == wanted.continues
         assert found.records == wanted.records
         for name in found.info.__struct_fields__:
             if name != "bytes":
                 assert getattr(found.info, name) == getattr(wanted.info, name), name
 
-    # ---------------------------------------------------------------------------------------------------- what is so
+    # --------------------------------------------------------------------------------------------------- the invariants
 
     @rule()
     def pages_show_the_same(self) -> None:
-        """Page by page, of all and of an owner."""
+        """List all sessions and those of an owner, page by page."""
         headers = [state.header for state in self.states.values()]
         alive = [header.info(self.now) for header in headers if header is not None and header.alive(self.now)]
         for owner in (None, "", "ann"):
@@ -250,7 +250,7 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_left_over(self) -> None:
-        """As many rows as there are records, and no more changes than are remembered twice over."""
+        """Check the number of rows, the bound of remembered changes and the sum of bytes."""
         here = [state for state in self.states.values() if state.header is not None]
         assert self.database.rows("sessions") == len(here)
         assert self.database.rows("records") == sum(len(state.records) for state in here)
@@ -268,7 +268,7 @@ def test_the_steps_agree_with_the_state() -> None:
 
 
 class ForgetsTheChange(Machine):
-    """Planted: a change is not remembered."""
+    """A planted fault: a change is not remembered."""
 
     def commit(self, key: Key, change: Change) -> None:
         super().commit(key, change)
@@ -276,7 +276,7 @@ class ForgetsTheChange(Machine):
 
 
 class LeavesRecords(Machine):
-    """Planted: what is cut comes back with the next session of the name."""
+    """A planted fault: a new session under the same id has the old records."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -285,7 +285,7 @@ class LeavesRecords(Machine):
 
 
 class CutsOneTooMany(Machine):
-    """Planted: retention drops a turn that should stay."""
+    """A planted fault: retention drops one turn too many."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -295,7 +295,7 @@ class CutsOneTooMany(Machine):
 
 
 @pytest.mark.parametrize("planted", [ForgetsTheChange, LeavesRecords, CutsOneTooMany])
-def test_the_machine_finds_what_is_planted(planted: type[Machine]) -> None:
+def test_the_machine_finds_planted_faults(planted: type[Machine]) -> None:
     chosen = settings(stateful_step_count=40, phases=[Phase.generate], report_multiple_bugs=False)
     with pytest.raises((AssertionError, sqlite3.IntegrityError)):
         run_state_machine_as_test(planted, settings=chosen)

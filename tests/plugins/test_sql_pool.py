@@ -1,4 +1,4 @@
-"""Connections to a server, over a driver that does what it is told: lent, lost, handed on, and never mixed up."""
+"""Connections to a server, with a scripted driver: they are lent, lost, passed on and never mixed up."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ KEY = Key("default", "a")
 
 
 class Connection:
-    """Answers in the order of the questions, as a socket does: whoever asks next gets what is next."""
+    """A connection that answers requests in order, like a socket: the next request gets the next answer."""
 
     def __init__(self) -> None:
         self.open = True
         self.told = True
-        """Whether this side would know that it is not."""
+        """Whether this side would detect that the connection is closed."""
         self.until = 0.0
         self.answers: deque[str] = deque()
         self.log: list[str] = []
 
 
 def nothing(_: Connection) -> None:
-    """Happens."""
+    """Do nothing."""
 
 
 class Refused(Exception):
-    """What the driver raises."""
+    """The error of the driver."""
 
 
 class Driver(Server[Connection]):
@@ -51,9 +51,9 @@ class Driver(Server[Connection]):
         super().__init__("a server", pool_size=pool_size, timeout=timeout)
         self.made: list[Connection] = []
         self.before: dict[str, Callable[[Connection], None]] = {}
-        """What happens when it is asked something."""
+        """Actions before a request, by its text."""
         self.after: dict[str, Callable[[Connection], None]] = {}
-        """What happens once it has done it."""
+        """Actions after a request, by its text."""
 
         self.statements: Any = SimpleNamespace(
             locks=True, lock=SimpleNamespace(sql="lock", bind=lambda values: (values["session"].decode(),))
@@ -120,25 +120,25 @@ class Driver(Server[Connection]):
 
     @property
     def log(self) -> list[str]:
-        """What all connections were asked, one after the other."""
+        """The requests of all connections, one connection after the other."""
         return [word for connection in self.made for word in connection.log]
 
 
 def says(word: str) -> Steps[Any]:
-    """One statement, which is answered by itself."""
+    """A statement that answers its own text."""
     statement: Any = SimpleNamespace(sql=word)
     rows = yield statement, ()
     return rows[0][0]
 
 
 def lose(connection: Connection) -> None:
-    """The connection breaks in this moment."""
+    """Break the connection."""
     connection.open = False
     raise ConnectionResetError
 
 
 def refuse(failure: Failure, times: int = 1) -> Callable[[Connection], None]:
-    """The server refuses, so often."""
+    """Return an action in which the server refuses `times` requests."""
     left = [times]
 
     def refused(_: Connection) -> None:
@@ -152,8 +152,8 @@ def refuse(failure: Failure, times: int = 1) -> Callable[[Connection], None]:
 # ------------------------------------------------------------------------------------------ cancellations
 
 
-async def test_what_was_asked_by_a_caller_that_went_is_never_answered_to_another() -> None:
-    """At each moment of a read and of a transaction: the connection that would be one answer behind is dropped."""
+async def test_the_answer_to_a_cancelled_caller_reaches_no_other_caller() -> None:
+    """A call is cancelled at each moment of a read and a transaction. A connection that owes an answer is dropped."""
     for moment in range(12):
         for call in (Driver.asked, Driver.written):
             driver = Driver(pool_size=1)
@@ -168,7 +168,7 @@ async def test_what_was_asked_by_a_caller_that_went_is_never_answered_to_another
 
 
 async def test_a_connection_that_is_kept_after_a_cancellation_answers_the_wrong_question() -> None:
-    """The naive pool: the test above can tell."""
+    """The naive pool keeps the connection, so the test above can fail."""
     connection = Connection()
     driver = Driver()
     task = asyncio.ensure_future(driver.fetch(connection, "mine", ()))
@@ -182,7 +182,7 @@ async def test_a_connection_that_is_kept_after_a_cancellation_answers_the_wrong_
 
 
 class Lender:
-    """A pool, and what was made for it."""
+    """A pool and the connections that it made."""
 
     def __init__(self, *, size: int = 1) -> None:
         self.made: list[Connection] = []
@@ -194,17 +194,17 @@ class Lender:
         )
 
     async def acquire(self, seconds: float = 5.0) -> Connection:
-        """Borrow one."""
+        """Acquire a connection."""
         return await self.pool.acquire(time.monotonic() + seconds)
 
     async def answers(self, connection: Connection) -> bool:
-        """Probe one."""
+        """Probe a connection."""
         await asyncio.sleep(0)
         self.probed.append(connection)
         return connection.told
 
     async def connect(self, until: float) -> Connection:
-        """Make one."""
+        """Open a connection."""
         await asyncio.sleep(0)
         if self.fails:
             raise Unavailable("it is not there")
@@ -212,13 +212,13 @@ class Lender:
         return self.made[-1]
 
     def discard(self, connection: Connection) -> None:
-        """Drop one."""
+        """Drop a connection."""
         connection.open = False
         self.discarded.append(connection)
 
 
 async def settle() -> None:
-    """Let every task go as far as it can."""
+    """Let all tasks run until they wait."""
     for _ in range(10):
         await asyncio.sleep(0)
 
@@ -233,7 +233,7 @@ async def test_the_last_one_used_is_lent_first() -> None:
     assert len(lender.made) == 2
 
 
-async def test_there_are_never_more_than_its_size() -> None:
+async def test_a_pool_never_exceeds_its_size() -> None:
     lender = Lender(size=3)
     most = 0
 
@@ -248,7 +248,7 @@ async def test_there_are_never_more_than_its_size() -> None:
     assert most == 3
 
 
-async def test_those_who_wait_are_served_in_their_order() -> None:
+async def test_waiting_tasks_are_served_in_order() -> None:
     lender = Lender()
     held = await lender.acquire()
     served: list[int] = []
@@ -268,8 +268,8 @@ async def test_those_who_wait_are_served_in_their_order() -> None:
 
 @pytest.mark.parametrize("sound", [True, False])
 @pytest.mark.parametrize("handed", [True, False])
-async def test_who_is_cancelled_while_waiting_leaves_the_connection_to_the_next(sound: bool, handed: bool) -> None:
-    """Also when it was handed over in the same moment, and when what is handed over is only a place for a new one."""
+async def test_a_cancelled_waiter_leaves_the_connection_to_the_next(sound: bool, handed: bool) -> None:
+    """The connection, or the right to open one, may be passed to the cancelled task at the same moment."""
     lender = Lender()
     held = await lender.acquire()
     first, second = (asyncio.ensure_future(lender.acquire()) for _ in "ab")
@@ -287,7 +287,7 @@ async def test_who_is_cancelled_while_waiting_leaves_the_connection_to_the_next(
 
 
 async def test_a_connection_that_is_lost_as_it_is_handed_over_is_dropped_and_replaced() -> None:
-    """A driver may keep the socket of a connection open that the server has ended."""
+    """The server may close a connection while the driver keeps its socket open."""
     lender = Lender()
     held = await lender.acquire()
     waiting = asyncio.ensure_future(lender.acquire())
@@ -298,7 +298,7 @@ async def test_a_connection_that_is_lost_as_it_is_handed_over_is_dropped_and_rep
     assert lender.discarded == [held]
 
 
-async def test_who_waits_too_long_is_told_so() -> None:
+async def test_waiting_too_long_for_a_connection_is_unavailable() -> None:
     lender = Lender()
     held = await lender.acquire()
     with pytest.raises(
@@ -309,8 +309,8 @@ async def test_who_waits_too_long_is_told_so() -> None:
     assert await lender.acquire() is held
 
 
-async def test_a_connection_that_could_not_be_made_leaves_its_place() -> None:
-    """To the next who waits, and then to whoever comes."""
+async def test_a_failed_connection_frees_its_place() -> None:
+    """Waiting tasks and later callers may then open one."""
     lender = Lender()
     lender.fails = True
     outcomes = await asyncio.gather(*(lender.acquire() for _ in range(5)), return_exceptions=True)
@@ -319,8 +319,8 @@ async def test_a_connection_that_could_not_be_made_leaves_its_place() -> None:
     assert await lender.acquire() is lender.made[0]
 
 
-async def test_a_cancellation_that_the_driver_keeps_to_itself_is_told_all_the_same() -> None:
-    """As `asyncio.wait_for` does in Python 3.11, where what it waits for ends in the same moment."""
+async def test_a_cancellation_that_the_driver_swallows_is_raised() -> None:
+    """In Python 3.11 `asyncio.wait_for` swallows a cancellation if its task ends at the same moment."""
 
     class Deaf(Driver):
         async def connect(self) -> Connection:
@@ -340,7 +340,7 @@ async def test_a_cancellation_that_the_driver_keeps_to_itself_is_told_all_the_sa
 
 
 async def test_a_connection_that_was_idle_for_long_must_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that does is kept.  One that does not is replaced, as are the others, which were idle for longer."""
+    """A connection that answers is kept. One that does not is replaced, like those that were idle for longer."""
     lender = Lender(size=3)
     borrowed = [await lender.acquire() for _ in range(3)]
     for connection in borrowed:
@@ -358,7 +358,7 @@ async def test_a_connection_that_was_idle_for_long_must_answer(monkeypatch: pyte
     assert lender.probed == [borrowed[2], borrowed[2]]
 
 
-async def test_who_is_cancelled_while_it_probes_leaves_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_cancelled_probe_frees_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
     lender = Lender()
     lender.pool.release(await lender.acquire(), sound=True)
     monkeypatch.setattr(_pool, "IDLE", -1.0)
@@ -370,7 +370,7 @@ async def test_who_is_cancelled_while_it_probes_leaves_its_place(monkeypatch: py
     assert [connection.open for connection in lender.made] == [False, True]
 
 
-async def test_what_was_lent_when_it_was_closed_is_dropped_when_it_comes_back() -> None:
+async def test_a_connection_that_returns_to_a_closed_pool_is_dropped() -> None:
     lender = Lender(size=2)
     a, b = await lender.acquire(), await lender.acquire()
     lender.pool.release(a, sound=True)
@@ -385,11 +385,11 @@ def test_a_size_is_from_1_to_1000() -> None:
             Driver(pool_size=size)  # type: ignore[arg-type]
 
 
-# ------------------------------------------------------------------------------------------ what becomes of a loss
+# ----------------------------------------------------------------------------------- lost connections
 
 
 async def test_connections_that_were_all_cut_silently_are_no_error() -> None:
-    """As by a firewall, while a model thinks: this side hears of it only when it asks, of each for itself."""
+    """A firewall may drop idle connections. Each loss is detected only when the connection is used."""
     driver = Driver(pool_size=3)
     for call in (driver.asked("a"), driver.written("b"), driver.written("b", first="c")):
         await asyncio.gather(*(driver.asked("?") for _ in range(3)))
@@ -406,7 +406,7 @@ async def test_a_read_whose_connection_is_lost_is_done_again_once() -> None:
     assert driver.log == ["a", "a"]
 
 
-async def test_a_read_that_was_in_anothers_way_is_done_again() -> None:
+async def test_a_read_that_conflicts_with_another_is_repeated() -> None:
     driver = Driver()
     driver.before["a"] = refuse(Failure.BEGIN_ANEW, 19)
     assert await driver.asked("a") == "a"
@@ -424,7 +424,7 @@ async def test_a_transaction_that_is_lost_before_its_commit_is_done_again() -> N
 
 
 async def test_a_transaction_that_is_lost_in_its_commit_is_unknown() -> None:
-    """Unless its steps recognize that they were carried out before: then it is done again, once."""
+    """The operation is repeated once if it recognizes its earlier execution."""
     driver = Driver()
     driver.after["commit"] = lose
     with pytest.raises(OutcomeUnknown, match="a server: the connection was lost"):
@@ -439,8 +439,8 @@ async def test_a_transaction_that_is_lost_in_its_commit_is_unknown() -> None:
     assert driver.log.count("commit") == 5
 
 
-async def test_a_statement_that_is_lost_is_looked_for_in_a_transaction() -> None:
-    """And stays unknown where that cannot be had."""
+async def test_a_lost_statement_is_repeated_in_a_transaction() -> None:
+    """If no transaction can begin, the outcome stays unknown."""
     driver = Driver()
     driver.after["now"] = lose
     assert await driver.written("a", first="now") == "a"
@@ -449,7 +449,7 @@ async def test_a_statement_that_is_lost_is_looked_for_in_a_transaction() -> None
         await driver.written("a", first="now")
 
 
-async def test_a_transaction_in_anothers_way_is_begun_anew_until_it_is_too_often() -> None:
+async def test_a_transaction_that_conflicts_is_repeated_up_to_a_limit() -> None:
     for failure in (Failure.DUPLICATE, Failure.BEGIN_ANEW):
         driver = Driver()
         driver.before["a"] = refuse(failure, 19)
@@ -460,7 +460,7 @@ async def test_a_transaction_in_anothers_way_is_begun_anew_until_it_is_too_often
             await driver.written("a")
 
 
-async def test_what_is_unknown_stays_so_whoever_is_in_the_way_afterwards() -> None:
+async def test_an_unknown_outcome_stays_unknown_after_later_conflicts() -> None:
     driver = Driver()
     driver.after["now"] = lose
     driver.before["a"] = refuse(Failure.BEGIN_ANEW, 20)
@@ -497,7 +497,7 @@ async def test_no_answer_in_time_is_a_loss() -> None:
     assert [connection.open for connection in driver.made] == [False, False]
 
 
-async def test_what_is_no_error_of_the_driver_comes_through_and_ends_the_connection() -> None:
+async def test_an_unexpected_error_is_raised_and_ends_the_connection() -> None:
     driver = Driver()
 
     def wrong(_: Connection) -> None:
@@ -509,11 +509,11 @@ async def test_what_is_no_error_of_the_driver_comes_through_and_ends_the_connect
     assert not driver.made[0].open
 
 
-# ------------------------------------------------------------------------------------------ turns
+# ----------------------------------------------------------------------------- writers of one session
 
 
 async def test_a_session_that_many_write_to_occupies_one_connection() -> None:
-    """They take turns, and others have the rest of the pool."""
+    """The writers of one session share one connection. Other sessions have the rest of the pool."""
     driver = Driver(pool_size=2)
     most = 0
 
@@ -529,8 +529,8 @@ async def test_a_session_that_many_write_to_occupies_one_connection() -> None:
     assert (most, len(driver.made)) == (2, 2)
 
 
-async def test_what_is_read_and_written_alone_is_one_transaction() -> None:
-    """That has locked the session; other writes to it wait, and reads and other sessions go on."""
+async def test_reads_and_writes_inside_alone_are_one_transaction() -> None:
+    """The transaction has locked the session. Other writes to it wait; reads and other sessions continue."""
     driver, begun = Driver(pool_size=2), asyncio.Event()
 
     async def other(word: str, key: Key) -> None:
@@ -551,7 +551,7 @@ async def test_what_is_read_and_written_alone_is_one_transaction() -> None:
     assert len(driver.made) == 2
 
 
-async def test_a_lock_that_was_not_needed_is_given_up() -> None:
+async def test_an_unneeded_lock_is_released() -> None:
     driver = Driver(pool_size=1)
     async with driver.alone(KEY):
         assert await driver.asked("a") == "a"
@@ -562,8 +562,8 @@ async def test_a_lock_that_was_not_needed_is_given_up() -> None:
     assert await driver.written("b", key=KEY) == "b"
 
 
-async def test_without_the_lock_it_goes_on() -> None:
-    """One that is not had in time, and one whose connection is lost: the write is a transaction of its own."""
+async def test_alone_continues_without_its_lock() -> None:
+    """The lock may time out, or its connection may be lost. The write is then a transaction of its own."""
     driver = Driver(pool_size=1)
     driver.before["lock"] = refuse(Failure.BEGIN_ANEW)
     async with driver.alone(KEY):
@@ -576,8 +576,8 @@ async def test_without_the_lock_it_goes_on() -> None:
     assert driver.made[1].log == ["begin", "c", "commit"]
 
 
-async def test_what_is_lost_alone_is_done_again_elsewhere() -> None:
-    """A read; a write before its commit; and one whose commit is lost, if it recognizes that it was carried out."""
+async def test_a_loss_inside_alone_is_repeated_on_another_connection() -> None:
+    """A lost read or write is repeated. A lost commit is repeated only if it recognizes its earlier execution."""
     for moment, again in (("a", False), ("b", False), ("commit", True)):
         driver = Driver(pool_size=2)
         lost = [nothing, lose]
@@ -626,8 +626,8 @@ async def test_closing_that_is_cancelled_drops_every_connection() -> None:
     assert [connection.open for connection in driver.made] == [False, False]
 
 
-def test_what_a_child_inherits_is_neither_used_nor_closed() -> None:
-    """Also where the loop is the same, and goes on in both."""
+def test_a_child_neither_uses_nor_closes_inherited_connections() -> None:
+    """This also holds if both processes continue to use the same loop."""
     with asyncio.Runner() as runner:
         driver = Driver()
         runner.run(driver.asked("a"))

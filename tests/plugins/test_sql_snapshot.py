@@ -1,4 +1,4 @@
-"""What SQLite reads by two statements is of one moment, whoever writes between them."""
+"""Two statements of one read on SQLite see the same state, even if another process writes between them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NOBODY = cast("Any", Future())
 
 @pytest.fixture
 def connections(tmp_path: Path) -> Iterator[tuple[Connection, Connection]]:
-    """Two to one file that holds a session of ten turns."""
+    """Yield two connections to one file with a session of ten turns."""
     path = tmp_path / "turnlog.db"
     with (
         closing(sqlite3.connect(path, isolation_level=None, factory=Connection)) as one,
@@ -46,7 +46,7 @@ def _append(connection: Connection, turn: int) -> None:
 
 
 def _read(connection: Connection, between: Any, statements: Statements) -> Session:
-    """The last messages; `between` is called once their header has been read."""
+    """Read the last messages, and call `between` after the header was read."""
 
     def steps() -> _operations.Steps[Session]:
         reading = _operations.read(statements, KEY, 1.0, None, last=4, before=None, since=None, touch=True)
@@ -64,7 +64,7 @@ def _read(connection: Connection, between: Any, statements: Statements) -> Sessi
     return cast("Session", _drive(connection, (NOBODY, False, steps, None, 0.0)))
 
 
-def test_who_writes_between_the_header_and_the_records_is_not_seen(
+def test_a_write_between_the_header_and_the_records_is_not_seen(
     connections: tuple[Connection, Connection],
 ) -> None:
     one, other = connections
@@ -74,11 +74,11 @@ def test_who_writes_between_the_header_and_the_records_is_not_seen(
     assert [record.number for record in _read(one, lambda: None, _statements()).records] == [9, 10]
 
 
-def test_without_the_snapshot_it_would_be(connections: tuple[Connection, Connection]) -> None:
+def test_without_the_snapshot_the_write_is_seen(connections: tuple[Connection, Connection]) -> None:
     one, other = connections
     naive = copy(_statements())
     naive.begin = naive.end = Statement.joined("SELECT 1")
-    with pytest.raises(CorruptRecord, match="not where it belongs"):
+    with pytest.raises(CorruptRecord, match="in the wrong place"):
         _read(one, lambda: _append(other, 10), naive)
 
 

@@ -1,4 +1,4 @@
-"""What has expired is removed: in bounded transactions, by any number of processes, and nothing that lives."""
+"""The sweep removes expired sessions in bounded transactions, from any number of processes, and no other sessions."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from turnlog_sql.postgresql import PostgreSQLBackend
 from turnlog_sql.sqlite import SQLiteBackend
 
 LONG = 4_000.0
-"""Seconds: longer than SQLite keeps a session that has expired."""
+"""Seconds, longer than SQLite keeps an expired session."""
 TABLES = ("sessions", "metadata", "records", "changes")
 
 
 class Place(ABC):
-    """A database without a session in it."""
+    """A database without sessions."""
 
     @abstractmethod
     def backend(self, **options: Any) -> SQLBackend:
-        """Return a backend there that does not sweep by itself."""
+        """Return a backend on the database that does not sweep by itself."""
 
     def store(self, **options: Any) -> Store:
         """Return a store over such a backend."""
@@ -42,23 +42,23 @@ class Place(ABC):
 
     @abstractmethod
     def now(self) -> float:
-        """Return what a right clock shows, in seconds since 1970."""
+        """Return the right time, in seconds since 1970."""
 
     @abstractmethod
     async def pass_time(self, seconds: float) -> None:
-        """Let time pass."""
+        """Advance the time."""
 
     @abstractmethod
     def sessions(self, table: str) -> list[int]:
-        """The sessions of which a table has rows, by number."""
+        """Return the numbers of the sessions that have rows in a table."""
 
     def left(self) -> set[int]:
-        """The numbers of sessions that are left in any table."""
+        """Return the numbers of the sessions that have rows in any table."""
         return {number for table in TABLES for number in self.sessions(table)}
 
 
 class SQLite(Place):
-    """A file, and a clock."""
+    """A SQLite file with a clock."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "turnlog.db"
@@ -82,7 +82,7 @@ class SQLite(Place):
 
 
 class OnServer(Place):
-    """A server, which has the clock."""
+    """A server, which has its own clock."""
 
     def __init__(self, url: str, make: type[PostgreSQLBackend | MySQLBackend]) -> None:
         self.url = url
@@ -105,7 +105,7 @@ class OnServer(Place):
 
 @pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    """Each database in turn."""
+    """Return each kind of database."""
     if request.param == "sqlite":
         yield SQLite(tmp_path)
     elif request.param == "postgresql":
@@ -115,14 +115,14 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
 
 
 async def fill(store: Store, *names: str, ttl: float = 0) -> None:
-    """A session with a row in each table, for each name."""
+    """Write for each name a session with a row in each table."""
     for name in names:
         await store.append(name, [user("hello"), assistant("hi")], owner="u1")
         await store.merge_metadata(name, {"title": name}, ttl=ttl)
 
 
 async def sweep(store: Store) -> int:
-    """Remove what has expired; return how many sessions that were."""
+    """Remove expired sessions; return their number."""
     assert isinstance(store.backend, SQLBackend)
     return await store.backend.sweep()
 
@@ -134,11 +134,11 @@ def database_of(store: Store) -> Database:
 
 
 async def fill_many(store: Store, count: int) -> None:
-    """So many sessions that live for 10 seconds."""
+    """Write `count` sessions with a time to live of 10 seconds."""
     await asyncio.gather(*(fill(store, f"s{number}", ttl=10) for number in range(count)))
 
 
-async def test_what_has_expired_is_gone_from_every_table_and_what_lives_stays(place: Place) -> None:
+async def test_a_sweep_removes_expired_sessions_from_every_table_and_no_others(place: Place) -> None:
     async with place.store() as store:
         await fill(store, "for ever", "older")
         await fill(store, "long", ttl=10_000)
@@ -180,7 +180,7 @@ async def test_a_shorter_ttl_of_the_backend_takes_effect_at_the_next_use(place: 
 
 
 async def test_a_clock_that_is_ahead_removes_no_session_that_others_still_use(place: Place) -> None:
-    """By up to an hour: another process finds the session as it was."""
+    """The clock is up to an hour ahead. Another process finds the session unchanged."""
     async with place.store() as store:
         await fill(store, "a", ttl=1800)
         ahead = place.backend(clock=lambda: place.now() + 3_500)
@@ -211,7 +211,7 @@ async def test_a_transaction_removes_a_hundred_at_most(place: Place, monkeypatch
 
 
 def test_processes_that_sweep_at_once_count_each_session_once(place: Place) -> None:
-    """Two stores in each of four processes, and none fails."""
+    """Four processes sweep with two stores each, and none fails."""
 
     async def prepare() -> None:
         async with place.store() as store:
@@ -266,7 +266,7 @@ async def test_a_session_that_is_used_again_between_look_and_removal_stays(
         assert all(len(place.sessions(table)) == 1 for table in ("sessions", "records", "changes"))
 
 
-async def test_a_session_that_is_used_while_it_is_removed_is_there_afterwards(place: Place) -> None:
+async def test_a_session_that_is_used_while_it_is_removed_exists_afterwards(place: Place) -> None:
     async with place.store() as store, place.store() as other:
         for number in range(30):
             await other.append("alice", [user("before")])
@@ -290,11 +290,11 @@ async def test_erase_owner_leaves_what_has_expired_to_the_sweep(place: Place) ->
         assert place.left() == set()
 
 
-# ----------------------------------------------------------------------------------------------------- by itself
+# --------------------------------------------------------------------------------------------------------- the sweeper
 
 
 class Pauses:
-    """Stands for sleeping: says when a sweep has ended, and how long the sweeper would sleep."""
+    """Replaces the sleep of the sweeper. It reports the duration and waits until the test wakes it."""
 
     def __init__(self) -> None:
         self._asleep: asyncio.Queue[float] = asyncio.Queue()
@@ -305,26 +305,26 @@ class Pauses:
         await self._wake.get()
 
     async def first(self) -> float:
-        """Wait until it would sleep, and say how long."""
+        """Wait until the sweeper would sleep; return the duration."""
         async with asyncio.timeout(20):
             return await self._asleep.get()
 
     async def next(self) -> float:
-        """Have it wake up and sweep once more."""
+        """Wake the sweeper and wait for the next sweep; return the duration of its sleep."""
         self._wake.put_nowait(None)
         return await self.first()
 
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> Pauses:
-    """What the sweeper sleeps with."""
+    """Replace the sleep of the sweeper."""
     made = Pauses()
     monkeypatch.setattr(_store, "_sleep", made)
     return made
 
 
 def others() -> set[Any]:
-    """The tasks of this loop beside the one that asks."""
+    """Return the tasks of this loop, except the current one."""
     return asyncio.all_tasks() - {asyncio.current_task()}
 
 
@@ -347,12 +347,12 @@ async def test_closing_ends_the_sweeper_and_opening_starts_one(tmp_path: Path, p
     for _ in range(2):
         await store.open()
         await pauses.first()
-        await store.open()  # it is open
+        await store.open()  # the store is already open
         assert len(others()) == 1
         await store.close()
         assert others() == set()
     await store.open()
-    await store.close()  # before it has begun
+    await store.close()  # before the sweeper has begun
     assert others() == set()
 
 
@@ -374,7 +374,7 @@ def test_closing_from_another_loop_ends_the_sweeper_too(tmp_path: Path, pauses: 
 
     asyncio.run(work())
     asyncio.run(store.open())
-    asyncio.run(store.close())  # its loop has ended, and it with it
+    asyncio.run(store.close())  # the loop of the sweeper has ended, and the sweeper with it
 
 
 async def test_a_sweep_that_finds_the_file_locked_is_a_warning_and_the_next_one_works(
@@ -419,7 +419,7 @@ async def test_a_sweep_that_finds_no_server_is_a_warning_and_the_next_one_works(
     server.stop()
 
 
-async def test_not_even_what_nobody_foresaw_ends_the_sweeper(
+async def test_an_unexpected_error_does_not_end_the_sweeper(
     tmp_path: Path, pauses: Pauses, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = SQLite(tmp_path)

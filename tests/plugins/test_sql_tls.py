@@ -1,4 +1,4 @@
-"""Connections to a server are encrypted, and to the right one, as `sslmode` says; no message holds a password."""
+"""Connections to a server are encrypted and verified according to `sslmode`; no message contains a password."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from turnlog_sql._store import SQLBackend
 from turnlog_sql.mysql import MySQLBackend
 from turnlog_sql.postgresql import PostgreSQLBackend
 
-_PASSWORD = "b9-sesame"  # noqa: S105 -- what must be in no message
+_PASSWORD = "b9-sesame"  # noqa: S105 -- no message may contain it
 
 _EXTENSIONS = """
 [req]
@@ -34,7 +34,7 @@ subjectAltName = DNS:localhost
 
 
 class Certificates(NamedTuple):
-    """Files: an authority, another, and of the first a certificate for `localhost`, which is no name of 127.0.0.1."""
+    """Files of two authorities, and of a certificate from the first for `localhost`, which does not cover 127.0.0.1."""
 
     authority: Path
     stranger: Path
@@ -44,7 +44,7 @@ class Certificates(NamedTuple):
 
 @cache
 def certificates() -> Certificates:
-    """Made now, by whoever the servers run as: they want the key to be theirs."""
+    """Create the certificates as the user of the servers, which require a key of their own."""
     openssl = servers.program("openssl")
     if openssl is None:
         servers.leave_out("tls", "no openssl is installed, which would make a certificate")
@@ -71,12 +71,12 @@ def certificates() -> Certificates:
 
 @cache
 def postgresql() -> servers.Postgres:
-    """One that encrypts, and says whom it let in."""
+    """Return a PostgreSQL with TLS that logs its connections."""
     files = certificates()
     server = servers.Postgres("log_connections=on")
     if not servers.ask(server.url, "SHOW ssl_library")[0][0]:
         server.stop()
-        servers.leave_out("tls", "this PostgreSQL was built without it")
+        servers.leave_out("tls", "this PostgreSQL was built without TLS")
     server.stop()
     server.settings += ["ssl=on", f"ssl_cert_file={files.certificate}", f"ssl_key_file={files.key}"]
     server.start()
@@ -85,14 +85,14 @@ def postgresql() -> servers.Postgres:
 
 @cache
 def mariadb() -> servers.MariaDB:
-    """The same."""
+    """Return a MariaDB with TLS that logs its connections."""
     files = certificates()
     log = ("general-log", "general-log-file=let-in")
     return servers.MariaDB(f"ssl-cert={files.certificate}", f"ssl-key={files.key}", *log)
 
 
 class Place:
-    """A server that encrypts.
+    """A server with TLS.
 
     Args:
         name: `postgresql` or `mariadb`.
@@ -103,14 +103,14 @@ class Place:
         self.server: servers.Postgres | servers.MariaDB = postgresql() if name == "postgresql" else mariadb()
 
     def backend(self, host: str, *, password: str | None = None, **options: Any) -> SQLBackend:
-        """Return a backend there.
+        """Return a backend on the server.
 
         Args:
-            host: What the server is called.
-            password: Not the right one.
-            options: Of the backend.
+            host: The host name in the URL.
+            password: A wrong password.
+            options: The options of the backend.
         """
-        if isinstance(self.server, servers.Postgres):  # which trusts everybody who comes from here
+        if isinstance(self.server, servers.Postgres):  # trusts all local connections
             url = f"postgresql://postgres:{_PASSWORD}@{host}:{self.server.port}/postgres"
             return PostgreSQLBackend(url, sweep=0, timeout=20, **options)
         url = self.server.url.replace("127.0.0.1", host)
@@ -119,7 +119,7 @@ class Place:
         return MySQLBackend(url, sweep=0, timeout=20, **options)
 
     def let_in(self) -> int:
-        """How many connections the server has accepted."""
+        """Return the number of connections that the server has accepted."""
         if isinstance(self.server, servers.Postgres):
             return (self.server.folder / "log").read_bytes().count(b"connection authorized")
         return (self.server.folder / "data" / "let-in").read_bytes().count(b"Connect\t")
@@ -127,12 +127,12 @@ class Place:
 
 @pytest.fixture(params=["postgresql", "mariadb"])
 def place(request: pytest.FixtureRequest) -> Place:
-    """Each server."""
+    """Return each kind of server."""
     return Place(request.param)
 
 
 async def encrypted(backend: SQLBackend) -> bool:
-    """Whether the server says so."""
+    """Return whether the connection is encrypted, according to the server."""
     asked = {
         "postgresql": "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()",
         "mysql": "SHOW SESSION STATUS LIKE 'Ssl_cipher'",
@@ -166,7 +166,7 @@ async def test_require_takes_any_certificate(place: Place) -> None:
     assert place.let_in() > before
 
 
-async def test_nothing_is_encrypted_unless_it_is_asked_for(place: Place) -> None:
+async def test_connections_are_not_encrypted_by_default(place: Place) -> None:
     async with place.backend("127.0.0.1") as backend:
         assert not await encrypted(backend)
 
@@ -174,8 +174,8 @@ async def test_nothing_is_encrypted_unless_it_is_asked_for(place: Place) -> None
 @pytest.mark.parametrize(
     ("host", "authority"), [("localhost", "stranger"), ("127.0.0.1", "authority"), ("localhost", "")]
 )
-async def test_a_wrong_server_is_told_nothing(place: Place, host: str, authority: str) -> None:
-    """A certificate of a stranger, one for another name, and one of whom the system does not know."""
+async def test_a_wrong_server_receives_no_password(place: Place, host: str, authority: str) -> None:
+    """The certificate is from another authority, for another name, or from an authority unknown to the system."""
     root = str(getattr(certificates(), authority)) if authority else None
     before = place.let_in()
     text = await said(place.backend(host, sslmode="verify-full", sslrootcert=root))
@@ -185,20 +185,20 @@ async def test_a_wrong_server_is_told_nothing(place: Place, host: str, authority
 
 
 async def test_a_server_that_does_not_encrypt_is_refused() -> None:
-    """Not asked the same again in the clear."""
+    """The backend does not retry without encryption."""
     host = servers.place(servers.postgresql())
     text = await said(PostgreSQLBackend(f"postgresql://postgres:{_PASSWORD}@{host}", sslmode="require", sweep=0))
     assert "nothing was done" in text and _PASSWORD not in text
 
 
 async def test_a_wrong_password_is_in_no_message() -> None:
-    """The tests' PostgreSQL asks for none."""
+    """Only MariaDB, because the PostgreSQL of the tests asks for no password."""
     text = await said(Place("mariadb").backend("localhost", password=_PASSWORD, sslmode="require"))
     assert "Access denied" in text and _PASSWORD not in text
 
 
 @pytest.mark.parametrize("kind", [PostgreSQLBackend, MySQLBackend])
-def test_options_that_would_not_do_what_they_say_are_refused(kind: type[Any], tmp_path: Path) -> None:
+def test_options_without_effect_are_refused(kind: type[Any], tmp_path: Path) -> None:
     url = f"{'mysql' if kind is MySQLBackend else 'postgresql'}://u:{_PASSWORD}@h/d"
     (tmp_path / "none.crt").write_text("no certificate")
     for options in (

@@ -1,4 +1,4 @@
-"""Totals on SQL: what the files and tables occupy, and columns that are damaged."""
+"""Totals on SQL: the size of files and tables, and damaged columns."""
 
 from __future__ import annotations
 
@@ -59,10 +59,10 @@ async def test_a_namespace_is_counted_in_parts(kind: str, part: int, tmp_path: P
 
 
 @pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
-async def test_a_server_tells_what_the_tables_occupy(kind: str, tmp_path: Path) -> None:
+async def test_a_server_reports_the_size_of_the_tables(kind: str, tmp_path: Path) -> None:
     async with made(kind, tmp_path) as backend:
         await fill(backend, 50)
-        if kind == "mariadb":  # the server counts now and then
+        if kind == "mariadb":  # the server updates its statistics only occasionally
             servers.ask(servers.mariadb(), "ANALYZE TABLE turnlog_records")
         found = await backend.totals("default")
     assert found.stored is not None

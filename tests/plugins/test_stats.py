@@ -33,7 +33,7 @@ NOTE = "turnlog: load_latency was measured with 100 probe reads of the last 20 m
 
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> Kept:
-    """A store that every command opens."""
+    """Return the store that every command opens."""
     store = Kept(ttl=80, clock=Clock())
     use(monkeypatch, store)
     return store
@@ -124,7 +124,7 @@ def test_watch_goes_on_after_a_measurement_that_fails(store: Kept, capsys: Any, 
 
 
 def on_screen(monkeypatch: Any, capsys: Any, *arguments: str) -> str:
-    """The output of a command on a terminal of 80 columns."""
+    """Return the output of a command on a terminal of 80 columns."""
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("TERM", "dumb")
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
@@ -183,7 +183,7 @@ def test_watch_on_a_terminal(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_a_screen_of_six_lines(width: int) -> None:
-    """Nothing is cut or wrapped, however large the numbers are."""
+    """Nothing is cut or wrapped, even with large numbers."""
     measured = Measurement(
         active_sessions=1_000_000_000,
         avg_history_size=HistorySize(messages=123_456.7, bytes=987_654_321.0),
@@ -219,7 +219,7 @@ def test_a_wrong_command_line(arguments: list[str], says: str, tmp_path: Path, m
     assert (out, err.count("\n")) == ("", 1)
 
 
-def test_a_store_that_is_not_there(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+def test_a_missing_store(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["stats", "--store", "sqlite:///none.db"]) == 3
     assert "none.db" in capsys.readouterr().err
@@ -241,7 +241,7 @@ Sample = tuple[str, tuple[tuple[str, str], ...]]
 
 
 def scraped(url: str) -> dict[Sample, float]:
-    """Every sample of a real scrape."""
+    """Return every sample of a real scrape."""
     with urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310 - a server of this test
         assert answer.status == 200
         families = [*text_string_to_metric_families(answer.read().decode())]
@@ -290,7 +290,7 @@ async def test_nobody_listens_after_the_block() -> None:
 
 
 class Failing(MemoryBackend):
-    """Fails on demand."""
+    """A backend that fails on demand."""
 
     error: Exception | None = None
 
@@ -350,7 +350,8 @@ def test_a_store_whose_event_loop_has_ended_is_down() -> None:
 
 async def test_a_collector_does_not_wait_for_its_own_event_loop() -> None:
     collector = StateCollector(StateMetrics(Store(MemoryBackend())))
-    CollectorRegistry(auto_describe=True).register(collector)  # as the library's own, which asks for a description
+    # The library's own registry also asks for descriptions.
+    CollectorRegistry(auto_describe=True).register(collector)
     with pytest.raises(RuntimeError, match="outside the thread of its event loop"):
         next(collector.collect())
 
@@ -384,7 +385,7 @@ def test_serve_measures_at_each_scrape(store: Kept, capsys: Any, monkeypatch: An
 
 
 def exported() -> set[str]:
-    """The names of all samples of a store that is used."""
+    """Return the names of all samples of a store that was used."""
 
     async def collected() -> set[str]:
         store = Store(MemoryBackend())
@@ -393,14 +394,14 @@ def exported() -> set[str]:
         await store.load("a")
         collector = StateCollector(metrics)
         families = await asyncio.to_thread(lambda: [*collector.collect()])
-        assert not families[1].samples  # it has none while the store can be measured
+        assert not families[1].samples  # no failure is reported while the store can be measured
         return {families[1].name} | {one.name for family in families for one in family.samples}
 
     return asyncio.run(collected())
 
 
 @pytest.mark.parametrize("name", ["operations/prometheus-rules.yml", "operations/grafana-dashboard.json"])
-def test_rules_and_dashboard_use_what_is_exported(name: str) -> None:
+def test_rules_and_dashboard_use_exported_metrics(name: str) -> None:
     text = (ROOT / "docs" / name).read_text(encoding="utf-8")
     expressions = re.findall(r'"?expr"?: (.*)', text) + re.findall(r"label_values\(.*?\)", text)
     used = {one for expression in expressions for one in re.findall(r"\bturnlog_\w+", expression)}

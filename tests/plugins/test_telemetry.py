@@ -64,7 +64,7 @@ DURATION = "db.client.operation.duration"
 
 @asynccontextmanager
 async def backend_of(name: str) -> AsyncIterator[Backend]:
-    """An empty backend of one kind."""
+    """Yield an empty backend of one kind."""
     if name == "redis":
         servers.ask_redis(servers.redis(), "FLUSHDB")
     async with RedisBackend(servers.redis()) if name == "redis" else MemoryBackend() as backend:
@@ -246,11 +246,11 @@ async def test_each_operation_has_a_span_with_its_attributes() -> None:
 
 
 class Nested(Layer):
-    """Makes a span in each read, as a driver with an instrumentation of its own does.
+    """Creates a span in each read, like a driver with its own instrumentation.
 
     Args:
         inner: The backend below.
-        sdk: Where the spans go.
+        sdk: The SDK that receives the spans.
     """
 
     def __init__(self, inner: Backend, sdk: SDK) -> None:
@@ -324,7 +324,7 @@ OWNER = "the-owner"
 
 
 async def everything(store: Store) -> None:
-    """Call each operation, with success and without, for a session and an owner that nobody must see."""
+    """Call each operation, successfully and with an error, on a session and an owner that telemetry must not show."""
     await store.append(SESSION, SAID, owner=OWNER)
     view = store.for_owner(OWNER)
     seen = (await view.session(SESSION)).version
@@ -434,7 +434,7 @@ async def test_a_cancelled_operation_ends_as_cancelled_and_is_measured() -> None
 
 
 def caused(by: BaseException) -> Unavailable:
-    """An error of turnlog that another error has led to."""
+    """Return an error of turnlog with a cause."""
     error = Unavailable("it is busy")
     error.__cause__ = by
     return error
@@ -478,7 +478,7 @@ async def test_the_code_of_a_locked_sqlite_file(tmp_path: Path) -> None:
 
 
 class Broken(SimpleSpanProcessor):
-    """Raises when a span starts, or when it ends.
+    """Raises when a span starts or when it ends.
 
     Args:
         when: `on_start` or `on_end`.
@@ -498,9 +498,7 @@ class Broken(SimpleSpanProcessor):
 
 
 @pytest.mark.parametrize("when", ["on_start", "on_end"])
-async def test_an_error_of_telemetry_reaches_nobody_and_is_logged_once(
-    when: str, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_an_error_of_telemetry_is_logged_once_and_not_raised(when: str, caplog: pytest.LogCaptureFixture) -> None:
     sdk = SDK()
     sdk.tracers.add_span_processor(Broken(when))
     store = Store(sdk.over(MemoryBackend()))
@@ -522,7 +520,7 @@ async def test_an_error_of_telemetry_reaches_nobody_and_is_logged_once(
 
 
 class Wrong(Layer):
-    """Has figures that cannot be reported."""
+    """A layer whose figures cannot be reported."""
 
     def stats(self) -> dict[str, float]:
         raise RuntimeError
@@ -582,7 +580,7 @@ async def test_the_figures_of_several_stores_are_added_up_and_outlive_them() -> 
 
 
 class Interrupting(int):
-    """A number of messages: while it is added, another thread adds one."""
+    """A number of messages. While it is added, another thread adds one."""
 
     def __radd__(self, other: int) -> int:
         thread = threading.Thread(target=self.series.add, args=(1, 0), kwargs={"repeat": False})
@@ -654,7 +652,7 @@ asyncio.run(main())
 
 
 def test_the_global_providers_may_be_set_after_a_store_is_made(tmp_path: Path) -> None:
-    """All stores then report through the same instruments, each once."""
+    """All stores then report through the same instruments, and each of them once."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", LATER], cwd=tmp_path, capture_output=True, text=True, check=False
     )

@@ -1,4 +1,4 @@
-"""The token counters: real tokenizers, made here because vocabularies would have to be downloaded."""
+"""The token counters, with real tokenizers that are trained here, because vocabularies would need a download."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CALL = {"id": "call-1", "type": "function", "function": {"name": "weather", "arg
 
 
 def encoding(name: str, *merged: str) -> tiktoken.Encoding:
-    """An encoding whose tokens are the 256 bytes, and words with the beginnings of them."""
+    """Return an encoding whose tokens are the 256 bytes, some words, and the prefixes of these words."""
     ranks = {bytes([byte]): byte for byte in range(256)}
     for word in merged:
         for end in range(2, len(word) + 1):
@@ -39,7 +39,7 @@ WORDS = encoding("words", "quick", "brown", "lazy")
 
 @pytest.fixture(scope="module")
 def trained() -> Tokenizer:
-    """A byte-level BPE that was trained on the text."""
+    """Return a byte-level BPE that was trained on the text."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -51,7 +51,7 @@ def trained() -> Tokenizer:
 
 @pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """An empty cache of tiktoken, and a proxy that nothing listens on."""
+    """Provide an empty cache of tiktoken and a proxy without a listener."""
     monkeypatch.setattr(tiktoken.registry, "ENCODINGS", {})
     monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
     for name in ("HTTPS_PROXY", "https_proxy"):
@@ -68,7 +68,7 @@ def test_tiktoken_counts_tokens_of_texts_and_frames_of_messages() -> None:
     assert TiktokenCounter(BYTES)(messages, model=None) == (len(TEXT) + 5 + 2 * 4, False)
     saved = len("quick") - 1 + len("brown") - 1 + len("lazy") - 1
     assert TiktokenCounter(WORDS)(messages, model="gpt-4o") == (len(TEXT) - saved + 5 + 2 * 4, False)
-    assert WORDS.decode(WORDS.encode_ordinary(TEXT)) == TEXT, "it is an encoding"
+    assert WORDS.decode(WORDS.encode_ordinary(TEXT)) == TEXT, "decoding returns the text"
     assert TiktokenCounter(BYTES)([], model=None) == (0, False)
 
 
@@ -85,7 +85,7 @@ def test_tool_calls_and_results_count_as_json_and_as_text() -> None:
     )
 
 
-def test_an_image_counts_1600_whatever_its_size() -> None:
+def test_an_image_of_any_size_counts_1600() -> None:
     def image(size: int) -> Message:
         return user([{"type": "image_url", "image_url": {"url": "data:image/png;base64," + "iVBOR" * size}}])
 
@@ -98,7 +98,7 @@ def test_an_image_counts_1600_whatever_its_size() -> None:
 def test_the_name_of_a_special_token_is_text() -> None:
     text = "<|endoftext|>"
     with pytest.raises(ValueError, match="disallowed special token"):
-        BYTES.encode(text)  # as the naive count would
+        BYTES.encode(text)  # as in a naive count
     assert TiktokenCounter(BYTES)([user(text)], model=None).tokens == 4 + len(text)
 
 
@@ -112,7 +112,7 @@ def test_the_encoding_is_the_one_of_the_model(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.usefixtures("no_network")
-def test_a_vocabulary_that_cannot_be_had_is_an_error_that_says_what_to_do() -> None:
+def test_a_vocabulary_that_cannot_be_downloaded_is_an_error_with_the_next_step() -> None:
     with pytest.raises(ConfigError) as error:
         TiktokenCounter()
     for part in ("the vocabulary o200k_base (ProxyError)", "TIKTOKEN_CACHE_DIR", "get_encoding('o200k_base')"):
@@ -145,7 +145,7 @@ def test_tokenizers_counts_tokens_of_texts_and_frames_of_messages(trained: Token
     count = TokenizersCounter(trained)(messages, model=None)
     length = len(trained.encode(TEXT).ids)
     assert count == (4 * length + 2 * 4, False)
-    assert length < len(TEXT) / 3, "it has learned something"
+    assert length < len(TEXT) / 3, "it merges bytes into tokens"
     assert count == count_texts(messages, lambda text: len(trained.encode(text).ids))
 
 
@@ -161,7 +161,7 @@ def test_tokens_that_frame_a_whole_text_do_not_count(trained: Tokenizer) -> None
 
 @pytest.mark.parametrize("limit", ["truncation", "padding"])
 def test_a_tokenizer_that_truncates_or_pads_counts_whole_texts(limit: str, trained: Tokenizer, tmp_path: Path) -> None:
-    """As a file these settings are left out; a tokenizer of the caller's is not changed, but refused."""
+    """The settings of a file are ignored. A tokenizer of the caller is refused and not changed."""
     messages = [user(TEXT), assistant(TEXT * 20)]
     limited = Tokenizer.from_str(trained.to_str())
     if limit == "truncation":

@@ -1,4 +1,4 @@
-"""`turnlog export`, `turnlog import` and `turnlog copy`, in this process; a copy that is killed, in processes."""
+"""`turnlog export`, `turnlog import` and `turnlog copy`, mostly in this process; a killed copy in other processes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from turnlog_transfer.commands import _ascii, _parse_rate
 
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> Kept:
-    """What every command opens."""
+    """Return the store that every command opens."""
     kept = Kept(clock=lambda: 5.0)
     use(monkeypatch, kept)
     append(kept, "a", user("One \u202e \x9b"), assistant("1"), owner="ann")
@@ -81,7 +81,7 @@ def test_export_and_import_over_a_pipe(store: Kept, monkeypatch: Any, capsys: An
     assert asyncio.run(other.info("a")).owner == "eve"
 
 
-def test_what_goes_wrong_leaves_the_file_as_it_was(store: Kept, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+def test_an_error_leaves_the_file_unchanged(store: Kept, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
     path = tmp_path / "all.jsonl"
     path.write_text("old")
     assert main(["export", "none", "-o", str(path)]) == 1
@@ -123,7 +123,7 @@ def test_an_export_follows_links_and_writes_into_pipes(store: Kept, tmp_path: Pa
 
 
 def test_an_export_and_a_state_replace_no_store(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
-    # Seen failing without the checks: the store was gone, or had tables of the state.
+    # Seen failing without the checks: the store was lost, or got the tables of the state.
     monkeypatch.chdir(tmp_path)
     fill("sqlite:///a.db", "s")
     before = (tmp_path / "a.db").read_bytes()
@@ -152,7 +152,7 @@ def test_a_damaged_session_is_reported_and_the_rest_is_written(
 
 
 def test_each_damaged_session_is_named_once(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
-    # Seen failing when a record's error named no session, when a copy said it in each pass, and with one line for all.
+    # Seen failing when the error of a record named no session, when each pass repeated it, and with one line for all.
     monkeypatch.chdir(tmp_path)
     fill("sqlite:///a.db", *"abcdef")
     connection = sqlite3.connect("a.db")
@@ -188,7 +188,7 @@ def test_on_a_terminal_an_export_cannot_control_it(tmp_path: Path) -> None:
     assert _ascii('"é😀"') == '"\\u00e9\\ud83d\\ude00"'
 
 
-def test_what_retention_drops_is_reported(store: Kept, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+def test_turns_that_retention_drops_are_reported(store: Kept, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
     for text in "xyz":
         append(store, "a", user(text))
     main(["export", "-o", str(path := tmp_path / "x")])
@@ -285,13 +285,13 @@ def test_an_export_that_is_interrupted_says_what_was_done(
     read = store.backend.read
 
     async def interrupted(key: Key, **options: Any) -> Session:
-        if key.session == "b":  # the second to be read
+        if key.session == "b":  # the second session to be read
             signal.raise_signal(signal.SIGINT)
             await asyncio.sleep(0)
         return await read(key, **options)
 
     monkeypatch.setattr(store.backend, "read", interrupted)
-    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background of a shell it is ignored
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell ignores SIGINT
     try:
         for output, rest in (
             (["-o", str(tmp_path / "x")], f"{tmp_path}/x was not changed"),
@@ -368,7 +368,7 @@ def test_copy_and_copy_again(tmp_path: Path, monkeypatch: Any, capsys: Any) -> N
     assert not (tmp_path / "none.db").exists()
 
 
-def test_a_source_that_is_gone_or_empty_is_said(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+def test_a_missing_or_empty_source_is_an_error(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
     monkeypatch.chdir(tmp_path)
     source, target = "sqlite:///a.db", "sqlite:///b.db"
     fill(source, "s")
@@ -395,7 +395,7 @@ def test_a_copy_onto_itself_is_refused(tmp_path: Path, monkeypatch: Any, capsys:
 
 
 def test_a_namespace_and_all_of_them_contradict_each_other(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
-    # Seen failing without the check: all namespaces are copied, and those of the target emptied.
+    # Seen failing without the check: all namespaces were copied, and those of the target were emptied.
     monkeypatch.chdir(tmp_path)
     one, other = "sqlite:///a.db", "sqlite:///b.db"
     for urls in ((f"{one}?namespace=x", other), (one, f"{other}?namespace=x")):
@@ -452,7 +452,7 @@ async def _change(source: str, turn: int) -> None:
     async with open_store(source) as store:
         await store.rewind(f"s{10 + turn}", turns=1)
         await store.erase(f"s{20 + turn}")
-        newest = [info.key.session async for info in store.sessions()][-1]  # the first to be copied are the last
+        newest = [info.key.session async for info in store.sessions()][-1]  # the oldest is copied first
         await store.rewind(newest, turns=1)
 
 
@@ -464,14 +464,14 @@ def _has_sessions(path: Path, *, at_least: int) -> bool:
     connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
     try:
         ((found,),) = connection.execute("SELECT count(*) FROM turnlog_sessions").fetchall()
-    except sqlite3.OperationalError:  # the tables are not there yet
+    except sqlite3.OperationalError:  # the tables do not exist yet
         return False
     finally:
         connection.close()
     return bool(found >= at_least)
 
 
-def test_a_copy_in_a_terminal_shows_how_far_it_is(tmp_path: Path) -> None:
+def test_a_copy_in_a_terminal_shows_its_progress(tmp_path: Path) -> None:
     fill(f"sqlite:///{tmp_path}/a.db", "s")
     with Screen("copy", "sqlite:///a.db", "sqlite:///b.db", cwd=tmp_path) as screen:
         assert screen.end() == 0

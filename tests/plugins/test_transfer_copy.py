@@ -1,4 +1,4 @@
-"""`copy`: equal in every field, right after a kill at any moment, and never over what others wrote."""
+"""`copy`: equal in every field, correct after a kill at any moment, and never over the writes of others."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def state(tmp_path: Path) -> Path:
 
 
 async def copied(source: Store, target: Store, state: Path | str) -> Copied:
-    """Copy, and find nothing wrong in any pass: a session that has failed is copied whole by the next one."""
+    """Copy, and check that no pass reports an error. Later passes would hide it by copying the session as a whole."""
     results: list[CopyResult] = []
     done = await copy(source, target, state=state, progress=results.append)
     assert [result.error for result in results if result.error is not None] == []
@@ -43,7 +43,7 @@ async def copied(source: Store, target: Store, state: Path | str) -> Copied:
 
 @pytest.mark.parametrize("kind", BACKENDS)
 async def test_a_copy_is_equal_and_follows_its_source(kind: str, tmp_path: Path, state: Path) -> None:
-    # Seen failing without names of metadata that are removed, and without removing what is gone.
+    # Seen failing without names of removed metadata, and without the removal of deleted sessions.
     source = await filled()
     async with Store(BACKENDS[kind](tmp_path)) as target:
         done = await copied(source, target, state)
@@ -63,13 +63,13 @@ async def test_a_copy_is_equal_and_follows_its_source(kind: str, tmp_path: Path,
         assert (done.copied, done.removed, done.complete) == (5, 1, True)
         assert await described(target) == await described(source)
         await source.append(ids[1], [user("and more")], turn_id="more", part=1)
-        assert (await copied(source, target, state)).messages == 1  # of the many that it has
+        assert (await copied(source, target, state)).messages == 1  # only the new message
         assert await described(target) == await described(source)
 
 
 @settings(max_examples=40)
 @given(steps=STEPS, more=STEPS, small=st.booleans())
-def test_a_history_is_followed_wherever_it_goes(steps: list[Step], more: list[Step], small: bool) -> None:
+def test_a_copy_follows_any_history(steps: list[Step], more: list[Step], small: bool) -> None:
     async def run(folder: str) -> None:
         source, target = Store(MemoryBackend()), Store(MemoryBackend())
         await happen(source, "s", steps)
@@ -85,8 +85,8 @@ def test_a_history_is_followed_wherever_it_goes(steps: list[Step], more: list[St
         asyncio.run(run(folder))
 
 
-async def test_what_has_grown_or_dropped_turns_is_not_copied_whole(state: Path) -> None:
-    # Seen failing without `retain`, and without the names of metadata that are gone.
+async def test_a_session_that_has_grown_or_dropped_turns_is_not_copied_whole(state: Path) -> None:
+    # Seen failing without `retain`, and without the names of removed metadata.
     source, target = Store(MemoryBackend(), retain=3), Store(MemoryBackend())
     for number in range(5):
         await source.append("s", [user(str(number))])
@@ -97,7 +97,7 @@ async def test_what_has_grown_or_dropped_turns_is_not_copied_whole(state: Path) 
     assert (await copied(source, target, state)).messages == 0
     for number in range(2):
         await source.append("s", [user(str(number))], turn_id="t", part=number, open=True)
-    await source.backend.commit(Key("default", "s"), Change(retain=1))  # the version stays
+    await source.backend.commit(Key("default", "s"), Change(retain=1))  # the version does not change
     assert (await copied(source, target, state)).messages == 2
     await source.backend.commit(Key("default", "s"), Change(retain=1))
     assert (await copied(source, target, state)).copied == 0
@@ -116,11 +116,11 @@ async def test_turns_that_are_dropped_by_themselves_are_dropped_from_the_copy(st
 
 
 class Killed(BaseException):
-    """The process dies here."""
+    """Simulates the end of the process."""
 
 
 class Mortal(MemoryBackend):
-    """A target at which the process dies: before or after a commit or a deletion."""
+    """A target that kills the process before or after a commit or a deletion, or before a read."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -149,7 +149,7 @@ class Mortal(MemoryBackend):
 
 
 async def grow(store: Store) -> None:
-    """What happens in a source between two tries: every kind of change."""
+    """Change a source in every way between two attempts."""
     await store.append("grows", [user("more"), assistant("and more")])
     await store.rewind("cut", turns=1)
     await store.append("cut", [user("instead")])
@@ -170,7 +170,7 @@ async def start() -> Store:
 async def test_a_copy_that_is_killed_at_any_moment_goes_on(
     changes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Seen failing without a look at the change that was sent last, and without storing its id before it is sent.
+    # Seen failing without a check of the last change, and without storing its id before it is sent.
     monkeypatch.setattr(_snapshot, "MAX_MESSAGES", 2)  # each session takes two changes
     kills, number = 1, 0
     while kills:
@@ -187,7 +187,7 @@ async def test_a_copy_that_is_killed_at_any_moment_goes_on(
             kills = 1
         if changes == "after the kill":
             await grow(source)
-        backend.left = number  # once more, soon after
+        backend.left = number  # a second kill, soon after the first
         try:
             await copy(source, target, state=state)
         except Killed:
@@ -214,11 +214,11 @@ async def test_a_lost_answer_is_asked_for_again(state: Path) -> None:
     assert await described(target) == await described(source)
 
 
-# --------------------------------------------------------------------------------------------- what others have written
+# ----------------------------------------------------------------------------------------------------- writes of others
 
 
 async def test_a_session_that_others_wrote_to_is_left_as_it_is(state: Path) -> None:
-    # Seen failing without the look at a copy that is unchanged in the source, and without that at one that has grown.
+    # Seen failing without the check of a copy whose source is unchanged, and without that of one that has grown.
     source, target = await start(), Store(MemoryBackend())
     await target.append("gone", [user("mine")])
     results: list[CopyResult] = []
@@ -245,7 +245,7 @@ async def test_a_session_that_others_wrote_to_is_left_as_it_is(state: Path) -> N
 async def test_a_half_copied_session_that_others_wrote_to_is_left_as_it_is(
     state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Seen failing without the look at the target's version.
+    # Seen failing without the check of the target's version.
     monkeypatch.setattr(_snapshot, "MAX_MESSAGES", 2)
     source, backend = Store(MemoryBackend()), Mortal()
     for number in range(3):
@@ -279,7 +279,7 @@ async def test_a_write_of_others_between_a_look_and_a_deletion_is_kept(state: Pa
     assert [(await target.load(name))[-1] for name in ("gone", "cut")] == [user("mine")] * 2
 
 
-async def test_without_its_state_a_copy_accepts_what_is_equal(tmp_path: Path, state: Path) -> None:
+async def test_without_its_state_a_copy_accepts_equal_sessions(tmp_path: Path, state: Path) -> None:
     # Seen failing with a comparison of infos alone.
     source, target = await filled(), Store(MemoryBackend())
     await copy(source, target, state=state)
@@ -295,7 +295,7 @@ async def test_without_its_state_a_copy_accepts_what_is_equal(tmp_path: Path, st
     assert (done.copied, done.different) == (1, 2)
 
 
-async def test_a_copy_that_is_gone_is_made_again(state: Path) -> None:
+async def test_a_deleted_copy_is_recreated(state: Path) -> None:
     source, target = await start(), Store(MemoryBackend())
     await copy(source, target, state=state)
     await target.erase("grows")
@@ -306,7 +306,7 @@ async def test_a_copy_that_is_gone_is_made_again(state: Path) -> None:
     assert await described(target) == await described(source)
 
 
-async def test_what_does_not_read_back_is_an_error(state: Path) -> None:
+async def test_a_copy_that_differs_when_it_is_read_back_is_an_error(state: Path) -> None:
     # Seen failing without the comparison of rounds, and without that of the info.
     class Forging(MemoryBackend):
         async def commit(self, key: Key, change: Change) -> Receipt:
@@ -329,11 +329,11 @@ async def test_what_does_not_read_back_is_an_error(state: Path) -> None:
     assert "does not read back as it was written: its info differs" in errors["c"]
 
 
-# ---------------------------------------------------------------------------------------------- a source that is in use
+# ------------------------------------------------------------------------------------------------------ a source in use
 
 
 class Busy(MemoryBackend):
-    """A source in which something happens before each page and each read."""
+    """A source that runs other work before each page and each read."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -410,7 +410,7 @@ async def test_a_session_that_is_erased_while_it_is_read_is_removed(state: Path)
 
 @pytest.mark.parametrize("all_namespaces", [False, True])
 async def test_a_source_without_sessions_does_not_empty_the_target(all_namespaces: bool, state: Path) -> None:
-    # Seen failing without the error: everything was removed.
+    # Seen failing without the error: all sessions were removed.
     source, target = Naming(MemoryBackend()), Store(MemoryBackend())
     how = partial(copy, source, target, state=state, all_namespaces=all_namespaces)
     assert (await how()).complete  # nothing was copied before
@@ -471,7 +471,7 @@ class Damaged(MemoryBackend):
 async def test_damage_in_the_source_changes_nothing_in_the_target(
     then: str, at_once: int, state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Seen failing without decoding what is new, and without decoding a whole session before the copy is removed.
+    # Seen failing without decoding new turns, and without decoding a whole session before its copy is removed.
     monkeypatch.setattr(_snapshot, "_MESSAGES", at_once)
     monkeypatch.setattr(_snapshot, "MAX_MESSAGES", 4)  # a session takes several changes
     backend, target = Damaged(), Store(MemoryBackend())
@@ -499,11 +499,11 @@ async def test_damage_in_the_source_changes_nothing_in_the_target(
     assert await described(target) == await described(source)
 
 
-# ------------------------------------------------------------------------------------------------------------- the rest
+# ---------------------------------------------------------------------------------------------------------- other cases
 
 
 async def test_metadata_are_compared_as_they_are_stored(state: Path) -> None:
-    # Seen failing with a comparison of values: Python holds 1, 1.0 and True for equal.
+    # Seen failing with a comparison of values: in Python 1, 1.0 and True are equal.
     source, target = Store(MemoryBackend()), Store(MemoryBackend())
     await source.append("s", [user("hi")], metadata={"a": 1, "b": [0], "c": 2})
     await copied(source, target, state)
@@ -513,7 +513,7 @@ async def test_metadata_are_compared_as_they_are_stored(state: Path) -> None:
 
 
 async def test_a_copy_expires_with_its_source(state: Path) -> None:
-    # Seen failing with a time to live that begins anew, and with a comparison of versions alone.
+    # Seen failing with a time to live that restarts, and with a comparison of versions alone.
     clock = Clock()
     source, target = (Store(MemoryBackend(ttl=ttl, clock=clock)) for ttl in (400.0, None))
     await source.append("its own", [user("a")])
@@ -525,7 +525,7 @@ async def test_a_copy_expires_with_its_source(state: Path) -> None:
     await copied(source, target, state)
     assert [(await source.info(name)).expires_in for name in ("its own", "the store's", "never")] == [450, 50, None]
     assert await described(target) == await described(source)
-    await source.touch("the store's")  # that makes no other version
+    await source.touch("the store's")  # the version does not change
     done = await copied(source, target, state)
     assert (done.copied, done.messages) == (1, 0)
     assert await described(target) == await described(source)
@@ -548,7 +548,7 @@ async def test_clocks_that_differ_do_not_keep_a_copy_from_its_end(ahead: float, 
 
 @pytest.mark.parametrize("change", [Change(metadata={"a": 1}, ttl=800.0), Change(owner="ann"), Change(retain=1)])
 async def test_the_changes_of_one_pass_carry_the_times(change: Change, state: Path) -> None:
-    # Seen failing for each: the change moved the expiry, until the next pass put it right.
+    # Seen failing for each: the change moved the expiry, until the next pass corrected it.
     clock = Clock()
     source, target = (Store(MemoryBackend(ttl=400.0, clock=clock)) for _ in range(2))
     for _ in range(2):
@@ -562,8 +562,8 @@ async def test_the_changes_of_one_pass_carry_the_times(change: Change, state: Pa
 
 
 async def test_an_info_that_was_read_long_ago_is_read_again(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a bound on the rate, a session comes to its turn long after its page was read."""
-    # Seen failing without the second look: each session waited for its turn to be copied.
+    """With a limited rate, a session is copied long after its page was read."""
+    # Seen failing without the second read: each session waited for the rate.
     clock = Clock()
     source, target = (Store(MemoryBackend(ttl=4_000.0, clock=clock)) for _ in range(2))
     for name in ("a", "b", "c"):
@@ -595,8 +595,8 @@ async def test_a_copy_is_listed_in_the_order_of_its_source(state: Path) -> None:
     assert await described(target) == await described(source)
 
 
-async def test_a_session_that_is_there_gets_the_times_of_its_source(state: Path) -> None:
-    # Seen failing where a session of equal turns was left as it was.
+async def test_an_equal_session_gets_the_times_of_its_source(state: Path) -> None:
+    # Seen failing when a session with equal turns was not changed.
     clock = Clock()
     source, target = (Store(MemoryBackend(ttl=4_000.0, clock=clock)) for _ in range(2))
     record = Record.of((user("a"),), id="t", time=1.0)
@@ -648,12 +648,12 @@ async def test_all_namespaces_or_one(tmp_path: Path) -> None:
     done = await copy(source, target, state=tmp_path / "1.db", all_namespaces=True)
     assert (done.failed, done.removed, done.complete) == (1, 0, False)
     other = Store(MemoryBackend(), namespace="c")
-    assert (await copy(source, other, state=tmp_path / "2.db")).sessions == 1  # into another name
+    assert (await copy(source, other, state=tmp_path / "2.db")).sessions == 1  # into a namespace with another name
     assert await described(other) == await described(source)
 
 
 async def test_two_opens_of_one_file_are_the_same_place(tmp_path: Path, state: Path) -> None:
-    # Seen failing with a comparison of backends, and with one of paths as they are typed.
+    # Seen failing with a comparison of backends, and with one of the paths in the URLs.
     (tmp_path / "link.db").symlink_to(tmp_path / "a.db")
     async with (
         open_store(f"sqlite:///{tmp_path}/a.db") as source,
@@ -668,7 +668,7 @@ async def test_two_opens_of_one_file_are_the_same_place(tmp_path: Path, state: P
 
 
 async def test_a_state_belongs_to_the_file_itself(tmp_path: Path, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Seen failing with the path as it is typed: the copy of the first is emptied.
+    # Seen failing with the path in the URL: the copy of the first source was emptied.
     target = Store(MemoryBackend())
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
@@ -748,7 +748,7 @@ async def test_the_rate_is_bounded() -> None:
         await pace.wait(1)
     assert now[0] == pytest.approx(0.4)
     now[0] = 100.0
-    await pace.wait(50)  # what was not used before is not made up for
+    await pace.wait(50)  # unused time is not credited
     await pace.wait(1)
     assert now[0] == pytest.approx(105.0)
     await Pace(None, clock=lambda: now[0], sleep=sleep).wait(10**9)

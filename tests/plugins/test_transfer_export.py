@@ -1,4 +1,4 @@
-"""`export` and then `import_file` is the identity, on every backend; what an export is while others write."""
+"""`export` and `import_file` preserve everything on every backend; an export is consistent while others write."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ async def test_an_import_is_listed_in_the_order_of_its_export() -> None:
 
 
 async def test_a_session_that_has_expired_since_its_export_is_not_stored(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Seen failing with a session whose life began anew, and with one of which the second part was refused.
+    # Seen failing with a session whose time to live restarted, and with one whose second part was refused.
     monkeypatch.setattr("turnlog_transfer._export_reader._MESSAGES", 1)
     clock = Clock()
     source, target = (Store(MemoryBackend(ttl=ttl, clock=clock)) for ttl in (100.0, None))
@@ -125,7 +125,7 @@ async def test_a_session_that_has_expired_since_its_export_is_not_stored(monkeyp
     totals = await imported(target, data)
     assert (totals, totals.complete) == (Imported(expired=1), True)
     assert await described(target) == {}
-    never = b"".join(line for line in _without(data, "expires"))  # as the page says
+    never = b"".join(line for line in _without(data, "expires"))  # as the documentation suggests
     assert (await imported(target, never)).stored == 1
     assert (await target.info("s")).expires_in is None
 
@@ -138,8 +138,8 @@ def _without(data: bytes, *names: str) -> list[bytes]:
     return [json.dumps(line).encode() + b"\n" for line in lines]
 
 
-async def test_an_extended_session_lives_no_shorter() -> None:
-    # Seen failing with the times of the export: a session in use would end early.
+async def test_an_extended_session_expires_no_earlier() -> None:
+    # Seen failing with the times of the export: a session in use expired early.
     clock = Clock()
     source, target = (Store(MemoryBackend(ttl=4_000.0, clock=clock)) for _ in range(2))
     await source.append("s", [user("1")])
@@ -159,7 +159,7 @@ async def test_an_extended_session_lives_no_shorter() -> None:
 
 
 async def test_an_export_without_times_has_those_of_its_import() -> None:
-    """Earlier exports say in how many seconds a session expires, not when."""
+    """Earlier exports state the seconds until the expiry, not its time."""
     clock = Clock()
     source, target = (Store(MemoryBackend(ttl=4_000.0, clock=clock)) for _ in range(2))
     await source.append("s", [user("1")])
@@ -230,7 +230,7 @@ async def test_all_namespaces_go_into_namespaces_of_the_same_name() -> None:
     assert (await imported(target, data)).stored == 2
     for name in ("a", "a/b"):
         assert await described(target.within(name)) == await described(source.within(name))
-    # Seen failing with the whole name: a file must not lead out of the namespace of a view.
+    # Seen failing with the whole name: a file must not reach outside the namespace of a view.
     assert (await imported(target.within("x"), data)).stored == 2
     assert await described(target.within("x/a%2Fb")) == await described(source.within("a/b"))
     owned = parsed(await exported(source, all_namespaces=True, owner="ann"))
@@ -241,13 +241,13 @@ async def test_all_namespaces_go_into_namespaces_of_the_same_name() -> None:
         async for line in export(source, all_namespaces=True):
             lines.append(line)  # noqa: PERF401 - the lines before the error count
     assert parsed(lines[-1]) == [{"kind": "end", "sessions": 2, "damaged": 1}]
-    # without their names they go where they are imported
+    # without names of namespaces, they are imported into the namespace of the target
     await imported(target, await exported(source.within("a")))
     assert await described(target) == await described(source.within("a"))
 
 
 class Moving(MemoryBackend):
-    """Lets others write whenever a part of a session was read."""
+    """Lets others write after a part of a session was read."""
 
     meanwhile: Any = None
 
@@ -320,7 +320,7 @@ async def test_a_session_that_is_always_changing_is_a_conflict(how: str, monkeyp
 
 
 async def test_a_session_that_changes_or_goes_while_others_are_exported(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Seen failing with one pass over the list, and with an error for the session that is gone.
+    # Seen failing with one pass over the list, and with an error for the deleted session.
     monkeypatch.setattr(listing, "_LIMIT", 2)
     store = Store(MemoryBackend())
     for number in range(6):
@@ -328,7 +328,7 @@ async def test_a_session_that_changes_or_goes_while_others_are_exported(monkeypa
     lines: list[bytes] = []
     async for line in export(store):
         lines.append(line)
-        if len(lines) == 2:  # the first of the list is being exported: the last of it moves to the front
+        if len(lines) == 2:  # the first session of the list is being exported: the last one moves to the front
             await store.append("s0", [user("y")])
             await store.erase("s4")
     target = Store(MemoryBackend())
@@ -346,7 +346,7 @@ async def test_metadata_that_hold_bytes_stand_apart() -> None:
     assert [*line["binary"]] == ["b", "c"]
     await imported(target := Store(MemoryBackend()), await exported(store))
     assert dict((await target.info("s")).metadata) == metadata
-    bad = (await exported(store)).replace(line["binary"]["b"].encode(), b"wQ==")  # 0xc1 is no MessagePack
+    bad = (await exported(store)).replace(line["binary"]["b"].encode(), b"wQ==")  # 0xc1 is not MessagePack
     assert (await imported(Store(MemoryBackend()), bad)).failed == 1
 
 

@@ -1,4 +1,4 @@
-"""`import_file`: which formats it reads, what of them it keeps, and what it says of what it cannot read."""
+"""`import_file`: the formats that it reads, the data that it keeps, and its errors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DATA = Path(__file__).parent / "exports"
 
 
 async def imported(store: Store, data: object, **options: Any) -> tuple[Imported, list[ImportResult]]:
-    """Import a value as JSON, a list of values as lines of JSON, or bytes as they are."""
+    """Import a value as JSON, a list of values as lines of JSON, or bytes unchanged."""
     if not isinstance(data, bytes):
         data = json.dumps(data).encode()
     results: list[ImportResult] = []
@@ -67,7 +67,7 @@ async def test_chatgpt_the_chosen_branch_with_its_times(store: Store) -> None:
             {"role": "assistant", "content": "The Eiffel Tower."},
         ],
     ]
-    assert [turn.time for turn in found] == [1738500000.25, 5.0]  # the second has no time
+    assert [turn.time for turn in found] == [1738500000.25, 5.0]  # the second turn has no time
     info = await store.info("67a0-plan")
     assert dict(info.metadata) == {"title": "Paris"}
     assert (info.created, info.updated, info.expires_in) == (1738500000.0, 1738500300.0, None)
@@ -82,7 +82,7 @@ async def test_chatgpt_a_conversation_that_went_on_extends_its_session(store: St
     data[0]["current_node"] = data[0]["mapping"][data[0]["mapping"][whole]["parent"]]["parent"]
     assert (await imported(store, data))[0].messages == 4
     data[0]["current_node"], data[0]["update_time"] = whole, 1738500400.0
-    data[0]["create_time"] = 1738500100.0  # not later than it was
+    data[0]["create_time"] = 1738500100.0  # the session stays as old as before
     assert (await imported(store, data))[0] == Imported(extended=1, empty=1, messages=2)
     info = await store.info("67a0-plan")
     assert (info.created, info.updated) == (1738500000.0, 1738500400.0)
@@ -93,7 +93,7 @@ async def test_chatgpt_a_conversation_that_went_on_extends_its_session(store: St
 
 
 @pytest.mark.parametrize("unknown", [None, 0, -5.0, 1e300, float("nan"), "today", True])
-async def test_where_a_conversation_has_no_times_they_are_those_of_its_messages(unknown: object, store: Store) -> None:
+async def test_a_conversation_without_times_has_those_of_its_messages(unknown: object, store: Store) -> None:
     data = json.loads((DATA / "chatgpt.json").read_text())
     data[0]["create_time"] = data[0]["update_time"] = unknown
     await imported(store, data)
@@ -122,7 +122,7 @@ async def test_where_a_conversation_has_no_times_they_are_those_of_its_messages(
         ({"id": 5}, "session id must be a str"),
     ],
 )
-async def test_chatgpt_what_is_broken_is_said(change: dict[str, Any], why: str, store: Store) -> None:
+async def test_chatgpt_a_damaged_conversation_is_reported(change: dict[str, Any], why: str, store: Store) -> None:
     good: dict[str, Any] = {"id": "c", "current_node": "n", "mapping": {"n": {"parent": None, "message": None}}}
     totals, results = await imported(store, [{**good, **change}, good])
     assert (totals.failed, totals.empty) == (1, 1)
@@ -159,7 +159,7 @@ async def test_claude_with_its_times(store: Store) -> None:
     info = await store.info("0f9b-trip")
     assert (dict(info.metadata), info.owner) == ({"title": "A trip"}, "ann")
     assert (info.created, info.updated) == (1738422000.5, 1738422180.0)
-    # Seen failing with the times of the first messages for those that have been added.
+    # Seen failing with the times of the first messages for the added ones.
     grown = json.loads(data)
     del grown[0]["chat_messages"][2:]
     other = Store(MemoryBackend())
@@ -179,7 +179,7 @@ async def test_claude_with_its_times(store: Store) -> None:
         ({"chat_messages": []}, "the conversation has no uuid, found: chat_messages"),
     ],
 )
-async def test_claude_what_is_broken_is_said(item: object, why: str, store: Store) -> None:
+async def test_claude_a_damaged_conversation_is_reported(item: object, why: str, store: Store) -> None:
     assert why in said((await imported(store, [item]))[1][0])
 
 
@@ -270,7 +270,7 @@ def test_an_item_that_is_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) ->
 # ------------------------------------------------------------------------------------------------------------- an owner
 
 
-async def test_an_owner_gets_what_is_made_and_no_more(store: Store) -> None:
+async def test_an_owner_is_set_for_created_sessions_only(store: Store) -> None:
     line = {"session_id": "s", "messages": OPENAI}
     assert (await imported(store, line, owner="ann"))[0].stored == 1
     assert (await store.info("s")).owner == "ann"
@@ -292,7 +292,7 @@ async def test_an_owner_gets_what_is_made_and_no_more(store: Store) -> None:
 
 
 async def lines_of(*names: str) -> list[bytes]:
-    """The lines of an export of sessions of two turns, one of them in two rounds."""
+    """Return the lines of an export of sessions with two turns, one of them in two rounds."""
     source = Store(MemoryBackend(clock=lambda: 5.0))
     for name in reversed(names):
         await source.append(name, [user("a")], turn_id="a")
@@ -305,7 +305,7 @@ def without(lines: list[bytes], *places: int) -> bytes:
     return b"".join([line for place, line in enumerate(lines) if place not in places])
 
 
-async def test_an_export_that_is_not_complete_is_said(store: Store) -> None:
+async def test_an_incomplete_export_is_reported(store: Store) -> None:
     # Seen failing without the comparison of the numbers of turns.
     lines = await lines_of("s", "t")
     assert len(lines) == 10
@@ -360,8 +360,8 @@ async def test_a_newer_version_of_the_format_is_refused(store: Store) -> None:
 
 
 async def test_an_import_that_was_interrupted_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Seen failing where the stored rounds were read by the number of their messages alone: a round that closes a turn
-    # holds none, and the last turn may have more rounds than were asked for.
+    # Seen failing when a read of the stored rounds is bounded by their messages alone. A round that closes a turn has
+    # no messages, and the last turn may have more rounds than the read returns.
     monkeypatch.setattr(_snapshot, "MAX_MESSAGES", 1)
     monkeypatch.setattr("turnlog_transfer._export_reader._MESSAGES", 1)
     source = await filled()
@@ -431,7 +431,7 @@ async def test_an_export_that_has_grown_extends_its_session(store: Store) -> Non
 
 
 async def test_turns_that_cannot_be_compared_are_not_appended(store: Store) -> None:
-    # Seen failing with a look at the number of the next turn alone.
+    # Seen failing with a check of the next turn's number alone.
     source = Store(MemoryBackend(), retain=2)
     for number in range(4):
         await source.append("s", [user(str(number))])
@@ -444,10 +444,10 @@ async def test_turns_that_cannot_be_compared_are_not_appended(store: Store) -> N
     assert "differs from the export at turn 2" in said(results[0])
     assert results[0].session == "s"
     lines = await lines_of("empty")
-    assert (await imported(store, b"".join(lines)))[0].extended == 1  # nothing is there to compare with
+    assert (await imported(store, b"".join(lines)))[0].extended == 1  # there are no turns to compare
 
 
-async def test_what_retention_drops_is_counted() -> None:
+async def test_turns_that_retention_drops_are_counted() -> None:
     source, target = Store(MemoryBackend()), Store(MemoryBackend(), retain=2)
     for number in range(5):
         await source.append("s", [user(str(number))], turn_id=str(number))
@@ -460,7 +460,7 @@ async def test_what_retention_drops_is_counted() -> None:
         await source.append("s", [user(str(number))], turn_id=str(number))
     totals, _ = await imported(target, b"".join([one async for one in export(source)]))
     assert totals == Imported(extended=1, messages=2, dropped=2)
-    totals, results = await imported(target, b"".join(lines))  # all its turns were dropped since
+    totals, results = await imported(target, b"".join(lines))  # all its turns have been dropped since
     assert totals == Imported(different=1)
     assert "has none of the turns 0 to 4 of the export" in said(results[0])
     conversation = {"session_id": "c", "messages": [user(str(number)).to_dict() for number in range(5)]}
@@ -489,7 +489,7 @@ async def test_a_namespace_of_layers_is_not_imported(store: Store) -> None:
     lines = await lines_of("s")
     head = {**json.loads(lines[1]), "namespace": "turnlog:x"}
     _, results = await imported(store, b"".join([lines[0], json.dumps(head).encode() + b"\n", *lines[2:]]))
-    assert "where turnlog keeps what is its own" in said(results[0])
+    assert "which turnlog reserves for internal data" in said(results[0])
 
 
 async def test_an_empty_file_holds_nothing(store: Store) -> None:

@@ -1,4 +1,4 @@
-"""Servers and files that cannot be used: one sentence that says what failed, what is stored, and what to do."""
+"""Servers and files that cannot be used: each error names the failure, the stored part and the next step."""
 
 from __future__ import annotations
 
@@ -58,14 +58,14 @@ async def test_nodes_and_sentinels_that_refuse_are_named(monkeypatch: pytest.Mon
             assert f"127.0.0.1:{port}: nothing accepts connections there" in text
 
 
-async def test_a_socket_that_is_not_there(tmp_path: Path) -> None:
+async def test_a_missing_socket(tmp_path: Path) -> None:
     text = await said(f"unix://{tmp_path}/s?timeout=100ms", Unavailable)
     assert text.endswith(
         f"cannot be reached: there is no such socket: nothing was done; check the path in the URL, {RUNS}"
     )
 
 
-async def test_what_servers_refuse() -> None:
+async def test_redis_refuses_access() -> None:
     url = servers.redis()
     for wrong, why in (
         (url.replace("//", "//:hunter2@"), "the server asks for no password (AUTH <password> called"),
@@ -86,7 +86,7 @@ async def test_what_servers_refuse() -> None:
 
 
 @pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
-async def test_what_databases_refuse(kind: str) -> None:
+async def test_databases_refuse_access(kind: str) -> None:
     url = getattr(servers, kind)()
     text = await said(f"{url.rpartition('/')[0]}/no_such_database")
     assert ": the database does not exist (" in text
@@ -129,7 +129,7 @@ async def test_a_folder_is_no_database(tmp_path: Path) -> None:
     assert await said(f"sqlite:///{tmp_path}") == f"sqlite '{tmp_path}' is a folder: name a file in it"
 
 
-async def test_a_place_where_no_file_can_be_made() -> None:
+async def test_a_folder_without_write_access() -> None:
     text = await said("sqlite:////proc/turnlog.db")
     assert text == (
         "sqlite '/proc/turnlog.db': this process has no permission to open or create it (unable to open "

@@ -41,7 +41,7 @@ class Read(NamedTuple):
 
 
 class Hold:
-    """Holds one call twice: before the backend applies it, and before the caller gets the answer."""
+    """Holds one call twice: before the backend applies it, and before the caller receives the answer."""
 
     def __init__(self) -> None:
         self.sent = asyncio.Event()
@@ -56,12 +56,12 @@ class Hold:
         await self.applied.wait()
 
     def answer(self) -> None:
-        """Let the caller have the answer."""
+        """Let the caller receive the answer."""
         self._may_apply.set()
         self._may_answer.set()
 
     async def around(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Make the call, and hold it."""
+        """Run the call and hold it."""
         self.sent.set()
         await self._may_apply.wait()
         try:
@@ -72,7 +72,7 @@ class Hold:
 
 
 class Watched(Layer):
-    """Records calls and forwards them; a test can hold a call, or make it fail.
+    """Records calls and forwards them. A test can hold a call or make it fail.
 
     Args:
         inner: The backend below.
@@ -95,7 +95,7 @@ class Watched(Layer):
         """Seals wait for this event."""
 
     def hold(self, kind: Kind) -> Hold:
-        """Return what holds the next call of this kind."""
+        """Return a hold for the next call of this kind."""
         self.holds[kind].append(Hold())
         return self.holds[kind][-1]
 
@@ -177,14 +177,14 @@ def said(number: int) -> list[Message]:
 
 
 async def fill(store: Store | Backend, session: str, count: int, *, start: int = 0) -> None:
-    """Append turns."""
+    """Append numbered turns."""
     store = store if isinstance(store, Store) else Store(store)
     for number in range(start, start + count):
         await store.append(session, said(number), turn_id=f"turn {number}")
 
 
 async def settled(layer: CompressionLayer) -> None:
-    """Wait until the layer's sealer has nothing left to do in this event loop."""
+    """Wait until the sealer of this event loop is idle."""
     assert layer._sealer is not None
     task = layer._sealer._tasks.get(asyncio.get_running_loop())
     if task is not None:
@@ -192,7 +192,7 @@ async def settled(layer: CompressionLayer) -> None:
 
 
 async def shape(store: Store | Backend, session: str = KEY.session) -> list[int]:
-    """Return how many turns each stored record holds."""
+    """Return the number of turns in each stored record."""
     store = store if isinstance(store, Store) else Store(store)
     return [record.turns for record in (await store.backend.read(Key(store.namespace, session), touch=False)).records]
 

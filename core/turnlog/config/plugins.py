@@ -21,8 +21,8 @@ runs with all rights of the application: install only plugins that you trust.
   `| None`.  A parameter of any other type, such as a clock or a client, cannot be configured.
 - The constructor raises `InvalidInput` for a wrong option.  The message begins with the option's name.
 - The plugin's module imports its driver at the top.  A missing driver is then reported when the plugin is looked up.
-  If importing the driver takes long, the module calls `turnlog.runtime.check_installed` at the top instead, and imports
-  the driver where it is used.
+  If importing the driver takes long, the module calls `turnlog.runtime.check_installed` at the top, and imports the
+  driver where it is used.
 
 A plugin in `turnlog.commands` is a function that takes the `cyclopts.App` of the program `turnlog` and registers one
 command on it, under the name of the entry point:

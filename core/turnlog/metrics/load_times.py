@@ -29,7 +29,7 @@ _FAILURES: Final = (AccessError, Unavailable, OutcomeUnknown, CorruptRecord, His
 class LoadTimes(Layer):
     """A layer that times loads, and counts the calls that fail.
 
-    A load is a read that returns records.  The layer does not time reads of the info alone, and reads that raise.
+    A load is a read that returns records.  The layer does not time reads of the info alone, or reads that raise.
 
     Args:
         inner: The backend, with its layers.

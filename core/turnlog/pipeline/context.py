@@ -192,7 +192,7 @@ class Context:
         return (system_message(prompt),) if is_prompt(prompt) else ()
 
     async def _stored_prompt(self, store: Store, session: Session) -> Sequence[Message]:
-        """Return the system message that opens the session's first turn, a turn before the window."""
+        """Return the system message that opens the session's first turn, if the window does not include that turn."""
         info = session.info
         if info.first > 0 or not info.turns:
             return ()

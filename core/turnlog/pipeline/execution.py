@@ -47,8 +47,8 @@ class Result(msgspec.Struct, frozen=True):
         response: The model's answer.
         messages: The messages of the last request to the model; empty if an earlier call has stored the turn.
         usage: The tokens of all requests of this execution, as far as the model reports them.
-        error: The reason that the turn is not stored: `AccessError`, `Unavailable`, `OutcomeUnknown` or
-            `TooLarge`; None if it is.
+        error: The error that prevented the write of the turn, `AccessError`, `Unavailable`, `OutcomeUnknown` or
+            `TooLarge`; None if the turn is stored.
     """
 
     response: Message
@@ -71,7 +71,7 @@ class Result(msgspec.Struct, frozen=True):
         return self._receipt
 
     async def save(self) -> Receipt:
-        """Store the turn if that has failed before, and return its receipt.  Repeated calls store it once.
+        """Store the turn, if that has not succeeded yet, and return its receipt.  Repeated calls store it once.
 
         Raises:
             TurnlogError: The turn could not be stored this time either.
@@ -201,7 +201,7 @@ class Execution:
             await self._find()
             if turn.rounds and turn.messages[0] != self._message:
                 raise IdReused(
-                    f"turn id {turn.turn_id!r} stands for another message in session {self._session_id!r}: "
+                    f"turn id {turn.turn_id!r} was used for another message in session {self._session_id!r}: "
                     "make a new id for each message"
                 )
             if turn.finished:
@@ -249,7 +249,8 @@ class Execution:
             return await finish(write)
         except IdReused as error:
             raise Conflict(
-                f"another request has stored turn {self._turn.turn_id!r}: call again with this turn id for its answer"
+                f"another request with turn id {self._turn.turn_id!r} was stored first: "
+                "call again with this turn id for its answer"
             ) from error
 
     async def _find(self) -> None:

@@ -9,7 +9,7 @@ _T = TypeVar("_T")
 
 
 async def finish(work: Coroutine[Any, Any, _T]) -> _T:
-    """Await work and return its result; if the waiting task is cancelled, complete the work before the cancellation.
+    """Await work and return its result; delay a cancellation of the waiting task until the work has ended.
 
     One `asyncio.shield` is not enough: a cancel scope of anyio, in which Starlette runs a request, repeats the
     cancellation until its tasks have ended.

@@ -32,7 +32,7 @@ _MODES: Final = ("append", "retry", "raise", "serialize")
 
 
 class Pipeline:
-    """A conversation with a model over sessions in a store.
+    """Conversations with a model, kept in the sessions of a store.
 
     Each execution adds one turn to a session: a new message, and everything that the model does to answer it.
 

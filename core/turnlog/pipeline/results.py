@@ -57,7 +57,10 @@ def without_results(messages: Sequence[Message]) -> bool:
 
 
 def calls_of(answer: Message) -> list[Call]:
-    """Return the calls of an answer that need a result: those of the provider's own tools have it in the answer."""
+    """Return the calls of an answer that need a result.
+
+    The answer itself contains the results of tools that the provider runs.
+    """
     if answer.is_plain:
         return []
     _, calls, results = outline_of(answer)

@@ -13,7 +13,7 @@ _BYTES_PER_TOKEN: Final = 4
 
 For other scripts, bytes of UTF-8 give a better estimate than characters.  With o200k_base, on the interface texts of
 Django, the estimate from bytes was 17 % too low to 8 % too high for Chinese, Japanese and Korean, 60 % too high for
-Russian and 75 % too high for Hindi.  An estimate of four characters per token was about half too low for Chinese,
+Russian and 75 % too high for Hindi.  An estimate of four characters per token was about 50 % too low for Chinese,
 Japanese and Korean.  For JSON the estimate from bytes was 16 % too low.  The older cl100k_base needs more tokens: twice
 the estimate for Greek and Hebrew.
 """

@@ -1,4 +1,4 @@
-"""Whether a driver is installed, without importing it."""
+"""`check_installed`: checks that a driver is installed, without importing it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from importlib.util import find_spec
 
 
 def check_installed(module: str) -> None:
-    """Check that a driver is installed whose import takes long, so that it can be imported later.
+    """Check that a driver is installed, without importing it.
 
-    Call it at the top of a plugin's module: looking the plugin up then fails without the driver, and is fast with it.
+    If importing a driver takes long, call this at the top of the plugin's module, and import the driver where it is
+    used.  The lookup of the plugin then fails without the driver, and is fast with it.
 
     Args:
         module: The name of the driver's top-level module.

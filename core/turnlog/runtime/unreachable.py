@@ -1,4 +1,4 @@
-"""`why_unreachable`: the reason why a connection failed, for messages."""
+"""`why_unreachable`: the reason for a failed connection, for error messages."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Final, NamedTuple
 from ..errors import AccessError, Unavailable
 
 _CAUSES: Final = 8
-"""How many causes of an error are looked at."""
+"""Maximum number of causes of an error to examine."""
 
 _RUNS: Final = "and that the server runs"
 
 
 class Reason(NamedTuple):
-    """Why a server does not do what it is asked, and what to do.
+    """The reason for the failure of a server, and the remedy.
 
     Attributes:
         why: The reason, as a clause.
-        remedy: What to do, as a clause in the imperative.
-        permanent: Whether each further attempt fails, too: `AccessError`, not `Unavailable`.
+        remedy: The remedy, as a clause in the imperative.
+        permanent: Whether every further attempt fails: the error is `AccessError`, not `Unavailable`.
     """
 
     why: str
@@ -40,10 +40,10 @@ class Reason(NamedTuple):
 
 
 def why_unreachable(error: BaseException) -> Reason | None:
-    """Return why a connection could not be made; None if that is not known.
+    """Return the reason for a failed connection; None if it is unknown.
 
     Args:
-        error: The error of the driver; its causes are looked at as well.
+        error: The error of the driver; its causes are examined as well.
     """
     cause: BaseException | None = error
     for _ in range(_CAUSES):
@@ -51,7 +51,7 @@ def why_unreachable(error: BaseException) -> Reason | None:
             return None
         if isinstance(cause, socket.gaierror):
             return Reason("its host name is not known", "check the host in the URL")
-        # of a host with several addresses asyncio raises one OSError, whose text has the number of each error
+        # for a host with several addresses, asyncio raises one OSError with the numbers of all errors in its text
         if isinstance(cause, ConnectionRefusedError) or _has_number(cause, errno.ECONNREFUSED):
             return Reason("nothing accepts connections there", f"check the host and the port in the URL, {_RUNS}")
         if isinstance(cause, FileNotFoundError):

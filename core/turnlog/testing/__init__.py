@@ -8,10 +8,12 @@
         def make(self, **options):
             return AcmeBackend(f"acme://{self.folder}/sessions", **options)
 
-This is a whole test module.  It needs pytest and no plugin of it: the tests are async and run in event loops of their
-own.  A layer passes the same tests over a backend; `LayerContract` has fewer, for further backends, and
-`MessageLayerContract` tests the laws of a message layer.  `DamageContract` has the tests of a session that cannot be
-read, for a backend that stores bytes.  A failing test reports the sentence that is broken.
+This is a complete test module.  It needs pytest, but no plugin of pytest: each async test runs in a new event loop.  A
+failing test reports the sentence of the contract that the backend breaks.
+
+A layer over a backend must pass the same tests.  `LayerContract` has fewer tests, for the layer over further backends.
+`MessageLayerContract` tests the laws of a message layer.  `DamageContract` tests damaged sessions, for a backend that
+stores bytes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The base of all tests of the kit: the backend to test, a clock, and how a test runs."""
+"""The base class of all tests of the kit: makes the backend and the clock, and runs the tests."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Test: TypeAlias = "Callable[..., Any]"
 
 
 class Clock:
-    """A clock that stands still until it is moved.
+    """A clock that shows the same time until `advance` moves it.
 
     Args:
         now: Seconds since 1970.
@@ -36,19 +36,19 @@ class Clock:
         return self.now
 
     def advance(self, seconds: float) -> None:
-        """Move it forwards, or backwards."""
+        """Move the clock forwards, or backwards."""
         self.now += seconds
 
 
 class BackendOptions(TypedDict, total=False):
-    """The options that every backend takes; a test gives some of them."""
+    """The options of every backend; a test sets some of them."""
 
     ttl: float | None
     clock: Callable[[], float]
 
 
 class StoreOptions(BackendOptions, total=False):
-    """The options of a `Store` over a backend, and those of the backend."""
+    """The options of a backend, and of a `Store` over it."""
 
     namespace: str
     retain: int | None
@@ -58,31 +58,37 @@ class StoreOptions(BackendOptions, total=False):
 class ContractBase(ABC):
     """A part of the contract: the docstring of each test is the sentence that it tests.
 
-    An `async def test_...` runs in an event loop of its own, so it needs no plugin of pytest.  A test with a parameter
-    `store` gets an open `Store` over the backend, which is `store.backend`.  Stores that a test opens with `opened` are
-    closed after it.
+    Each `async def test_...` runs in a new event loop, and needs no plugin of pytest.  A test with a parameter `store`
+    receives an open `Store`; the backend is `store.backend`.  Stores that a test opens with `opened` are closed after
+    the test.
     """
 
     shared: ClassVar[bool] = False
-    """Whether sessions are stored outside of the backend: a second backend that is made sees them, also after the first
-    was closed.  Otherwise each backend that is made must begin empty."""
+    """Whether sessions are stored outside of the backend object.
+
+    If True, a second backend from `make` sees the sessions of the first, also after the first was closed.  If False,
+    each backend from `make` must begin empty.
+    """
 
     reads_messages: ClassVar[bool] = False
-    """Whether the backend is a layer that reads messages, and refuses a payload that it cannot decode.  Any other
-    backend stores such a payload as it is."""
+    """Whether the backend is a layer that reads messages, and refuses a payload that it cannot decode.
+
+    Any other backend stores such a payload as it is.
+    """
 
     @abstractmethod
     def make(self, **options: Unpack[BackendOptions]) -> Backend:
         """Return a backend to test, not yet opened.
 
         Args:
-            options: The options to make it with.  Its sessions must be this test's own: `self.folder` is.
+            options: The options of the backend.  No other test may use the same sessions; `self.folder` is a new folder
+                for each test.
         """
 
     async def advance(self, seconds: float) -> None:
-        """Let time pass for the backend: sessions that would expire within that many seconds now have expired.
+        """Let time pass for the backend: sessions that expire within `seconds` have expired on return.
 
-        Override it if the backend does not measure expiry by its own clock, but by a server's.
+        Override this method if a server measures expiry by its own clock.
         """
         self.clock.advance(seconds)
 
@@ -93,7 +99,7 @@ class ContractBase(ABC):
 
     @cached_property
     def folder(self) -> Path:
-        """An empty folder of this test's own, removed after it."""
+        """An empty folder for this test alone, removed after the test."""
         folder = Path(tempfile.mkdtemp(prefix="turnlog-"))
         self.folders.append(folder)
         return folder
@@ -118,7 +124,7 @@ class ContractBase(ABC):
         return await self._stack.enter_async_context(self.made(**options))
 
     async def another(self, store: Store) -> Store:
-        """Return another store over the same sessions; it has another backend if sessions are shared."""
+        """Return another store over the same sessions, with another backend if sessions are shared."""
         if not self.shared:
             return Store(store.backend, namespace=store.namespace, retain=store.retain)
         return await self.opened(namespace=store.namespace, ttl=store.backend.ttl, retain=store.retain)
@@ -144,7 +150,7 @@ class ContractBase(ABC):
 
 
 def _runs(test: Test) -> Callable[[ContractBase], None]:
-    """Return the test as pytest calls it; a failure gets the sentence of the contract as a note."""
+    """Return the test for pytest, without parameters; a failure gets the sentence of the contract as a note."""
     needs_store = "store" in inspect.signature(test).parameters
     is_async = inspect.iscoroutinefunction(test)
 

@@ -23,7 +23,7 @@ _LONG = "it is so, " * 1_000
 
 
 class _Losing:
-    """Loses the answer to the next commit that a backend does, below all layers."""
+    """Loses the answer to the next commit of a backend, below all layers."""
 
     def __init__(self, backend: Backend) -> None:
         *_, lowest = stack_of(backend)
@@ -53,7 +53,7 @@ async def _cancelled(call: Coroutine[Any, Any, object], steps: int) -> None:
 
 class Cancelling(ContractBase):
     async def test_sent_again_it_is_stored_once(self, store: Store) -> None:
-        """A change can be sent again after a cancellation: it is stored once, wherever the first call was cancelled."""
+        """A change that is sent again after a cancellation is stored once, at whatever point the call was cancelled."""
         for steps in range(24):
             change = Change(append=(record(f"{steps}", "x"),))
             await _cancelled(store.backend.commit(key(store), change), steps)

@@ -18,7 +18,7 @@ from ._base import ContractBase
 from ._material import ID, history, key, numbers, record, say, texts
 
 TASKS = 12
-CROWD = 150  # more than anybody should count their tries up to
+CROWD = 150  # more than any reasonable number of retries
 
 
 class Concurrency(ContractBase):
@@ -52,7 +52,7 @@ class Concurrency(ContractBase):
             assert (session.info.turns, session.info.messages) == (TASKS * 8, TASKS * 16)
 
     async def test_however_many_append_at_once(self, store: Store) -> None:
-        """Appends to one session are all stored, however many tasks send one at the same moment."""
+        """All appends to one session are stored, even if many tasks append at the same moment."""
         stores = [store, await self.another(store)]
         calls = (stores[n % 2].append(ID, say(f"{n}")) for n in range(CROWD))
         receipts = await asyncio.gather(*calls)
@@ -62,7 +62,7 @@ class Concurrency(ContractBase):
     async def test_undo_on_a_busy_session(self, store: Store) -> None:
         """`rewind` and `pop` without a condition succeed while other tasks append without pause.
 
-        A backend whose `alone` does nothing is given one writer that leaves pauses.
+        If `alone` of the backend does nothing, the test uses one writer, which makes pauses.
         """
         stores = [store, await self.another(store)]
         waits = isinstance(store.backend.alone(key(store)), contextlib.nullcontext)
@@ -172,7 +172,7 @@ class Concurrency(ContractBase):
         assert await history(store) == []
 
     async def test_readers_see_whole_turns(self, store: Store) -> None:
-        """A read is a snapshot: no reader sees half a commit, or an info that does not fit the turns."""
+        """A read is a snapshot: no reader sees a part of a commit, or an info that does not match the turns."""
         stores = [store, await self.another(store)]
         await store.append(ID, say("0", "0"))
         done = False
@@ -299,7 +299,7 @@ class Concurrency(ContractBase):
             owner = owner if text == "of u1" else text
 
     async def test_deleting_for_an_owner_is_one_step(self, store: Store) -> None:
-        """`delete` for an owner removes no session that belongs to another owner by then."""
+        """`delete` for an owner removes no session whose owner another task has changed."""
         other = await self.another(store)
         for number in range(6):
             name = f"s{number}"
@@ -313,7 +313,7 @@ class Concurrency(ContractBase):
             assert await history(store, name) == ([] if erased else ["a"])
 
     async def test_copying_for_an_owner_is_one_step(self, store: Store) -> None:
-        """`copy` for an owner copies no turn that was appended after the session got another owner."""
+        """`copy` for an owner copies no turn that was appended after a change of the session's owner."""
         other = await self.another(store)
         view = store.for_owner("u1")
         for number in range(6):

@@ -29,7 +29,7 @@ _STATES: dict[str, Callable[[Store, str], Awaitable[object]] | None] = {
     "missing": lambda store, name: store.erase(name),
     "expired": lambda store, name: store.merge_metadata(name, ttl=60.0),
 }
-"""What may have happened to a session since a version was read."""
+"""The changes to a session after a version was read."""
 
 _GONE = ("missing", "expired")
 
@@ -66,7 +66,7 @@ class Conditions(ContractBase):
         await self._check(store, lambda _: PRESENT, met=met, if_gone=SessionNotFound)
 
     async def test_same_session(self, store: Store) -> None:
-        """`version.session` is met by the same session whatever was changed, and not by one that was made again."""
+        """`version.session` is met by the same session after any change, but not by a session that was made again."""
         await self._check(
             store, lambda version: version.session, met=("unchanged", "grown", "described", "owned", "cut")
         )
@@ -87,7 +87,7 @@ class Conditions(ContractBase):
         met: tuple[str, ...],
         if_gone: type[TurnlogError] = Conflict,
     ) -> None:
-        """Try each method on a session in each state, with a condition that was made of its first version."""
+        """Try each method on a session in each state, with a condition made from its first version."""
         conditions: dict[str, Expect] = {}
         for state, bring_about in _STATES.items():
             for method in _METHODS:

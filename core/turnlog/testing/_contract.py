@@ -1,4 +1,4 @@
-"""The contracts: every test for a backend, and fewer for a layer over a backend that is tested by itself.
+"""The contracts: all tests for a backend, and fewer tests for a layer over a backend that is tested by itself.
 
 pytest runs the tests of the last base class first, so the lists below end with the simplest tests.
 """
@@ -67,21 +67,20 @@ class BackendContract(
     Reading,
     Writing,
 ):
-    """Every test of the contract.  A subclass says how to `make` a backend, and whether sessions are `shared`."""
+    """All tests of the contract.  A subclass implements `make`, and sets `shared`."""
 
 
 class LayerContract(Model, Cancelling, Concurrency, Sealing):
-    """The tests of the contract that depend on how a layer and the backend below work together.
+    """The tests of the contract that depend on the interaction of a layer with the backend below it.
 
-    Run `BackendContract` for the layer over a simple backend and for each backend by itself, and this one for the layer
-    over the other backends.  Tests of memory and SQLite are fast enough for `BackendContract`.
+    Run `BackendContract` for each backend by itself, and for the layer over one simple backend.  Run `LayerContract`
+    for the layer over the other backends.  With memory and SQLite, `BackendContract` is fast enough for both.
     """
 
-    _walks: ClassVar[int] = 4  # each part is tested by itself
+    _walks: ClassVar[int] = 4  # few, because each part is also tested by itself
 
     below: ClassVar[type[ContractBase]]
-    """The contract of the backend below, a subclass of `BackendContract`: it makes the backend, and knows whether
-    sessions are shared and how to let time pass."""
+    """The contract of the backend below: a subclass of `BackendContract` with `make`, `shared` and `advance`."""
 
     @abstractmethod
     def layer(self, inner: Backend) -> Backend:

@@ -1,4 +1,4 @@
-"""Contract: a session made out of another."""
+"""Contract: copies of sessions."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Copying(ContractBase):
         assert await picture(store, "bob") == before
 
     async def test_a_copy_starts_a_new_epoch(self, store: Store) -> None:
-        """A copy starts a new epoch: no version of the source is a version of the copy."""
+        """A copy starts a new epoch: a version of the source is never a version of the copy."""
         await _source(store)
         version = (await store.info(ID)).version
         await store.fork(ID, "bob")
@@ -71,7 +71,7 @@ class Copying(ContractBase):
         assert texts(session.messages) == list("aAbBcCdD")
 
     async def test_a_copy_can_be_followed(self, store: Store) -> None:
-        """A copy is a session like any other: its versions work with `since` and `expect`, and it can be cut."""
+        """A copy is an ordinary session: its versions work with `since` and `expect`, and it can be cut."""
         await _source(store)
         version = (await store.fork(ID, "bob")).version
         await store.append("bob", say("e"), expect=version)
@@ -100,13 +100,13 @@ class Copying(ContractBase):
             await store.fork(ID, ID)
 
     async def test_without_a_source(self, store: Store) -> None:
-        """`copy` raises `SessionNotFound` if there is no source, and makes no target."""
+        """`copy` raises `SessionNotFound` if the source does not exist, and makes no target."""
         with pytest.raises(SessionNotFound):
             await store.fork(ID, "bob")
         assert await picture(store, "bob") is None
 
     async def test_a_repeat_of_a_copy(self, store: Store) -> None:
-        """A copy that is sent again under the same change id is made once and answered as the first time."""
+        """A copy that is sent again under the same change id is made once, and gets the first answer again."""
         await _source(store)
         first = await store.fork(ID, "bob", at=2, change_id="f")
         await store.append(ID, say("later"))
@@ -119,7 +119,7 @@ class Copying(ContractBase):
             await store.fork(ID, "bob", at=3, change_id="f")
 
     async def test_a_repeat_after_the_source_has_grown(self, store: Store) -> None:
-        """A copy that is sent again is the same change even if the source has grown: its digest covers the request."""
+        """A copy that is sent again is the same change even if the source has grown: the digest covers the request."""
         await _source(store)
         first = await store.fork(ID, "bob", change_id="f")
         await store.append(ID, say("later"))

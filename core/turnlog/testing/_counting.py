@@ -33,7 +33,7 @@ async def _infos(store: Store) -> list[SessionInfo]:
 
 class Counting(ContractBase):
     async def test_totals_are_the_sums_of_all_sessions(self, store: Store) -> None:
-        """`totals` returns how many sessions there are, and the sums of their messages and bytes."""
+        """`totals` returns the number of sessions, and the sums of their messages and bytes."""
         assert await _totals(store) == (0, 0, 0)
         await store.append("a", say("one", "two"), owner="u1", metadata={"title": "x"})
         await store.append("b", say("three"))
@@ -41,7 +41,7 @@ class Counting(ContractBase):
         assert (await _totals(store))[:2] == (2, 3)
 
     async def test_totals_follow_each_change(self, store: Store) -> None:
-        """`totals` counts what is there: not what was cut, dropped or erased; a copy counts, and so does no message."""
+        """`totals` counts copies and sessions without messages, but no turns that were cut, dropped or erased."""
         for number in range(5):
             await store.append("a", say(f"{number}", "answer"))
         await store.rewind("a", messages=3)
@@ -55,13 +55,13 @@ class Counting(ContractBase):
         assert await _totals(store) == _sums(await _infos(store))
 
     async def test_totals_of_many_sessions(self, store: Store) -> None:
-        """`totals` counts all sessions, however many there are."""
+        """`totals` counts any number of sessions."""
         for tens in range(23):
             await asyncio.gather(*(store.append(f"s{tens}{number}", say("a")) for number in range(10)))
         assert (await _totals(store))[:2] == (230, 230)
 
     async def test_totals_are_of_one_namespace(self, store: Store) -> None:
-        """`totals` counts no session of another namespace, nor what layers keep for themselves."""
+        """`totals` counts only sessions of the namespace, and no data of layers."""
         await store.append("a", say("mine"))
         for name in ("other", f"{store.namespace}/a", store.namespace.upper(), store.namespace + "2"):
             await store.within(name).append("a", say("others", "others"))
@@ -70,7 +70,7 @@ class Counting(ContractBase):
         assert (await _totals(store.within("nobody"))) == (0, 0, 0)
 
     async def test_totals_leave_out_what_has_expired(self) -> None:
-        """`totals` counts no session that has expired, whether or not it was removed."""
+        """`totals` counts no expired session, even before the session is removed."""
         store = await self.opened(ttl=TTL)
         await store.append("the backend's", say("a"))
         await store.append("of its own", say("a", "b"))
@@ -85,7 +85,7 @@ class Counting(ContractBase):
         assert (await _totals(store))[:2] == (1, 3)
 
     async def test_totals_count_a_session_once_that_was_made_anew(self) -> None:
-        """`totals` counts a session once that has expired and was made anew, for another owner, too."""
+        """`totals` counts a session once if it has expired and was made again, even for another owner."""
         store = await self.opened(ttl=TTL)
         for number in range(3):
             await store.append("a", say(f"{number}"), owner=f"u{number}")

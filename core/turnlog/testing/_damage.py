@@ -1,4 +1,4 @@
-"""Contract: a damaged session hides no other, and can be erased.  For backends that store bytes."""
+"""Contract: a damaged session does not hide other sessions, and can be erased.  For backends that store bytes."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ _SESSIONS = (("a", "u1"), ("b", "u1"), ("c", "u1"), ("d", "u2"), ("e", "u2"))
 
 
 class DamageContract(ContractBase):
-    """Contract: sessions that cannot be read.  A subclass implements `damage`, which damages one.
+    """Contract: sessions that cannot be read.  A subclass implements `make` and `damage`.
 
-    A backend passes these tests beside those of `BackendContract`, with the same `make`.
+    A backend passes these tests in addition to `BackendContract`, with the same `make`.
     """
 
     @abstractmethod
     async def damage(self, store: Store, session_id: str) -> None:
         """Damage the stored header of a session, so that it cannot be read.
 
-        What is stored with the header, such as a column that repeats the owner, should stay as it is.
+        Keep the data that is stored with the header, such as a column for the owner.
         """
 
     async def _damaged(self, store: Store) -> Store:
-        """Store the sessions, damage two of them, and return another store that has seen none."""
+        """Store the sessions, damage two of them, and return another store that has not read any of them."""
         for name, owner in _SESSIONS:
             await store.append(name, say(name), owner=owner)
             await self.advance(1)
@@ -44,7 +44,7 @@ class DamageContract(ContractBase):
         return await self.another(store)
 
     async def test_a_damaged_session_is_on_no_page_and_hides_no_other(self, store: Store) -> None:
-        """`page` returns all sessions that can be read, in order, and reports each that cannot once."""
+        """`page` returns all readable sessions in order, and reports each damaged session once."""
         store = await self._damaged(store)
         for limit in (1, 2, 100):
             infos, damaged = await _pages(store, limit, None)
@@ -53,7 +53,7 @@ class DamageContract(ContractBase):
             assert {error.key for error in damaged} <= {None, key(store, "b"), key(store, "e")}
 
     async def test_a_page_of_an_owner_reports_no_session_of_another_owner(self, store: Store) -> None:
-        """A page of an owner reports the owner's damaged sessions, and those whose owner cannot be told, unnamed."""
+        """A page of an owner reports the owner's damaged sessions; if the owner is unreadable, without their names."""
         store = await self._damaged(store)
         for owner, names, own in (("u1", ["c", "a"], "b"), ("u2", ["d"], "e"), ("u3", [], "")):
             infos, damaged = await _pages(store, 1, owner)
@@ -63,20 +63,20 @@ class DamageContract(ContractBase):
             assert damaged or not own
 
     async def test_totals_count_what_can_be_read(self, store: Store) -> None:
-        """`totals` counts all sessions that can be read; those that are damaged may be left out."""
+        """`totals` counts all readable sessions, and may leave out damaged ones."""
         store = await self._damaged(store)
         found = await store.backend.totals(store.namespace)
         assert 3 <= found.sessions <= len(_SESSIONS)
         assert found.messages == found.sessions
 
     async def test_sessions_ends_with_the_error(self, store: Store) -> None:
-        """`sessions` and `export_owner` yield all sessions that can be read, and then raise `CorruptRecord`."""
+        """`sessions` and `export_owner` yield all readable sessions, and then raise `CorruptRecord`."""
         store = await self._damaged(store)
         assert [info.key.session for info in await _until_damage(store.sessions())] == ["d", "c", "a"]
         assert [one.info.key.session for one in await _until_damage(store.export_owner("u1"))] == ["c", "a"]
 
     async def test_a_damaged_session_is_not_answered(self, store: Store) -> None:
-        """Reads and writes of a damaged session raise `CorruptRecord`, which names it; no other session is affected."""
+        """Reads and writes of a damaged session raise `CorruptRecord` with its key; other sessions are not affected."""
         store = await self._damaged(store)
         place = key(store, "b")
         for call in (
@@ -95,7 +95,7 @@ class DamageContract(ContractBase):
         assert (await history(store, "a"), await history(store, "c")) == (["a", "x"], ["c"])
 
     async def test_erase_a_damaged_session(self, store: Store) -> None:
-        """`erase` removes a damaged session; then there is none, and it can be made anew."""
+        """`erase` removes a damaged session; afterwards the session can be made again."""
         store = await self._damaged(store)
         assert await store.erase("b") is True
         with pytest.raises(SessionNotFound):
@@ -106,10 +106,10 @@ class DamageContract(ContractBase):
         assert await history(store, "b") == ["anew"]
 
     async def test_erase_an_owner_of_a_damaged_session(self, store: Store) -> None:
-        """`erase_owner` deletes a damaged session of the owner, if that can be told, and otherwise reports it."""
+        """`erase_owner` deletes a damaged session if its owner can be read, and otherwise reports it."""
         store = await self._damaged(store)
         erased = await store.erase_owner("u1")
-        if erased.damaged:  # whose b and e are cannot be told
+        if erased.damaged:  # the owners of b and e cannot be read
             assert (erased.sessions, len(erased.damaged)) == (2, 2)
             assert await store.erase("b")
         else:

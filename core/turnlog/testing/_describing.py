@@ -30,7 +30,7 @@ _VALUES: dict[str, JSON] = {
 
 class Describing(ContractBase):
     async def test_metadata_comes_back_as_it_was_set(self, store: Store) -> None:
-        """Every read returns the metadata as it was set, whatever the names and values."""
+        """Every read returns the metadata as it was set, with any names and values."""
         await store.append(ID, say("a"))
         receipt = await store.merge_metadata(ID, _VALUES)
         for session in (
@@ -45,13 +45,13 @@ class Describing(ContractBase):
             assert session.version == receipt.version
 
     async def test_names_are_merged_one_by_one(self, store: Store) -> None:
-        """A change sets metadata name by name: None removes a name, and a value replaces the old value whole."""
+        """A change sets metadata name by name: None removes a name, and a value replaces the whole old value."""
         await store.merge_metadata(ID, {"a": 1, "b": {"x": 1}, "c": 3})
         await store.merge_metadata(ID, {"b": {"y": 2}, "c": None, "d": 4, "never": None})
         assert dict((await store.info(ID)).metadata) == {"a": 1, "b": {"y": 2}, "d": 4}
 
     async def test_metadata_leaves_the_turns_alone(self, store: Store) -> None:
-        """A change of metadata makes another version, and changes no turn and no count."""
+        """A change of metadata makes another version, but does not change turns and counts."""
         version = (await store.append(ID, say("a", "b"))).version
         turns = (await store.session(ID)).turns
         receipt = await store.merge_metadata(ID, {"title": "x"})
@@ -91,7 +91,7 @@ class Describing(ContractBase):
         assert list((await store.info(ID)).metadata) == ["b"]
 
     async def test_the_owner(self, store: Store) -> None:
-        """A change sets the owner; the empty string clears it, and None leaves it as it is."""
+        """A change sets the owner: the empty string removes it, and None leaves it unchanged."""
         await store.append(ID, say("a"))
         assert (await store.info(ID)).owner == ""
         await store.merge_metadata(ID, owner="u1")

@@ -1,4 +1,4 @@
-"""Ids that a backend may fold, cut, split, escape, expand or execute, and values that are no ids."""
+"""Ids that a faulty backend may fold, cut, split, escape, expand or execute, and values that are not ids."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ IDS = [
     *["I", "\u0131", "\u03a3", "\u03c3", "\u03c2", "x" * 255, "x" * 254 + "y", "x" * 254, "é" * 127, "é" * 126 + "è"],
     *["\U0001f600" * 63 + "abc", "X" * 255],
 ]
-"""No two of them name the same session."""
+"""Different ids: no two of them name the same session."""
 
 NO_IDS: list[Any] = [
     *[None, 7, b"bytes", "", " ", "\t", "\u2003", "x" * 256, "é" * 128, "a\0b", "a\nb", "\x7f", "\x85", "\u202eab"],
     *["\u2028", "\ud800"],
 ]
-"""Values that are refused."""
+"""Values that a store refuses as ids."""
 
 KEYS = [
     *[("a:b", "c"), ("a", "b:c"), ("a", "b"), ("a:b:c", "d"), ("a::b", "c"), ("a", ":b:c"), ("1:a", "b")],
@@ -30,4 +30,4 @@ KEYS = [
     *[("a", "{b}"), ("x" * 255, "y"), ("x" * 255, "x"), ("x", "x" * 255), ("acme", "s"), ("acme-corp", "s")],
     *[("default", "s")],
 ]
-"""Namespaces and session ids that are equal when they are joined without care."""
+"""Pairs of a namespace and a session id that become equal if they are joined without escaping."""

@@ -1,4 +1,4 @@
-"""Contract: versions, and when `expect` refuses them."""
+"""Contract: versions, and the changes that `expect` refuses."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Expecting(ContractBase):
         assert (await store.session(ID)).version == version
 
     async def test_no_version_comes_twice(self, store: Store) -> None:
-        """Every change makes a new version, and a session that is deleted and made again never repeats one."""
+        """Every change makes a new version, and a session that is deleted and made again never repeats a version."""
         seen: list[Version] = []
         for _ in range(3):  # the same changes at the same time
             for change in (
@@ -44,7 +44,7 @@ class Expecting(ContractBase):
         assert len(set(seen)) == len(seen) == 27
 
     async def test_a_version_is_no_clock(self, store: Store) -> None:
-        """Versions do not depend on clocks: changes at the same instant, or after the clock went back, differ."""
+        """Versions do not depend on clocks: changes at the same time, or at an earlier time, have other versions."""
         one = (await store.append(ID, say("a"))).version
         self.clock.advance(-3600)
         two = (await store.append(ID, say("b"), expect=one)).version
@@ -60,7 +60,7 @@ class Expecting(ContractBase):
         assert (await store.append(ID, say("b"), expect=Version.parse(str(version)))).turns == 2
 
     async def test_a_stale_version_is_refused(self, store: Store) -> None:
-        """`commit` raises `Conflict` with the current version if `expect` has other turns, and stores nothing."""
+        """`commit` raises `Conflict` with the current version, and stores nothing, if `expect` has other turns."""
         stale = (await store.append(ID, say("a"))).version
         version = (await store.append(ID, say("b"))).version
         before = await picture(store)

@@ -1,6 +1,6 @@
 """Contract: time to live.
 
-Times are at least a second away from an expiry, so that the clock of a server, which keeps running, decides the same.
+All times are at least a second away from an expiry, because the clock of a server keeps running during a test.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ._material import ID, history, key, picture, record, say
 
 YEAR = 365 * 86_400.0
 TTL = 80.0
-"""Seconds; a use may leave the expiry as it is until 10 of them, 1/8, have passed since it moved."""
+"""Time to live in seconds.  A use need not extend the expiry within 10 seconds, 1/8, of the last extension."""
 
 
 async def _ends(store: Store, session_id: str = ID) -> bool:
@@ -33,7 +33,7 @@ async def _ends(store: Store, session_id: str = ID) -> bool:
 
 
 async def _uses(store: Store) -> dict[str, Callable[[str], Awaitable[object]]]:
-    """Return the calls that use a session, by the id of a session that is made for each."""
+    """Return the calls that use a session, each by the id of the session that is made for it."""
     change, numbers = Change(append=(record("a"),)), count()
     uses: dict[str, Callable[[str], Awaitable[object]]] = {
         "load": store.load,
@@ -53,7 +53,7 @@ async def _uses(store: Store) -> dict[str, Callable[[str], Awaitable[object]]]:
 
 class Expiring(ContractBase):
     async def test_a_session_lives_so_long_after_its_last_use(self) -> None:
-        """A session lives at least 7/8 of its time to live after its last use, and never longer than it."""
+        """After its last use, a session lives at least 7/8 of its time to live, and never longer than all of it."""
         store = await self.opened(ttl=TTL)
         await store.append(ID, say("a"))
         await self.advance(69)
@@ -81,7 +81,7 @@ class Expiring(ContractBase):
             assert not await _ends(store, name), f"{name} extends no life"
 
     async def test_a_clock_that_is_behind_ends_no_session(self) -> None:
-        """Using a session never moves its expiry backwards, by a clock that is behind either."""
+        """The use of a session never moves its expiry backwards, even if a clock is behind."""
         store = await self.opened(ttl=TTL)
         uses = await _uses(store)
         for seconds in (2 * TTL, 10 * YEAR):
@@ -114,7 +114,7 @@ class Expiring(ContractBase):
         assert await _ends(store)
 
     async def test_using_it_changes_no_version(self) -> None:
-        """Moving the expiry of a session does not change its version."""
+        """An extension of a session's life does not change its version."""
         store = await self.opened(ttl=TTL)
         version = (await store.append(ID, say("a"))).version
         for _ in range(3):
@@ -123,7 +123,7 @@ class Expiring(ContractBase):
         await store.merge_metadata(ID, {"title": "x"}, expect=version.exact)
 
     async def test_a_slow_model_brings_no_session_back(self) -> None:
-        """A pipeline stores no turn if its session was erased, made anew or expired while the model worked."""
+        """A pipeline stores no turn if the session was erased, made again or expired while the model worked."""
         store = await self.opened(ttl=TTL)
 
         async def made_anew() -> object:
@@ -149,7 +149,7 @@ class Expiring(ContractBase):
             assert await history(store) == (["anew"] if name == "made anew" else []), name
 
     async def test_an_expired_session_is_not_there(self) -> None:
-        """Every method treats an expired session as one that is not stored."""
+        """Every method treats an expired session as a missing session."""
         store = await self.opened(ttl=TTL)
         version = (await store.append(ID, say("a"), owner="u1", metadata={"title": "x"})).version
         await self.advance(81)
@@ -180,7 +180,7 @@ class Expiring(ContractBase):
         assert [session async for session in store.export_owner("u1")] == []
 
     async def test_all_of_a_session_expires_together(self) -> None:
-        """All parts of a session expire together: a session that is made in its place starts empty."""
+        """All parts of a session expire together: a new session with the same id starts empty."""
         store = await self.opened(ttl=TTL)
         change = Change(append=(record("a"),), owner="u1", metadata={"title": "x"}, ttl=40.0)
         old = (await store.backend.commit(key(store), change)).version

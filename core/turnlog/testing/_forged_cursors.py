@@ -1,4 +1,4 @@
-"""Cursors that no page gave, as a client may send them."""
+"""Invalid cursors that a client may send."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _SESSIONS: list[Any] = [
 
 
 def cursor_of(*parts: object) -> str:
-    """Return a cursor of these parts, encoded as a page does it."""
+    """Return a cursor of these parts, in the encoding of a page."""
     return urlsafe_b64encode(_encode(parts)).decode()
 
 
 def forged_cursors(namespace: str) -> Iterator[Any]:
-    """Yield cursors for a query of all sessions of a namespace that no page gives."""
+    """Yield invalid cursors for a query of all sessions of a namespace."""
     sound = _encode((namespace, None, 1.0, "alice"))
     text = urlsafe_b64encode(sound).decode()
     for number in _NUMBERS:
@@ -42,12 +42,12 @@ def forged_cursors(namespace: str) -> Iterator[Any]:
         yield urlsafe_b64encode(wrong).decode()
     yield urlsafe_b64encode(sound.replace(b"alice", b"al\xffce")).decode()  # not UTF-8
     yield urlsafe_b64encode(sound.replace(b"alice", b"al\xed\xa0\x80")).decode()  # a lone surrogate
-    yield urlsafe_b64encode(b"\xdc\x00\x04" + sound[1:]).decode()  # the same parts, encoded in another way
+    yield urlsafe_b64encode(b"\xdc\x00\x04" + sound[1:]).decode()  # the same parts in another encoding
     yield from (text[:length] for length in range(len(text)))
     yield from (text + more for more in ("=", "A", "====", " ", "\n", "\0", text))
     yield from (f" {text}", f"\n{text}", text.rstrip("="), text.lower(), text.encode(), text * 10_000, "A" * 10_000_000)
     yield from ("%", "é", "\ud800", "null", "1", 1, 1.0, True, (), [text], {"cursor": text}, object())
-    different = "\u07ff\uffff"  # whose bytes are a + and a / in the other alphabet of base64
+    different = "\u07ff\uffff"  # encoded with a + or a / in the other alphabet of base64
     other = b64encode(_encode((namespace, None, 1.0, different))).decode()
     assert set("+/") & set(other), "it is the same in both alphabets"
     yield other

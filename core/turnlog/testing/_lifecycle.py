@@ -38,7 +38,7 @@ class Lifecycle(ContractBase):
             await backend.commit(key(store), Change(append=(record("a"),)))
 
     async def test_it_is_closed_when_the_block_fails(self) -> None:
-        """`async with` closes a store if its block raises, and the error is raised on."""
+        """If the block of `async with` raises, the store is closed and the error is passed on."""
         store = self.made()
         with pytest.raises(KeyError):
             async with store:
@@ -84,7 +84,7 @@ class Lifecycle(ContractBase):
         assert [type(answer) for answer in answers] == [Closed] * len(calls)
 
     async def test_close_twice(self) -> None:
-        """A store can be closed twice, also by two tasks at once."""
+        """A store can be closed twice, even by two tasks at once."""
         store = self.made()
         await store.open()
         await asyncio.gather(store.close(), store.close())
@@ -112,7 +112,7 @@ class Lifecycle(ContractBase):
         assert asyncio.all_tasks() == before
 
     async def test_closing_among_writers(self) -> None:
-        """`close` loses no acknowledged turn; calls that come too late raise `Closed`."""
+        """`close` loses no acknowledged turn; concurrent calls succeed or raise `Closed`."""
         store = self.made()
         await store.open()
         await store.append(ID, say("begin"))
@@ -128,7 +128,7 @@ class Lifecycle(ContractBase):
             assert set(stored) <= set(await history(await self.opened()))
 
     async def test_what_is_stored_outlives_the_store(self) -> None:
-        """A second store finds all that the first one stored, if sessions are shared; otherwise it begins empty."""
+        """If sessions are shared, a second store has all sessions of the first; otherwise it begins empty."""
         change = Change(append=(record("c"),))
         async with self.made() as store:
             await store.append(ID, say("a", "b"), owner="u1", metadata={"title": "x"})
@@ -149,13 +149,13 @@ class Lifecycle(ContractBase):
             return
         assert [await picture(other), await picture(other, "seven")] == before
         again = await other.backend.commit(key(other), change)
-        assert (again.version, again.number) == (receipt.version, receipt.number), "changes are remembered, too"
+        assert (again.version, again.number) == (receipt.version, receipt.number), "changes are remembered"
         with pytest.raises(IdReused):
             await other.append(ID, say("other"), turn_id="t")
         assert (await other.append(ID, say("d"), expect=receipt.version)).number == 3
 
     async def test_two_stores_over_one_place(self, store: Store) -> None:
-        """Shared: a second store sees the same sessions at once.  Otherwise each store has its own."""
+        """If sessions are shared, two open stores have the same sessions; otherwise each store has its own sessions."""
         other = await self.opened()
         change = Change(append=(record("a"),))
         receipt = await store.backend.commit(key(store), change)

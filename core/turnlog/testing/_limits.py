@@ -18,7 +18,7 @@ from ._material import ID, Watched, history, key, made_by_hand, noise, picture, 
 
 
 def _nested(depth: int) -> dict[str, Any]:
-    """Return a message of this depth, its own dictionary included."""
+    """Return a message of this depth; the dictionary of the message is the first level."""
     value: Any = []
     for _ in range(depth - 2):
         value = [value]
@@ -55,7 +55,7 @@ _BAD: list[Any] = [
 
 class Limits(ContractBase):
     async def test_invalid_messages(self, store: Store) -> None:
-        """`append` and `save` raise `InvalidInput` for values that are not JSON, naming the place."""
+        """`append` and `save` raise `InvalidInput` for values that are not JSON, and name their place."""
         await store.append(ID, say("a"))
         before = await picture(store)
         layer = Watched(store.backend)
@@ -143,7 +143,7 @@ class Limits(ContractBase):
         assert await picture(store, "not there") is None
 
     async def test_how_deep(self, store: Store) -> None:
-        """Lists and objects in a message may be nested up to `limits.MAX_DEPTH` deep; what is stored can be read."""
+        """Lists and objects in a message may be nested `limits.MAX_DEPTH` deep, and can then be read again."""
         deepest = _nested(limits.MAX_DEPTH)
         await store.append(ID, [deepest])
         assert [message.to_dict() for message in await store.load(ID)] == [deepest]
@@ -153,9 +153,10 @@ class Limits(ContractBase):
         assert len(await store.load(ID)) == 1
 
     async def test_how_many_values(self, store: Store) -> None:
-        """The messages of a record hold at most `limits.MAX_VALUES` values, and names of values, in lists and objects.
+        """The messages of a record hold at most `limits.MAX_VALUES` values and names in lists and objects.
 
-        More raise `TooLarge`, and nothing is stored.  Rounds are counted one by one, and a seal may join them.
+        With more values, a write raises `TooLarge` and stores nothing.  Each round is counted by itself, and a seal may
+        join rounds.
         """
         half = {"role": "user", "content": [0] * (limits.MAX_VALUES // 2 - 20)}
         more = {"role": "assistant", "content": [0] * (limits.MAX_VALUES // 2 + 20)}
@@ -180,7 +181,7 @@ class Limits(ContractBase):
         ]
 
     async def test_how_many_messages(self, store: Store) -> None:
-        """A change of more than `limits.MAX_MESSAGES` messages raises `TooLarge`; fewer can be read again."""
+        """A change of more than `limits.MAX_MESSAGES` messages raises `TooLarge`; smaller changes can be read again."""
         with pytest.raises(TooLarge):
             await store.append(ID, say("x") * (limits.MAX_MESSAGES + 1))
         half = limits.MAX_MESSAGES // 2 + 1
@@ -236,7 +237,7 @@ class Limits(ContractBase):
             self.made(max_session_bytes=0)
 
     async def test_a_cut_is_never_too_large(self, store: Store) -> None:
-        """A session that is over `max_session_bytes` can still be cut."""
+        """A session that is larger than `max_session_bytes` can still be cut."""
         for number in range(4):
             await store.append(ID, say(noise(1000), f"{number}"))
         store.max_session_bytes = 500  # as in a store that is opened again with a lower limit
@@ -247,14 +248,14 @@ class Limits(ContractBase):
         assert (await store.info(ID)).turns == 2
 
     async def test_retention_makes_room(self) -> None:
-        """`max_session_bytes` limits the size after the change has cut, appended and dropped turns."""
+        """`max_session_bytes` limits the size of the session after the change has cut, appended and dropped turns."""
         store = await self.opened(max_session_bytes=2200, retain=2)
         for number in range(6):
             await store.append(ID, say(noise(1000), f"{number}"))
         assert (await store.info(ID)).first == 4
 
     async def test_a_sessions_bytes(self, store: Store) -> None:
-        """`SessionInfo.bytes` is about the number of bytes that the records take encoded."""
+        """`SessionInfo.bytes` is about the size of the encoded records."""
         sizes = []
         for _ in range(3):
             await store.append(ID, say(noise(1000)))
@@ -267,7 +268,7 @@ class Limits(ContractBase):
         assert (await store.info(ID)).bytes == 0
 
     async def test_a_record_is_checked_before_it_is_sent(self, store: Store) -> None:
-        """Changes and records check themselves when they are made, before any I/O."""
+        """The constructors of changes and records check their arguments, before any I/O."""
         version = (await store.append(ID, say("a"))).version
         one = record("b")
         for make in (

@@ -1,4 +1,4 @@
-"""What the tests write, and how they read it."""
+"""Data and helpers of the tests."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def say(*texts: str) -> list[Message]:
 
 
 def noise(size: int) -> str:
-    """Return random characters, of 64 kinds: no codec makes them much smaller."""
+    """Return random characters, of 64 kinds, which no codec makes much smaller."""
     return b64encode(os.urandom(size)).decode()[:size]
 
 
@@ -51,7 +51,7 @@ def record(*texts: str, id: str | None = None, time: float = 0.0, part: int = 0,
 
 
 async def history(store: Store, session_id: str = ID) -> list[str]:
-    """Return the texts of a session without extending its life; none if there is no session."""
+    """Return the texts of a session without extending its life; an empty list if the session does not exist."""
     try:
         return texts((await store.session(session_id, touch=False)).messages)
     except SessionNotFound:
@@ -73,12 +73,12 @@ def numbers(session: Session) -> list[int]:
 
 
 def later(version: Version, rounds: int = 1) -> Version:
-    """Return a version that the store does not have yet, as after a fail-over that lost writes."""
+    """Return a later version, which the store lacks after a fail-over that lost writes."""
     return msgspec.structs.replace(version, rounds=version.rounds + rounds, tip=b"lost1234")
 
 
 def diverged(version: Version) -> Version:
-    """Return a version with as many rounds, but other ones."""
+    """Return a version with the same number of rounds, but different rounds."""
     return msgspec.structs.replace(version, tip=b"lost1234")
 
 
@@ -92,7 +92,7 @@ def made_by_hand(version: Version) -> list[Version]:
 
 
 class Watched(Layer):
-    """A layer that records the calls: input that is refused before any I/O makes none."""
+    """A layer that records calls, to show that invalid input is refused before any I/O."""
 
     def __init__(self, inner: Backend) -> None:
         super().__init__(inner)

@@ -15,13 +15,13 @@ from ._material import ID, key, say
 
 
 class MessageLayerContract(ContractBase):
-    """The laws of a `MessageLayer`.  A subclass gives sample `messages`, and says how to `make` the layer.
+    """The laws of a `MessageLayer`.  A subclass sets `messages`, and implements `make`.
 
-    Run `BackendContract` as well if the layer leaves the short texts of that contract as they are, or restores them.
+    Also run `BackendContract`, if the layer leaves the short texts of that contract unchanged, or restores them.
     """
 
     messages: ClassVar[Sequence[Message]]
-    """Messages that the layer changes, and messages that it leaves as they are."""
+    """Sample messages: some that the layer changes, and some that it leaves unchanged."""
 
     @abstractmethod
     def make(self, **options: Unpack[BackendOptions]) -> MessageLayer:
@@ -31,7 +31,7 @@ class MessageLayerContract(ContractBase):
         return self.make(clock=self.clock), self.make(clock=self.clock)
 
     def test_it_is_deterministic(self) -> None:
-        """`write_message` and `read_message` return the same for the same message, in every layer made alike."""
+        """`write_message` and `read_message` are deterministic, in every layer that is made with the same options."""
         one, two = self._layers()
         for message in self.messages:
             stored = one.write_message(message)
@@ -46,7 +46,7 @@ class MessageLayerContract(ContractBase):
             assert layer.write_message(layer.read_message(stored)) == stored
 
     async def test_it_keeps_nothing_that_it_changes(self, store: Store) -> None:
-        """The layer stores only the messages that `write_message` returns, also in a seal and in a copy."""
+        """The layer stores only the messages that `write_message` returns, even in a seal and in a copy."""
         layer = store.backend
         assert isinstance(layer, MessageLayer)
         stored = [layer.write_message(message) for message in self.messages]
@@ -63,7 +63,7 @@ class MessageLayerContract(ContractBase):
             assert (await store.load(name))[:-1] == [layer.read_message(message) for message in stored]
 
     async def test_load_extend_save(self, store: Store) -> None:
-        """A history that was loaded, or first written, can be extended and saved; save writes only the difference."""
+        """A history that was loaded or written can be extended and saved; `save` writes only the difference."""
         await store.append(ID, list(self.messages), turn_id="t")
         version = (await store.info(ID)).version
         for history in (await store.load(ID), list(self.messages)):

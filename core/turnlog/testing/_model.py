@@ -1,7 +1,7 @@
-"""Contract: a backend answers as `SessionState` does.
+"""Contract: a backend gives the same answers as `SessionState`, the model.
 
-The other tests are about one sentence each.  This one makes random calls, the same in every run, and compares each
-answer with that of the model.  The versions of the two differ, so each is translated.
+Each of the other tests is about one sentence.  This test makes random calls, the same in every run, and compares each
+answer of the backend with the answer of the model.  Their versions differ, so the test maps one to the other.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ _STEPS: Final = 50
 
 
 class _Walk:
-    """Random calls to one session of a backend, and to its model.
+    """Random calls to one session of a backend, and to the model.
 
     Args:
         backend: The backend.
         key: The session.
-        clock: The clock of both.
-        seed: Numbers the walk.
+        clock: The clock of the backend and the model.
+        seed: The seed of the random calls.
     """
 
     def __init__(self, backend: Backend, key: Key, clock: Clock, seed: int) -> None:
         self.backend, self.key, self.clock = backend, key, clock
         self.state = SessionState.absent(key, ttl=backend.ttl)
         self.dice = random.Random(seed)  # noqa: S311 - dice, not keys
-        self.pairs: dict[Version, Version] = {}  # the backend's version: the model's
+        self.pairs: dict[Version, Version] = {}  # from the backend's version to the model's
         self.changes: list[Change] = []
         self.made = 0
 
@@ -78,14 +78,14 @@ class _Walk:
             if tail is not None and (tail[2] or (not found and dice.random() < 0.1)) and dice.random() < 0.7:
                 tail = (tail[0], tail[1] + 1, dice.random() < 0.4)
                 if not tail[2] and dice.random() < 0.3:
-                    said = []  # it only closes the turn
+                    said = []  # the round only closes the turn
             else:
                 tail = (f"turn {self.made}", 0, dice.random() < 0.3)
             found.append(record(*said, id=tail[0], part=tail[1], open=tail[2]))
         return tuple(found)
 
     def versions(self) -> tuple[Version | None, Version | None]:
-        """Return a version that was seen, the backend's and the model's, or one that was never made, or None."""
+        """Return a version of the backend and of the model: a seen one, a wrong one, or None."""
         if not self.pairs or self.dice.random() < 0.6:
             return None, None
         pairs = list(self.pairs.items())
@@ -96,7 +96,7 @@ class _Walk:
         return (diverged(theirs), diverged(ours)) if strange < 0.16 else (theirs, ours)
 
     def conditions(self) -> tuple[Expect, Expect]:
-        """Return a condition, for the backend and for the model."""
+        """Return a condition for the backend, and the same condition for the model."""
         theirs, ours = self.versions()
         if theirs is None or ours is None:
             marks: list[Expect] = [None, ABSENT, PRESENT]
@@ -108,18 +108,18 @@ class _Walk:
         return (theirs.exact, ours.exact) if kind == 1 else (theirs, ours)
 
     def owner(self) -> str | None:
-        """Return the owner that a call is for, or None."""
+        """Return the owner for a call, or None."""
         return self.dice.choices([None, "u1", "u2"], [8, 1, 1])[0]
 
     # ---------------------------------------------------------------------------------------------------- comparison
 
     def see(self, theirs: Version, ours: Version) -> None:
-        """Check that versions of the backend are equal if and only if those of the model are."""
+        """Check that versions of the backend are equal if and only if the versions of the model are equal."""
         assert self.pairs.setdefault(theirs, ours) == ours, "a version stands for two states of the session"
         assert list(self.pairs.values()).count(ours) == 1, "two versions stand for one state of the session"
 
     async def both(self, call: Awaitable[Any], step: Callable[[], tuple[SessionState, Any]]) -> tuple[Any, Any]:
-        """Return what both return, or the types of the errors that they raise."""
+        """Return the answers of the backend and of the model, or the types of their errors."""
         theirs: Any
         ours: Any
         try:
@@ -135,7 +135,7 @@ class _Walk:
         return theirs, ours
 
     async def commit(self) -> None:
-        """Commit a change to both."""
+        """Commit a change to the backend and the model."""
         change, (theirs, ours), owner = self.change(), self.conditions(), self.owner()
         sent = replace(change, expect=theirs, for_owner=owner), replace(change, expect=ours, for_owner=owner)
         call = self.backend.commit(self.key, sent[0])
@@ -158,7 +158,7 @@ class _Walk:
         return change.rewrite(keep=sealed.number, append=(sealed.until(keep), *change.append), restored=1)
 
     async def seal(self) -> None:
-        """Seal the same records in both, if there are any."""
+        """Seal the same records in the backend and the model, if there are any."""
         if self.state.header is None or len(self.state.records) < 3:
             return
         start = self.dice.randrange(len(self.state.records) - 2)
@@ -190,7 +190,7 @@ class _Walk:
         assert answer == model, f"delete(expect={ours!r}, for_owner={owner!r})"
 
     async def read(self) -> None:
-        """Read a part of both, and compare the answers."""
+        """Read a part of the session, and compare the answers."""
         last, touch, (theirs, ours) = (
             self.dice.choice([None, 0, 1, 2, 5, 99]),
             self.dice.random() < 0.5,
@@ -203,7 +203,7 @@ class _Walk:
         )
 
     async def look(self) -> None:
-        """Read all of both, and compare the answers."""
+        """Read the whole session, and compare the answers."""
         await self.compare(self.backend.read(self.key), lambda: self.state.read(self.clock()))
 
     async def compare(self, call: Awaitable[Session], step: Callable[[], tuple[SessionState, Session]]) -> None:
@@ -226,10 +226,10 @@ def _shown(answer: Session | type[TurnlogError]) -> object:
 
 
 class Model(ContractBase):
-    _walks: ClassVar[int] = 12  # turnlog's own tests hold a backend that fewer walks take for a good one
+    _walks: ClassVar[int] = 12  # turnlog's tests have a faulty backend that passes fewer walks
 
     async def test_walks(self) -> None:
-        """Every answer of a backend is the one that `SessionState` gives to the same calls."""
+        """A backend gives the same answers as `SessionState` to the same calls."""
         for seed in range(self._walks):
             store = await self.opened(ttl=80.0 if seed % 3 == 0 else None)
             walk = _Walk(store.backend, key(store, f"walk {seed}"), self.clock, seed)
@@ -238,7 +238,7 @@ class Model(ContractBase):
                 await step()
                 await walk.read()
                 await walk.look()
-                # a session lives at least 70 seconds after its last use, and never more than 80
+                # a session lives at least 70 seconds after its last use, and at most 80
                 passed = walk.dice.choices([0, 1, 30, 100], [20, 4, 4, 1])[0]
                 if passed:
                     await self.advance(passed)

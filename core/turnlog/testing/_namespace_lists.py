@@ -27,7 +27,7 @@ async def _listed(store: Store) -> list[str]:
 
 class NamespaceLists(ContractBase):
     async def test_namespaces_that_have_sessions(self, store: Store) -> None:
-        """`namespaces` returns each namespace that has a session, once, in the order of their bytes."""
+        """`namespaces` returns each namespace with sessions once, in the order of their bytes."""
         assert await _listed(store) == []
         for name, number in product(reversed(_NAMES), range(3)):
             await store.within(name).append(f"s{number}", say("x"), owner="u1" if number else None)
@@ -37,7 +37,7 @@ class NamespaceLists(ContractBase):
         assert await _listed(await self.another(store)) == _NAMES
 
     async def test_namespaces_page_by_page(self, store: Store) -> None:
-        """`namespaces` returns at most `limit` namespaces that follow `after`, which need not be a namespace itself."""
+        """`namespaces` returns at most `limit` namespaces that follow `after`; `after` need not be a namespace."""
         await _listed(store)
         for name in reversed(_NAMES):
             await store.within(name).append(ID, say("x"))
@@ -47,7 +47,7 @@ class NamespaceLists(ContractBase):
             assert await store.backend.namespaces(after=after, limit=3) == _NAMES[start : start + 3], after
 
     async def test_more_than_a_page_of_namespaces(self, store: Store) -> None:
-        """A store yields all namespaces, however many there are."""
+        """A store yields any number of namespaces."""
         await _listed(store)
         names = [f"n{number:04}" for number in range(1_001)]
         for name in names:
@@ -55,7 +55,7 @@ class NamespaceLists(ContractBase):
         assert await _listed(store) == names
 
     async def test_a_namespace_without_sessions(self, store: Store) -> None:
-        """A namespace is not listed once its last session was erased, and is listed again with a new one."""
+        """A namespace without sessions is not listed; with a new session it is listed again."""
         await _listed(store)
         for name, id in product("ab", ("one", "two")):
             await store.within(name).append(id, say("x"), owner="u1")
@@ -69,7 +69,7 @@ class NamespaceLists(ContractBase):
         assert await _listed(store) == ["a"]
 
     async def test_namespaces_of_layers(self, store: Store) -> None:
-        """A backend lists the namespaces in which layers keep what is theirs; a store leaves them out."""
+        """A backend lists the namespaces with the data of layers; a store leaves them out."""
         await _listed(store)
         await store.append(ID, say("x"))
         inner = store.backend
@@ -81,7 +81,7 @@ class NamespaceLists(ContractBase):
         assert await store.backend.namespaces() == [store.namespace, "turnlog:own"]
 
     async def test_nested_namespaces(self, store: Store) -> None:
-        """A view that `within` returned yields the names nested in its namespace, which its `within` takes."""
+        """A view that `within` returned yields the names nested in its namespace; its `within` accepts them."""
         await _listed(store)
         for name in (*_NAMES, "a/b/d/e", "a/%2F", "a/100%25", "a/%zz", "a//x", "other/b"):
             await store.within(name).append(ID, say("x"))
@@ -93,13 +93,13 @@ class NamespaceLists(ContractBase):
         assert await _listed(store.within("x" * 255)) == []
 
     async def test_namespaces_of_no_owner(self, store: Store) -> None:
-        """A view of one owner's sessions yields no namespaces: `InvalidInput`."""
+        """`namespaces` raises `InvalidInput` in a view of one owner's sessions."""
         await store.append(ID, say("x"), owner="u1")
         with pytest.raises(InvalidInput):
             await _listed(store.for_owner("u1"))
 
     async def test_namespaces_that_cannot_be_asked_for(self, store: Store) -> None:
-        """`namespaces` raises `InvalidInput` for a limit or a place that is none, and `Closed` once it is closed."""
+        """`namespaces` raises `InvalidInput` for an invalid `limit` or `after`, and `Closed` after `close`."""
         await _listed(store)
         for limit in (0, -1, 1_001, 1.5, "1", True, None):
             with pytest.raises(InvalidInput):

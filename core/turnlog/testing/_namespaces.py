@@ -19,7 +19,7 @@ _NAMES = ["a", "b", "a/b", "/", "//", "a/", "/a", "%", "%2F", "%2f", "%25", "%25
 
 class Namespaces(ContractBase):
     async def test_the_namespace_of_a_store(self) -> None:
-        """A store works in the namespace `default` unless another one is named."""
+        """The default namespace of a store is `default`."""
         assert (await self.opened()).namespace == "default"
         named = await self.opened(namespace="shop")
         await named.append(ID, say("a"))
@@ -47,7 +47,7 @@ class Namespaces(ContractBase):
         assert await picture(store, "bob") is None
 
     async def test_namespace_and_id_do_not_run_together(self, store: Store) -> None:
-        """No two keys name the same session, whatever characters the namespace and the id hold."""
+        """Different keys name different sessions, for all characters in the namespace and the id."""
         for number, (namespace, name) in enumerate(KEYS):
             receipt = await store.within(namespace).append(name, say(f"{number}"))
             assert receipt.previous is None, f"{namespace!r}, {name!r} names another session"
@@ -60,7 +60,7 @@ class Namespaces(ContractBase):
             assert (await store.backend.page(Query(namespace=namespace))).infos == ()
 
     async def test_within_a_store(self, store: Store) -> None:
-        """`store.within(name)` is a view of the namespace `name`, whatever the store's own namespace is."""
+        """`store.within(name)` is a view of the namespace `name`, and ignores the namespace of the store."""
         other = store.within("other")
         assert other.namespace == "other"
         await other.append(ID, say("a"))
@@ -72,7 +72,7 @@ class Namespaces(ContractBase):
             store.within("")
 
     async def test_within_a_view(self, store: Store) -> None:
-        """`within` nests on a view: `b` within `a` is the namespace `a/b`, also for a store that is given that text."""
+        """`within` nests on a view: `b` within `a` is the namespace `a/b`, which a store also accepts as text."""
         view = store.within("a").within("b")
         await view.append(ID, say("a"))
         assert (view.namespace, (await view.info(ID)).key) == ("a/b", Key("a/b", ID))
@@ -82,7 +82,7 @@ class Namespaces(ContractBase):
             assert await history(other) == []
 
     async def test_nested_names_do_not_run_together(self, store: Store) -> None:
-        """No two paths of names within a view share a namespace, whatever characters the names hold."""
+        """Different paths of nested names are different namespaces, for all characters in the names."""
         tenant = store.within("t")
         views = [tenant, *map(tenant.within, _NAMES)]
         views += [tenant.within(outer).within(inner) for outer, inner in product(_NAMES, _NAMES)]
@@ -96,7 +96,7 @@ class Namespaces(ContractBase):
                 store.within(outer).within(inner)
 
     async def test_views_keep_the_options_of_their_store(self) -> None:
-        """A view retains as many turns as its store, and has the same limit and owner."""
+        """A view has the retention, the limit and the owner of its store."""
         store = await self.opened(retain=2, max_session_bytes=10_000)
         view = store.for_owner("u1").within("a")
         assert (view.retain, view.max_session_bytes, view.owner) == (2, 10_000, "u1")

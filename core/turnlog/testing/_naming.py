@@ -17,7 +17,7 @@ from ._material import ID, Watched, history, key, picture, record, say, texts
 
 class Naming(ContractBase):
     async def test_no_two_ids_share_a_place(self, store: Store) -> None:
-        """Session ids are compared as bytes: no two of them name the same session, whatever characters they hold."""
+        """Session ids are compared as bytes: different ids name different sessions, for all characters in them."""
         for number, name in enumerate(IDS):
             receipt = await store.append(name, say(f"{number}"), metadata={"number": number})
             assert receipt.previous is None, f"{name!r} names another session"
@@ -29,7 +29,7 @@ class Naming(ContractBase):
         assert sorted(shown) == sorted(IDS)
 
     async def test_an_id_is_no_pattern(self, store: Store) -> None:
-        """`delete` removes only the named session, whatever its id would match or expand to."""
+        """`delete` removes only the named session, even if the id looks like a pattern."""
         for name in IDS:
             await store.append(name, say("a"), owner=name)
         left = set(IDS)
@@ -71,7 +71,7 @@ class Naming(ContractBase):
         assert await picture(store) == before
 
     async def test_invalid_keys(self, store: Store) -> None:
-        """A backend raises an error for a session id in place of a key, and never takes it for a missing session."""
+        """A backend raises an error for a session id in place of a key, and does not report a missing session."""
         await store.append(ID, say("a"))
         bad: Any = ID
         calls: list[Awaitable[object]] = [

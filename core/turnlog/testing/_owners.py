@@ -47,7 +47,7 @@ class Owners(ContractBase):
         assert (await store.info("mine")).ttl == 60.0
 
     async def test_the_owner_is_compared_before_the_condition(self, store: Store) -> None:
-        """`commit` raises `SessionNotFound` for a session of another owner, whatever condition the change has."""
+        """`commit` raises `SessionNotFound` for a session of another owner, with every condition of the change."""
         await _sessions(store)
         old = (await store.info("theirs")).version
         await store.append("theirs", say("c"))
@@ -75,7 +75,7 @@ class Owners(ContractBase):
         assert await history(store) == ["a"]
 
     async def test_an_append_takes_no_session_over(self, store: Store) -> None:
-        """`append(owner=...)` makes a session, and raises `SessionNotFound` if another owner, or none, has it."""
+        """`append(owner=...)` makes a session; it raises `SessionNotFound` if another owner, or none, has it."""
         await _sessions(store)
         for name in ("theirs", "nobody's"):
             before = await picture(store, name)
@@ -91,7 +91,7 @@ class Owners(ContractBase):
         assert await history(store, "nobody's") == ["a", "A", "b", "c"]
 
     async def test_a_session_that_is_made_for_an_owner(self, store: Store) -> None:
-        """A session that a change for an owner makes belongs to the owner, unless the change sets another one."""
+        """A session that a change for an owner makes belongs to the owner, unless the change sets another owner."""
         changes: dict[str, dict[str, Any]] = {
             "turns": {"append": (record("a"),)},
             "metadata": {"metadata": {"title": "x"}},
@@ -116,7 +116,7 @@ class Owners(ContractBase):
         assert (receipt.previous, info.owner, dict(info.metadata)) == (None, "u1", {})
 
     async def test_delete_for_an_owner(self, store: Store) -> None:
-        """`delete` for an owner treats a session of another owner as one that is not stored."""
+        """`delete` for an owner treats a session of another owner as a missing session."""
         await _sessions(store)
         version = (await store.info("theirs")).version
         for name in ("theirs", "nobody's", "missing"):
@@ -155,7 +155,7 @@ class Owners(ContractBase):
         assert ((await store.info(ID)).owner, await history(store)) == ("u1", ["a", "A"])
 
     async def test_a_view_of_an_owner(self, store: Store) -> None:
-        """The methods of a view treat a session of another owner as one that is not stored, with the same error."""
+        """The methods of a view treat a session of another owner as a missing session, with the same error."""
         await _sessions(store)
         view = store.for_owner("u1")
         before = [await picture(store, name) for name in ("theirs", "nobody's")]

@@ -30,7 +30,7 @@ async def _pages(store: Store, limit: int, owner: str | None = None) -> list[str
 
 class Paging(ContractBase):
     async def test_the_last_updated_first(self, store: Store) -> None:
-        """`page` returns the session first whose turns were written last; a rename moves none."""
+        """`page` orders sessions by the last write of turns, the latest first; changes of metadata move no session."""
         for name in ("one", "two", "three", "four"):
             await store.append(name, say("a"))
             await self.advance(1)
@@ -57,7 +57,7 @@ class Paging(ContractBase):
         assert sorted(order) == sorted(names)
 
     async def test_page_by_page(self, store: Store) -> None:
-        """A cursor asks for the next page, and the last page has none; each session is on one page."""
+        """The cursor of a page selects the next page; the last page has no cursor, and each session is on one page."""
         names = [f"s{number}" for number in range(7)]
         for number, name in enumerate(names):
             await store.append(name, say("a"))
@@ -75,7 +75,7 @@ class Paging(ContractBase):
         assert (page.infos, page.cursor) == ((), None)
 
     async def test_more_than_a_page_of_sessions(self, store: Store) -> None:
-        """`sessions` yields all sessions, however many there are."""
+        """`sessions` yields any number of sessions."""
         names = {f"s{number}" for number in range(230)}
         for name in names:
             await store.append(name, say("a"), owner="u1")
@@ -86,7 +86,7 @@ class Paging(ContractBase):
         assert [info async for info in store.sessions()] == []
 
     async def test_by_owner(self, store: Store) -> None:
-        """A page of an owner shows only sessions of that owner; the empty string means sessions without one."""
+        """A page of an owner has only sessions of that owner; the empty string selects sessions without an owner."""
         for name, owner in (("a", "u1"), ("b", "u2"), ("c", "u1"), ("d", None), ("e", "U1"), ("f", "u1 "), ("g", "u")):
             await store.append(name, say("x"), owner=owner)
         for owner, names in (
@@ -137,7 +137,7 @@ class Paging(ContractBase):
         assert await _pages(store, 10) == []
 
     async def test_one_namespace_only(self, store: Store) -> None:
-        """A page shows the sessions of one namespace only."""
+        """A page has only sessions of one namespace."""
         names = ["acme", "acme-corp", "acme.", "ACME", "ac_e", "ac%e", "acme:", "a"]
         for name in names:
             await store.within(name).append(f"of {name}", say("a"), owner="u1")
@@ -147,7 +147,7 @@ class Paging(ContractBase):
         assert await _pages(store, 2) == []
 
     async def test_what_changes_meanwhile(self, store: Store) -> None:
-        """A session that changes between two pages moves to the front; no other session is missed or shown twice."""
+        """A session that changes between two pages moves to the front; every other session is listed once."""
         for number in range(6):
             await store.append(f"s{number}", say("a"))
             await self.advance(1)
@@ -176,7 +176,7 @@ class Paging(ContractBase):
                 await store.backend.page(Query(namespace=namespace, owner=owner, cursor=given))
 
     async def test_a_forged_cursor(self, store: Store) -> None:
-        """A cursor that no page gave raises `InvalidInput` before any I/O, whatever it holds."""
+        """An invalid cursor raises `InvalidInput` before any I/O."""
         await store.append(ID, say("x"))
         layer = Watched(store.backend)
         for forged in forged_cursors(store.namespace):
@@ -185,7 +185,7 @@ class Paging(ContractBase):
         assert layer.calls == [], "it was refused after I/O"
 
     async def test_cursors_at_the_limits(self, store: Store) -> None:
-        """A cursor asks for what follows it, also if it holds the first or the last time, or the longest id."""
+        """A cursor may hold the first or the last possible time, and the longest id."""
         await store.append(ID, say("x"))
         for updated, names in ((0.0, []), (5e-324, []), (float(limits.MAX_NUMBER), [ID])):
             for session in ("\U0010ffff", "é" * 127 + "x", "%'\\"):
@@ -201,7 +201,7 @@ class Paging(ContractBase):
         assert found == {"a": ["a", "x"], "c": ["c", "x"]}
 
     async def test_erase_an_owner(self, store: Store) -> None:
-        """`erase_owner` deletes every session of an owner and returns how many there were."""
+        """`erase_owner` deletes every session of an owner and returns their number."""
         for name, owner in (("a", "u1"), ("b", "u2"), ("c", "u1"), ("d", None)):
             await store.append(name, say(name), owner=owner)
         other = store.within("other")

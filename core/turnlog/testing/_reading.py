@@ -1,4 +1,4 @@
-"""Contract: what a read returns."""
+"""Contract: the result of a read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ._base import ContractBase
 from ._material import ID, key, made_by_hand, numbers, record, say, texts
 
 SIZES = [2, 1, 3, 1, 1, 4]
-"""The number of messages of each turn of the session that is read in parts."""
+"""The number of messages in each turn of the session in these tests."""
 
 
 async def _written(store: Store) -> list[list[str]]:
@@ -79,7 +79,7 @@ class Reading(ContractBase):
                 assert shown == _window(turns[:before], last), f"read(last={last}, before={before})"
 
     async def test_the_info_is_of_the_whole_session(self, store: Store) -> None:
-        """The info describes the whole session, whatever part of it is read."""
+        """The info describes the whole session, even if only a part of it is read."""
         await _written(store)
         await store.merge_metadata(ID, {"title": "x"}, owner="u1")
         info = (await store.backend.read(key(store), touch=False)).info
@@ -89,7 +89,7 @@ class Reading(ContractBase):
         assert info.key == key(store)
 
     async def test_a_turn_is_the_same_in_each_window(self, store: Store) -> None:
-        """A turn has the same number, id and time in each window."""
+        """A turn has the same number, id and time in every read."""
         await _written(store)
         turns = (await store.session(ID)).turns
         for last in range(1, sum(SIZES) + 1):
@@ -110,7 +110,7 @@ class Reading(ContractBase):
         assert (after.info, after.turns) == (before.info, before.turns)
 
     async def test_created_and_updated(self, store: Store) -> None:
-        """`created` is when the session was made, and `updated` when its turns were last written or cut."""
+        """`created` is the time of the session's creation, `updated` the time of the last write or cut of turns."""
         await store.append(ID, say("a"))
         made = await store.info(ID)
         assert made.created == made.updated
@@ -139,7 +139,7 @@ class Reading(ContractBase):
         assert info.updated == info.created > seen.updated, "it was made"
 
     async def test_an_unknown_session(self, store: Store) -> None:
-        """`load`, `session`, `read`, `info`, `touch`, `rewind` and `pop` raise `SessionNotFound` if there is none."""
+        """`load`, `session`, `read`, `info`, `touch`, `rewind` and `pop` raise `SessionNotFound` without a session."""
         await store.append("bob", say("a"))
         calls: list[Callable[[], Awaitable[object]]] = [
             lambda: store.load(ID),
@@ -159,7 +159,7 @@ class Reading(ContractBase):
         assert [info.key.session async for info in store.sessions()] == ["bob"], "no call has made a session"
 
     async def test_an_unknown_session_to_remove(self, store: Store) -> None:
-        """`delete` returns False if there was no session."""
+        """`delete` returns False if the session does not exist."""
         await store.append("bob", say("a"))
         assert await store.backend.delete(key(store)) is False
         assert await store.erase(ID) is False
@@ -178,7 +178,7 @@ class Reading(ContractBase):
         assert (session.info.owner, dict(session.info.metadata)) == ("", {})
 
     async def test_invalid_arguments(self, store: Store) -> None:
-        """`read` raises `InvalidInput` for an invalid `last`, `before` or `since`, and for both of the latter."""
+        """`read` raises `InvalidInput` for an invalid `last`, `before` or `since`, and for `before` with `since`."""
         version = (await store.append(ID, say("a"))).version
         for session_id in (ID, "not there"):
             for bad in (-1, True, "5", 1.0, float("nan"), MAX_NUMBER + 1, 2**63, 2**64):

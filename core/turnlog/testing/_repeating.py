@@ -14,7 +14,7 @@ from ._material import ID, history, key, picture, record, say, texts
 
 
 class _Failing(Layer):
-    """A layer whose next commits fail: before the change is stored, or after it."""
+    """A layer whose next commits fail, before or after the change is stored."""
 
     failures: tuple[str, ...] = ()
 
@@ -75,7 +75,7 @@ class Repeating(ContractBase):
         assert await picture(store) == before
 
     async def test_a_repeat_undoes_nothing(self, store: Store) -> None:
-        """A repeat does not restore what was overwritten or cut since."""
+        """A repeat does not restore data that was overwritten or cut since."""
         title = Change(metadata={"title": "x"})
         await store.backend.commit(key(store), title)
         await store.merge_metadata(ID, {"title": "y"})
@@ -118,7 +118,7 @@ class Repeating(ContractBase):
         assert await history(store) == ["a", "b"]
 
     async def test_what_may_not_differ(self, store: Store) -> None:
-        """`commit` raises `IdReused` if the id stands for another change, and stores nothing."""
+        """`commit` raises `IdReused`, and stores nothing, if the id was used for another change."""
         parts = {"keep": 1, "metadata": {"title": "x"}, "owner": "u1", "ttl": 600.0}
         await store.append(ID, say("a"))
         await store.backend.commit(key(store), Change(id="c", append=(record("b", id="t"),), **parts))  # type: ignore[arg-type]
@@ -139,7 +139,7 @@ class Repeating(ContractBase):
         assert await picture(store) == before
 
     async def test_a_turn_id_stands_for_its_messages(self, store: Store) -> None:
-        """`append` stores a turn once per turn_id, and raises `IdReused` for other messages under the same one."""
+        """`append` stores a turn once per `turn_id`, and raises `IdReused` for other messages with the same id."""
         first = await store.append(ID, say("a"), turn_id="t")
         await self.advance(5)
         again = await store.append(ID, [{"content": "a", "role": "user"}], turn_id="t")
@@ -149,7 +149,7 @@ class Repeating(ContractBase):
         assert await history(store) == ["a"]
 
     async def test_another_encoding_is_the_same_change(self, store: Store) -> None:
-        """A change that a layer compresses or encrypts anew is still the same change."""
+        """A change is still the same change if a layer compresses or encrypts it again."""
         change = Change(append=(record("a"),))
         encoded = [change.rewrite(append=(change.append[0].with_payload(nonce * 40),)) for nonce in (b"1", b"2")]
         if self.reads_messages:
@@ -203,7 +203,7 @@ class Repeating(ContractBase):
         assert texts(await store.load(ID)) == ["a", "b"]
 
     async def test_resend(self, store: Store) -> None:
-        """`resend` sends the change of an `OutcomeUnknown` until it is answered; it is stored once in any case."""
+        """`resend` sends the change of an `OutcomeUnknown` until the backend answers; the change is stored once."""
         layer = _Failing(store.backend)
         failing = Store(layer, retain=3)
         for number, first in enumerate(("answer lost", "change lost")):
@@ -220,7 +220,7 @@ class Repeating(ContractBase):
                 assert session.info.metadata == {"number": number}
 
     async def test_resend_without_an_answer(self, store: Store) -> None:
-        """`resend` raises the same error again if no try is answered: the outcome is still unknown."""
+        """`resend` raises the same error again if no attempt is answered: the outcome is still unknown."""
         layer = _Failing(store.backend)
         failing = Store(layer)
         layer.failures = ("change lost",)

@@ -19,7 +19,7 @@ async def _trimmed(store: Store) -> None:
 
 class Retaining(ContractBase):
     async def test_the_last_turns_stay_under_their_numbers(self, store: Store) -> None:
-        """`retain` drops the turns before the last ones; turn numbers never change."""
+        """`retain` drops all turns before the last ones; turn numbers never change."""
         for number in range(7):
             receipt = await store.backend.commit(key(store), Change(append=(record(f"{number}"),), retain=3))
             first = max(0, number - 2)
@@ -31,7 +31,7 @@ class Retaining(ContractBase):
             assert (session.info.first, session.info.turns) == (first, number + 1)
 
     async def test_the_option_of_a_store(self) -> None:
-        """`Store(retain=...)` keeps that many turns: each append drops the older ones."""
+        """`Store(retain=n)` keeps the last `n` turns: each append drops older turns."""
         store = await self.opened(retain=2)
         for text in "abcd":
             await store.append(ID, say(text))
@@ -59,7 +59,7 @@ class Retaining(ContractBase):
         assert await history(store) == ["c", "d", "e"]
 
     async def test_less_than_there_is_drops_nothing(self, store: Store) -> None:
-        """`retain` drops nothing from a session that has no more turns than that."""
+        """`retain` drops nothing from a session that has no more than this number of turns."""
         await store.append(ID, say("a"))
         await store.append(ID, say("b"))
         before = await picture(store)
@@ -94,7 +94,7 @@ class Retaining(ContractBase):
             await store.rewind(ID, turns=4)
         assert await history(store) == ["6", "7", "x"]
         receipt = await store.backend.commit(key(store), Change(keep=2))
-        assert (receipt.turns, receipt.messages) == (2, 0), "below the first turn that is there, nothing is left"
+        assert (receipt.turns, receipt.messages) == (2, 0), "below the first turn, nothing is left"
         assert (await store.append(ID, say("y"))).number == 2
         assert await history(store) == ["y"]
 
@@ -112,7 +112,7 @@ class Retaining(ContractBase):
                 assert not session.continues or number == 2, f"since turn {number}: turns in between are lost"
 
     async def test_a_thousand_turns(self) -> None:
-        """Of 1,000 turns with `retain=100` the last 100 are stored, and since, fork, rewind and last work on them."""
+        """Of 1,000 turns with `retain=100` the last 100 are stored; reads, `fork` and `rewind` work on them."""
         store = await self.opened(retain=100)
         follower: list[str] = []
         seen: Version | None = None

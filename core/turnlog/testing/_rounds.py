@@ -46,7 +46,7 @@ class Rounds(ContractBase):
         assert (turn.open, turn.interrupted) == (False, False)
 
     async def test_a_turn_is_closed_without_messages(self, store: Store) -> None:
-        """The last round of a turn may hold no messages: it only closes the turn; windows look past it."""
+        """The last round of a turn may be empty: it only closes the turn, and does not count in windows."""
         for number, name in enumerate("stu"):
             await store.append(ID, say(f"{name} 0"), turn_id=name, open=True)
             await store.append(ID, say(f"{name} 1"), turn_id=name, part=1, open=True)
@@ -93,13 +93,13 @@ class Rounds(ContractBase):
         assert await history(store) == ["a", "b"], "the turn was not open any more"
 
     async def test_a_round_of_nothing(self, store: Store) -> None:
-        """`Conflict.actual` is None if there is no session."""
+        """`Conflict.actual` is None if the session does not exist."""
         with pytest.raises(Conflict) as error:
             await store.append(ID, say("b"), turn_id="t", part=1)
         assert error.value.actual is None
 
     async def test_another_turn_came_between(self, store: Store) -> None:
-        """A round raises `Conflict` if another turn has begun since."""
+        """A round raises `Conflict` if another turn has begun after the turn of the round."""
         await store.append(ID, say("a"), turn_id="t", open=True)
         await store.append(ID, say("x"))
         with pytest.raises(Conflict):
@@ -116,7 +116,7 @@ class Rounds(ContractBase):
         assert await history(store) == ["a", "b"]
 
     async def test_a_round_is_stored_once(self, store: Store) -> None:
-        """`append` stores a round once per turn_id and part, and raises `IdReused` for other messages under both."""
+        """`append` stores a round once per `turn_id` and `part`, and raises `IdReused` for other messages with both."""
         for _ in range(2):
             await store.append(ID, say("a"), turn_id="t", open=True)
         for _ in range(2):

@@ -1,6 +1,6 @@
 """Contract: sealing.
 
-A backend that does not support seals returns None.  The tests then show that nothing has changed.
+If a backend does not support seals, `seal` returns None.  The tests then check that nothing has changed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ async def _turns(store: Store, count: int = 8) -> Session:
 
 
 def _run(session: Session, first: int, after: int) -> Record:
-    """Return a sealed record of the turns from `first` up to `after`, as they were read."""
+    """Return a sealed record of the turns that were read, from `first` to before `after`."""
     return Record.seal([r for r in session.records if first <= r.number < after])
 
 
@@ -38,7 +38,7 @@ async def _seal(store: Store, session: Session, first: int, after: int) -> bool:
 
 class Sealing(ContractBase):
     async def test_a_seal_changes_storage_not_meaning(self, store: Store) -> None:
-        """A seal replaces records and changes nothing that readers see; a backend that cannot seal returns None."""
+        """A seal replaces records, and readers see no change; a backend that cannot seal returns None."""
         session = await _turns(store)
         before = await picture(store)
         sealed = await _seal(store, session, 1, 5)
@@ -52,7 +52,7 @@ class Sealing(ContractBase):
         assert [r.rounds for r in stored] == ([1, 4, 1, 1, 1] if sealed else [1] * 8)
 
     async def test_windows_over_a_sealed_run(self, store: Store) -> None:
-        """`load` returns the fewest whole turns also from a sealed record."""
+        """`load` returns the fewest whole turns, even from a sealed record."""
         await _seal(store, await _turns(store), 2, 6)
         for last in range(1, 10):
             assert texts(await store.load(ID, last=last)) == [str(n) for n in range(max(0, 8 - last), 8)], (
@@ -69,7 +69,7 @@ class Sealing(ContractBase):
                 assert shown == expected, f"session: {last=}, {before=}"
 
     async def test_parts_that_begin_or_end_in_a_sealed_run(self, store: Store) -> None:
-        """`read` returns a sealed record whole, and counts it whole, if it begins below `before`."""
+        """`read` returns a sealed record that begins below `before` as a whole, and counts all of it."""
         session = await _turns(store)
         sealed = await _seal(store, session, 2, 6)
         parts: list[tuple[int | None, int | None, int, int]] = [
@@ -97,7 +97,7 @@ class Sealing(ContractBase):
             )
 
     async def test_a_run_may_be_sealed_again(self, store: Store) -> None:
-        """A seal may replace records that are sealed already."""
+        """A seal may replace sealed records."""
         before = (await _turns(store)).turns
         await _seal(store, await store.backend.read(key(store)), 1, 4)
         sealed = await _seal(store, await store.backend.read(key(store)), 0, 6)
@@ -124,7 +124,7 @@ class Sealing(ContractBase):
         assert (await store.info(ID)).turns == 2
 
     async def test_appends_meanwhile_do_not_refuse_it(self, store: Store) -> None:
-        """A seal is done although turns were appended or metadata changed since the read, and it changes no version."""
+        """A seal succeeds if only turns were appended or metadata changed since the read; it changes no version."""
         session = await _turns(store, 4)
         await store.append(ID, say("4"))
         await store.merge_metadata(ID, {"title": "x"})
@@ -136,7 +136,7 @@ class Sealing(ContractBase):
         assert len(stored.records) == (3 if sealed else 6)
 
     async def test_a_seal_of_other_records_is_refused(self, store: Store) -> None:
-        """`seal` returns False, and changes nothing, if the records were cut or dropped since they were read."""
+        """`seal` returns False, and changes nothing, if the records were cut or dropped since the read."""
         session = await _turns(store, 6)
         stale = _run(session, 1, 4)
         await store.backend.commit(key(store), Change(keep=2))
@@ -172,7 +172,7 @@ class Sealing(ContractBase):
         assert len((await store.backend.read(key(store))).records) == 3
 
     async def test_a_cut_inside_a_sealed_run(self, store: Store) -> None:
-        """`commit` raises `SplitsSealed` with the `boundary` if a cut falls inside a sealed record, and stores nothing.
+        """`commit` raises `SplitsSealed` with the `boundary`, and stores nothing, if a cut is inside a sealed record.
 
         A layer that seals records itself makes the cut.
         """
@@ -197,7 +197,7 @@ class Sealing(ContractBase):
         assert await history(store) == ["0", "1"]
 
     async def test_a_cut_inside_a_sealed_run_and_nothing_more(self, store: Store) -> None:
-        """`Receipt.number` is None if the change appended nothing, also if a layer restored records."""
+        """`Receipt.number` is None if the change appended nothing, even if a layer restored records."""
         await _seal(store, await _turns(store), 2, 6)
         version = (await store.info(ID)).version
         change = Change(keep=4, expect=version)
@@ -231,7 +231,7 @@ class Sealing(ContractBase):
         assert await history(store, "some") == ["0", "1"]
 
     async def test_retention_keeps_a_sealed_run_whole(self, store: Store) -> None:
-        """Retention keeps a sealed record whole, so a few more turns may stay."""
+        """Retention never splits a sealed record, so a few more turns may stay."""
         sealed = await _seal(store, await _turns(store), 2, 6)
         for retain, first in ((4, 2 if sealed else 4), (3, 2 if sealed else 5), (2, 6)):
             receipt = await store.backend.commit(key(store), Change(retain=retain))
@@ -253,7 +253,7 @@ class Sealing(ContractBase):
         assert (stored.info, stored.records) == (session.info, session.records)
 
     async def test_a_session_counts_what_readers_hold(self) -> None:
-        """Bytes are counted before layers compress or encrypt records, in UTF-8; a seal and a copy change little."""
+        """Bytes are counted in UTF-8, before compression and encryption; a seal or a copy hardly changes them."""
         store = await self.opened(max_session_bytes=100_000)
         for text in ("so it is, " * 3_000, "そうです。" * 2_000, "so it was, " * 2_700):
             await store.append(ID, say(text))
@@ -269,7 +269,7 @@ class Sealing(ContractBase):
         assert (await store.info(ID)).bytes == 0
 
     async def test_a_seal_is_not_remembered(self, store: Store) -> None:
-        """A seal does not change which changes a session remembers."""
+        """After a seal, a session remembers the same changes."""
         changes = [Change(append=(record(f"{n}"),)) for n in range(64)]
         receipts = [await store.backend.commit(key(store), change) for change in changes]
         await _seal(store, await store.backend.read(key(store)), 0, 64)
@@ -288,7 +288,7 @@ class Sealing(ContractBase):
             await store.info(ID)
 
     async def test_a_seal_makes_no_session(self, store: Store) -> None:
-        """`seal` raises `SessionNotFound` if there is no session, and makes none."""
+        """`seal` raises `SessionNotFound` if the session does not exist, and makes no session."""
         seal = _run(await _turns(store, 3), 0, 3)
         await store.erase(ID)
         with contextlib.suppress(SessionNotFound):

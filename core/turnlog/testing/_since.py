@@ -23,7 +23,7 @@ class Since(ContractBase):
         assert session.version == version
 
     async def test_what_follows_a_version(self, store: Store) -> None:
-        """`read` returns only what follows `since` if the history has only grown; then `continues` is true."""
+        """If the history has only grown, `read` returns only the records after `since`, and `continues` is true."""
         versions = [(await store.append(ID, say(text))).version for text in "abcde"]
         for place, version in enumerate(versions):
             session = await store.backend.read(key(store), since=version)
@@ -49,14 +49,14 @@ class Since(ContractBase):
             session = await store.backend.read(key(store), since=version)
             assert not session.continues
             assert texts(session.messages) == ["a", "b"]
-        await store.append(ID, say("d"))  # as many turns as before, others
+        await store.append(ID, say("d"))  # the same number of turns, but other turns
         for version in versions:
             session = await store.backend.read(key(store), since=version)
             assert not session.continues
             assert texts(session.messages) == ["a", "b", "d"]
 
     async def test_everything_of_a_session_made_anew(self, store: Store) -> None:
-        """`read` returns the whole session if it was deleted and made again, even in the same way."""
+        """`read` returns the whole session if it was deleted and made again, even with the same changes."""
         change = Change(append=(record("a"),))
         version = (await store.backend.commit(key(store), change)).version
         await store.erase(ID)
@@ -134,14 +134,14 @@ class Since(ContractBase):
             await store.backend.read(key(store), since=from_the_future)
 
     async def test_there_must_be_a_session(self, store: Store) -> None:
-        """`read` with `since` raises `SessionNotFound` if there is no session."""
+        """`read` with `since` raises `SessionNotFound` if the session does not exist."""
         version = (await store.append(ID, say("a"))).version
         await store.erase(ID)
         with pytest.raises(SessionNotFound):
             await store.backend.read(key(store), since=version)
 
     async def test_reads_since_add_up_to_the_session(self, store: Store) -> None:
-        """A reader that adds up continuations, and drops the turns before `first`, always has the whole session."""
+        """A reader that appends each continuation, and drops the turns before `first`, always has the whole session."""
         chance = random.Random(7)  # noqa: S311 - dice, not keys
         await store.append(ID, say("begin"))
         followed = list((await store.backend.read(key(store))).records)

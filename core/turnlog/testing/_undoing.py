@@ -62,7 +62,7 @@ class Undoing(ContractBase):
         assert await history(store) == ["x"]
 
     async def test_save_with_a_mark(self, store: Store) -> None:
-        """`save` with `ABSENT` only makes a session, with `PRESENT` only extends one, and with `ANY` overwrites it."""
+        """`save` with `ABSENT` only makes a session, with `PRESENT` only extends it, and with `ANY` overwrites it."""
         await store.save(ID, say("a"), expect=ABSENT)
         with pytest.raises(Conflict):
             await store.save(ID, say("a", "b"), expect=ABSENT)
@@ -96,7 +96,7 @@ class Undoing(ContractBase):
         assert (await store.append(ID, say("e"))).number == 0
 
     async def test_rewind_messages(self, store: Store) -> None:
-        """`rewind` undoes the last messages; a turn that is shortened is stored under a new id."""
+        """`rewind` undoes the last messages; a shortened turn is stored under a new id."""
         await store.append(ID, say("a", "b"), turn_id="one")
         await store.append(ID, say("c", "d", "e"), turn_id="two")
         await store.rewind(ID, messages=2)
@@ -109,7 +109,7 @@ class Undoing(ContractBase):
         assert await history(store) == ["a", "b"]
 
     async def test_rewind_more_than_there_is(self, store: Store) -> None:
-        """`rewind` raises `InvalidInput` if neither or both of turns and messages are given, or more than there are."""
+        """`rewind` raises `InvalidInput` for neither or both of `turns` and `messages`, and for more than exist."""
         await store.append(ID, say("a", "b"))
         before = await picture(store)
         for turns, messages in ((2, None), (None, 3), (None, None), (1, 1), (0, None), (None, -1)):

@@ -1,4 +1,4 @@
-"""Contract: what a commit stores."""
+"""Contract: the effects of a commit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MESSAGES: list[dict[str, Any]] = [
     {"content": [1, 1.0, True, False, None, 2**64 - 1, -(2**63), 1e300, 5e-324, -0.0, [], {}, [[["deep"]]]]},
     {"lc": 1, "__enc__": "x", "__compressed_data__": "y", "$ref": "#/z", "role": 7, "": "an empty name"},
 ]
-"""Messages as providers send them, and such as look like what a store might write itself."""
+"""Messages of providers, and messages that look like the internal data of a store."""
 
 
 class Writing(ContractBase):
@@ -76,7 +76,7 @@ class Writing(ContractBase):
             assert (receipt.turns, receipt.messages) == (info.turns, info.messages)
 
     async def test_a_receipt_says_what_the_change_was_applied_to(self, store: Store) -> None:
-        """`Receipt.previous` is the version that the change was applied to, or None if there was no session."""
+        """`Receipt.previous` is the version before the change, or None if the session did not exist."""
         one = await store.append(ID, say("a"))
         two = await store.append(ID, say("b"))
         three = await store.merge_metadata(ID, {"title": "x"})
@@ -127,14 +127,14 @@ class Writing(ContractBase):
         assert await history(store) == ["a", "b", "e"]
 
     async def test_keep_0_leaves_an_empty_session(self, store: Store) -> None:
-        """`keep=0` cuts all turns, and the session stays with its metadata."""
+        """`keep=0` cuts all turns; the session and its metadata stay."""
         await store.append(ID, say("a"), metadata={"title": "x"})
         await store.backend.commit(key(store), Change(keep=0))
         session = await store.session(ID)
         assert (session.messages, session.info.turns, dict(session.info.metadata)) == ([], 0, {"title": "x"})
 
     async def test_keep_beyond_the_end_cuts_nothing(self, store: Store) -> None:
-        """`keep` cuts nothing, and the version stays, if no turn has such a number."""
+        """`keep` cuts nothing, and the version stays, if it is above all turn numbers."""
         version = (await store.append(ID, say("a"))).version
         for keep in (1, 2, 2**40):
             assert (await store.backend.commit(key(store), Change(keep=keep))).version == version
@@ -156,7 +156,7 @@ class Writing(ContractBase):
             assert (receipt.version, receipt.turns) == (info.version, info.turns), name
 
     async def test_what_makes_no_session(self, store: Store) -> None:
-        """`commit` raises `SessionNotFound` if there is no session and the change puts nothing into one."""
+        """`commit` raises `SessionNotFound` if the session does not exist and the change adds nothing to it."""
         for change in (Change(keep=0), Change(keep=5), Change(retain=1), Change(keep=1, retain=1)):
             with pytest.raises(SessionNotFound):
                 await store.backend.commit(key(store), change)
