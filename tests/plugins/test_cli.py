@@ -159,7 +159,7 @@ BAD = {
     "not JSON: nested": "[" * 100_000,
     "not UTF-8: byte 17": b'{"session_id": "\xff"}',
     "must be an object": "[1]",
-    "session_id is missing; there are messages": {"messages": []},
+    "session_id is missing, found: messages": {"messages": []},
     "messages is missing": {"session_id": "x"},
     "at least one message, not an empty list": {"session_id": "x", "messages": []},
     "at least one message, not an object": {"session_id": "x", "messages": {}},
@@ -271,7 +271,7 @@ def test_a_session_that_differs_is_an_error_and_stays_as_it_is(store: Kept, tmp_
     assert main(["import", path]) == 1
     out, err = capsys.readouterr()
     assert out == "2 sessions stored, 0 extended, 0 unchanged, 1 different, 0 failed; 6 messages written\n"
-    assert f"{path}:2: session 's' in 'default' is there already and differs from this line at message 2" in err
+    assert f"{path}:2: session 's' in 'default' already exists and differs from this line at message 2" in err
     assert load(store, "s") == conversation("s", "a", "b")["messages"]
 
 
@@ -301,7 +301,7 @@ def test_only_a_line_that_equals_its_session_is_unchanged(
     unchanged, different = (1, 0) if same else (0, 1)
     assert out.startswith(f"1 session stored, 0 extended, {unchanged} unchanged, {different} different, 1 failed;")
     assert [text.split(": ")[0] for text in err.splitlines()] == [f"{path}:1"] * different + [f"{path}:2"]
-    assert same or f"{path}:1: session 's' in 'default' is there already and " in err
+    assert same or f"{path}:1: session 's' in 'default' already exists" in err
     assert (version(store, "s"), load(store, "s")) == (before, stored)
 
 
@@ -312,9 +312,7 @@ def test_a_line_that_differs_is_enough_for_exit_code_1(monkeypatch: Any, tmp_pat
     assert main(["import", path := jsonl(tmp_path / "a.jsonl", conversation("s", "x"))]) == 1
     out, err = capsys.readouterr()
     assert out == "0 sessions stored, 0 extended, 0 unchanged, 1 different, 0 failed; 0 messages written\n"
-    assert err.startswith(
-        f"{path}:1: session 's' in 'default' is there already and its first 2 turns have been dropped"
-    )
+    assert err.startswith(f"{path}:1: session 's' in 'default' already exists, but its first 2 turns have been dropped")
     assert err.count("\n") == 1
 
 
@@ -359,7 +357,7 @@ def test_an_import_that_was_interrupted_goes_on_to_the_same_end(
     assert main(["import", path]) == 3
     assert capsys.readouterr() == (
         "",
-        f"{path}: stopped at line 2; what is stored stays, run it again to go on\nturnlog: the store is gone\n",
+        f"{path}: stopped at line 2; stored sessions are kept; to continue, run the same command again\nturnlog: the store is gone\n",
     )
     assert len(load(store, "two")) == 4
     store.backend.before = lambda change: None
@@ -1085,7 +1083,10 @@ def test_version(capsys: Any) -> None:
         (["list", "--store=nowhere://u:hunter2@h/"], "no backend is named 'nowhere'"),
         (["list", "--store=u:hunter2@h/"], "not a URL"),
         (["list", "--stor=redis://u:hunter2@h/"], "--store"),
-        (["import", "--stor=redis://u:hunter2@h/", "a.jsonl"], "no such option; a file of that name is ./--stor"),
+        (
+            ["import", "--stor=redis://u:hunter2@h/", "a.jsonl"],
+            "no such option; for a file of this name, write ./--stor",
+        ),
         (["import", "a.jsonl", "--stor=redis://u:hunter2@h/"], "Did you mean --store?"),
         (["import"], "FILE"),
         (["import", "-", "-"], "-"),
@@ -1445,8 +1446,8 @@ def test_one_ctrl_c_ends_an_import_that_waits_for_a_line(tmp_path: Path) -> None
             process.send_signal(signal.SIGINT)
             assert process.wait(timeout=20) == 130
             assert process.stderr.read() == (
-                b"standard input: stopped at line 2: 1 session stored, 0 extended; what is stored stays, run it again "
-                b"to go on\n"
+                b"standard input: stopped at line 2: 1 session stored, 0 extended; stored sessions are kept; to continue, "
+                b"run the same command again\n"
             )
         finally:
             process.kill()
