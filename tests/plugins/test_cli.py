@@ -357,7 +357,8 @@ def test_an_import_that_was_interrupted_goes_on_to_the_same_end(
     assert main(["import", path]) == 3
     assert capsys.readouterr() == (
         "",
-        f"{path}: stopped at line 2; stored sessions are kept; to continue, run the same command again\nturnlog: the store is gone\n",
+        f"{path}: stopped at line 2; stored sessions are kept; to continue, run the same command again\n"
+        "turnlog: the store is gone\n",
     )
     assert len(load(store, "two")) == 4
     store.backend.before = lambda change: None
@@ -1446,8 +1447,8 @@ def test_one_ctrl_c_ends_an_import_that_waits_for_a_line(tmp_path: Path) -> None
             process.send_signal(signal.SIGINT)
             assert process.wait(timeout=20) == 130
             assert process.stderr.read() == (
-                b"standard input: stopped at line 2: 1 session stored, 0 extended; stored sessions are kept; to continue, "
-                b"run the same command again\n"
+                b"standard input: stopped at line 2: 1 session stored, 0 extended; stored sessions are kept; "
+                b"to continue, run the same command again\n"
             )
         finally:
             process.kill()

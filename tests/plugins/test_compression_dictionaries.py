@@ -213,7 +213,7 @@ async def test_too_little_to_train_on_is_an_error() -> None:
         ):
             await layer.train("default")
         await store.append("s", [user("hello")])
-        with pytest.raises(InvalidInput, match="1 rounds of 1 sessions"):
+        with pytest.raises(InvalidInput, match="too few rounds to train a dictionary: 1 in 1 sessions"):
             await layer.train("default")
         await store.append("s", exchange(Random(1)))
         assert WITH_DICTIONARY not in await codecs(layer.inner, "s")
