@@ -69,8 +69,10 @@ def wrong(**options: object) -> dict[str, object]:
         ({"alert": []}, "config: alert is not known: the tables are store and alerts; did you mean 'alerts'?"),
         (
             wrong(),
-            "config: alerts[1]: an alert needs either above or below, but neither is given: write one threshold, such as "
-            "above = 0.2",
+            (
+                "config: alerts[1]: an alert needs either above or below, but neither is given: write one threshold, "
+                "such as above = 0.2"
+            ),
         ),
         (wrong(above=1, abov=2), "config: alerts[1]: 'abov' is not an option of alerts"),
         (wrong(above=1, for_=2), "config: alerts[1]: 'for_' is not an option of alerts"),

@@ -357,8 +357,10 @@ def test_an_import_that_was_interrupted_goes_on_to_the_same_end(
     assert main(["import", path]) == 3
     assert capsys.readouterr() == (
         "",
-        f"{path}: stopped at line 2; stored sessions are kept; to continue, run the same command again\n"
-        "turnlog: the store is gone\n",
+        (
+            f"{path}: stopped at line 2; stored sessions are kept; to continue, run the same command again\n"
+            "turnlog: the store is gone\n"
+        ),
     )
     assert len(load(store, "two")) == 4
     store.backend.before = lambda change: None
