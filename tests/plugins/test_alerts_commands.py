@@ -69,7 +69,10 @@ def wrong(**options: object) -> dict[str, object]:
         ({"alert": []}, "config: alert is not known: the tables are store and alerts; did you mean 'alerts'?"),
         (
             wrong(),
-            "config: alerts[1]: an alert needs either above or below, but neither is given: write",
+            (
+                "config: alerts[1]: an alert needs either above or below, but neither is given: write one threshold, "
+                "such as above = 0.2"
+            ),
         ),
         (wrong(above=1, abov=2), "config: alerts[1]: 'abov' is not an option of alerts"),
         (wrong(above=1, for_=2), "config: alerts[1]: 'for_' is not an option of alerts"),
@@ -182,7 +185,7 @@ def test_check_refuses_a_destination_that_is_not_set(capsys: Any) -> None:
     """`turnlog alerts run` refuses it in the same way."""
     Path("turnlog.toml").write_text("[[alerts]]\nmetric = 'active_sessions'\nabove = 0\nto = 'env:NOT_SET'\n")
     assert main(["alerts", "check", "--store=memory://"]) == 2
-    assert "variable NOT_SET is not set" in capsys.readouterr().err
+    assert "the environment variable NOT_SET is not set" in capsys.readouterr().err
 
 
 def test_check_measures_a_real_store(capsys: Any) -> None:
@@ -222,7 +225,7 @@ def test_run_reports_each_alert_that_begins_or_ends(monkeypatch: pytest.MonkeyPa
         (["run"], "", 2, "no alert is configured: write [[alerts]] tables in turnlog.toml"),
         (["run", "--every=0"], CONFIG, 2, "--every must be more than 0 seconds: write 30s or 5m"),
         (["run", "--every=often"], CONFIG, 2, '--every: "often" is not a duration'),
-        (["run"], f"{CONFIG}\nto = 'env:NO_SUCH_URL'", 2, "variable NO_SUCH_URL is not set"),
+        (["run"], f"{CONFIG}\nto = 'env:NO_SUCH_URL'", 2, "the environment variable NO_SUCH_URL is not set"),
         (["check"], f"{CONFIG}\nfro = '5m'", 2, "turnlog.toml: alerts[1]: 'fro' is not an option of alerts"),
         (["check", "--store=sqlite:///none.db"], CONFIG, 3, "none.db' does not exist"),
         (["chek"], CONFIG, 2, 'Did you mean "check"?'),

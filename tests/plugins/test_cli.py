@@ -1449,8 +1449,8 @@ def test_one_ctrl_c_ends_an_import_that_waits_for_a_line(tmp_path: Path) -> None
             process.send_signal(signal.SIGINT)
             assert process.wait(timeout=20) == 130
             assert process.stderr.read() == (
-                b"standard input: stopped at line 2: 1 session stored, 0 extended; stored sessions are kept; to "
-                b"continue, run the same command again\n"
+                b"standard input: stopped at line 2: 1 session stored, 0 extended; stored sessions are kept; "
+                b"to continue, run the same command again\n"
             )
         finally:
             process.kill()

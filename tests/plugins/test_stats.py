@@ -350,8 +350,7 @@ def test_a_store_whose_event_loop_has_ended_is_down() -> None:
 
 async def test_a_collector_does_not_wait_for_its_own_event_loop() -> None:
     collector = StateCollector(StateMetrics(Store(MemoryBackend())))
-    # The library's own registry also asks for descriptions.
-    CollectorRegistry(auto_describe=True).register(collector)
+    CollectorRegistry(auto_describe=True).register(collector)  # as the library's own, which asks for a description
     with pytest.raises(RuntimeError, match="outside the thread of its event loop"):
         next(collector.collect())
 
