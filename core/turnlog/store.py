@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import nullcontext, suppress
 from copy import copy
 from functools import partial
-from itertools import count
-from typing import Final, Literal, Self, TypeVar
+from typing import Literal, Self, TypeVar
 
-from . import listing
+from . import editing, listing, saving
+from .access import Access
 from .backend import Backend
-from .errors import Conflict, CorruptRecord, InvalidInput, OutcomeUnknown, SessionNotFound
+from .errors import InvalidInput, OutcomeUnknown
 from .layers import Layer, stack_of
 from .resend import DELAYS, send_again
-from .rules.header import check_absent, check_condition, expiry_is_due, is_met, missing, unchanged_since
-from .rules.history import TurnRule, check_extends, check_replaces, check_rule, common, divide, rewound, split_turns
-from .rules.one_turn import warn_of_one_turn
+from .rules.header import expiry_is_due, missing
+from .rules.history import TurnRule, check_rule, split_turns
 from .rules.window import cut_off, exact
 from .turn_writer import TurnWriter
-from .undo import undo
-from .values.change import ABSENT, ANY, PRESENT, Change, Expect, Mark, Receipt, check_expect
+from .values.change import ANY, PRESENT, Change, Expect, Mark, Receipt, check_expect
 from .values.ids import check_id, check_namespace, nested_namespace, new_id
 from .values.ids import new_session_id as _new_session_id
 from .values.json_value import JSON, check_number
@@ -30,11 +27,9 @@ from .values.metadata import check_json
 from .values.record import Record
 from .values.session import Erased, Session, SessionInfo, decoded
 from .values.turn import Turn
+from .values.version import Version
 
 __all__ = ["Store"]
-
-_TRIES: Final = 100
-"""Tries of a read and the write that depends on it, while other writers change the session in between."""
 
 _L = TypeVar("_L", bound=Layer)
 
@@ -169,7 +164,13 @@ class Store:
         return (await self.session(session_id, last=last, before=before)).messages
 
     async def session(
-        self, session_id: str, *, last: int | None = None, before: int | None = None, touch: bool = True
+        self,
+        session_id: str,
+        *,
+        last: int | None = None,
+        before: int | None = None,
+        since: Version | None = None,
+        touch: bool = True,
     ) -> Session:
         """Return a session with its version, turns and info.
 
@@ -177,27 +178,36 @@ class Store:
             session_id: The session.
             last: As in `load`.
             before: As in `load`.
+            since: Return only the rounds after this version, if turns were only added: then `Session.continues` is
+                true, and `last` has no effect.  Otherwise return the same as without `since`.  Not with `before`.
             touch: Restart the session's time to live.
 
         Raises:
             SessionNotFound: The session does not exist, or has expired.
+            HistoryRegressed: The session is older than `since`, or has diverged from it.
         """
         key = self._key(session_id)
-        session = await self._read(key, last=last, before=before, touch=touch)
+        session = await self._read(key, last=last, before=before, since=since, touch=touch)
         if last is not None and before is not None:
             session = await self._read_further(session, key, last, before)
-        return exact(await decoded(session), last, before)
+        return exact(await decoded(session), None if session.continues else last, before)
 
     async def _read(
-        self, key: Key, *, last: int | None = None, before: int | None = None, touch: bool = True
+        self,
+        key: Key,
+        *,
+        last: int | None = None,
+        before: int | None = None,
+        since: Version | None = None,
+        touch: bool = True,
     ) -> Session:
         """Read a session, if it belongs to the view's owner.
 
         A view compares the owner before it touches, because it must not extend the life of someone else's session.
         """
         if self.owner is None:
-            return await self.backend.read(key, last=last, before=before, touch=touch)
-        session = await self.backend.read(key, last=last, before=before, touch=False)
+            return await self.backend.read(key, last=last, before=before, since=since, touch=touch)
+        session = await self.backend.read(key, last=last, before=before, since=since, touch=False)
         info = session.info
         if info.owner != self.owner:
             raise missing(key)
@@ -223,6 +233,20 @@ class Store:
             SessionNotFound: The session does not exist, or has expired.
         """
         return (await self._read(self._key(session_id), last=0, touch=False)).info
+
+    async def turn(self, session_id: str, turn_id: str) -> Turn | None:
+        """Return the turn with an id; None if the session has no such turn, or has dropped it.
+
+        The search reads backwards in parts: a recent turn needs one read, a missing one reads the whole session.
+
+        Args:
+            session_id: The session.
+            turn_id: The turn's name, as in `append`.
+
+        Raises:
+            SessionNotFound: The session does not exist, or has expired.
+        """
+        return await editing.find_turn(self._access(self._key(session_id)), check_id(turn_id, "turn_id"))
 
     async def touch(self, session_id: str) -> SessionInfo:
         """Restart a session's time to live and return its info.
@@ -420,60 +444,7 @@ class Store:
             raise InvalidInput("save needs at least one message: to empty a session, rewind or erase it")
         if expect is not ANY:
             check_expect(expect)
-        begins = check_rule(begins_turn)
-        for tries in count(1):
-            try:
-                receipt = await self._save(key, wanted, expect, begins)
-            except (Conflict, SessionNotFound) as error:
-                foreign = tries > 1 and self.owner is not None and isinstance(error, SessionNotFound)
-                if foreign or tries == _TRIES or expect is ABSENT or not await self._may_meet(key, expect):
-                    raise
-                session = await self._find(key)
-                if (expect is None or expect is PRESENT) and session is not None:
-                    check_extends(session, wanted, self._as_read)
-            else:
-                warn_of_one_turn(key, receipt, len(wanted))
-                return receipt
-        raise AssertionError
-
-    async def _save(
-        self, key: Key, wanted: tuple[Message, ...], expect: Expect | Literal[Mark.ANY], begins: TurnRule
-    ) -> Receipt:
-        session = await self._find(key)
-        if session is None or expect is ABSENT:
-            if expect is not ANY:
-                check_absent(key, expect)
-            return await self._commit(key, append=self._records(split_turns(wanted, begins)), expect=ABSENT)
-        check_replaces(session, wanted, expect, self._as_read)
-        info = session.info
-        stored: Sequence[Message] = ()
-        turns: Sequence[Turn] = ()
-        with suppress(CorruptRecord) if expect is ANY else nullcontext():  # damaged turns are overwritten
-            stored, turns = session.messages, session.turns
-        same = common(stored, wanted, self._as_read)
-        if same == len(stored) == len(wanted):
-            # a trusting cache may have answered the first read; it does not answer `last=0`
-            if (now := (await self._read(key, last=0, touch=False)).version) != info.version:
-                raise Conflict(f"session {key} has changed since it was read: load it again", actual=now)
-            return Receipt.of(info)
-        keep, rest = divide(turns, wanted, same, info.first, begins)
-        cut = keep if keep < info.turns else None
-        append, bound = self._records(split_turns(rest, begins)), unchanged_since(info.version, expect)
-        return await self._commit(key, append=append, keep=cut, expect=bound)
-
-    async def _may_meet(self, key: Key, expect: Expect | Literal[Mark.ANY]) -> bool:
-        """Return whether the session may meet a condition.  A cache does not answer `last=0`, and drops older turns."""
-        try:
-            version = (await self._read(key, last=0, touch=False)).info.version
-        except SessionNotFound:
-            return expect is None or expect is ANY
-        return is_met(version, expect)
-
-    async def _find(self, key: Key) -> Session | None:
-        try:
-            return await decoded(await self._read(key))
-        except SessionNotFound:
-            return None
+        return await saving.save(self._access(key), wanted, expect, check_rule(begins_turn))
 
     async def fork(
         self, source: str, target: str, *, at: int | None = None, expect: Expect = None, change_id: str | None = None
@@ -525,17 +496,7 @@ class Store:
             raise InvalidInput(f"rewind needs a number of turns or a number of messages, {given} given")
         check_number(messages if turns is None else turns, "messages" if turns is None else "turns", least=1)
         check_expect(expect)
-
-        async def attempt() -> Receipt:
-            session = await self.session(session_id, last=messages or 0)
-            if not is_met(session.version, expect) and (await self.info(session_id)).version != session.version:
-                session = await self.session(session_id, last=messages or 0)  # a cache answered the first read
-            check_condition(key, session.version, expect)
-            keep, append = rewound(session, turns, messages)
-            bound = unchanged_since(session.version, expect)
-            return await self._commit(key, keep=keep, append=append, expect=bound)
-
-        return await undo(self.backend, key, attempt, lambda: self._may_meet(key, expect))
+        return await editing.rewind(self._access(key), turns=turns, messages=messages, expect=expect)
 
     async def pop(self, session_id: str) -> Turn | None:
         """Remove the last turn and return it; return None if the session has none.
@@ -543,19 +504,70 @@ class Store:
         Raises:
             SessionNotFound: The session does not exist.
         """
-        key = self._key(session_id)
+        return await editing.pop(self._access(self._key(session_id)))
 
-        async def attempt() -> Turn | None:
-            session = await self.session(session_id, last=1)
-            if not session.turns:
-                if (await self.info(session_id)).messages:
-                    raise Conflict(f"session {key} has changed since the cache read it: try again")
-                return None
-            turn = session.turns[-1]
-            await self._commit(key, keep=turn.number, expect=session.version)
-            return turn
+    async def pop_messages(self, session_id: str, n: int, *, expect: Expect = None) -> list[Message]:
+        """Remove the last messages and return them, oldest first.
 
-        return await undo(self.backend, key, attempt)
+        If a turn loses only some of its messages, the rest is stored as a new turn, as with `rewind`.
+
+        Args:
+            session_id: The session.
+            n: The number of messages to remove, from 1.  If the session has fewer, all are removed.
+            expect: The condition on the session.
+
+        Raises:
+            SessionNotFound: The session does not exist.
+            Conflict: The session does not meet `expect`.
+        """
+        check_number(n, "n", least=1)
+        check_expect(expect)
+        return await editing.pop_messages(self._access(self._key(session_id)), n, expect)
+
+    async def rewrite(
+        self,
+        session_id: str,
+        messages: Sequence[MessageLike],
+        *,
+        from_turn: int,
+        expect: Expect,
+        begins_turn: TurnRule | None = None,
+    ) -> Receipt:
+        """Replace the turns from a number on, without reading them: for compaction, or an edit of earlier turns.
+
+        Args:
+            session_id: The session.
+            messages: The messages in place of the removed turns; an empty list removes the turns only.
+            from_turn: The number of the first turn to replace; the number of the next turn appends.
+            expect: The condition on the session: mostly the version that was read.
+            begins_turn: As in `save`.
+
+        Raises:
+            Conflict: The session does not meet `expect`.
+            SessionNotFound: The session does not exist, and `expect` is not `ABSENT`.
+            SplitsSealed: `from_turn` falls inside a sealed record that only a layer can decode.
+        """
+        key, begins = self._key(session_id), check_rule(begins_turn)
+        check_number(from_turn, "from_turn", least=0)
+        append = self._access(key).records(split_turns(as_messages(messages), begins))
+        return await self._commit(key, keep=from_turn, append=append, expect=PRESENT if expect is None else expect)
+
+    async def trim(self, session_id: str, *, before: int, expect: Expect = None) -> Receipt:
+        """Drop the turns before a number, as `retain` does; the other turns keep their numbers.
+
+        Args:
+            session_id: The session.
+            before: The number of the first turn to keep.
+            expect: The condition on the session.
+
+        Raises:
+            SessionNotFound: The session does not exist.
+            Conflict: The session does not meet `expect`.
+            InvalidInput: No turn would remain.
+        """
+        check_number(before, "before", least=0)
+        check_expect(expect)
+        return await editing.trim(self._access(self._key(session_id)), before, expect)
 
     async def merge_metadata(
         self,
@@ -635,15 +647,20 @@ class Store:
         return (cached_key if type(session_id) is str else Key)(self.namespace, session_id)
 
     async def _commit(
-        self, key: Key, *, append: tuple[Record, ...] = (), keep: int | None = None, expect: Expect
+        self,
+        key: Key,
+        *,
+        append: tuple[Record, ...] = (),
+        keep: int | None = None,
+        retain: int | None = None,
+        expect: Expect,
     ) -> Receipt:
-        retain, most = self.retain, self.max_session_bytes
+        retain, most = self.retain if retain is None else retain, self.max_session_bytes
         change = Change(append=append, keep=keep, retain=retain, max_bytes=most, expect=expect, for_owner=self.owner)
         return await self.backend.commit(key, change)
 
-    def _records(self, turns: Sequence[tuple[Message, ...]]) -> tuple[Record, ...]:
-        now = self.backend.clock()
-        return tuple([Record.of(messages, id=new_id(), time=now) for messages in turns])
+    def _access(self, key: Key) -> Access:
+        return Access(key, self.backend, self.owner, self._read, self._commit, self._as_read)
 
     def __repr__(self) -> str:
         owner = "" if self.owner is None else f" owner={self.owner!r}"
