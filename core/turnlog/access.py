@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, Protocol
 from .backend import Backend
 from .errors import SessionNotFound
 from .rules.header import is_met
-from .rules.window import exact
+from .rules.window import cut_off, exact
 from .values.change import ANY, Expect, Mark, Receipt
 from .values.ids import new_id
 from .values.key import Key
@@ -19,7 +19,7 @@ from .values.session import Session, SessionInfo, decoded
 __all__ = ["Access"]
 
 
-class Read(Protocol):
+class _Read(Protocol):
     """Reads a session, if it belongs to the view's owner."""
 
     def __call__(
@@ -27,17 +27,11 @@ class Read(Protocol):
     ) -> Awaitable[Session]: ...
 
 
-class Commit(Protocol):
+class _Commit(Protocol):
     """Commits a change under the view's owner and limits."""
 
     def __call__(
-        self,
-        key: Key,
-        *,
-        append: tuple[Record, ...] = (),
-        keep: int | None = None,
-        retain: int | None = None,
-        expect: Expect,
+        self, key: Key, *, append: tuple[Record, ...] = (), keep: int | None = None, expect: Expect
     ) -> Awaitable[Receipt]: ...
 
 
@@ -48,8 +42,8 @@ class Access(NamedTuple):
     backend: Backend
     owner: str | None
     """The view's owner; None: the view shows all sessions."""
-    read: Read
-    commit: Commit
+    read: _Read
+    commit: _Commit
     as_read: Callable[[Message], Message] | None
     """Returns a message as a reader gets it once it is stored; None: the same message."""
 
@@ -63,7 +57,20 @@ class Access(NamedTuple):
     async def window(self, last: int, *, before: int | None = None, touch: bool = True) -> Session:
         """Return the session with the fewest whole turns, numbered below `before`, that hold `last` messages."""
         session = await self.read(self.key, last=last, before=before, touch=touch)
+        if before is not None:
+            session = await self._read_further(session, last, before)
         return exact(await decoded(session), last, before)
+
+    async def _read_further(self, session: Session, last: int, before: int) -> Session:
+        """Read further back if `before` falls inside a sealed record: `exact` cuts off a part of that record."""
+        read = 0
+        while (cut := cut_off(session, before)) > read:  # more than the last time: another task has sealed more turns
+            records = session.records
+            if sum([record.count for record in records]) - cut >= last or records[0].number <= session.info.first:
+                break
+            read = cut
+            session = await self.read(self.key, last=last + cut, before=before, touch=False)
+        return session
 
     async def info(self) -> SessionInfo:
         """Return the info.  A cache does not answer this read, and drops older turns."""

@@ -16,7 +16,7 @@ from .access import Access
 from .errors import Conflict, InvalidInput
 from .rules.header import check_condition, is_met, unchanged_since
 from .rules.history import rewound
-from .values.change import Expect, Receipt
+from .values.change import Change, Expect, Receipt
 from .values.message import Message
 from .values.session import Session
 from .values.turn import Turn
@@ -91,7 +91,8 @@ async def trim(access: Access, before: int, expect: Expect) -> Receipt:
                 f"{before}; to remove all turns, rewind or erase the session"
             )
         bound = unchanged_since(info.version, expect)
-        return await access.commit(access.key, retain=info.turns - before, expect=bound)
+        change = Change(retain=info.turns - before, expect=bound, for_owner=access.owner)
+        return await access.backend.commit(access.key, change)
 
     return await _repeated(access, attempt, expect)
 

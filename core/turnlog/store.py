@@ -15,7 +15,7 @@ from .layers import Layer, stack_of
 from .resend import DELAYS, send_again
 from .rules.header import expiry_is_due, missing
 from .rules.history import TurnRule, check_rule, split_turns
-from .rules.window import cut_off, exact
+from .rules.window import exact
 from .turn_writer import TurnWriter
 from .values.change import ANY, PRESENT, Change, Expect, Mark, Receipt, check_expect
 from .values.ids import check_id, check_namespace, nested_namespace, new_id
@@ -89,7 +89,7 @@ class Store:
         namespace; use nesting for names that users choose.
 
         Args:
-            namespace: 1 to 255 bytes of UTF-8, nested names included.
+            namespace: 1 to 255 bytes of UTF-8; in a nested view, the limit applies to the whole name, such as `a/b`.
 
         Raises:
             InvalidInput: The name breaks a rule.
@@ -137,7 +137,7 @@ class Store:
             await self.backend.open()
 
     async def close(self) -> None:
-        """Close the backend; a view does nothing.  Afterwards every call raises `Closed`."""
+        """Close the backend; later calls raise `Closed`.  Closing a view does nothing."""
         if not self._is_view:
             await self.backend.close()
 
@@ -178,8 +178,8 @@ class Store:
             session_id: The session.
             last: As in `load`.
             before: As in `load`.
-            since: Return only the rounds after this version, if turns were only added: then `Session.continues` is
-                true, and `last` has no effect.  Otherwise return the same as without `since`.  Not with `before`.
+            since: Return only the rounds after this version if turns were only added (`Session.continues`), otherwise
+                the same as without `since`.  Not together with `before`.
             touch: Restart the session's time to live.
 
         Raises:
@@ -187,9 +187,9 @@ class Store:
             HistoryRegressed: The session is older than `since`, or has diverged from it.
         """
         key = self._key(session_id)
+        if last is not None and before is not None and since is None:
+            return await self._access(key).window(last, before=before, touch=touch)
         session = await self._read(key, last=last, before=before, since=since, touch=touch)
-        if last is not None and before is not None:
-            session = await self._read_further(session, key, last, before)
         return exact(await decoded(session), None if session.continues else last, before)
 
     async def _read(
@@ -203,7 +203,7 @@ class Store:
     ) -> Session:
         """Read a session, if it belongs to the view's owner.
 
-        A view compares the owner before it touches, because it must not extend the life of someone else's session.
+        A view compares the owner before it restarts the time to live: it must not keep another owner's session alive.
         """
         if self.owner is None:
             return await self.backend.read(key, last=last, before=before, since=since, touch=touch)
@@ -213,17 +213,6 @@ class Store:
             raise missing(key)
         if touch and expiry_is_due(info.ttl if info.ttl is not None else self.backend.ttl, info.expires_in):
             await self.backend.read(key, last=0)
-        return session
-
-    async def _read_further(self, session: Session, key: Key, last: int, before: int) -> Session:
-        """Read further back if `before` falls inside a sealed record: `exact` cuts off a part of that record."""
-        read = 0
-        while (cut := cut_off(session, before)) > read:  # more than the last time: another task has sealed more turns
-            records = session.records
-            if sum([record.count for record in records]) - cut >= last or records[0].number <= session.info.first:
-                break
-            read = cut
-            session = await self._read(key, last=last + cut, before=before, touch=False)
         return session
 
     async def info(self, session_id: str) -> SessionInfo:
@@ -257,7 +246,7 @@ class Store:
         return (await self._read(self._key(session_id), last=0)).info
 
     async def sessions(self, *, owner: str | None = None) -> AsyncIterator[SessionInfo]:
-        """Yield the sessions, the last updated first.  Sessions that change during the iteration may be missed.
+        """Yield the sessions, most recently updated first.  Sessions that change during the iteration may be missed.
 
         Args:
             owner: Yield only this owner's sessions; the empty string: sessions without an owner; None: all.
@@ -287,8 +276,8 @@ class Store:
     async def namespaces(self) -> AsyncIterator[str]:
         """Yield the namespaces that have sessions, sorted by their bytes, as `within` takes them.
 
-        A view that `within` returned yields the names nested in its namespace: `b` within `a` if `a/b` or `a/b/c` has
-        sessions.  Internal namespaces of layers are left out.
+        A view that `within` returned yields the names nested in its namespace: the view of `a` yields `b` if `a/b` or
+        `a/b/c` has sessions.  Internal namespaces of layers are left out.
 
         Raises:
             InvalidInput: This is a view of one owner.
@@ -332,7 +321,8 @@ class Store:
 
         Raises:
             Conflict: The session does not meet `expect`, or the round does not continue the turn that is open.
-            SessionNotFound: The session does not exist and `expect` is `PRESENT`, or has another owner or none.
+            SessionNotFound: The session does not exist and `expect` is `PRESENT`; or an owner is given, and the session
+                has another owner or none.
             IdReused: Other messages were stored under this `turn_id` and `part`.
             InvalidInput: An argument breaks a rule.
             TooLarge: The turn would exceed a limit.
@@ -393,13 +383,13 @@ class Store:
         return TurnWriter(read, append, turn_id=turn_id, metadata=metadata, expect=expect)
 
     async def resend(self, error: OutcomeUnknown, *, delays: Sequence[float] = DELAYS) -> Receipt:
-        """Send the change of an `OutcomeUnknown` again until the store answers, and return the receipt.
+        """Send the change of an `OutcomeUnknown` again, at most once more after each delay; return the receipt.
 
         The change is stored once, even if the first try had stored it.
 
         Args:
             error: The error.
-            delays: Seconds to wait before the second and each later try.
+            delays: Seconds to wait after each try without an answer.
 
         Raises:
             InvalidInput: The error has no change (a deletion has none), or its session is not in this view.
@@ -422,8 +412,8 @@ class Store:
     ) -> Receipt:
         """Make the stored history equal to `messages`, and write only the difference.
 
-        Without `expect`, `save` creates or extends the session and never discards a message: load, extend, save
-        succeeds, and load, edit, save raises `Conflict`.
+        Without `expect`, `save` creates or extends the session, and never discards a message.  Saving a loaded list
+        with more messages succeeds; saving it with changed messages raises `Conflict`.
 
         Args:
             session_id: The session.
@@ -431,8 +421,8 @@ class Store:
             expect: The version that was loaded (or its `session` or `exact`): stored messages may be replaced.
                 `ABSENT`: only create the session.  `PRESENT`: only extend it.  `ANY`: overwrite the stored history,
                 even if a turn of it is damaged.
-            begins_turn: Returns whether a message begins a turn.  None: each message of the user does, in the dialects
-                that turnlog knows.  Stored turns that `messages` leaves unchanged keep their boundaries.
+            begins_turn: Returns whether a message begins a turn.  None: each message of the user begins a turn, in the
+                formats that turnlog recognises.  Stored turns that stay unchanged keep their boundaries.
 
         Raises:
             Conflict: `save` would discard messages, or the session does not meet `expect`.
@@ -481,8 +471,8 @@ class Store:
 
         Args:
             session_id: The session.
-            turns: The number of turns to undo.
-            messages: The number of messages to undo, in place of `turns`.
+            turns: The number of turns to undo; or
+            messages: the number of messages to undo.
             expect: The condition on the session.
 
         Raises:
@@ -509,11 +499,10 @@ class Store:
     async def pop_messages(self, session_id: str, n: int, *, expect: Expect = None) -> list[Message]:
         """Remove the last messages and return them, oldest first.
 
-        If a turn loses only some of its messages, the rest is stored as a new turn, as with `rewind`.
-
         Args:
             session_id: The session.
-            n: The number of messages to remove, from 1.  If the session has fewer, all are removed.
+            n: The number of messages, from 1.  If the session has fewer, all are removed.  If a turn loses only some of
+                its messages, the rest is stored as a new turn.
             expect: The condition on the session.
 
         Raises:
@@ -578,7 +567,7 @@ class Store:
         ttl: float | None = None,
         expect: Expect = None,
     ) -> Receipt:
-        """Set metadata name by name, the owner, or the session's time to live.  A missing session is created.
+        """Set single metadata values, the owner, or the time to live of a session.  A missing session is created.
 
         Args:
             session_id: The session.
@@ -589,7 +578,7 @@ class Store:
 
         Raises:
             Conflict: The session does not meet `expect`.
-            SessionNotFound: The session does not exist and `expect` is `PRESENT`, or is not the view's owner's.
+            SessionNotFound: The session does not exist and `expect` is `PRESENT`, or has another owner than the view.
             InvalidInput: No argument is given, or a value is not JSON.
             TooLarge: The metadata would exceed 64 KiB.
         """
@@ -616,7 +605,7 @@ class Store:
         return await self.backend.delete(self._key(session_id), expect=expect, for_owner=self.owner)
 
     async def erase_owner(self, owner: str) -> Erased:
-        """Remove every session of an owner; return their number, and the data that may still contain parts of them.
+        """Remove every session of an owner; return their number, and a list of the data that may contain parts of them.
 
         A damaged session is removed if its owner can still be read; `Erased.damaged` reports the others.
 
@@ -627,10 +616,7 @@ class Store:
         self.backend.check_open()
         if self.owner not in (None, owner):
             return Erased(0)
-        erased = await listing.erase(self.backend, self.namespace, owner)
-        layer = self.backend
-        traces = await layer.traces(self.namespace, owner) if isinstance(layer, Layer) else ()
-        return Erased(erased.sessions, traces, erased.damaged)
+        return await listing.erase(self.backend, self.namespace, owner)
 
     # -------------------------------------------------------------------------------------------------------- helpers
 
@@ -647,15 +633,9 @@ class Store:
         return (cached_key if type(session_id) is str else Key)(self.namespace, session_id)
 
     async def _commit(
-        self,
-        key: Key,
-        *,
-        append: tuple[Record, ...] = (),
-        keep: int | None = None,
-        retain: int | None = None,
-        expect: Expect,
+        self, key: Key, *, append: tuple[Record, ...] = (), keep: int | None = None, expect: Expect
     ) -> Receipt:
-        retain, most = self.retain if retain is None else retain, self.max_session_bytes
+        retain, most = self.retain, self.max_session_bytes
         change = Change(append=append, keep=keep, retain=retain, max_bytes=most, expect=expect, for_owner=self.owner)
         return await self.backend.commit(key, change)
 
