@@ -22,7 +22,7 @@ class HelpFormatter:
         entries = [entry.copy(default=None) if entry.metavar is None else entry for entry in panel.entries]
         DefaultFormatter()(console, options, panel.copy(entries=entries))
 
-    def render_usage(self, console: Console, options: ConsoleOptions, usage: Any) -> None:  # noqa: ANN401 - as cyclopts
+    def render_usage(self, console: Console, options: ConsoleOptions, usage: Any) -> None:  # noqa: ANN401 - the type in cyclopts
         """Print the first line."""
         from cyclopts.help import DefaultFormatter
 

@@ -1,4 +1,4 @@
-"""The base of the compression layers: records through codecs, cuts inside sealed records, and background sealing."""
+"""`CompressionLayer`: the base of the compression layers, with cuts inside sealed records and background sealing."""
 
 from __future__ import annotations
 

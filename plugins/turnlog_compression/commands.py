@@ -29,7 +29,7 @@ class _Recompresses(Protocol):
     def recompress(
         self, namespace: str, *, idle: float | None = None, rate: float | None = None
     ) -> AsyncIterator[Recompressed]:
-        """Write the sessions of the namespace again, as `CompressionLayer.recompress` does."""
+        """Rewrite the sessions of the namespace, as `CompressionLayer.recompress` does."""
 
 
 @runtime_checkable
