@@ -47,8 +47,8 @@ async def remove_dictionary(backend: Backend, dictionaries: Dictionaries, namesp
             )
     if await is_running(backend, namespace):
         raise Conflict(
-            f"a recompress is running in namespace {namespace!r}, or was killed: complete it with 'turnlog recompress', "
-            "and try again"
+            f"a recompress is running in namespace {namespace!r}, or was killed: complete it with 'turnlog "
+            "recompress', and try again"
         )
     await dictionaries.remove(namespace, id, stored)
 
