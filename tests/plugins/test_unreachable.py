@@ -76,13 +76,32 @@ async def test_redis_refuses_access() -> None:
         assert f": {why}" in text
         assert "): nothing was done; " in text
         assert "hunter2" not in text
-    servers.ask_redis(url, "ACL", "SETUSER", "reader", "on", ">pw", "~*", "+@read", "+@connection")
-    try:
-        text = await said(url.replace("//", "//reader:pw@"))
-    finally:
-        servers.ask_redis(url, "ACL", "DELUSER", "reader")
-    assert ": the server denies permission (NOPERM " in text
-    assert text.endswith("): nothing was done; grant it to the user in the URL")
+    for rights, place, why in (
+        ("+@read +@connection", url, "NOPERM "),
+        ("-select", f"{url[:-1]}1", "this user has no "),
+    ):
+        servers.ask_redis(url, "ACL", "SETUSER", "reader", "on", ">pw", "~*", *rights.split())
+        try:
+            text = await said(place.replace("//", "//reader:pw@"))
+        finally:
+            servers.ask_redis(url, "ACL", "DELUSER", "reader")
+        assert f": the server denies permission ({why}" in text
+        assert text.endswith("): nothing was done; grant it to the user in the URL")
+
+
+async def test_a_master_and_sentinels_that_ask_for_a_password() -> None:
+    watched = servers.redis_sentinels()
+    for port, why in (
+        (watched.master.port, ": the server asks for a password (Authentication required"),
+        (watched.ports[0], f": no sentinel names a master (all sentinels refuse: 127.0.0.1:{watched.ports[0]}: Auth"),
+    ):
+        server = f"redis://127.0.0.1:{port}"
+        servers.ask_redis(server, "ACL", "SETUSER", "default", "resetpass", ">pw")
+        try:
+            text = await said(f"redis+sentinel://127.0.0.1:{watched.ports[0]}/0")
+        finally:
+            servers.ask_redis(server.replace("//", "//:pw@"), "ACL", "SETUSER", "default", "nopass")
+        assert why in text
 
 
 @pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
