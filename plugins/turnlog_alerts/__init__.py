@@ -1,9 +1,9 @@
-"""Alerts on the state of a store: thresholds as data, evaluated against a measurement at an interval.
+"""Alerts on the state of a store: thresholds that are compared with a measurement at an interval.
 
     alerts = Alerts(measure, read_alerts())
     await alerts.run(every=60)
 
-An alert fires once when its condition begins to hold, and is resolved once when it ends.
+An alert fires once when its metric crosses the threshold, and is resolved once when the metric returns.
 """
 
 from __future__ import annotations

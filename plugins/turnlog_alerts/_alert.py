@@ -16,8 +16,9 @@ from ._destination import check_destination
 from ._units import number, with_unit
 
 COOLDOWN: Final = 300.0
-"""Seconds between two firings by default: Prometheus Alertmanager's default `group_interval`, the time between two
-notifications about new alerts of one group (prometheus.io/docs/alerting/latest/configuration, "route")."""
+"""Default of the shortest time between two firings in seconds.  Prometheus Alertmanager has the same default for
+`group_interval`, the time between two notifications about new alerts of one group
+(prometheus.io/docs/alerting/latest/configuration, "route")."""
 
 _MAX_NAME: Final = 200  # characters; a message with the name must fit on a line of a log and into a chat
 _PATH: Final = re.compile(r"[\w-]+(\.[\w-]+)*")
@@ -26,22 +27,24 @@ _set = msgspec.structs.force_setattr
 
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
-    """A threshold for one metric, and where to report that the metric is beyond it.
+    """A threshold for one metric, and the destinations of its events.
 
-    The alert fires once the metric has been beyond the threshold for `for_` seconds, but at most once in `cooldown`
-    seconds.  It is resolved once the metric is at `clear_at`, or beyond it on the good side.
+    The alert fires when the metric has been beyond the threshold for `for_` seconds, but at most once in `cooldown`
+    seconds.  It is resolved when the metric returns to `clear_at`.
 
-    Its `repr` shows only the name, because `to` may hold a secret.
+    Its `repr` shows only the name, because `to` may contain a secret.
 
     Attributes:
         metric: The dotted path of a number in the measurement, such as `load_latency.p95`.
-        above: The alert holds while the metric is greater than this.
-        below: The alert holds while the metric is less than this.  An alert has either `above` or `below`.
-        for_: Seconds for which every measurement must be beyond the threshold before the alert fires; 0: one is enough.
-        cooldown: The least seconds between two firings.  An alert that still holds when they are over fires then.
-        clear_at: The value at which a firing alert is resolved, on the good side of the threshold; None: the threshold
-            itself.
-        to: The destinations: `log`, the URL of a webhook, or `env:NAME`, where the variable NAME holds such a URL.
+        above: The threshold: greater values are beyond it.
+        below: The threshold: smaller values are beyond it.  An alert has either `above` or `below`.
+        for_: Seconds for which every measurement must be beyond the threshold before the alert fires; 0: a single
+            measurement is enough.
+        cooldown: The shortest time between two firings, in seconds.  If the metric is still beyond the threshold when
+            the time is over, the alert fires then.
+        clear_at: The value at which a firing alert is resolved: at most `above`, or at least `below`.  None: the
+            threshold.
+        to: The destinations: `log`, the URL of a webhook, or `env:NAME` for a URL in the environment variable NAME.
         name: The name of the alert, up to 200 characters; empty: metric and threshold, such as
             `load_latency.p95 above 200 ms`.
 
@@ -61,24 +64,27 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         _check_text(self.metric, "metric")
         if not _PATH.fullmatch(self.metric):
-            raise InvalidInput('metric must be a dotted path such as "load_latency.p95"')
+            raise InvalidInput(f'metric must be a dotted path such as "load_latency.p95", not {self.metric!r}')
         if (self.above is None) == (self.below is None):
-            raise InvalidInput("above or below must be given, and not both: write the threshold as above = 0.2")
+            given = "neither is" if self.above is None else "both are"
+            raise InvalidInput(
+                f"an alert needs either above or below, but {given} given: write one threshold, such as above = 0.2"
+            )
         for name in ("above", "below", "clear_at"):
             if getattr(self, name) is not None:
                 check_number(getattr(self, name), name)
         for name in ("for_", "cooldown"):
             check_number(getattr(self, name), name)
             if getattr(self, name) < 0:
-                raise InvalidInput(f"{name} must be 0 or more seconds, not {getattr(self, name)}")
+                raise InvalidInput(f"{name} must be a number of seconds, at least 0, not {getattr(self, name)}")
         if self.clear_at is not None and self.is_beyond(self.clear_at):
             side = "at most" if self.above is not None else "at least"
             given = with_unit(self.metric, self.clear_at)
-            raise InvalidInput(f"clear_at must be {side} the threshold, not {given}: the alert is {self.condition}")
+            raise InvalidInput(f"clear_at must be {side} the threshold, {self.condition}, not {given}")
         if type(self.to) is not tuple:
             raise InvalidInput(f'to must be a tuple of destinations such as ("log",), not {type(self.to).__name__}')
         if not self.to:
-            raise InvalidInput('to must hold at least one destination, such as "log"')
+            raise InvalidInput('to must have at least one destination, such as "log"')
         for destination in self.to:
             check_destination(destination)
         _check_text(self.name, "name")
@@ -101,7 +107,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def threshold(self) -> tuple[Literal["above", "below"], float]:
-        """The side on which the alert holds, and the threshold."""
+        """The side of the threshold on which values are beyond it, and the threshold."""
         return ("above", self.above) if self.above is not None else ("below", self.below or 0)
 
     def is_beyond(self, value: float) -> bool:
@@ -111,13 +117,13 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
         return self.below is not None and value < self.below
 
     def is_cleared(self, value: float) -> bool:
-        """Return whether a value resolves the alert if it fires."""
+        """Return whether a value resolves the alert if it is firing."""
         if self.clear_at is None:
             return not self.is_beyond(value)
         return value <= self.clear_at if self.above is not None else value >= self.clear_at
 
     def value_in(self, measured: Mapping[str, object]) -> float | None:
-        """Return the value of the metric in a measurement; None if there is none yet: it is None, NaN or infinite.
+        """Return the value of the metric in a measurement; None if the value is None, NaN or infinite.
 
         Raises:
             InvalidInput: The measurement has no such metric, or it is not a number.
@@ -144,7 +150,7 @@ def check_number(value: object, name: str) -> None:
     """Raise InvalidInput if a value is not a finite number."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise InvalidInput(f"{name} must be a number, not {type(value).__name__}")
-    if not abs(value) <= MAX_NUMBER:  # nor is NaN
+    if not abs(value) <= MAX_NUMBER:  # also refuses NaN
         raise InvalidInput(f"{name} must be a number from -2**53 to 2**53")
 
 

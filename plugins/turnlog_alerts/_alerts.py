@@ -18,31 +18,31 @@ from ._sender import Send, sender
 from ._state import State
 
 _PATIENCE: Final = 60.0
-"""Seconds to wait for a measurement: twice the default timeout of backends."""
+"""Timeout of a measurement in seconds: twice the default timeout of backends."""
 
 _logger = logging.getLogger("turnlog.alerts")
 
 
 class Alerts:
-    """Evaluates alerts, and delivers an event when one begins to fire and when it ends.
+    """Evaluates alerts, and delivers an event when an alert fires and when it is resolved.
 
-    The state of the alerts is in the memory of this object: a new one fires alerts again that still hold.  It belongs
-    to one event loop, and `check` and `run` must not run at the same time.
+    The object keeps the state of the alerts in memory.  A new object therefore fires an alert again if its metric is
+    still beyond the threshold.  It belongs to one event loop, and `check` and `run` must not run at the same time.
 
     `Alerts(StateMetrics(store).measure, read_alerts())` evaluates the configured alerts of a store.
 
     Args:
-        measure: Returns a measurement: a mapping, or an object whose `to_dict()` returns one.
-        alerts: The alerts; no two have the same name.
-        deliver: Receives each event, besides the destinations of the alert: an async function, or one that does not
-            block.
-        clock: Returns seconds since 1970: events show them.
-        timer: Returns seconds from any beginning, which never go back: durations are measured by them.
-        sleep: Waits for this many seconds.
+        measure: Returns a measurement: a mapping, or an object whose `to_dict()` returns a mapping.
+        alerts: The alerts, with different names.
+        deliver: Receives each event, in addition to the destinations of the alert: an async function, or a function
+            that does not block.
+        clock: Returns seconds since 1970, for the times in events.
+        timer: Returns seconds from an arbitrary start, never decreasing; it measures durations.
+        sleep: Waits for a number of seconds.
 
     Raises:
         InvalidInput: An argument breaks a rule.
-        ConfigError: The variable of a destination is not set, or holds no URL of a webhook.
+        ConfigError: The environment variable of a destination is not set, or is not the URL of a webhook.
         PluginError: A destination is a webhook, and httpx2 is not installed.
     """
 
@@ -67,28 +67,28 @@ class Alerts:
         self._watched = [(alert, State(alert), _deliveries(alert, deliver, sleep)) for alert in _checked(alerts)]
 
     async def check(self) -> tuple[Event, ...]:
-        """Evaluate all alerts once.  Return the events, once each of them was delivered, or could not be.
+        """Evaluate all alerts once, wait for the deliveries, and return the events.
 
-        A failed measurement, and a failed delivery, is logged as an error.
+        Failed measurements and failed deliveries are logged as errors.
         """
         found = await self._evaluate()
         await asyncio.gather(*(deliver(event) for event, deliveries in found for deliver in deliveries))
         return tuple(event for event, _ in found)
 
     async def run(self, *, every: float = 60.0) -> None:
-        """Evaluate all alerts again and again, until this is cancelled.  It waits for no delivery.
+        """Evaluate all alerts periodically until cancelled, without waiting for deliveries.
 
-        When it is cancelled, deliveries that are not finished are cancelled as well.
+        A cancellation also cancels unfinished deliveries.
 
         Args:
-            every: Seconds between the end of one evaluation and the next.
+            every: Seconds from the end of one evaluation to the next.
 
         Raises:
             InvalidInput: `every` is not greater than 0.
         """
         check_number(every, "every")
         if every <= 0:
-            raise InvalidInput(f"every must be more than 0 seconds, not {every}")
+            raise InvalidInput(f"every must be a number of seconds greater than 0, not {every}")
         async with asyncio.TaskGroup() as group:
             while True:
                 for event, deliveries in await self._evaluate():
@@ -103,7 +103,7 @@ class Alerts:
         except TimeoutError:
             _logger.error("the metrics could not be measured: no answer within %g s", _PATIENCE)  # noqa: TRY400
             return []
-        except Exception as error:  # noqa: BLE001 - an alert must outlive any failure of what it watches
+        except Exception as error:  # noqa: BLE001 - alerts must survive any failure of the measurement
             _logger.error("the metrics could not be measured: %s: %s", type(error).__name__, error)  # noqa: TRY400
             return []
         now, ticks = self._clock(), self._timer()
@@ -123,7 +123,7 @@ def _checked(alerts: Iterable[Alert]) -> list[Alert]:
     found: dict[str, Alert] = {}
     for alert in alerts:
         if not isinstance(alert, Alert):
-            raise InvalidInput(f"alerts must hold Alert objects, not {type(alert).__name__}")
+            raise InvalidInput(f"alerts must be Alert objects, not {type(alert).__name__}")
         if alert.name in found:
             raise InvalidInput(f"two alerts are named {alert.name!r}: give one of them another name")
         found[alert.name] = alert

@@ -39,7 +39,7 @@ def read_alerts(*, config: str | os.PathLike[str] | Mapping[str, object] | None 
         config: As in `open_store`: the file, or its contents as a mapping.
 
     Raises:
-        ConfigError: The file or an alert is wrong; it says where and how.
+        ConfigError: The file or an alert is wrong; the message names the place and the problem.
     """
     tables, where = read_table("alerts", config=config)
     if tables is None:
@@ -65,7 +65,7 @@ def _alert(table: object, where: str) -> Alert:
         raise ConfigError(f"{where}: must be a table, not {type(table).__name__}: write [[alerts]]")
     for key in table:
         if key not in _KEYS:
-            raise ConfigError(f"{where}: there is no key {key!r}; there are {', '.join(_KEYS)}")
+            raise ConfigError(f"{where}: {key!r} is not an option of alerts: use {', '.join(_KEYS)}")
     metric = table.get("metric")
     if not isinstance(metric, str) or metric not in _METRICS:
         given = "" if metric is None else f", not {metric!r}"

@@ -1,4 +1,4 @@
-"""The deliveries of one alert to one destination: in order, and without effect on any other."""
+"""`Delivery`: delivers the events of one alert to one destination, in order and independently of other deliveries."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ._event import Event
 from ._sender import Send
 
 MAX_WAITING: Final = 100
-"""The maximum number of events of one alert that wait for one destination.  With the default cooldown none waits for
-long: an alert has at most two events in 5 minutes, and a delivery to a webhook takes at most 71 seconds."""
+"""The maximum number of events of one alert that wait for one destination.  With the default cooldown, waits are short:
+an alert has at most two events in 5 minutes, and a delivery to a webhook takes at most 71 seconds."""
 
 _logger = logging.getLogger("turnlog.alerts")
 

@@ -1,4 +1,4 @@
-"""`Event`: the report that an alert fires, or is resolved."""
+"""`Event`: the report that an alert has fired or was resolved."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from ._units import with_unit
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """The report that an alert has begun to fire, or has ended.
+    """The report that an alert has fired or was resolved.
 
     Attributes:
         alert: The alert.
-        state: `firing` when the alert begins, `resolved` when it ends.
+        state: `firing` or `resolved`.
         value: The value of the metric.
-        since: When the metric was first measured beyond the threshold, in seconds since 1970.
-        time: When the event was made, in seconds since 1970.
+        since: The time of the first measurement beyond the threshold, in seconds since 1970.
+        time: The time of the event, in seconds since 1970.
     """
 
     alert: Alert
@@ -28,7 +28,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     time: float
 
     def to_dict(self) -> dict[str, object]:
-        """Return the event as JSON: what a webhook receives (`docs/how-to/alerts.md`)."""
+        """Return the JSON object that a webhook receives (`docs/how-to/alerts.md`)."""
         side, threshold = self.alert.threshold
         return {
             "alert": self.alert.name,

@@ -1,4 +1,4 @@
-"""Measurements: mappings of metrics, or objects such as those that `StateMetrics` returns."""
+"""Types of measurements: mappings of metrics, or objects such as the measurements of `StateMetrics`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ class Measured(Protocol):
     """A measurement."""
 
     def to_dict(self) -> Mapping[str, object]:
-        """Return the metrics, nested as the paths of alerts name them."""
+        """Return the metrics, nested by the parts of their dotted paths."""
 
 
 Measure: TypeAlias = Callable[[], Awaitable[Mapping[str, object] | Measured]]
-"""Measures once."""
+"""A function that returns a measurement."""
 
 
 async def metrics_of(measure: Measure) -> Mapping[str, object]:

@@ -12,7 +12,7 @@ from ._destination import LOG, host_of, url_of
 from ._event import Event
 
 Send: TypeAlias = Callable[[Event], object]
-"""Delivers an event.  What it returns is awaited if it is awaitable."""
+"""A function that delivers an event.  Its return value is awaited if it is awaitable."""
 
 
 def sender(destination: str, sleep: Callable[[float], Awaitable[object]]) -> tuple[str, Send]:
@@ -23,7 +23,7 @@ def sender(destination: str, sleep: Callable[[float], Awaitable[object]]) -> tup
         sleep: Waits between two attempts.
 
     Raises:
-        ConfigError: The variable of the destination is not set, or holds no URL of a webhook.
+        ConfigError: The environment variable of the destination is not set, or is not the URL of a webhook.
         PluginError: The destination is a webhook, and httpx2 is not installed.
     """
     if destination == LOG:
@@ -39,5 +39,5 @@ def sender(destination: str, sleep: Callable[[float], Awaitable[object]]) -> tup
 
 
 def _log(event: Event) -> None:
-    # the end of an alert is a warning, too, because without configuration Python shows nothing below warnings
+    # a resolved alert is also logged as a warning: without configuration, Python shows no lower level
     logging.getLogger("turnlog.alerts").warning("%s", event)

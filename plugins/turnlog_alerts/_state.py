@@ -1,4 +1,4 @@
-"""The state of one alert: whether it holds, since when, and when it fired last."""
+"""`State`: the state of one alert, with the times of the first measurement beyond the threshold and the last firing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class _Moment(NamedTuple):
 
 
 class State:
-    """The state of one alert, which lives as long as the process.
+    """The state of one alert, in memory.
 
     Args:
         alert: The alert.
@@ -23,19 +23,19 @@ class State:
     def __init__(self, alert: Alert) -> None:
         self._alert = alert
         self._firing = False
-        self._since: _Moment | None = None  # when the metric was first beyond the threshold, without interruption
-        self._fired: _Moment | None = None  # when the alert fired last
+        self._since: _Moment | None = None  # the time since which the metric is beyond the threshold
+        self._fired: _Moment | None = None  # the time of the last firing
 
     def step(self, value: float | None, now: float, ticks: float) -> Event | None:
-        """Take a measurement into account.
+        """Update the state with a measurement.
 
         Args:
-            value: The value of the metric; None, if nothing was measured, changes nothing.
-            now: The time, in seconds since 1970: events show it.
-            ticks: Seconds from any beginning, which never go back: durations are measured by them.
+            value: The value of the metric; None: no value, and the state stays unchanged.
+            now: The time in seconds since 1970, for events.
+            ticks: Seconds from an arbitrary start, never decreasing, for durations.
 
         Returns:
-            The event, if the alert has begun to fire or is resolved.
+            An event, if the alert fires or is resolved.
         """
         if value is None:
             return None

@@ -13,10 +13,10 @@ _STYLES: Final = {"ok": "green", "beyond": "bold red", "unknown": "yellow"}
 
 
 def table_of(rows: Sequence[tuple[str, str, str, str]]) -> Table:
-    """Return a table of alerts, which wraps between words.
+    """Return a table of alerts.
 
     Args:
-        rows: The name, the state, the value and the condition of each alert; no condition if the name is the same.
+        rows: The name, the state, the value and the condition of each alert; an empty condition if the name equals it.
     """
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     table.add_column("alert", overflow="fold")

@@ -1,4 +1,4 @@
-"""Values with their units, for people."""
+"""Format values with their units, for people."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 _SIZES: Final = (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
-"""Decimal units, as in sizes of the configuration."""
+"""Decimal units, as in the configuration."""
 
 
 def with_unit(metric: str, value: float, *, digits: int = 6) -> str:
-    """Return the value of a metric with its unit, such as `214 ms`; without one if the metric is not of `StateMetrics`.
+    """Return the value of a metric with its unit, such as `214 ms`; without a unit if `StateMetrics` lacks the metric.
 
     Args:
         metric: The dotted path of the metric.
-        value: Its value, in seconds, bytes, messages or sessions.
-        digits: Significant digits.
+        value: The value in seconds, bytes, messages or sessions.
+        digits: The number of significant digits.
     """
     return _SHOWN.get(metric, number)(value, digits)
 
 
 def number(value: float, digits: int = 6) -> str:
-    """Return a number: whole, or with significant digits."""
+    """Format a number as an integer, or with significant digits."""
     if isinstance(value, int):
         return str(value)
     return f"{value:.0f}" if abs(value) >= 10**digits else f"{value:.{digits}g}"

@@ -29,41 +29,41 @@ def alerts(app: App) -> None:
 
 
 async def _run(*, store: str | None = None, namespace: str | None = None, every: str = "1m") -> None:
-    """Evaluate the alerts at an interval, and report each one that begins or ends, until Ctrl-C.
+    """Evaluate the alerts at an interval, and report each alert that fires or is resolved, until Ctrl-C.
 
-    Run one such process for a deployment: each process reports for itself.  Load latencies are those of 100 probe
-    reads, which extend no life.
+    Run only one such process for each deployment, because each process sends its own reports.  Load latencies are
+    measured with 100 probe reads, which restart no time to live.
 
     Args:
-        store: The URL of the store, such as sqlite:///chat.db.  The alerts are those of turnlog.toml all the same.
+        store: The URL of the store, such as sqlite:///chat.db.  The alerts are always those of turnlog.toml.
         namespace: The namespace; a nested one is written outer/inner.
         every: The time between two evaluations, such as 30s or 5m.
     """
     seconds = duration(every, "--every")
     if not seconds:
-        raise ConfigError("--every: must be more than 0 seconds; write 30s or 5m")
+        raise ConfigError("--every must be more than 0 seconds: write 30s or 5m")
     configured = _configured()
     opened = open_existing(store, namespace=namespace)
     watch = Alerts(_measure_of(opened), configured)
     async with opened:
-        print(f"turnlog: {len(configured)} alerts, evaluated every {every}; Ctrl-C stops it", file=sys.stderr)
+        print(f"turnlog: evaluating {len(configured)} alerts every {every}; press Ctrl-C to stop", file=sys.stderr)
         await watch.run(every=seconds)
 
 
 async def _check(*, store: str | None = None, namespace: str | None = None) -> int:
-    """Measure once, and print each alert: name, state, value and condition.  Nothing is reported elsewhere.
+    """Measure once, and print the name, state, value and condition of each alert, without sending reports.
 
-    On a terminal it is a table, with units.  Otherwise each alert is a line with tabs, and numbers are plain.  The exit
-    code is 1 if a metric is beyond its threshold, for however short a time.
+    On a terminal, the output is a table with units.  Otherwise each alert is one line with tabs and plain numbers.  The
+    exit code is 1 if a metric is beyond its threshold in this measurement.
 
     Args:
-        store: The URL of the store, such as sqlite:///chat.db.  The alerts are those of turnlog.toml all the same.
+        store: The URL of the store, such as sqlite:///chat.db.  The alerts are always those of turnlog.toml.
         namespace: The namespace; a nested one is written outer/inner.
     """
     configured = _configured()
     opened = open_existing(store, namespace=namespace)
     measure = _measure_of(opened)
-    Alerts(measure, configured)  # which checks the destinations
+    Alerts(measure, configured)  # the constructor checks the destinations
     async with opened:
         metrics = await metrics_of(measure)
     measured = [(alert, alert.value_in(metrics)) for alert in configured]

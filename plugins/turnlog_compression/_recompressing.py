@@ -78,7 +78,7 @@ async def _passes(
     for _ in range(_PASSES):
         # A session that changes during a pass moves to the front, where the pass may miss it.  Repeat the pass for the
         # sessions that were updated since its start, until they fit on one page, which is a snapshot, and none changes.
-        # An import or a copy may store a session with an earlier time during a pass; the next call finds that session.
+        # During a pass, an import or a copy may store a session with an earlier time: the next call finds it.
         snapshot, changed = progress.cursor is None, False
         if progress.cursor is None:
             await progress.begin_pass()

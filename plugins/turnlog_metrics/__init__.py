@@ -1,6 +1,6 @@
-"""Metrics for people and for Prometheus: the command `turnlog stats`, and `turnlog_metrics.prometheus`.
+"""Output of metrics for people and for Prometheus: the command `turnlog stats`, and `turnlog_metrics.prometheus`.
 
-`turnlog.metrics.StateMetrics` measures.
+`turnlog.metrics.StateMetrics` makes the measurements.
 """
 
 from __future__ import annotations

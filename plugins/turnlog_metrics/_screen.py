@@ -14,12 +14,12 @@ from turnlog.metrics import Measurement
 
 
 def as_json(measured: Measurement, time: float | None = None) -> str:
-    """Return a measurement as JSON on one line, with its time in seconds since 1970 if that is given."""
+    """Return a measurement as one line of JSON, with its time in seconds since 1970 if it is given."""
     return json.dumps(measured.to_dict() if time is None else {"time": time, **measured.to_dict()})
 
 
 def as_lines(measured: Measurement, time: float | None = None) -> str:
-    """Return a line for each number: its name, a tab, and the number, or `unknown`; and one for the time if given."""
+    """Return a line for each number, with its name, a tab, and its value or `unknown`; first the time, if given."""
     lines = [] if time is None else [f"time\t{time_of(time)}"]
     for name, value in measured.to_dict().items():
         parts = value.items() if isinstance(value, dict) else [("", value)]
@@ -29,7 +29,7 @@ def as_lines(measured: Measurement, time: float | None = None) -> str:
 
 
 def as_screen(measured: Measurement, title: str, note: str, time: float | None = None) -> Group:
-    """Return the numbers for people.
+    """Return a table of the numbers for people.
 
     Args:
         measured: The numbers.

@@ -36,19 +36,20 @@ async def _stats(
     json: bool = False,
     serve: str | None = None,
 ) -> None:
-    """Show how many sessions a store has, how large they are, how fast they load, and what is stored.
+    """Show the number of sessions, their mean size, the latency of loads, and the storage that is used.
 
-    Latency is that of 100 probe reads, which load the last 20 messages of stored sessions and extend no life.
+    The latency is measured with 100 probe reads of the last 20 messages of stored sessions.  They restart no time to
+    live.
 
     Args:
         store: The URL of the store, such as sqlite:///chat.db.
         namespace: The namespace; a nested one is written outer/inner.
-        watch: Measure again every 2 seconds, until Ctrl-C; each measurement has its time.
-        json: Print one JSON object a measurement.
+        watch: Measure again every 2 seconds, until Ctrl-C; each measurement shows its time.
+        json: Print one JSON object for each measurement.
         serve: Serve the metrics to Prometheus on this HOST:PORT, such as 127.0.0.1:9464, until Ctrl-C.
     """
     if serve is not None and (watch or json):
-        raise InvalidInput("--serve prints nothing: leave out --watch and --json")
+        raise InvalidInput("--serve cannot be combined with --watch or --json: leave them out")
     address = None if serve is None else _address(serve)
     opened = open_existing(store, namespace=namespace)
     async with opened:
@@ -101,7 +102,7 @@ async def _show(metrics: StateMetrics, title: str, clock: Callable[[], float], *
 def _note(metrics: StateMetrics, measured: Measurement, probes: int) -> str:
     if not measured.active_sessions:
         return f"there are no sessions in namespace {metrics.namespace!r}"
-    return f"load_latency is that of {probes} probe reads of the last 20 messages"
+    return f"load_latency was measured with {probes} probe reads of the last 20 messages"
 
 
 async def _serve(metrics: StateMetrics, host: str, port: int) -> None:
@@ -111,7 +112,8 @@ async def _serve(metrics: StateMetrics, host: str, port: int) -> None:
         text = f"--serve needs {error.name}, which is not installed: pip install 'turnlog[prometheus]'"
         raise PluginError(text) from error
     async with serving(metrics, host, port, probes=_PROBES) as url:
-        print(f"turnlog: serving {url}, each scrape with {_PROBES} probe reads; Ctrl-C ends it", file=sys.stderr)
+        text = f"serving {url}, with {_PROBES} probe reads for each scrape; press Ctrl-C to stop"
+        print(f"turnlog: {text}", file=sys.stderr)
         await _for_ever()
 
 

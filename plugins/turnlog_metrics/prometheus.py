@@ -20,8 +20,8 @@ __all__ = ["StateCollector", "serving"]
 _logger = logging.getLogger("turnlog.metrics")
 
 _UP: Final = (
-    "Whether the store could be measured: 1 or 0. If 0, the label error of turnlog_failure has the kind of the error; "
-    "the logger turnlog.metrics and the command 'turnlog stats' have its text."
+    "Whether the store could be measured: 1 or 0. If 0, the label error of turnlog_failure is the kind of the error; "
+    "the logger turnlog.metrics and the command 'turnlog stats' show its text."
 )
 _FAILURE: Final = "1 while the store cannot be measured, with the kind of the error, such as Unavailable."
 
@@ -29,11 +29,11 @@ _FAILURE: Final = "1 while the store cannot be measured, with the kind of the er
 class StateCollector(Collector):
     """A collector for a registry of `prometheus-client`: each scrape measures the store.
 
-    It is made in the event loop that uses the store, and collected in another thread, as `start_http_server` does.
+    Create it in the event loop that uses the store.  Another thread must collect it, as `start_http_server` does.
 
     Args:
-        metrics: What to measure.
-        probes: How many sessions to load before each scrape (`StateMetrics.probe`); 0 in an application, whose own
+        metrics: The metrics of the store.
+        probes: The number of sessions to load before each scrape (`StateMetrics.probe`); 0 in an application whose own
             loads are timed.
         timeout: Seconds that a scrape waits for the store.
     """
@@ -45,12 +45,13 @@ class StateCollector(Collector):
         self._loop = asyncio.get_running_loop()
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the metrics; if the store cannot be measured, `turnlog_up` is 0 and its own metrics are left out.
+        """Yield the metrics.
 
-        `turnlog_failure` then has the kind of the error, and the logger `turnlog.metrics` has its text.
+        If the store cannot be measured, `turnlog_up` is 0, and the metrics of the store are left out.
+        `turnlog_failure` then shows the kind of the error, and the logger `turnlog.metrics` shows its text.
 
         Raises:
-            RuntimeError: It is called in the event loop that must measure meanwhile.
+            RuntimeError: The call is in the event loop that must make the measurement.
         """
         measured, failure = self._measured()
         up = _gauge("up", _UP)
@@ -66,19 +67,19 @@ class StateCollector(Collector):
             yield from _sizes(measured, self._metrics.namespace)
 
     def describe(self) -> Iterator[Metric]:
-        """Yield no metrics, so that a registry does not measure when the collector is registered."""
+        """Yield no metrics, so that the registration of the collector makes no measurement."""
         return iter(())
 
     def _measured(self) -> tuple[Measurement | None, str]:
         """Return the measurement, or None and the kind of the error."""
         if self._loop.is_closed():
             return None, "Closed"
-        if _running_loop() is self._loop:  # waiting here would keep it from measuring
-            raise RuntimeError("a StateCollector is collected in another thread than its event loop's: use serving()")
+        if _running_loop() is self._loop:  # a wait in this loop would block the measurement
+            raise RuntimeError("a StateCollector must be collected outside the thread of its event loop: use serving()")
         future = asyncio.run_coroutine_threadsafe(self._measure(), self._loop)
         try:
             return future.result(self._timeout), ""
-        except Exception as error:  # noqa: BLE001 - whatever a backend raises, a scrape shows it as `turnlog_up 0`
+        except Exception as error:  # noqa: BLE001 - a scrape shows any error of a backend as `turnlog_up 0`
             future.cancel()
             said = str(error) or f"no answer within {self._timeout:g} s"
             _logger.warning("the store could not be measured: %s: %s", type(error).__name__, said)
@@ -95,13 +96,13 @@ async def serving(metrics: StateMetrics, host: str, port: int, *, probes: int = 
     """Serve the metrics over HTTP in a thread, until the block ends; yield the URL.
 
     Args:
-        metrics: What to measure.
-        host: The address to listen on, such as 127.0.0.1; nothing asks for a password there.
+        metrics: The metrics of the store.
+        host: The address to listen on, such as 127.0.0.1; the server requires no password.
         port: The port; 0: a free one.
         probes: As in `StateCollector`.
 
     Raises:
-        InvalidInput: The address cannot be listened on.
+        InvalidInput: The server cannot listen on the address.
     """
     registry = CollectorRegistry()
     registry.register(StateCollector(metrics, probes=probes))
@@ -130,16 +131,16 @@ def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
 
 
 def _errors(metrics: StateMetrics) -> Metric:
-    family = CounterMetricFamily("turnlog_errors", "Calls of this process that failed.", labels=["error"])
+    family = CounterMetricFamily("turnlog_errors", "Failed calls of this process.", labels=["error"])
     for name, count in metrics.errors.items():
         family.add_metric([name], count)
     return family
 
 
 def _latency(found: LoadLatency) -> Metric:
-    """Return a summary; the library's families have no quantiles."""
+    """Return a summary with quantiles, which the library's metric families do not support."""
     name = "turnlog_load_latency_seconds"
-    family = SummaryMetricFamily(name, "Loads of this process; the quantiles are of the last 1,000.")
+    family = SummaryMetricFamily(name, "Latency of the loads of this process; quantiles of the last 1,000 loads.")
     for quantile, seconds in (("0.5", found.p50), ("0.95", found.p95), ("0.99", found.p99)):
         if seconds is not None:
             family.add_sample(name, {"quantile": quantile}, seconds)
@@ -151,9 +152,9 @@ def _latency(found: LoadLatency) -> Metric:
 def _sizes(measured: Measurement, namespace: str) -> Iterator[Metric]:
     size = measured.avg_history_size
     for name, text, value in (
-        ("active_sessions", "Sessions that have not expired.", measured.active_sessions),
+        ("active_sessions", "Number of unexpired sessions.", measured.active_sessions),
         ("avg_history_messages", "Mean number of messages of a session.", size.messages),
-        ("avg_history_bytes", "Mean bytes of a session, before compression.", size.bytes),
+        ("avg_history_bytes", "Mean size of a session in bytes, before compression.", size.bytes),
         ("storage_used_bytes", "Bytes that the backend occupies.", measured.storage_used),
     ):
         if value is not None:

@@ -1,4 +1,4 @@
-"""Reasons for which a database server refuses a request, for error messages."""
+"""Reasons for which a database server refuses access, for error messages."""
 
 from __future__ import annotations
 

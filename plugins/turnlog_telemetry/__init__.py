@@ -1,7 +1,7 @@
-"""OpenTelemetry as a layer: `layers=telemetry` makes a span and measurements of each operation of a backend.
+"""An OpenTelemetry layer: `layers=telemetry` creates a span and measurements for each operation of a backend.
 
-The layer uses the API of OpenTelemetry alone.  Without an SDK it does almost nothing; with one, the application chooses
-where spans and metrics go.
+The layer uses only the API of OpenTelemetry.  Without an SDK it does almost nothing.  With an SDK, the application
+chooses the destinations of spans and metrics.
 """
 
 from __future__ import annotations

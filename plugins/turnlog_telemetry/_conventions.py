@@ -1,4 +1,4 @@
-"""Every name that telemetry uses, and the version of the semantic conventions that it comes from."""
+"""The names that telemetry uses, with the versions of the semantic conventions that define them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ERROR_TYPE: Final = "error.type"
 DB_CLIENT_OPERATION_DURATION: Final = "db.client.operation.duration"
 
 DURATION_BUCKETS: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10)
-"""Seconds: the bucket boundaries that the conventions recommend for `DB_CLIENT_OPERATION_DURATION`."""
+"""The bucket boundaries in seconds that the conventions recommend for `DB_CLIENT_OPERATION_DURATION`."""
 
 # --------------------------------------------------------------------------- conventions 1.44.0, status Development
 

@@ -1,4 +1,4 @@
-"""Errors of telemetry itself: the first is logged, and none reaches the application."""
+"""Errors of telemetry itself: only the first one is logged, and none is raised."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _logger: Final = logging.getLogger(__name__)
 
 
 class Failures:
-    """Logs the first error, so that the log of an application does not grow with every operation."""
+    """Logs only the first error, so that the log does not grow with every operation."""
 
     __slots__ = ("_logged",)
 
@@ -17,7 +17,7 @@ class Failures:
         self._logged = False
 
     def note(self, failure: Exception) -> None:
-        """Log the class of the error alone; its message may show an id."""
+        """Log the class of the first error; its message is not logged, because it may contain an id."""
         if not self._logged:
             self._logged = True
-            _logger.warning("telemetry failed with %s; the store works on without it", type(failure).__qualname__)
+            _logger.warning("telemetry failed with %s; the store works without it", type(failure).__qualname__)

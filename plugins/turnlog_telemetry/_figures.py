@@ -9,17 +9,17 @@ from typing import Any, Final, NamedTuple
 from turnlog import Change, Page, Query, Receipt, Record, Session
 
 _CAUSES: Final = 8
-"""How many causes of an error are looked at."""
+"""Largest number of causes of an error that are searched for a code."""
 
 
 class Figures(NamedTuple):
-    """The figures of one operation that succeeded.
+    """The figures of one successful operation.
 
     Attributes:
-        messages: How many messages were read or stored; None if the operation is not about messages.
-        size: The bytes of their records, before any layer compresses or encrypts them; None if that is not known.
-        repeat: Whether the change was stored before, so that this operation stored nothing.
-        rows: How many sessions a page holds, or how many names a list of namespaces; None for all other operations.
+        messages: The number of messages that were read or stored; None if the operation has no messages.
+        size: The size of their records in bytes, before compression and encryption; None: unknown.
+        repeat: Whether the change was a repeat, so that this operation stored nothing.
+        rows: The number of sessions on a page, or of names in a list of namespaces; None for all other operations.
     """
 
     messages: int | None = None
@@ -37,7 +37,7 @@ def _of_read(_: None, session: Session) -> Figures:
         return Figures(0, 0)
     first = records[0]
     messages = records[-1].messages_until - first.messages_until + first.count
-    if messages == info.messages:  # all of it: no need to add up the records
+    if messages == info.messages:  # the whole session, whose size is known
         return Figures(messages, info.bytes)
     return Figures(messages, sum([record.size for record in records]))
 
@@ -58,7 +58,7 @@ def _of_copy(_: None, receipt: Receipt) -> Figures:
     return Figures(0 if repeat else receipt.messages, repeat=repeat)
 
 
-def _of_seal(record: Record, done: bool | None) -> Figures:  # noqa: FBT001 - it is the answer
+def _of_seal(record: Record, done: bool | None) -> Figures:  # noqa: FBT001 - the answer of the operation
     return Figures(record.count, record.size) if done else Figures(0, 0)
 
 
@@ -83,21 +83,21 @@ _FIGURES: Final[Mapping[str, Callable[[Any, Any], Figures]]] = MappingProxyType(
 
 
 def figures_of(operation: str, asked: object, answer: object) -> Figures:
-    """Return the figures of an operation that succeeded.
+    """Return the figures of a successful operation.
 
     Args:
         operation: The name of the method of the backend.
         asked: The `Change` of a commit, the `Query` of a page or the `Record` of a seal; None for all other operations.
-        answer: What the method returned.
+        answer: The return value of the method.
     """
     of = _FIGURES.get(operation)
     return _NOTHING if of is None else of(asked, answer)
 
 
 def status_code_of(error: BaseException) -> str | None:
-    """Return the code of the database behind an error; None if its driver gave none.
+    """Return the database's code of an error; None if the driver has provided none.
 
-    It is the SQLSTATE of PostgreSQL, the name of SQLite's error code, or the number of MySQL's error.
+    The code is the SQLSTATE of PostgreSQL, the name of SQLite's error code, or the number of MySQL's error.
     """
     cause = error.__cause__
     for _ in range(_CAUSES):

@@ -1,4 +1,4 @@
-"""The instruments of a meter provider, and the figures that they report."""
+"""`Instruments`: the instruments of a meter provider, and the figures that they report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from turnlog import Layer
 from . import _conventions as names
 
 MAX_NAMESPACES: Final = 100
-"""How many namespaces have figures of their own, so that neither memory nor metrics grow with the number of tenants."""
+"""Largest number of namespaces with separate figures; it bounds memory and metrics if there are many tenants."""
 
 _Figure: TypeAlias = Literal["messages", "bytes", "repeats"]
 
@@ -28,10 +28,10 @@ _COUNTERS: Final[tuple[tuple[_Figure, str, str, str], ...]] = (
 
 
 class Series:
-    """The figures of one operation in one namespace of one kind of database, of all layers in this process.
+    """The figures of one operation in one namespace of one kind of database, summed over all layers of this process.
 
     Args:
-        attributes: The attributes of its measurements.
+        attributes: The attributes of the measurements.
     """
 
     __slots__ = ("attributes", "bytes", "messages", "repeats")
@@ -41,7 +41,7 @@ class Series:
         self.messages = self.bytes = self.repeats = 0
 
     def add(self, messages: int, size: int, *, repeat: bool) -> None:
-        """Add the figures of one operation; event loops of several threads may do so at once."""
+        """Add the figures of one operation.  Several threads may call this at once."""
         with _lock:
             self.messages += messages
             self.bytes += size
@@ -51,8 +51,8 @@ class Series:
 class Instruments:
     """The instruments of one meter provider, for all telemetry layers that use it.
 
-    OpenTelemetry has one instrument for each name, and calls only the callbacks of its first creation.  So the figures
-    of all layers come together here.
+    OpenTelemetry has one instrument for each name, and calls only the callbacks of its first creation.  The figures of
+    all layers are therefore collected in one object.
 
     Args:
         provider: The meter provider; None: the global one.
@@ -76,7 +76,7 @@ class Instruments:
             meter.create_observable_counter(name, callbacks, unit=unit, description=description)
 
     def has(self, namespace: str | None) -> bool:
-        """Return whether a namespace has figures of its own."""
+        """Return whether a namespace has separate figures."""
         if namespace is None or namespace in self._namespaces:
             return True
         with _lock:
@@ -90,7 +90,7 @@ class Instruments:
         Args:
             system: The value of `db.system.name`.
             operation: The value of `db.operation.name`.
-            namespace: The value of `db.namespace`; None: without.
+            namespace: The value of `db.namespace`; None: no such attribute.
         """
         attributes = {names.DB_SYSTEM_NAME: system, names.DB_OPERATION_NAME: operation}
         if namespace is not None:
@@ -98,10 +98,10 @@ class Instruments:
         return self._series.setdefault((system, operation, namespace), Series(attributes))
 
     def watch(self, layer: Layer, system: str) -> None:
-        """Report what `Layer.stats` returns, as `turnlog.NAME.STAT`, for as long as the layer exists.
+        """Report the numbers of `Layer.stats` as `turnlog.NAME.STAT`, as long as the layer exists.
 
         Args:
-            layer: The layer.  Its class `CacheLayer` has the name `cache`.
+            layer: The layer.  The class `CacheLayer` has the name `cache`.
             system: The value of `db.system.name`.
         """
         name = type(layer).__name__.removesuffix("Layer").lower()
@@ -109,14 +109,14 @@ class Instruments:
             self._watched.setdefault(name, WeakKeyDictionary())[layer] = system
         for stat in layer.stats():
             full = f"turnlog.{name}.{stat}"
-            if full not in self._reported:  # without an SDK, the API keeps each instrument that it is asked for
+            if full not in self._reported:  # without an SDK, the API keeps every instrument that was ever created
                 self._reported.add(full)
                 self._meter.create_observable_up_down_counter(
                     full, [partial(self._stats, name, stat)], description=f"{stat}, as {type(layer).__name__} counts."
                 )
 
     def _totals(self, figure: _Figure, _: CallbackOptions) -> Iterable[Observation]:
-        for series in list(self._series.values()):  # a copy, because this is called in a thread of the SDK
+        for series in list(self._series.values()):  # a copy, because a thread of the SDK calls this
             value: int = getattr(series, figure)
             if value:
                 yield Observation(value, series.attributes)
@@ -132,7 +132,7 @@ class Instruments:
 
 
 def instruments_of(provider: MeterProvider | None) -> Instruments:
-    """Return the instruments of a meter provider, made at the first call.
+    """Return the instruments of a meter provider; the first call creates them.
 
     Args:
         provider: The provider; None: the global one, which the application may set later.
@@ -156,7 +156,7 @@ _making = threading.Lock()
 
 
 def _after_fork() -> None:
-    """Another thread of the parent may have held a lock."""
+    """Replace the locks in a forked child, because another thread of the parent may have held one."""
     global _lock, _making
     _lock, _making = threading.Lock(), threading.Lock()
 

@@ -1,4 +1,4 @@
-"""The layer: a span and measurements around each method of the backend below."""
+"""`TelemetryLayer`: a span and measurements around each method of the wrapped backend."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from ._measured import Measured, Operation, Tools
 
 
 class TelemetryLayer(Layer):
-    """Makes a span and measurements of each operation, and reports the figures of the layers below.
+    """Creates a span and measurements for each operation, and reports the figures of the layers below.
 
-    Put it over all other layers to see what the application waits for.  It reads no message and changes nothing.  An
-    error of OpenTelemetry never reaches the application: the operation goes on, and the first such error is logged.
+    As the outermost layer, it measures the times that the application waits.  It does not read messages and changes
+    nothing.  Errors of OpenTelemetry are not raised: the operation continues, and the first error is logged.
 
     Args:
         inner: The backend to wrap.
-        ids: Show session ids and owners on spans.  Metrics never have them.
-        tracer_provider: Makes the spans; None: the global one, which may be set later.
-        meter_provider: Takes the measurements; None: the global one, which may be set later.
-        timer: Returns seconds from any start, never backwards: it measures durations.
+        ids: Whether spans show session ids and owners.  Metrics never contain them.
+        tracer_provider: Creates the spans; None: the global one, which may be set later.
+        meter_provider: Receives the measurements; None: the global one, which may be set later.
+        timer: Returns seconds from an arbitrary start, never decreasing; it measures durations.
 
     Raises:
         InvalidInput: An argument breaks a rule.
@@ -141,14 +141,14 @@ class TelemetryLayer(Layer):
     ) -> Measured:
         """Return the context manager for one operation.
 
-        Nothing is checked here: the backend refuses a key of another type, and the error is measured.
+        The arguments are not checked: the backend refuses a key of another type, and the error is measured.
 
         Args:
             name: The name of the method of the backend.
             place: The key or the query; None: the operation has neither.
             asked: As in `Measured`.
             owner: As in `Measured`.
-            namespace: The namespace of an operation without `place`; None: there is none.
+            namespace: The namespace of an operation without `place`; None: the operation has none.
         """
         if not isinstance(namespace, str):
             namespace = getattr(place, "namespace", None)
@@ -175,5 +175,5 @@ class TelemetryLayer(Layer):
     def _watch(self, layer: Layer) -> None:
         try:
             self._instruments.watch(layer, self._system)
-        except Exception as failure:  # noqa: BLE001 - a store works without the figures of a layer
+        except Exception as failure:  # noqa: BLE001 - a store must work without the figures of a layer
             self._tools.failures.note(failure)

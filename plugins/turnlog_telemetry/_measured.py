@@ -1,4 +1,4 @@
-"""One operation: its span, which is current meanwhile, and its measurements."""
+"""`Measured`: the span of one operation, which is the current span during the operation, and its measurements."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from ._figures import Figures, figures_of, status_code_of
 from ._instruments import Series
 
 _ANSWERS: Final[tuple[type[TurnlogError], ...]] = (SessionNotFound, Conflict, SplitsSealed)
-"""Errors that answer a question that the caller has asked: the span has `error.type`, and not the status `ERROR`."""
+"""Errors that are expected answers: the span has `error.type`, but not the status `ERROR`."""
 
 
 class Operation(NamedTuple):
-    """The data that all spans and measurements of one operation in one namespace share.
+    """The common data of all spans and measurements of one operation in one namespace.
 
     Attributes:
         name: The name of the method of the backend.
         span: The name of the spans.
-        attributes: The attributes that each span has from its start.
-        series: Where its figures are added up.
+        attributes: The attributes of each span at its start.
+        series: The sums of its figures.
     """
 
     name: str
@@ -40,14 +40,14 @@ class Operation(NamedTuple):
 
 
 class Tools(NamedTuple):
-    """The tools with which a layer measures.
+    """The objects with which a layer measures.
 
     Attributes:
-        tracer: Makes the spans.
-        duration: Takes the seconds of each operation.
-        timer: Returns seconds, never backwards.
+        tracer: Creates the spans.
+        duration: Receives the duration of each operation in seconds.
+        timer: Returns seconds, never decreasing.
         ids: Whether spans show session ids and owners.
-        failures: Takes the errors of telemetry itself.
+        failures: Receives the errors of telemetry itself.
     """
 
     tracer: Tracer
@@ -58,17 +58,17 @@ class Tools(NamedTuple):
 
 
 class Measured:
-    """A context manager around one operation.  It lets every exception pass, and raises none of its own.
+    """A context manager around one operation.  It passes on every exception, and raises none itself.
 
     Args:
-        tools: What the layer measures with.
+        tools: The objects with which the layer measures.
         operation: The operation.
         asked: The `Change`, `Query` or `Record` of the call; None for all other operations.
-        session: The id of the session; None if there is none.
-        owner: The owner that the call names beside `asked`; None if it names none.
+        session: The id of the session; None: the operation has no session.
+        owner: The owner among the other arguments of the call; None: none.
 
     Attributes:
-        answer: Set it to what the operation returned.
+        answer: The return value of the operation, to be set by the caller.
     """
 
     __slots__ = ("_asked", "_operation", "_owner", "_session", "_span", "_start", "_token", "_tools", "answer")
@@ -119,7 +119,7 @@ class Measured:
     def _more(self, records: int) -> dict[str, str | int]:
         """Return the attributes that depend on the call."""
         more: dict[str, str | int] = {}
-        if records > 1:  # one is no batch, say the conventions
+        if records > 1:  # by the conventions, a single record is not a batch
             more[names.DB_OPERATION_BATCH_SIZE] = records
         if self._tools.ids:
             if self._session is not None:
@@ -147,7 +147,7 @@ class Measured:
         if span is not None and span.is_recording():
             span.set_attributes(failure)
             if not isinstance(error, _ANSWERS):
-                span.set_status(StatusCode.ERROR)  # without the message, which names the session
+                span.set_status(StatusCode.ERROR)  # without the message, because it contains the session id
 
     def _describe(self, span: Span, figures: Figures) -> None:
         if figures.messages is not None:
@@ -155,7 +155,7 @@ class Measured:
         if figures.size is not None:
             span.set_attribute(names.TURNLOG_BYTES, figures.size)
         if figures.repeat:
-            span.set_attribute(names.TURNLOG_REPEAT, True)  # noqa: FBT003 - the API takes it by position
+            span.set_attribute(names.TURNLOG_REPEAT, True)  # noqa: FBT003 - a positional argument of the API
         if figures.rows is not None:
             span.set_attribute(names.DB_RESPONSE_RETURNED_ROWS, figures.rows)
         if self._tools.ids and isinstance(self.answer, Session) and self.answer.info.owner:

@@ -1,7 +1,7 @@
-"""Moving sessions: `export` to JSON Lines, `import_file` from there and from other programs, `copy` between stores.
+"""Moving sessions: `export` to JSON Lines, `import_file` from these and other formats, `copy` between stores.
 
-The commands `turnlog export`, `turnlog import` and `turnlog copy` call these functions.  They use the public methods of
-two stores and no backend in particular.
+The commands `turnlog export`, `turnlog import` and `turnlog copy` call these functions.  They work with any backend,
+because they use only the public methods of stores.
 """
 
 from __future__ import annotations

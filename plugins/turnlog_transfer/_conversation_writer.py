@@ -33,18 +33,18 @@ _TRIES: Final = 10
 async def store_conversation(store: Store, line: int, new: Conversation, begins: TurnRule) -> ImportResult:
     """Store the new messages of a conversation.
 
-    It is as `Store.save` without `expect`: it makes a session or extends it, and discards nothing.  But where the
-    session holds more than the conversation does, it is left alone.
+    Like `Store.save` without `expect`, it creates or extends a session and discards nothing.  If the session has more
+    messages than the conversation, it stays unchanged.
 
     Args:
-        store: The store; a view of an owner makes sessions of that owner.
-        line: The number of the line where the conversation begins.
+        store: The store; a view of an owner creates sessions of that owner.
+        line: The number of the first line of the conversation.
         new: The conversation.
-        begins: Tells whether a message begins a turn.
+        begins: Returns whether a message begins a turn.
 
     Raises:
         Differs: The stored session differs, has too few turns left to compare, or belongs to another owner.
-        Conflict: Others write to the session all the time.
+        Conflict: Other writers have changed the session during each attempt.
     """
     if not new.messages:
         return ImportResult(line, new.session_id, "empty", notices=(new.notice,))
@@ -59,7 +59,7 @@ async def store_conversation(store: Store, line: int, new: Conversation, begins:
         except Conflict:
             if not left:
                 raise
-            # another writer came between the read and the commit: look again
+            # another writer has changed the session between the read and the commit: try again
         else:
             notices = [new.notice] if new.notice else []
             if is_one_turn(receipt, len(new.messages)):
@@ -73,7 +73,7 @@ async def store_conversation(store: Store, line: int, new: Conversation, begins:
 
 async def _find(store: Store, key: Key) -> Session | None:
     if store.owner is not None:
-        await own_or_none(store, key)  # a view would not tell a foreign session from a missing one
+        await own_or_none(store, key)  # a view does not distinguish another owner's session from a missing one
     try:
         return await store.session(key.session, touch=False)
     except SessionNotFound:
@@ -96,8 +96,8 @@ def _missing(new: Conversation, session: Session | None, begins: TurnRule) -> _M
     wanted = [message for turn in turns[info.first :] for message in turn]  # retention may have dropped the first ones
     if not wanted:
         raise Differs(
-            f"session {info.key} is there already and its first {info.first} turns have been dropped, so that nothing "
-            f"is left to compare this line's {len(turns)} with: nothing was changed"
+            f"session {info.key} already exists, but its first {info.first} turns have been dropped, so that the "
+            f"{len(turns)} turns of this line cannot be compared: nothing was changed"
         )
     same = common(stored, wanted)
     if same == len(wanted):
@@ -105,7 +105,7 @@ def _missing(new: Conversation, session: Session | None, begins: TurnRule) -> _M
     if same < len(stored):
         place = len(new.messages) - len(wanted) + same
         raise Differs(
-            f"session {info.key} is there already and differs from this line at message {place}: nothing was changed; "
+            f"session {info.key} already exists and differs from this line at message {place}: nothing was changed; "
             "to store both, give the line another session_id"
         )
     number, rest = divide(session.turns, wanted, same, info.first, begins)
@@ -114,7 +114,7 @@ def _missing(new: Conversation, session: Session | None, begins: TurnRule) -> _M
 
 
 async def _write(store: Store, key: Key, new: Conversation, missing: _Missing, session: Session | None) -> Receipt:
-    """Append the missing turns, in several changes if one cannot hold it, and return the last receipt."""
+    """Append the missing turns, in several changes if they are too large for one; return the last receipt."""
     version = None if session is None else session.version
     times = new.session_times()
     if times is not None and session is not None:
@@ -123,7 +123,7 @@ async def _write(store: Store, key: Key, new: Conversation, missing: _Missing, s
     metadata: Metadata | None = missing.metadata or None
     for records in batches(_records(store, key, new, missing)):
         change = Change(
-            # the same step from the same place has the same id: two imports at once store it once
+            # the same step has the same id in each import: simultaneous imports store it once
             id=name_of(
                 key.session,
                 str(version),
@@ -146,7 +146,7 @@ async def _write(store: Store, key: Key, new: Conversation, missing: _Missing, s
 
 
 def _records(store: Store, key: Key, new: Conversation, missing: _Missing) -> list[Record]:
-    """Return the missing turns, each with the time of its first message, or with the present where none is known."""
+    """Return the missing turns, each with the first known time of its messages, or else with the present time."""
     records, now = [], store.backend.clock()
     start = len(new.messages) - sum(len(turn) for turn in missing.turns)
     for number, turn in enumerate(missing.turns, missing.number):

@@ -1,4 +1,4 @@
-"""Conversations as other programs write them, each as the messages that `Store.save` would be given."""
+"""Parse the conversations that other programs write."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from turnlog.limits import MAX_NUMBER
 from ._documents import kind_of
 
 _Data = Mapping[str, Any]
+_EXAMPLE: Final = 'an object such as {"session_id": ..., "messages": [...]}'
 
 
 class Conversation(NamedTuple):
-    """A conversation, checked.
+    """A valid conversation.
 
     Attributes:
-        session_id: Where to store it.
-        messages: The messages; none: there is nothing to store.
+        session_id: The session to store it in.
+        messages: The messages; empty: there is nothing to store.
         metadata: The session's metadata.
-        times: When each message was said, in seconds since 1970, or None; empty if no time is known.
+        times: The time of each message in seconds since 1970, or None; empty if no time is known.
         notice: A note for people.
-        created: When it was made, in seconds since 1970; None: not known.
-        updated: When it was last written to, in seconds since 1970; None: not known.
+        created: The time of its creation in seconds since 1970; None: unknown.
+        updated: The time of its last change in seconds since 1970; None: unknown.
     """
 
     session_id: str
@@ -43,20 +44,20 @@ class Conversation(NamedTuple):
         return Times(self.created, self.updated)
 
     def time_of(self, start: int, end: int) -> float | None:
-        """Return the first known time of the messages from `start` to `end`; None if there is none."""
+        """Return the first known time of the messages from `start` to `end`; None if all are unknown."""
         return next((time for time in self.times[start:end] if time is not None), None)
 
 
 def is_message(item: object) -> bool:
-    """Return whether an item of an array is a message, of OpenAI, LangChain or another dialect, and no conversation."""
+    """Return whether an item of an array is a message of OpenAI, LangChain or another dialect, not a conversation."""
     return isinstance(item, dict) and not any(name in item for name in ("messages", *_EXPORTS))
 
 
 def parse_conversation(item: object) -> Conversation:
-    """Return the conversation of a line, or of an item of an array, in the format that its keys tell.
+    """Return the conversation of a line or of an item of an array; its keys determine the format.
 
     Raises:
-        InvalidInput: It is of no known format, or breaks its rules.
+        InvalidInput: The format is unknown, or the conversation breaks its rules.
     """
     if isinstance(item, dict):
         for name, parse in _EXPORTS.items():
@@ -69,23 +70,22 @@ def conversation_of(session_id: str, items: Sequence[object]) -> Conversation:
     """Return the conversation of a list of messages.
 
     Args:
-        session_id: Where to store it.
+        session_id: The session to store it in.
         items: The messages, as dictionaries.
 
     Raises:
-        InvalidInput: One of them is not a message.
+        InvalidInput: An item is not a message.
     """
     return _with_system(session_id, _messages(items), {})
 
 
 def _line(line: object) -> Conversation:
     if not isinstance(line, dict):
-        raise InvalidInput(
-            f'a conversation must be an object such as {{"session_id": ..., "messages": [...]}}, not {kind_of(line)}'
-        )
+        raise InvalidInput(f"a conversation must be {_EXAMPLE}, not {kind_of(line)}")
     for name in ("session_id", "messages"):
         if name not in line:
-            raise InvalidInput(f"{name} is missing; there are {', '.join(sorted(line)) or 'no keys'}")
+            keys = ", ".join(sorted(line)) or "no keys"
+            raise InvalidInput(f"{name} is missing, found: {keys}; a conversation must be {_EXAMPLE}")
     items = line.pop("messages")
     if not isinstance(items, list) or not items:
         raise InvalidInput(f"messages must be a list with at least one message, not {kind_of(items)}")
@@ -95,15 +95,13 @@ def _line(line: object) -> Conversation:
 
 
 def _with_system(session_id: str, messages: tuple[Message, ...], values: dict[str, Any]) -> Conversation:
-    """Return a conversation whose opening system message also becomes metadata."""
+    """Return a conversation; a system message at its beginning also becomes metadata."""
     if messages[0].role != "system" or "system" in values:
         return Conversation(session_id, messages, Metadata.of(values))
     try:
         return Conversation(session_id, messages, Metadata.of({**values, "system": messages[0].content}))
     except TooLarge:
-        notice = (
-            f"the system message of session {session_id!r} is too long for metadata: it stays in the first turn alone"
-        )
+        notice = f"the system message of session {session_id!r} is too long for metadata: only the first turn has it"
         return Conversation(session_id, messages, Metadata.of(values), notice=notice)
 
 
@@ -124,7 +122,7 @@ def _message(item: object, where: str) -> Message:
 
 
 def _chatgpt(data: _Data) -> Conversation:
-    """Return the branch of a conversation of ChatGPT's `conversations.json` that ends at its `current_node`."""
+    """Return the branch that ends at `current_node`, from a conversation in ChatGPT's `conversations.json`."""
     session_id = _text(data, "conversation_id", "id")
     nodes, name = data["mapping"], data.get("current_node")
     if not isinstance(nodes, dict) or not isinstance(name, str) or name not in nodes:
@@ -142,7 +140,7 @@ def _chatgpt(data: _Data) -> Conversation:
 
 
 def _from_chatgpt(data: _Data) -> Message | None:
-    """Return a message with the role and the text of a node's; None if it says nothing, or was never shown."""
+    """Return a message with the role and the text of a node's message; None if it is empty or hidden."""
     author, content, about = (data.get(name) for name in ("author", "content", "metadata"))
     if isinstance(about, dict) and about.get("is_visually_hidden_from_conversation"):
         return None
@@ -170,7 +168,7 @@ def _claude(data: _Data) -> Conversation:
     made = []
     for place, item in enumerate(items):
         if not isinstance(item, dict) or item.get("sender") not in _SENDERS:
-            raise InvalidInput(f"chat_messages[{place}] has no sender that is one of {', '.join(_SENDERS)}")
+            raise InvalidInput(f"chat_messages[{place}].sender must be one of {', '.join(_SENDERS)}: export it again")
         if message := _from_claude(item):
             made.append((message, _seconds(item.get("created_at"))))
     return _export(session_id, made, data.get("name"), data.get("created_at"), data.get("updated_at"))
@@ -180,7 +178,7 @@ _SENDERS: Final = {"human": "user", "assistant": "assistant"}
 
 
 def _from_claude(data: _Data) -> Message | None:
-    """Return a message with the role and the text; None if it says nothing."""
+    """Return a message with the role and the text; None if it is empty."""
     blocks = data.get("content")
     texts = [block.get("text") if _is_text(block) else block for block in blocks] if isinstance(blocks, list) else []
     said = _content(texts or [data.get("text")], "\n\n")
@@ -197,15 +195,15 @@ def _is_text(block: object) -> bool:
 # --------------------------------------------------------------------------------------------------------------- shared
 
 _EXPORTS: Final[dict[str, Callable[[dict[str, Any]], Conversation]]] = {"mapping": _chatgpt, "chat_messages": _claude}
-"""The formats of exports, by the key that only they have."""
+"""The parsers of exports, by the key that identifies the format."""
 
 
 def _export(
     session_id: str, made: Sequence[tuple[Message, float | None]], title: object, created: object, updated: object
 ) -> Conversation:
-    """Return a conversation; where it does not tell its times, they are those of its first and its last message."""
+    """Return a conversation; unknown times are replaced by the times of its first and its last message."""
     metadata = Metadata.of({"title": title} if isinstance(title, str) and title else {})
-    notice = "" if made else f"conversation {session_id!r} is empty, it has no messages: no session is made of it"
+    notice = "" if made else f"conversation {session_id!r} has no messages: no session is created"
     times = [time for _, time in made]
     return Conversation(
         session_id,
@@ -219,19 +217,19 @@ def _export(
 
 
 def _first_moment(*times: object) -> float | None:
-    """Return the first of some times that a session can have; None if there is none."""
+    """Return the first valid time of a session among some values; None if no value is valid."""
     return next((time for one in times if (time := _seconds(one)) is not None and 0 < time <= MAX_NUMBER), None)
 
 
 def _text(data: _Data, *names: str) -> str:
     found = next((data[name] for name in names if data.get(name) is not None), None)
     if found is None:
-        raise InvalidInput(f"the conversation has no {' or '.join(names)}; there are {', '.join(sorted(data))}")
+        raise InvalidInput(f"the conversation has no {' or '.join(names)}, found: {', '.join(sorted(data))}")
     return Key("default", found).session
 
 
 def _content(parts: Sequence[object], separator: str) -> str | list[Any]:
-    """Return texts as one string; where there is something else, such as an image, a list of blocks."""
+    """Return texts as one string; if a part is not text, such as an image, return a list of blocks."""
     parts = [part for part in parts if part not in ("", None)]
     texts = [part for part in parts if isinstance(part, str)]
     if len(texts) == len(parts):
@@ -240,7 +238,7 @@ def _content(parts: Sequence[object], separator: str) -> str | list[Any]:
 
 
 def _seconds(time: object) -> float | None:
-    """Return a time in seconds since 1970: a number of them, or a text of ISO 8601."""
+    """Return a time in seconds since 1970, from a number of seconds or a text in ISO 8601; None: not a time."""
     if isinstance(time, int | float) and not isinstance(time, bool):
         return float(time)
     try:

@@ -1,4 +1,4 @@
-"""`copy`: all sessions of a store into another store, while the first is in use."""
+"""`copy`: copies all sessions of a store into another store, while applications use the first."""
 
 from __future__ import annotations
 
@@ -31,21 +31,22 @@ from ._session_copier import SessionCopier
 from ._snapshot import Changed
 
 _PAUSE: Final = 1.0
-"""Seconds before the third pass and each later one.  These passes find what was written during the short pass before:
-without a pause, they would list the source again and again while applications write to it."""
+"""Seconds before the third pass and each later one.  These passes copy the changes of the short pass before: without a
+pause, they would list the source continuously while applications write to it."""
 
 
 class CopyResult(NamedTuple):
     """The result for one session in one pass.
 
     Attributes:
-        key: The session in the source; None: the list holds something that cannot be read and is not known by name.
-        outcome: `copied`; `unchanged`: its copy was there already; `removed`: the source has no such session any more,
-            and its copy was removed; `changing`: it was cut or replaced while it was read, and the next pass copies it;
-            `different`: others wrote to the target's session, which stays as it is; or `failed`.
-        messages: How many messages were written.
-        bytes: About how many bytes they take.
-        error: Why it is different or has failed.
+        key: The session in the source; None: a damaged entry of the list whose name cannot be read.
+        outcome: `copied`; `unchanged`: the target already had the copy; `removed`: the source does not have the session
+            any more, and its copy was removed; `changing`: the session was cut or replaced while it was read, and the
+            next pass copies it; `different`: another writer has changed the target's session, which stays unchanged;
+            or `failed`.
+        messages: The number of written messages.
+        bytes: The approximate size of the written messages in bytes.
+        error: The reason for `different` or `failed`.
         in_pass: The number of the pass, from 1.
     """
 
@@ -62,15 +63,15 @@ class Copied:
     """The totals of a copy.
 
     Attributes:
-        passes: How many passes were made.
-        sessions: How many sessions the last pass has found.
-        copied: How many times a session was copied, or its new rounds or times.
-        removed: How many sessions were removed from the target.
-        messages: How many messages were written.
-        bytes: About how many bytes they take.
-        changed: How many sessions the last pass has found changed since the pass before.
-        different: How many sessions of the last pass are different in the target.
-        failed: How many have failed in it.
+        passes: The number of passes.
+        sessions: The number of sessions in the last pass.
+        copied: The number of times that a session, its new rounds or its new times were copied.
+        removed: The number of sessions that were removed from the target.
+        messages: The number of written messages.
+        bytes: The approximate size of the written messages in bytes.
+        changed: The number of sessions that had changed between the last pass and the one before.
+        different: The number of sessions of the last pass that differ in the target.
+        failed: The number of sessions of the last pass that have failed.
     """
 
     passes: int = 0
@@ -85,7 +86,7 @@ class Copied:
 
     @property
     def complete(self) -> bool:
-        """Whether the last pass has found every session of the source in the target, and nothing else to do."""
+        """Whether the last pass has found every session of the source unchanged in the target."""
         return not self.changed and not self.different and not self.failed
 
     def begin_pass(self) -> None:
@@ -119,49 +120,50 @@ async def copy(
     progress: Callable[[CopyResult], None] | None = None,
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
 ) -> Copied:
-    """Copy the sessions of the source's namespace into the target's, and remove erased ones from there.
+    """Copy the sessions of the source's namespace into the target's, and remove erased sessions from the target.
 
     A copy is equal in turns, rounds, numbers, times, owner, metadata and time to live.  It has the times at which its
-    source was created and updated, and expires when its source does; differences of less than a minute do not count.
-    Everything that is written is read back and compared.  Applications may use the source meanwhile.  Passes are
-    repeated until one finds nothing changed, with a second between them from the third on.
+    source was created and updated, and expires at the same time; differences of less than a minute are ignored.
+    Written data is read back and compared.  Applications may use the source during the copy.  Passes are repeated until
+    a pass finds no changes, with a pause of a second between them from the third pass on.
 
-    The state is a local file.  Call `copy` again with it after any failure, or later: only sessions that have changed
-    are copied.  A session of the target that others wrote to, or made, stays as it is, unless it equals the source's.
-    A copy whose state is lost accepts equal sessions, and leaves those that have changed meanwhile.
+    The state is a local file.  After a failure, or later, call `copy` again with the same state: only changed sessions
+    are copied.  If another writer has created or changed a session of the target, it stays unchanged, unless it equals
+    the session of the source.  If the state is lost, a new copy accepts equal sessions, and leaves sessions that have
+    changed since unchanged.
 
     Args:
-        source: The store to copy.  Its reads extend no life.
-        target: The store to write to.  Its `retain` does not count.
-        state: Where to keep the state; the file is made if it is missing.
-        all_namespaces: Copy all namespaces, each into the one of the same name.  Of views of a namespace: those that
-            are nested in it.
+        source: The store to copy.  Reads of the copy do not restart times to live.
+        target: The store to write to.  Its `retain` is ignored.
+        state: The path of the state; the file is created if it is missing.
+        all_namespaces: Copy all namespaces, each into the namespace with the same name.  On views of a namespace, copy
+            the namespaces that are nested in it.
         allow_empty: Whether the source may be empty although sessions were copied from it: all copies are then removed.
-        passes: How many passes to make at most.
-        sessions_per_second: How many sessions to copy in a second at most; None: no bound.
-        bytes_per_second: How many bytes of sessions to copy in a second at most; None: no bound.
+        passes: The largest number of passes.
+        sessions_per_second: The largest number of sessions per second; None: no limit.
+        bytes_per_second: The largest number of bytes per second; None: no limit.
         progress: Called with each result of each pass.
-        sleep: Waits for some seconds.
+        sleep: Waits for a number of seconds.
 
     Raises:
         InvalidInput: An argument breaks a rule, or the state belongs to another copy.
-        Conflict: Another copy uses the state.
+        Conflict: Another copy is using the state.
         Unavailable: A store could not be reached.
-        OutcomeUnknown: An answer of the target was lost, and so were those to further tries.
-        TurnlogError: The source has no session, although sessions were copied from it.
-        OSError: The state cannot be made.
+        OutcomeUnknown: An answer of the target was lost, and so were the answers to further attempts.
+        TurnlogError: The source has no sessions, although sessions were copied from it.
+        OSError: The state cannot be created.
     """
     if source.owner is not None or target.owner is not None:
-        raise InvalidInput("copy takes whole stores: give it the stores without for_owner")
+        raise InvalidInput("copy needs whole stores, not views of an owner: pass the stores without for_owner")
     for name, rate in (("sessions_per_second", sessions_per_second), ("bytes_per_second", bytes_per_second)):
         if rate is not None and not rate > 0:
-            raise InvalidInput(f"{name} must be a number over 0, not {rate!r}")
+            raise InvalidInput(f"{name} must be a number greater than 0, not {rate!r}")
     if type(passes) is not int or passes < 1:
-        raise InvalidInput(f"passes must be an int from 1, not {passes!r}")
+        raise InvalidInput(f"passes must be an int of at least 1, not {passes!r}")
     if _place(source) == _place(target) and (all_namespaces or source.namespace == target.namespace):
         raise InvalidInput(
             "the source and the target are the same place"
-            + (": copy one namespace of it to another" if all_namespaces else ": name another store or namespace")
+            + (": copy one of its namespaces to another" if all_namespaces else ": name another store or namespace")
         )
     names = [_name(store, all_namespaces=all_namespaces) for store in (source, target)]
     totals = Copied()
@@ -181,17 +183,17 @@ async def copy(
 
 
 def _name(store: Store, *, all_namespaces: bool) -> str:
-    """Return the place and the namespace of a store, without a password."""
+    """Return the location and the namespace of a store, without a password."""
     place = _place(store)
     sessions = f"namespace {store.namespace!r}"
     if all_namespaces:
-        nests = store.within("a").namespace != "a"  # as a view of a namespace does
+        nests = store.within("a").namespace != "a"  # True on a view of a namespace
         sessions = f"all namespaces in {store.namespace!r}" if nests else "all namespaces"
     return f"{place if isinstance(place, str) else type(place).__name__}, {sessions}"
 
 
 def _place(store: Store) -> str | Backend:
-    """Return the location of a store; of one that has none, such as one in memory, its backend."""
+    """Return the location of a store, or its backend if it has no location, as in memory."""
     *_, backend = stack_of(store.backend)
     return backend.location or backend
 
@@ -204,10 +206,10 @@ class _Work(NamedTuple):
     by_bytes: Pace
 
     async def run_pass(self, *, all_namespaces: bool, allow_empty: bool) -> AsyncIterator[CopyResult]:
-        """Yield the result of each session that the source has, or had when it was copied.
+        """Yield the result of each session of the source, and of each copied session that the source does not have.
 
         Raises:
-            TurnlogError: The source has no session, sessions were copied from it, and `allow_empty` is false.
+            TurnlogError: The source has no sessions, sessions were copied from it, and `allow_empty` is false.
         """
         self.state.begin_pass()
         any_found = allow_empty
@@ -218,29 +220,29 @@ class _Work(NamedTuple):
                     async for info in source.sessions():
                         any_found = True
                         yield await self._session(copier, info)
-                except CorruptRecord as error:  # after all others
+                except CorruptRecord as error:  # raised after all other sessions
                     any_found = True
                     for one in each_of(error):
                         yield CopyResult(one.key, "failed", error=one)
-        except CorruptRecord as error:  # after all other namespaces: of some the names cannot be read
+        except CorruptRecord as error:  # raised after all other namespaces: some names cannot be read
             any_found = True
             for one in each_of(error):
                 yield CopyResult(one.key, "failed", error=one)
         for name, id in self.state.unseen():
             if not any_found:
                 raise TurnlogError(
-                    "the source has no sessions, and sessions were copied from it before: nothing was removed from the "
-                    "target: check that the source is the right one; if all its sessions were erased or have expired, "
-                    "allow that with --allow-empty, or allow_empty=True"
+                    "the source has no sessions, but sessions were copied from it before: nothing was removed from the "
+                    "target; check that the source is the right one; if all its sessions were erased or have expired, "
+                    "pass --allow-empty (in Python, allow_empty=True)"
                 )
             copier = self._copier(name)
             try:
                 info = await copier.source.info(id)
             except SessionNotFound:
                 yield await self._gone(copier, id)
-            except CorruptRecord:  # it is among those that the list has reported
+            except CorruptRecord:  # the list has already reported it
                 continue
-            else:  # it moved to the front of the list while the list was read
+            else:  # the session has moved to the front of the list while the list was read
                 yield await self._session(copier, info)
 
     def _copier(self, name: str | None) -> SessionCopier:

@@ -1,4 +1,4 @@
-"""`CopyState`: a file that says which version of each session was copied, and as what."""
+"""`CopyState`: a file with the copied version of each session, and the version of its copy."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class Entry(NamedTuple):
     """The state of the copy of a session.
 
     Attributes:
-        source: The version of the source that was copied, as text; None: a copy was begun and not finished.
-        first: The number of the first turn that was copied.
+        source: The copied version of the source, as text; None: the copy is not finished.
+        first: The number of the first copied turn.
         target: The version of the target after the last acknowledged write, as text; None: nothing was written.
-        change: The id of the change that was sent last, if no answer is known.
-        digest: Its digest.
+        change: The id of the last change, if its answer is not known.
+        digest: The digest of this change.
     """
 
     source: str | None
@@ -49,23 +49,23 @@ class Entry(NamedTuple):
 
 
 class CopyState:
-    """The file.  Each call is one transaction, which a kill of the process does not undo.
+    """The file.  Each call is one transaction, which survives a kill of the process.
 
-    A namespace is a name that `Store.within` takes, or empty where one namespace is copied.
+    A namespace is an argument of `Store.within`; it is empty if only one namespace is copied.
 
     Args:
-        path: Where it is; it is made if it is missing, for its owner alone.
-        source: Which sessions are copied, and
-        target: where to, as texts.
+        path: The path of the file, which is created with mode 0600 if it is missing.
+        source: A text for the location and the namespaces of the source.
+        target: A text for the location and the namespaces of the target.
 
     Raises:
-        InvalidInput: The file is no such file, or belongs to another copy.
-        Conflict: Another copy uses it.
-        OSError: It cannot be made.
+        InvalidInput: The file is not the state of a copy, or belongs to another copy.
+        Conflict: Another copy is using the file.
+        OSError: The file cannot be created.
     """
 
     def __init__(self, path: str, source: str, target: str) -> None:
-        # A descriptor that is closed releases the locks of this process on its file: open none that was there before.
+        # Closing a descriptor releases the locks of this process on the file, so an existing file is not opened here.
         with suppress(FileExistsError):
             os.close(os.open(os.path.realpath(path), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         try:
@@ -90,9 +90,9 @@ class CopyState:
         ((application,),) = self._connection.execute("PRAGMA application_id").fetchall()
         ((tables,),) = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
         if application != _APPLICATION and (application or tables):
-            raise InvalidInput(f"{path} is the database of something else: name another file with --state")
+            raise InvalidInput(f"{path} is the database of another program: name another file with --state")
         self._connection.executescript(
-            # WAL: a commit does not wait for the disk, and a killed process loses none
+            # WAL: commits do not wait for the disk, and a kill of the process loses no commit
             "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
             f"PRAGMA application_id={_APPLICATION};" + _TABLES
         )
@@ -101,7 +101,7 @@ class CopyState:
             self._connection.execute("INSERT INTO copy VALUES (?, ?, 0)", (source, target))
         elif found != (source, target):
             raise InvalidInput(
-                f"{path} is the state of a copy from {found[0]} to {found[1]}, not from {source} to {target}: "
+                f"{path} is the state of a copy from {found[0]} to {found[1]}: to copy from {source} to {target}, "
                 "name another file with --state"
             )
         self._pass = 0
@@ -117,7 +117,7 @@ class CopyState:
         ((self._pass,),) = self._connection.execute("UPDATE copy SET pass = pass + 1 RETURNING pass").fetchall()
 
     def get(self, namespace: str, session_id: str) -> Entry | None:
-        """Return the entry of a session, and note that this pass has seen it."""
+        """Return the entry of a session, and mark it as seen in this pass."""
         found = self._connection.execute(
             "UPDATE sessions SET pass = ? WHERE namespace = ? AND session = ? "
             "RETURNING source, first, target, change, digest",
@@ -126,7 +126,7 @@ class CopyState:
         return Entry(*found[0]) if found else None
 
     def set(self, namespace: str, session_id: str, entry: Entry) -> None:
-        """Store the entry of a session, and note that this pass has seen it."""
+        """Store the entry of a session, and mark it as seen in this pass."""
         self._connection.execute(
             "INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (namespace, session_id, *entry, self._pass),

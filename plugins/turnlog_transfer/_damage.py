@@ -1,4 +1,4 @@
-"""Errors about damaged sessions: one for each, or one for all of them."""
+"""Errors about damaged sessions: join several errors to one, and divide it again."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Final
 from turnlog import CorruptRecord, Key
 
 _SHOWN: Final = 10
-"""The most errors to put into the text of one."""
+"""The largest number of errors in the text of a joined error."""
 
 
 def named(error: CorruptRecord, key: Key) -> CorruptRecord:
-    """Return an error that names its session, which a record does not know.
+    """Add the session to an error that does not name it, and return the error.
 
     Args:
         error: The error of a read.
@@ -24,7 +24,7 @@ def named(error: CorruptRecord, key: Key) -> CorruptRecord:
 
 
 def together(errors: Sequence[CorruptRecord]) -> CorruptRecord:
-    """Return one error for several; `each_of` returns them again."""
+    """Join several errors to one; `each_of` divides it again."""
     if len(errors) == 1:
         return errors[0]
     shown = "; ".join(map(str, errors[:_SHOWN])) + ("; ..." if len(errors) > _SHOWN else "")
@@ -34,7 +34,7 @@ def together(errors: Sequence[CorruptRecord]) -> CorruptRecord:
 
 
 def each_of(error: CorruptRecord) -> list[CorruptRecord]:
-    """Return the error of each session, from the one error of a list of sessions or of an export."""
+    """Return the error of each session from a joined error of a list of sessions or of an export."""
     if not isinstance(error.__cause__, ExceptionGroup):
         return [error]
     return [one for one in error.__cause__.exceptions if isinstance(one, CorruptRecord)]

@@ -1,4 +1,4 @@
-"""Readers of files: lines, and the items of a JSON array, one at a time."""
+"""Read files line by line, or a JSON array item by item."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from turnlog import InvalidInput
 from turnlog.errors import TooLarge
 
 MAX_LINE_BYTES: Final = 128 * 1024 * 1024
-"""A longer line, or item of an array, is refused, so that no file needs more memory than a few times this.
+"""Largest line, or item of an array, in bytes; this also bounds the memory, to a few times this size.
 
-It holds a record of 16 MiB of which every byte takes six in JSON, as `\\u0000` does.
+A line of this size can hold a record of 16 MiB in which each byte takes six bytes in JSON, such as `\\u0000`.
 """
 
 _CHUNK: Final = 64 * 1024
@@ -21,16 +21,16 @@ _SPACE: Final = " \t\r\n"
 
 
 class NotText(InvalidInput):
-    """Something that is no text in UTF-8."""
+    """The bytes are not text in UTF-8."""
 
 
 class Line(NamedTuple):
     """A line.
 
     Attributes:
-        number: Its number, from 1.
-        text: Its text; None if it is too long.
-        size: Its bytes.
+        number: The number of the line, from 1.
+        text: The text; None if it is too long.
+        size: The size in bytes.
     """
 
     number: int
@@ -39,7 +39,7 @@ class Line(NamedTuple):
 
 
 def lines(file: BinaryIO) -> Iterator[Line]:
-    """Yield the lines of a file, the first without a byte order mark."""
+    """Yield the lines of a file, without a byte order mark."""
     number = 0
     while text := file.readline(MAX_LINE_BYTES + 1):
         number += 1
@@ -56,8 +56,8 @@ def parse_json(text: bytes) -> object:
     """Return the value of a line.
 
     Raises:
-        NotText: It is not UTF-8, or holds a zero byte.
-        InvalidInput: It is not JSON.
+        NotText: The line is not UTF-8, or contains a zero byte.
+        InvalidInput: The line is not JSON.
     """
     if b"\0" in text:  # JSON writes it as \u0000
         raise NotText(f"not text: byte {text.index(0) + 1} of the line is zero")
@@ -65,11 +65,11 @@ def parse_json(text: bytes) -> object:
         return json.loads(text.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise NotText(f"not UTF-8: byte {error.start + 1} of the line") from None
-    except json.JSONDecodeError as error:  # whose own text counts lines within this one
+    except json.JSONDecodeError as error:  # its text would contain a line number within this line
         raise InvalidInput(f"not JSON: {error.msg}, at character {error.pos + 1}") from None
     except RecursionError:
-        raise InvalidInput("not JSON: nested too deep") from None
-    except ValueError as error:  # a number of more digits than Python converts
+        raise InvalidInput("not JSON: nested too deeply") from None
+    except ValueError as error:  # a number with more digits than Python converts
         raise InvalidInput(f"not JSON: {error}") from None
 
 
@@ -84,16 +84,17 @@ def kind_of(value: object) -> str:
 class Items:
     """The items of a JSON array, as an iterator.
 
-    An array may be large and stand in one line.  So it is decoded item by item, in a buffer that grows with the item.
+    An array may be large and have only one line.  It is therefore decoded item by item, in a buffer that grows with the
+    item.
 
     Args:
         file: The file, after its first line.
-        first: Its first line.
+        first: The first line.
 
     Attributes:
-        begun: The number of the line where the last item began, from 1.
-        line: The number of the line where reading goes on.
-        size: Bytes that were read so far.
+        begun: The number of the line with the beginning of the last item, from 1.
+        line: The number of the present line.
+        size: The number of bytes that were read.
 
     Raises:
         InvalidInput: The array is not JSON in UTF-8, or ends early.
@@ -126,7 +127,7 @@ class Items:
             raise self._wrong("something follows the array")
 
     def _next(self, wanted: str) -> str:
-        """Return the next character that is no space, and step over it if it is wanted."""
+        """Return the next character that is not a space; step over it if it is in `wanted`."""
         sign = self._peek()
         if not sign:
             raise self._wrong("the array does not end")
@@ -154,21 +155,21 @@ class Items:
             try:
                 value, end = self._scan(self._text, self._place)
             except RecursionError:
-                raise self._wrong("nested too deep") from None
-            except ValueError as error:  # also if the item goes on after the end of the buffer
+                raise self._wrong("nested too deeply") from None
+            except ValueError as error:  # also raised if the item continues after the end of the buffer
                 if len(self._text) - self._place > MAX_LINE_BYTES:
                     raise TooLarge(f"the item has more than {MAX_LINE_BYTES} bytes") from None
                 if not self._more():
                     raise self._wrong(getattr(error, "msg", str(error))) from None
                 continue
-            if end < len(self._text) or not self._more():  # a number may go on
+            if end < len(self._text) or not self._more():  # a number may continue after the buffer
                 self.begun = self.line
                 self.line += self._text.count("\n", self._place, end)
                 self._place = end
                 return value
 
     def _more(self) -> bool:
-        """Read as much again as is not yet decoded, so that an item is scanned few times, however long it is."""
+        """Read at least the size of the undecoded text, so that even a long item is scanned only a few times."""
         if self._ended:
             return False
         data = self._file.read(max(_CHUNK, len(self._text) - self._place))

@@ -1,4 +1,4 @@
-"""`export`: sessions as lines of JSON, without loss."""
+"""`export`: writes sessions as lines of JSON, without loss."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from ._namespaces import views_of
 from ._snapshot import Changed, snapshot
 
 _TRIES: Final = 10
-"""How often to begin a session anew that is cut or replaced while it is read."""
+"""Largest number of attempts for a session that is cut or replaced while it is read."""
 
 _SPOOL: Final = 8 * 1024 * 1024
-"""Bytes of a session that wait in memory for its end; more wait in a temporary file."""
+"""Bytes of an unfinished session that are kept in memory; more are kept in a temporary file."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Exported:
     """The size of an export so far.
 
     Attributes:
-        sessions: How many sessions.
-        messages: How many messages.
-        bytes: How many bytes.
+        sessions: The number of sessions.
+        messages: The number of messages.
+        bytes: The number of bytes.
     """
 
     sessions: int = 0
@@ -45,33 +45,33 @@ async def export(
     all_namespaces: bool = False,
     progress: Callable[[Exported], None] | None = None,
 ) -> AsyncIterator[bytes]:
-    """Yield the lines of an export: the sessions of the store's namespace, each as it was at one moment.
+    """Yield the lines of an export of the store's namespace.
 
-    It extends no life.  It holds parts of a session in memory, never a long session as a whole, and the ids of all
-    sessions, so that it exports each once, also those that change meanwhile.
+    Each session is a consistent snapshot.  No time to live is restarted.  A long session is never held in memory as a
+    whole.  The ids of all sessions are kept in memory, so that each session is exported once, even if it changes.
 
     Args:
         store: The store, or a view.
-        session: Only this session.
-        owner: Only the sessions of this owner.
-        all_namespaces: The sessions of all namespaces; the lines name them.  Of a view of a namespace: those of the
-            namespaces that are nested in it.
+        session: Export only this session.
+        owner: Export only the sessions of this owner.
+        all_namespaces: Export the sessions of all namespaces; the lines name them.  On a view of a namespace, export
+            the namespaces that are nested in it.
         progress: Called after each session.
 
     Yields:
         A line in UTF-8, with its end (`docs/reference/export-format.md`).
 
     Raises:
-        SessionNotFound: There is no such `session`, or it belongs to another owner.
+        SessionNotFound: `session` does not exist, or belongs to another owner.
         InvalidInput: `session` and `all_namespaces` are given together.
         Conflict: A session was cut or replaced each time that it was read.
-        CorruptRecord: At the end, after all other sessions: some cannot be read.
+        CorruptRecord: Some sessions cannot be read; raised at the end, after all other sessions.
     """
     if session is not None and all_namespaces:
-        raise InvalidInput("one session cannot be exported from all namespaces: leave out one of the two")
+        raise InvalidInput("a session cannot be combined with all namespaces: leave out one of them")
     if session is not None:
         view = store if owner is None else store.for_owner(owner)
-        await view.info(session)  # if there is none, nothing is written
+        await view.info(session)  # if it does not exist, nothing is written
     yield FIRST
     done = Exported(bytes=len(FIRST))
     damaged: list[CorruptRecord] = []
@@ -84,7 +84,7 @@ async def export(
                     async for info, line in _lines(view, id, name):
                         messages, size = info.messages, size + len(line)
                         yield line
-                except SessionNotFound:  # erased meanwhile
+                except SessionNotFound:  # erased since the list was read
                     continue
                 except CorruptRecord as error:
                     damaged.append(named(error, Key(view.namespace, id)))
@@ -92,7 +92,7 @@ async def export(
                 done = Exported(done.sessions + 1, done.messages + messages, done.bytes + size)
                 if progress is not None:
                     progress(done)
-    except CorruptRecord as error:  # after all other namespaces: of some the names cannot be read
+    except CorruptRecord as error:  # raised after all other namespaces: some names cannot be read
         damaged += each_of(error)
     end = encode_line(EndLine(done.sessions, len(damaged)))
     yield end
@@ -105,7 +105,8 @@ async def export(
 async def _ids(store: Store, session: str | None, damaged: list[CorruptRecord]) -> AsyncIterator[str]:
     """Yield the ids of the sessions, each once.
 
-    A session that changes moves to the front of the list, so one pass may miss it: go on until nothing new is found.
+    A session that changes moves to the front of the list, where the present pass may miss it.  Passes are repeated
+    until no new session is found.
     """
     if session is not None:
         yield session
@@ -127,7 +128,7 @@ async def _ids(store: Store, session: str | None, damaged: list[CorruptRecord]) 
 
 
 async def _lines(store: Store, session_id: str, namespace: str | None) -> AsyncIterator[tuple[SessionInfo, bytes]]:
-    """Yield the lines of a session, once all of it was read."""
+    """Yield the lines of a session after the whole session was read."""
     for _ in range(_TRIES):
         now = store.backend.clock()
         info, parts = await snapshot(store, session_id)

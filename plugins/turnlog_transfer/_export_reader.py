@@ -1,4 +1,4 @@
-"""Reads the lines of an export, and checks that they follow each other."""
+"""Read the lines of an export, and check that none is missing."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ._documents import Line
 from ._format import EndLine, RoundLine, SessionLine, decode_line
 
 _MESSAGES: Final = 1_000
-"""Messages to hand on at once."""
+"""Largest number of messages in a part, approximately."""
 
 _BYTES: Final = 4 * 1024 * 1024
-"""Bytes of lines to hand on at once."""
+"""Largest size of the lines of a part in bytes, approximately."""
 
 
 class Part(NamedTuple):
@@ -24,9 +24,9 @@ class Part(NamedTuple):
 
     Attributes:
         head: The session's line.
-        records: The next of its rounds.
-        begins: Whether it is the first part.
-        ends: Whether it is the last part.
+        records: The next rounds.
+        begins: Whether this is the first part.
+        ends: Whether this is the last part.
     """
 
     head: SessionLine
@@ -36,7 +36,7 @@ class Part(NamedTuple):
 
 
 class _Session:
-    """A session of which lines are being read."""
+    """A session whose lines are being read."""
 
     def __init__(self, number: int, head: SessionLine) -> None:
         self.number = number
@@ -51,7 +51,7 @@ class _Session:
         """Add a round.
 
         Raises:
-            InvalidInput: It does not follow the one before.
+            InvalidInput: The round does not follow the one before.
         """
         last, number = self._last, record.number
         wanted = self.head.first if last is None else last.number + record.turns
@@ -67,20 +67,20 @@ class _Session:
 
     @property
     def is_full(self) -> bool:
-        """Whether its rounds are enough to hand on."""
+        """Whether the rounds are enough for a part."""
         return self.size > _BYTES or sum([record.count for record in self.records]) > _MESSAGES
 
     def part(self, *, ends: bool) -> Part:
         """Return the rounds since the last part.
 
         Raises:
-            InvalidInput: It is the last part, and rounds are missing.
+            InvalidInput: This is the last part, and rounds are missing.
         """
         turns = self.head.first if self._last is None else self._last.next_turn
         if ends and (turns, self._messages) != (self.head.turns, self.head.messages):
             raise InvalidInput(
-                f"session {self.head.session!r} ends after turn {turns - 1} and {self._messages} messages, its line "
-                f"says {self.head.turns - 1} and {self.head.messages}: lines are missing"
+                f"session {self.head.session!r} ends after turn {turns - 1} and {self._messages} messages, but its "
+                f"line states turn {self.head.turns - 1} and {self.head.messages} messages: lines are missing"
             )
         part = Part(self.head, tuple(self.records), self._begins, ends)
         self.records, self.size, self._begins = [], 0, False
@@ -88,9 +88,9 @@ class _Session:
 
 
 def read_export(lines: Iterator[Line]) -> Iterator[tuple[int, int, Part | TurnlogError | None]]:
-    """Yield for each line its number, its bytes, and a part of a session, an error, or None.
+    """Yield for each line its number, its size in bytes, and a part of a session, an error, or None.
 
-    After an error the rest of its session is passed over.
+    After an error, the rest of the session is skipped.
 
     Args:
         lines: The lines after the first.
@@ -112,8 +112,8 @@ def read_export(lines: Iterator[Line]) -> Iterator[tuple[int, int, Part | Turnlo
             if isinstance(line, RoundLine):
                 if session is None:
                     if not sessions:
-                        raise InvalidInput("a round stands before the line of its session")
-                    yield number, size, None  # of a session that has failed
+                        raise InvalidInput("a round comes before the line of its session")
+                    yield number, size, None  # a round of a failed session
                     continue
                 session.add(line.record(), size)
                 yield (session.number, size, session.part(ends=False)) if session.is_full else (number, size, None)
@@ -127,10 +127,10 @@ def read_export(lines: Iterator[Line]) -> Iterator[tuple[int, int, Part | Turnlo
             if isinstance(line, EndLine):
                 end = True
                 if line.sessions != sessions:
-                    raise InvalidInput(f"the export says that it holds {line.sessions} sessions, {sessions} were found")
+                    raise InvalidInput(f"the last line states {line.sessions} sessions, but the file has {sessions}")
                 if line.damaged:
                     raise InvalidInput(
-                        f"the export lacks {line.damaged} sessions, which could not be read when it was made"
+                        f"{line.damaged} sessions are missing in the export, because they could not be read"
                     )
                 yield number, size, None
             else:
@@ -141,4 +141,4 @@ def read_export(lines: Iterator[Line]) -> Iterator[tuple[int, int, Part | Turnlo
             session = None
             yield number, size, error
     if session is not None or not end:
-        yield number, 0, InvalidInput("the export ends before its last line: it is not complete; export it again")
+        yield number, 0, InvalidInput("the export ends before its last line: it is incomplete; export it again")

@@ -30,15 +30,16 @@ class SessionLine(msgspec.Struct, tag="session", tag_field="kind", omit_defaults
         session: The session id.
         first: The number of the first turn that follows.
         turns: One more than the number of the last turn.
-        messages: How many messages follow.
-        owner: Its owner; empty if it has none.
-        ttl: Its own time to live in seconds; None: it has none.
+        messages: The number of messages that follow.
+        owner: The owner; empty: none.
+        ttl: The session's own time to live in seconds; None: none.
         metadata: The metadata that are JSON.
-        binary: The metadata that hold bytes, each in MessagePack.
-        namespace: Its namespace, in an export of all namespaces.
-        created: When it was made, in seconds since 1970.
-        updated: When turns were last written or cut, in seconds since 1970.
-        expires: When it expires unless it is used, in seconds since 1970; None: never, or it is not known.
+        binary: The metadata that contain bytes, each in MessagePack.
+        namespace: The namespace, in an export of all namespaces.
+        created: The time of the session's creation, in seconds since 1970.
+        updated: The time at which turns were last written or cut, in seconds since 1970.
+        expires: The time at which the session expires unless it is used, in seconds since 1970; None: never, or
+            unknown.
     """
 
     session: str
@@ -60,8 +61,8 @@ class SessionLine(msgspec.Struct, tag="session", tag_field="kind", omit_defaults
 
         Args:
             info: The session.
-            namespace: The namespace to name; None: the line names none.
-            now: Seconds since 1970 when the session was read.
+            namespace: The namespace for the line; None: none.
+            now: The time of the read, in seconds since 1970.
         """
         values = dict(info.metadata)
         binary = {name for name, value in values.items() if _has_bytes(value)}
@@ -84,7 +85,7 @@ class SessionLine(msgspec.Struct, tag="session", tag_field="kind", omit_defaults
         """Return the session's times; None if the line does not have them.
 
         Raises:
-            InvalidInput: One of them is out of bounds.
+            InvalidInput: A time is out of bounds.
         """
         if self.created is None or self.updated is None:
             return None
@@ -110,10 +111,10 @@ class RoundLine(msgspec.Struct, tag="round", tag_field="kind", omit_defaults=Tru
     Attributes:
         turn: The number of the turn.
         id: The turn's id.
-        time: When it was said, in seconds since 1970.
+        time: The time of the turn, in seconds since 1970.
         messages: The messages.
-        part: Which round of the turn, from 0.
-        open: Whether more rounds were to follow.
+        part: The number of the round within the turn, from 0.
+        open: Whether the turn was open for more rounds.
     """
 
     turn: int
@@ -141,11 +142,11 @@ class RoundLine(msgspec.Struct, tag="round", tag_field="kind", omit_defaults=Tru
 
 
 class EndLine(msgspec.Struct, tag="end", tag_field="kind", omit_defaults=True):
-    """The last line: without it, an export is not complete.
+    """The last line; an export without it is incomplete.
 
     Attributes:
-        sessions: How many sessions the export holds.
-        damaged: How many sessions are left out because they cannot be read.
+        sessions: The number of sessions in the export.
+        damaged: The number of sessions that are left out because they cannot be read.
     """
 
     sessions: int
@@ -159,7 +160,7 @@ _decode = msgspec.json.Decoder(Line).decode
 _decode_first = msgspec.json.Decoder(First).decode
 
 FIRST: Final = _encode(First(NAME, VERSION)) + b"\n"
-"""The first line, as it is written."""
+"""The encoded first line."""
 
 
 def encode_line(line: Line) -> bytes:
@@ -171,7 +172,7 @@ def is_export(text: bytes) -> bool:
     """Return whether a file that begins with this line is an export.
 
     Raises:
-        InvalidInput: It is one in a newer version of the format.
+        InvalidInput: It is an export in a newer version of the format.
     """
     try:
         first = _decode_first(text)
@@ -181,16 +182,17 @@ def is_export(text: bytes) -> bool:
         return False
     if first.version > VERSION:
         raise InvalidInput(
-            f"the export is in version {first.version} of the format, this turnlog reads up to {VERSION}: upgrade it"
+            f"the export has version {first.version} of the format, but this turnlog reads only up to version "
+            f"{VERSION}: upgrade turnlog"
         )
     return True
 
 
 def decode_line(text: bytes) -> Line:
-    """Return a line of an export.
+    """Decode a line of an export.
 
     Raises:
-        InvalidInput: It is not one.
+        InvalidInput: The text is not a line of an export.
     """
     try:
         return _decode(text)

@@ -1,4 +1,4 @@
-"""`import_file`: conversations and sessions from a file into a store."""
+"""`import_file`: stores the conversations and sessions of a file."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from ._restoring import Restoring
 from ._result import ImportResult
 
 STORE_IS_GONE = (AccessError, Closed, OutcomeUnknown, SchemaError, Unavailable)
-"""Errors that end an import, because the rest of the file could not be stored either."""
+"""Errors that end an import, because they would also affect the rest of the file."""
 
 
 class Read(NamedTuple):
     """A piece of a file.
 
     Attributes:
-        line: The number of the line where it begins, from 1.
-        size: The bytes that were read since the one before.
-        found: A conversation, a part of a session, or why there is none; None: nothing to store.
+        line: The number of its first line, from 1.
+        size: The number of bytes that were read since the piece before.
+        found: A conversation, a part of a session, or an error; None: nothing to store.
     """
 
     line: int
@@ -51,15 +51,15 @@ class Imported:
     """The totals of an import.
 
     Attributes:
-        stored: Sessions that were made.
-        extended: Sessions that were there and were extended.
-        unchanged: Sessions that were there already.
-        empty: Conversations without messages, of which no session is made.
-        expired: Sessions of an export that have expired since, and are not stored.
-        different: Sessions that are there and do not fit; they stay as they are.
-        failed: Sessions, or parts of the file, that could not be read or stored.
-        messages: Messages that were written.
-        dropped: Turns of them that the store's `retain` has dropped.
+        stored: The number of created sessions.
+        extended: The number of existing sessions that were extended.
+        unchanged: The number of existing sessions that have all messages already.
+        empty: The number of conversations without messages, for which no session is created.
+        expired: The number of sessions that have expired since their export, and are not stored.
+        different: The number of existing sessions that differ; they stay unchanged.
+        failed: The number of sessions, or parts of the file, that could not be read or stored.
+        messages: The number of written messages.
+        dropped: The number of imported turns that the store's `retain` has dropped.
     """
 
     stored: int = 0
@@ -80,7 +80,7 @@ class Imported:
 
     @property
     def complete(self) -> bool:
-        """Whether the store holds all that the file holds and that has not expired."""
+        """Whether the store has all unexpired sessions of the file."""
         return not self.different and not self.failed
 
 
@@ -93,25 +93,25 @@ async def import_file(
     begins_turn: TurnRule | None = None,
     progress: Callable[[ImportResult], None] | None = None,
 ) -> Imported:
-    """Store the sessions and conversations of a file; a second call stores only new ones.
+    """Store the sessions and conversations of a file; a second call stores only new messages.
 
-    The file holds an export of turnlog, conversations as JSON Lines, ChatGPT's or Claude's `conversations.json`, or a
-    list of messages: its beginning tells.  Nothing that is stored is changed or removed.  A part that cannot be
-    read or stored is reported in its result, and the rest is stored.
+    The file is an export of turnlog, conversations as JSON Lines, ChatGPT's or Claude's `conversations.json`, or a list
+    of messages; the format is detected.  Stored messages are never changed or removed.  If a part of the file cannot be
+    read or stored, its result reports the error, and the other parts are stored.
 
     Args:
-        store: The store, or a view.  Namespaces that an export names are nested in that of a view.
+        store: The store, or a view.  On a view of a namespace, the namespaces of an export are nested in it.
         file: The file, in binary mode.
-        session: The session id of a list of messages; other files name their sessions.
-        owner: The owner of the sessions that are made; a stored session must belong to this owner.  None: the owner of
-            an export, else nobody.
-        begins_turn: As in `Store.save`; an export has its turns.
+        session: The session id for a list of messages; other files contain session ids.
+        owner: The owner of new sessions; an existing session must belong to this owner.  None: the owner in the export,
+            otherwise no owner.
+        begins_turn: As in `Store.save`; ignored for an export, which contains turns.
         progress: Called with the result of each session.
 
     Raises:
-        InvalidInput: An argument breaks a rule, or `session` is given and the file names its sessions.
-        Unavailable: The store could not be reached; another call goes on.
-        OutcomeUnknown: An answer was lost; the same holds.
+        InvalidInput: An argument breaks a rule, or `session` is given and the file contains session ids.
+        Unavailable: The store could not be reached; another call continues the import.
+        OutcomeUnknown: An answer was lost; another call continues the import.
         OSError: The file cannot be read.
     """
     importer = Importer(store, session=session, owner=owner, begins_turn=begins_turn)
@@ -127,14 +127,14 @@ async def import_file(
 
 @dataclass
 class Importer:
-    """An import in two halves: `read` waits for the file and `put` for the store.
+    """An import in two steps: `read` reads from the file, and `put` writes to the store.
 
     Args:
         store: As in `import_file`.
         session: As in `import_file`.
         owner: As in `import_file`.
         begins_turn: As in `import_file`.
-        one_namespace: Refuse an export that names namespaces, because the caller has named one.
+        one_namespace: Refuse an export with namespaces, because the caller has chosen one.
 
     Raises:
         InvalidInput: An argument breaks a rule.
@@ -161,10 +161,11 @@ class Importer:
     def read(self, file: BinaryIO) -> Iterator[Read]:
         """Yield the pieces of a file.
 
-        A file that is no text ends with its first error.
+        If the file is not text, the first error is the last piece.
 
         Raises:
-            InvalidInput: The file names what the caller has named: sessions, or namespaces.
+            InvalidInput: The caller has chosen a session or a namespace, but the file contains session ids or
+                namespaces.
         """
         for read in self._pieces(file):
             self._check_names(read)
@@ -199,24 +200,22 @@ class Importer:
             is_text = is_text or isinstance(read.found, Conversation)
             if isinstance(read.found, NotText) and not is_text:
                 yield read._replace(
-                    found=InvalidInput(f"{read.found}: this is no file of conversations; it is not read on")
+                    found=InvalidInput(f"{read.found}: this is not a text file in UTF-8; the rest is not read")
                 )
                 return
             yield read
 
     def _check_names(self, read: Read) -> None:
-        """Refuse a session whose id or namespace the caller has named, because the file names it."""
+        """Refuse a piece with a session id or namespace if the caller has chosen one."""
         line, found = read.line, read.found
         namespace = found.head.namespace if isinstance(found, Part) else None
         if self.session is not None and read.session is not None and not self._names_none:
             raise InvalidInput(
-                f"line {line}: the file names its sessions: leave out --session, or session=, which names a list of "
-                "messages"
+                f"line {line}: the file contains session ids: leave out --session (in Python, session=), which is only "
+                "for a list of messages"
             )
         if self.one_namespace and namespace is not None:
-            raise InvalidInput(
-                f"line {line}: the file names the namespace of each session, here {namespace!r}: leave out --namespace"
-            )
+            raise InvalidInput(f"line {line}: the file contains namespaces, here {namespace!r}: leave out --namespace")
 
     def _array(self, file: BinaryIO, first: Line) -> Iterator[Read]:
         messages: list[object] = []
@@ -237,7 +236,7 @@ class Importer:
 
     def _of_messages(self, messages: list[object]) -> Conversation | TurnlogError:
         if self.session is None:
-            return InvalidInput("a list of messages has no session id: name one with --session, or session=")
+            return InvalidInput("a list of messages needs a session id: pass --session (in Python, session=)")
         try:
             return conversation_of(self.session, messages)
         except TurnlogError as error:
@@ -246,7 +245,7 @@ class Importer:
     # -------------------------------------------------------------------------------------------------------- storing
 
     async def put(self, read: Read) -> ImportResult | None:
-        """Store a piece; return the result once a session is complete, or has failed.
+        """Store a piece; return the result if it completes a session, or if it has failed.
 
         Raises:
             Unavailable: The store could not be reached.
@@ -269,7 +268,7 @@ class Importer:
 
     async def _restore(self, line: int, part: Part) -> ImportResult | None:
         if part.begins:
-            # a view nests the name: no file leads out of it
+            # a view nests the name: a file cannot reach other namespaces
             store = self.store if part.head.namespace is None else self.store.within(part.head.namespace)
             self._restoring = Restoring(store, line, part.head, part.head.all_metadata(), part.head.times())
             await self._restoring.begin()

@@ -8,10 +8,10 @@ from turnlog import Store
 
 
 async def views_of(store: Store, *, all_namespaces: bool) -> AsyncIterator[tuple[str | None, Store]]:
-    """Yield the store, or a view of each namespace that has sessions, with the name that `within` takes.
+    """Yield the store, or a view of each namespace that has sessions, with its name as an argument of `within`.
 
     Args:
-        store: The store.  A view of a namespace never leads out of it: its namespaces are those nested in it.
+        store: The store.  On a view of a namespace, only the namespaces that are nested in it.
         all_namespaces: Whether to yield all namespaces.
     """
     if not all_namespaces:

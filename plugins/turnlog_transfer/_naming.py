@@ -1,4 +1,4 @@
-"""Ids of imported turns and changes, and the errors of sessions that do not fit."""
+"""Ids of imported turns and changes, and the error of sessions that differ."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from turnlog import Conflict, Key, SessionInfo, SessionNotFound, Store
 
 
 class Differs(Conflict):
-    """The stored session does not fit the imported one, or cannot be compared with it.  Nothing was changed."""
+    """The stored session differs from the imported one, or cannot be compared with it.  Nothing was changed."""
 
 
 def name_of(*parts: object) -> str:
-    """Return an id that is the digest of its parts: the same turn or change has the same id in each import."""
+    """Return an id that is a digest of the parts: the same turn or change has the same id in each import."""
     return f"import-{sha256(repr(parts).encode()).hexdigest()[:32]}"
 
 
 async def own_or_none(store: Store, key: Key) -> SessionInfo | None:
-    """Return the info of a session; None if there is none.
+    """Return the info of a session; None if it does not exist.
 
     Raises:
-        Differs: It belongs to another owner than the store's view.
+        Differs: The store is a view of an owner, and the session belongs to another owner.
     """
     try:
         info = (await store.backend.read(key, last=0, touch=False)).info
     except SessionNotFound:
         return None
     if store.owner not in (None, info.owner):
-        raise Differs(f"session {key} is there already and belongs to another owner: nothing was changed")
+        raise Differs(f"session {key} already exists and belongs to another owner: nothing was changed")
     return info

@@ -1,4 +1,4 @@
-"""`Pace`: a bound on how much is done in a second."""
+"""`Pace`: a rate limit."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable
 
 
 class Pace:
-    """Waits so that no more than a given amount is done in a second, on average.
+    """A rate limit: the amount per second does not exceed a limit on average.
 
     Args:
-        rate: The amount; None: no bound.
+        rate: The limit; None: no limit.
         clock: Returns seconds.
-        sleep: Waits for some seconds.
+        sleep: Waits for a number of seconds.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class Pace:
         self._due = clock()
 
     async def wait(self, amount: float) -> None:
-        """Wait until the amounts before this one are paid for."""
+        """Wait until the limit permits another amount."""
         if self._rate is None:
             return
         now = self._clock()

@@ -1,4 +1,4 @@
-"""Output on standard error: problems, a line each, and the progress."""
+"""Output on standard error: one line for each problem, and the progress."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def complain(text: object, *, where: str = "turnlog") -> None:
 
 
 def counted(number: int, what: str) -> str:
-    """Return a number and what it counts: `1 session`, `2 passes`."""
+    """Return a number with its noun: `1 session`, `2 passes`."""
     return f"{number} {what if number == 1 else what + ('es' if what.endswith('s') else 's')}"
 
 
 def on_one_line(text: str) -> str:
-    r"""Return a text whose characters that could control a terminal are written out, as `\x1b`."""
+    r"""Escape the characters of a text that could control a terminal, for example to `\x1b`."""
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
@@ -32,10 +32,10 @@ def progress(name: str, *, total: int | None = None) -> Iterator[Callable[[int, 
 
     Args:
         name: The name of the command.
-        total: How many bytes there are; None: not known.
+        total: The total number of bytes; None: unknown.
 
     Yields:
-        A function of the bytes that were processed since the last call, and a text about the rest.
+        A function to call with the number of bytes that were processed since the last call, and a text.
     """
     if not sys.stderr.isatty():
         yield lambda *_: None
@@ -44,7 +44,7 @@ def progress(name: str, *, total: int | None = None) -> Iterator[Callable[[int, 
     from rich.progress import BarColumn, DownloadColumn, FileSizeColumn, Progress, TextColumn, TimeElapsedColumn
 
     console, text = Console(stderr=True), TextColumn("{task.fields[text]}", markup=False)
-    size = FileSizeColumn() if total is None else DownloadColumn()  # which would show an unknown total as "?"
+    size = FileSizeColumn() if total is None else DownloadColumn()  # DownloadColumn would show an unknown total as "?"
     with Progress(name, BarColumn(), size, text, TimeElapsedColumn(), console=console, transient=True) as bar:
         task = bar.add_task(name, total=total, text="")
 

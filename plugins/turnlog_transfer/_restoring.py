@@ -1,4 +1,4 @@
-"""`Restoring`: stores the session of an export as it was, in parts."""
+"""`Restoring`: stores one session of an export, in parts."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from ._snapshot import batches, contents, read_back
 class Restoring:
     """Stores one session of an export.  Call `add` with its rounds in order, and then `finish`.
 
-    A session that is not there is made, with its numbers, times, owner, metadata and time to live, unless it has
-    expired since the export.  One that is there is compared round by round.  Rounds that it lacks at its end are
-    appended, as after an import that was interrupted.  Where it holds more, it is left alone.
+    A missing session is created with its numbers, times, owner, metadata and time to live, unless it has expired since
+    the export.  An existing session is compared round by round.  Missing rounds at its end are appended, for example
+    after an interrupted import.  If it has more rounds than the export, it stays unchanged.
 
     Args:
-        store: The store; a view of an owner makes sessions of that owner.
+        store: The store; a view of an owner creates sessions of that owner.
         line: The number of the session's line.
         head: The session's line.
-        metadata: Its metadata.
-        times: When it was made, updated, and expires; None: not known.
+        metadata: The metadata.
+        times: The times of its creation, last update and expiry; None: unknown.
     """
 
     def __init__(self, store: Store, line: int, head: SessionLine, metadata: Metadata, times: Times | None) -> None:
@@ -41,21 +41,21 @@ class Restoring:
         self._compared = False
 
     async def begin(self) -> None:
-        """Look whether the session is there.
+        """Look for an existing session.
 
         Raises:
-            Differs: It belongs to another owner.
+            Differs: The existing session belongs to another owner.
         """
         self._stored = await own_or_none(self._store, self._key)
         if self._stored is None and self._times is not None and self._times.expires is not None:
             self._expired = self._times.expires <= self._store.backend.clock()
 
     async def add(self, records: Sequence[Record]) -> None:
-        """Store the next rounds, or compare them with those that are there.
+        """Store the next rounds, or compare them with the existing ones.
 
         Raises:
-            Differs: The session differs.
-            Conflict: Another writer came between the comparison and the write.
+            Differs: The existing session differs.
+            Conflict: Another writer has changed the session between the comparison and the write.
         """
         if self._expired:
             return
@@ -70,7 +70,7 @@ class Restoring:
         """Return the result, after the last rounds.
 
         Raises:
-            Differs: Of the turns of the export the session has kept none, so that nothing could be compared.
+            Differs: The session has none of the turns of the export, so that nothing could be compared.
         """
         head, stored, receipt = self._head, self._stored, self._receipt
         if self._expired:
@@ -81,8 +81,8 @@ class Restoring:
             assert stored is not None
             if not self._compared and (head.turns > head.first or stored.turns < head.turns):
                 raise Differs(
-                    f"session {self._key} is there already and holds none of the turns {head.first} to "
-                    f"{head.turns - 1} of the export, so that nothing can be compared: nothing was changed"
+                    f"session {self._key} already exists, but has none of the turns {head.first} to "
+                    f"{head.turns - 1} of the export, so that it cannot be compared: nothing was changed"
                 )
             return ImportResult(self._line, head.session, "unchanged")
         dropped = receipt.first - (head.first if stored is None else stored.first)
@@ -90,7 +90,7 @@ class Restoring:
         return ImportResult(self._line, head.session, outcome, self._written, dropped)
 
     async def _missing(self, records: Sequence[Record]) -> Sequence[Record]:
-        """Return the rounds that the session lacks, once the others are found equal."""
+        """Compare rounds with the session, and return those that it lacks."""
         part = await read_back(self._store, self._key.session, records)
         self._stored = info = part.info
         held = {(record.number, record.part): record for record in part.records}
@@ -102,14 +102,14 @@ class Restoring:
                 return records[place:]
             if found is None or contents(found) != contents(record):
                 raise Differs(
-                    f"session {self._key} is there already and differs from the export at turn {record.number}: "
+                    f"session {self._key} already exists and differs from the export at turn {record.number}: "
                     "nothing was changed"
                 )
             self._compared = True
         return ()
 
     def _follows(self, record: Record, stored: Sequence[Record]) -> bool:
-        """Return whether a round comes right after the end of the stored session."""
+        """Return whether a round is the next one after the end of the stored session."""
         assert self._stored is not None
         if record.turns:
             return record.number == self._stored.turns and (self._compared or not stored)
@@ -119,14 +119,14 @@ class Restoring:
         head, begins = self._head, self._stored is None and self._receipt is None
         version = self._receipt.version if self._receipt else self._stored.version if self._stored else None
         metadata: Metadata | None = self._metadata
-        if not begins:  # a value that is there is newer
+        if not begins:  # existing values are newer
             held = self._stored.metadata if self._stored is not None and self._receipt is None else self._metadata
             added = {name: value for name, value in self._metadata.encoded.items() if name not in held}
             metadata = Metadata(added) if added else None
         self._receipt = await self._store.backend.commit(
             self._key,
             Change(
-                # the same step from the same place has the same id: two imports at once store it once
+                # the same step has the same id in each import: simultaneous imports store it once
                 id=name_of(self._key.session, str(version), [(one.number, one.id, one.part) for one in records]),
                 append=records,
                 retain=self._store.retain if records else None,
@@ -145,6 +145,6 @@ class Restoring:
 
 
 def _joined(new: Times, stored: Times) -> Times:
-    """Return the times of a stored session that is extended: none of them moves backwards, nor does its beginning."""
+    """Return the times of an extended session: the earlier creation, the later update and the later expiry."""
     expires = None if new.expires is None or stored.expires is None else max(new.expires, stored.expires)
     return Times(min(new.created, stored.created), max(new.updated, stored.updated), expires)

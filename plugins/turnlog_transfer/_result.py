@@ -11,15 +11,15 @@ class ImportResult(NamedTuple):
     """The result of importing one session, or of a part of the file that cannot be read.
 
     Attributes:
-        line: The number of the line where it begins, from 1.
+        line: The number of its first line, from 1.
         session: The session id; None if it cannot be read.
         outcome: `stored`, `extended`, `unchanged`; `empty`: the conversation has no messages, so no session is created;
-            `expired`: the time to live of the session is over, nothing was stored; `different`: the stored session does
-            not fit, nothing was changed; or `failed`.
-        written: How many messages were written.
-        dropped: How many turns the store's `retain` has dropped of those that were written.
+            `expired`: the session has expired, nothing was stored; `different`: the existing session differs, nothing
+            was changed; or `failed`.
+        written: The number of written messages.
+        dropped: The number of written turns that the store's `retain` has dropped.
         notices: Notes for people.
-        error: Why it is different or has failed.
+        error: The reason for `different` or `failed`.
     """
 
     line: int

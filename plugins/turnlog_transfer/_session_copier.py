@@ -1,9 +1,9 @@
-"""`SessionCopier`: copies one session, so that it can be killed at any moment and go on.
+"""`SessionCopier`: copies one session, and can be killed at any moment and continued.
 
-Before each change the state stores its id and digest, and after it the version that the target has answered.  So after
-a kill at most one change is in doubt.  The target itself tells whether it was stored: it remembers the ids of the last
-changes of a session.  A session of the target is written to, or removed, only at a version that this copy has made.
-Before that, all that is to be copied is decoded: damage in the source changes nothing in the target.
+Before each change, the state stores the id and the digest of the change; after it, the version that the target has
+returned.  After a kill, the outcome of at most one change is therefore unknown.  The target reveals this outcome,
+because a session remembers the ids of its last changes.  A session of the target is changed or removed only at a
+version that this copy has written.  All data is decoded first, so that damage in the source does not change the target.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from ._copy_state import CopyState, Entry
 from ._snapshot import batches, check_rounds, checked_snapshot, contents, read_back, snapshot
 
 _ROUNDS: Final = 1_000
-"""A session that has grown by more rounds is copied anew, in parts: rounds that follow a version are read at once."""
+"""Largest number of new rounds that are appended.  A session with more new rounds is copied again from its beginning,
+in parts, because rounds after a version can only be read all at once."""
 
 _CLOCKS: Final = 60.0
-"""Seconds by which the clocks of two servers may differ: expiries that differ by less count as equal."""
+"""Largest difference between the clocks of two servers in seconds: expiries that differ by less count as equal."""
 
 _NO_SESSION: Final = Version(bytes(16), 0, 0, bytes(16), bytes(16)).session
-"""A condition that no session meets, so that a change under it stores nothing: an epoch is 16 random bytes."""
+"""A condition that no session meets, because an epoch is 16 random bytes.  A change with it stores nothing."""
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -38,8 +39,8 @@ class Done(NamedTuple):
 
     Attributes:
         changed: Whether the target was changed.
-        messages: How many messages were written.
-        bytes: About how many bytes they take.
+        messages: The number of written messages.
+        bytes: The approximate size of the written messages in bytes.
     """
 
     changed: bool
@@ -54,7 +55,7 @@ class SessionCopier:
         name: The name of the namespace in the state.
         source: The store to copy.
         target: The store to write to.
-        state: The versions that were copied before.
+        state: The versions of earlier copies.
 
     Attributes:
         source: The store to copy.
@@ -67,13 +68,13 @@ class SessionCopier:
         self._state = state
 
     async def is_copied(self, info: SessionInfo) -> bool:
-        """Return whether the session was copied as it is now, and its copy is there.
+        """Return whether the present version of the session was copied, and its copy exists.
 
         Args:
             info: The session in the source.
 
         Raises:
-            Conflict: Others wrote to the copy.
+            Conflict: Another writer has changed the copy.
         """
         entry = self._state.get(self._name, info.key.session)
         if entry is None or (entry.source, entry.first) != (str(info.version), info.first):
@@ -82,7 +83,7 @@ class SessionCopier:
         if held is not None and str(held.version) != entry.target:
             raise _foreign(held.key)
         if held is not None and not _same_times(info, held):
-            info = await self.source.info(info.key.session)  # it may have been read long ago, with a page of others
+            info = await self.source.info(info.key.session)  # `info` may be old: it was read with a page
         return held is not None and _same_times(info, held)
 
     async def copy(self, info: SessionInfo) -> Done:
@@ -93,9 +94,9 @@ class SessionCopier:
 
         Raises:
             Changed: The session was cut or replaced while it was read.
-            SessionNotFound: The source has no such session.
-            CorruptRecord: The session is damaged; the target's stays as it is.
-            Conflict: Others wrote to the target's session, or made it.
+            SessionNotFound: The source does not have the session.
+            CorruptRecord: The session is damaged; the target's session stays unchanged.
+            Conflict: Another writer has created or changed the target's session.
         """
         id = info.key.session
         entry = self._state.get(self._name, id)
@@ -114,7 +115,7 @@ class SessionCopier:
         """Remove the copy of a session that the source no longer has.
 
         Raises:
-            Conflict: Others wrote to the target's session.
+            Conflict: Another writer has changed the target's session.
         """
         entry = self._state.get(self._name, session_id)
         if entry is not None:
@@ -124,7 +125,7 @@ class SessionCopier:
     # -------------------------------------------------------------------------------------------------------- writing
 
     async def _write_new(self, id: str, entry: Entry | None) -> Done:
-        """Make the target's session, in place of the one that an entry is about."""
+        """Create the target's session; first remove the copy of `entry`, if there is one."""
         now = self.source.backend.clock()
         info, parts = await checked_snapshot(self.source, id)
         if entry is not None:
@@ -132,7 +133,7 @@ class SessionCopier:
         return await self._write(info, parts, Times.of(info, now))
 
     async def _write(self, info: SessionInfo, parts: AsyncIterator[tuple[Record, ...]], times: Times) -> Done:
-        """Make the target's session, which does not exist."""
+        """Create the target's session, which must not exist."""
         id = info.key.session
         entry, version = Entry(None, info.first, None), None
         begins = Change(
@@ -153,10 +154,10 @@ class SessionCopier:
         return Done(changed=True, messages=info.messages, bytes=info.bytes)
 
     async def _extend(self, info: SessionInfo, entry: Entry) -> Done | None:
-        """Append the new rounds of the source; return None if the target's session has to be made anew.
+        """Append the new rounds of the source; return None if the target's session must be recreated.
 
         Raises:
-            Conflict: Others wrote to the target's session.
+            Conflict: Another writer has changed the target's session.
         """
         assert entry.source is not None
         then = Version.parse(entry.source)
@@ -177,7 +178,7 @@ class SessionCopier:
         version, messages, size = held.version, 0, 0
         changes = _differences(info, held, list(batches(records)), Times.of(info, now))
         for change in changes:
-            # from here on the session is neither as it was nor as it will be
+            # until `_finish`, the target's session equals neither the old nor the new version of the source
             entry, version = await self._commit(
                 info.key.session,
                 entry._replace(source=None),
@@ -202,10 +203,10 @@ class SessionCopier:
         return entry, receipt.version
 
     async def _clear(self, id: str, entry: Entry) -> None:
-        """Remove the target's session, if only this copy wrote to it.
+        """Remove the target's session if only this copy has written to it.
 
         Raises:
-            Conflict: Others wrote to it.
+            Conflict: Another writer has changed it.
         """
         held = await self._held(id)
         if held is None:
@@ -213,7 +214,7 @@ class SessionCopier:
         made = [entry.target]
         if entry.change is not None:
             probe = Change(id=entry.change, metadata={}, asked=entry.digest, expect=_NO_SESSION)
-            try:  # a change that was stored is answered before its condition is looked at
+            try:  # for a stored change, the target returns its receipt before it checks the condition
                 receipt = await self._target.backend.commit(held.key, probe)
             except Conflict:
                 pass
@@ -226,10 +227,10 @@ class SessionCopier:
     # ------------------------------------------------------------------------------------------------------ comparing
 
     async def _accept(self, id: str, held: SessionInfo) -> Entry:
-        """Accept a session that is in the target already, if it equals the source's but for its times.
+        """Accept an existing session of the target if it equals the source's, except for its times.
 
         Raises:
-            Conflict: It does not.
+            Conflict: The sessions differ.
         """
         infos, digests = [], []
         for store in (self.source, self._target):
@@ -249,7 +250,7 @@ class SessionCopier:
         return entry
 
     async def _verify(self, id: str, records: Sequence[Record]) -> None:
-        """Read rounds back, and compare them with those that were written."""
+        """Read rounds back, and compare them with the written ones."""
         part = await read_back(self._target, id, records)
         held = {(record.number, record.part): contents(record) for record in part.records}
         for record in records:
@@ -257,7 +258,7 @@ class SessionCopier:
                 raise _not_equal(part.info.key, f"turn {record.number}")
 
     async def _finish(self, info: SessionInfo, version: Version) -> None:
-        """Compare the info with the source's, and note that the session is copied."""
+        """Compare the info with the source's, and store in the state that the session is copied."""
         held = await self._held(info.key.session)
         if held is None or held.version != version:
             raise _foreign(self._there(info.key.session))
@@ -281,10 +282,10 @@ def _differences(info: SessionInfo, held: SessionInfo, groups: list[tuple[Record
     Args:
         info: The session in the source.
         held: The session in the target.
-        groups: The rounds that it lacks.
+        groups: The missing rounds.
         times: The times of the session in the source.
     """
-    # as bytes: Python holds 1, 1.0 and True for equal
+    # compared as bytes, because 1, 1.0 and True are equal in Python
     old, new = Metadata.of(held.metadata).canonical(), Metadata.of(info.metadata).canonical()
     patch: dict[str, Value] = {name: info.metadata[name] for name, value in new.items() if old.get(name) != value}
     patch |= dict.fromkeys([name for name in old if name not in new])
@@ -300,7 +301,7 @@ def _differences(info: SessionInfo, held: SessionInfo, groups: list[tuple[Record
 
 
 def _same_times(info: SessionInfo, held: SessionInfo) -> bool:
-    """Return whether the target's session has the times of the source's, both just read."""
+    """Return whether two infos, which were just read, have the same times."""
     if (held.created, held.updated) != (info.created, info.updated):
         return False
     if info.expires_in is None:
@@ -315,8 +316,8 @@ def _described(info: SessionInfo) -> tuple[object, ...]:
 
 def _foreign(key: Key) -> Conflict:
     return Conflict(
-        f"session {key} of the target is not as this copy left it: others wrote to it; nothing was changed: erase it "
-        "there to have it copied"
+        f"session {key} of the target was changed by another writer: it stays unchanged; to copy it, erase it in the "
+        "target"
     )
 
 

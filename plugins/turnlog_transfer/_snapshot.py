@@ -1,4 +1,4 @@
-"""A session as it was at one moment, read in parts from its beginning, so that no session has to fit into memory."""
+"""Consistent snapshots of sessions, read in parts from the beginning: a long session need not fit into memory."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from turnlog import Record, Session, SessionInfo, Store
 from turnlog.limits import MAX_MESSAGES
 
 _MESSAGES: Final = 1_000
-"""Messages to read at once: a few megabytes as a rule, and few sessions have more."""
+"""Number of messages to read at once: usually a few megabytes, and few sessions have more."""
 
 _BYTES: Final = 4 * 1024 * 1024
-"""Bytes to read or write at once, where the messages are large."""
+"""Approximate number of bytes to read or write at once, for large messages."""
 
 
 class Changed(Exception):
-    """The session was cut, replaced, deleted or dropped from while it was read."""
+    """The session was cut, replaced or deleted, or turns were dropped, while it was read."""
 
 
 async def snapshot(store: Store, session_id: str) -> tuple[SessionInfo, AsyncIterator[tuple[Record, ...]]]:
-    """Return the info of a session, and its rounds in order; extend no life.
+    """Return the info of a session, and its rounds in order.  No time to live is restarted.
 
-    A session of up to `_MESSAGES` messages is one read.  A longer one is read in parts.  Rounds that
-    other writers append meanwhile are left out.
+    A session of up to `_MESSAGES` messages is read at once.  A longer session is read in parts.  Rounds that other
+    writers append during the read are left out.
 
     Args:
         store: The store.
         session_id: The session.
 
     Returns:
-        The info, and an iterator that raises `Changed` if the session as it was cannot be read to its end.
+        The info, and an iterator that raises `Changed` if the rest of the snapshot cannot be read any more.
 
     Raises:
-        SessionNotFound: There is none.
+        SessionNotFound: The session does not exist.
     """
     session = await store.session(session_id, last=_MESSAGES, touch=False)
     info, records = session.info, session.records
@@ -43,12 +43,12 @@ async def snapshot(store: Store, session_id: str) -> tuple[SessionInfo, AsyncIte
 
 
 async def checked_snapshot(store: Store, session_id: str) -> tuple[SessionInfo, AsyncIterator[tuple[Record, ...]]]:
-    """Return a snapshot after decoding all of its rounds; one that has to be read in parts is read twice.
+    """Return a snapshot after decoding all its rounds; a long session is read twice.
 
     Raises:
-        SessionNotFound: There is none.
+        SessionNotFound: The session does not exist.
         CorruptRecord: A round cannot be decoded.
-        Changed: The session as it was could not be read to its end.
+        Changed: The rest of the snapshot cannot be read any more.
     """
     info, parts = await snapshot(store, session_id)
     records: tuple[Record, ...] = ()
@@ -63,7 +63,7 @@ def check_rounds(records: Sequence[Record]) -> None:
     """Decode rounds.
 
     Raises:
-        CorruptRecord: One of them cannot be decoded.
+        CorruptRecord: A round cannot be decoded.
     """
     for record in records:
         contents(record)
@@ -76,7 +76,7 @@ async def _whole(records: tuple[Record, ...]) -> AsyncIterator[tuple[Record, ...
 
 async def _parts(store: Store, info: SessionInfo) -> AsyncIterator[tuple[Record, ...]]:
     last = max(1, min(_MESSAGES, _BYTES * info.messages // max(1, info.bytes)))
-    step = max(1, last * (info.turns - info.first) // (2 * info.messages))  # turns that hold about half as many
+    step = max(1, last * (info.turns - info.first) // (2 * info.messages))  # turns with about half as many messages
     start = info.first
     while start < info.turns:
         end = min(start + step, info.turns)
@@ -86,16 +86,16 @@ async def _parts(store: Store, info: SessionInfo) -> AsyncIterator[tuple[Record,
                 break
             if end == start + 1:
                 raise Changed
-            end = start + (end - start) // 2  # the turns hold more messages than others: read fewer
+            end = start + (end - start) // 2  # these turns have more messages than the average: read fewer turns
         yield tuple([record for record in records if record.number >= start])
         start = end
 
 
 async def _read(store: Store, info: SessionInfo, last: int, before: int) -> Sequence[Record]:
-    """Return the rounds at the end of the turns below `before`, without those that were added since.
+    """Return the last rounds of the turns below `before`, without rounds that were added after the snapshot.
 
     Raises:
-        Changed: The session is not the one of `info` with turns added.
+        Changed: The session was cut or recreated after the snapshot.
     """
     part = await store.session(info.key.session, last=last, before=before, touch=False)
     then, now = info.version, part.version
@@ -105,10 +105,10 @@ async def _read(store: Store, info: SessionInfo, last: int, before: int) -> Sequ
 
 
 async def read_back(store: Store, session_id: str, records: Sequence[Record]) -> Session:
-    """Return the part of a session that holds these rounds, if they are stored, and ends with their last turn.
+    """Return the part of a session that contains these rounds, if they are stored, and ends with their last turn.
 
     Raises:
-        SessionNotFound: There is none.
+        SessionNotFound: The session does not exist.
     """
     first, last = records[0].number, records[-1].number
     messages = max(1, sum([record.count for record in records]))
@@ -116,11 +116,11 @@ async def read_back(store: Store, session_id: str, records: Sequence[Record]) ->
         part = await store.session(session_id, last=messages, before=last + 1, touch=False)
         if not part.records or part.records[0].number <= max(first, part.info.first):
             return part
-        messages *= 2  # the first round only closes its turn, or the last turn has more rounds than these
+        messages *= 2  # the first round only closes its turn, or the last turn has further rounds
 
 
 def batches(records: Sequence[Record]) -> Iterator[tuple[Record, ...]]:
-    """Yield records in groups that one change may hold: `MAX_MESSAGES` messages, or about `_BYTES` bytes."""
+    """Yield records in groups for one change: at most `MAX_MESSAGES` messages and about `_BYTES` bytes."""
     batch: list[Record] = []
     count = size = 0
     for record in records:
@@ -135,5 +135,5 @@ def batches(records: Sequence[Record]) -> Iterator[tuple[Record, ...]]:
 
 
 def contents(record: Record) -> tuple[object, ...]:
-    """Return the values that a copy of a round must have in common with it."""
+    """Return the values that must be equal in a round and its copy."""
     return record.number, record.id, record.part, record.open, record.time, record.messages

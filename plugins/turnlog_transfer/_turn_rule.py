@@ -1,4 +1,4 @@
-"""The application's rule for where turns begin, named on the command line."""
+"""Load the application's rule for the beginning of turns, which is named on the command line."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from turnlog.rules import TurnRule, check_rule
 
 
 def load_turn_rule(name: str) -> TurnRule:
-    """Return the function of a module, which may lie in the working directory.
+    """Return the function of a module; the module may be in the working directory.
 
-    What the function raises becomes an `InvalidInput`, an error of the line whose message it was given.
+    An exception of the function becomes an `InvalidInput`, an error of the line with the message.
 
     Args:
         name: `module:function`.
@@ -24,13 +24,14 @@ def load_turn_rule(name: str) -> TurnRule:
     module, _, function = name.partition(":")
     if not module or not function:
         raise InvalidInput(f"--begins-turn takes module:function, such as my_rules:begins_turn, not {name!r}")
-    sys.path.append(os.getcwd())  # behind all other folders: no file of it replaces an installed module
+    sys.path.append(os.getcwd())  # last, so that its files do not replace installed modules
     try:
         rule = check_rule(resolve_name(name))
     except InvalidInput as error:
         raise InvalidInput(f"--begins-turn {name}: {error}") from None
     except Exception as error:
-        raise InvalidInput(f"--begins-turn {name} cannot be imported: {type(error).__name__}: {error}") from error
+        text = f"--begins-turn {name} cannot be imported: {type(error).__name__}: {error}"
+        raise InvalidInput(f"{text}; the module must be installed or in the working directory") from error
 
     def begins_turn(message: Message) -> bool:
         try:

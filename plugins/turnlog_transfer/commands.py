@@ -34,6 +34,7 @@ _SQLITE: Final = b"SQLite format 3\0"
 
 _UNITS: Final = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _RATE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([KMG]i?B)?")
+_GO_ON: Final = "stored sessions are kept; to continue, run the same command again"
 
 
 # --------------------------------------------------------------------------------------------------------------- export
@@ -56,23 +57,23 @@ async def _export(
 ) -> int:
     """Write sessions as JSON Lines, without loss; turnlog import reads them.
 
-    Each session is written as it is at one moment.  Applications may use the store meanwhile.
+    Each session is a consistent snapshot.  Applications may use the store during the export.
 
     Args:
-        session: Only this session; without it, all sessions of the namespace.
-        owner: Only the sessions of this owner.
-        all_namespaces: The sessions of all namespaces.
-        output: The file to write; it is there once it is complete, and only its owner may read it.  Without it, the
-            lines go to standard output.
+        session: Export only this session; by default, all sessions of the namespace.
+        owner: Export only the sessions of this owner.
+        all_namespaces: Export the sessions of all namespaces.
+        output: The file to write, by default standard output.  The file is created when it is complete, and only its
+            owner can read it.
         store: The URL of the store, such as sqlite:///chat.db.
         namespace: The namespace; a nested one is written outer/inner.
     """
     opened, done = open_existing(store, namespace=namespace), Exported()
     if all_namespaces and (namespace is not None or _names_namespace(store)):
-        raise InvalidInput("a namespace and --all-namespaces contradict each other: leave out one of the two")
+        raise InvalidInput("a namespace cannot be combined with --all-namespaces: leave out one of them")
     if output is not None:
         _refuse_database(output)
-    on_screen = output is None and sys.stdout.isatty()  # where a bar would stand between the lines
+    on_screen = output is None and sys.stdout.isatty()  # a progress bar would be mixed with the lines
     with nullcontext(_ignore) if on_screen else progress("export") as show:
 
         def count(now: Exported) -> None:
@@ -89,8 +90,8 @@ async def _export(
                     with _whole_file(output) as file:
                         damaged = await _write(lines, file.write)
             except asyncio.CancelledError:  # Ctrl-C
-                rest = "the output is not complete" if output is None else f"{output} is as it was"
-                complain(f"stopped after {counted(done.sessions, 'session')}: {rest}; run it again from the beginning")
+                rest = "the output is incomplete" if output is None else f"{output} was not changed"
+                complain(f"stopped after {counted(done.sessions, 'session')}: {rest}; run the command again")
                 raise
     for error in [] if damaged is None else each_of(damaged):
         complain(error)
@@ -105,7 +106,7 @@ def _ignore(count: int, text: str) -> None:
 
 
 async def _write(lines: AsyncIterator[bytes], write: Callable[[bytes], object]) -> CorruptRecord | None:
-    """Write the lines, and return the error about sessions that are left out."""
+    """Write the lines, and return the error about the sessions that are left out."""
     ended = False
     try:
         async for line in lines:
@@ -119,7 +120,7 @@ async def _write(lines: AsyncIterator[bytes], write: Callable[[bytes], object]) 
 
 
 def _write_standard_output() -> Callable[[bytes], object]:
-    if sys.stdout.isatty():  # other characters may control a terminal; JSON says them in ASCII, too
+    if sys.stdout.isatty():  # other characters may control a terminal; JSON can also write them in ASCII
         return lambda line: sys.stdout.write(_ascii(line.decode()))
     return lambda line: sys.stdout.write(line.decode())
 
@@ -134,12 +135,12 @@ def _ascii(text: str) -> str:
 
 @contextmanager
 def _whole_file(path: str) -> Iterator[BinaryIO]:
-    """Yield a file that takes the place of `path` once it is complete; a device or a pipe is written to as it is."""
-    target = os.path.realpath(path)  # a link stays, and what it leads to is replaced
+    """Yield a file that replaces `path` when it is complete; a device or a pipe is written directly."""
+    target = os.path.realpath(path)  # the target of a link is replaced, not the link
     folder, name = os.path.split(target)
     try:
         if os.path.exists(target) and not os.path.isfile(target):
-            with open(target, "wb") as file:  # a folder is refused here
+            with open(target, "wb") as file:  # raises for a folder
                 yield file
             return
         handle, temporary = tempfile.mkstemp(prefix=f".{name[:50]}.", dir=folder)  # its mode is 0600
@@ -156,7 +157,8 @@ def _whole_file(path: str) -> Iterator[BinaryIO]:
     except OSError as error:
         if isinstance(error, TurnlogError):
             raise
-        raise TurnlogError(f"{path}: cannot be written: {error.strerror or error}") from error
+        text = f"{path}: cannot be written: {error.strerror or error}"
+        raise TurnlogError(f"{text}; check the path and the permissions of its folder") from error
 
 
 def _refuse_database(path: str) -> None:
@@ -165,7 +167,7 @@ def _refuse_database(path: str) -> None:
     Raises:
         InvalidInput: It is a database.
     """
-    with suppress(OSError):  # there is none, or it is reported when it is written
+    with suppress(OSError):  # a missing file is fine; other errors are reported by the write
         if os.path.isfile(path):
             with open(path, "rb") as file:
                 if file.read(len(_SQLITE)) == _SQLITE:
@@ -187,7 +189,7 @@ def import_(app: App) -> None:
 def _no_option(_: object, file: str) -> None:
     """Refuse a misspelt option: because `-` is allowed, any word with a hyphen would be taken for the file."""
     if file.startswith("-") and file != "-":
-        raise ValueError(f"There is no such option; a file of that name is ./{file}")
+        raise ValueError(f"There is no such option; for a file of this name, write ./{file}")
 
 
 def _import(
@@ -202,18 +204,18 @@ def _import(
 ) -> int:
     """Store conversations from a file; a second import stores only new messages.
 
-    The file holds an export of turnlog, conversations as JSON Lines, ChatGPT's or Claude's conversations.json, or a
-    list of messages of OpenAI or LangChain.  A line of a conversation is {"session_id": ..., "messages": [...]}; its
-    other keys become metadata, and so does an opening system message.  A turn begins where the user speaks, in each
-    dialect that turnlog knows, or where --begins-turn says.  Stored sessions are never changed or removed; a
-    conversation that does not fit is an error.
+    The file is an export of turnlog, conversations as JSON Lines, ChatGPT's or Claude's conversations.json, or a list
+    of messages of OpenAI or LangChain.  A line with a conversation is {"session_id": ..., "messages": [...]}.  Its
+    other keys become metadata, and so does a system message at its beginning.  Each message of the user begins a turn;
+    --begins-turn sets another rule.  Stored messages are never changed or removed.  If a stored session differs from
+    the file, it stays unchanged, and the command reports an error.
 
     Args:
         file: The file; - for standard input.
-        store: The URL of the store, such as sqlite:///chat.db; memory:// stores nothing.
+        store: The URL of the store, such as sqlite:///chat.db; with memory:// the command only checks the file.
         namespace: The namespace; a nested one is written outer/inner.
-        owner: The owner of the sessions that are made; without it, that of an export, else nobody.
-        session: The session id of a list of messages.
+        owner: The owner of new sessions; by default the owner in the export, otherwise no owner.
+        session: The session id for a list of messages.
         begins_turn: Your function that returns whether a turnlog.Message begins a turn, as module:function.
     """
     begins = None if begins_turn is None else load_turn_rule(begins_turn)
@@ -232,7 +234,7 @@ def _import(
     except OSError as error:
         if isinstance(error, TurnlogError):
             raise
-        complain(f"{file}: cannot be read: {error.strerror or error}")
+        complain(f"{file}: cannot be read: {error.strerror or error}; check the path")
         return 1
 
 
@@ -243,7 +245,7 @@ def _opened(path: str) -> Iterator[BinaryIO]:
             raise OSError("standard input is closed")
         yield sys.stdin.buffer
     else:
-        # the name as it was typed, whatever the locale
+        # the bytes of the name as typed, independent of the locale
         with open(path.encode("utf-8", "surrogateescape"), "rb") as file:
             yield file
 
@@ -259,7 +261,7 @@ def _import_from(file: BinaryIO, name: str, importer: Importer) -> int:
                 try:
                     result = None if read.found is None else runner.run(importer.put(read))
                 except STORE_IS_GONE:
-                    complain(f"stopped at line {read.line}; what is stored stays, run it again to go on", where=name)
+                    complain(f"stopped at line {read.line}; {_GO_ON}", where=name)
                     raise
                 if result is not None:
                     totals.add(result)
@@ -268,7 +270,7 @@ def _import_from(file: BinaryIO, name: str, importer: Importer) -> int:
                 show(read.size, counted(totals.stored + totals.extended + totals.unchanged, "session"))
         except KeyboardInterrupt:
             done = f"{counted(totals.stored, 'session')} stored, {totals.extended} extended"
-            complain(f"stopped at line {line}: {done}; what is stored stays, run it again to go on", where=name)
+            complain(f"stopped at line {line}: {done}; {_GO_ON}", where=name)
             raise
         finally:
             runner.run(root.close())
@@ -278,9 +280,9 @@ def _import_from(file: BinaryIO, name: str, importer: Importer) -> int:
         f"{empty}{totals.different} different, {totals.failed} failed; {counted(totals.messages, 'message')} written"
     )
     if totals.expired:
-        complain(f"left out {counted(totals.expired, 'session')} whose time to live is over", where=name)
+        complain(f"left out {counted(totals.expired, 'expired session')}", where=name)
     if not seen:
-        complain("holds nothing to import", where=name)
+        complain("contains nothing to import", where=name)
     if totals.dropped:
         complain(f"retain={root.retain} has dropped the oldest {totals.dropped} of the imported turns")
     return 0 if totals.complete else 1
@@ -289,7 +291,7 @@ def _import_from(file: BinaryIO, name: str, importer: Importer) -> int:
 def _size(file: BinaryIO) -> int | None:
     try:
         status = os.fstat(file.fileno())
-    except OSError:  # io.UnsupportedOperation is one
+    except OSError:  # also io.UnsupportedOperation
         return None
     return status.st_size if stat.S_ISREG(status.st_mode) else None
 
@@ -313,30 +315,31 @@ async def _copy(
     rate: str | None = None,
     passes: int = 10,
 ) -> int:
-    """Copy the sessions of a store into another store, and remove from there the sessions that were erased since.
+    """Copy the sessions of a store into another store, and remove erased sessions from the other store.
 
-    Applications may use the source meanwhile, but not write to the target.  The command makes passes until one finds
-    nothing changed.  To continue after an interruption, or to copy later changes, run the same command again.
+    Applications may use the source during the copy, but must not write to the target.  The command repeats passes until
+    a pass finds no changes.  To continue after an interruption, or to copy later changes, run the same command again.
 
     Args:
-        source: The URL of the store to copy, such as sqlite:///chat.db; ?namespace= names another namespace.
+        source: The URL of the store to copy, such as sqlite:///chat.db; ?namespace= selects another namespace.
         target: The URL of the store to write to.
         all_namespaces: Copy all namespaces.
-        allow_empty: The source may have no sessions left: then all copies are removed.
-        state: The file of the versions that were copied; it is made if it is missing.  Delete it after the last copy.
-        rate: The most to copy in a second: sessions, such as 50, or bytes, such as 10MB.
+        allow_empty: Allow a source without sessions, and remove all copies.
+        state: The file that records the copied versions.  It is created if it is missing.  Delete it after the last
+            copy.
+        rate: The limit per second, as a number of sessions, such as 50, or of bytes, such as 10MB.
         passes: The maximum number of passes.
     """
     sessions, size = _parse_rate(rate)
     stores = open_existing(source), open_store(target)
     if all_namespaces and (_names_namespace(source) or _names_namespace(target)):
-        raise InvalidInput("?namespace= in a URL and --all-namespaces contradict each other: leave out one of the two")
+        raise InvalidInput("?namespace= in a URL cannot be combined with --all-namespaces: leave out one of them")
     with progress("copy") as show:
         passes_seen, read, copied, said = 0, 0, 0, set[str]()
 
         def report(result: CopyResult) -> None:
             nonlocal passes_seen, read, copied
-            if result.error is not None and str(result.error) not in said:  # each pass finds it again
+            if result.error is not None and str(result.error) not in said:  # each pass reports it again
                 said.add(str(result.error))
                 complain(result.error)
             read = read + 1 if result.in_pass == passes_seen else 1
@@ -370,7 +373,7 @@ async def _copy(
     )
     if totals.changed:
         complain(
-            f"pass {totals.passes}, the last, has found {counted(totals.changed, 'session')} changed: "
+            f"the last pass, number {totals.passes}, has found {counted(totals.changed, 'changed session')}: "
             "stop all writers of the source, and run the same command again"
         )
     return 0 if totals.complete else 1
@@ -378,14 +381,14 @@ async def _copy(
 
 @asynccontextmanager
 async def _source(store: Store, url: str) -> AsyncIterator[None]:
-    """Open the source; one that is not there is a mistake, not a store to be made."""
+    """Open the source, which must exist: it is never created."""
     try:
         await store.open()
     except SchemaError as error:
         if not error.missing:
             raise
         place = masked_url(url)
-        raise SchemaError(f"the source, {place}, has no tables of turnlog or is not there: check its URL") from error
+        raise SchemaError(f"the source, {place}, does not exist or has no turnlog tables: check its URL") from error
     try:
         yield
     finally:
@@ -393,13 +396,14 @@ async def _source(store: Store, url: str) -> AsyncIterator[None]:
 
 
 def _parse_rate(rate: str | None) -> tuple[float | None, float | None]:
-    """Return the sessions and the bytes a second that a rate allows; one of them is None."""
+    """Return the limits of a rate in sessions and in bytes per second; one of them is None."""
     if rate is None:
         return None, None
     found = _RATE.fullmatch(rate)
     if found is None or not float(found[1]):
         raise InvalidInput(
-            f"--rate takes sessions a second, such as 50, or bytes, such as 10MB, not {on_one_line(rate)}"
+            "--rate must be a number of sessions per second, such as 50, or of bytes per second, such as 10MB, not "
+            f"'{on_one_line(rate)}'"
         )
     amount = float(found[1])
     return (None, amount * _UNITS[found[2]]) if found[2] else (amount, None)

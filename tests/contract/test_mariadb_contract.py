@@ -96,7 +96,7 @@ async def test_a_statement_over_the_limit_of_the_server() -> None:
         connection = await lent(store)
         await store.append("a", [user("x")])
         for name in ("a", "b"):  # known session, unknown session
-            with pytest.raises(TooLarge, match="raise its max_allowed_packet"):
+            with pytest.raises(TooLarge, match="increase max_allowed_packet on the server"):
                 await store.append(name, [user("x" * (1 << 20))])
         await store.append("a", [user("y" * 1_000_000)])
         assert [len(turn.messages[0].text) for turn in (await store.session("a")).turns] == [1, 1_000_000]

@@ -179,7 +179,7 @@ async def test_everything_was_removed(tmp_path: Path, other: Other) -> None:
         (tmp_path / name).unlink()
     with pytest.raises(Unavailable, match=GONE):
         await store.append("alice", [user("b")])
-    with pytest.raises(Unavailable, match="is not there any more: restore it; or close the store"):
+    with pytest.raises(Unavailable, match="does not exist any more: restore it; to create an empty one"):
         await store.append("alice", [user("b")])
     shutil.copy(saved, tmp_path / "chat.db")
     assert await append(store, "c") == ["c"]

@@ -67,9 +67,15 @@ def wrong(**options: object) -> dict[str, object]:
         ({"alerts": {"metric": "m"}}, "config: alerts: must be a list of tables, not dict: write [[alerts]]"),
         ({"alerts": ["slow"]}, "config: alerts[0]: must be a table, not str: write [[alerts]]"),
         ({"alert": []}, "config: alert is not known: the tables are store and alerts; did you mean 'alerts'?"),
-        (wrong(), "config: alerts[1]: above or below must be given, and not both: write the threshold as above = 0.2"),
-        (wrong(above=1, abov=2), "config: alerts[1]: there is no key 'abov'; there are metric, above, below, for,"),
-        (wrong(above=1, for_=2), "config: alerts[1]: there is no key 'for_'; there are"),
+        (
+            wrong(),
+            (
+                "config: alerts[1]: an alert needs either above or below, but neither is given: write one threshold, "
+                "such as above = 0.2"
+            ),
+        ),
+        (wrong(above=1, abov=2), "config: alerts[1]: 'abov' is not an option of alerts"),
+        (wrong(above=1, for_=2), "config: alerts[1]: 'for_' is not an option of alerts"),
         (wrong(metric="load_latency"), "config: alerts[1].metric: must be one of active_sessions, avg_history_size."),
         (wrong(metric="p95"), "load_latency.p99, storage_used, not 'p95'"),
         (wrong(metric=["p95"]), "config: alerts[1].metric: must be one of"),
@@ -77,12 +83,15 @@ def wrong(**options: object) -> dict[str, object]:
         (wrong(metric="storage_used", above="9s"), 'config: alerts[1].above: "9s" is not a size; write 65536, "64KiB"'),
         (wrong(metric="active_sessions", below="9"), "config: alerts[1].below: must be a number such as 1000, not str"),
         (wrong(metric="active_sessions", below=float("nan")), "config: alerts[1]: below must be a number from"),
-        (wrong(above=1, clear_at="2s"), "config: alerts[1]: clear_at must be at most the threshold, not 2"),
+        (
+            wrong(above=1, clear_at="2s"),
+            "config: alerts[1]: clear_at must be at most the threshold, above 1 s, not 2 s",
+        ),
         (wrong(above=1, **{"for": "5 minutes"}), 'config: alerts[1].for: "5 minutes" is not a duration'),
         (wrong(above=1, cooldown=-1), "config: alerts[1].cooldown: -1 is not a duration"),
-        (wrong(above=1, to="mail"), 'config: alerts[1]: to is not a destination: write "log", the URL of a webhook'),
-        (wrong(above=1, to=[]), "config: alerts[1]: to must hold at least one destination"),
-        (wrong(above=1, to=5), "config: alerts[1]: to must hold text, not int"),
+        (wrong(above=1, to="mail"), 'config: alerts[1]: to must be "log", the URL of a webhook'),
+        (wrong(above=1, to=[]), "config: alerts[1]: to must have at least one destination"),
+        (wrong(above=1, to=5), "config: alerts[1]: to must be text, not int"),
         (wrong(above=1, to="https://u:hunter2@example.com"), "config: alerts[1]: to is a URL with a user"),
         (wrong(above=1, name=5), "config: alerts[1]: name must be text, not int"),
         (
@@ -176,7 +185,7 @@ def test_check_refuses_a_destination_that_is_not_set(capsys: Any) -> None:
     """`turnlog alerts run` refuses it in the same way."""
     Path("turnlog.toml").write_text("[[alerts]]\nmetric = 'active_sessions'\nabove = 0\nto = 'env:NOT_SET'\n")
     assert main(["alerts", "check", "--store=memory://"]) == 2
-    assert "the variable NOT_SET is not set" in capsys.readouterr().err
+    assert "the environment variable NOT_SET is not set" in capsys.readouterr().err
 
 
 def test_check_measures_a_real_store(capsys: Any) -> None:
@@ -203,7 +212,7 @@ def test_run_reports_each_alert_that_begins_or_ends(monkeypatch: pytest.MonkeyPa
     out, err = capsys.readouterr()
     assert out == ""
     assert err == (
-        "turnlog: 2 alerts, evaluated every 1ms; Ctrl-C stops it\n"
+        "turnlog: evaluating 2 alerts every 1ms; press Ctrl-C to stop\n"
         "turnlog: alert 'slow loads' is firing: load_latency.p95 is 300 ms, above 200 ms\n"
         "turnlog: alert 'slow loads' is resolved: load_latency.p95 is 100 ms, no longer above 200 ms\n"
     )
@@ -214,11 +223,11 @@ def test_run_reports_each_alert_that_begins_or_ends(monkeypatch: pytest.MonkeyPa
     [
         (["check"], "", 2, "no alert is configured: write [[alerts]] tables in turnlog.toml"),
         (["run"], "", 2, "no alert is configured: write [[alerts]] tables in turnlog.toml"),
-        (["run", "--every=0"], CONFIG, 2, "--every: must be more than 0 seconds; write 30s or 5m"),
+        (["run", "--every=0"], CONFIG, 2, "--every must be more than 0 seconds: write 30s or 5m"),
         (["run", "--every=often"], CONFIG, 2, '--every: "often" is not a duration'),
-        (["run"], f"{CONFIG}\nto = 'env:NO_SUCH_URL'", 2, "the variable NO_SUCH_URL is not set"),
-        (["check"], f"{CONFIG}\nfro = '5m'", 2, "turnlog.toml: alerts[1]: there is no key 'fro'"),
-        (["check", "--store=sqlite:///none.db"], CONFIG, 3, "none.db' is not there"),
+        (["run"], f"{CONFIG}\nto = 'env:NO_SUCH_URL'", 2, "the environment variable NO_SUCH_URL is not set"),
+        (["check"], f"{CONFIG}\nfro = '5m'", 2, "turnlog.toml: alerts[1]: 'fro' is not an option of alerts"),
+        (["check", "--store=sqlite:///none.db"], CONFIG, 3, "none.db' does not exist"),
         (["chek"], CONFIG, 2, 'Did you mean "check"?'),
     ],
 )

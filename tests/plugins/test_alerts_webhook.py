@@ -66,8 +66,8 @@ async def test_a_webhook_that_recovers_receives_the_event_once(server: HookServe
         ([503] * 9, 4, "4 attempts failed, the last one with status 503"),
         (["drop"] * 9, 4, "4 attempts failed, the last one with RemoteProtocolError"),
         (["hang"] * 9, 4, "4 attempts failed, the last one with TimeoutError"),
-        ([302], 1, "it redirects (302), which is not followed: use the URL that it leads to"),
-        ([404], 1, "it refused the event with status 404: check the URL"),
+        ([302], 1, "the server redirects (status 302): use the URL of the redirect"),
+        ([404], 1, "the server refused the event with status 404: check the URL"),
     ],
     ids=str,
 )
@@ -155,11 +155,14 @@ async def test_the_url_may_come_from_a_variable(server: HookServer, monkeypatch:
 @pytest.mark.parametrize(
     ("value", "says"),
     [
-        (None, 'the variable ALERT_URL is not set: to = "env:ALERT_URL" takes the URL of a webhook from it'),
-        ("", "the variable ALERT_URL is not a destination: write"),
-        ("log", "the variable ALERT_URL is not a destination: write"),
-        ("hunter2", "the variable ALERT_URL is not a destination: write"),
-        ("https://u:hunter2@example.com", "the variable ALERT_URL is a URL with a user, which is not supported"),
+        (None, "the environment variable ALERT_URL is not set: set it to the URL of a webhook"),
+        ("", "the environment variable ALERT_URL must be the URL of a webhook"),
+        ("log", "the environment variable ALERT_URL must be the URL of a webhook"),
+        ("hunter2", "the environment variable ALERT_URL must be the URL of a webhook"),
+        (
+            "https://u:hunter2@example.com",
+            "the environment variable ALERT_URL is a URL with a user, which is not supported",
+        ),
         ("https://\u2603/hunter2", "to is a malformed URL of a webhook: check its host"),
     ],
 )

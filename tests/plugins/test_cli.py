@@ -159,7 +159,7 @@ BAD = {
     "not JSON: nested": "[" * 100_000,
     "not UTF-8: byte 17": b'{"session_id": "\xff"}',
     "must be an object": "[1]",
-    "session_id is missing; there are messages": {"messages": []},
+    "session_id is missing, found: messages": {"messages": []},
     "messages is missing": {"session_id": "x"},
     "at least one message, not an empty list": {"session_id": "x", "messages": []},
     "at least one message, not an object": {"session_id": "x", "messages": {}},
@@ -271,7 +271,7 @@ def test_a_session_that_differs_is_an_error_and_stays_as_it_is(store: Kept, tmp_
     assert main(["import", path]) == 1
     out, err = capsys.readouterr()
     assert out == "2 sessions stored, 0 extended, 0 unchanged, 1 different, 0 failed; 6 messages written\n"
-    assert f"{path}:2: session 's' in 'default' is there already and differs from this line at message 2" in err
+    assert f"{path}:2: session 's' in 'default' already exists and differs from this line at message 2" in err
     assert load(store, "s") == conversation("s", "a", "b")["messages"]
 
 
@@ -301,7 +301,7 @@ def test_only_a_line_that_equals_its_session_is_unchanged(
     unchanged, different = (1, 0) if same else (0, 1)
     assert out.startswith(f"1 session stored, 0 extended, {unchanged} unchanged, {different} different, 1 failed;")
     assert [text.split(": ")[0] for text in err.splitlines()] == [f"{path}:1"] * different + [f"{path}:2"]
-    assert same or f"{path}:1: session 's' in 'default' is there already and " in err
+    assert same or f"{path}:1: session 's' in 'default' already exists" in err
     assert (version(store, "s"), load(store, "s")) == (before, stored)
 
 
@@ -312,9 +312,7 @@ def test_a_line_that_differs_is_enough_for_exit_code_1(monkeypatch: Any, tmp_pat
     assert main(["import", path := jsonl(tmp_path / "a.jsonl", conversation("s", "x"))]) == 1
     out, err = capsys.readouterr()
     assert out == "0 sessions stored, 0 extended, 0 unchanged, 1 different, 0 failed; 0 messages written\n"
-    assert err.startswith(
-        f"{path}:1: session 's' in 'default' is there already and its first 2 turns have been dropped"
-    )
+    assert err.startswith(f"{path}:1: session 's' in 'default' already exists, but its first 2 turns have been dropped")
     assert err.count("\n") == 1
 
 
@@ -359,7 +357,10 @@ def test_an_import_that_was_interrupted_goes_on_to_the_same_end(
     assert main(["import", path]) == 3
     assert capsys.readouterr() == (
         "",
-        f"{path}: stopped at line 2; what is stored stays, run it again to go on\nturnlog: the store is gone\n",
+        (
+            f"{path}: stopped at line 2; stored sessions are kept; to continue, run the same command again\n"
+            "turnlog: the store is gone\n"
+        ),
     )
     assert len(load(store, "two")) == 4
     store.backend.before = lambda change: None
@@ -1085,7 +1086,10 @@ def test_version(capsys: Any) -> None:
         (["list", "--store=nowhere://u:hunter2@h/"], "no backend is named 'nowhere'"),
         (["list", "--store=u:hunter2@h/"], "not a URL"),
         (["list", "--stor=redis://u:hunter2@h/"], "--store"),
-        (["import", "--stor=redis://u:hunter2@h/", "a.jsonl"], "no such option; a file of that name is ./--stor"),
+        (
+            ["import", "--stor=redis://u:hunter2@h/", "a.jsonl"],
+            "no such option; for a file of this name, write ./--stor",
+        ),
         (["import", "a.jsonl", "--stor=redis://u:hunter2@h/"], "Did you mean --store?"),
         (["import"], "FILE"),
         (["import", "-", "-"], "-"),
@@ -1211,10 +1215,10 @@ def test_a_command_that_needs_a_store_creates_no_file(
     ):
         assert main([*command, f"--store={url}"]) == 3
         make = f"turnlog migrate --store 'sqlite:///{quote(str(tmp_path / name))}'"
-        assert capsys.readouterr() == ("", f"turnlog: sqlite {name!r} is not there; if it is to be made here: {make}\n")
+        assert capsys.readouterr() == ("", f"turnlog: sqlite {name!r} does not exist; to create it, run: {make}\n")
     monkeypatch.setenv("TURNLOG_STORE_URL", f"{scheme}:///typo.db")
     assert main(command) == 3
-    assert "'typo.db' is not there" in capsys.readouterr().err
+    assert "'typo.db' does not exist" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -1245,12 +1249,12 @@ def test_migrate_makes_the_tables_once(tmp_path: Path, monkeypatch: Any, capsys:
     monkeypatch.chdir(tmp_path)
     url = "--store=sqlite:///chat.db?ttl=30d"
     assert main(["migrate", url]) == 0
-    assert capsys.readouterr() == ("sqlite 'chat.db': made the tables, version 1\n", "")
+    assert capsys.readouterr() == ("sqlite 'chat.db': created the tables, version 1\n", "")
     assert [path.name for path in tmp_path.iterdir()] == ["chat.db"]  # the store was closed: no log remains
     assert main(["list", url]) == 0
     assert capsys.readouterr() == ("", "turnlog: there are no sessions in namespace 'default'\n")
     assert main(["migrate", url]) == 0
-    assert capsys.readouterr() == ("sqlite 'chat.db': the tables are of version 1, nothing to do\n", "")
+    assert capsys.readouterr() == ("sqlite 'chat.db': the tables have version 1, nothing to do\n", "")
 
 
 def test_migrate_takes_the_configured_store_and_ignores_its_option_migrate(
@@ -1260,9 +1264,9 @@ def test_migrate_takes_the_configured_store_and_ignores_its_option_migrate(
     (tmp_path / "turnlog.toml").write_text('[store]\nurl = "sqlite:///chat.db"\nmigrate = "check"\n')
     typed(monkeypatch, "hi\n")
     assert main(["chat", "--session=s"]) == 3
-    assert "if it is to be made here: turnlog migrate --store " in capsys.readouterr().err
+    assert "to create it, run: turnlog migrate --store " in capsys.readouterr().err
     assert main(["migrate"]) == 0
-    assert "made the tables" in capsys.readouterr().out
+    assert "created the tables" in capsys.readouterr().out
     typed(monkeypatch, "hi\n")
     assert main(["chat", "--session=s"]) == 0
 
@@ -1445,8 +1449,8 @@ def test_one_ctrl_c_ends_an_import_that_waits_for_a_line(tmp_path: Path) -> None
             process.send_signal(signal.SIGINT)
             assert process.wait(timeout=20) == 130
             assert process.stderr.read() == (
-                b"standard input: stopped at line 2: 1 session stored, 0 extended; what is stored stays, run it again "
-                b"to go on\n"
+                b"standard input: stopped at line 2: 1 session stored, 0 extended; stored sessions are kept; "
+                b"to continue, run the same command again\n"
             )
         finally:
             process.kill()

@@ -208,10 +208,12 @@ async def test_another_writer_uses_the_newest_after_ten_minutes() -> None:
 async def test_too_little_to_train_on_is_an_error() -> None:
     async with ZstdLayer(MemoryBackend(), dictionary=True) as layer:
         store = Store(layer)
-        with pytest.raises(InvalidInput, match="0 rounds of 0 sessions in 'default', 0 bytes, are too few"):
+        with pytest.raises(
+            InvalidInput, match="namespace 'default' has too few rounds to train a dictionary: 0 in 0 sessions, 0 bytes"
+        ):
             await layer.train("default")
         await store.append("s", [user("hello")])
-        with pytest.raises(InvalidInput, match="1 rounds of 1 sessions"):
+        with pytest.raises(InvalidInput, match="too few rounds to train a dictionary: 1 in 1 sessions"):
             await layer.train("default")
         await store.append("s", exchange(Random(1)))
         assert WITH_DICTIONARY not in await codecs(layer.inner, "s")

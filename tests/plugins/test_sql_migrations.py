@@ -316,19 +316,23 @@ def damaged(*sql: str) -> Callable[[Place], None]:
 
 REFUSED: dict[str, tuple[Callable[[Place], None], int, str]] = {
     "nothing": (nothing, NOW, "turnlog migrate"),
-    "older": (older, LATER, f"are of version {NOW}, this turnlog needs {LATER}: run 'turnlog migrate'"),
-    "newer": (newer, NOW, f"are of version {LATER}, this turnlog knows {NOW}: upgrade it"),
-    "version 0": (damaged("UPDATE turnlog_schema SET version = 0"), NOW, "of version 0, .* restore them from a backup"),
+    "older": (older, LATER, f"have version {NOW}, but this turnlog needs version {LATER}: run 'turnlog migrate'"),
+    "newer": (newer, NOW, f"have version {LATER}, but this turnlog supports only version {NOW}: upgrade turnlog"),
+    "version 0": (
+        damaged("UPDATE turnlog_schema SET version = 0"),
+        NOW,
+        "impossible version 0: restore them from a backup",
+    ),
     "no version": (damaged("DELETE FROM turnlog_schema"), NOW, "without a version: restore them from a backup"),
     "no table": (
         damaged("DROP TABLE turnlog_changes"),
         NOW,
-        "not as turnlog made them: .*: restore them from a backup",
+        "not as turnlog created them: .*: restore them from a backup",
     ),
     "no column": (
         damaged("ALTER TABLE turnlog_records DROP COLUMN payload"),
         NOW,
-        "not as turnlog made them: .*: restore them from a backup",
+        "not as turnlog created them: .*: restore them from a backup",
     ),
 }
 ALWAYS = [name for name in REFUSED if name not in ("nothing", "older")]
@@ -361,10 +365,10 @@ def test_current_tables_are_checked_and_used(place: Place) -> None:
 
 def test_bring_up_reports_its_work_with_any_option(place: Place) -> None:
     said = [asyncio.run(place.backend(migrate="check").bring_up()).partition(": ")[2] for _ in range(2)]
-    assert said == [f"made the tables, version {NOW}", f"the tables are of version {NOW}, nothing to do"]
+    assert said == [f"created the tables, version {NOW}", f"the tables have version {NOW}, nothing to do"]
     with turnlog_of(LATER):
         said = [asyncio.run(place.backend().bring_up()).partition(": ")[2]]
-    assert said == [f"brought the tables from version {NOW} to {LATER}"]
+    assert said == [f"upgraded the tables from version {NOW} to version {LATER}"]
 
 
 def test_the_wait_for_another_process_that_migrates_has_an_end() -> None:

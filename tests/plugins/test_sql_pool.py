@@ -302,7 +302,7 @@ async def test_waiting_too_long_for_a_connection_is_unavailable() -> None:
     lender = Lender()
     held = await lender.acquire()
     with pytest.raises(
-        Unavailable, match="a server: all 1 connections were in use all the time: nothing was done; pool_"
+        Unavailable, match="a server: all 1 connections were in use until the timeout: nothing was done; increase pool_"
     ):
         await lender.acquire(0.01)
     lender.pool.release(held, sound=True)
@@ -456,7 +456,7 @@ async def test_a_transaction_that_conflicts_is_repeated_up_to_a_limit() -> None:
         assert await driver.written("a") == "a"
         assert len(driver.made) == 1  # the connection is sound
         driver.before["a"] = refuse(failure, 20)
-        with pytest.raises(Unavailable, match=r"others were in the way 20 times, .*: nothing was stored"):
+        with pytest.raises(Unavailable, match=r"other transactions conflicted 20 times, .*: nothing was stored"):
             await driver.written("a")
 
 
@@ -464,7 +464,7 @@ async def test_an_unknown_outcome_stays_unknown_after_later_conflicts() -> None:
     driver = Driver()
     driver.after["now"] = lose
     driver.before["a"] = refuse(Failure.BEGIN_ANEW, 20)
-    with pytest.raises(OutcomeUnknown, match="others were in the way 20 times"):
+    with pytest.raises(OutcomeUnknown, match="other transactions conflicted 20 times"):
         await driver.written("a", first="now")
 
 
@@ -479,7 +479,7 @@ async def test_the_wait_for_others_ends_with_the_timeout() -> None:
         raise Refused(Failure.BEGIN_ANEW)
 
     driver.before["a"] = refused_slowly
-    with pytest.raises(Unavailable, match="others were in the way 1 times"):
+    with pytest.raises(Unavailable, match="other transactions conflicted 1 times"):
         await driver.written("a")
     with pytest.raises(Unavailable):
         await driver.asked("a")

@@ -28,7 +28,7 @@ from turnlog_metrics._screen import as_screen
 from turnlog_metrics.prometheus import StateCollector, serving
 
 KEYS = ["active_sessions", "avg_history_size", "load_latency", "storage_used"]
-NOTE = "turnlog: load_latency is that of 100 probe reads of the last 20 messages\n"
+NOTE = "turnlog: load_latency was measured with 100 probe reads of the last 20 messages\n"
 
 
 @pytest.fixture
@@ -206,8 +206,8 @@ def test_a_screen_of_six_lines(width: int) -> None:
         (["--serve", ":9464"], "must be HOST:PORT"),
         (["--serve", "127.0.0.1:65536"], "must be HOST:PORT"),
         (["--serve", "127.0.0.1:x"], "must be HOST:PORT"),
-        (["--serve", "127.0.0.1:0", "--json"], "--serve prints nothing: leave out --watch and --json"),
-        (["--serve", "127.0.0.1:0", "--watch"], "leave out --watch"),
+        (["--serve", "127.0.0.1:0", "--json"], "--serve cannot be combined with --watch or --json"),
+        (["--serve", "127.0.0.1:0", "--watch"], "cannot be combined with --watch"),
         (["--namespace", ""], "namespace"),
     ],
 )
@@ -350,9 +350,8 @@ def test_a_store_whose_event_loop_has_ended_is_down() -> None:
 
 async def test_a_collector_does_not_wait_for_its_own_event_loop() -> None:
     collector = StateCollector(StateMetrics(Store(MemoryBackend())))
-    # The library's own registry also asks for descriptions.
-    CollectorRegistry(auto_describe=True).register(collector)
-    with pytest.raises(RuntimeError, match="another thread"):
+    CollectorRegistry(auto_describe=True).register(collector)  # as the library's own, which asks for a description
+    with pytest.raises(RuntimeError, match="outside the thread of its event loop"):
         next(collector.collect())
 
 

@@ -510,7 +510,7 @@ async def test_an_error_of_telemetry_is_logged_once_and_not_raised(when: str, ca
             await store.load("none")
     assert trace.get_current_span() is before
     assert [record.getMessage() for record in caplog.records] == [
-        "telemetry failed with RuntimeError; the store works on without it"
+        "telemetry failed with RuntimeError; the store works without it"
     ]
     assert sdk.values(DURATION, "db.operation.name", "error.type") == {
         ("commit", None): 1,

@@ -63,7 +63,7 @@ def test_an_import_says_what_has_expired(store: Kept, tmp_path: Path, monkeypatc
     assert main(["import", str(path)]) == 0
     assert capsys.readouterr() == (
         "1 session stored, 0 extended, 0 unchanged, 0 different, 0 failed; 2 messages written\n",
-        f"{path}: left out 1 session whose time to live is over\n",
+        f"{path}: left out 1 expired session\n",
     )
     assert [*all_of(other)] == ["b"]
 
@@ -130,7 +130,7 @@ def test_an_export_and_a_state_replace_no_store(tmp_path: Path, monkeypatch: Any
     assert main(["export", "--store=sqlite:///a.db", "-o", "a.db"]) == 2
     assert "a.db is an SQLite database, which -o would replace" in capsys.readouterr().err
     assert main(["copy", "sqlite:///a.db", "sqlite:///b.db", "--state=a.db"]) == 2
-    assert "a.db is the database of something else: name another file with --state" in capsys.readouterr().err
+    assert "a.db is the database of another program: name another file with --state" in capsys.readouterr().err
     assert (tmp_path / "a.db").read_bytes() == before
 
 
@@ -213,14 +213,14 @@ def test_empty_conversations_are_counted_and_named_and_a_second_import_changes_n
             f"{'1 session' if stored else '0 sessions'} stored, 0 extended, {unchanged} unchanged, 1 em"
         )
         (line,) = err.splitlines()
-        assert line.endswith("' is empty, it has no messages: no session is made of it")
+        assert line.endswith("' has no messages: no session is created")
 
 
 def test_a_list_of_messages_takes_a_session(store: Kept, tmp_path: Path, capsys: Any) -> None:
     path = tmp_path / "x"
     path.write_text('\n[{"role": "user", "content": "hi"}]')
     assert main(["import", str(path)]) == 1
-    assert f"{path}:2: a list of messages has no session id: name one with --session" in capsys.readouterr().err
+    assert f"{path}:2: a list of messages needs a session id: pass --session" in capsys.readouterr().err
     assert main(["import", str(path), "--session", "new"]) == 0
     assert load(store, "new") == [{"role": "user", "content": "hi"}]
 
@@ -235,7 +235,7 @@ def test_a_name_that_the_file_has_too_is_refused(store: Kept, tmp_path: Path, mo
     for file in (path, tmp_path / "lines", tmp_path / "array"):
         capsys.readouterr()
         assert main(["import", str(file), "--session=q"]) == 2
-        assert "the file names its sessions: leave out --session" in capsys.readouterr().err
+        assert "the file contains session ids: leave out --session" in capsys.readouterr().err
     assert not all_of(other)
     use(monkeypatch, named := Naming())
     append(named, "s", user("1"))
@@ -245,7 +245,7 @@ def test_a_name_that_the_file_has_too_is_refused(store: Kept, tmp_path: Path, mo
     for option in ("--namespace=y", "--store=sqlite:///none.db?namespace=y"):
         capsys.readouterr()
         assert main(["import", str(path), option]) == 2
-        assert "the file names the namespace of each session, here 'default': leave out" in capsys.readouterr().err
+        assert "the file contains namespaces, here 'default': leave out" in capsys.readouterr().err
     assert not all_of(other)
 
 
@@ -258,7 +258,7 @@ def test_a_file_that_is_no_text_is_one_error(data: bytes, store: Kept, tmp_path:
     out, err = capsys.readouterr()
     assert err.count("\n") == 1
     assert (
-        err.endswith(" of the line is zero: this is no file of conversations; it is not read on\n")
+        err.endswith(" of the line is zero: this is not a text file in UTF-8; the rest is not read\n")
         or "not UTF-8" in err
     )
     assert "0 unchanged, 0 different, 1 failed" in out
@@ -276,7 +276,7 @@ def test_a_line_that_is_no_text_does_not_hide_those_after_it(store: Kept, tmp_pa
 def test_an_empty_file_holds_nothing(data: str, store: Kept, tmp_path: Path, capsys: Any) -> None:
     (path := tmp_path / "x").write_text(data)
     assert main(["import", str(path)]) == 0
-    assert capsys.readouterr().err == f"{path}: holds nothing to import\n"
+    assert capsys.readouterr().err == f"{path}: contains nothing to import\n"
 
 
 def test_an_export_that_is_interrupted_says_what_was_done(
@@ -294,11 +294,11 @@ def test_an_export_that_is_interrupted_says_what_was_done(
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell ignores SIGINT
     try:
         for output, rest in (
-            (["-o", str(tmp_path / "x")], f"{tmp_path}/x is as it was"),
-            ([], "the output is not complete"),
+            (["-o", str(tmp_path / "x")], f"{tmp_path}/x was not changed"),
+            ([], "the output is incomplete"),
         ):
             assert main(["export", *output]) == 130
-            assert f"turnlog: stopped after 1 session: {rest}; run it again" in capsys.readouterr().err
+            assert f"turnlog: stopped after 1 session: {rest}; run the command again" in capsys.readouterr().err
     finally:
         signal.signal(signal.SIGINT, handler)
     assert not list(tmp_path.iterdir())
@@ -361,7 +361,7 @@ def test_copy_and_copy_again(tmp_path: Path, monkeypatch: Any, capsys: Any) -> N
     assert main(["copy", source, target]) == 1
     out, err = capsys.readouterr()
     assert "1 different" in out
-    assert err.startswith("turnlog: session 't' in 'y' of the target is not as this copy left it")
+    assert err.startswith("turnlog: session 't' in 'y' of the target was changed by another writer")
     assert main(["copy", source, "sqlite:///c.db", "--state=none/x.db"]) == 1
     assert "none/x.db: cannot be used: No such file or directory" in capsys.readouterr().err
     assert main(["copy", "sqlite:///none.db", target, "--state=o.db"]) == 3
@@ -377,7 +377,7 @@ def test_a_missing_or_empty_source_is_an_error(tmp_path: Path, monkeypatch: Any,
     capsys.readouterr()
     assert main(["copy", source, target]) == 3
     err = capsys.readouterr().err
-    assert "the source, sqlite:///a.db, has no tables of turnlog or is not there: check its URL" in err
+    assert "the source, sqlite:///a.db, does not exist or has no turnlog tables: check its URL" in err
     assert "migrate" not in err
     fill(source)
     assert main(["copy", source, target]) == 1
@@ -400,10 +400,10 @@ def test_a_namespace_and_all_of_them_contradict_each_other(tmp_path: Path, monke
     one, other = "sqlite:///a.db", "sqlite:///b.db"
     for urls in ((f"{one}?namespace=x", other), (one, f"{other}?namespace=x")):
         assert main(["copy", *urls, "--all-namespaces"]) == 2
-        assert "?namespace= in a URL and --all-namespaces contradict each other" in capsys.readouterr().err
+        assert "?namespace= in a URL cannot be combined with --all-namespaces" in capsys.readouterr().err
     for where in (["--store", f"{one}?namespace=x"], ["--store", one, "--namespace", "x"]):
         assert main(["export", "--all-namespaces", *where]) == 2
-        assert "a namespace and --all-namespaces contradict each other" in capsys.readouterr().err
+        assert "a namespace cannot be combined with --all-namespaces" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
@@ -411,7 +411,7 @@ def test_a_copy_that_its_passes_do_not_finish_says_so(tmp_path: Path, monkeypatc
     monkeypatch.chdir(tmp_path)
     fill("sqlite:///a.db", "s")
     assert main(["copy", "sqlite:///a.db", "sqlite:///b.db", "--passes=1"]) == 1
-    assert "pass 1, the last, has found 1 session changed: stop all writers" in capsys.readouterr().err
+    assert "the last pass, number 1, has found 1 changed session: stop all writers" in capsys.readouterr().err
     assert main(["copy", "sqlite:///a.db", "sqlite:///b.db", "--passes=0"]) == 2
 
 
@@ -423,7 +423,10 @@ def test_a_rate_is_sessions_or_bytes(capsys: Any) -> None:
     assert _parse_rate("1.5 KiB") == (None, 1536)
     for bad in ("0", "x", "5 XB", "-1", "MB", "0MB", "1e3"):
         assert main(["copy", "memory://", "memory://", f"--rate={bad}"]) == 2
-        assert "--rate takes sessions a second, such as 50, or bytes, such as 10MB" in capsys.readouterr().err
+        assert (
+            "--rate must be a number of sessions per second, such as 50, or of bytes per second, such as 10MB"
+            in capsys.readouterr().err
+        )
 
 
 def test_a_copy_that_is_killed_and_continued_while_others_write(tmp_path: Path) -> None:

@@ -225,7 +225,7 @@ async def test_a_session_that_others_wrote_to_is_left_as_it_is(state: Path) -> N
     done = await copy(source, target, state=state, progress=results.append)
     assert (done.copied, done.different, done.complete) == (3, 1, False)
     errors = [str(result.error) for result in results if result.outcome == "different"]
-    assert "session 'gone' in 'default' of the target is not as this copy left it" in errors[0]
+    assert "session 'gone' in 'default' of the target was changed by another writer" in errors[0]
     await target.append("grows", [user("mine")])
     await target.merge_metadata("cut", {"title": "mine"})
     before = await described(target)
@@ -418,7 +418,7 @@ async def test_a_source_without_sessions_does_not_empty_the_target(all_namespace
     await how()
     await source.erase("s")
     for _ in range(2):
-        with pytest.raises(TurnlogError, match="the source has no sessions, and sessions were copied from it before"):
+        with pytest.raises(TurnlogError, match="the source has no sessions, but sessions were copied from it before"):
             await how()
         assert [info.key.session async for info in target.sessions()] == ["s"]
     assert (await how(allow_empty=True)).removed == 1
@@ -679,7 +679,7 @@ async def test_a_state_belongs_to_the_file_itself(tmp_path: Path, state: Path, m
                 await copied(source, target, state)
             else:
                 with pytest.raises(
-                    InvalidInput, match=r"is the state of a copy from .*a/turnlog\.db.* not from .*b/turn"
+                    InvalidInput, match=r"is the state of a copy from .*a/turnlog\.db.* to copy from .*b/turn"
                 ):
                     await copy(source, target, state=state)
     monkeypatch.chdir(tmp_path)
@@ -711,15 +711,15 @@ async def test_bad_arguments_are_refused_before_anything_is_read(state: Path) ->
     source, target = Store(MemoryBackend()), Store(MemoryBackend())
     for stores, options, why in (
         ((source.for_owner("a"), target), {}, "without for_owner"),
-        ((source, target), {"passes": 0}, "passes must be an int from 1, not 0"),
-        ((source, target), {"sessions_per_second": 0}, "sessions_per_second must be a number over 0, not 0"),
-        ((source, target), {"bytes_per_second": -1.0}, "bytes_per_second must be a number over 0"),
+        ((source, target), {"passes": 0}, "passes must be an int of at least 1, not 0"),
+        ((source, target), {"sessions_per_second": 0}, "sessions_per_second must be a number greater than 0, not 0"),
+        ((source, target), {"bytes_per_second": -1.0}, "bytes_per_second must be a number greater than 0"),
         ((source, Store(source.backend)), {}, "the same place: name another store or namespace"),
         ((source, Store(ZstdLayer(source.backend))), {}, "the same place"),
         (
             (source, Store(source.backend, namespace="b")),
             {"all_namespaces": True},
-            "the same place: copy one namespace",
+            "the same place: copy one of its namespaces",
         ),
     ):
         with pytest.raises(InvalidInput, match=why):
@@ -777,7 +777,9 @@ def test_a_state_is_for_its_owner_alone_and_for_one_copy(state: Path) -> None:
         assert stat.S_IMODE(state.stat().st_mode) == 0o600
         with pytest.raises(Conflict, match=r"another copy is running with .*copy\.db: wait for its end"):
             CopyState(str(state), "a", "b")
-    with pytest.raises(InvalidInput, match="is the state of a copy from a to b, not from a to c: name another file"):
+    with pytest.raises(
+        InvalidInput, match="is the state of a copy from a to b: to copy from a to c, name another file"
+    ):
         CopyState(str(state), "a", "c")
     with CopyState(str(state), "a", "b"):
         pass
@@ -791,7 +793,7 @@ def test_another_file_is_no_state(tmp_path: Path) -> None:
     connection.execute("CREATE TABLE x (y)")
     connection.close()
     before = (tmp_path / "other.db").read_bytes()
-    with pytest.raises(InvalidInput, match=r"other\.db is the database of something else: name another file"):
+    with pytest.raises(InvalidInput, match=r"other\.db is the database of another program: name another file"):
         CopyState(str(tmp_path / "other.db"), "a", "b")
     assert (tmp_path / "other.db").read_bytes() == before
     with pytest.raises(OSError, match="cannot be used as the state of a copy: unable to open"):  # seen failing

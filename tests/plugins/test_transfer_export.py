@@ -206,7 +206,7 @@ async def test_one_session_or_those_of_an_owner() -> None:
     for options in ({"session": "none"}, {"session": "b", "owner": "ann"}):
         with pytest.raises(SessionNotFound):
             await exported(store, **options)
-    with pytest.raises(InvalidInput, match="leave out one of the two"):
+    with pytest.raises(InvalidInput, match="leave out one of them"):
         await exported(store, session="a", all_namespaces=True)
 
 

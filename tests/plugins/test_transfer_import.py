@@ -72,7 +72,7 @@ async def test_chatgpt_the_chosen_branch_with_its_times(store: Store) -> None:
     assert dict(info.metadata) == {"title": "Paris"}
     assert (info.created, info.updated, info.expires_in) == (1738500000.0, 1738500300.0, None)
     assert [result.session for result in results] == ["67a0-plan", "67a0-empty"]
-    assert results[1].notices == ("conversation '67a0-empty' is empty, it has no messages: no session is made of it",)
+    assert results[1].notices == ("conversation '67a0-empty' has no messages: no session is created",)
     assert (await imported(store, data))[0] == Imported(unchanged=1, empty=1)
 
 
@@ -118,7 +118,7 @@ async def test_a_conversation_without_times_has_those_of_its_messages(unknown: o
         ({"mapping": {"n": {"parent": "m"}, "m": {"parent": "n"}}}, "has no path from node 'n' to its beginning"),
         ({"mapping": {"n": {"parent": "lost"}}}, "has no path from node 'lost' to its beginning"),
         ({"mapping": {"n": {"message": {"id": "i"}}}}, "message 'i' has no author.role, or no content"),
-        ({"id": None}, "the conversation has no conversation_id or id; there are current_node, id, mapping"),
+        ({"id": None}, "the conversation has no conversation_id or id, found: current_node, id, mapping"),
         ({"id": 5}, "session id must be a str"),
     ],
 )
@@ -174,9 +174,9 @@ async def test_claude_with_its_times(store: Store) -> None:
     ("item", "why"),
     [
         ({"uuid": "u", "chat_messages": {}}, "chat_messages must be a list, not an object"),
-        ({"uuid": "u", "chat_messages": [{"sender": "robot"}]}, "chat_messages[0] has no sender that is one of human"),
-        ({"uuid": "u", "chat_messages": ["x"]}, "chat_messages[0] has no sender"),
-        ({"chat_messages": []}, "the conversation has no uuid; there are chat_messages"),
+        ({"uuid": "u", "chat_messages": [{"sender": "robot"}]}, "chat_messages[0].sender must be one of human"),
+        ({"uuid": "u", "chat_messages": ["x"]}, "chat_messages[0].sender must be"),
+        ({"chat_messages": []}, "the conversation has no uuid, found: chat_messages"),
     ],
 )
 async def test_claude_a_damaged_conversation_is_reported(item: object, why: str, store: Store) -> None:
@@ -204,7 +204,7 @@ async def test_a_list_of_messages_is_one_conversation(items: list[Any], sizes: l
     assert [message.to_dict() for turn in found for message in turn.messages] == items
     totals, results = await imported(store, items)
     assert totals == Imported(failed=1)
-    assert said(results[0]) == "a list of messages has no session id: name one with --session, or session="
+    assert said(results[0]) == "a list of messages needs a session id: pass --session (in Python, session=)"
     line = {"session_id": "t", "messages": items}
     assert (
         (await imported(store, line))[0].stored == (await imported(store, [{**line, "session_id": "u"}]))[0].stored == 1
@@ -215,14 +215,14 @@ async def test_a_list_of_messages_is_one_conversation(items: list[Any], sizes: l
 UNKNOWN = {
     "a conversation must be an object such as": b"5",
     "not JSON: Expecting value, at character 1": b"<html>",
-    "session_id is missing; there are a": b'{"a": 1}',
+    "session_id is missing, found: a": b'{"a": 1}',
     "not a string": b'["x"]',
     "not JSON: Expecting property name": b'[{"role": "user"}, {oops}]',
     "not JSON: the array does not end": b'[{"role": "user"}',
     "not JSON: , or ] is missing": b'[{"role": "user"} {"role": "user"}]',
     "not JSON: something follows the array": b'[{"role": "user"}] x',
     "not UTF-8": b'["\xff"]',
-    "not JSON: nested too deep": b"[" * 100_000,
+    "not JSON: nested too deeply": b"[" * 100_000,
 }
 
 
@@ -278,7 +278,7 @@ async def test_an_owner_is_set_for_created_sessions_only(store: Store) -> None:
         totals, results = await imported(store, {**line, "messages": [*OPENAI, OPENAI[1]]}, **options)
         if options == {"owner": "bob"}:
             assert totals == Imported(different=1)
-            assert "is there already and belongs to another owner" in said(results[0])
+            assert "already exists and belongs to another owner" in said(results[0])
     assert len(await store.load("s")) == 4
 
     data = b"".join([one async for one in export(store)])
@@ -314,9 +314,9 @@ async def test_an_incomplete_export_is_reported(store: Store) -> None:
         ((8, 9), 8, "the export ends before its last line"),
         ((3,), 5, "round 1 of turn 1 does not follow round 0 of turn 0"),
         ((2,), 3, "round 0 of turn 1 does not follow the session's line"),
-        ((4,), 2, "ends after turn 1 and 2 messages, its line says 1 and 3"),
-        ((6, 7, 8), 6, "ends after turn -1 and 0 messages, its line says 1 and 3"),
-        ((1,), 2, "a round stands before the line of its session"),
+        ((4,), 2, "ends after turn 1 and 2 messages, but its line states turn 1 and 3 messages"),
+        ((6, 7, 8), 6, "ends after turn -1 and 0 messages, but its line states turn 1 and 3 messages"),
+        ((1,), 2, "a round comes before the line of its session"),
     ):
         totals, results = await imported(Store(MemoryBackend()), without(lines, *places))
         errors = [result for result in results if result.error is not None]
@@ -326,7 +326,7 @@ async def test_an_incomplete_export_is_reported(store: Store) -> None:
             assert totals.stored == 1
             assert errors[0].line == line
     totals, results = await imported(store, lines[0] + b"".join(lines[1:5]) + lines[9])
-    assert "says that it holds 2 sessions, 1 were found" in said(results[-1])
+    assert "the last line states 2 sessions, but the file has 1" in said(results[-1])
     assert totals.stored == 1
     assert "a line follows the last line" in said((await imported(store, b"".join([*lines, lines[1]])))[1][-1])
 
@@ -356,7 +356,7 @@ async def test_a_bad_line_loses_its_session_alone(store: Store) -> None:
 async def test_a_newer_version_of_the_format_is_refused(store: Store) -> None:
     totals, results = await imported(store, b'{"format": "turnlog-export", "version": 2}\n{}\n')
     assert totals == Imported(failed=1)
-    assert "version 2 of the format, this turnlog reads up to 1: upgrade it" in said(results[0])
+    assert "version 2 of the format, but this turnlog reads only up to version 1: upgrade turnlog" in said(results[0])
 
 
 async def test_an_import_that_was_interrupted_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -408,7 +408,7 @@ async def test_what_is_stored_is_never_changed(store: Store) -> None:
         assert changed != data
         totals, results = await imported(store, changed)
         assert totals == Imported(different=1)
-        assert "is there already and differs from the export at turn 0" in said(results[0])
+        assert "already exists and differs from the export at turn 0" in said(results[0])
     assert await described(store) == before == longer
     await store.append("s", [user("more")])
     assert (await imported(store, data))[0] == Imported(unchanged=1)  # the session holds more
@@ -462,7 +462,7 @@ async def test_turns_that_retention_drops_are_counted() -> None:
     assert totals == Imported(extended=1, messages=2, dropped=2)
     totals, results = await imported(target, b"".join(lines))  # all its turns have been dropped since
     assert totals == Imported(different=1)
-    assert "holds none of the turns 0 to 4 of the export" in said(results[0])
+    assert "has none of the turns 0 to 4 of the export" in said(results[0])
     conversation = {"session_id": "c", "messages": [user(str(number)).to_dict() for number in range(5)]}
     assert (await imported(target, conversation))[0].dropped == 3
 
@@ -489,9 +489,21 @@ async def test_a_namespace_of_layers_is_not_imported(store: Store) -> None:
     lines = await lines_of("s")
     head = {**json.loads(lines[1]), "namespace": "turnlog:x"}
     _, results = await imported(store, b"".join([lines[0], json.dumps(head).encode() + b"\n", *lines[2:]]))
-    assert "where turnlog keeps what is its own" in said(results[0])
+    assert "which turnlog reserves for internal data" in said(results[0])
 
 
 async def test_an_empty_file_holds_nothing(store: Store) -> None:
     for data in (b"", b"\n\n", b"[]"):
         assert await imported(store, data) == (Imported(), [])
+
+
+@pytest.mark.parametrize("kind", [AccessError, Unavailable])
+async def test_a_store_that_is_gone_ends_the_import(kind: type[TurnlogError]) -> None:
+    """The error is raised at the first session: it is no failure of each session of the file."""
+
+    class Gone(MemoryBackend):
+        async def commit(self, key: Key, change: Change) -> Receipt:
+            raise kind("gone")
+
+    with pytest.raises(kind):
+        await imported(Store(Gone()), b"".join([one async for one in export(await filled(2))]))

@@ -108,7 +108,7 @@ async def test_a_master_and_sentinels_that_ask_for_a_password() -> None:
 async def test_databases_refuse_access(kind: str) -> None:
     url = getattr(servers, kind)()
     text = await said(f"{url.rpartition('/')[0]}/no_such_database")
-    assert ": there is no such database (" in text
+    assert ": the database does not exist (" in text
     assert text.endswith("): nothing was done; create it, or set another one in the URL")
     scheme, _, rest = url.partition("://")
     text = await said(f"{scheme}://nobody:hunter2@{rest.rpartition('@')[2]}")
@@ -151,9 +151,9 @@ async def test_a_folder_is_no_database(tmp_path: Path) -> None:
 async def test_a_folder_without_write_access() -> None:
     text = await said("sqlite:////proc/turnlog.db")
     assert text == (
-        "sqlite '/proc/turnlog.db': the system does not let this process open or create it (unable to open "
+        "sqlite '/proc/turnlog.db': this process has no permission to open or create it (unable to open "
         "database file): nothing was stored; check the path, and the permissions of the file and its folder"
-    ) or text.endswith("to let its owner write to it: chmod u+w /proc")
+    ) or text.endswith("to allow its owner to write to it, run: chmod u+w /proc")
 
 
 def test_other_errors_have_no_reason() -> None:

@@ -201,7 +201,7 @@ class Execution:
             await self._find()
             if turn.rounds and turn.messages[0] != self._message:
                 raise IdReused(
-                    f"turn id {turn.turn_id!r} stands for another message in session {self._session_id!r}: "
+                    f"turn id {turn.turn_id!r} was used for another message in session {self._session_id!r}: "
                     "make a new id for each message"
                 )
             if turn.finished:

@@ -1,4 +1,4 @@
-"""The rules of the contract, once for all backends, layers and tools."""
+"""The rules of the contract, which all backends, layers and tools share."""
 
 from __future__ import annotations
 

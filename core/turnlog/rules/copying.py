@@ -1,4 +1,4 @@
-"""`copy_change`: the change that makes a session out of another."""
+"""`copy_change`: the change that creates a copy of a session."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ __all__ = ["copy_change"]
 
 
 def copy_change(source: Key, session: Session, at: int | None, change_id: str, for_owner: str | None) -> Change:
-    """Return the change that makes the copy.
+    """Return the change that creates the copy.
 
     Args:
         source: The session to copy.
-        session: It, as far as `at`.
+        session: The snapshot of the source, up to `at`.
         at: As in `Backend.copy`.
         change_id: As in `Backend.copy`.
         for_owner: As in `Backend.copy`.

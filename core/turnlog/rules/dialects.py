@@ -1,7 +1,7 @@
-"""Dialects: who speaks in a message and which tool calls and results it holds, as providers and frameworks write it.
+"""Dialects: the speaker, the tool calls and the tool results of messages of providers and frameworks.
 
-The tables know Chat Completions, Responses items, Anthropic Messages, Bedrock Converse, Gemini, LangChain, pydantic-ai,
-Vercel AI (UI and model messages), exports of Claude, and ShareGPT.  A new dialect is a few rows.
+The tables cover Chat Completions, Responses items, Anthropic Messages, Bedrock Converse, Gemini, LangChain,
+pydantic-ai, Vercel AI (UI and model messages), exports of Claude, and ShareGPT.  A new dialect needs a few rows.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _SPEAKERS: Final[dict[str, dict[str, Speaker]]] = {
         "tool": "tool",
         "function": "tool",
     },
-    "kind": {"response": "assistant"},  # pydantic-ai; the parts of a request tell who speaks
+    "kind": {"response": "assistant"},  # pydantic-ai; the parts of a request name the speaker
     "from": {  # ShareGPT
         "human": "user",
         "gpt": "assistant",
@@ -51,11 +51,11 @@ _REQUEST: Final[dict[str, Speaker]] = {"user-prompt": "user", "system-prompt": "
 
 
 class Answer(NamedTuple):
-    """How a dialect writes the result of a call.
+    """The form of a tool result in a dialect.
 
     Attributes:
         make: Returns the result for the call's id, the tool's name, a text, and whether the call failed.
-        carrier: The message that carries results as parts; None: a result is a message of its own.
+        carrier: The message that carries results as parts; None: each result is a separate message.
         entry: The entry of the carrier that holds the parts.
     """
 
@@ -68,9 +68,9 @@ class Call(NamedTuple):
     """A tool call.
 
     Attributes:
-        id: Its id; for old models of Gemini, which give none, the tool's name.
-        name: The tool.
-        answer: How its result is written; None: the call is its own message's part that will hold it.
+        id: The id of the call; the tool's name for old models of Gemini, which do not send ids.
+        name: The name of the tool.
+        answer: The form of its result; None: the part of the call also holds the result.
         arguments: The arguments, as JSON text or decoded.
     """
 
@@ -84,9 +84,9 @@ class Outline(NamedTuple):
     """The speaker, the tool calls and the results of a message, in any dialect.
 
     Attributes:
-        speaker: Who speaks; None if no dialect tells.
-        calls: The tool calls that it makes.
-        results: The ids of the calls whose results it holds.
+        speaker: The speaker; None if unknown.
+        calls: The tool calls in the message.
+        results: The ids of the calls with results in the message.
     """
 
     speaker: Speaker | None
@@ -100,12 +100,12 @@ class _Part(NamedTuple):
     Attributes:
         entry: The entry that marks it.
         value: The value of that entry; None: the entry holds the call or result itself.
-        id: Where the id of the call is.
-        name: Where the name of the tool is; it stands for an id that is missing.
-        arguments: Where the arguments are.
-        answer: How the result of such a call is written.
-        content: Where the content of a result is.
-        short: Returns such a content for a text.
+        id: The entry with the id of the call.
+        name: The entry with the name of the tool, which replaces a missing id.
+        arguments: The entry with the arguments.
+        answer: The form of the result of such a call.
+        content: The entry with the content of a result.
+        short: Returns the content of a result for a text.
     """
 
     entry: str
@@ -230,7 +230,7 @@ _PLAIN: Final = {role: Outline(speaker) for role, speaker in _SPEAKERS["role"].i
 
 
 def outline_of(message: Message) -> Outline:
-    """Return who speaks in a message, and the tool calls and results that it holds."""
+    """Return the speaker, the tool calls and the tool results of a message."""
     if message.is_plain:
         return _PLAIN.get(message.role or "", Outline(None))
     data: _Data = message.to_dict()
@@ -239,7 +239,7 @@ def outline_of(message: Message) -> Outline:
         data = {**data, **data["data"], "type": data.get("type")}
     parts = list(_parts(data))
     calls = [*_calls(data, nested=nested)]
-    named = {call.id for call in calls}  # LangChain keeps what Anthropic sent, and names its calls a second time
+    named = {call.id for call in calls}  # LangChain keeps Anthropic's blocks, and so has each call twice
     calls += [call for kind in _CALLS for call in kind.found_in(parts) if call.id not in named]
     results = [*_results(data), *(call.id for kind in _RESULTS for call in kind.found_in(parts))]
     for part in parts:
@@ -250,19 +250,19 @@ def outline_of(message: Message) -> Outline:
             if str(part["state"]).startswith("output"):
                 results.append(str(part["toolCallId"]))
     speaker = _speaker(data, parts)
-    if speaker is None and (calls or results):  # an item of its own, as in Responses
+    if speaker is None and (calls or results):  # a separate item, as in Responses
         speaker = "assistant" if calls else "tool"
     return Outline(speaker, tuple(calls), tuple(results))
 
 
 def begins_turn(message: Message) -> bool:
-    """Return whether a message begins a turn: the user says something, other than the result of a tool."""
+    """Return whether a message begins a turn: the user speaks, and the message has no tool results."""
     outline = outline_of(message)
     return outline.speaker == "user" and not outline.results
 
 
 def cleared(message: Message, text: str) -> Message:
-    """Return a message in which a text stands in place of each tool result that is longer; the calls stay answered."""
+    """Return a message with a text in place of each longer tool result, so that each call keeps a result."""
     if not outline_of(message).results:
         return message
     data: dict[str, Any] = message.to_dict()
@@ -282,7 +282,7 @@ def cleared(message: Message, text: str) -> Message:
 
 
 def _may_be_text(output: object) -> bool:
-    """Return whether Responses takes a text as this output: not for a screenshot, or the results of a shell."""
+    """Return whether Responses accepts a text in place of this output: not for a screenshot, or results of a shell."""
     return isinstance(output, str) or (
         isinstance(output, list) and all(isinstance(part, dict) and "type" in part for part in output)
     )

@@ -8,7 +8,7 @@ from ..values.key import Key
 
 
 def file_key(key: Key) -> str:
-    """Return a file name for a session.  Two keys never share one, on any file system.
+    """Return a file name for a session.  Different keys have different names, on every file system.
 
     The name is 32 hexadecimal digits of the SHA-256 of the namespace, a hyphen, and 32 of the namespace with the
     session id.  File systems ignore case, forbid characters and limit lengths; digests avoid all three.  The names of

@@ -1,4 +1,4 @@
-"""The header of a session: everything about it but its records, and the rules that need no more than that."""
+"""The header of a session: all of its data except the records, and the rules that need only the header."""
 
 from __future__ import annotations
 
@@ -31,39 +31,41 @@ from ..values.times import Times
 from ..values.version import ExactVersion, Version, version_of
 
 SURE_TO_FIT: Final = MAX_PAYLOAD_BYTES // 2
-"""Bytes: a record whose size was estimated below this is under the limit.  An estimate leaves out up to 14 bytes of
-each message."""
+"""Estimated size in bytes up to which a record is surely under the limit.
+
+An estimate is up to 14 bytes too small for each message.
+"""
 
 
 _AGREE: Final = 1.0
-"""Seconds: clocks that differ by less count as one, as do two results that differ by the rounding of a double."""
+"""Difference in seconds below which two clocks count as equal; it also covers the rounding of doubles."""
 
 
 class Header(msgspec.Struct, frozen=True, gc=False):
-    """The part of a session that a backend stores beside the records.
+    """The part of a session that a backend stores in addition to the records.
 
-    It is a value: every rule returns a new one, or raises.  A database stores it as a row (`pack`), reads it under a
-    lock (`unpack`), and computes the next one with `needs` and `plan`.
+    A header is a value: every rule returns a new header, or raises.  A database stores the header as a row (`pack`),
+    reads it under a lock (`unpack`), and computes the next header with `needs` and `plan`.
 
     Attributes:
         key: The session.
-        version: The session's version.
-        first: The number of the first turn that is still stored.
+        version: The version of the session.
+        first: The number of the first stored turn.
         turns: One more than the number of the last turn.
-        start: How many messages precede the first record that is still stored.
-        messages_until: How many messages precede the end, counted from the same place as `start`.
-        tail: The last round's turn id, part, and whether it is open; None if there is no round.
-        bytes: The sum of its records' sizes (`Record.size`): what they take without compression or encryption.
-        created: When it was made, in seconds since 1970, by the backend's clock.
-        updated: When turns were last written or cut, by the same clock; otherwise `created`.
-        owner: Its owner; empty if it has none.
-        metadata: What the application keeps with it.
-        ttl: Its own time to live in seconds (0: never expires); None: the backend's.
-        expires: When it expires, by the same clock; None if it does not.
-        changes: How many changes were applied to it: the place of the next one among those that are remembered.
-        expiry_ttl: The time to live in seconds that `expires` was computed with; None if it is not known.
-        metadata_sum: The checksum at the end of `Metadata.pack`, so that metadata that are missing, or older than the
-            header, are noticed; empty if there are none.
+        start: Number of messages before the first stored record.
+        messages_until: Number of messages up to the end, counted from the same place as `start`.
+        tail: The turn id and the part of the last round, and whether it is open; None if there is no round.
+        bytes: Sum of the sizes of the records (`Record.size`), without compression or encryption.
+        created: Time of creation, in seconds since 1970, by the backend's clock.
+        updated: Time of the last write or cut of turns, by the same clock; `created` if there was none.
+        owner: The owner; empty if the session has none.
+        metadata: The metadata of the application.
+        ttl: The session's own time to live in seconds (0: never expires); None: the time to live of the backend.
+        expires: Time of the expiry, by the same clock; None if the session does not expire.
+        changes: Number of changes that were applied, which is the place of the next remembered change.
+        expiry_ttl: The time to live in seconds that `expires` was computed with; None if unknown.
+        metadata_sum: The checksum at the end of `Metadata.pack`, to detect metadata that are missing or older than the
+            header; empty if the session has no metadata.
     """
 
     key: Key
@@ -92,8 +94,8 @@ class Header(msgspec.Struct, frozen=True, gc=False):
             key: The session.
             epoch: 16 random bytes, never used before.
             now: Seconds since 1970, by the backend's clock.
-            first: The number of its first turn.
-            owner: Its owner.
+            first: The number of the first turn.
+            owner: The owner.
         """
         return cls(key, Version(epoch, 0, 0, epoch, epoch), first, first, 0, 0, None, 0, now, now, owner)
 
@@ -102,8 +104,8 @@ class Header(msgspec.Struct, frozen=True, gc=False):
     def pack(self) -> builtins.bytes:
         """Return the bytes that a database stores, with a checksum that covers the key.
 
-        `updated` and `expires` are left out, because a server sets them by its own clock; so are the metadata, which
-        have a `pack` of their own, but for its checksum.
+        The bytes do not contain `updated` and `expires`, because a server sets these by its clock.  They do not contain
+        the metadata, which `Metadata.pack` encodes, but only its checksum.
         """
         v = self.version
         data = _encode(
@@ -134,13 +136,13 @@ class Header(msgspec.Struct, frozen=True, gc=False):
         updated: float,
         expires: float | None,
     ) -> Header:
-        """Return the header behind stored bytes, without the metadata: see `with_metadata`.
+        """Return the header from stored bytes, without the metadata (see `with_metadata`).
 
         Args:
             key: The session that the header must belong to.
             data: The result of `pack`.
             updated: As in `Header`.
-            expires: When it expires; None if it does not.
+            expires: As in `Header`.
 
         Raises:
             CorruptRecord: The bytes are damaged, or belong to another session.
@@ -180,16 +182,17 @@ class Header(msgspec.Struct, frozen=True, gc=False):
         """Return the header with its metadata.
 
         Args:
-            data: The result of `Metadata.pack`; None: none are stored.
+            data: The result of `Metadata.pack`; None: no metadata are stored.
 
         Raises:
-            CorruptRecord: They are damaged, belong to another session, or are missing or older than the header.
+            CorruptRecord: The metadata are damaged, belong to another session, are missing, or are older than the
+                header.
         """
         if data is None and not self.metadata_sum:
             return self
         metadata = Metadata.unpack(self.key, data)
         if self.metadata_sum != (data[-CHECKSUM_BYTES:] if data and metadata else b""):
-            raise CorruptRecord("its metadata are missing, or are not the last ones that were stored", key=self.key)
+            raise CorruptRecord("its metadata are missing, or older than its header", key=self.key)
         return msgspec.structs.replace(self, metadata=metadata)
 
     # -------------------------------------------------------------------------------------------------------- answers
@@ -199,7 +202,7 @@ class Header(msgspec.Struct, frozen=True, gc=False):
         return self.expires is None or now < self.expires
 
     def info(self, now: float) -> SessionInfo:
-        """Return what readers see of the session."""
+        """Return the info of the session for readers."""
         return SessionInfo(
             self.key,
             self.version,
@@ -216,27 +219,27 @@ class Header(msgspec.Struct, frozen=True, gc=False):
         )
 
     def receipt(self, now: float, version: Version, number: int | None, previous: Version | None) -> Receipt:
-        """Return the answer to a commit; the counts are this header's."""
+        """Return the receipt of a commit, with the counts of this header."""
         expires_in = None if self.expires is None else self.expires - now
         return Receipt(version, number, self.first, self.turns, self.messages_until - self.start, previous, expires_in)
 
     # --------------------------------------------------------------------------------------------------------- checks
 
     def check(self, expect: Expect) -> None:
-        """Refuse a write whose condition the session does not meet.
+        """Refuse a write if the session does not meet its condition.
 
         Raises:
-            Conflict: It does not meet `expect`.
-            HistoryRegressed: It is older than the version in `expect`, or has diverged from it.
+            Conflict: The session does not meet `expect`.
+            HistoryRegressed: The session is older than the version in `expect`, or has diverged from it.
         """
         if expect is not None:
             check_condition(self.key, self.version, expect)
 
     def check_owner(self, owner: str | None) -> None:
-        """Refuse what is meant for the sessions of one owner.
+        """Refuse a call for one owner if the session belongs to another owner.
 
         Args:
-            owner: That owner; None: any.
+            owner: The owner of the call; None: any owner.
 
         Raises:
             SessionNotFound: The session belongs to another owner.
@@ -245,7 +248,7 @@ class Header(msgspec.Struct, frozen=True, gc=False):
             raise missing(self.key)
 
     def may_continue(self, since: Version) -> bool:
-        """Return whether what follows `since` can be read alone, if the record that ends there is still stored.
+        """Return whether the records after `since` can be read alone, if a stored record still ends there.
 
         Raises:
             HistoryRegressed: The session is older than `since`, or has diverged from it.
@@ -260,14 +263,14 @@ class Header(msgspec.Struct, frozen=True, gc=False):
         return f"part {part} of turn {id!r}, {'open' if open else 'not open'}"
 
     def check_bytes(self, limit: int | None, before: int) -> None:
-        """Refuse what would take more than the limit, and more than the session takes already.
+        """Refuse a change that makes the session larger than before, and larger than the limit.
 
         Args:
             limit: `Change.max_bytes`.
-            before: What the session took before the change.
+            before: The size of the session before the change, in bytes.
 
         Raises:
-            TooLarge: It would.
+            TooLarge: The session would be too large.
         """
         if limit is not None and limit < self.bytes > before:
             raise TooLarge(
@@ -281,9 +284,9 @@ class Header(msgspec.Struct, frozen=True, gc=False):
         """Return the header without the turns numbered `keep` and above; there must be such turns.
 
         Args:
-            keep: Below `self.turns`.
+            keep: The number of a turn, below `self.turns`.
             last: The last record that begins below `keep`; None if there is none.
-            size: Bytes of the records behind it.
+            size: Size in bytes of the records after `last`.
             now: Seconds since 1970, by the backend's clock.
 
         Raises:
@@ -292,13 +295,13 @@ class Header(msgspec.Struct, frozen=True, gc=False):
         """
         version = self.version
         if keep > (self.first if last is None else last.next_turn):
-            raise gap(self, keep - 1)  # or what is left would be taken for all that there was
+            raise gap(self, keep - 1)  # otherwise the rest would pass for the whole history
         if last is None:
             rounds, start, until, tip, tail = 0, 0, 0, version.epoch, None
         elif last.next_turn > keep:
             raise SplitsSealed(
-                f"turns {last.number} to {last.next_turn - 1} of session {self.key} are sealed in one record, "
-                f"{keep} is inside",
+                f"turns {last.number} to {last.next_turn - 1} of session {self.key} are sealed in one record: "
+                f"a cut at turn {keep} would split it",
                 boundary=last.number,
             )
         else:
@@ -317,11 +320,11 @@ class Header(msgspec.Struct, frozen=True, gc=False):
         )
 
     def extend(self, change: Change, now: float) -> tuple[Header, list[Record]]:
-        """Return the header with the change and its records at the end, and the records as they are to be stored.
+        """Return the header after an append, and the records to store.
 
         Raises:
-            Conflict: The change begins with a later round of a turn that is not the last, or not open.
-            TooLarge: A record would take more than 16 MiB encoded.
+            Conflict: The change begins with a later round of a turn that is not the last turn, or is not open.
+            TooLarge: A record would be larger than 16 MiB encoded.
         """
         version = self.version
         turns, rounds, until, tip, size = self.turns, version.rounds, self.messages_until, version.tip, self.bytes
@@ -367,11 +370,11 @@ class Header(msgspec.Struct, frozen=True, gc=False):
         return header, placed
 
     def drop(self, first: Record, size: int) -> Header:
-        """Return the header without the records before `first`.  The version stays.
+        """Return the header without the records before `first`.  The version does not change.
 
         Args:
             first: The first record that stays.
-            size: Bytes of the records before it.
+            size: Size in bytes of the records before it.
         """
         return msgspec.structs.replace(
             self, first=first.number, start=first.messages_until - first.count, bytes=self.bytes - size
@@ -381,7 +384,7 @@ class Header(msgspec.Struct, frozen=True, gc=False):
         """Return the header with the change's metadata, owner and time to live.
 
         Raises:
-            TooLarge: The metadata would be over 64 KiB.
+            TooLarge: The metadata would be larger than 64 KiB.
         """
         owner, ttl = change.owner, change.ttl
         version, metadata, total = self.version, self.metadata, self.metadata_sum
@@ -395,28 +398,28 @@ class Header(msgspec.Struct, frozen=True, gc=False):
             metadata_sum=total,
             owner=self.owner if owner is None else owner,
             ttl=self.ttl if ttl is None else ttl,
-            expires=self.expires if ttl is None else None,  # `slide` sets it anew
+            expires=self.expires if ttl is None else None,  # `slide` sets it again
             expiry_ttl=self.expiry_ttl if ttl is None else None,
         )
 
     def with_times(self, times: Times) -> Header:
-        """Return the header with the times of a session that comes from another store."""
+        """Return the header with the times of the session in another store."""
         header = msgspec.structs.replace(self, created=times.created, updated=times.updated)
         if times.expires is None:
             return header
-        # another store computed the expiry, so it is not known with which time to live
+        # another store computed the expiry, from a time to live that is unknown here
         return msgspec.structs.replace(header, expires=times.expires, expiry_ttl=None)
 
     def expiry_may_move(self, ttl: float | None) -> bool:
-        """Return whether `slide` may change anything: whether the session expires, or the backend's sessions do."""
+        """Return whether `slide` may change the header: whether the session, or sessions of the backend, may expire."""
         return ttl is not None or self.ttl is not None or self.expires is not None
 
     def slide(self, now: float, ttl: float | None) -> Header:
-        """Return the header with its expiry moved; itself if `expiry_is_due` says that it must stay.
+        """Return the header with its expiry moved; the header itself if `expiry_is_due` is False.
 
         Args:
             now: Seconds since 1970, by the backend's clock.
-            ttl: The backend's time to live in seconds, for sessions that have none of their own; None: never expires.
+            ttl: The backend's time to live in seconds, for sessions without their own; None: they never expire.
         """
         if self.ttl is not None:
             ttl = self.ttl
@@ -428,17 +431,17 @@ class Header(msgspec.Struct, frozen=True, gc=False):
 
 
 def expiry_is_due(ttl: float | None, expires_in: float | None, expiry_ttl: float | None = None) -> bool:
-    """Return whether using a session has to move its expiry: more than 1/8 of its time to live has passed.
+    """Return whether a use of a session must move its expiry: more than 1/8 of its time to live has passed.
 
-    Using a session moves its expiry backwards only if its time to live has become shorter.  A clock that shows more
-    time until the expiry than the time to live that it was computed with is behind the clock that moved it last, and
-    moves nothing: the session would end early for all others.
+    A use moves the expiry backwards only if the time to live has become shorter.  If more time is left than the time to
+    live that the expiry was computed with, this clock is behind the clock that moved the expiry last.  Such a clock
+    moves nothing, because the session would end early by all other clocks.
 
     Args:
-        ttl: The session's time to live in seconds, its own or the backend's; None or 0: it never expires.
-        expires_in: Seconds until it expires now; None: it does not.
-        expiry_ttl: The time to live in seconds that the expiry was computed with; None: not known.  Then one clock is
-            assumed, so an expiry that is further away than `ttl` means a shorter time to live.
+        ttl: The time to live in seconds, of the session or of the backend; None or 0: the session never expires.
+        expires_in: Seconds until the current expiry; None: the session does not expire now.
+        expiry_ttl: The time to live in seconds that the expiry was computed with; None: unknown.  Then all clocks are
+            assumed to be equal, and an expiry that is further away than `ttl` means a shorter time to live.
     """
     if not ttl:
         return expires_in is not None
@@ -450,11 +453,11 @@ def expiry_is_due(ttl: float | None, expires_in: float | None, expiry_ttl: float
 
 
 def latest_due(ttl: float, expiry_ttl: float) -> float:
-    """Return how many seconds before an expiry a use begins to move it.
+    """Return the number of seconds before an expiry from which a use moves it.
 
     Args:
         ttl: The session's time to live in seconds.
-        expiry_ttl: The one that the expiry was computed with.
+        expiry_ttl: The time to live in seconds that the expiry was computed with.
     """
     return ttl * SLIDE if expiry_ttl <= ttl else expiry_ttl + _AGREE
 
@@ -480,17 +483,17 @@ _decode = msgspec.msgpack.Decoder(
 
 
 def chain(tip: bytes, change_id: bytes) -> bytes:
-    """Return the next chain value: 8 bytes of BLAKE2b (RFC 7693) over the last one and the change id."""
+    """Return the next chain value: 8 bytes of BLAKE2b (RFC 7693) over the last chain value and the change id."""
     return blake2b(tip + change_id, digest_size=8).digest()
 
 
 def fits(seal: Record, run: Sequence[Record], *, last: bool) -> bool:
-    """Return whether a sealed record may take the place of others.
+    """Return whether a sealed record may replace stored records.
 
     Args:
         seal: The sealed record.
-        run: The records whose numbers it covers, as they are stored now.
-        last: Whether nothing follows them.
+        run: The stored records with the turn numbers of the sealed record.
+        last: Whether no record follows them.
     """
     return (
         bool(run)
@@ -506,15 +509,15 @@ def fits(seal: Record, run: Sequence[Record], *, last: bool) -> bool:
 
 
 def check_seal(key: Key, record: Record) -> None:
-    """Refuse what cannot be sealed, before any I/O.
+    """Check the arguments of `Backend.seal`, before any I/O.
 
     Raises:
         InvalidInput: `key` is not a key, or `record` is not a record that begins a turn.
-        TooLarge: The record takes more than 16 MiB encoded.
+        TooLarge: The record is larger than 16 MiB encoded.
     """
     check_key(key)
     if type(record) is not Record or not record.turns:
-        raise InvalidInput("seal needs a record that begins a turn, as Record.seal makes one")
+        raise InvalidInput("seal needs a record that begins a turn: make it with Record.seal")
     _ = record.payload
 
 
@@ -526,29 +529,29 @@ def is_met(version: Version, expect: Expect | Literal[Mark.ANY]) -> bool:
 
 
 def unchanged_since(version: Version, expect: Expect | Literal[Mark.ANY]) -> Expect:
-    """Return the condition that nobody has written since a read that met `expect`."""
+    """Return the condition that no other task has written since a read that met `expect`."""
     return version.exact if isinstance(expect, ExactVersion) else version
 
 
 def check_condition(key: Key, version: Version, expect: Expect) -> None:
-    """Refuse a write whose condition an existing session does not meet.
+    """Refuse a write if an existing session does not meet its condition.
 
     Args:
         key: The session.
-        version: The session's version.
+        version: The version of the session.
         expect: The condition.
 
     Raises:
-        Conflict: The session does not meet it.
-        HistoryRegressed: It is older than the version in `expect`, or has diverged from it.
+        Conflict: The session does not meet `expect`.
+        HistoryRegressed: The session is older than the version in `expect`, or has diverged from it.
     """
     if is_met(version, expect):
         return
     if expect is None or isinstance(expect, Mark):
-        raise Conflict(f"session {key} exists, the change expected that it does not", actual=version)
+        raise Conflict(f"session {key} exists, but the change expected that it does not", actual=version)
     _check_not_ahead(key, version, version_of(expect))
     raise Conflict(
-        f"session {key} is at {version!r}, the change expected {expect!r}: read it again and decide anew",
+        f"session {key} is at {version!r}, the change expected {expect!r}: read the session again, then decide again",
         expected=expect,
         actual=version,
     )
@@ -563,11 +566,11 @@ def _check_not_ahead(key: Key, version: Version, seen: Version) -> None:
 
 
 def regressed(key: Key, version: Version, seen: Version) -> HistoryRegressed:
-    """Return the error for a reader who saw what is no longer stored.
+    """Return the error for a reader that saw a version which the store has lost.
 
     Args:
         key: The session.
-        version: The session's version.
+        version: The version of the session.
         seen: The version that the reader saw.
     """
     return HistoryRegressed(
@@ -581,10 +584,10 @@ def gap(header: Header, turn: int) -> CorruptRecord:
     """Return the error for a session that lacks a record.
 
     Args:
-        header: The session's.
-        turn: The turn before the place.
+        header: The header of the session.
+        turn: The turn before the gap.
     """
-    return CorruptRecord("a record is missing, or is not where it belongs", key=header.key, turn=turn)
+    return CorruptRecord("a record is missing, or is in the wrong place", key=header.key, turn=turn)
 
 
 def missing(key: Key) -> SessionNotFound:
@@ -598,7 +601,7 @@ def missing(key: Key) -> SessionNotFound:
 
 
 def check_absent(key: Key, expect: Expect) -> None:
-    """Refuse a write to a session that is not stored, if its condition needs one.
+    """Refuse a write to a session that is not stored, if its condition needs a stored session.
 
     Raises:
         Conflict: `expect` names a version.
@@ -612,19 +615,19 @@ def check_absent(key: Key, expect: Expect) -> None:
 
 
 def check_delete(key: Key, header: Header | None, expect: Expect, for_owner: str | None, now: float) -> bool:
-    """Return whether there is a session to delete.
+    """Return whether the session exists and can be deleted.
 
     Args:
         key: The session.
-        header: What is stored; None: nothing.
+        header: The stored header; None: the session is not stored.
         expect: The condition.
-        for_owner: Only a session of this owner; None: of any.
+        for_owner: Delete only a session of this owner; None: of any owner.
         now: Seconds since 1970, by the backend's clock.
 
     Raises:
-        Conflict: It does not meet `expect`.
-        SessionNotFound: There is none, and `expect` is `PRESENT`.
-        HistoryRegressed: It is older than the version in `expect`, or has diverged from it.
+        Conflict: The session does not meet `expect`.
+        SessionNotFound: The session does not exist, and `expect` is `PRESENT`.
+        HistoryRegressed: The session is older than the version in `expect`, or has diverged from it.
         InvalidInput: `key` is not a key, or `expect` is not a condition.
     """
     check_key(key)

@@ -18,14 +18,14 @@ from .dialects import begins_turn, outline_of
 from .header import is_met
 
 TurnRule: TypeAlias = Callable[[Message], bool]
-"""Tells whether a message begins a turn."""
+"""Returns whether a message begins a turn."""
 
 
 def check_rule(rule: object) -> TurnRule:
-    """Return the application's rule; None: `begins_turn`, which knows the dialects.
+    """Return the rule of the application; for None, `begins_turn`, which knows the dialects.
 
     Raises:
-        InvalidInput: It is not a function, or an async one.
+        InvalidInput: `rule` is not a function, or is an async function.
     """
     if rule is None:
         return begins_turn
@@ -36,11 +36,11 @@ def check_rule(rule: object) -> TurnRule:
 
 
 def split_turns(messages: Sequence[Message], begins: TurnRule = begins_turn) -> list[tuple[Message, ...]]:
-    """Return a history as turns; system messages at its beginning belong to the first.
+    """Return a history as turns; system messages at its beginning belong to the first turn.
 
     Args:
-        messages: The history; if it is empty, there is no turn.
-        begins: Tells whether a message begins a turn.
+        messages: The history; an empty history has no turns.
+        begins: Returns whether a message begins a turn.
     """
     if not messages:
         return []
@@ -62,12 +62,12 @@ def _is_system(message: Message) -> bool:
 def common(
     stored: Sequence[Message], wanted: Sequence[Message], as_read: Callable[[Message], Message] | None = None
 ) -> int:
-    """Return how many messages two histories have in common at the beginning.
+    """Return the number of messages that two histories have in common at the beginning.
 
     Args:
         stored: The messages that were read.
         wanted: The messages to store.
-        as_read: Returns a message as it would be read once it is stored; None: as it is.
+        as_read: Returns the message that a reader gets for a message; None: the same message.
     """
     for place, (old, new) in enumerate(zip(stored, wanted, strict=False)):
         if old != new and (as_read is None or as_read(new) != old):
@@ -78,21 +78,21 @@ def common(
 def check_extends(
     session: Session, wanted: Sequence[Message], as_read: Callable[[Message], Message] | None = None
 ) -> None:
-    """Refuse a history that lacks messages of the stored one.
+    """Refuse a history that lacks messages of the stored history.
 
     Args:
-        session: The whole session, as it was read.
+        session: The whole session that was read.
         wanted: The messages to store.
         as_read: As in `common`.
 
     Raises:
-        Conflict: It lacks some.
+        Conflict: The history lacks messages.
     """
     stored = session.messages
     if (same := common(stored, wanted, as_read)) < len(stored):
         raise Conflict(
             f"save would discard {len(stored) - same} of the {len(stored)} messages of session {session.info.key}, "
-            f"from message {same} on: load again, or pass expect=version to replace what was loaded, "
+            f"from message {same} on: load again, or pass expect=version to replace the loaded history, "
             "or expect=ANY to overwrite",
             actual=session.version,
         )
@@ -104,16 +104,16 @@ def check_replaces(
     expect: Expect | Literal[Mark.ANY],
     as_read: Callable[[Message], Message] | None = None,
 ) -> None:
-    """Refuse to store a history in place of the session's, unless it extends it or `expect` allows to replace it.
+    """Refuse a history that neither extends the stored history, nor may replace it by `expect`.
 
     Args:
-        session: The whole session, as it was read.
+        session: The whole session that was read.
         wanted: The messages to store.
         expect: The condition on the session, as in `Store.save`.
         as_read: As in `common`.
 
     Raises:
-        Conflict: It lacks messages of the stored one and `expect` names no version, or the session does not meet
+        Conflict: The history lacks stored messages and `expect` names no version, or the session does not meet
             `expect`.
     """
     version = session.version
@@ -127,18 +127,18 @@ def check_replaces(
 def divide(
     turns: Sequence[Turn], wanted: Sequence[Message], same: int, first: int, begins: TurnRule = begins_turn
 ) -> tuple[int, Sequence[Message]]:
-    """Return how many stored turns stay, and which messages follow them.
+    """Return the number of stored turns that stay, and the messages to store after them.
 
     Args:
         turns: The stored turns.
         wanted: The messages to store.
-        same: How many messages they have in common at the beginning.
+        same: Number of messages that both have in common at the beginning.
         first: The number of the first stored turn.
-        begins: Tells whether a message begins a turn.
+        begins: Returns whether a message begins a turn.
 
     Returns:
-        The number of the first turn that does not stay, and the messages from there on: none, or such as begin a turn,
-        unless nothing stays.  System messages at the beginning are no turn by themselves, as in `split_turns`.
+        The number of the first turn that does not stay, and the messages from there on.  If any turn stays, the first
+        of these messages begins a turn.  System messages at the beginning are not a turn, as in `split_turns`.
     """
     keep, kept, end, preamble = first, 0, 0, True
     for turn in turns:
@@ -152,15 +152,15 @@ def divide(
 
 
 def rewound(session: Session, turns: int | None, messages: int | None) -> tuple[int, tuple[Record, ...]]:
-    """Return how many turns an undo keeps, and the record to append after them: the rest of a turn that it shortens.
+    """Return the turn from which an undo cuts, and the record to append: the rest of a turn that the undo shortens.
 
     Args:
-        session: The session, with at least the turns that are undone.
-        turns: How many turns to undo; or
-        messages: how many messages to undo.
+        session: The session, with at least the turns to undo.
+        turns: Number of turns to undo; or
+        messages: number of messages to undo.
 
     Raises:
-        InvalidInput: There are not so many.
+        InvalidInput: The session has fewer turns or messages.
     """
     info = session.info
     if turns is not None:

@@ -1,10 +1,11 @@
-"""A session as lines of JSON: how `SessionState` is kept in a file.
+"""The form of a `SessionState` in a file: lines of JSON.
 
-The first line is the header, the second the remembered changes as `[id, digest, version, number]`, then comes a line a
-record: its head, and `messages` as they were given, or `payload` in base64 where a layer has changed the encoding.
-Bytes are base64.  Each line is an object whose last member is `crc32`: in 8 hexadecimal digits zlib's CRC-32 over what
-stands before its comma, started with the key in all lines but the first, which holds the key.  Specified in
-`docs/reference/format.md`.
+The first line is the header.  The second line has the remembered changes as `[id, digest, version, number]`.  Each
+further line is a record: its head, and `messages`, or `payload` if a layer has changed the encoding.  Bytes are base64.
+
+Each line is an object whose last member is `crc32`: zlib's CRC-32, in 8 hexadecimal digits, over the text before the
+comma that precedes this member.  The CRC-32 starts with the key, except in the first line, which contains the key.
+`docs/reference/format.md` specifies the form.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from .header import Header
 from .plan import Remembered
 
 FORMAT = 1
-"""The format of the lines; it stands in the first one."""
+"""The version of the format, which the first line contains."""
 
 Changes: TypeAlias = "list[tuple[str, Remembered]]"
 
@@ -90,7 +91,7 @@ def _encode(value: _First | _Second | _Line, start: int) -> bytes:
 
 def _check(line: bytes, start: int) -> None:
     if line[-_DIGEST_SIZE:] != _DIGEST % crc32(line[:-_DIGEST_SIZE], start):
-        raise ValueError("its digest does not fit its contents: it was damaged, or belongs to another session")
+        raise ValueError("its digest does not match its contents: it was damaged, or belongs to another session")
 
 
 def header(header: Header) -> bytes:
@@ -114,14 +115,14 @@ def record(key: Key, record: Record) -> bytes:
 
 
 def parse(header: Header, lines: Sequence[bytes]) -> tuple[Changes, list[Record]]:
-    """Return the remembered changes and the records behind the lines of a session.
+    """Return the remembered changes and the records from the lines of a session.
 
     Args:
-        header: The header, and
-        lines: All lines.
+        header: The header, from `parse_header`.
+        lines: All lines, the header included.
 
     Raises:
-        CorruptRecord: A line cannot be read or belongs to another session, or some are missing.
+        CorruptRecord: A line cannot be read or belongs to another session, or lines are missing.
     """
     start = start_of(header.key)
     try:
@@ -134,11 +135,11 @@ def parse(header: Header, lines: Sequence[bytes]) -> tuple[Changes, list[Record]
 
 
 def parse_header(key: Key | None, lines: Sequence[bytes]) -> Header:
-    """Return the header behind the lines of a session.
+    """Return the header from the lines of a session.
 
     Args:
-        key: The session that they must belong to; None: any.
-        lines: The lines; only the first one is read.
+        key: The session that the lines must belong to; None: any session.
+        lines: The lines; only the first line is read.
 
     Raises:
         CorruptRecord: The first line cannot be read, or belongs to another session.
@@ -147,12 +148,12 @@ def parse_header(key: Key | None, lines: Sequence[bytes]) -> Header:
         _check(lines[0], 0)
         form = _decode_format(lines[0]).turnlog
         if form > FORMAT:
-            raise FormatTooNew(f"it is kept in format {form}, this turnlog reads up to {FORMAT}", key=key)
+            raise FormatTooNew(f"it has format {form}, this turnlog reads up to {FORMAT}: upgrade turnlog", key=key)
         found = _decode_first(lines[0]).header
     except UNREADABLE as error:
         raise CorruptRecord(f"its first line cannot be read: {error}", key=key) from None
     if key is not None and found.key != key:
-        raise CorruptRecord(f"what is kept in its place belongs to {found.key}", key=key)
+        raise CorruptRecord(f"its place holds another session, {found.key}", key=key)
     return found
 
 
@@ -168,7 +169,7 @@ def _records(header: Header, lines: Sequence[bytes], start: int) -> list[Record]
         upto, turn = (
             record.messages_until,
             None if record.open else record.next_turn,
-        )  # behind an open round may come another
+        )  # another round may follow an open round
     if upto != header.messages_until:
         raise CorruptRecord("its last lines are missing", key=header.key, turn=turn)
     return records
@@ -180,7 +181,7 @@ def _record(text: bytes, key: Key, turn: int | None, start: int) -> Record:
         line = _decode_line(text)
         messages = None if line.messages is None else tuple(Message.from_dict(data) for data in line.messages)
         if messages is not None and (line.rounds, line.count) != (1, len(messages)):
-            raise ValueError(f"it holds {len(messages)} messages, its head says {line.count}")
+            raise ValueError(f"it holds {len(messages)} messages, its head states {line.count}")
         head = {name: getattr(line, name) for name in HEAD_FIELDS}
         return Record.from_parts(head, messages=messages, payload=line.payload, size=line.size)
     except UNREADABLE as error:

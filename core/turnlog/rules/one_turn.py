@@ -8,7 +8,7 @@ from ..values.change import Receipt
 from ..values.key import Key
 
 MOST_MESSAGES: Final = 50
-"""A history of more messages is rarely one turn: more often its dialect is unknown."""
+"""Maximum number of messages without a warning: a longer history in one turn mostly has an unknown dialect."""
 
 
 def is_one_turn(receipt: Receipt, messages: int) -> bool:
@@ -16,7 +16,7 @@ def is_one_turn(receipt: Receipt, messages: int) -> bool:
 
     Args:
         receipt: The receipt of the change that stored it.
-        messages: The number of messages of the history; the session has fewer if it has dropped older turns.
+        messages: Number of messages in the history; the session has fewer if it has dropped older turns.
     """
     return receipt.messages == messages > MOST_MESSAGES and receipt.turns == receipt.first + 1
 
@@ -26,8 +26,8 @@ def one_turn_text(key: Key, messages: int, remedy: str) -> str:
 
     Args:
         key: The session.
-        messages: The number of messages of its history.
-        remedy: What to do.
+        messages: Number of messages in its history.
+        remedy: The text of the next step.
     """
     return (
         f"session {key} has {messages} messages in one turn, because none after the first is known to begin a turn: "
@@ -44,7 +44,7 @@ def warn_of_one_turn(key: Key, receipt: Receipt, messages: int) -> None:
         messages: As in `is_one_turn`.
     """
     if is_one_turn(receipt, messages):
-        import logging  # `import turnlog` does not pay for it
+        import logging  # imported late, to keep `import turnlog` fast
 
         remedy = "to divide it, erase it and save it with begins_turn=, a function of a message"
         logging.getLogger("turnlog").warning("%s", one_turn_text(key, messages, remedy))

@@ -16,7 +16,7 @@ def page(infos: Iterable[SessionInfo], query: Query, damaged: Iterable[CorruptRe
     Args:
         infos: The infos of all sessions that have not expired, in any order, of any namespace.
         query: The query.
-        damaged: An error for each session that cannot be read: where it belongs is not known, so the first page has it.
+        damaged: An error for each session that cannot be read.  Its place is unknown, so the first page reports it.
     """
     found = [i for i in infos if i.key.namespace == query.namespace and (query.owner is None or i.owner == query.owner)]
     found.sort(key=_place)
@@ -29,12 +29,12 @@ def page(infos: Iterable[SessionInfo], query: Query, damaged: Iterable[CorruptRe
 
 
 def page_of(query: Query, found: Iterable[SessionInfo | CorruptRecord | None], *, is_last: bool) -> Page | None:
-    """Return a page; None if it takes more sessions.
+    """Return a page; None if it needs more sessions.
 
     Args:
         query: The query.
-        found: The infos in order, an error in place of each that cannot be read, and None for those that are gone.
-        is_last: Whether there are no more.
+        found: The infos in order, with an error for each damaged session, and None for each removed session.
+        is_last: Whether no sessions follow.
     """
     infos: list[SessionInfo] = []
     damaged: list[CorruptRecord] = []
@@ -43,7 +43,7 @@ def page_of(query: Query, found: Iterable[SessionInfo | CorruptRecord | None], *
         if isinstance(one, CorruptRecord):
             damaged.append(one)
         elif one is not None:
-            if len(infos) == query.limit:  # the next page has the damaged ones behind the last session
+            if len(infos) == query.limit:  # the next page reports damage after the last info
                 return Page(tuple(infos), query.cursor_after(infos[-1]), tuple(damaged[:before]))
             infos.append(one)
             before = len(damaged)
@@ -51,10 +51,10 @@ def page_of(query: Query, found: Iterable[SessionInfo | CorruptRecord | None], *
 
 
 def page_of_lines(sessions: Mapping[str, Sequence[bytes]], query: Query, now: float) -> Page:
-    """Return the page of a query out of the lines of sessions (`SessionState.lines`); only the headers are read.
+    """Return the page of a query from the lines of sessions (`SessionState.lines`); only the headers are read.
 
     Args:
-        sessions: The lines of each, by a name for error messages; those without lines are left out.
+        sessions: The lines of each session, by a name for error messages; sessions without lines are left out.
         query: The query.
         now: Seconds since 1970, by the backend's clock.
     """

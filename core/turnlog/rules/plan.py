@@ -1,7 +1,7 @@
-"""The effect of a change on a session.  `Remembered`, `needs` and `plan` are pure and serve every backend.
+"""The effect of a change on a session.  `Remembered`, `needs` and `plan` do no I/O, and every backend can use them.
 
-A backend reads the header and looks up the change id; `Remembered.receipt` answers a repeat.  Otherwise it calls
-`needs`, reads the few records that it names, calls `plan`, and writes the result.
+A backend reads the header, and looks up the change id.  If it finds the id, `Remembered.receipt` returns the answer.
+Otherwise the backend calls `needs`, reads the few records that `needs` names, calls `plan`, and writes the result.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .header import Header, check_absent, gap, missing
 
 
 class Remembered(msgspec.Struct, frozen=True, gc=False):
-    """A change that was stored: what a repeat is compared with, and what it is answered.
+    """A stored change, to recognise a repeat and to answer it.
 
     Attributes:
         change: The change, or its digest.
@@ -39,21 +39,21 @@ class Remembered(msgspec.Struct, frozen=True, gc=False):
         return self.change if isinstance(self.change, bytes) else self.change.digest
 
     def receipt(self, header: Header, change: Change, now: float) -> Receipt:
-        """Return the answer to a change that is sent again under the same id.
+        """Return the receipt for a change that is sent again under the same id.
 
         Args:
-            header: The session's, with its expiry moved.
+            header: The header of the session, with its expiry moved.
             change: The change that is sent again.
             now: Seconds since 1970, by the backend's clock.
 
         Raises:
-            SessionNotFound: The session belongs to another owner than the change is for.
-            IdReused: The id stands for another change.
+            SessionNotFound: The session does not belong to the owner in `change.for_owner`.
+            IdReused: The id was used for another change.
         """
         header.check_owner(change.for_owner)
         if change is not self.change and change.digest != self.digest:
             raise IdReused(
-                f"change id {change.id!r} stands for another change of session {header.key}: "
+                f"change id {change.id!r} was used for another change of session {header.key}: "
                 "make a new id for new contents"
             )
         return header.receipt(now, self.version, self.number, self.version)
@@ -71,10 +71,10 @@ class Remembered(msgspec.Struct, frozen=True, gc=False):
 
     @classmethod
     def unpack(cls, key: Key, data: bytes) -> Remembered:
-        """Return the remembered change behind stored bytes.
+        """Return the remembered change from stored bytes.
 
         Args:
-            key: The session that it must belong to.
+            key: The session that the change must belong to.
             data: The result of `pack`.
 
         Raises:
@@ -95,14 +95,14 @@ class Near(msgspec.Struct, frozen=True, gc=False):
     `needs` sets `keep` and `drop`; the backend fills in the rest.
 
     Attributes:
-        keep: The turn from which the change cuts; None: it cuts nothing.
-        drop: The turn before which it drops turns that are no longer retained; None: it drops nothing.
+        keep: The first turn that the change cuts; None: the change cuts nothing.
+        drop: Retention drops the turns before this turn; None: it drops nothing.
         below: The last stored record that begins below `keep`; None if there is none.
-        cut: Bytes of the stored records from `keep` on.
+        cut: Size in bytes of the stored records from `keep` on.
         first: The first stored record, below `keep`, that ends after turn `drop`; None if there is none.
-        dropped: Bytes of the stored records before it, or of all below `keep` if there is none.
-        deferred: The backend drops turns, compares the size and moves the expiry itself, in the same step as the
-            write: `plan` then leaves all three out.
+        dropped: Size in bytes of the stored records before `first`; if `first` is None, of all records below `keep`.
+        deferred: Whether the backend itself drops turns, compares the size and moves the expiry, in the same step as
+            the write.  `plan` then does none of the three.
     """
 
     keep: int | None = None
@@ -140,20 +140,20 @@ class Plan(msgspec.Struct, frozen=True, gc=False):
 
 
 def needs(key: Key, header: Header | None, change: Change) -> Near:
-    """Check a change that the session does not remember, and return which stored records it touches.
+    """Check a change that the session does not remember, and return the stored records that it touches.
 
     Args:
         key: The session.
-        header: What is stored; None: there is no session, or it has expired.
+        header: The stored header; None: the session does not exist, or has expired.
         change: The change.
 
     Returns:
         `NOTHING`, or a `Near` for the backend to fill in.
 
     Raises:
-        Conflict: The session does not meet `change.expect`, or a round does not follow its turn's open last one.
+        Conflict: The session does not meet `change.expect`, or a round does not continue the turn that is open.
         HistoryRegressed: The session is older than `change.expect`, or has diverged from it.
-        SessionNotFound: There is none and the change does not make one, or it belongs to another owner.
+        SessionNotFound: The session does not exist and the change does not create it, or it has another owner.
         InvalidInput: `key` is not a key.
     """
     if header is None:
@@ -184,7 +184,7 @@ def needs(key: Key, header: Header | None, change: Change) -> Near:
 
 
 def _check_new(key: Key, change: Change) -> None:
-    """Refuse a change that does not make a session."""
+    """Refuse a change that cannot create a session."""
     check_key(key)
     check_absent(key, change.expect)
     if change.append and not change.append[0].turns:
@@ -207,21 +207,22 @@ def plan(
     ttl: float | None,
     nonce: Callable[[int], bytes],
 ) -> Plan:
-    """Return what a change does to a session.
+    """Return the writes that apply a change to a session.
 
     Args:
         key: The session.
-        header: What is stored, with its metadata if the change sets some; None: there is no session, or it has expired.
+        header: The stored header, with its metadata if the change sets metadata; None: the session does not exist, or
+            has expired.
         change: The change, which `needs` has checked.
         near: The stored records that `needs` named.
-        now: Seconds since 1970; 0.0 where a server fills it in.
+        now: Seconds since 1970; 0.0 if a server sets the time.
         ttl: The backend's time to live in seconds; None: sessions never expire.
         nonce: Makes random bytes.
 
     Raises:
-        Conflict: A round does not follow its turn's open last one.
+        Conflict: A round does not continue the turn that is open.
         SplitsSealed: The cut falls inside a sealed record.
-        TooLarge: A limit would be passed.
+        TooLarge: The change would exceed a limit.
     """
     previous, taken = None, 0
     if header is None:
@@ -256,14 +257,14 @@ def plan(
 
 
 def _drop(header: Header, placed: list[Record], near: Near, drop: int) -> tuple[Header, list[Record], int | None]:
-    """Drop the turns before `drop`, of the stored records and of those that are about to be."""
+    """Drop the turns before `drop` from the stored records and from the records to append."""
     first, dropped, skip = near.first, near.dropped, 0
     if first is None:
         while skip < len(placed) and placed[skip].next_turn <= drop:
             dropped += placed[skip].size
             skip += 1
         first = placed[skip] if skip < len(placed) else None
-    if first is None or first.number > drop:  # or turns that are retained would be taken for dropped ones
+    if first is None or first.number > drop:  # otherwise retained turns would count as dropped
         raise gap(header, drop)
     if first.number <= header.first and not skip and not dropped:
         return header, placed, None

@@ -1,8 +1,8 @@
-"""The rules of the contract, executable: a whole session as a value that applies a change and answers a read.
+"""`SessionState`: a whole session as a value that applies changes and answers reads by the rules of the contract.
 
-The memory backend stands on it, and so does any backend that reads and writes a session as a whole;
-`docs/examples/turnlog-jsonl` is one.  A backend that stores records apart, as a database does, calls `needs` and `plan`
-itself.
+The memory backend uses it, and any other backend that reads and writes whole sessions can use it:
+`docs/examples/turnlog-jsonl` is an example.  A backend that stores records separately, such as a database, calls
+`needs` and `plan` itself.
 """
 
 from __future__ import annotations
@@ -30,13 +30,17 @@ from .window import window
 _rounds_until, _number = attrgetter("rounds_until"), attrgetter("number")
 
 _KEEP_WHOLE: Final = 4_096
-"""Bytes: a larger change, and one that drops turns, is remembered by its digest, so that its turns can be freed."""
+"""Maximum size in bytes of a change that is remembered whole.
+
+A larger change, or a change that drops turns, is remembered by its digest, so that its turns can be freed.
+"""
 
 
 class _Ring:
-    """The changes that a session remembers, shared by its states: each sees the last 64 before a place of its own.
+    """The changes that a session remembers, shared by its states: each state sees the last 64 before its own place.
 
-    Only the state that sees all entries adds one in place; otherwise, and before the ring grows, a new one is made.
+    Only the state that sees all entries adds an entry in place.  Other states make a new ring, and a full ring is also
+    replaced by a new one.
     """
 
     __slots__ = ("entries", "until")
@@ -46,7 +50,7 @@ class _Ring:
         self.until = 0 if not self.entries else next(reversed(self.entries.values()))[0] + 1
 
     def seen(self, until: int) -> list[tuple[str, int, Remembered]]:
-        """Return what a state at this place remembers, oldest first."""
+        """Return the changes that a state at this place remembers, the oldest first."""
         first = until - REMEMBERED_CHANGES
         return [(id, place, one) for id, (place, one) in self.entries.items() if first <= place < until]
 
@@ -56,7 +60,7 @@ class _Ring:
         return found[1] if found is not None and until - REMEMBERED_CHANGES <= found[0] < until else None
 
     def add(self, id: str, place: int, one: Remembered) -> _Ring:
-        """Return a ring with one more change: the same ring, or a new one if other states would see it."""
+        """Return a ring with one more change: the same ring, or a new ring if other states would see the change."""
         entries = self.entries
         if self.until == place and len(entries) < 2 * REMEMBERED_CHANGES and id not in entries:
             entries[id] = place, one
@@ -70,13 +74,14 @@ class SessionState(msgspec.Struct, eq=False, gc=False, weakref=False):
 
     It is a value: `apply`, `seal` and `read` return the next state, or the same object if nothing has to be stored.
     The states of a session share an append-only list of records and a dictionary of changes, and each state sees a part
-    of both.  So an append costs the same for every length of the history.  Make a session's states one at a time.
+    of both.  An append therefore takes the same time for every length of the history.  Calls that make states of one
+    session must not run at the same time.
     """
 
     key: Key
     """The session."""
     header: Header | None
-    """Everything but the records; None: there is no session."""
+    """The header; None: the session does not exist."""
     _log: list[Record]
     _start: int  # this state's records are _log[_start:_stop]
     _stop: int
@@ -89,13 +94,13 @@ class SessionState(msgspec.Struct, eq=False, gc=False, weakref=False):
 
         Args:
             key: The session.
-            ttl: The backend's time to live in seconds, for sessions that have none of their own.
+            ttl: The backend's time to live in seconds, for sessions without their own.
         """
         return cls(key, None, [], 0, 0, _Ring(), ttl)
 
     @property
     def records(self) -> tuple[Record, ...]:
-        """Its records, in order."""
+        """The records, in order."""
         return tuple(self._log[self._start : self._stop])
 
     # -------------------------------------------------------------------------------------------------------- writing
@@ -103,7 +108,7 @@ class SessionState(msgspec.Struct, eq=False, gc=False, weakref=False):
     def apply(
         self, change: Change, now: float, *, nonce: Callable[[int], bytes] = os.urandom
     ) -> tuple[SessionState, Receipt]:
-        """Return the state after a change, and the answer to the commit.
+        """Return the state after a change, and the receipt of the commit.
 
         Args:
             change: The change.
@@ -111,15 +116,16 @@ class SessionState(msgspec.Struct, eq=False, gc=False, weakref=False):
             nonce: Makes random bytes.
 
         Returns:
-            The next state, the same object if nothing has to be stored, and the receipt.
+            The next state, which is the same object if nothing has to be stored, and the receipt.
 
         Raises:
-            Conflict: The session does not meet `change.expect`, or a round does not follow its turn's open last one.
-            IdReused: The change's id stands for another change.
+            Conflict: The session does not meet `change.expect`, or a round does not continue the turn that is open.
+            IdReused: The id of the change was used for another change.
             SplitsSealed: The cut falls inside a sealed record.
             HistoryRegressed: The session is older than `change.expect`, or has diverged from it.
-            TooLarge: Too much metadata, more bytes than the change allows, or a record of more than 16 MiB encoded.
-            SessionNotFound: There is no session and the change makes none, or it belongs to another owner.
+            TooLarge: There is too much metadata, the session is larger than the change allows, or a record is larger
+                than 16 MiB encoded.
+            SessionNotFound: The session does not exist and the change does not create it, or it has another owner.
         """
         base, header = self, self.header
         if header is None or (header.expires is not None and not header.alive(now)):
@@ -135,7 +141,7 @@ class SessionState(msgspec.Struct, eq=False, gc=False, weakref=False):
             near, start, stop = base._near(near)
         done = plan(self.key, header, change, near, now, ttl=self._ttl, nonce=nonce)
         log, after, placed = base._log, done.header, done.append
-        if len(log) != stop:  # other states see the records behind: leave them the list
+        if len(log) != stop:  # another state uses the records after `stop`: copy the list
             log, start, stop = log[start:stop], 0, stop - start
         log += placed
         stop += len(placed)
@@ -148,7 +154,7 @@ class SessionState(msgspec.Struct, eq=False, gc=False, weakref=False):
         return state, after.receipt(now, after.version, done.number, done.previous)
 
     def _near(self, near: Near) -> tuple[Near, int, int]:
-        """Return the records that `needs` named, and where the records that stay begin and end."""
+        """Return the records that `needs` named, and the bounds of the records that stay."""
         log, start, stop = self._log, self._start, self._stop
         below, cut = None, 0
         if near.keep is not None:
@@ -163,17 +169,17 @@ class SessionState(msgspec.Struct, eq=False, gc=False, weakref=False):
         return Near(near.keep, near.drop, below, cut, first, _size(log[start:place])), place, stop
 
     def seal(self, record: Record, now: float) -> tuple[SessionState, bool]:
-        """Return the state with one record in place of those that hold the same rounds, and whether that was done.
+        """Return the state with a sealed record in place of the records with the same rounds, and whether it is new.
 
         Args:
             record: The sealed record (`Record.seal`).
             now: Seconds since 1970, by the backend's clock.
 
         Returns:
-            The next state and True; or this one and False, if the records have changed since they were read.
+            The next state and True; this state and False, if the records have changed since they were read.
 
         Raises:
-            SessionNotFound: There is no session.
+            SessionNotFound: The session does not exist.
             TooLarge: The record takes more than 16 MiB encoded.
         """
         check_seal(self.key, record)
@@ -192,17 +198,17 @@ class SessionState(msgspec.Struct, eq=False, gc=False, weakref=False):
         return SessionState(self.key, header, log, 0, len(log), self._ring, self._ttl), True
 
     def check_delete(self, expect: Expect, for_owner: str | None, now: float) -> bool:
-        """Return whether there is a session to delete.
+        """Return whether the session exists and can be deleted.
 
         Args:
             expect: The condition.
-            for_owner: Only a session of this owner; None: of any.
+            for_owner: Delete only a session of this owner; None: of any owner.
             now: Seconds since 1970, by the backend's clock.
 
         Raises:
-            Conflict: It does not meet `expect`.
-            SessionNotFound: There is none, and `expect` is `PRESENT`.
-            HistoryRegressed: It is older than the version in `expect`, or has diverged from it.
+            Conflict: The session does not meet `expect`.
+            SessionNotFound: The session does not exist, and `expect` is `PRESENT`.
+            HistoryRegressed: The session is older than `expect`, or has diverged from it.
         """
         return check_delete(self.key, self.header, expect, for_owner, now)
 
@@ -220,7 +226,7 @@ class SessionState(msgspec.Struct, eq=False, gc=False, weakref=False):
         since: Version | None = None,
         touch: bool = True,
     ) -> tuple[SessionState, Session]:
-        """Return what `Backend.read` returns.
+        """Return the next state, and the answer of `Backend.read`.
 
         Args:
             now: Seconds since 1970, by the backend's clock.
@@ -230,10 +236,10 @@ class SessionState(msgspec.Struct, eq=False, gc=False, weakref=False):
             touch: As in `Backend.read`.
 
         Returns:
-            The next state, the same object if the expiry need not be moved, and the session.
+            The next state, which is the same object if the expiry need not be moved, and the session.
 
         Raises:
-            SessionNotFound: There is none, or it has expired.
+            SessionNotFound: The session does not exist, or has expired.
             HistoryRegressed: The session is older than `since`, or has diverged from it.
         """
         check_read(last, before, since)
@@ -256,7 +262,7 @@ class SessionState(msgspec.Struct, eq=False, gc=False, weakref=False):
         return state, Session(header.info(now), tuple(log[start:stop]))
 
     def _place_after(self, since: Version, header: Header) -> int | None:
-        """Return where the records after `since` begin; None if no record ends there, after a seal or a drop."""
+        """Return the index of the first record after `since`; None if a seal or a drop has removed that boundary."""
         log, start, stop = self._log, self._start, self._stop
         if since.rounds == header.version.rounds:
             return stop
@@ -285,15 +291,15 @@ class SessionState(msgspec.Struct, eq=False, gc=False, weakref=False):
 
     @classmethod
     def from_lines(cls, lines: Sequence[bytes], key: Key, *, ttl: float | None = None) -> SessionState:
-        """Return the state behind its lines.
+        """Return the state from its lines.
 
-        If a line is damaged or missing, or they belong to another session, every method but `check_delete` raises
-        `CorruptRecord`.
+        If a line is damaged or missing, or the lines belong to another session, every method of the state except
+        `check_delete` raises `CorruptRecord`.
 
         Args:
-            lines: The result of `lines`; none for a session that is not stored.
-            key: The session that they must belong to.
-            ttl: The backend's time to live in seconds, for sessions that have none of their own.
+            lines: The result of `lines`; empty for a session that is not stored.
+            key: The session that the lines must belong to.
+            ttl: The backend's time to live in seconds, for sessions without their own.
         """
         if not lines:
             return cls.absent(key, ttl=ttl)
@@ -309,7 +315,7 @@ class SessionState(msgspec.Struct, eq=False, gc=False, weakref=False):
 
 
 class _Damaged(SessionState):
-    """A session that cannot be read.  It can be deleted: without a condition, or if its header can be read."""
+    """A session that cannot be read.  It can be deleted without a condition, or if its header can be read."""
 
     _damage: CorruptRecord
 

@@ -1,4 +1,4 @@
-"""Totals of a namespace, for backends that keep none."""
+"""Totals of a namespace, for backends that do not store them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ async def totals_of(page: Callable[[Query], Awaitable[Page]], namespace: str) ->
 
     Raises:
         InvalidInput: The namespace breaks a rule.
-        CorruptRecord: The pages go round in circles.
+        CorruptRecord: The pages repeat.
     """
     sessions = messages = size = 0
     query = Query(namespace=namespace, limit=MAX_PAGE)
@@ -31,5 +31,5 @@ async def totals_of(page: Callable[[Query], Awaitable[Page]], namespace: str) ->
         if found.cursor is None:
             return Totals(sessions=sessions, messages=messages, bytes=size)
         if found.cursor == query.cursor:
-            raise CorruptRecord(f"the list of the sessions of namespace {namespace!r} does not go on")
+            raise CorruptRecord(f"the list of the sessions of namespace {namespace!r} repeats pages: check the backend")
         query = Query(namespace=namespace, limit=MAX_PAGE, cursor=found.cursor)

@@ -1,4 +1,4 @@
-"""Windows: the fewest whole turns at the end that hold a number of messages, and whether what was read is complete."""
+"""Windows, the fewest whole turns at the end that hold a number of messages, and the check that a read is complete."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _messages_until = attrgetter("messages_until")
 
 
 def window(records: Sequence[Record], last: int, start: int = 0, stop: int | None = None) -> int:
-    """Return the place of the first record of the fewest whole turns that end at `stop` and hold `last` messages.
+    """Return the index of the first record of the fewest whole turns that end at `stop` and hold `last` messages.
 
     Args:
         records: The records of a session, in order.
-        last: How many messages the turns must hold at least; 0: none.
-        start: Look no further back than this place.  It should begin a turn.
-        stop: Where the window ends; None: at the end.
+        last: Minimum number of messages in the turns; 0: no turns.
+        start: The smallest index to return, which should begin a turn.
+        stop: The end of the window; None: the end of the records.
     """
     if stop is None:
         stop = len(records)
@@ -33,7 +33,7 @@ def window(records: Sequence[Record], last: int, start: int = 0, stop: int | Non
         return start
     place = stop - (last + 1) // 2  # most turns are a question and an answer: look there first
     if place <= start or not records[place - 1].messages_until <= wanted < records[place].messages_until:
-        # a round that only closes its turn follows one that holds messages
+        # an empty round, which closes its turn, follows a round with messages
         place = bisect_right(records, wanted, max(start, stop - 2 * last), stop, key=_messages_until)
     while not records[place].turns and place > start:
         place -= 1
@@ -41,11 +41,11 @@ def window(records: Sequence[Record], last: int, start: int = 0, stop: int | Non
 
 
 def newest(records: Iterable[Record], last: int) -> list[Record]:
-    """Return the same window out of records that are read backwards, and read no further.
+    """Return the same window from records that are read backwards, and read no more records than it needs.
 
     Args:
-        records: The records of a session, the last one first.
-        last: How many messages the turns must hold at least, from 1.
+        records: The records of a session, the last record first.
+        last: Minimum number of messages in the turns, from 1.
     """
     found: list[Record] = []
     for record in records:
@@ -58,7 +58,7 @@ def newest(records: Iterable[Record], last: int) -> list[Record]:
 
 
 def exact(session: Session, last: int | None, before: int | None) -> Session:
-    """Return the session with sealed records split and cut to the turns that were requested.
+    """Return the session with only the requested turns: sealed records are split and cut.
 
     Args:
         session: The answer of `Backend.read`.
@@ -66,7 +66,7 @@ def exact(session: Session, last: int | None, before: int | None) -> Session:
         before: As in `Backend.read`.
 
     Returns:
-        The session itself, if it holds just these turns.
+        The session itself, if it holds only these turns.
 
     Raises:
         CorruptRecord: A sealed record cannot be read.
@@ -77,7 +77,7 @@ def exact(session: Session, last: int | None, before: int | None) -> Session:
     first, final = stored[0], stored[-1]
     plain = final.rounds_until - first.rounds_until == len(stored) - first.rounds  # nothing is sealed
     if plain and (last is None or final.messages_until - first.messages_until < last):
-        return session  # without its first record it would hold too little
+        return session  # without its first record it would hold too few messages
     parts = [part for record in stored for part in _split(session, record)]
     records = [part for part in parts if before is None or part.number < before]
     if last is not None:
@@ -86,9 +86,9 @@ def exact(session: Session, last: int | None, before: int | None) -> Session:
 
 
 def cut_off(session: Session, before: int) -> int:
-    """Return how many messages `exact` cuts off the end.
+    """Return the number of messages that `exact` cuts off the end.
 
-    They are those from turn `before` on, where it falls inside a sealed record.
+    If `before` falls inside a sealed record, these are the messages from turn `before` on.
     """
     if not session.records or session.records[-1].next_turn <= before:
         return 0
@@ -106,17 +106,17 @@ def _split(session: Session, record: Record) -> tuple[Record, ...]:
 def check_whole(
     header: Header, records: Sequence[Record], last: int | None, before: int | None, since: Version | None
 ) -> None:
-    """Refuse an incomplete answer, as a damaged session gives one.
+    """Refuse an incomplete answer, which comes from a damaged session.
 
     Args:
-        header: The session's.
+        header: The header of the session.
         records: The records that were read.
         last: As in `Backend.read`.
         before: As in `Backend.read`.
-        since: As in `Backend.read`, if `records` are what follows it; otherwise None.
+        since: As in `Backend.read`, if `records` continue this version; otherwise None.
 
     Raises:
-        CorruptRecord: A record is missing, or is not where it belongs.
+        CorruptRecord: A record is missing, or is in the wrong place.
     """
     if last == 0 and since is None:
         return

@@ -81,7 +81,7 @@ class Expiring(ContractBase):
             assert not await _ends(store, name), f"{name} extends no life"
 
     async def test_a_clock_that_is_behind_ends_no_session(self) -> None:
-        """The use of a session never moves its expiry backwards, even if a clock is slow."""
+        """The use of a session never moves its expiry backwards, even if a clock is behind."""
         store = await self.opened(ttl=TTL)
         uses = await _uses(store)
         for seconds in (2 * TTL, 10 * YEAR):
@@ -96,7 +96,7 @@ class Expiring(ContractBase):
             assert not await _ends(store, name), f"{name} moves the expiry backwards"
         await self.advance(12)
         for name in uses:
-            assert await _ends(store, name), f"{name} moves the expiry by a slow clock"
+            assert await _ends(store, name), f"{name} moves the expiry by a clock that is behind"
 
     async def test_what_extends_no_life(self) -> None:
         """`info`, `page`, `sessions`, reads with `touch=False` and refused changes extend no life."""

@@ -26,7 +26,7 @@ async def _now(store: Store) -> float:
 
 
 async def _moved(store: Store, times: Times, session_id: str = ID, ttl: float | None = None) -> float | None:
-    """Make a session with times, and return the seconds that the receipt says it still lives."""
+    """Make a session with times, and return the seconds to its expiry in the receipt."""
     change = Change(append=(record("a"),), owner="u1", ttl=ttl, times=times)
     return (await store.backend.commit(key(store, session_id), change)).expires_in
 
@@ -41,7 +41,7 @@ async def _ends(store: Store, session_id: str = ID) -> bool:
 
 class Moving(ContractBase):
     async def test_a_moved_session_has_the_times_of_its_source(self, store: Store) -> None:
-        """A change may carry the times of a session: when it was made, updated, and expires."""
+        """A change may set the times of a session: creation, update and expiry."""
         now = await _now(store)
         times = Times(now - 5_000.25, now - 3_000.5, now + 500)
         left = await _moved(store, times, ttl=800.0)
@@ -64,7 +64,7 @@ class Moving(ContractBase):
         assert [info.key.session for info in page.infos] == ["new", "old"]
 
     async def test_a_moved_session_expires_with_its_source(self) -> None:
-        """A moved session expires when it would have in its source; without such a time its life begins anew."""
+        """A moved session expires at the time of its source; without such a time its time to live starts again."""
         store = await self.opened(ttl=TTL)
         now = await _now(store)
         for name, ttl in (("own", 90.0), ("store's", None)):
@@ -115,7 +115,7 @@ class Moving(ContractBase):
         assert (await store.info(ID)).updated == info.updated, "a repeat changes nothing"
 
     async def test_each_change_may_carry_the_times(self, store: Store) -> None:
-        """Whatever a change does, the times that it carries prevail; the last one that was stored decides."""
+        """The times in a change take precedence over its effects; the times in the last stored change decide."""
         now = await _now(store)
         changes = (
             {"append": (record("a"),)},
@@ -135,7 +135,7 @@ class Moving(ContractBase):
         assert await history(store) == ["b"]
 
     async def test_times_alone(self, store: Store) -> None:
-        """A change of the times alone makes no session and no version, and is part of no digest."""
+        """A change of only the times creates no session and no version, and a digest does not cover the times."""
         now = await _now(store)
         with pytest.raises(SessionNotFound):
             await store.backend.commit(key(store), Change(times=Times(now, now)))
@@ -152,7 +152,7 @@ class Moving(ContractBase):
         assert (await store.info(ID)).updated == second.updated
 
     async def test_a_moved_session_is_listed_by_its_time(self, store: Store) -> None:
-        """`page` orders moved sessions by the times that they carry, not by when they were stored."""
+        """`page` orders moved sessions by their times in the source, not by the time of the move."""
         now = await _now(store)
         for name, ago in (("third", 300), ("first", 100), ("fourth", 400), ("second", 200)):
             await _moved(store, Times(now - 1_000, now - ago), name)

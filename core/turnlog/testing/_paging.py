@@ -30,7 +30,7 @@ async def _pages(store: Store, limit: int, owner: str | None = None) -> list[str
 
 class Paging(ContractBase):
     async def test_the_last_updated_first(self, store: Store) -> None:
-        """`page` returns the session first whose turns were written last; a rename moves none."""
+        """`page` orders sessions by the last write of turns, the latest first; changes of metadata move no session."""
         for name in ("one", "two", "three", "four"):
             await store.append(name, say("a"))
             await self.advance(1)

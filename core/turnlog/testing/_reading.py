@@ -110,7 +110,7 @@ class Reading(ContractBase):
         assert (after.info, after.turns) == (before.info, before.turns)
 
     async def test_created_and_updated(self, store: Store) -> None:
-        """`created` is when the session was made, and `updated` when its turns were last written or cut."""
+        """`created` is the time of the session's creation, `updated` the time of the last write or cut of turns."""
         await store.append(ID, say("a"))
         made = await store.info(ID)
         assert made.created == made.updated

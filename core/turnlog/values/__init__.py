@@ -1,4 +1,4 @@
-"""Values: what passes through the contract.  Each is immutable and checks itself."""
+"""The values of the contract.  They are immutable, and check themselves when they are made."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A body in MessagePack: the messages of a round, or the rounds of a sealed run.  See `docs/reference/format.md`."""
+"""The body of a record in MessagePack: the messages of a round, or the rounds of a sealed run.
+
+`docs/reference/format.md` specifies it.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from .stored import Count, Finite
 
 
 class Round(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """One round inside a sealed record, as it is encoded."""
+    """The encoded form of one round in a sealed record."""
 
     id: str
     part: Count
@@ -19,7 +22,7 @@ class Round(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 class EncodedRound(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """The same, with its messages already encoded."""
+    """A `Round` whose messages are already encoded."""
 
     id: str
     part: int
@@ -35,7 +38,7 @@ decode_encoded_rounds = msgspec.msgpack.Decoder(tuple[EncodedRound, ...]).decode
 
 
 def length(data: bytes | msgspec.Raw) -> int:
-    """Return how many items an encoded array says that it holds, without decoding them; -1 if it is no array."""
+    """Return the number of items that an encoded array states, without decoding them; -1 if it is not an array."""
     head = bytes(memoryview(data)[:5])
     first = head[0] if head else 0
     if 0x90 <= first < 0xA0:

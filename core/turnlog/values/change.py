@@ -20,7 +20,7 @@ from .session import SessionInfo
 from .times import Times
 from .version import Condition, ExactVersion, SameSession, Version, check_version, version_of
 
-_MAX_FIRST = 2**52  # so that no session comes to limits.MAX_NUMBER, however many turns it is given
+_MAX_FIRST = 2**52  # leaves enough numbers below limits.MAX_NUMBER for all turns that follow
 
 _set = msgspec.structs.force_setattr
 
@@ -43,49 +43,50 @@ PRESENT: Final = Mark.PRESENT
 """`expect=PRESENT`: the session must exist."""
 
 ANY: Final = Mark.ANY
-"""`save(..., expect=ANY)`: overwrite whatever is stored."""
+"""`save(..., expect=ANY)`: overwrite the stored history."""
 
 Expect: TypeAlias = Condition | Literal[Mark.ABSENT, Mark.PRESENT] | None
 """The condition of a write.
 
-`ABSENT`, `PRESENT`, `version.session` (the same session, whatever was added since), `version` (the same turns),
+`ABSENT`, `PRESENT`, `version.session` (the same session, even with other turns), `version` (the same turns),
 `version.exact` (the same turns, metadata, owner and time to live), or None: no condition.
 """
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, repr_omit_defaults=True):
-    """What one commit does: all of it or nothing, once per id.
+    """The input of a commit, which applies all of it or nothing, once per id.
 
     A backend applies the parts in this order: keep the turns numbered below `keep`, append, retain the last `retain`
-    turns, merge the metadata, set owner and time to live, set the times.  A change checks itself when it is made.  It
-    may be committed again: it is stored once.
+    turns, merge the metadata, set owner and time to live, set the times.  The constructor checks the parts.  A change
+    that is committed again is stored once.
 
     Attributes:
-        id: 1 to 255 bytes of UTF-8; made once, before the first try.
-        append: Records to put at the end.
-        keep: Cut the turns that are numbered `keep` and above; None keeps all.
-        retain: Afterwards drop what lies wholly before the last `retain` turns; None keeps all.
-        max_bytes: Refuse the change (`TooLarge`) if the session's records would take more bytes than this, encoded and
-            before a layer compresses or encrypts them, and more than before; None: no limit.
+        id: 1 to 255 bytes of UTF-8; made once, before the first attempt.
+        append: The records to append.
+        keep: Cut the turns numbered `keep` and above; None: keep all turns.
+        retain: After that, drop the records that end before the last `retain` turns; None: keep all turns.
+        max_bytes: Refuse the change (`TooLarge`) if it makes the session larger than before, and larger than this
+            number of bytes of encoded records before compression and encryption; None: no limit.
         metadata: Values to set, by name; None removes a name.
-        owner: The session's new owner; the empty string clears it.
-        ttl: The session's own time to live, in seconds; 0 means that it never expires; None leaves it as it is.
+        owner: The new owner of the session; the empty string removes the owner; None: no change.
+        ttl: The session's own time to live in seconds; 0: the session never expires; None: no change.
         expect: The condition on the session (`Expect`).
-        for_owner: Only if the session belongs to this owner: otherwise it does not exist for this change.  A session
-            that the change makes belongs to the owner.
-        times: For tools that move sessions: the session's times in another store, in place of those that the backend
-            sets by its clock.  They hold until the next use, which moves the expiry as always, and the next change of
-            turns, which sets `updated`.  If a tool stores a session in several changes, each carries the times, and
-            the last one decides.  `times.expires` prevails over `ttl`; if it has passed, no session is left.  None:
-            the backend sets them.
-        first: For layers and backends: the number of the first turn, if this change makes the session; at most 2**52.
-        restored: For layers and backends: how many of the records to append were not in the request, because a layer
-            had to cut more than `keep` and puts them back.  The receipt's `number` does not count them.
-        asked: For layers and backends: the digest of the request that a layer made this change from; None: of itself.
+        for_owner: Apply the change only to a session of this owner; sessions of others do not exist for this change.  A
+            session that the change creates belongs to the owner.
+        times: For tools that move sessions: the times of the session in another store; None: the backend sets the times
+            by its clock.  The next use of the session moves the expiry as usual, and the next change of turns sets
+            `updated`.  If a tool writes a session in several changes, each change must have the times, and the last
+            change decides.  `times.expires` takes precedence over `ttl`; if it is in the past, no session remains.
+        first: For layers and backends: the number of the first turn of a session that this change creates; at most
+            2**52.
+        restored: For layers and backends: number of records in `append` that a layer has added to the request, because
+            it cuts more turns than the request and appends the rest of them again.  The receipt's `number` skips them.
+        asked: For layers and backends: the digest of the request, if a layer made this change from another one; None:
+            the digest of this change.
 
     Raises:
-        InvalidInput: A part breaks a rule, or there is none.
-        TooLarge: More than 10,000 messages, or too much metadata.
+        InvalidInput: A part breaks a rule, or the change has no part.
+        TooLarge: The change has more than 10,000 messages, or too much metadata.
     """
 
     id: str = msgspec.field(default_factory=new_id)
@@ -118,7 +119,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, repr
         if self.first or type(self.first) is not int:
             check_number(self.first, "first", least=0)
             if self.first > _MAX_FIRST:
-                raise InvalidInput(f"first must be at most 2**52, not {self.first}: turns behind it need numbers, too")
+                raise InvalidInput(f"first must be at most 2**52, not {self.first}: later turns need higher numbers")
         if self.metadata is not None:
             _set(self, "metadata", Metadata.of(self.metadata))
         if self.owner is not None and self.owner != "":
@@ -147,20 +148,20 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, repr
                 )
             before = record
         if count > MAX_MESSAGES and self.asked is None:
-            raise TooLarge(f"a change of {count} messages, the limit is {MAX_MESSAGES}: write them in several")
+            raise TooLarge(f"a change has {count} messages, the limit is {MAX_MESSAGES}: write several changes")
 
     @property
     def describes(self) -> bool:
-        """Whether it sets metadata, owner or time to live."""
+        """Whether the change sets metadata, owner or time to live."""
         return self.metadata is not None or self.owner is not None or self.ttl is not None
 
     @property
     def digest(self) -> bytes:
-        """16 bytes that are the same for the same request, made when first needed; layers carry them over.
+        """The digest of the request: 16 bytes, made at the first use.  Layers keep it.
 
-        They cover `append`, `keep`, `metadata`, `owner` and `ttl`.  They do not cover `expect`, `for_owner`, `retain`,
-        `max_bytes` and `first`, which callers vary or the configuration sets, nor the times of turns and of the
-        session.
+        It covers `append`, `keep`, `metadata`, `owner` and `ttl`.  It does not cover `expect`, `for_owner`, `retain`,
+        `max_bytes` and `first`, which callers vary or the configuration sets.  It also does not cover the times of
+        turns and of the session.
         """
         if self.asked is None:
             metadata = None if self.metadata is None else sorted(Metadata.of(self.metadata).canonical().items())
@@ -182,11 +183,11 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, repr
         The new change keeps no reference to the old one.
 
         Args:
-            append: Other records; None leaves them.
-            keep: Another cut; None leaves it.
-            metadata: Other metadata; None leaves them.
-            expect: Another condition; None leaves it.
-            restored: How many records precede those of the request; 0 leaves it.
+            append: Other records; None: no change.
+            keep: Another cut; None: no change.
+            metadata: Other metadata; None: no change.
+            expect: Another condition; None: no change.
+            restored: Number of records before the records of the request; 0: no change.
         """
         return msgspec.structs.replace(
             self,
@@ -200,10 +201,10 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, repr
 
 
 def check_expect(expect: object) -> None:
-    """Refuse what is neither a condition nor None.
+    """Refuse a value that is neither a condition nor None.
 
     Raises:
-        InvalidInput: It is of another type, such as a version's text.
+        InvalidInput: The value has another type, such as the text of a version.
     """
     if expect is None or expect is ABSENT or expect is PRESENT:
         return
@@ -220,11 +221,11 @@ def digest_of(*parts: object) -> bytes:
 
 
 def copy_digest(source: Key, at: int | None) -> bytes:
-    """Return the digest of a copy (see `Change.digest`): of the request, not of the turns that it found.
+    """Return the digest of a copy (see `Change.digest`).  It covers the request, but not the copied turns.
 
     Args:
-        source: The session that is copied.
-        at: Only the turns numbered below this; None: all.
+        source: The session to copy.
+        at: Copy only the turns numbered below this; None: all.
     """
     return digest_of("copy", source.namespace, source.session, at)
 
@@ -233,7 +234,7 @@ def check_ttl(value: object) -> float:
     """Return a time to live in seconds as a float.
 
     Raises:
-        InvalidInput: It is neither 0 nor from a millisecond to ten years.
+        InvalidInput: The value is neither 0 nor from a millisecond to ten years.
     """
     if type(value) is not int and type(value) is not float:
         raise InvalidInput(f"ttl must be a number of seconds, not {shown(value)}")
@@ -243,16 +244,16 @@ def check_ttl(value: object) -> float:
 
 
 class Receipt(msgspec.Struct, frozen=True, gc=False):
-    """The answer to a commit.
+    """The output of a commit.
 
     Attributes:
-        version: The session's version now; in a repeat, the version that this change made.
+        version: The version of the session after the commit; for a repeat, the version after the first commit.
         number: The number of the first turn that the change began or continued; None if it appended nothing.
-        first: The number of the first turn that is still there.
-        turns: How many turns the session has seen: one more than the last one's number.
-        messages: How many messages are there.
-        previous: The version that the change was applied to; None if there was no session; `version` in a repeat.
-        expires_in: Seconds until the session expires unless it is used; None if it does not.
+        first: The number of the first stored turn.
+        turns: One more than the number of the last turn.
+        messages: Number of stored messages.
+        previous: The version before the commit; None if the session did not exist; for a repeat, `version`.
+        expires_in: Seconds until the session expires if it is not used; None if it does not expire.
     """
 
     version: Version
@@ -268,8 +269,8 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
         """Return the receipt of a session that was read, for a write that changes nothing.
 
         Args:
-            info: What was read of the session.
-            number: The number of the turn that was to be written; None if there is none.
+            info: The info of the session.
+            number: The number of the turn of the write; None if the write has no turn.
         """
         version = info.version
         return cls(version, number, info.first, info.turns, info.messages, version, info.expires_in)

@@ -1,4 +1,4 @@
-"""Identifiers: cheap unique ones for changes and turns, unguessable ones for sessions."""
+"""Identifiers: unique ids for changes and turns, unguessable ids for sessions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..limits import MAX_ID_BYTES
 from .json_value import check_text
 
 OWN = "turnlog:"
-"""What the namespaces begin with in which layers keep what no application shall see."""
+"""The prefix of the namespaces in which layers store internal data."""
 
 
 def _fresh() -> None:
@@ -23,35 +23,35 @@ _prefix: str
 _count: itertools.count[int]
 _fresh()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_fresh)  # a child must not go on counting under its parent's prefix
+    os.register_at_fork(after_in_child=_fresh)  # a child must not use its parent's prefix
 
 
 def new_id() -> str:
-    """An id that no other process or call makes: 96 random bits of this process, and a counter.
+    """Return a unique id: 96 random bits of this process, and a counter.
 
-    Ten times cheaper than `uuid.uuid4`.  It is unique, not secret.
+    This is ten times faster than `uuid.uuid4`.  The id is not a secret.
     """
     return f"{_prefix}{next(_count):x}"
 
 
 def new_session_id() -> str:
-    """An id for an anonymous session: 128 random bits, safe in a URL, not to be guessed."""
+    """Return an unguessable id for an anonymous session: 128 random bits, safe in a URL."""
     return secrets.token_urlsafe(16)
 
 
 def check_id(value: object, name: str, *, limit: int = MAX_ID_BYTES) -> str:
-    """Return an id; refuse what cannot name something.
+    """Return an id, if it is valid.
 
     Raises:
-        InvalidInput: Not a string; empty or blank; longer than `limit` bytes of UTF-8; or it holds a control character,
-            a line separator, a lone surrogate or a sign that turns the writing direction.
+        InvalidInput: The id is not a string, is empty or blank, has more than `limit` bytes of UTF-8, or contains a
+            control character, a line separator, a lone surrogate or a character that changes the writing direction.
     """
     if type(value) is not str:
         raise InvalidInput(f"{name} must be a str, not {type(value).__name__}")
     size = len(value)
     if value.isascii() and value.isprintable():
         if 0 < size <= limit and value[0] != " ":
-            return value  # as a rule
+            return value  # the common case
     else:
         check_text(value, name)
         for sign in value:
@@ -59,33 +59,33 @@ def check_id(value: object, name: str, *, limit: int = MAX_ID_BYTES) -> str:
                 raise InvalidInput(f"{name} holds the control character {sign!a}: remove it")
         size = len(value.encode())
     if not value or value.isspace():
-        hint = ", or use new_session_id() for a fresh one" if name == "session id" else ""
-        raise InvalidInput(f"{name} is {'blank' if value else 'empty'}: name it{hint}")
+        hint = ", or call new_session_id() for a new one" if name == "session id" else ""
+        raise InvalidInput(f"{name} is {'blank' if value else 'empty'}: give a name{hint}")
     if size > limit:
         raise InvalidInput(f"{name} has {size} bytes of UTF-8, the limit is {limit}")
     return value
 
 
 def check_namespace(value: object) -> None:
-    """Refuse what an application cannot work in: no id, or the place where layers keep what is theirs.
+    """Refuse a namespace that an application cannot use: an invalid id, or an internal namespace of layers.
 
     Raises:
-        InvalidInput: As in `check_id`; or it begins with `turnlog:`.
+        InvalidInput: As in `check_id`, or the namespace begins with `turnlog:`.
     """
     check_id(value, "namespace")
     if isinstance(value, str) and value.startswith(OWN):
         raise InvalidInput(
-            f"namespace {value!r} begins with {OWN!r}, where turnlog keeps what is its own: name another"
+            f"namespace {value!r} begins with {OWN!r}, which turnlog reserves for internal data: choose another name"
         )
 
 
 def nested_namespace(outer: str, name: str) -> str:
     """Return the namespace of a name within another namespace, as `outer/name`.
 
-    A `/` or `%` in the name is written `%2F` or `%25`: no two names within one namespace share a namespace.
+    A `/` or `%` in the name is written `%2F` or `%25`, so different names have different namespaces.
 
     Raises:
-        InvalidInput: It would have more than 255 bytes.
+        InvalidInput: The nested namespace would have more than 255 bytes.
     """
     namespace = f"{outer}/{_escaped(name)}"
     check_id(namespace, "the nested namespace")
@@ -93,10 +93,10 @@ def nested_namespace(outer: str, name: str) -> str:
 
 
 def nested_name(outer: str, namespace: str) -> str | None:
-    """Return the name that leads from one namespace towards another that is nested in it, at any depth.
+    """Return the first name on the path from a namespace to a namespace that is nested in it, at any depth.
 
     Returns:
-        The name; None if no name leads there, as to the text `a/` within `a`.
+        The name; None if no name has such a path, for example the path to `a/` within `a`.
     """
     written = namespace[len(outer) + 1 :].partition("/")[0]
     name = written.replace("%2F", "/").replace("%25", "%")
@@ -112,6 +112,9 @@ def _escaped(name: str) -> str:
 
 
 def _forbidden(sign: str) -> bool:
-    """Control characters (Unicode Cc), line and paragraph separators, and bidirectional controls (UAX #9, table 4)."""
+    """Return whether a character is a control, a line or paragraph separator, or a bidirectional control.
+
+    Sources: Unicode category Cc; UAX #9, table 4.
+    """
     code = ord(sign)
     return code < 32 or 127 <= code < 160 or 0x2028 <= code <= 0x202E or 0x2066 <= code <= 0x2069

@@ -1,4 +1,4 @@
-"""JSON values: checked once when they come in, kept encoded, decoded anew for every reader."""
+"""JSON values: checked once on input, kept encoded, and decoded again for every reader."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .stored import UNREADABLE
 
 if TYPE_CHECKING:
     JSON: TypeAlias = "str | int | float | bool | list[JSON] | dict[str, JSON] | None"
-else:  # typing.get_type_hints resolves no alias that names itself
+else:  # typing.get_type_hints cannot resolve a recursive alias
     JSON = str | int | float | bool | list[Any] | dict[str, Any] | None
 """The values of JSON."""
 
@@ -27,12 +27,12 @@ _decode = msgspec.msgpack.Decoder().decode
 
 
 def decode(data: bytes) -> JSON:
-    """The value behind encoded bytes, made anew at each call.
+    """Decode a value; each call returns a new object.
 
     Raises:
-        CorruptRecord: They are not what `encode` makes of a value within the limits.
+        CorruptRecord: The bytes are not the result of `encode` for a value within the limits.
     """
-    if len(data) > MAX_VALUES and count(data) > MAX_VALUES:  # before anything is made of it
+    if len(data) > MAX_VALUES and count(data) > MAX_VALUES:  # before any object is made
         raise CorruptRecord(f"a value holds more than {MAX_VALUES} values, the limit: turnlog did not write it")
     try:
         value: JSON = _decode(data)
@@ -45,7 +45,7 @@ def recoded(data: bytes) -> bytes:
     """Return an encoded value in canonical form: the same bytes for equal values.
 
     Raises:
-        CorruptRecord: The bytes are not what `encode` makes of a value within the limits.
+        CorruptRecord: The bytes are not the result of `encode` for a value within the limits.
     """
     if len(data) > MAX_VALUES and count(data) > MAX_VALUES:
         raise CorruptRecord(f"a value holds more than {MAX_VALUES} values, the limit: turnlog did not write it")
@@ -56,29 +56,29 @@ def recoded(data: bytes) -> bytes:
 
 
 def count(data: bytes) -> int:
-    """Return how many values, and names of values, encoded bytes hold; if they are too many, about one more than that.
+    """Return the number of values and names of values in encoded bytes; the count stops once it exceeds the limit.
 
-    The bytes are not checked.  It takes about 0.1 microseconds a value, strings and numbers of any length.
+    The bytes are not checked.  Counting takes about 0.1 microseconds per value, for strings and numbers of any length.
     """
     found, place, end = -1, 0, len(data)  # without the outermost value
     while place < end and found <= MAX_VALUES:
         found += 1
         size = _SIZES[data[place]]
-        if size < 0:  # a length follows, of so many bytes
+        if size < 0:  # a length of `-size` bytes follows
             size = 1 - size + int.from_bytes(data[place + 1 : place + 1 - size])
         place += size
     return found
 
 
 def _sizes() -> Iterator[int]:
-    """Yield for each first byte how many bytes a value takes without those inside it (MessagePack, spec.md "Formats").
+    """Yield, for each first byte, the size of a value without the values inside it (MessagePack, spec.md "Formats").
 
-    Negative: so many bytes of length follow, and then that many bytes.
+    A negative number is the size of a length that follows the first byte; data of this length follow it.
     """
     yield from repeat(1, 0xA0)  # small numbers, small objects and lists
     yield from range(1, 33)  # short strings
     yield from (1, 1, 1, 1)  # null, booleans
-    yield from (-1, -2, -4, 1, 1, 1)  # bytes; extensions, which are refused when they are decoded
+    yield from (-1, -2, -4, 1, 1, 1)  # bytes; extensions, which the decoder refuses
     yield from (5, 9, 2, 3, 5, 9, 2, 3, 5, 9)  # numbers
     yield from (1, 1, 1, 1, 1)  # extensions
     yield from (-1, -2, -4, 3, 5, 3, 5)  # strings; lists and objects
@@ -89,42 +89,43 @@ _SIZES: Final = tuple(_sizes())
 
 
 def check_text(text: str, where: str) -> None:
-    """Refuse what UTF-8 cannot say: lone surrogates."""
+    """Refuse text with lone surrogates, which UTF-8 cannot encode."""
     if not text.isascii():
         _check_text(text, (None, where))
 
 
 def check(value: object, where: str, *, binary: bool = False) -> None:
-    """Refuse what is not a JSON object, naming the place.
+    """Refuse a value that is not a JSON object; the error names the place.
 
     Args:
-        value: Anything.
-        where: The place to name in the error, such as `message`.
-        binary: Whether bytes are allowed too.
+        value: The value.
+        where: The name of the value for the error, such as `message`.
+        binary: Whether bytes are also allowed.
 
     Raises:
-        InvalidInput: Not JSON: another type, NaN or an infinity, an integer beyond 64 bits, a key that is no string.
-        TooLarge: Too deep, or too many values.
+        InvalidInput: The value is not JSON: it has a value of another type, NaN, an infinity, an integer beyond 64
+            bits, or a key that is not a string.
+        TooLarge: The value is nested too deeply, or has too many values.
     """
     check_mapping(value, where)
     _check(value, (None, where), MAX_DEPTH, MAX_VALUES, binary=binary)  # type: ignore[arg-type]  # checked here
 
 
-_Place: TypeAlias = "tuple[_Place | None, str | int]"  # within which place, and under which name or index
+_Place: TypeAlias = "tuple[_Place | None, str | int]"  # the outer place, and the name or index in it
 
 
 def _check(values: list[object] | dict[str, object], place: _Place, depth: int, left: int, *, binary: bool) -> int:
-    """Check what a list or an object holds.
+    """Check the items of a list or an object.
 
     Args:
         values: The list or object.
-        place: Its place, put into words only where there is an error.
-        depth: How many levels of lists and objects are allowed, itself included.
-        left: How many values, and names of values, it may hold.
-        binary: Whether bytes are allowed too.
+        place: Its place, which becomes text only for an error.
+        depth: Number of allowed levels of lists and objects, this one included.
+        left: Number of allowed values and names of values.
+        binary: Whether bytes are also allowed.
 
     Returns:
-        How many more there may be.
+        The rest of `left`.
     """
     left -= len(values)
     items: Iterable[tuple[str | int, object]]
@@ -186,19 +187,19 @@ def _wrong(item: object) -> str:
     if kind is int:
         return "is an integer beyond 64 bits: store it as a string"
     if kind is float:
-        return f"is {item}, which JSON cannot say: use null or a string"
+        return f"is {item}, which is not JSON: use null or a string"
     hint = ": use a list" if kind is tuple else ": convert it to a str, number, bool, list or dict first"
     return f"is of type {kind.__name__}, which is not JSON{hint}"
 
 
 def check_number(value: object, name: str, *, least: int) -> None:
-    """Refuse what is no int from `least` to 2**53 - 1."""
+    """Refuse a value that is not an int from `least` to 2**53 - 1."""
     if type(value) is not int or not least <= value <= MAX_NUMBER:
         raise InvalidInput(f"{name} must be an int from {least}, not {shown(value)}")
 
 
 def shown(value: object) -> str:
-    """A value as an error names it: in a few characters, whatever it is."""
+    """Return a short text for any value, for error messages."""
     if type(value) is int and abs(value) > MAX_NUMBER:
         return "one over 2**53"
     text = repr(value)
@@ -206,6 +207,6 @@ def shown(value: object) -> str:
 
 
 def check_mapping(value: object, where: str) -> None:
-    """Refuse what is not a mapping."""
+    """Refuse a value that is not a mapping."""
     if not isinstance(value, Mapping):
         raise InvalidInput(f"{where} must be a mapping, not {type(value).__name__}")

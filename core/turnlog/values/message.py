@@ -1,4 +1,4 @@
-"""A message: one thing said, kept as the provider sent it."""
+"""`Message`: a message of a provider, stored verbatim."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from .json_value import JSON, check, check_mapping, check_text, count, decode, e
 
 
 class Message(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True, repr_omit_defaults=True):
-    """One thing said: a role, content, tool calls, and whatever else the provider sent, kept verbatim.
+    """A message of a provider: a role, content, tool calls and any other entries, stored verbatim.
 
-    Make one with `user`, `assistant`, `system`, `tool` or `Message.from_dict`, which check it.  Messages of every
-    provider round-trip: `Message.from_dict(d).to_dict() == d`, with or without a role, unknown keys included.
+    `user`, `assistant`, `system`, `tool` and `Message.from_dict` make and check messages.  Messages of every provider
+    round-trip: `Message.from_dict(d).to_dict() == d`, with or without a role, unknown keys included.
 
-    It is immutable.  A role and a content that are strings are kept as such; everything else is kept encoded and
-    decoded anew at each access, so what one caller does to a list of tool calls never reaches another.  The underscored
-    fields are the wire format (`docs/reference/format.md`); the constructor does not check them.
+    A message is immutable.  It keeps a role and a content that are strings as they are, and all other entries encoded.
+    Each access decodes an entry again, so callers never share a list of tool calls.  The fields with an underscore are
+    the wire format (`docs/reference/format.md`); the constructor does not check them.
     """
 
     _role: str | None = msgspec.field(default=None, name="r")
@@ -30,14 +30,14 @@ class Message(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults
 
     @classmethod
     def from_dict(cls, data: Mapping[str, object]) -> Message:
-        """The message that a provider's dictionary describes.
+        """Return the message for a provider's dictionary.
 
         Args:
             data: JSON: strings, finite numbers within 64 bits, booleans, None, lists and dictionaries with string keys.
 
         Raises:
-            InvalidInput: It is empty, or holds something that JSON does not; the error names the place.
-            TooLarge: It is nested more than 100 levels deep, or holds more than 100,000 values.
+            InvalidInput: `data` is empty, or contains a value that is not JSON; the error names the place.
+            TooLarge: `data` is nested more than 100 levels deep, or contains more than 100,000 values.
         """
         if type(data) is not dict:
             check_mapping(data, "a message")
@@ -63,7 +63,7 @@ class Message(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults
         return cls(_role=role, _content=content, _rest=encode(rest))
 
     def to_dict(self) -> dict[str, JSON]:
-        """The dictionary that this message was made from: equal to it, and the caller's own."""
+        """Return a new dictionary, equal to the dictionary from which the message was made."""
         data: dict[str, JSON] = {}
         if self._role is not None:
             data["role"] = self._role
@@ -74,7 +74,7 @@ class Message(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults
         return data
 
     def _decoded(self) -> dict[str, JSON]:
-        """What is kept encoded, checked as when it came in: a store's bytes are believed no more than a caller's."""
+        """Return the encoded entries, decoded and checked: the bytes may come from a damaged store."""
         rest = decode(self._rest or b"")
         try:
             check(rest, "message")
@@ -83,7 +83,7 @@ class Message(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults
             raise CorruptRecord(f"a message does not hold JSON: {error}") from None
 
     def get(self, name: str, default: JSON = None) -> JSON:
-        """One entry of the dictionary, or the default; a list or dictionary is the caller's own."""
+        """Return one entry of the dictionary, or the default; a list or dictionary is a new object."""
         if self._rest is not None:
             rest = self._decoded()
             if name in rest:
@@ -93,22 +93,22 @@ class Message(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults
 
     @property
     def is_plain(self) -> bool:
-        """Whether it holds nothing but a role and a text."""
+        """Whether the message has only a role and a text."""
         return self._rest is None
 
     @property
     def role(self) -> str | None:
-        """Who speaks; None where the provider's item has no role."""
+        """The role; None if the provider's item has no role."""
         return self._role
 
     @property
     def content(self) -> JSON:
-        """What is said: a string, or the provider's list of blocks; None if there is none."""
+        """The content: a string, or the provider's list of blocks; None if the message has no content."""
         return self._content if self._content is not None or self._rest is None else self.get("content")
 
     @property
     def text(self) -> str:
-        """The content as plain text: the string itself, or the text of its blocks, joined; empty if there is none."""
+        """The content as plain text: the string, or the joined texts of the blocks; empty if it has no text."""
         content = self.content
         if isinstance(content, list):
             texts = (block.get("text") for block in content if isinstance(block, dict))
@@ -117,13 +117,13 @@ class Message(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults
 
     @property
     def tool_calls(self) -> list[JSON]:
-        """The calls in Chat Completions form; empty if there are none."""
+        """The tool calls in Chat Completions form; empty if the message has none."""
         calls = self.get("tool_calls") if self._rest is not None else None
         return calls if isinstance(calls, list) else []
 
     @property
     def size(self) -> int:
-        """Bytes that its texts and the rest take encoded, in UTF-8, and about 8 for the frame."""
+        """Estimated size of the encoded message in bytes: texts in UTF-8, other entries, and about 8 for the frame."""
         role, content, rest = self._role, self._content, self._rest
         size = 8 if rest is None else 8 + len(rest)
         if role is not None:
@@ -134,15 +134,15 @@ class Message(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults
 
     @property
     def memory(self) -> int:
-        """About how many bytes its text takes in the memory of this process.
+        """Estimated size of the texts in the memory of this process, in bytes.
 
-        A string of ASCII takes one byte a character, any other up to four, and more once it has been encoded.
+        A string takes one byte per character if it is ASCII, otherwise up to four, and more after it was encoded once.
         """
         size = getsizeof(self._role) + getsizeof(self._content)
         return size if self._rest is None else size + len(self._rest)
 
     def canonical(self) -> tuple[str | None, str | None, bytes | None]:
-        """The same for equal dictionaries, whatever the order of their keys: what digests are made of."""
+        """Return a value for digests, which is equal for equal dictionaries with any order of keys."""
         rest = self._rest
         return self._role, self._content, None if rest is None else recoded(rest)
 
@@ -161,35 +161,35 @@ class Message(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults
 
 
 MessageLike = Message | Mapping[str, object]
-"""What methods that take messages accept: a `Message`, or the dictionary to make it from."""
+"""A `Message`, or its dictionary: methods that take messages accept both."""
 
 
 def user(content: str | list[JSON], **more: object) -> Message:
-    """What the user says; `more` are further entries, such as `name`."""
+    """Return a message of the user; `more` are further entries, such as `name`."""
     return Message.from_dict({"role": "user", "content": content, **more})
 
 
 def assistant(content: str | list[JSON] | None = None, **more: object) -> Message:
-    """What the model says; `more` are further entries, such as `tool_calls`."""
+    """Return a message of the model; `more` are further entries, such as `tool_calls`."""
     return Message.from_dict({"role": "assistant", "content": content, **more})
 
 
 def system(content: str | list[JSON], **more: object) -> Message:
-    """What the application tells the model."""
+    """Return a system message: an instruction of the application to the model."""
     return Message.from_dict({"role": "system", "content": content, **more})
 
 
 def tool(content: str | list[JSON], *, tool_call_id: str, **more: object) -> Message:
-    """What a tool answered to the call with this id."""
+    """Return the result of a tool for the call with this id."""
     return Message.from_dict({"role": "tool", "content": content, "tool_call_id": tool_call_id, **more})
 
 
 def as_message(item: MessageLike, where: str) -> Message:
-    """The message itself, or made from its dictionary; an error names `where`."""
+    """Return a message, or the message for a dictionary; errors name `where`."""
     if type(item) is Message:
         return item
     if not isinstance(item, Mapping):
-        hint = ": give its model_dump()" if hasattr(item, "model_dump") else ""  # as SDKs that use pydantic answer
+        hint = ": pass its model_dump()" if hasattr(item, "model_dump") else ""  # an object of an SDK with pydantic
         raise InvalidInput(f"{where} must be a Message or a dictionary, not {type(item).__name__}{hint}")
     try:
         return Message.from_dict(item)
@@ -198,7 +198,7 @@ def as_message(item: MessageLike, where: str) -> Message:
 
 
 def as_messages(messages: Sequence[MessageLike]) -> tuple[Message, ...]:
-    """Return messages as a tuple, each made from its dictionary where it is one.
+    """Return messages as a tuple, with a message in place of each dictionary.
 
     Raises:
         InvalidInput: `messages` is not a list or tuple, or an item is not a message.
@@ -207,27 +207,27 @@ def as_messages(messages: Sequence[MessageLike]) -> tuple[Message, ...]:
 
 
 def as_turn(messages: Sequence[MessageLike]) -> tuple[Message, ...]:
-    """Return the messages of one turn as `as_messages` does, and stop where they are too many values for a record.
+    """Return the messages of one turn as `as_messages` does; refuse more values than a record may have.
 
     Raises:
         InvalidInput: `messages` is not a list or tuple, or an item is not a message.
-        TooLarge: More than 100,000 values.
+        TooLarge: The messages have more than 100,000 values.
     """
     each = _each(messages)
     return tuple(each) if each is messages else _counted(each)
 
 
 def check_values(messages: tuple[Message, ...]) -> None:
-    """Refuse messages of one record that hold too many values together.
+    """Refuse messages of one record that together have too many values.
 
     Raises:
-        TooLarge: More than 100,000 values.
+        TooLarge: The messages have more than 100,000 values.
     """
     size = 0
     for message in messages:
         if message._rest is not None:
             size += len(message._rest)
-    if size > MAX_VALUES:  # otherwise there are fewer values than bytes
+    if size > MAX_VALUES:  # a value takes at least one byte
         _counted(messages)
 
 

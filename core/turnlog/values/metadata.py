@@ -1,4 +1,4 @@
-"""Metadata: named values that an application keeps with a session."""
+"""Metadata: named values that an application stores with a session."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _decode_encoded = msgspec.msgpack.Decoder(dict[str, bytes]).decode
 class Metadata(Mapping[str, Value]):
     """An immutable mapping of names to values, merged name by name.
 
-    Values are kept encoded (MessagePack) and decoded anew at each access.  As part of a change, None removes a name.
+    Values are kept in MessagePack, and each access decodes a value again.  In a change, None removes a name.
     """
 
     __slots__ = ("encoded",)
@@ -40,8 +40,8 @@ class Metadata(Mapping[str, Value]):
         """Return the values, checked and encoded.
 
         Raises:
-            InvalidInput: A name is no string or empty, or a value is neither JSON nor bytes.
-            TooLarge: Over 64 KiB in all.
+            InvalidInput: A name is not a string or is empty, or a value is neither JSON nor bytes.
+            TooLarge: The values take more than 64 KiB in total.
         """
         if type(values) is Metadata:
             return values
@@ -54,17 +54,17 @@ class Metadata(Mapping[str, Value]):
         return metadata
 
     def merge(self, patch: Metadata) -> Metadata:
-        """Return these values with the patch's over them.
+        """Return these values, updated by the values of a patch.
 
         Raises:
-            TooLarge: Over 64 KiB in all.
+            TooLarge: The values take more than 64 KiB in total.
         """
         merged = Metadata({name: value for name, value in {**self.encoded, **patch.encoded}.items() if value != _NIL})
         merged._check_size()
         return merged
 
     def canonical(self) -> dict[str, bytes]:
-        """Return the encoded values, the same for equal ones: digests are made of them."""
+        """Return the encoded values for digests: equal values have the same bytes."""
         return {name: recoded(value) for name, value in self.encoded.items()}
 
     def pack(self, key: Key) -> bytes:
@@ -78,11 +78,11 @@ class Metadata(Mapping[str, Value]):
 
     @classmethod
     def unpack(cls, key: Key, data: bytes | None) -> Metadata:
-        """Return the metadata behind stored bytes.
+        """Return the metadata from stored bytes.
 
         Args:
             key: The session that the metadata must belong to.
-            data: The result of `pack`; None: there are none.
+            data: The result of `pack`; None: no metadata.
 
         Raises:
             CorruptRecord: The bytes are damaged, or belong to another session.
@@ -107,7 +107,7 @@ class Metadata(Mapping[str, Value]):
 
     def __getitem__(self, name: str) -> Value:
         value = _decode(self.encoded[name])
-        try:  # a store's bytes are believed no more than a caller's
+        try:  # the bytes may come from a damaged store
             check({name: value}, "metadata", binary=True)
         except InvalidInput as error:
             raise CorruptRecord(f"stored metadata are not JSON: {error}") from None
@@ -124,10 +124,10 @@ class Metadata(Mapping[str, Value]):
 
 
 def check_json(values: Mapping[str, JSON]) -> None:
-    """Refuse metadata values that are not JSON, as an application gives them; layers may also store bytes.
+    """Refuse metadata of an application with values that are not JSON; only layers may store bytes.
 
     Raises:
-        InvalidInput: It is not a mapping, or a value is not JSON.
+        InvalidInput: `values` is not a mapping, or a value is not JSON.
     """
     check_mapping(values, "metadata")
     check(dict(values), "metadata")

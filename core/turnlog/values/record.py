@@ -25,33 +25,34 @@ HEAD_FIELDS: Final = (
     *("id", "part", "open", "time", "count", "rounds", "turns"),
     *("number", "rounds_until", "messages_until", "tip"),
 )
-"""The fields of a record that are not its body."""
+"""The fields of the head of a record."""
 
 _set = msgspec.structs.force_setattr
 
 
 class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, weakref=False, array_like=True):
-    """One turn, one round of a turn, or a sealed run of whole turns: a head in the clear and a body.
+    """One turn, one round of a turn, or a sealed run of whole turns: a head, which layers do not change, and a body.
 
-    The body has two faces, `messages` and `payload`; each is made from the other when it is first asked for, once.  So
-    a backend that stores bytes never decodes, and one that keeps messages never encodes.
+    The body has two forms, `messages` and `payload`.  Each form is made from the other at its first use.  A backend
+    that stores bytes therefore never decodes, and a backend that keeps messages never encodes.
 
-    Applications never make one.  `Record.of` makes one from messages, `with_payload` swaps the body's encoding, `seal`
-    joins several, `placed` gives one its place in a session, and `pack` and `unpack` are its form in a database.  The
-    constructor checks nothing.
+    Applications do not make records.  `Record.of` makes a record from messages, `with_payload` replaces the encoding of
+    the body, `seal` joins records, `placed` sets the place in a session, and `pack` and `unpack` convert to and from
+    the form in a database.  The constructor does not check its arguments.
 
     Attributes:
-        id: The turn's id, 1 to 200 bytes of UTF-8; the last turn's, in a sealed run.
-        part: Which round of the turn, from 0; the last round's, in a sealed run.
-        open: Whether more rounds of the turn were to follow.
-        time: When it was said, in seconds since 1970: for people, never for order.
-        count: How many messages it holds; 0 in a round that only closes its turn.
-        rounds: How many rounds; more than one in a sealed run only.
-        turns: How many turns it begins: 1, or 0 for a later round, or those of a sealed run.
-        number: The number of its first turn in the session, from 0.  This and what follows is set by the store.
-        rounds_until: How many rounds the session had up to its end.
-        messages_until: How many messages the session had up to its end, from where its history began.
-        tip: The chain value at its end (see `Version`).
+        id: The id of the turn, 1 to 200 bytes of UTF-8; in a sealed run, of the last turn.
+        part: The number of the round in its turn, from 0; in a sealed run, of the last round.
+        open: Whether the turn is left open for more rounds.
+        time: The time of writing, in seconds since 1970: for display, never for ordering.
+        count: Number of messages; 0 in a round that only closes its turn.
+        rounds: Number of rounds; more than one only in a sealed run.
+        turns: Number of turns that begin in the record: 1, 0 for a later round, or the turns of a sealed run.
+        number: The number of the first turn in the session, from 0.  The store sets this and the following fields.
+        rounds_until: Number of rounds in the session up to the end of the record.
+        messages_until: Number of messages in the session up to the end of the record, from the beginning of the
+            history.
+        tip: The chain value at the end of the record (see `Version`).
     """
 
     id: str
@@ -73,18 +74,18 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
 
     @classmethod
     def of(cls, messages: tuple[Message, ...], *, id: str, time: float, part: int = 0, open: bool = False) -> Record:
-        """One round of a turn, checked.
+        """Return one round of a turn, after checks.
 
         Args:
-            messages: From 1 to 10,000.  A later round that closes its turn may have none.
+            messages: 1 to 10,000 messages.  A later round that closes its turn may have none.
             id: The turn's id.
-            time: When it was said, in seconds since 1970.
-            part: Which round of the turn, from 0.
+            time: The time of writing, in seconds since 1970.
+            part: The number of the round in the turn, from 0.
             open: Whether more rounds follow.
 
         Raises:
-            InvalidInput: No messages, or a bad id, time, part or `open`.
-            TooLarge: Too many messages, or too many values in them.
+            InvalidInput: There are no messages, or `id`, `time`, `part` or `open` is invalid.
+            TooLarge: There are too many messages, or too many values in them.
         """
         if type(messages) is not tuple:
             raise InvalidInput(f"messages must be a tuple, not {type(messages).__name__}")
@@ -95,7 +96,7 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
         if not count and (part == 0 or open):
             raise InvalidInput("a turn needs at least one message, none was given")
         if count > MAX_MESSAGES:
-            raise TooLarge(f"a turn of {count} messages, the limit is {MAX_MESSAGES}: write it in rounds")
+            raise TooLarge(f"a turn has {count} messages, the limit is {MAX_MESSAGES}: write it in rounds")
         check_values(messages)
         check_id(id, "turn id", limit=MAX_TURN_ID_BYTES)
         if part or type(part) is not int:
@@ -108,23 +109,23 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
 
     @property
     def begins_turn(self) -> bool:
-        """Whether its first round is the first of a turn."""
+        """Whether the first round of the record is the first round of a turn."""
         return self.turns > 0
 
     def follows(self, before: Record) -> bool:
-        """Whether it is the next round of the turn that another is the last round of."""
+        """Return whether this is the next round of the open turn at the end of another record."""
         return before.open and before.id == self.id and before.part == self.part - 1
 
     @property
     def next_turn(self) -> int:
-        """The number of the turn that would follow its last one."""
+        """The number of the next turn after the record."""
         return self.number + self.turns if self.turns else self.number + 1
 
     @property
     def size(self) -> int:
-        """Bytes of its plain payload, or about as many if it was not encoded when it was stored: what a reader holds.
+        """Size of the plain payload in bytes; an estimate, if the record was not encoded when it was stored.
 
-        No layer that compresses or encrypts changes it, and it stays once the record is stored.
+        Compression and encryption do not change the size.  It does not change after the record is stored.
         """
         if self._size is not None:
             return self._size
@@ -136,17 +137,17 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
 
     @property
     def payload(self) -> bytes:
-        """The body, encoded (`docs/reference/format.md`).
+        """The encoded body (`docs/reference/format.md`).
 
         Raises:
-            TooLarge: More than 16 MiB.
-            CorruptRecord: There is none that can be read.
+            TooLarge: The body is larger than 16 MiB.
+            CorruptRecord: The body cannot be read.
         """
         payload = self._payload
         if payload is None:
             if self._damage is not None:
                 raise CorruptRecord(self._damage, turn=self.number)
-            if self._inner is not None:  # what is encoded already is taken as it is, with what only others can read
+            if self._inner is not None:  # keep encoded rounds byte for byte
                 rounds = [
                     _body.EncodedRound(r.id, r.part, r.open, r.time, msgspec.Raw(plain_body(r.payload)))
                     for r in self._inner
@@ -159,18 +160,18 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
 
     @property
     def plain(self) -> bool:
-        """Whether nothing but the core is needed to read it: no layer wrote its payload in another codec."""
+        """Whether the core can read the record: no layer has written its payload in another codec."""
         payload = self._payload
         return payload is None or codec_of(payload) == PLAIN
 
     @property
     def decoded(self) -> bool:
-        """Whether its messages are at hand without decoding."""
+        """Whether the messages are available without decoding."""
         return self._messages is not None or self._inner is not None
 
     @property
     def messages(self) -> tuple[Message, ...]:
-        """Its messages, in order.
+        """The messages, in order.
 
         Raises:
             CorruptRecord: The payload cannot be read.
@@ -182,7 +183,7 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
             else:
                 try:
                     body = plain_body(self._payload or self.payload)
-                    if len(body) > MAX_VALUES:  # before anything is made of it
+                    if len(body) > MAX_VALUES:  # before any object is made
                         self._check_count(_body.length(body), MAX_MESSAGES)
                     messages = _body.decode_messages(body)
                 except CorruptRecord as error:
@@ -197,7 +198,7 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
 
     @staticmethod
     def messages_of(records: Iterable[Record]) -> list[Message]:
-        """Return the messages of several records, in order; the list is the caller's own.
+        """Return the messages of several records, in order, as a new list.
 
         Raises:
             CorruptRecord: A record cannot be read.
@@ -205,19 +206,19 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
         messages: list[Message] = []
         extend = messages.extend
         for record in records:
-            extend(record._messages or record.messages)  # a property takes twice as long as all the rest
+            extend(record._messages or record.messages)  # the property takes twice as long as the rest of the loop
         return messages
 
     def canonical(self) -> object:
-        """What a digest covers of the body: the messages, or the payload where only that is at hand."""
+        """Return the body for a digest: the messages, or the payload if the messages are not available."""
         if self._messages is None and self._inner is None:
             return self.payload
         return [message.canonical() for message in self.messages]
 
     def split(self) -> tuple[Record, ...]:
-        """The rounds of a sealed run as records of their own; itself, if it is not sealed.
+        """Return the rounds of a sealed run as separate records; the record itself, if it is not sealed.
 
-        All but the last have no `tip`: a chain value inside a sealed run is not kept.
+        Only the last of them has a `tip`: a sealed run does not keep the chain values inside it.
 
         Raises:
             CorruptRecord: The payload cannot be read.
@@ -234,7 +235,7 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
             and last.messages_until == self.messages_until
             and not inner[0].tip
         ):
-            return inner  # they are in their places already
+            return inner  # the rounds have their places already
         placed, number = [], self.number - 1
         end, upto = self.rounds_until - self.rounds, self.messages_until - self.count
         for record in inner:
@@ -250,7 +251,7 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
     def _unsealed(self) -> tuple[Record, ...]:
         try:
             body = plain_body(self.payload)
-            if len(body) > MAX_VALUES:  # before anything is made of it
+            if len(body) > MAX_VALUES:  # before any object is made
                 self._check_rounds(body)
             rounds = _body.decode_rounds(body)
         except CorruptRecord as error:
@@ -266,21 +267,21 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
         if (len(inner), turns, count) != (self.rounds, self.turns, self.count):
             raise self._misfit(
                 f"it holds {len(inner)} rounds, {turns} turns and {count} messages, "
-                f"its head says {self.rounds}, {self.turns} and {self.count}"
+                f"its head states {self.rounds}, {self.turns} and {self.count}"
             )
         if not inner[0].turns or any(not r.count and (r.turns or r.open) for r in inner):
-            raise self._misfit("a sealed run begins inside a turn, or a round of it that closes no turn is empty")
+            raise self._misfit("a sealed run begins inside a turn, or has an empty round that does not close a turn")
         if not all(r.turns or r.follows(before) for before, r in pairwise(inner)):
             raise self._misfit("the rounds of a sealed run do not follow each other")
         last = inner[-1]
         if (last.id, last.part, last.open) != (self.id, self.part, self.open):
-            raise self._misfit("a sealed run does not end with the round that its head says")
+            raise self._misfit("a sealed run does not end with the round that its head states")
         return inner
 
     def _check_rounds(self, body: bytes) -> None:
         held = _body.length(body)
         if held != self.rounds:
-            raise self._misfit(f"it holds {held} rounds, its head says {self.rounds}")
+            raise self._misfit(f"it holds {held} rounds, its head states {self.rounds}")
         if held > MAX_SEALED_MESSAGES + MAX_SEALED_TURNS:  # each turn may be closed by a round without messages
             raise self._misfit(f"it holds {held} rounds, the limit is {MAX_SEALED_MESSAGES} messages")
         rounds = _body.decode_encoded_rounds(body)
@@ -288,7 +289,7 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
 
     def _check_count(self, held: int, most: int) -> None:
         if held != self.count:
-            raise self._misfit(f"it holds {held} messages, its head says {self.count}")
+            raise self._misfit(f"it holds {held} messages, its head states {self.count}")
         if held > most:
             raise self._misfit(f"it holds {held} messages, the limit is {most}")
 
@@ -296,7 +297,7 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
         return CorruptRecord(what, turn=self.number)
 
     def __eq__(self, other: object) -> bool:
-        """Whether both have the same head and the same body, whichever of its faces each has at hand."""
+        """Return whether the heads and the bodies are equal; the bodies may be in different forms."""
         if not isinstance(other, Record):
             return NotImplemented
         if _head_of(self) != _head_of(other):
@@ -312,10 +313,11 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
         """Return the record at its place in a session, with its size fixed.
 
         Args:
-            number: The number of its first turn.
-            rounds_until: How many rounds the session has up to its end.
-            messages_until: How many messages the session has up to its end, from where its history begins.
-            tip: The chain value at its end.
+            number: The number of the first turn.
+            rounds_until: Number of rounds in the session up to the end of the record.
+            messages_until: Number of messages in the session up to the end of the record, from the beginning of the
+                history.
+            tip: The chain value at the end of the record.
         """
         return Record(
             self.id,
@@ -336,9 +338,10 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
         )
 
     def pack(self, key: Key) -> bytes:
-        """Return the head that a backend stores: all but the payload, in MessagePack, and two checksums.
+        """Return the head that a backend stores: the head fields in MessagePack, and two checksums.
 
-        The first covers the key and the head, the second also the payload's envelope: a head may be read alone.
+        The first checksum covers the key and the head, so the head can be read alone.  The second also covers the
+        envelope of the payload.
 
         Args:
             key: The session that the record belongs to.
@@ -349,12 +352,12 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
 
     @classmethod
     def unpack(cls, key: Key, head: bytes, payload: bytes | None = None) -> Record:
-        """Return the record behind stored bytes.
+        """Return the record from stored bytes.
 
         Args:
             key: The session that the record must belong to.
             head: The result of `pack`.
-            payload: The payload that is stored with it; None: only the head is needed.
+            payload: The payload that is stored with the head; None: return only the head.
 
         Raises:
             CorruptRecord: The head is damaged, or belongs to another session or another payload.
@@ -370,17 +373,17 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
 
     @classmethod
     def unpack_each(cls, key: Key, rows: Iterable[Sequence[bytes]]) -> Iterator[Record]:
-        """Yield the records behind stored heads and payloads, as `unpack` does, and read no row before it is needed.
+        """Yield the records from stored heads and payloads, as `unpack` does; read each row only when it is needed.
 
         Args:
             key: The session that the records must belong to.
-            rows: The head and the payload of each.
+            rows: The head and the payload of each record.
 
         Raises:
             CorruptRecord: A head is damaged, or belongs to another session or another payload.
         """
         start = start_of(key)
-        for head, payload in rows:  # a call for each would take as long as its work
+        for head, payload in rows:  # a call for each row would double the time
             try:
                 if crc32(head, crc32(payload[:HEAD], start)) != SOUND or head[0] != _FIELDS:
                     raise CorruptRecord("the head of a record is damaged, or belongs to another payload", key=key)
@@ -396,16 +399,16 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
     def from_parts(
         cls, head: Mapping[str, Any], *, messages: tuple[Message, ...] | None, payload: bytes | None, size: int
     ) -> Record:
-        """Return a record from the parts that a text format stores.
+        """Return a record from its parts in a text format.
 
         Args:
             head: The values of `HEAD_FIELDS`.
-            messages: Its messages, if they are stored as such.
-            payload: Its payload otherwise.
-            size: Its size, as it was fixed when it was stored.
+            messages: The messages, if they are stored as messages.
+            payload: Otherwise the payload.
+            size: The size of the record when it was stored.
 
         Raises:
-            ValueError: It is empty, and closes no turn.
+            ValueError: The record is empty, and does not close a turn.
         """
         return _checked(cls(**head, _payload=payload, _messages=messages, _size=size))
 
@@ -413,13 +416,13 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
         """Return a sealed record at the place of the records that it replaces.
 
         Args:
-            end: The last of them.
-            size: The sealed record's `size`.
+            end: The last of these records.
+            size: The `size` of the sealed record.
         """
         return msgspec.structs.replace(self, messages_until=end.messages_until, _size=size)
 
     def mapped(self, function: Callable[[Message], Message]) -> Record:
-        """Return the record with each message replaced by the function's result; itself if none changes.
+        """Return the record with each message replaced by the function's result; the record itself if none changes.
 
         Raises:
             CorruptRecord: The payload cannot be read.
@@ -436,25 +439,26 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
         return msgspec.structs.replace(self, _payload=None, _messages=messages, _inner=None, _size=None)
 
     def with_payload(self, payload: bytes, *, size: int | None = None) -> Record:
-        """The same record with another encoding of the same body: what layers that compress or encrypt make.
+        """Return the record with another encoding of the same body, for layers that compress or encrypt.
 
         Args:
             payload: The other encoding.
-            size: The record's `size`, where the envelope of the payload does not state it, as that of an encrypted one.
+            size: The `size` of the record; None: the envelope of the payload states it, which is not so after
+                encryption.
         """
         return msgspec.structs.replace(self, _payload=payload, _messages=None, _inner=None, _size=size)
 
     def damaged(self, why: str) -> Record:
-        """The same record with a body that cannot be read: what a layer makes where it fails to open one.
+        """Return the record with an unreadable body, for a layer that cannot decode it.
 
-        Whoever asks for its messages or its payload is told why, and the records beside it are not hidden.
+        Its messages and its payload then raise `CorruptRecord` with the reason.  Other records stay readable.
         """
         return msgspec.structs.replace(self, _payload=None, _messages=None, _inner=None, _size=self.size, _damage=why)
 
     def unencoded(self) -> Record:
-        """The same record with its messages at hand and without its payload: what is kept in memory is there once.
+        """Return the record with its messages and without its payload, so that memory holds the body only once.
 
-        Itself, if the payload cannot be read.
+        Return the record itself if the payload cannot be read.
         """
         if self._payload is None:
             return self
@@ -465,7 +469,7 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
         return msgspec.structs.replace(self, _payload=None, _size=self.size)
 
     def until(self, number: int) -> Record:
-        """The part of a sealed run that lies before a turn, as one record.
+        """Return the part of a sealed run before a turn, as one record.
 
         Args:
             number: A turn inside the run.
@@ -478,15 +482,15 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
 
     @staticmethod
     def seal(records: Sequence[Record]) -> Record:
-        """One record that holds whole turns of a session: what replaces them by `Change.seal`.
+        """Return one record that holds whole turns of a session, to replace their records by `Backend.seal`.
 
         Args:
-            records: Two or more that follow each other in one session, as it was read; the first begins a turn.
+            records: Two or more consecutive records that were read from a session; the first begins a turn.
 
         Raises:
-            InvalidInput: They do not follow each other, do not begin a turn, or hold more than 1,024 turns.
-            TooLarge: They hold more than 20,000 messages.
-            CorruptRecord: One of them is itself sealed and cannot be read.
+            InvalidInput: The records are not consecutive, do not begin a turn, or hold more than 1,024 turns.
+            TooLarge: The records hold more than 20,000 messages.
+            CorruptRecord: One of the records is sealed and cannot be read.
         """
         if len(records) < 2:
             raise InvalidInput(f"seal needs at least two records, not {len(records)}")
@@ -525,17 +529,17 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
 
 
 def _checked(record: Record) -> Record:
-    """Return a record that was read.
+    """Return a record that was read, if it is valid.
 
     Raises:
-        ValueError: It is empty, and closes no turn.
+        ValueError: The record is empty, and does not close a turn.
     """
     if not record.count and (record.turns or record.open):
-        raise ValueError("it holds no messages, and closes no turn")
+        raise ValueError("it holds no messages, and does not close a turn")
     return record
 
 
 _head_of = attrgetter(*HEAD_FIELDS)
 _encode_head = msgspec.msgpack.Encoder().encode
 _decode_head = msgspec.msgpack.Decoder(Record).decode
-_FIELDS = 0x90 + len(HEAD_FIELDS)  # MessagePack's array of so many items: a longer one would set the body, unchecked
+_FIELDS = 0x90 + len(HEAD_FIELDS)  # MessagePack's head of an array: a longer array would set the body, unchecked

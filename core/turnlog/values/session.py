@@ -1,4 +1,4 @@
-"""What a store answers to a read: a snapshot of a session, its turns, and pages of infos."""
+"""The results of reads: snapshots of sessions, and pages of session infos."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from .version import Version, check_version
 
 
 class SessionInfo(msgspec.Struct, frozen=True):
-    """What is known of a session without its turns.
+    """The data of a session except its turns.
 
     Attributes:
-        key: Which session: also how a reader knows that it was given the right one.
-        version: Where it is.
-        first: The number of the first turn that is still there.
-        turns: How many turns it has seen: one more than the last one's number.
-        messages: How many messages are there.
-        bytes: About how many bytes its records take encoded, before a layer compresses or encrypts them.
-        created: When it was made, in seconds since 1970, by the store's clock.
-        updated: When turns were last written or cut, in seconds since 1970, by the store's clock; otherwise `created`.
-            A change of metadata, owner or time to live leaves it as it is, and so does retention.
-        owner: Whose it is; empty if nobody's.
-        metadata: What the application keeps beside the turns.
-        ttl: Its own time to live in seconds (0: never expires); None: the store's.
-        expires_in: Seconds until it expires unless it is used; None if it does not.
+        key: The key of the session.
+        version: The version of the session.
+        first: The number of the first stored turn.
+        turns: One more than the number of the last turn.
+        messages: Number of stored messages.
+        bytes: Estimated size of the encoded records in bytes, before a layer compresses or encrypts them.
+        created: Time of creation, in seconds since 1970, by the store's clock.
+        updated: Time of the last write or cut of turns, in seconds since 1970, by the store's clock; `created` if there
+            was none.  A change of metadata, owner or time to live does not change it, and retention does not either.
+        owner: The owner; empty if the session has none.
+        metadata: The metadata of the application.
+        ttl: The session's own time to live in seconds (0: never expires); None: the time to live of the store.
+        expires_in: Seconds until the session expires if it is not used; None if it does not expire.
     """
 
     key: Key
@@ -55,7 +55,7 @@ class SessionInfo(msgspec.Struct, frozen=True):
     expires_in: float | None
 
     def to_dict(self) -> dict[str, object]:
-        """Return the same as a dictionary that JSON can say, but for metadata values that are bytes."""
+        """Return the info as a dictionary of JSON values; metadata values of layers may be bytes."""
         return {
             "session_id": self.key.session,
             "namespace": self.key.namespace,
@@ -74,12 +74,12 @@ class SessionInfo(msgspec.Struct, frozen=True):
 
 
 class Session(msgspec.Struct, frozen=True, dict=True):
-    """A snapshot: what one session was at one moment, or the part that was asked for.
+    """A snapshot of a session, or of a part of it.
 
     Attributes:
-        info: What is known of it without its turns.
-        records: What was asked for, in order.  In a continuation the first may be a later round of a turn.
-        continues: Whether `records` are what follows the version named by `since`; otherwise they stand for themselves.
+        info: The info of the session.
+        records: The requested records, in order.  In a continuation the first record may be a later round of a turn.
+        continues: Whether `records` continue the version in `since`.  If False, they are the answer without `since`.
     """
 
     info: SessionInfo
@@ -88,7 +88,7 @@ class Session(msgspec.Struct, frozen=True, dict=True):
 
     @property
     def version(self) -> Version:
-        """Where the session is: hand it back as `expect` or `since`."""
+        """The version of the session, for `expect` or `since`."""
         return self.info.version
 
     @cached_property
@@ -116,7 +116,7 @@ class Session(msgspec.Struct, frozen=True, dict=True):
 
     @property
     def messages(self) -> list[Message]:
-        """The messages in `records`, in order; the list is the caller's own.
+        """The messages in `records`, in order, as a new list.
 
         Raises:
             CorruptRecord: A record cannot be read.
@@ -129,12 +129,12 @@ class Session(msgspec.Struct, frozen=True, dict=True):
 
 
 async def decoded(session: Session) -> Session:
-    """Return a session; decode a large one here, and let other tasks run after each megabyte.
+    """Return a session; decode a large session now, and let other tasks run after each megabyte.
 
-    A small one is decoded when its messages are needed.
+    A small session is decoded when its messages are needed.
     """
     if session.info.bytes > MAX_PAYLOAD_BYTES:
-        from asyncio import sleep  # `import turnlog` does not pay for it
+        from asyncio import sleep  # imported late, to keep `import turnlog` fast
 
         size = 0
         for record in session.records:
@@ -148,17 +148,17 @@ async def decoded(session: Session) -> Session:
 
 
 _AT_ONCE: Final = 1024 * 1024
-"""Bytes that are decoded in a few milliseconds."""
+"""Number of bytes to decode before other tasks run: a few milliseconds."""
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):
-    """Which sessions a page shows: those of one namespace, the last updated first.
+    """A request for a page of sessions of one namespace, the last updated first.
 
     Attributes:
-        namespace: Whose sessions.
-        owner: Only the sessions of this owner; None: of all.
-        limit: How many at most, 1 to 1,000.
-        cursor: `Page.cursor` of the page before; None: the first page.
+        namespace: The namespace.
+        owner: Only sessions of this owner; the empty string: sessions without an owner; None: all sessions.
+        limit: Maximum number of sessions, 1 to 1,000.
+        cursor: `Page.cursor` of the previous page; None: the first page.
 
     Raises:
         InvalidInput: A part breaks a rule, or the cursor belongs to another query.
@@ -180,7 +180,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def after(self) -> tuple[float, str] | None:
-        """The update time and the session id that the cursor stands behind; None: from the beginning."""
+        """The update time and the session id after which the page begins; None: at the beginning."""
         if self.cursor is None:
             return None
         try:
@@ -189,13 +189,13 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
             data = base64.b64decode(self.cursor, altchars=b"-_", validate=True)
             namespace, owner, updated, session = _decode_cursor(data)
             check_id(session, "session id")
-            # `abs` of -0.0 is 0.0: what is encoded in another way than by `cursor_after` came from no page
+            # refuse every encoding that `cursor_after` does not make; `abs` of -0.0 is 0.0
             if _cursor_of(namespace, owner, abs(updated), session) != self.cursor:
                 raise ValueError
         except UNREADABLE:  # InvalidInput and binascii.Error are ValueErrors
-            raise InvalidInput("cursor is not one that a page gave: begin anew without it") from None
+            raise InvalidInput("cursor does not come from a page: begin again without a cursor") from None
         if (namespace, owner) != (self.namespace, self.owner):
-            raise InvalidInput("cursor was given for another namespace or owner: begin anew without it")
+            raise InvalidInput("cursor comes from another namespace or owner: begin again without a cursor")
         return updated, session
 
     def cursor_after(self, info: SessionInfo) -> str:
@@ -204,7 +204,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _MAX_CURSOR = 4 * -(-(1 + 3 * (2 + MAX_ID_BYTES) + 9) // 3)
-"""Characters of the longest cursor: in base64 an array of three strings and a float, with the heads of MessagePack."""
+"""Maximum length of a cursor in characters: base64 of a MessagePack array of three strings and a float."""
 
 _encode_cursor = msgspec.msgpack.Encoder().encode
 _decode_cursor = msgspec.msgpack.Decoder(tuple[str, str | None, Moment, str]).decode
@@ -218,10 +218,10 @@ class Page(msgspec.Struct, frozen=True):
     """One page of sessions.
 
     Attributes:
-        infos: At most as many as asked for, the last updated first, equal times by session id.
-        cursor: Asks for the next page; None: this was the last.
-        damaged: An error for each session that cannot be read and belongs on this page, or may belong to what was asked
-            for; `key` names the session where it is known.  They are not in `infos` and do not count.
+        infos: At most `Query.limit` infos, the last updated first, and by session id for equal times.
+        cursor: The cursor for the next page; None: this is the last page.
+        damaged: An error for each damaged session that belongs on this page, or may match the query.  The `key` of an
+            error is None if the session is unknown.  Damaged sessions are not in `infos` and do not count.
     """
 
     infos: tuple[SessionInfo, ...]
@@ -230,14 +230,14 @@ class Page(msgspec.Struct, frozen=True):
 
 
 class Erased(msgspec.Struct, frozen=True):
-    """What became of everything that an owner said.
+    """The result of `Store.erase_owner`.
 
     Attributes:
-        sessions: How many sessions were deleted.
-        traces: What may still hold fragments of them, such as a dictionary that was trained on them, for people to
-            read; each layer's page says how it is removed.
-        damaged: An error for each session that may be the owner's and was left, because it cannot be read: erase it by
-            its id, or restore it from a backup.
+        sessions: Number of deleted sessions.
+        traces: Descriptions of data that may still hold fragments of the sessions, such as a dictionary that was
+            trained on them.  The page of each layer explains their removal.
+        damaged: An error for each damaged session that may belong to the owner and was not deleted: erase it by its id,
+            or restore it from a backup.
     """
 
     sessions: int
@@ -246,10 +246,10 @@ class Erased(msgspec.Struct, frozen=True):
 
 
 def check_listing(after: object, limit: object) -> None:
-    """Refuse what `Backend.namespaces` cannot be asked for.
+    """Check the arguments of `Backend.namespaces`.
 
     Raises:
-        InvalidInput: `after` is no namespace, or `limit` is no int from 1 to 1,000.
+        InvalidInput: `after` is not a valid namespace, or `limit` is not an int from 1 to 1,000.
     """
     if after is not None:
         check_id(after, "after")
@@ -258,13 +258,13 @@ def check_listing(after: object, limit: object) -> None:
 
 
 def check_read(last: object, before: object, since: object) -> None:
-    """Refuse what `Backend.read` cannot be asked for.
+    """Check the arguments of `Backend.read`.
 
     Raises:
-        InvalidInput: `last` or `before` is no number from 0 to 2**53 - 1, or `since` is no version, or given with
-            `before`.
+        InvalidInput: `last` or `before` is not a number from 0 to 2**53 - 1, `since` is not a version, or both `since`
+            and `before` are given.
     """
-    if last is not None and (type(last) is not int or not 0 <= last <= MAX_NUMBER):  # so often that a call counts
+    if last is not None and (type(last) is not int or not 0 <= last <= MAX_NUMBER):  # a call would slow down every read
         check_number(last, "last", least=0)
     if before is not None:
         check_number(before, "before", least=0)

@@ -1,7 +1,7 @@
-"""What decoders of stored bytes accept, and what they raise.
+"""The types that decoders of stored bytes accept, and the errors that they raise.
 
-Whoever can write to a database can also make the checksums fit.  So a decoder checks the types and bounds of what it
-reads, and no forged value reaches a computation.
+Anyone who can write to a database can also compute valid checksums.  Decoders therefore check the types and bounds of
+all stored values, and no forged value reaches a computation.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from msgspec import Meta, MsgspecError
 from ..limits import MAX_NUMBER, MAX_TTL
 
 UNREADABLE: Final = (MsgspecError, TypeError, ValueError, IndexError, OverflowError, RecursionError)
-"""The errors of a decoder that was given anything else than what its encoder makes."""
+"""The errors of a decoder for bytes that its encoder does not make."""
 
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_NUMBER)]
-"""A number of turns, rounds or messages, or the place of one."""
+"""A number of turns, rounds or messages, or the number of a turn."""
 
 Several: TypeAlias = Annotated[int, Meta(ge=1, le=MAX_NUMBER)]
-"""The same, where there is at least one."""
+"""A `Count` of at least one."""
 
 Whole: TypeAlias = Annotated[int, Meta(ge=-MAX_NUMBER, le=MAX_NUMBER)]
-"""A sum of sizes in bytes: about right, so no session is refused for it."""
+"""A sum of sizes in bytes: an estimate, so that even a negative value does not make a session unreadable."""
 
 Finite: TypeAlias = Annotated[float, Meta(ge=-float_info.max, le=float_info.max)]
-"""Neither NaN nor an infinity."""
+"""A number that is neither NaN nor an infinity."""
 
 Moment: TypeAlias = Annotated[float, Meta(ge=0, le=MAX_NUMBER)]
 """A time of a backend's clock, in seconds since 1970."""

@@ -15,12 +15,13 @@ _set = msgspec.structs.force_setattr
 
 
 class Times(msgspec.Struct, frozen=True, gc=False):
-    """The times of a session in the store that it comes from.
+    """The times of a session in its original store.
 
     Attributes:
-        created: When it was made, in seconds since 1970.
-        updated: When turns were last written or cut, in seconds since 1970.
-        expires: When it expires unless it is used, in seconds since 1970; None: as any change moves it.
+        created: Time of creation, in seconds since 1970.
+        updated: Time of the last write or cut of turns, in seconds since 1970.
+        expires: Time of the expiry if the session is not used, in seconds since 1970; None: a commit moves the expiry
+            as usual.
 
     Raises:
         InvalidInput: A time is not a number over 0, up to 2**53 - 1.
@@ -42,7 +43,7 @@ class Times(msgspec.Struct, frozen=True, gc=False):
 
         Args:
             info: The session.
-            now: Seconds since 1970 when it was read.
+            now: The time of the read, in seconds since 1970.
         """
         return cls(info.created, info.updated, None if info.expires_in is None else now + info.expires_in)
 

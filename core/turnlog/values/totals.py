@@ -1,4 +1,4 @@
-"""`Totals`: what the sessions of a namespace hold together."""
+"""`Totals`: the sums over the sessions of a namespace."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
     """The totals of the unexpired sessions of a namespace.
 
     Attributes:
-        sessions: How many there are.
-        messages: How many messages they hold.
-        bytes: The sum of their `SessionInfo.bytes`: what readers get, before a layer compresses or encrypts it.
-        stored: About how many bytes the backend occupies, with its indexes and what it keeps beside messages, after
-            layers have compressed and encrypted.  Each backend says which part of its database it measures.  None: the
-            backend cannot tell.
+        sessions: Number of sessions.
+        messages: Number of messages.
+        bytes: Sum of `SessionInfo.bytes`, the size before a layer compresses or encrypts records.
+        stored: Estimated number of bytes that the backend occupies, with its indexes and other data, after compression
+            and encryption.  Each backend documents the part of its database that it measures.  None if unknown.
     """
 
     sessions: int

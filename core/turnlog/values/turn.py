@@ -11,12 +11,12 @@ class Turn(msgspec.Struct, frozen=True):
     """The messages that were appended in one atomic step, or round by round under one id.
 
     Attributes:
-        number: Its place in the session, from 0; it never changes.
-        id: The id it was written under.
-        time: When its first round was said, in seconds since 1970.
-        messages: At least one.
-        open: Whether more rounds were to follow.
-        interrupted: Whether they never will: it is open, and another turn has begun since.
+        number: The number of the turn in the session, from 0; it never changes.
+        id: The id under which the turn was written.
+        time: The time of the first round, in seconds since 1970.
+        messages: The messages, at least one.
+        open: Whether the turn was left open for more rounds.
+        interrupted: Whether the turn is open, but another turn has begun since: no round can follow.
     """
 
     number: int
@@ -27,7 +27,7 @@ class Turn(msgspec.Struct, frozen=True):
     interrupted: bool = False
 
     def to_dict(self) -> dict[str, object]:
-        """Return the same as a dictionary that JSON can say."""
+        """Return the turn as a dictionary of JSON values."""
         return {
             "number": self.number,
             "id": self.id,

@@ -1,10 +1,10 @@
-"""Reports of a backend for people: `Remainder`, data that deletions leave behind, and `Finding`, a fault of a server.
+"""Reports of a backend for people: `Remainder`, data that deletions leave, and `Finding`, a fault of a server.
 
-A backend offers either by a method that the commands `turnlog erase` and `turnlog doctor` call if it is there:
+A backend may have these methods.  The commands `turnlog erase` and `turnlog doctor` call them:
 
-- `async def scrub(self) -> Sequence[Remainder]`: remove what deleted sessions have left in the store, as far as the
-  backend can without harm to others, and return what remains;
-- `async def diagnose(self) -> Sequence[Finding]`: return what is wrong with the server, the files or the settings.
+- `async def scrub(self) -> Sequence[Remainder]`: remove the data that deleted sessions have left in the store, as far
+  as other data are not affected, and return the rest;
+- `async def diagnose(self) -> Sequence[Finding]`: return the faults of the server, the files and the settings.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ class Remainder(msgspec.Struct, frozen=True):
 
     Attributes:
         where: The place.
-        until: When they are gone without further action, such as `the next snapshot`.
-        command: What removes them now; empty if no single command does.  If it is one of turnlog, such as `turnlog
-            sweep --now`, the erasure was not finished, and `turnlog erase` returns 1.
+        until: The event that removes these parts without further action, such as `the next snapshot`.
+        command: The command that removes them now; empty if no single command can.  If it is a command of turnlog, such
+            as `turnlog sweep --now`, the erasure is not finished, and `turnlog erase` returns 1.
     """
 
     where: str
@@ -28,11 +28,11 @@ class Remainder(msgspec.Struct, frozen=True):
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """Something that is wrong, or at risk.
+    """A fault, or a risk.
 
     Attributes:
-        text: What is wrong, and what may come of it.
-        command: What mends it; empty if no single command does.
+        text: The fault and its possible consequences.
+        command: The command that corrects it; empty if no single command can.
     """
 
     text: str

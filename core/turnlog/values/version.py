@@ -1,4 +1,4 @@
-"""Versions: which state of a session a reader saw, and the conditions that can be made of one."""
+"""Versions: the state of a session that a reader saw, and the conditions on such a state."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from .stored import UNREADABLE, Count, Token
 class Version(msgspec.Struct, frozen=True, gc=False):
     """The state of a session that a reader saw: opaque, compared for equality only.
 
-    Hand it back as `since` to read what follows, or as `expect` to write only if the session still has the same turns.
-    `version.session` and `version.exact` are a weaker and a stronger condition.
+    Pass it as `since` to read the records after it, or as `expect` to write only if the session still has the same
+    turns.  `version.session` is a weaker condition, and `version.exact` a stronger one.
 
     Attributes:
-        epoch: Random, made with the session; a session that is deleted and made again never repeats a version.
-        generation: Raised whenever turns are cut off the end.
-        rounds: How many rounds the session has seen.
-        tip: A chain value over the change ids up to there, from the epoch on.  A counter alone could not tell "it grew"
-            from "it was lost in a fail-over and grew again".
-        stamp: The same over the changes of metadata, owner and time to live.
+        epoch: Random bytes that are made with the session.  A session that is deleted and created again never repeats a
+            version.
+        generation: A number that rises whenever turns are cut off the end.
+        rounds: Number of rounds up to the end of the session, dropped ones included.
+        tip: A chain value over the epoch and the change ids so far.  A counter alone cannot distinguish a history that
+            grew from a history that a fail-over lost and that grew again.
+        stamp: A chain value over the changes of metadata, owner and time to live.
     """
 
     epoch: Token
@@ -36,7 +37,7 @@ class Version(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def session(self) -> SameSession:
-        """The condition that the session is this same one, whatever was added to it or cut from it since."""
+        """The condition that the session is the same, even if turns were added or cut since."""
         return SameSession(self)
 
     @property
@@ -54,9 +55,9 @@ class Version(msgspec.Struct, frozen=True, gc=False):
         )
 
     def is_later_than(self, other: Version) -> bool:
-        """Return whether this is a later state of the same session, by its turns.  For layers.
+        """Return whether this is a later state of the turns of the same session.  For layers.
 
-        False if they are of different sessions, or if only metadata, owner or time to live differ.
+        Return False for versions of different sessions, or if only metadata, owner or time to live differ.
         """
         return self.epoch == other.epoch and (self.generation, self.rounds) > (other.generation, other.rounds)
 
@@ -66,10 +67,10 @@ class Version(msgspec.Struct, frozen=True, gc=False):
 
     @classmethod
     def parse(cls, text: str) -> Version:
-        """Return the version behind its text.
+        """Return the version for its text.
 
         Raises:
-            InvalidInput: It is not a version's text.
+            InvalidInput: `text` is not the text of a version.
         """
         try:
             version = cls(*_decode(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)))
@@ -84,7 +85,7 @@ class Version(msgspec.Struct, frozen=True, gc=False):
 
 
 class SameSession(msgspec.Struct, frozen=True, gc=False):
-    """The condition `version.session`: the session was not deleted and made again since.
+    """The condition `version.session`: the session was not deleted and created again since.
 
     Attributes:
         version: The version that a reader saw.
@@ -93,7 +94,7 @@ class SameSession(msgspec.Struct, frozen=True, gc=False):
     version: Version
 
     def met_by(self, current: Version) -> bool:
-        """Return whether the session is still the same one."""
+        """Return whether the session is still the same session."""
         return self.version.epoch == current.epoch
 
     def __repr__(self) -> str:
@@ -101,7 +102,7 @@ class SameSession(msgspec.Struct, frozen=True, gc=False):
 
 
 class ExactVersion(msgspec.Struct, frozen=True, gc=False):
-    """The condition `version.exact`: neither turns nor metadata, owner or time to live have changed since.
+    """The condition `version.exact`: the turns, metadata, owner and time to live have not changed since.
 
     Attributes:
         version: The version that a reader saw.
@@ -122,25 +123,25 @@ Condition: TypeAlias = Version | SameSession | ExactVersion
 
 
 def version_of(condition: Condition) -> Version:
-    """Return the version that a condition was made of."""
+    """Return the version of a condition."""
     return condition if type(condition) is Version else condition.version  # type: ignore[union-attr]
 
 
 def check_version(value: object, name: str, wanted: str = "a Version") -> None:
-    """Refuse what is not a version as a store gives it.
+    """Refuse a value that is not a version from a store.
 
     Raises:
-        InvalidInput: It is of another type, such as a version's text, or holds a value that no store puts there.
+        InvalidInput: The value has another type, such as the text of a version, or has a field that no store makes.
     """
     if type(value) is not Version:
-        hint = ": give its version" if isinstance(getattr(value, "version", None), Version) else ""
+        hint = ": pass its version" if isinstance(getattr(value, "version", None), Version) else ""
         raise InvalidInput(f"{name} must be {wanted}, not {shown(value)}{hint}")
     for number in (value.generation, value.rounds):
         if type(number) is not int or not 0 <= number <= MAX_NUMBER:
             check_number(number, f"a number in {name}", least=0)
     for part in (value.epoch, value.tip, value.stamp):
         if type(part) is not bytes:
-            raise InvalidInput(f"{name} holds {shown(part)}, which must be bytes: take a version as a store gave it")
+            raise InvalidInput(f"{name} holds {shown(part)}, which must be bytes: pass a version that a store returned")
 
 
 _encode = msgspec.msgpack.Encoder().encode
