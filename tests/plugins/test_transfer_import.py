@@ -11,7 +11,7 @@ import pytest
 
 from moving import described, filled
 from turnlog import Change, Key, Receipt, Store, Turn, assistant, user
-from turnlog.errors import Conflict, InvalidInput, OutcomeUnknown, Unavailable
+from turnlog.errors import AccessError, Conflict, InvalidInput, OutcomeUnknown, TurnlogError, Unavailable
 from turnlog_memory import MemoryBackend
 from turnlog_transfer import Imported, ImportResult, _documents, _snapshot, export, import_file
 from turnlog_transfer._documents import Items, Line
