@@ -37,6 +37,9 @@ DAMAGED: Final = "turnlog: damaged"
 TEXTS: Final[dict[object, bytes]] = {}
 """The text of each script by its name; it is sent to a server that does not know the name."""
 
+_FIRST: Final = ("OOM", "READONLY", "MISCONF", "NOREPLICAS", "MASTERDOWN")
+"""The codes of errors with which a server refuses only the first write of a script."""
+
 _WRITERS: Final[dict[object, int]] = {}
 """The index of the argument `writer` of each script that uses the queue, by the script's name and by its text."""
 
@@ -51,6 +54,18 @@ def without_line(command: Command) -> Command:
         return command
     place += 3 + int(command[2])  # after the command, the script, the number of keys, and the keys
     return (*command[:place], b"", *command[place + 1 :])
+
+
+def may_have_written(said: str) -> bool:
+    """Return whether a script may have written before the server ended it with an error.
+
+    A server does not undo the writes of a script.  For example, the user may lack the right to a later command.
+
+    Args:
+        said: The text of the error.  The server adds the line of the script, as `@user_script:147`.
+    """
+    before = DAMAGED in said or "WRONGTYPE" in said or said.startswith(_FIRST)
+    return "user_script" in said and not before
 
 
 def _script(arguments: str, text: str) -> Script:
