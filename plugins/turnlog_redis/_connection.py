@@ -49,6 +49,9 @@ class Refused(Exception):
 PLAIN: Final = "it answers without TLS only"
 """The text of `Refused` if a server does not use TLS."""
 
+NO_MASTER: Final = "all sentinels refuse"
+"""The beginning of the text of `Refused` if no sentinel names the master."""
+
 _FAILURES: Final = frozenset((Lost, Refused))
 
 

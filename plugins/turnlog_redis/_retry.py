@@ -10,9 +10,9 @@ from typing import Any, Final
 from turnlog import AccessError, Closed, OutcomeUnknown, Unavailable
 from turnlog.runtime import PerLoop, Reason, why_unreachable
 
-from ._connection import PLAIN, Command, Lost, Refused, any_failed
+from ._connection import NO_MASTER, PLAIN, Command, Lost, Refused, any_failed
 from ._location import Location
-from ._scripts import TEXTS
+from ._scripts import TEXTS, may_have_written
 from ._topology import Topology, topology_of
 
 _PAUSE: Final = 0.05  # seconds before a command is sent again
@@ -31,18 +31,35 @@ _TEMPORARY: Final = (
 _DENIED: Final = Reason(
     "the server denies access", "set the right user and password in the URL, before the host", permanent=True
 )
+_NO_PASSWORD: Final = Reason("the server asks for a password", "set it in the URL, before the host", permanent=True)
+_NO_PERMISSION: Final = Reason("the server denies permission", "grant it to the user in the URL", permanent=True)
 _ONE_NODE: Final = Reason(
     "the server is one node of a cluster", "write redis+cluster:// in place of redis://", permanent=True
 )
 _REASONS: Final = {
-    "NOAUTH": Reason("the server asks for a password", "set it in the URL, before the host", permanent=True),
+    "NOAUTH": _NO_PASSWORD,
+    "Authentication required": _NO_PASSWORD,  # redis-py removes the code
     "WRONGPASS": _DENIED,
     "invalid username-password": _DENIED,
     "AUTH <password> called": Reason("the server asks for no password", "leave it out of the URL", permanent=True),
     "DB index is out of range": Reason(
         "the server has no database of this number", "set another one in the URL", permanent=True
     ),
-    "NOPERM": Reason("the server denies permission", "grant it to the user in the URL", permanent=True),
+    "NOPERM": _NO_PERMISSION,
+    "this user has no permissions": _NO_PERMISSION,  # redis-py removes the code
+    "ERR The user executing the script can't": _NO_PERMISSION,
+    "DENIED": Reason(
+        "the server accepts connections from its own machine only", "set a password on the server", permanent=True
+    ),
+    "ERR This instance has cluster support disabled": Reason(
+        "the server is not part of a cluster", "write redis:// in place of redis+cluster://", permanent=True
+    ),
+    NO_MASTER: Reason(
+        "no sentinel names a master",
+        "set the service and the scheme (redis or rediss) of the sentinels; if they ask for a password, pass a client "
+        "of redis-py",
+        permanent=True,
+    ),
     PLAIN: Reason(
         "the server does not use TLS on this port",
         "write redis:// in place of rediss://, or set its TLS port",
@@ -116,7 +133,7 @@ class RetryingServer:
                     elif str(answer).startswith(_TEMPORARY) and not self._reason(str(answer)):
                         wait = answer
                     else:
-                        raise self._error(answer, unknown=unknown)
+                        raise self._error(answer, unknown=unknown or (writes and may_have_written(str(answer))))
                 else:
                     continue
                 left.append(number)

@@ -13,6 +13,7 @@ import msgspec
 from redis.asyncio import Redis, RedisCluster
 
 from turnlog import (
+    AccessError,
     Backend,
     Change,
     CorruptRecord,
@@ -63,7 +64,7 @@ _NO_CHANGE: Final = b""
 _AT_ONCE: Final = 500
 """Number of sessions that one script counts: other clients wait for one or two milliseconds."""
 _SWEPT: Final = 100  # the number of entries that one script sweeps, and of indexes in one round trip
-_EVERY: Final = 16  # the memory of one session in this number of sessions is measured
+_EVERY: Final = 16  # the memory of every 16th session is measured
 
 
 class _Part(NamedTuple):
@@ -89,6 +90,8 @@ class _Job(msgspec.Struct, gc=False):
     writer: Writer
     until: float
     """The deadline of the operation."""
+    waiting: Waiting
+    """The change while it waits for its turn."""
     sure: bool = False
     """Whether the session was read for this change; if not, the header was seen earlier."""
     together: bool = True
@@ -256,7 +259,7 @@ class RedisBackend(Backend):
             _ = record.payload  # raises for a record over the limit, before any I/O
         keys, hashed = keys_of(key.namespace, key.session.encode()), _layout.change_hash(change.id)
         writer, until = await self._writers.get(), monotonic() + self._timeout
-        job = _Job(key, keys, change, hashed, writer, until)
+        job = _Job(key, keys, change, hashed, writer, until, Waiting(change))
         turn = writer.turns.take(key) or await self._turn(job)
         if isinstance(turn, Receipt):
             return turn
@@ -267,17 +270,17 @@ class RedisBackend(Backend):
                 if work is None:
                     seen = await self._look_again(job)
                     continue
-                for other in work.others:
-                    other.waiting.sent = True
                 sent = monotonic()
-                answer = await self._run(until, _scripts.COMMIT, work.keys, *work.arguments, writes=True)
+                answer = await self._send(job, work)
                 if answer[0] == b"stored":
                     return self._stored(job, work, seen, answer[1], answer[2])
                 seen = await self._otherwise(job, work, seen, sent, answer)
         except TurnlogError as error:
+            await self._pass(writer, key, until)
+            if isinstance(error, AccessError | Unavailable) and job.waiting.sent:
+                raise _unknown(job, str(error)) from error
             if isinstance(error, OutcomeUnknown):
                 error.key, error.change = key, change
-            await self._pass(writer, key, until)
             raise
         else:
             return job.done
@@ -287,15 +290,33 @@ class RedisBackend(Backend):
 
     async def _turn(self, job: _Job) -> Receipt | bool:
         """Wait until no other task of this event loop writes to the session, as `Turns.wait`."""
-        waiting = Waiting(job.change)
         try:
-            return await job.writer.turns.wait(job.key, job.until, waiting)
+            return await job.writer.turns.wait(job.key, job.until, job.waiting)
         except Unavailable as error:
-            if not waiting.sent:
+            if not job.waiting.sent:
                 raise
-            unknown = OutcomeUnknown(f"{self._server.location.name}: no answer in time")
-            unknown.key, unknown.change = job.key, job.change
-            raise unknown from error
+            raise _unknown(job, f"{self._server.location.name}: no answer in time") from error
+
+    async def _send(self, job: _Job, work: CommitPlan) -> list[Any]:
+        """Run the script of a commit and return its answer.
+
+        If the answer is lost, the changes of other tasks stay marked as sent: they may have been stored.
+        """
+        marked = [other.waiting for other in work.others if not other.waiting.sent]
+        for waiting in marked:
+            waiting.sent = True
+        stored = True
+        try:
+            answer: list[Any] = await self._run(job.until, _scripts.COMMIT, work.keys, *work.arguments, writes=True)
+            stored = answer[0] == b"stored"
+        except (AccessError, Unavailable):
+            stored = False
+            raise
+        finally:
+            if not stored:
+                for waiting in marked:
+                    waiting.sent = False
+        return answer
 
     async def _look_again(self, job: _Job) -> Seen | None:
         """Read the header of the session; set `job.done` if the session remembers the change."""
@@ -310,8 +331,6 @@ class RedisBackend(Backend):
     ) -> Seen | None:
         """Return the last seen header after the script stored nothing; set `job.done` if the change is a repeat."""
         kind, *answer = found
-        for other in work.others:
-            other.waiting.sent = False
         if kind == b"repeat":
             raw, left, entry = answer
             job.done = await self._repeat(job, _layout.header_from(job.key, raw, None, left), entry)
@@ -725,6 +744,13 @@ class RedisBackend(Backend):
 
 def _call(script: Script, keys: Sequence[bytes], arguments: Sequence[Argument]) -> Command:
     return (b"EVALSHA", script.sha, len(keys), *keys, *arguments)
+
+
+def _unknown(job: _Job, said: str) -> OutcomeUnknown:
+    """Return the error for a change that another task has sent, without an answer."""
+    error = OutcomeUnknown(said)
+    error.key, error.change = job.key, job.change
+    return error
 
 
 def _seen(key: Key, raw: bytes, metadata: bytes, left: int) -> Seen | None:

@@ -15,9 +15,9 @@ from redis import exceptions
 from redis.asyncio.connection import AbstractConnection
 from redis.crc import key_slot
 
-from turnlog.runtime import REACH
+from turnlog.runtime import REACH, why_unreachable
 
-from ._connection import PLAIN, Command, Lost, Refused, SharedConnection, any_failed, said, shielded
+from ._connection import NO_MASTER, PLAIN, Command, Lost, Refused, SharedConnection, any_failed, said, shielded
 from ._encrypted import EncryptedConnection
 from ._location import Address, Location, written
 from ._scripts import without_line
@@ -112,9 +112,12 @@ class _Master(_Server):
         """Return the master's address.
 
         Raises:
-            Lost: No sentinel answers, or none knows the master.
+            Lost: Not all sentinels answer, and none of them knows the master.
+            Refused: All sentinels refuse: they ask for another password, or watch no master of this name.
         """
-        errors, answered = [], False
+        errors: list[str] = []
+        causes: list[BaseException] = []
+        answered = 0
         for sentinel in list(self._sentinels):
             connection = self._location.sentinel_connection(sentinel)
             try:
@@ -122,17 +125,25 @@ class _Master(_Server):
                     await connection.connect()  # type: ignore[no-untyped-call]
                     found = await _asked(connection, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._location.service)
             except (TimeoutError, OSError, exceptions.RedisError) as error:
-                errors.append(f"{written(sentinel)}: {said(error)}")
+                plain = False
+                if isinstance(connection, EncryptedConnection) and isinstance(error, TimeoutError):
+                    plain = await connection.speaks_plainly()
+                errors.append(f"{written(sentinel)}: {PLAIN if plain else said(error)}")
+                causes.append(error)
+                answered += plain or isinstance(error, (exceptions.AuthenticationError, exceptions.ResponseError))
                 continue
             finally:
                 await _drop(connection)
-            answered = True
+            answered += 1
             if found is not None:
                 self._sentinels.remove(sentinel)
                 self._sentinels.insert(0, sentinel)  # the next connection asks this sentinel first
                 return found[0].decode(), int(found[1])
             errors.append(f"{written(sentinel)} watches no master {self._location.service!r}")
-        raise Lost(f"no sentinel names a master: {'; '.join(errors)}", sent=False, again=answered)
+        if answered == len(errors):
+            raise Refused(f"{NO_MASTER}: {'; '.join(errors)}")
+        text = f"no sentinel names a master: {'; '.join(errors)}"
+        raise Lost(text, sent=False, again=answered > 0) from _permanent(causes)
 
 
 class _Cluster(Topology):
@@ -234,7 +245,8 @@ class _Cluster(Topology):
             Lost: No node answers.
             Refused: The server is not part of a cluster, or the user may not call `CLUSTER SLOTS`.
         """
-        errors = []
+        errors: list[str] = []
+        causes: list[BaseException] = []
         known = dict.fromkeys([self._last, *self._connections, *self._location.addresses])
         for address in sorted(known, key=lambda one: one == self._doubted):
             until = monotonic() + min(self._timeout, REACH)
@@ -243,6 +255,7 @@ class _Cluster(Topology):
                 raise answer
             if isinstance(answer, (Lost, Refused)):
                 errors.append(f"{written(address)}: {answer}")
+                causes.append(answer)
                 continue
             owners: dict[int, Address] = {}
             for first, last, (host, port, *_), *_ in answer:
@@ -250,13 +263,20 @@ class _Cluster(Topology):
                 owners.update(dict.fromkeys(range(first, last + 1), owner))
             self._last = address
             return owners
-        raise Lost(f"no node of the cluster answers: {'; '.join(errors)}", sent=False, again=False)
+        text = f"no node of the cluster answers: {'; '.join(errors)}"
+        raise Lost(text, sent=False, again=False) from _permanent(causes)
 
     async def close(self) -> None:
         if self._learning is not None:
             self._learning.cancel()
         connections, self._connections = self._connections, {}
         await asyncio.gather(*(connection.close() for connection in connections.values()))
+
+
+def _permanent(causes: Sequence[BaseException]) -> BaseException | None:
+    """Return one of the errors, if each of them has a permanent reason, such as a certificate."""
+    reasons = [why_unreachable(cause) for cause in causes]
+    return causes[0] if all(reason is not None and reason.permanent for reason in reasons) else None
 
 
 def _is_elsewhere(answer: object) -> bool:

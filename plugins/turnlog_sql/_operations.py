@@ -408,6 +408,8 @@ def append(
         return None  # `commit` also removes old changes
     if statements.append is None and (change.owner is not None or not header.alive(now)):
         return None
+    if header.expires is not None and header.expiry_ttl is None:
+        return None  # the expiry comes from another store, and the statement could not tell that it is too far away
     try:  # `seen` may be outdated, so only `commit` may refuse the change
         if needs(header.key, header, change) is not NOTHING:
             return None

@@ -13,7 +13,7 @@ from math import inf
 from time import monotonic
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-from turnlog import AccessError, Key, OutcomeUnknown, TurnlogError, Unavailable
+from turnlog import AccessError, Key, OutcomeUnknown, SchemaError, TurnlogError, Unavailable
 from turnlog.errors import InvalidInput
 from turnlog.runtime import PROBE, REACH, PerLoop, Turns
 
@@ -213,7 +213,7 @@ class Server(Database, Generic[C]):
                 if lost > 1 or monotonic() > until or (unknown and not again):
                     kind = OutcomeUnknown if unknown else Unavailable
                     raise kind(f"{self.name}: {error}") from error.__cause__
-            except (AccessError, Unavailable) as error:
+            except (AccessError, SchemaError, Unavailable) as error:
                 if unknown:
                     raise OutcomeUnknown(str(error)) from error
                 raise

@@ -257,7 +257,7 @@ class _MySQL(Server[_BufferedConnection]):
         if len(error.args) == 2 and type(code) is int:  # a number and a text
             said = f"{error.args[1]} ({code})"
         if code in _DAMAGE:
-            return CorruptRecord(f"the database {self.name} is damaged: {said}")
+            return CorruptRecord(f"the database {self.name} is damaged: {said}; restore it from a backup")
         if code in (1146, 1054):  # ER_NO_SUCH_TABLE, ER_BAD_FIELD_ERROR
             return SchemaError(f"the tables in {self.name} are not as turnlog created them: {said}: {RESTORE}")
         reason = _REASONS.get(code)
@@ -317,7 +317,7 @@ _LOST: Final = (
 
 @cache
 def _transport(driver: Connection) -> asyncio.Transport | None:
-    found: asyncio.Transport | None = getattr(driver, "_transport")  # noqa: B009 -- private, but the driver has no public attribute
+    found: asyncio.Transport | None = getattr(driver, "_transport")  # noqa: B009 -- private; nothing public exists
     return found
 
 
@@ -325,14 +325,25 @@ def _probe() -> str:
     return _migrations.probe(_statements().dialect)
 
 
+_EXPIRED: Final = Reason("the password has expired", "set a new one on the server, and in the URL", permanent=True)
+_LOCKED: Final = Reason(
+    "the account is locked", "unlock it on the server (ALTER USER ... ACCOUNT UNLOCK)", permanent=True
+)
 _REASONS: Final[dict[object, Reason]] = {
     1044: NO_PERMISSION,  # ER_DBACCESS_DENIED_ERROR
     1045: DENIED,  # ER_ACCESS_DENIED_ERROR
     1049: NO_DATABASE,  # ER_BAD_DB_ERROR
     1142: NO_PERMISSION,  # ER_TABLEACCESS_DENIED_ERROR
     1143: NO_PERMISSION,  # ER_COLUMNACCESS_DENIED_ERROR
+    1130: Reason(  # ER_HOST_NOT_PRIVILEGED
+        "the server denies access from this host", "create a user for this host on the server", permanent=True
+    ),
     1227: NO_PERMISSION,  # ER_SPECIFIC_ACCESS_DENIED_ERROR
     1698: DENIED,  # ER_ACCESS_DENIED_NO_PASSWORD_ERROR
+    1820: _EXPIRED,  # ER_MUST_CHANGE_PASSWORD
+    1862: _EXPIRED,  # ER_MUST_CHANGE_PASSWORD_LOGIN
+    3118: _LOCKED,  # ER_ACCOUNT_HAS_BEEN_LOCKED, of MySQL
+    4151: _LOCKED,  # ER_ACCOUNT_HAS_BEEN_LOCKED, of MariaDB
 }
 """The meanings of refusals."""
 

@@ -202,7 +202,7 @@ class _Postgres(Server[_Connection]):
     def translated(self, error: BaseException) -> TurnlogError:
         said = in_a_line(error)
         if isinstance(error, _DAMAGE):
-            return CorruptRecord(f"the database {self.name} is damaged: {said}")
+            return CorruptRecord(f"the database {self.name} is damaged: {said}; restore it from a backup")
         if isinstance(error, (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError)):
             return SchemaError(f"the tables in {self.name} are not as turnlog created them: {said}: {RESTORE}")
         if isinstance(error, OSError):
@@ -213,8 +213,10 @@ class _Postgres(Server[_Connection]):
         for kind, reason in _REASONS.items():
             if isinstance(error, kind):
                 return reason.error(self.name, said)
-        if isinstance(error, asyncpg.ProtocolViolationError) and "startup parameter" in said:
-            return _POOLED.error(self.name, said)
+        if isinstance(error, (asyncpg.ProtocolViolationError, asyncpg.ObjectNotInPrerequisiteStateError)):
+            for part, reason in _TEXTS.items():
+                if part in said:
+                    return reason.error(self.name, said)
         return Unavailable(f"{self.name}: {said}: nothing was done")
 
     # ------------------------------------------------------------------------------------------------------- the tables
@@ -242,13 +244,35 @@ class _Postgres(Server[_Connection]):
         return found
 
 
-_POOLED: Final = Reason("pgbouncer refuses the settings of turnlog", "add prepare=no to the URL", permanent=True)
 _REASONS: Final = {
     asyncpg.InvalidAuthorizationSpecificationError: DENIED,  # also the base class of the error for a wrong password
     asyncpg.InvalidCatalogNameError: NO_DATABASE,
     asyncpg.InsufficientPrivilegeError: NO_PERMISSION,
+    asyncpg.InvalidSchemaNameError: Reason(
+        "the user has no schema for the tables",
+        "set its search_path to a schema, and grant CREATE there",
+        permanent=True,
+    ),
 }
 """The meanings of refusals."""
+
+_TEXTS: Final = {
+    "startup parameter": Reason(
+        "pgbouncer refuses the settings of turnlog", "add prepare=no to the URL", permanent=True
+    ),
+    "authentication failed": DENIED,
+    "empty password": DENIED,
+    "no such user": DENIED,
+    "no such database": NO_DATABASE,
+    "does not exist": NO_DATABASE,
+    "bouncer config error": Reason(
+        "pgbouncer has no settings for this database and user", "add them, or correct the URL", permanent=True
+    ),
+    "not currently accepting connections": Reason(
+        "the database accepts no connections", "run ALTER DATABASE ... ALLOW_CONNECTIONS true", permanent=True
+    ),
+}
+"""The meanings of refusals that have no code of their own: pgbouncer sends one code for all of its errors."""
 
 _ENDED: Final = (
     asyncpg.IdleInTransactionSessionTimeoutError,

@@ -8,7 +8,7 @@ from itertools import chain
 from typing import BinaryIO, Literal, NamedTuple
 
 from turnlog import InvalidInput, Store
-from turnlog.errors import Closed, OutcomeUnknown, SchemaError, TooLarge, TurnlogError, Unavailable
+from turnlog.errors import AccessError, Closed, OutcomeUnknown, SchemaError, TooLarge, TurnlogError, Unavailable
 from turnlog.rules import TurnRule, check_rule
 
 from . import _documents
@@ -21,7 +21,7 @@ from ._naming import Differs
 from ._restoring import Restoring
 from ._result import ImportResult
 
-STORE_IS_GONE = (Closed, OutcomeUnknown, SchemaError, Unavailable)
+STORE_IS_GONE = (AccessError, Closed, OutcomeUnknown, SchemaError, Unavailable)
 """Errors that end an import, because they would also affect the rest of the file."""
 
 

@@ -179,6 +179,24 @@ def test_postgresql_is_free_of_it_after_the_command_that_the_receipt_names(secre
     assert held(folder / "base", "what stays")
 
 
+def test_the_binary_log_of_mariadb_is_free_of_it_after_the_command_that_the_receipt_names(
+    secret: str, capsys: Any
+) -> None:
+    server = servers.MariaDB("log-bin=bin", "server-id=1")
+    data = server.folder / "data"
+
+    async def work() -> None:
+        async with Store(MySQLBackend(server.url, sweep=0)) as store:
+            await fill(store, secret)
+
+    asyncio.run(work())
+    (log,) = [one for one in receipt(capsys, f"--store={server.url}")["remains"] if "binary log" in one["where"]]
+    assert held(data, secret, "bin.*")
+    servers.ask(server.url, *log["command"].split("; "))
+    assert held(data, secret, "bin.*") == []
+    server.stop()
+
+
 def test_mariadb_is_free_of_it_after_the_command_that_the_receipt_names(secret: str, capsys: Any) -> None:
     url = emptied_mariadb()
     folder = Path(servers.ask(url, "SELECT @@datadir")[0][0]) / "turnlog"

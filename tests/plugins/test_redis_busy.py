@@ -11,7 +11,20 @@ import pytest
 
 from firewall import Firewall
 from redis_writers import CUT_REPLY, Fate, Proxy, RedisStore, at, emptied, place_of, raw
-from turnlog import Change, Conflict, IdReused, Key, OutcomeUnknown, Receipt, Record, Times, TooLarge, Unavailable, user
+from turnlog import (
+    AccessError,
+    Change,
+    Conflict,
+    IdReused,
+    Key,
+    OutcomeUnknown,
+    Receipt,
+    Record,
+    Times,
+    TooLarge,
+    Unavailable,
+    user,
+)
 from turnlog_redis import _scripts
 
 LINE = place_of("s").replace(b":s:", b":w:", 1)
@@ -182,6 +195,29 @@ async def test_changes_whose_common_answer_is_lost_are_stored_once() -> None:
                 await sound.backend.commit(outcome.key, outcome.change)
         again = [text for text in await texts(sound) if text.startswith("again")]
         assert len(again) == len(set(again)) == sum(isinstance(outcome, OutcomeUnknown) for outcome in found)
+
+
+async def test_an_outcome_stays_unknown_if_the_server_then_refuses_access() -> None:
+    """The common answer is lost; then the user loses its right.  Each task whose change was stored is told so."""
+    seen: list[bytes] = []
+
+    def fate(command: list[bytes]) -> Fate:
+        if not seen and b"last" not in b"".join(command):
+            return None
+        seen.append(command[1])
+        return CUT_REPLY if len(seen) == 1 else b"-NOPERM no right to run this command\r\n"
+
+    url = emptied()
+    async with Proxy(url, fate) as proxy, at(proxy.url) as store:
+        await store.append("s", [user("zero")])
+        found = await outcomes(*(store.append("s", [user(name)]) for name in ("first", "a", "b", "last")))
+        late = await outcomes(store.append("s", [user("late")]))
+    async with at(url) as sound:
+        assert await texts(sound) == ["zero", "first", "a", "b", "last"]
+        assert [type(outcome) for outcome in [*found, *late]] == [Receipt, *[OutcomeUnknown] * 3, AccessError]
+        for outcome in found[1:]:
+            await sound.backend.commit(outcome.key, outcome.change)
+        assert await texts(sound) == ["zero", "first", "a", "b", "last"]
 
 
 # ----------------------------------------------------------------------------------------------------------- the queue

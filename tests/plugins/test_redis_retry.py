@@ -23,7 +23,7 @@ from turnlog_redis import RedisBackend
 from turnlog_redis._connection import Command, Lost, Refused
 from turnlog_redis._location import location_of_url
 from turnlog_redis._retry import RetryingServer
-from turnlog_redis._scripts import TOP
+from turnlog_redis._scripts import DAMAGED, TOP
 from turnlog_redis._topology import Topology
 
 # ------------------------------------------------------------------------------------------------------------- answers
@@ -102,6 +102,9 @@ async def test_a_script_that_the_server_does_not_know_is_sent_whole() -> None:
     assert topology.asked[1] == [(b"EVAL", TOP.text, 1, b"k")]
 
 
+_NO_RIGHT = "ERR The user executing the script can't run this command or subcommand"
+
+
 @pytest.mark.parametrize(
     ("answers", "writes", "again", "outcome"),
     [
@@ -114,6 +117,15 @@ async def test_a_script_that_the_server_does_not_know_is_sent_whole() -> None:
         ([SENT, ABSENT], True, True, None),  # retried until the outcome is known
         ([SENT, lambda: Refused("NOPERM")], True, True, OutcomeUnknown),
         ([lambda: Refused("TRYAGAIN"), SENT], True, False, OutcomeUnknown),
+        ([lambda: Refused(f"{_NO_RIGHT} script: 1, on @user_script:9.")], True, True, OutcomeUnknown),  # after a write
+        ([lambda: Refused(f"{_NO_RIGHT} script: 1, on @user_script:9.")], False, True, AccessError),
+        (
+            [lambda: Refused("OOM no memory. script: 1, on @user_script:9.")],
+            True,
+            True,
+            Unavailable,
+        ),  # before any write
+        ([lambda: Refused(f"ERR @user_script:9: {DAMAGED} script: 1, on @user_script:9.")], True, True, Unavailable),
     ],
 )
 async def test_a_lost_answer(
@@ -126,7 +138,7 @@ async def test_a_lost_answer(
         return
     with pytest.raises(outcome) as caught:
         await asked
-    assert ("nothing was done" in str(caught.value)) == (outcome is Unavailable)
+    assert ("nothing was done" in str(caught.value)) == (outcome is not OutcomeUnknown)
 
 
 @pytest.mark.parametrize("scheme", ["redis", "redis+cluster"])

@@ -87,6 +87,22 @@ async def test_a_wrong_server_receives_no_password(host: str, authority: str) ->
     assert let_in() == before
 
 
+@pytest.mark.parametrize("kind", ["sentinel", "cluster"])
+async def test_faults_of_all_addresses_are_permanent(kind: str) -> None:
+    """A certificate of a stranger at each address raises `AccessError`; at one of two, `Unavailable`."""
+    stranger = str(certificates().stranger)
+    wrong = f"rediss+{kind}://localhost:{server()[1]}"
+    with pytest.raises(AccessError, match="its certificate is not accepted"):
+        await RedisBackend(wrong, sslrootcert=stranger).open()
+    with pytest.raises(Unavailable, match="localhost:1: nothing accepts connections there"):
+        await RedisBackend(f"{wrong},localhost:1", sslrootcert=stranger).open()
+
+
+async def test_sentinels_that_do_not_encrypt_are_refused() -> None:
+    with pytest.raises(AccessError, match="it answers without TLS only"):
+        await RedisBackend(f"rediss+sentinel://localhost:{server()[0].port}").open()
+
+
 async def test_connections_are_not_encrypted_by_default() -> None:
     """The port for TLS rejects unencrypted requests."""
     assert _PASSWORD not in await said(store("127.0.0.1"))

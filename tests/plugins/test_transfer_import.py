@@ -11,7 +11,7 @@ import pytest
 
 from moving import described, filled
 from turnlog import Change, Key, Receipt, Store, Turn, assistant, user
-from turnlog.errors import Conflict, InvalidInput, OutcomeUnknown, Unavailable
+from turnlog.errors import AccessError, Conflict, InvalidInput, OutcomeUnknown, TurnlogError, Unavailable
 from turnlog_memory import MemoryBackend
 from turnlog_transfer import Imported, ImportResult, _documents, _snapshot, export, import_file
 from turnlog_transfer._documents import Items, Line
@@ -495,3 +495,15 @@ async def test_a_namespace_of_layers_is_not_imported(store: Store) -> None:
 async def test_an_empty_file_holds_nothing(store: Store) -> None:
     for data in (b"", b"\n\n", b"[]"):
         assert await imported(store, data) == (Imported(), [])
+
+
+@pytest.mark.parametrize("kind", [AccessError, Unavailable])
+async def test_a_store_that_is_gone_ends_the_import(kind: type[TurnlogError]) -> None:
+    """The error is raised at the first session: it is no failure of each session of the file."""
+
+    class Gone(MemoryBackend):
+        async def commit(self, key: Key, change: Change) -> Receipt:
+            raise kind("gone")
+
+    with pytest.raises(kind):
+        await imported(Store(Gone()), b"".join([one async for one in export(await filled(2))]))

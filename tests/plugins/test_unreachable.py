@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 from pathlib import Path
 
@@ -76,13 +77,32 @@ async def test_redis_refuses_access() -> None:
         assert f": {why}" in text
         assert "): nothing was done; " in text
         assert "hunter2" not in text
-    servers.ask_redis(url, "ACL", "SETUSER", "reader", "on", ">pw", "~*", "+@read", "+@connection")
-    try:
-        text = await said(url.replace("//", "//reader:pw@"))
-    finally:
-        servers.ask_redis(url, "ACL", "DELUSER", "reader")
-    assert ": the server denies permission (NOPERM " in text
-    assert text.endswith("): nothing was done; grant it to the user in the URL")
+    for rights, place, why in (
+        ("+@read +@connection", url, "NOPERM "),
+        ("-select", f"{url[:-1]}1", "this user has no "),
+    ):
+        servers.ask_redis(url, "ACL", "SETUSER", "reader", "on", ">pw", "~*", *rights.split())
+        try:
+            text = await said(place.replace("//", "//reader:pw@"))
+        finally:
+            servers.ask_redis(url, "ACL", "DELUSER", "reader")
+        assert f": the server denies permission ({why}" in text
+        assert text.endswith("): nothing was done; grant it to the user in the URL")
+
+
+async def test_a_master_and_sentinels_that_ask_for_a_password() -> None:
+    watched = servers.redis_sentinels()
+    for port, why in (
+        (watched.master.port, ": the server asks for a password (Authentication required"),
+        (watched.ports[0], f": no sentinel names a master (all sentinels refuse: 127.0.0.1:{watched.ports[0]}: Auth"),
+    ):
+        server = f"redis://127.0.0.1:{port}"
+        servers.ask_redis(server, "ACL", "SETUSER", "default", "resetpass", ">pw")
+        try:
+            text = await said(f"redis+sentinel://127.0.0.1:{watched.ports[0]}/0")
+        finally:
+            servers.ask_redis(server.replace("//", "//:pw@"), "ACL", "SETUSER", "default", "nopass")
+        assert why in text
 
 
 @pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
@@ -115,6 +135,41 @@ async def test_pgbouncer_refuses_settings() -> None:
     text = await said(servers.pgbouncer().partition("?")[0])
     assert ": pgbouncer refuses the settings of turnlog (unsupported startup parameter" in text
     assert text.endswith("): nothing was done; add prepare=no to the URL")
+
+
+async def test_pgbouncer_refuses_access() -> None:
+    """It sends one code for all of its errors."""
+    bouncer = servers.PgBouncer(servers.postgresql())
+    text = await said(f"{bouncer.url.rpartition('/')[0]}/no_such_database?prepare=no")
+    assert ": the database does not exist (" in text
+    settings, users = bouncer.folder / "settings", bouncer.folder / "users"
+    users.write_text('"somebody" "pw"\n')
+    users.chmod(0o644)
+    text = settings.read_text().replace("auth_type = any", f"auth_type = md5\nauth_file = {users}")
+    settings.write_text(text.replace("* = ", "postgres = "))
+    bouncer.stop()
+    process = servers.spawn([servers.program("pgbouncer"), settings], bouncer.folder / "log")
+    servers.until(lambda: servers.answers(bouncer.port), process, "pgbouncer")
+    for user in ("nobody", "somebody"):
+        text = await said(f"postgresql://{user}:hunter2@127.0.0.1:{bouncer.port}/postgres?prepare=no")
+        assert ": the server denies access (password authentication failed" in text
+        assert "hunter2" not in text
+    servers.stop(process, signal.SIGINT)
+
+
+async def test_mariadb_refuses_an_account() -> None:
+    url = servers.mariadb()
+    place = url.rpartition("@")[2]
+    for condition, why in (
+        ("ACCOUNT LOCK", "the account is locked (Access denied, this account is locked (4151)"),
+        ("PASSWORD EXPIRE", "the password has expired (You must SET PASSWORD"),
+    ):
+        servers.ask(url, f"CREATE OR REPLACE USER refused@'127.0.0.1' IDENTIFIED BY 'pw' {condition}")
+        servers.ask(url, "GRANT SELECT ON *.* TO refused@'127.0.0.1'")
+        try:
+            assert f": {why}" in await said(f"mysql://refused:pw@{place}")
+        finally:
+            servers.ask(url, "DROP USER refused@'127.0.0.1'")
 
 
 async def test_a_server_without_tls() -> None:

@@ -101,6 +101,9 @@ class Moving(ContractBase):
         await _moved(store, Times(now - 50, now - 40, now + 500), "far")
         assert (await store.info("far")).expires_in == pytest.approx(500, abs=1)
         assert (await store.touch("far")).expires_in == pytest.approx(TTL, abs=1)
+        for ttl in (None, TTL):
+            await _moved(store, Times(now - 50, now - 40, now + 500), f"far {ttl}", ttl)
+            assert (await store.append(f"far {ttl}", say("b"))).expires_in == pytest.approx(TTL, abs=1)
         await self.advance(10)
         await store.merge_metadata(ID, {"title": "x"})
         assert (await store.info(ID)).updated == times.updated
