@@ -1,8 +1,8 @@
 """The remains of deleted sessions in each database, and settings of the database that put sessions at risk.
 
 The sources are the manuals: sqlite.org/pragma.html, sqlite.org/lang_vacuum.html, postgresql.org/docs/current
-(sql-vacuum, wal-configuration, runtime-config-wal) and mariadb.com/kb (optimize-table, innodb-system-variables,
-replication-and-binary-log-system-variables).
+(sql-vacuum, catalog-pg-statistic, wal-configuration, runtime-config-wal) and mariadb.com/kb (optimize-table,
+innodb-system-variables, replication-and-binary-log-system-variables).
 """
 
 from __future__ import annotations
@@ -115,6 +115,12 @@ def remainders_of_postgresql(name: str) -> list[Remainder]:
             f"dead rows in the tables of {name}",
             "a vacuum frees them, and other rows overwrite them",
             f"VACUUM FULL {', '.join(_TABLES)}; CHECKPOINT",  # not done by turnlog, because it locks the tables
+        ),
+        Remainder(
+            f"samples of values in the statistics of {name}",  # ANALYZE and autovacuum take them from all columns
+            "an ANALYZE of the tables takes new ones, if they still have rows, and a vacuum frees the old ones",
+            "DELETE FROM pg_statistic WHERE starelid::regclass::text LIKE '%turnlog_%'; VACUUM FULL pg_statistic; "
+            "CHECKPOINT",
         ),
         Remainder(
             f"the write-ahead log of {name}, its archive and its replicas",
