@@ -1,8 +1,8 @@
 """The remains of deleted sessions in each database, and settings of the database that put sessions at risk.
 
 The sources are the manuals: sqlite.org/pragma.html, sqlite.org/lang_vacuum.html, postgresql.org/docs/current
-(sql-vacuum, wal-configuration, runtime-config-wal) and mariadb.com/kb (optimize-table, innodb-system-variables,
-replication-and-binary-log-system-variables).
+(sql-vacuum, catalog-pg-statistic, wal-configuration, runtime-config-wal) and mariadb.com/kb (optimize-table,
+innodb-system-variables, replication-and-binary-log-system-variables).
 """
 
 from __future__ import annotations
@@ -117,6 +117,12 @@ def remainders_of_postgresql(name: str) -> list[Remainder]:
             f"VACUUM FULL {', '.join(_TABLES)}; CHECKPOINT",  # not done by turnlog, because it locks the tables
         ),
         Remainder(
+            f"samples of values in the statistics of {name}",  # ANALYZE and autovacuum take them from all columns
+            "an ANALYZE of the tables takes new ones, if they still have rows, and a vacuum frees the old ones",
+            "DELETE FROM pg_statistic WHERE starelid::regclass::text LIKE '%turnlog_%'; VACUUM FULL pg_statistic; "
+            "CHECKPOINT",
+        ),
+        Remainder(
             f"the write-ahead log of {name}, its archive and its replicas",
             "its segments are overwritten or removed (max_wal_size, wal_keep_size, the archive's own rules)",
         ),
@@ -176,7 +182,7 @@ def remainders_of_mysql(name: str, settings: Sequence[Any]) -> list[Remainder]:
             Remainder(
                 f"the binary log of {name}, and its replicas",
                 "its files expire (expire_logs_days, binlog_expire_logs_seconds), or all replicas have read them",
-                # the server keeps a file that it closed in this second, or that lacks a checkpoint of InnoDB
+                # the server keeps a file that it closed within this second, or before the next checkpoint of InnoDB
                 "FLUSH BINARY LOGS; DO SLEEP(3); PURGE BINARY LOGS BEFORE NOW()",
             )
         )

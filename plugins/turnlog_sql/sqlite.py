@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import time
@@ -401,6 +402,8 @@ class _SQLite(Database):
             if error.committed:
                 return OutcomeUnknown(text)
             return Unavailable(f"{text}: nothing was stored; the next call opens the files that are now at this path")
+        if isinstance(error, _CommitFailed):
+            return OutcomeUnknown(f"{self.name}: the commit failed: {error}")
         if code == sqlite3.SQLITE_TOOBIG:
             return TooLarge(f"{self.name}: SQLite refuses a value of this size: {error}")
         if code == sqlite3.SQLITE_NOTADB:
@@ -409,14 +412,16 @@ class _SQLite(Database):
             return CorruptRecord(f"the database {self.name} is damaged: {error}; restore it from a backup")
         if code == sqlite3.SQLITE_ERROR:
             return SchemaError(f"the tables in {self.name} are not as turnlog created them: {error}: {RESTORE}")
+        if code == sqlite3.SQLITE_CANTOPEN and _lacks_descriptors():
+            return Unavailable(f"{self.name}: this process has too many open files ({error}): nothing was stored")
         if code == sqlite3.SQLITE_CANTOPEN and not os.path.isdir(folder := os.path.dirname(self.path)):
             return AccessError(f"{self.name}: the folder {folder!r} does not exist: create it, or correct the path")
         if code == sqlite3.SQLITE_CANTOPEN and os.path.isdir(self.path):
             return AccessError(f"{self.name} is a folder: name a file in it")
-        if code == sqlite3.SQLITE_CANTOPEN and self._migrate == "check" and not os.path.exists(self.path):
+        if code == sqlite3.SQLITE_CANTOPEN and self._migrate == "check" and _is_missing(self.path):
             make = f"turnlog migrate --store 'sqlite:///{quote(self.path)}'"
             return SchemaError(f"{self.name} does not exist; to create it, run: {make}", missing=True)
-        if code == sqlite3.SQLITE_CANTOPEN and not self._creates and not os.path.exists(self.path):
+        if code == sqlite3.SQLITE_CANTOPEN and not self._creates and _is_missing(self.path):
             return Unavailable(
                 f"{self.name} does not exist any more: restore it; to create an empty one, close and reopen the store"
             )
@@ -427,15 +432,38 @@ class _SQLite(Database):
         if code == sqlite3.SQLITE_CANTOPEN:
             text = f"{self.name}: this process has no permission to open or create it ({error}): nothing was stored"
             return AccessError(f"{text}; check the path, and the permissions of the file and its folder")
-        if isinstance(error, _CommitFailed):
-            return OutcomeUnknown(f"{self.name}: the commit failed: {error}")
         return Unavailable(f"{self.name}: {error}: nothing was stored")
 
 
+def _is_missing(path: str) -> bool:
+    """Return whether a file does not exist; False if this process may not look for it."""
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        pass
+    return False
+
+
+def _lacks_descriptors() -> bool:
+    """Return whether the system refuses to open four more files: SQLite opens the three files and their folder."""
+    opened: list[int] = []
+    try:
+        opened += (os.open(os.devnull, os.O_RDONLY) for _ in range(4))
+    except OSError as error:
+        return error.errno in (errno.EMFILE, errno.ENFILE)
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+    return False
+
+
 def _read_only(path: str) -> list[str]:
-    """Return those of the file and its folder to which this process may not write."""
+    """Return those of the three files and their folder to which this process may not write."""
     path = os.path.realpath(path)
-    places = [place for place in (path, os.path.dirname(path)) if os.path.exists(place)]
+    files = (path, os.path.dirname(path), f"{path}-wal", f"{path}-shm")
+    places = [place for place in files if os.path.exists(place)]
     return [place for place in places if not os.access(place, os.W_OK)]
 
 

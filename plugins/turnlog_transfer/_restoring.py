@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from turnlog import ABSENT, Change, Key, Metadata, Receipt, Record, Store, Times
+from turnlog import ABSENT, Change, Conflict, Key, Metadata, Receipt, Record, Store, Times
 
 from ._format import SessionLine
 from ._naming import Differs, name_of, own_or_none
@@ -47,8 +47,7 @@ class Restoring:
             Differs: The existing session belongs to another owner.
         """
         self._stored = await own_or_none(self._store, self._key)
-        if self._stored is None and self._times is not None and self._times.expires is not None:
-            self._expired = self._times.expires <= self._store.backend.clock()
+        self._expired = self._stored is None and self._is_over()
 
     async def add(self, records: Sequence[Record]) -> None:
         """Store the next rounds, or compare them with the existing ones.
@@ -64,7 +63,16 @@ class Restoring:
             if self._times is not None:
                 self._times = _joined(self._times, Times.of(self._stored, self._store.backend.clock()))
         for batch in batches(records):
-            await self._commit(batch)
+            try:
+                receipt = await self._commit(batch)
+            except Conflict:
+                if not self._is_over():
+                    raise
+                self._expired = True
+            else:  # by the clock of a server, it may have expired already
+                self._expired = receipt.expires_in is not None and receipt.expires_in <= 0
+            if self._expired:
+                return
 
     async def finish(self) -> ImportResult:
         """Return the result, after the last rounds.
@@ -88,6 +96,11 @@ class Restoring:
         dropped = receipt.first - (head.first if stored is None else stored.first)
         outcome: Literal["stored", "extended"] = "stored" if stored is None else "extended"
         return ImportResult(self._line, head.session, outcome, self._written, dropped)
+
+    def _is_over(self) -> bool:
+        """Return whether the time at which the session expires has passed."""
+        expires = None if self._times is None else self._times.expires
+        return expires is not None and expires <= self._store.backend.clock()
 
     async def _missing(self, records: Sequence[Record]) -> Sequence[Record]:
         """Compare rounds with the session, and return those that it lacks."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from turnlog import Key, OutcomeUnknown, TurnlogError, Unavailable
+from turnlog import AccessError, Key, OutcomeUnknown, SchemaError, TurnlogError, Unavailable
 from turnlog.errors import InvalidInput
 from turnlog_sql import _pool
 from turnlog_sql._database import Migrate
@@ -54,6 +54,8 @@ class Driver(Server[Connection]):
         """Actions before a request, by its text."""
         self.after: dict[str, Callable[[Connection], None]] = {}
         """Actions after a request, by its text."""
+        self.kind: type[TurnlogError] = Unavailable
+        """The error for a refusal."""
 
         self.statements: Any = SimpleNamespace(
             locks=True, lock=SimpleNamespace(sql="lock", bind=lambda values: (values["session"].decode(),))
@@ -107,7 +109,7 @@ class Driver(Server[Connection]):
         return error.args[0] if isinstance(error, Refused) else None
 
     def translated(self, error: BaseException) -> TurnlogError:
-        return Unavailable("refused: nothing was done")
+        return self.kind("refused: nothing was done")
 
     async def asked(self, word: str) -> str:
         """Read a word."""
@@ -439,9 +441,11 @@ async def test_a_transaction_that_is_lost_in_its_commit_is_unknown() -> None:
     assert driver.log.count("commit") == 5
 
 
-async def test_a_lost_statement_is_repeated_in_a_transaction() -> None:
+@pytest.mark.parametrize("kind", [AccessError, SchemaError, Unavailable])
+async def test_a_lost_statement_is_repeated_in_a_transaction(kind: type[TurnlogError]) -> None:
     """If no transaction can begin, the outcome stays unknown."""
     driver = Driver()
+    driver.kind = kind
     driver.after["now"] = lose
     assert await driver.written("a", first="now") == "a"
     driver.before["connect"] = refuse(Failure.REFUSED)

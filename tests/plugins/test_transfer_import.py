@@ -507,3 +507,26 @@ async def test_a_store_that_is_gone_ends_the_import(kind: type[TurnlogError]) ->
 
     with pytest.raises(kind):
         await imported(Store(Gone()), b"".join([one async for one in export(await filled(2))]))
+
+
+@pytest.mark.parametrize("ahead", [0.0, 200.0])
+async def test_a_session_that_expires_while_it_is_stored_has_expired(
+    ahead: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It expires between two parts, or it has expired by the clock of a server that is ahead."""
+    monkeypatch.setattr(_snapshot, "MAX_MESSAGES", 1)
+    source, now = Store(MemoryBackend(ttl=100.0, clock=lambda: 1_000.0)), [1_000.0]
+    for _ in range(3):
+        await source.append("s", [user("x")])
+
+    class Slow(MemoryBackend):
+        async def commit(self, key: Key, change: Change) -> Receipt:
+            now[0] += ahead
+            receipt = await super().commit(key, change)
+            now[0] += 60 - ahead
+            return receipt
+
+    target = Store(Slow(clock=lambda: now[0]))
+    done, (result,) = await imported(target, b"".join([one async for one in export(source)]))
+    assert (result.outcome, done.complete) == ("expired", True)
+    assert await described(target) == {}

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
+import sqlite3
 from pathlib import Path
 
 import pytest
 
 import servers
-from turnlog import AccessError, TurnlogError, Unavailable, open_store
+from turnlog import AccessError, OutcomeUnknown, TurnlogError, Unavailable, open_store
 from turnlog.runtime import why_unreachable
+from turnlog_sql.sqlite import _CommitFailed, _SQLite
 
 RUNS = "and that the server runs"
 
@@ -190,6 +193,55 @@ async def test_a_folder_without_write_access() -> None:
         "sqlite '/proc/turnlog.db': this process has no permission to open or create it (unable to open "
         "database file): nothing was stored; check the path, and the permissions of the file and its folder"
     ) or text.endswith("to allow its owner to write to it, run: chmod u+w /proc")
+
+
+def test_a_log_without_write_access(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For example, another user has created the log."""
+    file = tmp_path / "a.db"
+    for path in (file, tmp_path / "a.db-wal"):
+        path.touch()
+    monkeypatch.setattr(os, "access", lambda place, mode: not place.endswith("-wal"))  # root may write to any file
+    error = _SQLite(str(file), synchronous="FULL", timeout=1.0)._translated(failed(sqlite3.SQLITE_READONLY))
+    assert isinstance(error, AccessError)
+    assert str(error).endswith(f"to allow its owner to write to it, run: chmod u+w {file}-wal")
+
+
+@pytest.mark.only_where(os.name == "posix", "posix", "this system has no symbolic links without rights")
+def test_a_file_that_cannot_be_looked_for_is_not_missing(tmp_path: Path) -> None:
+    (tmp_path / "a.db").symlink_to(tmp_path / "a.db")
+    file = _SQLite(str(tmp_path / "a.db"), synchronous="FULL", timeout=1.0)
+    file._creates = False  # as after the store was opened
+    assert isinstance(file._translated(failed(sqlite3.SQLITE_CANTOPEN)), AccessError)
+
+
+def test_a_commit_that_fails_has_an_unknown_outcome(tmp_path: Path) -> None:
+    file = _SQLite(str(tmp_path / "a.db"), synchronous="FULL", timeout=1.0)
+    for code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL):
+        assert isinstance(file._translated(failed(code, _CommitFailed)), OutcomeUnknown)
+
+
+def failed(code: int, kind: type[sqlite3.OperationalError] = sqlite3.OperationalError) -> sqlite3.OperationalError:
+    error = kind("failed")
+    error.sqlite_errorcode = code
+    return error
+
+
+@pytest.mark.only_where(os.name == "posix", "posix", "the system has no limit of open files")
+async def test_a_lack_of_descriptors_is_transient(tmp_path: Path) -> None:
+    import resource  # other systems do not have it
+
+    url = f"sqlite:///{tmp_path}/a.db"
+    async with open_store(url):
+        pass
+    free = os.dup(0)
+    os.close(free)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free + 1, hard))
+    try:
+        text = await said(url, Unavailable)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert "this process has too many open files (unable to open database file): nothing was stored" in text
 
 
 def test_other_errors_have_no_reason() -> None:
