@@ -2,8 +2,8 @@
 
 A backend implements four methods: `read`, `commit`, `delete` and `page`.  `turnlog.rules` holds the rules that they
 follow.  A backend that stores each session as one value uses `SessionState`; one that stores records separately calls
-`needs` and `plan`.  `Store` is the API for applications on top of these methods.  `turnlog.testing.BackendContract`
-checks every statement on this page.
+`needs` and `plan`.  `Store` implements the API for applications with these methods.  `turnlog.testing.BackendContract`
+tests a backend against this contract.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Backend(ABC):
 
     @property
     def location(self) -> str | None:
-        """The same text in every process for the same storage, without a password; None: only this object has it."""
+        """Name of the storage, the same in every process, without a password; None: only this object can reach it."""
         return None
 
     @abstractmethod
@@ -73,10 +73,10 @@ class Backend(ABC):
                 info.  A sealed record is returned, and counted, as a whole.
             before: Return only turns numbered below this; `last` then counts back from there.  A sealed record that
                 begins below it is returned.
-            since: Return only the records after this version.  If turns were only added, `Session.continues` is true;
-                an empty answer means that nothing has changed, and the first record may be a later round of a turn.
-                If turns were cut, or the session was recreated, or records after the version were sealed or dropped,
-                the answer is the same as without `since`.  Not together with `before`.
+            since: Return only the records after this version.  If turns were only added, `Session.continues` is true.
+                The first record may then be a later round of a turn; no records mean that nothing was added.  If turns
+                were cut, or the session was recreated, or records after the version were sealed or dropped, the answer
+                is the same as without `since`.  Not together with `before`.
             touch: Restart the session's time to live.
 
         Raises:
@@ -136,13 +136,13 @@ class Backend(ABC):
 
     @abstractmethod
     async def page(self, query: Query) -> Page:
-        """Return one page of unexpired sessions, the last updated first.  No time to live is restarted.
+        """Return a page of unexpired sessions, most recently updated first.  No time to live is restarted.
 
         A damaged session is left out of `Page.infos` and reported in `Page.damaged`.
         """
 
     async def namespaces(self, *, after: str | None = None, limit: int = 1_000) -> Sequence[str]:  # noqa: ARG002
-        """Return the namespaces that have sessions, sorted by their bytes; expired and internal sessions count.
+        """Return the namespaces with sessions, expired and internal ones included, sorted by the bytes of the names.
 
         Args:
             after: Return only namespaces that sort after this text; None: all.
@@ -155,7 +155,7 @@ class Backend(ABC):
         raise Unsupported(f"{type(self).__name__} cannot list namespaces: name one")
 
     async def seal(self, key: Key, record: Record) -> bool | None:  # noqa: ARG002 - subclasses use them
-        """Replace the records that hold the same rounds by one record.  Messages, turns and versions stay the same.
+        """Replace the stored records of the rounds in `record` with it.  Messages, turns and versions stay the same.
 
         Args:
             key: The session.
@@ -183,7 +183,7 @@ class Backend(ABC):
     ) -> Receipt:
         """Create a session from another one: turns with numbers and times, metadata, owner and time to live.
 
-        The new session remembers none of the source's changes.  A backend that can copy on its server overrides this.
+        The new session remembers none of the source's changes.  Override this if the server can copy sessions.
 
         Args:
             source: The session to copy.
@@ -211,7 +211,7 @@ class Backend(ABC):
     async def totals(self, namespace: str) -> Totals:
         """Return the number and the size of a namespace's unexpired sessions.  No time to live is restarted.
 
-        Damaged and concurrently changed sessions may be left out.  A backend whose server can count overrides this.
+        Damaged and concurrently changed sessions may be left out.  Override this if the server can count sessions.
 
         Raises:
             InvalidInput: The namespace breaks a rule.
@@ -220,7 +220,7 @@ class Backend(ABC):
         return await totals_of(self.page, namespace)
 
     def alone(self, key: Key) -> AbstractAsyncContextManager[None]:  # noqa: ARG002 - subclasses use them
-        """Let other writers of a session wait during a read and the commit that depends on it.
+        """Make other writers of a session wait during a read and the commit that depends on it.
 
         This is a hint.  The commit must still name the version that was read, and may raise `Conflict`: callers try
         again.  The default does nothing.

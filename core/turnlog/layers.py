@@ -43,11 +43,12 @@ class Layer(Backend):
         inner: The backend to wrap; the layer opens and closes it.
 
     Raises:
-        InvalidInput: `inner` is not a backend, or contains a layer whose position is outside this one's.
+        InvalidInput: `inner` is not a backend, or contains a layer that must be above this one, or a second layer at a
+            position that allows only one.
     """
 
     position: ClassVar[Position] = "anywhere"
-    """The layer's position in a stack; the constructor refuses any other order.
+    """The layer's position in a stack.  The constructor refuses a stack that is not in the order of `POSITIONS`.
 
     A stack may have any number of layers at `messages` and `anywhere`, and one at each other position.
     """
@@ -72,7 +73,10 @@ class Layer(Backend):
         return self.inner.location
 
     def stats(self) -> Mapping[str, float]:
-        """Return the layer's counters by name, for a telemetry layer.  The names never change; by default none."""
+        """Return the layer's counters by name, for a telemetry layer.
+
+        A layer must not change the names of its counters.  The default returns no counters.
+        """
         return {}
 
     async def traces(self, namespace: str, owner: str | None) -> tuple[str, ...]:
@@ -163,10 +167,12 @@ def stack_of(backend: Backend) -> Iterator[Backend]:
 
 
 def _check_position(outer: type[Layer], inner: Backend) -> None:
-    """Refuse a layer over one that must be outside it, or over another one at the same position.
+    """Refuse `outer` if `inner` contains a layer that must be above it, or a second layer at its position.
+
+    Only `messages` and `anywhere` allow several layers.
 
     Raises:
-        InvalidInput: The order is wrong; the message names the right one.
+        InvalidInput: `outer` is refused; the message names the right order.
     """
     if outer.position == "anywhere":
         return
@@ -259,7 +265,8 @@ class PayloadLayer(Layer):
 
     A subclass implements `encode` and `decode` and sets `codec` and `position`.  At the position `compression` it gets
     the plain body of a payload, and the envelope keeps the body's length and checksum.  At `encryption` it gets the
-    whole payload, compressed or not.  Each envelope names one codec.
+    whole payload with its envelope, compressed or not, and the result gets a second envelope.  Each envelope names one
+    codec.
     """
 
     codec: ClassVar[int]
@@ -270,8 +277,8 @@ class PayloadLayer(Layer):
 
         Args:
             key: The session.
-            record_id: The record's name within the session; `decode` gets the same one.  Encryption should authenticate
-                it together with the key.
+            record_id: The record's name within the session; `decode` gets the same one.  An encryption layer should
+                authenticate it, together with the session's `Key`, as associated data.
             payload: The plain body, or at the position `encryption` the whole payload.
         """
         raise NotImplementedError
@@ -290,7 +297,7 @@ class PayloadLayer(Layer):
         raise NotImplementedError
 
     async def encode_records(self, key: Key, records: tuple[Record, ...]) -> tuple[Record, ...]:
-        """Return records in their stored form.  Override this to encode in a thread, or to fetch a key first."""
+        """Return records in their stored form.  Override this to encode in a thread, or to fetch an encryption key."""
         return tuple([self._encoded(key, record) for record in records])
 
     async def decode_records(self, key: Key, records: tuple[Record, ...]) -> tuple[Record, ...]:

@@ -10,6 +10,7 @@ from typing import Final
 
 from .backend import Backend
 from .errors import Conflict, CorruptRecord, SessionNotFound
+from .layers import Layer
 from .limits import MAX_ID_BYTES
 from .values.ids import OWN, nested_name
 from .values.session import Erased, Page, Query, Session, SessionInfo
@@ -83,7 +84,7 @@ async def export(
 
 
 async def erase(backend: Backend, namespace: str, owner: str) -> Erased:
-    """Implement `Store.erase_owner`, without the traces."""
+    """Implement `Store.erase_owner`."""
     erased = tries = 0
     while True:
         page = await backend.page(Query(namespace=namespace, owner=owner, limit=_LIMIT))
@@ -98,7 +99,8 @@ async def erase(backend: Backend, namespace: str, owner: str) -> Erased:
             else:
                 left += [error] if error.key is None else []
         if not page.infos:
-            return Erased(erased, damaged=tuple(left))
+            traces = await backend.traces(namespace, owner) if isinstance(backend, Layer) else ()
+            return Erased(erased, traces, tuple(left))
         tries = 0 if erased > before else tries + 1
         if tries == _TRIES:
             raise Conflict(f"session {page.infos[0].key} is listed for owner {owner!r}, but cannot be deleted")

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import nullcontext, suppress
 from copy import copy
 from functools import partial
-from itertools import count
-from typing import Final, Literal, Self, TypeVar
+from typing import Literal, Self, TypeVar
 
-from . import listing
+from . import editing, listing, saving
+from .access import Access
 from .backend import Backend
-from .errors import Conflict, CorruptRecord, InvalidInput, OutcomeUnknown, SessionNotFound
+from .errors import InvalidInput, OutcomeUnknown
 from .layers import Layer, stack_of
 from .resend import DELAYS, send_again
-from .rules.header import check_absent, check_condition, expiry_is_due, is_met, missing, unchanged_since
-from .rules.history import TurnRule, check_extends, check_replaces, check_rule, common, divide, rewound, split_turns
-from .rules.one_turn import warn_of_one_turn
-from .rules.window import cut_off, exact
+from .rules.header import expiry_is_due, missing
+from .rules.history import TurnRule, check_rule, split_turns
+from .rules.window import exact
 from .turn_writer import TurnWriter
-from .undo import undo
-from .values.change import ABSENT, ANY, PRESENT, Change, Expect, Mark, Receipt, check_expect
+from .values.change import ANY, PRESENT, Change, Expect, Mark, Receipt, check_expect
 from .values.ids import check_id, check_namespace, nested_namespace, new_id
 from .values.ids import new_session_id as _new_session_id
 from .values.json_value import JSON, check_number
@@ -30,11 +27,9 @@ from .values.metadata import check_json
 from .values.record import Record
 from .values.session import Erased, Session, SessionInfo, decoded
 from .values.turn import Turn
+from .values.version import Version
 
 __all__ = ["Store"]
-
-_TRIES: Final = 100
-"""Tries of a read and the write that depends on it, while other writers change the session in between."""
 
 _L = TypeVar("_L", bound=Layer)
 
@@ -94,7 +89,7 @@ class Store:
         namespace; use nesting for names that users choose.
 
         Args:
-            namespace: 1 to 255 bytes of UTF-8, nested names included.
+            namespace: 1 to 255 bytes of UTF-8; in a nested view, the limit applies to the whole name, such as `a/b`.
 
         Raises:
             InvalidInput: The name breaks a rule.
@@ -142,7 +137,7 @@ class Store:
             await self.backend.open()
 
     async def close(self) -> None:
-        """Close the backend; a view does nothing.  Afterwards every call raises `Closed`."""
+        """Close the backend; later calls raise `Closed`.  Closing a view does nothing."""
         if not self._is_view:
             await self.backend.close()
 
@@ -169,7 +164,13 @@ class Store:
         return (await self.session(session_id, last=last, before=before)).messages
 
     async def session(
-        self, session_id: str, *, last: int | None = None, before: int | None = None, touch: bool = True
+        self,
+        session_id: str,
+        *,
+        last: int | None = None,
+        before: int | None = None,
+        since: Version | None = None,
+        touch: bool = True,
     ) -> Session:
         """Return a session with its version, turns and info.
 
@@ -177,43 +178,41 @@ class Store:
             session_id: The session.
             last: As in `load`.
             before: As in `load`.
+            since: Return only the rounds after this version if turns were only added (`Session.continues`), otherwise
+                the same as without `since`.  Not together with `before`.
             touch: Restart the session's time to live.
 
         Raises:
             SessionNotFound: The session does not exist, or has expired.
+            HistoryRegressed: The session is older than `since`, or has diverged from it.
         """
         key = self._key(session_id)
-        session = await self._read(key, last=last, before=before, touch=touch)
-        if last is not None and before is not None:
-            session = await self._read_further(session, key, last, before)
-        return exact(await decoded(session), last, before)
+        if last is not None and before is not None and since is None:
+            return await self._access(key).window(last, before=before, touch=touch)
+        session = await self._read(key, last=last, before=before, since=since, touch=touch)
+        return exact(await decoded(session), None if session.continues else last, before)
 
     async def _read(
-        self, key: Key, *, last: int | None = None, before: int | None = None, touch: bool = True
+        self,
+        key: Key,
+        *,
+        last: int | None = None,
+        before: int | None = None,
+        since: Version | None = None,
+        touch: bool = True,
     ) -> Session:
         """Read a session, if it belongs to the view's owner.
 
-        A view compares the owner before it touches, because it must not extend the life of someone else's session.
+        A view compares the owner before it restarts the time to live: it must not keep another owner's session alive.
         """
         if self.owner is None:
-            return await self.backend.read(key, last=last, before=before, touch=touch)
-        session = await self.backend.read(key, last=last, before=before, touch=False)
+            return await self.backend.read(key, last=last, before=before, since=since, touch=touch)
+        session = await self.backend.read(key, last=last, before=before, since=since, touch=False)
         info = session.info
         if info.owner != self.owner:
             raise missing(key)
         if touch and expiry_is_due(info.ttl if info.ttl is not None else self.backend.ttl, info.expires_in):
             await self.backend.read(key, last=0)
-        return session
-
-    async def _read_further(self, session: Session, key: Key, last: int, before: int) -> Session:
-        """Read further back if `before` falls inside a sealed record: `exact` cuts off a part of that record."""
-        read = 0
-        while (cut := cut_off(session, before)) > read:  # more than the last time: another task has sealed more turns
-            records = session.records
-            if sum([record.count for record in records]) - cut >= last or records[0].number <= session.info.first:
-                break
-            read = cut
-            session = await self._read(key, last=last + cut, before=before, touch=False)
         return session
 
     async def info(self, session_id: str) -> SessionInfo:
@@ -224,6 +223,20 @@ class Store:
         """
         return (await self._read(self._key(session_id), last=0, touch=False)).info
 
+    async def turn(self, session_id: str, turn_id: str) -> Turn | None:
+        """Return the turn with an id; None if the session has no such turn, or has dropped it.
+
+        The search reads backwards in parts: a recent turn needs one read, a missing one reads the whole session.
+
+        Args:
+            session_id: The session.
+            turn_id: The turn's name, as in `append`.
+
+        Raises:
+            SessionNotFound: The session does not exist, or has expired.
+        """
+        return await editing.find_turn(self._access(self._key(session_id)), check_id(turn_id, "turn_id"))
+
     async def touch(self, session_id: str) -> SessionInfo:
         """Restart a session's time to live and return its info.
 
@@ -233,7 +246,7 @@ class Store:
         return (await self._read(self._key(session_id), last=0)).info
 
     async def sessions(self, *, owner: str | None = None) -> AsyncIterator[SessionInfo]:
-        """Yield the sessions, the last updated first.  Sessions that change during the iteration may be missed.
+        """Yield the sessions, most recently updated first.  Sessions that change during the iteration may be missed.
 
         Args:
             owner: Yield only this owner's sessions; the empty string: sessions without an owner; None: all.
@@ -263,8 +276,8 @@ class Store:
     async def namespaces(self) -> AsyncIterator[str]:
         """Yield the namespaces that have sessions, sorted by their bytes, as `within` takes them.
 
-        A view that `within` returned yields the names nested in its namespace: `b` within `a` if `a/b` or `a/b/c` has
-        sessions.  Internal namespaces of layers are left out.
+        A view that `within` returned yields the names nested in its namespace: the view of `a` yields `b` if `a/b` or
+        `a/b/c` has sessions.  Internal namespaces of layers are left out.
 
         Raises:
             InvalidInput: This is a view of one owner.
@@ -308,7 +321,8 @@ class Store:
 
         Raises:
             Conflict: The session does not meet `expect`, or the round does not continue the turn that is open.
-            SessionNotFound: The session does not exist and `expect` is `PRESENT`, or has another owner or none.
+            SessionNotFound: The session does not exist and `expect` is `PRESENT`; or an owner is given, and the session
+                has another owner or none.
             IdReused: Other messages were stored under this `turn_id` and `part`.
             InvalidInput: An argument breaks a rule.
             TooLarge: The turn would exceed a limit.
@@ -369,13 +383,13 @@ class Store:
         return TurnWriter(read, append, turn_id=turn_id, metadata=metadata, expect=expect)
 
     async def resend(self, error: OutcomeUnknown, *, delays: Sequence[float] = DELAYS) -> Receipt:
-        """Send the change of an `OutcomeUnknown` again until the store answers, and return the receipt.
+        """Send the change of an `OutcomeUnknown` again, at most once more after each delay; return the receipt.
 
         The change is stored once, even if the first try had stored it.
 
         Args:
             error: The error.
-            delays: Seconds to wait before the second and each later try.
+            delays: Seconds to wait after each try without an answer.
 
         Raises:
             InvalidInput: The error has no change (a deletion has none), or its session is not in this view.
@@ -398,8 +412,8 @@ class Store:
     ) -> Receipt:
         """Make the stored history equal to `messages`, and write only the difference.
 
-        Without `expect`, `save` creates or extends the session and never discards a message: load, extend, save
-        succeeds, and load, edit, save raises `Conflict`.
+        Without `expect`, `save` creates or extends the session, and never discards a message.  Saving a loaded list
+        with more messages succeeds; saving it with changed messages raises `Conflict`.
 
         Args:
             session_id: The session.
@@ -407,8 +421,8 @@ class Store:
             expect: The version that was loaded (or its `session` or `exact`): stored messages may be replaced.
                 `ABSENT`: only create the session.  `PRESENT`: only extend it.  `ANY`: overwrite the stored history,
                 even if a turn of it is damaged.
-            begins_turn: Returns whether a message begins a turn.  None: each message of the user does, in the dialects
-                that turnlog knows.  Stored turns that `messages` leaves unchanged keep their boundaries.
+            begins_turn: Returns whether a message begins a turn.  None: each message of the user begins a turn, in the
+                formats that turnlog recognises.  Stored turns that stay unchanged keep their boundaries.
 
         Raises:
             Conflict: `save` would discard messages, or the session does not meet `expect`.
@@ -420,60 +434,7 @@ class Store:
             raise InvalidInput("save needs at least one message: to empty a session, rewind or erase it")
         if expect is not ANY:
             check_expect(expect)
-        begins = check_rule(begins_turn)
-        for tries in count(1):
-            try:
-                receipt = await self._save(key, wanted, expect, begins)
-            except (Conflict, SessionNotFound) as error:
-                foreign = tries > 1 and self.owner is not None and isinstance(error, SessionNotFound)
-                if foreign or tries == _TRIES or expect is ABSENT or not await self._may_meet(key, expect):
-                    raise
-                session = await self._find(key)
-                if (expect is None or expect is PRESENT) and session is not None:
-                    check_extends(session, wanted, self._as_read)
-            else:
-                warn_of_one_turn(key, receipt, len(wanted))
-                return receipt
-        raise AssertionError
-
-    async def _save(
-        self, key: Key, wanted: tuple[Message, ...], expect: Expect | Literal[Mark.ANY], begins: TurnRule
-    ) -> Receipt:
-        session = await self._find(key)
-        if session is None or expect is ABSENT:
-            if expect is not ANY:
-                check_absent(key, expect)
-            return await self._commit(key, append=self._records(split_turns(wanted, begins)), expect=ABSENT)
-        check_replaces(session, wanted, expect, self._as_read)
-        info = session.info
-        stored: Sequence[Message] = ()
-        turns: Sequence[Turn] = ()
-        with suppress(CorruptRecord) if expect is ANY else nullcontext():  # damaged turns are overwritten
-            stored, turns = session.messages, session.turns
-        same = common(stored, wanted, self._as_read)
-        if same == len(stored) == len(wanted):
-            # a trusting cache may have answered the first read; it does not answer `last=0`
-            if (now := (await self._read(key, last=0, touch=False)).version) != info.version:
-                raise Conflict(f"session {key} has changed since it was read: load it again", actual=now)
-            return Receipt.of(info)
-        keep, rest = divide(turns, wanted, same, info.first, begins)
-        cut = keep if keep < info.turns else None
-        append, bound = self._records(split_turns(rest, begins)), unchanged_since(info.version, expect)
-        return await self._commit(key, append=append, keep=cut, expect=bound)
-
-    async def _may_meet(self, key: Key, expect: Expect | Literal[Mark.ANY]) -> bool:
-        """Return whether the session may meet a condition.  A cache does not answer `last=0`, and drops older turns."""
-        try:
-            version = (await self._read(key, last=0, touch=False)).info.version
-        except SessionNotFound:
-            return expect is None or expect is ANY
-        return is_met(version, expect)
-
-    async def _find(self, key: Key) -> Session | None:
-        try:
-            return await decoded(await self._read(key))
-        except SessionNotFound:
-            return None
+        return await saving.save(self._access(key), wanted, expect, check_rule(begins_turn))
 
     async def fork(
         self, source: str, target: str, *, at: int | None = None, expect: Expect = None, change_id: str | None = None
@@ -510,8 +471,8 @@ class Store:
 
         Args:
             session_id: The session.
-            turns: The number of turns to undo.
-            messages: The number of messages to undo, in place of `turns`.
+            turns: The number of turns to undo; or
+            messages: the number of messages to undo.
             expect: The condition on the session.
 
         Raises:
@@ -525,17 +486,7 @@ class Store:
             raise InvalidInput(f"rewind needs a number of turns or a number of messages, {given} given")
         check_number(messages if turns is None else turns, "messages" if turns is None else "turns", least=1)
         check_expect(expect)
-
-        async def attempt() -> Receipt:
-            session = await self.session(session_id, last=messages or 0)
-            if not is_met(session.version, expect) and (await self.info(session_id)).version != session.version:
-                session = await self.session(session_id, last=messages or 0)  # a cache answered the first read
-            check_condition(key, session.version, expect)
-            keep, append = rewound(session, turns, messages)
-            bound = unchanged_since(session.version, expect)
-            return await self._commit(key, keep=keep, append=append, expect=bound)
-
-        return await undo(self.backend, key, attempt, lambda: self._may_meet(key, expect))
+        return await editing.rewind(self._access(key), turns=turns, messages=messages, expect=expect)
 
     async def pop(self, session_id: str) -> Turn | None:
         """Remove the last turn and return it; return None if the session has none.
@@ -543,19 +494,69 @@ class Store:
         Raises:
             SessionNotFound: The session does not exist.
         """
-        key = self._key(session_id)
+        return await editing.pop(self._access(self._key(session_id)))
 
-        async def attempt() -> Turn | None:
-            session = await self.session(session_id, last=1)
-            if not session.turns:
-                if (await self.info(session_id)).messages:
-                    raise Conflict(f"session {key} has changed since the cache read it: try again")
-                return None
-            turn = session.turns[-1]
-            await self._commit(key, keep=turn.number, expect=session.version)
-            return turn
+    async def pop_messages(self, session_id: str, n: int, *, expect: Expect = None) -> list[Message]:
+        """Remove the last messages and return them, oldest first.
 
-        return await undo(self.backend, key, attempt)
+        Args:
+            session_id: The session.
+            n: The number of messages, from 1.  If the session has fewer, all are removed.  If a turn loses only some of
+                its messages, the rest is stored as a new turn.
+            expect: The condition on the session.
+
+        Raises:
+            SessionNotFound: The session does not exist.
+            Conflict: The session does not meet `expect`.
+        """
+        check_number(n, "n", least=1)
+        check_expect(expect)
+        return await editing.pop_messages(self._access(self._key(session_id)), n, expect)
+
+    async def rewrite(
+        self,
+        session_id: str,
+        messages: Sequence[MessageLike],
+        *,
+        from_turn: int,
+        expect: Expect,
+        begins_turn: TurnRule | None = None,
+    ) -> Receipt:
+        """Replace the turns from a number on, without reading them: for compaction, or an edit of earlier turns.
+
+        Args:
+            session_id: The session.
+            messages: The messages in place of the removed turns; an empty list removes the turns only.
+            from_turn: The number of the first turn to replace; the number of the next turn appends.
+            expect: The condition on the session: mostly the version that was read.
+            begins_turn: As in `save`.
+
+        Raises:
+            Conflict: The session does not meet `expect`.
+            SessionNotFound: The session does not exist, and `expect` is not `ABSENT`.
+            SplitsSealed: `from_turn` falls inside a sealed record that only a layer can decode.
+        """
+        key, begins = self._key(session_id), check_rule(begins_turn)
+        check_number(from_turn, "from_turn", least=0)
+        append = self._access(key).records(split_turns(as_messages(messages), begins))
+        return await self._commit(key, keep=from_turn, append=append, expect=PRESENT if expect is None else expect)
+
+    async def trim(self, session_id: str, *, before: int, expect: Expect = None) -> Receipt:
+        """Drop the turns before a number, as `retain` does; the other turns keep their numbers.
+
+        Args:
+            session_id: The session.
+            before: The number of the first turn to keep.
+            expect: The condition on the session.
+
+        Raises:
+            SessionNotFound: The session does not exist.
+            Conflict: The session does not meet `expect`.
+            InvalidInput: No turn would remain.
+        """
+        check_number(before, "before", least=0)
+        check_expect(expect)
+        return await editing.trim(self._access(self._key(session_id)), before, expect)
 
     async def merge_metadata(
         self,
@@ -566,7 +567,7 @@ class Store:
         ttl: float | None = None,
         expect: Expect = None,
     ) -> Receipt:
-        """Set metadata name by name, the owner, or the session's time to live.  A missing session is created.
+        """Set single metadata values, the owner, or the time to live of a session.  A missing session is created.
 
         Args:
             session_id: The session.
@@ -577,7 +578,7 @@ class Store:
 
         Raises:
             Conflict: The session does not meet `expect`.
-            SessionNotFound: The session does not exist and `expect` is `PRESENT`, or is not the view's owner's.
+            SessionNotFound: The session does not exist and `expect` is `PRESENT`, or has another owner than the view.
             InvalidInput: No argument is given, or a value is not JSON.
             TooLarge: The metadata would exceed 64 KiB.
         """
@@ -604,7 +605,7 @@ class Store:
         return await self.backend.delete(self._key(session_id), expect=expect, for_owner=self.owner)
 
     async def erase_owner(self, owner: str) -> Erased:
-        """Remove every session of an owner; return their number, and the data that may still contain parts of them.
+        """Remove every session of an owner; return their number, and a list of the data that may contain parts of them.
 
         A damaged session is removed if its owner can still be read; `Erased.damaged` reports the others.
 
@@ -615,10 +616,7 @@ class Store:
         self.backend.check_open()
         if self.owner not in (None, owner):
             return Erased(0)
-        erased = await listing.erase(self.backend, self.namespace, owner)
-        layer = self.backend
-        traces = await layer.traces(self.namespace, owner) if isinstance(layer, Layer) else ()
-        return Erased(erased.sessions, traces, erased.damaged)
+        return await listing.erase(self.backend, self.namespace, owner)
 
     # -------------------------------------------------------------------------------------------------------- helpers
 
@@ -641,9 +639,8 @@ class Store:
         change = Change(append=append, keep=keep, retain=retain, max_bytes=most, expect=expect, for_owner=self.owner)
         return await self.backend.commit(key, change)
 
-    def _records(self, turns: Sequence[tuple[Message, ...]]) -> tuple[Record, ...]:
-        now = self.backend.clock()
-        return tuple([Record.of(messages, id=new_id(), time=now) for messages in turns])
+    def _access(self, key: Key) -> Access:
+        return Access(key, self.backend, self.owner, self._read, self._commit, self._as_read)
 
     def __repr__(self) -> str:
         owner = "" if self.owner is None else f" owner={self.owner!r}"

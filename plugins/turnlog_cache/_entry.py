@@ -241,8 +241,8 @@ def _whole(info: SessionInfo, log: list[Record], start: int, stop: int) -> bool:
 def _size(records: Sequence[Record]) -> int:
     """Return the estimated memory of records in bytes: 1 byte for each ASCII character, up to 4 for others.
 
-    Encoding a string that is not ASCII caches its UTF-8 form, which takes more memory.  Sums are therefore computed
-    anew, not by subtraction.
+    Encoding a string that is not ASCII caches its UTF-8 form, which takes more memory.  The size of a part may change.
+    Sums are therefore computed again, and the size of a dropped part is not subtracted.
     """
     size = 0
     for record in records:

@@ -16,7 +16,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code (see `turnlog --help`).
 
     Args:
-        argv: The arguments after the program's name; None: those of the process, taken as UTF-8 whatever the locale.
+        argv: The arguments after the program's name; None: the arguments of the process, decoded as UTF-8 regardless of
+            the locale.
     """
     from ._output import Notes
 
@@ -29,7 +30,7 @@ def _main(argv: Sequence[str] | None) -> int:
     from ._output import OutputFailed, Results, drop, tell
 
     try:
-        import cyclopts  # noqa: F401 - imported here, so that without the extra there is a sentence and no traceback
+        import cyclopts  # noqa: F401 - imported here to report a missing extra without a traceback
         import rich  # noqa: F401
     except ModuleNotFoundError as error:
         tell(f"turnlog: the command line needs {error.name}, which is not installed: pip install 'turnlog[cli]'")
@@ -37,7 +38,7 @@ def _main(argv: Sequence[str] | None) -> int:
     from ._app import run
     from ._text import Code, complain, warnings_as_lines
 
-    if sys.stdout is None:  # said before anything is stored
+    if sys.stdout is None:  # reported before anything is stored
         complain("standard output is closed")
         return Code.FAILED
     arguments = (
@@ -50,7 +51,7 @@ def _main(argv: Sequence[str] | None) -> int:
             results.flush()
     except KeyboardInterrupt:
         return Code.INTERRUPTED
-    except BrokenPipeError:  # whoever read our output has seen enough
+    except BrokenPipeError:  # the reader of the output has closed the pipe
         drop(sys.stdout)
         return Code.BROKEN_PIPE
     except OutputFailed as error:
@@ -68,5 +69,5 @@ def _speak_utf8() -> None:
     ):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
-            with contextlib.suppress(io.UnsupportedOperation):  # whoever called us has read from it already
+            with contextlib.suppress(io.UnsupportedOperation):  # the stream was read before
                 reconfigure(encoding="utf-8", errors=errors)

@@ -1,4 +1,4 @@
-"""The built-in commands and their options.  Each imports the module that does its work when it runs."""
+"""The built-in commands and their options.  Each command imports its implementation when it runs."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from ._upkeep import add_upkeep
 _DEBUG: Final = "--debug"
 
 _HELP: Final = """\
-Keep the conversations of LLM applications: talk, list, show, edit, erase, import, export and copy sessions, and look
-after the store.
+Manage the conversations of LLM applications: chat, list, show, edit, erase, import, export and copy sessions, and
+maintain the store.
 
-Without --store it is the store that TURNLOG_STORE_URL or turnlog.toml names, else sqlite:///turnlog.db.  With --store,
+By default, commands use the store in TURNLOG_STORE_URL or turnlog.toml, otherwise sqlite:///turnlog.db.  With --store,
 a turnlog.toml in the working directory is ignored.
 
-Exit codes: 0 fine, 1 something failed or was not found, 2 the command line or the configuration is wrong, 3 the store
-is unavailable, 130 interrupted (Ctrl-C), 141 the reader of the output has gone.  With --debug an error also shows where
-it was raised."""
+Exit codes: 0 success, 1 something failed or was not found, 2 the command line or the configuration is wrong, 3 the
+store is unavailable, 130 interrupted (Ctrl-C), 141 the reader has closed the output.  With --debug, errors also show a
+traceback."""
 
 
 def _version() -> str:
@@ -43,18 +43,18 @@ def chat(
     *,
     store: StoreURL = None,
     namespace: Namespace = None,
-    session: Annotated[str | None, Parameter(help="The session to continue; without it, a new one.")] = None,
+    session: Annotated[str | None, Parameter(help="The session to continue, by default a new one.")] = None,
     continue_: Annotated[
-        bool, Parameter(name="--continue", help="Continue the session that was updated last.")
+        bool, Parameter(name="--continue", help="Continue the most recently updated session.")
     ] = False,
-    model: Annotated[str, Parameter(help="The model, by its name among the plugins.")] = "offline",
-    system: Annotated[str | None, Parameter(help="The system prompt; without it, the session's own.")] = None,
+    model: Annotated[str, Parameter(help="The name of the model's plugin; turnlog plugins lists them.")] = "offline",
+    system: Annotated[str | None, Parameter(help="The system prompt, by default that of the session.")] = None,
 ) -> int:
-    """Talk to a model; the session remembers.
+    """Chat with a model, and store the conversation in a session.
 
-    On a terminal it asks for each message until Ctrl-D; Ctrl-C stops an answer.  Otherwise each line of standard input
-    is a message, and standard output gets the replies and nothing else.  A line that begins with a slash is a command:
-    /help lists them.
+    On a terminal, the command prompts for messages until Ctrl-D, and Ctrl-C stops an answer.  Otherwise each line of
+    standard input is a message, and only the replies are written to standard output.  A line that begins with a slash
+    is a command: /help lists the commands.
     """
     from ._chat import chat
 
@@ -66,27 +66,27 @@ def list_(
     store: StoreURL = None,
     namespace: Namespace = None,
     owner: Annotated[str | None, Parameter(help="Only the sessions of this owner.")] = None,
-    limit: Annotated[int, Parameter(help="How many at most; 0: all.")] = 100,
-    json: Annotated[bool, Parameter(help="One JSON object a line.")] = False,
+    limit: Annotated[int, Parameter(help="The largest number of sessions; 0: all.")] = 100,
+    json: Annotated[bool, Parameter(help="Print one JSON object per line.")] = False,
 ) -> int:
-    """List sessions, the last updated first."""
+    """List sessions, most recently updated first."""
     from ._list import list_sessions
 
     return list_sessions(store, owner, limit, namespace=namespace, json=json)
 
 
 def show(
-    session: Annotated[str, Parameter(help="Which session.")],
+    session: Annotated[str, Parameter(help="The session id.")],
     /,
     *,
     store: StoreURL = None,
     namespace: Namespace = None,
     last: Annotated[
-        int | None, Parameter(help="Only the last turns, as few as hold at least so many messages.")
+        int | None, Parameter(help="Show only the fewest last turns with at least this number of messages.")
     ] = None,
-    json: Annotated[bool, Parameter(help="One JSON document: info, turns and messages, exactly as they are.")] = False,
+    json: Annotated[bool, Parameter(help="Print one JSON document: info, turns and unchanged messages.")] = False,
 ) -> int:
-    """Show a session: its turns, and what was said in them."""
+    """Show the turns and messages of a session."""
     from ._show import show_session
 
     return show_session(session, store, last, namespace=namespace, json=json)
@@ -94,9 +94,9 @@ def show(
 
 def plugins(
     *,
-    json: Annotated[bool, Parameter(help="One JSON object a line.")] = False,
+    json: Annotated[bool, Parameter(help="Print one JSON object per line.")] = False,
 ) -> int:
-    """List the installed stores, layers, models and commands."""
+    """List the installed backends, layers, models and commands."""
     from ._list import list_plugins
 
     return list_plugins(json=json)
@@ -106,7 +106,7 @@ def _app() -> App:
     app = App(
         name="turnlog",
         help=_HELP,
-        help_format="markdown",  # which joins the lines of a paragraph, and wraps it to the terminal
+        help_format="markdown",  # joins the lines of a paragraph, and wraps them to the width of the terminal
         help_formatter=HelpFormatter(),
         version=_version,
         default_parameter=Parameter(negative=()),  # `--json` without `--no-json`
@@ -118,14 +118,14 @@ def _app() -> App:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run the command that the arguments name, and print its `TurnlogError` in one line on standard error.
+    """Run the command in the arguments, and print its error as one line on standard error.
 
     Raises:
         KeyboardInterrupt: Ctrl-C.
-        BrokenPipeError: Nobody reads standard output any more.
-        OutputFailed: It cannot be written.
+        BrokenPipeError: The reader of standard output has closed the pipe.
+        OutputFailed: Standard output cannot be written.
     """
-    end = list(arguments).index("--") if "--" in arguments else len(arguments)  # what follows is no option
+    end = list(arguments).index("--") if "--" in arguments else len(arguments)  # no options follow after "--"
     words = [word for place, word in enumerate(arguments) if word != _DEBUG or place > end]
     app = _app()
     add_commands(app, words)
@@ -139,29 +139,29 @@ def run(arguments: Sequence[str]) -> int:
         return Code.USAGE
     except (OutputFailed, BrokenPipeError):
         raise
-    except Exception as error:  # noqa: BLE001 - a plugin may raise anything, and people get a sentence
+    except Exception as error:  # noqa: BLE001 - a plugin may raise anything, and users get one line
         if len(words) < len(arguments):
             explain(mask("".join(format_exception(error)), _store_in(words)))
         said = mask(str(error) or type(error).__name__, _store_in(words))
         if isinstance(error, TurnlogError):
             complain(said)
             return Code.of(error)
-        complain(f"{type(error).__name__}: {said}: this is a fault of turnlog or of a plugin; {_DEBUG} shows where")
+        complain(f"{type(error).__name__}: {said}: this is a bug in turnlog or in a plugin; {_DEBUG} shows a traceback")
         return Code.FAILED
     return code if isinstance(code, int) else Code.FINE
 
 
 def _usage(error: CycloptsError) -> str:
-    """Return what is wrong with the command line, with the help of the command that was given."""
+    """Return the message about a wrong command line, with the command for help."""
     command = " ".join(("turnlog", *(error.command_chain or ())))
     if isinstance(error, UnusedCliTokensError):
         words = ", ".join(map(repr, error.unused_tokens or ()))
-        return f"{command} takes no further argument, but {words} was given: '{command} --help' lists what it takes"
-    return f"{error} ('{command} --help' tells more)"
+        return f"{command} takes no further argument, but {words} was given: '{command} --help' lists its arguments"
+    return f"{error} (for help, run: {command} --help)"
 
 
 def _store_in(words: Sequence[str]) -> str | None:
-    """Return the URL that the arguments give."""
+    """Return the URL of `--store` in the arguments."""
     for word, value in zip(words, [*words[1:], ""], strict=True):
         if word == "--store":
             return value

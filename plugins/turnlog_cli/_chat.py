@@ -1,4 +1,4 @@
-"""`turnlog chat`: its options, its lines, and its model."""
+"""`turnlog chat`: reads lines, and sends them to the model or runs the commands in them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from ._text import Code, complain, note
 
 
 class _ModelFailed(TurnlogError):
-    """The model raised an error, which is the cause of this one."""
+    """The model raised the error that is the cause of this one."""
 
 
 def chat(
@@ -45,28 +45,26 @@ def chat(
     namespace: str | None = None,
     latest: bool = False,
 ) -> int:
-    """Read messages and print the replies, until there are no more.
+    """Read messages and print the replies, until the input ends.
 
-    On a terminal an error is reported, and the next message is asked for.  Otherwise the first error ends the chat,
-    because the next lines were written for another conversation.
+    On a terminal, an error is reported, and the chat continues with the next message.  Otherwise the first error ends
+    the chat, because the next lines may depend on the failed one.
 
     Args:
-        url: Where the session is; None: in the store that the configuration names.
-        session_id: Which session; None: a new one.
+        url: The URL of the store; None: the store in the configuration.
+        session_id: The session; None: a new one.
         model: The model's name.
-        system: The system prompt; None: the session's own.
-        namespace: The namespace; None: the one that the configuration names.
-        latest: Continue the session that was updated last.
+        system: The system prompt; None: that of the session.
+        namespace: The namespace; None: the namespace in the configuration.
+        latest: Continue the most recently updated session.
     """
     if latest and session_id is not None:
-        raise InvalidInput(
-            "--continue takes the session that was updated last, --session the one it names: leave one of them out"
-        )
+        raise InvalidInput("--continue and --session cannot be combined: leave out one of them")
     answer = _guarded(_model(model), model)
     store = open_store(url, namespace=namespace)
     first = store.new_session_id() if session_id is None else Key(store.namespace, session_id).session
     pipeline = Pipeline(store, answer, window=Window(messages=20), system=system)
-    # The loop runs for each line alone: while the chat waits for a line, Ctrl-C raises KeyboardInterrupt there.
+    # The loop runs only while a line is handled: Ctrl-C raises KeyboardInterrupt while the chat waits for a line.
     with asyncio.Runner() as runner:
         runner.run(store.open())
         try:
@@ -80,7 +78,7 @@ def chat(
                 return _talk(runner, conversation)
             finally:
                 if conversation.session_id != session_id and not (url or "").startswith("memory:"):
-                    note(f"come back with: {_again(url, conversation.session_id, model, namespace)}")
+                    note(f"to continue, run: {_again(url, conversation.session_id, model, namespace)}")
         finally:
             runner.run(store.close())
 
@@ -89,7 +87,7 @@ async def _latest(store: Store) -> str:
     info = await anext(store.sessions(), None)
     if info is None:
         raise SessionNotFound(
-            f"there is no session in {store.namespace!r} to continue: to begin one, leave out --continue"
+            f"namespace {store.namespace!r} has no session to continue: to begin a new one, leave out --continue"
         )
     return info.key.session
 
@@ -126,7 +124,7 @@ def _talk(runner: asyncio.Runner, conversation: Conversation) -> int:
 
 
 async def _handle(conversation: Conversation, text: str) -> None:
-    """Send a line, or carry out the command in it.  On a terminal Ctrl-C, which cancels this, does not end the chat."""
+    """Send a line, or run the command in it.  On a terminal, Ctrl-C cancels this, but does not end the chat."""
     conversation.task = asyncio.current_task()
     try:
         if text.startswith("/") and not text.startswith("//"):
@@ -140,18 +138,18 @@ async def _handle(conversation: Conversation, text: str) -> None:
 
 
 async def _stop(conversation: Conversation) -> None:
-    """Cancel a line for the second time, where a model or a store took too long to end after the first Ctrl-C."""
+    """Cancel a line again, if the model or the store has not ended after the first Ctrl-C."""
     task = conversation.task
     if task is not None and not task.done():
         task.cancel()
         await asyncio.wait([task])
         if not task.cancelled():
-            task.exception()  # otherwise asyncio reports it
+            task.exception()  # otherwise asyncio would log the exception
 
 
 def _typed() -> Iterator[str]:
     with contextlib.suppress(ImportError):
-        import readline  # noqa: F401 - importing it gives input() editing and history
+        import readline  # noqa: F401 - the import adds editing and history to input()
     while True:
         try:
             yield input("you: ")
@@ -170,7 +168,7 @@ def _piped() -> Iterator[str]:
 
 
 def _again(url: str | None, session_id: str, model: str, namespace: str | None) -> str:
-    """Return the command that continues the session; a URL that may hold a password is left out."""
+    """Return the command that continues the session; a URL that may contain a password is left out."""
     words = ["turnlog", "chat", f"--session={session_id}"]
     if url is not None:
         words.append("--store=..." if "@" in url or "?" in url else f"--store={url}")
@@ -188,10 +186,11 @@ def _model(name: str) -> Model:
     try:
         inspect.signature(found).bind()
         return cast("Model", found())
-    except ConfigError:  # such as a key that is missing
+    except ConfigError:  # for example, a missing key
         raise
-    except Exception as error:  # whatever a plugin raises
-        raise PluginError(f"model {name!r} cannot be made without options: {type(error).__name__}: {error}") from error
+    except Exception as error:  # a plugin may raise anything
+        text = f"model {name!r} cannot be created without options: {type(error).__name__}: {error}"
+        raise PluginError(text) from error
 
 
 def _guarded(model: Model, name: str) -> Model:

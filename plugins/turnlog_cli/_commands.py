@@ -13,14 +13,14 @@ from turnlog.config import find_command, installed
 
 from ._text import line
 
-_MARKUP: Final = re.compile(r"[\\`*_<\[&]")  # what begins markup in the help, which is in Markdown
+_MARKUP: Final = re.compile(r"[\\`*_<\[&]")  # characters that begin markup in the help, which is in Markdown
 
 
 def add_commands(app: App, arguments: Sequence[str]) -> None:
-    """Register the commands of plugins that the arguments may name.
+    """Register the commands of plugins that the arguments may need.
 
-    A built-in command loads no plugin, so it starts as fast as without plugins.  The name of a plugin's command loads
-    that plugin.  Help, and a name that is unknown, load all of them.
+    A built-in command loads no plugin, and starts as fast as without plugins.  A plugin's command loads only this
+    plugin.  Help, and an unknown name, load all plugins.
 
     Args:
         app: The program with its built-in commands.

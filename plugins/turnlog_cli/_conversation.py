@@ -1,4 +1,4 @@
-"""The session that a chat is in: its answers and its last turns, on the screen or in a pipe."""
+"""`Conversation`: the session of a chat, its answers and its last turns, on a terminal or in a pipe."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from ._show import STYLES, indented, not_text, parts_of, shortened, text_of
 from ._text import Code, Printer, is_terminal, note
 
 _SHOWN: Final = 3
-"""How many turns are shown on return to a session."""
+"""Number of turns that are shown when a session is continued."""
 
 
 class Conversation:
-    """The session that a chat is in.
+    """The session of a chat.
 
     Args:
-        pipeline: Gives the answers.
-        session_id: The session at first.
-        model: The model's name, as it is shown before each answer.
+        pipeline: Produces the answers.
+        session_id: The first session.
+        model: The model's name, which is shown before each answer.
 
     Attributes:
-        pipeline: Gives the answers.
+        pipeline: Produces the answers.
         store: The store of the pipeline.
         session_id: The session.
         out: Standard output.
-        is_interactive: Whether somebody types and reads, both on a terminal.
-        is_over: Whether no more lines are wanted.
+        is_interactive: Whether standard input and standard output are a terminal.
+        is_over: Whether the chat ends after this line.
         code: The exit code if no line fails.
         task: The task that handles the last line.
     """
@@ -47,7 +47,7 @@ class Conversation:
         self._model = model
 
     async def ask(self, content: str | list[Any]) -> None:
-        """Send a message, and print the answer as it comes.  If this is cancelled, what was said is stored.
+        """Send a message, and print the answer as it arrives.  After a cancellation, the part so far is stored.
 
         Raises:
             TurnlogError: The history could not be read, or the model failed.
@@ -57,35 +57,35 @@ class Conversation:
             async with self.pipeline.stream(self.session_id, "user", content) as reply:
                 async for piece in reply:
                     answer.write(piece)
-                    await asyncio.sleep(0)  # here Ctrl-C also ends a model that never waits
+                    await asyncio.sleep(0)  # lets Ctrl-C also stop a model that never waits
             response = reply.result.response
             answer.end(not_text(response) if answer.has_text else text_of(response))
         if reply.result.error is not None and not self.is_interactive:  # the pipeline has logged it
             self.is_over, self.code = True, Code.of(reply.result.error)
 
     async def show_return(self) -> None:
-        """Print the last turns, dimmed, for somebody who returns to the session; or a note that it is a new one.
+        """Print the last turns of a continued session, dimmed, or a note that the session is new.
 
         Raises:
-            TurnlogError: They cannot be read.
+            TurnlogError: The turns cannot be read.
         """
         try:
             turns, count = await self.last_turns(_SHOWN)
         except SessionNotFound:
-            note(f"session {self.session_id!r} is new: the first message stores it")
+            note(f"session {self.session_id!r} is new: the first message creates it")
             return
         if count > len(turns):
             self.out((f"the last {len(turns)} of {count} turns:", "dim"))
         self.show(turns, dim=True)
 
     async def last_turns(self, count: int) -> tuple[tuple[Turn, ...], int]:
-        """Return the last turns, at most so many, and how many the session has.  It extends no life.
+        """Return at most `count` last turns, and the number of turns of the session.  No time to live is restarted.
 
         Raises:
-            SessionNotFound: The session is not stored.
+            SessionNotFound: The session does not exist.
             CorruptRecord: A turn cannot be read.
         """
-        last = 2 * count  # messages: a question and an answer each
+        last = 2 * count  # messages: a question and an answer for each turn
         while True:
             session = await self.store.session(self.session_id, last=last, touch=False)
             there = session.info.turns - session.info.first
@@ -94,7 +94,7 @@ class Conversation:
             last *= 2
 
     def show(self, turns: tuple[Turn, ...], *, dim: bool = False) -> None:
-        """Print turns: whole, or dimmed and shortened."""
+        """Print turns, or print them dimmed and shortened."""
         for turn in turns:
             for message in turn.messages:
                 style = "dim" if dim else STYLES.get(message.role or "", "bold")
@@ -106,7 +106,7 @@ class Conversation:
 
 
 class _Answer:
-    """One answer on standard output: a sign of waiting, then its text as it comes, then the end of the line."""
+    """One answer on standard output: a wait indicator, then the text as it arrives, then the end of the line."""
 
     def __init__(self, out: Printer, label: str) -> None:
         self.has_text = False
@@ -123,7 +123,7 @@ class _Answer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End the line of an answer that was cut, so that the next one begins at its left."""
+        """End the line of an interrupted answer, so that the next output begins on a new line."""
         if self._status is not None:
             self._status.stop()
         if self._is_begun and kind is not None:
@@ -136,7 +136,7 @@ class _Answer:
         self._out.write(piece)
 
     def end(self, rest: str) -> None:
-        """Print what is not text in the answer, and end the line."""
+        """Print the parts of the answer that are not text, and end the line."""
         self._begin()
         if rest and self.has_text:
             rest = f"\n{rest}"

@@ -20,15 +20,17 @@ from ._table import Table
 from ._text import Code, Printer, as_json, without_secrets
 
 _NAMESPACE: Final = "turnlog-doctor"
-_TRIES: Final = 10  # of each operation
+_TRIES: Final = 10  # the number of measurements of each operation
 
 
 def doctor(url: str | None, *, json: bool) -> int:
-    """Say what the store is made of, how fast it is, and what is wrong with it; a wrong configuration is a finding.
+    """Print the layers and settings of the store, the durations of operations, and all problems.
+
+    A wrong configuration is also reported as a problem.
 
     Args:
-        url: The store; None: the one that the configuration names.
-        json: One object.
+        url: The URL of the store; None: the store in the configuration.
+        json: Print one JSON object.
     """
     return asyncio.run(_doctor(url, json=json))
 
@@ -48,7 +50,7 @@ async def _doctor(url: str | None, *, json: bool) -> int:
                 findings += await backend.diagnose()
             times = await _timed(store)
     except TurnlogError as error:
-        findings.append(Finding(str(error)))  # it says itself what to do
+        findings.append(Finding(str(error)))  # the message already contains the next step
         code = Code.of(error)
     if findings and code is Code.FINE:
         code = Code.FAILED
@@ -71,7 +73,7 @@ async def _doctor(url: str | None, *, json: bool) -> int:
 
 @asynccontextmanager
 async def _quietly() -> AsyncIterator[None]:
-    """Log no warnings meanwhile: what a backend warns of when it is opened is among its findings."""
+    """Suppress warnings in the log: the findings include the warnings of a backend's `open`."""
     logging.disable(logging.WARNING)
     try:
         yield
@@ -80,7 +82,7 @@ async def _quietly() -> AsyncIterator[None]:
 
 
 async def _timed(store: Store) -> dict[str, list[float]]:
-    """Return the seconds that each operation takes, on sessions that are removed again."""
+    """Return the durations of each operation in seconds, on temporary sessions."""
     view = store.within(_NAMESPACE)
     name, copy = view.new_session_id(), view.new_session_id()
     times: dict[str, list[float]] = {}
@@ -136,4 +138,4 @@ def _print_findings(findings: Sequence[Finding]) -> None:
     for one in findings:
         out.wrapped(("wrong: ", "bold red"), (one.text, ""))
         if one.command:
-            out(("    to mend it: ", "dim"), (one.command, "bold"))  # unbroken, so that it can be copied
+            out(("    to fix it: ", "dim"), (one.command, "bold"))  # not wrapped, so that it can be copied

@@ -24,27 +24,27 @@ def edit(
     metadata: Sequence[str],
     ttl: str | None,
 ) -> int:
-    """Set what is known of a session besides its turns.
+    """Set the owner, the metadata or the time to live of a session.
 
     Args:
-        session_id: Which session.
-        url: Where it is; None: in the store that the configuration names.
-        namespace: The namespace; None: the one that the configuration names.
-        owner: The new owner; empty: none.
-        title: The metadata `title`; empty: it is removed.
-        metadata: Each `name=value`, the value in JSON; null removes the name.
-        ttl: Its own time to live as a duration; 0: for ever.
+        session_id: The session.
+        url: The URL of the store; None: the store in the configuration.
+        namespace: The namespace; None: the namespace in the configuration.
+        owner: The new owner; empty: remove the owner.
+        title: The metadata `title`; empty: remove it.
+        metadata: Items `name=value` with values in JSON; null removes the name.
+        ttl: The session's own time to live as a duration; 0: it never expires.
 
     Raises:
-        InvalidInput: Nothing is given, a name is given twice, or metadata are not of that form.
+        InvalidInput: Nothing is given, a name is given twice, or an item of `metadata` has another form.
     """
     pairs: list[tuple[str, JSON]] = [*map(_value, metadata), *([] if title is None else [("title", title or None)])]
     values = dict(pairs)
     if len(values) < len(pairs):
         twice = next(name for name in values if [one for one, _ in pairs].count(name) > 1)
-        raise InvalidInput(f"the metadata {twice!r} are given twice, by --metadata or --title: give them once")
+        raise InvalidInput(f"the metadata {twice!r} are given twice, by --metadata or --title: leave out one of them")
     if not values and owner is None and ttl is None:
-        raise InvalidInput("nothing to set: give --owner, --title, --metadata or --ttl")
+        raise InvalidInput("nothing to set: add --owner, --title, --metadata or --ttl")
     seconds = None if ttl is None else duration(ttl, "--ttl")
     return asyncio.run(_edit(session_id, url, namespace, values, owner, seconds))
 
@@ -78,7 +78,7 @@ class _Step(NamedTuple):
 
 
 def _said(steps: Sequence[_Step]) -> str:
-    """Say what was done."""
+    """Return a report of the changes."""
     done = [step.name for step in steps if not step.removes]
     removed = [step.name for step in steps if step.removes and step.was_there]
     missing = [step.name for step in steps if step.removes and not step.was_there]
@@ -88,11 +88,11 @@ def _said(steps: Sequence[_Step]) -> str:
 
 def _value(text: str) -> tuple[str, JSON]:
     name, sign, value = text.partition("=")
-    why = "" if name and sign else "it has no name, or no ="
+    why = "" if name and sign else "the name or the = is missing"
     if not why:
         try:
             return name, json.loads(value)
         except ValueError as error:
-            why = str(error)
+            why = f"the value is not JSON ({error})"
     example = "write name=7, name='\"text\"', or name=null to remove it"
-    raise InvalidInput(f"--metadata {text!r} is not NAME=JSON: {why}: {example}")
+    raise InvalidInput(f"--metadata must be NAME=JSON, but {why} in {text!r}: {example}")

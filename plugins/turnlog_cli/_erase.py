@@ -21,7 +21,7 @@ from ._text import Code, Printer, as_json, complain, counted, is_terminal, line,
 
 
 class _What(NamedTuple):
-    """The target: a session, or the sessions of an owner in one namespace or in all."""
+    """The target: a session, or the sessions of an owner in one namespace or in all namespaces."""
 
     session_id: str | None
     owner: str | None
@@ -29,19 +29,19 @@ class _What(NamedTuple):
 
 
 class _Receipt(NamedTuple):
-    """The receipt: sessions that were removed, and data that remains."""
+    """The receipt: the removed sessions, and the data that remains."""
 
     sessions: dict[str, int]
     """The number of removed sessions by namespace."""
     damaged: Sequence[CorruptRecord]
-    """Sessions that may be the owner's, and were left."""
+    """Sessions that may belong to the owner, and were not removed."""
     expired: int
-    """The number of expired sessions that were removed from the store, of any owner, because no list shows them."""
+    """The number of expired sessions of all owners that were removed.  No list shows expired sessions."""
     remains: Sequence[Remainder]
 
     @property
     def is_empty(self) -> bool:
-        """Whether there was nothing to remove."""
+        """Whether no session was found."""
         return not (self.sessions or self.damaged or self.expired)
 
 
@@ -55,40 +55,43 @@ def erase(
     yes: bool,
     json: bool,
 ) -> int:
-    """Remove a session, or all of an owner, and print what was removed, and what remains where and until when.
+    """Remove a session, or all sessions of an owner, and print the removed sessions and the data that remains.
 
     Args:
-        session_id: The session; or
-        url: Where; None: in the store that the configuration names.
-        namespace: The namespace; None: the one that the configuration names.
-        owner: the owner.
-        everywhere: The owner's sessions in all namespaces.
-        yes: Do not ask.
-        json: One object.
+        session_id: The session; None: the sessions of `owner`.
+        url: The URL of the store; None: the store in the configuration.
+        namespace: The namespace; None: the namespace in the configuration.
+        owner: The owner, in place of a session.
+        everywhere: Remove the owner's sessions in all namespaces.
+        yes: Do not ask for confirmation.
+        json: Print one JSON object.
 
     Returns:
-        1 if a damaged session was left, or if a further command of turnlog can remove now something that remains.
+        1 if a damaged session was not removed, or if another command of turnlog can remove more data now.
 
     Raises:
-        InvalidInput: Neither or both are given, or nobody can be asked.
+        InvalidInput: Both or neither of a session and an owner are given, or the user cannot be asked.
     """
     if (session_id is None) == (owner is None):
-        raise InvalidInput("erase takes either a session or --owner")
+        given = "neither is" if owner is None else "both are"
+        raise InvalidInput(f"erase needs either a session or --owner, but {given} given")
     if everywhere and owner is None:
         raise InvalidInput("--all-namespaces needs --owner: a session is in one namespace")
     check_one(namespace, everywhere=everywhere)
     what = _What(session_id, owner, everywhere=everywhere)
     if not yes:
         if not is_terminal(sys.stdin):
-            raise InvalidInput("erase asks before it removes anything, and standard input is no terminal: give --yes")
-        # asked outside of an event loop, which would swallow the first Ctrl-C
+            raise InvalidInput(
+                "erase asks for confirmation, but standard input is not a terminal: to erase without it, add --yes"
+            )
+        # asked outside of an event loop, because a loop would swallow the first Ctrl-C
         if not _agreed(asyncio.run(_question(what, url, namespace))):
             return Code.FAILED
     receipt = asyncio.run(_erase(what, url, namespace))
     _print_json(receipt) if json else _print(receipt)
     if unfinished(receipt.remains):
         note(
-            "turnlog: parts of what was erased are still in the store: the receipt names the command that removes them"
+            "turnlog: parts of erased sessions are still in the store: the receipt names the command that removes them"
         )
     return Code.FAILED if receipt.damaged or unfinished(receipt.remains) else Code.FINE
 
@@ -107,7 +110,7 @@ async def _question(what: _What, url: str | None, namespace: str | None) -> str:
         counts: dict[str, int] = {}
         async for view in stores_of(store, everywhere=what.everywhere):
             counts[view.namespace] = 0
-            with suppress(CorruptRecord):  # the receipt names what cannot be read
+            with suppress(CorruptRecord):  # the receipt names the damaged sessions
                 async for _ in view.sessions(owner=what.owner):
                     counts[view.namespace] += 1
     names = ", ".join(repr(name) for name, count in counts.items() if count or len(counts) == 1) or "any namespace"
@@ -146,13 +149,13 @@ async def _erase_one(store: Store, session_id: str) -> _Receipt:
 
 
 async def _sweep(store: Store) -> int:
-    """Remove the expired sessions, which no list shows, and return how many there were."""
+    """Remove the expired sessions, which no list shows, and return their number."""
     backend = lowest(store.backend)
     return await backend.sweep(now=True) if isinstance(backend, Sweeps) else 0
 
 
 async def _info(store: Store, session_id: str) -> SessionInfo | None:
-    """Return what is known of a session; None if it is damaged, which can be erased, too."""
+    """Return the info of a session; None if it is damaged.  Damaged sessions can also be erased."""
     try:
         return await store.info(session_id)
     except CorruptRecord as error:
@@ -178,20 +181,20 @@ def _agreed(question: str) -> bool:
 
 
 async def _remains(store: Store, owners: Sequence[tuple[str, str | None]]) -> list[Remainder]:
-    """Return what may still hold parts of what was erased.
+    """Return the data that may still contain parts of erased sessions.
 
     Args:
         store: The store.
-        owners: Each namespace with the owner of what was erased; None: it had none, or nobody can tell.
+        owners: Each namespace with the owner of the erased sessions; None: they had none, or it is unknown.
     """
     backend = store.backend
     found = []
     if isinstance(backend, Layer):
         for name, owner in owners:
             traces = await backend.traces(name, owner)
-            found += [Remainder(trace, "it is removed, as the page of its layer says") for trace in traces]
+            found += [Remainder(trace, "it is removed (see the documentation of its layer)") for trace in traces]
     if any(isinstance(layer, Layer) and layer.position == "cache" for layer in stack_of(backend)):
-        found.append(Remainder("copies in other processes with a cache", "they use the session again, or end"))
+        found.append(Remainder("copies in other processes with a cache", "they read the session again, or end"))
     found += await scrubbed(lowest(backend))
     return [*found, Remainder("backups, snapshots and exports", "you delete them")]
 

@@ -1,4 +1,4 @@
-"""How the help shows options."""
+"""`HelpFormatter`: formats the help of the commands."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ if TYPE_CHECKING:
 
 
 class HelpFormatter:
-    """Shows the help as cyclopts does, without the default of an option that takes no value: it is always False.
+    """Formats the help like cyclopts, but omits the default of flags, which is always False.
 
-    It is no subclass, so that commands start without importing what prints the help.
+    It is not a subclass, so that commands start without importing the formatter of cyclopts.
     """
 
     def __call__(self, console: Console, options: ConsoleOptions, panel: HelpPanel) -> None:
@@ -22,7 +22,7 @@ class HelpFormatter:
         entries = [entry.copy(default=None) if entry.metavar is None else entry for entry in panel.entries]
         DefaultFormatter()(console, options, panel.copy(entries=entries))
 
-    def render_usage(self, console: Console, options: ConsoleOptions, usage: Any) -> None:  # noqa: ANN401 - as cyclopts
+    def render_usage(self, console: Console, options: ConsoleOptions, usage: Any) -> None:  # noqa: ANN401 - the type in cyclopts
         """Print the first line."""
         from cyclopts.help import DefaultFormatter
 

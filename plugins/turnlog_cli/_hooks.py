@@ -1,4 +1,4 @@
-"""Optional methods of backends, of any plugin, for the commands that look after data."""
+"""Optional methods of backends, of any plugin, for the maintenance commands."""
 
 from __future__ import annotations
 
@@ -12,57 +12,58 @@ from turnlog.values import Finding, Remainder
 
 @runtime_checkable
 class Scrubs(Protocol):
-    """It knows what deletions leave behind."""
+    """A backend that can remove or name the remains of deleted sessions."""
 
     async def scrub(self) -> Sequence[Remainder]:
-        """Remove what deleted sessions have left, as far as the backend can, and return what remains."""
+        """Remove the remains of deleted sessions as far as possible, and return the others."""
 
 
 @runtime_checkable
 class Diagnoses(Protocol):
-    """It knows its server and its files."""
+    """A backend that can check its server and its files."""
 
     async def diagnose(self) -> Sequence[Finding]:
-        """Return what is wrong with them."""
+        """Return the problems."""
 
 
 @runtime_checkable
 class Sweeps(Protocol):
-    """It removes expired sessions when it is told to."""
+    """A backend that removes expired sessions on request."""
 
     async def sweep(self, *, now: bool = False) -> int:
-        """Remove the sessions that have expired, and return how many there were.
+        """Remove the expired sessions, and return their number.
 
         Args:
-            now: Also those that the backend would keep for a while, because clocks differ.
+            now: Also remove those that the backend would keep for a while, because clocks may differ.
         """
 
 
 @runtime_checkable
 class Postpones(Protocol):
-    """It keeps expired sessions for a while, because clocks differ."""
+    """A backend that keeps expired sessions for a while, because clocks may differ."""
 
     async def unswept(self) -> Sequence[Remainder]:
-        """Return where expired sessions are that a sweep leaves, and until when."""
+        """Return the expired sessions that a sweep does not remove yet."""
 
 
 @runtime_checkable
 class Checks(Protocol):
-    """Its database can check itself."""
+    """A backend whose database can check itself."""
 
     async def check(self, *, quick: bool = False) -> list[str]:
-        """Return what is damaged, a line each."""
+        """Return one line for each problem."""
 
 
 async def scrubbed(backend: Backend) -> list[Remainder]:
-    """Have the backend below all layers remove what deletions left, as far as it can, and return what remains."""
+    """Let a backend remove the remains of deleted sessions as far as it can, and return the others."""
     if isinstance(backend, Scrubs):
         return [*await backend.scrub()]
-    return [Remainder(f"perhaps the files of {backend.location or type(backend).__name__}", "its documentation says")]
+    where = f"perhaps the files of {backend.location or type(backend).__name__}"
+    return [Remainder(where, "the time that the documentation of the backend states")]
 
 
 def unfinished(remains: Sequence[Remainder]) -> bool:
-    """Return whether a further command of turnlog could remove now something that an erasure has left."""
+    """Return whether another command of turnlog can remove a part of the remains now."""
     return any(one.command.startswith("turnlog ") for one in remains)
 
 

@@ -14,21 +14,21 @@ from ._table import Table
 from ._text import Code, Printer, as_json, complain, line, minute_of, note, time_of, title_of
 
 _TITLE: Final = 48  # characters of a title on a terminal
-_OWNER: Final = 24  # of an owner
+_OWNER: Final = 24  # characters of an owner on a terminal
 
 
 def list_sessions(url: str | None, owner: str | None, limit: int, *, namespace: str | None = None, json: bool) -> int:
-    """Print sessions, the last updated first: on a terminal a table, else lines with tabs between the columns.
+    """Print sessions, most recently updated first: a table on a terminal, otherwise lines with tabs.
 
     Args:
-        url: Where they are; None: what the configuration names.
-        owner: Only those of this owner.
-        limit: How many at most; 0: all.
-        namespace: The namespace; None: the one that the configuration names.
-        json: An object a line instead.
+        url: The URL of the store; None: the store in the configuration.
+        owner: Print only sessions of this owner.
+        limit: The largest number of sessions; 0: all.
+        namespace: The namespace; None: the namespace in the configuration.
+        json: Print one JSON object per line.
     """
     if limit < 0:
-        raise InvalidInput(f"--limit must be a number from 0, not {limit}")
+        raise InvalidInput(f"--limit must be 0 or greater, not {limit}")
     return asyncio.run(_list_sessions(url, owner, limit, namespace, json=json))
 
 
@@ -37,7 +37,7 @@ async def _list_sessions(url: str | None, owner: str | None, limit: int, namespa
     count = 0
     async with open_existing(url, namespace=namespace) as store:
         try:
-            async for info in store.sessions(owner=owner):  # after all others it raises the error of damaged ones
+            async for info in store.sessions(owner=owner):  # raises the error of damaged sessions at the end
                 if limit and count == limit:
                     note(f"turnlog: {limit} sessions shown, there are more: --limit 0 shows all")
                     break
@@ -64,7 +64,7 @@ def _shortened(text: str, most: int) -> str:
 
 
 def list_plugins(*, json: bool) -> int:
-    """Print the installed plugins, as `list_sessions` prints sessions, and why some cannot be used; it loads all."""
+    """Print the installed plugins, in the format of `list_sessions`, and the faults of those that cannot be used."""
     found = [(plugin, fault_of(plugin)) for plugin in installed()]
     if not json and Printer().console is not None:
         return _print_groups(found)

@@ -1,4 +1,4 @@
-"""`turnlog namespaces`, and the namespaces that a command works in."""
+"""`turnlog namespaces`, and the choice of namespaces for other commands."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ._text import Code, as_json, line, note
 
 
 def list_namespaces(url: str | None, *, json: bool) -> int:
-    """Print the namespaces that have sessions, one a line.
+    """Print the namespaces that have sessions, one per line.
 
     Args:
-        url: Where they are; None: what the configuration names.
-        json: A JSON string a line instead.
+        url: The URL of the store; None: the store in the configuration.
+        json: Print one JSON string per line.
     """
     return asyncio.run(_list_namespaces(url, json=json))
 
@@ -33,13 +33,13 @@ async def _list_namespaces(url: str | None, *, json: bool) -> int:
 
 
 def check_one(namespace: str | None, *, everywhere: bool) -> None:
-    """Refuse a namespace together with all of them.
+    """Refuse a namespace together with all namespaces.
 
     Raises:
-        InvalidInput: Both were given.
+        InvalidInput: Both are given.
     """
     if everywhere and namespace is not None:
-        raise InvalidInput("--namespace and --all-namespaces cannot be given together: leave one of them out")
+        raise InvalidInput("--namespace and --all-namespaces cannot be combined: leave out one of them")
 
 
 async def stores_of(store: Store, *, everywhere: bool) -> AsyncIterator[Store]:

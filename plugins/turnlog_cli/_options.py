@@ -1,4 +1,4 @@
-"""The options that several commands have."""
+"""The common options of several commands."""
 
 from __future__ import annotations
 
@@ -15,6 +15,6 @@ Namespace: TypeAlias = Annotated[
     str | None, Parameter(name="--namespace", help="The namespace; a nested one is written outer/inner.")
 ]
 
-Everywhere: TypeAlias = Annotated[bool, Parameter(name="--all-namespaces", help="In all namespaces.")]
+Everywhere: TypeAlias = Annotated[bool, Parameter(name="--all-namespaces", help="Include all namespaces.")]
 
-AsJSON: TypeAlias = Annotated[bool, Parameter(name="--json", help="JSON for programs.")]
+AsJSON: TypeAlias = Annotated[bool, Parameter(name="--json", help="Print JSON for programs.")]

@@ -1,4 +1,4 @@
-"""Standard output and standard error, where they are closed, full or read by nobody."""
+"""Standard output and standard error that may be closed, full or without a reader."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from typing import TextIO
 class OutputFailed(Exception):
     """Standard output cannot be written.
 
-    It is no OSError, so that nothing takes it for a failure of what is read or stored, and no TurnlogError, so that no
-    command goes on after it.
+    It is not an OSError, which commands take for a failure of a file or a store, and not a TurnlogError, after which
+    some commands continue.
     """
 
 
 class Results:
-    """Standard output, for whoever writes to it: what fails is an `OutputFailed`, or a `BrokenPipeError` as ever."""
+    """Standard output for commands: a failed write raises `OutputFailed`, or `BrokenPipeError` as usual."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write it, perhaps later."""
+        """Write a text; the stream may buffer it."""
         with _told_apart():
             return self._stream.write(text)
 
     def flush(self) -> None:
-        """Write now what was left for later."""
+        """Write the buffered text."""
         with _told_apart():
             self._stream.flush()
 
@@ -49,7 +49,10 @@ def _told_apart() -> Iterator[None]:
 
 
 def drop(stream: TextIO) -> None:
-    """Let go what the stream still holds, and what comes: Python would try again at exit, complain and answer 120."""
+    """Discard the buffered and the later output of a stream.
+
+    Otherwise Python would try to write it at exit, print an error, and exit with code 120.
+    """
     with contextlib.suppress(OSError, ValueError):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, stream.fileno())
@@ -57,13 +60,13 @@ def drop(stream: TextIO) -> None:
 
 
 class Notes:
-    """Standard error for commands: text that cannot be written is dropped, because no command fails for that."""
+    """Standard error for commands: text that cannot be written is dropped, and the command continues."""
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream: TextIO = _Nowhere() if stream is None else stream
 
     def write(self, text: str) -> int:
-        """Write the text, or drop it.  Results that were printed before it come first, where both go to one file."""
+        """Write a text, or drop it.  Standard output is flushed first, which keeps the order if both are one file."""
         if sys.stdout is not None:
             with contextlib.suppress(OSError, OutputFailed, ValueError):  # the last flush reports it
                 sys.stdout.flush()
@@ -72,7 +75,7 @@ class Notes:
         return len(text)
 
     def flush(self) -> None:
-        """Flush the stream, or drop what it holds."""
+        """Flush the stream, or drop its buffered text."""
         with self._dropping():
             self._stream.flush()
 

@@ -1,4 +1,4 @@
-"""How far a command is, on standard error if that is a terminal."""
+"""The progress of a command, on standard error if it is a terminal."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ._text import is_terminal, line
 
 @contextmanager
 def progress(what: str, *, prints: bool = False) -> Iterator[Callable[[str], None]]:
-    """Yield a function that counts one more session, and shows what was found so far.
+    """Yield a function that counts one session, and shows a text about the results so far.
 
     Args:
-        what: The name of the command.  How many sessions will come is not known.
-        prints: Whether the command prints results meanwhile; then it shows nothing if they go to the terminal, too.
+        what: The name of the command.
+        prints: Whether the command prints results at the same time; if they go to the terminal, no progress is shown.
     """
     if not is_terminal(sys.stderr) or (prints and is_terminal(sys.stdout)):
         yield lambda _: None
@@ -25,7 +25,7 @@ def progress(what: str, *, prints: bool = False) -> Iterator[Callable[[str], Non
 
     columns = (TextColumn("{task.completed:,.0f} sessions{task.fields[found]}", markup=False), TimeElapsedColumn())
     console = Console(stderr=True)
-    # rich would print results to standard error, too
+    # rich would also print the results to standard error
     with Progress(what, BarColumn(), *columns, console=console, transient=True, redirect_stdout=False) as progress:
         task = progress.add_task(what, total=None, found="")
         yield lambda found: progress.update(task, advance=1, found=f", {line(found)}" if found else "")

@@ -19,14 +19,14 @@ from ._snippet import Snippet, snippet_of
 from ._text import Code, Printer, as_json, complain, counted, line, note
 
 _AROUND: Final = 40
-"""Characters of a snippet on each side of what was found; on a terminal the line is filled."""
+"""Number of characters of a snippet on each side of the match; on a terminal, the snippet fills the line."""
 
 _LEAST: Final = 20
-"""Columns of a snippet on a terminal that is too narrow for the names before it."""
+"""Smallest width of a snippet, on a terminal that is too narrow for the names before it."""
 
 
 class Hit(NamedTuple):
-    """A message that holds the text."""
+    """A message that contains the text."""
 
     namespace: str
     session_id: str
@@ -45,24 +45,24 @@ def search(
     limit: int,
     json: bool,
 ) -> int:
-    """Print the messages that hold a text, in any case of its letters; every session is read.
+    """Print the messages that contain a text, ignoring case; every session is read.
 
     Args:
-        text: What to look for.
-        url: Where; None: in the store that the configuration names.
-        namespace: The namespace; None: the one that the configuration names.
-        everywhere: Look in all namespaces.
-        owner: Only in the sessions of this owner.
-        limit: How many at most; 0: all.
-        json: An object a line.
+        text: The text to search for.
+        url: The URL of the store; None: the store in the configuration.
+        namespace: The namespace; None: the namespace in the configuration.
+        everywhere: Search in all namespaces.
+        owner: Search only in the sessions of this owner.
+        limit: The largest number of messages; 0: all.
+        json: Print one JSON object per line.
 
     Raises:
-        InvalidInput: The text is blank, or the limit negative.
+        InvalidInput: The text is blank, or the limit is negative.
     """
     if not text.strip():
-        raise InvalidInput("the text to look for is blank: give some")
+        raise InvalidInput("the search text is blank: pass the text to search for")
     if limit < 0:
-        raise InvalidInput(f"--limit must be a number from 0, not {limit}")
+        raise InvalidInput(f"--limit must be 0 or greater, not {limit}")
     check_one(namespace, everywhere=everywhere)
     return asyncio.run(_search(text, url, namespace, owner, limit, everywhere=everywhere, json=json))
 
@@ -95,7 +95,7 @@ async def _search(
                             shown.append(hit)
     _print(out, shown, everywhere=everywhere)
     if not found:
-        note(f"turnlog: no message holds {text!r}")
+        note(f"turnlog: no message contains {text!r}")
     return Code.FAILED if damaged else Code.FINE
 
 
@@ -110,13 +110,13 @@ async def _found(
                     session = await view.session(info.key.session, touch=False)
                 except CorruptRecord as error:
                     yield error
-                except SessionNotFound:  # it was erased meanwhile
+                except SessionNotFound:  # erased since the list was read
                     continue
                 else:
                     for hit in _in_session(session, wanted, around):
                         yield hit
                 yield None
-        except CorruptRecord as error:  # of sessions that cannot be listed
+        except CorruptRecord as error:  # some sessions cannot be listed
             yield error
 
 
@@ -134,7 +134,7 @@ def _in_session(session: Session, wanted: re.Pattern[str], around: int) -> Itera
 
 
 def _print(out: Printer, hits: Sequence[Hit], *, everywhere: bool) -> None:
-    """Print the messages for people: each session as a heading, and a line for each message."""
+    """Print the messages for people: a heading for each session, and a line for each message."""
     if out.console is None or not hits:
         return
     from rich.cells import cell_len

@@ -26,14 +26,14 @@ STYLES: Final = {
 def show_session(
     session_id: str, url: str | None, last: int | None, *, namespace: str | None = None, json: bool
 ) -> int:
-    """Print a session.  It extends nobody's life.
+    """Print a session.  No time to live is restarted.
 
     Args:
-        session_id: Which session.
-        url: Where it is; None: in the store that the configuration names.
-        last: Only the last turns, as few as hold at least so many messages.
-        namespace: The namespace; None: the one that the configuration names.
-        json: One document, for programs.
+        session_id: The session.
+        url: The URL of the store; None: the store in the configuration.
+        last: Print only the fewest last turns with at least this number of messages.
+        namespace: The namespace; None: the namespace in the configuration.
+        json: Print one JSON document.
     """
     session = asyncio.run(_load(session_id, url, last, namespace))
     if json:
@@ -85,7 +85,7 @@ def _summary(session: Session) -> str:
 
 
 def turns_of(session: Session) -> Iterator[Turn | CorruptRecord]:
-    """Yield the turns one by one, so that one that cannot be read does not hide the others."""
+    """Yield the turns one by one, so that damaged turns do not affect the others."""
     for _, records in groupby(session.records, key=lambda record: record.number):
         try:
             yield from Session(session.info, tuple(records)).turns
@@ -113,7 +113,7 @@ def parts_of(message: Message) -> Iterator[tuple[str, str]]:
 
 
 def text_of(message: Message) -> str:
-    """What a message says, for people: its text, and what else there is in it as JSON."""
+    """Return the content of a message for people: its text, and other blocks as JSON."""
     content = message.content
     if isinstance(content, str):
         return content
@@ -144,10 +144,10 @@ def _call(call: object) -> str:
 
 
 def indented(text: str) -> str:
-    """Indent every line but the first, so that no message can pass for the next turn."""
+    """Indent every line except the first, so that no message can imitate the next turn."""
     return textwrap.indent(text, "    ", lambda _: True)[4:] if "\n" in text else text
 
 
 def shortened(text: str, length: int = 200) -> str:
-    """Return the text, or its beginning and how long it is."""
+    """Return the text, or its beginning and its length."""
     return text if len(text) <= length else f"{text[:length]}... ({len(text)} characters)"

@@ -18,7 +18,7 @@ _LINE: Final = re.compile(r"/(\S*)\s*(.*?)\s*", re.DOTALL)
 
 
 class _Command(NamedTuple):
-    """What a command takes, what it does in a few words, and the function that does it."""
+    """A command: its argument, a short description, and its function."""
 
     takes: str
     does: str
@@ -26,22 +26,24 @@ class _Command(NamedTuple):
 
 
 async def obey(conversation: Conversation, text: str) -> None:
-    """Carry out a line that begins with a slash.
+    """Run the command in a line that begins with a slash.
 
     Raises:
-        InvalidInput: There is no such command, or its argument is not one.
-        TurnlogError: It failed.
+        InvalidInput: The command does not exist, or its argument is wrong.
+        TurnlogError: The command failed.
     """
     found = _LINE.fullmatch(text)
     assert found is not None
     name, argument = found.groups()
     command = _EXIT if name == "quit" else _COMMANDS.get(name)
     if command is None:
-        raise InvalidInput(f"there is no command /{name[:40]}: /help lists them, and //{name[:40]} begins a message")
+        raise InvalidInput(
+            f"/{name[:40]} is not a command: /help lists the commands; to send it as a message, write //{name[:40]}"
+        )
     if argument and not command.takes:
-        raise InvalidInput(f"/{name} takes nothing after it: //{name} begins a message")
+        raise InvalidInput(f"/{name} takes no argument; to send it as a message, write //{name}")
     if command.takes.isalpha() and not argument:
-        raise InvalidInput(f"/{name} needs something after it: /{name} {command.takes}")
+        raise InvalidInput(f"/{name} needs an argument: /{name} {command.takes}")
     await command.run(conversation, argument)
 
 
@@ -69,7 +71,7 @@ async def _sessions(conversation: Conversation, _: str) -> None:
     finally:
         table.end()
     if not count:
-        note("there are no sessions yet")
+        note("the namespace has no sessions yet")
 
 
 async def _open(conversation: Conversation, argument: str) -> None:
@@ -82,7 +84,7 @@ async def _open(conversation: Conversation, argument: str) -> None:
 
 async def _history(conversation: Conversation, argument: str) -> None:
     if argument and not re.fullmatch(r"[1-9]\d{0,5}", argument, re.ASCII):
-        raise InvalidInput(f"/history takes a number of turns from 1, such as /history 10, not {argument[:40]!r}")
+        raise InvalidInput(f"/history takes a number of turns, such as /history 10, not {argument[:40]!r}")
     try:
         turns, _ = await conversation.last_turns(int(argument or 10))
     except SessionNotFound:
@@ -120,7 +122,7 @@ async def _retry(conversation: Conversation, _: str) -> None:
     try:
         await conversation.ask(content)
     except BaseException:
-        with contextlib.suppress(TurnlogError):  # a part of the new answer may be stored in its place
+        with contextlib.suppress(TurnlogError):  # fails if a part of the new answer was stored
             await store.append(session_id, turn.messages, expect=receipt.version, open=turn.open)
         raise
 
@@ -138,7 +140,7 @@ _EXIT: Final = _Command("", "end the chat, as /quit and Ctrl-D do", _exit)
 _COMMANDS: Final = {
     "help": _Command("", "list the commands", _help),
     "new": _Command("", "begin a new session", _new),
-    "sessions": _Command("", "list the last sessions", _sessions),
+    "sessions": _Command("", "list the most recently updated sessions", _sessions),
     "open": _Command("ID", "continue another session", _open),
     "history": _Command("[N]", "show the last N turns, or the last 10", _history),
     "undo": _Command("", "undo the last turn", _undo),

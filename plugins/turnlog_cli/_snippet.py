@@ -1,4 +1,4 @@
-"""Snippets: the text around what a search has found, on one line."""
+"""`Snippet`: a match of a search with the text around it, on one line."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Snippet(NamedTuple):
     """A part of a text, without line breaks and without characters that could control a terminal.
 
     Attributes:
-        before: The text before what was found.
-        found: What was found.
-        after: The text after it.
+        before: The text before the match.
+        found: The match.
+        after: The text after the match.
     """
 
     before: str
@@ -28,7 +28,7 @@ class Snippet(NamedTuple):
         return f"{self.before}{self.found}{self.after}"
 
     def fitted(self, width: int) -> Snippet:
-        """Return a snippet that fits into as many columns of a terminal, with what was found about in the middle."""
+        """Return a snippet that fits into a number of columns of a terminal, with the match near the middle."""
         from rich.cells import cell_len
 
         found = _beginning(self.found, width)
@@ -42,8 +42,8 @@ def snippet_of(text: str, place: re.Match[str], around: int) -> Snippet:
 
     Args:
         text: The text.
-        place: What was found in it.
-        around: Characters of the snippet before and after it.
+        place: The match in the text.
+        around: The number of characters before and after the match.
     """
     start, end = max(0, place.start() - around), min(len(text), place.end() + around)
     before = f"{_CUT} " if start else ""
@@ -60,7 +60,7 @@ def _on_one_line(text: str) -> str:
 
 
 def _beginning(text: str, width: int) -> str:
-    """Return the beginning of a text that fits into a width, with a mark where it is cut."""
+    """Return the beginning of a text that fits into a width, with a mark if it is cut."""
     from rich.cells import cell_len
 
     if cell_len(text) <= width:
@@ -71,7 +71,7 @@ def _beginning(text: str, width: int) -> str:
 
 
 def _end(text: str, width: int) -> str:
-    """Return the end of a text that fits into a width, with a mark where it is cut."""
+    """Return the end of a text that fits into a width, with a mark if it is cut."""
     from rich.cells import cell_len
 
     if cell_len(text) <= width:

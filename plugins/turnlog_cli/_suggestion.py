@@ -9,16 +9,16 @@ from typing import Final
 from turnlog import CorruptRecord, Query, Store
 
 _LOOKED_AT: Final = 1_000
-"""Sessions whose ids are compared: the ones that were updated last, which are one page of the list."""
+"""Number of most recently updated sessions whose ids are compared: one page of the list."""
 
 _SHOWN: Final = 3
-"""Ids that a suggestion names: as many as `get_close_matches` returns by default."""
+"""Largest number of ids in a suggestion: the default of `get_close_matches`."""
 
 
 async def suggested(store: Store, session_id: str) -> str:
-    """Return the end of a sentence about an id that does not exist: the ids that are close to it, or how to list all.
+    """Return the end of a message about an id that does not exist: similar ids, or the command that lists all.
 
-    Close are ids that begin with it, whatever the case of its letters, and otherwise those that differ little.
+    Similar ids are those that begin with it, ignoring case; if there are none, those that differ little.
     """
     known: list[str] = []
     with suppress(CorruptRecord):

@@ -13,11 +13,11 @@ from ._text import Code, Printer, counted, line
 
 
 def sweep(url: str | None, *, now: bool) -> int:
-    """Remove the sessions of a store that have expired, in all namespaces, and say which ones are left.
+    """Remove the expired sessions of a store in all namespaces, and print which expired sessions are left.
 
     Args:
-        url: Where they are; None: what the configuration names.
-        now: Leave none, and remove what deleted sessions have left, as `erase` does.
+        url: The URL of the store; None: the store in the configuration.
+        now: Remove all expired sessions, and the remains of deleted sessions, as `erase` does.
     """
     return asyncio.run(_sweep(url, now=now))
 

@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 _NUMBERS: Final = ("turns", "messages", "turn", "median ms", "slowest ms")
 _NAMES: Final = ("session", "namespace", "owner", "who", "operation", "setting", "name", "distribution")
 _WHOLE: Final = (*_NUMBERS, *_NAMES, "updated")
-"""Columns whose cells stay on one line, so that they can be copied; all others wrap between words."""
+"""Columns whose cells stay on one line, so that they can be copied; other columns wrap between words."""
 
 _GAP: Final = 2  # columns of the screen between two cells
-_NARROW: Final = 12  # columns of the screen that a cell needs that wraps
+_NARROW: Final = 12  # columns of the screen that a cell with wrapped text needs
 
 
 class Table:
-    """Rows: on a terminal a table at the end, else lines at once, with tabs between the cells.
+    """Rows of cells.  On a terminal, `end` prints a table; otherwise `add` prints each row as a line with tabs.
 
-    Columns without a text are left out of a table.  Where a table is too wide for the terminal, because an id is long,
-    each row is a paragraph.
+    A table omits empty columns.  If a table is too wide for the terminal, because an id is long, each row is printed as
+    a paragraph.
     """
 
     def __init__(self, *columns: str) -> None:
@@ -33,7 +33,7 @@ class Table:
 
     @property
     def on_terminal(self) -> bool:
-        """Whether people read it."""
+        """Whether standard output is a terminal."""
         return self._console is not None
 
     def add(self, *cells: str) -> None:
@@ -54,7 +54,7 @@ class Table:
             self._print_paragraphs(self._console, used)
 
     def _width(self, used: Sequence[int]) -> int:
-        """Return how many columns of the screen the table needs."""
+        """Return the width of the table in columns of the screen."""
         from rich.cells import cell_len
 
         longest = {place: max(cell_len(row[place]) for row in self._rows) for place in used}

@@ -1,4 +1,4 @@
-"""What the commands print: nothing that a message says can control the terminal."""
+"""The output of the commands: stored text cannot control the terminal."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ from ._output import tell
 if TYPE_CHECKING:
     from rich.console import Console
 
-# What can control a terminal, or reorder or hide text on it: Unicode's categories Cc without tab and newline, Zl, Zp
-# and Cs, interlinear annotations (U+FFF9 to U+FFFB), and Default_Ignorable_Code_Point (Unicode 16,
-# DerivedCoreProperties.txt), which includes Bidi_Control.  Four of the latter stay, because words and emoji need them
-# and they neither reorder nor hide anything: U+200C and U+200D join letters, U+FE0E and U+FE0F choose an emoji or text.
+# Characters that can control a terminal, or reorder or hide text on it: Unicode's categories Cc without tab and
+# newline, Zl, Zp and Cs, interlinear annotations (U+FFF9 to U+FFFB), and Default_Ignorable_Code_Point (Unicode 16,
+# DerivedCoreProperties.txt), which includes Bidi_Control.  Four characters of the last property are excepted, because
+# words and emoji need them, and they do not reorder or hide text: U+200C and U+200D join letters, and U+FE0E and U+FE0F
+# choose between emoji and text.
 _CONTROL: Final = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u2028-\u202e"
     "\u2060-\u206f\u3164\ud800-\udfff\ufe00-\ufe0d\ufeff\uffa0\ufff0-\ufffb"
@@ -43,7 +44,7 @@ _SECRET: Final = re.compile(r"([?&][^=&\s]*(?:pass|secret|token|key)[^=&\s]*=)[^
 
 
 class Code(enum.IntEnum):
-    """What the process answers to whoever started it; part of `--help` and of `docs/how-to/command-line.md`."""
+    """The exit codes of the program, which `--help` and `docs/how-to/command-line.md` also list."""
 
     FINE = 0
     FAILED = 1
@@ -54,7 +55,7 @@ class Code(enum.IntEnum):
 
     @classmethod
     def of(cls, error: Exception) -> Code:
-        """The code for an error that ends a command."""
+        """Return the exit code for an error that ends a command."""
         if isinstance(error, AccessError | Unavailable | OutcomeUnknown | SchemaError):
             return cls.UNAVAILABLE
         if isinstance(error, ConfigError | PluginError | InvalidInput):
@@ -63,12 +64,12 @@ class Code(enum.IntEnum):
 
 
 def safe(text: str) -> str:
-    r"""The text with control and invisible characters written out, as `\x1b`; tabs and newlines stay."""
+    r"""Escape the control and invisible characters of a text, such as `\x1b`; tabs and newlines stay."""
     return _CONTROL.sub(_written, text)
 
 
 def line(text: str) -> str:
-    """The same on one line: tabs and newlines are written out too."""
+    """Escape a text like `safe`, including tabs and newlines."""
     return _BREAK.sub(_written, safe(text))
 
 
@@ -77,13 +78,13 @@ def _written(found: re.Match[str]) -> str:
 
 
 def as_json(value: object) -> str:
-    """The value as JSON on one line, exactly; the characters of `safe` are escaped, and bytes are `{"base64": ...}`."""
+    """Return a value as one line of JSON; the characters of `safe` are escaped, and bytes are `{"base64": ...}`."""
     text = json.dumps(value, ensure_ascii=False, default=_bytes)
     return _CONTROL.sub(_in_json, text)
 
 
 def _in_json(found: re.Match[str]) -> str:
-    code = found[0].encode("utf-16-be", "surrogatepass").hex()  # beyond 16 bits it takes two escapes (RFC 8259, 7)
+    code = found[0].encode("utf-16-be", "surrogatepass").hex()  # beyond 16 bits: two escapes (RFC 8259, 7)
     return "".join(f"\\u{code[place : place + 4]}" for place in range(0, len(code), 4))
 
 
@@ -96,7 +97,7 @@ def _bytes(value: object) -> object:
 
 
 def time_of(seconds: float) -> str:
-    """Seconds since 1970 as a time in UTC."""
+    """Return seconds since 1970 as a time in UTC."""
     try:
         return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
     except (ValueError, OverflowError, OSError):
@@ -104,7 +105,7 @@ def time_of(seconds: float) -> str:
 
 
 def minute_of(seconds: float) -> str:
-    """Return the same without seconds."""
+    """Return seconds since 1970 as a time in UTC, without the seconds."""
     return time_of(seconds).rpartition(":")[0] or time_of(seconds)
 
 
@@ -114,18 +115,18 @@ def counted(number: int, noun: str) -> str:
 
 
 def title_of(metadata: Mapping[str, object]) -> str:
-    """Return the title of a session: its metadata `title`, if that is text."""
+    """Return the metadata `title` of a session; empty if it is not text."""
     title = metadata.get("title")
     return title if isinstance(title, str) else ""
 
 
 def without_secrets(text: str) -> str:
-    """Return a text with `***` in place of what looks like a password in a URL."""
+    """Replace possible passwords in the URLs of a text by `***`."""
     return _SECRET.sub(r"\1***", _PASSWORD.sub("://***@", text))
 
 
 def complain(error: TurnlogError | OSError | str, *, where: str = "turnlog") -> None:
-    """One line on standard error, without passwords."""
+    """Print one line on standard error, without passwords."""
     text = error if isinstance(error, str) else str(error) or type(error).__name__
     tell(f"{line(where)}: {line(without_secrets(text))}")
 
@@ -143,7 +144,7 @@ class _Lines(logging.Handler):
 
 @contextlib.contextmanager
 def warnings_as_lines() -> Iterator[None]:
-    """Print the warnings that turnlog logs as `complain` does: they may hold stored text."""
+    """Print the warnings of turnlog's loggers with `complain`, because they may contain stored text."""
     logger, handler = logging.getLogger("turnlog"), _Lines(logging.WARNING)
     logger.addHandler(handler)
     try:
@@ -153,12 +154,12 @@ def warnings_as_lines() -> Iterator[None]:
 
 
 def note(text: str) -> None:
-    """One line on standard error, for people."""
+    """Print one line on standard error, for people."""
     tell(line(text))
 
 
 def is_terminal(stream: object) -> bool:
-    """Whether a standard stream is open and a terminal."""
+    """Return whether a standard stream is open and a terminal."""
     isatty = getattr(stream, "isatty", None)
     return isatty is not None and bool(isatty())
 
@@ -175,11 +176,11 @@ class Printer:
 
     @property
     def console(self) -> Console | None:
-        """The terminal; None where there is none."""
+        """The terminal; None: standard output is not a terminal."""
         return self._console
 
     def __call__(self, *pieces: tuple[str, str]) -> None:
-        """Print pieces of text, each with its style, and end the line.  The texts are made safe here."""
+        """Print pieces of text, each with its style, and end the line.  The texts are escaped (`safe`)."""
         if self._console is None:
             print("".join(safe(text) for text, _ in pieces))
             return
@@ -188,11 +189,11 @@ class Printer:
         self._console.print(Text.assemble(*((safe(text), style) for text, style in pieces)), soft_wrap=True)
 
     def wrapped(self, *pieces: tuple[str, str], indent: int = 4) -> None:
-        """Print the same; on a terminal it wraps between words.
+        """Print pieces of text like `__call__`; on a terminal, lines wrap between words.
 
         Args:
             pieces: As in `__call__`.
-            indent: Spaces before each line but the first.
+            indent: The number of spaces before each line except the first.
         """
         if self._console is None:
             self(*pieces)
@@ -205,7 +206,7 @@ class Printer:
             self._console.print(Text(" " * indent if number else "").append_text(row), soft_wrap=True)
 
     def write(self, text: str, style: str = "") -> None:
-        """Print text at once, without ending the line.  It is made safe here."""
+        """Print a text at once, without ending the line.  The text is escaped (`safe`)."""
         if style and self._console is not None:
             from rich.text import Text
 

@@ -1,4 +1,4 @@
-"""The commands that look after data, and their options.  Each imports the module that does its work when it runs."""
+"""The maintenance commands and their options.  Each command imports its implementation when it runs."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from ._options import AsJSON, Everywhere, Namespace, StoreURL
 
 
 def doctor(*, store: StoreURL = None, json: AsJSON = False) -> int:
-    """Say what the store is made of, how fast it is, and what is wrong with it, with the command that mends it.
+    """Check the store: print its layers and settings, the durations of operations, and each problem with its remedy.
 
-    It writes to sessions of its own, in the namespace turnlog-doctor, and removes them again.  The exit code is 1 if
-    anything is wrong, 3 if the store cannot be opened.
+    The command writes temporary sessions in the namespace turnlog-doctor, and removes them.  The exit code is 1 if a
+    problem is found, and 3 if the store cannot be opened.
     """
     from ._doctor import doctor
 
@@ -21,7 +21,7 @@ def doctor(*, store: StoreURL = None, json: AsJSON = False) -> int:
 
 
 def edit(
-    session: Annotated[str, Parameter(help="Which session.")],
+    session: Annotated[str, Parameter(help="The session id.")],
     /,
     *,
     store: StoreURL = None,
@@ -29,10 +29,11 @@ def edit(
     owner: Annotated[str | None, Parameter(help="The new owner; an empty text removes it.")] = None,
     title: Annotated[str | None, Parameter(help="The new title; an empty text removes it.")] = None,
     metadata: Annotated[
-        tuple[str, ...], Parameter(help="NAME=JSON, several times if need be; null removes the name.")
+        tuple[str, ...], Parameter(help="NAME=JSON; null removes the name.  The option may be repeated.")
     ] = (),
     ttl: Annotated[
-        str | None, Parameter(help="How long it lives after its last use, such as 24h or 30d; 0: for ever.")
+        str | None,
+        Parameter(help="The time from the last use to the expiry, such as 24h or 30d; 0: it never expires."),
     ] = None,
 ) -> int:
     """Set the owner, the title, metadata or the time to live of a session."""
@@ -42,21 +43,21 @@ def edit(
 
 
 def erase(
-    session: Annotated[str | None, Parameter(help="Which session; or --owner.")] = None,
+    session: Annotated[str | None, Parameter(help="The session id, unless --owner is given.")] = None,
     /,
     *,
     store: StoreURL = None,
     namespace: Namespace = None,
-    owner: Annotated[str | None, Parameter(help="All sessions of this owner.")] = None,
+    owner: Annotated[str | None, Parameter(help="Remove all sessions of this owner.")] = None,
     all_namespaces: Everywhere = False,
-    yes: Annotated[bool, Parameter(help="Do not ask.")] = False,
+    yes: Annotated[bool, Parameter(help="Do not ask for confirmation.")] = False,
     json: AsJSON = False,
 ) -> int:
-    """Remove a session, or all sessions of an owner, for good; print what remains where, and until when.
+    """Remove a session, or all sessions of an owner, permanently; print the data that remains, and until when.
 
-    An SQLite file is written anew, so that nothing of them is left in it.  A server keeps parts of them for a while.
-    All expired sessions of the store are removed, too.  The exit code is 1 if a damaged session was left, or if a
-    further command of turnlog could remove more now: the receipt names it.
+    An SQLite file is rewritten without the erased sessions.  A server keeps parts of erased sessions for a while.  All
+    expired sessions of the store are also removed.  The exit code is 1 if a damaged session was not removed, or if
+    another command of turnlog can remove more data now; the receipt names this command.
     """
     from ._erase import erase
 
@@ -71,17 +72,17 @@ def namespaces(*, store: StoreURL = None, json: AsJSON = False) -> int:
 
 
 def search(
-    text: Annotated[str, Parameter(help="What to look for.")],
+    text: Annotated[str, Parameter(help="The text to search for.")],
     /,
     *,
     store: StoreURL = None,
     namespace: Namespace = None,
     all_namespaces: Everywhere = False,
-    owner: Annotated[str | None, Parameter(help="Only in the sessions of this owner.")] = None,
-    limit: Annotated[int, Parameter(help="How many messages at most; 0: all.")] = 20,
+    owner: Annotated[str | None, Parameter(help="Search only in the sessions of this owner.")] = None,
+    limit: Annotated[int, Parameter(help="The largest number of messages; 0: all.")] = 20,
     json: AsJSON = False,
 ) -> int:
-    """List the messages that hold a text, in any case of its letters.  Every session is read, and none is used."""
+    """List the messages that contain a text, ignoring case.  Every session is read; no time to live is restarted."""
     from ._search import search
 
     return search(text, store, namespace=namespace, everywhere=all_namespaces, owner=owner, limit=limit, json=json)
@@ -91,13 +92,14 @@ def sweep(
     *,
     store: StoreURL = None,
     now: Annotated[
-        bool, Parameter(help="Leave none, and write an SQLite file anew, so that nothing of them is left in it.")
+        bool, Parameter(help="Remove all expired sessions, and rewrite an SQLite file without deleted sessions.")
     ] = False,
 ) -> int:
-    """Remove expired sessions, in all namespaces; on SQL an application that runs does this by itself.
+    """Remove expired sessions in all namespaces; on SQL databases, running applications also do this.
 
-    SQLite keeps those that expired within the last hour, because the clock of another process may be behind; the
-    command says how many are left, and until when.  With --now it removes them, too: so the clock must be right.
+    On SQLite, sessions that expired within the last hour are kept, because the clocks of processes may differ.  The
+    command prints their number, and until when they are kept.  With --now they are also removed: the clock of this
+    machine must be right.
     """
     from ._sweep import sweep
 
@@ -111,9 +113,9 @@ def verify(
     all_namespaces: Everywhere = False,
     json: AsJSON = False,
 ) -> int:
-    """Read every turn, and have an SQLite database check itself; print what is damaged, and change nothing.
+    """Read every turn, and check an SQLite database; print each damaged part, and change nothing.
 
-    The exit code is 1 if something is damaged.
+    The exit code is 1 if damage is found.
     """
     from ._verify import verify
 
@@ -121,6 +123,6 @@ def verify(
 
 
 def add_upkeep(app: App) -> None:
-    """Register them."""
+    """Register the maintenance commands."""
     for command in (doctor, edit, erase, namespaces, search, sweep, verify):
         app.command(command, name=command.__name__)

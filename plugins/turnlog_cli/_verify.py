@@ -18,13 +18,13 @@ from ._text import Code, as_json, counted, is_terminal, line, note
 
 
 def verify(url: str | None, *, namespace: str | None, everywhere: bool, json: bool) -> int:
-    """Read every turn of every session, and have the database check itself; print what is damaged, change nothing.
+    """Read every turn of every session, and check the database; print each damaged part, and change nothing.
 
     Args:
-        url: Where; None: the store that the configuration names.
-        namespace: The namespace; None: the one that the configuration names.
-        everywhere: All namespaces, also those in which layers keep what is theirs.
-        json: One object at the end.
+        url: The URL of the store; None: the store in the configuration.
+        namespace: The namespace; None: the namespace in the configuration.
+        everywhere: Read all namespaces, including the internal namespaces of layers.
+        json: Print one JSON object at the end.
     """
     check_one(namespace, everywhere=everywhere)
     return asyncio.run(_verify(url, namespace, everywhere=everywhere, json=json))
@@ -47,9 +47,9 @@ async def _verify(url: str | None, namespace: str | None, *, everywhere: bool, j
             found.namespace = store.namespace
             await _look(store, found, everywhere=everywhere)
         found.complete = True
-    except CorruptRecord as error:  # so damaged that the rest cannot be reached
+    except CorruptRecord as error:  # because of the damage, the rest cannot be read
         found.damaged.append(str(error))
-    finally:  # also after Ctrl-C, and if the server has gone
+    finally:  # also after Ctrl-C, and if the server is lost
         if found.complete or found.sessions or found.damaged:
             _print(found, everywhere=everywhere, json=json)
     return Code.FAILED if found.damaged else Code.FINE
@@ -59,7 +59,7 @@ async def _look(store: Store, found: _Found, *, everywhere: bool) -> None:
     backend = lowest(store.backend)
     if isinstance(backend, Checks):
         if is_terminal(sys.stderr):
-            note("turnlog: the database checks itself")
+            note("turnlog: checking the database")
         try:
             found.damaged += await backend.check()
         except CorruptRecord as error:  # the check stops, but many sessions can still be read
@@ -82,13 +82,13 @@ def _print(found: _Found, *, everywhere: bool, json: bool) -> None:
         for text in damaged:
             print(line(text))
         read = f"{counted(sessions, 'session')} with {counted(turns, 'turn')} read"
-        print(f"{read}, {len(damaged)} of their parts damaged" if damaged else f"{read}, no damage was found")
+        print(f"{read}, {counted(len(damaged), 'damaged part')}" if damaged else f"{read}, no damage was found")
     if not found.complete:
-        note("turnlog: the store was not read to its end: more may be damaged")
+        note("turnlog: the store was not read completely: there may be more damage")
     if damaged:
         note(
-            "turnlog: to mend it, restore a backup; without one, 'turnlog export -o FILE' writes the sessions that can "
-            "be read, for 'turnlog import' into a new store, and 'turnlog erase SESSION' removes a damaged one"
+            "turnlog: restore a backup. Without a backup, 'turnlog export -o FILE' writes the readable sessions for "
+            "'turnlog import' into a new store, and 'turnlog erase SESSION' removes a damaged session"
         )
     elif found.complete and not sessions:
         where = "the store" if everywhere else f"namespace {found.namespace!r}"
@@ -96,14 +96,14 @@ def _print(found: _Found, *, everywhere: bool, json: bool) -> None:
 
 
 async def _read(store: Store, *, everywhere: bool) -> AsyncGenerator[int | CorruptRecord, None]:
-    """Yield how many turns of each session can be read, and before it an error for each part that cannot."""
+    """Yield the number of readable turns of each session, after an error for each damaged part."""
     backend = store.backend
     async for namespace in _namespaces(store, everywhere=everywhere):
         cursor: str | None = None
         while True:
             try:
                 page = await backend.page(Query(namespace=namespace, cursor=cursor))
-            except CorruptRecord as unreadable:  # the rest of the namespace is out of reach, other namespaces are not
+            except CorruptRecord as unreadable:  # the rest of this namespace cannot be listed; go on with the next one
                 yield unreadable
                 break
             for error in page.damaged:
@@ -112,7 +112,7 @@ async def _read(store: Store, *, everywhere: bool) -> AsyncGenerator[int | Corru
                 count = 0
                 try:
                     session = await backend.read(info.key, touch=False)
-                except SessionNotFound:  # it was erased meanwhile
+                except SessionNotFound:  # erased since the list was read
                     continue
                 except CorruptRecord as error:
                     yield error

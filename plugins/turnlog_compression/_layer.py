@@ -1,4 +1,4 @@
-"""The base of the compression layers: records through codecs, cuts inside sealed records, and background sealing."""
+"""`CompressionLayer`: the base of the compression layers, with cuts inside sealed records and background sealing."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class CompressionLayer(CompressedRecords):
                     raise  # otherwise another writer has changed the session between the read and the commit
 
     async def _around(self, key: Key, change: Change) -> Change:
-        """Return a change that cuts before the sealed record and appends its turns before `keep` again."""
+        """Return a change that cuts before the sealed record, and appends the record's turns before `keep` again."""
         assert change.keep is not None
         try:
             session = await self.read(key, last=1, before=change.keep, touch=False)
@@ -111,7 +111,7 @@ class CompressionLayer(CompressedRecords):
 
         Args:
             namespace: The namespace.
-            idle: Also seal all turns of sessions whose turns have not changed for at least this many seconds.
+            idle: Seconds; also seal all turns of sessions whose turns have not changed for at least this time.
             rate: The maximum number of sessions per second.
 
         Yields:

@@ -1,8 +1,7 @@
-"""The progress of a call of `recompress`, stored in the backend: a later call continues it, and two never work at once.
+"""The stored progress of `recompress`, by which a later call continues, and only one call runs at a time.
 
-It is the metadata of a session of its own, `Key("turnlog:recompress", namespace)`, with one turn for the time at which
-the pass began.  Each write is bound to the version that the one before has made, so a call finds out when another has
-taken over.
+The progress is the metadata of the session `Key("turnlog:recompress", namespace)`.  One turn marks the start of the
+present pass.  Each write expects the version of the write before, so a call detects when another call has taken over.
 
 The progress of a killed call still names it as running.  A later call therefore waits, and takes over if the progress
 has not changed for `PATIENCE` seconds by its own clock.  If the first call was only slow, it ends at its next write.
@@ -112,7 +111,7 @@ class Progress:
         self._state.cursor = cursor
 
     async def begin_pass(self) -> None:
-        """Note when this pass began: the turn that this appends sets `SessionInfo.updated` by the backend's clock."""
+        """Store the start of this pass: an appended turn sets `SessionInfo.updated` by the backend's clock."""
         await self.store(append=(Record.of((user("a pass begins"),), id=new_id(), time=0.0),), retain=1)
         info = await _info(self._backend, self._home)
         if info is None:

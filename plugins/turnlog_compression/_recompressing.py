@@ -24,7 +24,7 @@ from ._sealing import REST, RUN_BYTES
 
 _MESSAGES: Final = 4096  # messages to read at once
 _SESSIONS: Final = 100  # sessions between two writes of the progress
-_PASSES: Final = 100  # the largest number of passes over sessions that changed meanwhile
+_PASSES: Final = 100  # the largest number of passes over sessions that changed during the pass before
 _SLACK: Final = 1.0  # seconds: the longest delay from the time of a change to its visibility
 
 

@@ -25,8 +25,11 @@ _MESSAGES: Final = 4096  # messages to read at once
 async def remove_dictionary(backend: Backend, dictionaries: Dictionaries, namespace: str, id: int) -> None:
     """See `CompressionLayer.remove_dictionary`."""
     stored = await dictionaries.stored(namespace)
-    if str(id) not in [record.id for record in stored.records]:
-        raise InvalidInput(f"namespace {namespace!r} has no dictionary {id!r}")
+    ids = [record.id for record in stored.records]
+    if str(id) not in ids:
+        raise InvalidInput(
+            f"namespace {namespace!r} has no dictionary {id!r}; its dictionaries: {', '.join(ids) or 'none'}"
+        )
     seen, store = set[int](), Store(backend, namespace=namespace)
     async for info in store.sessions():
         seen.add(hash((info.key, info.version)))
@@ -36,7 +39,7 @@ async def remove_dictionary(backend: Backend, dictionaries: Dictionaries, namesp
                     f"turn {record.number} of session {info.key} needs dictionary {id}, or is damaged: "
                     "run 'turnlog recompress' with another dictionary or with none, and try again"
                 )
-    async for info in store.sessions():  # a session that has expired meanwhile is absent here, which is no conflict
+    async for info in store.sessions():  # a session that has expired since is missing here, which is no conflict
         if hash((info.key, info.version)) not in seen:
             raise Conflict(
                 f"session {info.key} has changed while all sessions were read: stop all processes that write to "
@@ -44,7 +47,8 @@ async def remove_dictionary(backend: Backend, dictionaries: Dictionaries, namesp
             )
     if await is_running(backend, namespace):
         raise Conflict(
-            f"a recompress is running in namespace {namespace!r}, or was killed: run it to its end, and try again"
+            f"a recompress is running in namespace {namespace!r}, or was killed: complete it with 'turnlog "
+            "recompress', and try again"
         )
     await dictionaries.remove(namespace, id, stored)
 

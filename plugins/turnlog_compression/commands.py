@@ -29,7 +29,7 @@ class _Recompresses(Protocol):
     def recompress(
         self, namespace: str, *, idle: float | None = None, rate: float | None = None
     ) -> AsyncIterator[Recompressed]:
-        """Write the sessions of the namespace again, as `CompressionLayer.recompress` does."""
+        """Rewrite the sessions of the namespace, as `CompressionLayer.recompress` does."""
 
 
 @runtime_checkable
@@ -183,6 +183,6 @@ def _removing_layer(store: Store) -> _Removes:
 
 def _missing(what: str) -> ConfigError:
     return ConfigError(
-        f"the store has no {what}: name one, as in --store 'sqlite:///chat.db?layers=zstd', "
-        'or in turnlog.toml, as in layers = ["zstd"]'
+        f"the store has no {what}: add one with --store 'sqlite:///chat.db?layers=zstd', "
+        'or with layers = ["zstd"] in turnlog.toml'
     )

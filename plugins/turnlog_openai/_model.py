@@ -61,7 +61,7 @@ class OpenAIModel:
         timeout: float = 600.0,  # the default of OpenAI's client (`openai.DEFAULT_TIMEOUT`)
         max_retries: int = 2,  # the default of OpenAI's client (`openai.DEFAULT_MAX_RETRIES`)
     ) -> None:
-        check_key([_KEY], f"there is no key for OpenAI: set {_KEY} (to any text, if the server asks for no key)")
+        check_key([_KEY], f"OpenAIModel needs an API key: set {_KEY} (to any text, if the server requires no key)")
         self.model = model or os.environ.get("TURNLOG_OPENAI_MODEL") or _DEFAULT
 
         from openai import AsyncOpenAI, Timeout

@@ -129,7 +129,7 @@ def commit_plan(  # noqa: PLR0917 - the values of one commit, in the order in wh
 
 
 def _expires(change: Change) -> str:
-    """Return when the session expires, in seconds since 1970; 0: its time to live restarts; empty: it slides."""
+    """Return the expiry in seconds since 1970; 0: the time to live restarts; empty: the expiry slides."""
     if change.times is not None and change.times.expires is not None:
         return repr(change.times.expires)
     return "" if change.ttl is None else "0"

@@ -12,8 +12,8 @@ computed by a script.
 
 Pages have an index.  Each bucket has one sorted set per namespace, of session ids and owners, and one per owner, of
 session ids, ordered by `updated`.  The hash tags of a session's key and of its index hold the same bucket, so one
-script can change both on one node of a cluster.  One sorted set per bucket has the namespaces that have sessions there,
-all with the score 0, so in the order of their bytes.
+script can change both on one node of a cluster.  Another sorted set per bucket has the namespaces with sessions there.
+Their score is always 0, so they are sorted by their bytes.
 """
 
 from __future__ import annotations

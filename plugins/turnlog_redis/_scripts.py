@@ -280,11 +280,11 @@ return {top[1], top[2] or '', redis.call('PTTL', KEYS[1]), hash ~= '' and known(
 )
 
 COMMIT: Final = _script(
-    # the hashes of one or several changes, one after the other; the header that the caller has seen, the next header,
-    # how many elements to keep, the turn before which to drop, the most bytes, the metadata, the backend's time to
-    # live, when the session expires in seconds since 1970 (0: its time to live restarts; nothing: it slides), the
-    # session id, the owner before and now, the beginnings of the keys of other sessions and of indexes of owners, the
-    # namespace, and the name of the writer; the changes to remember and then the records follow
+    # the joined hashes of one or several changes, the header that the caller has seen, the next header, the number of
+    # elements to keep, the turn before which to drop, the limit in bytes, the metadata, the backend's time to live, the
+    # expiry in seconds since 1970 (0: restart the time to live; nothing: the expiry slides), the session id, the old
+    # and the new owner, the prefixes of the keys of sessions and of indexes of owners, the namespace, and the name of
+    # the writer; then the changes to remember, and the records
     "hash expected header keep drop limit metadata default expires session was owner sessions owners namespace writer",
     f"""
 local key = KEYS[1]
@@ -342,7 +342,7 @@ if limit ~= '' and bytes > tonumber(limit) and bytes > (seen ~= '' and number(se
   return {{'large', bytes}}
 end
 
--- a header without a time is one whose turns change now
+-- a header without a time: its turns change now
 if number(header, {HEADER["updated"]}) == 0 then
   local time = redis.call('TIME')
   local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
@@ -470,7 +470,7 @@ return 1
 
 COUNT: Final = _script(
     # the prefix of the keys of sessions, the score to begin at, the number of entries with this score to skip, the
-    # number of entries to count, and the number of sessions for each of which one is asked for its memory
+    # number of entries to count, and N: the memory of every Nth session is measured
     "sessions top skip many every",
     f"""
 local call, find, sub, unpack = redis.pcall, string.find, string.sub, struct.unpack

@@ -64,7 +64,7 @@ _NO_CHANGE: Final = b""
 _AT_ONCE: Final = 500
 """Number of sessions that one script counts: other clients wait for one or two milliseconds."""
 _SWEPT: Final = 100  # the number of entries that one script sweeps, and of indexes in one round trip
-_EVERY: Final = 16  # the memory of one session in this number of sessions is measured
+_EVERY: Final = 16  # the memory of every 16th session is measured
 
 
 class _Part(NamedTuple):

@@ -151,7 +151,7 @@ class Connection(sqlite3.Connection):
 
 
 def refuse_kept(path: str) -> None:
-    """Refuse a database of which this process has an open connection with a removed log, which it cannot close.
+    """Refuse a database if this process has a connection to it that has lost its log and cannot be closed.
 
     Raises:
         Unavailable: The path names such a database.

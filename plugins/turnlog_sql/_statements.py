@@ -117,7 +117,7 @@ class Statement:
 
     @classmethod
     def joined(cls, *parts: str | Statement) -> Statement:
-        """Join several statements to one that is sent at once, for a dialect with parameters as `%s`."""
+        """Join several statements to a single one, for a dialect with parameters as `%s`."""
         made = cls.__new__(cls)
         made.counts = made.lazy = False
         statements = [part for part in parts if isinstance(part, Statement)]
@@ -304,7 +304,7 @@ class Statements:
 
 
 def _counted(number: ColumnElement[int]) -> ColumnElement[int]:
-    """Return a number that can be added up: 0 in place of a damaged, too large one."""
+    """Return a number for a sum: 0 in place of a damaged, too large number."""
     return case((number.between(-MAX_NUMBER, MAX_NUMBER), number), else_=0)
 
 

@@ -257,7 +257,7 @@ class _MySQL(Server[_BufferedConnection]):
         if len(error.args) == 2 and type(code) is int:  # a number and a text
             said = f"{error.args[1]} ({code})"
         if code in _DAMAGE:
-            return CorruptRecord(f"the database {self.name} is damaged: {said}")
+            return CorruptRecord(f"the database {self.name} is damaged: {said}; restore it from a backup")
         if code in (1146, 1054):  # ER_NO_SUCH_TABLE, ER_BAD_FIELD_ERROR
             return SchemaError(f"the tables in {self.name} are not as turnlog created them: {said}: {RESTORE}")
         reason = _REASONS.get(code)
@@ -317,7 +317,7 @@ _LOST: Final = (
 
 @cache
 def _transport(driver: Connection) -> asyncio.Transport | None:
-    found: asyncio.Transport | None = getattr(driver, "_transport")  # noqa: B009 -- private, but the driver has no public attribute
+    found: asyncio.Transport | None = getattr(driver, "_transport")  # noqa: B009 -- private; nothing public exists
     return found
 
 

@@ -202,7 +202,7 @@ class _Postgres(Server[_Connection]):
     def translated(self, error: BaseException) -> TurnlogError:
         said = in_a_line(error)
         if isinstance(error, _DAMAGE):
-            return CorruptRecord(f"the database {self.name} is damaged: {said}")
+            return CorruptRecord(f"the database {self.name} is damaged: {said}; restore it from a backup")
         if isinstance(error, (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError)):
             return SchemaError(f"the tables in {self.name} are not as turnlog created them: {said}: {RESTORE}")
         if isinstance(error, OSError):

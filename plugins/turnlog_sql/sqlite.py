@@ -259,7 +259,9 @@ class _SQLite(Database):
             if connection is not None:
                 connection.close()
             if isinstance(error, UnicodeDecodeError):  # raised by an error message that quotes a damaged schema
-                raise CorruptRecord(f"the database {self.name} is damaged: {error}") from error
+                raise CorruptRecord(
+                    f"the database {self.name} is damaged: {error}; restore it from a backup"
+                ) from error
             if isinstance(error, sqlite3.DatabaseError):
                 raise self._translated(error) from error
             raise
@@ -338,7 +340,7 @@ class _SQLite(Database):
         try:
             return work, way(connection, work), None
         except UnicodeDecodeError as error:
-            return work, None, CorruptRecord(f"the database {self.name} is damaged: {error}")
+            return work, None, CorruptRecord(f"the database {self.name} is damaged: {error}; restore it from a backup")
         except sqlite3.DatabaseError as error:
             return work, None, self._translated(error)
         except BaseException as error:  # noqa: BLE001 - the caller raises it
@@ -407,7 +409,7 @@ class _SQLite(Database):
         if code == sqlite3.SQLITE_NOTADB:
             return SchemaError(f"{self.name} is not an SQLite database: name another file")
         if code == sqlite3.SQLITE_CORRUPT:
-            return CorruptRecord(f"the database {self.name} is damaged: {error}")
+            return CorruptRecord(f"the database {self.name} is damaged: {error}; restore it from a backup")
         if code == sqlite3.SQLITE_ERROR:
             return SchemaError(f"the tables in {self.name} are not as turnlog created them: {error}: {RESTORE}")
         if code == sqlite3.SQLITE_CANTOPEN and _lacks_descriptors():

@@ -93,7 +93,7 @@ def _missing(new: Conversation, session: Session | None, begins: TurnRule) -> _M
     if session is None:
         return _Missing(0, turns, new.metadata)
     info, stored = session.info, session.messages
-    wanted = [message for turn in turns[info.first :] for message in turn]  # retention may have dropped the first ones
+    wanted = [message for turn in turns[info.first :] for message in turn]  # retention may have dropped the first turns
     if not wanted:
         raise Differs(
             f"session {info.key} already exists, but its first {info.first} turns have been dropped, so that the "

@@ -14,6 +14,10 @@ CHAPTERS = [
 ]
 ABOVE_THE_BACKEND = {  # no backend can break these: `Store` and the values ensure them
     "a_record_is_checked_before_it_is_sent",
+    "pop_messages_returns_the_removed_messages",
+    "pop_messages_under_a_condition",
+    "rewrite_creates_no_session",
+    "a_turn_by_its_id",
     "how_many_values",
     "load_edit_save_is_refused",
     "namespaces_of_no_owner",

@@ -35,11 +35,13 @@ from turnlog import (
     TurnlogError,
     Unavailable,
     Version,
+    encode_id,
     user,
 )
 from turnlog.errors import CorruptRecord
 from turnlog.layers import Position
 from turnlog.testing import Clock
+from turnlog.values.ids import check_id
 from turnlog_cache import CacheLayer
 from turnlog_memory import MemoryBackend
 
@@ -50,6 +52,39 @@ paths = st.lists(names, min_size=1, max_size=3)
 
 def store(**options: Any) -> Store:
     return Store(MemoryBackend(**options))
+
+
+parts = st.lists(
+    st.text(st.sampled_from(["a", "b", "/", "%", "2", "F", " ", "\0", "\ud800", "\u2028", "\u3000", "é"]), max_size=4),
+    min_size=1,
+    max_size=3,
+)
+
+
+@given(parts, parts)
+@example([""], ["%empty"])
+@example(["a/b"], ["a", "b"])
+@example(["", ""], ["/"])
+@example(["%2F"], ["/"])
+def test_different_parts_have_different_ids(one: list[str], other: list[str]) -> None:
+    """An id that did not escape `%`, or not `/`, would fail."""
+    assert (encode_id(*one) == encode_id(*other)) == (one == other)
+    assert check_id(encode_id(*one), "session id")
+
+
+def test_long_parts_have_different_ids() -> None:
+    ids = {
+        encode_id(*found) for found in (["é" * 200], ["é" * 201], ["é" * 200, ""], ["a" * 255], ["a" * 256], ["%" * 90])
+    }
+    assert len(ids) == 6
+    assert encode_id("a" * 255) == "a" * 255
+    assert max(len(id.encode()) for id in ids) <= 255
+    assert encode_id("app", "ann", "7") == "app/ann/7"
+    assert encode_id("x" * 300).startswith("x" * 100)
+    wrongs: list[tuple[Any, ...]] = [(), (7,), ("a", None)]
+    for wrong in wrongs:
+        with pytest.raises(InvalidInput, match="part"):
+            encode_id(*wrong)
 
 
 def nested(path: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from naive import fails, stored
 from turnlog import Change, Key, Message, Receipt, Record, Session, SessionNotFound, Version
 from turnlog.testing._conditions import Conditions
+from turnlog.testing._editing import Editing
 from turnlog.testing._paging import Paging
 from turnlog.testing._reading import Reading
 from turnlog.testing._retaining import Retaining
@@ -768,3 +769,32 @@ class LosesTheGap(MemoryBackend):
         if since is not None and since.epoch == session.version.epoch:
             return replace(session, continues=True)
         return session
+
+
+# ------------------------------------------------------------------------------------------------------------- editing
+
+
+@fails(Editing, "rewrite_replaces_the_tail")
+class WritesAnyway(MemoryBackend):
+    """Does not compare versions."""
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        return await super().commit(
+            key, replace(change, expect=None if isinstance(change.expect, Version) else change.expect)
+        )
+
+
+@fails(Editing, "trim_drops_turns_at_the_beginning")
+class RetainsOneMore(MemoryBackend):
+    """Counts retained turns from 0."""
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        return await super().commit(key, replace(change, retain=change.retain and change.retain + 1))
+
+
+@fails(Editing, "a_store_reads_only_the_rounds_after_a_version")
+class ReadsEverything(MemoryBackend):
+    """Ignores `since`."""
+
+    async def read(self, key: Key, *, since: Version | None = None, **part: Any) -> Session:
+        return await super().read(key, **part)

@@ -67,7 +67,7 @@ class Setup:
         """Return whether the cache has an entry for the session."""
         return Key("default", session) in self.cache._entries
 
-    async def agrees(self, session: str = "s", **part: int | None) -> Session:
+    async def agrees(self, session: str = "s", **part: Any) -> Session:
         """Return a session as the cache shows it; fail if the backend shows something else."""
         shown = await self.store.session(session, touch=False, **part)
         stored = await self.other_process.session(session, touch=False, **part)

@@ -122,7 +122,7 @@ def test_a_class_of_models_is_made(store: Kept, monkeypatch: Any, capsys: Any) -
     assert capsys.readouterr().out == 'hi\n{"type": "x", "n": 1}\n'
     answers(monkeypatch, Needy)
     assert main(["chat", "--model=needy"]) == 2
-    assert "'needy' cannot be made without options" in capsys.readouterr().err
+    assert "'needy' cannot be created without options" in capsys.readouterr().err
 
 
 def test_a_reply_cannot_control_the_terminal(store: Kept, monkeypatch: Any, capsys: Any) -> None:
@@ -226,7 +226,7 @@ def test_continue_takes_the_session_that_was_updated_last(monkeypatch: Any, caps
     assert main(["chat", "--continue"]) == 0
     out, err = capsys.readouterr()
     assert out == "Your name is b.\n"
-    assert err == "session: b\ncome back with: turnlog chat --session=b\n"
+    assert err == "session: b\nto continue, run: turnlog chat --session=b\n"
 
 
 def test_continue_without_a_session_is_one_line_that_says_what_to_do(
@@ -234,7 +234,7 @@ def test_continue_without_a_session_is_one_line_that_says_what_to_do(
 ) -> None:
     typed(monkeypatch, "hi\n")
     assert main(["chat", "--continue"]) == 1
-    said = "turnlog: there is no session in 'default' to continue: to begin one, leave out --continue\n"
+    said = "turnlog: namespace 'default' has no session to continue: to begin a new one, leave out --continue\n"
     assert capsys.readouterr() == ("", said)
 
 
@@ -293,7 +293,7 @@ def test_new_begins_a_session_that_the_last_note_names(
     assert main(["chat", "--session=s"]) == 0
     out, err = capsys.readouterr()
     assert out == "a1\na2\n"
-    found = re.fullmatch(r"session: (\S+)\ncome back with: turnlog chat --session=(\S+)\n", err)
+    found = re.fullmatch(r"session: (\S+)\nto continue, run: turnlog chat --session=(\S+)\n", err)
     assert found is not None
     assert found[1] == found[2]
     assert asked == [["one"], ["two"]]
@@ -305,7 +305,7 @@ def test_open_continues_another_session(store: Kept, asked: list[list[str]], mon
     typed(monkeypatch, "one\n/open s\ntwo\n")
     assert main(["chat"]) == 0
     assert asked == [["one"], ["x", "y", "two"]]
-    assert "come back with: turnlog chat --session=s\n" in capsys.readouterr().err
+    assert "to continue, run: turnlog chat --session=s\n" in capsys.readouterr().err
 
 
 def test_sessions_lists_the_last_ten_with_their_titles(store: Kept, monkeypatch: Any, capsys: Any) -> None:
@@ -328,7 +328,7 @@ def test_sessions_lists_the_last_ten_with_their_titles(store: Kept, monkeypatch:
 def test_sessions_of_an_empty_store_is_a_note(store: Kept, monkeypatch: Any, capsys: Any) -> None:
     typed(monkeypatch, "/sessions\n/history\n")
     assert main(["chat", "--session=t"]) == 0
-    assert capsys.readouterr() == ("", "there are no sessions yet\nthe session has no turns yet\n")
+    assert capsys.readouterr() == ("", "the namespace has no sessions yet\nthe session has no turns yet\n")
 
 
 def test_history_shows_the_last_turns_whole(store: Kept, monkeypatch: Any, capsys: Any) -> None:
@@ -375,14 +375,17 @@ def test_retry_restores_the_turn_if_the_model_fails(
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        ("/nope now", "there is no command /nope: /help lists them, and //nope begins a message"),
-        ("/", "there is no command /: /help lists them, and // begins a message"),
-        ("/usr/bin\t\x1b is full", "there is no command /usr/bin: /help lists them, and //usr/bin begins a message"),
-        ("/undo 2", "/undo takes nothing after it: //undo begins a message"),
-        ("/title  ", "/title needs something after it: /title TEXT"),
+        ("/nope now", "/nope is not a command: /help lists the commands; to send it as a message, write //nope"),
+        ("/", "/ is not a command: /help lists the commands; to send it as a message, write //"),
+        (
+            "/usr/bin\t\x1b is full",
+            "/usr/bin is not a command: /help lists the commands; to send it as a message, write //usr/bin",
+        ),
+        ("/undo 2", "/undo takes no argument; to send it as a message, write //undo"),
+        ("/title  ", "/title needs an argument: /title TEXT"),
         ("/open nobody", "there is no session 'nobody' in 'default', or it has expired"),
-        ("/history x", "/history takes a number of turns from 1, such as /history 10, not 'x'"),
-        ("/history 0", "/history takes a number of turns from 1, such as /history 10, not '0'"),
+        ("/history x", "/history takes a number of turns, such as /history 10, not 'x'"),
+        ("/history 0", "/history takes a number of turns, such as /history 10, not '0'"),
         ("/undo", "the session has no turn to undo"),
         ("/retry", "the session has no turn to retry"),
     ],
@@ -534,7 +537,7 @@ def test_on_a_terminal_ctrl_c_at_the_prompt_ends_it_with_a_clean_line(tmp_path: 
         screen.say("Hello")
         screen.wait_for("you: ")
         assert screen.end("\x03") == 130
-        assert re.search(r"\r\ncome back with: turnlog chat --session=\S+\r\n$", screen.seen)
+        assert re.search(r"\r\nto continue, run: turnlog chat --session=\S+\r\n$", screen.seen)
         assert "Traceback" not in screen.seen
 
 
@@ -617,7 +620,7 @@ def test_on_a_terminal_a_model_that_fails_in_the_middle_is_one_line_and_the_chat
 def test_on_a_terminal_a_wrong_command_is_reported_and_the_chat_goes_on(tmp_path: Path) -> None:
     with Screen("chat", "--store=memory://", cwd=tmp_path) as screen:
         screen.say("/nope")
-        screen.wait_for("turnlog: there is no command /nope: /help lists them")
+        screen.wait_for("turnlog: /nope is not a command: /help lists the commands")
         screen.say("/help")
         screen.wait_for("/retry")
         screen.say("/quit")
@@ -638,7 +641,7 @@ def test_on_a_terminal_a_return_shows_the_last_turns_dimmed(option: str, tmp_pat
         assert f"x{'y' * 499}... (601 characters)" in shown
         assert ("session: s\r\n" in shown) == (option == "--continue")
         assert screen.end("\x04") == 0
-        assert ("come back with" in screen.seen) == (option == "--continue")
+        assert ("to continue, run" in screen.seen) == (option == "--continue")
 
 
 def test_on_a_terminal_a_session_that_is_not_stored_is_said_to_be_new(tmp_path: Path) -> None:

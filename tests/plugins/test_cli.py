@@ -1039,8 +1039,8 @@ def test_help_fills_the_lines_and_shows_no_default_of_a_flag(monkeypatch: Any, c
     ("arguments", "said"),
     [
         (["list", "a", "b"], "turnlog list takes no further argument, but 'a', 'b' was given: 'turnlog list --help'"),
-        (["alerts", "check", "x"], "'turnlog alerts check --help' lists what it takes"),
-        (["list", "--nothing"], "('turnlog list --help' tells more)"),
+        (["alerts", "check", "x"], "'turnlog alerts check --help' lists its arguments"),
+        (["list", "--nothing"], "(for help, run: turnlog list --help)"),
     ],
 )
 def test_a_wrong_command_line_names_the_help_of_the_command(arguments: list[str], said: str, capsys: Any) -> None:
@@ -1114,11 +1114,11 @@ def test_version(capsys: Any) -> None:
             "rate must be a number of sessions per second greater than 0, not nan",
         ),
         (["recompress", "--rate=few", "--store=memory://?layers=gzip"], "--rate"),
-        (["recompress", "--store=memory://"], "has no compression layer: name one, as in --store 'sqlite:///chat.db?"),
-        (["train-dictionary", "--store=memory://"], "has no layer that compresses with a dictionary: name one, as in"),
+        (["recompress", "--store=memory://"], "has no compression layer: add one with --store 'sqlite:///chat.db?"),
+        (["train-dictionary", "--store=memory://"], "has no layer that compresses with a dictionary: add one with"),
         (["train-dictionary", "--store=memory://?layers=gzip"], "turnlog: the store has no layer"),
         (["train-dictionary", "--store=memory://?layers=off"], "?layers=zstd'"),
-        (["remove-dictionary", "1", "--store=memory://"], "has no compression layer: name one, as in"),
+        (["remove-dictionary", "1", "--store=memory://"], "has no compression layer: add one with"),
         (["remove-dictionary", "1", "--store=memory://?layers=off"], "namespace 'default' has no dictionary 1"),
         (["remove-dictionary", "one", "--store=memory://?layers=off"], "one"),
     ],

@@ -86,7 +86,7 @@ def test_a_store_without_sessions_says_so(store: Kept, capsys: Any) -> None:
         (["list"], "there are no sessions in namespace 'default'"),
         (["list", "--owner=ann"], "there are no sessions of owner 'ann' in namespace 'default'"),
         (["list", "--owner="], "there are no sessions without an owner in namespace 'default'"),
-        (["search", "x"], "no message holds 'x'"),
+        (["search", "x"], "no message contains 'x'"),
     ):
         assert main(command) == 0
         assert capsys.readouterr() == ("", f"turnlog: {said}\n")
@@ -160,11 +160,11 @@ def test_erase_asks_a_person_first(answer: str, erased: bool, shops: Kept, monke
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["one"], "give --yes"),
-        ([], "erase takes either a session or --owner"),
-        (["one", "--owner=alice", "--yes"], "erase takes either a session or --owner"),
+        (["one"], "add --yes"),
+        ([], "erase needs either a session or --owner, but neither is given"),
+        (["one", "--owner=alice", "--yes"], "erase needs either a session or --owner, but both are given"),
         (["one", "--all-namespaces", "--yes"], "--all-namespaces needs --owner"),
-        (["--owner=alice", "--all-namespaces", "--namespace=shop", "--yes"], "leave one of them out"),
+        (["--owner=alice", "--all-namespaces", "--namespace=shop", "--yes"], "leave out one of them"),
         (["--owner=", "--yes"], "owner is empty"),
     ],
 )
@@ -224,7 +224,7 @@ def test_verify_names_damage_and_changes_nothing(tmp_path: Path, capsys: Any) ->
     assert len(out) == 3
     assert any("'turn' in 'default', turn 1: " in line for line in out)
     assert any("'header' in 'default': " in line for line in out)
-    assert out[-1] == "2 sessions with 3 turns read, 2 of their parts damaged"
+    assert out[-1] == "2 sessions with 3 turns read, 2 damaged parts"
     again = json.loads(printed(capsys, "verify", "--json", "--all-namespaces", f"--store={url}", code=1))
     assert (again["sessions"], again["turns"], len(again["damaged"])) == (2, 3, 2)
 
@@ -519,7 +519,7 @@ def test_erase_fails_while_another_process_keeps_the_text(tmp_path: Path, capsys
     assert main(["erase", "sound", "--yes", "--json", f"{url}?timeout=100ms"]) == 1
     out, err = capsys.readouterr()
     command = json.loads(out)["remains"][0]["command"].split()
-    assert "parts of what was erased are still in the store" in err
+    assert "parts of erased sessions are still in the store" in err
     assert printed(capsys, *command[1:-1], f"{command[-1]}?timeout=100ms", code=1).endswith(f"{' '.join(command)}\n")
     assert b"sound 1" in (tmp_path / "chat.db").read_bytes()
     reader.close()
@@ -567,10 +567,10 @@ def test_edit_sets_the_properties_of_a_session(shops: Kept, capsys: Any) -> None
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["one"], 2, "nothing to set: give --owner, --title, --metadata or --ttl"),
-        (["one", "--metadata=x"], 2, "it has no name, or no ="),
-        (["one", "--metadata==1"], 2, "it has no name, or no ="),
-        (["one", "--metadata=x=word"], 2, "is not NAME=JSON: Expecting value"),
+        (["one"], 2, "nothing to set: add --owner, --title, --metadata or --ttl"),
+        (["one", "--metadata=x"], 2, "the name or the = is missing in 'x'"),
+        (["one", "--metadata==1"], 2, "the name or the = is missing in '=1'"),
+        (["one", "--metadata=x=word"], 2, "must be NAME=JSON, but the value is not JSON (Expecting value"),
         (["one", "--metadata=title=1", "--title=x"], 2, "the metadata 'title' are given twice"),
         (["one", "--metadata=x=1", "--metadata=x=2"], 2, "the metadata 'x' are given twice"),
         (["one", "--ttl=soon"], 2, '--ttl: "soon" is not a duration'),
@@ -651,9 +651,9 @@ def test_search_reports_damaged_sessions(tmp_path: Path, capsys: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([" "], "the text to look for is blank"),
-        (["x", "--limit=-1"], "--limit must be a number from 0"),
-        (["x", "--namespace=a", "--all-namespaces"], "leave one of them out"),
+        ([" "], "the search text is blank"),
+        (["x", "--limit=-1"], "--limit must be 0 or greater"),
+        (["x", "--namespace=a", "--all-namespaces"], "leave out one of them"),
         ([], "TEXT"),
     ],
 )
@@ -683,8 +683,8 @@ def test_any_error_is_one_sentence_without_passwords(monkeypatch: Any, capsys: A
     ):
         said = refused(capsys, *command, code=1)
         assert said == (
-            "turnlog: RuntimeError: no\\nroute for *** to acme://***@h: this is a fault of turnlog or of a plugin; "
-            "--debug shows where\n"
+            "turnlog: RuntimeError: no\\nroute for *** to acme://***@h: this is a bug in turnlog or in a plugin; "
+            "--debug shows a traceback\n"
         )
     assert main(["list", "--debug"]) == 1
     err = capsys.readouterr().err
@@ -771,8 +771,8 @@ def test_on_a_terminal_erase_asks_and_doctor_advises(chats: Path) -> None:
     (chats / "turnlog.db").chmod(0o644)
     code, seen = screen("doctor", cwd=chats)
     assert code == 1
-    assert max(len(row) for row in seen if "to mend it" not in row) <= 80
-    assert any(row.startswith("    to mend it: chmod o= ") for row in seen)
+    assert max(len(row) for row in seen if "to fix it" not in row) <= 80
+    assert any(row.startswith("    to fix it: chmod o= ") for row in seen)
 
 
 def test_results_go_to_standard_output_while_the_terminal_shows_progress(chats: Path) -> None:

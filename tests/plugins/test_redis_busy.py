@@ -198,7 +198,7 @@ async def test_changes_whose_common_answer_is_lost_are_stored_once() -> None:
 
 
 async def test_an_outcome_stays_unknown_if_the_server_then_refuses_access() -> None:
-    """The common answer is lost; then the user loses its right.  Each task whose change was stored is told so."""
+    """The common answer is lost; then the user loses its right.  Tasks whose change was stored get `OutcomeUnknown`."""
     seen: list[bytes] = []
 
     def fate(command: list[bytes]) -> Fate:

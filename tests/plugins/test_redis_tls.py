@@ -89,7 +89,7 @@ async def test_a_wrong_server_receives_no_password(host: str, authority: str) ->
 
 @pytest.mark.parametrize("kind", ["sentinel", "cluster"])
 async def test_faults_of_all_addresses_are_permanent(kind: str) -> None:
-    """A certificate of a stranger at each address raises `AccessError`; at one of two, `Unavailable`."""
+    """An untrusted certificate at each address raises `AccessError`; at one of two, `Unavailable`."""
     stranger = str(certificates().stranger)
     wrong = f"rediss+{kind}://localhost:{server()[1]}"
     with pytest.raises(AccessError, match="its certificate is not accepted"):

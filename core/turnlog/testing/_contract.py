@@ -17,6 +17,7 @@ from ._conditions import Conditions
 from ._copying import Copying
 from ._counting import Counting
 from ._describing import Describing
+from ._editing import Editing
 from ._expecting import Expecting
 from ._expiring import Expiring
 from ._lifecycle import Lifecycle
@@ -58,6 +59,7 @@ class BackendContract(
     Describing,
     Retaining,
     Copying,
+    Editing,
     Undoing,
     Rounds,
     Repeating,

@@ -93,7 +93,7 @@ class Counting(ContractBase):
             await self.advance(TTL + 1)
 
     async def test_totals_extend_no_life(self) -> None:
-        """`totals` extends the life of no session."""
+        """`totals` restarts no time to live."""
         store = await self.opened(ttl=TTL)
         await store.append("a", say("a"))
         await self.advance(60)

@@ -78,7 +78,7 @@ class Expiring(ContractBase):
             await use(name)
         await self.advance(69)
         for name in uses:
-            assert not await _ends(store, name), f"{name} extends no life"
+            assert not await _ends(store, name), f"{name} did not extend the life of the session"
 
     async def test_a_clock_that_is_behind_ends_no_session(self) -> None:
         """The use of a session never moves its expiry backwards, even if a clock is behind."""
@@ -99,7 +99,7 @@ class Expiring(ContractBase):
             assert await _ends(store, name), f"{name} moves the expiry by a clock that is behind"
 
     async def test_what_extends_no_life(self) -> None:
-        """`info`, `page`, `sessions`, reads with `touch=False` and refused changes extend no life."""
+        """`info`, `page`, `sessions`, reads with `touch=False` and refused changes restart no time to live."""
         store = await self.opened(ttl=TTL)
         version = (await store.append(ID, say("a"))).version
         await store.append(ID, say("b"))

@@ -128,7 +128,7 @@ class Paging(ContractBase):
         assert await _pages(store, 1, "u1") == ["long"]
 
     async def test_a_page_extends_no_life(self) -> None:
-        """`page` extends no life."""
+        """`page` restarts no time to live."""
         store = await self.opened(ttl=80.0)
         await store.append(ID, say("a"))
         await self.advance(60)

@@ -278,7 +278,7 @@ class Sealing(ContractBase):
         assert (await store.info(ID)).turns == 64
 
     async def test_a_seal_extends_no_life(self) -> None:
-        """A seal extends no life."""
+        """A seal restarts no time to live."""
         store = await self.opened(ttl=80.0)
         session = await _turns(store, 3)
         await self.advance(60)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .change import ABSENT, ANY, PRESENT, Change, Expect, Receipt, check_expect, copy_digest
-from .ids import new_id, new_session_id
+from .ids import encode_id, new_id, new_session_id
 from .json_value import JSON
 from .key import Key
 from .message import Message, MessageLike, as_message, assistant, system, tool, user
@@ -50,6 +50,7 @@ __all__ = [
     "check_read",
     "copy_digest",
     "decoded",
+    "encode_id",
     "new_id",
     "new_session_id",
     "system",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import secrets
+from hashlib import sha256
 
 from ..errors import InvalidInput
 from ..limits import MAX_ID_BYTES
@@ -37,6 +38,48 @@ def new_id() -> str:
 def new_session_id() -> str:
     """Return an unguessable id for an anonymous session: 128 random bits, safe in a URL."""
     return secrets.token_urlsafe(16)
+
+
+def encode_id(*parts: str) -> str:
+    """Return a valid session id for parts of any text; different parts have different ids.
+
+    Short plain text stays readable: `encode_id("ann", "7")` is `ann/7`.  In a part, `%`, `/`, control characters, lone
+    surrogates and leading spaces are written as `%` and the hexadecimal digits of their UTF-8 bytes.  An id that would
+    have more than 255 bytes is cut, and ends with `%sha256:` and a digest of all parts.
+
+    Args:
+        parts: One or more strings, for example the names of an application and of a user, and an id of a framework.
+
+    Raises:
+        InvalidInput: There is no part, or a part is not a string.
+    """
+    if not parts:
+        raise InvalidInput("encode_id needs at least one part")
+    for part in parts:
+        if type(part) is not str:
+            raise InvalidInput(f"a part of an id must be a str, not {type(part).__name__}")
+    encoded = "/".join(map(_encoded, parts)) or "%empty"  # neither mark is two upper-case hexadecimal digits
+    if len(encoded.encode()) <= MAX_ID_BYTES:
+        return encoded
+    mark = "%sha256:" + sha256(encoded.encode()).hexdigest()
+    start = encoded.encode()[: MAX_ID_BYTES - len(mark)].decode(errors="ignore")
+    return start + mark
+
+
+def _encoded(part: str) -> str:
+    plain = part.lstrip()
+    blanks = part[: len(part) - len(plain)]
+    return "".join(map(_hexadecimal, blanks)) + "".join(
+        _hexadecimal(sign) if sign in "%/" or (not sign.isprintable() and _escapes(sign)) else sign for sign in plain
+    )
+
+
+def _hexadecimal(sign: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in sign.encode("utf-8", "surrogatepass"))
+
+
+def _escapes(sign: str) -> bool:
+    return _forbidden(sign) or "\ud800" <= sign <= "\udfff"
 
 
 def check_id(value: object, name: str, *, limit: int = MAX_ID_BYTES) -> str:

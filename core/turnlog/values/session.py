@@ -152,7 +152,7 @@ _AT_ONCE: Final = 1024 * 1024
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):
-    """A request for a page of sessions of one namespace, the last updated first.
+    """A request for a page of sessions of one namespace, most recently updated first.
 
     Attributes:
         namespace: The namespace.
@@ -218,7 +218,7 @@ class Page(msgspec.Struct, frozen=True):
     """One page of sessions.
 
     Attributes:
-        infos: At most `Query.limit` infos, the last updated first, and by session id for equal times.
+        infos: At most `Query.limit` infos, most recently updated first, and by session id for equal times.
         cursor: The cursor for the next page; None: this is the last page.
         damaged: An error for each damaged session that belongs on this page, or may match the query.  The `key` of an
             error is None if the session is unknown.  Damaged sessions are not in `infos` and do not count.

@@ -77,7 +77,7 @@ async def show_page(request: Request) -> Response:
 
 
 async def show_user(request: Request) -> Response:
-    """Return the visitor's name and sessions, the last updated first."""
+    """Return the visitor's name and sessions, most recently updated first."""
     kind, _, name = owner_of(request).partition(":")
     sessions = []
     async for info in view_of(request).sessions():
