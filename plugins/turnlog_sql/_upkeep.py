@@ -182,7 +182,7 @@ def remainders_of_mysql(name: str, settings: Sequence[Any]) -> list[Remainder]:
             Remainder(
                 f"the binary log of {name}, and its replicas",
                 "its files expire (expire_logs_days, binlog_expire_logs_seconds), or all replicas have read them",
-                # the server keeps a file that it closed within this second, or before the next checkpoint of InnoDB
+                # the server keeps a file that it closed in this second, or that lacks a checkpoint of InnoDB
                 "FLUSH BINARY LOGS; DO SLEEP(3); PURGE BINARY LOGS BEFORE NOW()",
             )
         )
