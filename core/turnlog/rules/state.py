@@ -70,7 +70,8 @@ class SessionState(msgspec.Struct, eq=False, gc=False, weakref=False):
 
     It is a value: `apply`, `seal` and `read` return the next state, or the same object if nothing has to be stored.
     The states of a session share an append-only list of records and a dictionary of changes, and each state sees a part
-    of both.  So an append costs the same for every length of the history.  Make a session's states one at a time.
+    of both.  So an append costs the same for every length of the history.  Make a session's states one at a time:
+    threads with event loops of their own need a lock around the read of a state and its replacement.
     """
 
     key: Key
