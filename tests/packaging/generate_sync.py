@@ -71,7 +71,7 @@ from .wrapper import Wrapper
 """,
     "pipeline": """
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import msgspec
 
@@ -137,6 +137,12 @@ CONSTRUCTORS = {
         if isinstance(summaries, Summaries):
             summaries = msgspec.structs.replace(summaries, model=as_async(summaries.model))
         self.wrapped = AsyncPipeline(store.wrapped, as_async(model), ARGUMENTS)
+
+    @classmethod
+    def over(cls, wrapped: AsyncPipeline) -> Self:
+        self = super().over(wrapped)
+        self.store, self.model, self.summaries = Store.over(wrapped.store), wrapped.model, wrapped.summaries
+        return self
     """,
 }
 """The bodies of constructors.  Other objects are made by methods, and are never made by the application."""
@@ -172,6 +178,7 @@ def class_of(found: ast.ClassDef) -> Iterator[str]:
     yield indent(docstring(text), "    ")
     if name == "Pipeline":
         yield '    __slots__ = ("model", "store", "summaries")\n'
+        yield "    store: Store\n    model: Model\n    summaries: Summaries | None\n"
     else:
         yield "    __slots__ = ()\n"
     for method in found.body:
@@ -223,7 +230,7 @@ def passed_on(function: ast.FunctionDef | ast.AsyncFunctionDef, target: str, mar
         value = f"call({', '.join([target, *arguments])})"
     else:
         value = f"{target}({', '.join(arguments)})"
-    statements = {"Self": f"{value}; return self", "None": value, "Stream": f"return Stream({value})"}
+    statements = {"Self": f"{value}; return self", "None": value}
     wrapped = f"return {returns}.over({value})" if returns in WRAPPED else f"return {value}"
     yield f"{margin}    {statements.get(returns, wrapped)}\n"
 

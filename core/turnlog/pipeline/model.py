@@ -102,10 +102,17 @@ async def ask(
 
 
 class Checked(Reply, frozen=True):
+    """A reply whose answer is a `Message`."""
+
     message: Message
 
 
 def checked(answer: MessageLike | Reply) -> Checked:
+    """Return the whole answer of a model as a reply.
+
+    Raises:
+        InvalidInput: It is not a message of the assistant, or its usage is not a `Usage`.
+    """
     if isinstance(answer, Reply):
         if answer.usage is not None and not isinstance(answer.usage, Usage):
             raise InvalidInput(f"the usage must be Usage(input=..., output=...), not {shown(answer.usage)}")

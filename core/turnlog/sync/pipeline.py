@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import msgspec
 
@@ -59,6 +59,10 @@ class Pipeline(Wrapper[AsyncPipeline]):
 
     __slots__ = ("model", "store", "summaries")
 
+    store: Store
+    model: Model
+    summaries: Summaries | None
+
     def __init__(
         self,
         store: Store,
@@ -101,6 +105,12 @@ class Pipeline(Wrapper[AsyncPipeline]):
             on_load_error=on_load_error,
             options=options,
         )
+
+    @classmethod
+    def over(cls, wrapped: AsyncPipeline) -> Self:
+        self = super().over(wrapped)
+        self.store, self.model, self.summaries = Store.over(wrapped.store), wrapped.model, wrapped.summaries
+        return self
 
     @property
     def window(self) -> Window:
@@ -188,7 +198,7 @@ class Pipeline(Wrapper[AsyncPipeline]):
             InvalidInput: An argument breaks a rule, or `concurrency` is `retry`: a stream cannot replace text that it
                 has shown.
         """
-        return Stream(
+        return Stream.over(
             self.wrapped.stream(
                 session_id, role, content, owner=owner, turn_id=turn_id, metadata=metadata, options=options
             )

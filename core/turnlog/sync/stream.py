@@ -17,17 +17,19 @@ class Stream(Wrapper[AsyncStream]):
     The turn is stored after the last piece.  If the block ends earlier, the pipeline stores the question and the text
     so far, unless `on_cut` is `discard`.  Such a turn stays open, and reads as interrupted once another turn begins.
     If another thread still waits for a piece when the block ends, that wait is cancelled.
-
-    Args:
-        stream: The asynchronous stream.
     """
 
     __slots__ = ("_pieces", "_state")
 
-    def __init__(self, stream: AsyncStream) -> None:
-        self.wrapped = stream
-        self._pieces = Iteration[str](stream)
+    _pieces: Iteration[str]
+    _state: str
+
+    @classmethod
+    def over(cls, wrapped: AsyncStream) -> Self:
+        self = super().over(wrapped)
+        self._pieces = Iteration(wrapped)
         self._state = "new"
+        return self
 
     def __enter__(self) -> Self:
         if self._state != "new":
