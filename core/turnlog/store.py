@@ -12,7 +12,8 @@ from typing import Final, Literal, Self, TypeVar
 from . import listing
 from .backend import Backend
 from .errors import Conflict, CorruptRecord, InvalidInput, OutcomeUnknown, SessionNotFound
-from .layers import Layer, stack_of
+from .event_loop import check_event_loop
+from .layers import Layer, find_layer
 from .resend import DELAYS, send_again
 from .rules.header import check_absent, check_condition, expiry_is_due, is_met, missing, unchanged_since
 from .rules.history import TurnRule, check_extends, check_replaces, check_rule, common, divide, rewound, split_turns
@@ -129,20 +130,17 @@ class Store:
         Raises:
             InvalidInput: The store has no such layer.
         """
-        if not isinstance(kind, type):
-            raise InvalidInput(f"find takes a class such as CacheLayer, not {kind!r}")
-        for layer in stack_of(self.backend):
-            if isinstance(layer, kind):
-                return layer
-        raise InvalidInput(f"{self!r} has no {kind.__name__}: add the layer where the store is opened")
+        return find_layer(self.backend, kind)
 
     async def open(self) -> None:
         """Open the backend; a view does nothing."""
+        check_event_loop()
         if not self._is_view:
             await self.backend.open()
 
     async def close(self) -> None:
         """Close the backend; a view does nothing.  Afterwards every call raises `Closed`."""
+        check_event_loop()
         if not self._is_view:
             await self.backend.close()
 
@@ -363,7 +361,7 @@ class Store:
         Raises:
             Conflict: At the beginning of the block, if another turn follows the rounds stored under `turn_id`.
         """
-        self._key(session_id)
+        check_id(session_id, "session id")
         view = self if owner is None else self.for_owner(owner)
         read, append = partial(view.session, session_id), partial(view.append, session_id)
         return TurnWriter(read, append, turn_id=turn_id, metadata=metadata, expect=expect)
@@ -632,6 +630,7 @@ class Store:
             raise InvalidInput(f"{owner!r} is not the owner of this view, {self.owner!r}: use the store, or their view")
 
     def _key(self, session_id: str) -> Key:
+        check_event_loop()
         return (cached_key if type(session_id) is str else Key)(self.namespace, session_id)
 
     async def _commit(

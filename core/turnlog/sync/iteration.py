@@ -48,15 +48,14 @@ class Iteration(Generic[_T]):
             if self._ended:
                 raise StopIteration
             thread = loop_thread()
-            if self._caller is None:
-                self._thread, self._caller = thread, Caller(thread.loop)
-                self._caller.start(self._read(self._caller))
-            elif self._thread is thread:
-                thread.loop.call_soon_threadsafe(self._resume, True)  # noqa: FBT003 - passed on to a future
-            else:
+            if self._thread not in (None, thread):
                 raise InvalidInput("this iteration began before the process was forked: begin another one")
             try:
-                answer = self._caller.wait()
+                if self._caller is None:
+                    self._thread, self._caller = thread, Caller(thread.loop)
+                    answer = self._caller.begin(self._read(self._caller))
+                else:
+                    answer = self._caller.ask(self._resume, True)  # noqa: FBT003 - the result of a future
             except BaseException:
                 self._ended = True
                 raise
@@ -76,7 +75,7 @@ class Iteration(Generic[_T]):
             self._ended = True
             return
         if thread.is_current:  # the garbage collector may run here: nothing can wait
-            self._resume(False)  # noqa: FBT003 - passed on to a future
+            self._resume(False)  # noqa: FBT003 - the result of a future
             return
         if not self._reading.acquire(blocking=False):
             thread.loop.call_soon_threadsafe(caller.cancel)
@@ -91,8 +90,7 @@ class Iteration(Generic[_T]):
         if self._ended or thread.ended or thread is not loop_thread():
             return
         self._ended = True
-        thread.loop.call_soon_threadsafe(self._resume, False)  # noqa: FBT003 - passed on to a future
-        task: Task[None] = caller.wait()  # there are no more items
+        task: Task[None] = caller.ask(self._resume, False)  # noqa: FBT003 - the result of a future
         thread.result_of(task)
 
     # -------------------------------------------------------------------------------------------- called in the loop
@@ -105,7 +103,7 @@ class Iteration(Generic[_T]):
                 if not await self._wanted:
                     break
 
-    def _resume(self, more: bool) -> None:  # noqa: FBT001 - passed on to a future
+    def _resume(self, more: bool) -> None:  # noqa: FBT001 - the result of a future
         if self._wanted is not None and not self._wanted.done():
             self._wanted.set_result(more)
 

@@ -29,6 +29,12 @@ _EXIT: Final = 10.0
 """Longest time in seconds for which the end of the process waits until the loop has closed its connections."""
 
 
+ENDED: Final = (
+    "the process ends, so turnlog.sync takes no more calls: close stores before, or in a function that was passed to "
+    "atexit.register after the import of turnlog.sync"
+)
+
+
 class Caller(Generic[_T]):
     """A thread that waits for a task of the loop, and meanwhile runs functions for the task.
 
@@ -43,22 +49,32 @@ class Caller(Generic[_T]):
         self._answers: SimpleQueue[Any] = SimpleQueue()
         self.task: asyncio.Task[Any] | None = None
 
-    def start(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Start a task in the context of this thread; call this in the thread."""
+    def begin(self, work: Coroutine[Any, Any, Any]) -> _T | asyncio.Task[Any]:
+        """Start a task in the context of this thread, and return its first answer, as `ask`."""
         context = copy_context()
         context.run(_caller.set, self)
-        self._loop.call_soon_threadsafe(self._start, work, context)
+        try:
+            return self.ask(self._start, work, context)
+        finally:
+            if self.task is None:
+                work.close()  # otherwise Python warns of a coroutine that was never awaited
 
-    def wait(self) -> _T | asyncio.Task[Any]:
-        """Return the next answer of the task, or the task itself after its end.
+    def ask(self, function: Callable[..., object], *args: object) -> _T | asyncio.Task[Any]:
+        """Call a function in the loop; return the next answer of the task, or the task itself after its end.
 
         If this thread is interrupted, cancel the task and wait for its end, so that nothing is half done.
+
+        Raises:
+            Closed: The loop is closed, because the process ends.
         """
         try:
+            self._loop.call_soon_threadsafe(function, *args)
             return self._next()
         except BaseException:
+            if self._loop.is_closed():
+                raise Closed(ENDED) from None
             self._loop.call_soon_threadsafe(self.cancel)
-            while not isinstance(self._next(), asyncio.Task):
+            while not isinstance(self._next(), (asyncio.Task, Caller)):
                 pass
             raise
 
@@ -77,7 +93,9 @@ class Caller(Generic[_T]):
 
     def cancel(self) -> None:
         """Cancel the task, and pass its end on to the thread once more: an interrupt may have taken it."""
-        assert self.task is not None
+        if self.task is None:  # the interrupt came before the start
+            self._answers.put(self)
+            return
         self.task.cancel()
         self.task.add_done_callback(self._answers.put)
 
@@ -130,7 +148,7 @@ class LoopThread:
 
     Attributes:
         loop: The event loop.
-        ended: Whether the process ends, so that all tasks are cancelled.
+        ended: Whether the process ends, so that all tasks are cancelled, or has been forked.
     """
 
     def __init__(self) -> None:
@@ -168,19 +186,14 @@ class LoopThread:
             return task.result()
         except asyncio.CancelledError:
             if self.ended:
-                raise Closed(_ENDED) from None
+                raise Closed(ENDED) from None
             raise
 
-
-_ENDED: Final = (
-    "the process ends, so turnlog.sync takes no more calls: close stores before, or in a function that was passed to "
-    "atexit.register after the import of turnlog.sync"
-)
 
 _starting = threading.Lock()
 _thread: LoopThread | None = None
 _ended = False
-_inherited: list[LoopThread | None] = []
+_inherited: list[LoopThread] = []
 
 
 def loop_thread() -> LoopThread:
@@ -195,7 +208,7 @@ def loop_thread() -> LoopThread:
     if thread is None or thread.ended:
         with _starting:
             if _ended:
-                raise Closed(_ENDED)
+                raise Closed(ENDED)
             thread = _thread = _thread or LoopThread()
     if thread.is_current:
         raise Unsupported(
@@ -216,13 +229,7 @@ def call(function: Callable[_P, Coroutine[Any, Any, _T]], /, *args: _P.args, **k
     """
     thread = loop_thread()
     caller: Caller[Any] = Caller(thread.loop)
-    work = function(*args, **kwargs)
-    try:
-        caller.start(work)
-    except RuntimeError:  # the loop was closed meanwhile
-        work.close()
-        raise Closed(_ENDED) from None
-    task: asyncio.Task[_T] = caller.wait()  # a call has no other answer than its end
+    task: asyncio.Task[_T] = caller.begin(function(*args, **kwargs))  # a call has no other answer than its end
     return thread.result_of(task)
 
 
@@ -247,7 +254,9 @@ def _after_fork() -> None:
     with its parent.
     """
     global _thread, _starting
-    _inherited.append(_thread)
+    if _thread is not None:
+        _thread.ended = True
+        _inherited.append(_thread)
     _thread, _starting = None, threading.Lock()
 
 
