@@ -68,7 +68,7 @@ def calls(backend: Backend) -> dict[str, Callable[[], Any]]:
         "Store.touch": lambda: store.touch("a"),
         "Store.write_turn": lambda: store.write_turn("a").find(),
         "Pipeline.execute": lambda: pipeline.execute("a", "user", "hi"),
-        "Pipeline.stream": lambda: pipeline.stream("a", "user", "hi").__anext__(),
+        "Pipeline.stream": lambda: pipeline.stream("a", "user", "hi").__aenter__(),
         "Pipeline.summarize": lambda: pipeline.summarize("a"),
     }
 
