@@ -32,8 +32,8 @@ class Backend(ABC):
     """Storage for sessions.
 
     A session is a log of turns with an owner and metadata, named by a `Key`.  Sessions are independent of each other.
-    Any number of tasks and processes may use one session at once.  A backend says whether several event loops may use
-    it.  Every commit is atomic and stored once, and no acknowledged commit is lost.
+    Any number of tasks, of threads with event loops of their own, and of processes may use one session at once.  Every
+    commit is atomic and stored once, and no acknowledged commit is lost.
 
     `async with backend:` opens and closes it.  A backend that needs no connection or file also works unopened.
 

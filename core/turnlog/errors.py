@@ -17,7 +17,7 @@
     ├── ConfigError (ValueError)        a URL, a file or an option is wrong
     ├── PluginError                     a plugin is missing or broken, or two distributions register it
     ├── SchemaError                     the tables of a database do not fit this turnlog
-    ├── Unsupported                     the backend does not implement an optional method
+    ├── Unsupported                     the backend lacks an optional method, or the call needs another event loop
     └── Closed                          the store has been closed
 
 The attributes of errors have the type `Any`.  They hold a `Key`, a `Version` or a `Change`; None if it is unknown.
@@ -233,7 +233,7 @@ class SchemaError(TurnlogError):
 
 
 class Unsupported(TurnlogError):
-    """The backend does not implement an optional method of the contract.  Nothing was done."""
+    """The backend lacks an optional method, or the call needs another event loop.  Nothing was done."""
 
 
 class Closed(TurnlogError):

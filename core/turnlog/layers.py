@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import ClassVar, Final, Literal, TypeAlias
+from typing import ClassVar, Final, Literal, TypeAlias, TypeVar
 
 import msgspec
 
@@ -24,7 +24,9 @@ from .values.session import Page, Query, Session
 from .values.totals import Totals
 from .values.version import Version
 
-__all__ = ["POSITIONS", "Layer", "MessageLayer", "PayloadLayer", "Position", "stack_of"]
+__all__ = ["POSITIONS", "Layer", "MessageLayer", "PayloadLayer", "Position", "find_layer", "stack_of"]
+
+_L = TypeVar("_L", bound="Layer")
 
 Position: TypeAlias = Literal["messages", "cache", "compression", "encryption", "anywhere"]
 """The position of a layer in a stack."""
@@ -164,6 +166,20 @@ def stack_of(backend: Backend) -> Iterator[Backend]:
         yield backend
         backend = backend.inner
     yield backend
+
+
+def find_layer(backend: Backend, kind: type[_L]) -> _L:
+    """Return the outermost layer of a class in a stack.
+
+    Raises:
+        InvalidInput: The stack has no such layer.
+    """
+    if not isinstance(kind, type):
+        raise InvalidInput(f"find takes a class such as CacheLayer, not {kind!r}")
+    for layer in stack_of(backend):
+        if isinstance(layer, kind):
+            return layer
+    raise InvalidInput(f"{backend!r} has no {kind.__name__}: add the layer where the store is opened")
 
 
 def _check_position(outer: type[Layer], inner: Backend) -> None:

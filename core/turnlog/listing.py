@@ -10,6 +10,7 @@ from typing import Final
 
 from .backend import Backend
 from .errors import Conflict, CorruptRecord, SessionNotFound
+from .event_loop import check_event_loop
 from .layers import Layer
 from .limits import MAX_ID_BYTES
 from .values.ids import OWN, nested_name
@@ -26,6 +27,7 @@ _TRIES: Final = 100
 
 async def pages(backend: Backend, namespace: str, owner: str | None) -> AsyncIterator[Page]:
     """Yield the pages of a namespace, or of one owner's sessions in it."""
+    check_event_loop()
     cursor: str | None = None
     while True:
         page = await backend.page(Query(namespace=namespace, owner=owner, limit=_LIMIT, cursor=cursor))
@@ -85,6 +87,7 @@ async def export(
 
 async def erase(backend: Backend, namespace: str, owner: str) -> Erased:
     """Implement `Store.erase_owner`."""
+    check_event_loop()
     erased = tries = 0
     while True:
         page = await backend.page(Query(namespace=namespace, owner=owner, limit=_LIMIT))
@@ -113,6 +116,7 @@ async def namespaces(backend: Backend, view: str | None) -> AsyncIterator[str]:
         backend: The backend.
         view: The namespace of a view that `within` returned; None: list the namespaces of a store.
     """
+    check_event_loop()
     shown: set[str] = set()  # `a/b` and `a/b/c` both show `b` within `a`, and `a/b!` may come between them
     after = None if view is None else f"{view}/"
     while after is None or len(after.encode()) < MAX_ID_BYTES:  # a longer namespace has no room for a nested name

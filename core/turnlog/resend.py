@@ -7,6 +7,7 @@ from typing import Final
 
 from .backend import Backend
 from .errors import AccessError, OutcomeUnknown, Unavailable
+from .event_loop import check_event_loop
 from .values.change import Receipt
 
 __all__ = ["DELAYS", "send_again"]
@@ -27,6 +28,7 @@ async def send_again(backend: Backend, error: OutcomeUnknown, delays: Sequence[f
         OutcomeUnknown: The same error, if no attempt was answered.
         Conflict: The change was not stored, and the session no longer meets its condition.
     """
+    check_event_loop()
     from asyncio import sleep  # imported late, to keep `import turnlog` fast
 
     assert error.key is not None

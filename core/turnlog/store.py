@@ -11,7 +11,8 @@ from . import editing, listing, saving
 from .access import Access
 from .backend import Backend
 from .errors import InvalidInput, OutcomeUnknown
-from .layers import Layer, stack_of
+from .event_loop import check_event_loop
+from .layers import Layer, find_layer
 from .resend import DELAYS, send_again
 from .rules.header import expiry_is_due, missing
 from .rules.history import TurnRule, check_rule, split_turns
@@ -124,20 +125,17 @@ class Store:
         Raises:
             InvalidInput: The store has no such layer.
         """
-        if not isinstance(kind, type):
-            raise InvalidInput(f"find takes a class such as CacheLayer, not {kind!r}")
-        for layer in stack_of(self.backend):
-            if isinstance(layer, kind):
-                return layer
-        raise InvalidInput(f"{self!r} has no {kind.__name__}: add the layer where the store is opened")
+        return find_layer(self.backend, kind)
 
     async def open(self) -> None:
         """Open the backend; a view does nothing."""
+        check_event_loop()
         if not self._is_view:
             await self.backend.open()
 
     async def close(self) -> None:
         """Close the backend; later calls raise `Closed`.  Closing a view does nothing."""
+        check_event_loop()
         if not self._is_view:
             await self.backend.close()
 
@@ -377,7 +375,7 @@ class Store:
         Raises:
             Conflict: At the beginning of the block, if another turn follows the rounds stored under `turn_id`.
         """
-        self._key(session_id)
+        check_id(session_id, "session id")
         view = self if owner is None else self.for_owner(owner)
         read, append = partial(view.session, session_id), partial(view.append, session_id)
         return TurnWriter(read, append, turn_id=turn_id, metadata=metadata, expect=expect)
@@ -630,6 +628,7 @@ class Store:
             raise InvalidInput(f"{owner!r} is not the owner of this view, {self.owner!r}: use the store, or their view")
 
     def _key(self, session_id: str) -> Key:
+        check_event_loop()
         return (cached_key if type(session_id) is str else Key)(self.namespace, session_id)
 
     async def _commit(

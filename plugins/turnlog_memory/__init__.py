@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from _thread import allocate_lock
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -18,6 +20,15 @@ if TYPE_CHECKING:
 
 __all__ = ["MemoryBackend"]
 
+_lock: Final = allocate_lock()
+"""Held while a backend looks at a session and replaces it, so that threads with event loops of their own may share it.
+
+One lock serves all backends of the process: no I/O happens while it is held.  A fork waits for it, so that a child
+never inherits a lock that another thread holds, or a half-made change."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+
 _SWEEP: Final = 16
 """Number of sessions that each new session checks for expiry: at most about one stored session in 16 has expired."""
 
@@ -26,8 +37,7 @@ class MemoryBackend(Backend):
     """Sessions in the memory of this process; they are lost when it ends.
 
     Above `max_sessions` or `max_bytes`, the backend drops whole sessions, least recently used first.  It never drops
-    the internal sessions of layers, such as dictionaries.  Several event loops may use it, but only one thread at a
-    time, because it has no lock.
+    the internal sessions of layers, such as dictionaries.  Any number of threads and event loops may share it.
 
     Args:
         ttl: As in `Backend`.
@@ -68,37 +78,44 @@ class MemoryBackend(Backend):
         since: Version | None = None,
         touch: bool = True,
     ) -> Session:
-        state = self._states.get(key) or self._state(key)
-        after, session = state.read(self.clock(), last=last, before=before, since=since, touch=touch)
-        if after is not state:
-            self._states[key] = after
-        if touch:
-            self._states.move_to_end(key)
+        now = self.clock()
+        with _lock:
+            state = self._states.get(key) or self._state(key)
+            after, session = state.read(now, last=last, before=before, since=since, touch=touch)
+            if after is not state:
+                self._states[key] = after
+            if touch:
+                self._states.move_to_end(key)
         return session
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         if self._gate is not None:
             await self._gate.pass_by(key)
-        state = self._states.get(key) or self._state(key)
         now = self.clock()
-        after, receipt = state.apply(change, now)
-        if after is not state:
-            self._put(key, state, after, now)
-        else:  # a repeat also counts as a use
-            self._states.move_to_end(key)
+        with _lock:
+            state = self._states.get(key) or self._state(key)
+            after, receipt = state.apply(change, now)
+            if after is not state:
+                self._put(key, state, after, now)
+            else:  # a repeat also counts as a use
+                self._states.move_to_end(key)
         return receipt
 
     async def delete(self, key: Key, *, expect: Expect = None, for_owner: str | None = None) -> bool:
-        found = self._state(key).check_delete(expect, for_owner, self.clock())
-        if found or for_owner is None:
-            self._drop(key)
+        now = self.clock()
+        with _lock:
+            found = self._state(key).check_delete(expect, for_owner, now)
+            if found or for_owner is None:
+                self._drop(key)
         return found
 
     async def seal(self, key: Key, record: Record) -> bool:
-        state, now = self._state(key), self.clock()
-        after, done = state.seal(record, now)
-        if done:
-            self._put(key, state, after, now)
+        now = self.clock()
+        with _lock:
+            state = self._state(key)
+            after, done = state.seal(record, now)
+            if done:
+                self._put(key, state, after, now)
         return done
 
     def alone(self, key: Key) -> AbstractAsyncContextManager[None]:
@@ -110,13 +127,13 @@ class MemoryBackend(Backend):
     async def page(self, query: Query) -> Page:
         self.check_open()
         now = self.clock()
-        headers = (state.header for state in self._states.values())
+        headers = (state.header for _, state in self._items())
         return page((h.info(now) for h in headers if h is not None and h.alive(now)), query)
 
     async def totals(self, namespace: str) -> Totals:
         self.check_open()
         namespace, now = Query(namespace=namespace).namespace, self.clock()
-        headers = [state.header for key, state in self._states.items() if key.namespace == namespace]
+        headers = [state.header for key, state in self._items() if key.namespace == namespace]
         found = [h for h in headers if h is not None and h.alive(now)]
         return Totals(
             sessions=len(found),
@@ -129,7 +146,7 @@ class MemoryBackend(Backend):
         check_listing(after, limit)
         self.check_open()
         now = self.clock()
-        headers = (state.header for state in self._states.values())
+        headers = (state.header for _, state in self._items())
         found = {h.key.namespace for h in headers if h is not None and h.alive(now)}
         return sorted(name for name in found if after is None or name > after)[:limit]  # code points sort as UTF-8 does
 
@@ -139,9 +156,15 @@ class MemoryBackend(Backend):
 
     async def close(self) -> None:
         await super().close()
-        self._states.clear()
-        self._unswept.clear()
-        self._bytes = 0
+        with _lock:
+            self._states.clear()
+            self._unswept.clear()
+            self._bytes = 0
+
+    def _items(self) -> list[tuple[Key, SessionState]]:
+        """Return a copy of the sessions: other threads may change the map during an iteration."""
+        with _lock:
+            return list(self._states.items())
 
     def _state(self, key: Key) -> SessionState:
         self.check_open()  # after `close` no session is found, so callers check only here

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
@@ -14,6 +17,8 @@ from hypothesis import strategies as st
 from turnlog import Closed, InvalidInput, Key, Message, Record, SessionNotFound, Store, TooLarge, assistant, user
 from turnlog.testing import Clock
 from turnlog_memory import MemoryBackend
+
+forks = pytest.mark.only_where(hasattr(os, "fork"), "forks", "this system cannot fork")
 
 
 async def names(store: Store) -> set[str]:
@@ -227,7 +232,7 @@ async def test_an_expired_session_is_missing_before_it_is_swept() -> None:
 
 
 def test_calls_never_suspend_and_start_no_thread() -> None:
-    """Every call ends without suspending, so it needs no task, thread, lock or event loop."""
+    """Every call ends without suspending, so it needs no task, thread or event loop."""
     store = Store(MemoryBackend(), retain=3)
     threads = threading.active_count()
 
@@ -309,3 +314,45 @@ async def test_a_change_that_is_refused_changes_no_count() -> None:
 def test_a_bound_is_a_number_from_1(options: Any) -> None:
     with pytest.raises(InvalidInput, match=next(iter(options))):
         MemoryBackend(**options)
+
+
+@forks
+def test_a_fork_during_the_writes_of_other_threads() -> None:
+    """The child inherits whole changes and a free lock: it can write, and its counters fit its sessions."""
+    store, ended = Store(MemoryBackend(max_sessions=50)), threading.Event()
+
+    async def write(thread: int) -> None:
+        number = 0
+        while not ended.is_set():
+            await store.append(f"{thread}.{number % 40}", [user("x" * 100)])
+            number += 1
+
+    async def use() -> None:
+        await store.append("new", [user("hello")])
+        backend = inside(store)
+        kept = [state.header for state in backend._states.values()]
+        assert backend._bytes == sum(header.bytes for header in kept if header is not None)
+
+    threads = [threading.Thread(target=asyncio.run, args=(write(thread),)) for thread in range(2)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for _ in range(20):
+            pid = os.fork()
+            if not pid:
+                signal.alarm(20)  # ends a child that waits for a lock forever
+                code = 1
+                try:
+                    use().send(None)
+                except StopIteration:
+                    code = 0
+                finally:
+                    os._exit(code)
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    finally:
+        sys.setswitchinterval(interval)
+        ended.set()
+        for thread in threads:
+            thread.join()

@@ -5,10 +5,11 @@ Each `assert_type` fixes the type that an editor shows for a public call.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import TypedDict, assert_type
 
+import turnlog.sync
 from turnlog import (
     ABSENT,
     ANY,
@@ -259,3 +260,35 @@ async def converse() -> None:
         assert_type(await reply.result.save(), Receipt)
         Pipeline(store, echo, concurrency="fast")  # type: ignore[arg-type]
         Pipeline(store, deaf)  # type: ignore[arg-type]
+
+
+# ----------------------------------------------------------------------------------------------------- synchronous API
+
+
+def plain(messages: Sequence[Message], **options: object) -> Iterator[str]:
+    """Answer in pieces."""
+    yield "yes"
+
+
+def without_asyncio() -> None:
+    """Call methods of each synchronous class."""
+    with turnlog.sync.open_store("memory://") as store:
+        assert_type(store, turnlog.sync.Store)
+        assert_type(store.append("s", [user("Hello")]), Receipt)
+        assert_type(store.session("s"), Session)
+        assert_type(store.sessions(), Iterator[SessionInfo])
+        assert_type(store.within("shop").for_owner("ann"), turnlog.sync.Store)
+        store.load("s", lasst=3)  # type: ignore[call-arg]
+        with store.write_turn("s") as turn:
+            assert_type(turn, turnlog.sync.TurnWriter)
+            assert_type(turn.add([user("Hello")]), Receipt)
+        turnlog.sync.Pipeline(store, lambda messages: assistant("yes"))
+        turnlog.sync.Pipeline(store.wrapped, echo)  # type: ignore[arg-type]  # an asynchronous store
+        pipeline = turnlog.sync.Pipeline(store, plain, tools=[sum_of])
+        result = pipeline.execute("s", "user", "Hello")
+        assert_type(result, turnlog.sync.Result)
+        assert_type(result.save(), Receipt)
+        with pipeline.stream("s", "user", "Hello") as reply:
+            for piece in reply:
+                assert_type(piece, str)
+        assert_type(reply.result, turnlog.sync.Result)

@@ -20,6 +20,7 @@ from ..errors import (
     TurnlogError,
     Unavailable,
 )
+from ..event_loop import check_event_loop
 from ..rules.dialects import outline_of
 from ..rules.header import is_met
 from ..store import Store
@@ -196,6 +197,7 @@ class Execution:
         return seen is ABSENT or (isinstance(seen, Version) and is_met(now, seen.session))
 
     async def _pieces(self) -> AsyncGenerator[str, None]:
+        check_event_loop()
         turn = self._turn
         if self._may_be_stored:
             await self._find()

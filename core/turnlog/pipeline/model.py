@@ -72,7 +72,7 @@ async def ask(
     call = getattr(model, "stream", model) if streamed else model
     answer = call(list(messages), **options)
     if isinstance(answer, Awaitable):
-        reply = _checked(await answer)
+        reply = checked(await answer)
         if streamed and (text := reply.message.text):
             yield text
         yield reply
@@ -83,7 +83,7 @@ async def ask(
             "which cannot be awaited"
         )
     said: list[str] = []
-    whole: _Checked | None = None
+    whole: Checked | None = None
     async with aclosing(answer) if isinstance(answer, AsyncGenerator) else nullcontext():
         async for piece in answer:
             if whole is not None:
@@ -93,24 +93,31 @@ async def ask(
                     said.append(piece)
                     yield piece
             else:
-                whole = _checked(piece)
+                whole = checked(piece)
     if whole is None:
         if not said:
             raise InvalidInput("the model's answer is empty: it yielded neither text nor a message")
-        whole = _Checked(assistant(paired("".join(said))))
+        whole = Checked(assistant(paired("".join(said))))
     yield whole
 
 
-class _Checked(Reply, frozen=True):
+class Checked(Reply, frozen=True):
+    """A reply whose answer is a `Message`."""
+
     message: Message
 
 
-def _checked(answer: MessageLike | Reply) -> _Checked:
+def checked(answer: MessageLike | Reply) -> Checked:
+    """Return the whole answer of a model as a reply.
+
+    Raises:
+        InvalidInput: It is not a message of the assistant, or its usage is not a `Usage`.
+    """
     if isinstance(answer, Reply):
         if answer.usage is not None and not isinstance(answer.usage, Usage):
             raise InvalidInput(f"the usage must be Usage(input=..., output=...), not {shown(answer.usage)}")
-        return _Checked(_answered(answer.message), answer.usage)
-    return _Checked(_answered(answer))
+        return Checked(_answered(answer.message), answer.usage)
+    return Checked(_answered(answer))
 
 
 def _answered(answer: MessageLike) -> Message:

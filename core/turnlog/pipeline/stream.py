@@ -7,6 +7,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Self
 
 from ..errors import InvalidInput
+from ..event_loop import check_event_loop
 from .execution import Execution, Result
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Stream:
         await self._done()
 
     async def __aenter__(self) -> Self:
+        check_event_loop()
         if self._state != "new":
             raise InvalidInput("a stream can be entered only once: call pipeline.stream() for another one")
         self._state = "entered"

@@ -74,8 +74,8 @@ class SessionState(msgspec.Struct, eq=False, gc=False, weakref=False):
 
     It is a value: `apply`, `seal` and `read` return the next state, or the same object if nothing has to be stored.
     The states of a session share an append-only list of records and a dictionary of changes, and each state sees a part
-    of both.  An append therefore takes the same time for every length of the history.  Calls that make states of one
-    session must not run at the same time.
+    of both.  An append therefore takes the same time for every length of the history.  Threads with their own event
+    loops need a lock around the read of a state and its replacement.
     """
 
     key: Key

@@ -35,6 +35,7 @@ from ._retaining import Retaining
 from ._rounds import Rounds
 from ._sealing import Sealing
 from ._since import Since
+from ._threads import Threads
 from ._undoing import Undoing
 from ._values import Values
 from ._writing import Writing
@@ -44,6 +45,7 @@ class BackendContract(
     Model,
     Cancelling,
     Concurrency,
+    Threads,
     Lifecycle,
     Sealing,
     Limits,
@@ -72,7 +74,7 @@ class BackendContract(
     """All tests of the contract.  A subclass implements `make`, and sets `shared`."""
 
 
-class LayerContract(Model, Cancelling, Concurrency, Sealing):
+class LayerContract(Model, Cancelling, Concurrency, Threads, Sealing):
     """The tests of the contract that depend on the interaction of a layer with the backend below it.
 
     Run `BackendContract` for each backend by itself, and for the layer over one simple backend.  Run `LayerContract`
