@@ -142,6 +142,7 @@ def test_children_of_a_process_with_threads_use_its_store(tmp_path: Path) -> Non
         for number in range(8):
             pid = os.fork()
             if not pid:
+                signal.signal(signal.SIGALRM, signal.SIG_DFL)
                 signal.alarm(30)  # ends a child that waits forever
                 code = 1
                 try:
