@@ -228,6 +228,7 @@ def test_an_iterator_that_is_left_closes() -> None:
                 for number in range(9):
                     yield number
         finally:
+            await asyncio.sleep(0)  # only a task of the loop can wait here: freeing the generator would not do
             tasks.add(asyncio.current_task())
             events.append("closed")
 
@@ -470,6 +471,7 @@ def test_a_forked_child_starts_a_loop_of_its_own() -> None:
         next(infos, None)
         pid = os.fork()
         if not pid:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
             signal.alarm(20)  # ends a child that waits forever
             code = 1
             try:

@@ -14,14 +14,17 @@ import subprocess
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
 
+import servers
 import turnlog.sync
 from run_page import blocks
+from sql_places import emptied_mariadb, emptied_postgresql
 from turnlog import user
 
 PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "sync.md").read_text(encoding="utf-8")
@@ -124,10 +127,24 @@ def test_celery_tasks_in_a_prefork_pool_remember(tmp_path: Path) -> None:
     assert "ForkPoolWorker" in done.stderr
 
 
+def emptied_redis() -> str:
+    url = servers.redis()
+    servers.ask_redis(url, "FLUSHDB")
+    return url
+
+
 @forks
-def test_children_of_a_process_with_threads_use_its_store(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "url",
+    [lambda: "sqlite:///chat.db", emptied_postgresql, emptied_mariadb, emptied_redis],
+    ids=lambda url: url.__name__,
+)
+def test_children_of_a_process_with_threads_use_its_store(
+    url: Callable[[], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Threads of the parent append while it forks; each child appends with the inherited store."""
-    store, ended, written = turnlog.sync.open_store(f"sqlite:///{tmp_path}/chat.db"), threading.Event(), [0, 0]
+    monkeypatch.chdir(tmp_path)
+    store, ended, written = turnlog.sync.open_store(url()), threading.Event(), [0, 0]
     store.open()
 
     def write(thread: int) -> None:
@@ -142,6 +159,7 @@ def test_children_of_a_process_with_threads_use_its_store(tmp_path: Path) -> Non
         for number in range(8):
             pid = os.fork()
             if not pid:
+                signal.signal(signal.SIGALRM, signal.SIG_DFL)
                 signal.alarm(30)  # ends a child that waits forever
                 code = 1
                 try:

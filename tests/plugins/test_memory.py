@@ -342,6 +342,7 @@ def test_a_fork_during_the_writes_of_other_threads() -> None:
         for _ in range(20):
             pid = os.fork()
             if not pid:
+                signal.signal(signal.SIGALRM, signal.SIG_DFL)
                 signal.alarm(20)  # ends a child that waits for a lock forever
                 code = 1
                 try:

@@ -112,8 +112,4 @@ def iterate(function: Callable[_P, AsyncIterator[_T]], /, *args: _P.args, **kwar
     """Yield the items of an async generator; close it when this generator is closed."""
     items = function(*args, **kwargs)
     assert isinstance(items, AsyncGenerator)
-    iteration = Iteration(aclosing(items))
-    try:
-        yield from iteration
-    finally:
-        iteration.close()
+    yield from Iteration(aclosing(items))  # `close` of this generator calls that of the iteration (PEP 380)

@@ -152,8 +152,7 @@ class LoopThread:
     """
 
     def __init__(self) -> None:
-        self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
-        self.loop = self._runner.get_loop()
+        self.loop = asyncio.new_event_loop()
         self.loop.set_default_executor(ThreadPoolExecutor(_WORKERS, thread_name_prefix="turnlog-sync-worker"))
         self.ended = False
         self._thread = threading.Thread(target=self._run, name="turnlog-sync", daemon=True)
@@ -168,7 +167,20 @@ class LoopThread:
         while not self.ended:
             with suppress(KeyboardInterrupt, SystemExit):  # a coroutine raised it: its caller also receives it
                 self.loop.run_forever()
-        self._runner.close()
+        self._close()
+
+    def _close(self) -> None:
+        """Cancel all tasks, and close the loop.
+
+        `asyncio.Runner.close` also waits for the threads of the executor, in a thread that cannot be started any more.
+        """
+        tasks = asyncio.all_tasks(self.loop)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            self.loop.run_until_complete(asyncio.wait(tasks))
+        self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+        self.loop.close()
 
     def end(self) -> None:
         """Cancel all tasks, let the loop close its connections, and end the thread."""
