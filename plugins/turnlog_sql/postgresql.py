@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from math import inf
-from typing import Any, Final
+from typing import Any, ClassVar, Final, Literal, TypeAlias
 
 import asyncpg
 from sqlalchemy import Double, cast, extract, func
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 
 from turnlog import CorruptRecord, SchemaError, TurnlogError, Unavailable
+from turnlog.errors import InvalidInput
 from turnlog.runtime import Reason, SSLMode, keep_alive, tls_context, why_unreachable
 from turnlog.values import Finding, Remainder
 
 from . import _migrations, _upkeep
 from ._database import RESTORE, Migrate
-from ._location import host_and_port, parse_database_url
+from ._location import check_socket, parse_database_url
 from ._operations import Row
 from ._refusals import DENIED, NO_DATABASE, NO_PERMISSION, NO_TLS
 from ._server import Failure, Server, in_a_line
@@ -33,6 +34,12 @@ _LOCK: Final = 0x7475_726E_6C6F_6721  # "turnlog!": the advisory lock of whoever
 _THERE: Final = (  # to_regclass would answer what it remembers from before it waited for the lock
     "SELECT EXISTS (SELECT FROM pg_class WHERE relname = 'turnlog_schema' AND pg_table_is_visible(oid))"
 )
+
+_NO_SCHEMA: Final = "SELECT current_schema() IS NULL"  # the only one in the search_path does not exist
+_LONGEST: Final = 63  # bytes of an identifier (postgresql.org/docs/current/limits.html)
+
+_ChannelBinding: TypeAlias = Literal["disable", "prefer", "require"]
+_Target: TypeAlias = Literal["any", "primary", "standby", "read-write", "read-only", "prefer-standby"]
 
 _PLANS: Final = {
     "plan_cache_mode": "force_generic_plan",  # one plan is enough, whatever the values: planning takes as long again
@@ -48,13 +55,20 @@ class PostgreSQLBackend(SQLBackend):
     """Sessions in PostgreSQL, for any number of processes and machines.
 
     Args:
-        url: `postgresql://user:password@host:5432/database`.
+        url: `postgresql://user:password@host:5432/database`, or the same with `postgres`.  It may name several hosts,
+            separated by commas: they are tried in this order.
         ttl: As in `Backend`.
+        password: The password, if the URL has none.
+        host: The folder of a Unix socket, such as `/var/run/postgresql`, in place of a host in the URL.
+        schema: The schema of the tables, which is created with them; None: the first in the `search_path` of the user.
         pool_size: How many connections at most, in each event loop.
         timeout: Seconds that an operation may take, with all that it waits for; then it is `Unavailable`.  Connecting
             may take 5 of them, and a lock a third.
-        sslmode: `disable`, `require`, or `verify-full`, which is the one that cannot be listened to.
-        sslrootcert: The file with the certificates that `verify-full` trusts; None: the system's.
+        sslmode: As in `tls_context`; only with `verify-full` nobody in the network can listen.
+        sslrootcert: As in `tls_context`.
+        channel_binding: `require`: the server must be verified.  The driver cannot bind to the channel, so this is
+            `verify-full`, which protects against the same attack.  `prefer`, `disable`: no effect.
+        target_session_attrs: Which of several hosts is used (postgresql.org/docs/current/libpq-connect.html).
         prepare: Whether statements are prepared; not behind a pgbouncer, which shares its connections by transaction,
             and takes no settings from those who connect.
         migrate: As in `SQLBackend`.
@@ -70,34 +84,77 @@ class PostgreSQLBackend(SQLBackend):
         url: str,
         *,
         ttl: float | None = None,
+        password: str | None = None,
+        host: str | None = None,
+        schema: str | None = None,
         pool_size: int = 10,
         timeout: float = 30.0,
         sslmode: SSLMode = "disable",
         sslrootcert: str | None = None,
+        channel_binding: _ChannelBinding = "prefer",
+        target_session_attrs: _Target = "any",
         prepare: bool = True,
         migrate: Migrate = "auto",
         sweep: float = 60.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        found = parse_database_url(url, "postgresql", "postgresql://user:password@host:5432/database")
-        host, port = host_and_port(found)
+        found = parse_database_url(
+            url,
+            ("postgresql", "postgres"),
+            "postgresql://user:password@host:5432/database",
+            driver="asyncpg",
+            password=password,
+        )
+        if channel_binding == "require":
+            if sslmode == "disable":
+                raise InvalidInput("channel_binding require needs TLS: set sslmode to verify-full")
+            sslmode = "verify-full"
+        if schema is not None and (not prepare or not schema or len(schema.encode()) > _LONGEST or "\0" in schema):
+            raise InvalidInput(
+                f"schema must be a name of up to {_LONGEST} bytes, and needs prepare=yes: for a pgbouncer, run "
+                "ALTER ROLE ... SET search_path"
+            )
+        context = tls_context(sslmode, sslrootcert)
+        hosts = [(name or "localhost", port or 5432) for name, port in found.hosts]
+        if host is not None:
+            check_socket(found, "host", host, sslmode)
+            hosts = [(host, hosts[0][1] if hosts else 5432)]
         connect = {
-            "host": host,
-            "port": port,
+            "host": [name for name, _ in hosts] or None,  # the driver asks the environment, as libpq does
+            "port": [port for _, port in hosts] or None,
             "user": found.username,
             "password": found.password,
             "database": found.database,
-            "ssl": tls_context(sslmode, sslrootcert) or False,
+            "ssl": "prefer" if sslmode == "prefer" else context or False,
+            "target_session_attrs": target_session_attrs,
         }
-        location = f"{host or 'localhost'}:{port or 5432}/{found.database}"
+        names = ",".join(f"{name}:{port}" for name, port in hosts or [("localhost", 5432)])
+        location = f"{names}/{found.database}" + ("" if schema is None else f", schema {schema!r}")
         super().__init__(
-            _Postgres(f"postgresql {location}", connect, prepare=prepare, pool_size=pool_size, timeout=timeout),
+            _Postgres(
+                f"postgresql {location}", connect, schema=schema, prepare=prepare, pool_size=pool_size, timeout=timeout
+            ),
             ttl=ttl,
             timeout=timeout,
             migrate=migrate,
             sweep=sweep,
             clock=clock,
         )
+
+    instead: ClassVar[Mapping[str, str]] = {
+        "application_name": "leave it out",
+        "connect_timeout": "write timeout, which limits each operation and its connecting",
+        "dbname": "write the database into the URL, after the host",
+        "hostaddr": "write the address into the URL, as the host",
+        "options": "write schema=... for a search_path, and other settings as ALTER ROLE ... SET",
+        "pgbouncer": "write prepare=no",
+        "port": "write the port into the URL, after the host",
+        "ssl": "write sslmode=require or sslmode=verify-full",
+        "sslaccept": "write sslmode=verify-full",
+        "statement_cache_size": "write prepare=no",
+        "user": "write the user into the URL, before the host",
+    }
+    """Options of other programs, and what to write in their place."""
 
     async def scrub(self) -> Sequence[Remainder]:
         """Return what deleted sessions leave on the server; only its administrator can remove that."""
@@ -127,12 +184,22 @@ class _Postgres(Server[_Connection]):
     Args:
         name: As in `Server`.
         options: What asyncpg connects with.
+        schema: The schema of the tables; None: the first in the `search_path`.
         prepare: Whether it may keep statements prepared.
         pool_size: As in `Server`.
         timeout: As in `Server`.
     """
 
-    def __init__(self, name: str, options: dict[str, Any], *, prepare: bool, pool_size: int, timeout: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        options: dict[str, Any],
+        *,
+        schema: str | None,
+        prepare: bool,
+        pool_size: int,
+        timeout: float,
+    ) -> None:
         super().__init__(name, pool_size=pool_size, timeout=timeout)
         self.statements = _statements()
         third = str(int(timeout * 1000 / 3) + 1)  # milliseconds
@@ -140,6 +207,9 @@ class _Postgres(Server[_Connection]):
             "lock_timeout": third,  # so that another try has time
             "idle_in_transaction_session_timeout": third,  # the client is gone: its locks must not outlive its next try
         }
+        self._schema = None if schema is None else '"{}"'.format(schema.replace('"', '""'))  # an identifier
+        if self._schema is not None:
+            settings["search_path"] = self._schema
         kept = {"statement_cache_size": 200, "max_cached_statement_lifetime": 0, "server_settings": settings}
         self._options = options | (kept if prepare else {"statement_cache_size": 0})
         self._prepare = prepare
@@ -228,6 +298,8 @@ class _Postgres(Server[_Connection]):
         async with connection.transaction(isolation="read_committed"):  # or it would not see what it waited for
             await connection.execute("SET LOCAL lock_timeout = 0", timeout=self.left(connection))  # another may migrate
             await connection.execute(f"SELECT pg_advisory_xact_lock({_LOCK})", timeout=self.left(connection))
+            if self._schema is not None and (await self.fetch(connection, _NO_SCHEMA, ()))[0][0]:
+                await connection.execute(f"CREATE SCHEMA {self._schema}", timeout=self.left(connection))
             found = await self._version(connection)
             self.check_version(found, "auto")  # another process may have been quicker, or newer
             for version, step in _migrations.missing(found, self.statements.dialect):

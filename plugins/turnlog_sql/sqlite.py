@@ -142,7 +142,7 @@ class SQLiteBackend(SQLBackend):
 def _path(url: str) -> str:
     """Return the path of the file that a URL for SQLite names."""
     example = "sqlite:///relative/path.db or sqlite:////absolute/path.db"
-    found = parse_database_url(url, "sqlite", example)
+    found = parse_database_url(url, ("sqlite",), example)
     if found.database == ":memory:":
         raise InvalidInput("url names no file: write sqlite:///path.db, or memory:// to keep sessions in memory")
     if found.has_authority:
