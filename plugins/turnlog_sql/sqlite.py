@@ -8,9 +8,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from functools import cache
-from shlex import quote as quote_word
+from shlex import quote
 from typing import Final, Literal, TypeAlias, TypeVar
-from urllib.parse import quote
 
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
@@ -25,6 +24,7 @@ from ._location import parse_database_url
 from ._operations import Row, Steps
 from ._sqlite_connection import Connection, FilesReplaced, refuse_kept
 from ._sqlite_log import hidden_from
+from ._sqlite_paths import path_of, uri_of, url_of
 from ._statements import Statements
 from ._store import SQLBackend
 from ._thread import Locked, Outcome, Work, Worker
@@ -49,7 +49,8 @@ class SQLiteBackend(SQLBackend):
     waits for that thread at the same moment is done in one hop, and the writes among it in one transaction.
 
     Args:
-        url: `sqlite:///relative/path.db` or `sqlite:////absolute/path.db`.  A file that is not there is created for its
+        url: `sqlite:///relative/path.db` or `sqlite:////absolute/path.db`; on Windows, `sqlite:///C:/path.db` or
+            `sqlite:////server/share/path.db`.  A file that is not there is created for its
             owner only (mode 0600); one that is there keeps its mode.
         ttl: As in `Backend`.
         synchronous: `FULL`: an acknowledged turn survives the loss of power.  `NORMAL`: it survives the end of the
@@ -147,7 +148,7 @@ def _path(url: str) -> str:
         raise InvalidInput("url names no file: write sqlite:///path.db, or memory:// to keep sessions in memory")
     if found.has_authority:
         raise InvalidInput(f"url names no file: write {example}")
-    return found.database
+    return path_of(found.database)
 
 
 class _SQLite(Database):
@@ -234,15 +235,7 @@ class _SQLite(Database):
         try:
             if self._creates:
                 _create(self.path)
-            connection = sqlite3.connect(
-                f"file://{quote(self.path)}?mode=rw",
-                uri=True,
-                timeout=0,  # the thread waits, so that it holds up no fork
-                isolation_level=None,
-                check_same_thread=False,  # another thread closes it before a fork
-                cached_statements=_CACHED,
-                factory=Connection,
-            )
+            connection = self._opened("mode=rw")
             connection.text_factory = _text
             connection.execute(f"PRAGMA synchronous={self.synchronous}")
             found = self._version(connection)
@@ -261,6 +254,24 @@ class _SQLite(Database):
             raise
         self._creates = False  # a file that is removed later is not made anew, as if there had been nothing in it
         return connection
+
+    def _opened(self, query: str) -> Connection:
+        """Return a connection to the file as it is; the query is that of a URI for SQLite."""
+        try:
+            return sqlite3.connect(
+                uri_of(self.path, query),
+                uri=True,
+                timeout=0,  # the thread waits, so that it holds up no fork
+                isolation_level=None,
+                check_same_thread=False,  # another thread closes it before a fork
+                cached_statements=_CACHED,
+                factory=Connection,
+            )
+        except sqlite3.OperationalError as error:
+            if getattr(error, "sqlite_errorcode", 0) != sqlite3.SQLITE_ERROR:
+                raise
+            text = f"{self.name} cannot be opened: {error}: nothing was stored; check the path in the URL"
+            raise AccessError(text) from error
 
     def _check_log(self) -> None:
         """Refuse a log in which damage hides acknowledged transactions, once, before SQLite removes it."""
@@ -409,14 +420,14 @@ class _SQLite(Database):
         if code == sqlite3.SQLITE_CANTOPEN and os.path.isdir(self.path):
             return AccessError(f"{self.name} is a folder: name a file in it")
         if code == sqlite3.SQLITE_CANTOPEN and self._migrate == "check" and not os.path.exists(self.path):
-            make = f"turnlog migrate --store 'sqlite:///{quote(self.path)}'"
+            make = f"turnlog migrate --store '{url_of(self.path)}'"
             return SchemaError(f"{self.name} is not there; if it is to be made here: {make}", missing=True)
         if code == sqlite3.SQLITE_CANTOPEN and not self._creates and not os.path.exists(self.path):
             return Unavailable(
                 f"{self.name} is not there any more: restore it; or close the store, and open it to begin anew"
             )
         if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN) and (locked := _read_only(self.path)):
-            mend = f"chmod u+w {' '.join(map(quote_word, locked))}"
+            mend = f"chmod u+w {' '.join(map(quote, locked))}"
             text = f"{self.name}: this process may not write to it ({error}): nothing was stored"
             return AccessError(f"{text}; to let its owner write to it: {mend}")
         if code == sqlite3.SQLITE_CANTOPEN:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import traceback
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import pytest
 
-from turnlog import open_store
+from turnlog import AccessError, open_store
+from turnlog.config import parse_url
 from turnlog.errors import ConfigError, InvalidInput
 from turnlog_compression.zstd import ZstdLayer
 from turnlog_memory import MemoryBackend
+from turnlog_sql._sqlite_paths import path_of, uri_of, url_of
 from turnlog_sql._store import SQLBackend
 from turnlog_sql.mysql import MySQLBackend
 from turnlog_sql.postgresql import PostgreSQLBackend
@@ -60,6 +62,37 @@ def test_the_location_is_the_same_in_each_folder(tmp_path: Path, monkeypatch: py
 )
 def test_the_database_that_a_url_names(url: str, name: str) -> None:
     assert store(url)._database.name == name
+
+
+@pytest.mark.parametrize(
+    ("url", "path", "uri"),
+    [
+        ("sqlite:///C:/chats/a%20b.db", r"C:\chats\a b.db", "file:///C:/chats/a%20b.db"),
+        ("sqlite:///c:/a%23%3F.db", r"c:\a#?.db", "file:///c:/a%23%3F.db"),
+        ("sqlite:////server/share/x.db", r"\\server\share\x.db", "file:////server/share/x.db"),
+        ("sqlite:////server/share/a/x.db", r"\\server\share\a\x.db", "file:////server/share/a/x.db"),
+    ],
+)
+def test_paths_of_windows(url: str, path: str, uri: str) -> None:
+    """Without such a machine: as its `abspath` gives them, which makes the slashes of a drive and of a share its own."""
+    found = PureWindowsPath(path_of(parse_url(url).database, windows=True))
+    assert str(found) == path and found.is_absolute()
+    assert uri_of(path, "mode=rw", windows=True) == f"{uri}?mode=rw"
+    assert url_of(path, windows=True) == url
+    assert path_of(parse_url("sqlite:///a/b/x.db").database, windows=True) == "a/b/x.db"
+
+
+def test_paths_of_other_systems() -> None:
+    assert path_of("/server/share/x.db", windows=False) == "/server/share/x.db"
+    assert uri_of("/var/a b?.db", "mode=rw", windows=False) == "file:///var/a%20b%3F.db?mode=rw"
+    assert url_of("/var/a b.db", windows=False) == "sqlite:////var/a%20b.db"
+
+
+async def test_a_path_that_sqlite_cannot_open_needs_no_backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("turnlog_sql.sqlite.uri_of", lambda path, query: f"file://C{path}?{query}")
+    with pytest.raises(AccessError, match="cannot be opened: .*check the path") as caught:
+        await store(f"sqlite:///{tmp_path}/a.db").open()
+    assert "backup" not in str(caught.value)
 
 
 def options(url: str) -> dict[str, Any]:
