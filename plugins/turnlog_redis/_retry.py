@@ -31,9 +31,11 @@ _TEMPORARY: Final = (
 _DENIED: Final = Reason(
     "the server denies access", "set the right user and password in the URL, before the host", permanent=True
 )
+_NO_PERMISSION: Final = Reason("the server denies permission", "grant it to the user in the URL", permanent=True)
 _ONE_NODE: Final = Reason(
     "the server is one node of a cluster", "write redis+cluster:// in place of redis://", permanent=True
 )
+_REPLICA: Final = Reason("the server is a replica, which is read-only", "name its master in the URL", permanent=True)
 _REASONS: Final = {
     "NOAUTH": Reason("the server asks for a password", "set it in the URL, before the host", permanent=True),
     "WRONGPASS": _DENIED,
@@ -42,7 +44,8 @@ _REASONS: Final = {
     "DB index is out of range": Reason(
         "the server has no database of this number", "set another one in the URL", permanent=True
     ),
-    "NOPERM": Reason("the server denies permission", "grant it to the user in the URL", permanent=True),
+    "NOPERM": _NO_PERMISSION,
+    "ERR The user executing the script can't run": _NO_PERMISSION,
     PLAIN: Reason(
         "the server does not use TLS on this port",
         "write redis:// in place of rediss://, or set its TLS port",
@@ -123,7 +126,8 @@ class RetryingServer:
             if not left:
                 return
             if wait is not None:
-                if monotonic() + _PAUSE > until:  # the last answer may say no more than that the time was over
+                # another attempt needs time for its answer; the last one may say no more than that the time was over
+                if monotonic() + 2 * _PAUSE > until:
                     raise self._error(before or wait, unknown=unknown)
                 before = wait
                 await asyncio.sleep(_PAUSE)
@@ -149,6 +153,8 @@ class RetryingServer:
             error: AccessError | OutcomeUnknown | Unavailable = OutcomeUnknown(f"{name}: {said}")
         elif reason := self._reason(said):
             error = reason.error(name, said)
+        elif said.startswith("READONLY") and self.location.kind == "server":  # for as long as an operation may take
+            error = _REPLICA.error(name, said)
         elif (reason := why_unreachable(answer)) and (self.location.kind == "server" or reason.permanent):
             error = reason.error(name)
         else:

@@ -25,10 +25,10 @@ def path_of(database: str, *, windows: bool = _WINDOWS) -> str:
 
 
 def uri_of(path: str, query: str, *, windows: bool = _WINDOWS) -> str:
-    """Return the URI by which SQLite opens an absolute path.
+    r"""Return the URI by which SQLite opens an absolute path.
 
     Args:
-        path: The path: `/var/x.db`; on Windows, `C:\\x.db` or `\\\\server\\share\\x.db`.
+        path: The path: `/var/x.db`; on Windows, `C:\x.db` or `\\server\share\x.db`.
         query: The parameters of the URI.
         windows: Whether the system is Windows.
     """

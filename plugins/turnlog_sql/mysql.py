@@ -28,7 +28,7 @@ from . import _migrations, _upkeep
 from ._database import RESTORE, Migrate
 from ._location import check_socket, host_and_port, parse_database_url
 from ._operations import Row
-from ._refusals import DENIED, NO_DATABASE, NO_PERMISSION
+from ._refusals import DENIED, NO_DATABASE, NO_PERMISSION, READ_ONLY
 from ._server import Failure, Server, in_a_line
 from ._statements import SNAPSHOT, Statements, Value
 from ._store import SQLBackend
@@ -372,7 +372,10 @@ _REASONS: Final[dict[object, Reason]] = {
     1142: NO_PERMISSION,  # ER_TABLEACCESS_DENIED_ERROR
     1143: NO_PERMISSION,  # ER_COLUMNACCESS_DENIED_ERROR
     1227: NO_PERMISSION,  # ER_SPECIFIC_ACCESS_DENIED_ERROR
+    1290: READ_ONLY,  # ER_OPTION_PREVENTS_STATEMENT, such as read_only
     1698: DENIED,  # ER_ACCESS_DENIED_NO_PASSWORD_ERROR
+    1792: READ_ONLY,  # ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION
+    1836: READ_ONLY,  # ER_READ_ONLY_MODE
 }
 """The meanings of refusals."""
 

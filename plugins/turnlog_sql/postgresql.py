@@ -22,7 +22,7 @@ from . import _migrations, _upkeep
 from ._database import RESTORE, Migrate
 from ._location import check_socket, parse_database_url
 from ._operations import Row
-from ._refusals import DENIED, NO_DATABASE, NO_PERMISSION, NO_TLS
+from ._refusals import DENIED, NO_DATABASE, NO_PERMISSION, NO_TLS, READ_ONLY
 from ._server import Failure, Server, in_a_line
 from ._statements import Statements, Value
 from ._store import SQLBackend
@@ -314,6 +314,7 @@ _REASONS: Final = {
     asyncpg.InvalidAuthorizationSpecificationError: DENIED,  # which a wrong password also is
     asyncpg.InvalidCatalogNameError: NO_DATABASE,
     asyncpg.InsufficientPrivilegeError: NO_PERMISSION,
+    asyncpg.ReadOnlySQLTransactionError: READ_ONLY,
 }
 """The meanings of refusals."""
 

@@ -22,7 +22,7 @@ from . import _migrations, _operations, _upkeep
 from ._database import RESTORE, Database, Migrate
 from ._location import parse_database_url
 from ._operations import Row, Steps
-from ._sqlite_connection import Connection, FilesReplaced, refuse_kept
+from ._sqlite_connection import Connection, FilesReplaced, has_log, refuse_kept
 from ._sqlite_log import hidden_from
 from ._sqlite_paths import path_of, uri_of, url_of
 from ._statements import Statements
@@ -231,21 +231,21 @@ class _SQLite(Database):
             )
         refuse_kept(self.path)
         self._check_log()
-        connection: Connection | None = None
+        if os.path.exists(self.path) and not _may_write(self.path):
+            return self._connect_to(self._read_only)
         try:
-            if self._creates:
-                _create(self.path)
-            connection = self._opened("mode=rw")
-            connection.text_factory = _text
-            connection.execute(f"PRAGMA synchronous={self.synchronous}")
-            found = self._version(connection)
-            behind = self.check_version(found, self._migrate)
-            self._use_wal(connection)
-            self._found = self._bring_up(connection) if behind else found
-            connection.execute(_probe())
-            connection.watch(self.path)
+            return self._connect_to(self._writable)
+        except AccessError:
+            if not (os.path.isfile(self.path) and _unwritable(self.path)):  # the folder may be what is read-only
+                raise
+            return self._connect_to(self._read_only)
+
+    def _connect_to(self, opened: Callable[[list[Connection]], None]) -> Connection:
+        made: list[Connection] = []
+        try:
+            opened(made)
         except BaseException as error:
-            if connection is not None:
+            for connection in made:
                 connection.close()
             if isinstance(error, UnicodeDecodeError):  # the text of an error that the tables' own text is part of
                 raise CorruptRecord(f"the database {self.name} is damaged: {error}") from error
@@ -253,7 +253,38 @@ class _SQLite(Database):
                 raise self._translated(error) from error
             raise
         self._creates = False  # a file that is removed later is not made anew, as if there had been nothing in it
-        return connection
+        return made[0]
+
+    def _writable(self, made: list[Connection]) -> None:
+        """Open the file, or create it, and put the connection into `made`."""
+        if self._creates:
+            _create(self.path)
+        connection = self._opened("mode=rw")
+        made.append(connection)
+        connection.execute(f"PRAGMA synchronous={self.synchronous}")
+        found = self._version(connection)
+        behind = self.check_version(found, self._migrate)
+        self._use_wal(connection)
+        self._found = self._bring_up(connection) if behind else found
+        connection.execute(_probe())
+        connection.watch(self.path)
+
+    def _read_only(self, made: list[Connection]) -> None:
+        """Open a file that this process may not write to, without creating any file next to it.
+
+        Without a log no process writes to the file, and SQLite need not lock it; `Connection.check` notices the log of
+        one that begins to.  SQLite would otherwise create the log, which its writers then may not write to.
+        """
+        logged = has_log(self.path)
+        connection = self._opened("mode=ro&readonly_shm=1" if logged else "mode=ro&immutable=1")
+        made.append(connection)
+        self._found = self._version(connection)
+        self.check_version(self._found, "check")
+        connection.execute(_probe())
+        if logged:
+            connection.watch(self.path)
+        else:
+            connection.freeze(self.path)
 
     def _opened(self, query: str) -> Connection:
         """Return a connection to the file as it is; the query is that of a URI for SQLite."""
@@ -357,7 +388,7 @@ class _SQLite(Database):
         outcomes = [self._alone(connection, work, _drive) for work in works]
         try:
             connection.check()
-        except FilesReplaced as error:  # the answers might be old
+        except sqlite3.OperationalError as error:  # the answers might be old
             return self._all_of(works, error)
         return outcomes
 
@@ -426,7 +457,7 @@ class _SQLite(Database):
             return Unavailable(
                 f"{self.name} is not there any more: restore it; or close the store, and open it to begin anew"
             )
-        if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN) and (locked := _read_only(self.path)):
+        if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN) and (locked := _unwritable(self.path)):
             mend = f"chmod u+w {' '.join(map(quote, locked))}"
             text = f"{self.name}: this process may not write to it ({error}): nothing was stored"
             return AccessError(f"{text}; to let its owner write to it: {mend}")
@@ -438,11 +469,16 @@ class _SQLite(Database):
         return Unavailable(f"{self.name}: {error}: nothing was stored")
 
 
-def _read_only(path: str) -> list[str]:
+def _unwritable(path: str) -> list[str]:
     """Return which of the file and its folder this process may not write to."""
     path = os.path.realpath(path)
     places = [place for place in (path, os.path.dirname(path)) if os.path.exists(place)]
-    return [place for place in places if not os.access(place, os.W_OK)]
+    return [place for place in places if not _may_write(place)]
+
+
+def _may_write(path: str) -> bool:
+    """Return whether this process may write to a file or a folder, by the user that the system checks."""
+    return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def _create(path: str) -> None:

@@ -709,8 +709,9 @@ def test_plugins_says_what_cannot_be_used_and_why(monkeypatch: Any, capsys: Any)
     assert faults == {
         (
             "turnlog.backends",
-            "mysql",
-        ): "backend 'mysql' needs asyncmy, which is not installed: pip install 'turnlog[mysql]'"
+            name,
+        ): f"backend {name!r} needs asyncmy, which is not installed: pip install 'turnlog[mysql]'"
+        for name in ("mariadb", "mysql")
     }
 
 

@@ -74,7 +74,7 @@ def test_the_database_that_a_url_names(url: str, name: str) -> None:
     ],
 )
 def test_paths_of_windows(url: str, path: str, uri: str) -> None:
-    """Without such a machine: as its `abspath` gives them, which makes the slashes of a drive and of a share its own."""
+    """Without such a machine, whose `abspath` gives these paths."""
     found = PureWindowsPath(path_of(parse_url(url).database, windows=True))
     assert str(found) == path and found.is_absolute()
     assert uri_of(path, "mode=rw", windows=True) == f"{uri}?mode=rw"
@@ -90,7 +90,7 @@ def test_paths_of_other_systems() -> None:
 
 async def test_a_path_that_sqlite_cannot_open_needs_no_backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("turnlog_sql.sqlite.uri_of", lambda path, query: f"file://C{path}?{query}")
-    with pytest.raises(AccessError, match="cannot be opened: .*check the path") as caught:
+    with pytest.raises(AccessError, match=r"cannot be opened: .*check the path") as caught:
         await store(f"sqlite:///{tmp_path}/a.db").open()
     assert "backup" not in str(caught.value)
 
