@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str] | None) -> int:
-    from ._output import OutputFailed, Results, drop, tell
+    from ._output import OutputFailed, ReaderGone, Results, drop, tell
 
     try:
         import cyclopts  # noqa: F401 - imported here, so that without the extra there is a sentence and no traceback
@@ -50,7 +50,7 @@ def _main(argv: Sequence[str] | None) -> int:
             results.flush()
     except KeyboardInterrupt:
         return Code.INTERRUPTED
-    except BrokenPipeError:  # whoever read our output has seen enough
+    except ReaderGone:  # whoever read our output has seen enough
         drop(sys.stdout)
         return Code.BROKEN_PIPE
     except OutputFailed as error:

@@ -122,8 +122,7 @@ def run(arguments: Sequence[str]) -> int:
 
     Raises:
         KeyboardInterrupt: Ctrl-C.
-        BrokenPipeError: Nobody reads standard output any more.
-        OutputFailed: It cannot be written.
+        OutputFailed: Standard output cannot be written.
     """
     end = list(arguments).index("--") if "--" in arguments else len(arguments)  # what follows is no option
     words = [word for place, word in enumerate(arguments) if word != _DEBUG or place > end]
@@ -137,9 +136,9 @@ def run(arguments: Sequence[str]) -> int:
     except CycloptsError as error:
         complain(_usage(error))
         return Code.USAGE
-    except (OutputFailed, BrokenPipeError):
+    except (OutputFailed, KeyboardInterrupt):
         raise
-    except Exception as error:  # noqa: BLE001 - a plugin may raise anything, and people get a sentence
+    except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, and people get a sentence
         if len(words) < len(arguments):
             explain(mask("".join(format_exception(error)), _store_in(words)))
         said = mask(str(error) or type(error).__name__, _store_in(words))

@@ -23,7 +23,7 @@ from ._copy import copy as copy_sessions
 from ._damage import each_of
 from ._export import Exported
 from ._export import export as export_sessions
-from ._import import STORE_IS_GONE, Imported, Importer
+from ._import import STORE_IS_GONE, Imported, Importer, Read
 from ._report import complain, counted, on_one_line, progress
 from ._turn_rule import load_turn_rule
 
@@ -87,7 +87,7 @@ async def _export(
                     damaged = await _write(lines, _write_standard_output())
                 else:
                     with _whole_file(output) as file:
-                        damaged = await _write(lines, file.write)
+                        damaged = await _write(lines, _writer(file, output))
             except asyncio.CancelledError:  # Ctrl-C
                 rest = "the output is not complete" if output is None else f"{output} is as it was"
                 complain(f"stopped after {counted(done.sessions, 'session')}: {rest}; run it again from the beginning")
@@ -118,6 +118,14 @@ async def _write(lines: AsyncIterator[bytes], write: Callable[[bytes], object]) 
     return None
 
 
+def _writer(file: BinaryIO, path: str) -> Callable[[bytes], object]:
+    def write(line: bytes) -> None:
+        with _fails_as(path, "written"):
+            file.write(line)
+
+    return write
+
+
 def _write_standard_output() -> Callable[[bytes], object]:
     if sys.stdout.isatty():  # other characters may control a terminal; JSON says them in ASCII, too
         return lambda line: sys.stdout.write(_ascii(line.decode()))
@@ -137,26 +145,31 @@ def _whole_file(path: str) -> Iterator[BinaryIO]:
     """Yield a file that takes the place of `path` once it is complete; a device or a pipe is written to as it is."""
     target = os.path.realpath(path)  # a link stays, and what it leads to is replaced
     folder, name = os.path.split(target)
-    try:
+    temporary = None
+    with _fails_as(path, "written"):
         if os.path.exists(target) and not os.path.isfile(target):
-            with open(target, "wb") as file:  # a folder is refused here
-                yield file
-            return
-        handle, temporary = tempfile.mkstemp(prefix=f".{name[:50]}.", dir=folder)  # its mode is 0600
+            file = open(target, "wb")  # noqa: SIM115 - a folder is refused here
+        else:
+            handle, temporary = tempfile.mkstemp(prefix=f".{name[:50]}.", dir=folder)  # its mode is 0600
+            file = open(handle, "wb")  # noqa: SIM115
+    try:
         try:
-            with open(handle, "wb") as file:
-                yield file
+            yield file
+            with _fails_as(path, "written"):
                 file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, target)
-        except BaseException:
+                if temporary is not None:
+                    os.fsync(file.fileno())
+        finally:
+            with _fails_as(path, "written"):
+                file.close()
+        if temporary is not None:
+            with _fails_as(path, "written"):
+                os.replace(temporary, target)
+    except BaseException:
+        if temporary is not None:
             with suppress(FileNotFoundError):
                 os.unlink(temporary)
-            raise
-    except OSError as error:
-        if isinstance(error, TurnlogError):
-            raise
-        raise TurnlogError(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise
 
 
 def _refuse_database(path: str) -> None:
@@ -224,28 +237,41 @@ def _import(
         begins_turn=begins,
         one_namespace=namespace is not None or _names_namespace(store),
     )
-    try:
-        with _opened(file) as opened:
-            return _import_from(opened, "standard input" if file == "-" else file, importer)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        if isinstance(error, TurnlogError):
-            raise
-        complain(f"{file}: cannot be read: {error.strerror or error}")
-        return 1
+    with _opened(file) as opened:
+        return _import_from(opened, "standard input" if file == "-" else file, importer)
 
 
 @contextmanager
 def _opened(path: str) -> Iterator[BinaryIO]:
     if path == "-":
         if sys.stdin is None:
-            raise OSError("standard input is closed")
+            raise TurnlogError("-: cannot be read: standard input is closed")
         yield sys.stdin.buffer
     else:
-        # the name as it was typed, whatever the locale
-        with open(path.encode("utf-8", "surrogateescape"), "rb") as file:
+        with _fails_as(path, "read"):
+            # the name as it was typed, whatever the locale
+            file = open(path.encode("utf-8", "surrogateescape"), "rb")  # noqa: SIM115 - only the opening is of the file
+        with file:
             yield file
+
+
+@contextmanager
+def _fails_as(path: str, done: str) -> Iterator[None]:
+    """Report a system error about a file; one of a store is not about the file."""
+    try:
+        yield
+    except OSError as error:
+        raise TurnlogError(f"{path}: cannot be {done}: {error.strerror or error}") from error
+
+
+def _pieces(importer: Importer, file: BinaryIO, name: str) -> Iterator[Read]:
+    pieces = importer.read(file)
+    while True:
+        with _fails_as(name, "read"):
+            piece = next(pieces, None)
+        if piece is None:
+            return
+        yield piece
 
 
 def _import_from(file: BinaryIO, name: str, importer: Importer) -> int:
@@ -254,7 +280,7 @@ def _import_from(file: BinaryIO, name: str, importer: Importer) -> int:
     with asyncio.Runner() as runner, progress("import", total=_size(file)) as show:
         runner.run(root.open())
         try:
-            for read in importer.read(file):
+            for read in _pieces(importer, file, name):
                 line, seen = read.line, seen or read.found is not None
                 try:
                     result = None if read.found is None else runner.run(importer.put(read))
@@ -359,10 +385,6 @@ async def _copy(
             except asyncio.CancelledError:  # Ctrl-C
                 complain(f"stopped after {counted(copied, 'session')}; to continue, run the same command again")
                 raise
-            except OSError as error:
-                if isinstance(error, TurnlogError):
-                    raise
-                raise TurnlogError(f"{state}: cannot be used: {error.strerror or error}") from error
     print(
         f"{counted(totals.sessions, 'session')} in {counted(totals.passes, 'pass')}: "
         f"{totals.copied} copied, {totals.removed} removed, {totals.different} different, {totals.failed} failed; "

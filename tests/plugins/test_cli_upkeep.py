@@ -399,7 +399,7 @@ def test_doctor_says_how_to_mend_what_denies_access(tmp_path: Path, monkeypatch:
     assert main(["migrate", f"--store=sqlite:///{file}"]) == 0
     # the tests may run as root, who may write to any file
     monkeypatch.setattr(sqlite3, "connect", lambda name, **more: connect(name.replace("=rw", "=ro"), **more))
-    monkeypatch.setattr(os, "access", lambda place, mode: place != file and access(place, mode))
+    monkeypatch.setattr(os, "access", lambda place, mode, **more: place != file and access(place, mode, **more))
     out = printed(capsys, "doctor", f"--store=sqlite:///{file}", code=3)
     assert f"to let its owner write to it: chmod u+w {file}\n" in out
 
@@ -694,6 +694,57 @@ def test_any_error_is_one_sentence_without_passwords(monkeypatch: Any, capsys: A
     monkeypatch.delenv("TURNLOG_STORE_URL")
     assert "hunter2" not in refused(capsys, "list", "--store", "redis://:hunter2@h", code=1)
     assert "hunter2" not in refused(capsys, "list", "--store=redis://:hunter2@h", code=1)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(5, "Input/output error"), BrokenPipeError(32, "Broken pipe"), asyncio.CancelledError(), SystemExit(0)],
+    ids=repr,
+)
+@pytest.mark.parametrize(
+    ("method", "arguments"),
+    [
+        ("open", ["list"]),
+        ("page", ["list"]),
+        ("read", ["show", "s"]),
+        ("delete", ["erase", "s", "--yes"]),
+        ("commit", ["edit", "s", "--owner=ann"]),
+        ("namespaces", ["namespaces"]),
+        ("totals", ["stats"]),
+        ("page", ["export", "-o", "FILE"]),
+        ("close", ["import", "FILE"]),
+    ],
+)
+def test_a_backend_may_raise_anything(
+    method: str, arguments: list[str], error: BaseException, tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    """It is neither the end of the reader of the output, nor the fault of a file, nor Ctrl-C."""
+    file = tmp_path / "file"
+    file.write_text('{"session_id": "t", "messages": []}\n')
+    backend = KeptBackend()
+    append(Store(backend), "s", user("x"))
+
+    async def fails(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(backend, method, fails)
+    use(monkeypatch, backend)
+    assert main([word.replace("FILE", str(file)) for word in arguments]) == 1
+    err = capsys.readouterr().err.splitlines()[-1]
+    assert err.startswith(f"turnlog: {type(error).__name__}: ")
+    assert err.endswith("this is a fault of turnlog or of a plugin; --debug shows where")
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["list", "show s", "search x", "namespaces", "verify", "check", "stats", "doctor", "export", "sweep", "erase s"],
+)
+def test_commands_that_need_a_store_make_no_file(command: str, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = [*command.split(), *(["--yes"] if "erase" in command else [])]
+    assert main([*words, "--store", "sqlite:///none.db"]) == 3
+    assert "none.db" in "".join(capsys.readouterr())
+    assert not list(tmp_path.iterdir())
 
 
 def test_debug_is_a_word_behind_two_hyphens(shops: Kept, capsys: Any) -> None:
