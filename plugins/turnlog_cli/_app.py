@@ -122,7 +122,6 @@ def run(arguments: Sequence[str]) -> int:
 
     Raises:
         KeyboardInterrupt: Ctrl-C.
-        BrokenPipeError: The reader of standard output has closed the pipe.
         OutputFailed: Standard output cannot be written.
     """
     end = list(arguments).index("--") if "--" in arguments else len(arguments)  # no options follow after "--"
@@ -137,9 +136,9 @@ def run(arguments: Sequence[str]) -> int:
     except CycloptsError as error:
         complain(_usage(error))
         return Code.USAGE
-    except (OutputFailed, BrokenPipeError):
+    except (OutputFailed, KeyboardInterrupt):
         raise
-    except Exception as error:  # noqa: BLE001 - a plugin may raise anything, and users get one line
+    except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, and users get one line
         if len(words) < len(arguments):
             explain(mask("".join(format_exception(error)), _store_in(words)))
         said = mask(str(error) or type(error).__name__, _store_in(words))

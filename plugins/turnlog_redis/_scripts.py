@@ -130,7 +130,9 @@ local function look(key, header, touch, default)
   -- a damaged time to live must not end the session
   if touch ~= '1' or #header < {HEADER["owner"]} then return redis.call('PTTL', key) end
   if bit.tobit((struct.unpack('>I4', header, {HEADER["sum"]}))) ~= sum(header) then return redis.call('PTTL', key) end
-  return extend(key, header, default)
+  -- a replica, or a user without the right, moves no expiry
+  local moved, left = pcall(function() return extend(key, header, default) end)
+  return moved and left or redis.call('PTTL', key)
 end
 
 -- the index of the first record whose number at an offset is at least the wanted one
@@ -540,7 +542,8 @@ if header then
     return {MOVED}
   end
 end
-redis.call('ZREM', KEYS[2], member)
+-- a replica, or a user without the permission, keeps the entry
+if type(redis.pcall('ZREM', KEYS[2], member)) == 'table' then return 0 end
 -- also remove the entry from the other index: without this entry, nothing leads to it
 local other = whose ~= '' and whose or string.sub(member, #session + 2)
 if not (header and owner_in(header) == other) then
@@ -590,7 +593,7 @@ while #found < tonumber(limit) do
   if #names == 0 then break end
   for _, name in ipairs(names) do
     if redis.pcall('EXISTS', index .. name) == 0 then
-      redis.call('ZREM', KEYS[1], name)
+      redis.pcall('ZREM', KEYS[1], name)
     else
       found[#found + 1] = name
     end

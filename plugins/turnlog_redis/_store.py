@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from time import monotonic
-from typing import Any, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
 import msgspec
 from redis.asyncio import Redis, RedisCluster
@@ -52,7 +52,7 @@ from . import _layout, _scripts, _upkeep
 from ._commit_plan import CommitPlan, Seen, commit_plan, receipt_of
 from ._connection import Argument, Command
 from ._layout import Keys, keys_of
-from ._location import location_of_client, location_of_url
+from ._location import Requires, location_of_client, location_of_url
 from ._retry import RetryingServer
 from ._scripts import Script
 from ._writer import Waiting, Writer
@@ -106,15 +106,18 @@ class RedisBackend(Backend):
     Args:
         url: `redis://user:password@host:6379/0`, `rediss://...` with TLS, `unix:///path/to/socket`,
             `redis+sentinel://host:26379,host2:26379/0`, `redis+cluster://host:6379,host2:6379`, or the latter two with
-            `rediss+`; None: pass a `client`.
+            `rediss+`; None: pass a `client`.  `valkey` and `valkeys` mean the same as `redis` and `rediss`.
         ttl: As in `Backend`; measured by the server's clock.
+        password: The password of the servers, if the URL has none.
         timeout: Limit of the duration of an operation in seconds.  After it, the operation raises `Unavailable` or
             `OutcomeUnknown`.  A connection attempt takes at most 5 of these seconds.
         db: The number of the database, if the URL has none; None: 0.
         service: The name of the master that the sentinels watch.
-        sslmode: `disable`, `require` or `verify-full`; only `verify-full` is safe against an attacker in the network.
+        sslmode: As in `tls_context`, without `prefer`; only `verify-full` is safe against an attacker in the network.
             None: `verify-full` with `rediss://`, and `disable` otherwise.
-        sslrootcert: The file of the certificates that `verify-full` trusts; None: the certificates of the system.
+        sslrootcert: As in `tls_context`.
+        ssl_cert_reqs: The name of two modes in redis-py, with `rediss://`: `required` is `verify-full`, and `none` is
+            `require`.
         client: A client whose settings the backend uses instead of a URL.  The backend opens its own connections, and
             does not close the client.
         clock: The time of turns; the server's clock sets the times of sessions.
@@ -128,11 +131,13 @@ class RedisBackend(Backend):
         url: str | None = None,
         *,
         ttl: float | None = None,
+        password: str | None = None,
         timeout: float = 30.0,
         db: int | None = None,
         service: str = "mymaster",
         sslmode: SSLMode | None = None,
         sslrootcert: str | None = None,
+        ssl_cert_reqs: Requires | None = None,
         client: Redis | RedisCluster | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -142,9 +147,20 @@ class RedisBackend(Backend):
         if (url is None) == (client is None):
             raise InvalidInput("RedisBackend needs either a url or a client, not both")
         if url is not None:
-            location = location_of_url(url, service=service, db=db, mode=sslmode, root=sslrootcert)
-        elif (db, sslmode, sslrootcert) != (None, None, None):
-            raise InvalidInput("db, sslmode and sslrootcert cannot be combined with client: set them in the client")
+            location = location_of_url(
+                url,
+                service=service,
+                db=db,
+                mode=sslmode,
+                root=sslrootcert,
+                password=password,
+                reqs=ssl_cert_reqs,
+            )
+        elif {password, db, sslmode, sslrootcert, ssl_cert_reqs} != {None}:
+            raise InvalidInput(
+                "db, password, sslmode, sslrootcert and ssl_cert_reqs cannot be combined with client: set them in the "
+                "client"
+            )
         else:
             location = location_of_client(client)
         self._timeout = float(timeout)
@@ -152,6 +168,24 @@ class RedisBackend(Backend):
         self._writers: PerLoop[Writer] = PerLoop(lambda: Writer(location.name))
         self._seen: BoundedMap[Key, Seen] = BoundedMap(_SEEN)
         self._closed = True
+
+    instead: ClassVar[Mapping[str, str]] = {
+        "decode_responses": "leave it out",
+        "family": "leave it out",
+        "health_check_interval": "leave it out",
+        "master_name": "write service",
+        "max_connections": "leave it out: the tasks of an event loop share a connection",
+        "protocol": "leave it out",
+        "sentinel_master": "write service",
+        "service_name": "write service",
+        "socket_connect_timeout": "write timeout, which limits each operation and its connecting",
+        "socket_timeout": "write timeout, which limits each operation and its connecting",
+        "ssl": "write rediss:// in place of redis://",
+        "ssl_ca_certs": "write sslrootcert",
+        "ssl_check_hostname": "write sslmode=verify-ca",
+        "username": "write the user into the URL, before the host",
+    }
+    """Options of other programs, and what to write in their place."""
 
     async def open(self) -> None:
         await super().open()

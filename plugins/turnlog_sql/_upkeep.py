@@ -15,13 +15,13 @@ from datetime import UTC, datetime
 from math import ceil
 from shlex import quote
 from typing import Any, Final
-from urllib.parse import quote as url_quote
 
 from sqlalchemy import text
 
 from turnlog.values import Finding, Remainder
 
 from ._operations import Steps
+from ._sqlite_paths import url_of
 from ._statements import Statement, Statements
 
 _TABLES: Final = ("turnlog_records", "turnlog_changes", "turnlog_metadata", "turnlog_sessions")
@@ -64,7 +64,7 @@ def expired_in_sqlite(path: str, count: int, until: float) -> list[Remainder]:
 
 
 def _sweep_now(path: str) -> str:
-    return f"turnlog sweep --now --store {quote(f'sqlite:///{url_quote(path)}')}"
+    return f"turnlog sweep --now --store {quote(url_of(path))}"
 
 
 def remainders_of_sqlite(path: str, *, why: str) -> list[Remainder]:
@@ -176,7 +176,7 @@ def remainders_of_mysql(name: str, settings: Sequence[Any]) -> list[Remainder]:
             Remainder(
                 f"the binary log of {name}, and its replicas",
                 "its files expire (expire_logs_days, binlog_expire_logs_seconds), or all replicas have read them",
-                # the server keeps a file that it closed in this second, or for which InnoDB has not made a checkpoint yet
+                # the server keeps a file that it closed in this second, or for which InnoDB has no checkpoint yet
                 "FLUSH BINARY LOGS; DO SLEEP(3); PURGE BINARY LOGS BEFORE NOW()",
             )
         )

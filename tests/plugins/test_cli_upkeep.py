@@ -399,7 +399,7 @@ def test_doctor_names_the_remedy_when_access_is_denied(tmp_path: Path, monkeypat
     assert main(["migrate", f"--store=sqlite:///{file}"]) == 0
     # the tests may run as root, which may write to any file
     monkeypatch.setattr(sqlite3, "connect", lambda name, **more: connect(name.replace("=rw", "=ro"), **more))
-    monkeypatch.setattr(os, "access", lambda place, mode: place != file and access(place, mode))
+    monkeypatch.setattr(os, "access", lambda place, mode, **more: place != file and access(place, mode, **more))
     out = printed(capsys, "doctor", f"--store=sqlite:///{file}", code=3)
     assert f"to allow its owner to write to it, run: chmod u+w {file}\n" in out
 
@@ -696,6 +696,57 @@ def test_any_error_is_one_sentence_without_passwords(monkeypatch: Any, capsys: A
     assert "hunter2" not in refused(capsys, "list", "--store=redis://:hunter2@h", code=1)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [OSError(5, "Input/output error"), BrokenPipeError(32, "Broken pipe"), asyncio.CancelledError(), SystemExit(0)],
+    ids=repr,
+)
+@pytest.mark.parametrize(
+    ("method", "arguments"),
+    [
+        ("open", ["list"]),
+        ("page", ["list"]),
+        ("read", ["show", "s"]),
+        ("delete", ["erase", "s", "--yes"]),
+        ("commit", ["edit", "s", "--owner=ann"]),
+        ("namespaces", ["namespaces"]),
+        ("totals", ["stats"]),
+        ("page", ["export", "-o", "FILE"]),
+        ("close", ["import", "FILE"]),
+    ],
+)
+def test_a_backend_may_raise_anything(
+    method: str, arguments: list[str], error: BaseException, tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    """The command takes it neither for a closed pipe, nor for a fault of a file, nor for Ctrl-C."""
+    file = tmp_path / "file"
+    file.write_text('{"session_id": "t", "messages": []}\n')
+    backend = KeptBackend()
+    append(Store(backend), "s", user("x"))
+
+    async def fails(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(backend, method, fails)
+    use(monkeypatch, backend)
+    assert main([word.replace("FILE", str(file)) for word in arguments]) == 1
+    err = capsys.readouterr().err.splitlines()[-1]
+    assert err.startswith(f"turnlog: {type(error).__name__}: ")
+    assert err.endswith("this is a bug in turnlog or in a plugin; --debug shows a traceback")
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["list", "show s", "search x", "namespaces", "verify", "check", "stats", "doctor", "export", "sweep", "erase s"],
+)
+def test_commands_that_need_a_store_make_no_file(command: str, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = [*command.split(), *(["--yes"] if "erase" in command else [])]
+    assert main([*words, "--store", "sqlite:///none.db"]) == 3
+    assert "none.db" in "".join(capsys.readouterr())
+    assert not list(tmp_path.iterdir())
+
+
 def test_debug_after_two_hyphens_is_a_word(shops: Kept, capsys: Any) -> None:
     append(shops, "three", user("how do I use --debug?"))
     assert printed(capsys, "search", "--", "--debug").startswith("three\t")
@@ -709,8 +760,9 @@ def test_plugins_names_unusable_plugins_with_the_reason(monkeypatch: Any, capsys
     assert faults == {
         (
             "turnlog.backends",
-            "mysql",
-        ): "backend 'mysql' needs asyncmy, which is not installed: pip install 'turnlog[mysql]'"
+            name,
+        ): f"backend {name!r} needs asyncmy, which is not installed: pip install 'turnlog[mysql]'"
+        for name in ("mariadb", "mysql")
     }
 
 

@@ -7,7 +7,8 @@ query is ignored.  A source that sets a key twice, in the query and outside of t
 A file that is only found in the working directory is ignored if an argument names the store.  An option of a backend is
 ignored if its source names the URL of another backend, or if the chosen backend does not have the option.
 
-Messages never contain a URL, because it may hold a password.  The password is masked in errors of plugins.
+Messages never contain a URL, because it may hold a password.  The password is masked in errors of plugins.  A backend
+with the option `password` also takes it from the file that `password_file` names.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from ..layers import Layer
 from ..store import Store
 from .nearest import nearest
 from .options import Given, Option, options_of, signature_of
+from .passwords import PASSWORD_FILE, read_password, with_password_file
 from .plugins import find_backend, find_layer
 from .sources import GENERIC, Source, arguments_given, file_given, twice
 from .url import URL, options_in, read_url
@@ -42,7 +44,7 @@ class _Settings(NamedTuple):
 
     Attributes:
         url: The URL in effect.
-        location: The parts of the URL.
+        location: The parts of the URL, with the password, wherever it comes from.
         kind: The backend that the URL names.
         has: The options of that backend.
         given: All settings in effect, `url` included.
@@ -128,7 +130,7 @@ def _merge(arguments: Source, config: object) -> _Settings:
     location = read_url(url)
     query = options_in(location, url)
     kind = find_backend(location.scheme)
-    has = options_of(kind)
+    has = with_password_file(options_of(kind))
     given: Source = {}
     replaced: list[Given] = []
     below = False
@@ -148,7 +150,7 @@ def _merge(arguments: Source, config: object) -> _Settings:
         below = below or source is holder
     for other in replaced:
         _warn_of_query(other, url, given)
-    return _Settings(url, location, kind, has, given)
+    return _Settings(url, read_password(location, url, given, has), kind, has, given)
 
 
 def _scheme(url: Given) -> str:
@@ -180,7 +182,7 @@ def _build(settings: _Settings, *, existing: bool = False) -> Store:
     layers = _layers(given.get("layers"))
     warn_of_unknown((*GENERIC, *has), {key: str(name.value) for layer, _, name in layers for key in options_of(layer)})
     _check_whose(options, has, layers)
-    arguments = _arguments(kind, options, ("url", "layers", *_OF_STORE))
+    arguments = _arguments(kind, options, ("url", "layers", *_OF_STORE, *({PASSWORD_FILE} & {*has})))
     if existing and "migrate" in has and "check" in has["migrate"].choices:
         arguments["migrate"] = "check"
     if existing and "sweep" in has and has["sweep"].kind is float:
@@ -197,6 +199,10 @@ def _place(backend: type[Backend], location: URL, url: Given) -> tuple[str, ...]
     names = [p.name for p in parameters if p.default is p.empty] or [p.name for p in parameters[:1]]
     if names == ["url"]:
         return (location.base,)
+    if location.driver:
+        raise ConfigError(
+            f"{url.where}: {location.scheme} has no drivers to choose from: leave the + out of the scheme"
+        )
     if names == ["path"]:
         return (_path(location, url),)
     if names:
@@ -265,6 +271,9 @@ def _arguments(maker: type, given: Source, beside: Sequence[str]) -> dict[str, o
     for key, value in given.items():
         if key not in options:
             known = sorted({*options, *beside})
+            instead = getattr(maker, "instead", {}).get(key)
+            if instead is not None:
+                raise ConfigError(f"{value.where}: {maker.__name__} has no such option: {instead}")
             raise ConfigError(
                 f"{value.where}: {maker.__name__} has no such option; the options are {', '.join(known)}"
                 f"{nearest(key, known)}"

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple, TypeAlias
 
 from ..errors import ConfigError
+from .expand import expanded
 from .nearest import nearest
 from .options import Given
 from .warn import warn_once
@@ -154,7 +155,11 @@ def _store(contents: _Contents) -> Source:
     store = contents.tables.get(_STORE, {})
     if not isinstance(store, Mapping):
         raise ConfigError(f"{contents.where}store must be a table, not {type(store).__name__}")
-    return {str(key): Given(value, f"{contents.where}store.{_shown(key)}", text=False) for key, value in store.items()}
+    found: Source = {}
+    for key, value in store.items():
+        where = f"{contents.where}store.{_shown(key)}"
+        found[str(key)] = Given(expanded(value, where), where, text=False)
+    return found
 
 
 def _shown(key: object) -> str:

@@ -18,7 +18,7 @@ from .options import Given
 
 _URL: Final = re.compile(r"([a-z][a-z0-9+.\-]+)://([^?#]*)(?:\?([^#]*))?", re.IGNORECASE)
 _HOST: Final = re.compile(r"(?:\[([0-9a-f:.]+(?:%[^\[\]]+)?)\]|([^\[\]:]*))(?::([0-9]{1,5}))?", re.IGNORECASE)
-_KEY: Final = re.compile(r"[a-z][a-z0-9_]*", re.IGNORECASE)
+_KEY: Final = re.compile(r"[a-z][a-z0-9_\-]*", re.IGNORECASE)
 _EXAMPLES: Final = "write it like sqlite:///chat.db or memory://"
 
 
@@ -57,6 +57,18 @@ class URL(msgspec.Struct, frozen=True, kw_only=True):
     def has_authority(self) -> bool:
         """True if the URL names a user, a password or a host."""
         return bool(self.hosts) or self.username is not None or self.password is not None
+
+    def with_password(self, password: str | None) -> URL:
+        """Return the URL with a password that was given in another place; None: the URL itself.
+
+        Raises:
+            InvalidInput: The URL has a password, too.
+        """
+        if password is None:
+            return self
+        if self.password is not None:
+            raise InvalidInput("password is given twice, in the URL as well: remove one of them")
+        return msgspec.structs.replace(self, password=password)
 
     def masked(self, text: str) -> str:
         """Return a text with `***` in place of the password, decoded or as it is written in the URL."""
