@@ -60,9 +60,7 @@ class Layer(Backend):
 
     def __init__(self, inner: Backend) -> None:
         if not isinstance(inner, Backend):
-            raise InvalidInput(
-                f"inner must be a Backend, not {type(inner).__name__}: give the layer a backend, and the layer to Store"
-            )
+            raise wrong_backend(inner, type(self).__name__)
         _check_position(type(self), inner)
         super().__init__(ttl=inner.ttl, clock=inner.clock)
         self.inner = inner
@@ -162,6 +160,23 @@ def stack_of(backend: Backend) -> Iterator[Backend]:
     yield backend
 
 
+def wrong_backend(given: object, layer: str = "") -> InvalidInput:
+    """Return the error for an argument that is not a backend.
+
+    Args:
+        given: The argument.
+        layer: The name of the layer that it was given to; empty: it was given to `Store`.
+    """
+    made = f"Store({layer}(backend))" if layer else "Store(backend)"
+    hint = f"write {made} with a backend such as MemoryBackend()"
+    if isinstance(given, str):
+        name = f", with layers={layer.lower().removesuffix('layer')} in it" if layer else ""
+        hint = f"for a URL, call open_store(url){name}"
+    elif isinstance(getattr(given, "backend", None), Backend):
+        hint = f"write {made.replace('backend', 'store.backend')} to use the backend of that store"
+    return InvalidInput(f"{layer or 'Store'} needs a Backend, not {type(given).__name__}: {hint}")
+
+
 def _check_position(outer: type[Layer], inner: Backend) -> None:
     """Refuse a layer over one that must be outside it, or over another one at the same position.
 
@@ -177,12 +192,12 @@ def _check_position(outer: type[Layer], inner: Backend) -> None:
         name, below = type(layer).__name__, layer.position
         if POSITIONS.index(below) < rank:
             raise InvalidInput(
-                f"{outer.__name__} ({outer.position}) cannot be over {name} ({below}): the order is "
-                f"{', '.join(POSITIONS)}, outermost first; put {name} before it"
+                f"{outer.__name__} ({outer.position}) cannot wrap {name} ({below}): write "
+                f"{name}({outer.__name__}(backend)); the order of positions is {', '.join(POSITIONS)}"
             )
         if below == outer.position != "messages":
             raise InvalidInput(
-                f"{outer.__name__} cannot be over {name}: a stack may have one layer for {below}; leave one of them out"
+                f"{outer.__name__} cannot wrap {name}: a stack has at most one layer for {below}; remove one of the two"
             )
 
 

@@ -42,7 +42,9 @@ def url_of(text: str) -> str:
         return text
     name = variable[1]
     if name not in os.environ:
-        raise ConfigError(f'the variable {name} is not set: to = "env:{name}" takes the URL of a webhook from it')
+        raise ConfigError(
+            f'the variable {name} is not set, and an alert has to = "env:{name}": set it to the URL of the webhook'
+        )
     try:
         host_of(os.environ[name], f"the variable {name}")
     except InvalidInput as error:

@@ -60,7 +60,7 @@ def search(
         InvalidInput: The text is blank, or the limit negative.
     """
     if not text.strip():
-        raise InvalidInput("the text to look for is blank: give some")
+        raise InvalidInput("the text to look for is empty: turnlog search TEXT")
     if limit < 0:
         raise InvalidInput(f"--limit must be a number from 0, not {limit}")
     check_one(namespace, everywhere=everywhere)

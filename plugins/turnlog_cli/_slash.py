@@ -37,11 +37,13 @@ async def obey(conversation: Conversation, text: str) -> None:
     name, argument = found.groups()
     command = _EXIT if name == "quit" else _COMMANDS.get(name)
     if command is None:
-        raise InvalidInput(f"there is no command /{name[:40]}: /help lists them, and //{name[:40]} begins a message")
+        raise InvalidInput(
+            f"there is no command /{name[:40]}: /help lists the commands; write //{name[:40]} to send it as a message"
+        )
     if argument and not command.takes:
-        raise InvalidInput(f"/{name} takes nothing after it: //{name} begins a message")
+        raise InvalidInput(f"/{name} takes no argument: leave it out, or write //{name} to send the line as a message")
     if command.takes.isalpha() and not argument:
-        raise InvalidInput(f"/{name} needs something after it: /{name} {command.takes}")
+        raise InvalidInput(f"/{name} needs an argument: /{name} {command.takes}")
     await command.run(conversation, argument)
 
 
@@ -82,7 +84,7 @@ async def _open(conversation: Conversation, argument: str) -> None:
 
 async def _history(conversation: Conversation, argument: str) -> None:
     if argument and not re.fullmatch(r"[1-9]\d{0,5}", argument, re.ASCII):
-        raise InvalidInput(f"/history takes a number of turns from 1, such as /history 10, not {argument[:40]!r}")
+        raise InvalidInput(f"/history takes a number of turns, such as /history 10, not {argument[:40]!r}")
     try:
         turns, _ = await conversation.last_turns(int(argument or 10))
     except SessionNotFound:

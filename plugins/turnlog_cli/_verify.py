@@ -82,13 +82,13 @@ def _print(found: _Found, *, everywhere: bool, json: bool) -> None:
         for text in damaged:
             print(line(text))
         read = f"{counted(sessions, 'session')} with {counted(turns, 'turn')} read"
-        print(f"{read}, {len(damaged)} of their parts damaged" if damaged else f"{read}, no damage was found")
+        print(f"{read}, {counted(len(damaged), 'damaged part')} found" if damaged else f"{read}, no damage was found")
     if not found.complete:
         note("turnlog: the store was not read to its end: more may be damaged")
     if damaged:
         note(
-            "turnlog: to mend it, restore a backup; without one, 'turnlog export -o FILE' writes the sessions that can "
-            "be read, for 'turnlog import' into a new store, and 'turnlog erase SESSION' removes a damaged one"
+            "turnlog: restore a backup.  Without a backup: 'turnlog export -o FILE' writes the readable sessions for "
+            "'turnlog import' into a new store; 'turnlog erase SESSION' removes a damaged session"
         )
     elif found.complete and not sessions:
         where = "the store" if everywhere else f"namespace {found.namespace!r}"

@@ -122,9 +122,9 @@ class CompressionLayer(CompressedRecords):
             Conflict: Another call is running, or has taken over because this one has written nothing for 20 seconds.
         """
         if idle is not None and not idle >= 0:
-            raise InvalidInput(f"idle must be a number of seconds from 0, not {idle!r}")
+            raise InvalidInput(f"idle must be 0 or more seconds, not {idle!r}")
         if rate is not None and not rate > 0:
-            raise InvalidInput(f"rate must be a number over 0, not {rate!r}")
+            raise InvalidInput(f"rate must be greater than 0 sessions a second, not {rate!r}")
         return recompress(self, namespace, idle=idle, rate=rate)
 
     async def remove_dictionary(self, namespace: str, id: int) -> None:

@@ -25,8 +25,10 @@ _MESSAGES: Final = 4096  # messages to read at once
 async def remove_dictionary(backend: Backend, dictionaries: Dictionaries, namespace: str, id: int) -> None:
     """See `CompressionLayer.remove_dictionary`."""
     stored = await dictionaries.stored(namespace)
-    if str(id) not in [record.id for record in stored.records]:
-        raise InvalidInput(f"namespace {namespace!r} has no dictionary {id!r}")
+    ids = [record.id for record in stored.records]
+    if str(id) not in ids:
+        known = ", ".join(ids) or "none"
+        raise InvalidInput(f"namespace {namespace!r} has no dictionary {id!r}; its dictionaries are: {known}")
     seen, store = set[int](), Store(backend, namespace=namespace)
     async for info in store.sessions():
         seen.add(hash((info.key, info.version)))

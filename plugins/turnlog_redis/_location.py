@@ -92,7 +92,7 @@ def location_of_url(url: str, *, service: str, db: int | None, mode: SSLMode | N
         if mode not in (None, "disable") or root is not None:
             raise InvalidInput("sslmode is of no use with unix://: no other machine takes part")
         if found.hosts or not found.path:
-            raise InvalidInput("url cannot be read: write unix:///path/to/socket")
+            raise InvalidInput("the URL names no socket: write unix:///path/to/socket")
         settings |= {"path": found.path, "db": _database("", db)}
         name = f"redis {settings['path']}/{settings['db']}"
         return Location(name, "server", (), UnixDomainSocketConnection, settings, (Connection, {}), service)
@@ -120,7 +120,7 @@ def _database(path: str, db: int | None) -> int:
     if db is not None and (path or type(db) is not int or db < 0):
         raise InvalidInput("db must be an int from 0 up, and stand in the URL or beside it, not in both")
     if not re.fullmatch("[0-9]{0,9}", path):
-        raise InvalidInput(f"url cannot be read: the number of a database follows the host: {_EXAMPLE}")
+        raise InvalidInput(f"the URL must end with the number of a database: {_EXAMPLE}")
     return int(path or db or 0)
 
 

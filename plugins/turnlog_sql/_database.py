@@ -100,17 +100,17 @@ class Database(ABC):
         """
         version = _migrations.newest()
         if found is not None and found < 1:
-            raise SchemaError(f"the tables in {self.name} are of version {found}, which there never was: {RESTORE}")
+            raise SchemaError(f"the tables in {self.name} have version {found}, which does not exist: {RESTORE}")
         if found == version:
             return False
         if migrate == "auto" and (found is None or found < version):
             return True
         if found is None:
-            raise SchemaError(f"{self.name} has no tables of turnlog: make them with 'turnlog migrate'", missing=True)
+            raise SchemaError(f"{self.name} has no tables of turnlog: create them with 'turnlog migrate'", missing=True)
         if found > version:
             raise SchemaError(
-                f"the tables in {self.name} are of version {found}, this turnlog knows {version}: upgrade it"
+                f"the tables in {self.name} have version {found}, this turnlog knows up to {version}: upgrade turnlog"
             )
         raise SchemaError(
-            f"the tables in {self.name} are of version {found}, this turnlog needs {version}: run 'turnlog migrate'"
+            f"the tables in {self.name} have version {found}, and this turnlog needs {version}: run 'turnlog migrate'"
         )

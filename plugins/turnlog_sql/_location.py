@@ -23,7 +23,7 @@ def parse_database_url(url: str, scheme: str, example: str) -> URL:
     if found.query:
         raise InvalidInput("url has a query: give options by keyword, or the whole URL to open_store")
     if not found.database:
-        raise InvalidInput(f"url names no database: write {example}")
+        raise InvalidInput(f"the URL names no database: write {example}")
     return found
 
 

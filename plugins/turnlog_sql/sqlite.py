@@ -255,7 +255,9 @@ class _SQLite(Database):
             if connection is not None:
                 connection.close()
             if isinstance(error, UnicodeDecodeError):  # the text of an error that the tables' own text is part of
-                raise CorruptRecord(f"the database {self.name} is damaged: {error}") from error
+                raise CorruptRecord(
+                    f"the database {self.name} is damaged ({error}): restore it from a backup"
+                ) from error
             if isinstance(error, sqlite3.DatabaseError):
                 raise self._translated(error) from error
             raise
@@ -336,7 +338,7 @@ class _SQLite(Database):
         try:
             return work, way(connection, work), None
         except UnicodeDecodeError as error:
-            return work, None, CorruptRecord(f"the database {self.name} is damaged: {error}")
+            return work, None, CorruptRecord(f"the database {self.name} is damaged ({error}): restore it from a backup")
         except sqlite3.DatabaseError as error:
             return work, None, self._translated(error)
         except BaseException as error:  # noqa: BLE001 - whoever waits for it is told
@@ -395,13 +397,13 @@ class _SQLite(Database):
             text = f"{self.name}: {error}"
             if error.committed:
                 return OutcomeUnknown(text)
-            return Unavailable(f"{text}: nothing was stored: the next call uses the files that are there now")
+            return Unavailable(f"{text}; nothing was stored: put the file back, or repeat the call to use the new file")
         if code == sqlite3.SQLITE_TOOBIG:
             return TooLarge(f"{self.name}: SQLite refuses the size: {error}")
         if code == sqlite3.SQLITE_NOTADB:
             return SchemaError(f"{self.name} is not an SQLite database: name another file")
         if code == sqlite3.SQLITE_CORRUPT:
-            return CorruptRecord(f"the database {self.name} is damaged: {error}")
+            return CorruptRecord(f"the database {self.name} is damaged ({error}): restore it from a backup")
         if code == sqlite3.SQLITE_ERROR:
             return SchemaError(f"the tables in {self.name} are not as turnlog made them: {error}: {RESTORE}")
         if code == sqlite3.SQLITE_CANTOPEN and not os.path.isdir(folder := os.path.dirname(self.path)):
@@ -410,7 +412,7 @@ class _SQLite(Database):
             return AccessError(f"{self.name} is a folder: name a file in it")
         if code == sqlite3.SQLITE_CANTOPEN and self._migrate == "check" and not os.path.exists(self.path):
             make = f"turnlog migrate --store 'sqlite:///{quote(self.path)}'"
-            return SchemaError(f"{self.name} is not there; if it is to be made here: {make}", missing=True)
+            return SchemaError(f"{self.name} does not exist: correct the path, or create it with: {make}", missing=True)
         if code == sqlite3.SQLITE_CANTOPEN and not self._creates and not os.path.exists(self.path):
             return Unavailable(
                 f"{self.name} is not there any more: restore it; or close the store, and open it to begin anew"

@@ -96,7 +96,7 @@ def _missing(new: Conversation, session: Session | None, begins: TurnRule) -> _M
     wanted = [message for turn in turns[info.first :] for message in turn]  # retention may have dropped the first ones
     if not wanted:
         raise Differs(
-            f"session {info.key} is there already and its first {info.first} turns have been dropped, so that nothing "
+            f"session {info.key} already exists and its first {info.first} turns have been dropped, so that nothing "
             f"is left to compare this line's {len(turns)} with: nothing was changed"
         )
     same = common(stored, wanted)
@@ -105,7 +105,7 @@ def _missing(new: Conversation, session: Session | None, begins: TurnRule) -> _M
     if same < len(stored):
         place = len(new.messages) - len(wanted) + same
         raise Differs(
-            f"session {info.key} is there already and differs from this line at message {place}: nothing was changed; "
+            f"session {info.key} already exists and differs from this line at message {place}, so nothing was changed: "
             "to store both, give the line another session_id"
         )
     number, rest = divide(session.turns, wanted, same, info.first, begins)

@@ -101,8 +101,7 @@ class CopyState:
             self._connection.execute("INSERT INTO copy VALUES (?, ?, 0)", (source, target))
         elif found != (source, target):
             raise InvalidInput(
-                f"{path} is the state of a copy from {found[0]} to {found[1]}, not from {source} to {target}: "
-                "name another file with --state"
+                f"{path} belongs to another copy, from {found[0]} to {found[1]}: name another file with --state"
             )
         self._pass = 0
 

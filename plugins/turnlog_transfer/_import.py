@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from io import TextIOBase
 from itertools import chain
 from typing import BinaryIO, Literal, NamedTuple
 
@@ -114,6 +115,8 @@ async def import_file(
         OutcomeUnknown: An answer was lost; the same holds.
         OSError: The file cannot be read.
     """
+    if isinstance(file, TextIOBase):
+        raise InvalidInput("import_file needs a file in binary mode, not in text mode: open(path, 'rb')")
     importer = Importer(store, session=session, owner=owner, begins_turn=begins_turn)
     totals = Imported()
     for read in importer.read(file):
@@ -199,7 +202,7 @@ class Importer:
             is_text = is_text or isinstance(read.found, Conversation)
             if isinstance(read.found, NotText) and not is_text:
                 yield read._replace(
-                    found=InvalidInput(f"{read.found}: this is no file of conversations; it is not read on")
+                    found=InvalidInput(f"{read.found}: the file is not read further; convert it to UTF-8")
                 )
                 return
             yield read
@@ -210,8 +213,8 @@ class Importer:
         namespace = found.head.namespace if isinstance(found, Part) else None
         if self.session is not None and read.session is not None and not self._names_none:
             raise InvalidInput(
-                f"line {line}: the file names its sessions: leave out --session, or session=, which names a list of "
-                "messages"
+                f"line {line}: the file names its sessions, and --session is for a file with one list of messages: "
+                "leave it out"
             )
         if self.one_namespace and namespace is not None:
             raise InvalidInput(
@@ -237,7 +240,7 @@ class Importer:
 
     def _of_messages(self, messages: list[object]) -> Conversation | TurnlogError:
         if self.session is None:
-            return InvalidInput("a list of messages has no session id: name one with --session, or session=")
+            return InvalidInput("a list of messages has no session id: give one with --session")
         try:
             return conversation_of(self.session, messages)
         except TurnlogError as error:

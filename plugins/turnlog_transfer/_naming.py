@@ -27,5 +27,5 @@ async def own_or_none(store: Store, key: Key) -> SessionInfo | None:
     except SessionNotFound:
         return None
     if store.owner not in (None, info.owner):
-        raise Differs(f"session {key} is there already and belongs to another owner: nothing was changed")
+        raise Differs(f"session {key} already exists and belongs to another owner: nothing was changed")
     return info

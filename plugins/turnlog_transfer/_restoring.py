@@ -81,7 +81,7 @@ class Restoring:
             assert stored is not None
             if not self._compared and (head.turns > head.first or stored.turns < head.turns):
                 raise Differs(
-                    f"session {self._key} is there already and holds none of the turns {head.first} to "
+                    f"session {self._key} already exists and holds none of the turns {head.first} to "
                     f"{head.turns - 1} of the export, so that nothing can be compared: nothing was changed"
                 )
             return ImportResult(self._line, head.session, "unchanged")
@@ -102,7 +102,7 @@ class Restoring:
                 return records[place:]
             if found is None or contents(found) != contents(record):
                 raise Differs(
-                    f"session {self._key} is there already and differs from the export at turn {record.number}: "
+                    f"session {self._key} already exists and differs from the export at turn {record.number}: "
                     "nothing was changed"
                 )
             self._compared = True

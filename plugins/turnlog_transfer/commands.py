@@ -15,7 +15,7 @@ from urllib.parse import parse_qs
 
 from cyclopts import App, Parameter
 
-from turnlog import CorruptRecord, InvalidInput, SchemaError, Store, TurnlogError, open_store
+from turnlog import ConfigError, CorruptRecord, InvalidInput, SchemaError, Store, TurnlogError, open_store
 from turnlog.config import masked_url, open_existing
 
 from ._copy import CopyResult
@@ -156,7 +156,9 @@ def _whole_file(path: str) -> Iterator[BinaryIO]:
     except OSError as error:
         if isinstance(error, TurnlogError):
             raise
-        raise TurnlogError(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise TurnlogError(
+            f"{path} cannot be written ({error.strerror or error}): name a file in an existing folder"
+        ) from error
 
 
 def _refuse_database(path: str) -> None:
@@ -232,7 +234,7 @@ def _import(
     except OSError as error:
         if isinstance(error, TurnlogError):
             raise
-        complain(f"{file}: cannot be read: {error.strerror or error}")
+        complain(f"{file} cannot be read ({error.strerror or error}): check the path of the file")
         return 1
 
 
@@ -328,7 +330,7 @@ async def _copy(
         passes: The maximum number of passes.
     """
     sessions, size = _parse_rate(rate)
-    stores = open_existing(source), open_store(target)
+    stores = _named("SOURCE", open_existing, source), _named("TARGET", open_store, target)
     if all_namespaces and (_names_namespace(source) or _names_namespace(target)):
         raise InvalidInput("?namespace= in a URL and --all-namespaces contradict each other: leave out one of the two")
     with progress("copy") as show:
@@ -376,6 +378,14 @@ async def _copy(
     return 0 if totals.complete else 1
 
 
+def _named(name: str, maker: Callable[[str], Store], url: str) -> Store:
+    """Make a store of a URL; its errors name the argument of the command."""
+    try:
+        return maker(url)
+    except ConfigError as error:
+        raise ConfigError(str(error).replace("the argument url", name)) from None
+
+
 @asynccontextmanager
 async def _source(store: Store, url: str) -> AsyncIterator[None]:
     """Open the source; one that is not there is a mistake, not a store to be made."""
@@ -385,7 +395,7 @@ async def _source(store: Store, url: str) -> AsyncIterator[None]:
         if not error.missing:
             raise
         place = masked_url(url)
-        raise SchemaError(f"the source, {place}, has no tables of turnlog or is not there: check its URL") from error
+        raise SchemaError(f"SOURCE {place} does not exist, or has no tables of turnlog: correct the URL") from error
     try:
         yield
     finally:
@@ -399,7 +409,7 @@ def _parse_rate(rate: str | None) -> tuple[float | None, float | None]:
     found = _RATE.fullmatch(rate)
     if found is None or not float(found[1]):
         raise InvalidInput(
-            f"--rate takes sessions a second, such as 50, or bytes, such as 10MB, not {on_one_line(rate)}"
+            f"--rate must be sessions a second, such as 50, or bytes a second, such as 10MB, not {on_one_line(rate)!r}"
         )
     amount = float(found[1])
     return (None, amount * _UNITS[found[2]]) if found[2] else (amount, None)

@@ -8,7 +8,7 @@ import secrets
 
 from ..errors import InvalidInput
 from ..limits import MAX_ID_BYTES
-from .json_value import check_text
+from .json_value import check_text, kind_of
 
 OWN = "turnlog:"
 """What the namespaces begin with in which layers keep what no application shall see."""
@@ -47,7 +47,8 @@ def check_id(value: object, name: str, *, limit: int = MAX_ID_BYTES) -> str:
             a line separator, a lone surrogate or a sign that turns the writing direction.
     """
     if type(value) is not str:
-        raise InvalidInput(f"{name} must be a str, not {type(value).__name__}")
+        hint = ": convert it with str()" if type(value) is int else ""
+        raise InvalidInput(f"{name} must be a str, not {kind_of(value)}{hint}")
     size = len(value)
     if value.isascii() and value.isprintable():
         if 0 < size <= limit and value[0] != " ":
@@ -59,10 +60,9 @@ def check_id(value: object, name: str, *, limit: int = MAX_ID_BYTES) -> str:
                 raise InvalidInput(f"{name} holds the control character {sign!a}: remove it")
         size = len(value.encode())
     if not value or value.isspace():
-        hint = ", or use new_session_id() for a fresh one" if name == "session id" else ""
-        raise InvalidInput(f"{name} is {'blank' if value else 'empty'}: name it{hint}")
+        raise InvalidInput(f"{name} is {'blank' if value else 'empty'}: give a text of 1 to {limit} bytes")
     if size > limit:
-        raise InvalidInput(f"{name} has {size} bytes of UTF-8, the limit is {limit}")
+        raise InvalidInput(f"{name} has {size} bytes in UTF-8, more than the limit of {limit}: choose a shorter one")
     return value
 
 
@@ -75,7 +75,7 @@ def check_namespace(value: object) -> None:
     check_id(value, "namespace")
     if isinstance(value, str) and value.startswith(OWN):
         raise InvalidInput(
-            f"namespace {value!r} begins with {OWN!r}, where turnlog keeps what is its own: name another"
+            f"namespace {value!r} begins with {OWN!r}, which is reserved for layers: choose another name"
         )
 
 

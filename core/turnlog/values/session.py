@@ -86,6 +86,14 @@ class Session(msgspec.Struct, frozen=True, dict=True):
     records: tuple[Record, ...]
     continues: bool = False
 
+    def __repr__(self) -> str:
+        """Return a short text: the key, and the numbers of stored turns, stored messages and records read."""
+        info = self.info
+        return (
+            f"<Session {info.key}, {info.turns - info.first} turns, {info.messages} messages; "
+            f"{len(self.records)} records read>"
+        )
+
     @property
     def version(self) -> Version:
         """Where the session is: hand it back as `expect` or `since`."""
