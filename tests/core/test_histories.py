@@ -136,7 +136,7 @@ async def test_a_rule_that_is_no_function_is_refused_before_anything_is_read(rul
     store = Store(MemoryBackend())
     await store.open()
     await store.close()
-    with pytest.raises(InvalidInput, match="begins_turn must be a function of a message that returns True or False"):
+    with pytest.raises(InvalidInput, match="begins_turn must be a function that takes a message and returns a bool"):
         await store.save("s", UNKNOWN, begins_turn=rule)
 
 

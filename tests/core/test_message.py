@@ -245,9 +245,9 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "a key that is a number": ({"a": {1: 2}}, "message.a.*key of type int"),
     "a key that is None": ({None: 2}, "key of type NoneType"),
     "twin keys": ({"a": {1: 2, "1": 3}}, "message.a"),
-    "not a mapping": ([("role", "user")], "mapping"),
-    "a str": ("hello", "mapping"),
-    "None": (None, "mapping"),
+    "not a mapping": ([("role", "user")], "dictionary"),
+    "a str": ("hello", "dictionary"),
+    "None": (None, "dictionary"),
 }
 
 

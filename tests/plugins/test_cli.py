@@ -154,7 +154,7 @@ def test_a_system_message_too_long_for_metadata_is_stored_with_a_notice(
 
 
 BAD = {
-    "not JSON: Expecting property name enclosed in double quotes, at character 2\n": "{oops",
+    "not JSON: Expecting property name enclosed in double quotes at character 2\n": "{oops",
     "not JSON: Exceeds the limit": b'{"session_id": %b}' % (b"9" * 5_000),
     "not JSON: nested": "[" * 100_000,
     "not UTF-8: byte 17": b'{"session_id": "\xff"}',
@@ -214,13 +214,13 @@ def test_a_line_that_is_too_long_is_refused_and_passed_over(
 def test_import_reads_standard_input(arguments: list[str], store: Kept, monkeypatch: Any, capsys: Any) -> None:
     typed(monkeypatch, json.dumps(conversation("one", "a")) + "\n{")
     assert main(["import", *arguments]) == 1
-    assert capsys.readouterr().err.startswith("standard input:2: not JSON")
+    assert capsys.readouterr().err.startswith("standard input:2: this is not JSON")
     assert load(store, "one") == conversation("one", "a")["messages"]
 
 
 def test_a_file_that_is_not_there_is_an_error(store: Kept, tmp_path: Path, capsys: Any) -> None:
     assert main(["import", str(tmp_path / "none")]) == 1
-    assert "none: cannot be read: No such file" in capsys.readouterr().err
+    assert "none cannot be read (No such file" in capsys.readouterr().err
     assert main(["import", str(tmp_path)]) == 1
 
 
@@ -271,7 +271,7 @@ def test_a_session_that_differs_is_an_error_and_stays_as_it_is(store: Kept, tmp_
     assert main(["import", path]) == 1
     out, err = capsys.readouterr()
     assert out == "2 sessions stored, 0 extended, 0 unchanged, 1 different, 0 failed; 6 messages written\n"
-    assert f"{path}:2: session 's' in 'default' is there already and differs from this line at message 2" in err
+    assert f"{path}:2: session 's' in 'default' already exists and differs from this line at message 2" in err
     assert load(store, "s") == conversation("s", "a", "b")["messages"]
 
 
@@ -301,7 +301,7 @@ def test_only_what_equals_a_session_is_unchanged(
     unchanged, different = (1, 0) if same else (0, 1)
     assert out.startswith(f"1 session stored, 0 extended, {unchanged} unchanged, {different} different, 1 failed;")
     assert [text.split(": ")[0] for text in err.splitlines()] == [f"{path}:1"] * different + [f"{path}:2"]
-    assert same or f"{path}:1: session 's' in 'default' is there already and " in err
+    assert same or f"{path}:1: session 's' in 'default' already exists and " in err
     assert (version(store, "s"), load(store, "s")) == (before, stored)
 
 
@@ -313,7 +313,7 @@ def test_a_line_that_differs_is_enough_for_exit_code_1(monkeypatch: Any, tmp_pat
     out, err = capsys.readouterr()
     assert out == "0 sessions stored, 0 extended, 0 unchanged, 1 different, 0 failed; 0 messages written\n"
     assert err.startswith(
-        f"{path}:1: session 's' in 'default' is there already and its first 2 turns have been dropped"
+        f"{path}:1: session 's' in 'default' already exists and its first 2 turns have been dropped"
     )
     assert err.count("\n") == 1
 
@@ -1070,23 +1070,23 @@ def test_version(capsys: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["shw"], 'Did you mean "show"?'),
+        (["shw"], 'did you mean 'show'?'),
         (["show"], "SESSION"),
         (["show", "s", "--lst=2"], "Did you mean --last?"),
         (["show", "s", "--last=two"], "two"),
-        (["show", "s", "--last=-1", "--store=memory://"], "last must be an int from 0"),
+        (["show", "s", "--last=-1", "--store=memory://"], "last must be a whole number of at least 0"),
         (
             ["show", "s", "--last=9007199254740992", "--store=memory://"],
-            "last must be an int from 0, not one over 2**53",
+            "last must be a whole number of at least 0, not one over 2**53",
         ),
         (
             ["show", "s", "--last=9223372036854775808", "--store=memory://"],
-            "last must be an int from 0, not one over 2**53",
+            "last must be a whole number of at least 0, not one over 2**53",
         ),
-        (["chat", "--model=nobody"], "no model is named 'nobody'"),
+        (["chat", "--model=nobody"], "there is no model named 'nobody'"),
         (["chat", "--session="], "session id is empty"),
         (["chat", "--system="], "system must be text"),
-        (["list", "--store=nowhere://u:hunter2@h/"], "no backend is named 'nowhere'"),
+        (["list", "--store=nowhere://u:hunter2@h/"], "there is no backend named 'nowhere'"),
         (["list", "--store=u:hunter2@h/"], "not a URL"),
         (["list", "--stor=redis://u:hunter2@h/"], "--store"),
         (["import", "--stor=redis://u:hunter2@h/", "a.jsonl"], "no such option; a file of that name is ./--stor"),
@@ -1101,9 +1101,9 @@ def test_version(capsys: Any) -> None:
             '--idle: "soon" is not a duration; write 90, ',
         ),
         (["recompress", "--idle=-1s", "--store=memory://?layers=gzip"], '--idle: "-1s" is not a duration'),
-        (["recompress", "--rate=0", "--store=memory://?layers=gzip"], "rate must be a number over 0, not 0.0"),
-        (["recompress", "--rate=-1", "--store=memory://?layers=gzip"], "rate must be a number over 0, not -1.0"),
-        (["recompress", "--rate=nan", "--store=memory://?layers=gzip"], "rate must be a number over 0, not nan"),
+        (["recompress", "--rate=0", "--store=memory://?layers=gzip"], "rate must be greater than 0 sessions a second, not 0"),
+        (["recompress", "--rate=-1", "--store=memory://?layers=gzip"], "rate must be greater than 0 sessions a second, not -1"),
+        (["recompress", "--rate=nan", "--store=memory://?layers=gzip"], "rate must be greater than 0 sessions a second, not nan"),
         (["recompress", "--rate=few", "--store=memory://?layers=gzip"], "--rate"),
         (["recompress", "--store=memory://"], "has no compression layer: name one, as in --store 'sqlite:///chat.db?"),
         (["train-dictionary", "--store=memory://"], "has no layer that compresses with a dictionary: name one, as in"),
@@ -1206,7 +1206,7 @@ def test_a_command_for_what_is_stored_makes_no_file(
     ):
         assert main([*command, f"--store={url}"]) == 3
         make = f"turnlog migrate --store 'sqlite:///{quote(str(tmp_path / name))}'"
-        assert capsys.readouterr() == ("", f"turnlog: sqlite {name!r} is not there; if it is to be made here: {make}\n")
+        assert capsys.readouterr() == ("", f"turnlog: sqlite {name!r} does not exist: correct the path, or create it with: {make}\n")
     monkeypatch.setenv("TURNLOG_STORE_URL", f"{scheme}:///typo.db")
     assert main(command) == 3
     assert "'typo.db' is not there" in capsys.readouterr().err
@@ -1436,7 +1436,7 @@ def test_one_ctrl_c_ends_an_import_that_waits_for_a_line(tmp_path: Path) -> None
         try:
             process.stdin.write(json.dumps(conversation("s", "a")).encode() + b"\noops\n")
             process.stdin.flush()
-            assert process.stderr.readline().startswith(b"standard input:2: not JSON")
+            assert process.stderr.readline().startswith(b"standard input:2: this is not JSON")
             process.send_signal(signal.SIGINT)
             assert process.wait(timeout=20) == 130
             assert process.stderr.read() == (

@@ -160,9 +160,9 @@ def test_erase_asks_a_person_first(answer: str, erased: bool, shops: Kept, monke
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["one"], "give --yes"),
-        ([], "erase takes either a session or --owner"),
-        (["one", "--owner=alice", "--yes"], "erase takes either a session or --owner"),
+        (["one"], "--yes erases without asking"),
+        ([], "erase needs either SESSION or --owner"),
+        (["one", "--owner=alice", "--yes"], "erase needs either SESSION or --owner"),
         (["one", "--all-namespaces", "--yes"], "--all-namespaces needs --owner"),
         (["--owner=alice", "--all-namespaces", "--namespace=shop", "--yes"], "leave one of them out"),
         (["--owner=", "--yes"], "owner is empty"),
@@ -416,7 +416,7 @@ def test_doctor_says_why_a_store_does_not_open(tmp_path: Path, capsys: Any) -> N
     ("url", "says"),
     [
         ("sqlite:///chat.db?tlt=5", "tlt"),
-        ("sqlit:///chat.db", "no backend is named 'sqlit'"),
+        ("sqlit:///chat.db", "there is no backend named 'sqlit'"),
         ("redis://:hunter2@h:port/0", "url"),
     ],
 )
@@ -570,7 +570,7 @@ def test_edit_sets_what_is_known_of_a_session(shops: Kept, capsys: Any) -> None:
         (["one"], 2, "nothing to set: give --owner, --title, --metadata or --ttl"),
         (["one", "--metadata=x"], 2, "it has no name, or no ="),
         (["one", "--metadata==1"], 2, "it has no name, or no ="),
-        (["one", "--metadata=x=word"], 2, "is not NAME=JSON: Expecting value"),
+        (["one", "--metadata=x=word"], 2, "must be NAME=JSON, but its value is not JSON"),
         (["one", "--metadata=title=1", "--title=x"], 2, "the metadata 'title' are given twice"),
         (["one", "--metadata=x=1", "--metadata=x=2"], 2, "the metadata 'x' are given twice"),
         (["one", "--ttl=soon"], 2, '--ttl: "soon" is not a duration'),
@@ -651,7 +651,7 @@ def test_search_reports_what_it_cannot_read(tmp_path: Path, capsys: Any) -> None
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([" "], "the text to look for is blank"),
+        ([" "], "the text to look for is empty"),
         (["x", "--limit=-1"], "--limit must be a number from 0"),
         (["x", "--namespace=a", "--all-namespaces"], "leave one of them out"),
         ([], "TEXT"),

@@ -381,7 +381,7 @@ async def test_what_was_lent_when_it_was_closed_is_dropped_when_it_comes_back() 
 
 def test_a_size_is_from_1_to_1000() -> None:
     for size in (0, 1001, True, 2.0, "2"):
-        with pytest.raises(InvalidInput, match="pool_size must be an int from 1 to 1000"):
+        with pytest.raises(InvalidInput, match="pool_size must be a whole number from 1 to 1000"):
             Driver(pool_size=size)  # type: ignore[arg-type]
 
 

@@ -356,7 +356,7 @@ def test_copy_and_copy_again(tmp_path: Path, monkeypatch: Any, capsys: Any) -> N
     assert main(["copy", source, target, "--rate=1000MB"]) == 0
     assert "1 copied" in capsys.readouterr().out
     assert main(["copy", source, "sqlite:///c.db"]) == 2
-    assert "turnlog-copy.db is the state of a copy from " in capsys.readouterr().err
+    assert "turnlog-copy.db belongs to another copy, from " in capsys.readouterr().err
     fill(target, "t")
     assert main(["copy", source, target]) == 1
     out, err = capsys.readouterr()

@@ -204,7 +204,7 @@ async def test_a_list_of_messages_is_one_conversation(items: list[Any], sizes: l
     assert [message.to_dict() for turn in found for message in turn.messages] == items
     totals, results = await imported(store, items)
     assert totals == Imported(failed=1)
-    assert said(results[0]) == "a list of messages has no session id: name one with --session, or session="
+    assert said(results[0]) == "a list of messages has no session id: give one with --session"
     line = {"session_id": "t", "messages": items}
     assert (
         (await imported(store, line))[0].stored == (await imported(store, [{**line, "session_id": "u"}]))[0].stored == 1
@@ -214,7 +214,7 @@ async def test_a_list_of_messages_is_one_conversation(items: list[Any], sizes: l
 
 UNKNOWN = {
     "a conversation must be an object such as": b"5",
-    "not JSON: Expecting value, at character 1": b"<html>",
+    "not JSON: Expecting value at character 1": b"<html>",
     "session_id is missing; there are a": b'{"a": 1}',
     "not a string": b'["x"]',
     "not JSON: Expecting property name": b'[{"role": "user"}, {oops}]',
@@ -278,7 +278,7 @@ async def test_an_owner_gets_what_is_made_and_no_more(store: Store) -> None:
         totals, results = await imported(store, {**line, "messages": [*OPENAI, OPENAI[1]]}, **options)
         if options == {"owner": "bob"}:
             assert totals == Imported(different=1)
-            assert "is there already and belongs to another owner" in said(results[0])
+            assert "already exists and belongs to another owner" in said(results[0])
     assert len(await store.load("s")) == 4
 
     data = b"".join([one async for one in export(store)])
@@ -310,8 +310,8 @@ async def test_an_export_that_is_not_complete_is_said(store: Store) -> None:
     lines = await lines_of("s", "t")
     assert len(lines) == 10
     for places, line, why in (
-        ((9,), 9, "the export ends before its last line"),
-        ((8, 9), 8, "the export ends before its last line"),
+        ((9,), 9, "the export is incomplete"),
+        ((8, 9), 8, "the export is incomplete"),
         ((3,), 5, "round 1 of turn 1 does not follow round 0 of turn 0"),
         ((2,), 3, "round 0 of turn 1 does not follow the session's line"),
         ((4,), 2, "ends after turn 1 and 2 messages, its line says 1 and 3"),
@@ -408,7 +408,7 @@ async def test_what_is_stored_is_never_changed(store: Store) -> None:
         assert changed != data
         totals, results = await imported(store, changed)
         assert totals == Imported(different=1)
-        assert "is there already and differs from the export at turn 0" in said(results[0])
+        assert "already exists and differs from the export at turn 0" in said(results[0])
     assert await described(store) == before == longer
     await store.append("s", [user("more")])
     assert (await imported(store, data))[0] == Imported(unchanged=1)  # the session holds more
@@ -489,7 +489,7 @@ async def test_a_namespace_of_layers_is_not_imported(store: Store) -> None:
     lines = await lines_of("s")
     head = {**json.loads(lines[1]), "namespace": "turnlog:x"}
     _, results = await imported(store, b"".join([lines[0], json.dumps(head).encode() + b"\n", *lines[2:]]))
-    assert "where turnlog keeps what is its own" in said(results[0])
+    assert "which is reserved for layers" in said(results[0])
 
 
 async def test_an_empty_file_holds_nothing(store: Store) -> None:

@@ -280,7 +280,7 @@ class Header(msgspec.Struct, frozen=True, gc=False):
         """
         if limit is not None and limit < self.bytes > before:
             raise TooLarge(
-                f"session {self.key} would take {self.bytes} bytes, more than max_session_bytes={limit}: "
+                f"session {self.key} would take {self.bytes} bytes, and the limit is {limit} (max_session_bytes): "
                 "write shorter messages, retain fewer turns, begin a new session, or raise the limit"
             )
 

@@ -187,8 +187,8 @@ def _check_new(key: Key, change: Change) -> None:
     if change.append and not change.append[0].turns:
         record = change.append[0]
         raise Conflict(
-            f"part {record.part} of turn {record.id!r} must follow its part {record.part - 1}, still open; "
-            f"there is no session {key}, or it has expired"
+            f"part {record.part} of turn {record.id!r} cannot be stored: there is no session {key}, or it has expired; "
+            "begin the turn with part 0"
         )
     if not change.append and not change.describes:
         raise missing(key)

@@ -363,10 +363,10 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
             return next(cls.unpack_each(key, [(head, payload)]))
         try:
             if not key.is_sound(head[:-CHECKSUM_BYTES]) or head[0] != _FIELDS:
-                raise CorruptRecord("a stored record is damaged: the checksum of its head does not match", key=key)
+                raise CorruptRecord("a stored record is damaged: its checksum does not match", key=key)
             return _checked(_decode_head(head[: -2 * CHECKSUM_BYTES]))
         except UNREADABLE as error:
-            raise CorruptRecord(f"the head of a record cannot be read: {error}", key=key) from None
+            raise CorruptRecord(f"a stored record cannot be read: {error}", key=key) from None
 
     @classmethod
     def unpack_each(cls, key: Key, rows: Iterable[Sequence[bytes]]) -> Iterator[Record]:
@@ -388,7 +388,7 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
                 if not record.count:
                     _checked(record)
             except UNREADABLE as error:
-                raise CorruptRecord(f"the head of a record cannot be read: {error}", key=key) from None
+                raise CorruptRecord(f"a stored record cannot be read: {error}", key=key) from None
             _set(record, "_payload", payload)
             yield record
 
