@@ -170,8 +170,7 @@ def wrong_backend(given: object, layer: str = "") -> InvalidInput:
     made = f"Store({layer}(backend))" if layer else "Store(backend)"
     hint = f"write {made} with a backend such as MemoryBackend()"
     if isinstance(given, str):
-        name = f", with layers={layer.lower().removesuffix('layer')} in it" if layer else ""
-        hint = f"for a URL, call open_store(url){name}"
+        hint = "for a URL, call open_store(url, layers=[...])" if layer else "for a URL, call open_store(url)"
     elif isinstance(getattr(given, "backend", None), Backend):
         hint = f"write {made.replace('backend', 'store.backend')} to use the backend of that store"
     return InvalidInput(f"{layer or 'Store'} needs a Backend, not {type(given).__name__}: {hint}")

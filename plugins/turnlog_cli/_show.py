@@ -37,7 +37,7 @@ def show_session(
         json: One document, for programs.
     """
     if last is not None and not 0 <= last <= MAX_NUMBER:
-        raise InvalidInput(f"--last must be a whole number of at least 0, not {last}")
+        raise InvalidInput(f"--last must be a whole number from 0 to {MAX_NUMBER}, not {last}")
     session = asyncio.run(_load(session_id, url, last, namespace))
     if json:
         print(as_json(_document(session)))

@@ -644,9 +644,7 @@ def test_choices_come_from_the_annotation() -> None:
 
 def test_an_option_that_the_backend_lacks() -> None:
     text = refused("fakefile:///x?pooled=yes")
-    assert (
-        "fakefile has no option pooled; the options are layers, max_session_bytes, namespace, retain, ttl" in text
-    )
+    assert "fakefile has no option pooled; the options are layers, max_session_bytes, namespace, retain, ttl" in text
 
 
 def test_where_it_is() -> None:

@@ -217,7 +217,9 @@ def test_a_change_that_makes_no_session_is_refused() -> None:
     for change in (Change(keep=0), Change(retain=1), Change(keep=3, retain=1)):
         with pytest.raises(SessionNotFound):
             needs(KEY, None, change)
-    with pytest.raises(Conflict, match="part 1 of turn 'o' cannot be stored: there is no session .* begin the turn with part 0"):
+    with pytest.raises(
+        Conflict, match="part 1 of turn 'o' cannot be stored: there is no session .* begin the turn with part 0"
+    ):
         needs(KEY, None, Change(append=(turn("o", part=1),)))
     key: Any = "alice"
     with pytest.raises(InvalidInput, match="key must be a Key"):

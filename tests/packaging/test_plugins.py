@@ -109,7 +109,8 @@ def test_listing_and_finding_one_load_no_other(put: Put) -> None:
 
 def test_an_unknown_name_lists_the_installed_and_the_nearest() -> None:
     with pytest.raises(
-        PluginError, match=r"there is no backend named 'memmory'; the installed ones are .*memory.*; did you mean 'memory'\?"
+        PluginError,
+        match=r"there is no backend named 'memmory'; the installed ones are .*memory.*; did you mean 'memory'\?",
     ):
         find_backend("memmory")
     with pytest.raises(PluginError, match=r"there is no layer named 'xyzzy'; the installed ones are [^;]*$"):

@@ -67,7 +67,10 @@ def wrong(**options: object) -> dict[str, object]:
         ({"alerts": {"metric": "m"}}, "config: alerts: must be a list of tables, not dict: write [[alerts]]"),
         ({"alerts": ["slow"]}, "config: alerts[0]: must be a table, not str: write [[alerts]]"),
         ({"alert": []}, "config: alert is not known: the tables are store and alerts; did you mean 'alerts'?"),
-        (wrong(), "config: alerts[1]: an alert needs either above or below, and has: write the threshold as above = 0.2"),
+        (
+            wrong(),
+            "config: alerts[1]: an alert needs either above or below, and has: write the threshold as above = 0.2",
+        ),
         (wrong(above=1, abov=2), "config: alerts[1]: there is no key 'abov'; there are metric, above, below, for,"),
         (wrong(above=1, for_=2), "config: alerts[1]: there is no key 'for_'; there are"),
         (wrong(metric="load_latency"), "config: alerts[1].metric: must be one of active_sessions, avg_history_size."),

@@ -377,7 +377,10 @@ def test_retry_restores_the_turn_if_the_model_fails(
     [
         ("/nope now", "there is no command /nope: /help lists the commands; write //nope to send it as a message"),
         ("/", "there is no command /: /help lists the commands; write // to send it as a message"),
-        ("/usr/bin\t\x1b is full", "there is no command /usr/bin: /help lists the commands; write //usr/bin to send it as a message"),
+        (
+            "/usr/bin\t\x1b is full",
+            "there is no command /usr/bin: /help lists the commands; write //usr/bin to send it as a message",
+        ),
         ("/undo 2", "/undo takes no argument: leave it out, or write //undo to send the line as a message"),
         ("/title  ", "/title needs an argument: /title TEXT"),
         ("/open nobody", "there is no session 'nobody' in 'default', or it has expired"),

@@ -312,9 +312,7 @@ def test_a_line_that_differs_is_enough_for_exit_code_1(monkeypatch: Any, tmp_pat
     assert main(["import", path := jsonl(tmp_path / "a.jsonl", conversation("s", "x"))]) == 1
     out, err = capsys.readouterr()
     assert out == "0 sessions stored, 0 extended, 0 unchanged, 1 different, 0 failed; 0 messages written\n"
-    assert err.startswith(
-        f"{path}:1: session 's' in 'default' already exists and its first 2 turns have been dropped"
-    )
+    assert err.startswith(f"{path}:1: session 's' in 'default' already exists and its first 2 turns have been dropped")
     assert err.count("\n") == 1
 
 
@@ -703,6 +701,25 @@ def test_a_session_that_is_not_there_is_an_error(store: Kept, capsys: Any) -> No
     assert "\x1b" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("command", "code", "advice"),
+    [
+        (["show", "nobody"], 1, "'turnlog list --store {url} --namespace shop' lists the sessions"),
+        (["edit", "nobody", "--title=x"], 1, "'turnlog list --store {url} --namespace shop' lists the sessions"),
+        (["export", "nobody"], 1, "'turnlog list --store {url} --namespace shop' lists the sessions"),
+    ],
+)
+def test_a_session_that_does_not_exist_is_followed_by_the_command_that_lists(
+    command: list[str], code: int, advice: str, tmp_path: Path, capsys: Any
+) -> None:
+    url = f"sqlite:///{tmp_path}/chat.db"
+    assert main(["migrate", f"--store={url}"]) == 0
+    capsys.readouterr()
+    assert main([*command, f"--store={url}", "--namespace", "shop"]) == code
+    said = f"turnlog: there is no session 'nobody' in 'shop', or it has expired; {advice.format(url=url)}\n"
+    assert capsys.readouterr().err.replace("turnlog: 0 sessions exported, 0 messages\n", "") == said
+
+
 def test_a_turn_that_cannot_be_read_does_not_hide_the_others(store: Kept, monkeypatch: Any, capsys: Any) -> None:
     for text in "abc":
         append(store, "s", user(text))
@@ -1070,24 +1087,27 @@ def test_version(capsys: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["shw"], 'did you mean 'show'?'),
-        (["show"], "SESSION"),
+        (["shw"], "did you mean 'show'?"),
+        (["show"], "turnlog show needs SESSION"),
         (["show", "s", "--lst=2"], "Did you mean --last?"),
-        (["show", "s", "--last=two"], "two"),
-        (["show", "s", "--last=-1", "--store=memory://"], "last must be a whole number of at least 0"),
-        (
-            ["show", "s", "--last=9007199254740992", "--store=memory://"],
-            "last must be a whole number of at least 0, not one over 2**53",
-        ),
-        (
-            ["show", "s", "--last=9223372036854775808", "--store=memory://"],
-            "last must be a whole number of at least 0, not one over 2**53",
-        ),
+        (["show", "s", "--last=two"], "--last must be a whole number, not 'two'"),
+        (["show", "s", "--last=-1", "--store=memory://"], "--last must be a whole number from 0 to"),
+        (["show", "s", "--last=9007199254740992", "--store=memory://"], "from 0 to 9007199254740991, not 900"),
+        (["show", "s", "--last=9223372036854775808", "--store=memory://"], "from 0 to 9007199254740991, not 922"),
         (["chat", "--model=nobody"], "there is no model named 'nobody'"),
         (["chat", "--session="], "session id is empty"),
         (["chat", "--system="], "system must be text"),
         (["list", "--store=nowhere://u:hunter2@h/"], "there is no backend named 'nowhere'"),
-        (["list", "--store=u:hunter2@h/"], "not a URL"),
+        (["list", "--store=u:hunter2@h/"], "turnlog: --store: this is not a URL"),
+        (["list", "--store=mysql://u:hunter2@h"], "write mysql://user:password@host:3306/database"),
+        (
+            ["list", "--store=memory://?layers=zstd,cache"],
+            "--store: ?layers: the layers are in the wrong order: write c",
+        ),
+        (["list", "--store=memory://", "--namespace="], "turnlog: --namespace is empty: give a text"),
+        (["copy", "u:hunter2@h/", "memory://"], "turnlog: SOURCE: this is not a URL"),
+        (["copy", "memory://", "u:hunter2@h/"], "turnlog: TARGET: this is not a URL"),
+        (["edit", "s", "--metadata=note=hello"], "write note='"),
         (["list", "--stor=redis://u:hunter2@h/"], "--store"),
         (["import", "--stor=redis://u:hunter2@h/", "a.jsonl"], "no such option; a file of that name is ./--stor"),
         (["import", "a.jsonl", "--stor=redis://u:hunter2@h/"], "Did you mean --store?"),
@@ -1101,9 +1121,18 @@ def test_version(capsys: Any) -> None:
             '--idle: "soon" is not a duration; write 90, ',
         ),
         (["recompress", "--idle=-1s", "--store=memory://?layers=gzip"], '--idle: "-1s" is not a duration'),
-        (["recompress", "--rate=0", "--store=memory://?layers=gzip"], "rate must be greater than 0 sessions a second, not 0"),
-        (["recompress", "--rate=-1", "--store=memory://?layers=gzip"], "rate must be greater than 0 sessions a second, not -1"),
-        (["recompress", "--rate=nan", "--store=memory://?layers=gzip"], "rate must be greater than 0 sessions a second, not nan"),
+        (
+            ["recompress", "--rate=0", "--store=memory://?layers=gzip"],
+            "--rate must be greater than 0 sessions a second, not 0",
+        ),
+        (
+            ["recompress", "--rate=-1", "--store=memory://?layers=gzip"],
+            "rate must be greater than 0 sessions a second, not -1",
+        ),
+        (
+            ["recompress", "--rate=nan", "--store=memory://?layers=gzip"],
+            "rate must be greater than 0 sessions a second, not nan",
+        ),
         (["recompress", "--rate=few", "--store=memory://?layers=gzip"], "--rate"),
         (["recompress", "--store=memory://"], "has no compression layer: name one, as in --store 'sqlite:///chat.db?"),
         (["train-dictionary", "--store=memory://"], "has no layer that compresses with a dictionary: name one, as in"),
@@ -1111,7 +1140,7 @@ def test_version(capsys: Any) -> None:
         (["train-dictionary", "--store=memory://?layers=off"], "?layers=zstd'"),
         (["remove-dictionary", "1", "--store=memory://"], "has no compression layer: name one, as in"),
         (["remove-dictionary", "1", "--store=memory://?layers=off"], "namespace 'default' has no dictionary 1"),
-        (["remove-dictionary", "one", "--store=memory://?layers=off"], "one"),
+        (["remove-dictionary", "one", "--store=memory://?layers=off"], "ID must be a whole number, not 'one'"),
     ],
 )
 def test_a_wrong_command_line_is_one_line_without_passwords(arguments: list[str], said: str, capsys: Any) -> None:
@@ -1206,7 +1235,10 @@ def test_a_command_for_what_is_stored_makes_no_file(
     ):
         assert main([*command, f"--store={url}"]) == 3
         make = f"turnlog migrate --store 'sqlite:///{quote(str(tmp_path / name))}'"
-        assert capsys.readouterr() == ("", f"turnlog: sqlite {name!r} does not exist: correct the path, or create it with: {make}\n")
+        assert capsys.readouterr() == (
+            "",
+            f"turnlog: sqlite {name!r} does not exist: correct the path, or create it with: {make}\n",
+        )
     monkeypatch.setenv("TURNLOG_STORE_URL", f"{scheme}:///typo.db")
     assert main(command) == 3
     assert "'typo.db' is not there" in capsys.readouterr().err

@@ -154,7 +154,7 @@ def test_a_broken_command_hides_no_other(put: Put, capsys: Any) -> None:
     assert main(["list", "--store=memory://"]) == 0
     assert main(["migrate", "--store=memory://"]) == 0
     assert main(["shw"]) == 2
-    assert 'did you mean 'show'?' in capsys.readouterr().err
+    assert "did you mean 'show'?" in capsys.readouterr().err
 
 
 def test_a_missing_driver_of_ours_names_the_extra(put: Put, monkeypatch: Any, capsys: Any) -> None:

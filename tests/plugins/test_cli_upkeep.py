@@ -215,6 +215,12 @@ def test_erase_removes_what_is_damaged_too(tmp_path: Path, capsys: Any) -> None:
     assert "'header' in 'default'" in err
 
 
+def test_a_damaged_session_is_followed_by_the_command_that_shows_all_damage(tmp_path: Path, capsys: Any) -> None:
+    url = damaged(tmp_path)
+    said = refused(capsys, "edit", "header", "--title=x", f"--store={url}", code=1)
+    assert said.endswith(f"; restore a backup, or run 'turnlog verify --store {url}' to see all damage\n")
+
+
 # -------------------------------------------------------------------------------------------------------------- verify
 
 
@@ -224,7 +230,7 @@ def test_verify_names_what_is_damaged_and_changes_nothing(tmp_path: Path, capsys
     assert len(out) == 3
     assert any("'turn' in 'default', turn 1: " in line for line in out)
     assert any("'header' in 'default': " in line for line in out)
-    assert out[-1] == "2 sessions with 3 turns read, 2 of their parts damaged"
+    assert out[-1] == "2 sessions with 3 turns read, 2 damaged parts found"
     again = json.loads(printed(capsys, "verify", "--json", "--all-namespaces", f"--store={url}", code=1))
     assert (again["sessions"], again["turns"], len(again["damaged"])) == (2, 3, 2)
 

@@ -85,7 +85,9 @@ def test_what_goes_wrong_leaves_the_file_as_it_was(store: Kept, tmp_path: Path, 
     path = tmp_path / "all.jsonl"
     path.write_text("old")
     assert main(["export", "none", "-o", str(path)]) == 1
-    assert capsys.readouterr().err == "turnlog: there is no session 'none' in 'default', or it has expired\n"
+    assert capsys.readouterr().err == (
+        "turnlog: there is no session 'none' in 'default', or it has expired; 'turnlog list' lists the sessions\n"
+    )
     read = store.backend.read
 
     async def gone(key: Key, **options: Any) -> Session:
@@ -99,7 +101,7 @@ def test_what_goes_wrong_leaves_the_file_as_it_was(store: Kept, tmp_path: Path, 
     assert path.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["all.jsonl"]
     assert main(["export", "-o", str(tmp_path / "none" / "x")]) == 1
-    assert "x: cannot be written: No such file or directory" in capsys.readouterr().err
+    assert "x cannot be written (No such file or directory" in capsys.readouterr().err
     assert main(["export", "a", "--all-namespaces"]) == 2
 
 
@@ -119,7 +121,7 @@ def test_an_export_follows_links_and_writes_into_pipes(store: Kept, tmp_path: Pa
     assert main(["export", "-o", "/dev/null"]) == 0
     capsys.readouterr()
     assert main(["export", "-o", str(tmp_path)]) == 1
-    assert "cannot be written: Is a directory" in capsys.readouterr().err
+    assert "cannot be written (Is a directory)" in capsys.readouterr().err
 
 
 def test_an_export_and_a_state_replace_no_store(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
@@ -220,7 +222,7 @@ def test_a_list_of_messages_takes_a_session(store: Kept, tmp_path: Path, capsys:
     path = tmp_path / "x"
     path.write_text('\n[{"role": "user", "content": "hi"}]')
     assert main(["import", str(path)]) == 1
-    assert f"{path}:2: a list of messages has no session id: name one with --session" in capsys.readouterr().err
+    assert f"{path}:2: a list of messages has no session id: give one with --session" in capsys.readouterr().err
     assert main(["import", str(path), "--session", "new"]) == 0
     assert load(store, "new") == [{"role": "user", "content": "hi"}]
 
@@ -235,7 +237,7 @@ def test_a_name_that_the_file_has_too_is_refused(store: Kept, tmp_path: Path, mo
     for file in (path, tmp_path / "lines", tmp_path / "array"):
         capsys.readouterr()
         assert main(["import", str(file), "--session=q"]) == 2
-        assert "the file names its sessions: leave out --session" in capsys.readouterr().err
+        assert "the file names its sessions, and --session is for a file with one list" in capsys.readouterr().err
     assert not all_of(other)
     use(monkeypatch, named := Naming())
     append(named, "s", user("1"))
@@ -258,7 +260,7 @@ def test_a_file_that_is_no_text_is_one_error(data: bytes, store: Kept, tmp_path:
     out, err = capsys.readouterr()
     assert err.count("\n") == 1
     assert (
-        err.endswith(" of the line is zero: this is no file of conversations; it is not read on\n")
+        err.endswith(" of the line is zero: the rest was not read; the file must hold conversations in UTF-8\n")
         or "not UTF-8" in err
     )
     assert "0 unchanged, 0 different, 1 failed" in out
@@ -377,7 +379,7 @@ def test_a_source_that_is_gone_or_empty_is_said(tmp_path: Path, monkeypatch: Any
     capsys.readouterr()
     assert main(["copy", source, target]) == 3
     err = capsys.readouterr().err
-    assert "the source, sqlite:///a.db, has no tables of turnlog or is not there: check its URL" in err
+    assert "SOURCE sqlite:///a.db does not exist, or has no tables of turnlog: correct the URL" in err
     assert "migrate" not in err
     fill(source)
     assert main(["copy", source, target]) == 1
@@ -423,7 +425,9 @@ def test_a_rate_is_sessions_or_bytes(capsys: Any) -> None:
     assert _parse_rate("1.5 KiB") == (None, 1536)
     for bad in ("0", "x", "5 XB", "-1", "MB", "0MB", "1e3"):
         assert main(["copy", "memory://", "memory://", f"--rate={bad}"]) == 2
-        assert "--rate takes sessions a second, such as 50, or bytes, such as 10MB" in capsys.readouterr().err
+        assert (
+            "--rate must be sessions a second, such as 50, or bytes a second, such as 10MB" in capsys.readouterr().err
+        )
 
 
 def test_a_copy_that_is_killed_and_continued_while_others_write(tmp_path: Path) -> None:

@@ -678,9 +678,7 @@ async def test_a_state_belongs_to_the_file_itself(tmp_path: Path, state: Path, m
             if folder == "a":
                 await copied(source, target, state)
             else:
-                with pytest.raises(
-                    InvalidInput, match=r"belongs to another copy, from .*a/turnlog\.db.* not from .*b/turn"
-                ):
+                with pytest.raises(InvalidInput, match=r"belongs to another copy, from .*a/turnlog\.db"):
                     await copy(source, target, state=state)
     monkeypatch.chdir(tmp_path)
     async with open_store("sqlite:///a/turnlog.db") as source:
@@ -777,7 +775,7 @@ def test_a_state_is_for_its_owner_alone_and_for_one_copy(state: Path) -> None:
         assert stat.S_IMODE(state.stat().st_mode) == 0o600
         with pytest.raises(Conflict, match=r"another copy is running with .*copy\.db: wait for its end"):
             CopyState(str(state), "a", "b")
-    with pytest.raises(InvalidInput, match="belongs to another copy, from a to b, not from a to c: name another file"):
+    with pytest.raises(InvalidInput, match="belongs to another copy, from a to b: name another file"):
         CopyState(str(state), "a", "c")
     with CopyState(str(state), "a", "b"):
         pass

@@ -40,6 +40,12 @@ def store() -> Store:
     return Store(MemoryBackend(clock=lambda: 5.0))
 
 
+async def test_a_file_in_text_mode_is_refused(store: Store) -> None:
+    file: Any = io.StringIO("{}")
+    with pytest.raises(InvalidInput, match=r"needs a file in binary mode, not in text mode: open\(path, 'rb'\)"):
+        await import_file(store, file)
+
+
 # ------------------------------------------------------------------------------------------------------- other programs
 
 

@@ -4,8 +4,9 @@ The three sources, in the order of their precedence, are arguments, variables an
 first source that sets it.  The query of a URL belongs to the source of the URL.  If another URL replaces the URL, the
 query is ignored.  A source that sets a key twice, in the query and outside of the URL, is an error.
 
-A file that is only found in the working directory is ignored if an argument names the store.  An option of a backend is
-ignored if its source names the URL of another backend, or if the chosen backend does not have the option.
+A file that is only found in the working directory is ignored if an argument names the store.  An option that the chosen
+backend does not have is an error in an argument, and in the source of the URL.  It is ignored in a variable, and in a
+source with a lower precedence than the URL; so are all options of a backend if that source names the URL of another one.
 
 Messages never contain a URL, because it may hold a password.  The password is masked in errors of plugins.
 """
@@ -274,9 +275,8 @@ def _arguments(maker: type, called: str, given: Source, beside: Sequence[str]) -
     for key, value in given.items():
         if key not in options:
             known = sorted({*options, *beside} - {"url", "name"})
-            raise ConfigError(
-                f"{value.where}: {called} has no option {key}; the options are {', '.join(known)}{nearest(key, known)}"
-            )
+            found = f"the options are {', '.join(known)}" if known else "it has none"
+            raise ConfigError(f"{value.where}: {called} has no option {key}; {found}{nearest(key, known)}")
     return {key: options[key].of(value) for key, value in given.items()}
 
 
