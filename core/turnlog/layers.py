@@ -12,6 +12,7 @@ from typing import ClassVar, Final, Literal, TypeAlias
 import msgspec
 
 from .backend import Backend
+from .backend_check import check_backend
 from .errors import CorruptRecord, InvalidInput, OutcomeUnknown
 from .payload import PLAIN, checked_body, codec_of, plain_body, rewrap, unwrap, wrap
 from .rules.header import check_seal
@@ -59,8 +60,7 @@ class Layer(Backend):
     """The wrapped backend."""
 
     def __init__(self, inner: Backend) -> None:
-        if not isinstance(inner, Backend):
-            raise wrong_backend(inner, type(self).__name__)
+        check_backend(inner, type(self).__name__)
         _check_position(type(self), inner)
         super().__init__(ttl=inner.ttl, clock=inner.clock)
         self.inner = inner
@@ -158,22 +158,6 @@ def stack_of(backend: Backend) -> Iterator[Backend]:
         yield backend
         backend = backend.inner
     yield backend
-
-
-def wrong_backend(given: object, layer: str = "") -> InvalidInput:
-    """Return the error for an argument that is not a backend.
-
-    Args:
-        given: The argument.
-        layer: The name of the layer that it was given to; empty: it was given to `Store`.
-    """
-    made = f"Store({layer}(backend))" if layer else "Store(backend)"
-    hint = f"write {made} with a backend such as MemoryBackend()"
-    if isinstance(given, str):
-        hint = "for a URL, call open_store(url, layers=[...])" if layer else "for a URL, call open_store(url)"
-    elif isinstance(getattr(given, "backend", None), Backend):
-        hint = f"write {made.replace('backend', 'store.backend')} to use the backend of that store"
-    return InvalidInput(f"{layer or 'Store'} needs a Backend, not {type(given).__name__}: {hint}")
 
 
 def _check_position(outer: type[Layer], inner: Backend) -> None:

@@ -11,8 +11,9 @@ from typing import Final, Literal, Self, TypeVar
 
 from . import listing
 from .backend import Backend
+from .backend_check import check_backend
 from .errors import Conflict, CorruptRecord, InvalidInput, OutcomeUnknown, SessionNotFound
-from .layers import Layer, stack_of, wrong_backend
+from .layers import Layer, stack_of
 from .resend import DELAYS, send_again
 from .rules.header import check_absent, check_condition, expiry_is_due, is_met, missing, unchanged_since
 from .rules.history import TurnRule, check_extends, check_replaces, check_rule, common, divide, rewound, split_turns
@@ -69,8 +70,7 @@ class Store:
         retain: int | None = None,
         max_session_bytes: int | None = None,
     ) -> None:
-        if not isinstance(backend, Backend):
-            raise wrong_backend(backend)
+        check_backend(backend)
         check_namespace(namespace)
         if retain is not None:
             check_number(retain, "retain", least=1)

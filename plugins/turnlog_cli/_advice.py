@@ -8,7 +8,7 @@ from shlex import quote
 from cyclopts import CoercionError, CycloptsError, MissingArgumentError, UnknownCommandError, UnusedCliTokensError
 
 from turnlog import CorruptRecord, SessionNotFound
-from turnlog.config import nearest
+from turnlog.config import suggestion
 
 _OPTIONS = ("--store", "--namespace")
 
@@ -21,7 +21,7 @@ def usage(error: CycloptsError) -> str:
         return f"{command} takes no further argument, but {words} was given: '{command} --help' lists what it takes"
     if isinstance(error, UnknownCommandError) and error.unused_tokens and error.app is not None:
         word, known = error.unused_tokens[0], [name for name in error.app if not name.startswith("-")]
-        return f"there is no command {word!r}{nearest(word, known)} ('{command} --help' lists the commands)"
+        return f"there is no command {word!r}{suggestion(word, known)} ('{command} --help' lists the commands)"
     if isinstance(error, MissingArgumentError) and error.argument is not None and error.keyword is None:
         name = error.argument.name
         return f"{command} needs {name} ('{command} --help' tells more)"

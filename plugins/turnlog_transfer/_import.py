@@ -202,7 +202,7 @@ class Importer:
             is_text = is_text or isinstance(read.found, Conversation)
             if isinstance(read.found, NotText) and not is_text:
                 yield read._replace(
-                    found=InvalidInput(f"{read.found}: the rest was not read; the file must hold conversations in UTF-8")
+                    found=InvalidInput(f"{read.found}: the rest was not read; a file of conversations is in UTF-8")
                 )
                 return
             yield read

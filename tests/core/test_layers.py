@@ -121,7 +121,9 @@ def test_a_layer_for_anywhere_may_be_anywhere() -> None:
 
 def test_a_layer_is_made_over_a_backend() -> None:
     for wrong in (Store(MemoryBackend()), "memory://", None, MemoryBackend):
-        with pytest.raises(InvalidInput, match="Layer needs a Backend, not .*(store.backend|open_store|MemoryBackend)"):
+        with pytest.raises(
+            InvalidInput, match=r"Layer needs a Backend, not .*(store.backend|open_store|MemoryBackend)"
+        ):
             Layer(wrong)  # type: ignore[arg-type]
 
 
@@ -273,7 +275,7 @@ async def test_a_loaded_history_is_extended_and_saved() -> None:
         assert (again.version, again.previous) == (extended.version, extended.version)  # nothing is written
         await store.rewind("s", turns=1)
     with pytest.raises(
-        Conflict, match="save would discard stored messages .* index 4 on, where 1 of 5 messages follow"
+        Conflict, match=r"save would discard stored messages .* index 4 on, where 1 of 5 messages follow"
     ):
         await store.save("s", SAID[:4])
     assert leaks(backend) == []

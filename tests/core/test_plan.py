@@ -218,7 +218,7 @@ def test_a_change_that_makes_no_session_is_refused() -> None:
         with pytest.raises(SessionNotFound):
             needs(KEY, None, change)
     with pytest.raises(
-        Conflict, match="part 1 of turn 'o' cannot be stored: there is no session .* begin the turn with part 0"
+        Conflict, match=r"part 1 of turn 'o' cannot be stored: there is no session .* begin the turn with part 0"
     ):
         needs(KEY, None, Change(append=(turn("o", part=1),)))
     key: Any = "alice"

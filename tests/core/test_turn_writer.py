@@ -187,7 +187,7 @@ async def test_an_interrupted_turn_says_what_to_do(store: Store) -> None:
     async with store.write_turn("s", turn_id="t") as turn:
         await turn.add([user("a")])
         await store.append("s", [user("b")], turn_id="u")
-        with pytest.raises(Conflict, match="the last turn is another one, 'u'; load the session, .* a new turn id"):
+        with pytest.raises(Conflict, match=r"the last turn is another one, 'u'; load the session, .* a new turn id"):
             await turn.add([assistant("c")])
         turn.finished = True
 

@@ -161,8 +161,11 @@ def test_the_model_makes_events() -> None:
         ({"for_": "5m"}, "for_ must be a number, not str"),
         ({"cooldown": math.nan}, "cooldown must be a number"),
         ({"cooldown": -0.5}, "cooldown must be 0 or more seconds, not -0.5"),
-        ({"clear_at": 0.3}, "clear_at must be at most the threshold, not 300 ms: the alert is above 200 ms"),
-        ({"above": None, "below": 5, "clear_at": 4}, "clear_at must be at least the threshold, not 4"),
+        ({"clear_at": 0.3}, "clear_at must be at most the threshold of the alert (above 200 ms), not 300 ms"),
+        (
+            {"above": None, "below": 5, "clear_at": 4},
+            "clear_at must be at least the threshold of the alert (below 5 s), not 4",
+        ),
         ({"clear_at": "0.1"}, "clear_at must be a number, not str"),
         ({"to": "log"}, 'to must be a tuple of destinations such as ("log",), not str'),
         ({"to": ()}, 'to must hold at least one destination, such as "log"'),

@@ -155,7 +155,10 @@ async def test_the_url_may_come_from_a_variable(server: HookServer, monkeypatch:
 @pytest.mark.parametrize(
     ("value", "says"),
     [
-        (None, 'the variable ALERT_URL is not set: to = "env:ALERT_URL" takes the URL of a webhook from it'),
+        (
+            None,
+            'the variable ALERT_URL is not set, and an alert has to = "env:ALERT_URL": set it to the URL',
+        ),
         ("", "the variable ALERT_URL is not a destination: write"),
         ("log", "the variable ALERT_URL is not a destination: write"),
         ("hunter2", "the variable ALERT_URL is not a destination: write"),

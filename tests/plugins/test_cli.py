@@ -154,7 +154,7 @@ def test_a_system_message_too_long_for_metadata_is_stored_with_a_notice(
 
 
 BAD = {
-    "not JSON: Expecting property name enclosed in double quotes at character 2\n": "{oops",
+    "this is not JSON: Expecting property name enclosed in double quotes at character 2; correct the line\n": "{oops",
     "not JSON: Exceeds the limit": b'{"session_id": %b}' % (b"9" * 5_000),
     "not JSON: nested": "[" * 100_000,
     "not UTF-8: byte 17": b'{"session_id": "\xff"}',
@@ -1004,8 +1004,8 @@ def test_too_little_to_train_on_is_exit_code_1(json: list[str], plain: Kept, mon
     assert main(["train-dictionary", *json]) == 1
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith("turnlog: 1 rounds of 1 sessions in 'default', ")
-    assert "are too few to train a dictionary on" in err
+    assert err.startswith("turnlog: namespace 'default' has too few rounds to train a dictionary: 1, with ")
+    assert "; store at least about ten, and better some hundreds" in err
     assert err.count("\n") == 1
 
 
@@ -1241,7 +1241,7 @@ def test_a_command_for_what_is_stored_makes_no_file(
         )
     monkeypatch.setenv("TURNLOG_STORE_URL", f"{scheme}:///typo.db")
     assert main(command) == 3
-    assert "'typo.db' is not there" in capsys.readouterr().err
+    assert "'typo.db' does not exist" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -1287,7 +1287,7 @@ def test_migrate_takes_the_store_of_the_configuration_whatever_that_says_of_migr
     (tmp_path / "turnlog.toml").write_text('[store]\nurl = "sqlite:///chat.db"\nmigrate = "check"\n')
     typed(monkeypatch, "hi\n")
     assert main(["chat", "--session=s"]) == 3
-    assert "if it is to be made here: turnlog migrate --store " in capsys.readouterr().err
+    assert "create it with: turnlog migrate --store " in capsys.readouterr().err
     assert main(["migrate"]) == 0
     assert "made the tables" in capsys.readouterr().out
     typed(monkeypatch, "hi\n")
@@ -1506,7 +1506,7 @@ def test_on_a_terminal_an_import_shows_how_far_it_is(tmp_path: Path) -> None:
     assert code == 1
     assert "import \x1b[" in seen
     assert f"{(tmp_path / 'a.jsonl').stat().st_size} bytes" in seen
-    assert "a.jsonl:2: not JSON: " in seen
+    assert "a.jsonl:2: this is not JSON: " in seen
     assert "2 sessions stored, 0 extended, 0 unchanged, 0 different, 1 failed" in seen
 
 

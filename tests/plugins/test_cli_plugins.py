@@ -101,7 +101,7 @@ def test_an_installed_command_runs_and_is_part_of_the_help(put: Put, capsys: Any
     assert main(["greet"]) == 2
     assert "NAME" in capsys.readouterr().err
     assert main(["gret"]) == 2
-    assert 'Did you mean "greet"?' in capsys.readouterr().err
+    assert "did you mean 'greet'?" in capsys.readouterr().err
 
 
 def test_the_command_of_the_page_works(put: Put, tmp_path: Path, capsys: Any) -> None:

@@ -260,7 +260,7 @@ def test_a_file_that_is_no_text_is_one_error(data: bytes, store: Kept, tmp_path:
     out, err = capsys.readouterr()
     assert err.count("\n") == 1
     assert (
-        err.endswith(" of the line is zero: the rest was not read; the file must hold conversations in UTF-8\n")
+        err.endswith(" of the line is zero: the rest was not read; a file of conversations is in UTF-8\n")
         or "not UTF-8" in err
     )
     assert "0 unchanged, 0 different, 1 failed" in out

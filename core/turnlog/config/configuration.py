@@ -6,7 +6,7 @@ query is ignored.  A source that sets a key twice, in the query and outside of t
 
 A file that is only found in the working directory is ignored if an argument names the store.  An option that the chosen
 backend does not have is an error in an argument, and in the source of the URL.  It is ignored in a variable, and in a
-source with a lower precedence than the URL; so are all options of a backend if that source names the URL of another one.
+source with a lower precedence than the URL.  So are all options of a backend if that source names another backend.
 
 Messages never contain a URL, because it may hold a password.  The password is masked in errors of plugins.
 """

@@ -621,7 +621,7 @@ def check_absent(key: Key, expect: Expect) -> None:
     if expect is PRESENT:
         raise missing(key)
     raise Conflict(
-        f"session {key} was erased or has expired since its version was read: to begin it again, leave out expect",
+        f"session {key} was erased or has expired since its version was read: to begin it again, write without expect",
         expected=expect,
     )
 
