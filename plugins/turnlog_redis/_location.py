@@ -104,7 +104,7 @@ def location_of_url(
         if mode not in (None, "disable") or root is not None or reqs is not None:
             raise InvalidInput("sslmode has no effect with unix://, which does not use the network: leave it out")
         if found.hosts or not found.path:
-            raise InvalidInput("url cannot be read: write unix:///path/to/socket")
+            raise InvalidInput("the URL names no socket: write unix:///path/to/socket")
         settings |= {"path": found.path, "db": _database("", db)}
         name = f"redis {settings['path']}/{settings['db']}"
         return Location(name, "server", (), UnixDomainSocketConnection, settings, (Connection, {}), service)
@@ -131,9 +131,9 @@ def _addresses(url: URL, default: int) -> tuple[Address, ...]:
 
 def _database(path: str, db: int | None) -> int:
     if db is not None and (path or type(db) is not int or db < 0):
-        raise InvalidInput("db must be an int of at least 0, either in the URL or as an option, not both")
+        raise InvalidInput("db must be a whole number of at least 0, either in the URL or as an option, not both")
     if not re.fullmatch("[0-9]{0,9}", path):
-        raise InvalidInput(f"url must have the number of a database, or nothing, after the host: {_EXAMPLE}")
+        raise InvalidInput(f"the URL must have the number of a database, or nothing, after the host: {_EXAMPLE}")
     return int(path or db or 0)
 
 

@@ -346,7 +346,8 @@ end
 
 -- a header without a time: its turns change now
 if number(header, {HEADER["updated"]}) == 0 then
-  local time = redis.call('TIME')
+  local time = redis.pcall('TIME')
+  if time.err then return time end
   local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
   header = put(header, {HEADER["updated"]}, now)
   if seen == '' then header = put(header, {HEADER["created"]}, now) end
@@ -358,6 +359,10 @@ for i = 0, many - 1 do
   local place, at = (count + i) % {REMEMBERED_CHANGES} * 4, {HASH_BYTES} * i
   hashes = string.sub(hashes, 1, place) .. string.sub(hash, at + 1, at + 4) .. string.sub(hashes, place + 5)
 end
+-- the first write: if the server refuses it, for example to a user that may only read, nothing is stored
+local updated = number(header, {HEADER["updated"]})
+local listed = redis.pcall('ZADD', KEYS[2], updated, session .. '\\0' .. owner)
+if type(listed) == 'table' then return listed end
 if seen == '' then
   redis.call('ZADD', KEYS[5], 0, namespace)
   redis.call('RPUSH', key, header, metadata, hashes, unpack(ARGV, entries, entries + many - 1))
@@ -389,8 +394,6 @@ else
   left = extend(key, header, default, expires == '0')
 end
 
-local updated = number(header, {HEADER["updated"]})
-redis.call('ZADD', KEYS[2], updated, session .. '\\0' .. owner)
 if owner ~= '' then redis.call('ZADD', KEYS[3], updated, session) end
 if was ~= owner then
   redis.call('ZREM', KEYS[2], session .. '\\0' .. was)
@@ -419,7 +422,8 @@ DELETE: Final = _script(
 local header = redis.pcall('LINDEX', KEYS[1], 0)
 if not header then return 0 end
 if expected ~= '' and header ~= expected then return 2 end
-redis.call('DEL', KEYS[1])
+local deleted = redis.pcall('DEL', KEYS[1])
+if type(deleted) == 'table' then return deleted end
 local length = type(header) == 'string' and string.byte(header, {HEADER["owner"]})
 if not length then return 1 end
 local owner = string.sub(header, {HEADER.size + 1}, {HEADER.size} + length)

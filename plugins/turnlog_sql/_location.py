@@ -31,7 +31,7 @@ def parse_database_url(
     if found.query:
         raise InvalidInput("url has a query: pass options by keyword, or pass the whole URL to open_store")
     if not found.database:
-        raise InvalidInput(f"url names no database: write {example}")
+        raise InvalidInput(f"the URL names no database: write {example}")
     return found.with_password(password)
 
 

@@ -382,7 +382,7 @@ class _SQLite(Database):
         try:
             return work, way(connection, work), None
         except UnicodeDecodeError as error:
-            return work, None, CorruptRecord(f"the database {self.name} is damaged: {error}; restore it from a backup")
+            return work, None, CorruptRecord(f"the database {self.name} is damaged ({error}): restore it from a backup")
         except sqlite3.DatabaseError as error:
             return work, None, self._translated(error)
         except BaseException as error:  # noqa: BLE001 - the caller raises it
@@ -443,13 +443,13 @@ class _SQLite(Database):
             text = f"{self.name}: {error}"
             if error.committed:
                 return OutcomeUnknown(text)
-            return Unavailable(f"{text}: nothing was stored; the next call opens the files that are now at this path")
+            return Unavailable(f"{text}; nothing was stored: put the file back, or repeat the call to use the new file")
         if code == sqlite3.SQLITE_TOOBIG:
             return TooLarge(f"{self.name}: SQLite refuses a value of this size: {error}")
         if code == sqlite3.SQLITE_NOTADB:
             return SchemaError(f"{self.name} is not an SQLite database: name another file")
         if code == sqlite3.SQLITE_CORRUPT:
-            return CorruptRecord(f"the database {self.name} is damaged: {error}; restore it from a backup")
+            return CorruptRecord(f"the database {self.name} is damaged ({error}): restore it from a backup")
         if code == sqlite3.SQLITE_ERROR:
             return SchemaError(f"the tables in {self.name} are not as turnlog created them: {error}: {RESTORE}")
         if code == sqlite3.SQLITE_CANTOPEN and not os.path.isdir(folder := os.path.dirname(self.path)):
@@ -458,7 +458,7 @@ class _SQLite(Database):
             return AccessError(f"{self.name} is a folder: name a file in it")
         if code == sqlite3.SQLITE_CANTOPEN and self._migrate == "check" and not os.path.exists(self.path):
             make = f"turnlog migrate --store '{url_of(self.path)}'"
-            return SchemaError(f"{self.name} does not exist; to create it, run: {make}", missing=True)
+            return SchemaError(f"{self.name} does not exist: correct the path, or create it with: {make}", missing=True)
         if code == sqlite3.SQLITE_CANTOPEN and not self._creates and not os.path.exists(self.path):
             return Unavailable(
                 f"{self.name} does not exist any more: restore it; to create an empty one, close and reopen the store"

@@ -74,17 +74,17 @@ class CopyState:
             with suppress(FileExistsError):
                 os.close(os.open(os.path.realpath(path), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         except OSError as error:
-            raise StateFailed(f"{path}: cannot be used as the state of a copy: {error.strerror or error}") from error
+            raise _unusable(path, error) from error
         try:
             self._connection = sqlite3.connect(path, isolation_level=None, timeout=0)
         except sqlite3.OperationalError as error:  # a folder, for example
-            raise StateFailed(f"{path}: cannot be used as the state of a copy: {error}") from error
+            raise _unusable(path, error) from error
         try:
             self._begin(path, source, target)
         except sqlite3.OperationalError as error:
             self._connection.close()
             if error.sqlite_errorname not in ("SQLITE_BUSY", "SQLITE_LOCKED"):
-                raise StateFailed(f"{path}: cannot be used as the state of a copy: {error}") from error
+                raise _unusable(path, error) from error
             raise Conflict(f"another copy is running with {path}: wait for its end") from None
         except sqlite3.DatabaseError as error:
             self._connection.close()
@@ -108,8 +108,7 @@ class CopyState:
             self._connection.execute("INSERT INTO copy VALUES (?, ?, 0)", (source, target))
         elif found != (source, target):
             raise InvalidInput(
-                f"{path} is the state of a copy from {found[0]} to {found[1]}: to copy from {source} to {target}, "
-                "name another file with --state"
+                f"{path} belongs to another copy, from {found[0]} to {found[1]}: name another file with --state"
             )
         self._pass = 0
 
@@ -153,3 +152,8 @@ class CopyState:
         ).fetchall():
             for after in rows:
                 yield after
+
+
+def _unusable(path: str, error: OSError | sqlite3.Error) -> StateFailed:
+    why = getattr(error, "strerror", None) or error
+    return StateFailed(f"{path} cannot be used as the state of a copy ({why}): check the path")

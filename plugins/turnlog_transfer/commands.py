@@ -15,7 +15,7 @@ from urllib.parse import parse_qs
 
 from cyclopts import App, Parameter
 
-from turnlog import CorruptRecord, InvalidInput, SchemaError, Store, TurnlogError, open_store
+from turnlog import ConfigError, CorruptRecord, InvalidInput, SchemaError, Store, TurnlogError, open_store
 from turnlog.config import masked_url, open_existing
 
 from ._copy import CopyResult
@@ -88,7 +88,7 @@ async def _export(
                     damaged = await _write(lines, _write_standard_output())
                 else:
                     with _whole_file(output) as file:
-                        damaged = await _write(lines, _writer(file, output))
+                        damaged = await _write(lines, _write_to(file, output))
             except asyncio.CancelledError:  # Ctrl-C
                 rest = "the output is incomplete" if output is None else f"{output} was not changed"
                 complain(f"stopped after {counted(done.sessions, 'session')}: {rest}; run the command again")
@@ -119,7 +119,7 @@ async def _write(lines: AsyncIterator[bytes], write: Callable[[bytes], object]) 
     return None
 
 
-def _writer(file: BinaryIO, path: str) -> Callable[[bytes], object]:
+def _write_to(file: BinaryIO, path: str) -> Callable[[bytes], object]:
     def write(line: bytes) -> None:
         with _fails_as(path, "written"):
             file.write(line)
@@ -246,7 +246,7 @@ def _import(
 def _opened(path: str) -> Iterator[BinaryIO]:
     if path == "-":
         if sys.stdin is None:
-            raise TurnlogError("-: cannot be read: standard input is closed; name a file, or open standard input")
+            raise TurnlogError("standard input is closed, so - cannot be read: name a file, or open standard input")
         yield sys.stdin.buffer
     else:
         with _fails_as(path, "read"):
@@ -262,8 +262,8 @@ def _fails_as(path: str, done: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        text = f"{path}: cannot be {done}: {error.strerror or error}"
-        raise TurnlogError(f"{text}; check the path and the permissions of its folder") from error
+        text = f"{path} cannot be {done} ({error.strerror or error}): check the path and its permissions"
+        raise TurnlogError(text) from error
 
 
 def _pieces(importer: Importer, file: BinaryIO, name: str) -> Iterator[Read]:
@@ -357,7 +357,7 @@ async def _copy(
         passes: The maximum number of passes.
     """
     sessions, size = _parse_rate(rate)
-    stores = open_existing(source), open_store(target)
+    stores = _named("SOURCE", open_existing, source), _named("TARGET", open_store, target)
     if all_namespaces and (_names_namespace(source) or _names_namespace(target)):
         raise InvalidInput("?namespace= in a URL cannot be combined with --all-namespaces: leave out one of them")
     with progress("copy") as show:
@@ -401,6 +401,14 @@ async def _copy(
     return 0 if totals.complete else 1
 
 
+def _named(name: str, maker: Callable[[str], Store], url: str) -> Store:
+    """Open a store of a URL; errors name the argument of the command."""
+    try:
+        return maker(url)
+    except ConfigError as error:
+        raise ConfigError(str(error).replace("the argument url", name)) from None
+
+
 @asynccontextmanager
 async def _source(store: Store, url: str) -> AsyncIterator[None]:
     """Open the source, which must exist: it is never created."""
@@ -410,7 +418,7 @@ async def _source(store: Store, url: str) -> AsyncIterator[None]:
         if not error.missing:
             raise
         place = masked_url(url)
-        raise SchemaError(f"the source, {place}, does not exist or has no turnlog tables: check its URL") from error
+        raise SchemaError(f"SOURCE {place} does not exist, or has no turnlog tables: correct the URL") from error
     try:
         yield
     finally:
@@ -424,8 +432,7 @@ def _parse_rate(rate: str | None) -> tuple[float | None, float | None]:
     found = _RATE.fullmatch(rate)
     if found is None or not float(found[1]):
         raise InvalidInput(
-            "--rate must be a number of sessions per second, such as 50, or of bytes per second, such as 10MB, not "
-            f"'{on_one_line(rate)}'"
+            f"--rate must be sessions a second, such as 50, or bytes a second, such as 10MB, not {on_one_line(rate)!r}"
         )
     amount = float(found[1])
     return (None, amount * _UNITS[found[2]]) if found[2] else (amount, None)

@@ -482,8 +482,8 @@ def test_a_root_replaces_the_systems_authorities(tmp_path: Path) -> None:
         ("prefer", "none.crt", "sslrootcert has no effect with sslmode prefer"),
         ("disable", "none.crt", "sslrootcert has no effect with sslmode disable"),
         ("require", "none.crt", "sslrootcert has no effect with sslmode require"),
-        ("verify-full", "none.crt", "none.crt' cannot be read"),
-        ("verify-full", "nowhere.crt", "nowhere.crt' cannot be read"),
+        ("verify-full", "none.crt", "none.crt', which cannot be read"),
+        ("verify-full", "nowhere.crt", "nowhere.crt', which cannot be read"),
     ],
 )
 def test_options_that_contradict_or_cannot_be_read_are_refused(

@@ -1517,9 +1517,9 @@ class Reversing(PayloadLayer):
 
 @BOTH
 async def test_a_message_layer_belongs_over_a_cache_and_never_below_it(mode: Mode) -> None:
-    with pytest.raises(InvalidInput, match=r"CacheLayer \(cache\) cannot be over Upper \(messages\)"):
+    with pytest.raises(InvalidInput, match=r"CacheLayer \(cache\) cannot wrap Upper \(messages\)"):
         CacheLayer(Upper(MemoryBackend()), mode=mode)
-    with pytest.raises(InvalidInput, match="cannot be over Upper"):
+    with pytest.raises(InvalidInput, match="cannot wrap Upper"):
         CacheLayer(ZstdLayer(Layer(Upper(MemoryBackend()))), mode=mode)
     store = Store(Upper(CacheLayer(ZstdLayer(Reversing(MemoryBackend())), mode=mode)))
     for count in (1, 2):
@@ -1533,21 +1533,21 @@ async def test_a_message_layer_belongs_over_a_cache_and_never_below_it(mode: Mod
 @pytest.mark.parametrize("below", [ZstdLayer, GzipLayer, Reversing])
 def test_a_cache_belongs_over_compression_and_encryption(below: type[Layer]) -> None:
     assert isinstance(CacheLayer(below(MemoryBackend())).inner, below)
-    with pytest.raises(InvalidInput, match=rf"{below.__name__} \(\w+\) cannot be over CacheLayer \(cache\)") as caught:
+    with pytest.raises(InvalidInput, match=rf"{below.__name__} \(\w+\) cannot wrap CacheLayer \(cache\)") as caught:
         below(CacheLayer(MemoryBackend()))
     assert "messages, cache, compression, encryption" in str(caught.value)
 
 
 def test_a_wrong_order_of_layers_is_a_configuration_error() -> None:
     for wrong, message in (
-        ("zstd,cache", "cannot be over CacheLayer"),
-        ("gzip,cache", "cannot be over CacheLayer"),
+        ("zstd,cache", "cannot wrap CacheLayer"),
+        ("gzip,cache", "cannot wrap CacheLayer"),
         ("cache,cache", "twice"),
         ("cache,zstd,cache", "twice"),
     ):
         with pytest.raises(ConfigError, match=message):
             open_store(f"memory://?layers={wrong}")
-    with pytest.raises(InvalidInput, match="a stack may have one layer for cache"):
+    with pytest.raises(InvalidInput, match="a stack has at most one layer for cache"):
         CacheLayer(CacheLayer(MemoryBackend()))
     cache = open_store("memory://?layers=cache,zstd").find(CacheLayer)
     assert isinstance(cache.inner, ZstdLayer)
@@ -1578,7 +1578,7 @@ def test_bad_options_are_refused_by_name(option: dict[str, Any]) -> None:
 def test_a_store_finds_its_cache_anywhere_in_the_stack() -> None:
     cache = CacheLayer(ZstdLayer(MemoryBackend()))
     assert Store(Layer(cache)).within("shop").for_owner("ann").find(CacheLayer) is cache
-    with pytest.raises(InvalidInput, match=r"over <ZstdLayer over <MemoryBackend>>> has no CacheLayer"):
+    with pytest.raises(InvalidInput, match=r"the store has no CacheLayer"):
         Store(cache.inner).find(CacheLayer)
 
 

@@ -160,9 +160,9 @@ def test_erase_asks_a_person_first(answer: str, erased: bool, shops: Kept, monke
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["one"], "add --yes"),
-        ([], "erase needs either a session or --owner, but neither is given"),
-        (["one", "--owner=alice", "--yes"], "erase needs either a session or --owner, but both are given"),
+        (["one"], "--yes erases without asking"),
+        ([], "erase needs either SESSION or --owner"),
+        (["one", "--owner=alice", "--yes"], "erase needs either SESSION or --owner"),
         (["one", "--all-namespaces", "--yes"], "--all-namespaces needs --owner"),
         (["--owner=alice", "--all-namespaces", "--namespace=shop", "--yes"], "leave out one of them"),
         (["--owner=", "--yes"], "owner is empty"),
@@ -215,6 +215,12 @@ def test_erase_removes_damaged_sessions(tmp_path: Path, capsys: Any) -> None:
     assert "'header' in 'default'" in err
 
 
+def test_a_damaged_session_is_followed_by_the_command_that_shows_all_damage(tmp_path: Path, capsys: Any) -> None:
+    url = damaged(tmp_path)
+    said = refused(capsys, "edit", "header", "--title=x", f"--store={url}", code=1)
+    assert said.endswith(f"; restore a backup, or run 'turnlog verify --store {url}' to see all damage\n")
+
+
 # -------------------------------------------------------------------------------------------------------------- verify
 
 
@@ -224,7 +230,7 @@ def test_verify_names_damage_and_changes_nothing(tmp_path: Path, capsys: Any) ->
     assert len(out) == 3
     assert any("'turn' in 'default', turn 1: " in line for line in out)
     assert any("'header' in 'default': " in line for line in out)
-    assert out[-1] == "2 sessions with 3 turns read, 2 damaged parts"
+    assert out[-1] == "2 sessions with 3 turns read, 2 damaged parts found"
     again = json.loads(printed(capsys, "verify", "--json", "--all-namespaces", f"--store={url}", code=1))
     assert (again["sessions"], again["turns"], len(again["damaged"])) == (2, 3, 2)
 
@@ -416,7 +422,7 @@ def test_doctor_says_why_a_store_does_not_open(tmp_path: Path, capsys: Any) -> N
     ("url", "says"),
     [
         ("sqlite:///chat.db?tlt=5", "tlt"),
-        ("sqlit:///chat.db", "no backend is named 'sqlit'"),
+        ("sqlit:///chat.db", "there is no backend named 'sqlit'"),
         ("redis://:hunter2@h:port/0", "url"),
     ],
 )
@@ -570,7 +576,7 @@ def test_edit_sets_the_properties_of_a_session(shops: Kept, capsys: Any) -> None
         (["one"], 2, "nothing to set: add --owner, --title, --metadata or --ttl"),
         (["one", "--metadata=x"], 2, "the name or the = is missing in 'x'"),
         (["one", "--metadata==1"], 2, "the name or the = is missing in '=1'"),
-        (["one", "--metadata=x=word"], 2, "must be NAME=JSON, but the value is not JSON (Expecting value"),
+        (["one", "--metadata=x=word"], 2, "must be NAME=JSON, but its value is not JSON"),
         (["one", "--metadata=title=1", "--title=x"], 2, "the metadata 'title' are given twice"),
         (["one", "--metadata=x=1", "--metadata=x=2"], 2, "the metadata 'x' are given twice"),
         (["one", "--ttl=soon"], 2, '--ttl: "soon" is not a duration'),

@@ -473,7 +473,7 @@ async def test_a_turn_id_stands_for_one_message() -> None:
         pipeline = Pipeline(store, answer)
         if begins:
             await pipeline.execute("s", "user", "Where is my order?", turn_id="t")
-        with pytest.raises(IdReused, match="was used for another message"):
+        with pytest.raises(IdReused, match="is used for another message"):
             await pipeline.execute("s", "user", "Cancel my order!", turn_id="t")
     assert len(await store.load("s")) == 2
 

@@ -106,7 +106,7 @@ async def test_a_file_without_permission(folder: Path, mode: int) -> None:
         mode = 0o755
     file = locked(folder, mode)
     with as_somebody():
-        await reads_only(Store(backend(file)), "may not write to it .*: nothing was stored; .* chmod u\\+w")
+        await reads_only(Store(backend(file)), "no permission to write to it .*: nothing was stored; .* chmod u\\+w")
     assert os.listdir(folder) == ["chat.db"]  # a log of this user would shut out the writers
 
 
@@ -115,11 +115,11 @@ async def test_a_folder_without_permission(folder: Path) -> None:
     file = locked(folder, 0o555)
     file.chmod(0o666)
     with as_somebody():
-        await reads_only(Store(backend(file)), "may not write to it")
+        await reads_only(Store(backend(file)), "no permission to write to it")
 
 
 async def test_a_reader_sees_what_a_writer_commits(folder: Path) -> None:
-    """Whether the writer comes first, or after the reader; also what it has left in the log when it ends."""
+    """The writer opens the file before or after the reader; at its end it copies the log into the file."""
     await filled(f"sqlite:///{folder}/chat.db")
     file = folder / "chat.db"
     file.chmod(0o644)
@@ -142,7 +142,7 @@ async def test_a_reader_sees_what_a_writer_commits(folder: Path) -> None:
 
 
 async def test_a_copy_with_its_log(folder: Path) -> None:
-    """The last turns are in the log, which nobody has open."""
+    """The last turns are in the log, which no process has open."""
     (folder / "live").mkdir()
     file = folder / "live" / "chat.db"
     await filled(f"sqlite:///{file}")
@@ -163,7 +163,7 @@ def test_commands_on_a_file_without_permission(folder: Path, capsys: pytest.Capt
     with as_somebody():
         assert main(["list", "--store", url]) == main(["show", "s", "--store", url]) == 0
         assert main(["erase", "s", "--yes", "--store", url]) == 3
-    assert "may not write to it" in capsys.readouterr().err
+    assert "no permission to write to it" in capsys.readouterr().err
 
 
 def test_a_database_without_tables_is_given_none(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -171,7 +171,7 @@ def test_a_database_without_tables_is_given_none(folder: Path, capsys: pytest.Ca
     file = locked(folder, 0o555)
     with as_somebody():
         assert main(["list", "--store", f"sqlite:///{file}"]) == 3
-        with pytest.raises(SchemaError, match="has no tables of turnlog"):
+        with pytest.raises(SchemaError, match="has no turnlog tables"):
             asyncio.run(Store(backend(file)).open())
     assert capsys.readouterr().err.count("\n") == 1
     assert file.stat().st_size == 0 and len(list(folder.iterdir())) == 1
@@ -233,7 +233,7 @@ async def test_a_replica_of_redis() -> None:
 
 
 async def test_redis_without_the_right_to_write() -> None:
-    """Also with an entry of a session that has expired, which nobody removes from the list."""
+    """The list also has the entry of an expired session, which this user cannot remove."""
     server = servers.Redis()
     await filled(server.url)
     async with open_store(f"{server.url}?ttl=1ms") as store:

@@ -120,7 +120,7 @@ def test_mysql_has_defaults_and_a_password_in_utf_8() -> None:
     [
         (3, "text, not int"),
         ("", "empty"),
-        ("PW", "does not begin with a scheme"),
+        ("PW", "has no scheme"),
         ("PW://u:PW@h/d", "another scheme"),
         ("SCHEME://u:PW@h:x/d", "the port must be"),
         ("SCHEME://u:PW@h", "names no database"),

@@ -4,8 +4,9 @@ The three sources, in the order of their precedence, are arguments, variables an
 first source that sets it.  The query of a URL belongs to the source of the URL.  If another URL replaces the URL, the
 query is ignored.  A source that sets a key twice, in the query and outside of the URL, is an error.
 
-A file that is only found in the working directory is ignored if an argument names the store.  An option of a backend is
-ignored if its source names the URL of another backend, or if the chosen backend does not have the option.
+A file that is only found in the working directory is ignored if an argument names the store.  An option that the chosen
+backend does not have is an error in an argument, and in the source of the URL.  It is ignored in a variable, and in a
+source with a lower precedence than the URL.  So are all options of a backend if that source names another backend.
 
 Messages never contain a URL, because it may hold a password.  The password is masked in errors of plugins.  A backend
 with the option `password` also takes it from the file that `password_file` names.
@@ -20,7 +21,7 @@ from typing import Final, NamedTuple, TypeVar, cast
 
 from ..backend import Backend
 from ..errors import ConfigError, InvalidInput, PluginError, TurnlogError
-from ..layers import Layer
+from ..layers import POSITIONS, Layer
 from ..store import Store
 from .nearest import nearest
 from .options import Given, Option, options_of, signature_of
@@ -182,15 +183,15 @@ def _build(settings: _Settings, *, existing: bool = False) -> Store:
     layers = _layers(given.get("layers"))
     warn_of_unknown((*GENERIC, *has), {key: str(name.value) for layer, _, name in layers for key in options_of(layer)})
     _check_whose(options, has, layers)
-    arguments = _arguments(kind, options, ("url", "layers", *_OF_STORE, *({PASSWORD_FILE} & {*has})))
+    arguments = _arguments(kind, location.scheme, options, ("url", "layers", *_OF_STORE, *({PASSWORD_FILE} & {*has})))
     if existing and "migrate" in has and "check" in has["migrate"].choices:
         arguments["migrate"] = "check"
     if existing and "sweep" in has and has["sweep"].kind is float:
         arguments["sweep"] = 0.0
     backend = _make(kind, first, arguments, options, url, location)
     for layer, own, where in reversed(layers):
-        backend = _make(layer, (backend,), _arguments(layer, own, ("name",)), own, where, location)
-    return _make(Store, (backend,), _arguments(Store, of_store, ()), of_store, url, location)
+        backend = _make(layer, (backend,), _arguments(layer, str(where.value), own, ("name",)), own, where, location)
+    return _make(Store, (backend,), _arguments(Store, "the store", of_store, ()), of_store, url, location)
 
 
 def _place(backend: type[Backend], location: URL, url: Given) -> tuple[str, ...]:
@@ -242,9 +243,7 @@ def _layers(given: Given | None) -> list[tuple[type[Layer], Source, Given]]:
         table = item if isinstance(item, Mapping) else {"name": item}
         name = table.get("name")
         if not isinstance(name, str) or not name:
-            raise ConfigError(
-                f'{where}: must be the name of a layer, or a table such as {{ name = "zstd", level = 3 }}'
-            )
+            raise ConfigError(f'{where}: must be the name of a layer, or hold it, as in {{ name = "zstd", level = 3 }}')
         if name in seen:
             raise ConfigError(f"{where}: the layer {name!r} is named twice: remove one of them")
         seen.add(name)
@@ -252,7 +251,18 @@ def _layers(given: Given | None) -> list[tuple[type[Layer], Source, Given]]:
             str(key): Given(value, f"{where}.{key}", given.text) for key, value in table.items() if key != "name"
         }
         found.append((find_layer(name), options, Given(name, where, given.text)))
+    _check_order(found, given)
     return found
+
+
+def _check_order(layers: Sequence[tuple[type[Layer], Source, Given]], given: Given) -> None:
+    """Refuse layers in another order than that of their positions, and name the right one."""
+    placed = [layer for layer in layers if layer[0].position != "anywhere"]
+    right = sorted(placed, key=lambda layer: POSITIONS.index(layer[0].position))
+    if placed != right:
+        slots = iter(right)
+        names = [str((layer if layer[0].position == "anywhere" else next(slots))[2].value) for layer in layers]
+        raise ConfigError(f"{given.where}: the layers are in the wrong order: write {', '.join(names)}")
 
 
 def _check_whose(given: Source, has: Mapping[str, Option], layers: Sequence[tuple[type[Layer], Source, Given]]) -> None:
@@ -266,18 +276,16 @@ def _check_whose(given: Source, has: Mapping[str, Option], layers: Sequence[tupl
                 )
 
 
-def _arguments(maker: type, given: Source, beside: Sequence[str]) -> dict[str, object]:
+def _arguments(maker: type, called: str, given: Source, beside: Sequence[str]) -> dict[str, object]:
     options: Mapping[str, Option] = options_of(maker)
     for key, value in given.items():
         if key not in options:
-            known = sorted({*options, *beside})
             instead = getattr(maker, "instead", {}).get(key)
             if instead is not None:
-                raise ConfigError(f"{value.where}: {maker.__name__} has no such option: {instead}")
-            raise ConfigError(
-                f"{value.where}: {maker.__name__} has no such option; the options are {', '.join(known)}"
-                f"{nearest(key, known)}"
-            )
+                raise ConfigError(f"{value.where}: {called} has no option {key}: {instead}")
+            known = sorted({*options, *beside} - {"url", "name"})
+            found = f"the options are {', '.join(known)}" if known else "it has none"
+            raise ConfigError(f"{value.where}: {called} has no option {key}; {found}{nearest(key, known)}")
     return {key: options[key].of(value) for key, value in given.items()}
 
 
@@ -293,10 +301,13 @@ def _make(
         return cast("Callable[..., _T]", maker)(*first, **options)
     except InvalidInput as error:
         text = location.masked(str(error))
-        named = next(
-            (value.where for key, value in given.items() if re.search(rf"\b{re.escape(key)}\b", text)), source.where
-        )
-        raise ConfigError(f"{named}: {text}") from (error if _is_clean(error, location) else None)
+        about = next((key for key in given if re.search(rf"\b{re.escape(key)}\b", text)), None)
+        named = source.where if about is None else given[about].where
+        if about is not None and text.startswith(f"{about} "):  # the place names the option already
+            text, named = text.removeprefix(f"{about} "), named + " "
+        else:
+            named += ": "
+        raise ConfigError(f"{named}{text}") from (error if _is_clean(error, location) else None)
     except TurnlogError as error:
         if _is_clean(error, location):
             raise

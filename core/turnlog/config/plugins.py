@@ -195,7 +195,7 @@ def find_token_counter(name: str, **options: object) -> TokenCounter:
         try:
             inspect.signature(found).bind(**options)
         except (TypeError, ValueError) as error:
-            raise PluginError(f"token counter {name!r}, {plugin}, cannot be made with these options: {error}") from None
+            raise PluginError(f"the options do not fit the token counter {name!r}: {error} ({plugin})") from None
         counter = found(**options)
     elif options:
         raise PluginError(f"token counter {name!r}, {plugin}, takes no options: remove {next(iter(options))!r}")
@@ -288,7 +288,8 @@ def _load(group: str, name: str) -> tuple[object, Plugin]:
 
 def _unknown(group: str, name: str, known: Iterable[str]) -> PluginError:
     names = ", ".join(sorted(known)) or "none"
-    return PluginError(f"no {_KINDS[group]} is named {name!r}, installed are: {names}{nearest(name, known)}")
+    kind = _KINDS[group]
+    return PluginError(f"there is no {kind} named {name!r}; the installed ones are {names}{nearest(name, known)}")
 
 
 def _missing_of(plugin: Plugin, error: Exception) -> str | None:

@@ -36,7 +36,10 @@ def tls_context(mode: SSLMode, root: str | None) -> ssl.SSLContext | None:
     try:
         context = ssl.create_default_context(cafile=None if root == _SYSTEM else root)
     except (OSError, ssl.SSLError) as error:
-        raise InvalidInput(f"sslrootcert {root!r} cannot be read: {error}") from None
+        reason = error.strerror or error
+        raise InvalidInput(
+            f"sslrootcert names {root!r}, which cannot be read ({reason}): give the file of a certificate"
+        ) from None
     if mode != "verify-full":
         context.check_hostname = False
     if not verifies:
