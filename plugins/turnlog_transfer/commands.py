@@ -87,7 +87,7 @@ async def _export(
                     damaged = await _write(lines, _write_standard_output())
                 else:
                     with _whole_file(output) as file:
-                        damaged = await _write(lines, _writer(file, output))
+                        damaged = await _write(lines, _write_file(file, output))
             except asyncio.CancelledError:  # Ctrl-C
                 rest = "the output is not complete" if output is None else f"{output} is as it was"
                 complain(f"stopped after {counted(done.sessions, 'session')}: {rest}; run it again from the beginning")
@@ -118,7 +118,7 @@ async def _write(lines: AsyncIterator[bytes], write: Callable[[bytes], object]) 
     return None
 
 
-def _writer(file: BinaryIO, path: str) -> Callable[[bytes], object]:
+def _write_file(file: BinaryIO, path: str) -> Callable[[bytes], object]:
     def write(line: bytes) -> None:
         with _fails_as(path, "written"):
             file.write(line)

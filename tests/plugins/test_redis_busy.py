@@ -48,6 +48,7 @@ async def test_a_thousand_appends_at_once_are_a_few_commands() -> None:
 
 async def test_what_made_the_session_is_committed_with_others() -> None:
     async with Proxy(emptied()) as proxy, at(proxy.url, ttl=60) as store:
+        proxy.count()
         receipts = await asyncio.gather(*(store.append("s", [user(f"{n}")]) for n in range(100)))
         assert len(proxy.commands) < 10
         assert await texts(store) == list(map(str, range(100)))
