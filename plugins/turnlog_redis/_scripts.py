@@ -281,6 +281,69 @@ return {top[1], top[2] or '', redis.call('PTTL', KEYS[1]), hash ~= '' and known(
 """,
 )
 
+AT_ONCE: Final = 100
+"""The largest number of sessions that one script reads.  It takes about a millisecond, and other clients wait."""
+
+NEWEST: Final = _script(
+    # the score to begin at, the number of entries to read from each index, the number of entries to return, and the
+    # part of the keys of sessions after the bucket
+    "top some many sessions",
+    f"""
+-- the newest entries of the indexes of all buckets: one part for each index with entries.  A part has the number of the
+-- index and its entries, and, if all entries are few and no more than requested, the answers of `LOOK` for their
+-- sessions.  `least` is the time of the last requested entry among those found so far: older entries are not read
+local begin, parts, times, least, total = tonumber(top) or math.huge, {{}}, {{}}, '-inf', 0
+some, many = tonumber(some), tonumber(many)
+
+local function read(place)
+  local found = redis.call('ZREVRANGEBYSCORE', KEYS[place], top, least, 'WITHSCORES', 'LIMIT', 0, some)
+  if #found == 0 then return end
+  parts[#parts + 1], total = {{place - 1, found}}, total + #found / 2
+  for i = 2, #found, 2 do
+    local time = tonumber(found[i])
+    -- the caller may omit entries with the time `begin`
+    if time < begin then times[#times + 1] = time end
+  end
+  -- for a long page, sorting takes longer than reading all entries
+  if many < #KEYS and #times >= 2 * many then
+    table.sort(times)
+    times = {{unpack(times, #times - many + 1)}}
+    least = string.format('%.17g', times[1])
+  end
+end
+
+-- most indexes of a small store do not exist: one command checks several of them
+local function visit(from, to)
+  local there = redis.call('EXISTS', unpack(KEYS, from, to))
+  if there == to - from + 1 then
+    for place = from, to do read(place) end
+  elseif there > 0 then
+    local middle = math.floor((from + to) / 2)
+    visit(from, middle)
+    visit(middle + 1, to)
+  end
+end
+visit(1, #KEYS)
+
+if total > math.min(many, {AT_ONCE}) then return parts end
+for _, part in ipairs(parts) do
+  local seen, found = {{}}, part[2]
+  for i = 1, #found, 2 do
+    local stop = string.find(found[i], '\\0', 1, true)
+    local key = 'turnlog:{{' .. part[1] .. '}}' .. sessions .. (stop and string.sub(found[i], 1, stop - 1) or found[i])
+    local head = redis.pcall('LRANGE', key, 0, 1)
+    if head.err then
+      seen[#seen + 1] = {{'no list', '', -1}}
+    else
+      seen[#seen + 1] = head[1] and {{head[1], head[2] or '', redis.call('PTTL', key)}} or false
+    end
+  end
+  part[3] = seen
+end
+return parts
+""",
+)
+
 COMMIT: Final = _script(
     # the joined hashes of one or several changes, the header that the caller has seen, the next header, the number of
     # elements to keep, the turn before which to drop, the limit in bytes, the metadata, the backend's time to live, the

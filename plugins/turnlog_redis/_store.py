@@ -167,6 +167,7 @@ class RedisBackend(Backend):
         self._server = RetryingServer(location, self._timeout)
         self._writers: PerLoop[Writer] = PerLoop(lambda: Writer(location.name))
         self._seen: BoundedMap[Key, Seen] = BoundedMap(_SEEN)
+        self._is_spread = location.kind == "cluster"  # over several servers
         self._closed = True
 
     instead: ClassVar[Mapping[str, str]] = {
@@ -543,14 +544,14 @@ class RedisBackend(Backend):
     # -------------------------------------------------------------------------------------------------------- listing
 
     async def page(self, query: Query) -> Page:
-        indexes = [_layout.index_of(bucket, query.namespace, query.owner) for bucket in range(_layout.BUCKETS)]
+        indexes = _layout.indexes_of(query.namespace, query.owner)
         after = None if query.after is None else (query.after[0], query.after[1].encode())
         found: list[SessionInfo | CorruptRecord | None] = []
         until = monotonic() + self._timeout
         while True:
             wanted = query.limit + 1 - sum(isinstance(one, SessionInfo) for one in found)
-            entries = await self._next(until, indexes, after, wanted)
-            found += await self._listed(until, query, entries) if entries else []
+            entries, seen = await self._next(until, query, indexes, after, wanted)
+            found += await self._listed(until, query, entries, seen) if entries else []
             page = page_of(query, found, is_last=len(entries) < wanted)
             if page is not None:
                 return page
@@ -558,7 +559,7 @@ class RedisBackend(Backend):
 
     async def totals(self, namespace: str) -> Totals:
         namespace, until = Query(namespace=namespace).namespace, monotonic() + self._timeout
-        indexes = [_layout.index_of(bucket, namespace, None) for bucket in range(_layout.BUCKETS)]
+        indexes = _layout.indexes_of(namespace, None)
         entries = await self._all(until, [(b"ZCARD", index) for index in indexes])
         every = 1 if sum(entries) <= _AT_ONCE else _EVERY
         left = [_Part(bucket, many) for bucket, many in enumerate(entries) if many]
@@ -590,44 +591,82 @@ class RedisBackend(Backend):
         ]
 
     async def _next(
-        self, until: float, indexes: Sequence[bytes], after: tuple[float, bytes] | None, many: int
-    ) -> list[tuple[float, bytes, bytes]]:
+        self,
+        until: float,
+        query: Query,
+        indexes: Sequence[bytes],
+        after: tuple[float, bytes] | None,
+        many: int,
+    ) -> tuple[list[tuple[float, bytes, bytes]], dict[bytes, Any]]:
         """Return the next entries of all buckets, most recently updated first: time, session and member of each.
+
+        Also return the answers of `LOOK` for some of the sessions, by their ids.
 
         Args:
             until: The deadline of the operation.
+            query: The query.
             indexes: The index of each bucket.
             after: The time and the session of the entry before; None: from the beginning.
             many: The largest number of entries to return.
         """
-        some = min(many, many // (_layout.BUCKETS // 4) + 4)
+        some = min(many, many // 48 + 5)  # at least about three times the expected number of each bucket
         top = "+inf" if after is None else repr(after[0])
         last = None if after is None else (-after[0], after[1])
         found: list[tuple[float, bytes, bytes]] = []
+        seen: dict[bytes, Any] = {}
         asked = [(index, 0) for index in indexes]
+        newest = await self._newest(until, query, indexes, (top, some, many))
         while asked:
-            commands = [
-                (b"ZREVRANGEBYSCORE", index, top, "-inf", b"WITHSCORES", b"LIMIT", skip, some) for index, skip in asked
-            ]
-            replies = await self._all(until, commands)
+            if newest is not None:
+                asked = [(indexes[bucket], 0) for bucket, *_ in newest]
+                replies = [entries for _, entries, *_ in newest]
+            else:
+                commands = [
+                    (b"ZREVRANGEBYSCORE", index, top, "-inf", b"WITHSCORES", b"LIMIT", skip, some)
+                    for index, skip in asked
+                ]
+                replies = await self._all(until, commands)
             more, least = [], []
-            for (index, skip), reply in zip(asked, replies, strict=True):
+            for number, ((index, skip), reply) in enumerate(zip(asked, replies, strict=True)):
                 places = [
                     (float(score), member.partition(b"\0")[0], member)
                     for member, score in zip(reply[::2], reply[1::2], strict=True)
                 ]
+                if newest is not None and len(newest[number]) > 2:
+                    seen |= zip([session for _, session, _ in places], newest[number][2], strict=True)
                 found += [place for place in places if last is None or (-place[0], place[1]) > last]
                 if len(places) == some:
                     more.append((index, skip + some))
                     least.append(places[-1][0])
+            newest = None
             found.sort(key=lambda place: (-place[0], place[1]))
             reached = found[many - 1][0] if len(found) >= many else float("-inf")
             # if the last entry from a bucket is among those to return, the next entries of the bucket may be as well
             asked = [one for one, score in zip(more, least, strict=True) if score >= reached]
-        return found[:many]
+        return found[:many], seen
+
+    async def _newest(
+        self, until: float, query: Query, indexes: Sequence[bytes], arguments: tuple[Argument, ...]
+    ) -> list[Any] | None:
+        """Return the answer of `NEWEST`; None if the indexes are on several servers."""
+        if self._is_spread:
+            return None
+        sessions = _layout.prefix_of(0, query.namespace).partition(b"}")[2]
+        try:
+            answer: list[Any] = await self._run(until, _scripts.NEWEST, indexes, *arguments, sessions)
+        except Unavailable as error:
+            if not str(error.__cause__).startswith("CROSSSLOT"):
+                raise
+            self._is_spread = True  # the server is a proxy for several servers
+            return None
+        return answer
 
     async def _listed(
-        self, until: float, query: Query, entries: Sequence[tuple[float, bytes, bytes]]
+        self,
+        until: float,
+        query: Query,
+        entries: Sequence[tuple[float, bytes, bytes]],
+        seen: Mapping[bytes, Any],
     ) -> list[SessionInfo | CorruptRecord | None]:
         """Return the session of each entry: an error if it cannot be read, None if it does not exist any more.
 
@@ -635,7 +674,12 @@ class RedisBackend(Backend):
         and reported.
         """
         places = [keys_of(query.namespace, session) for _, session, _ in entries]
-        replies = await self._all(until, [_call(_scripts.LOOK, (one.session,), (_NO_CHANGE,)) for one in places])
+        replies = [seen.get(session) for _, session, _ in entries]
+        unseen = [number for number, (_, session, _) in enumerate(entries) if session not in seen]
+        if unseen:
+            commands = [_call(_scripts.LOOK, (places[number].session,), (_NO_CHANGE,)) for number in unseen]
+            for number, reply in zip(unseen, await self._all(until, commands), strict=True):
+                replies[number] = reply
         found: list[SessionInfo | CorruptRecord | None] = [None] * len(entries)
         stale = []
         for number, (reply, (score, session, _)) in enumerate(zip(replies, entries, strict=True)):

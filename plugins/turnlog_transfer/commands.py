@@ -88,7 +88,7 @@ async def _export(
                     damaged = await _write(lines, _write_standard_output())
                 else:
                     with _whole_file(output) as file:
-                        damaged = await _write(lines, _write_to(file, output))
+                        damaged = await _write(lines, _write_file(file, output))
             except asyncio.CancelledError:  # Ctrl-C
                 rest = "the output is incomplete" if output is None else f"{output} was not changed"
                 complain(f"stopped after {counted(done.sessions, 'session')}: {rest}; run the command again")
@@ -119,7 +119,7 @@ async def _write(lines: AsyncIterator[bytes], write: Callable[[bytes], object]) 
     return None
 
 
-def _write_to(file: BinaryIO, path: str) -> Callable[[bytes], object]:
+def _write_file(file: BinaryIO, path: str) -> Callable[[bytes], object]:
     def write(line: bytes) -> None:
         with _fails_as(path, "written"):
             file.write(line)
