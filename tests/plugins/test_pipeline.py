@@ -360,7 +360,8 @@ async def test_what_gives_nothing_to_await_is_no_model(store: Store) -> None:
     """A function without `async` is named as such, and nothing is stored."""
     async with store:
         with pytest.raises(
-            InvalidInput, match="model must be an async function or an async generator: it returned Message"
+            InvalidInput,
+            match="the model must be an async function or an async generator, and it returned Message at once",
         ):
             await Pipeline(store, lambda messages: assistant("a")).execute("s", "user", "hello")  # type: ignore[arg-type,return-value]  # what is refused
         with pytest.raises(SessionNotFound):

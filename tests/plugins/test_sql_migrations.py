@@ -316,9 +316,13 @@ def damaged(*sql: str) -> Callable[[Place], None]:
 
 REFUSED: dict[str, tuple[Callable[[Place], None], int, str]] = {
     "nothing": (nothing, NOW, "turnlog migrate"),
-    "older": (older, LATER, f"are of version {NOW}, this turnlog needs {LATER}: run 'turnlog migrate'"),
-    "newer": (newer, NOW, f"are of version {LATER}, this turnlog knows {NOW}: upgrade it"),
-    "version 0": (damaged("UPDATE turnlog_schema SET version = 0"), NOW, "of version 0, .* restore them from a backup"),
+    "older": (older, LATER, f"have version {NOW}, and this turnlog needs {LATER}: run 'turnlog migrate'"),
+    "newer": (newer, NOW, f"have version {LATER}, this turnlog knows up to {NOW}: upgrade turnlog"),
+    "version 0": (
+        damaged("UPDATE turnlog_schema SET version = 0"),
+        NOW,
+        "have version 0, .* restore them from a backup",
+    ),
     "no version": (damaged("DELETE FROM turnlog_schema"), NOW, "without a version: restore them from a backup"),
     "no table": (
         damaged("DROP TABLE turnlog_changes"),
