@@ -8,6 +8,7 @@ import datetime as dt
 import json
 import pickle
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -467,6 +468,8 @@ async def test_a_forgotten_await_is_named() -> None:
     ]
     for call in calls:
         coroutine = store.load("s")
-        with pytest.raises(InvalidInput, match="not a coroutine: write await before the call that returned it"):
+        with (
+            closing(coroutine),
+            pytest.raises(InvalidInput, match="not a coroutine: write await before the call that returned it"),
+        ):
             await call()
-        coroutine.close()
