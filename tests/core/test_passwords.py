@@ -108,3 +108,11 @@ def test_no_output_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError) as caught:
         open_store(f"{_URL}?schema=")
     assert _PASSWORD not in "".join(traceback.format_exception(caught.value))
+
+
+def test_options_belong_to_the_backend_by_whatever_scheme(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "turnlog.toml").write_text(f'[store]\nurl = "{_URL}"\npassword = "{_PASSWORD}"\n')
+    monkeypatch.setenv("TURNLOG_STORE_URL", "postgres://u@other/d")
+    assert password() == _PASSWORD
+    monkeypatch.setenv("TURNLOG_STORE_URL", "mysql://u@other/d")
+    assert password() == b""

@@ -136,7 +136,7 @@ def _merge(arguments: Source, config: object) -> _Settings:
     replaced: list[Given] = []
     below = False
     for source in sources:
-        another = below and "url" in source and _scheme(source["url"]) != location.scheme
+        another = below and "url" in source and not _names(source["url"], kind)
         strict = not below and source is not variables
         for key, value in source.items():
             if key in GENERIC or strict or (key in has and not another):
@@ -154,8 +154,12 @@ def _merge(arguments: Source, config: object) -> _Settings:
     return _Settings(url, read_password(location, url, given, has), kind, has, given)
 
 
-def _scheme(url: Given) -> str:
-    return str(url.value).partition(":")[0].partition("+")[0].lower()
+def _names(url: Given, kind: type[Backend]) -> bool:
+    """Return whether a URL names this backend, perhaps by another scheme."""
+    try:
+        return find_backend(str(url.value).partition(":")[0].partition("+")[0].lower()) is kind
+    except PluginError:
+        return False
 
 
 def _warn_of_query(replaced: Given, url: Given, given: Source) -> None:
