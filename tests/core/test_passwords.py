@@ -110,7 +110,7 @@ def test_no_output_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _PASSWORD not in "".join(traceback.format_exception(caught.value))
 
 
-def test_options_belong_to_the_backend_by_whatever_scheme(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_belong_to_the_backend_under_each_of_its_schemes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "turnlog.toml").write_text(f'[store]\nurl = "{_URL}"\npassword = "{_PASSWORD}"\n')
     monkeypatch.setenv("TURNLOG_STORE_URL", "postgres://u@other/d")
     assert password() == _PASSWORD
