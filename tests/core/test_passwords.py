@@ -95,7 +95,7 @@ def test_a_file_that_holds_no_password(folder: Path, contents: bytes | None, say
 
 
 def test_a_password_for_a_store_that_has_none() -> None:
-    with pytest.raises(ConfigError, match="password_file: MemoryBackend has no such option"):
+    with pytest.raises(ConfigError, match="password_file: memory has no option password_file"):
         open_store("memory://?password_file=secret")
 
 

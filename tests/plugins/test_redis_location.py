@@ -189,7 +189,7 @@ def test_a_password_from_another_place_is_for_the_servers(kind: str) -> None:
 
 
 def test_options_of_redis_py_name_what_to_write() -> None:
-    with pytest.raises(ConfigError, match="no such option: write rediss://"):
+    with pytest.raises(ConfigError, match="redis has no option ssl: write rediss://"):
         open_store("redis://h?ssl=true")
 
 
