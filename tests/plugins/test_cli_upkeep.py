@@ -574,8 +574,8 @@ def test_edit_sets_the_properties_of_a_session(shops: Kept, capsys: Any) -> None
     ("arguments", "code", "said"),
     [
         (["one"], 2, "nothing to set: add --owner, --title, --metadata or --ttl"),
-        (["one", "--metadata=x"], 2, "the name or the = is missing in 'x'"),
-        (["one", "--metadata==1"], 2, "the name or the = is missing in '=1'"),
+        (["one", "--metadata=x"], 2, "--metadata 'x' must be NAME=JSON, but the name or the = is missing"),
+        (["one", "--metadata==1"], 2, "--metadata '=1' must be NAME=JSON, but the name or the = is missing"),
         (["one", "--metadata=x=word"], 2, "must be NAME=JSON, but its value is not JSON"),
         (["one", "--metadata=title=1", "--title=x"], 2, "the metadata 'title' are given twice"),
         (["one", "--metadata=x=1", "--metadata=x=2"], 2, "the metadata 'x' are given twice"),
