@@ -29,7 +29,7 @@ NOW = _migrations.newest()
 
 
 class Place(ABC):
-    """A database without tables of turnlog."""
+    """A database without turnlog tables."""
 
     def __init__(self) -> None:
         self.empty()
