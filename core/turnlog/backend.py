@@ -245,7 +245,7 @@ class Backend(ABC):
             Closed: The backend is closed, or needs to be opened first.
         """
         if self._closed:
-            raise Closed(f"{self.location or type(self).__name__} is not open: open it with 'async with'")
+            raise Closed(f"{self.location or type(self).__name__} is not open: use async with, or await store.open()")
 
     @final
     async def __aenter__(self) -> Self:

@@ -12,6 +12,7 @@ from typing import ClassVar, Final, Literal, TypeAlias, TypeVar
 import msgspec
 
 from .backend import Backend
+from .backend_check import check_backend
 from .errors import CorruptRecord, InvalidInput, OutcomeUnknown
 from .payload import PLAIN, checked_body, codec_of, plain_body, rewrap, unwrap, wrap
 from .rules.header import check_seal
@@ -62,10 +63,7 @@ class Layer(Backend):
     """The wrapped backend."""
 
     def __init__(self, inner: Backend) -> None:
-        if not isinstance(inner, Backend):
-            raise InvalidInput(
-                f"inner must be a Backend, not {type(inner).__name__}: give the layer a backend, and the layer to Store"
-            )
+        check_backend(inner, type(self).__name__)
         _check_position(type(self), inner)
         super().__init__(ttl=inner.ttl, clock=inner.clock)
         self.inner = inner
@@ -199,12 +197,12 @@ def _check_position(outer: type[Layer], inner: Backend) -> None:
         name, below = type(layer).__name__, layer.position
         if POSITIONS.index(below) < rank:
             raise InvalidInput(
-                f"{outer.__name__} ({outer.position}) cannot be over {name} ({below}): the order is "
-                f"{', '.join(POSITIONS)}, outermost first; put {name} before it"
+                f"{outer.__name__} ({outer.position}) cannot wrap {name} ({below}): write "
+                f"{name}({outer.__name__}(backend)); the order of positions is {', '.join(POSITIONS)}"
             )
         if below == outer.position != "messages":
             raise InvalidInput(
-                f"{outer.__name__} cannot be over {name}: a stack may have one layer for {below}; leave one of them out"
+                f"{outer.__name__} cannot wrap {name}: a stack has at most one layer for {below}; remove one of the two"
             )
 
 

@@ -149,7 +149,7 @@ def plain_body(payload: bytes) -> bytes:
             raise CorruptRecord(
                 f"a record is encoded with codec {envelope.codec}, which is unknown: add the layer that wrote it"
             )
-        raise CorruptRecord(f"a record is compressed with {layer}: add the layer {layer!r} to read it")
+        raise CorruptRecord(f"a record is compressed with {layer}: to read it, open the store with ?layers={layer}")
     return checked_body(payload)
 
 
@@ -167,5 +167,5 @@ def checked_body(payload: bytes) -> bytes:
             f"a record holds {size} bytes, its envelope states {envelope.size}: it was cut short, or extended"
         )
     if crc32(envelope.body, crc32(payload[4:8])) != int.from_bytes(payload[8:HEAD]):
-        raise CorruptRecord("a record's digest does not match its contents: it was damaged")
+        raise CorruptRecord("a stored record is damaged: its checksum does not match")
     return envelope.body

@@ -10,6 +10,7 @@ from typing import Literal, Self, TypeVar
 from . import editing, listing, saving
 from .access import Access
 from .backend import Backend
+from .backend_check import check_backend
 from .errors import InvalidInput, OutcomeUnknown
 from .event_loop import check_event_loop
 from .layers import Layer, find_layer
@@ -65,8 +66,7 @@ class Store:
         retain: int | None = None,
         max_session_bytes: int | None = None,
     ) -> None:
-        if not isinstance(backend, Backend):
-            raise InvalidInput(f"backend must be a Backend such as MemoryBackend(), not {type(backend).__name__}")
+        check_backend(backend)
         check_namespace(namespace)
         if retain is not None:
             check_number(retain, "retain", least=1)
@@ -283,7 +283,7 @@ class Store:
         """
         self.backend.check_open()
         if self.owner is not None:
-            raise InvalidInput(f"{self!r} shows the sessions of one owner: list namespaces with the store instead")
+            raise InvalidInput("a view of one owner cannot list namespaces: call namespaces() of the store itself")
         async for name in listing.namespaces(self.backend, self.namespace if self._is_tenant else None):
             yield name
 
@@ -331,7 +331,7 @@ class Store:
         key = self._key(session_id)
         if turn_id is None:
             if part:
-                raise InvalidInput(f"part {part!r} needs the turn_id under which the parts before it were stored")
+                raise InvalidInput(f"part {part!r} needs the turn_id= of the turn's earlier parts: pass the same one")
             turn_id = new_id()
         if owner is not None:
             self._check_owner(check_id(owner, "owner"))
@@ -395,7 +395,7 @@ class Store:
             Conflict: The change was not stored, and the session no longer meets the change's condition.
         """
         if getattr(error, "change", None) is None or error.key is None:
-            raise InvalidInput(f"{error!r} carries no change to send again: call the method that raised it again")
+            raise InvalidInput(f"resend takes an OutcomeUnknown with a change, not {error!r}: repeat the call instead")
         if error.key.namespace != self.namespace or self.owner not in (None, error.change.for_owner):
             raise InvalidInput(f"the change belongs to another view than {self!r}: resend it with that view")
         return await send_again(self.backend, error, delays)
@@ -432,7 +432,7 @@ class Store:
             raise InvalidInput("save needs at least one message: to empty a session, rewind or erase it")
         if expect is not ANY:
             check_expect(expect)
-        return await saving.save(self._access(key), wanted, expect, check_rule(begins_turn))
+        return await saving.save(self._access(key), wanted, expect, check_rule(begins_turn, wanted))
 
     async def fork(
         self, source: str, target: str, *, at: int | None = None, expect: Expect = None, change_id: str | None = None
@@ -456,7 +456,7 @@ class Store:
         check_expect(expect)
         change_id = new_id() if change_id is None else check_id(change_id, "change id")
         if source == target:
-            raise InvalidInput(f"fork of session {source!r} onto itself: name another target")
+            raise InvalidInput(f"session {source!r} cannot be forked onto itself: choose another target")
         return await self.backend.copy(*keys, at=at, change_id=change_id, expect=expect, for_owner=self.owner)
 
     async def rewind(
@@ -480,8 +480,8 @@ class Store:
         """
         key = self._key(session_id)
         if (turns is None) == (messages is None):
-            given = "neither was" if turns is None else "both were"
-            raise InvalidInput(f"rewind needs a number of turns or a number of messages, {given} given")
+            given = "neither" if turns is None else "both"
+            raise InvalidInput(f"rewind takes turns= or messages=, but got {given}: write rewind(id, turns=1)")
         check_number(messages if turns is None else turns, "messages" if turns is None else "turns", least=1)
         check_expect(expect)
         return await editing.rewind(self._access(key), turns=turns, messages=messages, expect=expect)
@@ -584,7 +584,7 @@ class Store:
         if metadata is not None:
             check_json(metadata)
         elif owner is None and ttl is None:
-            raise InvalidInput("merge_metadata needs metadata, an owner or a ttl, none was given")
+            raise InvalidInput("merge_metadata got nothing to set: pass metadata, owner= or ttl=")
         self._check_owner(owner)
         change = Change(metadata=metadata, owner=owner, ttl=ttl, expect=expect, for_owner=self.owner)
         return await self.backend.commit(key, change)
@@ -625,7 +625,7 @@ class Store:
 
     def _check_owner(self, owner: str | None) -> None:
         if owner is not None and self.owner not in (None, owner):
-            raise InvalidInput(f"{owner!r} is not the owner of this view, {self.owner!r}: use the store, or their view")
+            raise InvalidInput(f"this view is for owner {self.owner!r}, not {owner!r}: call the method of the store")
 
     def _key(self, session_id: str) -> Key:
         check_event_loop()

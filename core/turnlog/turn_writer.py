@@ -60,6 +60,7 @@ class TurnWriter:
         self._may_be_stored = turn_id is not None
         self._metadata = metadata
         self._expect = expect
+        self._is_ready = False
 
     @property
     def messages(self) -> list[Message]:
@@ -69,12 +70,17 @@ class TurnWriter:
     async def __aenter__(self) -> Self:
         return await self.find()
 
+    def begin(self) -> None:
+        """Begin the turn without a read, for a caller that knows that no round is stored and that uses no block."""
+        self._is_ready = True
+
     async def find(self) -> Self:
         """Find the rounds that an earlier writer has stored; entering the block calls this.
 
         Raises:
             Conflict: Another turn has interrupted this one.
         """
+        self.begin()
         try:
             session = await self._read(last=int(self._may_be_stored))
         except SessionNotFound:
@@ -111,16 +117,21 @@ class TurnWriter:
         Raises:
             Conflict: The session does not meet the condition, was erased, or another turn has begun in it.
             IdReused: Another writer has stored another round in its place.
-            InvalidInput: An argument breaks a rule, or the turn is closed.
+            InvalidInput: An argument breaks a rule, the turn is closed, or the writer is used outside `async with`.
             TooLarge: A limit would be passed.
             Unavailable: The store could not be reached; nothing was stored.
             OutcomeUnknown: The answer was lost; the same round can be sent again.
         """
+        if not self._is_ready:
+            raise InvalidInput(
+                f"turn {self.turn_id!r} has not begun: write async with store.write_turn(...) as turn, and call "
+                "turn.add in that block, which closes the turn"
+            )
         if self.finished:
             raise InvalidInput(f"turn {self.turn_id!r} is closed: add to it only while `finished` is False")
         checked = as_turn(messages)
         if not checked:
-            raise InvalidInput("a round needs at least one message, none was given")
+            raise InvalidInput("a round needs at least one message: pass a list such as [assistant('Hello')]")
         return await self._add(checked, last=last, expect=expect)
 
     async def _add(self, messages: tuple[Message, ...], *, last: bool, expect: Expect = None) -> Receipt:

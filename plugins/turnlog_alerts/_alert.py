@@ -66,10 +66,8 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
         if not _PATH.fullmatch(self.metric):
             raise InvalidInput(f'metric must be a dotted path such as "load_latency.p95", not {self.metric!r}')
         if (self.above is None) == (self.below is None):
-            given = "neither is" if self.above is None else "both are"
-            raise InvalidInput(
-                f"an alert needs either above or below, but {given} given: write one threshold, such as above = 0.2"
-            )
+            given = "neither" if self.above is None else "both"
+            raise InvalidInput(f"an alert needs either above or below, and has {given}: write one, such as above = 0.2")
         for name in ("above", "below", "clear_at"):
             if getattr(self, name) is not None:
                 check_number(getattr(self, name), name)
@@ -80,7 +78,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
         if self.clear_at is not None and self.is_beyond(self.clear_at):
             side = "at most" if self.above is not None else "at least"
             given = with_unit(self.metric, self.clear_at)
-            raise InvalidInput(f"clear_at must be {side} the threshold, {self.condition}, not {given}")
+            raise InvalidInput(f"clear_at must be {side} the threshold of the alert ({self.condition}), not {given}")
         if type(self.to) is not tuple:
             raise InvalidInput(f'to must be a tuple of destinations such as ("log",), not {type(self.to).__name__}')
         if not self.to:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from turnlog import ConfigError, InvalidInput
-from turnlog.config import duration, read_table, size
+from turnlog.config import duration, read_table, size, suggestion
 
 from ._alert import Alert
 
@@ -65,7 +65,8 @@ def _alert(table: object, where: str) -> Alert:
         raise ConfigError(f"{where}: must be a table, not {type(table).__name__}: write [[alerts]]")
     for key in table:
         if key not in _KEYS:
-            raise ConfigError(f"{where}: {key!r} is not an option of alerts: use {', '.join(_KEYS)}")
+            near = suggestion(key, _KEYS)
+            raise ConfigError(f"{where}: {key!r} is not a key of an alert; the keys are {', '.join(_KEYS)}{near}")
     metric = table.get("metric")
     if not isinstance(metric, str) or metric not in _METRICS:
         given = "" if metric is None else f", not {metric!r}"

@@ -99,7 +99,7 @@ class CacheLayer(Layer):
                 raise InvalidInput(f"{name} must be a number of seconds greater than 0, not {value!r}")
         for name, value in (("max_bytes", max_bytes), ("max_sessions", max_sessions)):
             if type(value) is not int or value < 1:
-                raise InvalidInput(f"{name} must be an int of at least 1, not {value!r}")
+                raise InvalidInput(f"{name} must be a whole number of at least 1, not {value!r}")
         self.mode = mode
         self.max_age = max_age
         self.max_bytes = max_bytes

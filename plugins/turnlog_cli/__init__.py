@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str] | None) -> int:
-    from ._output import OutputFailed, Results, drop, tell
+    from ._output import OutputFailed, ReaderGone, Results, drop, tell
 
     try:
         import cyclopts  # noqa: F401 - imported here to report a missing extra without a traceback
@@ -51,7 +51,7 @@ def _main(argv: Sequence[str] | None) -> int:
             results.flush()
     except KeyboardInterrupt:
         return Code.INTERRUPTED
-    except BrokenPipeError:  # the reader of the output has closed the pipe
+    except ReaderGone:  # the reader of the output has closed the pipe
         drop(sys.stdout)
         return Code.BROKEN_PIPE
     except OutputFailed as error:

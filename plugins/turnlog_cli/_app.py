@@ -7,11 +7,12 @@ from collections.abc import Coroutine, Sequence
 from traceback import format_exception
 from typing import Annotated, Final
 
-from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
+from cyclopts import App, CycloptsError, Parameter
 
 from turnlog import TurnlogError
 from turnlog.config import mask
 
+from ._advice import next_step, option_in, usage
 from ._commands import add_commands
 from ._help import HelpFormatter
 from ._options import Namespace, StoreURL
@@ -122,7 +123,6 @@ def run(arguments: Sequence[str]) -> int:
 
     Raises:
         KeyboardInterrupt: Ctrl-C.
-        BrokenPipeError: The reader of standard output has closed the pipe.
         OutputFailed: Standard output cannot be written.
     """
     end = list(arguments).index("--") if "--" in arguments else len(arguments)  # no options follow after "--"
@@ -135,39 +135,21 @@ def run(arguments: Sequence[str]) -> int:
         if inspect.iscoroutine(code):
             code = _wait(code)
     except CycloptsError as error:
-        complain(_usage(error))
+        complain(usage(error))
         return Code.USAGE
-    except (OutputFailed, BrokenPipeError):
+    except (OutputFailed, KeyboardInterrupt):
         raise
-    except Exception as error:  # noqa: BLE001 - a plugin may raise anything, and users get one line
+    except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, and users get one line
+        url = option_in(words, "--store")
         if len(words) < len(arguments):
-            explain(mask("".join(format_exception(error)), _store_in(words)))
-        said = mask(str(error) or type(error).__name__, _store_in(words))
+            explain(mask("".join(format_exception(error)), url))
+        said = mask((str(error) or type(error).__name__) + next_step(error, words), url)
         if isinstance(error, TurnlogError):
             complain(said)
             return Code.of(error)
         complain(f"{type(error).__name__}: {said}: this is a bug in turnlog or in a plugin; {_DEBUG} shows a traceback")
         return Code.FAILED
     return code if isinstance(code, int) else Code.FINE
-
-
-def _usage(error: CycloptsError) -> str:
-    """Return the message about a wrong command line, with the command for help."""
-    command = " ".join(("turnlog", *(error.command_chain or ())))
-    if isinstance(error, UnusedCliTokensError):
-        words = ", ".join(map(repr, error.unused_tokens or ()))
-        return f"{command} takes no further argument, but {words} was given: '{command} --help' lists its arguments"
-    return f"{error} (for help, run: {command} --help)"
-
-
-def _store_in(words: Sequence[str]) -> str | None:
-    """Return the URL of `--store` in the arguments."""
-    for word, value in zip(words, [*words[1:], ""], strict=True):
-        if word == "--store":
-            return value
-        if word.startswith("--store="):
-            return word.partition("=")[2]
-    return None
 
 
 def _wait(command: Coroutine[object, object, object]) -> object:

@@ -59,7 +59,10 @@ def chat(
         latest: Continue the most recently updated session.
     """
     if latest and session_id is not None:
-        raise InvalidInput("--continue and --session cannot be combined: leave out one of them")
+        raise InvalidInput(
+            "--continue and --session cannot be given together: --continue selects the session that was updated last; "
+            "leave one of the two out"
+        )
     answer = _guarded(_model(model), model)
     store = open_store(url, namespace=namespace)
     first = store.new_session_id() if session_id is None else Key(store.namespace, session_id).session
@@ -112,7 +115,7 @@ def _talk(runner: asyncio.Runner, conversation: Conversation) -> int:
         try:
             runner.run(_handle(conversation, text))
         except TurnlogError as error:
-            complain(error)
+            complain(f"{error}; /sessions lists the sessions" if isinstance(error, SessionNotFound) else error)
             if not interactive:
                 return Code.FAILED if isinstance(error, InvalidInput) else Code.of(error)
         except KeyboardInterrupt:

@@ -17,7 +17,7 @@ from turnlog.values import Finding
 
 from ._hooks import Diagnoses, lowest
 from ._table import Table
-from ._text import Code, Printer, as_json, without_secrets
+from ._text import Code, Printer, as_json, with_options, without_secrets
 
 _NAMESPACE: Final = "turnlog-doctor"
 _TRIES: Final = 10  # the number of measurements of each operation
@@ -57,14 +57,16 @@ async def _doctor(url: str | None, *, json: bool) -> int:
     findings = [Finding(without_secrets(one.text), without_secrets(one.command)) for one in findings]
     if json:
         operations = {name: {"median": median(taken), "slowest": max(taken)} for name, taken in times.items()}
-        shown = [{"name": one.name, "value": without_secrets(one.value), "from": one.where} for one in settings]
+        shown = [
+            {"name": one.name, "value": without_secrets(one.value), "from": with_options(one.where)} for one in settings
+        ]
         wrong = [{"text": one.text, "command": one.command} for one in findings]
         print(as_json({"stack": stack, "settings": shown, "operations": operations, "findings": wrong}))
     else:
         if stack:
             _print_stack(stack)
         if settings:
-            _print_settings([(one.name, without_secrets(one.value), one.where) for one in settings])
+            _print_settings([(one.name, without_secrets(one.value), with_options(one.where)) for one in settings])
         if times:
             _print_times(times)
         _print_findings(findings)

@@ -92,7 +92,7 @@ def _value(text: str) -> tuple[str, JSON]:
     if not why:
         try:
             return name, json.loads(value)
-        except ValueError as error:
-            why = f"the value is not JSON ({error})"
-    example = "write name=7, name='\"text\"', or name=null to remove it"
-    raise InvalidInput(f"--metadata must be NAME=JSON, but {why} in {text!r}: {example}")
+        except ValueError:
+            why = "its value is not JSON"
+    example = f"{name or 'name'}='\"text\"', {name or 'name'}=7, or {name or 'name'}=null to remove it"
+    raise InvalidInput(f"--metadata {text!r} must be NAME=JSON, but {why}: write {example}")

@@ -16,7 +16,7 @@ from turnlog.values import Remainder
 from ._hooks import Postpones, Sweeps, lowest, scrubbed, unfinished
 from ._namespaces import check_one, stores_of
 from ._remains import print_remains
-from ._suggestion import suggested
+from ._suggestion import not_found, suggested
 from ._text import Code, Printer, as_json, complain, counted, is_terminal, line, note, title_of
 
 
@@ -73,8 +73,8 @@ def erase(
         InvalidInput: Both or neither of a session and an owner are given, or the user cannot be asked.
     """
     if (session_id is None) == (owner is None):
-        given = "neither is" if owner is None else "both are"
-        raise InvalidInput(f"erase needs either a session or --owner, but {given} given")
+        given = "neither was" if owner is None else "both were"
+        raise InvalidInput(f"erase needs either SESSION or --owner, and {given} given: turnlog erase SESSION")
     if everywhere and owner is None:
         raise InvalidInput("--all-namespaces needs --owner: a session is in one namespace")
     check_one(namespace, everywhere=everywhere)
@@ -82,7 +82,7 @@ def erase(
     if not yes:
         if not is_terminal(sys.stdin):
             raise InvalidInput(
-                "erase asks for confirmation, but standard input is not a terminal: to erase without it, add --yes"
+                "erase asks before it removes data, and standard input is not a terminal: --yes erases without asking"
             )
         # asked outside of an event loop, because a loop would swallow the first Ctrl-C
         if not _agreed(asyncio.run(_question(what, url, namespace))):
@@ -104,7 +104,7 @@ async def _question(what: _What, url: str | None, namespace: str | None) -> str:
             except SessionNotFound as error:
                 backend = lowest(store.backend)
                 if not (isinstance(backend, Postpones) and await backend.unswept()):
-                    raise SessionNotFound(f"{error}{await suggested(store, what.session_id or '')}") from None
+                    raise await not_found(store, what.session_id or "", str(error)) from None
                 return f"Erase all expired sessions? Session {what.session_id!r} may be one of them."
             return f"Erase session {what.session_id!r} in {store.namespace!r}{_described(info)}?"
         counts: dict[str, int] = {}
@@ -139,10 +139,10 @@ async def _erase_one(store: Store, session_id: str) -> _Receipt:
     expired = await _sweep(store)  # the session may be among them
     if not is_there:
         missing = f"there is no session {session_id!r} in {store.namespace!r}"
-        suggestion = await suggested(store, session_id)
         if not expired:
-            raise SessionNotFound(f"{missing}{suggestion}")
-        complain(f"{missing}, unless it was one of the expired sessions that were removed{suggestion}")
+            raise await not_found(store, session_id, missing)
+        close = await suggested(store, session_id)
+        complain(f"{missing}, unless it was one of the expired sessions that were removed{close}")
     owner = info.owner if info is not None and info.owner else None
     remains = await _remains(store, [(store.namespace, owner)])
     return _Receipt({store.namespace: 1} if is_there else {}, (), expired, remains)

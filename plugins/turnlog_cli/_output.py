@@ -18,8 +18,12 @@ class OutputFailed(Exception):
     """
 
 
+class ReaderGone(OutputFailed):
+    """The program that reads the output has ended.  It is no `BrokenPipeError`, which a store may raise as well."""
+
+
 class Results:
-    """Standard output for commands: a failed write raises `OutputFailed`, or `BrokenPipeError` as usual."""
+    """Standard output for commands: a failed write raises `OutputFailed`, or `ReaderGone` if its reader has ended."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -42,8 +46,8 @@ class Results:
 def _told_apart() -> Iterator[None]:
     try:
         yield
-    except BrokenPipeError:
-        raise
+    except BrokenPipeError as error:
+        raise ReaderGone from error
     except OSError as error:
         raise OutputFailed(f"standard output cannot be written: {error.strerror or error}") from error
 
@@ -83,8 +87,8 @@ class Notes:
     def _dropping(self) -> Iterator[None]:
         try:
             yield
-        except BrokenPipeError:
-            raise
+        except BrokenPipeError as error:
+            raise ReaderGone from error
         except OSError:
             drop(self._stream)
 

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Final
 
-from turnlog import CorruptRecord, Message, Session, SessionNotFound, Turn
+from turnlog import CorruptRecord, InvalidInput, Message, Session, SessionNotFound, Turn
 from turnlog.config import open_existing
+from turnlog.limits import MAX_NUMBER
 
-from ._suggestion import suggested
-from ._text import Code, Printer, as_json, complain, line, time_of
+from ._suggestion import not_found
+from ._text import Code, Printer, as_json, complain, line, note, time_of
 
 STYLES: Final = {
     "user": "bold green",
@@ -35,6 +36,8 @@ def show_session(
         namespace: The namespace; None: the namespace in the configuration.
         json: Print one JSON document.
     """
+    if last is not None and not 0 <= last <= MAX_NUMBER:
+        raise InvalidInput(f"--last must be a whole number from 0 to {MAX_NUMBER}, not {last}")
     session = asyncio.run(_load(session_id, url, last, namespace))
     if json:
         print(as_json(_document(session)))
@@ -47,7 +50,7 @@ async def _load(session_id: str, url: str | None, last: int | None, namespace: s
         try:
             return await store.session(session_id, last=last, touch=False)
         except SessionNotFound as error:
-            raise SessionNotFound(f"{error}{await suggested(store, session_id)}") from None
+            raise await not_found(store, session_id, str(error)) from None
 
 
 def _document(session: Session) -> dict[str, object]:
@@ -74,6 +77,8 @@ def _print(session: Session) -> int:
         out((f"turn {turn.number}", "bold"), (f", {time_of(turn.time)}{state}", "dim"))
         for message in turn.messages:
             _print_message(out, message)
+    if code is Code.FAILED:
+        note("turnlog: restore a backup, or run 'turnlog verify' with the same options to see all damage")
     return code
 
 

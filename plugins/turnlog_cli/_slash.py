@@ -38,10 +38,10 @@ async def obey(conversation: Conversation, text: str) -> None:
     command = _EXIT if name == "quit" else _COMMANDS.get(name)
     if command is None:
         raise InvalidInput(
-            f"/{name[:40]} is not a command: /help lists the commands; to send it as a message, write //{name[:40]}"
+            f"there is no command /{name[:40]}: /help lists the commands; write //{name[:40]} to send it as a message"
         )
     if argument and not command.takes:
-        raise InvalidInput(f"/{name} takes no argument; to send it as a message, write //{name}")
+        raise InvalidInput(f"/{name} takes no argument: leave it out, or write //{name} to send the line as a message")
     if command.takes.isalpha() and not argument:
         raise InvalidInput(f"/{name} needs an argument: /{name} {command.takes}")
     await command.run(conversation, argument)

@@ -6,7 +6,7 @@ from contextlib import suppress
 from difflib import get_close_matches
 from typing import Final
 
-from turnlog import CorruptRecord, Query, Store
+from turnlog import CorruptRecord, Key, Query, SessionNotFound, Store
 
 _LOOKED_AT: Final = 1_000
 """Number of most recently updated sessions whose ids are compared: one page of the list."""
@@ -15,8 +15,14 @@ _SHOWN: Final = 3
 """Largest number of ids in a suggestion: the default of `get_close_matches`."""
 
 
+async def not_found(store: Store, session_id: str, text: str) -> SessionNotFound:
+    """Return the error for an id that does not exist; without a similar id it has a key, for `next_step`."""
+    close = await suggested(store, session_id)
+    return SessionNotFound(f"{text}{close}", key=None if close else Key(store.namespace, session_id))
+
+
 async def suggested(store: Store, session_id: str) -> str:
-    """Return the end of a message about an id that does not exist: similar ids, or the command that lists all.
+    """Return the end of a message about an id that does not exist: similar ids; empty if there are none.
 
     Similar ids are those that begin with it, ignoring case; if there are none, those that differ little.
     """
@@ -27,5 +33,5 @@ async def suggested(store: Store, session_id: str) -> str:
     begins = [one for one in known if one.casefold().startswith(session_id.casefold())]
     close = (begins or get_close_matches(session_id, known))[:_SHOWN]
     if not close:
-        return "; 'turnlog list' lists the sessions"
+        return ""
     return f"; did you mean {' or '.join(map(repr, close))}?"

@@ -39,7 +39,7 @@ _CONTROL: Final = re.compile(
     "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
 _BREAK: Final = re.compile("[\t\n]")
-_PASSWORD: Final = re.compile(r"://\S*@")
+_PASSWORD: Final = re.compile(r"://(?!user:password@)\S*@")  # an example in an error holds no password
 _SECRET: Final = re.compile(r"([?&][^=&\s]*(?:pass|secret|token|key)[^=&\s]*=)[^&\s'\"]+", re.IGNORECASE)
 
 
@@ -128,7 +128,12 @@ def without_secrets(text: str) -> str:
 def complain(error: TurnlogError | OSError | str, *, where: str = "turnlog") -> None:
     """Print one line on standard error, without passwords."""
     text = error if isinstance(error, str) else str(error) or type(error).__name__
-    tell(f"{line(where)}: {line(without_secrets(text))}")
+    tell(f"{line(where)}: {line(without_secrets(with_options(text)))}")
+
+
+def with_options(text: str) -> str:
+    """Return the text of an error with the options of the command line in place of the arguments of `open_store`."""
+    return text.replace("the argument url", "--store").replace("the argument namespace", "--namespace")
 
 
 def explain(text: str) -> None:

@@ -82,7 +82,7 @@ def _print(found: _Found, *, everywhere: bool, json: bool) -> None:
         for text in damaged:
             print(line(text))
         read = f"{counted(sessions, 'session')} with {counted(turns, 'turn')} read"
-        print(f"{read}, {counted(len(damaged), 'damaged part')}" if damaged else f"{read}, no damage was found")
+        print(f"{read}, {counted(len(damaged), 'damaged part')} found" if damaged else f"{read}, no damage was found")
     if not found.complete:
         note("turnlog: the store was not read completely: there may be more damage")
     if damaged:

@@ -54,7 +54,7 @@ def decompressed(record: Record, dictionaries: Mapping[int, Dictionary], *, fetc
             raise
         return record.damaged(f"a record is compressed with dictionary {missing.id}, which is not stored")
     except Unreadable as error:
-        return record.damaged(f"a record cannot be decompressed: {error}")
+        return record.damaged(f"a stored record is damaged: it cannot be decompressed ({error})")
     return record.with_payload(rewrap(payload, PLAIN, raw))
 
 

@@ -44,5 +44,5 @@ class GzipLayer(CompressionLayer):
 
     def __init__(self, inner: Backend, *, level: int = 6, seal: bool = True) -> None:
         if type(level) is not int or not 1 <= level <= 9:
-            raise InvalidInput(f"level must be an int from 1 to 9, not {level!r}")
+            raise InvalidInput(f"level must be a whole number from 1 to 9, not {level!r}")
         super().__init__(inner, _Gzip(level), seal=seal)

@@ -124,7 +124,7 @@ class CompressionLayer(CompressedRecords):
         if idle is not None and not idle >= 0:
             raise InvalidInput(f"idle must be a number of seconds, at least 0, not {idle!r}")
         if rate is not None and not rate > 0:
-            raise InvalidInput(f"rate must be a number of sessions per second greater than 0, not {rate!r}")
+            raise InvalidInput(f"rate must be greater than 0 sessions a second, not {rate!r}")
         return recompress(self, namespace, idle=idle, rate=rate)
 
     async def remove_dictionary(self, namespace: str, id: int) -> None:

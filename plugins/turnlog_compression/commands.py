@@ -77,6 +77,8 @@ async def _recompress(
         json: Print one JSON object.
     """
     seconds = None if idle is None else duration(idle, "--idle")
+    if rate is not None and not rate > 0:
+        raise InvalidInput(f"--rate must be greater than 0 sessions a second, not {rate:g}")
     opened, totals = open_existing(store, namespace=namespace), Totals()
     results = _compression_layer(opened).recompress(opened.namespace, idle=seconds, rate=rate)
     async with opened:

@@ -57,7 +57,7 @@ class ZstdLayer(CompressionLayer):
 
     def __init__(self, inner: Backend, *, level: int = 3, seal: bool = True, dictionary: bool = False) -> None:
         if type(level) is not int or not 1 <= level <= 19:
-            raise InvalidInput(f"level must be an int from 1 to 19, not {level!r}")
+            raise InvalidInput(f"level must be a whole number from 1 to 19, not {level!r}")
         if dictionary is not True and dictionary is not False:
             raise InvalidInput(f"dictionary must be True or False, not {dictionary!r}")
         super().__init__(inner, Zstd(level), seal=seal, trained=self._codec_with if dictionary else None)
@@ -103,11 +103,10 @@ class ZstdLayer(CompressionLayer):
             trained = await asyncio.to_thread(
                 zstandard.train_dictionary, _DICTIONARY_BYTES, samples, dict_id=id, level=self._level
             )
-        except (zstandard.ZstdError, ValueError) as error:
+        except (zstandard.ZstdError, ValueError):
             raise InvalidInput(
-                f"namespace {namespace!r} has too few rounds to train a dictionary: {len(samples)} in {sessions} "
-                f"sessions, {size} bytes ({error}). Training needs at least about 10 rounds, and some hundreds for a "
-                "useful dictionary"
+                f"namespace {namespace!r} has too few rounds to train a dictionary: {len(samples)}, with {size} bytes; "
+                "store at least about ten, and better some hundreds, and try again"
             ) from None
         dictionary = Dictionary(trained.as_bytes())
         await self.dictionaries.add(namespace, dictionary, owners - {""})

@@ -61,7 +61,7 @@ class MemoryBackend(Backend):
         super().__init__(ttl=ttl, clock=clock)
         for name, value in (("max_sessions", max_sessions), ("max_bytes", max_bytes)):
             if type(value) is not int or value < 1:
-                raise InvalidInput(f"{name} must be an int of at least 1, not {value!r}")
+                raise InvalidInput(f"{name} must be a whole number of at least 1, not {value!r}")
         self.max_sessions = max_sessions
         self.max_bytes = max_bytes
         self._states: OrderedDict[Key, SessionState] = OrderedDict()  # least recently used first

@@ -19,12 +19,12 @@ Their score is always 0, so they are sorted by their bytes.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import lru_cache, reduce
 from hashlib import blake2b
 from operator import xor
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from zlib import crc32
 
 import msgspec
@@ -35,7 +35,7 @@ from turnlog.rules import Header
 
 BUCKETS: Final = 128
 """Number of buckets; each is one slot of a cluster.  On three nodes, the buckets are distributed evenly to within 12 %.
-A page reads all buckets, which takes about a millisecond."""
+A page reads all buckets."""
 
 CHANGES: Final = 3
 """Index of the first remembered change in the list."""
@@ -92,7 +92,7 @@ WORDS: Final = (HEADER["sum"] - 1) // 4
 RECORD: Final = Table(number="d", turns="d", count="d", messages_until="d", size="d", rounds_until="d", head="H")
 """The numbers of a record; `head` is the length of `Record.pack`."""
 
-_WORDS: Final = struct.Struct(f">{WORDS}I")
+_PAIRS: Final = struct.Struct(f">{WORDS // 2}Q")  # of the words of a header: half as many numbers
 _HEAD: Final = struct.Struct(">H")  # of a record, at `_HEAD_AT`
 _HEAD_AT: Final = RECORD["head"] - 1
 _NO_TTL: Final = -1.0
@@ -177,6 +177,12 @@ def index_of(bucket: int, namespace: str, owner: str | None) -> bytes:
     return owners_prefix_of(bucket, namespace) + owner.encode()
 
 
+@lru_cache(256)
+def indexes_of(namespace: str, owner: str | None) -> tuple[bytes, ...]:
+    """Return the Redis keys of the indexes of all buckets, as `index_of`."""
+    return tuple(index_of(bucket, namespace, owner) for bucket in range(BUCKETS))
+
+
 def namespaces_of(bucket: int) -> tuple[bytes, bytes]:
     """Return the Redis key of a bucket's namespaces, and the common prefix of the keys of their indexes."""
     return b"turnlog:{%d}:n" % bucket, b"turnlog:{%d}:i:" % bucket
@@ -209,12 +215,13 @@ def header_from(key: Key, data: bytes, metadata: bytes | None, left: int) -> Hea
         CorruptRecord: The header is damaged, or belongs to another session.
     """
     try:
-        *_, total, length = HEADER.struct.unpack_from(data)
+        *numbers, total, length = HEADER.struct.unpack_from(data)
         owner, packed = data[HEADER.size : HEADER.size + length], data[HEADER.size + length :]
         header = Header.unpack(key, packed, updated=0.0, expires=None)
-        if total != reduce(xor, _WORDS.unpack_from(data)) or owner != header.owner.encode():
+        words = reduce(xor, _PAIRS.unpack_from(data))
+        if total != (words >> 32 ^ words & 0xFFFF_FFFF) or owner != header.owner.encode():
             raise CorruptRecord("its header is damaged", key=key)
-        header = completed(header, data, left)
+        header = _with_numbers(header, numbers, left)
         counts = header.first, header.start, abs(header.bytes), header.changes
         if not all(0 <= number <= MAX_NUMBER for number in (*counts, abs(header.created), header.updated)):
             raise CorruptRecord("a number in its header is out of bounds", key=key)
@@ -246,7 +253,11 @@ def completed(header: Header, data: bytes, left: int) -> Header:
         data: The first element of this header.
         left: As in `header_from`.
     """
-    created, updated, first, start, size, *_, changes, _, _ = HEADER.struct.unpack_from(data)
+    return _with_numbers(header, HEADER.struct.unpack_from(data)[:-2], left)
+
+
+def _with_numbers(header: Header, numbers: Sequence[Any], left: int) -> Header:
+    created, updated, first, start, size, *_, changes = numbers
     return _replace(
         header,
         first=int(first),

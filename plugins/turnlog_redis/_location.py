@@ -16,6 +16,7 @@ from turnlog.runtime import SSLMode, tls_context
 from ._encrypted import EncryptedConnection
 
 Address: TypeAlias = "tuple[str, int]"
+Requires: TypeAlias = Literal["required", "none"]
 Kind: TypeAlias = Literal["server", "sentinel", "cluster"]
 
 _OWN: Final[dict[str, Any]] = {"retry": None, "socket_timeout": None, "protocol": 2}  # `RetryingServer` retries
@@ -25,6 +26,7 @@ _TAKEN: Final = (
         "socket_connect_timeout|socket_keepalive|socket_keepalive_options|socket_type|ssl_.*"
     )
 )
+_MODES: Final[dict[Requires, SSLMode]] = {"required": "verify-full", "none": "require"}
 _EXAMPLE: Final = "write redis://user:password@host:6379/0"
 
 
@@ -65,7 +67,16 @@ def _at(address: Address | None) -> dict[str, Any]:
     return {} if address is None else {"host": address[0], "port": address[1]}
 
 
-def location_of_url(url: str, *, service: str, db: int | None, mode: SSLMode | None, root: str | None) -> Location:
+def location_of_url(
+    url: str,
+    *,
+    service: str,
+    db: int | None,
+    mode: SSLMode | None,
+    root: str | None,
+    password: str | None = None,
+    reqs: Requires | None = None,
+) -> Location:
     """Return the location of a URL.
 
     Args:
@@ -74,25 +85,26 @@ def location_of_url(url: str, *, service: str, db: int | None, mode: SSLMode | N
         db: The number of the database, if the URL has none.
         mode: The TLS mode; None: `verify-full` with `rediss`, otherwise `disable`.
         root: As in `tls_context`.
+        password: The password, if the URL has none.
+        reqs: The option `ssl_cert_reqs`.
 
     Raises:
         InvalidInput: The URL is malformed, or an option contradicts it.  The message does not contain the URL.
     """
-    found = parse_url(url)
-    if found.scheme not in ("redis", "rediss", "unix") or found.driver not in (
-        ("",) if found.scheme == "unix" else _KINDS
-    ):
+    found = parse_url(url).with_password(password)
+    if found.scheme not in (*_ENCRYPTED, "unix") or found.driver not in (("",) if found.scheme == "unix" else _KINDS):
         raise InvalidInput(
-            "url must begin with redis://, redis+sentinel:// or redis+cluster://, with rediss for TLS, or with unix://"
+            "url must begin with redis://, redis+sentinel:// or redis+cluster://, with rediss for TLS, with valkey or "
+            "valkeys in their place, or with unix://"
         )
     if found.query:
         raise InvalidInput("url has a query: pass options by keyword, or pass the whole URL to open_store")
     settings: dict[str, Any] = {"username": found.username, "password": found.password or None}
     if found.scheme == "unix":
-        if mode not in (None, "disable") or root is not None:
+        if mode not in (None, "disable") or root is not None or reqs is not None:
             raise InvalidInput("sslmode has no effect with unix://, which does not use the network: leave it out")
         if found.hosts or not found.path:
-            raise InvalidInput("url cannot be read: write unix:///path/to/socket")
+            raise InvalidInput("the URL names no socket: write unix:///path/to/socket")
         settings |= {"path": found.path, "db": _database("", db)}
         name = f"redis {settings['path']}/{settings['db']}"
         return Location(name, "server", (), UnixDomainSocketConnection, settings, (Connection, {}), service)
@@ -103,11 +115,12 @@ def location_of_url(url: str, *, service: str, db: int | None, mode: SSLMode | N
     settings["db"] = _database(found.database.strip("/"), db)
     if kind == "cluster" and settings["db"]:
         raise InvalidInput("a cluster has one database, 0: leave the number out")
-    maker, encrypts = _encryption(found.scheme, mode, root)
+    maker, encrypts = _encryption(found.scheme, mode, root, reqs)
     name = f"redis {','.join(map(written, addresses))}/{settings['db']}"
     return Location(name, kind, addresses, maker, settings | encrypts, (maker, encrypts), service)
 
 
+_ENCRYPTED: Final = {"redis": False, "rediss": True, "valkey": False, "valkeys": True}
 _KINDS: Final[dict[str, Kind]] = {"": "server", "sentinel": "sentinel", "cluster": "cluster"}
 
 
@@ -118,18 +131,29 @@ def _addresses(url: URL, default: int) -> tuple[Address, ...]:
 
 def _database(path: str, db: int | None) -> int:
     if db is not None and (path or type(db) is not int or db < 0):
-        raise InvalidInput("db must be an int of at least 0, either in the URL or as an option, not both")
+        raise InvalidInput("db must be a whole number of at least 0, either in the URL or as an option, not both")
     if not re.fullmatch("[0-9]{0,9}", path):
-        raise InvalidInput(f"url must have the number of a database, or nothing, after the host: {_EXAMPLE}")
+        raise InvalidInput(f"the URL must have the number of a database, or nothing, after the host: {_EXAMPLE}")
     return int(path or db or 0)
 
 
-def _encryption(scheme: str, mode: SSLMode | None, root: str | None) -> tuple[type[Connection], dict[str, Any]]:
-    if scheme == "rediss" and mode == "disable":
+def _encryption(
+    scheme: str, mode: SSLMode | None, root: str | None, reqs: Requires | None
+) -> tuple[type[Connection], dict[str, Any]]:
+    encrypted = _ENCRYPTED[scheme]
+    if reqs is not None:
+        if mode is not None or not encrypted:
+            raise InvalidInput("ssl_cert_reqs needs rediss://, and no sslmode next to it: remove one of them")
+        mode = _MODES[reqs]
+    if mode == "prefer":
+        raise InvalidInput(
+            "sslmode prefer is not available, because a port of Redis either uses TLS or not: write redis:// or rediss://"
+        )
+    if encrypted and mode == "disable":
         raise InvalidInput(
             "sslmode is 'disable', but the url requests TLS: for a connection without TLS, write redis://"
         )
-    context = tls_context(mode or ("verify-full" if scheme == "rediss" else "disable"), root)
+    context = tls_context(mode or ("verify-full" if encrypted else "disable"), root)
     return (Connection, {}) if context is None else (EncryptedConnection, {"context": context})
 
 

@@ -36,6 +36,7 @@ _NO_PERMISSION: Final = Reason("the server denies permission", "grant it to the 
 _ONE_NODE: Final = Reason(
     "the server is one node of a cluster", "write redis+cluster:// in place of redis://", permanent=True
 )
+_REPLICA: Final = Reason("the server is a replica, which is read-only", "name its master in the URL", permanent=True)
 _REASONS: Final = {
     "NOAUTH": _NO_PASSWORD,
     "Authentication required": _NO_PASSWORD,  # redis-py removes the code
@@ -140,7 +141,8 @@ class RetryingServer:
             if not left:
                 return
             if wait is not None:
-                if monotonic() + _PAUSE > until:  # raise the earlier error: the last one may only be the timeout
+                # another attempt needs time for its answer; raise the earlier error: the last may only be the timeout
+                if monotonic() + 2 * _PAUSE > until:
                     raise self._error(before or wait, unknown=unknown)
                 before = wait
                 await asyncio.sleep(_PAUSE)
@@ -166,6 +168,8 @@ class RetryingServer:
             error: AccessError | OutcomeUnknown | Unavailable = OutcomeUnknown(f"{name}: {said}")
         elif reason := self._reason(said):
             error = reason.error(name, said)
+        elif said.startswith("READONLY") and self.location.kind == "server":  # for as long as an operation may take
+            error = _REPLICA.error(name, said)
         elif (reason := why_unreachable(answer)) and (self.location.kind == "server" or reason.permanent):
             error = reason.error(name)
         else:

@@ -130,7 +130,9 @@ local function look(key, header, touch, default)
   -- a damaged time to live must not end the session
   if touch ~= '1' or #header < {HEADER["owner"]} then return redis.call('PTTL', key) end
   if bit.tobit((struct.unpack('>I4', header, {HEADER["sum"]}))) ~= sum(header) then return redis.call('PTTL', key) end
-  return extend(key, header, default)
+  -- a replica, or a user without the right, moves no expiry
+  local moved, left = pcall(function() return extend(key, header, default) end)
+  return moved and left or redis.call('PTTL', key)
 end
 
 -- the index of the first record whose number at an offset is at least the wanted one
@@ -279,6 +281,69 @@ return {top[1], top[2] or '', redis.call('PTTL', KEYS[1]), hash ~= '' and known(
 """,
 )
 
+AT_ONCE: Final = 100
+"""The largest number of sessions that one script reads.  It takes about a millisecond, and other clients wait."""
+
+NEWEST: Final = _script(
+    # the score to begin at, the number of entries to read from each index, the number of entries to return, and the
+    # part of the keys of sessions after the bucket
+    "top some many sessions",
+    f"""
+-- the newest entries of the indexes of all buckets: one part for each index with entries.  A part has the number of the
+-- index and its entries, and, if all entries are few and no more than requested, the answers of `LOOK` for their
+-- sessions.  `least` is the time of the last requested entry among those found so far: older entries are not read
+local begin, parts, times, least, total = tonumber(top) or math.huge, {{}}, {{}}, '-inf', 0
+some, many = tonumber(some), tonumber(many)
+
+local function read(place)
+  local found = redis.call('ZREVRANGEBYSCORE', KEYS[place], top, least, 'WITHSCORES', 'LIMIT', 0, some)
+  if #found == 0 then return end
+  parts[#parts + 1], total = {{place - 1, found}}, total + #found / 2
+  for i = 2, #found, 2 do
+    local time = tonumber(found[i])
+    -- the caller may omit entries with the time `begin`
+    if time < begin then times[#times + 1] = time end
+  end
+  -- for a long page, sorting takes longer than reading all entries
+  if many < #KEYS and #times >= 2 * many then
+    table.sort(times)
+    times = {{unpack(times, #times - many + 1)}}
+    least = string.format('%.17g', times[1])
+  end
+end
+
+-- most indexes of a small store do not exist: one command checks several of them
+local function visit(from, to)
+  local there = redis.call('EXISTS', unpack(KEYS, from, to))
+  if there == to - from + 1 then
+    for place = from, to do read(place) end
+  elseif there > 0 then
+    local middle = math.floor((from + to) / 2)
+    visit(from, middle)
+    visit(middle + 1, to)
+  end
+end
+visit(1, #KEYS)
+
+if total > math.min(many, {AT_ONCE}) then return parts end
+for _, part in ipairs(parts) do
+  local seen, found = {{}}, part[2]
+  for i = 1, #found, 2 do
+    local stop = string.find(found[i], '\\0', 1, true)
+    local key = 'turnlog:{{' .. part[1] .. '}}' .. sessions .. (stop and string.sub(found[i], 1, stop - 1) or found[i])
+    local head = redis.pcall('LRANGE', key, 0, 1)
+    if head.err then
+      seen[#seen + 1] = {{'no list', '', -1}}
+    else
+      seen[#seen + 1] = head[1] and {{head[1], head[2] or '', redis.call('PTTL', key)}} or false
+    end
+  end
+  part[3] = seen
+end
+return parts
+""",
+)
+
 COMMIT: Final = _script(
     # the joined hashes of one or several changes, the header that the caller has seen, the next header, the number of
     # elements to keep, the turn before which to drop, the limit in bytes, the metadata, the backend's time to live, the
@@ -344,7 +409,8 @@ end
 
 -- a header without a time: its turns change now
 if number(header, {HEADER["updated"]}) == 0 then
-  local time = redis.call('TIME')
+  local time = redis.pcall('TIME')
+  if time.err then return time end
   local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
   header = put(header, {HEADER["updated"]}, now)
   if seen == '' then header = put(header, {HEADER["created"]}, now) end
@@ -356,6 +422,10 @@ for i = 0, many - 1 do
   local place, at = (count + i) % {REMEMBERED_CHANGES} * 4, {HASH_BYTES} * i
   hashes = string.sub(hashes, 1, place) .. string.sub(hash, at + 1, at + 4) .. string.sub(hashes, place + 5)
 end
+-- the first write: if the server refuses it, for example to a user that may only read, nothing is stored
+local updated = number(header, {HEADER["updated"]})
+local listed = redis.pcall('ZADD', KEYS[2], updated, session .. '\\0' .. owner)
+if type(listed) == 'table' then return listed end
 if seen == '' then
   redis.call('ZADD', KEYS[5], 0, namespace)
   redis.call('RPUSH', key, header, metadata, hashes, unpack(ARGV, entries, entries + many - 1))
@@ -387,8 +457,6 @@ else
   left = extend(key, header, default, expires == '0')
 end
 
-local updated = number(header, {HEADER["updated"]})
-redis.call('ZADD', KEYS[2], updated, session .. '\\0' .. owner)
 if owner ~= '' then redis.call('ZADD', KEYS[3], updated, session) end
 if was ~= owner then
   redis.call('ZREM', KEYS[2], session .. '\\0' .. was)
@@ -417,7 +485,8 @@ DELETE: Final = _script(
 local header = redis.pcall('LINDEX', KEYS[1], 0)
 if not header then return 0 end
 if expected ~= '' and header ~= expected then return 2 end
-redis.call('DEL', KEYS[1])
+local deleted = redis.pcall('DEL', KEYS[1])
+if type(deleted) == 'table' then return deleted end
 local length = type(header) == 'string' and string.byte(header, {HEADER["owner"]})
 if not length then return 1 end
 local owner = string.sub(header, {HEADER.size + 1}, {HEADER.size} + length)
@@ -540,7 +609,8 @@ if header then
     return {MOVED}
   end
 end
-redis.call('ZREM', KEYS[2], member)
+-- a replica, or a user without the permission, keeps the entry
+if type(redis.pcall('ZREM', KEYS[2], member)) == 'table' then return 0 end
 -- also remove the entry from the other index: without this entry, nothing leads to it
 local other = whose ~= '' and whose or string.sub(member, #session + 2)
 if not (header and owner_in(header) == other) then
@@ -590,7 +660,7 @@ while #found < tonumber(limit) do
   if #names == 0 then break end
   for _, name in ipairs(names) do
     if redis.pcall('EXISTS', index .. name) == 0 then
-      redis.call('ZREM', KEYS[1], name)
+      redis.pcall('ZREM', KEYS[1], name)
     else
       found[#found + 1] = name
     end

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from time import monotonic
-from typing import Any, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
 import msgspec
 from redis.asyncio import Redis, RedisCluster
@@ -52,7 +52,7 @@ from . import _layout, _scripts, _upkeep
 from ._commit_plan import CommitPlan, Seen, commit_plan, receipt_of
 from ._connection import Argument, Command
 from ._layout import Keys, keys_of
-from ._location import location_of_client, location_of_url
+from ._location import Requires, location_of_client, location_of_url
 from ._retry import RetryingServer
 from ._scripts import Script
 from ._writer import Waiting, Writer
@@ -106,15 +106,18 @@ class RedisBackend(Backend):
     Args:
         url: `redis://user:password@host:6379/0`, `rediss://...` with TLS, `unix:///path/to/socket`,
             `redis+sentinel://host:26379,host2:26379/0`, `redis+cluster://host:6379,host2:6379`, or the latter two with
-            `rediss+`; None: pass a `client`.
+            `rediss+`; None: pass a `client`.  `valkey` and `valkeys` mean the same as `redis` and `rediss`.
         ttl: As in `Backend`; measured by the server's clock.
+        password: The password of the servers, if the URL has none.
         timeout: Limit of the duration of an operation in seconds.  After it, the operation raises `Unavailable` or
             `OutcomeUnknown`.  A connection attempt takes at most 5 of these seconds.
         db: The number of the database, if the URL has none; None: 0.
         service: The name of the master that the sentinels watch.
-        sslmode: `disable`, `require` or `verify-full`; only `verify-full` is safe against an attacker in the network.
+        sslmode: As in `tls_context`, without `prefer`; only `verify-full` is safe against an attacker in the network.
             None: `verify-full` with `rediss://`, and `disable` otherwise.
-        sslrootcert: The file of the certificates that `verify-full` trusts; None: the certificates of the system.
+        sslrootcert: As in `tls_context`.
+        ssl_cert_reqs: The name of two modes in redis-py, with `rediss://`: `required` is `verify-full`, and `none` is
+            `require`.
         client: A client whose settings the backend uses instead of a URL.  The backend opens its own connections, and
             does not close the client.
         clock: The time of turns; the server's clock sets the times of sessions.
@@ -128,11 +131,13 @@ class RedisBackend(Backend):
         url: str | None = None,
         *,
         ttl: float | None = None,
+        password: str | None = None,
         timeout: float = 30.0,
         db: int | None = None,
         service: str = "mymaster",
         sslmode: SSLMode | None = None,
         sslrootcert: str | None = None,
+        ssl_cert_reqs: Requires | None = None,
         client: Redis | RedisCluster | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -142,16 +147,46 @@ class RedisBackend(Backend):
         if (url is None) == (client is None):
             raise InvalidInput("RedisBackend needs either a url or a client, not both")
         if url is not None:
-            location = location_of_url(url, service=service, db=db, mode=sslmode, root=sslrootcert)
-        elif (db, sslmode, sslrootcert) != (None, None, None):
-            raise InvalidInput("db, sslmode and sslrootcert cannot be combined with client: set them in the client")
+            location = location_of_url(
+                url,
+                service=service,
+                db=db,
+                mode=sslmode,
+                root=sslrootcert,
+                password=password,
+                reqs=ssl_cert_reqs,
+            )
+        elif {password, db, sslmode, sslrootcert, ssl_cert_reqs} != {None}:
+            raise InvalidInput(
+                "db, password, sslmode, sslrootcert and ssl_cert_reqs cannot be combined with client: set them in the "
+                "client"
+            )
         else:
             location = location_of_client(client)
         self._timeout = float(timeout)
         self._server = RetryingServer(location, self._timeout)
         self._writers: PerLoop[Writer] = PerLoop(lambda: Writer(location.name))
         self._seen: BoundedMap[Key, Seen] = BoundedMap(_SEEN)
+        self._is_spread = location.kind == "cluster"  # over several servers
         self._closed = True
+
+    instead: ClassVar[Mapping[str, str]] = {
+        "decode_responses": "leave it out",
+        "family": "leave it out",
+        "health_check_interval": "leave it out",
+        "master_name": "write service",
+        "max_connections": "leave it out: the tasks of an event loop share a connection",
+        "protocol": "leave it out",
+        "sentinel_master": "write service",
+        "service_name": "write service",
+        "socket_connect_timeout": "write timeout, which limits each operation and its connecting",
+        "socket_timeout": "write timeout, which limits each operation and its connecting",
+        "ssl": "write rediss:// in place of redis://",
+        "ssl_ca_certs": "write sslrootcert",
+        "ssl_check_hostname": "write sslmode=verify-ca",
+        "username": "write the user into the URL, before the host",
+    }
+    """Options of other programs, and what to write in their place."""
 
     async def open(self) -> None:
         await super().open()
@@ -509,14 +544,14 @@ class RedisBackend(Backend):
     # -------------------------------------------------------------------------------------------------------- listing
 
     async def page(self, query: Query) -> Page:
-        indexes = [_layout.index_of(bucket, query.namespace, query.owner) for bucket in range(_layout.BUCKETS)]
+        indexes = _layout.indexes_of(query.namespace, query.owner)
         after = None if query.after is None else (query.after[0], query.after[1].encode())
         found: list[SessionInfo | CorruptRecord | None] = []
         until = monotonic() + self._timeout
         while True:
             wanted = query.limit + 1 - sum(isinstance(one, SessionInfo) for one in found)
-            entries = await self._next(until, indexes, after, wanted)
-            found += await self._listed(until, query, entries) if entries else []
+            entries, seen = await self._next(until, query, indexes, after, wanted)
+            found += await self._listed(until, query, entries, seen) if entries else []
             page = page_of(query, found, is_last=len(entries) < wanted)
             if page is not None:
                 return page
@@ -524,7 +559,7 @@ class RedisBackend(Backend):
 
     async def totals(self, namespace: str) -> Totals:
         namespace, until = Query(namespace=namespace).namespace, monotonic() + self._timeout
-        indexes = [_layout.index_of(bucket, namespace, None) for bucket in range(_layout.BUCKETS)]
+        indexes = _layout.indexes_of(namespace, None)
         entries = await self._all(until, [(b"ZCARD", index) for index in indexes])
         every = 1 if sum(entries) <= _AT_ONCE else _EVERY
         left = [_Part(bucket, many) for bucket, many in enumerate(entries) if many]
@@ -556,44 +591,82 @@ class RedisBackend(Backend):
         ]
 
     async def _next(
-        self, until: float, indexes: Sequence[bytes], after: tuple[float, bytes] | None, many: int
-    ) -> list[tuple[float, bytes, bytes]]:
+        self,
+        until: float,
+        query: Query,
+        indexes: Sequence[bytes],
+        after: tuple[float, bytes] | None,
+        many: int,
+    ) -> tuple[list[tuple[float, bytes, bytes]], dict[bytes, Any]]:
         """Return the next entries of all buckets, most recently updated first: time, session and member of each.
+
+        Also return the answers of `LOOK` for some of the sessions, by their ids.
 
         Args:
             until: The deadline of the operation.
+            query: The query.
             indexes: The index of each bucket.
             after: The time and the session of the entry before; None: from the beginning.
             many: The largest number of entries to return.
         """
-        some = min(many, many // (_layout.BUCKETS // 4) + 4)
+        some = min(many, many // 48 + 5)  # at least about three times the expected number of each bucket
         top = "+inf" if after is None else repr(after[0])
         last = None if after is None else (-after[0], after[1])
         found: list[tuple[float, bytes, bytes]] = []
+        seen: dict[bytes, Any] = {}
         asked = [(index, 0) for index in indexes]
+        newest = await self._newest(until, query, indexes, (top, some, many))
         while asked:
-            commands = [
-                (b"ZREVRANGEBYSCORE", index, top, "-inf", b"WITHSCORES", b"LIMIT", skip, some) for index, skip in asked
-            ]
-            replies = await self._all(until, commands)
+            if newest is not None:
+                asked = [(indexes[bucket], 0) for bucket, *_ in newest]
+                replies = [entries for _, entries, *_ in newest]
+            else:
+                commands = [
+                    (b"ZREVRANGEBYSCORE", index, top, "-inf", b"WITHSCORES", b"LIMIT", skip, some)
+                    for index, skip in asked
+                ]
+                replies = await self._all(until, commands)
             more, least = [], []
-            for (index, skip), reply in zip(asked, replies, strict=True):
+            for number, ((index, skip), reply) in enumerate(zip(asked, replies, strict=True)):
                 places = [
                     (float(score), member.partition(b"\0")[0], member)
                     for member, score in zip(reply[::2], reply[1::2], strict=True)
                 ]
+                if newest is not None and len(newest[number]) > 2:
+                    seen |= zip([session for _, session, _ in places], newest[number][2], strict=True)
                 found += [place for place in places if last is None or (-place[0], place[1]) > last]
                 if len(places) == some:
                     more.append((index, skip + some))
                     least.append(places[-1][0])
+            newest = None
             found.sort(key=lambda place: (-place[0], place[1]))
             reached = found[many - 1][0] if len(found) >= many else float("-inf")
             # if the last entry from a bucket is among those to return, the next entries of the bucket may be as well
             asked = [one for one, score in zip(more, least, strict=True) if score >= reached]
-        return found[:many]
+        return found[:many], seen
+
+    async def _newest(
+        self, until: float, query: Query, indexes: Sequence[bytes], arguments: tuple[Argument, ...]
+    ) -> list[Any] | None:
+        """Return the answer of `NEWEST`; None if the indexes are on several servers."""
+        if self._is_spread:
+            return None
+        sessions = _layout.prefix_of(0, query.namespace).partition(b"}")[2]
+        try:
+            answer: list[Any] = await self._run(until, _scripts.NEWEST, indexes, *arguments, sessions)
+        except Unavailable as error:
+            if not str(error.__cause__).startswith("CROSSSLOT"):
+                raise
+            self._is_spread = True  # the server is a proxy for several servers
+            return None
+        return answer
 
     async def _listed(
-        self, until: float, query: Query, entries: Sequence[tuple[float, bytes, bytes]]
+        self,
+        until: float,
+        query: Query,
+        entries: Sequence[tuple[float, bytes, bytes]],
+        seen: Mapping[bytes, Any],
     ) -> list[SessionInfo | CorruptRecord | None]:
         """Return the session of each entry: an error if it cannot be read, None if it does not exist any more.
 
@@ -601,7 +674,12 @@ class RedisBackend(Backend):
         and reported.
         """
         places = [keys_of(query.namespace, session) for _, session, _ in entries]
-        replies = await self._all(until, [_call(_scripts.LOOK, (one.session,), (_NO_CHANGE,)) for one in places])
+        replies = [seen.get(session) for _, session, _ in entries]
+        unseen = [number for number, (_, session, _) in enumerate(entries) if session not in seen]
+        if unseen:
+            commands = [_call(_scripts.LOOK, (places[number].session,), (_NO_CHANGE,)) for number in unseen]
+            for number, reply in zip(unseen, await self._all(until, commands), strict=True):
+                replies[number] = reply
         found: list[SessionInfo | CorruptRecord | None] = [None] * len(entries)
         stale = []
         for number, (reply, (score, session, _)) in enumerate(zip(replies, entries, strict=True)):

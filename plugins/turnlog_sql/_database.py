@@ -101,7 +101,7 @@ class Database(ABC):
         """
         version = _migrations.newest()
         if found is not None and found < 1:
-            raise SchemaError(f"the tables in {self.name} have the impossible version {found}: {RESTORE}")
+            raise SchemaError(f"the tables in {self.name} have version {found}, which does not exist: {RESTORE}")
         if found == version:
             return False
         if migrate == "auto" and (found is None or found < version):

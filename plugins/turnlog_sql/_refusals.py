@@ -8,6 +8,11 @@ from turnlog.runtime import Reason
 
 NO_DATABASE: Final = Reason("the database does not exist", "create it, or set another one in the URL", permanent=True)
 NO_PERMISSION: Final = Reason("the server denies permission", "grant it to the user in the URL", permanent=True)
+READ_ONLY: Final = Reason(
+    "the server is read-only",
+    "name the server that accepts writes in the URL, or allow them on this one",
+    permanent=True,
+)
 DENIED: Final = Reason(
     "the server denies access", "set the right user and password in the URL, before the host", permanent=True
 )

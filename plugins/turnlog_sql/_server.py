@@ -62,7 +62,7 @@ class Server(Database, Generic[C]):
 
     def __init__(self, name: str, *, pool_size: int, timeout: float) -> None:
         if type(pool_size) is not int or not 1 <= pool_size <= 1000:
-            raise InvalidInput(f"pool_size must be an int from 1 to 1000, not {pool_size!r}")
+            raise InvalidInput(f"pool_size must be a whole number from 1 to 1000, not {pool_size!r}")
         self.name = name
         self._timeout = timeout
         self._pools: PerLoop[Pool[C]] = PerLoop(

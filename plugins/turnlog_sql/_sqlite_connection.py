@@ -52,6 +52,7 @@ class Connection(sqlite3.Connection):
     _folder: int | None = None  # a descriptor of the folder of the files
     _unchanged: int | None = None  # the time of the folder's last change before the files were found there
     _again = 0.0  # the time of the next look at the files by the monotonic clock, even if the folder has not changed
+    _frozen: tuple[int, ...] | None = None  # the state of a file that SQLite opened as immutable
     _locks: tuple[SecondLock, ...] = ()  # of the database and of the index; empty if the system has no such locks
 
     def watch(self, path: str) -> None:
@@ -85,6 +86,11 @@ class Connection(sqlite3.Connection):
             why = error.strerror or error
             raise Unavailable(f"{name}: the files cannot be opened or locked ({why}): nothing was stored") from error
 
+    def freeze(self, path: str) -> None:
+        """Remember the state of a file that is open as immutable: SQLite would not notice that it changes."""
+        self.files = (_found(path),)
+        self._frozen = _state(path)
+
     def check(self, *, committed: bool = False) -> None:
         """Check that the files were not removed or replaced.
 
@@ -97,7 +103,13 @@ class Connection(sqlite3.Connection):
 
         Raises:
             FilesReplaced: A file was removed or replaced.
+            sqlite3.OperationalError: An immutable file has changed.  A new connection can repeat the operation.
         """
+        if self._frozen is not None and _state(self.files[0][0]) != self._frozen:
+            self.replaced = True
+            error = sqlite3.OperationalError("the file has changed")
+            error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+            raise error
         folder = self._folder
         if folder is not None and (fstat(folder).st_mtime_ns != self._unchanged or monotonic() > self._again):
             self._look(folder, committed=committed)
@@ -126,7 +138,7 @@ class Connection(sqlite3.Connection):
         folder, self._folder = self._folder, None
         if folder is not None:
             os.close(folder)
-        if self.is_intact():
+        if self._frozen is not None or self.is_intact():
             _release(locks)  # otherwise SQLite would take this lock for another user of the log
             super().close()
             return
@@ -171,6 +183,20 @@ def _release(locks: tuple[SecondLock, ...]) -> None:
 def _found(path: str) -> _File:
     found = stat(path)
     return path, found.st_ino, found.st_dev
+
+
+def _state(path: str) -> tuple[int, ...]:
+    """Return the numbers that change when a process writes to a database; empty if it does not exist."""
+    try:
+        found = stat(path)
+    except OSError:
+        return ()
+    return found.st_ino, found.st_dev, found.st_mtime_ns, found.st_size, has_log(path)
+
+
+def has_log(path: str) -> bool:
+    """Return whether a database has a write-ahead log; every process that writes to it keeps one."""
+    return os.path.exists(f"{os.path.realpath(path)}-wal")
 
 
 def _is_there(file: _File) -> bool:

@@ -11,6 +11,7 @@ from math import isfinite
 from typing import Final
 
 from turnlog import (
+    AccessError,
     Backend,
     Change,
     CorruptRecord,
@@ -33,7 +34,7 @@ from turnlog.values import check_listing, check_read
 
 from . import _migrations, _operations
 from ._database import Database, Migrate
-from ._operations import Row, Seen
+from ._operations import Row, Seen, Steps
 
 _SEEN: Final = 4_096  # the number of sessions whose last seen state is kept; each takes about a kilobyte
 _COUNTED: Final = 5_000  # the number of sessions that one statement counts, in about ten milliseconds
@@ -153,12 +154,20 @@ class SQLBackend(Backend):
             self.check_open()
         now, ttl, statements = self.clock(), self.ttl, self._statements
         seen = self._seen.get(key)
-        try:
-            session, after = await self._database.read(
-                lambda: _operations.read(
-                    statements, key, now, ttl, last=last, before=before, since=since, touch=touch, seen=seen
-                )
+
+        def steps(*, slides: bool) -> Steps[tuple[Session, Seen]]:
+            return _operations.read(
+                statements, key, now, ttl, last=last, before=before, since=since, touch=slides, seen=seen
             )
+
+        try:
+            try:
+                session, after = await self._database.read(partial(steps, slides=touch))
+            except AccessError:
+                if not touch:
+                    raise
+                # a read without the permission to write moves no expiry
+                session, after = await self._database.read(partial(steps, slides=False))
         except CorruptRecord as error:
             error.key = error.key or key
             raise

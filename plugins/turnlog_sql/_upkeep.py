@@ -15,13 +15,13 @@ from datetime import UTC, datetime
 from math import ceil
 from shlex import quote
 from typing import Any, Final
-from urllib.parse import quote as url_quote
 
 from sqlalchemy import text
 
 from turnlog.values import Finding, Remainder
 
 from ._operations import Steps
+from ._sqlite_paths import url_of
 from ._statements import Statement, Statements
 
 _TABLES: Final = ("turnlog_records", "turnlog_changes", "turnlog_metadata", "turnlog_sessions")
@@ -64,7 +64,7 @@ def expired_in_sqlite(path: str, count: int, until: float) -> list[Remainder]:
 
 
 def _sweep_now(path: str) -> str:
-    return f"turnlog sweep --now --store {quote(f'sqlite:///{url_quote(path)}')}"
+    return f"turnlog sweep --now --store {quote(url_of(path))}"
 
 
 def remainders_of_sqlite(path: str, *, why: str) -> list[Remainder]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import Protocol, runtime_checkable
 
 from cyclopts import App
@@ -66,7 +67,10 @@ async def _check(*, store: str | None = None, quick: bool = False) -> int:
     opened = open_existing(store)
     *_, backend = stack_of(opened.backend)
     if not isinstance(backend, _HasCheck):
-        print(_on_one_line(f"turnlog checks only SQLite, not {masked_url(store)}: use the tools of the database"))
+        url = masked_url(store)
+        print(
+            _on_one_line(f"{url} has no check of its own; to read every session: turnlog verify --store {quote(url)}")
+        )
         return 0
     async with opened:
         found = await backend.check(quick=quick)

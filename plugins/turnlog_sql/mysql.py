@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from math import inf
-from typing import Any, Final
+from typing import Any, ClassVar, Final, Literal
 
 import asyncmy
 from asyncmy import errors
@@ -21,14 +21,15 @@ from sqlalchemy import Double, literal_column
 from sqlalchemy.dialects.mysql.asyncmy import MySQLDialect_asyncmy
 
 from turnlog import CorruptRecord, SchemaError, TooLarge, TurnlogError, Unavailable
+from turnlog.errors import InvalidInput
 from turnlog.runtime import Reason, SSLMode, keep_alive, tls_context, why_unreachable
 from turnlog.values import Finding, Remainder
 
 from . import _migrations, _upkeep
 from ._database import RESTORE, Migrate
-from ._location import host_and_port, parse_database_url
+from ._location import check_socket, host_and_port, parse_database_url
 from ._operations import Row
-from ._refusals import DENIED, NO_DATABASE, NO_PERMISSION
+from ._refusals import DENIED, NO_DATABASE, NO_PERMISSION, READ_ONLY
 from ._server import Failure, Server, in_a_line
 from ._statements import SNAPSHOT, Statements, Value
 from ._store import SQLBackend
@@ -52,13 +53,16 @@ class MySQLBackend(SQLBackend):
     """Sessions in MySQL or MariaDB, for any number of processes and machines.
 
     Args:
-        url: `mysql://user:password@host:3306/database`.
+        url: `mysql://user:password@host:3306/database`, or the same with `mariadb`.
         ttl: As in `Backend`.
+        password: The password, if the URL has none.
+        unix_socket: The path of a Unix socket, such as `/run/mysqld/mysqld.sock`, in place of a host in the URL.
+        charset: `utf8mb4`, which the store always uses.
         pool_size: The largest number of connections in each event loop.
         timeout: Limit of the duration of an operation in seconds, including waits; after it, `Unavailable` is raised.
             A connection attempt takes at most 5 of these seconds, and the wait for a lock at most a third of them.
-        sslmode: `disable`, `require` or `verify-full`; only `verify-full` is safe against an attacker in the network.
-        sslrootcert: The file of the certificates that `verify-full` trusts; None: the certificates of the system.
+        sslmode: As in `tls_context`; only `verify-full` is safe against an attacker in the network.
+        sslrootcert: As in `tls_context`.
         migrate: As in `SQLBackend`.
         sweep: As in `SQLBackend`.
         clock: The time of turns; the server's clock sets the times and the expiry of sessions.
@@ -72,6 +76,9 @@ class MySQLBackend(SQLBackend):
         url: str,
         *,
         ttl: float | None = None,
+        password: str | None = None,
+        unix_socket: str | None = None,
+        charset: Literal["utf8mb4"] = "utf8mb4",
         pool_size: int = 10,
         timeout: float = 30.0,
         sslmode: SSLMode = "disable",
@@ -80,25 +87,55 @@ class MySQLBackend(SQLBackend):
         sweep: float = 60.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        found = parse_database_url(url, "mysql", "mysql://user:password@host:3306/database")
+        found = parse_database_url(
+            url,
+            ("mysql", "mariadb"),
+            "mysql://user:password@host:3306/database",
+            driver="asyncmy",
+            password=password,
+        )
+        if charset != "utf8mb4":
+            raise InvalidInput(f"charset must be utf8mb4, not {charset!r}: other ones cannot hold every character")
+        if unix_socket is not None:
+            check_socket(found, "unix_socket", unix_socket, sslmode)
         host, port = host_and_port(found)
         connect = {
             "host": host or "localhost",
             "port": port or 3306,
+            "unix_socket": unix_socket,
             "user": found.username or "",
             "password": (found.password or "").encode(),  # the driver would encode text as latin-1
             "db": found.database,
-            "ssl": tls_context(sslmode, sslrootcert),
+            "ssl": tls_context("disable" if unix_socket else sslmode, sslrootcert),
         }
-        location = f"{connect['host']}:{connect['port']}/{found.database}"
+        location = f"{unix_socket or '{host}:{port}'.format_map(connect)}/{found.database}"
         super().__init__(
-            _MySQL(f"mysql {location}", connect, pool_size=pool_size, timeout=timeout),
+            _MySQL(
+                f"mysql {location}", connect, may_be_plain=sslmode == "prefer", pool_size=pool_size, timeout=timeout
+            ),
             ttl=ttl,
             timeout=timeout,
             migrate=migrate,
             sweep=sweep,
             clock=clock,
         )
+
+    instead: ClassVar[Mapping[str, str]] = {
+        "connect_timeout": "write timeout, which limits each operation and its connecting",
+        "database": "write the database into the URL, after the host",
+        "host": "write the host into the URL, or unix_socket for a path",
+        "port": "write the port into the URL, after the host",
+        "socket": "write unix_socket",
+        "ssl": "write sslmode=require or sslmode=verify-full",
+        "ssl-ca": "write sslrootcert",
+        "ssl_ca": "write sslrootcert",
+        "ssl-mode": "write sslmode=require, sslmode=verify-ca or sslmode=verify-full",
+        "ssl_mode": "write sslmode=require, sslmode=verify-ca or sslmode=verify-full",
+        "sslaccept": "write sslmode=verify-full",
+        "user": "write the user into the URL, before the host",
+        "useSSL": "write sslmode=require or sslmode=verify-full",
+    }
+    """Options of other programs, and what to write in their place."""
 
     async def scrub(self) -> Sequence[Remainder]:
         """Return the remains of deleted sessions on the server; only its administrator can remove them."""
@@ -133,14 +170,18 @@ class _MySQL(Server[_BufferedConnection]):
     Args:
         name: As in `Server`.
         options: The arguments of `asyncmy.connect`.
+        may_be_plain: Whether to connect without TLS to a server that offers none.
         pool_size: As in `Server`.
         timeout: As in `Server`.
     """
 
-    def __init__(self, name: str, options: dict[str, Any], *, pool_size: int, timeout: float) -> None:
+    def __init__(
+        self, name: str, options: dict[str, Any], *, may_be_plain: bool, pool_size: int, timeout: float
+    ) -> None:
         super().__init__(name, pool_size=pool_size, timeout=timeout)
         self.statements = _statements()
-        self._options = options
+        self._options = options | {"charset": "utf8mb4", "autocommit": True}
+        self._may_be_plain = may_be_plain
         self._session = _SESSION.format(third=max(1, int(timeout / 3)))
 
     async def open(self, migrate: Migrate) -> int | None:
@@ -151,9 +192,7 @@ class _MySQL(Server[_BufferedConnection]):
         return found
 
     async def connect(self) -> _BufferedConnection:
-        connection = _BufferedConnection(
-            await asyncmy.connect(**self._options, charset="utf8mb4", autocommit=True), _JOINED
-        )
+        connection = _BufferedConnection(await self._driver(), _JOINED)
         keep_alive(_transport(connection.driver))
         try:
             ((connection.limit,),) = await self.fetch(connection, self._session, ())
@@ -161,6 +200,15 @@ class _MySQL(Server[_BufferedConnection]):
             self.discard(connection)
             raise
         return connection
+
+    async def _driver(self) -> Connection:
+        try:
+            return await asyncmy.connect(**self._options)
+        except (errors.MySQLError, OSError, EOFError) as error:
+            # a server without TLS ends the connection, or answers to the TLS handshake with an error of its own
+            if not self._may_be_plain or error.args[:1] in [(code,) for code in _REASONS]:
+                raise
+        return await asyncmy.connect(**self._options | {"ssl": None})
 
     def alive(self, connection: _BufferedConnection) -> bool:
         driver = connection.driver
@@ -339,11 +387,14 @@ _REASONS: Final[dict[object, Reason]] = {
         "the server denies access from this host", "create a user for this host on the server", permanent=True
     ),
     1227: NO_PERMISSION,  # ER_SPECIFIC_ACCESS_DENIED_ERROR
+    1290: READ_ONLY,  # ER_OPTION_PREVENTS_STATEMENT, such as read_only
     1698: DENIED,  # ER_ACCESS_DENIED_NO_PASSWORD_ERROR
     1820: _EXPIRED,  # ER_MUST_CHANGE_PASSWORD
     1862: _EXPIRED,  # ER_MUST_CHANGE_PASSWORD_LOGIN
     3118: _LOCKED,  # ER_ACCOUNT_HAS_BEEN_LOCKED, of MySQL
     4151: _LOCKED,  # ER_ACCOUNT_HAS_BEEN_LOCKED, of MariaDB
+    1792: READ_ONLY,  # ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION
+    1836: READ_ONLY,  # ER_READ_ONLY_MODE
 }
 """The meanings of refusals."""
 

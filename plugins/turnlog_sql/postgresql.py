@@ -7,24 +7,25 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from math import inf
-from typing import Any, Final
+from typing import Any, ClassVar, Final, Literal, TypeAlias
 
 import asyncpg
 from sqlalchemy import Double, cast, extract, func
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 
 from turnlog import CorruptRecord, SchemaError, TurnlogError, Unavailable
+from turnlog.errors import InvalidInput
 from turnlog.runtime import Reason, SSLMode, keep_alive, tls_context, why_unreachable
 from turnlog.values import Finding, Remainder
 
 from . import _migrations, _upkeep
 from ._database import RESTORE, Migrate
-from ._location import host_and_port, parse_database_url
+from ._location import check_socket, parse_database_url
 from ._operations import Row
-from ._refusals import DENIED, NO_DATABASE, NO_PERMISSION, NO_TLS
+from ._refusals import DENIED, NO_DATABASE, NO_PERMISSION, NO_TLS, READ_ONLY
 from ._server import Failure, Server, in_a_line
 from ._statements import Statements, Value
 from ._store import SQLBackend
@@ -36,6 +37,12 @@ _LOCK: Final = 0x7475_726E_6C6F_6721  # "turnlog!": the advisory lock that is he
 _EXISTS: Final = (  # to_regclass would return a cached answer from before the wait for the lock
     "SELECT EXISTS (SELECT FROM pg_class WHERE relname = 'turnlog_schema' AND pg_table_is_visible(oid))"
 )
+
+_NO_SCHEMA: Final = "SELECT current_schema() IS NULL"  # the only one in the search_path does not exist
+_LONGEST: Final = 63  # bytes of an identifier (postgresql.org/docs/current/limits.html)
+
+_ChannelBinding: TypeAlias = Literal["disable", "prefer", "require"]
+_Target: TypeAlias = Literal["any", "primary", "standby", "read-write", "read-only", "prefer-standby"]
 
 _PLANS: Final = {
     "plan_cache_mode": "force_generic_plan",  # the values do not matter, and planning takes as long as the execution
@@ -51,13 +58,21 @@ class PostgreSQLBackend(SQLBackend):
     """Sessions in PostgreSQL, for any number of processes and machines.
 
     Args:
-        url: `postgresql://user:password@host:5432/database`.
+        url: `postgresql://user:password@host:5432/database`, or the same with `postgres`.  It may name several hosts,
+            separated by commas: they are tried in this order.
         ttl: As in `Backend`.
+        password: The password, if the URL has none.
+        host: The folder of a Unix socket, such as `/var/run/postgresql`, in place of a host in the URL.
+        schema: The schema of the tables, which is created with them; None: the first in the `search_path` of the user.
         pool_size: The largest number of connections in each event loop.
         timeout: Limit of the duration of an operation in seconds, including waits; after it, `Unavailable` is raised.
             A connection attempt takes at most 5 of these seconds, and the wait for a lock at most a third of them.
-        sslmode: `disable`, `require` or `verify-full`; only `verify-full` is safe against an attacker in the network.
-        sslrootcert: The file of the certificates that `verify-full` trusts; None: the certificates of the system.
+        sslmode: As in `tls_context`; only `verify-full` is safe against an attacker in the network.
+        sslrootcert: As in `tls_context`.
+        channel_binding: `require`: the server must be verified.  The driver has no channel binding, so this is
+            `verify-full`, which protects against the same attack.  `prefer`, `disable`: no effect.
+        target_session_attrs: The kind of server to use among several hosts
+            (postgresql.org/docs/current/libpq-connect.html).
         prepare: Whether statements are prepared.  False is needed with pgbouncer in transaction mode, which shares
             connections between clients and accepts no settings from them.
         migrate: As in `SQLBackend`.
@@ -73,34 +88,77 @@ class PostgreSQLBackend(SQLBackend):
         url: str,
         *,
         ttl: float | None = None,
+        password: str | None = None,
+        host: str | None = None,
+        schema: str | None = None,
         pool_size: int = 10,
         timeout: float = 30.0,
         sslmode: SSLMode = "disable",
         sslrootcert: str | None = None,
+        channel_binding: _ChannelBinding = "prefer",
+        target_session_attrs: _Target = "any",
         prepare: bool = True,
         migrate: Migrate = "auto",
         sweep: float = 60.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        found = parse_database_url(url, "postgresql", "postgresql://user:password@host:5432/database")
-        host, port = host_and_port(found)
+        found = parse_database_url(
+            url,
+            ("postgresql", "postgres"),
+            "postgresql://user:password@host:5432/database",
+            driver="asyncpg",
+            password=password,
+        )
+        if channel_binding == "require":
+            if sslmode == "disable":
+                raise InvalidInput("channel_binding require needs TLS: set sslmode to verify-full")
+            sslmode = "verify-full"
+        if schema is not None and (not prepare or not schema or len(schema.encode()) > _LONGEST or "\0" in schema):
+            raise InvalidInput(
+                f"schema must be a name of up to {_LONGEST} bytes, and needs prepare=yes: for a pgbouncer, run "
+                "ALTER ROLE ... SET search_path"
+            )
+        context = tls_context(sslmode, sslrootcert)
+        hosts = [(name or "localhost", port or 5432) for name, port in found.hosts]
+        if host is not None:
+            check_socket(found, "host", host, sslmode)
+            hosts = [(host, hosts[0][1] if hosts else 5432)]
         connect = {
-            "host": host,
-            "port": port,
+            "host": [name for name, _ in hosts] or None,  # the driver asks the environment, as libpq does
+            "port": [port for _, port in hosts] or None,
             "user": found.username,
             "password": found.password,
             "database": found.database,
-            "ssl": tls_context(sslmode, sslrootcert) or False,
+            "ssl": "prefer" if sslmode == "prefer" else context or False,
+            "target_session_attrs": target_session_attrs,
         }
-        location = f"{host or 'localhost'}:{port or 5432}/{found.database}"
+        names = ",".join(f"{name}:{port}" for name, port in hosts or [("localhost", 5432)])
+        location = f"{names}/{found.database}" + ("" if schema is None else f", schema {schema!r}")
         super().__init__(
-            _Postgres(f"postgresql {location}", connect, prepare=prepare, pool_size=pool_size, timeout=timeout),
+            _Postgres(
+                f"postgresql {location}", connect, schema=schema, prepare=prepare, pool_size=pool_size, timeout=timeout
+            ),
             ttl=ttl,
             timeout=timeout,
             migrate=migrate,
             sweep=sweep,
             clock=clock,
         )
+
+    instead: ClassVar[Mapping[str, str]] = {
+        "application_name": "leave it out",
+        "connect_timeout": "write timeout, which limits each operation and its connecting",
+        "dbname": "write the database into the URL, after the host",
+        "hostaddr": "write the address into the URL, as the host",
+        "options": "write schema=... for a search_path, and other settings as ALTER ROLE ... SET",
+        "pgbouncer": "write prepare=no",
+        "port": "write the port into the URL, after the host",
+        "ssl": "write sslmode=require or sslmode=verify-full",
+        "sslaccept": "write sslmode=verify-full",
+        "statement_cache_size": "write prepare=no",
+        "user": "write the user into the URL, before the host",
+    }
+    """Options of other programs, and what to write in their place."""
 
     async def scrub(self) -> Sequence[Remainder]:
         """Return the remains of deleted sessions on the server; only its administrator can remove them."""
@@ -130,12 +188,22 @@ class _Postgres(Server[_Connection]):
     Args:
         name: As in `Server`.
         options: The arguments of `asyncpg.connect`.
+        schema: The schema of the tables; None: the first in the `search_path`.
         prepare: Whether to keep prepared statements.
         pool_size: As in `Server`.
         timeout: As in `Server`.
     """
 
-    def __init__(self, name: str, options: dict[str, Any], *, prepare: bool, pool_size: int, timeout: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        options: dict[str, Any],
+        *,
+        schema: str | None,
+        prepare: bool,
+        pool_size: int,
+        timeout: float,
+    ) -> None:
         super().__init__(name, pool_size=pool_size, timeout=timeout)
         self.statements = _statements()
         third = str(int(timeout * 1000 / 3) + 1)  # milliseconds
@@ -143,6 +211,9 @@ class _Postgres(Server[_Connection]):
             "lock_timeout": third,  # a third leaves time for another attempt
             "idle_in_transaction_session_timeout": third,  # releases the locks of a lost client before its next attempt
         }
+        self._schema = None if schema is None else '"{}"'.format(schema.replace('"', '""'))  # an identifier
+        if self._schema is not None:
+            settings["search_path"] = self._schema
         kept = {"statement_cache_size": 200, "max_cached_statement_lifetime": 0, "server_settings": settings}
         self._options = options | (kept if prepare else {"statement_cache_size": 0})
         self._prepare = prepare
@@ -235,6 +306,8 @@ class _Postgres(Server[_Connection]):
                 "SET LOCAL lock_timeout = 0", timeout=self.left(connection)
             )  # wait for another migration
             await connection.execute(f"SELECT pg_advisory_xact_lock({_LOCK})", timeout=self.left(connection))
+            if self._schema is not None and (await self.fetch(connection, _NO_SCHEMA, ()))[0][0]:
+                await connection.execute(f"CREATE SCHEMA {self._schema}", timeout=self.left(connection))
             found = await self._version(connection)
             self.check_version(found, "auto")  # another process may have changed the tables since the first check
             for version, step in _migrations.missing(found, self.statements.dialect):
@@ -253,6 +326,7 @@ _REASONS: Final = {
         "set its search_path to a schema, and grant CREATE there",
         permanent=True,
     ),
+    asyncpg.ReadOnlySQLTransactionError: READ_ONLY,
 }
 """The meanings of refusals."""
 

@@ -9,9 +9,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from functools import cache
-from shlex import quote as quote_word
+from shlex import quote
 from typing import Final, Literal, TypeAlias, TypeVar
-from urllib.parse import quote
 
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
@@ -24,8 +23,9 @@ from . import _migrations, _operations, _upkeep
 from ._database import RESTORE, Database, Migrate
 from ._location import parse_database_url
 from ._operations import Row, Steps
-from ._sqlite_connection import Connection, FilesReplaced, refuse_kept
+from ._sqlite_connection import Connection, FilesReplaced, has_log, refuse_kept
 from ._sqlite_log import hidden_from
+from ._sqlite_paths import path_of, uri_of, url_of
 from ._statements import Statements
 from ._store import SQLBackend
 from ._thread import Locked, Outcome, Work, Worker
@@ -50,8 +50,9 @@ class SQLiteBackend(SQLBackend):
     requests in its queue together, and the writes among them in one transaction.
 
     Args:
-        url: `sqlite:///relative/path.db` or `sqlite:////absolute/path.db`.  A missing file is created with mode 0600,
-            for its owner only; an existing file keeps its mode.
+        url: `sqlite:///relative/path.db` or `sqlite:////absolute/path.db`; on Windows, `sqlite:///C:/path.db` or
+            `sqlite:////server/share/path.db`.  A missing file is created with mode 0600, for its owner only; an
+            existing file keeps its mode.
         ttl: As in `Backend`.
         synchronous: `FULL`: an acknowledged turn survives a power failure.  `NORMAL`: it survives the end of the
             process, but a power failure may lose the last turns (sqlite.org/pragma.html#pragma_synchronous); commits
@@ -145,12 +146,12 @@ class SQLiteBackend(SQLBackend):
 def _path(url: str) -> str:
     """Return the path of the file in a URL for SQLite."""
     example = "sqlite:///relative/path.db or sqlite:////absolute/path.db"
-    found = parse_database_url(url, "sqlite", example)
+    found = parse_database_url(url, ("sqlite",), example)
     if found.database == ":memory:":
         raise InvalidInput("url names no file: write sqlite:///path.db, or memory:// to keep sessions in memory")
     if found.has_authority:
         raise InvalidInput(f"url names no file: write {example}")
-    return found.database
+    return path_of(found.database)
 
 
 class _SQLite(Database):
@@ -234,29 +235,21 @@ class _SQLite(Database):
             )
         refuse_kept(self.path)
         self._check_log()
-        connection: Connection | None = None
+        if os.path.exists(self.path) and not _may_write(self.path):
+            return self._connect_to(self._read_only)
         try:
-            if self._creates:
-                _create(self.path)
-            connection = sqlite3.connect(
-                f"file://{quote(self.path)}?mode=rw",
-                uri=True,
-                timeout=0,  # `Worker` waits for locks; a wait inside SQLite would block forks
-                isolation_level=None,
-                check_same_thread=False,  # another thread closes it before a fork
-                cached_statements=_CACHED,
-                factory=Connection,
-            )
-            connection.text_factory = _text
-            connection.execute(f"PRAGMA synchronous={self.synchronous}")
-            found = self._version(connection)
-            behind = self.check_version(found, self._migrate)
-            self._use_wal(connection)
-            self._found = self._bring_up(connection) if behind else found
-            connection.execute(_probe())
-            connection.watch(self.path)
+            return self._connect_to(self._writable)
+        except AccessError:
+            if not (os.path.isfile(self.path) and _unwritable(self.path)):  # the folder may be what is read-only
+                raise
+            return self._connect_to(self._read_only)
+
+    def _connect_to(self, opened: Callable[[list[Connection]], None]) -> Connection:
+        made: list[Connection] = []
+        try:
+            opened(made)
         except BaseException as error:
-            if connection is not None:
+            for connection in made:
                 connection.close()
             if isinstance(error, UnicodeDecodeError):  # raised by an error message that quotes a damaged schema
                 raise CorruptRecord(
@@ -266,7 +259,57 @@ class _SQLite(Database):
                 raise self._translated(error) from error
             raise
         self._creates = False  # a file that is removed later must not be replaced by an empty one without an error
-        return connection
+        return made[0]
+
+    def _writable(self, made: list[Connection]) -> None:
+        """Open the file, or create it, and put the connection into `made`."""
+        if self._creates:
+            _create(self.path)
+        connection = self._opened("mode=rw")
+        made.append(connection)
+        connection.execute(f"PRAGMA synchronous={self.synchronous}")
+        found = self._version(connection)
+        behind = self.check_version(found, self._migrate)
+        self._use_wal(connection)
+        self._found = self._bring_up(connection) if behind else found
+        connection.execute(_probe())
+        connection.watch(self.path)
+
+    def _read_only(self, made: list[Connection]) -> None:
+        """Open a file that this process may not write to, without creating any file next to it.
+
+        Without a log no process writes to the file, and SQLite need not lock it.  `Connection.check` notices the log of
+        a process that begins to write.  Otherwise SQLite would create a log that the writers have no permission to
+        write to.
+        """
+        logged = has_log(self.path)
+        connection = self._opened("mode=ro&readonly_shm=1" if logged else "mode=ro&immutable=1")
+        made.append(connection)
+        self._found = self._version(connection)
+        self.check_version(self._found, "check")
+        connection.execute(_probe())
+        if logged:
+            connection.watch(self.path)
+        else:
+            connection.freeze(self.path)
+
+    def _opened(self, query: str) -> Connection:
+        """Return a connection to the existing file; `query` is the query of its URI."""
+        try:
+            return sqlite3.connect(
+                uri_of(self.path, query),
+                uri=True,
+                timeout=0,  # `Worker` waits for locks; a wait inside SQLite would block forks
+                isolation_level=None,
+                check_same_thread=False,  # another thread closes it before a fork
+                cached_statements=_CACHED,
+                factory=Connection,
+            )
+        except sqlite3.OperationalError as error:
+            if getattr(error, "sqlite_errorcode", 0) != sqlite3.SQLITE_ERROR:
+                raise
+            text = f"{self.name} cannot be opened: {error}: nothing was stored; check the path in the URL"
+            raise AccessError(text) from error
 
     def _check_log(self) -> None:
         """Refuse a log in which damage hides acknowledged transactions; check it once, before SQLite reads the log."""
@@ -340,7 +383,7 @@ class _SQLite(Database):
         try:
             return work, way(connection, work), None
         except UnicodeDecodeError as error:
-            return work, None, CorruptRecord(f"the database {self.name} is damaged: {error}; restore it from a backup")
+            return work, None, CorruptRecord(f"the database {self.name} is damaged ({error}): restore it from a backup")
         except sqlite3.DatabaseError as error:
             return work, None, self._translated(error)
         except BaseException as error:  # noqa: BLE001 - the caller raises it
@@ -350,7 +393,7 @@ class _SQLite(Database):
         outcomes = [self._alone(connection, work, _drive) for work in works]
         try:
             connection.check()
-        except FilesReplaced as error:  # the answers may be outdated
+        except sqlite3.OperationalError as error:  # the answers may be outdated
             return self._all_of(works, error)
         return outcomes
 
@@ -401,7 +444,7 @@ class _SQLite(Database):
             text = f"{self.name}: {error}"
             if error.committed:
                 return OutcomeUnknown(text)
-            return Unavailable(f"{text}: nothing was stored; the next call opens the files that are now at this path")
+            return Unavailable(f"{text}; nothing was stored: put the file back, or repeat the call to use the new file")
         if isinstance(error, _CommitFailed):
             return OutcomeUnknown(f"{self.name}: the commit failed: {error}")
         if code == sqlite3.SQLITE_TOOBIG:
@@ -409,7 +452,7 @@ class _SQLite(Database):
         if code == sqlite3.SQLITE_NOTADB:
             return SchemaError(f"{self.name} is not an SQLite database: name another file")
         if code == sqlite3.SQLITE_CORRUPT:
-            return CorruptRecord(f"the database {self.name} is damaged: {error}; restore it from a backup")
+            return CorruptRecord(f"the database {self.name} is damaged ({error}): restore it from a backup")
         if code == sqlite3.SQLITE_ERROR:
             return SchemaError(f"the tables in {self.name} are not as turnlog created them: {error}: {RESTORE}")
         if code == sqlite3.SQLITE_CANTOPEN and _lacks_descriptors():
@@ -419,14 +462,14 @@ class _SQLite(Database):
         if code == sqlite3.SQLITE_CANTOPEN and os.path.isdir(self.path):
             return AccessError(f"{self.name} is a folder: name a file in it")
         if code == sqlite3.SQLITE_CANTOPEN and self._migrate == "check" and _is_missing(self.path):
-            make = f"turnlog migrate --store 'sqlite:///{quote(self.path)}'"
-            return SchemaError(f"{self.name} does not exist; to create it, run: {make}", missing=True)
+            make = f"turnlog migrate --store '{url_of(self.path)}'"
+            return SchemaError(f"{self.name} does not exist: correct the path, or create it with: {make}", missing=True)
         if code == sqlite3.SQLITE_CANTOPEN and not self._creates and _is_missing(self.path):
             return Unavailable(
                 f"{self.name} does not exist any more: restore it; to create an empty one, close and reopen the store"
             )
-        if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN) and (locked := _read_only(self.path)):
-            mend = f"chmod u+w {' '.join(map(quote_word, locked))}"
+        if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN) and (locked := _unwritable(self.path)):
+            mend = f"chmod u+w {' '.join(map(quote, locked))}"
             text = f"{self.name}: this process has no permission to write to it ({error}): nothing was stored"
             return AccessError(f"{text}; to allow its owner to write to it, run: {mend}")
         if code == sqlite3.SQLITE_CANTOPEN:
@@ -459,12 +502,16 @@ def _lacks_descriptors() -> bool:
     return False
 
 
-def _read_only(path: str) -> list[str]:
+def _unwritable(path: str) -> list[str]:
     """Return those of the three files and their folder to which this process may not write."""
     path = os.path.realpath(path)
     files = (path, os.path.dirname(path), f"{path}-wal", f"{path}-shm")
-    places = [place for place in files if os.path.exists(place)]
-    return [place for place in places if not os.access(place, os.W_OK)]
+    return [place for place in files if os.path.exists(place) and not _may_write(place)]
+
+
+def _may_write(path: str) -> bool:
+    """Return whether this process may write to a file or a folder, by the user that the system checks."""
+    return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def _create(path: str) -> None:

@@ -105,7 +105,7 @@ def _missing(new: Conversation, session: Session | None, begins: TurnRule) -> _M
     if same < len(stored):
         place = len(new.messages) - len(wanted) + same
         raise Differs(
-            f"session {info.key} already exists and differs from this line at message {place}: nothing was changed; "
+            f"session {info.key} already exists and differs from this line at message {place}, so nothing was changed: "
             "to store both, give the line another session_id"
         )
     number, rest = divide(session.turns, wanted, same, info.first, begins)

@@ -159,7 +159,7 @@ async def copy(
         if rate is not None and not rate > 0:
             raise InvalidInput(f"{name} must be a number greater than 0, not {rate!r}")
     if type(passes) is not int or passes < 1:
-        raise InvalidInput(f"passes must be an int of at least 1, not {passes!r}")
+        raise InvalidInput(f"passes must be a whole number of at least 1, not {passes!r}")
     if _place(source) == _place(target) and (all_namespaces or source.namespace == target.namespace):
         raise InvalidInput(
             "the source and the target are the same place"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final, NamedTuple, Self
 
-from turnlog import Conflict, InvalidInput
+from turnlog import Conflict, InvalidInput, TurnlogError
 
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS copy (source TEXT NOT NULL, target TEXT NOT NULL, pass INTEGER NOT NULL);
@@ -28,6 +28,10 @@ CREATE TABLE IF NOT EXISTS sessions (
 
 _APPLICATION: Final = int.from_bytes(b"tlcp")
 """The number that marks the file as the state of a copy (sqlite.org/pragma.html#pragma_application_id)."""
+
+
+class StateFailed(TurnlogError, OSError):
+    """The file cannot be created or used."""
 
 
 class Entry(NamedTuple):
@@ -61,23 +65,26 @@ class CopyState:
     Raises:
         InvalidInput: The file is not the state of a copy, or belongs to another copy.
         Conflict: Another copy is using the file.
-        OSError: The file cannot be created.
+        StateFailed: The file cannot be created.
     """
 
     def __init__(self, path: str, source: str, target: str) -> None:
         # Closing a descriptor releases the locks of this process on the file, so an existing file is not opened here.
-        with suppress(FileExistsError):
-            os.close(os.open(os.path.realpath(path), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        try:
+            with suppress(FileExistsError):
+                os.close(os.open(os.path.realpath(path), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        except OSError as error:
+            raise _unusable(path, error) from error
         try:
             self._connection = sqlite3.connect(path, isolation_level=None, timeout=0)
         except sqlite3.OperationalError as error:  # a folder, for example
-            raise OSError(f"{path} cannot be used as the state of a copy: {error}") from error
+            raise _unusable(path, error) from error
         try:
             self._begin(path, source, target)
         except sqlite3.OperationalError as error:
             self._connection.close()
             if error.sqlite_errorname not in ("SQLITE_BUSY", "SQLITE_LOCKED"):
-                raise OSError(f"{path} cannot be used as the state of a copy: {error}") from error
+                raise _unusable(path, error) from error
             raise Conflict(f"another copy is running with {path}: wait for its end") from None
         except sqlite3.DatabaseError as error:
             self._connection.close()
@@ -101,8 +108,7 @@ class CopyState:
             self._connection.execute("INSERT INTO copy VALUES (?, ?, 0)", (source, target))
         elif found != (source, target):
             raise InvalidInput(
-                f"{path} is the state of a copy from {found[0]} to {found[1]}: to copy from {source} to {target}, "
-                "name another file with --state"
+                f"{path} belongs to another copy, from {found[0]} to {found[1]}: name another file with --state"
             )
         self._pass = 0
 
@@ -146,3 +152,8 @@ class CopyState:
         ).fetchall():
             for after in rows:
                 yield after
+
+
+def _unusable(path: str, error: OSError | sqlite3.Error) -> StateFailed:
+    why = getattr(error, "strerror", None) or error
+    return StateFailed(f"{path} cannot be used as the state of a copy ({why}): check the path")

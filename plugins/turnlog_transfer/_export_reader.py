@@ -141,4 +141,4 @@ def read_export(lines: Iterator[Line]) -> Iterator[tuple[int, int, Part | Turnlo
             session = None
             yield number, size, error
     if session is not None or not end:
-        yield number, 0, InvalidInput("the export ends before its last line: it is incomplete; export it again")
+        yield number, 0, InvalidInput("the export is incomplete, its last line is missing: export it again")

@@ -197,7 +197,7 @@ def decode_line(text: bytes) -> Line:
     try:
         return _decode(text)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise InvalidInput(f"not a line of an export: {error}") from None
+        raise InvalidInput(f"this is not a line of an export ({error}): export it again") from None
 
 
 def _message(item: dict[str, Any], place: int) -> Message:

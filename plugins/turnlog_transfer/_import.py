@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from io import TextIOBase
 from itertools import chain
 from typing import BinaryIO, Literal, NamedTuple
 
@@ -114,6 +115,8 @@ async def import_file(
         OutcomeUnknown: An answer was lost; another call continues the import.
         OSError: The file cannot be read.
     """
+    if isinstance(file, TextIOBase):
+        raise InvalidInput("import_file needs a file in binary mode, not in text mode: open(path, 'rb')")
     importer = Importer(store, session=session, owner=owner, begins_turn=begins_turn)
     totals = Imported()
     for read in importer.read(file):

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs
 
 from cyclopts import App, Parameter
 
-from turnlog import CorruptRecord, InvalidInput, SchemaError, Store, TurnlogError, open_store
+from turnlog import ConfigError, CorruptRecord, InvalidInput, SchemaError, Store, TurnlogError, open_store
 from turnlog.config import masked_url, open_existing
 
 from ._copy import CopyResult
@@ -23,7 +23,7 @@ from ._copy import copy as copy_sessions
 from ._damage import each_of
 from ._export import Exported
 from ._export import export as export_sessions
-from ._import import STORE_IS_GONE, Imported, Importer
+from ._import import STORE_IS_GONE, Imported, Importer, Read
 from ._report import complain, counted, on_one_line, progress
 from ._turn_rule import load_turn_rule
 
@@ -88,7 +88,7 @@ async def _export(
                     damaged = await _write(lines, _write_standard_output())
                 else:
                     with _whole_file(output) as file:
-                        damaged = await _write(lines, file.write)
+                        damaged = await _write(lines, _write_file(file, output))
             except asyncio.CancelledError:  # Ctrl-C
                 rest = "the output is incomplete" if output is None else f"{output} was not changed"
                 complain(f"stopped after {counted(done.sessions, 'session')}: {rest}; run the command again")
@@ -119,6 +119,14 @@ async def _write(lines: AsyncIterator[bytes], write: Callable[[bytes], object]) 
     return None
 
 
+def _write_file(file: BinaryIO, path: str) -> Callable[[bytes], object]:
+    def write(line: bytes) -> None:
+        with _fails_as(path, "written"):
+            file.write(line)
+
+    return write
+
+
 def _write_standard_output() -> Callable[[bytes], object]:
     if sys.stdout.isatty():  # other characters may control a terminal; JSON can also write them in ASCII
         return lambda line: sys.stdout.write(_ascii(line.decode()))
@@ -138,27 +146,31 @@ def _whole_file(path: str) -> Iterator[BinaryIO]:
     """Yield a file that replaces `path` when it is complete; a device or a pipe is written directly."""
     target = os.path.realpath(path)  # the target of a link is replaced, not the link
     folder, name = os.path.split(target)
-    try:
+    temporary = None
+    with _fails_as(path, "written"):
         if os.path.exists(target) and not os.path.isfile(target):
-            with open(target, "wb") as file:  # raises for a folder
-                yield file
-            return
-        handle, temporary = tempfile.mkstemp(prefix=f".{name[:50]}.", dir=folder)  # its mode is 0600
+            file = open(target, "wb")  # noqa: SIM115 - raises for a folder
+        else:
+            handle, temporary = tempfile.mkstemp(prefix=f".{name[:50]}.", dir=folder)  # its mode is 0600
+            file = open(handle, "wb")  # noqa: SIM115
+    try:
         try:
-            with open(handle, "wb") as file:
-                yield file
+            yield file
+            with _fails_as(path, "written"):
                 file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, target)
-        except BaseException:
+                if temporary is not None:
+                    os.fsync(file.fileno())
+        finally:
+            with _fails_as(path, "written"):
+                file.close()
+        if temporary is not None:
+            with _fails_as(path, "written"):
+                os.replace(temporary, target)
+    except BaseException:
+        if temporary is not None:
             with suppress(FileNotFoundError):
                 os.unlink(temporary)
-            raise
-    except OSError as error:
-        if isinstance(error, TurnlogError):
-            raise
-        text = f"{path}: cannot be written: {error.strerror or error}"
-        raise TurnlogError(f"{text}; check the path and the permissions of its folder") from error
+        raise
 
 
 def _refuse_database(path: str) -> None:
@@ -226,28 +238,42 @@ def _import(
         begins_turn=begins,
         one_namespace=namespace is not None or _names_namespace(store),
     )
-    try:
-        with _opened(file) as opened:
-            return _import_from(opened, "standard input" if file == "-" else file, importer)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        if isinstance(error, TurnlogError):
-            raise
-        complain(f"{file}: cannot be read: {error.strerror or error}; check the path")
-        return 1
+    with _opened(file) as opened:
+        return _import_from(opened, "standard input" if file == "-" else file, importer)
 
 
 @contextmanager
 def _opened(path: str) -> Iterator[BinaryIO]:
     if path == "-":
         if sys.stdin is None:
-            raise OSError("standard input is closed")
+            raise TurnlogError("standard input is closed, so - cannot be read: name a file, or open standard input")
         yield sys.stdin.buffer
     else:
-        # the bytes of the name as typed, independent of the locale
-        with open(path.encode("utf-8", "surrogateescape"), "rb") as file:
+        with _fails_as(path, "read"):
+            # the bytes of the name as typed, independent of the locale
+            file = open(path.encode("utf-8", "surrogateescape"), "rb")  # noqa: SIM115 - only opening it may fail here
+        with file:
             yield file
+
+
+@contextmanager
+def _fails_as(path: str, done: str) -> Iterator[None]:
+    """Report a system error about a file.  The body must not use a store, whose errors are not about the file."""
+    try:
+        yield
+    except OSError as error:
+        text = f"{path} cannot be {done} ({error.strerror or error}): check the path and its permissions"
+        raise TurnlogError(text) from error
+
+
+def _pieces(importer: Importer, file: BinaryIO, name: str) -> Iterator[Read]:
+    pieces = importer.read(file)
+    while True:
+        with _fails_as(name, "read"):
+            piece = next(pieces, None)
+        if piece is None:
+            return
+        yield piece
 
 
 def _import_from(file: BinaryIO, name: str, importer: Importer) -> int:
@@ -256,7 +282,7 @@ def _import_from(file: BinaryIO, name: str, importer: Importer) -> int:
     with asyncio.Runner() as runner, progress("import", total=_size(file)) as show:
         runner.run(root.open())
         try:
-            for read in importer.read(file):
+            for read in _pieces(importer, file, name):
                 line, seen = read.line, seen or read.found is not None
                 try:
                     result = None if read.found is None else runner.run(importer.put(read))
@@ -331,7 +357,7 @@ async def _copy(
         passes: The maximum number of passes.
     """
     sessions, size = _parse_rate(rate)
-    stores = open_existing(source), open_store(target)
+    stores = _named("SOURCE", open_existing, source), _named("TARGET", open_store, target)
     if all_namespaces and (_names_namespace(source) or _names_namespace(target)):
         raise InvalidInput("?namespace= in a URL cannot be combined with --all-namespaces: leave out one of them")
     with progress("copy") as show:
@@ -362,10 +388,6 @@ async def _copy(
             except asyncio.CancelledError:  # Ctrl-C
                 complain(f"stopped after {counted(copied, 'session')}; to continue, run the same command again")
                 raise
-            except OSError as error:
-                if isinstance(error, TurnlogError):
-                    raise
-                raise TurnlogError(f"{state}: cannot be used: {error.strerror or error}") from error
     print(
         f"{counted(totals.sessions, 'session')} in {counted(totals.passes, 'pass')}: "
         f"{totals.copied} copied, {totals.removed} removed, {totals.different} different, {totals.failed} failed; "
@@ -379,6 +401,14 @@ async def _copy(
     return 0 if totals.complete else 1
 
 
+def _named(name: str, maker: Callable[[str], Store], url: str) -> Store:
+    """Open a store of a URL; errors name the argument of the command."""
+    try:
+        return maker(url)
+    except ConfigError as error:
+        raise ConfigError(str(error).replace("the argument url", name)) from None
+
+
 @asynccontextmanager
 async def _source(store: Store, url: str) -> AsyncIterator[None]:
     """Open the source, which must exist: it is never created."""
@@ -388,7 +418,7 @@ async def _source(store: Store, url: str) -> AsyncIterator[None]:
         if not error.missing:
             raise
         place = masked_url(url)
-        raise SchemaError(f"the source, {place}, does not exist or has no turnlog tables: check its URL") from error
+        raise SchemaError(f"SOURCE {place} does not exist, or has no turnlog tables: correct the URL") from error
     try:
         yield
     finally:
@@ -402,8 +432,7 @@ def _parse_rate(rate: str | None) -> tuple[float | None, float | None]:
     found = _RATE.fullmatch(rate)
     if found is None or not float(found[1]):
         raise InvalidInput(
-            "--rate must be a number of sessions per second, such as 50, or of bytes per second, such as 10MB, not "
-            f"'{on_one_line(rate)}'"
+            f"--rate must be sessions a second, such as 50, or bytes a second, such as 10MB, not {on_one_line(rate)!r}"
         )
     amount = float(found[1])
     return (None, amount * _UNITS[found[2]]) if found[2] else (amount, None)

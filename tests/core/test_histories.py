@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dialects import DIALECTS, Turns
-from turnlog import InvalidInput, Message, Pipeline, Store, Window, assistant
+from turnlog import InvalidInput, Message, Pipeline, SessionNotFound, Store, Window, assistant
 from turnlog.rules import outline_of
 from turnlog_memory import MemoryBackend
 
@@ -138,8 +138,18 @@ async def test_a_rule_that_is_no_function_is_refused_before_anything_is_read(rul
     store = Store(MemoryBackend())
     await store.open()
     await store.close()
-    with pytest.raises(InvalidInput, match="begins_turn must be a function of a message that returns True or False"):
+    with pytest.raises(InvalidInput, match="begins_turn must be a function that takes a message and returns a bool"):
         await store.save("s", UNKNOWN, begins_turn=rule)
+
+
+@pytest.mark.parametrize("messages", [UNKNOWN, UNKNOWN[:1]], ids=["a history", "one message"])
+@pytest.mark.parametrize("answer", [None, 1, "yes"])
+async def test_a_rule_that_returns_no_bool_is_refused(messages: list[Message], answer: Any) -> None:
+    store = Store(MemoryBackend())
+    with pytest.raises(InvalidInput, match=f"begins_turn returned {answer!r} for <Message .*: it must return True"):
+        await store.save("s", messages, begins_turn=lambda _: answer)
+    with pytest.raises(SessionNotFound):
+        await store.load("s")
 
 
 @pytest.mark.parametrize(

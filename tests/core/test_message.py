@@ -7,14 +7,15 @@ import copy
 import datetime as dt
 import json
 import pickle
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from turnlog import Key, Message, Record, Store, assistant, system, tool, user
+from turnlog import Key, Message, Record, Session, Store, assistant, system, tool, user
 from turnlog.errors import InvalidInput, TooLarge
 from turnlog.limits import MAX_DEPTH, MAX_VALUES
 from turnlog.values.message import as_messages, as_turn
@@ -245,9 +246,9 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "a key that is a number": ({"a": {1: 2}}, "message.a.*key of type int"),
     "a key that is None": ({None: 2}, "key of type NoneType"),
     "twin keys": ({"a": {1: 2, "1": 3}}, "message.a"),
-    "not a mapping": ([("role", "user")], "mapping"),
-    "a str": ("hello", "mapping"),
-    "None": (None, "mapping"),
+    "not a mapping": ([("role", "user")], "dictionary"),
+    "a str": ("hello", "dictionary"),
+    "None": (None, "dictionary"),
 }
 
 
@@ -423,3 +424,52 @@ def test_real_conversations_load_back_as_they_are(shared_data: list[dict[str, An
 
     asyncio.run(run())
     assert (len(shared_data), sum(len(line["messages"]) for line in shared_data)) == (200, 5_308)
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        (user("Hello"), "<Message user, 'Hello'>"),
+        (user("x" * 10_000_000), f"<Message user, '{'x' * 39}…' (10000000 characters)>"),
+        (assistant(None, tool_calls=[CALL]), "<Message assistant, content, tool_calls (96 bytes)>"),
+        (Message.from_dict({"type": "reasoning", "data": "y" * 10_000_000}), "(10000026 bytes)>"),
+        (Message.from_dict({"k" * 1_000_000: 1}), "…"),
+        (Message(_rest=b"\xc1"), "<Message without a role, unreadable (1 bytes)>"),
+    ],
+)
+def test_a_message_is_shown_in_a_few_characters(message: Message, text: str) -> None:
+    assert text in repr(message)
+    assert len(repr(message)) < 160
+
+
+def test_a_session_and_a_turn_are_shown_in_a_few_characters() -> None:
+    async def written() -> Session:
+        store = Store(MemoryBackend())
+        await store.append("s" * 255, [user("x" * 1_000_000), *[assistant("y")] * 9], turn_id="t", open=True)
+        return await store.session("s" * 255)
+
+    session = asyncio.run(written())
+    assert repr(session) == f"<Session '{'s' * 255}' in 'default', 1 turns, 10 messages; 1 records read>"
+    assert repr(session.turns) == (
+        "(<Turn 0, id 't', 10 messages: user, assistant, assistant, assistant, assistant, assistant, …, open>,)"
+    )
+
+
+async def test_a_forgotten_await_is_named() -> None:
+    store = Store(MemoryBackend())
+    coroutine: Any
+    calls: list[Callable[[], Any]] = [
+        lambda: store.append("s", coroutine),
+        lambda: store.append("s", [coroutine]),
+        lambda: store.load(coroutine),
+        lambda: store.load("s", last=coroutine),
+        lambda: store.append("s", [user("x")], expect=coroutine),
+        lambda: store.merge_metadata("s", coroutine),
+    ]
+    for call in calls:
+        coroutine = store.load("s")
+        with (
+            closing(coroutine),
+            pytest.raises(InvalidInput, match="not a coroutine: write await before the call that returned it"),
+        ):
+            await call()

@@ -90,5 +90,5 @@ def test_what_is_not_limited_is_sent_whole() -> None:
     ],
 )
 def test_a_window_checks_itself(wrong: dict[str, Any]) -> None:
-    with pytest.raises(InvalidInput, match=rf"Window\({next(iter(wrong))}\)"):
+    with pytest.raises(InvalidInput, match=rf"Window\({next(iter(wrong))}=\)"):
         Window(**wrong)

@@ -289,7 +289,7 @@ def test_a_head_that_holds_records_in_each_other_is_corrupt(depth: int) -> None:
         return messages(record, frames - 1) if frames else record.messages
 
     for payload in (None, SEALED.payload):
-        with pytest.raises(CorruptRecord, match="head of a record"):
+        with pytest.raises(CorruptRecord, match="stored record"):
             messages(Record.unpack(KEY, head, payload), 300)
 
 

@@ -217,7 +217,9 @@ def test_a_change_that_makes_no_session_is_refused() -> None:
     for change in (Change(keep=0), Change(retain=1), Change(keep=3, retain=1)):
         with pytest.raises(SessionNotFound):
             needs(KEY, None, change)
-    with pytest.raises(Conflict, match=r"part 1 of turn 'o' must follow its part 0.*there is no session"):
+    with pytest.raises(
+        Conflict, match=r"part 1 of turn 'o' cannot be stored: there is no session .* begin the turn with part 0"
+    ):
         needs(KEY, None, Change(append=(turn("o", part=1),)))
     key: Any = "alice"
     with pytest.raises(InvalidInput, match="key must be a Key"):
@@ -259,8 +261,10 @@ def test_a_round_follows_its_turn() -> None:
     done = planned(HEADER, _RECORDS, Change(append=(turn("o", part=1, open=True), turn("o", part=2), turn("p"))))
     assert (done.number, [one.number for one in done.append], done.header.turns) == (2, [2, 2, 3], 4)
     assert done.header.tail == ("p", 0, False)
-    for wrong in (turn("o", part=2), turn("t1", part=1)):
-        with pytest.raises(Conflict, match="there is part 0 of turn 'o', open"):
+    steps = {"its last part is 0; store part 1 next": "o", "the last turn is another one, 'o'; .* new turn id": "t1"}
+    for step, name in steps.items():
+        wrong = turn(name, part=2)
+        with pytest.raises(Conflict, match=step):
             planned(HEADER, _RECORDS, Change(append=(wrong,)))
 
 

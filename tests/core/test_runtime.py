@@ -449,13 +449,23 @@ DN4BVTXdhwIgUkt7NAB3DfWKCDBLimsIBrZMPsUxsai+xQ+owbfCi0Y=
 """A self-signed certificate authority whose private key was deleted."""
 
 
-@pytest.mark.parametrize("mode", ["require", "verify-full"])
-def test_only_verify_full_checks_the_certificate_and_the_name(mode: Any) -> None:
-    context = tls_context(mode, None)
+@pytest.mark.parametrize(
+    ("mode", "root", "verifies", "names"),
+    [
+        ("prefer", None, False, False),
+        ("require", None, False, False),
+        ("verify-ca", None, True, False),
+        ("verify-full", None, True, True),
+        ("verify-full", "system", True, True),
+    ],
+)
+def test_which_modes_check_the_certificate_and_the_name(
+    mode: Any, root: str | None, verifies: bool, names: bool
+) -> None:
+    context = tls_context(mode, root)
     assert context is not None
-    strict = mode == "verify-full"
-    assert context.check_hostname == strict
-    assert (context.verify_mode is ssl.CERT_REQUIRED) == strict
+    assert context.check_hostname == names
+    assert (context.verify_mode is ssl.CERT_REQUIRED) == verifies
 
 
 def test_a_root_replaces_the_systems_authorities(tmp_path: Path) -> None:
@@ -468,11 +478,12 @@ def test_a_root_replaces_the_systems_authorities(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("mode", "root", "says"),
     [
-        ("verify-ca", None, "sslmode must be disable, require or verify-full, not 'verify-ca'"),
+        ("allow", None, "sslmode must be disable, prefer, require, verify-ca or verify-full, not 'allow'"),
+        ("prefer", "none.crt", "sslrootcert has no effect with sslmode prefer"),
         ("disable", "none.crt", "sslrootcert has no effect with sslmode disable"),
         ("require", "none.crt", "sslrootcert has no effect with sslmode require"),
-        ("verify-full", "none.crt", "none.crt' cannot be read"),
-        ("verify-full", "nowhere.crt", "nowhere.crt' cannot be read"),
+        ("verify-full", "none.crt", "none.crt', which cannot be read"),
+        ("verify-full", "nowhere.crt", "nowhere.crt', which cannot be read"),
     ],
 )
 def test_options_that_contradict_or_cannot_be_read_are_refused(

@@ -23,6 +23,7 @@ from turnlog import (
     Change,
     Closed,
     Conflict,
+    IdReused,
     InvalidInput,
     Key,
     Layer,
@@ -281,7 +282,7 @@ def test_a_view_of_one_owner_is_no_way_to_another() -> None:
     ann = store().for_owner("ann")
     assert ann.for_owner("ann").owner == "ann"
     for view in (ann, ann.within("a"), ann.within("a").within("b")):
-        with pytest.raises(InvalidInput, match="'bob' is not the owner of this view, 'ann'"):
+        with pytest.raises(InvalidInput, match="this view is for owner 'ann', not 'bob'"):
             view.for_owner("bob")
 
 
@@ -419,7 +420,7 @@ async def test_resend_passes_on_the_conflict_of_a_change_that_was_not_stored() -
 
 @pytest.mark.parametrize("parts", [{}, {"key": Key("default", "s")}, {"change": Change(owner="ann")}])
 async def test_resend_needs_a_change(parts: dict[str, Any]) -> None:
-    with pytest.raises(InvalidInput, match="no change to send again"):
+    with pytest.raises(InvalidInput, match="resend takes an OutcomeUnknown"):
         await store().resend(OutcomeUnknown("lost", **parts), delays=(0, 0))
 
 
@@ -440,7 +441,7 @@ def test_the_options_of_a_store_are_checked(options: dict[str, Any], named: str)
 
 def test_a_store_is_made_over_a_backend() -> None:
     for wrong in (store(), "memory://", None, MemoryBackend):
-        with pytest.raises(InvalidInput, match="backend must be a Backend"):
+        with pytest.raises(InvalidInput, match="Store needs a Backend"):
             Store(wrong)  # type: ignore[arg-type]
 
 
@@ -520,10 +521,10 @@ async def test_a_view_gives_no_session_away() -> None:
     one = Store(MemoryBackend())
     ann = one.for_owner("ann")
     await ann.append("s", [user("x")], owner="ann")
-    with pytest.raises(InvalidInput, match="not the owner of this view, 'ann'"):
+    with pytest.raises(InvalidInput, match="this view is for owner 'ann'"):
         await ann.append("s", [user("x")], owner="bob")
     for owner in ("bob", ""):
-        with pytest.raises(InvalidInput, match="not the owner of this view, 'ann'"):
+        with pytest.raises(InvalidInput, match="this view is for owner 'ann'"):
             await ann.merge_metadata("s", owner=owner)
 
 
@@ -538,7 +539,7 @@ async def test_resend_refuses_the_change_of_another_view() -> None:
 
 @pytest.mark.parametrize("error", [None, ValueError("x"), Unavailable("down")])
 async def test_resend_refuses_other_errors(error: Any) -> None:
-    with pytest.raises(InvalidInput, match="no change to send again"):
+    with pytest.raises(InvalidInput, match="resend takes an OutcomeUnknown"):
         await store().resend(error, delays=())
 
 
@@ -591,3 +592,15 @@ async def test_a_large_session_is_decoded_in_pieces(turns: int, pieces: int) -> 
         with pytest.raises(CorruptRecord) as caught:
             _ = session.messages
         assert caught.value.turn == turns
+
+
+async def test_an_id_that_is_used_is_named_as_it_was_given() -> None:
+    store = Store(MemoryBackend())
+    await store.append("s", [user("a")], turn_id="t", open=True)
+    await store.append("s", [user("b")], turn_id="t", part=1)
+    for part, named in ((0, "turn id 't' is used"), (1, "turn id 't', part 1, is used")):
+        with pytest.raises(IdReused, match=f"^{named} for other messages in session 's' in 'default': give new"):
+            await store.append("s", [user("c")], turn_id="t", part=part)
+    await store.fork("s", "u", change_id="f")
+    with pytest.raises(IdReused, match=r"^change id 'f' is used for another change of session 'u'"):
+        await store.fork("s", "u", at=0, change_id="f")

@@ -123,9 +123,20 @@ def test_neither_repr_nor_str_shows_anything_but_the_scheme() -> None:
 
 
 def test_the_password_is_masked_in_any_encoding() -> None:
-    found = parse_url("x1://u:a%62c@h")
-    assert found.masked("abc, a%62c: no") == "***, ***: no"
+    found = parse_url("x1://u:a%62cd@h")
+    assert found.masked("abcd, a%62cd: no") == "***, ***: no"
     assert parse_url("x1://u:@h").masked("a") == "a"
+
+
+@pytest.mark.parametrize("secret", ["p", "s:x", "%70", "abc"])
+def test_a_short_password_is_masked_only_where_it_stands_as_a_value(secret: str) -> None:
+    """A driver shows a password in a URL, in quotes or after `=`; in `?pool_size` a p is a letter."""
+    found = parse_url(f"x1://u:{secret}@h")
+    plain = found.password or ""
+    for form in ("x1://u:{}@h/db", "no role for '{}'", 'password="{}"', "password={} host=h", "password={}"):
+        for text in (secret, plain):
+            assert found.masked(form.format(text)) == form.format("***")
+    assert found.masked("?pool_size must be from 1, and abcd: no") == "?pool_size must be from 1, and abcd: no"
 
 
 def with_password(url: Any) -> Any:
@@ -139,10 +150,10 @@ def with_password(url: Any) -> Any:
         (3, "text, not int"),
         (b"x1://", "text, not bytes"),
         ("", "empty"),
-        ("PW", "does not begin with a scheme"),
-        ("x:PW", "does not begin with a scheme"),
-        ("C:/PW", "does not begin with a scheme"),
-        ("x1:/u:PW@h", "does not begin with a scheme"),
+        ("PW", "has no scheme"),
+        ("x:PW", "has no scheme"),
+        ("C:/PW", "has no scheme"),
+        ("x1:/u:PW@h", "has no scheme"),
         ("x1://u:PW @h", "write %20"),
         ("x1://u:PW\n@h", "write %20"),
         ("x1://u:PW#@h", "write %23"),

@@ -143,9 +143,9 @@ async def test_no_application_works_in_a_namespace_where_turnlog_keeps_what_is_i
         Store(MemoryBackend(), namespace=name)
     with pytest.raises(InvalidInput, match="begins with 'turnlog:'"):
         store.within(name)
-    with pytest.raises(ConfigError, match=r"namespace: .* begins with 'turnlog:'"):
+    with pytest.raises(ConfigError, match=r"namespace .* begins with 'turnlog:'"):
         open_store("memory://", namespace=name)
-    with pytest.raises(ConfigError, match=r"namespace: .* begins with 'turnlog:'"):
+    with pytest.raises(ConfigError, match=r"namespace .* begins with 'turnlog:'"):
         open_store(f"memory://?namespace={name}")
     await store.backend.commit(Key(name, "s"), Change(append=(record("kept"),)))  # layers may use such a name
     assert (await store.backend.read(Key(name, "s"))).messages == [user("kept")]

@@ -56,4 +56,6 @@ def test_the_check_detects_a_naive_seal(tmp_path: Path, place: Callable[[Path], 
     """The naive seals rewrite the records that they have read, or replace all records with the same numbers."""
     done = python(place(tmp_path), "4000", naive)
     assert done.returncode != 0
-    assert re.search("AssertionError: (lost|torn)|a record is missing|cannot be undone", done.stderr), done.stderr
+    assert re.search("AssertionError: (lost|torn)|a stored record is missing|cannot be undone", done.stderr), (
+        done.stderr
+    )

@@ -135,7 +135,7 @@ def test_eight_processes_append_to_one_session() -> None:
 def test_without_a_look_at_the_header_turns_are_lost() -> None:
     done = python("append", emptied(), "3", "unchecked")
     assert done.returncode != 0
-    assert "AssertionError: lost" in done.stderr or "a record is missing" in done.stderr, done.stderr
+    assert "AssertionError: lost" in done.stderr or "a stored record is missing" in done.stderr, done.stderr
 
 
 def test_of_two_writers_with_one_version_one_wins() -> None:
@@ -148,7 +148,7 @@ def test_of_two_writers_with_one_version_one_wins() -> None:
 def test_without_a_look_at_the_header_both_win() -> None:
     done = python("race", emptied(), "100", "unchecked")
     assert done.returncode != 0
-    assert "AssertionError" in done.stderr or "a record is missing" in done.stderr, done.stderr
+    assert "AssertionError" in done.stderr or "a stored record is missing" in done.stderr, done.stderr
 
 
 # ------------------------------------------------------------------------------------------------------- cancellations

@@ -151,7 +151,7 @@ def test_eight_processes_append_to_one_session(place: Place) -> None:
 def test_without_a_lock_turns_are_lost(place: Place) -> None:
     done = python("append", place.url, "3", "unlocked")
     assert done.returncode != 0
-    assert "AssertionError: lost" in done.stderr or "a record is missing" in done.stderr
+    assert "AssertionError: lost" in done.stderr or "a stored record is missing" in done.stderr
 
 
 def test_of_two_writers_with_one_version_one_wins(place: Place) -> None:
@@ -164,7 +164,9 @@ def test_of_two_writers_with_one_version_one_wins(place: Place) -> None:
 def test_without_a_lock_both_win(place: Place) -> None:
     done = python("race", place.url, "100", "unlocked")
     assert done.returncode != 0
-    assert any(said in done.stderr for said in ("AssertionError", "a record is missing", "its metadata are missing"))
+    assert any(
+        said in done.stderr for said in ("AssertionError", "a stored record is missing", "its metadata are missing")
+    )
 
 
 # --------------------------------------------------------------------------------------------------------------- kills
@@ -318,7 +320,7 @@ def test_a_writer_may_be_killed_at_any_moment(place: Place) -> None:
 def test_without_a_transaction_a_killed_writer_tears_a_turn(place: Place) -> None:
     done = python("kill", place.url, "100", "autocommit")
     assert done.returncode != 0
-    assert re.search("a record is missing|AssertionError: torn", done.stderr), done.stderr
+    assert re.search("a stored record is missing|AssertionError: torn", done.stderr), done.stderr
 
 
 # ------------------------------------------------------------------------------------------------------- cancellations

@@ -187,7 +187,7 @@ def test_a_writer_may_be_killed_at_any_moment(tmp_path: Path, synchronous: str) 
 def test_without_a_transaction_a_killed_writer_tears_a_turn(tmp_path: Path) -> None:
     done = python(tmp_path, "kill", "turnlog.db", "50", "autocommit")
     assert done.returncode != 0
-    assert "a record is missing" in done.stderr
+    assert "a stored record is missing" in done.stderr
 
 
 def test_a_full_disk_refuses_changes_and_an_unknown_outcome_can_be_sent_again(tmp_path: Path) -> None:

@@ -109,10 +109,11 @@ def test_listing_and_finding_one_load_no_other(put: Put) -> None:
 
 def test_an_unknown_name_lists_the_installed_and_the_nearest() -> None:
     with pytest.raises(
-        PluginError, match=r"no backend is named 'memmory', installed are: .*memory.*; did you mean 'memory'\?"
+        PluginError,
+        match=r"there is no backend named 'memmory'; the installed ones are .*memory.*; did you mean 'memory'\?",
     ):
         find_backend("memmory")
-    with pytest.raises(PluginError, match=r"no layer is named 'xyzzy', installed are: [^;]*$"):
+    with pytest.raises(PluginError, match=r"there is no layer named 'xyzzy'; the installed ones are [^;]*$"):
         find_layer("xyzzy")
 
 
@@ -235,7 +236,7 @@ def test_the_extras_are_those_of_the_distribution() -> None:
             find_token_counter,
             "turnlog.token_counters",
             "class Thing:\n    def __init__(self, path): ...",
-            "cannot be made with these options: missing a required argument: 'path'",
+            "the options do not fit the token counter 'thing': missing a required argument: 'path'",
         ),
         (find_command, "turnlog.commands", "Thing = 5", "is a int; it must be a function that takes a cyclopts.App"),
     ],

@@ -205,7 +205,7 @@ async def test_a_model_that_yields_nothing_is_an_error(store: Store) -> None:
         for piece in PIECES[:0]:
             yield piece
 
-    with pytest.raises(InvalidInput, match="yielded neither text nor a message"):
+    with pytest.raises(InvalidInput, match="the model's answer is empty"):
         await Pipeline(store, model).execute("s", "user", "?")
 
 

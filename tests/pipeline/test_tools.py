@@ -79,9 +79,9 @@ def test_a_schema_comes_from_the_signature() -> None:
 @pytest.mark.parametrize(
     ("function", "why"),
     [
-        (lambda *rest: rest, "a function with a name"),
+        (lambda *rest: rest, "a function with a name that the model can call, not a lambda: define it with def"),
         (print, "takes 'args'"),
-        (3, "a function with a name, not int"),
+        (3, "a function with a name that the model can call, not 3"),
     ],
 )
 def test_what_is_no_tool_is_refused(store: Store, function: Any, why: str) -> None:

@@ -1517,9 +1517,9 @@ class Reversing(PayloadLayer):
 
 @BOTH
 async def test_a_message_layer_belongs_over_a_cache_and_never_below_it(mode: Mode) -> None:
-    with pytest.raises(InvalidInput, match=r"CacheLayer \(cache\) cannot be over Upper \(messages\)"):
+    with pytest.raises(InvalidInput, match=r"CacheLayer \(cache\) cannot wrap Upper \(messages\)"):
         CacheLayer(Upper(MemoryBackend()), mode=mode)
-    with pytest.raises(InvalidInput, match="cannot be over Upper"):
+    with pytest.raises(InvalidInput, match="cannot wrap Upper"):
         CacheLayer(ZstdLayer(Layer(Upper(MemoryBackend()))), mode=mode)
     store = Store(Upper(CacheLayer(ZstdLayer(Reversing(MemoryBackend())), mode=mode)))
     for count in (1, 2):
@@ -1533,21 +1533,21 @@ async def test_a_message_layer_belongs_over_a_cache_and_never_below_it(mode: Mod
 @pytest.mark.parametrize("below", [ZstdLayer, GzipLayer, Reversing])
 def test_a_cache_belongs_over_compression_and_encryption(below: type[Layer]) -> None:
     assert isinstance(CacheLayer(below(MemoryBackend())).inner, below)
-    with pytest.raises(InvalidInput, match=rf"{below.__name__} \(\w+\) cannot be over CacheLayer \(cache\)") as caught:
+    with pytest.raises(InvalidInput, match=rf"{below.__name__} \(\w+\) cannot wrap CacheLayer \(cache\)") as caught:
         below(CacheLayer(MemoryBackend()))
     assert "messages, cache, compression, encryption" in str(caught.value)
 
 
 def test_a_wrong_order_of_layers_is_a_configuration_error() -> None:
     for wrong, message in (
-        ("zstd,cache", "cannot be over CacheLayer"),
-        ("gzip,cache", "cannot be over CacheLayer"),
+        ("zstd,cache", "wrong order: write cache, zstd"),
+        ("gzip,cache", "wrong order: write cache, gzip"),
         ("cache,cache", "twice"),
         ("cache,zstd,cache", "twice"),
     ):
         with pytest.raises(ConfigError, match=message):
             open_store(f"memory://?layers={wrong}")
-    with pytest.raises(InvalidInput, match="a stack may have one layer for cache"):
+    with pytest.raises(InvalidInput, match="a stack has at most one layer for cache"):
         CacheLayer(CacheLayer(MemoryBackend()))
     cache = open_store("memory://?layers=cache,zstd").find(CacheLayer)
     assert isinstance(cache.inner, ZstdLayer)

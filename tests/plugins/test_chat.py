@@ -375,15 +375,15 @@ def test_retry_restores_the_turn_if_the_model_fails(
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        ("/nope now", "/nope is not a command: /help lists the commands; to send it as a message, write //nope"),
-        ("/", "/ is not a command: /help lists the commands; to send it as a message, write //"),
+        ("/nope now", "there is no command /nope: /help lists the commands; write //nope to send it as a message"),
+        ("/", "there is no command /: /help lists the commands; write // to send it as a message"),
         (
             "/usr/bin\t\x1b is full",
-            "/usr/bin is not a command: /help lists the commands; to send it as a message, write //usr/bin",
+            "there is no command /usr/bin: /help lists the commands; write //usr/bin to send it as a message",
         ),
-        ("/undo 2", "/undo takes no argument; to send it as a message, write //undo"),
+        ("/undo 2", "/undo takes no argument: leave it out, or write //undo to send the line as a message"),
         ("/title  ", "/title needs an argument: /title TEXT"),
-        ("/open nobody", "there is no session 'nobody' in 'default', or it has expired"),
+        ("/open nobody", "there is no session 'nobody' in 'default', or it has expired; /sessions lists the sessions"),
         ("/history x", "/history takes a number of turns, such as /history 10, not 'x'"),
         ("/history 0", "/history takes a number of turns, such as /history 10, not '0'"),
         ("/undo", "the session has no turn to undo"),
@@ -620,7 +620,7 @@ def test_on_a_terminal_a_model_that_fails_in_the_middle_is_one_line_and_the_chat
 def test_on_a_terminal_a_wrong_command_is_reported_and_the_chat_goes_on(tmp_path: Path) -> None:
     with Screen("chat", "--store=memory://", cwd=tmp_path) as screen:
         screen.say("/nope")
-        screen.wait_for("turnlog: /nope is not a command: /help lists the commands")
+        screen.wait_for("turnlog: there is no command /nope: /help lists the commands")
         screen.say("/help")
         screen.wait_for("/retry")
         screen.say("/quit")

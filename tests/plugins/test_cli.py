@@ -154,7 +154,7 @@ def test_a_system_message_too_long_for_metadata_is_stored_with_a_notice(
 
 
 BAD = {
-    "not JSON: Expecting property name enclosed in double quotes, at character 2\n": "{oops",
+    "this is not JSON: Expecting property name enclosed in double quotes at character 2; correct the line\n": "{oops",
     "not JSON: Exceeds the limit": b'{"session_id": %b}' % (b"9" * 5_000),
     "not JSON: nested": "[" * 100_000,
     "not UTF-8: byte 17": b'{"session_id": "\xff"}',
@@ -214,13 +214,13 @@ def test_a_line_that_is_too_long_is_refused_and_passed_over(
 def test_import_reads_standard_input(arguments: list[str], store: Kept, monkeypatch: Any, capsys: Any) -> None:
     typed(monkeypatch, json.dumps(conversation("one", "a")) + "\n{")
     assert main(["import", *arguments]) == 1
-    assert capsys.readouterr().err.startswith("standard input:2: not JSON")
+    assert capsys.readouterr().err.startswith("standard input:2: this is not JSON")
     assert load(store, "one") == conversation("one", "a")["messages"]
 
 
 def test_a_missing_file_is_an_error(store: Kept, tmp_path: Path, capsys: Any) -> None:
     assert main(["import", str(tmp_path / "none")]) == 1
-    assert "none: cannot be read: No such file" in capsys.readouterr().err
+    assert "none cannot be read (No such file" in capsys.readouterr().err
     assert main(["import", str(tmp_path)]) == 1
 
 
@@ -704,6 +704,25 @@ def test_a_missing_session_is_an_error(store: Kept, capsys: Any) -> None:
     assert "\x1b" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("command", "code", "advice"),
+    [
+        (["show", "nobody"], 1, "'turnlog list --store {url} --namespace shop' lists the sessions"),
+        (["edit", "nobody", "--title=x"], 1, "'turnlog list --store {url} --namespace shop' lists the sessions"),
+        (["export", "nobody"], 1, "'turnlog list --store {url} --namespace shop' lists the sessions"),
+    ],
+)
+def test_a_session_that_does_not_exist_is_followed_by_the_command_that_lists(
+    command: list[str], code: int, advice: str, tmp_path: Path, capsys: Any
+) -> None:
+    url = f"sqlite:///{tmp_path}/chat.db"
+    assert main(["migrate", f"--store={url}"]) == 0
+    capsys.readouterr()
+    assert main([*command, f"--store={url}", "--namespace", "shop"]) == code
+    said = f"turnlog: there is no session 'nobody' in 'shop', or it has expired; {advice.format(url=url)}\n"
+    assert capsys.readouterr().err.replace("turnlog: 0 sessions exported, 0 messages\n", "") == said
+
+
 def test_a_turn_that_cannot_be_read_does_not_hide_the_others(store: Kept, monkeypatch: Any, capsys: Any) -> None:
     for text in "abc":
         append(store, "s", user(text))
@@ -985,7 +1004,8 @@ def test_too_little_to_train_on_is_exit_code_1(json: list[str], plain: Kept, mon
     assert main(["train-dictionary", *json]) == 1
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith("turnlog: namespace 'default' has too few rounds to train a dictionary: 1 in 1 sessions, ")
+    assert err.startswith("turnlog: namespace 'default' has too few rounds to train a dictionary: 1, with ")
+    assert "; store at least about ten, and better some hundreds" in err
     assert err.count("\n") == 1
 
 
@@ -1067,24 +1087,27 @@ def test_version(capsys: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["shw"], 'Did you mean "show"?'),
-        (["show"], "SESSION"),
+        (["shw"], "did you mean 'show'?"),
+        (["show"], "turnlog show needs SESSION"),
         (["show", "s", "--lst=2"], "Did you mean --last?"),
-        (["show", "s", "--last=two"], "two"),
-        (["show", "s", "--last=-1", "--store=memory://"], "last must be an int from 0"),
-        (
-            ["show", "s", "--last=9007199254740992", "--store=memory://"],
-            "last must be an int from 0, not one over 2**53",
-        ),
-        (
-            ["show", "s", "--last=9223372036854775808", "--store=memory://"],
-            "last must be an int from 0, not one over 2**53",
-        ),
-        (["chat", "--model=nobody"], "no model is named 'nobody'"),
+        (["show", "s", "--last=two"], "--last must be a whole number, not 'two'"),
+        (["show", "s", "--last=-1", "--store=memory://"], "--last must be a whole number from 0 to"),
+        (["show", "s", "--last=9007199254740992", "--store=memory://"], "from 0 to 9007199254740991, not 900"),
+        (["show", "s", "--last=9223372036854775808", "--store=memory://"], "from 0 to 9007199254740991, not 922"),
+        (["chat", "--model=nobody"], "there is no model named 'nobody'"),
         (["chat", "--session="], "session id is empty"),
         (["chat", "--system="], "system must be text"),
-        (["list", "--store=nowhere://u:hunter2@h/"], "no backend is named 'nowhere'"),
-        (["list", "--store=u:hunter2@h/"], "not a URL"),
+        (["list", "--store=nowhere://u:hunter2@h/"], "there is no backend named 'nowhere'"),
+        (["list", "--store=u:hunter2@h/"], "turnlog: --store: this is not a URL"),
+        (["list", "--store=mysql://u:hunter2@h"], "write mysql://user:password@host:3306/database"),
+        (
+            ["list", "--store=memory://?layers=zstd,cache"],
+            "--store: ?layers: the layers are in the wrong order: write c",
+        ),
+        (["list", "--store=memory://", "--namespace="], "turnlog: --namespace is empty: give a text"),
+        (["copy", "u:hunter2@h/", "memory://"], "turnlog: SOURCE: this is not a URL"),
+        (["copy", "memory://", "u:hunter2@h/"], "turnlog: TARGET: this is not a URL"),
+        (["edit", "s", "--metadata=note=hello"], "write note='"),
         (["list", "--stor=redis://u:hunter2@h/"], "--store"),
         (
             ["import", "--stor=redis://u:hunter2@h/", "a.jsonl"],
@@ -1103,15 +1126,15 @@ def test_version(capsys: Any) -> None:
         (["recompress", "--idle=-1s", "--store=memory://?layers=gzip"], '--idle: "-1s" is not a duration'),
         (
             ["recompress", "--rate=0", "--store=memory://?layers=gzip"],
-            "rate must be a number of sessions per second greater than 0, not 0.0",
+            "--rate must be greater than 0 sessions a second, not 0",
         ),
         (
             ["recompress", "--rate=-1", "--store=memory://?layers=gzip"],
-            "rate must be a number of sessions per second greater than 0, not -1.0",
+            "rate must be greater than 0 sessions a second, not -1",
         ),
         (
             ["recompress", "--rate=nan", "--store=memory://?layers=gzip"],
-            "rate must be a number of sessions per second greater than 0, not nan",
+            "rate must be greater than 0 sessions a second, not nan",
         ),
         (["recompress", "--rate=few", "--store=memory://?layers=gzip"], "--rate"),
         (["recompress", "--store=memory://"], "has no compression layer: add one with --store 'sqlite:///chat.db?"),
@@ -1120,7 +1143,7 @@ def test_version(capsys: Any) -> None:
         (["train-dictionary", "--store=memory://?layers=off"], "?layers=zstd'"),
         (["remove-dictionary", "1", "--store=memory://"], "has no compression layer: add one with"),
         (["remove-dictionary", "1", "--store=memory://?layers=off"], "namespace 'default' has no dictionary 1"),
-        (["remove-dictionary", "one", "--store=memory://?layers=off"], "one"),
+        (["remove-dictionary", "one", "--store=memory://?layers=off"], "ID must be a whole number, not 'one'"),
     ],
 )
 def test_a_wrong_command_line_is_one_line_without_passwords(arguments: list[str], said: str, capsys: Any) -> None:
@@ -1215,7 +1238,10 @@ def test_a_command_that_needs_a_store_creates_no_file(
     ):
         assert main([*command, f"--store={url}"]) == 3
         make = f"turnlog migrate --store 'sqlite:///{quote(str(tmp_path / name))}'"
-        assert capsys.readouterr() == ("", f"turnlog: sqlite {name!r} does not exist; to create it, run: {make}\n")
+        assert capsys.readouterr() == (
+            "",
+            f"turnlog: sqlite {name!r} does not exist: correct the path, or create it with: {make}\n",
+        )
     monkeypatch.setenv("TURNLOG_STORE_URL", f"{scheme}:///typo.db")
     assert main(command) == 3
     assert "'typo.db' does not exist" in capsys.readouterr().err
@@ -1264,7 +1290,7 @@ def test_migrate_takes_the_configured_store_and_ignores_its_option_migrate(
     (tmp_path / "turnlog.toml").write_text('[store]\nurl = "sqlite:///chat.db"\nmigrate = "check"\n')
     typed(monkeypatch, "hi\n")
     assert main(["chat", "--session=s"]) == 3
-    assert "to create it, run: turnlog migrate --store " in capsys.readouterr().err
+    assert "create it with: turnlog migrate --store " in capsys.readouterr().err
     assert main(["migrate"]) == 0
     assert "created the tables" in capsys.readouterr().out
     typed(monkeypatch, "hi\n")
@@ -1445,7 +1471,7 @@ def test_one_ctrl_c_ends_an_import_that_waits_for_a_line(tmp_path: Path) -> None
         try:
             process.stdin.write(json.dumps(conversation("s", "a")).encode() + b"\noops\n")
             process.stdin.flush()
-            assert process.stderr.readline().startswith(b"standard input:2: not JSON")
+            assert process.stderr.readline().startswith(b"standard input:2: this is not JSON")
             process.send_signal(signal.SIGINT)
             assert process.wait(timeout=20) == 130
             assert process.stderr.read() == (
@@ -1483,7 +1509,7 @@ def test_on_a_terminal_an_import_shows_its_progress(tmp_path: Path) -> None:
     assert code == 1
     assert "import \x1b[" in seen
     assert f"{(tmp_path / 'a.jsonl').stat().st_size} bytes" in seen
-    assert "a.jsonl:2: not JSON: " in seen
+    assert "a.jsonl:2: this is not JSON: " in seen
     assert "2 sessions stored, 0 extended, 0 unchanged, 0 different, 1 failed" in seen
 
 

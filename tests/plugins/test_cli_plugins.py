@@ -101,7 +101,7 @@ def test_an_installed_command_runs_and_is_part_of_the_help(put: Put, capsys: Any
     assert main(["greet"]) == 2
     assert "NAME" in capsys.readouterr().err
     assert main(["gret"]) == 2
-    assert 'Did you mean "greet"?' in capsys.readouterr().err
+    assert "did you mean 'greet'?" in capsys.readouterr().err
 
 
 def test_the_command_of_the_page_works(put: Put, tmp_path: Path, capsys: Any) -> None:
@@ -154,7 +154,7 @@ def test_a_broken_command_hides_no_other(put: Put, capsys: Any) -> None:
     assert main(["list", "--store=memory://"]) == 0
     assert main(["migrate", "--store=memory://"]) == 0
     assert main(["shw"]) == 2
-    assert 'Did you mean "show"?' in capsys.readouterr().err
+    assert "did you mean 'show'?" in capsys.readouterr().err
 
 
 def test_a_missing_driver_of_ours_names_the_extra(put: Put, monkeypatch: Any, capsys: Any) -> None:

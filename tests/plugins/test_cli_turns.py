@@ -101,9 +101,9 @@ def test_a_rule_that_fails_is_an_error_of_its_line(capsys: pytest.CaptureFixture
         ("house_rules:you", "house_rules:you cannot be imported: AttributeError: "),
         (
             "house_rules:text",
-            "house_rules:text: begins_turn must be a function of a message that returns True or False",
+            "house_rules:text: begins_turn must be a function that takes a message and returns a bool",
         ),
-        ("house_rules:later", "house_rules:later: begins_turn must be a function of a message"),
+        ("house_rules:later", "house_rules:later: begins_turn must be a function that takes a message"),
     ],
 )
 def test_a_rule_that_cannot_be_used_is_one_line_and_nothing_is_stored(

@@ -160,9 +160,9 @@ def test_erase_asks_a_person_first(answer: str, erased: bool, shops: Kept, monke
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["one"], "add --yes"),
-        ([], "erase needs either a session or --owner, but neither is given"),
-        (["one", "--owner=alice", "--yes"], "erase needs either a session or --owner, but both are given"),
+        (["one"], "--yes erases without asking"),
+        ([], "erase needs either SESSION or --owner"),
+        (["one", "--owner=alice", "--yes"], "erase needs either SESSION or --owner"),
         (["one", "--all-namespaces", "--yes"], "--all-namespaces needs --owner"),
         (["--owner=alice", "--all-namespaces", "--namespace=shop", "--yes"], "leave out one of them"),
         (["--owner=", "--yes"], "owner is empty"),
@@ -215,6 +215,12 @@ def test_erase_removes_damaged_sessions(tmp_path: Path, capsys: Any) -> None:
     assert "'header' in 'default'" in err
 
 
+def test_a_damaged_session_is_followed_by_the_command_that_shows_all_damage(tmp_path: Path, capsys: Any) -> None:
+    url = damaged(tmp_path)
+    said = refused(capsys, "edit", "header", "--title=x", f"--store={url}", code=1)
+    assert said.endswith(f"; restore a backup, or run 'turnlog verify --store {url}' to see all damage\n")
+
+
 # -------------------------------------------------------------------------------------------------------------- verify
 
 
@@ -224,7 +230,7 @@ def test_verify_names_damage_and_changes_nothing(tmp_path: Path, capsys: Any) ->
     assert len(out) == 3
     assert any("'turn' in 'default', turn 1: " in line for line in out)
     assert any("'header' in 'default': " in line for line in out)
-    assert out[-1] == "2 sessions with 3 turns read, 2 damaged parts"
+    assert out[-1] == "2 sessions with 3 turns read, 2 damaged parts found"
     again = json.loads(printed(capsys, "verify", "--json", "--all-namespaces", f"--store={url}", code=1))
     assert (again["sessions"], again["turns"], len(again["damaged"])) == (2, 3, 2)
 
@@ -399,7 +405,7 @@ def test_doctor_names_the_remedy_when_access_is_denied(tmp_path: Path, monkeypat
     assert main(["migrate", f"--store=sqlite:///{file}"]) == 0
     # the tests may run as root, which may write to any file
     monkeypatch.setattr(sqlite3, "connect", lambda name, **more: connect(name.replace("=rw", "=ro"), **more))
-    monkeypatch.setattr(os, "access", lambda place, mode: place != file and access(place, mode))
+    monkeypatch.setattr(os, "access", lambda place, mode, **more: place != file and access(place, mode, **more))
     out = printed(capsys, "doctor", f"--store=sqlite:///{file}", code=3)
     assert f"to allow its owner to write to it, run: chmod u+w {file}\n" in out
 
@@ -416,7 +422,7 @@ def test_doctor_says_why_a_store_does_not_open(tmp_path: Path, capsys: Any) -> N
     ("url", "says"),
     [
         ("sqlite:///chat.db?tlt=5", "tlt"),
-        ("sqlit:///chat.db", "no backend is named 'sqlit'"),
+        ("sqlit:///chat.db", "there is no backend named 'sqlit'"),
         ("redis://:hunter2@h:port/0", "url"),
     ],
 )
@@ -568,9 +574,9 @@ def test_edit_sets_the_properties_of_a_session(shops: Kept, capsys: Any) -> None
     ("arguments", "code", "said"),
     [
         (["one"], 2, "nothing to set: add --owner, --title, --metadata or --ttl"),
-        (["one", "--metadata=x"], 2, "the name or the = is missing in 'x'"),
-        (["one", "--metadata==1"], 2, "the name or the = is missing in '=1'"),
-        (["one", "--metadata=x=word"], 2, "must be NAME=JSON, but the value is not JSON (Expecting value"),
+        (["one", "--metadata=x"], 2, "--metadata 'x' must be NAME=JSON, but the name or the = is missing"),
+        (["one", "--metadata==1"], 2, "--metadata '=1' must be NAME=JSON, but the name or the = is missing"),
+        (["one", "--metadata=x=word"], 2, "must be NAME=JSON, but its value is not JSON"),
         (["one", "--metadata=title=1", "--title=x"], 2, "the metadata 'title' are given twice"),
         (["one", "--metadata=x=1", "--metadata=x=2"], 2, "the metadata 'x' are given twice"),
         (["one", "--ttl=soon"], 2, '--ttl: "soon" is not a duration'),
@@ -696,6 +702,57 @@ def test_any_error_is_one_sentence_without_passwords(monkeypatch: Any, capsys: A
     assert "hunter2" not in refused(capsys, "list", "--store=redis://:hunter2@h", code=1)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [OSError(5, "Input/output error"), BrokenPipeError(32, "Broken pipe"), asyncio.CancelledError(), SystemExit(0)],
+    ids=repr,
+)
+@pytest.mark.parametrize(
+    ("method", "arguments"),
+    [
+        ("open", ["list"]),
+        ("page", ["list"]),
+        ("read", ["show", "s"]),
+        ("delete", ["erase", "s", "--yes"]),
+        ("commit", ["edit", "s", "--owner=ann"]),
+        ("namespaces", ["namespaces"]),
+        ("totals", ["stats"]),
+        ("page", ["export", "-o", "FILE"]),
+        ("close", ["import", "FILE"]),
+    ],
+)
+def test_a_backend_may_raise_anything(
+    method: str, arguments: list[str], error: BaseException, tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    """The command takes it neither for a closed pipe, nor for a fault of a file, nor for Ctrl-C."""
+    file = tmp_path / "file"
+    file.write_text('{"session_id": "t", "messages": []}\n')
+    backend = KeptBackend()
+    append(Store(backend), "s", user("x"))
+
+    async def fails(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(backend, method, fails)
+    use(monkeypatch, backend)
+    assert main([word.replace("FILE", str(file)) for word in arguments]) == 1
+    err = capsys.readouterr().err.splitlines()[-1]
+    assert err.startswith(f"turnlog: {type(error).__name__}: ")
+    assert err.endswith("this is a bug in turnlog or in a plugin; --debug shows a traceback")
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["list", "show s", "search x", "namespaces", "verify", "check", "stats", "doctor", "export", "sweep", "erase s"],
+)
+def test_commands_that_need_a_store_make_no_file(command: str, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = [*command.split(), *(["--yes"] if "erase" in command else [])]
+    assert main([*words, "--store", "sqlite:///none.db"]) == 3
+    assert "none.db" in "".join(capsys.readouterr())
+    assert not list(tmp_path.iterdir())
+
+
 def test_debug_after_two_hyphens_is_a_word(shops: Kept, capsys: Any) -> None:
     append(shops, "three", user("how do I use --debug?"))
     assert printed(capsys, "search", "--", "--debug").startswith("three\t")
@@ -709,8 +766,9 @@ def test_plugins_names_unusable_plugins_with_the_reason(monkeypatch: Any, capsys
     assert faults == {
         (
             "turnlog.backends",
-            "mysql",
-        ): "backend 'mysql' needs asyncmy, which is not installed: pip install 'turnlog[mysql]'"
+            name,
+        ): f"backend {name!r} needs asyncmy, which is not installed: pip install 'turnlog[mysql]'"
+        for name in ("mariadb", "mysql")
     }
 
 

@@ -323,7 +323,7 @@ class Encryption(PayloadLayer):
 def test_a_stack_takes_one_compression_layer(outer: str, inner: str) -> None:
     betweens: list[Callable[[Backend], Backend]] = [lambda layer: layer, Anywhere, lambda one: Anywhere(Anywhere(one))]
     for between in betweens:
-        with pytest.raises(InvalidInput, match="a stack may have one layer for compression; leave one of them out"):
+        with pytest.raises(InvalidInput, match="a stack has at most one layer for compression"):
             LAYERS[outer](between(LAYERS[inner](MemoryBackend())))
     assert isinstance(LAYERS[outer](Anywhere(MemoryBackend())), CompressionLayer)
 
@@ -332,15 +332,15 @@ def test_a_stack_takes_one_compression_layer(outer: str, inner: str) -> None:
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        (lambda layer: layer(Messages(MemoryBackend())), r"Messages \(messages\): .*; put Messages before it"),
-        (lambda layer: layer(CacheLayer(MemoryBackend())), r"CacheLayer \(cache\): .*; put CacheLayer before it"),
+        (lambda layer: layer(Messages(MemoryBackend())), r"Messages \(messages\): write Messages\("),
+        (lambda layer: layer(CacheLayer(MemoryBackend())), r"CacheLayer \(cache\): write CacheLayer\("),
         (
             lambda layer: layer(Anywhere(CacheLayer(Encryption(MemoryBackend())))),
-            r"CacheLayer \(cache\): the order is messages, cache, compression, encryption, outermost first",
+            r"CacheLayer \(cache\): write CacheLayer\(",
         ),
         (
             lambda layer: Encryption(layer(MemoryBackend())),
-            r"Encryption \(encryption\) cannot be over \w+ \(compression\)",
+            r"Encryption \(encryption\) cannot wrap \w+ \(compression\)",
         ),
     ],
 )
@@ -358,27 +358,27 @@ def test_a_stack_in_the_right_order_is_accepted(name: str) -> None:
 
 
 def test_a_layer_takes_a_backend_and_no_store() -> None:
-    with pytest.raises(InvalidInput, match="inner must be a Backend, not Store"):
+    with pytest.raises(InvalidInput, match="needs a Backend, not Store"):
         ZstdLayer(Store(MemoryBackend()))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("layers", ["zstd,gzip", "gzip,zstd", "off,zstd", "gzip,off"])
 def test_two_compression_layers_in_the_configuration_are_an_error(layers: str, alone: Path) -> None:
     with pytest.raises(
-        ConfigError, match=r"layers\[0\]: \w+ cannot be over \w+: a stack may have one layer for compression"
+        ConfigError, match=r"layers\[0\]: \w+ cannot wrap \w+: a stack has at most one layer for compression"
     ):
         open_store(f"memory://?layers={layers}")
 
 
 def test_a_wrong_order_in_the_configuration_is_an_error(alone: Path) -> None:
-    with pytest.raises(ConfigError, match=r"layers\[0\]: ZstdLayer .* over CacheLayer .*; put CacheLayer before it"):
+    with pytest.raises(ConfigError, match=r"wrong order: write cache, zstd"):
         open_store("memory://?layers=zstd,cache")
     assert isinstance(open_store("memory://?layers=cache,zstd").backend, CacheLayer)
 
 
 WRONG: list[tuple[Any, dict[str, Any], str]] = [
-    *((GzipLayer, {"level": level}, "level must be an int from 1 to 9") for level in (0, 10, -1, 3.0, "3", True, None)),
-    *((ZstdLayer, {"level": one}, "level must be an int from 1 to 19") for one in (0, 20, -5, 3.0, "3", True, None)),
+    *((GzipLayer, {"level": level}, "whole number from 1 to 9") for level in (0, 10, -1, 3.0, "3", True, None)),
+    *((ZstdLayer, {"level": level}, "whole number from 1 to 19") for level in (0, 20, -5, 3.0, "3", True, None)),
     *((GzipLayer, {"seal": value}, "seal must be True or False") for value in (1, "yes", None)),
     *((ZstdLayer, {"seal": value}, "seal must be True or False") for value in (1, "yes", None)),
     *((ZstdLayer, {"dictionary": value}, "dictionary must be True or False") for value in (1, "yes", None)),
@@ -394,15 +394,15 @@ def test_a_bad_option_is_refused(make: Any, options: dict[str, Any], says: str) 
 @pytest.mark.parametrize(
     ("layer", "says"),
     [
-        ({"name": "zstd", "level": 20}, r"layers\[0\]\.level: level must be an int from 1 to 19, not 20"),
+        ({"name": "zstd", "level": 20}, r"layers\[0\]\.level must be a whole number from 1 to 19, not 20"),
         ({"name": "zstd", "level": "3"}, r"layers\[0\]\.level: "),
-        ({"name": "gzip", "level": 0}, r"layers\[0\]\.level: level must be an int from 1 to 9, not 0"),
-        ({"name": "gzip", "dictionary": True}, r"layers\[0\]\.dictionary: GzipLayer has no such option"),
+        ({"name": "gzip", "level": 0}, r"layers\[0\]\.level must be a whole number from 1 to 9, not 0"),
+        ({"name": "gzip", "dictionary": True}, r"layers\[0\]\.dictionary: gzip has no option dictionary"),
         ({"name": "zstd", "dictionary": "yes"}, r"layers\[0\]\.dictionary: "),
         ({"name": "zstd", "seal": 1}, r"layers\[0\]\.seal: "),
-        ({"name": "zstd", "levle": 3}, r"levle: ZstdLayer has no such option; .*; did you mean 'level'\?"),
-        ({"name": "off", "level": 3}, r"layers\[0\]\.level: OffLayer has no such option; the options are name"),
-        ({"name": "off", "seal": True}, r"layers\[0\]\.seal: OffLayer has no such option"),
+        ({"name": "zstd", "levle": 3}, r"levle: zstd has no option levle; .*; did you mean 'level'\?"),
+        ({"name": "off", "level": 3}, r"layers\[0\]\.level: off has no option level; it has none"),
+        ({"name": "off", "seal": True}, r"layers\[0\]\.seal: off has no option seal"),
     ],
 )
 def test_a_bad_option_in_the_configuration_is_named(layer: dict[str, Any], says: str, alone: Path) -> None:

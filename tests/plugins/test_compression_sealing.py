@@ -385,7 +385,7 @@ async def test_a_damaged_turn_is_not_sealed(make: Make, caplog: pytest.LogCaptur
         assert await shape(layer.inner) == [1] * 32 + [32] + [1] * 33
         (warned,) = caplog.records
         assert (warned.name, warned.levelname) == ("turnlog.compression", "WARNING")
-        assert "digest" in warned.getMessage()
+        assert "checksum" in warned.getMessage()
         assert "turn 5" in warned.getMessage()
         assert numbers(await store.load("s", before=5)) == list(range(5))
         assert numbers((await layer.read(KEY, last=91 * 2)).messages) == list(range(6, 97))

@@ -357,7 +357,8 @@ async def test_a_function_without_async_is_no_model(store: Store) -> None:
     """The error names a function without `async`, and nothing is stored."""
     async with store:
         with pytest.raises(
-            InvalidInput, match="model must be an async function or an async generator: it returned Message"
+            InvalidInput,
+            match="the model must be an async function or an async generator, and it returned Message at once",
         ):
             await Pipeline(store, lambda messages: assistant("a")).execute("s", "user", "hello")  # type: ignore[arg-type,return-value]
         with pytest.raises(SessionNotFound):
@@ -473,7 +474,7 @@ async def test_a_turn_id_stands_for_one_message() -> None:
         pipeline = Pipeline(store, answer)
         if begins:
             await pipeline.execute("s", "user", "Where is my order?", turn_id="t")
-        with pytest.raises(IdReused, match="was used for another message"):
+        with pytest.raises(IdReused, match="is used for another message"):
             await pipeline.execute("s", "user", "Cancel my order!", turn_id="t")
     assert len(await store.load("s")) == 2
 

@@ -82,7 +82,7 @@ ANSWERS: dict[str, tuple[bytes, type[TurnlogError]]] = {
     "no memory": (b"-OOM command not allowed when used memory > 'maxmemory'.\r\n", Unavailable),
     "disk": (b"-MISCONF Redis is configured to save RDB snapshots\r\n", Unavailable),
     "loading": (b"-LOADING Redis is loading the dataset in memory\r\n", Unavailable),
-    "a replica": (b"-READONLY You can't write against a read only replica.\r\n", Unavailable),
+    "a replica": (b"-READONLY You can't write against a read only replica.\r\n", AccessError),
     "try again": (b"-TRYAGAIN Multiple keys request during rehashing of slot\r\n", Unavailable),
     "down": (b"-CLUSTERDOWN The cluster is down\r\n", Unavailable),
     "replicas": (b"-NOREPLICAS Not enough good replicas to write.\r\n", Unavailable),

@@ -217,9 +217,17 @@ async def test_a_page_is_a_few_round_trips_for_any_number_of_sessions() -> None:
                     shown = len(page.infos)
                     assert shown == 20 or (number == 50 and owner)
                     assert place.proxy.trips <= 6
-                    assert place.proxy.commands.count(b"EVALSHA") <= 21
+                    assert place.proxy.commands.count(b"EVALSHA") <= 22
                     assert len(place.proxy.commands) <= 400
         assert [info.key.session for info in page.infos] == [f"s{number}" for number in range(598, 538, -3)]
+
+
+async def test_a_page_of_a_small_store_is_one_script() -> None:
+    async with placed() as place:
+        for owner in (None, "ann"):
+            page = place.store.backend.page(Query(namespace="default", owner=owner))
+            assert await place.names(page) == (1, "EVALSHA")
+        assert await place.names(place.store.backend.page(Query(namespace="none"))) == (1, "EVALSHA")
 
 
 @pytest.mark.parametrize("many", [64, 300])

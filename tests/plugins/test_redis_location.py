@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,10 @@ def read(url: str, **options: Any) -> Location:
         ("redis://[::1]:1/", "server", (("::1", 1),), "redis [::1]:1/0"),
         ("redis://:1", "server", (("localhost", 1),), "redis localhost:1/0"),
         ("rediss://h", "server", (("h", 6379),), "redis h:6379/0"),
+        ("valkey://u:p@h:1/2", "server", (("h", 1),), "redis h:1/2"),
+        ("valkey+sentinel://a", "sentinel", (("a", 26379),), "redis a:26379/0"),
+        ("valkeys://h", "server", (("h", 6379),), "redis h:6379/0"),
+        ("valkeys+cluster://a", "cluster", (("a", 6379),), "redis a:6379/0"),
         ("unix:///a%20b/c.sock", "server", (), "redis /a b/c.sock/0"),
         ("redis+sentinel://a,b:2/3", "sentinel", (("a", 26379), ("b", 2)), "redis a:26379,b:2/3"),
         ("rediss+sentinel://a", "sentinel", (("a", 26379),), "redis a:26379/0"),
@@ -42,7 +47,7 @@ def read(url: str, **options: Any) -> Location:
 def test_the_location_of_a_url(url: str, kind: str, addresses: object, name: str) -> None:
     location = read(url)
     assert (location.kind, location.addresses, location.name) == (kind, addresses, name)
-    assert (location.maker is EncryptedConnection) == url.startswith("rediss")
+    assert (location.maker is EncryptedConnection) == url.startswith(("rediss", "valkeys"))
     assert location.authenticates == ("@" in url)
 
 
@@ -94,15 +99,19 @@ def test_options_of_tls_without_effect_are_refused(tmp_path: Path) -> None:
     (tmp_path / "none.crt").write_text("no certificate")
     none = str(tmp_path / "none.crt")
     for url, options in (
-        ("redis://h", {"mode": "verify-ca"}),
+        ("redis://h", {"mode": "allow"}),
+        ("redis://h", {"mode": "prefer"}),
         ("redis://h", {"root": none}),
         ("redis://h", {"mode": "require", "root": none}),
         ("redis://h", {"mode": "verify-full", "root": none}),
         ("redis://h", {"mode": "verify-full", "root": str(tmp_path / "nowhere.crt")}),
         ("rediss://h", {"mode": "disable"}),
         ("unix:///s", {"mode": "require"}),
+        ("unix:///s", {"reqs": "none"}),
+        ("redis://h", {"reqs": "none"}),
+        ("rediss://h", {"reqs": "required", "mode": "require"}),
     ):
-        with pytest.raises(InvalidInput, match=r"^sslmode|^sslrootcert"):
+        with pytest.raises(InvalidInput, match=r"^sslmode|^sslrootcert|^ssl_cert_reqs"):
             read(url, **options)
 
 
@@ -154,12 +163,34 @@ def test_every_scheme_finds_the_store() -> None:
         ("unix:///s?db=4", "redis /s/4"),
         ("redis+sentinel://a,b/1?service=main", "redis a:26379,b:26379/1"),
         ("rediss+cluster://a,b?sslmode=require", "redis a:6379,b:6379/0"),
+        ("valkey+cluster://a,b", "redis a:6379,b:6379/0"),
+        ("valkeys://h?ssl_cert_reqs=none", "redis h:6379/0"),
     ):
         backend = open_store(url).backend
         assert repr(backend) == f"<RedisBackend {name}>"
         assert backend.location == (f"{name}, master main" if "sentinel" in url else name)
     with pytest.raises(ConfigError, match="host"):
         open_store("redis://a,b")
+
+
+def test_the_certificate_that_redis_py_requires() -> None:
+    for reqs, verifies in (("required", True), ("none", False)):
+        context = read("rediss://h", reqs=reqs).settings["context"]
+        assert (context.verify_mode is ssl.CERT_REQUIRED) == context.check_hostname == verifies
+
+
+@pytest.mark.parametrize("kind", ["", "+sentinel", "+cluster"])
+def test_a_password_from_another_place_is_for_the_servers(kind: str) -> None:
+    location = read(f"redis{kind}://u@h", password=_PASSWORD)
+    assert (location.settings["username"], location.settings["password"]) == ("u", _PASSWORD)
+    assert _PASSWORD not in str(location.sentinel)
+    with pytest.raises(InvalidInput, match=r"^password is given twice"):
+        read(f"redis{kind}://:x@h", password=_PASSWORD)
+
+
+def test_options_of_redis_py_name_what_to_write() -> None:
+    with pytest.raises(ConfigError, match="redis has no option ssl: write rediss://"):
+        open_store("redis://h?ssl=true")
 
 
 def test_the_slot_of_a_command() -> None:

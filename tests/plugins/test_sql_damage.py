@@ -172,7 +172,7 @@ def test_payloads_that_changed_places_are_noticed(kept: Kept) -> None:
     )
     for number, payload in ((1, other), (3, one)):
         kept.connection.execute("UPDATE turnlog_records SET payload = ? WHERE number = ?", (*payload, number))
-    with pytest.raises(CorruptRecord, match="another payload") as caught:
+    with pytest.raises(CorruptRecord, match="a stored record is damaged") as caught:
         kept.session()
     assert caught.value.turn == 1
 

@@ -29,7 +29,7 @@ NOW = _migrations.newest()
 
 
 class Place(ABC):
-    """A database without tables of turnlog."""
+    """A database without turnlog tables."""
 
     def __init__(self) -> None:
         self.empty()
@@ -321,7 +321,7 @@ REFUSED: dict[str, tuple[Callable[[Place], None], int, str]] = {
     "version 0": (
         damaged("UPDATE turnlog_schema SET version = 0"),
         NOW,
-        "impossible version 0: restore them from a backup",
+        "have version 0, .* restore them from a backup",
     ),
     "no version": (damaged("DELETE FROM turnlog_schema"), NOW, "without a version: restore them from a backup"),
     "no table": (

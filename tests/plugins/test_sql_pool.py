@@ -383,7 +383,7 @@ async def test_a_connection_that_returns_to_a_closed_pool_is_dropped() -> None:
 
 def test_a_size_is_from_1_to_1000() -> None:
     for size in (0, 1001, True, 2.0, "2"):
-        with pytest.raises(InvalidInput, match="pool_size must be an int from 1 to 1000"):
+        with pytest.raises(InvalidInput, match="pool_size must be a whole number from 1 to 1000"):
             Driver(pool_size=size)  # type: ignore[arg-type]
 
 

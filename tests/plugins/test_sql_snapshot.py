@@ -78,7 +78,7 @@ def test_without_the_snapshot_the_write_is_seen(connections: tuple[Connection, C
     one, other = connections
     naive = copy(_statements())
     naive.begin = naive.end = Statement.joined("SELECT 1")
-    with pytest.raises(CorruptRecord, match="in the wrong place"):
+    with pytest.raises(CorruptRecord, match="out of order"):
         _read(one, lambda: _append(other, 10), naive)
 
 

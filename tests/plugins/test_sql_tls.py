@@ -5,12 +5,12 @@ from __future__ import annotations
 import traceback
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import pytest
 
 import servers
-from turnlog import AccessError, Store, Unavailable, user
+from turnlog import AccessError, Store, Unavailable, open_store, user
 from turnlog.errors import InvalidInput
 from turnlog_sql._store import SQLBackend
 from turnlog_sql.mysql import MySQLBackend
@@ -166,6 +166,29 @@ async def test_require_takes_any_certificate(place: Place) -> None:
     assert place.let_in() > before
 
 
+async def test_prefer_encrypts_where_the_server_can(place: Place) -> None:
+    async with place.backend("127.0.0.1", sslmode="prefer") as backend:
+        assert await encrypted(backend)
+    plain = servers.postgresql() if place.name == "postgresql" else servers.mariadb()
+    async with open_store(f"{plain}?sslmode=prefer&sweep=0") as store:
+        assert not await encrypted(cast("SQLBackend", store.backend))
+
+
+async def test_verify_ca_takes_a_certificate_for_another_name(place: Place) -> None:
+    root = str(certificates().authority)
+    async with place.backend("127.0.0.1", sslmode="verify-ca", sslrootcert=root) as backend:
+        assert await encrypted(backend)
+    text = await said(place.backend("localhost", sslmode="verify-ca", sslrootcert=str(certificates().stranger)))
+    assert "certificate verify failed" in text
+
+
+async def test_a_binding_to_the_channel_verifies_the_server() -> None:
+    place = Place("postgresql")
+    before = place.let_in()
+    text = await said(place.backend("localhost", sslmode="require", channel_binding="require"))
+    assert "certificate verify failed" in text and place.let_in() == before
+
+
 async def test_connections_are_not_encrypted_by_default(place: Place) -> None:
     async with place.backend("127.0.0.1") as backend:
         assert not await encrypted(backend)
@@ -202,7 +225,7 @@ def test_options_without_effect_are_refused(kind: type[Any], tmp_path: Path) -> 
     url = f"{'mysql' if kind is MySQLBackend else 'postgresql'}://u:{_PASSWORD}@h/d"
     (tmp_path / "none.crt").write_text("no certificate")
     for options in (
-        {"sslmode": "verify-ca"},
+        {"sslmode": "allow"},
         {"sslmode": "require", "sslrootcert": str(tmp_path / "none.crt")},
         {"sslmode": "verify-full", "sslrootcert": str(tmp_path / "none.crt")},
         {"sslmode": "verify-full", "sslrootcert": str(tmp_path / "nowhere.crt")},

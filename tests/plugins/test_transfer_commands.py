@@ -85,7 +85,9 @@ def test_an_error_leaves_the_file_unchanged(store: Kept, tmp_path: Path, monkeyp
     path = tmp_path / "all.jsonl"
     path.write_text("old")
     assert main(["export", "none", "-o", str(path)]) == 1
-    assert capsys.readouterr().err == "turnlog: there is no session 'none' in 'default', or it has expired\n"
+    assert capsys.readouterr().err == (
+        "turnlog: there is no session 'none' in 'default', or it has expired; 'turnlog list' lists the sessions\n"
+    )
     read = store.backend.read
 
     async def gone(key: Key, **options: Any) -> Session:
@@ -99,7 +101,7 @@ def test_an_error_leaves_the_file_unchanged(store: Kept, tmp_path: Path, monkeyp
     assert path.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["all.jsonl"]
     assert main(["export", "-o", str(tmp_path / "none" / "x")]) == 1
-    assert "x: cannot be written: No such file or directory" in capsys.readouterr().err
+    assert "x cannot be written (No such file or directory" in capsys.readouterr().err
     assert main(["export", "a", "--all-namespaces"]) == 2
 
 
@@ -119,7 +121,7 @@ def test_an_export_follows_links_and_writes_into_pipes(store: Kept, tmp_path: Pa
     assert main(["export", "-o", "/dev/null"]) == 0
     capsys.readouterr()
     assert main(["export", "-o", str(tmp_path)]) == 1
-    assert "cannot be written: Is a directory" in capsys.readouterr().err
+    assert "cannot be written (Is a directory)" in capsys.readouterr().err
 
 
 def test_an_export_and_a_state_replace_no_store(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
@@ -356,14 +358,17 @@ def test_copy_and_copy_again(tmp_path: Path, monkeypatch: Any, capsys: Any) -> N
     assert main(["copy", source, target, "--rate=1000MB"]) == 0
     assert "1 copied" in capsys.readouterr().out
     assert main(["copy", source, "sqlite:///c.db"]) == 2
-    assert "turnlog-copy.db is the state of a copy from " in capsys.readouterr().err
+    assert "turnlog-copy.db belongs to another copy, from " in capsys.readouterr().err
     fill(target, "t")
     assert main(["copy", source, target]) == 1
     out, err = capsys.readouterr()
     assert "1 different" in out
     assert err.startswith("turnlog: session 't' in 'y' of the target was changed by another writer")
     assert main(["copy", source, "sqlite:///c.db", "--state=none/x.db"]) == 1
-    assert "none/x.db: cannot be used: No such file or directory" in capsys.readouterr().err
+    assert (
+        "none/x.db cannot be used as the state of a copy (No such file or directory): check the path"
+        in capsys.readouterr().err
+    )
     assert main(["copy", "sqlite:///none.db", target, "--state=o.db"]) == 3
     assert not (tmp_path / "none.db").exists()
 
@@ -377,7 +382,7 @@ def test_a_missing_or_empty_source_is_an_error(tmp_path: Path, monkeypatch: Any,
     capsys.readouterr()
     assert main(["copy", source, target]) == 3
     err = capsys.readouterr().err
-    assert "the source, sqlite:///a.db, does not exist or has no turnlog tables: check its URL" in err
+    assert "SOURCE sqlite:///a.db does not exist, or has no turnlog tables: correct the URL" in err
     assert "migrate" not in err
     fill(source)
     assert main(["copy", source, target]) == 1
@@ -424,8 +429,7 @@ def test_a_rate_is_sessions_or_bytes(capsys: Any) -> None:
     for bad in ("0", "x", "5 XB", "-1", "MB", "0MB", "1e3"):
         assert main(["copy", "memory://", "memory://", f"--rate={bad}"]) == 2
         assert (
-            "--rate must be a number of sessions per second, such as 50, or of bytes per second, such as 10MB"
-            in capsys.readouterr().err
+            "--rate must be sessions a second, such as 50, or bytes a second, such as 10MB" in capsys.readouterr().err
         )
 
 

@@ -678,9 +678,7 @@ async def test_a_state_belongs_to_the_file_itself(tmp_path: Path, state: Path, m
             if folder == "a":
                 await copied(source, target, state)
             else:
-                with pytest.raises(
-                    InvalidInput, match=r"is the state of a copy from .*a/turnlog\.db.* to copy from .*b/turn"
-                ):
+                with pytest.raises(InvalidInput, match=r"belongs to another copy, from .*a/turnlog\.db"):
                     await copy(source, target, state=state)
     monkeypatch.chdir(tmp_path)
     async with open_store("sqlite:///a/turnlog.db") as source:
@@ -691,7 +689,7 @@ async def test_a_state_belongs_to_the_view_of_a_namespace(state: Path) -> None:
     source, target = Naming(MemoryBackend()), Store(MemoryBackend())
     await copy(source.within("a"), target, state=state, all_namespaces=True)
     for store in (source.within("b"), source):
-        with pytest.raises(InvalidInput, match=r"is the state of a copy from .* all namespaces in 'a' to"):
+        with pytest.raises(InvalidInput, match=r"belongs to another copy, from .* all namespaces in 'a' to"):
             await copy(store, target, state=state, all_namespaces=True)
 
 
@@ -711,7 +709,7 @@ async def test_bad_arguments_are_refused_before_anything_is_read(state: Path) ->
     source, target = Store(MemoryBackend()), Store(MemoryBackend())
     for stores, options, why in (
         ((source.for_owner("a"), target), {}, "without for_owner"),
-        ((source, target), {"passes": 0}, "passes must be an int of at least 1, not 0"),
+        ((source, target), {"passes": 0}, "passes must be a whole number of at least 1, not 0"),
         ((source, target), {"sessions_per_second": 0}, "sessions_per_second must be a number greater than 0, not 0"),
         ((source, target), {"bytes_per_second": -1.0}, "bytes_per_second must be a number greater than 0"),
         ((source, Store(source.backend)), {}, "the same place: name another store or namespace"),
@@ -777,9 +775,7 @@ def test_a_state_is_for_its_owner_alone_and_for_one_copy(state: Path) -> None:
         assert stat.S_IMODE(state.stat().st_mode) == 0o600
         with pytest.raises(Conflict, match=r"another copy is running with .*copy\.db: wait for its end"):
             CopyState(str(state), "a", "b")
-    with pytest.raises(
-        InvalidInput, match="is the state of a copy from a to b: to copy from a to c, name another file"
-    ):
+    with pytest.raises(InvalidInput, match="belongs to another copy, from a to b: name another file"):
         CopyState(str(state), "a", "c")
     with CopyState(str(state), "a", "b"):
         pass
@@ -796,7 +792,7 @@ def test_another_file_is_no_state(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"other\.db is the database of another program: name another file"):
         CopyState(str(tmp_path / "other.db"), "a", "b")
     assert (tmp_path / "other.db").read_bytes() == before
-    with pytest.raises(OSError, match="cannot be used as the state of a copy: unable to open"):  # seen failing
+    with pytest.raises(OSError, match=r"cannot be used as the state of a copy \(unable to open"):
         CopyState(str(tmp_path), "a", "b")
     with pytest.raises(OSError, match="none"):
         CopyState(str(tmp_path / "none" / "x.db"), "a", "b")

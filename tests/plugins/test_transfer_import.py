@@ -40,6 +40,12 @@ def store() -> Store:
     return Store(MemoryBackend(clock=lambda: 5.0))
 
 
+async def test_a_file_in_text_mode_is_refused(store: Store) -> None:
+    file: Any = io.StringIO("{}")
+    with pytest.raises(InvalidInput, match=r"needs a file in binary mode, not in text mode: open\(path, 'rb'\)"):
+        await import_file(store, file)
+
+
 # ------------------------------------------------------------------------------------------------------- other programs
 
 
@@ -214,7 +220,7 @@ async def test_a_list_of_messages_is_one_conversation(items: list[Any], sizes: l
 
 UNKNOWN = {
     "a conversation must be an object such as": b"5",
-    "not JSON: Expecting value, at character 1": b"<html>",
+    "not JSON: Expecting value at character 1": b"<html>",
     "session_id is missing, found: a": b'{"a": 1}',
     "not a string": b'["x"]',
     "not JSON: Expecting property name": b'[{"role": "user"}, {oops}]',
@@ -310,8 +316,8 @@ async def test_an_incomplete_export_is_reported(store: Store) -> None:
     lines = await lines_of("s", "t")
     assert len(lines) == 10
     for places, line, why in (
-        ((9,), 9, "the export ends before its last line"),
-        ((8, 9), 8, "the export ends before its last line"),
+        ((9,), 9, "the export is incomplete"),
+        ((8, 9), 8, "the export is incomplete"),
         ((3,), 5, "round 1 of turn 1 does not follow round 0 of turn 0"),
         ((2,), 3, "round 0 of turn 1 does not follow the session's line"),
         ((4,), 2, "ends after turn 1 and 2 messages, but its line states turn 1 and 3 messages"),

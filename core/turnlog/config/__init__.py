@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .configuration import open_existing, open_store
+from .nearest import nearest as suggestion
 from .options import duration, size
 from .plugins import Plugin, fault_of, find_backend, find_command, find_layer, find_model, find_token_counter, installed
 from .settings import Setting, mask, masked_url, settings_of
@@ -29,4 +30,5 @@ __all__ = [
     "read_table",
     "settings_of",
     "size",
+    "suggestion",
 ]

@@ -4,10 +4,12 @@ The three sources, in the order of their precedence, are arguments, variables an
 first source that sets it.  The query of a URL belongs to the source of the URL.  If another URL replaces the URL, the
 query is ignored.  A source that sets a key twice, in the query and outside of the URL, is an error.
 
-A file that is only found in the working directory is ignored if an argument names the store.  An option of a backend is
-ignored if its source names the URL of another backend, or if the chosen backend does not have the option.
+A file that is only found in the working directory is ignored if an argument names the store.  An option that the chosen
+backend does not have is an error in an argument, and in the source of the URL.  It is ignored in a variable, and in a
+source with a lower precedence than the URL.  So are all options of a backend if that source names another backend.
 
-Messages never contain a URL, because it may hold a password.  The password is masked in errors of plugins.
+Messages never contain a URL, because it may hold a password.  The password is masked in errors of plugins.  A backend
+with the option `password` also takes it from the file that `password_file` names.
 """
 
 from __future__ import annotations
@@ -19,10 +21,11 @@ from typing import Final, NamedTuple, TypeVar, cast
 
 from ..backend import Backend
 from ..errors import ConfigError, InvalidInput, PluginError, TurnlogError
-from ..layers import Layer
+from ..layers import POSITIONS, Layer
 from ..store import Store
 from .nearest import nearest
 from .options import Given, Option, options_of, signature_of
+from .passwords import PASSWORD_FILE, read_password, with_password_file
 from .plugins import find_backend, find_layer
 from .sources import GENERIC, Source, arguments_given, file_given, twice
 from .url import URL, options_in, read_url
@@ -42,7 +45,7 @@ class _Settings(NamedTuple):
 
     Attributes:
         url: The URL in effect.
-        location: The parts of the URL.
+        location: The parts of the URL, with the password, wherever it comes from.
         kind: The backend that the URL names.
         has: The options of that backend.
         given: All settings in effect, `url` included.
@@ -128,12 +131,12 @@ def _merge(arguments: Source, config: object) -> _Settings:
     location = read_url(url)
     query = options_in(location, url)
     kind = find_backend(location.scheme)
-    has = options_of(kind)
+    has = with_password_file(options_of(kind))
     given: Source = {}
     replaced: list[Given] = []
     below = False
     for source in sources:
-        another = below and "url" in source and _scheme(source["url"]) != location.scheme
+        another = below and "url" in source and not _names(source["url"], kind)
         strict = not below and source is not variables
         for key, value in source.items():
             if key in GENERIC or strict or (key in has and not another):
@@ -148,11 +151,15 @@ def _merge(arguments: Source, config: object) -> _Settings:
         below = below or source is holder
     for other in replaced:
         _warn_of_query(other, url, given)
-    return _Settings(url, location, kind, has, given)
+    return _Settings(url, read_password(location, url, given, has), kind, has, given)
 
 
-def _scheme(url: Given) -> str:
-    return str(url.value).partition(":")[0].partition("+")[0].lower()
+def _names(url: Given, kind: type[Backend]) -> bool:
+    """Return whether a URL names this backend, perhaps by another scheme."""
+    try:
+        return find_backend(str(url.value).partition(":")[0].partition("+")[0].lower()) is kind
+    except PluginError:
+        return False
 
 
 def _warn_of_query(replaced: Given, url: Given, given: Source) -> None:
@@ -180,15 +187,15 @@ def _build(settings: _Settings, *, existing: bool = False) -> Store:
     layers = _layers(given.get("layers"))
     warn_of_unknown((*GENERIC, *has), {key: str(name.value) for layer, _, name in layers for key in options_of(layer)})
     _check_whose(options, has, layers)
-    arguments = _arguments(kind, options, ("url", "layers", *_OF_STORE))
+    arguments = _arguments(kind, location.scheme, options, ("url", "layers", *_OF_STORE, *({PASSWORD_FILE} & {*has})))
     if existing and "migrate" in has and "check" in has["migrate"].choices:
         arguments["migrate"] = "check"
     if existing and "sweep" in has and has["sweep"].kind is float:
         arguments["sweep"] = 0.0
     backend = _make(kind, first, arguments, options, url, location)
     for layer, own, where in reversed(layers):
-        backend = _make(layer, (backend,), _arguments(layer, own, ("name",)), own, where, location)
-    return _make(Store, (backend,), _arguments(Store, of_store, ()), of_store, url, location)
+        backend = _make(layer, (backend,), _arguments(layer, str(where.value), own, ("name",)), own, where, location)
+    return _make(Store, (backend,), _arguments(Store, "the store", of_store, ()), of_store, url, location)
 
 
 def _place(backend: type[Backend], location: URL, url: Given) -> tuple[str, ...]:
@@ -197,6 +204,10 @@ def _place(backend: type[Backend], location: URL, url: Given) -> tuple[str, ...]
     names = [p.name for p in parameters if p.default is p.empty] or [p.name for p in parameters[:1]]
     if names == ["url"]:
         return (location.base,)
+    if location.driver:
+        raise ConfigError(
+            f"{url.where}: {location.scheme} has no drivers to choose from: leave the + out of the scheme"
+        )
     if names == ["path"]:
         return (_path(location, url),)
     if names:
@@ -236,9 +247,7 @@ def _layers(given: Given | None) -> list[tuple[type[Layer], Source, Given]]:
         table = item if isinstance(item, Mapping) else {"name": item}
         name = table.get("name")
         if not isinstance(name, str) or not name:
-            raise ConfigError(
-                f'{where}: must be the name of a layer, or a table such as {{ name = "zstd", level = 3 }}'
-            )
+            raise ConfigError(f'{where}: must be the name of a layer, or hold it, as in {{ name = "zstd", level = 3 }}')
         if name in seen:
             raise ConfigError(f"{where}: the layer {name!r} is named twice: remove one of them")
         seen.add(name)
@@ -246,7 +255,18 @@ def _layers(given: Given | None) -> list[tuple[type[Layer], Source, Given]]:
             str(key): Given(value, f"{where}.{key}", given.text) for key, value in table.items() if key != "name"
         }
         found.append((find_layer(name), options, Given(name, where, given.text)))
+    _check_order(found, given)
     return found
+
+
+def _check_order(layers: Sequence[tuple[type[Layer], Source, Given]], given: Given) -> None:
+    """Refuse layers in another order than that of their positions, and name the right one."""
+    placed = [layer for layer in layers if layer[0].position != "anywhere"]
+    right = sorted(placed, key=lambda layer: POSITIONS.index(layer[0].position))
+    if placed != right:
+        slots = iter(right)
+        names = [str((layer if layer[0].position == "anywhere" else next(slots))[2].value) for layer in layers]
+        raise ConfigError(f"{given.where}: the layers are in the wrong order: write {', '.join(names)}")
 
 
 def _check_whose(given: Source, has: Mapping[str, Option], layers: Sequence[tuple[type[Layer], Source, Given]]) -> None:
@@ -260,15 +280,16 @@ def _check_whose(given: Source, has: Mapping[str, Option], layers: Sequence[tupl
                 )
 
 
-def _arguments(maker: type, given: Source, beside: Sequence[str]) -> dict[str, object]:
+def _arguments(maker: type, called: str, given: Source, beside: Sequence[str]) -> dict[str, object]:
     options: Mapping[str, Option] = options_of(maker)
     for key, value in given.items():
         if key not in options:
-            known = sorted({*options, *beside})
-            raise ConfigError(
-                f"{value.where}: {maker.__name__} has no such option; the options are {', '.join(known)}"
-                f"{nearest(key, known)}"
-            )
+            instead = getattr(maker, "instead", {}).get(key)
+            if instead is not None:
+                raise ConfigError(f"{value.where}: {called} has no option {key}: {instead}")
+            known = sorted({*options, *beside} - {"url", "name"})
+            found = f"the options are {', '.join(known)}" if known else "it has none"
+            raise ConfigError(f"{value.where}: {called} has no option {key}; {found}{nearest(key, known)}")
     return {key: options[key].of(value) for key, value in given.items()}
 
 
@@ -284,10 +305,13 @@ def _make(
         return cast("Callable[..., _T]", maker)(*first, **options)
     except InvalidInput as error:
         text = location.masked(str(error))
-        named = next(
-            (value.where for key, value in given.items() if re.search(rf"\b{re.escape(key)}\b", text)), source.where
-        )
-        raise ConfigError(f"{named}: {text}") from (error if _is_clean(error, location) else None)
+        about = next((key for key in given if re.search(rf"\b{re.escape(key)}\b", text)), None)
+        named = source.where if about is None else given[about].where
+        if about is not None and text.startswith(f"{about} "):  # the place names the option already
+            text, named = text.removeprefix(f"{about} "), named + " "
+        else:
+            named += ": "
+        raise ConfigError(f"{named}{text}") from (error if _is_clean(error, location) else None)
     except TurnlogError as error:
         if _is_clean(error, location):
             raise

@@ -166,7 +166,7 @@ def _whole(given: Given) -> int:
         return value
     if given.text and isinstance(value, str) and _WHOLE.fullmatch(value):
         return int(value)
-    raise ConfigError(f"{given.where}: {_shown(value)} is not a whole number")
+    raise ConfigError(f"{given.where}: {_shown(value)} is not a whole number; write a number such as 500")
 
 
 def _truth(given: Given) -> bool:
@@ -175,7 +175,7 @@ def _truth(given: Given) -> bool:
         return value
     if given.text and isinstance(value, str) and value.lower() in _TRUTH:
         return _TRUTH[value.lower()]
-    raise ConfigError(f"{given.where}: {_shown(value)} is not true or false")
+    raise ConfigError(f"{given.where}: {_shown(value)} is neither true nor false; write yes or no")
 
 
 def _choice(given: Given, choices: tuple[object, ...]) -> object:
@@ -184,8 +184,9 @@ def _choice(given: Given, choices: tuple[object, ...]) -> object:
         if (type(value) is type(choice) and value == choice) or (given.text and value == str(choice)):
             return choice
     known = [str(choice) for choice in choices]
+    wanted = " or ".join(filter(None, (", ".join(known[:-1]), known[-1])))
     near = nearest(value, known) if isinstance(value, str) else ""
-    raise ConfigError(f"{given.where}: {_shown(value)} is none of {', '.join(known)}{near}")
+    raise ConfigError(f"{given.where}: must be {wanted}, not {_shown(value)}{near}")
 
 
 def _shown(value: object) -> str:

@@ -13,12 +13,15 @@ runs with all rights of the application: install only plugins that you trust.
 - The first parameter of a backend is its location: `url`, the URL without its query, or `path`, the text after
   `scheme:///`, percent-decoded (`jsonl:///chats` gives `chats`, `jsonl:////var/chats` gives `/var/chats`).  A backend
   without a location has neither parameter, and a bare URL: `memory://`.  `parse_url` splits a URL into its parts.  A
-  `+` ends the name of the plugin: `postgresql+psycopg://` finds `postgresql`, and the backend interprets the rest of
-  the scheme.
+  `+` ends the name of the plugin: `redis+cluster://` finds `redis`, and the backend interprets the rest of the scheme.
 - The first parameter of a layer is `inner`, the backend that it wraps.
 - Options are keyword-only.  Their annotations define the values in a configuration: `float` (seconds: `90`, `"1.5s"`,
   `"24h"`), `int` (if the name ends in `bytes`, a size: `"64KiB"`), `bool`, `str`, `Literal[...]`, and each of them
   `| None`.  A parameter of any other type, such as a clock or a client, cannot be configured.
+- A backend with the option `password: str | None` gets it from a variable, a file (`password_file`) or an argument as
+  well; `URL.with_password` refuses a second one.
+- The class attribute `instead`, a mapping, may hold advice for the options of other programs:
+  `{"ssl": "write sslmode=require"}`.
 - The constructor raises `InvalidInput` for a wrong option.  The message begins with the option's name.
 - The plugin's module imports its driver at the top.  A missing driver is then reported when the plugin is looked up.
   If importing the driver takes long, the module calls `turnlog.runtime.check_installed` at the top, and imports the
@@ -192,7 +195,7 @@ def find_token_counter(name: str, **options: object) -> TokenCounter:
         try:
             inspect.signature(found).bind(**options)
         except (TypeError, ValueError) as error:
-            raise PluginError(f"token counter {name!r}, {plugin}, cannot be made with these options: {error}") from None
+            raise PluginError(f"the options do not fit the token counter {name!r}: {error} ({plugin})") from None
         counter = found(**options)
     elif options:
         raise PluginError(f"token counter {name!r}, {plugin}, takes no options: remove {next(iter(options))!r}")
@@ -285,7 +288,8 @@ def _load(group: str, name: str) -> tuple[object, Plugin]:
 
 def _unknown(group: str, name: str, known: Iterable[str]) -> PluginError:
     names = ", ".join(sorted(known)) or "none"
-    return PluginError(f"no {_KINDS[group]} is named {name!r}, installed are: {names}{nearest(name, known)}")
+    kind = _KINDS[group]
+    return PluginError(f"there is no {kind} named {name!r}; the installed ones are {names}{nearest(name, known)}")
 
 
 def _missing_of(plugin: Plugin, error: Exception) -> str | None:

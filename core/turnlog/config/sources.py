@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple, TypeAlias
 
 from ..errors import ConfigError
+from .expand import expanded
 from .nearest import nearest
 from .options import Given
 from .warn import warn_once
@@ -19,6 +20,7 @@ CONFIG: Final = "TURNLOG_CONFIG"
 
 _FILE: Final = "turnlog.toml"
 _PROJECT: Final = "pyproject.toml"
+_SAMPLE: Final = 'url = "sqlite:///chat.db"'
 _STORE: Final = "store"
 _TABLES: Final = (_STORE, "alerts")  # any other is refused, because it is probably a misspelling
 
@@ -84,7 +86,7 @@ def read_table(name: str, *, config: str | os.PathLike[str] | Mapping[str, objec
 
 def twice(key: str, one: Given, other: Given) -> ConfigError:
     """Return the error for a key that is given twice in one source."""
-    return ConfigError(f"{one.where} and {other.where}: {key} is given twice: remove one of them")
+    return ConfigError(f"{key} is given twice, by {one.where} and by {other.where}: remove one of them")
 
 
 def _contents(config: object) -> _Contents:
@@ -125,10 +127,13 @@ def _read(path: str, where: str) -> Mapping[str, object]:
         with open(path, "rb") as file:
             return tomllib.load(file)
     except OSError as error:
-        raise ConfigError(f"{where}: {path} cannot be read: {error.strerror}") from error
+        fix = "correct the path, or create the file" if isinstance(error, FileNotFoundError) else "correct it"
+        raise ConfigError(f"{where}: the file {path} cannot be read: {error.strerror}; {fix}") from error
     except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, or a path with a NUL
         reason = "it is not UTF-8" if isinstance(error, UnicodeError) else str(error)
-        raise ConfigError(f"{path!r} is not valid TOML: {reason}") from None  # the cause would hold the file's contents
+        raise ConfigError(
+            f"{path} is not valid TOML: {reason}; text needs quotes, as in {_SAMPLE}"
+        ) from None  # the cause would hold the file's contents
 
 
 def _tool(contents: Mapping[str, object]) -> Mapping[str, object] | None:
@@ -144,7 +149,7 @@ def _known(contents: _Contents) -> _Contents:
     for name in contents.tables:
         if name not in _TABLES:
             raise ConfigError(
-                f"{contents.where}{_shown(name)} is not known: the tables are {' and '.join(_TABLES)}"
+                f"{contents.where}the table [{_shown(name)}] is unknown; write [store] or [[alerts]]"
                 f"{nearest(str(name), _TABLES)}"
             )
     return contents
@@ -154,7 +159,11 @@ def _store(contents: _Contents) -> Source:
     store = contents.tables.get(_STORE, {})
     if not isinstance(store, Mapping):
         raise ConfigError(f"{contents.where}store must be a table, not {type(store).__name__}")
-    return {str(key): Given(value, f"{contents.where}store.{_shown(key)}", text=False) for key, value in store.items()}
+    found: Source = {}
+    for key, value in store.items():
+        where = f"{contents.where}store.{_shown(key)}"
+        found[str(key)] = Given(expanded(value, where), where, text=False)
+    return found
 
 
 def _shown(key: object) -> str:

@@ -18,8 +18,11 @@ from .options import Given
 
 _URL: Final = re.compile(r"([a-z][a-z0-9+.\-]+)://([^?#]*)(?:\?([^#]*))?", re.IGNORECASE)
 _HOST: Final = re.compile(r"(?:\[([0-9a-f:.]+(?:%[^\[\]]+)?)\]|([^\[\]:]*))(?::([0-9]{1,5}))?", re.IGNORECASE)
-_KEY: Final = re.compile(r"[a-z][a-z0-9_]*", re.IGNORECASE)
+_KEY: Final = re.compile(r"[a-z][a-z0-9_\-]*", re.IGNORECASE)
 _EXAMPLES: Final = "write it like sqlite:///chat.db or memory://"
+
+_SHORT: Final = 4
+"""A password with fewer characters is a part of many words."""
 
 
 class URL(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,12 +61,31 @@ class URL(msgspec.Struct, frozen=True, kw_only=True):
         """True if the URL names a user, a password or a host."""
         return bool(self.hosts) or self.username is not None or self.password is not None
 
+    def with_password(self, password: str | None) -> URL:
+        """Return the URL with a password that was given in another place; None: the URL itself.
+
+        Raises:
+            InvalidInput: The URL has a password, too.
+        """
+        if password is None:
+            return self
+        if self.password is not None:
+            raise InvalidInput("password is given twice, in the URL as well: remove one of them")
+        return msgspec.structs.replace(self, password=password)
+
     def masked(self, text: str) -> str:
-        """Return a text with `***` in place of the password, decoded or as it is written in the URL."""
+        """Return a text with `***` in place of the password, decoded or as it is written in the URL.
+
+        A password of fewer than 4 characters is replaced only where it stands as a value: between `:` and `@`, in
+        quotes, or after `=`.  Elsewhere the same letters are a part of a word.
+        """
         authority = self.base.partition("://")[2].partition("/")[0]
         encoded = authority.rpartition("@")[0].partition(":")[2]
         for secret in sorted({encoded, self.password or ""} - {""}, key=len, reverse=True):
-            text = text.replace(secret, "***")
+            if len(secret) < _SHORT:
+                text = re.sub(rf"(?<=[:='\"]){re.escape(secret)}(?=[@'\"&\s,;)]|$)", "***", text)
+            else:
+                text = text.replace(secret, "***")
         return text
 
     def __repr__(self) -> str:
@@ -129,7 +151,8 @@ def options_in(url: URL, given: Given) -> dict[str, Given]:
 def _split(url: object, where: str) -> tuple[str, str, str]:
     """Return the scheme, the text between `://` and `?`, and the query."""
     if not isinstance(url, str):
-        raise InvalidInput(f"{where}: a URL must be text, not {type(url).__name__}; {_EXAMPLES}")
+        hint = "; for a backend, call Store(backend)" if hasattr(url, "commit") else ""
+        raise InvalidInput(f"{where}: a URL must be text, not {type(url).__name__}; {_EXAMPLES}{hint}")
     if not url:
         raise InvalidInput(f"{where}: the URL is empty; {_EXAMPLES}")
     if any(sign.isspace() or not sign.isprintable() for sign in url):
@@ -139,8 +162,8 @@ def _split(url: object, where: str) -> tuple[str, str, str]:
     found = _URL.fullmatch(url)
     if found is None:
         raise InvalidInput(
-            f"{where}: not a URL, because it does not begin with a scheme and ://; {_EXAMPLES}, "
-            "and a file as sqlite:///its/path"
+            f"{where}: this is not a URL, because it has no scheme with ://; {_EXAMPLES}; "
+            "the file chat.db is sqlite:///chat.db"
         )
     try:
         decoded = unquote(url, errors="strict")
@@ -164,8 +187,8 @@ def _hosts(text: str, where: str) -> tuple[tuple[str, int | None], ...]:
         port = None if found is None or found[3] is None else int(found[3])
         if found is None or (port is not None and not 0 < port < 65_536):
             raise InvalidInput(
-                f"{where}: the port must be a number from 1 to 65535 "
-                "(in a password, write %2F for a / and %40 for an @)"
+                f"{where}: the port must be a number from 1 to 65535, as in host:5432; in a password, write %2F for / "
+                "and %40 for an @"
             )
         if not part:
             raise InvalidInput(f"{where}: a host is empty: write a host between two commas")

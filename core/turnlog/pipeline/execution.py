@@ -158,6 +158,7 @@ class Execution:
         self._session_id = session_id
         self._message = message
         self._turn = setup.store.write_turn(session_id, turn_id=turn_id, owner=owner, metadata=metadata)
+        self._turn.begin()
         self._may_be_stored = turn_id is not None
         self._options = {**options, "tools": [*setup.tools.values()]} if setup.tools else options
         self._streamed = streamed
@@ -203,8 +204,8 @@ class Execution:
             await self._find()
             if turn.rounds and turn.messages[0] != self._message:
                 raise IdReused(
-                    f"turn id {turn.turn_id!r} was used for another message in session {self._session_id!r}: "
-                    "make a new id for each message"
+                    f"turn id {turn.turn_id!r} is used for another message in session {self._session_id!r}: "
+                    "give each message a new turn id"
                 )
             if turn.finished:
                 assert turn.receipt is not None

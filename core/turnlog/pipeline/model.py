@@ -79,8 +79,8 @@ async def ask(
         return
     if not isinstance(answer, AsyncIterator):
         raise InvalidInput(
-            f"model must be an async function or an async generator: it returned {type(answer).__name__}, "
-            "which cannot be awaited"
+            f"the model must be an async function or an async generator, and it returned {type(answer).__name__} at "
+            "once: define it with async def"
         )
     said: list[str] = []
     whole: Checked | None = None
@@ -96,7 +96,7 @@ async def ask(
                 whole = checked(piece)
     if whole is None:
         if not said:
-            raise InvalidInput("the model's answer is empty: it yielded neither text nor a message")
+            raise InvalidInput("the model's answer is empty: yield text, or a message such as assistant('Hello')")
         whole = Checked(assistant(paired("".join(said))))
     yield whole
 
@@ -121,8 +121,11 @@ def checked(answer: MessageLike | Reply) -> Checked:
 
 
 def _answered(answer: MessageLike) -> Message:
-    if isinstance(answer, str):
-        raise InvalidInput("the model's answer must be a Message, such as assistant(text), or a dictionary, not a str")
+    if not isinstance(answer, Mapping | Message) and not hasattr(answer, "model_dump"):
+        raise InvalidInput(
+            f"the model's answer must be a Message such as assistant(text), or a dictionary, not {shown(answer)}; a "
+            "generator may also yield text"
+        )
     message = as_message(answer, "the model's answer")
     if message.role == "user":
         raise InvalidInput(f"the model's answer must not be a message of the user: {shown(message.to_dict())}")

@@ -57,8 +57,8 @@ class Summaries(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if not callable(self.model):
             raise InvalidInput(f"Summaries(model) must be a model, not {type(self.model).__name__}")
-        check_number(self.threshold, "Summaries(threshold)", least=1)
-        check_number(self.keep, "Summaries(keep)", least=0)
+        check_number(self.threshold, "Summaries(threshold=)", least=1)
+        check_number(self.keep, "Summaries(keep=)", least=0)
         if self.keep >= self.threshold:
             raise InvalidInput(f"Summaries(keep={self.keep}) must be below threshold={self.threshold}")
 

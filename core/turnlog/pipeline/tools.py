@@ -10,7 +10,7 @@ import msgspec
 
 from ..errors import InvalidInput
 from ..rules.dialects import Call
-from ..values.json_value import JSON
+from ..values.json_value import JSON, shown
 from .results import ToolResult
 from .surrogates import paired
 
@@ -46,7 +46,8 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
             return function
         name = getattr(function, "__name__", "")
         if not isinstance(name, str) or not name.isidentifier():
-            raise InvalidInput(f"a tool must be a function with a name, not {type(function).__name__}")
+            what = "a lambda: define it with def" if name == "<lambda>" else shown(function)
+            raise InvalidInput(f"a tool must be a function with a name that the model can call, not {what}")
         try:
             parameters = inspect.signature(function).parameters.values()
         except (TypeError, ValueError) as error:

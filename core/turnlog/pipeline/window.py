@@ -52,12 +52,12 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         for name in ("messages", "turns", "tokens", "tool_results"):
             if getattr(self, name) is not None:
-                check_number(getattr(self, name), f"Window({name})", least=1)
+                check_number(getattr(self, name), f"Window({name}=)", least=1)
         if type(self.least) not in (int, float) or not isfinite(self.least) or not 0 < self.least <= 1:
-            raise InvalidInput(f"Window(least) must be a number above 0 and up to 1, not {shown(self.least)}")
+            raise InvalidInput(f"Window(least=) must be greater than 0 and at most 1, not {shown(self.least)}")
         for name, words in (("interrupted", ("repair", "omit")), ("oversize", ("send", "refuse"))):
             if getattr(self, name) not in words:
-                raise InvalidInput(f"Window({name}) must be {' or '.join(words)}, not {shown(getattr(self, name))}")
+                raise InvalidInput(f"Window({name}=) must be {' or '.join(words)}, not {shown(getattr(self, name))}")
         if self.messages is self.turns is self.tokens is None:
             msgspec.structs.force_setattr(self, "messages", 20)
 

@@ -256,11 +256,20 @@ class Header(msgspec.Struct, frozen=True, gc=False):
         _check_not_ahead(self.key, self.version, since)
         return since.epoch == self.version.epoch and since.generation == self.version.generation
 
-    def _tail_text(self) -> str:
+    def _refusal(self, record: Record) -> str:
+        """Return the reason that a later round of a turn cannot be stored, and the next step."""
+        what = f"part {record.part} of turn {record.id!r} cannot be stored in session {self.key}"
         if self.tail is None:
-            return "no turn"
+            return f"{what}: the session has no turn; begin the turn with part 0"
         id, part, open = self.tail
-        return f"part {part} of turn {id!r}, {'open' if open else 'not open'}"
+        if id != record.id:
+            return (
+                f"{what}: the last turn is another one, {id!r}; load the session, and write the other messages as "
+                "a new turn with a new turn id"
+            )
+        if not open:
+            return f"{what}: the turn is closed; write further messages as a new turn with a new turn id"
+        return f"{what}: its last part is {part}; store part {part + 1} next"
 
     def check_bytes(self, limit: int | None, before: int) -> None:
         """Refuse a change that makes the session larger than before, and larger than the limit.
@@ -274,8 +283,8 @@ class Header(msgspec.Struct, frozen=True, gc=False):
         """
         if limit is not None and limit < self.bytes > before:
             raise TooLarge(
-                f"session {self.key} would take {self.bytes} bytes, the limit is {limit}: "
-                "retain fewer turns, or begin a new session"
+                f"session {self.key} would take {self.bytes} bytes, and the limit is {limit} (max_session_bytes): "
+                "write shorter messages, retain fewer turns, begin a new session, or raise the limit"
             )
 
     # -------------------------------------------------------------------------------------------------------- changes
@@ -331,11 +340,7 @@ class Header(msgspec.Struct, frozen=True, gc=False):
         id = change.id.encode()
         record = change.append[0]
         if not record.turns and self.tail != (record.id, record.part - 1, True):
-            raise Conflict(
-                f"part {record.part} of turn {record.id!r} must follow its part {record.part - 1}, still open, "
-                f"at the end of session {self.key}; there is {self._tail_text()}",
-                actual=version,
-            )
+            raise Conflict(self._refusal(record), actual=version)
         placed = []
         for record in change.append:
             number = turns if record.turns else turns - 1
@@ -548,10 +553,14 @@ def check_condition(key: Key, version: Version, expect: Expect) -> None:
     if is_met(version, expect):
         return
     if expect is None or isinstance(expect, Mark):
-        raise Conflict(f"session {key} exists, but the change expected that it does not", actual=version)
+        raise Conflict(
+            f"session {key} already exists, and expect=ABSENT or a copy needs a new one: "
+            "choose another session id, or append to it without expect=ABSENT",
+            actual=version,
+        )
     _check_not_ahead(key, version, version_of(expect))
     raise Conflict(
-        f"session {key} is at {version!r}, the change expected {expect!r}: read the session again, then decide again",
+        f"session {key} has changed since its version was read: load it again, and write with the new version",
         expected=expect,
         actual=version,
     )
@@ -574,7 +583,8 @@ def regressed(key: Key, version: Version, seen: Version) -> HistoryRegressed:
         seen: The version that the reader saw.
     """
     return HistoryRegressed(
-        f"session {key} is at {version!r}, this caller saw {seen!r}: the store has lost writes that it acknowledged",
+        f"session {key} is at {version!r}, older than {seen!r} or diverged from it: the store has lost acknowledged "
+        "writes, for example in a fail-over; to go on from the stored turns, load the session again",
         seen=seen,
         actual=version,
     )
@@ -587,7 +597,7 @@ def gap(header: Header, turn: int) -> CorruptRecord:
         header: The header of the session.
         turn: The turn before the gap.
     """
-    return CorruptRecord("a record is missing, or is in the wrong place", key=header.key, turn=turn)
+    return CorruptRecord("a stored record is missing, or out of order", key=header.key, turn=turn)
 
 
 def missing(key: Key) -> SessionNotFound:
@@ -597,7 +607,9 @@ def missing(key: Key) -> SessionNotFound:
         InvalidInput: `key` is not a key.
     """
     check_key(key)
-    return SessionNotFound(f"there is no session {key}, or it has expired", key=key)
+    error = SessionNotFound(f"there is no session {key}, or it has expired", key=key)
+    error.add_note("Store.append creates a session, and Store.sessions lists the sessions.")
+    return error
 
 
 def check_absent(key: Key, expect: Expect) -> None:
@@ -611,7 +623,10 @@ def check_absent(key: Key, expect: Expect) -> None:
         return
     if expect is PRESENT:
         raise missing(key)
-    raise Conflict(f"there is no session {key}, or it has expired; expected was {expect!r}", expected=expect)
+    raise Conflict(
+        f"session {key} was erased or has expired since its version was read: to begin it again, write without expect",
+        expected=expect,
+    )
 
 
 def check_delete(key: Key, header: Header | None, expect: Expect, for_owner: str | None, now: float) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal, TypeAlias
 
 from ..errors import Conflict, InvalidInput
@@ -21,18 +22,35 @@ TurnRule: TypeAlias = Callable[[Message], bool]
 """Returns whether a message begins a turn."""
 
 
-def check_rule(rule: object) -> TurnRule:
-    """Return the rule of the application; for None, `begins_turn`, which knows the dialects.
+def check_rule(rule: object, messages: Sequence[Message] = ()) -> TurnRule:
+    """Return the rule of the application, which raises if its answer is not a bool; for None, `begins_turn`.
+
+    Args:
+        rule: The rule.
+        messages: The history; the rule is tried with its first message.
 
     Raises:
-        InvalidInput: `rule` is not a function, or is an async function.
+        InvalidInput: `rule` is not a function, is an async function, or does not return a bool.
     """
     if rule is None:
         return begins_turn
     if not callable(rule) or inspect.iscoroutinefunction(rule) or inspect.iscoroutinefunction(rule.__call__):
         what = "an async function" if callable(rule) else shown(rule)
-        raise InvalidInput(f"begins_turn must be a function of a message that returns True or False, not {what}")
-    return rule
+        raise InvalidInput(f"begins_turn must be a function that takes a message and returns a bool, not {what}")
+    checked = partial(_answer_of, rule)
+    for message in messages[:1]:  # a history of one message asks for no boundary
+        checked(message)
+    return checked
+
+
+def _answer_of(rule: Callable[[Message], object], message: Message) -> bool:
+    answer = rule(message)
+    if type(answer) is not bool:
+        raise InvalidInput(
+            f"begins_turn returned {shown(answer)} for {message!r}: it must return True, if the message begins a turn, "
+            "or False"
+        )
+    return answer
 
 
 def split_turns(messages: Sequence[Message], begins: TurnRule = begins_turn) -> list[tuple[Message, ...]]:
@@ -91,9 +109,9 @@ def check_extends(
     stored = session.messages
     if (same := common(stored, wanted, as_read)) < len(stored):
         raise Conflict(
-            f"save would discard {len(stored) - same} of the {len(stored)} messages of session {session.info.key}, "
-            f"from message {same} on: load again, or pass expect=version to replace the loaded history, "
-            "or expect=ANY to overwrite",
+            f"save would discard stored messages of session {session.info.key}: the new history differs from index "
+            f"{same} on, where {len(stored) - same} of {len(stored)} messages follow; load the session and save its "
+            "messages with the new ones, or replace them with expect=session.version",
             actual=session.version,
         )
 
@@ -120,7 +138,7 @@ def check_replaces(
     if expect is None or expect is Mark.PRESENT:
         check_extends(session, wanted, as_read)
     elif not is_met(version, expect):
-        text = f"session {session.info.key} is at {version!r}, the caller expected {expect!r}"
+        text = f"session {session.info.key} has changed since its version was read: load it again, and save again"
         raise Conflict(text, expected=expect, actual=version)
 
 
@@ -165,11 +183,15 @@ def rewound(session: Session, turns: int | None, messages: int | None) -> tuple[
     info = session.info
     if turns is not None:
         if turns > info.turns - info.first:
-            raise InvalidInput(f"session {info.key} has {info.turns - info.first} turns, {turns} cannot be undone")
+            raise InvalidInput(
+                f"{turns} turns cannot be undone: session {info.key} has {info.turns - info.first}; pass a lower number"
+            )
         return info.turns - turns, ()
     assert messages is not None
     if messages > info.messages:
-        raise InvalidInput(f"session {info.key} has {info.messages} messages, {messages} cannot be undone")
+        raise InvalidInput(
+            f"{messages} messages cannot be undone: session {info.key} has {info.messages}; pass a smaller number"
+        )
     turn = session.turns[0]
     rest = sum([len(one.messages) for one in session.turns]) - messages
     if not rest:

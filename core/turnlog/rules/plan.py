@@ -52,10 +52,7 @@ class Remembered(msgspec.Struct, frozen=True, gc=False):
         """
         header.check_owner(change.for_owner)
         if change is not self.change and change.digest != self.digest:
-            raise IdReused(
-                f"change id {change.id!r} was used for another change of session {header.key}: "
-                "make a new id for new contents"
-            )
+            raise IdReused(_reused(header.key, change))
         return header.receipt(now, self.version, self.number, self.version)
 
     def pack(self, key: Key) -> bytes:
@@ -190,11 +187,22 @@ def _check_new(key: Key, change: Change) -> None:
     if change.append and not change.append[0].turns:
         record = change.append[0]
         raise Conflict(
-            f"part {record.part} of turn {record.id!r} must follow its part {record.part - 1}, still open; "
-            f"there is no session {key}, or it has expired"
+            f"part {record.part} of turn {record.id!r} cannot be stored: there is no session {key}, or it has expired; "
+            "begin the turn with part 0"
         )
     if not change.append and not change.describes:
         raise missing(key)
+
+
+def _reused(key: Key, change: Change) -> str:
+    """Return the text of `IdReused`, with the name that the application gave: `Store.append` makes the id from it."""
+    if change.append and change.id == f"{change.append[0].part}:{change.append[0].id}":
+        record = change.append[0]
+        part = f", part {record.part}," if record.part else ""
+        return (
+            f"turn id {record.id!r}{part} is used for other messages in session {key}: give new messages a new turn id"
+        )
+    return f"change id {change.id!r} is used for another change of session {key}: give a new change a new id"
 
 
 def plan(

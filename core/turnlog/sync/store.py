@@ -63,6 +63,10 @@ class TurnWriter(Wrapper[AsyncTurnWriter]):
         call(self.wrapped.__aenter__)
         return self
 
+    def begin(self) -> None:
+        """Begin the turn without a read, for a caller that knows that no round is stored and that uses no block."""
+        self.wrapped.begin()
+
     def find(self) -> Self:
         """Find the rounds that an earlier writer has stored; entering the block calls this.
 
@@ -86,7 +90,7 @@ class TurnWriter(Wrapper[AsyncTurnWriter]):
         Raises:
             Conflict: The session does not meet the condition, was erased, or another turn has begun in it.
             IdReused: Another writer has stored another round in its place.
-            InvalidInput: An argument breaks a rule, or the turn is closed.
+            InvalidInput: An argument breaks a rule, the turn is closed, or the writer is used outside `with`.
             TooLarge: A limit would be passed.
             Unavailable: The store could not be reached; nothing was stored.
             OutcomeUnknown: The answer was lost; the same round can be sent again.

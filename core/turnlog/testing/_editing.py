@@ -34,7 +34,7 @@ class Editing(ContractBase):
         with pytest.raises(SessionNotFound):
             await store.pop_messages("bob", 1)
         for n in (0, -1, 1.0, True, None):
-            with pytest.raises(InvalidInput, match="n must be an int from 1"):
+            with pytest.raises(InvalidInput, match="n must be a whole number of at least 1"):
                 await store.pop_messages(ID, n)  # type: ignore[arg-type]
 
     async def test_pop_messages_under_a_condition(self, store: Store) -> None:

@@ -210,9 +210,11 @@ def check_expect(expect: object) -> None:
         return
     if type(expect) is SameSession or type(expect) is ExactVersion:
         expect = version_of(expect)
-    check_version(
-        expect, "expect", "a Version (of its text: Version.parse), version.session, version.exact, ABSENT or PRESENT"
-    )
+    if expect is ANY:
+        raise InvalidInput(
+            "expect must not be ANY: only Store.save takes it; to write without a condition, leave it out"
+        )
+    check_version(expect, "expect", "a Version, version.session, version.exact, ABSENT or PRESENT")
 
 
 def digest_of(*parts: object) -> bytes:
@@ -237,9 +239,10 @@ def check_ttl(value: object) -> float:
         InvalidInput: The value is neither 0 nor from a millisecond to ten years.
     """
     if type(value) is not int and type(value) is not float:
-        raise InvalidInput(f"ttl must be a number of seconds, not {shown(value)}")
+        hint = ": 30 days are 30 * 86400; a text such as '30d' can stand in a URL" if isinstance(value, str) else ""
+        raise InvalidInput(f"ttl must be a number of seconds, not {shown(value)}{hint}")
     if value and not MIN_TTL <= value <= MAX_TTL:
-        raise InvalidInput(f"ttl must be 0 (never) or from {MIN_TTL} s to {MAX_TTL:.0f} s, not {shown(value)}")
+        raise InvalidInput(f"ttl must be 0 (never expires), or {MIN_TTL} to {MAX_TTL:.0f} seconds, not {shown(value)}")
     return float(value)
 
 

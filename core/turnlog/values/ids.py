@@ -9,7 +9,7 @@ from hashlib import sha256
 
 from ..errors import InvalidInput
 from ..limits import MAX_ID_BYTES
-from .json_value import check_text
+from .json_value import check_text, kind_of
 
 OWN = "turnlog:"
 """The prefix of the namespaces in which layers store internal data."""
@@ -90,7 +90,8 @@ def check_id(value: object, name: str, *, limit: int = MAX_ID_BYTES) -> str:
             control character, a line separator, a lone surrogate or a character that changes the writing direction.
     """
     if type(value) is not str:
-        raise InvalidInput(f"{name} must be a str, not {type(value).__name__}")
+        hint = ": convert it with str()" if type(value) is int else ""
+        raise InvalidInput(f"{name} must be a str, not {kind_of(value)}{hint}")
     size = len(value)
     if value.isascii() and value.isprintable():
         if 0 < size <= limit and value[0] != " ":
@@ -102,10 +103,9 @@ def check_id(value: object, name: str, *, limit: int = MAX_ID_BYTES) -> str:
                 raise InvalidInput(f"{name} holds the control character {sign!a}: remove it")
         size = len(value.encode())
     if not value or value.isspace():
-        hint = ", or call new_session_id() for a new one" if name == "session id" else ""
-        raise InvalidInput(f"{name} is {'blank' if value else 'empty'}: give a name{hint}")
+        raise InvalidInput(f"{name} is {'blank' if value else 'empty'}: give a text of 1 to {limit} bytes")
     if size > limit:
-        raise InvalidInput(f"{name} has {size} bytes of UTF-8, the limit is {limit}")
+        raise InvalidInput(f"{name} has {size} bytes in UTF-8, more than the limit of {limit}: choose a shorter one")
     return value
 
 

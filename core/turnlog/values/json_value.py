@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from inspect import iscoroutine
 from itertools import repeat
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -20,6 +21,9 @@ else:  # typing.get_type_hints cannot resolve a recursive alias
 """The values of JSON."""
 
 _MIN_INT, _MAX_INT = -(2**63), 2**64 - 1  # the integers of MessagePack, spec.md "int format family"
+
+AWAITED: Final = "a coroutine: write await before the call that returned it"
+"""A coroutine in an error: its caller has forgotten `await`."""
 
 encode = msgspec.msgpack.Encoder().encode
 canonical = msgspec.msgpack.Encoder(order="deterministic").encode
@@ -187,7 +191,7 @@ def _wrong(item: object) -> str:
     if kind is int:
         return "is an integer beyond 64 bits: store it as a string"
     if kind is float:
-        return f"is {item}, which is not JSON: use null or a string"
+        return f"is {item}, which is not a number in JSON: store None or a string instead"
     hint = ": use a list" if kind is tuple else ": convert it to a str, number, bool, list or dict first"
     return f"is of type {kind.__name__}, which is not JSON{hint}"
 
@@ -195,13 +199,21 @@ def _wrong(item: object) -> str:
 def check_number(value: object, name: str, *, least: int) -> None:
     """Refuse a value that is not an int from `least` to 2**53 - 1."""
     if type(value) is not int or not least <= value <= MAX_NUMBER:
-        raise InvalidInput(f"{name} must be an int from {least}, not {shown(value)}")
+        text = "the text " if isinstance(value, str) else ""
+        raise InvalidInput(f"{name} must be a whole number of at least {least}, not {text}{shown(value)}")
+
+
+def kind_of(value: object) -> str:
+    """Return the name of the type of a value, for error messages."""
+    return AWAITED if iscoroutine(value) else type(value).__name__
 
 
 def shown(value: object) -> str:
     """Return a short text for any value, for error messages."""
     if type(value) is int and abs(value) > MAX_NUMBER:
         return "one over 2**53"
+    if iscoroutine(value):
+        return AWAITED
     text = repr(value)
     return text if len(text) <= 60 else f"a {type(value).__name__}"
 
@@ -209,4 +221,4 @@ def shown(value: object) -> str:
 def check_mapping(value: object, where: str) -> None:
     """Refuse a value that is not a mapping."""
     if not isinstance(value, Mapping):
-        raise InvalidInput(f"{where} must be a mapping, not {type(value).__name__}")
+        raise InvalidInput(f'{where} must be a dictionary such as {{"name": "value"}}, not {kind_of(value)}')

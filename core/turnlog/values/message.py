@@ -10,7 +10,8 @@ import msgspec
 
 from ..errors import CorruptRecord, InvalidInput, TooLarge
 from ..limits import MAX_VALUES
-from .json_value import JSON, check, check_mapping, check_text, count, decode, encode, recoded
+from .json_value import JSON, check, check_mapping, check_text, count, decode, encode, kind_of, recoded
+from .stored import UNREADABLE
 
 
 class Message(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True, repr_omit_defaults=True):
@@ -57,7 +58,7 @@ class Message(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults
             content = None
         if not rest:
             if role is None and content is None:
-                raise InvalidInput("a message must not be empty")
+                raise InvalidInput("a message must not be empty: give it a role and content")
             return cls(_role=role, _content=content)
         check(rest, "message")
         return cls(_role=role, _content=content, _rest=encode(rest))
@@ -157,8 +158,26 @@ class Message(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults
         return hash((self._role, self._content, self._rest is None))
 
     def __repr__(self) -> str:
-        return f"Message({self.to_dict()!r})"
+        """Return a short text: the role, the beginning of the content, and the names of other entries."""
+        parts = [self._role or "without a role"]
+        if self._content is not None:
+            size = len(self._content)
+            parts.append(repr(self._content) if size <= 40 else f"{self._content[:39] + '…'!r} ({size} characters)")
+        if self._rest is not None:
+            parts.append(f"{_names_in(self._rest)} ({len(self._rest)} bytes)")
+        return f"<Message {', '.join(parts)}>"
 
+
+def _names_in(rest: bytes) -> str:
+    """Return the names of encoded entries, without decoding their values."""
+    try:
+        names = ", ".join(_decode_names(rest))
+    except UNREADABLE:
+        return "unreadable"
+    return names if len(names) <= 40 else f"{names[:39]}…"
+
+
+_decode_names = msgspec.msgpack.Decoder(dict[str, msgspec.Raw]).decode
 
 MessageLike = Message | Mapping[str, object]
 """A `Message`, or its dictionary: methods that take messages accept both."""
@@ -189,8 +208,10 @@ def as_message(item: MessageLike, where: str) -> Message:
     if type(item) is Message:
         return item
     if not isinstance(item, Mapping):
-        hint = ": pass its model_dump()" if hasattr(item, "model_dump") else ""  # an object of an SDK with pydantic
-        raise InvalidInput(f"{where} must be a Message or a dictionary, not {type(item).__name__}{hint}")
+        hint = ", such as user('Hello') or {'role': 'user', 'content': 'Hello'}"
+        if hasattr(item, "model_dump"):  # an object of an SDK with pydantic
+            hint = ": pass its model_dump()"
+        raise InvalidInput(f"{where} must be a Message or a dictionary, not {kind_of(item)}{hint}")
     try:
         return Message.from_dict(item)
     except InvalidInput as error:
@@ -233,7 +254,8 @@ def check_values(messages: tuple[Message, ...]) -> None:
 
 def _each(messages: Sequence[MessageLike]) -> Iterable[Message]:
     if type(messages) is not list and type(messages) is not tuple:
-        raise InvalidInput(f"messages must be a list or tuple, not {type(messages).__name__}: put one message into [ ]")
+        hint = ": put one message into [ ]" if isinstance(messages, Message | str | Mapping) else ""
+        raise InvalidInput(f"messages must be a list or tuple, not {kind_of(messages)}{hint}")
     for message in messages:
         if type(message) is not Message:
             return (as_message(item, f"messages[{place}]") for place, item in enumerate(messages))

@@ -94,7 +94,7 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
                 raise InvalidInput(f"messages must hold messages, not {type(message).__name__}")
         count = len(messages)
         if not count and (part == 0 or open):
-            raise InvalidInput("a turn needs at least one message, none was given")
+            raise InvalidInput("a turn needs at least one message: pass a list such as [user('Hello')]")
         if count > MAX_MESSAGES:
             raise TooLarge(f"a turn has {count} messages, the limit is {MAX_MESSAGES}: write it in rounds")
         check_values(messages)
@@ -366,10 +366,10 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
             return next(cls.unpack_each(key, [(head, payload)]))
         try:
             if not key.is_sound(head[:-CHECKSUM_BYTES]) or head[0] != _FIELDS:
-                raise CorruptRecord("the head of a record is damaged", key=key)
+                raise CorruptRecord("a stored record is damaged: its checksum does not match", key=key)
             return _checked(_decode_head(head[: -2 * CHECKSUM_BYTES]))
         except UNREADABLE as error:
-            raise CorruptRecord(f"the head of a record cannot be read: {error}", key=key) from None
+            raise CorruptRecord(f"a stored record cannot be read: {error}", key=key) from None
 
     @classmethod
     def unpack_each(cls, key: Key, rows: Iterable[Sequence[bytes]]) -> Iterator[Record]:
@@ -386,12 +386,12 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
         for head, payload in rows:  # a call for each row would double the time
             try:
                 if crc32(head, crc32(payload[:HEAD], start)) != SOUND or head[0] != _FIELDS:
-                    raise CorruptRecord("the head of a record is damaged, or belongs to another payload", key=key)
+                    raise CorruptRecord("a stored record is damaged: its checksum does not match", key=key)
                 record = _decode_head(head[: -2 * CHECKSUM_BYTES])
                 if not record.count:
                     _checked(record)
             except UNREADABLE as error:
-                raise CorruptRecord(f"the head of a record cannot be read: {error}", key=key) from None
+                raise CorruptRecord(f"a stored record cannot be read: {error}", key=key) from None
             _set(record, "_payload", payload)
             yield record
 

@@ -86,6 +86,14 @@ class Session(msgspec.Struct, frozen=True, dict=True):
     records: tuple[Record, ...]
     continues: bool = False
 
+    def __repr__(self) -> str:
+        """Return a short text: the key, and the numbers of stored turns, stored messages and records read."""
+        info = self.info
+        return (
+            f"<Session {info.key}, {info.turns - info.first} turns, {info.messages} messages; "
+            f"{len(self.records)} records read>"
+        )
+
     @property
     def version(self) -> Version:
         """The version of the session, for `expect` or `since`."""
@@ -174,7 +182,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
         if self.owner is not None and self.owner != "":
             check_id(self.owner, "owner")
         if type(self.limit) is not int or not 1 <= self.limit <= MAX_PAGE:
-            raise InvalidInput(f"limit must be an int from 1 to {MAX_PAGE}, not {shown(self.limit)}")
+            raise InvalidInput(f"limit must be a whole number from 1 to {MAX_PAGE}, not {shown(self.limit)}")
         if self.cursor is not None:
             _ = self.after
 
@@ -254,7 +262,7 @@ def check_listing(after: object, limit: object) -> None:
     if after is not None:
         check_id(after, "after")
     if type(limit) is not int or not 1 <= limit <= MAX_PAGE:
-        raise InvalidInput(f"limit must be an int from 1 to {MAX_PAGE}, not {shown(limit)}")
+        raise InvalidInput(f"limit must be a whole number from 1 to {MAX_PAGE}, not {shown(limit)}")
 
 
 def check_read(last: object, before: object, since: object) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from .json_value import shown
 from .message import Message
 
 
@@ -25,6 +26,13 @@ class Turn(msgspec.Struct, frozen=True):
     messages: tuple[Message, ...]
     open: bool = False
     interrupted: bool = False
+
+    def __repr__(self) -> str:
+        """Return a short text: the number, the id, the number of messages and their roles."""
+        roles = ", ".join([message.role or "without a role" for message in self.messages[:6]])
+        more = ", …" if len(self.messages) > 6 else ""
+        state = ", interrupted" if self.interrupted else ", open" if self.open else ""
+        return f"<Turn {self.number}, id {shown(self.id)}, {len(self.messages)} messages: {roles}{more}{state}>"
 
     def to_dict(self) -> dict[str, object]:
         """Return the turn as a dictionary of JSON values."""

@@ -134,7 +134,11 @@ def check_version(value: object, name: str, wanted: str = "a Version") -> None:
         InvalidInput: The value has another type, such as the text of a version, or has a field that no store makes.
     """
     if type(value) is not Version:
-        hint = ": pass its version" if isinstance(getattr(value, "version", None), Version) else ""
+        hint = ""
+        if isinstance(getattr(value, "version", None), Version):
+            hint = ": pass its attribute version"
+        elif isinstance(value, str):
+            hint = ": Version.parse makes a version of its text"
         raise InvalidInput(f"{name} must be {wanted}, not {shown(value)}{hint}")
     for number in (value.generation, value.rounds):
         if type(number) is not int or not 0 <= number <= MAX_NUMBER:

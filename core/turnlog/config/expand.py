@@ -1,0 +1,38 @@
+"""`${VARIABLE}` in a file: the value of an environment variable."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import quote
+
+from ..errors import ConfigError
+
+_VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+def expanded(value: object, where: str) -> object:
+    """Return a value of a file with environment variables in place of their names, also inside lists and tables.
+
+    A variable that is only a part of a URL is percent-encoded, so that it may hold any character.
+
+    Raises:
+        ConfigError: A variable is not set.
+    """
+    if isinstance(value, Mapping):
+        return {key: expanded(item, where) for key, item in value.items()}
+    if isinstance(value, list):
+        return [expanded(item, where) for item in value]
+    if not isinstance(value, str):
+        return value
+    encodes = "://" in value
+
+    def text_of(found: re.Match[str]) -> str:
+        text = os.environ.get(found[1])
+        if text is None:
+            raise ConfigError(f"{where}: the variable {found[1]} is not set: set it, or remove ${{{found[1]}}}")
+        return quote(text, safe="") if encodes else text
+
+    return _VARIABLE.sub(text_of, value)
