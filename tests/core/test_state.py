@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import Phase, given, note, settings
+from hypothesis import Phase, given, note, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -743,8 +743,9 @@ class DeleteReachesAnyOwner(StateMachine):
     ],
 )
 def test_the_machine_finds_what_is_planted(planted: type[StateMachine]) -> None:
+    seed(8)(planted)  # without a seed, the text of the test decides, and a search takes up to 20 s
     with pytest.raises(AssertionError):
-        check(planted, 2_000, 40)  # it stops at the first failure, far earlier as a rule
+        check(planted, 2_000, 40)  # it stops at the first failure
 
 
 def test_a_record_whose_body_was_encoded_meanwhile_takes_as_many_bytes_as_it_was_counted_with() -> None:

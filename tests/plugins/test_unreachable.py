@@ -13,6 +13,7 @@ import pytest
 import servers
 from turnlog import AccessError, OutcomeUnknown, TurnlogError, Unavailable, open_store
 from turnlog.runtime import why_unreachable
+from turnlog_sql import sqlite
 from turnlog_sql.sqlite import _CommitFailed, _SQLite
 
 RUNS = "and that the server runs"
@@ -200,7 +201,8 @@ def test_a_log_without_write_access(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     file = tmp_path / "a.db"
     for path in (file, tmp_path / "a.db-wal"):
         path.touch()
-    monkeypatch.setattr(os, "access", lambda place, mode: not place.endswith("-wal"))  # root may write to any file
+    # root may write to any file
+    monkeypatch.setattr(sqlite, "_may_write", lambda place: not place.endswith("-wal"))
     error = _SQLite(str(file), synchronous="FULL", timeout=1.0)._translated(failed(sqlite3.SQLITE_READONLY))
     assert isinstance(error, AccessError)
     assert str(error).endswith(f"to allow its owner to write to it, run: chmod u+w {file}-wal")
