@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from copy import copy
 from functools import partial
+from sys import modules
 from typing import Literal, Self, TypeVar
 
 from . import editing, listing, saving
@@ -190,7 +191,7 @@ class Store:
         session = await self._read(key, last=last, before=before, since=since, touch=touch)
         return exact(await decoded(session), None if session.continues else last, before)
 
-    async def _read(
+    def _read(
         self,
         key: Key,
         *,
@@ -198,13 +199,16 @@ class Store:
         before: int | None = None,
         since: Version | None = None,
         touch: bool = True,
-    ) -> Session:
-        """Read a session, if it belongs to the view's owner.
-
-        A view compares the owner before it restarts the time to live: it must not keep another owner's session alive.
-        """
+    ) -> Awaitable[Session]:
+        """Read a session, if it belongs to the view's owner."""
         if self.owner is None:
-            return await self.backend.read(key, last=last, before=before, since=since, touch=touch)
+            return self.backend.read(key, last=last, before=before, since=since, touch=touch)
+        return self._read_owned(key, last, before, since, touch=touch)
+
+    async def _read_owned(
+        self, key: Key, last: int | None, before: int | None, since: Version | None, *, touch: bool
+    ) -> Session:
+        # compare the owner before the time to live is restarted: a view must not keep another owner's session alive
         session = await self.backend.read(key, last=last, before=before, since=since, touch=False)
         info = session.info
         if info.owner != self.owner:
@@ -628,7 +632,8 @@ class Store:
             raise InvalidInput(f"this view is for owner {self.owner!r}, not {owner!r}: call the method of the store")
 
     def _key(self, session_id: str) -> Key:
-        check_event_loop()
+        if "trio" in modules:
+            check_event_loop()
         return (cached_key if type(session_id) is str else Key)(self.namespace, session_id)
 
     async def _commit(
