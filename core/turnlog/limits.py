@@ -9,6 +9,7 @@ from typing import Final
 
 __all__ = [
     "MAX_DEPTH",
+    "MAX_DIGITS",
     "MAX_ID_BYTES",
     "MAX_MESSAGES",
     "MAX_METADATA_BYTES",
@@ -44,6 +45,9 @@ Each value takes about half a microsecond of the event loop whenever its message
 about 50 milliseconds, not much longer than 16 MiB of text.  A model reads fewer values, because each of them takes at
 least one token.
 """
+
+MAX_DIGITS: Final = 4_300
+"""Maximum number of decimal digits of an integer: Python converts no longer one to text (`sys.int_info`)."""
 
 MAX_PAYLOAD_BYTES: Final = 16 * 1024 * 1024
 """Maximum size of one encoded record, before compression, in bytes."""

@@ -116,7 +116,11 @@ def _checked(answer: MessageLike | Reply) -> _Checked:
 def _answered(answer: MessageLike) -> Message:
     if isinstance(answer, str):
         raise InvalidInput("the model's answer must be a Message, such as assistant(text), or a dictionary, not a str")
-    message = as_message(answer, "the model's answer")
+    try:
+        message = as_message(answer, "the model's answer")
+    except InvalidInput as error:
+        error.answer = answer
+        raise
     if message.role == "user":
         raise InvalidInput(f"the model's answer must not be a message of the user: {shown(message.to_dict())}")
     return message

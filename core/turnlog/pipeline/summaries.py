@@ -10,6 +10,7 @@ import msgspec
 
 from ..errors import Conflict, InvalidInput, ModelError, SessionNotFound
 from ..store import Store
+from ..values.json_form import json_text
 from ..values.json_value import JSON, check_number
 from ..values.message import Message, system, user
 from ..values.session import SessionInfo
@@ -175,7 +176,7 @@ async def _written(summaries: Summaries, before: Summary | None, turns: Sequence
 def _line(message: Message) -> str:
     if message.role is not None and message.text:
         return f"{message.role}: {message.text}"
-    return msgspec.json.encode(message.to_dict()).decode()
+    return json_text(message.to_dict())
 
 
 async def _stored(store: Store, info: SessionInfo, before: Summary | None, summary: Summary) -> bool:

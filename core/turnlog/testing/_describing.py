@@ -8,7 +8,6 @@ import pytest
 
 from ..errors import Conflict, InvalidInput, TooLarge
 from ..store import Store
-from ..values.change import Change
 from ..values.json_value import JSON
 from ._base import ContractBase
 from ._material import ID, history, key, picture, say
@@ -71,14 +70,6 @@ class Describing(ContractBase):
         info = await store.info(ID)
         assert (info.owner, dict(info.metadata)) == ("u1", {"title": "x"})
 
-    async def test_layers_may_put_bytes(self, store: Store) -> None:
-        """Applications set metadata to JSON; layers may also set bytes."""
-        data = bytes(range(256))
-        await store.backend.commit(key(store), Change(metadata={"sealed": data, "plain": "x"}))
-        assert dict((await store.info(ID)).metadata) == {"sealed": data, "plain": "x"}
-        with pytest.raises(InvalidInput):
-            await store.merge_metadata(ID, {"sealed": data})  # type: ignore[dict-item]
-
     async def test_too_much_metadata(self, store: Store) -> None:
         """A store raises `TooLarge` if the metadata of a session would take more than 64 KiB, and stores nothing."""
         await store.merge_metadata(ID, {"a": "x" * 60_000})
@@ -119,7 +110,7 @@ class Describing(ContractBase):
         before = await picture(store)
         with pytest.raises(InvalidInput):
             await store.merge_metadata(ID)
-        wrong: list[Any] = [{"x": float("nan")}, {"x": {1, 2}}, {1: "x"}, {"": "x"}, {"x": 2**64}, ["x"], "x"]
+        wrong: list[Any] = [{"x": (1,)}, {"x": {1, 2}}, {1: "x"}, {"": "x"}, {"\ud800": "x"}, ["x"], "x"]
         for bad in wrong:
             with pytest.raises(InvalidInput):
                 await store.merge_metadata(ID, bad)
