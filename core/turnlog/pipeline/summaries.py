@@ -17,6 +17,7 @@ from ..values.session import SessionInfo
 from ..values.turn import Turn
 from ..values.version import Version
 from .model import Model, Reply, ask
+from .surrogates import paired
 
 _NAME: Final = "turnlog.summary"
 """The name of the summary in a session's metadata."""
@@ -163,7 +164,7 @@ async def _between(store: Store, session_id: str, first: int, until: int) -> Seq
 async def _written(summaries: Summaries, before: Summary | None, turns: Sequence[Turn]) -> str:
     lines = [] if before is None else [f"Earlier summary: {before.text}"]
     lines += [_line(message) for turn in turns for message in turn.messages]
-    request = [system(summaries.prompt), user("\n".join(lines))]
+    request = [system(summaries.prompt), user(paired("\n".join(lines)))]
     async with aclosing(ask(summaries.model, request, {}, streamed=False)) as pieces:
         async for piece in pieces:
             if isinstance(piece, Reply):
