@@ -87,6 +87,18 @@ class Values(ContractBase):
         await store.merge_metadata(ID, {"more": "\udfff"})
         assert dict((await store.info(ID)).metadata) == {**kept, "more": "\udfff"}
 
+    async def test_dictionaries_of_a_session(self, store: Store) -> None:
+        """`Session.to_dicts` returns the dictionary of each message; a caller may change it."""
+        await store.append(ID, [_call(), {"role": "user", "content": "a"}, {}, {"content": b"bytes"}, {"role": "tool"}])
+        for _ in range(2):
+            session = await store.session(ID)
+            found = session.to_dicts()
+            assert found == [_CALL, {"role": "user", "content": "a"}, {}, {"content": b"bytes"}, {"role": "tool"}]
+            assert found == [message.to_dict() for message in session.messages]
+            assert [list(one) for one in found[:2]] == [["role", "content", "tool_calls"], ["role", "content"]]
+            found[0]["content"].clear()  # type: ignore[union-attr]
+            found[1]["role"] = "system"
+
     async def test_values_of_subclasses(self, store: Store) -> None:
         """A `str` or an `int` of a subclass, such as an enum, is stored as its value."""
         await store.append(ID, [{"role": _Text("user"), "n": _Number(2**70), "m": [_Number(1)]}])
