@@ -354,7 +354,7 @@ TOO_MANY = MAX_VALUES + 1
 )
 def test_a_message_of_too_many_values_is_corrupt_before_they_are_made(value: Any, monkeypatch: Any) -> None:
     """No message that turnlog stores has this many values.  Their creation would block the event loop."""
-    for name in ("decode_common", "_decode_any", "_decode_raw"):
+    for name in ("_decode_common", "_decode_any", "_decode_raw"):
         monkeypatch.setattr(json_value, name, None)
     record = stored(envelope(pack([{"x": pack({"content": value})}])))
     for use in (lambda: record.messages[0].content, record.messages[0].to_dict, record.canonical):

@@ -28,18 +28,23 @@ _TEXT, _INTEGER = 1, 2  # the extension types
 _Place: TypeAlias = "tuple[_Place | None, str | int]"  # the outer place, and the name or index in it
 
 
-def _nested() -> object:
-    """Return the type of the values that MessagePack has, six levels deep.  Decoders check it without Python code."""
+def _nested(levels: int) -> Any:  # noqa: ANN401 - a type
+    """Return the type of the values that MessagePack has.  Decoders check it without Python code.
+
+    Args:
+        levels: Number of nested lists and dictionaries.  Each level doubles the time to make a decoder, 0.2 ms for six.
+    """
     found: Any = str | int | float | bool | None
-    for _ in range(6):  # each level doubles the time to make the decoder: 0.2 milliseconds for six
+    for _ in range(levels):
         found = str | int | float | bool | list[found] | dict[str, found] | None
     return found
 
 
 _encode = msgspec.msgpack.Encoder().encode
 canonical = msgspec.msgpack.Encoder(order="deterministic").encode
-decode_common = msgspec.msgpack.Decoder(_nested()).decode
-"""Decode a value that is at most six levels deep, and needs neither bytes nor an extension; otherwise raise."""
+_decode_common = msgspec.msgpack.Decoder(_nested(6)).decode  # neither deep values, nor bytes, nor extensions
+decode_object = msgspec.msgpack.Decoder(dict[str, _nested(5)]).decode  # type: ignore[misc]  # made at run time
+"""Decode an object that is at most six levels deep, and has neither bytes nor extensions; otherwise raise."""
 
 
 def _of_extension(code: int, data: memoryview) -> str | int:
@@ -70,7 +75,7 @@ def encode(value: object, where: str, name: str | None = None) -> bytes:
     """
     try:
         data = _encode(value)
-        if decode_common(data) == value and (len(data) <= MAX_VALUES or count(data) <= MAX_VALUES):
+        if _decode_common(data) == value and (len(data) <= MAX_VALUES or count(data) <= MAX_VALUES):
             return data
     except Exception:  # noqa: BLE001, S110 - also errors of `__eq__`, for example of an array
         pass
@@ -87,7 +92,7 @@ def decode(data: bytes) -> JSON:
     _check_count(data)
     value: JSON
     try:
-        value = decode_common(data)
+        value = _decode_common(data)
     except UNREADABLE:
         try:
             value = cast("JSON", _restored(_decode_any(data), MAX_DEPTH))

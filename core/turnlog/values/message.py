@@ -9,7 +9,7 @@ import msgspec
 
 from ..errors import CorruptRecord, InvalidInput, TooLarge
 from ..limits import MAX_VALUES
-from .json_value import JSON, check_mapping, count, decode, decode_common, encode, recoded, text_of
+from .json_value import JSON, check_mapping, count, decode, decode_object, encode, recoded, text_of
 from .stored import UNREADABLE
 
 
@@ -58,7 +58,14 @@ class Message(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults
 
     def to_dict(self) -> dict[str, JSON]:
         """Return a new dictionary, equal to the dictionary from which the message was made."""
-        return to_dicts((self,))[0]
+        if self._rest is not None:
+            return to_dicts((self,))[0]
+        data: dict[str, JSON] = {}
+        if self._role is not None:
+            data["role"] = self._role
+        if self._content is not None:
+            data["content"] = self._content
+        return data
 
     def get(self, name: str, default: JSON = None) -> JSON:
         """Return one entry of the dictionary, or the default; a list or dictionary is a new object."""
@@ -145,21 +152,21 @@ def to_dicts(messages: Iterable[Message]) -> list[dict[str, JSON]]:
         CorruptRecord: A message cannot be decoded.
     """
     found: list[dict[str, JSON]] = []
+    add = found.append
     for message in messages:  # a call for each message would double the time
-        role, content, rest = message._role, message._content, message._rest
-        data: dict[str, JSON] = {}
-        if rest is not None:
-            try:
-                data = decode_common(rest) if len(rest) <= MAX_VALUES else _entries(rest)
-                if type(data) is not dict:
-                    data = _entries(rest)
-            except UNREADABLE:
-                data = _entries(rest)
-        if content is not None:
-            data = {"content": content, **data}
-        if role is not None:
-            data = {"role": role, **data}
-        found.append(data)
+        rest = message._rest
+        if rest is None:
+            add(message.to_dict())
+            continue
+        try:
+            data = decode_object(rest) if len(rest) <= MAX_VALUES else _entries(rest)
+        except UNREADABLE:
+            data = _entries(rest)
+        if message._content is not None:
+            data = {"content": message._content, **data}
+        if message._role is not None:
+            data = {"role": message._role, **data}
+        add(data)
     return found
 
 
