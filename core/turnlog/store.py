@@ -577,7 +577,7 @@ class Store:
             Conflict: The session does not meet `expect`.
             SessionNotFound: The session does not exist and `expect` is `PRESENT`, or has another owner than the view.
             InvalidInput: No argument is given, or a value is not JSON.
-            TooLarge: The metadata would exceed 64 KiB.
+            TooLarge: The metadata would exceed 1 MiB.
         """
         key = self._key(session_id)
         if metadata is None and owner is None and ttl is None:

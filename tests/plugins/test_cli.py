@@ -41,6 +41,7 @@ from turnlog import (
 from turnlog.config import installed
 from turnlog.config.warn import warn_once
 from turnlog.errors import CorruptRecord, OutcomeUnknown, SchemaError, Unavailable
+from turnlog.limits import MAX_METADATA_BYTES
 from turnlog.payload import rewrap
 from turnlog.rules import SessionState, begins_turn
 from turnlog_cli import main
@@ -144,7 +145,7 @@ def test_a_system_message_too_long_for_metadata_is_stored_with_a_notice(
 ) -> None:
     line = {
         "session_id": "s",
-        "messages": [{"role": "system", "content": "x" * 70_000}, {"role": "user", "content": "a"}],
+        "messages": [{"role": "system", "content": "x" * MAX_METADATA_BYTES}, {"role": "user", "content": "a"}],
         "title": "T",
     }
     assert main(["import", path := jsonl(tmp_path / "a.jsonl", line)]) == 0
@@ -171,7 +172,7 @@ BAD = {
     "messages[0]: message.n is nan": '{"session_id": "x", "messages": [{"role": "user", "n": NaN}]}',
     "session id must be a str, not int": {"session_id": 7, "messages": [{"role": "user"}]},
     "session id is empty": {"session_id": "", "messages": [{"role": "user"}]},
-    "metadata takes": conversation("x", "a", big="y" * 70_000),
+    "metadata takes": conversation("x", "a", big="y" * MAX_METADATA_BYTES),
     "10001 messages": {"session_id": "x", "messages": [{"role": "assistant", "content": ""}] * 10_001},
 }
 

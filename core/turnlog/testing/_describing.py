@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from .. import limits
 from ..errors import Conflict, InvalidInput, TooLarge
 from ..store import Store
 from ..values.json_value import JSON
@@ -71,14 +72,22 @@ class Describing(ContractBase):
         assert (info.owner, dict(info.metadata)) == ("u1", {"title": "x"})
 
     async def test_too_much_metadata(self, store: Store) -> None:
-        """A store raises `TooLarge` if the metadata of a session would take more than 64 KiB, and stores nothing."""
-        await store.merge_metadata(ID, {"a": "x" * 60_000})
+        """A store raises `TooLarge` if the metadata of a session would take more than 1 MiB, and stores nothing.
+
+        Metadata of 1 MiB can be read and changed, and turns can be appended.
+        """
+        large = "x" * (limits.MAX_METADATA_BYTES - 1_000)
+        await store.merge_metadata(ID, {"a": large})
+        assert dict((await store.info(ID)).metadata) == {"a": large}
+        assert (await store.append(ID, say("a"))).turns == 1
+        assert dict((await store.session(ID)).info.metadata) == {"a": large}
         before = await picture(store)
-        for metadata in ({"b": "x" * 10_000}, {"b": "x" * 70_000}):
+        wrong: list[dict[str, JSON]] = [{"b": "x" * 1_000}, {"b": large + "x" * 1_000}, {"b": [0] * limits.MAX_VALUES}]
+        for metadata in wrong:
             with pytest.raises(TooLarge):
                 await store.merge_metadata(ID, metadata)
         assert await picture(store) == before
-        await store.merge_metadata(ID, {"a": None, "b": "x" * 60_000})
+        await store.merge_metadata(ID, {"a": None, "b": large})
         assert list((await store.info(ID)).metadata) == ["b"]
 
     async def test_the_owner(self, store: Store) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from ..errors import CorruptRecord, InvalidInput, TooLarge
-from ..limits import MAX_METADATA_BYTES
-from .json_value import JSON, check_mapping, check_text, decode, encode, recoded, shown
+from ..limits import MAX_METADATA_BYTES, MAX_VALUES
+from .json_value import JSON, check_mapping, check_text, count, decode, encode, recoded, shown
 from .key import CHECKSUM_BYTES, Key
 from .stored import UNREADABLE
 
@@ -37,7 +37,7 @@ class Metadata(Mapping[str, JSON]):
 
         Raises:
             InvalidInput: A name is not a string, is empty or has lone surrogates, or a value is neither JSON nor bytes.
-            TooLarge: The values take more than 64 KiB in total.
+            TooLarge: The values take more than 1 MiB in total, or there are more than 100,000 of them.
         """
         if type(values) is Metadata:
             return values
@@ -50,7 +50,7 @@ class Metadata(Mapping[str, JSON]):
         """Return these values, updated by the values of a patch.
 
         Raises:
-            TooLarge: The values take more than 64 KiB in total.
+            TooLarge: The values take more than 1 MiB in total, or there are more than 100,000 of them.
         """
         merged = Metadata({name: value for name, value in {**self.encoded, **patch.encoded}.items() if value != _NIL})
         merged._check_size()
@@ -90,13 +90,18 @@ class Metadata(Mapping[str, JSON]):
             raise CorruptRecord(f"its metadata cannot be read: {error}", key=key) from None
 
     def _check_size(self) -> None:
-        size = sum(len(name) * 4 + len(value) for name, value in self.encoded.items()) if self.encoded else 0
+        size = sum([len(name) * 4 + len(value) for name, value in self.encoded.items()])
         if size > MAX_METADATA_BYTES:
-            size = sum(len(name.encode()) + len(value) for name, value in self.encoded.items())
+            size = sum([len(name.encode()) + len(value) for name, value in self.encoded.items()])
             if size > MAX_METADATA_BYTES:
                 raise TooLarge(
                     f"metadata takes {size} bytes, the limit is {MAX_METADATA_BYTES}: keep large values in turns"
                 )
+        if size > MAX_VALUES and sum([2 + count(value) for value in self.encoded.values()]) > MAX_VALUES:
+            raise TooLarge(
+                f"metadata holds more than {MAX_VALUES} values and names of values, the limit: store large data as "
+                "JSON in a string"
+            )
 
     def __getitem__(self, name: str) -> JSON:
         return decode(self.encoded[name])
