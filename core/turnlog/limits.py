@@ -41,8 +41,8 @@ MAX_DEPTH: Final = 100
 MAX_VALUES: Final = 100_000
 """Maximum total number of values and names in the lists and objects of one record's messages, or of the metadata.
 
-Each value takes about half a microsecond of the event loop whenever its message is made or read.  The maximum takes
-about 50 milliseconds, not much longer than 16 MiB of text.  A model reads fewer values, because each of them takes at
+Each value takes up to half a microsecond of the event loop whenever its message is made or read.  The maximum takes
+up to 50 milliseconds, not much longer than 16 MiB of text.  A model reads fewer values, because each of them takes at
 least one token.
 """
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
@@ -24,6 +24,7 @@ else:  # typing.get_type_hints cannot resolve a recursive alias
 _MIN_INT, _MAX_INT = -(2**63), 2**64 - 1  # the integers of MessagePack, spec.md "int format family"
 _LARGEST: Final = 10**MAX_DIGITS
 _TEXT, _INTEGER = 1, 2  # the extension types
+_PLAIN: Final = frozenset({str, int, float, bool, bytes, type(None)})
 
 _Place: TypeAlias = "tuple[_Place | None, str | int]"  # the outer place, and the name or index in it
 
@@ -51,7 +52,10 @@ def _of_extension(code: int, data: memoryview) -> str | int:
     if code == _TEXT:
         return bytes(data).decode("utf-8", "surrogatepass")
     if code == _INTEGER:
-        return int.from_bytes(data, signed=True)
+        number = int.from_bytes(data, signed=True)
+        if abs(number) < _LARGEST:
+            return number
+        raise ValueError(f"it has an integer of more than {MAX_DIGITS} digits")
     raise ValueError(f"extension type {code} is unknown")
 
 
@@ -73,12 +77,11 @@ def encode(value: object, where: str, name: str | None = None) -> bytes:
             place.
         TooLarge: The value is nested too deeply, has too many values, or an integer of too many digits.
     """
-    try:
-        data = _encode(value)
-        if _decode_common(data) == value and (len(data) <= MAX_VALUES or count(data) <= MAX_VALUES):
-            return data
-    except Exception:  # noqa: BLE001, S110 - also errors of `__eq__`, for example of an array
-        pass
+    if _is_plain(value):
+        try:
+            return _encode(value)
+        except (OverflowError, UnicodeEncodeError):  # an integer beyond 64 bits, or a text with lone surrogates
+            pass
     place: _Place = (None, where)
     return _encode(_Conversion().of(value, place if name is None else (place, name), MAX_DEPTH))
 
@@ -95,7 +98,9 @@ def decode(data: bytes) -> JSON:
         value = _decode_common(data)
     except UNREADABLE:
         try:
-            value = cast("JSON", _restored(_decode_any(data), MAX_DEPTH))
+            value = _decode_any(data)
+            if not _is_plain(value):  # a key is binary, or the value is forged
+                value = cast("JSON", _restored(value, MAX_DEPTH))
         except UNREADABLE as error:
             raise CorruptRecord(f"a value cannot be decoded: {error}") from None
     return value
@@ -123,6 +128,54 @@ def _check_count(data: bytes) -> None:
         raise CorruptRecord(f"a value holds more than {MAX_VALUES} values, the limit: turnlog did not write it")
 
 
+def _is_plain(value: object) -> bool:
+    """Return whether a value is within the limits and has only values of the types that MessagePack has.
+
+    An integer may still be too large for it, and a text may have lone surrogates.
+    """
+    kind = type(value)
+    if kind is dict or kind is list:
+        return _left(value, MAX_DEPTH, MAX_VALUES) >= 0  # type: ignore[arg-type]  # checked here
+    return kind in _PLAIN
+
+
+def _left(values: list[object] | dict[object, object], depth: int, left: int) -> int:
+    """Check the items of a list or a dictionary.
+
+    Args:
+        values: The list or dictionary.
+        depth: Number of allowed levels of lists and dictionaries, this one included.
+        left: Number of allowed values and names of values.
+
+    Returns:
+        The rest of `left`; negative if an item is not plain.
+    """
+    left -= len(values)
+    items: Iterable[object] = values
+    if type(values) is dict:
+        left -= len(values)
+        for key in values:
+            if type(key) is not str:
+                return -1
+        items = values.values()
+    if left < 0:
+        return -1
+    for item in items:
+        kind = type(item)
+        if kind is str:
+            continue
+        if kind is dict or kind is list:
+            if depth == 1:
+                return -1
+            if item:
+                left = _left(item, depth - 1, left)  # type: ignore[arg-type]  # checked here
+                if left < 0:
+                    return -1
+        elif kind not in _PLAIN:
+            return -1
+    return left
+
+
 def _restored(value: object, depth: int) -> object:
     """Return a decoded value with strings in place of binary keys.
 
@@ -135,9 +188,9 @@ def _restored(value: object, depth: int) -> object:
         if isinstance(value, list):
             return [_restored(item, depth - 1) for item in value]
         return {_restored_key(key): _restored(item, depth - 1) for key, item in value.items()}
-    if value is None or isinstance(value, str | float | bytes) or (isinstance(value, int) and abs(value) < _LARGEST):
+    if type(value) in _PLAIN:
         return value
-    raise ValueError(f"it has a value of type {type(value).__name__}, or an integer of more than {MAX_DIGITS} digits")
+    raise ValueError(f"it has a value of type {type(value).__name__}")
 
 
 def _restored_key(key: object) -> str:
