@@ -7,6 +7,8 @@ from typing import Any, Final, cast
 import msgspec
 
 from turnlog import InvalidInput, Message, Metadata, Record, SessionInfo, Times
+from turnlog.errors import TooLarge
+from turnlog.limits import MAX_DEPTH
 from turnlog.values import JSON, as_message, from_json, to_json
 
 NAME: Final = "turnlog-export"
@@ -200,3 +202,5 @@ def _value(form: object, where: str) -> JSON:
         return from_json(form)
     except ValueError as error:
         raise InvalidInput(f"{where}: {error}") from None
+    except RecursionError:
+        raise TooLarge(f"{where} is nested deeper than {MAX_DEPTH} levels") from None
