@@ -65,7 +65,16 @@ class TurnlogError(Exception):
 
 
 class InvalidInput(TurnlogError, ValueError):
-    """A value breaks a rule.  Nothing was sent and nothing was stored."""
+    """A value breaks a rule.  Nothing was sent and nothing was stored.
+
+    Attributes:
+        question: The new message of a pipeline's execution, if its model's answer cannot be stored; otherwise None.
+        answer: The model's answer, a `Message` or the object that the model returned, if it cannot be stored; otherwise
+            None.
+    """
+
+    question: object = None
+    answer: object = None
 
 
 class TooLarge(InvalidInput):

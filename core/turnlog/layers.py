@@ -17,9 +17,9 @@ from .errors import CorruptRecord, InvalidInput, OutcomeUnknown
 from .payload import PLAIN, checked_body, codec_of, plain_body, rewrap, unwrap, wrap
 from .rules.header import check_seal
 from .values.change import Change, Expect, Receipt
+from .values.json_value import JSON
 from .values.key import Key
 from .values.message import Message, check_values
-from .values.metadata import Value
 from .values.record import Record
 from .values.session import Page, Query, Session
 from .values.totals import Totals
@@ -225,7 +225,7 @@ class MessageLayer(Layer):
         """Return the message that the application reads for a stored message; by default the same one."""
         return message
 
-    def write_metadata(self, metadata: Mapping[str, Value]) -> Mapping[str, Value]:
+    def write_metadata(self, metadata: Mapping[str, JSON]) -> Mapping[str, JSON]:
         """Return the metadata to store for metadata that the application writes; by default the same."""
         return metadata
 

@@ -9,6 +9,7 @@ from typing import Final
 
 __all__ = [
     "MAX_DEPTH",
+    "MAX_DIGITS",
     "MAX_ID_BYTES",
     "MAX_MESSAGES",
     "MAX_METADATA_BYTES",
@@ -38,18 +39,21 @@ MAX_DEPTH: Final = 100
 """Maximum nesting depth of lists and objects in one message or metadata value."""
 
 MAX_VALUES: Final = 100_000
-"""Maximum total number of values and names in the lists and objects of one record's messages.
+"""Maximum total number of values and names in the lists and objects of one record's messages, or of the metadata.
 
-Each value takes about half a microsecond of the event loop whenever its message is made or read.  The maximum takes
-about 50 milliseconds, not much longer than 16 MiB of text.  A model reads fewer values, because each of them takes at
+Each value takes up to half a microsecond of the event loop whenever its message is made or read.  The maximum takes
+up to 50 milliseconds, not much longer than 16 MiB of text.  A model reads fewer values, because each of them takes at
 least one token.
 """
+
+MAX_DIGITS: Final = 4_300
+"""Maximum number of decimal digits of an integer: Python converts no longer one to text (`sys.int_info`)."""
 
 MAX_PAYLOAD_BYTES: Final = 16 * 1024 * 1024
 """Maximum size of one encoded record, before compression, in bytes."""
 
-MAX_METADATA_BYTES: Final = 64 * 1024
-"""Maximum size of the encoded metadata of a session, in bytes."""
+MAX_METADATA_BYTES: Final = 1024 * 1024
+"""Maximum size of the encoded metadata of a session, in bytes.  Each read of the session returns all of them."""
 
 MAX_PAGE: Final = 1_000
 """Maximum number of sessions in one page."""

@@ -26,7 +26,6 @@ from .values.ids import new_session_id as _new_session_id
 from .values.json_value import JSON, check_number
 from .values.key import Key, cached_key
 from .values.message import Message, MessageLike, as_messages, as_turn
-from .values.metadata import check_json
 from .values.record import Record
 from .values.session import Erased, Session, SessionInfo, decoded
 from .values.turn import Turn
@@ -339,8 +338,6 @@ class Store:
             turn_id = new_id()
         if owner is not None:
             self._check_owner(check_id(owner, "owner"))
-        if metadata is not None:
-            check_json(metadata)
         record = Record.of(as_turn(messages), id=turn_id, time=self.backend.clock(), part=part, open=open)
         return await self.backend.commit(
             key,
@@ -582,12 +579,10 @@ class Store:
             Conflict: The session does not meet `expect`.
             SessionNotFound: The session does not exist and `expect` is `PRESENT`, or has another owner than the view.
             InvalidInput: No argument is given, or a value is not JSON.
-            TooLarge: The metadata would exceed 64 KiB.
+            TooLarge: The metadata would exceed 1 MiB.
         """
         key = self._key(session_id)
-        if metadata is not None:
-            check_json(metadata)
-        elif owner is None and ttl is None:
+        if metadata is None and owner is None and ttl is None:
             raise InvalidInput("merge_metadata got nothing to set: pass metadata, owner= or ttl=")
         self._check_owner(owner)
         change = Change(metadata=metadata, owner=owner, ttl=ttl, expect=expect, for_owner=self.owner)

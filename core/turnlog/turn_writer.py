@@ -11,7 +11,7 @@ from .values.change import Expect, Receipt, check_expect
 from .values.ids import check_id, new_id
 from .values.json_value import JSON
 from .values.message import Message, MessageLike, as_turn
-from .values.metadata import check_json
+from .values.metadata import Metadata
 from .values.session import Session
 from .values.turn import Turn
 
@@ -49,8 +49,6 @@ class TurnWriter:
         expect: Expect,
     ) -> None:
         check_expect(expect)
-        if metadata is not None:
-            check_json(metadata)
         self.turn_id = new_id() if turn_id is None else check_id(turn_id, "turn id", limit=MAX_TURN_ID_BYTES)
         self.rounds: tuple[tuple[Message, ...], ...] = ()
         self.finished = False
@@ -58,7 +56,7 @@ class TurnWriter:
         self._read = read
         self._append = append
         self._may_be_stored = turn_id is not None
-        self._metadata = metadata
+        self._metadata = None if metadata is None else Metadata.of(metadata)
         self._expect = expect
         self._is_ready = False
 

@@ -129,6 +129,7 @@ def _talk(runner: asyncio.Runner, conversation: Conversation) -> int:
 async def _handle(conversation: Conversation, text: str) -> None:
     """Send a line, or run the command in it.  On a terminal, Ctrl-C cancels this, but does not end the chat."""
     conversation.task = asyncio.current_task()
+    _check_utf8(text)
     try:
         if text.startswith("/") and not text.startswith("//"):
             await obey(conversation, text)
@@ -138,6 +139,15 @@ async def _handle(conversation: Conversation, text: str) -> None:
         if not conversation.is_interactive:
             raise
         note("stopped")
+
+
+def _check_utf8(text: str) -> None:
+    """Refuse a line that was not UTF-8: Python reads such a byte as a lone surrogate, which no model accepts."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        found = text[error.start]
+        raise InvalidInput(f"the message is not UTF-8: it holds the lone surrogate {found!a}; type it again") from None
 
 
 async def _stop(conversation: Conversation) -> None:

@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from turnlog.errors import (
     AccessError,
@@ -22,6 +22,7 @@ from turnlog.errors import (
     TurnlogError,
     Unavailable,
 )
+from turnlog.values import JSON, to_json
 
 from ._output import tell
 
@@ -78,22 +79,17 @@ def _written(found: re.Match[str]) -> str:
 
 
 def as_json(value: object) -> str:
-    """Return a value as one line of JSON; the characters of `safe` are escaped, and bytes are `{"base64": ...}`."""
-    text = json.dumps(value, ensure_ascii=False, default=_bytes)
+    """Return a value as one line of JSON; the characters of `safe` are escaped.
+
+    Values that JSON lacks have their JSON form (`docs/reference/format.md`).
+    """
+    text = json.dumps(to_json(cast("JSON", value)), ensure_ascii=False)
     return _CONTROL.sub(_in_json, text)
 
 
 def _in_json(found: re.Match[str]) -> str:
     code = found[0].encode("utf-16-be", "surrogatepass").hex()  # beyond 16 bits: two escapes (RFC 8259, 7)
     return "".join(f"\\u{code[place : place + 4]}" for place in range(0, len(code), 4))
-
-
-def _bytes(value: object) -> object:
-    import base64
-
-    if isinstance(value, bytes):
-        return {"base64": base64.b64encode(value).decode()}
-    raise TypeError(f"{type(value).__name__} is not JSON")
 
 
 def time_of(seconds: float) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 
 from turnlog import InvalidInput, Message, Metadata, Record, SessionInfo, Times
-from turnlog.values import Value
+from turnlog.errors import TooLarge
+from turnlog.limits import MAX_DEPTH
+from turnlog.values import JSON, as_message, from_json, to_json
 
 NAME: Final = "turnlog-export"
 """The name of the format, in the first line."""
@@ -33,8 +35,7 @@ class SessionLine(msgspec.Struct, tag="session", tag_field="kind", omit_defaults
         messages: The number of messages that follow.
         owner: The owner; empty: none.
         ttl: The session's own time to live in seconds; None: none.
-        metadata: The metadata that are JSON.
-        binary: The metadata that contain bytes, each in MessagePack.
+        metadata: The metadata, each value in its JSON form.
         namespace: The namespace, in an export of all namespaces.
         created: The time of the session's creation, in seconds since 1970.
         updated: The time at which turns were last written or cut, in seconds since 1970.
@@ -49,7 +50,6 @@ class SessionLine(msgspec.Struct, tag="session", tag_field="kind", omit_defaults
     owner: str = ""
     ttl: float | None = None
     metadata: dict[str, Any] = {}
-    binary: dict[str, bytes] = {}
     namespace: str | None = None
     created: float | None = None
     updated: float | None = None
@@ -64,8 +64,6 @@ class SessionLine(msgspec.Struct, tag="session", tag_field="kind", omit_defaults
             namespace: The namespace for the line; None: none.
             now: The time of the read, in seconds since 1970.
         """
-        values = dict(info.metadata)
-        binary = {name for name, value in values.items() if _has_bytes(value)}
         return cls(
             session=info.key.session,
             first=info.first,
@@ -73,8 +71,7 @@ class SessionLine(msgspec.Struct, tag="session", tag_field="kind", omit_defaults
             messages=info.messages,
             owner=info.owner,
             ttl=info.ttl,
-            metadata={name: value for name, value in values.items() if name not in binary},
-            binary={name: info.metadata.encoded[name] for name in sorted(binary)},
+            metadata={name: to_json(value) for name, value in info.metadata.items()},
             namespace=namespace,
             created=info.created,
             updated=info.updated,
@@ -95,14 +92,9 @@ class SessionLine(msgspec.Struct, tag="session", tag_field="kind", omit_defaults
         """Return all metadata.
 
         Raises:
-            InvalidInput: A value is neither JSON nor bytes.
+            InvalidInput: A value breaks a rule.
         """
-        values: dict[str, Value] = {**self.metadata}
-        try:
-            values |= {name: msgspec.msgpack.decode(value) for name, value in self.binary.items()}
-        except msgspec.MsgspecError as error:
-            raise InvalidInput(f"binary metadata cannot be read: {error}") from None
-        return Metadata.of(values)
+        return Metadata.of({name: _value(value, f"metadata.{name}") for name, value in self.metadata.items()})
 
 
 class RoundLine(msgspec.Struct, tag="round", tag_field="kind", omit_defaults=True):
@@ -112,7 +104,7 @@ class RoundLine(msgspec.Struct, tag="round", tag_field="kind", omit_defaults=Tru
         turn: The number of the turn.
         id: The turn's id.
         time: The time of the turn, in seconds since 1970.
-        messages: The messages.
+        messages: The messages, in their JSON form.
         part: The number of the round within the turn, from 0.
         open: Whether the turn was open for more rounds.
     """
@@ -127,7 +119,7 @@ class RoundLine(msgspec.Struct, tag="round", tag_field="kind", omit_defaults=Tru
     @classmethod
     def of(cls, record: Record) -> RoundLine:
         """Return the line of a round."""
-        messages = [message.to_dict() for message in record.messages]
+        messages: list[Any] = [to_json(message.to_dict()) for message in record.messages]
         return cls(record.number, record.id, record.time, messages, record.part, record.open)
 
     def record(self) -> Record:
@@ -201,13 +193,14 @@ def decode_line(text: bytes) -> Line:
 
 
 def _message(item: dict[str, Any], place: int) -> Message:
+    where = f"messages[{place}]"
+    return as_message(cast("dict[str, JSON]", _value(item, where)), where)
+
+
+def _value(form: object, where: str) -> JSON:
     try:
-        return Message.from_dict(item)
-    except InvalidInput as error:
-        raise type(error)(f"messages[{place}]: {error}") from None
-
-
-def _has_bytes(value: object) -> bool:
-    if isinstance(value, dict):
-        return any(map(_has_bytes, value.values()))
-    return isinstance(value, bytes) or (isinstance(value, list) and any(map(_has_bytes, value)))
+        return from_json(form)
+    except ValueError as error:
+        raise InvalidInput(f"{where}: {error}") from None
+    except RecursionError:
+        raise TooLarge(f"{where} is nested deeper than {MAX_DEPTH} levels") from None

@@ -16,7 +16,7 @@ import msgspec
 
 from turnlog import ABSENT, Change, Key, Metadata, Receipt, Record, SessionInfo, SessionNotFound, Store, Times, Version
 from turnlog.errors import Conflict, HistoryRegressed, OutcomeUnknown, TurnlogError
-from turnlog.values import Value
+from turnlog.values import JSON
 
 from ._copy_state import CopyState, Entry
 from ._snapshot import batches, check_rounds, checked_snapshot, contents, read_back, snapshot
@@ -287,7 +287,7 @@ def _differences(info: SessionInfo, held: SessionInfo, groups: list[tuple[Record
     """
     # compared as bytes, because 1, 1.0 and True are equal in Python
     old, new = Metadata.of(held.metadata).canonical(), Metadata.of(info.metadata).canonical()
-    patch: dict[str, Value] = {name: info.metadata[name] for name, value in new.items() if old.get(name) != value}
+    patch: dict[str, JSON] = {name: info.metadata[name] for name, value in new.items() if old.get(name) != value}
     patch |= dict.fromkeys([name for name in old if name not in new])
     owner = info.owner if info.owner != held.owner else None
     ttl = info.ttl if info.ttl != held.ttl else None

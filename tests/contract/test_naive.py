@@ -29,6 +29,8 @@ ABOVE_THE_BACKEND = {  # no backend can break these: `Store` and the values ensu
     "invalid_messages",
     "invalid_conditions",
     "given_values_are_copied",
+    "dictionaries_of_a_session",
+    "values_of_subclasses",
     "a_forged_cursor",
     "only_a_later_round_that_closes_its_turn_may_be_empty",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import random
 import re
 import struct
@@ -21,7 +22,7 @@ from turnlog.errors import CorruptRecord, FormatTooNew
 from turnlog.limits import MAX_DEPTH, MAX_VALUES
 from turnlog.rules import SessionState
 from turnlog.values import body as _body
-from turnlog.values import json_value
+from turnlog.values import json_value, to_json
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "format.md"
 pack = msgspec.msgpack.encode
@@ -315,10 +316,11 @@ REST: dict[str, bytes] = {
     "a list of pairs": pack([["a", 1]]),
     "a number": pack(5),
     "a key that is a number": pack({1: 2}),
-    "bytes": pack({"a": b"x"}),
+    "a binary key without UTF-8": b"\x81\xc4\x01\xff\x01",
     "an extension": pack({"a": msgspec.msgpack.Ext(5, b"x")}),
     "a time": b"\x81\xa1a\xd6\xff\x00\x00\x00\x00",
-    "NaN": pack({"a": float("nan")}),
+    "a wide integer": pack({"a": msgspec.msgpack.Ext(2, b"\x7f" * 2_000)}),
+    "an extension without UTF-8": pack({"a": msgspec.msgpack.Ext(1, b"\xff")}),
     "deep": b"\x81\xa1a" + b"\x91" * 5_000 + b"\x90",
     "no UTF-8": b"\x81\xa1a\xa1\xff",
 }
@@ -343,12 +345,17 @@ TOO_MANY = MAX_VALUES + 1
         ["é" * 40] * TOO_MANY,
         {f"{n}": n for n in range(MAX_VALUES // 2 + 1)},
         [b"bytes"] * TOO_MANY,
+        [
+            msgspec.msgpack.Ext(1, b"x" * 70_000),
+            *[msgspec.msgpack.Ext(1, b"x" * size) for size in (0, 1, 2, 3, 4, 8, 16, 300)] * (MAX_VALUES // 8),
+        ],
         ["y" * 70_000, *[1.5, "x" * 300, -1, 2**40] * (MAX_VALUES // 4)],
     ],
 )
 def test_a_message_of_too_many_values_is_corrupt_before_they_are_made(value: Any, monkeypatch: Any) -> None:
     """No message that turnlog stores has this many values.  Their creation would block the event loop."""
-    monkeypatch.setattr(json_value, "_decode", None)
+    for name in ("_decode_common", "_decode_any", "_decode_raw"):
+        monkeypatch.setattr(json_value, name, None)
     record = stored(envelope(pack([{"x": pack({"content": value})}])))
     for use in (lambda: record.messages[0].content, record.messages[0].to_dict, record.canonical):
         with pytest.raises(CorruptRecord, match=f"more than {MAX_VALUES} values"):
@@ -508,3 +515,25 @@ def test_what_is_written_can_be_read_by_hand() -> None:
     whole, parts = sealed()
     found = by_hand(whole.payload)
     assert [one[:4] for one in found] == [[part.id, part.part, part.open, part.time] for part in parts]
+
+
+@pytest.mark.parametrize(
+    ("value", "encoded"),
+    [
+        ({"a": "x\ud800"}, pack({"a": msgspec.msgpack.Ext(1, b"x\xed\xa0\x80")})),
+        ({"a": 2**64}, pack({"a": msgspec.msgpack.Ext(2, b"\x01" + bytes(8))})),
+        ({"a": -(2**63) - 1}, pack({"a": msgspec.msgpack.Ext(2, b"\xff\x7f" + b"\xff" * 7)})),
+        ({"a": float("-inf")}, b"\x81\xa1a\xcb\xff\xf0" + bytes(6)),
+        ({"a": b"\xff"}, b"\x81\xa1a\xc4\x01\xff"),
+        ({"\ud800": 1}, b"\x81\xc4\x03\xed\xa0\x80\x01"),
+    ],
+)
+def test_values_that_messagepack_lacks_are_encoded_as_specified(value: dict[str, Any], encoded: bytes) -> None:
+    assert Record.of((Message.from_dict(value),), id="t", time=0.0).payload[12:] == pack([{"x": encoded}])
+    assert stored(envelope(pack([{"x": encoded}]))).messages[0].to_dict() == value
+
+
+def test_the_examples_of_the_json_form() -> None:
+    values: list[Any] = [b"\xff", float("nan"), 2**64, "\ud800", {"$turnlog": None}]
+    forms = re.findall(r"\| `(\{\"\$turnlog\": \"[^`]*)` \|", PAGE.read_text(encoding="utf-8"))
+    assert [json.loads(form) for form in forms] == [to_json(value) for value in values]

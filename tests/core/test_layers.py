@@ -41,7 +41,7 @@ from turnlog import (
 from turnlog.errors import Closed
 from turnlog.layers import POSITIONS, Position, stack_of
 from turnlog.payload import codec_of, plain_body, wrap
-from turnlog.values import JSON, Value
+from turnlog.values import JSON
 from turnlog_memory import MemoryBackend
 
 KEY = Key("default", "s")
@@ -160,8 +160,8 @@ class Redaction(MessageLayer):
     def write_message(self, message: Message) -> Message:
         return Message.from_dict(cast("dict[str, JSON]", redacted(message.to_dict())))
 
-    def write_metadata(self, metadata: Mapping[str, Value]) -> Mapping[str, Value]:
-        return {name: redacted(cast("JSON", value)) for name, value in metadata.items()}
+    def write_metadata(self, metadata: Mapping[str, JSON]) -> Mapping[str, JSON]:
+        return {name: redacted(value) for name, value in metadata.items()}
 
 
 CALL: dict[str, Any] = {

@@ -200,7 +200,6 @@ class KeepsNone(MemoryBackend):
 @fails(
     Describing,
     "compare_and_set",
-    "layers_may_put_bytes",
     "metadata_comes_back_as_it_was_set",
     "names_are_merged_one_by_one",
 )
@@ -262,7 +261,6 @@ class MetadataUnlimited(MemoryBackend):
     Describing,
     "a_session_without_turns",
     "compare_and_set",
-    "layers_may_put_bytes",
     "names_are_merged_one_by_one",
     "too_much_metadata",
 )

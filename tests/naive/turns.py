@@ -17,6 +17,7 @@ from turnlog.testing._retaining import Retaining
 from turnlog.testing._rounds import Rounds
 from turnlog.testing._since import Since
 from turnlog.testing._undoing import Undoing
+from turnlog.testing._values import Values
 from turnlog.testing._writing import Writing
 from turnlog_memory import MemoryBackend
 
@@ -36,6 +37,24 @@ class PartByPart(MemoryBackend):
         for number, part in enumerate(asked):
             receipt = await super().commit(key, Change(id=f"{number}{change.id}"[:255], **part))
         return receipt
+
+
+@fails(Values, "every_value_of_json_in_messages", "every_value_of_json_in_metadata")
+class AsText(MemoryBackend):
+    """Stores messages and metadata as JSON, with text in place of the values that JSON lacks."""
+
+    async def commit(self, key: Key, change: Change) -> Receipt:
+        append = tuple([record.mapped(_as_json) for record in change.append])
+        metadata = None if change.metadata is None else {n: _in_json(v) for n, v in change.metadata.items()}
+        return await super().commit(key, replace(change.rewrite(append=append), metadata=metadata))
+
+
+def _as_json(message: Message) -> Message:
+    return Message.from_dict(_in_json(message.to_dict()))
+
+
+def _in_json(value: object) -> Any:
+    return json.loads(json.dumps(value, default=str))
 
 
 @fails(Writing, "a_tool_call_stays_with_its_result", "messages_come_back_as_they_were_sent")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from turnlog import Message, Pipeline, Reply, Store, TokenCount, Usage, Window, assistant, user
+from turnlog.pipeline.tokens import estimate
 from turnlog_memory import MemoryBackend
 
 
@@ -91,3 +92,8 @@ async def test_a_turn_of_another_session_may_have_the_same_id() -> None:
     pipeline = Pipeline(store, model, window=Window(tokens=500, least=1))
     assert (await pipeline.execute("short", "user", "?")).response.text == "17"
     assert (await pipeline.execute("long", "user", "?")).response.text == "5"
+
+
+def test_every_value_is_counted() -> None:
+    odd = Message.from_dict({"role": "user", "content": "\ud800" * 40, "n": 2**70, "b": b"\xff", "x": float("nan")})
+    assert estimate([odd]).tokens > estimate([user("?" * 40)]).tokens

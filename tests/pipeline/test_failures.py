@@ -18,12 +18,14 @@ from turnlog import (
     Receipt,
     Session,
     Store,
+    TooLarge,
     Unavailable,
     Window,
     assistant,
     system,
     user,
 )
+from turnlog.limits import MAX_METADATA_BYTES, MAX_PAYLOAD_BYTES
 from turnlog_memory import MemoryBackend
 
 
@@ -162,3 +164,57 @@ def test_an_async_load_history_is_refused(store: Store) -> None:
 
     with pytest.raises(InvalidInput, match="load_history must be a function of a message, not an async one"):
         Pipeline(store, count, load_history=never_asked)  # type: ignore[arg-type]
+
+
+async def test_a_question_or_metadata_that_are_too_large_are_refused_before_the_model_is_called(store: Store) -> None:
+    async def model(messages: list[Message]) -> Message:
+        pytest.fail("the model was called")
+
+    pipeline = Pipeline(store, model)
+    with pytest.raises(TooLarge, match="16777216"):
+        await pipeline.execute("alice", "user", "x" * MAX_PAYLOAD_BYTES)
+    await store.append("alice", [user("a")], metadata={"a": "x" * (MAX_METADATA_BYTES - 100)})
+    for metadata in ({"b": "x" * MAX_METADATA_BYTES}, {"b": "x" * 100}):
+        with pytest.raises(TooLarge, match="metadata"):
+            await pipeline.execute("alice", "user", "b", metadata=metadata)
+    assert len(await store.load("alice")) == 1
+
+
+@pytest.mark.parametrize("kind", ["whole", "streamed"])
+async def test_the_error_of_an_answer_that_cannot_be_stored_has_the_question_and_the_answer(
+    store: Store, kind: str
+) -> None:
+    answer = {"role": "assistant", "content": [{"type": "set", "items": {1}}]}
+
+    async def whole(messages: list[Message]) -> Any:
+        return answer
+
+    async def streamed(messages: list[Message]) -> Any:
+        yield answer
+
+    with pytest.raises(InvalidInput, match="set") as caught:
+        await Pipeline(store, {"whole": whole, "streamed": streamed}[kind]).execute("alice", "user", "a")
+    assert (caught.value.question, caught.value.answer) == (user("a"), answer)
+
+
+async def test_the_error_of_a_round_that_is_too_large_has_the_question_and_the_answer(store: Store) -> None:
+    call = assistant(tool_calls=[{"id": "c", "function": {"name": "many", "arguments": "{}"}}])
+
+    async def model(messages: list[Message], **options: Any) -> Message:
+        return call
+
+    def many() -> str:
+        return "x" * MAX_PAYLOAD_BYTES
+
+    with pytest.raises(TooLarge) as caught:
+        await Pipeline(store, model, tools=[many]).execute("alice", "user", "a")
+    assert (caught.value.question, caught.value.answer) == (user("a"), call)
+
+
+async def test_the_error_of_an_answer_that_is_too_large_has_the_question_and_the_answer(store: Store) -> None:
+    async def model(messages: list[Message]) -> Message:
+        return assistant("x" * MAX_PAYLOAD_BYTES)
+
+    result = await Pipeline(store, model).execute("alice", "user", "a")
+    assert isinstance(result.error, TooLarge)
+    assert (result.error.question, result.error.answer) == (user("a"), result.response)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 
 from moving import BACKENDS, STEPS, Step, described, filled, happen
-from turnlog import Change, Key, Record, Session, Store, Version, listing, user
+from turnlog import Key, Record, Session, Store, Version, listing, user
 from turnlog.errors import Conflict, CorruptRecord, InvalidInput, SessionNotFound
 from turnlog.testing import Clock
 from turnlog_memory import MemoryBackend
@@ -337,16 +337,18 @@ async def test_a_session_that_changes_or_goes_while_others_are_exported(monkeypa
     assert await described(target) == await described(store)
 
 
-async def test_metadata_that_hold_bytes_stand_apart() -> None:
+async def test_values_that_json_lacks_have_their_json_form() -> None:
     store = Store(MemoryBackend())
-    metadata: dict[str, Any] = {"a": 1, "b": b"\xff", "c": [{"d": b""}], "e": ["x"]}
-    await store.backend.commit(Key("default", "s"), Change(metadata=metadata))
-    line = parsed(await exported(store))[1]
-    assert line["metadata"] == {"a": 1, "e": ["x"]}
-    assert [*line["binary"]] == ["b", "c"]
+    values: dict[str, Any] = {"a": 1, "b": b"\xff", "c": [{"d": 2**64}], "e": float("inf"), "f": {"$turnlog": "\udfff"}}
+    await store.append("s", [values, {}, {"\ud800": -(2**90)}], metadata=values)
+    _, session, one, _ = parsed(await exported(store))
+    assert session["metadata"] == one["messages"][0]
+    assert session["metadata"]["a"] == 1
+    assert session["metadata"]["b"] == {"$turnlog": "xAH/"}
     await imported(target := Store(MemoryBackend()), await exported(store))
-    assert dict((await target.info("s")).metadata) == metadata
-    bad = (await exported(store)).replace(line["binary"]["b"].encode(), b"wQ==")  # 0xc1 is not MessagePack
+    assert dict((await target.info("s")).metadata) == values
+    assert [one.to_dict() for one in await target.load("s")] == [values, {}, {"\ud800": -(2**90)}]
+    bad = (await exported(store)).replace(b"xAH/", b"wQ==", 1)  # 0xc1 is not MessagePack
     assert (await imported(Store(MemoryBackend()), bad)).failed == 1
 
 

@@ -344,7 +344,11 @@ async def test_a_bad_line_loses_its_session_alone(store: Store) -> None:
         (b"oops\n", "not a line of an export"),
         (b'{"kind": "strange"}\n', "not a line of an export"),
         (json.dumps({**one, "messages": [{"role": "user", "content": "\ud800"}]}).encode(), "not a line of an export"),
-        (json.dumps({**one, "messages": [{}]}).encode(), "messages[0]: a message must not be empty"),
+        (
+            lines[7].replace(b'"messages":[', b'"messages":[{"a":' + b"[" * 900 + b"]" * 900 + b"},"),
+            "deeper than 100 levels",
+        ),
+        (json.dumps({**one, "messages": [{"$turnlog": 1}]}).encode(), "messages[0]: an object with the name $turnlog"),
         (json.dumps({**one, "id": ""}).encode(), "turn id is empty"),
         (json.dumps({**one, "turn": "1"}).encode(), "not a line of an export"),
         (b"[" * 100_000, "not a line of an export"),

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
-import msgspec
-
+from ..values.json_form import json_text
 from ..values.json_value import JSON
 from ..values.message import Message
 
@@ -79,7 +78,7 @@ def content_of(message: Message) -> Content:
             texts += [held] if isinstance(held, str) else map(_text_of, held)
     rest: dict[str, JSON] = {name: value for name, value in data.items() if value is not None}
     if rest:
-        texts.append(_json(rest))
+        texts.append(json_text(rest))
     return Content(texts, reader.attachments)
 
 
@@ -136,8 +135,4 @@ def _text_of(part: JSON) -> str:
             text = part.get(name)
             if isinstance(text, str):
                 return text
-    return _json(part)
-
-
-def _json(value: JSON) -> str:
-    return msgspec.json.encode(value).decode()
+    return json_text(part)

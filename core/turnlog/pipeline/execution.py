@@ -22,11 +22,13 @@ from ..errors import (
 )
 from ..event_loop import check_event_loop
 from ..rules.dialects import outline_of
-from ..rules.header import is_met
+from ..rules.header import SURE_TO_FIT, is_met
 from ..store import Store
 from ..values.change import ABSENT, Expect, Receipt
 from ..values.json_value import JSON
 from ..values.message import Message, assistant
+from ..values.metadata import Metadata
+from ..values.record import Record
 from ..values.version import Version
 from .context import UNREADABLE, Context, History, warn
 from .finish import finish
@@ -157,7 +159,8 @@ class Execution:
         self._store = setup.store if owner is None else setup.store.for_owner(owner)
         self._session_id = session_id
         self._message = message
-        self._turn = setup.store.write_turn(session_id, turn_id=turn_id, owner=owner, metadata=metadata)
+        self._metadata = None if metadata is None else Metadata.of(metadata)
+        self._turn = setup.store.write_turn(session_id, turn_id=turn_id, owner=owner, metadata=self._metadata)
         self._turn.begin()
         self._may_be_stored = turn_id is not None
         self._options = {**options, "tools": [*setup.tools.values()]} if setup.tools else options
@@ -216,6 +219,8 @@ class Execution:
         self.history = await self._setup.context.read(
             self._store, self._session_id, self._message, own_turn=turn.turn_id if turn.rounds else None
         )
+        if not turn.rounds:
+            self._check_size(self.history)
         self._expect = self._condition(self.history)
         messages = [*self.history.messages, *(self._stored() if turn.rounds else (self._message,))]
         while True:
@@ -230,6 +235,8 @@ class Execution:
                                 yield piece
                 said = await self._round(messages, reply)
             except BaseException as error:
+                if isinstance(error, InvalidInput) and error.answer is not None:
+                    error.question = self._message
                 await self._keep(error)
                 raise
             self._said = []
@@ -238,8 +245,24 @@ class Execution:
             if done:
                 self.result = await self._whole(self._stored_as(messages, said[0], new))
                 return
-            await self._whole(self._add(new))
+            try:
+                await self._whole(self._add(new))
+            except TooLarge as error:
+                error.question, error.answer = self._message, said[0]
+                raise
             messages = [*messages, *said]
+
+    def _check_size(self, history: History) -> None:
+        """Refuse a question or metadata that cannot be stored, before the model is called.
+
+        Raises:
+            TooLarge: The question is larger than a record, or the session would have too much metadata.
+        """
+        question = Record.of((self._message,), id=self._turn.turn_id, time=0.0)
+        if question.size > SURE_TO_FIT:
+            _ = question.payload  # encodes it, which raises TooLarge over the limit
+        if self._metadata is not None and history.session is not None:
+            history.session.info.metadata.merge(self._metadata)
 
     async def _whole(self, write: Coroutine[Any, Any, _T]) -> _T:
         """Write a round.
@@ -327,6 +350,8 @@ class Execution:
             receipt = await self._add(said, last=True)
         except (AccessError, Unavailable, OutcomeUnknown, TooLarge) as error:
             self._setup.counts["failed_saves"] += 1
+            if isinstance(error, TooLarge):
+                error.question, error.answer = self._message, answer
             warn("the answer in session %r could not be stored: %s", self._session_id, error)
 
             if self._lease is not None:

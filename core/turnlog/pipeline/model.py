@@ -126,7 +126,11 @@ def _answered(answer: MessageLike) -> Message:
             f"the model's answer must be a Message such as assistant(text), or a dictionary, not {shown(answer)}; a "
             "generator may also yield text"
         )
-    message = as_message(answer, "the model's answer")
+    try:
+        message = as_message(answer, "the model's answer")
+    except InvalidInput as error:
+        error.answer = answer
+        raise
     if message.role == "user":
         raise InvalidInput(f"the model's answer must not be a message of the user: {shown(message.to_dict())}")
     return message

@@ -186,7 +186,10 @@ class Pipeline:
             SessionNotFound: The session belongs to another owner.
             IdReused: The turn id was used for another message.
             ModelError: The model's answer cannot be used.
-            InvalidInput: The message or the model's answer is not a valid message.
+            InvalidInput: The message or the model's answer is not a valid message.  If it is the answer, the error has
+                both, as `question` and `answer`.
+            TooLarge: The message or the metadata are too large; the model was not called.  Or a round with tool calls
+                is too large; the error has `question` and `answer`.
         """
         message, options = _message(role, content), self._options(options)
         found = -1  # the number of stored rounds that the last refused execution had found

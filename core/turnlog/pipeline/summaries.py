@@ -10,12 +10,14 @@ import msgspec
 
 from ..errors import Conflict, InvalidInput, ModelError, SessionNotFound
 from ..store import Store
+from ..values.json_form import json_text
 from ..values.json_value import JSON, check_number
 from ..values.message import Message, system, user
 from ..values.session import SessionInfo
 from ..values.turn import Turn
 from ..values.version import Version
 from .model import Model, Reply, ask
+from .surrogates import paired
 
 _NAME: Final = "turnlog.summary"
 """The name of the summary in a session's metadata."""
@@ -162,7 +164,7 @@ async def _between(store: Store, session_id: str, first: int, until: int) -> Seq
 async def _written(summaries: Summaries, before: Summary | None, turns: Sequence[Turn]) -> str:
     lines = [] if before is None else [f"Earlier summary: {before.text}"]
     lines += [_line(message) for turn in turns for message in turn.messages]
-    request = [system(summaries.prompt), user("\n".join(lines))]
+    request = [system(summaries.prompt), user(paired("\n".join(lines)))]
     async with aclosing(ask(summaries.model, request, {}, streamed=False)) as pieces:
         async for piece in pieces:
             if isinstance(piece, Reply):
@@ -175,7 +177,7 @@ async def _written(summaries: Summaries, before: Summary | None, turns: Sequence
 def _line(message: Message) -> str:
     if message.role is not None and message.text:
         return f"{message.role}: {message.text}"
-    return msgspec.json.encode(message.to_dict()).decode()
+    return json_text(message.to_dict())
 
 
 async def _stored(store: Store, info: SessionInfo, before: Summary | None, summary: Summary) -> bool:

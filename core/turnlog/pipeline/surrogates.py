@@ -1,4 +1,4 @@
-"""Text without lone surrogates, which a store accepts."""
+"""Text without lone surrogates, which every model and token counter accepts."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple, Protocol
 
 from ..values.message import Message
 from .content import content_of
+from .surrogates import paired
 
 _BYTES_PER_TOKEN: Final = 4
 """English text has about four characters per token (help.openai.com, "What are tokens and how to count them?").
@@ -71,7 +72,7 @@ def count_texts(messages: Sequence[Message], tokens: Callable[[str], int]) -> To
             count += tokens(message.text)
             continue
         texts, attachments = content_of(message)
-        count += sum(map(tokens, texts)) + _PER_ATTACHMENT * attachments
+        count += sum([tokens(paired(text)) for text in texts]) + _PER_ATTACHMENT * attachments
     return TokenCount(count, exact=False)
 
 

@@ -289,7 +289,7 @@ def _may_be_text(output: object) -> bool:
 
 
 def _shorter(content: object, instead: object) -> object:
-    return instead if len(encode(content)) > len(encode(instead)) else content
+    return instead if len(encode(content, "content")) > len(encode(instead, "text")) else content
 
 
 def _speaker(data: _Data, parts: list[dict[str, Any]]) -> Speaker | None:

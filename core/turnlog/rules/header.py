@@ -389,7 +389,7 @@ class Header(msgspec.Struct, frozen=True, gc=False):
         """Return the header with the change's metadata, owner and time to live.
 
         Raises:
-            TooLarge: The metadata would be larger than 64 KiB.
+            TooLarge: The metadata would be larger than 1 MiB.
         """
         owner, ttl = change.owner, change.ttl
         version, metadata, total = self.version, self.metadata, self.metadata_sum

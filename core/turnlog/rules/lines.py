@@ -11,14 +11,16 @@ comma that precedes this member.  The CRC-32 starts with the key, except in the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 from zlib import crc32
 
 import msgspec
 
 from ..errors import CorruptRecord, FormatTooNew
+from ..values.json_form import from_json, to_json
+from ..values.json_value import JSON
 from ..values.key import Key, start_of
-from ..values.message import Message
+from ..values.message import Message, as_message, to_dicts
 from ..values.metadata import Metadata
 from ..values.record import HEAD_FIELDS, Record
 from ..values.stored import UNREADABLE, Count, Finite, Several
@@ -108,7 +110,7 @@ def record(key: Key, record: Record) -> bytes:
     """Return the line of a record."""
     head: dict[str, Any] = {name: getattr(record, name) for name in HEAD_FIELDS}
     if record.decoded and record.rounds == 1:
-        head["messages"] = [message.to_dict() for message in record.messages]
+        head["messages"] = [to_json(data) for data in to_dicts(record.messages)]
     else:
         head["payload"] = record.payload
     return _encode(_Line(**head, size=record.size), start_of(key))
@@ -175,11 +177,17 @@ def _records(header: Header, lines: Sequence[bytes], start: int) -> list[Record]
     return records
 
 
+def _message(form: dict[str, Any]) -> Message:
+    return as_message(cast("dict[str, JSON]", from_json(form)), "a message")
+
+
 def _record(text: bytes, key: Key, turn: int | None, start: int) -> Record:
     try:
         _check(text, start)
         line = _decode_line(text)
-        messages = None if line.messages is None else tuple(Message.from_dict(data) for data in line.messages)
+        messages = None
+        if line.messages is not None:
+            messages = tuple(map(_message, line.messages))
         if messages is not None and (line.rounds, line.count) != (1, len(messages)):
             raise ValueError(f"it holds {len(messages)} messages, its head states {line.count}")
         head = {name: getattr(line, name) for name in HEAD_FIELDS}

@@ -555,7 +555,7 @@ class Store(Wrapper[AsyncStore]):
             Conflict: The session does not meet `expect`.
             SessionNotFound: The session does not exist and `expect` is `PRESENT`, or has another owner than the view.
             InvalidInput: No argument is given, or a value is not JSON.
-            TooLarge: The metadata would exceed 64 KiB.
+            TooLarge: The metadata would exceed 1 MiB.
         """
         return call(self.wrapped.merge_metadata, session_id, metadata, owner=owner, ttl=ttl, expect=expect)
 

@@ -33,17 +33,13 @@ def _cycle() -> dict[str, Any]:
 
 _BAD: list[Any] = [
     {"role": "user", "content": {1, 2}},
-    {"role": "user", "content": b"bytes"},
+    {"role": "user", "content": bytearray(b"bytes")},
     {"role": "user", "content": object()},
     {"role": "user", "content": [("tuple",)]},
-    {"role": "user", "content": [float("nan")]},
-    {"role": "user", "content": [float("inf")]},
-    {"role": "user", "content": [2**64]},
-    {"role": "user", "content": [10**5000]},
-    {"role": "user", "content": "lone \ud800"},
+    {"role": "user", "content": [10**limits.MAX_DIGITS]},
     {"role": "user", "content": [{1: "x"}]},
-    {"role": "user", "\ud800": "x"},
-    {},
+    {"role": "user", "content": [{True: "x", None: "y"}]},
+    {"role": "user", 7: "x"},
     "a string",
     None,
     7,
@@ -55,7 +51,7 @@ _BAD: list[Any] = [
 
 class Limits(ContractBase):
     async def test_invalid_messages(self, store: Store) -> None:
-        """`append` and `save` raise `InvalidInput` for values that are not JSON, and name their place."""
+        """`append` and `save` raise `InvalidInput` for values of other types than `json` has, and name their place."""
         await store.append(ID, say("a"))
         before = await picture(store)
         layer = Watched(store.backend)
@@ -105,7 +101,7 @@ class Limits(ContractBase):
             *({"turn_id": "t", "open": bad} for bad in (1, "yes", None)),
             *({"expect": bad} for bad in ("1", 1, object(), ANY)),
             *({"owner": bad} for bad in (" ", "x" * 256, 7, "a\nb")),
-            *({"metadata": bad} for bad in ("x", [1], {1: 2}, {"x": b"bytes"}, {"x": float("nan")})),
+            *({"metadata": bad} for bad in ("x", [1], {1: 2}, {"x": (1,)}, {"\ud800": 1}, {"": 1})),
         ]
         layer = Watched(store.backend)
         watched = Store(layer)

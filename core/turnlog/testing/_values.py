@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from math import isnan
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from ..store import Store
 from ..values.change import Change
 from ..values.json_value import JSON
+from ..values.record import Record
 from ._base import ContractBase
 from ._material import ID, key, record, say, texts
 
@@ -28,7 +30,82 @@ def _call() -> dict[str, Any]:
     }
 
 
+_VALUES: dict[str, Any] = {
+    "null": None,
+    "numbers": [0, -1, 2**63, -(2**63), 2**64 - 1, 2**64, -(2**63) - 1, 10**100, -(10**100), 0.1, -0.0, 1e308],
+    "infinities": [float("inf"), {"least": float("-inf")}],
+    "texts": ["", "\0", "\u20ac", "\U0001f600", "\ud800", "a\udfff", ["\ud83d", "\ude00"]],
+    "bytes": [b"", bytes(range(256))],
+    "empty": [{}, [], {"": {}}],
+    "names": {"": 1, "\ud800": {"\udfff": 2}, "$turnlog": 3, "\0": 4},
+    "reserved": [{"$turnlog": "xAA="}, {"$turnlog": {"$turnlog": None}}],
+    "nested": [[[[[[[[[[b"deep", 2**70]]]]]]]]]],
+}
+"""Values of Python's `json` module, and bytes."""
+
+
+class _Text(str):
+    """A string of a subclass, as of an enum."""
+
+    __slots__ = ()
+
+
+class _Number(int):
+    """An integer of a subclass."""
+
+
 class Values(ContractBase):
+    async def test_every_value_of_json_in_messages(self, store: Store) -> None:
+        """Messages hold every value of `json`, and bytes, and come back equal; a repeated append stores them once."""
+        messages: list[dict[str, Any]] = [
+            {"role": "user", "content": "lone \ud800"},
+            {"role": "\udfff", "content": b"bytes"},
+            {},
+            {"role": "assistant", "content": None, **_VALUES},
+            {"type": "item", "\ud800": 2**64, "not a number": float("nan")},
+        ]
+        for _ in range(2):
+            await store.append(ID, messages, turn_id="t")
+        await store.append(ID, say("b"))
+        found = [message.to_dict() for message in await store.load(ID)]
+        assert found[:4] == messages[:4]
+        lost = found[4].pop("not a number")
+        assert type(lost) is float
+        assert isnan(lost)
+        assert found[4] == {"type": "item", "\ud800": 2**64}
+        assert len(found) == 6
+        session = await store.backend.read(key(store))
+        await store.backend.seal(key(store), Record.seal(session.records))
+        assert [message.to_dict() for message in await store.load(ID)][:4] == messages[:4]
+        await store.fork(ID, "bob")
+        assert [message.to_dict() for message in await store.load("bob")][:4] == messages[:4]
+
+    async def test_every_value_of_json_in_metadata(self, store: Store) -> None:
+        """Metadata hold every value of `json`, and bytes, and come back equal; None removes a name."""
+        await store.append(ID, say("a"), metadata=_VALUES)
+        kept = {name: value for name, value in _VALUES.items() if value is not None}
+        await store.merge_metadata(ID, {"more": "\udfff"})
+        assert dict((await store.info(ID)).metadata) == {**kept, "more": "\udfff"}
+
+    async def test_dictionaries_of_a_session(self, store: Store) -> None:
+        """`Session.to_dicts` returns the dictionary of each message; a caller may change it."""
+        await store.append(ID, [_call(), {"role": "user", "content": "a"}, {}, {"content": b"bytes"}, {"role": "tool"}])
+        for _ in range(2):
+            session = await store.session(ID)
+            found = session.to_dicts()
+            assert found == [_CALL, {"role": "user", "content": "a"}, {}, {"content": b"bytes"}, {"role": "tool"}]
+            assert found == [message.to_dict() for message in session.messages]
+            assert [list(one) for one in found[:2]] == [["role", "content", "tool_calls"], ["role", "content"]]
+            found[0]["content"].clear()  # type: ignore[union-attr]
+            found[1]["role"] = "system"
+
+    async def test_values_of_subclasses(self, store: Store) -> None:
+        """A `str` or an `int` of a subclass, such as an enum, is stored as its value."""
+        await store.append(ID, [{"role": _Text("user"), "n": _Number(2**70), "m": [_Number(1)]}])
+        (message,) = await store.load(ID)
+        assert message.to_dict() == {"role": "user", "n": 2**70, "m": [1]}
+        assert type(message.role) is str
+
     async def test_loaded_messages_are_the_callers_own(self, store: Store) -> None:
         """A caller may change loaded messages; no other caller sees it."""
         await store.append(ID, [_call()])

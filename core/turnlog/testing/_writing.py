@@ -164,11 +164,11 @@ class Writing(ContractBase):
 
     async def test_all_of_a_change_or_nothing(self, store: Store) -> None:
         """`commit` applies the whole change or nothing."""
-        await store.append(ID, say("a"), metadata={"big": "x" * 40_000})
+        await store.append(ID, say("a"), metadata={"big": "x" * 600_000})
         before = await picture(store)
         with pytest.raises(TooLarge):
             await store.backend.commit(
-                key(store), Change(keep=0, append=(record("b"),), metadata={"more": "x" * 40_000})
+                key(store), Change(keep=0, append=(record("b"),), metadata={"more": "x" * 600_000})
             )
         assert await picture(store) == before
         with pytest.raises(Conflict):

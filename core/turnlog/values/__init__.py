@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from .change import ABSENT, ANY, PRESENT, Change, Expect, Receipt, check_expect, copy_digest
 from .ids import encode_id, new_id, new_session_id
+from .json_form import from_json, json_text, to_json
 from .json_value import JSON
 from .key import Key
 from .message import Message, MessageLike, as_message, assistant, system, tool, user
-from .metadata import Metadata, Value
+from .metadata import Metadata
 from .record import Record
 from .session import Erased, Page, Query, Session, SessionInfo, check_listing, check_read, decoded
 from .times import Times
@@ -41,7 +42,6 @@ __all__ = [
     "Times",
     "Totals",
     "Turn",
-    "Value",
     "Version",
     "as_message",
     "assistant",
@@ -51,9 +51,12 @@ __all__ = [
     "copy_digest",
     "decoded",
     "encode_id",
+    "from_json",
+    "json_text",
     "new_id",
     "new_session_id",
     "system",
+    "to_json",
     "tool",
     "user",
 ]

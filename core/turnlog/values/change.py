@@ -12,9 +12,9 @@ import msgspec
 from ..errors import InvalidInput, TooLarge
 from ..limits import MAX_MESSAGES, MAX_TTL, MIN_TTL
 from .ids import check_id, new_id
-from .json_value import canonical, check_number, shown
+from .json_value import JSON, canonical, check_number, shown
 from .key import Key
-from .metadata import Metadata, Value
+from .metadata import Metadata
 from .record import Record
 from .session import SessionInfo
 from .times import Times
@@ -94,7 +94,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, repr
     keep: int | None = None
     retain: int | None = None
     max_bytes: int | None = None
-    metadata: Mapping[str, Value] | None = None
+    metadata: Mapping[str, JSON] | None = None
     owner: str | None = None
     ttl: float | None = None
     expect: Expect = None
@@ -174,7 +174,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, repr
         *,
         append: tuple[Record, ...] | None = None,
         keep: int | None = None,
-        metadata: Mapping[str, Value] | None = None,
+        metadata: Mapping[str, JSON] | None = None,
         expect: Expect = None,
         restored: int = 0,
     ) -> Change:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from sys import getsizeof
-from typing import cast
 
 import msgspec
 
 from ..errors import CorruptRecord, InvalidInput, TooLarge
 from ..limits import MAX_VALUES
-from .json_value import JSON, check, check_mapping, check_text, count, decode, encode, kind_of, recoded
+from .json_value import JSON, check_mapping, count, decode, decode_object, encode, kind_of, recoded, text_of
 from .stored import UNREADABLE
 
 
@@ -21,7 +20,8 @@ class Message(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults
     round-trip: `Message.from_dict(d).to_dict() == d`, with or without a role, unknown keys included.
 
     A message is immutable.  It keeps a role and a content that are strings as they are, and all other entries encoded.
-    Each access decodes an entry again, so callers never share a list of tool calls.  The fields with an underscore are
+    A string with lone surrogates is encoded.  Each access decodes an entry again, so callers never share a list of tool
+    calls.  The fields with an underscore are
     the wire format (`docs/reference/format.md`); the constructor does not check them.
     """
 
@@ -34,59 +34,43 @@ class Message(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults
         """Return the message for a provider's dictionary.
 
         Args:
-            data: JSON: strings, finite numbers within 64 bits, booleans, None, lists and dictionaries with string keys.
+            data: Values of `json`: strings, numbers, booleans, None, lists and dictionaries with string keys; or bytes.
+                Values of subclasses, such as enums, become values of their base class.
 
         Raises:
-            InvalidInput: `data` is empty, or contains a value that is not JSON; the error names the place.
-            TooLarge: `data` is nested more than 100 levels deep, or contains more than 100,000 values.
+            InvalidInput: `data` contains a value of another type; the error names the place.
+            TooLarge: `data` is nested more than 100 levels deep, or contains more than 100,000 values, or an integer
+                of more than 4,300 digits.
         """
         if type(data) is not dict:
             check_mapping(data, "a message")
         rest = dict(data)
         role, content = rest.get("role"), rest.get("content")
-        if type(role) is str:
-            if not role.isascii():
-                check_text(role, "message.role")
+        if type(role) is not str or not role.isascii():
+            role = text_of(role)
+        if role is not None:
             del rest["role"]
-        else:
-            role = None
-        if type(content) is str:
-            if not content.isascii():
-                check_text(content, "message.content")
+        if type(content) is not str or not content.isascii():
+            content = text_of(content)
+        if content is not None:
             del rest["content"]
-        else:
-            content = None
-        if not rest:
-            if role is None and content is None:
-                raise InvalidInput("a message must not be empty: give it a role and content")
-            return cls(_role=role, _content=content)
-        check(rest, "message")
-        return cls(_role=role, _content=content, _rest=encode(rest))
+        return cls(_role=role, _content=content, _rest=encode(rest, "message") if rest else None)
 
     def to_dict(self) -> dict[str, JSON]:
         """Return a new dictionary, equal to the dictionary from which the message was made."""
+        if self._rest is not None:
+            return to_dicts((self,))[0]
         data: dict[str, JSON] = {}
         if self._role is not None:
             data["role"] = self._role
         if self._content is not None:
             data["content"] = self._content
-        if self._rest is not None:
-            data.update(self._decoded())
         return data
-
-    def _decoded(self) -> dict[str, JSON]:
-        """Return the encoded entries, decoded and checked: the bytes may come from a damaged store."""
-        rest = decode(self._rest or b"")
-        try:
-            check(rest, "message")
-            return {**cast("dict[str, JSON]", rest)}
-        except (InvalidInput, TypeError) as error:
-            raise CorruptRecord(f"a message does not hold JSON: {error}") from None
 
     def get(self, name: str, default: JSON = None) -> JSON:
         """Return one entry of the dictionary, or the default; a list or dictionary is a new object."""
         if self._rest is not None:
-            rest = self._decoded()
+            rest = _entries(self._rest)
             if name in rest:
                 return rest[name]
         value = self._role if name == "role" else self._content if name == "content" else None
@@ -99,7 +83,7 @@ class Message(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults
 
     @property
     def role(self) -> str | None:
-        """The role; None if the provider's item has no role."""
+        """The role; None if the provider's item has no role, or if UTF-8 cannot encode it."""
         return self._role
 
     @property
@@ -178,6 +162,44 @@ def _names_in(rest: bytes) -> str:
 
 
 _decode_names = msgspec.msgpack.Decoder(dict[str, msgspec.Raw]).decode
+
+
+def to_dicts(messages: Iterable[Message]) -> list[dict[str, JSON]]:
+    """Return a new dictionary for each message, equal to the dictionary from which it was made.
+
+    Raises:
+        CorruptRecord: A message cannot be decoded.
+    """
+    found: list[dict[str, JSON]] = []
+    add = found.append
+    for message in messages:  # a call for each message would double the time
+        rest = message._rest
+        if rest is None:
+            add(message.to_dict())
+            continue
+        try:
+            data = decode_object(rest) if len(rest) <= MAX_VALUES else _entries(rest)
+        except UNREADABLE:
+            data = _entries(rest)
+        if message._content is not None:
+            data = {"content": message._content, **data}
+        if message._role is not None:
+            data = {"role": message._role, **data}
+        add(data)
+    return found
+
+
+def _entries(rest: bytes) -> dict[str, JSON]:
+    """Return the encoded entries of a message.
+
+    Raises:
+        CorruptRecord: The bytes are not an encoded dictionary.
+    """
+    data = decode(rest)
+    if type(data) is not dict:
+        raise CorruptRecord(f"a message is not an object, but of type {type(data).__name__}")
+    return data
+
 
 MessageLike = Message | Mapping[str, object]
 """A `Message`, or its dictionary: methods that take messages accept both."""

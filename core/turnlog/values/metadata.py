@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TypeAlias
 
 import msgspec
 
 from ..errors import CorruptRecord, InvalidInput, TooLarge
-from ..limits import MAX_METADATA_BYTES
-from .json_value import JSON, check, check_mapping, encode, recoded
-from .json_value import decode as _decode
+from ..limits import MAX_METADATA_BYTES, MAX_VALUES
+from .json_value import JSON, check_mapping, check_text, count, decode, encode, recoded, shown
 from .key import CHECKSUM_BYTES, Key
 from .stored import UNREADABLE
 
-Value: TypeAlias = JSON | bytes
-"""A metadata value: JSON from applications, bytes from layers."""
-
-_NIL = encode(None)
+_NIL = msgspec.msgpack.encode(None)
+_encode_encoded = msgspec.msgpack.Encoder().encode
 _decode_encoded = msgspec.msgpack.Decoder(dict[str, bytes]).decode
 
 
-class Metadata(Mapping[str, Value]):
+class Metadata(Mapping[str, JSON]):
     """An immutable mapping of names to values, merged name by name.
 
     Values are kept in MessagePack, and each access decodes a value again.  In a change, None removes a name.
@@ -36,20 +32,17 @@ class Metadata(Mapping[str, Value]):
         self.encoded = encoded
 
     @classmethod
-    def of(cls, values: Mapping[str, Value]) -> Metadata:
+    def of(cls, values: Mapping[str, JSON]) -> Metadata:
         """Return the values, checked and encoded.
 
         Raises:
-            InvalidInput: A name is not a string or is empty, or a value is neither JSON nor bytes.
-            TooLarge: The values take more than 64 KiB in total.
+            InvalidInput: A name is not a string, is empty or has lone surrogates, or a value is neither JSON nor bytes.
+            TooLarge: The values take more than 1 MiB in total, or there are more than 100,000 of them.
         """
         if type(values) is Metadata:
             return values
         check_mapping(values, "metadata")
-        check(dict(values), "metadata", binary=True)
-        if "" in values:
-            raise InvalidInput("metadata has an empty name")
-        metadata = cls({name: encode(value) for name, value in values.items()})
+        metadata = cls({_name(name): encode(value, "metadata", name) for name, value in values.items()})
         metadata._check_size()
         return metadata
 
@@ -57,7 +50,7 @@ class Metadata(Mapping[str, Value]):
         """Return these values, updated by the values of a patch.
 
         Raises:
-            TooLarge: The values take more than 64 KiB in total.
+            TooLarge: The values take more than 1 MiB in total, or there are more than 100,000 of them.
         """
         merged = Metadata({name: value for name, value in {**self.encoded, **patch.encoded}.items() if value != _NIL})
         merged._check_size()
@@ -73,7 +66,7 @@ class Metadata(Mapping[str, Value]):
         Args:
             key: The session that the metadata belong to.
         """
-        data = encode(self.encoded)
+        data = _encode_encoded(self.encoded)
         return data + key.checksum(data)
 
     @classmethod
@@ -97,21 +90,21 @@ class Metadata(Mapping[str, Value]):
             raise CorruptRecord(f"its metadata cannot be read: {error}", key=key) from None
 
     def _check_size(self) -> None:
-        size = sum(len(name) * 4 + len(value) for name, value in self.encoded.items()) if self.encoded else 0
+        size = sum([len(name) * 4 + len(value) for name, value in self.encoded.items()])
         if size > MAX_METADATA_BYTES:
-            size = sum(len(name.encode()) + len(value) for name, value in self.encoded.items())
+            size = sum([len(name.encode()) + len(value) for name, value in self.encoded.items()])
             if size > MAX_METADATA_BYTES:
                 raise TooLarge(
                     f"metadata takes {size} bytes, the limit is {MAX_METADATA_BYTES}: keep large values in turns"
                 )
+        if size > MAX_VALUES and sum([2 + count(value) for value in self.encoded.values()]) > MAX_VALUES:
+            raise TooLarge(
+                f"metadata holds more than {MAX_VALUES} values and names of values, the limit: store large data as "
+                "JSON in a string"
+            )
 
-    def __getitem__(self, name: str) -> Value:
-        value = _decode(self.encoded[name])
-        try:  # the bytes may come from a damaged store
-            check({name: value}, "metadata", binary=True)
-        except InvalidInput as error:
-            raise CorruptRecord(f"stored metadata are not JSON: {error}") from None
-        return value
+    def __getitem__(self, name: str) -> JSON:
+        return decode(self.encoded[name])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.encoded)
@@ -123,14 +116,14 @@ class Metadata(Mapping[str, Value]):
         return f"Metadata({dict(self)!r})"
 
 
-def check_json(values: Mapping[str, JSON]) -> None:
-    """Refuse metadata of an application with values that are not JSON; only layers may store bytes.
-
-    Raises:
-        InvalidInput: `values` is not a mapping, or a value is not JSON.
-    """
-    check_mapping(values, "metadata")
-    check(dict(values), "metadata")
+def _name(name: object) -> str:
+    if not isinstance(name, str):
+        raise InvalidInput(f"metadata has a name of type {type(name).__name__}: names are strings")
+    text = str.__str__(name)
+    if not text:
+        raise InvalidInput("metadata has an empty name")
+    check_text(text, f"the metadata name {shown(text)}")
+    return text
 
 
 EMPTY = Metadata({})

@@ -12,9 +12,9 @@ import msgspec
 from ..errors import CorruptRecord, InvalidInput
 from ..limits import MAX_ID_BYTES, MAX_NUMBER, MAX_PAGE, MAX_PAYLOAD_BYTES
 from .ids import check_id
-from .json_value import check_number, shown
+from .json_value import JSON, check_number, shown
 from .key import Key
-from .message import Message
+from .message import Message, to_dicts
 from .metadata import Metadata
 from .record import Record
 from .stored import UNREADABLE, Moment
@@ -131,6 +131,18 @@ class Session(msgspec.Struct, frozen=True, dict=True):
         """
         try:
             return Record.messages_of(self.records)
+        except CorruptRecord as error:
+            error.key = self.info.key
+            raise
+
+    def to_dicts(self) -> list[dict[str, JSON]]:
+        """Return the messages in `records` as new dictionaries, for a provider's client: the fastest form of all.
+
+        Raises:
+            CorruptRecord: A record cannot be read.
+        """
+        try:
+            return to_dicts(self.messages)
         except CorruptRecord as error:
             error.key = self.info.key
             raise
