@@ -495,6 +495,7 @@ AT_THE_END = """
 import atexit, threading
 
 def early():
+    waiter.join(30)  # daemon threads end with the process, before they have printed
     try:
         store.load("a")
     except turnlog.Closed as error:
@@ -525,7 +526,8 @@ def wait():
         print("a waiting call ends")
 
 begun = threading.Event()
-threading.Thread(target=wait, daemon=True).start()
+waiter = threading.Thread(target=wait, daemon=True)
+waiter.start()
 begun.wait()
 """
 

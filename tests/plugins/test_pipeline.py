@@ -301,9 +301,9 @@ async def test_metadata_that_is_no_prompt_is_none(metadata: Any) -> None:
     assert model.given == [["system:history", "user:q", "user:now"]]
 
 
-@pytest.mark.parametrize("prompt", ["", [], 5, {"text": "Be brief."}, "\ud800"])
+@pytest.mark.parametrize("prompt", ["", [], 5, {"text": "Be brief."}])
 def test_a_pipeline_with_a_prompt_that_is_none_is_refused(prompt: Any) -> None:
-    with pytest.raises(InvalidInput, match=r"system|surrogate"):
+    with pytest.raises(InvalidInput, match="system"):
         Pipeline(Store(MemoryBackend()), Recorder(), system=prompt)
 
 
@@ -367,7 +367,7 @@ async def test_a_function_without_async_is_no_model(store: Store) -> None:
 
 async def test_an_invalid_message_or_session_never_reaches_the_model() -> None:
     pipeline = Pipeline(Store(MemoryBackend()), model := Recorder())
-    for session, content in (("", "hello"), ("a\nb", "hello"), ("s", {1}), ("s", "\ud800")):
+    for session, content in (("", "hello"), ("a\nb", "hello"), ("s", {1})):
         with pytest.raises(InvalidInput):
             await pipeline.execute(session, "user", content)  # type: ignore[arg-type]
     assert model.given == []

@@ -131,6 +131,8 @@ def _answered(answer: MessageLike) -> Message:
     except InvalidInput as error:
         error.answer = answer
         raise
+    if message.role is None and message.content is None and message.is_plain:
+        raise InvalidInput("the model's answer is empty: return a message such as assistant('Hello')")
     if message.role == "user":
         raise InvalidInput(f"the model's answer must not be a message of the user: {shown(message.to_dict())}")
     return message
