@@ -79,7 +79,9 @@ async def test_several_damaged_sessions_are_one_error() -> None:
 
     store = Store(Damaged(MemoryBackend()))
     for found in (store.sessions(), store.export_owner("ann")):
-        with pytest.raises(CorruptRecord, match=r"^12 sessions cannot be read: session 's0' in 'default': .*; \.\.\.$"):
+        with pytest.raises(
+            CorruptRecord, match=r"^12 sessions cannot be read: session 's0' in namespace 'default': .*; \.\.\.$"
+        ):
             await anext(found)
 
 

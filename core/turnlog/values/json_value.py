@@ -191,7 +191,7 @@ def _wrong(item: object) -> str:
     if kind is int:
         return "is an integer beyond 64 bits: store it as a string"
     if kind is float:
-        return f"is {item}, which is not a number in JSON: store None or a string instead"
+        return f"is {item}, which JSON cannot represent: store None (null in JSON) or a string instead"
     hint = ": use a list" if kind is tuple else ": convert it to a str, number, bool, list or dict first"
     return f"is of type {kind.__name__}, which is not JSON{hint}"
 
@@ -218,7 +218,7 @@ def shown(value: object) -> str:
     return text if len(text) <= 60 else f"a {type(value).__name__}"
 
 
-def check_mapping(value: object, where: str) -> None:
+def check_mapping(value: object, where: str, example: str = '{"name": "value"}') -> None:
     """Refuse a value that is not a mapping."""
     if not isinstance(value, Mapping):
-        raise InvalidInput(f'{where} must be a dictionary such as {{"name": "value"}}, not {kind_of(value)}')
+        raise InvalidInput(f"{where} must be a dictionary such as {example}, not {kind_of(value)}")
