@@ -627,7 +627,7 @@ class Store:
 
     def _check_owner(self, owner: str | None) -> None:
         if owner is not None and self.owner not in (None, owner):
-            raise InvalidInput(f"this view is for owner {self.owner!r}, not {owner!r}: use the store, not its view")
+            raise InvalidInput(f"this view is for owner {self.owner!r}, not {owner!r}: use the original store")
 
     def _key(self, session_id: str) -> Key:
         check_event_loop()

@@ -200,7 +200,9 @@ def test_a_log_without_write_access(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     file = tmp_path / "a.db"
     for path in (file, tmp_path / "a.db-wal"):
         path.touch()
-    monkeypatch.setattr(os, "access", lambda place, mode: not place.endswith("-wal"))  # root may write to any file
+    monkeypatch.setattr(
+        os, "access", lambda place, mode, **more: not place.endswith("-wal")
+    )  # root may write to any file
     error = _SQLite(str(file), synchronous="FULL", timeout=1.0)._translated(failed(sqlite3.SQLITE_READONLY))
     assert isinstance(error, AccessError)
     assert str(error).endswith(f"to allow its owner to write to it, run: chmod u+w {file}-wal")

@@ -266,7 +266,7 @@ def _check_order(layers: Sequence[tuple[type[Layer], Source, Given]], given: Giv
     if placed != right:
         slots = iter(right)
         names = [str((layer if layer[0].position == "anywhere" else next(slots))[2].value) for layer in layers]
-        order = f"layers={','.join(names)}" if given.text else f"the order {', '.join(names)}"
+        order = f"layers={','.join(names)}" if given.text else f"them in the order {', '.join(names)}"
         raise ConfigError(f"{given.where}: the layers are in the wrong order: write {order}")
 
 
