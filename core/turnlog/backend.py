@@ -245,7 +245,7 @@ class Backend(ABC):
             Closed: The backend is closed, or needs to be opened first.
         """
         if self._closed:
-            raise Closed(f"{self.location or type(self).__name__} is not open: use async with, or await store.open()")
+            raise Closed(f"{self.location or 'the store'} is not open: use it inside its 'with' block, or after open()")
 
     @final
     async def __aenter__(self) -> Self:

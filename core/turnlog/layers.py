@@ -177,7 +177,9 @@ def find_layer(backend: Backend, kind: type[_L]) -> _L:
     for layer in stack_of(backend):
         if isinstance(layer, kind):
             return layer
-    raise InvalidInput(f"{backend!r} has no {kind.__name__}: add the layer where the store is opened")
+    raise InvalidInput(
+        f"this store has no {kind.__name__}: open the store with this layer, as in open_store(url, layers=[...])"
+    )
 
 
 def _check_position(outer: type[Layer], inner: Backend) -> None:

@@ -91,7 +91,8 @@ def wrap(raw: bytes, codec: int = PLAIN) -> bytes:
     size = len(raw)
     if size > MAX_PAYLOAD_BYTES:
         raise TooLarge(
-            f"a record takes {size} bytes encoded, the limit is {MAX_PAYLOAD_BYTES}: split the turn into rounds"
+            f"the messages of a turn take {size} bytes encoded, and the limit is {MAX_PAYLOAD_BYTES}: store large "
+            "content elsewhere, or write a turn of several messages in rounds with write_turn"
         )
     length = size.to_bytes(4)
     return b"%b%b%b%b" % (_STARTS[codec], length, crc32(raw, crc32(length)).to_bytes(4), raw)

@@ -55,7 +55,7 @@ async def _save_once(
     key, session = access.key, await access.find()
     if session is None or expect is ABSENT:
         if expect is not ANY:
-            check_absent(key, expect)
+            check_absent(key, expect, access.owner)
         return await access.commit(key, append=access.records(split_turns(wanted, begins)), expect=ABSENT)
     check_replaces(session, wanted, expect, access.as_read)
     info = session.info

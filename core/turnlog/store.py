@@ -15,8 +15,8 @@ from .backend_check import check_backend
 from .errors import InvalidInput, OutcomeUnknown
 from .event_loop import check_event_loop
 from .layers import Layer, find_layer
-from .resend import DELAYS, send_again
-from .rules.header import expiry_is_due, missing
+from .resend import DELAYS, send_again, without_change
+from .rules.header import expiry_is_due, missing, naming_owner
 from .rules.history import TurnRule, check_rule, split_turns
 from .rules.window import exact
 from .turn_writer import TurnWriter
@@ -202,16 +202,17 @@ class Store:
         """Read a session, if it belongs to the view's owner."""
         if self.owner is None:
             return self.backend.read(key, last=last, before=before, since=since, touch=touch)
-        return self._read_owned(key, last, before, since, touch=touch)
+        return self._read_owned(self.owner, key, last, before, since, touch=touch)
 
     async def _read_owned(
-        self, key: Key, last: int | None, before: int | None, since: Version | None, *, touch: bool
+        self, owner: str, key: Key, last: int | None, before: int | None, since: Version | None, *, touch: bool
     ) -> Session:
         # compare the owner before the time to live is restarted: a view must not keep another owner's session alive
-        session = await self.backend.read(key, last=last, before=before, since=since, touch=False)
+        with naming_owner(owner):
+            session = await self.backend.read(key, last=last, before=before, since=since, touch=False)
         info = session.info
-        if info.owner != self.owner:
-            raise missing(key)
+        if info.owner != owner:
+            raise missing(key, owner)
         if touch and expiry_is_due(info.ttl if info.ttl is not None else self.backend.ttl, info.expires_in):
             await self.backend.read(key, last=0)
         return session
@@ -396,7 +397,7 @@ class Store:
             Conflict: The change was not stored, and the session no longer meets the change's condition.
         """
         if getattr(error, "change", None) is None or error.key is None:
-            raise InvalidInput(f"resend takes an OutcomeUnknown with a change, not {error!r}: repeat the call instead")
+            raise without_change(error)
         if error.key.namespace != self.namespace or self.owner not in (None, error.change.for_owner):
             raise InvalidInput(f"the change belongs to another view than {self!r}: resend it with that view")
         return await send_again(self.backend, error, delays)
@@ -458,7 +459,8 @@ class Store:
         change_id = new_id() if change_id is None else check_id(change_id, "change id")
         if source == target:
             raise InvalidInput(f"session {source!r} cannot be forked onto itself: choose another target")
-        return await self.backend.copy(*keys, at=at, change_id=change_id, expect=expect, for_owner=self.owner)
+        with naming_owner(self.owner):
+            return await self.backend.copy(*keys, at=at, change_id=change_id, expect=expect, for_owner=self.owner)
 
     async def rewind(
         self, session_id: str, *, turns: int | None = None, messages: int | None = None, expect: Expect = None
@@ -624,7 +626,7 @@ class Store:
 
     def _check_owner(self, owner: str | None) -> None:
         if owner is not None and self.owner not in (None, owner):
-            raise InvalidInput(f"this view is for owner {self.owner!r}, not {owner!r}: call the method of the store")
+            raise InvalidInput(f"this view is for owner {self.owner!r}, not {owner!r}: use the original store")
 
     def _key(self, session_id: str) -> Key:
         if "trio" in modules:

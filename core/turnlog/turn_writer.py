@@ -122,11 +122,14 @@ class TurnWriter:
         """
         if not self._is_ready:
             raise InvalidInput(
-                f"turn {self.turn_id!r} has not begun: write async with store.write_turn(...) as turn, and call "
-                "turn.add in that block, which closes the turn"
+                "add was called outside the block of the turn: call it inside the 'with' block of "
+                "store.write_turn(...), whose end closes the turn"
             )
         if self.finished:
-            raise InvalidInput(f"turn {self.turn_id!r} is closed: add to it only while `finished` is False")
+            raise InvalidInput(
+                f"turn {self.turn_id!r} is closed: pass last=True only with the last messages of a turn, and write "
+                "further messages as a new turn"
+            )
         checked = as_turn(messages)
         if not checked:
             raise InvalidInput("a round needs at least one message: pass a list such as [assistant('Hello')]")

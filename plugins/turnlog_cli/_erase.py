@@ -73,8 +73,8 @@ def erase(
         InvalidInput: Both or neither of a session and an owner are given, or the user cannot be asked.
     """
     if (session_id is None) == (owner is None):
-        given = "neither was" if owner is None else "both were"
-        raise InvalidInput(f"erase needs either SESSION or --owner, and {given} given: turnlog erase SESSION")
+        given = "neither was given: name one of them" if owner is None else "both were given: leave one of them out"
+        raise InvalidInput(f"erase needs either SESSION or --owner, and {given}")
     if everywhere and owner is None:
         raise InvalidInput("--all-namespaces needs --owner: a session is in one namespace")
     check_one(namespace, everywhere=everywhere)
@@ -106,15 +106,16 @@ async def _question(what: _What, url: str | None, namespace: str | None) -> str:
                 if not (isinstance(backend, Postpones) and await backend.unswept()):
                     raise await not_found(store, what.session_id or "", str(error)) from None
                 return f"Erase all expired sessions? Session {what.session_id!r} may be one of them."
-            return f"Erase session {what.session_id!r} in {store.namespace!r}{_described(info)}?"
+            return f"Erase session {what.session_id!r} in namespace {store.namespace!r}{_described(info)}?"
         counts: dict[str, int] = {}
         async for view in stores_of(store, everywhere=what.everywhere):
             counts[view.namespace] = 0
             with suppress(CorruptRecord):  # the receipt names the damaged sessions
                 async for _ in view.sessions(owner=what.owner):
                     counts[view.namespace] += 1
-    names = ", ".join(repr(name) for name, count in counts.items() if count or len(counts) == 1) or "any namespace"
-    return f"Erase {counted(sum(counts.values()), 'session')} of owner {what.owner!r} in {names}?"
+    found = [repr(name) for name, count in counts.items() if count or len(counts) == 1]
+    where = f"namespace{'s' * (len(found) > 1)} {', '.join(found)}" if found else "any namespace"
+    return f"Erase {counted(sum(counts.values()), 'session')} of owner {what.owner!r} in {where}?"
 
 
 async def _erase(what: _What, url: str | None, namespace: str | None) -> _Receipt:
@@ -138,7 +139,7 @@ async def _erase_one(store: Store, session_id: str) -> _Receipt:
         info, is_there = None, False
     expired = await _sweep(store)  # the session may be among them
     if not is_there:
-        missing = f"there is no session {session_id!r} in {store.namespace!r}"
+        missing = f"there is no session {session_id!r} in namespace {store.namespace!r}"
         if not expired:
             raise await not_found(store, session_id, missing)
         close = await suggested(store, session_id)

@@ -36,7 +36,9 @@ def show_session(
         namespace: The namespace; None: the namespace in the configuration.
         json: Print one JSON document.
     """
-    if last is not None and not 0 <= last <= MAX_NUMBER:
+    if last is not None and last < 0:
+        raise InvalidInput(f"--last must be a whole number of at least 0, not {last}")
+    if last is not None and last > MAX_NUMBER:
         raise InvalidInput(f"--last must be a whole number from 0 to {MAX_NUMBER}, not {last}")
     session = asyncio.run(_load(session_id, url, last, namespace))
     if json:

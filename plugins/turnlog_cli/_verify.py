@@ -6,9 +6,10 @@ import asyncio
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from shlex import quote
 
 from turnlog import CorruptRecord, Query, SessionNotFound, Store
-from turnlog.config import open_existing
+from turnlog.config import mask, open_existing
 
 from ._hooks import Checks, lowest
 from ._namespaces import check_one
@@ -52,6 +53,8 @@ async def _verify(url: str | None, namespace: str | None, *, everywhere: bool, j
     finally:  # also after Ctrl-C, and if the server is lost
         if found.complete or found.sessions or found.damaged:
             _print(found, everywhere=everywhere, json=json)
+        if found.damaged:
+            note(mask(_remedy(url, namespace, everywhere=everywhere), url))
     return Code.FAILED if found.damaged else Code.FINE
 
 
@@ -81,18 +84,29 @@ def _print(found: _Found, *, everywhere: bool, json: bool) -> None:
     else:
         for text in damaged:
             print(line(text))
-        read = f"{counted(sessions, 'session')} with {counted(turns, 'turn')} read"
-        print(f"{read}, {counted(len(damaged), 'damaged part')} found" if damaged else f"{read}, no damage was found")
+        if damaged:
+            readable = counted(turns, "readable turn")
+            print(
+                f"{counted(sessions, 'session')} with {readable} checked, {counted(len(damaged), 'damaged part')} found"
+            )
+        else:
+            print(f"{counted(sessions, 'session')} with {counted(turns, 'turn')} read, no damage was found")
     if not found.complete:
         note("turnlog: the store was not read completely: there may be more damage")
-    if damaged:
-        note(
-            "turnlog: restore a backup. Without a backup, 'turnlog export -o FILE' writes the readable sessions for "
-            "'turnlog import' into a new store, and 'turnlog erase SESSION' removes a damaged session"
-        )
-    elif found.complete and not sessions:
+    if found.complete and not sessions and not damaged:
         where = "the store" if everywhere else f"namespace {found.namespace!r}"
         note(f"turnlog: there are no sessions in {where}")
+
+
+def _remedy(url: str | None, namespace: str | None, *, everywhere: bool) -> str:
+    store = "" if url is None else f" --store {quote(url)}"
+    one = "" if namespace is None else f" --namespace {quote(namespace)}"
+    each, name = (" --all-namespaces", " --namespace NAME") if everywhere else (one, one)
+    return (
+        f"turnlog: restore a backup. Without a backup, 'turnlog export -o FILE{store}{each}' writes the readable "
+        "sessions, and 'turnlog import FILE' stores them in another store. "
+        f"'turnlog erase SESSION{store}{name}' removes a damaged session"
+    )
 
 
 async def _read(store: Store, *, everywhere: bool) -> AsyncGenerator[int | CorruptRecord, None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator
+from shlex import quote
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from cyclopts import App
@@ -80,7 +81,7 @@ async def _recompress(
     if rate is not None and not rate > 0:
         raise InvalidInput(f"--rate must be greater than 0 sessions a second, not {rate:g}")
     opened, totals = open_existing(store, namespace=namespace), Totals()
-    results = _compression_layer(opened).recompress(opened.namespace, idle=seconds, rate=rate)
+    results = _compression_layer(opened, store).recompress(opened.namespace, idle=seconds, rate=rate)
     async with opened:
         try:
             with progress() as show:
@@ -118,7 +119,7 @@ async def _train_dictionary(*, store: str | None = None, namespace: str | None =
         json: Print one JSON object.
     """
     opened = open_existing(store, namespace=namespace)
-    layer = _training_layer(opened)
+    layer = _training_layer(opened, store)
     async with opened:
         try:
             trained = await layer.train(opened.namespace)
@@ -153,7 +154,7 @@ async def _remove_dictionary(id: int, /, *, store: str | None = None, namespace:
         namespace: The namespace; a nested one is written outer/inner.
     """
     opened = open_existing(store, namespace=namespace)
-    layer = _removing_layer(opened)
+    layer = _removing_layer(opened, store)
     async with opened:
         await layer.remove_dictionary(opened.namespace, id)
     print(f"dictionary {id} removed")
@@ -162,29 +163,38 @@ async def _remove_dictionary(id: int, /, *, store: str | None = None, namespace:
 # -------------------------------------------------------------------------------------------------------------- layers
 
 
-def _compression_layer(store: Store) -> _Recompresses:
+def _compression_layer(store: Store, url: str | None) -> _Recompresses:
     for layer in stack_of(store.backend):
         if isinstance(layer, _Recompresses):
             return layer
-    raise _missing("compression layer")
+    raise _missing("compression layer", url)
 
 
-def _training_layer(store: Store) -> _Trains:
+def _training_layer(store: Store, url: str | None) -> _Trains:
     for layer in stack_of(store.backend):
         if isinstance(layer, _Trains):
             return layer
-    raise _missing("layer that compresses with a dictionary")
+    raise _missing("layer that compresses with a dictionary", url)
 
 
-def _removing_layer(store: Store) -> _Removes:
+def _removing_layer(store: Store, url: str | None) -> _Removes:
     for layer in stack_of(store.backend):
         if isinstance(layer, _Removes):
             return layer
-    raise _missing("compression layer")
+    raise _missing("compression layer", url)
 
 
-def _missing(what: str) -> ConfigError:
+def _missing(what: str, url: str | None) -> ConfigError:
+    """Return the error about a missing layer.
+
+    Args:
+        what: The kind of the layer.
+        url: The URL on the command line; None: the store is the one in the configuration.
+    """
+    if url is None:
+        return ConfigError(f"the store has no {what}: set TURNLOG_STORE_LAYERS=zstd, or layers in turnlog.toml")
+    location, _, query = url.partition("?")
+    options = [option for option in query.split("&") if option and not option.startswith("layers=")]
     return ConfigError(
-        f"the store has no {what}: add one with --store 'sqlite:///chat.db?layers=zstd', "
-        'or with layers = ["zstd"] in turnlog.toml'
+        f"the store has no {what}: write --store {quote(location + '?' + '&'.join([*options, 'layers=zstd']))}"
     )

@@ -105,8 +105,8 @@ class ZstdLayer(CompressionLayer):
             )
         except (zstandard.ZstdError, ValueError):
             raise InvalidInput(
-                f"namespace {namespace!r} has too few rounds to train a dictionary: {len(samples)}, with {size} bytes; "
-                "store at least about ten, and better some hundreds, and try again"
+                "training a dictionary needs at least about ten rounds of turns, better some hundreds, but namespace "
+                f"{namespace!r} has {len(samples)}, with {size} bytes: store more turns, and try again"
             ) from None
         dictionary = Dictionary(trained.as_bytes())
         await self.dictionaries.add(namespace, dictionary, owners - {""})

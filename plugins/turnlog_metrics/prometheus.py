@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -109,7 +110,13 @@ async def serving(metrics: StateMetrics, host: str, port: int, *, probes: int = 
     try:
         server, thread = start_http_server(port, host, registry)
     except (OSError, OverflowError) as error:
-        raise InvalidInput(f"cannot listen on {host}:{port}: {error}: choose another address or port") from error
+        if isinstance(error, OSError) and error.errno == errno.EADDRNOTAVAIL:
+            raise InvalidInput(
+                f"cannot listen on {host}:{port}: this machine has no such address: use one of its addresses, such as "
+                "127.0.0.1"
+            ) from error
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
+        raise InvalidInput(f"cannot listen on {host}:{port}: {reason}: choose another address or port") from error
     try:
         shown = f"[{host}]" if ":" in host else host
         yield f"http://{shown}:{server.server_port}/metrics"

@@ -160,7 +160,7 @@ class RetryingServer:
         return next((reason for start, reason in _REASONS.items() if said.startswith(start)), None)
 
     def _not_open(self) -> Closed:
-        return Closed(f"{self.location.name} is not open: open the store with 'async with'")
+        return Closed(f"{self.location.name} is not open: use it inside its 'with' block, or after open()")
 
     def _error(self, answer: Lost | Refused, *, unknown: bool) -> AccessError | OutcomeUnknown | Unavailable:
         said, name = str(answer).rstrip("."), self.location.name

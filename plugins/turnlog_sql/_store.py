@@ -312,7 +312,9 @@ class SQLBackend(Backend):
             except Closed:
                 return
             except Exception as error:  # noqa: BLE001 - the next sweep may succeed
-                _log.warning("expired sessions in %s could not be removed: %s", self.location, error)
+                _log.warning(
+                    "expired sessions in %s were not removed, and the next sweep tries again: %s", self.location, error
+                )
             await _sleep(self._sweep)
 
     def __repr__(self) -> str:

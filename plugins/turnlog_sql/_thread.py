@@ -93,7 +93,7 @@ class Worker:
             thread = self._thread = self._started()
         future = _future()
         if thread is None or not thread.put((future, writes, make, first, monotonic() + self._timeout)):
-            raise Closed(f"{self._name} is not open: open the store with 'async with'")
+            raise Closed(f"{self._name} is not open: use it inside its 'with' block, or after open()")
         return future
 
     def _started(self) -> _Thread:

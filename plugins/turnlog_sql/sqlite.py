@@ -145,7 +145,7 @@ class SQLiteBackend(SQLBackend):
 
 def _path(url: str) -> str:
     """Return the path of the file in a URL for SQLite."""
-    example = "sqlite:///relative/path.db or sqlite:////absolute/path.db"
+    example = "sqlite:///chat.db with three slashes, or an absolute path with four, as in sqlite:////data/chat.db"
     found = parse_database_url(url, ("sqlite",), example)
     if found.database == ":memory:":
         raise InvalidInput("url names no file: write sqlite:///path.db, or memory:// to keep sessions in memory")
@@ -441,10 +441,11 @@ class _SQLite(Database):
 
     def _translation(self, error: sqlite3.DatabaseError, code: int) -> TurnlogError:
         if isinstance(error, FilesReplaced):
-            text = f"{self.name}: {error}"
             if error.committed:
-                return OutcomeUnknown(text)
-            return Unavailable(f"{text}; nothing was stored: put the file back, or repeat the call to use the new file")
+                return OutcomeUnknown(f"{self.name}: {error}")
+            return Unavailable(
+                f"{error}; nothing was stored: put the file back, or repeat the call, which opens the path again"
+            )
         if isinstance(error, _CommitFailed):
             return OutcomeUnknown(f"{self.name}: the commit failed: {error}")
         if code == sqlite3.SQLITE_TOOBIG:

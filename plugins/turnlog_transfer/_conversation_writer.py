@@ -105,8 +105,8 @@ def _missing(new: Conversation, session: Session | None, begins: TurnRule) -> _M
     if same < len(stored):
         place = len(new.messages) - len(wanted) + same
         raise Differs(
-            f"session {info.key} already exists and differs from this line at message {place}, so nothing was changed: "
-            "to store both, give the line another session_id"
+            f"session {info.key} already exists and differs from this line at messages[{place}], so nothing was "
+            "changed: to store both, give the line another session_id"
         )
     number, rest = divide(session.turns, wanted, same, info.first, begins)
     metadata = Metadata({name: value for name, value in new.metadata.encoded.items() if name not in info.metadata})

@@ -108,7 +108,8 @@ class CopyState:
             self._connection.execute("INSERT INTO copy VALUES (?, ?, 0)", (source, target))
         elif found != (source, target):
             raise InvalidInput(
-                f"{path} belongs to another copy, from {found[0]} to {found[1]}: name another file with --state"
+                f"{path} belongs to another copy (source: {found[0]}; target: {found[1]}): name another file with "
+                "--state"
             )
         self._pass = 0
 

@@ -60,11 +60,11 @@ def parse_json(text: bytes) -> object:
         InvalidInput: The line is not JSON.
     """
     if b"\0" in text:  # JSON writes it as \u0000
-        raise NotText(f"not text: byte {text.index(0) + 1} of the line is zero")
+        raise NotText(f"byte {text.index(0) + 1} of the line is zero, which no text contains")
     try:
         return json.loads(text.decode("utf-8"))
     except UnicodeDecodeError as error:
-        raise NotText(f"not UTF-8: byte {error.start + 1} of the line") from None
+        raise NotText(f"byte {error.start + 1} of the line is not UTF-8") from None
     except json.JSONDecodeError as error:  # its text would contain a line number within this line
         raise InvalidInput(f"this is not JSON: {error.msg} at character {error.pos + 1}; correct the line") from None
     except RecursionError:

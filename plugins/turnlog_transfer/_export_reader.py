@@ -10,7 +10,7 @@ from turnlog.errors import TooLarge, TurnlogError
 
 from . import _documents
 from ._documents import Line
-from ._format import EndLine, RoundLine, SessionLine, decode_line
+from ._format import CutOff, EndLine, RoundLine, SessionLine, decode_line
 
 _MESSAGES: Final = 1_000
 """Largest number of messages in a part, approximately."""
@@ -139,6 +139,7 @@ def read_export(lines: Iterator[Line]) -> Iterator[tuple[int, int, Part | Turnlo
                 yield number, size, None
         except TurnlogError as error:
             session = None
+            end = end or isinstance(error, CutOff)  # one error is enough for both the line and the file
             yield number, size, error
     if session is not None or not end:
         yield number, 0, InvalidInput("the export is incomplete, its last line is missing: export it again")

@@ -180,15 +180,22 @@ def is_export(text: bytes) -> bool:
     return True
 
 
+class CutOff(InvalidInput):
+    """The file ends in the middle of a line."""
+
+
 def decode_line(text: bytes) -> Line:
     """Decode a line of an export.
 
     Raises:
+        CutOff: The text is not a line of an export, and does not end with the end of a line.
         InvalidInput: The text is not a line of an export.
     """
     try:
         return _decode(text)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        if not text.endswith(b"\n"):
+            raise CutOff("the file ends in the middle of this line, so it is incomplete: export it again") from None
         raise InvalidInput(f"this is not a line of an export ({error}): export it again") from None
 
 

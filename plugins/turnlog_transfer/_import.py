@@ -203,7 +203,7 @@ class Importer:
             is_text = is_text or isinstance(read.found, Conversation)
             if isinstance(read.found, NotText) and not is_text:
                 yield read._replace(
-                    found=InvalidInput(f"{read.found}: this is not a text file in UTF-8; the rest is not read")
+                    found=InvalidInput(f"{read.found}: the rest is not read; convert the file to UTF-8")
                 )
                 return
             yield read
@@ -214,8 +214,8 @@ class Importer:
         namespace = found.head.namespace if isinstance(found, Part) else None
         if self.session is not None and read.session is not None and not self._names_none:
             raise InvalidInput(
-                f"line {line}: the file contains session ids: leave out --session (in Python, session=), which is only "
-                "for a list of messages"
+                f"line {line}: the file contains session ids: leave out --session, which is only for a file with one "
+                "list of messages"
             )
         if self.one_namespace and namespace is not None:
             raise InvalidInput(f"line {line}: the file contains namespaces, here {namespace!r}: leave out --namespace")

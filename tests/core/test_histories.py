@@ -146,7 +146,7 @@ async def test_a_rule_that_is_no_function_is_refused_before_anything_is_read(rul
 @pytest.mark.parametrize("answer", [None, 1, "yes"])
 async def test_a_rule_that_returns_no_bool_is_refused(messages: list[Message], answer: Any) -> None:
     store = Store(MemoryBackend())
-    with pytest.raises(InvalidInput, match=f"begins_turn returned {answer!r} for <Message .*: it must return True"):
+    with pytest.raises(InvalidInput, match=f"begins_turn returned {answer!r}: it must return True"):
         await store.save("s", messages, begins_turn=lambda _: answer)
     with pytest.raises(SessionNotFound):
         await store.load("s")
@@ -177,7 +177,7 @@ async def test_a_long_history_that_is_one_turn_is_warned_of_once_a_call(
         if warns:
             said = caplog.records[0]
             assert (said.name, said.levelno) == ("turnlog", logging.WARNING)
-            assert f"session 's' in 'default' has {len(messages)} messages in one turn" in said.getMessage()
+            assert f"session 's' in namespace 'default' has {len(messages)} messages in one turn" in said.getMessage()
             assert "save it with begins_turn=" in said.getMessage()
 
 

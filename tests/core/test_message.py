@@ -581,7 +581,7 @@ def test_a_session_and_a_turn_are_shown_in_a_few_characters() -> None:
         return await store.session("s" * 255)
 
     session = asyncio.run(written())
-    assert repr(session) == f"<Session '{'s' * 255}' in 'default', 1 turns, 10 messages; 1 records read>"
+    assert repr(session) == f"<Session '{'s' * 255}' in namespace 'default', 1 turns, 10 messages; 1 records read>"
     assert repr(session.turns) == (
         "(<Turn 0, id 't', 10 messages: user, assistant, assistant, assistant, assistant, assistant, …, open>,)"
     )

@@ -599,7 +599,9 @@ async def test_an_id_that_is_used_is_named_as_it_was_given() -> None:
     await store.append("s", [user("a")], turn_id="t", open=True)
     await store.append("s", [user("b")], turn_id="t", part=1)
     for part, named in ((0, "turn id 't' is used"), (1, "turn id 't', part 1, is used")):
-        with pytest.raises(IdReused, match=f"^{named} for other messages in session 's' in 'default': give new"):
+        with pytest.raises(
+            IdReused, match=f"^{named} for other messages in session 's' in namespace 'default': give new"
+        ):
             await store.append("s", [user("c")], turn_id="t", part=part)
     await store.fork("s", "u", change_id="f")
     with pytest.raises(IdReused, match=r"^change id 'f' is used for another change of session 'u'"):

@@ -356,7 +356,7 @@ def test_a_plain_answer_that_is_no_message_is_refused() -> None:
         Pipeline(store(), lambda messages, **options: "text").execute("a", "user", "hi")  # type: ignore[arg-type]
     with pytest.raises(InvalidInput, match="not a class"):
         Pipeline(store(), Whole)  # type: ignore[arg-type]
-    with pytest.raises(InvalidInput, match="async callable"):
+    with pytest.raises(InvalidInput, match="a model such as"):
         Pipeline(store(), "gpt")  # type: ignore[arg-type]
     with pytest.raises(InvalidInput, match=r"must be a turnlog\.sync\.Store .*, not turnlog\.store\.Store"):
         Pipeline(turnlog.open_store("memory://"), echo)  # type: ignore[arg-type]

@@ -493,7 +493,7 @@ async def test_a_damaged_record_is_named_and_hides_nothing_else(tmp_path: Path) 
         damaged = bytes(byte ^ (place == flip) for place, byte in enumerate(sound))
         _payload(tmp_path, 4, damaged)
         async with at(tmp_path) as store:
-            with pytest.raises(CorruptRecord, match="session 'alice' in 'default', turn 4") as caught:
+            with pytest.raises(CorruptRecord, match="session 'alice' in namespace 'default', turn 4") as caught:
                 await store.load("alice")
             assert caught.value.turn == 4
             assert (await store.load("alice", last=6))[0].text > "turn 4"

@@ -30,7 +30,7 @@ LOG, INDEX = "chat.db-wal", "chat.db-shm"
 ALL = ("chat.db", LOG, INDEX)
 CLOSES_ANYWHERE = sys.version_info >= (3, 12)
 """Whether SQLite can close a database without copying the log.  Before, that requires a lock that only Linux has."""
-GONE = "was removed or replaced while this store had it open: nothing was stored"
+GONE = "was removed or replaced while this store had it open; nothing was stored"
 
 
 class Other:

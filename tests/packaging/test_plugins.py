@@ -236,7 +236,7 @@ def test_the_extras_are_those_of_the_distribution() -> None:
             find_token_counter,
             "turnlog.token_counters",
             "class Thing:\n    def __init__(self, path): ...",
-            "the options do not fit the token counter 'thing': missing a required argument: 'path'",
+            "token counter 'thing': missing a required argument: 'path'; its options are path",
         ),
         (find_command, "turnlog.commands", "Thing = 5", "is a int; it must be a function that takes a cyclopts.App"),
     ],

@@ -221,7 +221,7 @@ def test_run_reports_each_alert_that_begins_or_ends(monkeypatch: pytest.MonkeyPa
         (["check"], "", 2, "no alert is configured: write [[alerts]] tables in turnlog.toml"),
         (["run"], "", 2, "no alert is configured: write [[alerts]] tables in turnlog.toml"),
         (["run", "--every=0"], CONFIG, 2, "--every must be more than 0 seconds: write 30s or 5m"),
-        (["run", "--every=often"], CONFIG, 2, '--every: "often" is not a duration'),
+        (["run", "--every=often"], CONFIG, 2, '--every: "often" is not a duration; write 90 (seconds)'),
         (["run"], f"{CONFIG}\nto = 'env:NO_SUCH_URL'", 2, "the environment variable NO_SUCH_URL is not set"),
         (["check"], f"{CONFIG}\nfro = '5m'", 2, "turnlog.toml: alerts[1]: 'fro' is not a key of an alert"),
         (["check", "--store=sqlite:///none.db"], CONFIG, 3, "none.db' does not exist"),

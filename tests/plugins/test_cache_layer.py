@@ -1540,8 +1540,8 @@ def test_a_cache_belongs_over_compression_and_encryption(below: type[Layer]) -> 
 
 def test_a_wrong_order_of_layers_is_a_configuration_error() -> None:
     for wrong, message in (
-        ("zstd,cache", "wrong order: write cache, zstd"),
-        ("gzip,cache", "wrong order: write cache, gzip"),
+        ("zstd,cache", "wrong order: write layers=cache,zstd"),
+        ("gzip,cache", "wrong order: write layers=cache,gzip"),
         ("cache,cache", "twice"),
         ("cache,zstd,cache", "twice"),
     ):

@@ -383,7 +383,10 @@ def test_retry_restores_the_turn_if_the_model_fails(
         ),
         ("/undo 2", "/undo takes no argument: leave it out, or write //undo to send the line as a message"),
         ("/title  ", "/title needs an argument: /title TEXT"),
-        ("/open nobody", "there is no session 'nobody' in 'default', or it has expired; /sessions lists the sessions"),
+        (
+            "/open nobody",
+            "there is no session 'nobody' in namespace 'default', or it has expired; /sessions lists the sessions",
+        ),
         ("/history x", "/history takes a number of turns, such as /history 10, not 'x'"),
         ("/history 0", "/history takes a number of turns, such as /history 10, not '0'"),
         ("/undo", "the session has no turn to undo"),

@@ -159,7 +159,7 @@ BAD = {
     "this is not JSON: Expecting property name enclosed in double quotes at character 2; correct the line\n": "{oops",
     "not JSON: Exceeds the limit": b'{"session_id": %b}' % (b"9" * 5_000),
     "not JSON: nested": "[" * 100_000,
-    "not UTF-8: byte 17": b'{"session_id": "\xff"}',
+    "byte 17 of the line is not UTF-8": b'{"session_id": "\xff"}',
     "must be an object": "[1]",
     "session_id is missing, found: messages": {"messages": []},
     "messages is missing": {"session_id": "x"},
@@ -279,7 +279,9 @@ def test_a_session_that_differs_is_an_error_and_stays_as_it_is(store: Kept, tmp_
     assert main(["import", path]) == 1
     out, err = capsys.readouterr()
     assert out == "2 sessions stored, 0 extended, 0 unchanged, 1 different, 0 failed; 6 messages written\n"
-    assert f"{path}:2: session 's' in 'default' already exists and differs from this line at message 2" in err
+    assert (
+        f"{path}:2: session 's' in namespace 'default' already exists and differs from this line at messages[2]" in err
+    )
     assert load(store, "s") == conversation("s", "a", "b")["messages"]
 
 
@@ -309,7 +311,7 @@ def test_only_a_line_that_equals_its_session_is_unchanged(
     unchanged, different = (1, 0) if same else (0, 1)
     assert out.startswith(f"1 session stored, 0 extended, {unchanged} unchanged, {different} different, 1 failed;")
     assert [text.split(": ")[0] for text in err.splitlines()] == [f"{path}:1"] * different + [f"{path}:2"]
-    assert same or f"{path}:1: session 's' in 'default' already exists" in err
+    assert same or f"{path}:1: session 's' in namespace 'default' already exists" in err
     assert (version(store, "s"), load(store, "s")) == (before, stored)
 
 
@@ -320,7 +322,9 @@ def test_a_line_that_differs_is_enough_for_exit_code_1(monkeypatch: Any, tmp_pat
     assert main(["import", path := jsonl(tmp_path / "a.jsonl", conversation("s", "x"))]) == 1
     out, err = capsys.readouterr()
     assert out == "0 sessions stored, 0 extended, 0 unchanged, 1 different, 0 failed; 0 messages written\n"
-    assert err.startswith(f"{path}:1: session 's' in 'default' already exists, but its first 2 turns have been dropped")
+    assert err.startswith(
+        f"{path}:1: session 's' in namespace 'default' already exists, but its first 2 turns have been dropped"
+    )
     assert err.count("\n") == 1
 
 
@@ -423,7 +427,7 @@ def test_a_session_over_the_stores_limit_is_an_error(monkeypatch: Any, tmp_path:
     use(monkeypatch, Kept(max_session_bytes=1_000))
     path = jsonl(tmp_path / "a.jsonl", conversation("big", "a" * 2_000), conversation("small", "a"))
     assert main(["import", path]) == 1
-    assert ":1: session 'big' in 'default' would take" in capsys.readouterr().err
+    assert ":1: session 'big' in namespace 'default' would take" in capsys.readouterr().err
     assert main(["show", "small"]) == 0
 
 
@@ -707,7 +711,10 @@ def test_a_missing_session_is_an_error(store: Kept, capsys: Any) -> None:
     assert main(["show", "nobody"]) == 1
     assert capsys.readouterr() == (
         "",
-        "turnlog: there is no session 'nobody' in 'default', or it has expired; 'turnlog list' lists the sessions\n",
+        (
+            "turnlog: there is no session 'nobody' in namespace 'default', or it has expired; "
+            "'turnlog list' lists the sessions\n"
+        ),
     )
     assert main(["show", "\x1b[31m"]) == 2
     assert "\x1b" not in capsys.readouterr().err
@@ -728,7 +735,7 @@ def test_a_session_that_does_not_exist_is_followed_by_the_command_that_lists(
     assert main(["migrate", f"--store={url}"]) == 0
     capsys.readouterr()
     assert main([*command, f"--store={url}", "--namespace", "shop"]) == code
-    said = f"turnlog: there is no session 'nobody' in 'shop', or it has expired; {advice.format(url=url)}\n"
+    said = f"turnlog: there is no session 'nobody' in namespace 'shop', or it has expired; {advice.format(url=url)}\n"
     assert capsys.readouterr().err.replace("turnlog: 0 sessions exported, 0 messages\n", "") == said
 
 
@@ -1013,8 +1020,8 @@ def test_too_little_to_train_on_is_exit_code_1(json: list[str], plain: Kept, mon
     assert main(["train-dictionary", *json]) == 1
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith("turnlog: namespace 'default' has too few rounds to train a dictionary: 1, with ")
-    assert "; store at least about ten, and better some hundreds" in err
+    assert err.startswith("turnlog: training a dictionary needs at least about ten rounds of turns, ")
+    assert "namespace 'default' has 1, with " in err
     assert err.count("\n") == 1
 
 
@@ -1100,10 +1107,10 @@ def test_version(capsys: Any) -> None:
         (["show"], "turnlog show needs SESSION"),
         (["show", "s", "--lst=2"], "Did you mean --last?"),
         (["show", "s", "--last=two"], "--last must be a whole number, not 'two'"),
-        (["show", "s", "--last=-1", "--store=memory://"], "--last must be a whole number from 0 to"),
+        (["show", "s", "--last=-1", "--store=memory://"], "--last must be a whole number of at least 0, not -1"),
         (["show", "s", "--last=9007199254740992", "--store=memory://"], "from 0 to 9007199254740991, not 900"),
         (["show", "s", "--last=9223372036854775808", "--store=memory://"], "from 0 to 9007199254740991, not 922"),
-        (["chat", "--model=nobody"], "there is no model named 'nobody'"),
+        (["chat", "--model=nobody"], "there is no plugin with a model named 'nobody'"),
         (["chat", "--session="], "session id is empty"),
         (["chat", "--system="], "system must be text"),
         (["list", "--store=nowhere://u:hunter2@h/"], "there is no backend named 'nowhere'"),
@@ -1111,7 +1118,7 @@ def test_version(capsys: Any) -> None:
         (["list", "--store=mysql://u:hunter2@h"], "write mysql://user:password@host:3306/database"),
         (
             ["list", "--store=memory://?layers=zstd,cache"],
-            "--store: ?layers: the layers are in the wrong order: write c",
+            "--store: ?layers: the layers are in the wrong order: write layers=c",
         ),
         (["list", "--store=memory://", "--namespace="], "turnlog: --namespace is empty: give a text"),
         (["copy", "u:hunter2@h/", "memory://"], "turnlog: SOURCE: this is not a URL"),
@@ -1130,7 +1137,7 @@ def test_version(capsys: Any) -> None:
         (["chat", "--store=memory://u:hunter2@h"], "memory takes no location"),
         (
             ["recompress", "--idle=soon", "--store=memory://?layers=gzip"],
-            '--idle: "soon" is not a duration; write 90, ',
+            '--idle: "soon" is not a duration; write 90 (seconds), ',
         ),
         (["recompress", "--idle=-1s", "--store=memory://?layers=gzip"], '--idle: "-1s" is not a duration'),
         (
@@ -1146,11 +1153,11 @@ def test_version(capsys: Any) -> None:
             "rate must be greater than 0 sessions a second, not nan",
         ),
         (["recompress", "--rate=few", "--store=memory://?layers=gzip"], "--rate"),
-        (["recompress", "--store=memory://"], "has no compression layer: add one with --store 'sqlite:///chat.db?"),
-        (["train-dictionary", "--store=memory://"], "has no layer that compresses with a dictionary: add one with"),
+        (["recompress", "--store=memory://"], "no compression layer: write --store 'memory://?layers=zstd'"),
+        (["train-dictionary", "--store=memory://"], "has no layer that compresses with a dictionary: write --store"),
         (["train-dictionary", "--store=memory://?layers=gzip"], "turnlog: the store has no layer"),
         (["train-dictionary", "--store=memory://?layers=off"], "?layers=zstd'"),
-        (["remove-dictionary", "1", "--store=memory://"], "has no compression layer: add one with"),
+        (["remove-dictionary", "1", "--store=memory://"], "has no compression layer: write --store"),
         (["remove-dictionary", "1", "--store=memory://?layers=off"], "namespace 'default' has no dictionary 1"),
         (["remove-dictionary", "one", "--store=memory://?layers=off"], "ID must be a whole number, not 'one'"),
     ],

@@ -131,7 +131,7 @@ def test_a_long_history_that_is_one_turn_is_reported_with_its_line(capsys: pytes
     # Seen failing with a report of every line that is written, with no report, and with limits of 49 and 51 messages.
     assert import_({"short": UNKNOWN[:50], "s": UNKNOWN[:51]}) == 0
     said = capsys.readouterr().err
-    assert said.startswith("a.jsonl:2: session 's' in 'default' has 51 messages in one turn")
+    assert said.startswith("a.jsonl:2: session 's' in namespace 'default' has 51 messages in one turn")
     assert "--begins-turn module:function" in said
     assert said.count("\n") == 1
     assert import_({"short": UNKNOWN[:50], "s": UNKNOWN[:51]}) == 0

@@ -107,7 +107,7 @@ def test_erase_removes_one_session_and_says_what_remains(shops: Kept, capsys: An
     assert out.startswith("erased: 1 session in 'default'\n")
     assert out.endswith("what remains:\n  backups, snapshots and exports\n    until you delete them\n")
     assert (ids(shops), ids(shops.within("shop"))) == (["two"], ["one", "two"])
-    assert "there is no session 'one' in 'default'" in refused(capsys, "erase", "one", "--yes", code=1)
+    assert "there is no session 'one' in namespace 'default'" in refused(capsys, "erase", "one", "--yes", code=1)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_a_session_that_does_not_exist_is_said_with_the_ids_close_to_it(
 ) -> None:
     append(shops, "other", user("Hi"))
     before = ids(shops)
-    missing = f"turnlog: there is no session {wrong!r} in 'default'"
+    missing = f"turnlog: there is no session {wrong!r} in namespace 'default'"
     said = refused(capsys, "erase", wrong, "--yes", code=1)
     assert said == f"{missing}{suggestion}\n"
     assert refused(capsys, "show", wrong, code=1).startswith(f"{missing}, or it has expired; ")
@@ -148,8 +148,8 @@ def test_erase_asks_a_person_first(answer: str, erased: bool, shops: Kept, monke
     typed(monkeypatch, answer)
     monkeypatch.setattr("turnlog_cli._erase.is_terminal", lambda stream: True)
     for arguments, question in (
-        (["--owner=alice"], "Erase 1 session of owner 'alice' in 'default'? [y/N] "),
-        (["two"], "Erase session 'two' in 'default' (1 turn, 1 message, owner 'bob')? [y/N] "),
+        (["--owner=alice"], "Erase 1 session of owner 'alice' in namespace 'default'? [y/N] "),
+        (["two"], "Erase session 'two' in namespace 'default' (1 turn, 1 message, owner 'bob')? [y/N] "),
     ):
         typed(monkeypatch, answer)
         assert main(["erase", *arguments]) == (0 if erased else 1)
@@ -212,7 +212,7 @@ def test_erase_removes_damaged_sessions(tmp_path: Path, capsys: Any) -> None:
     assert main(["erase", "header", "--yes", f"--store={url}"]) == 0
     out, err = capsys.readouterr()
     assert out.startswith("erased: 1 session in 'default'")
-    assert "'header' in 'default'" in err
+    assert "'header' in namespace 'default'" in err
 
 
 def test_a_damaged_session_is_followed_by_the_command_that_shows_all_damage(tmp_path: Path, capsys: Any) -> None:
@@ -228,9 +228,9 @@ def test_verify_names_damage_and_changes_nothing(tmp_path: Path, capsys: Any) ->
     url = damaged(tmp_path)
     out = printed(capsys, "verify", f"--store={url}", code=1).splitlines()
     assert len(out) == 3
-    assert any("'turn' in 'default', turn 1: " in line for line in out)
-    assert any("'header' in 'default': " in line for line in out)
-    assert out[-1] == "2 sessions with 3 turns read, 2 damaged parts found"
+    assert any("'turn' in namespace 'default', turn 1: " in line for line in out)
+    assert any("'header' in namespace 'default': " in line for line in out)
+    assert out[-1] == "2 sessions with 3 readable turns checked, 2 damaged parts found"
     again = json.loads(printed(capsys, "verify", "--json", "--all-namespaces", f"--store={url}", code=1))
     assert (again["sessions"], again["turns"], len(again["damaged"])) == (2, 3, 2)
 
@@ -822,7 +822,7 @@ def test_on_a_terminal_a_row_that_does_not_fit_is_a_paragraph(tmp_path: Path) ->
 def test_on_a_terminal_erase_asks_and_doctor_advises(chats: Path) -> None:
     code, seen = screen("erase", "b" * 22, cwd=chats, keys="n\r")
     assert code == 1
-    assert any(f"Erase session '{'b' * 22}' in 'default' (1 turn, 1 message)? [y/N]" in row for row in seen)
+    assert any(f"Erase session '{'b' * 22}' in namespace 'default' (1 turn, 1 message)? [y/N]" in row for row in seen)
     with Screen("erase", "b" * 22, cwd=chats) as asked:
         asked.wait_for("[y/N] ")
         assert asked.end("\x03") == 130

@@ -303,7 +303,7 @@ async def test_the_error_names_session_and_turn_and_the_other_turns_stay_readabl
         await layer.dictionaries.add("default", dictionary(), [])
         await with_damage(layer.inner, DAMAGE[damage], codec)
         for last in (None, 10, 5):
-            with pytest.raises(CorruptRecord, match="session 'alice' in 'default', turn 2: ") as caught:
+            with pytest.raises(CorruptRecord, match="session 'alice' in namespace 'default', turn 2: ") as caught:
                 await store.load("alice", last=last)
             assert (caught.value.key, caught.value.turn) == (Key("default", "alice"), 2)
         for turn in (0, 1, 3, 4):
@@ -329,7 +329,9 @@ async def test_the_error_names_a_missing_dictionary(name: str) -> None:
     layer = LAYERS[name](MemoryBackend())
     async with Store(layer) as store:
         await with_damage(layer.inner, bytes, "dictionary")
-        with pytest.raises(CorruptRecord, match=r"'alice' in 'default', turn 0: .* dictionary 40000, which is not"):
+        with pytest.raises(
+            CorruptRecord, match=r"'alice' in namespace 'default', turn 0: .* dictionary 40000, which is not"
+        ):
             await store.load("alice")
         await store.append("alice", [user("and on")])
         assert [message.text for message in await store.load("alice", last=1)] == ["and on"]

@@ -371,7 +371,7 @@ def test_two_compression_layers_in_the_configuration_are_an_error(layers: str, a
 
 
 def test_a_wrong_order_in_the_configuration_is_an_error(alone: Path) -> None:
-    with pytest.raises(ConfigError, match=r"wrong order: write cache, zstd"):
+    with pytest.raises(ConfigError, match=r"wrong order: write layers=cache,zstd"):
         open_store("memory://?layers=zstd,cache")
     assert isinstance(open_store("memory://?layers=cache,zstd").backend, CacheLayer)
 

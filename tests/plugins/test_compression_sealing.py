@@ -410,7 +410,7 @@ async def test_a_backend_that_cannot_be_reached_is_logged_at_info(caplog: pytest
         (logged,) = caplog.records
         assert (logged.levelname, logged.getMessage()) == (
             "INFO",
-            "not sealed: turns from 0 of session 's' in 'default': away",
+            "not sealed: turns from 0 of session 's' in namespace 'default': away",
         )
 
 
@@ -788,7 +788,7 @@ async def test_a_cut_inside_a_damaged_record_names_it(make: Make) -> None:
         await layer.inner.commit(KEY, Change(append=tuple(records)))
         run = Record.seal((await layer.inner.read(KEY)).records[1:3])
         assert await layer.inner.seal(KEY, run.with_payload(run.payload[:-1] + b"\0"))
-        with pytest.raises(CorruptRecord, match="session 's' in 'default', turn 1: ") as caught:
+        with pytest.raises(CorruptRecord, match="session 's' in namespace 'default', turn 1: ") as caught:
             await layer.commit(KEY, Change(keep=2))
         assert (caught.value.key, caught.value.turn) == (KEY, 1)
         assert await shape(layer.inner) == [1, 2, 1]

@@ -452,7 +452,7 @@ def test_a_window_is_a_number_from_1(messages: Any) -> None:
 
 
 def test_a_model_is_something_to_call() -> None:
-    with pytest.raises(InvalidInput, match=r"to find a model by its name, call turnlog.config.find_model"):
+    with pytest.raises(InvalidInput, match=r"a model such as OpenAIModel"):
         Pipeline(Store(MemoryBackend()), "gpt")  # type: ignore[arg-type]
     with pytest.raises(InvalidInput, match=r"not a class: write Recorder\(\)"):
         Pipeline(Store(MemoryBackend()), Recorder)  # type: ignore[arg-type]

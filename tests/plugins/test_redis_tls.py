@@ -94,7 +94,7 @@ async def test_faults_of_all_addresses_are_permanent(kind: str) -> None:
     wrong = f"rediss+{kind}://localhost:{server()[1]}"
     with pytest.raises(AccessError, match="its certificate is not accepted"):
         await RedisBackend(wrong, sslrootcert=stranger).open()
-    with pytest.raises(Unavailable, match="localhost:1: nothing accepts connections there"):
+    with pytest.raises(Unavailable, match="localhost:1: no server accepts connections there"):
         await RedisBackend(f"{wrong},localhost:1", sslrootcert=stranger).open()
 
 

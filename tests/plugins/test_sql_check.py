@@ -71,5 +71,5 @@ def test_list_reports_a_damaged_session_after_all_others(path: Path, capsys: Any
         assert main(["list", "--store", f"sqlite:///{path}", *arguments]) == 1
         out, err = capsys.readouterr()
         assert len(out.splitlines()) == 2
-        assert err.startswith("turnlog: session 'b' in 'default': its header")
+        assert err.startswith("turnlog: session 'b' in namespace 'default': its header")
         assert err.count("\n") == 1

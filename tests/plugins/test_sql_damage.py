@@ -297,7 +297,7 @@ def test_metadata_that_are_lost_or_older_are_noticed(kept: Kept) -> None:
                 kept.session(last=last)
         with pytest.raises(CorruptRecord, match="metadata"):
             kept.write(_operations.commit(kept.statements, KEY, Change(metadata={"a": 1}), 9.0, None))
-        assert [str(error.key) for error in page_of(kept).damaged] == ["'alice' in 'shop'"]
+        assert [str(error.key) for error in page_of(kept).damaged] == ["'alice' in namespace 'shop'"]
 
 
 def test_an_owner_in_the_index_alone_shows_no_other_owners_session(kept: Kept) -> None:

@@ -86,7 +86,8 @@ def test_an_error_leaves_the_file_unchanged(store: Kept, tmp_path: Path, monkeyp
     path.write_text("old")
     assert main(["export", "none", "-o", str(path)]) == 1
     assert capsys.readouterr().err == (
-        "turnlog: there is no session 'none' in 'default', or it has expired; 'turnlog list' lists the sessions\n"
+        "turnlog: there is no session 'none' in namespace 'default', or it has expired; "
+        "'turnlog list' lists the sessions\n"
     )
     read = store.backend.read
 
@@ -149,7 +150,7 @@ def test_a_damaged_session_is_reported_and_the_rest_is_written(
     monkeypatch.setattr(store.backend, "read", damaged)
     assert main(["export", "-o", str(path := tmp_path / "x")]) == 1
     err = capsys.readouterr().err
-    assert err == "turnlog: session 'a' in 'default': broken\\x1b\nturnlog: 1 session exported, 2 messages\n"
+    assert err == "turnlog: session 'a' in namespace 'default': broken\\x1b\nturnlog: 1 session exported, 2 messages\n"
     assert [json.loads(line)["session"] for line in path.read_text().splitlines() if '"session":' in line] == ["b"]
 
 
@@ -260,7 +261,7 @@ def test_a_file_that_is_no_text_is_one_error(data: bytes, store: Kept, tmp_path:
     out, err = capsys.readouterr()
     assert err.count("\n") == 1
     assert (
-        err.endswith(" of the line is zero: this is not a text file in UTF-8; the rest is not read\n")
+        err.endswith(" of the line is zero, which no text contains: the rest is not read; convert the file to UTF-8\n")
         or "not UTF-8" in err
     )
     assert "0 unchanged, 0 different, 1 failed" in out
@@ -358,12 +359,12 @@ def test_copy_and_copy_again(tmp_path: Path, monkeypatch: Any, capsys: Any) -> N
     assert main(["copy", source, target, "--rate=1000MB"]) == 0
     assert "1 copied" in capsys.readouterr().out
     assert main(["copy", source, "sqlite:///c.db"]) == 2
-    assert "turnlog-copy.db belongs to another copy, from " in capsys.readouterr().err
+    assert "turnlog-copy.db belongs to another copy (source: " in capsys.readouterr().err
     fill(target, "t")
     assert main(["copy", source, target]) == 1
     out, err = capsys.readouterr()
     assert "1 different" in out
-    assert err.startswith("turnlog: session 't' in 'y' of the target was changed by another writer")
+    assert err.startswith("turnlog: session 't' in namespace 'y' of the target was changed by another writer")
     assert main(["copy", source, "sqlite:///c.db", "--state=none/x.db"]) == 1
     assert (
         "none/x.db cannot be used as the state of a copy (No such file or directory): check the path"

@@ -225,7 +225,7 @@ async def test_a_session_that_others_wrote_to_is_left_as_it_is(state: Path) -> N
     done = await copy(source, target, state=state, progress=results.append)
     assert (done.copied, done.different, done.complete) == (3, 1, False)
     errors = [str(result.error) for result in results if result.outcome == "different"]
-    assert "session 'gone' in 'default' of the target was changed by another writer" in errors[0]
+    assert "session 'gone' in namespace 'default' of the target was changed by another writer" in errors[0]
     await target.append("grows", [user("mine")])
     await target.merge_metadata("cut", {"title": "mine"})
     before = await described(target)
@@ -492,7 +492,7 @@ async def test_damage_in_the_source_changes_nothing_in_the_target(
     results: list[CopyResult] = []
     done = await copy(source, target, state=state, progress=results.append)
     assert (done.failed, done.complete) == (1, False)
-    assert [str(one.error)[:24] for one in results if one.error] == ["session 's' in 'default'"] * done.passes
+    assert [str(one.error)[:34] for one in results if one.error] == ["session 's' in namespace 'default'"] * done.passes
     assert (await described(target)).get("s") == before
     backend.damaged = None
     await copied(source, target, state)
@@ -678,7 +678,7 @@ async def test_a_state_belongs_to_the_file_itself(tmp_path: Path, state: Path, m
             if folder == "a":
                 await copied(source, target, state)
             else:
-                with pytest.raises(InvalidInput, match=r"belongs to another copy, from .*a/turnlog\.db"):
+                with pytest.raises(InvalidInput, match=r"belongs to another copy \(source: .*a/turnlog\.db"):
                     await copy(source, target, state=state)
     monkeypatch.chdir(tmp_path)
     async with open_store("sqlite:///a/turnlog.db") as source:
@@ -689,7 +689,7 @@ async def test_a_state_belongs_to_the_view_of_a_namespace(state: Path) -> None:
     source, target = Naming(MemoryBackend()), Store(MemoryBackend())
     await copy(source.within("a"), target, state=state, all_namespaces=True)
     for store in (source.within("b"), source):
-        with pytest.raises(InvalidInput, match=r"belongs to another copy, from .* all namespaces in 'a' to"):
+        with pytest.raises(InvalidInput, match=r"belongs to another copy \(source: .* all namespaces in 'a'; target: "):
             await copy(store, target, state=state, all_namespaces=True)
 
 
@@ -775,7 +775,7 @@ def test_a_state_is_for_its_owner_alone_and_for_one_copy(state: Path) -> None:
         assert stat.S_IMODE(state.stat().st_mode) == 0o600
         with pytest.raises(Conflict, match=r"another copy is running with .*copy\.db: wait for its end"):
             CopyState(str(state), "a", "b")
-    with pytest.raises(InvalidInput, match="belongs to another copy, from a to b: name another file"):
+    with pytest.raises(InvalidInput, match=r"belongs to another copy \(source: a; target: b\): name another file"):
         CopyState(str(state), "a", "c")
     with CopyState(str(state), "a", "b"):
         pass

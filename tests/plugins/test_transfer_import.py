@@ -95,7 +95,7 @@ async def test_chatgpt_a_conversation_that_went_on_extends_its_session(store: St
     data[0]["current_node"] = "b2"  # another branch
     totals, results = await imported(store, data)
     assert totals == Imported(different=1, empty=1)
-    assert "differs from this line at message 1" in said(results[0])
+    assert "differs from this line at messages[1]" in said(results[0])
 
 
 @pytest.mark.parametrize("unknown", [None, 0, -5.0, 1e300, float("nan"), "today", True])

@@ -38,7 +38,7 @@ async def said(url: str, kind: type[TurnlogError] = AccessError) -> str:
 )
 async def test_a_refused_connection(url: str, place: str) -> None:
     assert await said(f"{url}?timeout=100ms", Unavailable) == (
-        f"{place} cannot be reached: nothing accepts connections there: nothing was done; "
+        f"{place} cannot be reached: no server accepts connections there: nothing was done; "
         f"check the host and the port in the URL, {RUNS}"
     )
 
@@ -60,7 +60,7 @@ async def test_nodes_and_sentinels_that_refuse_are_named(monkeypatch: pytest.Mon
     for kind in ("sentinel", "cluster"):
         text = await said(f"redis+{kind}://127.0.0.1:1,127.0.0.1:2/0?timeout=100ms", Unavailable)
         for port in (1, 2):
-            assert f"127.0.0.1:{port}: nothing accepts connections there" in text
+            assert f"127.0.0.1:{port}: no server accepts connections there" in text
 
 
 async def test_a_missing_socket(tmp_path: Path) -> None:

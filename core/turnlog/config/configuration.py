@@ -247,7 +247,7 @@ def _layers(given: Given | None) -> list[tuple[type[Layer], Source, Given]]:
         table = item if isinstance(item, Mapping) else {"name": item}
         name = table.get("name")
         if not isinstance(name, str) or not name:
-            raise ConfigError(f'{where}: must be the name of a layer, or hold it, as in {{ name = "zstd", level = 3 }}')
+            raise ConfigError(f'{where} names no layer: write a name such as "zstd", or a table with name and options')
         if name in seen:
             raise ConfigError(f"{where}: the layer {name!r} is named twice: remove one of them")
         seen.add(name)
@@ -266,7 +266,8 @@ def _check_order(layers: Sequence[tuple[type[Layer], Source, Given]], given: Giv
     if placed != right:
         slots = iter(right)
         names = [str((layer if layer[0].position == "anywhere" else next(slots))[2].value) for layer in layers]
-        raise ConfigError(f"{given.where}: the layers are in the wrong order: write {', '.join(names)}")
+        order = f"layers={','.join(names)}" if given.text else f"them in the order {', '.join(names)}"
+        raise ConfigError(f"{given.where}: the layers are in the wrong order: write {order}")
 
 
 def _check_whose(given: Source, has: Mapping[str, Option], layers: Sequence[tuple[type[Layer], Source, Given]]) -> None:

@@ -138,7 +138,8 @@ def duration(value: object, where: str) -> float:
             return float(found[1]) * _SECONDS[found[2]]
     elif isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MAX_NUMBER:
         return float(value)
-    raise ConfigError(f'{where}: {_shown(value)} is not a duration; write 90, "90s", "24h" or "30d"')
+    examples = "90 (seconds), 90s, 24h or 30d" if where.startswith("--") else '90, "90s", "24h" or "30d"'
+    raise ConfigError(f"{where}: {_shown(value)} is not a duration; write {examples}")
 
 
 def size(value: object, where: str) -> int:

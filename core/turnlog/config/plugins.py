@@ -192,10 +192,13 @@ def find_token_counter(name: str, **options: object) -> TokenCounter:
     """
     found, plugin = _load(_COUNTERS, name)
     if isinstance(found, type):
+        takes = ""
         try:
-            inspect.signature(found).bind(**options)
+            signature = inspect.signature(found)
+            takes = f"; its options are {', '.join(signature.parameters) or 'none'}"
+            signature.bind(**options)
         except (TypeError, ValueError) as error:
-            raise PluginError(f"the options do not fit the token counter {name!r}: {error} ({plugin})") from None
+            raise PluginError(f"the options do not fit the token counter {name!r}: {error}{takes} ({plugin})") from None
         counter = found(**options)
     elif options:
         raise PluginError(f"token counter {name!r}, {plugin}, takes no options: remove {next(iter(options))!r}")
@@ -288,7 +291,7 @@ def _load(group: str, name: str) -> tuple[object, Plugin]:
 
 def _unknown(group: str, name: str, known: Iterable[str]) -> PluginError:
     names = ", ".join(sorted(known)) or "none"
-    kind = _KINDS[group]
+    kind = "plugin with a model" if group == _MODELS else _KINDS[group]
     return PluginError(f"there is no {kind} named {name!r}; the installed ones are {names}{nearest(name, known)}")
 
 

@@ -86,7 +86,12 @@ def read_table(name: str, *, config: str | os.PathLike[str] | Mapping[str, objec
 
 def twice(key: str, one: Given, other: Given) -> ConfigError:
     """Return the error for a key that is given twice in one source."""
-    return ConfigError(f"{key} is given twice, by {one.where} and by {other.where}: remove one of them")
+    return ConfigError(f"{key} is given twice, by {_place(one)} and by {_place(other)}: remove one of them")
+
+
+def _place(given: Given) -> str:
+    url, sign, key = given.where.partition(": ?")
+    return f"?{key} in {url}" if sign else given.where
 
 
 def _contents(config: object) -> _Contents:
@@ -131,8 +136,10 @@ def _read(path: str, where: str) -> Mapping[str, object]:
         raise ConfigError(f"{where}: the file {path} cannot be read: {error.strerror}; {fix}") from error
     except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, or a path with a NUL
         reason = "it is not UTF-8" if isinstance(error, UnicodeError) else str(error)
+        unquoted = reason.startswith(("Invalid value", "Expected newline or end of document"))
+        hint = f"text needs quotes, as in {_SAMPLE}" if unquoted else "correct the file"
         raise ConfigError(
-            f"{path} is not valid TOML: {reason}; text needs quotes, as in {_SAMPLE}"
+            f"{path} is not valid TOML: {reason}; {hint}"
         ) from None  # the cause would hold the file's contents
 
 

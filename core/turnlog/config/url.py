@@ -162,8 +162,7 @@ def _split(url: object, where: str) -> tuple[str, str, str]:
     found = _URL.fullmatch(url)
     if found is None:
         raise InvalidInput(
-            f"{where}: this is not a URL, because it has no scheme with ://; {_EXAMPLES}; "
-            "the file chat.db is sqlite:///chat.db"
+            f"{where}: this is not a URL, because it has no scheme with ://: write sqlite:///PATH for a file, or memory://"
         )
     try:
         decoded = unquote(url, errors="strict")
@@ -186,10 +185,7 @@ def _hosts(text: str, where: str) -> tuple[tuple[str, int | None], ...]:
             raise InvalidInput(f"{where}: an address in brackets must be an IPv6 address, as in [::1]:6379")
         port = None if found is None or found[3] is None else int(found[3])
         if found is None or (port is not None and not 0 < port < 65_536):
-            raise InvalidInput(
-                f"{where}: the port must be a number from 1 to 65535, as in host:5432; in a password, write %2F for / "
-                "and %40 for an @"
-            )
+            raise InvalidInput(f"{where}: the port must be a number from 1 to 65535")
         if not part:
             raise InvalidInput(f"{where}: a host is empty: write a host between two commas")
         hosts.append((unquote(found[1] or found[2]), port))

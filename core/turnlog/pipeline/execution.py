@@ -326,7 +326,8 @@ class Execution:
         if sum(map(_holds_call, self._turn.rounds)) >= setup.max_rounds:
             raise ModelError(
                 f"the model called {calls[0].name!r} after {setup.max_rounds} rounds of calls: the finished rounds are "
-                f"stored under turn {self._turn.turn_id!r}; raise max_rounds to continue"
+                f"stored under turn {self._turn.turn_id!r}; to continue, call the pipeline again "
+                "with this turn_id= and a greater max_rounds"
             )
         said = [answer]
         add_results(said, await run_calls(calls, setup.tools))

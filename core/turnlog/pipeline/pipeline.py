@@ -99,8 +99,7 @@ class Pipeline:
             raise InvalidInput(f"model must be an object, not a class: write {model.__name__}()")
         if not callable(model):
             raise InvalidInput(
-                f"model must be an async callable, not {shown(model)}; "
-                "to find a model by its name, call turnlog.config.find_model"
+                f"model must be a model such as OpenAIModel(), or a function that answers messages, not {shown(model)}"
             )
         if not callable(counter):
             raise InvalidInput(
@@ -108,7 +107,8 @@ class Pipeline:
                 "to find a counter by its name, call turnlog.config.find_token_counter"
             )
         if system is not None and not is_prompt(system):
-            raise InvalidInput("system must be text or a list of blocks, not empty: leave it out to send no prompt")
+            what = shown(system) if system else "empty"
+            raise InvalidInput(f"system must be text or a list of blocks, not {what}: to send no prompt, leave it out")
         if summaries is not None and not isinstance(summaries, Summaries):
             raise InvalidInput(f"summaries must be Summaries(model=...), not {shown(summaries)}")
         if not isinstance(concurrency, Serialize):

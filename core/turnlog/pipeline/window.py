@@ -118,7 +118,7 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
         """
         for limit, size, unit in self._limits(tokens):
             if limit is not None and size(turn) > limit:
-                text = f"turn {turn.number} has {size(turn)} {unit}, the window's limit is {limit}"
+                text = f"the stored turn {turn.number} has {size(turn)} {unit}, the window's limit is {limit}"
                 if self.oversize == "refuse":
                     raise TooLarge(f"{text}: raise the limit, or let Window(oversize='send') send it whole")
                 return text

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from hashlib import blake2b
 from math import isfinite
 from typing import Final, Literal
@@ -245,7 +246,7 @@ class Header(msgspec.Struct, frozen=True, gc=False):
             SessionNotFound: The session belongs to another owner.
         """
         if owner is not None and self.owner != owner:
-            raise missing(self.key)
+            raise missing(self.key, owner)
 
     def may_continue(self, since: Version) -> bool:
         """Return whether the records after `since` can be read alone, if a stored record still ends there.
@@ -264,8 +265,8 @@ class Header(msgspec.Struct, frozen=True, gc=False):
         id, part, open = self.tail
         if id != record.id:
             return (
-                f"{what}: the last turn is another one, {id!r}; load the session, and write the other messages as "
-                "a new turn with a new turn id"
+                f"{what}: another turn was stored after it, or the turn was never begun; load the session, and write "
+                "the remaining messages as a new turn with a new turn id"
             )
         if not open:
             return f"{what}: the turn is closed; write further messages as a new turn with a new turn id"
@@ -554,8 +555,8 @@ def check_condition(key: Key, version: Version, expect: Expect) -> None:
         return
     if expect is None or isinstance(expect, Mark):
         raise Conflict(
-            f"session {key} already exists, and expect=ABSENT or a copy needs a new one: "
-            "choose another session id, or append to it without expect=ABSENT",
+            f"session {key} already exists, but the call may only create a session: choose another session id; "
+            "to add to the existing session, append without expect=ABSENT",
             actual=version,
         )
     _check_not_ahead(key, version, version_of(expect))
@@ -600,20 +601,50 @@ def gap(header: Header, turn: int) -> CorruptRecord:
     return CorruptRecord("a stored record is missing, or out of order", key=header.key, turn=turn)
 
 
-def missing(key: Key) -> SessionNotFound:
-    """Return the error for a session that is not stored.
+def missing(key: Key, owner: str | None = None) -> SessionNotFound:
+    """Return the error for a session that is not stored, or has another owner; the text is the same for both.
+
+    Args:
+        key: The session.
+        owner: The owner of the call; None: any owner.
 
     Raises:
         InvalidInput: `key` is not a key.
     """
     check_key(key)
-    error = SessionNotFound(f"there is no session {key}, or it has expired", key=key)
+    text = f"there is no session {key}, or it has expired"
+    if owner is not None:
+        text = (
+            f"there is no session {key.session!r} of owner {owner!r} in namespace {key.namespace!r}, or it has "
+            "expired: check the owner, or choose another session id"
+        )
+    error = SessionNotFound(text, key=key)
     error.add_note("Store.append creates a session, and Store.sessions lists the sessions.")
     return error
 
 
-def check_absent(key: Key, expect: Expect) -> None:
+@contextmanager
+def naming_owner(owner: str | None) -> Iterator[None]:
+    """Name the owner in a `SessionNotFound` of the block, as in the error for a session of another owner.
+
+    Args:
+        owner: The owner of the call; None: any owner.
+    """
+    try:
+        yield
+    except SessionNotFound as error:
+        if owner is None or error.key is None:
+            raise
+        raise missing(error.key, owner) from error
+
+
+def check_absent(key: Key, expect: Expect, owner: str | None = None) -> None:
     """Refuse a write to a session that is not stored, if its condition needs a stored session.
+
+    Args:
+        key: The session.
+        expect: The condition.
+        owner: The owner of the call; None: any owner.
 
     Raises:
         Conflict: `expect` names a version.
@@ -622,9 +653,10 @@ def check_absent(key: Key, expect: Expect) -> None:
     if expect is None or expect is ABSENT:
         return
     if expect is PRESENT:
-        raise missing(key)
+        raise missing(key, owner)
     raise Conflict(
-        f"session {key} was erased or has expired since its version was read: to begin it again, write without expect",
+        f"session {key} was erased or has expired since it was read: to create it again, write all of its messages as "
+        "a new turn, without expect=",
         expected=expect,
     )
 
@@ -650,7 +682,7 @@ def check_delete(key: Key, header: Header | None, expect: Expect, for_owner: str
     if for_owner is not None:
         check_id(for_owner, "for_owner")
     if header is None or not header.alive(now) or (for_owner is not None and header.owner != for_owner):
-        check_absent(key, expect)
+        check_absent(key, expect, for_owner)
         return False
     header.check(expect)
     return True

@@ -47,8 +47,7 @@ def _answer_of(rule: Callable[[Message], object], message: Message) -> bool:
     answer = rule(message)
     if type(answer) is not bool:
         raise InvalidInput(
-            f"begins_turn returned {shown(answer)} for {message!r}: it must return True, if the message begins a turn, "
-            "or False"
+            f"begins_turn returned {shown(answer)}: it must return True if the message begins a turn, otherwise False"
         )
     return answer
 
@@ -108,10 +107,11 @@ def check_extends(
     """
     stored = session.messages
     if (same := common(stored, wanted, as_read)) < len(stored):
+        found = f"ends before messages[{same}]" if same == len(wanted) else f"differs from messages[{same}] on"
         raise Conflict(
-            f"save would discard stored messages of session {session.info.key}: the new history differs from index "
-            f"{same} on, where {len(stored) - same} of {len(stored)} messages follow; load the session and save its "
-            "messages with the new ones, or replace them with expect=session.version",
+            f"save would discard {len(stored) - same} of the {len(stored)} stored messages of session "
+            f"{session.info.key}: the new history {found}; load the session and add to its messages, or pass "
+            "expect=session.version to replace the stored messages",
             actual=session.version,
         )
 

@@ -183,7 +183,7 @@ def needs(key: Key, header: Header | None, change: Change) -> Near:
 def _check_new(key: Key, change: Change) -> None:
     """Refuse a change that cannot create a session."""
     check_key(key)
-    check_absent(key, change.expect)
+    check_absent(key, change.expect, change.for_owner)
     if change.append and not change.append[0].turns:
         record = change.append[0]
         raise Conflict(
@@ -191,7 +191,7 @@ def _check_new(key: Key, change: Change) -> None:
             "begin the turn with part 0"
         )
     if not change.append and not change.describes:
-        raise missing(key)
+        raise missing(key, change.for_owner)
 
 
 def _reused(key: Key, change: Change) -> str:

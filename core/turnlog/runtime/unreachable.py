@@ -53,7 +53,7 @@ def why_unreachable(error: BaseException) -> Reason | None:
             return Reason("its host name is not known", "check the host in the URL")
         # for a host with several addresses, asyncio raises one OSError with the numbers of all errors in its text
         if isinstance(cause, ConnectionRefusedError) or _has_number(cause, errno.ECONNREFUSED):
-            return Reason("nothing accepts connections there", f"check the host and the port in the URL, {_RUNS}")
+            return Reason("no server accepts connections there", f"check the host and the port in the URL, {_RUNS}")
         if isinstance(cause, FileNotFoundError):
             return Reason("there is no such socket", f"check the path in the URL, {_RUNS}")
         if isinstance(cause, PermissionError):

@@ -377,7 +377,7 @@ def shown(value: object) -> str:
     return text if len(text) <= 60 else f"a {type(value).__name__}"
 
 
-def check_mapping(value: object, where: str) -> None:
+def check_mapping(value: object, where: str, example: str = '{"name": "value"}') -> None:
     """Refuse a value that is not a mapping."""
     if not isinstance(value, Mapping):
-        raise InvalidInput(f'{where} must be a dictionary such as {{"name": "value"}}, not {kind_of(value)}')
+        raise InvalidInput(f"{where} must be a dictionary such as {example}, not {kind_of(value)}")

@@ -54,7 +54,7 @@ class Key(msgspec.Struct, frozen=True, order=True, cache_hash=True):
         return crc32(data, start_of(self)) == SOUND
 
     def __str__(self) -> str:
-        return f"{self.session!r} in {self.namespace!r}"
+        return f"{self.session!r} in namespace {self.namespace!r}"
 
 
 def check_key(value: object) -> None:

@@ -43,7 +43,7 @@ class Message(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults
                 of more than 4,300 digits.
         """
         if type(data) is not dict:
-            check_mapping(data, "a message")
+            check_mapping(data, "a message", "{'role': 'user', 'content': 'Hello'}")
         rest = dict(data)
         role, content = rest.get("role"), rest.get("content")
         if type(role) is not str or not role.isascii():
@@ -230,10 +230,11 @@ def as_message(item: MessageLike, where: str) -> Message:
     if type(item) is Message:
         return item
     if not isinstance(item, Mapping):
-        hint = ", such as user('Hello') or {'role': 'user', 'content': 'Hello'}"
-        if hasattr(item, "model_dump"):  # an object of an SDK with pydantic
-            hint = ": pass its model_dump()"
-        raise InvalidInput(f"{where} must be a Message or a dictionary, not {kind_of(item)}{hint}")
+        hint = ": pass its model_dump()" if hasattr(item, "model_dump") else ""  # an object of an SDK with pydantic
+        raise InvalidInput(
+            f"{where} must be a Message such as user('Hello'), or a dictionary such as "
+            f"{{'role': 'user', 'content': 'Hello'}}, not {kind_of(item)}{hint}"
+        )
     try:
         return Message.from_dict(item)
     except InvalidInput as error:
@@ -276,7 +277,9 @@ def check_values(messages: tuple[Message, ...]) -> None:
 
 def _each(messages: Sequence[MessageLike]) -> Iterable[Message]:
     if type(messages) is not list and type(messages) is not tuple:
-        hint = ": put one message into [ ]" if isinstance(messages, Message | str | Mapping) else ""
+        hint = ": put one message into [ ]" if isinstance(messages, Message | Mapping) else ""
+        if isinstance(messages, str):
+            hint = ": pass a list such as [user('Hello')]"
         raise InvalidInput(f"messages must be a list or tuple, not {kind_of(messages)}{hint}")
     for message in messages:
         if type(message) is not Message:

@@ -76,7 +76,7 @@ class Version(msgspec.Struct, frozen=True, gc=False):
             version = cls(*_decode(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)))
             check_version(version, "text")
         except UNREADABLE:  # InvalidInput is a ValueError
-            raise InvalidInput(f"{shown(text)} is not the text of a version") from None
+            raise InvalidInput(f"{shown(text)} is not the text of a version: pass the result of str(version)") from None
         return version
 
     def __repr__(self) -> str:
@@ -138,7 +138,7 @@ def check_version(value: object, name: str, wanted: str = "a Version") -> None:
         if isinstance(getattr(value, "version", None), Version):
             hint = ": pass its attribute version"
         elif isinstance(value, str):
-            hint = ": Version.parse makes a version of its text"
+            hint = ": for the text of a version, pass Version.parse(text)"
         raise InvalidInput(f"{name} must be {wanted}, not {shown(value)}{hint}")
     for number in (value.generation, value.rounds):
         if type(number) is not int or not 0 <= number <= MAX_NUMBER:
