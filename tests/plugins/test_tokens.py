@@ -196,7 +196,7 @@ def test_counters_are_found_by_name(trained: Tokenizer, tmp_path: Path) -> None:
     counter = find_token_counter("tokenizers", tokenizer=str(tmp_path / "tokenizer.json"))
     assert isinstance(counter, TokenizersCounter)
     assert isinstance(find_token_counter("tiktoken", encoding=BYTES), TiktokenCounter)
-    with pytest.raises(PluginError, match=r"missing a required argument: 'tokenizer' .*TokenizersCounter of turnlog"):
+    with pytest.raises(PluginError, match=r"missing a required argument: 'tokenizer'; .*TokenizersCounter of turnlog"):
         find_token_counter("tokenizers")
     with pytest.raises(PluginError, match=r"there is no token counter named 'tictoken'; .*; did you mean 'tiktoken'\?"):
         find_token_counter("tictoken")
