@@ -29,6 +29,7 @@ import servers
 from server_writers import server_of
 from sql_places import advance, emptied_mariadb, emptied_postgresql
 from turnlog import (
+    AccessError,
     Change,
     Key,
     OutcomeUnknown,
