@@ -53,7 +53,7 @@ async def _cancelled(call: Coroutine[Any, Any, object], steps: int) -> None:
 
 class Cancelling(ContractBase):
     async def test_sent_again_it_is_stored_once(self, store: Store) -> None:
-        """A change that is sent again after a cancellation is stored once, at whatever point the call was cancelled."""
+        """A change that is sent again after a cancellation is stored once.  The call may be cancelled at any point."""
         for steps in range(24):
             change = Change(append=(record(f"{steps}", "x"),))
             await _cancelled(store.backend.commit(key(store), change), steps)
