@@ -240,7 +240,7 @@ class _SQLite(Database):
         try:
             return self._connect_to(self._writable)
         except AccessError:
-            if not (os.path.isfile(self.path) and _unwritable(self.path)):  # the folder may be what is read-only
+            if not (os.path.isfile(self.path) and _unwritable(self.path)):  # only the folder may be read-only
                 raise
             return self._connect_to(self._read_only)
 

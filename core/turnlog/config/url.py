@@ -65,7 +65,7 @@ class URL(msgspec.Struct, frozen=True, kw_only=True):
         """Return the URL with a password that was given in another place; None: the URL itself.
 
         Raises:
-            InvalidInput: The URL has a password, too.
+            InvalidInput: The URL also has a password.
         """
         if password is None:
             return self
