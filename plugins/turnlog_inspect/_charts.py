@@ -27,7 +27,7 @@ def line_chart(values: Sequence[float], label: str) -> Markup:
 
 
 def bar_chart(bars: Sequence[tuple[str, int]], label: str) -> Markup:
-    """Return a bar for each name with its number."""
+    """Return a bar for each name with its number; the names are below the bars."""
     most = max([count for _, count in bars] or [1]) or 1
     width = _WIDTH / max(len(bars), 1)
     shapes = Markup("").join(
@@ -35,10 +35,17 @@ def bar_chart(bars: Sequence[tuple[str, int]], label: str) -> Markup:
             place * width, _y(count, most), max(width - _GAP, 0.5), _HEIGHT - _y(count, most), name, count
         )
         for place, (name, count) in enumerate(bars)
+        if count
     )
+    names = Markup("").join(Markup("<span>{}</span>").format(name) for name, _ in bars)
     return Markup(
         '<svg class="chart" role="img" aria-label="{}" viewBox="0 0 {} {}" preserveAspectRatio="none">{}</svg>'
-    ).format(label, _WIDTH, _HEIGHT, shapes)
+        '<div class="ticks" aria-hidden="true">{}</div>'
+    ).format(f"{label}: {_listed(bars)}", _WIDTH, _HEIGHT, shapes, names)
+
+
+def _listed(bars: Sequence[tuple[str, int]]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in bars)
 
 
 def _y(value: float, most: float) -> float:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeAlias
 
 from starlette.responses import Response
 
-from turnlog import Session, TooLarge
+from turnlog import CorruptRecord, Session, TooLarge, Turn
+from turnlog.rules import common
 
 from ._conversation import conversation, turns_of
 from ._reading import TURNS, parting
 from ._session import turns_markup
+from ._text import counted
 from ._visit import Visit
+
+_Turns: TypeAlias = list[Turn | CorruptRecord]
 
 _LARGEST: Final = 64_000_000
 """The largest session that is compared, in bytes: a comparison reads both sessions whole."""
@@ -33,10 +37,26 @@ async def show_comparison(visit: Visit) -> Response:
         "compare.html",
         sides=sides,
         shared=shared,
+        summary=_summary(ours, theirs, shared),
         begin=begin,
         next=begin + TURNS if begin + TURNS < max(len(ours), len(theirs)) else None,
         ids=ids,
     )
+
+
+def _summary(ours: _Turns, theirs: _Turns, shared: int) -> str:
+    """Return a sentence about the place where the sessions part."""
+    if shared == len(ours) == len(theirs):
+        return "The sessions are equal."
+    same = f"The first {counted(shared, 'turn')} {'is' if shared == 1 else 'are'} the same." if shared > 1 else ""
+    same = same or ("The first turn is the same." if shared else "The sessions differ from their first turn on.")
+    if shared < min(len(ours), len(theirs)):
+        one, other = ours[shared], theirs[shared]
+        if isinstance(one, Turn) and isinstance(other, Turn):
+            count = common(one.messages, other.messages)
+            if count:
+                same += f" In the next turn, the first {counted(count, 'message')} are the same."
+    return same
 
 
 async def _whole(visit: Visit, session_id: str) -> Session:

@@ -17,7 +17,7 @@ from ._charts import bar_chart, line_chart
 from ._html import markup, rendered
 from ._list import namespaces_of
 from ._stream import Event, EventStream, pause
-from ._text import size_of, time_of
+from ._text import size_of
 from ._visit import Visit
 
 _SECONDS: Final = 5.0
@@ -32,7 +32,7 @@ _PROBES: Final = 20
 _NEWEST: Final = 1_000
 """Number of sessions in the charts of sizes and ages."""
 
-_SIZES: Final = (2, 5, 10, 20, 50, 100, 200, 500, 1_000)
+_SIZES: Final = (2, 5, 10, 20, 50, 100, 500)
 """The bounds of the classes of sizes, in messages."""
 
 _AGES: Final = (("1 min", 60), ("10 min", 600), ("1 h", 3_600), ("6 h", 21_600), ("1 d", 86_400), ("7 d", 604_800))
@@ -129,13 +129,17 @@ def _line(measured: Sequence[Measurement], name: str) -> Markup:
 def _of_sessions(infos: Sequence[SessionInfo], now: float) -> list[_Chart]:
     """Return charts of the sizes and the ages of sessions."""
     sizes = Counter(next((bound for bound in _SIZES if info.messages <= bound), 0) for info in infos)
-    ages = Counter(next((name for name, bound in _AGES if now - info.updated <= bound), "older") for info in infos)
-    size_bars = [(f"up to {bound:,} messages", sizes[bound]) for bound in _SIZES]
-    size_bars.append((f"more than {_SIZES[-1]:,} messages", sizes[0]))
-    age_bars = [(f"in the last {name}", ages[name]) for name, _ in _AGES] + [("earlier", ages["older"])]
-    largest = max((info.messages for info in infos), default=0)
-    newest = time_of(infos[0].updated) if infos else "–"
+    ages = Counter(next((name for name, bound in _AGES if now - info.updated <= bound), "") for info in infos)
+    size_bars = [(f"≤ {bound}", sizes[bound]) for bound in _SIZES] + [("more", sizes[0])]
+    age_bars = [(f"{name}", ages[name]) for name, _ in _AGES] + [("older", ages[""])]
+    messages = sorted(info.messages for info in infos) or [0]
+    within = sum(ages[name] for name in ("1 min", "10 min", "1 h"))
     return [
-        _Chart("Sizes", f"{largest:,}", "messages at the most", bar_chart(size_bars, "sessions by number of messages")),
-        _Chart("Last turns", newest, "newest, UTC", bar_chart(age_bars, "sessions by time of the last turn")),
+        _Chart(
+            "Messages of a session",
+            f"{messages[len(messages) // 2]:,}",
+            f"median; {messages[-1]:,} at the most",
+            bar_chart(size_bars, "sessions by number of messages"),
+        ),
+        _Chart("Last turns", f"{within:,}", "in the last hour", bar_chart(age_bars, "sessions by age of the last turn")),
     ]

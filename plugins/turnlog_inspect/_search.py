@@ -57,14 +57,17 @@ async def _found(visit: Visit, wanted: re.Pattern[str], owner: str | None) -> As
     note = ""
     try:
         async for info in visit.view.sessions(owner=owner):
+            hits: list[Hit] = []
             async for hit in _in_session(visit, info, wanted):
-                count += 1
-                html = rendered("hit.html", visit=visit, info=info, hit=hit)
-                yield Event("hit", html)
-                if count == _MOST:
-                    yield Event("end", f"{_MOST} messages shown, and there are more: narrow the search.")
-                    return
-            read += 1
+                hits.append(hit)
+                if count + len(hits) == _MOST:
+                    break
+            read, count = read + 1, count + len(hits)
+            if hits:
+                yield Event("hits", rendered("hits.html", visit=visit, info=info, hits=hits))
+            if count == _MOST:
+                yield Event("end", f"{_MOST} messages shown, and there may be more: narrow the search.")
+                return
             if read % _STEP == 0:
                 yield Event("progress", f"{counted(read, 'session')} read, {counted(count, 'message')} found …")
     except CorruptRecord as error:  # some sessions cannot be listed

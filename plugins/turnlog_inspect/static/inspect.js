@@ -146,7 +146,7 @@ const search = one("[data-search]");
 if (search) {
   const source = new EventSource(search.dataset.search), progress = one("[data-progress]"), stop = one("[data-stop]");
   const end = (text) => { source.close(); stop.remove(); progress.textContent = text; };
-  source.addEventListener("hit", (event) => one("[data-hits]").insertAdjacentHTML("beforeend", JSON.parse(event.data)));
+  source.addEventListener("hits", (event) => one("[data-hits]").insertAdjacentHTML("beforeend", JSON.parse(event.data)));
   source.addEventListener("progress", (event) => { progress.textContent = JSON.parse(event.data); });
   source.addEventListener("end", (event) => end(JSON.parse(event.data)));
   source.onerror = () => end("The search has ended early: the connection was lost.");
@@ -170,4 +170,4 @@ document.addEventListener("click", async (event) => {
 // ---- the first view
 
 const panel = one("[data-panel]");
-if (panel && matchMedia("(max-width: 62rem)").matches) panel.open = Boolean(one(".problems", panel));
+if (panel && matchMedia("(max-width: 62rem)").matches) panel.open = false;
