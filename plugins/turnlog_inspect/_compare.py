@@ -45,18 +45,17 @@ async def show_comparison(visit: Visit) -> Response:
 
 
 def _summary(ours: _Turns, theirs: _Turns, shared: int) -> str:
-    """Return a sentence about the place where the sessions part."""
+    """Return a text about the place where the sessions part."""
     if shared == len(ours) == len(theirs):
         return "The sessions are equal."
-    same = f"The first {counted(shared, 'turn')} {'is' if shared == 1 else 'are'} the same." if shared > 1 else ""
-    same = same or ("The first turn is the same." if shared else "The sessions differ from their first turn on.")
-    if shared < min(len(ours), len(theirs)):
-        one, other = ours[shared], theirs[shared]
-        if isinstance(one, Turn) and isinstance(other, Turn):
-            count = common(one.messages, other.messages)
-            if count:
-                same += f" In the next turn, the first {counted(count, 'message')} are the same."
-    return same
+    text = f"The first {counted(shared, 'turn')} are the same."
+    if shared < 2:
+        text = "The first turn is the same." if shared else "The sessions differ from their first turn on."
+    one, other = (turns[shared] if shared < len(turns) else None for turns in (ours, theirs))
+    if isinstance(one, Turn) and isinstance(other, Turn) and (count := common(one.messages, other.messages)):
+        same = "first message is" if count == 1 else f"first {counted(count, 'message')} are"
+        text += f" In the next turn, the {same} the same."
+    return text
 
 
 async def _whole(visit: Visit, session_id: str) -> Session:

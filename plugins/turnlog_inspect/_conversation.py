@@ -135,12 +135,13 @@ def _add(shown: list[Shown], message: Message, waiting: defaultdict[str, deque[C
         if isinstance(part, Call):
             waiting[part.id].append(part)
         left.append(part)
-    if not left:
-        return
-    named = name if isinstance(name, str) and speaker != "tool" else ""
-    if not shown or shown[-1].skipped or (shown[-1].speaker, shown[-1].name) != (speaker, named):
-        shown.append(Shown(speaker, named))
-    shown[-1].parts += left
+    called = {part.name for part in left if isinstance(part, Call)}  # an item of a call has its name
+    named = name if isinstance(name, str) and speaker != "tool" and name not in called else ""
+    for part in left:
+        who = ("system", "") if isinstance(part, Text) and part.kind == "system" else (speaker, named)
+        if not shown or shown[-1].skipped or (shown[-1].speaker, shown[-1].name) != who:
+            shown.append(Shown(*who))
+        shown[-1].parts.append(part)
 
 
 def _problems(turn: ShownTurn) -> Iterator[Problem]:

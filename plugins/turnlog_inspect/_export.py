@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncGenerator
 from functools import cache
 from importlib.resources import files
+from typing import Final
 
 from markupsafe import Markup
 from starlette.responses import Response, StreamingResponse
@@ -17,7 +18,7 @@ from ._html import rendered
 from ._session import turns_markup
 from ._visit import Visit
 
-_END = "<!-- end of the turns -->"
+_END: Final = Markup("<!-- the turns -->")
 
 
 async def export(visit: Visit) -> Response:
@@ -32,7 +33,7 @@ async def _pieces(session: Session) -> AsyncGenerator[str, None]:
     """Yield the file in pieces, so that other requests are answered in between."""
     turns = conversation(turns_of(session), whole=True)
     problems = [problem for turn in turns for problem in turn.problems]
-    page = rendered("export.html", info=session.info, problems=problems, css=_style(), end=Markup(_END))
+    page = rendered("export.html", info=session.info, problems=problems, css=_style(), place=_END)
     begin, _, end = page.partition(_END)
     yield begin
     for turn in turns:

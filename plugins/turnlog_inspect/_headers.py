@@ -26,8 +26,8 @@ HEADERS: Final = {
 class Hardened:
     """Adds the headers, and refuses requests that a page of another site has caused.
 
-    Browsers state in `Sec-Fetch-Site` which site has caused a request; other programs do not send it.  A link on another
-    site may open a page, because a page changes nothing, and the other site cannot read it.
+    Browsers state in `Sec-Fetch-Site` which site has caused a request; other programs do not send it.  A link on
+    another site may open a page, because a page changes nothing, and the other site cannot read it.
     """
 
     def __init__(self, app: ASGIApp) -> None:

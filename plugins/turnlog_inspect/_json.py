@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Final
 
 from markupsafe import Markup
 
@@ -23,12 +23,12 @@ _OPEN: Final = 12
 """The largest number of entries of a list or object that is open at first."""
 
 
-def json_tree(value: Any) -> Markup:
+def json_tree(value: object) -> Markup:
     """Return HTML for a value of JSON.  Lists and objects can be folded."""
     return Markup("").join(_shown(value, "", 0, _Budget()))
 
 
-def json_line(value: Any, length: int = 100) -> str:
+def json_line(value: object, length: int = 100) -> str:
     """Return the beginning of a value of JSON on one line; an object as its entries, without braces."""
     if isinstance(value, str):
         return line(value, length)
@@ -50,23 +50,22 @@ class _Budget:
         self.left = _VALUES
 
 
-def _shown(value: Any, name: str | Markup, depth: int, budget: _Budget) -> Iterator[Markup]:
+def _shown(value: object, name: str | Markup, depth: int, budget: _Budget) -> Iterator[Markup]:
     budget.left -= 1
     if not isinstance(value, dict | list) or not value or depth > _DEEP:
         yield Markup('<div class="leaf">{}{}</div>').format(name, _leaf(value))
         return
-    entries: Iterator[tuple[str | Markup, Any]]
+    entries: Iterator[tuple[str | Markup, object]]
     if isinstance(value, dict):
         entries = ((Markup('<span class="key">{}</span>: ').format(visible(key)), one) for key, one in value.items())
         brief = "{} {}".format(len(value), "entry" if len(value) == 1 else "entries")
     else:
         entries = ((Markup('<span class="key">{}</span>: ').format(place), one) for place, one in enumerate(value))
         brief = "{} {}".format(len(value), "item" if len(value) == 1 else "items")
-    is_open = " open" if depth < 2 and len(value) <= _OPEN else ""
+    is_open = depth < 2 and len(value) <= _OPEN
     if depth:
-        yield Markup('<details{}><summary>{}<span class="brief">{}</span></summary>').format(
-            Markup(is_open), name, brief
-        )
+        yield Markup("<details open>") if is_open else Markup("<details>")
+        yield Markup('<summary>{}<span class="brief">{}</span></summary>').format(name, brief)
     yield Markup('<div class="inner">')
     for key, one in entries:
         if budget.left <= 0:
@@ -76,7 +75,7 @@ def _shown(value: Any, name: str | Markup, depth: int, budget: _Budget) -> Itera
     yield Markup("</div></details>") if depth else Markup("</div>")
 
 
-def _leaf(value: Any) -> Markup:
+def _leaf(value: object) -> Markup:
     if isinstance(value, str):
         cut = value[:_LONG]
         more = f" … {len(value) - _LONG:,} more characters in the raw view" if len(value) > _LONG else ""

@@ -6,7 +6,7 @@ from typing import Final
 
 from starlette.responses import Response
 
-from turnlog import Page, Query, Store, Unsupported
+from turnlog import CorruptRecord, Page, Query, SessionInfo, Store, Unsupported
 
 from ._visit import Visit
 
@@ -48,7 +48,8 @@ async def _listed(view: Store, owner: str | None, prefix: str, cursor: str | Non
     owner = view.owner if view.owner is not None else owner
     if not prefix:
         return await view.backend.page(Query(namespace=view.namespace, owner=owner, limit=_LIMIT, cursor=cursor))
-    found, damaged = [], []
+    found: list[SessionInfo] = []
+    damaged: list[CorruptRecord] = []
     for _ in range(_SCANNED):
         query = Query(namespace=view.namespace, owner=owner, limit=1_000, cursor=cursor)
         page = await view.backend.page(query)

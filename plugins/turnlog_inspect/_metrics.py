@@ -114,7 +114,7 @@ def _charts(measured: Sequence[Measurement]) -> list[_Chart]:
         ),
         _Chart(
             "Load of 20 messages",
-            "–" if latency.p95 is None else f"{latency.p95 * 1e3:,.1f} ms",
+            "unknown" if latency.p95 is None else f"{latency.p95 * 1e3:,.1f} ms",
             "" if latency.p50 is None else f"95th percentile; median {latency.p50 * 1e3:,.1f} ms",
             line_chart(times, "95th percentile of load times"),
         ),
@@ -141,5 +141,5 @@ def _of_sessions(infos: Sequence[SessionInfo], now: float) -> list[_Chart]:
             f"median; {messages[-1]:,} at the most",
             bar_chart(size_bars, "sessions by number of messages"),
         ),
-        _Chart("Last turns", f"{within:,}", "in the last hour", bar_chart(age_bars, "sessions by age of the last turn")),
+        _Chart("Last turns", f"{within:,}", "in the last hour", bar_chart(age_bars, "sessions by age")),
     ]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast
 
 from turnlog import Message
 from turnlog.rules import outline_of
-from turnlog.values import to_json
+from turnlog.values import JSON, to_json
 
 from ._image import Image, image_in
 
@@ -31,11 +32,12 @@ class Text(NamedTuple):
 
     Attributes:
         text: The text.
-        kind: `reasoning` if the model thought it, `refusal` if the model refused with it.
+        kind: `reasoning` if the model thought it, `refusal` if the model refused with it, `system` if it is a system
+            prompt in the message of another speaker.
     """
 
     text: str
-    kind: Literal["text", "reasoning", "refusal"] = "text"
+    kind: Literal["text", "reasoning", "refusal", "system"] = "text"
 
 
 class Data(NamedTuple):
@@ -46,7 +48,7 @@ class Data(NamedTuple):
         label: Its kind, such as `file`; empty: it needs no label.
     """
 
-    value: Any
+    value: object
     label: str = ""
     kind: str = "data"
 
@@ -73,7 +75,7 @@ class Call:
 
     id: str
     name: str
-    arguments: Any
+    arguments: object
     result: Result | None = None
     kind: str = "call"
 
@@ -109,13 +111,11 @@ def parts_of(message: Message) -> Iterator[Part]:
             yield Call(call.id, name, decoded(arguments))
 
 
-def decoded(value: object) -> Any:
+def decoded(value: object) -> object:
     """Return the object or list in a JSON text; any other value as it is."""
     if isinstance(value, str) and value[:1] in ("{", "[") and len(value) <= _MOST:
-        try:
-            return json.loads(value)
-        except (ValueError, RecursionError):
-            return value
+        with suppress(ValueError, RecursionError):
+            return cast("object", json.loads(value))
     return value
 
 
@@ -178,7 +178,7 @@ def _written(part: Mapping[str, Any], kind: str) -> Iterator[Part]:
     text = _first(part, ("thinking", "text", "content") if kind in _TEXTS | _REASONING or not kind else ("text",))
     if isinstance(text, str):
         if text:
-            yield Text(text, "reasoning" if thinks else "text")
+            yield Text(text, "reasoning" if thinks else "system" if kind == "system-prompt" else "text")
     elif isinstance(text, list):  # a prompt of pydantic-ai with several parts
         for one in text:
             yield from _part(one)
@@ -209,7 +209,7 @@ def _content(value: object) -> Iterator[Text | Image | Data]:
     elif isinstance(value, dict) and (image := image_in(value)):
         yield image
     elif value is not None:
-        yield Data(to_json(value))
+        yield Data(to_json(cast("JSON", value)))
 
 
 def _is_error(data: Mapping[str, Any]) -> bool:
@@ -235,5 +235,5 @@ def _texts(value: object) -> Iterator[str]:
             yield part["text"]
 
 
-def _first(data: Mapping[str, Any], names: Sequence[str]) -> Any:
+def _first(data: Mapping[str, Any], names: Sequence[str]) -> object:
     return next((data[name] for name in names if data.get(name) is not None), None)

@@ -54,11 +54,35 @@ def number_of(turn: Turn | CorruptRecord) -> int:
 async def newest(view: Store, session_id: str, *, before: int | None = None) -> Window:
     """Return the last turns, or the last turns before a turn.
 
+    If one of them is damaged, return this one and the turns after it.
+
     Raises:
         SessionNotFound: The session does not exist, or has expired.
+        CorruptRecord: The header of the session is damaged.
     """
-    session = await view.session(session_id, last=AT_ONCE, before=before, touch=False)
+    try:
+        session = await view.session(session_id, last=AT_ONCE, before=before, touch=False)
+    except CorruptRecord as error:
+        return await _after_damage(view, session_id, before, error)
     return Window(session.info, [*turns_of(session)])
+
+
+async def _after_damage(view: Store, session_id: str, before: int | None, error: CorruptRecord) -> Window:
+    """Return the last damaged turn, and the turns after it: search the largest window that can be read."""
+    session = await view.session(session_id, last=0, before=before, touch=False)
+    readable, damaged = 0, AT_ONCE
+    while damaged - readable > 1:
+        middle = (readable + damaged) // 2
+        try:
+            session = await view.session(session_id, last=middle, before=before, touch=False)
+        except CorruptRecord as found:
+            damaged, error = middle, found
+        else:
+            readable = middle
+    turns = [*turns_of(session)]
+    end = number_of(turns[0]) if turns else session.info.turns if before is None else before
+    error.turn = end - 1 if error.turn is None else min(error.turn, end - 1)  # a sealed run begins earlier
+    return Window(session.info, [error, *turns])
 
 
 async def beginning_at(view: Store, session_id: str, number: int, *, most: int = TURNS) -> Window:
@@ -93,11 +117,13 @@ class Stored(NamedTuple):
     plain: int
 
 
-async def stored_form(view: Store, window: Window) -> Stored:
-    """Return the form of the records with the turns of a window, below all layers."""
+async def stored_form(view: Store, window: Window) -> Stored | None:
+    """Return the form of the records with the turns of a window, below all layers; None if one is damaged."""
     *_, backend = stack_of(view.backend)
-    before = None if window.next is None else window.next
-    session = await backend.read(window.info.key, last=AT_ONCE, before=before, touch=False)
+    try:
+        session = await backend.read(window.info.key, last=AT_ONCE, before=window.next, touch=False)
+    except CorruptRecord:
+        return None
     records = [record for record in session.records if record.next_turn > window.first]
     sealed = tuple((record.number, record.next_turn - 1) for record in records if record.rounds > 1)
     codecs = sorted({_codec_of(record) for record in records})

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from starlette.responses import Response
 
-from turnlog import CorruptRecord, SessionInfo, SessionNotFound, TurnlogError
+from turnlog import CorruptRecord, InvalidInput, SessionInfo, SessionNotFound, TurnlogError
 
 from ._conversation import texts_of, turns_of
 from ._html import rendered
@@ -48,7 +48,10 @@ async def show_search(visit: Visit) -> Response:
 
 async def search(visit: Visit) -> Response:
     """Send the messages that contain a text, ignoring case."""
-    wanted = re.compile(re.escape(visit.needed("q").strip()), re.IGNORECASE)
+    text = visit.needed("q").strip()
+    if not text:
+        raise InvalidInput("the search text is blank: type the text to search for")
+    wanted = re.compile(re.escape(text), re.IGNORECASE)
     return EventStream(_found(visit, wanted, visit.text("owner") or None))
 
 

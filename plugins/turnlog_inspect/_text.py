@@ -48,9 +48,9 @@ def line(text: str, length: int = 100) -> str:
 
 
 def size_of(count: float | None) -> str:
-    """Return a number of bytes as a text, such as `12.3 kB`; a dash if the number is unknown."""
+    """Return a number of bytes as a text, such as `12.3 kB`; `unknown` for None."""
     if count is None:
-        return "–"
+        return "unknown"
     if count < 1000:
         return f"{count:.0f} B"
     for unit in ("kB", "MB", "GB"):

@@ -19,7 +19,7 @@ from turnlog.limits import MAX_NUMBER
 
 from ._html import address, rendered
 
-Authorize: TypeAlias = Callable[[Request], Store | None | Awaitable[Store | None]]
+Authorize: TypeAlias = Callable[[Request], Store | Awaitable[Store | None] | None]
 """Returns the store, or the view of it, that a visitor may see; None: the visitor may see nothing."""
 
 _COOKIE: Final = "turnlog-inspect-form"

@@ -76,6 +76,7 @@ def _listening(port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(("127.0.0.1", port))
+        listener.listen()  # a program that reads the printed URL may connect at once
     except OSError as error:
         listener.close()
         raise InvalidInput(f"cannot listen on 127.0.0.1:{port}: {error.strerror}: choose another --port") from error
