@@ -23,8 +23,9 @@ from urllib.parse import urlsplit
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-import servers
 from flat import fill_sessions, fill_turns
+
+import servers
 from turnlog import Store
 
 PAGES = {
@@ -96,7 +97,9 @@ def main() -> None:
     parser.add_argument("--messages", type=int, default=10_000)
     args = parser.parse_args()
     for group in args.groups.split(","):
-        print(f"\n**{group}**, {args.sessions:,} sessions and a conversation of {args.messages:,} messages\n", flush=True)
+        print(
+            f"\n**{group}**, {args.sessions:,} sessions and a conversation of {args.messages:,} messages\n", flush=True
+        )
         folder = tempfile.mkdtemp(prefix="bench-inspector-")
         try:
             if group == "sqlite":

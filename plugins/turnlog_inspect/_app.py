@@ -30,7 +30,7 @@ from ._change import ask, change
 from ._compare import show_comparison
 from ._export import export
 from ._headers import Hardened
-from ._html import rendered
+from ._html import prepare, rendered
 from ._list import show_list
 from ._live import follow
 from ._metrics import follow_metrics, show_metrics
@@ -71,6 +71,7 @@ def inspector(*, authorize: Authorize, write: bool = False) -> Starlette:
         write: Let visitors fork, rewind, rename and erase the sessions that they may see.
     """
     site = Site(authorize, write)
+    prepare()
 
     def handling(handler: _Handler) -> Callable[[Request], Awaitable[Response]]:
         async def handle(request: Request) -> Response:

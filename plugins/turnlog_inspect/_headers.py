@@ -16,11 +16,11 @@ HEADERS: Final = {
     ),
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-"""No page loads anything from elsewhere, is shown in a frame, or is kept by a cache."""
+"""No page loads anything from elsewhere, is shown in a frame, is kept by a cache, or is named to another site."""
 
 
 class Hardened:

@@ -30,6 +30,12 @@ _environment.filters.update(
 )
 
 
+def prepare() -> None:
+    """Compile all templates, so that the first page is as fast as the others."""
+    for name in _environment.list_templates():
+        _environment.get_template(name)
+
+
 def rendered(template: str, **values: object) -> str:
     """Return the text of a template.  Every value is escaped, except `Markup`."""
     return _environment.get_template(template).render(**values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from typing import Final, NamedTuple
@@ -22,6 +23,9 @@ from ._visit import Visit
 
 _SECONDS: Final = 5.0
 """Seconds between two measurements."""
+
+_PATIENCE: Final = 0.3
+"""Seconds that the page waits for the first measurement; later it arrives as an event."""
 
 _KEPT: Final = 120
 """Number of measurements in a chart: ten minutes."""
@@ -56,12 +60,17 @@ class _Chart(NamedTuple):
 
 
 async def show_metrics(visit: Visit) -> Response:
-    """Measure the namespace, and show charts."""
-    measured = [await _measure(visit)]
+    """Show charts.  If the measurement takes long, the page shows the charts of the newest sessions first."""
+    _check(visit)
+    try:
+        measured = await asyncio.wait_for(_measure(visit), None if visit.text("wait") else _PATIENCE)
+        charts = markup("charts.html", charts=_charts([measured]))
+    except TimeoutError:
+        charts = Markup("")
     page = await visit.view.backend.page(Query(namespace=visit.view.namespace, limit=_NEWEST))
     return visit.page(
         "metrics.html",
-        charts=markup("charts.html", charts=_charts(measured)),
+        charts=charts,
         newest=markup("charts.html", charts=_of_sessions(page.infos, visit.view.backend.clock())),
         count=len(page.infos),
         namespaces=await namespaces_of(visit),
@@ -93,7 +102,6 @@ def _check(visit: Visit) -> None:
 
 
 async def _measure(visit: Visit) -> Measurement:
-    _check(visit)
     metrics = StateMetrics(Store(visit.view.backend, namespace=visit.view.namespace))
     await metrics.probe(_PROBES)
     return await metrics.measure()

@@ -21,7 +21,7 @@ from turnlog import Store, open_store
 from turnlog_inspect import inspector
 from turnlog_inspect._guard import Guard
 
-TOKEN = "the-token-of-the-tests"
+TOKEN = "the-token-of-the-tests"  # noqa: S105 - no secret
 
 
 class Answer(NamedTuple):
@@ -69,7 +69,7 @@ def inspected(url: str, *, write: bool = False, app: Callable[[Store], ASGIApp] 
     """
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
-    started, servers = threading.Event(), list[uvicorn.Server]()
+    started, servers, ends = threading.Event(), list[uvicorn.Server](), list[Callable[[], object]]()
 
     async def serve() -> None:
         async with open_store(url) as store:
@@ -83,12 +83,10 @@ def inspected(url: str, *, write: bool = False, app: Callable[[Store], ASGIApp] 
                 uvicorn.Config(served, log_level="critical", lifespan="off", timeout_graceful_shutdown=1)
             )
             servers.append(server)
+            loop = asyncio.get_running_loop()
+            ends.append(lambda: loop.call_soon_threadsafe(closing.set))
             started.set()
-            ended = asyncio.create_task(server.serve(sockets=[listener]))
-            while not server.should_exit:
-                await asyncio.sleep(0.02)
-            closing.set()
-            await ended
+            await server.serve(sockets=[listener])
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
@@ -96,6 +94,7 @@ def inspected(url: str, *, write: bool = False, app: Callable[[Store], ASGIApp] 
         assert started.wait(30)
         yield Place(port, url)
     finally:
+        ends[0]()
         servers[0].should_exit = True
         thread.join(30)
 
@@ -142,9 +141,9 @@ class Visitor:
     def form(self, path: str) -> dict[str, str]:
         """Return the fields of the form on the page that asks for confirmation."""
         page = self.page(path).partition('class="confirm"')[2]
-        return dict(
-            (unescape(name), unescape(value)) for name, value in re.findall(r'name="([^"]*)" value="([^"]*)"', page)
-        )
+        return {
+            unescape(name): unescape(value) for name, value in re.findall(r'name="([^"]*)" value="([^"]*)"', page)
+        }
 
 
 def shown(page: str) -> str:

@@ -1,4 +1,4 @@
-"""The pages of the inspector over HTTP: their contents, who may see them, and the changes that they make."""
+"""The pages of the inspector over HTTP: their contents, their protection, and the changes that they make."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from starlette.routing import Mount
 from starlette.types import ASGIApp
 
 from inspected import TOKEN, Place, Visitor, inspected, shown
-from turnlog import InvalidInput, SessionNotFound, Store, assistant, open_store, tool, user
+from turnlog import SessionNotFound, Store, assistant, tool, user
 from turnlog.testing import Clock
 from turnlog_cli import main
 from turnlog_inspect import inspector
@@ -240,7 +240,7 @@ def test_the_panel_shows_size_seal_codec_expiry_and_version(tmp_path: Path) -> N
         assert main(["recompress", "--store", url, "--idle", "0s"]) == 0
         page = shown(Visitor(place).page(session_path("s")))
     assert "Codec zstd" in page
-    assert re.search(r"Sealed 0–\d", page)
+    assert re.search(r"Sealed 0 to \d", page)
     assert re.search(r"Stored \d+ B of \d+\.\d kB|Stored [\d.]+ kB of [\d.]+ kB", page)
     assert "Expires in 6 days if unused" in page or "Expires in 7 days if unused" in page
 
@@ -408,7 +408,7 @@ def test_metrics_are_measured_per_namespace(visitor: Visitor) -> None:
     assert charts.count("<svg") == 4
 
 
-# ---------------------------------------------------------------------------------------------------- who may see it
+# -------------------------------------------------------------------------------------------------------- protection
 
 
 def test_a_token_opens_the_pages_and_leaves_the_address(place: Place) -> None:
@@ -464,7 +464,7 @@ def test_every_response_forbids_everything_from_elsewhere(visitor: Visitor) -> N
         headers = visitor.get(path).headers
         assert headers["Content-Security-Policy"].startswith("default-src 'none'; style-src 'self'; script-src 'self';")
         assert headers["X-Content-Type-Options"] == "nosniff"
-        assert headers["Referrer-Policy"] == "no-referrer"
+        assert headers["Referrer-Policy"] == "same-origin"
         assert headers["Cache-Control"] == "no-store"
     page = visitor.page(session_path("calls"))
     assert not re.search(r"<script>|style=|\son\w+=|(?:src|href)=\"https?:", page)
