@@ -12,14 +12,14 @@ from turnlog import CorruptRecord, Message, Session, Turn
 from turnlog.rules import outline_of
 
 from ._json import json_line
-from ._parts import Call, Data, Part, Result, Text, parts_of
+from ._parts import Call, Data, Part, Result, Text, parts_of, unwrapped
 
 _MOST: Final = 200
 """The largest number of messages of a turn that a page shows at first: its first 20, and its last 180."""
 
 _FIRST: Final = 20
 
-_LABELS: Final = {"user": "User", "assistant": "Assistant", "system": "System", "tool": "Tool", "other": "Item"}
+_LABELS: Final = {"user": "User", "assistant": "Assistant", "system": "System", "tool": "Tool"}
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Shown:
     @property
     def label(self) -> str:
         """The name of the speaker for people."""
-        return _LABELS[self.speaker]
+        return _LABELS.get(self.speaker, "Item")
 
 
 class Problem(NamedTuple):
@@ -81,6 +81,12 @@ class ShownTurn:
     messages: list[Shown] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     damage: str = ""
+
+    @property
+    def parts(self) -> Iterator[Part]:
+        """The parts of all messages."""
+        for shown in self.messages:
+            yield from shown.parts
 
 
 def turns_of(session: Session) -> Iterator[Turn | CorruptRecord]:
@@ -124,6 +130,7 @@ def _turn(turn: Turn | CorruptRecord, waiting: defaultdict[str, deque[Call]], *,
 
 def _add(shown: list[Shown], message: Message, waiting: defaultdict[str, deque[Call]]) -> None:
     """Add a message: a result goes into its call."""
+    message = unwrapped(message)
     parts, name = [*parts_of(message)], message.get("name")
     thinks = any(isinstance(part, Text) and part.kind == "reasoning" for part in parts)  # an item without a role
     speaker = outline_of(message).speaker or ("assistant" if thinks else "other")
@@ -137,6 +144,8 @@ def _add(shown: list[Shown], message: Message, waiting: defaultdict[str, deque[C
         left.append(part)
     called = {part.name for part in left if isinstance(part, Call)}  # an item of a call has its name
     named = name if isinstance(name, str) and speaker != "tool" and name not in called else ""
+    if speaker == "other":
+        named = message.role or named  # such as `checkpoint`, of LangGraph
     for part in left:
         who = ("system", "") if isinstance(part, Text) and part.kind == "system" else (speaker, named)
         if not shown or shown[-1].skipped or (shown[-1].speaker, shown[-1].name) != who:
@@ -147,17 +156,16 @@ def _add(shown: list[Shown], message: Message, waiting: defaultdict[str, deque[C
 def _problems(turn: ShownTurn) -> Iterator[Problem]:
     if turn.state == "damaged":
         yield Problem(turn.number, "damaged", turn.damage)
-    for shown in turn.messages:
-        for part in shown.parts:
-            if isinstance(part, Call):
-                if part.result is None and turn.state != "open":
-                    yield Problem(turn.number, f"{part.name}: no result")
-                elif part.result is not None and part.result.failed:
-                    yield Problem(turn.number, f"{part.name} failed", brief(part.result.content))
-            elif isinstance(part, Result) and part.failed:
-                yield Problem(turn.number, "a tool failed", brief(part.content))
-            elif isinstance(part, Text) and part.kind == "refusal":
-                yield Problem(turn.number, "refusal", part.text[:200])
+    for part in turn.parts:
+        if isinstance(part, Call):
+            if part.result is None and turn.state != "open":
+                yield Problem(turn.number, f"{part.name}: no result")
+            elif part.result is not None and part.result.failed:
+                yield Problem(turn.number, f"{part.name} failed", brief(part.result.content))
+        elif isinstance(part, Result) and part.failed:
+            yield Problem(turn.number, "a tool failed", brief(part.content))
+        elif isinstance(part, Text) and part.kind == "refusal":
+            yield Problem(turn.number, "refusal", part.text[:200])
     if turn.state == "interrupted":
         yield Problem(turn.number, "interrupted")
 
@@ -175,7 +183,7 @@ def brief(parts: Sequence[Part], length: int = 100) -> str:
 
 def texts_of(message: Message) -> Iterator[str]:
     """Yield the texts of a message for a search: its texts, and the calls and results in it."""
-    for part in parts_of(message):
+    for part in parts_of(unwrapped(message)):
         if isinstance(part, Text):
             yield part.text
         elif isinstance(part, Call):

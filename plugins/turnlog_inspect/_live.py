@@ -10,6 +10,7 @@ from starlette.responses import Response
 from turnlog import HistoryRegressed, Session, SessionInfo, SessionNotFound, TurnlogError, Version
 
 from ._conversation import conversation
+from ._parts import Result
 from ._reading import TURNS, beginning_at, newest
 from ._session import turns_markup
 from ._stream import Event, EventStream, pause
@@ -18,6 +19,9 @@ from ._visit import Visit
 
 SECONDS: Final = 1.0
 """Seconds between two reads.  A read of an unchanged session returns only its info."""
+
+_EARLIER: Final = 10
+"""Number of turns that are sent again if a result has no call in the new turns: the call may be in one of them."""
 
 
 async def follow(visit: Visit) -> Response:
@@ -56,6 +60,8 @@ async def _change(visit: Visit, found: Session) -> dict[str, object]:
     begin = found.records[0].number if found.records else found.info.turns
     if continues := found.continues and found.info.turns - begin <= TURNS:
         window = await beginning_at(visit.view, found.info.key.session, begin)
+        if any(isinstance(part, Result) for turn in conversation(window.turns) for part in turn.parts):
+            window = await beginning_at(visit.view, found.info.key.session, max(begin - _EARLIER, found.info.first))
     else:
         window = await newest(visit.view, found.info.key.session)
     turns = [[turn.number, turns_markup(visit, [turn])] for turn in conversation(window.turns)]

@@ -22,6 +22,9 @@ _FAILED: Final = frozenset({"error", "failed", "output-error", "error-text", "er
 _CONTENT: Final = ("content", "output", "response", "errorText", "value")
 """The entries that hold the content of a tool's result, in the order of preference."""
 
+_ERRORS: Final = ("error", "exception:", "traceback (most recent", "an error occurred")
+"""The beginnings of results that report an error, in lower case; the last one is that of the OpenAI Agents SDK."""
+
 _HELD: Final = ("toolResult", "functionResponse", "function_response")
 _MOST: Final = 1_000_000
 """The largest text that is read as JSON, in characters."""
@@ -81,6 +84,12 @@ class Call:
 
 
 Part: TypeAlias = Text | Image | Data | Call | Result
+
+
+def unwrapped(message: Message) -> Message:
+    """Return the message in an entry of a transcript of Claude Code; any other message as it is."""
+    inner = message.get("message") if message.role is None else None
+    return Message.from_dict(inner) if isinstance(inner, dict) and "role" in inner else message
 
 
 def parts_of(message: Message) -> Iterator[Part]:
@@ -226,7 +235,7 @@ def _is_error(data: Mapping[str, Any]) -> bool:
         return True
     texts = [content] if isinstance(content, str) else [*_texts(content)]
     start = texts[0][:80].lstrip().lower() if texts else ""
-    return start.startswith(("error", "traceback (most recent", "exception:", '{"error"'))
+    return start.startswith(_ERRORS)
 
 
 def _texts(value: object) -> Iterator[str]:

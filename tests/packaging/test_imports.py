@@ -20,6 +20,7 @@ DRIVERS = {
     "hiredis",
     "httpx2",
     "hypothesis",
+    "jinja2",
     "openai",
     "opentelemetry",
     "prometheus_client",
@@ -27,8 +28,10 @@ DRIVERS = {
     "redis",
     "rich",
     "sqlalchemy",
+    "starlette",
     "tiktoken",
     "tokenizers",
+    "uvicorn",
     "zstandard",
 }
 
@@ -39,6 +42,7 @@ MAY_IMPORT = {
     "turnlog_cache": {"msgspec", "turnlog"},
     "turnlog_cli": {"cyclopts", "rich", "turnlog"},
     "turnlog_compression": {"cyclopts", "msgspec", "rich", "turnlog", "zstandard"},
+    "turnlog_inspect": {"cyclopts", "jinja2", "markupsafe", "starlette", "turnlog", "uvicorn"},
     "turnlog_memory": {"turnlog"},
     "turnlog_metrics": {"cyclopts", "prometheus_client", "rich", "turnlog"},
     "turnlog_offline": {"turnlog"},

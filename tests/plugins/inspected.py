@@ -141,9 +141,7 @@ class Visitor:
     def form(self, path: str) -> dict[str, str]:
         """Return the fields of the form on the page that asks for confirmation."""
         page = self.page(path).partition('class="confirm"')[2]
-        return {
-            unescape(name): unescape(value) for name, value in re.findall(r'name="([^"]*)" value="([^"]*)"', page)
-        }
+        return {unescape(name): unescape(value) for name, value in re.findall(r'name="([^"]*)" value="([^"]*)"', page)}
 
 
 def shown(page: str) -> str:
