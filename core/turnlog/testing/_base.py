@@ -84,9 +84,6 @@ class ContractBase(ABC):
     needs: ClassVar[frozenset[Capability]] = frozenset()
     """The capabilities without which the tests of a chapter are skipped."""
 
-    moves_time: ClassVar[bool] = True
-    """Whether `advance` can let time pass; if not, tests of expiry are skipped."""
-
     reads_messages: ClassVar[bool] = False
     """Whether the backend is a layer that reads messages, and refuses a payload that it cannot decode.
 
@@ -101,6 +98,11 @@ class ContractBase(ABC):
             options: The options of the backend.  No other test may use the same sessions; `self.folder` is a new folder
                 for each test.
         """
+
+    @property
+    def moves_time(self) -> bool:
+        """Whether `advance` can let time pass; if not, it skips the test."""
+        return True
 
     async def advance(self, seconds: float) -> None:
         """Let time pass for the backend: sessions that expire within `seconds` have expired on return.
