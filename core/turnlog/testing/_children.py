@@ -18,17 +18,17 @@ class Gate:
     """Lets several children begin at the same moment."""
 
     def __init__(self) -> None:
-        self._reader, self._writer = os.pipe()
+        self._for_children, self._for_parent = os.pipe()
 
     def wait(self) -> None:
         """Wait in a child until the parent opens the gate."""
-        os.close(self._writer)
-        os.read(self._reader, 1)
+        os.close(self._for_parent)
+        os.read(self._for_children, 1)
 
     def open(self) -> None:
         """Let the children begin."""
-        os.close(self._writer)
-        os.close(self._reader)
+        os.close(self._for_parent)
+        os.close(self._for_children)
 
 
 class Child:
@@ -51,7 +51,7 @@ class Child:
             os.close(reader)
             _run(work, writer)
         os.close(writer)
-        self._reader = os.fdopen(reader, encoding="utf-8")
+        self._reports = os.fdopen(reader, encoding="utf-8")
         self._ended = False
 
     def lines(self, number: int | None = None) -> list[str]:
@@ -62,11 +62,11 @@ class Child:
         """
         found: list[str] = []
         while number is None or len(found) < number:
-            line = self._reader.readline()
+            line = self._reports.readline()
             if not line.endswith("\n"):  # the end, perhaps in the middle of a line
                 break
             if line.startswith("!"):
-                raise AssertionError("the child process failed:\n" + line[1:] + self._reader.read())
+                raise AssertionError("the child process failed:\n" + line[1:] + self._reports.read())
             found.append(line[:-1])
         return found
 
@@ -80,7 +80,7 @@ class Child:
         try:
             return self.lines()
         finally:
-            self._reader.close()
+            self._reports.close()
             os.waitpid(self.pid, 0)
 
 
