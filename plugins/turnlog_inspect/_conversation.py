@@ -29,19 +29,25 @@ class Shown:
     Attributes:
         speaker: `user`, `assistant`, `system`, `tool`, or `other` for an unknown speaker.
         name: The name in the messages, such as the name of an agent; empty if they have none.
+        role: The role of an unknown speaker, such as `checkpoint` of LangGraph; else empty.
         parts: The parts.
         skipped: Number of messages after these that the page leaves out.
     """
 
     speaker: str
     name: str
+    role: str = ""
     parts: list[Part] = field(default_factory=list)
     skipped: int = 0
 
     @property
     def label(self) -> str:
-        """The name of the speaker for people."""
-        return _LABELS.get(self.speaker, "Item")
+        """The name of the speaker for people; an unknown speaker has the role of the message, or `item`."""
+        return _LABELS.get(self.speaker, self.role or "item")
+
+    def is_followed_by(self, other: Shown) -> bool:
+        """Return whether the next messages have the same speaker, and no message between them is left out."""
+        return not self.skipped and (self.speaker, self.name, self.role) == (other.speaker, other.name, other.role)
 
 
 class Problem(NamedTuple):
@@ -144,12 +150,13 @@ def _add(shown: list[Shown], message: Message, waiting: defaultdict[str, deque[C
         left.append(part)
     called = {part.name for part in left if isinstance(part, Call)}  # an item of a call has its name
     named = name if isinstance(name, str) and speaker != "tool" and name not in called else ""
-    if speaker == "other":
-        named = message.role or named  # such as `checkpoint`, of LangGraph
+    role = message.role or "" if speaker == "other" else ""
     for part in left:
-        who = ("system", "") if isinstance(part, Text) and part.kind == "system" else (speaker, named)
-        if not shown or shown[-1].skipped or (shown[-1].speaker, shown[-1].name) != who:
-            shown.append(Shown(*who))
+        who = Shown(speaker, named, role)
+        if isinstance(part, Text) and part.kind == "system":
+            who = Shown("system", "")
+        if not shown or not shown[-1].is_followed_by(who):
+            shown.append(who)
         shown[-1].parts.append(part)
 
 

@@ -233,7 +233,7 @@ def test_a_part_that_no_table_knows_is_shown_as_data() -> None:
     ((shown,),) = (turn.messages for turn in turns([{"role": "user", "content": [part]}]))
     assert shown.parts == [Data(part, "input_audio")]
     ((shown,),) = (turn.messages for turn in turns([{"role": "checkpoint", "content": "loop, step 2", "id": "x"}]))
-    assert (shown.label, shown.name) == ("Item", "checkpoint")
+    assert (shown.speaker, shown.label) == ("other", "checkpoint")
 
 
 def test_a_search_reads_calls_and_results() -> None:
