@@ -231,10 +231,11 @@ def test_a_page_follows_a_session_and_can_be_paused(page: Page) -> None:
         await store.append("live", [user("zero")])
 
     async def ask(store: Store) -> None:
-        await store.append("live", [user("one")], turn_id="t", open=True)
+        reply = assistant(None, tool_calls=[call("search", "{}", "c1")])
+        await store.append("live", [user("one"), reply], turn_id="t", open=True)
 
     async def answer(store: Store) -> None:
-        await store.append("live", [assistant("the answer")], turn_id="t", part=1)
+        await store.append("live", [tool("found", tool_call_id="c1"), assistant("the answer")], turn_id="t", part=1)
 
     page.place.change(begin)
     page.open("/session?id=live")
@@ -243,6 +244,8 @@ def test_a_page_follows_a_session_and_can_be_paused(page: Page) -> None:
     page.until("document.querySelectorAll('.turn').length === 2")
     assert "open" in page.text("#turn-1 header")
     assert page.text("[data-fact=turns]") == "2"
+    assert "no result" in page.text("#turn-1 .call")
+    page.run("document.querySelector('#turn-1 .call').open = true")
     page.chromium.press("p")
     assert page.text("[data-live-text]") == "Paused"
     page.place.change(answer)
@@ -250,6 +253,8 @@ def test_a_page_follows_a_session_and_can_be_paused(page: Page) -> None:
     page.until("document.querySelector('#turn-1').innerText.includes('the answer')")
     assert page.turns() == [0, 1]
     assert "open" not in page.text("#turn-1 header")
+    assert page.run("document.querySelector('#turn-1 .call').open")  # as the person has left it
+    assert "found" in page.text("#turn-1 .call .io")
 
 
 def test_an_export_needs_nothing_else(page: Page, tmp_path: Path) -> None:
