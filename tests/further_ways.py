@@ -1,9 +1,32 @@
-"""Short contracts: for another way to connect to a server that has full tests, and for a layer over damaged sessions."""
+"""Parts of the contract for further stacks: another way to connect, damage below a layer, and single chapters."""
 
 from __future__ import annotations
 
+from functools import cached_property
+from typing import ClassVar, Unpack
+
 from turnlog import Backend, Store
-from turnlog.testing import DamageContract, LayerContract
+from turnlog.testing import BackendOptions, DamageContract, LayerContract
+from turnlog.testing._base import ContractBase
+
+
+class OnBackendOf(ContractBase):
+    """Tests on the backend of another contract."""
+
+    below: ClassVar[type[ContractBase]]
+    """The contract with `make` and `advance`."""
+
+    def make(self, **options: Unpack[BackendOptions]) -> Backend:
+        return self._below.make(**options)
+
+    async def advance(self, seconds: float) -> None:
+        await self._below.advance(seconds)
+
+    @cached_property
+    def _below(self) -> ContractBase:
+        below = self.below()
+        vars(below).update(clock=self.clock, folders=self.folders)
+        return below
 
 
 class FurtherWay(LayerContract):
