@@ -6,8 +6,16 @@ from functools import cached_property
 from typing import ClassVar, Unpack
 
 from turnlog import Backend, Store
-from turnlog.testing import BackendOptions, DamageContract, LayerContract
+from turnlog.testing import BackendContract, BackendOptions, DamageContract, LayerContract
 from turnlog.testing._base import ContractBase
+from turnlog_memory import MemoryBackend
+
+
+class OverMemory(BackendContract):
+    """The contract on the memory backend."""
+
+    def make(self, **options: Unpack[BackendOptions]) -> Backend:
+        return MemoryBackend(**options)
 
 
 class OnBackendOf(ContractBase):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from itertools import cycle
 from typing import Unpack
 
-from further_ways import DamagedBelow
+from further_ways import DamagedBelow, OverMemory
 from redis_places import RedisContract
 from sql_places import OverMariaDB, OverPostgreSQL, OverSQLite
 from turnlog import Backend, Change, Expect, Key, Layer, Page, Query, Receipt, Record, Session, Version
@@ -77,9 +77,11 @@ class TestTrustOverMemory(BackendContract):
         return CacheLayer(MemoryBackend(**options), mode="trust", timer=self.clock)
 
 
-class TestCacheOverZstd(BackendContract):
-    def make(self, **options: Unpack[BackendOptions]) -> Backend:
-        return CacheLayer(ZstdLayer(MemoryBackend(**options)))
+class TestCacheOverZstd(LayerContract):
+    below = OverMemory
+
+    def layer(self, inner: Backend) -> Backend:
+        return CacheLayer(ZstdLayer(inner))
 
 
 class TestTwoOverMemory(BackendContract):

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from typing import Unpack
 
-from further_ways import DamagedBelow
+from further_ways import DamagedBelow, OverMemory
 from redis_places import RedisContract
 from sql_places import OverPostgreSQL, OverSQLite
 from turnlog import Backend
 from turnlog.testing import BackendContract, BackendOptions, LayerContract
+from turnlog.testing._limits import Limits
+from turnlog.testing._values import Values
 from turnlog_compression import GzipLayer, OffLayer
 from turnlog_compression.zstd import ZstdLayer
 from turnlog_memory import MemoryBackend
@@ -23,14 +25,18 @@ class TestZstdOverMemory(BackendContract):
         return ZstdLayer(MemoryBackend(**options))
 
 
-class TestGzipOverMemory(BackendContract):
-    def make(self, **options: Unpack[BackendOptions]) -> Backend:
-        return GzipLayer(MemoryBackend(**options))
+class TestGzipOverMemory(LayerContract, Limits, Values):
+    below = OverMemory
+
+    def layer(self, inner: Backend) -> Backend:
+        return GzipLayer(inner)
 
 
-class TestOffOverMemory(BackendContract):
-    def make(self, **options: Unpack[BackendOptions]) -> Backend:
-        return OffLayer(MemoryBackend(**options))
+class TestOffOverMemory(LayerContract, Limits, Values):
+    below = OverMemory
+
+    def layer(self, inner: Backend) -> Backend:
+        return OffLayer(inner)
 
 
 class TestZstdOverSQLite(DamagedBelow):

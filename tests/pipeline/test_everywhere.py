@@ -8,21 +8,14 @@ from typing import ClassVar, Unpack
 
 import pytest
 
-from further_ways import OnBackendOf
+from further_ways import OnBackendOf, OverMemory
 from redis_places import RedisContract
 from sql_places import OverMariaDB, OverPostgreSQL, OverSQLite
 from turnlog import Backend, Conflict, Message, Pipeline, SessionNotFound, Store, assistant, user
 from turnlog.testing import BackendOptions
-from turnlog.testing._base import ContractBase
 from turnlog_cache import CacheLayer
 from turnlog_compression.zstd import ZstdLayer
-from turnlog_memory import MemoryBackend
 from turnlog_offline import offline
-
-
-class OverMemory(ContractBase):
-    def make(self, **options: Unpack[BackendOptions]) -> Backend:
-        return MemoryBackend(**options)
 
 
 class Everywhere(OnBackendOf):

@@ -10,14 +10,13 @@ from typing import ClassVar, Unpack
 
 import pytest
 
-from further_ways import OnBackendOf
+from further_ways import OnBackendOf, OverMemory
 from redis_places import OnCluster, RedisContract
 from sql_places import OverMariaDB, OverPostgreSQL, OverSQLite
 from turnlog import Backend, Store, user
 from turnlog.config import find_layer
 from turnlog.metrics import StateMetrics
-from turnlog.testing import BackendContract, BackendOptions
-from turnlog_memory import MemoryBackend
+from turnlog.testing import BackendOptions
 
 TTL = 80.0
 STEP = TTL + 1
@@ -133,13 +132,6 @@ class Everywhere(OnBackendOf):
         assert found.avg_history_size.bytes * max(len(known), 1) == pytest.approx(sum(info.bytes for info in infos))
         assert found.storage_used is not None
         assert found.storage_used > 0 or not known
-
-
-class OverMemory(BackendContract):
-    """The contract over memory."""
-
-    def make(self, **options: Unpack[BackendOptions]) -> Backend:
-        return MemoryBackend(**options)
 
 
 class TestMemory(Everywhere):
