@@ -13,7 +13,6 @@ from turnlog.testing._model import Model
 
 class TestPgBouncer(OnBackendOf, Model):
     below = OverPgBouncer
-    shared = True
     _walks = 4  # the PostgreSQL tests have all walks
 
     async def test_lists_and_owners(self, store: Store) -> None:

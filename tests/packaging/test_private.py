@@ -56,7 +56,8 @@ def parsed(path: Path) -> ast.AST:
 @cache
 def ours() -> set[str]:
     """Return the private names that any module of turnlog defines."""
-    return set().union(*(defined(parsed(path)) for path in MODULES)) - {"_replace"}  # a public method of named tuples
+    public = {"_exit", "_replace"}  # of os, and of named tuples
+    return set().union(*(defined(parsed(path)) for path in MODULES)) - public
 
 
 def strange(tree: ast.AST) -> list[str]:
