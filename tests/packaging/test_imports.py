@@ -45,6 +45,7 @@ MAY_IMPORT = {
     "turnlog_inspect": {"cyclopts", "jinja2", "markupsafe", "starlette", "turnlog", "uvicorn"},
     "turnlog_memory": {"turnlog"},
     "turnlog_metrics": {"cyclopts", "prometheus_client", "rich", "turnlog"},
+    "turnlog_new": {"cyclopts", "turnlog"},
     "turnlog_offline": {"turnlog"},
     "turnlog_openai": {"openai", "turnlog"},
     "turnlog_redis": {"hiredis", "msgspec", "redis", "turnlog"},

@@ -201,6 +201,8 @@ def test_plugins_lists_commands(put: Put, capsys: Any) -> None:
             "import",
             "inspect",
             "migrate",
+            "new-backend",
+            "new-layer",
             "recompress",
             "remove-dictionary",
             "stats",
