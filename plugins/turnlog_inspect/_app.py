@@ -35,7 +35,7 @@ from ._list import show_list
 from ._live import follow
 from ._metrics import follow_metrics, show_metrics
 from ._search import search, show_search
-from ._session import show_raw, show_session, show_turns
+from ._session import show_problems, show_raw, show_session, show_turns
 from ._visit import Authorize, Site, Visit, visit_of
 
 _STATIC: Final = Path(__file__).with_name("static")
@@ -84,6 +84,7 @@ def inspector(*, authorize: Authorize, write: bool = False) -> Starlette:
         "/session": show_session,
         "/session/turns": show_turns,
         "/session/events": follow,
+        "/session/problems": show_problems,
         "/session/raw": show_raw,
         "/session/export": export,
         "/compare": show_comparison,

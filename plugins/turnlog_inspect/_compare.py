@@ -2,36 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Final, TypeAlias
+import asyncio
+from typing import TypeAlias
 
 from starlette.responses import Response
 
-from turnlog import CorruptRecord, Session, TooLarge, Turn
+from turnlog import CorruptRecord, Turn
 from turnlog.rules import common
 
 from ._conversation import conversation, turns_of
-from ._reading import TURNS, parting
+from ._reading import TURNS, parting, whole
 from ._session import turns_markup
 from ._text import counted
 from ._visit import Visit
 
 _Turns: TypeAlias = list[Turn | CorruptRecord]
 
-_LARGEST: Final = 64_000_000
-"""The largest session that is compared, in bytes: a comparison reads both sessions whole."""
-
 
 async def show_comparison(visit: Visit) -> Response:
     """Show the turns of two sessions side by side, after the turns that they share."""
     ids = visit.needed("id"), visit.needed("with")
-    sessions = [await _whole(visit, session_id) for session_id in ids]
+    sessions = [await whole(visit.view, session_id) for session_id in ids]
     ours, theirs = ([*turns_of(session)] for session in sessions)
     shared = parting(ours, theirs)
     start = visit.number("from")
     begin = shared if start is None else start
     sides = []
     for session, turns in zip(sessions, (ours, theirs), strict=True):
-        shown = conversation(turns[: begin + TURNS])[begin:]  # a call may be in an earlier turn than its result
+        shown = (await asyncio.to_thread(conversation, turns[: begin + TURNS]))[
+            begin:
+        ]  # a call may be in an earlier turn than its result
         sides.append({"info": session.info, "turns": turns_markup(None, shown), "count": len(turns)})
     return visit.page(
         "compare.html",
@@ -56,10 +56,3 @@ def _summary(ours: _Turns, theirs: _Turns, shared: int) -> str:
         same = "first message is" if count == 1 else f"first {counted(count, 'message')} are"
         text += f" In the next turn, the {same} the same."
     return text
-
-
-async def _whole(visit: Visit, session_id: str) -> Session:
-    info = await visit.view.info(session_id)
-    if info.bytes > _LARGEST:
-        raise TooLarge(f"session {session_id!r} has {info.bytes:,} bytes; the limit of a comparison is {_LARGEST:,}")
-    return await visit.view.session(session_id, touch=False)

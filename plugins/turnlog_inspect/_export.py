@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncGenerator
 from functools import cache
@@ -15,6 +16,7 @@ from turnlog import Session
 
 from ._conversation import conversation, turns_of
 from ._html import rendered
+from ._reading import whole
 from ._session import turns_markup
 from ._visit import Visit
 
@@ -23,7 +25,7 @@ _END: Final = Markup("<!-- the turns -->")
 
 async def export(visit: Visit) -> Response:
     """Return all turns of a session as a file."""
-    session = await visit.view.session(visit.needed("id"), touch=False)
+    session = await whole(visit.view, visit.needed("id"))
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", session.info.key.session).strip("-.")[:80] or "session"
     headers = {"Content-Disposition": f'attachment; filename="{name}.html"'}
     return StreamingResponse(_pieces(session), media_type="text/html", headers=headers)
@@ -31,13 +33,14 @@ async def export(visit: Visit) -> Response:
 
 async def _pieces(session: Session) -> AsyncGenerator[str, None]:
     """Yield the file in pieces, so that other requests are answered in between."""
-    turns = conversation(turns_of(session), whole=True)
+    turns = await asyncio.to_thread(lambda: conversation(turns_of(session), whole=True))
     problems = [problem for turn in turns for problem in turn.problems]
     page = rendered("export.html", info=session.info, problems=problems, css=_style(), place=_END)
     begin, _, end = page.partition(_END)
     yield begin
     for turn in turns:
         yield turns_markup(None, [turn])
+        await asyncio.sleep(0)
     yield end
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from turnlog import CorruptRecord, Record, SessionInfo, Store, Turn
+from turnlog import CorruptRecord, Record, Session, SessionInfo, Store, TooLarge, Turn
 from turnlog.layers import stack_of
 from turnlog.limits import MAX_NUMBER
 from turnlog.payload import CODECS, PLAIN, unwrap
@@ -16,6 +16,9 @@ AT_ONCE: Final = 60
 
 TURNS: Final = 20
 """The largest number of turns on a page that begins at a turn."""
+
+_LARGEST: Final = 64_000_000
+"""The largest session that is read whole, in bytes."""
 
 
 class Window(NamedTuple):
@@ -97,6 +100,23 @@ async def beginning_at(view: Store, session_id: str, number: int, *, most: int =
         earlier = await newest(view, session_id, before=found.first)
         found = Window(earlier.info, earlier.turns + found.turns)
     return Window(found.info, [turn for turn in found.turns if number_of(turn) >= number])
+
+
+async def whole(view: Store, session_id: str) -> Session:
+    """Return a session with all turns.
+
+    Raises:
+        SessionNotFound: The session does not exist, or has expired.
+        TooLarge: The session is too large for a page.
+        CorruptRecord: A turn is damaged.
+    """
+    info = await view.info(session_id)
+    if info.bytes > _LARGEST:
+        raise TooLarge(
+            f"session {session_id!r} has {info.bytes:,} bytes, and the limit of a page with all turns is {_LARGEST:,}: "
+            "use the commands 'turnlog show' and 'turnlog export'"
+        )
+    return await view.session(session_id, touch=False)
 
 
 class Stored(NamedTuple):

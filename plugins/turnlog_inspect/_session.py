@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Sequence
 from typing import Final
@@ -12,13 +13,13 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from turnlog import CorruptRecord, SessionNotFound
 from turnlog.values import to_json
 
-from ._conversation import ShownTurn, conversation
+from ._conversation import ShownTurn, conversation, turns_of
 from ._html import markup
-from ._reading import TURNS, Window, beginning_at, newest, number_of, stored_form
+from ._reading import TURNS, Window, beginning_at, newest, number_of, stored_form, whole
 from ._visit import Visit
 
-_PROBLEMS: Final = 20
-"""The largest number of problems that the panel lists."""
+_MOST: Final = 500
+"""The largest number of problems on their page."""
 
 
 async def show_session(visit: Visit) -> Response:
@@ -38,8 +39,7 @@ async def show_session(visit: Visit) -> Response:
         metadata=to_json(dict(window.info.metadata)),
         earlier=earlier_markup(visit, window),
         turns=turns_markup(visit, shown),
-        problems=problems[:_PROBLEMS],
-        more_problems=max(0, len(problems) - _PROBLEMS),
+        problems=problems,
         stored=await stored_form(visit.view, window),
         missing=turn if turn is not None and (not window.turns or window.first != turn) else None,
         is_live=turn is None and before is None,
@@ -52,6 +52,14 @@ async def show_turns(visit: Visit) -> Response:
     window = await newest(visit.view, visit.needed("id"), before=visit.number("before"))
     body = Markup("").join([earlier_markup(visit, window), turns_markup(visit, conversation(window.turns))])
     return HTMLResponse(body)
+
+
+async def show_problems(visit: Visit) -> Response:
+    """Show the problems in all turns of a session."""
+    session = await whole(visit.view, visit.needed("id"))
+    turns = await asyncio.to_thread(lambda: conversation(turns_of(session), whole=True))
+    found = [problem for turn in turns for problem in turn.problems]
+    return visit.page("problems.html", info=session.info, problems=found[:_MOST], more=max(0, len(found) - _MOST))
 
 
 def turns_markup(visit: Visit | None, turns: Sequence[ShownTurn]) -> Markup:

@@ -173,6 +173,35 @@ def test_a_failed_call_is_a_problem_with_a_link_to_its_turn(visitor: Visitor) ->
     assert "<h3>Tool</h3>" not in page  # the result is in its call
 
 
+def test_problems_in_all_turns_are_found(visitor: Visitor) -> None:
+    async def write(store: Store) -> None:
+        call = {**CALL, "id": "late"}
+        await store.append("faulty", [user("one"), assistant(None, tool_calls=[CALL])])
+        await store.append("faulty", [tool("sunny", tool_call_id="call-1"), assistant(None, tool_calls=[call])])
+        for number in range(100):
+            await store.append("faulty", [user(f"question {number}"), assistant("answer")])
+
+    visitor.place.change(write)
+    page = visitor.page(session_path("faulty"))
+    assert "data-problem-panel hidden" in page
+    path = re.search(r'href="([^"]*)">Find problems in all turns', page)
+    assert path
+    problems = visitor.page(unescape(path[1]))
+    assert "1 problem in 102 turns." in shown(problems)
+    assert 'href="/session?id=faulty&amp;turn=1#turn-1"' in problems
+    assert "Find problems" not in visitor.page(session_path("calls"))
+    assert "There are no signs of a fault in 100 turns." in shown(visitor.page("/session/problems?id=long"))
+
+
+def test_a_very_large_session_is_not_read_whole(visitor: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("turnlog_inspect._reading._LARGEST", 1_000)
+    for path in ("/session/problems?id=long", "/session/export?id=long", "/compare?id=calls&with=long"):
+        answer = visitor.get(path)
+        assert answer.status == 400
+        assert "the limit of a page with all turns is 1,000" in shown(answer.text)
+    assert visitor.get(session_path("long")).status == 200
+
+
 def test_the_raw_view_is_the_stored_turn(visitor: Visitor) -> None:
     answer = visitor.get("/session/raw?id=calls&turn=0")
     assert answer.headers["Content-Type"] == "application/json"

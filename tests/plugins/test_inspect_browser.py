@@ -235,7 +235,7 @@ def test_a_page_follows_a_session_and_can_be_paused(page: Page) -> None:
         await store.append("live", [user("one"), reply], turn_id="t", open=True)
 
     async def answer(store: Store) -> None:
-        await store.append("live", [tool("found", tool_call_id="c1"), assistant("the answer")], turn_id="t", part=1)
+        await store.append("live", [tool("Error: no", tool_call_id="c1"), assistant("the answer")], turn_id="t", part=1)
 
     page.place.change(begin)
     page.open("/session?id=live")
@@ -254,7 +254,8 @@ def test_a_page_follows_a_session_and_can_be_paused(page: Page) -> None:
     assert page.turns() == [0, 1]
     assert "open" not in page.text("#turn-1 header")
     assert page.run("document.querySelector('#turn-1 .call').open")  # as the person has left it
-    assert "found" in page.text("#turn-1 .call .io")
+    assert "Error: no" in page.text("#turn-1 .call .io")
+    assert page.text("[data-problem-panel] li") == "1\nsearch failed\nError: no"
 
 
 def test_an_export_needs_nothing_else(page: Page, tmp_path: Path) -> None:

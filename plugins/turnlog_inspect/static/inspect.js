@@ -36,14 +36,23 @@ function fold() {
   details.forEach((part) => { part.open = open; });
 }
 
+// The panel lists the problems of the turns on the page, also of turns that were added.
+function collectProblems() {
+  const panel = one("[data-problem-panel]"), found = all(".turn [data-problems] > li");
+  if (!panel) return;
+  one("ul", panel).replaceChildren(...found.map((item) => item.cloneNode(true)));
+  panel.hidden = !found.length;
+}
+
 let problem = -1;
 function nextProblem() {
-  const links = all("[data-problem]");
+  const links = all(".problems [data-problem]");
   if (!links.length) return;
   problem = (problem + 1) % links.length;
   const turn = one(links[problem].hash);
+  if (!turn) return;
   go(turn);
-  turn?.querySelectorAll(".call.failed").forEach((call) => { call.open = true; });
+  turn.querySelectorAll(".call.failed").forEach((call) => { call.open = true; });
 }
 
 const keys = {
@@ -127,6 +136,7 @@ if (live) {
         const fact = one(`[data-fact=${name}]`);
         if (fact) fact.textContent = value;
       }
+      collectProblems();
       if (!stay) toEnd();
       else if (change.turns.length) fresh.hidden = false;
     },
@@ -164,6 +174,7 @@ document.addEventListener("click", async (event) => {
   if (!answer.ok) { location.href = link.href; return; }
   const bottom = document.documentElement.scrollHeight - scrollY;
   link.parentElement.outerHTML = await answer.text();
+  collectProblems();
   scrollTo(0, document.documentElement.scrollHeight - bottom);
 });
 
