@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Unpack
 
 import pytest
-from turnlog_aesgcm import AESGCMLayer
 
 from turnlog import Backend, Change, ConfigError, CorruptRecord, Key, Store, user
 from turnlog.testing import BackendContract, BackendOptions
+from turnlog_aesgcm import AESGCMLayer
 from turnlog_memory import MemoryBackend
 
 ONE, TWO = (b64encode(bytes([n]) * 32).decode() for n in (1, 2))
