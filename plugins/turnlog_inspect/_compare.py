@@ -29,10 +29,9 @@ async def show_comparison(visit: Visit) -> Response:
     begin = shared if start is None else start
     sides = []
     for session, turns in zip(sessions, (ours, theirs), strict=True):
-        shown = (await asyncio.to_thread(conversation, turns[: begin + TURNS]))[
-            begin:
-        ]  # a call may be in an earlier turn than its result
-        sides.append({"info": session.info, "turns": turns_markup(None, shown), "count": len(turns)})
+        # from the first turn on, because a call may be in an earlier turn than its result
+        shown = await asyncio.to_thread(conversation, turns[: begin + TURNS])
+        sides.append({"info": session.info, "turns": turns_markup(None, shown[begin:]), "count": len(turns)})
     return visit.page(
         "compare.html",
         sides=sides,

@@ -24,7 +24,7 @@ _OPEN: Final = 12
 
 
 def json_tree(value: object) -> Markup:
-    """Return HTML for a value of JSON.  Lists and objects can be folded."""
+    """Return HTML for a value of JSON, which may hold bytes.  Lists and objects can be folded."""
     return Markup("").join(_shown(value, "", 0, _Budget()))
 
 
@@ -38,7 +38,7 @@ def json_line(value: object, length: int = 100) -> str:
     if isinstance(value, list) and len(value) > 50:
         return f"{len(value):,} items"
     try:
-        return line(json.dumps(value, ensure_ascii=False)[: 8 * length], length)
+        return line(json.dumps(value, ensure_ascii=False, default=_described)[: 8 * length], length)
     except (ValueError, RecursionError):
         return "…"
 
@@ -86,4 +86,9 @@ def _leaf(value: object) -> Markup:
         return Markup('<span class="brief">{}</span>').format(
             "…" if value else "{}" if isinstance(value, dict) else "[]"
         )
-    return Markup('<span class="atom">{}</span>').format(json.dumps(value))
+    return Markup('<span class="atom">{}</span>').format(json.dumps(value, default=_described))
+
+
+def _described(value: object) -> str:
+    """Return a description of bytes, the only values of messages that are not JSON."""
+    return f"{len(value)} bytes" if isinstance(value, bytes) else str(value)

@@ -10,7 +10,6 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast
 
 from turnlog import Message
 from turnlog.rules import outline_of
-from turnlog.values import JSON, to_json
 
 from ._image import Image, image_in
 
@@ -26,6 +25,9 @@ _ERRORS: Final = ("error", "exception:", "traceback (most recent", "an error occ
 """The beginnings of results that report an error, in lower case; the last one is that of the OpenAI Agents SDK."""
 
 _HELD: Final = ("toolResult", "functionResponse", "function_response")
+_PLUMBING: Final = frozenset({"role", "id", "type", "status", "name", "object", "created_at", "metadata"})
+"""Entries that say nothing about what was said."""
+
 _MOST: Final = 1_000_000
 """The largest text that is read as JSON, in characters."""
 
@@ -47,7 +49,7 @@ class Data(NamedTuple):
     """A part that is neither text, image, call nor result.
 
     Attributes:
-        value: A value of JSON.
+        value: A value of JSON, or bytes.
         label: Its kind, such as `file`; empty: it needs no label.
     """
 
@@ -93,10 +95,19 @@ def unwrapped(message: Message) -> Message:
 
 
 def parts_of(message: Message) -> Iterator[Part]:
-    """Yield the parts of a message, in order."""
+    """Yield the parts of a message, in order.  A message without any is one part with its other entries, if any."""
     data: dict[str, Any] = message.to_dict()
     if isinstance(data.get("data"), dict) and "type" in data:  # LangChain's message_to_dict
         data = {**data, **data["data"], "type": data["type"]}
+    found = [*_known(data)]
+    yield from found
+    rest = {name: value for name, value in data.items() if name not in _PLUMBING and value not in (None, "", [], {})}
+    if not found and rest and "role" in data:
+        yield Data(rest)
+
+
+def _known(data: dict[str, Any]) -> Iterator[Part]:
+    """Yield the parts of a message that the tables of dialects know."""
     frame = {name: value for name, value in data.items() if name not in ("content", "parts")}
     found = outline_of(Message.from_dict(frame))
     for name in ("reasoning_content", "reasoning"):  # Chat Completions of several servers
@@ -139,6 +150,9 @@ def _body(data: Mapping[str, Any]) -> Iterator[Part]:
             for one in held:
                 yield from _part(one)
             return
+        if isinstance(held, dict) and name in ("content", "parts"):
+            yield from _part(held)
+            return
     kind = str(data.get("type", ""))
     if kind in _REASONING:  # Responses
         texts = [*_texts(data.get("summary")), *_texts(data.get("content"))]
@@ -148,7 +162,7 @@ def _body(data: Mapping[str, Any]) -> Iterator[Part]:
         yield image
         return
     if not {"role", "tool_calls", "function_call", "call_id"} & data.keys():  # an item that no table knows
-        yield Data(to_json(dict(data)), kind)
+        yield Data(dict(data), kind)
 
 
 def _part(part: object) -> Iterator[Part]:
@@ -192,9 +206,9 @@ def _written(part: Mapping[str, Any], kind: str) -> Iterator[Part]:
         for one in text:
             yield from _part(one)
     elif set(part) == {"json"}:  # Bedrock
-        yield Data(to_json(part["json"]))
+        yield Data(part["json"])
     elif kind not in ("step-start", "redacted_thinking"):
-        yield Data(to_json(dict(part)), kind)
+        yield Data(dict(part), kind)
 
 
 def _content(value: object) -> Iterator[Text | Image | Data]:
@@ -203,22 +217,24 @@ def _content(value: object) -> Iterator[Text | Image | Data]:
         value = value.get("value", value.get("text", value))  # Vercel AI
     if isinstance(value, dict) and len(value) == 1 and (value.keys() & {"output", "error", "result"}):
         (value,) = value.values()  # Gemini
-    value = decoded(value)
-    if isinstance(value, str):
-        if value:
-            yield Text(value)
+    inner = decoded(value)
+    if isinstance(inner, str):
+        if inner:
+            yield Text(inner)
+    elif isinstance(value, str):
+        yield Data(inner)
     elif isinstance(value, list) and any(isinstance(one, dict) and ("type" in one or "text" in one) for one in value):
         for one in value:
             for part in _part(one):
                 if isinstance(part, Text):
-                    inner = decoded(part.text)
-                    yield part if isinstance(inner, str) else Data(inner)
+                    held = decoded(part.text)
+                    yield part if isinstance(held, str) else Data(held)
                 elif isinstance(part, Image | Data):
                     yield part
     elif isinstance(value, dict) and (image := image_in(value)):
         yield image
     elif value is not None:
-        yield Data(to_json(cast("JSON", value)))
+        yield Data(value)
 
 
 def _is_error(data: Mapping[str, Any]) -> bool:

@@ -52,7 +52,7 @@ class Visit:
         site: The settings of the inspector.
         store: The store that the visitor may see.
         view: The store, or its view of the namespace that the request names.
-        namespace: The namespace that the request names; None: the namespace of `store`.
+        namespace: The namespace that the request names, as for `store.within`; None: the namespace of `store`.
     """
 
     def __init__(self, request: Request, site: Site, store: Store) -> None:
@@ -61,7 +61,7 @@ class Visit:
         self.store = store
         self.namespace = request.query_params.get("namespace") or None
         self.view = store
-        if self.namespace is not None and self.namespace != store.namespace:
+        if self.namespace is not None:
             if not self.sees_namespaces:
                 raise InvalidInput("this page shows the sessions of one owner in one namespace: leave out namespace=")
             self.view = store.within(self.namespace)
@@ -99,7 +99,7 @@ class Visit:
         base = self.request.scope.get("root_path", "")
         return address(f"{base}{path}", {"namespace": self.namespace, **query})
 
-    def page(self, template: str, *, status: int = 200, **values: object) -> Response:
+    def page(self, template: str, **values: object) -> Response:
         """Return a page."""
         values = {
             "visit": self,
@@ -109,7 +109,7 @@ class Visit:
             "base": self.request.scope.get("root_path", ""),
             **values,
         }
-        response = HTMLResponse(rendered(template, **values), status)
+        response = HTMLResponse(rendered(template, **values))
         if self.site.write:
             is_secure = self.request.url.scheme == "https"
             response.set_cookie(_COOKIE, self._form_token, httponly=True, samesite="lax", secure=is_secure)

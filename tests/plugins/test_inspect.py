@@ -175,8 +175,8 @@ def test_a_failed_call_is_a_problem_with_a_link_to_its_turn(visitor: Visitor) ->
 
 def test_problems_in_all_turns_are_found(visitor: Visitor) -> None:
     async def write(store: Store) -> None:
-        call = {**CALL, "id": "late"}
-        await store.append("faulty", [user("one"), assistant(None, tool_calls=[CALL])])
+        early, call = ({"id": id, "function": {"name": "look_up", "arguments": "{}"}} for id in ("call-1", "late"))
+        await store.append("faulty", [user("one"), assistant(None, tool_calls=[early])])
         await store.append("faulty", [tool("sunny", tool_call_id="call-1"), assistant(None, tool_calls=[call])])
         for number in range(100):
             await store.append("faulty", [user(f"question {number}"), assistant("answer")])

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dialects import ASK, DIALECTS, WEATHER
 from turnlog import CorruptRecord, Message, Turn
 from turnlog_inspect._conversation import ShownTurn, brief, conversation, texts_of
+from turnlog_inspect._html import rendered
 from turnlog_inspect._image import image_in
 from turnlog_inspect._json import json_line, json_tree
 from turnlog_inspect._parts import Call, Data, Text
@@ -236,9 +240,62 @@ def test_a_part_that_no_table_knows_is_shown_as_data() -> None:
     assert (shown.speaker, shown.label) == ("other", "checkpoint")
 
 
+@pytest.mark.parametrize("content", [{"text": "hello"}, 5, True, {"a": [1]}, [7, None, ["x"]], [{"type": 5}]])
+def test_content_of_any_type_is_shown(content: object) -> None:
+    ((shown,),) = (turn.messages for turn in turns([{"role": "user", "content": content}]))
+    assert shown.parts
+
+
+def test_a_message_without_known_parts_shows_its_entries() -> None:
+    message = {"role": "assistant", "content": None, "id": "x", "audio": {"id": "a1", "transcript": "Hello"}}
+    ((shown,),) = (turn.messages for turn in turns([message]))
+    assert shown.parts == [Data({"audio": {"id": "a1", "transcript": "Hello"}})]
+    assert turns([{"role": "assistant", "content": "", "id": "x"}])[0].messages == []
+
+
+def test_deep_json_in_a_text_is_shown() -> None:
+    deep = "[" * 900 + "]" * 900
+    call = {"id": "c", "function": {"name": "f", "arguments": deep}}
+    (turn,) = turns(
+        [{"role": "assistant", "tool_calls": [call]}, {"role": "tool", "tool_call_id": "c", "content": deep}]
+    )
+    (found,) = calls(turn)
+    assert found.result
+    for value in (found.arguments, *(part.value for part in found.result.content if isinstance(part, Data))):
+        assert "…" in str(json_tree(value))
+
+
 def test_a_search_reads_calls_and_results() -> None:
     found = [text for message in FAILURES["langgraph"] for text in texts_of(Message.from_dict(message))]
     assert found == ["f()", "Error: no\n Please fix your mistakes."]
+
+
+NAMES = re.findall(
+    r"\w+",
+    """role content parts type text value data message tool_calls function function_call name arguments args input id
+    call_id tool_call_id tool_use_id toolCallId output response result error errorText status state is_error image
+    image_url url source bytes media_type inlineData toolUse toolResult functionCall functionResponse reasoning
+    reasoning_content summary thinking refusal kind part_kind thought reasoningContent reasoningText json from""",
+)
+WORDS = re.findall(
+    r"[\w-]+",
+    """user assistant model system tool text image image_url tool_use tool_result tool-call tool-result function_call
+    function_call_output reasoning thinking request response user-prompt tool-return output-available error ai human""",
+)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.sampled_from(WORDS) | st.binary(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=5),
+    max_leaves=20,
+)
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(NAMES), values, max_size=6), max_size=4))
+def test_no_message_breaks_the_page(messages: list[dict[str, Any]]) -> None:
+    html = rendered("turns.html", visit=None, turns=turns(messages), write=False)
+    assert html.count("<section") == html.count("</section>")
+    assert html.count("<details") == html.count("</details>")
+    for message in messages:
+        assert all(isinstance(text, str) for text in texts_of(Message.from_dict(message)))
 
 
 # --------------------------------------------------------------------------------------------------------------- HTML
