@@ -132,7 +132,7 @@ def parts_of(message: Message) -> Iterator[tuple[str, str]]:
 
 def _part_of(part: dict[str, JSON]) -> tuple[str, str]:
     """Return the label and the text of a part of a message of pydantic-ai."""
-    kind, content = str(part.get("part_kind")), part.get("content")
+    kind, content = str(part.get("part_kind")).removeprefix("builtin-"), part.get("content")
     if kind == "tool-call":
         function = {"name": part.get("tool_name"), "arguments": part.get("args")}
         return "assistant calls ", _call({"id": part.get("tool_call_id"), "function": function})
