@@ -8,7 +8,7 @@ import pytest
 from pydantic_ai import Agent, Conversation, ConversationTypeAdapter, DeferredToolRequests
 from pydantic_ai.conversation_store import ConversationConflict
 from pydantic_ai.exceptions import UserError
-from pydantic_ai.messages import ModelRequest, ModelResponse, ToolCallPart, ToolReturnPart
+from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, ToolCallPart, ToolReturnPart
 from pydantic_ai.models.test import TestModel
 from pydantic_ai.usage import RunUsage
 
@@ -285,7 +285,7 @@ async def test_a_deleted_conversation_cannot_be_saved(conversations: Conversatio
 async def test_a_paused_run_keeps_its_requests(conversations: Conversations, store: Store) -> None:
     call = ToolCallPart("refund", {"order": 7}, "call-1")
     requests = DeferredToolRequests(approvals=[call], metadata={"call-1": {"raw": b"\xff", "reason": "é"}})
-    messages = [asked("Refund"), ModelResponse(parts=[call])]
+    messages: list[ModelMessage] = [asked("Refund"), ModelResponse(parts=[call])]
     paused = Conversation(conversation_id="c", messages=messages, deferred_tool_requests=requests)
     await conversations.save(paused)
     found = (await loaded(conversations)).deferred_tool_requests

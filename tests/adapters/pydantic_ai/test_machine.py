@@ -144,7 +144,7 @@ def test_random_operations(url: str) -> None:
         store = open_store(url)
         runner.run(store.open())
         run_state_machine_as_test(
-            lambda: Machine(runner.run, store.within(f"n{next(count)}")),
+            lambda: Machine(runner.run, store.within(f"n{next(count)}")),  # type: ignore[arg-type]  # it takes any callable
             settings=settings(
                 max_examples=15, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
             ),

@@ -65,25 +65,7 @@ def test_a_lost_answer_hides_no_conflict() -> None:
     asyncio.run(test())
 
 
-# ------------------------------------------------------------------------------------------------- restarts and tenants
-
-
-def test_a_restart_forgets_nothing(url: str) -> None:
-    async def write() -> None:
-        async with open_store(url) as store:
-            await add(Conversations(store), "one", "two", scope="ann")
-
-    async def read() -> list[str]:
-        async with open_store(url) as store:
-            conversations = Conversations(store)
-            assert len(await conversations.list_conversations(scope="ann")) == 1
-            await add(conversations, "three")
-            return texts((await loaded(conversations)).messages)[::2]
-
-    if url.startswith("memory"):
-        pytest.skip("memory does not outlive its process")
-    asyncio.run(write())
-    assert asyncio.run(read()) == ["one", "two", "three"]
+# ------------------------------------------------------------------------------------------------------------ tenants
 
 
 @scenario
