@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from pydantic_ai.conversation_store import ConversationConflict
 
-from adapters.pydantic_ai.losing import LosingLayer
 from adapters.pydantic_ai.scenarios import add, loaded, new, scenario, texts, tool_turn, turn
-from turnlog import Conflict, OutcomeUnknown, Store, open_store, user
+from turnlog import Change, Conflict, Key, OutcomeUnknown, Receipt, Store, Unavailable, open_store, user
+from turnlog.testing.faulty import Fault, FaultyBackend
 from turnlog_cli import main
 from turnlog_memory import MemoryBackend
 from turnlog_pydantic_ai import TurnlogConversationStore as Conversations
@@ -18,26 +18,23 @@ from turnlog_pydantic_ai import TurnlogConversationStore as Conversations
 # --------------------------------------------------------------------------------------------------------- lost answers
 
 
-@pytest.mark.parametrize("lost", ["before", "after"])
-def test_a_save_whose_answer_is_lost_is_stored_once(url: str, lost: str) -> None:
+@pytest.mark.parametrize("fault", ["lose_request", "lose_reply", "repeat"])
+def test_a_save_whose_answer_is_lost_is_stored_once(url: str, fault: Fault) -> None:
     async def test() -> None:
         async with open_store(url) as opened:
-            layer = LosingLayer(opened.backend)
-            store = Store(layer)
-            conversations = Conversations(store)
+            faulty = FaultyBackend(opened.backend)
+            conversations, store = Conversations(Store(faulty)), opened
             await add(conversations, "one")
+            conversation = await loaded(conversations)
             for text in ("two", "three"):
-                setattr(layer, lost, 1)
-                await add(conversations, text)
-            setattr(layer, lost, 1)
+                conversation.messages += turn(text)
+                faulty.fail_next("delay", "delay", fault)  # a save reads twice
+                await conversations.save(conversation)
+            faulty.fail_next("delay", "delay", "delay", "delay", fault)  # a fork also reads the history, twice
             await conversations.fork("c", new_conversation_id="f")
             assert texts((await loaded(conversations)).messages)[::2] == ["one", "two", "three"]
+            assert await conversations.load_entries("f") == await conversations.load_entries("c")
             assert ((await store.info("c")).turns, (await store.info("f")).turns) == (3, 1)
-            layer.after = 1
-            with pytest.raises(OutcomeUnknown):
-                await conversations.delete("f")
-            await conversations.delete("f")
-            assert await conversations.load("f") is None
 
     asyncio.run(test())
 
@@ -45,24 +42,45 @@ def test_a_save_whose_answer_is_lost_is_stored_once(url: str, lost: str) -> None
 def test_a_lost_answer_hides_no_conflict() -> None:
     """The first attempt was not stored, and another writer saves before the second one."""
 
-    class Overtaken(LosingLayer):
-        async def commit(self, key: Any, change: Any) -> Any:
-            if self.before:
+    class Overtaken(FaultyBackend):
+        async def commit(self, key: Key, change: Change) -> Receipt:
+            if self.overtakes:
+                self.overtakes = False
                 await Store(self.inner).append(key.session, [user("first")])
             return await super().commit(key, change)
 
+        overtakes = False
+
     async def test() -> None:
-        layer = Overtaken(MemoryBackend())
-        async with Store(layer) as store:
+        overtaken = Overtaken(MemoryBackend())
+        async with Store(overtaken) as store:
             conversations = Conversations(store)
             await add(conversations, "one")
-            layer.before = 1
+            conversation = await loaded(conversations)
+            conversation.messages += turn("two")
+            overtaken.overtakes = True
+            overtaken.fail_next("delay", "delay", "lose_request")
             with pytest.raises(ConversationConflict) as error:
-                await add(conversations, "two")
+                await conversations.save(conversation)
             assert isinstance(error.value.__cause__, Conflict)
-            assert (await store.info("c")).turns == 2
+            assert [len(turn.messages) for turn in (await store.session("c")).turns] == [2, 1]
 
     asyncio.run(test())
+
+
+@scenario
+async def test_errors_of_the_store_pass_through(conversations: Conversations, store: Store) -> None:
+    faulty = FaultyBackend(store.backend)
+    conversations = Conversations(Store(faulty))
+    await add(conversations, "one")
+    faulty.fail_next("lose_request")
+    with pytest.raises(Unavailable):
+        await conversations.load("c")
+    faulty.fail_next("delay", "delay", "lose_reply")
+    with pytest.raises(OutcomeUnknown, match="call the method again"):
+        await conversations.delete("c")
+    await conversations.delete("c")
+    assert await conversations.load("c") is None
 
 
 # ------------------------------------------------------------------------------------------------------------ tenants
