@@ -112,17 +112,18 @@ class TurnlogConversationStore(ConversationStore):
         data = encode_record(record)
         messages = encode_save([*await self._shared(record, new_entries, found), *new_entries], data)
         try:
-            await self._store.append(
-                encode_id(conversation_id),
-                messages,
-                expect=ABSENT if found.version is None else found.version,
-                turn_id=record.revision,
-                owner=encode_id(record.scope) if found.record is None and record.scope is not None else None,
-                metadata={_LISTED: {"turns": found.turns + 1, "record": data}},
-            )
-        except OutcomeUnknown as error:
-            await self._resend(conversation_id, error)
-        except (Conflict, SessionNotFound) as error:  # SessionNotFound: it exists, and has another owner
+            try:
+                await self._store.append(
+                    encode_id(conversation_id),
+                    messages,
+                    expect=ABSENT if found.version is None else found.version,
+                    turn_id=record.revision,
+                    owner=encode_id(record.scope) if found.record is None and record.scope is not None else None,
+                    metadata={_LISTED: {"turns": found.turns + 1, "record": data}},
+                )
+            except OutcomeUnknown as error:
+                await self._store.resend(error)
+        except (Conflict, SessionNotFound) as error:  # SessionNotFound: another owner has created it meanwhile
             raise ConversationConflict(conversation_id) from error
 
     async def delete_record(self, conversation_id: str, *, expected_revision: str) -> None:
@@ -148,8 +149,8 @@ class TurnlogConversationStore(ConversationStore):
             while entry_id in entries and len(history) != limit:
                 history.append(entries[entry_id])
                 entry_id = entries[entry_id].parent_id
-            is_cut = last is None and session.info.first > 0  # `retain` has dropped the turns before
-            if len(history) == limit or entry_id is None or (history and is_cut):
+            is_cut = last is None and session.info.first > 0  # `retain` has dropped the entries before
+            if len(history) == limit or entry_id is None or is_cut:
                 return decode_entries(history[::-1])
         raise KeyError(f"conversation {home!r} has no entry {entry_id!r}")
 
@@ -175,7 +176,7 @@ class TurnlogConversationStore(ConversationStore):
         listed, session_id = info.metadata.get(_LISTED), info.key.session
         if not isinstance(listed, dict):
             return None
-        if listed["turns"] == info.turns:
+        if listed.get("turns") == info.turns:
             record = decode_record(listed["record"])
         else:  # turns were added, undone, or left out of a fork, without pydantic-ai
             try:
@@ -192,19 +193,21 @@ class TurnlogConversationStore(ConversationStore):
         self, record: ConversationRecord, new_entries: Sequence[ConversationEntry], found: _Found
     ) -> list[ConversationEntry]:
         """Return the entries that a conversation shares with the one that it is forked from, and does not hold yet."""
-        known = {None, *(entry.id for entry in new_entries)}
+        needed = {record.head_id, *(entry.parent_id for entry in new_entries)}
+        missing = {id for id in needed if id is not None} - {entry.id for entry in new_entries}
         if found.record is not None:
-            known.add(found.record.head_id)
-        missing = {record.head_id, *(entry.parent_id for entry in new_entries)} - known
-        if missing and found.record is not None:
-            missing -= entries_of(await self._store.session(encode_id(record.conversation_id))).keys()
+            missing.discard(found.record.head_id or "")
+            if missing:
+                missing -= entries_of(await self._store.session(encode_id(record.conversation_id))).keys()
         shared: dict[str, ConversationEntry] = {}
         try:
-            for entry_id in filter(None, missing):
+            for entry_id in missing:
                 head = entry_id if record.forked_from is None else _EntryId.of(entry_id, record.forked_from)
                 shared |= {entry.id: entry for entry in await self.read_history(head)}
         except LookupError as error:
             raise ConversationConflict(record.conversation_id) from error
+        if missing - shared.keys():  # `retain` has dropped them
+            raise ConversationConflict(record.conversation_id)
         return list(shared.values())
 
     async def _home(self, entry_id: str) -> str:
@@ -214,12 +217,6 @@ class TurnlogConversationStore(ConversationStore):
             if record is not None and entry_id in entries_of(await self._store.session(info.key.session, touch=False)):
                 return record.conversation_id
         raise KeyError(f"no conversation has the entry {entry_id!r}")
-
-    async def _resend(self, conversation_id: str, error: OutcomeUnknown) -> None:
-        try:
-            await self._store.resend(error)
-        except Conflict as conflict:
-            raise ConversationConflict(conversation_id) from conflict
 
 
 def _placed(record: ConversationRecord, conversation_id: str) -> ConversationRecord:

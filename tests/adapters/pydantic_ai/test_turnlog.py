@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from pydantic_ai.conversation_store import ConversationConflict
+from pydantic_ai.conversation_store import ConversationConflict, ConversationRecord
 
 from adapters.pydantic_ai.scenarios import add, loaded, new, scenario, texts, tool_turn, turn
 from turnlog import Change, Conflict, Key, OutcomeUnknown, Receipt, Store, Unavailable, open_store, user
@@ -175,7 +175,21 @@ async def test_retention_shortens_a_history(conversations: Conversations, store:
     assert texts((await loaded(conversations)).messages)[::2] == ["three", "four"]
     await add(conversations, "five")
     assert texts((await loaded(conversations)).messages)[::2] == ["three", "four", "five"]
-    assert len(await conversations.load_entries("c", limit=4) or []) == 4
+    entries = await conversations.load_entries("c", limit=4)
+    assert entries is not None
+    assert len(entries) == 4
+    record = await conversations.read_record("c")
+    assert record is not None
+    orphan = ConversationRecord(conversation_id="f", head_id="dropped", forked_from="c")
+    with pytest.raises(ConversationConflict):
+        await conversations.write_record(orphan, expected_revision=None)
+    await conversations.branch("c", at=1, expected_revision=record.revision)
+    await store.trim("c", before=4)  # also the entry to which the conversation has returned
+    assert (await loaded(conversations)).messages == []
+    with pytest.raises(LookupError):
+        await conversations.read_entry("dropped")
+    await add(conversations, "six")
+    assert texts((await loaded(conversations)).messages)[::2] == ["six"]
 
 
 @scenario
