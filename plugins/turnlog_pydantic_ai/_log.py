@@ -43,6 +43,7 @@ def encode_record(record: ConversationRecord) -> JsonObject:
     """
     try:
         data: JsonObject = _RECORDS.dump_python([record], mode="json", exclude_defaults=True)[0]
+        data["format_version"] = record.format_version  # a later pydantic-ai may have another default
         decode_record(data)
     except ValueError as error:
         raise InvalidInput(f"conversation {record.conversation_id!r} cannot be stored as JSON: {error}") from error

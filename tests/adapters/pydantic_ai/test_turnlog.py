@@ -9,7 +9,7 @@ import pytest
 from pydantic_ai.conversation_store import ConversationConflict, ConversationRecord
 
 from adapters.pydantic_ai.scenarios import add, loaded, new, scenario, texts, tool_turn, turn
-from turnlog import Change, Conflict, Key, OutcomeUnknown, Receipt, Store, Unavailable, open_store, user
+from turnlog import Change, Conflict, Expect, Key, OutcomeUnknown, Receipt, Store, Unavailable, open_store, user
 from turnlog.testing.faulty import Fault, FaultyBackend
 from turnlog_cli import main
 from turnlog_memory import MemoryBackend
@@ -64,6 +64,24 @@ def test_a_lost_answer_hides_no_conflict() -> None:
                 await conversations.save(conversation)
             assert isinstance(error.value.__cause__, Conflict)
             assert [len(turn.messages) for turn in (await store.session("c")).turns] == [2, 1]
+
+    asyncio.run(test())
+
+
+def test_a_deletion_removes_only_the_revision_that_it_names() -> None:
+    class Overtaken(MemoryBackend):
+        async def delete(self, key: Key, *, expect: Expect = None, for_owner: str | None = None) -> bool:
+            await Store(self).append(key.session, [user("first")])
+            return await super().delete(key, expect=expect, for_owner=for_owner)
+
+    async def test() -> None:
+        async with Store(Overtaken()) as store:
+            conversations = Conversations(store)
+            await add(conversations, "one")
+            revision = (await loaded(conversations)).revision
+            with pytest.raises(ConversationConflict):
+                await conversations.delete_record("c", expected_revision=str(revision))
+            assert len((await loaded(conversations)).messages) == 2
 
     asyncio.run(test())
 
@@ -139,6 +157,7 @@ async def test_a_fork_by_turnlog_is_a_conversation(conversations: Conversations,
     await add(conversations, "one", "two", scope="ann")
     await store.fork("c", "whole")
     await store.fork("c", "part", at=1)
+    assert {record.conversation_id for record in await conversations.list_conversations()} == {"c", "whole", "part"}
     for id, count in (("whole", 4), ("part", 2)):
         fork = await loaded(conversations, id)
         assert (fork.conversation_id, len(fork.messages)) == (id, count)
@@ -211,6 +230,33 @@ async def test_export_and_erasure_by_owner(conversations: Conversations, store: 
     assert sorted([session.info.key.session async for session in store.export_owner("ann@example.com")]) == ["a", "b"]
     assert (await store.erase_owner("ann@example.com")).sessions == 2
     assert [record.conversation_id for record in await conversations.list_conversations()] == ["c"]
+
+
+def test_a_list_keeps_no_conversation_alive() -> None:
+    now = 1_000.0
+
+    async def test() -> None:
+        nonlocal now
+        async with Store(MemoryBackend(ttl=100, clock=lambda: now)) as store:
+            conversations = Conversations(store)
+            await add(conversations, "one", "two")
+            await store.rewind("c", turns=1)
+            now += 60
+            assert len(await conversations.list_conversations()) == 1
+            now += 60
+            assert await conversations.list_conversations() == []
+            assert await conversations.load("c") is None
+
+    asyncio.run(test())
+
+
+@scenario
+async def test_the_stored_record_names_its_format(conversations: Conversations, store: Store) -> None:
+    await add(conversations, "one")
+    ours: Any = (await store.load("c"))[-1].get("turnlog")
+    listed: Any = (await store.info("c")).metadata["pydantic_ai"]
+    assert ours["record"] == listed["record"]
+    assert listed["record"].keys() == {"conversation_id", "head_id", "revision", "updated_at", "format_version"}
 
 
 def test_show_prints_the_text(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
