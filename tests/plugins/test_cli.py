@@ -575,6 +575,8 @@ def test_show_prints_the_parts_of_pydantic_ai(store: Kept, capsys: Any) -> None:
         '    {"kind": "image-url", "url": "https://example.com/cat.png"}',
         r"  a\nb 7: null",
     ]
+    assert main(["search", "sunny"]) == 0
+    assert capsys.readouterr().out == "s\t1\ttool\tsunny\ns\t1\tassistant\tSunny; I do not know.\n"
 
 
 def test_show_last_reads_whole_turns_from_the_end(store: Kept, capsys: Any) -> None:
