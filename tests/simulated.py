@@ -32,8 +32,6 @@ class InMemoryCached(InMemory):
 class OnSQLite(Simulation):
     """SQLite, with a backend for each writer."""
 
-    shared = True
-
     def backend(self) -> Backend:
         place = f"sqlite:///{self.folder}/turnlog.db"
         return SQLiteBackend(place, ttl=self.ttl, clock=self.clock, synchronous="NORMAL", sweep=0)
