@@ -44,6 +44,7 @@ MAY_IMPORT = {
     "turnlog_compression": {"cyclopts", "msgspec", "rich", "turnlog", "zstandard"},
     "turnlog_memory": {"turnlog"},
     "turnlog_metrics": {"cyclopts", "prometheus_client", "rich", "turnlog"},
+    "turnlog_new": {"cyclopts", "turnlog"},
     "turnlog_offline": {"turnlog"},
     "turnlog_openai": {"openai", "turnlog"},
     "turnlog_pydantic_ai": {"pydantic", "pydantic_ai", "pydantic_core", "turnlog"},
