@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from pydantic_ai import Conversation
-from pydantic_ai.conversation_store import ConversationConflict, ConversationStore, InMemoryConversationStore
+from pydantic_ai.conversation_store import ConversationStore, InMemoryConversationStore
 from pydantic_ai.exceptions import UserError
 
 from adapters.pydantic_ai.scenarios import texts, turn
@@ -150,7 +150,3 @@ def test_random_operations(url: str) -> None:
             ),
         )
         runner.run(store.close())
-
-
-def test_a_conflict_is_no_other_error() -> None:
-    assert shape(ConversationConflict) != shape(UserError)
