@@ -258,6 +258,17 @@ def test_a_page_follows_a_session_and_can_be_paused(page: Page) -> None:
     assert page.text("[data-problem-panel] li") == "1\nsearch failed\nError: no"
 
 
+def test_a_hidden_page_keeps_no_connection(page: Page) -> None:
+    hide = "Object.defineProperty(document, 'hidden', {{value: {}, configurable: true}})"
+    event = "document.dispatchEvent(new Event('visibilitychange'))"
+    page.open("/session?id=agent")
+    page.until("document.querySelector('[data-live-text]').innerText === 'Following'")
+    page.run(f"{hide.format('true')}; {event}")
+    assert page.text("[data-live-text]") == "Waiting"
+    page.run(f"{hide.format('false')}; {event}")
+    page.until("document.querySelector('[data-live-text]').innerText === 'Following'")
+
+
 def test_an_export_needs_nothing_else(page: Page, tmp_path: Path) -> None:
     text = Visitor(page.place).page("/session/export?id=odd")
     (tmp_path / "export.html").write_text(text, encoding="utf-8")

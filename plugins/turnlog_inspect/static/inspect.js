@@ -87,29 +87,43 @@ document.addEventListener("click", (event) => {
 
 // ---- streams of events, with pause
 
+// A browser opens six connections to a server at most, so only visible pages keep one.
 function follow(frame, url, texts, handlers) {
   const text = one("[data-live-text]", frame), button = one("[data-pause]", frame);
-  let source = null;
+  let source = null, wanted = true;
   const say = (words, state) => { text.textContent = words; frame.className = `live ${state}`; };
-  const stop = () => { source?.close(); source = null; };
-  const start = () => {
-    source = new EventSource(url());
-    source.onopen = () => say(texts.on, "");
-    source.onerror = () => say("Connecting again …", "lost");
-    source.addEventListener("failed", (event) => say(JSON.parse(event.data), "lost"));
-    source.addEventListener("gone", (event) => { stop(); button.hidden = true; say(JSON.parse(event.data), "lost"); });
-    for (const [name, handler] of Object.entries(handlers)) {
-      source.addEventListener(name, (event) => handler(JSON.parse(event.data), event.lastEventId));
+  const update = () => {
+    if (source && (!wanted || document.hidden)) {
+      source.close();
+      source = null;
+      if (wanted) say("Waiting", "paused");
+    } else if (!source && wanted && !document.hidden) {
+      source = new EventSource(url());
+      source.onopen = () => say(texts.on, "");
+      source.onerror = () => say("Connecting again …", "lost");
+      source.addEventListener("failed", (event) => say(JSON.parse(event.data), "lost"));
+      source.addEventListener("gone", (event) => {
+        wanted = false;
+        update();
+        button.hidden = true;
+        say(JSON.parse(event.data), "lost");
+      });
+      for (const [name, handler] of Object.entries(handlers)) {
+        source.addEventListener(name, (event) => handler(JSON.parse(event.data), event.lastEventId));
+      }
     }
   };
   button.addEventListener("click", () => {
-    if (source) { stop(); say("Paused", "paused"); button.textContent = texts.resume; }
-    else { start(); button.textContent = "Pause"; }
+    wanted = !wanted;
+    update();
+    if (!wanted) say("Paused", "paused");
+    button.textContent = wanted ? "Pause" : texts.resume;
   });
-  window.addEventListener("pagehide", stop);
-  window.addEventListener("pageshow", (event) => { if (event.persisted && button.textContent === "Pause") start(); });
+  document.addEventListener("visibilitychange", update);
+  window.addEventListener("pagehide", () => source?.close());
+  window.addEventListener("pageshow", (event) => { if (event.persisted) { source = null; update(); } });
   frame.hidden = false;
-  start();
+  update();
 }
 
 const live = one("[data-live]");
