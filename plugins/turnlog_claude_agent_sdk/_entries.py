@@ -21,18 +21,19 @@ def as_message(entry: SessionStoreEntry) -> Message:
     text.
 
     Raises:
-        InvalidInput: The entry is not a dictionary.
+        InvalidInput: The entry is not JSON.
     """
-    if not isinstance(entry, dict):
-        raise InvalidInput(f"an entry of a transcript must be a dict, not {type(entry).__name__}")
     envelope: dict[str, Any] = dict(entry)
     message = envelope.pop("message", None)
+    kind = str(entry.get("type"))
     try:
         if isinstance(message, dict) and "envelope" not in message:
             return Message.from_dict({**message, "envelope": envelope})
-        return Message.from_dict({"content": str(entry.get("type")), "entry": entry})
+        return Message.from_dict({"content": kind, "entry": entry})
     except InvalidInput:
-        return Message.from_dict({"content": str(entry.get("type")), "entry": json.dumps(entry)})
+        if (text := _json_of(entry)) is None:
+            raise
+        return Message.from_dict({"content": kind, "entry": text})
 
 
 def as_entry(message: dict[str, Any]) -> SessionStoreEntry:
@@ -45,7 +46,13 @@ def as_entry(message: dict[str, Any]) -> SessionStoreEntry:
 
 
 def uuid_of(entry: SessionStoreEntry) -> str | None:
-    """Return the uuid of an entry, by which a repeated entry is found; None: the entry is never a repeat."""
+    """Return the uuid of an entry, by which a repeat is found; None: the entry is never a repeat.
+
+    Raises:
+        InvalidInput: The entry is not a dictionary.
+    """
+    if not isinstance(entry, dict):
+        raise InvalidInput(f"an entry of a transcript must be a dict, not {type(entry).__name__}")
     uuid = entry.get("uuid")
     return uuid if isinstance(uuid, str) and uuid else None
 
@@ -55,5 +62,14 @@ def batch_id(entries: Sequence[SessionStoreEntry]) -> str | None:
     names = [uuid_of(entry) for entry in entries]
     if not any(names):
         return None
-    parts = [name or json.dumps(entry, sort_keys=True) for name, entry in zip(names, entries, strict=True)]
+    parts = [name or json.dumps(entry, default=repr) for name, entry in zip(names, entries, strict=True)]
     return sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _json_of(entry: SessionStoreEntry) -> str | None:
+    """Return an entry as JSON text; None if the text would stand for another value."""
+    try:
+        text = json.dumps(entry)
+        return text if json.loads(text) == entry else None
+    except (TypeError, ValueError, RecursionError):
+        return None

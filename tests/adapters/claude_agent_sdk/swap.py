@@ -63,5 +63,5 @@ class SwappedStore(TurnlogSessionStore):
         ]
 
 
-claude_agent_sdk.InMemorySessionStore = SwappedStore  # type: ignore[misc]
-theirs.InMemorySessionStore = SwappedStore  # type: ignore[misc]
+claude_agent_sdk.InMemorySessionStore = SwappedStore  # type: ignore[misc, assignment]
+theirs.InMemorySessionStore = SwappedStore  # type: ignore[misc, assignment]

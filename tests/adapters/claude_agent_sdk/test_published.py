@@ -37,9 +37,7 @@ A thread or a database may take longer.  In memory and under asyncio the answer 
 
 
 def test_their_tests_pass_with_our_store(url: str) -> None:
-    outcomes = run(
-        sources("claude-agent-sdk", "0.2.189"), FILES, plugin="adapters.claude_agent_sdk.swap", url=url
-    )
+    outcomes = run(sources("claude-agent-sdk", "0.2.189"), FILES, plugin="adapters.claude_agent_sdk.swap", url=url)
     assert len(outcomes.built) == BUILT
     assert outcomes.skipped == {}
     in_time = "[asyncio]" if url == "memory://" else "no test"
