@@ -148,16 +148,10 @@ def test_only_the_new_entries_of_a_batch_are_stored(claude: TurnlogSessionStore,
 
 
 def test_entries_without_a_uuid_are_stored_each_time(claude: TurnlogSessionStore) -> None:
-    for batch in (
-        [TITLE],
-        [TITLE],
-        [title("Shop", uuid=""), title("Shop", uuid=None)],
-        [said("1"), TITLE],
-        [said("1")],
-    ):
+    odd = [title("Shop", uuid=""), title("Shop", uuid=None)]
+    for batch in ([TITLE], [TITLE], odd, [said("1"), TITLE], [said("1")], [said("1"), title("Other")]):
         run(claude.append(KEY, batch))
-    run(claude.append(KEY, [said("1"), title("Other")]))
-    stored: list[Any] = run(claude.load(KEY)) or []
+    stored: Any = run(claude.load(KEY))
     titles = [entry["customTitle"] for entry in stored if "customTitle" in entry]
     assert titles == ["Shop"] * 5 + ["Other"]
 
