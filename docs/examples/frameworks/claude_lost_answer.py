@@ -13,11 +13,11 @@ import asyncio
 import importlib.util
 import sys
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-from claude_agent_sdk import SessionKey, SessionStore
+from claude_agent_sdk import SessionKey, SessionStore, SessionStoreEntry
 from redis.asyncio import Redis
 
 from turnlog import open_store
@@ -53,11 +53,11 @@ class Proxy:
         answers.close()
 
 
-async def sent(store: SessionStore, key: SessionKey, entry: Any) -> None:
+async def sent(store: SessionStore, key: SessionKey, entry: dict[str, Any]) -> None:
     """Send a batch as the SDK does: up to three times, until the store accepts it."""
     for _ in range(3):
         with suppress(Exception):
-            return await store.append(key, [entry])
+            return await store.append(key, [cast("SessionStoreEntry", entry)])
     raise RuntimeError("no attempt succeeded")
 
 
