@@ -119,26 +119,30 @@ class Transcript:
         return entries
 
     async def _write(self, entries: Sequence[SessionStoreEntry], turn_id: str | None) -> None:
-        metadata: dict[str, Any] = {"session_id": self._key["session_id"]}
-        summary = None
-        if "subpath" in self._key:
-            metadata["subpath"] = self._key["subpath"]
-        elif summary := self._folded(entries):
-            metadata["summary"] = summary["data"]
-        messages = [as_message(entry) for entry in entries]
+        summary = None if "subpath" in self._key else self._folded(entries)
+        is_described = self._expect is not ABSENT and summary == self._summary
         try:
             receipt = await self._view.append(
                 self._name,
-                messages,
+                [as_message(entry) for entry in entries],
                 turn_id=turn_id,
                 expect=self._expect,
                 owner=self._owner,
-                metadata={_METADATA: metadata},
+                metadata=None if is_described else self._described(summary),
             )
         except OutcomeUnknown as error:
             receipt = await self._view.resend(error)
         self._expect, self._summary = receipt.version, summary
         self._stored.update(_uuids(entries), () if turn_id is None else (turn_id,))
+
+    def _described(self, summary: SessionSummaryEntry | None) -> dict[str, Any]:
+        """Return the metadata of the session."""
+        found: dict[str, Any] = {"session_id": self._key["session_id"]}
+        if "subpath" in self._key:
+            found["subpath"] = self._key["subpath"]
+        if summary is not None:
+            found["summary"] = summary["data"]
+        return {_METADATA: found}
 
     def _folded(self, entries: Sequence[SessionStoreEntry]) -> SessionSummaryEntry | None:
         """Return the summary of the transcript with these entries; None if it is too large, or was before."""
