@@ -17,7 +17,7 @@ from claude_agent_sdk import SessionKey, SessionStoreEntry, list_sessions_from_s
 import turnlog.sync
 import turnlog_claude_agent_sdk
 import turnlog_cli
-from turnlog import InvalidInput, OutcomeUnknown, SessionNotFound, Store, TooLarge, open_store, user
+from turnlog import HistoryRegressed, InvalidInput, OutcomeUnknown, SessionNotFound, Store, TooLarge, open_store, user
 from turnlog.limits import MAX_MESSAGES, MAX_PAYLOAD_BYTES
 from turnlog.testing.faulty import Fault, FaultyBackend
 from turnlog_claude_agent_sdk import TurnlogSessionStore
@@ -148,12 +148,12 @@ def test_only_the_new_entries_of_a_batch_are_stored(claude: TurnlogSessionStore,
 
 
 def test_entries_without_a_uuid_are_stored_each_time(claude: TurnlogSessionStore) -> None:
-    odd = [title("Shop", uuid=""), title("Shop", uuid=None)]
+    odd = [title("Shop", uuid=""), title("Shop", uuid=""), title("Shop", uuid=None)]
     for batch in ([TITLE], [TITLE], odd, [said("1"), TITLE], [said("1")], [said("1"), title("Other")]):
         run(claude.append(KEY, batch))
     stored: Any = run(claude.load(KEY))
     titles = [entry["customTitle"] for entry in stored if "customTitle" in entry]
-    assert titles == ["Shop"] * 5 + ["Other"]
+    assert titles == ["Shop"] * 6 + ["Other"]
 
 
 def test_a_session_that_another_process_erased_is_written_again(claude: TurnlogSessionStore) -> None:
@@ -253,6 +253,19 @@ def test_random_faults_lose_and_double_nothing(seed: int, monkeypatch: pytest.Mo
         mine = [uuid for uuid in uuids(stored) if uuid and uuid.startswith(name)]
         assert mine == [f"{name}{number}-{part}" for number in range(10) for part in ("question", "answer")]
     assert sum(entry == TITLE for entry in stored) == 20
+
+
+def test_a_fail_over_that_lost_entries_is_reported_once() -> None:
+    backend = MemoryBackend()
+    claude = TurnlogSessionStore(Store(backend))
+    run(claude.append(KEY, [said("1")]))
+    before = backend._states.copy()
+    run(claude.append(KEY, [said("2")]))
+    backend._states = before  # as after a fail-over to a replica
+    with pytest.raises(HistoryRegressed):
+        run(claude.append(KEY, [said("3")]))
+    run(claude.append(KEY, [said("3")]))
+    assert uuids(run(claude.load(KEY))) == ["1", "3"]
 
 
 def test_two_writers_keep_the_summary_complete(store: Store) -> None:
