@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
@@ -431,6 +431,30 @@ def test_a_rewound_transcript_takes_its_entries_again(claude: TurnlogSessionStor
     run(claude.store.within(f"default/{PROJECT}").rewind(KEY["session_id"], turns=1))
     run(claude.append(KEY, [said("2"), said("3")]))
     assert uuids(run(claude.load(KEY))) == ["1", "2", "3"]
+
+
+def test_an_exported_transcript_is_imported_elsewhere(tmp_path: Path) -> None:
+    async def write(claude: TurnlogSessionStore) -> None:
+        await claude.append(KEY, ODD)
+        await claude.append(subagent("1"), [said("1")])
+
+    async def check(claude: TurnlogSessionStore) -> None:
+        assert await claude.load(KEY) == ODD
+        assert await claude.list_subkeys(KEY) == ["subagents/agent-1"]
+        await claude.append(KEY, [ODD[0], said("new")])
+        assert uuids(await claude.load(KEY))[-1] == "new"
+        assert len(await claude.list_session_summaries(PROJECT)) == 1
+
+    async def at(url: str, step: Callable[[TurnlogSessionStore], Coroutine[Any, Any, None]]) -> None:
+        async with opened(url) as claude:
+            await step(claude)
+
+    source, target = (f"sqlite:///{tmp_path}/{name}.db" for name in ("source", "target"))
+    run(at(source, write))
+    file = f"{tmp_path}/sessions.jsonl"
+    assert turnlog_cli.main(["export", "--all-namespaces", f"--output={file}", f"--store={source}"]) == 0
+    assert turnlog_cli.main(["import", file, f"--store={target}"]) == 0
+    run(at(target, check))
 
 
 # ----------------------------------------------------------------------------------------------------------- bad input
