@@ -121,7 +121,10 @@ class TurnlogSessionStore(SessionStore):
 
     @_under_asyncio
     async def delete(self, key: SessionKey) -> None:
-        """Remove a session with the transcripts of its subagents; with a `subpath`, only this transcript."""
+        """Remove a session with the transcripts of its subagents; with a `subpath`, only this transcript.
+
+        After an error, call it again.
+        """
         await self._transcript(key).erase()
         if "subpath" not in key:
             for subpath in await self._subpaths(key["project_key"], key["session_id"]):

@@ -43,7 +43,7 @@ class Transcript:
     """
 
     def __init__(self, key: SessionKey, view: Store, name: str, owner: str | None) -> None:
-        self._key = key
+        self._key = key.copy()
         self._view = view
         self._name = name
         self._owner = owner
