@@ -118,7 +118,7 @@ async def test_databases_refuse_access(kind: str) -> None:
     scheme, _, rest = url.partition("://")
     text = await said(f"{scheme}://nobody:hunter2@{rest.rpartition('@')[2]}")
     assert ": the server denies access (" in text
-    assert text.endswith("): nothing was done; set the right user and password in the URL, before the host")
+    assert "): nothing was done; set the right user and password in the URL, before the host" in text
     assert "hunter2" not in text
 
 
