@@ -195,10 +195,23 @@ class RedisBackend(Backend):
             # a key of each bucket: one node of a cluster refuses the slots of the others
             buckets = [_layout.namespaces_of(bucket)[0] for bucket in range(_layout.BUCKETS)]
             await self._all(monotonic() + self._timeout, [(b"EXISTS", name) for name in buckets])
+            await self._check_rights(buckets if self._is_spread else buckets[:1])
             await _upkeep.warn(self._server)
         except BaseException:
             await self.close()
             raise
+
+    async def _check_rights(self, keys: Sequence[bytes]) -> None:
+        """Refuse a user that may call only some of the commands of a change: the server does not undo the others."""
+        commands = [_call(_scripts.RIGHTS, (key,), ("",)) for key in keys]
+        answers = await self._all(monotonic() + self._timeout, commands)
+        denied = _scripts.denied_amid_changes({name for answer in answers for name in answer})
+        if denied:
+            lacks, grant = ", ".join(denied), " ".join(f"+{name}" for name in denied)
+            raise AccessError(
+                f"{self._server.location.name}: the user may write, but may not call {lacks}, which changes need as "
+                f"well: nothing was done; grant it to the user in the URL: {grant}"
+            )
 
     async def close(self) -> None:
         await super().close()
