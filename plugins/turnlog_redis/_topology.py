@@ -128,7 +128,10 @@ class _Master(_Server):
                 plain = False
                 if isinstance(connection, EncryptedConnection) and isinstance(error, TimeoutError):
                     plain = await connection.speaks_plainly()
-                errors.append(f"{written(sentinel)}: {PLAIN if plain else said(error)}")
+                if str(error).startswith("unknown command"):
+                    errors.append(f"{written(sentinel)} is no sentinel")
+                else:
+                    errors.append(f"{written(sentinel)}: {PLAIN if plain else said(error)}")
                 causes.append(error)
                 answered += plain or isinstance(error, (exceptions.AuthenticationError, exceptions.ResponseError))
                 continue

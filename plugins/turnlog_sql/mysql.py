@@ -30,7 +30,7 @@ from . import _migrations, _upkeep
 from ._database import RESTORE, Migrate
 from ._location import check_socket, host_and_port, parse_database_url
 from ._operations import Row
-from ._refusals import DENIED, NO_DATABASE, NO_PERMISSION, READ_ONLY
+from ._refusals import CHECK, DENIED, NO_DATABASE, NO_PERMISSION, NO_TLS, READ_ONLY
 from ._server import Failure, Server, in_a_line
 from ._statements import SNAPSHOT, Statements, Value
 from ._store import SQLBackend
@@ -314,9 +314,12 @@ class _MySQL(Server[_BufferedConnection]):
             reason = _DENIED_WITHOUT_TLS
         if reason is not None:
             return reason.error(self.name, said)
+        if "WRONG_VERSION_NUMBER" in said:  # the server answers to the TLS handshake with an error of its own
+            return NO_TLS.error(self.name)
         if (code == 2003 or isinstance(error, OSError)) and (reason := why_unreachable(error)):  # CR_CONN_HOST_ERROR
             return reason.error(self.name)
-        return Unavailable(f"{self.name}: {said}: nothing was done")
+        check = f"; {CHECK}" if self.meaning(error) is Failure.LOST else ""
+        return Unavailable(f"{self.name}: {said}: nothing was done{check}")
 
     # ------------------------------------------------------------------------------------------------------- the tables
 

@@ -25,7 +25,7 @@ from . import _migrations, _upkeep
 from ._database import RESTORE, Migrate
 from ._location import check_socket, parse_database_url
 from ._operations import Row
-from ._refusals import DENIED, NO_DATABASE, NO_PERMISSION, NO_TLS, READ_ONLY
+from ._refusals import CHECK, DENIED, NO_DATABASE, NO_PERMISSION, NO_TLS, READ_ONLY
 from ._server import Failure, Server, in_a_line
 from ._statements import Statements, Value
 from ._store import SQLBackend
@@ -279,8 +279,10 @@ class _Postgres(Server[_Connection]):
         if isinstance(error, OSError):
             found = NO_TLS if "rejected SSL upgrade" in said else why_unreachable(error)
             if found is None:
-                return Unavailable(f"{self.name} cannot be reached: {said}: nothing was done")
+                return Unavailable(f"{self.name} cannot be reached: {said}: nothing was done; {CHECK}")
             return found.error(self.name)
+        if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
+            return _NO_SUCH_HOST.error(self.name)
         for kind, reason in _REASONS.items():
             if isinstance(error, kind):
                 return reason.error(self.name, said)
@@ -288,7 +290,8 @@ class _Postgres(Server[_Connection]):
             for part, reason in _TEXTS.items():
                 if part in said:
                     return reason.error(self.name, said)
-        return Unavailable(f"{self.name}: {said}: nothing was done")
+        check = f"; {CHECK}" if isinstance(error, asyncpg.PostgresConnectionError) else ""
+        return Unavailable(f"{self.name}: {said}: nothing was done{check}")
 
     # ------------------------------------------------------------------------------------------------------- the tables
 
@@ -317,6 +320,9 @@ class _Postgres(Server[_Connection]):
         return found
 
 
+_NO_SUCH_HOST: Final = Reason(
+    "no host in the URL is of the kind that target_session_attrs asks for", "add such a host, or set another kind"
+)
 _REASONS: Final = {
     asyncpg.InvalidAuthorizationSpecificationError: DENIED,  # also the base class of the error for a wrong password
     asyncpg.InvalidCatalogNameError: NO_DATABASE,
