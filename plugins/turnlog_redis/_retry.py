@@ -36,9 +36,9 @@ _NO_PERMISSION: Final = Reason("the server denies permission", "grant it to the 
 _ONE_NODE: Final = Reason(
     "the server is one node of a cluster", "write redis+cluster:// in place of redis://", permanent=True
 )
-_CHECK: Final = (
-    "; check the host and the port in the URL, that the server runs, and whether it uses TLS (rediss) or not (redis)"
-)
+_TLS_OR_NOT: Final = "and whether it uses TLS (rediss) or not (redis)"
+_CHECK: Final = f"; check the host and the port in the URL, that the server runs, {_TLS_OR_NOT}"
+_CHECK_ALL: Final = f"; check the hosts and the ports in the URL, that a server runs, {_TLS_OR_NOT}"
 _REPLICA: Final = Reason("the server is a replica, which is read-only", "name its master in the URL", permanent=True)
 _REASONS: Final = {
     "NOAUTH": _NO_PASSWORD,
@@ -182,8 +182,8 @@ class RetryingServer:
             error = reason.error(name)
         else:
             unconnected = isinstance(answer, Lost) and not answer.connected
-            check = _CHECK if unconnected and self.location.kind == "server" else ""
-            error = Unavailable(f"{name}: {said}: nothing was done{check}")
+            check = _CHECK if self.location.kind == "server" else _CHECK_ALL
+            error = Unavailable(f"{name}: {said}: nothing was done{check if unconnected else ''}")
         error.__cause__ = answer
         return error
 

@@ -89,7 +89,12 @@ def test_two_passwords(
 
 @pytest.mark.parametrize(
     ("contents", "says"),
-    [(None, "cannot be read: No such file"), (b"", "is empty"), (b"\n", "is empty"), (b"\xff\xfe", "it is not UTF-8")],
+    [
+        (None, "cannot be read: No such file"),
+        (b"", "is empty"),
+        (b"\n", "is empty"),
+        (b"\xff\xfe", "it is not UTF-8; write"),
+    ],
 )
 def test_a_file_that_holds_no_password(folder: Path, contents: bytes | None, says: str) -> None:
     if contents is not None:

@@ -65,6 +65,7 @@ async def test_nodes_and_sentinels_that_refuse_are_named(monkeypatch: pytest.Mon
         text = await said(f"redis+{kind}://127.0.0.1:1,127.0.0.1:2/0?timeout=100ms", Unavailable)
         for port in (1, 2):
             assert f"127.0.0.1:{port}: no server accepts connections there" in text
+        assert "nothing was done; check the hosts and the ports in the URL, that a server runs, " in text
 
 
 async def test_a_missing_socket(tmp_path: Path) -> None:
