@@ -274,6 +274,8 @@ class _Postgres(Server[_Connection]):
 
     def translated(self, error: BaseException) -> TurnlogError:
         said = in_a_line(error)
+        if "Tenant or user not found" in said:  # of Supabase's pooler, with the code of an internal error
+            return DENIED.error(self.name, said)
         if isinstance(error, _DAMAGE):
             return CorruptRecord(f"the database {self.name} is damaged: {said}; restore it from a backup")
         if isinstance(error, (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError)):
@@ -285,6 +287,9 @@ class _Postgres(Server[_Connection]):
             return found.error(self.name)
         if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
             return _NO_SUCH_HOST.error(self.name)
+        if "no pg_hba.conf entry" in said or "pg_hba.conf rejects" in said:
+            plain = "no encryption" in said or "SSL off" in said  # from version 14 on, and before
+            return (_NO_RULE_WITHOUT_TLS if plain else _NO_RULE).error(self.name, said)
         for kind, reason in _REASONS.items():
             if isinstance(error, kind):
                 return reason.error(self.name, said)
@@ -324,6 +329,14 @@ class _Postgres(Server[_Connection]):
 
 _NO_SUCH_HOST: Final = Reason(
     "no host in the URL is of the kind that target_session_attrs asks for", "add such a host, or set another kind"
+)
+_NO_RULE: Final = Reason(
+    "the server accepts no such connection",
+    "add a rule for this host, user and database to its pg_hba.conf",
+    permanent=True,
+)
+_NO_RULE_WITHOUT_TLS: Final = _NO_RULE._replace(
+    remedy=f"add sslmode=verify-full or sslmode=require to the URL if the server requires TLS, or {_NO_RULE.remedy}"
 )
 _REASONS: Final = {
     asyncpg.InvalidAuthorizationSpecificationError: DENIED,  # also the base class of the error for a wrong password
