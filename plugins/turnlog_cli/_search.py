@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 from turnlog import CorruptRecord, InvalidInput, Session, SessionNotFound, Store
 from turnlog.config import open_existing
+from turnlog.rules import outline_of
 
 from ._namespaces import check_one, stores_of
 from ._progress import progress
@@ -132,7 +133,8 @@ def _in_session(session: Session, wanted: re.Pattern[str], around: int) -> Itera
             for _, text in parts_of(message):
                 if place := wanted.search(text):
                     snippet = snippet_of(text, place, around)
-                    yield Hit(key.namespace, key.session, turn.number, message.role or "item", snippet)
+                    who = message.role or outline_of(message).speaker or "item"
+                    yield Hit(key.namespace, key.session, turn.number, who, snippet)
 
 
 def _print(out: Printer, hits: Sequence[Hit], *, everywhere: bool) -> None:
