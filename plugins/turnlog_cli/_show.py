@@ -14,7 +14,7 @@ from turnlog.limits import MAX_NUMBER
 from turnlog.values import JSON
 
 from ._suggestion import not_found
-from ._text import Code, Printer, as_json, complain, line, note, time_of
+from ._text import VERIFY, Code, Printer, as_json, complain, line, note, time_of
 
 STYLES: Final = {
     "user": "bold green",
@@ -81,7 +81,7 @@ def _print(session: Session) -> int:
         for message in turn.messages:
             _print_message(out, message)
     if code is Code.FAILED:
-        note("turnlog: restore a backup, or run 'turnlog verify' with the same options to see all damage")
+        note(f"turnlog: {VERIFY}")
     return code
 
 
