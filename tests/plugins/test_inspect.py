@@ -430,11 +430,18 @@ def test_a_stream_ends_when_the_session_is_erased(visitor: Visitor) -> None:
 
 
 def test_metrics_are_measured_per_namespace(visitor: Visitor) -> None:
-    page = shown(visitor.page("/metrics?namespace=shop"))
+    page = shown(visitor.page("/metrics?namespace=shop&wait=1"))
     assert "Sessions 1 not expired" in page
     assert "of the namespace shop" in page
     ((_, charts),) = events(visitor, "/metrics/events?namespace=shop", until="measured")
     assert charts.count("<svg") == 4
+
+
+def test_a_long_measurement_arrives_after_the_page(visitor: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("turnlog_inspect._metrics._PATIENCE", 0)
+    page = shown(visitor.page("/metrics"))
+    assert "Measuring …" in page
+    assert "Messages of a session" in page  # of the newest sessions
 
 
 # -------------------------------------------------------------------------------------------------------- protection
