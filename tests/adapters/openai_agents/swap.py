@@ -1,0 +1,47 @@
+"""A pytest plugin: the SDK's own tests get `TurnlogSession` in place of `SQLiteSession`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import agents
+import agents.memory
+import agents.memory.sqlite_session
+import pytest
+
+import turnlog.sync
+from adapters import published
+from turnlog_openai_agents import TurnlogSession
+
+_store = turnlog.sync.open_store(os.environ["TURNLOG_TEST_URL"])
+_in_memory = 0
+
+
+class SwappedSession(TurnlogSession):
+    """`TurnlogSession` with the constructor of `SQLiteSession`: each path is a namespace."""
+
+    def __init__(
+        self, session_id: str, db_path: str | Path = ":memory:", *, session_settings: Any = None, **unused: Any
+    ) -> None:
+        global _in_memory
+        published.built()
+        _in_memory += 1
+        name = f"memory {_in_memory}" if str(db_path) == ":memory:" else str(db_path)
+        super().__init__(_store.wrapped.within(name), session_id, session_settings=session_settings)
+        self.db_path = db_path
+
+    def close(self) -> None:
+        """Do nothing: the store outlives the session."""
+
+
+@pytest.fixture(autouse=True, scope="session")
+def opened() -> Iterator[None]:
+    with _store:
+        yield
+
+
+for _module in (agents, agents.memory, agents.memory.sqlite_session):
+    setattr(_module, "SQLiteSession", SwappedSession)
