@@ -13,6 +13,7 @@ import pytest
 from checkout import PACKAGES, PYPROJECT
 
 DRIVERS = {
+    "agents",
     "anthropic",
     "asyncmy",
     "asyncpg",
@@ -43,6 +44,7 @@ MAY_IMPORT = {
     "turnlog_metrics": {"cyclopts", "prometheus_client", "rich", "turnlog"},
     "turnlog_offline": {"turnlog"},
     "turnlog_openai": {"openai", "turnlog"},
+    "turnlog_openai_agents": {"agents", "turnlog"},
     "turnlog_redis": {"hiredis", "msgspec", "redis", "turnlog"},
     "turnlog_sql": {"asyncmy", "asyncpg", "cyclopts", "msgspec", "sqlalchemy", "turnlog"},
     "turnlog_telemetry": {"opentelemetry", "turnlog"},

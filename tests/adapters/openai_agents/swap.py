@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,3 +46,8 @@ def opened() -> Iterator[None]:
 
 for _module in (agents, agents.memory, agents.memory.sqlite_session):
     setattr(_module, "SQLiteSession", SwappedSession)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out the tests of the Runner that use no session of SQLite."""
+    items[:] = [item for item in items if "memory" in item.path.parts or "SQLiteSession" in inspect.getsource(item.obj)]
