@@ -14,6 +14,10 @@ failing test reports the sentence of the contract that the backend breaks.
 A layer over a backend must pass the same tests.  `LayerContract` has fewer tests, for the layer over further backends.
 `MessageLayerContract` tests the laws of a message layer.  `DamageContract` tests damaged sessions, for a backend that
 stores bytes.
+
+`turnlog.testing.faulty` has a backend with faults on demand.  `turnlog.testing.simulation` and `turnlog.testing.crowd`
+run random calls on a stack with faults, and compare it with a small model; `turnlog.testing.machine` does this with
+hypothesis.
 """
 
 from __future__ import annotations
