@@ -108,6 +108,14 @@ def _print_message(out: Printer, message: Message) -> None:
 
 def parts_of(message: Message) -> Iterator[tuple[str, str]]:
     """Yield the text and the calls of a message, each with its label, such as `user: ` or `assistant calls `."""
+    kind, output = message.get("type"), message.get("output")
+    if kind == "function_call":  # an item of Responses
+        function = {"name": message.get("name"), "arguments": message.get("arguments")}
+        yield "assistant calls ", _call({"id": message.get("call_id"), "function": function})
+        return
+    if kind == "function_call_output" and isinstance(output, str):
+        yield f"tool {line(str(message.get('call_id')))}: ", output
+        return
     label = line(message.role or "item")
     for name in ("name", "tool_call_id"):
         if value := message.get(name):

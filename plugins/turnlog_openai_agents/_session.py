@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 from agents import RunContextWrapper, TResponseInputItem
 from agents.memory import SessionSettings
 from agents.memory.session_settings import coerce_session_settings, resolve_session_limit
+
 from turnlog import (
     ABSENT,
     Conflict,

@@ -5,12 +5,10 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-import agents
-import agents.memory
-import agents.memory.sqlite_session
 import pytest
 
 import turnlog.sync
@@ -18,7 +16,7 @@ from adapters import published
 from turnlog_openai_agents import TurnlogSession
 
 _store = turnlog.sync.open_store(os.environ["TURNLOG_TEST_URL"])
-_in_memory = 0
+_numbers = count()
 
 
 class SwappedSession(TurnlogSession):
@@ -27,10 +25,8 @@ class SwappedSession(TurnlogSession):
     def __init__(
         self, session_id: str, db_path: str | Path = ":memory:", *, session_settings: Any = None, **unused: Any
     ) -> None:
-        global _in_memory
         published.built()
-        _in_memory += 1
-        name = f"memory {_in_memory}" if str(db_path) == ":memory:" else str(db_path)
+        name = f"memory {next(_numbers)}" if str(db_path) == ":memory:" else str(db_path)
         super().__init__(_store.wrapped.within(name), session_id, session_settings=session_settings)
         self.db_path = db_path
 
@@ -44,10 +40,10 @@ def opened() -> Iterator[None]:
         yield
 
 
-for _module in (agents, agents.memory, agents.memory.sqlite_session):
-    setattr(_module, "SQLiteSession", SwappedSession)
+for _module in ("agents", "agents.memory", "agents.memory.sqlite_session"):
+    pytest.MonkeyPatch().setattr(f"{_module}.SQLiteSession", SwappedSession)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
     """Leave out the tests of the Runner that use no session of SQLite."""
     items[:] = [item for item in items if "memory" in item.path.parts or "SQLiteSession" in inspect.getsource(item.obj)]
