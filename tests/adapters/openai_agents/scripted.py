@@ -34,7 +34,7 @@ def agent(*steps: Any, tools: list[Tool] | None = None) -> Agent[Any]:
     return Agent(name="Assistant", model=ScriptedModel(steps=script), tools=tools or [weather, order])
 
 
-def call(name: str, number: int = 1, **arguments: str) -> Any:
+def call(name: str, number: object = 1, **arguments: str) -> Any:
     """Return a call of a tool."""
     return function_call(name, arguments, call_id=f"call-{number}")
 

@@ -1,4 +1,4 @@
-"""`OpenAIResponsesCompactionSession` over `TurnlogSession`: a compaction is atomic, and loses no item of another writer."""
+"""`OpenAIResponsesCompactionSession` over `TurnlogSession`: atomic, and without loss of items of another writer."""
 
 from __future__ import annotations
 
