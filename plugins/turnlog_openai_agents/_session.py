@@ -52,8 +52,8 @@ class TurnlogSession:
     A lost answer of the store is settled: the same change is sent again, and is stored once.  A call that is cancelled
     ends after its write.  If the session is erased during a run, the run's next write raises `Conflict`.
 
-    Objects cost nothing and hold no connection.  Any number of objects, in any number of processes, may use one
-    session.  The caller opens and closes the store.
+    An object holds no connection and is cheap to make.  Any number of objects, in any number of processes, may use one
+    session at once.  The caller opens and closes the store.
 
     Args:
         store: An opened store, or a view of it, such as `store.for_owner("ann")`.
@@ -222,7 +222,7 @@ class TurnlogSession:
     async def _erase(self) -> None:
         try:
             await self.store.erase(self.session_id)
-        except OutcomeUnknown:
+        except OutcomeUnknown:  # it has no change to send again, and a second deletion does no harm
             await self.store.erase(self.session_id)
 
     # ---------------------------------------------------------------------------------------------------- compaction

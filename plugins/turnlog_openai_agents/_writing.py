@@ -27,8 +27,8 @@ async def settled(store: Store, write: Coroutine[Any, Any, Receipt]) -> Receipt:
 async def completed(work: Coroutine[Any, Any, _T]) -> _T:
     """Await a write until its end.  If the caller is cancelled in the meantime, raise the cancellation after that.
 
-    The SDK reads the session after a cancellation, and writes the missing items.  A write that were still on its way
-    would then store them twice.
+    After a cancellation, the SDK reads the session and writes the items that it does not find.  If the cancelled write
+    arrived after this read, the items would be stored twice.
     """
     task = asyncio.ensure_future(work)
     cancelled: asyncio.CancelledError | None = None

@@ -110,6 +110,20 @@ def test_a_compaction_on_demand_replaces_all_items(url: str) -> None:
     run(test)
 
 
+def test_a_compaction_works_after_older_turns_were_dropped(url: str) -> None:
+    async def test() -> None:
+        async with opened(url + ("&" if "?" in url else "?") + "retain=2") as store:
+            session = await filled(store)
+            await session.add_items(OLD[:2])
+            assert (await store.info("s")).first == 1
+            client = Client()
+            await compacting(session, client).run_compaction({"force": True})
+            assert texts(client.requests[0]["input"]) == texts([*OLD[2:], *OLD[:2]])
+            assert await session.get_items() == [item("user", "user 2"), SUMMARY]
+
+    run(test)
+
+
 @pytest.mark.parametrize("when", ["before", "meanwhile"])
 def test_a_compaction_on_demand_never_drops_the_items_of_another_process(url: str, when: str) -> None:
     # Fails if the replacement expects the version of the last read, which the SDK makes after the compaction.
