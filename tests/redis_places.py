@@ -24,8 +24,6 @@ from turnlog_redis._layout import keys_of
 class RedisContract(BackendContract, DamageContract):
     """The contract, for a backend that uses the clock of its server."""
 
-    shared = True
-
     def nodes(self) -> list[str]:
         """The URLs of the servers that hold sessions."""
         return [servers.redis()]
@@ -44,6 +42,9 @@ class RedisContract(BackendContract, DamageContract):
     def make(self, **options: Unpack[BackendOptions]) -> Backend:
         return RedisBackend(self.url, **options)
 
+    def unopenable(self) -> Backend:
+        return RedisBackend(f"redis://127.0.0.1:{servers.free_port()}", timeout=0.2)
+
     async def advance(self, seconds: float) -> None:
         self.clock.advance(seconds)
         for node in self.nodes():
@@ -60,6 +61,16 @@ class RedisContract(BackendContract, DamageContract):
                 data: Any = client.lindex(place.decode(), 0)
                 if data is not None:
                     client.lset(place.decode(), 0, data[:-1])
+
+
+class OnCluster(RedisContract):
+    """The contract on a cluster of three nodes."""
+
+    def nodes(self) -> list[str]:
+        return [node.url for node in servers.redis_cluster().nodes]
+
+    def place(self) -> str:
+        return servers.redis_cluster().url
 
 
 class Mover:

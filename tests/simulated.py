@@ -32,8 +32,6 @@ class InMemoryCached(InMemory):
 class OnSQLite(Simulation):
     """SQLite, with a backend for each writer."""
 
-    shared = True
-
     def backend(self) -> Backend:
         place = f"sqlite:///{self.folder}/turnlog.db"
         return SQLiteBackend(place, ttl=self.ttl, clock=self.clock, synchronous="NORMAL", sweep=0)
@@ -61,6 +59,8 @@ def main() -> None:
             for run in (simulate, crowd):
                 run(kind, seed)
                 runs += 1
+        if seed % 100 == 99:
+            print(f"{runs} runs up to seed {seed}", flush=True)
         if time.monotonic() > end:
             print(f"{runs} runs, seeds {options.first} to {seed}: no difference")
             return

@@ -3,8 +3,6 @@
     from turnlog.testing import BackendContract
 
     class TestAcme(BackendContract):
-        shared = True
-
         def make(self, **options):
             return AcmeBackend(f"acme://{self.folder}/sessions", **options)
 
@@ -29,7 +27,7 @@ import pytest
 # a failing assert shows its values, as in a test module
 pytest.register_assert_rewrite(*(f"{__name__}.{module.name}" for module in iter_modules(__path__)))
 
-from ._base import BackendOptions, Clock, StoreOptions  # noqa: E402
+from ._base import BackendOptions, Clock, ContractBroken, StoreOptions  # noqa: E402
 from ._contract import BackendContract, LayerContract  # noqa: E402
 from ._damage import DamageContract  # noqa: E402
 from ._message_layer import MessageLayerContract  # noqa: E402
@@ -38,6 +36,7 @@ __all__ = [
     "BackendContract",
     "BackendOptions",
     "Clock",
+    "ContractBroken",
     "DamageContract",
     "LayerContract",
     "MessageLayerContract",

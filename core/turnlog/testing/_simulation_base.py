@@ -71,9 +71,6 @@ class Writer:
 class SimulationBase(ABC):
     """The writers and the model; `Simulation` has the calls."""
 
-    shared: ClassVar[bool] = False
-    """Whether each call of `backend` returns another object over the same sessions, as in `BackendContract`."""
-
     ttl: ClassVar[float] = _TTL
     """The time to live to give to the backend, in seconds."""
 
@@ -124,7 +121,11 @@ class SimulationBase(ABC):
         self._storage = await self._ends.enter_async_context(self.backend())
         self.clean = Store(self.stack(self._storage))
         for _ in range(writers):
-            own = await self._ends.enter_async_context(self.backend()) if self.shared else self._storage
+            own = (
+                await self._ends.enter_async_context(self.backend())
+                if "shared" in self._storage.capabilities
+                else self._storage
+            )
             faulty = FaultyBackend(own, dice=self.dice, **rates)
             self.members.append(Writer(faulty, Store(self.stack(faulty))))
 

@@ -3,8 +3,6 @@
     from turnlog.testing.simulation import Simulation, simulate
 
     class OverAcme(Simulation):
-        shared = True
-
         def backend(self):
             return AcmeBackend(f"acme://{self.folder}/sessions", ttl=self.ttl, clock=self.clock)
 
@@ -38,7 +36,7 @@ STEPS: Final = 60
 class Simulation(Writes, Reads):
     """Random calls to a stack, compared with a small model.
 
-    A subclass implements `backend`, sets `shared`, and overrides `stack` to test layers.
+    A subclass implements `backend`, and overrides `stack` to test layers.
 
     Args:
         dice: The source of all decisions.
