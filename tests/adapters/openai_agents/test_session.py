@@ -194,7 +194,7 @@ def test_items_are_removed_from_the_end(url: str) -> None:
 
 def test_tasks_that_remove_items_at_once_get_different_ones(url: str) -> None:
     async def test() -> None:
-        async with opened(url) as store:
+        async with opened(url, lambda inner: FaultyBackend(inner, delay=0.9)) as store:
             sessions = [TurnlogSession(store, "s") for _ in range(3)]
             await sessions[0].add_items([item("user", str(number)) for number in range(6)])
             popped = await asyncio.gather(*(session.pop_item() for session in sessions * 2))
