@@ -248,11 +248,13 @@ if last then
   while true do
     from = math.max({RECORDS}, stop - some + 1)
     local rows = redis.call('LRANGE', key, from, stop)
-    local held = number(rows[#rows], {RECORD["messages_until"]}) - number(rows[1], {RECORD["messages_until"]})
-      + number(rows[1], {RECORD["count"]})
-    if from == {RECORDS} or (held >= last and number(rows[1], {RECORD["turns"]}) > 0) then
-      answer[5] = rows
-      return answer
+    local ends = number(rows[#rows], {RECORD["messages_until"]})
+    for place = #rows, 1, -1 do
+      local held = ends - number(rows[place], {RECORD["messages_until"]}) + number(rows[place], {RECORD["count"]})
+      if (held >= last and number(rows[place], {RECORD["turns"]}) > 0) or (place == 1 and from == {RECORDS}) then
+        for later = place, #rows do table.insert(answer[5], rows[later]) end
+        return answer
+      end
     end
     some = some * 2
   end

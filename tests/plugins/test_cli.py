@@ -549,6 +549,20 @@ def test_show_prints_turns_with_numbers_times_roles_and_calls(store: Kept, capsy
     )
 
 
+def test_show_prints_the_calls_and_results_of_responses(store: Kept, capsys: Any) -> None:
+    call: dict[str, object] = {"type": "function_call", "call_id": "c1", "name": "weather"}
+    call["arguments"] = '{"city": "Paris"}'
+    result: dict[str, object] = {"type": "function_call_output", "call_id": "c1\n", "output": "sunny"}
+    image = {**result, "output": [{"type": "input_image"}]}
+    append(store, "s", *[Message.from_dict(one) for one in (call, result, image)])
+    assert main(["show", "s"]) == 0
+    assert capsys.readouterr().out.endswith(
+        '  assistant calls weather({"city": "Paris"}) as c1\n'
+        "  tool c1\\n: sunny\n"
+        '  item: {"type": "function_call_output", "call_id": "c1\\n", "output": [{"type": "input_image"}]}\n'
+    )
+
+
 def test_show_prints_the_parts_of_pydantic_ai(store: Kept, capsys: Any) -> None:
     for turn in DIALECTS["pydantic-ai"]:
         asyncio.run(store.append("s", turn))
